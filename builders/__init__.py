@@ -1,0 +1,1 @@
+"""NPZ -> sharded Parquet: sources, reader, encoders, builders, verification, audit."""

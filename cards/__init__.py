@@ -1,0 +1,1 @@
+"""Data set cards: templates, references and what renders them."""

@@ -1,0 +1,1 @@
+"""MedMNIST on Hugging Face."""
