@@ -4,13 +4,14 @@
 Only the plain ``.npy`` layout is understood: a header that asks for pickle is refused, not executed.
 """
 
+import ast
 import struct
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,8 @@ _CHUNK: Final = 256 * 1024
 _LOCAL_HEADER: Final = struct.Struct("<4s5H3L2H")
 _ENCRYPTED: Final = 0x1
 _MAX_HEADER: Final = 64 * 1024
+# The stubs of zlib-ng declare its exception class as an instance.
+_INFLATE_ERROR = cast(type[Exception], zlib_ng.error)
 
 
 class _MemberStream:
@@ -37,7 +40,10 @@ class _MemberStream:
         self._left = info.compress_size
         self._pending = b""
         self._crc = 0
-        self._file: BinaryIO = path.open("rb")
+        try:
+            self._file: BinaryIO = path.open("rb")
+        except OSError as error:
+            raise ReadError(f"{path} cannot be opened ({error.strerror or error}): check the path") from None
         try:
             self._seek()
         except BaseException:
@@ -78,8 +84,8 @@ class _MemberStream:
         while filled < count:
             try:
                 data = self._next(min(count - filled, 1 << 24))
-            except zlib_ng.error as error:
-                raise ReadError(f"{self._where} is damaged ({error}): fetch the file again") from None
+            except _INFLATE_ERROR as error:
+                raise self._damaged(str(error)) from None
             if not data:
                 raise ReadError(f"{self._where} ends {count - filled} bytes too early: fetch the file again")
             view[filled : filled + len(data)] = data
@@ -91,8 +97,8 @@ class _MemberStream:
         """Check that nothing follows and that the CRC is the one the zip directory states."""
         try:
             surplus = self._next(1)
-        except zlib_ng.error as error:
-            raise ReadError(f"{self._where} is damaged ({error}): fetch the file again") from None
+        except _INFLATE_ERROR as error:
+            raise self._damaged(str(error)) from None
         if surplus:
             raise ReadError(f"{self._where} is longer than its array: fetch the file again")
         if self._crc != self._info.CRC:
@@ -102,6 +108,9 @@ class _MemberStream:
 
     def close(self) -> None:
         self._file.close()
+
+    def _damaged(self, why: str) -> ReadError:
+        return ReadError(f"{self._where} is damaged ({why}): fetch the file again")
 
 
 def _read_header(stream: _MemberStream, where: str) -> tuple[np.dtype[np.generic], tuple[int, ...], int]:
@@ -129,8 +138,6 @@ def _read_header(stream: _MemberStream, where: str) -> tuple[np.dtype[np.generic
 
 
 def _parse_header(text: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
-    import ast  # noqa: PLC0415  (used once a member)
-
     table = ast.literal_eval(text.decode("utf-8").strip())
     if set(table) != {"descr", "fortran_order", "shape"}:
         raise ValueError
@@ -193,7 +200,8 @@ class NpzReader:
                     raise ReadError(f"{self._where(name)} is encrypted: official files are not, fetch the file again")
                 if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
                     raise ReadError(
-                        f"{self._where(name)} uses zip method {info.compress_type}: save it with numpy.savez_compressed"
+                        f"{self._where(name)} uses zip method {info.compress_type}: "
+                        "save it with numpy.savez_compressed"
                     )
         return members
 

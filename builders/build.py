@@ -1,0 +1,313 @@
+"""One config from NPZ file to finished folder: planned, built beside its place, resumed after a kill, moved in whole.
+
+Layout below the folder of a subset::
+
+    28/                    a complete config: shards and manifest.json
+    .build/224/            a config under way: plan.json and a record of each finished shard
+    .build/224/config/     its finished shards; this folder becomes 224/
+    .build/224.lock        held by the process that builds it
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import logging
+import platform
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, Executor, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from builders.base import MedMNISTBuilder
+from builders.medmnist2d import MedMNIST2D
+from builders.medmnist3d import MedMNIST3D
+from builders.npz import UInt8Array
+from builders.plan import DEFAULT_SHARD_SIZE, shard_ranges
+from builders.shards import finished_shard, sync_folder, write_atomically, write_shard
+from builders.source import SourceFile
+from medmnist_hf.catalog import SPLITS, Subset
+from medmnist_hf.errors import BuildError, ReadError
+from medmnist_hf.manifest import MANIFEST_NAME, Manifest, SplitRecord, read_manifest, shard_name
+
+_log = logging.getLogger(__name__)
+
+WORK_DIR: Final = ".build"
+_PLAN_NAME: Final = "plan.json"
+_SHAPING = ("datasets", "numpy", "pillow", "pyarrow", "zlib-ng")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """How configs are built.
+
+    Attributes:
+        codec: ``png`` or ``webp`` for images; volumes are always arrays.
+        max_shard_size: Limit of a shard in bytes of raw pixels.
+        workers: Threads that encode. The bytes do not depend on it.
+        force: Replace a config that was built from something else or in another way.
+    """
+
+    codec: str = "png"
+    max_shard_size: int = DEFAULT_SHARD_SIZE
+    workers: int = 2
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """What a build left.
+
+    Attributes:
+        config_dir: Folder of the config.
+        manifest: Its manifest.
+        reused: The config was complete already and nothing was written.
+    """
+
+    config_dir: Path
+    manifest: Manifest
+    reused: bool
+
+
+def releases() -> dict[str, str]:
+    """The releases and the architecture that shape the bytes of a shard."""
+    return {name: version(name) for name in _SHAPING} | {"machine": platform.machine()}
+
+
+def build_config(
+    subset: Subset,
+    size: int,
+    file: SourceFile,
+    out: Path,
+    *,
+    options: BuildOptions | None = None,
+    on_progress: Callable[[int], object] = lambda rows: None,
+) -> BuildResult:
+    """Build ``OUT/<flag>/<size>`` from an NPZ file, or find it built.
+
+    Killed at any moment, it leaves either a complete config or none; running it again continues after the last
+    finished shard and gives the same bytes. Two processes may be told to build the same config: one waits.
+
+    Args:
+        subset: What to build.
+        size: In which size.
+        file: The NPZ file, as a source gave it.
+        out: Folder of all builds.
+        options: How; the defaults of `BuildOptions` if None.
+        on_progress: Called with a number of rows as they are read, from several threads.
+
+    Raises:
+        BuildError: The folder holds another build, or cannot be written to.
+        ReadError: The file is damaged or does not hold this subset in this size. Nothing of it is kept.
+    """
+    final = out / subset.flag / str(size)
+    work = final.parent / WORK_DIR
+    options = options or BuildOptions()
+    codec = "array" if subset.ndim == 3 else options.codec
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        with _sole_builder(work / f"{size}.lock", final):
+            stage = work / str(size)
+            found = _usable(final, file, codec, options)
+            if found is None:
+                found = _Job(_builder(subset, size, codec), file, stage, options, on_progress).run(final)
+                return BuildResult(final, found, reused=False)
+            if stage.exists():
+                shutil.rmtree(stage)
+            return BuildResult(final, found, reused=True)
+    except OSError as error:
+        raise _in_words(error, final) from None
+
+
+@contextlib.contextmanager
+def _sole_builder(lock_path: Path, final: Path) -> Iterator[None]:
+    lock = FileLock(lock_path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        _log.warning("another process is building %s: waiting for it", final)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _in_words(error: OSError, final: Path) -> BuildError:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return BuildError(f"no space left for {final}: free some and run again, finished shards are kept")
+    return BuildError(f"cannot write {final} ({error.strerror or error}): check the folder and run again")
+
+
+def _usable(final: Path, file: SourceFile, codec: str, options: BuildOptions) -> Manifest | None:
+    """The manifest of a config that is there and is what was asked for; raises where it is something else."""
+    if not final.exists() or options.force:
+        return None
+    try:
+        manifest = read_manifest(final)
+    except BuildError:
+        raise BuildError(f"{final} is there but is no complete build: remove it or pass --force") from None
+    asked = (file.md5, file.kind, codec, options.max_shard_size)
+    built = (manifest.source.md5, manifest.source.kind, manifest.codec, manifest.max_shard_size)
+    if built != asked:
+        raise BuildError(
+            f"{final} was built from {built[1]} (MD5 {built[0]}) as {built[2]} in shards of {built[3]} bytes, "
+            f"asked for is {asked[1]} (MD5 {asked[0]}) as {asked[2]} in shards of {asked[3]}: "
+            "pass --force to replace it"
+        )
+    damaged = [shard.name for shard in manifest.shards if _bytes_of(final / shard.name) != shard.bytes]
+    if damaged:
+        raise BuildError(f"{final} is damaged ({damaged[0]} is missing or cut): pass --force to build it again")
+    return manifest
+
+
+def _bytes_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _builder(subset: Subset, size: int, codec: str) -> MedMNISTBuilder:
+    cls = MedMNIST3D if subset.ndim == 3 else MedMNIST2D
+    with tempfile.TemporaryDirectory() as scratch:  # `datasets` asks for a cache folder, and leaves it empty
+        return cls(config_name=f"{subset.flag}-{size}", codec=codec, cache_dir=scratch)
+
+
+class _Stopped(Exception):
+    """Another split of the same config has failed, or the person pressed Ctrl-C."""
+
+
+class _Job:
+    """The building of one config by the process that holds its lock."""
+
+    def __init__(
+        self,
+        builder: MedMNISTBuilder,
+        file: SourceFile,
+        stage: Path,
+        options: BuildOptions,
+        on_progress: Callable[[int], object],
+    ) -> None:
+        self._builder, self._file, self._options, self._on_progress = builder, file, options, on_progress
+        self._stage, self._shards = stage, stage / "config"
+        self._reader = builder.open(file)
+        self._stop = threading.Event()
+
+    def run(self, final: Path) -> Manifest:
+        self._open_stage()
+        try:
+            splits = self._build_splits()
+        except ReadError:
+            shutil.rmtree(self._stage)
+            raise
+        config = self._builder.config
+        manifest = Manifest(
+            subset=config.subset,
+            size=config.size,
+            codec=config.codec,
+            max_shard_size=self._options.max_shard_size,
+            source=self._file.record,
+            splits=splits,
+            releases=releases(),
+        )
+        write_atomically(self._shards / MANIFEST_NAME, manifest.to_json())
+        self._move_in(final)
+        return manifest
+
+    def _plan(self) -> str:
+        """Everything the bytes depend on; shards of an interrupted run count only where this is equal."""
+        plan = {
+            "subset": self._builder.config.subset,
+            "size": self._builder.config.size,
+            "codec": self._builder.config.codec,
+            "md5": self._file.md5,
+            "max_shard_size": self._options.max_shard_size,
+            "rows": {split: self._reader.rows(split) for split in SPLITS},
+            "releases": releases(),
+        }
+        return json.dumps(plan, indent=2) + "\n"
+
+    def _open_stage(self) -> None:
+        """Make the folder of the config under way; finished shards stay in it if they were made by the same plan."""
+        plan, path = self._plan(), self._stage / _PLAN_NAME
+        if path.is_file() and path.read_text(encoding="utf-8") == plan:
+            for left_over in self._stage.glob("**/.*.tmp"):
+                left_over.unlink()
+            return
+        if self._stage.exists():
+            shutil.rmtree(self._stage)
+        self._shards.mkdir(parents=True)
+        write_atomically(path, plan)
+
+    def _build_splits(self) -> dict[str, SplitRecord]:
+        """All splits at once, since each is a zip member of its own; the first failure stops the others."""
+        with ThreadPoolExecutor(self._options.workers) as encoders, ThreadPoolExecutor(len(SPLITS)) as readers:
+            jobs = {split: readers.submit(self._build_split, split, encoders) for split in SPLITS}
+            try:
+                wait(jobs.values(), return_when=FIRST_EXCEPTION)
+            finally:
+                self._stop.set()
+            failures = [error for job in jobs.values() if (error := job.exception()) is not None]
+            for error in sorted(failures, key=lambda error: isinstance(error, _Stopped)):
+                raise error
+            return {split: job.result() for split, job in jobs.items()}
+
+    def _build_split(self, split: str, encoders: Executor) -> SplitRecord:
+        builder, reader = self._builder, self._reader
+        ranges = shard_ranges(reader.rows(split), builder.image_shape, self._options.max_shard_size)
+        names = [shard_name(split, index, len(ranges)) for index in range(len(ranges))]
+        done = {name: finished_shard(self._shards / name, self._record(name)) for name in names}
+        missing = [(name, rows) for name, rows in zip(names, ranges, strict=True) if done[name] is None]
+        pixels = hashlib.sha256()
+
+        def on_rows(block: UInt8Array) -> None:
+            if self._stop.is_set():
+                raise _Stopped
+            pixels.update(block.data)
+            self._on_progress(len(block))
+
+        stream = builder.tables(reader, split, [rows for _, rows in missing], encoders, on_rows)
+        for index, group in groupby(stream, key=itemgetter(0)):
+            name = missing[index][0]
+            tables = (table for _, _, table in group)
+            done[name] = write_shard(self._shards / name, self._record(name), builder.info.features, tables)
+        written = [shard for shard in done.values() if shard is not None]
+        labels = reader.labels(split)
+        names_of_labels = builder.subset.labels
+        counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=len(names_of_labels))
+        return SplitRecord(
+            rows=len(labels),
+            arrow_bytes=sum(shard.arrow_bytes for shard in written),
+            label_histogram=dict(zip(names_of_labels, counts.tolist(), strict=True)),
+            unlabelled=int((labels.sum(axis=1) == 0).sum()) if labels.ndim == 2 else 0,
+            pixels_sha256=pixels.hexdigest(),
+            labels_sha256=hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest(),
+            shards=tuple(shard.shard for shard in written),
+        )
+
+    def _record(self, name: str) -> Path:
+        return self._stage / f"{name}.json"
+
+    def _move_in(self, final: Path) -> None:
+        """Move the finished config to its place, where a config of before is replaced."""
+        replaced = self._stage.with_name(f"{self._stage.name}.replaced")
+        if replaced.exists():
+            shutil.rmtree(replaced)
+        if final.exists():
+            final.rename(replaced)
+        self._shards.rename(final)
+        sync_folder(final.parent)
+        for left_over in (self._stage, replaced):
+            if left_over.exists():
+                shutil.rmtree(left_over)
