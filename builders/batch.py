@@ -1,0 +1,145 @@
+"""Many configs in one run: what is planned, and what became of each; one that fails does not stop the others."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from builders.build import BuildOptions, BuildResult, build_config
+from builders.phantom import phantom_counts
+from builders.plan import shard_ranges
+from builders.source import Phantom, Source
+from medmnist_hf.catalog import SPLITS, SplitCounts, Subset, subset, subsets
+from medmnist_hf.errors import CatalogError, MedMNISTError
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One config that a run is to build.
+
+    Attributes:
+        subset: The subset.
+        size: Edge length in pixels or voxels.
+        counts: Rows of each split that the source is expected to have.
+        raw_bytes: Pixels of all rows, uncompressed.
+        shards: Parquet files of all splits.
+    """
+
+    subset: Subset
+    size: int
+    counts: SplitCounts
+    raw_bytes: int
+    shards: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one planned config.
+
+    Attributes:
+        planned: The config.
+        result: What the build left; None if it failed.
+        error: Why it failed; None if it did not.
+        seconds: Time it took, fetching included.
+    """
+
+    planned: Planned
+    result: BuildResult | None
+    error: MedMNISTError | None
+    seconds: float
+
+
+def usable_cores() -> int:
+    """Processor cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_bytes(out: Path) -> int:
+    """Free space where a folder is or would be."""
+    folder = out.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def plan_run(flags: Sequence[str], sizes: Sequence[str], source: Source, options: BuildOptions) -> list[Planned]:
+    """The configs that a command line asks for, each once, in the order of the catalogue and by ascending size.
+
+    Args:
+        flags: Flags of subsets, or ``all``.
+        sizes: Sizes, or ``all``. With ``all`` subsets a size applies to those that have it.
+        source: Where the files come from.
+        options: How they are built.
+
+    Raises:
+        CatalogError: An unknown subset or size, or a size that no subset asked for has.
+    """
+    every = "all" in flags
+    wanted = subsets() if every else tuple({subset(flag).flag: subset(flag) for flag in flags}.values())
+    numbers = {_size(text) for text in sizes if text != "all"}
+    planned = []
+    for entry in wanted:
+        chosen = set(entry.sizes) if "all" in sizes else numbers & set(entry.sizes) if every else numbers
+        planned += [_planned(entry, size, source, options) for size in sorted(chosen)]
+    if not planned:
+        raise CatalogError(
+            f"no subset has size {' or '.join(map(str, sorted(numbers)))}: `medmnist-hf list` shows all"
+        )
+    return planned
+
+
+def _size(text: str) -> int:
+    if not text.isdecimal():
+        raise CatalogError(f"--size {text!r} is no size: give 28, 64, 128, 224 or all")
+    return int(text)
+
+
+def _planned(entry: Subset, size: int, source: Source, options: BuildOptions) -> Planned:
+    shape = entry.file(size).image_shape
+    counts = phantom_counts(entry, source.rows) if isinstance(source, Phantom) else entry.counts
+    shards = sum(len(shard_ranges(counts[split], shape, options.max_shard_size)) for split in SPLITS)
+    return Planned(entry, size, counts, counts.total * prod(shape), shards)
+
+
+def build_all(
+    run: Iterable[Planned],
+    source: Source,
+    out: Path,
+    options: BuildOptions,
+    *,
+    write_card: Callable[[Path], object],
+    on_progress: Callable[[Planned, int], object] = lambda planned, rows: None,
+) -> list[Outcome]:
+    """Fetch and build every planned config; the card of a subset is written after each of its configs.
+
+    Args:
+        run: The configs.
+        source: Where their files come from.
+        out: Folder of all builds.
+        options: How they are built.
+        write_card: Called with the folder of a subset once one of its configs is complete.
+        on_progress: Called with a config and a number of its rows as they are read, from several threads.
+    """
+    outcomes = []
+    for planned in run:
+        start = time.monotonic()
+        result: BuildResult | None = None
+        failure: MedMNISTError | None = None
+        try:
+            file = source.fetch(planned.subset, planned.size)
+            result = build_config(
+                planned.subset,
+                planned.size,
+                file,
+                out,
+                options=options,
+                on_progress=lambda rows, planned=planned: on_progress(planned, rows),  # type: ignore[misc]
+            )
+            write_card(result.config_dir.parent)
+        except MedMNISTError as error:
+            failure = error
+        outcomes.append(Outcome(planned, result, failure, time.monotonic() - start))
+    return outcomes

@@ -1,0 +1,339 @@
+"""One file from the first place that gives it whole: resumed, retried, checked by MD5, renamed into place at the end.
+
+What has arrived so far lies in ``NAME.part``, with a note of its origin in ``NAME.part.json``. Neither is ever
+trusted: a file gets its name only after the MD5 of all its bytes was found right.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import random
+import re
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpx2
+from tqdm import tqdm
+
+from medmnist_hf.errors import SourceError
+
+_log = logging.getLogger(__name__)
+
+_REDIRECTS: Final = 10
+_BIG_STEP: Final = 1 << 20
+"""Bytes that count as progress where the size of the file is not known."""
+_TRANSIENT: Final = frozenset({408, 425, 429})
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a place may take and how often it is asked again.
+
+    Attributes:
+        connect_timeout: Seconds to wait for a connection.
+        read_timeout: Seconds to wait for the next byte.
+        attempts: Failures in a row after which a place is given up; a failure that still brought a new hundredth of
+            the file starts the count again.
+        first_pause: Seconds before the second attempt; doubled after each failure, give or take a half.
+        longest_pause: Seconds that no pause exceeds; a place whose ``Retry-After`` asks for more is given up.
+    """
+
+    connect_timeout: float = 15.0
+    read_timeout: float = 60.0
+    attempts: int = 6
+    first_pause: float = 1.0
+    longest_pause: float = 120.0
+
+
+class _Fault(Exception):
+    """What went wrong at one place, in a few words; `final` when asking again is of no use."""
+
+    def __init__(self, text: str, *, final: bool = False, wait: float | None = None) -> None:
+        super().__init__(text)
+        self.final = final
+        self.wait = wait
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """Where the bytes of a ``.part`` came from, to ask the same server for the rest of the same file."""
+
+    url: str = ""
+    etag: str = ""
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """A body that came to its end.
+
+    Attributes:
+        resumed: It was added to bytes of an earlier request.
+        framed: The server stated where it ends, so its end cannot have been a lost connection.
+    """
+
+    resumed: bool
+    framed: bool
+
+
+def md5_of(path: Path) -> str:
+    """MD5 of a file's content as 32 hex digits.
+
+    Raises:
+        SourceError: The file cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    except OSError as error:
+        raise SourceError(f"cannot read {path} ({error.strerror}): check the file and its permissions") from None
+
+
+def shown(url: str) -> str:
+    """A URL without user, password and query, fit to be printed."""
+    return re.sub(r"^(\w+://)?[^/]*@", r"\1", re.sub(r"[?#].*", "", url, flags=re.DOTALL))
+
+
+def is_downgrade(origin: str, target: str) -> bool:
+    """A redirect from ``https`` to anything else, which is refused."""
+    return urlsplit(origin).scheme == "https" and urlsplit(target).scheme != "https"
+
+
+def download(places: Sequence[str], path: Path, md5: str, patience: Patience | None = None) -> None:
+    """Fetch a file; the caller makes sure that nobody else fetches it at the same time.
+
+    A transfer that stopped is resumed by HTTP Range, here or in a later run. Connection faults, truncated bodies and
+    the statuses 408, 425, 429 and 5xx are tried again with growing pauses or after the ``Retry-After`` they state.
+    After a wrong MD5 a resumed transfer is repeated once from its first byte, any other ends the trust in the place.
+
+    Args:
+        places: URLs of the file, tried in order.
+        path: Where the complete file goes; its folder must exist.
+        md5: MD5 of the complete file, 32 hex digits.
+        patience: Time-outs and number of attempts.
+
+    Raises:
+        SourceError: No place gave the file, named with the fault of each, or it cannot be stored.
+    """
+    patience = patience or Patience()
+    part = path.with_name(path.name + ".part")
+    faults = []
+    timeout = httpx2.Timeout(patience.read_timeout, connect=patience.connect_timeout)
+    headers = {"User-Agent": "medmnist-hf", "Accept-Encoding": "identity"}
+    try:
+        with httpx2.Client(timeout=timeout, headers=headers) as client:
+            for place in places:
+                try:
+                    _from_place(client, place, part, md5, patience)
+                except _Fault as fault:
+                    faults.append(f"{shown(place)}: {fault}")
+                else:
+                    part.replace(path)
+                    _note_path(part).unlink(missing_ok=True)
+                    return
+    except OSError as error:
+        raise SourceError(
+            f"cannot store {path} ({error.strerror}): free some space or set MEDMNIST_ROOT to another folder"
+        ) from None
+    raise SourceError(
+        f"cannot fetch {path.name} ({'; '.join(faults)}): try later, add --mirror URL, "
+        f"or put the file into a folder and pass --source FOLDER"
+    )
+
+
+def _from_place(client: httpx2.Client, url: str, part: Path, md5: str, patience: Patience) -> None:
+    """Bring `part` to completeness from one place; raises `_Fault` when the place is given up."""
+    failures, farthest = 0, _size(part)
+    unframed: set[str] = set()
+    repeated = False
+    while True:
+        try:
+            arrival = _attempt(client, url, part)
+            found = md5_of(part)
+            if found == md5:
+                return
+            fault = _Fault(f"sent a file of MD5 {found}, the catalogue has {md5}")
+            if not arrival.framed and found not in unframed:
+                unframed.add(found)  # perhaps cut short: the next attempt asks for what may be missing
+            else:
+                _discard(part)
+                if repeated or not arrival.resumed:
+                    fault.final = True
+                else:
+                    repeated = True
+                    continue
+        except _Fault as raised:
+            fault = raised
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            fault = _in_words(error, patience)
+        size, total = _size(part), _read_note(part).total
+        failures = 1 if size >= farthest + (max(1, total // 100) if total else _BIG_STEP) else failures + 1
+        farthest = max(farthest, size)
+        if fault.final or failures >= patience.attempts:
+            raise fault
+        pause = _pause(fault, failures, patience)
+        _log.warning("%s: %s; trying again in %.0f s", shown(url), fault, pause)
+        time.sleep(pause)
+
+
+def _pause(fault: _Fault, failures: int, patience: Patience) -> float:
+    if fault.wait is None:
+        pause = patience.first_pause * 2.0 ** (failures - 1) * random.uniform(0.5, 1.5)
+        return min(patience.longest_pause, pause)
+    if fault.wait > patience.longest_pause:
+        raise _Fault(f"{fault} and asks to wait {fault.wait:.0f} s", final=True)
+    return fault.wait
+
+
+def _attempt(client: httpx2.Client, url: str, part: Path) -> _Arrival:
+    """One request: append what is missing to `part`, or start it over when the server does not resume."""
+    offset, note = _size(part), _read_note(part)
+    headers = {}
+    if offset:
+        headers["Range"] = f"bytes={offset}-"
+        if note.etag and note.url == url:
+            headers["If-Range"] = note.etag
+    with _response(client, url, headers) as response:
+        if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and offset:
+            if _content_range(response) == (None, offset):
+                return _Arrival(resumed=True, framed=True)
+            _discard(part)
+            raise _Fault("refused to resume (416)", wait=0.0)
+        if response.status_code not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
+            raise _status_fault(response)
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise _Fault("sent the file in a content encoding that was not asked for", final=True)
+        length = response.headers.get("Content-Length")
+        if response.status_code == HTTPStatus.PARTIAL_CONTENT:
+            start, total = _content_range(response)
+            if not offset or start != offset or (note.total is not None and total not in {None, note.total}):
+                _discard(part)
+                raise _Fault("answered with another range than asked for", wait=0.0)
+        else:
+            offset, total = 0, int(length) if length else None
+        _check_room(part, total)
+        _write_body(response, part, offset, total, _Note(url, _strong(response.headers.get("ETag", "")), total))
+        if total is not None and _size(part) < total:
+            raise _Fault(f"stopped after {_size(part)} of {total} bytes")
+        chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
+        return _Arrival(resumed=offset > 0, framed=length is not None or total is not None or chunked)
+
+
+def _write_body(response: httpx2.Response, part: Path, offset: int, total: int | None, note: _Note) -> None:
+    name = part.name.removesuffix(".part")
+    with part.open("ab" if offset else "wb") as out:
+        _note_path(part).write_text(json.dumps(asdict(note)), encoding="utf-8")
+        # `disable=None` shows no bar where standard error is no terminal.
+        with tqdm(desc=name, total=total, initial=offset, unit="B", unit_scale=True, disable=None) as bar:
+            for chunk in response.iter_raw():
+                out.write(chunk)
+                bar.update(len(chunk))
+
+
+@contextlib.contextmanager
+def _response(client: httpx2.Client, url: str, headers: dict[str, str]) -> Iterator[httpx2.Response]:
+    """The answer at the end of all redirects, its body not read yet."""
+    request = client.build_request("GET", url, headers=headers)
+    for _ in range(_REDIRECTS):
+        response = client.send(request, stream=True)
+        try:
+            if response.next_request is None:
+                yield response
+                return
+        finally:
+            response.close()
+        if is_downgrade(str(request.url), str(response.next_request.url)):
+            raise _Fault("redirects from https to http, which is refused", final=True)
+        request = response.next_request
+    raise _Fault(f"redirects more than {_REDIRECTS} times", final=True)
+
+
+def _status_fault(response: httpx2.Response) -> _Fault:
+    status = response.status_code
+    text = f"answered {status} {response.reason_phrase}".rstrip()
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT:
+        return _Fault(text, wait=_retry_after(response.headers.get("Retry-After", "")))
+    return _Fault(text, final=True)
+
+
+def _retry_after(value: str) -> float | None:
+    """Seconds that a ``Retry-After`` asks for, given as seconds or as a date; None when it says nothing usable."""
+    if re.fullmatch(r"[0-9]{1,9}", value.strip()):
+        return float(value)
+    try:
+        when = parsedate_to_datetime(value)
+    except (ValueError, TypeError):
+        return None
+    return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+
+
+def _content_range(response: httpx2.Response) -> tuple[int | None, int | None]:
+    """First byte and total size of a ``Content-Range`` (RFC 9110, section 14.4); None for what it does not tell."""
+    match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(?:(\d+)|\*)", response.headers.get("Content-Range", "").strip())
+    if match is None:
+        return None, None
+    start, total = match.groups()
+    return (int(start) if start else None), (int(total) if total else None)
+
+
+def _strong(etag: str) -> str:
+    """An ETag that ``If-Range`` may carry: weak ones do not promise the same bytes."""
+    return "" if etag.startswith("W/") else etag
+
+
+def _in_words(error: Exception, patience: Patience) -> _Fault:
+    match error:
+        case httpx2.ConnectTimeout():
+            return _Fault(f"no connection within {patience.connect_timeout:g} s")
+        case httpx2.TimeoutException():
+            return _Fault(f"no data for {patience.read_timeout:g} s")
+        case httpx2.UnsupportedProtocol() | httpx2.InvalidURL() | httpx2.LocalProtocolError():
+            return _Fault("no usable http address", final=True)
+        case httpx2.ConnectError():
+            return _Fault(f"no connection ({' '.join(str(error).split()) or 'refused'})")
+        case _:
+            return _Fault("the connection broke off")
+
+
+def _check_room(part: Path, total: int | None) -> None:
+    missing = (total or 0) - _size(part)
+    free = shutil.disk_usage(part.parent).free
+    if missing > free:
+        raise SourceError(
+            f"{part.parent} has {free / 1e6:,.0f} MB free and {part.name.removesuffix('.part')} needs "
+            f"{missing / 1e6:,.0f} MB more: free some space or set MEDMNIST_ROOT to another folder"
+        )
+
+
+def _size(part: Path) -> int:
+    try:
+        return part.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _note_path(part: Path) -> Path:
+    return part.with_name(part.name + ".json")
+
+
+def _read_note(part: Path) -> _Note:
+    try:
+        note = _Note(**json.loads(_note_path(part).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return _Note()
+    sound = isinstance(note.url, str) and isinstance(note.etag, str) and isinstance(note.total, int | None)
+    return note if sound else _Note()
+
+
+def _discard(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _note_path(part).unlink(missing_ok=True)

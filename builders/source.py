@@ -1,0 +1,346 @@
+"""Where an NPZ file comes from: Zenodo and its mirrors through a cache, a folder, or the embedded phantom.
+
+Example:
+    >>> from builders.source import open_source
+    >>> from medmnist_hf.catalog import subset
+    >>> open_source("phantom").fetch(subset("pathmnist"), 28).kind
+    'phantom'
+"""
+
+import contextlib
+import logging
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+from urllib.parse import urlsplit, urlunsplit
+
+import filelock
+import platformdirs
+
+from builders.download import Patience, download, md5_of, shown
+from builders.phantom import GENERATOR_VERSION, phantom_counts, write_phantom
+from medmnist_hf.catalog import DataFile, SplitCounts, Subset
+from medmnist_hf.errors import SourceError
+from medmnist_hf.manifest import SourceRecord
+
+_log = logging.getLogger(__name__)
+
+ENDPOINT: Final = "https://zenodo.org"
+ROOT_VARIABLE: Final = "MEDMNIST_ROOT"
+ENDPOINT_VARIABLE: Final = "MEDMNIST_ENDPOINT"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A local NPZ file that is ready to be read.
+
+    Attributes:
+        path: Where it lies.
+        kind: ``zenodo``, ``folder`` or ``phantom``.
+        md5: Its MD5 as computed now, 32 hex digits.
+        bytes: Its size in bytes.
+        verified: The MD5 is the one of the catalogue. Always False for a phantom.
+        counts: Rows that every split must have; None when nothing is known of an unverified file.
+    """
+
+    path: Path
+    kind: str
+    md5: str
+    bytes: int
+    verified: bool
+    counts: SplitCounts | None
+
+    @property
+    def record(self) -> SourceRecord:
+        """What the manifest keeps of it."""
+        return SourceRecord(
+            kind=self.kind, file=self.path.name, bytes=self.bytes, md5=self.md5, verified=self.verified
+        )
+
+
+class Source(Protocol):
+    """Gives the NPZ file of any subset and size."""
+
+    kind: str
+
+    def fetch(self, subset: Subset, size: int) -> SourceFile:
+        """The file, checked and ready to be read.
+
+        Args:
+            subset: A subset of the catalogue.
+            size: One of its sizes.
+
+        Raises:
+            CatalogError: The subset is not published in that size.
+            SourceError: The file is missing, cannot be fetched or is not what it claims to be.
+        """
+        ...
+
+
+class Zenodo:
+    """Downloads to a cache folder; a file that lies there with the right MD5 is used as it is.
+
+    Args:
+        cache_dir: The cache folder, made when needed; it may be read-only as long as nothing has to be fetched.
+        mirrors: Base URLs that serve the files by name, tried in order before Zenodo.
+        endpoint: Replaces scheme and host of the catalogue's URLs.
+        patience: Time-outs and number of attempts.
+
+    Raises:
+        SourceError: An address is not http or https.
+    """
+
+    kind = "zenodo"
+
+    def __init__(
+        self,
+        cache_dir: Path,
+        *,
+        mirrors: Sequence[str] = (),
+        endpoint: str = ENDPOINT,
+        patience: Patience | None = None,
+    ) -> None:
+        for name, url in [("--mirror", mirror) for mirror in mirrors] + [(ENDPOINT_VARIABLE, endpoint)]:
+            _check_address(name, url)
+        self.cache_dir = cache_dir
+        self.mirrors = tuple(mirrors)
+        self.endpoint = endpoint
+        self.patience = patience
+
+    def places(self, file: DataFile) -> tuple[str, ...]:
+        """URLs from which a file is tried, in order."""
+        base, official = urlsplit(self.endpoint), urlsplit(file.url)
+        path = base.path.rstrip("/") + official.path
+        zenodo = urlunsplit((base.scheme, base.netloc, path, official.query, ""))
+        return (*(_below(mirror, file.name) for mirror in self.mirrors), zenodo)
+
+    def fetch(self, subset: Subset, size: int) -> SourceFile:
+        """See `Source.fetch`."""
+        file = subset.file(size)
+        path = self.cache_dir / file.name
+        fault = _fault_of(path, file.md5)
+        if fault:
+            with _sole_writer(path, fault):
+                # Another process may have fetched the file while this one waited for the lock.
+                fault = _fault_of(path, file.md5)
+                if fault:
+                    if path.exists():
+                        _log.warning("%s: downloading it anew", fault)
+                    download(self.places(file), path, file.md5, self.patience)
+        return SourceFile(path, self.kind, file.md5, path.stat().st_size, verified=True, counts=subset.counts)
+
+
+class Folder:
+    """Takes official files from a folder.
+
+    Args:
+        folder: Holds files named as in the catalogue.
+        allow_unverified: Accept a file whose MD5 differs from the catalogue's, and then any number of rows.
+
+    Raises:
+        SourceError: There is no such folder.
+    """
+
+    kind = "folder"
+
+    def __init__(self, folder: Path, *, allow_unverified: bool = False) -> None:
+        if not _is(folder, stat.S_ISDIR):
+            raise SourceError(
+                f"no folder {folder}: --source takes 'zenodo', 'phantom' or a folder that holds the NPZ files"
+            )
+        self.folder = folder
+        self.allow_unverified = allow_unverified
+
+    def fetch(self, subset: Subset, size: int) -> SourceFile:
+        """See `Source.fetch`."""
+        file = subset.file(size)
+        path = self.folder / file.name
+        if not _is(path, stat.S_ISREG):
+            raise SourceError(
+                f"no file {file.name} in {self.folder}: put it there, or use --source zenodo to download it"
+            )
+        found = md5_of(path)
+        verified = found == file.md5
+        if not verified:
+            fault = f"{path} has MD5 {found}, the catalogue has {file.md5}"
+            if not self.allow_unverified:
+                raise SourceError(
+                    f"{fault}: it is damaged or of another release; use --source zenodo to download it, "
+                    f"or accept it as it is with --allow-unverified"
+                )
+            _log.warning("%s: accepted unverified", fault)
+        counts = subset.counts if verified else None
+        return SourceFile(path, self.kind, found, path.stat().st_size, verified=verified, counts=counts)
+
+
+class Phantom:
+    """Generates synthetic files and keeps them below ``phantom/`` of a cache folder.
+
+    Args:
+        cache_dir: The cache folder, made when needed.
+        rows: Rows of the train split, see `builders.phantom.phantom_counts`.
+        seed: Any non-negative integer.
+    """
+
+    kind = "phantom"
+
+    def __init__(self, cache_dir: Path, *, rows: int | None = None, seed: int = 0) -> None:
+        self.folder = cache_dir / "phantom"
+        self.rows = rows
+        self.seed = seed
+
+    def fetch(self, subset: Subset, size: int) -> SourceFile:
+        """See `Source.fetch`; a file made earlier is used again if it still has the MD5 noted beside it."""
+        stem = subset.file(size).name.removesuffix(".npz")
+        counts = phantom_counts(subset, self.rows)
+        path = self.folder / f"{stem}-rows{counts.train}-seed{self.seed}-v{GENERATOR_VERSION}.npz"
+        md5 = _noted_md5(path)
+        if _fault_of(path, md5):
+            with _sole_writer(path, f"{path} has to be generated"):
+                md5 = _noted_md5(path)
+                if _fault_of(path, md5):
+                    md5 = _generate(path, subset, size, counts, self.seed)
+        return SourceFile(path, self.kind, md5, path.stat().st_size, verified=False, counts=counts)
+
+
+def open_source(
+    spec: str,
+    *,
+    mirrors: Sequence[str] = (),
+    allow_unverified: bool = False,
+    cache_dir: Path | None = None,
+    endpoint: str | None = None,
+    phantom_rows: int | None = None,
+    seed: int = 0,
+    patience: Patience | None = None,
+) -> Source:
+    """The source that a ``--source`` names.
+
+    Args:
+        spec: ``zenodo``, ``phantom`` or a folder (``./zenodo`` for a folder of that name).
+        mirrors: Base URLs that are tried before Zenodo.
+        allow_unverified: Accept files of a folder whose MD5 differs from the catalogue's.
+        cache_dir: Cache folder. By default downloads go to `download_cache` and phantoms to `user_cache`.
+        endpoint: Stands in for https://zenodo.org; the environment variable ``MEDMNIST_ENDPOINT`` by default.
+        phantom_rows: Rows of a phantom's train split.
+        seed: Seed of the phantom.
+        patience: Time-outs and number of attempts of a download.
+
+    Raises:
+        SourceError: The source does not exist, or an option does not go with it.
+    """
+    if mirrors and spec != "zenodo":
+        raise SourceError(f"--mirror goes with --source zenodo, not with {spec!r}: leave one of them out")
+    if spec == "zenodo":
+        if allow_unverified:
+            raise SourceError("--allow-unverified goes with a folder, downloads are always checked: leave it out")
+        where = endpoint or os.environ.get(ENDPOINT_VARIABLE) or ENDPOINT
+        return Zenodo(cache_dir or download_cache(), mirrors=mirrors, endpoint=where, patience=patience)
+    if spec == "phantom":
+        return Phantom(cache_dir or user_cache(), rows=phantom_rows, seed=seed)
+    if not spec.strip():
+        raise SourceError("--source is empty: it takes 'zenodo', 'phantom' or a folder that holds the NPZ files")
+    return Folder(_expanded(spec), allow_unverified=allow_unverified)
+
+
+def user_cache() -> Path:
+    """The project's folder below the user's cache folder; it need not exist."""
+    return Path(platformdirs.user_cache_dir("medmnist-hf"))
+
+
+def download_cache() -> Path:
+    """Where official files are kept: ``MEDMNIST_ROOT`` when set, else `user_cache`."""
+    root = os.environ.get(ROOT_VARIABLE)
+    return _expanded(root) if root else user_cache()
+
+
+def _check_address(name: str, url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        raise SourceError(f"{name} {shown(url)!r} is no web address: give one like https://example.org/medmnist")
+
+
+def _expanded(folder: str) -> Path:
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError:
+        raise SourceError(f"no home folder is known for {folder}: write the folder out in full") from None
+
+
+def _is(path: Path, kind: Callable[[int], bool]) -> bool:
+    """Whether a path exists and is of a kind; unlike `Path.is_file`, one that may not be looked at is an error."""
+    try:
+        return kind(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError as error:
+        raise SourceError(f"cannot look at {path} ({error.strerror}): check the path and its permissions") from None
+
+
+def _below(base: str, name: str) -> str:
+    parts = urlsplit(base)
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
+
+
+def _fault_of(path: Path, md5: str) -> str:
+    """Why a cached file cannot be used, empty if it can."""
+    if not _is(path, stat.S_ISREG):
+        return f"{path.name} is not in {path.parent}"
+    found = md5_of(path)
+    return "" if found == md5 else f"{path} has MD5 {found} instead of {md5}"
+
+
+@contextlib.contextmanager
+def _sole_writer(path: Path, why: str) -> Iterator[None]:
+    """Hold the lock of a cached file; `why` begins the error where the folder cannot be written to."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path.with_name(path.name + ".lock"))
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            _log.warning("another process is making %s: waiting for it", path.name)
+            lock.acquire()
+    except OSError as error:
+        raise SourceError(
+            f"{why}, and {path.parent} cannot be written to ({error.strerror}): "
+            f"set {ROOT_VARIABLE} to a folder that can be"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _md5_path(path: Path) -> Path:
+    return path.with_name(path.name + ".md5")
+
+
+def _noted_md5(path: Path) -> str:
+    try:
+        return _md5_path(path).read_text(encoding="ascii").split()[0]
+    except (OSError, ValueError, IndexError):
+        return ""
+
+
+def _generate(path: Path, subset: Subset, size: int, counts: SplitCounts, seed: int) -> str:
+    """Write a phantom and, last of all, its MD5; left-overs of killed runs are swept, as the lock is held."""
+    for left_over in path.parent.glob(f".{path.name}.*.tmp"):
+        left_over.unlink(missing_ok=True)
+    write_phantom(path, subset, size, counts, seed)
+    md5 = md5_of(path)
+    note = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        note.write_text(f"{md5}  {path.name}\n", encoding="ascii")
+        note.replace(_md5_path(path))
+    except OSError as error:
+        raise SourceError(f"cannot write {_md5_path(path)} ({error.strerror}): free some space") from None
+    return md5

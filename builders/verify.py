@@ -1,0 +1,195 @@
+"""Proof that a built config equals its source: every pixel and label, read back the way a user reads them.
+
+Rows are streamed through `datasets.load_dataset` and compared with the NPZ file row by row; without a source their
+digests are compared with the manifest, which recorded them from the NPZ file when it was built.
+"""
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from builders.npz import Int64Array, NpzReader, UInt8Array
+from builders.shards import sha256_of
+from builders.source import SourceFile
+from medmnist_hf.catalog import NPZ_SPLITS, Subset, subset
+from medmnist_hf.errors import VerificationError
+from medmnist_hf.features import features_of
+from medmnist_hf.manifest import Manifest, read_manifest
+
+_BATCH: Final = {2: 256, 3: 16}
+"""Rows decoded at once, by number of dimensions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A config that passed.
+
+    Attributes:
+        subset: Flag of the subset.
+        size: Edge length in pixels or voxels.
+        rows: Rows compared, of all splits.
+        shards: Number of shards whose SHA-256 was checked.
+        against: What the pixels and labels were compared with: the NPZ file's name, or ``manifest``.
+    """
+
+    subset: str
+    size: int
+    rows: int
+    shards: int
+    against: str
+
+
+def verify_config(
+    config_dir: Path, file: SourceFile | None = None, *, on_progress: Callable[[int], object] = lambda rows: None
+) -> Verified:
+    """Prove one built config equal to its source, or to its manifest.
+
+    Args:
+        config_dir: Folder of the config, e.g. ``dist/pathmnist/28``; the card lies in the folder above.
+        file: The NPZ file to compare with; None compares digests with the manifest.
+        on_progress: Called with a number of rows as they are compared.
+
+    Raises:
+        BuildError: There is no build in the folder.
+        ReadError: The NPZ file is damaged or of another subset or size.
+        VerificationError: Something differs; the message names shard, split or row.
+    """
+    manifest = read_manifest(config_dir)
+    entry = subset(manifest.subset)
+    _check_shards(config_dir, manifest)
+    if file is not None and file.md5 != manifest.source.md5:
+        raise VerificationError(
+            f"{config_dir} was built from a file with MD5 {manifest.source.md5}, {file.path} has {file.md5}: "
+            "verify against the file it was built from, or build it again with --force"
+        )
+    reader = NpzReader(file.path, entry, manifest.size, file.counts) if file is not None else None
+    with ThreadPoolExecutor() as pool:
+        for split in NPZ_SPLITS:
+            _verify_split(_Stored(config_dir, manifest, entry, split, pool), reader, on_progress)
+    rows = sum(record.rows for record in manifest.splits.values())
+    against = "manifest" if file is None else file.path.name
+    return Verified(manifest.subset, manifest.size, rows, len(manifest.shards), against)
+
+
+def _check_shards(config_dir: Path, manifest: Manifest) -> None:
+    """Sizes and SHA-256 of all shards, and that no other Parquet file lies beside them."""
+    for shard in manifest.shards:
+        path = config_dir / shard.name
+        if not path.is_file():
+            raise VerificationError(f"{path} is missing: build the config again with --force")
+        if path.stat().st_size != shard.bytes or sha256_of(path) != shard.sha256:
+            raise VerificationError(f"{path} is not the shard of the manifest: build the config again with --force")
+    known = {shard.name for shard in manifest.shards}
+    for path in sorted(config_dir.glob("*.parquet")):
+        if path.name not in known:
+            raise VerificationError(
+                f"{path} is not in the manifest: remove it, or build the config again with --force"
+            )
+
+
+class _Stored:
+    """One split of a built config, as `load_dataset` streams it."""
+
+    def __init__(
+        self, config_dir: Path, manifest: Manifest, entry: Subset, split: str, pool: ThreadPoolExecutor
+    ) -> None:
+        self.where = f"{config_dir} {split}"
+        self.split = split
+        self.record = manifest.splits[split]
+        self._entry, self._pool = entry, pool
+        self._shape = entry.file(manifest.size).image_shape
+        folder = config_dir.parent
+        if not (folder / "README.md").is_file():
+            raise VerificationError(f"no README.md in {folder}: run scripts/build.py again, it writes the card")
+        try:
+            self._data: Any = datasets.load_dataset(str(folder), config_dir.name, split=split, streaming=True)
+        except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
+            why = str(error).partition("\n")[0]
+            raise VerificationError(f"load_dataset cannot read {self.where} ({why}): build it again") from None
+        expected = features_of(entry, manifest.size)
+        if self._data.features != expected:
+            raise VerificationError(f"{self.where} has features {self._data.features}, not {expected}: build it again")
+
+    def blocks(self) -> Iterator[tuple[UInt8Array, Int64Array]]:
+        """Decoded pixels ``(n, *image_shape)`` and labels ``(n,)`` or multi-hot ``(n, L)``, in row order."""
+        for table in self._data.with_format("arrow").iter(batch_size=_BATCH[self._entry.ndim]):
+            yield self._pixels(table["image"].combine_chunks()), self._labels(table["label"].combine_chunks())
+
+    def _pixels(self, column: pa.Array) -> UInt8Array:
+        if self._entry.ndim == 3:
+            values = column.storage if isinstance(column, pa.ExtensionArray) else column
+            for _ in self._shape:
+                values = values.flatten()
+            return np.asarray(values).reshape(-1, *self._shape)
+        return np.stack(list(self._pool.map(self._decode, column.field("bytes").to_pylist())))
+
+    def _decode(self, data: bytes) -> UInt8Array:
+        mode = "RGB" if self._entry.channels == 3 else "L"
+        with Image.open(io.BytesIO(data)) as image:
+            if image.mode != mode:
+                raise VerificationError(
+                    f"{self.where} holds an image of mode {image.mode}, not {mode}: build it again"
+                )
+            return np.asarray(image)
+
+    def _labels(self, column: pa.Array) -> Int64Array:
+        if not pa.types.is_list(column.type):
+            return np.asarray(column, np.int64)
+        hot = np.zeros((len(column), len(self._entry.labels)), np.int64)
+        rows = np.repeat(np.arange(len(column)), np.asarray(column.value_lengths()))
+        np.add.at(hot, (rows, np.asarray(column.flatten())), 1)
+        return hot
+
+
+def _verify_split(stored: _Stored, reader: NpzReader | None, on_progress: Callable[[int], object]) -> None:
+    pixels, labels = hashlib.sha256(), hashlib.sha256()
+    wanted: list[int] = []
+    images = reader.images(stored.split, iter(wanted.pop, None)) if reader else None
+    row = 0
+    for block, block_labels in stored.blocks():
+        if row + len(block) > stored.record.rows:
+            break
+        if reader and images:
+            wanted.append(len(block))
+            source_labels = reader.labels(stored.split)[row : row + len(block)]
+            _compare(stored, row, "pixels", block, next(images))
+            _compare(stored, row, "labels", block_labels, source_labels)
+        pixels.update(np.ascontiguousarray(block).data)
+        labels.update(block_labels.astype("<i8").tobytes())
+        row += len(block)
+        on_progress(len(block))
+    else:
+        expected = reader.rows(stored.split) if reader else stored.record.rows
+        if row != expected or row != stored.record.rows:
+            raise VerificationError(
+                f"{stored.where} has {row} rows, the source {expected}, the manifest {stored.record.rows}: "
+                "build it again with --force"
+            )
+        found = (pixels.hexdigest(), labels.hexdigest())
+        if found != (stored.record.pixels_sha256, stored.record.labels_sha256):
+            raise VerificationError(
+                f"{stored.where} has other pixels or labels than its manifest says: build it again"
+            )
+        return
+    raise VerificationError(f"{stored.where} has more rows than its manifest says: build it again")
+
+
+def _compare(stored: _Stored, start: int, what: str, found: Any, expected: Any) -> None:  # noqa: ANN401
+    if found.shape == expected.shape and np.array_equal(found, expected):
+        return
+    same_rows = found.shape == expected.shape
+    row = (
+        start + int(np.flatnonzero((found != expected).reshape(len(found), -1).any(axis=1))[0]) if same_rows else start
+    )
+    raise VerificationError(
+        f"{stored.where} row {row}: the {what} differ from the NPZ file: build it again with --force"
+    )

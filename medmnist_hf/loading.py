@@ -1,0 +1,70 @@
+"""One call from a subset's name to its data set, from the Hub or from a local build."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import datasets
+from datasets.exceptions import DatasetNotFoundError
+
+from medmnist_hf import catalog
+from medmnist_hf.errors import SourceError
+from medmnist_hf.manifest import MANIFEST_NAME
+
+NAMESPACE: Final = "medmnist"
+"""The organisation on the Hub whose repositories are loaded by default."""
+
+
+def load(
+    subset: str,
+    size: int = catalog.DEFAULT_SIZE,
+    split: str | None = None,
+    root: str | Path | None = None,
+    *,
+    namespace: str = NAMESPACE,
+    revision: str | None = None,
+    streaming: bool = False,
+    **options: Any,  # noqa: ANN401  (they are those of datasets.load_dataset)
+) -> Any:  # noqa: ANN401  (Dataset, DatasetDict or their iterable forms; datasets is not typed)
+    """Load a subset in one size.
+
+    Args:
+        subset: Flag of the subset, e.g. ``pathmnist``.
+        size: Edge length in pixels or voxels.
+        split: ``train``, ``validation`` or ``test``, or an expression such as ``train[:10%]``; None for all splits.
+        root: Folder of local builds, the ``--out`` of ``scripts/build.py``; None loads from the Hub.
+        namespace: User or organisation on the Hub.
+        revision: Branch, tag or commit of the Hub repository.
+        streaming: Read while iterating instead of preparing a local copy.
+        **options: Passed on to `datasets.load_dataset`.
+
+    Returns:
+        A `datasets.Dataset` for one split, a `datasets.DatasetDict` for all; the iterable forms when streaming. Column
+        ``image`` holds a PIL image (2D) or a nested list of uint8 voxels (3D), column ``label`` a class id, or for
+        ChestMNIST the list of the findings present.
+
+    Raises:
+        CatalogError: Unknown subset, or a size it does not have.
+        SourceError: No such build in `root`, or no such repository on the Hub.
+    """
+    entry = catalog.subset(subset)
+    config = str(entry.file(size).size)
+    path = f"{namespace}/{entry.flag}" if root is None else str(_local(Path(root).expanduser(), entry.flag, config))
+    try:
+        return datasets.load_dataset(path, config, split=split, revision=revision, streaming=streaming, **options)
+    except (DatasetNotFoundError, ConnectionError) as error:
+        why = str(error).partition("\n")[0]
+        raise SourceError(f"cannot load {path} ({why}): check the name, the network and your token") from None
+
+
+def _local(root: Path, flag: str, config: str) -> Path:
+    folder = root / flag
+    if not (folder / config / MANIFEST_NAME).is_file():
+        built = sorted(
+            (path.parent.name for path in folder.glob(f"*/{MANIFEST_NAME}")), key=lambda name: (len(name), name)
+        )
+        state = f"it has {', '.join(built)}" if built else "nothing is built there"
+        raise SourceError(
+            f"no build of {flag} at size {config} in {root} ({state}): "
+            f"python scripts/build.py {flag} --size {config} --out {root}"
+        )
+    return folder

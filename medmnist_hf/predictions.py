@@ -1,0 +1,320 @@
+"""References and scores in any shape users hold -> one checked, column-wise form that every measure reads.
+
+Example:
+    >>> from medmnist_hf.predictions import check
+    >>> check([0, 1], [0.2, 0.7], "binary-class").rows
+    2
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from medmnist_hf.catalog import Task
+from medmnist_hf.errors import ScoreError
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.intp]
+
+THRESHOLD: Final = 0.5
+"""A binary or multi-label score above it, and not equal to it, is a positive decision."""
+
+ROUNDING: Final = 1e-6
+"""How far a probability may leave 0..1 before it is taken for something else."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """Checked predictions of one task: N rows, one score column for each of L labels.
+
+    The binary task has one label, the positive class; the others have as many as score columns.
+
+    Attributes:
+        task: What was predicted.
+        columns: Scores, shape ``(L, N)``, float32 or float64, every value finite.
+        ids: Class ids, shape ``(N,)``; ``None`` for the multi-label task.
+        hot: Findings, shape ``(L, N)``; ``None`` unless the task is multi-label.
+    """
+
+    task: Task
+    columns: npt.NDArray[Any]
+    ids: IntArray | None
+    hot: BoolArray | None
+
+    @property
+    def rows(self) -> int:
+        """Number of rows N."""
+        return int(self.columns.shape[1])
+
+    @property
+    def labels(self) -> int:
+        """Number of labels L."""
+        return int(self.columns.shape[0])
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """The class id of each column: 1 for the binary task, 0 to L - 1 for the others."""
+        return (1,) if self.task is Task.BINARY else tuple(range(self.labels))
+
+    def positive(self, label: int) -> BoolArray:
+        """Rows that truly are of one column's class, shape ``(N,)``."""
+        found: BoolArray = np.asarray(self.ids == self.classes[label]) if self.hot is None else self.hot[label]
+        return found
+
+    def chosen(self) -> IntArray:
+        """The class decided on for each row, shape ``(N,)``: first largest score, or score > 0.5 if binary."""
+        if self.task is Task.BINARY:
+            return np.asarray(self.columns[0] > THRESHOLD, np.intp)
+        # The earliest of equal columns has the highest mark: no branch, and bytes enough for 65,535 classes.
+        best, mark = self.columns.max(axis=0), np.zeros(self.rows, np.uint16)
+        for label, column in enumerate(self.columns):
+            np.maximum(mark, (column == best) * np.uint16(self.labels - label), out=mark)
+        chosen: IntArray = self.labels - mark.astype(np.intp)
+        return chosen
+
+    def flagged(self) -> BoolArray:
+        """The findings decided on, shape ``(L, N)``: scores > 0.5 (multi-label and binary tasks)."""
+        above: BoolArray = self.columns > THRESHOLD
+        return above
+
+
+def as_task(task: Task | str) -> Task:
+    """A task by itself, by its value or by the name that the official package gives it.
+
+    Raises:
+        ScoreError: There is no such task.
+    """
+    for known in Task:
+        if task in (known, known.official_name):
+            return known
+    raise ScoreError(f"unknown task {task!r}: choose from {', '.join(map(repr, map(str, Task)))}")
+
+
+def check(
+    references: object,
+    scores: object,
+    task: Task | str,
+    *,
+    from_logits: bool | None = None,
+    num_classes: int | None = None,
+    allow_unscored: bool = False,
+) -> Predictions:
+    """Checks what a user holds and lays it out by column.
+
+    Args:
+        references: What is true of N rows. Single-label tasks: class ids, shape ``(N,)`` or ``(N, 1)``, or one-hot
+            rows ``(N, K)``. Multi-label task: multi-hot rows ``(N, L)`` or a list with the findings of each row.
+            Arrays, nested sequences and columns of ``datasets`` are read; axes of length one do not count.
+        scores: Scores of the N rows. Binary: ``(N,)``, ``(N, 1)`` or ``(N, 2)``, of which the last column counts.
+            Others: ``(N, K)``, a column for each class. Float32 stays float32, other types become float64.
+        task: What was predicted; a `Task`, its value or its official name.
+        from_logits: ``None`` expects probabilities and refuses values outside 0..1 rather than guess what they are.
+            ``True`` turns logits into float64 probabilities (softmax over the columns of the single-label tasks,
+            the logistic function for one binary column and for the multi-label task). ``False`` takes scores as
+            they are, as the official evaluator does.
+        num_classes: Number of classes or findings that the scores must have columns for, if known.
+        allow_unscored: Take class ids that have no score column as the official evaluator does: negative to every
+            column, and never hit. Otherwise they are an error.
+
+    Raises:
+        ScoreError: Anything that would make a wrong or undefined number: the message says what and where.
+    """
+    task = as_task(task)
+    table = _score_array(scores)
+    if task is Task.MULTI_LABEL:
+        # One label or one row: the axis of length one is a real one.
+        table = table[:, None] if table.ndim == 1 else table
+        hot = _hot_references(references, table.shape[1])
+        _same_rows(hot.shape[0], table.shape[0])
+        _right_columns(table, task, num_classes)
+        return Predictions(task, _columns(table, task, from_logits), None, np.ascontiguousarray(hot.T))
+    truth = _plain_array(references, "references")
+    if truth.ndim == 2 and truth.shape[0] == 1 and (table.shape[0] != 1 or (table.size > 2 and task is Task.BINARY)):
+        truth = truth.reshape(-1)
+    if task is Task.BINARY and truth.ndim == 1 and table.shape == (1, truth.shape[0]):
+        table = table.reshape(-1)
+    table = table[:, None] if table.ndim == 1 else table
+    _right_columns(table, task, num_classes)
+    _same_rows(truth.shape[0], table.shape[0])
+    ids = _class_ids(truth, 2 if task is Task.BINARY else table.shape[1], allow_unscored and task is not Task.BINARY)
+    return Predictions(task, _columns(table, task, from_logits), ids, None)
+
+
+def multi_hot(findings: Iterable[Sequence[int]], labels: int) -> BoolArray:
+    """Lists of the findings present -> multi-hot rows, shape ``(N, labels)``; an empty list is a row without any.
+
+    Raises:
+        ScoreError: A finding is not an id from 0 to ``labels - 1``, or is listed twice in a row.
+    """
+    rows = list(findings)
+    lengths = np.fromiter((len(row) for row in rows), np.intp, len(rows))
+    listed = list(chain.from_iterable(rows))
+    flat = _integers(np.asarray(listed) if listed else np.zeros(0, np.intp), "finding")
+    owner = np.repeat(np.arange(len(rows)), lengths)
+    _in_range(flat, labels, "finding", owner)
+    hot = np.zeros((len(rows), labels), np.bool_)
+    hot[owner, flat] = True
+    twice = np.flatnonzero(hot.sum(axis=1) != lengths)
+    if twice.size:
+        raise ScoreError(f"references: row {twice[0]} lists a finding twice; list each once, or pass multi-hot rows")
+    return hot
+
+
+def _unwrapped(values: object) -> object:
+    """A lazy column (any sequence that is no list, tuple or string) as what slicing it gives."""
+    if isinstance(values, Sequence) and not isinstance(values, list | tuple | str | bytes | range):
+        return values[:]
+    return values
+
+
+def _plain_array(values: object, what: str) -> npt.NDArray[Any]:
+    """An array of one axis or more, rows first, without the other axes of length one."""
+    try:
+        array = np.asarray(_unwrapped(values))
+        if array.dtype == object:
+            array = np.asarray([np.asarray(row) for row in array.reshape(-1)] if array.ndim == 1 else array.tolist())
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise ScoreError(f"{what} are no table of numbers: pass an array, or rows of one length") from None
+    if array.dtype.kind not in "biuf":
+        raise ScoreError(f"{what} are no numbers but {array.dtype}: pass numbers")
+    if array.size == 0:
+        raise ScoreError(f"{what} are empty: pass one row or more")
+    if array.ndim > 2 and array.shape[0] == 1:
+        array = array[0]
+    array = array.reshape(array.shape[:1] + tuple(length for length in array.shape[1:] if length != 1) or (1,))
+    if array.ndim > 2:
+        raise ScoreError(f"{what} have shape {array.shape}: pass rows by columns")
+    return array
+
+
+def _score_array(scores: object) -> npt.NDArray[Any]:
+    table = _plain_array(scores, "scores")
+    if table.dtype == np.float16:
+        return table.astype(np.float32)
+    return table if table.dtype in (np.float32, np.float64) and table.dtype.isnative else table.astype(np.float64)
+
+
+def _same_rows(references: int, scores: int) -> None:
+    if references != scores:
+        raise ScoreError(f"{references} references but {scores} rows of scores: pass one of each for every row")
+
+
+def _right_columns(table: npt.NDArray[Any], task: Task, num_classes: int | None) -> None:
+    given = table.shape[1]
+    if task is Task.BINARY:
+        if given > 2:
+            raise ScoreError(f"scores have {given} columns: the binary task takes 1, or 2 of which the last counts")
+    elif num_classes is not None and given != num_classes:
+        raise ScoreError(f"scores have {given} columns: {num_classes} classes need one column each")
+    elif given < 2 and task is not Task.MULTI_LABEL:
+        raise ScoreError(f"scores have {given} column: the {task.value} task needs one for each class")
+
+
+def _columns(table: npt.NDArray[Any], task: Task, from_logits: bool | None) -> npt.NDArray[Any]:
+    """Finite score columns, shape ``(L, N)``; the positive class alone for the binary task."""
+    low, high = table.min(), table.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        row, column = np.argwhere(~np.isfinite(table))[0]
+        raise ScoreError(f"scores hold {table[row, column]} at row {row}, column {column}: pass finite numbers")
+    if from_logits:
+        table = _probabilities(table.astype(np.float64), task)
+    elif from_logits is None and (low < -ROUNDING or high > 1 + ROUNDING):
+        raise ScoreError(
+            f"scores run from {low:.4g} to {high:.4g}, outside 0..1: "
+            "pass from_logits=True if they are logits, from_logits=False to score them as they are"
+        )
+    return np.ascontiguousarray((table[:, -1:] if task is Task.BINARY else table).T)
+
+
+def _probabilities(logits: FloatArray, task: Task) -> FloatArray:
+    # Two finite logits can be further apart than a float64 reaches; infinity then gives the right 0 or 1.
+    with np.errstate(over="ignore"):
+        if task is Task.MULTI_LABEL or logits.shape[1] == 1:
+            small = np.exp(-np.abs(logits))
+            sigmoid: FloatArray = np.where(logits >= 0, 1.0, small) / (1.0 + small)
+            return sigmoid
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    softmax: FloatArray = powers / powers.sum(axis=1, keepdims=True)
+    return softmax
+
+
+def _integers(values: npt.NDArray[Any], what: str) -> IntArray:
+    if values.dtype.kind not in "biuf":
+        raise ScoreError(f"references: a {what} is no number but {values.dtype}; pass ids counted from 0")
+    if values.dtype.kind == "f":
+        odd = np.flatnonzero(~(np.isfinite(values) & (values == np.rint(values))))
+        if odd.size:
+            raise ScoreError(f"references: {values[odd[0]]} is no {what}; pass ids counted from 0")
+    return values.astype(np.intp)
+
+
+def _in_range(ids: IntArray, count: int, what: str, rows: IntArray | None = None) -> None:
+    if ids.size and (ids.min() < 0 or ids.max() >= count):
+        bad = np.flatnonzero((ids < 0) | (ids >= count))[0]
+        row = bad if rows is None else rows[bad]
+        raise ScoreError(f"references: {what} {ids[bad]} at row {row} is out of range; ids run from 0 to {count - 1}")
+
+
+def _class_ids(truth: npt.NDArray[Any], classes: int, allow_unscored: bool) -> IntArray:
+    if truth.ndim == 1:
+        ids = _integers(truth, "class id")
+        _in_range(ids, np.iinfo(np.intp).max if allow_unscored else classes, "class id")
+        return ids
+    if truth.shape[1] != classes:
+        raise ScoreError(f"references have shape {truth.shape}: pass class ids (N,), or one-hot rows (N, {classes})")
+    wrong = np.flatnonzero(((truth != 0) & (truth != 1)).any(axis=1) | ((truth == 1).sum(axis=1) != 1))
+    if wrong.size:
+        raise ScoreError(f"references: row {wrong[0]} is not one-hot; pass class ids, or rows with a single 1")
+    return np.nonzero(truth)[1]
+
+
+def _hot_references(references: object, labels: int) -> BoolArray:
+    """Multi-hot references, shape ``(N, labels)``, from multi-hot rows or from lists of findings."""
+    values = _unwrapped(references)
+    if not isinstance(values, list | tuple):
+        try:
+            values = np.asarray(values)
+        except (TypeError, ValueError, RuntimeError):
+            raise ScoreError("references cannot be read: pass multi-hot rows or lists of findings") from None
+        if values.dtype != object or values.ndim != 1:
+            return _hot_rows(values, labels)
+    if not _ragged(values):
+        return _hot_rows(values, labels)
+    if any(len(row) != labels for row in values):
+        return multi_hot(values, labels)
+    table = np.asarray([np.asarray(row) for row in values])
+    findings = table.dtype.kind in "iu" and bool((np.sort(table, axis=1) == np.arange(labels)).all())
+    if findings and labels <= 2:
+        raise ScoreError(
+            f"references may be multi-hot rows or lists of {labels} finding(s): pass an array of multi-hot rows; "
+            "medmnist_hf.predictions.multi_hot makes one of lists"
+        )
+    return multi_hot(values, labels) if findings else _hot_rows(table, labels)
+
+
+def _ragged(values: Sequence[Any] | npt.NDArray[Any]) -> bool:
+    """Whether each row is a flat list of its own, as lists of findings are and as multi-hot lists may be."""
+    if len(values) == 0 or not all(isinstance(row, list | tuple | np.ndarray) for row in values):
+        return False
+    first = next((row[0] for row in values if np.ndim(row) and len(row)), 0)
+    return np.ndim(first) == 0
+
+
+def _hot_rows(values: object, labels: int) -> BoolArray:
+    table = _plain_array(values, "references")
+    table = table[:, None] if table.ndim == 1 and labels == 1 else table
+    if table.ndim != 2 or table.shape[1] != labels:
+        raise ScoreError(
+            f"references have shape {np.asarray(values).shape} for {labels} score columns: "
+            f"pass multi-hot rows (N, {labels}), or lists of findings as Python lists"
+        )
+    wrong = (table != 0) & (table != 1)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise ScoreError(f"references hold {table[row, column]} at row {row}, column {column}: multi-hot is 0 or 1")
+    return table.astype(np.bool_)

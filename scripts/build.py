@@ -1,0 +1,119 @@
+"""Build MedMNIST subsets: NPZ files to sharded Parquet with a manifest and a card.
+
+Example: python scripts/build.py breastmnist pathmnist --size 28 --size 64 --source zenodo --out dist
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from builders.batch import Outcome, Planned, build_all, free_bytes, plan_run, usable_cores
+from builders.build import BuildOptions
+from builders.plan import parse_size
+from builders.source import open_source
+from cards.render import write_card
+from medmnist_hf import console
+from medmnist_hf.catalog import SPLITS
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+_WIDTH = None if sys.stdout.isatty() else 140
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        numeric = column not in {"subset", "outcome"}
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=column != "outcome", overflow="fold")
+    return table
+
+
+def _plan_table(run: list[Planned]) -> Table:
+    table = _table("subset", "size", *SPLITS, "raw MB", "shards")
+    for planned in run:
+        counts = [f"{planned.counts[split]:,}" for split in SPLITS]
+        table.add_row(
+            planned.subset.flag, str(planned.size), *counts, f"{planned.raw_bytes / 1e6:,.1f}", str(planned.shards)
+        )
+    return table
+
+
+def _outcome_table(outcomes: list[Outcome]) -> Table:
+    table = _table("subset", "size", "rows", "shards", "MB", "of raw", "seconds", "raw MB/s", "outcome")
+    for outcome in outcomes:
+        name = [outcome.planned.subset.flag, str(outcome.planned.size)]
+        if outcome.result is None or outcome.error is not None:
+            table.add_row(*name, *[""] * 6, f"FAILED: {outcome.error}")
+            continue
+        shards = outcome.result.manifest.shards
+        size = sum(shard.bytes for shard in shards)
+        table.add_row(
+            *name,
+            f"{sum(shard.rows for shard in shards):,}",
+            str(len(shards)),
+            f"{size / 1e6:,.2f}",
+            f"{size / outcome.planned.raw_bytes:.3f}",
+            f"{outcome.seconds:.1f}",
+            f"{outcome.planned.raw_bytes / 1e6 / outcome.seconds:,.0f}",
+            "was complete" if outcome.result.reused else f"built in {outcome.result.config_dir}",
+        )
+    return table
+
+
+@app.command(epilog="Example: python scripts/build.py breastmnist pathmnist --size 28 --size 64 --out dist")
+def build(
+    subsets: Annotated[list[str], typer.Argument(metavar="SUBSET...", help="Flags of subsets, or 'all'.")],
+    size: Annotated[list[str] | None, typer.Option(help="28, 64, 128, 224 or all; repeatable. [default: 28]")] = None,
+    source: Annotated[str, typer.Option(help="zenodo, phantom (synthetic), or a folder of NPZ files.")] = "zenodo",
+    out: Annotated[Path, typer.Option(help="Folder of all builds.")] = Path("dist"),
+    codec: Annotated[str, typer.Option(help="png, or webp for RGB subsets; volumes are always arrays.")] = "png",
+    workers: Annotated[int | None, typer.Option(min=1, help="Encoding threads. [default: usable cores]")] = None,
+    max_shard_size: Annotated[str, typer.Option(help="Limit of one Parquet file, e.g. 500MB or 1GiB.")] = "500MB",
+    mirror: Annotated[list[str] | None, typer.Option(help="Base URL tried before Zenodo; repeatable.")] = None,
+    allow_unverified: Annotated[
+        bool, typer.Option("--allow-unverified", help="Accept files whose MD5 is not the catalogue's, and say so.")
+    ] = False,
+    phantom_rows: Annotated[int | None, typer.Option(min=1, help="Train rows of a phantom.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the phantom.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace configs that are there already.")] = False,
+) -> None:
+    """Build subsets into OUT/SUBSET/SIZE; what is complete is kept, what was interrupted is continued."""
+    options = BuildOptions(codec, parse_size(max_shard_size), workers or usable_cores(), force)
+    origin = open_source(
+        source, mirrors=mirror or (), allow_unverified=allow_unverified, phantom_rows=phantom_rows, seed=seed
+    )
+    run = plan_run(subsets, size or ["28"], origin, options)
+    terminal = Console(width=_WIDTH, highlight=False, markup=False)
+    terminal.print(_plan_table(run))
+    total = sum(planned.raw_bytes for planned in run)
+    terminal.print(
+        f"{len(run)} configs, {total / 1e6:,.1f} MB of raw pixels from {source} to {out} "
+        f"({free_bytes(out) / 1e9:,.1f} GB free)\n"
+    )
+    bars = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*bars, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        tasks = {
+            planned: progress.add_task(f"{planned.subset.flag} {planned.size}", total=planned.counts.total)
+            for planned in run
+        }
+        outcomes = build_all(
+            run,
+            origin,
+            out,
+            options,
+            write_card=write_card,
+            on_progress=lambda planned, rows: progress.advance(tasks[planned], rows),
+        )
+    terminal.print(_outcome_table(outcomes))
+    failed = sum(outcome.error is not None for outcome in outcomes)
+    if failed:
+        print(f"error: {failed} of {len(outcomes)} configs failed, see the table above", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    console.run(app)

@@ -1,0 +1,34 @@
+"""Render the static card of every subset into ``cards/``, or check that the committed ones are up to date.
+
+Example:
+    python scripts/render_cards.py --check
+"""
+
+from typing import Annotated
+
+import typer
+
+from cards.render import stale_cards, write_static_cards
+from medmnist_hf import console
+from medmnist_hf.errors import BuildError
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command(epilog="Example: python scripts/render_cards.py --check")
+def cards(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a card is stale.")] = False,
+) -> None:
+    """Render the 18 static cards from the catalogue, the references and the published results."""
+    if check:
+        stale = stale_cards()
+        if stale:
+            raise BuildError(f"stale cards: {', '.join(stale)}: run python scripts/render_cards.py")
+        print("all cards are up to date")
+        return
+    for path in write_static_cards():
+        print(path)
+
+
+if __name__ == "__main__":
+    console.run(app)

@@ -1,0 +1,73 @@
+"""Prove built configs equal to their NPZ files, or to their manifests.
+
+Example: python scripts/verify.py dist/breastmnist --source zenodo
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from builders.source import open_source
+from builders.verify import verify_config
+from medmnist_hf import console
+from medmnist_hf.catalog import subset
+from medmnist_hf.errors import BuildError, MedMNISTError
+from medmnist_hf.manifest import read_build
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+
+
+@app.command(epilog="Example: python scripts/verify.py dist/breastmnist --source zenodo")
+def verify(
+    builds: Annotated[list[Path], typer.Argument(metavar="BUILD...", help="Folders of subsets, e.g. dist/pathmnist.")],
+    source: Annotated[
+        str | None, typer.Option(help="zenodo, phantom or a folder. [default: check against the manifest]")
+    ] = None,
+    size: Annotated[list[int] | None, typer.Option(help="Check these sizes alone; repeatable.")] = None,
+    mirror: Annotated[list[str] | None, typer.Option(help="Base URL tried before Zenodo; repeatable.")] = None,
+    allow_unverified: Annotated[
+        bool, typer.Option("--allow-unverified", help="Accept NPZ files whose MD5 is not the catalogue's.")
+    ] = False,
+    phantom_rows: Annotated[int | None, typer.Option(min=1, help="Train rows of a phantom.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the phantom.")] = 0,
+) -> None:
+    """Read every row back through load_dataset and compare pixels and labels."""
+    origin = (
+        open_source(
+            source, mirrors=mirror or (), allow_unverified=allow_unverified, phantom_rows=phantom_rows, seed=seed
+        )
+        if source
+        else None
+    )
+    failed = 0
+    for folder in builds:
+        manifests = [found for found in read_build(folder) if not size or found.size in size]
+        if not manifests:
+            raise BuildError(f"no build{' of that size' if size else ''} in {folder}: scripts/build.py makes one")
+        for manifest in manifests:
+            rows = sum(record.rows for record in manifest.splits.values())
+            try:
+                with Progress(transient=True, disable=not sys.stderr.isatty()) as progress:
+                    task = progress.add_task(f"{manifest.subset} {manifest.size}", total=rows)
+                    file = origin.fetch(subset(manifest.subset), manifest.size) if origin else None
+                    result = verify_config(
+                        folder / manifest.config_name,
+                        file,
+                        on_progress=lambda count, bar=progress, task=task: bar.advance(task, count),  # type: ignore[misc]
+                    )
+                print(
+                    f"ok: {result.subset} {result.size}: {result.rows:,} rows in {result.shards} shards "
+                    f"equal {result.against}"
+                )
+            except MedMNISTError as error:
+                failed += 1
+                print(f"error: {error}", file=sys.stderr)
+    if failed:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    console.run(app)

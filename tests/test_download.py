@@ -1,0 +1,532 @@
+"""The downloader against a loopback server that fails in every way a network does."""
+
+import contextlib
+import email.utils
+import hashlib
+import logging
+import multiprocessing
+import os
+import re
+import resource
+import select
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from builders import download as module
+from builders.download import Patience, download, is_downgrade, md5_of, shown
+from medmnist_hf.errors import SourceError
+from tests.fixtures.zenodo import Reply, ZenodoServer, zenodo_server
+
+CONTENT = b"".join(hashlib.sha256(i.to_bytes(4, "big")).digest() for i in range(12_000))
+MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
+HALF = len(CONTENT) // 2
+QUICK = Patience(connect_timeout=2, read_timeout=0.4, attempts=3, first_pause=0.001, longest_pause=2)
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+@pytest.fixture
+def server() -> Iterator[ZenodoServer]:
+    with zenodo_server() as running:
+        running.files["file.npz"] = CONTENT
+        yield running
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "file.npz"
+
+
+def fetch(server: ZenodoServer, path: Path) -> None:
+    download([f"{server.url}/file.npz"], path, MD5, QUICK)
+
+
+def left(path: Path) -> set[str]:
+    return {entry.name for entry in path.parent.iterdir()}
+
+
+def fault(server: ZenodoServer, path: Path, *expected: str) -> None:
+    """The download fails with one line that holds all of `expected`, and no file has the name of a complete one."""
+    with pytest.raises(SourceError) as caught:
+        fetch(server, path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "file.npz" in message
+    for text in expected:
+        assert text in message
+    assert not path.exists()
+
+
+def whole(path: Path) -> None:
+    """The file is complete and the only one left."""
+    assert path.read_bytes() == CONTENT
+    assert left(path) == {"file.npz"}
+
+
+def test_plain(server: ZenodoServer, path: Path) -> None:
+    fetch(server, path)
+    whole(path)
+    assert [(seen.status, seen.range, seen.sent) for seen in server.seen] == [(200, "", len(CONTENT))]
+
+
+def test_drop_resumes_where_it_stopped(server: ZenodoServer, path: Path) -> None:
+    server.script = [Reply(drop_after=HALF)]
+    fetch(server, path)
+    whole(path)
+    assert [seen.status for seen in server.seen] == [200, 206]
+    assert server.seen[1].range == f"bytes={HALF}-"
+    assert server.seen[1].if_range
+    assert server.sent == len(CONTENT)
+
+
+def test_progress_renews_the_attempts(server: ZenodoServer, path: Path) -> None:
+    step = len(CONTENT) // 10
+    server.script = [Reply(drop_after=step)] * 8
+    fetch(server, path)
+    whole(path)
+    assert len(server.seen) > QUICK.attempts
+    assert server.sent == len(CONTENT)
+
+
+def test_drops_without_progress_end(server: ZenodoServer, path: Path) -> None:
+    server.then = Reply(drop_after=10)
+    fault(server, path, "broke off")
+    assert len(server.seen) == QUICK.attempts
+
+
+def test_drops_without_range_support_end(server: ZenodoServer, path: Path) -> None:
+    server.then = Reply(drop_after=HALF, ranges=False)
+    fault(server, path, "broke off")
+    assert len(server.seen) == QUICK.attempts
+
+
+def test_part_of_an_earlier_run_is_resumed(server: ZenodoServer, path: Path) -> None:
+    server.then = Reply(drop_after=HALF, ranges=False)
+    fault(server, path)
+    server.then = Reply()
+    before = server.sent
+    fetch(server, path)
+    whole(path)
+    assert server.sent - before == len(CONTENT) - HALF
+
+
+@pytest.mark.parametrize("status", [404, 403, 410, 301])
+def test_final_status_is_not_repeated(server: ZenodoServer, path: Path, status: int) -> None:
+    server.then = Reply(status=status)
+    fault(server, path, f"answered {status}")
+    assert len(server.seen) == 1
+    assert left(path) == set()
+
+
+@pytest.mark.parametrize("status", [500, 503, 429, 408])
+def test_transient_status_is_repeated(server: ZenodoServer, path: Path, status: int) -> None:
+    server.script = [Reply(status=status), Reply(status=status)]
+    fetch(server, path)
+    whole(path)
+    assert len(server.seen) == 3
+
+
+def test_503_for_ever(server: ZenodoServer, path: Path) -> None:
+    server.then = Reply(status=503)
+    fault(server, path, "answered 503 Service Unavailable")
+    assert len(server.seen) == QUICK.attempts
+    assert left(path) == set()
+
+
+@pytest.mark.parametrize("status", [503, 429])
+def test_retry_after_in_seconds(server: ZenodoServer, path: Path, status: int) -> None:
+    server.script = [Reply(status=status, headers={"Retry-After": "1"})]
+    start = time.monotonic()
+    fetch(server, path)
+    assert time.monotonic() - start >= 1
+    whole(path)
+
+
+def test_retry_after_as_a_date(server: ZenodoServer, path: Path) -> None:
+    when = email.utils.format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
+    server.script = [Reply(status=503, headers={"Retry-After": when})]
+    start = time.monotonic()
+    fetch(server, path)
+    assert time.monotonic() - start >= 0.5
+    whole(path)
+
+
+def test_retry_after_too_long(server: ZenodoServer, path: Path) -> None:
+    server.then = Reply(status=503, headers={"Retry-After": "3600"})
+    fault(server, path, "asks to wait 3600 s")
+    assert len(server.seen) == 1
+
+
+@given(st.text(max_size=40))
+@example("")
+@example("-1")
+@example("Wed, 99 Xyz 2026 00:00:00 GMT")
+@example("Wed, 21 Oct 2015 07:28:00 -0000")
+@example("9" * 400)
+def test_any_retry_after_is_survived(value: str) -> None:
+    seconds = module._retry_after(value)
+    assert seconds is None or seconds >= 0
+
+
+def test_stated_length_too_long(server: ZenodoServer, path: Path) -> None:
+    server.script = [Reply(length=len(CONTENT) + 5)]
+    fetch(server, path)
+    whole(path)
+
+
+def test_stated_length_too_short(server: ZenodoServer, path: Path) -> None:
+    server.then = Reply(length=HALF, ranges=False)
+    fault(server, path, "MD5", MD5)
+    assert left(path) == set()
+
+
+def test_truncated_without_a_length(server: ZenodoServer, path: Path) -> None:
+    server.script = [Reply(length=-1, cut=HALF)]
+    fetch(server, path)
+    whole(path)
+    assert server.sent == len(CONTENT)
+
+
+def test_truncated_without_a_length_for_ever(server: ZenodoServer, path: Path) -> None:
+    server.then = Reply(length=-1, cut=HALF, ranges=False)
+    fault(server, path, "MD5")
+    assert left(path) == set()
+
+
+def test_whole_without_a_length(server: ZenodoServer, path: Path) -> None:
+    server.then = Reply(length=-1)
+    fetch(server, path)
+    whole(path)
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("body", [CONTENT[::-1], b"<html>down for maintenance</html>", b""])
+def test_wrong_bytes(server: ZenodoServer, path: Path, body: bytes) -> None:
+    server.then = Reply(body=body)
+    fault(server, path, hashlib.md5(body, usedforsecurity=False).hexdigest(), MD5)
+    assert len(server.seen) == 1
+    assert left(path) == set()
+
+
+def test_unasked_content_encoding(server: ZenodoServer, path: Path) -> None:
+    server.then = Reply(headers={"Content-Encoding": "gzip"})
+    fault(server, path, "content encoding")
+
+
+def test_no_range_support_starts_over(server: ZenodoServer, path: Path) -> None:
+    server.script = [Reply(drop_after=HALF), Reply(ranges=False)]
+    fetch(server, path)
+    whole(path)
+    assert server.sent == len(CONTENT) + HALF
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        f"bytes 0-{len(CONTENT) - 1}/{len(CONTENT)}",
+        f"bytes {HALF + 1}-{len(CONTENT) - 1}/{len(CONTENT)}",
+        f"bytes {HALF}-{len(CONTENT)}/{len(CONTENT) + 1}",
+        "nonsense",
+    ],
+)
+def test_wrong_content_range_starts_over(server: ZenodoServer, path: Path, wrong: str) -> None:
+    server.script = [Reply(drop_after=HALF), Reply(content_range=wrong)]
+    fetch(server, path)
+    whole(path)
+    assert [seen.status for seen in server.seen] == [200, 206, 200]
+
+
+def test_206_that_nobody_asked_for(server: ZenodoServer, path: Path) -> None:
+    server.then = Reply(status=206)
+    fault(server, path, "another range")
+    assert left(path) == set()
+
+
+def test_complete_part_is_taken_after_416(server: ZenodoServer, path: Path) -> None:
+    path.with_name("file.npz.part").write_bytes(CONTENT)
+    fetch(server, path)
+    whole(path)
+    assert [(seen.status, seen.sent) for seen in server.seen] == [(416, 0)]
+
+
+@pytest.mark.parametrize("garbage", [CONTENT[::-1], CONTENT + b"more", bytes(HALF)], ids=["same", "longer", "shorter"])
+def test_garbage_in_part_is_thrown_away(server: ZenodoServer, path: Path, garbage: bytes) -> None:
+    path.with_name("file.npz.part").write_bytes(garbage)
+    fetch(server, path)
+    whole(path)
+    assert server.seen[-1].range == ""
+
+
+@pytest.mark.parametrize("note", ["", "{", "[]", '{"url": 3}', '{"total": "x"}', '{"other": 1}'])
+def test_garbage_in_the_note_is_survived(server: ZenodoServer, path: Path, note: str) -> None:
+    path.with_name("file.npz.part").write_bytes(CONTENT[:HALF])
+    path.with_name("file.npz.part.json").write_text(note)
+    fetch(server, path)
+    whole(path)
+    assert server.sent == len(CONTENT) - HALF
+
+
+def test_file_that_changed_at_the_server_starts_over(server: ZenodoServer, path: Path) -> None:
+    server.files["file.npz"] = bytes(len(CONTENT))
+    server.then = Reply(drop_after=HALF, ranges=False)
+    fault(server, path)
+    server.files["file.npz"], server.then = CONTENT, Reply()
+    server.seen.clear()
+    fetch(server, path)
+    whole(path)
+    assert [(seen.status, bool(seen.if_range)) for seen in server.seen] == [(200, True)]
+
+
+@pytest.mark.parametrize("etag", ['W/"weak"', None])
+def test_no_if_range_without_a_strong_etag(server: ZenodoServer, path: Path, etag: str | None) -> None:
+    server.script = [Reply(drop_after=HALF, headers={"ETag": etag})]
+    fetch(server, path)
+    whole(path)
+    assert [(seen.status, seen.if_range) for seen in server.seen] == [(200, ""), (206, "")]
+
+
+def test_wrong_bytes_after_a_resume_are_fetched_once_more(server: ZenodoServer, path: Path) -> None:
+    path.with_name("file.npz.part").write_bytes(bytes(HALF))
+    server.then = Reply(body=CONTENT[::-1])
+    fault(server, path, "MD5")
+    assert [seen.status for seen in server.seen] == [206, 200]
+    assert left(path) == set()
+
+
+def test_stall(server: ZenodoServer, path: Path) -> None:
+    server.script = [Reply(stall_after=HALF)]
+    fetch(server, path)
+    whole(path)
+    assert server.sent == len(CONTENT)
+
+
+def test_stall_for_ever(server: ZenodoServer, path: Path) -> None:
+    server.then = Reply(stall_after=0)
+    fault(server, path, "no data for 0.4 s")
+
+
+def test_connection_refused(path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/file.npz"
+        with pytest.raises(SourceError, match=r"^cannot fetch file\.npz .*no connection.*refused.*--mirror"):
+            download([url], path, MD5, QUICK)
+    assert left(path) == set()
+
+
+def test_redirect_keeps_the_range(server: ZenodoServer, path: Path) -> None:
+    server.files["elsewhere"] = CONTENT
+    path.with_name("file.npz.part").write_bytes(CONTENT[:HALF])
+    server.script = [Reply(status=302, headers={"Location": "/elsewhere?token=secret"})]
+    fetch(server, path)
+    whole(path)
+    assert [seen.target for seen in server.seen] == ["/file.npz", "/elsewhere?token=secret"]
+    assert server.seen[1].sent == len(CONTENT) - HALF
+
+
+def test_redirects_without_end(server: ZenodoServer, path: Path) -> None:
+    server.then = Reply(status=302, headers={"Location": "/file.npz"})
+    fault(server, path, "redirects more than")
+
+
+def test_places_are_tried_in_order(server: ZenodoServer, path: Path) -> None:
+    with zenodo_server() as wrong:
+        wrong.files["bad.npz"] = CONTENT[::-1]
+        places = [f"{wrong.url}/none.npz", f"{wrong.url}/bad.npz", f"{server.url}/file.npz"]
+        download(places, path, MD5, QUICK)
+        assert [seen.target for seen in wrong.seen] == ["/none.npz", "/bad.npz"]
+    whole(path)
+
+
+def test_the_next_place_resumes_what_the_last_one_began(server: ZenodoServer, path: Path) -> None:
+    with zenodo_server() as weak:
+        weak.files["file.npz"] = CONTENT
+        weak.script = [Reply(drop_after=HALF)]
+        weak.then = Reply(status=404)
+        download([f"{weak.url}/file.npz", f"{server.url}/file.npz"], path, MD5, QUICK)
+    whole(path)
+    assert server.sent == len(CONTENT) - HALF
+    assert server.seen[0].if_range == ""
+
+
+def test_the_error_names_each_place_and_its_fault(server: ZenodoServer, path: Path) -> None:
+    server.script = [Reply(status=404), Reply(body=b"other")]
+    with pytest.raises(SourceError) as caught:
+        download([f"{server.url}/a.npz", f"{server.url}/b.npz"], path, MD5, QUICK)
+    message = str(caught.value)
+    assert f"{server.url}/a.npz: answered 404" in message
+    assert f"{server.url}/b.npz: sent a file of MD5" in message
+    assert "\n" not in message
+
+
+def test_secrets_of_an_address_are_not_shown(
+    server: ZenodoServer, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.script = [Reply(status=503)]
+    server.then = Reply(status=404)
+    url = server.url.replace("//", "//user:hunter2@") + "/file.npz?token=hunter2"
+    with caplog.at_level(logging.DEBUG, logger="builders"), pytest.raises(SourceError) as caught:
+        download([url], path, MD5, QUICK)
+    assert server.seen[0].authorization.startswith("Basic ")
+    assert "503" in caplog.text
+    assert "hunter2" not in str(caught.value) + caplog.text
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("https://zenodo.org/records/1/files/a.npz?download=1", "https://zenodo.org/records/1/files/a.npz"),
+        ("http://user:pw@host:80/a#b", "http://host:80/a"),
+        ("user:pw@host/a", "host/a"),
+        ("http://user:p@w@host/a", "http://host/a"),
+        ("not a url", "not a url"),
+    ],
+)
+def test_shown(url: str, text: str) -> None:
+    assert shown(url) == text
+
+
+@given(st.text())
+def test_shown_never_fails_nor_shows_a_query(url: str) -> None:
+    assert not re.search(r"[?#]", shown(url))
+
+
+@pytest.mark.parametrize("url", ["nonsense", "ftp://127.0.0.1/a", "http://127.0.0.1:x/a"])
+def test_unusable_address(path: Path, url: str) -> None:
+    with pytest.raises(SourceError, match="no usable http address"):
+        download([url], path, MD5, QUICK)
+
+
+def test_downgrade_rule() -> None:
+    assert is_downgrade("https://a/x", "http://a/x")
+    assert not is_downgrade("https://a/x", "https://b/y")
+    assert not is_downgrade("http://a/x", "http://b/y")
+    assert not is_downgrade("http://a/x", "https://b/y")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with the openssl command")
+def test_redirect_from_https_to_http_is_refused(
+    server: ZenodoServer, path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path_factory.mktemp("tls")
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+    with zenodo_server(context) as secure:
+        secure.files["file.npz"] = CONTENT
+        fetch(secure, path)
+        whole(path)
+        path.unlink()
+        secure.script = [Reply(status=302, headers={"Location": f"{server.url}/file.npz"})]
+        fault(secure, path, "redirects from https to http")
+    assert server.seen == []
+
+
+def test_no_room_for_the_file(server: ZenodoServer, path: Path) -> None:
+    server.then = Reply(length=10**16)
+    fault(server, path, "MB free", "needs 10,000,000,000 MB more", "MEDMNIST_ROOT")
+    assert left(path) == set()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full to write to")
+def test_disk_full_while_writing(server: ZenodoServer, path: Path) -> None:
+    path.with_name("file.npz.part").symlink_to("/dev/full")
+    fault(server, path, "No space left on device", "free some space")
+
+
+@contextlib.contextmanager
+def file_size_limit(limit: int) -> Iterator[None]:
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+
+def test_write_that_fails_half_way_resumes_later(server: ZenodoServer, path: Path) -> None:
+    with file_size_limit(HALF):
+        fault(server, path, "File too large", "MEDMNIST_ROOT")
+    assert path.with_name("file.npz.part").stat().st_size == HALF
+    server.seen.clear()
+    fetch(server, path)
+    whole(path)
+    assert server.sent == len(CONTENT) - HALF
+
+
+def test_folder_that_is_not_there(server: ZenodoServer, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"^cannot store .*No such file"):
+        fetch(server, tmp_path / "none" / "file.npz")
+
+
+def _download(url: str, path: Path) -> None:
+    download([url], path, MD5, Patience())
+
+
+def test_killed_download_resumes(server: ZenodoServer, path: Path) -> None:
+    server.script = [Reply(stall_after=HALF)]
+    child = multiprocessing.get_context("spawn").Process(target=_download, args=(f"{server.url}/file.npz", path))
+    child.start()
+    part = path.with_name("file.npz.part")
+    deadline = time.monotonic() + 30
+    while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    child.kill()
+    child.join()
+    arrived = part.stat().st_size
+    assert arrived > 0
+    assert not path.exists()
+    server.seen.clear()
+    fetch(server, path)
+    whole(path)
+    assert server.sent == len(CONTENT) - arrived
+
+
+def test_bar_is_silent_without_a_terminal(server: ZenodoServer, path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    fetch(server, path)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_bar_is_shown_on_a_terminal(server: ZenodoServer, path: Path) -> None:
+    import pty
+    import termios
+
+    code = "from pathlib import Path; from builders.download import download\n"
+    code += f"download([{server.url + '/file.npz'!r}], Path({str(path)!r}), {MD5!r})"
+    reader, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
+    subprocess.run([sys.executable, "-c", code], stderr=terminal, check=True, cwd=Path(__file__).parents[1])
+    output = b""
+    while b"file.npz" not in output:
+        assert select.select([reader], [], [], 5)[0], output
+        output += os.read(reader, 4096)
+    os.close(terminal)
+    os.close(reader)
+
+
+def test_md5_of(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(CONTENT)
+    assert md5_of(file) == MD5
+    with pytest.raises(SourceError, match=r"^cannot read .*Is a directory"):
+        md5_of(tmp_path)
