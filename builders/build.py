@@ -34,10 +34,11 @@ from builders.medmnist2d import MedMNIST2D
 from builders.medmnist3d import MedMNIST3D
 from builders.npz import UInt8Array
 from builders.plan import DEFAULT_SHARD_SIZE, shard_ranges
-from builders.shards import finished_shard, sync_folder, write_atomically, write_shard
+from builders.shards import finished_shard, write_shard
 from builders.source import SourceFile
 from medmnist_hf.catalog import SPLITS, Subset
 from medmnist_hf.errors import BuildError, ReadError
+from medmnist_hf.files import sync_folder, write_atomically
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, SplitRecord, read_manifest, shard_name
 
 _log = logging.getLogger(__name__)
@@ -122,8 +123,8 @@ def build_config(
             if found is None:
                 found = _Job(_builder(subset, size, codec), file, stage, options, on_progress).run(final)
                 return BuildResult(final, found, reused=False)
-            if stage.exists():
-                shutil.rmtree(stage)
+            for left_over in (stage, _replaced(stage)):
+                _remove(left_over)
             return BuildResult(final, found, reused=True)
     except OSError as error:
         raise _in_words(error, final) from None
@@ -178,6 +179,19 @@ def _bytes_of(path: Path) -> int:
         return -1
 
 
+def _replaced(stage: Path) -> Path:
+    """Where a config of before waits until the new one is in its place."""
+    return stage.with_name(f"{stage.name}.replaced")
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder with all it holds, or whatever else is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _builder(subset: Subset, size: int, codec: str) -> MedMNISTBuilder:
     cls = MedMNIST3D if subset.ndim == 3 else MedMNIST2D
     with tempfile.TemporaryDirectory() as scratch:  # `datasets` asks for a cache folder, and leaves it empty
@@ -209,7 +223,7 @@ class _Job:
         try:
             splits = self._build_splits()
         except ReadError:
-            shutil.rmtree(self._stage)
+            _remove(self._stage)
             raise
         config = self._builder.config
         manifest = Manifest(
@@ -244,9 +258,10 @@ class _Job:
         if path.is_file() and path.read_text(encoding="utf-8") == plan:
             for left_over in self._stage.glob("**/.*.tmp"):
                 left_over.unlink()
+            # A run that was killed when it had moved the shards in leaves a stage without them.
+            self._shards.mkdir(exist_ok=True)
             return
-        if self._stage.exists():
-            shutil.rmtree(self._stage)
+        _remove(self._stage)
         self._shards.mkdir(parents=True)
         write_atomically(path, plan)
 
@@ -301,13 +316,11 @@ class _Job:
 
     def _move_in(self, final: Path) -> None:
         """Move the finished config to its place, where a config of before is replaced."""
-        replaced = self._stage.with_name(f"{self._stage.name}.replaced")
-        if replaced.exists():
-            shutil.rmtree(replaced)
+        replaced = _replaced(self._stage)
+        _remove(replaced)
         if final.exists():
             final.rename(replaced)
         self._shards.rename(final)
         sync_folder(final.parent)
         for left_over in (self._stage, replaced):
-            if left_over.exists():
-                shutil.rmtree(left_over)
+            _remove(left_over)

@@ -27,6 +27,9 @@ _CHUNK: Final = 256 * 1024
 _LOCAL_HEADER: Final = struct.Struct("<4s5H3L2H")
 _ENCRYPTED: Final = 0x1
 _MAX_HEADER: Final = 64 * 1024
+_DEFLATE_RATIO: Final = 1032
+"""Bytes that one deflated byte can stand for at most (RFC 1951: 258 bytes for two bits)."""
+
 # The stubs of zlib-ng declare its exception class as an instance.
 _INFLATE_ERROR = cast(type[Exception], zlib_ng.error)
 
@@ -53,8 +56,11 @@ class _MemberStream:
         self._inflate = zlib_ng.decompressobj(-15) if info.compress_type == zipfile.ZIP_DEFLATED else None
 
     def _seek(self) -> None:
-        self._file.seek(self._info.header_offset)
-        header = self._file.read(_LOCAL_HEADER.size)
+        try:
+            self._file.seek(self._info.header_offset)
+            header = self._file.read(_LOCAL_HEADER.size)
+        except (OSError, ValueError, OverflowError):  # the directory places it before or far beyond the file
+            header = b""
         if len(header) < _LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
             raise ReadError(f"{self._where} has no valid header: the file is damaged, fetch it again")
         name_length, extra_length = _LOCAL_HEADER.unpack(header)[-2:]
@@ -120,7 +126,7 @@ def _read_header(stream: _MemberStream, where: str) -> tuple[np.dtype[np.generic
         raise ReadError(f"{where} is no .npy array: fetch the file again")
     version = (magic[6], magic[7])
     if version not in {(1, 0), (2, 0), (3, 0)}:
-        raise ReadError(f"{where} has .npy format {version[0]}.{version[1]}: only 1.0, 2.0 and 3.0 are read")
+        raise ReadError(f"{where} has the unknown .npy format {version[0]}.{version[1]}: save it with numpy.savez")
     width = 2 if version == (1, 0) else 4
     length = int.from_bytes(stream.read(width), "little")
     if length > _MAX_HEADER:
@@ -128,10 +134,10 @@ def _read_header(stream: _MemberStream, where: str) -> tuple[np.dtype[np.generic
     text = bytes(stream.read(length))
     try:
         shape, fortran, dtype = _parse_header(text)
-    except (ValueError, SyntaxError, TypeError, KeyError, UnicodeDecodeError):
+    except (ValueError, SyntaxError, TypeError, LookupError, AttributeError, RecursionError, MemoryError):
         raise ReadError(f"{where} has an unreadable .npy header: fetch the file again") from None
     if dtype.hasobject:
-        raise ReadError(f"{where} is pickled: a MedMNIST file holds plain integers, and pickle is never loaded")
+        raise ReadError(f"{where} is pickled, which is never loaded: fetch the official file, it holds plain integers")
     if fortran and len(shape) > 1:
         raise ReadError(f"{where} is in Fortran order: save it again with numpy.ascontiguousarray")
     return dtype, shape, 8 + width + length
@@ -183,6 +189,7 @@ class NpzReader:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 infos = archive.infolist()
+            archive_bytes = self.path.stat().st_size
         except OSError as error:
             raise ReadError(f"{self.path} cannot be opened ({error.strerror or error}): check the path") from None
         except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
@@ -195,15 +202,18 @@ class NpzReader:
                     raise ReadError(f"{self._where(name)} is missing: is this a MedMNIST file?")
                 if names[name] > 1:
                     raise ReadError(f"{self._where(name)} is there {names[name]} times: fetch the file again")
-                info = members[name]
-                if info.flag_bits & _ENCRYPTED:
-                    raise ReadError(f"{self._where(name)} is encrypted: official files are not, fetch the file again")
-                if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-                    raise ReadError(
-                        f"{self._where(name)} uses zip method {info.compress_type}: "
-                        "save it with numpy.savez_compressed"
-                    )
+                self._check_entry(members[name], archive_bytes)
         return members
+
+    def _check_entry(self, info: zipfile.ZipInfo, archive_bytes: int) -> None:
+        where, method = self._where(info.filename), info.compress_type
+        if info.flag_bits & _ENCRYPTED:
+            raise ReadError(f"{where} is encrypted: official files are not, fetch the file again")
+        if method not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+            raise ReadError(f"{where} uses zip method {method}: save it with numpy.savez_compressed")
+        ratio = _DEFLATE_RATIO if method == zipfile.ZIP_DEFLATED else 1
+        if info.compress_size > archive_bytes or info.file_size > ratio * info.compress_size:
+            raise ReadError(f"{where} claims {info.file_size} bytes, more than it can hold: fetch the file again")
 
     def _open(self, name: str) -> tuple[_MemberStream, np.dtype[np.generic], tuple[int, ...]]:
         """A member's stream standing at its first value, with dtype and shape; its length is checked."""
@@ -262,7 +272,8 @@ class NpzReader:
         bad = np.flatnonzero((raw < 0) | (raw > top))
         if bad.size:
             raise ReadError(
-                f"{where} has the label {raw[bad[0]]} in row {bad[0] // width}: {self._subset.flag} has 0 to {top}"
+                f"{where} has the label {raw[bad[0]]} in row {bad[0] // width}, but {self._subset.flag} has "
+                f"0 to {top}: is it another subset?"
             )
         labels = raw.astype(np.int64).reshape(rows, width)
         return labels if multi_label else labels[:, 0]

@@ -11,8 +11,8 @@ from typing import Final
 
 from medmnist_hf.errors import BuildError
 
-_ENCODING_OVERHEAD: Final = 128
-"""Bytes by which an image file may exceed incompressible pixels: the frame of a PNG, a filter byte a line."""
+ENCODING_OVERHEAD: Final = 512
+"""Bytes by which an image file may exceed incompressible pixels: frame of a PNG, filter bytes, headers of blocks."""
 
 _GROUP_BYTES: Final = {2: 16 << 20, 3: 4 << 20}
 """Raw pixels in one row group, in bytes, by number of dimensions.
@@ -66,13 +66,14 @@ def shard_ranges(rows: int, image_shape: tuple[int, ...], max_shard_size: int) -
     Args:
         rows: Rows of the split.
         image_shape: Shape of one uint8 image or volume.
-        max_shard_size: Limit of a shard in bytes. Pixels are counted uncompressed, so files come out smaller.
+        max_shard_size: Limit of a shard in bytes; a larger row is a shard of its own. Pixels are counted
+            uncompressed, so files come out smaller.
 
     Returns:
         At least one range; no range is empty.
     """
-    row_bytes = prod(image_shape) + _ENCODING_OVERHEAD
-    return _cut(RowRange(0, rows), min(rows, ceil(rows * row_bytes / max_shard_size)))
+    most = max(1, max_shard_size // (prod(image_shape) + ENCODING_OVERHEAD))
+    return _cut(RowRange(0, rows), ceil(rows / most))
 
 
 def rows_per_group(image_shape: tuple[int, ...], ndim: int) -> int:

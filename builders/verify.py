@@ -23,7 +23,7 @@ from builders.source import SourceFile
 from medmnist_hf.catalog import NPZ_SPLITS, Subset, subset
 from medmnist_hf.errors import VerificationError
 from medmnist_hf.features import features_of
-from medmnist_hf.manifest import Manifest, read_manifest
+from medmnist_hf.manifest import MANIFEST_NAME, Manifest, read_manifest
 
 _BATCH: Final = {2: 256, 3: 16}
 """Rows decoded at once, by number of dimensions."""
@@ -65,6 +65,11 @@ def verify_config(
     """
     manifest = read_manifest(config_dir)
     entry = subset(manifest.subset)
+    if config_dir.name != manifest.config_name:
+        raise VerificationError(
+            f"{config_dir / MANIFEST_NAME} is the manifest of {manifest.subset} at size {manifest.size}: "
+            "build the config again with --force"
+        )
     _check_shards(config_dir, manifest)
     if file is not None and file.md5 != manifest.source.md5:
         raise VerificationError(

@@ -2,11 +2,14 @@
 
 import logging
 import sys
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import typer
 
 from medmnist_hf.errors import MedMNISTError
+
+_STOPPED: Final = 130
+"""What typer makes of Ctrl-C, as shells do."""
 
 
 def run(app: typer.Typer) -> NoReturn:
@@ -19,6 +22,10 @@ def run(app: typer.Typer) -> NoReturn:
         app(standalone_mode=True)
     except MedMNISTError as error:
         fail(error)
+    except SystemExit as end:
+        if end.code == _STOPPED:
+            print("stopped: run the same command again to go on", file=sys.stderr)  # noqa: T201
+        raise
     sys.exit(0)
 
 

@@ -154,7 +154,10 @@ def multi_hot(findings: Iterable[Sequence[int]], labels: int) -> BoolArray:
     rows = list(findings)
     lengths = np.fromiter((len(row) for row in rows), np.intp, len(rows))
     listed = list(chain.from_iterable(rows))
-    flat = _integers(np.asarray(listed) if listed else np.zeros(0, np.intp), "finding")
+    flat = np.asarray(listed) if listed else np.zeros(0, np.intp)
+    if flat.dtype == np.bool_:
+        raise ScoreError(f"references: rows of true and false have no {labels} columns; pass multi-hot rows or ids")
+    flat = _integers(flat, "finding")
     owner = np.repeat(np.arange(len(rows)), lengths)
     _in_range(flat, labels, "finding", owner)
     hot = np.zeros((len(rows), labels), np.bool_)
@@ -247,7 +250,7 @@ def _integers(values: npt.NDArray[Any], what: str) -> IntArray:
     if values.dtype.kind not in "biuf":
         raise ScoreError(f"references: a {what} is no number but {values.dtype}; pass ids counted from 0")
     if values.dtype.kind == "f":
-        odd = np.flatnonzero(~(np.isfinite(values) & (values == np.rint(values))))
+        odd = np.flatnonzero(~((np.abs(values) < 2**31) & (values == np.rint(values))))
         if odd.size:
             raise ScoreError(f"references: {values[odd[0]]} is no {what}; pass ids counted from 0")
     return values.astype(np.intp)

@@ -30,7 +30,7 @@ def auc(column: npt.NDArray[Any], positive: BoolArray) -> float:
     twice = 2 * int(below.sum()) + hits.size
     # A score that no other row has is followed by another value: only the others need a second search.
     following = np.minimum(below + 1, column.size - 1)
-    tied = (ranked[following] == hits) & (below < column.size - 1)
+    tied = ranked[following] == hits
     if tied.any():
         through = np.searchsorted(ranked, hits[tied], side="right")
         twice += int((through - below[tied] - 1).sum())

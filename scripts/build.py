@@ -47,7 +47,7 @@ def _outcome_table(outcomes: list[Outcome]) -> Table:
     for outcome in outcomes:
         name = [outcome.planned.subset.flag, str(outcome.planned.size)]
         if outcome.result is None or outcome.error is not None:
-            table.add_row(*name, *[""] * 6, f"FAILED: {outcome.error}")
+            table.add_row(*name, *[""] * 6, "failed")
             continue
         shards = outcome.result.manifest.shards
         size = sum(shard.bytes for shard in shards)
@@ -109,9 +109,11 @@ def build(
             on_progress=lambda planned, rows: progress.advance(tasks[planned], rows),
         )
     terminal.print(_outcome_table(outcomes))
-    failed = sum(outcome.error is not None for outcome in outcomes)
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    for outcome in failed:
+        print(f"error: {outcome.planned.subset.flag} {outcome.planned.size}: {outcome.error}", file=sys.stderr)
     if failed:
-        print(f"error: {failed} of {len(outcomes)} configs failed, see the table above", file=sys.stderr)
+        print(f"error: {len(failed)} of {len(outcomes)} configs failed", file=sys.stderr)
         raise typer.Exit(1)
 
 

@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
+from cards.readme import README, with_table
 from cards.render import stale_cards, write_static_cards
 from medmnist_hf import console
 from medmnist_hf.errors import BuildError
+from medmnist_hf.files import write_atomically
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -19,15 +21,18 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 def cards(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a card is stale.")] = False,
 ) -> None:
-    """Render the 18 static cards from the catalogue, the references and the published results."""
+    """Render the 18 static cards and the README's table from the catalogue, references and published results."""
+    readme = README.read_text(encoding="utf-8")
     if check:
-        stale = stale_cards()
+        stale = [*stale_cards(), *([README.name] if with_table(readme) != readme else [])]
         if stale:
             raise BuildError(f"stale cards: {', '.join(stale)}: run python scripts/render_cards.py")
         print("all cards are up to date")
         return
     for path in write_static_cards():
         print(path)
+    write_atomically(README, with_table(readme))
+    print(README)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,54 @@
+# Every target makes what it needs: a virtual environment with pip, then the extras of pyproject.toml.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint format bench docs clean
+
+help:  ## Show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/build.stamp: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[build]'
+	@touch $@
+
+# The official package asks for torch and torchvision, which the facts and the metric compared with do not need.
+$(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps 'medmnist==3.0.2'
+	@touch $@ $(VENV)/build.stamp
+
+demo: $(VENV)/build.stamp  ## Build, verify and load synthetic subsets of every task
+	$(BIN)/python scripts/demo.py
+
+test: $(VENV)/dev.stamp  ## Run the tests
+	$(BIN)/python -m pytest -n auto -m 'not slow'
+
+test-slow: $(VENV)/dev.stamp  ## Run the slow tests
+	$(BIN)/python -m pytest -n auto -m slow
+
+lint: $(VENV)/dev.stamp  ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/dev.stamp  ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/dev.stamp  ## Measure conversion, encoders and metric against their peers
+	$(BIN)/python scripts/bench_encode.py
+	$(BIN)/python scripts/bench_build.py
+	$(BIN)/python scripts/bench_metric.py
+
+docs: $(VENV)/build.stamp  ## Render the static cards
+	$(BIN)/python scripts/render_cards.py
+
+clean:  ## Remove the environment, caches and builds
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

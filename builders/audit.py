@@ -1,0 +1,357 @@
+"""What a built config holds beyond its format: class balance, blank images, exact duplicates within and across splits.
+
+Two images are duplicates when all their decoded pixels are equal, however each was encoded; of every image only a
+16-byte BLAKE2b digest is kept, so memory grows by a few bytes a row whatever the size of the images.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import repeat
+from math import prod
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image, UnidentifiedImageError
+
+from builders.duplicates import DuplicateGroup, Duplicates, Member, Overlap, SplitRows, find_duplicates
+from medmnist_hf.catalog import SPLITS, Subset, Task, subset
+from medmnist_hf.errors import BuildError
+from medmnist_hf.features import features_of
+from medmnist_hf.manifest import Manifest, SplitRecord, read_manifest
+
+FORMAT: Final = 1
+MAX_LISTED: Final = 20
+"""Blank rows, groups of duplicates and members of a group that an audit lists; its counts are always full."""
+
+_DIGEST_BYTES: Final = 16
+_BATCH_BYTES: Final = 4 << 20
+_SLICES: Final = 8
+"""Parts in which a batch is handed to the pool."""
+
+_NAMED: Final = 3
+"""Rows that a finding names."""
+
+
+@dataclass(frozen=True, slots=True)
+class SplitAudit:
+    """One split of a config.
+
+    Attributes:
+        rows: Number of rows.
+        catalogue_rows: Rows that the catalogue gives the split; None for a phantom.
+        label_rows: Label name -> rows that carry it.
+        label_shares: Label name -> share of the rows that carry it, 0 to 1; the prevalence in the multi-label task.
+        absent: Labels that no row carries.
+        unlabelled: Rows with no finding; 0 unless the task is multi-label.
+        unlabelled_share: Their share of the rows, 0 to 1.
+        majority: The most frequent class, the first of equals; None in the multi-label task.
+        accuracy_floor: Accuracy of the best constant answer, 0 to 1: the share of the majority class. In the
+            multi-label task, whose official accuracy is the mean over the findings (``medmnist.evaluator.getACC``),
+            the mean of max(prevalence, 1 - prevalence).
+        blank: Rows whose pixels are all equal.
+        blank_rows: The first of them, ascending.
+    """
+
+    rows: int
+    catalogue_rows: int | None
+    label_rows: dict[str, int]
+    label_shares: dict[str, float]
+    absent: tuple[str, ...]
+    unlabelled: int
+    unlabelled_share: float
+    majority: str | None
+    accuracy_floor: float
+    blank: int
+    blank_rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """One audited config.
+
+    Attributes:
+        subset: Flag of the subset.
+        size: Edge length in pixels or voxels.
+        source: Where the rows came from: ``zenodo``, ``folder`` or ``phantom``.
+        md5: MD5 of the NPZ file the config was built from.
+        splits: Split name -> its audit, in the order train, validation, test.
+        duplicates: Rows that show the same pixels.
+        findings: What a reader should know, in sentences without a full stop, fit for a card; never empty.
+    """
+
+    subset: str
+    size: int
+    source: str
+    md5: str
+    splits: dict[str, SplitAudit]
+    duplicates: Duplicates
+    findings: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """The audit as it is written: indented JSON with a final newline, same text for same content."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "the text") -> "Audit":
+        """Read an audit back.
+
+        Args:
+            text: Content of an ``audit.json``.
+            where: What to call the file in an error.
+
+        Raises:
+            BuildError: The text is no audit of this format.
+        """
+        try:
+            table: dict[str, Any] = json.loads(text)
+            if table.pop("format") != FORMAT:
+                raise ValueError("another format version")
+            table["splits"] = {
+                split: SplitAudit(
+                    **{**found, "absent": tuple(found["absent"]), "blank_rows": tuple(found["blank_rows"])}
+                )
+                for split, found in table["splits"].items()
+            }
+            table["duplicates"] = _parse_duplicates(table["duplicates"])
+            table["findings"] = tuple(table["findings"])
+            return cls(**table)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BuildError(f"{where} is no audit ({error}): run scripts/audit.py --save again") from None
+
+
+def _parse_duplicates(table: dict[str, Any]) -> Duplicates:
+    def members(found: list[dict[str, Any]]) -> tuple[Member, ...]:
+        return tuple(Member(**{**member, "labels": tuple(member["labels"])}) for member in found)
+
+    overlaps = tuple(Overlap(**{**found, "example": members(found["example"])}) for found in table["overlaps"])
+    listed = tuple(DuplicateGroup(**{**found, "members": members(found["members"])}) for found in table["listed"])
+    return Duplicates(**{**table, "overlaps": overlaps, "listed": listed})
+
+
+def audit_config(
+    config_dir: Path, *, workers: int | None = None, on_progress: Callable[[int], object] = lambda rows: None
+) -> Audit:
+    """Audit one built config; nothing is written.
+
+    Args:
+        config_dir: Folder of the config, e.g. ``dist/pathmnist/28``.
+        workers: Threads that decode; the default of `ThreadPoolExecutor` if None. The result does not depend on it.
+        on_progress: Called with a number of rows as they are audited.
+
+    Raises:
+        BuildError: There is no build in the folder, or its shards are damaged or not those of its manifest.
+        CatalogError: The manifest names a subset or size that the catalogue does not have.
+    """
+    manifest = read_manifest(config_dir)
+    entry = subset(manifest.subset)
+    entry.file(manifest.size)
+    with ThreadPoolExecutor(workers) as pool:
+        rows = {split: _Scan(config_dir, manifest, entry, split, pool).run(on_progress) for split in SPLITS}
+    splits = {split: _split_audit(entry, manifest, split, found) for split, found in rows.items()}
+    duplicates = find_duplicates(rows, MAX_LISTED)
+    return Audit(
+        subset=entry.flag,
+        size=manifest.size,
+        source=manifest.source.kind,
+        md5=manifest.source.md5,
+        splits=splits,
+        duplicates=duplicates,
+        findings=tuple(_findings(entry, splits, duplicates)),
+    )
+
+
+class _Scan:
+    """The reading of one split of a config, shard after shard in bounded memory."""
+
+    def __init__(self, config_dir: Path, manifest: Manifest, entry: Subset, split: str, pool: Executor) -> None:
+        self._config_dir, self._entry, self._pool, self._where = config_dir, entry, pool, f"{config_dir} {split}"
+        if split not in manifest.splits:
+            raise BuildError(f"{self._where} is not in the manifest: build the config again with --force")
+        self._record: SplitRecord = manifest.splits[split]
+        self._shape = entry.file(manifest.size).image_shape
+        self._types = features_of(entry, manifest.size).arrow_schema
+        self._multi_label = entry.task is Task.MULTI_LABEL
+
+    def run(self, on_progress: Callable[[int], object]) -> SplitRows:
+        digests: list[bytes] = []
+        blank: list[bool] = []
+        labels: list[npt.NDArray[np.bool_]] = []
+        for batch in self._batches():
+            first = len(blank)
+            for part_digests, part_blank in self._images(batch.column("image"), first):
+                digests.append(part_digests)
+                blank += part_blank
+            labels.append(self._labels(batch.column("label"), first))
+            on_progress(len(batch))
+        if len(blank) != self._record.rows:
+            raise BuildError(
+                f"{self._where} has {len(blank)} rows, its manifest {self._record.rows}: build it again with --force"
+            )
+        return SplitRows(
+            np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2),
+            np.array(blank, np.bool_),
+            np.concatenate(labels) if labels else np.zeros((0, len(self._entry.labels)), np.bool_),
+        )
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        rows = max(1, _BATCH_BYTES // prod(self._shape))
+        for shard in self._record.shards:
+            path = self._config_dir / shard.name
+            try:
+                with pq.ParquetFile(path) as parquet:
+                    found = parquet.schema_arrow
+                    if (found.names, found.types) != (self._types.names, self._types.types):
+                        raise BuildError(
+                            f"{path} has other columns than {self._entry.flag}: build it again with --force"
+                        )
+                    yield from parquet.iter_batches(rows)
+            except (OSError, pa.ArrowException) as error:
+                why = str(error).partition("\n")[0].rstrip(".")
+                raise BuildError(f"cannot read {path} ({why}): build the config again with --force") from None
+
+    def _images(self, column: pa.Array, first: int) -> Iterator[tuple[bytes, list[bool]]]:
+        """Digests and blankness of a batch, in parts; `first` is the row of the split with which it begins."""
+        if column.null_count:
+            raise BuildError(f"{self._where} has a row without an image: build the config again with --force")
+        step = max(1, -(-len(column) // _SLICES))
+        starts = range(0, len(column), step)
+        if self._entry.ndim == 2:
+            files = column.field("bytes")
+            parts = ((first + start, files.slice(start, step)) for start in starts)
+            return self._pool.map(self._scan_files, *zip(*parts, strict=True))
+        volumes = self._volumes(column)
+        return self._pool.map(_scan_pixels, (volumes[start : start + step] for start in starts), repeat(1))
+
+    def _scan_files(self, first: int, files: pa.Array) -> tuple[bytes, list[bool]]:
+        mode = "RGB" if self._entry.channels == 3 else "L"
+        height, width = self._shape[:2]
+        pixels = []
+        for row, data in enumerate(files.to_pylist(), first):
+            try:
+                with Image.open(io.BytesIO(data)) as image:
+                    if (image.mode, image.size) != (mode, (width, height)):
+                        raise ValueError(
+                            f"{image.mode} of {image.width}x{image.height}, not {mode} of {width}x{height}"
+                        )
+                    pixels.append(image.tobytes())
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+                why = "unknown format" if isinstance(error, UnidentifiedImageError) else error
+                raise BuildError(
+                    f"{self._where} row {row} is no image of this config ({why}): build it again with --force"
+                ) from None
+        return _scan_pixels(pixels, len(mode))
+
+    def _volumes(self, column: pa.Array) -> npt.NDArray[np.uint8]:
+        values = column.storage
+        for width in self._shape:
+            if not np.array_equal(values.value_lengths(), np.full(len(values), width)):
+                raise BuildError(f"{self._where} has a volume that is not {self._shape}: build it again with --force")
+            values = values.flatten()
+        if values.null_count:
+            raise BuildError(f"{self._where} has a volume with voxels left out: build the config again with --force")
+        return np.asarray(values).reshape(len(column), -1)
+
+    def _labels(self, column: pa.Array, first: int) -> npt.NDArray[np.bool_]:
+        values = column.flatten() if self._multi_label else column
+        if column.null_count or values.null_count:
+            raise BuildError(f"{self._where} has a row without a label: build the config again with --force")
+        rows = np.repeat(np.arange(len(column)), np.asarray(column.value_lengths()) if self._multi_label else 1)
+        hot = np.zeros((len(column), len(self._entry.labels)), np.bool_)
+        ids = np.asarray(values)
+        bad = np.flatnonzero((ids < 0) | (ids >= hot.shape[1]))
+        if bad.size:
+            raise BuildError(
+                f"{self._where} row {first + rows[bad[0]]} has the label {ids[bad[0]]}, {self._entry.flag} has 0 to "
+                f"{hot.shape[1] - 1}: build the config again with --force"
+            )
+        hot[rows, ids] = True
+        return hot
+
+
+def _scan_pixels(images: Sequence[bytes] | npt.NDArray[np.uint8], channels: int) -> tuple[bytes, list[bool]]:
+    """Digests, joined, and whether all pixels of an image are equal; an image is given as its raw pixels."""
+    digests, blank = [], []
+    for image in images:
+        raw = bytes(image)
+        digests.append(hashlib.blake2b(raw, digest_size=_DIGEST_BYTES).digest())
+        blank.append(raw == raw[:channels] * (len(raw) // channels))
+    return b"".join(digests), blank
+
+
+def _split_audit(entry: Subset, manifest: Manifest, split: str, found: SplitRows) -> SplitAudit:
+    rows = len(found.labels)
+    counts = found.labels.sum(axis=0)
+    shares = counts / max(1, rows)
+    multi_label = entry.task is Task.MULTI_LABEL
+    unlabelled = int((~found.labels.any(axis=1)).sum())
+    blank = np.flatnonzero(found.blank)
+    return SplitAudit(
+        rows=rows,
+        catalogue_rows=None if manifest.source.synthetic else entry.counts[split],
+        label_rows=dict(zip(entry.labels, counts.tolist(), strict=True)),
+        label_shares=dict(zip(entry.labels, shares.tolist(), strict=True)),
+        absent=tuple(label for label, count in zip(entry.labels, counts, strict=True) if not count),
+        unlabelled=unlabelled,
+        unlabelled_share=unlabelled / max(1, rows),
+        majority=None if multi_label else entry.labels[int(counts.argmax())],
+        accuracy_floor=float(np.maximum(shares, 1 - shares).mean() if multi_label else shares.max()),
+        blank=len(blank),
+        blank_rows=tuple(blank[:MAX_LISTED].tolist()),
+    )
+
+
+def _findings(entry: Subset, splits: dict[str, SplitAudit], duplicates: Duplicates) -> Iterator[str]:
+    thing = "volume" if entry.ndim == 3 else "image"
+    for split, found in splits.items():
+        if found.catalogue_rows is not None and found.catalogue_rows != found.rows:
+            yield f"{split} has {found.rows:,} rows where the catalogue has {found.catalogue_rows:,}"
+    for overlap in duplicates.overlaps:
+        yield _overlap_sentence(overlap, thing, entry.task)
+    for split, found in splits.items():
+        if found.blank:
+            yield _blank_sentence(found, split, thing)
+    if not duplicates.pictures and not any(found.blank for found in splits.values()):
+        yield f"no {thing} is blank and no two are pixel-identical, within a split or across splits"
+    for split, found in splits.items():
+        if found.absent:
+            yield f"{split} has no row labelled {', '.join(map(repr, found.absent))}"
+        if found.unlabelled:
+            yield f"{found.unlabelled_share:.1%} of the rows of {split} carry no finding"
+    test = splits["test"]
+    answer = "the more frequent answer for each finding" if test.majority is None else repr(test.majority)
+    yield f"always giving {answer} on test has an accuracy of {test.accuracy_floor:.3f}"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def _blank_sentence(found: SplitAudit, split: str, thing: str) -> str:
+    verb, rows = ("is", "row") if found.blank == 1 else ("are", "rows")
+    named = ", ".join(map(str, found.blank_rows[:_NAMED]))
+    more = f" and {found.blank - _NAMED:,} more" if found.blank > _NAMED else ""
+    return f"{_count(found.blank, thing)} of {split} {verb} blank (all pixels equal): {rows} {named}{more}"
+
+
+def _overlap_sentence(overlap: Overlap, thing: str, task: Task) -> str:
+    """E.g. "1 image of train is pixel-identical to one of test, with another label: train row 115, test row 76"."""
+    (first, rows), *others = overlap.rows.items()
+    same = f"{_count(rows, thing)} of {first} {'is' if rows == 1 else 'are'} pixel-identical"
+    alone = overlap.pictures == 1 and sum(overlap.rows.values()) == 2
+    other_labels = "another label" if others and task is not Task.MULTI_LABEL else "different labels"
+    for other, partners in others:
+        same += f" to {'one' if partners == 1 else f'{partners:,}'} of {other}"
+    if not others and overlap.pictures > 1:
+        same += f" in {overlap.pictures:,} groups"
+    if overlap.conflicting:
+        same += f", {'some ' if overlap.conflicting < overlap.pictures else ''}with {other_labels}"
+    place = ", ".join(f"{member.split} row {member.row}" for member in overlap.example)
+    return f"{same}: {'' if alone else 'e.g. '}{place}"

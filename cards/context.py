@@ -1,0 +1,177 @@
+"""What the templates of a card print, gathered from the catalogue, the manifests and the published results."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from cards.bibliography import reference
+from cards.metadata import default_config, synthetic_configs
+from medmnist_hf.catalog import SPLITS, Subset, Task, collection
+from medmnist_hf.manifest import Manifest
+from medmnist_hf.results import published_notes, published_results
+
+_TASKS: Final = {
+    Task.BINARY: "binary classification",
+    Task.MULTI_CLASS: "multi-class classification",
+    Task.ORDINAL: "ordinal regression",
+    Task.MULTI_LABEL: "multi-label classification",
+}
+
+_TIMM_MULTI_LABEL: Final = "1.0.31"
+"""First release of timm whose ``hfds/`` reader takes lists of class ids (pull request 2793 of its repository)."""
+
+_NO_SOURCE: Final = ("-quality", "-labels")
+"""Ends of BibTeX keys of papers about the data, which did not publish it."""
+
+_LEFT: Final = "---"
+_RIGHT: Final = "---:"
+
+
+def picture_name(subset: Subset) -> str:
+    """File name of a build's picture: a still for images, an animation for volumes."""
+    return "montage.gif" if subset.ndim == 3 else "montage.png"
+
+
+def human_bytes(number: int) -> str:
+    """A number of bytes in decimal units, e.g. ``1.6 GB``."""
+    if number < 1000:
+        return f"{number} B"
+    value = float(number)
+    for unit in ("kB", "MB", "GB"):
+        value /= 1000
+        if value < 999.95:
+            return f"{value:.1f} {unit}"
+    return f"{value / 1000:.1f} TB"
+
+
+def context(
+    subset: Subset, built: Sequence[Manifest], namespace: str, audits: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    """Names and values for the templates.
+
+    Args:
+        subset: A subset of the catalogue.
+        built: Its built configs, checked and by ascending size; none for the card of all official sizes.
+        namespace: User or organisation on the Hub.
+        audits: Config name -> findings.
+    """
+    facts = collection()
+    sizes = [manifest.size for manifest in built] or list(subset.sizes)
+    default = default_config(sizes)
+    synthetic = synthetic_configs(built)
+    volumes, multi_label = subset.ndim == 3, subset.task is Task.MULTI_LABEL
+    return {
+        "subset": subset,
+        "collection": facts,
+        "built": bool(built),
+        "synthetic": synthetic,
+        "all_synthetic": bool(built) and len(synthetic) == len(built),
+        "unverified": [each.source.file for each in built if not (each.source.verified or each.source.synthetic)],
+        "repo": f"{namespace}/{subset.flag}",
+        "names": [str(size) for size in sizes],
+        "default": default,
+        "default_shape": ", ".join(map(str, subset.file(int(default)).image_shape)),
+        "largest": str(max(sizes)),
+        "picture": picture_name(subset) if built else "",
+        "volumes": volumes,
+        "things": "volumes" if volumes else "images",
+        "kind": "volumes" if volumes else "RGB images" if subset.channels == 3 else "grey-scale images",
+        "task": _TASKS[subset.task],
+        "multi_label": multi_label,
+        "label_word": "findings" if multi_label else "classes",
+        "columns": _columns(subset),
+        "rows": " or ".join(dict.fromkeys(f"{sum(_rows(subset, each).values()):,}" for each in (built or (None,)))),
+        "sizes": _sizes_table(subset, built),
+        "labels": _labels_table(subset, built),
+        "files": _files_table(subset, built),
+        "licence": {"name": facts.license_names[subset.license], "url": facts.license_urls[subset.license]},
+        "non_commercial": "-nc" in subset.license,
+        "papers": _papers(subset),
+        "results": published_results(subset.flag),
+        "notes": published_notes(subset.flag),
+        "audits": [{"config": config, "findings": findings} for config, findings in audits.items()],
+        "record_url": subset.files[0].url.partition("/files/")[0],
+        "releases": _releases(built),
+        "timm_multi_label": _TIMM_MULTI_LABEL,
+    }
+
+
+def _columns(subset: Subset) -> dict[str, str]:
+    mode = "RGB" if subset.channels == 3 else "L"
+    return {
+        "image": "a volume of uint8 voxels, `Array3D`"
+        if subset.ndim == 3
+        else f'a losslessly encoded image, `Image(mode="{mode}")`',
+        "label": "the findings present, `List(ClassLabel)`; an empty list means that none was reported"
+        if subset.task is Task.MULTI_LABEL
+        else "a class id, `ClassLabel`",
+    }
+
+
+def _rows(subset: Subset, manifest: Manifest | None) -> dict[str, int]:
+    return {split: subset.counts[split] if manifest is None else manifest.splits[split].rows for split in SPLITS}
+
+
+def _table(header: Sequence[str], numbers: Sequence[str], rows: Iterable[Sequence[str]]) -> dict[str, Any]:
+    """A Markdown table; columns named in `numbers` are aligned to the right."""
+    return {"header": header, "rule": [_RIGHT if name in numbers else _LEFT for name in header], "rows": list(rows)}
+
+
+def _sizes_table(subset: Subset, built: Sequence[Manifest]) -> dict[str, Any]:
+    numbers = [*SPLITS, "shards", "size of files"] if built else [*SPLITS]
+    by_size = {manifest.size: manifest for manifest in built}
+    rows = []
+    for size in by_size or subset.sizes:
+        manifest = by_size.get(size)
+        shape = " x ".join(map(str, subset.file(size).image_shape))
+        cells = [f'`"{size}"`', shape, *(f"{rows:,}" for rows in _rows(subset, manifest).values())]
+        if manifest is not None:
+            cells += [f"{len(manifest.shards):,}", human_bytes(sum(shard.bytes for shard in manifest.shards))]
+        rows.append(cells)
+    return _table(["config", "image shape", *numbers], numbers, rows)
+
+
+def _labels_table(subset: Subset, built: Sequence[Manifest]) -> dict[str, Any]:
+    """Names and, for a build, rows that carry them in the default config: real configs all hold the same rows."""
+    if not built:
+        return _table(["id", "name"], ["id"], ([str(index), name] for index, name in enumerate(subset.labels)))
+    default = default_config([manifest.size for manifest in built])
+    records = next(manifest for manifest in built if manifest.config_name == default).splits
+    rows = [
+        [str(index), name, *(f"{records[split].label_histogram[name]:,}" for split in SPLITS)]
+        for index, name in enumerate(subset.labels)
+    ]
+    if subset.task is Task.MULTI_LABEL:
+        rows.append(["", "(none)", *(f"{records[split].unlabelled:,}" for split in SPLITS)])
+    return _table(["id", "name", *SPLITS], ["id", *SPLITS], rows)
+
+
+def _files_table(subset: Subset, built: Sequence[Manifest]) -> dict[str, Any]:
+    if not built:
+        rows = [[f'`"{file.size}"`', f"[`{file.name}`]({file.url})", f"`{file.md5}`"] for file in subset.files]
+        return _table(["config", "file", "MD5"], [], rows)
+    rows = []
+    for manifest in built:
+        source = manifest.source
+        origin = "phantom generator" if source.synthetic else "official MD5" if source.verified else "**unverified**"
+        rows.append([f'`"{manifest.size}"`', f"`{source.file}`", f"`{source.md5}`", origin, manifest.codec])
+    return _table(["config", "file", "MD5", "origin", "codec"], [], rows)
+
+
+def _papers(subset: Subset) -> dict[str, Any]:
+    """References of MedMNIST, of the source data, and of all that a user may have to cite, each once."""
+    medmnist = collection().citations
+    source = [key for key in subset.citations if key not in medmnist and not key.endswith(_NO_SOURCE)]
+    return {
+        "medmnist": [reference(key) for key in medmnist],
+        "source": [reference(key) for key in source],
+        "all": [reference(key) for key in dict.fromkeys((*medmnist, *subset.citations))],
+    }
+
+
+def _releases(built: Sequence[Manifest]) -> list[str]:
+    """One line for each set of libraries that configs were built with."""
+    by_libraries: dict[str, list[str]] = {}
+    for manifest in built:
+        libraries = ", ".join(f"{name} {release}" for name, release in manifest.releases.items())
+        by_libraries.setdefault(libraries, []).append(f'`"{manifest.config_name}"`')
+    return [f"Built with {libraries}: {', '.join(configs)}." for libraries, configs in by_libraries.items()]

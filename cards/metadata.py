@@ -1,0 +1,124 @@
+"""The YAML at the head of a card: what the Hub indexes and what `load_dataset` reads."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+from datasets import DatasetInfo, SplitDict, SplitInfo
+from huggingface_hub import DatasetCardData
+
+from medmnist_hf.catalog import DEFAULT_SIZE, SPLITS, Subset, Task, collection
+from medmnist_hf.errors import BuildError
+from medmnist_hf.features import features_of
+from medmnist_hf.manifest import Manifest
+
+TASK_CATEGORY: Final = "image-classification"
+
+_SIZE_CATEGORIES: Final = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
+
+
+def check_manifests(subset: Subset, manifests: Sequence[Manifest]) -> tuple[Manifest, ...]:
+    """Manifests by ascending size, once it is sure that a card can be made of them.
+
+    Raises:
+        BuildError: One is of another subset, has other splits, or a size occurs twice.
+        CatalogError: A size is not published for this subset.
+    """
+    ordered = tuple(sorted(manifests, key=lambda manifest: manifest.size))
+    for manifest in ordered:
+        subset.file(manifest.size)
+        if manifest.subset != subset.flag:
+            raise BuildError(f"a build of {manifest.subset} lies among those of {subset.flag}: keep a folder for each")
+        if tuple(manifest.splits) != SPLITS:
+            raise BuildError(
+                f"the manifest of {subset.flag} {manifest.size} has the splits {', '.join(manifest.splits) or 'none'} "
+                f"and not {', '.join(SPLITS)}: build the config again with --force"
+            )
+    if len({manifest.size for manifest in ordered}) < len(ordered):
+        raise BuildError(f"two manifests of {subset.flag} have one size: keep one build of each size")
+    return ordered
+
+
+def synthetic_configs(manifests: Sequence[Manifest]) -> list[str]:
+    """Names of the configs that show generated pixels."""
+    return [manifest.config_name for manifest in manifests if manifest.source.synthetic]
+
+
+def default_config(sizes: Sequence[int]) -> str:
+    """Name of the config that `load_dataset` takes when none is named: ``28`` if there, else the smallest."""
+    return str(DEFAULT_SIZE if DEFAULT_SIZE in sizes else min(sizes))
+
+
+def shard_pattern(size: int, split: str) -> str:
+    """Glob of a split's shards within a repository, e.g. ``28/train-*``."""
+    return f"{size}/{split}-*"
+
+
+def tags(subset: Subset, *, synthetic: bool = False) -> list[str]:
+    """Tags by which the data set is found."""
+    modality = re.sub(r"[^a-z0-9]+", "-", subset.modality.lower()).strip("-")
+    found = ["medical", "medmnist", modality, f"{subset.ndim}d", subset.task.value]
+    return [*found, "synthetic"] if synthetic else found
+
+
+def size_category(rows: int) -> str:
+    """The Hub's class of data set sizes for a number of rows."""
+    return next((name for limit, name in _SIZE_CATEGORIES if rows < limit), "1M<n<10M")
+
+
+def card_data(subset: Subset, manifests: Sequence[Manifest] = ()) -> DatasetCardData:
+    """The metadata of a card.
+
+    Args:
+        subset: A subset of the catalogue.
+        manifests: Its built configs, checked and by ascending size; none for the card of all official sizes.
+
+    Returns:
+        Metadata whose config names are strings, with one ``dataset_info`` for each config. Byte counts and split
+        sizes are there for built configs only: `datasets` takes neither without the other.
+    """
+    sizes = [manifest.size for manifest in manifests] or list(subset.sizes)
+    rows = max((_rows(manifest) for manifest in manifests), default=subset.counts.total)
+    multi_label = subset.task is Task.MULTI_LABEL
+    new_in_medmnist = subset.citations[0] in collection().citations
+    return DatasetCardData(
+        license=subset.license,
+        pretty_name=subset.python_class,
+        annotations_creators=[subset.annotations_creators],
+        source_datasets=["original" if new_in_medmnist else "extended"],
+        size_categories=[size_category(rows)],
+        task_categories=[TASK_CATEGORY],
+        task_ids=[f"multi-{'label' if multi_label else 'class'}-{TASK_CATEGORY}"],
+        tags=tags(subset, synthetic=bool(synthetic_configs(manifests))),
+        configs=[_config(size, default=str(size) == default_config(sizes)) for size in sizes],
+        dataset_info=[_info(subset, size, _of_size(manifests, size)) for size in sizes],
+    )
+
+
+def _rows(manifest: Manifest) -> int:
+    return sum(record.rows for record in manifest.splits.values())
+
+
+def _of_size(manifests: Sequence[Manifest], size: int) -> Manifest | None:
+    return next((manifest for manifest in manifests if manifest.size == size), None)
+
+
+def _config(size: int, *, default: bool) -> dict[str, Any]:
+    files = [{"split": split, "path": shard_pattern(size, split)} for split in SPLITS]
+    config: dict[str, Any] = {"config_name": str(size), "data_files": files}
+    return {**config, "default": True} if default else config
+
+
+def _info(subset: Subset, size: int, manifest: Manifest | None) -> dict[str, Any]:
+    info = DatasetInfo(config_name=str(size), features=features_of(subset, size))
+    if manifest is not None:
+        info.splits = SplitDict(
+            {
+                split: SplitInfo(name=split, num_bytes=record.arrow_bytes, num_examples=record.rows)
+                for split, record in manifest.splits.items()
+            }
+        )
+        info.download_size = sum(shard.bytes for shard in manifest.shards)
+        info.dataset_size = sum(record.arrow_bytes for record in manifest.splits.values())
+    table = {key: value for key, value in info._to_yaml_dict().items() if value is not None}
+    return {"config_name": table.pop("config_name"), **table}

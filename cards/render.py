@@ -1,0 +1,162 @@
+"""Data set cards: the README of a subset as text, and the files a build's folder shows to the world.
+
+Every figure on a card comes from the catalogue, a manifest or the published results; templates hold none.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import jinja2
+from huggingface_hub import DatasetCard
+
+from cards.context import context, picture_name
+from cards.croissant import CROISSANT_NAME, croissant, to_json
+from cards.metadata import card_data, check_manifests, default_config
+from medmnist_hf import catalog
+from medmnist_hf.catalog import SPLITS, Subset, subsets
+from medmnist_hf.errors import BuildError
+from medmnist_hf.files import write_atomically
+from medmnist_hf.loading import NAMESPACE
+from medmnist_hf.manifest import Manifest, read_build
+from medmnist_hf.montage import draw_sample
+
+README_NAME: Final = "README.md"
+AUDIT_NAME: Final = "audit.json"
+
+_STATIC: Final = Path(__file__).parent
+
+
+def card(
+    subset: Subset,
+    manifests: Sequence[Manifest] = (),
+    *,
+    namespace: str = NAMESPACE,
+    audits: Mapping[str, Sequence[str]] | None = None,
+) -> str:
+    """The card of a subset.
+
+    Args:
+        subset: A subset of the catalogue.
+        manifests: Its built configs. Without any, the card describes all sizes that are published, shows no picture,
+            and gives no byte counts.
+        namespace: User or organisation on the Hub whose repository the examples load.
+        audits: Config name -> findings of its audit, one line each.
+
+    Returns:
+        The text of a ``README.md``: YAML between dashes, then Markdown. The same arguments give the same text.
+
+    Raises:
+        BuildError: The manifests do not belong together, or not to this subset.
+    """
+    built = check_manifests(subset, manifests)
+    body = _environment().get_template("card.md.j2").render(context(subset, built, namespace, audits or {}))
+    return str(DatasetCard(f"---\n{card_data(subset, built).to_yaml()}\n---\n\n{body}"))
+
+
+def write_card(subset_dir: Path, *, namespace: str = NAMESPACE) -> Path:
+    """Write picture, Croissant description and card of a build beside its configs, each atomically.
+
+    Reads the manifests, audits where there are any, and one row group of the first train shard of the default config.
+
+    Args:
+        subset_dir: Folder of one subset, as ``scripts/build.py`` leaves it.
+        namespace: User or organisation on the Hub whose repository the examples load.
+
+    Returns:
+        Path of the ``README.md``.
+
+    Raises:
+        BuildError: No config is built there, the build is damaged, or the folder cannot be written to.
+    """
+    manifests = read_build(subset_dir)
+    if not manifests:
+        raise BuildError(f"no built config in {subset_dir}, so no card: run scripts/build.py first")
+    subset = catalog.subset(manifests[0].subset)
+    built = check_manifests(subset, manifests)
+    shown = next(
+        manifest for manifest in built if manifest.config_name == default_config([each.size for each in built])
+    )
+    audits = {manifest.config_name: read_audit(subset_dir / manifest.config_name) for manifest in built}
+    text = card(
+        subset,
+        built,
+        namespace=namespace,
+        audits={config: findings for config, findings in audits.items() if findings is not None},
+    )
+    readme = subset_dir / README_NAME
+    try:
+        first = subset_dir / shown.config_name / shown.splits[SPLITS[0]].shards[0].name
+        draw_sample(first, shown.size, subset.ndim, subset_dir / picture_name(subset))
+        write_atomically(subset_dir / CROISSANT_NAME, to_json(croissant(subset, built)))
+        write_atomically(readme, text)
+    except OSError as error:
+        raise BuildError(f"cannot write the card of {subset_dir} ({error.strerror or error}): run again") from None
+    return readme
+
+
+def read_audit(config_dir: Path) -> tuple[str, ...] | None:
+    """The findings that an audit left beside a config, one line each; None if there was no audit.
+
+    Raises:
+        BuildError: The audit's file cannot be read or has no list ``findings``.
+    """
+    path = config_dir / AUDIT_NAME
+    try:
+        findings = json.loads(path.read_text(encoding="utf-8"))["findings"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        findings = None
+    if not isinstance(findings, list) or not all(isinstance(finding, str) for finding in findings):
+        raise BuildError(f"{path} is no audit: run scripts/audit.py --save again, or remove it")
+    return tuple(" ".join(finding.split()) for finding in findings)
+
+
+def static_card_path(subset: Subset) -> Path:
+    """Where the committed card of a subset lies."""
+    return _STATIC / f"{subset.flag}.md"
+
+
+def stale_cards() -> list[str]:
+    """Names of committed cards that are missing, are not what `card` gives now, or belong to no subset."""
+    wanted = {static_card_path(subset): card(subset) for subset in subsets()}
+    found = {path: path.read_text(encoding="utf-8") for path in _STATIC.glob("*.md")}
+    return sorted(path.name for path in wanted.keys() | found.keys() if wanted.get(path) != found.get(path))
+
+
+def write_static_cards() -> list[Path]:
+    """Render the card of every subset and remove those of no subset; the files now there.
+
+    Raises:
+        BuildError: The folder cannot be written to.
+    """
+    paths = [static_card_path(subset) for subset in subsets()]
+    try:
+        for path in set(_STATIC.glob("*.md")) - set(paths):
+            path.unlink()
+        for path, subset in zip(paths, subsets(), strict=True):
+            write_atomically(path, card(subset))
+    except OSError as error:
+        raise BuildError(f"cannot write the cards in {_STATIC} ({error.strerror or error}): run again") from None
+    return paths
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    environment.filters |= {
+        "count": lambda number: f"{number:,}",
+        "score": lambda value: f"{value:.3f}",
+        "row": lambda cells: f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |",
+    }
+    return environment

@@ -1,0 +1,231 @@
+"""Pictures of a subset: images as tiles of one still, volumes as tiles of an animation through their slices.
+
+Example:
+    >>> import numpy as np
+    >>> from medmnist_hf.montage import montage
+    >>> montage(np.zeros((20, 28, 28), np.uint8), columns=5).size
+    (146, 117)
+"""
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import PIL.Image
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from medmnist_hf.errors import BuildError, MedMNISTError
+from medmnist_hf.files import write_atomically
+
+UInt8Array = NDArray[np.uint8]
+
+_WIDTH: Final = 600
+"""Width of a picture for a card, in pixels; about that of the column of text on the Hub."""
+
+_SMALL: Final = 48
+"""Tiles below this edge length are drawn at double size."""
+
+_FEWEST: Final = 3
+"""Columns a picture has however large its tiles are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How many tiles of which size a picture holds.
+
+    Attributes:
+        columns: Tiles beside each other.
+        rows: Tiles above each other.
+        scale: Factor by which pixels are repeated in both directions.
+    """
+
+    columns: int
+    rows: int
+    scale: int
+
+    @property
+    def tiles(self) -> int:
+        """Tiles in all."""
+        return self.columns * self.rows
+
+
+def layout(size: int, ndim: int) -> Layout:
+    """The layout that suits a card: about 600 pixels wide, square in 2D and a third as high in 3D.
+
+    Args:
+        size: Edge length of an image or a volume.
+        ndim: 2 for images, 3 for volumes; an animation has fewer tiles, since every tile has `size` frames.
+    """
+    scale = 2 if size < _SMALL else 1
+    columns = max(_FEWEST, _WIDTH // (size * scale + 1))
+    return Layout(columns=columns, rows=columns if ndim == 2 else max(1, columns // 3), scale=scale)
+
+
+def montage(
+    images: UInt8Array, columns: int | None = None, *, border: int = 1, scale: int = 1, background: int = 255
+) -> PIL.Image.Image:
+    """Lay images out as tiles, row by row.
+
+    Args:
+        images: uint8 array of shape (N, H, W) or (N, H, W, 3).
+        columns: Tiles beside each other; by default as many as make the montage about square.
+        border: Pixels between tiles and around them.
+        scale: Factor by which pixels are repeated in both directions.
+        background: Grey level of borders and of places left empty, 0 to 255.
+
+    Returns:
+        A picture of mode ``L`` or ``RGB``.
+
+    Raises:
+        MedMNISTError: The array is no stack of images, or an option is out of range.
+    """
+    if images.dtype != np.uint8 or images.ndim not in {3, 4} or images.shape[3:] not in {(), (3,)} or not images.size:
+        raise MedMNISTError(
+            f"no montage of an array of {images.dtype} and shape {images.shape}: "
+            "give uint8 of shape (N, H, W) or (N, H, W, 3)"
+        )
+    if (columns is not None and columns < 1) or border < 0 or scale < 1 or not 0 <= background <= 255:
+        raise MedMNISTError(
+            f"no montage with columns={columns}, border={border}, scale={scale}, background={background}: "
+            "columns and scale start at 1, border at 0, background is 0 to 255"
+        )
+    tiles = images.repeat(scale, axis=1).repeat(scale, axis=2)
+    count, height, width = tiles.shape[:3]
+    across = min(count, columns or math.ceil(math.sqrt(count)))
+    down = math.ceil(count / across)
+    shape = (down * (height + border) + border, across * (width + border) + border, *tiles.shape[3:])
+    canvas = np.full(shape, background, np.uint8)
+    for index, tile in enumerate(tiles):
+        top = border + index // across * (height + border)
+        left = border + index % across * (width + border)
+        canvas[top : top + height, left : left + width] = tile
+    return PIL.Image.fromarray(canvas)
+
+
+def volume_montage(
+    volumes: UInt8Array, columns: int | None = None, *, border: int = 1, scale: int = 1, background: int = 255
+) -> list[PIL.Image.Image]:
+    """Lay volumes out as tiles, one frame for each slice along the depth.
+
+    Args:
+        volumes: uint8 array of shape (N, D, H, W).
+        columns: As for `montage`.
+        border: As for `montage`.
+        scale: As for `montage`.
+        background: As for `montage`.
+
+    Returns:
+        D pictures of mode ``L``.
+
+    Raises:
+        MedMNISTError: The array is no stack of volumes, or an option is out of range.
+    """
+    if volumes.ndim != 4 or not volumes.size:
+        raise MedMNISTError(f"no frames of an array of shape {volumes.shape}: give uint8 of shape (N, D, H, W)")
+    slices = (volumes[:, depth] for depth in range(volumes.shape[1]))
+    return [montage(each, columns, border=border, scale=scale, background=background) for each in slices]
+
+
+def save_png(picture: PIL.Image.Image, path: Path) -> None:
+    """Write a picture as PNG, atomically; the same picture gives the same bytes.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    write_atomically(path, buffer.getvalue())
+
+
+def save_gif(frames: Sequence[PIL.Image.Image], path: Path, *, milliseconds: int = 100) -> None:
+    """Write frames as an endless GIF, atomically; the same frames give the same bytes.
+
+    Args:
+        frames: At least one picture; all of one size.
+        path: Where the file goes; its folder must exist.
+        milliseconds: How long each frame is shown.
+
+    Raises:
+        MedMNISTError: There are no frames.
+        OSError: The file cannot be written.
+    """
+    if not frames:
+        raise MedMNISTError(f"no frames for {path}: give at least one picture")
+    buffer = io.BytesIO()
+    frames[0].save(
+        buffer, "GIF", save_all=True, append_images=list(frames[1:]), duration=milliseconds, loop=0, optimize=False
+    )
+    write_atomically(path, buffer.getvalue())
+
+
+def sample_images(shard: Path, count: int) -> UInt8Array:
+    """Images or volumes from the first row group of a Parquet shard, spread evenly over its rows.
+
+    Only this row group's ``image`` column is read and only the rows shown are decoded, so it is cheap for a shard of
+    any size; the spread avoids neighbouring slices of one scan.
+
+    Args:
+        shard: A Parquet file with the column ``image`` as this project writes it.
+        count: How many rows at most.
+
+    Returns:
+        uint8 array of shape (n, H, W), (n, H, W, 3) or (n, D, H, W), with n = min(count, rows of the row group).
+
+    Raises:
+        BuildError: The file is missing or holds no such images.
+    """
+    try:
+        with pq.ParquetFile(shard) as file:
+            column = file.read_row_group(0, columns=["image"]).column("image").combine_chunks()
+        if isinstance(column, pa.ExtensionArray):
+            column = column.storage
+        rows = min(count, len(column))
+        column = column.take(pa.array(np.arange(rows) * len(column) // rows))
+        if pa.types.is_struct(column.type):
+            return np.stack([_decoded(image) for image in column.field("bytes").to_pylist()])
+        return _nested(column)
+    except (OSError, pa.ArrowException, KeyError, IndexError, ValueError, TypeError, ZeroDivisionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BuildError(f"cannot read images from {shard} ({reason}): build the config again") from None
+
+
+def draw_sample(shard: Path, size: int, ndim: int, path: Path) -> None:
+    """Draw the picture of a split's first shard: a PNG for images, a GIF through the slices for volumes.
+
+    Args:
+        shard: The first Parquet shard of a split.
+        size: Edge length of its images or volumes.
+        ndim: 2 for images, 3 for volumes.
+        path: Where the picture goes, atomically; its folder must exist.
+
+    Raises:
+        BuildError: The shard is missing or holds no images.
+        OSError: The picture cannot be written.
+    """
+    plan = layout(size, ndim)
+    images = sample_images(shard, plan.tiles)
+    if ndim == 3:
+        save_gif(volume_montage(images, plan.columns, scale=plan.scale), path)
+    else:
+        save_png(montage(images, plan.columns, scale=plan.scale), path)
+
+
+def _decoded(image: bytes) -> UInt8Array:
+    with PIL.Image.open(io.BytesIO(image)) as picture:
+        return np.asarray(picture, np.uint8)
+
+
+def _nested(column: Any) -> UInt8Array:  # noqa: ANN401  (pyarrow has no types)
+    """Lists of lists of equal lengths as an array."""
+    shape = [len(column)]
+    while pa.types.is_list(column.type):
+        inner = column.flatten()
+        shape.append(len(inner) // len(column))
+        column = inner
+    return np.asarray(column.to_numpy(zero_copy_only=False), np.uint8).reshape(shape)

@@ -1,0 +1,105 @@
+"""Lossless encoders side by side: speed, size and what it costs Pillow to decode, against Pillow's default PNG.
+
+Input are the images of NPZ files: the official ones that MEDMNIST_ROOT holds, and phantoms.
+
+Example: python scripts/bench_encode.py --rows 200
+"""
+
+import io
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from builders.encode import UInt8Array, png_encoder, webp_encoder
+from builders.npz import NpzReader
+from builders.source import open_source
+from medmnist_hf import catalog, console
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+
+Encode = Callable[[UInt8Array], list[bytes]]
+_ROUNDS = 5
+
+
+def pillow_png(images: UInt8Array) -> list[bytes]:
+    """Pillow's PNG at its defaults, as `datasets` encodes images."""
+    files = []
+    for image in images:
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "PNG")
+        files.append(buffer.getvalue())
+    return files
+
+
+def _decode(files: list[bytes]) -> None:
+    for file in files:
+        with Image.open(io.BytesIO(file)) as image:
+            image.load()
+
+
+def _inputs(rows: int) -> Iterator[tuple[str, UInt8Array]]:
+    root = Path(os.environ.get("MEDMNIST_ROOT", os.devnull))
+    for entry in catalog.subsets():
+        path = root / entry.file(28).name
+        if path.is_file():
+            images = next(NpzReader(path, entry, 28, entry.counts).images("train", [rows]))
+            # A volume is shown to the encoders as its slices: large flat areas, as in masks and CT.
+            yield f"{entry.flag} 28 (official)", images.reshape(-1, 28, 28)[:rows] if entry.ndim == 3 else images
+    phantom = open_source("phantom", phantom_rows=rows)
+    for flag, size in (("dermamnist", 224), ("organamnist", 224), ("bloodmnist", 28)):
+        entry = catalog.subset(flag)
+        file = phantom.fetch(entry, size)
+        yield f"{flag} {size} (phantom)", next(NpzReader(file.path, entry, size, None).images("train", [rows]))
+
+
+@app.command(epilog="Example: python scripts/bench_encode.py --rows 200")
+def bench(rows: Annotated[int, typer.Option(min=1, max=500, help="Images of each input.")] = 200) -> None:
+    """Print MB/s of raw pixels on one core, size and decoding time against Pillow; the best of five rounds counts."""
+    table = Table("images", "encoder", "MB/s", "faster", "bytes / raw", "size", "decode us", "decode", box=None)
+    for name, images in _inputs(rows):
+        shape = images.shape[1:]
+        encoders: dict[str, Encode] = {"Pillow PNG": pillow_png, "ours PNG": png_encoder(shape)}
+        if len(shape) == 3:
+            encoders["lossless WebP"] = webp_encoder(shape)
+        encoded = {label: encode(images) for label, encode in encoders.items()}
+        for label, files in encoded.items():
+            decoded = np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files])
+            if not np.array_equal(decoded, images):
+                raise AssertionError(f"{label} changed pixels of {name}")
+        # Rounds go from encoder to encoder, so that all see the same state of the machine.
+        encoding, decoding = dict.fromkeys(encoders, float("inf")), dict.fromkeys(encoders, float("inf"))
+        for _ in range(_ROUNDS):
+            for label, encode in encoders.items():
+                start = time.thread_time()
+                encode(images)
+                middle = time.thread_time()
+                _decode(encoded[label])
+                encoding[label] = min(encoding[label], middle - start)
+                decoding[label] = min(decoding[label], time.thread_time() - middle)
+        base = "Pillow PNG"
+        for label, files in encoded.items():
+            size, base_size = (sum(map(len, each)) for each in (files, encoded[base]))
+            table.add_row(
+                name,
+                label,
+                f"{images.nbytes / 1e6 / encoding[label]:.0f}",
+                f"{encoding[base] / encoding[label]:.1f}x",
+                f"{size / images.nbytes:.3f}",
+                f"{size / base_size - 1:+.2%}",
+                f"{decoding[label] / len(images) * 1e6:.0f}",
+                f"{decoding[label] / decoding[base]:.2f}x",
+            )
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+if __name__ == "__main__":
+    console.run(app)

@@ -1,0 +1,168 @@
+"""Times AUC + ACC of the official evaluator, of scikit-learn and of ours in one run, and our bootstrap and memory.
+
+Inputs are generated at the sizes of the TissueMNIST (47,280 x 8, multi-class) and ChestMNIST (22,433 x 14,
+multi-label) test splits. Needs the development tools (scikit-learn and the ``medmnist`` package).
+
+Example:
+    python scripts/bench_metric.py --repeats 9 --resamples 1000
+"""
+
+import argparse
+import importlib.util
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from medmnist_hf.catalog import Task, subset
+from medmnist_hf.intervals import bootstrap
+from medmnist_hf.scoring import score
+
+FLAGS: Final = ("tissuemnist", "chestmnist")
+Array = npt.NDArray[Any]
+
+
+def make_inputs(flag: str, dtype: str) -> tuple[Array, Array, Task]:
+    """References and probabilities of a subset's test split in size and shape, seeded."""
+    entry = subset(flag)
+    rows, labels = entry.counts.test, len(entry.labels)
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(rows, labels))
+    if entry.task is Task.MULTI_LABEL:
+        references = (rng.random((rows, labels)) < 0.05).astype(np.uint8)
+        scores = 1 / (1 + np.exp(3 - noise - 1.2 * references))
+    else:
+        # Shares of the classes fall off as they do in TissueMNIST, from about a third to a few percent.
+        shares = 0.75 ** np.arange(labels)
+        references = rng.choice(labels, (rows, 1), p=shares / shares.sum()).astype(np.uint8)
+        powers = np.exp(noise + 2.0 * (references == np.arange(labels)))
+        scores = powers / powers.sum(axis=1, keepdims=True)
+    return references, scores.astype(dtype), entry.task
+
+
+def official_evaluator() -> ModuleType:
+    """The official evaluator's module, loaded by its path: the package offers it only where torch is installed."""
+    package = importlib.util.find_spec("medmnist")
+    if package is None or not package.submodule_search_locations:
+        sys.exit("the medmnist package is missing: pip install --no-deps medmnist==3.0.2")
+    path = Path(package.submodule_search_locations[0]) / "evaluator.py"
+    spec = importlib.util.spec_from_file_location("official_evaluator", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def scikit_learn(references: Array, scores: Array, task: Task) -> tuple[float, float]:
+    """AUC and ACC by scikit-learn's own averaging."""
+    from sklearn.metrics import accuracy_score, roc_auc_score  # noqa: PLC0415
+
+    if task is Task.MULTI_LABEL:
+        flagged = scores > 0.5
+        return roc_auc_score(references, scores), float(np.mean(flagged == references))
+    wide = scores.astype(np.float64)
+    wide /= wide.sum(axis=1, keepdims=True)
+    ids = references[:, 0]
+    return roc_auc_score(ids, wide, multi_class="ovr"), accuracy_score(ids, scores.argmax(axis=1))
+
+
+def seconds(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of each call; the calls take turns, so that a busy machine slows all alike."""
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(repeats + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if turn:
+                taken[name].append(time.perf_counter() - start)
+    return {name: float(np.median(times)) for name, times in taken.items()}
+
+
+def peak_mb() -> float:
+    """Peak memory of this process in MB."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # Unlike getrusage, which starts a child at its parent's peak, this counts from the start of the program.
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def own_bootstrap(flag: str, dtype: str, resamples: int) -> dict[str, float]:
+    """Seconds of our bootstrap of AUC + ACC and this process's peak memory in MB, before and after."""
+    references, scores, task = make_inputs(flag, dtype)
+    before = peak_mb()
+    start = time.perf_counter()
+    found = bootstrap(references, scores, task, resamples=resamples)
+    taken = time.perf_counter() - start
+    after = peak_mb()
+    half = (found["auc"].high - found["auc"].low) / 2
+    return {"seconds": taken, "mb_before": before, "mb_peak": after, "auc_half_width": half}
+
+
+def compare_all(flag: str, dtype: str, repeats: int, resamples: int) -> dict[str, float | str]:
+    """One row of the table: three implementations timed in turn, then our bootstrap in a process of its own."""
+    official = official_evaluator()
+    references, scores, task = make_inputs(flag, dtype)
+    name = task.official_name
+    theirs = official.getAUC(references, scores, name), official.getACC(references, scores, name)
+    ours = score(references, scores, task)
+    taken = seconds(
+        {
+            "official": lambda: (official.getAUC(references, scores, name), official.getACC(references, scores, name)),
+            "sklearn": lambda: scikit_learn(references, scores, task),
+            "ours": lambda: score(references, scores, task),
+        },
+        repeats,
+    )
+    command = [sys.executable, __file__, "--own", flag, "--dtype", dtype, "--resamples", str(resamples)]
+    own = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return {
+        "input": f"{flag} {len(scores):,} x {scores.shape[1]} {dtype}",
+        "official_s": taken["official"],
+        "sklearn_s": taken["sklearn"],
+        "ours_s": taken["ours"],
+        "official_over_ours": taken["official"] / taken["ours"],
+        "sklearn_over_ours": taken["sklearn"] / taken["ours"],
+        "largest_difference": max(abs(theirs[0] - ours.auc), abs(theirs[1] - ours.acc)),
+        "bootstrap_s": own["seconds"],
+        "peak_mb": own["mb_peak"],
+        "peak_mb_above_inputs": own["mb_peak"] - own["mb_before"],
+    }
+
+
+def main() -> None:
+    """Parses arguments and prints a table, or JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=7, help="timed turns of each implementation (default 7)")
+    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples (default 1000)")
+    parser.add_argument("--dtype", choices=["float32", "float64"], help="of the scores (default: both)")
+    parser.add_argument("--json", action="store_true", help="print one JSON list instead of the table")
+    parser.add_argument("--own", choices=FLAGS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.own:
+        print(json.dumps(own_bootstrap(args.own, args.dtype or "float64", args.resamples)))
+        return
+    dtypes = [args.dtype] if args.dtype else ["float64", "float32"]
+    rows = [compare_all(flag, dtype, args.repeats, args.resamples) for flag in FLAGS for dtype in dtypes]
+    if args.json:
+        print(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        print(row["input"])
+        for key, value in row.items():
+            if key != "input":
+                print(f"  {key:<22}{value:>12.4g}")
+
+
+if __name__ == "__main__":
+    main()

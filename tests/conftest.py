@@ -1,0 +1,48 @@
+"""What all tests share: no network and no user's cache, real files where they are at hand, phantoms made once."""
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+_home = tempfile.mkdtemp(prefix="medmnist-hf-tests-")
+atexit.register(shutil.rmtree, _home, ignore_errors=True)
+# `datasets` and `huggingface_hub` read these once, when they are imported: this file is loaded before either.
+os.environ.update(
+    HF_HOME=_home,
+    HF_DATASETS_CACHE=str(Path(_home, "datasets")),
+    HF_HUB_OFFLINE="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    HF_HUB_DISABLE_PROGRESS_BARS="1",
+    HF_DATASETS_DISABLE_PROGRESS_BARS="1",
+)
+
+from builders.source import Phantom, SourceFile  # noqa: E402  (it imports datasets)
+from medmnist_hf.catalog import subset  # noqa: E402
+
+Phantoms = Callable[..., SourceFile]
+"""Called with a flag, a size and the rows of the train split (16 by default), gives a phantom file."""
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of official files; tests that need it are skipped where ``MEDMNIST_ROOT`` names none."""
+    root = os.environ.get("MEDMNIST_ROOT")
+    if not root:
+        pytest.skip("MEDMNIST_ROOT names no folder of official files")
+    return Path(root)
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Phantoms:
+    """Phantom files, each generated once a session."""
+    cache = tmp_path_factory.mktemp("phantoms")
+
+    def fetch(flag: str, size: int = 28, rows: int = 16) -> SourceFile:
+        return Phantom(cache, rows=rows).fetch(subset(flag), size)
+
+    return fetch

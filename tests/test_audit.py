@@ -1,0 +1,495 @@
+"""Audits of real builds and of builds with planted faults, their JSON, their sentences and the command."""
+
+import dataclasses
+import io
+import json
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from builders import audit as audit_module
+from builders.audit import MAX_LISTED, Audit, audit_config
+from builders.build import BuildOptions, build_config
+from builders.source import Folder
+from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, subset
+from medmnist_hf.errors import BuildError, MedMNISTError
+from medmnist_hf.manifest import read_manifest
+
+Array = npt.NDArray[np.uint8]
+ROWS = {"train": 40, "validation": 12, "test": 20}
+SCRIPT = Path(__file__).parents[1] / "scripts" / "audit.py"
+
+
+class Planted:
+    """Noise of a subset's shape with random labels, into which a test plants what is to be found."""
+
+    def __init__(self, flag: str, size: int = 28, rows: dict[str, int] | None = None) -> None:
+        self.entry, self.size = subset(flag), size
+        rng = np.random.default_rng(7)
+        shape, classes = self.entry.file(size).image_shape, len(self.entry.labels)
+        multi_label = self.entry.task == "multi-label"
+        self.images: dict[str, Array] = {}
+        self.labels: dict[str, Array] = {}
+        for split, count in (rows or ROWS).items():
+            self.images[split] = rng.integers(0, 256, (count, *shape), np.uint8)
+            width, top = (classes, 2) if multi_label else (1, classes)
+            self.labels[split] = rng.integers(0, top, (count, width), np.uint8)
+
+    def build(self, out: Path, max_shard_size: int = 10**9, codec: str = "png") -> Path:
+        """The built config's folder."""
+        out.mkdir(parents=True, exist_ok=True)
+        arrays = {f"{prefix}_images": self.images[split] for split, prefix in NPZ_SPLITS.items()}
+        arrays |= {f"{prefix}_labels": self.labels[split] for split, prefix in NPZ_SPLITS.items()}
+        with (out / self.entry.file(self.size).name).open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        source = Folder(out, allow_unverified=True).fetch(self.entry, self.size)
+        return build_config(
+            self.entry, self.size, source, out / "dist", options=BuildOptions(codec, max_shard_size)
+        ).config_dir
+
+
+@pytest.fixture(scope="session")
+def real_builds(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    out, source = tmp_path_factory.mktemp("dist"), Folder(real_data)
+    flags = ("breastmnist", "retinamnist", "adrenalmnist3d")
+    return {flag: build_config(subset(flag), 28, source.fetch(subset(flag), 28), out).config_dir for flag in flags}
+
+
+def members(found: Audit) -> list[list[tuple[str, int]]]:
+    return [[(member.split, member.row) for member in group.members] for group in found.duplicates.listed]
+
+
+def test_breast_has_one_leak_with_another_label(real_builds: dict[str, Path]) -> None:
+    found = audit_config(real_builds["breastmnist"])
+    assert members(found) == [[("train", 115), ("test", 76)]]
+    (group,) = found.duplicates.listed
+    assert group.conflicting
+    assert not group.blank
+    assert [member.labels for member in group.members] == [(0,), (1,)]
+    assert [overlap.rows for overlap in found.duplicates.overlaps] == [{"train": 1, "test": 1}]
+    assert found.findings[0] == (
+        "1 image of train is pixel-identical to one of test, with another label: train row 115, test row 76"
+    )
+    assert {split: entry.blank for split, entry in found.splits.items()} == dict.fromkeys(SPLITS, 0)
+    assert found.findings[-1] == "always giving 'normal, benign' on test has an accuracy of 0.731"
+
+
+@pytest.mark.parametrize(("flag", "thing"), [("retinamnist", "image"), ("adrenalmnist3d", "volume")])
+def test_retina_and_adrenal_have_none(real_builds: dict[str, Path], flag: str, thing: str) -> None:
+    found = audit_config(real_builds[flag])
+    assert (found.duplicates.pictures, found.duplicates.overlaps, found.duplicates.listed) == (0, (), ())
+    assert all(entry.blank == 0 and entry.blank_rows == () for entry in found.splits.values())
+    assert found.findings[0] == f"no {thing} is blank and no two are pixel-identical, within a split or across splits"
+
+
+@pytest.mark.parametrize("flag", ["breastmnist", "retinamnist", "adrenalmnist3d"])
+def test_balance_of_real_files(real_builds: dict[str, Path], real_data: Path, flag: str) -> None:
+    found, entry = audit_config(real_builds[flag]), subset(flag)
+    assert (found.subset, found.size, found.source, found.md5) == (flag, 28, "folder", entry.file(28).md5)
+    with np.load(real_data / f"{flag}.npz", allow_pickle=False) as npz:
+        for split, prefix in NPZ_SPLITS.items():
+            counts = np.bincount(npz[f"{prefix}_labels"][:, 0], minlength=len(entry.labels))
+            part = found.splits[split]
+            assert part.rows == part.catalogue_rows == counts.sum() == entry.counts[split]
+            assert part.label_rows == dict(zip(entry.labels, counts.tolist(), strict=True))
+            assert sum(part.label_shares.values()) == pytest.approx(1)
+            assert part.majority == entry.labels[counts.argmax()]
+            assert part.accuracy_floor == pytest.approx(counts.max() / counts.sum())
+            assert (part.unlabelled, part.absent) == (0, ())
+
+
+def test_planted_in_rgb(tmp_path: Path) -> None:
+    planted = Planted("pathmnist")
+    train, test = planted.images["train"], planted.images["test"]
+    train[3] = (200, 10, 30)
+    train[17, :, :, 0] = 9  # one flat channel is not blank
+    train[30] = 0
+    train[31] = 0
+    train[31, 27, 27, 2] = 1  # nor is one odd value in the last pixel
+    train[20] = train[5]
+    test[8] = train[12]
+    test[9] = train[12]
+    planted.labels["train"][:] %= 6
+    planted.labels["train"][[5, 20]] = [[1], [2]]
+    planted.labels["train"][12] = planted.labels["test"][[8, 9]] = 4
+    found = audit_config(planted.build(tmp_path))
+    assert (found.splits["train"].blank, found.splits["train"].blank_rows) == (2, (3, 30))
+    assert found.splits["test"].blank == 0
+    assert members(found) == [[("train", 12), ("test", 8), ("test", 9)], [("train", 5), ("train", 20)]]
+    assert [group.conflicting for group in found.duplicates.listed] == [False, True]
+    assert (found.duplicates.pictures, found.duplicates.rows, found.duplicates.conflicting) == (2, 5, 1)
+    assert found.duplicates.shared("test", "train") == 2
+    assert found.duplicates.shared("test", "test") == 2
+    assert found.duplicates.shared("train", "test") == 1
+    absent = subset("pathmnist").labels[6:]
+    assert found.splits["train"].absent == absent
+    assert all(found.splits["train"].label_rows[label] == 0 for label in absent)
+    assert found.findings[:3] == (
+        "train has 40 rows where the catalogue has 89,996",
+        "validation has 12 rows where the catalogue has 10,004",
+        "test has 20 rows where the catalogue has 7,180",
+    )
+    assert found.findings[3:7] == (
+        "1 image of train is pixel-identical to 2 of test: e.g. train row 12, test row 8",
+        "2 images of train are pixel-identical, with different labels: train row 5, train row 20",
+        "2 images of test are pixel-identical: test row 8, test row 9",
+        "2 images of train are blank (all pixels equal): rows 3, 30",
+    )
+    assert f"train has no row labelled {', '.join(map(repr, absent))}" in found.findings
+
+
+def test_planted_in_volumes(tmp_path: Path) -> None:
+    planted = Planted("organmnist3d")
+    validation = planted.images["validation"]
+    validation[0] = 255
+    validation[1, 0] = validation[2, 0] = 255  # an equal slice is neither blank nor a duplicate
+    planted.images["test"][19] = planted.images["train"][39]
+    planted.images["test"][18] = planted.images["train"][0][::-1]  # mirrored is not identical
+    planted.labels["test"][19], planted.labels["train"][39] = 3, 5
+    found = audit_config(planted.build(tmp_path, max_shard_size=9 * 28**3))
+    assert members(found) == [[("train", 39), ("test", 19)]]
+    assert found.splits["validation"].blank_rows == (0,)
+    assert (
+        "1 volume of train is pixel-identical to one of test, with another label: train row 39, test row 19"
+        in found.findings
+    )
+    assert "1 volume of validation is blank (all pixels equal): row 0" in found.findings
+
+
+def test_planted_in_the_multi_label_task(tmp_path: Path) -> None:
+    planted = Planted("chestmnist")
+    names = subset("chestmnist").labels
+    hot = planted.labels["test"]
+    hot[:] = 0
+    hot[:15, 0] = 1
+    hot[[0, 16], 13] = 1
+    planted.images["test"][1] = planted.images["test"][0]
+    planted.images["test"][2] = planted.images["test"][3]
+    found = audit_config(planted.build(tmp_path))
+    test = found.splits["test"]
+    assert (test.rows, test.majority, test.unlabelled, test.unlabelled_share) == (20, None, 4, 0.2)
+    assert test.label_rows == dict.fromkeys(names, 0) | {names[0]: 15, names[13]: 2}
+    assert test.label_shares == dict.fromkeys(names, 0.0) | {names[0]: 0.75, names[13]: 0.1}
+    assert test.absent == names[1:13]
+    assert test.accuracy_floor == pytest.approx((0.75 + 0.9 + 12) / 14)
+    assert [(group.conflicting, [m.labels for m in group.members]) for group in found.duplicates.listed] == [
+        (True, [(0, 13), (0,)]),
+        (False, [(0,), (0,)]),
+    ]
+    assert (
+        "4 images of test are pixel-identical in 2 groups, some with different labels: e.g. test row 0, test row 1"
+        in found.findings
+    )
+    assert "20.0% of the rows of test carry no finding" in found.findings
+
+
+def test_lists_are_capped_and_counts_are_not(tmp_path: Path) -> None:
+    planted = Planted("pneumoniamnist", rows={"train": 90, "validation": 5, "test": 5})
+    train = planted.images["train"]
+    train[:30] = np.arange(30, dtype=np.uint8)[:, None, None]
+    train[30:60] = 7
+    train[60:90] = train[:30]
+    found = audit_config(planted.build(tmp_path))
+    part, duplicates = found.splits["train"], found.duplicates
+    assert (part.blank, part.blank_rows) == (90, tuple(range(MAX_LISTED)))
+    assert (duplicates.pictures, duplicates.rows, len(duplicates.listed)) == (30, 90, MAX_LISTED)
+    longest = max(duplicates.listed, key=lambda group: group.rows)
+    assert (longest.rows, len(longest.members), longest.blank) == (32, MAX_LISTED, True)
+    assert "90 images of train are blank (all pixels equal): rows 0, 1, 2 and 87 more" in found.findings
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A built config of RGB images with a duplicate and a blank in each of its several shards."""
+    planted = Planted("bloodmnist")
+    planted.images["train"][[7, 21, 39]] = 5
+    planted.images["test"][4] = planted.images["train"][25]
+    return planted.build(tmp_path, max_shard_size=15 * (28 * 28 * 3 + 128))
+
+
+def test_shards_batches_and_threads_do_not_matter(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = audit_config(small)
+    assert len(read_manifest(small).splits["train"].shards) > 2
+    assert members(expected) == [[("train", 25), ("test", 4)], [("train", 7), ("train", 21), ("train", 39)]]
+    for rows, workers in ((1, 1), (7, 3), (16, 2)):
+        monkeypatch.setattr(audit_module, "_BATCH_BYTES", rows * 28 * 28 * 3)
+        seen: list[int] = []
+        assert audit_config(small, workers=workers, on_progress=seen.append) == expected
+        assert sum(seen) == sum(ROWS.values())
+        assert max(seen) <= rows
+
+
+def test_pixels_count_and_not_their_encoding(tmp_path: Path) -> None:
+    planted = Planted("bloodmnist")
+    planted.images["test"][4] = planted.images["train"][25]
+    png, webp = planted.build(tmp_path / "a"), planted.build(tmp_path / "b", codec="webp")
+    expected = audit_config(png)
+    assert members(expected) == [[("train", 25), ("test", 4)]]
+    assert audit_config(webp) == expected
+    edit(png, "train", image={25: encoded(planted.images["train"][25])})
+    assert audit_config(png) == expected
+
+
+def test_json_round_trip(small: Path) -> None:
+    found = audit_config(small)
+    text = found.to_json()
+    assert Audit.from_json(text) == found
+    assert Audit.from_json(text).to_json() == text == audit_config(small).to_json()
+    assert text.endswith("}\n")
+    table = json.loads(text)
+    assert table["format"] == 1
+    assert table["findings"] == list(found.findings)
+    assert table["splits"]["train"]["blank_rows"] == [7, 21, 39]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.size = 64  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "splits": {"train": {}}}', "\x00"])
+def test_what_is_no_audit(text: str) -> None:
+    with pytest.raises(BuildError, match=r"^here is no audit \(.*\): run scripts/audit.py --save again$"):
+        Audit.from_json(text, "here")
+
+
+def test_a_phantom_is_not_compared_with_the_catalogue(phantoms: Callable[..., Any], tmp_path: Path) -> None:
+    build = build_config(subset("octmnist"), 28, phantoms("octmnist"), tmp_path)
+    found = audit_config(build.config_dir)
+    assert found.source == "phantom"
+    assert {part.catalogue_rows for part in found.splits.values()} == {None}
+    assert not any("catalogue" in finding for finding in found.findings)
+
+
+def encoded(image: Array) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG", compress_level=0)
+    return stream.getvalue()
+
+
+def edit(config_dir: Path, split: str, shard: int = 0, **columns: dict[int, Any]) -> None:
+    """Replace values in a shard of a split; images are given as files, all else as Python values."""
+    path = config_dir / read_manifest(config_dir).splits[split].shards[shard].name
+    table = pq.read_table(path)
+    for name, changes in columns.items():
+        values = table[name].to_pylist()
+        for row, value in changes.items():
+            values[row] = {"bytes": value, "path": None} if isinstance(value, bytes) else value
+        field = table.schema.field(name)
+        storage = getattr(field.type, "storage_type", field.type)
+        column = pa.array(values, storage)
+        if storage != field.type:
+            column = pa.ExtensionArray.from_storage(field.type, column)
+        table = table.set_column(table.schema.get_field_index(name), field, column)
+    pq.write_table(table, path)
+
+
+def replace_by_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+GRAY, WIDE = np.zeros((28, 28), np.uint8), np.zeros((28, 29, 3), np.uint8)
+
+
+def first_shard(config_dir: Path) -> Path:
+    return config_dir / read_manifest(config_dir).splits["train"].shards[0].name
+
+
+def edit_manifest(config_dir: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = config_dir / "manifest.json"
+    table = json.loads(path.read_text())
+    change(table)
+    path.write_text(json.dumps(table))
+
+
+FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no manifest": (lambda d: (d / "manifest.json").unlink(), "is it a build"),
+    "broken manifest": (lambda d: (d / "manifest.json").write_text("{"), "no build manifest"),
+    "unknown subset": (lambda d: edit_manifest(d, lambda m: m.update(subset="bloodmnst")), "did you mean"),
+    "unknown size": (lambda d: edit_manifest(d, lambda m: m.update(size=29)), "choose from 28"),
+    "split left out": (lambda d: edit_manifest(d, lambda m: m["splits"].pop("test")), "test is not in the manifest"),
+    "other rows": (lambda d: edit_manifest(d, lambda m: m["splits"]["train"].update(rows=39)), "has 40 rows"),
+    "no shard": (lambda d: first_shard(d).unlink(), "cannot read .*train-00000"),
+    "cut shard": (lambda d: first_shard(d).write_bytes(first_shard(d).read_bytes()[:-9]), "cannot read .*train-00000"),
+    "folder as shard": (lambda d: replace_by_folder(first_shard(d)), "cannot read .*train-00000"),
+    "no column": (lambda d: pq.write_table(pq.read_table(first_shard(d)).drop(["label"]), first_shard(d)), "columns"),
+    "not an image": (lambda d: edit(d, "train", image={2: b"GIF?"}), r"train row 2 .*\(unknown format\)"),
+    "empty image": (lambda d: edit(d, "train", image={2: b""}), r"train row 2 .*\(unknown format\)"),
+    "no bytes": (lambda d: edit(d, "train", image={2: {"bytes": None, "path": "x"}}), r"row 2 .*\(unknown format\)"),
+    "cut image": (lambda d: edit(d, "train", image={3: encoded(WIDE[:, 1:])[:900]}), "row 3 .*truncated"),
+    "gray image": (lambda d: edit(d, "test", image={1: encoded(GRAY)}), "test row 1 .*L of 28x28, not RGB of 28x28"),
+    "wide image": (lambda d: edit(d, "test", image={1: encoded(WIDE)}), "RGB of 29x28, not RGB of 28x28"),
+    "null image": (lambda d: edit(d, "test", image={1: None}), "test has a row without an image"),
+    "null label": (lambda d: edit(d, "test", label={1: None}), "test has a row without a label"),
+    "high label": (lambda d: edit(d, "test", label={1: 8}), "test row 1 has the label 8, bloodmnist has 0 to 7"),
+    "negative label": (lambda d: edit(d, "test", label={1: -1}), "test row 1 has the label -1"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_damaged_builds(small: Path, fault: str) -> None:
+    damage, message = FAULTS[fault]
+    damage(small)
+    before = {path: path.stat().st_mtime_ns for path in small.iterdir()}
+    with pytest.raises(MedMNISTError, match=message) as caught:
+        audit_config(small)
+    assert "\n" not in str(caught.value)
+    assert "0x" not in str(caught.value)
+    assert {path: path.stat().st_mtime_ns for path in small.iterdir()} == before
+
+
+def test_a_row_is_named_by_its_place_in_the_split(small: Path) -> None:
+    shards = read_manifest(small).splits["train"].shards
+    edit(small, "train", shard=1, image={2: b"GIF?"})
+    with pytest.raises(BuildError, match=rf"train row {shards[0].rows + 2} is no image"):
+        audit_config(small)
+
+
+@pytest.mark.parametrize(
+    ("flag", "column", "value", "message"),
+    [
+        ("nodulemnist3d", "image", np.zeros((28, 28, 27)).tolist(), "a volume that is not"),
+        ("nodulemnist3d", "image", np.zeros((27, 28, 28)).tolist(), "a volume that is not"),
+        ("nodulemnist3d", "image", [[[None] * 28] * 28] * 28, "voxels left out"),
+        ("nodulemnist3d", "image", None, "without an image"),
+        ("chestmnist", "label", [0, 14], "test row 2 has the label 14"),
+        ("chestmnist", "label", [None], "without a label"),
+        ("chestmnist", "label", None, "without a label"),
+    ],
+)
+def test_damaged_volumes_and_lists(tmp_path: Path, flag: str, column: str, value: object, message: str) -> None:
+    config_dir = Planted(flag, rows=dict.fromkeys(SPLITS, 4)).build(tmp_path)
+    audit_config(config_dir)
+    edit(config_dir, "test", 0, **{column: {2: value}})
+    with pytest.raises(BuildError, match=message):
+        audit_config(config_dir)
+
+
+CHILD = """
+import resource, sys
+from pathlib import Path
+from builders.audit import audit_config
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+before = peak()
+audit = audit_config(Path(sys.argv[1]), workers=2)
+print(peak() - before, audit.duplicates.rows)
+"""
+
+
+def test_memory_is_bounded(tmp_path: Path) -> None:
+    """250 MB of pixels, all of them one blank picture, within 120 MB."""
+    planted = Planted("octmnist", 224, dict.fromkeys(SPLITS, 1))
+    planted.images["train"] = np.zeros((5000, 224, 224), np.uint8)
+    planted.labels["train"] = np.zeros((5000, 1), np.uint8)
+    config_dir = planted.build(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(config_dir)],
+        cwd=SCRIPT.parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    megabytes, rows = map(int, done.stdout.split())
+    assert rows == 5000
+    assert megabytes < 120
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs the script as a program, but in this process, since starting one takes seconds."""
+
+    def run(*arguments: str | Path) -> Done:
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        captured = capsys.readouterr()
+        return Done(int(ended.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+def test_command_prints_a_table(small: Path, command: Command) -> None:
+    done = command(small.parent)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "bloodmnist 28, from folder"
+    assert next(line.split() for line in lines if line.startswith("blank")) == ["blank", "3", "0", "0"]
+    shared = next(line for line in lines if line.startswith("pixel-identical to another row of train"))
+    assert shared.split()[-3:] == ["3", "0", "1"]
+    assert [line[2:] for line in lines if line.startswith("- ")] == list(audit_config(small).findings)
+    assert "\x1b" not in done.stdout
+    assert not (small / "audit.json").exists()
+
+
+def test_command_saves_and_the_card_shows_it(small: Path, command: Command) -> None:
+    expected = audit_config(small)
+    for _ in range(2):
+        done = command(small.parent, "--size", "28", "--json", "--save")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(done.stdout) == [json.loads(expected.to_json())]
+        assert (small / "audit.json").read_text(encoding="utf-8") == expected.to_json()
+        card = (small.parent / "README.md").read_text(encoding="utf-8")
+        assert all(f"- {finding}" in card for finding in expected.findings)
+        assert not list(small.parent.rglob("*.tmp"))
+
+
+def test_command_goes_on_after_a_damaged_config(small: Path, tmp_path: Path, command: Command) -> None:
+    sound = Planted("breastmnist").build(tmp_path)
+    first_shard(small).unlink()
+    done = command(small.parent, sound.parent, "--json", "--save")
+    assert done.returncode == 1
+    assert [found["subset"] for found in json.loads(done.stdout)] == ["breastmnist"]
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: cannot read {small}")
+    assert not (small / "audit.json").exists()
+    assert (sound / "audit.json").exists()
+
+
+def test_command_on_bad_input(small: Path, tmp_path: Path, command: Command) -> None:
+    (small / "audit.json").mkdir()
+    cases = {
+        (str(tmp_path / "nowhere"),): f"error: no build in {tmp_path / 'nowhere'}: give the folder of a subset",
+        (str(small.parent), "--size", "64"): f"error: no build of size 64 in {small.parent}: give the folder",
+        (str(small.parent), "--save"): f"error: cannot write {small / 'audit.json'} (",
+    }
+    for arguments, message in cases.items():
+        done = command(*arguments)
+        assert (done.returncode, done.stdout) == (1, ""), done
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(message)
+    assert command().returncode == 2
+    assert sorted(path.suffix for path in small.iterdir() if path.name.startswith(".")) == []
+
+
+def test_command_has_help_with_an_example(command: Command) -> None:
+    done = command("--help")
+    assert done.returncode == 0
+    assert "Example: python scripts/audit.py dist/breastmnist" in " ".join(done.stdout.split())
+
+
+def test_a_traceback_never_reaches_a_person(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, SCRIPT, tmp_path], cwd=SCRIPT.parents[1], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: no build in {tmp_path}: give the folder of a subset, scripts/build.py makes one\n"

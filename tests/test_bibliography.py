@@ -1,0 +1,53 @@
+"""``cards.bibliography`` cuts entries out as a BibTeX library reads them."""
+
+import pytest
+from bibtexparser.entrypoint import parse_string
+
+from cards.bibliography import parse, reference
+from medmnist_hf.catalog import collection, subsets
+from medmnist_hf.errors import CatalogError
+
+KEYS = sorted({key for entry in subsets() for key in entry.citations} | set(collection().citations))
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_an_entry_is_whole(key: str) -> None:
+    library = parse_string(reference(key).text)
+    assert library.failed_blocks == []
+    [entry] = library.entries
+    assert entry.key == key
+    assert {name.lower() for name in entry.fields_dict} == set(reference(key).fields)
+    assert entry.fields_dict["year"].value == reference(key).fields["year"]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_what_cards_print_is_plain_text(key: str) -> None:
+    entry = reference(key)
+    for text in (entry.title, entry.venue, entry.short, *entry.authors):
+        assert text
+        assert not set("{}\\\n") & set(text)
+    assert entry.url.startswith("https://doi.org/10.") or "doi" not in entry.fields
+
+
+def test_short_forms() -> None:
+    one = parse("@book{a,\n author = {Curie, Marie},\n journal = {{C}omptes},\n year = {1898}\n}")["a"]
+    two = parse("@book{b,\n author = {Curie, Marie and Curie, Pierre},\n booktitle = {X},\n year = {1898}\n}")["b"]
+    more = parse("@book{c,\n author = {Curie, Marie and others},\n journal = {X},\n year = {1898}\n}")["c"]
+    assert [each.short for each in (one, two, more)] == [
+        "Curie, Comptes, 1898",
+        "Curie and Curie, X, 1898",
+        "Curie et al., X, 1898",
+    ]
+    assert two.authors == ("Marie Curie", "Pierre Curie")
+    assert more.authors == ("Marie Curie",)
+    assert reference("medmnistv2").short == "Yang et al., Scientific Data, 2023"
+
+
+def test_an_unknown_key_gives_one_line() -> None:
+    with pytest.raises(CatalogError, match=r"^no entry 'unheard' in references\.bib: "):
+        reference("unheard")
+
+
+def test_an_unclosed_entry_gives_one_line() -> None:
+    with pytest.raises(CatalogError, match=r"^references\.bib has an unclosed brace after "):
+        parse("@article{a,\n title = {Never closed\n}\n")

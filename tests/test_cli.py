@@ -1,0 +1,60 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from medmnist_hf.catalog import Subset, subset, subsets
+from medmnist_hf.cli import app
+from medmnist_hf.results import published_results
+
+runner = CliRunner()
+
+
+def program(*arguments: str) -> subprocess.CompletedProcess[str]:
+    code = "from medmnist_hf.cli import main; main()"
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_list_has_every_subset_on_one_line() -> None:
+    result = runner.invoke(app, ["list"])
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    assert len(lines) == 19
+    for entry, line in zip(subsets(), lines[1:], strict=True):
+        assert line.startswith(entry.flag)
+        assert f"{entry.counts.train:,} / {entry.counts.validation:,} / {entry.counts.test:,}" in line
+        assert line.rstrip().endswith(entry.license)
+
+
+def test_list_as_json() -> None:
+    facts = json.loads(runner.invoke(app, ["list", "--json"]).output)
+    assert [each["flag"] for each in facts] == [entry.flag for entry in subsets()]
+    assert facts[0]["files"][0]["md5"] == subset("pathmnist").file(28).md5
+    assert facts[0]["counts"] == {"train": 89996, "validation": 10004, "test": 7180}
+
+
+@pytest.mark.parametrize("entry", subsets(), ids=lambda entry: entry.flag)
+def test_info_tells_all(entry: Subset) -> None:
+    result = runner.invoke(app, ["info", entry.flag])
+    assert result.exit_code == 0
+    flat = " ".join(result.output.split())
+    for text in (entry.description, *entry.caveats, *entry.labels):
+        assert " ".join(text.split()) in flat
+    for row in published_results(entry.flag):
+        assert f"{row.method} {row.auc:.3f} {row.acc:.3f}" in flat
+    assert json.loads(runner.invoke(app, ["info", entry.flag, "--json"]).output)["labels"] == list(entry.labels)
+
+
+def test_a_typo_is_one_line_and_exit_code_1() -> None:
+    done = program("info", "pathmnits")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == "error: unknown subset 'pathmnits': did you mean 'pathmnist'?\n"
+
+
+def test_help_has_an_example() -> None:
+    for arguments in (["list", "--help"], ["info", "--help"]):
+        assert "Example: medmnist-hf" in runner.invoke(app, arguments).output
+    assert program().returncode == 2, "no command at all is wrong usage"

@@ -1,0 +1,41 @@
+"""``cards.context``: the small forms that cards print."""
+
+import pytest
+
+from cards.context import context, human_bytes, picture_name
+from medmnist_hf.catalog import subset
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (999_949, "999.9 kB"),
+        (999_950, "1.0 MB"),
+        (16_100_000_000, "16.1 GB"),
+        (5 * 10**15, "5000.0 TB"),
+    ],
+)
+def test_bytes_in_decimal_units(number: int, text: str) -> None:
+    assert human_bytes(number) == text
+
+
+def test_pictures_move_for_volumes_only() -> None:
+    assert picture_name(subset("pathmnist")) == "montage.png"
+    assert picture_name(subset("organmnist3d")) == "montage.gif"
+
+
+def test_papers_about_the_data_are_cited_but_not_credited() -> None:
+    papers = context(subset("dermamnist"), (), "medmnist", {})["papers"]
+    assert [paper.key for paper in papers["source"]] == ["dermamnist1", "dermamnist2"]
+    assert papers["all"][-1].key == "dermamnist-quality"
+    assert context(subset("adrenalmnist3d"), (), "medmnist", {})["papers"]["source"] == []
+
+
+def test_tables_are_rectangular() -> None:
+    names = context(subset("pathmnist"), (), "medmnist", {})
+    for table in (names["sizes"], names["labels"], names["files"]):
+        widths = {len(table["header"]), len(table["rule"]), *map(len, table["rows"])}
+        assert len(widths) == 1

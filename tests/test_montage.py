@@ -1,0 +1,199 @@
+"""``medmnist_hf.montage``: every pixel in its place, the same bytes each time, one line for bad input."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from builders.source import SourceFile
+from medmnist_hf.errors import BuildError, MedMNISTError
+from medmnist_hf.montage import (
+    draw_sample,
+    layout,
+    montage,
+    sample_images,
+    save_gif,
+    save_png,
+    volume_montage,
+)
+from tests.fixtures.builds import build
+
+RNG = np.random.default_rng(0)
+
+
+def noise(*shape: int) -> NDArray[np.uint8]:
+    return RNG.integers(0, 256, shape, np.uint8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    count=st.integers(1, 9),
+    height=st.integers(1, 5),
+    width=st.integers(1, 5),
+    rgb=st.booleans(),
+    columns=st.none() | st.integers(1, 12),
+    border=st.integers(0, 3),
+    scale=st.integers(1, 3),
+    background=st.integers(0, 255),
+)
+def test_tiles_stand_where_they_should(
+    *, count: int, height: int, width: int, rgb: bool, columns: int | None, border: int, scale: int, background: int
+) -> None:
+    images = noise(count, height, width, *((3,) if rgb else ()))
+    picture = montage(images, columns, border=border, scale=scale, background=background)
+    pixels = np.asarray(picture)
+    assert picture.mode == ("RGB" if rgb else "L")
+    across = min(count, columns) if columns else next(n for n in range(1, 10) if n * n >= count)
+    seen = np.zeros(pixels.shape[:2], bool)
+    for index, image in enumerate(images):
+        top = border + (index // across) * (height * scale + border)
+        left = border + (index % across) * (width * scale + border)
+        area = np.s_[top : top + height * scale, left : left + width * scale]
+        assert (pixels[area] == np.kron(image, np.ones((scale, scale, *((1,) if rgb else ())), np.uint8))).all()
+        seen[area] = True
+    assert (pixels[~seen] == background).all()
+    assert picture.width == across * (width * scale + border) + border
+
+
+def test_frames_are_the_slices_along_the_depth() -> None:
+    volumes = noise(3, 4, 5, 6)
+    frames = volume_montage(volumes, 2)
+    assert len(frames) == 4
+    for depth, frame in enumerate(frames):
+        assert frame.tobytes() == montage(volumes[:, depth], 2).tobytes()
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((2, 3, 3)),
+        np.zeros((3, 3), np.uint8),
+        np.zeros((2, 3, 3, 4), np.uint8),
+        np.zeros((0, 3, 3), np.uint8),
+        np.zeros((1, 2, 3, 3, 3), np.uint8),
+    ],
+)
+def test_what_is_no_stack_of_images_is_refused(images: NDArray[Any]) -> None:
+    with pytest.raises(MedMNISTError, match=r"^no montage of an array of .*\(N, H, W, 3\)$"):
+        montage(images)
+
+
+@pytest.mark.parametrize("option", [{"columns": 0}, {"border": -1}, {"scale": 0}, {"background": 256}])
+def test_options_out_of_range_are_refused(option: dict[str, int]) -> None:
+    with pytest.raises(MedMNISTError, match=rf"^no montage with .*{next(iter(option))}={next(iter(option.values()))}"):
+        montage(noise(1, 2, 2), **option)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 3), (2, 0, 3, 3)])
+def test_what_is_no_stack_of_volumes_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(MedMNISTError, match=r"^no frames of an array"):
+        volume_montage(np.zeros(shape, np.uint8))
+
+
+def test_png_keeps_every_pixel_and_repeats_its_bytes(tmp_path: Path) -> None:
+    picture = montage(noise(6, 8, 8, 3))
+    save_png(picture, tmp_path / "a.png")
+    save_png(picture, tmp_path / "b.png")
+    with PIL.Image.open(tmp_path / "a.png") as read:
+        assert read.tobytes() == picture.tobytes()
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
+
+
+def test_gif_keeps_every_frame_and_repeats_its_bytes(tmp_path: Path) -> None:
+    frames = volume_montage(noise(4, 7, 6, 6))
+    save_gif(frames, tmp_path / "a.gif", milliseconds=50)
+    save_gif(frames, tmp_path / "b.gif", milliseconds=50)
+    assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "b.gif").read_bytes()
+    with PIL.Image.open(tmp_path / "a.gif") as read:
+        assert getattr(read, "n_frames") == 7  # noqa: B009
+        assert (read.info["duration"], read.info["loop"]) == (50, 0)
+        for index, frame in enumerate(frames):
+            read.seek(index)
+            assert read.convert("L").tobytes() == frame.tobytes()
+
+
+def test_a_gif_without_frames_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MedMNISTError, match=r"^no frames for "):
+        save_gif([], tmp_path / "a.gif")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("size", [28, 64, 128, 224])
+def test_pictures_of_all_sizes_are_about_as_wide_as_a_card(size: int, ndim: int) -> None:
+    plan = layout(size, ndim)
+    width = plan.columns * (size * plan.scale + 1) + 1
+    assert 450 <= width <= 700
+    assert plan.rows == (plan.columns if ndim == 2 else max(1, plan.columns // 3))
+    assert plan.tiles == plan.columns * plan.rows
+
+
+def npz_rows(file: SourceFile, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
+    with np.load(file.path, allow_pickle=False) as arrays:
+        return np.asarray(arrays["train_images"][rows])
+
+
+@pytest.mark.parametrize("flag", ["breastmnist", "bloodmnist", "organmnist3d"])
+def test_samples_are_rows_of_the_source(phantoms: Callable[..., SourceFile], tmp_path: Path, flag: str) -> None:
+    shard = build(phantoms, tmp_path, flag, 28, rows_per_shard=1000) / "28" / "train-00000-of-00001.parquet"
+    file = phantoms(flag, 28, 16)
+    assert (sample_images(shard, 100) == npz_rows(file, np.arange(16))).all()
+    assert (sample_images(shard, 4) == npz_rows(file, np.array([0, 4, 8, 12]))).all()
+
+
+def test_only_the_first_row_group_is_read(tmp_path: Path) -> None:
+    images = [{"bytes": png(level), "path": None} for level in range(10)]
+    path = tmp_path / "shard.parquet"
+    pq.write_table(pa.table({"image": images}), path, row_group_size=4)
+    with pq.ParquetFile(path) as file:
+        column = file.metadata.row_group(1).column(0)
+        start, stop = column.data_page_offset, column.data_page_offset + column.total_compressed_size
+    content = bytearray(path.read_bytes())
+    content[start:stop] = bytes(stop - start)
+    path.write_bytes(content)
+    with pytest.raises(OSError):
+        pq.read_table(path)
+    assert sample_images(path, 100)[:, 0, 0].tolist() == [0, 1, 2, 3]
+
+
+def png(level: int) -> bytes:
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(np.full((3, 3), level, np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no parquet",
+        pa.table({"label": [1]}),
+        pa.table({"image": pa.array([], pa.struct({"bytes": pa.binary()}))}),
+        pa.table({"image": [{"bytes": b"no image", "path": None}]}),
+        pa.table({"image": [[1, 2], [3]]}),
+        pa.table({"image": ["text"]}),
+    ],
+)
+def test_a_shard_without_images_gives_one_line(tmp_path: Path, content: bytes | pa.Table) -> None:
+    path = tmp_path / "shard.parquet"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        pq.write_table(content, path)
+    with pytest.raises(BuildError, match=rf"^cannot read images from {path} \(.+\): build the config again$"):
+        sample_images(path, 3)
+
+
+def test_a_missing_shard_gives_one_line_and_no_picture(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"^cannot read images from "):
+        draw_sample(tmp_path / "none.parquet", 28, 2, tmp_path / "montage.png")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,56 @@
+"""The README keeps its word: its table is the catalogue's, its commands exist, its Python runs."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cards.readme import README, with_table
+
+TEXT = README.read_text(encoding="utf-8")
+ROOT = README.parent
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    return [
+        shlex.split(line, comments=True) for block in blocks("bash") for line in block.splitlines() if line.strip()
+    ]
+
+
+def test_the_table_of_subsets_is_up_to_date() -> None:
+    assert with_table(TEXT) == TEXT, "stale: run python scripts/render_cards.py"
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_every_command_exists_and_takes_these_options(command: list[str]) -> None:
+    if command[0] == "make":
+        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+        assert re.search(rf"^{command[1]}:", makefile, flags=re.MULTILINE)
+        return
+    python, script, *arguments = command
+    assert python == ".venv/bin/python"
+    helped = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True, check=True)
+    for option in (argument for argument in arguments if argument.startswith("--")):
+        assert option in helped.stdout
+    assert "Example: python scripts/" in helped.stdout
+
+
+def test_links_within_the_repository_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", TEXT):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_python_runs_on_a_build(real_data: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    build = [sys.executable, str(ROOT / "scripts/build.py"), "breastmnist", "--source", str(real_data)]
+    subprocess.run(build, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    for code in blocks("python"):
+        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, capture_output=True)

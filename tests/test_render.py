@@ -1,0 +1,398 @@
+"""``cards.render``: cards that are up to date, say what is true, and load what they describe."""
+
+import ast
+import dataclasses
+import json
+import re
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+from bibtexparser.entrypoint import parse_string
+from datasets import load_dataset
+from datasets.utils.metadata import MetadataConfigs
+from huggingface_hub import DatasetCard
+
+from builders.build import build_config
+from builders.source import SourceFile, open_source
+from cards import render
+from cards.render import card, stale_cards, static_card_path, write_card, write_static_cards
+from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, Subset, Task, collection, subset, subsets
+from medmnist_hf.errors import BuildError
+from medmnist_hf.features import features_of
+from medmnist_hf.manifest import MANIFEST_NAME, read_build
+from medmnist_hf.results import published_notes, published_results
+from tests.fixtures.builds import build
+
+BUILDS = {"breastmnist": (28, 64), "chestmnist": (64, 128), "retinamnist": (28,), "adrenalmnist3d": (28, 64)}
+SNIPPET = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TEMPLATES = sorted(Path(render.__file__).with_name("templates").glob("*.j2"))
+
+every_subset = pytest.mark.parametrize("entry", subsets(), ids=lambda entry: entry.flag)
+
+
+@pytest.fixture(scope="module")
+def dist(phantoms: Callable[..., SourceFile], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("dist")
+    for flag, sizes in BUILDS.items():
+        write_card(build(phantoms, out, flag, *sizes))
+    return out
+
+
+@pytest.fixture
+def fresh(phantoms: Callable[..., SourceFile], tmp_path: Path) -> Path:
+    """A build of two sizes without a card."""
+    return build(phantoms, tmp_path, "breastmnist", 28, 64)
+
+
+def section(text: str, title: str) -> str:
+    return re.split(r"^## ", text, flags=re.MULTILINE)[
+        1 + re.findall(r"^## (.*)$", text, flags=re.MULTILINE).index(title)
+    ]
+
+
+def table(text: str) -> list[list[str]]:
+    """Cells of the rows of the first table."""
+    lines = re.search(r"(?:^\|.*\|\n)+", text, flags=re.MULTILINE)
+    assert lines is not None
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[0].splitlines()[2:]]
+
+
+# Static cards
+
+
+@every_subset
+def test_static_card_is_up_to_date(entry: Subset) -> None:
+    committed = static_card_path(entry).read_text(encoding="utf-8")
+    assert committed == card(entry), f"{entry.flag}.md is stale: run python scripts/render_cards.py"
+
+
+def test_there_is_no_card_of_no_subset() -> None:
+    assert stale_cards() == [], "run python scripts/render_cards.py"
+
+
+def test_stale_missing_and_foreign_cards_are_seen_and_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(render, "_STATIC", tmp_path)
+    monkeypatch.setattr(render, "subsets", lambda: subsets()[:4])
+    paths = write_static_cards()
+    assert stale_cards() == []
+    assert {path.name for path in paths} == {path.name for path in tmp_path.iterdir()}
+    (tmp_path / "pathmnist.md").write_text("old", encoding="utf-8")
+    (tmp_path / "octmnist.md").unlink()
+    (tmp_path / "moonmnist.md").touch()
+    assert stale_cards() == ["moonmnist.md", "octmnist.md", "pathmnist.md"]
+    write_static_cards()
+    assert stale_cards() == []
+
+
+@every_subset
+def test_static_card_is_a_card(entry: Subset) -> None:
+    text = card(entry)
+    assert str(DatasetCard(text)) == text
+    configs = MetadataConfigs.from_dataset_card_data(DatasetCard(text).data)
+    assert list(configs) == [str(size) for size in entry.sizes]
+    assert all(isinstance(name, str) for name in configs)
+    assert text.endswith("\n")
+    prose = re.sub(r"```bibtex\n.*?```", "", text, flags=re.DOTALL)
+    assert not re.search(r"[ \t]$|\{\{|\{%|\bNone\b", prose, flags=re.MULTILINE)
+
+
+@every_subset
+def test_static_card_states_the_facts(entry: Subset) -> None:
+    text, facts = card(entry), collection()
+    assert re.findall(r"^# (.*)$", text.partition("```")[0], flags=re.MULTILINE) == [entry.python_class]
+    assert "**Not for clinical use.**" in text
+    assert entry.description in text
+    counts = [f"{entry.counts[split]:,}" for split in SPLITS]
+    assert [row[2:] for row in table(section(text, "Sizes and splits"))] == [counts for _ in entry.sizes]
+    assert [row[1] for row in table(section(text, "Columns and labels"))] == list(entry.labels)
+    for caveat in (*entry.caveats, *facts.caveats):
+        assert f"- {caveat}\n" in section(text, "Caveats")
+    results = [[row.method, f"{row.auc:.3f}", f"{row.acc:.3f}"] for row in published_results(entry.flag)]
+    assert table(section(text, "Published results")) == results
+    for note in published_notes(entry.flag):
+        assert f"- {note}\n" in section(text, "Published results")
+    files = section(text, "Provenance")
+    assert facts.record in files
+    for file in entry.files:
+        assert f"[`{file.name}`]({file.url}) | `{file.md5}` |" in files
+
+
+@every_subset
+def test_licence(entry: Subset) -> None:
+    licence = section(card(entry), "Licence")
+    assert collection().license_urls[entry.license] in licence
+    assert ("**No commercial use.**" in licence) == (entry.flag == "dermamnist")
+    assert "Credit MedMNIST (Yang et al., Scientific Data, 2023; " in licence
+
+
+@every_subset
+def test_citations(entry: Subset) -> None:
+    found = re.search(r"```bibtex\n(.*?)```", card(entry), flags=re.DOTALL)
+    assert found is not None
+    library = parse_string(found[1])
+    assert library.failed_blocks == []
+    wanted = dict.fromkeys((*collection().citations, *entry.citations))
+    assert [each.key for each in library.entries] == list(wanted)
+
+
+@every_subset
+def test_every_snippet_is_valid_python(entry: Subset) -> None:
+    snippets = SNIPPET.findall(card(entry))
+    assert len(snippets) >= 4
+    for snippet in snippets:
+        ast.parse(snippet)
+    assert card(entry).count("```") % 2 == 0
+
+
+def test_namespace() -> None:
+    text = card(subset("octmnist"), namespace="someone")
+    assert 'load_dataset("someone/octmnist", "28")' in text
+    assert "medmnist/octmnist" not in text
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_templates_hold_no_figures(template: Path) -> None:
+    text = re.sub(r"\{\{.*?\}\}|\{%.*?%\}", "", template.read_text(encoding="utf-8"), flags=re.DOTALL)
+    # What is left are names of types and models, an index, a one, and how a loader or a byte is scaled.
+    allowed = r"uint8|int64|float32|resnet18|SHA-256|MD5|2D|3D|\[0\]|= 1\.0|/ 255|batch_size=32|unsqueeze\(1\)"
+    assert re.findall(r".*\d.*", re.sub(allowed, "", text)) == []
+    assert len(TEMPLATES) > 1
+
+
+# Cards of builds
+
+
+@pytest.mark.parametrize(("flag", "size"), [(flag, size) for flag, sizes in BUILDS.items() for size in sizes])
+def test_a_build_loads_by_its_card(
+    dist: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, flag: str, size: int
+) -> None:
+    manifest = next(each for each in read_build(dist / flag) if each.size == size)
+    dataset = load_dataset(str(dist / flag), str(size), cache_dir=str(tmp_path))
+    assert {split: len(rows) for split, rows in dataset.items()} == {
+        split: record.rows for split, record in manifest.splits.items()
+    }
+    for rows in dataset.values():
+        assert rows.features == features_of(subset(flag), size)
+    stream = load_dataset(str(dist / flag), str(size), split="train", streaming=True)
+    assert stream.features == features_of(subset(flag), size)
+    assert not [record for record in caplog.records if "dataset card" in record.getMessage()]
+
+
+@pytest.mark.parametrize(("flag", "default"), [("breastmnist", 28), ("chestmnist", 64)])
+def test_the_default_config(dist: Path, tmp_path: Path, flag: str, default: int) -> None:
+    rows = load_dataset(str(dist / flag), split="test", cache_dir=str(tmp_path))
+    if subset(flag).ndim == 2:
+        assert rows[0]["image"].size == (default, default)
+    assert rows.info.config_name == str(default)
+
+
+def test_a_config_that_is_not_built_is_unknown(dist: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"'128' not found"):
+        load_dataset(str(dist / "breastmnist"), "128", cache_dir=str(tmp_path))
+
+
+def test_a_split_that_lacks_rows_is_seen(fresh: Path, tmp_path: Path) -> None:
+    write_card(fresh)
+    next(fresh.glob("28/train-*")).unlink()
+    with pytest.raises(Exception, match="num_examples"):
+        load_dataset(str(fresh), "28", cache_dir=str(tmp_path / "cache"))
+
+
+def test_the_static_card_reads_a_build_too(fresh: Path, tmp_path: Path) -> None:
+    (fresh / "README.md").write_text(card(subset("breastmnist")), encoding="utf-8")
+    dataset = load_dataset(str(fresh), "28", cache_dir=str(tmp_path / "cache"))
+    assert list(dataset) == list(SPLITS)
+    assert dataset["train"].features == features_of(subset("breastmnist"), 28)
+
+
+def run(snippet: str, repo: str, folder: Path) -> dict[str, Any]:
+    """Run an example of a card with a local folder in place of the repository."""
+    assert repo in snippet or "medmnist_hf.load" in snippet
+    local = snippet.replace(f'"{repo}"', repr(str(folder)))
+    local = local.replace('split="train")', f'split="train", root={str(folder.parent)!r})', "medmnist_hf" in snippet)
+    names: dict[str, Any] = {}
+    exec(compile(local, "card", "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("flag", BUILDS)
+def test_examples_run(dist: Path, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    entry, manifests = subset(flag), read_build(dist / flag)
+    text = (dist / flag / "README.md").read_text(encoding="utf-8")
+    examples = [code for code in SNIPPET.findall(text) if "import torch" not in code and "timm" not in code]
+    assert len(examples) == 3 + (entry.ndim == 3) + (entry.task is Task.MULTI_LABEL)
+    results = [run(code, f"medmnist/{flag}", dist / flag) for code in examples]
+    assert results[0]["names"] == list(entry.labels)
+    printed = capsys.readouterr().out.strip()
+    assert (printed.startswith("[") and printed.endswith("]")) or printed in entry.labels
+    assert set(results[1]["row"]) == {"image", "label"}
+    assert results[-1]["train"].features == features_of(entry, manifests[-1].size)
+    if entry.ndim == 3:
+        volume = results[2]["volume"]
+        assert (volume.dtype, volume.shape) == (np.dtype(np.uint8), (28, 28, 28))
+    if entry.task is Task.MULTI_LABEL:
+        record = manifests[0].splits["test"]
+        assert results[2]["targets"].sum(axis=0).tolist() == list(record.label_histogram.values())
+        assert (results[2]["targets"].sum(axis=1) == 0).sum() == record.unlabelled > 0
+
+
+def test_figures_of_a_build(dist: Path) -> None:
+    text = (dist / "chestmnist" / "README.md").read_text(encoding="utf-8")
+    small, large = read_build(dist / "chestmnist")
+    rows = table(section(text, "Sizes and splits"))
+    assert [row[0] for row in rows] == ['`"64"`', '`"128"`']
+    for row, manifest in zip(rows, (small, large), strict=True):
+        assert row[2:5] == [str(record.rows) for record in manifest.splits.values()]
+        assert row[5] == str(len(manifest.shards))
+    labels = table(section(text, "Columns and labels"))
+    assert len(labels) == 15
+    for row, name in zip(labels, subset("chestmnist").labels, strict=False):
+        assert row[1:] == [name, *(str(small.splits[split].label_histogram[name]) for split in SPLITS)]
+    assert labels[-1][1:] == ["(none)", *(str(small.splits[split].unlabelled) for split in SPLITS)]
+    for manifest in (small, large):
+        assert manifest.source.md5 in section(text, "Provenance")
+    for name, release in small.releases.items():
+        assert f"{name} {release}" in section(text, "Provenance")
+
+
+def test_banners(fresh: Path) -> None:
+    entry, manifests = subset("breastmnist"), read_build(fresh)
+    real = [
+        dataclasses.replace(each, source=dataclasses.replace(each.source, kind="folder", verified=True))
+        for each in manifests
+    ]
+    doubtful = [real[0], dataclasses.replace(real[1], source=dataclasses.replace(real[1].source, verified=False))]
+    texts = [card(entry, found) for found in (manifests, real, doubtful)]
+    assert ["> **SYNTHETIC: no real data.**" in text for text in texts] == [True, False, False]
+    assert ["> **UNVERIFIED.**" in text for text in texts] == [False, False, True]
+    assert ["without loss; pixels, labels" in text for text in texts] == [False, True, False]
+    assert real[1].source.file in texts[2].partition("**Not for clinical use.**")[0]
+    assert real[0].source.file not in texts[2].partition("**Not for clinical use.**")[0].split()
+    assert [str(DatasetCard(text)) == text for text in texts] == [True, True, True]
+
+
+# What write_card leaves
+
+
+def test_pictures(dist: Path) -> None:
+    for flag in BUILDS:
+        entry = subset(flag)
+        name = "montage.gif" if entry.ndim == 3 else "montage.png"
+        assert f'<img src="{name}"' in (dist / flag / "README.md").read_text(encoding="utf-8")
+        with PIL.Image.open(dist / flag / name) as picture:
+            assert min(picture.size) > 28
+            assert picture.mode in ({"RGB"} if entry.channels == 3 else {"L", "P"})
+            assert getattr(picture, "n_frames", 1) > 1 if entry.ndim == 3 else True
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_the_same_build_gives_the_same_files(dist: Path, fresh: Path) -> None:
+    assert write_card(fresh) == fresh / "README.md"
+    first = contents(fresh)
+    assert set(first) == {"README.md", "croissant.json", "montage.png"}
+    write_card(fresh)
+    assert contents(fresh) == first == contents(dist / "breastmnist")
+
+
+def test_only_one_shard_is_read(fresh: Path) -> None:
+    first = sorted(fresh.glob("28/train-*"))[0]
+    for shard in fresh.glob("*/*.parquet"):
+        if shard != first:
+            shard.unlink()
+    assert write_card(fresh).is_file()
+
+
+def test_no_build_no_card(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"^no built config in .*, so no card: run scripts/build\.py first$"):
+        write_card(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_build_gives_one_line_and_no_card(fresh: Path) -> None:
+    sorted(fresh.glob("28/train-*"))[0].write_bytes(b"cut")
+    with pytest.raises(BuildError, match=r"^cannot read images from [^\n]*$"):
+        write_card(fresh)
+    assert contents(fresh) == {}
+
+
+def test_a_strange_manifest_gives_one_line(fresh: Path) -> None:
+    (fresh / "64" / MANIFEST_NAME).write_text("{}", encoding="utf-8")
+    with pytest.raises(BuildError, match=r"^[^\n]*is no build manifest[^\n]*$"):
+        write_card(fresh)
+    assert contents(fresh) == {}
+
+
+def test_a_folder_that_cannot_be_written_gives_one_line(fresh: Path) -> None:
+    (fresh / "README.md").mkdir()
+    with pytest.raises(BuildError, match=r"^cannot write the card of [^\n]*: run again$"):
+        write_card(fresh)
+    assert not list(fresh.glob(".*.tmp"))
+
+
+def test_audits_stand_on_the_card(fresh: Path) -> None:
+    assert "## Audit" not in write_card(fresh).read_text(encoding="utf-8")
+    findings = ["2 blank rows in train", "3 pairs | of equal\nimages"]
+    (fresh / "28" / "audit.json").write_text(json.dumps({"format": 1, "findings": findings}), encoding="utf-8")
+    (fresh / "64" / "audit.json").write_text(json.dumps({"findings": []}), encoding="utf-8")
+    found = section(write_card(fresh).read_text(encoding="utf-8"), "Audit")
+    wanted = """\
+        ### Config `"28"`
+
+        - 2 blank rows in train
+        - 3 pairs | of equal images
+
+        ### Config `"64"`
+
+        Nothing to report.
+        """
+    assert textwrap.dedent(wanted).strip() in found
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"findings": "text"}', '{"findings": [1]}', '"findings"'])
+def test_what_is_no_audit_gives_one_line(fresh: Path, content: str) -> None:
+    (fresh / "28" / "audit.json").write_text(content, encoding="utf-8")
+    with pytest.raises(
+        BuildError, match=r"^[^\n]*audit\.json is no audit: run scripts/audit\.py --save again, or remove it$"
+    ):
+        write_card(fresh)
+    assert contents(fresh) == {}
+
+
+# Real files
+
+
+@pytest.mark.parametrize("flag", ["breastmnist", "retinamnist", "adrenalmnist3d"])
+def test_a_card_of_real_data(real_data: Path, tmp_path: Path, flag: str) -> None:
+    entry = subset(flag)
+    file = open_source(str(real_data)).fetch(entry, 28)
+    build_config(entry, 28, file, tmp_path)
+    text = write_card(tmp_path / flag).read_text(encoding="utf-8")
+    assert "SYNTHETIC" not in text
+    assert "UNVERIFIED" not in text
+    assert entry.file(28).md5 in section(text, "Provenance")
+    with np.load(file.path, allow_pickle=False) as arrays:
+        counts = [np.bincount(arrays[f"{NPZ_SPLITS[split]}_labels"][:, 0]).tolist() for split in SPLITS]
+    found = [[int(cell.replace(",", "")) for cell in row[2:]] for row in table(section(text, "Columns and labels"))]
+    assert found == np.transpose(counts).tolist()
+    assert table(section(text, "Sizes and splits"))[0][2:5] == [f"{entry.counts[split]:,}" for split in SPLITS]
+
+
+def test_a_synthetic_size_beside_a_real_one_is_named(phantoms: Callable[..., SourceFile], tmp_path: Path) -> None:
+    build(phantoms, tmp_path, "breastmnist", 28, 64)
+    small, large = read_build(tmp_path / "breastmnist")
+    real = dataclasses.replace(small, source=dataclasses.replace(small.source, kind="folder", verified=True))
+    text = card(subset("breastmnist"), [real, large])
+    assert "SYNTHETIC in part" in text
+    assert 'of the configs "64" were made' in text
+    assert "SYNTHETIC: no real data" not in text
+    assert "UNVERIFIED" not in text
+    assert "- synthetic\n" in text
+    assert "Credit MedMNIST" in text
