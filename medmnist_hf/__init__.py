@@ -15,9 +15,10 @@ from medmnist_hf.errors import MedMNISTError
 
 if TYPE_CHECKING:
     from medmnist_hf.loading import load
+    from medmnist_hf.metrics import metric
 
 __version__ = version("medmnist-hf")
-__all__ = ["MedMNISTError", "Subset", "Task", "__version__", "load", "subset", "subsets"]
+__all__ = ["MedMNISTError", "Subset", "Task", "__version__", "load", "metric", "subset", "subsets"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  (a module's attribute can be anything)
@@ -26,4 +27,8 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401  (a module's attribute can be
         from medmnist_hf.loading import load  # noqa: PLC0415
 
         return load
+    if name == "metric":
+        from medmnist_hf.metrics import metric  # noqa: PLC0415
+
+        return metric
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from medmnist_hf import catalog, console
+from medmnist_hf import catalog, cli_export, cli_results, console
 from medmnist_hf.results import published_notes, published_results
 
 _PIPE_WIDTH: Final = 120
@@ -71,6 +71,10 @@ def info(
         out.print(f"  {row.method:22s} {row.auc:.3f}  {row.acc:.3f}")
     for note in published_notes(entry.flag):
         out.print(f"  note: {note}")
+
+
+cli_export.register(app)
+cli_results.register(app)
 
 
 def main() -> None:

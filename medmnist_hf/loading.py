@@ -48,7 +48,9 @@ def load(
     """
     entry = catalog.subset(subset)
     config = str(entry.file(size).size)
-    path = f"{namespace}/{entry.flag}" if root is None else str(_local(Path(root).expanduser(), entry.flag, config))
+    path = (
+        f"{namespace}/{entry.flag}" if root is None else str(build_folder(Path(root).expanduser(), entry.flag, config))
+    )
     try:
         return datasets.load_dataset(path, config, split=split, revision=revision, streaming=streaming, **options)
     except (DatasetNotFoundError, ConnectionError) as error:
@@ -56,7 +58,12 @@ def load(
         raise SourceError(f"cannot load {path} ({why}): check the name, the network and your token") from None
 
 
-def _local(root: Path, flag: str, config: str) -> Path:
+def build_folder(root: Path, flag: str, config: str) -> Path:
+    """Folder of a subset in a folder of builds.
+
+    Raises:
+        SourceError: The config is not built there; the message says which are.
+    """
     folder = root / flag
     if not (folder / config / MANIFEST_NAME).is_file():
         built = sorted(

@@ -1,84 +1,276 @@
-"""Results that others published on MedMNIST, read from ``published_results.csv`` and ``published_results.toml``.
+"""Result files in the official format: their names, writing them, reading them back.
 
-The rows are those of the MedMNIST v2 paper (Yang et al., Scientific Data 10:41, 2023) as the project page prints them.
+A result file is named ``{flag}{size}_{split}_[AUC]{auc}_[ACC]{acc}@{run}.csv`` and holds, without a header, a line
+``index,score,...`` for each row of the split (``Evaluator`` of ``medmnist`` 3.0.2). The size is left out at 28 pixels.
 
 Example:
-    >>> from medmnist_hf.results import published_results
-    >>> published_results("breastmnist")[0]
-    PublishedResult(method='ResNet-18 (28)', subset='breastmnist', auc=0.901, acc=0.863)
+    >>> from medmnist_hf.results import result_name
+    >>> result_name("pathmnist", 224, "validation", auc=0.98765, acc=0.9, run="resnet18.a1_in1k")
+    'pathmnist_224_val_[AUC]0.988_[ACC]0.900@resnet18.a1_in1k.csv'
 """
 
-import csv
-import tomllib
+import math
+import re
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
-from typing import Any
+from pathlib import Path
+from typing import Final
 
-from medmnist_hf.catalog import subset
+import numpy as np
+
+from medmnist_hf.catalog import DEFAULT_SIZE, NPZ_SPLITS, Subset, Task, subset
+from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, ScoreError, SourceError
+from medmnist_hf.files import write_atomically
+from medmnist_hf.predictions import FloatArray, IntArray, check
+from medmnist_hf.published import PublishedResult, published_notes, published_results
+from medmnist_hf.scoring import score_checked
+
+__all__ = [
+    "PublishedResult",
+    "ResultFile",
+    "ResultName",
+    "parse_name",
+    "published_notes",
+    "published_results",
+    "read_result",
+    "result_name",
+    "write_result",
+]
+
+ROUNDING: Final = 0.5e-3 * (1 + 1e-6)
+"""How far a score in a name, which has three decimals, may be from the one computed."""
+
+_NAME: Final = re.compile(
+    r"(?P<flag>[^_]+)(?:_(?P<size>\d{1,4}))?_(?P<split>train|validation|val|test)(?![A-Za-z0-9])(?P<rest>.*)\.csv",
+    re.DOTALL,
+)
+_NUMBER: Final = r"(?P<value>\d+(?:\.\d+)?|nan)(?![\d.])"
+_SPLITS: Final = {prefix: split for split, prefix in NPZ_SPLITS.items()}
 
 
 @dataclass(frozen=True, slots=True)
-class PublishedResult:
-    """One method's test score on one subset.
+class ResultName:
+    """What the name of a result file says.
 
     Attributes:
-        method: The method as published, e.g. ``ResNet-18 (28)``.
-        subset: Flag of the subset.
-        auc: Area under the ROC curve by the official definition, 0 to 1, three decimals.
-        acc: Accuracy by the official definition, 0 to 1, three decimals.
+        flag: Flag of the subset.
+        size: Edge length in pixels or voxels.
+        split: ``train``, ``validation`` or ``test``.
+        run: Name of the run, dots and all; empty if the name has none.
+        auc: AUC that the name claims, rounded to three decimals; None if it claims none.
+        acc: ACC that the name claims, likewise.
     """
 
-    method: str
-    subset: str
-    auc: float
-    acc: float
+    flag: str
+    size: int
+    split: str
+    run: str
+    auc: float | None
+    acc: float | None
 
 
-def _read(name: str) -> str:
-    return resources.files("medmnist_hf").joinpath(name).read_text(encoding="utf-8")
+@dataclass(frozen=True, slots=True, eq=False)
+class ResultFile:
+    """A result file as read. Its scores have the right shape and are finite; what they are worth is not computed yet.
+
+    Attributes:
+        flag: Flag of the subset, from the name like the five that follow.
+        size: Edge length in pixels or voxels.
+        split: ``train``, ``validation`` or ``test``.
+        run: Name of the run; empty if the name has none.
+        auc: AUC that the name claims, if it does: rounded, and never to be trusted.
+        acc: ACC that the name claims, likewise.
+        scores: Scores, float64 of shape ``(N, columns)``, rows in the order of the split.
+        index: Row of the split of each line, intp of shape ``(N,)``: 0 to N - 1.
+    """
+
+    flag: str
+    size: int
+    split: str
+    run: str
+    auc: float | None
+    acc: float | None
+    scores: FloatArray
+    index: IntArray
 
 
-@cache
-def _rows() -> tuple[PublishedResult, ...]:
-    table = csv.DictReader(_read("published_results.csv").splitlines())
-    return tuple(
-        PublishedResult(method=row["method"], subset=row["subset"], auc=float(row["auc"]), acc=float(row["acc"]))
-        for row in table
-    )
-
-
-@cache
-def _notes() -> tuple[dict[str, Any], ...]:
-    return tuple(tomllib.loads(_read("published_results.toml"))["notes"])
-
-
-def published_results(flag: str) -> tuple[PublishedResult, ...]:
-    """The published results of one subset, in the order of the published table.
+def result_name(flag: str, size: int, split: str, auc: float, acc: float, run: str) -> str:  # noqa: PLR0917  (the order of the name)
+    """The official name of a result file.
 
     Args:
         flag: Flag of the subset, in any letter case.
+        size: One of its sizes.
+        split: ``train``, ``validation`` (``val`` in the name) or ``test``.
+        auc: AUC, 0 to 1; rounded to three decimals, as the ACC.
+        acc: ACC, 0 to 1.
+        run: Any name of the run that a file name can hold; the official package would read it up to its first dot.
 
     Raises:
-        CatalogError: The flag is unknown.
+        CatalogError: Unknown subset or split, or a size it does not have.
+        ScoreError: The run's name is empty, or holds a slash or a control character.
     """
-    name = subset(flag).flag
-    return tuple(row for row in _rows() if row.subset == name)
+    entry = subset(flag)
+    size = entry.file(size).size
+    _ = entry.counts[split]
+    if not run or "/" in run or "\\" in run or not run.isprintable():
+        raise ScoreError(f"run name {run!r} cannot be part of a file name: give letters, digits, dots, dashes")
+    size_flag = "" if size == DEFAULT_SIZE else f"_{size}"
+    return f"{entry.flag}{size_flag}_{NPZ_SPLITS[split]}_[AUC]{auc:.3f}_[ACC]{acc:.3f}@{run}.csv"
 
 
-def published_notes(flag: str) -> tuple[str, ...]:
-    """What must be known before comparing with the published results of a subset; may be empty.
+def write_result(  # noqa: PLR0917  (where and what, in the order of the name)
+    folder: str | Path,
+    flag: str,
+    size: int,
+    split: str,
+    scores: object,
+    references: object,
+    *,
+    run: str,
+    from_logits: bool | None = None,
+) -> Path:
+    """Write scores as a result file, named by what they are worth. A file of the same name is replaced.
+
+    Numbers are written as the shortest text that reads back as the same float64. With ``from_logits=True`` the file
+    holds the probabilities, since the official evaluator takes no logits.
 
     Args:
-        flag: Flag of the subset, in any letter case.
+        folder: Where the file goes; made if it is missing.
+        flag: Flag of the subset.
+        size: One of its sizes.
+        split: ``train``, ``validation`` or ``test``.
+        scores: Scores of the N rows of the split, in their order; shapes as for `medmnist_hf.predictions.check`.
+        references: What is true of them, likewise.
+        run: Name of the run.
+        from_logits: What to make of scores outside 0..1; see `medmnist_hf.predictions.check`.
+
+    Returns:
+        Where the file is.
 
     Raises:
-        CatalogError: The flag is unknown.
+        CatalogError: Unknown subset or split, or a size it does not have.
+        ScoreError: The scores cannot be scored, or the run cannot be part of a file name.
+        BuildError: The file cannot be written.
     """
-    rows = published_results(flag)
-    name, methods = subset(flag).flag, {row.method for row in rows}
-    return tuple(
-        note["text"]
-        for note in _notes()
-        if name in note.get("subsets", ()) or not methods.isdisjoint(note.get("methods", ()))
-    )
+    entry = subset(flag)
+    checked = check(references, scores, entry.task, from_logits=from_logits, num_classes=len(entry.labels))
+    table = np.asarray(checked.columns.T, np.float64)
+    if entry.task is Task.BINARY and not from_logits:
+        # Only the last of two columns counts, but a reader may want what was given.
+        table = np.asarray(scores, np.float64).reshape(checked.rows, -1)
+    found = score_checked(checked)
+    folder = Path(folder)
+    path = folder / result_name(flag, size, split, found.auc, found.acc, run)
+    lines = (f"{index},{','.join(map(repr, row))}\n" for index, row in enumerate(table.tolist()))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, "".join(lines))
+    except OSError as error:
+        raise BuildError(f"cannot write {path} ({error.strerror}): choose another folder or run name") from None
+    return path
+
+
+def parse_name(name: str) -> ResultName:
+    """What the name of a result file says: subset, size and split at least, the rest if it is there.
+
+    Args:
+        name: File name without its folder. ``_28`` and ``validation`` are understood, although never written.
+
+    Raises:
+        ScoreError: The name is not of the official form.
+        CatalogError: It names an unknown subset, or a size that the subset does not have.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise ScoreError(
+            f"{name}: no name of a result file; call it SUBSET[_SIZE]_SPLIT_[AUC]0.000_[ACC]0.000@RUN.csv"
+        )
+    try:
+        entry = subset(match["flag"])
+        size = entry.file(int(match["size"] or DEFAULT_SIZE)).size
+    except CatalogError as error:
+        raise CatalogError(f"{name}: {error}") from None
+    claims, _, run = match["rest"].partition("@")
+    split = _SPLITS.get(match["split"], match["split"])
+    return ResultName(entry.flag, size, split, run, _claim(claims, "AUC"), _claim(claims, "ACC"))
+
+
+def read_result(path: str | Path) -> ResultFile:
+    """Read a result file; nothing is written and nothing is scored.
+
+    Args:
+        path: The file; its name says of which subset, size and split it is.
+
+    Raises:
+        SourceError: There is no such file, or it cannot be read.
+        CatalogError: The name holds an unknown subset or size.
+        ScoreError: The name is not of the official form; or the content is empty, has a header, lines of another
+            number of columns than the subset needs, scores that are no finite numbers, or rows twice or missing.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "no such file"
+        raise SourceError(f"{path}: {what}; give a result file, with quotes around the brackets of its name")
+    name = parse_name(path.name)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    except UnicodeDecodeError:
+        raise ScoreError(f"{path}: is no text in UTF-8; give a result file in CSV") from None
+    try:
+        index, scores = _table(text, subset(name.flag))
+    except MedMNISTError as error:
+        raise type(error)(f"{path}: {error}") from None
+    return ResultFile(name.flag, name.size, name.split, name.run, name.auc, name.acc, scores, index)
+
+
+def _claim(text: str, key: str) -> float | None:
+    match = re.search(rf"\[{key}\]{_NUMBER}", text)
+    return float(match["value"]) if match else None
+
+
+def _table(text: str, entry: Subset) -> tuple[IntArray, FloatArray]:
+    """Index, shape ``(N,)``, and scores, shape ``(N, columns)``, of the lines of a file, sorted by index."""
+    allowed = (1, 2) if entry.task is Task.BINARY else (len(entry.labels),)
+    indices: list[int] = []
+    rows: list[list[float]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        where, cells = f"line {number}", line.split(",")
+        if not re.fullmatch(r"\s*\d{1,18}\s*", cells[0]):
+            raise ScoreError(
+                f"{where} begins with {cells[0][:40]!r}, no row number: write index,score,... and no header"
+            )
+        if len(cells) - 1 not in allowed:
+            needed = " or ".join(map(str, allowed))
+            raise ScoreError(f"{where} has {len(cells) - 1} scores but {entry.flag} needs {needed}: is it its file?")
+        if rows and len(cells) - 1 != len(rows[0]):
+            raise ScoreError(
+                f"{where} has {len(cells) - 1} scores, the first line {len(rows[0])}: write as many in each"
+            )
+        indices.append(int(cells[0]))
+        rows.append([_number(cell, where) for cell in cells[1:]])
+    if not rows:
+        raise ScoreError("holds no line of scores: is it the right file?")
+    index = np.array(indices, np.int64)
+    order = np.argsort(index, kind="stable")
+    ranked = index[order]
+    wrong = np.flatnonzero(ranked != np.arange(len(ranked)))
+    if wrong.size:
+        at = int(wrong[0])
+        twice = at > 0 and ranked[at] == ranked[at - 1]
+        fault = f"row {ranked[at]} is there twice" if twice else f"row {at} is missing"
+        raise ScoreError(f"{fault}: a result file has each row of the split once, counted from 0")
+    return ranked.astype(np.intp), np.array(rows, np.float64)[order]
+
+
+def _number(cell: str, where: str) -> float:
+    try:
+        value = math.nan if "_" in cell else float(cell)
+    except ValueError:
+        what = f"{cell[:40]!r}" if cell.strip() else "an empty cell"
+        raise ScoreError(f"{where} has {what} for a score: write finite numbers") from None
+    if not math.isfinite(value):
+        raise ScoreError(f"{where} has {cell.strip()[:40]!r} for a score: write finite numbers")
+    return value

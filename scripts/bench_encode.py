@@ -14,19 +14,20 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import pyarrow as pa
 import typer
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from builders.encode import UInt8Array, png_encoder, webp_encoder
-from builders.npz import NpzReader
+from builders.encode import encode_png, encode_webp
+from builders.npz import NpzReader, UInt8Array
 from builders.source import open_source
 from medmnist_hf import catalog, console
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
-Encode = Callable[[UInt8Array], list[bytes]]
+Encode = Callable[[UInt8Array], list[bytes] | pa.BinaryArray]
 _ROUNDS = 5
 
 
@@ -38,6 +39,10 @@ def pillow_png(images: UInt8Array) -> list[bytes]:
         Image.fromarray(image).save(buffer, "PNG")
         files.append(buffer.getvalue())
     return files
+
+
+def _files(encoded: list[bytes] | pa.BinaryArray) -> list[bytes]:
+    return encoded if isinstance(encoded, list) else encoded.to_pylist()
 
 
 def _decode(files: list[bytes]) -> None:
@@ -66,11 +71,10 @@ def bench(rows: Annotated[int, typer.Option(min=1, max=500, help="Images of each
     """Print MB/s of raw pixels on one core, size and decoding time against Pillow; the best of five rounds counts."""
     table = Table("images", "encoder", "MB/s", "faster", "bytes / raw", "size", "decode us", "decode", box=None)
     for name, images in _inputs(rows):
-        shape = images.shape[1:]
-        encoders: dict[str, Encode] = {"Pillow PNG": pillow_png, "ours PNG": png_encoder(shape)}
-        if len(shape) == 3:
-            encoders["lossless WebP"] = webp_encoder(shape)
-        encoded = {label: encode(images) for label, encode in encoders.items()}
+        encoders: dict[str, Encode] = {"Pillow PNG": pillow_png, "ours PNG": encode_png}
+        if images.ndim == 4:
+            encoders["lossless WebP"] = encode_webp
+        encoded = {label: _files(encode(images)) for label, encode in encoders.items()}
         for label, files in encoded.items():
             decoded = np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files])
             if not np.array_equal(decoded, images):

@@ -1,7 +1,8 @@
-"""Times AUC + ACC of the official evaluator, of scikit-learn and of ours in one run, and our bootstrap and memory.
+"""Times AUC + ACC of the official evaluator, scikit-learn, plain `evaluate` and ours in one run; bootstrap and memory.
 
 Inputs are generated at the sizes of the TissueMNIST (47,280 x 8, multi-class) and ChestMNIST (22,433 x 14,
-multi-label) test splits. Needs the development tools (scikit-learn and the ``medmnist`` package).
+multi-label) test splits. The peer under `evaluate` is ``peer_metric.py``. Needs the development tools (scikit-learn,
+`evaluate` and the ``medmnist`` package).
 
 Example:
     python scripts/bench_metric.py --repeats 9 --resamples 1000
@@ -24,6 +25,7 @@ import numpy.typing as npt
 
 from medmnist_hf.catalog import Task, subset
 from medmnist_hf.intervals import bootstrap
+from medmnist_hf.metrics import FOLDER, metric
 from medmnist_hf.scoring import score
 
 FLAGS: Final = ("tissuemnist", "chestmnist")
@@ -74,6 +76,25 @@ def scikit_learn(references: Array, scores: Array, task: Task) -> tuple[float, f
     return roc_auc_score(ids, wide, multi_class="ovr"), accuracy_score(ids, scores.argmax(axis=1))
 
 
+def evaluate_modules(flag: str, references: Array, scores: Array, task: Task) -> dict[str, Callable[[], Any]]:
+    """Calls of `evaluate` modules on the same rows: the plain one, ours as `evaluate` loads it, and ours in memory."""
+    import evaluate  # noqa: PLC0415  (seconds of import, and torch with it, would count as memory of the bootstrap)
+
+    multi_label = task is Task.MULTI_LABEL
+    path = Path(__file__).with_name("peer_metric.py")
+    plain = evaluate.load(str(path), "multilabel" if multi_label else "multiclass")
+    ours, kept = evaluate.load(str(FOLDER), flag), metric(flag)
+    ids = references if multi_label else references[:, 0]
+    # scikit-learn insists on sums of one, which the rows of float32 miss.
+    wide = scores.astype(np.float64)
+    wide = wide if multi_label else wide / wide.sum(axis=1, keepdims=True)
+    return {
+        "evaluate": lambda: plain.compute(references=ids, prediction_scores=wide),
+        "evaluate_ours": lambda: ours.compute(references=references, prediction_scores=scores),
+        "evaluate_ours_in_memory": lambda: kept.compute(references=references, prediction_scores=scores),
+    }
+
+
 def seconds(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Median seconds of each call; the calls take turns, so that a busy machine slows all alike."""
     taken: dict[str, list[float]] = {name: [] for name in calls}
@@ -110,17 +131,20 @@ def own_bootstrap(flag: str, dtype: str, resamples: int) -> dict[str, float]:
 
 
 def compare_all(flag: str, dtype: str, repeats: int, resamples: int) -> dict[str, float | str]:
-    """One row of the table: three implementations timed in turn, then our bootstrap in a process of its own."""
+    """One row of the table: all implementations timed in turn, then our bootstrap in a process of its own."""
     official = official_evaluator()
     references, scores, task = make_inputs(flag, dtype)
     name = task.official_name
     theirs = official.getAUC(references, scores, name), official.getACC(references, scores, name)
     ours = score(references, scores, task)
+    modules = evaluate_modules(flag, references, scores, task)
+    through = modules["evaluate_ours"]()
     taken = seconds(
         {
             "official": lambda: (official.getAUC(references, scores, name), official.getACC(references, scores, name)),
             "sklearn": lambda: scikit_learn(references, scores, task),
             "ours": lambda: score(references, scores, task),
+            **modules,
         },
         repeats,
     )
@@ -133,7 +157,14 @@ def compare_all(flag: str, dtype: str, repeats: int, resamples: int) -> dict[str
         "ours_s": taken["ours"],
         "official_over_ours": taken["official"] / taken["ours"],
         "sklearn_over_ours": taken["sklearn"] / taken["ours"],
-        "largest_difference": max(abs(theirs[0] - ours.auc), abs(theirs[1] - ours.acc)),
+        "evaluate_s": taken["evaluate"],
+        "evaluate_ours_s": taken["evaluate_ours"],
+        "evaluate_ours_in_memory_s": taken["evaluate_ours_in_memory"],
+        "evaluate_over_ours": taken["evaluate"] / taken["evaluate_ours"],
+        "largest_difference": max(
+            *(abs(theirs[0] - auc) for auc in (ours.auc, through["auc"])),
+            *(abs(theirs[1] - acc) for acc in (ours.acc, through["acc"])),
+        ),
         "bootstrap_s": own["seconds"],
         "peak_mb": own["mb_peak"],
         "peak_mb_above_inputs": own["mb_peak"] - own["mb_before"],
@@ -161,7 +192,7 @@ def main() -> None:
         print(row["input"])
         for key, value in row.items():
             if key != "input":
-                print(f"  {key:<22}{value:>12.4g}")
+                print(f"  {key:<26}{value:>12.4g}")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ os.environ.update(
     HF_DATASETS_DISABLE_PROGRESS_BARS="1",
 )
 
-from builders.source import Phantom, SourceFile  # noqa: E402  (it imports datasets)
+from builders.source import Phantom, SourceFile  # noqa: E402
 from medmnist_hf.catalog import subset  # noqa: E402
 
 Phantoms = Callable[..., SourceFile]

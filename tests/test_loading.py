@@ -51,7 +51,7 @@ def test_official_files_load_equal_to_the_npz(real_data: Path, tmp_path: Path, f
             data = splits[split]
             assert data.features == features_of(entry, 28)
             if entry.ndim == 3:
-                data = data.with_format("numpy", dtype="uint8")
+                data = data.with_format("numpy") if streaming else data.with_format("numpy", dtype="uint8")
             images, labels = arrays[f"{prefix}_images"], arrays[f"{prefix}_labels"][:, 0]
             count = 0
             for row, image, label in zip(data, images, labels, strict=True):

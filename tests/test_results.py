@@ -1,111 +1,317 @@
-"""The published results: complete, within the catalogue, and with the notes that belong to them."""
+"""Result files: equal with the official package both ways, exact in every digit, and clear about what is wrong."""
 
-import csv
-from collections import Counter
-from dataclasses import FrozenInstanceError
-from importlib import resources
+import importlib.util
+import math
+import os
+import shutil
+import warnings
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
-from medmnist_hf.catalog import subset, subsets
-from medmnist_hf.errors import CatalogError
-from medmnist_hf.results import PublishedResult, published_notes, published_results
+from builders.phantom import phantom_counts, phantom_labels
+from medmnist_hf.catalog import DEFAULT_SIZE, NPZ_SPLITS, SPLITS, Subset, Task, subset, subsets
+from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, ScoreError, SourceError
+from medmnist_hf.predictions import FloatArray
+from medmnist_hf.results import parse_name, published_results, read_result, result_name, write_result
+from medmnist_hf.scoring import score
 
-FLAGS = [entry.flag for entry in subsets()]
-ALL = [row for flag in FLAGS for row in published_results(flag)]
-IN_BOTH = {"auto-sklearn", "AutoKeras"}
-TEST_ROWS_BEFORE = {"organcmnist": "8,268", "organsmnist": "8,829"}
-TEST_KEPT = {"organamnist", "organmnist3d", "vesselmnist3d"}
-
-
-def test_every_row_of_the_file_is_served_once() -> None:
-    text = resources.files("medmnist_hf").joinpath("published_results.csv").read_text(encoding="utf-8")
-    rows = list(csv.reader(text.splitlines()))
-    assert rows[0] == ["method", "subset", "auc", "acc"]
-    served = Counter((row.method, row.subset, f"{row.auc:.3f}", f"{row.acc:.3f}") for row in ALL)
-    assert served == Counter(tuple(row) for row in rows[1:])
-    assert len(ALL) == 12 * 7 + 6 * 8 == 132
-    assert len({(row.method, row.subset) for row in ALL}) == 132
+PAIRS = [(entry.flag, size) for entry in subsets() for size in entry.sizes]
+RUNS = ["1", "resnet18.a1_in1k", "1763931456.789", "seed=3 lr=1e-3", "vit@dino", "[AUC]0.1_[ACC]0.2", "Läufe"]
+ROWS = 24
 
 
-@pytest.mark.parametrize("flag", FLAGS)
-def test_each_subset_has_the_methods_of_its_table(flag: str) -> None:
-    peers = [entry.flag for entry in subsets() if entry.ndim == subset(flag).ndim]
-    methods = [row.method for row in published_results(flag)]
-    assert len(methods) == (7 if subset(flag).ndim == 2 else 8)
-    assert all([row.method for row in published_results(peer)] == methods for peer in peers)
-    assert {row.subset for row in published_results(flag)} == {flag}
+def _official() -> ModuleType:
+    """The official evaluator's module, which its package itself does not offer where torch is missing."""
+    package = importlib.util.find_spec("medmnist")
+    assert package is not None and package.submodule_search_locations, "the dev tools include medmnist"
+    path = Path(package.submodule_search_locations[0]) / "evaluator.py"
+    spec = importlib.util.spec_from_file_location("official_evaluator", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def test_methods_shared_by_both_tables() -> None:
-    flat, volume = ({row.method for row in published_results(flag)} for flag in ("pathmnist", "organmnist3d"))
-    assert flat & volume == IN_BOTH
+OFFICIAL = _official()
 
 
-def test_scores_are_shares() -> None:
-    assert all(0.5 < row.auc < 1 and 0 < row.acc < 1 for row in ALL)
+def official_at(root: Path) -> Any:  # noqa: ANN401  (the official class has no types)
+    """The official evaluator with another default root, which `parse_and_evaluate` gives no way to pass."""
+
+    class Rooted(OFFICIAL.Evaluator):  # type: ignore[misc, name-defined]
+        def __init__(self, flag: str, split: str, size: int | None = None) -> None:
+            super().__init__(flag, split, size, root=str(root))
+
+    return Rooted
 
 
-def test_known_rows() -> None:
-    assert published_results("breastmnist")[0] == PublishedResult("ResNet-18 (28)", "breastmnist", 0.901, 0.863)
-    assert PublishedResult("AutoKeras", "synapsemnist3d", 0.538, 0.724) in published_results("synapsemnist3d")
+def write_labels(root: Path, entry: Subset, size: int) -> None:
+    """An NPZ file with the labels of a phantom and no images, which neither evaluator needs."""
+    counts = phantom_counts(entry, ROWS)
+    labels: dict[str, Any] = {
+        f"{prefix}_labels": phantom_labels(entry, counts, split) for split, prefix in NPZ_SPLITS.items()
+    }
+    np.savez(root / entry.file(size).name, **labels)
 
 
-def test_results_are_frozen() -> None:
-    with pytest.raises(FrozenInstanceError):
-        setattr(ALL[0], "auc", 1.0)  # noqa: B010
+def some_scores(entry: Subset, labels: np.ndarray[Any, Any], seed: int) -> FloatArray:
+    """Scores that know something of the labels, in the columns that the official recipes write."""
+    rng = np.random.default_rng(seed)
+    if entry.task is Task.MULTI_LABEL:
+        return np.asarray(np.clip(0.6 * labels + rng.random(labels.shape) * 0.7, 0, 1))
+    logits = rng.normal(size=(len(labels), len(entry.labels))) + 2 * (labels == np.arange(len(entry.labels)))
+    powers = np.exp(logits)
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-def test_any_letter_case() -> None:
-    assert published_results("BreastMNIST") == published_results("breastmnist") != ()
-    assert published_notes("OrganCMNIST") == published_notes("organcmnist") != ()
+@pytest.mark.parametrize(("flag", "size"), PAIRS)
+def test_round_trip_with_the_official_package(
+    flag: str, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Files written here are read there with the same result, and the other way round, for every split."""
+    entry, root, ours, theirs = subset(flag), tmp_path / "root", tmp_path / "ours", tmp_path / "theirs"
+    for folder in (root, theirs):
+        folder.mkdir()
+    write_labels(root, entry, size)
+    rooted = official_at(root)
+    for seed, split in enumerate(SPLITS):
+        labels = phantom_labels(entry, phantom_counts(entry, ROWS), split)
+        scores = some_scores(entry, labels, seed)
+        expected = score(labels, scores, entry.task)
+        path = write_result(ours, flag, size, split, scores, labels, run="run.1")
+        found = read_result(path)
+        assert np.array_equal(found.scores, scores) and np.array_equal(found.index, np.arange(len(labels)))
+        assert (found.flag, found.size, found.split, found.run) == (flag, size, split, "run.1")
+        assert (found.auc, found.acc) == (round(expected.auc, 3), round(expected.acc, 3))
+
+        copy = Path(shutil.copy(path, tmp_path / path.name))
+        metrics = rooted.parse_and_evaluate(str(copy))
+        assert tuple(metrics) == pytest.approx((expected.auc, expected.acc), abs=1e-12)
+        assert (tmp_path / path.name.replace("@run.1", "@run")).is_file(), "quirks (a) and (b) of the official parser"
+
+        evaluator = rooted(flag, NPZ_SPLITS[split], None if size == DEFAULT_SIZE else size)
+        evaluator.evaluate(scores, str(theirs), "resnet.v2")
+        (written,) = theirs.glob(f"{flag}*_{NPZ_SPLITS[split]}_*.csv")
+        back = read_result(written)
+        assert np.array_equal(back.scores, scores)
+        assert (back.flag, back.size, back.split, back.run) == (flag, size, split, "resnet.v2")
+        assert (back.auc, back.acc) == (found.auc, found.acc)
+        again = score(labels, back.scores, entry.task)
+        assert (again.auc, again.acc) == (expected.auc, expected.acc)
+        assert written.name == path.name.replace("run.1", "resnet.v2")
+        assert written.read_bytes() == path.read_bytes(), "the same text in the same number of bytes"
 
 
-@pytest.mark.parametrize("flag", FLAGS)
-def test_note_on_224_stands_where_such_rows_are(flag: str) -> None:
-    rows = any("(224)" in row.method for row in published_results(flag))
-    notes = [note for note in published_notes(flag) if "(224)" in note]
-    assert len(notes) == rows == (subset(flag).ndim == 2)
-    assert all("nearest neighbour" in note and "28" in note for note in notes)
+def test_the_real_file(real_data: Path) -> None:
+    (path,) = (real_data.parent / "predictions").glob("*.csv")
+    before = {entry.name: entry.stat().st_mtime_ns for entry in path.parent.iterdir()}
+    found = read_result(path)
+    assert (found.flag, found.size, found.split, found.run) == ("breastmnist", 28, "test", "resnet18_224_1")
+    assert (found.auc, found.acc, found.scores.shape) == (0.913, 0.846, (156, 2))
+    assert {entry.name: entry.stat().st_mtime_ns for entry in path.parent.iterdir()} == before, "reading never writes"
 
 
-@pytest.mark.parametrize("flag", FLAGS)
-def test_note_on_release_2_2_4_stands_on_five_subsets(flag: str) -> None:
-    notes = [note for note in published_notes(flag) if "2.2.4" in note]
-    assert len(notes) == (flag in TEST_KEPT or flag in TEST_ROWS_BEFORE)
-    if flag in TEST_ROWS_BEFORE:
-        assert TEST_ROWS_BEFORE[flag] in notes[0] and f"{subset(flag).counts.test:,}" in notes[0]
-    if flag in TEST_KEPT:
-        assert "the test split kept its size" in notes[0]
+@given(st.data())
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_digit_survives(tmp_path: Path, data: st.DataObject) -> None:
+    dtype = data.draw(st.sampled_from([np.float64, np.float32]))
+    elements = st.floats(0, 1, width=64 if dtype is np.float64 else 32)
+    scores = data.draw(arrays.arrays(dtype, st.tuples(st.integers(2, 9), st.just(5)), elements=elements))
+    references = np.arange(len(scores)) % 5
+    path = write_result(tmp_path, "retinamnist", 28, "train", scores, references, run="x")
+    found = read_result(path)
+    assert found.scores.dtype == np.float64 and np.array_equal(found.scores, scores)
+    assert all("e" in line or "." in line for line in path.read_text().splitlines())
+    path.unlink()
 
 
-def test_no_other_notes() -> None:
-    assert Counter(len(published_notes(flag)) for flag in FLAGS) == {0: 4, 1: 11, 2: 3}
+@pytest.mark.parametrize("run", RUNS)
+def test_any_run_name_survives(tmp_path: Path, run: str) -> None:
+    path = write_result(tmp_path / "new" / "folder", "BreastMNIST", 64, "validation", [0.1, 0.9], [0, 1], run=run)
+    assert path.name == f"breastmnist_64_val_[AUC]1.000_[ACC]1.000@{run}.csv"
+    found = read_result(path)
+    assert (found.run, found.split, found.size, found.auc, found.acc) == (run, "validation", 64, 1.0, 1.0)
+    assert list(path.parent.iterdir()) == [path], "nothing beside the file"
 
 
-def test_adrenal_caveat_counts_the_rows_below_its_floor() -> None:
-    below = sum(row.acc < 0.7685 for row in published_results("adrenalmnist3d"))
-    assert below == 6
-    assert any("six of the eight published" in caveat for caveat in subset("adrenalmnist3d").caveats)
+@given(
+    st.sampled_from(PAIRS),
+    st.sampled_from(SPLITS),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.text(min_size=1, max_size=40).filter(lambda text: text.isprintable() and not {"/", "\\"} & set(text)),
+)
+def test_names_are_read_as_they_were_made(pair: tuple[str, int], split: str, auc: float, acc: float, run: str) -> None:
+    found = parse_name(result_name(*pair, split, auc, acc, run))
+    assert (found.flag, found.size, found.split, found.run) == (*pair, split, run)
+    assert (found.auc, found.acc) == (float(f"{auc:.3f}"), float(f"{acc:.3f}"))
 
 
-def test_fracture_caveat_gives_the_published_range() -> None:
-    scores = [row.acc for row in published_results("fracturemnist3d")]
-    caveats = " ".join(subset("fracturemnist3d").caveats)
-    assert f"between {min(scores):.3f} and {max(scores):.3f}" in caveats
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("octmnist_test_[AUC]0.672_[ACC]0.892@3.csv", ("octmnist", 28, "test", "3", 0.672, 0.892)),
+        ("pathmnist_28_val_[AUC]0.5_[ACC]1@a.b.csv", ("pathmnist", 28, "validation", "a.b", 0.5, 1.0)),
+        ("PathMNIST_224_validation@x.csv", ("pathmnist", 224, "validation", "x", None, None)),
+        ("nodulemnist3d_64_train.csv", ("nodulemnist3d", 64, "train", "", None, None)),
+        ("breastmnist_test_[AUC]nan_[ACC]0.731@x.csv", ("breastmnist", 28, "test", "x", math.nan, 0.731)),
+        ("breastmnist_test_[AUC]0.9.1_[ACC]@x.csv", ("breastmnist", 28, "test", "x", None, None)),
+        ("breastmnist_test@[AUC]0.9_[ACC]0.8.csv", ("breastmnist", 28, "test", "[AUC]0.9_[ACC]0.8", None, None)),
+    ],
+)
+def test_names_of_others(name: str, expected: tuple[object, ...]) -> None:
+    found = parse_name(name)
+    actual = (found.flag, found.size, found.split, found.run, found.auc, found.acc)
+    assert repr(actual) == repr(expected)
 
 
-def test_sagittal_caveat_on_the_published_order_holds_for_every_method() -> None:
-    assert any("lowest of the three planes" in caveat for caveat in subset("organsmnist").caveats)
-    planes = (published_results(f"organ{plane}mnist") for plane in "acs")
-    assert all(sagittal.acc < min(axial.acc, coronal.acc) for axial, coronal, sagittal in zip(*planes, strict=True))
+@pytest.mark.parametrize(
+    ("name", "error", "says"),
+    [
+        ("pathmnits_test@1.csv", CatalogError, "did you mean 'pathmnist'?"),
+        ("pathmnist_32_test@1.csv", CatalogError, "has no size 32"),
+        ("organmnist3d_224_test@1.csv", CatalogError, "has no size 224"),
+        ("pathmnist_testing@1.csv", ScoreError, "no name of a result file"),
+        ("pathmnist@1.csv", ScoreError, "no name of a result file"),
+        ("pathmnist_test@1.txt", ScoreError, "no name of a result file"),
+        ("", ScoreError, "no name of a result file"),
+    ],
+)
+def test_names_that_are_refused(name: str, error: type[MedMNISTError], says: str) -> None:
+    with pytest.raises(error) as caught:
+        parse_name(name)
+    assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
-@given(st.text().filter(lambda text: text.lower() not in FLAGS))
-def test_unknown_subset_is_one_line(flag: str) -> None:
-    for ask in (published_results, published_notes):
-        with pytest.raises(CatalogError) as caught:
-            ask(flag)
-        assert len(str(caught.value).splitlines()) == 1
+@pytest.mark.parametrize("run", ["", "a/b", "a\\b", "a\nb", "a\x00b"])
+def test_run_names_that_no_file_can_have(tmp_path: Path, run: str) -> None:
+    with pytest.raises(ScoreError, match="run name"):
+        write_result(tmp_path / "new", "breastmnist", 28, "test", [0.1, 0.9], [0, 1], run=run)
+    assert list(tmp_path.iterdir()) == [], "nothing is left"
+
+
+def test_lines_in_any_order_and_form(tmp_path: Path) -> None:
+    path = tmp_path / "breastmnist_test_[AUC]0.5_[ACC]0.5@x.csv"
+    path.write_bytes(b"\xef\xbb\xbf2, 0.25,7.5e-1\r\n 0 ,1,0\r\n\r\n1,0.5,.5\r\n")
+    found = read_result(path)
+    assert found.scores.tolist() == [[1, 0], [0.5, 0.5], [0.25, 0.75]]
+    assert found.index.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("flag", "text", "says"),
+    [
+        ("breastmnist", "", "holds no line of scores"),
+        ("breastmnist", "\n \n", "holds no line of scores"),
+        ("breastmnist", "index,score\n0,0.5\n", "line 1 begins with 'index', no row number"),
+        ("breastmnist", ",0,1\n0,0.5,0.5\n", "line 1 begins with '', no row number"),
+        ("breastmnist", "0,0.5\n-1,0.5\n", "line 2 begins with '-1'"),
+        ("breastmnist", "0.0,0.5\n", "line 1 begins with '0.0'"),
+        ("breastmnist", "0,0.1,0.2,0.7\n", "line 1 has 3 scores but breastmnist needs 1 or 2"),
+        ("breastmnist", "0\n", "line 1 has 0 scores"),
+        ("breastmnist", "0,0.5\n1,0.5,0.5\n", "line 2 has 2 scores, the first line 1"),
+        ("retinamnist", "0,0.1,0.2,0.3,0.4\n", "line 1 has 4 scores but retinamnist needs 5"),
+        ("chestmnist", "0,0.1,0.2\n", "line 1 has 2 scores but chestmnist needs 14"),
+        ("breastmnist", "0,0.5\n1,nan\n", "line 2 has 'nan' for a score"),
+        ("breastmnist", "0,inf\n", "line 1 has 'inf' for a score"),
+        ("breastmnist", "0,1e999\n", "line 1 has '1e999' for a score"),
+        ("breastmnist", "0,\n", "line 1 has an empty cell for a score"),
+        ("breastmnist", "0,a\n", "line 1 has 'a' for a score"),
+        ("breastmnist", "0,1_0\n", "line 1 has '1_0' for a score"),
+        ("breastmnist", '0,"0.5"\n', "line 1 has '\"0.5\"' for a score"),
+        ("breastmnist", "0;0.5\n", "line 1 begins with '0;0.5'"),
+        ("breastmnist", "0,0.5\n0,0.5\n", "row 0 is there twice"),
+        ("breastmnist", "0,0.5\n2,0.5\n", "row 1 is missing"),
+        ("breastmnist", "1,0.5\n2,0.5\n", "row 0 is missing"),
+        ("breastmnist", "0,0.5\x00\n", "line 1 has"),
+        ("breastmnist", "0," + "5" * 200_000, "line 1"),
+    ],
+)
+def test_content_that_is_refused(tmp_path: Path, flag: str, text: str, says: str) -> None:
+    path = tmp_path / f"{flag}_test_[AUC]0.5_[ACC]0.5@x.csv"
+    path.write_text(text)
+    with pytest.raises(ScoreError) as caught:
+        read_result(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ") and says in message and "\n" not in message and len(message) < 400
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no such file"):
+        read_result(tmp_path / "breastmnist_test@x.csv")
+    with pytest.raises(SourceError, match="is a folder"):
+        read_result(tmp_path)
+    path = tmp_path / "breastmnist_test@x.csv"
+    path.write_bytes(b"\xff\xfe0\x00")
+    with pytest.raises(ScoreError, match="no text in UTF-8"):
+        read_result(path)
+
+
+def test_scores_that_cannot_be_scored_are_not_written(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    for scores, says in (
+        ([0.1, math.nan], "nan at row 1"),
+        ([0.1, 0.2, 0.3], "2 references but 3 rows"),
+        ([[0.1, 0.2, 0.7]] * 2, "scores have 3 columns"),
+        ([-3.0, 4.0], "outside 0..1"),
+    ):
+        with pytest.raises(ScoreError, match=says):
+            write_result(folder, "breastmnist", 28, "test", scores, [0, 1], run="x")
+    with pytest.raises(CatalogError, match="unknown split 'val'"):
+        write_result(folder, "breastmnist", 28, "val", [0.1, 0.9], [0, 1], run="x")
+    with pytest.raises(CatalogError, match="no size 32"):
+        write_result(folder, "breastmnist", 32, "test", [0.1, 0.9], [0, 1], run="x")
+    assert not folder.exists()
+
+
+def test_logits_are_written_as_probabilities(tmp_path: Path) -> None:
+    logits = np.array([[2.0, -1.0], [0.0, 0.5], [-3.0, 800.0]])
+    path = write_result(tmp_path, "breastmnist", 28, "test", logits, [0, 1, 1], run="x", from_logits=True)
+    found = read_result(path)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    assert found.scores[:, -1] == pytest.approx((powers / powers.sum(axis=1, keepdims=True))[:, 1], abs=1e-15)
+    assert (found.auc, found.acc) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("scores", [[0.1, 0.7], [[0.1], [0.7]], [[0.9, 0.1], [0.3, 0.7]], [[0.1, 0.7]]])
+def test_shapes_of_binary_scores(tmp_path: Path, scores: list[Any]) -> None:
+    found = read_result(write_result(tmp_path, "breastmnist", 28, "test", scores, [[0], [1]], run="x"))
+    assert found.scores[:, -1].tolist() == [0.1, 0.7]
+    assert (found.auc, found.acc) == (1.0, 1.0)
+
+
+def test_lists_of_findings(tmp_path: Path) -> None:
+    scores = np.full((3, 14), 0.25)
+    scores[1, [0, 3]] = 0.75
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        path = write_result(tmp_path, "chestmnist", 28, "test", scores, [[], [0, 3], []], run="x")
+    assert path.name == "chestmnist_test_[AUC]1.000_[ACC]1.000@x.csv"
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(BuildError, match="cannot write") as caught:
+        write_result(tmp_path / "file", "breastmnist", 28, "test", [0.1, 0.9], [0, 1], run="x")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(BuildError, match="File name too long"):
+        write_result(tmp_path / "out", "breastmnist", 28, "test", [0.1, 0.9], [0, 1], run="x" * 300)
+    assert os.listdir(tmp_path / "out") == []  # noqa: PTH208  (hidden files count)
+
+
+def test_a_file_of_the_same_name_is_replaced(tmp_path: Path) -> None:
+    for scores in ([0.1, 0.9], [0.2, 0.8]):
+        path = write_result(tmp_path, "breastmnist", 28, "test", scores, [0, 1], run="x")
+    assert path.read_text() == "0,0.2\n1,0.8\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_published_results_are_still_found_here() -> None:
+    assert len(published_results("breastmnist")) == 7

@@ -1,0 +1,93 @@
+"""Commands that write a config in other forms: ``medmnist-hf export`` and ``medmnist-hf montage``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from medmnist_hf import catalog
+
+_Subset = Annotated[str, typer.Argument(help="Flag of a subset, e.g. pathmnist.", show_default=False)]
+_Size = Annotated[int, typer.Option(help="Edge length in pixels or voxels.")]
+_Root = Annotated[
+    Path | None, typer.Option(help="Folder of local builds, e.g. dist. [default: the Hub]", show_default=False)
+]
+_Namespace = Annotated[
+    str | None, typer.Option(help="User or organisation on the Hub, where --root names no builds.", show_default=False)
+]
+_Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+
+# Whoever asks for another command does not wait for `datasets` and `pyarrow`: the functions below import them.
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to an app."""
+    app.command(
+        epilog="Example: medmnist-hf export breastmnist --root dist --format imagefolder --out exported",
+    )(export)
+    app.command(epilog="Example: medmnist-hf montage breastmnist --root dist --out breast.png")(montage)
+
+
+def export(
+    subset: _Subset,
+    *,
+    out: Annotated[Path, typer.Option(help="Folder that receives e.g. pathmnist/ and pathmnist.csv.")],
+    size: _Size = catalog.DEFAULT_SIZE,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="png (official names and CSV), imagefolder, npz, or gif (volumes). [default: png; gif for volumes]",
+            show_default=False,
+        ),
+    ] = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="train, validation or test; repeatable. [default: all]", show_default=False),
+    ] = None,
+    root: _Root = None,
+    namespace: _Namespace = None,
+    force: _Force = False,
+) -> None:
+    """Write a subset as PNG or GIF files with a CSV, as an ImageFolder, or as the official NPZ file."""
+    from medmnist_hf import export as exporting  # noqa: PLC0415
+    from medmnist_hf.rows import open_rows  # noqa: PLC0415
+
+    rows = open_rows(subset, size, root=root, namespace=namespace)
+    with Progress(transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(f"{rows.entry.flag} {size}", total=exporting.rows_of(rows, split or ()))
+        done = exporting.export(
+            rows,
+            out,
+            form,
+            splits=split or (),
+            force=force,
+            on_progress=lambda count: progress.advance(task, count),
+        )
+    typer.echo(f"{done.rows:,} rows in {' and '.join(map(str, done.paths))}")
+
+
+def montage(
+    subset: _Subset,
+    *,
+    out: Annotated[Path, typer.Option(help="The picture: *.png of images, *.gif of volumes.")],
+    size: _Size = catalog.DEFAULT_SIZE,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "train",
+    length: Annotated[int, typer.Option(help="Tiles in each direction.")] = 20,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the choice. [default: another each time]", show_default=False)
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Allow a row to be drawn several times.")] = False,
+    root: _Root = None,
+    namespace: _Namespace = None,
+    force: _Force = False,
+) -> None:
+    """Draw random rows of a split as a square of tiles; volumes as an animation through their slices."""
+    from medmnist_hf.export import export_montage  # noqa: PLC0415
+    from medmnist_hf.rows import open_rows  # noqa: PLC0415
+
+    rows = open_rows(subset, size, root=root, namespace=namespace)
+    path = export_montage(rows, out, split=split, length=length, seed=seed, replace=replace, force=force)
+    typer.echo(f"{length * length:,} of {rows.count(split):,} rows of {split} in {path}")

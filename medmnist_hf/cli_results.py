@@ -1,0 +1,334 @@
+"""Commands on result files: ``medmnist-hf evaluate``, ``medmnist-hf compare`` and ``medmnist-hf leaderboard``."""
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from medmnist_hf import catalog
+from medmnist_hf.errors import MedMNISTError, ScoreError
+from medmnist_hf.evaluation import PER_CLASS, Evaluation, FileComparison, compare_files, evaluate_file
+from medmnist_hf.intervals import Comparison, Interval
+from medmnist_hf.plots import check_plot_path, save_plot
+from medmnist_hf.published import Standing, leaderboard, published_notes, published_size, published_split, stand
+from medmnist_hf.results import parse_name
+
+_PIPE_WIDTH: Final = 160
+
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the labels are: a build or the folder of all builds, an official NPZ file or a folder of them, or "
+        "a Hub repository. The official repository of the subset by default.",
+        metavar="FOLDER|REPO",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON with all digits instead of a table.")]
+Logits = Annotated[
+    bool | None,
+    typer.Option(
+        "--from-logits/--as-is",
+        help="What scores outside 0..1 are: logits, or scores to be taken as they are. Refused by default.",
+        show_default=False,
+    ),
+]
+Measures = Annotated[
+    list[str] | None,
+    typer.Option("--measure", "-m", help="A measure, e.g. ece or f1:3; repeatable.", show_default=False),
+]
+Resamples = Annotated[int, typer.Option(help="Resamples of the bootstrap.", min=2)]
+Seed = Annotated[int, typer.Option(help="Seed of the bootstrap.", min=0)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line of the wheel."""
+    app.command(name="evaluate", epilog="Example: medmnist-hf evaluate runs/*.csv --data dist --ci")(evaluate)
+    app.command(name="compare", epilog="Example: medmnist-hf compare a.csv b.csv --data dist --measure auc")(compare)
+    app.command(name="leaderboard", epilog="Example: medmnist-hf leaderboard pathmnist run.csv --data dist")(board)
+
+
+def evaluate(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Result files.", show_default=False)],
+    *,
+    data: Data = None,
+    ci: Annotated[bool, typer.Option("--ci", help="Add 95 % bootstrap intervals.")] = False,
+    per_class: Annotated[bool, typer.Option("--per-class", help="Add measures of each class.")] = False,
+    measure: Measures = None,
+    from_logits: Logits = None,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw ROC curves, reliability and confusion matrix of one file.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compute what result files are worth: AUC and ACC as the official evaluator does, from scores, not from names."""
+    if plot is not None:
+        if len(files) != 1:
+            raise ScoreError(f"--plot draws one file but {len(files)} are given: call once for each")
+        check_plot_path(plot)
+    done, failed = [], False
+    for file in files:
+        try:
+            found = evaluate_file(
+                file,
+                data,
+                measure or (),
+                per_class=per_class,
+                ci=ci,
+                resamples=resamples,
+                seed=seed,
+                from_logits=from_logits,
+            )
+        except MedMNISTError as error:
+            # One bad file of many hides none of the others; the exit code tells.
+            _say("error", _in_options(error))
+            failed = True
+            continue
+        _warn(found.warnings)
+        done.append(found)
+    if as_json:
+        _print_json([_evaluation_facts(found) for found in done])
+    elif done:
+        _print_evaluations(done, per_class)
+    if plot is not None and done:
+        result = done[0].result
+        title = f"{result.flag} {result.split} at {result.size}{f': {result.run}' if result.run else ''}"
+        save_plot(plot, done[0].predictions, done[0].entry.labels, title)
+    if failed:
+        raise typer.Exit(1)
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="A.csv", help="A result file.", show_default=False)],
+    second: Annotated[Path, typer.Argument(metavar="B.csv", help="Another of the same split.", show_default=False)],
+    *,
+    data: Data = None,
+    measure: Measures = None,
+    from_logits: Logits = None,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Say whether one result file is better than another: paired bootstrap, for binary AUC also DeLong's test."""
+    names = measure or ["auc", "acc"]
+    try:
+        found = compare_files(first, second, data, names, resamples=resamples, seed=seed, from_logits=from_logits)
+    except ScoreError as error:
+        raise ScoreError(_in_options(error)) from None
+    _warn(found.warnings)
+    if as_json:
+        _print_json(_comparison_facts(found, first, second))
+    else:
+        _print_comparison(found, first, second)
+
+
+def board(
+    subset: Annotated[str, typer.Argument(help="Flag of a subset, e.g. pathmnist.", show_default=False)],
+    files: Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="Result files of its test split.")] = None,
+    *,
+    data: Data = None,
+    from_logits: Logits = None,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Rank the published results of a subset and yours: differences, and whether your 95 % interval covers them."""
+    entry = catalog.subset(subset)
+    notes = list(published_notes(entry.flag))
+    standings = []
+    for file in files or ():
+        claimed = parse_name(file.name)
+        if (claimed.flag, claimed.split) != (entry.flag, published_split()):
+            raise ScoreError(
+                f"{file}: of {claimed.flag} {claimed.split}, but the published results are of {entry.flag} "
+                f"{published_split()}; give a file of that"
+            )
+        try:
+            found = evaluate_file(file, data, ci=True, resamples=resamples, seed=seed, from_logits=from_logits)
+        except ScoreError as error:
+            raise ScoreError(_in_options(error)) from None
+        _warn(found.warnings)
+        if found.result.size != published_size():
+            notes.append(f"{file.name} is of size {found.result.size}, the published results of {published_size()}.")
+        standings.append((found, stand(entry.flag, found.intervals["auc"], found.intervals["acc"])))
+    own = [(_run(found), found.score.auc, found.score.acc) for found, _ in standings]
+    if as_json:
+        _print_json(
+            {
+                "subset": entry.flag,
+                "split": published_split(),
+                "size": published_size(),
+                "notes": notes,
+                "rows": [dataclasses.asdict(place) for place in leaderboard(entry.flag, own)],
+                "files": [_evaluation_facts(found) | {"standing": _plain(standing)} for found, standing in standings],
+            }
+        )
+        return
+    table = _table("AUC", "#", "ACC", "#", "method", text=("method",))
+    for place in leaderboard(entry.flag, own):
+        name = f"{place.name}  (yours)" if place.own else place.name
+        table.add_row(_digits(place.auc), str(place.auc_rank), _digits(place.acc), str(place.acc_rank), name)
+    _out().print(table)
+    for found, standing in standings:
+        _print_standing(found, standing)
+    for note in notes:
+        _out().print(f"note: {note}", soft_wrap=True)
+
+
+def _print_evaluations(done: Sequence[Evaluation], per_class: bool) -> None:
+    extra = list(dict.fromkeys(name for found in done for name in found.measures if ":" not in name or not per_class))
+    table = _table("subset", "size", "split", "rows", "AUC", "ACC", *extra, "run", text=("subset", "split", "run"))
+    for found in done:
+        result, spans = found.result, found.intervals
+        table.add_row(
+            result.flag,
+            str(result.size),
+            result.split,
+            f"{found.score.rows:,}",
+            _digits(found.score.auc, spans.get("auc")),
+            _digits(found.score.acc, spans.get("acc")),
+            *(_digits(found.measures[name], spans.get(name)) if name in found.measures else "" for name in extra),
+            _run(found),
+        )
+    _out().print(table)
+    for found in done if per_class else ():
+        _out().print(f"\n{found.result.flag} {_run(found)}", soft_wrap=True)
+        classes = _table("id", "class", "positive", *PER_CLASS, text=("class",))
+        for column, label in enumerate(found.predictions.classes):
+            names = [f"{name}:{label}" for name in PER_CLASS]
+            cells = [_digits(found.measures[name], found.intervals.get(name)) for name in names]
+            classes.add_row(str(label), found.entry.labels[label], f"{found.positives(column):,}", *cells)
+        _out().print(classes)
+
+
+def _print_comparison(found: FileComparison, first: Path, second: Path) -> None:
+    out = _out()
+    out.print(f"{found.flag} {found.split}, {found.rows:,} rows\nA  {first}\nB  {second}", soft_wrap=True)
+    table = _table("measure", "A", "B", "A - B", "95 % interval", "p", text=("measure",))
+    rows = list(found.measures.items())
+    if found.delong is not None and "auc" in found.measures:
+        rows.insert(1 + list(found.measures).index("auc"), ("auc (DeLong)", found.delong))
+    for name, each in rows:
+        span = f"[{each.difference.low:+.4f}, {each.difference.high:+.4f}]"
+        table.add_row(
+            name, f"{each.first:.4f}", f"{each.second:.4f}", f"{each.difference.estimate:+.4f}", span, f"{each.p:.3g}"
+        )
+    out.print(table)
+
+
+def _print_standing(found: Evaluation, standing: Standing) -> None:
+    places = f"place {standing.auc_rank} by AUC and {standing.acc_rank} by ACC of {standing.places}"
+    auc, acc = (_digits(found.intervals[name].estimate, found.intervals[name]) for name in ("auc", "acc"))
+    _out().print(f"\n{_run(found)}: AUC {auc}, ACC {acc}: {places}", soft_wrap=True)
+    heads = ("AUC - published", "in interval", "ACC - published", "in interval", "method")
+    table = _table(*heads, text=("in interval", "method"))
+    words = {True: "yes", False: "no", None: "unknown"}
+    for each in standing.beside:
+        table.add_row(
+            f"{each.auc_difference:+.3f}",
+            words[each.auc_covered],
+            f"{each.acc_difference:+.3f}",
+            words[each.acc_covered],
+            each.published.method,
+        )
+    _out().print(table)
+
+
+def _evaluation_facts(found: Evaluation) -> dict[str, Any]:
+    result = found.result
+    facts: dict[str, Any] = {
+        "file": str(found.path),
+        "subset": result.flag,
+        "size": result.size,
+        "split": result.split,
+        "run": result.run,
+        "rows": found.score.rows,
+        "auc": found.score.auc,
+        "acc": found.score.acc,
+        "absent": list(found.score.absent),
+        "name_auc": result.auc,
+        "name_acc": result.acc,
+        "warnings": list(found.warnings),
+        "measures": found.measures,
+        "intervals": {name: _plain(interval) for name, interval in found.intervals.items()},
+    }
+    labels = enumerate(found.predictions.classes)
+    if any(":" in name for name in found.measures):
+        facts["classes"] = [
+            {"id": label, "label": found.entry.labels[label], "positive": found.positives(at)} for at, label in labels
+        ]
+    return facts
+
+
+def _comparison_facts(found: FileComparison, first: Path, second: Path) -> dict[str, Any]:
+    return {
+        "first": str(first),
+        "second": str(second),
+        "subset": found.flag,
+        "split": found.split,
+        "rows": found.rows,
+        "measures": {name: _plain(each) for name, each in found.measures.items()},
+        "delong": None if found.delong is None else _plain(found.delong),
+        "warnings": list(found.warnings),
+    }
+
+
+def _plain(value: Interval | Comparison | Standing) -> dict[str, Any]:
+    return dataclasses.asdict(value)
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _without_nan(value: Any) -> Any:  # noqa: ANN401  (whatever JSON holds)
+    """JSON has no nan: null says that there is no number."""
+    if isinstance(value, dict):
+        return {key: _without_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _run(found: Evaluation) -> str:
+    return found.result.run or found.path.name
+
+
+def _digits(value: float, interval: Interval | None = None) -> str:
+    return f"{value:.3f}" + (f" [{interval.low:.3f}, {interval.high:.3f}]" if interval is not None else "")
+
+
+def _table(*columns: str, text: Iterable[str]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        last = column == columns[-1]
+        table.add_column(column, justify="left" if column in text else "right", no_wrap=not last, overflow="fold")
+    return table
+
+
+def _out() -> Console:
+    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False)
+
+
+def _warn(lines: Iterable[str]) -> None:
+    for line in lines:
+        _say("warning", line)
+
+
+def _say(what: str, line: str) -> None:
+    typer.echo(f"{what}: {line}", err=True)
+
+
+def _in_options(error: MedMNISTError) -> str:
+    """The message of the library in the words of the command line."""
+    return str(error).replace("from_logits=True", "--from-logits").replace("from_logits=False", "--as-is")

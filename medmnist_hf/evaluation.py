@@ -1,0 +1,246 @@
+"""Result files against the labels of their split: what they are worth, and which of two is better.
+
+Example:
+    >>> from medmnist_hf.evaluation import evaluate_file
+    >>> evaluate_file("breastmnist_test_[AUC]0.913_[ACC]0.846@1.csv", "dist").score.auc  # doctest: +SKIP
+    0.9129072681704261
+"""
+
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medmnist_hf.catalog import Subset, Task, subset
+from medmnist_hf.delong import delong_compare
+from medmnist_hf.errors import ScoreError
+from medmnist_hf.intervals import Comparison, Interval, bootstrap, compare
+from medmnist_hf.labels import Labels, read_labels
+from medmnist_hf.measures import Prepared, Weighted, evaluate, expand
+from medmnist_hf.predictions import Predictions, check
+from medmnist_hf.results import ROUNDING, ResultFile, read_result
+from medmnist_hf.scoring import Score, ScoreWarning, score_checked
+
+PER_CLASS = ("auc", "average_precision", "sensitivity", "specificity", "f1")
+"""Measures shown for each class when classes are asked for."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """What a result file is worth.
+
+    Attributes:
+        path: The file.
+        result: What it holds.
+        predictions: Its scores and the labels, checked.
+        score: The official AUC and ACC, computed from the scores.
+        measures: Further measures by name, as asked for; ``f1:3`` is that of class 3.
+        intervals: Intervals by name of measure; empty unless asked for.
+        warnings: What a person should know, a line each.
+    """
+
+    path: Path
+    result: ResultFile
+    predictions: Predictions
+    score: Score
+    measures: dict[str, float]
+    intervals: dict[str, Interval]
+    warnings: tuple[str, ...]
+
+    @property
+    def entry(self) -> Subset:
+        """The subset the file is of."""
+        return subset(self.result.flag)
+
+    def positives(self, label: int) -> int:
+        """Number of rows that are truly of a class, by the place of its score column."""
+        return int(np.count_nonzero(self.predictions.positive(label)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FileComparison:
+    """The first of two result files minus the second, row by row of the same split.
+
+    Attributes:
+        first: The first file.
+        second: The second file.
+        flag: Flag of the subset of both.
+        split: The split of both.
+        rows: Rows of the split.
+        measures: Name of a measure -> the paired bootstrap of its difference.
+        delong: DeLong's test of the AUC; None unless the task is binary and its classes have two rows or more each.
+        warnings: What a person should know, a line each.
+    """
+
+    first: ResultFile
+    second: ResultFile
+    flag: str
+    split: str
+    rows: int
+    measures: dict[str, Comparison]
+    delong: Comparison | None
+    warnings: tuple[str, ...]
+
+
+def evaluate_file(
+    path: str | Path,
+    data: str | Path | None = None,
+    names: Iterable[str] = (),
+    *,
+    per_class: bool = False,
+    ci: bool = False,
+    resamples: int = 1000,
+    seed: int = 0,
+    from_logits: bool | None = None,
+) -> Evaluation:
+    """Compute what a result file is worth; what its name says is compared and never trusted.
+
+    Args:
+        path: The file, named in the official form.
+        data: Where the labels are; see `medmnist_hf.labels.read_labels`.
+        names: Measures beside AUC and ACC, as for `medmnist_hf.measures.measures`.
+        per_class: Add the measures of `PER_CLASS` for each class.
+        ci: Add 95 % bootstrap intervals of AUC, ACC and `names`, and of the AUC of each class if `per_class`.
+        resamples: Number of resamples.
+        seed: Seed of the draws.
+        from_logits: What to make of scores outside 0..1; see `medmnist_hf.predictions.check`.
+
+    Raises:
+        MedMNISTError: The file or the labels cannot be read, or do not fit each other; see
+            `medmnist_hf.results.read_result` and `medmnist_hf.labels.read_labels`.
+        ScoreError: The scores cannot be scored, or a measure is unknown or does not suit them.
+    """
+    path = Path(path)
+    result = read_result(path)
+    labels = read_labels(result.flag, result.size, result.split, data)
+    _same_length(path, result, labels)
+    entry = subset(result.flag)
+    with _named(path), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ScoreWarning)
+        checked = check(
+            labels.values, result.scores, entry.task, from_logits=from_logits, num_classes=len(entry.labels)
+        )
+        score = score_checked(checked)
+        extra = expand(checked, names) if (names := list(names)) else []
+        classes = expand(checked, [f"{name}:*" for name in PER_CLASS]) if per_class else []
+        wanted = list(dict.fromkeys([*extra, *classes]))
+        values = (
+            evaluate(Weighted(Prepared(checked), np.ones((1, checked.rows), np.uint8)), wanted)[0] if wanted else []
+        )
+        intervals = (
+            bootstrap(
+                labels.values,
+                result.scores,
+                entry.task,
+                ["auc", "acc", *extra, *(name for name in classes if name.startswith("auc:"))],
+                resamples=resamples,
+                seed=seed,
+                from_logits=from_logits,
+            )
+            if ci
+            else {}
+        )
+    said = [f"{path.name}: {warning.message}" for warning in caught if warning.category is ScoreWarning]
+    notes = (*_doubts(path, result, labels, score), *dict.fromkeys(said))
+    measures = {name: float(value) for name, value in zip(wanted, values, strict=True)}
+    return Evaluation(path, result, checked, score, measures, intervals, notes)
+
+
+def compare_files(
+    first: str | Path,
+    second: str | Path,
+    data: str | Path | None = None,
+    names: Iterable[str] = ("auc", "acc"),
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    from_logits: bool | None = None,
+) -> FileComparison:
+    """Paired comparison of two result files of the same split; they may be of different sizes of the same subset.
+
+    Args:
+        first: The first file.
+        second: The second file, whose values are subtracted.
+        data: Where the labels are, those of both sizes if they differ; see `medmnist_hf.labels.read_labels`.
+        names: Measures, as for `medmnist_hf.measures.measures`.
+        resamples: Number of resamples.
+        seed: Seed of the draws.
+        from_logits: What to make of scores outside 0..1 in both; see `medmnist_hf.predictions.check`.
+
+    Raises:
+        MedMNISTError: As for `evaluate_file`.
+        ScoreError: The files are not of one subset and split, or the labels of their sizes differ.
+    """
+    paths = Path(first), Path(second)
+    one, two = (read_result(path) for path in paths)
+    if (one.flag, one.split) != (two.flag, two.split):
+        raise ScoreError(
+            f"{paths[1]}: of {two.flag} {two.split}, but {paths[0].name} is of {one.flag} {one.split}; "
+            "compare files of one subset and split"
+        )
+    sizes = {size: read_labels(one.flag, size, one.split, data) for size in sorted({one.size, two.size})}
+    labels = sizes[one.size]
+    if not np.array_equal(labels.values, sizes[two.size].values):
+        raise ScoreError(
+            f"{paths[1]}: the labels of {one.flag} {one.split} differ between sizes {one.size} and {two.size}; "
+            "compare files of one size"
+        )
+    for path, result in zip(paths, (one, two), strict=True):
+        _same_length(path, result, labels)
+    entry = subset(one.flag)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ScoreWarning)
+        found = compare(
+            labels.values,
+            one.scores,
+            two.scores,
+            entry.task,
+            list(names),
+            resamples=resamples,
+            seed=seed,
+            from_logits=from_logits,
+            num_classes=len(entry.labels),
+        )
+    notes = [str(warning.message) for warning in caught if warning.category is ScoreWarning]
+    notes += [_SYNTHETIC.format(origin=labels.origin)] if labels.synthetic else []
+    exact = None
+    sides = np.bincount(labels.values, minlength=2) if entry.task is Task.BINARY else np.zeros(1, np.intp)
+    if sides.min() >= 2:
+        exact = delong_compare(labels.values, one.scores, two.scores, entry.task, from_logits=from_logits)[1]
+    return FileComparison(one, two, one.flag, one.split, len(labels.values), found, exact, tuple(notes))
+
+
+_SYNTHETIC = "{origin} is synthetic: its labels are of no patient, and no score on them can be compared"
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Says of which file an error speaks."""
+    try:
+        yield
+    except ScoreError as error:
+        raise ScoreError(f"{path}: {error}") from None
+
+
+def _same_length(path: Path, result: ResultFile, labels: Labels) -> None:
+    if len(result.scores) != len(labels.values):
+        raise ScoreError(
+            f"{path}: {len(result.scores)} rows, but the {result.split} split of {result.flag} in {labels.origin} has "
+            f"{len(labels.values)}; is it the same release of the data?"
+        )
+
+
+def _doubts(path: Path, result: ResultFile, labels: Labels, score: Score) -> list[str]:
+    found = []
+    for name, claimed, value in (("AUC", result.auc, score.auc), ("ACC", result.acc, score.acc)):
+        if claimed is not None and not abs(claimed - value) <= ROUNDING and claimed == claimed:  # noqa: PLR0124
+            found.append(f"{path.name}: the name says {name} {claimed:.3f}, but its scores give {value:.3f}")
+    if score.absent:
+        listed = ", ".join(map(str, score.absent))
+        found.append(f"{path.name}: no AUC of class {listed} (no positive or no negative row): left out of the mean")
+    if labels.synthetic:
+        found.append(_SYNTHETIC.format(origin=labels.origin))
+    return found

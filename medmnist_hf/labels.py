@@ -1,0 +1,187 @@
+"""What is true of a split: its labels alone, from a local build, from the Hub or from an official NPZ file.
+
+Images are not read: a Parquet reader fetches the label column only, and a member of an NPZ file is found by name.
+"""
+
+import hashlib
+import re
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from medmnist_hf.catalog import NPZ_SPLITS, Subset, Task, subset, subsets
+from medmnist_hf.errors import BuildError, MedMNISTError, ReadError, SourceError
+from medmnist_hf.manifest import MANIFEST_NAME, Manifest, parse_manifest, read_build, read_manifest
+from medmnist_hf.predictions import multi_hot
+
+_REPOSITORY: Final = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+_BLOCK: Final = 1 << 18
+"""Bytes asked of the Hub at a time: the label column of a row group is far smaller."""
+
+_Opener = Callable[[str], BinaryIO]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labels:
+    """The labels of one split.
+
+    Attributes:
+        values: Class ids, intp of shape ``(N,)``; for the multi-label task findings, bool of shape ``(N, L)``.
+        origin: Where they were read, for a person.
+        synthetic: They are those of a phantom; not known of an NPZ file, and False there.
+    """
+
+    values: npt.NDArray[Any]
+    origin: str
+    synthetic: bool
+
+
+def read_labels(flag: str, size: int, split: str, data: str | Path | None = None) -> Labels:
+    """The labels of a split in row order, and nothing else of it.
+
+    Args:
+        flag: Flag of the subset.
+        size: One of its sizes.
+        split: ``train``, ``validation`` or ``test``.
+        data: A build (its folder, that of its subset or that of all builds), an official NPZ file or a folder of such
+            files; a repository on the Hub as ``user/name`` or ``user/name@revision``; None for the official
+            repository of the subset.
+
+    Raises:
+        CatalogError: Unknown subset or split, or a size it does not have.
+        SourceError: The data are missing, cannot be reached or are of another subset.
+        BuildError: The build is damaged.
+        ReadError: The NPZ file is damaged or holds no such labels.
+    """
+    entry = subset(flag)
+    size = entry.file(size).size
+    _ = entry.counts[split]
+    path = None if data is None else Path(data).expanduser()
+    if path is None or (not path.exists() and path.suffix != ".npz" and _REPOSITORY.fullmatch(str(data))):
+        return _from_hub(entry, size, split, None if data is None else str(data))
+    if path.is_file():
+        return _from_npz(entry, size, split, path)
+    if not path.is_dir():
+        raise SourceError(f"{path}: no such file or folder; give a build, an NPZ file or a repository as user/name")
+    for folder in (path, path / str(size), path / entry.flag / str(size)):
+        if (folder / MANIFEST_NAME).is_file():
+            manifest = _right_one(read_manifest(folder), entry, size, str(folder))
+            return _from_shards(manifest, split, partial(_open_local, folder), str(folder))
+    if (path / entry.file(size).name).is_file():
+        return _from_npz(entry, size, split, path / entry.file(size).name)
+    raise SourceError(_nothing_there(entry, size, path))
+
+
+def _open_local(folder: Path, name: str) -> BinaryIO:
+    return (folder / name).open("rb")
+
+
+def _nothing_there(entry: Subset, size: int, path: Path) -> str:
+    built = [manifest for folder in (path, path / entry.flag) for manifest in read_build(folder)]
+    others = sorted({manifest.subset for manifest in built} - {entry.flag})
+    sizes = [manifest.config_name for manifest in built if manifest.subset == entry.flag]
+    state = f"it is a build of {others[0]}" if others else f"it has size {', '.join(sizes)}" if sizes else ""
+    return (
+        f"{path}: no labels of {entry.flag} at size {size}{f' ({state})' if state else ''}; "
+        f"build them, or put {entry.file(size).name} there"
+    )
+
+
+def _right_one(manifest: Manifest, entry: Subset, size: int, where: str) -> Manifest:
+    if (manifest.subset, manifest.size) != (entry.flag, size):
+        raise SourceError(
+            f"{where}: a build of {manifest.subset} at size {manifest.size}, not of {entry.flag} at size {size}; "
+            "give the data that the result file is of"
+        )
+    return manifest
+
+
+def _from_shards(manifest: Manifest, split: str, opener: _Opener, where: str) -> Labels:
+    record = manifest.splits.get(split)
+    if record is None:
+        raise BuildError(f"{where}: the build has no split {split}; build it again")
+    parts = []
+    for shard in record.shards:
+        try:
+            with opener(shard.name) as file:
+                parts.append(pq.ParquetFile(file).read(columns=["label"])["label"].combine_chunks())
+        except (FileNotFoundError, pa.ArrowException, KeyError) as error:
+            reason = "missing" if isinstance(error, FileNotFoundError) else str(error).partition("\n")[0]
+            raise BuildError(f"{where}: cannot read labels from {shard.name} ({reason}); build it again") from None
+    column = pa.chunked_array(parts)
+    if len(column) != record.rows or column.null_count:
+        raise BuildError(f"{where}: {len(column)} labels in {split}, not {record.rows}; build it again")
+    entry = subset(manifest.subset)
+    if entry.task is Task.MULTI_LABEL:
+        values: npt.NDArray[Any] = multi_hot(column.to_pylist(), len(entry.labels))
+    else:
+        values = np.asarray(column.to_numpy(), np.intp)
+    if hashlib.sha256(np.ascontiguousarray(values, "<i8").tobytes()).hexdigest() != record.labels_sha256:
+        raise BuildError(f"{where}: the labels in {split} are not those of its {MANIFEST_NAME}; build it again")
+    return Labels(values, where, manifest.source.synthetic)
+
+
+def _from_hub(entry: Subset, size: int, split: str, repository: str | None) -> Labels:
+    # Both take a second to import, and those who have the data at hand need neither.
+    from huggingface_hub import HfFileSystem, utils  # noqa: PLC0415
+
+    if repository is None:
+        from medmnist_hf.loading import NAMESPACE  # noqa: PLC0415
+
+        repository = f"{NAMESPACE}/{entry.flag}"
+    files = HfFileSystem()
+    faults: Any = utils.httpx  # type: ignore[attr-defined]  # the client in use, by whatever name it is installed
+
+    def opener(name: str) -> BinaryIO:
+        file: BinaryIO = files.open(f"datasets/{repository}/{size}/{name}", "rb", block_size=_BLOCK)
+        return file
+
+    try:
+        with opener(MANIFEST_NAME) as file:
+            text = file.read().decode()
+        manifest = _right_one(parse_manifest(text, f"{repository}/{size}"), entry, size, repository)
+        return _from_shards(manifest, split, opener, f"{repository} on the Hub")
+    except MedMNISTError:
+        raise
+    except (OSError, ValueError, faults.HTTPError) as error:
+        reason = "no such repository or config" if isinstance(error, FileNotFoundError) else str(error)
+        raise SourceError(
+            f"cannot read the labels of {repository} at size {size} from the Hub ({reason.partition(chr(10))[0]}): "
+            "check the name, the network and your token, or give a local build or NPZ file"
+        ) from None
+
+
+def _from_npz(entry: Subset, size: int, split: str, path: Path) -> Labels:
+    official = {file.name for known in subsets() for file in known.files}
+    if path.name in official and path.name != entry.file(size).name:
+        raise SourceError(f"{path}: labels of {entry.file(size).name} are needed; give that file or its folder")
+    member = f"{NPZ_SPLITS[split]}_labels"
+    try:
+        with path.open("rb") as stream:
+            # Not by its path: a member that fails would leave the file open.
+            archive = np.load(stream, allow_pickle=False)
+            values = archive[member] if isinstance(archive, np.lib.npyio.NpzFile) else None
+    except KeyError:
+        raise ReadError(f"{path}: holds no {member}; give an official MedMNIST file") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ReadError(f"{path}: cannot read {member} ({reason}); fetch the file again") from None
+    columns = len(entry.labels) if entry.task is Task.MULTI_LABEL else 1
+    if values is None or values.dtype.kind not in "biu" or values.shape[1:] != (columns,) or not len(values):
+        shape = "an array alone" if values is None else f"{values.dtype} {values.shape}"
+        raise ReadError(f"{path}: {member} is {shape}, not whole numbers (N, {columns}); is it of {entry.flag}?")
+    if entry.task is not Task.MULTI_LABEL:
+        values = values[:, 0]
+    top = 2 if entry.task is Task.MULTI_LABEL else len(entry.labels)
+    if values.min() < 0 or values.max() >= top:
+        raise ReadError(f"{path}: {member} runs to {values.max()}, beyond {top - 1}; is it of {entry.flag}?")
+    return Labels(values.astype(np.bool_ if columns > 1 else np.intp), str(path), synthetic=False)

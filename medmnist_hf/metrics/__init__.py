@@ -1,0 +1,53 @@
+"""The `evaluate` module of MedMNIST: the folder that `evaluate.load` reads, and what stands behind it.
+
+Example:
+    >>> from medmnist_hf.metrics import metric
+    >>> metric("breastmnist").compute(references=[0, 1], prediction_scores=[0.2, 0.7])  # doctest: +SKIP
+    {'auc': 1.0, 'acc': 1.0}
+"""
+
+import importlib.util
+from pathlib import Path
+from typing import Any, Final
+
+from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.metrics.report import resolve
+
+FOLDER: Final = Path(__file__).parent / "medmnist"
+"""What `evaluate.load` takes as a path."""
+
+
+def metric(
+    config: str,
+    *,
+    num_classes: int | None = None,
+    num_process: int = 1,
+    keep_in_memory: bool | None = None,
+    **options: Any,  # noqa: ANN401  (they are those of evaluate.load)
+) -> Any:  # noqa: ANN401  (evaluate is not typed)
+    """The metric of a subset, as ``evaluate.load(medmnist_hf.metrics.FOLDER, config)`` gives it; reads no network.
+
+    Args:
+        config: Flag of a subset, or for other data a task: ``binary-class``, ``multi-class``, ``ordinal-regression``
+            or ``multi-label``.
+        num_classes: Number of classes that the scores must have columns for; only with a task.
+        num_process: Number of processes that add rows.
+        keep_in_memory: Hold the rows in memory rather than in a file; None does so for a single process.
+        **options: ``process_id``, ``experiment_id``, ``cache_dir``, ``seed`` and ``timeout`` of `evaluate.load`.
+
+    Returns:
+        An `evaluate.Metric` with ``add``, ``add_batch``, ``compute``, ``as_compute_metrics`` and ``evaluator``.
+
+    Raises:
+        CatalogError: No such subset or task.
+        ScoreError: An option is out of range.
+        MedMNISTError: `evaluate` is not installed.
+    """
+    resolve(config, num_classes)
+    if importlib.util.find_spec("evaluate") is None:
+        raise MedMNISTError("medmnist_hf.metric needs evaluate: pip install 'medmnist-hf[evaluate]'")
+    # Seconds of import, and not a dependency of those who only load data.
+    from medmnist_hf.metrics.medmnist.medmnist import Medmnist  # noqa: PLC0415
+
+    in_memory = num_process == 1 if keep_in_memory is None else keep_in_memory
+    return Medmnist(config, num_classes=num_classes, num_process=num_process, keep_in_memory=in_memory, **options)

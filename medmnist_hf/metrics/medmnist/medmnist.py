@@ -1,0 +1,62 @@
+"""MedMNIST's official AUC and ACC as an `evaluate` module; the numbers are those of `medmnist_hf.scoring`."""
+
+from typing import Any
+
+import evaluate
+
+from medmnist_hf.metrics import report, transport
+
+_DESCRIPTION = """\
+AUC and ACC with the semantics of the official MedMNIST evaluator, for its 18 subsets and for other data of the same
+four tasks; on request per-class values, further measures and bootstrap intervals.
+"""
+
+_CITATION = """\
+@article{medmnistv2,
+    title = {{MedMNIST} v2 -- A large-scale lightweight benchmark for {2D} and {3D} biomedical image classification},
+    author = {Yang, Jiancheng and Shi, Rui and Wei, Donglai and Liu, Zequan and Zhao, Lin and Ke, Bilian and Pfister, Hanspeter and Ni, Bingbing},
+    journal = {Scientific Data},
+    volume = {10},
+    number = {1},
+    pages = {41},
+    year = {2023},
+    publisher = {Nature Publishing Group UK London},
+    doi = {10.1038/s41597-022-01721-8}
+}
+"""  # noqa: E501
+
+_INPUTS = """
+Args:
+    references: What is true of N rows: class ids, (N, 1) or one-hot rows; for the multi-label task multi-hot rows or
+        lists of the findings present.
+    prediction_scores: Scores of the same rows, (N, K); (N,), (N, 1) or (N, 2) for the binary task, of which the last
+        column counts.
+    from_logits: True for logits, False to take scores as they are; left out, scores outside 0..1 are refused.
+    measures: Further measures, e.g. ["f1", "auc:*", "balanced_accuracy"].
+    ci: True for 95 % bootstrap intervals, or a level such as 0.9; resamples and seed set the draws.
+    absent: "skip", "nan" or "raise": what to do about a class that the references lack.
+Returns:
+    auc and acc, 0 to 1; the measures by name; {name}_low and {name}_high for an interval.
+Examples:
+    >>> metric = evaluate.load("medmnist/medmnist", "breastmnist")  # doctest: +SKIP
+    >>> metric.compute(references=[0, 1, 1, 0], prediction_scores=[0.2, 0.9, 0.4, 0.3])  # doctest: +SKIP
+    {'auc': 1.0, 'acc': 0.75}
+"""
+
+
+class Medmnist(transport.ArrowMetric):
+    """AUC and ACC of a subset or a task."""
+
+    def _info(self) -> Any:  # noqa: ANN401  (evaluate is not typed)
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description=_INPUTS,
+            features=transport.features_of(self.config),
+            license="Apache-2.0",
+            homepage="https://medmnist.com",
+            reference_urls=["https://github.com/MedMNIST/MedMNIST", "https://doi.org/10.1038/s41597-022-01721-8"],
+        )
+
+    def _compute(self, *, references: object, prediction_scores: object, **options: Any) -> dict[str, float]:  # noqa: ANN401
+        return report.report(references, prediction_scores, self.config, **options)

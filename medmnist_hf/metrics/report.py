@@ -1,0 +1,222 @@
+"""What the `evaluate` module asks and answers: a config's name to its task, and rows to a flat dictionary of numbers.
+
+Knows nothing of `evaluate`: the numbers are those of `medmnist_hf.scoring`, `measures` and `intervals`.
+"""
+
+import inspect
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from medmnist_hf import catalog
+from medmnist_hf.catalog import Task
+from medmnist_hf.errors import CatalogError, ScoreError
+from medmnist_hf.intervals import bootstrap
+from medmnist_hf.measures import measures as measures_of
+from medmnist_hf.predictions import FloatArray, as_task, check
+from medmnist_hf.scoring import Absent, ScoreWarning, accuracy, score_checked
+
+LEVEL: Final = 0.95
+"""Confidence level of ``ci=True``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a config of the module stands for.
+
+    Attributes:
+        name: Flag of a subset, or a task's value for data that are not MedMNIST.
+        task: What is predicted.
+        num_classes: Number of classes or findings; ``None`` if the scores are to say it.
+        labels: Their names in order; empty for a task.
+    """
+
+    name: str
+    task: Task
+    num_classes: int | None = None
+    labels: tuple[str, ...] = ()
+
+
+def configs() -> tuple[str, ...]:
+    """Names of all configs: the 18 subsets, then the four tasks."""
+    return (*(entry.flag for entry in catalog.subsets()), *(task.value for task in Task))
+
+
+def resolve(name: str | None, num_classes: int | None = None) -> Config:
+    """A config by its name.
+
+    Args:
+        name: Flag of a subset in any letter case, or a task by its value or official name.
+        num_classes: Number of classes or findings that scores must have columns for; only with a task.
+
+    Raises:
+        CatalogError: No such subset and no such task.
+        ScoreError: `num_classes` does not go with the config.
+    """
+    tasks = ", ".join(map(repr, map(str, Task)))
+    if not isinstance(name, str) or name == "default":
+        raise CatalogError(f"no config named: pass a subset such as 'pathmnist', or a task ({tasks})")
+    if any(name in (task.value, task.official_name) for task in Task):
+        task = as_task(name)
+        fewest = 1 if task is Task.MULTI_LABEL else 2
+        if num_classes is not None and (isinstance(num_classes, bool) or not isinstance(num_classes, int)):
+            raise ScoreError(f"num_classes={num_classes!r}: pass a whole number")
+        if num_classes is not None and (num_classes < fewest or (task is Task.BINARY and num_classes != 2)):
+            raise ScoreError(f"num_classes={num_classes}: the {task.value} task has {_count(task)}")
+        return Config(task.value, task, num_classes)
+    try:
+        entry = catalog.subset(name)
+    except CatalogError as error:
+        raise CatalogError(f"{error}; for other data name a task ({tasks})") from None
+    if num_classes not in (None, len(entry.labels)):
+        raise ScoreError(f"num_classes={num_classes}: {entry.flag} has {len(entry.labels)}; leave it out")
+    return Config(entry.flag, entry.task, len(entry.labels), entry.labels)
+
+
+def _count(task: Task) -> str:
+    return {Task.BINARY: "2 classes", Task.MULTI_LABEL: "1 finding or more"}.get(task, "2 classes or more")
+
+
+def report(
+    references: object,
+    scores: object,
+    config: Config,
+    *,
+    from_logits: bool | None = None,
+    measures: Iterable[str] | None = None,
+    ci: bool | float | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    absent: Absent = "skip",
+) -> dict[str, float]:
+    """AUC, ACC and what else is asked for, in one flat dictionary.
+
+    Args:
+        references: What is true of N rows; for the shapes see `medmnist_hf.predictions.check`.
+        scores: Scores of the same rows; shapes as there.
+        config: The subset or task.
+        from_logits: ``True`` for logits, ``False`` to take scores as they are, ``None`` to refuse all outside 0..1.
+        measures: Names as for `medmnist_hf.measures.measures`, or one name.
+        ci: ``True`` for 95 % bootstrap intervals of all values, or a level between 0 and 1.
+        resamples: Number of resamples of the intervals.
+        seed: Seed of the resamples.
+        absent: What to do about a class without a positive or a negative row; see `medmnist_hf.scoring.score`.
+
+    Returns:
+        ``auc`` and ``acc``, 0 to 1, the measures by name, and ``{name}_low`` and ``{name}_high`` for an interval.
+
+    Raises:
+        ScoreError: The rows cannot be scored, or an option is out of range.
+
+    Warns:
+        ScoreWarning: A value is nan, or the AUC leaves out a class.
+    """
+    classes = config.num_classes
+    given = check(references, scores, config.task, from_logits=from_logits, num_classes=classes)
+    found = score_checked(given, absent=absent)
+    if found.absent and absent == "skip" and len(found.absent) < given.labels:
+        listed = ", ".join(map(str, found.absent))
+        text = f"AUC leaves out class {listed}: no positive or no negative row among {found.rows}"
+        warnings.warn(text, ScoreWarning, stacklevel=2)
+    result = {"auc": found.auc, "acc": found.acc}
+    names = [measures] if isinstance(measures, str) else list(measures or ())
+    if names:
+        extra = measures_of(references, scores, config.task, names, from_logits=from_logits, num_classes=classes)
+        result |= {name: value for name, value in extra.items() if name not in result}
+    if ci is not None and ci is not False:
+        intervals = bootstrap(
+            references,
+            scores,
+            config.task,
+            list(result),
+            resamples=resamples,
+            level=LEVEL if ci is True else ci,
+            seed=seed,
+            from_logits=from_logits,
+            num_classes=classes,
+        )
+        for name, interval in intervals.items():
+            result |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
+    return result
+
+
+OPTIONS: Final = tuple(
+    name for name, kind in inspect.signature(report).parameters.items() if kind.kind is inspect.Parameter.KEYWORD_ONLY
+)
+"""Names of the options that `report` takes."""
+
+
+def check_options(options: Mapping[str, object]) -> None:
+    """Raises a `ScoreError` for an option that `report` does not know."""
+    for name in options:
+        if name not in OPTIONS:
+            raise ScoreError(f"unknown option {name!r}: choose from {', '.join(OPTIONS)}")
+
+
+def decided(references: object, predictions: Sequence[object], config: Config) -> dict[str, float]:
+    """ACC of decisions without scores: class ids, or labels by name, for N rows of a single-label task.
+
+    Raises:
+        ScoreError: The task is multi-label, a label is unknown, or the rows cannot be scored.
+    """
+    if config.task is Task.MULTI_LABEL:
+        raise ScoreError("predictions of one label each are no multi-label decisions: pass prediction_scores")
+    ids = np.asarray(label_ids(list(predictions), config))
+    if ids.ndim != 1 or ids.dtype.kind not in "iu" or not ids.size:
+        raise ScoreError("predictions are no class ids or names: pass one for each row, or pass prediction_scores")
+    known = config.num_classes or int(max(ids.max(), np.max(np.asarray(references), initial=0), 1)) + 1
+    if ids.min() < 0 or ids.max() >= known:
+        raise ScoreError(f"predictions: class id out of range; ids run from 0 to {known - 1}")
+    scores = ids if config.task is Task.BINARY else ids[:, None] == np.arange(known)
+    return {"acc": accuracy(check(references, scores, config.task, from_logits=False))}
+
+
+def label_ids(labels: Sequence[object], config: Config, mapping: Mapping[str, Any] | None = None) -> list[Any]:
+    """Labels as a model names them -> class ids; what is no text passes as it is.
+
+    Args:
+        labels: Names of the catalogue, ``LABEL_3`` as models without names have it, or ids.
+        config: The subset whose names are known.
+        mapping: Name -> id, which comes before both.
+
+    Raises:
+        ScoreError: A name that is none of these.
+    """
+    known = {f"LABEL_{at}": at for at in range(config.num_classes or len(labels))}
+    known |= {label: at for at, label in enumerate(config.labels)}
+    known |= mapping or {}
+    for label in labels:
+        if isinstance(label, str) and label not in known:
+            names = f" {config.name} has {', '.join(config.labels)};" if config.labels else ""
+            raise ScoreError(f"unknown label {label!r}:{names} pass label_mapping with an id for each name")
+    return [known[label] if isinstance(label, str) else label for label in labels]
+
+
+def label_table(
+    rows: Sequence[Sequence[Mapping[str, Any]]], config: Config, mapping: Mapping[str, Any] | None = None
+) -> FloatArray:
+    """What an image-classification pipeline returns -> scores with a column for each class, shape ``(N, K)``.
+
+    Args:
+        rows: For each of N images the label and score of each of K classes, in any order.
+        config: The subset or task.
+        mapping: Label -> class id, where the model's labels are not those of the catalogue.
+
+    Raises:
+        ScoreError: No rows, an unknown label, or labels that are not each class once.
+    """
+    if not rows:
+        raise ScoreError("the pipeline gave no predictions: pass one image or more")
+    labels = [entry["label"] for entry in rows[0]]
+    ids = dict(zip(labels, label_ids(labels, config, mapping), strict=True))
+    if sorted(ids.values()) != list(range(len(labels))):
+        raise ScoreError(f"labels {', '.join(map(str, labels))} are not each class once: pass label_mapping")
+    table: npt.NDArray[np.float64] = np.full((len(rows), len(labels)), np.nan)
+    for row, entries in zip(table, rows, strict=True):
+        for entry in entries:
+            row[ids[entry["label"]]] = entry["score"]
+    return table

@@ -1,0 +1,259 @@
+"""One figure of a result: ROC curves of the classes, a reliability diagram and a confusion matrix.
+
+Needs matplotlib (extra ``plot``), which is imported when a figure is made.
+
+Example:
+    >>> from medmnist_hf.plots import roc_curve
+    >>> import numpy as np
+    >>> roc_curve(np.array([0.2, 0.9, 0.4]), np.array([False, True, False]))[1].tolist()
+    [0.0, 1.0, 1.0, 1.0]
+"""
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from medmnist_hf.catalog import Task
+from medmnist_hf.errors import BuildError, MedMNISTError, ScoreError
+from medmnist_hf.files import write_atomically
+from medmnist_hf.measures import ECE_BINS, Prepared, Weighted, ece
+from medmnist_hf.predictions import BoolArray, FloatArray, IntArray, Predictions
+from medmnist_hf.scoring import class_aucs
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FORMATS: Final = ("png", "svg", "pdf")
+"""Formats of a saved figure, by the suffix of its name."""
+
+_FEW: Final = 10
+"""Classes up to which the colours of the default cycle differ."""
+
+_LONG: Final = 24
+"""Letters of a class name before it is cut."""
+
+_POINTS: Final = 2000
+"""Points of a drawn ROC curve: more than a figure has pixels."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reliability:
+    """Confidence against the share of hits in each bin that holds a row.
+
+    Attributes:
+        bins: Which of the `ECE_BINS` bins they are, ascending, intp of shape ``(B,)``.
+        confidence: Mean confidence, float64 of shape ``(B,)``.
+        hits: Share of hits, float64 of shape ``(B,)``.
+        count: Rows (of all labels together if multi-label), intp of shape ``(B,)``.
+        error: Expected calibration error as `medmnist_hf.measures.ece` defines it.
+    """
+
+    bins: IntArray
+    confidence: FloatArray
+    hits: FloatArray
+    count: IntArray
+    error: float
+
+
+def roc_curve(column: npt.NDArray[Any], positive: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """The ROC curve of one score column (Fawcett, Pattern Recognition Letters 27:861, 2006).
+
+    Args:
+        column: Scores, shape ``(N,)``.
+        positive: Which rows are positive, shape ``(N,)``; both kinds must occur.
+
+    Returns:
+        False and true positive rates from (0, 0) to (1, 1), a point for each distinct score, falling threshold first.
+    """
+    order = np.argsort(-column, kind="stable")
+    ranked, hits = column[order], np.cumsum(positive[order])
+    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
+    true, flagged = hits[last], last + 1
+    total = int(hits[-1])
+    rates = ((flagged - true) / (len(column) - total), true / total)
+    return np.append(0.0, rates[0]), np.append(0.0, rates[1])
+
+
+def reliability(predictions: Predictions) -> Reliability:
+    """Confidences in the bins of the expected calibration error (Guo et al., ICML 2017).
+
+    Multi-class and ordinal: the confidence of the class decided on and whether it is right. Binary: of the positive
+    class and whether it is there; multi-label: the same of all labels together.
+
+    Raises:
+        ScoreError: The scores are no probabilities.
+    """
+    prepared = Prepared(predictions)
+    bins, gaps = prepared.calibration
+    if predictions.ids is not None and predictions.task is not Task.BINARY:
+        confidence = predictions.columns.max(axis=0, keepdims=True).astype(np.float64)
+    else:
+        confidence = predictions.columns.astype(np.float64)
+    flat = bins.ravel()
+    count = np.bincount(flat, minlength=ECE_BINS)
+    used = np.flatnonzero(count)
+    mean = np.bincount(flat, confidence.ravel(), ECE_BINS)[used] / count[used]
+    gap = np.bincount(flat, gaps.ravel(), ECE_BINS)[used] / count[used]
+    error = ece(Weighted(prepared, np.ones((1, predictions.rows), np.uint8)))[0]
+    return Reliability(used, mean, np.clip(mean + gap, 0, 1), count[used].astype(np.intp), float(error))
+
+
+def check_plot_path(path: Path) -> None:
+    """Find out before any work is done whether a figure can be made there.
+
+    Raises:
+        MedMNISTError: The suffix is of no known format, the folder is missing, or matplotlib is.
+    """
+    if path.suffix.lower().lstrip(".") not in FORMATS:
+        raise MedMNISTError(f"{path}: a figure is a {', '.join(FORMATS)} file; name it plot.png")
+    if not path.parent.is_dir():
+        raise MedMNISTError(f"{path.parent}: no such folder for the figure; make it first")
+    try:
+        import matplotlib as mpl  # noqa: F401, PLC0415
+    except ImportError:
+        raise MedMNISTError("no figure without matplotlib: pip install 'medmnist-hf[plot]'") from None
+
+
+def draw(predictions: Predictions, names: Sequence[str], title: str) -> "Figure":
+    """The figure of one set of predictions.
+
+    Args:
+        predictions: Checked predictions.
+        names: Names of the classes or findings, index = stored label.
+        title: Line above the figure.
+
+    Returns:
+        A figure that belongs to no window and to no global state of matplotlib.
+    """
+    from matplotlib import rc_context  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    with rc_context({"font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(15, 5.2), layout="constrained")
+        left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1.15))
+        figure.suptitle(title, fontsize=11)
+        _draw_roc(left, predictions, names)
+        _draw_reliability(middle, predictions)
+        if predictions.task is Task.MULTI_LABEL:
+            _draw_findings(right, predictions, names)
+        else:
+            _draw_confusion(right, predictions, names)
+    return figure
+
+
+def save_plot(path: str | Path, predictions: Predictions, names: Sequence[str], title: str) -> Path:
+    """Draw the figure into a file, whole or not at all.
+
+    Args:
+        path: Where it goes; the suffix, one of `FORMATS`, decides on the format.
+        predictions: Checked predictions.
+        names: Names of the classes or findings.
+        title: Line above the figure.
+
+    Raises:
+        MedMNISTError: As for `check_plot_path`.
+        BuildError: The file cannot be written.
+    """
+    path = Path(path)
+    check_plot_path(path)
+    buffer = io.BytesIO()
+    draw(predictions, names, title).savefig(buffer, format=path.suffix.lower().lstrip("."), dpi=120)
+    try:
+        write_atomically(path, buffer.getvalue())
+    except OSError as error:
+        raise BuildError(f"cannot write {path} ({error.strerror}): choose another place") from None
+    return path
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONG else name[: _LONG - 1].rstrip() + "…"
+
+
+def _draw_roc(axes: "Axes", predictions: Predictions, names: Sequence[str]) -> None:
+    from matplotlib import colormaps  # noqa: PLC0415
+
+    aucs = class_aucs(predictions)
+    colours = colormaps["tab10" if predictions.labels <= _FEW else "tab20"].resampled(20)
+    axes.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1)
+    for label, value in enumerate(aucs):
+        name = _short(names[predictions.classes[label]])
+        if math.isnan(value):
+            axes.plot([], [], " ", label=f"{name}: undefined")
+            continue
+        false, true = roc_curve(predictions.columns[label], predictions.positive(label))
+        kept = np.unique(np.linspace(0, len(false) - 1, min(len(false), _POINTS)).round().astype(int))
+        colour = colours(label if predictions.labels > _FEW else 2 * label)
+        axes.plot(false[kept], true[kept], color=colour, linewidth=1.5, label=f"{name}: {value:.3f}")
+    defined = [value for value in aucs if not math.isnan(value)]
+    mean = f", mean AUC {sum(defined) / len(defined):.3f}" if len(defined) > 1 else ""
+    axes.set(title=f"ROC{mean}", xlabel="False positive rate", ylabel="True positive rate")
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    axes.legend(loc="lower right", fontsize=7.5, frameon=True, framealpha=0.85, edgecolor="none", title="AUC")
+
+
+def _draw_reliability(axes: "Axes", predictions: Predictions) -> None:
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    try:
+        found = reliability(predictions)
+    except ScoreError:
+        axes.set(title="Reliability", xticks=[], yticks=[])
+        axes.text(0.5, 0.5, "no probabilities: nothing to calibrate", ha="center", va="center", color="0.4")
+        return
+    share = found.count / found.count.sum()
+    centres = (np.arange(ECE_BINS) + 0.5) / ECE_BINS
+    axes.bar(centres[found.bins], share, width=0.9 / ECE_BINS, color="0.87", label="share of the scores")
+    axes.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1)
+    axes.plot(found.confidence, found.hits, marker="o", markersize=4, linewidth=1.5, label="observed")
+    what = {
+        Task.BINARY: ("Score of the positive class", "Share of positive rows"),
+        Task.MULTI_LABEL: ("Score of a finding", "Share with the finding"),
+    }.get(predictions.task, ("Score of the predicted class", "Share of right predictions"))
+    axes.set(title=f"Reliability, ECE {found.error:.3f}", xlabel=what[0], ylabel=what[1])
+    axes.legend(loc="best", fontsize=8, framealpha=0.85, edgecolor="none")
+
+
+def _draw_confusion(axes: "Axes", predictions: Predictions, names: Sequence[str]) -> None:
+    table = Weighted(Prepared(predictions), np.ones((1, predictions.rows), np.uint8)).confusion[0].astype(int)
+    sums = table.sum(axis=1, keepdims=True)
+    shares = table / np.maximum(sums, 1)
+    accuracy = np.trace(table) / table.sum()
+    _grid(axes, shares, [[f"{count:,}" for count in row] for row in table], size=10 if len(table) <= _FEW // 2 else 7)
+    short = [_short(names[at]) for at in range(len(table))]
+    axes.set_xticks(range(len(table)), short, rotation=0 if len(table) == 2 else 45, ha=_align(len(table)))
+    axes.set_yticks(range(len(table)), short)
+    axes.set(title=f"Confusion, ACC {accuracy:.3f}", xlabel="Predicted", ylabel="True (shade: share of its row)")
+
+
+def _draw_findings(axes: "Axes", predictions: Predictions, names: Sequence[str]) -> None:
+    right, true, flagged = (
+        count[0] for count in Weighted(Prepared(predictions), np.ones((1, predictions.rows), np.uint8)).counts
+    )
+    absent = predictions.rows - true
+    counts = np.stack([right, true - right, flagged - right, absent - flagged + right], axis=1).astype(int)
+    shares = counts / np.maximum(np.stack([true, true, absent, absent], axis=1), 1)
+    _grid(axes, shares, [[f"{count:,}" for count in row] for row in counts], size=7.5)
+    axes.set_aspect("auto")
+    axes.set_xticks(range(4), ["found", "missed", "false alarm", "rightly none"])
+    axes.set_yticks(range(len(counts)), [_short(names[at]) for at in range(len(counts))])
+    right_share = (counts[:, 0].sum() + counts[:, 3].sum()) / counts.sum()
+    axes.set(title=f"Findings at > 0.5, ACC {right_share:.3f}", xlabel="Shade: share of the rows with, without it")
+
+
+def _grid(axes: "Axes", shares: FloatArray, texts: list[list[str]], size: float) -> None:
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.tick_params(length=0, labelsize=7.5)
+    axes.spines[:].set_visible(False)
+    for (row, column), share in np.ndenumerate(shares):
+        colour = "white" if share > 0.6 else "0.2"
+        axes.text(column, row, texts[row][column], ha="center", va="center", color=colour, fontsize=size)
+
+
+def _align(classes: int) -> str:
+    return "center" if classes == 2 else "right"

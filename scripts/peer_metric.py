@@ -1,0 +1,30 @@
+"""What `bench_metric.py` compares our `evaluate` module with: one as its template makes it, on scikit-learn.
+
+`evaluate.load` reads this file by its path. It scores as the ``roc_auc`` and ``accuracy`` modules of `evaluate` do.
+"""
+
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+from sklearn.metrics import accuracy_score, roc_auc_score
+
+
+class PeerMetric(evaluate.Metric):  # type: ignore[misc]
+    """AUC and ACC of rows of Python floats, as ids or multi-hot."""
+
+    def _info(self) -> Any:  # noqa: ANN401  (evaluate is not typed)
+        scores = datasets.Sequence(datasets.Value("float64"))
+        hot = self.config_name == "multilabel"
+        truth = datasets.Sequence(datasets.Value("int32")) if hot else datasets.Value("int32")
+        features = datasets.Features({"references": truth, "prediction_scores": scores})
+        return evaluate.MetricInfo(description="", citation="", inputs_description="", features=features)
+
+    def _compute(self, references: Any, prediction_scores: Any) -> dict[str, float]:  # noqa: ANN401
+        scores = np.array(prediction_scores)
+        if self.config_name == "multilabel":
+            flagged = scores > 0.5
+            return {"auc": roc_auc_score(references, scores), "acc": float(np.mean(flagged == np.array(references)))}
+        auc = roc_auc_score(references, scores, multi_class="ovr")
+        return {"auc": auc, "acc": accuracy_score(references, scores.argmax(axis=1))}

@@ -1,0 +1,238 @@
+"""The commands on result files, as a person runs them: tables, JSON, one line for each fault."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from builders.phantom import phantom_counts, phantom_labels
+from medmnist_hf.catalog import Task, subset, subsets
+from medmnist_hf.cli_results import register
+from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.evaluation import compare_files, evaluate_file
+from medmnist_hf.published import published_notes, published_results
+from medmnist_hf.results import write_result
+
+runner = CliRunner()
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+register(app)
+
+
+def run(*arguments: str | Path) -> Result:
+    """A command that must end well."""
+    done = runner.invoke(app, list(map(str, arguments)))
+    assert done.exit_code == 0, done.output + repr(done.exception)
+    return done
+
+
+def facts(*arguments: str | Path) -> Any:  # noqa: ANN401  (whatever JSON holds)
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads(run(*arguments, "--json").stdout, parse_constant=refuse)
+
+
+def flat(done: Result) -> str:
+    return " ".join(done.stdout.split())
+
+
+def program(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command as the wheel installs it, without a network."""
+    code = "from medmnist_hf.cli import main; main()"
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("labels")
+    for entry in subsets():
+        for file in entry.files[:2]:
+            np.savez(root / file.name, test_labels=phantom_labels(entry, phantom_counts(entry, 60), "test"))
+    return root
+
+
+def result(folder: Path, flag: str, seed: int = 0, size: int = 28) -> Path:
+    entry, rng = subset(flag), np.random.default_rng(seed)
+    truth = phantom_labels(entry, phantom_counts(entry, 60), "test")
+    if entry.task is Task.MULTI_LABEL:
+        scores = np.clip(0.5 * truth + rng.random(truth.shape) * 0.7, 0, 1)
+    else:
+        powers = np.exp(rng.normal(size=(len(truth), len(entry.labels))) + (truth == np.arange(len(entry.labels))))
+        scores = powers / powers.sum(axis=1, keepdims=True)
+    return write_result(folder, flag, size, "test", scores, truth, run=f"run.{seed}")
+
+
+def test_the_real_file(real_data: Path, tmp_path: Path) -> None:
+    (path,) = (real_data.parent / "predictions").glob("*.csv")
+    done = run("evaluate", path, "--data", real_data, "--ci", "--plot", tmp_path / "plot.png")
+    assert done.stderr == ""
+    head, line = (row.split() for row in done.stdout.splitlines())
+    assert head == ["subset", "size", "split", "rows", "AUC", "ACC", "run"]
+    assert line[:5] == ["breastmnist", "28", "test", "156", "0.913"]
+    assert line[7] == "0.846" and line[-1] == "resnet18_224_1"
+    with PIL.Image.open(tmp_path / "plot.png") as picture:
+        assert picture.format == "PNG"
+    board = facts("leaderboard", "breastmnist", path, "--data", real_data, "--resamples", "200")
+    (own,) = (row for row in board["rows"] if row["own"])
+    assert (own["name"], own["auc_rank"], own["acc_rank"]) == ("resnet18_224_1", 2, 3)
+
+
+@pytest.mark.parametrize("flag", ["breastmnist", "retinamnist", "chestmnist"])
+def test_evaluate_prints_what_is_computed(data: Path, tmp_path: Path, flag: str) -> None:
+    entry, path = subset(flag), result(tmp_path, flag)
+    arguments = ("evaluate", path, "--data", data, "--ci", "--per-class", "-m", "ece", "--resamples", "30")
+    found = evaluate_file(path, data, ["ece"], ci=True, per_class=True, resamples=30)
+    text = flat(run(*arguments))
+    span = found.intervals["auc"]
+    assert f"{found.score.auc:.3f} [{span.low:.3f}, {span.high:.3f}]" in text
+    assert f"{found.measures['ece']:.3f} [{found.intervals['ece'].low:.3f}" in text
+    assert "run.0" in text
+    for label in found.predictions.classes:
+        assert f" {label} {entry.labels[label]} " in text
+        assert f"{found.measures[f'auc:{label}']:.3f} [{found.intervals[f'auc:{label}'].low:.3f}" in text
+    (told,) = facts(*arguments)
+    assert (told["subset"], told["size"], told["split"], told["run"]) == (flag, 28, "test", "run.0")
+    assert (told["auc"], told["acc"], told["rows"]) == (found.score.auc, found.score.acc, found.score.rows)
+    assert told["measures"] == found.measures and told["warnings"] == []
+    assert told["intervals"]["acc"]["high"] == found.intervals["acc"].high
+    assert [each["label"] for each in told["classes"]] == [entry.labels[at] for at in found.predictions.classes]
+
+
+def test_many_files_and_one_that_fails(data: Path, tmp_path: Path) -> None:
+    paths = [result(tmp_path, "breastmnist", seed) for seed in range(3)]
+    empty = tmp_path / "breastmnist_test@empty.csv"
+    empty.write_text("")
+    table = run("evaluate", *paths, "--data", data).stdout.splitlines()
+    assert [line.split()[-1] for line in table[1:]] == ["run.0", "run.1", "run.2"]
+    done = program("evaluate", paths[0], empty, paths[1], "--data", data)
+    assert done.returncode == 1
+    assert done.stderr == f"error: {empty}: holds no line of scores: is it the right file?\n"
+    assert [line.split()[-1] for line in done.stdout.splitlines()[1:]] == ["run.0", "run.1"]
+
+
+def test_a_name_that_lies_is_warned_of(data: Path, tmp_path: Path) -> None:
+    path = result(tmp_path, "breastmnist").rename(tmp_path / "breastmnist_test_[AUC]0.999_[ACC]0.999@lie.csv")
+    done = run("evaluate", path, "--data", data)
+    assert len(done.stderr.splitlines()) == 2
+    assert all(line.startswith("warning: breastmnist_test_[AUC]0.999") for line in done.stderr.splitlines())
+    assert "0.999" not in done.stdout
+    (told,) = facts("evaluate", path, "--data", data)
+    assert (told["name_auc"], len(told["warnings"])) == (0.999, 2) and told["auc"] < 0.999
+
+
+def test_an_undefined_number_is_null(tmp_path: Path) -> None:
+    np.savez(tmp_path / "breastmnist.npz", test_labels=np.ones((2, 1), np.uint8))
+    path = tmp_path / "breastmnist_test@x.csv"
+    path.write_text("0,0.9\n1,0.8\n")
+    (told,) = facts("evaluate", path, "--data", tmp_path, "--per-class")
+    assert told["auc"] is None and told["acc"] == 1.0 and told["absent"] == [1]
+    assert "nan" in run("evaluate", path, "--data", tmp_path).stdout
+
+
+def test_logits_are_declared(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "breastmnist_test@x.csv"
+    rows = len(phantom_labels(subset("breastmnist"), phantom_counts(subset("breastmnist"), 60), "test"))
+    path.write_text("".join(f"{row},{row - rows / 2}\n" for row in range(rows)))
+    done = program("evaluate", path, "--data", data)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert "pass --from-logits if they are logits, --as-is" in done.stderr
+    logits, as_is = (facts("evaluate", path, "--data", data, how)[0] for how in ("--from-logits", "--as-is"))
+    assert logits["auc"] == as_is["auc"]
+    assert logits["acc"] == evaluate_file(path, data, from_logits=True).score.acc
+
+
+@pytest.mark.parametrize("flag", ["breastmnist", "retinamnist"])
+def test_compare(data: Path, tmp_path: Path, flag: str) -> None:
+    paths = result(tmp_path, flag, 1), result(tmp_path, flag, 2)
+    found = compare_files(*paths, data, resamples=50)
+    text = flat(run("compare", *paths, "--data", data, "--resamples", "50"))
+    for name, each in found.measures.items():
+        assert f"{name} {each.first:.4f} {each.second:.4f} {each.difference.estimate:+.4f}" in text
+    assert ("auc (DeLong)" in text) == (found.delong is not None) == (flag == "breastmnist")
+    told = facts("compare", *paths, "--data", data, "--resamples", "50", "--measure", "auc")
+    assert list(told["measures"]) == ["auc"]
+    assert told["measures"]["auc"]["p"] == found.measures["auc"].p
+    assert (told["delong"] is None) == (found.delong is None)
+
+
+@pytest.mark.parametrize("entry", subsets(), ids=lambda entry: entry.flag)
+def test_leaderboard_of_published_rows(entry: Any) -> None:  # noqa: ANN401
+    text = flat(run("leaderboard", entry.flag))
+    for row in published_results(entry.flag):
+        assert row.method in text
+    for note in published_notes(entry.flag):
+        assert f"note: {' '.join(note.split())}" in text
+    told = facts("leaderboard", entry.python_class)
+    assert (told["subset"], told["split"], told["size"], told["files"]) == (entry.flag, "test", 28, [])
+    assert [row["auc"] for row in told["rows"]] == sorted((row["auc"] for row in told["rows"]), reverse=True)
+
+
+def test_leaderboard_with_files(data: Path, tmp_path: Path) -> None:
+    paths = result(tmp_path, "breastmnist", 1), result(tmp_path, "breastmnist", 2, size=64)
+    arguments = ("leaderboard", "breastmnist", *paths, "--data", data, "--resamples", "50")
+    done = run(*arguments)
+    text = flat(done)
+    assert "run.1 (yours)" in text and "run.2 (yours)" in text
+    assert f"{paths[1].name} is of size 64, the published results of 28." in text
+    assert paths[0].name not in text
+    told = facts(*arguments)
+    assert sum(row["own"] for row in told["rows"]) == 2 and len(told["rows"]) == 9
+    for file, path in zip(told["files"], paths, strict=True):
+        found = evaluate_file(path, data, ci=True, resamples=50)
+        beside = file["standing"]["beside"][0]
+        assert beside["published"]["method"] == "ResNet-18 (28)"
+        assert math.isclose(beside["auc_difference"], round(found.score.auc, 3) - 0.901, abs_tol=1e-9)
+        assert beside["auc_covered"] == (found.intervals["auc"].high >= 0.9005)
+
+
+def test_faults_are_one_line_each(data: Path, tmp_path: Path) -> None:
+    """Each ends with exit code 1 through `medmnist_hf.console`, which prints these errors as one line."""
+    good, other = result(tmp_path, "breastmnist"), result(tmp_path, "pneumoniamnist")
+    nan, short = tmp_path / "breastmnist_test@nan.csv", tmp_path / "breastmnist_test@short.csv"
+    nan.write_text("0,nan\n")
+    short.write_text("0,0.5\n")
+    unknown = tmp_path / "brestmnist_test@x.csv"
+    unknown.write_text("0,0.5\n")
+    for arguments, says in (
+        (("compare", good, other, "--data", data), "compare files of one subset and split"),
+        (("compare", good, nan, "--data", data), "line 1 has 'nan' for a score"),
+        (("compare", good, short, "--data", data), "1 rows, but the test split"),
+        (("compare", good, good, "--data", data, "-m", "kappa"), "no measure 'kappa'"),
+        (("leaderboard", "pathmnits"), "did you mean 'pathmnist'?"),
+        (("leaderboard", "breastmnist", other, "--data", data), "of pneumoniamnist test, but the published"),
+        (("leaderboard", "breastmnist", good, "--data", tmp_path), "no labels of breastmnist"),
+        (("evaluate", good, other, "--data", data, "--plot", tmp_path / "x.png"), "--plot draws one file"),
+        (("evaluate", good, "--data", data, "--plot", tmp_path / "x.gif"), "png, svg, pdf"),
+    ):
+        done = runner.invoke(app, list(map(str, arguments)))
+        assert isinstance(done.exception, MedMNISTError), (arguments, done.output)
+        assert says in str(done.exception) and "\n" not in str(done.exception)
+    for path, says in (
+        (unknown, "did you mean 'breastmnist'?"),
+        (nan, "'nan'"),
+        (short, "1 rows"),
+        (tmp_path / "no.csv", "no such file"),
+    ):
+        done = runner.invoke(app, ["evaluate", str(path), "--data", str(data)])
+        assert done.exit_code == 1 and done.stdout == "" and says in done.stderr
+        assert done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
+    done = runner.invoke(app, ["evaluate", str(good), "--data", str(tmp_path)])
+    assert done.exit_code == 1 and "no labels of breastmnist at size 28" in done.stderr
+    assert not list(tmp_path.glob("x.*"))
+
+
+def test_the_wheel_has_the_commands() -> None:
+    for name in ("evaluate", "compare", "leaderboard"):
+        done = program(name, "--help")
+        assert done.returncode == 0 and f"Example: medmnist-hf {name}" in done.stdout
+    assert program("compare").returncode == 2
+    assert program("evaluate").returncode == 2

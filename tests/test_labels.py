@@ -1,0 +1,205 @@
+"""Labels of a split from builds, the Hub and NPZ files: equal to the source, alone, and clear where they are not."""
+
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, Task, subset, subsets
+from medmnist_hf.errors import BuildError, MedMNISTError, ReadError, SourceError
+from medmnist_hf.labels import read_labels
+from tests.conftest import Phantoms
+from tests.fixtures.builds import build
+from tests.fixtures.hub import hub_server
+
+
+@pytest.fixture(scope="module")
+def dist(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("dist")
+    for flag, *sizes in (("chestmnist", 28), ("breastmnist", 28, 64), ("organmnist3d", 28)):
+        build(phantoms, out, str(flag), *map(int, sizes))
+    return out
+
+
+@pytest.mark.parametrize("flag", [entry.flag for entry in subsets()])
+def test_labels_of_an_npz_file(phantoms: Phantoms, flag: str) -> None:
+    path = phantoms(flag).path
+    with np.load(path, allow_pickle=False) as archive:
+        for split in SPLITS:
+            expected = archive[f"{NPZ_SPLITS[split]}_labels"]
+            found = read_labels(flag, 28, split, path)
+            multi = subset(flag).task is Task.MULTI_LABEL
+            assert np.array_equal(found.values, expected if multi else expected[:, 0])
+            assert found.values.dtype == (np.bool_ if multi else np.intp)
+
+
+@pytest.mark.parametrize("flag", ["chestmnist", "breastmnist", "organmnist3d"])
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_build_gives_the_labels_of_its_source(dist: Path, phantoms: Phantoms, flag: str, split: str) -> None:
+    expected = read_labels(flag, 28, split, phantoms(flag).path)
+    for data in (dist, dist / flag, dist / flag / "28", str(dist)):
+        found = read_labels(flag, 28, split, data)
+        assert np.array_equal(found.values, expected.values) and found.values.dtype == expected.values.dtype
+        assert (found.synthetic, found.origin) == (True, str(dist / flag / "28"))
+
+
+def test_official_files(real_data: Path) -> None:
+    for flag in ("breastmnist", "retinamnist", "adrenalmnist3d"):
+        for split in SPLITS:
+            found = read_labels(flag, 28, split, real_data)
+            assert len(found.values) == subset(flag).counts[split]
+            assert set(found.values.tolist()) == set(range(len(subset(flag).labels)))
+            assert not found.synthetic
+
+
+def test_no_image_is_read(phantoms: Phantoms, tmp_path: Path) -> None:
+    """Shards whose image column is destroyed still give their labels."""
+    folder = build(phantoms, tmp_path, "pathmnist", 28) / "28"
+    expected = read_labels("pathmnist", 28, "train", tmp_path).values
+    for path in folder.glob("train-*.parquet"):
+        content = bytearray(path.read_bytes())
+        row_group = pq.ParquetFile(path).metadata.row_group(0)
+        (image,) = (row_group.column(at) for at in range(row_group.num_columns) if "bytes" in _path(row_group, at))
+        start, length = image.data_page_offset, image.total_compressed_size
+        content[start : start + length] = b"\xff" * length
+        path.write_bytes(content)
+        with pytest.raises((OSError, pa.ArrowException)):
+            pq.read_table(path)
+    assert np.array_equal(read_labels("pathmnist", 28, "train", tmp_path).values, expected)
+
+
+def _path(row_group: pq.RowGroupMetaData, column: int) -> str:
+    return str(row_group.column(column).path_in_schema)
+
+
+def test_labels_from_the_hub(phantoms: Phantoms, tmp_path: Path) -> None:
+    """The label column alone comes over the wire, of the shards of one split; the faults are one line each."""
+    folder = build(phantoms, tmp_path, "pathmnist", 224, rows=40, rows_per_shard=40)
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    code = """
+from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.labels import read_labels
+for flag, size, split, data in [
+    ("pathmnist", 224, "train", "org/pathmnist"),
+    ("pathmnist", 224, "train", "org/pathmnist@main"),
+    ("pathmnist", 28, "train", "org/pathmnist"),
+    ("pathmnist", 224, "train", "org/other"),
+    ("breastmnist", 224, "test", "org/pathmnist"),
+    ("breastmnist", 28, "test", None),
+]:
+    try:
+        found = read_labels(flag, size, split, data)
+        print(found.values.tolist(), found.origin, found.synthetic)
+    except MedMNISTError as error:
+        print(type(error).__name__, error)
+"""
+    with hub_server(tmp_path) as hub:
+        hub.store.create("dataset", "org/pathmnist")
+        hub.store.write("dataset", "org/pathmnist", files)
+        lines = hub.python(code).stdout.splitlines()
+    expected = read_labels("pathmnist", 224, "train", tmp_path).values.tolist()
+    assert lines[0] == f"{expected} org/pathmnist on the Hub True"
+    assert lines[1] == f"{expected} org/pathmnist@main on the Hub True"
+    for line, name in zip(lines[2:], ("org/pathmnist", "org/other", "org/pathmnist", "medmnist/breast"), strict=True):
+        assert line.startswith("SourceError ") and name in line
+    assert "a build of pathmnist at size 224, not of breastmnist" in lines[4]
+    whole = sum(len(content) for name, content in files.items() if "train-" in name)
+    sent = sum(seen.sent for seen in hub.log.find("GET", r"\.parquet"))
+    assert whole > 2_000_000 and 0 < sent / 2 < whole / 3, "two reads, each of the end of the shard"
+    assert not hub.log.find("GET", "test-00000")
+
+
+@pytest.mark.parametrize(
+    ("flag", "size", "data", "says"),
+    [
+        ("breastmnist", 128, "", "breastmnist at size 128 (it has size 28, 64)"),
+        ("pathmnist", 28, "", "no labels of pathmnist at size 28; build them, or put pathmnist.npz there"),
+        ("pathmnist", 28, "breastmnist", "a build of breastmnist at size 28, not of pathmnist at size 28"),
+        ("pathmnist", 224, "breastmnist", "no labels of pathmnist at size 224 (it is a build of breastmnist)"),
+        ("breastmnist", 64, "breastmnist/28", "a build of breastmnist at size 28, not of breastmnist at size 64"),
+        ("pathmnist", 28, "breastmnist/28", "a build of breastmnist at size 28, not of pathmnist"),
+        ("breastmnist", 28, "nothing", "no such file or folder"),
+        ("breastmnist", 28, "nothing.npz", "no such file or folder"),
+    ],
+)
+def test_data_that_are_not_there(dist: Path, flag: str, size: int, data: str, says: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        read_labels(flag, size, "test", dist / data)
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_unreachable_hub_is_one_line() -> None:
+    """The tests run without a network, as a person may."""
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+    with pytest.raises(SourceError, match=r"medmnist/breastmnist at size 28 from the Hub .*offline") as caught:
+        read_labels("breastmnist", 28, "test")
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_builds(phantoms: Phantoms, tmp_path: Path) -> None:
+    folder = build(phantoms, tmp_path, "breastmnist", 28) / "28"
+    first, second, *_ = sorted(folder.glob("train-*.parquet"))
+    kept = first.read_bytes()
+
+    def refused(says: str) -> None:
+        with pytest.raises(BuildError, match=says) as caught:
+            read_labels("breastmnist", 28, "train", tmp_path)
+        assert "\n" not in str(caught.value) and len(read_labels("breastmnist", 28, "test", tmp_path).values)
+
+    first.unlink()
+    refused("train-00000-of-0000[0-9].parquet .missing.")
+    first.write_bytes(kept[:-9])
+    refused("cannot read labels")
+    pq.write_table(pa.table({"image": [b""] * 7}), first)
+    refused("cannot read labels")
+    pq.write_table(pq.read_table(second).slice(0, 2), first)
+    refused("labels in train, not 16")
+    first.write_bytes(kept)
+    table = pq.read_table(first)
+    turned = table.set_column(1, "label", pa.array([1 - label for label in table["label"].to_pylist()]))
+    pq.write_table(turned, first)
+    refused("the labels in train are not those of its manifest.json")
+    first.write_bytes(kept)
+    assert len(read_labels("breastmnist", 28, "train", tmp_path).values) == 16
+
+
+def _npz(path: Path, **members: object) -> Path:
+    np.savez(path, **members)  # type: ignore[arg-type]  # the keyword beside them is a bool
+    return path
+
+
+def test_npz_files_that_are_refused(tmp_path: Path) -> None:
+    def refused(path: Path, says: str, flag: str = "breastmnist") -> None:
+        with pytest.raises(MedMNISTError, match=says) as caught:
+            read_labels(flag, 28, "test", path)
+        assert isinstance(caught.value, ReadError | SourceError) and "\n" not in str(caught.value)
+        assert str(path) in str(caught.value)
+
+    good = np.array([[0], [1]], np.uint8)
+    refused(_npz(tmp_path / "pathmnist.npz", test_labels=good), "labels of breastmnist.npz are needed")
+    refused(_npz(tmp_path / "a.npz", train_labels=good), "holds no test_labels")
+    refused(_npz(tmp_path / "b.npz", test_labels=good[:, 0]), r"uint8 \(2,\), not whole numbers \(N, 1\)")
+    refused(_npz(tmp_path / "c.npz", test_labels=good / 2), "float64")
+    refused(_npz(tmp_path / "d.npz", test_labels=good[:0]), r"\(0, 1\)")
+    refused(_npz(tmp_path / "e.npz", test_labels=good + 7), "runs to 8, beyond 1")
+    refused(_npz(tmp_path / "f.npz", test_labels=good), r"not whole numbers \(N, 14\)", "chestmnist")
+    refused(_npz(tmp_path / "g.npz", test_labels=np.array([[None]], object)), "cannot read test_labels")
+    alone = tmp_path / "h.npz"
+    with alone.open("wb") as file:
+        np.save(file, good)
+    refused(alone, "an array alone")
+    for name, content in (("i.npz", b""), ("j.npz", b"no zip file"), ("k.npz", b"PK\x03\x04")):
+        (tmp_path / name).write_bytes(content)
+        refused(tmp_path / name, "cannot read test_labels")
+    short = shutil.copy(_npz(tmp_path / "l.npz", test_labels=np.zeros((5000, 1), np.uint8)), tmp_path / "m.npz")
+    damaged = bytearray(Path(short).read_bytes())
+    damaged[2000:2010] = b"\x07" * 10
+    Path(short).write_bytes(damaged)
+    with zipfile.ZipFile(short) as archive:
+        assert archive.testzip() == "test_labels.npy"
+    refused(Path(short), "cannot read test_labels .*CRC")
