@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 .PHONY: help demo test test-slow lint format bench docs clean
 
 help:  ## Show the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@awk -F ':.*## ' '/^[a-z-]+:.*##/ {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
@@ -54,5 +54,5 @@ bench: $(VENV)/dev.stamp  ## Measure conversion, encoders and metric against the
 docs: $(VENV)/build.stamp  ## Render the static cards
 	$(BIN)/python scripts/render_cards.py
 
-clean:  ## Remove the environment, caches and builds
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean:  ## Remove the environment and caches; builds in dist/ stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

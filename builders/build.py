@@ -8,16 +8,14 @@ Layout below the folder of a subset::
     .build/224.lock        held by the process that builds it
 """
 
-import contextlib
 import errno
 import hashlib
 import json
-import logging
 import platform
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Executor, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -27,7 +25,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from builders.base import MedMNISTBuilder
 from builders.medmnist2d import MedMNIST2D
@@ -38,14 +35,14 @@ from builders.shards import finished_shard, write_shard
 from builders.source import SourceFile
 from medmnist_hf.catalog import SPLITS, Subset
 from medmnist_hf.errors import BuildError, ReadError
-from medmnist_hf.files import sync_folder, write_atomically
-from medmnist_hf.manifest import MANIFEST_NAME, Manifest, SplitRecord, read_manifest, shard_name
+from medmnist_hf.files import sole_process, sync_folder, write_atomically
+from medmnist_hf.manifest import MANIFEST_NAME, WORK_DIR, Manifest, SplitRecord, read_manifest, shard_name
 
-_log = logging.getLogger(__name__)
-
-WORK_DIR: Final = ".build"
 _PLAN_NAME: Final = "plan.json"
-_SHAPING = ("datasets", "numpy", "pillow", "pyarrow", "zlib-ng")
+LAYOUT: Final = 1
+"""Raised when the encoder, the cuts or the Parquet options change, so that shards of two layouts never mix."""
+
+_SHAPING: Final = ("medmnist-hf", "datasets", "pillow", "pyarrow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +78,8 @@ class BuildResult:
 
 
 def releases() -> dict[str, str]:
-    """The releases and the architecture that shape the bytes of a shard."""
-    return {name: version(name) for name in _SHAPING} | {"machine": platform.machine()}
+    """The releases, the layout and the architecture that shape the bytes of a shard."""
+    return {name: version(name) for name in _SHAPING} | {"layout": str(LAYOUT), "machine": platform.machine()}
 
 
 def build_config(
@@ -117,7 +114,7 @@ def build_config(
     codec = "array" if subset.ndim == 3 else options.codec
     try:
         work.mkdir(parents=True, exist_ok=True)
-        with _sole_builder(work / f"{size}.lock", final):
+        with sole_process(work / f"{size}.lock", f"building {final}"):
             stage = work / str(size)
             found = _usable(final, file, codec, options)
             if found is None:
@@ -128,20 +125,6 @@ def build_config(
             return BuildResult(final, found, reused=True)
     except OSError as error:
         raise _in_words(error, final) from None
-
-
-@contextlib.contextmanager
-def _sole_builder(lock_path: Path, final: Path) -> Iterator[None]:
-    lock = FileLock(lock_path)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        _log.warning("another process is building %s: waiting for it", final)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _in_words(error: OSError, final: Path) -> BuildError:

@@ -105,7 +105,7 @@ def croissant(subset: Subset, manifests: Sequence[Manifest]) -> dict[str, Any]:
         "url": facts.homepage,
         "version": facts.version,
         "license": facts.license_urls[subset.license],
-        "citeAs": "\n\n".join(reference(key).text for key in (*facts.citations, *subset.citations)),
+        "citeAs": "\n\n".join(reference(key).text for key in dict.fromkeys((*facts.citations, *subset.citations))),
         "creator": made_by,
         "keywords": tags(subset, synthetic=bool(synthetic)),
         "distribution": [node for manifest in built for node in _distribution(manifest)],

@@ -18,9 +18,9 @@ from cards.metadata import card_data, check_manifests, default_config
 from medmnist_hf import catalog
 from medmnist_hf.catalog import SPLITS, Subset, subsets
 from medmnist_hf.errors import BuildError
-from medmnist_hf.files import write_atomically
+from medmnist_hf.files import sole_process, write_atomically
 from medmnist_hf.loading import NAMESPACE
-from medmnist_hf.manifest import Manifest, read_build
+from medmnist_hf.manifest import WORK_DIR, Manifest, read_build
 from medmnist_hf.montage import draw_sample
 
 README_NAME: Final = "README.md"
@@ -71,9 +71,19 @@ def write_card(subset_dir: Path, *, namespace: str = NAMESPACE) -> Path:
     Raises:
         BuildError: No config is built there, the build is damaged, or the folder cannot be written to.
     """
-    manifests = read_build(subset_dir)
-    if not manifests:
+    if not read_build(subset_dir):
         raise BuildError(f"no built config in {subset_dir}, so no card: run scripts/build.py first")
+    try:
+        (subset_dir / WORK_DIR).mkdir(exist_ok=True)
+        # Sizes may be built by several processes: the last one to finish must see the configs of all.
+        with sole_process(subset_dir / WORK_DIR / "card.lock", f"writing the card of {subset_dir}"):
+            return _write_card(subset_dir, namespace)
+    except OSError as error:
+        raise BuildError(f"cannot write the card of {subset_dir} ({error.strerror or error}): run again") from None
+
+
+def _write_card(subset_dir: Path, namespace: str) -> Path:
+    manifests = read_build(subset_dir)
     subset = catalog.subset(manifests[0].subset)
     built = check_manifests(subset, manifests)
     shown = next(
@@ -87,13 +97,10 @@ def write_card(subset_dir: Path, *, namespace: str = NAMESPACE) -> Path:
         audits={config: findings for config, findings in audits.items() if findings is not None},
     )
     readme = subset_dir / README_NAME
-    try:
-        first = subset_dir / shown.config_name / shown.splits[SPLITS[0]].shards[0].name
-        draw_sample(first, shown.size, subset.ndim, subset_dir / picture_name(subset))
-        write_atomically(subset_dir / CROISSANT_NAME, to_json(croissant(subset, built)))
-        write_atomically(readme, text)
-    except OSError as error:
-        raise BuildError(f"cannot write the card of {subset_dir} ({error.strerror or error}): run again") from None
+    first = subset_dir / shown.config_name / shown.splits[SPLITS[0]].shards[0].name
+    draw_sample(first, shown.size, subset.ndim, subset_dir / picture_name(subset))
+    write_atomically(subset_dir / CROISSANT_NAME, to_json(croissant(subset, built)))
+    write_atomically(readme, text)
     return readme
 
 

@@ -1,8 +1,16 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and by one process at a time."""
 
+import contextlib
+import errno
+import logging
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+_log = logging.getLogger(__name__)
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -33,5 +41,32 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems know no sync of a folder; the rename itself has succeeded.
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
+            raise
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def sole_process(lock_path: Path, doing: str) -> Iterator[None]:
+    """Hold a lock file; where another process holds it, say so and wait.
+
+    Args:
+        lock_path: The lock file, made when needed in a folder that exists; it stays.
+        doing: What the other process must be doing, for the message.
+
+    Raises:
+        OSError: The lock file cannot be written.
+    """
+    lock = FileLock(lock_path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        _log.warning("another process is %s: waiting for it", doing)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

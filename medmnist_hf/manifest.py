@@ -11,6 +11,9 @@ from typing import Any, Final
 from medmnist_hf.errors import BuildError
 
 MANIFEST_NAME: Final = "manifest.json"
+WORK_DIR: Final = ".build"
+"""Folder in that of a subset for locks and for configs under way; nothing in it is part of a build."""
+
 FORMAT: Final = 1
 
 

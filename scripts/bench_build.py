@@ -127,20 +127,24 @@ def _in_child(work: Callable[[Path, Case, Path, int], Measured], npz: Path, case
         return child.submit(work, npz, case, Path(out), workers).result()
 
 
-def _input(case: Case, scratch: Path) -> Path:
+def _input(case: Case, scratch: Path, compresslevel: int = 6) -> Path:
     entry = catalog.subset(case.flag)
     name = entry.file(case.size).name
     if case.counts is not None:
         npz = scratch / name
-        # Level 6 is what numpy.savez_compressed uses, so that inflating costs what it does with official files.
-        write_phantom(npz, entry, case.size, case.counts, compresslevel=6)
+        # Level 6 is that of numpy.savez_compressed, so that inflating costs what it does with official files.
+        write_phantom(npz, entry, case.size, case.counts, compresslevel=compresslevel)
         return npz
-    root = os.environ.get("MEDMNIST_ROOT")
-    if not root or not (Path(root) / name).is_file():
+    return Path(shutil.copy(_official(name), scratch / name))
+
+
+def _official(name: str) -> Path:
+    path = Path(os.environ.get("MEDMNIST_ROOT", os.devnull)) / name
+    if not path.is_file():
         raise SourceError(
-            f"the case 'real' needs {name} in the folder that MEDMNIST_ROOT names: leave it out or set it"
+            f"the case 'real' needs {name} in the folder that MEDMNIST_ROOT names: set it, or ask for other cases"
         )
-    return Path(shutil.copy(Path(root) / name, scratch / name))
+    return path
 
 
 def _raw_bytes(npz: Path, case: Case) -> int:
@@ -152,7 +156,7 @@ def _raw_bytes(npz: Path, case: Case) -> int:
 @app.command(epilog="Example: python scripts/bench_build.py --case rgb224 --case real")
 def bench(
     case: Annotated[
-        list[str] | None, typer.Option(help=f"One of {', '.join(CASES)}; repeatable. [default: all]")
+        list[str] | None, typer.Option(help=f"One of {', '.join(CASES)}; repeatable. [default: all that can be run]")
     ] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Runs of each; the fastest counts.")] = 2,
     workers: Annotated[
@@ -169,6 +173,11 @@ def bench(
     unknown = set(case or ()) - set(CASES)
     if unknown:
         raise SourceError(f"unknown case {sorted(unknown)[0]!r}: choose from {', '.join(CASES)}")
+    chosen = case or [name for name in CASES if name != "real"]
+    if not case and os.environ.get("MEDMNIST_ROOT"):
+        chosen.append("real")
+    for one in CASES["real"] if "real" in chosen else ():
+        _official(catalog.subset(one.flag).file(one.size).name)
     threads = workers or usable_cores()
     columns = (
         "input",
@@ -185,7 +194,7 @@ def bench(
     )
     table = Table(*columns, box=None, pad_edge=False)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        for name in case or list(CASES):
+        for name in chosen:
             for one in CASES[name]:
                 npz = _input(one, Path(folder))
                 peer, ours = (
@@ -210,7 +219,7 @@ def bench(
         if big:
             rows = round(big * 1e9 / (224 * 224 * 3))
             one = Case("dermamnist", 224, SplitCounts(rows * 7 // 10, rows // 10, rows - rows * 7 // 10 - rows // 10))
-            npz = _input(one, Path(folder))
+            npz = _input(one, Path(folder), compresslevel=1)
             ours = _in_child(run_ours, npz, one, threads)
             raw = _raw_bytes(npz, one) / 1e6
             row = ["big RGB 224", f"{raw:.1f}", "", f"{ours.seconds:.2f}", "", f"{raw / ours.seconds:.0f}"]

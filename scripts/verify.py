@@ -1,13 +1,17 @@
-"""Prove built configs equal to their NPZ files, or to their manifests.
+"""Prove built configs, here or on the Hub, equal to their NPZ files, or to their manifests.
 
-Example: python scripts/verify.py dist/breastmnist --source zenodo
+Example: python scripts/verify.py dist/breastmnist medmnist/pathmnist@v1.0 --source zenodo
 """
 
+import re
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+from huggingface_hub import HfApi
 from rich.progress import Progress
 
 from builders.source import open_source
@@ -15,14 +19,34 @@ from builders.verify import verify_config
 from medmnist_hf import console
 from medmnist_hf.catalog import subset
 from medmnist_hf.errors import BuildError, MedMNISTError
-from medmnist_hf.manifest import read_build
+from medmnist_hf.hub_remote import MAIN, check_state, fetch_config, read_state
+from medmnist_hf.manifest import Manifest, read_build
 
+_REPOSITORY: Final = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
 
-@app.command(epilog="Example: python scripts/verify.py dist/breastmnist --source zenodo")
+def _configs(place: str) -> list[tuple[Manifest, Callable[[], Path]]]:
+    """Each config of a folder or a repository, and what gives its folder, downloaded if need be.
+
+    A repository is first checked as a whole: each shard by size and SHA-256, and the card.
+    """
+    match = None if Path(place).is_dir() else _REPOSITORY.fullmatch(place)
+    if match is None:
+        folder = Path(place)
+        return [(one, partial(folder.joinpath, one.config_name)) for one in read_build(folder)]
+    api = HfApi(library_name="medmnist-hf")
+    state = read_state(api, match[1], match[2] or MAIN)
+    check_state(state)
+    return [(one, partial(fetch_config, api, state, one)) for one in state.manifests]
+
+
+@app.command(epilog="Example: python scripts/verify.py dist/breastmnist medmnist/pathmnist --source zenodo")
 def verify(
-    builds: Annotated[list[Path], typer.Argument(metavar="BUILD...", help="Folders of subsets, e.g. dist/pathmnist.")],
+    builds: Annotated[
+        list[str],
+        typer.Argument(metavar="BUILD...", help="Folders of subsets, e.g. dist/pathmnist, or USER/NAME[@REVISION]."),
+    ],
     source: Annotated[
         str | None, typer.Option(help="zenodo, phantom or a folder. [default: check against the manifest]")
     ] = None,
@@ -43,18 +67,18 @@ def verify(
         else None
     )
     failed = 0
-    for folder in builds:
-        manifests = [found for found in read_build(folder) if not size or found.size in size]
-        if not manifests:
-            raise BuildError(f"no build{' of that size' if size else ''} in {folder}: scripts/build.py makes one")
-        for manifest in manifests:
+    for place in builds:
+        configs = [(manifest, folder) for manifest, folder in _configs(place) if not size or manifest.size in size]
+        if not configs:
+            raise BuildError(f"no build{' of that size' if size else ''} in {place}: scripts/build.py makes one")
+        for manifest, folder in configs:
             rows = sum(record.rows for record in manifest.splits.values())
             try:
                 with Progress(transient=True, disable=not sys.stderr.isatty()) as progress:
                     task = progress.add_task(f"{manifest.subset} {manifest.size}", total=rows)
                     file = origin.fetch(subset(manifest.subset), manifest.size) if origin else None
                     result = verify_config(
-                        folder / manifest.config_name,
+                        folder(),
                         file,
                         on_progress=lambda count, bar=progress, task=task: bar.advance(task, count),  # type: ignore[misc]
                     )

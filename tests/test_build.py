@@ -19,13 +19,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from builders.build import WORK_DIR, BuildOptions, BuildResult, build_config
+from builders.build import BuildOptions, BuildResult, build_config
 from builders.plan import row_groups, shard_ranges
 from builders.source import SourceFile
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, SplitCounts, Subset, Task, subset, subsets
 from medmnist_hf.errors import BuildError, MedMNISTError, ReadError
 from medmnist_hf.features import features_of
-from medmnist_hf.manifest import MANIFEST_NAME, Manifest, parse_manifest, read_build, read_manifest, shard_name
+from medmnist_hf.manifest import (
+    MANIFEST_NAME,
+    WORK_DIR,
+    Manifest,
+    parse_manifest,
+    read_build,
+    read_manifest,
+    shard_name,
+)
 from tests.conftest import Phantoms
 from tests.fixtures.bad_npz import FAULTS, Fault
 from tests.fixtures.building import Child, Order
@@ -83,7 +91,7 @@ def assert_manifest(manifest: Manifest, entry: Subset, size: int, file: SourceFi
     assert manifest.codec == ("array" if entry.ndim == 3 else "png")
     assert manifest.source == file.record
     assert list(manifest.splits) == list(SPLITS)
-    assert set(manifest.releases) == {"datasets", "numpy", "pillow", "pyarrow", "zlib-ng", "machine"}
+    assert set(manifest.releases) == {"medmnist-hf", "datasets", "pillow", "pyarrow", "layout", "machine"}
     assert parse_manifest(manifest.to_json(), "here") == manifest
     with np.load(file.path) as npz:
         for split, record in manifest.splits.items():

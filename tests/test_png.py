@@ -1,5 +1,6 @@
 """The PNG encoder: every pixel survives, files are sound and small, the same in any thread and with any neighbours."""
 
+import hashlib
 import io
 import os
 import struct
@@ -14,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from builders.build import LAYOUT
 from builders.encode import encode_png
-from builders.plan import ENCODING_OVERHEAD
+from builders.plan import ENCODING_OVERHEAD, rows_per_group
 from builders.png import overhead
 from medmnist_hf.catalog import NPZ_SPLITS, subsets
 
@@ -261,3 +263,13 @@ def test_skewed_counts_keep_code_lengths_within_the_format(ratio: float) -> None
     np.random.default_rng(0).shuffle(flat)
     image = np.resize(flat, (1, 224, 224 * 3 // 3))
     assert_survives(image, png(image), "PNG")
+
+
+def test_the_bytes_are_those_of_this_layout() -> None:
+    """Whoever changes the encoder or the cuts raises `LAYOUT`, or an interrupted build would mix two of them."""
+    digest = hashlib.sha256()
+    for kind in KINDS:
+        for shape in ((28, 28), (64, 64, 3)):
+            digest.update(b"".join(png(pattern(kind, 3, shape, seed=7))))
+    cuts = [rows_per_group(shape, ndim) for shape, ndim in (((28, 28), 2), ((224, 224, 3), 2), ((64, 64, 64), 3))]
+    assert (LAYOUT, digest.hexdigest()[:16], cuts) == (1, "8996be5e4c65ae98", [21399, 111, 8])

@@ -5,6 +5,8 @@ import dataclasses
 import json
 import re
 import textwrap
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -396,3 +398,25 @@ def test_a_synthetic_size_beside_a_real_one_is_named(phantoms: Callable[..., Sou
     assert "UNVERIFIED" not in text
     assert "- synthetic\n" in text
     assert "Credit MedMNIST" in text
+
+
+def test_the_last_writer_sees_every_size(
+    phantoms: Callable[..., SourceFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second process that finishes a size while the first draws its picture waits, and is not overwritten."""
+    folder = build(phantoms, tmp_path, "breastmnist", 28)
+    drawing, draw = threading.Event(), render.draw_sample
+
+    def slow(*arguments: Any) -> Any:  # noqa: ANN401
+        drawing.set()
+        time.sleep(0.3)
+        return draw(*arguments)
+
+    monkeypatch.setattr(render, "draw_sample", slow)
+    first = threading.Thread(target=write_card, args=(folder,))
+    first.start()
+    drawing.wait()
+    build(phantoms, tmp_path, "breastmnist", 64)
+    write_card(folder)
+    first.join()
+    assert "config_name: '64'" in (folder / "README.md").read_text()
