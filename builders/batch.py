@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from builders.build import BuildOptions, BuildResult, build_config
+import pyarrow as pa
+
+from builders.build import BuildOptions, BuildResult, build_config, usable
+from builders.encode import encoder
 from builders.phantom import phantom_counts
 from builders.plan import shard_ranges
-from builders.source import Phantom, Source
+from builders.source import Phantom, Source, SourceFile, Zenodo
 from medmnist_hf.catalog import SPLITS, SplitCounts, Subset, subset, subsets
-from medmnist_hf.errors import CatalogError, MedMNISTError
+from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +61,14 @@ def usable_cores() -> int:
 
 
 def free_bytes(out: Path) -> int:
-    """Free space where a folder is or would be."""
-    folder = out.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    """Free space where a folder is or would be; raises `BuildError` where that may not be looked at."""
+    try:
+        folder = out.absolute()
+        while not folder.exists():
+            folder = folder.parent
+        return shutil.disk_usage(folder).free
+    except OSError as error:
+        raise BuildError(f"cannot look at {out} ({error.strerror}): give --out a folder that you may use") from None
 
 
 def plan_run(flags: Sequence[str], sizes: Sequence[str], source: Source, options: BuildOptions) -> list[Planned]:
@@ -76,6 +82,7 @@ def plan_run(flags: Sequence[str], sizes: Sequence[str], source: Source, options
 
     Raises:
         CatalogError: An unknown subset or size, or a size that no subset asked for has.
+        BuildError: An unknown codec, or one that cannot hold the images of a subset.
     """
     every = "all" in flags
     wanted = subsets() if every else tuple({subset(flag).flag: subset(flag) for flag in flags}.values())
@@ -99,6 +106,11 @@ def _size(text: str) -> int:
 
 def _planned(entry: Subset, size: int, source: Source, options: BuildOptions) -> Planned:
     shape = entry.file(size).image_shape
+    if entry.ndim == 2:
+        try:
+            encoder(options.codec, entry.channels)
+        except BuildError as error:
+            raise BuildError(f"{entry.flag}: {error}") from None
     counts = phantom_counts(entry, source.rows) if isinstance(source, Phantom) else entry.counts
     shards = sum(len(shard_ranges(counts[split], shape, options.max_shard_size)) for split in SPLITS)
     return Planned(entry, size, counts, counts.total * prod(shape), shards)
@@ -111,9 +123,13 @@ def build_all(
     options: BuildOptions,
     *,
     write_card: Callable[[Path], object],
+    on_start: Callable[[Planned], object] = lambda planned: None,
+    on_bytes: Callable[[Planned, int, int | None], object] = lambda planned, done, total: None,
     on_progress: Callable[[Planned, int], object] = lambda planned, rows: None,
 ) -> list[Outcome]:
     """Fetch and build every planned config; the card of a subset is written after each of its configs.
+
+    Where the catalogue tells what a source will give, a config that was built of it is not fetched for again.
 
     Args:
         run: The configs.
@@ -121,6 +137,8 @@ def build_all(
         out: Folder of all builds.
         options: How they are built.
         write_card: Called with the folder of a subset once one of its configs is complete.
+        on_start: Called with a config when its turn comes.
+        on_bytes: Called with a config, the bytes of its file that have arrived and those of the whole file, if known.
         on_progress: Called with a config and a number of its rows as they are read, from several threads.
     """
     outcomes = []
@@ -129,7 +147,12 @@ def build_all(
         result: BuildResult | None = None
         failure: MedMNISTError | None = None
         try:
-            file = source.fetch(planned.subset, planned.size)
+            on_start(planned)
+            file = _built_from(planned, source, out, options) or source.fetch(
+                planned.subset,
+                planned.size,
+                on_bytes=lambda done, total, planned=planned: on_bytes(planned, done, total),  # type: ignore[misc]
+            )
             result = build_config(
                 planned.subset,
                 planned.size,
@@ -141,5 +164,21 @@ def build_all(
             write_card(result.config_dir.parent)
         except MedMNISTError as error:
             failure = error
+        except (OSError, pa.ArrowException) as error:
+            failure = _in_words(error, out / planned.subset.flag / str(planned.size))
         outcomes.append(Outcome(planned, result, failure, time.monotonic() - start))
     return outcomes
+
+
+def _built_from(planned: Planned, source: Source, out: Path, options: BuildOptions) -> SourceFile | None:
+    """The file that a complete config was built from, known without fetching it; None where it has to be fetched."""
+    if not isinstance(source, Zenodo):
+        return None
+    file = source.promised(planned.subset, planned.size)
+    codec = "array" if planned.subset.ndim == 3 else options.codec
+    return file if usable(out / planned.subset.flag / str(planned.size), file, codec, options) else None
+
+
+def _in_words(error: Exception, config_dir: Path) -> BuildError:
+    why = " ".join(str(error).split()) or type(error).__name__
+    return BuildError(f"cannot finish {config_dir} ({why}): check the disk and permissions, then run again")

@@ -116,7 +116,7 @@ def build_config(
         work.mkdir(parents=True, exist_ok=True)
         with sole_process(work / f"{size}.lock", f"building {final}"):
             stage = work / str(size)
-            found = _usable(final, file, codec, options)
+            found = usable(final, file, codec, options)
             if found is None:
                 found = _Job(_builder(subset, size, codec), file, stage, options, on_progress).run(final)
                 return BuildResult(final, found, reused=False)
@@ -133,21 +133,37 @@ def _in_words(error: OSError, final: Path) -> BuildError:
     return BuildError(f"cannot write {final} ({error.strerror or error}): check the folder and run again")
 
 
-def _usable(final: Path, file: SourceFile, codec: str, options: BuildOptions) -> Manifest | None:
-    """The manifest of a config that is there and is what was asked for; raises where it is something else."""
+def usable(final: Path, file: SourceFile, codec: str, options: BuildOptions) -> Manifest | None:
+    """The manifest of a config that is there and is what was asked for; the NPZ file itself is not looked at.
+
+    Args:
+        final: Folder of the config.
+        file: What it is to be built from. An official file is the same wherever it came from.
+        codec: ``png``, ``webp`` or ``array``.
+        options: How it is to be built; with `force` nothing is usable.
+
+    Raises:
+        BuildError: What is there is something else, or damaged.
+    """
     if not final.exists() or options.force:
         return None
     try:
         manifest = read_manifest(final)
     except BuildError:
         raise BuildError(f"{final} is there but is no complete build: remove it or pass --force") from None
-    asked = (file.md5, file.kind, codec, options.max_shard_size)
-    built = (manifest.source.md5, manifest.source.kind, manifest.codec, manifest.max_shard_size)
-    if built != asked:
+    source = manifest.source
+    official = source.md5 == file.md5 and source.verified and file.verified
+    pairs = (
+        ("source", source.kind, source.kind if official else file.kind),
+        ("MD5", source.md5, file.md5),
+        ("codec", manifest.codec, codec),
+        ("shard limit", manifest.max_shard_size, options.max_shard_size),
+    )
+    differing = [(name, built, asked) for name, built, asked in pairs if built != asked]
+    if differing:
         raise BuildError(
-            f"{final} was built from {built[1]} (MD5 {built[0]}) as {built[2]} in shards of {built[3]} bytes, "
-            f"asked for is {asked[1]} (MD5 {asked[0]}) as {asked[2]} in shards of {asked[3]}: "
-            "pass --force to replace it"
+            f"{final} was built with {', '.join(f'{name} {built}' for name, built, _ in differing)}, "
+            f"asked for is {', '.join(f'{name} {asked}' for name, _, asked in differing)}: pass --force to replace it"
         )
     damaged = [shard.name for shard in manifest.shards if _bytes_of(final / shard.name) != shard.bytes]
     if damaged:

@@ -12,7 +12,7 @@ import random
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -22,7 +22,6 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import httpx2
-from tqdm import tqdm
 
 from medmnist_hf.errors import SourceError
 
@@ -32,6 +31,9 @@ _REDIRECTS: Final = 10
 _BIG_STEP: Final = 1 << 20
 """Bytes that count as progress where the size of the file is not known."""
 _TRANSIENT: Final = frozenset({408, 425, 429})
+
+OnBytes = Callable[[int, int | None], object]
+"""Called with the bytes of a file that are there and with those of the whole file, None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,14 @@ def is_downgrade(origin: str, target: str) -> bool:
     return urlsplit(origin).scheme == "https" and urlsplit(target).scheme != "https"
 
 
-def download(places: Sequence[str], path: Path, md5: str, patience: Patience | None = None) -> None:
+def download(
+    places: Sequence[str],
+    path: Path,
+    md5: str,
+    patience: Patience | None = None,
+    *,
+    on_bytes: OnBytes = lambda done, total: None,
+) -> None:
     """Fetch a file; the caller makes sure that nobody else fetches it at the same time.
 
     A transfer that stopped is resumed by HTTP Range, here or in a later run. Connection faults, truncated bodies and
@@ -120,6 +129,7 @@ def download(places: Sequence[str], path: Path, md5: str, patience: Patience | N
         path: Where the complete file goes; its folder must exist.
         md5: MD5 of the complete file, 32 hex digits.
         patience: Time-outs and number of attempts.
+        on_bytes: Called when a transfer starts and as its bytes arrive; the count falls where one starts over.
 
     Raises:
         SourceError: No place gave the file, named with the fault of each, or it cannot be stored.
@@ -133,7 +143,7 @@ def download(places: Sequence[str], path: Path, md5: str, patience: Patience | N
         with httpx2.Client(timeout=timeout, headers=headers) as client:
             for place in places:
                 try:
-                    _from_place(client, place, part, md5, patience)
+                    _from_place(client, place, part, md5, patience, on_bytes=on_bytes)
                 except _Fault as fault:
                     faults.append(f"{shown(place)}: {fault}")
                 else:
@@ -150,14 +160,16 @@ def download(places: Sequence[str], path: Path, md5: str, patience: Patience | N
     )
 
 
-def _from_place(client: httpx2.Client, url: str, part: Path, md5: str, patience: Patience) -> None:
+def _from_place(
+    client: httpx2.Client, url: str, part: Path, md5: str, patience: Patience, *, on_bytes: OnBytes
+) -> None:
     """Bring `part` to completeness from one place; raises `_Fault` when the place is given up."""
     failures, farthest = 0, _size(part)
     unframed: set[str] = set()
     repeated = False
     while True:
         try:
-            arrival = _attempt(client, url, part)
+            arrival = _attempt(client, url, part, on_bytes)
             found = md5_of(part)
             if found == md5:
                 return
@@ -194,7 +206,7 @@ def _pause(fault: _Fault, failures: int, patience: Patience) -> float:
     return fault.wait
 
 
-def _attempt(client: httpx2.Client, url: str, part: Path) -> _Arrival:
+def _attempt(client: httpx2.Client, url: str, part: Path, on_bytes: OnBytes) -> _Arrival:
     """One request: append what is missing to `part`, or start it over when the server does not resume."""
     offset, note = _size(part), _read_note(part)
     headers = {}
@@ -221,22 +233,23 @@ def _attempt(client: httpx2.Client, url: str, part: Path) -> _Arrival:
         else:
             offset, total = 0, int(length) if length else None
         _check_room(part, total)
-        _write_body(response, part, offset, total, _Note(url, _strong(response.headers.get("ETag", "")), total))
+        note = _Note(url, _strong(response.headers.get("ETag", "")), total)
+        _write_body(response, part, offset, note, on_bytes)
         if total is not None and _size(part) < total:
             raise _Fault(f"stopped after {_size(part)} of {total} bytes")
         chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
         return _Arrival(resumed=offset > 0, framed=length is not None or total is not None or chunked)
 
 
-def _write_body(response: httpx2.Response, part: Path, offset: int, total: int | None, note: _Note) -> None:
-    name = part.name.removesuffix(".part")
-    with part.open("ab" if offset else "wb") as out:
+def _write_body(response: httpx2.Response, part: Path, done: int, note: _Note, on_bytes: OnBytes) -> None:
+    """Append a body to the `done` bytes that are there."""
+    with part.open("ab" if done else "wb") as out:
         _note_path(part).write_text(json.dumps(asdict(note)), encoding="utf-8")
-        # `disable=None` shows no bar where standard error is no terminal.
-        with tqdm(desc=name, total=total, initial=offset, unit="B", unit_scale=True, disable=None) as bar:
-            for chunk in response.iter_raw():
-                out.write(chunk)
-                bar.update(len(chunk))
+        on_bytes(done, note.total)
+        for chunk in response.iter_raw():
+            out.write(chunk)
+            done += len(chunk)
+            on_bytes(done, note.total)
 
 
 @contextlib.contextmanager

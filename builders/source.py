@@ -21,7 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 import filelock
 import platformdirs
 
-from builders.download import Patience, download, md5_of, shown
+from builders.download import OnBytes, Patience, download, md5_of, shown
 from builders.phantom import GENERATOR_VERSION, phantom_counts, write_phantom
 from medmnist_hf.catalog import DataFile, SplitCounts, Subset
 from medmnist_hf.errors import SourceError
@@ -32,6 +32,10 @@ _log = logging.getLogger(__name__)
 ENDPOINT: Final = "https://zenodo.org"
 ROOT_VARIABLE: Final = "MEDMNIST_ROOT"
 ENDPOINT_VARIABLE: Final = "MEDMNIST_ENDPOINT"
+
+
+def _unseen(done: int, total: int | None) -> None:
+    """Show nothing of a download."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +71,13 @@ class Source(Protocol):
 
     kind: str
 
-    def fetch(self, subset: Subset, size: int) -> SourceFile:
+    def fetch(self, subset: Subset, size: int, *, on_bytes: OnBytes = _unseen) -> SourceFile:
         """The file, checked and ready to be read.
 
         Args:
             subset: A subset of the catalogue.
             size: One of its sizes.
+            on_bytes: Called as bytes of a download arrive; never where nothing has to be downloaded.
 
         Raises:
             CatalogError: The subset is not published in that size.
@@ -118,7 +123,7 @@ class Zenodo:
         zenodo = urlunsplit((base.scheme, base.netloc, path, official.query, ""))
         return (*(_below(mirror, file.name) for mirror in self.mirrors), zenodo)
 
-    def fetch(self, subset: Subset, size: int) -> SourceFile:
+    def fetch(self, subset: Subset, size: int, *, on_bytes: OnBytes = _unseen) -> SourceFile:
         """See `Source.fetch`."""
         file = subset.file(size)
         path = self.cache_dir / file.name
@@ -130,8 +135,13 @@ class Zenodo:
                 if fault:
                     if path.exists():
                         _log.warning("%s: downloading it anew", fault)
-                    download(self.places(file), path, file.md5, self.patience)
+                    download(self.places(file), path, file.md5, self.patience, on_bytes=on_bytes)
         return SourceFile(path, self.kind, file.md5, path.stat().st_size, verified=True, counts=subset.counts)
+
+    def promised(self, subset: Subset, size: int) -> SourceFile:
+        """What `fetch` will give, as far as the catalogue tells: it need not be there, its bytes are given as 0."""
+        file = subset.file(size)
+        return SourceFile(self.cache_dir / file.name, self.kind, file.md5, 0, verified=True, counts=subset.counts)
 
 
 class Folder:
@@ -155,7 +165,7 @@ class Folder:
         self.folder = folder
         self.allow_unverified = allow_unverified
 
-    def fetch(self, subset: Subset, size: int) -> SourceFile:
+    def fetch(self, subset: Subset, size: int, *, on_bytes: OnBytes = _unseen) -> SourceFile:
         """See `Source.fetch`."""
         file = subset.file(size)
         path = self.folder / file.name
@@ -193,7 +203,7 @@ class Phantom:
         self.rows = rows
         self.seed = seed
 
-    def fetch(self, subset: Subset, size: int) -> SourceFile:
+    def fetch(self, subset: Subset, size: int, *, on_bytes: OnBytes = _unseen) -> SourceFile:
         """See `Source.fetch`; a file made earlier is used again if it still has the MD5 noted beside it."""
         stem = subset.file(size).name.removesuffix(".npz")
         counts = phantom_counts(subset, self.rows)
@@ -227,7 +237,7 @@ def open_source(
         cache_dir: Cache folder. By default downloads go to `download_cache` and phantoms to `user_cache`.
         endpoint: Stands in for https://zenodo.org; the environment variable ``MEDMNIST_ENDPOINT`` by default.
         phantom_rows: Rows of a phantom's train split.
-        seed: Seed of the phantom.
+        seed: Seed of the phantom; 0 counts as not given.
         patience: Time-outs and number of attempts of a download.
 
     Raises:
@@ -235,12 +245,19 @@ def open_source(
     """
     if mirrors and spec != "zenodo":
         raise SourceError(f"--mirror goes with --source zenodo, not with {spec!r}: leave one of them out")
+    for option, given in (("--phantom-rows", phantom_rows is not None), ("--seed", seed != 0)):
+        if given and spec != "phantom":
+            raise SourceError(f"{option} goes with --source phantom, not with {spec!r}: leave one of them out")
     if spec == "zenodo":
         if allow_unverified:
             raise SourceError("--allow-unverified goes with a folder, downloads are always checked: leave it out")
         where = endpoint or os.environ.get(ENDPOINT_VARIABLE) or ENDPOINT
         return Zenodo(cache_dir or download_cache(), mirrors=mirrors, endpoint=where, patience=patience)
     if spec == "phantom":
+        if allow_unverified:
+            raise SourceError(
+                "--allow-unverified goes with a folder, a phantom never is an official file: leave it out"
+            )
         return Phantom(cache_dir or user_cache(), rows=phantom_rows, seed=seed)
     if not spec.strip():
         raise SourceError("--source is empty: it takes 'zenodo', 'phantom' or a folder that holds the NPZ files")

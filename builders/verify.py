@@ -6,6 +6,7 @@ digests are compared with the manifest, which recorded them from the NPZ file wh
 
 import hashlib
 import io
+import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from typing import Any, Final
 
 import datasets
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-from PIL import Image
+import pyarrow.parquet as pq
+from PIL import Image, UnidentifiedImageError
 
 from builders.npz import Int64Array, NpzReader, UInt8Array
 from builders.shards import sha256_of
@@ -93,6 +96,12 @@ def _check_shards(config_dir: Path, manifest: Manifest) -> None:
             raise VerificationError(f"{path} is missing: build the config again with --force")
         if path.stat().st_size != shard.bytes or sha256_of(path) != shard.sha256:
             raise VerificationError(f"{path} is not the shard of the manifest: build the config again with --force")
+        try:
+            pq.read_metadata(path)
+        except (OSError, pa.ArrowException) as error:
+            raise VerificationError(
+                f"{path} is no Parquet file ({_why(error)}): build it again with --force"
+            ) from None
     known = {shard.name for shard in manifest.shards}
     for path in sorted(config_dir.glob("*.parquet")):
         if path.name not in known:
@@ -116,43 +125,95 @@ class _Stored:
         if not (folder / "README.md").is_file():
             raise VerificationError(f"no README.md in {folder}: run scripts/build.py again, it writes the card")
         try:
-            self._data: Any = datasets.load_dataset(str(folder), config_dir.name, split=split, streaming=True)
+            self._data: Any = datasets.load_dataset(
+                str(folder.resolve()), config_dir.name, split=split, streaming=True
+            )
         except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
-            why = str(error).partition("\n")[0]
-            raise VerificationError(f"load_dataset cannot read {self.where} ({why}): build it again") from None
+            raise VerificationError(f"load_dataset cannot read {self.where} ({_why(error)}): build it again") from None
         expected = features_of(entry, manifest.size)
         if self._data.features != expected:
             raise VerificationError(f"{self.where} has features {self._data.features}, not {expected}: build it again")
 
     def blocks(self) -> Iterator[tuple[UInt8Array, Int64Array]]:
         """Decoded pixels ``(n, *image_shape)`` and labels ``(n,)`` or multi-hot ``(n, L)``, in row order."""
-        for table in self._data.with_format("arrow").iter(batch_size=_BATCH[self._entry.ndim]):
-            yield self._pixels(table["image"].combine_chunks()), self._labels(table["label"].combine_chunks())
-
-    def _pixels(self, column: pa.Array) -> UInt8Array:
-        if self._entry.ndim == 3:
-            values = column.storage if isinstance(column, pa.ExtensionArray) else column
-            for _ in self._shape:
-                values = values.flatten()
-            return np.asarray(values).reshape(-1, *self._shape)
-        return np.stack(list(self._pool.map(self._decode, column.field("bytes").to_pylist())))
-
-    def _decode(self, data: bytes) -> UInt8Array:
-        mode = "RGB" if self._entry.channels == 3 else "L"
-        with Image.open(io.BytesIO(data)) as image:
-            if image.mode != mode:
+        tables = iter(self._data.with_format("arrow").iter(batch_size=_BATCH[self._entry.ndim]))
+        row = 0
+        while True:
+            try:
+                table = next(tables, None)
+            except (
+                ValueError,
+                TypeError,
+                KeyError,
+                OSError,
+                pa.ArrowException,
+                datasets.exceptions.DatasetsError,
+            ) as error:
                 raise VerificationError(
-                    f"{self.where} holds an image of mode {image.mode}, not {mode}: build it again"
-                )
-            return np.asarray(image)
+                    f"{self.where} cannot be read from row {row} on ({_why(error)}): build it again with --force"
+                ) from None
+            if table is None:
+                return
+            image, label = table["image"].combine_chunks(), table["label"].combine_chunks()
+            yield self._pixels(image, row), self._labels(label, row)
+            row += len(table)
 
-    def _labels(self, column: pa.Array) -> Int64Array:
+    def _pixels(self, column: pa.Array, start: int) -> UInt8Array:
+        if self._entry.ndim == 3:
+            return self._voxels(column.storage if isinstance(column, pa.ExtensionArray) else column, start)
+        images = column.field("bytes").to_pylist()
+        return np.stack(list(self._pool.map(self._decode, images, range(start, start + len(images)))))
+
+    def _voxels(self, values: pa.Array, start: int) -> UInt8Array:
+        inner = 1
+        for edge in self._shape:
+            lengths = np.asarray(values.value_lengths().fill_null(-1))
+            self._refuse(lengths != edge, inner, start, f"a volume that is not {self._shape}")
+            values, inner = values.flatten(), inner * edge
+        self._refuse(np.asarray(values.is_null()), inner, start, "a volume with empty voxels")
+        return np.asarray(values).reshape(-1, *self._shape)
+
+    def _decode(self, data: bytes | None, row: int) -> UInt8Array:
+        if not data:
+            raise self._bad(row, "no image")
+        mode, size = "RGB" if self._entry.channels == 3 else "L", self._shape[1::-1]
+        try:
+            with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as image:
+                # Before decoding: a small file can claim a huge picture.
+                if (image.mode, image.size) != (mode, size):
+                    raise self._bad(row, f"an image of mode {image.mode} and size {image.size}, not {mode} and {size}")
+                return np.asarray(image)
+        except UnidentifiedImageError:  # its message names an address in memory
+            raise self._bad(row, "what is no PNG or WebP image") from None
+        except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
+            raise self._bad(row, f"an unreadable image ({_why(error)})") from None
+
+    def _labels(self, column: pa.Array, start: int) -> Int64Array:
+        classes = len(self._entry.labels)
+        self._refuse(np.asarray(column.is_null()), 1, start, "no label")
         if not pa.types.is_list(column.type):
-            return np.asarray(column, np.int64)
-        hot = np.zeros((len(column), len(self._entry.labels)), np.int64)
+            ids = np.asarray(column, np.int64)
+            self._refuse((ids < 0) | (ids >= classes), 1, start, f"a label that is not 0 to {classes - 1}")
+            return ids
+        hot = np.zeros((len(column), classes), np.int64)
         rows = np.repeat(np.arange(len(column)), np.asarray(column.value_lengths()))
-        np.add.at(hot, (rows, np.asarray(column.flatten())), 1)
+        ids = np.asarray(column.flatten().fill_null(-1), np.int64)
+        bad = np.bincount(rows[(ids < 0) | (ids >= classes)], minlength=len(column)) > 0
+        self._refuse(bad, 1, start, f"a label that is not 0 to {classes - 1}")
+        np.add.at(hot, (rows, ids), 1)
         return hot
+
+    def _refuse(self, bad: npt.NDArray[np.bool_], inner: int, start: int, what: str) -> None:
+        """Raise for the first bad value, of which each row has `inner`."""
+        if bad.any():
+            raise self._bad(start + int(np.flatnonzero(bad)[0]) // inner, what)
+
+    def _bad(self, row: int, what: str) -> VerificationError:
+        return VerificationError(f"{self.where} row {row} holds {what}: build it again with --force")
+
+
+def _why(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _verify_split(stored: _Stored, reader: NpzReader | None, on_progress: Callable[[int], object]) -> None:

@@ -1,9 +1,13 @@
-"""The command line of the wheel: ``medmnist-hf list`` and ``medmnist-hf info``."""
+"""The command line of the wheel: ``medmnist-hf list`` and ``info``, and the commands of the modules ``cli_*``.
+
+Those are ``export`` and ``montage`` (`cli_export`), ``evaluate``, ``compare`` and ``leaderboard`` (`cli_results`).
+"""
 
 import dataclasses
 import json
 import sys
-from typing import Annotated, Final
+from collections.abc import Iterator
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -40,7 +44,7 @@ def list_subsets(as_json: Json = False) -> None:
         kind = "3D" if subset.ndim == 3 else "RGB" if subset.channels == 3 else "gray"
         sizes = " ".join(map(str, subset.sizes))
         table.add_row(subset.flag, subset.task, kind, str(len(subset.labels)), counts, sizes, subset.license)
-    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
+    _console().print(table)
 
 
 @app.command(epilog="Example: medmnist-hf info pathmnist --json")
@@ -48,29 +52,57 @@ def info(
     subset: Annotated[str, typer.Argument(help="Flag of a subset, e.g. pathmnist.", show_default=False)],
     as_json: Json = False,
 ) -> None:
-    """Show all that is known of one subset: labels, counts, files, licence, caveats, published results."""
-    entry = catalog.subset(subset)
+    """Show all that is known of one subset: labels, counts, files, licence, citations, caveats, published results."""
+    facts = _facts(catalog.subset(subset))
     if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(entry), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return
-    out = Console(highlight=False, markup=False)
-    shape = "volumes" if entry.ndim == 3 else "RGB images" if entry.channels == 3 else "gray-scale images"
-    out.print(f"{entry.python_class} ({entry.flag}): {entry.modality}, {shape}, {entry.task}")
-    out.print(f"\n{entry.description}\n")
-    out.print("rows     " + ", ".join(f"{split} {entry.counts[split]:,}" for split in catalog.SPLITS))
-    out.print("sizes    " + ", ".join(map(str, entry.sizes)))
-    out.print(f"licence  {catalog.collection().license_names[entry.license]} ({entry.license})")
-    out.print("labels")
-    for index, label in enumerate(entry.labels):
-        out.print(f"  {index:2d}  {label}")
-    out.print("caveats")
-    for caveat in (*entry.caveats, *catalog.collection().caveats):
-        out.print(f"  - {caveat}")
-    out.print("published results on test (AUC, ACC)")
-    for row in published_results(entry.flag):
-        out.print(f"  {row.method:22s} {row.auc:.3f}  {row.acc:.3f}")
-    for note in published_notes(entry.flag):
-        out.print(f"  note: {note}")
+    out = _console()
+    for line in _lines(facts):
+        out.print(line)
+    # A URL or MD5 that is cut in two can be copied no more.
+    for file in facts["files"]:
+        out.print(f"  {file['name']:24s} {file['size']:3d}  {file['md5']}  {file['url']}", soft_wrap=True)
+
+
+def _facts(entry: catalog.Subset) -> dict[str, Any]:
+    """All that is known of a subset, in the types of JSON."""
+    shared = catalog.collection()
+    results = [dataclasses.asdict(row) for row in published_results(entry.flag)]
+    return {
+        **dataclasses.asdict(entry),
+        "license_name": shared.license_names[entry.license],
+        "license_url": shared.license_urls[entry.license],
+        "collection": {key: getattr(shared, key) for key in ("version", "record", "homepage", "citations", "caveats")},
+        "published_results": [{key: row[key] for key in ("method", "auc", "acc")} for row in results],
+        "published_notes": published_notes(entry.flag),
+    }
+
+
+def _lines(facts: dict[str, Any]) -> Iterator[str]:
+    """The facts for a person, all but the files."""
+    shared = facts["collection"]
+    shape = "volumes" if facts["ndim"] == 3 else "RGB images" if facts["channels"] == 3 else "gray-scale images"
+    yield f"{facts['python_class']} ({facts['flag']}): {facts['modality']}, {shape}, {facts['task']}"
+    yield f"\n{facts['description']}\n"
+    yield "rows       " + ", ".join(f"{split} {rows:,}" for split, rows in facts["counts"].items())
+    yield "sizes      " + ", ".join(str(file["size"]) for file in facts["files"])
+    yield f"licence    {facts['license_name']} ({facts['license']}), {facts['license_url']}"
+    yield f"release    {shared['version']}, Zenodo record {shared['record']}, {shared['homepage']}"
+    yield f"labels by  {facts['annotations_creators']}"
+    yield "cite       " + ", ".join((*facts["citations"], *shared["citations"])) + " (BibTeX keys of the card)"
+    yield "labels"
+    yield from (f"  {index:2d}  {label}" for index, label in enumerate(facts["labels"]))
+    yield "caveats"
+    yield from (f"  - {caveat}" for caveat in (*facts["caveats"], *shared["caveats"]))
+    yield "published results on test (AUC, ACC)"
+    yield from (f"  {row['method']:22s} {row['auc']:.3f}  {row['acc']:.3f}" for row in facts["published_results"])
+    yield from (f"  note: {note}" for note in facts["published_notes"])
+    yield "files (name, size, MD5, URL)"
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False)
 
 
 cli_export.register(app)

@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -14,11 +14,16 @@ from rich.table import Table
 
 from medmnist_hf import catalog
 from medmnist_hf.errors import MedMNISTError, ScoreError
-from medmnist_hf.evaluation import PER_CLASS, Evaluation, FileComparison, compare_files, evaluate_file
 from medmnist_hf.intervals import Comparison, Interval
 from medmnist_hf.plots import check_plot_path, save_plot
 from medmnist_hf.published import Standing, leaderboard, published_notes, published_size, published_split, stand
 from medmnist_hf.results import parse_name
+
+if TYPE_CHECKING:
+    from medmnist_hf.evaluation import Evaluation, FileComparison
+
+# Whoever asks for another command does not wait for `pyarrow`: the functions below import `evaluation`, which needs
+# it.
 
 _PIPE_WIDTH: Final = 160
 
@@ -72,6 +77,8 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Compute what result files are worth: AUC and ACC as the official evaluator does, from scores, not from names."""
+    from medmnist_hf.evaluation import evaluate_file  # noqa: PLC0415
+
     if plot is not None:
         if len(files) != 1:
             raise ScoreError(f"--plot draws one file but {len(files)} are given: call once for each")
@@ -120,6 +127,8 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Say whether one result file is better than another: paired bootstrap, for binary AUC also DeLong's test."""
+    from medmnist_hf.evaluation import compare_files  # noqa: PLC0415
+
     names = measure or ["auc", "acc"]
     try:
         found = compare_files(first, second, data, names, resamples=resamples, seed=seed, from_logits=from_logits)
@@ -143,6 +152,8 @@ def board(
     as_json: Json = False,
 ) -> None:
     """Rank the published results of a subset and yours: differences, and whether your 95 % interval covers them."""
+    from medmnist_hf.evaluation import evaluate_file  # noqa: PLC0415
+
     entry = catalog.subset(subset)
     notes = list(published_notes(entry.flag))
     standings = []
@@ -185,7 +196,9 @@ def board(
         _out().print(f"note: {note}", soft_wrap=True)
 
 
-def _print_evaluations(done: Sequence[Evaluation], per_class: bool) -> None:
+def _print_evaluations(done: "Sequence[Evaluation]", per_class: bool) -> None:
+    from medmnist_hf.evaluation import PER_CLASS  # noqa: PLC0415
+
     extra = list(dict.fromkeys(name for found in done for name in found.measures if ":" not in name or not per_class))
     table = _table("subset", "size", "split", "rows", "AUC", "ACC", *extra, "run", text=("subset", "split", "run"))
     for found in done:
@@ -211,7 +224,7 @@ def _print_evaluations(done: Sequence[Evaluation], per_class: bool) -> None:
         _out().print(classes)
 
 
-def _print_comparison(found: FileComparison, first: Path, second: Path) -> None:
+def _print_comparison(found: "FileComparison", first: Path, second: Path) -> None:
     out = _out()
     out.print(f"{found.flag} {found.split}, {found.rows:,} rows\nA  {first}\nB  {second}", soft_wrap=True)
     table = _table("measure", "A", "B", "A - B", "95 % interval", "p", text=("measure",))
@@ -226,7 +239,7 @@ def _print_comparison(found: FileComparison, first: Path, second: Path) -> None:
     out.print(table)
 
 
-def _print_standing(found: Evaluation, standing: Standing) -> None:
+def _print_standing(found: "Evaluation", standing: Standing) -> None:
     places = f"place {standing.auc_rank} by AUC and {standing.acc_rank} by ACC of {standing.places}"
     auc, acc = (_digits(found.intervals[name].estimate, found.intervals[name]) for name in ("auc", "acc"))
     _out().print(f"\n{_run(found)}: AUC {auc}, ACC {acc}: {places}", soft_wrap=True)
@@ -244,7 +257,7 @@ def _print_standing(found: Evaluation, standing: Standing) -> None:
     _out().print(table)
 
 
-def _evaluation_facts(found: Evaluation) -> dict[str, Any]:
+def _evaluation_facts(found: "Evaluation") -> dict[str, Any]:
     result = found.result
     facts: dict[str, Any] = {
         "file": str(found.path),
@@ -270,7 +283,7 @@ def _evaluation_facts(found: Evaluation) -> dict[str, Any]:
     return facts
 
 
-def _comparison_facts(found: FileComparison, first: Path, second: Path) -> dict[str, Any]:
+def _comparison_facts(found: "FileComparison", first: Path, second: Path) -> dict[str, Any]:
     return {
         "first": str(first),
         "second": str(second),
@@ -300,7 +313,7 @@ def _without_nan(value: Any) -> Any:  # noqa: ANN401  (whatever JSON holds)
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _run(found: Evaluation) -> str:
+def _run(found: "Evaluation") -> str:
     return found.result.run or found.path.name
 
 

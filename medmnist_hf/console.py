@@ -16,12 +16,17 @@ def run(app: typer.Typer) -> NoReturn:
     """Run a typer app as a program.
 
     Exit codes: 0 done, 1 an expected fault (its line is on standard error), 2 wrong usage, 130 stopped by Ctrl-C.
+    A file or folder that the system refuses is an expected fault, wherever it was met.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
         app(standalone_mode=True)
     except MedMNISTError as error:
         fail(error)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        fail(MedMNISTError(f"{error.filename}: {error.strerror or error}: check the path and its permissions"))
     except SystemExit as end:
         if end.code == _STOPPED:
             print("stopped: run the same command again to go on", file=sys.stderr)  # noqa: T201

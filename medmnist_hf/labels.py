@@ -66,8 +66,15 @@ def read_labels(flag: str, size: int, split: str, data: str | Path | None = None
     size = entry.file(size).size
     _ = entry.counts[split]
     path = None if data is None else Path(data).expanduser()
-    if path is None or (not path.exists() and path.suffix != ".npz" and _REPOSITORY.fullmatch(str(data))):
-        return _from_hub(entry, size, split, None if data is None else str(data))
+    try:
+        return _read(entry, size, split, path, None if data is None else str(data))
+    except OSError as error:
+        raise SourceError(f"cannot read {path} ({error.strerror or error}): check the path and permissions") from None
+
+
+def _read(entry: Subset, size: int, split: str, path: Path | None, repository: str | None) -> Labels:
+    if path is None or (not path.exists() and path.suffix != ".npz" and _REPOSITORY.fullmatch(repository or "")):
+        return _from_hub(entry, size, split, repository)
     if path.is_file():
         return _from_npz(entry, size, split, path)
     if not path.is_dir():
@@ -75,7 +82,7 @@ def read_labels(flag: str, size: int, split: str, data: str | Path | None = None
     for folder in (path, path / str(size), path / entry.flag / str(size)):
         if (folder / MANIFEST_NAME).is_file():
             manifest = _right_one(read_manifest(folder), entry, size, str(folder))
-            return _from_shards(manifest, split, partial(_open_local, folder), str(folder))
+            return _from_shards(manifest, split, partial(_open_local, folder), str(folder), OSError)
     if (path / entry.file(size).name).is_file():
         return _from_npz(entry, size, split, path / entry.file(size).name)
     raise SourceError(_nothing_there(entry, size, path))
@@ -105,7 +112,10 @@ def _right_one(manifest: Manifest, entry: Subset, size: int, where: str) -> Mani
     return manifest
 
 
-def _from_shards(manifest: Manifest, split: str, opener: _Opener, where: str) -> Labels:
+def _from_shards(
+    manifest: Manifest, split: str, opener: _Opener, where: str, fault: type[OSError] = FileNotFoundError
+) -> Labels:
+    """The labels of a split's shards; `fault` is what tells of a bad shard: elsewhere it may be the network's."""
     record = manifest.splits.get(split)
     if record is None:
         raise BuildError(f"{where}: the build has no split {split}; build it again")
@@ -114,8 +124,9 @@ def _from_shards(manifest: Manifest, split: str, opener: _Opener, where: str) ->
         try:
             with opener(shard.name) as file:
                 parts.append(pq.ParquetFile(file).read(columns=["label"])["label"].combine_chunks())
-        except (FileNotFoundError, pa.ArrowException, KeyError) as error:
-            reason = "missing" if isinstance(error, FileNotFoundError) else str(error).partition("\n")[0]
+        except (fault, pa.ArrowException, KeyError) as error:
+            said = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+            reason = "missing" if isinstance(error, FileNotFoundError) else said
             raise BuildError(f"{where}: cannot read labels from {shard.name} ({reason}); build it again") from None
     column = pa.chunked_array(parts)
     if len(column) != record.rows or column.null_count:
@@ -176,6 +187,8 @@ def _from_npz(entry: Subset, size: int, split: str, path: Path) -> Labels:
         reason = str(error).partition("\n")[0]
         raise ReadError(f"{path}: cannot read {member} ({reason}); fetch the file again") from None
     columns = len(entry.labels) if entry.task is Task.MULTI_LABEL else 1
+    if values is not None and values.ndim == 1 and columns == 1:
+        values = values[:, None]
     if values is None or values.dtype.kind not in "biu" or values.shape[1:] != (columns,) or not len(values):
         shape = "an array alone" if values is None else f"{values.dtype} {values.shape}"
         raise ReadError(f"{path}: {member} is {shape}, not whole numbers (N, {columns}); is it of {entry.flag}?")

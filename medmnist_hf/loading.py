@@ -7,11 +7,14 @@ import datasets
 from datasets.exceptions import DatasetNotFoundError
 
 from medmnist_hf import catalog
-from medmnist_hf.errors import SourceError
+from medmnist_hf.errors import CatalogError, SourceError
 from medmnist_hf.manifest import MANIFEST_NAME
 
 NAMESPACE: Final = "medmnist"
 """The organisation on the Hub whose repositories are loaded by default."""
+
+_UNKNOWN_SPLIT: Final = ("Unknown split ", "Bad split: ", "Unrecognized instruction format: ")
+"""How `datasets` begins what it says of a split that it does not find; the middle one is that of streaming."""
 
 
 def load(
@@ -43,7 +46,7 @@ def load(
         ChestMNIST the list of the findings present.
 
     Raises:
-        CatalogError: Unknown subset, or a size it does not have.
+        CatalogError: Unknown subset or split, or a size it does not have.
         SourceError: No such build in `root`, or no such repository on the Hub.
     """
     entry = catalog.subset(subset)
@@ -56,14 +59,37 @@ def load(
     except (DatasetNotFoundError, ConnectionError) as error:
         why = str(error).partition("\n")[0]
         raise SourceError(f"cannot load {path} ({why}): check the name, the network and your token") from None
+    except ValueError as error:
+        if not str(error).startswith(_UNKNOWN_SPLIT):
+            raise
+        how = "streaming takes one whole split" if streaming else "or parts of them, such as train[:10%] or train+test"
+        raise CatalogError(
+            f"unknown split {str(split)!r} of {entry.flag}: choose from {', '.join(catalog.SPLITS)} ({how})"
+        ) from None
 
 
-def build_folder(root: Path, flag: str, config: str) -> Path:
+def build_folder(root: Path, flag: str, config: str, *, card: bool = True) -> Path:
     """Folder of a subset in a folder of builds.
 
+    Args:
+        root: Folder of builds.
+        flag: Flag of the subset.
+        config: Name of the config that must be there, e.g. ``"28"``.
+        card: Its ``README.md`` must be there too: `datasets.load_dataset` reads the configs and their features from
+            it. Those who read the shards themselves do without.
+
     Raises:
-        SourceError: The config is not built there; the message says which are.
+        SourceError: The config is not built there, and the message says which are; or the folder cannot be read.
     """
+    try:
+        return _build_folder(root, flag, config, card)
+    except OSError as error:
+        raise SourceError(
+            f"cannot read {root / flag} ({error.strerror}): check the path and its permissions"
+        ) from None
+
+
+def _build_folder(root: Path, flag: str, config: str, card: bool) -> Path:
     folder = root / flag
     if not (folder / config / MANIFEST_NAME).is_file():
         built = sorted(
@@ -74,4 +100,6 @@ def build_folder(root: Path, flag: str, config: str) -> Path:
             f"no build of {flag} at size {config} in {root} ({state}): "
             f"python scripts/build.py {flag} --size {config} --out {root}"
         )
+    if card and not (folder / "README.md").is_file():
+        raise SourceError(f"no README.md in {folder}: run scripts/build.py again, it writes the card")
     return folder

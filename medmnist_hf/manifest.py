@@ -158,12 +158,23 @@ def read_manifest(config_dir: Path) -> Manifest:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise BuildError(f"no readable {MANIFEST_NAME} in {config_dir} ({error.strerror}): is it a build?") from None
+    except UnicodeDecodeError:
+        raise BuildError(f"{path} is no build manifest (not UTF-8): build the config again with --force") from None
     return parse_manifest(text, str(path))
 
 
 def read_build(subset_dir: Path) -> tuple[Manifest, ...]:
-    """The manifests of every complete config below a subset's folder, by ascending size; may be empty."""
-    found = [
-        read_manifest(path.parent) for path in subset_dir.glob(f"*/{MANIFEST_NAME}") if path.parent.name.isdigit()
-    ]
-    return tuple(sorted(found, key=lambda manifest: manifest.size))
+    """The manifests of every complete config below a subset's folder, by ascending size; may be empty.
+
+    Raises:
+        BuildError: The folder may not be looked at, or a manifest cannot be read.
+    """
+    try:
+        folders = [path for path in subset_dir.iterdir() if path.name.isdigit() and (path / MANIFEST_NAME).exists()]
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL byte in the name
+        return ()
+    except OSError as error:
+        raise BuildError(
+            f"cannot look for builds in {subset_dir} ({error.strerror}): check the folder and its permissions"
+        ) from None
+    return tuple(sorted(map(read_manifest, folders), key=lambda manifest: manifest.size))

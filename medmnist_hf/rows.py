@@ -316,7 +316,8 @@ def open_rows(
     config = str(entry.file(size).size)
     if root is None:
         return _HubRows(entry, size, namespace or NAMESPACE)
-    return _BuiltRows(entry, size, build_folder(Path(root).expanduser(), entry.flag, config) / config)
+    folder = build_folder(Path(root).expanduser(), entry.flag, config, card=False)
+    return _BuiltRows(entry, size, folder / config)
 
 
 def first_line(error: BaseException) -> str:

@@ -9,8 +9,19 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 from builders.batch import Outcome, Planned, build_all, free_bytes, plan_run, usable_cores
 from builders.build import BuildOptions
@@ -64,6 +75,48 @@ def _outcome_table(outcomes: list[Outcome]) -> Table:
     return table
 
 
+class _Amount(ProgressColumn):
+    """Megabytes of a download, rows of a build."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bytes, self._rows = DownloadColumn(), MofNCompleteColumn()
+
+    def render(self, task: Task) -> Text:
+        return (self._bytes if task.fields.get("download") else self._rows).render(task)
+
+
+class _Bars:
+    """The bars of the config whose turn it is: a terminal may be too low for those of all."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._rows: TaskID | None = None
+        self._download: TaskID | None = None
+
+    def start(self, planned: Planned) -> None:
+        """Replace the bars of the config before."""
+        for task in (self._rows, self._download):
+            if task is not None:
+                self._progress.remove_task(task)
+        name = f"{planned.subset.flag} {planned.size}"
+        self._rows, self._download = self._progress.add_task(name, total=planned.counts.total), None
+
+    def on_bytes(self, planned: Planned, done: int, total: int | None) -> None:
+        """Show how far a download is."""
+        if self._download is None:
+            name = f"downloading {planned.subset.file(planned.size).name}"
+            self._download = self._progress.add_task(name, total=total, download=True)
+        self._progress.update(self._download, completed=done, total=total)
+
+    def on_rows(self, planned: Planned, rows: int) -> None:
+        """Show how far a build is; called from several threads."""
+        if self._rows is not None:
+            self._progress.advance(self._rows, rows)
+        if self._download is not None:
+            self._progress.update(self._download, visible=False)
+
+
 @app.command(epilog="Example: python scripts/build.py breastmnist pathmnist --size 28 --size 64 --out dist")
 def build(
     subsets: Annotated[list[str], typer.Argument(metavar="SUBSET...", help="Flags of subsets, or 'all'.")],
@@ -94,19 +147,18 @@ def build(
         f"{len(run)} configs, {total / 1e6:,.1f} MB of raw pixels from {source} to {out} "
         f"({free_bytes(out) / 1e9:,.1f} GB free)\n"
     )
-    bars = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*bars, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        tasks = {
-            planned: progress.add_task(f"{planned.subset.flag} {planned.size}", total=planned.counts.total)
-            for planned in run
-        }
+    columns = (TextColumn("{task.description}"), BarColumn(), _Amount(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        bars = _Bars(progress)
         outcomes = build_all(
             run,
             origin,
             out,
             options,
             write_card=write_card,
-            on_progress=lambda planned, rows: progress.advance(tasks[planned], rows),
+            on_start=bars.start,
+            on_bytes=bars.on_bytes,
+            on_progress=bars.on_rows,
         )
     terminal.print(_outcome_table(outcomes))
     failed = [outcome for outcome in outcomes if outcome.error is not None]

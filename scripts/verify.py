@@ -20,20 +20,23 @@ from medmnist_hf import console
 from medmnist_hf.catalog import subset
 from medmnist_hf.errors import BuildError, MedMNISTError
 from medmnist_hf.hub_remote import MAIN, check_state, fetch_config, read_state
-from medmnist_hf.manifest import Manifest, read_build
+from medmnist_hf.manifest import MANIFEST_NAME, Manifest, read_build, read_manifest
 
 _REPOSITORY: Final = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
 
 def _configs(place: str) -> list[tuple[Manifest, Callable[[], Path]]]:
-    """Each config of a folder or a repository, and what gives its folder, downloaded if need be.
+    """Each config of a folder (a subset's or a config's own) or a repository, and what gives its folder.
 
-    A repository is first checked as a whole: each shard by size and SHA-256, and the card.
+    A repository is first checked as a whole: each shard by size and SHA-256, and the card. Its configs are downloaded
+    when their folder is asked for.
     """
     match = None if Path(place).is_dir() else _REPOSITORY.fullmatch(place)
     if match is None:
         folder = Path(place)
+        if folder.name.isdigit() and (folder / MANIFEST_NAME).is_file():
+            return [(read_manifest(folder), lambda: folder)]
         return [(one, partial(folder.joinpath, one.config_name)) for one in read_build(folder)]
     api = HfApi(library_name="medmnist-hf")
     state = read_state(api, match[1], match[2] or MAIN)
@@ -45,7 +48,10 @@ def _configs(place: str) -> list[tuple[Manifest, Callable[[], Path]]]:
 def verify(
     builds: Annotated[
         list[str],
-        typer.Argument(metavar="BUILD...", help="Folders of subsets, e.g. dist/pathmnist, or USER/NAME[@REVISION]."),
+        typer.Argument(
+            metavar="BUILD...",
+            help="Folders of subsets or configs, e.g. dist/pathmnist or dist/pathmnist/28, or USER/NAME[@REVISION].",
+        ),
     ],
     source: Annotated[
         str | None, typer.Option(help="zenodo, phantom or a folder. [default: check against the manifest]")
@@ -68,9 +74,14 @@ def verify(
     )
     failed = 0
     for place in builds:
-        configs = [(manifest, folder) for manifest, folder in _configs(place) if not size or manifest.size in size]
-        if not configs:
-            raise BuildError(f"no build{' of that size' if size else ''} in {place}: scripts/build.py makes one")
+        try:
+            configs = [(manifest, folder) for manifest, folder in _configs(place) if not size or manifest.size in size]
+            if not configs:
+                raise BuildError(f"no build{' of that size' if size else ''} in {place}: scripts/build.py makes one")
+        except MedMNISTError as error:
+            failed += 1
+            print(f"error: {error}", file=sys.stderr)
+            continue
         for manifest, folder in configs:
             rows = sum(record.rows for record in manifest.splits.values())
             try:

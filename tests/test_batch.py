@@ -1,12 +1,23 @@
+import contextlib
+import dataclasses
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from builders.batch import build_all, free_bytes, plan_run, usable_cores
+from builders.batch import Outcome, Planned, build_all, free_bytes, plan_run, usable_cores
 from builders.build import BuildOptions
+from builders.download import Patience
+from builders.phantom import phantom_counts
 from builders.source import Folder, Phantom, Zenodo
-from medmnist_hf.catalog import subsets
-from medmnist_hf.errors import CatalogError
+from medmnist_hf.catalog import subset, subsets
+from medmnist_hf.errors import BuildError, CatalogError
+from tests.fixtures.zenodo import ZenodoServer, zenodo_server
 
 ROWS = 14
 
@@ -89,3 +100,138 @@ def test_progress_counts_every_row(phantom: Phantom, tmp_path: Path) -> None:
 def test_the_machine(tmp_path: Path) -> None:
     assert usable_cores() >= 1
     assert free_bytes(tmp_path / "not" / "there" / "yet") > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "codec", "match"),
+    [
+        (["breastmnist"], "webp", "^breastmnist: --codec webp is for RGB subsets"),
+        (["pathmnist"], "jpeg", "^pathmnist: unknown codec 'jpeg': choose from png, webp"),
+        (["all"], "webp", "mnist: --codec webp is for RGB subsets"),
+    ],
+)
+def test_a_codec_is_refused_before_anything_is_fetched(flags: list[str], codec: str, match: str) -> None:
+    with pytest.raises(BuildError, match=match):
+        plan_run(flags, ["28"], Zenodo(Path("cache")), BuildOptions(codec=codec))
+    assert plan_run(["pathmnist", "organmnist3d"], ["28"], Zenodo(Path("cache")), BuildOptions(codec="webp"))
+
+
+# an official file that a phantom plays
+
+
+@pytest.fixture
+def server(phantom: Phantom, monkeypatch: pytest.MonkeyPatch) -> Iterator[ZenodoServer]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with zenodo_server() as running:
+        running.files["breastmnist.npz"] = phantom.fetch(subset("breastmnist"), 28).path.read_bytes()
+        yield running
+
+
+@pytest.fixture
+def planned(server: ZenodoServer, tmp_path: Path) -> Planned:
+    real = subset("breastmnist")
+    md5 = hashlib.md5(server.files["breastmnist.npz"], usedforsecurity=False).hexdigest()
+    files = tuple(dataclasses.replace(file, md5=md5) if file.size == 28 else file for file in real.files)
+    entry = dataclasses.replace(real, files=files, counts=phantom_counts(real, ROWS))
+    (each,) = plan_run(["breastmnist"], ["28"], Zenodo(tmp_path), BuildOptions())
+    return dataclasses.replace(each, subset=entry, counts=entry.counts)
+
+
+def built(planned: Planned, server: ZenodoServer, tmp_path: Path, options: BuildOptions) -> Outcome:
+    """The outcome of a run whose cache is empty, as it is after it was cleared."""
+    cache = Path(tempfile.mkdtemp(dir=tmp_path))
+    source = Zenodo(cache, endpoint=server.url, patience=Patience(attempts=1))
+    (outcome,) = build_all([planned], source, tmp_path / "out", options, write_card=lambda path: None)
+    return outcome
+
+
+def test_what_is_complete_is_not_fetched_again(planned: Planned, server: ZenodoServer, tmp_path: Path) -> None:
+    for reused in (False, True):
+        outcome = built(planned, server, tmp_path, BuildOptions())
+        assert outcome.error is None
+        assert outcome.result is not None
+        assert outcome.result.reused is reused
+        assert len(server.seen) == 1
+    assert built(planned, server, tmp_path, BuildOptions(force=True)).error is None
+    assert len(server.seen) == 2, "--force builds again, so it fetches"
+
+
+def test_what_is_another_build_is_refused_without_fetching(
+    planned: Planned, server: ZenodoServer, tmp_path: Path
+) -> None:
+    config_dir = tmp_path / "out" / "breastmnist" / "28"
+    assert built(planned, server, tmp_path, BuildOptions()).error is None
+    server.seen.clear()
+    outcome = built(planned, server, tmp_path, BuildOptions(max_shard_size=9_000))
+    assert str(outcome.error).startswith(f"{config_dir} was built with shard limit 500000000, asked for is")
+    next(config_dir.glob("train-*")).unlink()
+    assert "is damaged" in str(built(planned, server, tmp_path, BuildOptions()).error)
+    assert server.seen == []
+
+
+def test_bytes_are_told_between_the_start_and_the_rows(planned: Planned, server: ZenodoServer, tmp_path: Path) -> None:
+    events: list[str] = []
+    source = Zenodo(tmp_path / "cache", endpoint=server.url)
+    build_all(
+        [planned],
+        source,
+        tmp_path / "out",
+        BuildOptions(),
+        write_card=lambda path: events.append("card"),
+        on_start=lambda planned: events.append("start"),
+        on_bytes=lambda planned, done, total: events.append("bytes"),
+        on_progress=lambda planned, rows: events.append("rows"),
+    )
+    assert list(dict.fromkeys(events)) == ["start", "bytes", "rows", "card"]
+
+
+# what the system refuses
+
+
+def _denied(path: Path) -> None:
+    raise PermissionError(13, "Permission denied", str(path / "README.md"))
+
+
+def _unwritable(path: Path) -> None:
+    pa.array([2**40], pa.int64()).cast(pa.int8())
+
+
+@pytest.mark.parametrize(("card", "why"), [(_denied, "Permission denied"), (_unwritable, "not in range")])
+def test_a_fault_of_the_system_does_not_stop_the_others(
+    phantom: Phantom, tmp_path: Path, card: Callable[[Path], None], why: str
+) -> None:
+    def write_card(path: Path) -> None:
+        if path.name == "breastmnist":
+            card(path)
+
+    run = plan_run(["breastmnist", "pneumoniamnist"], ["28"], phantom, BuildOptions())
+    failed, done = build_all(run, phantom, tmp_path, BuildOptions(), write_card=write_card)
+    assert isinstance(failed.error, BuildError)
+    assert str(failed.error).startswith(f"cannot finish {tmp_path / 'breastmnist' / '28'} (")
+    assert why in str(failed.error)
+    assert "\n" not in str(failed.error)
+    assert done.error is None
+    assert done.result is not None
+
+
+@contextlib.contextmanager
+def closed_folder() -> Iterator[Path]:
+    """A folder that this process may not enter, even one that began as root."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield folder
+    finally:
+        if root:
+            os.seteuid(0)
+        folder.chmod(0o755)
+        shutil.rmtree(folder)
+
+
+def test_free_space_of_a_folder_that_may_not_be_looked_at() -> None:
+    with closed_folder() as folder, pytest.raises(BuildError, match=r"^cannot look at .* \(Permission denied\)"):
+        free_bytes(folder / "deeper" / "still")

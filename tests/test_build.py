@@ -259,23 +259,34 @@ def test_another_build_is_refused_without_force(phantoms: Phantoms, tmp_path: Pa
     file, other = phantoms("pathmnist"), phantoms("pathmnist", 28, 20)
     first = build("pathmnist", file, tmp_path)
     before = digests(first.config_dir)
-    for asked_file, options in (
-        (other, PNG),
-        (file, BuildOptions(codec="webp")),
-        (file, MANY),
-        (dataclasses.replace(file, kind="folder"), PNG),
+    for asked_file, options, built, asked in (
+        (other, PNG, f"MD5 {file.md5}", f"MD5 {other.md5}"),
+        (file, BuildOptions(codec="webp"), "codec png", "codec webp"),
+        (file, MANY, "shard limit 500000000", "shard limit 60000"),
+        (dataclasses.replace(file, kind="folder"), PNG, "source phantom", "source folder"),
+        (other, MANY, f"MD5 {file.md5}, shard limit 500000000", f"MD5 {other.md5}, shard limit 60000"),
     ):
-        with pytest.raises(
-            BuildError, match=f"{first.config_dir} was built from .*: pass --force to replace it"
-        ) as caught:
+        with pytest.raises(BuildError) as caught:
             build("pathmnist", asked_file, tmp_path, options)
-        line(caught)
+        assert line(caught) == (
+            f"{first.config_dir} was built with {built}, asked for is {asked}: pass --force to replace it"
+        )
         assert digests(first.config_dir) == before
         assert left_in(tmp_path / "none") == set()
     result = build("pathmnist", other, tmp_path, BuildOptions(codec="webp", force=True))
     assert (result.reused, result.manifest.codec, result.manifest.source.md5) == (False, "webp", other.md5)
     assert_whole(first.config_dir)
     assert {path.name for path in (tmp_path / "pathmnist" / WORK_DIR).iterdir()} == {"28.lock"}
+
+
+def test_an_official_file_is_the_same_through_any_source(phantoms: Phantoms, tmp_path: Path) -> None:
+    official = dataclasses.replace(phantoms("breastmnist"), kind="folder", verified=True)
+    first = build("breastmnist", official, tmp_path)
+    again = build("breastmnist", dataclasses.replace(official, kind="zenodo"), tmp_path)
+    assert (again.reused, again.manifest) == (True, first.manifest)
+    for kind, verified in (("zenodo", False), ("phantom", False)):
+        with pytest.raises(BuildError, match=f"was built with source folder, asked for is source {kind}: pass"):
+            build("breastmnist", dataclasses.replace(official, kind=kind, verified=verified), tmp_path)
 
 
 def test_force_keeps_the_old_config_when_the_new_one_fails(phantoms: Phantoms, tmp_path: Path) -> None:

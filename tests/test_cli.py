@@ -5,9 +5,9 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from medmnist_hf.catalog import Subset, subset, subsets
+from medmnist_hf.catalog import Subset, collection, subset, subsets
 from medmnist_hf.cli import app
-from medmnist_hf.results import published_results
+from medmnist_hf.results import published_notes, published_results
 
 runner = CliRunner()
 
@@ -44,7 +44,36 @@ def test_info_tells_all(entry: Subset) -> None:
         assert " ".join(text.split()) in flat
     for row in published_results(entry.flag):
         assert f"{row.method} {row.auc:.3f} {row.acc:.3f}" in flat
-    assert json.loads(runner.invoke(app, ["info", entry.flag, "--json"]).output)["labels"] == list(entry.labels)
+    shared = collection()
+    for text in (
+        *entry.citations,
+        *shared.citations,
+        shared.license_names[entry.license],
+        *published_notes(entry.flag),
+    ):
+        assert " ".join(text.split()) in flat
+    for file in entry.files:
+        (line,) = (line for line in result.output.splitlines() if line.split()[:1] == [file.name])
+        assert line.split() == [file.name, str(file.size), file.md5, file.url]
+    facts = json.loads(runner.invoke(app, ["info", entry.flag, "--json"]).output)
+    assert facts["labels"] == list(entry.labels)
+    assert facts["files"][0]["url"] == entry.files[0].url
+    assert facts["license_name"] == shared.license_names[entry.license]
+    assert facts["collection"]["caveats"] == list(shared.caveats)
+    assert facts["published_notes"] == list(published_notes(entry.flag))
+    told = [(row["method"], row["auc"], row["acc"]) for row in facts["published_results"]]
+    assert told == [(row.method, row.auc, row.acc) for row in published_results(entry.flag)]
+
+
+def test_info_in_a_pipe_is_as_wide_as_the_list() -> None:
+    longest = max(map(len, program("info", "chestmnist").stdout.partition("files (")[0].splitlines()))
+    assert 100 < longest <= 120
+
+
+def test_the_commands_do_not_wait_for_pyarrow() -> None:
+    code = "import sys, medmnist_hf.cli; sys.exit(str({'datasets', 'pyarrow'} & set(sys.modules) or ''))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
 
 
 def test_a_typo_is_one_line_and_exit_code_1() -> None:

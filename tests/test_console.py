@@ -18,6 +18,10 @@ def command(end: str) -> None:
         raise KeyboardInterrupt
     if end == "exit":
         raise typer.Exit(3)
+    if end == "system":
+        open("/no/such/file")
+    if end == "defect":
+        raise OSError("without a file")
     print("done")
 
 console.run(app)
@@ -29,6 +33,7 @@ console.run(app)
     [
         ("well", 0, "done\n", ""),
         ("fault", 1, "", "error: dist/x is damaged: pass --force\n"),
+        ("system", 1, "", "error: /no/such/file: No such file or directory: check the path and its permissions\n"),
         ("interrupt", 130, "", "stopped: run the same command again to go on\n"),
         ("exit", 3, "", ""),
     ],
@@ -36,3 +41,9 @@ console.run(app)
 def test_how_a_command_ends(end: str, code: int, out: str, error: str) -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM, end], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (code, out, error)
+
+
+def test_a_defect_keeps_its_traceback() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, "defect"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr

@@ -5,15 +5,12 @@ import email.utils
 import hashlib
 import logging
 import multiprocessing
-import os
 import re
 import resource
-import select
 import shutil
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -501,27 +498,28 @@ def test_killed_download_resumes(server: ZenodoServer, path: Path) -> None:
     assert server.sent == len(CONTENT) - arrived
 
 
-def test_bar_is_silent_without_a_terminal(server: ZenodoServer, path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_download_prints_nothing(server: ZenodoServer, path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     fetch(server, path)
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-def test_bar_is_shown_on_a_terminal(server: ZenodoServer, path: Path) -> None:
-    import pty
-    import termios
+@pytest.mark.parametrize("length", [None, -1], ids=["length known", "length not known"])
+def test_progress_tells_all_bytes_that_are_there(server: ZenodoServer, path: Path, length: int | None) -> None:
+    server.then = Reply(length=length)
+    seen: list[tuple[int, int | None]] = []
+    download([f"{server.url}/file.npz"], path, MD5, QUICK, on_bytes=lambda done, total: seen.append((done, total)))
+    assert (seen[0][0], seen[-1][0]) == (0, len(CONTENT))
+    assert seen == sorted(seen, key=lambda pair: pair[0])
+    assert {total for _, total in seen} == {len(CONTENT) if length is None else None}
 
-    code = "from pathlib import Path; from builders.download import download\n"
-    code += f"download([{server.url + '/file.npz'!r}], Path({str(path)!r}), {MD5!r})"
-    reader, terminal = pty.openpty()
-    termios.tcsetwinsize(terminal, (24, 80))
-    subprocess.run([sys.executable, "-c", code], stderr=terminal, check=True, cwd=Path(__file__).parents[1])
-    output = b""
-    while b"file.npz" not in output:
-        assert select.select([reader], [], [], 5)[0], output
-        output += os.read(reader, 4096)
-    os.close(terminal)
-    os.close(reader)
+
+def test_progress_of_a_resumed_transfer_goes_on_where_it_was(server: ZenodoServer, path: Path) -> None:
+    server.script = [Reply(drop_after=HALF)]
+    seen: list[int] = []
+    download([f"{server.url}/file.npz"], path, MD5, QUICK, on_bytes=lambda done, total: seen.append(done))
+    assert seen == sorted(seen)
+    assert seen.count(HALF) == 2, "the end of the first transfer and the start of the second"
+    assert seen[-1] == len(CONTENT)
 
 
 def test_md5_of(tmp_path: Path) -> None:

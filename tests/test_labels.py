@@ -153,6 +153,12 @@ def test_damaged_builds(phantoms: Phantoms, tmp_path: Path) -> None:
 
     first.unlink()
     refused("train-00000-of-0000[0-9].parquet .missing.")
+    first.mkdir()
+    refused("cannot read labels from train-00000-of-0000[0-9].parquet .Is a directory.")
+    first.rmdir()
+    first.symlink_to(first.name)
+    refused("cannot read labels from train-00000-of-0000[0-9].parquet .Too many levels of symbolic links.")
+    first.unlink()
     first.write_bytes(kept[:-9])
     refused("cannot read labels")
     pq.write_table(pa.table({"image": [b""] * 7}), first)
@@ -173,6 +179,20 @@ def _npz(path: Path, **members: object) -> Path:
     return path
 
 
+def test_labels_without_a_column_are_those_with_one(tmp_path: Path) -> None:
+    """As the builders take them."""
+    values = np.array([0, 1, 1], np.uint8)
+    one, two = (_npz(tmp_path / f"{each.ndim}.npz", test_labels=each) for each in (values, values[:, None]))
+    for path in (one, two):
+        assert read_labels("breastmnist", 28, "test", path).values.tolist() == [0, 1, 1]
+
+
+def test_a_place_that_cannot_be_asked_is_one_line(tmp_path: Path) -> None:
+    """The system refuses the question, as for want of permission; this way it also refuses an administrator."""
+    with pytest.raises(SourceError, match=r"^cannot read .*File name too long"):
+        read_labels("breastmnist", 28, "test", tmp_path / ("x" * 300))
+
+
 def test_npz_files_that_are_refused(tmp_path: Path) -> None:
     def refused(path: Path, says: str, flag: str = "breastmnist") -> None:
         with pytest.raises(MedMNISTError, match=says) as caught:
@@ -183,7 +203,8 @@ def test_npz_files_that_are_refused(tmp_path: Path) -> None:
     good = np.array([[0], [1]], np.uint8)
     refused(_npz(tmp_path / "pathmnist.npz", test_labels=good), "labels of breastmnist.npz are needed")
     refused(_npz(tmp_path / "a.npz", train_labels=good), "holds no test_labels")
-    refused(_npz(tmp_path / "b.npz", test_labels=good[:, 0]), r"uint8 \(2,\), not whole numbers \(N, 1\)")
+    refused(_npz(tmp_path / "b.npz", test_labels=good[0, 0]), r"uint8 \(\), not whole numbers \(N, 1\)")
+    refused(_npz(tmp_path / "n.npz", test_labels=good[:, 0]), r"uint8 \(2,\), not whole numbers", "chestmnist")
     refused(_npz(tmp_path / "c.npz", test_labels=good / 2), "float64")
     refused(_npz(tmp_path / "d.npz", test_labels=good[:0]), r"\(0, 1\)")
     refused(_npz(tmp_path / "e.npz", test_labels=good + 7), "runs to 8, beyond 1")

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import datasets
@@ -11,6 +12,7 @@ from cards.render import write_card
 from medmnist_hf.catalog import NPZ_SPLITS, subset
 from medmnist_hf.errors import CatalogError, SourceError
 from medmnist_hf.features import features_of
+from medmnist_hf.loading import build_folder
 from tests.conftest import Phantoms
 
 
@@ -83,3 +85,33 @@ def test_a_hub_that_cannot_be_reached_is_one_line() -> None:
     with pytest.raises(SourceError, match="cannot load medmnist/pathmnist") as caught:
         medmnist_hf.load("pathmnist")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("split", ["val", "val[:10%]", "train+val", "train[:1"])
+def test_an_unknown_split_is_one_line(root: Path, split: str, streaming: bool) -> None:
+    with pytest.raises(CatalogError, match="of chestmnist: choose from train, validation, test") as caught:
+        medmnist_hf.load("chestmnist", root=root, split=split, streaming=streaming)
+    assert repr(split) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_expressions_of_splits_are_those_of_datasets(root: Path) -> None:
+    counts = {split: len(medmnist_hf.load("chestmnist", root=root, split=split)) for split in NPZ_SPLITS}
+    for split, rows in (("train[:25%]", counts["train"] // 4), ("train+test", counts["train"] + counts["test"])):
+        assert len(medmnist_hf.load("chestmnist", root=root, split=split)) == rows
+    with pytest.raises(ValueError, match="slice"):
+        medmnist_hf.load("chestmnist", root=root, split="train[:200%]")
+
+
+def test_a_build_without_its_card(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "organmnist3d", tmp_path / "organmnist3d")
+    (tmp_path / "organmnist3d" / "README.md").unlink()
+    with pytest.raises(SourceError, match=r"no README\.md in .*: run scripts/build\.py again, it writes the card"):
+        medmnist_hf.load("organmnist3d", root=tmp_path)
+    assert build_folder(tmp_path, "organmnist3d", "28", card=False) == tmp_path / "organmnist3d"
+
+
+def test_a_folder_that_cannot_be_asked_is_one_line(tmp_path: Path) -> None:
+    """The system refuses the question, as for want of permission; this way it also refuses an administrator."""
+    with pytest.raises(SourceError, match=r"File name too long.*check the path and its permissions"):
+        build_folder(tmp_path / ("x" * 300), "pathmnist", "28")

@@ -36,7 +36,7 @@ def test_every_command_exists_and_takes_these_options(command: list[str]) -> Non
         assert re.search(rf"^{command[1]}:", makefile, flags=re.MULTILINE)
         return
     python, script, *arguments = command
-    program = [sys.executable, ROOT / script]
+    program = [sys.executable, str(ROOT / script)]
     if python == ".venv/bin/medmnist-hf":
         program = [sys.executable, "-c", "from medmnist_hf.cli import main; main()", script]
     else:

@@ -27,6 +27,7 @@ from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, Subset, Task, collection, su
 from medmnist_hf.errors import BuildError
 from medmnist_hf.features import features_of
 from medmnist_hf.manifest import MANIFEST_NAME, read_build
+from medmnist_hf.montage import draw_sample
 from medmnist_hf.results import published_notes, published_results
 from tests.fixtures.builds import build
 
@@ -405,14 +406,14 @@ def test_the_last_writer_sees_every_size(
 ) -> None:
     """A second process that finishes a size while the first draws its picture waits, and is not overwritten."""
     folder = build(phantoms, tmp_path, "breastmnist", 28)
-    drawing, draw = threading.Event(), render.draw_sample
+    drawing = threading.Event()
 
     def slow(*arguments: Any) -> Any:  # noqa: ANN401
         drawing.set()
         time.sleep(0.3)
-        return draw(*arguments)
+        return draw_sample(*arguments)
 
-    monkeypatch.setattr(render, "draw_sample", slow)
+    monkeypatch.setattr("cards.render.draw_sample", slow)
     first = threading.Thread(target=write_card, args=(folder,))
     first.start()
     drawing.wait()

@@ -93,6 +93,23 @@ def test_zenodo_downloads_once(server: ZenodoServer, entry: Subset, content: byt
     assert names(cache) <= {NAME, f"{NAME}.lock"}
 
 
+def test_zenodo_tells_the_bytes_of_a_download_only(server: ZenodoServer, entry: Subset, tmp_path: Path) -> None:
+    seen: list[tuple[int, int | None]] = []
+    source = zenodo(server, tmp_path)
+    file = source.fetch(entry, 28, on_bytes=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (file.bytes, file.bytes)
+    seen.clear()
+    source.fetch(entry, 28, on_bytes=lambda done, total: seen.append((done, total)))
+    assert seen == []
+
+
+def test_what_zenodo_promises_is_what_it_gives(server: ZenodoServer, entry: Subset, tmp_path: Path) -> None:
+    source = zenodo(server, tmp_path)
+    promised = source.promised(entry, 28)
+    assert server.seen == []
+    assert dataclasses.replace(source.fetch(entry, 28), bytes=0) == promised
+
+
 def test_record_is_what_the_manifest_keeps(server: ZenodoServer, entry: Subset, tmp_path: Path) -> None:
     file = zenodo(server, tmp_path).fetch(entry, 28)
     assert file.record == SourceRecord("zenodo", NAME, file.bytes, entry.file(28).md5, verified=True)
@@ -528,3 +545,20 @@ def test_mirror_goes_with_zenodo_only(spec: str) -> None:
 def test_downloads_are_always_checked() -> None:
     with pytest.raises(SourceError, match=r"^--allow-unverified goes with a folder"):
         open_source("zenodo", allow_unverified=True)
+
+
+def test_a_phantom_is_never_an_official_file(tmp_path: Path) -> None:
+    with pytest.raises(SourceError) as caught:
+        open_source("phantom", allow_unverified=True, cache_dir=tmp_path)
+    assert line(caught).startswith("--allow-unverified goes with a folder")
+
+
+@pytest.mark.parametrize("spec", ["zenodo", "."])
+def test_phantom_options_go_with_the_phantom_only(spec: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        open_source(spec, phantom_rows=4)
+    assert line(caught).startswith(f"--phantom-rows goes with --source phantom, not with {spec!r}")
+    with pytest.raises(SourceError) as caught:
+        open_source(spec, seed=1)
+    assert line(caught).startswith(f"--seed goes with --source phantom, not with {spec!r}")
+    assert open_source(spec, seed=0).kind != "phantom"

@@ -2,12 +2,19 @@
 
 import dataclasses
 import hashlib
+import io
 import json
+import re
 import shutil
+import struct
+import subprocess
+import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -68,6 +75,10 @@ def forge(config: Path, change: Callable[[pa.Table], pa.Table], split: str = "tr
     """Rewrite a shard and make the manifest vouch for the new file, as a faulty builder would."""
     path = next(config.glob(f"{split}-*.parquet"))
     pq.write_table(change(pq.read_table(path)), path)
+    vouch(config, path, split)
+
+
+def vouch(config: Path, path: Path, split: str = "train") -> None:
     manifest = json.loads((config / MANIFEST_NAME).read_text())
     content = path.read_bytes()
     shard = manifest["splits"][split]["shards"][0]
@@ -154,6 +165,11 @@ def test_another_source_is_refused(built: Path, phantoms: Phantoms) -> None:
     refused(built / "breastmnist" / "28", file, "was built from a file with MD5")
 
 
+def test_a_config_of_the_current_folder(copy: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copy("breastmnist").parent)
+    assert verify_config(Path("28")).shards == 3
+
+
 def test_no_card(copy: Callable[[str], Path]) -> None:
     config = copy("breastmnist")
     (config.parent / "README.md").unlink()
@@ -176,3 +192,111 @@ def test_the_manifest_of_another_size_does_not_pass(copy: Callable[[str], Path])
     manifest = dataclasses.replace(read_manifest(config), size=64)
     (config / MANIFEST_NAME).write_text(manifest.to_json())
     refused(config, None, "is the manifest of breastmnist at size 64")
+
+
+def encoded(shape: tuple[int, ...], form: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(np.zeros(shape, np.uint8)).save(buffer, form)
+    return buffer.getvalue()
+
+
+def bomb() -> bytes:
+    """A PNG of few bytes whose header claims four hundred million pixels."""
+    header = b"IHDR" + struct.pack(">2I5B", 20000, 20000, 8, 0, 0, 0, 0)
+    data = encoded((28, 28))
+    return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
+
+
+def words(table: pa.Table) -> pa.Table:
+    return table.set_column(1, "label", pa.array(["a word"] * len(table)))
+
+
+def third(name: str, value: object) -> Callable[[pa.Table], pa.Table]:
+    """Put another value into row 3 of a column, and store the column as plain Arrow does."""
+
+    def change(table: pa.Table) -> pa.Table:
+        values = table[name].to_pylist()
+        values[3] = value(values[3]) if callable(value) else value
+        return pa.table({each: pa.array(values) if each == name else table[each] for each in table.column_names})
+
+    return change
+
+
+def image(data: bytes | None) -> Callable[[pa.Table], pa.Table]:
+    return third("image", {"bytes": data, "path": None})
+
+
+def cut(stored: dict[str, bytes]) -> dict[str, object]:
+    return {"bytes": stored["bytes"][:-30], "path": None}
+
+
+@pytest.mark.parametrize(
+    ("flag", "change", "says"),
+    [
+        ("breastmnist", third("image", cut), "row 3 holds an unreadable image"),
+        ("breastmnist", image(b"no image"), "row 3 holds what is no PNG or WebP image"),
+        ("breastmnist", image(encoded((28, 28), "GIF")), "row 3 holds what is no PNG or WebP image"),
+        (
+            "breastmnist",
+            image(encoded((28, 27))),
+            "row 3 holds an image of mode L and size (27, 28), not L and (28, 28)",
+        ),
+        ("pathmnist", image(encoded((28, 28))), "row 3 holds an image of mode L and size (28, 28), not RGB"),
+        ("breastmnist", image(bomb()), "row 3 holds an unreadable image"),
+        ("breastmnist", image(None), "row 3 holds no image"),
+        ("breastmnist", third("image", None), "row 3 holds no image"),
+        ("breastmnist", third("label", None), "row 3 holds no label"),
+        ("breastmnist", third("label", -1), "row 3 holds a label that is not 0 to 1"),
+        ("breastmnist", third("label", 2), "row 3 holds a label that is not 0 to 1"),
+        ("chestmnist", third("label", [0, -1]), "row 3 holds a label that is not 0 to 13"),
+        ("chestmnist", third("label", [13, 14]), "row 3 holds a label that is not 0 to 13"),
+        ("chestmnist", third("label", [None]), "row 3 holds a label that is not 0 to 13"),
+        ("chestmnist", third("label", None), "row 3 holds no label"),
+        ("organmnist3d", third("image", None), "row 3 holds a volume"),
+        ("organmnist3d", third("image", [[[1]]]), "row 3 holds a volume that is not (28, 28, 28)"),
+        ("organmnist3d", third("image", lambda volume: [[[None] * 28] * 28] * 28), "row 3 holds a volume with empty"),
+        ("breastmnist", lambda table: table.drop_columns(["label"]), "row 0 holds no label"),
+        ("breastmnist", lambda table: table.drop_columns(["image"]), "row 0 holds "),
+        ("breastmnist", words, "cannot be read from row 0 on ("),
+    ],
+)
+def test_what_a_row_cannot_be_is_one_line(
+    copy: Callable[[str], Path], phantoms: Phantoms, flag: str, change: Callable[[pa.Table], pa.Table], says: str
+) -> None:
+    config = copy(flag)
+    forge(config, change)
+    for file in (phantoms(flag), None):
+        refused(config, file, f"^{re.escape(f'{config} train {says}')}")
+
+
+def test_a_shard_that_is_no_parquet(copy: Callable[[str], Path]) -> None:
+    config = copy("breastmnist")
+    forge(config, lambda table: table)
+    path = next(config.glob("train-*.parquet"))
+    kept = path.read_bytes()
+    for content, says in (
+        (b"no Parquet at all", rf"^{path} is no Parquet file \("),
+        (
+            b"PAR1" + b"\xff" * (len(kept) // 2 - 4) + kept[len(kept) // 2 :],
+            f"^{config} train cannot be read from row 0",
+        ),
+    ):
+        path.write_bytes(content)
+        vouch(config, path)
+        refused(config, None, says)
+
+
+def verify(*places: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "scripts/verify.py", *map(str, places)]
+    return subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+
+
+def test_the_command_takes_configs_and_goes_on_after_a_bad_folder(copy: Callable[[str], Path], tmp_path: Path) -> None:
+    good, bad = copy("breastmnist"), copy("pathmnist")
+    (bad / MANIFEST_NAME).write_text("no manifest")
+    done = verify(bad.parent, tmp_path / "nothing", bad, good, good.parent)
+    assert done.returncode == 1
+    assert done.stdout.count("ok: breastmnist 28: ") == 2
+    lines = done.stderr.splitlines()
+    assert len(lines) == 3 and all(line.startswith("error: ") for line in lines)
+    assert "is no build manifest" in lines[0] and "no build in" in lines[1] and "is no build manifest" in lines[2]
