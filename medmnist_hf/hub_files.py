@@ -1,0 +1,154 @@
+"""The files of one local build as they will lie on the Hub, once every one of them has been checked."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from medmnist_hf import catalog
+from medmnist_hf.catalog import SPLITS, Subset
+from medmnist_hf.errors import BuildError
+from medmnist_hf.manifest import MANIFEST_NAME, Manifest, read_manifest
+
+README_NAME: Final = "README.md"
+AUDIT_NAME: Final = "audit.json"
+PICTURES: Final = ("montage.png", "montage.gif")
+
+
+@dataclass(frozen=True, slots=True)
+class PushFile:
+    """One file to be on the Hub.
+
+    Attributes:
+        source: Its content, or the local file that holds it.
+        size: Size in bytes.
+        sha256: SHA-256 of the content, 64 hex digits.
+    """
+
+    source: Path | bytes
+    size: int
+    sha256: str
+
+    def git_oid(self) -> str:
+        """Git's name for the content as a regular file: SHA-1 over the header ``blob SIZE NUL`` and the content."""
+        content = self.source if isinstance(self.source, bytes) else self.source.read_bytes()
+        return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class LocalBuild:
+    """The complete configs of one subset.
+
+    Attributes:
+        subset: The subset.
+        manifests: Its configs, by ascending size.
+        audits: Config name -> content of its audit, where there is one.
+        files: Path in the repository -> file, of all configs: shards, manifests and audits.
+        pictures: Path in the repository -> picture for the card.
+    """
+
+    subset: Subset
+    manifests: tuple[Manifest, ...]
+    audits: dict[str, bytes]
+    files: dict[str, PushFile]
+    pictures: dict[str, PushFile]
+
+
+def held(content: bytes) -> PushFile:
+    """A file that is held in memory."""
+    return PushFile(content, len(content), hashlib.sha256(content).hexdigest())
+
+
+def parse_findings(content: bytes, where: str) -> tuple[str, ...]:
+    """The findings of an audit, one line each.
+
+    Raises:
+        BuildError: The content is no audit.
+    """
+    try:
+        findings = json.loads(content)["findings"]
+    except (ValueError, KeyError, TypeError):
+        findings = None
+    if not isinstance(findings, list) or not all(isinstance(finding, str) for finding in findings):
+        raise BuildError(f"{where} is no audit: run scripts/audit.py --save again, or remove it")
+    return tuple(" ".join(finding.split()) for finding in findings)
+
+
+def read_local(folder: Path, *, allow_synthetic: bool = False, allow_unverified: bool = False) -> LocalBuild:
+    """Read a build and check it: every shard is hashed, so that nothing damaged leaves this machine.
+
+    Args:
+        folder: Folder of one subset, as ``scripts/build.py`` leaves it.
+        allow_synthetic: Accept generated pixels.
+        allow_unverified: Accept a source whose MD5 is not the catalogue's.
+
+    Raises:
+        BuildError: The build is incomplete, differs from its manifests, or needs one of the flags.
+        CatalogError: It is of no subset or size of the catalogue.
+    """
+    configs = sorted((path for path in folder.glob("*/") if path.name.isdecimal()), key=lambda path: int(path.name))
+    for path in configs:
+        if not (path / MANIFEST_NAME).is_file():
+            raise BuildError(f"{path} is no complete build: finish it with scripts/build.py, or remove the folder")
+    manifests = tuple(read_manifest(path) for path in configs)
+    if not manifests:
+        raise BuildError(f"no build in {folder}: scripts/build.py makes one")
+    subset = catalog.subset(manifests[0].subset)
+    build = LocalBuild(subset, manifests, {}, {}, {})
+    for manifest, path in zip(manifests, configs, strict=True):
+        _check_origin(manifest, path, allow_synthetic, allow_unverified)
+        _add_config(build, manifest, path)
+    for name in PICTURES:
+        if (folder / name).is_file():
+            build.pictures[name] = held(_read(folder / name))
+    return build
+
+
+def _check_origin(manifest: Manifest, where: Path, allow_synthetic: bool, allow_unverified: bool) -> None:
+    source = manifest.source
+    if source.synthetic and not allow_synthetic:
+        raise BuildError(
+            f"{where} is synthetic and shows no real patient: pass --allow-synthetic to push it all the same"
+        )
+    if not source.synthetic and not source.verified and not allow_unverified:
+        raise BuildError(
+            f"{where} was built from {source.file} whose MD5 {source.md5} is not the official one: "
+            "pass --allow-unverified to push it all the same"
+        )
+
+
+def _add_config(build: LocalBuild, manifest: Manifest, config_dir: Path) -> None:
+    if (manifest.subset, manifest.config_name) != (build.subset.flag, config_dir.name):
+        raise BuildError(
+            f"{config_dir} holds {manifest.subset} at size {manifest.size}: keep a folder for each subset and size"
+        )
+    build.subset.file(manifest.size)
+    if tuple(manifest.splits) != SPLITS:
+        raise BuildError(f"{config_dir} has not the splits {', '.join(SPLITS)}: build it again with --force")
+    name = manifest.config_name
+    for shard in manifest.shards:
+        path = config_dir / shard.name
+        try:
+            with path.open("rb") as file:
+                found = (path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+        except OSError as error:
+            raise BuildError(f"cannot read {path} ({error.strerror}): build the config again with --force") from None
+        if found != (shard.bytes, shard.sha256):
+            raise BuildError(f"{path} is not the shard of the manifest: build the config again with --force")
+        build.files[f"{name}/{shard.name}"] = PushFile(path, shard.bytes, shard.sha256)
+    for path in sorted(config_dir.glob("*.parquet")):
+        if f"{name}/{path.name}" not in build.files:
+            raise BuildError(f"{path} is not in the manifest: remove it, or build the config again with --force")
+    build.files[f"{name}/{MANIFEST_NAME}"] = held(_read(config_dir / MANIFEST_NAME))
+    if (config_dir / AUDIT_NAME).is_file():
+        build.audits[name] = _read(config_dir / AUDIT_NAME)
+        parse_findings(build.audits[name], str(config_dir / AUDIT_NAME))
+        build.files[f"{name}/{AUDIT_NAME}"] = held(build.audits[name])
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BuildError(f"cannot read {path} ({error.strerror}): check the folder and run again") from None

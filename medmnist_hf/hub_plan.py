@@ -1,0 +1,205 @@
+"""What a push would change: a build and what stays on the Hub put together, and compared with what is there."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from huggingface_hub import HfApi
+
+from medmnist_hf.catalog import Subset
+from medmnist_hf.errors import BuildError
+from medmnist_hf.hub_files import PICTURES, README_NAME, LocalBuild, PushFile, held, parse_findings
+from medmnist_hf.hub_remote import KIND, MAIN, HubError, RemoteState, card_head, config_of, patiently, read_state
+from medmnist_hf.manifest import Manifest
+
+KEPT: Final = (".gitattributes", "eval.yaml")
+"""Files beside the configs that no push removes: the Hub's own, and those of the evaluation results."""
+
+_REPO_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+Describe = Callable[[Subset, Sequence[Manifest], Mapping[str, Sequence[str]]], Mapping[str, str]]
+"""Called with a subset, the manifests of all configs to be described and their audits' findings by config name; gives
+path -> text of the files beside the configs, ``README.md`` among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class PushOptions:
+    """Where and how a build is pushed.
+
+    Attributes:
+        repo_id: ``namespace/name``; the name is the flag of the subset.
+        revision: Branch; made from the main branch where it is missing.
+        private: A repository that is made is private; one that exists must be.
+        create_pr: Open a pull request in place of a commit to the branch.
+        tag: Tag to set on the commit once it has been checked; None for none.
+        message: Title of the commit; by default one that names the sizes.
+        replace: Remove what the build lacks.
+    """
+
+    repo_id: str
+    revision: str = MAIN
+    private: bool = False
+    create_pr: bool = False
+    tag: str | None = None
+    message: str | None = None
+    replace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a push does with one file.
+
+    Attributes:
+        path: Path in the repository.
+        action: ``new``, ``changed``, ``same`` or ``removed``.
+        size: Size in bytes, of the file that goes in the case of ``removed``.
+    """
+
+    path: str
+    action: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a push would do to a repository as it stands.
+
+    Attributes:
+        state: The repository as it stands.
+        changes: One for each file, ordered by path.
+        files: Path -> every file that the build wants to be there.
+        configs: Names of the configs that are there afterwards.
+    """
+
+    state: RemoteState
+    changes: tuple[Change, ...]
+    files: dict[str, PushFile]
+    configs: tuple[str, ...]
+
+    def paths(self, *actions: str) -> list[str]:
+        """Paths of the files with one of these actions."""
+        return [change.path for change in self.changes if change.action in actions]
+
+    def count(self, action: str) -> tuple[int, int]:
+        """Number and bytes of the files with that action."""
+        sizes = [change.size for change in self.changes if change.action == action]
+        return len(sizes), sum(sizes)
+
+    @property
+    def empty(self) -> bool:
+        """Everything is there as it should be."""
+        return not self.paths("new", "changed", "removed")
+
+
+def plan_push(api: HfApi, build: LocalBuild, options: PushOptions, describe: Describe) -> Plan:
+    """Compare a build with the repository it is to go to; nothing is changed.
+
+    Args:
+        api: The client.
+        build: A checked build.
+        options: Where and how.
+        describe: Writes the card and what else lies beside the configs.
+
+    Raises:
+        BuildError: The options do not fit each other or the build.
+        HubError: The repository cannot be read, or holds what a push must not touch.
+        VerificationError: The card that would be pushed is not valid.
+    """
+    _check_options(build, options)
+    state = read_state(api, options.repo_id, options.revision, may_lack=True)
+    if state.exists and options.private and not state.private:
+        raise HubError(f"{options.repo_id} is public: make it private in its settings first, or drop --private")
+    plan = compare(state, build, options, describe)
+    if options.tag and state.exists:
+        at = tags_of(api, options.repo_id).get(options.tag)
+        if at is not None and not (plan.empty and at == state.sha):
+            raise tag_taken(options.repo_id, options.tag, at)
+    return plan
+
+
+def _check_options(build: LocalBuild, options: PushOptions) -> None:
+    if not _REPO_ID.fullmatch(options.repo_id) or options.repo_id.partition("/")[2] != build.subset.flag:
+        raise BuildError(
+            f"{options.repo_id!r} is no repository for {build.subset.flag}: name it NAMESPACE/{build.subset.flag}, "
+            "so that load_dataset and medmnist_hf.load find it"
+        )
+    if options.create_pr and options.tag:
+        raise BuildError("a pull request cannot be tagged: merge it, then push again with --tag")
+
+
+def compare(state: RemoteState, build: LocalBuild, options: PushOptions, describe: Describe) -> Plan:
+    """Compare a build with a repository as it was read; arguments and errors as in `plan_push`."""
+    ours = {manifest.config_name for manifest in build.manifests}
+    _check_theirs(state, build, ours, options)
+    staying = () if options.replace else tuple(one for one in state.manifests if one.config_name not in ours)
+    union = sorted((*build.manifests, *staying), key=lambda manifest: manifest.size)
+    audits = {name: content for name, content in state.audits.items() if name not in ours} | build.audits
+    findings = {
+        one.config_name: parse_findings(audits[one.config_name], f"the audit of {state.repo_id} {one.config_name}")
+        for one in union
+        if one.config_name in audits
+    }
+    texts = describe(build.subset, union, findings)
+    default = _check_card(texts[README_NAME], union, state.repo_id)
+    files = build.files | {path: held(text.encode()) for path, text in texts.items()}
+    for path, picture in build.pictures.items():
+        # A card shows its default config, and so must the picture.
+        if default in ours or path not in state.files:
+            files[path] = picture
+    changes = []
+    for path, file in files.items():
+        there = state.files.get(path)
+        action = "new" if there is None else "same" if there.holds(file) else "changed"
+        changes.append(Change(path, action, file.size))
+    for path, there in state.files.items():
+        within = config_of(path) in ours or (options.replace and path not in KEPT)
+        if within and path not in files and not (options.replace and path in PICTURES and not build.pictures):
+            changes.append(Change(path, "removed", there.size))
+    ordered = tuple(sorted(changes, key=lambda change: change.path))
+    return Plan(state, ordered, files, tuple(manifest.config_name for manifest in union))
+
+
+def _check_theirs(state: RemoteState, build: LocalBuild, ours: set[str], options: PushOptions) -> None:
+    """What is there already and stays must be what this project pushed."""
+    if options.replace:
+        return
+    for manifest in state.manifests:
+        if manifest.subset != build.subset.flag:
+            raise HubError(f"{state.repo_id} holds {manifest.subset}: push to another, or pass --replace")
+    described = {manifest.config_name for manifest in state.manifests} | ours
+    for path in sorted(state.files):
+        if (path.endswith(".parquet") and config_of(path) not in described) or path.endswith(".py"):
+            raise HubError(f"{state.repo_id} has {path}, which no push made: remove it, or pass --replace")
+
+
+def _check_card(card: str, manifests: Sequence[Manifest], repo_id: str) -> str:
+    """Prove a card fit to be pushed; name of its default config."""
+    where = f"the push to {repo_id}"
+    head = card_head(card, where)
+    names = [config["config_name"] for config in head["configs"]]
+    default = [config["config_name"] for config in head["configs"] if config.get("default")]
+    if names != [manifest.config_name for manifest in manifests] or len(default) != 1:
+        raise BuildError(f"{where} has a card of other configs than its manifests: render it again")
+    if any(one.source.synthetic for one in manifests) and "synthetic" not in (head.get("tags") or []):
+        raise BuildError(f"{where} has synthetic rows and a card that does not say so: render it again")
+    unverified = any(not one.source.verified and not one.source.synthetic for one in manifests)
+    if unverified and "unverified" not in card:
+        raise BuildError(f"{where} has unverified rows and a card that does not say so: render it again")
+    return str(default[0])
+
+
+def tags_of(api: HfApi, repo_id: str) -> dict[str, str]:
+    """Tag -> commit it names.
+
+    Raises:
+        HubError: They cannot be read.
+    """
+    refs = patiently(f"read the tags of {repo_id}", lambda: api.list_repo_refs(repo_id, repo_type=KIND))
+    return {tag.name: tag.target_commit for tag in refs.tags}
+
+
+def tag_taken(repo_id: str, tag: str, at: str) -> HubError:
+    """The error of a tag that names another commit."""
+    return HubError(f"{repo_id} has a tag {tag} at {at[:12]} already, and tags do not move: choose another name")

@@ -1,0 +1,133 @@
+"""Push built subsets to the Hub: shows what would change, and with --yes changes it.
+
+Example: python scripts/push.py dist/pathmnist dist/bloodmnist --namespace medmnist --tag v1.0 --yes
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from huggingface_hub import HfApi
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.table import Table
+
+from cards.croissant import CROISSANT_NAME, croissant, to_json
+from cards.render import README_NAME, card
+from medmnist_hf import console
+from medmnist_hf.catalog import Subset
+from medmnist_hf.errors import BuildError, MedMNISTError
+from medmnist_hf.hub import Pushed, add_to_collection, push
+from medmnist_hf.hub_files import LocalBuild, read_local
+from medmnist_hf.hub_plan import Plan, PushOptions, plan_push
+from medmnist_hf.hub_remote import MAIN
+from medmnist_hf.manifest import Manifest
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+_WIDTH = None if sys.stdout.isatty() else 140
+
+
+def _describe(
+    subset: Subset, manifests: Sequence[Manifest], audits: Mapping[str, Sequence[str]], namespace: str
+) -> dict[str, str]:
+    return {
+        README_NAME: card(subset, manifests, namespace=namespace, audits=audits),
+        CROISSANT_NAME: to_json(croissant(subset, manifests)),
+    }
+
+
+def _show(terminal: Console, plan: Plan) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("what")
+    table.add_column("file", overflow="fold")
+    table.add_column("bytes", justify="right")
+    for change in plan.changes:
+        if change.action != "same":
+            table.add_row(change.action, change.path, f"{change.size:,}")
+    state = plan.state
+    where = f"at {state.sha[:12]}" if state.exists else "does not exist yet"
+    terminal.print(f"{state.repo_id} ({where}), configs afterwards: {', '.join(plan.configs)}")
+    if table.row_count:
+        terminal.print(table)
+    counts = {action: plan.count(action) for action in ("new", "changed", "same", "removed")}
+    terminal.print(", ".join(f"{number} {action} ({size:,} bytes)" for action, (number, size) in counts.items()))
+
+
+def _report(terminal: Console, done: Pushed, tag: str | None) -> None:
+    what = f"pull request {done.pull_request}" if done.pull_request else f"commit {done.sha[:12]}"
+    if not done.committed:
+        what = f"unchanged, no commit made; at {done.sha[:12]}"
+    tagged = f", tagged {tag}" if tag else ""
+    terminal.print(f"{done.repo_id}: {what}, all files checked{tagged}\n")
+
+
+@app.command(epilog="Example: python scripts/push.py dist/pathmnist --repo-id me/pathmnist --tag v1.0 --yes")
+def main(
+    builds: Annotated[list[Path], typer.Argument(metavar="BUILD...", help="Folders of subsets, e.g. dist/pathmnist.")],
+    repo_id: Annotated[str | None, typer.Option(help="Where one build goes, e.g. medmnist/pathmnist.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="Where each build goes, under its subset's name.")] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes/--dry-run", help="Push; without it, only show what would change.")
+    ] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make new repositories private.")] = False,
+    revision: Annotated[str, typer.Option(help="Branch; made where it is missing.")] = MAIN,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request.")] = False,
+    tag: Annotated[str | None, typer.Option(help="Tag to set once all is checked, e.g. v1.0.")] = None,
+    collection: Annotated[str | None, typer.Option(help="Title of a collection to put the repositories in.")] = None,
+    message: Annotated[str | None, typer.Option(help="Title of the commit.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Remove from the Hub what a build lacks.")] = False,
+    allow_synthetic: Annotated[bool, typer.Option("--allow-synthetic", help="Push phantoms.")] = False,
+    allow_unverified: Annotated[
+        bool, typer.Option("--allow-unverified", help="Push builds of files whose MD5 is not the catalogue's.")
+    ] = False,
+) -> None:
+    """Push builds, each in one commit; what is up there already is neither sent again nor lost."""
+    if (repo_id is None) == (namespace is None) or (repo_id is not None and len(builds) > 1):
+        raise BuildError("where to is not clear: give --repo-id for one build, or --namespace for any number")
+    terminal = Console(width=_WIDTH, highlight=False, markup=False, soft_wrap=True)
+    api = HfApi(library_name="medmnist-hf")
+    done: list[str] = []
+    failed = 0
+    for folder in builds:
+        try:
+            build = read_local(folder, allow_synthetic=allow_synthetic, allow_unverified=allow_unverified)
+            options = PushOptions(
+                repo_id or f"{namespace}/{build.subset.flag}", revision, private, create_pr, tag, message, replace
+            )
+            _push_one(terminal, api, build, options, yes)
+            done.append(options.repo_id)
+        except MedMNISTError as error:
+            failed += 1
+            print(f"error: {folder}: {error}", file=sys.stderr)
+    if not yes:
+        terminal.print("nothing was changed: pass --yes to push")
+    elif collection and done:
+        slug = add_to_collection(api, collection, done[0].partition("/")[0], done, private=private)
+        terminal.print(f"collection {slug}: {len(done)} repositories")
+    if failed:
+        print(f"error: {failed} of {len(builds)} builds failed", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _push_one(terminal: Console, api: HfApi, build: LocalBuild, options: PushOptions, yes: bool) -> None:
+    namespace = options.repo_id.partition("/")[0]
+
+    def describe(subset: Subset, manifests: Sequence[Manifest], audits: Mapping[str, Sequence[str]]) -> dict[str, str]:
+        return _describe(subset, manifests, audits, namespace)
+
+    plan = plan_push(api, build, options, describe)
+    _show(terminal, plan)
+    if not yes:
+        return
+    total = sum(plan.count(action)[1] for action in ("new", "changed"))
+    bars = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*bars, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(options.repo_id, total=total)
+        made = push(api, build, plan, options, describe, on_progress=lambda count: progress.advance(task, count))
+    _report(terminal, made, options.tag)
+
+
+if __name__ == "__main__":
+    console.run(app)

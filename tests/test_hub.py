@@ -1,0 +1,280 @@
+"""A push to the loopback Hub with the real client: what is sent, and what readers see after faults and rivals."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from medmnist_hf.errors import MedMNISTError, VerificationError
+from medmnist_hf.hub import Pushed, add_to_collection, push
+from medmnist_hf.hub_plan import PushOptions
+from medmnist_hf.hub_remote import HubError, config_names, fetch_config, read_state
+from medmnist_hf.manifest import read_manifest
+from tests.fixtures.hub import Fault, HubServer, hub_fixture  # noqa: F401
+from tests.fixtures.pushing import (  # noqa: F401
+    ID,
+    KIND,
+    LARGE,
+    Pusher,
+    content_of,
+    describe,
+    dists_fixture,
+    pusher_fixture,
+    whole,
+)
+
+
+class TestPush:
+    def test_a_first_push_makes_one_commit_of_just_the_build(self, pusher: Pusher) -> None:
+        plan = pusher.plan("28")
+        assert not plan.state.exists and {change.action for change in plan.changes} == {"new"}
+        assert (KIND, ID) not in pusher.hub.store.repos
+        done = pusher.push("28", PushOptions(ID, tag="v1", message="The first"))
+        held = pusher.held()
+        attributes = held.pop(".gitattributes")
+        assert held == content_of(plan) and attributes
+        local = {path.relative_to(pusher.dists["28"]).as_posix() for path in pusher.dists["28"].rglob("*.*")}
+        assert set(held) == {path for path in local if not path.startswith(".")}
+        assert pusher.titles() == ["The first", "initial commit"]
+        assert pusher.hub.store.repos[KIND, ID].tags == {"v1": done.sha}
+        assert done == Pushed(ID, done.sha, True, "", ("28",))
+
+    def test_an_unchanged_push_makes_no_commit_and_sends_nothing(self, pusher: Pusher) -> None:
+        first = pusher.push("28")
+        pusher.hub.log.clear()
+        again = pusher.push("28")
+        assert (again.sha, again.committed) == (first.sha, False)
+        assert len(pusher.titles()) == 2
+        assert not pusher.hub.log.find("PUT") and not pusher.hub.log.find("POST")
+        tagged = pusher.push("28", PushOptions(ID, tag="v1"))
+        assert not tagged.committed and pusher.hub.store.repos[KIND, ID].tags == {"v1": first.sha}
+        assert pusher.push("28", PushOptions(ID, tag="v1")).sha == first.sha
+
+    def test_a_second_size_leaves_the_first_as_it_is(self, pusher: Pusher) -> None:
+        pusher.push("28", PushOptions(ID, tag="v1"))
+        before = pusher.held()
+        pusher.hub.log.clear()
+        plan = pusher.plan("64")
+        assert sorted(plan.paths("changed")) == ["README.md", "croissant.json"] and not plan.paths("removed")
+        done = pusher.push("64")
+        after = pusher.held()
+        assert {path: after[path] for path in before if path.startswith("28/")} == {
+            path: content for path, content in before.items() if path.startswith("28/")
+        }
+        assert after["montage.png"] == before["montage.png"]
+        assert done.configs == ("28", "64")
+        assert config_names(after["README.md"].decode(), "it") == ["28", "64"]
+        sent = sum(len(content) for path, content in after.items() if path.startswith("64/") and "parquet" in path)
+        assert pusher.hub.log.received("PUT", LARGE) == sent
+        assert pusher.held("v1") == before
+        # Both orders, and both at once, lead to the same card.
+        assert pusher.plan("both").empty
+
+    def test_replace_shows_and_removes_what_the_build_lacks(self, pusher: Pusher) -> None:
+        pusher.push("both")
+        pusher.hub.store.write(KIND, ID, {"loader.py": b"1", "notes.txt": b"2", "eval.yaml": b"3"})
+        with pytest.raises(HubError, match=r"has loader.py, which no push made"):
+            pusher.plan("64")
+        options = PushOptions(ID, replace=True)
+        gone = pusher.plan("64", options).paths("removed")
+        assert set(gone) == {path for path in pusher.held() if path.startswith("28/")} | {"loader.py", "notes.txt"}
+        assert pusher.push("64", options).configs == ("64",)
+        held = pusher.held()
+        assert held.pop("eval.yaml") == b"3" and held.pop(".gitattributes")
+        assert held == content_of(pusher.plan("64"))
+
+    def test_other_rows_replace_the_shards_of_their_config(self, pusher: Pusher) -> None:
+        pusher.push("28")
+        before = set(pusher.held())
+        pusher.push("other")
+        held = pusher.held()
+        whole(pusher)
+        assert {path for path in held if path.endswith(".parquet")}.isdisjoint(
+            path for path in before if path.startswith("28/train")
+        )
+
+    def test_a_branch_and_a_pull_request_leave_main_alone(self, pusher: Pusher) -> None:
+        pusher.push("28")
+        before = pusher.held()
+        options = PushOptions(ID, revision="next/one", tag="v2")
+        done = pusher.push("64", options)
+        assert pusher.held() == before and pusher.hub.store.repos[KIND, ID].tags == {"v2": done.sha}
+        whole(pusher, "next/one")
+        opened = pusher.push("64", PushOptions(ID, create_pr=True))
+        assert opened.pull_request.endswith("/discussions/1") and pusher.held() == before
+        pusher.api.merge_pull_request(ID, 1, repo_type=KIND)
+        whole(pusher)
+        assert pusher.plan("64").empty
+
+    def test_private(self, pusher: Pusher) -> None:
+        pusher.push("28", PushOptions(ID, private=True))
+        assert pusher.hub.store.repos[KIND, ID].private
+        with pytest.raises(HubError, match="no such repository"):
+            whole(pusher)
+        pusher.hub.store.repos[KIND, ID].private = False
+        with pytest.raises(HubError, match="is public"):
+            pusher.plan("28", PushOptions(ID, private=True))
+
+    def test_tags_do_not_move(self, pusher: Pusher) -> None:
+        first = pusher.push("28", PushOptions(ID, tag="v1"))
+        for name in ("64", "28"):
+            if name == "28":
+                pusher.hub.store.write(KIND, ID, {"eval.yaml": b"1"})
+            with pytest.raises(HubError, match=r"has a tag v1 at .* already"):
+                pusher.plan(name, PushOptions(ID, tag="v1"))
+        assert pusher.hub.store.repos[KIND, ID].tags == {"v1": first.sha}
+
+    def test_a_commit_that_is_not_whole_is_not_tagged(self, pusher: Pusher) -> None:
+        """A commit loses a shard between the push and the check."""
+        made = pusher.push("28")
+        lost = next(path for path in pusher.held() if path.startswith("28/test"))
+        pusher.hub.faults.add(
+            Fault("GET", "/tree/", skip=1, times=-1, garble=lambda body: body.replace(b"28/test", b"xx/test"))
+        )
+        with pytest.raises(VerificationError, match=re.escape(f"lacks {lost}")):
+            push(pusher.api, pusher.local("28"), pusher.plan("28"), PushOptions(ID, tag="v1"), describe)
+        assert not pusher.hub.store.repos[KIND, ID].tags and made.committed
+
+    def test_a_config_is_fetched_as_it_was_built(self, pusher: Pusher) -> None:
+        pusher.push("both")
+        state = read_state(pusher.api, ID)
+        folder = fetch_config(pusher.api, state, state.manifests[1])
+        assert folder.name == "64" and read_manifest(folder) == state.manifests[1]
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+            path.name: path.read_bytes() for path in (pusher.dists["both"] / "64").iterdir()
+        }
+
+
+@dataclass
+class Case:
+    """One kind of fault and how the push that meets it ends: ``done``, or with a word of its error."""
+
+    name: str
+    faults: Callable[[HubServer], list[Fault]]
+    ends: str = "done"
+
+
+def at(*faults: Fault) -> Callable[[HubServer], list[Fault]]:
+    return lambda hub: list(faults)
+
+
+def expire(hub: HubServer) -> None:
+    hub.token.expired = True
+
+
+COMMIT, TREE = "/commit/", "/tree/"
+CASES = [
+    Case("500 on the commit", at(Fault("POST", COMMIT, status=500))),
+    Case("503 on every commit", at(Fault("POST", COMMIT, times=-1, status=503)), "HTTP 503"),
+    Case("504 after the commit was made", at(Fault("POST", COMMIT, status=504, after=True))),
+    Case("answer lost after the commit", at(Fault("POST", COMMIT, lose_answer=True, after=True))),
+    Case("answer lost before the commit", at(Fault("POST", COMMIT, lose_answer=True))),
+    Case("connection cut within the commit", at(Fault("POST", COMMIT, drop_received=1000))),
+    Case("429 with a wait", at(Fault("POST", COMMIT, status=429, headers={"Retry-After": "1"}))),
+    Case("429 for an hour", at(Fault("POST", COMMIT, status=429, headers={"Retry-After": "3600"})), "too many"),
+    Case("400 on the commit", at(Fault("POST", COMMIT, status=400, message="not today")), "not today"),
+    Case("413 on the commit", at(Fault("POST", COMMIT, status=413)), "too large"),
+    Case("stale for ever", at(Fault("POST", COMMIT, times=-1, status=412)), "others push to it all the time"),
+    Case("cut while a shard goes up", at(Fault("PUT", LARGE, skip=1, drop_received=5000))),
+    Case("500 on a shard", at(Fault("PUT", LARGE, skip=1, status=500))),
+    Case("403 on a shard", at(Fault("PUT", LARGE, skip=2, times=-1, status=403)), "HTTP 403|Error"),
+    Case("403 on the upload", at(Fault("POST", "/objects/batch", status=403)), "write access"),
+    Case("429 before the upload", at(Fault("POST", "/preupload/", status=429, headers={"Retry-After": "1"}))),
+    Case("503 on reading", at(Fault("GET", TREE, status=503))),
+    Case("answer cut on reading", at(Fault("GET", "/api/", drop_sent=40))),
+    Case("answer lost on reading", at(Fault("GET", "/revision/", skip=1, lose_answer=True))),
+    Case("manifest damaged on its way", at(Fault("GET", "manifest.json", garble=lambda b: b[::-1])), "damaged"),
+    Case("500 on the card's check", at(Fault("POST", "validate-yaml", status=500))),
+    Case("500 after the tag was set", at(Fault("POST", "/tag/", status=500, after=True))),
+    Case("403 on the tag", at(Fault("POST", "/tag/", status=403)), "cannot tag"),
+    Case("404 after the commit", at(Fault("GET", "/revision/", skip=2, status=404)), "cannot read"),
+    Case("a slow answer", at(Fault("POST", COMMIT, delay=0.3))),
+    Case(
+        "token expires on a shard", lambda hub: [Fault("POST", "/preupload/", action=lambda: expire(hub))], "expired"
+    ),
+    Case("token expires on the commit", lambda hub: [Fault("POST", COMMIT, action=lambda: expire(hub))], "expired"),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
+def test_after_a_fault_readers_see_a_whole_state_and_the_next_run_completes(pusher: Pusher, case: Case) -> None:
+    hub, options = pusher.hub, PushOptions(ID, tag="v2")
+    pusher.push("28")
+    repo = hub.store.repos[KIND, ID]
+    old, plan = pusher.held(), pusher.plan("64")
+    new = old | content_of(plan)
+    faults = [hub.faults.add(fault) for fault in case.faults(hub)]
+    hub.log.clear()
+    try:
+        pusher.push("64", options)
+        ended = "done"
+    except MedMNISTError as error:
+        ended = str(error)
+        assert "\n" not in ended and hub.token.secret not in ended
+    assert all(fault.hits for fault in faults)
+    assert ended == "done" if case.ends == "done" else re.search(case.ends, ended)
+    hub.faults.clear()
+    hub.token.expired = False
+
+    assert pusher.held() in ([new] if ended == "done" else [old, new])
+    whole(pusher)
+    assert all(pusher.held(tag) == new for tag in repo.tags)
+
+    missing = {
+        file.sha256: file.size
+        for path, file in plan.files.items()
+        if path.endswith(".parquet") and file.sha256 not in repo.large
+    }
+    hub.log.clear()
+    done = pusher.push("64", options)
+    assert hub.log.received("PUT", LARGE) == sum(missing.values())
+    assert pusher.held() == new and repo.tags == {"v2": done.sha}
+    assert len(pusher.titles()) == 3
+
+
+class TestRivals:
+    """Another push comes between the reading and the commit of ours."""
+
+    def during_commit(self, pusher: Pusher, action: Callable[[], object]) -> None:
+        pusher.hub.faults.add(Fault("POST", COMMIT, action=action))
+
+    def test_a_config_that_a_rival_adds_stays(self, pusher: Pusher) -> None:
+        rival = Pusher(pusher.hub, pusher.dists)
+        self.during_commit(pusher, lambda: rival.push("28"))
+        assert pusher.push("64").configs == ("28", "64")
+        whole(pusher)
+        assert pusher.plan("both").empty and len(pusher.titles()) == 3
+
+    def test_the_same_push_twice_is_one_commit(self, pusher: Pusher) -> None:
+        rival = Pusher(pusher.hub, pusher.dists)
+        self.during_commit(pusher, lambda: rival.push("28"))
+        assert not pusher.push("28").committed
+        whole(pusher)
+        assert len(pusher.titles()) == 2
+
+    def test_other_content_of_the_same_config_is_left_to_a_person(self, pusher: Pusher) -> None:
+        rival = Pusher(pusher.hub, pusher.dists)
+        self.during_commit(pusher, lambda: rival.push("other"))
+        with pytest.raises(HubError, match=r"another push has changed org/pathmnist 28 meanwhile"):
+            pusher.push("28")
+        assert pusher.plan("other").empty
+        whole(pusher)
+
+    def test_replace_removes_nothing_that_was_not_shown(self, pusher: Pusher) -> None:
+        rival = Pusher(pusher.hub, pusher.dists)
+        self.during_commit(pusher, lambda: rival.push("64"))
+        with pytest.raises(HubError, match=r"has got 64/.* meanwhile"):
+            pusher.push("28", PushOptions(ID, replace=True))
+        assert pusher.plan("64").empty
+        whole(pusher)
+
+
+def test_a_collection_is_made_once_and_completed(pusher: Pusher) -> None:
+    names = [f"org/{name}" for name in ("one", "two", "three")]
+    for name in names:
+        pusher.hub.store.create(KIND, name)
+    pusher.hub.faults.add(Fault("POST", "/items", skip=1, status=500, after=True))
+    slug = add_to_collection(pusher.api, "Sets", "org", names[:2], private=False)
+    assert add_to_collection(pusher.api, "Sets", "org", names, private=False) == slug
+    assert [item.item_id for item in pusher.api.get_collection(slug).items] == names

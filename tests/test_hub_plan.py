@@ -1,0 +1,64 @@
+"""A plan refuses what a push must not do, before anything is changed."""
+
+from collections.abc import Callable
+
+import pytest
+
+from medmnist_hf.errors import BuildError, MedMNISTError
+from medmnist_hf.hub_plan import PushOptions, plan_push
+from medmnist_hf.hub_remote import HubError
+from tests.fixtures.hub import hub_fixture  # noqa: F401
+from tests.fixtures.pushing import ID, KIND, Pusher, describe, dists_fixture, pusher_fixture, whole  # noqa: F401
+
+
+@pytest.mark.parametrize("repo_id", ["org/bloodmnist", "pathmnist", "a/b/pathmnist"])
+def test_a_repository_of_another_name(pusher: Pusher, repo_id: str) -> None:
+    with pytest.raises(BuildError, match="is no repository for pathmnist"):
+        pusher.plan("28", PushOptions(repo_id))
+
+
+def test_a_tag_on_a_pull_request(pusher: Pusher) -> None:
+    with pytest.raises(BuildError, match="cannot be tagged"):
+        pusher.plan("28", PushOptions(ID, create_pr=True, tag="v1"))
+
+
+def test_a_card_that_does_not_fit(pusher: Pusher) -> None:
+    good = describe
+
+    def bad(old: str, new: str) -> Callable[..., dict[str, str]]:
+        return lambda *given: {path: text.replace(old, new) for path, text in good(*given).items()}
+
+    for old, new, error in (
+        ("config_name: '28'", "config_name: 28", "is no string"),
+        ("configs:", "configs: [", "without valid metadata"),
+        ("- synthetic", "- other", "does not say so"),
+        ("config_name: '28'", "config_name: '64'", "of other configs"),
+    ):
+        with pytest.raises(MedMNISTError, match=error):
+            plan_push(pusher.api, pusher.local("28"), PushOptions(ID), bad(old, new))
+    assert not pusher.hub.store.repos
+
+
+def test_a_repository_of_something_else(pusher: Pusher) -> None:
+    pusher.hub.store.create(KIND, ID)
+    pusher.hub.store.write(KIND, ID, {"128/train-0.parquet": b"PAR1"})
+    with pytest.raises(HubError, match=r"128/train-0.parquet, which no push made"):
+        pusher.plan("28")
+    pusher.push("28", PushOptions(ID, replace=True))
+    whole(pusher)
+
+
+@pytest.mark.parametrize("who", ["reader", "outsider", "nobody", "expired"])
+def test_those_who_may_not(pusher: Pusher, who: str) -> None:
+    hub = pusher.hub
+    pusher.push("28")
+    before = pusher.held()
+    if who == "expired":
+        hub.token.expired = True
+    else:
+        tokens = {"reader": hub.read_token, "outsider": hub.access.token("mallory")}
+        pusher.api = hub.api(tokens.get(who), anonymous=who == "nobody")
+    with pytest.raises(HubError, match=r"no token|write access|has expired") as caught:
+        pusher.push("64")
+    assert "\n" not in str(caught.value) and "hf_" not in str(caught.value)
+    assert pusher.held() == before
