@@ -1,6 +1,5 @@
 """Parquet shards on disk: written whole or not at all, and trusted later only with their recorded SHA-256."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable
@@ -13,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets.arrow_writer import get_parquet_column_options
 
-from medmnist_hf.files import write_atomically
+from medmnist_hf.files import sha256_of, write_atomically
 from medmnist_hf.manifest import Shard
 
 _VOXELS: Final = "image.list.element.list.element.list.element"
@@ -25,12 +24,6 @@ class WrittenShard:
 
     shard: Shard
     arrow_bytes: int
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _options(features: datasets.Features, schema: pa.Schema) -> dict[str, Any]:

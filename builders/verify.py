@@ -21,11 +21,11 @@ import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 
 from builders.npz import Int64Array, NpzReader, UInt8Array
-from builders.shards import sha256_of
 from builders.source import SourceFile
 from medmnist_hf.catalog import NPZ_SPLITS, Subset, subset
 from medmnist_hf.errors import VerificationError
 from medmnist_hf.features import features_of
+from medmnist_hf.files import sha256_of
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, read_manifest
 
 _BATCH: Final = {2: 256, 3: 16}

@@ -1,7 +1,8 @@
-"""Files that are written whole or not at all, and by one process at a time."""
+"""Files that are written whole or not at all, by one process at a time, and known by their digest."""
 
 import contextlib
 import errno
+import hashlib
 import logging
 import os
 import secrets
@@ -34,6 +35,12 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

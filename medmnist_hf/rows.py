@@ -8,7 +8,6 @@ Example:
 """
 
 import abc
-import hashlib
 import io
 import os
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from medmnist_hf import catalog
 from medmnist_hf.catalog import Subset, Task
 from medmnist_hf.errors import BuildError, MedMNISTError, SourceError
 from medmnist_hf.features import features_of
+from medmnist_hf.files import sha256_of
 from medmnist_hf.loading import NAMESPACE, build_folder, load
 from medmnist_hf.manifest import Manifest, Shard, read_manifest
 
@@ -229,7 +229,7 @@ class _BuiltRows(Rows):
             path = self._folder / shard.name
             try:
                 # Labels are read alone and checked against their range; whoever reads pixels reads all of the file.
-                if path.stat().st_size != shard.bytes or (name == "image" and _sha256(path) != shard.sha256):
+                if path.stat().st_size != shard.bytes or (name == "image" and sha256_of(path) != shard.sha256):
                     raise _unreadable(path, "it is not the shard of the manifest")
                 with pq.ParquetFile(path) as file:
                     for batch in file.iter_batches(rows, columns=[name]):
@@ -333,11 +333,6 @@ def _check_split(entry: Subset, split: str) -> None:
 
 def _in_range(ids: NDArray[Any], classes: int) -> bool:
     return ids.dtype.kind in "iu" and (not ids.size or (int(ids.min()) >= 0 and int(ids.max()) < classes))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unreadable(path: Path, why: str) -> MedMNISTError:
