@@ -18,12 +18,12 @@ $(VENV)/build.stamp: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[build]'
 	@touch $@
 
-# A release of torch that the tests are known to pass with; any that pyproject.toml allows will do.
-TORCH ?= torch==2.13.0
+# Releases of torch and torchvision that the tests are known to pass with; any that pyproject.toml allows will do.
+TORCH ?= torch==2.14.1 torchvision==0.29.1
 
 # The official package asks for torchvision and more, which the facts and the metric compared with do not need.
 $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
-	-$(BIN)/python -m pip install --quiet '$(TORCH)'
+	-$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	$(BIN)/python -m pip install --quiet --no-deps 'medmnist==3.0.2'
 	@touch $@ $(VENV)/build.stamp

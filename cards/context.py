@@ -6,6 +6,8 @@ from typing import Any, Final
 from cards.bibliography import reference
 from cards.metadata import default_config, synthetic_configs
 from medmnist_hf.catalog import SPLITS, Subset, Task, collection
+from medmnist_hf.hub_files import PICTURES
+from medmnist_hf.hub_results import MEASURES, task_id
 from medmnist_hf.manifest import Manifest
 from medmnist_hf.results import published_notes, published_results
 
@@ -28,7 +30,7 @@ _RIGHT: Final = "---:"
 
 def picture_name(subset: Subset) -> str:
     """File name of a build's picture: a still for images, an animation for volumes."""
-    return "montage.gif" if subset.ndim == 3 else "montage.png"
+    return PICTURES[subset.ndim]
 
 
 def human_bytes(number: int) -> str:
@@ -88,6 +90,7 @@ def context(
         "papers": _papers(subset),
         "results": published_results(subset.flag),
         "notes": published_notes(subset.flag),
+        "reported_task": task_id(int(default), next(iter(MEASURES))),
         "audits": [{"config": config, "findings": findings} for config, findings in audits.items()],
         "record_url": subset.files[0].url.partition("/files/")[0],
         "releases": _releases(built),

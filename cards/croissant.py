@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from cards.bibliography import reference
-from cards.metadata import check_manifests, shard_pattern, synthetic_configs, tags
+from cards.metadata import check_manifests, shard_pattern, synthetic_configs, tags, told_of
 from medmnist_hf.catalog import SPLITS, Subset, Task, collection
 from medmnist_hf.errors import BuildError
 from medmnist_hf.manifest import Manifest
@@ -91,17 +91,12 @@ def croissant(subset: Subset, manifests: Sequence[Manifest]) -> dict[str, Any]:
     made_by: list[dict[str, Any]] = [{"@type": "sc:Person", "name": name} for name in paper.authors]
     if all_synthetic:
         made_by = [{"@type": "sc:Organization", "name": "medmnist-hf"}]
-    description = subset.description
-    if all_synthetic:
-        description = f"SYNTHETIC, no real data; the schema is that of: {description}"
-    elif synthetic:
-        description = f"SYNTHETIC, no real data, in the configs {', '.join(synthetic)}. {description}"
     return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": subset.python_class,
-        "description": description,
+        "description": told_of(subset, built),
         "url": facts.homepage,
         "version": facts.version,
         "license": facts.license_urls[subset.license],

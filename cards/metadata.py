@@ -10,9 +10,8 @@ from huggingface_hub import DatasetCardData
 from medmnist_hf.catalog import DEFAULT_SIZE, SPLITS, Subset, Task, collection
 from medmnist_hf.errors import BuildError
 from medmnist_hf.features import features_of
+from medmnist_hf.hub_results import TASK_CATEGORY
 from medmnist_hf.manifest import Manifest
-
-TASK_CATEGORY: Final = "image-classification"
 
 _SIZE_CATEGORIES: Final = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
 
@@ -42,6 +41,16 @@ def check_manifests(subset: Subset, manifests: Sequence[Manifest]) -> tuple[Mani
 def synthetic_configs(manifests: Sequence[Manifest]) -> list[str]:
     """Names of the configs that show generated pixels."""
     return [manifest.config_name for manifest in manifests if manifest.source.synthetic]
+
+
+def told_of(subset: Subset, manifests: Sequence[Manifest]) -> str:
+    """The description of a subset, begun with a warning where configs show generated pixels."""
+    synthetic = synthetic_configs(manifests)
+    if synthetic and len(synthetic) == len(manifests):
+        return f"SYNTHETIC, no real data; the schema is that of: {subset.description}"
+    if synthetic:
+        return f"SYNTHETIC, no real data, in the configs {', '.join(synthetic)}. {subset.description}"
+    return subset.description
 
 
 def default_config(sizes: Sequence[int]) -> str:

@@ -3,7 +3,6 @@
 Every figure on a card comes from the catalogue, a manifest or the published results; templates hold none.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,17 +13,16 @@ from huggingface_hub import DatasetCard
 
 from cards.context import context, picture_name
 from cards.croissant import CROISSANT_NAME, croissant, to_json
+from cards.leaderboard import EVAL_NAME, eval_yaml
 from cards.metadata import card_data, check_manifests, default_config
 from medmnist_hf import catalog
 from medmnist_hf.catalog import SPLITS, Subset, subsets
 from medmnist_hf.errors import BuildError
 from medmnist_hf.files import sole_process, write_atomically
+from medmnist_hf.hub_files import AUDIT_NAME, README_NAME, parse_findings
 from medmnist_hf.loading import NAMESPACE
 from medmnist_hf.manifest import WORK_DIR, Manifest, read_build
 from medmnist_hf.montage import draw_sample
-
-README_NAME: Final = "README.md"
-AUDIT_NAME: Final = "audit.json"
 
 _STATIC: Final = Path(__file__).parent
 
@@ -56,8 +54,27 @@ def card(
     return str(DatasetCard(f"---\n{card_data(subset, built).to_yaml()}\n---\n\n{body}"))
 
 
+def describe(
+    subset: Subset,
+    manifests: Sequence[Manifest],
+    audits: Mapping[str, Sequence[str]],
+    *,
+    namespace: str = NAMESPACE,
+    tasks: bool = True,
+) -> dict[str, str]:
+    """Path -> text of the files that stand beside built configs, the card last; arguments and errors as in `card`.
+
+    With `tasks` false there is no ``eval.yaml``.
+    """
+    texts = {CROISSANT_NAME: to_json(croissant(subset, manifests))}
+    if tasks:
+        texts[EVAL_NAME] = eval_yaml(subset, manifests)
+    texts[README_NAME] = card(subset, manifests, namespace=namespace, audits=audits)
+    return texts
+
+
 def write_card(subset_dir: Path, *, namespace: str = NAMESPACE) -> Path:
-    """Write picture, Croissant description and card of a build beside its configs, each atomically.
+    """Write picture, Croissant description, ``eval.yaml`` and card of a build beside its configs, each atomically.
 
     Reads the manifests, audits where there are any, and one row group of the first train shard of the default config.
 
@@ -90,36 +107,24 @@ def _write_card(subset_dir: Path, namespace: str) -> Path:
         manifest for manifest in built if manifest.config_name == default_config([each.size for each in built])
     )
     audits = {manifest.config_name: read_audit(subset_dir / manifest.config_name) for manifest in built}
-    text = card(
-        subset,
-        built,
-        namespace=namespace,
-        audits={config: findings for config, findings in audits.items() if findings is not None},
-    )
-    readme = subset_dir / README_NAME
+    known = {config: findings for config, findings in audits.items() if findings is not None}
+    texts = describe(subset, built, known, namespace=namespace)
     first = subset_dir / shown.config_name / shown.splits[SPLITS[0]].shards[0].name
     draw_sample(first, shown.size, subset.ndim, subset_dir / picture_name(subset))
-    write_atomically(subset_dir / CROISSANT_NAME, to_json(croissant(subset, built)))
-    write_atomically(readme, text)
-    return readme
+    for name, text in texts.items():
+        write_atomically(subset_dir / name, text)
+    return subset_dir / README_NAME
 
 
 def read_audit(config_dir: Path) -> tuple[str, ...] | None:
     """The findings that an audit left beside a config, one line each; None if there was no audit.
 
     Raises:
-        BuildError: The audit's file cannot be read or has no list ``findings``.
+        BuildError: The audit's file has no list ``findings``.
+        OSError: It cannot be read.
     """
     path = config_dir / AUDIT_NAME
-    try:
-        findings = json.loads(path.read_text(encoding="utf-8"))["findings"]
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError):
-        findings = None
-    if not isinstance(findings, list) or not all(isinstance(finding, str) for finding in findings):
-        raise BuildError(f"{path} is no audit: run scripts/audit.py --save again, or remove it")
-    return tuple(" ".join(finding.split()) for finding in findings)
+    return parse_findings(path.read_bytes(), str(path)) if path.exists() else None
 
 
 def static_card_path(subset: Subset) -> Path:

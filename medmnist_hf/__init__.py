@@ -7,28 +7,47 @@ Example:
     'adipose'
 """
 
+from importlib import import_module
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from medmnist_hf.catalog import Subset, Task, subset, subsets
 from medmnist_hf.errors import MedMNISTError
 
 if TYPE_CHECKING:
+    from medmnist_hf.array_cache import cache_info, clear_cache
+    from medmnist_hf.arrays import load_arrays, to_arrays
     from medmnist_hf.loading import load
     from medmnist_hf.metrics import metric
 
 __version__ = version("medmnist-hf")
-__all__ = ["MedMNISTError", "Subset", "Task", "__version__", "load", "metric", "subset", "subsets"]
+__all__ = [
+    "MedMNISTError",
+    "Subset",
+    "Task",
+    "__version__",
+    "cache_info",
+    "clear_cache",
+    "load",
+    "load_arrays",
+    "metric",
+    "subset",
+    "subsets",
+    "to_arrays",
+]
+
+_LATER: Final = {
+    "cache_info": "medmnist_hf.array_cache",
+    "clear_cache": "medmnist_hf.array_cache",
+    "load": "medmnist_hf.loading",
+    "load_arrays": "medmnist_hf.arrays",
+    "metric": "medmnist_hf.metrics",
+    "to_arrays": "medmnist_hf.arrays",
+}
+"""Name -> where it is imported from when it is asked for: those who only ask the catalogue wait for none of it."""
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  (a module's attribute can be anything)
-    # `datasets` takes a second to import: those who only ask the catalogue do not wait for it.
-    if name == "load":
-        from medmnist_hf.loading import load  # noqa: PLC0415
-
-        return load
-    if name == "metric":
-        from medmnist_hf.metrics import metric  # noqa: PLC0415
-
-        return metric
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LATER[name]), name)

@@ -1,6 +1,7 @@
 """The command line of the wheel: ``medmnist-hf list`` and ``info``, and the commands of the modules ``cli_*``.
 
-Those are ``export`` and ``montage`` (`cli_export`), ``evaluate``, ``compare`` and ``leaderboard`` (`cli_results`).
+Those are ``export`` and ``montage`` (`cli_export`), ``evaluate``, ``compare`` and ``leaderboard`` (`cli_results`), and
+``cache`` (`cli_cache`).
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from medmnist_hf import catalog, cli_export, cli_results, console
+from medmnist_hf import catalog, cli_cache, cli_export, cli_results, console
 from medmnist_hf.results import published_notes, published_results
 
 _PIPE_WIDTH: Final = 120
@@ -107,6 +108,7 @@ def _console() -> Console:
 
 cli_export.register(app)
 cli_results.register(app)
+cli_cache.register(app)
 
 
 def main() -> None:

@@ -27,3 +27,19 @@ class VerificationError(MedMNISTError):
 
 class ScoreError(MedMNISTError):
     """References and scores cannot be scored as given: wrong shape, values, ids, task or measure."""
+
+
+class TrainingError(MedMNISTError):
+    """A recipe, a model or its data cannot be trained as asked for."""
+
+
+class HubError(MedMNISTError):
+    """The Hub cannot be reached, refuses, or holds something a push must not touch.
+
+    Attributes:
+        status: HTTP status; 0 where no answer came or none was asked for.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status

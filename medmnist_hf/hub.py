@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCard, HfApi, get_token
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCard, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
+from medmnist_hf.errors import HubError
 from medmnist_hf.hub_files import README_NAME, LocalBuild, PushFile
 from medmnist_hf.hub_plan import Describe, Plan, PushOptions, compare, tag_taken, tags_of
 from medmnist_hf.hub_remote import (
     KIND,
     MAIN,
-    HubError,
     RemoteState,
     check_state,
     client_errors,
@@ -24,6 +24,7 @@ from medmnist_hf.hub_remote import (
     is_transient,
     patiently,
     read_state,
+    require_token,
     wait_before,
 )
 
@@ -41,7 +42,7 @@ class Pushed:
         repo_id: The repository.
         sha: The commit that was checked.
         committed: This push made it.
-        pull_request: Address of the pull request that was opened; empty without one.
+        pull_request: Address of the pull request that holds it; empty without one.
         configs: Names of the configs that are there.
     """
 
@@ -78,10 +79,12 @@ def push(
         HubError: The Hub refuses or cannot be reached, or another push changed the same configs.
         VerificationError: What is on the Hub then is not the build; the tag is not set.
     """
-    if not api.token and get_token() is None:
-        raise HubError("no token for the Hub: log in with `hf auth login`, or set HF_TOKEN")
+    require_token(api)
     if plan.empty and plan.state.has_branch:
         return _finish(api, plan, options, plan.state.sha, Pushed(plan.state.repo_id, "", False, "", plan.configs))
+    if plan.proposed:
+        done = Pushed(plan.state.repo_id, "", False, plan.proposed.url, plan.configs)
+        return _finish(api, plan, options, plan.proposed.revision, done)
     patiently(
         f"push the card of {options.repo_id}",
         lambda: DatasetCard(_text(plan.files[README_NAME])).validate(repo_type=KIND),
@@ -217,21 +220,26 @@ def _finish(api: HfApi, plan: Plan, options: PushOptions, revision: str, done: P
     state = read_state(api, options.repo_id, revision)
     check_state(state)
     for path, file in plan.files.items():
-        if path not in state.files or not state.files[path].holds(file):
+        if not state.holds(path, file):
             raise HubError(f"{options.repo_id} has another {path} than was pushed: run again")
     if options.tag:
-        _set_tag(api, options.repo_id, options.tag, state.sha)
+        set_tag(api, options.repo_id, options.tag, state.sha)
     return Pushed(done.repo_id, state.sha, done.committed, done.pull_request, done.configs)
 
 
-def _set_tag(api: HfApi, repo_id: str, tag: str, sha: str) -> None:
-    at = tags_of(api, repo_id).get(tag)
+def set_tag(api: HfApi, repo_id: str, tag: str, sha: str, kind: str = KIND) -> None:
+    """Tag a commit, unless it has that tag.
+
+    Raises:
+        HubError: The Hub refuses, or the tag names another commit.
+    """
+    at = tags_of(api, repo_id, kind).get(tag)
     if at is None:
         patiently(
             f"tag {repo_id} as {tag}",
-            lambda: api.create_tag(repo_id, tag=tag, revision=sha, repo_type=KIND, exist_ok=True),
+            lambda: api.create_tag(repo_id, tag=tag, revision=sha, repo_type=kind, exist_ok=True),
         )
-        at = tags_of(api, repo_id).get(tag)
+        at = tags_of(api, repo_id, kind).get(tag)
     if at != sha:
         raise tag_taken(repo_id, tag, str(at))
 

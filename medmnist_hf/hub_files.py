@@ -13,7 +13,8 @@ from medmnist_hf.manifest import MANIFEST_NAME, Manifest, read_manifest
 
 README_NAME: Final = "README.md"
 AUDIT_NAME: Final = "audit.json"
-PICTURES: Final = ("montage.png", "montage.gif")
+PICTURES: Final = {2: "montage.png", 3: "montage.gif"}
+"""Name of the picture on a card, by the dimensions of what it shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def read_local(folder: Path, *, allow_synthetic: bool = False, allow_unverified:
     for manifest, path in zip(manifests, configs, strict=True):
         _check_origin(manifest, path, allow_synthetic, allow_unverified)
         _add_config(build, manifest, path)
-    for name in PICTURES:
+    for name in PICTURES.values():
         if (folder / name).is_file():
             build.pictures[name] = held(_read(folder / name))
     return build

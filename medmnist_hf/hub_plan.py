@@ -1,20 +1,31 @@
 """What a push would change: a build and what stays on the Hub put together, and compared with what is there."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, get_token
 
 from medmnist_hf.catalog import Subset
-from medmnist_hf.errors import BuildError
+from medmnist_hf.errors import BuildError, HubError
 from medmnist_hf.hub_files import PICTURES, README_NAME, LocalBuild, PushFile, held, parse_findings
-from medmnist_hf.hub_remote import KIND, MAIN, HubError, RemoteState, card_head, config_of, patiently, read_state
+from medmnist_hf.hub_pulls import PullRequest, open_pull_requests
+from medmnist_hf.hub_remote import (
+    KIND,
+    MAIN,
+    RemoteFile,
+    RemoteState,
+    RemoteTree,
+    card_head,
+    config_of,
+    patiently,
+    read_state,
+)
 from medmnist_hf.manifest import Manifest
 
-KEPT: Final = (".gitattributes", "eval.yaml")
-"""Files beside the configs that no push removes: the Hub's own, and those of the evaluation results."""
+KEPT: Final = ".gitattributes"
+"""File beside the configs that no push removes: the Hub's own."""
 
 _REPO_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -63,20 +74,18 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What a push would do to a repository as it stands.
+class FilePlan:
+    """What a push would do to the files of a repository as it stands.
 
     Attributes:
         state: The repository as it stands.
         changes: One for each file, ordered by path.
-        files: Path -> every file that the build wants to be there.
-        configs: Names of the configs that are there afterwards.
+        files: Path -> every file that is to be there.
     """
 
-    state: RemoteState
+    state: RemoteTree
     changes: tuple[Change, ...]
     files: dict[str, PushFile]
-    configs: tuple[str, ...]
 
     def paths(self, *actions: str) -> list[str]:
         """Paths of the files with one of these actions."""
@@ -91,6 +100,35 @@ class Plan:
     def empty(self) -> bool:
         """Everything is there as it should be."""
         return not self.paths("new", "changed", "removed")
+
+    def lines(self) -> Iterator[str]:
+        """The plan for a person: where to, a line for each file that changes, and how many there are."""
+        state = self.state
+        yield f"{state.repo_id} ({f'at {state.sha[:12]}' if state.exists else 'does not exist yet'})"
+        changing = [change for change in self.changes if change.action != "same"]
+        width = max((len(change.path) for change in changing), default=0)
+        yield from (f"{change.action:<8} {change.path:<{width}} {change.size:>13,}" for change in changing)
+        counts = {action: self.count(action) for action in ("new", "changed", "same", "removed")}
+        yield ", ".join(f"{number} {action} ({size:,} bytes)" for action, (number, size) in counts.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Plan(FilePlan):
+    """What a push would do to a data set's repository as it stands.
+
+    Attributes:
+        configs: Names of the configs that are there afterwards.
+        pull_requests: Those of one's own that are open, where another is asked for.
+    """
+
+    state: RemoteState
+    configs: tuple[str, ...]
+    pull_requests: tuple[PullRequest, ...] = ()
+
+    @property
+    def proposed(self) -> PullRequest | None:
+        """The open pull request that proposes just this."""
+        return next((one for one in self.pull_requests if one.same), None)
 
 
 def plan_push(api: HfApi, build: LocalBuild, options: PushOptions, describe: Describe) -> Plan:
@@ -109,14 +147,28 @@ def plan_push(api: HfApi, build: LocalBuild, options: PushOptions, describe: Des
     """
     _check_options(build, options)
     state = read_state(api, options.repo_id, options.revision, may_lack=True)
-    if state.exists and options.private and not state.private:
-        raise HubError(f"{options.repo_id} is public: make it private in its settings first, or drop --private")
     plan = compare(state, build, options, describe)
-    if options.tag and state.exists:
-        at = tags_of(api, options.repo_id).get(options.tag)
-        if at is not None and not (plan.empty and at == state.sha):
-            raise tag_taken(options.repo_id, options.tag, at)
+    check_plan(api, plan, private=options.private, tag=options.tag)
+    if options.create_pr and state.exists and not plan.empty and (api.token or get_token()):
+        wanted, unwanted = plan.files, plan.paths("removed")
+        found = open_pull_requests(api, options.repo_id, options.revision, wanted, unwanted)
+        return replace(plan, pull_requests=found)
     return plan
+
+
+def check_plan(api: HfApi, plan: FilePlan, *, private: bool, tag: str | None, kind: str = KIND) -> None:
+    """Refuse a plan whose repository is public and should not be, or has the tag on another commit.
+
+    Raises:
+        HubError: It is so, or the tags cannot be read.
+    """
+    state = plan.state
+    if state.exists and private and not state.private:
+        raise HubError(f"{state.repo_id} is public: make it private in its settings first, or drop --private")
+    if tag and state.exists:
+        at = tags_of(api, state.repo_id, kind).get(tag)
+        if at is not None and not (plan.empty and at == state.sha):
+            raise tag_taken(state.repo_id, tag, at)
 
 
 def _check_options(build: LocalBuild, options: PushOptions) -> None:
@@ -148,17 +200,23 @@ def compare(state: RemoteState, build: LocalBuild, options: PushOptions, describ
         # A card shows its default config, and so must the picture.
         if default in ours or path not in state.files:
             files[path] = picture
-    changes = []
-    for path, file in files.items():
-        there = state.files.get(path)
-        action = "new" if there is None else "same" if there.holds(file) else "changed"
-        changes.append(Change(path, action, file.size))
+    changes = changes_of(files, state.files)
     for path, there in state.files.items():
-        within = config_of(path) in ours or (options.replace and path not in KEPT)
-        if within and path not in files and not (options.replace and path in PICTURES and not build.pictures):
+        within = config_of(path) in ours or (options.replace and path != KEPT)
+        if within and path not in files and not (options.replace and path in PICTURES.values() and not build.pictures):
             changes.append(Change(path, "removed", there.size))
     ordered = tuple(sorted(changes, key=lambda change: change.path))
     return Plan(state, ordered, files, tuple(manifest.config_name for manifest in union))
+
+
+def changes_of(files: Mapping[str, PushFile], there: Mapping[str, RemoteFile]) -> list[Change]:
+    """What becomes of each file that is to be there: ``new``, ``changed`` or ``same``."""
+    changes = []
+    for path, file in files.items():
+        now = there.get(path)
+        action = "new" if now is None else "same" if now.holds(file) else "changed"
+        changes.append(Change(path, action, file.size))
+    return changes
 
 
 def _check_theirs(state: RemoteState, build: LocalBuild, ours: set[str], options: PushOptions) -> None:
@@ -190,13 +248,13 @@ def _check_card(card: str, manifests: Sequence[Manifest], repo_id: str) -> str:
     return str(default[0])
 
 
-def tags_of(api: HfApi, repo_id: str) -> dict[str, str]:
+def tags_of(api: HfApi, repo_id: str, kind: str = KIND) -> dict[str, str]:
     """Tag -> commit it names.
 
     Raises:
         HubError: They cannot be read.
     """
-    refs = patiently(f"read the tags of {repo_id}", lambda: api.list_repo_refs(repo_id, repo_type=KIND))
+    refs = patiently(f"read the tags of {repo_id}", lambda: api.list_repo_refs(repo_id, repo_type=kind))
     return {tag.name: tag.target_commit for tag in refs.tags}
 
 

@@ -11,7 +11,7 @@ from huggingface_hub import DatasetCard, HfApi, constants, get_token, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
-from medmnist_hf.errors import BuildError, MedMNISTError, VerificationError
+from medmnist_hf.errors import BuildError, HubError, VerificationError
 from medmnist_hf.hub_files import AUDIT_NAME, README_NAME, PushFile, held
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, parse_manifest
 
@@ -35,18 +35,6 @@ def _http() -> Any:  # noqa: ANN401  (the HTTP library in use, by whatever name 
 def client_errors() -> tuple[type[Exception], ...]:
     """What the Hub's client raises: errors of its own, of the HTTP library and of the Xet library."""
     return (OSError, ValueError, RuntimeError, _http().HTTPError)
-
-
-class HubError(MedMNISTError):
-    """The Hub cannot be reached, refuses, or holds something a push must not touch.
-
-    Attributes:
-        status: HTTP status; 0 where no answer came or none was asked for.
-    """
-
-    def __init__(self, message: str, status: int = 0) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 _ADVICE: Final = {
@@ -142,19 +130,16 @@ class RemoteFile:
 
 
 @dataclass(frozen=True, slots=True)
-class RemoteState:
-    """What a revision of a repository holds.
+class RemoteTree:
+    """The files of a revision of a repository.
 
     Attributes:
         repo_id: ``namespace/name``.
         exists: There is such a repository.
         private: Only its owners see it.
         sha: The commit that was read, 40 hex digits; empty where there is no repository.
-        has_branch: The branch that was asked for is there; where not, the state is that of the main branch.
+        has_branch: The branch that was asked for is there; where not, the files are those of the main branch.
         files: Path -> file.
-        manifests: The configs, by ascending size.
-        audits: Config name -> content of its audit.
-        card: Text of the card; empty without one.
     """
 
     repo_id: str
@@ -163,6 +148,22 @@ class RemoteState:
     sha: str
     has_branch: bool
     files: dict[str, RemoteFile]
+
+    def holds(self, path: str, file: PushFile) -> bool:
+        """There is a file of that path and content."""
+        return path in self.files and self.files[path].holds(file)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteState(RemoteTree):
+    """What a revision of a data set's repository holds.
+
+    Attributes:
+        manifests: The configs, by ascending size.
+        audits: Config name -> content of its audit.
+        card: Text of the card; empty without one.
+    """
+
     manifests: tuple[Manifest, ...]
     audits: dict[str, bytes]
     card: str
@@ -174,37 +175,57 @@ def config_of(path: str) -> str | None:
     return match[1] if match else None
 
 
-def read_state(api: HfApi, repo_id: str, revision: str = MAIN, *, may_lack: bool = False) -> RemoteState:
-    """Read a revision: all of it at one commit, whatever is pushed meanwhile.
+def require_token(api: HfApi) -> None:
+    """Raise `HubError` where there is no token to write with."""
+    if not api.token and get_token() is None:
+        raise HubError("no token for the Hub: log in with `hf auth login`, or set HF_TOKEN")
+
+
+def read_tree(
+    api: HfApi, repo_id: str, revision: str = MAIN, *, kind: str = KIND, may_lack: bool = False
+) -> RemoteTree:
+    """List a revision: all of it at one commit, whatever is pushed meanwhile.
 
     Args:
         api: The client.
         repo_id: ``namespace/name``.
-        revision: Branch, tag or commit.
-        may_lack: A missing repository gives an empty state, a missing branch that of the main branch.
+        revision: Branch, tag or commit, or ``refs/pr/NUMBER`` for a pull request.
+        kind: ``dataset``, ``model`` or ``space``.
+        may_lack: A missing repository gives an empty tree, a missing branch that of the main branch.
 
     Raises:
-        HubError: It cannot be read, or has data that no manifest describes.
+        HubError: It cannot be read.
     """
     what, has_branch = f"read {repo_id}", True
     try:
-        info = _info(api, repo_id, revision)
+        info = _info(api, repo_id, revision, kind)
     except RepositoryNotFoundError as error:
         if not may_lack or (error.response is not None and error.response.status_code == 401):
             raise in_words(what, error) from None
-        return RemoteState(repo_id, False, False, "", False, {}, (), {}, "")
+        return RemoteTree(repo_id, False, False, "", False, {})
     except RevisionNotFoundError as error:
         if not may_lack:
             raise in_words(f"{what} at {revision}", error) from None
         has_branch = False
-        info = patiently(what, lambda: _info(api, repo_id, MAIN))
+        info = patiently(what, lambda: _info(api, repo_id, MAIN, kind))
     sha = str(info.sha)
-    listed = patiently(what, lambda: list(api.list_repo_tree(repo_id, revision=sha, recursive=True, repo_type=KIND)))
+    listed = patiently(what, lambda: list(api.list_repo_tree(repo_id, revision=sha, recursive=True, repo_type=kind)))
     files = {
         entry.path: RemoteFile(entry.size, entry.blob_id, entry.lfs.sha256 if entry.lfs else None)
         for entry in listed
         if isinstance(entry, RepoFile)
     }
+    return RemoteTree(repo_id, True, bool(info.private), sha, has_branch, files)
+
+
+def read_state(api: HfApi, repo_id: str, revision: str = MAIN, *, may_lack: bool = False) -> RemoteState:
+    """Read a revision of a data set; arguments as in `read_tree`.
+
+    Raises:
+        HubError: It cannot be read, or has data that no manifest describes.
+    """
+    tree = read_tree(api, repo_id, revision, may_lack=may_lack)
+    sha, files = tree.sha, tree.files
     found: dict[str, Manifest] = {}
     audits: dict[str, bytes] = {}
     for config in sorted({config for path in files if (config := config_of(path))}, key=int):
@@ -218,14 +239,15 @@ def read_state(api: HfApi, repo_id: str, revision: str = MAIN, *, may_lack: bool
         if f"{config}/{AUDIT_NAME}" in files:
             audits[config] = read_file(api, repo_id, sha, f"{config}/{AUDIT_NAME}", files)
     card = read_file(api, repo_id, sha, README_NAME, files).decode() if README_NAME in files else ""
-    return RemoteState(repo_id, True, bool(info.private), sha, has_branch, files, tuple(found.values()), audits, card)
+    manifests = tuple(found.values())
+    return RemoteState(repo_id, tree.exists, tree.private, sha, tree.has_branch, files, manifests, audits, card)
 
 
-def _info(api: HfApi, repo_id: str, revision: str) -> Any:  # noqa: ANN401  (DatasetInfo)
-    """As `HfApi.dataset_info`, which tells what is missing by its own exceptions; busy Hubs are asked again."""
+def _info(api: HfApi, repo_id: str, revision: str, kind: str) -> Any:  # noqa: ANN401  (DatasetInfo or SpaceInfo)
+    """As `HfApi.repo_info`, which tells what is missing by its own exceptions; busy Hubs are asked again."""
     for attempt in range(_TRIES):
         try:
-            return api.dataset_info(repo_id, revision=revision)
+            return api.repo_info(repo_id, revision=revision, repo_type=kind)
         except (RepositoryNotFoundError, RevisionNotFoundError):
             raise
         except client_errors() as error:

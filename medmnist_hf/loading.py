@@ -3,12 +3,9 @@
 from pathlib import Path
 from typing import Any, Final
 
-import datasets
-from datasets.exceptions import DatasetNotFoundError
-
 from medmnist_hf import catalog
+from medmnist_hf.configs import build_folder
 from medmnist_hf.errors import CatalogError, SourceError
-from medmnist_hf.manifest import MANIFEST_NAME
 
 NAMESPACE: Final = "medmnist"
 """The organisation on the Hub whose repositories are loaded by default."""
@@ -49,6 +46,10 @@ def load(
         CatalogError: Unknown subset or split, or a size it does not have.
         SourceError: No such build in `root`, or no such repository on the Hub.
     """
+    # It takes a second to import, and whoever wants arrays that are cached does without.
+    import datasets  # noqa: PLC0415
+    from datasets.exceptions import DatasetNotFoundError  # noqa: PLC0415
+
     entry = catalog.subset(subset)
     config = str(entry.file(size).size)
     path = (
@@ -66,40 +67,3 @@ def load(
         raise CatalogError(
             f"unknown split {str(split)!r} of {entry.flag}: choose from {', '.join(catalog.SPLITS)} ({how})"
         ) from None
-
-
-def build_folder(root: Path, flag: str, config: str, *, card: bool = True) -> Path:
-    """Folder of a subset in a folder of builds.
-
-    Args:
-        root: Folder of builds.
-        flag: Flag of the subset.
-        config: Name of the config that must be there, e.g. ``"28"``.
-        card: Its ``README.md`` must be there too: `datasets.load_dataset` reads the configs and their features from
-            it. Those who read the shards themselves do without.
-
-    Raises:
-        SourceError: The config is not built there, and the message says which are; or the folder cannot be read.
-    """
-    try:
-        return _build_folder(root, flag, config, card)
-    except OSError as error:
-        raise SourceError(
-            f"cannot read {root / flag} ({error.strerror}): check the path and its permissions"
-        ) from None
-
-
-def _build_folder(root: Path, flag: str, config: str, card: bool) -> Path:
-    folder = root / flag
-    if not (folder / config / MANIFEST_NAME).is_file():
-        built = sorted(
-            (path.parent.name for path in folder.glob(f"*/{MANIFEST_NAME}")), key=lambda name: (len(name), name)
-        )
-        state = f"it has {', '.join(built)}" if built else "nothing is built there"
-        raise SourceError(
-            f"no build of {flag} at size {config} in {root} ({state}): "
-            f"python scripts/build.py {flag} --size {config} --out {root}"
-        )
-    if card and not (folder / "README.md").is_file():
-        raise SourceError(f"no README.md in {folder}: run scripts/build.py again, it writes the card")
-    return folder

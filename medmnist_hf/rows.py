@@ -7,109 +7,92 @@ Example:
     7180
 """
 
-import abc
-import io
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from math import prod
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import datasets
 import numpy as np
-import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from medmnist_hf import catalog
-from medmnist_hf.catalog import Subset, Task
-from medmnist_hf.errors import BuildError, MedMNISTError, SourceError
-from medmnist_hf.features import features_of
+from medmnist_hf.catalog import Task
+from medmnist_hf.configs import Config, open_config
+from medmnist_hf.decode import Part, UInt8Array, decode_image, decoded, encoded, labels_of, row_errors
+from medmnist_hf.errors import BuildError, SourceError
 from medmnist_hf.files import sha256_of
-from medmnist_hf.loading import NAMESPACE, build_folder, load
-from medmnist_hf.manifest import Manifest, Shard, read_manifest
+from medmnist_hf.loading import NAMESPACE
+from medmnist_hf.manifest import Shard
 
-UInt8Array = NDArray[np.uint8]
+__all__ = ["Rows", "UInt8Array", "first_line", "open_rows"]
 
-_BLOCK_BYTES: Final = 4 << 20
-_BLOCK_ROWS: Final = 1024
 _LABEL_ROWS: Final = 1 << 16
 
 
-class Rows(abc.ABC):
+class Rows:
     """The rows of a config, split by split and in the order of the source; pixels are read block by block.
 
     Attributes:
         entry: The subset.
         size: Edge length in pixels or voxels.
+        shape: Shape of a row: ``(H, W)``, ``(H, W, 3)`` or ``(D, H, W)``.
         where: What to call the config in an error, e.g. ``dist/pathmnist/28``.
     """
 
-    def __init__(self, entry: Subset, size: int, where: str) -> None:
-        self.entry, self.size, self.where = entry, size, where
-        self.shape = entry.file(size).image_shape
-        self.block_rows = min(_BLOCK_ROWS, max(1, _BLOCK_BYTES // prod(self.shape)))
-        self._mode = "RGB" if entry.channels == 3 else "L"
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.entry, self.size, self.where = config.entry, config.size, config.where
+        self.shape = config.entry.file(config.size).image_shape
 
-    @abc.abstractmethod
     def count(self, split: str) -> int:
         """Number of rows of a split; raises `CatalogError` for an unknown one, `SourceError` for one not there."""
+        return self._config.split(split).rows
 
-    @abc.abstractmethod
-    def _column(self, split: str, name: str, rows: int) -> Iterator[Any]:
-        """One column as Arrow arrays of at most `rows` rows, in row order."""
-
-    @abc.abstractmethod
-    def _take(self, split: str, indices: NDArray[np.int64]) -> Iterator[Any]:
-        """The rows of the column ``image`` at ascending, distinct indices, as Arrow arrays."""
-
-    def labels(self, split: str) -> UInt8Array:
-        """Labels of a split.
+    def targets(self, split: str) -> NDArray[Any]:
+        """Labels of a split as a model wants them.
 
         Returns:
-            uint8 of shape (N, 1) with class ids, or (N, L) with 0 and 1 for the multi-label task.
+            int64 of shape (N,) with class ids, or uint8 of shape (N, L) with 0 and 1 for the multi-label task.
 
         Raises:
             CatalogError: Unknown split.
             SourceError: The split is not there, or a label is none of this subset.
+            BuildError: A shard is missing or damaged.
         """
-        count, classes = self.count(split), len(self.entry.labels)
-        multi = self.entry.task is Task.MULTI_LABEL
-        labels = np.zeros((count, classes if multi else 1), np.uint8)
-        row = 0
-        for column in self._column(split, "label", _LABEL_ROWS):
-            stop = row + len(column)
-            if multi != pa.types.is_list(column.type):
-                raise self._other(split, f"labels of {column.type}")
-            values = column.flatten() if multi else column
-            ids = np.asarray(values.to_numpy(zero_copy_only=False))
-            if stop > count or values.null_count or column.null_count or not _in_range(ids, classes):
-                raise self._other(split, "its labels")
-            if multi:
-                labels[np.repeat(np.arange(row, stop), np.asarray(column.value_lengths())), ids] = 1
-            else:
-                labels[row:stop, 0] = ids
-            row = stop
-        if row != count:
-            raise self._other(split, f"{row} labels where {count} rows are stated")
-        return labels
+        blocks: list[NDArray[Any]] = []
+        start, multi_label = 0, self.entry.task is Task.MULTI_LABEL
+        for column in self._labels(split):
+            with row_errors(partial(self._fault, split), start):
+                blocks.append(labels_of(column, len(self.entry.labels), multi_label=multi_label))
+            start += len(column)
+        self._check_count(split, start)
+        return np.concatenate(blocks)
+
+    def labels(self, split: str) -> UInt8Array:
+        """Labels of a split as the official NPZ file holds them; errors as in `targets`.
+
+        Returns:
+            uint8 of shape (N, 1) with class ids, or (N, L) with 0 and 1 for the multi-label task.
+        """
+        return self.targets(split).astype(np.uint8).reshape(self.count(split), -1)
 
     def images(self, split: str) -> Iterator[UInt8Array]:
         """Stream the pixels of a split.
 
         Yields:
-            uint8 of shape (n, H, W), (n, H, W, 3) or (n, D, H, W), about 4 MiB each.
+            uint8 of shape (n, H, W), (n, H, W, 3) or (n, D, H, W): a row group each, 16 MiB of images or 2 MiB of
+            volumes at most; volumes read-only.
 
         Raises:
             CatalogError: Unknown split.
-            SourceError: The split is not there, or holds images of another kind.
+            SourceError: The split is not there, cannot be fetched, or holds images of another kind.
             BuildError: A shard is missing or damaged.
         """
-        with ThreadPoolExecutor() as pool:
-            for column in self._image_column(split):
-                yield self._pixels(column, split, pool)
+        with row_errors(partial(self._fault, split)):
+            yield from decoded(self._parts(split), self.shape)
 
     def files(self, split: str) -> Iterator[list[bytes]]:
         """Stream the images of a split as they are stored, without decoding; for 2D subsets alone.
@@ -119,11 +102,15 @@ class Rows(abc.ABC):
 
         Raises:
             CatalogError: Unknown split.
-            SourceError: The split is not there, or holds no images.
+            SourceError: The split is not there, cannot be fetched, or holds no images.
             BuildError: A shard is missing or damaged.
         """
-        for column in self._image_column(split):
-            yield self._encoded(column, split)
+        start = 0
+        for rows, read in self._parts(split):
+            with row_errors(partial(self._fault, split), start):
+                files = encoded(read())
+            yield files
+            start += rows
 
     def sample(self, split: str, indices: NDArray[np.int64]) -> UInt8Array:
         """Decode some rows, in any order and also several times; only the row groups that hold them are read.
@@ -137,159 +124,107 @@ class Rows(abc.ABC):
 
         Raises:
             CatalogError: Unknown split.
-            SourceError: The split is not there, or holds images of another kind.
+            SourceError: The split is not there, cannot be fetched, or holds images of another kind.
             BuildError: A shard is missing or damaged.
         """
         distinct, places = np.unique(indices, return_inverse=True)
-        with ThreadPoolExecutor() as pool:
-            blocks = [self._pixels(column, split, pool) for column in self._take(split, distinct)]
-        found = np.concatenate(blocks) if blocks else np.zeros((0, *self.shape), np.uint8)
-        if len(found) != len(distinct):
-            raise self._other(split, f"{len(found)} of {len(distinct)} rows asked for")
-        return np.asarray(found[places])
+        out = np.empty((len(distinct), *self.shape), np.uint8)
+        done = 0
+        with row_errors(lambda row, what: self._fault(split, int(distinct[row]), what)):
+            for block in decoded(self._picked(split, distinct), self.shape):
+                out[done : done + len(block)] = block
+                done += len(block)
+        if done != len(distinct):
+            raise self._other(split, f"{done} of {len(distinct)} rows asked for")
+        return np.asarray(out[places])
 
     def decoded(self, image: bytes, split: str) -> UInt8Array:
         """The pixels of one stored image, of the shape of a row.
 
         Raises:
-            SourceError: It is no image, or one of another size or mode.
+            SourceError: It is no image, or one of another shape.
         """
+        pixels = np.empty(self.shape, np.uint8)
         try:
-            with PIL.Image.open(io.BytesIO(image)) as picture:
-                if picture.mode != self._mode:
-                    raise self._other(split, f"an image of mode {picture.mode}, not {self._mode}")
-                pixels = np.asarray(picture)
-        except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-            raise self._other(split, f"an unreadable image: {first_line(error)}") from None
-        if pixels.shape != self.shape:
-            raise self._other(split, f"an image of shape {pixels.shape}, not {self.shape}")
+            decode_image(np.frombuffer(image, np.uint8), pixels)
+        except ValueError as error:
+            raise self._other(split, f"a row holds {error}") from None
         return pixels
 
-    def _image_column(self, split: str) -> Iterator[Any]:
-        count, row = self.count(split), 0
-        for column in self._column(split, "image", self.block_rows):
-            row += len(column)
-            if row <= count:
-                yield column
-        if row != count:
-            raise self._other(split, f"{row} images where {count} rows are stated")
+    def _labels(self, split: str) -> Iterator[Any]:
+        for path, shard in self._config.shards(split):
+            try:
+                # Labels are read alone and checked against their range; whoever reads pixels reads all of the file.
+                if path.stat().st_size != shard.bytes:
+                    raise self._unreadable(path, _ANOTHER)
+                with pq.ParquetFile(path) as file:
+                    for batch in file.iter_batches(_LABEL_ROWS, columns=["label"]):
+                        yield batch.column("label")
+            except (OSError, pa.ArrowException, KeyError) as error:
+                raise self._unreadable(path, first_line(error)) from None
 
-    def _pixels(self, column: Any, split: str, pool: ThreadPoolExecutor) -> UInt8Array:  # noqa: ANN401
-        if self.entry.ndim == 2:
-            return np.stack(list(pool.map(lambda image: self.decoded(image, split), self._encoded(column, split))))
-        values = column.storage if isinstance(column, pa.ExtensionArray) else column
+    def _parts(self, split: str) -> Iterator[Part]:
+        """The column ``image`` by row groups, of shards that are proved to be those of the manifest."""
+        total, stated = 0, self.count(split)
+        for path, shard in self._config.shards(split):
+            for start, stop, read in self._groups(path, shard, whole=True):
+                total += stop - start
+                if total > stated:
+                    break
+                yield stop - start, read
+        self._check_count(split, total)
+
+    def _picked(self, split: str, indices: NDArray[np.int64]) -> Iterator[Part]:
+        """The rows at ascending, distinct indices of the column ``image``."""
+        first = 0
+        for path, shard in self._config.shards(split):
+            if ((indices >= first) & (indices < first + shard.rows)).any():
+                for start, stop, read in self._groups(path, shard, whole=False):
+                    inside = indices[(indices >= first + start) & (indices < first + stop)] - (first + start)
+                    if inside.size:
+                        yield inside.size, partial(_take, read, inside)
+            first += shard.rows
+
+    def _groups(self, path: Path, shard: Shard, *, whole: bool) -> Iterator[tuple[int, int, Any]]:
+        """First row, row after the last and reader of each row group; with `whole` the file is hashed first."""
         try:
-            rows = len(values)
-            for _ in self.shape:
-                values = values.flatten()
-            voxels = np.asarray(values.to_numpy(zero_copy_only=False), np.uint8)
-            return voxels.reshape(rows, *self.shape)
-        except (pa.ArrowException, AttributeError, ValueError, TypeError):
-            raise self._other(split, f"volumes that are not {self.shape} of uint8") from None
+            if path.stat().st_size != shard.bytes or (whole and sha256_of(path) != shard.sha256):
+                raise self._unreadable(path, _ANOTHER)
+            footer = pq.read_metadata(path)
+        except (OSError, pa.ArrowException) as error:
+            raise self._unreadable(path, first_line(error)) from None
+        start = 0
+        for group in range(footer.num_row_groups):
+            stop = start + footer.row_group(group).num_rows
+            yield start, stop, partial(self._read, path, footer, group)
+            start = stop
 
-    def _encoded(self, column: Any, split: str) -> list[bytes]:  # noqa: ANN401
-        if not pa.types.is_struct(column.type) or column.type.get_field_index("bytes") < 0:
-            raise self._other(split, f"a column of {column.type}, not of images")
-        images: list[bytes] = column.field("bytes").to_pylist()
-        if None in images:
-            raise self._other(split, "images that are links to files")
-        return images
+    def _read(self, path: Path, footer: Any, group: int) -> Any:  # noqa: ANN401  (of an untyped library)
+        # A file of its own for each thread, which a reader is not meant to be shared by.
+        try:
+            with pq.ParquetFile(path, metadata=footer) as file:
+                return file.read_row_group(group, columns=["image"], use_threads=False).column("image")
+        except (OSError, pa.ArrowException, KeyError) as error:
+            raise self._unreadable(path, first_line(error)) from None
+
+    def _check_count(self, split: str, rows: int) -> None:
+        if rows != self.count(split):
+            raise self._other(split, f"{rows} rows where {self.count(split)} are stated")
+
+    def _unreadable(self, path: Path, why: str) -> BuildError:
+        return BuildError(f"cannot read {path} ({why}): {self._config.remedy}")
+
+    def _fault(self, split: str, row: int, what: str) -> SourceError:
+        return self._other(split, f"row {row} holds {what}")
 
     def _other(self, split: str, what: str) -> SourceError:
         return SourceError(
             f"{self.where} {split} does not hold what {self.entry.flag} at size {self.size} must ({what}): "
-            "is it of this project? build it again"
+            f"is it of this project? {self._config.remedy}"
         )
 
 
-class _BuiltRows(Rows):
-    """Rows of a local build, straight from its shards: nothing is copied to a cache."""
-
-    def __init__(self, entry: Subset, size: int, folder: Path) -> None:
-        super().__init__(entry, size, str(folder))
-        self._folder = folder
-        self._manifest: Manifest = read_manifest(folder)
-        if (self._manifest.subset, self._manifest.size) != (entry.flag, size):
-            raise BuildError(
-                f"{folder} holds {self._manifest.subset} at size {self._manifest.size}: build it again with --force"
-            )
-
-    def count(self, split: str) -> int:
-        _check_split(self.entry, split)
-        if split not in self._manifest.splits:
-            raise SourceError(f"{self.where} has no split {split}: build the config again with --force")
-        return self._manifest.splits[split].rows
-
-    def _shards(self, split: str) -> tuple[Shard, ...]:
-        self.count(split)
-        return self._manifest.splits[split].shards
-
-    def _column(self, split: str, name: str, rows: int) -> Iterator[Any]:
-        for shard in self._shards(split):
-            path = self._folder / shard.name
-            try:
-                # Labels are read alone and checked against their range; whoever reads pixels reads all of the file.
-                if path.stat().st_size != shard.bytes or (name == "image" and sha256_of(path) != shard.sha256):
-                    raise _unreadable(path, "it is not the shard of the manifest")
-                with pq.ParquetFile(path) as file:
-                    for batch in file.iter_batches(rows, columns=[name]):
-                        yield batch.column(name)
-            except (OSError, pa.ArrowException, KeyError) as error:
-                raise _unreadable(path, first_line(error)) from None
-
-    def _take(self, split: str, indices: NDArray[np.int64]) -> Iterator[Any]:
-        start = 0
-        for shard in self._shards(split):
-            stop = start + shard.rows
-            if ((indices >= start) & (indices < stop)).any():
-                yield from self._take_from(self._folder / shard.name, start, indices)
-            start = stop
-
-    @staticmethod
-    def _take_from(path: Path, start: int, indices: NDArray[np.int64]) -> Iterator[Any]:
-        try:
-            with pq.ParquetFile(path) as file:
-                for group in range(file.num_row_groups):
-                    stop = start + file.metadata.row_group(group).num_rows
-                    inside = indices[(indices >= start) & (indices < stop)] - start
-                    if inside.size:
-                        column = file.read_row_group(group, columns=["image"]).column("image").combine_chunks()
-                        yield column.take(pa.array(inside))
-                    start = stop
-        except (OSError, pa.ArrowException, KeyError) as error:
-            raise _unreadable(path, first_line(error)) from None
-
-
-class _HubRows(Rows):
-    """Rows of a repository on the Hub, through the cache of `datasets`."""
-
-    def __init__(self, entry: Subset, size: int, namespace: str) -> None:
-        super().__init__(entry, size, f"{namespace}/{entry.flag}")
-        try:
-            self._splits: Any = load(entry.flag, size, namespace=namespace)
-        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-            why = first_line(error)
-            raise SourceError(
-                f"cannot load {self.where} at size {size} ({why}): check the name, the network and your token"
-            ) from None
-        for split, data in self._splits.items():
-            if data.features != features_of(entry, size):
-                raise self._other(split, "its columns")
-
-    def count(self, split: str) -> int:
-        _check_split(self.entry, split)
-        if split not in self._splits:
-            raise SourceError(f"{self.where} has no split {split}: choose from {', '.join(self._splits)}")
-        return len(self._splits[split])
-
-    def _column(self, split: str, name: str, rows: int) -> Iterator[Any]:
-        for table in self._splits[split].select_columns([name]).with_format("arrow").iter(batch_size=rows):
-            yield table.column(name).combine_chunks()
-
-    def _take(self, split: str, indices: NDArray[np.int64]) -> Iterator[Any]:
-        data = self._splits[split].select_columns(["image"]).with_format("arrow")
-        for block in np.array_split(indices, -(-len(indices) // self.block_rows) or 1):
-            yield data[block.tolist()].column("image").combine_chunks()
+_ANOTHER: Final = "it is not the shard of the manifest"
 
 
 def open_rows(
@@ -304,7 +239,8 @@ def open_rows(
     Args:
         subset: Flag of the subset.
         size: Edge length in pixels or voxels.
-        root: Folder of local builds, the ``--out`` of ``scripts/build.py``; None reads from the Hub.
+        root: Folder of local builds, the ``--out`` of ``scripts/build.py``; None reads from the Hub, where the files
+            of a split are downloaded when that is asked for.
         namespace: User or organisation on the Hub; that of MedMNIST if None.
 
     Raises:
@@ -312,12 +248,7 @@ def open_rows(
         SourceError: No such build in `root`, or no such repository on the Hub.
         BuildError: The build's manifest is unreadable or that of another config.
     """
-    entry = catalog.subset(subset)
-    config = str(entry.file(size).size)
-    if root is None:
-        return _HubRows(entry, size, namespace or NAMESPACE)
-    folder = build_folder(Path(root).expanduser(), entry.flag, config, card=False)
-    return _BuiltRows(entry, size, folder / config)
+    return Rows(open_config(subset, size, root, namespace=namespace or NAMESPACE))
 
 
 def first_line(error: BaseException) -> str:
@@ -327,13 +258,5 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def _check_split(entry: Subset, split: str) -> None:
-    entry.counts[split]
-
-
-def _in_range(ids: NDArray[Any], classes: int) -> bool:
-    return ids.dtype.kind in "iu" and (not ids.size or (int(ids.min()) >= 0 and int(ids.max()) < classes))
-
-
-def _unreadable(path: Path, why: str) -> MedMNISTError:
-    return BuildError(f"cannot read {path} ({why}): build the config again with --force")
+def _take(read: Any, rows: NDArray[np.int64]) -> Any:  # noqa: ANN401
+    return read().take(pa.array(rows))

@@ -4,7 +4,7 @@ Example: python scripts/push.py dist/pathmnist dist/bloodmnist --namespace medmn
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,53 +12,31 @@ import typer
 from huggingface_hub import HfApi
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-from rich.table import Table
 
-from cards.croissant import CROISSANT_NAME, croissant, to_json
-from cards.render import README_NAME, card
+from cards.render import describe
 from medmnist_hf import console
-from medmnist_hf.catalog import Subset
 from medmnist_hf.errors import BuildError, MedMNISTError
 from medmnist_hf.hub import Pushed, add_to_collection, push
 from medmnist_hf.hub_files import LocalBuild, read_local
-from medmnist_hf.hub_plan import Plan, PushOptions, plan_push
+from medmnist_hf.hub_plan import Describe, Plan, PushOptions, plan_push
 from medmnist_hf.hub_remote import MAIN
-from medmnist_hf.manifest import Manifest
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 _WIDTH = None if sys.stdout.isatty() else 140
 
 
-def _describe(
-    subset: Subset, manifests: Sequence[Manifest], audits: Mapping[str, Sequence[str]], namespace: str
-) -> dict[str, str]:
-    return {
-        README_NAME: card(subset, manifests, namespace=namespace, audits=audits),
-        CROISSANT_NAME: to_json(croissant(subset, manifests)),
-    }
-
-
 def _show(terminal: Console, plan: Plan) -> None:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("what")
-    table.add_column("file", overflow="fold")
-    table.add_column("bytes", justify="right")
-    for change in plan.changes:
-        if change.action != "same":
-            table.add_row(change.action, change.path, f"{change.size:,}")
-    state = plan.state
-    where = f"at {state.sha[:12]}" if state.exists else "does not exist yet"
-    terminal.print(f"{state.repo_id} ({where}), configs afterwards: {', '.join(plan.configs)}")
-    if table.row_count:
-        terminal.print(table)
-    counts = {action: plan.count(action) for action in ("new", "changed", "same", "removed")}
-    terminal.print(", ".join(f"{number} {action} ({size:,} bytes)" for action, (number, size) in counts.items()))
+    for line in plan.lines():
+        terminal.print(line)
+    terminal.print(f"configs afterwards: {', '.join(plan.configs)}")
+    for one in plan.pull_requests:
+        terminal.print(f"{one.url} is open with {'just this' if one.same else 'other content'}")
 
 
 def _report(terminal: Console, done: Pushed, tag: str | None) -> None:
     what = f"pull request {done.pull_request}" if done.pull_request else f"commit {done.sha[:12]}"
     if not done.committed:
-        what = f"unchanged, no commit made; at {done.sha[:12]}"
+        what = f"unchanged, no commit made; {what if done.pull_request else f'at {done.sha[:12]}'}"
     tagged = f", tagged {tag}" if tag else ""
     terminal.print(f"{done.repo_id}: {what}, all files checked{tagged}\n")
 
@@ -78,6 +56,13 @@ def main(
     collection: Annotated[str | None, typer.Option(help="Title of a collection to put the repositories in.")] = None,
     message: Annotated[str | None, typer.Option(help="Title of the commit.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Remove from the Hub what a build lacks.")] = False,
+    eval_yaml: Annotated[
+        bool,
+        typer.Option(
+            "--eval-yaml/--no-eval-yaml",
+            help="Without: leave eval.yaml out, should the Hub refuse it for a framework that it does not know.",
+        ),
+    ] = True,
     allow_synthetic: Annotated[bool, typer.Option("--allow-synthetic", help="Push phantoms.")] = False,
     allow_unverified: Annotated[
         bool, typer.Option("--allow-unverified", help="Push builds of files whose MD5 is not the catalogue's.")
@@ -96,7 +81,8 @@ def main(
             options = PushOptions(
                 repo_id or f"{namespace}/{build.subset.flag}", revision, private, create_pr, tag, message, replace
             )
-            _push_one(terminal, api, build, options, yes)
+            described = partial(describe, namespace=options.repo_id.partition("/")[0], tasks=eval_yaml)
+            _push_one(terminal, api, build, options, described, yes)
             done.append(options.repo_id)
         except MedMNISTError as error:
             failed += 1
@@ -111,13 +97,10 @@ def main(
         raise typer.Exit(1)
 
 
-def _push_one(terminal: Console, api: HfApi, build: LocalBuild, options: PushOptions, yes: bool) -> None:
-    namespace = options.repo_id.partition("/")[0]
-
-    def describe(subset: Subset, manifests: Sequence[Manifest], audits: Mapping[str, Sequence[str]]) -> dict[str, str]:
-        return _describe(subset, manifests, audits, namespace)
-
-    plan = plan_push(api, build, options, describe)
+def _push_one(
+    terminal: Console, api: HfApi, build: LocalBuild, options: PushOptions, described: Describe, yes: bool
+) -> None:
+    plan = plan_push(api, build, options, described)
     _show(terminal, plan)
     if not yes:
         return
@@ -125,7 +108,7 @@ def _push_one(terminal: Console, api: HfApi, build: LocalBuild, options: PushOpt
     bars = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Progress(*bars, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task(options.repo_id, total=total)
-        made = push(api, build, plan, options, describe, on_progress=lambda count: progress.advance(task, count))
+        made = push(api, build, plan, options, described, on_progress=lambda count: progress.advance(task, count))
     _report(terminal, made, options.tag)
 
 

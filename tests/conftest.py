@@ -19,6 +19,7 @@ os.environ.update(
     HF_HUB_DISABLE_TELEMETRY="1",
     HF_HUB_DISABLE_PROGRESS_BARS="1",
     HF_DATASETS_DISABLE_PROGRESS_BARS="1",
+    OMP_NUM_THREADS="1",  # a test process has one core; torch's threads would wait for each other
 )
 
 from builders.source import Phantom, SourceFile  # noqa: E402

@@ -63,7 +63,11 @@ def test_core_dependencies_are_declared_and_without_torch() -> None:
     assert "torch" not in core
     needed = {"PIL": "pillow", "yaml": "pyyaml", "huggingface_hub": "huggingface-hub"}
     # These stand on extras and are imported only when asked for; gradio is there in a Space.
-    apart = {"metrics": {"evaluate", "transformers", "gradio"}, "plots.py": {"matplotlib"}}
+    apart = {
+        "metrics": {"evaluate", "transformers", "gradio"},
+        "plots.py": {"matplotlib"},
+        "training": {"timm", "torch", "torchvision"},
+    }
     for path in modules("medmnist_hf"):
         for name in imports_of(path):
             root = name.partition(".")[0]

@@ -3,14 +3,17 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import pytest
 
-from medmnist_hf.errors import MedMNISTError, VerificationError
+from medmnist_hf.errors import HubError, MedMNISTError, VerificationError
 from medmnist_hf.hub import Pushed, add_to_collection, push
-from medmnist_hf.hub_plan import PushOptions
-from medmnist_hf.hub_remote import HubError, config_names, fetch_config, read_state
+from medmnist_hf.hub_plan import PushOptions, plan_push
+from medmnist_hf.hub_remote import config_names, fetch_config, read_state
 from medmnist_hf.manifest import read_manifest
+from tests.fixtures import hub_eval
 from tests.fixtures.hub import Fault, HubServer, hub_fixture  # noqa: F401
 from tests.fixtures.pushing import (  # noqa: F401
     ID,
@@ -56,7 +59,8 @@ class TestPush:
         before = pusher.held()
         pusher.hub.log.clear()
         plan = pusher.plan("64")
-        assert sorted(plan.paths("changed")) == ["README.md", "croissant.json"] and not plan.paths("removed")
+        assert sorted(plan.paths("changed")) == ["README.md", "croissant.json", "eval.yaml"]
+        assert not plan.paths("removed")
         done = pusher.push("64")
         after = pusher.held()
         assert {path: after[path] for path in before if path.startswith("28/")} == {
@@ -73,7 +77,7 @@ class TestPush:
 
     def test_replace_shows_and_removes_what_the_build_lacks(self, pusher: Pusher) -> None:
         pusher.push("both")
-        pusher.hub.store.write(KIND, ID, {"loader.py": b"1", "notes.txt": b"2", "eval.yaml": b"3"})
+        pusher.hub.store.write(KIND, ID, {"loader.py": b"1", "notes.txt": b"2"})
         with pytest.raises(HubError, match=r"has loader.py, which no push made"):
             pusher.plan("64")
         options = PushOptions(ID, replace=True)
@@ -81,7 +85,7 @@ class TestPush:
         assert set(gone) == {path for path in pusher.held() if path.startswith("28/")} | {"loader.py", "notes.txt"}
         assert pusher.push("64", options).configs == ("64",)
         held = pusher.held()
-        assert held.pop("eval.yaml") == b"3" and held.pop(".gitattributes")
+        assert held.pop(".gitattributes")
         assert held == content_of(pusher.plan("64"))
 
     def test_other_rows_replace_the_shards_of_their_config(self, pusher: Pusher) -> None:
@@ -107,6 +111,49 @@ class TestPush:
         whole(pusher)
         assert pusher.plan("64").empty
 
+    def test_tasks_for_results_come_with_the_configs(self, pusher: Pusher) -> None:
+        pusher.push("28")
+        assert tasks(pusher) == ["28_auc", "28_acc"]
+        pusher.push("64")
+        assert tasks(pusher) == ["28_auc", "28_acc", "64_auc", "64_acc"]
+        pusher.push("64", PushOptions(ID, replace=True))
+        assert tasks(pusher) == ["64_auc", "64_acc"]
+
+    def test_a_push_that_the_hub_refuses_for_its_tasks_goes_without_them(self, pusher: Pusher) -> None:
+        def bad(*given: Any) -> dict[str, str]:  # noqa: ANN401
+            return {**describe(*given), "eval.yaml": "name: MedMNIST\n"}
+
+        options, build = PushOptions(ID), pusher.local("28")
+        with pytest.raises(HubError, match=r"HTTP 400, Invalid eval\.yaml: Invalid input at description"):
+            push(pusher.api, build, plan_push(pusher.api, build, options, bad), options, bad)
+        without = partial(describe, tasks=False)
+        push(pusher.api, build, plan_push(pusher.api, build, options, without), options, without)
+        assert "eval.yaml" not in pusher.held()
+        whole(pusher)
+
+    def test_a_pull_request_is_opened_once(self, pusher: Pusher) -> None:
+        pusher.push("28")
+        options = PushOptions(ID, create_pr=True)
+        first = pusher.push("64", options)
+        plan = pusher.plan("64", options)
+        assert [(one.url, one.same) for one in plan.pull_requests] == [(first.pull_request, True)]
+        pusher.hub.log.clear()
+        again = pusher.push("64", options)
+        assert (again.committed, again.pull_request, again.sha) == (False, first.pull_request, first.sha)
+        assert not pusher.hub.log.find("PUT") and not pusher.hub.log.find("POST")
+        assert list(pusher.hub.store.repos[KIND, ID].discussions) == [1]
+        other = pusher.push("other", options)
+        assert other.committed and other.pull_request.endswith("/discussions/2")
+
+    def test_an_answer_lost_after_a_pull_request_was_opened(self, pusher: Pusher) -> None:
+        pusher.push("28")
+        options = PushOptions(ID, create_pr=True)
+        pusher.hub.faults.add(Fault("POST", COMMIT, status=504, after=True))
+        with pytest.raises(HubError, match="HTTP 504"):
+            pusher.push("64", options)
+        assert pusher.push("64", options).pull_request.endswith("/discussions/1")
+        assert list(pusher.hub.store.repos[KIND, ID].discussions) == [1]
+
     def test_private(self, pusher: Pusher) -> None:
         pusher.push("28", PushOptions(ID, private=True))
         assert pusher.hub.store.repos[KIND, ID].private
@@ -120,7 +167,7 @@ class TestPush:
         first = pusher.push("28", PushOptions(ID, tag="v1"))
         for name in ("64", "28"):
             if name == "28":
-                pusher.hub.store.write(KIND, ID, {"eval.yaml": b"1"})
+                pusher.hub.store.write(KIND, ID, {"notes.txt": b"1"})
             with pytest.raises(HubError, match=r"has a tag v1 at .* already"):
                 pusher.plan(name, PushOptions(ID, tag="v1"))
         assert pusher.hub.store.repos[KIND, ID].tags == {"v1": first.sha}
@@ -144,6 +191,13 @@ class TestPush:
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
             path.name: path.read_bytes() for path in (pusher.dists["both"] / "64").iterdir()
         }
+
+
+def tasks(pusher: Pusher) -> list[str]:
+    """Ids of the tasks that readers see."""
+    listed = re.findall(r"^- id: (.*)$", pusher.held()["eval.yaml"].decode(), flags=re.MULTILINE)
+    assert hub_eval.fault(pusher.held()["eval.yaml"].decode()) is None
+    return listed
 
 
 @dataclass

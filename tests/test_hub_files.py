@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cards.render import README_NAME
 from medmnist_hf.errors import BuildError
-from medmnist_hf.hub_files import held, parse_findings, read_local
+from medmnist_hf.hub_files import README_NAME, held, parse_findings, read_local
 from medmnist_hf.manifest import MANIFEST_NAME
 from tests.fixtures.pushing import FLAG, describe, dists_fixture  # noqa: F401
 

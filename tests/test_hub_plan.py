@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from medmnist_hf.errors import BuildError, MedMNISTError
+from medmnist_hf.errors import BuildError, HubError, MedMNISTError
 from medmnist_hf.hub_plan import PushOptions, plan_push
-from medmnist_hf.hub_remote import HubError
 from tests.fixtures.hub import hub_fixture  # noqa: F401
 from tests.fixtures.pushing import ID, KIND, Pusher, describe, dists_fixture, pusher_fixture, whole  # noqa: F401
 

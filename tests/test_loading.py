@@ -12,7 +12,6 @@ from cards.render import write_card
 from medmnist_hf.catalog import NPZ_SPLITS, subset
 from medmnist_hf.errors import CatalogError, SourceError
 from medmnist_hf.features import features_of
-from medmnist_hf.loading import build_folder
 from tests.conftest import Phantoms
 
 
@@ -108,10 +107,3 @@ def test_a_build_without_its_card(root: Path, tmp_path: Path) -> None:
     (tmp_path / "organmnist3d" / "README.md").unlink()
     with pytest.raises(SourceError, match=r"no README\.md in .*: run scripts/build\.py again, it writes the card"):
         medmnist_hf.load("organmnist3d", root=tmp_path)
-    assert build_folder(tmp_path, "organmnist3d", "28", card=False) == tmp_path / "organmnist3d"
-
-
-def test_a_folder_that_cannot_be_asked_is_one_line(tmp_path: Path) -> None:
-    """The system refuses the question, as for want of permission; this way it also refuses an administrator."""
-    with pytest.raises(SourceError, match=r"File name too long.*check the path and its permissions"):
-        build_folder(tmp_path / ("x" * 300), "pathmnist", "28")

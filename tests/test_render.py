@@ -300,7 +300,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_the_same_build_gives_the_same_files(dist: Path, fresh: Path) -> None:
     assert write_card(fresh) == fresh / "README.md"
     first = contents(fresh)
-    assert set(first) == {"README.md", "croissant.json", "montage.png"}
+    assert set(first) == {"README.md", "croissant.json", "eval.yaml", "montage.png"}
     write_card(fresh)
     assert contents(fresh) == first == contents(dist / "breastmnist")
 

@@ -1,6 +1,5 @@
-"""``medmnist_hf.rows``: the same values from a build and through the Hub's path, and one line for what is damaged."""
+"""``medmnist_hf.rows``: the same values from a build and from a Hub, and one line for what is damaged."""
 
-import dataclasses
 import hashlib
 import json
 import shutil
@@ -11,14 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from huggingface_hub import constants
 
-from cards.render import write_card
 from medmnist_hf.catalog import NPZ_SPLITS
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, SourceError
-from medmnist_hf.manifest import MANIFEST_NAME, read_manifest
+from medmnist_hf.manifest import MANIFEST_NAME
 from medmnist_hf.rows import Rows, open_rows
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
+from tests.fixtures.hub import HubServer, hub_fixture  # noqa: F401
+from tests.fixtures.on_hub import put_on_hub
 
 FLAGS = ("breastmnist", "bloodmnist", "chestmnist", "organmnist3d")
 
@@ -27,40 +28,45 @@ FLAGS = ("breastmnist", "bloodmnist", "chestmnist", "organmnist3d")
 def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("dist")
     for flag in FLAGS:
-        write_card(build(phantoms, out, flag, 28))
+        build(phantoms, out, flag, 28)
     return out
 
 
-def opened(root: Path, flag: str, hub: bool) -> Rows:
-    """Through the Hub's path the namespace is a local folder, which `load_dataset` takes as well: no network."""
-    return open_rows(flag, 28, namespace=str(root)) if hub else open_rows(flag, 28, root=root)
-
-
-@pytest.mark.parametrize("hub", [False, True], ids=["build", "hub"])
 @pytest.mark.parametrize("flag", FLAGS)
-def test_every_value_is_that_of_the_npz(root: Path, phantoms: Phantoms, flag: str, hub: bool) -> None:
-    rows = opened(root, flag, hub)
-    with np.load(phantoms(flag).path, allow_pickle=False) as arrays:
+def test_every_value_is_that_of_the_npz(root: Path, phantoms: Phantoms, flag: str) -> None:
+    same(open_rows(flag, 28, root=root), phantoms(flag).path)
+
+
+@pytest.mark.parametrize("flag", ["chestmnist", "organmnist3d"])
+def test_every_value_from_a_hub(hub: HubServer, root: Path, phantoms: Phantoms, flag: str) -> None:
+    put_on_hub(hub, root / flag)
+    rows = open_rows(flag, 28, namespace="org")
+    assert rows.where == f"org/{flag}/28"
+    same(rows, phantoms(flag).path)
+
+
+def same(rows: Rows, npz: Path) -> None:
+    with np.load(npz, allow_pickle=False) as arrays:
         for split, prefix in NPZ_SPLITS.items():
             images, labels = arrays[f"{prefix}_images"], arrays[f"{prefix}_labels"]
             assert rows.count(split) == len(images)
             assert np.array_equal(np.concatenate(list(rows.images(split))), images)
-            found = rows.labels(split)
+            found, targets = rows.labels(split), rows.targets(split)
             assert found.dtype == np.uint8
             assert found.shape == labels.shape
             assert np.array_equal(found, labels)
+            assert np.array_equal(targets, labels if rows.entry.flag == "chestmnist" else labels[:, 0])
             picked = np.array([len(images) - 1, 0, 3, 3, 1])
             sample = rows.sample(split, picked)
             assert sample.dtype == np.uint8
             assert np.array_equal(sample, images[picked])
 
 
-def test_blocks_are_bounded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert open_rows("organmnist3d", 28, root=root).block_rows * 28**3 <= 4 << 20
-    monkeypatch.setattr("medmnist_hf.rows._BLOCK_BYTES", 3 * 28**3)
-    blocks = [len(block) for block in open_rows("organmnist3d", 28, root=root).images("train")]
-    assert max(blocks) == 3
-    assert sum(blocks) == 16
+def test_blocks_are_row_groups(phantoms: Phantoms, tmp_path: Path) -> None:
+    """Those of volumes hold 2 MiB at most, so a train split of 240 comes in three blocks."""
+    build(phantoms, tmp_path, "adrenalmnist3d", 28, rows=240, rows_per_shard=10**6)
+    blocks = [block.shape for block in open_rows("adrenalmnist3d", 28, root=tmp_path).images("train")]
+    assert blocks == [(80, 28, 28, 28)] * 3
 
 
 def test_files_are_the_stored_bytes(root: Path) -> None:
@@ -109,22 +115,26 @@ def refused(config: Path, match: str, error: type[MedMNISTError] = SourceError) 
 @pytest.mark.parametrize(
     ("flag", "change", "match"),
     [
-        ("breastmnist", column("label", [2]), "its labels"),
-        ("breastmnist", column("label", [-1]), "its labels"),
-        ("breastmnist", column("label", [0, None]), "its labels"),
-        ("breastmnist", column("label", ["benign"]), "its labels"),
-        ("breastmnist", column("label", [0.5]), "its labels"),
-        ("chestmnist", column("label", [[14]]), "its labels"),
-        ("chestmnist", column("label", [[0], None]), "its labels"),
-        ("chestmnist", column("label", [1]), "labels of int64"),
-        ("breastmnist", column("label", [[1]]), "labels of list"),
-        ("breastmnist", lambda table: table.slice(1), "15 labels where 16 rows are stated"),
-        ("breastmnist", lambda table: pa.concat_tables([table, table]), "its labels|labels where"),
-        ("breastmnist", column("image", [{"bytes": b"GIF89a", "path": "x"}]), "an unreadable image"),
-        ("breastmnist", column("image", [{"bytes": None, "path": "x"}], pa.struct({"bytes": pa.binary()})), "links"),
-        ("breastmnist", column("image", [3]), "a column of int64"),
-        ("organmnist3d", column("image", [[[[1, 2]]]]), "volumes that are not"),
-        ("organmnist3d", column("image", [[1]]), "volumes that are not"),
+        ("breastmnist", column("label", [2]), "row 0 holds a label that is none of 0 to 1"),
+        ("breastmnist", column("label", [1, -1]), "row 1 holds a label that is none of 0 to 1"),
+        ("breastmnist", column("label", [0, None]), "row 1 holds no label"),
+        ("breastmnist", column("label", ["benign"]), "row 0 holds a label of string"),
+        ("breastmnist", column("label", [0.5]), "row 0 holds a label of double"),
+        ("chestmnist", column("label", [[3], [14]]), "row 1 holds a label that is none of 0 to 13"),
+        ("chestmnist", column("label", [[0], None]), "row 1 holds no label"),
+        ("chestmnist", column("label", [1]), "a label of int64"),
+        ("breastmnist", column("label", [[1]]), "a label of list"),
+        ("breastmnist", lambda table: table.slice(1), "15 rows where 16 are stated"),
+        ("breastmnist", lambda table: pa.concat_tables([table, table]), "2[0-9] rows where 16 are stated"),
+        ("breastmnist", column("image", [{"bytes": b"GIF89a", "path": "x"}]), "row 0 holds an unreadable image"),
+        (
+            "breastmnist",
+            column("image", [{"bytes": None, "path": "x"}], pa.struct({"bytes": pa.binary()})),
+            "row 0 holds a link",
+        ),
+        ("breastmnist", column("image", [3]), "row 0 holds int64, not an image"),
+        ("organmnist3d", column("image", [[[[1, 2]]]]), "row 0 holds a volume that is not of shape"),
+        ("organmnist3d", column("image", [[1]]), "row 0 holds a volume that is not of shape"),
     ],
 )
 def test_what_a_row_must_not_hold(
@@ -135,7 +145,9 @@ def test_what_a_row_must_not_hold(
     refused(config, match)
 
 
-@pytest.mark.parametrize(("other", "match"), [("bloodmnist", "mode RGB, not L"), ("size", "shape .64, 64., not")])
+@pytest.mark.parametrize(
+    ("other", "match"), [("bloodmnist", r"shape \(28, 28, 3\), not"), ("size", "shape .64, 64., not")]
+)
 def test_images_of_another_kind(
     copy: Callable[[str], Path], root: Path, phantoms: Phantoms, tmp_path: Path, *, other: str, match: str
 ) -> None:
@@ -159,35 +171,37 @@ def test_a_damaged_shard(copy: Callable[[str], Path], damage: str) -> None:
     refused(config, rf"^cannot read {path} \(.*\): build the config again with --force$", BuildError)
 
 
-def test_the_manifest_of_another_config(copy: Callable[[str], Path]) -> None:
-    config = copy("breastmnist")
-    (config / MANIFEST_NAME).write_text(dataclasses.replace(read_manifest(config), size=64).to_json())
-    refused(config, "holds breastmnist at size 64", BuildError)
+def test_a_damaged_shard_of_a_hub_names_the_file_to_remove(hub: HubServer, root: Path) -> None:
+    put_on_hub(hub, root / "breastmnist")
+    rows = open_rows("breastmnist", namespace="org")
+    first = np.concatenate(list(rows.images("test")))
+    blob = next(path for path in Path(constants.HF_HUB_CACHE).rglob("test-*")).resolve()
+    content = bytearray(blob.read_bytes())
+    content[len(content) // 3] ^= 1
+    blob.write_bytes(content)
+    with pytest.raises(
+        BuildError, match=rf"^cannot read {blob} \(it is not .*\): remove the cached file and run again"
+    ):
+        list(rows.images("test"))
+    blob.unlink()
+    assert np.array_equal(np.concatenate(list(rows.images("test"))), first)
 
 
-def test_a_missing_or_unknown_split(copy: Callable[[str], Path]) -> None:
-    config = copy("breastmnist")
-    manifest = json.loads((config / MANIFEST_NAME).read_text())
-    del manifest["splits"]["test"]
-    (config / MANIFEST_NAME).write_text(json.dumps(manifest))
-    rows = open_rows("breastmnist", 28, root=config.parents[1])
-    with pytest.raises(SourceError, match="has no split test"):
-        rows.count("test")
-    with pytest.raises(CatalogError, match="unknown split 'val': choose from train, validation, test"):
-        rows.count("val")
-
-
-def test_a_repository_of_other_columns(root: Path, tmp_path: Path) -> None:
-    shutil.copytree(root / "breastmnist", tmp_path / "breastmnist")
-    card = tmp_path / "breastmnist/README.md"
-    card.write_text(card.read_text().replace("'0': malignant", "'0': cancer"))
-    with pytest.raises(SourceError, match=r"train does not hold what breastmnist .* must \(its columns\)"):
-        open_rows("breastmnist", 28, namespace=str(tmp_path))
-    with pytest.raises(SourceError, match=r"cannot load .*breastmnist at size 64 \(.*64"):
-        open_rows("breastmnist", 64, namespace=str(root))
+def test_one_image_at_a_time(root: Path) -> None:
+    rows = open_rows("bloodmnist", 28, root=root)
+    (block, *_), (files, *_) = rows.images("test"), rows.files("test")
+    assert np.array_equal(rows.decoded(files[2], "test"), block[2])
+    with pytest.raises(
+        SourceError, match=r"test does not hold what bloodmnist at size 28 must .a row holds an unreadable"
+    ):
+        rows.decoded(b"GIF89a", "test")
 
 
 def test_what_is_not_there(root: Path) -> None:
+    rows = open_rows("breastmnist", 28, root=root)
+    for call in (rows.count, rows.labels, lambda split: list(rows.images(split))):
+        with pytest.raises(CatalogError, match="unknown split 'val': choose from train, validation, test"):
+            call("val")
     with pytest.raises(SourceError, match="nothing is built there"):
         open_rows("pathmnist", root=root)
     with pytest.raises(CatalogError, match="no size 224"):

@@ -1,0 +1,171 @@
+"""A whole split as two numpy arrays, decoded once and kept: pixels mapped from the disk, labels in memory.
+
+Example:
+    >>> import medmnist_hf
+    >>> images, labels = medmnist_hf.load_arrays("pathmnist", 224, "train", root="dist")  # doctest: +SKIP
+    >>> images.shape, images.dtype, labels.dtype  # doctest: +SKIP
+    ((89996, 224, 224, 3), dtype('uint8'), dtype('int64'))
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medmnist_hf import catalog
+from medmnist_hf.array_cache import LAYOUT, Decode, Spec, fetch
+from medmnist_hf.catalog import Task
+from medmnist_hf.configs import Config, open_config
+from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.loading import NAMESPACE
+
+_BAR_AFTER: Final = 2.0
+"""Seconds after which a progress bar appears."""
+
+# `datasets` and `pyarrow` are imported where something has to be decoded: a split that is in the cache does without.
+
+
+class Arrays(NamedTuple):
+    """A split.
+
+    Attributes:
+        images: uint8 of shape ``(N, H, W)``, ``(N, H, W, 3)`` or ``(N, D, H, W)``.
+        labels: Class ids, int64 of shape ``(N,)``; for the multi-label task float32 of shape ``(N, L)`` with 0 and 1,
+            the only dtype in which the binary cross-entropies of torch take targets.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[Any]
+
+
+def load_arrays(
+    subset: str,
+    size: int = catalog.DEFAULT_SIZE,
+    split: str = "train",
+    root: str | Path | None = None,
+    *,
+    namespace: str = NAMESPACE,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    cache: bool = True,
+) -> Arrays:
+    """Load a split of a subset as arrays.
+
+    It is decoded once, into files that all later calls and processes map into memory: only what is looked at is read,
+    so that a split may be larger than the memory. The files are found again by the SHA-256 of the split's shards, so
+    they are never those of another build.
+
+    Args:
+        subset: Flag of the subset, e.g. ``pathmnist``.
+        size: Edge length in pixels or voxels.
+        split: ``train``, ``validation`` or ``test``. For parts or unions of them see `to_arrays`.
+        root: Folder of local builds, the ``--out`` of ``scripts/build.py``; None loads from the Hub.
+        namespace: User or organisation on the Hub.
+        revision: Branch, tag or commit of the Hub repository.
+        cache_dir: Folder of the decoded files; ``HF_HOME/medmnist-hf/arrays`` if None.
+        cache: False decodes into memory and writes nothing.
+
+    Returns:
+        The split in the order of the official file. Cached images are read-only.
+
+    Raises:
+        CatalogError: Unknown subset or split, or a size it does not have.
+        SourceError: No such build in `root`, or no such repository of this project on the Hub.
+        BuildError: A shard is missing or damaged.
+        MedMNISTError: The cache has no room or cannot be written to.
+    """
+    config = open_config(subset, size, root, namespace=namespace, revision=revision)
+    entry, record = config.entry, config.split(split)
+    multi_label = entry.task is Task.MULTI_LABEL
+    spec = Spec(
+        key=_key("build", entry.flag, size, split, [shard.sha256 for shard in record.shards]),
+        name=entry.flag,
+        split=split,
+        shape=(record.rows, *entry.file(size).image_shape),
+        label_shape=(record.rows, len(entry.labels)) if multi_label else (record.rows,),
+    )
+    return _arrays(spec, partial(_decode_build, config, split), cache_dir, cache=cache)
+
+
+def to_arrays(dataset: Any, *, cache_dir: str | Path | None = None, cache: bool = True) -> Arrays:  # noqa: ANN401
+    """Turn a data set with the columns ``image`` and ``label`` into arrays, row by row as it stands.
+
+    It may be filtered, shuffled, concatenated or sorted; any format or transform set on it is left aside. The decoded
+    files are found again by its fingerprint, as `datasets` finds the results of `map`: where a fingerprint is random,
+    as after a `map` with a function that cannot be hashed, pass ``cache=False``.
+
+    Args:
+        dataset: A `datasets.Dataset` whose images are all of one shape.
+        cache_dir: Folder of the decoded files; ``HF_HOME/medmnist-hf/arrays`` if None.
+        cache: False decodes into memory and writes nothing.
+
+    Returns:
+        The rows in the order of the data set. Cached images are read-only.
+
+    Raises:
+        SourceError: It is no such data set, has no rows, or a row holds something else.
+        MedMNISTError: The cache has no room or cannot be written to.
+    """
+    from medmnist_hf.columns import Columns  # noqa: PLC0415
+
+    columns = Columns(dataset)
+    spec = Spec(
+        key=_key("dataset", columns.fingerprint, columns.features, columns.shape),
+        name=columns.name,
+        split=columns.split,
+        shape=columns.shape,
+        label_shape=columns.label_shape,
+    )
+    return _arrays(spec, columns.decode, cache_dir, cache=cache)
+
+
+def _key(*parts: object) -> str:
+    return hashlib.sha256(json.dumps([LAYOUT, *parts]).encode()).hexdigest()
+
+
+def _decode_build(config: Config, split: str) -> tuple[Iterator[NDArray[np.uint8]], NDArray[Any]]:
+    from medmnist_hf.rows import Rows  # noqa: PLC0415
+
+    rows = Rows(config)
+    return rows.images(split), rows.targets(split)
+
+
+def _arrays(spec: Spec, decode: Decode, cache_dir: str | Path | None, *, cache: bool) -> Arrays:
+    watched = partial(_watched, spec, decode)
+    return Arrays(*(fetch(spec, watched, cache_dir) if cache else _in_memory(spec, watched)))
+
+
+def _watched(spec: Spec, decode: Decode) -> tuple[Iterator[NDArray[np.uint8]], NDArray[Any]]:
+    """What is decoded, with a progress bar where that takes long."""
+    from huggingface_hub import utils  # noqa: PLC0415
+
+    bars: Any = utils  # whose functions are exported without saying so
+    images, labels = decode()
+
+    def blocks() -> Iterator[NDArray[np.uint8]]:
+        with bars.tqdm(total=spec.shape[0], desc=f"decoding {spec}", unit="row", delay=_BAR_AFTER) as bar:
+            for block in images:
+                yield block
+                bar.update(len(block))
+
+    return blocks(), labels
+
+
+def _in_memory(spec: Spec, decode: Decode) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+    try:
+        images = np.empty(spec.shape, np.uint8)
+    except MemoryError:
+        raise MedMNISTError(
+            f"no memory for {spec}, which takes {spec.bytes / 1e6:,.1f} MB: leave out cache=False"
+        ) from None
+    blocks, labels = decode()
+    row = 0
+    for block in blocks:
+        images[row : row + len(block)] = block
+        row += len(block)
+    return images, labels.astype(spec.label_dtype)

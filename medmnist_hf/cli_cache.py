@@ -1,0 +1,58 @@
+"""The command on decoded splits: ``medmnist-hf cache`` lists them, with ``--clear`` it removes them."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+# Whoever asks for another command does not wait for `numpy`: the function below imports `array_cache`, which needs it.
+
+_PIPE_WIDTH: Final = 120
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line of the wheel."""
+    app.command(epilog="Example: medmnist-hf cache --clear pathmnist")(cache)
+
+
+def cache(
+    subset: Annotated[
+        str | None, typer.Argument(help="Only what bears this name, e.g. pathmnist.", show_default=False)
+    ] = None,
+    *,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove what would be listed.")] = False,
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--dir", help="Folder of the cache. [default: medmnist-hf/arrays in HF_HOME]", show_default=False
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """List the splits that load_arrays and to_arrays have decoded and kept, or remove them."""
+    from medmnist_hf.array_cache import cache_info, cache_root, clear_cache  # noqa: PLC0415
+
+    if clear:
+        freed = clear_cache(cache_dir, subset)
+        typer.echo(json.dumps({"freed": freed}) if as_json else f"{freed / 1e6:,.1f} MB freed")
+        return
+    entries = cache_info(cache_dir, subset)
+    if as_json:
+        facts = [dataclasses.asdict(entry) | {"path": str(entry.path)} for entry in entries]
+        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "size", "split", "shape", "MB", "created"):
+        table.add_column(column, justify="right" if column in {"size", "MB"} else "left", no_wrap=True)
+    for entry in entries:
+        shape = " x ".join(map(str, entry.shape))
+        table.add_row(entry.name, str(entry.size), entry.split, shape, f"{entry.bytes / 1e6:,.1f}", entry.created)
+    if entries:
+        Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False).print(table)
+    total = sum(entry.bytes for entry in entries)
+    typer.echo(f"{total / 1e6:,.1f} MB in {cache_root(cache_dir)}")

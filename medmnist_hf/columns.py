@@ -1,0 +1,127 @@
+"""The columns ``image`` and ``label`` of a `datasets.Dataset` in any format: what they hold, and how to read it."""
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from math import prod
+from typing import Any, Final
+
+import datasets
+import numpy as np
+from numpy.typing import NDArray
+
+from medmnist_hf.decode import Part, UInt8Array, decoded, encoded, image_shape, labels_of, row_errors
+from medmnist_hf.errors import SourceError
+
+_NAMES: Final = ("image", "label")
+_MODES: Final = {2: "L", 3: "RGB"}
+_BLOCK_BYTES: Final = 4 << 20
+"""Raw pixels of the rows that are read at a time, in bytes."""
+
+_LABEL_ROWS: Final = 1 << 16
+
+
+class Columns:
+    """The columns of one data set, in its order and whatever format it has.
+
+    Attributes:
+        name: Name of the data set; ``dataset`` where it has none.
+        split: Its split, e.g. ``train`` or ``train+test``; empty where it has none.
+        features: Its features, as JSON.
+        shape: Shape of all images: ``(N, H, W)``, ``(N, H, W, 3)`` or ``(N, D, H, W)``.
+        label_shape: Shape of all labels: ``(N,)``, or ``(N, L)`` where a row has a list of classes.
+    """
+
+    def __init__(self, dataset: Any) -> None:  # noqa: ANN401  (what a user passes)
+        """Look at the features and the first row.
+
+        Raises:
+            SourceError: It is no data set with such columns, or has no rows.
+        """
+        if not isinstance(dataset, datasets.Dataset):
+            hint = {datasets.DatasetDict: "choose a split", datasets.IterableDataset: "load it without streaming=True"}
+            raise SourceError(
+                f"to_arrays takes a datasets.Dataset, not {type(dataset).__name__}: "
+                f"{hint.get(type(dataset), 'load it with datasets.load_dataset')}"
+            )
+        missing = [name for name in _NAMES if name not in dataset.column_names]
+        if missing:
+            raise SourceError(
+                f"the data set has no column {missing[0]}, but {', '.join(dataset.column_names)}: use rename_column"
+            )
+        if not len(dataset):
+            raise SourceError("the data set has no rows, so that its images have no shape: select other rows")
+        self._dataset = dataset
+        self.name = dataset.info.dataset_name or "dataset"
+        self.split = str(dataset.split or "")
+        self.fingerprint: str = dataset._fingerprint
+        self.features = json.dumps(dataset.features.to_dict())
+        self._classes, self._multi_label = _classes_of(dataset.features["label"])
+        self.shape = (len(dataset), *self._row_shape())
+        self.label_shape = (len(dataset), self._classes) if self._multi_label else (len(dataset),)
+
+    def decode(self) -> tuple[Iterator[UInt8Array], NDArray[Any]]:
+        """The images in blocks of bounded size, and the labels.
+
+        Raises:
+            SourceError: A row holds something else; for an image while the blocks are read.
+        """
+        return self._images(), self._labels()
+
+    def _row_shape(self) -> tuple[int, ...]:
+        feature = self._dataset.features["image"]
+        if isinstance(feature, datasets.Array3D) and None not in feature.shape:
+            return tuple(feature.shape)
+        if not isinstance(feature, datasets.Image):
+            raise SourceError(
+                f"the column image holds {feature}, neither Image nor Array3D of a fixed shape: use cast_column"
+            )
+        with row_errors(_fault):
+            (file,) = encoded(self._read("image", 0, 1))
+        try:
+            shape = image_shape(np.frombuffer(file, np.uint8))
+        except ValueError as error:
+            raise _fault(0, str(error)) from None
+        mode = _MODES.get(len(shape)) if shape[2:] in {(), (3,)} else None
+        if mode is None or feature.mode not in {None, mode}:
+            wanted = f", which the feature wants as {feature.mode}" if feature.mode else ""
+            raise SourceError(f"row 0 of the data set holds an image of shape {shape}{wanted}: convert it with map")
+        return shape
+
+    def _read(self, name: str, start: int, stop: int) -> Any:  # noqa: ANN401  (of an untyped library)
+        return self._dataset.select_columns([name]).with_format("arrow")[start:stop].column(name)
+
+    def _images(self) -> Iterator[UInt8Array]:
+        step = max(1, _BLOCK_BYTES // prod(self.shape[1:]))
+        parts: Iterator[Part] = (
+            (stop - start, partial(self._read, "image", start, stop)) for start, stop in self._ranges(step)
+        )
+        with row_errors(_fault):
+            yield from decoded(parts, self.shape[1:])
+
+    def _labels(self) -> NDArray[Any]:
+        blocks = []
+        for start, stop in self._ranges(_LABEL_ROWS):
+            with row_errors(_fault, start):
+                column = self._read("label", start, stop)
+                blocks.append(labels_of(column, self._classes, multi_label=self._multi_label))
+        return np.concatenate(blocks)
+
+    def _ranges(self, step: int) -> Iterator[tuple[int, int]]:
+        rows = self.shape[0]
+        return ((start, min(start + step, rows)) for start in range(0, rows, step))
+
+
+def _classes_of(feature: Any) -> tuple[int, bool]:  # noqa: ANN401
+    """How many classes a label feature has, and whether a row has a list of them."""
+    multi_label = isinstance(feature, datasets.List)
+    label = feature.feature if multi_label else feature
+    if not isinstance(label, datasets.ClassLabel):
+        raise SourceError(
+            f"the column label holds {feature}, neither ClassLabel nor a list of them: use class_encode_column"
+        )
+    return label.num_classes, multi_label
+
+
+def _fault(row: int, what: str) -> SourceError:
+    return SourceError(f"row {row} of the data set holds {what}: convert it with map, or leave it out with filter")

@@ -1,0 +1,63 @@
+"""The networks of the MedMNIST paper: ResNet-18 and ResNet-50, with the stem for 28 pixels or the one for 224.
+
+The published code took its networks for 28 pixels from pytorch-cifar, with an adaptive pool at the end, and those for
+224 from torchvision. Both are timm's `ResNet` by options: the same layers in the same order.
+"""
+
+from typing import Any, Final
+
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+from torch import nn
+
+from medmnist_hf.errors import TrainingError
+
+PAPER_NETWORKS: Final[dict[str, tuple[Any, tuple[int, int, int, int]]]] = {
+    "resnet18": (BasicBlock, (2, 2, 2, 2)),
+    "resnet50": (Bottleneck, (3, 4, 6, 3)),
+}
+"""Residual block and number of blocks in each of the four stages, by name of the network."""
+
+
+def paper_resnet(
+    architecture: str,
+    *,
+    num_classes: int,
+    in_channels: int = 3,
+    stem: str = "cifar",
+    init: str = "published",
+) -> nn.Module:
+    """A ResNet of the MedMNIST paper, untrained, for images (B, C, H, W) of any size from 8 pixels up.
+
+    Args:
+        architecture: ``resnet18`` or ``resnet50``.
+        num_classes: Number of outputs.
+        in_channels: Channels of the input.
+        stem: ``cifar``, a 3 x 3 convolution of stride 1 without max-pool, which the paper used for 28 pixels; or
+            ``imagenet``, torchvision's 7 x 7 convolution of stride 2 and max-pool of stride 2, which it used for 224.
+        init: ``published``: under the ``cifar`` stem PyTorch's default for each layer, as pytorch-cifar leaves it;
+            under ``imagenet`` torchvision's, normal with variance 2 / fan-out for convolutions. ``timm``: the latter
+            under both stems, and each residual branch starts at zero (the weight of its last batch norm).
+
+    Raises:
+        TrainingError: No such network, stem or initialisation.
+    """
+    if architecture not in PAPER_NETWORKS:
+        raise TrainingError(f"the paper has no network {architecture!r}: name {' or '.join(PAPER_NETWORKS)}")
+    for value, known in ((stem, ("cifar", "imagenet")), (init, ("published", "timm"))):
+        if value not in known:
+            raise TrainingError(f"{architecture} has no stem or initialisation {value!r}: name {' or '.join(known)}")
+    block, layers = PAPER_NETWORKS[architecture]
+    network: Any = ResNet(block, layers, num_classes=num_classes, in_chans=in_channels, zero_init_last=init == "timm")
+    if stem == "cifar":
+        network.conv1 = nn.Conv2d(in_channels, 64, kernel_size=3, padding=1, bias=False)
+        network.maxpool = nn.Identity()
+        for stage in network.feature_info:
+            stage["reduction"] //= 2 if stage["module"] == "act1" else 4
+        if init == "timm":
+            nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+        else:
+            for module in network.modules():
+                if isinstance(module, nn.Conv2d):
+                    module.reset_parameters()
+    made: nn.Module = network
+    return made

@@ -1,0 +1,365 @@
+"""``medmnist_hf.array_cache``: never a wrong pixel, whoever was killed, ran out of space or left things there."""
+
+import errno
+import json
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from huggingface_hub import constants
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from medmnist_hf.array_cache import Spec, cache_info, cache_root, clear_cache, fetch
+from medmnist_hf.errors import CatalogError, MedMNISTError
+
+SHAPE = (60, 7, 5)
+ROOT = Path(__file__).parents[1]
+
+
+def spec(key: str = "a", name: str = "breastmnist", shape: tuple[int, ...] = SHAPE, *, multi: bool = False) -> Spec:
+    return Spec(key * 64, name, "train", shape, (shape[0], 14) if multi else (shape[0],))
+
+
+def pixels(shape: tuple[int, ...] = SHAPE) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+class Decoding:
+    """Decodes the images above and counts how often."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self) -> tuple[Iterator[NDArray[np.uint8]], NDArray[Any]]:
+        self.calls += 1
+        return (pixels()[row : row + 7] for row in range(0, 60, 7)), np.arange(60)
+
+
+def check(found: tuple[NDArray[np.uint8], NDArray[Any]]) -> None:
+    assert np.array_equal(found[0], pixels())
+    assert np.array_equal(found[1], np.arange(60))
+
+
+def hidden(root: Path) -> list[str]:
+    """What lies in the cache beside entries and locks."""
+    return [path.name for path in root.iterdir() if path.name.startswith(".") and path.suffix != ".lock"]
+
+
+def test_decoded_once_and_mapped(tmp_path: Path) -> None:
+    decoding = Decoding()
+    for _ in range(3):
+        images, labels = fetch(spec(), decoding, tmp_path / "new" / "cache")
+        check((images, labels))
+        assert isinstance(images, np.memmap) and images.dtype == np.uint8
+        assert labels.dtype == np.int64 and not isinstance(labels, np.memmap)
+        with pytest.raises(ValueError, match="read-only"):
+            images[0, 0, 0] = 1
+    assert decoding.calls == 1
+    assert hidden(tmp_path / "new" / "cache") == []
+    folder = tmp_path / "new" / "cache" / ("a" * 64)
+    assert np.array_equal(np.load(folder / "images.npy"), pixels())
+
+
+def test_multi_hot_labels_are_what_a_loss_takes(tmp_path: Path) -> None:
+    hot = np.eye(60, 14, dtype=np.uint8)
+    _, labels = fetch(spec(multi=True), lambda: (iter([pixels()]), hot), tmp_path)
+    assert labels.dtype == np.float32 and np.array_equal(labels, hot)
+
+
+def test_the_default_folder_is_in_the_home_of_hugging_face(tmp_path: Path) -> None:
+    assert cache_root() == Path(constants.HF_HOME) / "medmnist-hf" / "arrays"
+    assert cache_root("~/x") == Path.home() / "x"
+    assert cache_info(tmp_path / "none") == [] and clear_cache(tmp_path / "none") == 0
+    assert not (tmp_path / "none").exists()
+
+
+def rewrite(name: str, array: NDArray[Any]) -> Callable[[Path], object]:
+    return lambda folder: np.save(folder / name, array)
+
+
+def pad(folder: Path) -> None:
+    """Another header of the same length: the file keeps its size."""
+    array, path = pixels().reshape(7, 60, 5), folder / "images.npy"
+    with path.open("wb") as file:
+        npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": array.shape})
+        file.write(array.tobytes())
+
+
+def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
+    def edited(folder: Path) -> None:
+        info = json.loads((folder / "info.json").read_text())
+        change(info)
+        (folder / "info.json").write_text(json.dumps(info))
+
+    return edited
+
+
+def unpickled(folder: Path) -> None:
+    """A file of the stated size that would run code if it were unpickled."""
+    path = folder / "labels.npy"
+    size = path.stat().st_size
+    with path.open("wb") as file:
+        npy.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": (60,)})
+        file.write(pickle.dumps(np.arange(60)).ljust(size - file.tell(), b"\0"))
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "cut images": lambda folder: os.truncate(folder / "images.npy", 999),
+    "empty images": lambda folder: os.truncate(folder / "images.npy", 0),
+    "long images": lambda folder: os.truncate(folder / "images.npy", 99_999),
+    "cut labels": lambda folder: os.truncate(folder / "labels.npy", 99),
+    "no images": lambda folder: (folder / "images.npy").unlink(),
+    "no labels": lambda folder: (folder / "labels.npy").unlink(),
+    "no info": lambda folder: (folder / "info.json").unlink(),
+    "cut info": lambda folder: os.truncate(folder / "info.json", 20),
+    "info of a list": lambda folder: (folder / "info.json").write_text("[]"),
+    "binary info": lambda folder: (folder / "info.json").write_bytes(b"\xff\xfe"),
+    "another layout": edit(lambda info: info.update(layout=0)),
+    "another key": edit(lambda info: info["spec"].update(key="b" * 64)),
+    "another split": edit(lambda info: info["spec"].update(split="test")),
+    "no files": edit(lambda info: info.pop("files")),
+    "wrong header": pad,
+    "another dtype": rewrite("images.npy", pixels().view(np.int8)),
+    "Fortran order": rewrite("images.npy", np.asfortranarray(pixels())),
+    "labels of another dtype": rewrite("labels.npy", np.arange(60).view(np.uint64)),
+    "pickled labels": unpickled,
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_an_entry_that_does_not_fit_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    decoding = Decoding()
+    fetch(spec(), decoding, tmp_path)
+    DAMAGE[name](tmp_path / ("a" * 64))
+    check(fetch(spec(), decoding, tmp_path))
+    assert decoding.calls == 2
+    assert len(caplog.messages) == 1 and "decoding breastmnist train at size 7 again" in caplog.text
+    check(fetch(spec(), decoding, tmp_path))
+    assert decoding.calls == 2 and hidden(tmp_path) == []
+
+
+def test_an_entry_of_other_rows_is_not_taken(tmp_path: Path) -> None:
+    """The key says what it is of; should two ever share it, the shapes still tell."""
+    fetch(spec(), Decoding(), tmp_path)
+    images, _ = fetch(spec(shape=(2, 3, 3)), lambda: (iter([np.ones((2, 3, 3), np.uint8)]), np.zeros(2)), tmp_path)
+    assert images.shape == (2, 3, 3)
+
+
+def test_a_decoder_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def blocks() -> Iterator[NDArray[np.uint8]]:
+        yield pixels()[:30]
+        raise LookupError("row 30 holds a horse")
+
+    with pytest.raises(LookupError, match="row 30"):
+        fetch(spec(), lambda: (blocks(), np.arange(60)), tmp_path)
+    assert hidden(tmp_path) == [] and cache_info(tmp_path) == []
+    check(fetch(spec(), Decoding(), tmp_path))
+
+
+CHILD = """
+import itertools, os, resource, signal, sys, time
+import numpy as np
+from medmnist_hf.array_cache import Spec, fetch
+from medmnist_hf.errors import MedMNISTError
+
+root, kill_at, limit, block_seconds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+pixels = np.random.default_rng(0).integers(0, 256, (60, 7, 5), np.uint8)
+changes = itertools.count(1)
+
+def change():
+    if next(changes) == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def hook(event, args):
+    writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
+    if (writes or event in {"os.mkdir", "os.rename", "os.remove", "os.rmdir"}) and str(args[0]).startswith(root):
+        change()
+
+def blocks():
+    for row in range(0, 60, 7):
+        time.sleep(block_seconds)
+        change()
+        yield pixels[row:row + 7]
+
+def decode():
+    print("decoding", flush=True)
+    return blocks(), np.arange(60)
+
+if limit:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+sys.addaudithook(hook)
+try:
+    images, labels = fetch(Spec("a" * 64, "breastmnist", "train", (60, 7, 5), (60,)), decode, root)
+except MedMNISTError as error:
+    sys.exit(str(error))
+assert np.array_equal(images, pixels) and labels.tolist() == list(range(60))
+print("right", next(changes) - 1, flush=True)
+"""
+
+
+def child(root: Path, *, kill_at: int = 0, limit: int = 0, seconds: float = 0.0) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", CHILD, str(root), str(kill_at), str(limit), str(seconds)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def killed(roots: list[Path]) -> int:
+    """Kill a writer in each of the folders, one moment later each time; in how many it left something."""
+    writers = [child(root, kill_at=moment) for moment, root in enumerate(roots, start=1)]
+    for writer in writers:
+        _, err = writer.communicate(timeout=60)
+        assert writer.returncode == -signal.SIGKILL, err
+    return sum(bool(root.exists() and hidden(root)) for root in roots)
+
+
+def test_killed_at_any_moment(tmp_path: Path) -> None:
+    """Before each change of the file system and each block: the next run gives the right pixels and tidies up."""
+    done = child(tmp_path / "whole")
+    out, err = done.communicate(timeout=60)
+    assert done.returncode == 0, err
+    moments = int(out.split()[-1])
+    assert moments >= 9 + 6  # blocks; the folder, the lock, three files and a rename
+    roots = [tmp_path / str(moment) for moment in range(moments)]
+    assert killed(roots) >= 9
+    for root in roots:
+        assert cache_info(root) == []
+        check(fetch(spec(), Decoding(), root))
+        assert hidden(root) == []
+
+
+def test_killed_while_a_bad_entry_is_replaced(tmp_path: Path) -> None:
+    roots = [tmp_path / str(moment) for moment in range(10)]
+    for root in roots:
+        fetch(spec(), Decoding(), root)
+        os.truncate(root / ("a" * 64) / "images.npy", 2000)
+    assert killed(roots) >= 3
+    for root in roots:
+        check(fetch(spec(), Decoding(), root))
+        assert hidden(root) == []
+
+
+def test_a_killed_writer_is_tidied_up_by_whoever_writes_next(tmp_path: Path) -> None:
+    process = child(tmp_path, kill_at=8)
+    process.communicate(timeout=60)
+    assert len(hidden(tmp_path)) == 1
+    fetch(spec("b"), Decoding(), tmp_path)
+    assert hidden(tmp_path) == []
+
+
+@pytest.mark.parametrize("limit", [1, 100, 1500, 2227])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, limit: int) -> None:
+    """A write beyond the limit fails as on a full disk; the images have 2,100 bytes and a header of 128."""
+    process = child(tmp_path, limit=limit)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1, said
+    assert said.startswith(
+        f"cannot keep breastmnist train at size 7 in {tmp_path}, which takes 0.0 MB (File too large"
+    )
+    assert "pass cache_dir= for another folder, or cache=False" in said and said.count("\n") == 1
+    assert hidden(tmp_path) == [] and cache_info(tmp_path) == []
+    check(fetch(spec(), Decoding(), tmp_path))
+
+
+def test_too_little_space_is_told_before_anything_is_decoded(tmp_path: Path) -> None:
+    decoding = Decoding()
+    with pytest.raises(MedMNISTError, match=r"which takes 150,536,000.0 MB \(too little space; .* MB are free\)"):
+        fetch(spec(shape=(10**9, 224, 224, 3)), decoding, tmp_path)
+    assert decoding.calls == 0 and hidden(tmp_path) == []
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "cache").touch()
+    with pytest.raises(MedMNISTError, match=r"cannot keep .*\(File exists") as caught:
+        fetch(spec(), Decoding(), tmp_path / "cache")
+    assert "\n" not in str(caught.value)
+    for call in (cache_info, clear_cache):
+        with pytest.raises(MedMNISTError, match=f"cannot read {tmp_path}/cache .{os.strerror(errno.ENOTDIR)}"):
+            call(tmp_path / "cache")
+
+
+def test_two_processes_decode_once(tmp_path: Path) -> None:
+    both = [child(tmp_path, seconds=0.1) for _ in range(2)]
+    told = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert sorted(out.count("decoding") for out, _ in told) == [0, 1]
+    assert all("right" in out for out, _ in told)
+    waited = [err for out, err in told if "decoding" not in out]
+    assert waited == ["another process is decoding breastmnist train at size 7: waiting for it\n"]
+
+
+def test_the_second_goes_on_where_the_first_is_killed(tmp_path: Path) -> None:
+    first = child(tmp_path, seconds=0.3)
+    assert first.stdout and first.stdout.readline() == "decoding\n"
+    second = child(tmp_path)
+    assert second.stderr and "waiting" in second.stderr.readline()
+    first.kill()
+    first.communicate(timeout=60)
+    out, err = second.communicate(timeout=60)
+    assert second.returncode == 0 and "decoding" in out and "right" in out, err
+    assert hidden(tmp_path) == []
+
+
+def test_what_is_being_written_is_left_alone(tmp_path: Path) -> None:
+    writer = child(tmp_path, seconds=0.2)
+    assert writer.stdout and writer.stdout.readline() == "decoding\n"
+    assert clear_cache(tmp_path) == 0
+    fetch(spec("b"), Decoding(), tmp_path)
+    assert len(hidden(tmp_path)) == 1
+    out, err = writer.communicate(timeout=60)
+    assert writer.returncode == 0 and "right" in out, err
+
+
+def test_info_tells_what_is_there(tmp_path: Path) -> None:
+    before = time.time()
+    fetch(spec("b", "pathmnist", (60, 7, 5)), Decoding(), tmp_path)
+    fetch(spec("a"), Decoding(), tmp_path)
+    first, second = cache_info(tmp_path)
+    assert (first.name, first.split, first.size, first.shape) == ("breastmnist", "train", 7, SHAPE)
+    assert first.bytes == sum(path.stat().st_size for path in first.path.iterdir())
+    assert first.path == tmp_path / ("a" * 64) and second.name == "pathmnist"
+    stamp = time.mktime(time.strptime(first.created.replace("+00:00", "UTC"), "%Y-%m-%dT%H:%M:%S%Z")) - time.timezone
+    assert before - 1 <= stamp <= time.time()
+    assert [entry.name for entry in cache_info(tmp_path, "PathMNIST")] == ["pathmnist"]
+    assert cache_info(tmp_path, "retinamnist") == []
+    with pytest.raises(CatalogError, match="did you mean 'pathmnist'"):
+        cache_info(tmp_path, "pathmnits")
+
+
+def test_clearing_frees_what_it_says_and_nothing_of_others(tmp_path: Path) -> None:
+    fetch(spec("b", "pathmnist"), Decoding(), tmp_path)
+    images, labels = fetch(spec("a"), Decoding(), tmp_path)
+    theirs = [tmp_path / "notes.txt", tmp_path / ("c" * 64) / "mine.txt", tmp_path / "d" / "images.npy"]
+    for path in theirs:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    (tmp_path / ("e" * 64)).symlink_to(tmp_path / ("b" * 64))
+    ours = {entry.name: entry.bytes for entry in cache_info(tmp_path)}
+    assert set(ours) == {"breastmnist", "pathmnist"}
+    with pytest.raises(CatalogError, match="unknown subset"):
+        clear_cache(tmp_path, "brst")
+    assert clear_cache(tmp_path, "retinamnist") == 0
+    assert clear_cache(tmp_path, "BreastMNIST") == ours["breastmnist"]
+    assert [entry.name for entry in cache_info(tmp_path)] == ["pathmnist"]
+    check((images, labels))  # still mapped
+    os.truncate(tmp_path / ("b" * 64) / "images.npy", 0)
+    (tmp_path / ("b" * 64) / "info.json").unlink()
+    assert clear_cache(tmp_path) == 128 + 60 * 8  # the labels
+    assert all(path.read_text() == "mine" for path in theirs)
+    assert hidden(tmp_path) == [] and not (tmp_path / ("b" * 64)).exists()
+
+
+def test_what_an_outsider_put_into_an_entry_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+    fetch(spec(), Decoding(), tmp_path)
+    (tmp_path / ("a" * 64) / "mine.txt").write_text("mine")
+    assert clear_cache(tmp_path) == 0
+    check(fetch(spec(), Decoding(), tmp_path))

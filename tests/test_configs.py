@@ -1,0 +1,167 @@
+"""``medmnist_hf.configs``: a config in a folder of builds or on a Hub, fetched split by split, and what is not one."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from cards.render import write_card
+from medmnist_hf.configs import Config, build_folder, open_config
+from medmnist_hf.errors import BuildError, CatalogError, SourceError
+from medmnist_hf.files import sha256_of
+from medmnist_hf.manifest import MANIFEST_NAME, read_manifest
+from tests.conftest import Phantoms
+from tests.fixtures.builds import build
+from tests.fixtures.hub import Fault, HubServer, hub_fixture  # noqa: F401
+from tests.fixtures.on_hub import fetched, put_on_hub
+
+FLAG = "breastmnist"
+
+
+@pytest.fixture(scope="module")
+def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("dist")
+    write_card(build(phantoms, out, FLAG, 28, 64))
+    return out
+
+
+@pytest.fixture
+def pushed(hub: HubServer, root: Path) -> HubServer:
+    """A Hub that has the builds as ``org/breastmnist``."""
+    put_on_hub(hub, root / FLAG)
+    return hub
+
+
+def on_hub(size: int = 28, revision: str | None = None) -> Config:
+    return open_config(FLAG, size, None, namespace="org", revision=revision)
+
+
+@pytest.mark.parametrize("hub_side", [False, True])
+def test_shards_are_those_of_the_manifest(pushed: HubServer, root: Path, hub_side: bool) -> None:
+    config = on_hub() if hub_side else open_config(FLAG, 28, root, namespace="org")
+    manifest = read_manifest(root / FLAG / "28")
+    assert config.manifest == manifest
+    for split, record in manifest.splits.items():
+        assert config.split(split) == record
+        shards = config.shards(split)
+        assert [shard for _, shard in shards] == list(record.shards)
+        assert all(sha256_of(path) == shard.sha256 for path, shard in shards)
+
+
+def test_only_what_is_asked_for_is_downloaded(pushed: HubServer) -> None:
+    config = on_hub()
+    assert fetched(pushed) == {f"28/{MANIFEST_NAME}"}
+    config.shards("test")
+    assert fetched(pushed) == {f"28/{MANIFEST_NAME}"} | {f"28/{shard.name}" for shard in config.split("test").shards}
+
+
+def test_offline_after_a_first_time(pushed: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = on_hub().shards("test")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    pushed.log.clear()
+    config = on_hub()
+    assert config.shards("test") == first and not pushed.log.find()
+    with pytest.raises(SourceError, match=r"^cannot load org/breastmnist at size 28 \(.*\): check the name") as caught:
+        config.shards("train")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(SourceError, match="cannot load org/breastmnist at size 64"):
+        on_hub(64)
+
+
+def test_shards_are_of_the_commit_of_the_manifest(pushed: HubServer) -> None:
+    """What is pushed between the two is not mixed in; a revision names what it was."""
+    config = on_hub()
+    (name,) = {shard.name for shard in config.split("test").shards[:1]}
+    pushed.store.write("dataset", f"org/{FLAG}", {f"28/{name}": b"another", f"28/{MANIFEST_NAME}": None})
+    path, shard = config.shards("test")[0]
+    assert sha256_of(path) == shard.sha256
+    with pytest.raises(SourceError, match=r"has no 28/manifest.json of this project"):
+        on_hub()
+    commit = path.parents[1]  # the cache keeps blobs beside the snapshots
+    (before,) = [each.name for each in (commit / "snapshots").iterdir() if (each / "28" / MANIFEST_NAME).exists()]
+    assert on_hub(revision=before).manifest == config.manifest
+
+
+@pytest.mark.parametrize("content", [None, b"{}", b"\xff"])
+def test_a_repository_of_others(pushed: HubServer, content: bytes | None) -> None:
+    pushed.store.write("dataset", f"org/{FLAG}", {f"28/{MANIFEST_NAME}": content})
+    with pytest.raises(SourceError, match=r"^org/breastmnist has no 28/manifest.json of this project") as caught:
+        on_hub()
+    assert "to_arrays(datasets.load_dataset('org/breastmnist', split=...))" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "revision", "match"),
+    [
+        ("nobody", None, r"^cannot load nobody/breastmnist at size 28 \(.*not found.*\): check the name"),
+        ("org", "v9", r"^cannot load org/breastmnist at size 28 \(.*v9.*\): check the name"),
+        ("no such/name", None, r"^cannot load no such/name/breastmnist at size 28 \(.*\): check the name"),
+    ],
+)
+def test_what_the_hub_has_not(pushed: HubServer, namespace: str, revision: str | None, match: str) -> None:
+    with pytest.raises(SourceError, match=match) as caught:
+        open_config(FLAG, 28, None, namespace=namespace, revision=revision)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_hub_that_refuses(pushed: HubServer, status: int) -> None:
+    config = on_hub()
+    pushed.faults.add(Fault(path="28/", status=status, times=-1))
+    with pytest.raises(SourceError, match=r"^cannot load org/breastmnist at size 28 \(.*\): check the name") as caught:
+        config.shards("test")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("hub_side", [False, True])
+def test_the_manifest_of_another_config(pushed: HubServer, root: Path, tmp_path: Path, hub_side: bool) -> None:
+    text = dataclasses.replace(read_manifest(root / FLAG / "28"), size=64).to_json()
+    match = r"holds breastmnist at size 64: "
+    if hub_side:
+        pushed.store.write("dataset", f"org/{FLAG}", {f"28/{MANIFEST_NAME}": text.encode()})
+        with pytest.raises(BuildError, match=f"org/breastmnist/28 {match}remove the cached file and run again"):
+            on_hub()
+    else:
+        shutil.copytree(root, tmp_path / "dist")
+        (tmp_path / "dist" / FLAG / "28" / MANIFEST_NAME).write_text(text)
+        with pytest.raises(BuildError, match=f"{match}build the config again with --force"):
+            open_config(FLAG, 28, tmp_path / "dist", namespace="org")
+
+
+def test_splits(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "dist")
+    path = tmp_path / "dist" / FLAG / "28" / MANIFEST_NAME
+    manifest = read_manifest(path.parent)
+    splits = {split: record for split, record in manifest.splits.items() if split != "test"}
+    path.write_text(dataclasses.replace(manifest, splits=splits).to_json())
+    config = open_config(FLAG, 28, tmp_path / "dist", namespace="org")
+    with pytest.raises(SourceError, match="has no split test: build the config again"):
+        config.shards("test")
+    with pytest.raises(CatalogError, match="unknown split 'val': choose from train, validation, test"):
+        config.split("val")
+
+
+def test_what_is_not_built(root: Path) -> None:
+    with pytest.raises(SourceError, match=r"no build of breastmnist at size 224 .*\(it has 28, 64\).*--size 224"):
+        build_folder(root, FLAG, "224")
+    with pytest.raises(SourceError, match="nothing is built there"):
+        open_config("pathmnist", 28, root, namespace="org")
+    with pytest.raises(CatalogError, match="no size 224"):
+        open_config("organmnist3d", 224, root, namespace="org")
+
+
+def test_a_build_without_its_card(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / FLAG, tmp_path / FLAG)
+    (tmp_path / FLAG / "README.md").unlink()
+    with pytest.raises(SourceError, match=r"no README\.md in .*: run scripts/build\.py again, it writes the card"):
+        build_folder(tmp_path, FLAG, "28")
+    assert build_folder(tmp_path, FLAG, "28", card=False) == tmp_path / FLAG
+
+
+def test_a_folder_that_cannot_be_asked_is_one_line(tmp_path: Path) -> None:
+    """The system refuses the question, as for want of permission; this way it also refuses an administrator."""
+    with pytest.raises(SourceError, match=r"File name too long.*check the path and its permissions"):
+        build_folder(tmp_path / ("x" * 300), "pathmnist", "28")

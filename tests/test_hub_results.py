@@ -1,0 +1,95 @@
+"""Results of a model survive the Hub client's own parsers, and what cannot be reported is refused in one line."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml  # type: ignore[import-untyped]
+from huggingface_hub import ModelCard, ModelCardData, parse_eval_result_entries
+from huggingface_hub.repocard_data import model_index_to_eval_results
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medmnist_hf.catalog import subsets
+from medmnist_hf.errors import CatalogError, MedMNISTError, ScoreError
+from medmnist_hf.hub_results import ModelResult, card_results, results_yaml, task_id
+
+FULL = ModelResult(
+    "PathMNIST",
+    224,
+    auc=0.9912,
+    acc=0.9377,
+    date="2026-01-31",
+    source_url="https://example.org/run",
+    source_name="Run 3",
+    notes="3 seeds: mean, not best",
+    revision="5" * 40,
+)
+
+scores = st.floats(0, 1)
+
+
+def test_a_full_result_comes_back() -> None:
+    auc, acc = parse_eval_result_entries(yaml.safe_load(results_yaml(FULL, "org")))
+    assert (auc.task_id, auc.value, acc.task_id, acc.value) == ("224_auc", 0.9912, "224_acc", 0.9377)
+    for entry in (auc, acc):
+        assert (entry.dataset_id, entry.dataset_revision) == ("org/pathmnist", "5" * 40)
+        assert (entry.date, entry.source_url, entry.source_name) == ("2026-01-31", "https://example.org/run", "Run 3")
+        assert entry.notes == "3 seeds: mean, not best"
+        assert entry.verify_token is entry.source_user is entry.source_org is None
+
+
+@given(st.sampled_from([(entry.flag, size) for entry in subsets() for size in entry.sizes]), scores, scores, st.text())
+def test_what_is_given_comes_back_and_nothing_else(where: tuple[str, int], auc: float, acc: float, notes: str) -> None:
+    flag, size = where
+    notes = notes if yaml.safe_load(yaml.safe_dump(notes)) == notes else ""
+    text = results_yaml(ModelResult(flag, size, auc, acc, notes=notes))
+    found = parse_eval_result_entries(yaml.safe_load(text))
+    assert [(one.dataset_id, one.task_id, one.value) for one in found] == [
+        (f"medmnist/{flag}", task_id(size, "auc"), auc),
+        (f"medmnist/{flag}", task_id(size, "acc"), acc),
+    ]
+    assert all(one.notes == (notes or None) and one.date is None and one.source_url is None for one in found)
+
+
+def test_numbers_of_numpy_are_plain_numbers() -> None:
+    text = results_yaml(ModelResult("breastmnist", 28, np.float32(0.5), np.float64(0.25)))  # type: ignore[arg-type]
+    assert [result["value"] for result in yaml.safe_load(text)] == [0.5, 0.25]
+
+
+def test_the_model_index_of_a_card() -> None:
+    data = ModelCardData(model_name="tiny", eval_results=card_results(FULL, "org"))
+    read: Any = ModelCard(f"---\n{data.to_yaml()}\n---\n\n# tiny\n").data
+    assert read.eval_results == card_results(FULL, "org")
+    (index,) = read.to_dict()["model-index"]
+    (result,) = index["results"]  # AUC and ACC are two metrics of one run
+    assert result["dataset"] == {
+        "name": "PathMNIST",
+        "type": "org/pathmnist",
+        "config": "224",
+        "split": "test",
+        "revision": "5" * 40,
+    }
+    assert [(one["type"], one["name"], one["value"]) for one in result["metrics"]] == [
+        ("roc_auc", "AUC", 0.9912),
+        ("accuracy", "ACC", 0.9377),
+    ]
+    assert model_index_to_eval_results([index]) == ("tiny", card_results(FULL, "org"))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        ({"flag": "pathmnits"}, CatalogError, "did you mean 'pathmnist'"),
+        ({"size": 32}, CatalogError, "has no size 32"),
+        ({"auc": 99.1}, ScoreError, "AUC 99.1: give a number from 0 to 1"),
+        ({"acc": float("nan")}, ScoreError, "ACC nan"),
+        ({"date": "31.1.2026"}, ScoreError, "write it as 2026-01-31"),
+        ({"source_url": ""}, ScoreError, "give source_url"),
+    ],
+)
+def test_what_cannot_be_reported(change: dict[str, Any], error: type[MedMNISTError], match: str) -> None:
+    given = {name: getattr(FULL, name) for name in FULL.__slots__} | change
+    with pytest.raises(error, match=match) as caught:
+        ModelResult(**given)
+    assert "\n" not in str(caught.value)
