@@ -13,6 +13,9 @@ NAMESPACE: Final = "medmnist"
 _UNKNOWN_SPLIT: Final = ("Unknown split ", "Bad split: ", "Unrecognized instruction format: ")
 """How `datasets` begins what it says of a split that it does not find; the middle one is that of streaming."""
 
+_NOT_CACHED: Final = "Couldn't find cache for "
+"""How it begins what it says of a config that was never prepared, when it may not ask the Hub for it."""
+
 
 def load(
     subset: str,
@@ -61,6 +64,10 @@ def load(
         why = str(error).partition("\n")[0]
         raise SourceError(f"cannot load {path} ({why}): check the name, the network and your token") from None
     except ValueError as error:
+        if str(error).startswith(_NOT_CACHED):
+            raise SourceError(
+                f"{path} at size {config} is not in the cache, and HF_HUB_OFFLINE is set: load it online once"
+            ) from None
         if not str(error).startswith(_UNKNOWN_SPLIT):
             raise
         how = "streaming takes one whole split" if streaming else "or parts of them, such as train[:10%] or train+test"

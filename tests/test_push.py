@@ -56,6 +56,18 @@ for flag in flags:
         count += equal_to_npz(flag, split, images, data["label"][:])
     print(flag, count)
 """
+
+OFFLINE = """
+import medmnist_hf
+
+try:
+    medmnist_hf.load("breastmnist", 128, namespace="org")
+except medmnist_hf.MedMNISTError as error:
+    assert "at size 128 is not in the cache" in str(error), error
+else:
+    raise AssertionError("loaded from nowhere")
+"""
+
 ONLINE = """
 import duckdb
 import pandas
@@ -196,7 +208,7 @@ def test_three_subsets_are_pushed_tagged_loaded_and_proved(
     ]
     hub.log.clear()
     offline = reader(tmp_path / "home") | {"HF_HUB_OFFLINE": "1"}
-    assert hub.load(READER, real_data, *REAL, env=offline).splitlines() == every_row
+    assert hub.load(READER + OFFLINE, real_data, *REAL, env=offline).splitlines() == every_row
     assert not hub.log.find()
 
 
