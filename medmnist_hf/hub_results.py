@@ -55,7 +55,7 @@ class ModelResult:
 
     Raises:
         CatalogError: No such subset, or not in that size.
-        ScoreError: A measure is out of range, the date is none, or a source has a name and no address.
+        ScoreError: A measure is out of range, the date is none, notes are not one line, or a source has no address.
     """
 
     flag: str
@@ -78,6 +78,8 @@ class ModelResult:
             datetime.fromisoformat(self.date or "2000-01-01")
         except ValueError:
             raise ScoreError(f"{where} has the date {self.date!r}: write it as 2026-01-31") from None
+        if not self.notes.isprintable():
+            raise ScoreError(f"{where} has notes with line ends or control characters: write one line of text")
         if self.source_name and not self.source_url:
             raise ScoreError(f"{where} names the source {self.source_name!r} without its address: give source_url")
 

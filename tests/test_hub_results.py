@@ -39,10 +39,14 @@ def test_a_full_result_comes_back() -> None:
         assert entry.verify_token is entry.source_user is entry.source_org is None
 
 
-@given(st.sampled_from([(entry.flag, size) for entry in subsets() for size in entry.sizes]), scores, scores, st.text())
+@given(
+    st.sampled_from([(entry.flag, size) for entry in subsets() for size in entry.sizes]),
+    scores,
+    scores,
+    st.text().filter(str.isprintable),
+)
 def test_what_is_given_comes_back_and_nothing_else(where: tuple[str, int], auc: float, acc: float, notes: str) -> None:
     flag, size = where
-    notes = notes if yaml.safe_load(yaml.safe_dump(notes)) == notes else ""
     text = results_yaml(ModelResult(flag, size, auc, acc, notes=notes))
     found = parse_eval_result_entries(yaml.safe_load(text))
     assert [(one.dataset_id, one.task_id, one.value) for one in found] == [
@@ -86,6 +90,7 @@ def test_the_model_index_of_a_card() -> None:
         ({"acc": float("nan")}, ScoreError, "ACC nan"),
         ({"date": "31.1.2026"}, ScoreError, "write it as 2026-01-31"),
         ({"source_url": ""}, ScoreError, "give source_url"),
+        ({"notes": "two\nlines"}, ScoreError, "one line of text"),
     ],
 )
 def test_what_cannot_be_reported(change: dict[str, Any], error: type[MedMNISTError], match: str) -> None:
