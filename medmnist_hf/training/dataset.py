@@ -1,0 +1,182 @@
+"""Arrays as a torch data set: whole batches by one gather, from memory or from a memory-mapped file."""
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+from torch.utils.data._utils.collate import default_collate_fn_map
+
+from medmnist_hf.errors import TrainingError
+from medmnist_hf.training.buffers import Buffers
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayBatch:
+    """Some samples as they are stored.
+
+    Attributes:
+        images: uint8 (B, H, W), (B, H, W, 3) or (B, D, H, W).
+        labels: int64 (B,), or float32 (B, L) of zeros and ones.
+        indices: int64 (B,), always on the CPU: where the samples stand in the data set.
+        epoch: The epoch they were drawn in, as far as it is known.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+    epoch: int = 0
+
+    def to(self, device: torch.device) -> "ArrayBatch":
+        """The batch on a device, copied while the caller goes on if it is in pinned memory."""
+        images, labels = (part.to(device, non_blocking=True) for part in (self.images, self.labels))
+        return ArrayBatch(images, labels, self.indices, self.epoch)
+
+    def as_dict(self) -> dict[str, Tensor]:
+        """``images``, ``labels`` and ``indices`` by name."""
+        return {"images": self.images, "labels": self.labels, "indices": self.indices}
+
+
+class ArrayDataset(Dataset[dict[str, Tensor]]):
+    """A map-style data set over arrays, ``ArrayDataset(*arrays)`` or ``ArrayDataset(images, labels)``.
+
+    One sample is a dictionary ``images``, ``labels``, ``indices``. A torch `DataLoader`, its workers, a
+    `transformers.Trainer` and Accelerate ask for whole batches, which take one gather; their ``collate_fn`` is a
+    `BatchTransform`, or none, which gives the same three names for the batch.
+
+    Arrays are not copied, and memory-mapped ones are never read whole; those that are not contiguous are copied. In a
+    pickled copy a memory-mapped array is opened again by its file name.
+
+    Args:
+        images: uint8 (N, H, W), (N, H, W, 3) or (N, D, H, W).
+        labels: Class ids (N,), or zeros and ones (N, L).
+
+    Raises:
+        TrainingError: The arrays are not of that kind, are empty or differ in length.
+    """
+
+    def __init__(self, images: NDArray[np.uint8], labels: NDArray[Any]) -> None:
+        _check(images, labels)
+        array = np.ascontiguousarray(images)
+        self._mapping = _mapping(array)
+        self._images = _tensor_over(array)
+        self.labels = torch.tensor(labels, dtype=torch.int64 if labels.ndim == 1 else torch.float32)
+        """All labels, int64 (N,) or float32 (N, L)."""
+        self._buffers = Buffers()
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of one image as stored: (H, W), (H, W, 3) or (D, H, W)."""
+        return tuple(self._images.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """One sample, copied."""
+        position = range(len(self))[index]
+        batch = self.gather([position])
+        return {name: part[0] for name, part in batch.as_dict().items()}
+
+    def __getitems__(self, indices: Sequence[int]) -> list[ArrayBatch]:
+        """What torch's fetcher calls: the samples as a list of one whole batch."""
+        return [self.gather(indices, epoch=getattr(indices, "epoch", 0))]
+
+    def gather(self, indices: Sequence[int], *, epoch: int = 0, pin: bool = False) -> ArrayBatch:
+        """Samples copied into one batch.
+
+        Args:
+            indices: Where they stand, in 0..N-1.
+            epoch: The epoch to note in the batch.
+            pin: Put images and labels in page-locked memory, from which copies to an accelerator need not wait.
+
+        Raises:
+            IndexError: An index is out of range.
+        """
+        chosen = torch.from_numpy(np.array(indices, np.int64))
+        shape = (len(chosen), *self.image_shape)
+        # torch keeps unused page-locked memory itself.
+        images = (
+            torch.empty(shape, dtype=torch.uint8, pin_memory=True) if pin else self._buffers.empty(shape, torch.uint8)
+        )
+        torch.index_select(self._images, 0, chosen, out=images)
+        labels = self.labels[chosen]
+        return ArrayBatch(images, labels.pin_memory() if pin else labels, chosen, epoch)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        if self._mapping is not None:
+            del state["_images"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._mapping is not None:
+            path, offset, shape = self._mapping
+            self._images = _tensor_over(np.memmap(path, np.uint8, "r", offset, shape))
+
+
+def mixed_seed(seed: int, *more: int | bytes) -> int:
+    """A 63-bit seed that depends on all it is given: seeds that differ by one, or epochs, have nothing in common.
+
+    Args:
+        seed: The user's seed.
+        *more: What else draws must depend on.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for part in (seed, *more):
+        content = part if isinstance(part, bytes) else str(part).encode()
+        digest.update(len(content).to_bytes(8, "little") + content)
+    return int.from_bytes(digest.digest(), "little") >> 1
+
+
+def _check(images: NDArray[Any], labels: NDArray[Any]) -> None:
+    if not isinstance(images, np.ndarray) or not isinstance(labels, np.ndarray):
+        given = f"{type(images).__name__} and {type(labels).__name__}"
+        raise TrainingError(f"images and labels are {given}: give two NumPy arrays, as load_arrays does")
+    if images.dtype != np.uint8 or images.ndim not in {3, 4} or not prod(images.shape):
+        raise TrainingError(
+            f"images are {images.dtype} of shape {images.shape}: "
+            "give uint8 of shape (N, H, W), (N, H, W, 3) or (N, D, H, W), N at least 1"
+        )
+    if labels.dtype.kind not in "iub" or labels.ndim not in {1, 2} or labels.shape[1:] == (1,):
+        raise TrainingError(
+            f"labels are {labels.dtype} of shape {labels.shape}: give class ids (N,), or zeros and ones (N, L)"
+        )
+    if len(labels) != len(images):
+        raise TrainingError(f"there are {len(images)} images but {len(labels)} labels: give one label for each image")
+
+
+def _tensor_over(array: NDArray[np.uint8]) -> Tensor:
+    with warnings.catch_warnings():
+        # Nothing here writes to it: every access gathers into other memory.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return torch.from_numpy(array)
+
+
+def _mapping(array: NDArray[np.uint8]) -> tuple[str, int, tuple[int, ...]] | None:
+    """File, offset in bytes and shape of an array that lies in a memory-mapped file; None if it does not."""
+    owner: Any = array
+    root: np.memmap[Any, Any] | None = None
+    while isinstance(owner, np.ndarray):
+        if isinstance(owner, np.memmap):
+            root = owner
+        owner = owner.base
+    if root is None or root.filename is None:
+        return None
+    offset = root.offset + array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
+    return str(root.filename), offset, array.shape
+
+
+def _collate_arrays(batches: list[ArrayBatch], *, collate_fn_map: Any = None) -> dict[str, Tensor]:  # noqa: ANN401
+    return batches[0].as_dict()
+
+
+default_collate_fn_map[ArrayBatch] = _collate_arrays

@@ -1,0 +1,459 @@
+"""``medmnist_hf.training.loader``: which samples, in which order, whoever makes the batches; nothing left behind."""
+
+import gc
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import weakref
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator, skip_first_batches  # type: ignore[import-untyped]
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, DistributedSampler
+from torchvision.transforms import v2  # type: ignore[import-untyped]
+from transformers import Trainer, TrainingArguments
+
+from medmnist_hf.errors import TrainingError
+from medmnist_hf.training.augment import ColorJitter, Crop, Flip, Rotation
+from medmnist_hf.training.dataset import ArrayDataset
+from medmnist_hf.training.loader import ArrayLoader, EpochBatches, prefetched
+from medmnist_hf.training.transforms import BatchTransform
+
+SAMPLES, BATCH = 50, 8
+AUGMENT = BatchTransform(augment=[Flip(), Crop(3), Rotation(20), ColorJitter(0.3, 0.3)], seed=5)
+
+
+def data(samples: int = SAMPLES) -> ArrayDataset:
+    images = np.random.default_rng(0).integers(0, 256, (samples, 12, 12, 3), dtype=np.uint8)
+    return ArrayDataset(images, np.arange(samples) % 5)
+
+
+def loader(**options: Any) -> ArrayLoader:  # noqa: ANN401
+    usual: dict[str, Any] = {"shuffle": True, "seed": 1, "transform": AUGMENT}
+    return ArrayLoader(data(), BATCH, **usual | options)
+
+
+def plain(**options: Any) -> ArrayLoader:  # noqa: ANN401
+    return loader(transform=None, **options)
+
+
+def order(batches: Any) -> list[int]:  # noqa: ANN401
+    return [index for batch in batches for index in batch["indices"].tolist()]
+
+
+def assert_same(some: list[dict[str, Tensor]], others: list[dict[str, Tensor]]) -> None:
+    assert len(some) == len(others)
+    for one, other in zip(some, others, strict=True):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def prefetch_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("medmnist-hf-prefetch")]
+
+
+# --- order
+
+
+def test_each_epoch_has_its_own_order_of_all_samples() -> None:
+    one, other = plain(), plain()
+    first, second = order(one), order(one)
+    assert sorted(first) == sorted(second) == list(range(SAMPLES))
+    assert len({tuple(first), tuple(second), tuple(range(SAMPLES)), tuple(order(plain(seed=2)))}) == 4
+    assert [order(other), order(other)] == [first, second]
+    other.set_epoch(0)
+    assert order(other) == first
+
+
+def test_without_shuffling_the_order_is_that_of_the_data() -> None:
+    one = plain(shuffle=False)
+    assert order(one) == order(one) == list(range(SAMPLES))
+
+
+def test_an_iteration_that_is_broken_off_was_an_epoch_too() -> None:
+    one, other = plain(), plain()
+    next(iter(one))
+    order(other)
+    assert order(one) == order(other)
+
+
+def test_lengths() -> None:
+    assert [len(batch["labels"]) for batch in plain()] == [8, 8, 8, 8, 8, 8, 2]
+    assert [len(batch["labels"]) for batch in plain(drop_last=True)] == [8] * 6
+    assert (len(plain()), len(plain(drop_last=True))) == (7, 6)
+
+
+@given(st.integers(1, 60), st.integers(1, 7), st.integers(1, 9), st.booleans())
+@settings(deadline=None, max_examples=100)
+def test_shares_are_those_of_torchs_distributed_sampler(
+    samples: int, world: int, batch_size: int, drop_last: bool
+) -> None:
+    if drop_last and samples // world < batch_size:
+        return
+    for rank in range(world):
+        ours = EpochBatches(samples, batch_size, drop_last=drop_last, rank=rank, world_size=world)
+        theirs = [*DistributedSampler(range(samples), world, rank, shuffle=False, drop_last=drop_last)]  # type: ignore[arg-type]
+        full = len(theirs) // batch_size * batch_size if drop_last else len(theirs)
+        batches = list(ours)
+        assert [index for batch in batches for index in batch] == theirs[:full]
+        assert len(ours) == len(batches)
+
+
+@pytest.mark.parametrize("world", [2, 3, 7])
+def test_shuffled_shares_are_disjoint_and_cover(world: int) -> None:
+    shares = [order(plain(rank=rank, world_size=world, prefetch=0)) for rank in range(world)]
+    whole = order(plain())
+    assert {len(share) for share in shares} == {-(-SAMPLES // world)}
+    drawn = [index for step in zip(*shares, strict=True) for index in step]
+    assert drawn[:SAMPLES] == whole
+    assert drawn[SAMPLES:] == whole[: len(drawn) - SAMPLES]
+
+
+# --- the same batches, whoever makes them
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 2, 5])
+def test_prefetching_changes_nothing(prefetch: int) -> None:
+    one, reference = loader(prefetch=prefetch), loader(prefetch=2)
+    for _ in range(2):
+        assert_same(list(one), list(reference))
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_torchs_loader_makes_the_same_batches_with_any_number_of_workers(workers: int) -> None:
+    batches = EpochBatches(SAMPLES, BATCH, shuffle=True, seed=1)
+    theirs = DataLoader(
+        data(), batch_sampler=batches, collate_fn=AUGMENT, num_workers=workers, persistent_workers=bool(workers)
+    )
+    ours = loader()
+    epochs = [list(ours) for _ in range(2)]
+    for epoch in epochs:
+        assert_same(list(theirs), epoch)
+    assert not torch.equal(epochs[0][0]["pixel_values"], epochs[1][0]["pixel_values"])
+
+
+def test_augmentation_differs_by_epoch_also_in_a_fixed_order() -> None:
+    one = loader(shuffle=False)
+    first, second = list(one), list(one)
+    assert torch.equal(first[0]["labels"], second[0]["labels"])
+    assert not torch.equal(first[0]["pixel_values"], second[0]["pixel_values"])
+
+
+def test_transforms_that_draw_globally_give_the_same_batches_too() -> None:
+    transform = BatchTransform(augment=[v2.RandomRotation(30), Crop(2)])
+    reference = list(loader(transform=transform, prefetch=0))
+    noise: list[Tensor] = []
+    torch.manual_seed(0)
+    batches = []
+    for batch in loader(transform=transform):
+        batches.append(batch)
+        noise.append(torch.rand(1))  # what a model's dropout would draw
+    assert_same(batches, reference)
+    torch.manual_seed(0)
+    assert torch.equal(torch.cat(noise), torch.cat([torch.rand(1) for _ in noise]))
+
+
+def test_another_device_gets_the_same_shapes() -> None:
+    """The meta device takes the path of accelerators: gathered in threads, moved and transformed by the caller."""
+    there = list(loader(device="meta"))
+    for one, other in zip(there, loader(), strict=True):
+        assert one["pixel_values"].device.type == "meta"
+        assert one["pixel_values"].shape == other["pixel_values"].shape
+
+
+# --- resuming
+
+
+@pytest.mark.parametrize("taken", [0, 1, 4, 7])
+@pytest.mark.parametrize("prefetch", [0, 3])
+def test_a_resumed_epoch_is_the_rest_of_it(taken: int, prefetch: int) -> None:
+    whole = loader()
+    whole.set_epoch(3)
+    epochs = [list(whole), list(whole)]
+    one = loader(prefetch=prefetch)
+    one.set_epoch(3)
+    batches = iter(one)
+    before = list(islice(batches, taken))
+    state = json.loads(json.dumps(one.state_dict()))
+    assert (state["epoch"], state["batch"]) == (3, taken)
+    next(batches, None)
+    again = loader(prefetch=prefetch)
+    again.load_state_dict(state)
+    assert again.state_dict() == state
+    again.set_epoch(3)  # as training loops do at the start of each epoch
+    assert_same([*before, *again], epochs[0])
+    assert_same(list(again), epochs[1])
+
+
+def test_the_state_between_epochs_is_the_next_ones_start() -> None:
+    one = loader()
+    assert one.state_dict()["epoch"] == 0
+    list(one)
+    assert (one.state_dict()["epoch"], one.state_dict()["batch"]) == (1, 0)
+    next(iter(one))
+    assert (one.state_dict()["epoch"], one.state_dict()["batch"]) == (1, 1)
+    one.set_epoch(7)
+    assert (one.state_dict()["epoch"], one.state_dict()["batch"]) == (7, 0)
+
+
+@pytest.mark.parametrize("options", [{"seed": 2}, {"shuffle": False}, {"drop_last": True}, {"world_size": 2}])
+def test_a_state_of_another_order_is_refused(options: dict[str, Any]) -> None:
+    (name,) = options
+    with pytest.raises(TrainingError, match=f"cannot resume: {name} was"):
+        loader(**options).load_state_dict(loader().state_dict())
+    with pytest.raises(TrainingError, match=r"a loader's state holds samples, .* not epoch"):
+        loader().load_state_dict({"epoch": 1})
+
+
+# --- threads
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    cores = torch.get_num_threads()
+    yield
+    assert not prefetch_threads()
+    assert torch.get_num_threads() == cores
+
+
+def test_breaking_off_ends_the_threads() -> None:
+    for batch in loader():
+        assert prefetch_threads()
+        del batch
+        break
+    assert not prefetch_threads()
+
+
+def test_without_prefetch_there_is_no_thread() -> None:
+    for _ in loader(prefetch=0):
+        assert not prefetch_threads()
+
+
+def test_new_threads_start_with_all_cores_after_an_epoch() -> None:
+    list(loader())
+    seen: list[int] = []
+    thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert seen == [torch.get_num_threads()]
+
+
+def failing(fail_at: int) -> Callable[[int], int]:
+    def make_or_fail(item: int) -> int:
+        if item == fail_at:
+            raise ZeroDivisionError(f"item {item}")
+        return item
+
+    return make_or_fail
+
+
+def test_an_exception_comes_at_its_place_with_its_traceback() -> None:
+    seen = []
+    with pytest.raises(ZeroDivisionError, match="item 5") as caught:
+        for item in prefetched(failing(5), range(10), 3):
+            seen.append(item)
+    assert seen == [0, 1, 2, 3, 4]
+    assert "make_or_fail" in "".join(traceback.format_exception(caught.value))
+    assert not prefetch_threads()
+
+
+def test_faults_of_a_transform_reach_the_loop() -> None:
+    with pytest.raises(TrainingError, match="mean is"):
+        list(loader(transform=BatchTransform(mean=(0.5, 0.5))))
+
+
+def test_items_are_made_ahead_but_not_too_far() -> None:
+    made: list[int] = []
+    both = threading.Barrier(2, timeout=30)
+
+    def make(item: int) -> int:
+        if item in {1, 2}:
+            both.wait()  # two are in the making at once, or this would fail
+        made.append(item)
+        return item
+
+    items = prefetched(make, range(10), 2)
+    assert next(items) == 0
+    deadline = time.monotonic() + 30
+    while len(made) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert sorted(made) == [0, 1, 2], "made ahead while the caller is busy"
+    time.sleep(0.1)
+    assert sorted(made) == [0, 1, 2], "no more than two that are not taken"
+    assert list(items) == list(range(1, 10))
+
+
+def test_a_batch_is_let_go_of_when_the_next_is_asked_for() -> None:
+    class Thing:
+        pass
+
+    items = prefetched(lambda _: Thing(), range(3), 1)
+    first = weakref.ref(next(items))
+    assert next(items) is not None
+    gc.collect()
+    assert first() is None
+    items.close()
+
+
+# --- those who take a loader
+
+
+class Tiny(nn.Module):
+    """A linear model with the interface of `transformers` image classifiers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Linear(3 * 12 * 12, 5)
+
+    def forward(self, pixel_values: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        logits = self.head(pixel_values.flatten(1))
+        return (
+            {"logits": logits}
+            if labels is None
+            else {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+        )
+
+
+def test_a_plain_loop_learns() -> None:
+    model, losses = Tiny(), []
+    optimizer = torch.optim.SGD(model.parameters(), 0.005)
+    batches = loader(transform=BatchTransform())
+    for _ in range(15):
+        for batch in batches:
+            loss = model(**batch)["loss"]
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+    assert np.mean(losses[-7:]) < 0.5 * np.mean(losses[:7])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_trainer_takes_the_data_set_and_the_transform(tmp_path: Path, workers: int) -> None:
+    """With its own defaults, unused columns removed among them."""
+    arguments = TrainingArguments(
+        str(tmp_path),
+        per_device_train_batch_size=BATCH,
+        per_device_eval_batch_size=16,
+        num_train_epochs=10,
+        learning_rate=0.01,
+        dataloader_num_workers=workers,
+        dataloader_persistent_workers=bool(workers),
+        report_to="none",
+        save_strategy="no",
+        logging_strategy="epoch",
+        disable_tqdm=True,
+        use_cpu=True,
+    )
+    model, train = Tiny(), data()
+    trainer = Trainer(model, arguments, data_collator=BatchTransform(), train_dataset=train, eval_dataset=train)
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert losses[-1] < 0.5 * losses[0]
+    predicted = trainer.predict(train)
+    assert predicted.label_ids.tolist() == train.labels.tolist()  # type: ignore[union-attr]
+    with torch.no_grad():
+        logits = model(BatchTransform()(train.gather(range(SAMPLES)))["pixel_values"])["logits"]
+    np.testing.assert_allclose(predicted.predictions, logits, atol=1e-5)
+
+
+def test_trainer_resumes_with_our_loader(tmp_path: Path) -> None:
+    """A trainer whose loader is ours: stopped in the second epoch and resumed, it ends with the same weights."""
+
+    class Ours(Trainer):
+        def get_train_dataloader(self) -> DataLoader[Any]:
+            return loader()
+
+    def run(folder: Path, **options: Any) -> Trainer:  # noqa: ANN401
+        arguments = TrainingArguments(
+            str(folder), num_train_epochs=3, learning_rate=0.01, report_to="none", save_steps=10, disable_tqdm=True,
+            use_cpu=True, logging_strategy="no",
+        )  # fmt: skip
+        trainer = Ours(Tiny(), arguments, train_dataset=data())
+        trainer.train(**options)
+        return trainer
+
+    whole = run(tmp_path).model
+    resumed = run(tmp_path, resume_from_checkpoint=str(tmp_path / "checkpoint-10")).model
+    assert isinstance(whole, nn.Module)
+    assert isinstance(resumed, nn.Module)
+    assert torch.equal(whole.head.weight, resumed.head.weight)  # type: ignore[union-attr,arg-type]
+
+
+def test_accelerate_prepares_it() -> None:
+    prepared = Accelerator(cpu=True).prepare(loader())
+    reference = loader()
+    epochs = [list(reference) for _ in range(2)]
+    for epoch in epochs:
+        assert_same(list(prepared), epoch)
+    prepared.set_epoch(1)
+    skipped = skip_first_batches(prepared, 3)
+    assert_same(list(skipped), epochs[1][3:])
+
+
+def test_two_processes_share_an_epoch() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    root = Path(__file__).parents[1]
+    common = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    common |= {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root), "LOCAL_WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.fixtures.ranks"],
+            env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    ranks = json.loads(outputs[0][0].splitlines()[-1])
+    for kind in ("own", "prepared"):
+        for epoch in range(2):
+            shares = [[index for batch in rank[kind][epoch] for index in batch] for rank in ranks]
+            assert set(shares[0]) | set(shares[1]) == set(range(37))
+            # What is in both shares fills up the last batches, and is drawn from the start of the epoch.
+            assert len(set(shares[0]) & set(shares[1])) <= (1 if kind == "own" else 3)
+            assert len({len(rank[kind][epoch]) for rank in ranks}) == 1
+        assert ranks[0][kind][0] != ranks[0][kind][1]
+    assert [rank["again"] for rank in ranks] == [rank["prepared"][0] for rank in ranks]
+
+
+# --- faults
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: ArrayLoader(data(), 0), "50 samples in batches of 0"),
+        (lambda: loader(prefetch=-1), "prefetch is -1"),
+        (lambda: loader(rank=2, world_size=2), "rank is 2 of 2: must be in 0..1"),
+        (lambda: loader(world_size=0), "for 0 ranks"),
+        (lambda: ArrayLoader(data(), 51, drop_last=True), "50 samples a rank make no full batch of 51"),
+        (lambda: loader(device="gpu"), "unknown device gpu"),
+        (lambda: loader(device="xpu:7"), "there is no device xpu:7 here"),
+        (lambda: ArrayLoader((np.zeros((3, 4, 4)), np.zeros(3, int)), 2), "images are float64"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_cannot_be_is_one_line(make: Callable[[], object], said: str) -> None:
+    with pytest.raises(TrainingError) as caught:
+        make()
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
