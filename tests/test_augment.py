@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 from torchvision.transforms import InterpolationMode
 
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.training import augment
 from medmnist_hf.training.augment import (
     Augmentation,
     ColorJitter,
@@ -123,6 +124,17 @@ def test_quarter_turns(planes: tuple[tuple[int, int], ...], shape: tuple[int, ..
     pairs, counts = np.unique(drawn.numpy(), axis=1, return_counts=True)
     assert pairs.shape[1] == 4 * len(planes)
     np.testing.assert_allclose(counts / 20_000, 1 / (4 * len(planes)), atol=0.02)
+
+
+@pytest.mark.parametrize(("one", "shape"), [(Flip((-1, -2)), RGB), (QuarterTurns(PLANES), VOLUME)])
+def test_large_samples_are_changed_like_small_ones(
+    monkeypatch: pytest.MonkeyPatch, one: Augmentation, shape: tuple[int, ...]
+) -> None:
+    images, made = pixels(shape), []
+    for large in (1, 1 << 40):
+        monkeypatch.setattr(augment, "_LARGE", large)
+        made.append(one(images, seeded()))
+    assert torch.equal(*made)
 
 
 @pytest.mark.parametrize(("shape", "mode"), [*product((RGB, (5, 3, 8, 11), VOLUME), ("zeros", "reflect"))])

@@ -1,6 +1,5 @@
 """``medmnist_hf.training.loader``: which samples, in which order, whoever makes the batches; nothing left behind."""
 
-import gc
 import json
 import os
 import socket
@@ -243,12 +242,17 @@ def test_without_prefetch_there_is_no_thread() -> None:
 
 
 def test_new_threads_start_with_all_cores_after_an_epoch() -> None:
-    list(loader())
-    seen: list[int] = []
-    thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
-    thread.start()
-    thread.join()
-    assert seen == [torch.get_num_threads()]
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        list(loader())
+        seen = [torch.get_num_threads()]
+        thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [3, 3]
 
 
 def failing(fail_at: int) -> Callable[[int], int]:
@@ -296,16 +300,27 @@ def test_items_are_made_ahead_but_not_too_far() -> None:
     assert list(items) == list(range(1, 10))
 
 
-def test_a_batch_is_let_go_of_when_the_next_is_asked_for() -> None:
-    class Thing:
-        pass
+def test_a_batch_is_let_go_of_before_the_next_is_waited_for() -> None:
+    gone = threading.Event()
 
-    items = prefetched(lambda _: Thing(), range(3), 1)
-    first = weakref.ref(next(items))
-    assert next(items) is not None
-    gc.collect()
-    assert first() is None
-    items.close()
+    def make(item: int) -> Tensor:
+        if item == 1:
+            assert gone.wait(30), "the first is held while the second is made"
+        return torch.zeros(3)
+
+    items = prefetched(make, range(2), 1)
+    weakref.finalize(next(items), gone.set)
+    assert len(list(items)) == 1
+
+
+def test_a_fault_in_the_callers_part_ends_the_threads() -> None:
+    def fail(images: Tensor) -> Tensor:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        list(loader(transform=BatchTransform(augment=[fail])))
+    assert not prefetch_threads(), "also while the traceback holds the frames"
+    del caught
 
 
 # --- those who take a loader

@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training import transforms
-from medmnist_hf.training.augment import Augmentation, Crop, Erasing, Flip, Rotation
+from medmnist_hf.training.augment import Augmentation, ColorJitter, Crop, Erasing, Flip, Rotation
 from medmnist_hf.training.dataset import ArrayDataset
 from medmnist_hf.training.transforms import BatchTransform, Interpolation, channels_first, resize
 
@@ -166,6 +166,22 @@ def test_working_in_pieces_changes_nothing(
     assert torch.equal(made, values(transform, data))
     monkeypatch.setattr(transforms, "_PIECE", 1)
     assert torch.equal(made, values(transform, data))
+
+
+@pytest.mark.parametrize("kind", ["rgb", "volume"])
+def test_the_number_of_cores_changes_nothing(kind: str) -> None:
+    """To the bit: batches are made by threads and workers with one core, or by a caller with all."""
+    jitter = ColorJitter(0.3, 0.3, 0.3, 0.1) if kind == "rgb" else ColorJitter(0.3, 0.3)
+    transform = BatchTransform(augment=[Flip(), Crop(9), Rotation(20), jitter], size=100)
+    data = dataset_of(kind, 5, side=224 if kind == "rgb" else 64)
+    before, made = torch.get_num_threads(), []
+    try:
+        for cores in (1, 3):
+            torch.set_num_threads(cores)
+            made.append([values(transform, data, indices) for indices in (range(5), [3])])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, other) for one, other in zip(*made, strict=True))
 
 
 def test_augmentation_depends_on_seed_epoch_and_indices_alone() -> None:
