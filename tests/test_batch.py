@@ -1,8 +1,5 @@
-import contextlib
 import dataclasses
 import hashlib
-import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +14,7 @@ from builders.phantom import phantom_counts
 from builders.source import Folder, Phantom, Zenodo
 from medmnist_hf.catalog import subset, subsets
 from medmnist_hf.errors import BuildError, CatalogError
+from tests.fixtures.closed import closed_folder
 from tests.fixtures.zenodo import ZenodoServer, zenodo_server
 
 ROWS = 14
@@ -215,23 +213,6 @@ def test_a_fault_of_the_system_does_not_stop_the_others(
     assert done.result is not None
 
 
-@contextlib.contextmanager
-def closed_folder() -> Iterator[Path]:
-    """A folder that this process may not enter, even one that began as root."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0)
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    try:
-        yield folder
-    finally:
-        if root:
-            os.seteuid(0)
-        folder.chmod(0o755)
-        shutil.rmtree(folder)
-
-
 def test_free_space_of_a_folder_that_may_not_be_looked_at() -> None:
-    with closed_folder() as folder, pytest.raises(BuildError, match=r"^cannot look at .* \(Permission denied\)"):
+    with closed_folder(0, {}) as folder, pytest.raises(BuildError, match=r"^cannot look at .* \(Permission denied\)"):
         free_bytes(folder / "deeper" / "still")

@@ -1,10 +1,5 @@
-import contextlib
 import dataclasses
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +16,7 @@ from medmnist_hf.manifest import (
     read_manifest,
     shard_name,
 )
+from tests.fixtures.closed import closed_folder
 
 
 def manifest(size: int = 28) -> Manifest:
@@ -103,7 +99,7 @@ def test_manifest_that_is_no_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o000, 0o111, 0o444], ids=["closed", "no listing", "no entering"])
 def test_folder_that_may_not_be_looked_at(mode: int) -> None:
-    with closed_folder(mode) as folder:
+    with closed_folder(mode, {f"28/{MANIFEST_NAME}": manifest().to_json()}) as folder:
         with pytest.raises(BuildError, match=rf"^cannot look for builds in {folder} \(Permission denied\)") as caught:
             read_build(folder)
         assert "\n" not in str(caught.value)
@@ -114,22 +110,3 @@ def test_names_that_hold_no_build(tmp_path: Path) -> None:
     assert read_build(tmp_path / "file") == read_build(tmp_path / "a\0b") == ()
     with pytest.raises(BuildError, match="File name too long"):
         read_build(tmp_path / ("n" * 300))
-
-
-@contextlib.contextmanager
-def closed_folder(mode: int) -> Iterator[Path]:
-    """A folder with a build in it whose mode binds this process, even one that began as root."""
-    folder = Path(tempfile.mkdtemp())
-    (folder / "28").mkdir(mode=0o755)
-    (folder / "28" / MANIFEST_NAME).write_text(manifest().to_json())
-    folder.chmod(mode)
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    try:
-        yield folder
-    finally:
-        if root:
-            os.seteuid(0)
-        folder.chmod(0o755)
-        shutil.rmtree(folder)
