@@ -28,13 +28,17 @@ $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --no-deps 'medmnist==3.0.2'
 	@touch $@ $(VENV)/build.stamp
 
+$(VENV)/frameworks.stamp: $(VENV)/dev.stamp
+	$(BIN)/python -m pip install --quiet --editable '.[dev,frameworks]'
+	@touch $@
+
 demo: $(VENV)/build.stamp  ## Build, verify and load synthetic subsets of every task
 	$(BIN)/python scripts/demo.py
 
 test: $(VENV)/dev.stamp  ## Run the tests
 	$(BIN)/python -m pytest -n auto -m 'not slow'
 
-test-slow: $(VENV)/dev.stamp  ## Run the slow tests
+test-slow: $(VENV)/frameworks.stamp  ## Run the slow tests
 	$(BIN)/python -m pytest -n auto -m slow
 
 lint: $(VENV)/dev.stamp  ## Check style and types

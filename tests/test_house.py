@@ -66,7 +66,18 @@ def test_core_dependencies_are_declared_and_without_torch() -> None:
     apart = {
         "metrics": {"evaluate", "transformers", "gradio"},
         "plots.py": {"matplotlib"},
-        "training": {"timm", "torch", "torchvision"},
+        "training": {
+            "accelerate",
+            "peft",
+            "safetensors",
+            "sklearn",
+            "timm",
+            "torch",
+            "torchvision",
+            "tqdm",
+            "transformers",
+            "yaml",
+        },
     }
     for path in modules("medmnist_hf"):
         for name in imports_of(path):
