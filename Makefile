@@ -21,24 +21,29 @@ $(VENV)/build.stamp: pyproject.toml | $(BIN)/python
 # Releases of torch and torchvision that the tests are known to pass with; any that pyproject.toml allows will do.
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 
+$(VENV)/train.stamp: pyproject.toml | $(BIN)/python
+	-$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --editable '.[build,train]'
+	@touch $@ $(VENV)/build.stamp
+
 # The official package asks for torchvision and more, which the facts and the metric compared with do not need.
 $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 	-$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	$(BIN)/python -m pip install --quiet --no-deps 'medmnist==3.0.2'
-	@touch $@ $(VENV)/build.stamp
+	@touch $@ $(VENV)/build.stamp $(VENV)/train.stamp
 
 $(VENV)/frameworks.stamp: $(VENV)/dev.stamp
 	$(BIN)/python -m pip install --quiet --editable '.[dev,frameworks]'
 	@touch $@
 
-demo: $(VENV)/build.stamp  ## Build, verify and load synthetic subsets of every task
+demo: $(VENV)/train.stamp  ## Build, verify and load synthetic subsets of every task, train on one
 	$(BIN)/python scripts/demo.py
 
 test: $(VENV)/dev.stamp  ## Run the tests
 	$(BIN)/python -m pytest -n auto -m 'not slow'
 
-test-slow: $(VENV)/frameworks.stamp  ## Run the slow tests
+test-slow: $(VENV)/frameworks.stamp  ## Run the slow tests; one clicks through a page and needs Chromium
 	$(BIN)/python -m pytest -n auto -m slow
 
 lint: $(VENV)/dev.stamp  ## Check style and types

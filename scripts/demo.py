@@ -1,4 +1,4 @@
-"""The main job end to end on synthetic data: build, verify, load back, look at a sample of every task and of 3D.
+"""The main job end to end on synthetic data: build, verify, load back, look at samples, train, score.
 
 Example: python scripts/demo.py --out dist/demo
 """
@@ -34,7 +34,7 @@ def _sample(subset: str, train: Any) -> str:  # noqa: ANN401  (datasets is not t
 
 @app.command(epilog="Example: python scripts/demo.py --out dist/demo")
 def demo(out: Annotated[Path, typer.Option(help="Folder of the builds.")] = Path("dist/demo")) -> None:
-    """Build five phantom subsets, prove them equal to their source, load them with `load_dataset`."""
+    """Build five phantom subsets, prove them equal to their source, load them, and train a tiny model on one."""
     datasets.disable_progress_bars()
     source, options = open_source("phantom"), BuildOptions(workers=usable_cores())
     print(f"building {', '.join(SUBSETS)} at size 28 from the phantom (synthetic, shows no patient)")
@@ -52,6 +52,18 @@ def demo(out: Annotated[Path, typer.Option(help="Folder of the builds.")] = Path
     for subset in SUBSETS:
         picture = next((out / subset).glob("montage.*"))
         print(f"  {picture}  {out / subset / 'README.md'}")
+    _train(out)
+
+
+def _train(out: Path) -> None:
+    from medmnist_hf.training.recipe import make_recipe  # noqa: PLC0415  (torch takes seconds to import)
+    from medmnist_hf.training.run import run  # noqa: PLC0415
+    from medmnist_hf.training.tables import print_results  # noqa: PLC0415
+
+    options = {"dataset": SUBSETS[0], "root": str(out), "model": "timm/test_efficientnet", "pretrained": False}
+    recipe = make_recipe({**options, "epochs": 5, "batch_size": 16, "seeds": (0, 1)})
+    print(f"\nfine-tuning {recipe.model} from scratch on the phantom of {recipe.dataset}, which has nothing to learn:")
+    print_results(run(recipe, out / "run"), out / "run")
 
 
 if __name__ == "__main__":

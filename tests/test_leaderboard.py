@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 from datasets import load_dataset
 
 from cards.leaderboard import EVAL_NAME, eval_yaml

@@ -28,7 +28,7 @@ from transformers import Trainer, TrainingArguments
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.augment import ColorJitter, Crop, Flip, Rotation
 from medmnist_hf.training.dataset import ArrayDataset
-from medmnist_hf.training.loader import ArrayLoader, EpochBatches, prefetched
+from medmnist_hf.training.loader import ArrayLoader, EpochBatches, made_in_turn, prefetched
 from medmnist_hf.training.transforms import BatchTransform
 
 SAMPLES, BATCH = 50, 8
@@ -41,7 +41,7 @@ def data(samples: int = SAMPLES) -> ArrayDataset:
 
 
 def loader(**options: Any) -> ArrayLoader:  # noqa: ANN401
-    usual: dict[str, Any] = {"shuffle": True, "seed": 1, "transform": AUGMENT}
+    usual: dict[str, Any] = {"shuffle": True, "seed": 1, "transform": AUGMENT, "prefetch": 2}
     return ArrayLoader(data(), BATCH, **usual | options)
 
 
@@ -239,6 +239,64 @@ def test_breaking_off_ends_the_threads() -> None:
 def test_without_prefetch_there_is_no_thread() -> None:
     for _ in loader(prefetch=0):
         assert not prefetch_threads()
+
+
+@pytest.mark.parametrize(
+    ("side", "transform", "batch_size", "threads"),
+    [
+        (28, None, 128, 0),
+        (28, BatchTransform(size=128), 128, 2),
+        (28, BatchTransform(channels=3), 500, 2),
+        (28, BatchTransform(size=16), 1024, 0),
+        (64, None, 256, 0),
+        (64, None, 257, 2),
+    ],
+)
+def test_small_batches_are_made_without_threads(
+    side: int, transform: BatchTransform | None, batch_size: int, threads: int
+) -> None:
+    arrays = np.zeros((600, side, side), np.uint8), np.zeros(600, np.int64)
+    made = ArrayLoader(arrays, batch_size, transform=transform)
+    assert made.prefetch == (2 if torch.accelerator.is_available() else threads)
+    for _ in made:
+        assert bool(prefetch_threads()) == bool(made.prefetch)
+
+
+def test_volumes_are_counted_whole() -> None:
+    """Two volumes of 80 x 80 x 80 are as many numbers as no thread is worth, three are more."""
+    arrays = np.zeros((3, 80, 80, 80), np.uint8), np.zeros(3, np.int64)
+    if not torch.accelerator.is_available():
+        assert [ArrayLoader(arrays, size).prefetch for size in (1, 2, 3)] == [0, 0, 2]
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_a_batch_is_made_on_one_core(prefetch: int) -> None:
+    seen: list[int] = []
+
+    class Watching(Flip):
+        def apply(self, images: Tensor, *parameters: Tensor) -> Tensor:
+            seen.append(torch.get_num_threads())
+            return images
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        for _ in loader(transform=BatchTransform(augment=[Watching()]), prefetch=prefetch):
+            assert torch.get_num_threads() == 3, "the caller keeps all"
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1] * 7
+
+
+def test_a_fault_without_threads_gives_the_cores_back() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            list(made_in_turn(failing(2), range(5)))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_new_threads_start_with_all_cores_after_an_epoch() -> None:

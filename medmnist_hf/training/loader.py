@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from math import prod
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.dataset import ArrayBatch, ArrayDataset, mixed_seed
-from medmnist_hf.training.transforms import BatchTransform
+from medmnist_hf.training.transforms import BatchTransform, channels_first
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,6 +25,9 @@ Batch = dict[str, Tensor]
 
 _FIXED: Final = ("samples", "batch_size", "shuffle", "seed", "drop_last", "world_size")
 """What must be the same for a position in an epoch to mean the same samples."""
+
+_SMALL: Final = 1 << 20
+"""Numbers in a batch up to which it takes longer to hand it from one thread to another than to make it."""
 
 
 class EpochIndices(list[int]):
@@ -134,16 +138,17 @@ class EpochBatches(Sampler[list[int]]):
 
 
 class ArrayLoader(DataLoader[Batch]):
-    """Batches ready for a model: gathered, and as a rule transformed, in threads while the caller computes.
+    """Batches ready for a model: gathered, and as a rule transformed, if need be in threads while the caller computes.
 
     It is a torch `DataLoader`, so Accelerate and `transformers.Trainer` take it. `Accelerator.prepare` shares its
     batches itself, so leave rank and world size as they are then; what it returns gathers and transforms in the same
     way, but when it is asked, without threads.
 
     The order of the samples is that of `EpochBatches`, which says when an epoch begins. On the CPU the threads do all
-    the work, a core each. With an accelerator as `device` they gather into page-locked memory, and the caller's stream
-    copies from there and transforms. A transform that uses torch's global generator, as the augmentations of
-    torchvision and kornia do, runs in the caller's thread too, as does one that is no `BatchTransform`.
+    the work, a core each; without them the caller's thread does it, on one core too. With an accelerator as `device`
+    they gather into page-locked memory, and the caller's stream copies from there and transforms. A transform that
+    uses torch's global generator, as the augmentations of torchvision and kornia do, runs in the caller's thread as
+    well, as does one that is no `BatchTransform`.
 
     Args:
         data: An `ArrayDataset`, or images and labels as it takes them.
@@ -155,7 +160,9 @@ class ArrayLoader(DataLoader[Batch]):
             `ArrayBatch`. Without one, a batch is ``images``, ``labels`` and ``indices`` as stored.
         device: Where the batches go; None leaves them on the CPU.
         pin_memory: Put batches that stay on the CPU in page-locked memory, if there is an accelerator.
-        prefetch: Batches made ahead, and threads that make them; 0 makes them when they are asked for.
+        prefetch: Batches made ahead, and threads that make them; 0 makes them when they are asked for. None is 2, but
+            where there is no accelerator 0 for batches that come out with up to 2^20 numbers: the model needs the same
+            cores then, and threads would only add the hand-over.
         rank: Which share of the samples, in 0..`world_size`-1, e.g. ``torch.distributed.get_rank()``.
         world_size: Number of shares.
 
@@ -174,11 +181,11 @@ class ArrayLoader(DataLoader[Batch]):
         transform: Callable[[list[ArrayBatch]], Batch] | None = None,
         device: torch.device | str | None = None,
         pin_memory: bool = False,
-        prefetch: int = 2,
+        prefetch: int | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        if prefetch < 0:
+        if prefetch is not None and prefetch < 0:
             raise TrainingError(f"prefetch is {prefetch}: must be 0 or more")
         self.device = _device(device)
         self.arrays = data if isinstance(data, ArrayDataset) else ArrayDataset(*data)
@@ -191,7 +198,8 @@ class ArrayLoader(DataLoader[Batch]):
             rank=rank,
             world_size=world_size,
         )
-        self.transform, self.prefetch = transform, prefetch
+        self.transform = transform
+        self.prefetch = (0 if self._small() else 2) if prefetch is None else prefetch
         self._current: list[int] | None = None
         super().__init__(
             self.arrays,
@@ -239,7 +247,7 @@ class ArrayLoader(DataLoader[Batch]):
         ahead = self._finished_ahead
         make: Callable[[list[int]], Any] = self._make if ahead else self._gather
         items = iter(self.batches)
-        made = prefetched(make, items, self.prefetch) if self.prefetch else (make(indices) for indices in items)
+        made = prefetched(make, items, self.prefetch) if self.prefetch else made_in_turn(make, items)
         with contextlib.closing(made):
             for batch in made:
                 progress[1] += 1
@@ -247,6 +255,14 @@ class ArrayLoader(DataLoader[Batch]):
                 del batch
         if self._current is progress:
             self._current = None
+
+    def _small(self) -> bool:
+        """Whether a batch is made sooner than it is handed over, for a model that computes on the same cores."""
+        stored = torch.empty((1, *self.arrays.image_shape), device="meta")
+        _, channels, *sides = channels_first(stored).shape
+        if isinstance(self.transform, BatchTransform):
+            channels, sides = self.transform.channels or channels, [self.transform.size or side for side in sides]
+        return self.batches.batch_size * channels * prod(sides) <= _SMALL and not torch.accelerator.is_available()
 
     @property
     def _finished_ahead(self) -> bool:
@@ -267,6 +283,30 @@ class ArrayLoader(DataLoader[Batch]):
         if self.pin_memory and self.device.type == "cpu":
             return {name: part.pin_memory() for name, part in finished.items()}
         return finished
+
+
+def made_in_turn(make: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
+    """Call a function when a result is asked for, with one core in torch's operations.
+
+    Those on a batch are so short that a second core gains little, and where another process has that core they wait
+    for it a hundred times as long as they take.
+
+    Args:
+        make: Called with each item.
+        items: Drawn from one by one.
+
+    Yields:
+        The results, in order.
+    """
+    for item in items:
+        cores = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            made = make(item)
+        finally:
+            torch.set_num_threads(cores)
+        yield made
+        del made
 
 
 def prefetched(make: Callable[[Item], Result], items: Iterable[Item], depth: int) -> Generator[Result]:

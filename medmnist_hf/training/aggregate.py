@@ -1,0 +1,297 @@
+"""All runs below a folder as one board a subset: means over seeds, intervals, and places among the published rows.
+
+A score of several seeds is their mean, with their sample standard deviation. Its 95 % interval goes from the mean of
+the lower to the mean of the upper ends of the seeds' own bootstrap intervals. That is the interval of one run of the
+configuration: what another test set of the same size may change. All seeds are scored on the same test rows, so more
+seeds make it no narrower; for the mean itself it is a little too wide. What another seed may change is the deviation.
+"""
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from medmnist_hf.catalog import Subset, subset, subsets
+from medmnist_hf.errors import CatalogError, MedMNISTError, TrainingError
+from medmnist_hf.published import leaderboard, published_notes, published_size, stand
+from medmnist_hf.training.recipe import FIELDS, make_recipe, presets
+
+RESULTS_NAME: Final = "results.json"
+"""The file of a run's results, which is there once all its seeds are done."""
+
+_NEEDED: Final = ("dataset", "size", "model", "method", "recipe", "validation", "test", "runs")
+_IN_COLUMNS: Final = ("dataset", "size", "model", "method", "seeds", "report_to")
+_OF_THE_DATA: Final = ("root", "namespace", "revision")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """AUC or ACC of a configuration, 0 to 1; nan where a number is not known.
+
+    Attributes:
+        mean: Mean over the seeds.
+        std: Sample standard deviation over the seeds; nan for one seed.
+        low: Lower end of the 95 % interval, see the module.
+        high: Its upper end.
+    """
+
+    mean: float
+    std: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a board: a configuration, or a published result, of which only scores and size are known.
+
+    Attributes:
+        place: Place by test AUC among all lines of the board, 1 for the best; equals to three decimals share one. None
+            where the AUC is not known, as it is of a run that did not score test.
+        own: It is no published result.
+        chosen: It is the one that `best_on_validation` gives for its board.
+        model: Name of the model; of a published result, the method as published.
+        method: Name of the method.
+        size: Size of the images that were read, in pixels or voxels.
+        protocol: What else the recipe says, see `protocol`.
+        seeds: The seeds.
+        validation_auc: AUC on validation.
+        validation_acc: ACC on validation.
+        auc: AUC on test.
+        acc: ACC on test.
+        parameters: Parameters of the model; None where not known.
+        trained_parameters: Those that were trained.
+        seconds: Mean time of a seed; nan where not known.
+        hardware: What it ran on.
+        folder: The run's folder, below the one that was read.
+    """
+
+    place: int | None
+    own: bool
+    chosen: bool
+    model: str
+    method: str
+    size: int
+    protocol: str
+    seeds: tuple[int, ...]
+    validation_auc: Score
+    validation_acc: Score
+    auc: Score
+    acc: Score
+    parameters: int | None
+    trained_parameters: int | None
+    seconds: float
+    hardware: str
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """All that is known of one subset.
+
+    Attributes:
+        subset: The subset.
+        rows: Configurations and published results by place.
+        chosen: The configuration that `best_on_validation` gives.
+        published_place: Its place by test AUC among the published results and itself; None where that is not known.
+        published_places: Number of those places.
+        notes: What must be known before comparing.
+    """
+
+    subset: Subset
+    rows: tuple[Row, ...]
+    chosen: Row
+    published_place: int | None
+    published_places: int
+    notes: tuple[str, ...]
+
+    @property
+    def own(self) -> tuple[Row, ...]:
+        """The configurations, by place."""
+        return tuple(row for row in self.rows if row.own)
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """The content of a run's ``results.json``.
+
+    Raises:
+        TrainingError: It cannot be read, or is no such file.
+    """
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"cannot read {path} ({error}): remove it and run again") from None
+    missing = [name for name in _NEEDED if not isinstance(results, dict) or name not in results]
+    if missing or not _is_a_run(results["recipe"], results["runs"]):
+        raise TrainingError(
+            f"{path} has no {(missing or ['recipe with its runs'])[0]}, so it is of no run: remove it and run again"
+        )
+    return dict(results)
+
+
+def _is_a_run(recipe: object, runs: object) -> bool:
+    told = isinstance(runs, list) and runs and all(isinstance(run, dict) and "seed" in run for run in runs)
+    return bool(told) and isinstance(recipe, dict)
+
+
+def gather(folder: Path) -> tuple[Board, ...]:
+    """Boards of all runs below a folder, in the order of the catalogue.
+
+    Args:
+        folder: Where the runs lie, at any depth.
+
+    Raises:
+        TrainingError: A file of results is damaged.
+    """
+    paths = sorted(folder.rglob(RESULTS_NAME))
+    found = {path.parent.relative_to(folder).as_posix(): read_results(path) for path in paths}
+    sources = {tuple(results["recipe"].get(name) for name in _OF_THE_DATA) for results in found.values()}
+    hidden = _IN_COLUMNS if len(sources) > 1 else _IN_COLUMNS + _OF_THE_DATA
+    rows: dict[str, list[Row]] = {}
+    for name, results in found.items():
+        try:
+            flag = subset(results["dataset"]).flag
+            rows.setdefault(flag, []).append(_row(results, name, hidden))
+        except (CatalogError, KeyError, TypeError, AttributeError, statistics.StatisticsError) as error:
+            raise TrainingError(
+                f"{folder / name / RESULTS_NAME} is of no run ({error}): remove it and run again"
+            ) from None
+    return tuple(_board(entry, rows[entry.flag]) for entry in subsets() if entry.flag in rows)
+
+
+def best_on_validation(rows: Sequence[Row]) -> Row:
+    """Of some configurations the one with the best validation AUC, then ACC; the first of equals.
+
+    Those that were scored on test come before those that were not: these are tried, but chosen is what was tested.
+    """
+
+    def worth(row: Row) -> tuple[float, ...]:
+        found = (-1.0 if math.isnan(one.mean) else one.mean for one in (row.validation_auc, row.validation_acc))
+        return float(not math.isnan(row.auc.mean)), *found
+
+    return max(rows, key=worth)
+
+
+def protocol(recipe: Mapping[str, Any], hidden: Sequence[str] = _IN_COLUMNS + _OF_THE_DATA) -> str:
+    """A recipe in few words: the preset that it is nearest to, or none, and where it differs.
+
+    Args:
+        recipe: Values by field.
+        hidden: Fields that are told elsewhere.
+    """
+    best = ""
+    fewest = math.inf
+    for name, base in _bases(str(recipe.get("dataset"))).items():
+        other = [
+            f"{field} {value}"
+            for field, value in recipe.items()
+            if field not in hidden and (field not in base or base[field] != value)
+        ]
+        if len(other) < fewest:
+            best, fewest = ", ".join([name, *other]), len(other)
+    return best
+
+
+@cache
+def _bases(flag: str) -> dict[str, dict[str, Any]]:
+    """Name of a preset, or ``defaults`` -> what it makes of all fields of a recipe."""
+    bases = {"defaults": {name: field.default for name, field in FIELDS.items()}}
+    for name in presets():
+        try:
+            recipe = make_recipe({"dataset": flag}, preset=name)
+        except MedMNISTError:  # it is not for this subset
+            continue
+        bases[name] = {field: getattr(recipe, field) for field in FIELDS}
+    return bases
+
+
+def _row(results: Mapping[str, Any], folder: str, hidden: Sequence[str]) -> Row:
+    runs = results["runs"]
+    facts = [run["facts"] for run in runs]
+    seconds = [fact["seconds"] for fact in facts if "seconds" in fact]
+    return Row(
+        place=None,
+        own=True,
+        chosen=False,
+        model=str(results["model"]),
+        method=str(results["method"]),
+        size=int(results["size"]),
+        protocol=protocol(results["recipe"] | {"dataset": results["dataset"]}, hidden),
+        seeds=tuple(int(run["seed"]) for run in runs),
+        validation_auc=_score(runs, "validation", "auc"),
+        validation_acc=_score(runs, "validation", "acc"),
+        auc=_score(runs, "test", "auc"),
+        acc=_score(runs, "test", "acc"),
+        parameters=facts[0].get("parameters"),
+        trained_parameters=facts[0].get("trained_parameters"),
+        seconds=statistics.fmean(seconds) if seconds else math.nan,
+        hardware=_hardware(results.get("hardware", {})),
+        folder=folder,
+    )
+
+
+def _score(runs: Sequence[Mapping[str, Any]], split: str, name: str) -> Score:
+    def mean(key: str) -> float:
+        values = [run[split].get(key) for run in runs]
+        return math.nan if None in values else statistics.fmean(values)
+
+    center = mean(name)
+    several = len(runs) > 1 and not math.isnan(center)
+    spread = statistics.stdev(run[split][name] for run in runs) if several else math.nan
+    return Score(center, spread, mean(f"{name}_low"), mean(f"{name}_high"))
+
+
+def _hardware(facts: Mapping[str, Any]) -> str:
+    gpus = ", ".join(facts.get("gpus", ()))
+    return gpus or (f"{facts['processor']}, {facts['cores']} cores" if {"processor", "cores"} <= set(facts) else "")
+
+
+def _board(entry: Subset, own: Sequence[Row]) -> Board:
+    best = best_on_validation(own)
+    by_folder = {row.folder: row for row in own}
+    rows = []
+    for line in leaderboard(entry.flag, [(row.folder, row.auc.mean, row.acc.mean) for row in own]):
+        row = by_folder[line.name] if line.own else _published(line.name, line.auc, line.acc)
+        rows.append(replace(row, place=_known(line.auc_rank, line.auc), chosen=row is best))
+    standing = stand(entry.flag, best.auc.mean, best.acc.mean)
+    notes = list(published_notes(entry.flag))
+    others = sorted({row.size for row in own} - {published_size()})
+    if others:
+        sizes = " and ".join(map(str, others))
+        notes.insert(
+            0, f"Published rows are of the files of size {published_size()}; rows of size {sizes} read others."
+        )
+    (chosen,) = (row for row in rows if row.chosen)
+    place = _known(standing.auc_rank, best.auc.mean)
+    return Board(entry, tuple(rows), chosen, place, standing.places, tuple(notes))
+
+
+def _known(place: int, auc: float) -> int | None:
+    return None if math.isnan(auc) else place
+
+
+def _published(name: str, auc: float, acc: float) -> Row:
+    unknown = Score(math.nan)
+    return Row(
+        place=None,
+        own=False,
+        chosen=False,
+        model=name,
+        method="",
+        size=published_size(),
+        protocol="",
+        seeds=(),
+        validation_auc=unknown,
+        validation_acc=unknown,
+        auc=Score(auc),
+        acc=Score(acc),
+        parameters=None,
+        trained_parameters=None,
+        seconds=math.nan,
+        hardware="",
+        folder="",
+    )

@@ -1,0 +1,192 @@
+"""Test cases that a model was surest of, wrong ones and right ones, as pictures with what the model looked at.
+
+Needs matplotlib, which is imported when a figure is made.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from medmnist_hf.catalog import Subset, Task
+from medmnist_hf.predictions import Predictions
+from medmnist_hf.training.curves import STYLE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COUNT: Final = 4
+"""Cases of each kind."""
+
+_LONG: Final = 26
+"""Letters of a name above a picture."""
+
+_SIDE, _GAP, _HEAD, _TEXT = 2.2, 0.15, 0.32, 0.45
+"""Inches: a picture, the space between two, a heading, the lines above a picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One row of a split and what was made of it.
+
+    Attributes:
+        row: Where it stands in the split.
+        right: The decision is right.
+        true: What is true, in words.
+        decided: What was decided, in words.
+        score: The score of what was decided, 0 to 1.
+        label: The label that the decision is about: the class decided on, or a finding.
+    """
+
+    row: int
+    right: bool
+    true: str
+    decided: str
+    score: float
+    label: int
+
+
+def choose(predictions: Predictions, entry: Subset, count: int = COUNT) -> tuple[list[Case], list[Case]]:
+    """The wrong and the right decisions with the highest scores, of different labels as far as there are any.
+
+    For the multi-label task a decision is about one finding of a row, and right ones are of findings that are there:
+    nearly all rows lack nearly all findings.
+
+    Args:
+        predictions: Checked predictions.
+        entry: The subset.
+        count: How many of each kind at most.
+
+    Returns:
+        Wrong ones and right ones, each kind by falling score, of different rows.
+    """
+    cases = _findings(predictions, entry) if predictions.task is Task.MULTI_LABEL else _classes(predictions, entry)
+    return (
+        _varied([case for case in cases if not case.right], count),
+        _varied([case for case in cases if case.right], count),
+    )
+
+
+def _classes(predictions: Predictions, entry: Subset) -> list[Case]:
+    chosen, columns = predictions.chosen(), predictions.columns
+    if predictions.task is Task.BINARY:
+        columns = np.stack([1 - columns[0], columns[0]])
+    assert predictions.ids is not None
+    return [
+        Case(
+            row,
+            int(label) == int(true),
+            entry.labels[true],
+            entry.labels[label],
+            float(columns[label, row]),
+            int(label),
+        )
+        for row, (label, true) in enumerate(zip(chosen, predictions.ids, strict=True))
+    ]
+
+
+def _findings(predictions: Predictions, entry: Subset) -> list[Case]:
+    flagged, cases = predictions.flagged(), []
+    assert predictions.hot is not None
+    for label, row in np.argwhere(flagged | predictions.hot):
+        there, found = bool(predictions.hot[label, row]), bool(flagged[label, row])
+        score, name = float(predictions.columns[label, row]), entry.labels[label]
+        words = (name if there else f"no {name}", name if found else f"no {name}")
+        cases.append(Case(int(row), there == found, *words, score if found else 1 - score, int(label)))
+    return cases
+
+
+def _varied(cases: Sequence[Case], count: int) -> list[Case]:
+    """The surest ones: first one of each label, then further ones."""
+    seen: dict[int, int] = {}
+    turns, rows = [], set()
+    for case in sorted(cases, key=lambda case: -case.score):
+        if case.row not in rows:
+            rows.add(case.row)
+            seen[case.label] = seen.get(case.label, 0) + 1
+            turns.append((seen[case.label], -case.score, case.row, case))
+    return sorted(
+        (turn[-1] for turn in sorted(turns, key=lambda turn: turn[:3])[:count]), key=lambda case: -case.score
+    )
+
+
+def draw_cases(
+    wrong: Sequence[Case],
+    right: Sequence[Case],
+    images: npt.NDArray[np.uint8],
+    maps: npt.NDArray[np.float32] | None,
+    title: str,
+) -> "Figure":
+    """Draw cases, each with its map over it below.
+
+    Args:
+        wrong: Wrong decisions.
+        right: Right ones; there is at least one case.
+        images: Their images in this order, uint8 (N, H, W), (N, H, W, 3) or (N, D, H, W). Of a volume one slice is
+            drawn: where voxels times map are most in sum, or else the one in the middle.
+        maps: For each pixel or voxel how much it speaks for the decision, float32 (N, H, W) or (N, D, H, W) in 0..1.
+        title: Line above the figure.
+
+    Returns:
+        A figure that belongs to no window and to no global state of matplotlib.
+    """
+    from matplotlib import rc_context  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    groups = [(name, cases) for name, cases in (("Wrong", wrong), ("Right", right)) if cases]
+    rows = 1 if maps is None else 2
+    columns, height = max(len(cases) for _, cases in groups), _HEAD + _TEXT + rows * (_SIDE + _GAP)
+    width, total = max(2, columns) * (_SIDE + _GAP) + _GAP, height * len(groups) + _HEAD
+    with rc_context(STYLE):
+        figure = Figure(figsize=(width, total))
+
+        def place(left: float, top: float) -> "Axes":
+            axes = figure.add_axes((left / width, 1 - (top + _SIDE) / total, _SIDE / width, _SIDE / total))
+            axes.set(xticks=[], yticks=[], frame_on=False)
+            return axes
+
+        figure.text(_GAP / width, 1 - 0.6 * _HEAD / total, title, fontsize=10.5)
+        at = 0
+        for group, (name, cases) in enumerate(groups):
+            above = _HEAD + group * height
+            told = f"{name}, surest first"
+            figure.text(_GAP / width, 1 - (above + 0.6 * _HEAD) / total, told, fontsize=10, fontweight="bold")
+            for column, case in enumerate(cases):
+                image, seen, where = _flat(images[at], None if maps is None else maps[at])
+                left, top = _GAP + column * (_SIDE + _GAP), above + _HEAD + _TEXT
+                axes = place(left, top)
+                _show(axes, image)
+                lines = (
+                    f"test row {case.row}{where}",
+                    f"true: {_short(case.true)}",
+                    f"predicted: {_short(case.decided)}, {case.score:.2f}",
+                )
+                axes.set_title("\n".join(lines), fontsize=8, loc="left", y=1.0)
+                if seen is not None:
+                    axes = place(left, top + _SIDE + _GAP)
+                    _show(axes, image)
+                    axes.imshow(seen, cmap="viridis", vmin=0, vmax=1, alpha=0.7 * seen)
+                at += 1
+    return figure
+
+
+def _flat(
+    image: npt.NDArray[np.uint8], found: npt.NDArray[np.float32] | None
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32] | None, str]:
+    """An image and its map as they are; of a volume one slice of both."""
+    if image.ndim == 2 or image.shape[-1] == 3:
+        return image, found, ""
+    held = np.zeros(len(image)) if found is None else (image * found).sum(axis=(1, 2))
+    at = int(held.argmax()) if held.any() else len(image) // 2
+    return image[at], None if found is None else found[at], f", slice {at} of {len(image)}"
+
+
+def _show(axes: "Axes", image: npt.NDArray[Any]) -> None:
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONG else name[: _LONG - 1].rstrip() + "…"

@@ -1,0 +1,130 @@
+"""The cells of a benchmark on disk: how far each is, the lock of who runs it, and why it failed.
+
+A cell's folder holds what its run leaves, and besides ``cell.yaml`` with its recipe, ``log.txt`` with what its process
+said, ``failed.txt`` with the one line that it failed by, and the lock ``cell.lock``.
+"""
+
+import dataclasses
+import fcntl
+import os
+import signal
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from medmnist_hf.errors import TrainingError
+from medmnist_hf.training.aggregate import RESULTS_NAME, read_results
+from medmnist_hf.training.matrix import SEEDS, Cell
+
+CONFIG_NAME: Final = "cell.yaml"
+LOG_NAME: Final = "log.txt"
+FAILED_NAME: Final = "failed.txt"
+LOCK_NAME: Final = "cell.lock"
+
+_PAUSE: Final = 0.05
+_TRIES: Final = 3
+_LONGEST_NOTE: Final = 400
+
+
+class State(StrEnum):
+    """How far a cell is."""
+
+    DONE = "done"
+    RUNNING = "running"
+    FAILED = "failed"
+    STARTED = "started"
+    PENDING = "pending"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A cell's state, and the one line that it failed by."""
+
+    state: State
+    note: str = ""
+
+
+def status_of(cell: Cell, out: Path) -> Status:
+    """How far a cell is.
+
+    Args:
+        cell: The cell.
+        out: The benchmark's folder.
+
+    Raises:
+        TrainingError: Its file of results is damaged, or its lock cannot be tried.
+    """
+    folder = out / cell.name
+    if is_done(cell, folder):
+        return Status(State.DONE)
+    if not (folder / LOCK_NAME).exists():
+        return Status(State.PENDING)
+    lock = lock_of(folder)
+    if lock is None:
+        return Status(State.RUNNING)
+    os.close(lock)
+    failed = folder / FAILED_NAME
+    if failed.is_file():
+        return Status(State.FAILED, failed.read_text(encoding="utf-8").strip())
+    return Status(State.STARTED)
+
+
+def is_done(cell: Cell, folder: Path) -> bool:
+    """Whether a cell's folder holds results of its very recipe, with all its seeds.
+
+    Raises:
+        TrainingError: The file of results is damaged.
+    """
+    path = folder / RESULTS_NAME
+    if not path.is_file():
+        return False
+    results = read_results(path)
+    wanted = dataclasses.asdict(cell.recipe)
+    same = all(wanted[name] == value for name, value in results["recipe"].items() if name in wanted and name != SEEDS)
+    return same and set(cell.recipe.seeds) <= {run["seed"] for run in results["runs"]}
+
+
+def lock_of(folder: Path) -> int | None:
+    """Take the lock of a cell's folder.
+
+    Returns:
+        Its descriptor, which a child process may inherit: the lock is held until all of them have closed it. None
+        where another process holds the lock, on this machine or another one with the same disk.
+
+    Raises:
+        TrainingError: The file system has no locks.
+    """
+    path = folder / LOCK_NAME
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    for _ in range(_TRIES):  # who asks for a cell's status holds its lock for a moment
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_PAUSE)
+        except OSError as error:
+            os.close(descriptor)
+            raise TrainingError(f"cannot lock {path} ({error.strerror}): use a file system that has locks") from None
+        else:
+            return descriptor
+    os.close(descriptor)
+    return None
+
+
+def reason_of(log: Path, code: int) -> str:
+    """Why the process of a cell failed, in one line: its own, or the last it said.
+
+    Args:
+        log: What it said.
+        code: Its exit code; that of a process ended by a signal is negative.
+    """
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    own = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    if own:
+        return own[-1][:_LONGEST_NOTE]
+    if code < 0:
+        memory = ", as a system does that has no memory left" if code == -signal.SIGKILL else ""
+        return f"ended by {signal.Signals(-code).name}{memory}: see {LOG_NAME}"
+    last = f" ({lines[-1][:_LONGEST_NOTE]})" if lines else ""
+    return f"ended with exit code {code} and no results{last}: see {LOG_NAME}"

@@ -1,0 +1,67 @@
+"""The course of a training as a figure: losses, validation measures and the learning rate by epoch.
+
+Needs matplotlib, which is imported when a figure is made.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+STYLE: Final[Any] = {"font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False}
+"""Settings of matplotlib that the figures here share with those of `medmnist_hf.plots`."""
+
+Entry = Mapping[str, Any]
+
+
+def series(history: Sequence[Entry], name: str) -> tuple[list[float], list[float]]:
+    """Epochs and values of one quantity, as far as they are numbers.
+
+    Args:
+        history: Entries as `transformers.Trainer` logs them.
+        name: E.g. ``loss``, ``eval_auc`` or ``learning_rate``.
+    """
+    found = [(entry["epoch"], entry[name]) for entry in history if entry.get(name) is not None]
+    return [float(epoch) for epoch, _ in found], [float(value) for _, value in found]
+
+
+def draw_curves(history: Sequence[Entry], best_epoch: float, title: str) -> "Figure":
+    """Draw a training.
+
+    Args:
+        history: Entries as `transformers.Trainer` logs them: ``epoch`` with ``loss`` and ``learning_rate``, or with
+            ``eval_loss``, ``eval_auc`` and ``eval_acc``.
+        best_epoch: The epoch that was kept.
+        title: Line above the figure.
+
+    Returns:
+        A figure that belongs to no window and to no global state of matplotlib.
+    """
+    from matplotlib import rc_context  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    with rc_context(STYLE):
+        figure = Figure(figsize=(12, 3.8))
+        figure.suptitle(title, fontsize=11)
+        panels = figure.subplots(1, 3)
+        figure.subplots_adjust(left=0.05, right=0.985, bottom=0.13, top=0.83, wspace=0.22)
+        _draw(panels[0], "Loss", history, {"loss": "train", "eval_loss": "validation"}, best_epoch)
+        _draw(panels[1], "Validation", history, {"eval_auc": "AUC", "eval_acc": "ACC"}, best_epoch)
+        _draw(panels[2], "Learning rate", history, {"learning_rate": "of the first layers"}, best_epoch)
+    return figure
+
+
+def _draw(axes: "Axes", title: str, history: Sequence[Entry], names: Mapping[str, str], best_epoch: float) -> None:
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+
+    few = len(series(history, "eval_loss")[0]) <= 30
+    axes.axvline(best_epoch, color="0.6", linestyle="--", linewidth=1, label=f"best epoch, {best_epoch:g}")
+    for at, (name, label) in enumerate(names.items()):
+        marker = ("o", "s")[at] if few else None
+        axes.plot(*series(history, name), marker=marker, markersize=3.5, linewidth=1.5, label=label)
+    axes.set(title=title, xlabel="Epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(color="0.92")
+    axes.legend(fontsize=8, framealpha=0.85, edgecolor="none")

@@ -1,0 +1,128 @@
+"""From a recipe to the transforms of its images: what the network sees, in training and after."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import torch
+from torch import Generator, Tensor
+
+from medmnist_hf.errors import TrainingError
+from medmnist_hf.training.augment import (
+    Augmentation,
+    ColorJitter,
+    Crop,
+    Flip,
+    QuarterTurns,
+    Rotation,
+    rounded_like,
+)
+from medmnist_hf.training.recipe import Recipe
+from medmnist_hf.training.transforms import BatchTransform, Interpolation
+
+EVALUATION_INTENSITY: Final = 0.5
+"""What voxels are multiplied with after training, where training drew a factor from 0..1."""
+
+
+@dataclass(frozen=True)
+class IntensityScale(Augmentation):
+    """Multiply each sample by a factor drawn evenly from 0..1: ``shape_transform`` of the published experiments."""
+
+    def draw(self, shape: Sequence[int], generator: Generator) -> tuple[Tensor, ...]:
+        """The factors, float32 (B,)."""
+        return (torch.rand(shape[0], generator=generator),)
+
+    def apply(self, images: Tensor, *drawn: Tensor) -> Tensor:
+        """Multiply."""
+        factors = drawn[0].to(images.device).view(-1, *[1] * (images.ndim - 1))
+        pixels = images.float() * factors if images.dtype == torch.uint8 else images * factors
+        return rounded_like(images, pixels)
+
+
+def input_transform(recipe: Recipe, mean: Sequence[float], std: Sequence[float], size: int) -> BatchTransform:
+    """Stored images as the network's input, without augmentation.
+
+    Args:
+        recipe: What to do.
+        mean: Mean that inputs are normalised by, for each channel, in units of 0..1; empty for none.
+        std: Standard deviation, as `mean`.
+        size: Edge length of the input.
+
+    Raises:
+        TrainingError: The recipe cannot make such inputs of the subset's images.
+    """
+    intensity = EVALUATION_INTENSITY if recipe.intensity_scale else 1.0
+    return _transform(recipe, mean, std, size, intensity, (), 0)
+
+
+def train_transform(
+    recipe: Recipe, mean: Sequence[float], std: Sequence[float], size: int, seed: int
+) -> BatchTransform:
+    """As `input_transform`, with the recipe's augmentation of train, drawn by a seed."""
+    return _transform(recipe, mean, std, size, 1.0, augmentations(recipe), seed)
+
+
+def augmentations(recipe: Recipe) -> tuple[Augmentation, ...]:
+    """The random changes of train images that a recipe asks for, in the order in which they are done.
+
+    Raises:
+        TrainingError: One is not for the subset's images.
+    """
+    volumes = recipe.subset.ndim == 3
+    found: list[Augmentation] = []
+    if recipe.flip_horizontal:
+        found.append(Flip((-1,), recipe.flip_horizontal))
+    if recipe.flip_vertical:
+        found.append(Flip((-2, -3) if volumes else (-2,), recipe.flip_vertical))
+    if recipe.rotate90:
+        found.append(QuarterTurns(QuarterTurns.VOLUME_PLANES) if volumes else QuarterTurns())
+    if recipe.rotation:
+        found.append(Rotation(recipe.rotation))
+    if recipe.crop_padding:
+        found.append(Crop(recipe.crop_padding))
+    if recipe.color_jitter:
+        if recipe.subset.channels != 3:
+            raise TrainingError(f"color_jitter is for RGB, but {recipe.dataset} is gray: leave it out")
+        found.append(ColorJitter(recipe.color_jitter, recipe.color_jitter, recipe.color_jitter))
+    if recipe.intensity_scale:
+        found.append(IntensityScale())
+    return tuple(found)
+
+
+def _transform(  # noqa: PLR0917
+    recipe: Recipe,
+    mean: Sequence[float],
+    std: Sequence[float],
+    size: int,
+    intensity: float,
+    augment: Sequence[Augmentation],
+    seed: int,
+) -> BatchTransform:
+    if recipe.resize == "none" and size != recipe.size:
+        raise TrainingError(f"resize is none but the network reads {size} pixels, not {recipe.size}: name a way")
+    resized = recipe.resize not in {"none", "pad"}
+    return BatchTransform(
+        mean=tuple(value / intensity for value in mean) or 0.0,
+        std=tuple(value / intensity for value in std) or 1.0 / intensity,
+        channels=3 if recipe.input_channels == 3 else None,
+        size=size,
+        fit="resize" if resized or size == recipe.size else "pad",
+        interpolation=_interpolation(recipe) if resized else None,
+        channels_last=True,
+        augment=augment,
+        seed=seed,
+    )
+
+
+def _interpolation(recipe: Recipe) -> Interpolation:
+    if recipe.subset.ndim == 2:
+        return cast("Interpolation", recipe.resize)
+    names: dict[str, Any] = {"nearest": "nearest", "bilinear": "trilinear"}
+    if recipe.resize not in names:
+        raise TrainingError(f"resize {recipe.resize} is not for volumes: use nearest or bilinear (trilinear there)")
+    return cast("Interpolation", names[recipe.resize])
+
+
+def memory_format(recipe: Recipe) -> torch.memory_format:
+    """How inputs lie in memory, and weights should: channels last, which convolutions are fastest with."""
+    return torch.channels_last_3d if recipe.subset.ndim == 3 else torch.channels_last

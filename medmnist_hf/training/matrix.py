@@ -1,0 +1,159 @@
+"""A benchmark's matrix: a YAML file of subsets, sizes, models and methods, as one recipe for each of its cells.
+
+The file has four parts, of which ``matrix`` or ``include`` must be there. Names are those of a recipe's fields, and
+``preset``:
+
+- ``defaults``: values of all cells.
+- ``matrix``: values of which a list means each of its entries; every combination is a cell.
+- ``exclude``: a list of values by name; combinations that have all of them are left out.
+- ``include``: a list of further matrices.
+
+``seeds`` is the list of seeds that every cell is run with; it makes no cells of its own.
+
+Example:
+    >>> from medmnist_hf.training.matrix import cell_name
+    >>> from medmnist_hf.training.recipe import make_recipe
+    >>> cell_name(make_recipe({"dataset": "pathmnist", "model": "timm/resnet18"}))
+    'pathmnist-28-timm-resnet18-finetune-1f5329c2'
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from medmnist_hf.errors import MedMNISTError, TrainingError
+from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe
+
+PRESET: Final = "preset"
+SEEDS: Final = "seeds"
+_PARTS: Final = ("defaults", "matrix", "exclude", "include")
+_LONGEST_MODEL: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One configuration of a benchmark, with all its seeds.
+
+    Attributes:
+        name: Name of its folder, see `cell_name`.
+        recipe: What it runs.
+    """
+
+    name: str
+    recipe: Recipe
+
+
+def read_matrix(path: Path) -> tuple[Cell, ...]:
+    """All cells of a matrix, in the order of the file, checked before any is run.
+
+    Args:
+        path: The YAML file.
+
+    Raises:
+        TrainingError: The file cannot be read, is no matrix, or one of its cells is no recipe; the cell is named.
+    """
+    parts = _read(path)
+    defaults = _values(parts.get("defaults", {}), f"{path}: defaults")
+    found = list(_product(parts["matrix"], f"{path}: matrix")) if "matrix" in parts else []
+    for at, rule in enumerate(_entries(parts, "exclude", path), 1):
+        kept = [values for values in found if not _matches(defaults | values, rule, f"{path}: exclude {at}")]
+        if len(kept) == len(found):
+            raise TrainingError(f"{path}: exclude {at} ({_told(rule)}) matches no cell: mend or remove it")
+        found = kept
+    for at, values in enumerate(_entries(parts, "include", path), 1):
+        found += _product(values, f"{path}: include {at}")
+    if not found:
+        raise TrainingError(f"{path} makes no cell: give matrix or include")
+    cells: dict[str, Cell] = {}
+    for values in found:
+        where = f"{path}: cell {_told(values)}"
+        options = defaults | values
+        preset = options.pop(PRESET, None)
+        if preset is not None and not isinstance(preset, str):
+            raise TrainingError(f"{where}: preset is {preset!r}: give its name")
+        try:
+            recipe = make_recipe(options, preset=preset)
+        except MedMNISTError as error:
+            raise TrainingError(f"{where}: {error}") from None
+        name = cell_name(recipe)
+        if name in cells:
+            raise TrainingError(f"{where}: the same configuration as another cell: remove one of them")
+        cells[name] = Cell(name, recipe)
+    return tuple(cells.values())
+
+
+def cell_name(recipe: Recipe) -> str:
+    """What a configuration's folder is called: subset, size, model, method and eight digits of its options.
+
+    The digits are of the options that differ from a recipe's defaults. They change neither with the rest of a matrix
+    nor with the seeds, so that seeds can be added to a cell that is done.
+    """
+    given = {
+        name: value
+        for name, value in dataclasses.asdict(recipe).items()
+        if name != SEEDS and value != FIELDS[name].default
+    }
+    digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:8]
+    model = re.sub(r"[^\w.-]+", "-", recipe.model, flags=re.ASCII).strip("-")[-_LONGEST_MODEL:]
+    return f"{recipe.dataset}-{recipe.size}-{model}-{recipe.method}-{digest}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        parts = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise TrainingError(f"cannot read {path} ({why}): give the YAML file of a matrix") from None
+    except yaml.YAMLError as error:
+        raise TrainingError(f"{path} is no YAML ({' '.join(str(error).split())}): mend it there") from None
+    unknown = sorted(str(name) for name in parts if name not in _PARTS) if isinstance(parts, dict) else ["no parts"]
+    if unknown:
+        raise TrainingError(f"{path} has {', '.join(unknown)}: its parts are {', '.join(_PARTS)}")
+    return dict(parts)
+
+
+def _entries(parts: Mapping[str, Any], part: str, path: Path) -> list[dict[str, Any]]:
+    entries = parts.get(part, [])
+    if not isinstance(entries, list):
+        raise TrainingError(f"{path}: {part} is no list: start each of its entries with a dash")
+    return [_values(entry, f"{path}: {part} {at}") for at, entry in enumerate(entries, 1)]
+
+
+def _values(part: Any, where: str) -> dict[str, Any]:  # noqa: ANN401
+    if not isinstance(part, dict):
+        raise TrainingError(f"{where} holds no options by name: write NAME: VALUE")
+    return part
+
+
+def _product(part: Any, where: str) -> Iterator[dict[str, Any]]:  # noqa: ANN401
+    """Every combination of values, of which lists are choices."""
+    values = _values(part, where)
+    axes = [value if isinstance(value, list) and name != SEEDS else [value] for name, value in values.items()]
+    for name, axis in zip(values, axes, strict=True):
+        if not axis:
+            raise TrainingError(f"{where}: {name} is an empty list: give one value or more")
+    for combination in itertools.product(*axes):
+        yield dict(zip(values, combination, strict=True))
+
+
+def _matches(values: Mapping[str, Any], rule: Mapping[str, Any], where: str) -> bool:
+    """Whether values are those of a rule, as texts; a list in the rule means any of its entries."""
+    for name, wanted in rule.items():
+        if name not in values:
+            raise TrainingError(f"{where} names {name}, which neither defaults nor matrix do: remove it there")
+        choices = wanted if isinstance(wanted, list) else [wanted]
+        if str(values[name]).casefold() not in {str(choice).casefold() for choice in choices}:
+            return False
+    return True
+
+
+def _told(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())

@@ -1,0 +1,258 @@
+"""The card of a model that a run left: what it is, how it was made, what it scored, how to load it, what limits it.
+
+Every figure comes from the run's results, the catalogue or the published results; the template holds none.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import jinja2
+import timm
+from huggingface_hub import ModelCardData
+from transformers import CONFIG_NAME, TimmWrapperConfig
+
+from medmnist_hf.catalog import Task, collection
+from medmnist_hf.hub_results import MEASURES, TASK_CATEGORY, card_results
+from medmnist_hf.manifest import SourceRecord
+from medmnist_hf.published import leaderboard, published_notes, published_size
+from medmnist_hf.training.chosen import best_run, data_source, digits, model_result, namespace, portable, spread
+from medmnist_hf.training.networks import TIMM, BackboneConfig, NetworkConfig
+from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe, presets
+from medmnist_hf.training.resnets import PAPER_NETWORKS
+from medmnist_hf.training.tables import own_name
+
+_ELSEWHERE: Final = (
+    "dataset",
+    "size",
+    "root",
+    "namespace",
+    "revision",
+    "model",
+    "method",
+    "seeds",
+    "report_to",
+    "test",
+)
+"""Options that the card tells in words, or that change no weight."""
+
+_METHODS: Final = {
+    "finetune": "all weights trained",
+    "lora": "fine-tuned by LoRA",
+    "linear-probe": "its features frozen and a linear classifier fitted to them",
+}
+FIGURES: Final = "figures"
+"""Folder of a seed's figures."""
+
+CURVES, SCORES, CASES = "curves.png", "scores.png", "cases.png"
+_ABOUT: Final = {
+    CURVES: "Losses, validation measures and learning rate by epoch",
+    SCORES: "ROC curves, reliability and confusion",
+    CASES: "Cases that the model was surest of, wrong and right",
+}
+_SPECIAL: Final = {"auc": "AUC", "acc": "ACC", "ece": "ECE", "mae": "MAE", "f1": "F1", "macro_f1": "macro F1"}
+
+
+def model_card(
+    folder: Path, results: Mapping[str, Any], *, where: str, figures: str, references: Sequence[str] = ()
+) -> str:
+    """The card of a model in the folder that a run left it in, with the figures beside that folder.
+
+    Args:
+        folder: Folder of the model of the seed that `best_run` names.
+        results: What ``results.json`` holds.
+        where: As for `card`.
+        figures: Folder of the figures as the card is to name it.
+        references: As for `card`.
+
+    Raises:
+        OSError: The model's configuration cannot be read.
+        MedMNISTError: What the data was built from cannot be read.
+    """
+    config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+    found = [f"{figures}/{name}" for name in _ABOUT if (folder.parent / FIGURES / name).is_file()]
+    return card(portable(results), config, data_source(results), where=where, figures=found, references=references)
+
+
+def card(
+    results: Mapping[str, Any],
+    config: Mapping[str, Any],
+    source: SourceRecord,
+    *,
+    where: str,
+    figures: Sequence[str] = (),
+    references: Sequence[str] = (),
+) -> str:
+    """The card of the seed to publish.
+
+    Args:
+        results: What ``results.json`` of the run holds, `portable`.
+        config: What ``config.json`` of the model holds.
+        source: What the data was built from. Only scores on official data are given in the metadata.
+        where: Repository or folder that the examples load.
+        figures: Paths of figures as the card is to name them.
+        references: BibTeX entries to cite; without any their keys are named.
+
+    Returns:
+        The text of a ``README.md``: YAML between dashes, then Markdown.
+    """
+    recipe = make_recipe(results["recipe"])
+    text = _template().render(
+        _context(results, recipe, config, source),
+        where=where,
+        figures=[{"path": path, "about": _ABOUT[Path(path).name]} for path in figures],
+        references=references,
+    )
+    return f"---\n{_metadata(results, recipe, config, source).to_yaml()}\n---\n\n{text}"
+
+
+def _metadata(
+    results: Mapping[str, Any], recipe: Recipe, config: Mapping[str, Any], source: SourceRecord
+) -> ModelCardData:
+    entry, base = recipe.subset, _base(recipe)
+    result = model_result(results) if source.verified else None
+    modality = "-".join(re.findall("[a-z0-9]+", entry.modality.lower()))
+    tags = ["medical", "medmnist", entry.flag, modality, f"{entry.ndim}d", entry.task.value, recipe.method]
+    return ModelCardData(
+        license=entry.license,
+        library_name=_library(config),
+        pipeline_tag=TASK_CATEGORY,
+        tags=[*tags, "synthetic"] if source.synthetic else tags,
+        datasets=[f"{namespace(recipe)}/{entry.flag}"],
+        metrics=list(MEASURES.values()),
+        base_model=base["id"] if base else None,
+        model_name=_title(results),
+        eval_results=None if result is None else card_results(result, namespace(recipe)),
+    )
+
+
+def _title(results: Mapping[str, Any]) -> str:
+    return f"{results['model']} on {results['dataset']} {results['size']}, {results['method']}"
+
+
+def _library(config: Mapping[str, Any]) -> str:
+    if _own(config):
+        return "medmnist-hf"
+    return "timm" if config["model_type"] == TimmWrapperConfig.model_type else "transformers"
+
+
+def _own(config: Mapping[str, Any]) -> bool:
+    """The model is of a kind that `transformers` does not know by itself."""
+    return config["model_type"] in {NetworkConfig.model_type, BackboneConfig.model_type}
+
+
+def _base(recipe: Recipe) -> dict[str, str] | None:
+    """The model on the Hub whose weights a run started from, and its licence where timm knows it."""
+    if not recipe.pretrained or recipe.checkpoint is not None or recipe.model in PAPER_NETWORKS:
+        return None
+    if recipe.model.startswith(TIMM):
+        known = timm.get_pretrained_cfg(recipe.model.removeprefix(TIMM))
+        return {"id": known.hf_hub_id, "licence": known.license or ""} if known and known.hf_hub_id else None
+    return {"id": recipe.model, "licence": ""} if "/" in recipe.model else None
+
+
+def _context(
+    results: Mapping[str, Any], recipe: Recipe, config: Mapping[str, Any], source: SourceRecord
+) -> dict[str, Any]:
+    entry, run, facts = recipe.subset, best_run(results), collection()
+    volumes, test = entry.ndim == 3, results["test"]
+    ranked = test and source.verified and None not in (test["auc"]["mean"], test["acc"]["mean"])
+    notes = [*published_notes(entry.flag)]
+    if recipe.size != published_size():
+        notes.insert(
+            0, f"The published rows are of images of {published_size()} pixels, this result of {recipe.size}."
+        )
+    preset = _preset(recipe)
+    own = (own_name(dict(results)), test["auc"]["mean"], test["acc"]["mean"]) if ranked else None
+    scored = [(split, name) for split in ("validation", "test") for name in MEASURES]
+    further = {name: value for name, value in run["test"].items() if name.partition("_")[0] not in MEASURES}
+    return {
+        "title": _title(results),
+        "subset": entry,
+        "collection": facts,
+        "source": source,
+        "model": recipe.model,
+        "how": _METHODS[recipe.method],
+        "namespace": namespace(recipe),
+        "dataset": f"{namespace(recipe)}/{entry.flag}",
+        "size": recipe.size,
+        "volumes": volumes,
+        "things": "volumes" if volumes else "images",
+        "kind": "volumes" if volumes else "RGB images" if entry.channels == 3 else "gray images",
+        "multi_label": entry.task is Task.MULTI_LABEL,
+        "label_word": "findings" if entry.task is Task.MULTI_LABEL else "classes",
+        "ordinal": recipe.loss == "ordinal",
+        "own_type": _own(config),
+        "timm": _library(config) == "timm",
+        "run": run,
+        "runs": results["runs"],
+        "test": test,
+        "further": ", ".join(f"{_words(name)} {digits(value)}" for name, value in further.items()),
+        "measures": [_words(name) for name in next(iter(run["per_class"].values()), {})],
+        "places": leaderboard(entry.flag, [own]) if own else (),
+        "notes": notes,
+        "origin": run["facts"]["origin"],
+        "preset": preset,
+        "options": {} if preset else _differing(recipe),
+        "hardware": results["hardware"],
+        "releases": results["releases"],
+        "libraries": ", ".join(f"{name} {release}" for name, release in results["releases"].items()),
+        "licence": {"name": facts.license_names[entry.license], "url": facts.license_urls[entry.license]},
+        "non_commercial": "-nc" in entry.license,
+        "base": _base(recipe),
+        "keys": list(dict.fromkeys((*facts.citations, *entry.citations))),
+        "headline": [["test", *_headline(run["test"])], ["validation", *_headline(run["validation"])]],
+        "per_class": [[name, *map(digits, values.values())] for name, values in run["per_class"].items()],
+        "seeds": [
+            *([one["seed"], *(digits(one[split].get(name)) for split, name in scored)] for one in results["runs"]),
+            ["mean", *(spread(results[split][name]) for split, name in scored if results[split])],
+        ],
+    }
+
+
+def _headline(scored: Mapping[str, float | None]) -> Iterator[str]:
+    """Each measure and its interval, which validation has none of."""
+    for name in MEASURES:
+        yield digits(scored.get(name))
+        low, high = scored.get(f"{name}_low"), scored.get(f"{name}_high")
+        yield f"{digits(low)} to {digits(high)}" if low is not None else ""
+
+
+def _differing(recipe: Recipe) -> dict[str, Any]:
+    """Options whose values are not the defaults."""
+    names = [name for name in FIELDS if name not in _ELSEWHERE]
+    return {name: getattr(recipe, name) for name in names if getattr(recipe, name) != FIELDS[name].default}
+
+
+def _preset(recipe: Recipe) -> str:
+    """Name of the preset that a recipe is, but for data and seeds; empty for none."""
+    kept = {
+        name: getattr(recipe, name)
+        for name in ("dataset", "size", "root", "namespace", "revision", "seeds", "report_to")
+    }
+    return next((name for name in presets() if make_recipe(kept, preset=name) == recipe), "")
+
+
+def _words(name: str) -> str:
+    return _SPECIAL.get(name, name.replace("_", " "))
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("medmnist_hf.training"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    environment.filters |= {
+        "score": digits,
+        "count": lambda number: f"{number:,.0f}" if number >= 10 else f"{number:.1f}",
+        "row": lambda cells: f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |",
+    }
+    return environment.get_template("model_card.md.j2")

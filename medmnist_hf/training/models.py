@@ -1,0 +1,277 @@
+"""A recipe's model: by timm's name, by a `transformers` id or folder, or a network of the MedMNIST paper.
+
+Every one is a `transformers` model whose ``forward(pixel_values)`` gives logits. What `save_model` leaves of it,
+``pipeline("image-classification", model=folder)`` loads: networks of timm and most models of `transformers` without
+this package, the others after ``import medmnist_hf.training.networks``.
+"""
+
+# Methods of transformers' classes carry no types.
+# mypy: allow-untyped-calls
+
+import copy
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from timm.models import adapt_input_conv, get_pretrained_cfg_value
+from torch import Tensor, nn
+from torch.nn.functional import dropout
+from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
+
+from medmnist_hf.errors import TrainingError
+from medmnist_hf.training.backbones import load_backbone, load_config, own_statistics
+from medmnist_hf.training.checkpoints import layer_names, load_weights, one_line, read_weights
+from medmnist_hf.training.heads import classifier_of
+from medmnist_hf.training.inputs import input_transform
+from medmnist_hf.training.losses import LOSSES, outputs_of
+from medmnist_hf.training.networks import (
+    TIMM,
+    NetworkConfig,
+    NetworkForImageClassification,
+    check_name,
+    make_network,
+)
+from medmnist_hf.training.processors import image_processor, timm_settings
+from medmnist_hf.training.recipe import Recipe
+from medmnist_hf.training.resnets import PAPER_NETWORKS
+
+IMAGENET_STEM_FROM: Final = 128
+"""Size of input from which the paper's networks have the ImageNet stem, unless a recipe says which."""
+
+_RECORDED: Final = ("mean", "std", "channels", "size", "fit", "interpolation")
+"""What a saved network keeps of the transform that makes its inputs."""
+
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation of each channel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A model and how its inputs are made.
+
+    Attributes:
+        model: The model; on the CPU, in float32.
+        mean: Mean of each channel in units of 0..1; empty for no normalisation.
+        std: Standard deviation, as `mean`.
+        image_size: Edge length of the input.
+        origin: Where the weights come from, for the report.
+        processor: What makes such inputs in a pipeline; None for volumes, and for networks of timm, whose
+            ``config.json`` says it.
+    """
+
+    model: nn.Module
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    image_size: int
+    origin: str
+    processor: Any = None
+
+
+def build_model(recipe: Recipe) -> Built:
+    """Make the model of a recipe.
+
+    Raises:
+        TrainingError: An unknown model, weights that cannot be had or do not fit, or a model that cannot read the
+            subset's images at this size.
+    """
+    if recipe.model in PAPER_NETWORKS:
+        built = _from_paper(recipe)
+    elif recipe.model.startswith(TIMM):
+        built = _from_timm(recipe)
+    else:
+        built = _from_transformers(recipe)
+    _try_on(built.model, recipe, built.image_size)
+    return built
+
+
+def resolved_loss(recipe: Recipe) -> str:
+    """The loss of a recipe, with ``auto`` resolved by task."""
+    return LOSSES[recipe.subset.task] if recipe.loss == "auto" else recipe.loss
+
+
+def _names(recipe: Recipe) -> dict[str, Any]:
+    """What a configuration says of a model's outputs: names, and whether each stands for itself."""
+    labels, loss = recipe.subset.labels, resolved_loss(recipe)
+    names = labels if loss != "ordinal" else tuple(f"above {label}" for label in labels[:-1])
+    return {
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: at for at, name in enumerate(names)},
+        "problem_type": "single_label_classification" if loss == "cross-entropy" else "multi_label_classification",
+    }
+
+
+def _statistics(recipe: Recipe, mean: Any, std: Any) -> Statistics:  # noqa: ANN401
+    """Mean and deviation that a recipe normalises by, those given being the model's own."""
+    if recipe.normalize == "none":
+        return (), ()
+    if recipe.normalize == "half":
+        return (0.5,) * recipe.input_channels, (0.5,) * recipe.input_channels
+    if recipe.input_channels == 1:
+        return (sum(mean) / len(mean),), (sum(std) / len(std),)
+    return tuple(map(float, mean)), tuple(map(float, std))
+
+
+def _from_paper(recipe: Recipe) -> Built:
+    if recipe.drop_path:
+        raise TrainingError(f"{recipe.model} has no stochastic depth: leave drop_path 0")
+    size = recipe.image_size or recipe.size
+    stem = recipe.stem if recipe.stem != "auto" else "imagenet" if size >= IMAGENET_STEM_FROM else "cifar"
+    network = make_network(recipe.model, _outputs(recipe), recipe.input_channels, stem)
+    half = (0.5,) * recipe.input_channels
+    built = _as_own(recipe, network, {"stem": stem}, _statistics(recipe, half, half), _origin(recipe))
+    if recipe.drop_rate:
+        _drop_before_head(built.model, recipe.drop_rate)
+    return built
+
+
+def _from_timm(recipe: Recipe) -> Built:
+    size, name = recipe.image_size or recipe.size, recipe.model.removeprefix(TIMM)
+    fetched = recipe.pretrained and recipe.checkpoint is None
+    check_name(name, pretrained=fetched)
+    options: dict[str, Any] = {}
+    if recipe.drop_rate:
+        options["drop_rate"] = recipe.drop_rate
+    if recipe.drop_path:
+        options["drop_path_rate"] = recipe.drop_path
+    if get_pretrained_cfg_value(name, "fixed_input_size"):
+        options["img_size"] = size  # models with position embeddings are built for one size
+    network = make_network(recipe.model, _outputs(recipe), recipe.input_channels, pretrained=fetched, **options)
+    shown = network.pretrained_cfg
+    origin = f"weights of {TIMM}{shown['architecture']}.{shown['tag']}" if fetched else _origin(recipe)
+    mean, std = _statistics(recipe, shown["mean"], shown["std"])
+    if recipe.subset.ndim == 3:
+        return _as_own(recipe, network, {"model_args": options}, (mean, std), origin)
+    if recipe.checkpoint is not None:
+        load_weights(network, read_weights(_checkpoint(recipe)), recipe.checkpoint)
+    config = TimmWrapperConfig(
+        architecture=shown["architecture"],
+        model_args={"in_chans": recipe.input_channels, **options},
+        **_names(recipe),
+    )
+    config.pretrained_cfg = timm_settings(shown, recipe, input_transform(recipe, mean, std, size))
+    with torch.device("meta"):
+        model = TimmWrapperForImageClassification(config)
+    model.timm_model = network
+    return Built(model, mean, std, size, origin)
+
+
+def _as_own(recipe: Recipe, network: nn.Module, options: dict[str, Any], statistics: Statistics, origin: str) -> Built:
+    """A 2D network, made to read volumes where the subset has them, as a model of this package."""
+    weights = {} if recipe.checkpoint is None else read_weights(_checkpoint(recipe))
+    of_volumes = any(value.ndim == 5 for value in weights.values())
+    if recipe.checkpoint is not None and not of_volumes:  # conversion takes over those of a 2D network
+        load_weights(network, weights, recipe.checkpoint)
+    volumes, size = recipe.subset.ndim == 3, recipe.image_size or recipe.size
+    transform = input_transform(recipe, *statistics, size)
+    config = NetworkConfig(
+        architecture=recipe.model,
+        in_channels=recipe.input_channels,
+        volumetric=recipe.volumetric if volumes else "",
+        depth_stride=recipe.depth_stride and recipe.volumetric == "2.5d",
+        transform={name: getattr(transform, name) for name in _RECORDED},
+        loss=resolved_loss(recipe),
+        **options,
+        **_names(recipe),
+    )
+    model = NetworkForImageClassification(config, network)
+    if recipe.checkpoint is not None and of_volumes:
+        load_weights(model.network, weights, recipe.checkpoint)
+    processor = None if volumes else image_processor(recipe, transform)
+    return Built(model, *statistics, size, origin, processor)
+
+
+def _from_transformers(recipe: Recipe) -> Built:
+    names, size = _names(recipe), recipe.image_size or recipe.size
+    config = load_config(recipe, names)
+    own = own_statistics(recipe, config) if recipe.normalize == "model" else (None, None)
+    mean, std = _statistics(recipe, *own)
+    transform = input_transform(recipe, mean, std, size)
+    model, origin = load_backbone(recipe, config, names)
+    if recipe.drop_rate:
+        _drop_before_head(model, recipe.drop_rate)
+    if isinstance(model, TimmWrapperForImageClassification):
+        model.config.pretrained_cfg = timm_settings(model.config.pretrained_cfg, recipe, transform)
+        return Built(model, mean, std, size, origin)
+    return Built(model, mean, std, size, origin, image_processor(recipe, transform))
+
+
+def _outputs(recipe: Recipe) -> int:
+    return outputs_of(resolved_loss(recipe), len(recipe.subset.labels))
+
+
+def _checkpoint(recipe: Recipe) -> Path:
+    return Path(str(recipe.checkpoint)).expanduser()
+
+
+def _origin(recipe: Recipe) -> str:
+    return "random initialisation" if recipe.checkpoint is None else f"weights of {_checkpoint(recipe).name}"
+
+
+def _try_on(model: nn.Module, recipe: Recipe, size: int) -> None:
+    """Run a model on one blank image: what it cannot read, it refuses before anything is trained."""
+    blank = torch.zeros(1, recipe.input_channels, *(size,) * recipe.subset.ndim)
+    training = model.training
+    try:
+        with torch.inference_mode():
+            model.eval()(blank)
+    except Exception as error:  # networks check their inputs in many ways, or not at all
+        own = getattr(model.config, "image_size", None)
+        hint = f"give --image-size {own}" if isinstance(own, int) and own != size else "give another --image-size"
+        raise TrainingError(
+            f"{recipe.model} cannot read images of {size} pixels ({one_line(error)}): {hint}"
+        ) from None
+    model.train(training)
+
+
+def _drop_before_head(model: nn.Module, rate: float) -> None:
+    """Dropout on what the classifier sees, in training."""
+    _, classifier = classifier_of(model)
+    classifier.register_forward_pre_hook(partial(_dropped, rate))
+
+
+def _dropped(rate: float, classifier: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (dropout(inputs[0], rate, classifier.training),)
+
+
+def save_model(built: Built, folder: Path) -> None:
+    """Save a model as `transformers` does, with the image processor that pipelines need.
+
+    Pipelines read images as RGB, so a network of timm for gray images is saved with its first convolution spread over
+    three channels, which gives the same for such images.
+
+    Args:
+        built: The model.
+        folder: Where to; made where it is missing.
+
+    Raises:
+        OSError: It cannot be written; what was written stays.
+    """
+    model: Any = built.model
+    if isinstance(model, TimmWrapperForImageClassification) and (model.config.model_args or {}).get("in_chans") == 1:
+        model = _for_rgb(model)
+    model.save_pretrained(folder)
+    if built.processor is not None:
+        built.processor.save_pretrained(folder)
+
+
+def _for_rgb(model: Any) -> Any:  # noqa: ANN401
+    config, weights = copy.deepcopy(model.config), model.state_dict()
+    shown = config.pretrained_cfg
+    config.model_args |= {"in_chans": 3}
+    shown |= {"input_size": [3, *shown["input_size"][1:]], "mean": shown["mean"] * 3, "std": shown["std"] * 3}
+    for name in layer_names(shown["first_conv"]):
+        key = f"timm_model.{name}.weight"
+        weights[key] = adapt_input_conv(3, weights[key], base_chans=1)
+    with torch.device("meta"):
+        spread = TimmWrapperForImageClassification(config)
+    spread.load_state_dict(weights, assign=True)
+    return spread
+
+
+def parameter_counts(model: nn.Module) -> tuple[int, int]:
+    """Number of all parameters and of those that are trained."""
+    sizes = [(one.numel(), one.requires_grad) for one in model.parameters()]
+    return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)

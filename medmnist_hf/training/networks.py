@@ -1,0 +1,242 @@
+"""Networks that `transformers` does not know: the MedMNIST paper's, 2D ones that read volumes, backbones with a head.
+
+Importing this module makes them known to the Auto classes, so that ``AutoModelForImageClassification`` and
+``pipeline("image-classification", model=folder)`` load what a run saved. A pipeline reads images alone; for volumes:
+
+    >>> from medmnist_hf.training.networks import NetworkForImageClassification
+    >>> model = NetworkForImageClassification.from_pretrained("run/seed-0/best")  # doctest: +SKIP
+    >>> scores = model.predict(volumes)  # uint8 (N, D, H, W) -> (N, K)  # doctest: +SKIP
+"""
+
+# Methods of transformers' classes carry no types.
+# mypy: allow-untyped-calls
+
+import difflib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import timm
+import torch
+from timm.models import is_model_pretrained, list_pretrained
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForImageClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.configuration_utils import SubConfigSpec
+from transformers.modeling_outputs import ImageClassifierOutput
+
+from medmnist_hf.errors import TrainingError
+from medmnist_hf.training.checkpoints import listed, one_line
+from medmnist_hf.training.losses import to_scores
+from medmnist_hf.training.processors import CenteringImageProcessor
+from medmnist_hf.training.resnets import PAPER_NETWORKS, paper_resnet
+from medmnist_hf.training.transforms import BatchTransform
+from medmnist_hf.training.volumetric import to_volumetric
+
+TIMM = "timm/"
+"""What a model's name begins with if timm makes it; the paper's networks go by their bare names."""
+
+
+class NetworkConfig(PreTrainedConfig):
+    """What a network is built from and how its inputs are made.
+
+    Attributes:
+        architecture: ``resnet18`` or ``resnet50`` for those of the paper, otherwise ``timm/`` and a name of timm.
+        in_channels: Channels of the input.
+        stem: Stem of the paper's networks, ``cifar`` or ``imagenet``.
+        volumetric: ``2.5d``, ``3d`` or ``acs`` for volumes, empty for images.
+        depth_stride: Strides and pools of ``2.5d`` run along depth too.
+        model_args: Further arguments of `timm.create_model`.
+        transform: Arguments of `medmnist_hf.training.transforms.BatchTransform` that make inputs of stored images.
+        loss: What it was trained against, which says what its outputs stand for.
+    """
+
+    model_type = "medmnist_network"
+
+    architecture: str = "resnet18"
+    in_channels: int = 3
+    stem: str = "cifar"
+    volumetric: str = ""
+    depth_stride: bool = False
+    model_args: dict[str, Any] | None = None
+    transform: dict[str, Any] | None = None
+    loss: str = "cross-entropy"
+
+
+class NetworkForImageClassification(PreTrainedModel):
+    """A network with a classifier, over images (B, C, H, W) or volumes (B, C, D, H, W)."""
+
+    config_class = NetworkConfig
+    base_model_prefix = "network"
+    main_input_name = "pixel_values"
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: NetworkConfig, network: nn.Module | None = None) -> None:
+        """Wrap a network.
+
+        Args:
+            config: What it is built from.
+            network: The 2D network, if there is one already.
+        """
+        super().__init__(config)
+        if network is None:
+            options, outputs = config.model_args or {}, len(config.id2label or ())
+            network = make_network(config.architecture, outputs, config.in_channels, config.stem, **options)
+        if config.volumetric:
+            network = to_volumetric(network, config.volumetric, depth_stride=config.depth_stride)
+        self.network = network
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """The networks initialise themselves."""
+
+    def forward(self, pixel_values: Tensor, **_: Any) -> ImageClassifierOutput:  # noqa: ANN401
+        """Logits of a batch."""
+        if pixel_values.ndim == 4 and self.config.in_channels == 1:
+            pixel_values = pixel_values.mean(1, keepdim=True)  # a pipeline repeats gray images to three channels
+        return ImageClassifierOutput(logits=self.network(pixel_values))
+
+    @torch.inference_mode()
+    def predict(self, images: npt.NDArray[np.uint8], batch_size: int = 64) -> npt.NDArray[np.float64]:
+        """Scores of stored images or volumes, such as `medmnist_hf.load_arrays` gives.
+
+        Args:
+            images: uint8 of shape (N, H, W), (N, H, W, 3) or (N, D, H, W).
+            batch_size: How many are worked on at a time.
+
+        Returns:
+            Probabilities of shape (N, K), one for each class or finding.
+
+        Raises:
+            TrainingError: The images are not such as the network reads.
+        """
+        rgb = not self.config.volumetric and images.shape[3:] == (3,)
+        known = images.ndim == (4 if self.config.volumetric or rgb else 3) and len(images)
+        if images.dtype != np.uint8 or not known:
+            wanted = "(N, D, H, W)" if self.config.volumetric else "(N, H, W) or (N, H, W, 3)"
+            raise TrainingError(f"images are {images.dtype} {images.shape}: give uint8 {wanted}")
+        transform, training = BatchTransform(**(self.config.transform or {})), self.training
+        self.eval()
+        logits = []
+        for start in range(0, len(images), batch_size):
+            part = images[start : start + batch_size]
+            batch = transform({"images": torch.from_numpy(part), "labels": torch.zeros(len(part))})
+            logits.append(self(batch["pixel_values"].to(self.device)).logits.float().cpu().numpy())
+        self.train(training)
+        return to_scores(np.concatenate(logits), self.config.loss)
+
+
+class BackboneConfig(PreTrainedConfig):
+    """What a backbone with a head is built from.
+
+    Attributes:
+        backbone_config: Configuration of the backbone.
+        width: Number of its features.
+    """
+
+    model_type = "medmnist_backbone"
+    sub_configs_defaults = {"backbone_config": SubConfigSpec(config_class=AutoConfig, model_type="vit")}  # noqa: RUF012
+
+    backbone_config: Any = None
+    width: int = 768
+
+
+class BackboneForImageClassification(PreTrainedModel):
+    """A model of `transformers` that has no classifier of its own, with a linear one on its pooled features.
+
+    What is pooled is the model's own pooled output; where it has none, the mean over tokens or positions.
+    """
+
+    config_class = BackboneConfig
+    base_model_prefix = "backbone"
+    main_input_name = "pixel_values"
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: BackboneConfig, backbone: nn.Module | None = None) -> None:
+        """Wrap a backbone.
+
+        Args:
+            config: What it is built from.
+            backbone: The backbone, if there is one already.
+        """
+        super().__init__(config)
+        self.backbone: Any = AutoModel.from_config(config.backbone_config) if backbone is None else backbone
+        self.classifier = nn.Linear(config.width, len(config.id2label or ()))
+        self.post_init()
+
+    def forward(self, pixel_values: Tensor, **_: Any) -> ImageClassifierOutput:  # noqa: ANN401
+        """Logits of a batch of images (B, C, H, W)."""
+        return ImageClassifierOutput(logits=self.classifier(backbone_features(self.backbone, pixel_values)))
+
+
+def backbone_features(backbone: Any, pixel_values: Tensor) -> Tensor:  # noqa: ANN401
+    """Pooled features of a model of `transformers` without a classifier, shape (B, F)."""
+    outputs = backbone(pixel_values)
+    pooled = getattr(outputs, "pooler_output", None)
+    if pooled is not None:
+        return torch.flatten(pooled, 1)
+    hidden: Tensor = outputs.last_hidden_state
+    return hidden.mean(1) if hidden.ndim == 3 else hidden.mean((2, 3))
+
+
+def make_network(
+    architecture: str,
+    outputs: int,
+    in_channels: int,
+    stem: str = "cifar",
+    *,
+    pretrained: bool = False,
+    **options: Any,  # noqa: ANN401
+) -> Any:  # noqa: ANN401
+    """A 2D network by name.
+
+    Args:
+        architecture: One of `PAPER_NETWORKS`, or ``timm/`` and a name of timm.
+        outputs: Number of outputs.
+        in_channels: Channels of its input.
+        stem: Stem of the paper's networks.
+        pretrained: Load the weights published under the name; timm fetches them from the Hub.
+        **options: Further arguments of `timm.create_model`.
+
+    Raises:
+        TrainingError: No such network, no published weights, or they cannot be fetched.
+    """
+    if architecture in PAPER_NETWORKS:
+        return paper_resnet(architecture, num_classes=outputs, in_channels=in_channels, stem=stem)
+    name = architecture.removeprefix(TIMM)
+    check_name(name, pretrained=pretrained)
+    try:
+        return timm.create_model(name, pretrained=pretrained, num_classes=outputs, in_chans=in_channels, **options)
+    except Exception as error:  # networks, and the client that fetches weights, refuse in many ways
+        what = "fetch the weights of" if pretrained and isinstance(error, OSError) else "make"
+        hint = "check the network, or give --checkpoint or --no-pretrained" if pretrained else "check the options"
+        raise TrainingError(f"cannot {what} {TIMM}{name} ({one_line(error)}): {hint}") from None
+
+
+def check_name(name: str, *, pretrained: bool) -> None:
+    """Raise a `TrainingError` with a suggestion if timm has no model, or no weights, of a name."""
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        close = difflib.get_close_matches(architecture, timm.list_models(), 3)
+        hint = f"did you mean {' or '.join(close)}?" if close else "timm.list_models() names all"
+        raise TrainingError(f"timm has no model {architecture!r}: {hint}")
+    tags = [one.partition(".")[2] for one in list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        close = difflib.get_close_matches(tag, tags, 1) or tags
+        raise TrainingError(f"timm has no weights {tag!r} of {architecture}: choose from {listed(close) or 'none'}")
+    if pretrained and not is_model_pretrained(name):
+        raise TrainingError(f"there are no weights of {TIMM}{name}: give --no-pretrained or --checkpoint")
+
+
+AutoConfig.register(NetworkConfig.model_type, NetworkConfig)
+AutoConfig.register(BackboneConfig.model_type, BackboneConfig)
+AutoModelForImageClassification.register(NetworkConfig, NetworkForImageClassification)
+AutoModelForImageClassification.register(BackboneConfig, BackboneForImageClassification)
+for _config in (NetworkConfig, BackboneConfig):
+    AutoImageProcessor.register(_config, image_processor_classes={"torchvision": CenteringImageProcessor})

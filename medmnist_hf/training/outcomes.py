@@ -1,0 +1,156 @@
+"""What a seed scored and what all seeds of a run came to, as JSON that a report is made of."""
+
+import dataclasses
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from medmnist_hf.catalog import Task
+from medmnist_hf.errors import TrainingError
+from medmnist_hf.files import write_atomically
+from medmnist_hf.intervals import bootstrap
+from medmnist_hf.measures import available, measures
+from medmnist_hf.published import stand
+from medmnist_hf.scoring import score
+from medmnist_hf.training.recipe import Recipe
+
+OUTCOME_NAME: Final = "result.json"
+HEADLINE: Final = ("auc", "acc")
+PER_CLASS: Final = ("auc", "average_precision", "sensitivity", "specificity", "f1")
+RELEASES: Final = ("medmnist-hf", "torch", "transformers", "timm", "peft", "accelerate", "scikit-learn", "numpy")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one seed came to.
+
+    Attributes:
+        seed: The seed.
+        validation: ``auc`` and ``acc`` on validation, by which choices were made.
+        test: Measures on test, and of ``auc`` and ``acc`` the ends of 95 % intervals as ``{name}_low``, ``_high``;
+            empty if test was not scored.
+        per_class: Name of a label -> its measures on test.
+        facts: What the method tells: epochs, what was tried, seconds, names of the prediction files.
+    """
+
+    seed: int
+    validation: dict[str, float]
+    test: dict[str, float]
+    per_class: dict[str, dict[str, float]]
+    facts: dict[str, Any]
+
+
+def outcome_of(
+    recipe: Recipe,
+    seed: int,
+    scored: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[np.float64]]],
+    *,
+    facts: Mapping[str, Any],
+) -> Outcome:
+    """Score a seed, once.
+
+    Args:
+        recipe: What was done.
+        seed: The seed.
+        scored: ``validation``, and as a rule ``test`` -> labels and scores.
+        facts: What else is to be told.
+    """
+    entry = recipe.subset
+    found = score(*scored["validation"], entry.task, from_logits=False)
+    validation = {"auc": found.auc, "acc": found.acc}
+    if "test" not in scored:
+        return Outcome(seed, validation, {}, {}, dict(facts))
+    labels, scores = scored["test"]
+    whole = [name for name in available(entry.task) if name not in PER_CLASS and name not in HEADLINE]
+    test = dict(measures(labels, scores, entry.task, [*HEADLINE, *whole], from_logits=False))
+    for name, interval in bootstrap(labels, scores, entry.task, list(HEADLINE), from_logits=False).items():
+        test |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
+    ids = [1] if entry.task is Task.BINARY else range(len(entry.labels))
+    each = measures(
+        labels, scores, entry.task, [f"{name}:{at}" for name in PER_CLASS for at in ids], from_logits=False
+    )
+    per_class = {entry.labels[at]: {name: each[f"{name}:{at}"] for name in PER_CLASS} for at in ids}
+    return Outcome(seed, validation, test, per_class, dict(facts))
+
+
+def write_outcome(folder: Path, outcome: Outcome) -> None:
+    """Write an outcome into its seed's folder; that it is there says that the seed is done."""
+    write_atomically(folder / OUTCOME_NAME, to_json(dataclasses.asdict(outcome)))
+
+
+def to_json(value: object) -> str:
+    """JSON text of a result; numbers that are not finite, such as the AUC of a class without samples, are null."""
+    return json.dumps(_finite(value), indent=2, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, Mapping):
+        return {str(name): _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def read_outcome(folder: Path) -> Outcome | None:
+    """The outcome in a seed's folder; None if the seed is not done.
+
+    Raises:
+        TrainingError: The file is damaged.
+    """
+    path = folder / OUTCOME_NAME
+    if not path.is_file():
+        return None
+    try:
+        return Outcome(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise TrainingError(f"{path} is damaged ({error}): remove it to run the seed again") from None
+
+
+def summary(recipe: Recipe, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """All seeds of a run together: means, deviations and the place among the published results."""
+    entry = recipe.subset
+    test = {name: _spread([outcome.test[name] for outcome in outcomes]) for name in outcomes[0].test}
+    rank = None
+    if test:
+        standing = stand(entry.flag, test["auc"]["mean"], test["acc"]["mean"])
+        rank = {"auc": standing.auc_rank, "acc": standing.acc_rank, "of": standing.places}
+    return {
+        "dataset": entry.flag,
+        "size": recipe.size,
+        "model": recipe.model,
+        "method": recipe.method,
+        "recipe": dataclasses.asdict(recipe),
+        "validation": {name: _spread([outcome.validation[name] for outcome in outcomes]) for name in HEADLINE},
+        "test": test,
+        "rank": rank,
+        "runs": [dataclasses.asdict(outcome) for outcome in outcomes],
+        "hardware": hardware(),
+        "releases": {name: version(name) for name in RELEASES},
+    }
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    """Mean, and the standard deviation of a sample; 0 for one value."""
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return {"mean": float(np.mean(values)), "std": spread}
+
+
+def hardware() -> dict[str, Any]:
+    """The processor, the cores that may be used, and the GPUs."""
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "gpus": [torch.cuda.get_device_name(at) for at in range(torch.cuda.device_count())],
+    }

@@ -1,0 +1,166 @@
+"""The model of a run on the Hub: weights, card, results, predictions and figures in one commit, checked then."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
+from transformers import CONFIG_NAME
+
+from medmnist_hf.errors import HubError, TrainingError
+from medmnist_hf.files import sha256_of
+from medmnist_hf.hub import Pushed
+from medmnist_hf.hub_files import README_NAME, PushFile, held
+from medmnist_hf.hub_plan import Change, FilePlan, changes_of, check_plan
+from medmnist_hf.hub_remote import MAIN, RemoteTree, patiently, read_tree, require_token
+from medmnist_hf.hub_results import RESULTS_PATH, results_yaml
+from medmnist_hf.training.chosen import best_run, data_source, model_result, namespace, portable
+from medmnist_hf.training.model_card import FIGURES, model_card
+from medmnist_hf.training.outcomes import to_json
+from medmnist_hf.training.recipe import make_recipe
+from medmnist_hf.training.run import BEST, RECIPE_NAME, RESULTS_NAME
+
+KIND: Final = "model"
+
+PREDICTIONS: Final = "predictions"
+"""Folder of the prediction files in the repository."""
+
+WEIGHTS: Final = ".safetensors"
+"""What weights end in; other files of weights may hold code, and are not pushed."""
+
+_REPO_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def push_model(
+    api: HfApi,
+    run: Path,
+    repo_id: str,
+    *,
+    revision: str = MAIN,
+    private: bool = False,
+    references: Sequence[str] = (),
+) -> Pushed:
+    """Push the model of a run, of the seed with the best AUC on validation; where all is there, nothing is done.
+
+    Other files in the repository stay, but for weights, predictions and figures of an earlier push. Scores go into
+    the metadata and the evaluation results only if the data was the official one.
+
+    Args:
+        api: The client.
+        run: Folder of a run.
+        repo_id: ``namespace/name``.
+        revision: Branch; made from the main branch where it is missing.
+        private: A repository that is made is private; one that exists must be.
+        references: BibTeX entries for the card.
+
+    Raises:
+        TrainingError: The run is not finished, or has left no model.
+        MedMNISTError: What the data was built from cannot be read.
+        HubError: The Hub refuses or cannot be reached, the repository holds something else, or somebody else has
+            pushed meanwhile.
+    """
+    if not _REPO_ID.fullmatch(repo_id):
+        raise HubError(f"{repo_id!r} is no name of a repository: name it NAMESPACE/NAME")
+    files = local_files(run, repo_id, references)
+    require_token(api)
+    plan = plan_model(read_tree(api, repo_id, revision, kind=KIND, may_lack=True), files)
+    check_plan(api, plan, private=private, tag=None, kind=KIND)
+    sha = plan.state.sha
+    if not (plan.empty and plan.state.has_branch):
+        sha = _commit(api, plan, revision, private)
+    state = read_tree(api, repo_id, sha, kind=KIND)
+    for path, file in files.items():
+        if not state.holds(path, file):
+            raise HubError(f"{repo_id} has another {path} than was pushed: run again")
+    return Pushed(repo_id, sha, sha != plan.state.sha, "", ())
+
+
+def local_files(run: Path, repo_id: str, references: Sequence[str] = ()) -> dict[str, PushFile]:
+    """The files of a run that are pushed, by their paths in the repository.
+
+    Arguments and errors as in `push_model`.
+    """
+    results = _results(run)
+    seed = run / f"seed-{best_run(results)['seed']}"
+    model = seed / BEST
+    if not (model / CONFIG_NAME).is_file():
+        raise TrainingError(f"{run} has no model to push: {results['method']} leaves none")
+    shown = portable(results)
+    recipe = make_recipe(shown["recipe"])
+    card = model_card(model, results, where=repo_id, figures=FIGURES, references=references)
+    texts = {README_NAME: card, RESULTS_NAME: to_json(shown), RECIPE_NAME: recipe.to_yaml()}
+    result = model_result(results)
+    if result is not None and data_source(results).verified:
+        texts[RESULTS_PATH] = results_yaml(result, namespace(recipe))
+    files = {path: held(text.encode()) for path, text in texts.items()}
+    found = {path.name: path for pattern in ("*.json", f"*{WEIGHTS}") for path in model.glob(pattern)}
+    found |= {f"{PREDICTIONS}/{path.name}": path for path in seed.glob("*.csv")}
+    found |= {f"{FIGURES}/{path.name}": path for path in (seed / FIGURES).glob("*.png")}
+    return files | {name: PushFile(path, path.stat().st_size, sha256_of(path)) for name, path in found.items()}
+
+
+def plan_model(state: RemoteTree, files: dict[str, PushFile]) -> FilePlan:
+    """Compare what is to be there with what is.
+
+    Args:
+        state: The repository as it stands.
+        files: Path -> file to be there.
+
+    Raises:
+        HubError: The repository holds a model that no run has pushed.
+    """
+    weights = [path for path in state.files if path.endswith(WEIGHTS)]
+    if RESULTS_NAME not in state.files and (weights or CONFIG_NAME in state.files):
+        raise HubError(f"{state.repo_id} holds a model that no run here has pushed: name another repository")
+    ours = (f"{PREDICTIONS}/", f"{FIGURES}/", RESULTS_PATH)
+    gone = [
+        Change(path, "removed", file.size)
+        for path, file in state.files.items()
+        if path not in files and (path in weights or path.startswith(ours))
+    ]
+    changes = sorted((*changes_of(files, state.files), *gone), key=lambda change: change.path)
+    return FilePlan(state, tuple(changes), files)
+
+
+def _results(run: Path) -> dict[str, Any]:
+    path = run / RESULTS_NAME
+    try:
+        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise TrainingError(f"{run} holds no finished run: run the same command again, it goes on") from None
+    except ValueError:
+        raise TrainingError(f"{path} is damaged: run the same command again, it writes the results anew") from None
+    return results
+
+
+def _commit(api: HfApi, plan: FilePlan, revision: str, private: bool) -> str:
+    """Make what is missing, then the commit on top of the one that was planned for; its SHA."""
+    state, files = plan.state, plan.files
+    repo_id, card = state.repo_id, files[README_NAME].source
+    assert isinstance(card, bytes)
+    patiently(f"push the card of {repo_id}", lambda: ModelCard(card.decode()).validate(repo_type=KIND))
+    if not state.exists:
+        patiently(f"make {repo_id}", lambda: api.create_repo(repo_id, repo_type=KIND, private=private, exist_ok=True))
+    if not state.has_branch:
+        if revision != MAIN:
+            what = f"make branch {revision} of {repo_id}"
+            patiently(what, lambda: api.create_branch(repo_id, branch=revision, repo_type=KIND, exist_ok=True))
+        plan = plan_model(read_tree(api, repo_id, revision, kind=KIND), files)
+    if plan.empty:
+        return plan.state.sha
+    additions = [CommitOperationAdd(path, files[path].source) for path in plan.paths("new", "changed")]
+    removals = [CommitOperationDelete(path, is_folder=False) for path in plan.paths("removed")]
+    made = patiently(
+        f"push to {repo_id}",
+        lambda: api.create_commit(
+            repo_id,
+            [*additions, *removals],
+            commit_message="Push a model trained on MedMNIST",
+            repo_type=KIND,
+            revision=revision,
+            parent_commit=plan.state.sha,
+        ),
+    )
+    return str(made.oid)

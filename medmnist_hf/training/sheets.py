@@ -1,0 +1,191 @@
+"""What a benchmark's report shows, as tables of text that any format can render."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from medmnist_hf.training.aggregate import Board, Row, Score, best_on_validation
+
+ABSENT: Final = "–"
+ASCENDING: Final = "ascending"
+DESCENDING: Final = "descending"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One entry of a table: its text, a second line of it, and what it is sorted by; None comes last."""
+
+    text: str
+    detail: str = ""
+    key: float | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its name, whether it holds numbers, and how it is sorted first."""
+
+    name: str
+    numeric: bool = False
+    first: str = ASCENDING
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a table: ``own``, ``chosen`` or ``published``, and its cells."""
+
+    kind: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table.
+
+    Attributes:
+        caption: What it shows.
+        columns: Its columns.
+        lines: Its lines.
+        sorted_by: Number of the column that the lines are sorted by, ascending.
+        foot: Cells of a last line that stays where it is; may be empty.
+    """
+
+    caption: str
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+    sorted_by: int | None = None
+    foot: tuple[Cell, ...] = ()
+
+
+def board_table(board: Board) -> Table:
+    """All rows of a board, by place."""
+    columns = (
+        Column("Place", numeric=True),
+        Column("Model"),
+        Column("Method"),
+        Column("Size", numeric=True),
+        *(
+            Column(name, numeric=True, first=DESCENDING)
+            for name in ("Test AUC", "Test ACC", "Validation AUC", "Seeds")
+        ),
+        Column("Protocol"),
+        Column("Trained parameters", numeric=True),
+        Column("Seconds a seed", numeric=True),
+    )
+    lines = tuple(Line(_kind(row), _cells(row)) for row in board.rows)
+    return Table(f"{board.subset.python_class} by test AUC", columns, lines, sorted_by=0)
+
+
+def chosen_table(boards: Sequence[Board]) -> Table:
+    """For each subset the configuration chosen on validation, and where it stands among the published rows."""
+    columns = (
+        Column("Subset"),
+        Column("Chosen"),
+        *(Column(name, numeric=True, first=DESCENDING) for name in ("Test AUC", "Test ACC", "Validation AUC")),
+        Column("Tried", numeric=True, first=DESCENDING),
+        Column("Place among published", numeric=True),
+        Column("Best published AUC", numeric=True, first=DESCENDING),
+    )
+    lines = []
+    for board in boards:
+        row = board.chosen
+        best = max((one for one in board.rows if not one.own), key=lambda one: one.auc.mean)
+        cells = (
+            _text(board.subset.flag),
+            Cell(row.model, f"{row.method}, {row.size}", row.model),
+            score_cell(row.auc),
+            score_cell(row.acc),
+            score_cell(row.validation_auc),
+            _number(len(board.own)),
+            _place(board),
+            Cell(digits(best.auc.mean), best.model, best.auc.mean),
+        )
+        lines.append(Line("own", cells))
+    return Table("The result of each subset, chosen on validation and scored on test", columns, tuple(lines))
+
+
+def models_table(boards: Sequence[Board]) -> Table:
+    """Subsets by models: test AUC and ACC of each model's configuration with the best validation AUC."""
+    names = sorted({_model(row) for board in boards for row in board.own})
+    found: dict[str, list[Row]] = {name: [] for name in names}
+    lines = []
+    for board in boards:
+        cells = [_text(board.subset.flag)]
+        for name in names:
+            rows = [row for row in board.own if _model(row) == name]
+            best = [best_on_validation(rows)] if rows else []
+            found[name] += best
+            cells.append(_pair(best))
+        lines.append(Line("own", tuple(cells)))
+    columns = (Column("Subset"), *(Column(name, numeric=True, first=DESCENDING) for name in names))
+    foot = [Cell(f"mean of {len(boards)} subsets")]
+    foot += [_pair(rows if len(rows) == len(boards) else []) for rows in found.values()]
+    caption = "Test AUC / ACC; of several configurations of a model the one best on validation"
+    return Table(caption, columns, tuple(lines), foot=tuple(foot) if len(boards) > 1 else ())
+
+
+def unfinished_table(unfinished: Sequence[tuple[str, str, str]]) -> Table:
+    """Cells without results: name, state and what they failed by."""
+    lines = tuple(Line("own", tuple(_text(text) for text in one)) for one in unfinished)
+    return Table("Cells without results", (Column("Cell"), Column("State"), Column("Why")), lines)
+
+
+def score_cell(score: Score) -> Cell:
+    """A mean with its deviation, and its interval."""
+    if math.isnan(score.mean):
+        return Cell(ABSENT)
+    spread = "" if math.isnan(score.std) else f" ± {digits(score.std)}"
+    interval = "" if math.isnan(score.low) else f"{digits(score.low)} to {digits(score.high)}"
+    return Cell(f"{digits(score.mean)}{spread}", interval, score.mean)
+
+
+def digits(value: float) -> str:
+    """A score to three decimals."""
+    return ABSENT if math.isnan(value) else f"{value:.3f}"
+
+
+def _kind(row: Row) -> str:
+    return "chosen" if row.chosen else "own" if row.own else "published"
+
+
+def _cells(row: Row) -> tuple[Cell, ...]:
+    return (
+        _number(row.place),
+        Cell(row.model, {"own": ""}.get(_kind(row), _kind(row)), row.model),
+        _text(row.method),
+        _number(row.size),
+        score_cell(row.auc),
+        score_cell(row.acc),
+        score_cell(row.validation_auc),
+        _number(len(row.seeds) or None),
+        _text(row.protocol),
+        _number(row.trained_parameters),
+        Cell(ABSENT) if math.isnan(row.seconds) else Cell(f"{row.seconds:,.1f}", "", row.seconds),
+    )
+
+
+def _text(text: str) -> Cell:
+    return Cell(text, "", text) if text else Cell(ABSENT)
+
+
+def _number(value: int | None) -> Cell:
+    return Cell(ABSENT) if value is None else Cell(f"{value:,}", "", value)
+
+
+def _place(board: Board) -> Cell:
+    place = board.published_place
+    return Cell(ABSENT) if place is None else Cell(f"{place} of {board.published_places}", "", place)
+
+
+def _pair(rows: Sequence[Row]) -> Cell:
+    """Mean AUC and ACC of rows; nothing for no rows."""
+    if not rows:
+        return Cell(ABSENT)
+    auc = statistics.fmean(row.auc.mean for row in rows)
+    acc = statistics.fmean(row.acc.mean for row in rows)
+    return Cell(ABSENT) if math.isnan(auc) else Cell(f"{digits(auc)} / {digits(acc)}", "", auc)
+
+
+def _model(row: Row) -> str:
+    return f"{row.model} {row.method}"

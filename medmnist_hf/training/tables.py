@@ -1,0 +1,81 @@
+"""A run's results as a table on the terminal, beside the published rows of its subset."""
+
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from medmnist_hf.published import leaderboard, published_notes, published_size
+
+_PIPE_WIDTH: Final = 140
+
+
+def own_name(results: dict[str, Any]) -> str:
+    """How a run is called in a table, e.g. ``timm/resnet18 finetune (28)``."""
+    return f"{results['model']} {results['method']} ({results['size']})"
+
+
+def print_results(results: dict[str, Any], folder: Path) -> None:
+    """Print each seed and, if test was scored, their mean beside the published rows.
+
+    Args:
+        results: What ``results.json`` holds.
+        folder: The run's folder.
+    """
+    out = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False)
+    seeds = _table(
+        "seed", "validation AUC", "ACC", "test AUC", "95 % interval", "test ACC", "95 % interval ", "seconds"
+    )
+    for run in results["runs"]:
+        validation = [_digits(run["validation"][name]) for name in ("auc", "acc")]
+        test = [text for name in ("auc", "acc") for text in _with_interval(run["test"], name)]
+        seeds.add_row(str(run["seed"]), *validation, *test, f"{run['facts']['seconds']:,.1f}")
+    out.print(seeds)
+    flag, size = results["dataset"], results["size"]
+    split = "test" if results["test"] else "validation"
+    auc, acc = results[split]["auc"], results[split]["acc"]
+    out.print(
+        f"\n{flag} {size}, {own_name(results)}, {len(results['runs'])} seed(s): "
+        f"{split} AUC {_spread(auc)}, ACC {_spread(acc)}\n",
+        soft_wrap=True,
+    )
+    if results["test"]:
+        _print_leaderboard(out, results)
+    out.print(f"written to {folder}", soft_wrap=True)
+
+
+def _print_leaderboard(out: Console, results: dict[str, Any]) -> None:
+    flag, size, test = results["dataset"], results["size"], results["test"]
+    rows = _table("place", "AUC", "ACC", "method")
+    for place in leaderboard(flag, [(own_name(results), test["auc"]["mean"], test["acc"]["mean"])]):
+        mark = "* " if place.own else "  "
+        rows.add_row(str(place.auc_rank), _digits(place.auc), _digits(place.acc), mark + place.name)
+    out.print(rows)
+    notes = list(published_notes(flag))
+    if size != published_size():
+        notes.insert(0, f"published rows are of images of {published_size()}, this run of {size}")
+    for note in notes:
+        out.print(f"note: {note}", soft_wrap=True)
+    out.print()
+
+
+def _with_interval(test: dict[str, float | None], name: str) -> tuple[str, str]:
+    low, high = (_digits(test.get(f"{name}_{end}")) for end in ("low", "high"))
+    return _digits(test.get(name)), f"{low} to {high}" if test else "-"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
+    return table
+
+
+def _digits(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _spread(value: dict[str, float]) -> str:
+    return f"{_digits(value['mean'])} ± {_digits(value['std'])}"

@@ -1,0 +1,312 @@
+"""A `transformers.Trainer` for a recipe: our loader, losses by task, layer-wise rates, mixing, averaged weights."""
+
+import contextlib
+import json
+import math
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from timm.data.mixup import Mixup
+from timm.optim._param_groups import param_groups_layer_decay, param_groups_weight_decay
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
+from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+import medmnist_hf
+from medmnist_hf.catalog import Task
+from medmnist_hf.training.dataset import ArrayDataset
+from medmnist_hf.training.loader import ArrayLoader
+from medmnist_hf.training.losses import LossFunction, to_scores
+from medmnist_hf.training.models import resolved_loss
+from medmnist_hf.training.recipe import Recipe
+from medmnist_hf.training.transforms import BatchTransform
+
+EMA_NAME: Final = "ema.safetensors"
+"""Averaged weights beside the others of a checkpoint."""
+
+SGD_MOMENTUM: Final = 0.9
+STEP_AT: Final = (0.5, 0.75)
+STEP_FACTOR: Final = 0.1
+
+
+class RecipeTrainer(Trainer):
+    """Trains one model on one seed.
+
+    Args:
+        recipe: What to do.
+        model: From `medmnist_hf.training.models.build_model`.
+        args: From `training_arguments`.
+        loss: From `medmnist_hf.training.losses.make_loss`.
+        train: The train split.
+        validation: The validation split, which chooses the epoch.
+        train_transform: Images to inputs, augmented.
+        transform: Images to inputs.
+        quiet: No progress on the terminal.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: nn.Module,
+        args: TrainingArguments,
+        *,
+        loss: LossFunction,
+        train: ArrayDataset,
+        validation: ArrayDataset,
+        train_transform: BatchTransform,
+        transform: BatchTransform,
+        quiet: bool = False,
+    ) -> None:
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=transform,
+            train_dataset=train,
+            eval_dataset=validation,
+            compute_metrics=metrics_of(recipe),
+            callbacks=[EarlyStoppingCallback(recipe.early_stopping)] if recipe.early_stopping else None,
+        )
+        self.recipe, self.loss_function, self.train_transform = recipe, loss, train_transform
+        self.network, self.train_arrays = model, train
+        self.loss_is_scaled_for_ga = False
+        self.mix = _mix(recipe)
+        self.ema = ModelEmaV3(model, decay=recipe.ema) if recipe.ema else None
+        if self.ema is not None:
+            self.add_callback(_Average(self.ema))
+        self.remove_callback(PrinterCallback)
+        if not quiet:
+            self.add_callback(_Progress())
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches of this process's share of train, gathered and augmented in a thread."""
+        return ArrayLoader(
+            self.train_arrays,
+            self.args.per_device_train_batch_size,
+            shuffle=True,
+            seed=self.args.seed,
+            transform=self.train_transform,
+            rank=self.args.process_index,
+            world_size=self.args.world_size,
+        )
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Adam, AdamW or SGD over groups of weights with their own rate and decay."""
+        if self.optimizer is None:
+            recipe, trained = self.recipe, model or self.network
+            inner: nn.Module = getattr(trained, "timm_model", None) or getattr(trained, "network", None) or trained
+            groups: list[dict[str, Any]] = (
+                param_groups_layer_decay(inner, recipe.weight_decay, layer_decay=recipe.layer_decay)
+                if recipe.layer_decay < 1
+                else param_groups_weight_decay(inner, recipe.weight_decay)
+            )
+            for group in groups:
+                group["lr"] = recipe.learning_rate * group.pop("lr_scale", 1.0)
+            if recipe.optimizer == "sgd":
+                self.optimizer = torch.optim.SGD(groups, recipe.learning_rate, SGD_MOMENTUM, nesterov=True)
+            else:
+                kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+                self.optimizer = kind(groups, recipe.learning_rate)
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:  # noqa: ANN401
+        """Warm-up, then the recipe's course over all steps."""
+        if self.lr_scheduler is None:
+            course = rate_course(self.recipe, num_training_steps)
+            self.lr_scheduler = LambdaLR(optimizer or self.create_optimizer(), course)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """The task's loss, on mixed images while training where the recipe asks for it."""
+        images, labels = inputs["pixel_values"], inputs["labels"]
+        if model.training and self.mix is not None and len(images) % 2 == 0:
+            images, labels = self.mix(images, labels)
+        outputs = model(pixel_values=images)
+        loss = self.loss_function(outputs.logits, labels)
+        return (loss, {"loss": loss, "logits": outputs.logits}) if return_outputs else loss
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """As in `transformers`, of the averaged weights where there are any."""
+        with self._averaged():
+            return super().evaluation_loop(*args, **kwargs)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:  # noqa: ANN401
+        # Before the rest: a checkpoint counts as whole once its last file is there, see `last_checkpoint`.
+        if self.ema is not None and self.args.should_save:
+            folder = Path(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(_plain(self.ema.module), folder / EMA_NAME)
+        super()._save_checkpoint(model, trial)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.ema is not None:
+            self.ema.module.load_state_dict(load_file(Path(resume_from_checkpoint, EMA_NAME)))
+
+    def _load_best_model(self) -> None:
+        if self.ema is None:
+            super()._load_best_model()
+            return
+        self.network.load_state_dict(load_file(Path(str(self.state.best_model_checkpoint), EMA_NAME)))
+        self.ema = None  # what is evaluated from here on is the best average
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[None]:
+        if self.ema is None:
+            yield
+            return
+        own = {name: value.clone() for name, value in self.network.state_dict().items()}
+        self.network.load_state_dict(self.ema.module.state_dict())
+        try:
+            yield
+        finally:
+            self.network.load_state_dict(own)
+
+
+class _Average(TrainerCallback):
+    """Moves the averaged weights after each step of the optimizer."""
+
+    def __init__(self, ema: ModelEmaV3) -> None:
+        self.ema = ema
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:  # noqa: ANN401
+        self.ema.update(more["model"])
+
+
+class _Progress(ProgressCallback):
+    """A bar over the steps where there is a terminal, and a line for each epoch in place of the trainer's own."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
+        if state.is_world_process_zero:
+            self.training_bar = tqdm(total=state.max_steps, dynamic_ncols=True, disable=None, unit="step")
+        self.current_step = 0
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **_: Any) -> None:  # noqa: ANN401
+        """The splits that are scored are small beside train."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ANN401
+        if state.is_world_process_zero and self.training_bar is not None and logs and "eval_auc" in logs:
+            self.training_bar.write(
+                f"epoch {round(logs['epoch']):3d}  validation AUC {logs['eval_auc']:.3f}  ACC {logs['eval_acc']:.3f}  "
+                f"loss {logs['eval_loss']:.3f}",
+                file=sys.stderr,
+            )
+
+
+def _plain(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+
+
+def _mix(recipe: Recipe) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
+    if not (recipe.mixup or recipe.cutmix):
+        return None
+    multi = recipe.subset.task is Task.MULTI_LABEL
+    # The loss smooths; a mixture of findings is one of their shares.
+    return Mixup(  # type: ignore[no-untyped-call]
+        recipe.mixup, recipe.cutmix, label_smoothing=0, num_classes=len(recipe.subset.labels), multi_label=multi
+    )
+
+
+def metrics_of(recipe: Recipe) -> Callable[[EvalPrediction], dict[str, float]]:
+    """AUC and ACC of logits, by the `evaluate` module, as a trainer asks for them."""
+    loss, metric = resolved_loss(recipe), medmnist_hf.metric(recipe.dataset)
+
+    def compute(prediction: EvalPrediction) -> dict[str, float]:
+        references = np.asarray(prediction.label_ids).astype(np.int64)
+        scores = to_scores(np.asarray(prediction.predictions), loss)
+        found: dict[str, float] = metric.compute(references=references, prediction_scores=scores)
+        return found
+
+    return compute
+
+
+def rate_course(recipe: Recipe, steps: int) -> Callable[[int], float]:
+    """Factor on the peak rate at each of a number of optimizer steps.
+
+    A linear warm-up, then a half cosine down to 0; or `STEP_FACTOR` at each share `STEP_AT` of the epochs, which
+    changes between epochs alone; or nothing.
+    """
+    warmup = round(recipe.warmup_epochs / recipe.epochs * steps)
+    an_epoch = max(1, round(steps / recipe.epochs))
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        if recipe.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+        if recipe.schedule == "step":
+            epoch = step // an_epoch
+            return STEP_FACTOR ** sum(epoch >= int(share * recipe.epochs) for share in STEP_AT)
+        return 1.0
+
+    return factor
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The last whole checkpoint in a folder; broken ones, left by a process that was killed, are removed.
+
+    `transformers` writes the state of the trainer last: it makes a checkpoint whole.
+    """
+    found = None
+    for path in sorted(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=lambda path: int(path.name.rpartition("-")[2])):
+        try:
+            json.loads((path / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(path)
+        else:
+            found = path
+    return found
+
+
+def training_arguments(recipe: Recipe, folder: Path, seed: int) -> TrainingArguments:
+    """What `transformers.Trainer` is told: one evaluation and one checkpoint an epoch, of which best and last stay.
+
+    Args:
+        recipe: What to do.
+        folder: Where checkpoints go.
+        seed: Seed of weights, order and augmentation.
+    """
+    by_auc = recipe.select == "auc"
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=recipe.epochs,
+        per_device_train_batch_size=recipe.batch_size,
+        per_device_eval_batch_size=2 * recipe.batch_size,
+        gradient_accumulation_steps=recipe.accumulation,
+        max_grad_norm=recipe.max_grad_norm,
+        learning_rate=recipe.learning_rate,
+        bf16=recipe.precision == "bf16",
+        fp16=recipe.precision == "fp16",
+        torch_compile=recipe.compile,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        logging_strategy="epoch",
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="auc" if by_auc else "loss",
+        greater_is_better=by_auc,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        report_to=recipe.report_to,
+        seed=seed,
+        disable_tqdm=True,  # the trainer here has its own
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )

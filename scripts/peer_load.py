@@ -1,0 +1,127 @@
+"""One way to get a train split as batches, measured in this process: what `bench_load.py` starts for each figure.
+
+The ways are ``official`` (the ``medmnist`` package and a `DataLoader`), ``plain`` (`load_dataset` and a `DataLoader`)
+and ``ours`` (`load_arrays` and an `ArrayLoader`). Prints one JSON object.
+
+Example:
+    python scripts/peer_load.py official bloodmnist 28 folder --workers 2
+"""
+
+import json
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import datasets
+import medmnist
+import psutil
+import torch
+import typer
+from torch.utils.data import DataLoader
+from torchvision.transforms import Compose, Normalize, ToTensor  # type: ignore[import-untyped]
+
+import medmnist_hf
+from medmnist_hf import console
+from medmnist_hf.training.loader import ArrayLoader
+from medmnist_hf.training.transforms import BatchTransform
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+
+LEAST_EPOCHS = 3
+NORMALISED = Compose([ToTensor(), Normalize([0.5], [0.5])])
+
+
+def official(flag: str, size: int, folder: Path, batch_size: int, workers: int) -> DataLoader[Any]:
+    """The official data set, its NPZ in `folder`/root; volumes as it gives them, float64 in 0..1."""
+    volumes = medmnist.INFO[flag]["python_class"].endswith("3D")
+    of_flag = getattr(medmnist, medmnist.INFO[flag]["python_class"])
+    data = of_flag(split="train", root=folder / "root", size=size, transform=None if volumes else NORMALISED)
+    # Its `__len__` insists on the rows of the true subset, which a phantom need not have.
+    data.info["n_samples"]["train"] = len(data.imgs)
+    return _loader(data, batch_size, workers)
+
+
+def plain(flag: str, size: int, folder: Path, batch_size: int, workers: int) -> DataLoader[Any]:
+    """What one writes first over the build in `folder`/dist: a transform for images, a torch format for volumes."""
+    rows = datasets.load_dataset(str(folder / "dist" / flag), str(size), split="train")
+    if isinstance(rows.features["image"], datasets.Image):
+        return _loader(rows.with_transform(_images), batch_size, workers)
+    return _loader(rows.with_format("torch", dtype=torch.uint8), batch_size, workers, collate_fn=_volumes)
+
+
+def _loader(data: Any, batch_size: int, workers: int, **options: Any) -> DataLoader[Any]:  # noqa: ANN401
+    return DataLoader(data, batch_size, shuffle=True, num_workers=workers, persistent_workers=workers > 0, **options)
+
+
+def _images(rows: dict[str, Any]) -> dict[str, Any]:
+    return {"pixel_values": [NORMALISED(image) for image in rows["image"]], "labels": rows["label"]}
+
+
+def _volumes(samples: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    voxels = torch.stack([sample["image"] for sample in samples]).unsqueeze(1)
+    labels = torch.stack([sample["label"] for sample in samples]).long()
+    return {"pixel_values": voxels.float().div_(255).sub_(0.5).div_(0.5), "labels": labels}
+
+
+def ours(flag: str, size: int, folder: Path, batch_size: int, prefetch: int | None) -> ArrayLoader:
+    """Ours over the build in `folder`/dist, decoded into `folder`/arrays; `prefetch` None is the loader's default."""
+    arrays = medmnist_hf.load_arrays(flag, size, "train", root=folder / "dist", cache_dir=folder / "arrays")
+    return ArrayLoader(arrays, batch_size, shuffle=True, transform=BatchTransform(), prefetch=prefetch)
+
+
+def measured(load: Callable[[], Any], seconds: float) -> dict[str, Any]:
+    """Load, run epochs for some seconds, and say how long that took.
+
+    Returns:
+        ``first_batch`` and ``first_epoch``: seconds from the start of loading. ``epochs``: images a second in each
+        further one. ``memory``: bytes, the peak above the imports, with what worker processes hold for themselves.
+    """
+    before, start = _memory("VmRSS"), time.perf_counter()
+    loader = load()
+    times = [time.perf_counter() - start for _ in loader]
+    rows, first_epoch = len(loader.dataset), time.perf_counter() - start
+    epochs: list[float] = []
+    while len(epochs) < LEAST_EPOCHS or time.perf_counter() - start < first_epoch + seconds:
+        begun = time.perf_counter()
+        for _ in loader:
+            pass
+        epochs.append(rows / (time.perf_counter() - begun))
+    apart = sum(worker.memory_full_info().uss for worker in psutil.Process().children())
+    memory = _memory("VmHWM") - before + apart
+    return {"first_batch": times[0], "first_epoch": first_epoch, "epochs": epochs, "memory": memory}
+
+
+def _memory(field: str) -> int:
+    """``VmRSS`` (now) or ``VmHWM`` (peak) of this process in bytes."""
+    status = Path("/proc/self/status")
+    if not status.exists():  # macOS tells the peak alone, in bytes
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    line = next(line for line in status.read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) * 1024
+
+
+@app.command(epilog="Example: python scripts/peer_load.py official bloodmnist 28 folder --workers 2")
+def main(
+    way: Annotated[str, typer.Argument(help="official, plain or ours.")],
+    flag: Annotated[str, typer.Argument(help="Subset.")],
+    size: Annotated[int, typer.Argument(help="Edge length in pixels or voxels.")],
+    folder: Annotated[Path, typer.Argument(help="Holds root/ with the NPZ and dist/ with the build.")],
+    batch_size: Annotated[int, typer.Option(min=1)] = 128,
+    workers: Annotated[int, typer.Option(min=0, help="Processes of the DataLoader; not for ours.")] = 0,
+    prefetch: Annotated[int | None, typer.Option(help="Of ours. [default: the loader's]")] = None,
+    seconds: Annotated[float, typer.Option(help="Of further epochs, three at the least.")] = 2.0,
+) -> None:
+    """Measure one way and print JSON."""
+    datasets.disable_progress_bars()
+    if way == "ours":
+        found = measured(lambda: ours(flag, size, folder, batch_size, prefetch), seconds)
+    else:
+        peer = {"official": official, "plain": plain}[way]
+        found = measured(lambda: peer(flag, size, folder, batch_size, workers), seconds)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    console.run(app)

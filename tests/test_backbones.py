@@ -1,0 +1,177 @@
+"""Models of `transformers` by folder: which weights they get, their head, and what is refused in one line."""
+
+# Methods of transformers' classes carry no types.
+# mypy: allow-untyped-calls
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from transformers import (
+    AutoConfig,
+    BeitConfig,
+    BeitForImageClassification,
+    BeitModel,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessor,
+    ViTMAEConfig,
+    ViTMAEModel,
+    ViTModel,
+)
+
+from medmnist_hf.errors import TrainingError
+from medmnist_hf.training.backbones import load_backbone, load_config, own_statistics
+from medmnist_hf.training.networks import BackboneForImageClassification, NetworkConfig, NetworkForImageClassification
+from medmnist_hf.training.recipe import Recipe, make_recipe
+
+TINY: dict[str, Any] = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "image_size": 32,
+    "patch_size": 16,
+}
+NAMES: dict[str, Any] = {"id2label": {0: "no", 1: "yes"}, "label2id": {"no": 0, "yes": 1}}
+
+
+def recipe_of(model: Path | str, **options: Any) -> Recipe:  # noqa: ANN401
+    return make_recipe({"dataset": "breastmnist", "model": str(model), "image_size": 32, **options})
+
+
+def load(model: Path, **options: Any) -> tuple[Any, str]:  # noqa: ANN401
+    recipe = recipe_of(model, **options)
+    return load_backbone(recipe, load_config(recipe, NAMES), NAMES)
+
+
+def saved(model: Any, folder: Path) -> dict[str, torch.Tensor]:  # noqa: ANN401
+    model.save_pretrained(folder)
+    return dict(model.state_dict())
+
+
+def test_a_classifier_of_other_classes_is_replaced_and_the_rest_kept(tmp_path: Path) -> None:
+    weights = saved(ViTForImageClassification(ViTConfig(**TINY | {"num_labels": 5})), tmp_path / "vit")
+    model, origin = load(tmp_path / "vit")
+    found = model.state_dict()
+    assert origin == "weights of vit" and model.config.id2label == NAMES["id2label"]
+    assert found["classifier.weight"].shape == (2, 16)
+    assert all(torch.equal(value, found[name]) for name, value in weights.items() if "classifier" not in name)
+
+
+def test_a_plain_backbone_gets_the_head_of_its_own_kind(tmp_path: Path) -> None:
+    weights = saved(ViTModel(ViTConfig(**TINY), add_pooling_layer=False), tmp_path / "vit")
+    model, origin = load(tmp_path / "vit")
+    assert isinstance(model, ViTForImageClassification) and origin == "weights of vit"
+    assert all(torch.equal(value, model.state_dict()[f"vit.{name}"]) for name, value in weights.items())
+
+
+@pytest.mark.parametrize("backbone", [ViTMAEModel(ViTMAEConfig(**TINY)), DINOv3ViTModel(DINOv3ViTConfig(**TINY))])
+def test_a_backbone_that_has_no_head_anywhere_gets_one(backbone: Any, tmp_path: Path) -> None:  # noqa: ANN401
+    weights = saved(backbone, tmp_path / "backbone")
+    model, _ = load(tmp_path / "backbone")
+    assert isinstance(model, BackboneForImageClassification)
+    assert all(torch.equal(value, model.state_dict()[f"backbone.{name}"]) for name, value in weights.items())
+    images = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        first, second = (model.eval()(images).logits for _ in range(2))
+    assert first.shape == (2, 2) and torch.allclose(first, second, atol=1e-6), "a masked autoencoder hides nothing"
+
+
+def test_weights_are_in_float32_whatever_the_file_holds(tmp_path: Path) -> None:
+    half: Any = ViTModel(ViTConfig(**TINY))
+    saved(half.bfloat16(), tmp_path / "vit")
+    model, _ = load(tmp_path / "vit")
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
+
+
+def test_what_a_file_lacks_is_told(tmp_path: Path) -> None:
+    """BEiT normalises its pooled tokens, which the model without a pooler does not."""
+    saved(BeitModel(BeitConfig(**TINY), add_pooling_layer=False), tmp_path / "beit")
+    model, origin = load(tmp_path / "beit")
+    assert isinstance(model, BeitForImageClassification)
+    assert origin == "weights of beit, but beit.pooler.layernorm.bias, beit.pooler.layernorm.weight at random"
+
+
+def test_random_weights_and_those_of_a_file(tmp_path: Path) -> None:
+    weights = saved(ViTForImageClassification(ViTConfig(**TINY)), tmp_path / "vit")
+    model, origin = load(tmp_path / "vit", pretrained=False)
+    other = {name: value + 1 for name, value in weights.items()}
+    assert origin == "random initialisation"
+    assert not any(torch.equal(value, model.state_dict()[name]) for name, value in other.items())
+    save_file(other, tmp_path / "mine.safetensors")
+    model, origin = load(tmp_path / "vit", checkpoint=str(tmp_path / "mine.safetensors"))
+    assert origin == "weights of mine.safetensors"
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in other.items())
+
+
+def test_statistics_come_from_the_processor(tmp_path: Path) -> None:
+    saved(ViTModel(ViTConfig(**TINY)), tmp_path)
+    config = AutoConfig.from_pretrained(tmp_path)
+    with pytest.raises(TrainingError, match=r"has no preprocessor_config\.json .* give --normalize half"):
+        own_statistics(recipe_of(tmp_path), config)
+    ViTImageProcessor(image_mean=[0.1, 0.2, 0.3], image_std=[0.4, 0.5, 0.6]).save_pretrained(tmp_path)
+    assert own_statistics(recipe_of(tmp_path), config) == ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
+
+
+def refusal(model: Path | str, **options: Any) -> str:  # noqa: ANN401
+    recipe = recipe_of(model, **options)
+    with pytest.raises(TrainingError) as caught:
+        load_backbone(recipe, load_config(recipe, NAMES), NAMES)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_what_is_no_model_is_one_line_with_a_suggestion(tmp_path: Path) -> None:
+    """The tests ask no Hub: its client is offline."""
+    assert "did you mean timm/resnet34?" in refusal("resnet34")
+    assert "by id or folder, timm/NAME, or resnet18" in refusal("google/no-such-model")
+    assert "cannot load" in refusal(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "none"}', encoding="utf-8")
+    assert "cannot load" in refusal(tmp_path)
+    (tmp_path / "config.json").write_text("{", encoding="utf-8")
+    assert "cannot load" in refusal(tmp_path)
+
+
+def test_code_and_pickles_in_a_folder_are_not_run(tmp_path: Path) -> None:
+    config = ViTConfig(**TINY)
+    config.auto_map = {"AutoConfig": "mine.Config", "AutoModelForImageClassification": "mine.Model"}
+    config.save_pretrained(tmp_path)
+    (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')\n", encoding="utf-8")
+    torch.save(ViTModel(config).state_dict(), tmp_path / "pytorch_model.bin")
+    assert "no file named model.safetensors" in refusal(tmp_path)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_models_that_do_not_go_with_a_recipe_are_refused(tmp_path: Path) -> None:
+    saved(ViTModel(ViTConfig(**TINY)), tmp_path / "vit")
+    vit = tmp_path / "vit"
+    assert "vit reads 3 channels: give --channels 3" in refusal(vit, channels=1)
+    assert "vit has no stochastic depth: leave drop_path 0" in refusal(vit, drop_path=0.1)
+    assert "cannot read the volumes of organmnist3d" in refusal(vit, dataset="organmnist3d")
+    own = NetworkForImageClassification(NetworkConfig(architecture="timm/test_resnet", **NAMES))
+    saved(own, tmp_path / "own")
+    assert f"--model timm/test_resnet --checkpoint {tmp_path}/own/model.safetensors" in refusal(tmp_path / "own")
+
+
+def test_stochastic_depth_goes_into_the_configuration(tmp_path: Path) -> None:
+    saved(BeitModel(BeitConfig(**TINY)), tmp_path)
+    config: Any = load_config(recipe_of(tmp_path, drop_path=0.3), NAMES)
+    assert config.drop_path_rate == 0.3
+
+
+def test_weights_of_another_shape_are_refused_by_name(tmp_path: Path) -> None:
+    saved(ViTModel(ViTConfig(**TINY), add_pooling_layer=False), tmp_path / "vit")
+    wide = saved(ViTForImageClassification(ViTConfig(**TINY | {"intermediate_size": 48})), tmp_path / "wide")
+    file = tmp_path / "wide" / "model.safetensors"
+    text = refusal(tmp_path / "vit", checkpoint=str(file))
+    assert text.startswith(f"{file} does not fit the model: vit.") and "of another shape; name the model" in text
+    save_file({f"other.{name}": value for name, value in wide.items()}, file)
+    assert "missing; name the model" in refusal(tmp_path / "vit", checkpoint=str(file))
+    file.write_bytes(b"none")
+    assert "give a safetensors file" in refusal(tmp_path / "vit", checkpoint=str(file))
+    assert "give a safetensors file" in refusal(tmp_path / "vit", checkpoint=str(tmp_path / "no.safetensors"))

@@ -1,0 +1,138 @@
+"""``scripts/benchmark.py`` as a person runs it: a matrix of tiny models, a broken cell, and going on."""
+
+import csv
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.training.recipe import TYPES
+from tests.conftest import Phantoms
+from tests.fixtures.runs import build_all
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "benchmark.py"
+MATRIX = """
+defaults: {{root: "{root}", pretrained: false, image_size: 28, epochs: 1, batch_size: 16}}
+matrix:
+  dataset: breastmnist
+  model: [timm/test_resnet, timm/no_such_model]
+"""
+
+
+@pytest.fixture(scope="module")
+def script() -> Any:  # noqa: ANN401
+    specification = importlib.util.spec_from_file_location("benchmark_script", SCRIPT)
+    assert specification is not None and specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_all(phantoms, tmp_path_factory.mktemp("dist"), "breastmnist")
+
+
+@pytest.fixture
+def matrix(root: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "matrix.yaml"
+    path.write_text(MATRIX.format(root=root), encoding="utf-8")
+    return path
+
+
+def command(*options: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, SCRIPT, *options], capture_output=True, text=True, check=False)
+
+
+def test_a_matrix_with_a_broken_cell_from_its_plan_to_its_report(matrix: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bench"
+    done = command(matrix, "--out", out, "--jobs", "2")
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: not all cells are done: run the same command again")
+    folders = sorted(path.name for path in out.iterdir() if path.is_dir())
+    assert [name.rpartition("-")[0] for name in folders] == [
+        "breastmnist-28-timm-no_such_model-finetune",
+        "breastmnist-28-timm-test_resnet-finetune",
+    ]
+    assert f"failed: {folders[0]}: " in done.stdout
+    assert "no_such_model" in (out / folders[0] / "failed.txt").read_text()
+
+    rows = [row for row in csv.DictReader((out / "report.csv").open()) if row["own"] == "1"]
+    (row,) = rows
+    assert row["folder"] == folders[1] and row["method"] == "finetune"
+    results = json.loads((out / folders[1] / "results.json").read_text())
+    assert float(row["auc"]) == results["test"]["auc"]["mean"]
+    assert float(row["validation_auc"]) == results["validation"]["auc"]["mean"]
+    for name in ("report.md", "report.html"):
+        text = (out / name).read_text(encoding="utf-8")
+        assert "ResNet-18 (28)" in text and folders[0] in text
+
+    kept = (out / folders[1] / "results.json").stat().st_mtime_ns
+    again = command(matrix, "--out", out, "--only", "*-test_resnet-*")
+    assert again.returncode == 0 and "1 of 1 cells are done already" in again.stdout, again.stderr
+    assert (out / folders[1] / "results.json").stat().st_mtime_ns == kept
+
+
+def test_a_dry_run_shows_cells_and_writes_nothing(
+    script: Any,  # noqa: ANN401
+    matrix: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    script.app([str(matrix), "--out", str(tmp_path / "bench"), "--dry-run"], standalone_mode=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and all(line.startswith("pending  breastmnist-28-timm-") for line in lines)
+    assert not (tmp_path / "bench").exists()
+
+
+def test_a_report_alone_runs_nothing_and_is_no_failure(
+    script: Any,  # noqa: ANN401
+    matrix: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "bench"
+    script.app([str(matrix), "--out", str(out), "--report-only"], standalone_mode=False)
+    assert capsys.readouterr().out.count("pending: breastmnist-28-") == 2
+    assert sorted(path.name for path in out.iterdir()) == ["report.csv", "report.html", "report.md"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--only", "pathmnist-*"], "no cell of .* is called pathmnist-"),
+        (["--report-only", "--only", "nothing"], "is called nothing: --dry-run shows"),
+    ],
+)
+def test_every_mistake_is_one_line(
+    script: Any,  # noqa: ANN401
+    matrix: Path,
+    tmp_path: Path,
+    options: list[str],
+    message: str,
+) -> None:
+    with pytest.raises(MedMNISTError, match=message) as caught:
+        script.app([str(matrix), "--out", str(tmp_path / "bench"), *options], standalone_mode=False)
+    assert "\n" not in str(caught.value) and not (tmp_path / "bench").exists()
+
+
+def test_a_broken_matrix_runs_nothing(script: Any, matrix: Path, tmp_path: Path) -> None:  # noqa: ANN401
+    matrix.write_text(matrix.read_text() + "include: [{dataset: breastmnist, size: 99}]\n")
+    with pytest.raises(MedMNISTError, match="cell dataset breastmnist, size 99: "):
+        script.app([str(matrix), "--out", str(tmp_path / "bench")], standalone_mode=False)
+    assert not (tmp_path / "bench").exists()
+
+
+def test_every_method_has_a_script_that_is_there(script: Any) -> None:  # noqa: ANN401
+    assert set(script.RUNNERS) == set(get_args(TYPES["method"]))
+    assert all(SCRIPT.with_name(name).is_file() for name in script.RUNNERS.values())
+
+
+def test_help_has_an_example() -> None:
+    done = command("--help")
+    assert done.returncode == 0 and "Example: python scripts/benchmark.py" in done.stdout

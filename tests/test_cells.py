@@ -1,0 +1,115 @@
+"""A cell on disk: its state at every stage, its lock among processes, and why it failed."""
+
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medmnist_hf.errors import TrainingError
+from medmnist_hf.training.cells import (
+    FAILED_NAME,
+    LOCK_NAME,
+    State,
+    Status,
+    is_done,
+    lock_of,
+    reason_of,
+    status_of,
+)
+from medmnist_hf.training.matrix import Cell, cell_name
+from medmnist_hf.training.recipe import make_recipe
+from tests.fixtures.benchmarks import leave_run
+
+
+def cell(**options: object) -> Cell:
+    recipe = make_recipe({"dataset": "breastmnist", **options})
+    return Cell(cell_name(recipe), recipe)
+
+
+def test_states_from_pending_to_done(tmp_path: Path) -> None:
+    one = cell(seeds=[0, 1])
+    folder = tmp_path / one.name
+    assert status_of(one, tmp_path) == Status(State.PENDING)
+    folder.mkdir()
+    lock = lock_of(folder)
+    assert lock is not None
+    assert status_of(one, tmp_path) == Status(State.RUNNING)
+    os.close(lock)
+    assert status_of(one, tmp_path) == Status(State.STARTED)
+    (folder / FAILED_NAME).write_text("no memory: use a smaller batch\n", encoding="utf-8")
+    assert status_of(one, tmp_path) == Status(State.FAILED, "no memory: use a smaller batch")
+    (folder / FAILED_NAME).unlink()
+    (folder / LOCK_NAME).unlink()
+    folder.rmdir()
+    leave_run(folder, test=[0.8, 0.9], validation=[0.8, 0.9], dataset="breastmnist")
+    assert status_of(one, tmp_path) == Status(State.DONE)
+
+
+def test_done_is_the_same_recipe_with_all_its_seeds(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert not is_done(cell(), folder)
+    leave_run(folder, test=[0.8, 0.9], validation=[0.8, 0.9], dataset="breastmnist", epochs=3)
+    assert is_done(cell(epochs=3), folder) and is_done(cell(epochs=3, seeds=[1]), folder)
+    assert not is_done(cell(epochs=3, seeds=[0, 1, 2]), folder)
+    assert not is_done(cell(epochs=4), folder)
+    (folder / "results.json").write_text("{", encoding="utf-8")
+    with pytest.raises(TrainingError, match=r"cannot read .*results\.json"):
+        is_done(cell(epochs=3), folder)
+
+
+def test_a_lock_is_held_by_one_process_until_all_that_inherited_it_have_ended(tmp_path: Path) -> None:
+    lock = lock_of(tmp_path)
+    assert lock is not None
+    attempt = "import sys; from pathlib import Path; from medmnist_hf.training.cells import lock_of;"
+    attempt += "sys.exit(lock_of(Path(sys.argv[1])) is not None)"
+    taken = subprocess.run([sys.executable, "-c", attempt, tmp_path], check=False)
+    assert taken.returncode == 0
+    child = subprocess.Popen(["sleep", "60"], pass_fds=[lock])
+    os.close(lock)
+    assert lock_of(tmp_path) is None
+    child.kill()
+    child.wait()
+    again = lock_of(tmp_path)
+    assert again is not None
+    os.close(again)
+
+
+def test_a_file_system_without_locks_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(TrainingError, match=r"cannot lock .*cell\.lock \(Function not implemented\)"):
+        lock_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "reason"),
+    [
+        ("epoch 1\nerror: unknown model a: use b\n", 1, "unknown model a: use b"),
+        ("error: first\nerror: last\nbye\n", 1, "last"),
+        (
+            "Traceback\n  x\nValueError: odd\n",
+            1,
+            "ended with exit code 1 and no results (ValueError: odd): see log.txt",
+        ),
+        ("", 3, "ended with exit code 3 and no results: see log.txt"),
+        ("", 0, "ended with exit code 0 and no results: see log.txt"),
+        ("working\n", -9, "ended by SIGKILL, as a system does that has no memory left: see log.txt"),
+        ("", -11, "ended by SIGSEGV: see log.txt"),
+        ("error: " + "x" * 1000, 1, "x" * 400),
+    ],
+)
+def test_why_a_cell_failed_is_one_line(tmp_path: Path, said: str, code: int, reason: str) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text(said, encoding="utf-8")
+    assert reason_of(log, code) == reason
+
+
+def test_a_log_that_is_no_text_still_gives_a_reason(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_bytes(b"\xff\xfe\nerror: at last\n")
+    assert reason_of(log, 1) == "at last"

@@ -1,0 +1,192 @@
+"""Weights in files: read, made to fit a network as timm does it, taken over in order; and what does not fit, named."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from medmnist_hf.errors import TrainingError
+from medmnist_hf.training.checkpoints import convert_in_order, load_weights, one_line, read_tensors, read_weights
+from medmnist_hf.training.resnets import paper_resnet
+from medmnist_hf.training.volumetric import to_volumetric
+
+
+def made(name: str, seed: int, **options: Any) -> Any:  # noqa: ANN401
+    torch.manual_seed(seed)
+    return timm.create_model(name, **options)
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor], but: tuple[str, ...] = ()) -> bool:
+    return all(torch.equal(value, other[name]) for name, value in one.items() if not name.startswith(but))
+
+
+@pytest.mark.parametrize("prefix", ["", "timm_model.", "network."])
+def test_weights_have_the_names_of_the_bare_network(prefix: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({f"{prefix}layer.weight": torch.ones(2)}, path)
+    assert list(read_weights(path)) == ["layer.weight"]
+    assert list(read_tensors(path)) == [f"{prefix}layer.weight"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04N.", b"PK\x03\x04 a zip", None])
+def test_a_file_that_is_no_safetensors_is_one_line(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(TrainingError, match=r"cannot read .*model\.safetensors \(.+\): give a safetensors") as caught:
+        read_weights(path)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(TrainingError, match="cannot read"):
+        read_weights(tmp_path)
+
+
+def test_a_classifier_of_as_many_classes_is_taken_over_and_one_of_others_is_not() -> None:
+    source, alike = made("test_resnet", 0, num_classes=5), made("test_resnet", 1, num_classes=5)
+    load_weights(alike, source.state_dict(), "file")
+    assert same(source.state_dict(), alike.state_dict())
+    other = made("test_resnet", 1, num_classes=3)
+    before = other.get_classifier().weight.clone()
+    load_weights(other, source.state_dict(), "file")
+    assert torch.equal(other.get_classifier().weight, before)
+    assert same(source.state_dict(), other.state_dict(), but=("fc.",))
+
+
+def test_a_backbone_without_classifier_and_without_counts_is_enough() -> None:
+    source, target = made("test_resnet", 0, num_classes=0), made("test_resnet", 1, num_classes=3)
+    found = {name: value for name, value in source.state_dict().items() if "num_batches" not in name}
+    load_weights(target, found, "file")
+    assert same(found, target.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("test_vit", {"img_size": 48}),
+        ("test_vit", {"img_size": 48, "in_chans": 1}),
+        ("test_resnet", {"in_chans": 1}),
+        ("test_convnext", {}),
+    ],
+)
+def test_weights_are_fitted_as_timm_fits_those_it_fetches(name: str, options: dict[str, Any]) -> None:
+    """Position embeddings resampled, the first convolution summed, another classifier left out."""
+    weights = made(name, 0).state_dict()
+    overlay = {"state_dict": {key: value.clone() for key, value in weights.items()}}
+    by_timm = made(name, 1, pretrained=True, num_classes=3, pretrained_cfg_overlay=overlay, **options)
+    ours = made(name, 1, num_classes=3, **options)
+    load_weights(ours, weights, "file")
+    assert same(by_timm.state_dict(), ours.state_dict())
+    assert not same(made(name, 1, num_classes=3, **options).state_dict(), ours.state_dict())
+
+
+def test_one_channel_becomes_three_that_give_the_same_for_gray_images() -> None:
+    source, target = made("test_resnet", 0, in_chans=1).eval(), made("test_resnet", 1).eval()
+    load_weights(target, source.state_dict(), "file")
+    image = torch.randn(2, 1, 40, 40)
+    assert torch.allclose(source(image), target(image.expand(-1, 3, -1, -1)), atol=1e-5)
+
+
+def test_the_papers_networks_in_2d_and_3d() -> None:
+    source, target = paper_resnet("resnet18", num_classes=3), paper_resnet("resnet18", num_classes=2, in_channels=1)
+    load_weights(target, source.state_dict(), "file")
+    conv = source.state_dict()["conv1.weight"]
+    assert torch.allclose(target.state_dict()["conv1.weight"], conv.sum(1, keepdim=True))
+    deep, other = (to_volumetric(made("test_resnet", seed, num_classes=2), "acs") for seed in (0, 1))
+    load_weights(other, deep.state_dict(), "file")
+    assert same(deep.state_dict(), other.state_dict())
+
+
+def refusal(network: nn.Module, found: dict[str, Tensor]) -> str:
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with pytest.raises(TrainingError) as caught:
+        load_weights(network, found, "weights.safetensors")
+    assert same(before, network.state_dict()), "nothing is loaded of what does not fit"
+    return str(caught.value)
+
+
+def test_what_does_not_fit_is_named() -> None:
+    network = made("test_resnet", 0)
+    weights = network.state_dict()
+    wider = weights | {"layer1.0.conv1.weight": torch.ones(7, 3, 1, 1)}
+    start, end = "weights.safetensors does not fit the network: ", "; name the model that it was made for"
+    shape = " x ".join(map(str, weights["layer1.0.conv1.weight"].shape))
+    assert (
+        refusal(network, wider)
+        == f"{start}layer1.0.conv1.weight (7 x 3 x 1 x 1 and not {shape}) of another shape{end}"
+    )
+    fewer = {name: value for name, value in weights.items() if not name.startswith("bn1.")}
+    assert refusal(network, fewer) == f"{start}bn1.weight, bn1.bias, bn1.running_mean and 1 more missing{end}"
+    more = weights | {"extra": torch.ones(1)}
+    assert refusal(network, more) == f"{start}extra unknown to it{end}"
+    assert "missing" in refusal(network, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("test_resnet", {}), ("test_vit", {"img_size": 32}), ("swin_tiny_patch4_window7_224", {})]
+)
+def test_weights_of_another_network_are_refused_whatever_timm_makes_of_them(
+    name: str, options: dict[str, Any]
+) -> None:
+    with torch.device("meta"):
+        network = timm.create_model(name, num_classes=2, **options)
+    for other in ("test_convnext", "test_efficientnet", "test_vit2"):
+        if other != name:
+            with pytest.raises(TrainingError, match="does not fit the network: "):
+                load_weights(network, made(other, 0).state_dict(), "file")
+
+
+def test_volumes_weights_of_another_kind_are_refused_by_name() -> None:
+    cube, slices = (to_volumetric(made("test_resnet", 0, num_classes=2), mode) for mode in ("3d", "acs"))
+    assert "conv1.0.weight (" in refusal(slices, cube.state_dict())
+    assert "x 3 x 3 x 3 and not" in refusal(slices, cube.state_dict())
+    flat = made("test_resnet", 0, num_classes=2)
+    assert "of another shape" in refusal(flat, slices.state_dict())
+
+
+def test_tensors_are_renamed_in_order(tmp_path: Path) -> None:
+    wanted = made("test_resnet", 3).state_dict()
+    source, out = tmp_path / "source.pth", tmp_path / "new" / "out.safetensors"
+    torch.save({f"{at}.{name.rpartition('.')[2]}": value for at, (name, value) in enumerate(wanted.items())}, source)
+    assert convert_in_order(source, "test_resnet", out) == len(wanted)
+    assert same(wanted, load_file(out)) and len(load_file(out)) == len(wanted)
+
+
+class Trap:
+    """What runs code when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_what_holds_other_tensors_or_more_than_tensors_leaves_no_file(tmp_path: Path) -> None:
+    source, out, trap = tmp_path / "source.pth", tmp_path / "new" / "out.safetensors", tmp_path / "sprung"
+    tensors = dict(made("test_resnet", 0).state_dict())
+    swapped = {name.replace("weight", "bias"): value for name, value in tensors.items()}
+    for content, expected in (
+        (list(tensors.values()), "does not hold the tensors of timm's test_resnet"),
+        ({"model": tensors}, "does not hold the tensors"),
+        (dict(list(tensors.items())[1:]), "does not hold the tensors"),
+        (swapped, "does not hold the tensors"),
+        ({"weight": Trap(trap)}, "cannot read"),
+    ):
+        torch.save(content, source)
+        with pytest.raises(TrainingError, match=expected) as caught:
+            convert_in_order(source, "test_resnet", out)
+        assert "\n" not in str(caught.value)
+    source.write_bytes(b"no checkpoint")
+    with pytest.raises(TrainingError, match="cannot read"):
+        convert_in_order(source, "test_resnet", out)
+    with pytest.raises(TrainingError, match="No such file"):
+        convert_in_order(tmp_path / "none.pth", "test_resnet", out)
+    assert not out.parent.exists() and not trap.exists()
+
+
+def test_one_line_of_an_error_without_words_is_its_kind() -> None:
+    assert one_line(ValueError("\n first\nsecond")) == "first"
+    assert one_line(AssertionError()) == "AssertionError"

@@ -1,0 +1,85 @@
+"""The drawing of a board: well-formed, every mark at its score, names escaped, nothing outside the frame."""
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medmnist_hf.training.aggregate import Board, gather
+from medmnist_hf.training.forest import forest
+from tests.fixtures.benchmarks import leave_run
+
+
+def board(folder: Path, tests: list[float], model: str = "resnet18") -> Board:
+    for epochs, test in enumerate(tests, 1):
+        leave_run(
+            folder / str(epochs), test=[test], validation=[1 - test], dataset="breastmnist", epochs=epochs, model=model
+        )
+    (found,) = gather(folder)
+    return found
+
+
+def scale(svg: ET.Element) -> tuple[float, float]:
+    """Where AUC 0 is and how long AUC 1 is, by the grid and the numbers under it."""
+    grid = [float(path.attrib["d"].split()[0][1:]) for path in svg.findall("path[@class='grid']")]
+    ticks = [float(text.text or "") for text in svg.findall("text[@class='tick']")]
+    assert len(grid) == len(ticks) >= 2 and ticks == sorted(ticks)
+    length = (grid[-1] - grid[0]) / (ticks[-1] - ticks[0])
+    return grid[0] - ticks[0] * length, length
+
+
+def test_every_mark_is_where_its_score_is(tmp_path: Path) -> None:
+    found = board(tmp_path, [0.95, 0.72])
+    svg = ET.fromstring(forest(found))
+    zero, length = scale(svg)
+    discs = [float(one.attrib["cx"]) for one in svg.findall("circle[@class='own']")]
+    assert discs == pytest.approx([zero + length * auc for auc in (0.95, 0.72)], abs=0.1)
+    squares = [float(one.attrib["x"]) + 4 for one in svg.findall("rect[@class='published']")]
+    published = [row.auc.mean for row in found.rows if not row.own]
+    assert squares == pytest.approx([zero + length * auc for auc in published], abs=0.1) and len(squares) == 7
+    ends = [re.findall(r"[MH]([\d.]+)", one.attrib["d"]) for one in svg.findall("path[@class='interval']")]
+    expected = [[zero + length * (auc - 0.05), zero + length * (auc + 0.05)] for auc in (0.95, 0.72)]
+    assert [[float(end) for end in pair] for pair in ends] == [pytest.approx(pair, abs=0.1) for pair in expected]
+    (ring,) = svg.findall("circle[@class='ring']")
+    assert float(ring.attrib["cx"]) == discs[1]  # the worse on test, chosen on validation
+    (best,) = svg.findall("path[@class='best']")
+    assert float(best.attrib["d"].split()[0][1:]) == pytest.approx(zero + length * 0.919, abs=0.1)
+    texts = [one.text for one in svg.findall("text") if one.attrib["class"] != "tick"]
+    assert texts[:2] == ["resnet18 finetune, 28", "0.950"] and len(texts) == 2 * 9
+
+
+def test_it_has_a_name_for_who_cannot_see_it(tmp_path: Path) -> None:
+    svg = ET.fromstring(forest(board(tmp_path, [0.9])))
+    assert svg.attrib["role"] == "img"
+    assert svg.attrib["aria-label"] == "Test AUC on BreastMNIST of 8 rows of the table, best first"
+
+
+def test_a_hostile_or_long_name_is_text(tmp_path: Path) -> None:
+    name = '<script>"&' + "x" * 100
+    svg = ET.fromstring(forest(board(tmp_path, [0.9], model=name)))
+    (text,) = svg.findall("text[@class='chosen']")[:1]
+    assert text.text == f"{name[:50]}…" and not svg.findall(".//script")
+
+
+def test_runs_without_a_test_score_are_not_drawn(tmp_path: Path) -> None:
+    leave_run(tmp_path / "untested", test=[], validation=[0.8], dataset="breastmnist")
+    svg = ET.fromstring(forest(board(tmp_path, [0.9])))
+    assert len(svg.findall("circle[@class='own']")) == 1
+    (alone,) = gather(tmp_path / "untested")
+    assert not ET.fromstring(forest(alone)).findall("circle")
+
+
+@settings(max_examples=30, deadline=None)
+@given(auc=st.floats(0.05, 0.95))
+def test_all_marks_are_within_the_frame(tmp_path_factory: pytest.TempPathFactory, auc: float) -> None:
+    svg = ET.fromstring(forest(board(tmp_path_factory.mktemp("runs"), [auc])))
+    width, height = map(float, svg.attrib["viewBox"].split()[2:])
+    for one in svg.iter():
+        places = [float(one.attrib[name]) for name in ("x", "cx") if name in one.attrib]
+        places += [float(end) for end in re.findall(r"[MH]([-\d.]+)", one.attrib.get("d", ""))]
+        assert all(0 <= place <= width for place in places)
+        assert all(0 <= float(one.attrib[name]) <= height for name in ("y", "cy") if name in one.attrib)
+    assert 2 <= len(svg.findall("path[@class='grid']")) <= 8

@@ -1,0 +1,123 @@
+"""`medmnist_hf.training.inputs`: what of a recipe becomes of pixels, in training and after."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from medmnist_hf.errors import TrainingError
+from medmnist_hf.training.augment import ColorJitter, Crop, Flip, QuarterTurns, Rotation
+from medmnist_hf.training.dataset import ArrayDataset
+from medmnist_hf.training.inputs import (
+    IntensityScale,
+    augmentations,
+    input_transform,
+    memory_format,
+    train_transform,
+)
+from medmnist_hf.training.recipe import Recipe, make_recipe
+
+RNG = np.random.default_rng(0)
+GRAY = ArrayDataset(RNG.integers(0, 256, (3, 28, 28), dtype=np.uint8), np.arange(3))
+RGB = ArrayDataset(RNG.integers(0, 256, (3, 28, 28, 3), dtype=np.uint8), np.arange(3))
+VOLUMES = ArrayDataset(RNG.integers(0, 256, (3, 28, 28, 28), dtype=np.uint8), np.arange(3))
+
+
+def recipe_of(dataset: str = "breastmnist", **options: Any) -> Recipe:  # noqa: ANN401
+    return make_recipe({"dataset": dataset, **options})
+
+
+def test_gray_images_get_three_channels_and_the_models_normalisation() -> None:
+    values = input_transform(recipe_of(), (0.1, 0.2, 0.3), (1.0, 2.0, 4.0), 28)([GRAY.gather([0, 1])])["pixel_values"]
+    pixels = GRAY.gather([0, 1]).images.float()[:, None] / 255
+    expected = (pixels - torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)) / torch.tensor([1.0, 2, 4]).view(1, 3, 1, 1)
+    assert torch.allclose(values, expected, atol=1e-6)
+    assert values.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_without_normalisation_pixels_are_in_0_to_1() -> None:
+    values = input_transform(recipe_of(channels=1), (), (), 28)([GRAY.gather([2])])["pixel_values"]
+    assert torch.allclose(values, GRAY.gather([2]).images[:, None].float() / 255)
+
+
+def test_zeros_around_an_image_are_there_after_normalisation() -> None:
+    values = input_transform(recipe_of(resize="pad"), (0.5,) * 3, (0.5,) * 3, 32)([GRAY.gather([0])])["pixel_values"]
+    assert values.shape == (1, 3, 32, 32)
+    assert not values[..., :2, :].any() and not values[..., 30:].any()
+
+
+@pytest.mark.parametrize("resize", ["nearest", "bilinear", "bicubic"])
+def test_images_are_resized_as_named(resize: str) -> None:
+    mean = std = (0.5,) * 3
+    found = input_transform(recipe_of("bloodmnist", resize=resize), mean, std, 32)([RGB.gather([0, 1, 2])])
+    assert found["pixel_values"].shape == (3, 3, 32, 32)
+    other = {"nearest": "bicubic", "bilinear": "nearest", "bicubic": "bilinear"}[resize]
+    unlike = input_transform(recipe_of("bloodmnist", resize=other), mean, std, 32)([RGB.gather([0, 1, 2])])
+    assert not torch.equal(found["pixel_values"], unlike["pixel_values"])
+
+
+def test_volumes_are_resized_along_depth_too() -> None:
+    found = input_transform(recipe_of("adrenalmnist3d"), (), (), 32)([VOLUMES.gather([0])])["pixel_values"]
+    assert found.shape == (1, 3, 32, 32, 32) and found.is_contiguous(memory_format=torch.channels_last_3d)
+    with pytest.raises(TrainingError, match="bicubic is not for volumes"):
+        input_transform(recipe_of("adrenalmnist3d", resize="bicubic"), (), (), 32)
+
+
+def test_intensity_is_drawn_in_training_and_halved_after() -> None:
+    recipe = recipe_of("adrenalmnist3d", intensity_scale=True, channels=1)
+    batch = VOLUMES.gather([0, 1, 2])
+    pixels = batch.images[:, None].float() / 255
+    after = input_transform(recipe, (), (), 28)([batch])["pixel_values"]
+    assert torch.allclose(after, pixels / 2)
+    drawn = train_transform(recipe, (), (), 28, 0)([batch])["pixel_values"]
+    factors = drawn.flatten(1).sum(1) / pixels.flatten(1).sum(1)
+    assert len(set(factors.tolist())) == 3 and factors.max() < 1
+    assert torch.allclose(drawn, pixels * factors.view(-1, 1, 1, 1, 1), atol=0.5 / 255 + 1e-3)
+
+
+def test_intensity_also_changes_float_pixels() -> None:
+    pixels = torch.rand(4, 1, 5, 5)
+    scaled = IntensityScale()(pixels, torch.Generator().manual_seed(0))
+    factors = (scaled / pixels).flatten(1)
+    assert torch.allclose(factors, factors[:, :1].expand(-1, 25), atol=1e-5)
+
+
+def test_augmentations_are_those_asked_for_and_train_alone_has_them() -> None:
+    everything = {
+        "flip_horizontal": 0.5,
+        "flip_vertical": 0.25,
+        "rotate90": True,
+        "rotation": 10.0,
+        "crop_padding": 2,
+        "color_jitter": 0.2,
+    }
+    found = augmentations(recipe_of("bloodmnist", **everything))
+    assert [type(one) for one in found] == [Flip, Flip, QuarterTurns, Rotation, Crop, ColorJitter]
+    assert found[:2] == (Flip((-1,), 0.5), Flip((-2,), 0.25))
+    del everything["color_jitter"]
+    volumes = augmentations(recipe_of("adrenalmnist3d", **everything))
+    assert volumes[1] == Flip((-2, -3), 0.25) and volumes[2] == QuarterTurns(QuarterTurns.VOLUME_PLANES)
+    assert not augmentations(recipe_of())
+    recipe = recipe_of("bloodmnist", **everything)
+    assert not input_transform(recipe, (), (), 28).augment
+    first, second = (train_transform(recipe, (), (), 28, seed)([RGB.gather([0])])["pixel_values"] for seed in (1, 2))
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "message"),
+    [
+        ({"dataset": "breastmnist", "resize": "none"}, 64, "resize is none but the network reads 64 pixels, not 28"),
+        ({"dataset": "breastmnist", "color_jitter": 0.1}, 28, "color_jitter is for RGB, but breastmnist is gray"),
+    ],
+)
+def test_what_cannot_be_made_is_one_line(options: dict[str, Any], size: int, message: str) -> None:
+    with pytest.raises(TrainingError, match=message) as caught:
+        train_transform(make_recipe(options), (), (), size, 0)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_lie_as_inputs_do() -> None:
+    assert memory_format(recipe_of()) == torch.channels_last
+    assert memory_format(recipe_of("adrenalmnist3d")) == torch.channels_last_3d

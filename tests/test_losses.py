@@ -1,0 +1,81 @@
+"""Losses by task against their formulas, and the scores that outputs stand for."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medmnist_hf.catalog import Task
+from medmnist_hf.errors import TrainingError
+from medmnist_hf.training.losses import LOSSES, make_loss, outputs_of, to_scores
+
+RNG = np.random.default_rng(0)
+
+
+def test_auto_is_known_for_every_task_and_grades_have_one_output_less() -> None:
+    assert set(LOSSES) == set(Task)
+    assert (outputs_of("ordinal", 5), outputs_of("cross-entropy", 5), outputs_of("bce", 14)) == (4, 5, 14)
+
+
+def test_cross_entropy_weights_classes_by_their_rarity() -> None:
+    labels = np.array([0, 0, 0, 1])
+    loss = make_loss("cross-entropy", labels, 2, weighted=True)
+    logits = torch.from_numpy(RNG.normal(size=(4, 2)))
+    each = -torch.log_softmax(logits.float(), 1)[torch.arange(4), torch.from_numpy(labels)]
+    weights = torch.tensor([4 / 6, 4 / 6, 4 / 6, 4 / 2])
+    assert loss(logits, torch.from_numpy(labels)).item() == pytest.approx(
+        ((each * weights).sum() / weights.sum()).item()
+    )
+
+
+def test_bce_weights_findings_by_negatives_a_positive() -> None:
+    labels = np.array([[1, 0], [0, 0], [0, 1], [0, 1]])
+    loss = make_loss("bce", labels, 2, weighted=True)
+    logits = torch.tensor([[0.3, -1.0]])
+    p = torch.sigmoid(logits)[0]
+    expected = -(3 * torch.log(p[0]) + torch.log(1 - p[1])) / 2
+    assert loss(logits, torch.tensor([[1, 0]])).item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_ordinal_is_one_binary_task_a_step() -> None:
+    loss = make_loss("ordinal", np.array([0, 1, 2]), 3)
+    logits = torch.tensor([[2.0, -1.0]])
+    p = torch.sigmoid(logits)[0]
+    assert loss(logits, torch.tensor([1])).item() == pytest.approx(
+        (-(torch.log(p[0]) + torch.log(1 - p[1])) / 2).item()
+    )
+    shares = torch.tensor([[0.0, 1.0, 0.0]])
+    assert loss(logits, shares).item() == pytest.approx(loss(logits, torch.tensor([1])).item())
+    with pytest.raises(TrainingError, match="label_smoothing"):
+        make_loss("ordinal", np.array([0, 1]), 2, smoothing=0.1)
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "ordinal"])
+def test_shares_of_one_class_are_its_id(loss: str) -> None:
+    """What mixup makes of a label it leaves alone must cost the same, weighted or not."""
+    labels = np.array([0, 0, 1, 2, 2, 2])
+    for weighted in (False, True):
+        function = make_loss(loss, labels, 3, weighted=weighted)
+        logits = torch.from_numpy(RNG.normal(size=(6, outputs_of(loss, 3))).astype(np.float32))
+        ids = torch.from_numpy(labels)
+        shares = torch.nn.functional.one_hot(ids, 3).float()
+        if not weighted or loss == "ordinal":  # torch divides by the weights of ids, by the count of shares
+            assert function(logits, shares).item() == pytest.approx(function(logits, ids).item(), rel=1e-5)
+
+
+@given(st.lists(st.lists(st.floats(-50, 50), min_size=4, max_size=4), min_size=1, max_size=5))
+def test_scores_are_probabilities(logits: list[list[float]]) -> None:
+    table = np.array(logits)
+    softmax = to_scores(table, "cross-entropy")
+    grades = to_scores(table, "ordinal")
+    assert grades.shape == (len(table), 5)
+    for scores in (softmax, grades):
+        assert np.allclose(scores.sum(1), 1) and (scores >= 0).all()
+    assert (np.take_along_axis(softmax, table.argmax(1)[:, None], 1)[:, 0] == softmax.max(1)).all()
+    assert np.allclose(to_scores(table, "bce"), 1 / (1 + np.exp(-table)))
+
+
+def test_grades_that_cross_are_put_in_order() -> None:
+    scores = to_scores(np.array([[0.0, 3.0]]), "ordinal")[0]  # P(above 0) = 0.5, so P(above 1) cannot be 0.95
+    assert scores == pytest.approx([0.5, 0.0, 0.5])

@@ -1,0 +1,134 @@
+"""A matrix read: which cells it makes, what they are called, and every mistake told with its cell."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from medmnist_hf.errors import TrainingError
+from medmnist_hf.training.matrix import cell_name, read_matrix
+from medmnist_hf.training.recipe import Recipe, make_recipe
+
+EXAMPLE = Path(__file__).parents[1] / "scripts" / "benchmark.yaml"
+
+
+def recipes(folder: Path, text: str) -> list[Recipe]:
+    path = folder / "matrix.yaml"
+    path.write_text(text, encoding="utf-8")
+    return [cell.recipe for cell in read_matrix(path)]
+
+
+def test_every_combination_is_a_cell_with_all_seeds_and_defaults(tmp_path: Path) -> None:
+    found = recipes(
+        tmp_path,
+        """
+        defaults: {epochs: 3, seeds: [4, 5]}
+        matrix:
+          dataset: [breastmnist, RetinaMNIST]
+          size: [28, 64]
+          method: knn
+        """,
+    )
+    assert [(one.dataset, one.size) for one in found] == [
+        ("breastmnist", 28),
+        ("breastmnist", 64),
+        ("retinamnist", 28),
+        ("retinamnist", 64),
+    ]
+    assert all((one.epochs, one.seeds, one.method) == (3, (4, 5), "knn") for one in found)
+
+
+def test_a_cell_overrides_its_preset_and_defaults_do_too(tmp_path: Path) -> None:
+    text = "defaults: {preset: medmnist_v2, epochs: 3}\nmatrix: {dataset: breastmnist, model: [resnet18, resnet50]}"
+    found = recipes(tmp_path, text)
+    assert found == [
+        make_recipe({"dataset": "breastmnist", "model": name, "epochs": 3}, preset="medmnist_v2")
+        for name in ("resnet18", "resnet50")
+    ]
+
+
+def test_exclude_leaves_combinations_out_and_include_adds_some(tmp_path: Path) -> None:
+    found = recipes(
+        tmp_path,
+        """
+        defaults: {epochs: 3}
+        matrix:
+          dataset: [breastmnist, retinamnist]
+          method: [finetune, knn, lora]
+        exclude:
+          - {dataset: BreastMNIST, method: [knn, lora]}
+          - method: lora
+        include:
+          - {dataset: pathmnist, neighbors: [5, 7], method: knn}
+        """,
+    )
+    assert [(one.dataset, one.method, one.neighbors) for one in found] == [
+        ("breastmnist", "finetune", 11),
+        ("retinamnist", "finetune", 11),
+        ("retinamnist", "knn", 11),
+        ("pathmnist", "knn", 5),
+        ("pathmnist", "knn", 7),
+    ]
+    assert {one.epochs for one in found} == {3}
+
+
+def test_names_are_readable_and_change_with_all_but_the_seeds() -> None:
+    def name(**options: object) -> str:
+        return cell_name(make_recipe({"dataset": "breastmnist", **options}))
+
+    assert re.fullmatch(r"breastmnist-28-resnet18-finetune-[0-9a-f]{8}", name())
+    assert name() == name(seeds=[1, 2, 3]) == name(epochs=100)
+    variants = [name(), name(epochs=7), name(size=64), name(method="knn"), name(test=False), name(root="dist")]
+    assert len(set(variants)) == len(variants)
+    assert name(model="timm/a").startswith("breastmnist-28-timm-a-finetune-")
+    assert "/" not in name(model="../../etc/passwd")
+    assert len(name(model="m" * 500)) < 120
+
+
+def test_the_example_makes_cells() -> None:
+    cells = read_matrix(EXAMPLE)
+    assert len({cell.name for cell in cells}) == len(cells) == 11
+    assert {cell.recipe.dataset for cell in cells} == {"breastmnist", "retinamnist", "adrenalmnist3d"}
+    assert {cell.recipe.method for cell in cells} == {"finetune", "linear-probe", "knn"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1, 2]", "no parts: its parts are defaults, matrix, exclude, include"),
+        ("", "no parts"),
+        ("matrix: {dataset: breastmnist}\nmatrx: 1", "has matrx: its parts are"),
+        ("a: [", "is no YAML"),
+        ("defaults: {epochs: 1}", "makes no cell: give matrix or include"),
+        ("matrix: breastmnist", "matrix holds no options by name"),
+        ("matrix: {dataset: []}", "matrix: dataset is an empty list"),
+        ("matrix: {dataset: breastmnist}\ninclude: {dataset: a}", "include is no list"),
+        ("matrix: {dataset: breastmnist}\ninclude: [3]", "include 1 holds no options"),
+        (
+            "matrix: {dataset: breastmnist}\nexclude: [{dataset: pathmnist}]",
+            r"exclude 1 \(dataset pathmnist\) matches",
+        ),
+        ("matrix: {dataset: breastmnist}\nexclude: [{sise: 28}]", "exclude 1 names sise"),
+        ("matrix: {dataset: [breastmnist, retina]}", "cell dataset retina: .*retina"),
+        ("matrix: {dataset: organmnist3d, size: [28, 64, 128]}", "cell dataset organmnist3d, size 128: .*128"),
+        ("matrix: {dataset: breastmnist, epoch: 3}", "cell dataset breastmnist, epoch 3: .*did you mean epochs"),
+        ("matrix: {dataset: breastmnist, preset: [other]}", "cell .*preset other: unknown preset"),
+        ("matrix: {dataset: breastmnist, preset: 3}", "preset is 3: give its name"),
+        ("matrix: {dataset: breastmnist, epochs: [1, 0]}", "cell dataset breastmnist, epochs 0: epochs is 0"),
+        ("matrix: {dataset: breastmnist, seeds: 3}", "seeds is 3: give a list"),
+        ("matrix: {dataset: breastmnist, size: [28, 28]}", "the same configuration as another cell"),
+        ("matrix: {epochs: 3}", "no dataset named"),
+    ],
+)
+def test_every_mistake_is_one_line_before_anything_runs(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(TrainingError, match=message) as caught:
+        recipes(tmp_path, text)
+    assert "\n" not in str(caught.value) and "matrix.yaml" in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"none\.yaml \(No such file or directory\): give the YAML file"):
+        read_matrix(tmp_path / "none.yaml")
+    (tmp_path / "matrix.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(TrainingError, match="it is no text"):
+        read_matrix(tmp_path / "matrix.yaml")

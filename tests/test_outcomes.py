@@ -1,0 +1,86 @@
+"""`medmnist_hf.training.outcomes`: what a seed scored equals the metric, and means are those of the seeds."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medmnist_hf.errors import TrainingError
+from medmnist_hf.intervals import bootstrap
+from medmnist_hf.published import published_results
+from medmnist_hf.scoring import score
+from medmnist_hf.training.outcomes import (
+    OUTCOME_NAME,
+    Outcome,
+    outcome_of,
+    read_outcome,
+    summary,
+    to_json,
+    write_outcome,
+)
+from medmnist_hf.training.recipe import make_recipe
+
+RNG = np.random.default_rng(0)
+
+
+def scored(flag: str, rows: int = 60) -> dict[str, tuple[Any, Any]]:
+    """Labels and scores of both splits, with every class in each."""
+    labels = len(make_recipe({"dataset": flag}).subset.labels)
+    found = {}
+    for split in ("validation", "test"):
+        scores = RNG.dirichlet(np.ones(labels), rows)
+        if flag == "chestmnist":
+            found[split] = (np.arange(rows * labels).reshape(rows, labels) % 3 == 0).astype(np.float32), scores
+        else:
+            found[split] = np.arange(rows) % labels, scores
+    return found
+
+
+@pytest.mark.parametrize("flag", ["breastmnist", "retinamnist", "chestmnist", "organmnist3d"])
+def test_a_seed_is_scored_by_the_metric(flag: str) -> None:
+    recipe, parts = make_recipe({"dataset": flag}), scored(flag)
+    found = outcome_of(recipe, 3, parts, facts={"epochs": 2})
+    labels, scores = parts["test"]
+    exact = score(labels, scores, recipe.subset.task, from_logits=False)
+    assert (found.test["auc"], found.test["acc"]) == (exact.auc, exact.acc)
+    spans = bootstrap(labels, scores, recipe.subset.task, ["auc", "acc"], from_logits=False)
+    assert (found.test["auc_low"], found.test["acc_high"]) == (spans["auc"].low, spans["acc"].high)
+    assert found.validation["auc"] == score(*parts["validation"], recipe.subset.task, from_logits=False).auc
+    names = recipe.subset.labels[1:] if flag == "breastmnist" else recipe.subset.labels
+    assert tuple(found.per_class) == tuple(names)
+    assert np.mean([one["auc"] for one in found.per_class.values()]) == pytest.approx(exact.auc)
+    assert found.facts == {"epochs": 2}
+
+
+def test_an_outcome_reads_back_and_a_damaged_one_is_one_line(tmp_path: Path) -> None:
+    found = outcome_of(make_recipe({"dataset": "breastmnist"}), 0, scored("breastmnist"), facts={})
+    assert read_outcome(tmp_path) is None
+    write_outcome(tmp_path, found)
+    assert read_outcome(tmp_path) == found
+    for text in ("{", '{"seed": 1}', "[]", '{"other": 1}'):
+        (tmp_path / OUTCOME_NAME).write_text(text)
+        with pytest.raises(TrainingError, match="is damaged") as caught:
+            read_outcome(tmp_path)
+        assert "\n" not in str(caught.value)
+
+
+def test_numbers_that_do_not_exist_are_null() -> None:
+    assert json.loads(to_json({"a": [float("nan"), 1.5], "b": (float("inf"),)})) == {"a": [None, 1.5], "b": [None]}
+
+
+def test_a_run_is_the_mean_of_its_seeds() -> None:
+    recipe = make_recipe({"dataset": "breastmnist", "seeds": (0, 1)})
+
+    def seed(number: int, auc: float) -> Outcome:
+        test = {"auc": auc, "acc": 0.8, "auc_low": auc - 0.1, "auc_high": auc + 0.1, "acc_low": 0.7, "acc_high": 0.9}
+        return Outcome(number, {"auc": auc, "acc": 0.5}, test, {}, {})
+
+    found = summary(recipe, [seed(0, 0.80), seed(1, 0.90)])
+    assert found["test"]["auc"] == {"mean": pytest.approx(0.85), "std": pytest.approx(0.1 / 2**0.5)}
+    assert found["test"]["acc"] == {"mean": 0.8, "std": 0.0}
+    better = sum(row.auc > 0.85 for row in published_results("breastmnist"))
+    assert found["rank"]["auc"] == better + 1
+    assert summary(recipe, [seed(0, 0.8)])["test"]["auc"]["std"] == 0.0
+    assert found["releases"]["torch"] and found["hardware"]["cores"] >= 1

@@ -1,0 +1,183 @@
+"""A report's three files: one truth in all of them, a page that stands alone, hostile names as text."""
+
+import csv
+import io
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Final
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from medmnist_hf.training.aggregate import Board, gather
+from medmnist_hf.training.pages import LEGEND, READING, csv_text, html, markdown, write_report
+from medmnist_hf.training.sheets import board_table, chosen_table, models_table
+from tests.fixtures.benchmarks import leave_run
+
+HOSTILE: Final = "</td><script>alert(1)</script>|`*_<img src=x onerror=y>$body\n&amp;\"'"
+UNFINISHED: Final = [("cell-one", "failed", "no <memory> | left"), ("cell-two", "pending", "")]
+VOID: Final = {"meta", "wbr"}
+
+
+@pytest.fixture(scope="module")
+def boards(tmp_path_factory: pytest.TempPathFactory) -> tuple[Board, ...]:
+    folder = tmp_path_factory.mktemp("bench")
+    leave_run(folder / "a", test=[0.9512, 0.9318], validation=[0.7, 0.7], dataset="breastmnist", epochs=3)
+    leave_run(folder / "b", test=[0.90], validation=[0.8], dataset="breastmnist", method="knn", size=64)
+    leave_run(folder / "c", test=[], validation=[0.99], dataset="breastmnist", model="resnet50")
+    leave_run(folder / "d", test=[0.61], validation=[0.9], dataset="retinamnist", model=HOSTILE)
+    return gather(folder)
+
+
+class Reader(HTMLParser):
+    """A page as a tree; every element must be closed in order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.root = ET.Element("page")
+        self._open = [self.root]
+        self.feed(page)
+        self.close()
+        assert self._open == [self.root], f"not closed: {self._open[-1].tag}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        element = ET.SubElement(self._open[-1], tag, {name: value or "" for name, value in attrs})
+        if tag not in VOID:
+            self._open.append(element)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop().tag == tag
+
+    def handle_data(self, data: str) -> None:
+        last = self._open[-1]
+        if len(last):
+            last[-1].tail = (last[-1].tail or "") + data
+        else:
+            last.text = (last.text or "") + data
+
+
+def text_of(element: ET.Element) -> str:
+    return "".join(element.itertext())
+
+
+def tables_of(root: ET.Element) -> dict[str, ET.Element]:
+    return {text_of(table.find("caption") or table[0]): table for table in root.iter("table")}
+
+
+def test_the_page_shows_every_cell_of_every_table_in_order(boards: tuple[Board, ...]) -> None:
+    root = Reader(html(boards, UNFINISHED)).root
+    shown = tables_of(root)
+    expected = [chosen_table(boards), models_table(boards), *map(board_table, boards)]
+    assert len(shown) == len(expected) + 1
+    for table in expected:
+        found = shown[table.caption]
+        assert [text_of(head) for head in found.iter("th")] == [column.name for column in table.columns]
+        body = found.find("tbody")
+        assert body is not None
+        lines = [[text_of(cell) for cell in line] for line in body]
+        assert lines == [[cell.text + cell.detail for cell in line.cells] for line in table.lines]
+        keys = [[cell.get("data-key") for cell in line] for line in body]
+        assert keys == [[None if cell.key is None else str(cell.key) for cell in line.cells] for line in table.lines]
+        foot = found.find("tfoot")
+        shown_foot = [] if foot is None else [text_of(cell) for cell in foot[0]]
+        assert shown_foot == [cell.text for cell in table.foot]
+    assert [text_of(line) for line in shown["Cells without results"].iter("tr")][1:] == [
+        "cell-onefailedno <memory> | left",
+        "cell-twopending–",
+    ]
+
+
+def test_the_page_stands_alone_and_can_be_used_by_all(boards: tuple[Board, ...]) -> None:
+    page = html(boards, UNFINISHED)
+    root = Reader(page).root
+    tags = {one.tag for one in root.iter()}
+    assert not tags & {"link", "img", "iframe", "object", "embed", "base", "form", "audio", "video"}
+    assert all(not set(one.attrib) & {"src", "action", "data", "style", "srcset"} for one in root.iter())
+    addresses = [one.attrib["href"] for one in root.iter() if "href" in one.attrib]
+    ids = [one.attrib["id"] for one in root.iter() if "id" in one.attrib]
+    assert addresses == [f"#{name}" for name in ids] and len(set(ids)) == len(boards)
+    assert not re.search(r"https?:|//[a-z]|@import|url\(|fetch\(|XMLHttp|\bimport\b", page)
+    assert len(list(root.iter("script"))) == 1
+    (whole,) = root.iter("html")
+    assert whole.attrib["lang"] == "en" and len(list(root.iter("h1"))) == 1 and len(list(root.iter("main"))) == 1
+    assert all(head.get("scope") == "col" for head in root.iter("th"))
+    for region in (one for one in root.iter("div") if one.get("class") == "scroll"):
+        assert region.attrib["role"] == "region" and region.attrib["tabindex"] == "0" and region.attrib["aria-label"]
+    assert all(svg.attrib["aria-label"] for svg in root.iter("svg")) and len(list(root.iter("svg"))) == len(boards)
+    style = text_of(next(root.iter("style")))
+    assert "prefers-color-scheme: dark" in style and "width=device-width" in page
+    whole_text = " ".join(text_of(next(root.iter("main"))).split())
+    assert all(text in whole_text for text in (*READING, LEGEND))
+    assert all(note in whole_text for board in boards for note in board.notes)
+
+
+def test_a_hostile_name_is_text_in_every_format(boards: tuple[Board, ...]) -> None:
+    root = Reader(html(boards, UNFINISHED)).root
+    table = tables_of(root)["RetinaMNIST by test AUC"]
+    assert HOSTILE in [
+        text_of(cell).removesuffix("chosen") for cell in table.iter("td") if cell.get("class") == "model"
+    ]
+    (line,) = [
+        one for one in markdown(boards, UNFINISHED).splitlines() if "alert" in one and "0.610" in one and "10.0" in one
+    ]
+    cells = re.split(r"(?<!\\)\|", line)[1:-1]
+    assert len(cells) == len(board_table(boards[0]).columns)
+    assert not re.search(r"(?<!\\)[<>`*&$]", cells[1])
+    rows = list(csv.DictReader(io.StringIO(csv_text(boards))))
+    assert HOSTILE in {row["model"] for row in rows}
+
+
+def test_markdown_has_the_same_tables(boards: tuple[Board, ...]) -> None:
+    text = markdown(boards, UNFINISHED)
+    assert text.startswith("# MedMNIST benchmark\n\nConfigurations: 4. Subsets: 2.")
+    breast = next(board for board in boards if board.subset.flag == "breastmnist")
+    part = text.split("## BreastMNIST")[1].split("## ")[0]
+    assert "Configurations tried: 3, all in the table" in part and "Note: " in part
+    lines = [line for line in part.splitlines() if line.startswith("|")][2:]
+    assert len(lines) == len(breast.rows)
+    for line, row in zip(lines, breast.rows, strict=True):
+        place = "–" if row.place is None else str(row.place)
+        auc = "–" if math.isnan(row.auc.mean) else f"{row.auc.mean:.3f}"
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        assert cells[0] == place and cells[4].startswith(auc) and cells[1].startswith(row.model)
+    assert "| cell-one | failed | no \\<memory\\> \\| left |" in text
+    for line in text.splitlines():
+        assert line == line.rstrip()
+
+
+def test_csv_has_all_digits_and_leaves_open_what_is_not_known(boards: tuple[Board, ...]) -> None:
+    rows = list(csv.DictReader(io.StringIO(csv_text(boards))))
+    assert len(rows) == sum(len(board.rows) for board in boards)
+    expected = [(board.subset.flag, row) for board in boards for row in board.rows]
+    for line, (flag, row) in zip(rows, expected, strict=True):
+        assert line["subset"] == flag and line["folder"] == row.folder
+        assert line["seeds"] == " ".join(map(str, row.seeds)) and line["own"] == str(int(row.own))
+        assert line["place"] == ("" if row.place is None else str(row.place))
+        for name in ("auc", "acc", "validation_auc", "validation_acc"):
+            score = getattr(row, name)
+            known = {name: score.mean, f"{name}_std": score.std}
+            known |= {f"{name}_low": score.low, f"{name}_high": score.high} if not name.startswith("val") else {}
+            for key, value in known.items():
+                assert line[key] == "" if math.isnan(value) else float(line[key]) == value
+    assert sum(line["chosen"] == "1" for line in rows) == len(boards)
+
+
+def test_nothing_run_is_a_report_too() -> None:
+    assert csv_text([]) == ""
+    assert "Configurations: 0. Subsets: 0." in markdown([], UNFINISHED)
+    root = Reader(html([], UNFINISHED)).root
+    assert list(tables_of(root)) == ["Cells without results"]
+
+
+def test_the_files_are_written_and_overwritten_whole(boards: tuple[Board, ...], tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text("old")
+    paths = write_report(boards, UNFINISHED, tmp_path)
+    assert sorted(path.name for path in paths) == sorted(path.name for path in tmp_path.iterdir())
+    contents = {path.suffix: path.read_text(encoding="utf-8") for path in paths}
+    assert contents == {
+        ".md": markdown(boards, UNFINISHED),
+        ".csv": csv_text(boards),
+        ".html": html(boards, UNFINISHED),
+    }

@@ -1,0 +1,110 @@
+"""A report's page in a real browser: sorted by clicks and keys, light and dark, wide and narrow, no request made."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from medmnist_hf.training.aggregate import gather
+from medmnist_hf.training.pages import write_report
+from tests.fixtures.benchmarks import leave_run
+from tests.fixtures.chromium import Page, chromium_page
+
+pytestmark = pytest.mark.slow
+
+TABLE = "document.querySelectorAll('table')[3]"
+"""That of the first board."""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    out = tmp_path_factory.mktemp("bench")
+    facts = {"trained_parameters": 9_999}
+    leave_run(out / "a", test=[0.95, 0.93], validation=[0.7, 0.7], facts=facts, dataset="breastmnist", epochs=3)
+    facts = {"trained_parameters": 100_000}
+    leave_run(
+        out / "b", test=[0.90], validation=[0.8], facts=facts, dataset="breastmnist", model="timm/" + "long_" * 9
+    )
+    leave_run(out / "c", test=[], validation=[0.99], dataset="breastmnist", model="<script>alert(1)</script>")
+    write_report(gather(out), [("cell-one", "failed", "no memory")], out)
+    with chromium_page() as page:
+        page.open((out / "report.html").as_uri())
+        yield page
+
+
+def column(page: Page, at: int) -> list[str]:
+    found: list[str] = page.ask(f"[...{TABLE}.tBodies[0].rows].map(row => row.cells[{at}].dataset.key ?? '')")
+    return found
+
+
+def sorts(page: Page) -> list[str | None]:
+    found: list[str | None] = page.ask(f"[...{TABLE}.tHead.rows[0].cells].map(head => head.getAttribute('aria-sort'))")
+    return found
+
+
+def button(at: int) -> str:
+    return f"{TABLE}.tHead.rows[0].cells[{at}].querySelector('button')"
+
+
+def test_clicks_sort_by_number_or_name_both_ways_with_the_unknown_last(page: Page) -> None:
+    assert sorts(page)[0] == "ascending"
+    for at, numeric, first in ((6, True, "descending"), (9, True, "ascending"), (1, False, "ascending")):
+        for order in (first, {"ascending": "descending", "descending": "ascending"}[first]):
+            page.click(button(at))
+            values = column(page, at)
+            known = [value for value in values if value]
+            assert values == known + [""] * (len(values) - len(known)), "unknown values are last"
+            inverse = order == "descending"
+            if numeric:
+                assert [float(v) for v in known] == sorted(map(float, known), reverse=inverse) and len(known) >= 2
+            else:
+                assert known == sorted(known, key=str.casefold, reverse=inverse)
+            assert sorts(page) == [order if one == at else None for one in range(11)]
+    assert len(set(column(page, 1))) == 10
+
+
+def test_keys_sort_too(page: Page) -> None:
+    page.ask(f"{button(4)}.focus()")
+    page.press("Enter", 13, "\r")
+    assert sorts(page)[4] == "descending" and column(page, 4)[0] == str(max(map(float, filter(None, column(page, 4)))))
+    page.press(" ", 32, " ")
+    assert sorts(page)[4] == "ascending" and column(page, 4)[-1] == ""
+    page.press("Tab", 9)
+    assert page.ask(f"document.activeElement === {button(5)}")
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_every_width_and_scheme(page: Page, tmp_path: Path, width: int, scheme: str) -> None:
+    page.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
+    page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    assert page.ask("document.documentElement.scrollWidth") <= width
+    paper, ink = (
+        sum(map(int, re.findall(r"\d+", page.ask(f"getComputedStyle(document.body).{name}"))[:3]))
+        for name in ("backgroundColor", "color")
+    )
+    assert (paper > 600 and ink < 150) if scheme == "light" else (paper < 150 and ink > 600)
+    picture = tmp_path / "page.png"
+    page.picture(picture)
+    assert picture.stat().st_size > 20_000
+
+
+def test_without_scripts_all_is_there_in_order(page: Page) -> None:
+    address = page.ask("location.href")
+    page.call("Emulation.setScriptExecutionDisabled", value=True)
+    page.open(address)
+    page.call("Emulation.setScriptExecutionDisabled", value=False)
+    assert page.ask("document.querySelectorAll('th button').length") == 0
+    assert column(page, 0)[:3] == ["1", "2", "3"] and page.ask("document.querySelectorAll('svg').length") == 1
+
+
+def test_it_asks_the_network_for_nothing_and_says_no_error(page: Page) -> None:
+    requested = {
+        event["params"]["request"]["url"].partition(":")[0]
+        for event in page.events
+        if event.get("method") == "Network.requestWillBeSent"
+    }
+    assert requested == {"file"}
+    wrong = {"Runtime.exceptionThrown", "Log.entryAdded", "Page.javascriptDialogOpening"}
+    assert not [event for event in page.events if event.get("method") in wrong]

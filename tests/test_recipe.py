@@ -1,0 +1,206 @@
+"""Recipes: presets, files and options in their order, and what is refused."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medmnist_hf.catalog import Task, subsets
+from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.training.losses import LOSSES
+from medmnist_hf.training.recipe import FIELDS, TYPES, Recipe, make_recipe, presets
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_preset_makes_a_recipe_and_comes_back_from_its_yaml(name: str, tmp_path: Path) -> None:
+    flag = "organmnist3d" if name.endswith("_3d") else "retinamnist"
+    recipe = make_recipe({"dataset": flag}, preset=name)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe.to_yaml(), encoding="utf-8")
+    assert make_recipe({}, config=path) == recipe
+
+
+def test_options_override_a_file_which_overrides_a_preset(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("dataset: breastmnist\nepochs: 7\nlearning_rate: 2e-3\nbatch_size: 16\n", encoding="utf-8")
+    recipe = make_recipe({"epochs": 3, "size": None}, preset="medmnist_v2", config=path)
+    assert (recipe.epochs, recipe.batch_size, recipe.optimizer, recipe.size) == (3, 16, "adam", 28)
+    assert recipe.learning_rate == 2e-3
+
+
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "medmnist_v2": {
+        "model": "resnet18",
+        "pretrained": False,
+        "stem": "auto",
+        "image_size": None,
+        "resize": "none",
+        "input_channels": 1,
+        "normalize": "half",
+        "epochs": 100,
+        "batch_size": 128,
+        "optimizer": "adam",
+        "learning_rate": 1e-3,
+        "weight_decay": 0.0,
+        "schedule": "step",
+        "warmup_epochs": 0.0,
+        "select": "auc",
+        "early_stopping": 0,
+    },
+    "rethinking": {
+        "pretrained": True,
+        "image_size": 224,
+        "resize": "pad",
+        "input_channels": 3,
+        "normalize": "model",
+        "epochs": 100,
+        "batch_size": 64,
+        "optimizer": "adamw",
+        "learning_rate": 1e-4,
+        "weight_decay": 1e-2,
+        "schedule": "cosine",
+        "warmup_epochs": 0.0,
+        "select": "loss",
+        "early_stopping": 5,
+        "neighbors": 11,
+        "seeds": (9930641, 115149041, 252139603),
+    },
+}
+PROTOCOLS["medmnist_v2_3d"] = PROTOCOLS["medmnist_v2"] | {"batch_size": 32, "normalize": "none", "depth_stride": True}
+
+PLAIN = (
+    *("label_smoothing", "mixup", "cutmix", "ema", "drop_rate", "drop_path", "flip_horizontal", "flip_vertical"),
+    *("crop_padding", "rotation", "rotate90", "color_jitter", "class_weights", "max_grad_norm"),
+)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_presets_hold_what_the_published_protocols_say(name: str) -> None:
+    """Numbers that the papers and their code state; neither protocol augments or regularises in another way."""
+    recipe = make_recipe({"dataset": "adrenalmnist3d" if name.endswith("_3d") else "breastmnist"}, preset=name)
+    assert {key: getattr(recipe, key) for key in PROTOCOLS[name]} == PROTOCOLS[name]
+    assert {key for key in PLAIN if getattr(recipe, key)} == set()
+    assert (recipe.precision, recipe.accumulation, recipe.layer_decay) == ("fp32", 1, 1.0)
+    assert make_recipe({"dataset": "pathmnist"}, preset=name.removesuffix("_3d")).input_channels == 3
+
+
+def test_every_field_has_help_and_a_default_but_the_data_set() -> None:
+    for name, field in FIELDS.items():
+        assert field.metadata["help"].endswith("."), name
+        assert (field.default is dataclasses.MISSING) == (name == "dataset")
+
+
+@given(st.data())
+def test_any_words_of_a_command_make_a_recipe_that_comes_back_from_yaml(data: st.DataObject) -> None:
+    """A command gives choices as text, also where they are numbers."""
+    choices = {name: kind for name, kind in TYPES.items() if get_origin(kind) is Literal and name not in {"loss"}}
+    options = {name: str(data.draw(st.sampled_from(get_args(kind)))) for name, kind in choices.items()}
+    options["learning_rate"] = str(data.draw(st.floats(1e-9, 10)))
+    recipe = make_recipe({"dataset": "BreastMNIST", **options})
+    assert recipe.dataset == "breastmnist"
+    assert {name: str(getattr(recipe, name)) for name in options} == options
+    assert make_recipe(yaml.safe_load(recipe.to_yaml())) == recipe
+
+
+def test_each_task_takes_its_own_losses_alone() -> None:
+    taken: dict[Task, set[str]] = {}
+    for entry in subsets():
+        for loss in ("cross-entropy", "bce", "ordinal"):
+            try:
+                make_recipe({"dataset": entry.flag, "loss": loss})
+            except MedMNISTError as error:
+                assert f"loss is {loss} but {entry.flag} is {entry.task}: use auto or " in str(error)
+            else:
+                taken.setdefault(entry.task, set()).add(loss)
+    assert taken == {
+        Task.BINARY: {"cross-entropy"},
+        Task.MULTI_CLASS: {"cross-entropy"},
+        Task.ORDINAL: {"cross-entropy", "ordinal"},
+        Task.MULTI_LABEL: {"bce"},
+    }
+    assert all(loss in taken[task] for task, loss in LOSSES.items())
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, "no dataset named"),
+        ({"dataset": "pathmnst"}, "unknown subset"),
+        ({"dataset": "organmnist3d", "size": 224}, "has no size 224"),
+        ({"epoch": 3}, "did you mean epochs"),
+        ({"zzzz": 3}, "choose from dataset, size"),
+        ({"epochs": 0}, "epochs is 0: must be 1 or more"),
+        ({"image_size": 0}, "image_size is 0: must be 1 or more"),
+        ({"epochs": "many"}, "must be int"),
+        ({"epochs": 1.5}, "must be int"),
+        ({"epochs": True}, "must be int"),
+        ({"pretrained": 1}, "must be bool"),
+        ({"model": 18}, "must be str"),
+        ({"learning_rate": 0.0}, "must be above 0"),
+        ({"learning_rate": "fast"}, "must be float"),
+        ({"learning_rate": True}, "must be float"),
+        ({"learning_rate": float("nan")}, "must be a finite number"),
+        ({"warmup_epochs": "inf"}, "must be a finite number"),
+        ({"learning_rate": 10**400}, "must be float"),
+        ({"weight_decay": -0.1}, "must be 0 or more"),
+        ({"layer_decay": 1.1}, "must be in 0..1"),
+        ({"layer_decay": 0.0}, "must be above 0"),
+        ({"optimizer": "lion"}, "choose from adam, adamw, sgd"),
+        ({"optimizer": ["adam"]}, "choose from adam, adamw, sgd"),
+        ({"channels": 2}, "choose from images, 1, 3"),
+        ({"channels": True}, "choose from images, 1, 3"),
+        ({"dataset": "pathmnist", "channels": 1}, "channels is 1 but the images of pathmnist are RGB"),
+        ({"report_to": "mlflow"}, "choose from none, trackio, tensorboard, wandb"),
+        ({"drop_rate": 1.5}, "must be in 0..1"),
+        ({"seeds": [1, 1]}, "each once"),
+        ({"seeds": []}, "give one or more"),
+        ({"seeds": [-1]}, "in 0..2"),
+        ({"seeds": [2**32]}, "in 0..2"),
+        ({"seeds": ["one"]}, "must be int"),
+        ({"seeds": 1}, "give a list"),
+        ({"dataset": "organmnist3d", "method": "zero-shot"}, "volumes"),
+        ({"dataset": "organmnist3d", "method": "lora"}, "volumes"),
+    ],
+)
+def test_bad_options_are_one_line(options: dict[str, object], expected: str) -> None:
+    with pytest.raises(MedMNISTError, match=expected) as caught:
+        make_recipe({"dataset": "breastmnist"} | options if options else options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"a: [", "is no YAML"),
+        (b"a: b: c", "is no YAML"),
+        (b"!!python/object/apply:os.getcwd []", "is no YAML"),
+        (b"- 1", "no options by name"),
+        (b"", "no options by name"),
+        (b"1: 2", "unknown option 1"),
+        (b"learning_rate: .nan", "must be a finite number"),
+        (b"epochs: null", "must be int"),
+        (b"\xff\xfe\x00", "is no text"),
+        (None, "No such file"),
+    ],
+)
+def test_bad_files_are_one_line(tmp_path: Path, content: bytes | None, expected: str) -> None:
+    path = tmp_path / "bad.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(MedMNISTError, match=expected) as caught:
+        make_recipe({"dataset": "breastmnist"}, config=path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_preset_names_those_there_are() -> None:
+    with pytest.raises(MedMNISTError, match="unknown preset 'best': choose from foundation, medmnist_v2, "):
+        make_recipe({"dataset": "breastmnist"}, preset="best")
+
+
+def test_yaml_is_plain() -> None:
+    values = yaml.safe_load(Recipe(dataset="breastmnist", seeds=(1, 2)).to_yaml())
+    assert values["seeds"] == [1, 2] and list(values) == list(FIELDS)

@@ -1,0 +1,170 @@
+"""`medmnist_hf.training.run`: what a run leaves, what it does not do twice, how it goes on, how it ends."""
+
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from medmnist_hf.errors import TrainingError
+from medmnist_hf.results import read_result
+from medmnist_hf.scoring import score
+from medmnist_hf.training.outcomes import OUTCOME_NAME
+from medmnist_hf.training.recipe import make_recipe
+from medmnist_hf.training.run import RECIPE_NAME, RESULTS_NAME, run
+from tests.conftest import Phantoms
+from tests.fixtures.runs import build_all, tiny
+
+PROGRAM = [sys.executable, "-m", "tests.fixtures.run_recipe"]
+
+
+@pytest.fixture(scope="module")
+def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_all(phantoms, tmp_path_factory.mktemp("dist"), "pneumoniamnist", "bloodmnist")
+
+
+def test_a_run_leaves_models_predictions_and_results(root: Path, tmp_path: Path) -> None:
+    recipe = tiny(root, "bloodmnist", seeds=(0, 4), epochs=2)
+    results = run(recipe, tmp_path, quiet=True)
+    assert json.loads((tmp_path / RESULTS_NAME).read_text()) == results
+    assert make_recipe({}, config=tmp_path / RECIPE_NAME) == recipe
+    for seed, outcome in zip((0, 4), results["runs"], strict=True):
+        folder = tmp_path / f"seed-{seed}"
+        assert {path.name for path in (folder / "last").iterdir()} >= {"config.json", "model.safetensors"}
+        assert load_file(folder / "best" / "model.safetensors").keys()
+        assert not (folder / "checkpoints").exists()
+        (predictions,) = (path for path in folder.iterdir() if "_test_" in path.name)
+        found = read_result(predictions)
+        assert found.run == f"seed{seed}" and len(found.index) > 0
+        assert outcome["facts"]["epochs"] == 2 and outcome["facts"]["seconds"] > 0
+    one, other = (result["test"]["auc"] for result in results["runs"])
+    assert results["test"]["auc"]["mean"] == pytest.approx((one + other) / 2)
+    assert results["runs"][0]["test"]["auc_low"] <= one <= results["runs"][0]["test"]["auc_high"]
+
+
+def test_predictions_are_what_was_scored(root: Path, tmp_path: Path) -> None:
+    from medmnist_hf.arrays import load_arrays
+    from medmnist_hf.catalog import Task
+
+    results = run(tiny(root, "pneumoniamnist", method="knn"), tmp_path, quiet=True)
+    (predictions,) = (path for path in (tmp_path / "seed-0").iterdir() if "_test_" in path.name)
+    labels = load_arrays("pneumoniamnist", 28, "test", root).labels
+    found = score(labels, read_result(predictions).scores, Task.BINARY, from_logits=False)
+    assert (found.auc, found.acc) == (results["test"]["auc"]["mean"], results["test"]["acc"]["mean"])
+
+
+def test_what_is_done_is_not_done_again_and_seeds_can_be_added(root: Path, tmp_path: Path) -> None:
+    run(tiny(root, "pneumoniamnist"), tmp_path, quiet=True)
+    before = (tmp_path / "seed-0" / OUTCOME_NAME).stat().st_mtime_ns
+    results = run(tiny(root, "pneumoniamnist", seeds=(0, 1)), tmp_path, quiet=True)
+    assert [one["seed"] for one in results["runs"]] == [0, 1]
+    assert (tmp_path / "seed-0" / OUTCOME_NAME).stat().st_mtime_ns == before
+    with pytest.raises(TrainingError, match="another epochs, learning_rate: name another folder"):
+        run(tiny(root, "pneumoniamnist", epochs=3, learning_rate=0.5), tmp_path, quiet=True)
+
+
+def test_the_same_seed_gives_the_same_run(root: Path, tmp_path: Path) -> None:
+    recipe = tiny(root, "bloodmnist", flip_horizontal=0.5, mixup=0.2, rotation=10.0)
+    first, second = (run(recipe, tmp_path / name, quiet=True) for name in ("first", "second"))
+    assert first["test"] == second["test"] and first["validation"] == second["validation"]
+
+
+def test_without_test_nothing_tells_of_it(root: Path, tmp_path: Path) -> None:
+    results = run(tiny(root, "bloodmnist", test=False), tmp_path, quiet=True)
+    assert results["test"] == {} and results["rank"] is None and results["validation"]["auc"]["mean"] > 0
+    assert not [path for path in (tmp_path / "seed-0").iterdir() if "_test_" in path.name]
+
+
+def start(recipe_file: Path, out: Path, **options: Any) -> subprocess.Popen[str]:  # noqa: ANN401
+    return subprocess.Popen(
+        [*PROGRAM, str(recipe_file), str(out)],
+        cwd=Path(__file__).parent.parent,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        **options,
+    )
+
+
+def test_a_killed_run_goes_on_to_the_same_end(root: Path, tmp_path: Path) -> None:
+    recipe = tiny(root, "pneumoniamnist", epochs=12, ema=0.9, crop_padding=2)
+    whole = run(recipe, tmp_path / "whole", quiet=True)
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    child = start(tmp_path / "recipe.yaml", tmp_path / "killed")
+    checkpoints = tmp_path / "killed" / "seed-0" / "checkpoints"
+    deadline = time.monotonic() + 120
+    while len(list(checkpoints.glob("checkpoint-*/trainer_state.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    assert child.returncode == -signal.SIGKILL and not (tmp_path / "killed" / RESULTS_NAME).exists()
+    resumed = run(recipe, tmp_path / "killed", quiet=True)
+    assert resumed["test"] == whole["test"]
+    ends = [load_file(tmp_path / name / "seed-0" / "best" / "model.safetensors") for name in ("whole", "killed")]
+    assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
+
+
+def test_a_full_disk_is_one_line_and_what_was_whole_stays(root: Path, tmp_path: Path) -> None:
+    recipe = tiny(root, "pneumoniamnist", epochs=2)
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+
+    def small_files() -> None:  # Python ignores SIGXFSZ, so a longer write fails as on a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    child = start(tmp_path / "recipe.yaml", tmp_path / "run", preexec_fn=small_files)
+    text, _ = child.communicate(timeout=120)
+    assert child.returncode == 1
+    last = text.strip().splitlines()[-1]
+    assert last.startswith("error: no space left for ") and "run the same command to go on" in last
+    assert "Traceback" not in text
+    assert not list((tmp_path / "run").rglob("checkpoint-*"))
+    assert run(recipe, tmp_path / "run", quiet=True)["runs"]
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def test_two_processes_give_the_metric_of_one(root: Path, tmp_path: Path) -> None:
+    common: dict[str, Any] = {
+        "model": "timm/test_vit",  # without batch norm, whose statistics are those of one process's share
+        "image_size": 32,
+        "epochs": 2,
+        "optimizer": "sgd",
+        "learning_rate": 0.05,
+    }
+    alone = run(tiny(root, "bloodmnist", batch_size=16, **common), tmp_path / "alone", quiet=True)
+    recipe = tiny(root, "bloodmnist", batch_size=8, **common)
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    # accelerate has no launcher of its own for several processes on a CPU: the one for GPUs, told to use none.
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launcher += ["--main_process_port", str(free_port()), "--module", "tests.fixtures.run_recipe"]
+    done = subprocess.run(
+        [*launcher, str(tmp_path / "recipe.yaml"), str(tmp_path / "two")],
+        cwd=Path(__file__).parent.parent,
+        text=True,
+        capture_output=True,
+        timeout=240,
+        env=os.environ | {"ACCELERATE_USE_CPU": "true"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    together = json.loads((tmp_path / "two" / RESULTS_NAME).read_text())
+    for split in ("validation", "test"):
+        for name in ("auc", "acc"):
+            assert together[split][name]["mean"] == pytest.approx(alone[split][name]["mean"], abs=1e-6)
+    losses = [
+        [entry["loss"] for entry in one["runs"][0]["facts"]["history"] if "loss" in entry] for one in (alone, together)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)

@@ -1,0 +1,109 @@
+"""Tables of a report: their texts, what they are sorted by, and what is left open where nothing is known."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from medmnist_hf.training.aggregate import Board, Score, gather
+from medmnist_hf.training.sheets import (
+    ABSENT,
+    Cell,
+    Table,
+    board_table,
+    chosen_table,
+    digits,
+    models_table,
+    score_cell,
+    unfinished_table,
+)
+from tests.fixtures.benchmarks import leave_run
+
+
+@pytest.fixture(scope="module")
+def boards(tmp_path_factory: pytest.TempPathFactory) -> tuple[Board, ...]:
+    folder = tmp_path_factory.mktemp("bench")
+    facts = {"parameters": 2_000_000, "trained_parameters": 1_234_567}
+    leave_run(folder / "a", test=[0.95, 0.93], validation=[0.7, 0.7], facts=facts, dataset="breastmnist", epochs=3)
+    leave_run(folder / "b", test=[0.90], validation=[0.8], dataset="breastmnist", method="knn", size=64)
+    leave_run(folder / "c", test=[0.60], validation=[0.9], dataset="retinamnist", epochs=3)
+    leave_run(folder / "d", test=[0.80], validation=[0.5], dataset="retinamnist", epochs=4)
+    leave_run(folder / "e", test=[], validation=[0.99], dataset="retinamnist", model="resnet50")
+    return gather(folder)
+
+
+def column(table: Table, name: str) -> list[Cell]:
+    (at,) = (at for at, one in enumerate(table.columns) if one.name == name)
+    return [line.cells[at] for line in table.lines]
+
+
+def test_every_line_has_a_cell_for_each_column(boards: tuple[Board, ...]) -> None:
+    for table in [*map(board_table, boards), chosen_table(boards), models_table(boards)]:
+        assert {len(line.cells) for line in table.lines} == {len(table.columns)}
+        assert len(table.foot) in {0, len(table.columns)}
+
+
+def test_a_board_has_all_rows_by_place(boards: tuple[Board, ...]) -> None:
+    table = board_table(boards[1])
+    assert [line.kind for line in table.lines] == ["own", "published", "published", "chosen", *["published"] * 5]
+    assert table.columns[table.sorted_by or 0].name == "Place"
+    assert [cell.text for cell in column(table, "Place")][:3] == ["1", "2", "3"]
+    first, second, _, fourth = (line.cells for line in table.lines[:4])
+    assert [cell.text for cell in first] == [
+        *("1", "resnet18", "finetune", "28", "0.940 ± 0.014", "0.840 ± 0.014", "0.700 ± 0.000", "2"),
+        *("defaults, epochs 3", "1,234,567", "10.5"),
+    ]
+    assert first[4].detail == "0.890 to 0.990" and first[4].key == pytest.approx(0.94)
+    assert second[1] == Cell("Google AutoML Vision", "published", "Google AutoML Vision")
+    assert [cell.text for cell in second[6:]] == [ABSENT] * 5 and {cell.key for cell in second[6:]} == {None}
+    assert fourth[1].detail == "chosen"
+
+
+def test_an_untested_run_is_listed_without_a_place(boards: tuple[Board, ...]) -> None:
+    last = board_table(boards[0]).lines[-1]
+    assert last.kind == "own" and [cell.text for cell in last.cells][:8] == [
+        *(ABSENT, "resnet50", "finetune", "28", ABSENT, ABSENT, "0.990", "1")
+    ]
+    assert last.cells[0].key is None and last.cells[4].key is None
+
+
+def test_the_results_are_those_chosen_on_validation(boards: tuple[Board, ...]) -> None:
+    table = chosen_table(boards)
+    retina, breast = ([cell.text for cell in line.cells] for line in table.lines)
+    assert retina == ["retinamnist", "resnet18", "0.600", "0.500", "0.900", "3", "8 of 8", "0.750"]
+    assert breast == ["breastmnist", "resnet18", "0.900", "0.800", "0.800", "2", "3 of 8", "0.919"]
+    assert column(table, "Chosen")[1].detail == "knn, 64"
+    assert column(table, "Best published AUC")[1].detail == "Google AutoML Vision"
+
+
+def test_a_choice_that_was_not_tested_has_no_place(tmp_path: Path) -> None:
+    leave_run(tmp_path / "run", test=[], validation=[0.9], dataset="breastmnist")
+    (line,) = chosen_table(gather(tmp_path)).lines
+    assert [cell.text for cell in line.cells][2:7] == [ABSENT, ABSENT, "0.900", "1", ABSENT]
+
+
+def test_models_have_a_column_each_and_a_mean_where_all_subsets_have_them(boards: tuple[Board, ...]) -> None:
+    table = models_table(boards)
+    assert [one.name for one in table.columns] == ["Subset", "resnet18 finetune", "resnet18 knn", "resnet50 finetune"]
+    assert [[cell.text for cell in line.cells] for line in table.lines] == [
+        ["retinamnist", "0.600 / 0.500", ABSENT, ABSENT],
+        ["breastmnist", "0.940 / 0.840", "0.900 / 0.800", ABSENT],
+    ]
+    assert [cell.text for cell in table.foot] == ["mean of 2 subsets", "0.770 / 0.670", ABSENT, ABSENT]
+    assert models_table(boards[:1]).foot == ()
+
+
+def test_unfinished_cells_have_state_and_reason() -> None:
+    table = unfinished_table([("one", "failed", "no memory"), ("two", "pending", "")])
+    assert [[cell.text for cell in line.cells] for line in table.lines] == [
+        ["one", "failed", "no memory"],
+        ["two", "pending", ABSENT],
+    ]
+
+
+def test_a_score_shows_what_is_known_of_it() -> None:
+    assert score_cell(Score(math.nan)) == Cell(ABSENT)
+    assert score_cell(Score(0.12349)) == Cell("0.123", "", 0.12349)
+    assert score_cell(Score(0.5, 0.1)) == Cell("0.500 ± 0.100", "", 0.5)
+    assert score_cell(Score(0.5, math.nan, 0.4, 0.6)) == Cell("0.500", "0.400 to 0.600", 0.5)
+    assert digits(math.nan) == ABSENT

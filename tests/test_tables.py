@@ -1,0 +1,46 @@
+"""`medmnist_hf.training.tables`: each seed, the mean in its place among the published rows, the notes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medmnist_hf.published import published_results
+from medmnist_hf.training.outcomes import Outcome, summary
+from medmnist_hf.training.recipe import make_recipe
+from medmnist_hf.training.tables import print_results
+
+
+def results_of(**options: Any) -> dict[str, Any]:  # noqa: ANN401
+    recipe = make_recipe({"dataset": "breastmnist", "seeds": (0, 1), **options})
+    test = {"auc": 0.91, "acc": 0.85, "auc_low": 0.86, "auc_high": 0.96, "acc_low": 0.8, "acc_high": 0.9}
+    scored = recipe.test
+    outcomes = [
+        Outcome(seed, {"auc": 0.9, "acc": 0.8}, test if scored else {}, {}, {"seconds": 1234.5})
+        for seed in recipe.seeds
+    ]
+    return summary(recipe, outcomes)
+
+
+def test_a_run_stands_among_the_published_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    print_results(results_of(), Path("runs/mine"))
+    text = capsys.readouterr().out
+    lines = [line for line in text.splitlines() if line.strip()]
+    expected = "0 0.900 0.800 0.910 0.860 to 0.960 0.850 0.800 to 0.900 1,234.5"
+    assert " ".join(lines[1].split()) == expected
+    assert "2 seed(s): test AUC 0.910 ± 0.000, ACC 0.850 ± 0.000" in text
+    assert all(row.method in text for row in published_results("breastmnist"))
+    places = [line.split()[0] for line in lines if "* resnet18 finetune (28)" in line]
+    assert places == [str(1 + sum(row.auc > 0.91 for row in published_results("breastmnist")))]
+    assert "written to runs/mine" in text and 'note: "(224)"' in text
+
+
+def test_another_size_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    print_results(results_of(size=64), Path("x"))
+    assert "published rows are of images of 28, this run of 64" in capsys.readouterr().out
+
+
+def test_without_test_there_is_no_leaderboard(capsys: pytest.CaptureFixture[str]) -> None:
+    print_results(results_of(test=False), Path("x"))
+    text = capsys.readouterr().out
+    assert "validation AUC 0.900 ± 0.000" in text and "AutoKeras" not in text
