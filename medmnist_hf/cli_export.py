@@ -39,7 +39,8 @@ def export(
         str | None,
         typer.Option(
             "--format",
-            help="png (official names and CSV), imagefolder, npz, or gif (volumes). [default: png; gif for volumes]",
+            help="png (official names and CSV), imagefolder, npz, vertex (Vertex AI), or gif (volumes). "
+            "[default: png; gif for volumes]",
             show_default=False,
         ),
     ] = None,
@@ -47,11 +48,18 @@ def export(
         list[str] | None,
         typer.Option(help="train, validation or test; repeatable. [default: all]", show_default=False),
     ] = None,
+    gcs: Annotated[
+        str | None,
+        typer.Option(
+            help="For vertex: the folder in Cloud Storage that the written one will be copied to, gs://BUCKET/FOLDER.",
+            show_default=False,
+        ),
+    ] = None,
     root: _Root = None,
     namespace: _Namespace = None,
     force: _Force = False,
 ) -> None:
-    """Write a subset as PNG or GIF files with a CSV, as an ImageFolder, or as the official NPZ file."""
+    """Write a subset as PNG or GIF files with a CSV, as an ImageFolder, as the official NPZ file, or for Vertex AI."""
     from medmnist_hf import export as exporting  # noqa: PLC0415
     from medmnist_hf.rows import open_rows  # noqa: PLC0415
 
@@ -63,6 +71,7 @@ def export(
             out,
             form,
             splits=split or (),
+            gcs=gcs,
             force=force,
             on_progress=lambda count: progress.advance(task, count),
         )

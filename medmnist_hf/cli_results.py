@@ -17,7 +17,8 @@ from medmnist_hf.errors import MedMNISTError, ScoreError
 from medmnist_hf.intervals import Comparison, Interval
 from medmnist_hf.plots import check_plot_path, save_plot
 from medmnist_hf.published import Standing, leaderboard, published_notes, published_size, published_split, stand
-from medmnist_hf.results import parse_name
+from medmnist_hf.results import read_result
+from medmnist_hf.vertex_results import outputs
 
 if TYPE_CHECKING:
     from medmnist_hf.evaluation import Evaluation, FileComparison
@@ -61,7 +62,14 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Result files.", show_default=False)],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE",
+            help="Result files; or batch predictions of Vertex AI, a JSONL file or a folder of shards for each.",
+            show_default=False,
+        ),
+    ],
     *,
     data: Data = None,
     ci: Annotated[bool, typer.Option("--ci", help="Add 95 % bootstrap intervals.")] = False,
@@ -79,6 +87,7 @@ def evaluate(
     """Compute what result files are worth: AUC and ACC as the official evaluator does, from scores, not from names."""
     from medmnist_hf.evaluation import evaluate_file  # noqa: PLC0415
 
+    files = outputs(files)
     if plot is not None:
         if len(files) != 1:
             raise ScoreError(f"--plot draws one file but {len(files)} are given: call once for each")
@@ -157,8 +166,8 @@ def board(
     entry = catalog.subset(subset)
     notes = list(published_notes(entry.flag))
     standings = []
-    for file in files or ():
-        claimed = parse_name(file.name)
+    for file in outputs(files or ()):
+        claimed = read_result(file)
         if (claimed.flag, claimed.split) != (entry.flag, published_split()):
             raise ScoreError(
                 f"{file}: of {claimed.flag} {claimed.split}, but the published results are of {entry.flag} "

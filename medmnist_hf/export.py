@@ -1,50 +1,46 @@
-"""A config out of Parquet, into the forms other tools read: official PNG or GIF with CSV, ImageFolder, NPZ.
+"""A config out of Parquet, into the forms other tools read: official PNG or GIF with CSV, ImageFolder, NPZ, Vertex AI.
 
 What is written lies below a folder under the name of the official file, so several subsets and sizes share it::
 
     OUT/pathmnist_64/train0_3.png   OUT/pathmnist_64.csv      png, gif (as the `save` of the official package)
     OUT/pathmnist_64/train/3_lymphocytes/train00000.png       imagefolder
     OUT/pathmnist_64.npz                                      npz
+    OUT/pathmnist_64/train/train00000.png   OUT/pathmnist_64/import.jsonl    vertex
 """
 
-import io
 import json
 import re
 import secrets
 import shutil
-import struct
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import PIL.Image
 from numpy.lib import format as npy
 
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, Subset, Task
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.files import sync_folder
+from medmnist_hf.image_files import FRAME_MS, gif_files, png_files
 from medmnist_hf.manifest import MANIFEST_NAME
 from medmnist_hf.montage import montage, save_gif, save_png, volume_montage
-from medmnist_hf.rows import Rows, UInt8Array, first_line
+from medmnist_hf.rows import Rows, first_line
+from medmnist_hf.vertex import check_folder
+from medmnist_hf.vertex_export import write_vertex
 
 Progress = Callable[[int], object]
 
 _AUTOML_SPLITS: Final = {"train": "TRAIN", "validation": "VALIDATION", "test": "TEST"}
-_FRAME_MS: Final = 200
-"""How long the official package shows each slice of a volume."""
-
 _DEFLATE_LEVEL: Final = 6
 """That of `numpy.savez_compressed`."""
 
 _MONTAGE_BYTES: Final = 1 << 30
 """Raw pixels of the largest montage."""
-
-_IHDR: Final = struct.Struct(">4x4sIIBB")
-_PNG_COLOUR: Final = {1: 0, 3: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +58,12 @@ class Exported:
 
 @dataclass(frozen=True, slots=True)
 class _Format:
-    """One way out: for which dimensions, under which names, written by what."""
+    """One way out: for which dimensions, under which names, written by what; `located` if that needs a folder too."""
 
     ndims: tuple[int, ...]
     suffixes: tuple[str, ...]
-    write: Callable[[Rows, Sequence[str], Path, str, Progress], None]
+    write: Callable[..., None]
+    located: bool = False
 
 
 def export(
@@ -75,6 +72,7 @@ def export(
     form: str | None = None,
     *,
     splits: Sequence[str] = (),
+    gcs: str | None = None,
     force: bool = False,
     on_progress: Progress = lambda rows: None,
 ) -> Exported:
@@ -86,8 +84,11 @@ def export(
     Args:
         rows: The config, see `medmnist_hf.rows.open_rows`.
         out: Folder that receives the export; made if needed. Nothing else in it is touched.
-        form: ``png`` or ``imagefolder`` for images, ``gif`` for volumes, ``npz`` for both; None is ``png`` or ``gif``.
+        form: ``png``, ``imagefolder`` or ``vertex`` for images, ``gif`` for volumes, ``npz`` for both; None is ``png``
+            or ``gif``.
         splits: Splits to write; all if empty.
+        gcs: For ``vertex``, and for that alone: the folder in Cloud Storage that the written one will be copied to, as
+            ``gs://BUCKET/FOLDER``.
         force: Replace what an earlier export left under the same name.
         on_progress: Called with a number of rows as they are written.
 
@@ -95,12 +96,13 @@ def export(
         CatalogError: Unknown split.
         SourceError: The config lacks a split or holds something else.
         BuildError: A shard is missing or damaged.
-        MedMNISTError: Unknown form or one that does not suit the subset, something is there already, or the folder
-            cannot be written to.
+        MedMNISTError: Unknown form or one that does not suit the subset, `gcs` is missing or no such folder, something
+            is there already, or the folder cannot be written to.
     """
     out, entry = Path(out).expanduser(), rows.entry
     form = form or ("gif" if entry.ndim == 3 else "png")
     plan = _format(form, entry)
+    write = _located(plan, form, gcs)
     total = rows_of(rows, splits)
     chosen = [split for split in SPLITS if split in splits or not splits]
     name = official_name(entry, rows.size)
@@ -108,7 +110,7 @@ def export(
     _check_free(targets, force=force)
     try:
         with _staged(out, targets) as stage:
-            plan.write(rows, chosen, stage, name, on_progress)
+            write(rows, chosen, stage, name, on_progress)
     except OSError as error:
         raise MedMNISTError(
             f"cannot write {targets[0]} ({first_line(error)}): check the folder and its space"
@@ -202,7 +204,7 @@ def export_montage(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if entry.ndim == 3:
-            save_gif(volume_montage(images, length, border=0), path, milliseconds=_FRAME_MS)
+            save_gif(volume_montage(images, length, border=0), path, milliseconds=FRAME_MS)
         else:
             save_png(montage(images, length, border=0), path)
     except OSError as error:
@@ -214,9 +216,20 @@ def _format(form: str, subset: Subset) -> _Format:
     if form not in _FORMATS:
         raise MedMNISTError(f"unknown format {form!r}: choose from {', '.join(_FORMATS)}")
     if subset.ndim not in _FORMATS[form].ndims:
-        kind, fit = ("volumes", "gif or npz") if subset.ndim == 3 else ("images", "png, imagefolder or npz")
+        kind = "volumes" if subset.ndim == 3 else "images"
+        *others, last = (name for name, each in _FORMATS.items() if subset.ndim in each.ndims)
+        fit = f"{', '.join(others)} or {last}"
         raise MedMNISTError(f"{subset.flag} holds {kind}, which the format {form} does not take: choose {fit}")
     return _FORMATS[form]
+
+
+def _located(plan: _Format, form: str, gcs: str | None) -> Callable[..., None]:
+    """What writes a form, told of the folder in Cloud Storage where the form needs it."""
+    if plan.located:
+        return partial(plan.write, folder=check_folder(gcs))
+    if gcs is not None:
+        raise MedMNISTError(f"the format {form} names nothing in Cloud Storage: leave out --gcs, or take vertex")
+    return plan.write
 
 
 def _filled(rows: Rows, split: str) -> int:
@@ -262,12 +275,12 @@ def _staged(out: Path, targets: Sequence[Path]) -> Iterator[Path]:
 
 
 def _write_png(rows: Rows, splits: Sequence[str], stage: Path, name: str, on_progress: Progress) -> None:
-    files = ((split, _png_files(rows, split)) for split in splits)
+    files = ((split, png_files(rows, split)) for split in splits)
     _write_official(rows, files, stage / name, suffix="png", on_progress=on_progress)
 
 
 def _write_gif(rows: Rows, splits: Sequence[str], stage: Path, name: str, on_progress: Progress) -> None:
-    files = ((split, ([_gif(volume) for volume in block] for block in rows.images(split))) for split in splits)
+    files = ((split, gif_files(rows, split)) for split in splits)
     _write_official(rows, files, stage / name, suffix="gif", on_progress=on_progress)
 
 
@@ -310,7 +323,7 @@ def _write_imagefolder(rows: Rows, splits: Sequence[str], stage: Path, name: str
             place.mkdir(parents=True)
         index, width = 0, len(str(len(labels) - 1))
         lines = []
-        for block in _png_files(rows, split):
+        for block in png_files(rows, split):
             for content in block:
                 file = f"{split}{index:0{width}d}.png"
                 (places[0 if multi else labels[index, 0]] / file).write_bytes(content)
@@ -343,42 +356,12 @@ def _write_npz(rows: Rows, splits: Sequence[str], stage: Path, name: str, on_pro
                     on_progress(len(block))
 
 
-def _png_files(rows: Rows, split: str) -> Iterator[list[bytes]]:
-    """The images of a split as PNG files; those stored as plain 8-bit PNG go through as they are."""
-    for block in rows.files(split):
-        yield [image if _is_plain_png(image, rows) else _png(rows.decoded(image, split)) for image in block]
-
-
-def _is_plain_png(image: bytes, rows: Rows) -> bool:
-    if image[:8] != b"\x89PNG\r\n\x1a\n" or len(image) < 8 + _IHDR.size:
-        return False
-    kind, width, height, depth, colour = _IHDR.unpack_from(image, 8)
-    expected = (b"IHDR", rows.size, rows.size, 8, _PNG_COLOUR[rows.entry.channels])
-    return bool((kind, width, height, depth, colour) == expected)
-
-
-def _png(pixels: UInt8Array) -> bytes:
-    buffer = io.BytesIO()
-    PIL.Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _gif(volume: UInt8Array) -> bytes:
-    """The slices along the depth as frames, by the very call of `medmnist.utils.save_frames_as_gif`.
-
-    Pillow joins equal slices that follow each other into one frame that is shown longer.
-    """
-    first, *others = [PIL.Image.fromarray(piece) for piece in volume]
-    buffer = io.BytesIO()
-    first.save(buffer, "GIF", save_all=True, append_images=others, duration=_FRAME_MS, loop=0)
-    return buffer.getvalue()
-
-
 _FORMATS: Final = {
     "png": _Format((2,), ("", ".csv"), _write_png),
     "imagefolder": _Format((2,), ("",), _write_imagefolder),
     "gif": _Format((3,), ("", ".csv"), _write_gif),
     "npz": _Format((2, 3), (".npz",), _write_npz),
+    "vertex": _Format((2,), ("",), write_vertex, located=True),
 }
 
 FORMATS: Final = tuple(_FORMATS)

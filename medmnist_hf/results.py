@@ -1,4 +1,4 @@
-"""Result files in the official format: their names, writing them, reading them back.
+"""Result files in the official format: their names, writing them, reading them back, and Vertex AI's output alike.
 
 A result file is named ``{flag}{size}_{split}_[AUC]{auc}_[ACC]{acc}@{run}.csv`` and holds, without a header, a line
 ``index,score,...`` for each row of the split (``Evaluator`` of ``medmnist`` 3.0.2). The size is left out at 28 pixels.
@@ -23,6 +23,7 @@ from medmnist_hf.files import write_atomically
 from medmnist_hf.predictions import FloatArray, IntArray, check
 from medmnist_hf.published import PublishedResult, published_notes, published_results
 from medmnist_hf.scoring import score_checked
+from medmnist_hf.vertex_results import is_batch_output, read_batch
 
 __all__ = [
     "PublishedResult",
@@ -73,7 +74,7 @@ class ResultFile:
     """A result file as read. Its scores have the right shape and are finite; what they are worth is not computed yet.
 
     Attributes:
-        flag: Flag of the subset, from the name like the five that follow.
+        flag: Flag of the subset, from the name like the five that follow, or from the lines of Vertex AI.
         size: Edge length in pixels or voxels.
         split: ``train``, ``validation`` or ``test``.
         run: Name of the run; empty if the name has none.
@@ -195,10 +196,11 @@ def parse_name(name: str) -> ResultName:
 
 
 def read_result(path: str | Path) -> ResultFile:
-    """Read a result file; nothing is written and nothing is scored.
+    """Read a result file or the batch prediction of Vertex AI; nothing is written and nothing is scored.
 
     Args:
-        path: The file; its name says of which subset, size and split it is.
+        path: The file; its name says of which subset, size and split it is. Or the output of Vertex AI, whose lines
+            say it: a JSONL file, or the folder of its shards; see `medmnist_hf.vertex_results.read_batch`.
 
     Raises:
         SourceError: There is no such file, or it cannot be read.
@@ -207,9 +209,12 @@ def read_result(path: str | Path) -> ResultFile:
             number of columns than the subset needs, scores that are no finite numbers, or rows twice or missing.
     """
     path = Path(path)
+    if is_batch_output(path):
+        found = read_batch(path)
+        index = np.arange(len(found.scores), dtype=np.intp)
+        return ResultFile(found.entry.flag, found.size, found.split, found.run, None, None, found.scores, index)
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "no such file"
-        raise SourceError(f"{path}: {what}; give a result file, with quotes around the brackets of its name")
+        raise SourceError(f"{path}: no such file; give a result file, with quotes around the brackets of its name")
     name = parse_name(path.name)
     try:
         text = path.read_text(encoding="utf-8-sig")

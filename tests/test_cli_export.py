@@ -15,6 +15,8 @@ from tests.fixtures.builds import build
 
 runner = CliRunner()
 
+VERTEX = ("--format", "vertex", "--gcs", "gs://b-c/d")
+
 
 @pytest.fixture(scope="module")
 def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -45,6 +47,16 @@ def test_export_says_what_it_wrote(root: Path, tmp_path: Path) -> None:
         assert (tmp_path / path).exists()
 
 
+def test_export_for_vertex(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("export", "breastmnist", "--root", root, "--out", tmp_path, *VERTEX)
+    assert program(monkeypatch, *arguments) == 0
+    lines = (tmp_path / "breastmnist/batch_test.jsonl").read_text().splitlines()
+    assert lines[0] == '{"content": "gs://b-c/d/breastmnist/test/test0.png", "mimeType": "image/png"}'
+    assert (tmp_path / "breastmnist/test/test0.png").is_file()
+    assert program(monkeypatch, *arguments) == 1
+    assert program(monkeypatch, *arguments, "--force") == 0
+
+
 def test_volumes_leave_as_gif_by_default(root: Path, tmp_path: Path) -> None:
     result = runner.invoke(app, ["export", "organmnist3d", "--root", str(root), "--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
@@ -73,7 +85,10 @@ def test_mistakes_are_one_line_and_exit_code_1(
     export = ("export", "breastmnist", "--root", root, "--out", tmp_path / "out")
     montage = ("montage", "breastmnist", "--root", root, "--out")
     for arguments, says in (
-        ((*export, "--format", "tiff"), "error: unknown format 'tiff': choose from png, imagefolder, gif, npz"),
+        ((*export, "--format", "tiff"), "error: unknown format 'tiff': choose from png, imagefolder, gif"),
+        ((*export, "--format", "vertex"), "error: the format vertex names images by where they will lie"),
+        ((*export, "--format", "vertex", "--gcs", "bucket"), "error: --gcs 'bucket' is no folder in Cloud Storage"),
+        ((*export, "--gcs", "gs://bucket"), "error: the format png names nothing in Cloud Storage"),
         ((*export, "--split", "val"), "error: unknown split 'val'"),
         ((*export, "--size", "128"), "error: no build of breastmnist at size 128"),
         ((*export[:2], "--out", tmp_path / "out"), "error: cannot load medmnist/breastmnist"),

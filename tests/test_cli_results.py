@@ -19,7 +19,8 @@ from medmnist_hf.cli_results import register
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.evaluation import compare_files, evaluate_file
 from medmnist_hf.published import published_notes, published_results
-from medmnist_hf.results import write_result
+from medmnist_hf.results import read_result, write_result
+from tests.fixtures.batches import items, write_shards
 
 runner = CliRunner()
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -192,6 +193,30 @@ def test_leaderboard_with_files(data: Path, tmp_path: Path) -> None:
         assert beside["published"]["method"] == "ResNet-18 (28)"
         assert math.isclose(beside["auc_difference"], round(found.score.auc, 3) - 0.901, abs_tol=1e-9)
         assert beside["auc_covered"] == (found.intervals["auc"].high >= 0.9005)
+
+
+@pytest.mark.parametrize("flag", ["breastmnist", "chestmnist"])
+def test_batch_predictions_of_vertex(data: Path, tmp_path: Path, flag: str) -> None:
+    """A folder, or its shards as a shell's pattern gives them, is one result beside the official file of the same."""
+    official = result(tmp_path, flag)
+    folder = write_shards(tmp_path / "job", items(flag, 28, "test", read_result(official).scores))
+    (folder / "errors_00001.jsonl").write_text("")
+    for files in ((folder,), sorted(folder.iterdir())):
+        theirs, ours = facts("evaluate", official, *files, "--data", data, "--per-class")
+        different = {"file": str(folder), "run": "job", "name_auc": None, "name_acc": None}
+        assert ours == theirs | different
+    told = facts("compare", folder, official, "--data", data, "--resamples", "20")
+    assert told["measures"]["auc"]["difference"]["estimate"] == 0
+    board = facts("leaderboard", flag, *sorted(folder.iterdir()), "--data", data, "--resamples", "20")
+    assert [row["name"] for row in board["rows"] if row["own"]] == ["job"]
+    run("evaluate", *sorted(folder.iterdir()), "--data", data, "--plot", tmp_path / "plot.svg")
+    assert (tmp_path / "plot.svg").is_file()
+    shard = folder / "predictions_00002.jsonl"
+    shard.write_text(shard.read_text()[:-20])
+    done = program("evaluate", official, folder, "--data", data)
+    count = len(shard.read_text().splitlines())
+    assert done.returncode == 1 and len(done.stdout.splitlines()) == 2
+    assert done.stderr == f"error: {shard}: line {count} is no JSON: was its download cut off?\n"
 
 
 def test_faults_are_one_line_each(data: Path, tmp_path: Path) -> None:

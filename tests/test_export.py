@@ -17,7 +17,7 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
-from builders.build import BuildOptions, build_config
+from builders.build import build_config
 from builders.npz import NpzReader
 from builders.source import Folder
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, Subset, subset, subsets
@@ -31,6 +31,8 @@ from tests.fixtures.builds import build
 
 CONFIGS = [("breastmnist", 28), ("bloodmnist", 64), ("chestmnist", 28), ("organmnist3d", 28)]
 REAL = ["breastmnist", "retinamnist", "adrenalmnist3d"]
+GCS = {"vertex": "gs://bucket/folder"}
+"""Form -> the folder that it needs."""
 
 
 @pytest.fixture(scope="module")
@@ -127,17 +129,6 @@ def test_official_files_are_saved_as_officially(
     save_officially(official, real_data / "breastmnist.npz", tmp_path / "official")
     export(open_rows("breastmnist", root=real_builds), tmp_path / "ours")
     same_as_official(tmp_path / "ours", tmp_path / "official")
-
-
-def test_webp_leaves_as_png(phantoms: Phantoms, tmp_path: Path) -> None:
-    file = phantoms("bloodmnist")
-    build_config(subset("bloodmnist"), 28, file, tmp_path, options=BuildOptions(codec="webp"))
-    export(open_rows("bloodmnist", root=tmp_path), tmp_path / "out", splits=["test"])
-    arrays = arrays_of(file.path)
-    for index, (image, label) in enumerate(zip(arrays["test_images"], arrays["test_labels"][:, 0], strict=True)):
-        with PIL.Image.open(tmp_path / "out/bloodmnist" / f"test{index}_{label}.png") as picture:
-            assert picture.format == "PNG"
-            assert np.array_equal(np.asarray(picture), image)
 
 
 def same_npz(path: Path, source: Path, entry: Subset, size: int) -> None:
@@ -250,8 +241,12 @@ def refused(match: str, action: Callable[[], object], error: type[MedMNISTError]
 
 def test_formats_that_do_not_suit(root: Path, tmp_path: Path) -> None:
     images, volumes = open_rows("breastmnist", root=root), open_rows("organmnist3d", root=root)
-    refused("unknown format 'jpg': choose from png, imagefolder, gif, npz", lambda: export(images, tmp_path, "jpg"))
-    refused("breastmnist holds images.*choose png, imagefolder or npz", lambda: export(images, tmp_path, "gif"))
+    refused(
+        "unknown format 'jpg': choose from png, imagefolder, gif, npz, vertex", lambda: export(images, tmp_path, "jpg")
+    )
+    refused(
+        "breastmnist holds images.*choose png, imagefolder, npz or vertex", lambda: export(images, tmp_path, "gif")
+    )
     for form in ("png", "imagefolder"):
         refused("organmnist3d holds volumes.*choose gif or npz", lambda form=form: export(volumes, tmp_path, form))  # type: ignore[misc]
     refused("unknown split 'val'", lambda: export(images, tmp_path, splits=["train", "val"]), CatalogError)
@@ -263,13 +258,16 @@ def test_what_is_there_stays_unless_forced(root: Path, tmp_path: Path, form: str
     rows = open_rows("breastmnist", root=root)
     (tmp_path / "breastmnist_64").mkdir()
     (tmp_path / "breastmnist_64.npz").write_text("another size")
-    first = export(rows, tmp_path, form)
+    first = export(rows, tmp_path, form, gcs=GCS.get(form))
     place = first.paths[0] / "stale" if first.paths[0].is_dir() else first.paths[0]
     place.write_text("old")
     before = contents(tmp_path)
-    refused("is there already: choose another folder, or pass --force", lambda: export(rows, tmp_path, form))
+    refused(
+        "is there already: choose another folder, or pass --force",
+        lambda: export(rows, tmp_path, form, gcs=GCS.get(form)),
+    )
     assert contents(tmp_path) == before
-    assert export(rows, tmp_path, form, force=True) == first
+    assert export(rows, tmp_path, form, gcs=GCS.get(form), force=True) == first
     after = contents(tmp_path)
     assert b"old" not in after.values()
     assert set(before) - set(after) <= {"breastmnist/stale"}
@@ -307,12 +305,12 @@ def test_an_interrupted_export_leaves_what_was_there(root: Path, tmp_path: Path,
         raise _Interrupted
 
     with pytest.raises(_Interrupted):
-        export(rows, tmp_path / "new" / "deep", form, on_progress=interrupt)
+        export(rows, tmp_path / "new" / "deep", form, gcs=GCS.get(form), on_progress=interrupt)
     assert list(tmp_path.iterdir()) == []
-    export(rows, tmp_path, form)
+    export(rows, tmp_path, form, gcs=GCS.get(form))
     before = contents(tmp_path)
     with pytest.raises(_Interrupted):
-        export(rows, tmp_path, form, force=True, on_progress=interrupt)
+        export(rows, tmp_path, form, gcs=GCS.get(form), force=True, on_progress=interrupt)
     assert contents(tmp_path) == before
 
 

@@ -1,0 +1,49 @@
+"""A config as the folder that Vertex AI image classification imports and predicts, to be copied to Cloud Storage."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from medmnist_hf import vertex
+from medmnist_hf.image_files import png_files
+from medmnist_hf.rows import Rows
+
+
+def write_vertex(  # noqa: PLR0917  (as the other writers of `medmnist_hf.export`, and the folder)
+    rows: Rows, splits: Sequence[str], stage: Path, name: str, on_progress: Callable[[int], object], folder: str
+) -> None:
+    """Write images, the import file of all splits, and what a batch prediction of each split but train needs.
+
+    Args:
+        rows: The config, of images.
+        splits: Splits to write.
+        stage: Folder that receives the folder `name`.
+        name: Official name of the config, e.g. ``pathmnist_224``.
+        on_progress: Called with a number of rows as they are written.
+        folder: Folder in Cloud Storage that the folder `name` will be copied to, of `vertex.check_folder`.
+
+    Raises:
+        SourceError: The config lacks a split or holds something else.
+        BuildError: A shard is missing or damaged.
+        OSError: The folder cannot be written to.
+    """
+    out = stage / name
+    out.mkdir()
+    with (out / vertex.IMPORT_NAME).open("x", encoding="utf-8", newline="") as imports:
+        for split in splits:
+            (out / split).mkdir()
+            labels = rows.labels(split)
+            uris: list[str] = []
+            for block in png_files(rows, split):
+                for content in block:
+                    index = len(uris)
+                    path = vertex.image_path(name, split, index, len(labels))
+                    (stage / path).write_bytes(content)
+                    uris.append(f"{folder}/{path}")
+                    imports.write(vertex.import_line(uris[index], split, rows.entry, labels[index]))
+                on_progress(len(block))
+            if split != "train":
+                lines = "".join(map(vertex.batch_line, uris))
+                (out / vertex.batch_name(split)).write_text(lines, encoding="utf-8", newline="")
+    parameters = json.dumps(vertex.batch_parameters(rows.entry))
+    (out / vertex.PARAMETERS_NAME).write_text(f"{parameters}\n", encoding="utf-8", newline="")
