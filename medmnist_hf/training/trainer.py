@@ -26,6 +26,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 import medmnist_hf
 from medmnist_hf.catalog import Task
+from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.dataset import ArrayDataset
 from medmnist_hf.training.loader import ArrayLoader
 from medmnist_hf.training.losses import LossFunction, to_scores
@@ -283,8 +284,13 @@ def training_arguments(recipe: Recipe, folder: Path, seed: int) -> TrainingArgum
         recipe: What to do.
         folder: Where checkpoints go.
         seed: Seed of weights, order and augmentation.
+
+    Raises:
+        TrainingError: The precision is not for a CPU, and there is nothing else.
     """
-    by_auc = recipe.select == "auc"
+    by_auc, on_cpu = recipe.select == "auc", not torch.accelerator.is_available()
+    if recipe.precision == "fp16" and on_cpu:
+        raise TrainingError("precision fp16 needs a GPU and there is none: use bf16 or fp32")
     return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=recipe.epochs,
@@ -293,6 +299,7 @@ def training_arguments(recipe: Recipe, folder: Path, seed: int) -> TrainingArgum
         gradient_accumulation_steps=recipe.accumulation,
         max_grad_norm=recipe.max_grad_norm,
         learning_rate=recipe.learning_rate,
+        use_cpu=on_cpu,  # bf16 is refused on a CPU that was not asked for
         bf16=recipe.precision == "bf16",
         fp16=recipe.precision == "fp16",
         torch_compile=recipe.compile,

@@ -207,7 +207,7 @@ class BatchTransform:
         """Resize and normalise images into memory laid out for them."""
         if self.fit == "resize" and self.size is not None:
             images = resize(images, self.size, self.interpolation, antialias=self.antialias)
-        scale, scale_of_uint8, shift = self._factors.to(images.device)
+        scale, scale_of_uint8, shift = self._factors
         scale = scale_of_uint8 if images.dtype == torch.uint8 else scale
         count, channels, *sides = out.shape
         direct = out.dtype == torch.float32 and self.fit == "resize"
@@ -215,17 +215,25 @@ class BatchTransform:
             # One row a sample: a factor that repeats every three numbers would be applied three at a time.
             target = out.movedim(1, -1) if direct else torch.empty((count, *sides, channels), device=images.device)
             rows = target.view(count, -1)
-            tiles = prod(sides) * channels // len(scale) if len(scale) > 1 else 1
             rows.copy_(images.expand(-1, channels, *sides).movedim(1, -1).reshape(count, -1))
-            rows.mul_(scale.repeat(tiles)).add_(shift.repeat(tiles))
+            tiles = prod(sides) * channels // len(scale) if len(scale) > 1 else 1
+            _scale_and_shift(rows, scale.repeat(tiles), shift.repeat(tiles))
             target = target.movedim(-1, 1)
         else:
             target = out if direct else torch.empty(out.shape, device=images.device)
-            if len(scale) > 1:
-                scale, shift = (factor.view(-1, *(1 for _ in sides)) for factor in (scale, shift))
-            target.copy_(images).mul_(scale).add_(shift)
+            each = (-1, *(1 for _ in sides))
+            _scale_and_shift(target.copy_(images), scale.view(each), shift.view(each))
         if not direct:
             out.copy_(target)
+
+
+def _scale_and_shift(values: Tensor, scale: Tensor, shift: Tensor) -> None:
+    """Multiply and add in place; one factor for all of them in one pass."""
+    shift = shift.to(values.device)
+    if scale.numel() == 1:
+        torch.add(shift.view(()), values, alpha=scale.item(), out=values)
+    else:
+        values.mul_(scale.to(values.device)).add_(shift)
 
 
 def channels_first(images: Tensor) -> Tensor:
