@@ -37,13 +37,23 @@ $(VENV)/frameworks.stamp: $(VENV)/dev.stamp
 	$(BIN)/python -m pip install --quiet --editable '.[dev,frameworks]'
 	@touch $@
 
+# Each AutoML engine has an environment of its own. auto-sklearn needs an old Python: where there is none, it is told
+# what to install, and its tests are skipped.
+$(VENV)/automl/auto-sklearn.stamp: medmnist_hf/automl/locks/auto-sklearn.txt | $(VENV)/dev.stamp
+	-$(BIN)/python scripts/automl_env.py auto-sklearn && touch $@
+
+$(VENV)/automl/%.stamp: medmnist_hf/automl/locks/%.txt | $(VENV)/dev.stamp
+	$(BIN)/python scripts/automl_env.py $*
+	@touch $@
+
 demo: $(VENV)/train.stamp  ## Build, verify and load synthetic subsets of every task, train on one
 	$(BIN)/python scripts/demo.py
 
 test: $(VENV)/dev.stamp  ## Run the tests
 	$(BIN)/python -m pytest -n auto -m 'not slow'
 
-test-slow: $(VENV)/frameworks.stamp  ## Run the slow tests; one clicks through a page and needs Chromium
+ENGINES := $(addprefix $(VENV)/automl/,auto-sklearn.stamp autogluon.stamp autokeras.stamp)
+test-slow: $(VENV)/frameworks.stamp $(ENGINES)  ## Run the slow tests; one clicks through a page and needs Chromium
 	$(BIN)/python -m pytest -n auto -m slow
 
 lint: $(VENV)/dev.stamp  ## Check style and types

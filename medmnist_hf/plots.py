@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 FORMATS: Final = ("png", "svg", "pdf")
 """Formats of a saved figure, by the suffix of its name."""
 
+STYLE: Final[Any] = {"font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False}
+"""Settings of matplotlib that all figures share."""
+
 _FEW: Final = 10
 """Classes up to which the colours of the default cycle differ."""
 
@@ -135,7 +138,7 @@ def draw(predictions: Predictions, names: Sequence[str], title: str) -> "Figure"
     from matplotlib import rc_context  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    with rc_context({"font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False}):
+    with rc_context(STYLE):
         figure = Figure(figsize=(15, 5.2), layout="constrained")
         left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1.15))
         figure.suptitle(title, fontsize=11)
@@ -172,7 +175,8 @@ def save_plot(path: str | Path, predictions: Predictions, names: Sequence[str], 
     return path
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
+    """The name of a class, cut where it is long."""
     return name if len(name) <= _LONG else name[: _LONG - 1].rstrip() + "…"
 
 
@@ -183,7 +187,7 @@ def _draw_roc(axes: "Axes", predictions: Predictions, names: Sequence[str]) -> N
     colours = colormaps["tab10" if predictions.labels <= _FEW else "tab20"].resampled(20)
     axes.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1)
     for label, value in enumerate(aucs):
-        name = _short(names[predictions.classes[label]])
+        name = short_name(names[predictions.classes[label]])
         if math.isnan(value):
             axes.plot([], [], " ", label=f"{name}: undefined")
             continue
@@ -225,7 +229,7 @@ def _draw_confusion(axes: "Axes", predictions: Predictions, names: Sequence[str]
     shares = table / np.maximum(sums, 1)
     accuracy = np.trace(table) / table.sum()
     _grid(axes, shares, [[f"{count:,}" for count in row] for row in table], size=10 if len(table) <= _FEW // 2 else 7)
-    short = [_short(names[at]) for at in range(len(table))]
+    short = [short_name(names[at]) for at in range(len(table))]
     axes.set_xticks(range(len(table)), short, rotation=0 if len(table) == 2 else 45, ha=_align(len(table)))
     axes.set_yticks(range(len(table)), short)
     axes.set(title=f"Confusion, ACC {accuracy:.3f}", xlabel="Predicted", ylabel="True (shade: share of its row)")
@@ -241,7 +245,7 @@ def _draw_findings(axes: "Axes", predictions: Predictions, names: Sequence[str])
     _grid(axes, shares, [[f"{count:,}" for count in row] for row in counts], size=7.5)
     axes.set_aspect("auto")
     axes.set_xticks(range(4), ["found", "missed", "false alarm", "rightly none"])
-    axes.set_yticks(range(len(counts)), [_short(names[at]) for at in range(len(counts))])
+    axes.set_yticks(range(len(counts)), [short_name(names[at]) for at in range(len(counts))])
     right_share = (counts[:, 0].sum() + counts[:, 3].sum()) / counts.sum()
     axes.set(title=f"Findings at > 0.5, ACC {right_share:.3f}", xlabel="Shade: share of the rows with, without it")
 

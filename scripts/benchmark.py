@@ -1,4 +1,4 @@
-"""Run a matrix of subsets, sizes, models and methods, and rank the results beside the published ones.
+"""Run a matrix of subsets, sizes, models and methods, also of AutoML, and rank the results beside the published ones.
 
 Example: python scripts/benchmark.py scripts/benchmark.yaml --out bench --jobs 2
 """
@@ -8,7 +8,7 @@ import sys
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, get_args
+from typing import Annotated, Final
 
 import typer
 
@@ -19,10 +19,9 @@ from medmnist_hf.training.cells import CONFIG_NAME, State, status_of
 from medmnist_hf.training.matrix import Cell, read_matrix
 from medmnist_hf.training.pages import write_report
 from medmnist_hf.training.pool import run_cells
-from medmnist_hf.training.recipe import TYPES
 
-RUNNERS: Final = dict.fromkeys(get_args(TYPES["method"]), "finetune.py")
-"""Method -> the script beside this one that runs a cell of it, called with --config, --out and --quiet."""
+RUNNER: Final = Path(__file__).with_name("finetune.py")
+"""The script that runs a cell, by any method, called with --config, --out and --quiet."""
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 say = partial(print, flush=True)
@@ -70,8 +69,7 @@ def main(
 
 
 def _command(cell: Cell, folder: Path) -> list[str]:
-    script = Path(__file__).with_name(RUNNERS[cell.recipe.method])
-    return [sys.executable, str(script), "--config", str(folder / CONFIG_NAME), "--out", str(folder), "--quiet"]
+    return [sys.executable, str(RUNNER), "--config", str(folder / CONFIG_NAME), "--out", str(folder), "--quiet"]
 
 
 if __name__ == "__main__":

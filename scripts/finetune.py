@@ -11,9 +11,13 @@ from types import UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import typer
+from huggingface_hub import HfApi
 
+from cards.bibliography import reference
 from medmnist_hf import console
-from medmnist_hf.training.recipe import FIELDS, TYPES, Recipe, make_recipe, presets
+from medmnist_hf.errors import TrainingError
+from medmnist_hf.hub_remote import MAIN
+from medmnist_hf.training.recipe import FIELDS, TYPES, default_folder, make_recipe, presets
 
 EXAMPLE: Final = (
     "Example: python scripts/finetune.py --dataset pathmnist --size 224 --model timm/vit_base_patch14_dinov2 "
@@ -29,6 +33,9 @@ def finetune(
     seeds: int | None,
     seed: list[int] | None,
     out: Path | None,
+    push_to_hub: str | None,
+    branch: str | None,
+    private: bool,
     quiet: bool,
     **options: Any,  # noqa: ANN401  (one for each field of a recipe)
 ) -> None:
@@ -36,6 +43,8 @@ def finetune(
 
     Run it again to go on where it stopped. Several GPUs or machines: accelerate launch scripts/finetune.py ...
     """
+    if push_to_hub is None and (branch is not None or private):
+        raise TrainingError("--branch and --private say how to push: add --push-to-hub NAMESPACE/NAME")
     if seeds is not None or seed:
         options["seeds"] = tuple(seed or range(seeds or 0))
     for name, value in options.items():
@@ -43,32 +52,44 @@ def finetune(
     recipe = make_recipe(options, preset=preset, config=config)
     folder = out or default_folder(recipe)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from accelerate import PartialState  # type: ignore[import-untyped]  # noqa: PLC0415  (torch takes seconds to import, and --help needs none)
-
-    from medmnist_hf.training.run import run  # noqa: PLC0415
+    # torch takes seconds to import, and --help needs none.
+    from medmnist_hf.training.model_card import cited  # noqa: PLC0415
+    from medmnist_hf.training.outcomes import check_whole  # noqa: PLC0415
+    from medmnist_hf.training.publish import check_push, push_model  # noqa: PLC0415
+    from medmnist_hf.training.run import launched, run  # noqa: PLC0415
     from medmnist_hf.training.tables import print_results  # noqa: PLC0415
 
+    is_main, api = launched().is_main_process, HfApi(library_name="medmnist-hf")
+    how: dict[str, Any] = {"revision": branch or MAIN, "private": private}
+    if push_to_hub is not None and is_main:
+        check_push(api, recipe, push_to_hub, **how)
     results = run(recipe, folder, quiet=quiet)
-    if PartialState().is_main_process:
-        print_results(results, folder)
-
-
-def default_folder(recipe: Recipe) -> Path:
-    """Where a run goes that is not told where."""
-    model = recipe.model.rstrip("/").replace("/", "-")
-    return Path("runs", f"{recipe.dataset}-{recipe.size}-{model}-{recipe.method}")
+    if not is_main:
+        return
+    print_results(results, folder)
+    check_whole(results)
+    if push_to_hub is not None:
+        references = [reference(key).text for key in cited(recipe.subset)]
+        done = push_model(api, folder, push_to_hub, references=references, **how)
+        what = f"commit {done.sha[:12]}" if done.committed else f"unchanged, no commit made; at {done.sha[:12]}"
+        print(f"{done.repo_id}: {what}, all files checked")
 
 
 def _parameter(name: str, kind: Any, about: str) -> inspect.Parameter:  # noqa: ANN401
     """An option without a default of its own: what is not given is the preset's, or the recipe's."""
-    default = FIELDS[name].default if name in FIELDS else None
-    if name in FIELDS and default is not None and default is not inspect.Parameter.empty and name != "dataset":
+    default = FIELDS[name].default if name in FIELDS and name not in {"dataset", "seeds"} else None
+    if default is not None:
         shown = {True: "yes", False: "no"}.get(default, default) if isinstance(default, bool) else default
         about = f"{about} Default: {shown}."
     flag = f"--{name.replace('_', '-')}"
     declared = [f"{flag}/--no-{flag[2:]}"] if kind is bool else [flag]
     annotation = Annotated[kind | None, typer.Option(*declared, help=about, show_default=False)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _switch(name: str, about: str) -> inspect.Parameter:
+    annotation = Annotated[bool, typer.Option(f"--{name}", help=about)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
 
 
 def _plain(kind: Any) -> tuple[Any, Sequence[str]]:  # noqa: ANN401
@@ -93,12 +114,10 @@ def _signature() -> inspect.Signature:
         _parameter("seeds", int, "Number of seeds: 0, 1, ... Default: 1."),
         _parameter("seed", list[int], "A seed; may be given several times, in place of --seeds."),
         _parameter("out", Path, "Folder of the run. Default: runs/DATASET-SIZE-MODEL-METHOD."),
-        inspect.Parameter(
-            "quiet",
-            inspect.Parameter.KEYWORD_ONLY,
-            default=False,
-            annotation=Annotated[bool, typer.Option("--quiet", help="No progress.")],
-        ),
+        _parameter("push_to_hub", str, "Repository NAMESPACE/NAME on the Hub to push the best seed's model to."),
+        _parameter("branch", str, "Branch to push to; made where it is missing. Default: main."),
+        _switch("private", "Push to a private repository."),
+        _switch("quiet", "No progress."),
     ]
     return inspect.Signature(parameters)
 

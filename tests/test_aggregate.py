@@ -149,3 +149,16 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path: Path, change: Any, messag
     with pytest.raises(TrainingError, match=message) as caught:
         gather(tmp_path)
     assert "\n" not in str(caught.value) and "remove it and run again" in str(caught.value)
+
+
+def test_a_search_that_was_broken_off_is_marked(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"dataset": "breastmnist", "model": "pixels", "method": "flaml", "time_budget": 60}
+    leave_run(tmp_path / "run", test=[0.8], validation=[0.7], facts={"partial": "stopped after 3 s"}, **options)
+    (board,) = gather(tmp_path)
+    assert board.chosen.protocol == "defaults, time_budget 60.0; partial: seed 0"
+
+
+def test_presets_of_an_engine_are_for_that_engine_alone() -> None:
+    options = {"model": "pixels", "trials": 20, "epochs": 20}
+    assert protocol(recipe_of(**options, method="autokeras", time_budget="24h")) == "automl_autokeras"
+    assert protocol(recipe_of(**options, method="flaml")) == "defaults, epochs 20, trials 20"

@@ -6,12 +6,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from medmnist_hf.errors import MedMNISTError
-from medmnist_hf.training.recipe import TYPES
 from tests.conftest import Phantoms
 from tests.fixtures.runs import build_all
 
@@ -128,9 +127,21 @@ def test_a_broken_matrix_runs_nothing(script: Any, matrix: Path, tmp_path: Path)
     assert not (tmp_path / "bench").exists()
 
 
-def test_every_method_has_a_script_that_is_there(script: Any) -> None:  # noqa: ANN401
-    assert set(script.RUNNERS) == set(get_args(TYPES["method"]))
-    assert all(SCRIPT.with_name(name).is_file() for name in script.RUNNERS.values())
+def test_an_engine_is_one_more_method(root: Path, tmp_path: Path) -> None:
+    path, out = tmp_path / "matrix.yaml", tmp_path / "bench"
+    path.write_text(
+        f'''defaults: {{root: "{root}", dataset: breastmnist, trials: 2}}
+include:
+  - {{method: flaml, model: pixels, time_budget: 2m}}
+  - {{method: flaml, model: pixels, time_budget: 0.01}}
+'''
+    )
+    done = command(path, "--out", out)
+    (small,) = (line for line in done.stdout.splitlines() if line.startswith("failed: breastmnist-28-pixels-flaml-"))
+    assert small.endswith(": FLAML: a time budget of 0.01 s is too small for one trial: give more")
+    (row,) = (row for row in csv.DictReader((out / "report.csv").open()) if row["own"] == "1")
+    assert done.returncode == 1 and (row["model"], row["method"]) == ("pixels", "flaml")
+    assert json.loads((out / row["folder"] / "results.json").read_text())["runs"][0]["facts"]["trials"] == 2
 
 
 def test_help_has_an_example() -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,14 @@ def test_done_is_the_same_recipe_with_all_its_seeds(tmp_path: Path) -> None:
     (folder / "results.json").write_text("{", encoding="utf-8")
     with pytest.raises(TrainingError, match=r"cannot read .*results\.json"):
         is_done(cell(epochs=3), folder)
+
+
+def test_a_search_that_was_broken_off_is_not_done(tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    options: dict[str, Any] = {"dataset": "breastmnist", "model": "pixels", "method": "flaml"}
+    leave_run(whole, test=[0.8], validation=[0.8], **options)
+    leave_run(broken, test=[0.8], validation=[0.8], facts={"partial": "stopped after 3 s"}, **options)
+    assert is_done(cell(**options), whole) and not is_done(cell(**options), broken)
 
 
 def test_a_lock_is_held_by_one_process_until_all_that_inherited_it_have_ended(tmp_path: Path) -> None:

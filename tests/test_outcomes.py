@@ -14,8 +14,11 @@ from medmnist_hf.scoring import score
 from medmnist_hf.training.outcomes import (
     OUTCOME_NAME,
     Outcome,
+    check_whole,
+    hardware,
     outcome_of,
     read_outcome,
+    releases,
     summary,
     to_json,
     write_outcome,
@@ -51,7 +54,7 @@ def test_a_seed_is_scored_by_the_metric(flag: str) -> None:
     names = recipe.subset.labels[1:] if flag == "breastmnist" else recipe.subset.labels
     assert tuple(found.per_class) == tuple(names)
     assert np.mean([one["auc"] for one in found.per_class.values()]) == pytest.approx(exact.auc)
-    assert found.facts == {"epochs": 2}
+    assert found.facts == {"epochs": 2, "hardware": hardware(), "releases": releases()}
 
 
 def test_an_outcome_reads_back_and_a_damaged_one_is_one_line(tmp_path: Path) -> None:
@@ -84,3 +87,26 @@ def test_a_run_is_the_mean_of_its_seeds() -> None:
     assert found["rank"]["auc"] == better + 1
     assert summary(recipe, [seed(0, 0.8)])["test"]["auc"]["std"] == 0.0
     assert found["releases"]["torch"] and found["hardware"]["cores"] >= 1
+
+
+def test_hardware_and_releases_are_those_that_a_seed_ran_on() -> None:
+    """The same command on another machine, to push what is done, does not change what the results say."""
+    recipe, facts = make_recipe({"dataset": "breastmnist"}), {"hardware": {"gpus": ["T"]}, "releases": {"torch": "9"}}
+    found = summary(recipe, [Outcome(0, {"auc": 0.5, "acc": 0.5}, {}, {}, facts)])
+    assert {name: found[name] for name in facts} == facts
+
+
+def test_a_seed_that_was_broken_off_is_told_in_one_line() -> None:
+    recipe = make_recipe(
+        {"dataset": "breastmnist", "model": "pixels", "method": "flaml", "seeds": (0, 1), "test": False}
+    )
+    whole, broken = (Outcome(seed, {"auc": 0.5, "acc": 0.5}, {}, {}, {}) for seed in (0, 1))
+    assert whole.partial == ""
+    check_whole(summary(recipe, [whole]))
+    broken.facts["partial"] = "killed by SIGKILL after 34 s"
+    assert broken.partial == "killed by SIGKILL after 34 s"
+    with pytest.raises(TrainingError) as caught:
+        check_whole(summary(recipe, [whole, broken]))
+    assert str(caught.value) == (
+        "results are partial (seed 1 killed by SIGKILL after 34 s): run the same command again to go on"
+    )

@@ -6,13 +6,13 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medmnist_hf.catalog import Task, subsets
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.training.losses import LOSSES
-from medmnist_hf.training.recipe import FIELDS, TYPES, Recipe, make_recipe, presets
+from medmnist_hf.training.recipe import FIELDS, PIXELS, TYPES, Recipe, default_folder, make_recipe, presets
 
 
 @pytest.mark.parametrize("name", presets())
@@ -94,12 +94,15 @@ def test_every_field_has_help_and_a_default_but_the_data_set() -> None:
         assert (field.default is dataclasses.MISSING) == (name == "dataset")
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_any_words_of_a_command_make_a_recipe_that_comes_back_from_yaml(data: st.DataObject) -> None:
     """A command gives choices as text, also where they are numbers."""
     choices = {name: kind for name, kind in TYPES.items() if get_origin(kind) is Literal and name not in {"loss"}}
     options = {name: str(data.draw(st.sampled_from(get_args(kind)))) for name, kind in choices.items()}
     options["learning_rate"] = str(data.draw(st.floats(1e-9, 10)))
+    if options["method"] == "autokeras":
+        options["model"] = PIXELS
     recipe = make_recipe({"dataset": "BreastMNIST", **options})
     assert recipe.dataset == "breastmnist"
     assert {name: str(getattr(recipe, name)) for name in options} == options
@@ -164,6 +167,12 @@ def test_each_task_takes_its_own_losses_alone() -> None:
         ({"seeds": 1}, "give a list"),
         ({"dataset": "organmnist3d", "method": "zero-shot"}, "volumes"),
         ({"dataset": "organmnist3d", "method": "lora"}, "volumes"),
+        ({"model": "pixels"}, "model pixels is for the methods flaml, .*: name a network for finetune"),
+        ({"model": "resnet18", "method": "autokeras"}, "reads images, no features of resnet18: use model pixels"),
+        ({"time_budget": 0}, "time_budget is 0.0: must be above 0"),
+        ({"time_budget": "2 days"}, "time_budget is '2 days': must be float"),
+        ({"time_budget": "-1h"}, "must be float"),
+        ({"trials": 0}, "trials is 0: must be 1 or more"),
     ],
 )
 def test_bad_options_are_one_line(options: dict[str, object], expected: str) -> None:
@@ -197,8 +206,24 @@ def test_bad_files_are_one_line(tmp_path: Path, content: bytes | None, expected:
 
 
 def test_an_unknown_preset_names_those_there_are() -> None:
-    with pytest.raises(MedMNISTError, match="unknown preset 'best': choose from foundation, medmnist_v2, "):
+    with pytest.raises(
+        MedMNISTError, match="unknown preset 'best': choose from automl_autokeras, automl_autosklearn, fo"
+    ):
         make_recipe({"dataset": "breastmnist"}, preset="best")
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [(90, 90.0), ("90", 90.0), ("90s", 90.0), ("1.5 m", 90.0), ("2h", 7200.0), (" 24h ", 86400.0)],
+)
+def test_a_time_budget_may_be_given_in_hours(given: object, seconds: float) -> None:
+    options = {"dataset": "breastmnist", "model": PIXELS, "method": "flaml", "time_budget": given}
+    assert make_recipe(options).time_budget == seconds
+
+
+def test_a_run_that_is_not_told_where_goes_by_what_it_does() -> None:
+    recipe = make_recipe({"dataset": "breastmnist", "model": "timm/resnet18/", "method": "knn"})
+    assert default_folder(recipe) == Path("runs/breastmnist-28-timm-resnet18-knn")
 
 
 def test_yaml_is_plain() -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,11 +19,15 @@ from safetensors.torch import load_file
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.results import read_result
 from medmnist_hf.scoring import score
+from medmnist_hf.training.chosen import best_run
+from medmnist_hf.training.methods import METHODS, Fitted, probe
 from medmnist_hf.training.outcomes import OUTCOME_NAME
 from medmnist_hf.training.recipe import make_recipe
 from medmnist_hf.training.run import RECIPE_NAME, RESULTS_NAME, run
 from tests.conftest import Phantoms
 from tests.fixtures.runs import build_all, tiny
+
+FIGURES = {"curves.png", "scores.png", "cases.png"}
 
 PROGRAM = [sys.executable, "-m", "tests.fixtures.run_recipe"]
 
@@ -32,7 +37,11 @@ def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_all(phantoms, tmp_path_factory.mktemp("dist"), "pneumoniamnist", "bloodmnist")
 
 
-def test_a_run_leaves_models_predictions_and_results(root: Path, tmp_path: Path) -> None:
+def figures_of(seed: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (seed / "figures").iterdir()}
+
+
+def test_a_run_leaves_models_predictions_figures_a_card_and_results(root: Path, tmp_path: Path) -> None:
     recipe = tiny(root, "bloodmnist", seeds=(0, 4), epochs=2)
     results = run(recipe, tmp_path, quiet=True)
     assert json.loads((tmp_path / RESULTS_NAME).read_text()) == results
@@ -42,6 +51,7 @@ def test_a_run_leaves_models_predictions_and_results(root: Path, tmp_path: Path)
         assert {path.name for path in (folder / "last").iterdir()} >= {"config.json", "model.safetensors"}
         assert load_file(folder / "best" / "model.safetensors").keys()
         assert not (folder / "checkpoints").exists()
+        assert figures_of(folder).keys() == FIGURES
         (predictions,) = (path for path in folder.iterdir() if "_test_" in path.name)
         found = read_result(predictions)
         assert found.run == f"seed{seed}" and len(found.index) > 0
@@ -49,6 +59,40 @@ def test_a_run_leaves_models_predictions_and_results(root: Path, tmp_path: Path)
     one, other = (result["test"]["auc"] for result in results["runs"])
     assert results["test"]["auc"]["mean"] == pytest.approx((one + other) / 2)
     assert results["runs"][0]["test"]["auc_low"] <= one <= results["runs"][0]["test"]["auc_high"]
+    best = tmp_path / f"seed-{best_run(results)['seed']}" / "best"
+    assert list(tmp_path.rglob("README.md")) == [best / "README.md"]
+    for name in FIGURES:
+        assert f"(../figures/{name})" in (best / "README.md").read_text(encoding="utf-8")
+
+
+def test_without_matplotlib_a_run_says_so_once(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    recipe = tiny(root, "pneumoniamnist", method="knn", seeds=(0, 1))
+    run(recipe, tmp_path, quiet=True)
+    run(recipe, tmp_path, quiet=True)  # all is done: nothing is to be drawn
+    said = [one.getMessage() for one in caplog.records if one.name.startswith("medmnist_hf")]
+    assert said == ["no figures without matplotlib: pip install 'medmnist-hf[plot]'"]
+    assert (tmp_path / RESULTS_NAME).is_file() and not list(tmp_path.rglob("figures"))
+
+
+def test_data_that_goes_while_it_trains_costs_the_card_and_not_the_run(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = tmp_path / "dist"
+    shutil.copytree(root / "pneumoniamnist", copy / "pneumoniamnist")
+
+    def probe_and_lose(*given: Any) -> Fitted:  # noqa: ANN401
+        fitted = probe(*given)
+        shutil.rmtree(copy)
+        return fitted
+
+    monkeypatch.setitem(METHODS, "linear-probe", probe_and_lose)
+    run(tiny(copy, "pneumoniamnist", method="linear-probe"), tmp_path / "run", quiet=True)
+    (said,) = (one.getMessage() for one in caplog.records if one.name.startswith("medmnist_hf"))
+    assert said.startswith("no card: ") and str(copy) in said
+    assert (tmp_path / "run" / RESULTS_NAME).is_file() and not list(tmp_path.rglob("README.md"))
 
 
 def test_predictions_are_what_was_scored(root: Path, tmp_path: Path) -> None:
@@ -109,6 +153,7 @@ def test_a_killed_run_goes_on_to_the_same_end(root: Path, tmp_path: Path) -> Non
     assert child.returncode == -signal.SIGKILL and not (tmp_path / "killed" / RESULTS_NAME).exists()
     resumed = run(recipe, tmp_path / "killed", quiet=True)
     assert resumed["test"] == whole["test"]
+    assert figures_of(tmp_path / "killed" / "seed-0") == figures_of(tmp_path / "whole" / "seed-0")
     ends = [load_file(tmp_path / name / "seed-0" / "best" / "model.safetensors") for name in ("whole", "killed")]
     assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
 
@@ -161,6 +206,8 @@ def test_two_processes_give_the_metric_of_one(root: Path, tmp_path: Path) -> Non
     )
     assert done.returncode == 0, done.stdout + done.stderr
     together = json.loads((tmp_path / "two" / RESULTS_NAME).read_text())
+    assert figures_of(tmp_path / "two" / "seed-0").keys() == FIGURES
+    assert (tmp_path / "two" / "seed-0" / "best" / "README.md").is_file()
     for split in ("validation", "test"):
         for name in ("auc", "acc"):
             assert together[split][name]["mean"] == pytest.approx(alone[split][name]["mean"], abs=1e-6)

@@ -44,3 +44,27 @@ def test_without_test_there_is_no_leaderboard(capsys: pytest.CaptureFixture[str]
     print_results(results_of(test=False), Path("x"))
     text = capsys.readouterr().out
     assert "validation AUC 0.900 ± 0.000" in text and "AutoKeras" not in text
+
+
+def searched(**facts: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Results of an engine on volumes."""
+    results = results_of(dataset="adrenalmnist3d", model="pixels", method="flaml")
+    told = {"inputs": "flattened voxels", "engine": "FLAML 2.7.0", "trials": 57, "search_seconds": 1234.56}
+    for run in results["runs"]:
+        run["facts"] |= told
+    results["runs"][1]["facts"] |= facts
+    return results
+
+
+def test_an_engine_is_called_by_its_inputs_and_tells_of_its_search(capsys: pytest.CaptureFixture[str]) -> None:
+    print_results(searched(), Path("x"))
+    text = capsys.readouterr().out
+    assert "* FLAML, flattened voxels (28)\n" in text
+    assert "seed 0: FLAML 2.7.0, 57 trials in 1,235 s\n" in text and "partial" not in text
+
+
+def test_a_search_that_was_broken_off_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    print_results(searched(partial="killed by SIGKILL after 34 s"), Path("x"))
+    text = capsys.readouterr().out
+    assert "* FLAML, flattened voxels (28), partial\n" in text
+    assert "seed 1: FLAML 2.7.0, 57 trials in 1,235 s; partial: killed by SIGKILL after 34 s\n" in text

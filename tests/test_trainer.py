@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import EvalPrediction, TrainerCallback
 
+from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.dataset import ArrayDataset
 from medmnist_hf.training.inputs import input_transform, train_transform
 from medmnist_hf.training.losses import make_loss
@@ -172,3 +173,13 @@ def test_scores_are_those_of_the_metric() -> None:
     logits = np.array([[2.0, -1.0], [0.0, 1.0], [0.5, 0.0], [-1.0, 1.0]])
     found = metrics_of(recipe_of())(EvalPrediction(predictions=logits, label_ids=np.array([0, 1, 1, 0])))
     assert found == {"auc": 0.5, "acc": 0.5}
+
+
+def test_without_an_accelerator_bf16_trains_and_fp16_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    trainer = trainer_of(recipe_of(precision="bf16", epochs=1), tmp_path)
+    assert trainer.train().global_step == 4 and trainer.args.device.type == "cpu"
+    with pytest.raises(TrainingError, match="fp16 needs a GPU"):
+        trainer_of(recipe_of(precision="fp16"), tmp_path)

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from medmnist_hf.automl.engines import engines
 from medmnist_hf.catalog import Subset, subset, subsets
 from medmnist_hf.errors import CatalogError, MedMNISTError, TrainingError
 from medmnist_hf.published import leaderboard, published_notes, published_size, stand
@@ -26,6 +27,7 @@ RESULTS_NAME: Final = "results.json"
 _NEEDED: Final = ("dataset", "size", "model", "method", "recipe", "validation", "test", "runs")
 _IN_COLUMNS: Final = ("dataset", "size", "model", "method", "seeds", "report_to")
 _OF_THE_DATA: Final = ("root", "namespace", "revision")
+_ENGINES: Final = frozenset(one.name for one in engines())
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,8 @@ def best_on_validation(rows: Sequence[Row]) -> Row:
 def protocol(recipe: Mapping[str, Any], hidden: Sequence[str] = _IN_COLUMNS + _OF_THE_DATA) -> str:
     """A recipe in few words: the preset that it is nearest to, or none, and where it differs.
 
+    Presets of an AutoML engine count for that engine alone.
+
     Args:
         recipe: Values by field.
         hidden: Fields that are told elsewhere.
@@ -186,6 +190,8 @@ def protocol(recipe: Mapping[str, Any], hidden: Sequence[str] = _IN_COLUMNS + _O
     best = ""
     fewest = math.inf
     for name, base in _bases(str(recipe.get("dataset"))).items():
+        if base["method"] in _ENGINES and base["method"] != recipe.get("method"):
+            continue
         other = [
             f"{field} {value}"
             for field, value in recipe.items()
@@ -220,7 +226,7 @@ def _row(results: Mapping[str, Any], folder: str, hidden: Sequence[str]) -> Row:
         model=str(results["model"]),
         method=str(results["method"]),
         size=int(results["size"]),
-        protocol=protocol(results["recipe"] | {"dataset": results["dataset"]}, hidden),
+        protocol=protocol(results["recipe"] | {"dataset": results["dataset"]}, hidden) + _broken(runs),
         seeds=tuple(int(run["seed"]) for run in runs),
         validation_auc=_score(runs, "validation", "auc"),
         validation_acc=_score(runs, "validation", "acc"),
@@ -232,6 +238,12 @@ def _row(results: Mapping[str, Any], folder: str, hidden: Sequence[str]) -> Row:
         hardware=_hardware(results.get("hardware", {})),
         folder=folder,
     )
+
+
+def _broken(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Which seeds are of a search that was broken off."""
+    seeds = [str(run["seed"]) for run in runs if run["facts"].get("partial")]
+    return f"; partial: seed {', '.join(seeds)}" if seeds else ""
 
 
 def _score(runs: Sequence[Mapping[str, Any]], split: str, name: str) -> Score:

@@ -8,6 +8,7 @@ point away from an object that the label hangs on, as tests with planted objects
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise, product
 from typing import Any, Final
 
 import numpy as np
@@ -25,39 +26,41 @@ FINE: Final = 4
 """Positions along a side that a map should have: small images leave deep networks with one."""
 
 CELLS: Final = 7
-"""Parts of each side of an image that are occluded one by one."""
+"""Parts of each side of an image; each crossing of them is occluded by itself."""
 
 
 def image_maps(
     recipe: Recipe, built: Built, images: npt.NDArray[np.uint8], labels: Sequence[int]
-) -> npt.NDArray[np.float32] | None:
+) -> tuple[npt.NDArray[np.float32], str]:
     """What in each image, as it is stored, speaks for a label.
+
+    One image is worked on at a time: gradients need far more memory than the scores of a frozen network did.
 
     Args:
         recipe: What was done.
         built: The model; it is left in evaluation mode.
-        images: uint8 (N, H, W), (N, H, W, 3) or (N, D, H, W).
+        images: uint8 (N, H, W), (N, H, W, 3) or (N, D, H, W), one or more.
         labels: The label to explain, for each image.
 
     Returns:
-        float32 (N, H, W) or (N, D, H, W); each from 0 to about 1, or all 0 where nothing speaks for the label. None
-        for a network without a map of places that reads volumes.
+        float32 (N, H, W) or (N, D, H, W), each from 0 to about 1, or all 0 where nothing speaks for the label; and by
+        what they were found, ``Grad-CAM`` or ``occlusion``.
     """
-    transform = input_transform(recipe, built.mean, built.std, built.image_size)
-    pixels = transform(ArrayDataset(images, np.zeros(len(images), np.int64)).gather(range(len(images))))[
-        "pixel_values"
-    ]
-    loss = resolved_loss(recipe)
-    found = grad_cam(built.model, pixels, labels, loss)
-    if found is None and pixels.ndim == 4:
-        found = occlusion(built.model, pixels, labels, loss)
-    if found is None:
-        return None
-    sides = images.shape[1 : found.ndim]
+    transform, loss = input_transform(recipe, built.mean, built.std, built.image_size), resolved_loss(recipe)
+    stored = ArrayDataset(images, np.zeros(len(images), np.int64))
+    method, each = "Grad-CAM", []
+    for at, label in enumerate(labels):
+        pixels = transform(stored.gather([at]))["pixel_values"]
+        found = grad_cam(built.model, pixels, [label], loss)
+        if found is None:
+            method, found = "occlusion", occlusion(built.model, pixels, [label], loss)
+        each.append(found)
+    maps = torch.cat(each)
+    sides = images.shape[1 : maps.ndim]
     if recipe.resize == "pad":
         for axis, side in enumerate(sides, 1):
-            found = found.narrow(axis, (found.shape[axis] - side) // 2, side)
-    return _enlarged(found, sides).numpy()
+            maps = maps.narrow(axis, (maps.shape[axis] - side) // 2, side)
+    return _enlarged(maps, sides).numpy(), method
 
 
 def grad_cam(model: nn.Module, pixel_values: Tensor, labels: Sequence[int], loss: str) -> Tensor | None:
@@ -80,7 +83,7 @@ def grad_cam(model: nn.Module, pixel_values: Tensor, labels: Sequence[int], loss
         logits, maps = _forward(model, images)
         if not maps:
             return None
-        features, channels = next((one for one in reversed(maps) if _side(*one) >= FINE), max(maps, key=_size))
+        features, channels = next((one for one in reversed(maps) if _side(one) >= FINE), max(maps, key=_side))
         aim = log_odds(logits, labels, loss).sum()
         (slopes,) = torch.autograd.grad(aim, features, allow_unused=True)
     if slopes is None:
@@ -97,26 +100,26 @@ def occlusion(model: nn.Module, pixel_values: Tensor, labels: Sequence[int], los
 
     Args:
         model: As for `grad_cam`.
-        pixel_values: Inputs as the model takes them, (B, C, H, W).
+        pixel_values: As for `grad_cam`.
         labels: As for `grad_cam`.
         loss: As for `grad_cam`.
 
     Returns:
-        As `grad_cam`, enlarged from `CELLS` by `CELLS` parts.
+        As `grad_cam`, enlarged from `CELLS` parts a side.
     """
     model.eval()
-    device = _device(model)
-    edges = [np.linspace(0, side, CELLS + 1).round().astype(int) for side in pixel_values.shape[2:]]
+    device, sides = _device(model), pixel_values.shape[2:]
+    edges = [np.linspace(0, side, CELLS + 1).round().astype(int) for side in sides]
+    parts = list(product(*([slice(*ends) for ends in pairwise(edge)] for edge in edges)))
     falls = []
     for image, label in zip(pixel_values, labels, strict=True):
-        batch = image.repeat(1 + CELLS**2, 1, 1, 1)
-        for at in range(CELLS**2):
-            row, column = divmod(at, CELLS)
-            rows, columns = slice(*edges[0][row : row + 2]), slice(*edges[1][column : column + 2])
-            batch[1 + at, :, rows, columns] = image.mean((1, 2))[:, None, None]
+        batch = image.repeat(1 + len(parts), *[1] * image.ndim)
+        mean = image.flatten(1).mean(1).view(-1, *[1] * len(sides))
+        for at, part in enumerate(parts, 1):
+            batch[(at, slice(None), *part)] = mean
         odds = log_odds(model(batch.to(device)).logits, [label] * len(batch), loss)
-        falls.append((odds[0] - odds[1:]).clamp(min=0).view(CELLS, CELLS))
-    return _to_one(_enlarged(torch.stack(falls), pixel_values.shape[2:]).cpu())
+        falls.append((odds[0] - odds[1:]).clamp(min=0).view([CELLS] * len(sides)))
+    return _to_one(_enlarged(torch.stack(falls), sides).cpu())
 
 
 def log_odds(logits: Tensor, labels: Sequence[int], loss: str) -> Tensor:
@@ -202,7 +205,7 @@ def _through_transformers(model: Any, images: Tensor) -> tuple[Tensor, list[_Map
     ask = body.register_forward_pre_hook(
         lambda _, inputs, options: (inputs, {**options, "output_hidden_states": True}), with_kwargs=True
     )
-    take = body.register_forward_hook(lambda _, inputs, outputs: kept.append(outputs.hidden_states))
+    take = body.register_forward_hook(lambda _, inputs, outputs: kept.append(getattr(outputs, "hidden_states", None)))
     try:
         logits = model(images).logits
     finally:
@@ -218,10 +221,7 @@ def _channel_axis(features: Tensor, width: int) -> int:
     return last if features.shape[1] != width and features.shape[last] == width else 1
 
 
-def _side(features: Tensor, channels: int) -> int:
+def _side(one: _Map) -> int:
     """Positions along the shortest side."""
+    features, channels = one
     return min(size for axis, size in enumerate(features.shape) if axis not in {0, channels})
-
-
-def _size(one: _Map) -> int:
-    return _side(*one)

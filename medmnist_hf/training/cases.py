@@ -3,6 +3,7 @@
 Needs matplotlib, which is imported when a figure is made.
 """
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -11,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from medmnist_hf.catalog import Subset, Task
+from medmnist_hf.plots import STYLE, short_name
 from medmnist_hf.predictions import Predictions
-from medmnist_hf.training.curves import STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 COUNT: Final = 4
 """Cases of each kind."""
 
-_LONG: Final = 26
-"""Letters of a name above a picture."""
+_LINE: Final = 100
+"""Letters of a line of the title."""
 
-_SIDE, _GAP, _HEAD, _TEXT = 2.2, 0.15, 0.32, 0.45
-"""Inches: a picture, the space between two, a heading, the lines above a picture."""
+_SIDE, _GAP, _LEAD, _HEAD, _TEXT = 2.2, 0.15, 0.24, 0.32, 0.45
+"""Inches: a picture, the space between two, a line of the title, a heading, the lines above a picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ def draw_cases(
         images: Their images in this order, uint8 (N, H, W), (N, H, W, 3) or (N, D, H, W). Of a volume one slice is
             drawn: where voxels times map are most in sum, or else the one in the middle.
         maps: For each pixel or voxel how much it speaks for the decision, float32 (N, H, W) or (N, D, H, W) in 0..1.
-        title: Line above the figure.
+        title: Lines above the figure.
 
     Returns:
         A figure that belongs to no window and to no global state of matplotlib.
@@ -137,38 +138,42 @@ def draw_cases(
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     groups = [(name, cases) for name, cases in (("Wrong", wrong), ("Right", right)) if cases]
-    rows = 1 if maps is None else 2
-    columns, height = max(len(cases) for _, cases in groups), _HEAD + _TEXT + rows * (_SIDE + _GAP)
-    width, total = max(2, columns) * (_SIDE + _GAP) + _GAP, height * len(groups) + _HEAD
+    lines = [line for part in title.splitlines() for line in textwrap.wrap(part, _LINE)]
+    rows, begin = 1 if maps is None else 2, len(lines) * _LEAD
+    columns, height = max(COUNT, len(wrong), len(right)), _HEAD + _TEXT + rows * (_SIDE + _GAP)
+    width, total = columns * (_SIDE + _GAP) + _GAP, begin + len(groups) * height
     with rc_context(STYLE):
         figure = Figure(figsize=(width, total))
+
+        def write(top: float, text: str, **options: Any) -> None:  # noqa: ANN401
+            figure.text(_GAP / width, 1 - top / total, text, **options)
 
         def place(left: float, top: float) -> "Axes":
             axes = figure.add_axes((left / width, 1 - (top + _SIDE) / total, _SIDE / width, _SIDE / total))
             axes.set(xticks=[], yticks=[], frame_on=False)
             return axes
 
-        figure.text(_GAP / width, 1 - 0.6 * _HEAD / total, title, fontsize=10.5)
+        for line, text in enumerate(lines):
+            write((line + 0.8) * _LEAD, text, fontsize=10.5)
         at = 0
         for group, (name, cases) in enumerate(groups):
-            above = _HEAD + group * height
-            told = f"{name}, surest first"
-            figure.text(_GAP / width, 1 - (above + 0.6 * _HEAD) / total, told, fontsize=10, fontweight="bold")
+            above = begin + group * height
+            write(above + 0.7 * _HEAD, f"{name}, surest first", fontsize=10, fontweight="bold")
             for column, case in enumerate(cases):
                 image, seen, where = _flat(images[at], None if maps is None else maps[at])
                 left, top = _GAP + column * (_SIDE + _GAP), above + _HEAD + _TEXT
                 axes = place(left, top)
                 _show(axes, image)
-                lines = (
-                    f"test row {case.row}{where}",
-                    f"true: {_short(case.true)}",
-                    f"predicted: {_short(case.decided)}, {case.score:.2f}",
+                told = (
+                    f"row {case.row}{where}, score {case.score:.2f}",
+                    f"true: {short_name(case.true)}",
+                    f"predicted: {short_name(case.decided)}",
                 )
-                axes.set_title("\n".join(lines), fontsize=8, loc="left", y=1.0)
+                axes.set_title("\n".join(told), fontsize=8, loc="left", y=1.0)
                 if seen is not None:
                     axes = place(left, top + _SIDE + _GAP)
                     _show(axes, image)
-                    axes.imshow(seen, cmap="viridis", vmin=0, vmax=1, alpha=0.7 * seen)
+                    axes.imshow(seen, cmap="viridis", vmin=0, vmax=1, alpha=0.7 * seen.clip(0, 1))
                 at += 1
     return figure
 
@@ -176,17 +181,13 @@ def draw_cases(
 def _flat(
     image: npt.NDArray[np.uint8], found: npt.NDArray[np.float32] | None
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32] | None, str]:
-    """An image and its map as they are; of a volume one slice of both."""
+    """An image and its map as they are; of a volume one slice of both, and which, counted from 0."""
     if image.ndim == 2 or image.shape[-1] == 3:
         return image, found, ""
     held = np.zeros(len(image)) if found is None else (image * found).sum(axis=(1, 2))
     at = int(held.argmax()) if held.any() else len(image) // 2
-    return image[at], None if found is None else found[at], f", slice {at} of {len(image)}"
+    return image[at], None if found is None else found[at], f", slice {at}"
 
 
 def _show(axes: "Axes", image: npt.NDArray[Any]) -> None:
     axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LONG else name[: _LONG - 1].rstrip() + "…"

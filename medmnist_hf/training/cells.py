@@ -72,7 +72,7 @@ def status_of(cell: Cell, out: Path) -> Status:
 
 
 def is_done(cell: Cell, folder: Path) -> bool:
-    """Whether a cell's folder holds results of its very recipe, with all its seeds.
+    """Whether a cell's folder holds results of its very recipe, with all its seeds, none of them partial.
 
     Raises:
         TrainingError: The file of results is damaged.
@@ -83,7 +83,8 @@ def is_done(cell: Cell, folder: Path) -> bool:
     results = read_results(path)
     wanted = dataclasses.asdict(cell.recipe)
     same = all(wanted[name] == value for name, value in results["recipe"].items() if name in wanted and name != SEEDS)
-    return same and set(cell.recipe.seeds) <= {run["seed"] for run in results["runs"]}
+    whole = {run["seed"] for run in results["runs"] if not run.get("facts", {}).get("partial")}
+    return same and set(cell.recipe.seeds) <= whole
 
 
 def lock_of(folder: Path) -> int | None:

@@ -37,11 +37,17 @@ def model_result(results: Mapping[str, Any]) -> ModelResult | None:
     return ModelResult(results["dataset"], results["size"], **values, notes=notes)
 
 
+def shown_name(model: str) -> str:
+    """A model as it is called to others: one in a folder by the name of the folder."""
+    folder = Path(model).expanduser()
+    return folder.resolve().name if folder.is_dir() else model
+
+
 def portable(results: Mapping[str, Any]) -> dict[str, Any]:
     """Results without the folders of the machine they were made on: a model or checkpoint of a file has its name."""
     recipe = dict(results["recipe"])
     model = recipe["model"]
-    shown = Path(model).expanduser().resolve().name if Path(model).expanduser().is_dir() else model
+    shown = shown_name(model)
     recipe |= {"root": None, "model": shown}
     if recipe["checkpoint"] is not None:
         recipe["checkpoint"] = Path(recipe["checkpoint"]).name

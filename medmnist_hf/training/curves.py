@@ -3,28 +3,31 @@
 Needs matplotlib, which is imported when a figure is made.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
+
+from medmnist_hf.plots import STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-STYLE: Final[Any] = {"font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False}
-"""Settings of matplotlib that the figures here share with those of `medmnist_hf.plots`."""
+_FEW: Final = 30
+"""Epochs up to which each is marked."""
 
 Entry = Mapping[str, Any]
 
 
 def series(history: Sequence[Entry], name: str) -> tuple[list[float], list[float]]:
-    """Epochs and values of one quantity, as far as they are numbers.
+    """Epochs and values of one quantity; a value that was undefined is nan, which a curve has a gap at.
 
     Args:
         history: Entries as `transformers.Trainer` logs them.
         name: E.g. ``loss``, ``eval_auc`` or ``learning_rate``.
     """
-    found = [(entry["epoch"], entry[name]) for entry in history if entry.get(name) is not None]
-    return [float(epoch) for epoch, _ in found], [float(value) for _, value in found]
+    found = [(entry["epoch"], entry[name]) for entry in history if name in entry]
+    return [float(epoch) for epoch, _ in found], [math.nan if value is None else float(value) for _, value in found]
 
 
 def draw_curves(history: Sequence[Entry], best_epoch: float, title: str) -> "Figure":
@@ -56,12 +59,12 @@ def draw_curves(history: Sequence[Entry], best_epoch: float, title: str) -> "Fig
 def _draw(axes: "Axes", title: str, history: Sequence[Entry], names: Mapping[str, str], best_epoch: float) -> None:
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
 
-    few = len(series(history, "eval_loss")[0]) <= 30
+    few = len(series(history, "eval_loss")[0]) <= _FEW
     axes.axvline(best_epoch, color="0.6", linestyle="--", linewidth=1, label=f"best epoch, {best_epoch:g}")
     for at, (name, label) in enumerate(names.items()):
         marker = ("o", "s")[at] if few else None
         axes.plot(*series(history, name), marker=marker, markersize=3.5, linewidth=1.5, label=label)
     axes.set(title=title, xlabel="Epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(color="0.92")
     axes.legend(fontsize=8, framealpha=0.85, edgecolor="none")

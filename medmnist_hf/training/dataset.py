@@ -146,7 +146,8 @@ def _check(images: NDArray[Any], labels: NDArray[Any]) -> None:
             f"images are {images.dtype} of shape {images.shape}: "
             "give uint8 of shape (N, H, W), (N, H, W, 3) or (N, D, H, W), N at least 1"
         )
-    if labels.dtype.kind not in "iub" or labels.ndim not in {1, 2} or labels.shape[1:] == (1,):
+    kinds = "iub" if labels.ndim == 1 else "iubf"  # `load_arrays` gives zeros and ones as float32
+    if labels.dtype.kind not in kinds or labels.ndim not in {1, 2} or labels.shape[1:] == (1,):
         raise TrainingError(
             f"labels are {labels.dtype} of shape {labels.shape}: give class ids (N,), or zeros and ones (N, L)"
         )

@@ -3,8 +3,8 @@
 To add one, write a function of `Job`, seed and folder, and name it in `METHODS`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,8 +13,11 @@ import numpy.typing as npt
 import torch
 
 from medmnist_hf.arrays import Arrays
+from medmnist_hf.automl.engines import engines
+from medmnist_hf.catalog import SPLITS
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.adapters import add_lora, merge_lora
+from medmnist_hf.training.automl import run_engine
 from medmnist_hf.training.dataset import ArrayDataset
 from medmnist_hf.training.inputs import input_transform, memory_format, train_transform
 from medmnist_hf.training.loader import ArrayLoader
@@ -39,11 +42,13 @@ class Fitted:
         scores: Split -> scores, float64 of shape (N, K): ``validation`` and, if the recipe says so, ``test``.
         facts: What the method has to tell, for JSON: the best epoch, the strength chosen, what was tried.
         built: The model as it is to be published; None for methods whose model cannot score by itself.
+        stopped: Ctrl-C ended it, and this is the best it had.
     """
 
     scores: dict[str, Scores]
     facts: dict[str, Any]
     built: Built | None = None
+    stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,14 +120,14 @@ def finetune(job: Job, seed: int, folder: Path) -> Fitted:
         "origin": built.origin,
         "parameters": total,
         "trained_parameters": trained,
-        "best_epoch": round((trainer.state.best_global_step or 0) / steps_an_epoch),
+        "best_epoch": round((trainer.state.best_global_step or trainer.state.global_step) / steps_an_epoch),
         "epochs": round(trainer.state.epoch or 0),
         "train_samples_per_second": output.metrics["train_samples_per_second"],
         "history": [dict(entry) for entry in trainer.state.log_history],
     }
     if lora:
         model = merge_lora(model)
-    return Fitted(scores, facts, Built(model, *inputs, built.origin))
+    return Fitted(scores, facts, replace(built, model=model))
 
 
 def probe(job: Job, seed: int, folder: Path) -> Fitted:
@@ -141,9 +146,7 @@ def probe(job: Job, seed: int, folder: Path) -> Fitted:
         "strength": found.strength,
         "tried": {f"{strength:g}": auc for strength, auc in found.tried.items()},
     }
-    model = with_classifier(built.model, found.weight, found.bias)
-    whole = None if model is None else Built(model, built.mean, built.std, built.image_size, built.origin)
-    return Fitted(scores, facts, whole)
+    return Fitted(scores, facts, replace(built, model=with_classifier(built.model, found.weight, found.bias)))
 
 
 def knn(job: Job, seed: int, folder: Path) -> Fitted:
@@ -174,14 +177,26 @@ def zero_shot(job: Job, seed: int, folder: Path) -> Fitted:
     return Fitted(scores, {"origin": f"weights of {recipe.model}", "trained_parameters": 0, "prompt": recipe.prompt})
 
 
-def _features(job: Job) -> tuple[Built, dict[str, Features]]:
+def automl(job: Job, seed: int, folder: Path) -> Fitted:
+    """Let an AutoML engine search, on the images themselves or on frozen features."""
+
+    def features() -> dict[str, npt.NDArray[np.float32]]:
+        return {split: found.values for split, found in _features(job, SPLITS)[1].items()}
+
+    found = run_engine(job.recipe, seed, folder / CHECKPOINTS, data=job.data, features=features, quiet=job.quiet)
+    return Fitted({split: found.scores[split] for split in job.scored}, found.facts, stopped=found.stopped)
+
+
+def _features(job: Job, splits: Iterable[str] = ()) -> tuple[Built, dict[str, Features]]:
+    """The network and its features, of train and what is scored if no splits are named."""
     if resolved_loss(job.recipe) == "ordinal":
         raise TrainingError(f"loss ordinal is not for method {job.recipe.method}: use finetune or lora")
     built = build_model(job.recipe)
     model: Any = built.model  # torch's stubs know no memory format for modules
     model.to(memory_format=memory_format(job.recipe))
     return built, {
-        split: extract(built.model, job.batches(split, built), job.device) for split in ("train", *job.scored)
+        split: extract(built.model, job.batches(split, built), job.device)
+        for split in splits or ("train", *job.scored)
     }
 
 
@@ -191,5 +206,6 @@ METHODS: Final[dict[str, Callable[[Job, int, Path], Fitted]]] = {
     "linear-probe": probe,
     "knn": knn,
     "zero-shot": zero_shot,
+    **dict.fromkeys((engine.name for engine in engines()), automl),
 }
 """Name of a method -> what carries it out."""

@@ -6,6 +6,7 @@ Every figure comes from the run's results, the catalogue or the published result
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,7 @@ import timm
 from huggingface_hub import ModelCardData
 from transformers import CONFIG_NAME, TimmWrapperConfig
 
-from medmnist_hf.catalog import Task, collection
+from medmnist_hf.catalog import Subset, Task, collection
 from medmnist_hf.hub_results import MEASURES, TASK_CATEGORY, card_results
 from medmnist_hf.manifest import SourceRecord
 from medmnist_hf.published import leaderboard, published_notes, published_size
@@ -39,11 +40,13 @@ _ELSEWHERE: Final = (
 )
 """Options that the card tells in words, or that change no weight."""
 
-_METHODS: Final = {
+MADE_BY: Final = {
     "finetune": "all weights trained",
     "lora": "fine-tuned by LoRA",
     "linear-probe": "its features frozen and a linear classifier fitted to them",
 }
+"""Method that leaves a model -> how it makes one, after the name of the network."""
+
 FIGURES: Final = "figures"
 """Folder of a seed's figures."""
 
@@ -53,6 +56,9 @@ _ABOUT: Final = {
     SCORES: "ROC curves, reliability and confusion",
     CASES: "Cases that the model was surest of, wrong and right",
 }
+_PERMISSIVE: Final = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0")
+"""Licences of weights beside which that of the data can be the licence of the model."""
+
 _SPECIAL: Final = {"auc": "AUC", "acc": "ACC", "ece": "ECE", "mae": "MAE", "f1": "F1", "macro_f1": "macro F1"}
 
 
@@ -112,19 +118,19 @@ def card(
 def _metadata(
     results: Mapping[str, Any], recipe: Recipe, config: Mapping[str, Any], source: SourceRecord
 ) -> ModelCardData:
-    entry, base = recipe.subset, _base(recipe)
+    entry, start = recipe.subset, _start(recipe)
     result = model_result(results) if source.verified else None
     modality = "-".join(re.findall("[a-z0-9]+", entry.modality.lower()))
     tags = ["medical", "medmnist", entry.flag, modality, f"{entry.ndim}d", entry.task.value, recipe.method]
     return ModelCardData(
-        license=entry.license,
+        **_licence(entry, start),
         library_name=_library(config),
         pipeline_tag=TASK_CATEGORY,
         tags=[*tags, "synthetic"] if source.synthetic else tags,
-        datasets=[f"{namespace(recipe)}/{entry.flag}"],
+        datasets=[f"{namespace(recipe)}/{entry.flag}"] if source.verified else None,
         metrics=list(MEASURES.values()),
-        base_model=base["id"] if base else None,
-        model_name=_title(results),
+        base_model=start.repo_id or None if start else None,
+        model_name=None if result is None else _title(results),
         eval_results=None if result is None else card_results(result, namespace(recipe)),
     )
 
@@ -144,20 +150,49 @@ def _own(config: Mapping[str, Any]) -> bool:
     return config["model_type"] in {NetworkConfig.model_type, BackboneConfig.model_type}
 
 
-def _base(recipe: Recipe) -> dict[str, str] | None:
-    """The model on the Hub whose weights a run started from, and its licence where timm knows it."""
-    if not recipe.pretrained or recipe.checkpoint is not None or recipe.model in PAPER_NETWORKS:
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Weights that a run started from.
+
+    Attributes:
+        repo_id: The model on the Hub that they are of; empty for a file or folder.
+        licence: Their licence, where timm knows it; otherwise empty.
+    """
+
+    repo_id: str = ""
+    licence: str = ""
+
+
+def _start(recipe: Recipe) -> _Start | None:
+    if recipe.checkpoint is not None:
+        return _Start()
+    if not recipe.pretrained or recipe.model in PAPER_NETWORKS:
         return None
     if recipe.model.startswith(TIMM):
-        known = timm.get_pretrained_cfg(recipe.model.removeprefix(TIMM))
-        return {"id": known.hf_hub_id, "licence": known.license or ""} if known and known.hf_hub_id else None
-    return {"id": recipe.model, "licence": ""} if "/" in recipe.model else None
+        known: Any = timm.get_pretrained_cfg(recipe.model.removeprefix(TIMM))
+        return _Start(known.hf_hub_id or "", "" if known.license == "unknown" else known.license or "")
+    return _Start(recipe.model if "/" in recipe.model else "")
+
+
+def _licence(entry: Subset, start: _Start | None) -> dict[str, Any]:
+    """The licence in the metadata: that of the data, unless that of the weights takes more away."""
+    theirs = start.licence if start else ""
+    if not theirs or theirs in _PERMISSIVE or theirs == entry.license:
+        return {"license": entry.license}
+    if "-nc" in theirs and "-nc" not in entry.license:
+        return {"license": theirs}
+    return {"license": "other", "license_name": f"{entry.license}-and-{theirs}"}
+
+
+def cited(entry: Subset) -> tuple[str, ...]:
+    """BibTeX keys of what the card of a model of a subset cites."""
+    return tuple(dict.fromkeys((*collection().citations, *entry.citations)))
 
 
 def _context(
     results: Mapping[str, Any], recipe: Recipe, config: Mapping[str, Any], source: SourceRecord
 ) -> dict[str, Any]:
-    entry, run, facts = recipe.subset, best_run(results), collection()
+    entry, run, facts, start = recipe.subset, best_run(results), collection(), _start(recipe)
     volumes, test = entry.ndim == 3, results["test"]
     ranked = test and source.verified and None not in (test["auc"]["mean"], test["acc"]["mean"])
     notes = [*published_notes(entry.flag)]
@@ -175,7 +210,7 @@ def _context(
         "collection": facts,
         "source": source,
         "model": recipe.model,
-        "how": _METHODS[recipe.method],
+        "how": MADE_BY[recipe.method],
         "namespace": namespace(recipe),
         "dataset": f"{namespace(recipe)}/{entry.flag}",
         "size": recipe.size,
@@ -201,9 +236,9 @@ def _context(
         "releases": results["releases"],
         "libraries": ", ".join(f"{name} {release}" for name, release in results["releases"].items()),
         "licence": {"name": facts.license_names[entry.license], "url": facts.license_urls[entry.license]},
-        "non_commercial": "-nc" in entry.license,
-        "base": _base(recipe),
-        "keys": list(dict.fromkeys((*facts.citations, *entry.citations))),
+        "non_commercial": "-nc" in entry.license or (start is not None and "-nc" in start.licence),
+        "start": start,
+        "keys": cited(entry),
         "headline": [["test", *_headline(run["test"])], ["validation", *_headline(run["validation"])]],
         "per_class": [[name, *map(digits, values.values())] for name, values in run["per_class"].items()],
         "seeds": [

@@ -239,8 +239,9 @@ def _dropped(rate: float, classifier: nn.Module, inputs: tuple[Tensor, ...]) -> 
 def save_model(built: Built, folder: Path) -> None:
     """Save a model as `transformers` does, with the image processor that pipelines need.
 
-    Pipelines read images as RGB, so a network of timm for gray images is saved with its first convolution spread over
-    three channels, which gives the same for such images.
+    A network of timm has its tensors by timm's names, so that `timm.create_model` loads it as well. Pipelines read
+    images as RGB, so one for gray images is saved with its first convolution spread over three channels, which gives
+    the same for such images.
 
     Args:
         built: The model.
@@ -250,9 +251,11 @@ def save_model(built: Built, folder: Path) -> None:
         OSError: It cannot be written; what was written stays.
     """
     model: Any = built.model
-    if isinstance(model, TimmWrapperForImageClassification) and (model.config.model_args or {}).get("in_chans") == 1:
-        model = _for_rgb(model)
-    model.save_pretrained(folder)
+    if isinstance(model, TimmWrapperForImageClassification):
+        model = _for_rgb(model) if (model.config.model_args or {}).get("in_chans") == 1 else model
+        model.save_pretrained(folder, state_dict=model.timm_model.state_dict())
+    else:
+        model.save_pretrained(folder)
     if built.processor is not None:
         built.processor.save_pretrained(folder)
 

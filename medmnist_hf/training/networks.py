@@ -126,7 +126,7 @@ class NetworkForImageClassification(PreTrainedModel):
         logits = []
         for start in range(0, len(images), batch_size):
             part = images[start : start + batch_size]
-            batch = transform({"images": torch.from_numpy(part), "labels": torch.zeros(len(part))})
+            batch = transform({"images": torch.tensor(part), "labels": torch.zeros(len(part))})
             logits.append(self(batch["pixel_values"].to(self.device)).logits.float().cpu().numpy())
         self.train(training)
         return to_scores(np.concatenate(logits), self.config.loss)

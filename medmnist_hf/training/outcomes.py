@@ -40,7 +40,7 @@ class Outcome:
         test: Measures on test, and of ``auc`` and ``acc`` the ends of 95 % intervals as ``{name}_low``, ``_high``;
             empty if test was not scored.
         per_class: Name of a label -> its measures on test.
-        facts: What the method tells: epochs, what was tried, seconds, names of the prediction files.
+        facts: What the method tells: epochs, what was tried, seconds; and the hardware and releases that it ran on.
     """
 
     seed: int
@@ -48,6 +48,11 @@ class Outcome:
     test: dict[str, float]
     per_class: dict[str, dict[str, float]]
     facts: dict[str, Any]
+
+    @property
+    def partial(self) -> str:
+        """How the search of an AutoML engine was broken off, whose best so far this is; empty as a rule."""
+        return str(self.facts.get("partial", ""))
 
 
 def outcome_of(
@@ -65,11 +70,11 @@ def outcome_of(
         scored: ``validation``, and as a rule ``test`` -> labels and scores.
         facts: What else is to be told.
     """
-    entry = recipe.subset
+    entry, facts = recipe.subset, {**facts, "hardware": hardware(), "releases": releases()}
     found = score(*scored["validation"], entry.task, from_logits=False)
     validation = {"auc": found.auc, "acc": found.acc}
     if "test" not in scored:
-        return Outcome(seed, validation, {}, {}, dict(facts))
+        return Outcome(seed, validation, {}, {}, facts)
     labels, scores = scored["test"]
     whole = [name for name in available(entry.task) if name not in PER_CLASS and name not in HEADLINE]
     test = dict(measures(labels, scores, entry.task, [*HEADLINE, *whole], from_logits=False))
@@ -80,7 +85,7 @@ def outcome_of(
         labels, scores, entry.task, [f"{name}:{at}" for name in PER_CLASS for at in ids], from_logits=False
     )
     per_class = {entry.labels[at]: {name: each[f"{name}:{at}"] for name in PER_CLASS} for at in ids}
-    return Outcome(seed, validation, test, per_class, dict(facts))
+    return Outcome(seed, validation, test, per_class, facts)
 
 
 def write_outcome(folder: Path, outcome: Outcome) -> None:
@@ -104,7 +109,7 @@ def _finite(value: Any) -> Any:  # noqa: ANN401
 
 
 def read_outcome(folder: Path) -> Outcome | None:
-    """The outcome in a seed's folder; None if the seed is not done.
+    """The outcome in a seed's folder, which may be partial; None if there is none.
 
     Raises:
         TrainingError: The file is damaged.
@@ -119,8 +124,11 @@ def read_outcome(folder: Path) -> Outcome | None:
 
 
 def summary(recipe: Recipe, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """All seeds of a run together: means, deviations and the place among the published results."""
-    entry = recipe.subset
+    """All seeds of a run together: means, deviations and the place among the published results.
+
+    Hardware and releases are those of the last seed, wherever the summary is made, which may be another machine.
+    """
+    entry, told = recipe.subset, outcomes[-1].facts
     test = {name: _spread([outcome.test[name] for outcome in outcomes]) for name in outcomes[0].test}
     rank = None
     if test:
@@ -136,15 +144,27 @@ def summary(recipe: Recipe, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "test": test,
         "rank": rank,
         "runs": [dataclasses.asdict(outcome) for outcome in outcomes],
-        "hardware": hardware(),
-        "releases": {name: version(name) for name in RELEASES},
+        "hardware": told.get("hardware") or hardware(),
+        "releases": told.get("releases") or releases(),
     }
+
+
+def check_whole(results: Mapping[str, Any]) -> None:
+    """Raise a `TrainingError` if a seed of a run's results is partial: they are kept, but the run is not done."""
+    broken = [f"seed {run['seed']} {run['facts']['partial']}" for run in results["runs"] if "partial" in run["facts"]]
+    if broken:
+        raise TrainingError(f"results are partial ({'; '.join(broken)}): run the same command again to go on")
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:
     """Mean, and the standard deviation of a sample; 0 for one value."""
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
     return {"mean": float(np.mean(values)), "std": spread}
+
+
+def releases() -> dict[str, str]:
+    """Library -> its release, of those that results depend on."""
+    return {name: version(name) for name in RELEASES}
 
 
 def hardware() -> dict[str, Any]:

@@ -1,25 +1,26 @@
 """The model of a run on the Hub: weights, card, results, predictions and figures in one commit, checked then."""
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # exported without saying so
 from transformers import CONFIG_NAME
 
 from medmnist_hf.errors import HubError, TrainingError
 from medmnist_hf.files import sha256_of
 from medmnist_hf.hub import Pushed
 from medmnist_hf.hub_files import README_NAME, PushFile, held
-from medmnist_hf.hub_plan import Change, FilePlan, changes_of, check_plan
+from medmnist_hf.hub_plan import KEPT, Change, FilePlan, changes_of, check_plan
 from medmnist_hf.hub_remote import MAIN, RemoteTree, patiently, read_tree, require_token
 from medmnist_hf.hub_results import RESULTS_PATH, results_yaml
 from medmnist_hf.training.chosen import best_run, data_source, model_result, namespace, portable
-from medmnist_hf.training.model_card import FIGURES, model_card
+from medmnist_hf.training.model_card import FIGURES, MADE_BY, model_card
 from medmnist_hf.training.outcomes import to_json
-from medmnist_hf.training.recipe import make_recipe
+from medmnist_hf.training.recipe import Recipe, make_recipe
 from medmnist_hf.training.run import BEST, RECIPE_NAME, RESULTS_NAME
 
 KIND: Final = "model"
@@ -27,10 +28,31 @@ KIND: Final = "model"
 PREDICTIONS: Final = "predictions"
 """Folder of the prediction files in the repository."""
 
-WEIGHTS: Final = ".safetensors"
-"""What weights end in; other files of weights may hold code, and are not pushed."""
+_MODEL: Final = (".json", ".safetensors")
+"""What a model's files end in; other files of weights may hold code, and are not pushed."""
 
-_REPO_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
+
+def check_push(api: HfApi, recipe: Recipe, repo_id: str, *, revision: str = MAIN, private: bool = False) -> None:
+    """Refuse, before a model is trained, a push that would fail once it is.
+
+    Args:
+        api: The client.
+        recipe: What is to be run.
+        repo_id: As for `push_model`.
+        revision: As there.
+        private: As there.
+
+    Raises:
+        TrainingError: The method leaves no model.
+        HubError: There is no such name, no token or none that may write, or the repository cannot take the model.
+    """
+    if recipe.method not in MADE_BY:
+        known = ", ".join(MADE_BY)
+        raise TrainingError(f"method {recipe.method} leaves no model to push: use {known}, or do not push")
+    _repository(api, repo_id, revision, private)
+    token = patiently("ask the Hub about the token", api.whoami).get("auth", {}).get("accessToken", {})
+    if token.get("role") == "read":
+        raise HubError(f"the token may only read: use one that may write to {repo_id}")
 
 
 def push_model(
@@ -44,8 +66,8 @@ def push_model(
 ) -> Pushed:
     """Push the model of a run, of the seed with the best AUC on validation; where all is there, nothing is done.
 
-    Other files in the repository stay, but for weights, predictions and figures of an earlier push. Scores go into
-    the metadata and the evaluation results only if the data was the official one.
+    Of an earlier push the model, predictions, figures and evaluation results are replaced or removed; other files in
+    the repository stay. Scores go into the metadata and the evaluation results only if the data was the official one.
 
     Args:
         api: The client.
@@ -58,15 +80,11 @@ def push_model(
     Raises:
         TrainingError: The run is not finished, or has left no model.
         MedMNISTError: What the data was built from cannot be read.
-        HubError: The Hub refuses or cannot be reached, the repository holds something else, or somebody else has
-            pushed meanwhile.
+        HubError: The Hub refuses or cannot be reached, the repository holds something else or is public and should
+            not be, or somebody else has pushed meanwhile.
     """
-    if not _REPO_ID.fullmatch(repo_id):
-        raise HubError(f"{repo_id!r} is no name of a repository: name it NAMESPACE/NAME")
     files = local_files(run, repo_id, references)
-    require_token(api)
-    plan = plan_model(read_tree(api, repo_id, revision, kind=KIND, may_lack=True), files)
-    check_plan(api, plan, private=private, tag=None, kind=KIND)
+    plan = plan_model(_repository(api, repo_id, revision, private), files)
     sha = plan.state.sha
     if not (plan.empty and plan.state.has_branch):
         sha = _commit(api, plan, revision, private)
@@ -95,7 +113,7 @@ def local_files(run: Path, repo_id: str, references: Sequence[str] = ()) -> dict
     if result is not None and data_source(results).verified:
         texts[RESULTS_PATH] = results_yaml(result, namespace(recipe))
     files = {path: held(text.encode()) for path, text in texts.items()}
-    found = {path.name: path for pattern in ("*.json", f"*{WEIGHTS}") for path in model.glob(pattern)}
+    found = {path.name: path for path in model.iterdir() if path.suffix in _MODEL}
     found |= {f"{PREDICTIONS}/{path.name}": path for path in seed.glob("*.csv")}
     found |= {f"{FIGURES}/{path.name}": path for path in (seed / FIGURES).glob("*.png")}
     return files | {name: PushFile(path, path.stat().st_size, sha256_of(path)) for name, path in found.items()}
@@ -107,21 +125,33 @@ def plan_model(state: RemoteTree, files: dict[str, PushFile]) -> FilePlan:
     Args:
         state: The repository as it stands.
         files: Path -> file to be there.
-
-    Raises:
-        HubError: The repository holds a model that no run has pushed.
     """
-    weights = [path for path in state.files if path.endswith(WEIGHTS)]
-    if RESULTS_NAME not in state.files and (weights or CONFIG_NAME in state.files):
-        raise HubError(f"{state.repo_id} holds a model that no run here has pushed: name another repository")
     ours = (f"{PREDICTIONS}/", f"{FIGURES}/", RESULTS_PATH)
     gone = [
         Change(path, "removed", file.size)
         for path, file in state.files.items()
-        if path not in files and (path in weights or path.startswith(ours))
+        if path not in files and (path.startswith(ours) or ("/" not in path and path.endswith(_MODEL)))
     ]
     changes = sorted((*changes_of(files, state.files), *gone), key=lambda change: change.path)
     return FilePlan(state, tuple(changes), files)
+
+
+def _repository(api: HfApi, repo_id: str, revision: str, private: bool) -> RemoteTree:
+    """The repository as it stands, if it can take a model."""
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError:
+        named = False
+    else:
+        named = "/" in repo_id
+    if not named:
+        raise HubError(f"{repo_id!r} is no name of a repository: name it NAMESPACE/NAME")
+    require_token(api)
+    state = read_tree(api, repo_id, revision, kind=KIND, may_lack=True)
+    if not {RESULTS_NAME, RECIPE_NAME} <= state.files.keys() and state.files.keys() - {KEPT, README_NAME}:
+        raise HubError(f"{repo_id} holds files that no run here has pushed: name another repository")
+    check_plan(api, FilePlan(state, (), {}), private=private, tag=None, kind=KIND)
+    return state
 
 
 def _results(run: Path) -> dict[str, Any]:

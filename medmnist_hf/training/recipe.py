@@ -9,6 +9,7 @@ Example:
 import dataclasses
 import difflib
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -19,15 +20,16 @@ from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hi
 import yaml
 
 from medmnist_hf import catalog
+from medmnist_hf.automl.engines import engines
 from medmnist_hf.catalog import Subset, Task
 from medmnist_hf.errors import TrainingError
 
 _RANGES: Final[dict[str, tuple[Callable[[float], bool], tuple[str, ...]]]] = {
     "1 or more": (
         lambda value: value >= 1,
-        ("epochs", "batch_size", "accumulation", "image_size", "lora_rank", "neighbors"),
+        ("epochs", "batch_size", "accumulation", "image_size", "lora_rank", "neighbors", "trials"),
     ),
-    "above 0": (lambda value: value > 0, ("learning_rate", "layer_decay", "lora_alpha")),
+    "above 0": (lambda value: value > 0, ("learning_rate", "layer_decay", "lora_alpha", "time_budget")),
     "0 or more": (
         lambda value: value >= 0,
         (
@@ -50,6 +52,12 @@ _LOSSES: Final = {
 }
 """Losses that a task can be trained with."""
 
+PIXELS: Final = "pixels"
+"""The model of an AutoML engine that reads the images themselves."""
+
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smh])")
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
@@ -71,7 +79,8 @@ class Recipe:
     model: str = field(
         default="resnet18",
         metadata={
-            "help": "resnet18 or resnet50 (those of the MedMNIST paper), timm/NAME, or a transformers id or folder."
+            "help": "resnet18 or resnet50 (those of the MedMNIST paper), timm/NAME, or a transformers id or folder; "
+            "pixels: none, for the AutoML engines, which otherwise get its frozen features."
         },
     )
     pretrained: bool = field(
@@ -105,8 +114,10 @@ class Recipe:
         metadata={"help": "Mean and standard deviation: the model's own, 0.5 and 0.5, or none (values in 0..1)."},
     )
 
-    method: Literal["finetune", "linear-probe", "knn", "lora", "zero-shot"] = field(
-        default="finetune", metadata={"help": "How the model is made to predict the labels."}
+    method: Literal[
+        "finetune", "linear-probe", "knn", "lora", "zero-shot", "flaml", "autogluon", "autokeras", "auto-sklearn"
+    ] = field(
+        default="finetune", metadata={"help": "How the model is made to predict the labels, or an AutoML engine."}
     )
     loss: Literal["auto", "cross-entropy", "bce", "ordinal"] = field(
         default="auto",
@@ -170,6 +181,13 @@ class Recipe:
         default="a medical image of {}.", metadata={"help": "Zero-shot prompt; {} is replaced by the label."}
     )
 
+    time_budget: float = field(
+        default=7200.0, metadata={"help": "Seconds that an AutoML engine may search; in a file also 90s, 10m or 2h."}
+    )
+    trials: int | None = field(
+        default=None, metadata={"help": "Most configurations that an AutoML engine tries; no limit if not given."}
+    )
+
     precision: Literal["fp32", "bf16", "fp16"] = field(default="fp32", metadata={"help": "Mixed precision, or none."})
     compile: bool = field(default=False, metadata={"help": "Compile the model with torch.compile."})
     seeds: tuple[int, ...] = field(default=(0,), metadata={"help": "One run for each seed."})
@@ -199,8 +217,17 @@ class Recipe:
             raise TrainingError(f"loss is {self.loss} but {entry.flag} is {entry.task}: use {known}")
         if entry.ndim == 3 and self.method in {"zero-shot", "lora"}:
             raise TrainingError(f"method {self.method} reads images, but {entry.flag} has volumes: use another method")
+        self._check_engine()
         if entry.channels == 3 and self.channels == 1:
             raise TrainingError(f"channels is 1 but the images of {entry.flag} are RGB: use 3")
+
+    def _check_engine(self) -> None:
+        engine = next((one for one in engines() if one.name == self.method), None)
+        if engine is None and self.model == PIXELS:
+            names = ", ".join(one.name for one in engines())
+            raise TrainingError(f"model {PIXELS} is for the methods {names}: name a network for {self.method}")
+        if engine is not None and self.model != PIXELS and "features" not in engine.inputs:
+            raise TrainingError(f"method {self.method} reads images, no features of {self.model}: use model {PIXELS}")
 
     @property
     def subset(self) -> Subset:
@@ -259,6 +286,12 @@ def make_recipe(options: Mapping[str, Any], *, preset: str | None = None, config
     return Recipe(**values)
 
 
+def default_folder(recipe: Recipe) -> Path:
+    """Where a run goes that is not told where."""
+    model = recipe.model.rstrip("/").replace("/", "-")
+    return Path("runs", f"{recipe.dataset}-{recipe.size}-{model}-{recipe.method}")
+
+
 def _read_yaml(path: Path) -> Any:  # noqa: ANN401
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -278,8 +311,15 @@ def _checked(values: Any, where: str) -> dict[str, Any]:  # noqa: ANN401
             close = difflib.get_close_matches(str(name), FIELDS, 1)
             hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(FIELDS)}"
             raise TrainingError(f"{where}: unknown option {name!r}: {hint}")
-        checked[name] = _value(value, TYPES[name], f"{where}: {name}")
+        plain = _seconds(value) if name == "time_budget" else value
+        checked[name] = _value(plain, TYPES[name], f"{where}: {name}")
     return checked
+
+
+def _seconds(value: Any) -> Any:  # noqa: ANN401
+    """A duration such as ``2h`` in seconds; what is none, as it is."""
+    found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    return float(found[1]) * _UNITS[found[2]] if found else value
 
 
 def _value(value: Any, kind: Any, where: str) -> Any:  # noqa: ANN401

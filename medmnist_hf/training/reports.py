@@ -2,7 +2,7 @@
 
 import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,12 @@ from transformers import CONFIG_NAME
 from medmnist_hf.arrays import Arrays
 from medmnist_hf.files import write_atomically
 from medmnist_hf.hub_files import README_NAME
-from medmnist_hf.plots import save_plot
-from medmnist_hf.predictions import check
+from medmnist_hf.plots import draw
+from medmnist_hf.predictions import Predictions, check
 from medmnist_hf.training.attribution import image_maps
 from medmnist_hf.training.cases import choose, draw_cases
 from medmnist_hf.training.checkpoints import one_line
+from medmnist_hf.training.chosen import best_run, shown_name
 from medmnist_hf.training.curves import draw_curves
 from medmnist_hf.training.model_card import CASES, CURVES, FIGURES, SCORES, model_card
 from medmnist_hf.training.models import Built
@@ -28,6 +29,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _log = logging.getLogger(__name__)
+
+
+def can_draw() -> bool:
+    """Whether matplotlib is there; that it is not is logged."""
+    try:
+        import matplotlib as mpl  # noqa: F401, PLC0415
+    except ImportError:
+        _log.warning("no figures without matplotlib: pip install 'medmnist-hf[plot]'")
+        return False
+    return True
 
 
 def leave_figures(
@@ -41,7 +52,7 @@ def leave_figures(
 ) -> None:
     """Draw a seed's figures into `FIGURES` in its folder: of test, or of validation where test was not scored.
 
-    Without matplotlib nothing is drawn. That, and a network that gives no map of what it looked at, is logged.
+    A training must not be lost over a picture: one that cannot be drawn is left out, which is logged in one line.
 
     Args:
         recipe: What was done.
@@ -49,68 +60,78 @@ def leave_figures(
         folder: The seed's folder.
         data: Split -> images and labels.
         scores: Split -> scores, float64 (N, K).
-        built: The model that gave them; None where there is none to ask for gradients.
+        built: The model that gave them; None where there is none to ask what it looked at.
 
     Raises:
         OSError: A figure cannot be written.
     """
-    try:
-        import matplotlib as mpl  # noqa: F401, PLC0415
-    except ImportError:
-        _log.warning("no figures without matplotlib: pip install 'medmnist-hf[plot]'")
-        return
     entry, split = recipe.subset, "test" if "test" in scores else "validation"
-    figures = folder / FIGURES
-    figures.mkdir(exist_ok=True)
-    title = f"{entry.flag} {recipe.size}, {recipe.model} {recipe.method}, seed {outcome.seed}"
-    if outcome.facts.get("history"):
-        _save(draw_curves(outcome.facts["history"], outcome.facts["best_epoch"], title), figures / CURVES)
     images, labels = data[split]
     predictions = check(labels, scores[split], entry.task, from_logits=False, num_classes=len(entry.labels))
-    save_plot(figures / SCORES, predictions, entry.labels, f"{title}: {split}")
-    wrong, right = choose(predictions, entry)
-    if wrong or right:
-        shown = images[[case.row for case in (*wrong, *right)]]
-        maps = None if built is None else _maps(recipe, built, shown, [case.label for case in (*wrong, *right)])
-        told = "" if maps is None else ", with the Grad-CAM of what was predicted"
-        _save(draw_cases(wrong, right, shown, maps, f"{title}: {split} cases{told}"), figures / CASES)
+    title = f"{entry.flag} {recipe.size}, {shown_name(recipe.model)} {recipe.method}, seed {outcome.seed}"
+    history = outcome.facts.get("history")
+    drawings: dict[str, Callable[[], Figure | None]] = {
+        SCORES: lambda: draw(predictions, entry.labels, f"{title}: {split}"),
+        CASES: lambda: _cases(recipe, predictions, images, built, f"{title}: {split} cases"),
+    }
+    if history:
+        drawings[CURVES] = lambda: draw_curves(history, outcome.facts["best_epoch"], title)
+    figures = folder / FIGURES
+    figures.mkdir(exist_ok=True)
+    for name, drawing in drawings.items():
+        try:
+            content = _png(drawing())
+        except Exception as error:  # see above
+            _log.warning("no %s: %s", figures / name, one_line(error))
+        else:
+            if content:
+                write_atomically(figures / name, content)
 
 
-def leave_card(folder: Path, results: Mapping[str, Any], references: Sequence[str] = ()) -> Path | None:
-    """Write the card of a run's model beside its weights.
+def leave_card(models: Mapping[int, Path], results: Mapping[str, Any], references: Sequence[str] = ()) -> None:
+    """Write the card of a run's model beside its weights, those of the seed that `best_run` names.
+
+    A run that has left no model gets none; a card beside the weights of another seed, the best one before more seeds
+    were added, is removed.
 
     Args:
-        folder: Folder of the model of the seed that `best_run` names.
+        models: Seed -> folder of its model.
         results: What ``results.json`` holds.
         references: BibTeX entries to cite.
-
-    Returns:
-        Where the card is; None where the run left no model.
 
     Raises:
         OSError: It cannot be written.
         MedMNISTError: What the data was built from cannot be read.
     """
-    if not (folder / CONFIG_NAME).is_file():
+    for folder in models.values():
+        (folder / README_NAME).unlink(missing_ok=True)
+    best = models[best_run(results)["seed"]]
+    if (best / CONFIG_NAME).is_file():
+        text = model_card(best, results, where=str(best), figures=f"../{FIGURES}", references=references)
+        write_atomically(best / README_NAME, text)
+
+
+def _cases(
+    recipe: Recipe, predictions: Predictions, images: npt.NDArray[np.uint8], built: Built | None, title: str
+) -> "Figure | None":
+    """The figure of cases; None where there is none to show."""
+    wrong, right = choose(predictions, recipe.subset)
+    cases = [*wrong, *right]
+    if not cases:
         return None
-    path = folder / README_NAME
-    write_atomically(
-        path, model_card(folder, results, where=str(folder), figures=f"../{FIGURES}", references=references)
-    )
-    return path
+    shown, maps = images[[case.row for case in cases]], None
+    if built is not None:
+        try:
+            maps, method = image_maps(recipe, built, shown, [case.label for case in cases])
+        except Exception as error:  # networks are built in many ways
+            _log.warning("no map of what %s looked at: %s", recipe.model, one_line(error))
+        else:
+            title += f"\nBelow each of them what speaks for the label, by {method}"
+    return draw_cases(wrong, right, shown, maps, title)
 
 
-def _maps(
-    recipe: Recipe, built: Built, images: npt.NDArray[np.uint8], labels: Sequence[int]
-) -> npt.NDArray[np.float32] | None:
-    try:
-        return image_maps(recipe, built, images, labels)
-    except Exception as error:  # networks are built in many ways, and a training must not be lost over a picture
-        _log.warning("no Grad-CAM of %s: %s", recipe.model, one_line(error))
-        return None
-
-
-def _save(figure: "Figure", path: Path) -> None:
+def _png(figure: "Figure | None") -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    write_atomically(path, buffer.getvalue())
+    if figure is not None:
+        figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()

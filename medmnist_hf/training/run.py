@@ -1,17 +1,23 @@
 """One run of a recipe: each seed trained, chosen on validation, scored once on test, and left in a folder.
 
-A run's folder holds ``recipe.yaml``, a folder for each seed and, once all are done, ``results.json``. A seed that is
-done is not run again; one that was interrupted goes on from its last checkpoint. Under ``accelerate launch`` or
-``torchrun`` all processes train, and the first one writes.
+A run's folder holds ``recipe.yaml``, a folder for each seed and, once all are done, ``results.json``; the weights of
+the seed that is to be published then have a card beside them. A seed that is done is not run again; one that was
+interrupted goes on from its last checkpoint. The search of an AutoML engine that was broken off leaves its best so far
+marked partial, which counts as not done. Under ``accelerate launch`` or ``torchrun`` all processes train, and the
+first one writes.
 """
 
+import contextlib
 import errno
 import json
+import logging
 import shutil
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from accelerate import PartialState  # type: ignore[import-untyped]
 from safetensors import SafetensorError
 from transformers import set_seed
@@ -19,7 +25,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from medmnist_hf.arrays import load_arrays
 from medmnist_hf.catalog import SPLITS
-from medmnist_hf.errors import TrainingError
+from medmnist_hf.errors import MedMNISTError, TrainingError
 from medmnist_hf.files import write_atomically
 from medmnist_hf.loading import NAMESPACE
 from medmnist_hf.results import write_result
@@ -27,7 +33,10 @@ from medmnist_hf.training.methods import CHECKPOINTS, METHODS, Fitted, Job
 from medmnist_hf.training.models import Built, save_model
 from medmnist_hf.training.outcomes import Outcome, outcome_of, read_outcome, summary, to_json, write_outcome
 from medmnist_hf.training.recipe import Recipe, make_recipe
+from medmnist_hf.training.reports import can_draw, leave_card, leave_figures
 from medmnist_hf.training.trainer import last_checkpoint
+
+_log = logging.getLogger(__name__)
 
 RECIPE_NAME: Final = "recipe.yaml"
 RESULTS_NAME: Final = "results.json"
@@ -35,8 +44,18 @@ BEST: Final = "best"
 LAST: Final = "last"
 
 
+def launched() -> PartialState:
+    """The processes that share a run: one, or as many as a launcher has started.
+
+    By itself accelerate takes several on CPUs for separate ones, each of which would be the first.
+    """
+    return PartialState(cpu=not torch.accelerator.is_available())
+
+
 def run(recipe: Recipe, out: Path, *, quiet: bool = False) -> dict[str, Any]:
     """Run a recipe on all its seeds.
+
+    Without matplotlib no figures are drawn, which is logged.
 
     Args:
         recipe: What to do.
@@ -50,7 +69,7 @@ def run(recipe: Recipe, out: Path, *, quiet: bool = False) -> dict[str, Any]:
         TrainingError: The folder holds a run of another recipe, the recipe cannot be carried out, or the disk is full.
         MedMNISTError: The data cannot be read.
     """
-    processes = PartialState()
+    processes = launched()
     disable_progress_bar()  # type: ignore[no-untyped-call]  # of single files that are saved
     with processes.main_process_first():
         _claim(recipe, out)
@@ -66,16 +85,29 @@ def run(recipe: Recipe, out: Path, *, quiet: bool = False) -> dict[str, Any]:
             for split in SPLITS
         }
     job = Job(recipe, data, processes.device, quiet or not processes.is_main_process)
-    outcomes = []
-    for seed in recipe.seeds:
-        done = read_outcome(out / f"seed-{seed}")
-        processes.wait_for_everyone()  # all have looked before one writes
-        outcomes.append(_run_seed(job, seed, out / f"seed-{seed}", processes) if done is None else done)
+    folders = {seed: out / f"seed-{seed}" for seed in recipe.seeds}
+    found = {seed: _whole(read_outcome(folder)) for seed, folder in folders.items()}
+    processes.wait_for_everyone()  # all have looked before one writes
+    drawn = processes.is_main_process and None in found.values() and can_draw()
+    try:
+        outcomes = [done or _run_seed(job, seed, folders[seed], processes, drawn) for seed, done in found.items()]
+    except KeyboardInterrupt:
+        kept = [one for one in map(read_outcome, folders.values()) if one]
+        if any(one.partial for one in kept):
+            write_atomically(out / RESULTS_NAME, to_json(summary(recipe, kept)))
+        raise
     text = to_json(summary(recipe, outcomes))
-    if processes.is_main_process:
-        write_atomically(out / RESULTS_NAME, text)
     results: dict[str, Any] = json.loads(text)
+    if processes.is_main_process:
+        with _space_for(out):
+            _leave_card({seed: folder / BEST for seed, folder in folders.items()}, results)
+            write_atomically(out / RESULTS_NAME, text)
     return results
+
+
+def _whole(outcome: Outcome | None) -> Outcome | None:
+    """The outcome of a seed that is done; None where its search was broken off, too."""
+    return None if outcome is None or outcome.partial else outcome
 
 
 def _claim(recipe: Recipe, out: Path) -> None:
@@ -92,22 +124,19 @@ def _claim(recipe: Recipe, out: Path) -> None:
     write_atomically(path, recipe.to_yaml())
 
 
-def _run_seed(job: Job, seed: int, folder: Path, processes: PartialState) -> Outcome:
+def _run_seed(job: Job, seed: int, folder: Path, processes: PartialState, drawn: bool) -> Outcome:
     """One seed from its start, or its last checkpoint, to its outcome in its folder."""
     folder.mkdir(exist_ok=True)
     begun = time.monotonic()
     set_seed(seed)
-    try:
+    with _space_for(folder):
         fitted = METHODS[job.recipe.method](job, seed, folder)
         outcome = _outcome(job, seed, fitted, time.monotonic() - begun)
         if processes.is_main_process:
-            _leave(job, outcome, fitted, folder)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        if not _no_space(error):
-            raise
-        last_checkpoint(folder / CHECKPOINTS)  # removes the one that was being written
-        raise TrainingError(f"no space left for {folder}: make room, then run the same command to go on") from None
+            _leave(job, outcome, fitted, folder, drawn)
     processes.wait_for_everyone()
+    if fitted.stopped:
+        raise KeyboardInterrupt
     return outcome
 
 
@@ -116,16 +145,19 @@ def _outcome(job: Job, seed: int, fitted: Fitted, seconds: float) -> Outcome:
     return outcome_of(job.recipe, seed, scored, facts=fitted.facts | {"seconds": round(seconds, 2)})
 
 
-def _leave(job: Job, outcome: Outcome, fitted: Fitted, folder: Path) -> None:
-    """Write predictions, models and, last, the outcome: its file says that the seed is done."""
+def _leave(job: Job, outcome: Outcome, fitted: Fitted, folder: Path, drawn: bool) -> None:
+    """Write predictions, models, figures and, last, the outcome: its file says that the seed is done."""
     recipe, flag = job.recipe, job.recipe.dataset
     for split, scores in fitted.scores.items():
         write_result(folder, flag, recipe.size, split, scores, job.data[split].labels, run=f"seed{outcome.seed}")
     if fitted.built is not None:
         _replace(fitted.built, folder / BEST)
     _keep_last(folder / CHECKPOINTS, folder / LAST)
+    if drawn:
+        leave_figures(recipe, outcome, folder, data=job.data, scores=fitted.scores, built=fitted.built)
     write_outcome(folder, outcome)
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    if not outcome.partial:
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
 def _replace(built: Built, folder: Path) -> None:
@@ -146,6 +178,26 @@ def _keep_last(checkpoints: Path, last: Path) -> None:
     for path in found.iterdir():
         if path.suffix == ".safetensors" or path.name.endswith("config.json"):
             shutil.copyfile(path, last / path.name)
+
+
+def _leave_card(models: Mapping[int, Path], results: Mapping[str, Any]) -> None:
+    """Write the card, or log why there is none: the run is done either way."""
+    try:
+        leave_card(models, results)
+    except MedMNISTError as error:
+        _log.warning("no card: %s", error)
+
+
+@contextlib.contextmanager
+def _space_for(folder: Path) -> Iterator[None]:
+    """Raise a `TrainingError` if the disk gets full; a checkpoint that was being written to a folder is removed."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not _no_space(error):
+            raise
+        last_checkpoint(folder / CHECKPOINTS)
+        raise TrainingError(f"no space left for {folder}: make room, then run the same command to go on") from None
 
 
 def _no_space(error: BaseException) -> bool:

@@ -7,14 +7,20 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
+from medmnist_hf.automl.engines import engines
 from medmnist_hf.published import leaderboard, published_notes, published_size
 
 _PIPE_WIDTH: Final = 140
 
 
 def own_name(results: dict[str, Any]) -> str:
-    """How a run is called in a table, e.g. ``timm/resnet18 finetune (28)``."""
-    return f"{results['model']} {results['method']} ({results['size']})"
+    """How a run is called in a table, e.g. ``timm/resnet18 finetune (28)`` or ``FLAML, flattened pixels (28)``."""
+    titles = {engine.name: engine.title for engine in engines()}
+    if results["method"] not in titles:
+        return f"{results['model']} {results['method']} ({results['size']})"
+    facts = [run["facts"] for run in results["runs"]]
+    mark = ", partial" if any("partial" in one for one in facts) else ""
+    return f"{titles[results['method']]}, {facts[0]['inputs']} ({results['size']}){mark}"
 
 
 def print_results(results: dict[str, Any], folder: Path) -> None:
@@ -33,6 +39,9 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
         test = [text for name in ("auc", "acc") for text in _with_interval(run["test"], name)]
         seeds.add_row(str(run["seed"]), *validation, *test, f"{run['facts']['seconds']:,.1f}")
     out.print(seeds)
+    for run in results["runs"]:
+        if "engine" in run["facts"]:
+            out.print(_search(run), soft_wrap=True)
     flag, size = results["dataset"], results["size"]
     split = "test" if results["test"] else "validation"
     auc, acc = results[split]["auc"], results[split]["acc"]
@@ -59,6 +68,13 @@ def _print_leaderboard(out: Console, results: dict[str, Any]) -> None:
     for note in notes:
         out.print(f"note: {note}", soft_wrap=True)
     out.print()
+
+
+def _search(run: dict[str, Any]) -> str:
+    """The search of one seed in a line."""
+    facts = run["facts"]
+    told = f"{facts['engine']}, {facts['trials']} trials in {facts['search_seconds']:,.0f} s"
+    return f"seed {run['seed']}: {told}" + (f"; partial: {facts['partial']}" if "partial" in facts else "")
 
 
 def _with_interval(test: dict[str, float | None], name: str) -> tuple[str, str]:

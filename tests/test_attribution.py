@@ -1,0 +1,258 @@
+"""`medmnist_hf.training.attribution`: planted objects are found, by the formulas, in every kind of network."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medmnist_hf.training.attribution import CELLS, grad_cam, image_maps, log_odds, occlusion
+from medmnist_hf.training.dataset import ArrayDataset
+from medmnist_hf.training.inputs import input_transform
+from medmnist_hf.training.losses import to_scores
+from medmnist_hf.training.models import build_model
+from medmnist_hf.training.networks import NetworkConfig, NetworkForImageClassification
+from medmnist_hf.training.recipe import Recipe, make_recipe
+from tests.fixtures.tiny_models import CLASSES, IMAGE_MODELS, SIZE, labels, pixels, resnet, timm_model
+
+TOKENS = ("timm ViT", "ViT", "DINOv2")
+CE = "cross-entropy"
+Box = tuple[slice, ...]
+
+
+def volumetric() -> nn.Module:
+    config = NetworkConfig(architecture="timm/test_efficientnet", volumetric="acs", **labels(CLASSES))
+    return NetworkForImageClassification(config)
+
+
+def planted(samples: int, sides: tuple[int, ...], seed: int) -> tuple[Tensor, Tensor, list[Box]]:
+    """Noise with one bright square, or cube, each: its place means nothing, its channel is the class."""
+    generator = torch.Generator().manual_seed(seed)
+    images = 0.3 * torch.randn(samples, CLASSES, *sides, generator=generator)
+    classes, boxes = torch.arange(samples) % CLASSES, []
+    for at in range(samples):
+        starts = [int(torch.randint(0, 3 * side // 4 + 1, (1,), generator=generator)) for side in sides]
+        boxes.append(tuple(slice(start, start + side // 4) for start, side in zip(starts, sides, strict=True)))
+        images[at, int(classes[at])][boxes[at]] += 3
+    return images, classes, boxes
+
+
+def taught(make: Callable[[], nn.Module], sides: tuple[int, ...], steps: int, rate: float = 3e-3) -> nn.Module:
+    """A network that tells the classes of planted objects apart."""
+    torch.manual_seed(0)
+    model = make().train()
+    images, classes, _ = planted(96, sides, seed=0)
+    optimizer = torch.optim.AdamW(model.parameters(), rate)
+    for chosen in torch.randint(0, len(images), (steps, 32), generator=torch.Generator().manual_seed(1)):
+        optimizer.zero_grad()
+        functional.cross_entropy(model(pixel_values=images[chosen]).logits, classes[chosen]).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    optimizer.zero_grad()
+    return model.eval()
+
+
+def hits(maps: Tensor, boxes: list[Box], slack: int) -> float:
+    """Share of maps whose largest value is in the box, or so many positions beside it."""
+    peaks = [np.unravel_index(int(one.argmax()), one.shape) for one in maps]
+    return float(
+        np.mean(
+            [
+                all(side.start - slack <= at < side.stop + slack for at, side in zip(peak, box, strict=True))
+                for peak, box in zip(peaks, boxes, strict=True)
+            ]
+        )
+    )
+
+
+def contrast(maps: Tensor, boxes: list[Box]) -> float:
+    """Mean inside of the boxes over the mean of all."""
+    return float(np.median([float(one[box].mean() / one.mean()) for one, box in zip(maps, boxes, strict=True)]))
+
+
+@pytest.fixture(scope="module")
+def cnn() -> nn.Module:
+    return taught(IMAGE_MODELS["timm CNN"], (SIZE, SIZE), 60)
+
+
+def test_grad_cam_finds_what_the_label_hangs_on(cnn: nn.Module) -> None:
+    images, classes, boxes = planted(24, (SIZE, SIZE), seed=9)
+    maps = grad_cam(cnn, images, classes.tolist(), CE)
+    assert maps is not None and hits(maps, boxes, slack=4) >= 0.9 and contrast(maps, boxes) > 2.5
+
+
+def test_it_is_asked_about_one_label_and_not_another(cnn: nn.Module) -> None:
+    images = 0.3 * torch.randn(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
+    images[:, 0, 2:10, 2:10] += 3
+    images[:, 1, 20:28, 20:28] += 3
+    for find in (grad_cam, occlusion):
+        first, second = (find(cnn, images, [label], CE) for label in (0, 1))
+        assert first is not None and second is not None
+        assert first[0, :16, :16].sum() > 2 * first[0, 16:, 16:].sum(), find.__name__
+        assert second[0, 16:, 16:].sum() > 2 * second[0, :16, :16].sum(), find.__name__
+
+
+def test_grad_cam_of_a_transformers_network() -> None:
+    model = taught(resnet, (SIZE, SIZE), 60, rate=1e-2)
+    images, classes, boxes = planted(24, (SIZE, SIZE), seed=9)
+    maps = grad_cam(model, images, classes.tolist(), CE)
+    assert maps is not None and hits(maps, boxes, slack=4) >= 0.8 and contrast(maps, boxes) > 2
+
+
+def test_grad_cam_of_volumes() -> None:
+    sides = (16, 16, 16)
+    model = taught(volumetric, sides, 20, rate=2e-2)
+    images, classes, boxes = planted(24, sides, seed=9)
+    maps = grad_cam(model, images, classes.tolist(), CE)
+    assert maps is not None and maps.shape == (24, *sides)
+    assert hits(maps, boxes, slack=2) >= 0.7 and contrast(maps, boxes) > 4
+
+
+def test_occlusion_finds_it_in_a_network_of_tokens() -> None:
+    model = taught(IMAGE_MODELS["timm ViT"], (SIZE, SIZE), 60)
+    images, classes, boxes = planted(24, (SIZE, SIZE), seed=9)
+    assert grad_cam(model, images, classes.tolist(), CE) is None
+    maps = occlusion(model, images, classes.tolist(), CE)
+    assert hits(maps, boxes, slack=4) >= 0.5 and contrast(maps, boxes) > 2
+
+
+@pytest.mark.parametrize("loss", [CE, "bce"])
+def test_of_a_pooled_map_and_a_linear_layer_it_is_the_class_activation_map(loss: str) -> None:
+    """Of such networks Grad-CAM is the map of Zhou et al. (CVPR 2016), as its authors prove."""
+    model: Any = timm_model("test_resnet").eval()
+    images = pixels(4)
+    images = functional.interpolate(images, (128, 128))  # 4 x 4 positions at the end
+    asked = [0, 2, 1, 1]
+    with torch.no_grad():
+        features = model.timm_model.forward_features(images)
+        weight = model.timm_model.get_classifier().weight[asked]
+        if loss == CE:  # less the others by their share of what is left
+            odds = model(images).logits.scatter(1, torch.tensor(asked)[:, None], -math.inf)
+            weight = weight - odds.softmax(1) @ model.timm_model.get_classifier().weight
+        expected = torch.einsum("bc,bchw->bhw", weight, features).clamp(min=0)
+    assert features.shape[2:] == (4, 4) and (expected.amax((1, 2)) > 0).sum() >= 2
+    expected = functional.interpolate(expected[:, None], (128, 128), mode="bilinear")[:, 0]
+    expected /= expected.amax((1, 2), keepdim=True).clamp(min=1e-30)
+    maps = grad_cam(model, images, asked, loss)
+    assert maps is not None and torch.allclose(maps, expected, atol=1e-4)
+
+
+def hooks_of(model: nn.Module) -> list[list[int]]:
+    return [[*module._forward_hooks, *module._forward_pre_hooks] for module in model.modules()]
+
+
+@pytest.mark.parametrize("kind", [*IMAGE_MODELS, "volumes"])
+def test_every_kind_of_network_has_a_map_and_stays_as_it_is(kind: str) -> None:
+    torch.manual_seed(0)
+    model = volumetric() if kind == "volumes" else IMAGE_MODELS[kind]()
+    model.requires_grad_(False)  # as a frozen network is
+    images = pixels(2, 3 if kind == "volumes" else 2)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.inference_mode():  # what a network keeps from scoring must not get in the way
+        model.eval()(pixel_values=images, output_hidden_states=True)
+    hooks = hooks_of(model)  # those with which transformers itself gets at hidden states
+    maps = grad_cam(model.train(), images, [0, 2], CE)
+    assert (maps is None) == (kind in TOKENS)
+    if maps is None:
+        maps = occlusion(model, images, [0, 2], CE)
+    assert maps.dtype == torch.float32 and maps.shape == (2, *images.shape[2:]) and not maps.requires_grad
+    assert all(one == 0 or one == pytest.approx(1, abs=0.15) for one in maps.flatten(1).amax(1))
+    assert maps.min() >= 0 and maps.max() > 0
+    assert not any(module.training for module in model.modules()) and not images.requires_grad
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(one.grad is None for one in model.parameters())
+    assert hooks_of(model) == hooks
+
+
+@pytest.mark.parametrize("find", [grad_cam, occlusion])
+def test_where_nothing_speaks_for_a_label_the_map_is_empty(find: Any) -> None:  # noqa: ANN401
+    model: Any = timm_model("test_resnet")
+    nn.init.zeros_(model.timm_model.get_classifier().weight)
+    assert not find(model, pixels(2), [0, 1], CE).any()
+
+
+class Brightness(nn.Module):
+    """One score an image: the sum of its pixels, of volumes too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, pixel_values: Tensor) -> Any:  # noqa: ANN401
+        total = pixel_values.flatten(1).sum(1, keepdim=True) * self.scale
+        return type("Output", (), {"logits": torch.cat([total, -total], 1)})
+
+
+@pytest.mark.parametrize("sides", [(14, 21), (9, 10), (14, 7, 14)])
+def test_occlusion_is_the_fall_of_the_score_part_by_part(sides: tuple[int, ...]) -> None:
+    images = torch.zeros(1, 1, *sides)
+    corner, end = (0, 0, *[0] * len(sides)), (0, 0, *[-1] * len(sides))
+    images[corner], images[end] = 2.0, 1.0
+    (found,) = occlusion(Brightness(), images, [0], "bce")
+    (against,) = occlusion(Brightness(), images, [1], "bce")
+    assert found[(0,) * len(sides)] == 1 and float(found[(-1,) * len(sides)]) == pytest.approx(0.5, abs=0.05)
+    assert found[tuple(side // 2 for side in sides)] == 0
+    assert against[(0,) * len(sides)] == 0 and against.max() == 1  # less of the rest speaks for darkness
+    if all(side % CELLS == 0 for side in sides):
+        first = tuple(slice(side // CELLS // 2 + 1) for side in sides)
+        assert (found[first] > 0).all()
+
+
+@pytest.mark.parametrize("loss", [CE, "bce", "ordinal"])
+def test_log_odds_are_those_of_the_scores(loss: str) -> None:
+    logits = 3 * torch.randn(50, 4, generator=torch.Generator().manual_seed(0)).double()
+    if loss == "ordinal":
+        logits = logits.sort(1, descending=True).values  # a grade above each step is less probable than below
+    scores = to_scores(logits.numpy(), loss)
+    ends = {0, scores.shape[1] - 1}
+    for label in range(scores.shape[1]):
+        found = log_odds(logits, [label] * 50, loss).numpy()
+        if loss != "ordinal" or label in ends:
+            expected = np.log(scores[:, label] / (1 - scores[:, label]))
+        else:
+            reached, passed = scores[:, label:].sum(1), scores[:, label + 1 :].sum(1)
+            expected = np.log(reached / (1 - reached)) - np.log(passed / (1 - passed))
+        assert found == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def recipe_of(**options: Any) -> Recipe:  # noqa: ANN401
+    return make_recipe({"dataset": "breastmnist", "model": "timm/test_resnet", "pretrained": False, **options})
+
+
+@pytest.mark.parametrize(
+    ("dataset", "options", "method"),
+    [
+        ("breastmnist", {"resize": "pad", "image_size": 40}, "Grad-CAM"),
+        ("breastmnist", {"image_size": 56, "channels": 1}, "Grad-CAM"),
+        ("bloodmnist", {"model": "timm/test_vit", "image_size": 32}, "occlusion"),
+        ("retinamnist", {"loss": "ordinal"}, "Grad-CAM"),
+        ("chestmnist", {"model": "timm/test_efficientnet"}, "Grad-CAM"),
+        ("adrenalmnist3d", {"resize": "pad", "image_size": 32}, "Grad-CAM"),
+    ],
+)
+def test_maps_lie_over_the_images_as_they_are_stored(dataset: str, options: dict[str, Any], method: str) -> None:
+    recipe = recipe_of(dataset=dataset, **options)
+    entry = recipe.subset
+    shape = entry.file(28).image_shape
+    images = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
+    torch.manual_seed(1)
+    built = build_model(recipe)
+    asked = [0, 1, len(entry.labels) - 1]
+    found, by = image_maps(recipe, built, images, asked)
+    assert by == method and found.dtype == np.float32 and found.shape == (3, *shape[: entry.ndim])
+    assert found.min() >= 0 and 0.5 < found.max() <= 1
+    transform = input_transform(recipe, built.mean, built.std, built.image_size)
+    inputs = transform(ArrayDataset(images, np.zeros(3, np.int64)).gather(range(3)))["pixel_values"]
+    find: Any = grad_cam if method == "Grad-CAM" else occlusion
+    loss = {"ordinal": "ordinal"}.get(recipe.loss, "bce" if dataset == "chestmnist" else CE)
+    whole = find(built.model, inputs, asked, loss)
+    if recipe.resize == "pad":
+        edge = (built.image_size - 28) // 2
+        expected = whole[(slice(None), *[slice(edge, edge + 28)] * entry.ndim)]
+    else:
+        mode = "trilinear" if entry.ndim == 3 else "bilinear"
+        expected = functional.interpolate(whole[:, None], [28] * entry.ndim, mode=mode)[:, 0]
+    assert found == pytest.approx(expected.numpy(), abs=1e-3)

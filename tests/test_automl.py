@@ -1,0 +1,181 @@
+"""`medmnist_hf.training.automl`: an engine as a method, on phantoms of every task; broken off; refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from accelerate import PartialState  # type: ignore[import-untyped]
+
+from medmnist_hf.arrays import load_arrays
+from medmnist_hf.automl.engines import Engine
+from medmnist_hf.catalog import SPLITS, subset
+from medmnist_hf.errors import TrainingError
+from medmnist_hf.results import read_result
+from medmnist_hf.scoring import score
+from medmnist_hf.training import automl
+from medmnist_hf.training.automl import run_engine
+from medmnist_hf.training.recipe import Recipe
+from medmnist_hf.training.run import RESULTS_NAME, run
+from tests.conftest import Phantoms
+from tests.fixtures.engines import tiny_engine
+from tests.fixtures.runs import FLAGS, build_all, tiny
+
+Use = Callable[..., Engine]
+
+
+@pytest.fixture(scope="module")
+def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("dist")
+    build_all(phantoms, out, *(flag for flag in FLAGS if flag != "chestmnist"))
+    return build_all(phantoms, out, "chestmnist", rows=160)  # fewer have findings too rare for an interval
+
+
+@pytest.fixture
+def use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Use:
+    """Called with lines of Python, makes FLAML an engine of the tests' own that searches by them."""
+
+    def use(body: str, **facts: Any) -> Engine:  # noqa: ANN401
+        one = tiny_engine(tmp_path, body, **facts)
+        monkeypatch.setattr(automl, "engine", lambda name: one)
+        return one
+
+    return use
+
+
+def flaml(root: Path, flag: str, **options: Any) -> Recipe:  # noqa: ANN401
+    return tiny(root, flag, **{"model": "pixels", "method": "flaml", "trials": 2, **options})
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_flaml_on_every_task_leaves_what_a_training_does(root: Path, tmp_path: Path, flag: str) -> None:
+    results = run(flaml(root, flag), tmp_path, quiet=True)
+    (outcome,) = results["runs"]
+    entry, facts = subset(flag), outcome["facts"]
+    assert facts["inputs"] == ("flattened voxels" if entry.ndim == 3 else "flattened pixels")
+    assert facts["engine"].startswith("FLAML 2.") and facts["search_seconds"] > 0 and "partial" not in facts
+    assert (
+        facts["configuration"]
+        and facts["trials"] >= 2
+        and facts.get("one_model_a_finding", False) == (flag == "chestmnist")
+    )
+    (predictions,) = (path for path in (tmp_path / "seed-0").iterdir() if "_test_" in path.name)
+    labels = load_arrays(flag, 28, "test", root).labels
+    found = score(labels, read_result(predictions).scores, entry.task, from_logits=False)
+    assert found.acc == results["test"]["acc"]["mean"] and results["runs"][0]["test"]["auc_low"] is not None
+    assert results["rank"]["of"] > 5 and not (tmp_path / "seed-0" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("flag", ["pneumoniamnist", "adrenalmnist3d"])
+def test_flaml_on_frozen_features(root: Path, tmp_path: Path, flag: str) -> None:
+    results = run(flaml(root, flag, model="timm/test_resnet"), tmp_path, quiet=True)
+    assert results["runs"][0]["facts"]["inputs"] == "features of timm/test_resnet"
+    assert results["model"] == "timm/test_resnet" and results["test"]["auc"]["mean"] > 0
+
+
+def test_an_engine_gets_the_images_the_labels_and_the_options(root: Path, tmp_path: Path, use: Use) -> None:
+    use(
+        "publish(job, x=job.x('train').sum(), y=job.y('train'), shape=job.x('test').shape, kind=job.inputs,"
+        " told=[job.task, job.classes, job.seed, job.seconds, job.options])"
+    )
+    results = run(flaml(root, "retinamnist", seeds=(7,), time_budget=50, epochs=3), tmp_path / "run", quiet=True)
+    facts = results["runs"][0]["facts"]
+    images, labels = load_arrays("retinamnist", 28, "train", root)
+    assert facts["x"] == images.sum() and facts["y"] == labels.tolist()
+    assert facts["shape"][1:] == [28 * 28 * 3] and facts["kind"] == "pixels"
+    assert facts["told"] == ["ordinal-regression", 5, 7, 50.0, {"epochs": 3, "trials": 2}]
+
+
+@pytest.mark.parametrize(("flag", "words"), [("bloodmnist", "images"), ("adrenalmnist3d", "volumes")])
+def test_an_engine_of_images_gets_them_as_they_are(
+    root: Path, tmp_path: Path, use: Use, flag: str, words: str
+) -> None:
+    use("publish(job, shape=job.x('train').shape[1:], kind=job.inputs)", inputs=("images",))
+    facts = run(flaml(root, flag), tmp_path / "run", quiet=True)["runs"][0]["facts"]
+    assert facts["shape"] == list(load_arrays(flag, 28, "train", root).images.shape[1:])
+    assert (facts["kind"], facts["inputs"]) == ("images", words)
+
+
+def test_test_is_not_scored_while_configurations_are_compared(root: Path, tmp_path: Path, use: Use) -> None:
+    use("publish(job)")
+    results = run(flaml(root, "bloodmnist", test=False), tmp_path / "run", quiet=True)
+    assert results["test"] == {} and results["validation"]["auc"]["mean"] > 0
+
+
+def test_what_the_engine_says_is_on_standard_error(
+    root: Path, tmp_path: Path, use: Use, capfd: pytest.CaptureFixture[str]
+) -> None:
+    use("print('half way')\npublish(job)")
+    run(flaml(root, "bloodmnist", seeds=(1,)), tmp_path / "loud")
+    assert "half way\n" in capfd.readouterr().err
+    run(flaml(root, "bloodmnist", seeds=(1,)), tmp_path / "quiet", quiet=True)
+    assert "half way" not in "".join(capfd.readouterr())
+
+
+def test_a_killed_search_is_kept_as_partial_others_go_on_and_it_is_not_done(
+    root: Path, tmp_path: Path, use: Use
+) -> None:
+    use("publish(job, anew=True)\nos.kill(os.getpid(), signal.SIGKILL if job.seed == 0 else 0)")
+    recipe = flaml(root, "bloodmnist", seeds=(0, 1))
+    results = run(recipe, tmp_path / "run", quiet=True)
+    assert results["runs"][0]["facts"]["partial"].startswith("killed by SIGKILL after")
+    assert "partial" not in results["runs"][1]["facts"] and results["test"]["auc"]["mean"] > 0
+    assert [path for path in (tmp_path / "run" / "seed-0").iterdir() if "_test_" in path.name]
+    assert json.loads((tmp_path / "run" / RESULTS_NAME).read_text()) == results
+
+    use("assert job.seed == 0\npublish(job, again=True)")
+    again = run(recipe, tmp_path / "run", quiet=True)
+    assert all("partial" not in one["facts"] for one in again["runs"])
+    assert again["runs"][0]["facts"]["again"] and again["runs"][1] == results["runs"][1]
+    assert not (tmp_path / "run" / "seed-0" / "checkpoints").exists()
+
+
+def test_ctrl_c_leaves_the_best_so_far_and_the_same_call_goes_on(
+    root: Path, tmp_path: Path, use: Use, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = "before = job.found()\npublish(job, before=bool(before), tried=(job.state / 'x').exists())\n"
+    body += "(job.state / 'x').touch()\nif not before:\n    os.kill(os.getppid(), signal.SIGINT)\n    time.sleep(60)"
+    use(body, resumes=True)
+    recipe = flaml(root, "bloodmnist", seeds=(0, 1))
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, tmp_path / "run", quiet=True)
+    results = json.loads((tmp_path / "run" / RESULTS_NAME).read_text())
+    (only,) = results["runs"]
+    assert only["seed"] == 0 and only["facts"]["partial"].startswith("stopped after") and results["test"]["auc"]
+
+    with pytest.raises(KeyboardInterrupt):  # in the second seed
+        run(recipe, tmp_path / "run", quiet=True)
+    first, second = json.loads((tmp_path / "run" / RESULTS_NAME).read_text())["runs"]
+    assert "partial" not in first["facts"] and first["facts"]["before"] and first["facts"]["tried"]
+    assert second["facts"]["partial"].startswith("stopped after")
+    assert all("partial" not in one["facts"] for one in run(recipe, tmp_path / "run", quiet=True)["runs"])
+
+
+def test_a_search_that_left_nothing_is_one_line_and_no_result(root: Path, tmp_path: Path, use: Use) -> None:
+    use("raise SearchError('a time budget of 1 s is too small for one trial')")
+    with pytest.raises(TrainingError, match=r"^Tiny: a time budget of 1 s is too small"):
+        run(flaml(root, "bloodmnist"), tmp_path / "run", quiet=True)
+    assert not list((tmp_path / "run").rglob("result*.json"))
+
+
+def test_an_engine_that_is_not_there_is_told_before_anything_is_computed(root: Path, tmp_path: Path, use: Use) -> None:
+    one = use("publish(job)", extra="flaml")
+    one.adapter.write_text("import nothing_of_the_kind")
+    recipe = flaml(root, "bloodmnist", model="timm/test_resnet")
+    data = {split: load_arrays("bloodmnist", 28, split, root) for split in SPLITS}
+
+    def features() -> dict[str, Any]:
+        raise AssertionError("too early")
+
+    with pytest.raises(TrainingError, match=r"pip install 'medmnist-hf\[flaml\]', or python scripts/automl_env.py"):
+        run_engine(recipe, 0, tmp_path / "search", data=data, features=features, quiet=True)
+    assert not (tmp_path / "search").exists()
+
+
+def test_several_processes_are_refused(root: Path, tmp_path: Path, use: Use, monkeypatch: pytest.MonkeyPatch) -> None:
+    use("publish(job)")
+    data = {split: load_arrays("bloodmnist", 28, split, root) for split in SPLITS}
+    monkeypatch.setattr(PartialState(), "num_processes", 2)
+    with pytest.raises(TrainingError, match="method flaml runs in one process: start it without a launcher"):
+        run_engine(flaml(root, "bloodmnist"), 0, tmp_path, data=data, features=dict, quiet=True)

@@ -1,0 +1,184 @@
+"""``scripts/automl.py`` and ``scripts/automl_env.py`` as a person runs them: a search, Ctrl-C, and every mistake."""
+
+import importlib.util
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from medmnist_hf.automl.engines import engines
+from medmnist_hf.automl.environments import VARIABLE
+from medmnist_hf.errors import MedMNISTError
+from tests.conftest import Phantoms
+from tests.fixtures.runs import build_all
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@pytest.fixture(scope="module")
+def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_all(phantoms, tmp_path_factory.mktemp("dist"), "breastmnist")
+
+
+def app_of(name: str) -> Any:  # noqa: ANN401
+    specification = importlib.util.spec_from_file_location(f"{name}_script", SCRIPTS / f"{name}.py")
+    assert specification is not None and specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module.app
+
+
+def command(script: str, *options: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, SCRIPTS / script, *options], capture_output=True, text=True, check=False)
+
+
+def test_help_names_every_engine_and_an_example() -> None:
+    done = command("automl.py", "--help")
+    assert done.returncode == 0 and "Example: python scripts/automl.py --dataset breastmnist" in done.stdout
+    assert all(f"{one.name}:" in " ".join(done.stdout.split()).replace("- ", "-") for one in engines())
+
+
+def test_a_search_beside_the_published_rows_and_once_more(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [
+        "--dataset",
+        "breastmnist",
+        "--root",
+        str(root),
+        "--engine",
+        "flaml",
+        "--time-budget",
+        "2m",
+        "--trials",
+        "2",
+    ]
+    done = command("automl.py", *options, "--seed", "3", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert "* FLAML, flattened pixels (28)\n" in done.stdout and "AutoKeras" in done.stdout
+    assert "seed 3: FLAML 2." in done.stdout and "trial 1: LGBMEstimator" in done.stderr
+    recipe = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
+    assert (recipe["model"], recipe["method"], recipe["time_budget"], recipe["seeds"]) == ("pixels", "flaml", 120, [3])
+    again = ["--config", str(tmp_path / "run" / "recipe.yaml"), "--out", str(tmp_path / "run"), "--quiet"]
+    app_of("automl")(again, standalone_mode=False)
+    assert capsys.readouterr() == (done.stdout, "")
+
+
+def test_ctrl_c_keeps_the_best_so_far_and_the_same_command_goes_on(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    options = ["--dataset", "breastmnist", "--root", str(root), "--engine", "flaml", "--out", str(out)]
+    options += ["--time-budget", "1h"]
+    program = subprocess.Popen(
+        [sys.executable, SCRIPTS / "automl.py", *options],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    assert program.stderr is not None
+    said = next(line for line in program.stderr if line.startswith("trial"))
+    program.send_signal(signal.SIGINT)
+    rest = program.stderr.read()
+    assert said and program.wait(60) == 130, rest
+    assert rest.splitlines()[-1] == "stopped: run the same command again to go on" and "Traceback" not in rest
+    (run,) = json.loads((out / "results.json").read_text())["runs"]
+    assert run["facts"]["partial"].startswith("stopped after") and run["test"]["auc"] is not None
+
+    (out / "seed-0" / "checkpoints" / "seconds.txt").write_text("3597.0\n")  # as if it had been stopped near the end
+    app_of("automl")(options, standalone_mode=False)
+    assert "partial" not in capsys.readouterr().out
+    (run,) = json.loads((out / "results.json").read_text())["runs"]
+    assert "partial" not in run["facts"] and 3597 < run["facts"]["search_seconds"] < 3650
+
+
+def test_a_search_that_is_killed_is_one_line_and_no_success(root: Path, tmp_path: Path) -> None:
+    options = ["--dataset", "breastmnist", "--root", str(root), "--engine", "flaml", "--out", str(tmp_path / "run")]
+    program = subprocess.Popen(
+        [sys.executable, SCRIPTS / "automl.py", *options], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert program.stderr is not None and program.stdout is not None
+    assert next(line for line in program.stderr if line.startswith("trial"))
+    (child,) = (one for one in psutil.Process(program.pid).children() if "flaml_search.py" in " ".join(one.cmdline()))
+    child.kill()
+    said, shown = program.stderr.read(), program.stdout.read()
+    assert program.wait(60) == 1 and "Traceback" not in said
+    assert said.splitlines()[-1].startswith("error: results are partial (seed 0 killed by SIGKILL after")
+    assert "* FLAML, flattened pixels (28), partial\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--engine", "tpot"], "unknown engine 'tpot': choose from flaml"),
+        ([], "no engine named: give --engine, one of flaml"),
+        (["--preset", "medmnist_v2"], "unknown engine 'finetune'"),
+        (["--engine", "autokeras", "--model", "resnet18"], "use model pixels"),
+        (["--engine", "flaml", "--time-budget", "soon"], "time_budget is 'soon': must be float"),
+        (["--engine", "flaml", "--time-budget", "0s"], "time_budget is 0.0: must be above 0"),
+        (["--engine", "flaml", "--time-budget", "10ms"], "time_budget is '10ms'"),
+        (["--engine", "flaml", "--time-budget", "0.01"], "FLAML: a time budget of 0.01 s is too small for one trial"),
+        (["--engine", "flaml", "--seeds", "0"], "seeds are"),
+        (["--engine", "flaml", "--size", "32"], "32"),
+        (["--engine", "flaml", "--dataset", "blodmnist"], "bloodmnist"),
+        (
+            ["--engine", "flaml", "--python", "/nowhere/python"],
+            "FLAML cannot run in /nowhere/python .*medmnist-hf.flaml",
+        ),
+        (
+            ["--engine", "auto-sklearn", "--python", sys.executable],
+            "auto-sklearn is not installed .*automl_env.py auto-",
+        ),
+    ],
+)
+def test_every_mistake_is_one_line(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
+) -> None:
+    monkeypatch.setenv(VARIABLE, "")  # set by --python, to be unset after
+    before = [] if "--dataset" in options else ["--dataset", "breastmnist"]
+    with pytest.raises(MedMNISTError, match=message) as caught:
+        app_of("automl")(
+            [*before, "--root", str(root), "--quiet", "--out", str(tmp_path / "run"), *options], standalone_mode=False
+        )
+    assert "\n" not in str(caught.value) and not list(tmp_path.rglob("results.json"))
+
+
+def test_the_published_settings_are_those_of_an_engine_unless_told_otherwise(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "")
+    for at, (options, epochs) in enumerate({(): 20, ("--epochs", "3"): 3}.items()):
+        given = ["--engine", "autokeras", "--python", "/nowhere", "--out", str(tmp_path / str(at)), *options]
+        with pytest.raises(MedMNISTError, match="AutoKeras cannot run in /nowhere"):
+            app_of("automl")(["--dataset", "breastmnist", "--root", str(root), *given], standalone_mode=False)
+        recipe = yaml.safe_load((tmp_path / str(at) / "recipe.yaml").read_text())
+        assert (recipe["trials"], recipe["epochs"], recipe["model"]) == (20, epochs, "pixels")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["tpot"], "unknown engine 'tpot'"),
+        (
+            ["auto-sklearn", "--python", "/nowhere/python"],
+            "/nowhere/python is no Python with venv and pip: auto-sklearn",
+        ),
+        (["auto-sklearn", "--python", sys.executable], "is of Python 3.*: auto-sklearn needs 3.9 or 3.8"),
+    ],
+)
+def test_no_environment_of_the_wrong_kind_is_made(options: list[str], message: str) -> None:
+    with pytest.raises(MedMNISTError, match=message) as caught:
+        app_of("automl_env")(options, standalone_mode=False)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_for_environments_ends_as_all_commands_do() -> None:
+    done = command("automl_env.py", "tpot")
+    assert done.returncode == 1 and done.stderr.startswith("error: unknown engine 'tpot'")
+    assert "auto-sklearn" in command("automl_env.py", "--help").stdout

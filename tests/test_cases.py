@@ -1,0 +1,156 @@
+"""`medmnist_hf.training.cases`: which decisions are shown, and a figure on which nothing overlaps or is cut off."""
+
+import io
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from medmnist_hf.catalog import Subset, subset, subsets
+from medmnist_hf.predictions import check
+from medmnist_hf.training.cases import COUNT, Case, choose, draw_cases
+
+FLOAT = npt.NDArray[np.float32]
+
+
+def rows_of(cases: list[Case]) -> list[int]:
+    return [case.row for case in cases]
+
+
+def test_binary_decisions_count_by_the_score_of_what_was_decided() -> None:
+    entry = subset("breastmnist")
+    scores = [0.9, 0.2, 0.55, 0.5, 0.1, 0.7]
+    wrong, right = choose(check([1, 1, 0, 1, 0, 0], scores, entry.task), entry)
+    assert rows_of(wrong) == [1, 5, 2, 3] and rows_of(right) == [0, 4]
+    assert [case.label for case in wrong] == [0, 1, 1, 0], "a score of 0.5 is no positive"
+    assert [case.score for case in wrong] == pytest.approx([0.8, 0.7, 0.55, 0.5])
+    assert wrong[0] == Case(1, False, entry.labels[1], entry.labels[0], wrong[0].score, 0)
+    assert (right[1].true, right[1].decided, right[1].score) == (entry.labels[0], entry.labels[0], 0.9)
+
+
+@pytest.mark.parametrize("flag", ["bloodmnist", "retinamnist"])
+def test_of_classes_and_grades_each_has_a_turn_before_one_has_two(flag: str) -> None:
+    entry = subset(flag)
+    labels = len(entry.labels)
+    decided, scores = [0, 0, 0, 1, 0, 2], [0.9, 0.8, 0.7, 0.5, 0.6, 0.4]
+    table = np.zeros((6, labels))
+    table[range(6), decided] = scores
+    table[:, -1] = 1 - np.array(scores) - 0.3 * (np.array(scores) < 0.7)
+    table /= table.sum(1, keepdims=True)
+    truth = [3, 3, 3, 1, 0, 3]
+    wrong, right = choose(check(truth, table, entry.task), entry, 3)
+    assert rows_of(wrong) == [0, 1, 5], "the surest, one of the other class, and the next"
+    assert rows_of(right) == [4, 3] and right[0].score > right[1].score
+    assert (wrong[2].true, wrong[2].decided, wrong[2].label) == (entry.labels[3], entry.labels[2], 2)
+
+
+def test_of_findings_those_missed_false_and_there() -> None:
+    entry = subset("chestmnist")
+    hot, scores = np.zeros((5, 14), int), np.full((5, 14), 0.01)
+    hot[0, 2], scores[0, 2] = 1, 0.97  # found
+    hot[1, 3], scores[1, 3] = 1, 0.02  # missed
+    scores[2, 4] = 0.9  # a false alarm
+    hot[3, [5, 6]], scores[3, [5, 6]] = 1, (0.6, 0.8)  # two found in one row
+    wrong, right = choose(check(hot, scores, entry.task), entry)
+    names = entry.labels
+    assert [(case.row, case.true, case.decided) for case in wrong] == [
+        (1, names[3], f"no {names[3]}"),
+        (2, f"no {names[4]}", names[4]),
+    ]
+    assert [case.score for case in wrong] == pytest.approx([0.98, 0.9])
+    assert [(case.row, case.label) for case in right] == [(0, 2), (3, 6)], "row 4 has nothing, row 3 is shown once"
+
+
+def test_there_may_be_none() -> None:
+    blood, chest = subset("bloodmnist"), subset("chestmnist")
+    ids = np.arange(8)
+    assert choose(check(ids, np.eye(8), blood.task), blood)[0] == []
+    assert choose(check((ids + 1) % 8, np.eye(8), blood.task), blood)[1] == []
+    assert choose(check(np.zeros((3, 14), int), np.zeros((3, 14)), chest.task), chest) == ([], [])
+
+
+def cases_of(entry: Subset, right: bool, count: int) -> list[Case]:
+    """Cases with the longest names that there are."""
+    names = sorted(entry.labels, key=len)
+    return [Case(47279 - at, right, names[-1], names[-1 - at % 2], 0.999, 0) for at in range(count)]
+
+
+def drawn(entry: Subset, wrong: int, right: int, *, maps: bool, title: str = "a title") -> tuple[Figure, Any]:
+    rng, size = np.random.default_rng(0), entry.file(28).image_shape
+    images = rng.integers(0, 256, (wrong + right, *size), dtype=np.uint8)
+    found: Any = rng.random((wrong + right, *size[: entry.ndim]), dtype=np.float32) if maps else None
+    figure = draw_cases(cases_of(entry, False, wrong), cases_of(entry, True, right), images, found, title)
+    return figure, images
+
+
+@pytest.mark.parametrize("entry", subsets(), ids=lambda entry: entry.flag)
+def test_nothing_overlaps_and_nothing_is_cut_off(entry: Subset) -> None:
+    title = f"{entry.flag} 224, timm/{'a_model_with_a_long_name.' * 4}in1k linear-probe, seed 4294967295\nsecond"
+    figure, _ = drawn(entry, COUNT, COUNT, maps=True, title=title)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    width, height = canvas.get_width_height()
+    texts = [*figure.texts, *(axes.title for axes in figure.axes), *(axes._left_title for axes in figure.axes)]  # type: ignore[attr-defined]
+    boxes = [text.get_window_extent() for text in texts if text.get_text()]
+    assert len(boxes) == 3 + 2 + 2 * COUNT, "three lines of title, two headings, and words above each image"
+    boxes += [axes.get_window_extent() for axes in figure.axes]
+    for box in boxes:
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width + 1e-6 and box.y1 <= height + 1e-6
+    for one, other in combinations(boxes, 2):
+        assert not one.overlaps(other)
+
+
+@pytest.mark.parametrize(("wrong", "right"), [(1, 0), (0, 3), (4, 2)])
+@pytest.mark.parametrize("maps", [True, False])
+def test_each_case_is_an_image_and_its_map(wrong: int, right: int, maps: bool) -> None:
+    entry = subset("bloodmnist")
+    figure, images = drawn(entry, wrong, right, maps=maps)
+    shown = [axes.images[0].get_array() for axes in figure.axes]
+    assert len(shown) == (wrong + right) * (2 if maps else 1)
+    for at in range(wrong + right):
+        assert np.array_equal(np.asarray(shown[2 * at if maps else at]), images[at])
+    headings = [text.get_text() for text in figure.texts[1:]]
+    assert headings == ["Wrong, surest first"] * bool(wrong) + ["Right, surest first"] * bool(right)
+    assert figure.axes[0].get_title(loc="left").splitlines()[0] == "row 47279, score 1.00"
+    one_row = drawn(entry, 1, 0, maps=False)[0].get_figheight()
+    assert (figure.get_figheight() > one_row) == (maps or bool(wrong and right))
+
+
+def test_a_map_colours_what_speaks_for_the_decision() -> None:
+    image = np.full((1, 28, 28), 100, np.uint8)
+    found = np.zeros((1, 28, 28), np.float32)
+    found[0, :14] = 1
+    figure = draw_cases(cases_of(subset("breastmnist"), False, 1), [], image, found, "x")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    pixels = np.asarray(PIL.Image.open(buffer).convert("RGB")).astype(int)
+    box = figure.axes[1].get_position()
+    height, width = pixels.shape[:2]
+    middle, top = int(width * (box.x0 + box.width / 2)), int(height * (1 - box.y1))
+    tall = int(height * box.height)
+    red, _, blue = pixels[top + tall // 4, middle]
+    assert red > blue + 80, "yellow where the map is 1"
+    assert (pixels[top + 3 * tall // 4, middle] == 100).all(), "the image itself where it is 0"
+
+
+def test_of_a_volume_the_slice_with_most_is_shown() -> None:
+    entry = subset("adrenalmnist3d")
+    volumes = np.zeros((2, 28, 28, 28), np.uint8)
+    volumes[:, 5, 3:9, 3:9] = 200
+    volumes[:, 20, 3:6, 3:6] = 200
+    found = np.zeros((2, 28, 28, 28), np.float32)
+    found[0, 20], found[0, 2] = 0.5, 1.0  # where there are no voxels nothing can be seen
+    figure = draw_cases(cases_of(entry, False, 2), [], volumes, found, "x")
+    assert [axes.get_title(loc="left").splitlines()[0].split(", ")[1] for axes in figure.axes[::2]] == [
+        "slice 20",
+        "slice 14",  # an empty map chooses none
+    ]
+    assert np.array_equal(np.asarray(figure.axes[0].images[0].get_array()), volumes[0, 20])
+    assert np.array_equal(np.asarray(figure.axes[1].images[1].get_array()), found[0, 20])
+    (plain,) = draw_cases(cases_of(entry, False, 1), [], volumes[:1], None, "x").axes
+    assert "slice 14" in plain.get_title(loc="left")

@@ -1,0 +1,280 @@
+"""The card of a model: its metadata as the Hub's client reads it, and what it says of scores, licence and use."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from medmnist_hf.catalog import Subset, Task, subset, subsets
+from medmnist_hf.hub_results import MEASURES
+from medmnist_hf.manifest import SourceRecord
+from medmnist_hf.published import leaderboard
+from medmnist_hf.training.aggregate import read_results
+from medmnist_hf.training.model_card import CURVES, MADE_BY, SCORES, card, cited, model_card
+from medmnist_hf.training.recipe import make_recipe, presets
+from tests.conftest import Phantoms
+from tests.fixtures.benchmarks import leave_run
+from tests.fixtures.builds import build
+from tests.fixtures.hub import HubServer, hub_fixture  # noqa: F401
+
+FACTS = {"origin": "random initialisation", "parameters": 11_000_000, "trained_parameters": 513}
+TIMM, PAPER, VIT = ({"model_type": name} for name in ("timm_wrapper", "medmnist_network", "vit"))
+OFFICIAL = SourceRecord("zenodo", "some.npz", 1, "0" * 32, verified=True)
+OTHER = SourceRecord("folder", "mine.npz", 1, "0" * 32, verified=False)
+PHANTOM = SourceRecord("phantom", "some.npz", 1, "0" * 32, verified=False)
+
+INSTALL = {
+    "timm": "transformers timm datasets",
+    "transformers": "transformers torch torchvision datasets",
+    "medmnist-hf": '"medmnist-hf[train]"',
+}
+TRAINED = [name for name in presets() if make_recipe({"dataset": "breastmnist"}, preset=name).method in MADE_BY]
+"""Presets of methods that leave a model."""
+
+
+def results_of(folder: Path, flag: str, **options: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Results of a run, made up, with those of each class."""
+    given: dict[str, Any] = {"test": [0.9], "validation": [0.7], "facts": FACTS, "pretrained": False} | options
+    leave_run(folder / "run", dataset=flag, **given)
+    results = read_results(folder / "run" / "results.json")
+    entry, scored = subset(flag), bool(given["test"])
+    names = entry.labels[1:] if entry.task is Task.BINARY else entry.labels
+    for one in results["runs"]:
+        one["per_class"] = {name: {"auc": 0.8, "average_precision": None} for name in names} if scored else {}
+        one["test"] |= {"balanced_accuracy": 0.5, "ece": 0.04} if scored else {}
+    return results
+
+
+def card_of(
+    folder: Path,
+    flag: str = "breastmnist",
+    *,
+    config: dict[str, str] = TIMM,
+    source: SourceRecord = OFFICIAL,
+    **options: Any,  # noqa: ANN401
+) -> Any:  # noqa: ANN401  (a ModelCard, whose metadata is typed as that of any card)
+    return ModelCard(card(results_of(folder, flag, **options), config, source, where="me/mine"))
+
+
+def tables(text: str) -> list[list[list[str]]]:
+    """Each table of a Markdown text: its rows, cut into cells."""
+    found = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    return [[re.split(r"(?<!\\)\|", line)[1:-1] for line in table.splitlines()] for table in found]
+
+
+@pytest.mark.parametrize("entry", subsets(), ids=lambda entry: entry.flag)
+def test_every_subset_has_a_card_that_the_hub_takes(hub: HubServer, entry: Subset, tmp_path: Path) -> None:
+    config = PAPER if entry.ndim == 3 else TIMM
+    made = card_of(tmp_path, entry.flag, config=config, test=[0.9, 0.8], validation=[0.7, 0.8])
+    made.validate(repo_type="model")
+    data = made.data.to_dict()
+    assert data["license"] == entry.license == ("cc-by-nc-4.0" if entry.flag == "dermamnist" else "cc-by-4.0")
+    assert data["pipeline_tag"] == "image-classification" and data["datasets"] == [f"medmnist/{entry.flag}"]
+    assert {entry.flag, "medical", "medmnist", f"{entry.ndim}d", "finetune"} <= set(data["tags"])
+    text = made.text
+    assert "**Not for clinical use.**" in text and ("**No commercial use.**" in text) == (entry.flag == "dermamnist")
+    assert all(f"- {caveat}" in text for caveat in entry.caveats) and all(key in text for key in cited(entry))
+    assert "{{" not in text and "None" not in text and "\n\n\n" not in text
+    for table in tables(text):
+        assert len({len(row) for row in table}) == 1 and len(table) > 2
+        assert re.fullmatch(r"[-: ]+", "".join(table[1]))
+
+
+def test_the_metadata_holds_the_scores_of_the_seed_that_is_published(tmp_path: Path) -> None:
+    made = card_of(tmp_path, "pathmnist", size=64, namespace="me", test=[0.9, 0.6], validation=[0.7, 0.8])
+    found = made.data.eval_results or []
+    assert [(one.metric_type, one.metric_name) for one in found] == [("roc_auc", "AUC"), ("accuracy", "ACC")]
+    assert [one.metric_value for one in found] == pytest.approx([0.6, 0.5])
+    for one in found:
+        assert one.task_type == made.data.pipeline_tag
+        assert (one.dataset_type, one.dataset_name) == ("me/pathmnist", "PathMNIST")
+        assert (one.dataset_config, one.dataset_split) == ("64", "test")
+    assert made.data.model_name == "resnet18 on pathmnist 64, finetune"
+    assert made.data.metrics == list(MEASURES.values())
+
+
+def test_scores_are_told_with_intervals_classes_seeds_and_places(tmp_path: Path) -> None:
+    made = card_of(tmp_path, "pathmnist", size=64, test=[0.9, 0.6], validation=[0.7, 0.8])
+    text = made.text
+    headline, classes, seeds, places = ([[cell.strip() for cell in row] for row in one] for one in tables(text)[:4])
+    assert headline[2] == ["test", "0.600", "0.550 to 0.650", "0.500", "0.450 to 0.550"]
+    assert headline[3] == ["validation", "0.800", "", "0.700", ""]
+    assert "This is seed 1, of 2 the one with the best AUC on validation." in text
+    assert classes[0] == ["class", "AUC", "average precision"] and classes[2][1:] == ["0.800", "-"]
+    assert [row[0] for row in classes[2:]] == list(subset("pathmnist").labels)
+    assert "Further measures on test: balanced accuracy 0.500, ECE 0.040." in text
+    assert seeds[-1] == ["mean", "0.750 ± 0.071", "0.650 ± 0.071", "0.750 ± 0.212", "0.650 ± 0.212"]
+    ranked = leaderboard("pathmnist", [("resnet18 finetune (64)", 0.75, 0.65)])
+    assert [row[1].strip("*") for row in places[2:]] == [place.name for place in ranked]
+    assert "**resnet18 finetune (64)**" in text and "The mean of all seeds among the rows" in text
+    assert "published rows are of images of 28 pixels, this result of 64" in text
+
+
+def test_one_seed_is_told_alone(tmp_path: Path) -> None:
+    text = card_of(tmp_path).text
+    assert "All seeds" not in text and "This is seed" not in text and "This model among the rows" in text
+    assert "published rows are of images" not in text
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "expected"),
+    [
+        (PHANTOM, {}, "> **SYNTHETIC: no real data.** This model was trained and scored on generated images"),
+        (
+            OTHER,
+            {},
+            "> **UNVERIFIED.** The data was built from a file, `mine.npz`, whose MD5 is not the official one.",
+        ),
+        (OFFICIAL, {"test": []}, "The test split was not scored. On validation: AUC 0.700, ACC 0.600."),
+        (OFFICIAL, {"test": [float("nan")]}, "| test | - |"),
+    ],
+)
+def test_without_official_scores_the_metadata_has_none(
+    source: SourceRecord, options: dict[str, Any], expected: str, tmp_path: Path
+) -> None:
+    made = card_of(tmp_path, source=source, **options)
+    data = made.data.to_dict()
+    assert expected in made.text and "Among the published results" not in made.text
+    assert not {"model-index", "model_name", "eval_results"} & set(data)
+    assert ("datasets" in data) == (source is OFFICIAL) and ("synthetic" in data["tags"]) == (source is PHANTOM)
+
+
+@pytest.mark.parametrize(
+    ("options", "head", "text"),
+    [
+        ({}, {"license": "cc-by-4.0"}, None),
+        ({"model": "resnet18", "pretrained": True}, {"license": "cc-by-4.0"}, None),
+        (
+            {"model": "timm/resnet18", "pretrained": True},
+            {"license": "cc-by-4.0", "base_model": "timm/resnet18.a1_in1k"},
+            "[timm/resnet18.a1_in1k](https://huggingface.co/timm/resnet18.a1_in1k), have a licence of\n"
+            "their own, apache-2.0, which binds too.",
+        ),
+        (
+            {"model": "timm/convnextv2_atto", "pretrained": True},
+            {"license": "cc-by-nc-4.0", "base_model": "timm/convnextv2_atto.fcmae_ft_in1k"},
+            "**No commercial use.** The weights it started from",
+        ),
+        (
+            {"model": "timm/convnext_base.dinov3_lvd1689m", "pretrained": True},
+            {
+                "license": "other",
+                "license_name": "cc-by-4.0-and-dinov3-license",
+                "base_model": "timm/convnext_base.dinov3_lvd1689m",
+            },
+            "their own, dinov3-license, which binds too.",
+        ),
+        (
+            {"model": "some/vit", "pretrained": True},
+            {"license": "cc-by-4.0", "base_model": "some/vit"},
+            "[some/vit](https://huggingface.co/some/vit), have a licence of\ntheir own which binds too.",
+        ),
+        (
+            {"model": "my-vit", "pretrained": True},
+            {"license": "cc-by-4.0"},
+            "The weights it started from have a licence of\ntheir own which binds too.",
+        ),
+        (
+            {"model": "timm/resnet18", "checkpoint": "mine.safetensors"},
+            {"license": "cc-by-4.0"},
+            "The weights it started from have a licence of\ntheir own which binds too.",
+        ),
+    ],
+)
+def test_the_licence_of_the_weights_a_run_started_from_binds_too(
+    options: dict[str, Any], head: dict[str, str], text: str | None, tmp_path: Path
+) -> None:
+    made = card_of(tmp_path, **options)
+    data = made.data.to_dict()
+    names = ("license", "license_name", "license_link", "base_model")
+    assert {name: data[name] for name in names if name in data} == head
+    assert text in made.text if text else "The weights it started from" not in made.text
+
+
+def test_data_that_is_not_for_commerce_stays_so_whatever_the_weights_are(tmp_path: Path) -> None:
+    for at, model in enumerate(("timm/resnet18", "timm/convnextv2_atto")):
+        made = card_of(tmp_path / str(at), "dermamnist", model=model, pretrained=True)
+        assert made.data["license"] == "cc-by-nc-4.0" and "**No commercial use.**" in made.text
+    made = card_of(tmp_path, "dermamnist", model="timm/convnext_base.dinov3_lvd1689m", pretrained=True)
+    assert made.data["license_name"] == "cc-by-nc-4.0-and-dinov3-license" and "**No commercial use.**" in made.text
+
+
+@pytest.mark.parametrize(
+    ("flag", "config", "library", "code"),
+    [
+        ("bloodmnist", TIMM, "timm", "pipeline("),
+        ("bloodmnist", VIT, "transformers", "pipeline("),
+        ("bloodmnist", PAPER, "medmnist-hf", "import medmnist_hf.training.networks"),
+        ("nodulemnist3d", PAPER, "medmnist-hf", ".predict(volumes[:8])"),
+    ],
+)
+def test_how_to_use_it_is_told_by_kind(
+    flag: str, config: dict[str, str], library: str, code: str, tmp_path: Path
+) -> None:
+    made = card_of(tmp_path, flag, config=config, namespace="org")
+    (example,) = re.findall(r"```python\n(.*?)```", made.text, re.DOTALL)
+    assert made.data.library_name == library and f"`pip install {INSTALL[library]}`" in made.text
+    assert '"me/mine"' in example and ('"org/bloodmnist", "28"' in example or 'namespace="org"' in example)
+    assert ("import medmnist_hf.training.networks" in example) == (config is PAPER and flag == "bloodmnist")
+    assert code in example and compile(example, "example", "exec")
+
+
+def test_findings_and_grades_are_called_so(tmp_path: Path) -> None:
+    findings = card_of(tmp_path / "chest", "chestmnist").text
+    assert "14 findings" in findings and "| finding |" in findings
+    grades = card_of(tmp_path / "retina", "retinamnist", loss="ordinal").text
+    assert "An output is the probability of a grade above the one it is named by." in grades
+    assert "above the one it is named by" not in card_of(tmp_path / "plain", "retinamnist").text
+
+
+@pytest.mark.parametrize("preset", TRAINED)
+def test_a_preset_is_named_where_nothing_differs_from_it(preset: str, tmp_path: Path) -> None:
+    flag = "adrenalmnist3d" if preset.endswith("3d") else "breastmnist"
+    text = card_of(tmp_path / "as it stands", flag, preset=preset, pretrained=None).text
+    assert f"The preset `{preset}` as it stands." in text and "What differs" not in text
+    text = card_of(tmp_path / "changed", flag, preset=preset, pretrained=None, epochs=7, rotation=5.0).text
+    assert "as it stands" not in text and "| `epochs` | `7` |" in text and "| `rotation` | `5.0` |" in text
+
+
+def test_training_is_told_in_numbers_of_the_run(tmp_path: Path) -> None:
+    facts = FACTS | {"best_epoch": 3, "epochs": 10}
+    text = " ".join(card_of(tmp_path, facts=facts, root="/data/dist", epochs=10).text.split())
+    assert "started from random initialisation. Of its 11,000,000 parameters 513 were trained." in text
+    assert "Kept is epoch 3 of 10." in text and "10 s a seed on" in text
+    assert "| `epochs` | `10` |" in text and "/data/dist" not in text
+
+
+def test_names_with_bars_do_not_break_a_table(tmp_path: Path) -> None:
+    results = results_of(tmp_path, "breastmnist")
+    results["runs"][0]["per_class"] = {"a|b": {"auc": 0.5}}
+    text = card(results, TIMM, OFFICIAL, where="me/mine")
+    assert r"| a\|b | 0.500 |" in text and all(len({len(row) for row in table}) == 1 for table in tables(text))
+
+
+def test_references_are_given_in_full_or_by_key(tmp_path: Path) -> None:
+    results = results_of(tmp_path, "dermamnist")
+    keys = ["medmnistv2", "medmnistv1", "dermamnist1", "dermamnist2", "dermamnist-quality"]
+    assert cited(subset("dermamnist")) == tuple(keys)
+    assert f": {', '.join(keys)} in the BibTeX of" in card(results, TIMM, OFFICIAL, where="me/mine")
+    entries = ["@article{one,\n  title = {One}\n}", "@article{two}"]
+    text = card(results, TIMM, OFFICIAL, where="me/mine", references=entries)
+    assert "```bibtex\n" + "\n\n".join(entries) + "\n```" in text and "in the BibTeX of" not in text
+
+
+def test_the_card_of_a_folder_shows_the_figures_that_are_there(phantoms: Phantoms, tmp_path: Path) -> None:
+    build(phantoms, tmp_path, "breastmnist", 28)
+    results = results_of(tmp_path, "breastmnist", root=str(tmp_path))
+    folder = tmp_path / "run" / "seed-0" / "best"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(VIT))
+    (figures := folder.parent / "figures").mkdir()
+    for name in (CURVES, SCORES):
+        (figures / name).write_bytes(b"")
+    text = model_card(folder, results, where="me/mine", figures="pictures")
+    assert re.findall(r"!\[[^]]+\]\((.*)\)", text) == [f"pictures/{CURVES}", f"pictures/{SCORES}"]
+    assert "SYNTHETIC" in text and str(tmp_path) not in text
+    assert yaml.safe_load(text.split("---\n")[1])["library_name"] == "transformers"

@@ -1,0 +1,89 @@
+"""`medmnist_hf.training.models`: the model of a recipe, of every kind, with the inputs that it is told to have."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageClassification
+
+from medmnist_hf.errors import TrainingError
+from medmnist_hf.training.models import build_model, parameter_counts, resolved_loss, save_model
+from medmnist_hf.training.recipe import Recipe, make_recipe
+
+
+def recipe_of(dataset: str = "breastmnist", **options: Any) -> Recipe:  # noqa: ANN401
+    return make_recipe({"dataset": dataset, "model": "timm/test_efficientnet", "pretrained": False} | options)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "options", "shape", "outputs"),
+    [
+        ("breastmnist", {"model": "resnet18", "channels": "images"}, (2, 1, 28, 28), 2),
+        ("bloodmnist", {}, (2, 3, 28, 28), 8),
+        ("breastmnist", {"channels": 1, "image_size": 40}, (2, 1, 40, 40), 2),
+        ("chestmnist", {}, (2, 3, 28, 28), 14),
+        ("retinamnist", {"loss": "ordinal"}, (2, 3, 28, 28), 4),
+        ("adrenalmnist3d", {"volumetric": "2.5d"}, (2, 3, 28, 28, 28), 2),
+    ],
+)
+def test_outputs_and_inputs_are_those_of_the_recipe(
+    dataset: str, options: dict[str, Any], shape: tuple[int, ...], outputs: int
+) -> None:
+    built = build_model(recipe_of(dataset, **options))
+    assert built.origin == "random initialisation" and built.image_size == shape[-1]
+    assert built.model.eval()(torch.zeros(shape)).logits.shape == (2, outputs)
+    assert len(built.mean) == len(built.std) == shape[1]
+
+
+def test_normalisation_is_the_models_own_a_half_or_none() -> None:
+    own, half, none = (build_model(recipe_of("bloodmnist", normalize=one)) for one in ("model", "half", "none"))
+    assert half.mean == half.std == (0.5,) * 3 and none.mean == none.std == ()
+    assert own.mean == tuple(own.model.config.pretrained_cfg["mean"])  # type: ignore[union-attr, index]
+
+
+def test_the_loss_follows_the_task() -> None:
+    assert resolved_loss(recipe_of("chestmnist")) == "bce"
+    assert resolved_loss(recipe_of("retinamnist")) == "cross-entropy"
+    assert resolved_loss(recipe_of("retinamnist", loss="ordinal")) == "ordinal"
+
+
+def test_weights_of_a_file_are_taken_and_another_network_is_named(tmp_path: Path) -> None:
+    first = build_model(recipe_of("bloodmnist"))
+    network: Any = first.model.timm_model
+    weights = {name: value + 1 for name, value in network.state_dict().items()}
+    save_file(weights, tmp_path / "own.safetensors")
+    built = build_model(recipe_of("bloodmnist", checkpoint=str(tmp_path / "own.safetensors")))
+    loaded: Any = built.model.timm_model
+    assert built.origin == "weights of own.safetensors"
+    assert torch.equal(loaded.conv_stem.weight, weights["conv_stem.weight"])
+    save_file({"conv_stem.weight": torch.zeros(2, 3, 3, 3)}, tmp_path / "other.safetensors")
+    with pytest.raises(TrainingError, match=r"conv_stem\.weight"):
+        build_model(recipe_of("bloodmnist", checkpoint=str(tmp_path / "other.safetensors")))
+
+
+def test_a_gray_network_is_saved_for_the_rgb_of_pipelines(tmp_path: Path) -> None:
+    built = build_model(recipe_of(channels=1))
+    save_model(built, tmp_path)
+    loaded = AutoModelForImageClassification.from_pretrained(tmp_path).eval()
+    gray = torch.rand(2, 1, 28, 28)
+    with torch.inference_mode():
+        expected = built.model.eval()(gray).logits
+        assert torch.allclose(loaded(gray.expand(-1, 3, -1, -1)).logits, expected, atol=1e-5)
+    (stem,) = (value for name, value in load_file(tmp_path / "model.safetensors").items() if "conv_stem" in name)
+    assert stem.shape[1] == 3
+
+
+def test_sizes_that_a_model_cannot_read_and_options_it_lacks_are_one_line() -> None:
+    with pytest.raises(TrainingError, match="has no stochastic depth: leave drop_path 0"):
+        build_model(recipe_of(model="resnet18", drop_path=0.1))
+    with pytest.raises(TrainingError, match=r"cannot (make|read)") as caught:
+        build_model(recipe_of(model="timm/test_vit", image_size=30))
+    assert "\n" not in str(caught.value)
+
+
+def test_parameters_are_counted_and_those_that_are_trained() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+    model[0].requires_grad_(False)
+    assert parameter_counts(model) == (26, 10)

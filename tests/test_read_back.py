@@ -1,0 +1,173 @@
+"""What a reader loads of a pushed model: by a pipeline, by timm, and as the card says, with the run's predictions."""
+
+# Methods of transformers' classes carry no types.
+# mypy: allow-untyped-calls
+
+import ast
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import timm
+import torch
+import transformers
+from PIL import Image
+from timm.data.config import resolve_data_config
+from timm.data.transforms_factory import create_transform
+from transformers import ViTImageProcessor, pipeline
+
+import medmnist_hf
+from builders.build import build_config
+from builders.source import Folder
+from cards.render import write_card
+from medmnist_hf.catalog import subset
+from medmnist_hf.results import read_result
+from medmnist_hf.training.networks import NetworkForImageClassification
+from medmnist_hf.training.publish import push_model
+from medmnist_hf.training.recipe import Recipe
+from medmnist_hf.training.run import run
+from tests.conftest import Phantoms
+from tests.fixtures.hub import HubServer, hub_fixture  # noqa: F401
+from tests.fixtures.on_hub import put_on_hub
+from tests.fixtures.runs import build_all, tiny
+from tests.fixtures.tiny_models import vit
+
+ID = "org/tiny"
+SMALL = ("pneumoniamnist", "bloodmnist", "retinamnist", "adrenalmnist3d")
+SHOWN = 16
+"""Images whose scores are compared."""
+
+EXAMPLES = """
+import sys
+from pathlib import Path
+for path in sys.argv[1:]:
+    print(f"# {path}")
+    exec(Path(path).read_text(), {})
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run of each way in which a model is saved, and of each way in which scores are made of its outputs."""
+
+    dataset: str
+    options: dict[str, Any]
+
+
+CASES = {
+    "timm": Case("bloodmnist", {}),
+    "timm, gray": Case("pneumoniamnist", {"channels": "images"}),
+    "timm, by lora": Case("pneumoniamnist", {"method": "lora", "lora_rank": 2}),
+    "timm, findings": Case("chestmnist", {}),
+    "timm, grades": Case("retinamnist", {"loss": "ordinal"}),
+    "transformers": Case("bloodmnist", {"model": "vit", "image_size": 32, "method": "linear-probe"}),
+    "paper": Case("bloodmnist", {"model": "resnet18", "method": "linear-probe"}),
+    "paper, gray": Case("pneumoniamnist", {"model": "resnet18", "method": "linear-probe", "channels": "images"}),
+}
+
+
+@pytest.fixture(scope="module")
+def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = build_all(phantoms, tmp_path_factory.mktemp("dist"), *SMALL)
+    return build_all(phantoms, out, "chestmnist", rows=160)  # fewer have findings too rare for an interval
+
+
+@pytest.fixture(autouse=True)
+def reader(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`transformers` keeps one client, which remembers the Hub it first talked to."""
+    monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)
+
+
+def run_and_push(hub: HubServer, recipe: Recipe, folder: Path, repo_id: str = ID) -> None:
+    """Leave a run in a folder and its model on the Hub, and forget what was asked of the Hub so far."""
+    run(recipe, folder, quiet=True)
+    push_model(hub.api(), folder, repo_id)
+    hub.log.clear()
+
+
+def predictions(folder: Path) -> npt.NDArray[np.float64]:
+    (file,) = (path for path in (folder / "seed-0").glob("*.csv") if "_test_" in path.name)
+    return read_result(file).scores
+
+
+def scores_of(classify: Any, images: npt.NDArray[np.uint8], dataset: str) -> npt.NDArray[np.float64]:  # noqa: ANN401
+    """What a pipeline says of images, in the order of the labels; of an ordinal model, as its card says."""
+    names = subset(dataset).labels
+    answers = [classify(Image.fromarray(image), top_k=len(names)) for image in images]
+    told = [{one["label"]: one["score"] for one in answer} for answer in answers]
+    if names[0] in told[0]:
+        return np.array([[one[name] for name in names] for one in told])
+    above = np.array([[1.0, *(one[f"above {name}"] for name in names[:-1]), 0.0] for one in told])
+    above = np.minimum.accumulate(above, 1)
+    return np.asarray(above[:, :-1] - above[:, 1:])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_pipeline_gives_the_predictions_of_the_run(hub: HubServer, root: Path, tmp_path: Path, name: str) -> None:
+    dataset, options = CASES[name].dataset, dict(CASES[name].options)
+    if options.get("model") == "vit":
+        options["model"] = str(tmp_path / "vit")
+        vit().save_pretrained(tmp_path / "vit")  # type: ignore[operator]
+        ViTImageProcessor(image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.3, 0.4]).save_pretrained(tmp_path / "vit")
+        options["pretrained"] = True
+    run_and_push(hub, tiny(root, dataset, **options), tmp_path / "run")
+    classify = pipeline("image-classification", model=ID)
+    assert hub.log.find("GET", "/org/tiny/resolve/")
+    images = medmnist_hf.load_arrays(dataset, 28, "test", root).images[:SHOWN]
+    found, expected = scores_of(classify, images, dataset), predictions(tmp_path / "run")[:SHOWN]
+    assert np.ptp(expected, axis=0).max() > 1e-3, "all images have the same scores"
+    assert found.shape == expected.shape and np.abs(found - expected).max() < 1e-4
+
+
+def test_timm_loads_a_model_of_its_own(hub: HubServer, root: Path, tmp_path: Path) -> None:
+    """By the line that the Hub shows beside a model whose library is timm."""
+    run_and_push(hub, tiny(root, "bloodmnist"), tmp_path / "run")
+    model = timm.create_model(f"hf_hub:{ID}", pretrained=True).eval()
+    images = medmnist_hf.load_arrays("bloodmnist", 28, "test", root).images[:SHOWN]
+    transform = create_transform(**resolve_data_config(model.pretrained_cfg))
+    with torch.inference_mode():
+        logits = model(torch.stack([transform(Image.fromarray(image)) for image in images]))
+    expected = predictions(tmp_path / "run")[:SHOWN]
+    assert np.abs(torch.softmax(logits, 1).numpy() - expected).max() < 1e-4
+
+
+def test_volumes_are_read_by_the_network_itself(hub: HubServer, root: Path, tmp_path: Path) -> None:
+    run_and_push(hub, tiny(root, "adrenalmnist3d", model="timm/test_resnet"), tmp_path / "run")
+    model: Any = NetworkForImageClassification.from_pretrained(ID)
+    scores = model.predict(medmnist_hf.load_arrays("adrenalmnist3d", 28, "test", root).images)
+    assert np.abs(scores - predictions(tmp_path / "run")).max() < 1e-5
+
+
+def test_the_examples_of_the_cards_run_as_they_stand(
+    hub: HubServer, root: Path, real_data: Path, tmp_path: Path
+) -> None:
+    """Of images, with official data and without, and of volumes, by a reader who has neither token nor cache."""
+    entry = subset("breastmnist")
+    build_config(entry, 28, Folder(real_data).fetch(entry, 28), tmp_path)
+    images = {"timm": "breastmnist", "paper": "pneumoniamnist"}
+    examples = []
+    for name, folder, flag, model in (
+        ("timm", tmp_path, images["timm"], "timm/test_resnet"),
+        ("paper", root, images["paper"], "resnet18"),
+        ("volumes", root, "adrenalmnist3d", "timm/test_resnet"),
+    ):
+        write_card(folder / flag, namespace="org")
+        put_on_hub(hub, folder / flag)
+        recipe = tiny(folder, flag, model=model, method="linear-probe", namespace="org")
+        run_and_push(hub, recipe, tmp_path / name, f"org/{name}")
+        card = hub.store.files("model", f"org/{name}")["README.md"].decode()
+        (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+        examples.append(tmp_path / f"example-{name}.py")
+        examples[-1].write_text(code)
+    printed = re.split(r"^# .*\n", hub.load(EXAMPLES, *examples, env=hub.env(anonymous=True)), flags=re.MULTILINE)
+    for (name, flag), text in zip(images.items(), printed[1:3], strict=True):
+        told = {one["label"]: one["score"] for one in ast.literal_eval(text)}
+        first = predictions(tmp_path / name)[0]
+        assert [told[label] for label in subset(flag).labels] == pytest.approx(first.tolist(), abs=1e-4)
+    numbers = [float(number) for number in re.findall(r"\d\.\d*", printed[3])]
+    eight = predictions(tmp_path / "volumes")[:8]
+    assert numbers == pytest.approx(eight.flatten().tolist(), abs=6e-4)

@@ -1,0 +1,233 @@
+"""`medmnist_hf.training.reports`: figures for every task and method, none that loses a training, one card."""
+
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+from medmnist_hf.arrays import Arrays
+from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.training import reports
+from medmnist_hf.training.aggregate import read_results
+from medmnist_hf.training.chosen import best_run
+from medmnist_hf.training.losses import to_scores
+from medmnist_hf.training.models import Built, build_model, resolved_loss, save_model
+from medmnist_hf.training.outcomes import Outcome, outcome_of
+from medmnist_hf.training.recipe import Recipe
+from medmnist_hf.training.reports import can_draw, leave_card, leave_figures
+from tests.conftest import Phantoms
+from tests.fixtures.benchmarks import leave_run
+from tests.fixtures.builds import build
+from tests.fixtures.runs import tiny
+
+HISTORY = [
+    {"epoch": 1.0, "loss": 0.7, "learning_rate": 1e-3},
+    {"epoch": 1.0, "eval_loss": 0.6, "eval_auc": 0.8, "eval_acc": 0.7},
+]
+TRAINED = {"history": HISTORY, "best_epoch": 1}
+ALL = {"curves.png", "scores.png", "cases.png"}
+
+Left = tuple[Recipe, Outcome, dict[str, Arrays], dict[str, Any], Built]
+
+
+def seed_of(dataset: str, *, rows: int = 30, facts: dict[str, Any] | None = None, **options: Any) -> Left:  # noqa: ANN401
+    """What a seed has when its figures are drawn: images of noise, scored by an untrained tiny model."""
+    recipe = tiny(Path(), dataset, **options)
+    entry, rng = recipe.subset, np.random.default_rng(0)
+    images = rng.integers(0, 256, (rows, *entry.file(28).image_shape), dtype=np.uint8)
+    labels: Any = np.arange(rows) % len(entry.labels)
+    if resolved_loss(recipe) == "bce":
+        labels = (rng.random((rows, len(entry.labels))) < 0.3).astype(np.float32)
+    torch.manual_seed(0)
+    built = build_model(recipe)
+    outputs: Any = built.model.get_submodule("timm_model.classifier").out_features if entry.ndim == 2 else 2
+    scores = to_scores(rng.normal(size=(rows, outputs)), resolved_loss(recipe))
+    splits = ("validation", "test") if recipe.test else ("validation",)
+    data = dict.fromkeys(splits, Arrays(images, labels))
+    outcome = outcome_of(recipe, 3, dict.fromkeys(splits, (labels, scores)), facts=TRAINED if facts is None else facts)
+    return recipe, outcome, data, dict.fromkeys(splits, scores), built
+
+
+def leave(folder: Path, seed: Left, *, built: bool = True) -> dict[str, tuple[int, int]]:
+    """Leave a seed's figures; name -> size in pixels."""
+    recipe, outcome, data, scores, model = seed
+    leave_figures(recipe, outcome, folder, data=data, scores=scores, built=model if built else None)
+    sizes = {}
+    for path in (folder / "figures").iterdir():
+        with PIL.Image.open(path) as picture:
+            picture.load()
+            assert picture.format == "PNG" and len(set(picture.convert("L").resize((60, 20)).tobytes())) > 10
+            sizes[path.name] = picture.size
+    return sizes
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Figure]]:
+    """The figures that are drawn while a test runs, by what draws them."""
+    drawn: dict[str, Figure] = {}
+    for name in ("draw", "draw_cases", "draw_curves"):
+        real = getattr(reports, name)
+
+        def kept(*given: Any, name: str = name, real: Any = real) -> Figure:  # noqa: ANN401
+            drawn[name] = real(*given)
+            return drawn[name]
+
+        monkeypatch.setattr(reports, name, kept)
+    yield drawn
+
+
+@pytest.mark.parametrize(
+    ("dataset", "options"),
+    [
+        ("pneumoniamnist", {}),
+        ("bloodmnist", {"resize": "pad", "image_size": 32}),
+        ("retinamnist", {"loss": "ordinal"}),
+        ("chestmnist", {}),
+        ("adrenalmnist3d", {"volumetric": "2.5d"}),
+    ],
+)
+def test_every_task_leaves_three_figures_without_a_word(
+    tmp_path: Path,
+    dataset: str,
+    options: dict[str, Any],
+    figures: dict[str, Figure],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert leave(tmp_path, seed_of(dataset, **options)).keys() == ALL and not caplog.records
+    first, second = (text.get_text() for text in figures["draw_cases"].texts[:2])
+    assert first == f"{dataset} 28, timm/test_efficientnet finetune, seed 3: test cases"
+    assert second == "Below each of them what speaks for the label, by Grad-CAM"
+    assert figures["draw"].get_suptitle() == f"{dataset} 28, timm/test_efficientnet finetune, seed 3: test"
+
+
+def test_without_a_history_or_a_model_what_is_left_is_drawn(tmp_path: Path, figures: dict[str, Figure]) -> None:
+    seed = seed_of("bloodmnist", method="knn", test=False, facts={})
+    assert leave(tmp_path, seed, built=False).keys() == ALL - {"curves.png"}
+    (title, *_) = (text.get_text() for text in figures["draw_cases"].texts)
+    assert title == "bloodmnist 28, timm/test_efficientnet knn, seed 3: validation cases"
+    assert all(len(axes.images) == 1 for axes in figures["draw_cases"].axes), "no maps"
+
+
+def test_where_nothing_was_decided_there_are_no_cases(tmp_path: Path) -> None:
+    recipe, outcome, data, scores, built = seed_of("chestmnist")
+    nothing = {split: Arrays(images, np.zeros_like(labels)) for split, (images, labels) in data.items()}
+    low = {split: 0.1 * one for split, one in scores.items()}
+    assert leave(tmp_path, (recipe, outcome, nothing, low, built)).keys() == ALL - {"cases.png"}
+
+
+def test_a_model_in_a_folder_is_named_without_its_place(tmp_path: Path, figures: dict[str, Figure]) -> None:
+    recipe, *more = seed_of("bloodmnist")
+    folder = tmp_path / "private" / "my-vit"
+    folder.mkdir(parents=True)
+    leave(tmp_path, (replace(recipe, model=str(folder)), *more))  # type: ignore[arg-type]
+    titles = [figures["draw"].get_suptitle(), figures["draw_curves"].get_suptitle()]
+    titles.append(figures["draw_cases"].texts[0].get_text())
+    assert all("28, my-vit finetune" in title and "private" not in title for title in titles)
+
+
+def test_a_network_that_cannot_be_asked_is_one_line_and_cases_without_maps(
+    tmp_path: Path, figures: dict[str, Figure], caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe, outcome, data, scores, built = seed_of("bloodmnist")
+    built.model.timm_model = nn.Linear(3, 8)  # no forward_features, no map
+    assert leave(tmp_path, (recipe, outcome, data, scores, built)).keys() == ALL
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING and "\n" not in record.getMessage()
+    assert record.getMessage().startswith("no map of what timm/test_efficientnet looked at: ")
+    assert all(len(axes.images) == 1 for axes in figures["draw_cases"].axes)
+    assert "Below" not in "".join(text.get_text() for text in figures["draw_cases"].texts)
+
+
+def test_a_figure_that_cannot_be_drawn_is_one_line_and_the_others_are_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    facts = {"history": [{"loss": 1.0}], "best_epoch": 1}  # an entry without its epoch
+    assert leave(tmp_path, seed_of("bloodmnist", facts=facts)).keys() == ALL - {"curves.png"}
+    (record,) = caplog.records
+    assert re.fullmatch(r"no .*/figures/curves\.png: 'epoch'", record.getMessage())
+
+
+def test_a_figure_that_cannot_be_written_is_an_error_of_the_disk(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "scores.png").mkdir()
+    recipe, outcome, data, scores, _ = seed_of("bloodmnist", facts={})
+    with pytest.raises(OSError, match=r"scores\.png"):
+        leave_figures(recipe, outcome, tmp_path, data=data, scores=scores, built=None)
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["scores.png"], "nothing half-written"
+
+
+def test_that_matplotlib_is_missing_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert can_draw() and not caplog.records
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert not can_draw()
+    assert [one.getMessage() for one in caplog.records] == [
+        "no figures without matplotlib: pip install 'medmnist-hf[plot]'"
+    ]
+
+
+def models_of(out: Path, seeds: int) -> dict[int, Path]:
+    built = build_model(tiny(out, "breastmnist"))
+    folders = {seed: out / f"seed-{seed}" / "best" for seed in range(seeds)}
+    for folder in folders.values():
+        save_model(built, folder)
+    return folders
+
+
+def results_of(root: Path, out: Path, validation: list[float], **options: Any) -> dict[str, Any]:  # noqa: ANN401
+    facts = {"origin": "random initialisation", "parameters": 9, "trained_parameters": 9, **TRAINED, "epochs": 1}
+    test = [0.9] * len(validation)
+    options = {"dataset": "breastmnist", "root": str(root), "model": "timm/test_efficientnet", **options}
+    leave_run(out, test=test, validation=validation, facts=facts, pretrained=False, **options)
+    return read_results(out / "results.json")
+
+
+@pytest.fixture(scope="module")
+def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("dist")
+    build(phantoms, out, "breastmnist", 28)
+    return out
+
+
+def test_the_card_lies_beside_the_weights_of_the_best_seed_alone(root: Path, tmp_path: Path) -> None:
+    models = models_of(tmp_path, 2)
+    figures = tmp_path / "seed-1" / "figures"
+    figures.mkdir()
+    (figures / "cases.png").write_bytes(b"")
+    first = results_of(root, tmp_path / "one", [0.7])
+    leave_card({0: models[0]}, first)
+    assert (models[0] / "README.md").is_file()
+    both = results_of(root, tmp_path / "two", [0.7, 0.8])
+    assert best_run(both)["seed"] == 1
+    leave_card(models, both)
+    assert not (models[0] / "README.md").exists(), "another seed was the best before this one came"
+    text = (models[1] / "README.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"!\[.+\]\((.+)\)", text)
+    assert (models[1] / shown).resolve() == (figures / "cases.png").resolve()
+    assert str(models[1]) in text and text.startswith("---\n")
+    leave_card(models, both)
+    assert (models[1] / "README.md").read_text(encoding="utf-8") == text
+    assert not list(models[1].glob(".*"))
+
+
+def test_a_run_that_left_no_model_has_no_card(root: Path, tmp_path: Path) -> None:
+    leave_card({0: tmp_path / "seed-0" / "best"}, results_of(root, tmp_path / "run", [0.7], method="knn"))
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_card_of_data_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    models = models_of(tmp_path, 1)
+    with pytest.raises(MedMNISTError, match="nowhere") as caught:
+        leave_card(models, results_of(tmp_path / "nowhere", tmp_path / "run", [0.7]))
+    assert "\n" not in str(caught.value) and not (models[0] / "README.md").exists()
