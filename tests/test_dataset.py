@@ -39,8 +39,9 @@ def test_a_batch_is_what_the_arrays_hold(shape: tuple[int, ...]) -> None:
     assert data.image_shape == shape
 
 
-def test_several_labels_a_sample_become_float() -> None:
-    labels = np.random.default_rng(0).integers(0, 2, (20, 14))
+@pytest.mark.parametrize("kind", [np.int64, np.float32])  # as people hold them, and as `load_arrays` gives them
+def test_several_labels_a_sample_become_float(kind: type[np.generic]) -> None:
+    labels = np.random.default_rng(0).integers(0, 2, (20, 14)).astype(kind)
     batch = ArrayDataset(images_of((4, 4)), labels).gather(range(5))
     assert batch.labels.dtype == torch.float32
     np.testing.assert_array_equal(batch.labels, labels[:5])

@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from medmnist_hf.catalog import subset
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.results import read_result
 from medmnist_hf.scoring import score
@@ -63,6 +64,16 @@ def test_a_run_leaves_models_predictions_figures_a_card_and_results(root: Path, 
     assert list(tmp_path.rglob("README.md")) == [best / "README.md"]
     for name in FIGURES:
         assert f"(../figures/{name})" in (best / "README.md").read_text(encoding="utf-8")
+
+
+def test_findings_run_from_build_to_figures(
+    phantoms: Phantoms, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    built = build_all(phantoms, tmp_path / "dist", "chestmnist", rows=300)  # each finding is in each split
+    results = run(tiny(built, "chestmnist", batch_size=64), tmp_path / "run", quiet=True)
+    assert results["runs"][0]["per_class"].keys() == set(subset("chestmnist").labels)
+    assert figures_of(tmp_path / "run" / "seed-0").keys() == FIGURES
+    assert not [one for one in caplog.records if one.name.startswith("medmnist_hf")]
 
 
 def test_without_matplotlib_a_run_says_so_once(
