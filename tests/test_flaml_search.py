@@ -1,5 +1,6 @@
 """FLAML's adapter, with FLAML itself in a process of its own: every task, going on, and too little time."""
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -98,6 +99,8 @@ def test_a_killed_search_leaves_its_best_and_goes_on(python: Path, tmp_path: Pat
     assert not second.partial and second.facts["trials"] > first.facts["trials"]
     assert second.facts["validation_loss"] <= first.facts["validation_loss"]
     assert spent < second.facts["search_seconds"]
+    *records, _ = map(json.loads, log.read_text().splitlines())  # and which was the best
+    assert second.facts["trials"] == len(records)
 
 
 @pytest.mark.parametrize(("task", "classes"), [("binary-class", 2), ("multi-label", 2)])

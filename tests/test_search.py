@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -125,12 +126,22 @@ def wait_until_gone(pid: int) -> None:
         time.sleep(0.05)
 
 
-def test_ctrl_c_keeps_the_best_so_far(tmp_path: Path) -> None:
-    ending = "except KeyboardInterrupt:\n    publish(job, last=True)\n    raise"
-    body = f"publish(job)\nprint('ready')\ntry:\n    {FOREVER}\n{ending}"
-    engine = tiny_engine(tmp_path, body)
-    found = search(engine, PYTHON, tmp_path / "search", problem(), lambda line: os.kill(os.getpid(), signal.SIGINT))
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_keeps_the_best_so_far(tmp_path: Path, by: signal.Signals) -> None:
+    ready = f"publish(job)\nprint('ready')\ntry:\n    {FOREVER}\n"
+    engine = tiny_engine(tmp_path, f"{ready}except KeyboardInterrupt:\n    publish(job, last=True)\n    raise")
+    handler = signal.getsignal(signal.SIGTERM)
+    found = search(engine, PYTHON, tmp_path / "search", problem(), lambda line: os.kill(os.getpid(), by))
     assert found.stopped and found.partial.startswith("stopped after") and found.facts["last"]
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_in_a_thread_a_search_runs_too(tmp_path: Path) -> None:
+    engine, found = tiny_engine(tmp_path, "publish(job)"), list[Found]()
+    thread = threading.Thread(target=lambda: found.append(search(engine, PYTHON, tmp_path / "search", problem())))
+    thread.start()
+    thread.join()
+    assert not found[0].partial
 
 
 def test_ctrl_c_before_there_was_a_model_is_just_that(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -95,8 +95,8 @@ def search(
 ) -> Found:
     """Run a search to its end, or to that of its budget and some grace, or to Ctrl-C; what it has then is kept.
 
-    In the folder of a search that was broken off, an engine that can goes on with what is left of the budget; others
-    start anew.
+    SIGTERM, by which schedulers end a program, is taken as Ctrl-C meanwhile. In the folder of a search that was broken
+    off, an engine that can goes on with what is left of the budget; others start anew.
 
     Args:
         engine: The engine.
@@ -124,7 +124,8 @@ def search(
     try:
         _write_job(folder, problem, left)
         child = _Child(engine, python, folder, before, tell)
-        end = child.run(left + max(grace[0], grace[1] * problem.seconds), patience)
+        with _sigterm_as_ctrl_c():
+            end = child.run(left + max(grace[0], grace[1] * problem.seconds), patience)
     finally:
         for path in folder.glob("[xy]_*.npy"):
             path.unlink()
@@ -134,6 +135,18 @@ def search(
         raise TrainingError(f"{engine.title}: {end.error or f'{end.how} and left no model: see {folder / LOG_NAME}'}")
     partial = "" if end.whole else end.how + (f" ({end.error})" if end.error else "")
     return _found(engine, best, problem, _spent(folder), partial, end.stopped)
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # others may set no handler
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def cores() -> int:

@@ -6,7 +6,7 @@ import importlib
 import json
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Tuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ else:
     from job import MULTI_LABEL, Job, SearchError, all_columns, main, one_model_a_finding
 
 LOG_NAME = "trials.jsonl"
-"""FLAML's own log of what was better than before, from which a search goes on."""
+"""FLAML's own log of all trials, from which a search goes on."""
 
 Better = Callable[[Any, float, int, Dict[str, Any]], None]
 """Called with each model that is better than all before, its loss, the number of trials and its configuration."""
@@ -40,22 +40,25 @@ def search(job: Job) -> None:
         return
     labels = {split: job.y(split) for split in ("train", "validation")}
     known = np.unique(labels["train"])
-    before = job.found() or {"trials": 0, "validation_loss": np.inf}
+    best_before = (job.found() or {"validation_loss": np.inf})["validation_loss"]
+    log = job.state / LOG_NAME
+    tried = _records(log)
+    log.write_text("".join(json.dumps(record) + "\n" for record in tried), encoding="utf-8")  # whole lines alone
 
     def better(model: Any, loss: float, trials: int, configuration: Dict[str, Any]) -> None:  # noqa: ANN401
-        if loss >= before["validation_loss"]:
+        if loss >= best_before:
             return
         scores = {
             split: all_columns(model.predict_proba(inputs[split]), known, job.classes)
             for split in ("validation", "test")
         }
         told = {"engine": engine, "configuration": configuration, "validation_loss": loss}
-        job.publish(scores, {**told, "trials": before["trials"] + trials})
+        job.publish(scores, {**told, "trials": len(tried) + trials})
 
-    _, trials = _fit(job, inputs, labels, job.left(), better, job.state / LOG_NAME)
+    _, trials = _fit(job, inputs, labels, job.left(), better, log)
     if job.found() is None:
         raise SearchError(_too_small(job))
-    job.note(trials=before["trials"] + trials)
+    job.note(trials=len(tried) + trials)
 
 
 def _finding(job: Job, inputs: Dict[str, np.ndarray], engine: str) -> Any:  # noqa: ANN401
@@ -95,6 +98,7 @@ def _fit(  # noqa: PLR0917
         raise SearchError(f"train has class {known[0]} alone: a search needs two or more")
     if seconds <= 0:
         return None, 0
+    tried = _records(log) if log else []
     best, trials, most = np.inf, 0, job.options.get("trials")
 
     def loss(_x: Any, _y: Any, model: Any, *rest: Any) -> Tuple[float, Dict[str, Any]]:  # noqa: ANN401
@@ -106,8 +110,8 @@ def _fit(  # noqa: PLR0917
         if found < best:
             best = found
             learner = type(model).__name__
-            print(f"trial {trials}: {learner}, validation loss {best:.4f}", flush=True)
             better(model, found, trials, {"learner": learner, **rest[5]})
+            print(f"trial {trials}: {learner}, validation loss {best:.4f}", flush=True)
         return found, {}
 
     automl: Any = AutoML()  # type: ignore[no-untyped-call]
@@ -119,15 +123,16 @@ def _fit(  # noqa: PLR0917
         metric=loss,
         task="classification",
         time_budget=seconds,
-        max_iter=max(2, most) if most else None,  # with one alone FLAML would train, but not score
+        max_iter=max(2, most - len(tried)) if most else None,  # with one alone FLAML would train, but not score
         eval_method="holdout",
         retrain_full=False,
         skip_transform=True,
         n_jobs=job.cores,
         seed=job.seed,
         log_file_name=str(log) if log else "",
+        log_type="all",
         append_log=True,
-        starting_points=_starting_points(log) if log else "static",
+        starting_points=_starting_points(tried),
         verbose=0,
     )
     return automl if automl.best_estimator else None, trials
@@ -148,17 +153,27 @@ def _loss(scores: np.ndarray, labels: np.ndarray, known: np.ndarray) -> float:
     return float(-np.log(np.maximum(whole[np.arange(len(labels)), labels], 1e-12)).mean())
 
 
-def _starting_points(log: Path) -> Any:  # noqa: ANN401
-    """The best configuration of each learner in the log of a search that was broken off."""
-    best: Dict[str, Tuple[float, Dict[str, Any]]] = {}
+def _records(log: Path) -> List[Dict[str, Any]]:
+    """The trials in the log of a search that was broken off."""
+    records = []
     for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
         try:
             record = json.loads(line)
         except ValueError:  # the line that was being written
             continue
-        if "learner" in record and record["validation_loss"] < best.get(record["learner"], (np.inf, {}))[0]:
-            best[record["learner"]] = record["validation_loss"], record["config"]
-    return {learner: config for learner, (_, config) in best.items()} or "static"
+        if "learner" in record:  # else it names the best one
+            records.append(record)
+    return records
+
+
+def _starting_points(records: List[Dict[str, Any]]) -> Any:  # noqa: ANN401
+    """The best configuration of each learner so far; FLAML's own where there is none."""
+    best: Dict[str, Dict[str, Any]] = {}
+    for record in records:
+        known = best.get(record["learner"])
+        if known is None or record["validation_loss"] < known["validation_loss"]:
+            best[record["learner"]] = record
+    return {learner: record["config"] for learner, record in best.items()} or "static"
 
 
 def _inputs(job: Job, split: str) -> np.ndarray:
