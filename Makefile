@@ -23,7 +23,7 @@ TORCH ?= torch==2.14.1 torchvision==0.29.1
 
 $(VENV)/train.stamp: pyproject.toml | $(BIN)/python
 	-$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --editable '.[build,train]'
+	$(BIN)/python -m pip install --quiet --editable '.[build,plot,train]'
 	@touch $@ $(VENV)/build.stamp
 
 # The official package asks for torchvision and more, which the facts and the metric compared with do not need.
