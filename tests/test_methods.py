@@ -81,6 +81,20 @@ def test_a_training_leaves_checkpoints_to_go_on_from(root: Path, tmp_path: Path)
     assert load_file(last / "model.safetensors")
 
 
+@pytest.mark.parametrize("method", ["finetune", "lora"])
+@pytest.mark.parametrize("dataset", ["chestmnist", "bloodmnist"])
+def test_training_can_start_from_a_probe(root: Path, tmp_path: Path, dataset: str, method: str) -> None:
+    """At a rate of next to nothing, training leaves the probe as it was."""
+    options: dict[str, Any] = {"model": "timm/test_vit", "image_size": 32}
+    torch.manual_seed(3)
+    _, probe = fit(root, tmp_path / "probe", dataset, method="linear-probe", **options)
+    torch.manual_seed(3)
+    options |= {"method": method, "probe_first": True, "epochs": 1, "learning_rate": 1e-12}
+    _, fitted = fit(root, tmp_path / "trained", dataset, **options)
+    for split, scores in probe.scores.items():
+        assert np.allclose(fitted.scores[split], scores, atol=1e-4)
+
+
 def test_the_ordinal_loss_is_not_for_frozen_features(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="loss ordinal is not for method knn: use finetune or lora"):
+    with pytest.raises(TrainingError, match="loss ordinal is not for frozen features: use finetune or lora"):
         fit(root, tmp_path, "retinamnist", method="knn", loss="ordinal")

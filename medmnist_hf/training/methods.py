@@ -23,7 +23,7 @@ from medmnist_hf.training.inputs import input_transform, memory_format, train_tr
 from medmnist_hf.training.loader import ArrayLoader
 from medmnist_hf.training.losses import make_loss, to_scores
 from medmnist_hf.training.models import Built, build_model, parameter_counts, resolved_loss
-from medmnist_hf.training.probes import Features, extract, linear_probe, nearest_neighbors, with_classifier
+from medmnist_hf.training.probes import Features, Probe, extract, linear_probe, nearest_neighbors, with_classifier
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.trainer import RecipeTrainer, last_checkpoint, training_arguments
 from medmnist_hf.training.zero_shot import ZeroShot
@@ -86,12 +86,14 @@ def finetune(job: Job, seed: int, folder: Path) -> Fitted:
     """Train all weights end to end, or under LoRA a few; the best epoch of validation is kept."""
     recipe, lora = job.recipe, job.recipe.method == "lora"
     built = build_model(recipe)
+    checkpoints = folder / CHECKPOINTS
+    resumed = last_checkpoint(checkpoints)
+    if recipe.probe_first and resumed is None:
+        _fit_probe(job, built, ("train", "validation"))
     model: Any = add_lora(recipe, built.model) if lora else built.model
     model.to(memory_format=memory_format(recipe))
     inputs = built.mean, built.std, built.image_size
     train = ArrayDataset(*job.data["train"])
-    checkpoints = folder / CHECKPOINTS
-    resumed = last_checkpoint(checkpoints)
     trainer = RecipeTrainer(
         recipe,
         model,
@@ -132,11 +134,9 @@ def finetune(job: Job, seed: int, folder: Path) -> Fitted:
 
 def probe(job: Job, seed: int, folder: Path) -> Fitted:
     """Fit a linear classifier on frozen features and make it the model's own."""
-    recipe, entry = job.recipe, job.recipe.subset
-    built, features = _features(job)
-    found = linear_probe(
-        features["train"], features["validation"], entry.task, len(entry.labels), balanced=recipe.class_weights
-    )
+    recipe = job.recipe
+    built = build_model(recipe)
+    found, features = _fit_probe(job, built, ("train", *job.scored))
     loss = resolved_loss(recipe)
     scores = {split: to_scores(found.logits(features[split]), loss) for split in job.scored}
     facts = {
@@ -146,13 +146,14 @@ def probe(job: Job, seed: int, folder: Path) -> Fitted:
         "strength": found.strength,
         "tried": {f"{strength:g}": auc for strength, auc in found.tried.items()},
     }
-    return Fitted(scores, facts, replace(built, model=with_classifier(built.model, found.weight, found.bias)))
+    return Fitted(scores, facts, built)
 
 
 def knn(job: Job, seed: int, folder: Path) -> Fitted:
     """Let the nearest train images vote, in the space of frozen features."""
     recipe, entry = job.recipe, job.recipe.subset
-    built, features = _features(job)
+    built = build_model(recipe)
+    features = _features(job, built, ("train", *job.scored))
     scores = {
         split: np.asarray(
             nearest_neighbors(features["train"], features[split], entry.task, len(entry.labels), recipe.neighbors),
@@ -181,23 +182,29 @@ def automl(job: Job, seed: int, folder: Path) -> Fitted:
     """Let an AutoML engine search, on the images themselves or on frozen features."""
 
     def features() -> dict[str, npt.NDArray[np.float32]]:
-        return {split: found.values for split, found in _features(job, SPLITS)[1].items()}
+        return {split: found.values for split, found in _features(job, build_model(job.recipe), SPLITS).items()}
 
     found = run_engine(job.recipe, seed, folder / CHECKPOINTS, data=job.data, features=features, quiet=job.quiet)
     return Fitted({split: found.scores[split] for split in job.scored}, found.facts, stopped=found.stopped)
 
 
-def _features(job: Job, splits: Iterable[str] = ()) -> tuple[Built, dict[str, Features]]:
-    """The network and its features, of train and what is scored if no splits are named."""
+def _fit_probe(job: Job, built: Built, splits: Iterable[str]) -> tuple[Probe, dict[str, Features]]:
+    """A linear probe, which becomes the classifier of the model, and the features of some splits."""
+    entry, features = job.recipe.subset, _features(job, built, splits)
+    found = linear_probe(
+        features["train"], features["validation"], entry.task, len(entry.labels), balanced=job.recipe.class_weights
+    )
+    with_classifier(built.model, found.weight, found.bias)
+    return found, features
+
+
+def _features(job: Job, built: Built, splits: Iterable[str]) -> dict[str, Features]:
+    """What the classifier of a model sees of some splits."""
     if resolved_loss(job.recipe) == "ordinal":
-        raise TrainingError(f"loss ordinal is not for method {job.recipe.method}: use finetune or lora")
-    built = build_model(job.recipe)
+        raise TrainingError("loss ordinal is not for frozen features: use finetune or lora without probe_first")
     model: Any = built.model  # torch's stubs know no memory format for modules
     model.to(memory_format=memory_format(job.recipe))
-    return built, {
-        split: extract(built.model, job.batches(split, built), job.device)
-        for split in splits or ("train", *job.scored)
-    }
+    return {split: extract(built.model, job.batches(split, built), job.device) for split in splits}
 
 
 METHODS: Final[dict[str, Callable[[Job, int, Path], Fitted]]] = {

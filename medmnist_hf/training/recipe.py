@@ -128,6 +128,9 @@ class Recipe:
     )
     label_smoothing: float = field(default=0.0, metadata={"help": "Share of the target spread over all classes."})
 
+    probe_first: bool = field(
+        default=False, metadata={"help": "Fine-tuning starts from the classifier of a linear probe."}
+    )
     epochs: int = field(default=100, metadata={"help": "Passes over train."})
     batch_size: int = field(default=128, metadata={"help": "Samples a step and a process."})
     accumulation: int = field(default=1, metadata={"help": "Batches whose gradients make one optimizer step."})
