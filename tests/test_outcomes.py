@@ -57,6 +57,21 @@ def test_a_seed_is_scored_by_the_metric(flag: str) -> None:
     assert found.facts == {"epochs": 2, "hardware": hardware(), "releases": releases()}
 
 
+def test_rows_that_cannot_be_resampled_cost_the_intervals_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe, parts = make_recipe({"dataset": "retinamnist"}), scored("retinamnist")
+    parts["test"] = np.arange(5), parts["test"][1][:5]
+    found = outcome_of(recipe, 0, parts, facts={})
+    assert np.isfinite(found.test["auc"]) and np.isnan(found.test["auc_low"]) and np.isnan(found.test["acc_high"])
+    assert "no intervals: 5 row(s) of as many classes" in caplog.text
+    write_outcome(tmp_path, found)
+    kept = read_outcome(tmp_path)
+    assert kept is not None and kept.test["auc_low"] is None
+    told = summary(recipe, [kept, kept])["test"]
+    assert told["auc"]["mean"] == found.test["auc"] and np.isnan(told["auc_low"]["mean"])
+
+
 def test_an_outcome_reads_back_and_a_damaged_one_is_one_line(tmp_path: Path) -> None:
     found = outcome_of(make_recipe({"dataset": "breastmnist"}), 0, scored("breastmnist"), facts={})
     assert read_outcome(tmp_path) is None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import math
 import os
 import platform
@@ -16,13 +17,15 @@ import numpy.typing as npt
 import torch
 
 from medmnist_hf.catalog import Task
-from medmnist_hf.errors import TrainingError
+from medmnist_hf.errors import ScoreError, TrainingError
 from medmnist_hf.files import write_atomically
 from medmnist_hf.intervals import bootstrap
 from medmnist_hf.measures import available, measures
 from medmnist_hf.published import stand
 from medmnist_hf.scoring import score
 from medmnist_hf.training.recipe import Recipe
+
+_log = logging.getLogger(__name__)
 
 OUTCOME_NAME: Final = "result.json"
 HEADLINE: Final = ("auc", "acc")
@@ -78,14 +81,23 @@ def outcome_of(
     labels, scores = scored["test"]
     whole = [name for name in available(entry.task) if name not in PER_CLASS and name not in HEADLINE]
     test = dict(measures(labels, scores, entry.task, [*HEADLINE, *whole], from_logits=False))
-    for name, interval in bootstrap(labels, scores, entry.task, list(HEADLINE), from_logits=False).items():
-        test |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
+    test |= _intervals(labels, scores, entry.task)
     ids = [1] if entry.task is Task.BINARY else range(len(entry.labels))
     each = measures(
         labels, scores, entry.task, [f"{name}:{at}" for name in PER_CLASS for at in ids], from_logits=False
     )
     per_class = {entry.labels[at]: {name: each[f"{name}:{at}"] for name in PER_CLASS} for at in ids}
     return Outcome(seed, validation, test, per_class, facts)
+
+
+def _intervals(labels: npt.NDArray[Any], scores: npt.NDArray[np.float64], task: Task) -> dict[str, float]:
+    """Ends of the intervals; nan where rows cannot be resampled, which must not cost what was trained."""
+    try:
+        found = bootstrap(labels, scores, task, list(HEADLINE), from_logits=False)
+    except ScoreError as error:
+        _log.warning("no intervals: %s", error)
+        return {f"{name}_{end}": math.nan for name in HEADLINE for end in ("low", "high")}
+    return {f"{name}_{end}": getattr(interval, end) for name, interval in found.items() for end in ("low", "high")}
 
 
 def write_outcome(folder: Path, outcome: Outcome) -> None:
@@ -156,8 +168,9 @@ def check_whole(results: Mapping[str, Any]) -> None:
         raise TrainingError(f"results are partial ({'; '.join(broken)}): run the same command again to go on")
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    """Mean, and the standard deviation of a sample; 0 for one value."""
+def _spread(found: Sequence[float | None]) -> dict[str, float]:
+    """Mean, and the standard deviation of a sample; 0 for one value, nan where a value does not exist."""
+    values = [math.nan if value is None else value for value in found]  # null in the files of seeds that are done
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
     return {"mean": float(np.mean(values)), "std": spread}
 
