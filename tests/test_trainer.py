@@ -141,6 +141,17 @@ def test_rates_fall_with_the_distance_from_the_head_and_norms_do_not_decay(tmp_p
     assert len(rates) == len(named)
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_batch_norms_can_keep_their_statistics(tmp_path: Path, frozen: bool) -> None:
+    recipe = recipe_of(model="timm/test_efficientnet", freeze_batch_norm=frozen, epochs=2)
+    trainer = trainer_of(recipe, tmp_path)
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    trainer.train()
+    after = trainer.network.state_dict()
+    changed = {name.rpartition(".")[2] for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed == {"weight", "bias"} | (set() if frozen else {"running_mean", "running_var", "num_batches_tracked"})
+
+
 def test_evaluation_is_of_the_average_and_training_goes_on_from_its_own_weights(tmp_path: Path) -> None:
     trainer = trainer_of(recipe_of(ema=0.5, epochs=1), tmp_path)
     assert trainer.ema is not None

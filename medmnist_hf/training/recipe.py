@@ -131,6 +131,9 @@ class Recipe:
     probe_first: bool = field(
         default=False, metadata={"help": "Fine-tuning starts from the classifier of a linear probe."}
     )
+    freeze_batch_norm: bool = field(
+        default=False, metadata={"help": "Batch norms keep their statistics in training, and normalise by them."}
+    )
     epochs: int = field(default=100, metadata={"help": "Passes over train."})
     batch_size: int = field(default=128, metadata={"help": "Samples a step and a process."})
     accumulation: int = field(default=1, metadata={"help": "Batches whose gradients make one optimizer step."})

@@ -16,6 +16,7 @@ from timm.data.mixup import Mixup
 from timm.optim._param_groups import param_groups_layer_decay, param_groups_weight_decay
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
@@ -138,6 +139,10 @@ class RecipeTrainer(Trainer):
     ) -> Any:  # noqa: ANN401
         """The task's loss, on mixed images while training where the recipe asks for it."""
         images, labels = inputs["pixel_values"], inputs["labels"]
+        if model.training and self.recipe.freeze_batch_norm:
+            for layer in model.modules():
+                if isinstance(layer, _BatchNorm):
+                    layer.eval()
         if model.training and self.mix is not None and len(images) % 2 == 0:
             images, labels = self.mix(images, labels)
         outputs = model(pixel_values=images)
