@@ -149,7 +149,9 @@ def test_batch_norms_can_keep_their_statistics(tmp_path: Path, frozen: bool) -> 
     trainer.train()
     after = trainer.network.state_dict()
     changed = {name.rpartition(".")[2] for name, value in before.items() if not torch.equal(value, after[name])}
-    assert changed == {"weight", "bias"} | (set() if frozen else {"running_mean", "running_var", "num_batches_tracked"})
+    assert changed == {"weight", "bias"} | (
+        set() if frozen else {"running_mean", "running_var", "num_batches_tracked"}
+    )
 
 
 def test_evaluation_is_of_the_average_and_training_goes_on_from_its_own_weights(tmp_path: Path) -> None:

@@ -135,8 +135,10 @@ def read_outcome(folder: Path) -> Outcome | None:
         raise TrainingError(f"{path} is damaged ({error}): remove it to run the seed again") from None
 
 
-def summary(recipe: Recipe, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def summary(recipe: Recipe, outcomes: Sequence[Outcome], ensemble: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """All seeds of a run together: means, deviations and the place among the published results.
+
+    ``ensemble`` is what the mean of their scores came to, see `medmnist_hf.training.ensemble`.
 
     Hardware and releases are those of the last seed, wherever the summary is made, which may be another machine.
     """
@@ -155,6 +157,7 @@ def summary(recipe: Recipe, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "validation": {name: _spread([outcome.validation[name] for outcome in outcomes]) for name in HEADLINE},
         "test": test,
         "rank": rank,
+        "ensemble": ensemble,
         "runs": [dataclasses.asdict(outcome) for outcome in outcomes],
         "hardware": told.get("hardware") or hardware(),
         "releases": told.get("releases") or releases(),

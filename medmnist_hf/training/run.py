@@ -1,10 +1,10 @@
 """One run of a recipe: each seed trained, chosen on validation, scored once on test, and left in a folder.
 
-A run's folder holds ``recipe.yaml``, a folder for each seed and, once all are done, ``results.json``; the weights of
-the seed that is to be published then have a card beside them. A seed that is done is not run again; one that was
-interrupted goes on from its last checkpoint. The search of an AutoML engine that was broken off leaves its best so far
-marked partial, which counts as not done. Under ``accelerate launch`` or ``torchrun`` all processes train, and the
-first one writes.
+A run's folder holds ``recipe.yaml``, a folder for each seed and, once all are done, ``results.json``, which of
+several seeds also has the ensemble; the weights of the seed that is to be published then have a card beside them. A
+seed that is done is not run again; one that was interrupted goes on from its last checkpoint. The search of an AutoML
+engine that was broken off leaves its best so far marked partial, which counts as not done. Under ``accelerate
+launch`` or ``torchrun`` all processes train, and the first one writes.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from medmnist_hf.catalog import SPLITS
 from medmnist_hf.errors import MedMNISTError, TrainingError
 from medmnist_hf.files import write_atomically
 from medmnist_hf.loading import NAMESPACE
-from medmnist_hf.results import write_result
+from medmnist_hf.training.ensemble import ensemble, leave_scores
 from medmnist_hf.training.methods import CHECKPOINTS, METHODS, Fitted, Job
 from medmnist_hf.training.models import Built, save_model
 from medmnist_hf.training.outcomes import Outcome, outcome_of, read_outcome, summary, to_json, write_outcome
@@ -96,7 +96,8 @@ def run(recipe: Recipe, out: Path, *, quiet: bool = False) -> dict[str, Any]:
         if any(one.partial for one in kept):
             write_atomically(out / RESULTS_NAME, to_json(summary(recipe, kept)))
         raise
-    text = to_json(summary(recipe, outcomes))
+    together = ensemble(job, folders, out) if processes.is_main_process else None
+    text = to_json(summary(recipe, outcomes, together))
     results: dict[str, Any] = json.loads(text)
     if processes.is_main_process:
         with _space_for(out):
@@ -147,14 +148,13 @@ def _outcome(job: Job, seed: int, fitted: Fitted, seconds: float) -> Outcome:
 
 def _leave(job: Job, outcome: Outcome, fitted: Fitted, folder: Path, drawn: bool) -> None:
     """Write predictions, models, figures and, last, the outcome: its file says that the seed is done."""
-    recipe, flag = job.recipe, job.recipe.dataset
     for split, scores in fitted.scores.items():
-        write_result(folder, flag, recipe.size, split, scores, job.data[split].labels, run=f"seed{outcome.seed}")
+        leave_scores(job, folder, split, scores, f"seed{outcome.seed}")
     if fitted.built is not None:
         _replace(fitted.built, folder / BEST)
     _keep_last(folder / CHECKPOINTS, folder / LAST)
     if drawn:
-        leave_figures(recipe, outcome, folder, data=job.data, scores=fitted.scores, built=fitted.built)
+        leave_figures(job.recipe, outcome, folder, data=job.data, scores=fitted.scores, built=fitted.built)
     write_outcome(folder, outcome)
     if not outcome.partial:
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)

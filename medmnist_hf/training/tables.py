@@ -35,9 +35,9 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
         "seed", "validation AUC", "ACC", "test AUC", "95 % interval", "test ACC", "95 % interval ", "seconds"
     )
     for run in results["runs"]:
-        validation = [_digits(run["validation"][name]) for name in ("auc", "acc")]
-        test = [text for name in ("auc", "acc") for text in _with_interval(run["test"], name)]
-        seeds.add_row(str(run["seed"]), *validation, *test, f"{run['facts']['seconds']:,.1f}")
+        seeds.add_row(str(run["seed"]), *_scored(run), f"{run['facts']['seconds']:,.1f}")
+    if results["ensemble"]:
+        seeds.add_row("ensemble", *_scored(results["ensemble"]), "")
     out.print(seeds)
     for run in results["runs"]:
         if "engine" in run["facts"]:
@@ -58,7 +58,11 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
 def _print_leaderboard(out: Console, results: dict[str, Any]) -> None:
     flag, size, test = results["dataset"], results["size"], results["test"]
     rows = _table("place", "AUC", "ACC", "method")
-    for place in leaderboard(flag, [(own_name(results), test["auc"]["mean"], test["acc"]["mean"])]):
+    own = [(own_name(results), test["auc"]["mean"], test["acc"]["mean"])]
+    if results["ensemble"]:
+        name, together = f"{own_name(results)}, ensemble of the seeds", results["ensemble"]["test"]
+        own.append((name, together["auc"], together["acc"]))
+    for place in leaderboard(flag, own):
         mark = "* " if place.own else "  "
         rows.add_row(str(place.auc_rank), _digits(place.auc), _digits(place.acc), mark + place.name)
     out.print(rows)
@@ -75,6 +79,12 @@ def _search(run: dict[str, Any]) -> str:
     facts = run["facts"]
     told = f"{facts['engine']}, {facts['trials']} trials in {facts['search_seconds']:,.0f} s"
     return f"seed {run['seed']}: {told}" + (f"; partial: {facts['partial']}" if "partial" in facts else "")
+
+
+def _scored(run: dict[str, Any]) -> list[str]:
+    """AUC and ACC of validation, and of test with intervals."""
+    validation = [_digits(run["validation"][name]) for name in ("auc", "acc")]
+    return validation + [text for name in ("auc", "acc") for text in _with_interval(run["test"], name)]
 
 
 def _with_interval(test: dict[str, float | None], name: str) -> tuple[str, str]:

@@ -1,0 +1,87 @@
+"""The seeds of a run taken together: the mean of their scores, as deep ensembles predict.
+
+Lakshminarayanan et al., "Simple and scalable predictive uncertainty estimation using deep ensembles", NeurIPS 2017.
+"""
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from medmnist_hf.errors import CatalogError, ScoreError, TrainingError
+from medmnist_hf.predictions import FloatArray
+from medmnist_hf.results import parse_name, read_result, write_result
+from medmnist_hf.training.methods import Job
+from medmnist_hf.training.outcomes import outcome_of
+
+ENSEMBLE: Final = "ensemble"
+"""Name of the run in the file names of its predictions."""
+
+
+def ensemble(job: Job, folders: Mapping[int, Path], out: Path) -> dict[str, Any] | None:
+    """Score the mean of the scores of all seeds, and leave it as prediction files.
+
+    Args:
+        job: What was done.
+        folders: Seed -> where its prediction files are.
+        out: Where those of the mean go.
+
+    Returns:
+        ``seeds``, and ``validation``, ``test`` and ``per_class`` as `medmnist_hf.training.outcomes.Outcome` has them;
+        None for one seed alone.
+
+    Raises:
+        TrainingError: A seed lacks its predictions.
+    """
+    if len(folders) < 2:
+        return None
+    scored = {}
+    for split in job.scored:
+        mean: FloatArray = np.mean([_scores(folder, split) for folder in folders.values()], axis=0)
+        leave_scores(job, out, split, mean, ENSEMBLE)
+        scored[split] = job.data[split].labels, mean
+    found = outcome_of(job.recipe, 0, scored, facts={})
+    return {
+        "seeds": list(folders),
+        "validation": found.validation,
+        "test": found.test,
+        "per_class": found.per_class,
+    }
+
+
+def leave_scores(job: Job, folder: Path, split: str, scores: FloatArray, run: str) -> None:
+    """Write the scores of a split as its one prediction file in a folder, in place of an earlier one.
+
+    Args:
+        job: What was done.
+        folder: Where to.
+        split: ``validation`` or ``test``.
+        scores: float64 of shape (N, K).
+        run: Name of the run.
+    """
+    recipe = job.recipe
+    earlier = _files(folder, split)
+    path = write_result(folder, recipe.dataset, recipe.size, split, scores, job.data[split].labels, run=run)
+    for one in earlier:
+        if one != path:
+            one.unlink()
+
+
+def _files(folder: Path, split: str) -> list[Path]:
+    found = []
+    for path in folder.glob("*.csv"):
+        with contextlib.suppress(CatalogError, ScoreError):  # some other file
+            if parse_name(path.name).split == split:
+                found.append(path)
+    return found
+
+
+def _scores(folder: Path, split: str) -> FloatArray:
+    files = _files(folder, split)
+    if len(files) != 1:
+        raise TrainingError(
+            f"{folder} has {len(files)} prediction files of {split}, not one: remove it to run it again"
+        )
+    return read_result(files[0]).scores
