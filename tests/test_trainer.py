@@ -11,6 +11,7 @@ from torch import nn
 from transformers import EvalPrediction, TrainerCallback
 
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.scoring import ScoreWarning
 from medmnist_hf.training.dataset import ArrayDataset
 from medmnist_hf.training.inputs import input_transform, train_transform
 from medmnist_hf.training.losses import make_loss
@@ -174,6 +175,17 @@ def test_the_best_epoch_is_kept(tmp_path: Path, select: str, better: Any) -> Non
     assert len(set(each)) > 1 and trainer.state.best_metric == better(each)
     assert after[f"eval_{select}"] == pytest.approx(better(each))
     assert len(list(tmp_path.glob("checkpoint-*"))) <= 2
+
+
+def test_without_a_best_epoch_the_last_average_is_kept(tmp_path: Path) -> None:
+    trainer = trainer_of(recipe_of(ema=0.8, epochs=2), tmp_path)
+    trainer.eval_dataset = ArrayDataset(IMAGES[32:], np.zeros(12, np.int64))  # one class alone: there is no AUC
+    average = trainer.ema
+    with pytest.warns(ScoreWarning):
+        trainer.train()
+    assert average is not None and trainer.ema is None and trainer.state.best_model_checkpoint is None
+    for name, value in average.module.state_dict().items():
+        assert torch.equal(trainer.network.state_dict()[name], value)
 
 
 def test_it_stops_when_nothing_gets_better(tmp_path: Path) -> None:

@@ -149,6 +149,14 @@ class RecipeTrainer(Trainer):
         loss = self.loss_function(outputs.logits, labels)
         return (loss, {"loss": loss, "logits": outputs.logits}) if return_outputs else loss
 
+    def train(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """As in `transformers`; where no epoch was the best, as validation has no AUC, the last average is kept."""
+        output = super().train(*args, **kwargs)
+        if self.ema is not None:
+            self.network.load_state_dict(self.ema.module.state_dict())
+            self.ema = None
+        return output
+
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """As in `transformers`, of the averaged weights where there are any."""
         with self._averaged():
