@@ -228,3 +228,40 @@ def test_what_cannot_be_searched_is_one_line(python: Path, tmp_path: Path) -> No
     assert re.fullmatch("error: a time budget of 20 s leaves .* needs 30 s: give more\n", done.stderr)
     with pytest.raises(TrainingError, match="it gave up, with 50 MB of memory for a trial: Dummy prediction failed"):
         search(ENGINE, python, tmp_path / "job", problem("binary-class", 2, ids(2), 60, memory=50))
+
+
+RACE = """
+import itertools, sys, threading, types
+from autosklearn_search import let_threads_import
+if sys.argv[1] == "mended":
+    let_threads_import()
+from autosklearn.util.parallel import preload_modules
+done = threading.Event()
+
+def imports():
+    for at in itertools.count():
+        if done.is_set():
+            return
+        sys.modules["made_%d" % (at % 5000)] = types.ModuleType("made")
+        sys.modules.pop("made_%d" % ((at + 1) % 5000), None)
+
+thread = threading.Thread(target=imports)
+sys.setswitchinterval(1e-6)
+thread.start()
+try:
+    for _ in range(300):
+        preload_modules(types.SimpleNamespace(set_forkserver_preload=list))
+finally:
+    done.set()
+"""
+
+
+@pytest.mark.slow
+def test_a_thread_that_imports_ends_no_search(python: Path) -> None:
+    env = environment(python) | {"PYTHONPATH": str(ADAPTERS)}
+
+    def run(how: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([python, "-c", RACE, how], env=env, capture_output=True, text=True, check=False)
+
+    assert "dictionary changed size" in run("as it is").stderr  # else this test proves nothing
+    assert run("mended").returncode == 0

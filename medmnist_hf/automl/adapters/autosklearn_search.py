@@ -12,6 +12,7 @@ import importlib
 import re
 import shutil
 import signal
+import sys
 import time
 import warnings
 from collections import Counter
@@ -66,6 +67,19 @@ def search(job: Job) -> None:
     _Search(job).run()
 
 
+class _Sys:
+    """What auto-sklearn's `preload_modules` takes for `sys`: modules as a copy, as a thread may import meanwhile."""
+
+    @property
+    def modules(self) -> Dict[str, Any]:
+        return dict(sys.modules)
+
+
+def let_threads_import() -> None:
+    """Mend a race of auto-sklearn 0.15: it walks `sys.modules` in one thread while another imports, and gives up."""
+    importlib.import_module("autosklearn.util.parallel").sys = _Sys()  # type: ignore[attr-defined]
+
+
 class _Search:
     """One search.
 
@@ -84,6 +98,7 @@ class _Search:
         from autosklearn.metrics import make_scorer, roc_auc  # noqa: PLC0415
         from sklearn.model_selection import PredefinedSplit  # noqa: PLC0415
 
+        let_threads_import()
         self.job = job
         self.targets = _Targets(job)
         self.inputs = {split: job.x(split) for split in ("validation", "test")}
