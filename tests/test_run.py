@@ -152,7 +152,8 @@ def start(recipe_file: Path, out: Path, **options: Any) -> subprocess.Popen[str]
 
 
 def test_a_killed_run_goes_on_to_the_same_end(root: Path, tmp_path: Path) -> None:
-    recipe = tiny(root, "pneumoniamnist", epochs=12, ema=0.9, crop_padding=2)
+    started = {"probe_first": True, "freeze_batch_norm": True}
+    recipe = tiny(root, "pneumoniamnist", epochs=12, ema=0.9, crop_padding=2, **started)
     whole = run(recipe, tmp_path / "whole", quiet=True)
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
     child = start(tmp_path / "recipe.yaml", tmp_path / "killed")
