@@ -35,7 +35,7 @@ def real_data() -> Path:
     root = os.environ.get("MEDMNIST_ROOT")
     if not root:
         pytest.skip("MEDMNIST_ROOT names no folder of official files")
-    return Path(root)
+    return Path(root).resolve()  # children run in other folders
 
 
 @pytest.fixture(scope="session")
