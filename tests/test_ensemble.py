@@ -37,7 +37,7 @@ def test_it_is_the_mean_of_the_scores(tmp_path: Path) -> None:
     job, folders = job_of(), {seed: tmp_path / f"seed-{seed}" for seed in (0, 3)}
     first, second = (left(job, folder, seed) for seed, folder in folders.items())
     found = ensemble(job, folders, tmp_path)
-    assert found is not None and found["seeds"] == [0, 3]
+    assert found is not None
     for split in ("validation", "test"):
         mean = (first[split] + second[split]) / 2
         exact = score(job.data[split].labels, mean, job.recipe.subset.task, from_logits=False)

@@ -62,7 +62,7 @@ def test_a_run_leaves_models_predictions_figures_a_card_and_results(root: Path, 
     assert results["runs"][0]["test"]["auc_low"] <= one <= results["runs"][0]["test"]["auc_high"]
     best = tmp_path / f"seed-{best_run(results)['seed']}" / "best"
     assert list(tmp_path.rglob("README.md")) == [best / "README.md"]
-    assert results["ensemble"]["seeds"] == [0, 4] and results["ensemble"]["test"]["auc"] > 0
+    assert results["ensemble"]["test"]["auc"] > 0
     for name in FIGURES:
         assert f"(../figures/{name})" in (best / "README.md").read_text(encoding="utf-8")
 

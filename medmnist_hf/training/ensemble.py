@@ -29,7 +29,7 @@ def ensemble(job: Job, folders: Mapping[int, Path], out: Path) -> dict[str, Any]
         out: Where those of the mean go.
 
     Returns:
-        ``seeds``, and ``validation``, ``test`` and ``per_class`` as `medmnist_hf.training.outcomes.Outcome` has them;
+        ``validation``, ``test`` and ``per_class`` as `medmnist_hf.training.outcomes.Outcome` has them;
         None for one seed alone.
 
     Raises:
@@ -43,12 +43,7 @@ def ensemble(job: Job, folders: Mapping[int, Path], out: Path) -> dict[str, Any]
         leave_scores(job, out, split, mean, ENSEMBLE)
         scored[split] = job.data[split].labels, mean
     found = outcome_of(job.recipe, 0, scored, facts={})
-    return {
-        "seeds": list(folders),
-        "validation": found.validation,
-        "test": found.test,
-        "per_class": found.per_class,
-    }
+    return {"validation": found.validation, "test": found.test, "per_class": found.per_class}
 
 
 def leave_scores(job: Job, folder: Path, split: str, scores: FloatArray, run: str) -> None:
