@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from medmnist_hf.array_cache import Spec, cache_info, cache_root, clear_cache, fetch
 from medmnist_hf.errors import CatalogError, MedMNISTError
+from tests.fixtures.paths import ROOT
 
 SHAPE = (60, 7, 5)
-ROOT = Path(__file__).parents[1]
 
 
 def spec(key: str = "a", name: str = "breastmnist", shape: tuple[int, ...] = SHAPE, *, multi: bool = False) -> Spec:

@@ -22,7 +22,7 @@ from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, subset
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, SourceError
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
-from tests.fixtures.hub import HubServer, hub_fixture  # noqa: F401
+from tests.fixtures.hub.server import HubServer
 from tests.fixtures.on_hub import fetched, put_on_hub
 
 FLAGS = ("breastmnist", "bloodmnist", "retinamnist", "chestmnist", "organmnist3d")

@@ -24,10 +24,11 @@ from builders.source import Folder
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, subset
 from medmnist_hf.errors import BuildError, MedMNISTError
 from medmnist_hf.manifest import read_manifest
+from tests.fixtures.paths import ROOT
 
 Array = npt.NDArray[np.uint8]
 ROWS = {"train": 40, "validation": 12, "test": 20}
-SCRIPT = Path(__file__).parents[1] / "scripts" / "audit.py"
+SCRIPT = ROOT / "scripts" / "audit.py"
 
 
 class Planted:

@@ -16,9 +16,10 @@ from medmnist_hf.automl.engines import engines
 from medmnist_hf.automl.environments import VARIABLE
 from medmnist_hf.errors import MedMNISTError
 from tests.conftest import Phantoms
+from tests.fixtures.paths import ROOT
 from tests.fixtures.runs import build_all
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+SCRIPTS = ROOT / "scripts"
 
 
 @pytest.fixture(scope="module")

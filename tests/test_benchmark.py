@@ -12,9 +12,10 @@ import pytest
 
 from medmnist_hf.errors import MedMNISTError
 from tests.conftest import Phantoms
+from tests.fixtures.paths import ROOT
 from tests.fixtures.runs import build_all
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "benchmark.py"
+SCRIPT = ROOT / "scripts" / "benchmark.py"
 MATRIX = """
 defaults: {{root: "{root}", pretrained: false, image_size: 28, epochs: 1, batch_size: 16}}
 matrix:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.paths import ROOT
 from tests.fixtures.zenodo import Reply, zenodo_server
 
-ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, str(ROOT / "scripts/build.py"), "breastmnist", "--size", "28"]
 
 

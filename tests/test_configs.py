@@ -14,7 +14,7 @@ from medmnist_hf.files import sha256_of
 from medmnist_hf.manifest import MANIFEST_NAME, read_manifest
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
-from tests.fixtures.hub import Fault, HubServer, hub_fixture  # noqa: F401
+from tests.fixtures.hub.server import Fault, HubServer
 from tests.fixtures.on_hub import fetched, put_on_hub
 
 FLAG = "breastmnist"

@@ -2,7 +2,6 @@
 
 import re
 import tomllib
-from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -11,8 +10,9 @@ from medmnist_hf.automl.engines import engine, engines
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.methods import METHODS
 from medmnist_hf.training.recipe import TYPES, make_recipe, presets
+from tests.fixtures.paths import ROOT
 
-PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 @pytest.mark.parametrize("name", [one.name for one in engines()])

@@ -17,10 +17,11 @@ from safetensors.torch import save_file
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.training.recipe import FIELDS
 from tests.conftest import Phantoms
-from tests.fixtures.hub import HubServer, hub_fixture  # noqa: F401
+from tests.fixtures.hub.server import HubServer
+from tests.fixtures.paths import ROOT
 from tests.fixtures.runs import build_all
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "finetune.py"
+SCRIPT = ROOT / "scripts" / "finetune.py"
 TINY = ["--model", "timm/test_efficientnet", "--no-pretrained", "--epochs", "1", "--batch-size", "16"]
 PUSHED = ["--dataset", "bloodmnist", "--method", "linear-probe", *TINY]
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

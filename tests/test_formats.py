@@ -27,7 +27,7 @@ from medmnist_hf.features import features_of
 from medmnist_hf.rows import open_rows
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
-from tests.fixtures.hub import HubServer, hub_fixture  # noqa: F401
+from tests.fixtures.hub.server import HubServer
 from tests.fixtures.on_hub import fetched, put_on_hub
 
 BUILDS = {"breastmnist": (28,), "bloodmnist": (28, 64), "chestmnist": (28, 64), "organmnist3d": (28,)}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.fixtures.paths import ROOT
 
 ALLOWED = {
     "medmnist_hf": {"medmnist_hf"},

@@ -13,19 +13,9 @@ from medmnist_hf.hub import Pushed, add_to_collection, push
 from medmnist_hf.hub_plan import PushOptions, plan_push
 from medmnist_hf.hub_remote import config_names, fetch_config, read_state
 from medmnist_hf.manifest import read_manifest
-from tests.fixtures import hub_eval
-from tests.fixtures.hub import Fault, HubServer, hub_fixture  # noqa: F401
-from tests.fixtures.pushing import (  # noqa: F401
-    ID,
-    KIND,
-    LARGE,
-    Pusher,
-    content_of,
-    describe,
-    dists_fixture,
-    pusher_fixture,
-    whole,
-)
+from tests.fixtures.hub import eval as hub_eval
+from tests.fixtures.hub.server import Fault, HubServer
+from tests.fixtures.pushing import ID, KIND, LARGE, Pusher, content_of, describe, whole
 
 
 class TestPush:

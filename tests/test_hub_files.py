@@ -8,7 +8,7 @@ import pytest
 from medmnist_hf.errors import BuildError
 from medmnist_hf.hub_files import README_NAME, held, parse_findings, read_local
 from medmnist_hf.manifest import MANIFEST_NAME
-from tests.fixtures.pushing import FLAG, describe, dists_fixture  # noqa: F401
+from tests.fixtures.pushing import FLAG, describe
 
 
 def refused(folder: Path, match: str, **flags: bool) -> None:

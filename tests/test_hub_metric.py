@@ -7,7 +7,7 @@ from medmnist_hf.errors import BuildError, HubError
 from medmnist_hf.hub import Pushed
 from medmnist_hf.hub_metric import plan_metric, push_metric
 from medmnist_hf.metrics import FOLDER
-from tests.fixtures.hub import Fault, HubServer, hub_fixture  # noqa: F401
+from tests.fixtures.hub.server import Fault, HubServer
 
 KIND, ID = "space", "org/medmnist"
 FILES = {path.name: path.read_bytes() for path in FOLDER.iterdir() if path.is_file()}

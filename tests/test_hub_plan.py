@@ -6,8 +6,7 @@ import pytest
 
 from medmnist_hf.errors import BuildError, HubError, MedMNISTError
 from medmnist_hf.hub_plan import PushOptions, plan_push
-from tests.fixtures.hub import hub_fixture  # noqa: F401
-from tests.fixtures.pushing import ID, KIND, Pusher, describe, dists_fixture, pusher_fixture, whole  # noqa: F401
+from tests.fixtures.pushing import ID, KIND, Pusher, describe, whole
 
 
 @pytest.mark.parametrize("repo_id", ["org/bloodmnist", "pathmnist", "a/b/pathmnist"])

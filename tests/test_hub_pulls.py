@@ -2,7 +2,7 @@
 
 from medmnist_hf.hub_files import held
 from medmnist_hf.hub_pulls import open_pull_requests
-from tests.fixtures.hub import HubServer, hub_fixture  # noqa: F401
+from tests.fixtures.hub.server import HubServer
 
 KIND, ID = "dataset", "org/pathmnist"
 WANTED = {"README.md": held(b"# new\n")}

@@ -5,8 +5,8 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from medmnist_hf.errors import HubError, VerificationError
 from medmnist_hf.hub_remote import card_head, check_state, in_words, patiently, read_state, wait_before
-from tests.fixtures.hub import Fault, HubServer, hub_fixture  # noqa: F401
-from tests.fixtures.pushing import ID, KIND, Pusher, dists_fixture, pusher_fixture  # noqa: F401
+from tests.fixtures.hub.server import Fault, HubServer
+from tests.fixtures.pushing import ID, KIND, Pusher
 
 
 def refusal(hub: HubServer, status: int, **headers: str) -> HfHubHTTPError:

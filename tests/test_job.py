@@ -14,8 +14,9 @@ import numpy.typing as npt
 import pytest
 
 from medmnist_hf.automl.adapters.job import BEST_NAME, JOB_NAME, Job, all_columns, one_model_a_finding
+from tests.fixtures.paths import ROOT
 
-ADAPTER = Path(__file__).parents[1] / "medmnist_hf" / "automl" / "adapters" / "job.py"
+ADAPTER = ROOT / "medmnist_hf" / "automl" / "adapters" / "job.py"
 LABELS = np.array([[0, 1, 1, 0], [1, 1, 0, 0], [0, 1, 1, 0], [1, 1, 0, 0]])
 
 

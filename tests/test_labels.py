@@ -15,7 +15,7 @@ from medmnist_hf.errors import BuildError, MedMNISTError, ReadError, SourceError
 from medmnist_hf.labels import read_labels
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
-from tests.fixtures.hub import hub_server
+from tests.fixtures.hub.server import hub_server
 
 
 @pytest.fixture(scope="module")

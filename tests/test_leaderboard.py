@@ -13,8 +13,8 @@ from medmnist_hf.errors import BuildError
 from medmnist_hf.hub_results import ModelResult, results_yaml
 from medmnist_hf.manifest import read_build
 from tests.conftest import Phantoms
-from tests.fixtures import hub_eval
 from tests.fixtures.builds import build
+from tests.fixtures.hub import eval as hub_eval
 
 
 @pytest.mark.parametrize("entry", subsets(), ids=lambda entry: entry.flag)

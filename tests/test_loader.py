@@ -30,6 +30,7 @@ from medmnist_hf.training.augment import ColorJitter, Crop, Flip, Rotation
 from medmnist_hf.training.dataset import ArrayDataset
 from medmnist_hf.training.loader import ArrayLoader, EpochBatches, made_in_turn, prefetched
 from medmnist_hf.training.transforms import BatchTransform
+from tests.fixtures.paths import ROOT
 
 SAMPLES, BATCH = 50, 8
 AUGMENT = BatchTransform(augment=[Flip(), Crop(3), Rotation(20), ColorJitter(0.3, 0.3)], seed=5)
@@ -482,7 +483,7 @@ def test_two_processes_share_an_epoch() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    root = Path(__file__).parents[1]
+    root = ROOT
     common = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     common |= {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root), "LOCAL_WORLD_SIZE": "2"}
     processes = [

@@ -8,8 +8,9 @@ import pytest
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.matrix import cell_name, read_matrix
 from medmnist_hf.training.recipe import Recipe, make_recipe
+from tests.fixtures.paths import ROOT
 
-EXAMPLE = Path(__file__).parents[1] / "scripts" / "benchmark.yaml"
+EXAMPLE = ROOT / "scripts" / "benchmark.yaml"
 
 
 def recipes(folder: Path, text: str) -> list[Recipe]:

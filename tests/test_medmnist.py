@@ -16,8 +16,7 @@ from huggingface_hub import RepoCard
 from medmnist_hf.errors import CatalogError
 from medmnist_hf.metrics import FOLDER
 from medmnist_hf.metrics.report import OPTIONS, configs
-
-ROOT = Path(__file__).parents[1]
+from tests.fixtures.paths import ROOT
 
 
 def test_the_folder_has_what_a_space_needs() -> None:

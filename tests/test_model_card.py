@@ -19,7 +19,7 @@ from medmnist_hf.training.recipe import make_recipe, presets
 from tests.conftest import Phantoms
 from tests.fixtures.benchmarks import leave_run
 from tests.fixtures.builds import build
-from tests.fixtures.hub import HubServer, hub_fixture  # noqa: F401
+from tests.fixtures.hub.server import HubServer
 
 FACTS = {"origin": "random initialisation", "parameters": 11_000_000, "trained_parameters": 513}
 TIMM, PAPER, VIT = ({"model_type": name} for name in ("timm_wrapper", "medmnist_network", "vit"))

@@ -19,6 +19,7 @@ from PIL import Image
 from builders.phantom import minimum_rows, phantom_batches, phantom_counts, phantom_labels, write_phantom
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, SplitCounts, Subset, Task, subset, subsets
 from medmnist_hf.errors import CatalogError, SourceError
+from tests.fixtures.paths import ROOT
 
 FEW = SplitCounts(20, 16, 17)
 ALL_FILES = [(entry.flag, size) for entry in subsets() for size in entry.sizes]
@@ -308,7 +309,7 @@ write_phantom(Path(sys.argv[1]), subset("tissuemnist"), 28, SplitCounts(150_000,
 print(peak() - before)
 """
     command = [sys.executable, "-c", code, str(tmp_path / "phantom.npz")]
-    run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     unit = 1 if sys.platform == "darwin" else 1024
     assert (tmp_path / "phantom.npz").stat().st_size > 117_000_000
     assert int(run.stdout) * unit < 40_000_000

@@ -22,7 +22,7 @@ from medmnist_hf.training.publish import check_push, local_files, push_model
 from medmnist_hf.training.recipe import Recipe, make_recipe
 from medmnist_hf.training.run import RESULTS_NAME, run
 from tests.conftest import Phantoms
-from tests.fixtures.hub import Fault, HubServer, hub_fixture  # noqa: F401
+from tests.fixtures.hub.server import Fault, HubServer
 from tests.fixtures.runs import build_all, tiny
 
 ID = "org/tiny"

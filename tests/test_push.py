@@ -23,8 +23,9 @@ from medmnist_hf.catalog import subset, subsets
 from medmnist_hf.hub_remote import check_state, read_state
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build as build_configs
-from tests.fixtures.hub import ROOT, Fault, HubServer, Token, hub_fixture  # noqa: F401
-from tests.fixtures.hub_xet import chunk_offsets, unpack_chunk
+from tests.fixtures.hub.server import Fault, HubServer, Token
+from tests.fixtures.hub.xet import chunk_offsets, unpack_chunk
+from tests.fixtures.paths import ROOT
 
 REAL = ("breastmnist", "retinamnist", "adrenalmnist3d")
 PUSH, VERIFY = "scripts/push.py", "scripts/verify.py"

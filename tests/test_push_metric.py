@@ -2,7 +2,7 @@
 
 import json
 
-from tests.fixtures.hub import HubServer, hub_fixture  # noqa: F401
+from tests.fixtures.hub.server import HubServer
 
 PUSH = "scripts/push_metric.py"
 REFERENCES = [0, 1, 2, 3, 4, 0, 1, 2, 3, 4]

@@ -31,7 +31,7 @@ from medmnist_hf.training.publish import push_model
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.run import run
 from tests.conftest import Phantoms
-from tests.fixtures.hub import HubServer, hub_fixture  # noqa: F401
+from tests.fixtures.hub.server import HubServer
 from tests.fixtures.on_hub import put_on_hub
 from tests.fixtures.runs import build_all, tiny
 from tests.fixtures.tiny_models import vit

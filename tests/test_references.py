@@ -1,14 +1,14 @@
 """``cards/references.bib`` parses, is clean, and holds exactly what the catalogue cites."""
 
 import re
-from pathlib import Path
 
 import pytest
 from bibtexparser.entrypoint import parse_string
 
 from medmnist_hf.catalog import collection, subset, subsets
+from tests.fixtures.paths import ROOT
 
-BIB = Path(__file__).parents[1] / "cards" / "references.bib"
+BIB = ROOT / "cards" / "references.bib"
 TEXT = BIB.read_text(encoding="utf-8")
 LIBRARY = parse_string(TEXT)
 KEYS = [entry.key for entry in LIBRARY.entries]

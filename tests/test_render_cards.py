@@ -2,9 +2,10 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "render_cards.py"
+from tests.fixtures.paths import ROOT
+
+SCRIPT = ROOT / "scripts" / "render_cards.py"
 
 
 def test_check_passes_on_the_committed_cards() -> None:

@@ -18,7 +18,7 @@ from medmnist_hf.manifest import MANIFEST_NAME
 from medmnist_hf.rows import Rows, open_rows
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
-from tests.fixtures.hub import HubServer, hub_fixture  # noqa: F401
+from tests.fixtures.hub.server import HubServer
 from tests.fixtures.on_hub import put_on_hub
 
 FLAGS = ("breastmnist", "bloodmnist", "chestmnist", "organmnist3d")

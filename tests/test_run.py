@@ -26,6 +26,7 @@ from medmnist_hf.training.outcomes import OUTCOME_NAME
 from medmnist_hf.training.recipe import make_recipe
 from medmnist_hf.training.run import RECIPE_NAME, RESULTS_NAME, run
 from tests.conftest import Phantoms
+from tests.fixtures.paths import ROOT
 from tests.fixtures.runs import build_all, tiny
 
 FIGURES = {"curves.png", "scores.png", "cases.png"}
@@ -143,7 +144,7 @@ def test_without_test_nothing_tells_of_it(root: Path, tmp_path: Path) -> None:
 def start(recipe_file: Path, out: Path, **options: Any) -> subprocess.Popen[str]:  # noqa: ANN401
     return subprocess.Popen(
         [*PROGRAM, str(recipe_file), str(out)],
-        cwd=Path(__file__).parent.parent,
+        cwd=ROOT,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -210,7 +211,7 @@ def test_two_processes_give_the_metric_of_one(root: Path, tmp_path: Path) -> Non
     launcher += ["--main_process_port", str(free_port()), "--module", "tests.fixtures.run_recipe"]
     done = subprocess.run(
         [*launcher, str(tmp_path / "recipe.yaml"), str(tmp_path / "two")],
-        cwd=Path(__file__).parent.parent,
+        cwd=ROOT,
         text=True,
         capture_output=True,
         timeout=240,

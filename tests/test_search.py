@@ -17,6 +17,7 @@ import pytest
 from medmnist_hf.automl.search import LOG_NAME, SPENT_NAME, Found, cores, search
 from medmnist_hf.errors import TrainingError
 from tests.fixtures.engines import problem, tiny_engine
+from tests.fixtures.paths import ROOT
 
 PYTHON = Path(sys.executable)
 FOREVER = "while True: time.sleep(0.05)"
@@ -162,7 +163,7 @@ search(tiny_engine(folder, body), Path(sys.executable), folder / "search", probl
 
 
 def test_a_search_ends_soon_after_the_process_that_waits_for_it_was_killed(tmp_path: Path) -> None:
-    program = subprocess.Popen([sys.executable, "-c", PROGRAM, tmp_path, FOREVER], cwd=Path(__file__).parents[1])
+    program = subprocess.Popen([sys.executable, "-c", PROGRAM, tmp_path, FOREVER], cwd=ROOT)
     pid = tmp_path / "search" / "pid"
     until = time.monotonic() + 60
     while not (pid.exists() and pid.read_text()):

@@ -27,6 +27,7 @@ from medmnist_hf.catalog import subset
 from medmnist_hf.errors import BuildError, MedMNISTError, VerificationError
 from medmnist_hf.manifest import MANIFEST_NAME, read_manifest
 from tests.conftest import Phantoms
+from tests.fixtures.paths import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +289,7 @@ def test_a_shard_that_is_no_parquet(copy: Callable[[str], Path]) -> None:
 
 def verify(*places: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "scripts/verify.py", *map(str, places)]
-    return subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_the_command_takes_configs_and_goes_on_after_a_bad_folder(copy: Callable[[str], Path], tmp_path: Path) -> None:
