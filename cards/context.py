@@ -6,8 +6,8 @@ from typing import Any, Final
 from cards.bibliography import reference
 from cards.metadata import default_config, synthetic_configs
 from medmnist_hf.catalog import SPLITS, Subset, Task, collection
-from medmnist_hf.hub_files import PICTURES
-from medmnist_hf.hub_results import MEASURES, task_id
+from medmnist_hf.hub.eval_results import MEASURES, task_id
+from medmnist_hf.hub.local_build import PICTURES
 from medmnist_hf.manifest import Manifest
 from medmnist_hf.results import published_notes, published_results
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from cards.metadata import check_manifests, told_of
 from medmnist_hf.catalog import Subset
-from medmnist_hf.hub_results import MEASURES, TEST_SPLIT, task_id, to_yaml
+from medmnist_hf.hub.eval_results import MEASURES, TEST_SPLIT, task_id, to_yaml
 from medmnist_hf.manifest import Manifest
 
 EVAL_NAME: Final = "eval.yaml"

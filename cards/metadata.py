@@ -10,7 +10,7 @@ from huggingface_hub import DatasetCardData
 from medmnist_hf.catalog import DEFAULT_SIZE, SPLITS, Subset, Task, collection
 from medmnist_hf.errors import BuildError
 from medmnist_hf.features import features_of
-from medmnist_hf.hub_results import TASK_CATEGORY
+from medmnist_hf.hub.eval_results import TASK_CATEGORY
 from medmnist_hf.manifest import Manifest
 
 _SIZE_CATEGORIES: Final = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))

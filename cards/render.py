@@ -19,7 +19,7 @@ from medmnist_hf import catalog
 from medmnist_hf.catalog import SPLITS, Subset, subsets
 from medmnist_hf.errors import BuildError
 from medmnist_hf.files import sole_process, write_atomically
-from medmnist_hf.hub_files import AUDIT_NAME, README_NAME, parse_findings
+from medmnist_hf.hub.local_build import AUDIT_NAME, README_NAME, parse_findings
 from medmnist_hf.loading import NAMESPACE
 from medmnist_hf.manifest import WORK_DIR, Manifest, read_build
 from medmnist_hf.montage import draw_sample

@@ -5,10 +5,10 @@ from typing import Final
 from huggingface_hub import CommitOperationAdd, HfApi, RepoCard
 
 from medmnist_hf.errors import BuildError, HubError
-from medmnist_hf.hub import Pushed, set_tag
-from medmnist_hf.hub_files import README_NAME, held
-from medmnist_hf.hub_plan import FilePlan, changes_of, check_plan
-from medmnist_hf.hub_remote import RemoteTree, patiently, read_tree, require_token
+from medmnist_hf.hub.dataset_plan import FilePlan, changes_of, check_plan
+from medmnist_hf.hub.dataset_push import Pushed, set_tag
+from medmnist_hf.hub.dataset_state import RemoteTree, patiently, read_tree, require_token
+from medmnist_hf.hub.local_build import README_NAME, held
 from medmnist_hf.metrics import FOLDER
 
 KIND: Final = "space"

@@ -10,7 +10,7 @@ from cards.leaderboard import EVAL_NAME, eval_yaml
 from cards.render import card, describe, write_card
 from medmnist_hf.catalog import Subset, subset, subsets
 from medmnist_hf.errors import BuildError
-from medmnist_hf.hub_results import ModelResult, results_yaml
+from medmnist_hf.hub.eval_results import ModelResult, results_yaml
 from medmnist_hf.manifest import read_build
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build

@@ -10,7 +10,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from medmnist_hf.catalog import Subset, Task, subset, subsets
-from medmnist_hf.hub_results import MEASURES
+from medmnist_hf.hub.eval_results import MEASURES
 from medmnist_hf.manifest import SourceRecord
 from medmnist_hf.published import leaderboard
 from medmnist_hf.training.aggregate import read_results

@@ -17,7 +17,7 @@ from huggingface_hub import ModelCardData
 from transformers import CONFIG_NAME, TimmWrapperConfig
 
 from medmnist_hf.catalog import Subset, Task, collection
-from medmnist_hf.hub_results import MEASURES, TASK_CATEGORY, card_results
+from medmnist_hf.hub.eval_results import MEASURES, TASK_CATEGORY, card_results
 from medmnist_hf.manifest import SourceRecord
 from medmnist_hf.published import leaderboard, published_notes, published_size
 from medmnist_hf.training.chosen import best_run, data_source, digits, model_result, namespace, portable, spread

@@ -12,11 +12,11 @@ from transformers import CONFIG_NAME
 
 from medmnist_hf.errors import HubError, TrainingError
 from medmnist_hf.files import sha256_of
-from medmnist_hf.hub import Pushed
-from medmnist_hf.hub_files import README_NAME, PushFile, held
-from medmnist_hf.hub_plan import KEPT, Change, FilePlan, changes_of, check_plan
-from medmnist_hf.hub_remote import MAIN, RemoteTree, patiently, read_tree, require_token
-from medmnist_hf.hub_results import RESULTS_PATH, results_yaml
+from medmnist_hf.hub.dataset_plan import KEPT, Change, FilePlan, changes_of, check_plan
+from medmnist_hf.hub.dataset_push import Pushed
+from medmnist_hf.hub.dataset_state import MAIN, RemoteTree, patiently, read_tree, require_token
+from medmnist_hf.hub.eval_results import RESULTS_PATH, results_yaml
+from medmnist_hf.hub.local_build import README_NAME, PushFile, held
 from medmnist_hf.training.chosen import best_run, data_source, model_result, namespace, portable
 from medmnist_hf.training.model_card import FIGURES, MADE_BY, model_card
 from medmnist_hf.training.outcomes import to_json

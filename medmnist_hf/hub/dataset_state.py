@@ -12,7 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, Reposit
 from huggingface_hub.hf_api import RepoFile
 
 from medmnist_hf.errors import BuildError, HubError, VerificationError
-from medmnist_hf.hub_files import AUDIT_NAME, README_NAME, PushFile, held
+from medmnist_hf.hub.local_build import AUDIT_NAME, README_NAME, PushFile, held
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, parse_manifest
 
 KIND: Final = "dataset"

@@ -12,9 +12,8 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCa
 from huggingface_hub.errors import HfHubHTTPError
 
 from medmnist_hf.errors import HubError
-from medmnist_hf.hub_files import README_NAME, LocalBuild, PushFile
-from medmnist_hf.hub_plan import Describe, Plan, PushOptions, compare, tag_taken, tags_of
-from medmnist_hf.hub_remote import (
+from medmnist_hf.hub.dataset_plan import Describe, Plan, PushOptions, compare, tag_taken, tags_of
+from medmnist_hf.hub.dataset_state import (
     KIND,
     MAIN,
     RemoteState,
@@ -27,6 +26,7 @@ from medmnist_hf.hub_remote import (
     require_token,
     wait_before,
 )
+from medmnist_hf.hub.local_build import README_NAME, LocalBuild, PushFile
 
 COLLECTION_ABOUT: Final = "MedMNIST: standardized biomedical images in 2D and 3D, typed Parquet at all sizes."
 _ATTEMPTS: Final = 6

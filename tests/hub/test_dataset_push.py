@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from medmnist_hf.errors import HubError, MedMNISTError, VerificationError
-from medmnist_hf.hub import Pushed, add_to_collection, push
-from medmnist_hf.hub_plan import PushOptions, plan_push
-from medmnist_hf.hub_remote import config_names, fetch_config, read_state
+from medmnist_hf.hub.dataset_plan import PushOptions, plan_push
+from medmnist_hf.hub.dataset_push import Pushed, add_to_collection, push
+from medmnist_hf.hub.dataset_state import config_names, fetch_config, read_state
 from medmnist_hf.manifest import read_manifest
 from tests.fixtures.hub import eval as hub_eval
 from tests.fixtures.hub.server import Fault, HubServer

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from medmnist_hf.errors import BuildError, HubError, MedMNISTError
-from medmnist_hf.hub_plan import PushOptions, plan_push
+from medmnist_hf.hub.dataset_plan import PushOptions, plan_push
 from tests.fixtures.pushing import ID, KIND, Pusher, describe, whole
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from huggingface_hub import HfApi
 
-from medmnist_hf.hub_files import PushFile
-from medmnist_hf.hub_remote import KIND, patiently, read_tree
+from medmnist_hf.hub.dataset_state import KIND, patiently, read_tree
+from medmnist_hf.hub.local_build import PushFile
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,7 @@ from huggingface_hub import HfApi, get_token
 
 from medmnist_hf.catalog import Subset
 from medmnist_hf.errors import BuildError, HubError
-from medmnist_hf.hub_files import PICTURES, README_NAME, LocalBuild, PushFile, held, parse_findings
-from medmnist_hf.hub_pulls import PullRequest, open_pull_requests
-from medmnist_hf.hub_remote import (
+from medmnist_hf.hub.dataset_state import (
     KIND,
     MAIN,
     RemoteFile,
@@ -22,6 +20,8 @@ from medmnist_hf.hub_remote import (
     patiently,
     read_state,
 )
+from medmnist_hf.hub.local_build import PICTURES, README_NAME, LocalBuild, PushFile, held, parse_findings
+from medmnist_hf.hub.pull_requests import PullRequest, open_pull_requests
 from medmnist_hf.manifest import Manifest
 
 KEPT: Final = ".gitattributes"

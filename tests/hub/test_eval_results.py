@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from medmnist_hf.catalog import subsets
 from medmnist_hf.errors import CatalogError, MedMNISTError, ScoreError
-from medmnist_hf.hub_results import ModelResult, card_results, results_yaml, task_id
+from medmnist_hf.hub.eval_results import ModelResult, card_results, results_yaml, task_id
 
 FULL = ModelResult(
     "PathMNIST",

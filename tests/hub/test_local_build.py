@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medmnist_hf.errors import BuildError
-from medmnist_hf.hub_files import README_NAME, held, parse_findings, read_local
+from medmnist_hf.hub.local_build import README_NAME, held, parse_findings, read_local
 from medmnist_hf.manifest import MANIFEST_NAME
 from tests.fixtures.pushing import FLAG, describe
 
