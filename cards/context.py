@@ -7,8 +7,7 @@ from cards.bibliography import reference
 from cards.metadata import default_config, synthetic_configs
 from medmnist_hf.catalog import SPLITS, Subset, Task, collection
 from medmnist_hf.hub.eval_results import MEASURES, task_id
-from medmnist_hf.hub.local_build import PICTURES
-from medmnist_hf.manifest import Manifest
+from medmnist_hf.manifest import PICTURES, Manifest
 from medmnist_hf.results import published_notes, published_results
 
 _TASKS: Final = {

@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 
 from medmnist_hf import catalog
 from medmnist_hf.array_cache import LAYOUT, Decode, Spec, fetch
-from medmnist_hf.catalog import Task
+from medmnist_hf.catalog import NAMESPACE, Task
 from medmnist_hf.configs import Config, open_config
 from medmnist_hf.errors import MedMNISTError
-from medmnist_hf.loading import NAMESPACE
 
 _BAR_AFTER: Final = 2.0
 """Seconds after which a progress bar appears."""

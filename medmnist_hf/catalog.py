@@ -26,6 +26,10 @@ DEFAULT_SIZE: Final = 28
 """The size of the original MedMNIST files and of the default config."""
 
 
+NAMESPACE: Final = "medmnist"
+"""The organisation on the Hub whose repositories are loaded by default."""
+
+
 class Task(StrEnum):
     """What a subset asks a model to predict."""
 

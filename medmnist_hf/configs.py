@@ -67,7 +67,7 @@ class _Remote(Config):
         from huggingface_hub import hf_hub_download  # noqa: PLC0415
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError  # noqa: PLC0415
 
-        from medmnist_hf.hub.dataset_state import KIND, client_errors  # noqa: PLC0415
+        from medmnist_hf.hub.client import KIND, client_errors  # noqa: PLC0415
 
         self._repository, self._what = repository, f"{repository} at size {size}"
         name = f"{size}/{MANIFEST_NAME}"
@@ -90,7 +90,7 @@ class _Remote(Config):
     def shards(self, split: str) -> list[tuple[Path, Shard]]:
         from huggingface_hub import snapshot_download  # noqa: PLC0415
 
-        from medmnist_hf.hub.dataset_state import KIND, client_errors  # noqa: PLC0415
+        from medmnist_hf.hub.client import KIND, client_errors  # noqa: PLC0415
 
         shards = {f"{self.size}/{shard.name}": shard for shard in self.split(split).shards}
         try:

@@ -146,7 +146,7 @@ def _from_hub(entry: Subset, size: int, split: str, repository: str | None) -> L
     from huggingface_hub import HfFileSystem, utils  # noqa: PLC0415
 
     if repository is None:
-        from medmnist_hf.loading import NAMESPACE  # noqa: PLC0415
+        from medmnist_hf.catalog import NAMESPACE  # noqa: PLC0415
 
         repository = f"{NAMESPACE}/{entry.flag}"
     files = HfFileSystem()

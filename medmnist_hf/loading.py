@@ -4,11 +4,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from medmnist_hf import catalog
+from medmnist_hf.catalog import NAMESPACE
 from medmnist_hf.configs import build_folder
 from medmnist_hf.errors import CatalogError, SourceError
-
-NAMESPACE: Final = "medmnist"
-"""The organisation on the Hub whose repositories are loaded by default."""
 
 _UNKNOWN_SPLIT: Final = ("Unknown split ", "Bad split: ", "Unrecognized instruction format: ")
 """How `datasets` begins what it says of a split that it does not find; the middle one is that of streaming."""

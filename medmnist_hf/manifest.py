@@ -14,6 +14,11 @@ MANIFEST_NAME: Final = "manifest.json"
 WORK_DIR: Final = ".build"
 """Folder in that of a subset for locks and for configs under way; nothing in it is part of a build."""
 
+README_NAME: Final = "README.md"
+AUDIT_NAME: Final = "audit.json"
+PICTURES: Final = {2: "montage.png", 3: "montage.gif"}
+"""Name of the picture on a card, by the dimensions of what it shows."""
+
 FORMAT: Final = 1
 
 

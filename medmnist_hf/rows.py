@@ -19,12 +19,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from medmnist_hf import catalog
-from medmnist_hf.catalog import Task
+from medmnist_hf.catalog import NAMESPACE, Task
 from medmnist_hf.configs import Config, open_config
 from medmnist_hf.decode import Part, UInt8Array, decode_image, decoded, encoded, labels_of, row_errors
 from medmnist_hf.errors import BuildError, SourceError
 from medmnist_hf.files import sha256_of
-from medmnist_hf.loading import NAMESPACE
 from medmnist_hf.manifest import Shard
 
 __all__ = ["Rows", "UInt8Array", "first_line", "open_rows"]

@@ -18,8 +18,7 @@ from cards.render import write_card
 from medmnist_hf import console
 from medmnist_hf.errors import BuildError, MedMNISTError
 from medmnist_hf.files import write_atomically
-from medmnist_hf.hub.local_build import AUDIT_NAME
-from medmnist_hf.manifest import Manifest, read_build
+from medmnist_hf.manifest import AUDIT_NAME, Manifest, read_build
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 _WIDTH = None if sys.stdout.isatty() else 140

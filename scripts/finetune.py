@@ -16,7 +16,7 @@ from huggingface_hub import HfApi
 from cards.bibliography import reference
 from medmnist_hf import console
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.hub.dataset_state import MAIN
+from medmnist_hf.hub.client import MAIN
 from medmnist_hf.training.recipe import FIELDS, TYPES, default_folder, make_recipe, presets
 
 EXAMPLE: Final = (

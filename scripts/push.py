@@ -16,9 +16,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from cards.render import describe
 from medmnist_hf import console
 from medmnist_hf.errors import BuildError, MedMNISTError
+from medmnist_hf.hub.client import MAIN
 from medmnist_hf.hub.dataset_plan import Describe, Plan, PushOptions, plan_push
 from medmnist_hf.hub.dataset_push import Pushed, add_to_collection, push
-from medmnist_hf.hub.dataset_state import MAIN
 from medmnist_hf.hub.local_build import LocalBuild, read_local
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)

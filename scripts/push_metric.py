@@ -9,8 +9,8 @@ import typer
 from huggingface_hub import HfApi
 
 from medmnist_hf import console
+from medmnist_hf.catalog import NAMESPACE
 from medmnist_hf.hub_metric import plan_metric, push_metric
-from medmnist_hf.loading import NAMESPACE
 from medmnist_hf.metrics import FOLDER
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)

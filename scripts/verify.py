@@ -19,7 +19,8 @@ from builders.verify import verify_config
 from medmnist_hf import console
 from medmnist_hf.catalog import subset
 from medmnist_hf.errors import BuildError, MedMNISTError
-from medmnist_hf.hub.dataset_state import MAIN, check_state, fetch_config, read_state
+from medmnist_hf.hub.client import MAIN
+from medmnist_hf.hub.dataset_state import check_state, fetch_config, read_state
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, read_build, read_manifest
 
 _REPOSITORY: Final = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")

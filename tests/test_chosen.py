@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from medmnist_hf.catalog import NAMESPACE
 from medmnist_hf.errors import MedMNISTError
-from medmnist_hf.loading import NAMESPACE
 from medmnist_hf.training.aggregate import read_results
 from medmnist_hf.training.chosen import best_run, data_source, digits, model_result, namespace, portable, spread
 from medmnist_hf.training.recipe import make_recipe

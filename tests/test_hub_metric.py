@@ -3,7 +3,7 @@
 import pytest
 
 from medmnist_hf.errors import BuildError, HubError
-from medmnist_hf.hub import dataset_state
+from medmnist_hf.hub import client
 from medmnist_hf.hub.dataset_push import Pushed
 from medmnist_hf.hub_metric import plan_metric, push_metric
 from medmnist_hf.metrics import FOLDER
@@ -15,7 +15,7 @@ FILES = {path.name: path.read_bytes() for path in FOLDER.iterdir() if path.is_fi
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset_state, "_FIRST_WAIT", 0.01)
+    monkeypatch.setattr(client, "_FIRST_WAIT", 0.01)
 
 
 def push(hub: HubServer, tag: str | None = None, *, private: bool = False) -> Pushed:

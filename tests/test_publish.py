@@ -14,7 +14,7 @@ from builders.build import build_config
 from builders.source import Folder
 from medmnist_hf.catalog import subset
 from medmnist_hf.errors import HubError, MedMNISTError, TrainingError
-from medmnist_hf.hub import dataset_state
+from medmnist_hf.hub import client
 from medmnist_hf.hub.eval_results import RESULTS_PATH
 from medmnist_hf.training.chosen import best_run, portable
 from medmnist_hf.training.outcomes import to_json
@@ -64,7 +64,7 @@ def other(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def api(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> HfApi:
     """A maintainer of ``org`` who waits but a moment before another try."""
-    monkeypatch.setattr(dataset_state, "_FIRST_WAIT", 0.01)
+    monkeypatch.setattr(client, "_FIRST_WAIT", 0.01)
     return hub.api()
 
 
@@ -267,7 +267,7 @@ def test_mistakes_are_one_line_and_leave_nothing(
     expired = hub.access.token("bob")
     expired.expired = True
     nowhere = HfApi(endpoint="http://127.0.0.1:9", token=hub.token.secret)
-    monkeypatch.setattr(dataset_state, "_FIRST_WAIT", 0.01)
+    monkeypatch.setattr(client, "_FIRST_WAIT", 0.01)
 
     def refused(api: HfApi, repo_id: str, match: str, *, early: bool = True) -> None:
         pushes: list[Callable[[], object]] = [lambda: push_model(api, done, repo_id)]

@@ -19,7 +19,7 @@ from builders.build import build_config
 from builders.source import Folder
 from cards.render import write_card
 from medmnist_hf.catalog import subset, subsets
-from medmnist_hf.hub import dataset_state
+from medmnist_hf.hub import client
 from medmnist_hf.hub.dataset_state import check_state, read_state
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build as build_configs
@@ -128,7 +128,7 @@ def run_here(hub: HubServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
     It waits but a moment before another try. `token` is another one, or None for none at all.
     """
-    monkeypatch.setattr(dataset_state, "_FIRST_WAIT", 0.01)
+    monkeypatch.setattr(client, "_FIRST_WAIT", 0.01)
 
     def run(
         script: str, *arguments: str | Path, token: Token | None = hub.token, check: bool = True

@@ -12,21 +12,22 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCa
 from huggingface_hub.errors import HfHubHTTPError
 
 from medmnist_hf.errors import HubError
-from medmnist_hf.hub.dataset_plan import Describe, Plan, PushOptions, compare, tag_taken, tags_of
-from medmnist_hf.hub.dataset_state import (
+from medmnist_hf.hub.client import (
     KIND,
     MAIN,
-    RemoteState,
-    check_state,
     client_errors,
     in_words,
     is_transient,
     patiently,
-    read_state,
     require_token,
     wait_before,
 )
-from medmnist_hf.hub.local_build import README_NAME, LocalBuild, PushFile
+from medmnist_hf.hub.dataset_plan import Describe, Plan, PushOptions, compare
+from medmnist_hf.hub.dataset_state import RemoteState, check_state, read_state
+from medmnist_hf.hub.files import PushFile
+from medmnist_hf.hub.local_build import LocalBuild
+from medmnist_hf.hub.plan import tag_taken, tags_of
+from medmnist_hf.manifest import README_NAME
 
 COLLECTION_ABOUT: Final = "MedMNIST: standardized biomedical images in 2D and 3D, typed Parquet at all sizes."
 _ATTEMPTS: Final = 6

@@ -13,8 +13,8 @@ from typing import Final
 from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml, utils
 
 from medmnist_hf import catalog
+from medmnist_hf.catalog import NAMESPACE
 from medmnist_hf.errors import ScoreError
-from medmnist_hf.loading import NAMESPACE
 
 RESULTS_PATH: Final = ".eval_results/medmnist.yaml"
 """Where the text of `results_yaml` goes in a model's repository."""

@@ -4,37 +4,12 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from medmnist_hf import catalog
 from medmnist_hf.catalog import SPLITS, Subset
 from medmnist_hf.errors import BuildError
-from medmnist_hf.manifest import MANIFEST_NAME, Manifest, read_manifest
-
-README_NAME: Final = "README.md"
-AUDIT_NAME: Final = "audit.json"
-PICTURES: Final = {2: "montage.png", 3: "montage.gif"}
-"""Name of the picture on a card, by the dimensions of what it shows."""
-
-
-@dataclass(frozen=True, slots=True)
-class PushFile:
-    """One file to be on the Hub.
-
-    Attributes:
-        source: Its content, or the local file that holds it.
-        size: Size in bytes.
-        sha256: SHA-256 of the content, 64 hex digits.
-    """
-
-    source: Path | bytes
-    size: int
-    sha256: str
-
-    def git_oid(self) -> str:
-        """Git's name for the content as a regular file: SHA-1 over the header ``blob SIZE NUL`` and the content."""
-        content = self.source if isinstance(self.source, bytes) else self.source.read_bytes()
-        return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+from medmnist_hf.hub.files import PushFile, held
+from medmnist_hf.manifest import AUDIT_NAME, MANIFEST_NAME, PICTURES, Manifest, read_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +29,6 @@ class LocalBuild:
     audits: dict[str, bytes]
     files: dict[str, PushFile]
     pictures: dict[str, PushFile]
-
-
-def held(content: bytes) -> PushFile:
-    """A file that is held in memory."""
-    return PushFile(content, len(content), hashlib.sha256(content).hexdigest())
 
 
 def parse_findings(content: bytes, where: str) -> tuple[str, ...]:

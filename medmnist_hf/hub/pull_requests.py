@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from huggingface_hub import HfApi
 
-from medmnist_hf.hub.dataset_state import KIND, patiently, read_tree
-from medmnist_hf.hub.local_build import PushFile
+from medmnist_hf.hub.client import KIND, patiently
+from medmnist_hf.hub.files import PushFile
+from medmnist_hf.hub.tree import read_tree
 
 
 @dataclass(frozen=True, slots=True)

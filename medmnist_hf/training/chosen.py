@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from medmnist_hf.catalog import NAMESPACE
 from medmnist_hf.configs import open_config
 from medmnist_hf.hub.eval_results import MEASURES, ModelResult
-from medmnist_hf.loading import NAMESPACE
 from medmnist_hf.manifest import SourceRecord
 from medmnist_hf.training.recipe import Recipe, make_recipe
 

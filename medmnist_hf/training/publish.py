@@ -12,11 +12,14 @@ from transformers import CONFIG_NAME
 
 from medmnist_hf.errors import HubError, TrainingError
 from medmnist_hf.files import sha256_of
-from medmnist_hf.hub.dataset_plan import KEPT, Change, FilePlan, changes_of, check_plan
+from medmnist_hf.hub.client import MAIN, patiently, require_token
+from medmnist_hf.hub.dataset_plan import KEPT
 from medmnist_hf.hub.dataset_push import Pushed
-from medmnist_hf.hub.dataset_state import MAIN, RemoteTree, patiently, read_tree, require_token
 from medmnist_hf.hub.eval_results import RESULTS_PATH, results_yaml
-from medmnist_hf.hub.local_build import README_NAME, PushFile, held
+from medmnist_hf.hub.files import PushFile, held
+from medmnist_hf.hub.plan import Change, FilePlan, changes_of, check_plan
+from medmnist_hf.hub.tree import RemoteTree, read_tree
+from medmnist_hf.manifest import README_NAME
 from medmnist_hf.training.chosen import best_run, data_source, model_result, namespace, portable
 from medmnist_hf.training.model_card import FIGURES, MADE_BY, model_card
 from medmnist_hf.training.outcomes import to_json

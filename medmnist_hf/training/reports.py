@@ -12,7 +12,7 @@ from transformers import CONFIG_NAME
 
 from medmnist_hf.arrays import Arrays
 from medmnist_hf.files import write_atomically
-from medmnist_hf.hub.local_build import README_NAME
+from medmnist_hf.manifest import README_NAME
 from medmnist_hf.plots import draw
 from medmnist_hf.predictions import Predictions, check
 from medmnist_hf.training.attribution import image_maps

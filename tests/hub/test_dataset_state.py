@@ -4,7 +4,8 @@ import pytest
 from huggingface_hub.errors import HfHubHTTPError
 
 from medmnist_hf.errors import HubError, VerificationError
-from medmnist_hf.hub.dataset_state import card_head, check_state, in_words, patiently, read_state, wait_before
+from medmnist_hf.hub.client import in_words, patiently, wait_before
+from medmnist_hf.hub.dataset_state import card_head, check_state, read_state
 from tests.fixtures.hub.server import Fault, HubServer
 from tests.fixtures.pushing import ID, KIND, Pusher
 

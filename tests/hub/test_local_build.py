@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from medmnist_hf.errors import BuildError
-from medmnist_hf.hub.local_build import README_NAME, held, parse_findings, read_local
-from medmnist_hf.manifest import MANIFEST_NAME
+from medmnist_hf.hub.files import held
+from medmnist_hf.hub.local_build import parse_findings, read_local
+from medmnist_hf.manifest import MANIFEST_NAME, README_NAME
 from tests.fixtures.pushing import FLAG, describe
 
 

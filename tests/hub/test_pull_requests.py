@@ -1,6 +1,6 @@
 """Open pull requests, as the real client lists them: only one's own, against that branch, with just that content."""
 
-from medmnist_hf.hub.local_build import held
+from medmnist_hf.hub.files import held
 from medmnist_hf.hub.pull_requests import open_pull_requests
 from tests.fixtures.hub.server import HubServer
 

@@ -1,0 +1,132 @@
+"""The files of a repository on the Hub at one commit."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from huggingface_hub import HfApi, hf_hub_url, utils
+from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.hf_api import RepoFile
+
+from medmnist_hf.errors import VerificationError
+from medmnist_hf.hub.client import (
+    KIND,
+    MAIN,
+    in_words,
+    patiently,
+)
+from medmnist_hf.hub.files import PushFile, held
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """One file of a commit.
+
+    Attributes:
+        size: Size in bytes.
+        oid: Git's name for it.
+        sha256: SHA-256 of a large file; None for a regular one.
+    """
+
+    size: int
+    oid: str
+    sha256: str | None
+
+    def holds(self, file: PushFile) -> bool:
+        """The content is that of a local file, by its size and its SHA-256 or Git's name."""
+        if self.size != file.size:
+            return False
+        return self.sha256 == file.sha256 if self.sha256 is not None else self.oid == file.git_oid()
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteTree:
+    """The files of a revision of a repository.
+
+    Attributes:
+        repo_id: ``namespace/name``.
+        exists: There is such a repository.
+        private: Only its owners see it.
+        sha: The commit that was read, 40 hex digits; empty where there is no repository.
+        has_branch: The branch that was asked for is there; where not, the files are those of the main branch.
+        files: Path -> file.
+    """
+
+    repo_id: str
+    exists: bool
+    private: bool
+    sha: str
+    has_branch: bool
+    files: dict[str, RemoteFile]
+
+    def holds(self, path: str, file: PushFile) -> bool:
+        """There is a file of that path and content."""
+        return path in self.files and self.files[path].holds(file)
+
+
+def read_tree(
+    api: HfApi, repo_id: str, revision: str = MAIN, *, kind: str = KIND, may_lack: bool = False
+) -> RemoteTree:
+    """List a revision: all of it at one commit, whatever is pushed meanwhile.
+
+    Args:
+        api: The client.
+        repo_id: ``namespace/name``.
+        revision: Branch, tag or commit, or ``refs/pr/NUMBER`` for a pull request.
+        kind: ``dataset``, ``model`` or ``space``.
+        may_lack: A missing repository gives an empty tree, a missing branch that of the main branch.
+
+    Raises:
+        HubError: It cannot be read.
+    """
+    what, has_branch = f"read {repo_id}", True
+    try:
+        info = _info(api, repo_id, revision, kind)
+    except RepositoryNotFoundError as error:
+        if not may_lack or (error.response is not None and error.response.status_code == 401):
+            raise in_words(what, error) from None
+        return RemoteTree(repo_id, False, False, "", False, {})
+    except RevisionNotFoundError as error:
+        if not may_lack:
+            raise in_words(f"{what} at {revision}", error) from None
+        has_branch = False
+        info = patiently(what, lambda: _info(api, repo_id, MAIN, kind))
+    sha = str(info.sha)
+    listed = patiently(what, lambda: list(api.list_repo_tree(repo_id, revision=sha, recursive=True, repo_type=kind)))
+    files = {
+        entry.path: RemoteFile(entry.size, entry.blob_id, entry.lfs.sha256 if entry.lfs else None)
+        for entry in listed
+        if isinstance(entry, RepoFile)
+    }
+    return RemoteTree(repo_id, True, bool(info.private), sha, has_branch, files)
+
+
+def _info(api: HfApi, repo_id: str, revision: str, kind: str) -> Any:  # noqa: ANN401  (DatasetInfo or SpaceInfo)
+    """As `HfApi.repo_info`, which tells what is missing by its own exceptions; busy Hubs are asked again."""
+    return patiently(
+        f"read {repo_id}",
+        lambda: api.repo_info(repo_id, revision=revision, repo_type=kind),
+        passing=(RepositoryNotFoundError, RevisionNotFoundError),
+    )
+
+
+def read_file(api: HfApi, repo_id: str, sha: str, path: str, files: dict[str, RemoteFile]) -> bytes:
+    """Content of a small file of a commit, which must be the one the commit names.
+
+    Raises:
+        HubError: It cannot be read.
+        VerificationError: What came is not that file.
+    """
+    what = f"read {path} of {repo_id}"
+    url = hf_hub_url(repo_id, path, repo_type=KIND, revision=sha, endpoint=api.endpoint)
+    client: Any = utils  # whose functions are exported without saying so
+    headers = client.build_hf_headers(token=api.token)
+
+    def get() -> bytes:
+        response = client.get_session().get(url, headers=headers, follow_redirects=True)
+        client.hf_raise_for_status(response)
+        return bytes(response.content)
+
+    content = patiently(what, get)
+    if not files[path].holds(held(content)):
+        raise VerificationError(f"{path} of {repo_id} came down damaged: run again")
+    return content
