@@ -14,10 +14,17 @@ from rich.table import Table
 
 from medmnist_hf import catalog
 from medmnist_hf.errors import MedMNISTError, ScoreError
-from medmnist_hf.intervals import Comparison, Interval
 from medmnist_hf.plots import check_plot_path, save_plot
-from medmnist_hf.published import Standing, leaderboard, published_notes, published_size, published_split, stand
 from medmnist_hf.results import read_result
+from medmnist_hf.scoring.bootstrap import Comparison, Interval
+from medmnist_hf.scoring.published import (
+    Standing,
+    leaderboard,
+    published_notes,
+    published_size,
+    published_split,
+    stand,
+)
 from medmnist_hf.vertex_results import outputs
 
 if TYPE_CHECKING:

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from medmnist_hf.catalog import Subset, Task, subset
-from medmnist_hf.delong import delong_compare
 from medmnist_hf.errors import ScoreError
-from medmnist_hf.intervals import Comparison, Interval, bootstrap, compare
 from medmnist_hf.labels import Labels, read_labels
-from medmnist_hf.measures import Prepared, Weighted, evaluate, expand
-from medmnist_hf.predictions import Predictions, check
 from medmnist_hf.results import ROUNDING, ResultFile, read_result
-from medmnist_hf.scoring import Score, ScoreWarning, score_checked
+from medmnist_hf.scoring.bootstrap import Comparison, Interval, bootstrap, compare
+from medmnist_hf.scoring.delong import delong_compare
+from medmnist_hf.scoring.metrics import Prepared, Weighted, evaluate, expand
+from medmnist_hf.scoring.official import Score, ScoreWarning, score_checked
+from medmnist_hf.scoring.predictions import Predictions, check
 
 PER_CLASS = ("auc", "average_precision", "sensitivity", "specificity", "f1")
 """Measures shown for each class when classes are asked for."""
@@ -101,12 +101,12 @@ def evaluate_file(
     Args:
         path: The file, named in the official form.
         data: Where the labels are; see `medmnist_hf.labels.read_labels`.
-        names: Measures beside AUC and ACC, as for `medmnist_hf.measures.measures`.
+        names: Measures beside AUC and ACC, as for `medmnist_hf.scoring.metrics.measures`.
         per_class: Add the measures of `PER_CLASS` for each class.
         ci: Add 95 % bootstrap intervals of AUC, ACC and `names`, and of the AUC of each class if `per_class`.
         resamples: Number of resamples.
         seed: Seed of the draws.
-        from_logits: What to make of scores outside 0..1; see `medmnist_hf.predictions.check`.
+        from_logits: What to make of scores outside 0..1; see `medmnist_hf.scoring.predictions.check`.
 
     Raises:
         MedMNISTError: The file or the labels cannot be read, or do not fit each other; see
@@ -165,10 +165,10 @@ def compare_files(
         first: The first file.
         second: The second file, whose values are subtracted.
         data: Where the labels are, those of both sizes if they differ; see `medmnist_hf.labels.read_labels`.
-        names: Measures, as for `medmnist_hf.measures.measures`.
+        names: Measures, as for `medmnist_hf.scoring.metrics.measures`.
         resamples: Number of resamples.
         seed: Seed of the draws.
-        from_logits: What to make of scores outside 0..1 in both; see `medmnist_hf.predictions.check`.
+        from_logits: What to make of scores outside 0..1 in both; see `medmnist_hf.scoring.predictions.check`.
 
     Raises:
         MedMNISTError: As for `evaluate_file`.

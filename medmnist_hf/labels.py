@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from medmnist_hf.catalog import NPZ_SPLITS, Subset, Task, subset, subsets
 from medmnist_hf.errors import BuildError, MedMNISTError, ReadError, SourceError
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, parse_manifest, read_build, read_manifest
-from medmnist_hf.predictions import multi_hot
+from medmnist_hf.scoring.predictions import multi_hot
 
 _REPOSITORY: Final = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _BLOCK: Final = 1 << 18

@@ -22,9 +22,9 @@ import numpy.typing as npt
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import BuildError, MedMNISTError, ScoreError
 from medmnist_hf.files import write_atomically
-from medmnist_hf.measures import ECE_BINS, Prepared, Weighted, ece
-from medmnist_hf.predictions import BoolArray, FloatArray, IntArray, Predictions
-from medmnist_hf.scoring import class_aucs
+from medmnist_hf.scoring.metrics import ECE_BINS, Prepared, Weighted, ece
+from medmnist_hf.scoring.official import class_aucs
+from medmnist_hf.scoring.predictions import BoolArray, FloatArray, IntArray, Predictions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +55,7 @@ class Reliability:
         confidence: Mean confidence, float64 of shape ``(B,)``.
         hits: Share of hits, float64 of shape ``(B,)``.
         count: Rows (of all labels together if multi-label), intp of shape ``(B,)``.
-        error: Expected calibration error as `medmnist_hf.measures.ece` defines it.
+        error: Expected calibration error as `medmnist_hf.scoring.metrics.ece` defines it.
     """
 
     bins: IntArray

@@ -20,9 +20,9 @@ import numpy as np
 from medmnist_hf.catalog import DEFAULT_SIZE, NPZ_SPLITS, Subset, Task, subset
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, ScoreError, SourceError
 from medmnist_hf.files import write_atomically
-from medmnist_hf.predictions import FloatArray, IntArray, check
-from medmnist_hf.published import PublishedResult, published_notes, published_results
-from medmnist_hf.scoring import score_checked
+from medmnist_hf.scoring.official import score_checked
+from medmnist_hf.scoring.predictions import FloatArray, IntArray, check
+from medmnist_hf.scoring.published import PublishedResult, published_notes, published_results
 from medmnist_hf.vertex_results import is_batch_output, read_batch
 
 __all__ = [
@@ -139,10 +139,11 @@ def write_result(  # noqa: PLR0917  (where and what, in the order of the name)
         flag: Flag of the subset.
         size: One of its sizes.
         split: ``train``, ``validation`` or ``test``.
-        scores: Scores of the N rows of the split, in their order; shapes as for `medmnist_hf.predictions.check`.
+        scores: Scores of the N rows of the split, in their order; shapes as for
+            `medmnist_hf.scoring.predictions.check`.
         references: What is true of them, likewise.
         run: Name of the run.
-        from_logits: What to make of scores outside 0..1; see `medmnist_hf.predictions.check`.
+        from_logits: What to make of scores outside 0..1; see `medmnist_hf.scoring.predictions.check`.
 
     Returns:
         Where the file is.

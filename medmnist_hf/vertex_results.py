@@ -23,7 +23,7 @@ import numpy as np
 
 from medmnist_hf.catalog import Subset, Task
 from medmnist_hf.errors import ScoreError, SourceError
-from medmnist_hf.predictions import ROUNDING, FloatArray
+from medmnist_hf.scoring.predictions import ROUNDING, FloatArray
 from medmnist_hf.vertex import NO_FINDING, PARAMETERS_NAME, Place, display_names, place
 
 _SHARD: Final = re.compile(

@@ -24,9 +24,9 @@ import numpy as np
 import numpy.typing as npt
 
 from medmnist_hf.catalog import Task, subset
-from medmnist_hf.intervals import bootstrap
 from medmnist_hf.metrics import FOLDER, metric
-from medmnist_hf.scoring import score
+from medmnist_hf.scoring.bootstrap import bootstrap
+from medmnist_hf.scoring.official import score
 
 FLAGS: Final = ("tissuemnist", "chestmnist")
 Array = npt.NDArray[Any]

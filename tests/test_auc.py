@@ -9,7 +9,7 @@ import pytest
 
 import medmnist_hf.automl
 from medmnist_hf.catalog import Task
-from medmnist_hf.scoring import score
+from medmnist_hf.scoring.official import score
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from medmnist_hf.automl.environments import check, interpreter
 from medmnist_hf.automl.search import Found, Problem, search
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.scoring import score
+from medmnist_hf.scoring.official import score
 from tests.fixtures.engines import problem
 
 ENGINE = engine("autokeras")

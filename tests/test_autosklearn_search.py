@@ -21,7 +21,7 @@ from medmnist_hf.automl.engines import engine
 from medmnist_hf.automl.environments import check, environment, interpreter
 from medmnist_hf.automl.search import Found, Problem, search
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.scoring import score
+from medmnist_hf.scoring.official import score
 
 ENGINE = engine("auto-sklearn")
 ADAPTERS = ENGINE.adapter.parent

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from medmnist_hf.catalog import Subset, subset, subsets
-from medmnist_hf.predictions import check
+from medmnist_hf.scoring.predictions import check
 from medmnist_hf.training.cases import COUNT, Case, choose, draw_cases
 
 FLOAT = npt.NDArray[np.float32]

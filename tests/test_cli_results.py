@@ -18,8 +18,8 @@ from medmnist_hf.catalog import Task, subset, subsets
 from medmnist_hf.cli_results import register
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.evaluation import compare_files, evaluate_file
-from medmnist_hf.published import published_notes, published_results
 from medmnist_hf.results import read_result, write_result
+from medmnist_hf.scoring.published import published_notes, published_results
 from tests.fixtures.batches import items, write_shards
 
 runner = CliRunner()

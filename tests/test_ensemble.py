@@ -9,7 +9,7 @@ import torch
 from medmnist_hf.arrays import Arrays
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.results import read_result
-from medmnist_hf.scoring import score
+from medmnist_hf.scoring.official import score
 from medmnist_hf.training.ensemble import ensemble, leave_scores
 from medmnist_hf.training.methods import Job
 from medmnist_hf.training.recipe import make_recipe

@@ -7,14 +7,14 @@ import pytest
 
 from builders.phantom import phantom_counts, phantom_labels
 from medmnist_hf.catalog import Subset, Task, subset, subsets
-from medmnist_hf.delong import delong_compare
 from medmnist_hf.errors import CatalogError, MedMNISTError, ScoreError, SourceError
 from medmnist_hf.evaluation import PER_CLASS, compare_files, evaluate_file
-from medmnist_hf.intervals import bootstrap, compare
-from medmnist_hf.measures import measures
-from medmnist_hf.predictions import FloatArray
 from medmnist_hf.results import write_result
-from medmnist_hf.scoring import score
+from medmnist_hf.scoring.bootstrap import bootstrap, compare
+from medmnist_hf.scoring.delong import delong_compare
+from medmnist_hf.scoring.metrics import measures
+from medmnist_hf.scoring.official import score
+from medmnist_hf.scoring.predictions import FloatArray
 
 ROWS = 60
 TASKS = ["breastmnist", "pathmnist", "retinamnist", "chestmnist", "nodulemnist3d"]

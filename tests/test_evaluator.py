@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 from medmnist_hf.catalog import Task, subset
 from medmnist_hf.errors import MedMNISTError, ScoreError
 from medmnist_hf.metrics import metric
-from medmnist_hf.scoring import score
+from medmnist_hf.scoring.official import score
 
 
 def tiny(flag: str, named: bool = True) -> tuple[Any, Any]:

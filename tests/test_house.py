@@ -134,4 +134,6 @@ def test_the_wheel_holds_the_package_and_its_data_alone(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {"medmnist_hf"}
-    assert {"medmnist_hf/catalog.toml", "medmnist_hf/published_results.csv", "medmnist_hf/py.typed"} <= set(names)
+    assert {"medmnist_hf/catalog.toml", "medmnist_hf/scoring/published_results.csv", "medmnist_hf/py.typed"} <= set(
+        names
+    )

@@ -18,7 +18,7 @@ import medmnist_hf
 from medmnist_hf.catalog import Task, subset, subsets
 from medmnist_hf.errors import CatalogError, MedMNISTError, ScoreError
 from medmnist_hf.metrics import FOLDER, metric
-from medmnist_hf.scoring import score
+from medmnist_hf.scoring.official import score
 
 Array = npt.NDArray[Any]
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.intervals import bootstrap
-from medmnist_hf.published import published_results
-from medmnist_hf.scoring import score
+from medmnist_hf.scoring.bootstrap import bootstrap
+from medmnist_hf.scoring.official import score
+from medmnist_hf.scoring.published import published_results
 from medmnist_hf.training.outcomes import (
     OUTCOME_NAME,
     Outcome,

@@ -14,9 +14,9 @@ from sklearn.metrics import roc_curve as sklearn_roc_curve
 
 from medmnist_hf.catalog import Subset, Task, subset, subsets
 from medmnist_hf.errors import BuildError, MedMNISTError
-from medmnist_hf.measures import measures
 from medmnist_hf.plots import check_plot_path, draw, reliability, roc_curve, save_plot
-from medmnist_hf.predictions import Predictions, check
+from medmnist_hf.scoring.metrics import measures
+from medmnist_hf.scoring.predictions import Predictions, check
 
 TASKS = ["breastmnist", "retinamnist", "organamnist", "chestmnist"]
 

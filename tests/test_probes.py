@@ -17,7 +17,7 @@ from transformers import AutoModelForImageClassification
 
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.scoring import score
+from medmnist_hf.scoring.official import score
 from medmnist_hf.training import probes
 from medmnist_hf.training.losses import to_scores
 from medmnist_hf.training.probes import NEVER, STRENGTHS, Features, extract, linear_probe, nearest_neighbors

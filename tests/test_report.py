@@ -7,10 +7,10 @@ import pytest
 
 from medmnist_hf.catalog import Task, subsets
 from medmnist_hf.errors import CatalogError, ScoreError
-from medmnist_hf.intervals import bootstrap
-from medmnist_hf.measures import measures
 from medmnist_hf.metrics.report import OPTIONS, configs, decided, label_ids, label_table, report, resolve
-from medmnist_hf.scoring import ScoreWarning, score
+from medmnist_hf.scoring.bootstrap import bootstrap
+from medmnist_hf.scoring.metrics import measures
+from medmnist_hf.scoring.official import ScoreWarning, score
 
 
 def test_configs_are_the_subsets_and_the_tasks() -> None:

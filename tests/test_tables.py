@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from medmnist_hf.published import published_results
+from medmnist_hf.scoring.published import published_results
 from medmnist_hf.training.outcomes import Outcome, summary
 from medmnist_hf.training.recipe import make_recipe
 from medmnist_hf.training.tables import print_results

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import EvalPrediction, TrainerCallback
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.scoring import ScoreWarning
+from medmnist_hf.scoring.official import ScoreWarning
 from medmnist_hf.training.dataset import ArrayDataset
 from medmnist_hf.training.inputs import input_transform, train_transform
 from medmnist_hf.training.losses import make_loss

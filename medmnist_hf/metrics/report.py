@@ -1,6 +1,6 @@
 """What the `evaluate` module asks and answers: a config's name to its task, and rows to a flat dictionary of numbers.
 
-Knows nothing of `evaluate`: the numbers are those of `medmnist_hf.scoring`, `measures` and `intervals`.
+Knows nothing of `evaluate`: the numbers are those of `medmnist_hf.scoring.official`, `measures` and `intervals`.
 """
 
 import inspect
@@ -15,10 +15,10 @@ import numpy.typing as npt
 from medmnist_hf import catalog
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import CatalogError, ScoreError
-from medmnist_hf.intervals import bootstrap
-from medmnist_hf.measures import measures as measures_of
-from medmnist_hf.predictions import FloatArray, as_task, check
-from medmnist_hf.scoring import Absent, ScoreWarning, accuracy, score_checked
+from medmnist_hf.scoring.bootstrap import bootstrap
+from medmnist_hf.scoring.metrics import measures as measures_of
+from medmnist_hf.scoring.official import Absent, ScoreWarning, accuracy, score_checked
+from medmnist_hf.scoring.predictions import FloatArray, as_task, check
 
 LEVEL: Final = 0.95
 """Confidence level of ``ci=True``."""
@@ -96,15 +96,16 @@ def report(
     """AUC, ACC and what else is asked for, in one flat dictionary.
 
     Args:
-        references: What is true of N rows; for the shapes see `medmnist_hf.predictions.check`.
+        references: What is true of N rows; for the shapes see `medmnist_hf.scoring.predictions.check`.
         scores: Scores of the same rows; shapes as there.
         config: The subset or task.
         from_logits: ``True`` for logits, ``False`` to take scores as they are, ``None`` to refuse all outside 0..1.
-        measures: Names as for `medmnist_hf.measures.measures`, or one name.
+        measures: Names as for `medmnist_hf.scoring.metrics.measures`, or one name.
         ci: ``True`` for 95 % bootstrap intervals of all values, or a level between 0 and 1.
         resamples: Number of resamples of the intervals.
         seed: Seed of the resamples.
-        absent: What to do about a class without a positive or a negative row; see `medmnist_hf.scoring.score`.
+        absent: What to do about a class without a positive or a negative row; see
+            `medmnist_hf.scoring.official.score`.
 
     Returns:
         ``auc`` and ``acc``, 0 to 1, the measures by name, and ``{name}_low`` and ``{name}_high`` for an interval.

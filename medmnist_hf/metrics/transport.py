@@ -18,7 +18,7 @@ from datasets import Features, List, Value
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import MedMNISTError, ScoreError
 from medmnist_hf.metrics.report import Config, check_options, decided, resolve
-from medmnist_hf.predictions import check
+from medmnist_hf.scoring.predictions import check
 
 REFERENCES: Final = "references"
 SCORES: Final = "prediction_scores"
@@ -281,7 +281,7 @@ def canonical(references: object, scores: object, config: Config) -> tuple[Array
     """A batch in the form in which batches can be joined.
 
     Args:
-        references: For the shapes see `medmnist_hf.predictions.check`.
+        references: For the shapes see `medmnist_hf.scoring.predictions.check`.
         scores: Likewise.
         config: The subset or task.
 
@@ -290,7 +290,8 @@ def canonical(references: object, scores: object, config: Config) -> tuple[Array
         ``(N, K)``, as they were given.
 
     Raises:
-        ScoreError: As `medmnist_hf.predictions.check`, but for scores outside 0..1: `compute` will say what they are.
+        ScoreError: As `medmnist_hf.scoring.predictions.check`, but for scores outside 0..1: `compute` will say what
+            they are.
     """
     values = plain(scores)
     given = check(plain(references), values, config.task, from_logits=False, num_classes=config.num_classes)

@@ -18,7 +18,7 @@ from typing import Any, Final
 from medmnist_hf.automl.engines import engines
 from medmnist_hf.catalog import Subset, subset, subsets
 from medmnist_hf.errors import CatalogError, MedMNISTError, TrainingError
-from medmnist_hf.published import leaderboard, published_notes, published_size, stand
+from medmnist_hf.scoring.published import leaderboard, published_notes, published_size, stand
 from medmnist_hf.training.recipe import FIELDS, make_recipe, presets
 
 RESULTS_NAME: Final = "results.json"

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from medmnist_hf.catalog import Subset, Task
 from medmnist_hf.plots import STYLE, short_name
-from medmnist_hf.predictions import Predictions
+from medmnist_hf.scoring.predictions import Predictions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,10 +19,10 @@ import torch
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError, TrainingError
 from medmnist_hf.files import write_atomically
-from medmnist_hf.intervals import bootstrap
-from medmnist_hf.measures import available, measures
-from medmnist_hf.published import stand
-from medmnist_hf.scoring import score
+from medmnist_hf.scoring.bootstrap import bootstrap
+from medmnist_hf.scoring.metrics import available, measures
+from medmnist_hf.scoring.official import score
+from medmnist_hf.scoring.published import stand
 from medmnist_hf.training.recipe import Recipe
 
 _log = logging.getLogger(__name__)

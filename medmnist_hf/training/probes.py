@@ -21,7 +21,7 @@ from torch.nn.functional import normalize
 
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError, TrainingError
-from medmnist_hf.scoring import ScoreWarning, score
+from medmnist_hf.scoring.official import ScoreWarning, score
 from medmnist_hf.training.heads import classifier_of, pooled_features
 
 FloatArray = npt.NDArray[np.float64]

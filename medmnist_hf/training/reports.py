@@ -14,7 +14,7 @@ from medmnist_hf.arrays import Arrays
 from medmnist_hf.files import write_atomically
 from medmnist_hf.manifest import README_NAME
 from medmnist_hf.plots import draw
-from medmnist_hf.predictions import Predictions, check
+from medmnist_hf.scoring.predictions import Predictions, check
 from medmnist_hf.training.attribution import image_maps
 from medmnist_hf.training.cases import choose, draw_cases
 from medmnist_hf.training.checkpoints import one_line

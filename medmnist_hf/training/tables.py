@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from medmnist_hf.automl.engines import engines
-from medmnist_hf.published import leaderboard, published_notes, published_size
+from medmnist_hf.scoring.published import leaderboard, published_notes, published_size
 
 _PIPE_WIDTH: Final = 140
 

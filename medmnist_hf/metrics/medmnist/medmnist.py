@@ -1,4 +1,4 @@
-"""MedMNIST's official AUC and ACC as an `evaluate` module; the numbers are those of `medmnist_hf.scoring`."""
+"""MedMNIST's official AUC and ACC as an `evaluate` module; the numbers are those of `medmnist_hf.scoring.official`."""
 
 from typing import Any
 

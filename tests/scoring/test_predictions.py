@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
-from medmnist_hf.predictions import as_task, check, multi_hot
+from medmnist_hf.scoring.predictions import as_task, check, multi_hot
 
 THREE = [[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.5, 0.5, 0.0]]
 IDS = [0, 1, 2, 1]

@@ -1,7 +1,7 @@
 """How sure a number is: bootstrap intervals of any measure, and paired comparison of two sets of predictions.
 
 Example:
-    >>> from medmnist_hf.intervals import bootstrap
+    >>> from medmnist_hf.scoring.bootstrap import bootstrap
     >>> found = bootstrap([0, 1, 1, 0], [0.2, 0.9, 0.4, 0.3], "binary-class", ["auc"])
     >>> found["auc"].low, found["auc"].high
     (1.0, 1.0)
@@ -16,9 +16,9 @@ import numpy as np
 
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
-from medmnist_hf.measures import Prepared, Weighted, Weights, evaluate, expand
-from medmnist_hf.predictions import FloatArray, IntArray, Predictions, check
-from medmnist_hf.scoring import ScoreWarning
+from medmnist_hf.scoring.metrics import Prepared, Weighted, Weights, evaluate, expand
+from medmnist_hf.scoring.official import ScoreWarning
+from medmnist_hf.scoring.predictions import FloatArray, IntArray, Predictions, check
 
 BLOCK: Final = 1 << 17
 """Row weights held at a time; with what is made of them some 30 bytes each, and little enough for the cache."""
@@ -93,15 +93,15 @@ def bootstrap(
     and counted. Classes that the references lack stay left out of means.
 
     Args:
-        references: What is true; for the shapes see `medmnist_hf.predictions.check`.
+        references: What is true; for the shapes see `medmnist_hf.scoring.predictions.check`.
         scores: Scores of the same rows; shapes as there.
         task: A `Task`, its value or its official name.
-        names: Measures as for `medmnist_hf.measures.measures`.
+        names: Measures as for `medmnist_hf.scoring.metrics.measures`.
         resamples: Number of resamples; 1,000 fix the ends of a 95 % interval to a few percent of its width.
         level: Confidence level between 0 and 1.
         seed: The same seed draws the same resamples, whatever the measures and the machine.
         stratified: Draw within each class (single-label tasks).
-        from_logits: What to make of scores outside 0..1; see `medmnist_hf.predictions.check`.
+        from_logits: What to make of scores outside 0..1; see `medmnist_hf.scoring.predictions.check`.
         num_classes: Number of classes that the scores must have columns for, if known.
 
     Returns:
@@ -148,11 +148,11 @@ def compare(
     their Application, 1997, section 4.2). It cannot be smaller than ``2 / (resamples + 1)``.
 
     Args:
-        references: What is true; for the shapes see `medmnist_hf.predictions.check`.
+        references: What is true; for the shapes see `medmnist_hf.scoring.predictions.check`.
         first: Scores of one set of predictions.
         second: Scores of the other, of the same rows.
         task: As for `bootstrap`, like all that follow; ``from_logits`` holds for both sets.
-        names: Measures as for `medmnist_hf.measures.measures`.
+        names: Measures as for `medmnist_hf.scoring.metrics.measures`.
         resamples: Number of resamples.
         level: Confidence level between 0 and 1.
         seed: Seed of the draws.
@@ -195,7 +195,7 @@ def check_pair(
     from_logits: bool | None = None,
     num_classes: int | None = None,
 ) -> tuple[Predictions, Predictions]:
-    """Checks two sets of scores of the same rows; see `medmnist_hf.predictions.check`.
+    """Checks two sets of scores of the same rows; see `medmnist_hf.scoring.predictions.check`.
 
     Raises:
         ScoreError: One of them cannot be scored (the message says which), or they differ in columns.

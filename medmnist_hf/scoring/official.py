@@ -1,7 +1,7 @@
 """AUC and ACC with the semantics of the official MedMNIST evaluator, and a word on what it cannot rank.
 
 Example:
-    >>> from medmnist_hf.scoring import score
+    >>> from medmnist_hf.scoring.official import score
     >>> result = score([0, 1, 1, 0], [0.2, 0.9, 0.4, 0.3], "binary-class")
     >>> result.auc, result.acc
     (1.0, 0.75)
@@ -14,10 +14,10 @@ from typing import Literal
 
 import numpy as np
 
-from medmnist_hf import ranking
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
-from medmnist_hf.predictions import Predictions, check
+from medmnist_hf.scoring.auc import auc as auc_of
+from medmnist_hf.scoring.predictions import Predictions, check
 
 Absent = Literal["skip", "nan", "raise"]
 
@@ -63,10 +63,10 @@ def score(
     the accuracy at > 0.5. One row is scored like any other number of rows.
 
     Args:
-        references: What is true; for the shapes see `medmnist_hf.predictions.check`.
+        references: What is true; for the shapes see `medmnist_hf.scoring.predictions.check`.
         scores: Scores of the same rows; shapes as there.
         task: A `Task`, its value or its official name.
-        from_logits: What to make of scores outside 0..1; see `medmnist_hf.predictions.check`.
+        from_logits: What to make of scores outside 0..1; see `medmnist_hf.scoring.predictions.check`.
         num_classes: Number of classes that the scores must have columns for, if known.
         absent: What to do about a class that has no positive or no negative row, and so no AUC, where the official
             evaluator gives nan for the whole. ``"skip"``: the mean is over the other classes, and `Score.absent`
@@ -93,7 +93,7 @@ def score(
 
 
 def score_checked(predictions: Predictions, *, absent: Absent = "skip") -> Score:
-    """`score` of predictions that `medmnist_hf.predictions.check` has passed.
+    """`score` of predictions that `medmnist_hf.scoring.predictions.check` has passed.
 
     Raises:
         ScoreError: A class is absent and ``absent="raise"``, or ``absent`` is no known choice.
@@ -122,7 +122,7 @@ def score_checked(predictions: Predictions, *, absent: Absent = "skip") -> Score
 
 def class_aucs(predictions: Predictions) -> list[float]:
     """One-vs-rest AUC of each column, L numbers; nan for a class without a positive or without a negative row."""
-    return [ranking.auc(column, predictions.positive(label)) for label, column in enumerate(predictions.columns)]
+    return [auc_of(column, predictions.positive(label)) for label, column in enumerate(predictions.columns)]
 
 
 def accuracy(predictions: Predictions) -> float:

@@ -1,11 +1,11 @@
 """What a benchmark wants beside AUC and ACC, each measure defined once for whole-number row weights.
 
 With all weights at one a measure is its plain self; with the counts of a resample it is its bootstrap replicate
-(`medmnist_hf.intervals`). Measures that have a value for each class are named bare for the mean over classes and
-with an id for one of them: ``"f1"``, ``"f1:3"``; ``"f1:*"`` asks for all.
+(`medmnist_hf.scoring.bootstrap`). Measures that have a value for each class are named bare for the mean over classes
+and with an id for one of them: ``"f1"``, ``"f1:3"``; ``"f1:*"`` asks for all.
 
 Example:
-    >>> from medmnist_hf.measures import measures
+    >>> from medmnist_hf.scoring.metrics import measures
     >>> measures([0, 1, 1, 0], [0.2, 0.9, 0.4, 0.3], "binary-class", ["sensitivity", "brier"])
     {'sensitivity': 0.5, 'brier': 0.125}
 """
@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
-from medmnist_hf.predictions import ROUNDING, FloatArray, IntArray, Predictions, check
-from medmnist_hf.ranking import Ranking, ratio
-from medmnist_hf.scoring import ScoreWarning
+from medmnist_hf.scoring.auc import Ranking, ratio
+from medmnist_hf.scoring.official import ScoreWarning
+from medmnist_hf.scoring.predictions import ROUNDING, FloatArray, IntArray, Predictions, check
 
 ECE_BINS: Final = 15
 """Equal-width bins of the expected calibration error over 0..1, each closed on the right, the first on both sides."""
@@ -135,7 +135,7 @@ def auc(given: Weighted) -> FloatArray:
 
 
 def average_precision(given: Weighted) -> FloatArray:
-    """Average precision by class against the rest, ``(B, L)``; formula in `medmnist_hf.ranking`."""
+    """Average precision by class against the rest, ``(B, L)``; formula in `medmnist_hf.scoring.auc`."""
     return np.stack([ranking.average_precision(given.weights) for ranking in given.prepared.rankings], axis=1)
 
 
@@ -159,7 +159,7 @@ def f1(given: Weighted) -> FloatArray:
 
 
 def accuracy(given: Weighted) -> FloatArray:
-    """The official ACC, ``(B,)``; see `medmnist_hf.scoring.score`."""
+    """The official ACC, ``(B,)``; see `medmnist_hf.scoring.official.score`."""
     if given.task is Task.MULTI_LABEL:
         agreed = given.weights.astype(np.float64) @ given.prepared.agreed
         return np.asarray(agreed / (given.total * given.prepared.predictions.labels))
@@ -268,12 +268,12 @@ def measures(
     true nor decided on.
 
     Args:
-        references: What is true; for the shapes see `medmnist_hf.predictions.check`.
+        references: What is true; for the shapes see `medmnist_hf.scoring.predictions.check`.
         scores: Scores of the same rows; shapes as there.
         task: A `Task`, its value or its official name.
         names: From `available`: ``"f1"`` for the mean over classes (the positive class if binary), ``"f1:3"`` for a
             class, ``"f1:*"`` for each class in turn.
-        from_logits: What to make of scores outside 0..1; see `medmnist_hf.predictions.check`.
+        from_logits: What to make of scores outside 0..1; see `medmnist_hf.scoring.predictions.check`.
         num_classes: Number of classes that the scores must have columns for, if known.
 
     Returns:

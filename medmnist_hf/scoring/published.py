@@ -4,7 +4,7 @@ The rows of ``published_results.csv`` are those of the MedMNIST v2 paper (Yang e
 the project page prints them; ``published_results.toml`` says what must be known of them.
 
 Example:
-    >>> from medmnist_hf.published import published_results, stand
+    >>> from medmnist_hf.scoring.published import published_results, stand
     >>> published_results("breastmnist")[0]
     PublishedResult(method='ResNet-18 (28)', subset='breastmnist', auc=0.901, acc=0.863)
     >>> stand("breastmnist", auc=0.913, acc=0.846).auc_rank
@@ -21,7 +21,7 @@ from importlib import resources
 from typing import Any, Final
 
 from medmnist_hf.catalog import subset
-from medmnist_hf.intervals import Interval
+from medmnist_hf.scoring.bootstrap import Interval
 
 DIGITS: Final = 3
 """Decimals of the published scores."""
@@ -104,7 +104,7 @@ class Place:
 
 
 def _read(name: str) -> str:
-    return resources.files("medmnist_hf").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("medmnist_hf.scoring").joinpath(name).read_text(encoding="utf-8")
 
 
 @cache
@@ -184,7 +184,7 @@ def stand(flag: str, auc: float | Interval, acc: float | Interval) -> Standing:
 
     Args:
         flag: Flag of the subset, in any letter case.
-        auc: AUC of the result, alone or with its interval (`medmnist_hf.intervals.bootstrap`).
+        auc: AUC of the result, alone or with its interval (`medmnist_hf.scoring.bootstrap.bootstrap`).
         acc: ACC of the result, likewise.
 
     Raises:

@@ -20,8 +20,8 @@ from sklearn.metrics import roc_auc_score
 
 from medmnist_hf.catalog import Task, subset
 from medmnist_hf.errors import MedMNISTError, ScoreError
-from medmnist_hf.predictions import check
-from medmnist_hf.scoring import ScoreWarning, class_aucs, score
+from medmnist_hf.scoring.official import ScoreWarning, class_aucs, score
+from medmnist_hf.scoring.predictions import check
 
 Array = npt.NDArray[np.generic]
 Case = tuple[Array, Array]

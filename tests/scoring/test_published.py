@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from medmnist_hf.catalog import subset, subsets
 from medmnist_hf.errors import CatalogError
-from medmnist_hf.intervals import Interval
-from medmnist_hf.published import (
+from medmnist_hf.scoring.bootstrap import Interval
+from medmnist_hf.scoring.published import (
     PublishedResult,
     leaderboard,
     published_notes,

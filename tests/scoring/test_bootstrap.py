@@ -9,14 +9,13 @@ import warnings
 import numpy as np
 import pytest
 
-from medmnist_hf import intervals
 from medmnist_hf.catalog import Task
-from medmnist_hf.delong import delong, delong_compare
 from medmnist_hf.errors import ScoreError
-from medmnist_hf.intervals import bootstrap, compare
-from medmnist_hf.measures import available, measures
-from medmnist_hf.predictions import FloatArray, IntArray, check
-from medmnist_hf.scoring import ScoreWarning, score
+from medmnist_hf.scoring.bootstrap import _Draws, bootstrap, compare
+from medmnist_hf.scoring.delong import delong, delong_compare
+from medmnist_hf.scoring.metrics import available, measures
+from medmnist_hf.scoring.official import ScoreWarning, score
+from medmnist_hf.scoring.predictions import FloatArray, IntArray, check
 
 
 def simulated(task: Task, rows: int = 300, labels: int = 4, seed: int = 0) -> tuple[IntArray, FloatArray, FloatArray]:
@@ -43,7 +42,7 @@ def test_replicates_are_the_measures_of_the_rows_drawn(task: Task) -> None:
     references, scores, _ = simulated(task, rows=80)
     names = available(task)
     found = bootstrap(references, scores, task, names, resamples=40, level=0.5, seed=3)
-    draws = np.concatenate(list(intervals._Draws(check(references, scores, task), 40, 3, True)))
+    draws = np.concatenate(list(_Draws(check(references, scores, task), 40, 3, True)))
     assert draws.shape == (40, 80) and (draws.sum(axis=1) == 80).all()
     loop = []
     for weights in draws:
@@ -63,9 +62,9 @@ def test_replicates_are_the_measures_of_the_rows_drawn(task: Task) -> None:
 def test_strata_keep_the_class_counts() -> None:
     references = np.repeat([0, 1, 2], [50, 7, 1])
     given = check(references, np.full((58, 3), 1 / 3), Task.MULTI_CLASS)
-    for weights in np.concatenate(list(intervals._Draws(given, 50, 0, True))):
+    for weights in np.concatenate(list(_Draws(given, 50, 0, True))):
         assert np.bincount(references, weights, 3).tolist() == [50, 7, 1]
-    plain = np.concatenate(list(intervals._Draws(given, 50, 0, False)))
+    plain = np.concatenate(list(_Draws(given, 50, 0, False)))
     assert len({tuple(np.bincount(references, weights, 3)) for weights in plain}) > 10
 
 
@@ -80,7 +79,7 @@ def test_draws_from_all_rows_are_repeated_until_no_class_is_lost(task: Task) -> 
         references = np.arange(40) % 2
         references[[5, 8]] = 2
     given = check(references, scores, task)
-    draws = intervals._Draws(given, 300, 0, False)
+    draws = _Draws(given, 300, 0, False)
     for weights in np.concatenate(list(draws)):
         assert all(0 < weights[given.positive(label)].sum() < 40 for label in range(3))
     # Two of 40 rows are missed with probability (38/40)^40 = 0.129, so in 300 kept draws some 44 are given up.
@@ -92,7 +91,7 @@ def test_draws_from_all_rows_are_repeated_until_no_class_is_lost(task: Task) -> 
 def test_blocks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     references, scores, _ = simulated(Task.MULTI_LABEL)
     whole = bootstrap(references, scores, Task.MULTI_LABEL, resamples=50)
-    monkeypatch.setattr(intervals, "BLOCK", 1)
+    monkeypatch.setattr("medmnist_hf.scoring.bootstrap.BLOCK", 1)
     assert bootstrap(references, scores, Task.MULTI_LABEL, resamples=50) == whole
 
 
@@ -103,7 +102,7 @@ def test_a_seed_is_a_result() -> None:
     assert first["auc"] == bootstrap(references, scores, Task.BINARY, ["auc"], resamples=100, seed=1)["auc"]
     assert first != bootstrap(references, scores, Task.BINARY, resamples=100, seed=2)
     code = (
-        "from medmnist_hf.intervals import bootstrap;"
+        "from medmnist_hf.scoring.bootstrap import bootstrap;"
         "print(bootstrap([0, 1, 0, 1, 1, 0], [.1, .4, .5, .6, .9, .3], 'binary-class', resamples=200, seed=5))"
     )
     here = bootstrap([0, 1, 0, 1, 1, 0], [0.1, 0.4, 0.5, 0.6, 0.9, 0.3], Task.BINARY, resamples=200, seed=5)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
-from medmnist_hf.measures import (
+from medmnist_hf.scoring.metrics import (
     ECE_BINS,
     Prepared,
     Weighted,
@@ -23,8 +23,8 @@ from medmnist_hf.measures import (
     expand,
     measures,
 )
-from medmnist_hf.predictions import FloatArray, IntArray, check
-from medmnist_hf.scoring import ScoreWarning, score
+from medmnist_hf.scoring.official import ScoreWarning, score
+from medmnist_hf.scoring.predictions import FloatArray, IntArray, check
 
 Case = tuple[Task, IntArray, FloatArray]
 SINGLE = (Task.MULTI_CLASS, Task.ORDINAL)

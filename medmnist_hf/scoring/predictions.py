@@ -1,7 +1,7 @@
 """References and scores in any shape users hold -> one checked, column-wise form that every measure reads.
 
 Example:
-    >>> from medmnist_hf.predictions import check
+    >>> from medmnist_hf.scoring.predictions import check
     >>> check([0, 1], [0.2, 0.7], "binary-class").rows
     2
 """
@@ -295,7 +295,7 @@ def _hot_references(references: object, labels: int) -> BoolArray:
     if findings and labels <= 2:
         raise ScoreError(
             f"references may be multi-hot rows or lists of {labels} finding(s): pass an array of multi-hot rows; "
-            "medmnist_hf.predictions.multi_hot makes one of lists"
+            "medmnist_hf.scoring.predictions.multi_hot makes one of lists"
         )
     return multi_hot(values, labels) if findings else _hot_rows(table, labels)
 

@@ -4,7 +4,7 @@ E. R. DeLong, D. M. DeLong and D. L. Clarke-Pearson, Biometrics 44:837, 1988. Th
 ``N log N``, as X. Sun and W. Xu do it (IEEE Signal Processing Letters 21:1389, 2014).
 
 Example:
-    >>> from medmnist_hf.delong import delong
+    >>> from medmnist_hf.scoring.delong import delong
     >>> round(delong([0, 1, 1, 0], [0.2, 0.9, 0.4, 0.5], "binary-class")[1].standard_error, 3)
     0.354
 """
@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
-from medmnist_hf.intervals import Comparison, Interval, check_pair
-from medmnist_hf.predictions import BoolArray, FloatArray, Predictions, check
+from medmnist_hf.scoring.bootstrap import Comparison, Interval, check_pair
+from medmnist_hf.scoring.predictions import BoolArray, FloatArray, Predictions, check
 
 
 def components(column: npt.NDArray[Any], positive: BoolArray) -> tuple[FloatArray, FloatArray]:
@@ -52,11 +52,11 @@ def delong(
     Of a class that is told apart without an error the variance is 0 and so the width: read it as unknown.
 
     Args:
-        references: What is true; for the shapes see `medmnist_hf.predictions.check`.
+        references: What is true; for the shapes see `medmnist_hf.scoring.predictions.check`.
         scores: Scores of the same rows; shapes as there.
         task: A `Task`, its value or its official name.
         level: Confidence level between 0 and 1.
-        from_logits: What to make of scores outside 0..1; see `medmnist_hf.predictions.check`.
+        from_logits: What to make of scores outside 0..1; see `medmnist_hf.scoring.predictions.check`.
         num_classes: Number of classes that the scores must have columns for, if known.
 
     Returns:
@@ -91,7 +91,7 @@ def delong_compare(
     """DeLong's paired test of ``AUC(first) - AUC(second)`` on the same rows, for each class against the rest.
 
     Args:
-        references: What is true; for the shapes see `medmnist_hf.predictions.check`.
+        references: What is true; for the shapes see `medmnist_hf.scoring.predictions.check`.
         first: Scores of one set of predictions.
         second: Scores of the other, of the same rows.
         task: A `Task`, its value or its official name.
