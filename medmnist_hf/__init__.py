@@ -15,9 +15,9 @@ from medmnist_hf.catalog import Subset, Task, subset, subsets
 from medmnist_hf.errors import MedMNISTError
 
 if TYPE_CHECKING:
-    from medmnist_hf.array_cache import cache_info, clear_cache
-    from medmnist_hf.arrays import load_arrays, to_arrays
-    from medmnist_hf.loading import load
+    from medmnist_hf.data.array_cache import cache_info, clear_cache
+    from medmnist_hf.data.arrays import load_arrays, to_arrays
+    from medmnist_hf.data.loading import load
     from medmnist_hf.metrics import metric
 
 __version__ = version("medmnist-hf")
@@ -37,12 +37,12 @@ __all__ = [
 ]
 
 _LATER: Final = {
-    "cache_info": "medmnist_hf.array_cache",
-    "clear_cache": "medmnist_hf.array_cache",
-    "load": "medmnist_hf.loading",
-    "load_arrays": "medmnist_hf.arrays",
+    "cache_info": "medmnist_hf.data.array_cache",
+    "clear_cache": "medmnist_hf.data.array_cache",
+    "load": "medmnist_hf.data.loading",
+    "load_arrays": "medmnist_hf.data.arrays",
     "metric": "medmnist_hf.metrics",
-    "to_arrays": "medmnist_hf.arrays",
+    "to_arrays": "medmnist_hf.data.arrays",
 }
 """Name -> where it is imported from when it is asked for: those who only ask the catalogue wait for none of it."""
 

@@ -24,12 +24,12 @@ import numpy as np
 from numpy.lib import format as npy
 
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, Subset, Task
+from medmnist_hf.data.rows import Rows, first_line
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.files import sync_folder
 from medmnist_hf.image_files import FRAME_MS, gif_files, png_files
 from medmnist_hf.manifest import MANIFEST_NAME
 from medmnist_hf.montage import montage, save_gif, save_png, volume_montage
-from medmnist_hf.rows import Rows, first_line
 from medmnist_hf.vertex import check_folder
 from medmnist_hf.vertex_export import write_vertex
 
@@ -82,7 +82,7 @@ def export(
     the labels, whatever the size of the config.
 
     Args:
-        rows: The config, see `medmnist_hf.rows.open_rows`.
+        rows: The config, see `medmnist_hf.data.rows.open_rows`.
         out: Folder that receives the export; made if needed. Nothing else in it is touched.
         form: ``png``, ``imagefolder`` or ``vertex`` for images, ``gif`` for volumes, ``npz`` for both; None is ``png``
             or ``gif``.
@@ -160,7 +160,7 @@ def export_montage(
     The rows are those the official `montage` picks after ``numpy.random.seed(seed)``, in the same places.
 
     Args:
-        rows: The config, see `medmnist_hf.rows.open_rows`.
+        rows: The config, see `medmnist_hf.data.rows.open_rows`.
         path: The picture, ending in ``.png`` for images and ``.gif`` for volumes; its folder is made if needed.
         split: Name of a split.
         length: Tiles in each direction.

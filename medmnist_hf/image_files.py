@@ -7,7 +7,7 @@ from typing import Final
 
 import PIL.Image
 
-from medmnist_hf.rows import Rows, UInt8Array
+from medmnist_hf.data.rows import Rows, UInt8Array
 
 FRAME_MS: Final = 200
 """How long the official package shows each slice of a volume."""

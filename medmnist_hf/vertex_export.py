@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from medmnist_hf import vertex
+from medmnist_hf.data.rows import Rows
 from medmnist_hf.image_files import png_files
-from medmnist_hf.rows import Rows
 
 
 def write_vertex(  # noqa: PLR0917  (as the other writers of `medmnist_hf.export`, and the folder)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from accelerate import PartialState  # type: ignore[import-untyped]
 
-from medmnist_hf.arrays import load_arrays
 from medmnist_hf.automl.engines import Engine
 from medmnist_hf.catalog import SPLITS, subset
+from medmnist_hf.data.arrays import load_arrays
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.results import read_result
 from medmnist_hf.scoring.official import score

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from medmnist_hf.arrays import Arrays
+from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.results import read_result
 from medmnist_hf.scoring.official import score

@@ -21,11 +21,11 @@ from builders.build import build_config
 from builders.npz import NpzReader
 from builders.source import Folder
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, Subset, subset, subsets
+from medmnist_hf.data.rows import Rows, open_rows
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError
 from medmnist_hf.export import FORMATS, class_folder, export, export_montage, official_name, rows_of
 from medmnist_hf.features import features_of
 from medmnist_hf.manifest import MANIFEST_NAME
-from medmnist_hf.rows import Rows, open_rows
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from medmnist_hf.arrays import load_arrays
 from medmnist_hf.catalog import SPLITS
+from medmnist_hf.data.arrays import load_arrays
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.methods import METHODS, Fitted, Job
 from medmnist_hf.training.models import build_model

@@ -15,7 +15,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from medmnist_hf.arrays import Arrays
+from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.training import reports
 from medmnist_hf.training.aggregate import read_results

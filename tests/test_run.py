@@ -109,8 +109,8 @@ def test_data_that_goes_while_it_trains_costs_the_card_and_not_the_run(
 
 
 def test_predictions_are_what_was_scored(root: Path, tmp_path: Path) -> None:
-    from medmnist_hf.arrays import load_arrays
     from medmnist_hf.catalog import Task
+    from medmnist_hf.data.arrays import load_arrays
 
     results = run(tiny(root, "pneumoniamnist", method="knn"), tmp_path, quiet=True)
     (predictions,) = (path for path in (tmp_path / "seed-0").iterdir() if "_test_" in path.name)

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from accelerate import PartialState  # type: ignore[import-untyped]
 
-from medmnist_hf.arrays import Arrays
 from medmnist_hf.automl.engines import Engine, engine
 from medmnist_hf.automl.environments import interpreter
 from medmnist_hf.automl.search import Found, Problem, search
 from medmnist_hf.catalog import SPLITS
+from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.recipe import PIXELS, Recipe
 

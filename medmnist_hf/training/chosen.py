@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medmnist_hf.catalog import NAMESPACE
-from medmnist_hf.configs import open_config
+from medmnist_hf.data.configs import open_config
 from medmnist_hf.hub.eval_results import MEASURES, ModelResult
 from medmnist_hf.manifest import SourceRecord
 from medmnist_hf.training.recipe import Recipe, make_recipe

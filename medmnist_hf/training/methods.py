@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from medmnist_hf.arrays import Arrays
 from medmnist_hf.automl.engines import engines
 from medmnist_hf.catalog import SPLITS
+from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.adapters import add_lora, merge_lora
 from medmnist_hf.training.automl import run_engine

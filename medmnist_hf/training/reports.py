@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from transformers import CONFIG_NAME
 
-from medmnist_hf.arrays import Arrays
+from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.files import write_atomically
 from medmnist_hf.manifest import README_NAME
 from medmnist_hf.plots import draw

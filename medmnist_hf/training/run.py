@@ -23,8 +23,8 @@ from safetensors import SafetensorError
 from transformers import set_seed
 from transformers.utils.logging import disable_progress_bar
 
-from medmnist_hf.arrays import load_arrays
 from medmnist_hf.catalog import NAMESPACE, SPLITS
+from medmnist_hf.data.arrays import load_arrays
 from medmnist_hf.errors import MedMNISTError, TrainingError
 from medmnist_hf.files import write_atomically
 from medmnist_hf.training.ensemble import ensemble, leave_scores

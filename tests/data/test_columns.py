@@ -1,4 +1,4 @@
-"""``medmnist_hf.columns``: what a data set's columns hold, in its order and any format, and what is refused."""
+"""``medmnist_hf.data.columns``: what a data set's columns hold, in its order and any format, and what is refused."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ import pytest
 from datasets import Array3D, ClassLabel, Dataset, Features, Image, List, Value
 from numpy.typing import NDArray
 
-from medmnist_hf.columns import Columns
+from medmnist_hf.data.columns import Columns
 from medmnist_hf.errors import SourceError
 
 CLASSES = ["a", "b", "c"]
@@ -74,8 +74,8 @@ CHANGES: dict[str, Callable[[Dataset], Dataset]] = {
 @pytest.mark.parametrize("source", SOURCES)
 def test_rows_are_those_of_the_data_set(monkeypatch: pytest.MonkeyPatch, source: str, change: str) -> None:
     """In blocks of a few rows, so that they end within chunks and indices."""
-    monkeypatch.setattr("medmnist_hf.columns._BLOCK_BYTES", 700)
-    monkeypatch.setattr("medmnist_hf.columns._LABEL_ROWS", 7)
+    monkeypatch.setattr("medmnist_hf.data.columns._BLOCK_BYTES", 700)
+    monkeypatch.setattr("medmnist_hf.data.columns._LABEL_ROWS", 7)
     data = CHANGES[change](SOURCES[source]())
     images, labels = read(data)
     expected, ids = by_row(data)

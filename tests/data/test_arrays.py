@@ -1,4 +1,4 @@
-"""``medmnist_hf.arrays``: every value that of the NPZ, from a build, a Hub and any data set, kept or not."""
+"""``medmnist_hf.data.arrays``: every value that of the NPZ, from a build, a Hub and any data set, kept or not."""
 
 import shutil
 import subprocess
@@ -17,8 +17,8 @@ from builders.build import BuildOptions, build_config
 from builders.source import Folder
 from cards.render import write_card
 from medmnist_hf import cache_info, load_arrays, to_arrays
-from medmnist_hf.arrays import Arrays
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, subset
+from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, SourceError
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
@@ -174,7 +174,7 @@ def test_memory_that_is_not_there(monkeypatch: pytest.MonkeyPatch, root: Path) -
     def refuse(*_: object) -> NDArray[Any]:
         raise MemoryError
 
-    monkeypatch.setattr("medmnist_hf.arrays.np.empty", refuse)
+    monkeypatch.setattr("medmnist_hf.data.arrays.np.empty", refuse)
     with pytest.raises(
         MedMNISTError, match=r"^no memory for breastmnist test at size 28, which takes 0.0 MB: leave out"
     ):
@@ -223,8 +223,8 @@ def memory(name):
     line = next(line for line in open("/proc/self/status") if line.startswith(name))
     return int(line.split()[1]) >> 10
 flag, size, root, cache = sys.argv[1:5]
-import pyarrow.parquet, imagecodecs, medmnist_hf.decode, medmnist_hf.rows
-medmnist_hf.decode._THREADS = 2
+import pyarrow.parquet, imagecodecs, medmnist_hf.data.decode, medmnist_hf.data.rows
+medmnist_hf.data.decode._THREADS = 2
 before = memory("VmRSS")
 images, labels = medmnist_hf.load_arrays(flag, int(size), "train", root, cache_dir=cache)
 print(images.nbytes >> 20, memory("VmHWM") - before)

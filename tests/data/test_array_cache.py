@@ -1,4 +1,4 @@
-"""``medmnist_hf.array_cache``: never a wrong pixel, whoever was killed, ran out of space or left things there."""
+"""``medmnist_hf.data.array_cache``: never a wrong pixel, whoever was killed, ran out of space or left things there."""
 
 import errno
 import json
@@ -19,7 +19,7 @@ from huggingface_hub import constants
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from medmnist_hf.array_cache import Spec, cache_info, cache_root, clear_cache, fetch
+from medmnist_hf.data.array_cache import Spec, cache_info, cache_root, clear_cache, fetch
 from medmnist_hf.errors import CatalogError, MedMNISTError
 from tests.fixtures.paths import ROOT
 
@@ -169,7 +169,7 @@ def test_a_decoder_that_fails_leaves_nothing(tmp_path: Path) -> None:
 CHILD = """
 import itertools, os, resource, signal, sys, time
 import numpy as np
-from medmnist_hf.array_cache import Spec, fetch
+from medmnist_hf.data.array_cache import Spec, fetch
 from medmnist_hf.errors import MedMNISTError
 
 root, kill_at, limit, block_seconds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])

@@ -1,4 +1,4 @@
-"""``medmnist_hf.decode``: every pixel from every form a column may have, and a row that is none has its number."""
+"""`medmnist_hf.data.decode`: every pixel from every form a column may have; a row that is no image has its number."""
 
 import io
 import threading
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from builders.encode import encode_png, encode_webp
-from medmnist_hf.decode import (
+from medmnist_hf.data.decode import (
     Part,
     RowError,
     decode_image,

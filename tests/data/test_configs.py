@@ -1,4 +1,4 @@
-"""``medmnist_hf.configs``: a config in a folder of builds or on a Hub, fetched split by split, and what is not one."""
+"""`medmnist_hf.data.configs`: configs in a folder of builds or on a Hub, fetched split by split, and what is refused."""
 
 import dataclasses
 import shutil
@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import constants
 
 from cards.render import write_card
-from medmnist_hf.configs import Config, build_folder, open_config
+from medmnist_hf.data.configs import Config, build_folder, open_config
 from medmnist_hf.errors import BuildError, CatalogError, SourceError
 from medmnist_hf.files import sha256_of
 from medmnist_hf.manifest import MANIFEST_NAME, read_manifest

@@ -1,7 +1,7 @@
 """Rows of one config in blocks of bounded size, from a local build or the Hub, with labels as the NPZ file holds them.
 
 Example:
-    >>> from medmnist_hf.rows import open_rows
+    >>> from medmnist_hf.data.rows import open_rows
     >>> rows = open_rows("pathmnist", 224, root="dist")  # doctest: +SKIP
     >>> sum(len(block) for block in rows.images("test"))  # doctest: +SKIP
     7180
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from medmnist_hf import catalog
 from medmnist_hf.catalog import NAMESPACE, Task
-from medmnist_hf.configs import Config, open_config
-from medmnist_hf.decode import Part, UInt8Array, decode_image, decoded, encoded, labels_of, row_errors
+from medmnist_hf.data.configs import Config, open_config
+from medmnist_hf.data.decode import Part, UInt8Array, decode_image, decoded, encoded, labels_of, row_errors
 from medmnist_hf.errors import BuildError, SourceError
 from medmnist_hf.files import sha256_of
 from medmnist_hf.manifest import Shard

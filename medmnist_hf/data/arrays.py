@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medmnist_hf import catalog
-from medmnist_hf.array_cache import LAYOUT, Decode, Spec, fetch
 from medmnist_hf.catalog import NAMESPACE, Task
-from medmnist_hf.configs import Config, open_config
+from medmnist_hf.data.array_cache import LAYOUT, Decode, Spec, fetch
+from medmnist_hf.data.configs import Config, open_config
 from medmnist_hf.errors import MedMNISTError
 
 _BAR_AFTER: Final = 2.0
@@ -110,7 +110,7 @@ def to_arrays(dataset: Any, *, cache_dir: str | Path | None = None, cache: bool 
         SourceError: It is no such data set, has no rows, or a row holds something else.
         MedMNISTError: The cache has no room or cannot be written to.
     """
-    from medmnist_hf.columns import Columns  # noqa: PLC0415
+    from medmnist_hf.data.columns import Columns  # noqa: PLC0415
 
     columns = Columns(dataset)
     spec = Spec(
@@ -128,7 +128,7 @@ def _key(*parts: object) -> str:
 
 
 def _decode_build(config: Config, split: str) -> tuple[Iterator[NDArray[np.uint8]], NDArray[Any]]:
-    from medmnist_hf.rows import Rows  # noqa: PLC0415
+    from medmnist_hf.data.rows import Rows  # noqa: PLC0415
 
     rows = Rows(config)
     return rows.images(split), rows.targets(split)

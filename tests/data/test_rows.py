@@ -1,4 +1,4 @@
-"""``medmnist_hf.rows``: the same values from a build and from a Hub, and one line for what is damaged."""
+"""``medmnist_hf.data.rows``: the same values from a build and from a Hub, and one line for what is damaged."""
 
 import hashlib
 import json
@@ -13,9 +13,9 @@ import pytest
 from huggingface_hub import constants
 
 from medmnist_hf.catalog import NPZ_SPLITS
+from medmnist_hf.data.rows import Rows, open_rows
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, SourceError
 from medmnist_hf.manifest import MANIFEST_NAME
-from medmnist_hf.rows import Rows, open_rows
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
 from tests.fixtures.hub.server import HubServer

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from medmnist_hf import catalog
 from medmnist_hf.catalog import NAMESPACE
-from medmnist_hf.configs import build_folder
+from medmnist_hf.data.configs import build_folder
 from medmnist_hf.errors import CatalogError, SourceError
 
 _UNKNOWN_SPLIT: Final = ("Unknown split ", "Bad split: ", "Unrecognized instruction format: ")
