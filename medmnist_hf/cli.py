@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from medmnist_hf import catalog, cli_cache, cli_export, cli_results, console
-from medmnist_hf.results import published_notes, published_results
+from medmnist_hf.evaluation.prediction_files import published_notes, published_results
 
 _PIPE_WIDTH: Final = 120
 

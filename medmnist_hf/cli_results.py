@@ -14,8 +14,9 @@ from rich.table import Table
 
 from medmnist_hf import catalog
 from medmnist_hf.errors import MedMNISTError, ScoreError
-from medmnist_hf.plots import check_plot_path, save_plot
-from medmnist_hf.results import read_result
+from medmnist_hf.evaluation.plots import check_plot_path, save_plot
+from medmnist_hf.evaluation.prediction_files import read_result
+from medmnist_hf.evaluation.vertex import outputs
 from medmnist_hf.scoring.bootstrap import Comparison, Interval
 from medmnist_hf.scoring.published import (
     Standing,
@@ -25,10 +26,9 @@ from medmnist_hf.scoring.published import (
     published_split,
     stand,
 )
-from medmnist_hf.vertex_results import outputs
 
 if TYPE_CHECKING:
-    from medmnist_hf.evaluation import Evaluation, FileComparison
+    from medmnist_hf.evaluation.evaluate import Evaluation, FileComparison
 
 # Whoever asks for another command does not wait for `pyarrow`: the functions below import `evaluation`, which needs
 # it.
@@ -92,7 +92,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Compute what result files are worth: AUC and ACC as the official evaluator does, from scores, not from names."""
-    from medmnist_hf.evaluation import evaluate_file  # noqa: PLC0415
+    from medmnist_hf.evaluation.evaluate import evaluate_file  # noqa: PLC0415
 
     files = outputs(files)
     if plot is not None:
@@ -143,7 +143,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Say whether one result file is better than another: paired bootstrap, for binary AUC also DeLong's test."""
-    from medmnist_hf.evaluation import compare_files  # noqa: PLC0415
+    from medmnist_hf.evaluation.evaluate import compare_files  # noqa: PLC0415
 
     names = measure or ["auc", "acc"]
     try:
@@ -168,7 +168,7 @@ def board(
     as_json: Json = False,
 ) -> None:
     """Rank the published results of a subset and yours: differences, and whether your 95 % interval covers them."""
-    from medmnist_hf.evaluation import evaluate_file  # noqa: PLC0415
+    from medmnist_hf.evaluation.evaluate import evaluate_file  # noqa: PLC0415
 
     entry = catalog.subset(subset)
     notes = list(published_notes(entry.flag))
@@ -213,7 +213,7 @@ def board(
 
 
 def _print_evaluations(done: "Sequence[Evaluation]", per_class: bool) -> None:
-    from medmnist_hf.evaluation import PER_CLASS  # noqa: PLC0415
+    from medmnist_hf.evaluation.evaluate import PER_CLASS  # noqa: PLC0415
 
     extra = list(dict.fromkeys(name for found in done for name in found.measures if ":" not in name or not per_class))
     table = _table("subset", "size", "split", "rows", "AUC", "ACC", *extra, "run", text=("subset", "split", "run"))

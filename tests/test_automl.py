@@ -12,7 +12,7 @@ from medmnist_hf.automl.engines import Engine
 from medmnist_hf.catalog import SPLITS, subset
 from medmnist_hf.data.arrays import load_arrays
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.results import read_result
+from medmnist_hf.evaluation.prediction_files import read_result
 from medmnist_hf.scoring.official import score
 from medmnist_hf.training import automl
 from medmnist_hf.training.automl import run_engine

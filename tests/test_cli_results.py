@@ -17,8 +17,8 @@ from builders.phantom import phantom_counts, phantom_labels
 from medmnist_hf.catalog import Task, subset, subsets
 from medmnist_hf.cli_results import register
 from medmnist_hf.errors import MedMNISTError
-from medmnist_hf.evaluation import compare_files, evaluate_file
-from medmnist_hf.results import read_result, write_result
+from medmnist_hf.evaluation.evaluate import compare_files, evaluate_file
+from medmnist_hf.evaluation.prediction_files import read_result, write_result
 from medmnist_hf.scoring.published import published_notes, published_results
 from tests.fixtures.batches import items, write_shards
 

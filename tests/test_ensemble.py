@@ -8,7 +8,7 @@ import torch
 
 from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.results import read_result
+from medmnist_hf.evaluation.prediction_files import read_result
 from medmnist_hf.scoring.official import score
 from medmnist_hf.training.ensemble import ensemble, leave_scores
 from medmnist_hf.training.methods import Job

@@ -77,7 +77,7 @@ from datasets import get_dataset_config_names
 from datasets.distributed import split_dataset_by_node
 from huggingface_hub import HfFileSystem
 import medmnist_hf
-from medmnist_hf.labels import read_labels
+from medmnist_hf.evaluation.labels import read_labels
 
 def rows_of(data):
     rows = [(np.asarray(row["image"], np.uint8), row["label"]) for row in data]

@@ -25,7 +25,7 @@ from builders.build import build_config
 from builders.source import Folder
 from cards.render import write_card
 from medmnist_hf.catalog import subset
-from medmnist_hf.results import read_result
+from medmnist_hf.evaluation.prediction_files import read_result
 from medmnist_hf.training.networks import NetworkForImageClassification
 from medmnist_hf.training.publish import push_model
 from medmnist_hf.training.recipe import Recipe

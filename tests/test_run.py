@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from medmnist_hf.catalog import subset
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.results import read_result
+from medmnist_hf.evaluation.prediction_files import read_result
 from medmnist_hf.scoring.official import score
 from medmnist_hf.training.chosen import best_run
 from medmnist_hf.training.methods import METHODS, Fitted, probe

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medmnist_hf.catalog import Subset, Task
-from medmnist_hf.plots import STYLE, short_name
+from medmnist_hf.evaluation.plots import STYLE, short_name
 from medmnist_hf.scoring.predictions import Predictions
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from medmnist_hf.plots import STYLE
+from medmnist_hf.evaluation.plots import STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from medmnist_hf.errors import CatalogError, ScoreError, TrainingError
-from medmnist_hf.results import parse_name, read_result, write_result
+from medmnist_hf.evaluation.prediction_files import parse_name, read_result, write_result
 from medmnist_hf.scoring.predictions import FloatArray
 from medmnist_hf.training.methods import Job
 from medmnist_hf.training.outcomes import outcome_of

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from transformers import CONFIG_NAME
 
 from medmnist_hf.data.arrays import Arrays
+from medmnist_hf.evaluation.plots import draw
 from medmnist_hf.files import write_atomically
 from medmnist_hf.manifest import README_NAME
-from medmnist_hf.plots import draw
 from medmnist_hf.scoring.predictions import Predictions, check
 from medmnist_hf.training.attribution import image_maps
 from medmnist_hf.training.cases import choose, draw_cases

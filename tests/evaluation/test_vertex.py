@@ -10,13 +10,13 @@ import pytest
 from medmnist_hf.catalog import Subset, Task, subset
 from medmnist_hf.data.rows import open_rows
 from medmnist_hf.errors import MedMNISTError, ScoreError, SourceError
-from medmnist_hf.evaluation import evaluate_file
+from medmnist_hf.evaluation.evaluate import evaluate_file
+from medmnist_hf.evaluation.labels import read_labels
+from medmnist_hf.evaluation.prediction_files import read_result, write_result
+from medmnist_hf.evaluation.vertex import is_batch_output, outputs, read_batch
 from medmnist_hf.export import export
-from medmnist_hf.labels import read_labels
-from medmnist_hf.results import read_result, write_result
 from medmnist_hf.scoring.predictions import FloatArray
 from medmnist_hf.vertex import display_names
-from medmnist_hf.vertex_results import is_batch_output, outputs, read_batch
 from tests.conftest import Phantoms
 from tests.fixtures.batches import BUCKET, items, lines, write_shards
 from tests.fixtures.builds import build

@@ -1,7 +1,7 @@
 """Result files against the labels of their split: what they are worth, and which of two is better.
 
 Example:
-    >>> from medmnist_hf.evaluation import evaluate_file
+    >>> from medmnist_hf.evaluation.evaluate import evaluate_file
     >>> evaluate_file("breastmnist_test_[AUC]0.913_[ACC]0.846@1.csv", "dist").score.auc  # doctest: +SKIP
     0.9129072681704261
 """
@@ -16,8 +16,8 @@ import numpy as np
 
 from medmnist_hf.catalog import Subset, Task, subset
 from medmnist_hf.errors import ScoreError
-from medmnist_hf.labels import Labels, read_labels
-from medmnist_hf.results import ROUNDING, ResultFile, read_result
+from medmnist_hf.evaluation.labels import Labels, read_labels
+from medmnist_hf.evaluation.prediction_files import ROUNDING, ResultFile, read_result
 from medmnist_hf.scoring.bootstrap import Comparison, Interval, bootstrap, compare
 from medmnist_hf.scoring.delong import delong_compare
 from medmnist_hf.scoring.metrics import Prepared, Weighted, evaluate, expand
@@ -100,7 +100,7 @@ def evaluate_file(
 
     Args:
         path: The file, named in the official form.
-        data: Where the labels are; see `medmnist_hf.labels.read_labels`.
+        data: Where the labels are; see `medmnist_hf.evaluation.labels.read_labels`.
         names: Measures beside AUC and ACC, as for `medmnist_hf.scoring.metrics.measures`.
         per_class: Add the measures of `PER_CLASS` for each class.
         ci: Add 95 % bootstrap intervals of AUC, ACC and `names`, and of the AUC of each class if `per_class`.
@@ -110,7 +110,7 @@ def evaluate_file(
 
     Raises:
         MedMNISTError: The file or the labels cannot be read, or do not fit each other; see
-            `medmnist_hf.results.read_result` and `medmnist_hf.labels.read_labels`.
+            `medmnist_hf.evaluation.prediction_files.read_result` and `medmnist_hf.evaluation.labels.read_labels`.
         ScoreError: The scores cannot be scored, or a measure is unknown or does not suit them.
     """
     path = Path(path)
@@ -164,7 +164,8 @@ def compare_files(
     Args:
         first: The first file.
         second: The second file, whose values are subtracted.
-        data: Where the labels are, those of both sizes if they differ; see `medmnist_hf.labels.read_labels`.
+        data: Where the labels are, those of both sizes if they differ; see
+            `medmnist_hf.evaluation.labels.read_labels`.
         names: Measures, as for `medmnist_hf.scoring.metrics.measures`.
         resamples: Number of resamples.
         seed: Seed of the draws.

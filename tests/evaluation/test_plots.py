@@ -14,7 +14,7 @@ from sklearn.metrics import roc_curve as sklearn_roc_curve
 
 from medmnist_hf.catalog import Subset, Task, subset, subsets
 from medmnist_hf.errors import BuildError, MedMNISTError
-from medmnist_hf.plots import check_plot_path, draw, reliability, roc_curve, save_plot
+from medmnist_hf.evaluation.plots import check_plot_path, draw, reliability, roc_curve, save_plot
 from medmnist_hf.scoring.metrics import measures
 from medmnist_hf.scoring.predictions import Predictions, check
 
@@ -125,11 +125,11 @@ def test_what_is_refused_leaves_nothing(tmp_path: Path) -> None:
 
 def test_matplotlib_is_loaded_when_a_figure_is_made_and_missed_in_one_line(tmp_path: Path) -> None:
     code = (
-        "import sys, medmnist_hf.plots, medmnist_hf.cli_results\n"
+        "import sys, medmnist_hf.evaluation.plots, medmnist_hf.cli_results\n"
         "assert 'matplotlib' not in sys.modules\n"
         "sys.modules['matplotlib'] = None\n"
         "from pathlib import Path\n"
-        "try:\n    medmnist_hf.plots.check_plot_path(Path('x.png'))\n"
+        "try:\n    medmnist_hf.evaluation.plots.check_plot_path(Path('x.png'))\n"
         "except medmnist_hf.errors.MedMNISTError as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)

@@ -4,7 +4,7 @@ A result file is named ``{flag}{size}_{split}_[AUC]{auc}_[ACC]{acc}@{run}.csv`` 
 ``index,score,...`` for each row of the split (``Evaluator`` of ``medmnist`` 3.0.2). The size is left out at 28 pixels.
 
 Example:
-    >>> from medmnist_hf.results import result_name
+    >>> from medmnist_hf.evaluation.prediction_files import result_name
     >>> result_name("pathmnist", 224, "validation", auc=0.98765, acc=0.9, run="resnet18.a1_in1k")
     'pathmnist_224_val_[AUC]0.988_[ACC]0.900@resnet18.a1_in1k.csv'
 """
@@ -19,11 +19,11 @@ import numpy as np
 
 from medmnist_hf.catalog import DEFAULT_SIZE, NPZ_SPLITS, Subset, Task, subset
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, ScoreError, SourceError
+from medmnist_hf.evaluation.vertex import is_batch_output, read_batch
 from medmnist_hf.files import write_atomically
 from medmnist_hf.scoring.official import score_checked
 from medmnist_hf.scoring.predictions import FloatArray, IntArray, check
 from medmnist_hf.scoring.published import PublishedResult, published_notes, published_results
-from medmnist_hf.vertex_results import is_batch_output, read_batch
 
 __all__ = [
     "PublishedResult",
@@ -201,7 +201,7 @@ def read_result(path: str | Path) -> ResultFile:
 
     Args:
         path: The file; its name says of which subset, size and split it is. Or the output of Vertex AI, whose lines
-            say it: a JSONL file, or the folder of its shards; see `medmnist_hf.vertex_results.read_batch`.
+            say it: a JSONL file, or the folder of its shards; see `medmnist_hf.evaluation.vertex.read_batch`.
 
     Raises:
         SourceError: There is no such file, or it cannot be read.

@@ -18,7 +18,13 @@ from hypothesis.extra import numpy as arrays
 from builders.phantom import phantom_counts, phantom_labels
 from medmnist_hf.catalog import DEFAULT_SIZE, NPZ_SPLITS, SPLITS, Subset, Task, subset, subsets
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, ScoreError, SourceError
-from medmnist_hf.results import parse_name, published_results, read_result, result_name, write_result
+from medmnist_hf.evaluation.prediction_files import (
+    parse_name,
+    published_results,
+    read_result,
+    result_name,
+    write_result,
+)
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import FloatArray
 

@@ -12,7 +12,7 @@ import pytest
 
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, Task, subset, subsets
 from medmnist_hf.errors import BuildError, MedMNISTError, ReadError, SourceError
-from medmnist_hf.labels import read_labels
+from medmnist_hf.evaluation.labels import read_labels
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
 from tests.fixtures.hub.server import hub_server
@@ -83,7 +83,7 @@ def test_labels_from_the_hub(phantoms: Phantoms, tmp_path: Path) -> None:
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     code = """
 from medmnist_hf.errors import MedMNISTError
-from medmnist_hf.labels import read_labels
+from medmnist_hf.evaluation.labels import read_labels
 for flag, size, split, data in [
     ("pathmnist", 224, "train", "org/pathmnist"),
     ("pathmnist", 224, "train", "org/pathmnist@main"),

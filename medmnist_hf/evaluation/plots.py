@@ -3,7 +3,7 @@
 Needs matplotlib (extra ``plot``), which is imported when a figure is made.
 
 Example:
-    >>> from medmnist_hf.plots import roc_curve
+    >>> from medmnist_hf.evaluation.plots import roc_curve
     >>> import numpy as np
     >>> roc_curve(np.array([0.2, 0.9, 0.4]), np.array([False, True, False]))[1].tolist()
     [0.0, 1.0, 1.0, 1.0]

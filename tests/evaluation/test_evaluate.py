@@ -8,8 +8,8 @@ import pytest
 from builders.phantom import phantom_counts, phantom_labels
 from medmnist_hf.catalog import Subset, Task, subset, subsets
 from medmnist_hf.errors import CatalogError, MedMNISTError, ScoreError, SourceError
-from medmnist_hf.evaluation import PER_CLASS, compare_files, evaluate_file
-from medmnist_hf.results import write_result
+from medmnist_hf.evaluation.evaluate import PER_CLASS, compare_files, evaluate_file
+from medmnist_hf.evaluation.prediction_files import write_result
 from medmnist_hf.scoring.bootstrap import bootstrap, compare
 from medmnist_hf.scoring.delong import delong_compare
 from medmnist_hf.scoring.metrics import measures

@@ -1,0 +1,1 @@
+"""Prediction files: read, written, scored against labels, compared and drawn."""
