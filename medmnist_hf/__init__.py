@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from medmnist_hf.data.array_cache import cache_info, clear_cache
     from medmnist_hf.data.arrays import load_arrays, to_arrays
     from medmnist_hf.data.loading import load
-    from medmnist_hf.metrics import metric
+    from medmnist_hf.evaluate_module import metric
 
 __version__ = version("medmnist-hf")
 __all__ = [
@@ -41,7 +41,7 @@ _LATER: Final = {
     "clear_cache": "medmnist_hf.data.array_cache",
     "load": "medmnist_hf.data.loading",
     "load_arrays": "medmnist_hf.data.arrays",
-    "metric": "medmnist_hf.metrics",
+    "metric": "medmnist_hf.evaluate_module",
     "to_arrays": "medmnist_hf.data.arrays",
 }
 """Name -> where it is imported from when it is asked for: those who only ask the catalogue wait for none of it."""

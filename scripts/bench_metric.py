@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medmnist_hf.catalog import Task, subset
-from medmnist_hf.metrics import FOLDER, metric
+from medmnist_hf.evaluate_module import FOLDER, metric
 from medmnist_hf.scoring.bootstrap import bootstrap
 from medmnist_hf.scoring.official import score
 

@@ -10,8 +10,8 @@ from huggingface_hub import HfApi
 
 from medmnist_hf import console
 from medmnist_hf.catalog import NAMESPACE
-from medmnist_hf.hub_metric import plan_metric, push_metric
-from medmnist_hf.metrics import FOLDER
+from medmnist_hf.evaluate_module import FOLDER
+from medmnist_hf.evaluate_module.push import plan_metric, push_metric
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 

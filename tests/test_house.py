@@ -67,7 +67,7 @@ def test_core_dependencies_are_declared_and_without_torch() -> None:
         "conversion": {"httpx2", "numba", "platformdirs", "zlib_ng"},
         "cards": {"bibtexparser", "jinja2"},
         "evaluation": {"matplotlib"},
-        "metrics": {"evaluate", "transformers", "gradio"},
+        "evaluate_module": {"evaluate", "transformers", "gradio"},
         "plots.py": {"matplotlib"},
         "training": {
             "accelerate",

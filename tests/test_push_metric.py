@@ -38,7 +38,7 @@ def test_the_pushed_metric_is_loaded_by_name(hub: HubServer) -> None:
     told = hub.python(LOAD, json.dumps([REFERENCES, SCORES]), env=hub.env(anonymous=True)).stdout
     (latest, tagged, local) = json.loads(told)
     assert latest[1] == tagged[1] == local[1] and set(local[1]) == {"auc", "acc"}
-    assert local[0] == "medmnist_hf.metrics.medmnist.medmnist"
+    assert local[0] == "medmnist_hf.evaluate_module.medmnist.medmnist"
     assert latest[0] == tagged[0] and latest[0].startswith("evaluate_modules.metrics.org--medmnist.")
     assert not hub.log.find(path="^http")
 

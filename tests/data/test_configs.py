@@ -1,4 +1,4 @@
-"""`medmnist_hf.data.configs`: configs in a folder of builds or on a Hub, fetched one split at a time; what is refused."""
+"""`medmnist_hf.data.configs`: configs in a folder of builds or on a Hub, fetched by split, and what is refused."""
 
 import dataclasses
 import shutil

@@ -14,8 +14,8 @@ from evaluate.loading import get_imports
 from huggingface_hub import RepoCard
 
 from medmnist_hf.errors import CatalogError
-from medmnist_hf.metrics import FOLDER
-from medmnist_hf.metrics.report import OPTIONS, configs
+from medmnist_hf.evaluate_module import FOLDER
+from medmnist_hf.evaluate_module.report import OPTIONS, configs
 from tests.fixtures.paths import ROOT
 
 

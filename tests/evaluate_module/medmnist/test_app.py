@@ -5,7 +5,7 @@ import json
 import pytest
 
 from medmnist_hf.errors import ScoreError
-from medmnist_hf.metrics.medmnist.app import EXAMPLE, answer, parse
+from medmnist_hf.evaluate_module.medmnist.app import EXAMPLE, answer, parse
 
 
 def test_pasted_rows_are_scored() -> None:

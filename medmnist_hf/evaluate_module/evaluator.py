@@ -14,7 +14,7 @@ from evaluate.evaluator import ImageClassificationEvaluator
 
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
-from medmnist_hf.metrics.report import label_table
+from medmnist_hf.evaluate_module.report import label_table
 
 
 class MedmnistEvaluator(ImageClassificationEvaluator):  # type: ignore[misc]

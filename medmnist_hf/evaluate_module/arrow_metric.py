@@ -17,7 +17,7 @@ from datasets import Features, List, Value
 
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import MedMNISTError, ScoreError
-from medmnist_hf.metrics.report import Config, check_options, decided, resolve
+from medmnist_hf.evaluate_module.report import Config, check_options, decided, resolve
 from medmnist_hf.scoring.predictions import check
 
 REFERENCES: Final = "references"
@@ -125,7 +125,7 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
             references: As for `add_batch`, or None if all rows were added.
             prediction_scores: As for `add_batch`, or None.
             predictions: Instead of scores, class ids or names decided on, for which only ``acc`` can be told.
-            **options: Those of `medmnist_hf.metrics.report.report`: ``from_logits``, ``measures``, ``ci``, ...
+            **options: Those of `medmnist_hf.evaluate_module.report.report`: ``from_logits``, ``measures``, ``ci``, ...
 
         Returns:
             ``auc``, ``acc`` and what the options ask for; None in a process other than the first.
@@ -195,7 +195,7 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
         check_options(options)
         try:
             # It imports transformers, which no other use of the metric needs.
-            from medmnist_hf.metrics.evaluator import MedmnistEvaluator  # noqa: PLC0415
+            from medmnist_hf.evaluate_module.evaluator import MedmnistEvaluator  # noqa: PLC0415
 
             return MedmnistEvaluator(self, options)
         except ImportError:

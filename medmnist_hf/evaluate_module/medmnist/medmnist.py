@@ -4,7 +4,7 @@ from typing import Any
 
 import evaluate
 
-from medmnist_hf.metrics import report, transport
+from medmnist_hf.evaluate_module import arrow_metric, report
 
 _DESCRIPTION = """\
 AUC and ACC with the semantics of the official MedMNIST evaluator, for its 18 subsets and for other data of the same
@@ -44,7 +44,7 @@ Examples:
 """
 
 
-class Medmnist(transport.ArrowMetric):
+class Medmnist(arrow_metric.ArrowMetric):
     """AUC and ACC of a subset or a task."""
 
     def _info(self) -> Any:  # noqa: ANN401  (evaluate is not typed)
@@ -52,7 +52,7 @@ class Medmnist(transport.ArrowMetric):
             description=_DESCRIPTION,
             citation=_CITATION,
             inputs_description=_INPUTS,
-            features=transport.features_of(self.config),
+            features=arrow_metric.features_of(self.config),
             license="Apache-2.0",
             homepage="https://medmnist.com",
             reference_urls=["https://github.com/MedMNIST/MedMNIST", "https://doi.org/10.1038/s41597-022-01721-8"],

@@ -17,7 +17,7 @@ from transformers import EvalPrediction, Trainer, TrainingArguments
 import medmnist_hf
 from medmnist_hf.catalog import Task, subset, subsets
 from medmnist_hf.errors import CatalogError, MedMNISTError, ScoreError
-from medmnist_hf.metrics import FOLDER, metric
+from medmnist_hf.evaluate_module import FOLDER, metric
 from medmnist_hf.scoring.official import score
 
 Array = npt.NDArray[Any]
@@ -145,7 +145,7 @@ PROCESS = """
 import json, sys
 import numpy as np
 from medmnist_hf.errors import MedMNISTError
-from medmnist_hf.metrics import metric
+from medmnist_hf.evaluate_module import metric
 rank, folder = int(sys.argv[1]), sys.argv[2]
 rows = np.load(folder + "/rows.npz")
 references, scores = rows["references"], rows["scores"]

@@ -3,10 +3,10 @@
 import pytest
 
 from medmnist_hf.errors import BuildError, HubError
+from medmnist_hf.evaluate_module import FOLDER
+from medmnist_hf.evaluate_module.push import plan_metric, push_metric
 from medmnist_hf.hub import client
 from medmnist_hf.hub.dataset_push import Pushed
-from medmnist_hf.hub_metric import plan_metric, push_metric
-from medmnist_hf.metrics import FOLDER
 from tests.fixtures.hub.server import Fault, HubServer
 
 KIND, ID = "space", "org/medmnist"

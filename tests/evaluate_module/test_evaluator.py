@@ -16,7 +16,7 @@ from PIL import Image as Pillow
 
 from medmnist_hf.catalog import Task, subset
 from medmnist_hf.errors import MedMNISTError, ScoreError
-from medmnist_hf.metrics import metric
+from medmnist_hf.evaluate_module import metric
 from medmnist_hf.scoring.official import score
 
 
@@ -109,7 +109,7 @@ def test_what_is_no_pipeline_is_refused() -> None:
 
 
 def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "medmnist_hf.metrics.evaluator", raising=False)
+    monkeypatch.delitem(sys.modules, "medmnist_hf.evaluate_module.evaluator", raising=False)
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MedMNISTError, match=r"pip install 'evaluate\[evaluator\]'") as caught:
         metric("breastmnist").evaluator()

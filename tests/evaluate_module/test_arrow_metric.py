@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medmnist_hf.errors import ScoreError
-from medmnist_hf.metrics import metric
-from medmnist_hf.metrics.report import resolve
-from medmnist_hf.metrics.transport import canonical, features_of, plain
+from medmnist_hf.evaluate_module import metric
+from medmnist_hf.evaluate_module.arrow_metric import canonical, features_of, plain
+from medmnist_hf.evaluate_module.report import resolve
 
 Array = npt.NDArray[Any]
 doubles = st.floats(allow_nan=False, allow_infinity=False, width=64)

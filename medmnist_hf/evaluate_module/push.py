@@ -5,13 +5,13 @@ from typing import Final
 from huggingface_hub import CommitOperationAdd, HfApi, RepoCard
 
 from medmnist_hf.errors import BuildError, HubError
+from medmnist_hf.evaluate_module import FOLDER
 from medmnist_hf.hub.client import patiently, require_token
 from medmnist_hf.hub.dataset_push import Pushed, set_tag
 from medmnist_hf.hub.files import held
 from medmnist_hf.hub.plan import FilePlan, changes_of, check_plan
 from medmnist_hf.hub.tree import RemoteTree, read_tree
 from medmnist_hf.manifest import README_NAME
-from medmnist_hf.metrics import FOLDER
 
 KIND: Final = "space"
 """Where ``evaluate.load("NAMESPACE/NAME")`` looks for ``NAME.py``."""

@@ -10,7 +10,7 @@ from typing import Any
 import evaluate
 
 from medmnist_hf.errors import MedMNISTError, ScoreError
-from medmnist_hf.metrics import report
+from medmnist_hf.evaluate_module import report
 
 MODULE = Path(__file__).with_name("medmnist.py")
 EXAMPLE = "0, 0.8, 0.2\n1, 0.1, 0.9\n1, 0.6, 0.4\n0, 0.7, 0.3\n"

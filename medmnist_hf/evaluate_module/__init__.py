@@ -1,7 +1,7 @@
 """The `evaluate` module of MedMNIST: the folder that `evaluate.load` reads, and what stands behind it.
 
 Example:
-    >>> from medmnist_hf.metrics import metric
+    >>> from medmnist_hf.evaluate_module import metric
     >>> metric("breastmnist").compute(references=[0, 1], prediction_scores=[0.2, 0.7])  # doctest: +SKIP
     {'auc': 1.0, 'acc': 1.0}
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from medmnist_hf.errors import MedMNISTError
-from medmnist_hf.metrics.report import resolve
+from medmnist_hf.evaluate_module.report import resolve
 
 FOLDER: Final = Path(__file__).parent / "medmnist"
 """What `evaluate.load` takes as a path."""
@@ -25,7 +25,7 @@ def metric(
     keep_in_memory: bool | None = None,
     **options: Any,  # noqa: ANN401  (they are those of evaluate.load)
 ) -> Any:  # noqa: ANN401  (evaluate is not typed)
-    """The metric of a subset, as ``evaluate.load(medmnist_hf.metrics.FOLDER, config)`` gives it; reads no network.
+    """The metric of a subset, as ``evaluate.load(FOLDER, config)`` gives it; reads no network.
 
     Args:
         config: Flag of a subset, or for other data a task: ``binary-class``, ``multi-class``, ``ordinal-regression``
@@ -47,7 +47,7 @@ def metric(
     if importlib.util.find_spec("evaluate") is None:
         raise MedMNISTError("medmnist_hf.metric needs evaluate: pip install 'medmnist-hf[evaluate]'")
     # Seconds of import, and not a dependency of those who only load data.
-    from medmnist_hf.metrics.medmnist.medmnist import Medmnist  # noqa: PLC0415
+    from medmnist_hf.evaluate_module.medmnist.medmnist import Medmnist  # noqa: PLC0415
 
     in_memory = num_process == 1 if keep_in_memory is None else keep_in_memory
     return Medmnist(config, num_classes=num_classes, num_process=num_process, keep_in_memory=in_memory, **options)

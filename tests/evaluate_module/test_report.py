@@ -7,7 +7,7 @@ import pytest
 
 from medmnist_hf.catalog import Task, subsets
 from medmnist_hf.errors import CatalogError, ScoreError
-from medmnist_hf.metrics.report import OPTIONS, configs, decided, label_ids, label_table, report, resolve
+from medmnist_hf.evaluate_module.report import OPTIONS, configs, decided, label_ids, label_table, report, resolve
 from medmnist_hf.scoring.bootstrap import bootstrap
 from medmnist_hf.scoring.metrics import measures
 from medmnist_hf.scoring.official import ScoreWarning, score
