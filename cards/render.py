@@ -18,10 +18,10 @@ from cards.metadata import card_data, check_manifests, default_config
 from medmnist_hf import catalog
 from medmnist_hf.catalog import NAMESPACE, SPLITS, Subset, subsets
 from medmnist_hf.errors import BuildError
+from medmnist_hf.export.montage import draw_sample
 from medmnist_hf.files import sole_process, write_atomically
 from medmnist_hf.hub.local_build import parse_findings
 from medmnist_hf.manifest import AUDIT_NAME, README_NAME, WORK_DIR, Manifest, read_build
-from medmnist_hf.montage import draw_sample
 
 _STATIC: Final = Path(__file__).parent
 

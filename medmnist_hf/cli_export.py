@@ -60,8 +60,8 @@ def export(
     force: _Force = False,
 ) -> None:
     """Write a subset as PNG or GIF files with a CSV, as an ImageFolder, as the official NPZ file, or for Vertex AI."""
-    from medmnist_hf import export as exporting  # noqa: PLC0415
     from medmnist_hf.data.rows import open_rows  # noqa: PLC0415
+    from medmnist_hf.export import export as exporting  # noqa: PLC0415
 
     rows = open_rows(subset, size, root=root, namespace=namespace)
     with Progress(transient=True, disable=not sys.stderr.isatty()) as progress:
@@ -95,7 +95,7 @@ def montage(
 ) -> None:
     """Draw random rows of a split as a square of tiles; volumes as an animation through their slices."""
     from medmnist_hf.data.rows import open_rows  # noqa: PLC0415
-    from medmnist_hf.export import export_montage  # noqa: PLC0415
+    from medmnist_hf.export.export import export_montage  # noqa: PLC0415
 
     rows = open_rows(subset, size, root=root, namespace=namespace)
     path = export_montage(rows, out, split=split, length=length, seed=seed, replace=replace, force=force)

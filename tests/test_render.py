@@ -26,9 +26,9 @@ from cards.render import card, stale_cards, static_card_path, write_card, write_
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, Subset, Task, collection, subset, subsets
 from medmnist_hf.errors import BuildError
 from medmnist_hf.evaluation.prediction_files import published_notes, published_results
+from medmnist_hf.export.montage import draw_sample
 from medmnist_hf.features import features_of
 from medmnist_hf.manifest import MANIFEST_NAME, read_build
-from medmnist_hf.montage import draw_sample
 from tests.fixtures.builds import build
 
 BUILDS = {"breastmnist": (28, 64), "chestmnist": (64, 128), "retinamnist": (28,), "adrenalmnist3d": (28, 64)}

@@ -1,4 +1,4 @@
-"""``medmnist_hf.montage``: every pixel in its place, the same bytes each time, one line for bad input."""
+"""``medmnist_hf.export.montage``: every pixel in its place, the same bytes each time, one line for bad input."""
 
 import io
 from collections.abc import Callable
@@ -16,15 +16,7 @@ from numpy.typing import NDArray
 
 from builders.source import SourceFile
 from medmnist_hf.errors import BuildError, MedMNISTError
-from medmnist_hf.montage import (
-    draw_sample,
-    layout,
-    montage,
-    sample_images,
-    save_gif,
-    save_png,
-    volume_montage,
-)
+from medmnist_hf.export.montage import draw_sample, layout, montage, sample_images, save_gif, save_png, volume_montage
 from tests.fixtures.builds import build
 
 RNG = np.random.default_rng(0)

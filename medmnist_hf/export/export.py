@@ -26,12 +26,12 @@ from numpy.lib import format as npy
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, Subset, Task
 from medmnist_hf.data.rows import Rows, first_line
 from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.export.images import FRAME_MS, gif_files, png_files
+from medmnist_hf.export.montage import montage, save_gif, save_png, volume_montage
+from medmnist_hf.export.vertex import write_vertex
 from medmnist_hf.files import sync_folder
-from medmnist_hf.image_files import FRAME_MS, gif_files, png_files
 from medmnist_hf.manifest import MANIFEST_NAME
-from medmnist_hf.montage import montage, save_gif, save_png, volume_montage
 from medmnist_hf.vertex import check_folder
-from medmnist_hf.vertex_export import write_vertex
 
 Progress = Callable[[int], object]
 

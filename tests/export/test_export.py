@@ -1,4 +1,4 @@
-"""``medmnist_hf.export`` against the official package's own `save`, against the sources, and against mishaps."""
+"""`medmnist_hf.export.export` against the official package's own `save`, against the sources, and against mishaps."""
 
 import importlib.metadata
 import importlib.util
@@ -23,7 +23,7 @@ from builders.source import Folder
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, Subset, subset, subsets
 from medmnist_hf.data.rows import Rows, open_rows
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError
-from medmnist_hf.export import FORMATS, class_folder, export, export_montage, official_name, rows_of
+from medmnist_hf.export.export import FORMATS, class_folder, export, export_montage, official_name, rows_of
 from medmnist_hf.features import features_of
 from medmnist_hf.manifest import MANIFEST_NAME
 from tests.conftest import Phantoms

@@ -8,7 +8,7 @@ import PIL.Image
 from builders.build import BuildOptions, build_config
 from medmnist_hf.catalog import subset
 from medmnist_hf.data.rows import open_rows
-from medmnist_hf.image_files import FRAME_MS, gif_files, png_files
+from medmnist_hf.export.images import FRAME_MS, gif_files, png_files
 from tests.conftest import Phantoms
 from tests.fixtures.builds import ROWS_PER_SHARD, build
 

@@ -2,7 +2,7 @@
 
 Example:
     >>> import numpy as np
-    >>> from medmnist_hf.montage import montage
+    >>> from medmnist_hf.export.montage import montage
     >>> montage(np.zeros((20, 28, 28), np.uint8), columns=5).size
     (146, 117)
 """

@@ -1,0 +1,1 @@
+"""Builds as files of other tools: one module per format."""
