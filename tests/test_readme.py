@@ -38,7 +38,7 @@ def test_every_command_exists_and_takes_these_options(command: list[str]) -> Non
     python, script, *arguments = command
     program = [sys.executable, str(ROOT / script)]
     if python == ".venv/bin/medmnist-hf":
-        program = [sys.executable, "-c", "from medmnist_hf.cli import main; main()", script]
+        program = [sys.executable, "-c", "from medmnist_hf.cli.main import main; main()", script]
     else:
         assert python == ".venv/bin/python"
     helped = subprocess.run([*program, "--help"], capture_output=True, text=True, check=True)

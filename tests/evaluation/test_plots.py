@@ -125,7 +125,7 @@ def test_what_is_refused_leaves_nothing(tmp_path: Path) -> None:
 
 def test_matplotlib_is_loaded_when_a_figure_is_made_and_missed_in_one_line(tmp_path: Path) -> None:
     code = (
-        "import sys, medmnist_hf.evaluation.plots, medmnist_hf.cli_results\n"
+        "import sys, medmnist_hf.evaluation.plots, medmnist_hf.cli.evaluate\n"
         "assert 'matplotlib' not in sys.modules\n"
         "sys.modules['matplotlib'] = None\n"
         "from pathlib import Path\n"

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from medmnist_hf import cache_info, load_arrays
-from medmnist_hf.cli import app
+from medmnist_hf.cli.main import app
 from medmnist_hf.errors import CatalogError
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
@@ -66,7 +66,7 @@ def test_clear(kept: Path) -> None:
 
 
 def test_the_default_folder_is_not_made(tmp_path: Path) -> None:
-    code = "from medmnist_hf.cli import main; main()"
+    code = "from medmnist_hf.cli.main import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code, "cache"],
         capture_output=True,
@@ -86,7 +86,7 @@ def test_a_typo_is_told(kept: Path, clear: list[str]) -> None:
 
 def test_other_commands_do_not_wait_for_numpy() -> None:
     code = (
-        "import sys, medmnist_hf.cli_cache; sys.exit(str({'datasets', 'pyarrow', 'numpy'} & set(sys.modules) or ''))"
+        "import sys, medmnist_hf.cli.cache; sys.exit(str({'datasets', 'pyarrow', 'numpy'} & set(sys.modules) or ''))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).stderr in {b"", b"\n"}
 

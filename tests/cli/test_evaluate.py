@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from builders.phantom import phantom_counts, phantom_labels
 from medmnist_hf.catalog import Task, subset, subsets
-from medmnist_hf.cli_results import register
+from medmnist_hf.cli.evaluate import register
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.evaluation.evaluate import compare_files, evaluate_file
 from medmnist_hf.evaluation.prediction_files import read_result, write_result
@@ -47,7 +47,7 @@ def flat(done: Result) -> str:
 
 def program(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """The command as the wheel installs it, without a network."""
-    code = "from medmnist_hf.cli import main; main()"
+    code = "from medmnist_hf.cli.main import main; main()"
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 

@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 from typer.testing import CliRunner
 
-from medmnist_hf.cli import app, main
+from medmnist_hf.cli.main import app, main
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
 
@@ -105,7 +105,7 @@ def test_mistakes_are_one_line_and_exit_code_1(
 
 
 def test_other_commands_do_not_wait_for_datasets() -> None:
-    code = "import sys, medmnist_hf.cli_export; sys.exit(str({'datasets', 'pyarrow', 'PIL'} & set(sys.modules) or ''))"
+    code = "import sys, medmnist_hf.cli.export; sys.exit(str({'datasets', 'pyarrow', 'PIL'} & set(sys.modules) or ''))"
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).stderr in {b"", b"\n"}
 
 

@@ -6,14 +6,14 @@ import pytest
 from typer.testing import CliRunner
 
 from medmnist_hf.catalog import Subset, collection, subset, subsets
-from medmnist_hf.cli import app
+from medmnist_hf.cli.main import app
 from medmnist_hf.evaluation.prediction_files import published_notes, published_results
 
 runner = CliRunner()
 
 
 def program(*arguments: str) -> subprocess.CompletedProcess[str]:
-    code = "from medmnist_hf.cli import main; main()"
+    code = "from medmnist_hf.cli.main import main; main()"
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
 
 
@@ -71,7 +71,7 @@ def test_info_in_a_pipe_is_as_wide_as_the_list() -> None:
 
 
 def test_the_commands_do_not_wait_for_pyarrow() -> None:
-    code = "import sys, medmnist_hf.cli; sys.exit(str({'datasets', 'pyarrow'} & set(sys.modules) or ''))"
+    code = "import sys, medmnist_hf.cli.main; sys.exit(str({'datasets', 'pyarrow'} & set(sys.modules) or ''))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == ""
 

@@ -1,8 +1,4 @@
-"""The command line of the wheel: ``medmnist-hf list`` and ``info``, and the commands of the modules ``cli_*``.
-
-Those are ``export`` and ``montage`` (`cli_export`), ``evaluate``, ``compare`` and ``leaderboard`` (`cli_results`), and
-``cache`` (`cli_cache`).
-"""
+"""The command line of the wheel: ``list`` and ``info`` here, the other verbs in the modules beside this one."""
 
 import dataclasses
 import json
@@ -14,7 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from medmnist_hf import catalog, cli_cache, cli_export, cli_results, console
+from medmnist_hf import catalog, console
+from medmnist_hf.cli import cache, evaluate, export
 from medmnist_hf.evaluation.prediction_files import published_notes, published_results
 
 _PIPE_WIDTH: Final = 120
@@ -106,9 +103,9 @@ def _console() -> Console:
     return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False)
 
 
-cli_export.register(app)
-cli_results.register(app)
-cli_cache.register(app)
+export.register(app)
+evaluate.register(app)
+cache.register(app)
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""The command `medmnist-hf`: one module per group of verbs."""
