@@ -26,12 +26,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from builders.batch import usable_cores
-from builders.build import BuildOptions, build_config
-from builders.phantom import write_phantom
-from builders.source import SourceFile
 from medmnist_hf import catalog, console
 from medmnist_hf.catalog import NPZ_SPLITS, SplitCounts, Subset, Task
+from medmnist_hf.conversion.batch import usable_cores
+from medmnist_hf.conversion.build import BuildOptions, build_config
+from medmnist_hf.conversion.sources.phantom import write_phantom
+from medmnist_hf.conversion.sources.source import SourceFile
 from medmnist_hf.errors import SourceError
 from medmnist_hf.features import features_of
 

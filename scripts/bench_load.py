@@ -22,11 +22,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from builders.build import build_config
-from builders.phantom import phantom_counts, write_phantom
-from builders.source import SourceFile
 from cards.render import write_card
 from medmnist_hf import catalog, console
+from medmnist_hf.conversion.build import build_config
+from medmnist_hf.conversion.sources.phantom import phantom_counts, write_phantom
+from medmnist_hf.conversion.sources.source import SourceFile
 from medmnist_hf.errors import SourceError
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)

@@ -23,13 +23,13 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from builders.batch import Outcome, Planned, build_all, free_bytes, plan_run, usable_cores
-from builders.build import BuildOptions
-from builders.plan import parse_size
-from builders.source import open_source
 from cards.render import write_card
 from medmnist_hf import console
 from medmnist_hf.catalog import SPLITS
+from medmnist_hf.conversion.batch import Outcome, Planned, build_all, free_bytes, plan_run, usable_cores
+from medmnist_hf.conversion.build import BuildOptions
+from medmnist_hf.conversion.sharding import parse_size
+from medmnist_hf.conversion.sources.source import open_source
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 _WIDTH = None if sys.stdout.isatty() else 140

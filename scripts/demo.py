@@ -10,12 +10,12 @@ import datasets
 import numpy as np
 import typer
 
-from builders.batch import build_all, plan_run, usable_cores
-from builders.build import BuildOptions
-from builders.source import open_source
-from builders.verify import verify_config
 from cards.render import write_card
 from medmnist_hf import console, load
+from medmnist_hf.conversion.batch import build_all, plan_run, usable_cores
+from medmnist_hf.conversion.build import BuildOptions
+from medmnist_hf.conversion.checks.verify import verify_config
+from medmnist_hf.conversion.sources.source import open_source
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 

@@ -14,10 +14,10 @@ import typer
 from huggingface_hub import HfApi
 from rich.progress import Progress
 
-from builders.source import open_source
-from builders.verify import verify_config
 from medmnist_hf import console
 from medmnist_hf.catalog import subset
+from medmnist_hf.conversion.checks.verify import verify_config
+from medmnist_hf.conversion.sources.source import open_source
 from medmnist_hf.errors import BuildError, MedMNISTError
 from medmnist_hf.hub.client import MAIN
 from medmnist_hf.hub.dataset_state import check_state, fetch_config, read_state

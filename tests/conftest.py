@@ -22,8 +22,8 @@ os.environ.update(
     OMP_NUM_THREADS="1",  # a test process has one core; torch's threads would wait for each other
 )
 
-from builders.source import Phantom, SourceFile  # noqa: E402
 from medmnist_hf.catalog import subset  # noqa: E402
+from medmnist_hf.conversion.sources.source import Phantom, SourceFile  # noqa: E402
 
 pytest_plugins = ["tests.fixtures.hub.server", "tests.fixtures.pushing"]
 

@@ -11,9 +11,9 @@ import mlcroissant
 import numpy as np
 import pytest
 
-from builders.source import SourceFile
 from cards.croissant import CROISSANT_NAME, croissant, to_json
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, subset
+from medmnist_hf.conversion.sources.source import SourceFile
 from medmnist_hf.errors import BuildError
 from medmnist_hf.manifest import read_build
 from tests.fixtures.builds import build

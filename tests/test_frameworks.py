@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import medmnist_hf
-from builders.build import build_config
-from builders.source import Folder
 from cards.readme import README
 from cards.render import write_card
 from medmnist_hf.catalog import subset
+from medmnist_hf.conversion.build import build_config
+from medmnist_hf.conversion.sources.source import Folder
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
 

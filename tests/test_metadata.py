@@ -10,9 +10,9 @@ from datasets import DatasetInfo
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
-from builders.source import SourceFile
 from cards.metadata import card_data, check_manifests, default_config, size_category
 from medmnist_hf.catalog import SPLITS, Subset, Task, subset, subsets
+from medmnist_hf.conversion.sources.source import SourceFile
 from medmnist_hf.errors import BuildError, CatalogError
 from medmnist_hf.features import features_of
 from medmnist_hf.manifest import Manifest, read_build

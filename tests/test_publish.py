@@ -10,9 +10,9 @@ import pytest
 import yaml
 from huggingface_hub import HfApi, ModelCard, parse_eval_result_entries
 
-from builders.build import build_config
-from builders.source import Folder
 from medmnist_hf.catalog import subset
+from medmnist_hf.conversion.build import build_config
+from medmnist_hf.conversion.sources.source import Folder
 from medmnist_hf.errors import HubError, MedMNISTError, TrainingError
 from medmnist_hf.hub import client
 from medmnist_hf.hub.eval_results import RESULTS_PATH

@@ -15,10 +15,10 @@ import pytest
 from huggingface_hub import constants
 
 import medmnist_hf
-from builders.build import build_config
-from builders.source import Folder
 from cards.render import write_card
 from medmnist_hf.catalog import subset, subsets
+from medmnist_hf.conversion.build import build_config
+from medmnist_hf.conversion.sources.source import Folder
 from medmnist_hf.hub import client
 from medmnist_hf.hub.dataset_state import check_state, read_state
 from tests.conftest import Phantoms

@@ -21,10 +21,10 @@ from timm.data.transforms_factory import create_transform
 from transformers import ViTImageProcessor, pipeline
 
 import medmnist_hf
-from builders.build import build_config
-from builders.source import Folder
 from cards.render import write_card
 from medmnist_hf.catalog import subset
+from medmnist_hf.conversion.build import build_config
+from medmnist_hf.conversion.sources.source import Folder
 from medmnist_hf.evaluation.prediction_files import read_result
 from medmnist_hf.training.networks import NetworkForImageClassification
 from medmnist_hf.training.publish import push_model

@@ -19,11 +19,11 @@ from datasets import load_dataset
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCard
 
-from builders.build import build_config
-from builders.source import SourceFile, open_source
 from cards import render
 from cards.render import card, stale_cards, static_card_path, write_card, write_static_cards
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, Subset, Task, collection, subset, subsets
+from medmnist_hf.conversion.build import build_config
+from medmnist_hf.conversion.sources.source import SourceFile, open_source
 from medmnist_hf.errors import BuildError
 from medmnist_hf.evaluation.prediction_files import published_notes, published_results
 from medmnist_hf.export.montage import draw_sample

@@ -13,9 +13,9 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from builders.phantom import phantom_counts, phantom_labels
 from medmnist_hf.catalog import Task, subset, subsets
 from medmnist_hf.cli.evaluate import register
+from medmnist_hf.conversion.sources.phantom import phantom_counts, phantom_labels
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.evaluation.evaluate import compare_files, evaluate_file
 from medmnist_hf.evaluation.prediction_files import read_result, write_result

@@ -13,11 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 import medmnist_hf
-from builders.build import BuildOptions, build_config
-from builders.source import Folder
 from cards.render import write_card
 from medmnist_hf import cache_info, load_arrays, to_arrays
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, subset
+from medmnist_hf.conversion.build import BuildOptions, build_config
+from medmnist_hf.conversion.sources.source import Folder
 from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, SourceError
 from tests.conftest import Phantoms

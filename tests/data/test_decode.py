@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from builders.encode import encode_png, encode_webp
+from medmnist_hf.conversion.encode import encode_png, encode_webp
 from medmnist_hf.data.decode import (
     Part,
     RowError,

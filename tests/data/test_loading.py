@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import medmnist_hf
-from builders.build import build_config
-from builders.source import Folder
 from cards.render import write_card
 from medmnist_hf.catalog import NPZ_SPLITS, subset
+from medmnist_hf.conversion.build import build_config
+from medmnist_hf.conversion.sources.source import Folder
 from medmnist_hf.errors import CatalogError, SourceError
 from medmnist_hf.features import features_of
 from tests.conftest import Phantoms

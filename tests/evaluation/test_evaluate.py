@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builders.phantom import phantom_counts, phantom_labels
 from medmnist_hf.catalog import Subset, Task, subset, subsets
+from medmnist_hf.conversion.sources.phantom import phantom_counts, phantom_labels
 from medmnist_hf.errors import CatalogError, MedMNISTError, ScoreError, SourceError
 from medmnist_hf.evaluation.evaluate import PER_CLASS, compare_files, evaluate_file
 from medmnist_hf.evaluation.prediction_files import write_result
@@ -114,8 +114,8 @@ def test_a_split_without_any_auc(tmp_path: Path) -> None:
 
 
 def test_synthetic_labels_are_told(data: Path, tmp_path: Path) -> None:
-    from builders.build import build_config
-    from builders.source import Phantom
+    from medmnist_hf.conversion.build import build_config
+    from medmnist_hf.conversion.sources.source import Phantom
 
     entry = subset("breastmnist")
     (tmp_path / "npz").mkdir()

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from builders.phantom import phantom_counts, phantom_labels
 from medmnist_hf.catalog import DEFAULT_SIZE, NPZ_SPLITS, SPLITS, Subset, Task, subset, subsets
+from medmnist_hf.conversion.sources.phantom import phantom_counts, phantom_labels
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, ScoreError, SourceError
 from medmnist_hf.evaluation.prediction_files import (
     parse_name,

@@ -17,10 +17,10 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
-from builders.build import build_config
-from builders.npz import NpzReader
-from builders.source import Folder
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, Subset, subset, subsets
+from medmnist_hf.conversion.build import build_config
+from medmnist_hf.conversion.npz import NpzReader
+from medmnist_hf.conversion.sources.source import Folder
 from medmnist_hf.data.rows import Rows, open_rows
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError
 from medmnist_hf.export.export import FORMATS, class_folder, export, export_montage, official_name, rows_of

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from builders.build import BuildOptions, build_config
 from medmnist_hf.catalog import subset
+from medmnist_hf.conversion.build import BuildOptions, build_config
 from medmnist_hf.data.rows import open_rows
 from medmnist_hf.export.images import FRAME_MS, gif_files, png_files
 from tests.conftest import Phantoms

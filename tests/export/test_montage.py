@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from builders.source import SourceFile
+from medmnist_hf.conversion.sources.source import SourceFile
 from medmnist_hf.errors import BuildError, MedMNISTError
 from medmnist_hf.export.montage import draw_sample, layout, montage, sample_images, save_gif, save_png, volume_montage
 from tests.fixtures.builds import build

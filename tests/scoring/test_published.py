@@ -31,7 +31,7 @@ TEST_KEPT = {"organamnist", "organmnist3d", "vesselmnist3d"}
 
 
 def test_every_row_of_the_file_is_served_once() -> None:
-    text = resources.files("medmnist_hf").joinpath("published_results.csv").read_text(encoding="utf-8")
+    text = resources.files("medmnist_hf.scoring").joinpath("published_results.csv").read_text(encoding="utf-8")
     rows = list(csv.reader(text.splitlines()))
     assert rows[0] == ["method", "subset", "auc", "acc"]
     served = Counter((row.method, row.subset, f"{row.auc:.3f}", f"{row.acc:.3f}") for row in ALL)

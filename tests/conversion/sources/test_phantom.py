@@ -16,8 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from builders.phantom import minimum_rows, phantom_batches, phantom_counts, phantom_labels, write_phantom
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, SplitCounts, Subset, Task, subset, subsets
+from medmnist_hf.conversion.sources.phantom import (
+    minimum_rows,
+    phantom_batches,
+    phantom_counts,
+    phantom_labels,
+    write_phantom,
+)
 from medmnist_hf.errors import CatalogError, SourceError
 from tests.fixtures.paths import ROOT
 
@@ -299,7 +305,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     code = """
 import resource, sys
 from pathlib import Path
-from builders.phantom import write_phantom
+from medmnist_hf.conversion.sources.phantom import write_phantom
 from medmnist_hf.catalog import SplitCounts, subset
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

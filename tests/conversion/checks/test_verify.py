@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from builders.build import build_config
-from builders.source import Folder, SourceFile
-from builders.verify import verify_config
 from cards.render import write_card
 from medmnist_hf.catalog import subset
+from medmnist_hf.conversion.build import build_config
+from medmnist_hf.conversion.checks.verify import verify_config
+from medmnist_hf.conversion.sources.source import Folder, SourceFile
 from medmnist_hf.errors import BuildError, MedMNISTError, VerificationError
 from medmnist_hf.manifest import MANIFEST_NAME, read_manifest
 from tests.conftest import Phantoms

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from builders.shards import finished_shard, write_shard
 from medmnist_hf.catalog import subset
+from medmnist_hf.conversion.parquet import finished_shard, write_shard
 from medmnist_hf.features import features_of
 from medmnist_hf.files import sha256_of, write_atomically
 

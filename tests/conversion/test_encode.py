@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from builders.encode import encode_png, encode_webp, encoder
+from medmnist_hf.conversion.encode import encode_png, encode_webp, encoder
 from medmnist_hf.errors import BuildError
 
 

@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from builders.build import BuildOptions, BuildResult, build_config
-from builders.plan import row_groups, shard_ranges
-from builders.source import SourceFile
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, SplitCounts, Subset, Task, subset, subsets
+from medmnist_hf.conversion.build import BuildOptions, BuildResult, build_config
+from medmnist_hf.conversion.sharding import row_groups, shard_ranges
+from medmnist_hf.conversion.sources.source import SourceFile
 from medmnist_hf.errors import BuildError, MedMNISTError, ReadError
 from medmnist_hf.features import features_of
 from medmnist_hf.manifest import (
@@ -110,7 +110,7 @@ def assert_manifest(manifest: Manifest, entry: Subset, size: int, file: SourceFi
 
 @pytest.mark.parametrize("flag", ["breastmnist", "retinamnist", "adrenalmnist3d"])
 def test_official_files(real_data: Path, tmp_path: Path, flag: str) -> None:
-    from builders.source import Folder
+    from medmnist_hf.conversion.sources.source import Folder
 
     entry = subset(flag)
     file = Folder(real_data).fetch(entry, 28)

@@ -7,12 +7,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from builders.batch import Outcome, Planned, build_all, free_bytes, plan_run, usable_cores
-from builders.build import BuildOptions
-from builders.download import Patience
-from builders.phantom import phantom_counts
-from builders.source import Folder, Phantom, Zenodo
 from medmnist_hf.catalog import subset, subsets
+from medmnist_hf.conversion.batch import Outcome, Planned, build_all, free_bytes, plan_run, usable_cores
+from medmnist_hf.conversion.build import BuildOptions
+from medmnist_hf.conversion.sources.download import Patience
+from medmnist_hf.conversion.sources.phantom import phantom_counts
+from medmnist_hf.conversion.sources.source import Folder, Phantom, Zenodo
 from medmnist_hf.errors import BuildError, CatalogError
 from tests.fixtures.closed import closed_folder
 from tests.fixtures.zenodo import ZenodoServer, zenodo_server

@@ -1,7 +1,7 @@
 """Where an NPZ file comes from: Zenodo and its mirrors through a cache, a folder, or the embedded phantom.
 
 Example:
-    >>> from builders.source import open_source
+    >>> from medmnist_hf.conversion.sources.source import open_source
     >>> from medmnist_hf.catalog import subset
     >>> open_source("phantom").fetch(subset("pathmnist"), 28).kind
     'phantom'
@@ -21,9 +21,9 @@ from urllib.parse import urlsplit, urlunsplit
 import filelock
 import platformdirs
 
-from builders.download import OnBytes, Patience, download, md5_of, shown
-from builders.phantom import GENERATOR_VERSION, phantom_counts, write_phantom
 from medmnist_hf.catalog import DataFile, SplitCounts, Subset
+from medmnist_hf.conversion.sources.download import OnBytes, Patience, download, md5_of, shown
+from medmnist_hf.conversion.sources.phantom import GENERATOR_VERSION, phantom_counts, write_phantom
 from medmnist_hf.errors import SourceError
 from medmnist_hf.manifest import SourceRecord
 
@@ -192,7 +192,7 @@ class Phantom:
 
     Args:
         cache_dir: The cache folder, made when needed.
-        rows: Rows of the train split, see `builders.phantom.phantom_counts`.
+        rows: Rows of the train split, see `medmnist_hf.conversion.sources.phantom.phantom_counts`.
         seed: Any non-negative integer.
     """
 

@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from builders import audit as audit_module
-from builders.audit import MAX_LISTED, Audit, audit_config
-from builders.build import BuildOptions, build_config
-from builders.source import Folder
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, subset
+from medmnist_hf.conversion.build import BuildOptions, build_config
+from medmnist_hf.conversion.checks import audit as audit_module
+from medmnist_hf.conversion.checks.audit import MAX_LISTED, Audit, audit_config
+from medmnist_hf.conversion.sources.source import Folder
 from medmnist_hf.errors import BuildError, MedMNISTError
 from medmnist_hf.manifest import read_manifest
 from tests.fixtures.paths import ROOT
@@ -377,7 +377,7 @@ def test_damaged_volumes_and_lists(tmp_path: Path, flag: str, column: str, value
 CHILD = """
 import resource, sys
 from pathlib import Path
-from builders.audit import audit_config
+from medmnist_hf.conversion.checks.audit import audit_config
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 before = peak()
 audit = audit_config(Path(sys.argv[1]), workers=2)

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from builders.build import LAYOUT
-from builders.encode import encode_png
-from builders.plan import ENCODING_OVERHEAD, rows_per_group
-from builders.png import overhead
 from medmnist_hf.catalog import NPZ_SPLITS, subsets
+from medmnist_hf.conversion.build import LAYOUT
+from medmnist_hf.conversion.encode import encode_png
+from medmnist_hf.conversion.png import overhead
+from medmnist_hf.conversion.sharding import ENCODING_OVERHEAD, rows_per_group
 
 Images = npt.NDArray[np.uint8]
 

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builders.duplicates import Duplicates, Member, SplitRows, find_duplicates
 from medmnist_hf.catalog import SPLITS
+from medmnist_hf.conversion.checks.duplicates import Duplicates, Member, SplitRows, find_duplicates
 
 Row = tuple[int, int]
 """A picture and a label, both small numbers."""

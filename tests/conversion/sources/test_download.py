@@ -20,8 +20,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from builders import download as module
-from builders.download import Patience, download, is_downgrade, md5_of, shown
+from medmnist_hf.conversion.sources import download as module
+from medmnist_hf.conversion.sources.download import Patience, download, is_downgrade, md5_of, shown
 from medmnist_hf.errors import SourceError
 from tests.fixtures.zenodo import Reply, ZenodoServer, zenodo_server
 

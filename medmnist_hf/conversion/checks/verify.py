@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 
-from builders.npz import Int64Array, NpzReader, UInt8Array
-from builders.source import SourceFile
 from medmnist_hf.catalog import NPZ_SPLITS, Subset, subset
+from medmnist_hf.conversion.npz import Int64Array, NpzReader, UInt8Array
+from medmnist_hf.conversion.sources.source import SourceFile
 from medmnist_hf.errors import VerificationError
 from medmnist_hf.features import features_of
 from medmnist_hf.files import sha256_of

@@ -2,15 +2,18 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
+from datasets.features.features import Array3DExtensionType
 from PIL import Image
 from zlib_ng import zlib_ng
 
-from builders.png import UInt8Array, scanline_streams
+from medmnist_hf.catalog import Subset
+from medmnist_hf.conversion.png import UInt8Array, scanline_streams
 from medmnist_hf.errors import BuildError
 
 Encoder = Callable[[UInt8Array], pa.BinaryArray]
@@ -29,7 +32,7 @@ def encode_png(images: UInt8Array) -> pa.BinaryArray:
         images: uint8, gray-scale ``(n, H, W)`` or RGB ``(n, H, W, 3)``, C order.
 
     Returns:
-        One file for each image, larger than its pixels by `builders.png.overhead` bytes at most.
+        One file for each image, larger than its pixels by `medmnist_hf.conversion.png.overhead` bytes at most.
     """
     n, height, width = images.shape[:3]
     pixel = images.shape[3] if images.ndim == 4 else 1
@@ -59,6 +62,55 @@ def encode_webp(images: UInt8Array) -> pa.BinaryArray:
 
 _ENCODERS: Final[dict[str, Encoder]] = {"png": encode_png, "webp": encode_webp}
 
+ARRAY: Final = "array"
+"""The codec of volumes: their voxels as they are."""
+
+
+class ImageColumn(Protocol):
+    """How the ``image`` column of a row group is made: blocks of rows are encoded in a pool, then joined."""
+
+    def encode(self, block: UInt8Array) -> Any:  # noqa: ANN401  (each codec has its own kind of part)
+        """Turn a block of rows into a part of the column; may be called from several threads at once."""
+
+    def join(self, parts: list[Any]) -> pa.Array:
+        """The column made of the parts of one row group, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImages:
+    """Images as files, in the layout of `datasets.Image`: structs of ``bytes`` and an empty ``path``."""
+
+    encode: Encoder
+
+    def join(self, parts: list[pa.BinaryArray]) -> pa.Array:
+        """The files of all parts."""
+        files = pa.concat_arrays(parts)
+        return pa.StructArray.from_arrays([files, pa.nulls(len(files), pa.string())], ["bytes", "path"])
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeArrays:
+    """Volumes as nested lists, in the layout of `datasets.Array3D`, made from the buffer without Python objects.
+
+    Attributes:
+        shape: ``(D, H, W)`` of one volume.
+    """
+
+    shape: tuple[int, ...]
+
+    def encode(self, block: UInt8Array) -> UInt8Array:
+        """The block as it is."""
+        return block
+
+    def join(self, parts: list[UInt8Array]) -> pa.Array:
+        """The voxels of all parts."""
+        column = pa.array(np.concatenate(parts).reshape(-1))
+        # The innermost lists hold one row of voxels each, the next ones a slice, the outermost a volume.
+        for width in reversed(self.shape):
+            offsets = np.arange(0, len(column) + 1, width, dtype=np.int32)
+            column = pa.ListArray.from_arrays(pa.array(offsets), column)
+        return pa.ExtensionArray.from_storage(Array3DExtensionType(self.shape, "uint8"), column)
+
 
 def encoder(codec: str, channels: int) -> Encoder:
     """The encoder that a codec names, for images of so many channels.
@@ -71,3 +123,14 @@ def encoder(codec: str, channels: int) -> Encoder:
     if codec == "webp" and channels != 3:
         raise BuildError("--codec webp is for RGB subsets: WebP stores no gray-scale, use --codec png")
     return _ENCODERS[codec]
+
+
+def image_column(subset: Subset, size: int, codec: str) -> ImageColumn:
+    """How rows of a subset are stored by a codec, ``png`` or ``webp`` for images; volumes are arrays under any.
+
+    Raises:
+        BuildError: As `encoder`.
+    """
+    if subset.ndim == 3:
+        return VolumeArrays(subset.file(size).image_shape)
+    return EncodedImages(encoder(codec, subset.channels))

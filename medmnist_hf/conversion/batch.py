@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from builders.build import BuildOptions, BuildResult, build_config, usable
-from builders.encode import encoder
-from builders.phantom import phantom_counts
-from builders.plan import shard_ranges
-from builders.source import Phantom, Source, SourceFile, Zenodo
 from medmnist_hf.catalog import SPLITS, SplitCounts, Subset, subset, subsets
+from medmnist_hf.conversion.build import BuildOptions, BuildResult, build_config, usable
+from medmnist_hf.conversion.encode import encoder
+from medmnist_hf.conversion.sharding import shard_ranges
+from medmnist_hf.conversion.sources.phantom import phantom_counts
+from medmnist_hf.conversion.sources.source import Phantom, Source, SourceFile, Zenodo
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError
 
 

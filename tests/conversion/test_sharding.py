@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders.plan import (
+from medmnist_hf.catalog import SPLITS, subsets
+from medmnist_hf.conversion.sharding import (
     DEFAULT_SHARD_SIZE,
     RowRange,
     parse_size,
@@ -15,7 +16,6 @@ from builders.plan import (
     rows_per_group,
     shard_ranges,
 )
-from medmnist_hf.catalog import SPLITS, subsets
 from medmnist_hf.errors import BuildError
 
 SHAPES = st.sampled_from(

@@ -21,8 +21,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 
-from builders.duplicates import DuplicateGroup, Duplicates, Member, Overlap, SplitRows, find_duplicates
 from medmnist_hf.catalog import SPLITS, Subset, Task, subset
+from medmnist_hf.conversion.checks.duplicates import (
+    DuplicateGroup,
+    Duplicates,
+    Member,
+    Overlap,
+    SplitRows,
+    find_duplicates,
+)
 from medmnist_hf.errors import BuildError
 from medmnist_hf.features import features_of
 from medmnist_hf.manifest import Manifest, SplitRecord, read_manifest

@@ -13,7 +13,6 @@ import hashlib
 import json
 import platform
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Executor, ThreadPoolExecutor, wait
@@ -26,14 +25,13 @@ from typing import Final
 
 import numpy as np
 
-from builders.base import MedMNISTBuilder
-from builders.medmnist2d import MedMNIST2D
-from builders.medmnist3d import MedMNIST3D
-from builders.npz import UInt8Array
-from builders.plan import DEFAULT_SHARD_SIZE, shard_ranges
-from builders.shards import finished_shard, write_shard
-from builders.source import SourceFile
 from medmnist_hf.catalog import SPLITS, Subset
+from medmnist_hf.conversion.encode import ARRAY
+from medmnist_hf.conversion.npz import UInt8Array
+from medmnist_hf.conversion.parquet import finished_shard, write_shard
+from medmnist_hf.conversion.sharding import DEFAULT_SHARD_SIZE, shard_ranges
+from medmnist_hf.conversion.sources.source import SourceFile
+from medmnist_hf.conversion.tables import RowTables
 from medmnist_hf.errors import BuildError, ReadError
 from medmnist_hf.files import sole_process, sync_folder, write_atomically
 from medmnist_hf.manifest import MANIFEST_NAME, WORK_DIR, Manifest, SplitRecord, read_manifest, shard_name
@@ -111,14 +109,14 @@ def build_config(
     final = out / subset.flag / str(size)
     work = final.parent / WORK_DIR
     options = options or BuildOptions()
-    codec = "array" if subset.ndim == 3 else options.codec
+    codec = ARRAY if subset.ndim == 3 else options.codec
     try:
         work.mkdir(parents=True, exist_ok=True)
         with sole_process(work / f"{size}.lock", f"building {final}"):
             stage = work / str(size)
             found = usable(final, file, codec, options)
             if found is None:
-                found = _Job(_builder(subset, size, codec), file, stage, options, on_progress).run(final)
+                found = _Job(RowTables(subset, size, codec), file, stage, options, on_progress).run(final)
                 return BuildResult(final, found, reused=False)
             for left_over in (stage, _replaced(stage)):
                 _remove(left_over)
@@ -191,12 +189,6 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _builder(subset: Subset, size: int, codec: str) -> MedMNISTBuilder:
-    cls = MedMNIST3D if subset.ndim == 3 else MedMNIST2D
-    with tempfile.TemporaryDirectory() as scratch:  # `datasets` asks for a cache folder, and leaves it empty
-        return cls(config_name=f"{subset.flag}-{size}", codec=codec, cache_dir=scratch)
-
-
 class _Stopped(Exception):
     """Another split of the same config has failed, or the person pressed Ctrl-C."""
 
@@ -206,15 +198,15 @@ class _Job:
 
     def __init__(
         self,
-        builder: MedMNISTBuilder,
+        tables: RowTables,
         file: SourceFile,
         stage: Path,
         options: BuildOptions,
         on_progress: Callable[[int], object],
     ) -> None:
-        self._builder, self._file, self._options, self._on_progress = builder, file, options, on_progress
+        self._tables, self._file, self._options, self._on_progress = tables, file, options, on_progress
         self._stage, self._shards = stage, stage / "config"
-        self._reader = builder.open(file)
+        self._reader = tables.open(file)
         self._stop = threading.Event()
 
     def run(self, final: Path) -> Manifest:
@@ -224,11 +216,10 @@ class _Job:
         except ReadError:
             _remove(self._stage)
             raise
-        config = self._builder.config
         manifest = Manifest(
-            subset=config.subset,
-            size=config.size,
-            codec=config.codec,
+            subset=self._tables.subset.flag,
+            size=self._tables.size,
+            codec=self._tables.codec,
             max_shard_size=self._options.max_shard_size,
             source=self._file.record,
             splits=splits,
@@ -241,9 +232,9 @@ class _Job:
     def _plan(self) -> str:
         """Everything the bytes depend on; shards of an interrupted run count only where this is equal."""
         plan = {
-            "subset": self._builder.config.subset,
-            "size": self._builder.config.size,
-            "codec": self._builder.config.codec,
+            "subset": self._tables.subset.flag,
+            "size": self._tables.size,
+            "codec": self._tables.codec,
             "md5": self._file.md5,
             "max_shard_size": self._options.max_shard_size,
             "rows": {split: self._reader.rows(split) for split in SPLITS},
@@ -278,8 +269,8 @@ class _Job:
             return {split: job.result() for split, job in jobs.items()}
 
     def _build_split(self, split: str, encoders: Executor) -> SplitRecord:
-        builder, reader = self._builder, self._reader
-        ranges = shard_ranges(reader.rows(split), builder.image_shape, self._options.max_shard_size)
+        tables, reader = self._tables, self._reader
+        ranges = shard_ranges(reader.rows(split), tables.image_shape, self._options.max_shard_size)
         names = [shard_name(split, index, len(ranges)) for index in range(len(ranges))]
         done = {name: finished_shard(self._shards / name, self._record(name)) for name in names}
         missing = [(name, rows) for name, rows in zip(names, ranges, strict=True) if done[name] is None]
@@ -291,14 +282,14 @@ class _Job:
             pixels.update(block.data)
             self._on_progress(len(block))
 
-        stream = builder.tables(reader, split, [rows for _, rows in missing], encoders, on_rows)
+        stream = tables.stream(reader, split, [rows for _, rows in missing], encoders, on_rows)
         for index, group in groupby(stream, key=itemgetter(0)):
             name = missing[index][0]
-            tables = (table for _, _, table in group)
-            done[name] = write_shard(self._shards / name, self._record(name), builder.info.features, tables)
+            found = (table for _, _, table in group)
+            done[name] = write_shard(self._shards / name, self._record(name), tables.features, found)
         written = [shard for shard in done.values() if shard is not None]
         labels = reader.labels(split)
-        names_of_labels = builder.subset.labels
+        names_of_labels = tables.subset.labels
         counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=len(names_of_labels))
         return SplitRecord(
             rows=len(labels),

@@ -17,10 +17,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders.download import Patience
-from builders.phantom import GENERATOR_VERSION, phantom_counts, write_phantom
-from builders.source import Folder, Phantom, Source, Zenodo, download_cache, open_source, user_cache
 from medmnist_hf.catalog import Subset, subset
+from medmnist_hf.conversion.sources.download import Patience
+from medmnist_hf.conversion.sources.phantom import GENERATOR_VERSION, phantom_counts, write_phantom
+from medmnist_hf.conversion.sources.source import (
+    Folder,
+    Phantom,
+    Source,
+    Zenodo,
+    download_cache,
+    open_source,
+    user_cache,
+)
 from medmnist_hf.errors import CatalogError, SourceError
 from medmnist_hf.manifest import SourceRecord
 from tests.fixtures.zenodo import Reply, ZenodoServer, zenodo_server
@@ -337,11 +345,11 @@ def test_waits_for_a_holder_of_the_lock_and_says_so(
             release.set()
 
     handler = Waited()
-    logging.getLogger("builders.source").addHandler(handler)
+    logging.getLogger("medmnist_hf.conversion.sources.source").addHandler(handler)
     try:
         zenodo(server, tmp_path).fetch(entry, 28)
     finally:
-        logging.getLogger("builders.source").removeHandler(handler)
+        logging.getLogger("medmnist_hf.conversion.sources.source").removeHandler(handler)
         release.set()
         child.join()
     assert "waiting for it" in caplog.text

@@ -1,0 +1,1 @@
+"""Where NPZ files come from: Zenodo, a folder, or generated phantoms."""

@@ -1,0 +1,154 @@
+"""From the rows of an NPZ file to Arrow tables of one row group each, encoded in a pool and in order."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from math import prod
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from medmnist_hf.catalog import Subset
+from medmnist_hf.conversion.encode import image_column
+from medmnist_hf.conversion.npz import Int64Array, NpzReader, UInt8Array
+from medmnist_hf.conversion.sharding import RowRange, row_groups
+from medmnist_hf.conversion.sources.source import SourceFile
+from medmnist_hf.features import features_of
+
+_BLOCK_BYTES: Final = 1 << 20
+"""Raw pixels handed to the pool at once, in bytes: large enough to hide the hand-over, small enough to share out."""
+
+_AHEAD: Final = 12
+"""Blocks that may wait for the pool: keeps it busy while a row group is written, and bounds the memory."""
+
+
+class RowTables:
+    """One subset in one size as Arrow tables with the columns ``image`` and ``label``.
+
+    Attributes:
+        subset: The subset.
+        size: Edge length in pixels or voxels.
+        codec: ``png`` or ``webp`` for images, ``array`` for volumes.
+        image_shape: Shape of one row.
+        features: The typed columns.
+    """
+
+    def __init__(self, subset: Subset, size: int, codec: str) -> None:
+        """Choose the encoder.
+
+        Raises:
+            CatalogError: The subset is not published in that size.
+            BuildError: There is no such codec, or it cannot hold these images.
+        """
+        self.subset, self.size, self.codec = subset, size, codec
+        self.image_shape = subset.file(size).image_shape
+        self.features = features_of(subset, size)
+        self._column = image_column(subset, size, codec)
+
+    def open(self, file: SourceFile) -> NpzReader:
+        """A checked reader of an NPZ file.
+
+        Raises:
+            ReadError: The file does not hold this subset in this size.
+        """
+        return NpzReader(file.path, self.subset, self.size, file.counts)
+
+    def stream(
+        self,
+        reader: NpzReader,
+        split: str,
+        shards: Sequence[RowRange],
+        pool: Executor,
+        on_rows: Callable[[UInt8Array], object] = lambda block: None,
+    ) -> Iterator[tuple[int, int, pa.Table]]:
+        """Stream a split as tables of one row group each.
+
+        Rows outside the wanted shards are read past, since a zip member has no index; the member is always read to its
+        end, so that its CRC is checked.
+
+        Args:
+            reader: An open file.
+            split: Name of the split.
+            shards: The rows wanted, ascending and disjoint.
+            pool: Where images are encoded; at most a constant number of blocks waits there.
+            on_rows: Called with every block of pixels of the split in row order, wanted or not.
+
+        Yields:
+            Index of the shard in `shards`, index of the row group within it, and the table.
+
+        Raises:
+            ReadError: The images of the split are damaged.
+        """
+        cuts = [
+            (shard, group, rows)
+            for shard, shard_rows in enumerate(shards)
+            for group, rows in enumerate(row_groups(shard_rows, self.image_shape, self.subset.ndim))
+        ]
+        blocks = self._blocks(reader, split, [rows for _, _, rows in cuts], on_rows)
+        parts: list[Any] = []
+        done = 0
+        for part, ends_group in _in_order(pool, self._column.encode, blocks):
+            parts.append(part)
+            if ends_group:
+                shard, group, rows = cuts[done]
+                columns = [self._column.join(parts), _label_column(reader.labels(split)[rows.start : rows.stop])]
+                yield shard, group, pa.Table.from_arrays(columns, schema=self.features.arrow_schema)
+                parts = []
+                done += 1
+
+    def _blocks(
+        self, reader: NpzReader, split: str, groups: Sequence[RowRange], on_rows: Callable[[UInt8Array], object]
+    ) -> Iterator[tuple[UInt8Array, bool]]:
+        """The wanted rows in blocks of bounded size, and whether a block is the last of its group."""
+        most = max(1, _BLOCK_BYTES // prod(self.image_shape))
+        cuts = [
+            (min(most, rows.stop - start), wanted, start + most >= rows.stop)
+            for rows, wanted in _spans(groups, reader.rows(split))
+            for start in range(rows.start, rows.stop, most)
+        ]
+        images = reader.images(split, (count for count, _, _ in cuts))
+        for (_, wanted, ends_group), block in zip(cuts, images, strict=True):
+            on_rows(block)
+            if wanted:
+                yield block, ends_group
+
+
+def _label_column(labels: Int64Array) -> pa.Array:
+    """Class ids as they are; multi-hot rows as lists of the findings present."""
+    if labels.ndim == 1:
+        return pa.array(labels)
+    offsets = np.zeros(len(labels) + 1, np.int32)
+    np.cumsum(labels.sum(axis=1), out=offsets[1:])
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.nonzero(labels)[1]))
+
+
+def _spans(groups: Sequence[RowRange], rows: int) -> Iterator[tuple[RowRange, bool]]:
+    """All rows of a split as the groups (True) and the gaps between and around them (False)."""
+    position = 0
+    for group in groups:
+        if position < group.start:
+            yield RowRange(position, group.start), False
+        yield group, True
+        position = group.stop
+    if position < rows:
+        yield RowRange(position, rows), False
+
+
+def _in_order(
+    pool: Executor, work: Callable[[UInt8Array], Any], blocks: Iterator[tuple[UInt8Array, bool]]
+) -> Iterator[tuple[Any, bool]]:
+    """Results of `work` in the order of the blocks, with at most `_AHEAD` of them under way."""
+    pending: deque[tuple[Future[Any], bool]] = deque()
+    try:
+        for block, ends_group in blocks:
+            pending.append((pool.submit(work, block), ends_group))
+            if len(pending) > _AHEAD:
+                future, ended = pending.popleft()
+                yield future.result(), ended
+        while pending:
+            future, ended = pending.popleft()
+            yield future.result(), ended
+    finally:
+        for future, _ in pending:
+            future.cancel()
