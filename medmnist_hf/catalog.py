@@ -98,7 +98,7 @@ class Subset:
         counts: Rows of each split.
         files: The official files by ascending size.
         license: Hub licence id, e.g. ``cc-by-4.0``.
-        citations: BibTeX keys in ``cards/references.bib``: the source data, then papers on its labels or faults.
+        citations: BibTeX keys in ``medmnist_hf/references.bib``: the source data, then papers on its labels or faults.
         annotations_creators: Hub metadata value saying who made the labels.
         description: What the data is, in our own words.
         caveats: What a user must know of this subset before trusting a number.

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from cards.render import write_card
 from medmnist_hf import console
+from medmnist_hf.cards.render import write_card
 from medmnist_hf.conversion.checks.audit import Audit, audit_config
 from medmnist_hf.errors import BuildError, MedMNISTError
 from medmnist_hf.files import write_atomically

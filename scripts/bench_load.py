@@ -22,8 +22,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cards.render import write_card
 from medmnist_hf import catalog, console
+from medmnist_hf.cards.render import write_card
 from medmnist_hf.conversion.build import build_config
 from medmnist_hf.conversion.sources.phantom import phantom_counts, write_phantom
 from medmnist_hf.conversion.sources.source import SourceFile

@@ -23,8 +23,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from cards.render import write_card
 from medmnist_hf import console
+from medmnist_hf.cards.render import write_card
 from medmnist_hf.catalog import SPLITS
 from medmnist_hf.conversion.batch import Outcome, Planned, build_all, free_bytes, plan_run, usable_cores
 from medmnist_hf.conversion.build import BuildOptions

@@ -10,8 +10,8 @@ import datasets
 import numpy as np
 import typer
 
-from cards.render import write_card
 from medmnist_hf import console, load
+from medmnist_hf.cards.render import write_card
 from medmnist_hf.conversion.batch import build_all, plan_run, usable_cores
 from medmnist_hf.conversion.build import BuildOptions
 from medmnist_hf.conversion.checks.verify import verify_config

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 import typer
 from huggingface_hub import HfApi
 
-from cards.bibliography import reference
 from medmnist_hf import console
+from medmnist_hf.cards.bibliography import reference
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.hub.client import MAIN
 from medmnist_hf.training.recipe import FIELDS, TYPES, default_folder, make_recipe, presets

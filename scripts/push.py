@@ -13,8 +13,8 @@ from huggingface_hub import HfApi
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-from cards.render import describe
 from medmnist_hf import console
+from medmnist_hf.cards.render import describe
 from medmnist_hf.errors import BuildError, MedMNISTError
 from medmnist_hf.hub.client import MAIN
 from medmnist_hf.hub.dataset_plan import Describe, Plan, PushOptions, plan_push

@@ -4,15 +4,19 @@ Example:
     python scripts/render_cards.py --check
 """
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Final
 
 import typer
 
-from cards.readme import README, with_table
-from cards.render import stale_cards, write_static_cards
 from medmnist_hf import console
+from medmnist_hf.cards.readme import stale_cards, with_table, write_static_cards
 from medmnist_hf.errors import BuildError
 from medmnist_hf.files import write_atomically
+
+ROOT: Final = Path(__file__).parents[1]
+README: Final = ROOT / "README.md"
+CARDS: Final = ROOT / "cards"
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -24,12 +28,12 @@ def cards(
     """Render the 18 static cards and the README's table from the catalogue, references and published results."""
     readme = README.read_text(encoding="utf-8")
     if check:
-        stale = [*stale_cards(), *([README.name] if with_table(readme) != readme else [])]
+        stale = [*stale_cards(CARDS), *([README.name] if with_table(readme) != readme else [])]
         if stale:
             raise BuildError(f"stale cards: {', '.join(stale)}: run python scripts/render_cards.py")
         print("all cards are up to date")
         return
-    for path in write_static_cards():
+    for path in write_static_cards(CARDS):
         print(path)
     write_atomically(README, with_table(readme))
     print(README)

@@ -20,7 +20,7 @@ from torchvision.datasets import ImageFolder  # type: ignore[import-untyped]
 from torchvision.transforms import v2  # type: ignore[import-untyped]
 
 import medmnist_hf
-from cards.render import write_card
+from medmnist_hf.cards.render import write_card
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, subset
 from medmnist_hf.data.rows import open_rows
 from medmnist_hf.export.export import class_folder, export

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 import medmnist_hf
-from cards.readme import README
-from cards.render import write_card
+from medmnist_hf.cards.render import write_card
 from medmnist_hf.catalog import subset
 from medmnist_hf.conversion.build import build_config
 from medmnist_hf.conversion.sources.source import Folder
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
+from tests.fixtures.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -25,6 +25,8 @@ ONE_CLASS = [flag for flag in FLAGS if flag != "chestmnist"]
 
 Source = Callable[[str], tuple[Any, Any]]
 """Called with a flag, gives images and labels of the NPZ file's train split."""
+
+README = ROOT / "README.md"
 
 
 @pytest.fixture(scope="module")

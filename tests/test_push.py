@@ -15,7 +15,7 @@ import pytest
 from huggingface_hub import constants
 
 import medmnist_hf
-from cards.render import write_card
+from medmnist_hf.cards.render import write_card
 from medmnist_hf.catalog import subset, subsets
 from medmnist_hf.conversion.build import build_config
 from medmnist_hf.conversion.sources.source import Folder

@@ -21,7 +21,7 @@ from timm.data.transforms_factory import create_transform
 from transformers import ViTImageProcessor, pipeline
 
 import medmnist_hf
-from cards.render import write_card
+from medmnist_hf.cards.render import write_card
 from medmnist_hf.catalog import subset
 from medmnist_hf.conversion.build import build_config
 from medmnist_hf.conversion.sources.source import Folder

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from cards.readme import README, with_table
+from medmnist_hf.cards.readme import with_table
+from tests.fixtures.paths import ROOT
 
+README = ROOT / "README.md"
 TEXT = README.read_text(encoding="utf-8")
-ROOT = README.parent
 
 
 def blocks(language: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""``cards/references.bib`` parses, is clean, and holds exactly what the catalogue cites."""
+"""``medmnist_hf/references.bib`` parses, is clean, and holds exactly what the catalogue cites."""
 
 import re
 
@@ -8,7 +8,7 @@ from bibtexparser.entrypoint import parse_string
 from medmnist_hf.catalog import collection, subset, subsets
 from tests.fixtures.paths import ROOT
 
-BIB = ROOT / "cards" / "references.bib"
+BIB = ROOT / "medmnist_hf" / "references.bib"
 TEXT = BIB.read_text(encoding="utf-8")
 LIBRARY = parse_string(TEXT)
 KEYS = [entry.key for entry in LIBRARY.entries]

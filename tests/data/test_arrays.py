@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 import medmnist_hf
-from cards.render import write_card
 from medmnist_hf import cache_info, load_arrays, to_arrays
+from medmnist_hf.cards.render import write_card
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, subset
 from medmnist_hf.conversion.build import BuildOptions, build_config
 from medmnist_hf.conversion.sources.source import Folder

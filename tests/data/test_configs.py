@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from cards.render import write_card
+from medmnist_hf.cards.render import write_card
 from medmnist_hf.data.configs import Config, build_folder, open_config
 from medmnist_hf.errors import BuildError, CatalogError, SourceError
 from medmnist_hf.files import sha256_of

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import medmnist_hf
-from cards.render import write_card
+from medmnist_hf.cards.render import write_card
 from medmnist_hf.catalog import NPZ_SPLITS, subset
 from medmnist_hf.conversion.build import build_config
 from medmnist_hf.conversion.sources.source import Folder

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cards.render import write_card
+from medmnist_hf.cards.render import write_card
 from medmnist_hf.catalog import subset
 from medmnist_hf.conversion.build import build_config
 from medmnist_hf.conversion.checks.verify import verify_config

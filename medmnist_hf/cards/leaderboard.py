@@ -7,7 +7,7 @@ name and has put the repository on its list of benchmarks; that page says where 
 from collections.abc import Sequence
 from typing import Final
 
-from cards.metadata import check_manifests, told_of
+from medmnist_hf.cards.metadata import check_manifests, told_of
 from medmnist_hf.catalog import Subset
 from medmnist_hf.hub.eval_results import MEASURES, TEST_SPLIT, task_id, to_yaml
 from medmnist_hf.manifest import Manifest

@@ -6,8 +6,8 @@ import pytest
 import yaml
 from datasets import load_dataset
 
-from cards.leaderboard import EVAL_NAME, eval_yaml
-from cards.render import card, describe, write_card
+from medmnist_hf.cards.leaderboard import EVAL_NAME, eval_yaml
+from medmnist_hf.cards.render import card, describe, write_card
 from medmnist_hf.catalog import Subset, subset, subsets
 from medmnist_hf.errors import BuildError
 from medmnist_hf.hub.eval_results import ModelResult, results_yaml

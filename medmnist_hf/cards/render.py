@@ -6,24 +6,21 @@ Every figure on a card comes from the catalogue, a manifest or the published res
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Final
 
 import jinja2
 from huggingface_hub import DatasetCard
 
-from cards.context import context, picture_name
-from cards.croissant import CROISSANT_NAME, croissant, to_json
-from cards.leaderboard import EVAL_NAME, eval_yaml
-from cards.metadata import card_data, check_manifests, default_config
 from medmnist_hf import catalog
-from medmnist_hf.catalog import NAMESPACE, SPLITS, Subset, subsets
+from medmnist_hf.cards.context import context, picture_name
+from medmnist_hf.cards.croissant import CROISSANT_NAME, croissant, to_json
+from medmnist_hf.cards.leaderboard import EVAL_NAME, eval_yaml
+from medmnist_hf.cards.metadata import card_data, check_manifests, default_config
+from medmnist_hf.catalog import NAMESPACE, SPLITS, Subset
 from medmnist_hf.errors import BuildError
 from medmnist_hf.export.montage import draw_sample
 from medmnist_hf.files import sole_process, write_atomically
 from medmnist_hf.hub.local_build import parse_findings
 from medmnist_hf.manifest import AUDIT_NAME, README_NAME, WORK_DIR, Manifest, read_build
-
-_STATIC: Final = Path(__file__).parent
 
 
 def card(
@@ -124,35 +121,6 @@ def read_audit(config_dir: Path) -> tuple[str, ...] | None:
     """
     path = config_dir / AUDIT_NAME
     return parse_findings(path.read_bytes(), str(path)) if path.exists() else None
-
-
-def static_card_path(subset: Subset) -> Path:
-    """Where the committed card of a subset lies."""
-    return _STATIC / f"{subset.flag}.md"
-
-
-def stale_cards() -> list[str]:
-    """Names of committed cards that are missing, are not what `card` gives now, or belong to no subset."""
-    wanted = {static_card_path(subset): card(subset) for subset in subsets()}
-    found = {path: path.read_text(encoding="utf-8") for path in _STATIC.glob("*.md")}
-    return sorted(path.name for path in wanted.keys() | found.keys() if wanted.get(path) != found.get(path))
-
-
-def write_static_cards() -> list[Path]:
-    """Render the card of every subset and remove those of no subset; the files now there.
-
-    Raises:
-        BuildError: The folder cannot be written to.
-    """
-    paths = [static_card_path(subset) for subset in subsets()]
-    try:
-        for path in set(_STATIC.glob("*.md")) - set(paths):
-            path.unlink()
-        for path, subset in zip(paths, subsets(), strict=True):
-            write_atomically(path, card(subset))
-    except OSError as error:
-        raise BuildError(f"cannot write the cards in {_STATIC} ({error.strerror or error}): run again") from None
-    return paths
 
 
 @cache

@@ -1,12 +1,12 @@
-"""The part of the project's README that comes from the catalogue: the table of the 18 subsets."""
+"""What the repository keeps rendered: a static card per subset, and the table of subsets in the README."""
 
 from pathlib import Path
 from typing import Final
 
-from medmnist_hf.catalog import SPLITS, subsets
+from medmnist_hf.cards.render import card
+from medmnist_hf.catalog import SPLITS, Subset, subsets
 from medmnist_hf.errors import BuildError
-
-README: Final = Path(__file__).parents[1] / "README.md"
+from medmnist_hf.files import write_atomically
 
 _START: Final = "<!-- subsets: rendered by scripts/render_cards.py -->\n"
 _END: Final = "<!-- /subsets -->"
@@ -45,3 +45,31 @@ def with_table(readme: str) -> str:
     if not start or not end:
         raise BuildError(f"README.md has no place for the table of subsets: put {_START.strip()} and {_END} there")
     return f"{head}{start}\n{subset_table()}\n{end}{tail}"
+
+
+def stale_cards(folder: Path) -> list[str]:
+    """Names of cards in a folder that are missing, are not what `card` gives now, or belong to no subset."""
+    wanted = {_path(folder, subset): card(subset) for subset in subsets()}
+    found = {path: path.read_text(encoding="utf-8") for path in folder.glob("*.md")}
+    return sorted(path.name for path in wanted.keys() | found.keys() if wanted.get(path) != found.get(path))
+
+
+def write_static_cards(folder: Path) -> list[Path]:
+    """Render the card of every subset into a folder and remove those of no subset; the files now there.
+
+    Raises:
+        BuildError: The folder cannot be written to.
+    """
+    paths = [_path(folder, subset) for subset in subsets()]
+    try:
+        for path in set(folder.glob("*.md")) - set(paths):
+            path.unlink()
+        for path, subset in zip(paths, subsets(), strict=True):
+            write_atomically(path, card(subset))
+    except OSError as error:
+        raise BuildError(f"cannot write the cards in {folder} ({error.strerror or error}): run again") from None
+    return paths
+
+
+def _path(folder: Path, subset: Subset) -> Path:
+    return folder / f"{subset.flag}.md"

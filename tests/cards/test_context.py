@@ -1,8 +1,8 @@
-"""``cards.context``: the small forms that cards print."""
+"""``medmnist_hf.cards.context``: the small forms that cards print."""
 
 import pytest
 
-from cards.context import context, human_bytes, picture_name
+from medmnist_hf.cards.context import context, human_bytes, picture_name
 from medmnist_hf.catalog import subset
 
 

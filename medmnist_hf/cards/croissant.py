@@ -8,8 +8,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from cards.bibliography import reference
-from cards.metadata import check_manifests, shard_pattern, synthetic_configs, tags, told_of
+from medmnist_hf.cards.bibliography import reference
+from medmnist_hf.cards.metadata import check_manifests, shard_pattern, synthetic_configs, tags, told_of
 from medmnist_hf.catalog import SPLITS, Subset, Task, collection
 from medmnist_hf.errors import BuildError
 from medmnist_hf.manifest import Manifest

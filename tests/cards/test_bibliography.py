@@ -1,9 +1,9 @@
-"""``cards.bibliography`` cuts entries out as a BibTeX library reads them."""
+"""``medmnist_hf.cards.bibliography`` cuts entries out as a BibTeX library reads them."""
 
 import pytest
 from bibtexparser.entrypoint import parse_string
 
-from cards.bibliography import parse, reference
+from medmnist_hf.cards.bibliography import parse, reference
 from medmnist_hf.catalog import collection, subsets
 from medmnist_hf.errors import CatalogError
 

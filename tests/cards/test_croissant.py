@@ -1,4 +1,4 @@
-"""``cards.croissant``: valid by mlcroissant, which reads the rows of a build through it."""
+"""``medmnist_hf.cards.croissant``: valid by mlcroissant, which reads the rows of a build through it."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ import mlcroissant
 import numpy as np
 import pytest
 
-from cards.croissant import CROISSANT_NAME, croissant, to_json
+from medmnist_hf.cards.croissant import CROISSANT_NAME, croissant, to_json
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, subset
 from medmnist_hf.conversion.sources.source import SourceFile
 from medmnist_hf.errors import BuildError

@@ -1,4 +1,4 @@
-"""``cards.render``: cards that are up to date, say what is true, and load what they describe."""
+"""``medmnist_hf.cards.render``: cards that are up to date, say what is true, and load what they describe."""
 
 import ast
 import dataclasses
@@ -19,8 +19,8 @@ from datasets import load_dataset
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCard
 
-from cards import render
-from cards.render import card, stale_cards, static_card_path, write_card, write_static_cards
+from medmnist_hf.cards import render
+from medmnist_hf.cards.render import card, write_card
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, Subset, Task, collection, subset, subsets
 from medmnist_hf.conversion.build import build_config
 from medmnist_hf.conversion.sources.source import SourceFile, open_source
@@ -66,30 +66,6 @@ def table(text: str) -> list[list[str]]:
 
 
 # Static cards
-
-
-@every_subset
-def test_static_card_is_up_to_date(entry: Subset) -> None:
-    committed = static_card_path(entry).read_text(encoding="utf-8")
-    assert committed == card(entry), f"{entry.flag}.md is stale: run python scripts/render_cards.py"
-
-
-def test_there_is_no_card_of_no_subset() -> None:
-    assert stale_cards() == [], "run python scripts/render_cards.py"
-
-
-def test_stale_missing_and_foreign_cards_are_seen_and_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(render, "_STATIC", tmp_path)
-    monkeypatch.setattr(render, "subsets", lambda: subsets()[:4])
-    paths = write_static_cards()
-    assert stale_cards() == []
-    assert {path.name for path in paths} == {path.name for path in tmp_path.iterdir()}
-    (tmp_path / "pathmnist.md").write_text("old", encoding="utf-8")
-    (tmp_path / "octmnist.md").unlink()
-    (tmp_path / "moonmnist.md").touch()
-    assert stale_cards() == ["moonmnist.md", "octmnist.md", "pathmnist.md"]
-    write_static_cards()
-    assert stale_cards() == []
 
 
 @every_subset
@@ -413,7 +389,7 @@ def test_the_last_writer_sees_every_size(
         time.sleep(0.3)
         return draw_sample(*arguments)
 
-    monkeypatch.setattr("cards.render.draw_sample", slow)
+    monkeypatch.setattr("medmnist_hf.cards.render.draw_sample", slow)
     first = threading.Thread(target=write_card, args=(folder,))
     first.start()
     drawing.wait()

@@ -3,12 +3,12 @@
 import re
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from importlib import resources
 from typing import Final
 
 from medmnist_hf.errors import CatalogError
 
-_BIB: Final = Path(__file__).with_name("references.bib")
+_BIB: Final = resources.files("medmnist_hf") / "references.bib"
 
 _ENTRY: Final = re.compile(r"^@\w+\{\s*([^,\s]+)\s*,", re.MULTILINE)
 _FIELD: Final = re.compile(r"^\s*(\w+)\s*=\s*\{", re.MULTILINE)

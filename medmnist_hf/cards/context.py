@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from cards.bibliography import reference
-from cards.metadata import default_config, synthetic_configs
+from medmnist_hf.cards.bibliography import reference
+from medmnist_hf.cards.metadata import default_config, synthetic_configs
 from medmnist_hf.catalog import SPLITS, Subset, Task, collection
 from medmnist_hf.evaluation.prediction_files import published_notes, published_results
 from medmnist_hf.hub.eval_results import MEASURES, task_id

@@ -1,4 +1,4 @@
-"""``cards.metadata``: what the Hub and `datasets` read from the head of a card."""
+"""``medmnist_hf.cards.metadata``: what the Hub and `datasets` read from the head of a card."""
 
 import dataclasses
 import itertools
@@ -10,7 +10,7 @@ from datasets import DatasetInfo
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
-from cards.metadata import card_data, check_manifests, default_config, size_category
+from medmnist_hf.cards.metadata import card_data, check_manifests, default_config, size_category
 from medmnist_hf.catalog import SPLITS, Subset, Task, subset, subsets
 from medmnist_hf.conversion.sources.source import SourceFile
 from medmnist_hf.errors import BuildError, CatalogError

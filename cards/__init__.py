@@ -1,1 +1,0 @@
-"""Data set cards: templates, references and what renders them."""
