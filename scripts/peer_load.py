@@ -24,8 +24,8 @@ from torchvision.transforms import Compose, Normalize, ToTensor  # type: ignore[
 
 import medmnist_hf
 from medmnist_hf import console
-from medmnist_hf.training.loader import ArrayLoader
-from medmnist_hf.training.transforms import BatchTransform
+from medmnist_hf.training.data.loader import ArrayLoader
+from medmnist_hf.training.data.transforms import BatchTransform
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 

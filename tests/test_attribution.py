@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medmnist_hf.training.attribution import CELLS, grad_cam, image_maps, log_odds, occlusion
-from medmnist_hf.training.dataset import ArrayDataset
-from medmnist_hf.training.inputs import input_transform
+from medmnist_hf.training.data.dataset import ArrayDataset
+from medmnist_hf.training.data.recipe_transforms import input_transform
 from medmnist_hf.training.losses import to_scores
 from medmnist_hf.training.models import build_model
 from medmnist_hf.training.networks import NetworkConfig, NetworkForImageClassification

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.training.data.transforms import BatchTransform
 from medmnist_hf.training.losses import to_scores
 from medmnist_hf.training.networks import (
     BackboneConfig,
@@ -33,7 +34,6 @@ from medmnist_hf.training.networks import (
     make_network,
 )
 from medmnist_hf.training.processors import CenteringImageProcessor
-from medmnist_hf.training.transforms import BatchTransform
 
 TINY: dict[str, Any] = {
     "hidden_size": 16,

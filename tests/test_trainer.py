@@ -12,8 +12,8 @@ from transformers import EvalPrediction, TrainerCallback
 
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.scoring.official import ScoreWarning
-from medmnist_hf.training.dataset import ArrayDataset
-from medmnist_hf.training.inputs import input_transform, train_transform
+from medmnist_hf.training.data.dataset import ArrayDataset
+from medmnist_hf.training.data.recipe_transforms import input_transform, train_transform
 from medmnist_hf.training.losses import make_loss
 from medmnist_hf.training.models import Built, build_model
 from medmnist_hf.training.recipe import Recipe, make_recipe

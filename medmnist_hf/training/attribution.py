@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medmnist_hf.training.dataset import ArrayDataset
-from medmnist_hf.training.inputs import input_transform
+from medmnist_hf.training.data.dataset import ArrayDataset
+from medmnist_hf.training.data.recipe_transforms import input_transform
 from medmnist_hf.training.models import Built, resolved_loss
 from medmnist_hf.training.recipe import Recipe
 

@@ -18,9 +18,9 @@ from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.adapters import add_lora, merge_lora
 from medmnist_hf.training.automl import run_engine
-from medmnist_hf.training.dataset import ArrayDataset
-from medmnist_hf.training.inputs import input_transform, memory_format, train_transform
-from medmnist_hf.training.loader import ArrayLoader
+from medmnist_hf.training.data.dataset import ArrayDataset
+from medmnist_hf.training.data.loader import ArrayLoader
+from medmnist_hf.training.data.recipe_transforms import input_transform, memory_format, train_transform
 from medmnist_hf.training.losses import make_loss, to_scores
 from medmnist_hf.training.models import Built, build_model, parameter_counts, resolved_loss
 from medmnist_hf.training.probes import Features, Probe, extract, linear_probe, nearest_neighbors, with_classifier

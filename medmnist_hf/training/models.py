@@ -23,8 +23,8 @@ from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.backbones import load_backbone, load_config, own_statistics
 from medmnist_hf.training.checkpoints import layer_names, load_weights, one_line, read_weights
+from medmnist_hf.training.data.recipe_transforms import input_transform
 from medmnist_hf.training.heads import classifier_of
-from medmnist_hf.training.inputs import input_transform
 from medmnist_hf.training.losses import LOSSES, outputs_of
 from medmnist_hf.training.networks import (
     TIMM,

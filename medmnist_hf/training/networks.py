@@ -33,10 +33,10 @@ from transformers.modeling_outputs import ImageClassifierOutput
 
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.checkpoints import listed, one_line
+from medmnist_hf.training.data.transforms import BatchTransform
 from medmnist_hf.training.losses import to_scores
 from medmnist_hf.training.processors import CenteringImageProcessor
 from medmnist_hf.training.resnets import PAPER_NETWORKS, paper_resnet
-from medmnist_hf.training.transforms import BatchTransform
 from medmnist_hf.training.volumetric import to_volumetric
 
 TIMM = "timm/"
@@ -53,7 +53,8 @@ class NetworkConfig(PreTrainedConfig):
         volumetric: ``2.5d``, ``3d`` or ``acs`` for volumes, empty for images.
         depth_stride: Strides and pools of ``2.5d`` run along depth too.
         model_args: Further arguments of `timm.create_model`.
-        transform: Arguments of `medmnist_hf.training.transforms.BatchTransform` that make inputs of stored images.
+        transform: Arguments of `medmnist_hf.training.data.transforms.BatchTransform` that make inputs of stored
+            images.
         loss: What it was trained against, which says what its outputs stand for.
     """
 

@@ -7,8 +7,8 @@ from PIL.Image import Resampling
 from torch import Tensor
 from transformers import ViTImageProcessor
 
+from medmnist_hf.training.data.transforms import BatchTransform
 from medmnist_hf.training.recipe import Recipe
-from medmnist_hf.training.transforms import BatchTransform
 
 
 class CenteringImageProcessor(ViTImageProcessor):
@@ -24,7 +24,7 @@ def image_processor(recipe: Recipe, transform: BatchTransform) -> ViTImageProces
 
     Args:
         recipe: What the transform was made for; its subset has images.
-        transform: From `medmnist_hf.training.inputs.input_transform`.
+        transform: From `medmnist_hf.training.data.recipe_transforms.input_transform`.
     """
     options: dict[str, Any] = {
         "resample": Resampling[(transform.interpolation or "bilinear").upper()],
@@ -47,7 +47,7 @@ def timm_settings(known: dict[str, Any], recipe: Recipe, transform: BatchTransfo
     Args:
         known: The network's own.
         recipe: What the transform was made for; its subset has images.
-        transform: From `medmnist_hf.training.inputs.input_transform`.
+        transform: From `medmnist_hf.training.data.recipe_transforms.input_transform`.
     """
     apart = {"url", "file", "hf_hub_id", "hf_hub_filename", "num_classes", "test_input_size", "test_crop_pct"}
     size, channels, padded = transform.size or recipe.size, recipe.input_channels, transform.fit == "pad"

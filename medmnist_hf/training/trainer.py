@@ -28,12 +28,12 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 import medmnist_hf
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.dataset import ArrayDataset
-from medmnist_hf.training.loader import ArrayLoader
+from medmnist_hf.training.data.dataset import ArrayDataset
+from medmnist_hf.training.data.loader import ArrayLoader
+from medmnist_hf.training.data.transforms import BatchTransform
 from medmnist_hf.training.losses import LossFunction, to_scores
 from medmnist_hf.training.models import resolved_loss
 from medmnist_hf.training.recipe import Recipe
-from medmnist_hf.training.transforms import BatchTransform
 
 EMA_NAME: Final = "ema.safetensors"
 """Averaged weights beside the others of a checkpoint."""

@@ -2,7 +2,7 @@
 
 Example:
     >>> import numpy as np
-    >>> from medmnist_hf.training.dataset import ArrayDataset
+    >>> from medmnist_hf.training.data.dataset import ArrayDataset
     >>> data = ArrayDataset(np.zeros((10, 28, 28), np.uint8), np.zeros(10, np.int64))
     >>> transform = BatchTransform(channels=3, size=32, interpolation="bicubic")
     >>> transform(data.gather(range(4)))["pixel_values"].shape
@@ -23,9 +23,9 @@ from torchvision.transforms import InterpolationMode  # type: ignore[import-unty
 from torchvision.transforms.v2.functional import resize as resize_pixels  # type: ignore[import-untyped]
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.augment import Augmentation, rounded_like
-from medmnist_hf.training.buffers import Buffers
-from medmnist_hf.training.dataset import ArrayBatch, mixed_seed
+from medmnist_hf.training.data.augment import Augmentation, rounded_like
+from medmnist_hf.training.data.buffers import Buffers
+from medmnist_hf.training.data.dataset import ArrayBatch, mixed_seed
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "trilinear", "area"]
 
@@ -69,7 +69,8 @@ class BatchTransform:
         antialias: For resizing; see `resize`.
         dtype: Type of the pixels that come out: ``float32``, ``bfloat16`` or ``float16``.
         channels_last: Put channels last in memory, which convolutions are faster with; the shape stays.
-        augment: Augmentations in their order. Next to those of `medmnist_hf.training.augment`, any callable from a
+        augment: Augmentations in their order. Next to those of `medmnist_hf.training.data.augment`, any callable
+            from a
             float batch (B, C, ...) in 0..1 to one, such as a module of torchvision's v2 or kornia, will do; it is run
             with torch's global generator seeded, and left as it was.
         seed: Seed of the augmentation.

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.buffers import Buffers
+from medmnist_hf.training.data.buffers import Buffers
 
 
 @dataclass(frozen=True, slots=True)

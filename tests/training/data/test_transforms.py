@@ -1,4 +1,4 @@
-"""``medmnist_hf.training.transforms``: the values of the usual pipeline, and the same batch for the same seed."""
+"""``medmnist_hf.training.data.transforms``: the values of the usual pipeline, and the same batch for the same seed."""
 
 import doctest
 import pickle
@@ -16,10 +16,10 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training import transforms
-from medmnist_hf.training.augment import Augmentation, ColorJitter, Crop, Erasing, Flip, Rotation
-from medmnist_hf.training.dataset import ArrayDataset
-from medmnist_hf.training.transforms import BatchTransform, Interpolation, channels_first, resize
+from medmnist_hf.training.data import transforms
+from medmnist_hf.training.data.augment import Augmentation, ColorJitter, Crop, Erasing, Flip, Rotation
+from medmnist_hf.training.data.dataset import ArrayDataset
+from medmnist_hf.training.data.transforms import BatchTransform, Interpolation, channels_first, resize
 
 IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 SHAPES = {"rgb": (28, 28, 3), "gray": (28, 28), "volume": (10, 10, 10)}

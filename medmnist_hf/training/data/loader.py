@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.dataset import ArrayBatch, ArrayDataset, mixed_seed
-from medmnist_hf.training.transforms import BatchTransform, channels_first
+from medmnist_hf.training.data.dataset import ArrayBatch, ArrayDataset, mixed_seed
+from medmnist_hf.training.data.transforms import BatchTransform, channels_first
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -1,4 +1,4 @@
-"""``medmnist_hf.training.loader``: which samples, in which order, whoever makes the batches; nothing left behind."""
+"""`medmnist_hf.training.data.loader`: which samples, in which order, whoever makes the batches; nothing is left."""
 
 import json
 import os
@@ -26,10 +26,10 @@ from torchvision.transforms import v2  # type: ignore[import-untyped]
 from transformers import Trainer, TrainingArguments
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.augment import ColorJitter, Crop, Flip, Rotation
-from medmnist_hf.training.dataset import ArrayDataset
-from medmnist_hf.training.loader import ArrayLoader, EpochBatches, made_in_turn, prefetched
-from medmnist_hf.training.transforms import BatchTransform
+from medmnist_hf.training.data.augment import ColorJitter, Crop, Flip, Rotation
+from medmnist_hf.training.data.dataset import ArrayDataset
+from medmnist_hf.training.data.loader import ArrayLoader, EpochBatches, made_in_turn, prefetched
+from medmnist_hf.training.data.transforms import BatchTransform
 from tests.fixtures.paths import ROOT
 
 SAMPLES, BATCH = 50, 8

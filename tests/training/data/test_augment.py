@@ -1,4 +1,4 @@
-"""``medmnist_hf.training.augment``: each augmentation against a slow one, sample by sample."""
+"""``medmnist_hf.training.data.augment``: each augmentation against a slow one, sample by sample."""
 
 from collections.abc import Callable
 from itertools import product
@@ -12,8 +12,8 @@ from torch import Generator, Tensor
 from torchvision.transforms import InterpolationMode
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training import augment
-from medmnist_hf.training.augment import (
+from medmnist_hf.training.data import augment
+from medmnist_hf.training.data.augment import (
     Augmentation,
     ColorJitter,
     Crop,

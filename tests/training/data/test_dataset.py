@@ -1,4 +1,4 @@
-"""``medmnist_hf.training.dataset``: a batch is one gather, from memory or from a file."""
+"""``medmnist_hf.training.data.dataset``: a batch is one gather, from memory or from a file."""
 
 import pickle
 import warnings
@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.dataset import ArrayDataset, mixed_seed
+from medmnist_hf.training.data.dataset import ArrayDataset, mixed_seed
 
 SHAPES = ((9, 7), (9, 7, 3), (4, 5, 6))
 

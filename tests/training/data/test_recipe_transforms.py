@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.inputs`: what of a recipe becomes of pixels, in training and after."""
+"""`medmnist_hf.training.data.recipe_transforms`: what of a recipe becomes of pixels, in training and after."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.augment import ColorJitter, Crop, Flip, QuarterTurns, Rotation
-from medmnist_hf.training.dataset import ArrayDataset
-from medmnist_hf.training.inputs import (
+from medmnist_hf.training.data.augment import ColorJitter, Crop, Flip, QuarterTurns, Rotation
+from medmnist_hf.training.data.dataset import ArrayDataset
+from medmnist_hf.training.data.recipe_transforms import (
     IntensityScale,
     augmentations,
     input_transform,

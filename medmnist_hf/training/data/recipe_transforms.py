@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.augment import (
+from medmnist_hf.training.data.augment import (
     Augmentation,
     ColorJitter,
     Crop,
@@ -17,8 +17,8 @@ from medmnist_hf.training.augment import (
     Rotation,
     rounded_like,
 )
+from medmnist_hf.training.data.transforms import BatchTransform, Interpolation
 from medmnist_hf.training.recipe import Recipe
-from medmnist_hf.training.transforms import BatchTransform, Interpolation
 
 EVALUATION_INTENSITY: Final = 0.5
 """What voxels are multiplied with after training, where training drew a factor from 0..1."""

@@ -1,4 +1,4 @@
-"""``medmnist_hf.training.buffers``: memory comes back when nobody looks at it any more, and not before."""
+"""``medmnist_hf.training.data.buffers``: memory comes back when nobody looks at it any more, and not before."""
 
 import gc
 import pickle
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from medmnist_hf.training.buffers import Buffers
+from medmnist_hf.training.data.buffers import Buffers
 
 DTYPES = (torch.uint8, torch.float32, torch.bfloat16)
 

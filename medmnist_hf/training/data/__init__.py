@@ -1,0 +1,33 @@
+"""Batches for torch: whole splits gathered, augmented and transformed at once.
+
+Example:
+    >>> from medmnist_hf.training.data import ArrayLoader, BatchTransform, Crop, Flip
+    >>> transform = BatchTransform(channels=3, size=64, augment=[Flip(), Crop(padding=3)])
+"""
+
+from medmnist_hf.training.data.augment import (
+    Augmentation,
+    ColorJitter,
+    Crop,
+    Erasing,
+    Flip,
+    QuarterTurns,
+    Rotation,
+)
+from medmnist_hf.training.data.dataset import ArrayBatch, ArrayDataset
+from medmnist_hf.training.data.loader import ArrayLoader
+from medmnist_hf.training.data.transforms import BatchTransform
+
+__all__ = [
+    "ArrayBatch",
+    "ArrayDataset",
+    "ArrayLoader",
+    "Augmentation",
+    "BatchTransform",
+    "ColorJitter",
+    "Crop",
+    "Erasing",
+    "Flip",
+    "QuarterTurns",
+    "Rotation",
+]
