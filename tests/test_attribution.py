@@ -14,8 +14,8 @@ from medmnist_hf.training.attribution import CELLS, grad_cam, image_maps, log_od
 from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.recipe_transforms import input_transform
 from medmnist_hf.training.losses import to_scores
-from medmnist_hf.training.models import build_model
-from medmnist_hf.training.networks import NetworkConfig, NetworkForImageClassification
+from medmnist_hf.training.models.factory import build_model
+from medmnist_hf.training.models.wrappers import NetworkConfig, NetworkForImageClassification
 from medmnist_hf.training.recipe import Recipe, make_recipe
 from tests.fixtures.tiny_models import CLASSES, IMAGE_MODELS, SIZE, labels, pixels, resnet, timm_model
 

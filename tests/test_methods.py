@@ -12,7 +12,7 @@ from medmnist_hf.catalog import SPLITS
 from medmnist_hf.data.arrays import load_arrays
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.methods import METHODS, Fitted, Job
-from medmnist_hf.training.models import build_model
+from medmnist_hf.training.models.factory import build_model
 from medmnist_hf.training.recipe import TYPES
 from tests.conftest import Phantoms
 from tests.fixtures.runs import FLAGS, build_all, tiny

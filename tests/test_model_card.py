@@ -208,7 +208,7 @@ def test_data_that_is_not_for_commerce_stays_so_whatever_the_weights_are(tmp_pat
     [
         ("bloodmnist", TIMM, "timm", "pipeline("),
         ("bloodmnist", VIT, "transformers", "pipeline("),
-        ("bloodmnist", PAPER, "medmnist-hf", "import medmnist_hf.training.networks"),
+        ("bloodmnist", PAPER, "medmnist-hf", "import medmnist_hf.training.models"),
         ("nodulemnist3d", PAPER, "medmnist-hf", ".predict(volumes[:8])"),
     ],
 )
@@ -219,7 +219,7 @@ def test_how_to_use_it_is_told_by_kind(
     (example,) = re.findall(r"```python\n(.*?)```", made.text, re.DOTALL)
     assert made.data.to_dict()["library_name"] == library and f"`pip install {INSTALL[library]}`" in made.text
     assert '"me/mine"' in example and ('"org/bloodmnist", "28"' in example or 'namespace="org"' in example)
-    assert ("import medmnist_hf.training.networks" in example) == (config is PAPER and flag == "bloodmnist")
+    assert ("import medmnist_hf.training.models" in example) == (config is PAPER and flag == "bloodmnist")
     assert code in example and compile(example, "example", "exec")
 
 

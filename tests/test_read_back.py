@@ -26,7 +26,7 @@ from medmnist_hf.catalog import subset
 from medmnist_hf.conversion.build import build_config
 from medmnist_hf.conversion.sources.source import Folder
 from medmnist_hf.evaluation.prediction_files import read_result
-from medmnist_hf.training.networks import NetworkForImageClassification
+from medmnist_hf.training.models.wrappers import NetworkForImageClassification
 from medmnist_hf.training.publish import push_model
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.run import run

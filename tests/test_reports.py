@@ -21,7 +21,7 @@ from medmnist_hf.training import reports
 from medmnist_hf.training.aggregate import read_results
 from medmnist_hf.training.chosen import best_run
 from medmnist_hf.training.losses import to_scores
-from medmnist_hf.training.models import Built, build_model, resolved_loss, save_model
+from medmnist_hf.training.models.factory import Built, build_model, resolved_loss, save_model
 from medmnist_hf.training.outcomes import Outcome, outcome_of
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.reports import can_draw, leave_card, leave_figures

@@ -15,7 +15,7 @@ from medmnist_hf.scoring.official import ScoreWarning
 from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.recipe_transforms import input_transform, train_transform
 from medmnist_hf.training.losses import make_loss
-from medmnist_hf.training.models import Built, build_model
+from medmnist_hf.training.models.factory import Built, build_model
 from medmnist_hf.training.recipe import Recipe, make_recipe
 from medmnist_hf.training.trainer import (
     EMA_NAME,

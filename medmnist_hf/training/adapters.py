@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.heads import classifier_of
+from medmnist_hf.training.models.heads import classifier_of
 from medmnist_hf.training.recipe import Recipe
 
 

@@ -22,7 +22,7 @@ from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.loader import ArrayLoader
 from medmnist_hf.training.data.recipe_transforms import input_transform, memory_format, train_transform
 from medmnist_hf.training.losses import make_loss, to_scores
-from medmnist_hf.training.models import Built, build_model, parameter_counts, resolved_loss
+from medmnist_hf.training.models.factory import Built, build_model, parameter_counts, resolved_loss
 from medmnist_hf.training.probes import Features, Probe, extract, linear_probe, nearest_neighbors, with_classifier
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.trainer import RecipeTrainer, last_checkpoint, training_arguments

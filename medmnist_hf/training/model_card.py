@@ -21,9 +21,9 @@ from medmnist_hf.hub.eval_results import MEASURES, TASK_CATEGORY, card_results
 from medmnist_hf.manifest import SourceRecord
 from medmnist_hf.scoring.published import leaderboard, published_notes, published_size
 from medmnist_hf.training.chosen import best_run, data_source, digits, model_result, namespace, portable, spread
-from medmnist_hf.training.networks import TIMM, BackboneConfig, NetworkConfig
+from medmnist_hf.training.models.resnet import PAPER_NETWORKS
+from medmnist_hf.training.models.wrappers import TIMM, BackboneConfig, NetworkConfig
 from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe, presets
-from medmnist_hf.training.resnets import PAPER_NETWORKS
 from medmnist_hf.training.tables import own_name
 
 _ELSEWHERE: Final = (

@@ -22,7 +22,7 @@ from torch.nn.functional import normalize
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError, TrainingError
 from medmnist_hf.scoring.official import ScoreWarning, score
-from medmnist_hf.training.heads import classifier_of, pooled_features
+from medmnist_hf.training.models.heads import classifier_of, pooled_features
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

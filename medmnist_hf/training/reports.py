@@ -17,11 +17,11 @@ from medmnist_hf.manifest import README_NAME
 from medmnist_hf.scoring.predictions import Predictions, check
 from medmnist_hf.training.attribution import image_maps
 from medmnist_hf.training.cases import choose, draw_cases
-from medmnist_hf.training.checkpoints import one_line
 from medmnist_hf.training.chosen import best_run, shown_name
 from medmnist_hf.training.curves import draw_curves
 from medmnist_hf.training.model_card import CASES, CURVES, FIGURES, SCORES, model_card
-from medmnist_hf.training.models import Built
+from medmnist_hf.training.models.checkpoints import one_line
+from medmnist_hf.training.models.factory import Built
 from medmnist_hf.training.outcomes import Outcome
 from medmnist_hf.training.recipe import Recipe
 

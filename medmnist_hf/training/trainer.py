@@ -32,7 +32,7 @@ from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.loader import ArrayLoader
 from medmnist_hf.training.data.transforms import BatchTransform
 from medmnist_hf.training.losses import LossFunction, to_scores
-from medmnist_hf.training.models import resolved_loss
+from medmnist_hf.training.models.factory import resolved_loss
 from medmnist_hf.training.recipe import Recipe
 
 EMA_NAME: Final = "ema.safetensors"
@@ -48,7 +48,7 @@ class RecipeTrainer(Trainer):
 
     Args:
         recipe: What to do.
-        model: From `medmnist_hf.training.models.build_model`.
+        model: From `medmnist_hf.training.models.factory.build_model`.
         args: From `training_arguments`.
         loss: From `medmnist_hf.training.losses.make_loss`.
         train: The train split.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.resnets import PAPER_NETWORKS, paper_resnet
+from medmnist_hf.training.models.resnet import PAPER_NETWORKS, paper_resnet
 
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
 

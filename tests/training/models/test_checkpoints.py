@@ -10,9 +10,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.checkpoints import convert_in_order, load_weights, one_line, read_tensors, read_weights
-from medmnist_hf.training.resnets import paper_resnet
-from medmnist_hf.training.volumetric import to_volumetric
+from medmnist_hf.training.models.checkpoints import (
+    convert_in_order,
+    load_weights,
+    one_line,
+    read_tensors,
+    read_weights,
+)
+from medmnist_hf.training.models.resnet import paper_resnet
+from medmnist_hf.training.models.volumetric import to_volumetric
 
 
 def made(name: str, seed: int, **options: Any) -> Any:  # noqa: ANN401

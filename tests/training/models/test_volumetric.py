@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.acs import ACSConv
-from medmnist_hf.training.resnets import paper_resnet
-from medmnist_hf.training.volumetric import MODES, to_volumetric
+from medmnist_hf.training.models.acs import ACSConv
+from medmnist_hf.training.models.resnet import paper_resnet
+from medmnist_hf.training.models.volumetric import MODES, to_volumetric
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -24,7 +24,8 @@ from transformers import (
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.data.transforms import BatchTransform
 from medmnist_hf.training.losses import to_scores
-from medmnist_hf.training.networks import (
+from medmnist_hf.training.models.processors import CenteringImageProcessor
+from medmnist_hf.training.models.wrappers import (
     BackboneConfig,
     BackboneForImageClassification,
     NetworkConfig,
@@ -33,7 +34,6 @@ from medmnist_hf.training.networks import (
     check_name,
     make_network,
 )
-from medmnist_hf.training.processors import CenteringImageProcessor
 
 TINY: dict[str, Any] = {
     "hidden_size": 16,

@@ -2,7 +2,7 @@
 
 Every one is a `transformers` model whose ``forward(pixel_values)`` gives logits. What `save_model` leaves of it,
 ``pipeline("image-classification", model=folder)`` loads: networks of timm and most models of `transformers` without
-this package, the others after ``import medmnist_hf.training.networks``.
+this package, the others after ``import medmnist_hf.training.models``.
 """
 
 # Methods of transformers' classes carry no types.
@@ -21,21 +21,21 @@ from torch.nn.functional import dropout
 from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.backbones import load_backbone, load_config, own_statistics
-from medmnist_hf.training.checkpoints import layer_names, load_weights, one_line, read_weights
 from medmnist_hf.training.data.recipe_transforms import input_transform
-from medmnist_hf.training.heads import classifier_of
 from medmnist_hf.training.losses import LOSSES, outputs_of
-from medmnist_hf.training.networks import (
+from medmnist_hf.training.models.checkpoints import layer_names, load_weights, one_line, read_weights
+from medmnist_hf.training.models.from_transformers import load_backbone, load_config, own_statistics
+from medmnist_hf.training.models.heads import classifier_of
+from medmnist_hf.training.models.processors import image_processor, timm_settings
+from medmnist_hf.training.models.resnet import PAPER_NETWORKS
+from medmnist_hf.training.models.wrappers import (
     TIMM,
     NetworkConfig,
     NetworkForImageClassification,
     check_name,
     make_network,
 )
-from medmnist_hf.training.processors import image_processor, timm_settings
 from medmnist_hf.training.recipe import Recipe
-from medmnist_hf.training.resnets import PAPER_NETWORKS
 
 IMAGENET_STEM_FROM: Final = 128
 """Size of input from which the paper's networks have the ImageNet stem, unless a recipe says which."""

@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.models`: the model of a recipe, of every kind, with the inputs that it is told to have."""
+"""`medmnist_hf.training.models.factory`: the model of a recipe, of every kind, with the inputs that it shall have."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageClassification
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.models import build_model, parameter_counts, resolved_loss, save_model
+from medmnist_hf.training.models.factory import build_model, parameter_counts, resolved_loss, save_model
 from medmnist_hf.training.recipe import Recipe, make_recipe
 
 

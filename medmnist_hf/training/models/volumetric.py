@@ -1,7 +1,8 @@
 """2D convolutional networks made to read volumes: 2.5D, 3D and ACS.
 
 Layers are exchanged one by one in a copy of the network. What a layer does in code of its own cannot be seen from
-outside, so `medmnist_hf.training.alike` compares the 2.5D form with the 2D network before anything is returned.
+outside, so `medmnist_hf.training.models.volumetric_check` compares the 2.5D form with the 2D network before anything
+is returned.
 """
 
 import copy
@@ -23,8 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.acs import ACSConv, Conv3dSame
-from medmnist_hf.training.alike import compare_layers, refusal
+from medmnist_hf.training.models.acs import ACSConv, Conv3dSame
+from medmnist_hf.training.models.volumetric_check import compare_layers, refusal
 
 MODES: Final = ("2.5d", "3d", "acs")
 
@@ -40,7 +41,7 @@ def to_volumetric(model: nn.Module, mode: str, *, weights: str = "inflate", dept
     - ``2.5d``: 1 x k x k. Slices are processed one by one, up to the first layer that pools over the whole volume.
     - ``3d``: k x k x k; pools too are cubes and strides run along all three axes.
     - ``acs``: k x k in the axial, coronal or sagittal plane, a third of the output channels each (see
-      `medmnist_hf.training.acs.ACSConv`); pools and strides as under ``3d``.
+      `medmnist_hf.training.models.acs.ACSConv`); pools and strides as under ``3d``.
 
     Under ``2.5d`` and ``acs`` each convolution weight is the 2D one with a depth axis of length 1: they have as many
     parameters as the 2D network. On a CPU all three modes are faster in memory format ``channels_last_3d``.

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.heads import classifier_of, pooled_features
+from medmnist_hf.training.models.heads import classifier_of, pooled_features
 from tests.fixtures.tiny_models import CLASSES, IMAGE_MODELS, network, pixels, timm_model
 
 

@@ -16,10 +16,10 @@ from torch import Tensor
 from transformers import AutoImageProcessor
 from transformers.models.timm_wrapper.image_processing_timm_wrapper import TimmWrapperImageProcessor
 
-import medmnist_hf.training.networks  # noqa: F401  (makes the processor known to the Auto classes)
+import medmnist_hf.training.models  # noqa: F401  (makes the processor known to the Auto classes)
 from medmnist_hf.training.data.recipe_transforms import input_transform
 from medmnist_hf.training.data.transforms import BatchTransform
-from medmnist_hf.training.processors import CenteringImageProcessor, image_processor, timm_settings
+from medmnist_hf.training.models.processors import CenteringImageProcessor, image_processor, timm_settings
 from medmnist_hf.training.recipe import Recipe, make_recipe
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

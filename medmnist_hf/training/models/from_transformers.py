@@ -23,9 +23,9 @@ from transformers import (
 from transformers.utils import logging
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.checkpoints import listed, one_line, read_tensors
-from medmnist_hf.training.heads import classifier_of
-from medmnist_hf.training.networks import (
+from medmnist_hf.training.models.checkpoints import listed, one_line, read_tensors
+from medmnist_hf.training.models.heads import classifier_of
+from medmnist_hf.training.models.wrappers import (
     TIMM,
     BackboneConfig,
     BackboneForImageClassification,

@@ -3,7 +3,7 @@
 Importing this module makes them known to the Auto classes, so that ``AutoModelForImageClassification`` and
 ``pipeline("image-classification", model=folder)`` load what a run saved. A pipeline reads images alone; for volumes:
 
-    >>> from medmnist_hf.training.networks import NetworkForImageClassification
+    >>> from medmnist_hf.training.models.wrappers import NetworkForImageClassification
     >>> model = NetworkForImageClassification.from_pretrained("run/seed-0/best")  # doctest: +SKIP
     >>> scores = model.predict(volumes)  # uint8 (N, D, H, W) -> (N, K)  # doctest: +SKIP
 """
@@ -32,12 +32,12 @@ from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_outputs import ImageClassifierOutput
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.checkpoints import listed, one_line
 from medmnist_hf.training.data.transforms import BatchTransform
 from medmnist_hf.training.losses import to_scores
-from medmnist_hf.training.processors import CenteringImageProcessor
-from medmnist_hf.training.resnets import PAPER_NETWORKS, paper_resnet
-from medmnist_hf.training.volumetric import to_volumetric
+from medmnist_hf.training.models.checkpoints import listed, one_line
+from medmnist_hf.training.models.processors import CenteringImageProcessor
+from medmnist_hf.training.models.resnet import PAPER_NETWORKS, paper_resnet
+from medmnist_hf.training.models.volumetric import to_volumetric
 
 TIMM = "timm/"
 """What a model's name begins with if timm makes it; the paper's networks go by their bare names."""

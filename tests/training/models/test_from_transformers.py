@@ -25,8 +25,12 @@ from transformers import (
 )
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.backbones import load_backbone, load_config, own_statistics
-from medmnist_hf.training.networks import BackboneForImageClassification, NetworkConfig, NetworkForImageClassification
+from medmnist_hf.training.models.from_transformers import load_backbone, load_config, own_statistics
+from medmnist_hf.training.models.wrappers import (
+    BackboneForImageClassification,
+    NetworkConfig,
+    NetworkForImageClassification,
+)
 from medmnist_hf.training.recipe import Recipe, make_recipe
 
 TINY: dict[str, Any] = {

@@ -11,7 +11,7 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor
 from torch.nn import functional
 
-from medmnist_hf.training.acs import ACSConv, Conv3dSame, same_edges
+from medmnist_hf.training.models.acs import ACSConv, Conv3dSame, same_edges
 
 
 def parts(count: int) -> list[int]:

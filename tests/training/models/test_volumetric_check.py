@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.alike import compare_layers, refusal
+from medmnist_hf.training.models.volumetric_check import compare_layers, refusal
 
 
 class Gate(nn.Module):

@@ -1,0 +1,18 @@
+"""Networks of timm, transformers and the MedMNIST paper as models of `transformers`, also for volumes.
+
+Importing this package makes the models of this project known to the Auto classes of `transformers`, so that
+``pipeline("image-classification", model=folder)`` loads what a run saved.
+"""
+
+from medmnist_hf.training.models.factory import Built, build_model, save_model
+from medmnist_hf.training.models.volumetric import to_volumetric
+from medmnist_hf.training.models.wrappers import BackboneForImageClassification, NetworkForImageClassification
+
+__all__ = [
+    "BackboneForImageClassification",
+    "Built",
+    "NetworkForImageClassification",
+    "build_model",
+    "save_model",
+    "to_volumetric",
+]
