@@ -8,7 +8,7 @@ import pytest
 
 from medmnist_hf.automl.engines import engine, engines
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.methods import METHODS
+from medmnist_hf.training.methods.registry import METHODS
 from medmnist_hf.training.recipe import TYPES, make_recipe, presets
 from tests.fixtures.paths import ROOT
 

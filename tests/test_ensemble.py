@@ -11,7 +11,7 @@ from medmnist_hf.errors import TrainingError
 from medmnist_hf.evaluation.prediction_files import read_result
 from medmnist_hf.scoring.official import score
 from medmnist_hf.training.ensemble import ensemble, leave_scores
-from medmnist_hf.training.methods import Job
+from medmnist_hf.training.methods.registry import Job
 from medmnist_hf.training.recipe import make_recipe
 
 RNG = np.random.default_rng(0)

@@ -28,12 +28,12 @@ from medmnist_hf.data.arrays import load_arrays
 from medmnist_hf.errors import MedMNISTError, TrainingError
 from medmnist_hf.files import write_atomically
 from medmnist_hf.training.ensemble import ensemble, leave_scores
-from medmnist_hf.training.methods import CHECKPOINTS, METHODS, Fitted, Job
+from medmnist_hf.training.methods.registry import CHECKPOINTS, METHODS, Fitted, Job
+from medmnist_hf.training.methods.trainer import last_checkpoint
 from medmnist_hf.training.models.factory import Built, save_model
 from medmnist_hf.training.outcomes import Outcome, outcome_of, read_outcome, summary, to_json, write_outcome
 from medmnist_hf.training.recipe import Recipe, make_recipe
 from medmnist_hf.training.reports import can_draw, leave_card, leave_figures
-from medmnist_hf.training.trainer import last_checkpoint
 
 _log = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ from transformers import (
 
 from medmnist_hf.catalog import Task, subset, subsets
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.zero_shot import ZeroShot, texts_of
+from medmnist_hf.training.methods.zero_shot import ZeroShot, texts_of
 from tests.fixtures.tiny_models import vit
 
 CPU = torch.device("cpu")
@@ -141,7 +141,7 @@ def test_prompts_are_made_of_labels_phrases_and_modality() -> None:
 
 
 def test_phrases_are_those_of_labels_that_there_are() -> None:
-    text = (resources.files("medmnist_hf.training") / "phrases.toml").read_text(encoding="utf-8")
+    text = (resources.files("medmnist_hf.training.methods") / "zero_shot_labels.toml").read_text(encoding="utf-8")
     for flag, phrases in tomllib.loads(text).items():
         assert set(phrases) <= set(subset(flag).labels), flag
     assert set(tomllib.loads(text)["retinamnist"]) == set(subset("retinamnist").labels)

@@ -16,17 +16,24 @@ from medmnist_hf.automl.engines import engines
 from medmnist_hf.catalog import SPLITS
 from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.adapters import add_lora, merge_lora
-from medmnist_hf.training.automl import run_engine
 from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.loader import ArrayLoader
 from medmnist_hf.training.data.recipe_transforms import input_transform, memory_format, train_transform
 from medmnist_hf.training.losses import make_loss, to_scores
+from medmnist_hf.training.methods.automl import run_engine
+from medmnist_hf.training.methods.features import (
+    Features,
+    Probe,
+    extract,
+    linear_probe,
+    nearest_neighbors,
+    with_classifier,
+)
+from medmnist_hf.training.methods.lora import add_lora, merge_lora
+from medmnist_hf.training.methods.trainer import RecipeTrainer, last_checkpoint, training_arguments
+from medmnist_hf.training.methods.zero_shot import ZeroShot
 from medmnist_hf.training.models.factory import Built, build_model, parameter_counts, resolved_loss
-from medmnist_hf.training.probes import Features, Probe, extract, linear_probe, nearest_neighbors, with_classifier
 from medmnist_hf.training.recipe import Recipe
-from medmnist_hf.training.trainer import RecipeTrainer, last_checkpoint, training_arguments
-from medmnist_hf.training.zero_shot import ZeroShot
 
 CHECKPOINTS: Final = "checkpoints"
 """Folder of what a training goes on from."""

@@ -18,9 +18,9 @@ from transformers import AutoModelForImageClassification
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.scoring.official import score
-from medmnist_hf.training import probes
 from medmnist_hf.training.losses import to_scores
-from medmnist_hf.training.probes import NEVER, STRENGTHS, Features, extract, linear_probe, nearest_neighbors
+from medmnist_hf.training.methods import features as features_module
+from medmnist_hf.training.methods.features import NEVER, STRENGTHS, Features, extract, linear_probe, nearest_neighbors
 from tests.fixtures.tiny_models import IMAGE_MODELS, pixels, timm_model, vit
 
 CPU = torch.device("cpu")
@@ -188,7 +188,7 @@ def test_the_saved_model_predicts_the_scores_of_the_probe(kind: str, tmp_path: P
     model = IMAGE_MODELS[kind]()
     features = extract(model, batches(30, 10), CPU)
     probe = linear_probe(features, features, Task.MULTI_CLASS, 3)
-    saved: Any = probes.with_classifier(model, probe.weight, probe.bias)
+    saved: Any = features_module.with_classifier(model, probe.weight, probe.bias)
     saved.save_pretrained(tmp_path)
     loaded = AutoModelForImageClassification.from_pretrained(tmp_path).eval()
     with torch.inference_mode():
@@ -208,7 +208,7 @@ def without_bias() -> nn.Module:
 @pytest.mark.parametrize("make", [lambda: vit(4), without_bias])
 def test_a_classifier_of_another_form_is_refused(make: Callable[[], nn.Module]) -> None:
     with pytest.raises(TrainingError, match="classifier of ViTForImageClassification cannot hold"):
-        probes.with_classifier(make(), np.zeros((3, 16)), np.zeros(3))
+        features_module.with_classifier(make(), np.zeros((3, 16)), np.zeros(3))
 
 
 @pytest.mark.parametrize("task", [Task.MULTI_CLASS, Task.MULTI_LABEL])

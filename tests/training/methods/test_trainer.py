@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.trainer`: courses, groups, averages, the best epoch, and a resume that changes nothing."""
+"""`medmnist_hf.training.methods.trainer`: courses, groups, averages, the best epoch, a resume that changes nothing."""
 
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,7 @@ from medmnist_hf.scoring.official import ScoreWarning
 from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.recipe_transforms import input_transform, train_transform
 from medmnist_hf.training.losses import make_loss
-from medmnist_hf.training.models.factory import Built, build_model
-from medmnist_hf.training.recipe import Recipe, make_recipe
-from medmnist_hf.training.trainer import (
+from medmnist_hf.training.methods.trainer import (
     EMA_NAME,
     RecipeTrainer,
     last_checkpoint,
@@ -25,6 +23,8 @@ from medmnist_hf.training.trainer import (
     rate_course,
     training_arguments,
 )
+from medmnist_hf.training.models.factory import Built, build_model
+from medmnist_hf.training.recipe import Recipe, make_recipe
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (44, 28, 28), dtype=np.uint8)

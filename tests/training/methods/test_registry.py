@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.methods`: every method on tiny phantoms of the tasks it is for, from a job to scores."""
+"""`medmnist_hf.training.methods.registry`: every method on tiny phantoms of the tasks it is for, from job to scores."""
 
 from pathlib import Path
 from typing import Any, get_args
@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from medmnist_hf.catalog import SPLITS
 from medmnist_hf.data.arrays import load_arrays
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.methods import METHODS, Fitted, Job
+from medmnist_hf.training.methods.registry import METHODS, Fitted, Job
 from medmnist_hf.training.models.factory import build_model
 from medmnist_hf.training.recipe import TYPES
 from tests.conftest import Phantoms

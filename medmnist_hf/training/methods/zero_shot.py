@@ -122,7 +122,7 @@ def texts_of(entry: Subset, prompt: str, *, absence: bool) -> list[str]:
     """
     if "{}" not in prompt:
         raise TrainingError(f"prompt {prompt!r} has no {{}}: say where the label goes")
-    file = resources.files("medmnist_hf.training") / "phrases.toml"
+    file = resources.files("medmnist_hf.training.methods") / "zero_shot_labels.toml"
     phrases = tomllib.loads(file.read_text(encoding="utf-8")).get(entry.flag, {})
     named = [phrases.get(label, label) for label in entry.labels]
     if absence and entry.task is Task.MULTI_LABEL:

@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.automl`: an engine as a method, on phantoms of every task; broken off; refused."""
+"""`medmnist_hf.training.methods.automl`: an engine as a method, on phantoms of every task; broken off; refused."""
 
 import json
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from medmnist_hf.data.arrays import load_arrays
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.evaluation.prediction_files import read_result
 from medmnist_hf.scoring.official import score
-from medmnist_hf.training import automl
-from medmnist_hf.training.automl import run_engine
+from medmnist_hf.training.methods import automl
+from medmnist_hf.training.methods.automl import run_engine
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.run import RESULTS_NAME, run
 from tests.conftest import Phantoms

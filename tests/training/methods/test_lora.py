@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoModelForImageClassification
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.adapters import add_lora, lora_config, merge_lora
+from medmnist_hf.training.methods.lora import add_lora, lora_config, merge_lora
 from medmnist_hf.training.models.factory import parameter_counts
 from medmnist_hf.training.recipe import Recipe
 from tests.fixtures.tiny_models import IMAGE_MODELS, network, pixels, timm_model
