@@ -57,8 +57,8 @@ def demo(out: Annotated[Path, typer.Option(help="Folder of the builds.")] = Path
 
 def _train(out: Path) -> None:
     from medmnist_hf.training.recipe import make_recipe  # noqa: PLC0415  (torch takes seconds to import)
+    from medmnist_hf.training.report.terminal import print_results  # noqa: PLC0415
     from medmnist_hf.training.run import run  # noqa: PLC0415
-    from medmnist_hf.training.tables import print_results  # noqa: PLC0415
 
     options = {"dataset": SUBSETS[0], "root": str(out), "model": "timm/test_efficientnet", "pretrained": False}
     recipe = make_recipe({**options, "epochs": 5, "batch_size": 16, "seeds": (0, 1)})

@@ -110,7 +110,8 @@ def html(boards: Sequence[Board], unfinished: Unfinished) -> str:
         ]
     reading = "".join(f"<p>{escape(text)}</p>" for text in _reading(boards))
     parts.append(f"<section><h2>How to read this</h2>{reading}</section>")
-    page = resources.files("medmnist_hf.training").joinpath("templates", "benchmark.html").read_text(encoding="utf-8")
+    template = resources.files("medmnist_hf.training.benchmark") / "templates" / "benchmark.html"
+    page = template.read_text(encoding="utf-8")
     return Template(page).substitute(title=TITLE, body="\n".join(part for part in parts if part))
 
 

@@ -174,11 +174,11 @@ def test_what_cannot_be_probed_is_one_line() -> None:
 def test_a_solver_that_does_not_converge_is_never_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     train, validation = blobs(300, 4), blobs(90, 4, seed=1)
     whole = linear_probe(train, validation, Task.MULTI_CLASS, 4)
-    monkeypatch.setattr(probes, "MOST_STEPS", 15)
+    monkeypatch.setattr(features_module, "MOST_STEPS", 15)
     short = linear_probe(train, validation, Task.MULTI_CLASS, 4)
     assert 0 < len(short.tried) < len(STRENGTHS)
     assert short.tried == pytest.approx({s: whole.tried[s] for s in short.tried})
-    monkeypatch.setattr(probes, "MOST_STEPS", 1)
+    monkeypatch.setattr(features_module, "MOST_STEPS", 1)
     with pytest.raises(TrainingError, match="did not converge in 1 steps"):
         linear_probe(train, validation, Task.MULTI_CLASS, 4)
 
@@ -222,7 +222,7 @@ def test_neighbours_vote_as_scikit_learn_finds_them(task: Task, monkeypatch: pyt
     votes = np.exp((1 - distances) / 0.07)
     expected = np.einsum("nk,nkc->nc", votes, hot[places]) / votes.sum(1, keepdims=True)
     assert np.allclose(nearest_neighbors(train, queries, task, 4, 9), expected, atol=1e-4)
-    monkeypatch.setattr(probes, "BLOCK", 700)  # three queries at once
+    monkeypatch.setattr(features_module, "BLOCK", 700)  # three queries at once
     assert np.allclose(nearest_neighbors(train, queries, task, 4, 9), expected, atol=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.methods.registry`: every method on tiny phantoms of the tasks it is for, from job to scores."""
+"""`medmnist_hf.training.methods.registry`: every method on tiny phantoms of the tasks it is for, to its scores."""
 
 from pathlib import Path
 from typing import Any, get_args

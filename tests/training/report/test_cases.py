@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.cases`: which decisions are shown, and a figure on which nothing overlaps or is cut off."""
+"""`medmnist_hf.training.report.cases`: which decisions are shown, and a figure where nothing overlaps or is cut."""
 
 import io
 from itertools import combinations
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from medmnist_hf.catalog import Subset, subset, subsets
 from medmnist_hf.scoring.predictions import check
-from medmnist_hf.training.cases import COUNT, Case, choose, draw_cases
+from medmnist_hf.training.report.cases import COUNT, Case, choose, draw_cases
 
 FLOAT = npt.NDArray[np.float32]
 

@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.attribution`: planted objects are found, by the formulas, in every kind of network."""
+"""`medmnist_hf.training.report.attribution`: planted objects are found, by the formulas, in every kind of network."""
 
 import math
 from collections.abc import Callable
@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medmnist_hf.training.attribution import CELLS, grad_cam, image_maps, log_odds, occlusion
 from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.recipe_transforms import input_transform
 from medmnist_hf.training.losses import to_scores
 from medmnist_hf.training.models.factory import build_model
 from medmnist_hf.training.models.wrappers import NetworkConfig, NetworkForImageClassification
 from medmnist_hf.training.recipe import Recipe, make_recipe
+from medmnist_hf.training.report.attribution import CELLS, grad_cam, image_maps, log_odds, occlusion
 from tests.fixtures.tiny_models import CLASSES, IMAGE_MODELS, SIZE, labels, pixels, resnet, timm_model
 
 TOKENS = ("timm ViT", "ViT", "DINOv2")

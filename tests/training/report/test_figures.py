@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.reports`: figures for every task and method, none that loses a training, one card."""
+"""`medmnist_hf.training.report.figures`: figures for every task and method, none that loses a training, one card."""
 
 import logging
 import re
@@ -17,14 +17,14 @@ from torch import nn
 
 from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.errors import MedMNISTError
-from medmnist_hf.training import reports
-from medmnist_hf.training.aggregate import read_results
-from medmnist_hf.training.chosen import best_run
+from medmnist_hf.training.benchmark.boards import read_results
 from medmnist_hf.training.losses import to_scores
 from medmnist_hf.training.models.factory import Built, build_model, resolved_loss, save_model
 from medmnist_hf.training.outcomes import Outcome, outcome_of
 from medmnist_hf.training.recipe import Recipe
-from medmnist_hf.training.reports import can_draw, leave_card, leave_figures
+from medmnist_hf.training.report import figures as figures_module
+from medmnist_hf.training.report.figures import can_draw, leave_card, leave_figures
+from medmnist_hf.training.report.publishable import best_run
 from tests.conftest import Phantoms
 from tests.fixtures.benchmarks import leave_run
 from tests.fixtures.builds import build
@@ -76,13 +76,13 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Figure]]:
     """The figures that are drawn while a test runs, by what draws them."""
     drawn: dict[str, Figure] = {}
     for name in ("draw", "draw_cases", "draw_curves"):
-        real = getattr(reports, name)
+        real = getattr(figures_module, name)
 
         def kept(*given: Any, name: str = name, real: Any = real) -> Figure:  # noqa: ANN401
             drawn[name] = real(*given)
             return drawn[name]
 
-        monkeypatch.setattr(reports, name, kept)
+        monkeypatch.setattr(figures_module, name, kept)
     yield drawn
 
 

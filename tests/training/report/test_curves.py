@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.curves`: what is drawn is what was logged, with gaps where nothing was defined."""
+"""`medmnist_hf.training.report.curves`: what is drawn is what was logged, with gaps where nothing was defined."""
 
 import math
 from itertools import pairwise
@@ -9,7 +9,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from medmnist_hf.training.curves import draw_curves, series
+from medmnist_hf.training.report.curves import draw_curves, series
 
 
 def history(epochs: int) -> list[dict[str, Any]]:

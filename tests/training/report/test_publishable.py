@@ -10,8 +10,16 @@ import pytest
 from medmnist_hf.catalog import NAMESPACE
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.training.aggregate import read_results
-from medmnist_hf.training.chosen import best_run, data_source, digits, model_result, namespace, portable, spread
 from medmnist_hf.training.recipe import make_recipe
+from medmnist_hf.training.report.publishable import (
+    best_run,
+    data_source,
+    digits,
+    model_result,
+    namespace,
+    portable,
+    spread,
+)
 from tests.conftest import Phantoms
 from tests.fixtures.benchmarks import leave_run
 from tests.fixtures.builds import build

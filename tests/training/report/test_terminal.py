@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.tables`: each seed, the mean in its place among the published rows, the notes."""
+"""`medmnist_hf.training.report.terminal`: each seed, the mean in its place among the published rows, the notes."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from medmnist_hf.scoring.published import published_results
 from medmnist_hf.training.outcomes import Outcome, summary
 from medmnist_hf.training.recipe import make_recipe
-from medmnist_hf.training.tables import print_results
+from medmnist_hf.training.report.terminal import print_results
 
 
 def results_of(**options: Any) -> dict[str, Any]:  # noqa: ANN401

@@ -20,11 +20,19 @@ from medmnist_hf.catalog import Subset, Task, collection
 from medmnist_hf.hub.eval_results import MEASURES, TASK_CATEGORY, card_results
 from medmnist_hf.manifest import SourceRecord
 from medmnist_hf.scoring.published import leaderboard, published_notes, published_size
-from medmnist_hf.training.chosen import best_run, data_source, digits, model_result, namespace, portable, spread
 from medmnist_hf.training.models.resnet import PAPER_NETWORKS
 from medmnist_hf.training.models.wrappers import TIMM, BackboneConfig, NetworkConfig
 from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe, presets
-from medmnist_hf.training.tables import own_name
+from medmnist_hf.training.report.publishable import (
+    best_run,
+    data_source,
+    digits,
+    model_result,
+    namespace,
+    portable,
+    spread,
+)
+from medmnist_hf.training.report.terminal import own_name
 
 _ELSEWHERE: Final = (
     "dataset",
@@ -278,7 +286,7 @@ def _words(name: str) -> str:
 @cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("medmnist_hf.training"),
+        loader=jinja2.PackageLoader("medmnist_hf.training.report"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
