@@ -14,11 +14,11 @@ import typer
 
 from medmnist_hf import console
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.aggregate import gather, protocol
-from medmnist_hf.training.cells import CONFIG_NAME, State, status_of
-from medmnist_hf.training.matrix import Cell, read_matrix
-from medmnist_hf.training.pages import write_report
-from medmnist_hf.training.pool import run_cells
+from medmnist_hf.training.benchmark.boards import gather, protocol
+from medmnist_hf.training.benchmark.matrix import Cell, read_matrix
+from medmnist_hf.training.benchmark.report import write_report
+from medmnist_hf.training.benchmark.runner import run_cells
+from medmnist_hf.training.benchmark.status import CONFIG_NAME, State, status_of
 
 RUNNER: Final = Path(__file__).with_name("finetune.py")
 """The script that runs a cell, by any method, called with --config, --out and --quiet."""

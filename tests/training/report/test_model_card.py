@@ -13,7 +13,7 @@ from medmnist_hf.catalog import Subset, Task, subset, subsets
 from medmnist_hf.hub.eval_results import MEASURES
 from medmnist_hf.manifest import SourceRecord
 from medmnist_hf.scoring.published import leaderboard
-from medmnist_hf.training.aggregate import read_results
+from medmnist_hf.training.benchmark.boards import read_results
 from medmnist_hf.training.recipe import make_recipe, presets
 from medmnist_hf.training.report.model_card import CURVES, MADE_BY, SCORES, card, cited, model_card
 from tests.conftest import Phantoms

@@ -9,7 +9,7 @@ import pytest
 
 from medmnist_hf.catalog import NAMESPACE
 from medmnist_hf.errors import MedMNISTError
-from medmnist_hf.training.aggregate import read_results
+from medmnist_hf.training.benchmark.boards import read_results
 from medmnist_hf.training.recipe import make_recipe
 from medmnist_hf.training.report.publishable import (
     best_run,

@@ -11,9 +11,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from medmnist_hf.training.aggregate import Board, gather
-from medmnist_hf.training.pages import LEGEND, READING, csv_text, html, markdown, write_report
-from medmnist_hf.training.sheets import board_table, chosen_table, models_table
+from medmnist_hf.training.benchmark.boards import Board, gather
+from medmnist_hf.training.benchmark.report import LEGEND, READING, csv_text, html, markdown, write_report
+from medmnist_hf.training.benchmark.tables import board_table, chosen_table, models_table
 from tests.fixtures.benchmarks import leave_run
 
 HOSTILE: Final = "</td><script>alert(1)</script>|`*_<img src=x onerror=y>$body\n&amp;\"'"

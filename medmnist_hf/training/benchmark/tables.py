@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from medmnist_hf.training.aggregate import Board, Row, Score, best_on_validation
+from medmnist_hf.training.benchmark.boards import Board, Row, Score, best_on_validation
 
 ABSENT: Final = "–"
 ASCENDING: Final = "ascending"

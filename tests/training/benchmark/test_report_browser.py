@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from medmnist_hf.training.aggregate import gather
-from medmnist_hf.training.pages import write_report
+from medmnist_hf.training.benchmark.boards import gather
+from medmnist_hf.training.benchmark.report import write_report
 from tests.fixtures.benchmarks import leave_run
 from tests.fixtures.chromium import Page, chromium_page
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from medmnist_hf.training.cells import FAILED_NAME, LOG_NAME, State, lock_of, status_of
-from medmnist_hf.training.matrix import Cell, cell_name
-from medmnist_hf.training.pool import Command, run_cells
+from medmnist_hf.training.benchmark.matrix import Cell, cell_name
+from medmnist_hf.training.benchmark.runner import Command, run_cells
+from medmnist_hf.training.benchmark.status import FAILED_NAME, LOG_NAME, State, lock_of, status_of
 from medmnist_hf.training.recipe import make_recipe
 from tests.fixtures.benchmarks import leave_run
 
@@ -158,8 +158,8 @@ def test_a_cell_that_failed_elsewhere_meanwhile_is_not_tried_again_at_once(tmp_p
 BENCHMARK = """
 import sys
 from pathlib import Path
-from medmnist_hf.training.matrix import Cell
-from medmnist_hf.training.pool import run_cells
+from medmnist_hf.training.benchmark.matrix import Cell
+from medmnist_hf.training.benchmark.runner import run_cells
 from medmnist_hf.training.recipe import make_recipe
 cells = [Cell(str(epochs), make_recipe({"dataset": "breastmnist", "epochs": epochs})) for epochs in (1, 2, 3)]
 script = "echo $$ > pid; exec sleep 60"

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.aggregate import RESULTS_NAME, read_results
-from medmnist_hf.training.matrix import SEEDS, Cell
+from medmnist_hf.training.benchmark.boards import RESULTS_NAME, read_results
+from medmnist_hf.training.benchmark.matrix import SEEDS, Cell
 
 CONFIG_NAME: Final = "cell.yaml"
 LOG_NAME: Final = "log.txt"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.scoring.published import published_results
-from medmnist_hf.training.aggregate import best_on_validation, gather, protocol, read_results
+from medmnist_hf.training.benchmark.boards import best_on_validation, gather, protocol, read_results
 from medmnist_hf.training.recipe import make_recipe
 from tests.fixtures.benchmarks import leave_run
 

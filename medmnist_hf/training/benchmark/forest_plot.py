@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
-from medmnist_hf.training.aggregate import Board, Row
+from medmnist_hf.training.benchmark.boards import Board, Row
 
 _WIDTH: Final = 400
 _LEFT, _RIGHT = 8, 392

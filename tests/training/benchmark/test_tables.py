@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from medmnist_hf.training.aggregate import Board, Score, gather
-from medmnist_hf.training.sheets import (
+from medmnist_hf.training.benchmark.boards import Board, Score, gather
+from medmnist_hf.training.benchmark.tables import (
     ABSENT,
     Cell,
     Table,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medmnist_hf.training.aggregate import Board, gather
-from medmnist_hf.training.forest import forest
+from medmnist_hf.training.benchmark.boards import Board, gather
+from medmnist_hf.training.benchmark.forest_plot import forest
 from tests.fixtures.benchmarks import leave_run
 
 

@@ -13,9 +13,9 @@ from string import Template
 from typing import Final
 
 from medmnist_hf.files import write_atomically
-from medmnist_hf.training.aggregate import Board, Row, Score
-from medmnist_hf.training.forest import forest
-from medmnist_hf.training.sheets import (
+from medmnist_hf.training.benchmark.boards import Board, Row, Score
+from medmnist_hf.training.benchmark.forest_plot import forest
+from medmnist_hf.training.benchmark.tables import (
     Cell,
     Table,
     board_table,
@@ -49,7 +49,7 @@ def write_report(boards: Sequence[Board], unfinished: Unfinished, out: Path) -> 
     """Write ``report.md``, ``report.csv`` and ``report.html``, each whole or not at all.
 
     Args:
-        boards: What was found, see `medmnist_hf.training.aggregate.gather`.
+        boards: What was found, see `medmnist_hf.training.benchmark.boards.gather`.
         unfinished: Cells without results.
         out: Folder of the report, which exists.
 

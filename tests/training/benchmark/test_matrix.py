@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.matrix import cell_name, read_matrix
+from medmnist_hf.training.benchmark.matrix import cell_name, read_matrix
 from medmnist_hf.training.recipe import Recipe, make_recipe
 from tests.fixtures.paths import ROOT
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from medmnist_hf.files import write_atomically
-from medmnist_hf.training.aggregate import RESULTS_NAME, read_results
-from medmnist_hf.training.cells import (
+from medmnist_hf.training.benchmark.boards import RESULTS_NAME, read_results
+from medmnist_hf.training.benchmark.matrix import Cell
+from medmnist_hf.training.benchmark.status import (
     CONFIG_NAME,
     FAILED_NAME,
     LOG_NAME,
@@ -25,7 +26,6 @@ from medmnist_hf.training.cells import (
     reason_of,
     status_of,
 )
-from medmnist_hf.training.matrix import Cell
 
 Command = Callable[[Cell, Path], list[str]]
 """Called with a cell and its folder, which holds its ``cell.yaml``, gives the command that runs it."""
@@ -46,7 +46,8 @@ def run_cells(
 ) -> None:
     """Run the cells that are not done and that nobody else runs; what failed before is tried again.
 
-    A cell that fails is noted and the others go on; ask `medmnist_hf.training.cells.status_of` what came of each.
+    A cell that fails is noted and the others go on; ask `medmnist_hf.training.benchmark.status.status_of` what came
+    of each.
 
     Args:
         cells: The cells.

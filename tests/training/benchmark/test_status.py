@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.cells import (
+from medmnist_hf.training.benchmark.matrix import Cell, cell_name
+from medmnist_hf.training.benchmark.status import (
     FAILED_NAME,
     LOCK_NAME,
     State,
@@ -20,7 +21,6 @@ from medmnist_hf.training.cells import (
     reason_of,
     status_of,
 )
-from medmnist_hf.training.matrix import Cell, cell_name
 from medmnist_hf.training.recipe import make_recipe
 from tests.fixtures.benchmarks import leave_run
 
@@ -72,7 +72,7 @@ def test_a_search_that_was_broken_off_is_not_done(tmp_path: Path) -> None:
 def test_a_lock_is_held_by_one_process_until_all_that_inherited_it_have_ended(tmp_path: Path) -> None:
     lock = lock_of(tmp_path)
     assert lock is not None
-    attempt = "import sys; from pathlib import Path; from medmnist_hf.training.cells import lock_of;"
+    attempt = "import sys; from pathlib import Path; from medmnist_hf.training.benchmark.status import lock_of;"
     attempt += "sys.exit(lock_of(Path(sys.argv[1])) is not None)"
     taken = subprocess.run([sys.executable, "-c", attempt, tmp_path], check=False)
     assert taken.returncode == 0

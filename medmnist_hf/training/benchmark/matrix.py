@@ -11,7 +11,7 @@ The file has four parts, of which ``matrix`` or ``include`` must be there. Names
 ``seeds`` is the list of seeds that every cell is run with; it makes no cells of its own.
 
 Example:
-    >>> from medmnist_hf.training.matrix import cell_name
+    >>> from medmnist_hf.training.benchmark.matrix import cell_name
     >>> from medmnist_hf.training.recipe import make_recipe
     >>> cell_name(make_recipe({"dataset": "pathmnist", "model": "timm/resnet18"}))
     'pathmnist-28-timm-resnet18-finetune-1f5329c2'
