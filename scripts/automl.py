@@ -84,8 +84,8 @@ def main(
     if python is not None:
         os.environ[VARIABLE] = str(python)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from medmnist_hf.training.outcomes import check_whole  # noqa: PLC0415  (torch takes seconds to import)
     from medmnist_hf.training.report.terminal import print_results  # noqa: PLC0415
+    from medmnist_hf.training.results import check_whole  # noqa: PLC0415  (torch takes seconds to import)
     from medmnist_hf.training.run import run  # noqa: PLC0415
 
     results = run(recipe, folder, quiet=quiet)

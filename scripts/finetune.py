@@ -53,10 +53,10 @@ def finetune(
     folder = out or default_folder(recipe)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # torch takes seconds to import, and --help needs none.
-    from medmnist_hf.training.outcomes import check_whole  # noqa: PLC0415
     from medmnist_hf.training.publish import check_push, push_model  # noqa: PLC0415
     from medmnist_hf.training.report.model_card import cited  # noqa: PLC0415
     from medmnist_hf.training.report.terminal import print_results  # noqa: PLC0415
+    from medmnist_hf.training.results import check_whole  # noqa: PLC0415
     from medmnist_hf.training.run import launched, run  # noqa: PLC0415
 
     is_main, api = launched().is_main_process, HfApi(library_name="medmnist-hf")

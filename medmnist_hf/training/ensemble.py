@@ -14,7 +14,7 @@ from medmnist_hf.errors import CatalogError, ScoreError, TrainingError
 from medmnist_hf.evaluation.prediction_files import parse_name, read_result, write_result
 from medmnist_hf.scoring.predictions import FloatArray
 from medmnist_hf.training.methods.registry import Job
-from medmnist_hf.training.outcomes import outcome_of
+from medmnist_hf.training.results import outcome_of
 
 ENSEMBLE: Final = "ensemble"
 """Name of the run in the file names of its predictions."""
@@ -29,7 +29,7 @@ def ensemble(job: Job, folders: Mapping[int, Path], out: Path) -> dict[str, Any]
         out: Where those of the mean go.
 
     Returns:
-        ``validation``, ``test`` and ``per_class`` as `medmnist_hf.training.outcomes.Outcome` has them;
+        ``validation``, ``test`` and ``per_class`` as `medmnist_hf.training.results.Outcome` has them;
         None for one seed alone.
 
     Raises:

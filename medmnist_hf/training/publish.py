@@ -20,10 +20,10 @@ from medmnist_hf.hub.files import PushFile, held
 from medmnist_hf.hub.plan import Change, FilePlan, changes_of, check_plan
 from medmnist_hf.hub.tree import RemoteTree, read_tree
 from medmnist_hf.manifest import README_NAME
-from medmnist_hf.training.outcomes import to_json
 from medmnist_hf.training.recipe import Recipe, make_recipe
 from medmnist_hf.training.report.model_card import FIGURES, MADE_BY, model_card
 from medmnist_hf.training.report.publishable import best_run, data_source, model_result, namespace, portable
+from medmnist_hf.training.results import to_json
 from medmnist_hf.training.run import BEST, RECIPE_NAME, RESULTS_NAME
 
 KIND: Final = "model"

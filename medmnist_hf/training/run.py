@@ -31,9 +31,9 @@ from medmnist_hf.training.ensemble import ensemble, leave_scores
 from medmnist_hf.training.methods.registry import CHECKPOINTS, METHODS, Fitted, Job
 from medmnist_hf.training.methods.trainer import last_checkpoint
 from medmnist_hf.training.models.factory import Built, save_model
-from medmnist_hf.training.outcomes import Outcome, outcome_of, read_outcome, summary, to_json, write_outcome
 from medmnist_hf.training.recipe import Recipe, make_recipe
 from medmnist_hf.training.report.figures import can_draw, leave_card, leave_figures
+from medmnist_hf.training.results import Outcome, outcome_of, read_outcome, summary, to_json, write_outcome
 
 _log = logging.getLogger(__name__)
 

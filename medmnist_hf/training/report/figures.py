@@ -17,13 +17,13 @@ from medmnist_hf.manifest import README_NAME
 from medmnist_hf.scoring.predictions import Predictions, check
 from medmnist_hf.training.models.checkpoints import one_line
 from medmnist_hf.training.models.factory import Built
-from medmnist_hf.training.outcomes import Outcome
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.report.attribution import image_maps
 from medmnist_hf.training.report.cases import choose, draw_cases
 from medmnist_hf.training.report.curves import draw_curves
 from medmnist_hf.training.report.model_card import CASES, CURVES, FIGURES, SCORES, model_card
 from medmnist_hf.training.report.publishable import best_run, shown_name
+from medmnist_hf.training.results import Outcome
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -20,11 +20,11 @@ from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.training.benchmark.boards import read_results
 from medmnist_hf.training.losses import to_scores
 from medmnist_hf.training.models.factory import Built, build_model, resolved_loss, save_model
-from medmnist_hf.training.outcomes import Outcome, outcome_of
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.report import figures as figures_module
 from medmnist_hf.training.report.figures import can_draw, leave_card, leave_figures
 from medmnist_hf.training.report.publishable import best_run
+from medmnist_hf.training.results import Outcome, outcome_of
 from tests.conftest import Phantoms
 from tests.fixtures.benchmarks import leave_run
 from tests.fixtures.builds import build

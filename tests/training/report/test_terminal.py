@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from medmnist_hf.scoring.published import published_results
-from medmnist_hf.training.outcomes import Outcome, summary
 from medmnist_hf.training.recipe import make_recipe
 from medmnist_hf.training.report.terminal import print_results
+from medmnist_hf.training.results import Outcome, summary
 
 
 def results_of(**options: Any) -> dict[str, Any]:  # noqa: ANN401

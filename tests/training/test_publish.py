@@ -16,10 +16,10 @@ from medmnist_hf.conversion.sources.source import Folder
 from medmnist_hf.errors import HubError, MedMNISTError, TrainingError
 from medmnist_hf.hub import client
 from medmnist_hf.hub.eval_results import RESULTS_PATH
-from medmnist_hf.training.outcomes import to_json
 from medmnist_hf.training.publish import check_push, local_files, push_model
 from medmnist_hf.training.recipe import Recipe, make_recipe
 from medmnist_hf.training.report.publishable import best_run, portable
+from medmnist_hf.training.results import to_json
 from medmnist_hf.training.run import RESULTS_NAME, run
 from tests.conftest import Phantoms
 from tests.fixtures.hub.server import Fault, HubServer

@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.outcomes`: what a seed scored equals the metric, and means are those of the seeds."""
+"""`medmnist_hf.training.results`: what a seed scored equals the metric, and means are those of the seeds."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,8 @@ from medmnist_hf.errors import TrainingError
 from medmnist_hf.scoring.bootstrap import bootstrap
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.published import published_results
-from medmnist_hf.training.outcomes import (
+from medmnist_hf.training.recipe import make_recipe
+from medmnist_hf.training.results import (
     OUTCOME_NAME,
     Outcome,
     check_whole,
@@ -23,7 +24,6 @@ from medmnist_hf.training.outcomes import (
     to_json,
     write_outcome,
 )
-from medmnist_hf.training.recipe import make_recipe
 
 RNG = np.random.default_rng(0)
 

@@ -21,9 +21,9 @@ from medmnist_hf.errors import TrainingError
 from medmnist_hf.evaluation.prediction_files import read_result
 from medmnist_hf.scoring.official import score
 from medmnist_hf.training.methods.registry import METHODS, Fitted, probe
-from medmnist_hf.training.outcomes import OUTCOME_NAME
 from medmnist_hf.training.recipe import make_recipe
 from medmnist_hf.training.report.publishable import best_run
+from medmnist_hf.training.results import OUTCOME_NAME
 from medmnist_hf.training.run import RECIPE_NAME, RESULTS_NAME, run
 from tests.conftest import Phantoms
 from tests.fixtures.paths import ROOT
