@@ -66,9 +66,9 @@ format: $(VENV)/dev.stamp  ## Format the code
 	$(BIN)/ruff format .
 
 bench: $(VENV)/dev.stamp  ## Measure conversion, encoders and metric against their peers
-	$(BIN)/python scripts/bench_encode.py
-	$(BIN)/python scripts/bench_build.py
-	$(BIN)/python scripts/bench_metric.py
+	$(BIN)/python scripts/bench/bench_encode.py
+	$(BIN)/python scripts/bench/bench_build.py
+	$(BIN)/python scripts/bench/bench_metric.py
 
 docs: $(VENV)/build.stamp  ## Render the static cards
 	$(BIN)/python scripts/render_cards.py

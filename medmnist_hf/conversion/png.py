@@ -4,7 +4,7 @@ An image library encodes for any image and any decoder; here all images are smal
 counts is the whole data set. The filter of a scanline is chosen by the least sum of absolute differences, as the PNG
 specification suggests. The deflate stream (RFC 1951) holds literals and runs of one byte under Huffman codes made for
 each block: filtered medical images have hardly any other repeats, so a search for them costs most of the time of an
-encoder and finds about nothing. ``scripts/bench_encode.py`` prints what that gives against Pillow.
+encoder and finds about nothing. ``scripts/bench/bench_encode.py`` prints what that gives against Pillow.
 
 numba compiles the functions at their first use, which takes some 20 seconds, and keeps the result on disk. They stand
 in one file, since it looks for changes in the file of the outermost function alone. They run without the GIL.

@@ -5,7 +5,7 @@ multi-label) test splits. The peer under `evaluate` is ``peer_metric.py``. Needs
 `evaluate` and the ``medmnist`` package).
 
 Example:
-    python scripts/bench_metric.py --repeats 9 --resamples 1000
+    python scripts/bench/bench_metric.py --repeats 9 --resamples 1000
 """
 
 import argparse

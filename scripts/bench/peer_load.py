@@ -4,7 +4,7 @@ The ways are ``official`` (the ``medmnist`` package and a `DataLoader`), ``plain
 and ``ours`` (`load_arrays` and an `ArrayLoader`). Prints one JSON object.
 
 Example:
-    python scripts/peer_load.py official bloodmnist 28 folder --workers 2
+    python scripts/bench/peer_load.py official bloodmnist 28 folder --workers 2
 """
 
 import json
@@ -102,7 +102,7 @@ def _memory(field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-@app.command(epilog="Example: python scripts/peer_load.py official bloodmnist 28 folder --workers 2")
+@app.command(epilog="Example: python scripts/bench/peer_load.py official bloodmnist 28 folder --workers 2")
 def main(
     way: Annotated[str, typer.Argument(help="official, plain or ours.")],
     flag: Annotated[str, typer.Argument(help="Subset.")],

@@ -2,7 +2,7 @@
 
 Input are the images of NPZ files: the official ones that MEDMNIST_ROOT holds, and phantoms.
 
-Example: python scripts/bench_encode.py --rows 200
+Example: python scripts/bench/bench_encode.py --rows 200
 """
 
 import io
@@ -66,7 +66,7 @@ def _inputs(rows: int) -> Iterator[tuple[str, UInt8Array]]:
         yield f"{flag} {size} (phantom)", next(NpzReader(file.path, entry, size, None).images("train", [rows]))
 
 
-@app.command(epilog="Example: python scripts/bench_encode.py --rows 200")
+@app.command(epilog="Example: python scripts/bench/bench_encode.py --rows 200")
 def bench(rows: Annotated[int, typer.Option(min=1, max=500, help="Images of each input.")] = 200) -> None:
     """Print MB/s of raw pixels on one core, size and decoding time against Pillow; the best of five rounds counts."""
     table = Table("images", "encoder", "MB/s", "faster", "bytes / raw", "size", "decode us", "decode", box=None)

@@ -3,7 +3,7 @@
 The peer is what one writes first: `numpy.load`, one example at a time, encoded by `datasets`. Both write Parquet with
 the same columns. Each run is a process of its own; memory is its peak above what it held after the imports.
 
-Example: python scripts/bench_build.py --case rgb224 --case real
+Example: python scripts/bench/bench_build.py --case rgb224 --case real
 """
 
 import multiprocessing
@@ -153,7 +153,7 @@ def _raw_bytes(npz: Path, case: Case) -> int:
     return counts.total * prod(entry.file(case.size).image_shape)
 
 
-@app.command(epilog="Example: python scripts/bench_build.py --case rgb224 --case real")
+@app.command(epilog="Example: python scripts/bench/bench_build.py --case rgb224 --case real")
 def bench(
     case: Annotated[
         list[str] | None, typer.Option(help=f"One of {', '.join(CASES)}; repeatable. [default: all that can be run]")

@@ -3,7 +3,7 @@
 Every figure comes from a process of its own, which `peer_load.py` is: shuffled batches of 128 images or 32 volumes,
 float32 and normalised, but for the official package's volumes, which its `DataLoader` gives as float64.
 
-Example: python scripts/bench_load.py --only rgb28 --only 3d28
+Example: python scripts/bench/bench_load.py --only rgb28 --only 3d28
 """
 
 import json
@@ -170,7 +170,7 @@ def _chosen(only: Sequence[str] | None) -> list[str]:
     return list(only or CASES)
 
 
-@app.command(epilog="Example: python scripts/bench_load.py --only rgb28 --only 3d28")
+@app.command(epilog="Example: python scripts/bench/bench_load.py --only rgb28 --only 3d28")
 def bench(
     only: Annotated[
         list[str] | None, typer.Option(help=f"One of {', '.join(CASES)}; repeatable. [default: all]")
