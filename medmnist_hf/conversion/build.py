@@ -25,9 +25,9 @@ from typing import Final
 
 import numpy as np
 
+from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.catalog import SPLITS, Subset
 from medmnist_hf.conversion.encode import ARRAY
-from medmnist_hf.conversion.npz import UInt8Array
 from medmnist_hf.conversion.parquet import finished_shard, write_shard
 from medmnist_hf.conversion.sharding import DEFAULT_SHARD_SIZE, shard_ranges
 from medmnist_hf.conversion.sources.source import SourceFile

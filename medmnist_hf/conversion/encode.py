@@ -12,8 +12,9 @@ from datasets.features.features import Array3DExtensionType
 from PIL import Image
 from zlib_ng import zlib_ng
 
+from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.catalog import Subset
-from medmnist_hf.conversion.png import UInt8Array, scanline_streams
+from medmnist_hf.conversion.png import scanline_streams
 from medmnist_hf.errors import BuildError
 
 Encoder = Callable[[UInt8Array], pa.BinaryArray]

@@ -14,14 +14,11 @@ from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 import numpy as np
-import numpy.typing as npt
 from zlib_ng import zlib_ng
 
+from medmnist_hf.array_types import Int64Array, UInt8Array
 from medmnist_hf.catalog import NPZ_SPLITS, SplitCounts, Subset, Task
 from medmnist_hf.errors import ReadError
-
-UInt8Array = npt.NDArray[np.uint8]
-Int64Array = npt.NDArray[np.int64]
 
 _CHUNK: Final = 256 * 1024
 _LOCAL_HEADER: Final = struct.Struct("<4s5H3L2H")

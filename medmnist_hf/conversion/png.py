@@ -18,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-UInt8Array = npt.NDArray[np.uint8]
-Int64Array = npt.NDArray[np.int64]
+from medmnist_hf.array_types import Int64Array, UInt8Array
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
 

@@ -9,9 +9,10 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
+from medmnist_hf.array_types import Int64Array, UInt8Array
 from medmnist_hf.catalog import Subset
 from medmnist_hf.conversion.encode import image_column
-from medmnist_hf.conversion.npz import Int64Array, NpzReader, UInt8Array
+from medmnist_hf.conversion.npz import NpzReader
 from medmnist_hf.conversion.sharding import RowRange, row_groups
 from medmnist_hf.conversion.sources.source import SourceFile
 from medmnist_hf.features import features_of

@@ -10,7 +10,8 @@ import datasets
 import numpy as np
 from numpy.typing import NDArray
 
-from medmnist_hf.data.decode import Part, UInt8Array, decoded, encoded, image_shape, labels_of, row_errors
+from medmnist_hf.array_types import UInt8Array
+from medmnist_hf.data.decode import Part, decoded, encoded, image_shape, labels_of, row_errors
 from medmnist_hf.errors import SourceError
 
 _NAMES: Final = ("image", "label")

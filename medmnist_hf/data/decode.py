@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-UInt8Array = NDArray[np.uint8]
+from medmnist_hf.array_types import UInt8Array
+
 Part = tuple[int, Callable[[], Any]]
 """How many rows a piece of a column has, and what reads it: an Arrow array or chunked array."""
 

@@ -19,9 +19,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from medmnist_hf import catalog
+from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.catalog import NAMESPACE, Task
 from medmnist_hf.data.configs import Config, open_config
-from medmnist_hf.data.decode import Part, UInt8Array, decode_image, decoded, encoded, labels_of, row_errors
+from medmnist_hf.data.decode import Part, decode_image, decoded, encoded, labels_of, row_errors
 from medmnist_hf.errors import BuildError, SourceError
 from medmnist_hf.files import sha256_of
 from medmnist_hf.manifest import Shard

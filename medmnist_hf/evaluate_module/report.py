@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from medmnist_hf import catalog
+from medmnist_hf.array_types import FloatArray
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import CatalogError, ScoreError
 from medmnist_hf.scoring.bootstrap import bootstrap
 from medmnist_hf.scoring.metrics import measures as measures_of
 from medmnist_hf.scoring.official import Absent, ScoreWarning, accuracy, score_checked
-from medmnist_hf.scoring.predictions import FloatArray, as_task, check
+from medmnist_hf.scoring.predictions import as_task, check
 
 LEVEL: Final = 0.95
 """Confidence level of ``ci=True``."""

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from medmnist_hf.array_types import BoolArray, FloatArray, IntArray
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import BuildError, MedMNISTError, ScoreError
 from medmnist_hf.files import write_atomically
 from medmnist_hf.scoring.metrics import ECE_BINS, Prepared, Weighted, ece
 from medmnist_hf.scoring.official import class_aucs
-from medmnist_hf.scoring.predictions import BoolArray, FloatArray, IntArray, Predictions
+from medmnist_hf.scoring.predictions import Predictions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,12 +17,13 @@ from typing import Final
 
 import numpy as np
 
+from medmnist_hf.array_types import FloatArray, IntArray
 from medmnist_hf.catalog import DEFAULT_SIZE, NPZ_SPLITS, Subset, Task, subset
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, ScoreError, SourceError
 from medmnist_hf.evaluation.vertex import is_batch_output, read_batch
 from medmnist_hf.files import write_atomically
 from medmnist_hf.scoring.official import score_checked
-from medmnist_hf.scoring.predictions import FloatArray, IntArray, check
+from medmnist_hf.scoring.predictions import check
 from medmnist_hf.scoring.published import PublishedResult, published_notes, published_results
 
 __all__ = [

@@ -21,9 +21,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from medmnist_hf.array_types import FloatArray
 from medmnist_hf.catalog import Subset, Task
 from medmnist_hf.errors import ScoreError, SourceError
-from medmnist_hf.scoring.predictions import ROUNDING, FloatArray
+from medmnist_hf.scoring.predictions import ROUNDING
 from medmnist_hf.vertex import NO_FINDING, PARAMETERS_NAME, Place, display_names, place
 
 _SHARD: Final = re.compile(

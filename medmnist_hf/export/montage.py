@@ -18,12 +18,10 @@ import numpy as np
 import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.errors import BuildError, MedMNISTError
 from medmnist_hf.files import write_atomically
-
-UInt8Array = NDArray[np.uint8]
 
 _WIDTH: Final = 600
 """Width of a picture for a card, in pixels; about that of the column of text on the Hub."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medmnist_hf.scoring.predictions import BoolArray, FloatArray, IntArray
+from medmnist_hf.array_types import BoolArray, FloatArray, IntArray
 
 
 def auc(column: npt.NDArray[Any], positive: BoolArray) -> float:

@@ -14,11 +14,12 @@ from typing import Final
 
 import numpy as np
 
+from medmnist_hf.array_types import FloatArray, IntArray
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
 from medmnist_hf.scoring.metrics import Prepared, Weighted, Weights, evaluate, expand
 from medmnist_hf.scoring.official import ScoreWarning
-from medmnist_hf.scoring.predictions import FloatArray, IntArray, Predictions, check
+from medmnist_hf.scoring.predictions import Predictions, check
 
 BLOCK: Final = 1 << 17
 """Row weights held at a time; with what is made of them some 30 bytes each, and little enough for the cache."""

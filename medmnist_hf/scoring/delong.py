@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from medmnist_hf.array_types import BoolArray, FloatArray
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
 from medmnist_hf.scoring.bootstrap import Comparison, Interval, check_pair
-from medmnist_hf.scoring.predictions import BoolArray, FloatArray, Predictions, check
+from medmnist_hf.scoring.predictions import Predictions, check
 
 
 def components(column: npt.NDArray[Any], positive: BoolArray) -> tuple[FloatArray, FloatArray]:

@@ -18,11 +18,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from medmnist_hf.array_types import FloatArray, IntArray
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
 from medmnist_hf.scoring.auc import Ranking, ratio
 from medmnist_hf.scoring.official import ScoreWarning
-from medmnist_hf.scoring.predictions import ROUNDING, FloatArray, IntArray, Predictions, check
+from medmnist_hf.scoring.predictions import ROUNDING, Predictions, check
 
 ECE_BINS: Final = 15
 """Equal-width bins of the expected calibration error over 0..1, each closed on the right, the first on both sides."""

@@ -14,12 +14,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from medmnist_hf.array_types import BoolArray, FloatArray, IntArray
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.intp]
 
 THRESHOLD: Final = 0.5
 """A binary or multi-label score above it, and not equal to it, is a positive decision."""

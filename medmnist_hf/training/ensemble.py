@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from medmnist_hf.array_types import FloatArray
 from medmnist_hf.errors import CatalogError, ScoreError, TrainingError
 from medmnist_hf.evaluation.prediction_files import parse_name, read_result, write_result
-from medmnist_hf.scoring.predictions import FloatArray
 from medmnist_hf.training.methods.registry import Job
 from medmnist_hf.training.results import outcome_of
 

@@ -21,8 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from medmnist_hf import catalog, console
+from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.conversion.encode import encode_png, encode_webp
-from medmnist_hf.conversion.npz import NpzReader, UInt8Array
+from medmnist_hf.conversion.npz import NpzReader
 from medmnist_hf.conversion.sources.source import open_source
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)

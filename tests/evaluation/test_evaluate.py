@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medmnist_hf.array_types import FloatArray
 from medmnist_hf.catalog import Subset, Task, subset, subsets
 from medmnist_hf.conversion.sources.phantom import phantom_counts, phantom_labels
 from medmnist_hf.errors import CatalogError, MedMNISTError, ScoreError, SourceError
@@ -14,7 +15,6 @@ from medmnist_hf.scoring.bootstrap import bootstrap, compare
 from medmnist_hf.scoring.delong import delong_compare
 from medmnist_hf.scoring.metrics import measures
 from medmnist_hf.scoring.official import score
-from medmnist_hf.scoring.predictions import FloatArray
 
 ROWS = 60
 TASKS = ["breastmnist", "pathmnist", "retinamnist", "chestmnist", "nodulemnist3d"]

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from medmnist_hf.array_types import FloatArray
 from medmnist_hf.catalog import DEFAULT_SIZE, NPZ_SPLITS, SPLITS, Subset, Task, subset, subsets
 from medmnist_hf.conversion.sources.phantom import phantom_counts, phantom_labels
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, ScoreError, SourceError
@@ -26,7 +27,6 @@ from medmnist_hf.evaluation.prediction_files import (
     write_result,
 )
 from medmnist_hf.scoring.official import score
-from medmnist_hf.scoring.predictions import FloatArray
 
 PAIRS = [(entry.flag, size) for entry in subsets() for size in entry.sizes]
 RUNS = ["1", "resnet18.a1_in1k", "1763931456.789", "seed=3 lr=1e-3", "vit@dino", "[AUC]0.1_[ACC]0.2", "Läufe"]

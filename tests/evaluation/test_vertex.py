@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from medmnist_hf.array_types import FloatArray
 from medmnist_hf.catalog import Subset, Task, subset
 from medmnist_hf.data.rows import open_rows
 from medmnist_hf.errors import MedMNISTError, ScoreError, SourceError
@@ -15,7 +16,6 @@ from medmnist_hf.evaluation.labels import read_labels
 from medmnist_hf.evaluation.prediction_files import read_result, write_result
 from medmnist_hf.evaluation.vertex import is_batch_output, outputs, read_batch
 from medmnist_hf.export.export import export
-from medmnist_hf.scoring.predictions import FloatArray
 from medmnist_hf.vertex import display_names
 from tests.conftest import Phantoms
 from tests.fixtures.batches import BUCKET, items, lines, write_shards

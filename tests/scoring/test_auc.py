@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from medmnist_hf.array_types import BoolArray, FloatArray
 from medmnist_hf.scoring.auc import Ranking, auc, ratio
-from medmnist_hf.scoring.predictions import BoolArray, FloatArray
 
 Column = tuple[FloatArray, BoolArray]
 

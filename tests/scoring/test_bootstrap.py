@@ -9,13 +9,14 @@ import warnings
 import numpy as np
 import pytest
 
+from medmnist_hf.array_types import FloatArray, IntArray
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
 from medmnist_hf.scoring.bootstrap import _Draws, bootstrap, compare
 from medmnist_hf.scoring.delong import delong, delong_compare
 from medmnist_hf.scoring.metrics import available, measures
 from medmnist_hf.scoring.official import ScoreWarning, score
-from medmnist_hf.scoring.predictions import FloatArray, IntArray, check
+from medmnist_hf.scoring.predictions import check
 
 
 def simulated(task: Task, rows: int = 300, labels: int = 4, seed: int = 0) -> tuple[IntArray, FloatArray, FloatArray]:

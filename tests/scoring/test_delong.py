@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medmnist_hf.array_types import FloatArray, IntArray
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
 from medmnist_hf.scoring.delong import components, delong, delong_compare
 from medmnist_hf.scoring.official import score
-from medmnist_hf.scoring.predictions import FloatArray, IntArray
 
 Case = tuple[IntArray, FloatArray]
 

@@ -11,6 +11,7 @@ import sklearn.metrics as sk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medmnist_hf.array_types import FloatArray, IntArray
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
 from medmnist_hf.scoring.metrics import (
@@ -24,7 +25,7 @@ from medmnist_hf.scoring.metrics import (
     measures,
 )
 from medmnist_hf.scoring.official import ScoreWarning, score
-from medmnist_hf.scoring.predictions import FloatArray, IntArray, check
+from medmnist_hf.scoring.predictions import check
 
 Case = tuple[Task, IntArray, FloatArray]
 SINGLE = (Task.MULTI_CLASS, Task.ORDINAL)

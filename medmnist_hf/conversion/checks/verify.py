@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 
+from medmnist_hf.array_types import Int64Array, UInt8Array
 from medmnist_hf.catalog import NPZ_SPLITS, Subset, subset
-from medmnist_hf.conversion.npz import Int64Array, NpzReader, UInt8Array
+from medmnist_hf.conversion.npz import NpzReader
 from medmnist_hf.conversion.sources.source import SourceFile
 from medmnist_hf.errors import VerificationError
 from medmnist_hf.features import features_of

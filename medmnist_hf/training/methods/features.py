@@ -19,13 +19,11 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn.functional import normalize
 
+from medmnist_hf.array_types import FloatArray, Int64Array
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError, TrainingError
 from medmnist_hf.scoring.official import ScoreWarning, score
 from medmnist_hf.training.models.heads import classifier_of, pooled_features
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 STRENGTHS: Final = tuple(10.0**power for power in range(-5, 2))
 """Inverse strengths C of the probe's L2 penalty that are tried, as scikit-learn counts them."""
@@ -59,7 +57,7 @@ class Features:
     """
 
     values: npt.NDArray[np.float32]
-    labels: IntArray
+    labels: Int64Array
 
 
 @torch.inference_mode()
@@ -173,7 +171,7 @@ def _standardized(values: npt.NDArray[np.float32]) -> tuple[FloatArray, FloatArr
     return inputs, mean, spread
 
 
-def _problems(labels: IntArray, task: Task, classes: int) -> tuple[FloatArray, list[tuple[IntArray, IntArray]]]:
+def _problems(labels: Int64Array, task: Task, classes: int) -> tuple[FloatArray, list[tuple[Int64Array, Int64Array]]]:
     """Biases of outputs that need no regression, and for each regression the outputs it gives and its targets."""
     bias = np.full(classes, -NEVER)
     if task is Task.MULTI_LABEL:
@@ -189,7 +187,7 @@ def _problems(labels: IntArray, task: Task, classes: int) -> tuple[FloatArray, l
     return bias, [(found, labels)]
 
 
-def _solve(solver: Any, strength: float, inputs: FloatArray, targets: IntArray) -> None:  # noqa: ANN401
+def _solve(solver: Any, strength: float, inputs: FloatArray, targets: Int64Array) -> None:  # noqa: ANN401
     """Fit, from where the solver stands; raises a `ConvergenceWarning` where it does not converge."""
     solver.C = strength
     with warnings.catch_warnings():
