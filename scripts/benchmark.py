@@ -15,7 +15,7 @@ import typer
 from medmnist_hf import console
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.benchmark.boards import gather, protocol
-from medmnist_hf.training.benchmark.matrix import Cell, read_matrix
+from medmnist_hf.training.benchmark.matrix import BenchmarkRun, read_matrix
 from medmnist_hf.training.benchmark.report import write_report
 from medmnist_hf.training.benchmark.runner import run_cells
 from medmnist_hf.training.benchmark.status import CONFIG_NAME, State, status_of
@@ -68,7 +68,7 @@ def main(
         raise TrainingError(f"not all cells are done: run the same command again, or see log.txt of each in {out}")
 
 
-def _command(cell: Cell, folder: Path) -> list[str]:
+def _command(cell: BenchmarkRun, folder: Path) -> list[str]:
     return [sys.executable, str(RUNNER), "--config", str(folder / CONFIG_NAME), "--out", str(folder), "--quiet"]
 
 

@@ -83,7 +83,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LeaderboardRow:
     """One line of a leaderboard.
 
     Attributes:
@@ -209,7 +209,7 @@ def stand(flag: str, auc: float | Interval, acc: float | Interval) -> Standing:
     )
 
 
-def leaderboard(flag: str, own: Iterable[tuple[str, float, float]] = ()) -> tuple[Place, ...]:
+def leaderboard(flag: str, own: Iterable[tuple[str, float, float]] = ()) -> tuple[LeaderboardRow, ...]:
     """Published rows and results of one's own, ranked by AUC, then by ACC.
 
     Args:
@@ -225,7 +225,7 @@ def leaderboard(flag: str, own: Iterable[tuple[str, float, float]] = ()) -> tupl
     for at, (name, auc, acc, ours) in enumerate(lines):
         others = lines[:at] + lines[at + 1 :]
         auc_rank = rank(auc, [other[1] for other in others])
-        places.append(Place(name, auc, acc, ours, auc_rank, rank(acc, [other[2] for other in others])))
+        places.append(LeaderboardRow(name, auc, acc, ours, auc_rank, rank(acc, [other[2] for other in others])))
     return tuple(sorted(places, key=lambda place: (place.auc_rank, place.acc_rank)))
 
 

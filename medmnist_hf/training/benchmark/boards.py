@@ -31,7 +31,7 @@ _ENGINES: Final = frozenset(one.name for one in engines())
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class BoardScore:
     """AUC or ACC of a configuration, 0 to 1; nan where a number is not known.
 
     Attributes:
@@ -80,10 +80,10 @@ class Row:
     size: int
     protocol: str
     seeds: tuple[int, ...]
-    validation_auc: Score
-    validation_acc: Score
-    auc: Score
-    acc: Score
+    validation_auc: BoardScore
+    validation_acc: BoardScore
+    auc: BoardScore
+    acc: BoardScore
     parameters: int | None
     trained_parameters: int | None
     seconds: float
@@ -246,7 +246,7 @@ def _broken(runs: Sequence[Mapping[str, Any]]) -> str:
     return f"; partial: seed {', '.join(seeds)}" if seeds else ""
 
 
-def _score(runs: Sequence[Mapping[str, Any]], split: str, name: str) -> Score:
+def _score(runs: Sequence[Mapping[str, Any]], split: str, name: str) -> BoardScore:
     def mean(key: str) -> float:
         values = [run[split].get(key) for run in runs]
         return math.nan if None in values else statistics.fmean(values)
@@ -254,7 +254,7 @@ def _score(runs: Sequence[Mapping[str, Any]], split: str, name: str) -> Score:
     center = mean(name)
     several = len(runs) > 1 and not math.isnan(center)
     spread = statistics.stdev(run[split][name] for run in runs) if several else math.nan
-    return Score(center, spread, mean(f"{name}_low"), mean(f"{name}_high"))
+    return BoardScore(center, spread, mean(f"{name}_low"), mean(f"{name}_high"))
 
 
 def _hardware(facts: Mapping[str, Any]) -> str:
@@ -287,7 +287,7 @@ def _known(place: int, auc: float) -> int | None:
 
 
 def _published(name: str, auc: float, acc: float) -> Row:
-    unknown = Score(math.nan)
+    unknown = BoardScore(math.nan)
     return Row(
         place=None,
         own=False,
@@ -299,8 +299,8 @@ def _published(name: str, auc: float, acc: float) -> Row:
         seeds=(),
         validation_auc=unknown,
         validation_acc=unknown,
-        auc=Score(auc),
-        acc=Score(acc),
+        auc=BoardScore(auc),
+        acc=BoardScore(acc),
         parameters=None,
         trained_parameters=None,
         seconds=math.nan,

@@ -39,7 +39,7 @@ _LONGEST_MODEL: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class BenchmarkRun:
     """One configuration of a benchmark, with all its seeds.
 
     Attributes:
@@ -51,7 +51,7 @@ class Cell:
     recipe: Recipe
 
 
-def read_matrix(path: Path) -> tuple[Cell, ...]:
+def read_matrix(path: Path) -> tuple[BenchmarkRun, ...]:
     """All cells of a matrix, in the order of the file, checked before any is run.
 
     Args:
@@ -72,7 +72,7 @@ def read_matrix(path: Path) -> tuple[Cell, ...]:
         found += _product(values, f"{path}: include {at}")
     if not found:
         raise TrainingError(f"{path} makes no cell: give matrix or include")
-    cells: dict[str, Cell] = {}
+    cells: dict[str, BenchmarkRun] = {}
     for values in found:
         where = f"{path}: cell {_told(values)}"
         options = defaults | values
@@ -86,7 +86,7 @@ def read_matrix(path: Path) -> tuple[Cell, ...]:
         name = cell_name(recipe)
         if name in cells:
             raise TrainingError(f"{where}: the same configuration as another cell: remove one of them")
-        cells[name] = Cell(name, recipe)
+        cells[name] = BenchmarkRun(name, recipe)
     return tuple(cells.values())
 
 

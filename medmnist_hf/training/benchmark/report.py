@@ -13,11 +13,11 @@ from string import Template
 from typing import Final
 
 from medmnist_hf.files import write_atomically
-from medmnist_hf.training.benchmark.boards import Board, Row, Score
+from medmnist_hf.training.benchmark.boards import Board, BoardScore, Row
 from medmnist_hf.training.benchmark.forest_plot import forest
 from medmnist_hf.training.benchmark.tables import (
-    Cell,
     Table,
+    TableCell,
     board_table,
     chosen_table,
     models_table,
@@ -145,7 +145,7 @@ def _record(board: Board, row: Row) -> dict[str, object]:
     record: dict[str, object] = {"subset": board.subset.flag}
     for field in dataclasses.fields(row):
         value = getattr(row, field.name)
-        if isinstance(value, Score):
+        if isinstance(value, BoardScore):
             record |= {field.name: value.mean, f"{field.name}_std": value.std}
             if field.name in {"auc", "acc"}:  # of validation there are no intervals
                 record |= {f"{field.name}_low": value.low, f"{field.name}_high": value.high}
@@ -160,7 +160,7 @@ def _markdown_table(table: Table) -> str:
     def line(texts: Sequence[str]) -> str:
         return f"| {' | '.join(texts)} |"
 
-    def told(cells: Sequence[Cell]) -> str:
+    def told(cells: Sequence[TableCell]) -> str:
         return line([_plain(cell.text) + (f" ({_plain(cell.detail)})" if cell.detail else "") for cell in cells])
 
     rules = ["---:" if column.numeric else "---" for column in table.columns]
@@ -190,7 +190,7 @@ def _html_table(table: Table) -> str:
     )
 
 
-def _html_cells(table: Table, cells: Sequence[Cell]) -> str:
+def _html_cells(table: Table, cells: Sequence[TableCell]) -> str:
     parts = []
     for column, cell in zip(table.columns, cells, strict=True):
         kind = "number" if column.numeric else column.name.lower()

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from medmnist_hf.files import write_atomically
 from medmnist_hf.training.benchmark.boards import RESULTS_NAME, read_results
-from medmnist_hf.training.benchmark.matrix import Cell
+from medmnist_hf.training.benchmark.matrix import BenchmarkRun
 from medmnist_hf.training.benchmark.status import (
     CONFIG_NAME,
     FAILED_NAME,
@@ -27,7 +27,7 @@ from medmnist_hf.training.benchmark.status import (
     status_of,
 )
 
-Command = Callable[[Cell, Path], list[str]]
+Command = Callable[[BenchmarkRun, Path], list[str]]
 """Called with a cell and its folder, which holds its ``cell.yaml``, gives the command that runs it."""
 
 _PAUSE: Final = 0.05
@@ -36,7 +36,7 @@ _STOPPED: Final = (130, -signal.SIGINT, -signal.SIGTERM)
 
 
 def run_cells(
-    cells: Sequence[Cell],
+    cells: Sequence[BenchmarkRun],
     out: Path,
     command: Command,
     *,
@@ -72,7 +72,7 @@ def run_cells(
 
 @dataclass(slots=True, eq=False)
 class _Process:
-    cell: Cell
+    cell: BenchmarkRun
     child: subprocess.Popen[bytes]
     lock: int
     begun: float
@@ -82,7 +82,7 @@ class _Process:
 class _Session:
     """One call of `run_cells`."""
 
-    cells: Sequence[Cell]
+    cells: Sequence[BenchmarkRun]
     out: Path
     command: Command
     jobs: int
@@ -90,7 +90,7 @@ class _Session:
     ended: int = 0
     seconds: list[float] = field(default_factory=list)
     running: list[_Process] = field(default_factory=list)
-    waiting: deque[Cell] = field(default_factory=deque)
+    waiting: deque[BenchmarkRun] = field(default_factory=deque)
 
     def run(self, keep_going: bool) -> None:
         states = {cell.name: status_of(cell, self.out).state for cell in self.cells}
@@ -128,12 +128,12 @@ class _Session:
             os.close(process.lock)
         self.running.clear()
 
-    def _claim(self, cell: Cell) -> int | None:
+    def _claim(self, cell: BenchmarkRun) -> int | None:
         folder = self.out / cell.name
         folder.mkdir(exist_ok=True)
         return lock_of(folder)
 
-    def _take(self, cell: Cell, lock: int, *, tried_before: bool) -> None:
+    def _take(self, cell: BenchmarkRun, lock: int, *, tried_before: bool) -> None:
         """Start a cell, unless another process has run it meanwhile."""
         folder = self.out / cell.name
         failed = folder / FAILED_NAME

@@ -16,7 +16,7 @@ from typing import Final
 
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.benchmark.boards import RESULTS_NAME, read_results
-from medmnist_hf.training.benchmark.matrix import SEEDS, Cell
+from medmnist_hf.training.benchmark.matrix import SEEDS, BenchmarkRun
 
 CONFIG_NAME: Final = "cell.yaml"
 LOG_NAME: Final = "log.txt"
@@ -46,7 +46,7 @@ class Status:
     note: str = ""
 
 
-def status_of(cell: Cell, out: Path) -> Status:
+def status_of(cell: BenchmarkRun, out: Path) -> Status:
     """How far a cell is.
 
     Args:
@@ -71,7 +71,7 @@ def status_of(cell: Cell, out: Path) -> Status:
     return Status(State.STARTED)
 
 
-def is_done(cell: Cell, folder: Path) -> bool:
+def is_done(cell: BenchmarkRun, folder: Path) -> bool:
     """Whether a cell's folder holds results of its very recipe, with all its seeds, none of them partial.
 
     Raises:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from medmnist_hf.training.benchmark.boards import Board, Row, Score, best_on_validation
+from medmnist_hf.training.benchmark.boards import Board, BoardScore, Row, best_on_validation
 
 ABSENT: Final = "–"
 ASCENDING: Final = "ascending"
@@ -14,7 +14,7 @@ DESCENDING: Final = "descending"
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class TableCell:
     """One entry of a table: its text, a second line of it, and what it is sorted by; None comes last."""
 
     text: str
@@ -36,7 +36,7 @@ class Line:
     """One line of a table: ``own``, ``chosen`` or ``published``, and its cells."""
 
     kind: str
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Table:
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]
     sorted_by: int | None = None
-    foot: tuple[Cell, ...] = ()
+    foot: tuple[TableCell, ...] = ()
 
 
 def board_table(board: Board) -> Table:
@@ -93,13 +93,13 @@ def chosen_table(boards: Sequence[Board]) -> Table:
         best = max((one for one in board.rows if not one.own), key=lambda one: one.auc.mean)
         cells = (
             _text(board.subset.flag),
-            Cell(row.model, f"{row.method}, {row.size}", row.model),
+            TableCell(row.model, f"{row.method}, {row.size}", row.model),
             score_cell(row.auc),
             score_cell(row.acc),
             score_cell(row.validation_auc),
             _number(len(board.own)),
             _place(board),
-            Cell(digits(best.auc.mean), best.model, best.auc.mean),
+            TableCell(digits(best.auc.mean), best.model, best.auc.mean),
         )
         lines.append(Line("own", cells))
     return Table("The result of each subset, chosen on validation and scored on test", columns, tuple(lines))
@@ -119,7 +119,7 @@ def models_table(boards: Sequence[Board]) -> Table:
             cells.append(_pair(best))
         lines.append(Line("own", tuple(cells)))
     columns = (Column("Subset"), *(Column(name, numeric=True, first=DESCENDING) for name in names))
-    foot = [Cell(f"mean of {len(boards)} subsets")]
+    foot = [TableCell(f"mean of {len(boards)} subsets")]
     foot += [_pair(rows if len(rows) == len(boards) else []) for rows in found.values()]
     caption = "Test AUC / ACC; of several configurations of a model the one best on validation"
     return Table(caption, columns, tuple(lines), foot=tuple(foot) if len(boards) > 1 else ())
@@ -131,13 +131,13 @@ def unfinished_table(unfinished: Sequence[tuple[str, str, str]]) -> Table:
     return Table("Cells without results", (Column("Cell"), Column("State"), Column("Why")), lines)
 
 
-def score_cell(score: Score) -> Cell:
+def score_cell(score: BoardScore) -> TableCell:
     """A mean with its deviation, and its interval."""
     if math.isnan(score.mean):
-        return Cell(ABSENT)
+        return TableCell(ABSENT)
     spread = "" if math.isnan(score.std) else f" ± {digits(score.std)}"
     interval = "" if math.isnan(score.low) else f"{digits(score.low)} to {digits(score.high)}"
-    return Cell(f"{digits(score.mean)}{spread}", interval, score.mean)
+    return TableCell(f"{digits(score.mean)}{spread}", interval, score.mean)
 
 
 def digits(value: float) -> str:
@@ -149,10 +149,10 @@ def _kind(row: Row) -> str:
     return "chosen" if row.chosen else "own" if row.own else "published"
 
 
-def _cells(row: Row) -> tuple[Cell, ...]:
+def _cells(row: Row) -> tuple[TableCell, ...]:
     return (
         _number(row.place),
-        Cell(row.model, {"own": ""}.get(_kind(row), _kind(row)), row.model),
+        TableCell(row.model, {"own": ""}.get(_kind(row), _kind(row)), row.model),
         _text(row.method),
         _number(row.size),
         score_cell(row.auc),
@@ -161,30 +161,30 @@ def _cells(row: Row) -> tuple[Cell, ...]:
         _number(len(row.seeds) or None),
         _text(row.protocol),
         _number(row.trained_parameters),
-        Cell(ABSENT) if math.isnan(row.seconds) else Cell(f"{row.seconds:,.1f}", "", row.seconds),
+        TableCell(ABSENT) if math.isnan(row.seconds) else TableCell(f"{row.seconds:,.1f}", "", row.seconds),
     )
 
 
-def _text(text: str) -> Cell:
-    return Cell(text, "", text) if text else Cell(ABSENT)
+def _text(text: str) -> TableCell:
+    return TableCell(text, "", text) if text else TableCell(ABSENT)
 
 
-def _number(value: int | None) -> Cell:
-    return Cell(ABSENT) if value is None else Cell(f"{value:,}", "", value)
+def _number(value: int | None) -> TableCell:
+    return TableCell(ABSENT) if value is None else TableCell(f"{value:,}", "", value)
 
 
-def _place(board: Board) -> Cell:
+def _place(board: Board) -> TableCell:
     place = board.published_place
-    return Cell(ABSENT) if place is None else Cell(f"{place} of {board.published_places}", "", place)
+    return TableCell(ABSENT) if place is None else TableCell(f"{place} of {board.published_places}", "", place)
 
 
-def _pair(rows: Sequence[Row]) -> Cell:
+def _pair(rows: Sequence[Row]) -> TableCell:
     """Mean AUC and ACC of rows; nothing for no rows."""
     if not rows:
-        return Cell(ABSENT)
+        return TableCell(ABSENT)
     auc = statistics.fmean(row.auc.mean for row in rows)
     acc = statistics.fmean(row.acc.mean for row in rows)
-    return Cell(ABSENT) if math.isnan(auc) else Cell(f"{digits(auc)} / {digits(acc)}", "", auc)
+    return TableCell(ABSENT) if math.isnan(auc) else TableCell(f"{digits(auc)} / {digits(acc)}", "", auc)
 
 
 def _model(row: Row) -> str:

@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from medmnist_hf.training.benchmark.matrix import Cell, cell_name
+from medmnist_hf.training.benchmark.matrix import BenchmarkRun, cell_name
 from medmnist_hf.training.benchmark.runner import Command, run_cells
 from medmnist_hf.training.benchmark.status import FAILED_NAME, LOG_NAME, State, lock_of, status_of
 from medmnist_hf.training.recipe import make_recipe
 from tests.fixtures.benchmarks import leave_run
 
 
-def cells(count: int) -> list[Cell]:
+def cells(count: int) -> list[BenchmarkRun]:
     recipes = [make_recipe({"dataset": "breastmnist", "epochs": 1 + at}) for at in range(count)]
-    return [Cell(cell_name(recipe), recipe) for recipe in recipes]
+    return [BenchmarkRun(cell_name(recipe), recipe) for recipe in recipes]
 
 
 def scripted(folder: Path, scripts: dict[int, str]) -> Command:
@@ -31,7 +31,7 @@ def scripted(folder: Path, scripts: dict[int, str]) -> Command:
     Each run adds a line to ``ran``.
     """
 
-    def command(cell: Cell, out: Path) -> list[str]:
+    def command(cell: BenchmarkRun, out: Path) -> list[str]:
         epochs = cell.recipe.epochs
         ready = folder / f"ready-{epochs}"
         if not ready.exists():
@@ -49,7 +49,7 @@ def ran(folder: Path) -> list[int]:
     return sorted(int(line) for line in path.read_text().splitlines()) if path.exists() else []
 
 
-def states(some: list[Cell], out: Path) -> list[State]:
+def states(some: list[BenchmarkRun], out: Path) -> list[State]:
     return [status_of(cell, out).state for cell in some]
 
 
@@ -82,7 +82,7 @@ def test_a_failed_cell_is_noted_the_others_go_on_and_what_is_done_is_not_run_aga
 def test_a_run_that_did_not_score_test_tells_validation(tmp_path: Path) -> None:
     recipe = make_recipe({"dataset": "breastmnist", "epochs": 1, "test": False})
     told: list[str] = []
-    run_cells([Cell("one", recipe)], tmp_path, scripted(tmp_path, {}), tell=told.append)
+    run_cells([BenchmarkRun("one", recipe)], tmp_path, scripted(tmp_path, {}), tell=told.append)
     assert told[-1] == "[1/1] one: validation AUC 0.800 and ACC 0.700 in 0 s"
 
 
@@ -158,10 +158,10 @@ def test_a_cell_that_failed_elsewhere_meanwhile_is_not_tried_again_at_once(tmp_p
 BENCHMARK = """
 import sys
 from pathlib import Path
-from medmnist_hf.training.benchmark.matrix import Cell
+from medmnist_hf.training.benchmark.matrix import BenchmarkRun
 from medmnist_hf.training.benchmark.runner import run_cells
 from medmnist_hf.training.recipe import make_recipe
-cells = [Cell(str(epochs), make_recipe({"dataset": "breastmnist", "epochs": epochs})) for epochs in (1, 2, 3)]
+cells = [BenchmarkRun(str(epochs), make_recipe({"dataset": "breastmnist", "epochs": epochs})) for epochs in (1, 2, 3)]
 script = "echo $$ > pid; exec sleep 60"
 command = lambda cell, folder: ["sh", "-c", f"cd {folder}; {script}"]
 try:
@@ -183,7 +183,7 @@ def test_ctrl_c_ends_all_processes_and_the_same_call_goes_on(tmp_path: Path) -> 
     for pid in living():
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
-    some = [Cell(str(cell.recipe.epochs), cell.recipe) for cell in cells(3)]
+    some = [BenchmarkRun(str(cell.recipe.epochs), cell.recipe) for cell in cells(3)]
     assert states(some, tmp_path) == [State.STARTED, State.STARTED, State.PENDING]
     run_cells(some, tmp_path, scripted(tmp_path, {}), tell=lambda _: None)
     assert set(states(some, tmp_path)) == {State.DONE}
@@ -198,7 +198,7 @@ def test_while_the_process_of_a_cell_lives_nobody_else_runs_it_even_if_its_bench
     pids = [int(file.read_text()) for file in files]
     program.kill()
     program.wait()
-    some = [Cell(str(cell.recipe.epochs), cell.recipe) for cell in cells(2)]
+    some = [BenchmarkRun(str(cell.recipe.epochs), cell.recipe) for cell in cells(2)]
     try:
         run_cells(some, tmp_path, scripted(tmp_path, {}), tell=lambda _: None)
         assert ran(tmp_path) == [] and set(states(some, tmp_path)) == {State.RUNNING}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.benchmark.matrix import Cell, cell_name
+from medmnist_hf.training.benchmark.matrix import BenchmarkRun, cell_name
 from medmnist_hf.training.benchmark.status import (
     FAILED_NAME,
     LOCK_NAME,
@@ -25,9 +25,9 @@ from medmnist_hf.training.recipe import make_recipe
 from tests.fixtures.benchmarks import leave_run
 
 
-def cell(**options: object) -> Cell:
+def cell(**options: object) -> BenchmarkRun:
     recipe = make_recipe({"dataset": "breastmnist", **options})
-    return Cell(cell_name(recipe), recipe)
+    return BenchmarkRun(cell_name(recipe), recipe)
 
 
 def test_states_from_pending_to_done(tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from medmnist_hf.training.benchmark.boards import Board, Score, gather
+from medmnist_hf.training.benchmark.boards import Board, BoardScore, gather
 from medmnist_hf.training.benchmark.tables import (
     ABSENT,
-    Cell,
     Table,
+    TableCell,
     board_table,
     chosen_table,
     digits,
@@ -32,7 +32,7 @@ def boards(tmp_path_factory: pytest.TempPathFactory) -> tuple[Board, ...]:
     return gather(folder)
 
 
-def column(table: Table, name: str) -> list[Cell]:
+def column(table: Table, name: str) -> list[TableCell]:
     (at,) = (at for at, one in enumerate(table.columns) if one.name == name)
     return [line.cells[at] for line in table.lines]
 
@@ -54,7 +54,7 @@ def test_a_board_has_all_rows_by_place(boards: tuple[Board, ...]) -> None:
         *("defaults, epochs 3", "1,234,567", "10.5"),
     ]
     assert first[4].detail == "0.890 to 0.990" and first[4].key == pytest.approx(0.94)
-    assert second[1] == Cell("Google AutoML Vision", "published", "Google AutoML Vision")
+    assert second[1] == TableCell("Google AutoML Vision", "published", "Google AutoML Vision")
     assert [cell.text for cell in second[6:]] == [ABSENT] * 5 and {cell.key for cell in second[6:]} == {None}
     assert fourth[1].detail == "chosen"
 
@@ -102,8 +102,8 @@ def test_unfinished_cells_have_state_and_reason() -> None:
 
 
 def test_a_score_shows_what_is_known_of_it() -> None:
-    assert score_cell(Score(math.nan)) == Cell(ABSENT)
-    assert score_cell(Score(0.12349)) == Cell("0.123", "", 0.12349)
-    assert score_cell(Score(0.5, 0.1)) == Cell("0.500 ± 0.100", "", 0.5)
-    assert score_cell(Score(0.5, math.nan, 0.4, 0.6)) == Cell("0.500", "0.400 to 0.600", 0.5)
+    assert score_cell(BoardScore(math.nan)) == TableCell(ABSENT)
+    assert score_cell(BoardScore(0.12349)) == TableCell("0.123", "", 0.12349)
+    assert score_cell(BoardScore(0.5, 0.1)) == TableCell("0.500 ± 0.100", "", 0.5)
+    assert score_cell(BoardScore(0.5, math.nan, 0.4, 0.6)) == TableCell("0.500", "0.400 to 0.600", 0.5)
     assert digits(math.nan) == ABSENT
