@@ -1,15 +1,48 @@
-"""How every command of this project ends: one line for an expected fault, a word on Ctrl-C, an exit code."""
+"""How every command prints and ends: one width, one form of table, one line for a fault, an exit code."""
 
 import logging
 import sys
+from collections.abc import Collection
 from typing import Final, NoReturn
 
 import typer
+from rich.console import Console
+from rich.progress import Progress, ProgressColumn
+from rich.table import Table
 
 from medmnist_hf.errors import MedMNISTError
 
 _STOPPED: Final = 130
 """What typer makes of Ctrl-C, as shells do."""
+
+PIPE_WIDTH: Final = 160
+"""Columns of what is printed where that is no terminal: room for the widest table, and the same for every command."""
+
+
+def terminal() -> Console:
+    """Standard output, without markup: as wide as the terminal, or `PIPE_WIDTH` where it is a pipe or a file."""
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, markup=False)
+
+
+def table(*columns: str, text: Collection[str], wrap: str | None = None) -> Table:
+    """A plain table, to be printed on `terminal`.
+
+    Args:
+        columns: Their heads.
+        text: Those that are aligned to the left; all others hold numbers.
+        wrap: The one that is broken into lines where the terminal is narrow; the last by default.
+    """
+    plain = Table(box=None, pad_edge=False)
+    for column in columns:
+        wraps = column == (columns[-1] if wrap is None else wrap)
+        plain.add_column(column, justify="left" if column in text else "right", no_wrap=not wraps, overflow="fold")
+    return plain
+
+
+def progress(*columns: str | ProgressColumn) -> Progress:
+    """Progress bars on standard error, gone when they are done; nothing is shown where that is no terminal."""
+    bars = Console(stderr=True)
+    return Progress(*columns, console=bars, transient=True, disable=not sys.stderr.isatty())
 
 
 def run(app: typer.Typer) -> NoReturn:
@@ -36,5 +69,10 @@ def run(app: typer.Typer) -> NoReturn:
 
 def fail(error: MedMNISTError) -> NoReturn:
     """Print an expected fault as one line and end with exit code 1."""
-    print(f"error: {error}", file=sys.stderr)  # noqa: T201
+    print_error(error)
     sys.exit(1)
+
+
+def print_error(message: object) -> None:
+    """Print a line that begins with ``error:`` on standard error."""
+    print(f"error: {message}", file=sys.stderr)  # noqa: T201

@@ -4,13 +4,10 @@ Example: python scripts/audit.py dist/breastmnist --save
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from medmnist_hf import console
@@ -21,7 +18,6 @@ from medmnist_hf.files import write_atomically
 from medmnist_hf.manifest import AUDIT_NAME, Manifest, read_build
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
-_WIDTH = None if sys.stdout.isatty() else 140
 
 
 def _builds(folders: list[Path], sizes: list[int]) -> list[tuple[Path, Manifest]]:
@@ -38,7 +34,7 @@ def _builds(folders: list[Path], sizes: list[int]) -> list[tuple[Path, Manifest]
 
 def _audit(config_dir: Path, manifest: Manifest) -> Audit:
     rows = sum(record.rows for record in manifest.splits.values())
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+    with console.progress() as progress:
         task = progress.add_task(f"{manifest.subset} {manifest.size}", total=rows)
         return audit_config(config_dir, on_progress=lambda count: progress.advance(task, count))
 
@@ -53,10 +49,7 @@ def _save(config_dir: Path, audit: Audit) -> None:
 
 
 def _table(audit: Audit) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("", max_width=60)
-    for split in audit.splits:
-        table.add_column(split, justify="right", no_wrap=True)
+    table = console.table("", *audit.splits, text=("",), wrap="")
     splits = audit.splits.values()
     table.add_row("rows", *(f"{split.rows:,}" for split in splits))
     if any(split.catalogue_rows is not None for split in splits):
@@ -78,7 +71,7 @@ def _table(audit: Audit) -> Table:
 
 
 def _print(audit: Audit) -> None:
-    terminal = Console(width=_WIDTH, highlight=False, markup=False)
+    terminal = console.terminal()
     terminal.print(f"{audit.subset} {audit.size}, from {audit.source}")
     terminal.print(_table(audit))
     for finding in audit.findings:
@@ -105,7 +98,7 @@ def audit(
                 _save(config_dir, found)
         except MedMNISTError as error:
             failed += 1
-            print(f"error: {error}", file=sys.stderr)
+            console.print_error(error)
             continue
         audits.append(found)
         if not as_json:

@@ -3,12 +3,10 @@
 Example: python scripts/build.py breastmnist pathmnist --size 28 --size 64 --source zenodo --out dist
 """
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -32,19 +30,10 @@ from medmnist_hf.conversion.sharding import parse_size
 from medmnist_hf.conversion.sources.source import open_source
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
-_WIDTH = None if sys.stdout.isatty() else 140
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        numeric = column not in {"subset", "outcome"}
-        table.add_column(column, justify="right" if numeric else "left", no_wrap=column != "outcome", overflow="fold")
-    return table
 
 
 def _plan_table(run: list[Planned]) -> Table:
-    table = _table("subset", "size", *SPLITS, "raw MB", "shards")
+    table = console.table("subset", "size", *SPLITS, "raw MB", "shards", text=("subset",))
     for planned in run:
         counts = [f"{planned.counts[split]:,}" for split in SPLITS]
         table.add_row(
@@ -54,7 +43,8 @@ def _plan_table(run: list[Planned]) -> Table:
 
 
 def _outcome_table(outcomes: list[Outcome]) -> Table:
-    table = _table("subset", "size", "rows", "shards", "MB", "of raw", "seconds", "raw MB/s", "outcome")
+    columns = ("subset", "size", "rows", "shards", "MB", "of raw", "seconds", "raw MB/s", "outcome")
+    table = console.table(*columns, text=("subset", "outcome"))
     for outcome in outcomes:
         name = [outcome.planned.subset.flag, str(outcome.planned.size)]
         if outcome.result is None or outcome.error is not None:
@@ -140,7 +130,7 @@ def build(
         source, mirrors=mirror or (), allow_unverified=allow_unverified, phantom_rows=phantom_rows, seed=seed
     )
     run = plan_run(subsets, size or ["28"], origin, options)
-    terminal = Console(width=_WIDTH, highlight=False, markup=False)
+    terminal = console.terminal()
     terminal.print(_plan_table(run))
     total = sum(planned.raw_bytes for planned in run)
     terminal.print(
@@ -148,7 +138,7 @@ def build(
         f"({free_bytes(out) / 1e9:,.1f} GB free)\n"
     )
     columns = (TextColumn("{task.description}"), BarColumn(), _Amount(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+    with console.progress(*columns) as progress:
         bars = _Bars(progress)
         outcomes = build_all(
             run,
@@ -163,9 +153,9 @@ def build(
     terminal.print(_outcome_table(outcomes))
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     for outcome in failed:
-        print(f"error: {outcome.planned.subset.flag} {outcome.planned.size}: {outcome.error}", file=sys.stderr)
+        console.print_error(f"{outcome.planned.subset.flag} {outcome.planned.size}: {outcome.error}")
     if failed:
-        print(f"error: {len(failed)} of {len(outcomes)} configs failed", file=sys.stderr)
+        console.print_error(f"{len(failed)} of {len(outcomes)} configs failed")
         raise typer.Exit(1)
 
 

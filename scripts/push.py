@@ -3,15 +3,13 @@
 Example: python scripts/push.py dist/pathmnist dist/bloodmnist --namespace medmnist --tag v1.0 --yes
 """
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from huggingface_hub import HfApi
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.progress import BarColumn, DownloadColumn, TextColumn
 
 from medmnist_hf import console
 from medmnist_hf.cards.render import describe
@@ -22,23 +20,22 @@ from medmnist_hf.hub.dataset_push import Pushed, add_to_collection, push
 from medmnist_hf.hub.local_build import LocalBuild, read_local
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
-_WIDTH = None if sys.stdout.isatty() else 140
 
 
-def _show(terminal: Console, plan: Plan) -> None:
+def _show(plan: Plan) -> None:
     for line in plan.lines():
-        terminal.print(line)
-    terminal.print(f"configs afterwards: {', '.join(plan.configs)}")
+        print(line)
+    print(f"configs afterwards: {', '.join(plan.configs)}")
     for one in plan.pull_requests:
-        terminal.print(f"{one.url} is open with {'just this' if one.same else 'other content'}")
+        print(f"{one.url} is open with {'just this' if one.same else 'other content'}")
 
 
-def _report(terminal: Console, done: Pushed, tag: str | None) -> None:
+def _report(done: Pushed, tag: str | None) -> None:
     what = f"pull request {done.pull_request}" if done.pull_request else f"commit {done.sha[:12]}"
     if not done.committed:
         what = f"unchanged, no commit made; {what if done.pull_request else f'at {done.sha[:12]}'}"
     tagged = f", tagged {tag}" if tag else ""
-    terminal.print(f"{done.repo_id}: {what}, all files checked{tagged}\n")
+    print(f"{done.repo_id}: {what}, all files checked{tagged}\n")
 
 
 @app.command(epilog="Example: python scripts/push.py dist/pathmnist --repo-id me/pathmnist --tag v1.0 --yes")
@@ -71,7 +68,6 @@ def main(
     """Push builds, each in one commit; what is up there already is neither sent again nor lost."""
     if (repo_id is None) == (namespace is None) or (repo_id is not None and len(builds) > 1):
         raise BuildError("where to is not clear: give --repo-id for one build, or --namespace for any number")
-    terminal = Console(width=_WIDTH, highlight=False, markup=False, soft_wrap=True)
     api = HfApi(library_name="medmnist-hf")
     done: list[str] = []
     failed = 0
@@ -82,34 +78,32 @@ def main(
                 repo_id or f"{namespace}/{build.subset.flag}", revision, private, create_pr, tag, message, replace
             )
             described = partial(describe, namespace=options.repo_id.partition("/")[0], tasks=eval_yaml)
-            _push_one(terminal, api, build, options, described, yes)
+            _push_one(api, build, options, described, yes)
             done.append(options.repo_id)
         except MedMNISTError as error:
             failed += 1
-            print(f"error: {folder}: {error}", file=sys.stderr)
+            console.print_error(f"{folder}: {error}")
     if not yes:
-        terminal.print("nothing was changed: pass --yes to push")
+        print("nothing was changed: pass --yes to push")
     elif collection and done:
         slug = add_to_collection(api, collection, done[0].partition("/")[0], done, private=private)
-        terminal.print(f"collection {slug}: {len(done)} repositories")
+        print(f"collection {slug}: {len(done)} repositories")
     if failed:
-        print(f"error: {failed} of {len(builds)} builds failed", file=sys.stderr)
+        console.print_error(f"{failed} of {len(builds)} builds failed")
         raise typer.Exit(1)
 
 
-def _push_one(
-    terminal: Console, api: HfApi, build: LocalBuild, options: PushOptions, described: Describe, yes: bool
-) -> None:
+def _push_one(api: HfApi, build: LocalBuild, options: PushOptions, described: Describe, yes: bool) -> None:
     plan = plan_push(api, build, options, described)
-    _show(terminal, plan)
+    _show(plan)
     if not yes:
         return
     total = sum(plan.count(action)[1] for action in ("new", "changed"))
     bars = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*bars, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+    with console.progress(*bars) as progress:
         task = progress.add_task(options.repo_id, total=total)
         made = push(api, build, plan, options, described, on_progress=lambda count: progress.advance(task, count))
-    _report(terminal, made, options.tag)
+    _report(made, options.tag)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ Example: python scripts/verify.py dist/breastmnist medmnist/pathmnist@v1.0 --sou
 """
 
 import re
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Annotated, Final
 
 import typer
 from huggingface_hub import HfApi
-from rich.progress import Progress
 
 from medmnist_hf import console
 from medmnist_hf.catalog import subset
@@ -81,12 +79,12 @@ def verify(
                 raise BuildError(f"no build{' of that size' if size else ''} in {place}: scripts/build.py makes one")
         except MedMNISTError as error:
             failed += 1
-            print(f"error: {error}", file=sys.stderr)
+            console.print_error(error)
             continue
         for manifest, folder in configs:
             rows = sum(record.rows for record in manifest.splits.values())
             try:
-                with Progress(transient=True, disable=not sys.stderr.isatty()) as progress:
+                with console.progress() as progress:
                     task = progress.add_task(f"{manifest.subset} {manifest.size}", total=rows)
                     file = origin.fetch(subset(manifest.subset), manifest.size) if origin else None
                     result = verify_config(
@@ -100,7 +98,7 @@ def verify(
                 )
             except MedMNISTError as error:
                 failed += 1
-                print(f"error: {error}", file=sys.stderr)
+                console.print_error(error)
     if failed:
         raise typer.Exit(1)
 

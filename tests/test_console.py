@@ -1,11 +1,26 @@
+"""``medmnist_hf.console``: how a command ends, and that all commands print to one width."""
+
+import io
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
+
+from medmnist_hf import console
+from medmnist_hf.catalog import subset
+from medmnist_hf.cli.main import app
+from medmnist_hf.conversion.sources.phantom import phantom_labels
+from medmnist_hf.evaluation.prediction_files import write_result
+from tests.conftest import Phantoms
+from tests.fixtures.paths import ROOT
 
 PROGRAM = """
 import typer
 from medmnist_hf import console
+from medmnist_hf.catalog import subset
 from medmnist_hf.errors import BuildError
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
@@ -47,3 +62,43 @@ def test_a_defect_keeps_its_traceback() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM, "defect"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "Traceback" in done.stderr
+
+
+def test_a_table_gives_way_in_one_column_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    table = console.table("name", "rows", "where", text=("name", "where"))
+    table.add_row("a", "1,000", "x" * 200)
+    console.terminal().print(table)
+    head, first, second, *rest = stream.getvalue().splitlines()
+    assert head.split() == ["name", "rows", "where"]
+    assert first == f"a     1,000  {'x' * 147}" and second.strip() == "x" * 53
+    assert rest == []
+
+
+def test_every_command_prints_to_one_width_in_a_pipe(
+    phantoms: Phantoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each prints a path, a name or a text that is longer; a terminal's width counts for terminals alone."""
+    monkeypatch.setenv("COLUMNS", "77")
+    file = phantoms("breastmnist", 28, 16)
+    (tmp_path / "breastmnist.npz").write_bytes(file.path.read_bytes())
+    out = tmp_path / ("deep" * 20) / ("deeper" * 20)
+    assert file.counts is not None
+    truth = phantom_labels(subset("breastmnist"), file.counts, "test")
+    scores = np.random.default_rng(0).dirichlet([1, 1], len(truth))
+    predictions = write_result(tmp_path, "breastmnist", 28, "test", scores, truth, run="long" * 45)
+
+    def widest(program: str, *arguments: str | Path) -> int:
+        monkeypatch.setattr(sys, "argv", [program, *map(str, arguments)])
+        with pytest.raises(SystemExit, match="0"):
+            if program.endswith(".py"):
+                runpy.run_path(str(ROOT / "scripts" / program), run_name="__main__")
+            console.run(app)
+        text = capsys.readouterr().out.partition("files (name")[0]  # an address is never cut
+        return max(map(len, text.splitlines()))
+
+    assert widest("build.py", "breastmnist", "--source", tmp_path, "--allow-unverified", "--out", out) == 160
+    assert widest("audit.py", out / "breastmnist") <= 160
+    assert widest("medmnist-hf", "evaluate", predictions, "--data", out) == 160
+    assert 140 < widest("medmnist-hf", "info", "chestmnist") <= 160

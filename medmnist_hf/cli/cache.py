@@ -2,17 +2,14 @@
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
+
+from medmnist_hf import console
 
 # Whoever asks for another command does not wait for `numpy`: the function below imports `array_cache`, which needs it.
-
-_PIPE_WIDTH: Final = 120
 
 
 def register(app: typer.Typer) -> None:
@@ -46,13 +43,13 @@ def cache(
         facts = [dataclasses.asdict(entry) | {"path": str(entry.path)} for entry in entries]
         typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("name", "size", "split", "shape", "MB", "created"):
-        table.add_column(column, justify="right" if column in {"size", "MB"} else "left", no_wrap=True)
+    table = console.table(
+        "name", "size", "split", "shape", "MB", "created", text=("name", "split", "shape", "created")
+    )
     for entry in entries:
         shape = " x ".join(map(str, entry.shape))
         table.add_row(entry.name, str(entry.size), entry.split, shape, f"{entry.bytes / 1e6:,.1f}", entry.created)
     if entries:
-        Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False).print(table)
+        console.terminal().print(table)
     total = sum(entry.bytes for entry in entries)
     typer.echo(f"{total / 1e6:,.1f} MB in {cache_root(cache_dir)}")

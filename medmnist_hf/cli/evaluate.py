@@ -3,16 +3,13 @@
 import dataclasses
 import json
 import math
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from medmnist_hf import catalog
+from medmnist_hf import catalog, console
 from medmnist_hf.errors import MedMNISTError, ScoreError
 from medmnist_hf.evaluation.plots import check_plot_path, save_plot
 from medmnist_hf.evaluation.prediction_files import read_result
@@ -32,8 +29,6 @@ if TYPE_CHECKING:
 
 # Whoever asks for another command does not wait for `pyarrow`: the functions below import `evaluation`, which needs
 # it.
-
-_PIPE_WIDTH: Final = 160
 
 Data = Annotated[
     str | None,
@@ -201,22 +196,24 @@ def board(
             }
         )
         return
-    table = _table("AUC", "#", "ACC", "#", "method", text=("method",))
+    table = console.table("AUC", "#", "ACC", "#", "method", text=("method",))
     for place in leaderboard(entry.flag, own):
         name = f"{place.name}  (yours)" if place.own else place.name
         table.add_row(_digits(place.auc), str(place.auc_rank), _digits(place.acc), str(place.acc_rank), name)
-    _out().print(table)
+    console.terminal().print(table)
     for found, standing in standings:
         _print_standing(found, standing)
     for note in notes:
-        _out().print(f"note: {note}", soft_wrap=True)
+        console.terminal().print(f"note: {note}", soft_wrap=True)
 
 
 def _print_evaluations(done: "Sequence[Evaluation]", per_class: bool) -> None:
     from medmnist_hf.evaluation.evaluate import PER_CLASS  # noqa: PLC0415
 
     extra = list(dict.fromkeys(name for found in done for name in found.measures if ":" not in name or not per_class))
-    table = _table("subset", "size", "split", "rows", "AUC", "ACC", *extra, "run", text=("subset", "split", "run"))
+    table = console.table(
+        "subset", "size", "split", "rows", "AUC", "ACC", *extra, "run", text=("subset", "split", "run")
+    )
     for found in done:
         result, spans = found.result, found.intervals
         table.add_row(
@@ -229,21 +226,21 @@ def _print_evaluations(done: "Sequence[Evaluation]", per_class: bool) -> None:
             *(_digits(found.measures[name], spans.get(name)) if name in found.measures else "" for name in extra),
             _run(found),
         )
-    _out().print(table)
+    console.terminal().print(table)
     for found in done if per_class else ():
-        _out().print(f"\n{found.result.flag} {_run(found)}", soft_wrap=True)
-        classes = _table("id", "class", "positive", *PER_CLASS, text=("class",))
+        console.terminal().print(f"\n{found.result.flag} {_run(found)}", soft_wrap=True)
+        classes = console.table("id", "class", "positive", *PER_CLASS, text=("class",))
         for column, label in enumerate(found.predictions.classes):
             names = [f"{name}:{label}" for name in PER_CLASS]
             cells = [_digits(found.measures[name], found.intervals.get(name)) for name in names]
             classes.add_row(str(label), found.entry.labels[label], f"{found.positives(column):,}", *cells)
-        _out().print(classes)
+        console.terminal().print(classes)
 
 
 def _print_comparison(found: "FileComparison", first: Path, second: Path) -> None:
-    out = _out()
+    out = console.terminal()
     out.print(f"{found.flag} {found.split}, {found.rows:,} rows\nA  {first}\nB  {second}", soft_wrap=True)
-    table = _table("measure", "A", "B", "A - B", "95 % interval", "p", text=("measure",))
+    table = console.table("measure", "A", "B", "A - B", "95 % interval", "p", text=("measure",))
     rows = list(found.measures.items())
     if found.delong is not None and "auc" in found.measures:
         rows.insert(1 + list(found.measures).index("auc"), ("auc (DeLong)", found.delong))
@@ -258,9 +255,9 @@ def _print_comparison(found: "FileComparison", first: Path, second: Path) -> Non
 def _print_standing(found: "Evaluation", standing: Standing) -> None:
     places = f"place {standing.auc_rank} by AUC and {standing.acc_rank} by ACC of {standing.places}"
     auc, acc = (_digits(found.intervals[name].estimate, found.intervals[name]) for name in ("auc", "acc"))
-    _out().print(f"\n{_run(found)}: AUC {auc}, ACC {acc}: {places}", soft_wrap=True)
+    console.terminal().print(f"\n{_run(found)}: AUC {auc}, ACC {acc}: {places}", soft_wrap=True)
     heads = ("AUC - published", "in interval", "ACC - published", "in interval", "method")
-    table = _table(*heads, text=("in interval", "method"))
+    table = console.table(*heads, text=("in interval", "method"))
     words = {True: "yes", False: "no", None: "unknown"}
     for each in standing.beside:
         table.add_row(
@@ -270,7 +267,7 @@ def _print_standing(found: "Evaluation", standing: Standing) -> None:
             words[each.acc_covered],
             each.published.method,
         )
-    _out().print(table)
+    console.terminal().print(table)
 
 
 def _evaluation_facts(found: "Evaluation") -> dict[str, Any]:
@@ -335,18 +332,6 @@ def _run(found: "Evaluation") -> str:
 
 def _digits(value: float, interval: Interval | None = None) -> str:
     return f"{value:.3f}" + (f" [{interval.low:.3f}, {interval.high:.3f}]" if interval is not None else "")
-
-
-def _table(*columns: str, text: Iterable[str]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        last = column == columns[-1]
-        table.add_column(column, justify="left" if column in text else "right", no_wrap=not last, overflow="fold")
-    return table
-
-
-def _out() -> Console:
-    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False)
 
 
 def _warn(lines: Iterable[str]) -> None:

@@ -1,13 +1,11 @@
 """Commands that write a config in other forms: ``medmnist-hf export`` and ``medmnist-hf montage``."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
-from medmnist_hf import catalog
+from medmnist_hf import catalog, console
 
 _Subset = Annotated[str, typer.Argument(help="Flag of a subset, e.g. pathmnist.", show_default=False)]
 _Size = Annotated[int, typer.Option(help="Edge length in pixels or voxels.")]
@@ -64,7 +62,7 @@ def export(
     from medmnist_hf.export import export as exporting  # noqa: PLC0415
 
     rows = open_rows(subset, size, root=root, namespace=namespace)
-    with Progress(transient=True, disable=not sys.stderr.isatty()) as progress:
+    with console.progress() as progress:
         task = progress.add_task(f"{rows.entry.flag} {size}", total=exporting.rows_of(rows, split or ()))
         done = exporting.export(
             rows,

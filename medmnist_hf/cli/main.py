@@ -2,19 +2,14 @@
 
 import dataclasses
 import json
-import sys
 from collections.abc import Iterator
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from medmnist_hf import catalog, console
 from medmnist_hf.cli import cache, evaluate, export
 from medmnist_hf.evaluation.prediction_files import published_notes, published_results
-
-_PIPE_WIDTH: Final = 120
 
 app = typer.Typer(
     help="MedMNIST on Hugging Face: what there is and what it holds.",
@@ -34,15 +29,14 @@ def list_subsets(as_json: Json = False) -> None:
             json.dumps([dataclasses.asdict(subset) for subset in catalog.subsets()], indent=2, ensure_ascii=False)
         )
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("subset", "task", "kind", "classes", "train / validation / test", "sizes", "licence"):
-        table.add_column(column, justify="right" if column == "classes" else "left", no_wrap=column != "task")
+    columns = ("subset", "task", "kind", "classes", "train / validation / test", "sizes", "licence")
+    table = console.table(*columns, text=set(columns) - {"classes"}, wrap="task")
     for subset in catalog.subsets():
         counts = " / ".join(f"{subset.counts[split]:,}" for split in catalog.SPLITS)
         kind = "3D" if subset.ndim == 3 else "RGB" if subset.channels == 3 else "gray"
         sizes = " ".join(map(str, subset.sizes))
         table.add_row(subset.flag, subset.task, kind, str(len(subset.labels)), counts, sizes, subset.license)
-    _console().print(table)
+    console.terminal().print(table)
 
 
 @app.command(epilog="Example: medmnist-hf info pathmnist --json")
@@ -55,7 +49,7 @@ def info(
     if as_json:
         typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return
-    out = _console()
+    out = console.terminal()
     for line in _lines(facts):
         out.print(line)
     # A URL or MD5 that is cut in two can be copied no more.
@@ -97,10 +91,6 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     yield from (f"  {row['method']:22s} {row['auc']:.3f}  {row['acc']:.3f}" for row in facts["published_results"])
     yield from (f"  note: {note}" for note in facts["published_notes"])
     yield "files (name, size, MD5, URL)"
-
-
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False)
 
 
 export.register(app)

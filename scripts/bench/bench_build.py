@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import resource
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,8 +22,6 @@ from typing import Annotated, Any
 import datasets
 import numpy as np
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from medmnist_hf import catalog, console
 from medmnist_hf.catalog import NPZ_SPLITS, SplitCounts, Subset, Task
@@ -192,7 +189,7 @@ def bench(
         "peer RSS",
         "ours RSS",
     )
-    table = Table(*columns, box=None, pad_edge=False)
+    table = console.table(*columns, text=("input",))
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         for name in chosen:
             for one in CASES[name]:
@@ -224,7 +221,7 @@ def bench(
             raw = _raw_bytes(npz, one) / 1e6
             row = ["big RGB 224", f"{raw:.1f}", "", f"{ours.seconds:.2f}", "", f"{raw / ours.seconds:.0f}"]
             table.add_row(*row, "", f"{ours.bytes / 1e6:.2f}", "", "", f"{ours.memory / 1e6:.0f}")
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    console.terminal().print(table)
     print(f"{threads} workers; RSS is the peak above the imports, in MB; size is ours against the peer's bytes")
 
 

@@ -7,7 +7,6 @@ Example: python scripts/bench/bench_encode.py --rows 200
 
 import io
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,8 +16,6 @@ import numpy as np
 import pyarrow as pa
 import typer
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
 from medmnist_hf import catalog, console
 from medmnist_hf.array_types import UInt8Array
@@ -70,7 +67,8 @@ def _inputs(rows: int) -> Iterator[tuple[str, UInt8Array]]:
 @app.command(epilog="Example: python scripts/bench/bench_encode.py --rows 200")
 def bench(rows: Annotated[int, typer.Option(min=1, max=500, help="Images of each input.")] = 200) -> None:
     """Print MB/s of raw pixels on one core, size and decoding time against Pillow; the best of five rounds counts."""
-    table = Table("images", "encoder", "MB/s", "faster", "bytes / raw", "size", "decode us", "decode", box=None)
+    columns = ("images", "encoder", "MB/s", "faster", "bytes / raw", "size", "decode us", "decode")
+    table = console.table(*columns, text=("images", "encoder"))
     for name, images in _inputs(rows):
         encoders: dict[str, Encode] = {"Pillow PNG": pillow_png, "ours PNG": encode_png}
         if images.ndim == 4:
@@ -103,7 +101,7 @@ def bench(rows: Annotated[int, typer.Option(min=1, max=500, help="Images of each
                 f"{decoding[label] / len(images) * 1e6:.0f}",
                 f"{decoding[label] / decoding[base]:.2f}x",
             )
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    console.terminal().print(table)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,6 @@ from statistics import median
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from medmnist_hf import catalog, console
 from medmnist_hf.cards.render import write_card
@@ -190,13 +188,11 @@ def bench(
 ) -> None:
     """Print images/s, seconds to the first batch and of the first epoch, and peak memory; then ours against theirs."""
     chosen = _chosen(only)
-    figures_table = Table(
-        "input", "way", "images/s", "first batch s", "first epoch s", "RSS MB", box=None, pad_edge=False
+    figures_table = console.table(
+        "input", "way", "images/s", "first batch s", "first epoch s", "RSS MB", text=("input", "way")
     )
     columns = ("input", "images/s", "aim", "first epoch, first use", "aim", "first epoch, warm", "RSS")
-    ratios = Table(
-        *columns, box=None, pad_edge=False, title="ours against the better official way", title_justify="left"
-    )
+    ratios = console.table(*columns, text=("input", "aim"))
     with tempfile.TemporaryDirectory() as temporary:
         for name in chosen:
             case = CASES[name]
@@ -211,8 +207,9 @@ def bench(
             ratios.add_row(name, *verdict(case, figures))
             if work is None:
                 shutil.rmtree(folder)
-    out = Console(width=None if sys.stdout.isatty() else 140)
+    out = console.terminal()
     out.print(figures_table)
+    out.print("ours against the better official way")
     out.print(ratios)
     print("seconds from the start of loading, imports apart; RSS is the peak above the imports, workers included")
 

@@ -1,16 +1,13 @@
 """A run's results as a table on the terminal, beside the published rows of its subset."""
 
-import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
+from medmnist_hf import console
 from medmnist_hf.automl.engines import engines
 from medmnist_hf.scoring.published import leaderboard, published_notes, published_size
-
-_PIPE_WIDTH: Final = 140
 
 
 def own_name(results: dict[str, Any]) -> str:
@@ -30,10 +27,9 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
         results: What ``results.json`` holds.
         folder: The run's folder.
     """
-    out = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False)
-    seeds = _table(
-        "seed", "validation AUC", "ACC", "test AUC", "95 % interval", "test ACC", "95 % interval ", "seconds"
-    )
+    out = console.terminal()
+    columns = ("seed", "validation AUC", "ACC", "test AUC", "95 % interval", "test ACC", "95 % interval ", "seconds")
+    seeds = console.table(*columns, text=())
     for run in results["runs"]:
         seeds.add_row(str(run["seed"]), *_scored(run), f"{run['facts']['seconds']:,.1f}")
     if results["ensemble"]:
@@ -57,7 +53,7 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
 
 def _print_leaderboard(out: Console, results: dict[str, Any]) -> None:
     flag, size, test = results["dataset"], results["size"], results["test"]
-    rows = _table("place", "AUC", "ACC", "method")
+    rows = console.table("place", "AUC", "ACC", "method", text=("method",))
     own = [(own_name(results), test["auc"]["mean"], test["acc"]["mean"])]
     if results["ensemble"]:
         name, together = f"{own_name(results)}, ensemble of the seeds", results["ensemble"]["test"]
@@ -90,13 +86,6 @@ def _scored(run: dict[str, Any]) -> list[str]:
 def _with_interval(test: dict[str, float | None], name: str) -> tuple[str, str]:
     low, high = (_digits(test.get(f"{name}_{end}")) for end in ("low", "high"))
     return _digits(test.get(name)), f"{low} to {high}" if test else "-"
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
-    return table
 
 
 def _digits(value: float | None) -> str:
