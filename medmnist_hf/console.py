@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress, ProgressColumn
 from rich.table import Table
 
-from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.errors import MedMNISTError, first_line
 
 _STOPPED: Final = 130
 """What typer makes of Ctrl-C, as shells do."""
@@ -59,7 +59,7 @@ def run(app: typer.Typer) -> NoReturn:
     except OSError as error:
         if error.filename is None:
             raise
-        fail(MedMNISTError(f"{error.filename}: {error.strerror or error}: check the path and its permissions"))
+        fail(MedMNISTError(f"{error.filename}: {first_line(error)}: check the path and its permissions"))
     except SystemExit as end:
         if end.code == _STOPPED:
             print("stopped: run the same command again to go on", file=sys.stderr)  # noqa: T201

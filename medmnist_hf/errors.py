@@ -1,5 +1,7 @@
 """The one family of errors a person may see: each message is one line saying what, where and what to do."""
 
+import os
+
 
 class MedMNISTError(Exception):
     """Base of every error this project raises on purpose; commands print it without a traceback."""
@@ -43,3 +45,14 @@ class HubError(MedMNISTError):
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
+
+
+def first_line(error: BaseException | str) -> str:
+    """What an error of the system or of another package says, for a line of ours: its first line without a full stop.
+
+    An `OSError` is cut to what the system says, without its number and path, since our line names what was read. An
+    error without a message gives the name of its class.
+    """
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return str(error).strip().partition("\n")[0].removesuffix(".") or type(error).__name__

@@ -16,7 +16,7 @@ from medmnist_hf.conversion.encode import encoder
 from medmnist_hf.conversion.sharding import shard_ranges
 from medmnist_hf.conversion.sources.phantom import phantom_counts
 from medmnist_hf.conversion.sources.source import Phantom, Source, SourceFile, Zenodo
-from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError
+from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, first_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,5 +180,6 @@ def _built_from(planned: Planned, source: Source, out: Path, options: BuildOptio
 
 
 def _in_words(error: Exception, config_dir: Path) -> BuildError:
-    why = " ".join(str(error).split()) or type(error).__name__
-    return BuildError(f"cannot finish {config_dir} ({why}): check the disk and permissions, then run again")
+    return BuildError(
+        f"cannot finish {config_dir} ({first_line(error)}): check the disk and permissions, then run again"
+    )

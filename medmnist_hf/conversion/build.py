@@ -32,7 +32,7 @@ from medmnist_hf.conversion.parquet import finished_shard, write_shard
 from medmnist_hf.conversion.sharding import DEFAULT_SHARD_SIZE, shard_ranges
 from medmnist_hf.conversion.sources.source import SourceFile
 from medmnist_hf.conversion.tables import RowTables
-from medmnist_hf.errors import BuildError, ReadError
+from medmnist_hf.errors import BuildError, ReadError, first_line
 from medmnist_hf.files import sole_process, sync_folder, write_atomically
 from medmnist_hf.manifest import MANIFEST_NAME, WORK_DIR, Manifest, SplitRecord, read_manifest, shard_name
 
@@ -128,7 +128,7 @@ def build_config(
 def _in_words(error: OSError, final: Path) -> BuildError:
     if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         return BuildError(f"no space left for {final}: free some and run again, finished shards are kept")
-    return BuildError(f"cannot write {final} ({error.strerror or error}): check the folder and run again")
+    return BuildError(f"cannot write {final} ({first_line(error)}): check the folder and run again")
 
 
 def usable(final: Path, file: SourceFile, codec: str, options: BuildOptions) -> Manifest | None:

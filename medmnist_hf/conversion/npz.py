@@ -18,7 +18,7 @@ from zlib_ng import zlib_ng
 
 from medmnist_hf.array_types import Int64Array, UInt8Array
 from medmnist_hf.catalog import NPZ_SPLITS, SplitCounts, Subset, Task
-from medmnist_hf.errors import ReadError
+from medmnist_hf.errors import ReadError, first_line
 
 _CHUNK: Final = 256 * 1024
 _LOCAL_HEADER: Final = struct.Struct("<4s5H3L2H")
@@ -43,7 +43,7 @@ class _MemberStream:
         try:
             self._file: BinaryIO = path.open("rb")
         except OSError as error:
-            raise ReadError(f"{path} cannot be opened ({error.strerror or error}): check the path") from None
+            raise ReadError(f"{path} cannot be opened ({first_line(error)}): check the path") from None
         try:
             self._seek()
         except BaseException:
@@ -188,7 +188,7 @@ class NpzReader:
                 infos = archive.infolist()
             archive_bytes = self.path.stat().st_size
         except OSError as error:
-            raise ReadError(f"{self.path} cannot be opened ({error.strerror or error}): check the path") from None
+            raise ReadError(f"{self.path} cannot be opened ({first_line(error)}): check the path") from None
         except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
             raise ReadError(f"{self.path} is no complete NPZ file ({error}): fetch it again") from None
         names = Counter(info.filename for info in infos)

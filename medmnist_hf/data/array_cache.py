@@ -20,7 +20,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from medmnist_hf import catalog
-from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.errors import MedMNISTError, first_line
 from medmnist_hf.files import sole_process, sync_folder
 
 LAYOUT: Final = 1
@@ -202,7 +202,7 @@ def _opened(folder: Path, spec: Spec) -> tuple[NDArray[np.uint8], NDArray[Any]]:
         images = npy.open_memmap(folder / _IMAGES, mode="r")
         labels = np.load(folder / _LABELS, allow_pickle=False)
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
-        raise _Unfit(str(error).partition("\n")[0]) from None
+        raise _Unfit(first_line(error)) from None
     for array, dtype, shape in (
         (images, np.dtype(np.uint8), spec.shape),
         (labels, spec.label_dtype, spec.label_shape),

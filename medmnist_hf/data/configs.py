@@ -9,7 +9,7 @@ from typing import Final
 
 from medmnist_hf import catalog
 from medmnist_hf.catalog import Subset
-from medmnist_hf.errors import BuildError, SourceError
+from medmnist_hf.errors import BuildError, SourceError, first_line
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, Shard, SplitRecord, parse_manifest, read_manifest
 
 _BUILT: Final = "build the config again with --force"
@@ -103,8 +103,7 @@ class _Remote(Config):
         return [((folder / path).resolve(), shard) for path, shard in shards.items()]
 
     def _unreachable(self, error: Exception) -> SourceError:
-        told = getattr(error, "server_message", None) or str(error).strip() or type(error).__name__
-        why = told.partition("\n")[0]
+        why = first_line(getattr(error, "server_message", None) or error)
         return SourceError(f"cannot load {self._what} ({why}): check the name, the network and your token")
 
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from medmnist_hf.array_types import UInt8Array
+from medmnist_hf.errors import first_line
 
 Part = tuple[int, Callable[[], Any]]
 """How many rows a piece of a column has, and what reads it: an Arrow array or chunked array."""
@@ -175,7 +176,7 @@ def decode_image(file: UInt8Array, out: UInt8Array) -> None:
     try:
         decode(file, out=out)
     except (ValueError, RuntimeError) as error:  # the errors of the codecs are RuntimeErrors
-        raise ValueError(f"an unreadable image ({str(error).partition(chr(10))[0]})") from None
+        raise ValueError(f"an unreadable image ({first_line(error)})") from None
 
 
 def image_shape(file: UInt8Array) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ from typing import Any, Final
 from medmnist_hf import catalog
 from medmnist_hf.catalog import NAMESPACE
 from medmnist_hf.data.configs import build_folder
-from medmnist_hf.errors import CatalogError, SourceError
+from medmnist_hf.errors import CatalogError, SourceError, first_line
 
 _UNKNOWN_SPLIT: Final = ("Unknown split ", "Bad split: ", "Unrecognized instruction format: ")
 """How `datasets` begins what it says of a split that it does not find; the middle one is that of streaming."""
@@ -59,8 +59,9 @@ def load(
     try:
         return datasets.load_dataset(path, config, split=split, revision=revision, streaming=streaming, **options)
     except (DatasetNotFoundError, ConnectionError) as error:
-        why = str(error).partition("\n")[0]
-        raise SourceError(f"cannot load {path} ({why}): check the name, the network and your token") from None
+        raise SourceError(
+            f"cannot load {path} ({first_line(error)}): check the name, the network and your token"
+        ) from None
     except ValueError as error:
         if str(error).startswith(_NOT_CACHED):
             raise SourceError(

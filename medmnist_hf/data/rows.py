@@ -7,7 +7,6 @@ Example:
     7180
 """
 
-import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -23,11 +22,11 @@ from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.catalog import NAMESPACE, Task
 from medmnist_hf.data.configs import Config, open_config
 from medmnist_hf.data.decode import Part, decode_image, decoded, encoded, labels_of, row_errors
-from medmnist_hf.errors import BuildError, SourceError
+from medmnist_hf.errors import BuildError, SourceError, first_line
 from medmnist_hf.files import sha256_of
 from medmnist_hf.manifest import Shard
 
-__all__ = ["Rows", "UInt8Array", "first_line", "open_rows"]
+__all__ = ["Rows", "UInt8Array", "open_rows"]
 
 _LABEL_ROWS: Final = 1 << 16
 
@@ -249,13 +248,6 @@ def open_rows(
         BuildError: The build's manifest is unreadable or that of another config.
     """
     return Rows(open_config(subset, size, root, namespace=namespace or NAMESPACE))
-
-
-def first_line(error: BaseException) -> str:
-    """What an exception says, cut to one line: an `OSError` without its path, others without further lines."""
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _take(read: Any, rows: NDArray[np.int64]) -> Any:  # noqa: ANN401

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medmnist_hf.catalog import NPZ_SPLITS, Subset, Task, subset, subsets
-from medmnist_hf.errors import BuildError, MedMNISTError, ReadError, SourceError
+from medmnist_hf.errors import BuildError, MedMNISTError, ReadError, SourceError, first_line
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, parse_manifest, read_build, read_manifest
 from medmnist_hf.scoring.predictions import multi_hot
 
@@ -69,7 +69,7 @@ def read_labels(flag: str, size: int, split: str, data: str | Path | None = None
     try:
         return _read(entry, size, split, path, None if data is None else str(data))
     except OSError as error:
-        raise SourceError(f"cannot read {path} ({error.strerror or error}): check the path and permissions") from None
+        raise SourceError(f"cannot read {path} ({first_line(error)}): check the path and permissions") from None
 
 
 def _read(entry: Subset, size: int, split: str, path: Path | None, repository: str | None) -> Labels:
@@ -125,8 +125,7 @@ def _from_shards(
             with opener(shard.name) as file:
                 parts.append(pq.ParquetFile(file).read(columns=["label"])["label"].combine_chunks())
         except (fault, pa.ArrowException, KeyError) as error:
-            said = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-            reason = "missing" if isinstance(error, FileNotFoundError) else said
+            reason = "missing" if isinstance(error, FileNotFoundError) else first_line(error)
             raise BuildError(f"{where}: cannot read labels from {shard.name} ({reason}); build it again") from None
     column = pa.chunked_array(parts)
     if len(column) != record.rows or column.null_count:
@@ -164,9 +163,9 @@ def _from_hub(entry: Subset, size: int, split: str, repository: str | None) -> L
     except MedMNISTError:
         raise
     except (OSError, ValueError, faults.HTTPError) as error:
-        reason = "no such repository or config" if isinstance(error, FileNotFoundError) else str(error)
+        reason = "no such repository or config" if isinstance(error, FileNotFoundError) else first_line(error)
         raise SourceError(
-            f"cannot read the labels of {repository} at size {size} from the Hub ({reason.partition(chr(10))[0]}): "
+            f"cannot read the labels of {repository} at size {size} from the Hub ({reason}): "
             "check the name, the network and your token, or give a local build or NPZ file"
         ) from None
 
@@ -184,8 +183,7 @@ def _from_npz(entry: Subset, size: int, split: str, path: Path) -> Labels:
     except KeyError:
         raise ReadError(f"{path}: holds no {member}; give an official MedMNIST file") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ReadError(f"{path}: cannot read {member} ({reason}); fetch the file again") from None
+        raise ReadError(f"{path}: cannot read {member} ({first_line(error)}); fetch the file again") from None
     columns = len(entry.labels) if entry.task is Task.MULTI_LABEL else 1
     if values is not None and values.ndim == 1 and columns == 1:
         values = values[:, None]

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, Subset, Task
-from medmnist_hf.data.rows import Rows, first_line
-from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.data.rows import Rows
+from medmnist_hf.errors import MedMNISTError, first_line
 from medmnist_hf.export.images import FRAME_MS, gif_files, png_files
 from medmnist_hf.export.montage import montage, save_gif, save_png, volume_montage
 from medmnist_hf.export.vertex import write_vertex

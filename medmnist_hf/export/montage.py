@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medmnist_hf.array_types import UInt8Array
-from medmnist_hf.errors import BuildError, MedMNISTError
+from medmnist_hf.errors import BuildError, MedMNISTError, first_line
 from medmnist_hf.files import write_atomically
 
 _WIDTH: Final = 600
@@ -189,8 +189,7 @@ def sample_images(shard: Path, count: int) -> UInt8Array:
             return np.stack([_decoded(image) for image in column.field("bytes").to_pylist()])
         return _nested(column)
     except (OSError, pa.ArrowException, KeyError, IndexError, ValueError, TypeError, ZeroDivisionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BuildError(f"cannot read images from {shard} ({reason}): build the config again") from None
+        raise BuildError(f"cannot read images from {shard} ({first_line(error)}): build the config again") from None
 
 
 def draw_sample(shard: Path, size: int, ndim: int, path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 from huggingface_hub import HfApi, get_token, utils
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-from medmnist_hf.errors import HubError
+from medmnist_hf.errors import HubError, first_line
 
 KIND: Final = "dataset"
 MAIN: Final = "main"
@@ -49,10 +49,9 @@ def in_words(what: str, error: Exception) -> HubError:
     if status:
         told = getattr(error, "server_message", None) or f"HTTP {status}"
         advice = _ADVICE.get(status, "run again" if status >= 500 else "check the arguments and run again")
-        reason = f"HTTP {status}, {told.splitlines()[0]}" if told != f"HTTP {status}" else told
+        reason = f"HTTP {status}, {first_line(told)}" if told != f"HTTP {status}" else told
     else:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        advice, reason = "check the network and run again, what is up there is not sent again", lines[0]
+        advice, reason = "check the network and run again, what is up there is not sent again", first_line(error)
     return HubError(_without_token(f"cannot {what} ({reason}): {advice}"), status)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from huggingface_hub import DatasetCard, HfApi, constants, snapshot_download
 
-from medmnist_hf.errors import BuildError, HubError, VerificationError
+from medmnist_hf.errors import BuildError, HubError, VerificationError, first_line
 from medmnist_hf.hub.client import (
     KIND,
     MAIN,
@@ -105,8 +105,9 @@ def card_head(card: str, where: str) -> dict[str, Any]:
         head: dict[str, Any] = data.to_dict()
         names = [config["config_name"] for config in head["configs"]]
     except Exception as error:  # the parser's errors share no base with those of a wrong shape
-        why = str(error).partition("\n")[0]
-        raise VerificationError(f"{where} has a card without valid metadata ({why}): render it again") from None
+        raise VerificationError(
+            f"{where} has a card without valid metadata ({first_line(error)}): render it again"
+        ) from None
     wrong = [name for name in names if not isinstance(name, str)]
     if wrong:
         raise VerificationError(f"{where} has a card whose config_name {wrong[0]} is no string: quote it")

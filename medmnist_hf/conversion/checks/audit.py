@@ -30,7 +30,7 @@ from medmnist_hf.conversion.checks.duplicates import (
     SplitRows,
     find_duplicates,
 )
-from medmnist_hf.errors import BuildError
+from medmnist_hf.errors import BuildError, first_line
 from medmnist_hf.features import features_of
 from medmnist_hf.manifest import Manifest, SplitRecord, read_manifest
 
@@ -221,8 +221,9 @@ class _Scan:
                         )
                     yield from parquet.iter_batches(rows)
             except (OSError, pa.ArrowException) as error:
-                why = str(error).partition("\n")[0].rstrip(".")
-                raise BuildError(f"cannot read {path} ({why}): build the config again with --force") from None
+                raise BuildError(
+                    f"cannot read {path} ({first_line(error)}): build the config again with --force"
+                ) from None
 
     def _images(self, column: pa.Array, first: int) -> Iterator[tuple[bytes, list[bool]]]:
         """Digests and blankness of a batch, in parts; `first` is the row of the split with which it begins."""

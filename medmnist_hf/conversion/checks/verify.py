@@ -24,7 +24,7 @@ from medmnist_hf.array_types import Int64Array, UInt8Array
 from medmnist_hf.catalog import NPZ_SPLITS, Subset, subset
 from medmnist_hf.conversion.npz import NpzReader
 from medmnist_hf.conversion.sources.source import SourceFile
-from medmnist_hf.errors import VerificationError
+from medmnist_hf.errors import VerificationError, first_line
 from medmnist_hf.features import features_of
 from medmnist_hf.files import sha256_of
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, read_manifest
@@ -101,7 +101,7 @@ def _check_shards(config_dir: Path, manifest: Manifest) -> None:
             pq.read_metadata(path)
         except (OSError, pa.ArrowException) as error:
             raise VerificationError(
-                f"{path} is no Parquet file ({_why(error)}): build it again with --force"
+                f"{path} is no Parquet file ({first_line(error)}): build it again with --force"
             ) from None
     known = {shard.name for shard in manifest.shards}
     for path in sorted(config_dir.glob("*.parquet")):
@@ -130,7 +130,9 @@ class _Stored:
                 str(folder.resolve()), config_dir.name, split=split, streaming=True
             )
         except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
-            raise VerificationError(f"load_dataset cannot read {self.where} ({_why(error)}): build it again") from None
+            raise VerificationError(
+                f"load_dataset cannot read {self.where} ({first_line(error)}): build it again"
+            ) from None
         expected = features_of(entry, manifest.size)
         if self._data.features != expected:
             raise VerificationError(f"{self.where} has features {self._data.features}, not {expected}: build it again")
@@ -151,7 +153,7 @@ class _Stored:
                 datasets.exceptions.DatasetsError,
             ) as error:
                 raise VerificationError(
-                    f"{self.where} cannot be read from row {row} on ({_why(error)}): build it again with --force"
+                    f"{self.where} cannot be read from row {row} on ({first_line(error)}): build it again with --force"
                 ) from None
             if table is None:
                 return
@@ -187,7 +189,7 @@ class _Stored:
         except UnidentifiedImageError:  # its message names an address in memory
             raise self._bad(row, "what is no PNG or WebP image") from None
         except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
-            raise self._bad(row, f"an unreadable image ({_why(error)})") from None
+            raise self._bad(row, f"an unreadable image ({first_line(error)})") from None
 
     def _labels(self, column: pa.Array, start: int) -> Int64Array:
         classes = len(self._entry.labels)
@@ -211,10 +213,6 @@ class _Stored:
 
     def _bad(self, row: int, what: str) -> VerificationError:
         return VerificationError(f"{self.where} row {row} holds {what}: build it again with --force")
-
-
-def _why(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _verify_split(stored: _Stored, reader: NpzReader | None, on_progress: Callable[[int], object]) -> None:

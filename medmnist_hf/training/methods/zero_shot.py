@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from medmnist_hf.catalog import Subset, Task
-from medmnist_hf.errors import TrainingError
+from medmnist_hf.errors import TrainingError, first_line
 
 _TOWERS = ("get_image_features", "get_text_features", "logit_scale")
 
@@ -134,8 +134,9 @@ def _load(kind: Any, name: str, **options: Any) -> Any:  # noqa: ANN401
     try:
         return kind.from_pretrained(name, **options)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        why = str(error).strip().partition("\n")[0]
-        raise TrainingError(f"cannot load {name} ({why}): name a CLIP-like model of transformers") from None
+        raise TrainingError(
+            f"cannot load {name} ({first_line(error)}): name a CLIP-like model of transformers"
+        ) from None
 
 
 def _unit(output: Any) -> Tensor:  # noqa: ANN401  (a tensor, or an output that pools one)

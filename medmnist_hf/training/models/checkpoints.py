@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
-from medmnist_hf.errors import TrainingError
+from medmnist_hf.errors import TrainingError, first_line
 from medmnist_hf.files import write_atomically
 
 _WRAPPERS: Final = ("timm_model.", "network.")
@@ -33,7 +33,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise TrainingError(f"cannot read {path} ({one_line(error)}): give a safetensors file") from None
+        raise TrainingError(f"cannot read {path} ({first_line(error)}): give a safetensors file") from None
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -123,11 +123,6 @@ def listed(names: list[str]) -> str:
     return ", ".join(names[:_LISTED]) + more
 
 
-def one_line(error: BaseException) -> str:
-    """What an error of another package says, cut to its first line."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
 def _shape(value: Tensor) -> str:
     return " x ".join(map(str, value.shape))
 
@@ -158,7 +153,7 @@ def convert_in_order(source: Path, architecture: str, out: Path) -> int:
     except OSError as error:
         raise TrainingError(f"cannot read {source} ({error.strerror}): give a checkpoint of tensors") from None
     except Exception as error:  # torch and its unpickler say in many ways that a file is none of theirs
-        raise TrainingError(f"cannot read {source} ({one_line(error)}): give a checkpoint of tensors") from None
+        raise TrainingError(f"cannot read {source} ({first_line(error)}): give a checkpoint of tensors") from None
     wanted = timm.create_model(architecture, pretrained=False).state_dict()
     if not isinstance(found, Mapping) or _kinds(found) != _kinds(wanted):
         raise TrainingError(f"{source} does not hold the tensors of timm's {architecture}: name another network")

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
 
-from medmnist_hf.errors import TrainingError
+from medmnist_hf.errors import TrainingError, first_line
 from medmnist_hf.training.data.recipe_transforms import input_transform
 from medmnist_hf.training.losses import LOSSES, outputs_of
-from medmnist_hf.training.models.checkpoints import layer_names, load_weights, one_line, read_weights
+from medmnist_hf.training.models.checkpoints import layer_names, load_weights, read_weights
 from medmnist_hf.training.models.from_transformers import load_backbone, load_config, own_statistics
 from medmnist_hf.training.models.heads import classifier_of
 from medmnist_hf.training.models.processors import image_processor, timm_settings
@@ -221,7 +221,7 @@ def _try_on(model: nn.Module, recipe: Recipe, size: int) -> None:
         own = getattr(model.config, "image_size", None)
         hint = f"give --image-size {own}" if isinstance(own, int) and own != size else "give another --image-size"
         raise TrainingError(
-            f"{recipe.model} cannot read images of {size} pixels ({one_line(error)}): {hint}"
+            f"{recipe.model} cannot read images of {size} pixels ({first_line(error)}): {hint}"
         ) from None
     model.train(training)
 

@@ -22,8 +22,8 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.models.checkpoints import listed, one_line, read_tensors
+from medmnist_hf.errors import TrainingError, first_line
+from medmnist_hf.training.models.checkpoints import listed, read_tensors
 from medmnist_hf.training.models.heads import classifier_of
 from medmnist_hf.training.models.wrappers import (
     TIMM,
@@ -139,7 +139,7 @@ def _not_loaded(recipe: Recipe, error: Exception) -> TrainingError:
     hint = "name an image-classification model or backbone of transformers by id or folder, timm/NAME, or resnet18"
     if timm.is_model(recipe.model):
         hint = f"did you mean {TIMM}{recipe.model}?"
-    return TrainingError(f"cannot load {recipe.model} ({one_line(error)}): {hint}")
+    return TrainingError(f"cannot load {recipe.model} ({first_line(error)}): {hint}")
 
 
 def _loaded(model: Any, info: dict[str, Any], where: str, headed: bool) -> str:  # noqa: ANN401
@@ -160,6 +160,8 @@ def _with_head(backbone: Any, recipe: Recipe, names: dict[str, Any]) -> nn.Modul
         with torch.inference_mode():
             width = backbone_features(backbone.eval(), torch.zeros(1, recipe.input_channels, size, size)).shape[1]
     except Exception as error:  # models of all kinds have all kinds of inputs
-        raise TrainingError(f"{recipe.model} cannot be given a head ({one_line(error)}): name another model") from None
+        raise TrainingError(
+            f"{recipe.model} cannot be given a head ({first_line(error)}): name another model"
+        ) from None
     known = backbone.config.to_dict()  # not itself: what wraps a configuration resets its choice of attention
     return BackboneForImageClassification(BackboneConfig(backbone_config=known, width=width, **names), backbone)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medmnist_hf.errors import TrainingError
+from medmnist_hf.errors import TrainingError, first_line
 
 # Not a power of two, so that depth is not taken for the height or width of a feature.
 _SLICES = 3
@@ -62,7 +62,7 @@ def compare_layers(flat: nn.Module, deep: nn.Module, *, unlike: type) -> None:
             raise
         except Exception as error:
             name = running[-1] if running else ""
-            raise refusal(name, deep.get_submodule(name), _first_line(error)) from error
+            raise refusal(name, deep.get_submodule(name), first_line(error)) from error
 
 
 def _accepted_image(network: nn.Module, outputs: dict[str, list[Tensor]]) -> Tensor:
@@ -78,14 +78,10 @@ def _accepted_image(network: nn.Module, outputs: dict[str, list[Tensor]]) -> Ten
         try:
             network(image)
         except Exception as error:
-            why = _first_line(error)
+            why = first_line(error)
         else:
             return image
     raise refusal("", network, f"it takes no image of {channels} x {size} x {size} either ({why})")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _alike(flat: Tensor, deep: Tensor) -> bool:

@@ -31,10 +31,10 @@ from transformers import (
 from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_outputs import ImageClassifierOutput
 
-from medmnist_hf.errors import TrainingError
+from medmnist_hf.errors import TrainingError, first_line
 from medmnist_hf.training.data.transforms import BatchTransform
 from medmnist_hf.training.losses import to_scores
-from medmnist_hf.training.models.checkpoints import listed, one_line
+from medmnist_hf.training.models.checkpoints import listed
 from medmnist_hf.training.models.processors import CenteringImageProcessor
 from medmnist_hf.training.models.resnet import PAPER_NETWORKS, paper_resnet
 from medmnist_hf.training.models.volumetric import to_volumetric
@@ -217,7 +217,7 @@ def make_network(
     except Exception as error:  # networks, and the client that fetches weights, refuse in many ways
         what = "fetch the weights of" if pretrained and isinstance(error, OSError) else "make"
         hint = "check the network, or give --checkpoint or --no-pretrained" if pretrained else "check the options"
-        raise TrainingError(f"cannot {what} {TIMM}{name} ({one_line(error)}): {hint}") from None
+        raise TrainingError(f"cannot {what} {TIMM}{name} ({first_line(error)}): {hint}") from None
 
 
 def check_name(name: str, *, pretrained: bool) -> None:

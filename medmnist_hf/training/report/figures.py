@@ -11,11 +11,11 @@ import numpy.typing as npt
 from transformers import CONFIG_NAME
 
 from medmnist_hf.data.arrays import Arrays
+from medmnist_hf.errors import first_line
 from medmnist_hf.evaluation.plots import draw
 from medmnist_hf.files import write_atomically
 from medmnist_hf.manifest import README_NAME
 from medmnist_hf.scoring.predictions import Predictions, check
-from medmnist_hf.training.models.checkpoints import one_line
 from medmnist_hf.training.models.factory import Built
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.report.attribution import image_maps
@@ -82,7 +82,7 @@ def leave_figures(
         try:
             content = _png(drawing())
         except Exception as error:  # see above
-            _log.warning("no %s: %s", figures / name, one_line(error))
+            _log.warning("no %s: %s", figures / name, first_line(error))
         else:
             if content:
                 write_atomically(figures / name, content)
@@ -124,7 +124,7 @@ def _cases(
         try:
             maps, method = image_maps(recipe, built, shown, [case.label for case in cases])
         except Exception as error:  # networks are built in many ways
-            _log.warning("no map of what %s looked at: %s", recipe.model, one_line(error))
+            _log.warning("no map of what %s looked at: %s", recipe.model, first_line(error))
         else:
             title += f"\nBelow each of them what speaks for the label, by {method}"
     return draw_cases(wrong, right, shown, maps, title)

@@ -13,7 +13,6 @@ from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.models.checkpoints import (
     convert_in_order,
     load_weights,
-    one_line,
     read_tensors,
     read_weights,
 )
@@ -191,8 +190,3 @@ def test_what_holds_other_tensors_or_more_than_tensors_leaves_no_file(tmp_path: 
     with pytest.raises(TrainingError, match="No such file"):
         convert_in_order(tmp_path / "none.pth", "test_resnet", out)
     assert not out.parent.exists() and not trap.exists()
-
-
-def test_one_line_of_an_error_without_words_is_its_kind() -> None:
-    assert one_line(ValueError("\n first\nsecond")) == "first"
-    assert one_line(AssertionError()) == "AssertionError"
