@@ -44,7 +44,7 @@ _IMAGE: Final = re.compile(rf"gs://.+/(?P<name>\w+)/(?P<split>{'|'.join(SPLITS)}
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ImageRef:
     """What the URI of an exported image tells.
 
     Attributes:
@@ -91,7 +91,7 @@ def check_folder(uri: str | None) -> str:
 
 
 def image_path(name: str, split: str, row: int, rows: int) -> str:
-    """Where an image lies below the exported folder and below that in Cloud Storage alike; `place` reads it back.
+    """Where an image lies below the exported folder and below that in Cloud Storage alike; `image_ref` reads it back.
 
     Args:
         name: Official name of the config, e.g. ``pathmnist_224``.
@@ -102,11 +102,11 @@ def image_path(name: str, split: str, row: int, rows: int) -> str:
     return f"{name}/{split}/{split}{row:0{len(str(rows - 1))}d}.png"
 
 
-def place(uri: str) -> Place | None:
+def image_ref(uri: str) -> ImageRef | None:
     """Subset, size, split and row of an exported image; None if the URI is that of another."""
     match = _IMAGE.fullmatch(uri)
     config = _configs().get(match["name"]) if match else None
-    return Place(*config, match["split"], int(match["row"])) if match and config else None
+    return ImageRef(*config, match["split"], int(match["row"])) if match and config else None
 
 
 def import_line(uri: str, split: str, entry: Subset, labels: npt.NDArray[Any]) -> str:

@@ -24,7 +24,7 @@ from rich.text import Text
 from medmnist_hf import console
 from medmnist_hf.cards.render import write_card
 from medmnist_hf.catalog import SPLITS
-from medmnist_hf.conversion.batch import Outcome, Planned, build_all, free_bytes, plan_run, usable_cores
+from medmnist_hf.conversion.batch import BuildOutcome, Planned, build_all, free_bytes, plan_run, usable_cores
 from medmnist_hf.conversion.build import BuildOptions
 from medmnist_hf.conversion.sharding import parse_size
 from medmnist_hf.conversion.sources.source import open_source
@@ -42,7 +42,7 @@ def _plan_table(run: list[Planned]) -> Table:
     return table
 
 
-def _outcome_table(outcomes: list[Outcome]) -> Table:
+def _outcome_table(outcomes: list[BuildOutcome]) -> Table:
     columns = ("subset", "size", "rows", "shards", "MB", "of raw", "seconds", "raw MB/s", "outcome")
     table = console.table(*columns, text=("subset", "outcome"))
     for outcome in outcomes:
@@ -57,9 +57,9 @@ def _outcome_table(outcomes: list[Outcome]) -> Table:
             f"{sum(shard.rows for shard in shards):,}",
             str(len(shards)),
             f"{size / 1e6:,.2f}",
-            f"{size / outcome.planned.raw_bytes:.3f}",
+            f"{size / outcome.raw_bytes:.3f}",
             f"{outcome.seconds:.1f}",
-            f"{outcome.planned.raw_bytes / 1e6 / outcome.seconds:,.0f}",
+            f"{outcome.raw_bytes / 1e6 / outcome.seconds:,.0f}",
             "was complete" if outcome.result.reused else f"built in {outcome.result.config_dir}",
         )
     return table

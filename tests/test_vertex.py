@@ -11,14 +11,14 @@ from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.export.export import official_name
 from medmnist_hf.vertex import (
     NO_FINDING,
-    Place,
+    ImageRef,
     batch_line,
     batch_parameters,
     check_folder,
     display_names,
     image_path,
+    image_ref,
     import_line,
-    place,
 )
 
 IMAGES = [entry for entry in subsets() if entry.ndim == 2]
@@ -47,7 +47,7 @@ def test_the_uri_of_an_image_tells_all(entry: Subset, folder: str) -> None:
         for split in SPLITS:
             for row in (0, 7, 99):
                 uri = f"{check_folder(folder)}/{image_path(name, split, row, 100)}"
-                assert place(uri) == Place(entry, size, split, row)
+                assert image_ref(uri) == ImageRef(entry, size, split, row)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_the_uri_of_an_image_tells_all(entry: Subset, folder: str) -> None:
     ],
 )
 def test_other_uris_tell_nothing(uri: str) -> None:
-    assert place(uri) is None
+    assert image_ref(uri) is None
 
 
 def test_file_names_have_one_width_and_sort_like_the_rows() -> None:

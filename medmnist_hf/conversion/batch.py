@@ -39,7 +39,7 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class BuildOutcome:
     """What became of one planned config.
 
     Attributes:
@@ -53,6 +53,12 @@ class Outcome:
     result: BuildResult | None
     error: MedMNISTError | None
     seconds: float
+
+    @property
+    def raw_bytes(self) -> int:
+        """Pixels of the rows that were built, uncompressed: an unverified file may have others than were planned."""
+        records = self.result.manifest.splits.values() if self.result else ()
+        return sum(record.rows for record in records) * prod(self.planned.subset.file(self.planned.size).image_shape)
 
 
 def usable_cores() -> int:
@@ -126,7 +132,7 @@ def build_all(
     on_start: Callable[[Planned], object] = lambda planned: None,
     on_bytes: Callable[[Planned, int, int | None], object] = lambda planned, done, total: None,
     on_progress: Callable[[Planned, int], object] = lambda planned, rows: None,
-) -> list[Outcome]:
+) -> list[BuildOutcome]:
     """Fetch and build every planned config; the card of a subset is written after each of its configs.
 
     Where the catalogue tells what a source will give, a config that was built of it is not fetched for again.
@@ -166,7 +172,7 @@ def build_all(
             failure = error
         except (OSError, pa.ArrowException) as error:
             failure = _in_words(error, out / planned.subset.flag / str(planned.size))
-        outcomes.append(Outcome(planned, result, failure, time.monotonic() - start))
+        outcomes.append(BuildOutcome(planned, result, failure, time.monotonic() - start))
     return outcomes
 
 

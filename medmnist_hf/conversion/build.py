@@ -116,7 +116,7 @@ def build_config(
             stage = work / str(size)
             found = usable(final, file, codec, options)
             if found is None:
-                found = _Job(RowTables(subset, size, codec), file, stage, options, on_progress).run(final)
+                found = _ConfigBuild(RowTables(subset, size, codec), file, stage, options, on_progress).run(final)
                 return BuildResult(final, found, reused=False)
             for left_over in (stage, _replaced(stage)):
                 _remove(left_over)
@@ -193,7 +193,7 @@ class _Stopped(Exception):
     """Another split of the same config has failed, or the person pressed Ctrl-C."""
 
 
-class _Job:
+class _ConfigBuild:
     """The building of one config by the process that holds its lock."""
 
     def __init__(

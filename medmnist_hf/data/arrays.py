@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from medmnist_hf import catalog
 from medmnist_hf.catalog import NAMESPACE, Task
 from medmnist_hf.data.array_cache import LAYOUT, Decode, Spec, fetch
-from medmnist_hf.data.configs import Config, open_config
+from medmnist_hf.data.configs import BuiltConfig, open_config
 from medmnist_hf.errors import MedMNISTError
 
 _BAR_AFTER: Final = 2.0
@@ -127,7 +127,7 @@ def _key(*parts: object) -> str:
     return hashlib.sha256(json.dumps([LAYOUT, *parts]).encode()).hexdigest()
 
 
-def _decode_build(config: Config, split: str) -> tuple[Iterator[NDArray[np.uint8]], NDArray[Any]]:
+def _decode_build(config: BuiltConfig, split: str) -> tuple[Iterator[NDArray[np.uint8]], NDArray[Any]]:
     from medmnist_hf.data.rows import Rows  # noqa: PLC0415
 
     rows = Rows(config)

@@ -16,7 +16,7 @@ _BUILT: Final = "build the config again with --force"
 _CACHED: Final = "remove the cached file and run again, and if that does not help, push the build again"
 
 
-class Config(abc.ABC):
+class BuiltConfig(abc.ABC):
     """A subset in one size, ready to be read.
 
     Attributes:
@@ -49,7 +49,7 @@ class Config(abc.ABC):
         """
 
 
-class _Built(Config):
+class _LocalConfig(BuiltConfig):
     """A local build."""
 
     def __init__(self, entry: Subset, size: int, folder: Path) -> None:
@@ -60,7 +60,7 @@ class _Built(Config):
         return [(self._folder / shard.name, shard) for shard in self.split(split).shards]
 
 
-class _Remote(Config):
+class _HubConfig(BuiltConfig):
     """A config on the Hub at one commit; its files come into the cache of `huggingface_hub`, and from it offline."""
 
     def __init__(self, entry: Subset, size: int, repository: str, revision: str | None) -> None:
@@ -109,7 +109,7 @@ class _Remote(Config):
 
 def open_config(
     subset: str, size: int, root: str | Path | None, *, namespace: str, revision: str | None = None
-) -> Config:
+) -> BuiltConfig:
     """Find a config.
 
     Args:
@@ -127,8 +127,10 @@ def open_config(
     entry = catalog.subset(subset)
     size = entry.file(size).size
     if root is None:
-        return _Remote(entry, size, f"{namespace}/{entry.flag}", revision)
-    return _Built(entry, size, build_folder(Path(root).expanduser(), entry.flag, str(size), card=False) / str(size))
+        return _HubConfig(entry, size, f"{namespace}/{entry.flag}", revision)
+    return _LocalConfig(
+        entry, size, build_folder(Path(root).expanduser(), entry.flag, str(size), card=False) / str(size)
+    )
 
 
 def build_folder(root: Path, flag: str, config: str, *, card: bool = True) -> Path:

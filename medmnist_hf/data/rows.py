@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from medmnist_hf import catalog
 from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.catalog import NAMESPACE, Task
-from medmnist_hf.data.configs import Config, open_config
+from medmnist_hf.data.configs import BuiltConfig, open_config
 from medmnist_hf.data.decode import Part, decode_image, decoded, encoded, labels_of, row_errors
 from medmnist_hf.errors import BuildError, SourceError, first_line
 from medmnist_hf.files import sha256_of
@@ -41,7 +41,7 @@ class Rows:
         where: What to call the config in an error, e.g. ``dist/pathmnist/28``.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: BuiltConfig) -> None:
         self._config = config
         self.entry, self.size, self.where = config.entry, config.size, config.where
         self.shape = config.entry.file(config.size).image_shape

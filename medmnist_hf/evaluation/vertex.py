@@ -25,7 +25,7 @@ from medmnist_hf.array_types import FloatArray
 from medmnist_hf.catalog import Subset, Task
 from medmnist_hf.errors import ScoreError, SourceError
 from medmnist_hf.scoring.predictions import ROUNDING
-from medmnist_hf.vertex import NO_FINDING, PARAMETERS_NAME, Place, display_names, place
+from medmnist_hf.vertex import NO_FINDING, PARAMETERS_NAME, ImageRef, display_names, image_ref
 
 _SHARD: Final = re.compile(
     r"predictions_\d+\.jsonl|(?P<errors>errors_\d+\.jsonl|prediction\.errors_stats-\d+-of-\d+)"
@@ -150,7 +150,7 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
         raise ScoreError(f"{file}: is no text in UTF-8; give the JSONL file of a batch prediction") from None
 
 
-def _line(text: str, where: str, *, failed: bool) -> tuple[Place, list[float]]:
+def _line(text: str, where: str, *, failed: bool) -> tuple[ImageRef, list[float]]:
     """What a line is of, and its confidences in the order of the catalogue's labels."""
     try:
         item = json.loads(text)
@@ -163,7 +163,7 @@ def _line(text: str, where: str, *, failed: bool) -> tuple[Place, list[float]]:
     if failed or _of(item, "error"):
         error = _of(item, "error") or item
         raise _failure(where, uri, _of(error, "message") or json.dumps(error))
-    spot = place(uri) if isinstance(uri, str) else None
+    spot = image_ref(uri) if isinstance(uri, str) else None
     if spot is None:
         raise ScoreError(
             f"{where} is of {_short(uri)}, no image exported with --format vertex: its instance.content must end in "

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from medmnist_hf.catalog import subset, subsets
-from medmnist_hf.conversion.batch import Outcome, Planned, build_all, free_bytes, plan_run, usable_cores
+from medmnist_hf.conversion.batch import BuildOutcome, Planned, build_all, free_bytes, plan_run, usable_cores
 from medmnist_hf.conversion.build import BuildOptions
 from medmnist_hf.conversion.sources.download import Patience
 from medmnist_hf.conversion.sources.phantom import phantom_counts
@@ -74,10 +74,12 @@ def test_one_failure_does_not_stop_the_others(phantom: Phantom, tmp_path: Path) 
     assert [outcome.planned.subset.flag for outcome in outcomes] == ["pathmnist", "breastmnist"]
     failed, done = outcomes
     assert failed.result is None
+    assert failed.raw_bytes == 0
     assert "no file pathmnist.npz" in str(failed.error)
     assert done.error is None
     assert done.result is not None
     assert not done.result.manifest.source.verified
+    assert done.raw_bytes == phantom_counts(good, ROWS).total * 28 * 28 < done.planned.raw_bytes
     assert carded == ["breastmnist"]
 
 
@@ -136,7 +138,7 @@ def planned(server: ZenodoServer, tmp_path: Path) -> Planned:
     return dataclasses.replace(each, subset=entry, counts=entry.counts)
 
 
-def built(planned: Planned, server: ZenodoServer, tmp_path: Path, options: BuildOptions) -> Outcome:
+def built(planned: Planned, server: ZenodoServer, tmp_path: Path, options: BuildOptions) -> BuildOutcome:
     """The outcome of a run whose cache is empty, as it is after it was cleared."""
     cache = Path(tempfile.mkdtemp(dir=tmp_path))
     source = Zenodo(cache, endpoint=server.url, patience=Patience(attempts=1))

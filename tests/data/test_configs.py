@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import constants
 
 from medmnist_hf.cards.render import write_card
-from medmnist_hf.data.configs import Config, build_folder, open_config
+from medmnist_hf.data.configs import BuiltConfig, build_folder, open_config
 from medmnist_hf.errors import BuildError, CatalogError, SourceError
 from medmnist_hf.files import sha256_of
 from medmnist_hf.manifest import MANIFEST_NAME, read_manifest
@@ -34,7 +34,7 @@ def pushed(hub: HubServer, root: Path) -> HubServer:
     return hub
 
 
-def on_hub(size: int = 28, revision: str | None = None) -> Config:
+def on_hub(size: int = 28, revision: str | None = None) -> BuiltConfig:
     return open_config(FLAG, size, None, namespace="org", revision=revision)
 
 

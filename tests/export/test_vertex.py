@@ -12,7 +12,7 @@ from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, Task, subset
 from medmnist_hf.data.rows import open_rows
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.export.export import export, official_name
-from medmnist_hf.vertex import NO_FINDING, batch_parameters, display_names, place
+from medmnist_hf.vertex import NO_FINDING, batch_parameters, display_names, image_ref
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
 
@@ -45,7 +45,7 @@ def test_the_folder_is_complete(root: Path, phantoms: Phantoms, tmp_path: Path, 
     names = display_names(entry)
     with np.load(phantoms(flag, size).path, allow_pickle=False) as source:
         for item in items:
-            spot = place(item["imageGcsUri"])
+            spot = image_ref(item["imageGcsUri"])
             assert spot is not None and (spot.entry, spot.size) == (entry, size)
             label = source[f"{NPZ_SPLITS[spot.split]}_labels"][spot.row]
             path = tmp_path / item["imageGcsUri"].removeprefix(f"{GCS}/")

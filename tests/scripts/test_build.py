@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from medmnist_hf.manifest import read_manifest
+from tests.conftest import Phantoms
 from tests.fixtures.paths import ROOT
 from tests.fixtures.zenodo import Reply, zenodo_server
 
@@ -53,3 +55,18 @@ def test_a_codec_that_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> Non
     assert done.stderr.startswith("error: breastmnist: --codec webp is for RGB subsets")
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_outcome_is_of_the_rows_that_were_built(phantoms: Phantoms, tmp_path: Path) -> None:
+    """An unverified file may have fewer rows than the catalogue."""
+    file = phantoms("breastmnist", 28, 16)
+    assert file.counts is not None
+    (tmp_path / "breastmnist.npz").write_bytes(file.path.read_bytes())
+    command = [*COMMAND, "--source", str(tmp_path), "--allow-unverified", "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    _, outcome = (line.split() for line in done.stdout.splitlines() if line.startswith("breastmnist"))
+    stored = sum(shard.bytes for shard in read_manifest(tmp_path / "out/breastmnist/28").shards)
+    raw = file.counts.total * 28 * 28
+    assert outcome[2:6] == [str(file.counts.total), "3", f"{stored / 1e6:.2f}", f"{stored / raw:.3f}"]
+    seconds, speed = float(outcome[6]), float(outcome[7])
+    assert speed <= raw / 1e6 / max(seconds - 0.05, 1e-9) + 0.5
