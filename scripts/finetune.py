@@ -17,7 +17,7 @@ from medmnist_hf import console
 from medmnist_hf.cards.bibliography import reference
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.hub.client import MAIN
-from medmnist_hf.training.recipe import FIELDS, TYPES, default_folder, make_recipe, presets
+from medmnist_hf.training.recipe import FIELDS, default_folder, make_recipe, presets, type_of
 
 EXAMPLE: Final = (
     "Example: python scripts/finetune.py --dataset pathmnist --size 224 --model timm/vit_base_patch14_dinov2 "
@@ -47,8 +47,6 @@ def finetune(
         raise TrainingError("--branch and --private say how to push: add --push-to-hub NAMESPACE/NAME")
     if seeds is not None or seed:
         options["seeds"] = tuple(seed or range(seeds or 0))
-    for name, value in options.items():
-        options[name] = next((one for one in get_args(TYPES.get(name)) if str(one) == value), value)
     recipe = make_recipe(options, preset=preset, config=config)
     folder = out or default_folder(recipe)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -105,7 +103,7 @@ def _signature() -> inspect.Signature:
     parameters = []
     for name, field in FIELDS.items():
         if name != "seeds":
-            kind, words = _plain(TYPES[name])
+            kind, words = _plain(type_of(name))
             about = str(field.metadata["help"]) + (f" One of {', '.join(words)}." if words else "")
             parameters.append(_parameter(name, kind, about))
     parameters += [

@@ -13,18 +13,18 @@ import numpy as np
 from medmnist_hf.array_types import FloatArray
 from medmnist_hf.errors import CatalogError, ScoreError, TrainingError
 from medmnist_hf.evaluation.prediction_files import parse_name, read_result, write_result
-from medmnist_hf.training.methods.registry import Job
+from medmnist_hf.training.methods.base import Run
 from medmnist_hf.training.results import outcome_of
 
 ENSEMBLE: Final = "ensemble"
 """Name of the run in the file names of its predictions."""
 
 
-def ensemble(job: Job, folders: Mapping[int, Path], out: Path) -> dict[str, Any] | None:
+def ensemble(shared: Run, folders: Mapping[int, Path], out: Path) -> dict[str, Any] | None:
     """Score the mean of the scores of all seeds, and leave it as prediction files.
 
     Args:
-        job: What was done.
+        shared: What was done.
         folders: Seed -> where its prediction files are.
         out: Where those of the mean go.
 
@@ -38,27 +38,27 @@ def ensemble(job: Job, folders: Mapping[int, Path], out: Path) -> dict[str, Any]
     if len(folders) < 2:
         return None
     scored = {}
-    for split in job.scored:
+    for split in shared.scored:
         mean: FloatArray = np.mean([_scores(folder, split) for folder in folders.values()], axis=0)
-        leave_scores(job, out, split, mean, ENSEMBLE)
-        scored[split] = job.data[split].labels, mean
-    found = outcome_of(job.recipe, 0, scored, facts={})
+        leave_scores(shared, out, split, mean, ENSEMBLE)
+        scored[split] = shared.data[split].labels, mean
+    found = outcome_of(shared.recipe, 0, scored, facts={})
     return {"validation": found.validation, "test": found.test, "per_class": found.per_class}
 
 
-def leave_scores(job: Job, folder: Path, split: str, scores: FloatArray, run: str) -> None:
+def leave_scores(shared: Run, folder: Path, split: str, scores: FloatArray, run: str) -> None:
     """Write the scores of a split as its one prediction file in a folder, in place of an earlier one.
 
     Args:
-        job: What was done.
+        shared: What was done.
         folder: Where to.
         split: ``validation`` or ``test``.
         scores: float64 of shape (N, K).
         run: Name of the run.
     """
-    recipe = job.recipe
+    recipe = shared.recipe
     earlier = _files(folder, split)
-    path = write_result(folder, recipe.dataset, recipe.size, split, scores, job.data[split].labels, run=run)
+    path = write_result(folder, recipe.dataset, recipe.size, split, scores, shared.data[split].labels, run=run)
     for one in earlier:
         if one != path:
             one.unlink()

@@ -4,7 +4,7 @@ A network has one output a class, or a finding, except under the ordinal loss, w
 """
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,18 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medmnist_hf.catalog import Task
 from medmnist_hf.errors import TrainingError
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
-
-LOSSES: Final = {
-    Task.BINARY: "cross-entropy",
-    Task.MULTI_CLASS: "cross-entropy",
-    Task.ORDINAL: "cross-entropy",
-    Task.MULTI_LABEL: "bce",
-}
-"""What ``auto`` stands for."""
 
 
 def outputs_of(loss: str, classes: int) -> int:

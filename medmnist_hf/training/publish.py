@@ -21,7 +21,8 @@ from medmnist_hf.hub.plan import Change, FilePlan, changes_of, check_plan
 from medmnist_hf.hub.tree import RemoteTree, read_tree
 from medmnist_hf.manifest import README_NAME
 from medmnist_hf.training.recipe import Recipe, make_recipe
-from medmnist_hf.training.report.model_card import FIGURES, MADE_BY, model_card
+from medmnist_hf.training.registry import METHODS, method
+from medmnist_hf.training.report.model_card import FIGURES, model_card
 from medmnist_hf.training.report.publishable import best_run, data_source, model_result, namespace, portable
 from medmnist_hf.training.results import to_json
 from medmnist_hf.training.run import BEST, RECIPE_NAME, RESULTS_NAME
@@ -49,9 +50,9 @@ def check_push(api: HfApi, recipe: Recipe, repo_id: str, *, revision: str = MAIN
         TrainingError: The method leaves no model.
         HubError: There is no such name, no token or none that may write, or the repository cannot take the model.
     """
-    if recipe.method not in MADE_BY:
-        known = ", ".join(MADE_BY)
-        raise TrainingError(f"method {recipe.method} leaves no model to push: use {known}, or do not push")
+    if not method(recipe.method).leaves_model:
+        others = ", ".join(name for name, one in METHODS.items() if one.leaves_model)
+        raise TrainingError(f"method {recipe.method} leaves no model to push: use {others}, or do not push")
     _repository(api, repo_id, revision, private)
     token = patiently("ask the Hub about the token", api.whoami).get("auth", {}).get("accessToken", {})
     if token.get("role") == "read":

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -20,43 +20,43 @@ from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hi
 import yaml
 
 from medmnist_hf import catalog
-from medmnist_hf.automl.engines import engines
 from medmnist_hf.catalog import Subset, Task
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.training.registry import METHODS, Method, method
 
-_RANGES: Final[dict[str, tuple[Callable[[float], bool], tuple[str, ...]]]] = {
-    "1 or more": (
-        lambda value: value >= 1,
-        ("epochs", "batch_size", "accumulation", "image_size", "lora_rank", "neighbors", "trials"),
-    ),
-    "above 0": (lambda value: value > 0, ("learning_rate", "layer_decay", "lora_alpha", "time_budget")),
-    "0 or more": (
-        lambda value: value >= 0,
-        (
-            *("weight_decay", "warmup_epochs", "max_grad_norm", "early_stopping", "mixup", "cutmix"),
-            *("crop_padding", "rotation", "color_jitter"),
-        ),
-    ),
-    "in 0..1": (
-        lambda value: 0 <= value <= 1,
-        ("layer_decay", "label_smoothing", "ema", "drop_rate", "drop_path", "flip_horizontal", "flip_vertical"),
-    ),
-}
-"""What numbers must be -> whether one is so, and the fields."""
-
-_LOSSES: Final = {
+LOSSES: Final = {
     Task.BINARY: ("cross-entropy",),
     Task.MULTI_CLASS: ("cross-entropy",),
     Task.ORDINAL: ("cross-entropy", "ordinal"),
     Task.MULTI_LABEL: ("bce",),
 }
-"""Losses that a task can be trained with."""
+"""Losses that a task can be trained with; the first is what ``auto`` stands for."""
 
 PIXELS: Final = "pixels"
 """The model of an AutoML engine that reads the images themselves."""
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smh])")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600}
+
+
+def option(
+    default: object,
+    about: str,
+    *,
+    at_least: float = -math.inf,
+    above: float = -math.inf,
+    at_most: float = math.inf,
+) -> Any:  # noqa: ANN401
+    """A field of a recipe.
+
+    Args:
+        default: Its value if not given.
+        about: Its help.
+        at_least: Smallest number that it may be.
+        above: Number that it must be larger than.
+        at_most: Largest number that it may be.
+    """
+    return field(default=default, metadata={"help": about, "bounds": (at_least, above, at_most)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,173 +67,125 @@ class Recipe:
     """
 
     dataset: str = field(metadata={"help": "Flag of the subset, e.g. pathmnist."})
-    size: int = field(
-        default=catalog.DEFAULT_SIZE, metadata={"help": "Size of the images that are read: 28, 64, 128 or 224."}
-    )
-    root: str | None = field(default=None, metadata={"help": "Folder of local builds; without it, from the Hub."})
-    namespace: str | None = field(
-        default=None, metadata={"help": "User or organisation on the Hub; that of MedMNIST if not given."}
-    )
-    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the data on the Hub."})
+    size: int = option(catalog.DEFAULT_SIZE, "Size of the images that are read: 28, 64, 128 or 224.")
+    root: str | None = option(None, "Folder of local builds; without it, from the Hub.")
+    namespace: str | None = option(None, "User or organisation on the Hub; that of MedMNIST if not given.")
+    revision: str | None = option(None, "Branch, tag or commit of the data on the Hub.")
 
-    model: str = field(
-        default="resnet18",
-        metadata={
-            "help": "resnet18 or resnet50 (those of the MedMNIST paper), timm/NAME, or a transformers id or folder; "
-            "pixels: none, for the AutoML engines, which otherwise get its frozen features."
-        },
+    model: str = option(
+        "resnet18",
+        "resnet18 or resnet50 (those of the MedMNIST paper), timm/NAME, or a transformers id or folder; "
+        "pixels: none, for the AutoML engines, which otherwise get its frozen features.",
     )
-    pretrained: bool = field(
-        default=True,
-        metadata={"help": "Start from the weights published under the model's name, where there are any."},
+    pretrained: bool = option(True, "Start from the weights published under the model's name, where there are any.")
+    checkpoint: str | None = option(None, "Safetensors file with weights to start from.")
+    stem: Literal["auto", "cifar", "imagenet"] = option(
+        "auto", "Stem of the paper's networks; auto: imagenet for inputs of 128 and more, else cifar."
     )
-    checkpoint: str | None = field(default=None, metadata={"help": "Safetensors file with weights to start from."})
-    stem: Literal["auto", "cifar", "imagenet"] = field(
-        default="auto",
-        metadata={"help": "Stem of the paper's networks; auto: imagenet for inputs of 128 and more, else cifar."},
+    volumetric: Literal["2.5d", "3d", "acs"] = option(
+        "acs", "How a 2D network reads volumes; its weights, also random ones, are inflated."
     )
-    volumetric: Literal["2.5d", "3d", "acs"] = field(
-        default="acs",
-        metadata={"help": "How a 2D network reads volumes; its weights, also random ones, are inflated."},
+    depth_stride: bool = option(False, "2.5d: strides and pools run along depth too, as in the published results.")
+
+    image_size: int | None = option(None, "Size of the network's input; that of the data if not given.", at_least=1)
+    resize: Literal["none", "nearest", "bilinear", "bicubic", "pad"] = option(
+        "bilinear", "How images get to image_size; pad: zeros around them."
     )
-    depth_stride: bool = field(
-        default=False, metadata={"help": "2.5d: strides and pools run along depth too, as in the published results."}
+    channels: Literal["images", 1, 3] = option(
+        3, "Channels of the network's input; 3 repeats gray images; images: as they have."
+    )
+    normalize: Literal["model", "half", "none"] = option(
+        "model", "Mean and standard deviation: the model's own, 0.5 and 0.5, or none (values in 0..1)."
     )
 
-    image_size: int | None = field(
-        default=None, metadata={"help": "Size of the network's input; that of the data if not given."}
+    method: str = option("finetune", "How the model is made to predict the labels, or an AutoML engine.")
+    loss: Literal["auto", "cross-entropy", "bce", "ordinal"] = option(
+        "auto", "auto: bce for multi-label, else cross-entropy. ordinal: one threshold a grade."
     )
-    resize: Literal["none", "nearest", "bilinear", "bicubic", "pad"] = field(
-        default="bilinear", metadata={"help": "How images get to image_size; pad: zeros around them."}
+    class_weights: bool = option(False, "Weight classes by the inverse of their frequency in train.")
+    label_smoothing: float = option(0.0, "Share of the target spread over all classes.", at_least=0, at_most=1)
+
+    probe_first: bool = option(False, "Fine-tuning starts from the classifier of a linear probe.")
+    freeze_batch_norm: bool = option(False, "Batch norms keep their statistics in training, and normalise by them.")
+    epochs: int = option(100, "Passes over train.", at_least=1)
+    batch_size: int = option(128, "Samples a step and a process.", at_least=1)
+    accumulation: int = option(1, "Batches whose gradients make one optimizer step.", at_least=1)
+    optimizer: Literal["adam", "adamw", "sgd"] = option("adamw", "Optimizer; sgd has momentum 0.9.")
+    learning_rate: float = option(1e-3, "Peak learning rate.", above=0)
+    weight_decay: float = option(0.0, "Weight decay of weights; norms and biases have none.", at_least=0)
+    layer_decay: float = option(
+        1.0, "Factor on the learning rate for each layer further from the head.", above=0, at_most=1
     )
-    channels: Literal["images", 1, 3] = field(
-        default=3, metadata={"help": "Channels of the network's input; 3 repeats gray images; images: as they have."}
+    schedule: Literal["cosine", "step", "constant"] = option(
+        "cosine", "Course of the rate; step: times 0.1 at 50 % and 75 % of the epochs."
     )
-    normalize: Literal["model", "half", "none"] = field(
-        default="model",
-        metadata={"help": "Mean and standard deviation: the model's own, 0.5 and 0.5, or none (values in 0..1)."},
+    warmup_epochs: float = option(0.0, "Epochs of linear warm-up.", at_least=0)
+    max_grad_norm: float = option(0.0, "Norm to which gradients are clipped; 0 clips nothing.", at_least=0)
+    early_stopping: int = option(0, "Epochs without a better value of `select` before stopping; 0: never.", at_least=0)
+    select: Literal["auc", "loss"] = option("auc", "What the best epoch is chosen by, on validation.")
+    mixup: float = option(0.0, "Alpha of mixup; 0: none.", at_least=0)
+    cutmix: float = option(0.0, "Alpha of cutmix; 0: none.", at_least=0)
+    ema: float = option(0.0, "Decay of an exponential moving average of the weights; 0: none.", at_least=0, at_most=1)
+    drop_rate: float = option(0.0, "Dropout before the head.", at_least=0, at_most=1)
+    drop_path: float = option(0.0, "Stochastic depth.", at_least=0, at_most=1)
+
+    flip_horizontal: float = option(0.0, "Probability of a left-right flip.", at_least=0, at_most=1)
+    flip_vertical: float = option(
+        0.0, "Probability of an up-down flip (volumes: of each further axis).", at_least=0, at_most=1
+    )
+    crop_padding: int = option(0, "Pixels of padding before a random crop back to size.", at_least=0)
+    rotation: float = option(0.0, "Largest rotation in degrees.", at_least=0)
+    rotate90: bool = option(False, "Random quarter turns (volumes: in random planes).")
+    color_jitter: float = option(0.0, "Strength of brightness, contrast and saturation jitter; RGB alone.", at_least=0)
+    intensity_scale: bool = option(False, "Volumes: times U(0,1) in training and 0.5 after; for the shape subsets.")
+
+    lora_rank: int = option(8, "Rank of LoRA's matrices.", at_least=1)
+    lora_alpha: float = option(16.0, "LoRA's scale times its rank.", above=0)
+    neighbors: int = option(11, "k of kNN.", at_least=1)
+    prompt: str = option("a medical image of {}.", "Zero-shot prompt; {} is replaced by the label.")
+
+    time_budget: float = option(
+        7200.0, "Seconds that an AutoML engine may search; in a file also 90s, 10m or 2h.", above=0
+    )
+    trials: int | None = option(
+        None, "Most configurations that an AutoML engine tries; no limit if not given.", at_least=1
     )
 
-    method: Literal[
-        "finetune", "linear-probe", "knn", "lora", "zero-shot", "flaml", "autogluon", "autokeras", "auto-sklearn"
-    ] = field(
-        default="finetune", metadata={"help": "How the model is made to predict the labels, or an AutoML engine."}
-    )
-    loss: Literal["auto", "cross-entropy", "bce", "ordinal"] = field(
-        default="auto",
-        metadata={"help": "auto: bce for multi-label, else cross-entropy. ordinal: one threshold a grade."},
-    )
-    class_weights: bool = field(
-        default=False, metadata={"help": "Weight classes by the inverse of their frequency in train."}
-    )
-    label_smoothing: float = field(default=0.0, metadata={"help": "Share of the target spread over all classes."})
-
-    probe_first: bool = field(
-        default=False, metadata={"help": "Fine-tuning starts from the classifier of a linear probe."}
-    )
-    freeze_batch_norm: bool = field(
-        default=False, metadata={"help": "Batch norms keep their statistics in training, and normalise by them."}
-    )
-    epochs: int = field(default=100, metadata={"help": "Passes over train."})
-    batch_size: int = field(default=128, metadata={"help": "Samples a step and a process."})
-    accumulation: int = field(default=1, metadata={"help": "Batches whose gradients make one optimizer step."})
-    optimizer: Literal["adam", "adamw", "sgd"] = field(
-        default="adamw", metadata={"help": "Optimizer; sgd has momentum 0.9."}
-    )
-    learning_rate: float = field(default=1e-3, metadata={"help": "Peak learning rate."})
-    weight_decay: float = field(default=0.0, metadata={"help": "Weight decay of weights; norms and biases have none."})
-    layer_decay: float = field(
-        default=1.0, metadata={"help": "Factor on the learning rate for each layer further from the head."}
-    )
-    schedule: Literal["cosine", "step", "constant"] = field(
-        default="cosine", metadata={"help": "Course of the rate; step: times 0.1 at 50 % and 75 % of the epochs."}
-    )
-    warmup_epochs: float = field(default=0.0, metadata={"help": "Epochs of linear warm-up."})
-    max_grad_norm: float = field(
-        default=0.0, metadata={"help": "Norm to which gradients are clipped; 0 clips nothing."}
-    )
-    early_stopping: int = field(
-        default=0, metadata={"help": "Epochs without a better value of `select` before stopping; 0: never."}
-    )
-    select: Literal["auc", "loss"] = field(
-        default="auc", metadata={"help": "What the best epoch is chosen by, on validation."}
-    )
-    mixup: float = field(default=0.0, metadata={"help": "Alpha of mixup; 0: none."})
-    cutmix: float = field(default=0.0, metadata={"help": "Alpha of cutmix; 0: none."})
-    ema: float = field(
-        default=0.0, metadata={"help": "Decay of an exponential moving average of the weights; 0: none."}
-    )
-    drop_rate: float = field(default=0.0, metadata={"help": "Dropout before the head."})
-    drop_path: float = field(default=0.0, metadata={"help": "Stochastic depth."})
-
-    flip_horizontal: float = field(default=0.0, metadata={"help": "Probability of a left-right flip."})
-    flip_vertical: float = field(
-        default=0.0, metadata={"help": "Probability of an up-down flip (volumes: of each further axis)."}
-    )
-    crop_padding: int = field(default=0, metadata={"help": "Pixels of padding before a random crop back to size."})
-    rotation: float = field(default=0.0, metadata={"help": "Largest rotation in degrees."})
-    rotate90: bool = field(default=False, metadata={"help": "Random quarter turns (volumes: in random planes)."})
-    color_jitter: float = field(
-        default=0.0, metadata={"help": "Strength of brightness, contrast and saturation jitter; RGB alone."}
-    )
-    intensity_scale: bool = field(
-        default=False, metadata={"help": "Volumes: times U(0,1) in training and 0.5 after; for the shape subsets."}
-    )
-
-    lora_rank: int = field(default=8, metadata={"help": "Rank of LoRA's matrices."})
-    lora_alpha: float = field(default=16.0, metadata={"help": "LoRA's scale times its rank."})
-    neighbors: int = field(default=11, metadata={"help": "k of kNN."})
-    prompt: str = field(
-        default="a medical image of {}.", metadata={"help": "Zero-shot prompt; {} is replaced by the label."}
-    )
-
-    time_budget: float = field(
-        default=7200.0, metadata={"help": "Seconds that an AutoML engine may search; in a file also 90s, 10m or 2h."}
-    )
-    trials: int | None = field(
-        default=None, metadata={"help": "Most configurations that an AutoML engine tries; no limit if not given."}
-    )
-
-    precision: Literal["fp32", "bf16", "fp16"] = field(default="fp32", metadata={"help": "Mixed precision, or none."})
-    compile: bool = field(default=False, metadata={"help": "Compile the model with torch.compile."})
-    seeds: tuple[int, ...] = field(default=(0,), metadata={"help": "One run for each seed."})
-    test: bool = field(
-        default=True, metadata={"help": "Score test at the end; not while configurations are still compared."}
-    )
-    report_to: Literal["none", "trackio", "tensorboard", "wandb"] = field(
-        default="none", metadata={"help": "Where the course of training is shown besides the files of the run."}
+    precision: Literal["fp32", "bf16", "fp16"] = option("fp32", "Mixed precision, or none.")
+    compile: bool = option(False, "Compile the model with torch.compile.")
+    seeds: tuple[int, ...] = option((0,), "One run for each seed.")
+    test: bool = option(True, "Score test at the end; not while configurations are still compared.")
+    report_to: Literal["none", "trackio", "tensorboard", "wandb"] = option(
+        "none", "Where the course of training is shown besides the files of the run."
     )
 
     def __post_init__(self) -> None:
-        for name in FIELDS:
+        for name, declared in FIELDS.items():
             value = getattr(self, name)
             if isinstance(value, float) and not math.isfinite(value):
                 raise TrainingError(f"{name} is {value}: must be a finite number")
-        for must, (holds, names) in _RANGES.items():
-            for name in names:
-                value = getattr(self, name)
-                if value is not None and not holds(value):
-                    raise TrainingError(f"{name} is {value}: must be {must}")
+            if isinstance(value, int | float) and (must := _unmet(value, *declared.metadata["bounds"])):
+                raise TrainingError(f"{name} is {value}: must be {must}")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or not all(0 <= one < 2**32 for one in self.seeds):
             raise TrainingError(f"seeds are {list(self.seeds)}: give one or more in 0..2^32-1, each once")
         entry = self.subset
         entry.file(self.size)
-        if self.loss not in ("auto", *_LOSSES[entry.task]):
-            known = " or ".join(("auto", *_LOSSES[entry.task]))
-            raise TrainingError(f"loss is {self.loss} but {entry.flag} is {entry.task}: use {known}")
-        if entry.ndim == 3 and self.method in {"zero-shot", "lora"}:
-            raise TrainingError(f"method {self.method} reads images, but {entry.flag} has volumes: use another method")
-        self._check_engine()
+        if self.loss not in ("auto", *LOSSES[entry.task]):
+            losses = " or ".join(("auto", *LOSSES[entry.task]))
+            raise TrainingError(f"loss is {self.loss} but {entry.flag} is {entry.task}: use {losses}")
+        self._check_method(method(self.method))
         if entry.channels == 3 and self.channels == 1:
             raise TrainingError(f"channels is 1 but the images of {entry.flag} are RGB: use 3")
 
-    def _check_engine(self) -> None:
-        engine = next((one for one in engines() if one.name == self.method), None)
-        if engine is None and self.model == PIXELS:
-            names = ", ".join(one.name for one in engines())
-            raise TrainingError(f"model {PIXELS} is for the methods {names}: name a network for {self.method}")
-        if engine is not None and self.model != PIXELS and "features" not in engine.inputs:
-            raise TrainingError(f"method {self.method} reads images, no features of {self.model}: use model {PIXELS}")
+    def _check_method(self, chosen: Method) -> None:
+        name, flag = chosen.name, self.subset.flag
+        if self.subset.ndim == 3 and not chosen.volumes:
+            raise TrainingError(f"method {name} reads images, but {flag} has volumes: use another method")
+        if chosen.engine is None and self.model == PIXELS:
+            names = ", ".join(one.name for one in METHODS.values() if one.engine)
+            raise TrainingError(f"model {PIXELS} is for the methods {names}: name a network for {name}")
+        if chosen.engine is not None and self.model != PIXELS and "features" not in chosen.engine.inputs:
+            raise TrainingError(f"method {name} reads images, no features of {self.model}: use model {PIXELS}")
 
     @property
     def subset(self) -> Subset:
@@ -245,6 +197,11 @@ class Recipe:
         """Channels of the network's input."""
         return self.subset.channels if self.channels == "images" else self.channels
 
+    @property
+    def resolved_loss(self) -> str:
+        """The loss, with ``auto`` resolved by task."""
+        return LOSSES[self.subset.task][0] if self.loss == "auto" else self.loss
+
     def to_yaml(self) -> str:
         """All fields as YAML, which `make_recipe` reads back."""
         values = dataclasses.asdict(self) | {"seeds": list(self.seeds)}
@@ -255,8 +212,12 @@ class Recipe:
 FIELDS: Final = {one.name: one for one in dataclasses.fields(Recipe)}
 """Name of a field -> the field, in order."""
 
-TYPES: Final[dict[str, Any]] = get_type_hints(Recipe)
-"""Name of a field -> its type."""
+_TYPES: Final[dict[str, Any]] = get_type_hints(Recipe)
+
+
+def type_of(name: str) -> Any:  # noqa: ANN401
+    """The type of a field; that of ``method`` is a literal of the methods there are."""
+    return Literal.__getitem__(tuple(METHODS)) if name == "method" else _TYPES[name]
 
 
 def presets() -> tuple[str, ...]:
@@ -318,8 +279,17 @@ def _checked(values: Any, where: str) -> dict[str, Any]:  # noqa: ANN401
             hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(FIELDS)}"
             raise TrainingError(f"{where}: unknown option {name!r}: {hint}")
         plain = _seconds(value) if name == "time_budget" else value
-        checked[name] = _value(plain, TYPES[name], f"{where}: {name}")
+        checked[name] = _value(plain, type_of(name), f"{where}: {name}")
     return checked
+
+
+def _unmet(value: float, at_least: float, above: float, at_most: float) -> str:
+    """What a value must be, by the bounds of its field, and is not; empty if it is."""
+    if value <= above:
+        return f"above {above}"
+    if at_least <= value <= at_most:
+        return ""
+    return f"{at_least} or more" if math.isinf(at_most) else f"in {max(at_least, above)}..{at_most}"
 
 
 def _seconds(value: Any) -> Any:  # noqa: ANN401

@@ -28,10 +28,11 @@ from medmnist_hf.data.arrays import load_arrays
 from medmnist_hf.errors import MedMNISTError, TrainingError
 from medmnist_hf.files import write_atomically
 from medmnist_hf.training.ensemble import ensemble, leave_scores
-from medmnist_hf.training.methods.registry import CHECKPOINTS, METHODS, Fitted, Job
+from medmnist_hf.training.methods.base import CHECKPOINTS, Fitted, Run
 from medmnist_hf.training.methods.trainer import last_checkpoint
 from medmnist_hf.training.models.factory import Built, save_model
 from medmnist_hf.training.recipe import Recipe, make_recipe
+from medmnist_hf.training.registry import method
 from medmnist_hf.training.report.figures import can_draw, leave_card, leave_figures
 from medmnist_hf.training.results import Outcome, outcome_of, read_outcome, summary, to_json, write_outcome
 
@@ -83,19 +84,19 @@ def run(recipe: Recipe, out: Path, *, quiet: bool = False) -> dict[str, Any]:
             )
             for split in SPLITS
         }
-    job = Job(recipe, data, processes.device, quiet or not processes.is_main_process)
+    shared = Run(recipe, data, processes.device, quiet or not processes.is_main_process)
     folders = {seed: out / f"seed-{seed}" for seed in recipe.seeds}
     found = {seed: _whole(read_outcome(folder)) for seed, folder in folders.items()}
     processes.wait_for_everyone()  # all have looked before one writes
     drawn = processes.is_main_process and None in found.values() and can_draw()
     try:
-        outcomes = [done or _run_seed(job, seed, folders[seed], processes, drawn) for seed, done in found.items()]
+        outcomes = [done or _run_seed(shared, seed, folders[seed], processes, drawn) for seed, done in found.items()]
     except KeyboardInterrupt:
         kept = [one for one in map(read_outcome, folders.values()) if one]
         if any(one.partial for one in kept):
             write_atomically(out / RESULTS_NAME, to_json(summary(recipe, kept)))
         raise
-    together = ensemble(job, folders, out) if processes.is_main_process else None
+    together = ensemble(shared, folders, out) if processes.is_main_process else None
     text = to_json(summary(recipe, outcomes, together))
     results: dict[str, Any] = json.loads(text)
     if processes.is_main_process:
@@ -124,36 +125,36 @@ def _claim(recipe: Recipe, out: Path) -> None:
     write_atomically(path, recipe.to_yaml())
 
 
-def _run_seed(job: Job, seed: int, folder: Path, processes: PartialState, drawn: bool) -> Outcome:
+def _run_seed(shared: Run, seed: int, folder: Path, processes: PartialState, drawn: bool) -> Outcome:
     """One seed from its start, or its last checkpoint, to its outcome in its folder."""
     folder.mkdir(exist_ok=True)
     begun = time.monotonic()
     set_seed(seed)
     with _space_for(folder):
-        fitted = METHODS[job.recipe.method](job, seed, folder)
-        outcome = _outcome(job, seed, fitted, time.monotonic() - begun)
+        fitted: Fitted = method(shared.recipe.method).fit(shared, seed, folder)
+        outcome = _outcome(shared, seed, fitted, time.monotonic() - begun)
         if processes.is_main_process:
-            _leave(job, outcome, fitted, folder, drawn)
+            _leave(shared, outcome, fitted, folder, drawn)
     processes.wait_for_everyone()
     if fitted.stopped:
         raise KeyboardInterrupt
     return outcome
 
 
-def _outcome(job: Job, seed: int, fitted: Fitted, seconds: float) -> Outcome:
-    scored = {split: (job.data[split].labels, scores) for split, scores in fitted.scores.items()}
-    return outcome_of(job.recipe, seed, scored, facts=fitted.facts | {"seconds": round(seconds, 2)})
+def _outcome(shared: Run, seed: int, fitted: Fitted, seconds: float) -> Outcome:
+    scored = {split: (shared.data[split].labels, scores) for split, scores in fitted.scores.items()}
+    return outcome_of(shared.recipe, seed, scored, facts=fitted.facts | {"seconds": round(seconds, 2)})
 
 
-def _leave(job: Job, outcome: Outcome, fitted: Fitted, folder: Path, drawn: bool) -> None:
+def _leave(shared: Run, outcome: Outcome, fitted: Fitted, folder: Path, drawn: bool) -> None:
     """Write predictions, models, figures and, last, the outcome: its file says that the seed is done."""
     for split, scores in fitted.scores.items():
-        leave_scores(job, folder, split, scores, f"seed{outcome.seed}")
+        leave_scores(shared, folder, split, scores, f"seed{outcome.seed}")
     if fitted.built is not None:
         _replace(fitted.built, folder / BEST)
     _keep_last(folder / CHECKPOINTS, folder / LAST)
     if drawn:
-        leave_figures(job.recipe, outcome, folder, data=job.data, scores=fitted.scores, built=fitted.built)
+        leave_figures(shared.recipe, outcome, folder, data=shared.data, scores=fitted.scores, built=fitted.built)
     write_outcome(folder, outcome)
     if not outcome.partial:
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)

@@ -11,69 +11,69 @@ from medmnist_hf.errors import TrainingError
 from medmnist_hf.evaluation.prediction_files import read_result
 from medmnist_hf.scoring.official import score
 from medmnist_hf.training.ensemble import ensemble, leave_scores
-from medmnist_hf.training.methods.registry import Job
+from medmnist_hf.training.methods.base import Run
 from medmnist_hf.training.recipe import make_recipe
 
 RNG = np.random.default_rng(0)
 ROWS = {"train": 4, "validation": 30, "test": 50}
 
 
-def job_of(**options: bool) -> Job:
-    """A job on random images of five classes."""
+def run_of(**options: bool) -> Run:
+    """A run on random images of five classes."""
     data = {split: Arrays(np.zeros((rows, 28, 28, 3), np.uint8), np.arange(rows) % 5) for split, rows in ROWS.items()}
-    return Job(make_recipe({"dataset": "retinamnist", **options}), data, torch.device("cpu"), quiet=True)
+    return Run(make_recipe({"dataset": "retinamnist", **options}), data, torch.device("cpu"), quiet=True)
 
 
-def left(job: Job, folder: Path, seed: int) -> dict[str, np.ndarray]:
+def left(run: Run, folder: Path, seed: int) -> dict[str, np.ndarray]:
     """Random scores, as a seed leaves them."""
     folder.mkdir(exist_ok=True)
-    scores = {split: RNG.dirichlet(np.ones(5), ROWS[split]) for split in job.scored}
+    scores = {split: RNG.dirichlet(np.ones(5), ROWS[split]) for split in run.scored}
     for split, values in scores.items():
-        leave_scores(job, folder, split, values, f"seed{seed}")
+        leave_scores(run, folder, split, values, f"seed{seed}")
     return scores
 
 
 def test_it_is_the_mean_of_the_scores(tmp_path: Path) -> None:
-    job, folders = job_of(), {seed: tmp_path / f"seed-{seed}" for seed in (0, 3)}
-    first, second = (left(job, folder, seed) for seed, folder in folders.items())
-    found = ensemble(job, folders, tmp_path)
+    run, folders = run_of(), {seed: tmp_path / f"seed-{seed}" for seed in (0, 3)}
+    first, second = (left(run, folder, seed) for seed, folder in folders.items())
+    found = ensemble(run, folders, tmp_path)
     assert found is not None
     for split in ("validation", "test"):
         mean = (first[split] + second[split]) / 2
-        exact = score(job.data[split].labels, mean, job.recipe.subset.task, from_logits=False)
+        exact = score(run.data[split].labels, mean, run.recipe.subset.task, from_logits=False)
         assert (found[split]["auc"], found[split]["acc"]) == (exact.auc, exact.acc)
         (path,) = tmp_path.glob(f"retinamnist_{split.removesuffix('idation')}_*@ensemble.csv")
         assert np.array_equal(read_result(path).scores, mean)
     assert found["test"]["auc_low"] < found["test"]["auc"] < found["test"]["auc_high"]
-    assert list(found["per_class"]) == list(job.recipe.subset.labels)
+    assert list(found["per_class"]) == list(run.recipe.subset.labels)
 
 
 def test_one_seed_is_no_ensemble(tmp_path: Path) -> None:
-    assert ensemble(job_of(), {0: tmp_path}, tmp_path) is None
+    assert ensemble(run_of(), {0: tmp_path}, tmp_path) is None
     assert not list(tmp_path.iterdir())
 
 
 def test_without_test_it_is_scored_on_validation_alone(tmp_path: Path) -> None:
-    job, folders = job_of(test=False), {seed: tmp_path / f"seed-{seed}" for seed in (0, 1)}
+    run, folders = run_of(test=False), {seed: tmp_path / f"seed-{seed}" for seed in (0, 1)}
     for seed, folder in folders.items():
-        left(job, folder, seed)
-    found = ensemble(job, folders, tmp_path)
+        left(run, folder, seed)
+    found = ensemble(run, folders, tmp_path)
     assert found is not None and found["test"] == {} and found["validation"]["auc"] > 0
 
 
 def test_scores_take_the_place_of_earlier_ones(tmp_path: Path) -> None:
-    job = job_of()
+    run = run_of()
     (tmp_path / "notes.csv").write_text("kept")
-    left(job, tmp_path, 0)
-    later = left(job, tmp_path, 0)
+    left(run, tmp_path, 0)
+    later = left(run, tmp_path, 0)
     files = sorted(path for path in tmp_path.glob("retinamnist_*.csv"))
     assert len(files) == 2 and (tmp_path / "notes.csv").exists()
     assert np.array_equal(read_result(files[0]).scores, later["test"])
 
 
 def test_a_seed_without_its_predictions_is_one_line(tmp_path: Path) -> None:
-    job, folders = job_of(), {seed: tmp_path / f"seed-{seed}" for seed in (0, 1)}
-    left(job, folders[0], 0)
+    run, folders = run_of(), {seed: tmp_path / f"seed-{seed}" for seed in (0, 1)}
+    left(run, folders[0], 0)
     folders[1].mkdir()
     with pytest.raises(TrainingError, match="seed-1 has 0 prediction files of validation, not one: remove it"):
-        ensemble(job, folders, tmp_path)
+        ensemble(run, folders, tmp_path)

@@ -20,7 +20,8 @@ from medmnist_hf.catalog import subset
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.evaluation.prediction_files import read_result
 from medmnist_hf.scoring.official import score
-from medmnist_hf.training.methods.registry import METHODS, Fitted, probe
+from medmnist_hf.training.methods import linear_probe
+from medmnist_hf.training.methods.base import Fitted
 from medmnist_hf.training.recipe import make_recipe
 from medmnist_hf.training.report.publishable import best_run
 from medmnist_hf.training.results import OUTCOME_NAME
@@ -96,12 +97,14 @@ def test_data_that_goes_while_it_trains_costs_the_card_and_not_the_run(
     copy = tmp_path / "dist"
     shutil.copytree(root / "pneumoniamnist", copy / "pneumoniamnist")
 
+    fit = linear_probe.fit
+
     def probe_and_lose(*given: Any) -> Fitted:  # noqa: ANN401
-        fitted = probe(*given)
+        fitted: Fitted = fit(*given)
         shutil.rmtree(copy)
         return fitted
 
-    monkeypatch.setitem(METHODS, "linear-probe", probe_and_lose)
+    monkeypatch.setattr(linear_probe, "fit", probe_and_lose)
     run(tiny(copy, "pneumoniamnist", method="linear-probe"), tmp_path / "run", quiet=True)
     (said,) = (one.getMessage() for one in caplog.records if one.name.startswith("medmnist_hf"))
     assert said.startswith("no card: ") and str(copy) in said

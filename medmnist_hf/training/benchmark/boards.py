@@ -15,11 +15,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from medmnist_hf.automl.engines import engines
 from medmnist_hf.catalog import Subset, subset, subsets
 from medmnist_hf.errors import CatalogError, MedMNISTError, TrainingError
 from medmnist_hf.scoring.published import leaderboard, published_notes, published_size, stand
 from medmnist_hf.training.recipe import FIELDS, make_recipe, presets
+from medmnist_hf.training.registry import method
 
 RESULTS_NAME: Final = "results.json"
 """The file of a run's results, which is there once all its seeds are done."""
@@ -27,7 +27,6 @@ RESULTS_NAME: Final = "results.json"
 _NEEDED: Final = ("dataset", "size", "model", "method", "recipe", "validation", "test", "runs")
 _IN_COLUMNS: Final = ("dataset", "size", "model", "method", "seeds", "report_to")
 _OF_THE_DATA: Final = ("root", "namespace", "revision")
-_ENGINES: Final = frozenset(one.name for one in engines())
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +189,7 @@ def protocol(recipe: Mapping[str, Any], hidden: Sequence[str] = _IN_COLUMNS + _O
     best = ""
     fewest = math.inf
     for name, base in _bases(str(recipe.get("dataset"))).items():
-        if base["method"] in _ENGINES and base["method"] != recipe.get("method"):
+        if method(base["method"]).engine and base["method"] != recipe.get("method"):
             continue
         other = [
             f"{field} {value}"

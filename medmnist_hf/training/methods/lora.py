@@ -1,5 +1,6 @@
 """LoRA by PEFT: small matrices beside the layers of a pretrained model, trained and then merged into it."""
 
+from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -7,8 +8,15 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.training.methods.base import Fitted, Run
+from medmnist_hf.training.methods.finetune import train
 from medmnist_hf.training.models.heads import classifier_of
 from medmnist_hf.training.recipe import Recipe
+
+
+def fit(run: Run, seed: int, folder: Path) -> Fitted:
+    """Train LoRA's matrices, the classifier and batch norms, and merge them into the model."""
+    return train(run, seed, folder, adapt=add_lora, merge=merge_lora)
 
 
 def lora_config(recipe: Recipe, model: nn.Module) -> LoraConfig:

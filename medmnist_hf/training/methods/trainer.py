@@ -32,7 +32,6 @@ from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.loader import ArrayLoader
 from medmnist_hf.training.data.transforms import BatchTransform
 from medmnist_hf.training.losses import LossFunction, to_scores
-from medmnist_hf.training.models.factory import resolved_loss
 from medmnist_hf.training.recipe import Recipe
 
 EMA_NAME: Final = "ema.safetensors"
@@ -241,7 +240,7 @@ def _mix(recipe: Recipe) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | 
 
 def metrics_of(recipe: Recipe) -> Callable[[EvalPrediction], dict[str, float]]:
     """AUC and ACC of logits, by the `evaluate` module, as a trainer asks for them."""
-    loss, metric = resolved_loss(recipe), medmnist_hf.metric(recipe.dataset)
+    loss, metric = recipe.resolved_loss, medmnist_hf.metric(recipe.dataset)
 
     def compute(prediction: EvalPrediction) -> dict[str, float]:
         references = np.asarray(prediction.label_ids).astype(np.int64)

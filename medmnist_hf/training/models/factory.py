@@ -22,7 +22,7 @@ from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
 
 from medmnist_hf.errors import TrainingError, first_line
 from medmnist_hf.training.data.recipe_transforms import input_transform
-from medmnist_hf.training.losses import LOSSES, outputs_of
+from medmnist_hf.training.losses import outputs_of
 from medmnist_hf.training.models.checkpoints import layer_names, load_weights, read_weights
 from medmnist_hf.training.models.from_transformers import load_backbone, load_config, own_statistics
 from medmnist_hf.training.models.heads import classifier_of
@@ -87,14 +87,9 @@ def build_model(recipe: Recipe) -> Built:
     return built
 
 
-def resolved_loss(recipe: Recipe) -> str:
-    """The loss of a recipe, with ``auto`` resolved by task."""
-    return LOSSES[recipe.subset.task] if recipe.loss == "auto" else recipe.loss
-
-
 def _names(recipe: Recipe) -> dict[str, Any]:
     """What a configuration says of a model's outputs: names, and whether each stands for itself."""
-    labels, loss = recipe.subset.labels, resolved_loss(recipe)
+    labels, loss = recipe.subset.labels, recipe.resolved_loss
     names = labels if loss != "ordinal" else tuple(f"above {label}" for label in labels[:-1])
     return {
         "id2label": dict(enumerate(names)),
@@ -172,7 +167,7 @@ def _as_own(recipe: Recipe, network: nn.Module, options: dict[str, Any], statist
         volumetric=recipe.volumetric if volumes else "",
         depth_stride=recipe.depth_stride and recipe.volumetric == "2.5d",
         transform={name: getattr(transform, name) for name in _RECORDED},
-        loss=resolved_loss(recipe),
+        loss=recipe.resolved_loss,
         **options,
         **_names(recipe),
     )
@@ -199,7 +194,7 @@ def _from_transformers(recipe: Recipe) -> Built:
 
 
 def _outputs(recipe: Recipe) -> int:
-    return outputs_of(resolved_loss(recipe), len(recipe.subset.labels))
+    return outputs_of(recipe.resolved_loss, len(recipe.subset.labels))
 
 
 def _checkpoint(recipe: Recipe) -> Path:

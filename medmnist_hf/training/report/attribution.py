@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.recipe_transforms import input_transform
-from medmnist_hf.training.models.factory import Built, resolved_loss
+from medmnist_hf.training.models.factory import Built
 from medmnist_hf.training.recipe import Recipe
 
 FINE: Final = 4
@@ -46,7 +46,7 @@ def image_maps(
         float32 (N, H, W) or (N, D, H, W), each from 0 to about 1, or all 0 where nothing speaks for the label; and by
         what they were found, ``Grad-CAM`` or ``occlusion``.
     """
-    transform, loss = input_transform(recipe, built.mean, built.std, built.image_size), resolved_loss(recipe)
+    transform, loss = input_transform(recipe, built.mean, built.std, built.image_size), recipe.resolved_loss
     stored = ArrayDataset(images, np.zeros(len(images), np.int64))
     method, each = "Grad-CAM", []
     for at, label in enumerate(labels):

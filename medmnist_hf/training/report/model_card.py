@@ -23,6 +23,7 @@ from medmnist_hf.scoring.published import leaderboard, published_notes, publishe
 from medmnist_hf.training.models.resnet import PAPER_NETWORKS
 from medmnist_hf.training.models.wrappers import TIMM, BackboneConfig, NetworkConfig
 from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe, presets
+from medmnist_hf.training.registry import method
 from medmnist_hf.training.report.publishable import (
     best_run,
     data_source,
@@ -47,13 +48,6 @@ _ELSEWHERE: Final = (
     "test",
 )
 """Options that the card tells in words, or that change no weight."""
-
-MADE_BY: Final = {
-    "finetune": "all weights trained",
-    "lora": "fine-tuned by LoRA",
-    "linear-probe": "its features frozen and a linear classifier fitted to them",
-}
-"""Method that leaves a model -> how it makes one, after the name of the network."""
 
 FIGURES: Final = "figures"
 """Folder of a seed's figures."""
@@ -218,7 +212,7 @@ def _context(
         "collection": facts,
         "source": source,
         "model": recipe.model,
-        "how": MADE_BY[recipe.method],
+        "how": method(recipe.method).card,
         "namespace": namespace(recipe),
         "dataset": f"{namespace(recipe)}/{entry.flag}",
         "size": recipe.size,

@@ -6,18 +6,18 @@ from typing import Any
 from rich.console import Console
 
 from medmnist_hf import console
-from medmnist_hf.automl.engines import engines
 from medmnist_hf.scoring.published import leaderboard, published_notes, published_size
+from medmnist_hf.training.registry import method
 
 
 def own_name(results: dict[str, Any]) -> str:
     """How a run is called in a table, e.g. ``timm/resnet18 finetune (28)`` or ``FLAML, flattened pixels (28)``."""
-    titles = {engine.name: engine.title for engine in engines()}
-    if results["method"] not in titles:
+    engine = method(results["method"]).engine
+    if engine is None:
         return f"{results['model']} {results['method']} ({results['size']})"
     facts = [run["facts"] for run in results["runs"]]
     mark = ", partial" if any("partial" in one for one in facts) else ""
-    return f"{titles[results['method']]}, {facts[0]['inputs']} ({results['size']}){mark}"
+    return f"{engine.title}, {facts[0]['inputs']} ({results['size']}){mark}"
 
 
 def print_results(results: dict[str, Any], folder: Path) -> None:

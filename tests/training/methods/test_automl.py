@@ -9,17 +9,18 @@ import pytest
 from accelerate import PartialState  # type: ignore[import-untyped]
 
 from medmnist_hf.automl.engines import Engine
-from medmnist_hf.catalog import SPLITS, subset
+from medmnist_hf.catalog import subset
 from medmnist_hf.data.arrays import load_arrays
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.evaluation.prediction_files import read_result
 from medmnist_hf.scoring.official import score
 from medmnist_hf.training.methods import automl
-from medmnist_hf.training.methods.automl import run_engine
+from medmnist_hf.training.methods.automl import fit
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.run import RESULTS_NAME, run
 from tests.conftest import Phantoms
 from tests.fixtures.engines import tiny_engine
+from tests.fixtures.methods import run_of
 from tests.fixtures.runs import FLAGS, build_all, tiny
 
 Use = Callable[..., Engine]
@@ -159,23 +160,20 @@ def test_a_search_that_left_nothing_is_one_line_and_no_result(root: Path, tmp_pa
     assert not list((tmp_path / "run").rglob("result*.json"))
 
 
-def test_an_engine_that_is_not_there_is_told_before_anything_is_computed(root: Path, tmp_path: Path, use: Use) -> None:
+def test_an_engine_that_is_not_there_is_told_before_anything_is_computed(
+    root: Path, tmp_path: Path, use: Use, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = use("publish(job)", extra="flaml")
     one.adapter.write_text("import nothing_of_the_kind")
     recipe = flaml(root, "bloodmnist", model="timm/test_resnet")
-    data = {split: load_arrays("bloodmnist", 28, split, root) for split in SPLITS}
-
-    def features() -> dict[str, Any]:
-        raise AssertionError("too early")
-
+    monkeypatch.setattr(automl, "split_features", lambda *_: pytest.fail("too early"))
     with pytest.raises(TrainingError, match=r"pip install 'medmnist-hf\[flaml\]', or python scripts/automl_env.py"):
-        run_engine(recipe, 0, tmp_path / "search", data=data, features=features, quiet=True)
-    assert not (tmp_path / "search").exists()
+        fit(run_of(recipe), 0, tmp_path / "seed")
+    assert not (tmp_path / "seed").exists()
 
 
 def test_several_processes_are_refused(root: Path, tmp_path: Path, use: Use, monkeypatch: pytest.MonkeyPatch) -> None:
     use("publish(job)")
-    data = {split: load_arrays("bloodmnist", 28, split, root) for split in SPLITS}
     monkeypatch.setattr(PartialState(), "num_processes", 2)
     with pytest.raises(TrainingError, match="method flaml runs in one process: start it without a launcher"):
-        run_engine(flaml(root, "bloodmnist"), 0, tmp_path, data=data, features=dict, quiet=True)
+        fit(run_of(flaml(root, "bloodmnist")), 0, tmp_path)

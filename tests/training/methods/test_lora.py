@@ -13,6 +13,9 @@ from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.methods.lora import add_lora, lora_config, merge_lora
 from medmnist_hf.training.models.factory import parameter_counts
 from medmnist_hf.training.recipe import Recipe
+from tests.conftest import Phantoms
+from tests.fixtures.methods import fit
+from tests.fixtures.runs import build_all
 from tests.fixtures.tiny_models import IMAGE_MODELS, network, pixels, timm_model
 
 RECIPE = Recipe(dataset="pathmnist", model="tiny", method="lora", lora_rank=2, lora_alpha=3.0)
@@ -142,3 +145,13 @@ def test_the_same_seed_draws_the_same_adapter() -> None:
 def test_volumes_are_refused(mode: str) -> None:
     with pytest.raises(TrainingError, match="method lora is for images, but tiny reads volumes here: use finetune"):
         add_lora(RECIPE, network(volumetric=mode))
+
+
+def test_it_trains_few_weights_and_leaves_a_plain_model(phantoms: Phantoms, tmp_path: Path) -> None:
+    root = build_all(phantoms, tmp_path / "dist", "bloodmnist")
+    _, fitted = fit(
+        root, tmp_path / "seed", "bloodmnist", method="lora", model="timm/test_vit", image_size=32, lora_rank=2
+    )
+    assert 0 < fitted.facts["trained_parameters"] < fitted.facts["parameters"]
+    assert fitted.built is not None
+    assert not [name for name in fitted.built.model.state_dict() if "lora" in name]

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageClassification
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.models.factory import build_model, parameter_counts, resolved_loss, save_model
+from medmnist_hf.training.models.factory import build_model, parameter_counts, save_model
 from medmnist_hf.training.recipe import Recipe, make_recipe
 
 
@@ -44,9 +44,9 @@ def test_normalisation_is_the_models_own_a_half_or_none() -> None:
 
 
 def test_the_loss_follows_the_task() -> None:
-    assert resolved_loss(recipe_of("chestmnist")) == "bce"
-    assert resolved_loss(recipe_of("retinamnist")) == "cross-entropy"
-    assert resolved_loss(recipe_of("retinamnist", loss="ordinal")) == "ordinal"
+    assert recipe_of("chestmnist").resolved_loss == "bce"
+    assert recipe_of("retinamnist").resolved_loss == "cross-entropy"
+    assert recipe_of("retinamnist", loss="ordinal").resolved_loss == "ordinal"
 
 
 def test_weights_of_a_file_are_taken_and_another_network_is_named(tmp_path: Path) -> None:

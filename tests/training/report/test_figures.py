@@ -19,7 +19,7 @@ from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.training.benchmark.boards import read_results
 from medmnist_hf.training.losses import to_scores
-from medmnist_hf.training.models.factory import Built, build_model, resolved_loss, save_model
+from medmnist_hf.training.models.factory import Built, build_model, save_model
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.report import figures as figures_module
 from medmnist_hf.training.report.figures import can_draw, leave_card, leave_figures
@@ -46,12 +46,12 @@ def seed_of(dataset: str, *, rows: int = 30, facts: dict[str, Any] | None = None
     entry, rng = recipe.subset, np.random.default_rng(0)
     images = rng.integers(0, 256, (rows, *entry.file(28).image_shape), dtype=np.uint8)
     labels: Any = np.arange(rows) % len(entry.labels)
-    if resolved_loss(recipe) == "bce":
+    if recipe.resolved_loss == "bce":
         labels = (rng.random((rows, len(entry.labels))) < 0.3).astype(np.float32)
     torch.manual_seed(0)
     built = build_model(recipe)
     outputs: Any = built.model.get_submodule("timm_model.classifier").out_features if entry.ndim == 2 else 2
-    scores = to_scores(rng.normal(size=(rows, outputs)), resolved_loss(recipe))
+    scores = to_scores(rng.normal(size=(rows, outputs)), recipe.resolved_loss)
     splits = ("validation", "test") if recipe.test else ("validation",)
     data = dict.fromkeys(splits, Arrays(images, labels))
     outcome = outcome_of(recipe, 3, dict.fromkeys(splits, (labels, scores)), facts=TRAINED if facts is None else facts)

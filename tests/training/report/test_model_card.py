@@ -15,7 +15,8 @@ from medmnist_hf.manifest import SourceRecord
 from medmnist_hf.scoring.published import leaderboard
 from medmnist_hf.training.benchmark.boards import read_results
 from medmnist_hf.training.recipe import make_recipe, presets
-from medmnist_hf.training.report.model_card import CURVES, MADE_BY, SCORES, card, cited, model_card
+from medmnist_hf.training.registry import method
+from medmnist_hf.training.report.model_card import CURVES, SCORES, card, cited, model_card
 from tests.conftest import Phantoms
 from tests.fixtures.benchmarks import leave_run
 from tests.fixtures.builds import build
@@ -32,7 +33,9 @@ INSTALL = {
     "transformers": "transformers torch torchvision datasets",
     "medmnist-hf": '"medmnist-hf[train]"',
 }
-TRAINED = [name for name in presets() if make_recipe({"dataset": "breastmnist"}, preset=name).method in MADE_BY]
+TRAINED = [
+    name for name in presets() if method(make_recipe({"dataset": "breastmnist"}, preset=name).method).leaves_model
+]
 """Presets of methods that leave a model."""
 
 

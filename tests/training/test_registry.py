@@ -1,0 +1,33 @@
+"""The registry of methods: every entry has its module, and what is known of it is known without torch."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from medmnist_hf.errors import TrainingError
+from medmnist_hf.training.registry import METHODS, method
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_says_what_it_does_and_has_its_module(name: str) -> None:
+    entry = METHODS[name]
+    assert entry.name == name and entry.about[0].isupper() and entry.about.endswith(".")
+    module = "automl" if entry.engine else name.replace("-", "_")
+    assert callable(importlib.import_module(f"medmnist_hf.training.methods.{module}").fit)
+
+
+def test_which_methods_leave_a_model() -> None:
+    assert [name for name, one in METHODS.items() if one.leaves_model] == ["finetune", "linear-probe", "lora"]
+
+
+def test_an_unknown_method_is_one_line() -> None:
+    with pytest.raises(TrainingError, match=r"^unknown method 'svm': choose from finetune, linear-probe, ") as caught:
+        method("svm")
+    assert "\n" not in str(caught.value)
+
+
+def test_it_is_read_without_torch() -> None:
+    code = "import sys, medmnist_hf.training.registry, medmnist_hf.training.recipe; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
