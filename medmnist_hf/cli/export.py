@@ -93,7 +93,7 @@ def montage(
 ) -> None:
     """Draw random rows of a split as a square of tiles; volumes as an animation through their slices."""
     from medmnist_hf.data.rows import open_rows  # noqa: PLC0415
-    from medmnist_hf.export.export import export_montage  # noqa: PLC0415
+    from medmnist_hf.export.montage import export_montage  # noqa: PLC0415
 
     rows = open_rows(subset, size, root=root, namespace=namespace)
     path = export_montage(rows, out, split=split, length=length, seed=seed, replace=replace, force=force)

@@ -20,7 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medmnist_hf.array_types import UInt8Array
+from medmnist_hf.data.rows import Rows
 from medmnist_hf.errors import BuildError, MedMNISTError, first_line
+from medmnist_hf.export.export import rows_of
+from medmnist_hf.export.images import FRAME_MS
 from medmnist_hf.files import write_atomically
 
 _WIDTH: Final = 600
@@ -28,6 +31,9 @@ _WIDTH: Final = 600
 
 _SMALL: Final = 48
 """Tiles below this edge length are drawn at double size."""
+
+_LARGEST_BYTES: Final = 1 << 30
+"""Raw pixels of the largest montage."""
 
 _FEWEST: Final = 3
 """Columns a picture has however large its tiles are."""
@@ -160,6 +166,73 @@ def save_gif(frames: Sequence[PIL.Image.Image], path: Path, *, milliseconds: int
         buffer, "GIF", save_all=True, append_images=list(frames[1:]), duration=milliseconds, loop=0, optimize=False
     )
     write_atomically(path, buffer.getvalue())
+
+
+def export_montage(
+    rows: Rows,
+    path: str | Path,
+    *,
+    split: str = "train",
+    length: int = 20,
+    seed: int | None = None,
+    replace: bool = False,
+    force: bool = False,
+) -> Path:
+    """Draw random rows of a split as a square of tiles: a PNG of images, or a GIF through the slices of volumes.
+
+    The rows are those the official `montage` picks after ``numpy.random.seed(seed)``, in the same places.
+
+    Args:
+        rows: The config, see `medmnist_hf.data.rows.open_rows`.
+        path: The picture, ending in ``.png`` for images and ``.gif`` for volumes; its folder is made if needed.
+        split: Name of a split.
+        length: Tiles in each direction.
+        seed: Seed of the choice, 0 to 2**32 - 1; None draws others each time.
+        replace: A row may be drawn several times.
+        force: Replace the file if it is there.
+
+    Returns:
+        The path of the picture.
+
+    Raises:
+        CatalogError: Unknown split.
+        SourceError: The config lacks the split or holds something else.
+        BuildError: A shard is missing or damaged.
+        MedMNISTError: The ending does not suit, too few rows, too large a picture, the file is there already or
+            cannot be written.
+    """
+    path, entry = Path(path).expanduser(), rows.entry
+    suffix, kind = (".gif", "volumes") if entry.ndim == 3 else (".png", "images")
+    if path.suffix.lower() != suffix:
+        raise MedMNISTError(f"no montage of {entry.flag} as {path.name}: it holds {kind}, name a file *{suffix}")
+    count = rows_of(rows, [split])
+    row_bytes = int(np.prod(rows.shape))
+    if length < 1 or length * length * row_bytes > _LARGEST_BYTES:
+        most = int((_LARGEST_BYTES // row_bytes) ** 0.5)
+        raise MedMNISTError(
+            f"no montage of {length} x {length} {kind} at size {rows.size}: give a length of 1 to {most}"
+        )
+    if seed is not None and not 0 <= seed < 1 << 32:
+        raise MedMNISTError(f"no montage with the seed {seed}: give one of 0 to {(1 << 32) - 1}")
+    if length * length > count and not replace:
+        raise MedMNISTError(
+            f"{split} of {entry.flag} has {count} {kind}, a montage of {length} x {length} needs {length * length}: "
+            f"give a length of at most {int(count**0.5)}, or allow repeats with --replace"
+        )
+    if path.is_dir() or (path.exists() and not force):
+        raise MedMNISTError(
+            f"{path} is there already: choose another name{'' if path.is_dir() else ' or pass --force'}"
+        )
+    images = rows.sample(split, np.random.RandomState(seed).choice(count, length * length, replace))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if entry.ndim == 3:
+            save_gif(volume_montage(images, length, border=0), path, milliseconds=FRAME_MS)
+        else:
+            save_png(montage(images, length, border=0), path)
+    except OSError as error:
+        raise MedMNISTError(f"cannot write {path} ({first_line(error)}): check the folder and its space") from None
+    return path
 
 
 def sample_images(shard: Path, count: int) -> UInt8Array:

@@ -15,9 +15,21 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from medmnist_hf.conversion.sources.source import SourceFile
-from medmnist_hf.errors import BuildError, MedMNISTError
-from medmnist_hf.export.montage import draw_sample, layout, montage, sample_images, save_gif, save_png, volume_montage
+from medmnist_hf.data.rows import open_rows
+from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError
+from medmnist_hf.export.montage import (
+    draw_sample,
+    export_montage,
+    layout,
+    montage,
+    sample_images,
+    save_gif,
+    save_png,
+    volume_montage,
+)
+from tests.conftest import Phantoms
 from tests.fixtures.builds import build
+from tests.fixtures.exports import CONFIGS, arrays_of, refused
 
 RNG = np.random.default_rng(0)
 
@@ -189,3 +201,62 @@ def test_a_missing_shard_gives_one_line_and_no_picture(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"^cannot read images from "):
         draw_sample(tmp_path / "none.parquet", 28, 2, tmp_path / "montage.png")
     assert list(tmp_path.iterdir()) == []
+
+
+def tiles(images: NDArray[np.uint8], length: int) -> NDArray[np.uint8]:
+    """The square without gaps of `skimage.util.montage`: tile i at row i // length and column i % length."""
+    rows = [np.concatenate(list(images[i * length : (i + 1) * length]), axis=1) for i in range(length)]
+    return np.concatenate(rows, axis=0)
+
+
+@pytest.mark.parametrize("replace", [False, True])
+@pytest.mark.parametrize(("flag", "size"), CONFIGS)
+def test_a_montage_is_the_official_one(
+    root: Path, phantoms: Phantoms, tmp_path: Path, flag: str, size: int, *, replace: bool
+) -> None:
+    rows = open_rows(flag, size, root=root)
+    images = arrays_of(phantoms(flag, size).path)["train_images"]
+    length = 5 if replace else 4
+    np.random.seed(7)
+    chosen = images[np.random.choice(len(images), size=length * length, replace=replace)]
+    out = tmp_path / "new" / ("m.gif" if images.ndim == 4 and images.shape[-1] != 3 else "m.png")
+    assert export_montage(rows, out, length=length, seed=7, replace=replace) == out
+    with PIL.Image.open(out) as picture:
+        if out.suffix == ".png":
+            assert np.array_equal(np.asarray(picture), tiles(chosen, length))
+            return
+        assert picture.info["duration"] == 200
+        slices = []
+        shown = 0
+        for frame in range(getattr(picture, "n_frames")):  # noqa: B009
+            picture.seek(frame)
+            repeats = int(picture.info["duration"]) // 200
+            slices += [np.asarray(picture.convert("L"))] * repeats
+            shown += repeats
+        assert shown == size
+    for depth, found in enumerate(slices):
+        assert np.array_equal(found, tiles(chosen[:, depth], length))
+
+
+def test_montages_that_cannot_be(root: Path, tmp_path: Path) -> None:
+    images, volumes = open_rows("breastmnist", root=root), open_rows("organmnist3d", root=root)
+    out = tmp_path / "a.png"
+    refused(r"it holds images, name a file \*\.png", lambda: export_montage(images, tmp_path / "a.gif", length=2))
+    refused(r"it holds volumes, name a file \*\.gif", lambda: export_montage(volumes, out, length=2))
+    refused(
+        r"has 16 images, a montage of 5 x 5 needs 25: give a length of at most 4",
+        lambda: export_montage(images, out, length=5),
+    )
+    refused("give a length of 1 to 1170", lambda: export_montage(images, out, length=0))
+    refused("give a length of 1 to 1170", lambda: export_montage(images, out, length=1171, replace=True))
+    refused("the seed -1: give one of 0 to 4294967295", lambda: export_montage(images, out, length=2, seed=-1))
+    refused("unknown split", lambda: export_montage(images, out, split="dev"), CatalogError)
+    assert list(tmp_path.iterdir()) == []
+    out.write_text("mine")
+    refused("is there already: choose another name or pass --force", lambda: export_montage(images, out, length=2))
+    assert out.read_text() == "mine"
+    export_montage(images, out, length=2, force=True)
+    with PIL.Image.open(out) as picture:
+        assert picture.size == (56, 56)
+    (tmp_path / "b.png").mkdir()
+    refused("is there already: choose", lambda: export_montage(images, tmp_path / "b.png", length=2, force=True))

@@ -1,0 +1,64 @@
+"""`medmnist_hf.export.npz`: the arrays and members of the official files."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medmnist_hf.catalog import SPLITS, Subset, subset
+from medmnist_hf.conversion.build import build_config
+from medmnist_hf.conversion.npz import NpzReader
+from medmnist_hf.conversion.sources.source import Folder
+from medmnist_hf.data.rows import open_rows
+from medmnist_hf.export.export import export
+from medmnist_hf.manifest import MANIFEST_NAME
+from tests.conftest import Phantoms
+from tests.fixtures.exports import CONFIGS, REAL, arrays_of
+
+
+def same_npz(path: Path, source: Path, entry: Subset, size: int) -> None:
+    NpzReader(path, entry, size, None)
+    found, expected = arrays_of(path), arrays_of(source)
+    assert set(found) == set(expected)
+    for name, array in expected.items():
+        assert found[name].dtype == np.uint8
+        assert found[name].shape == array.shape
+        assert np.array_equal(found[name], array), name
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_DEFLATED}
+
+
+@pytest.mark.parametrize(("flag", "size"), CONFIGS)
+def test_npz_equals_the_source_and_repeats_its_bytes(
+    root: Path, phantoms: Phantoms, tmp_path: Path, flag: str, size: int
+) -> None:
+    for out in ("a", "b"):
+        (path,) = export(open_rows(flag, size, root=root), tmp_path / out, "npz").paths
+        assert path == tmp_path / out / subset(flag).file(size).name
+    same_npz(path, phantoms(flag, size).path, subset(flag), size)
+    assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("flag", REAL)
+def test_official_files_come_out_as_they_went_in(
+    real_builds: Path, real_data: Path, tmp_path: Path, flag: str
+) -> None:
+    """Equal arrays, and the members in the official order with the official CRCs."""
+    (path,) = export(open_rows(flag, root=real_builds), tmp_path, "npz").paths
+    same_npz(path, real_data / path.name, subset(flag), 28)
+    with zipfile.ZipFile(path) as ours, zipfile.ZipFile(real_data / path.name) as theirs:
+        members = [[(info.filename, info.CRC, info.file_size) for info in each.infolist()] for each in (ours, theirs)]
+    assert members[0] == members[1]
+
+
+def test_an_exported_npz_builds_the_same_config_again(root: Path, phantoms: Phantoms, tmp_path: Path) -> None:
+    export(open_rows("chestmnist", root=root), tmp_path, "npz")
+    file = Folder(tmp_path, allow_unverified=True).fetch(subset("chestmnist"), 28)
+    again = build_config(subset("chestmnist"), 28, file, tmp_path / "dist").manifest.splits
+    first = json.loads((root / "chestmnist/28" / MANIFEST_NAME).read_text())["splits"]
+    for split in SPLITS:
+        assert again[split].pixels_sha256 == first[split]["pixels_sha256"]
+        assert again[split].labels_sha256 == first[split]["labels_sha256"]

@@ -1,0 +1,89 @@
+"""`medmnist_hf.export.official` against the official package's own `save`."""
+
+import importlib.metadata
+import importlib.util
+import shutil
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+import pytest
+
+from medmnist_hf.catalog import NPZ_SPLITS, subset
+from medmnist_hf.data.rows import open_rows
+from medmnist_hf.export.export import export, official_name
+from tests.conftest import Phantoms
+from tests.fixtures.exports import CONFIGS, arrays_of, contents
+
+
+@pytest.fixture(scope="module")
+def official() -> Any:  # noqa: ANN401
+    """`medmnist.utils` by its path; the empty scikit-image serves its `import`, which `save2d` and `save3d` lack."""
+    path = importlib.metadata.distribution("medmnist").locate_file("medmnist/utils.py")
+    spec = importlib.util.spec_from_file_location("official_utils", str(path))
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    absent = {name: types.ModuleType(name) for name in ("skimage", "skimage.util") if name not in sys.modules}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, stub in absent.items():
+            stub.__dict__["montage"] = None
+            patch.setitem(sys.modules, name, stub)
+        spec.loader.exec_module(module)
+    return module
+
+
+def save_officially(official: Any, path: Path, folder: Path) -> None:  # noqa: ANN401
+    arrays, name = arrays_of(path), path.stem
+    save, postfix = (
+        (official.save3d, "gif") if arrays["train_images"].shape[1:] == (28,) * 3 else (official.save2d, "png")
+    )
+    folder.mkdir()
+    for split in NPZ_SPLITS.values():
+        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        save(images, labels, str(folder / name), split, postfix, str(folder / f"{name}.csv"))
+
+
+def same_as_official(ours: Path, theirs: Path) -> None:
+    found, expected = contents(ours), contents(theirs)
+    assert sorted(found) == sorted(expected)
+    for name, content in expected.items():
+        if name.endswith(".png"):
+            with PIL.Image.open(ours / name) as a, PIL.Image.open(theirs / name) as b:
+                assert (a.mode, a.size, a.tobytes()) == (b.mode, b.size, b.tobytes())
+        else:
+            assert found[name] == content, name
+
+
+@pytest.mark.parametrize(("flag", "size"), CONFIGS)
+def test_files_and_csv_are_those_of_the_official_save(
+    official: Any,  # noqa: ANN401
+    root: Path,
+    phantoms: Phantoms,
+    tmp_path: Path,
+    *,
+    flag: str,
+    size: int,
+) -> None:
+    source = phantoms(flag, size).path
+    name = official_name(subset(flag), size)
+    renamed = shutil.copy(source, tmp_path / f"{name}.npz")
+    save_officially(official, Path(renamed), tmp_path / "official")
+    seen: list[int] = []
+    done = export(open_rows(flag, size, root=root), tmp_path / "ours", on_progress=seen.append)
+    same_as_official(tmp_path / "ours", tmp_path / "official")
+    assert done.paths == (tmp_path / "ours" / name, tmp_path / "ours" / f"{name}.csv")
+    assert done.rows == sum(seen) == len((tmp_path / "ours" / f"{name}.csv").read_text().splitlines())
+
+
+def test_official_files_are_saved_as_officially(
+    official: Any,  # noqa: ANN401
+    real_builds: Path,
+    real_data: Path,
+    tmp_path: Path,
+) -> None:
+    save_officially(official, real_data / "breastmnist.npz", tmp_path / "official")
+    export(open_rows("breastmnist", root=real_builds), tmp_path / "ours")
+    same_as_official(tmp_path / "ours", tmp_path / "official")

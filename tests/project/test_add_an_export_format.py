@@ -1,0 +1,54 @@
+"""``docs/contributing/add-an-export-format.md``: a function and an entry, and the command writes the format."""
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from medmnist_hf.catalog import NPZ_SPLITS, SPLITS
+from medmnist_hf.cli.main import app
+from medmnist_hf.data.rows import Rows
+from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.export.export import FORMATS, Format
+from tests.conftest import Phantoms
+from tests.fixtures.builds import build
+from tests.fixtures.exports import arrays_of
+
+
+def write_table(
+    rows: Rows, splits: Sequence[str], stage: Path, name: str, on_progress: Callable[[int], object]
+) -> None:
+    """A line per row: its split, its labels, its pixels."""
+    with (stage / f"{name}.pixels.csv").open("x", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        for split in splits:
+            labels = iter(rows.labels(split).tolist())
+            for block in rows.images(split):
+                table.writerows([split, *next(labels), *pixels] for pixels in block.reshape(len(block), -1).tolist())
+                on_progress(len(block))
+
+
+@pytest.mark.parametrize(("flag", "columns"), [("chestmnist", 14), ("organmnist3d", 1)])
+def test_an_entry_and_a_function_are_all(
+    phantoms: Phantoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str, columns: int
+) -> None:
+    monkeypatch.setitem(FORMATS, "table", Format((2, 3), (".pixels.csv",), write_table))
+    build(phantoms, tmp_path / "dist", flag, 28)
+    command = ["export", flag, "--root", f"{tmp_path}/dist", "--out", f"{tmp_path}/out", "--format", "table"]
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    path = tmp_path / "out" / f"{flag}.pixels.csv"
+    source = arrays_of(phantoms(flag).path)
+    lines = list(csv.reader(path.read_text().splitlines()))
+    assert done.stdout == f"{len(lines):,} rows in {path}\n"
+    for split in SPLITS:
+        numbers = np.array([list(map(int, line[1:])) for line in lines if line[0] == split], np.uint8)
+        prefix = NPZ_SPLITS[split]
+        assert np.array_equal(numbers[:, :columns], source[f"{prefix}_labels"])
+        assert np.array_equal(numbers[:, columns:], source[f"{prefix}_images"].reshape(len(numbers), -1))
+
+    with pytest.raises(MedMNISTError, match=r"pixels\.csv is there already"):
+        CliRunner().invoke(app, command, catch_exceptions=False)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
