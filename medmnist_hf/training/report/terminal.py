@@ -20,12 +20,13 @@ def own_name(results: dict[str, Any]) -> str:
     return f"{engine.title}, {facts[0]['inputs']} ({results['size']}){mark}"
 
 
-def print_results(results: dict[str, Any], folder: Path) -> None:
+def print_results(results: dict[str, Any], folder: Path, *, ranked: bool = True) -> None:
     """Print each seed and, if test was scored, their mean beside the published rows.
 
     Args:
         results: What ``results.json`` holds.
         folder: The run's folder.
+        ranked: Show the published rows; False for data that they are not of.
     """
     out = console.terminal()
     columns = ("seed", "validation AUC", "ACC", "test AUC", "95 % interval", "test ACC", "95 % interval ", "seconds")
@@ -46,7 +47,7 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
         f"{split} AUC {_spread(auc)}, ACC {_spread(acc)}\n",
         soft_wrap=True,
     )
-    if results["test"]:
+    if results["test"] and ranked:
         _print_leaderboard(out, results)
     out.print(f"written to {folder}", soft_wrap=True)
 

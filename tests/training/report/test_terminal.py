@@ -55,6 +55,13 @@ def test_without_test_there_is_no_leaderboard(capsys: pytest.CaptureFixture[str]
     assert "validation AUC 0.900 ± 0.000" in text and "AutoKeras" not in text
 
 
+def test_results_of_other_data_are_not_ranked(capsys: pytest.CaptureFixture[str]) -> None:
+    print_results(results_of(), Path("x"), ranked=False)
+    text = capsys.readouterr().out
+    assert "test AUC 0.910 ± 0.000" in text and "written to x" in text
+    assert not any(row.method in text for row in published_results("breastmnist")) and "place" not in text
+
+
 def searched(**facts: Any) -> dict[str, Any]:  # noqa: ANN401
     """Results of an engine on volumes."""
     results = results_of(dataset="adrenalmnist3d", model="pixels", method="flaml")
