@@ -18,10 +18,17 @@ import numpy as np
 
 if TYPE_CHECKING:
     from medmnist_hf.automl.adapters.auc import mean_auc
-    from medmnist_hf.automl.adapters.job import MULTI_LABEL, Job, SearchError, all_columns, main, one_model_a_finding
+    from medmnist_hf.automl.adapters.job import (
+        MULTI_LABEL,
+        AutoMLJob,
+        SearchError,
+        all_columns,
+        main,
+        one_model_a_finding,
+    )
 else:
     from auc import mean_auc
-    from job import MULTI_LABEL, Job, SearchError, all_columns, main, one_model_a_finding
+    from job import MULTI_LABEL, AutoMLJob, SearchError, all_columns, main, one_model_a_finding
 
 SEEDS = {"GBM": "seed", "CAT": "random_seed", "XGB": "seed", "RF": "random_state", "XT": "random_state"}
 """The families of models that are fitted, and what each calls its seed."""
@@ -50,7 +57,7 @@ def name() -> str:
     return f"AutoGluon {importlib.import_module('autogluon.tabular.version').__version__}"
 
 
-def search(job: Job) -> None:
+def search(job: AutoMLJob) -> None:
     """Search as the job says, and publish whatever is better."""
     # It would tell with each model that torch is missing, by which it looks for graphics processors.
     logging.getLogger("autogluon.common.utils.resource_utils").setLevel(logging.CRITICAL)
@@ -60,7 +67,7 @@ def search(job: Job) -> None:
         shutil.rmtree(str(job.state / MODELS), ignore_errors=True)
 
 
-def _search(job: Job, engine: str) -> None:
+def _search(job: AutoMLJob, engine: str) -> None:
     inputs = {split: _table(job.x(split)) for split in ("train", "validation", "test")}
     if job.task == MULTI_LABEL:
         one_model_a_finding(job, _finding(job, inputs, engine))
@@ -75,7 +82,7 @@ def _search(job: Job, engine: str) -> None:
     _fit(job, inputs, labels, job.left(), better)
 
 
-def _finding(job: Job, inputs: dict[str, Any], engine: str) -> Any:  # noqa: ANN401
+def _finding(job: AutoMLJob, inputs: dict[str, Any], engine: str) -> Any:  # noqa: ANN401
     """What searches one finding, for `one_model_a_finding`."""
 
     def fit(
@@ -91,7 +98,7 @@ def _finding(job: Job, inputs: dict[str, Any], engine: str) -> Any:  # noqa: ANN
 
 
 def _fit(
-    job: Job,
+    job: AutoMLJob,
     inputs: dict[str, Any],
     labels: dict[str, np.ndarray],
     seconds: float,
@@ -141,7 +148,7 @@ def _fit(
     return predict
 
 
-def _too_small(job: Job, inputs: dict[str, Any], why: str) -> SearchError:
+def _too_small(job: AutoMLJob, inputs: dict[str, Any], why: str) -> SearchError:
     columns = inputs["train"].shape[1]
     return SearchError(
         f"a time budget of {job.seconds:g} s is too small for one model of {columns} columns ({why}): "
@@ -167,7 +174,7 @@ def _portfolio(seed: int) -> dict[str, list[dict[str, Any]]]:
     return {family: [{**one, seeded: seed} for one in listed[family]] for family, seeded in SEEDS.items()}
 
 
-def _listener(job: Job, better: Better) -> Any:  # noqa: ANN401
+def _listener(job: AutoMLJob, better: Better) -> Any:  # noqa: ANN401
     """What AutoGluon calls after each model, so that the best is published whatever then happens."""
     from autogluon.core.callbacks import AbstractCallback  # noqa: PLC0415
 

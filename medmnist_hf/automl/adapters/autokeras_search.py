@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from medmnist_hf.automl.adapters.job import BEST_NAME, MULTI_LABEL, STOPPED, Job, SearchError, main
+    from medmnist_hf.automl.adapters.job import BEST_NAME, MULTI_LABEL, STOPPED, AutoMLJob, SearchError, main
 else:
-    from job import BEST_NAME, MULTI_LABEL, STOPPED, Job, SearchError, main
+    from job import BEST_NAME, MULTI_LABEL, STOPPED, AutoMLJob, SearchError, main
 
 TRIALS = EPOCHS = 20
 """As published; a job may tell other numbers as its options ``trials`` and ``epochs``."""
@@ -48,7 +48,7 @@ def name() -> str:
     return f"AutoKeras {importlib.import_module('autokeras').__version__}"
 
 
-def search(job: Job) -> None:
+def search(job: AutoMLJob) -> None:
     """Search as the job says, and publish each trial that is better than all before."""
     warnings.simplefilter("ignore")  # of Keras about AutoKeras's use of it
     for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
@@ -74,7 +74,7 @@ def search(job: Job) -> None:
     )
 
 
-def _classifier(job: Job, engine: str) -> Any:  # noqa: ANN401
+def _classifier(job: AutoMLJob, engine: str) -> Any:  # noqa: ANN401
     """AutoKeras's own object, with the trials of a search that was broken off if there are any."""
     import autokeras  # noqa: PLC0415
     import keras  # noqa: PLC0415
@@ -106,7 +106,7 @@ def _classifier(job: Job, engine: str) -> Any:  # noqa: ANN401
     return made
 
 
-def _tuner(job: Job, engine: str) -> Any:  # noqa: ANN401
+def _tuner(job: AutoMLJob, engine: str) -> Any:  # noqa: ANN401
     """AutoKeras's tuner of images, which here keeps the budget, publishes, and tells of its trials."""
     from autokeras.tuners.task_specific import ImageClassifierTuner  # noqa: PLC0415
 
@@ -178,7 +178,7 @@ def _fault(trial: Any) -> str:  # noqa: ANN401
     return str(trial.message or trial.status).strip().rpartition("\n")[2]
 
 
-def _end_in_time(job: Job) -> None:
+def _end_in_time(job: AutoMLJob) -> None:
     """Have SIGINT or SIGTERM end this process, and the end of the budget once there is something to keep.
 
     What there is to keep is in files. A thread sees to it, for a step of TensorFlow can take minutes, and Python deals
@@ -200,12 +200,12 @@ def _end_in_time(job: Job) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _several(job: Job) -> bool:
+def _several(job: AutoMLJob) -> bool:
     """Whether a model has a score for each class or finding; of two classes it scores the second alone."""
     return job.task == MULTI_LABEL or job.classes > 2
 
 
-def _targets(job: Job, split: str) -> np.ndarray:
+def _targets(job: AutoMLJob, split: str) -> np.ndarray:
     """Labels as AutoKeras wants them, whatever classes a split shows: float32 (N, K), or (N, 1) for two classes."""
     labels = job.y(split)
     if job.task == MULTI_LABEL:

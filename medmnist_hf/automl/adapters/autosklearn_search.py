@@ -22,10 +22,10 @@ import numpy as np
 
 if TYPE_CHECKING:
     from medmnist_hf.automl.adapters.auc import mean_auc
-    from medmnist_hf.automl.adapters.job import MULTI_LABEL, Job, SearchError, all_columns, main
+    from medmnist_hf.automl.adapters.job import MULTI_LABEL, AutoMLJob, SearchError, all_columns, main
 else:
     from auc import mean_auc
-    from job import MULTI_LABEL, Job, SearchError, all_columns, main
+    from job import MULTI_LABEL, AutoMLJob, SearchError, all_columns, main
 
 MEMORY = 9216
 """Megabytes that a trial may ask for, as published; a job may tell another number as its option ``memory``."""
@@ -61,7 +61,7 @@ def name() -> str:
     return f"auto-sklearn {importlib.import_module('autosklearn').__version__}"
 
 
-def search(job: Job) -> None:
+def search(job: AutoMLJob) -> None:
     """Search as the job says, and publish what the ensemble becomes."""
     warnings.simplefilter("ignore")  # of the libraries about auto-sklearn's use of them
     _Search(job).run()
@@ -93,7 +93,7 @@ class _Search:
         stopped: Whether a signal has come.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: AutoMLJob) -> None:
         from autosklearn.classification import AutoSklearnClassifier  # noqa: PLC0415  (after `name`)
         from autosklearn.metrics import make_scorer, roc_auc  # noqa: PLC0415
         from sklearn.model_selection import PredefinedSplit  # noqa: PLC0415
@@ -233,7 +233,7 @@ class _Targets:
         binary: Whether there are two classes.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: AutoMLJob) -> None:
         train, validation = job.y("train"), job.y("validation")
         self.rows_of_train = len(train)
         self.y = np.concatenate([train, validation])
@@ -265,7 +265,7 @@ def _hyperparameters(model: Any) -> Dict[str, Any]:  # noqa: ANN401
     return dict(model.config.get_dictionary()) if hasattr(model.config, "get_dictionary") else {}
 
 
-def _memory(job: Job) -> int:
+def _memory(job: AutoMLJob) -> int:
     """Megabytes for one trial: as told or published, or an even share of what is free where that is less."""
     import psutil  # noqa: PLC0415  (comes with distributed)
     from distributed.system import MEMORY_LIMIT  # noqa: PLC0415  (what a control group leaves)

@@ -12,10 +12,17 @@ import numpy as np
 
 if TYPE_CHECKING:
     from medmnist_hf.automl.adapters.auc import mean_auc
-    from medmnist_hf.automl.adapters.job import MULTI_LABEL, Job, SearchError, all_columns, main, one_model_a_finding
+    from medmnist_hf.automl.adapters.job import (
+        MULTI_LABEL,
+        AutoMLJob,
+        SearchError,
+        all_columns,
+        main,
+        one_model_a_finding,
+    )
 else:
     from auc import mean_auc
-    from job import MULTI_LABEL, Job, SearchError, all_columns, main, one_model_a_finding
+    from job import MULTI_LABEL, AutoMLJob, SearchError, all_columns, main, one_model_a_finding
 
 LOG_NAME = "trials.jsonl"
 """FLAML's own log of all trials, from which a search goes on."""
@@ -30,7 +37,7 @@ def name() -> str:
     return f"FLAML {importlib.import_module('flaml').__version__}"
 
 
-def search(job: Job) -> None:
+def search(job: AutoMLJob) -> None:
     """Search as the job says, and publish whatever is better."""
     warnings.simplefilter("ignore")  # of the releases of scikit-learn about FLAML's use of them
     engine = name()
@@ -61,7 +68,7 @@ def search(job: Job) -> None:
     job.note(trials=len(tried) + trials)
 
 
-def _finding(job: Job, inputs: Dict[str, np.ndarray], engine: str) -> Any:  # noqa: ANN401
+def _finding(job: AutoMLJob, inputs: Dict[str, np.ndarray], engine: str) -> Any:  # noqa: ANN401
     """What searches one finding, for `one_model_a_finding`."""
 
     def fit(
@@ -82,7 +89,7 @@ def _finding(job: Job, inputs: Dict[str, np.ndarray], engine: str) -> Any:  # no
 
 
 def _fit(  # noqa: PLR0917
-    job: Job,
+    job: AutoMLJob,
     inputs: Dict[str, np.ndarray],
     labels: Dict[str, np.ndarray],
     seconds: float,
@@ -176,17 +183,17 @@ def _starting_points(records: List[Dict[str, Any]]) -> Any:  # noqa: ANN401
     return {learner: record["config"] for learner, record in best.items()} or "static"
 
 
-def _inputs(job: Job, split: str) -> np.ndarray:
+def _inputs(job: AutoMLJob, split: str) -> np.ndarray:
     return _scaled(job, job.x(split))
 
 
-def _scaled(job: Job, values: np.ndarray) -> np.ndarray:
+def _scaled(job: AutoMLJob, values: np.ndarray) -> np.ndarray:
     """Pixels in 0..1, for the linear models; float32."""
     values = values.astype(np.float32)
     return values / 255 if job.inputs == "pixels" else values
 
 
-def _too_small(job: Job) -> str:
+def _too_small(job: AutoMLJob) -> str:
     return f"a time budget of {job.seconds:g} s is too small for one trial: give more"
 
 

@@ -34,7 +34,7 @@ class SearchError(Exception):
     """An expected fault, as one line: a budget too small for one trial, a task that the engine cannot do."""
 
 
-class Job:
+class AutoMLJob:
     """One search.
 
     Attributes:
@@ -106,7 +106,7 @@ class Job:
         _save(self.folder / BEST_NAME, scores, {**found, **facts})
 
 
-def main(search: Callable[[Job], None], name: Callable[[], str]) -> None:
+def main(search: Callable[[AutoMLJob], None], name: Callable[[], str]) -> None:
     """Be an adapter: run the search of the folder that the command names, or with ``--check`` tell the engine's name.
 
     SIGTERM is a `KeyboardInterrupt` as SIGINT is; a search may catch it to publish what it has, and raise it again.
@@ -125,7 +125,7 @@ def main(search: Callable[[Job], None], name: Callable[[], str]) -> None:
     for one in (signal.SIGINT, signal.SIGTERM):  # a shell may have had SIGINT ignored
         signal.signal(one, signal.default_int_handler)
     try:
-        search(Job(sys.argv[1]))
+        search(AutoMLJob(sys.argv[1]))
     except KeyboardInterrupt:
         sys.exit(STOPPED)
     except SearchError as error:
@@ -155,7 +155,7 @@ Fit = Callable[[np.ndarray, np.ndarray, float, str], Tuple[Callable[[np.ndarray]
 """Takes labels of train and validation, seconds and a name; gives what maps inputs to (N, 2), and what to tell."""
 
 
-def one_model_a_finding(job: Job, fit: Fit) -> None:
+def one_model_a_finding(job: AutoMLJob, fit: Fit) -> None:
     """Search each finding by itself as a binary task, for engines that know no multi-label one, and publish.
 
     What is left of the budget is shared evenly among the findings that are left. A finding that train always or never

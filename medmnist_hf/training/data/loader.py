@@ -247,7 +247,7 @@ class ArrayLoader(DataLoader[Batch]):
         ahead = self._finished_ahead
         make: Callable[[list[int]], Any] = self._make if ahead else self._gather
         items = iter(self.batches)
-        made = prefetched(make, items, self.prefetch) if self.prefetch else made_in_turn(make, items)
+        made = prefetched(make, items, self.prefetch) if self.prefetch else run_serially(make, items)
         with contextlib.closing(made):
             for batch in made:
                 progress[1] += 1
@@ -285,11 +285,11 @@ class ArrayLoader(DataLoader[Batch]):
         return finished
 
 
-def made_in_turn(make: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
-    """Call a function when a result is asked for, with one core in torch's operations.
+def run_serially(make: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
+    """Yield ``make(item)`` lazily, with torch limited to one thread.
 
-    Those on a batch are so short that a second core gains little, and where another process has that core they wait
-    for it a hundred times as long as they take.
+    Its operations on a batch are so short that a second core gains little, and where another process has that core
+    they wait for it a hundred times as long as they take.
 
     Args:
         make: Called with each item.

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from medmnist_hf.automl.adapters.job import BEST_NAME, JOB_NAME, NOT_INSTALLED, STATE_NAME, STOPPED, Job
+from medmnist_hf.automl.adapters.job import BEST_NAME, JOB_NAME, NOT_INSTALLED, STATE_NAME, STOPPED, AutoMLJob
 from medmnist_hf.automl.engines import engine
 from medmnist_hf.automl.environments import check, interpreter
 from medmnist_hf.automl.search import Found, Problem, search
@@ -37,11 +37,11 @@ def python() -> Path:
     return interpreter(ENGINE)
 
 
-def job_of(folder: Path, task: str, classes: int, labels: list[Any], seconds: float = 100.0) -> Job:
+def job_of(folder: Path, task: str, classes: int, labels: list[Any], seconds: float = 100.0) -> AutoMLJob:
     told = {"task": task, "classes": classes, "inputs": "images", "seconds": seconds, "seed": 0, "cores": 1}
     (folder / JOB_NAME).write_text(json.dumps({**told, "options": {}}))
     np.save(folder / "y_train.npy", np.array(labels))
-    return Job(str(folder))
+    return AutoMLJob(str(folder))
 
 
 def test_an_interpreter_without_the_engine_says_so_in_one_line() -> None:
@@ -84,8 +84,8 @@ import sys, time
 sys.path.insert(0, {adapters!r})
 import numpy as np
 from autokeras_search import _end_in_time
-from job import Job
-job = Job({folder!r})
+from job import AutoMLJob
+job = AutoMLJob({folder!r})
 _end_in_time(job)
 print("begun", flush=True)
 time.sleep(1.5 if {publish} else 60)  # the budget has ended by now

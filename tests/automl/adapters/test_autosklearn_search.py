@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from medmnist_hf.automl.adapters.job import BEST_NAME, FAULT, NOT_INSTALLED, STOPPED, Job
+from medmnist_hf.automl.adapters.job import BEST_NAME, FAULT, NOT_INSTALLED, STOPPED, AutoMLJob
 from medmnist_hf.automl.engines import engine
 from medmnist_hf.automl.environments import check, environment, interpreter
 from medmnist_hf.automl.search import Found, Problem, search
@@ -107,14 +107,14 @@ def test_what_a_search_maximises_is_the_auc_of_the_results(adapter: Any, task: s
 
 def job_of(
     folder: Path, task: str, classes: int, labels: dict[str, Labels], *, seconds: float = 300, cores: int = 2
-) -> Job:
+) -> AutoMLJob:
     told = {"task": task, "classes": classes, "inputs": "pixels", "seconds": seconds, "seed": 0, "cores": cores}
     (folder / "job.json").write_text(json.dumps(told | {"options": {}}))
     for split, x in pixels(labels).items():
         np.save(folder / f"x_{split}.npy", x)
         if split != "test":
             np.save(folder / f"y_{split}.npy", labels[split])
-    return Job(str(folder))
+    return AutoMLJob(str(folder))
 
 
 def test_a_class_that_train_never_shows_scores_0(adapter: Any, tmp_path: Path) -> None:  # noqa: ANN401
@@ -213,7 +213,7 @@ def test_a_search_that_is_ended_leaves_its_best(python: Path, tmp_path: Path, by
     if by == signal.SIGKILL:
         os.killpg(child.pid, by)  # as `search` does
     assert vanishes(child.pid)
-    best = Job(str(tmp_path)).found()
+    best = AutoMLJob(str(tmp_path)).found()
     assert best is not None
     assert best["trials"] >= 1 and best["best_after_seconds"] < 260
     with np.load(tmp_path / BEST_NAME) as left:

@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from medmnist_hf.automl.adapters.job import BEST_NAME, JOB_NAME, Job, all_columns, one_model_a_finding
+from medmnist_hf.automl.adapters.job import BEST_NAME, JOB_NAME, AutoMLJob, all_columns, one_model_a_finding
 from tests.fixtures.paths import ROOT
 
 ADAPTER = ROOT / "medmnist_hf" / "automl" / "adapters" / "job.py"
 LABELS = np.array([[0, 1, 1, 0], [1, 1, 0, 0], [0, 1, 1, 0], [1, 1, 0, 0]])
 
 
-def job_in(folder: Path, **told: Any) -> Job:  # noqa: ANN401
+def job_in(folder: Path, **told: Any) -> AutoMLJob:  # noqa: ANN401
     whole = {
         "task": "multi-label",
         "classes": 4,
@@ -35,7 +35,7 @@ def job_in(folder: Path, **told: Any) -> Job:  # noqa: ANN401
         np.save(folder / f"x_{split}.npy", np.arange(rows * 2, dtype=np.uint8).reshape(rows, 2))
     np.save(folder / "y_train.npy", LABELS)
     np.save(folder / "y_validation.npy", LABELS[:3])
-    return Job(str(folder))
+    return AutoMLJob(str(folder))
 
 
 def test_it_is_of_a_syntax_that_old_interpreters_read() -> None:
@@ -76,7 +76,7 @@ def test_classes_that_train_lacks_have_no_chance() -> None:
     assert whole.tolist() == [[0.3, 0.0, 0.7, 0.0]]
 
 
-def fitting(job: Job, asked: list[str], break_at: str = "") -> Any:  # noqa: ANN401
+def fitting(job: AutoMLJob, asked: list[str], break_at: str = "") -> Any:  # noqa: ANN401
     def fit(
         train: npt.NDArray[Any], validation: npt.NDArray[Any], seconds: float, name: str
     ) -> tuple[Any, dict[str, Any]]:

@@ -28,7 +28,7 @@ from transformers import Trainer, TrainingArguments
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.data.augment import ColorJitter, Crop, Flip, Rotation
 from medmnist_hf.training.data.dataset import ArrayDataset
-from medmnist_hf.training.data.loader import ArrayLoader, EpochBatches, made_in_turn, prefetched
+from medmnist_hf.training.data.loader import ArrayLoader, EpochBatches, prefetched, run_serially
 from medmnist_hf.training.data.transforms import BatchTransform
 from tests.fixtures.paths import ROOT
 
@@ -294,7 +294,7 @@ def test_a_fault_without_threads_gives_the_cores_back() -> None:
     torch.set_num_threads(3)
     try:
         with pytest.raises(ZeroDivisionError):
-            list(made_in_turn(failing(2), range(5)))
+            list(run_serially(failing(2), range(5)))
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
