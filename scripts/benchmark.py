@@ -3,7 +3,6 @@
 Example: python scripts/benchmark.py scripts/benchmark.yaml --out bench --jobs 2
 """
 
-import dataclasses
 import sys
 from fnmatch import fnmatch
 from functools import partial
@@ -54,7 +53,7 @@ def main(
     states = {cell.name: status_of(cell, out) for cell in cells}
     if dry_run:
         for cell in wanted:
-            told = states[cell.name].note or protocol(dataclasses.asdict(cell.recipe))
+            told = states[cell.name].note or protocol(cell.recipe)
             say(f"{states[cell.name].state:8} {cell.name}: {told}")
         return
     left = [(name, str(one.state), one.note) for name, one in states.items() if one.state is not State.DONE]

@@ -82,9 +82,9 @@ def _train(out: Path) -> float:
     options = {"dataset": SUBSETS[0], "root": str(out), "model": "timm/test_efficientnet", "pretrained": False}
     recipe = make_recipe({**options, "epochs": 5, "batch_size": 16, "seeds": (0,)})
     print(f"\nfine-tuning {recipe.model} from scratch on the phantom of {recipe.dataset}:")
-    results = run(recipe, out / "run")
-    print_results(results, out / "run", ranked=False)
-    return float(results["validation"]["auc"]["mean"])
+    result = run(recipe, out / "run")
+    print_results(result, out / "run", ranked=False)
+    return result.validation.auc.mean
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Lakshminarayanan et al., "Simple and scalable predictive uncertainty estimation 
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -14,13 +14,14 @@ from medmnist_hf.array_types import FloatArray
 from medmnist_hf.errors import CatalogError, ScoreError, TrainingError
 from medmnist_hf.evaluation.prediction_files import parse_name, read_result, write_result
 from medmnist_hf.training.methods.base import Run
-from medmnist_hf.training.results import outcome_of
+from medmnist_hf.training.results import EnsembleResult
+from medmnist_hf.training.scoring import score_splits
 
 ENSEMBLE: Final = "ensemble"
 """Name of the run in the file names of its predictions."""
 
 
-def ensemble(shared: Run, folders: Mapping[int, Path], out: Path) -> dict[str, Any] | None:
+def ensemble(shared: Run, folders: Mapping[int, Path], out: Path) -> EnsembleResult | None:
     """Score the mean of the scores of all seeds, and leave it as prediction files.
 
     Args:
@@ -29,8 +30,7 @@ def ensemble(shared: Run, folders: Mapping[int, Path], out: Path) -> dict[str, A
         out: Where those of the mean go.
 
     Returns:
-        ``validation``, ``test`` and ``per_class`` as `medmnist_hf.training.results.Outcome` has them;
-        None for one seed alone.
+        What the mean scored; None for one seed alone.
 
     Raises:
         TrainingError: A seed lacks its predictions.
@@ -42,8 +42,7 @@ def ensemble(shared: Run, folders: Mapping[int, Path], out: Path) -> dict[str, A
         mean: FloatArray = np.mean([_scores(folder, split) for folder in folders.values()], axis=0)
         leave_scores(shared, out, split, mean, ENSEMBLE)
         scored[split] = shared.data[split].labels, mean
-    found = outcome_of(shared.recipe, 0, scored, facts={})
-    return {"validation": found.validation, "test": found.test, "per_class": found.per_class}
+    return score_splits(shared.recipe, scored)
 
 
 def leave_scores(shared: Run, folder: Path, split: str, scores: FloatArray, run: str) -> None:

@@ -1,9 +1,8 @@
 """The model of a run on the Hub: weights, card, results, predictions and figures in one commit, checked then."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
 from huggingface_hub.errors import HFValidationError
@@ -20,12 +19,12 @@ from medmnist_hf.hub.files import PushFile, held
 from medmnist_hf.hub.plan import Change, FilePlan, changes_of, check_plan
 from medmnist_hf.hub.tree import RemoteTree, read_tree
 from medmnist_hf.manifest import README_NAME
-from medmnist_hf.training.recipe import Recipe, make_recipe
+from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.registry import METHODS, method
 from medmnist_hf.training.report.model_card import FIGURES, model_card
-from medmnist_hf.training.report.publishable import best_run, data_source, model_result, namespace, portable
-from medmnist_hf.training.results import to_json
-from medmnist_hf.training.run import BEST, RECIPE_NAME, RESULTS_NAME
+from medmnist_hf.training.report.publishable import best_seed, data_source, model_result, namespace, portable
+from medmnist_hf.training.results import RESULTS_NAME, read_results
+from medmnist_hf.training.run import BEST, RECIPE_NAME
 
 KIND: Final = "model"
 
@@ -104,18 +103,19 @@ def local_files(run: Path, repo_id: str, references: Sequence[str] = ()) -> dict
 
     Arguments and errors as in `push_model`.
     """
-    results = _results(run)
-    seed = run / f"seed-{best_run(results)['seed']}"
+    if not (run / RESULTS_NAME).is_file():
+        raise TrainingError(f"{run} holds no finished run: run the same command again, it goes on")
+    result = read_results(run / RESULTS_NAME)
+    seed = run / f"seed-{best_seed(result).seed}"
     model = seed / BEST
     if not (model / CONFIG_NAME).is_file():
-        raise TrainingError(f"{run} has no model to push: {results['method']} leaves none")
-    shown = portable(results)
-    recipe = make_recipe(shown["recipe"])
-    card = model_card(model, results, where=repo_id, figures=FIGURES, references=references)
-    texts = {README_NAME: card, RESULTS_NAME: to_json(shown), RECIPE_NAME: recipe.to_yaml()}
-    result = model_result(results)
-    if result is not None and data_source(results).verified:
-        texts[RESULTS_PATH] = results_yaml(result, namespace(recipe))
+        raise TrainingError(f"{run} has no model to push: {result.recipe.method} leaves none")
+    shown = portable(result)
+    card = model_card(model, result, where=repo_id, figures=FIGURES, references=references)
+    texts = {README_NAME: card, RESULTS_NAME: shown.to_json(), RECIPE_NAME: shown.recipe.to_yaml()}
+    official = model_result(result)
+    if official is not None and data_source(result.recipe).verified:
+        texts[RESULTS_PATH] = results_yaml(official, namespace(result.recipe))
     files = {path: held(text.encode()) for path, text in texts.items()}
     found = {path.name: path for path in model.iterdir() if path.suffix in _MODEL}
     found |= {f"{PREDICTIONS}/{path.name}": path for path in seed.glob("*.csv")}
@@ -156,17 +156,6 @@ def _repository(api: HfApi, repo_id: str, revision: str, private: bool) -> Remot
         raise HubError(f"{repo_id} holds files that no run here has pushed: name another repository")
     check_plan(api, FilePlan(state, (), {}), private=private, tag=None, kind=KIND)
     return state
-
-
-def _results(run: Path) -> dict[str, Any]:
-    path = run / RESULTS_NAME
-    try:
-        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise TrainingError(f"{run} holds no finished run: run the same command again, it goes on") from None
-    except ValueError:
-        raise TrainingError(f"{path} is damaged: run the same command again, it writes the results anew") from None
-    return results
 
 
 def _commit(api: HfApi, plan: FilePlan, revision: str, private: bool) -> str:

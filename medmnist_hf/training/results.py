@@ -1,192 +1,398 @@
-"""What a seed scored and what all seeds of a run came to, as JSON that a report is made of."""
+"""What the seeds of a run scored, as typed records and as the JSON files that hold them.
 
+``result.json`` in the folder of a seed is a `SeedResult`, ``results.json`` in the folder of the run a `RunResult`.
+Numbers that are not finite, such as the AUC of a class without samples, are null in a file and nan when it is read.
+"""
+
+import contextlib
 import dataclasses
 import json
-import logging
 import math
-import os
-import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
+import reprlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from types import UnionType
+from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
-import numpy as np
-import numpy.typing as npt
-import torch
-
-from medmnist_hf.catalog import Task
-from medmnist_hf.errors import ScoreError, TrainingError
+from medmnist_hf.errors import MedMNISTError, TrainingError
 from medmnist_hf.files import write_atomically
-from medmnist_hf.scoring.bootstrap import bootstrap
-from medmnist_hf.scoring.metrics import available, measures
-from medmnist_hf.scoring.official import score
-from medmnist_hf.scoring.published import stand
-from medmnist_hf.training.recipe import Recipe
+from medmnist_hf.training.recipe import Recipe, make_recipe
 
-_log = logging.getLogger(__name__)
+SEED_RESULT_NAME: Final = "result.json"
+"""The file of a seed's result; that it is there says that the seed is done."""
 
-OUTCOME_NAME: Final = "result.json"
+RESULTS_NAME: Final = "results.json"
+"""The file of a run's results, which is there once all its seeds are done."""
+
 HEADLINE: Final = ("auc", "acc")
-PER_CLASS: Final = ("auc", "average_precision", "sensitivity", "specificity", "f1")
-RELEASES: Final = ("medmnist-hf", "torch", "transformers", "timm", "peft", "accelerate", "scikit-learn", "numpy")
+"""The measures that every split has."""
+
+_NAMES: Final = ("dataset", "size", "model", "method")
+"""Values of the recipe that ``results.json`` begins with."""
+
+_IN_FILE: Final = "in_file"
+"""Metadata of an attribute: its name in a file, where that is another."""
+
+_Value = TypeVar("_Value")
+
+
+class Measures(dict[str, _Value]):
+    """Measures of a split by name: AUC, ACC and, of test, further ones; empty where the split was not scored.
+
+    Of AUC and ACC on test the ends of 95 % intervals are there too, as ``{name}_low`` and ``{name}_high``.
+    """
+
+    __slots__ = ()
+
+    @property
+    def auc(self) -> _Value:
+        """The AUC; raises a `KeyError` where the split was not scored."""
+        return self["auc"]
+
+    @property
+    def acc(self) -> _Value:
+        """The ACC; raises a `KeyError` where the split was not scored."""
+        return self["acc"]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one seed came to.
+class Spread:
+    """A measure over the seeds, written as ``0.733 ± 0.012``.
+
+    Attributes:
+        mean: Its mean; nan where a seed has no value.
+        std: Its sample standard deviation; 0 for one seed.
+    """
+
+    mean: float
+    std: float
+
+    def __str__(self) -> str:
+        return f"{digits(self.mean)} ± {digits(self.std)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """Places of a run's means among the published results of its subset and itself.
+
+    Attributes:
+        auc: Place by test AUC, 1 for the best.
+        acc: Place by test ACC.
+        of: Number of places.
+    """
+
+    auc: int
+    acc: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What a seed ran on, written as its GPUs or, without any, as its processor.
+
+    Attributes:
+        processor: Name of the processor.
+        cores: Cores that could be used; None where the system does not say.
+        gpus: Names of the GPUs.
+    """
+
+    processor: str
+    cores: int | None
+    gpus: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return ", ".join(self.gpus) or f"{self.processor}, {self.cores} cores"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a method reports of a seed besides its scores; what it does not report is None or empty.
+
+    Attributes:
+        origin: What the network started from, in words.
+        parameters: Number of the network's parameters.
+        trained_parameters: Number of those that were trained.
+        best_epoch: The epoch that was kept, 1 for the first.
+        epochs: Number of epochs trained.
+        history: Entries as `transformers.Trainer` logs them; a value that was not finite is nan.
+        engine: Name and release of the AutoML engine.
+        inputs: What the engine read, in words.
+        trials: Number of configurations that it tried.
+        search_seconds: Seconds that it searched.
+        partial: How its search was interrupted, whose best so far this is.
+        seconds: Seconds that the seed took.
+        hardware: What the seed ran on.
+        releases: Library -> its release.
+        further: What only this method reports, by name, as JSON.
+        names: Names of everything reported, in the order of the report.
+    """
+
+    origin: str = ""
+    parameters: int | None = None
+    trained_parameters: int | None = None
+    best_epoch: int | None = None
+    epochs: int | None = None
+    history: tuple[dict[str, float], ...] = ()
+    engine: str = ""
+    inputs: str = ""
+    trials: int | None = None
+    search_seconds: float | None = None
+    partial: str = ""
+    seconds: float | None = None
+    hardware: Hardware | None = None
+    releases: dict[str, str] = field(default_factory=dict)
+    further: dict[str, Any] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+
+    @classmethod
+    def from_report(cls, report: Mapping[str, Any], where: str = "facts") -> "Facts":
+        """Take a report apart.
+
+        Args:
+            report: What a method reports, by name.
+            where: What to call the report in an error.
+
+        Raises:
+            ValueError: A value is of another type than its attribute.
+        """
+        report = _encode(report)
+        types = {name: kind for name, (_, kind) in _attributes(cls).items() if name not in {"further", "names"}}
+        typed = {name: _decode(report[name], types[name], f"{where}.{name}") for name in report if name in types}
+        further = {name: value for name, value in report.items() if name not in types}
+        return cls(**typed, further=further, names=tuple(report))
+
+    def report(self) -> dict[str, Any]:
+        """The report again, in its order."""
+        return {name: self.further[name] if name in self.further else getattr(self, name) for name in self.names}
+
+
+@dataclass(frozen=True, slots=True)
+class EnsembleResult:
+    """What the mean of the seeds' scores scored; attributes as those of `SeedResult`."""
+
+    validation: Measures[float]
+    test: Measures[float]
+    per_class: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class SeedResult:
+    """What one seed scored.
 
     Attributes:
         seed: The seed.
-        validation: ``auc`` and ``acc`` on validation, by which choices were made.
-        test: Measures on test, and of ``auc`` and ``acc`` the ends of 95 % intervals as ``{name}_low``, ``_high``;
-            empty if test was not scored.
+        validation: AUC and ACC on validation, by which choices were made.
+        test: Measures on test; empty if test was not scored.
         per_class: Name of a label -> its measures on test.
-        facts: What the method tells: epochs, what was tried, seconds; and the hardware and releases that it ran on.
+        facts: What the method reports besides.
     """
 
     seed: int
-    validation: dict[str, float]
-    test: dict[str, float]
+    validation: Measures[float]
+    test: Measures[float]
     per_class: dict[str, dict[str, float]]
-    facts: dict[str, Any]
+    facts: Facts
 
-    @property
-    def partial(self) -> str:
-        """How the search of an AutoML engine was broken off, whose best so far this is; empty as a rule."""
-        return str(self.facts.get("partial", ""))
+    def to_json(self) -> str:
+        """The text of ``result.json``."""
+        return _text(self)
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> "SeedResult":
+        """Read a ``result.json``.
+
+        Args:
+            text: Its content.
+            where: What to call it in an error.
+
+        Raises:
+            TrainingError: It is damaged.
+        """
+        with _intact(where):
+            result: SeedResult = _decode(json.loads(text), cls)
+        return result
 
 
-def outcome_of(
-    recipe: Recipe,
-    seed: int,
-    scored: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[np.float64]]],
-    *,
-    facts: Mapping[str, Any],
-) -> Outcome:
-    """Score a seed, once.
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What all seeds of a run scored.
+
+    Attributes:
+        recipe: What was run.
+        validation: Means over the seeds on validation.
+        test: Means over the seeds on test; empty if test was not scored.
+        rank: Place of the test scores among the published results; None if test was not scored.
+        ensemble: What the mean of the seeds' scores scored; None for one seed.
+        seeds: The seeds, one or more.
+        hardware: What the last seed ran on.
+        releases: Library -> its release, when the last seed ran.
+    """
+
+    recipe: Recipe
+    validation: Measures[Spread]
+    test: Measures[Spread]
+    rank: Rank | None
+    ensemble: EnsembleResult | None
+    seeds: tuple[SeedResult, ...] = field(metadata={_IN_FILE: "runs"})
+    hardware: Hardware
+    releases: dict[str, str]
+
+    def to_json(self) -> str:
+        """The text of ``results.json``, which names what was run also before the recipe."""
+        return _text(_names(self.recipe) | _encode(self))
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> "RunResult":
+        """Read a ``results.json``.
+
+        Args:
+            text: Its content.
+            where: What to call it in an error.
+
+        Raises:
+            TrainingError: It is damaged.
+        """
+        with _intact(where):
+            table = _decode(json.loads(text), dict[str, Any])
+            names = {name: table.pop(name) for name in _NAMES if name in table}
+            result: RunResult = _decode(table, cls)
+            if not result.seeds:
+                raise ValueError("runs is empty")
+            if names != _names(result.recipe):
+                raise ValueError(f"{', '.join(_NAMES)} are not those of its recipe")
+        return result
+
+
+def read_results(path: Path) -> RunResult:
+    """The results of a run.
 
     Args:
-        recipe: What was done.
-        seed: The seed.
-        scored: ``validation``, and as a rule ``test`` -> labels and scores.
-        facts: What else is to be told.
-    """
-    entry, facts = recipe.subset, {**facts, "hardware": hardware(), "releases": releases()}
-    found = score(*scored["validation"], entry.task, from_logits=False)
-    validation = {"auc": found.auc, "acc": found.acc}
-    if "test" not in scored:
-        return Outcome(seed, validation, {}, {}, facts)
-    labels, scores = scored["test"]
-    whole = [name for name in available(entry.task) if name not in PER_CLASS and name not in HEADLINE]
-    test = dict(measures(labels, scores, entry.task, [*HEADLINE, *whole], from_logits=False))
-    test |= _intervals(labels, scores, entry.task)
-    ids = [1] if entry.task is Task.BINARY else range(len(entry.labels))
-    each = measures(
-        labels, scores, entry.task, [f"{name}:{at}" for name in PER_CLASS for at in ids], from_logits=False
-    )
-    per_class = {entry.labels[at]: {name: each[f"{name}:{at}"] for name in PER_CLASS} for at in ids}
-    return Outcome(seed, validation, test, per_class, facts)
-
-
-def _intervals(labels: npt.NDArray[Any], scores: npt.NDArray[np.float64], task: Task) -> dict[str, float]:
-    """Ends of the intervals; nan where rows cannot be resampled, which must not cost what was trained."""
-    try:
-        found = bootstrap(labels, scores, task, list(HEADLINE), from_logits=False)
-    except ScoreError as error:
-        _log.warning("no intervals: %s", error)
-        return {f"{name}_{end}": math.nan for name in HEADLINE for end in ("low", "high")}
-    return {f"{name}_{end}": getattr(interval, end) for name, interval in found.items() for end in ("low", "high")}
-
-
-def write_outcome(folder: Path, outcome: Outcome) -> None:
-    """Write an outcome into its seed's folder; that it is there says that the seed is done."""
-    write_atomically(folder / OUTCOME_NAME, to_json(dataclasses.asdict(outcome)))
-
-
-def to_json(value: object) -> str:
-    """JSON text of a result; numbers that are not finite, such as the AUC of a class without samples, are null."""
-    return json.dumps(_finite(value), indent=2, allow_nan=False) + "\n"
-
-
-def _finite(value: Any) -> Any:  # noqa: ANN401
-    if isinstance(value, Mapping):
-        return {str(name): _finite(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def read_outcome(folder: Path) -> Outcome | None:
-    """The outcome in a seed's folder, which may be partial; None if there is none.
+        path: Its ``results.json``.
 
     Raises:
-        TrainingError: The file is damaged.
+        TrainingError: The file cannot be read or is damaged.
     """
-    path = folder / OUTCOME_NAME
-    if not path.is_file():
-        return None
+    return RunResult.from_json(_read(path), str(path))
+
+
+def read_seed(folder: Path) -> SeedResult | None:
+    """The result in the folder of a seed, which may be partial; None if there is none.
+
+    Raises:
+        TrainingError: The file cannot be read or is damaged.
+    """
+    path = folder / SEED_RESULT_NAME
+    return SeedResult.from_json(_read(path), str(path)) if path.is_file() else None
+
+
+def write_seed(folder: Path, result: SeedResult) -> None:
+    """Write the result of a seed into its folder, which says that the seed is done."""
+    write_atomically(folder / SEED_RESULT_NAME, result.to_json())
+
+
+def check_whole(result: RunResult) -> None:
+    """Raise a `TrainingError` if a seed of a run is partial: its results are kept, but the run is not done."""
+    partial = [f"seed {one.seed} {one.facts.partial}" for one in result.seeds if one.facts.partial]
+    if partial:
+        raise TrainingError(f"results are partial ({'; '.join(partial)}): run the same command again to go on")
+
+
+def digits(value: float) -> str:
+    """A measure to three decimals; a dash where it is undefined."""
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def _names(recipe: Recipe) -> dict[str, Any]:
+    return {name: getattr(recipe, name) for name in _NAMES}
+
+
+def _read(path: Path) -> str:
     try:
-        return Outcome(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise TrainingError(f"{path} is damaged ({error}): remove it to run the seed again") from None
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrainingError(f"cannot read {path} ({error}): remove it and run again") from None
 
 
-def summary(recipe: Recipe, outcomes: Sequence[Outcome], ensemble: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """All seeds of a run together: means, deviations and the place among the published results.
+def _text(value: object) -> str:
+    return json.dumps(_encode(value), indent=2, allow_nan=False) + "\n"
 
-    ``ensemble`` is what the mean of their scores came to, see `medmnist_hf.training.ensemble`.
 
-    Hardware and releases are those of the last seed, wherever the summary is made, which may be another machine.
-    """
-    entry, told = recipe.subset, outcomes[-1].facts
-    test = {name: _spread([outcome.test[name] for outcome in outcomes]) for name in outcomes[0].test}
-    rank = None
-    if test:
-        standing = stand(entry.flag, test["auc"]["mean"], test["acc"]["mean"])
-        rank = {"auc": standing.auc_rank, "acc": standing.acc_rank, "of": standing.places}
-    return {
-        "dataset": entry.flag,
-        "size": recipe.size,
-        "model": recipe.model,
-        "method": recipe.method,
-        "recipe": dataclasses.asdict(recipe),
-        "validation": {name: _spread([outcome.validation[name] for outcome in outcomes]) for name in HEADLINE},
-        "test": test,
-        "rank": rank,
-        "ensemble": ensemble,
-        "runs": [dataclasses.asdict(outcome) for outcome in outcomes],
-        "hardware": told.get("hardware") or hardware(),
-        "releases": told.get("releases") or releases(),
+def _encode(value: Any) -> Any:  # noqa: ANN401
+    """A value as JSON."""
+    if isinstance(value, Facts):
+        return _encode(value.report())
+    if dataclasses.is_dataclass(value):
+        return {name: _encode(getattr(value, one.name)) for name, (one, _) in _attributes(type(value)).items()}
+    if isinstance(value, Mapping):
+        return {str(name): _encode(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encode(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextlib.contextmanager
+def _intact(where: str) -> Iterator[None]:
+    """Raise a `TrainingError` of one line where a file cannot be decoded."""
+    try:
+        yield
+    except (ValueError, RecursionError, MedMNISTError) as error:
+        raise TrainingError(f"{where} is damaged ({error}): remove it and run again") from None
+
+
+_JSON_TYPES: Final[dict[type, tuple[Any, str]]] = {
+    dict: ((dict,), "an object"),
+    tuple: ((list,), "a list"),
+    str: ((str,), "text"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+}
+"""Type of a value -> what it is in JSON, also in words; what is not named is an object."""
+
+
+def _decode(value: Any, kind: Any, where: str = "") -> Any:  # noqa: ANN401
+    """A value of JSON as a type; raises a `ValueError` that says where it is of another one."""
+    origin, arguments = get_origin(kind) or kind, get_args(kind)
+    if origin is Any:
+        return value
+    if origin is UnionType:  # with None
+        return None if value is None else _decode(value, arguments[0], where)
+    if origin is float and value is None:
+        return math.nan
+    json_types, in_words = _JSON_TYPES.get(origin, _JSON_TYPES[dict])
+    if not isinstance(value, json_types) or isinstance(value, bool):
+        raise ValueError(f"{where or 'it'} is {reprlib.repr(value)}, must be {in_words}")
+    if origin is tuple:
+        return tuple(_decode(one, arguments[0], f"{where}[{at}]") for at, one in enumerate(value))
+    if issubclass(origin, dict):
+        decoded = origin({name: _decode(one, arguments[-1], _within(where, name)) for name, one in value.items()})
+        if origin is Measures and decoded and not decoded.keys() >= set(HEADLINE):
+            raise ValueError(f"{where} lacks {' or '.join(HEADLINE)}")
+        return decoded
+    if origin is Recipe:
+        return make_recipe(value)
+    if origin is Facts:
+        return Facts.from_report(value, where)
+    return _decode_record(value, origin, where) if dataclasses.is_dataclass(origin) else value
+
+
+def _decode_record(table: dict[str, Any], kind: Any, where: str) -> Any:  # noqa: ANN401
+    attributes = _attributes(kind)
+    different = [name for name in (*attributes, *table) if name not in table or name not in attributes]
+    if different:
+        name = different[0]
+        raise ValueError(f"{where or 'it'} {'lacks' if name in attributes else 'has an unknown'} {name}")
+    values = {
+        one.name: _decode(table[name], one_kind, _within(where, name)) for name, (one, one_kind) in attributes.items()
     }
+    return kind(**values)
 
 
-def check_whole(results: Mapping[str, Any]) -> None:
-    """Raise a `TrainingError` if a seed of a run's results is partial: they are kept, but the run is not done."""
-    broken = [f"seed {run['seed']} {run['facts']['partial']}" for run in results["runs"] if "partial" in run["facts"]]
-    if broken:
-        raise TrainingError(f"results are partial ({'; '.join(broken)}): run the same command again to go on")
+def _attributes(kind: type[Any]) -> dict[str, tuple[dataclasses.Field[Any], Any]]:
+    """Names in a file of the attributes of a dataclass -> each with its type."""
+    types = get_type_hints(kind)
+    return {one.metadata.get(_IN_FILE, one.name): (one, types[one.name]) for one in dataclasses.fields(kind)}
 
 
-def _spread(found: Sequence[float | None]) -> dict[str, float]:
-    """Mean, and the standard deviation of a sample; 0 for one value, nan where a value does not exist."""
-    values = [math.nan if value is None else value for value in found]  # null in the files of seeds that are done
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    return {"mean": float(np.mean(values)), "std": spread}
-
-
-def releases() -> dict[str, str]:
-    """Library -> its release, of those that results depend on."""
-    return {name: version(name) for name in RELEASES}
-
-
-def hardware() -> dict[str, Any]:
-    """The processor, the cores that may be used, and the GPUs."""
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "gpus": [torch.cuda.get_device_name(at) for at in range(torch.cuda.device_count())],
-    }
+def _within(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name

@@ -9,13 +9,12 @@ launch`` or ``torchrun`` all processes train, and the first one writes.
 
 import contextlib
 import errno
-import json
 import logging
 import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from accelerate import PartialState  # type: ignore[import-untyped]
@@ -34,12 +33,12 @@ from medmnist_hf.training.models.factory import Built, save_model
 from medmnist_hf.training.recipe import Recipe, make_recipe
 from medmnist_hf.training.registry import method
 from medmnist_hf.training.report.figures import can_draw, leave_card, leave_figures
-from medmnist_hf.training.results import Outcome, outcome_of, read_outcome, summary, to_json, write_outcome
+from medmnist_hf.training.results import RESULTS_NAME, RunResult, SeedResult, read_seed, write_seed
+from medmnist_hf.training.scoring import score_seed, sum_up
 
 _log = logging.getLogger(__name__)
 
 RECIPE_NAME: Final = "recipe.yaml"
-RESULTS_NAME: Final = "results.json"
 BEST: Final = "best"
 LAST: Final = "last"
 
@@ -52,7 +51,7 @@ def launched() -> PartialState:
     return PartialState(cpu=not torch.accelerator.is_available())
 
 
-def run(recipe: Recipe, out: Path, *, quiet: bool = False) -> dict[str, Any]:
+def run(recipe: Recipe, out: Path, *, quiet: bool = False) -> RunResult:
     """Run a recipe on all its seeds.
 
     Without matplotlib no figures are drawn, which is logged.
@@ -63,7 +62,7 @@ def run(recipe: Recipe, out: Path, *, quiet: bool = False) -> dict[str, Any]:
         quiet: No progress on the terminal.
 
     Returns:
-        What ``results.json`` holds.
+        What the run scored, as ``results.json`` holds it.
 
     Raises:
         TrainingError: The folder holds a run of another recipe, the recipe cannot be carried out, or the disk is full.
@@ -86,29 +85,28 @@ def run(recipe: Recipe, out: Path, *, quiet: bool = False) -> dict[str, Any]:
         }
     shared = Run(recipe, data, processes.device, quiet or not processes.is_main_process)
     folders = {seed: out / f"seed-{seed}" for seed in recipe.seeds}
-    found = {seed: _whole(read_outcome(folder)) for seed, folder in folders.items()}
+    earlier = {seed: _whole(read_seed(folder)) for seed, folder in folders.items()}
     processes.wait_for_everyone()  # all have looked before one writes
-    drawn = processes.is_main_process and None in found.values() and can_draw()
+    drawn = processes.is_main_process and None in earlier.values() and can_draw()
     try:
-        outcomes = [done or _run_seed(shared, seed, folders[seed], processes, drawn) for seed, done in found.items()]
+        seeds = [done or _run_seed(shared, seed, folders[seed], processes, drawn) for seed, done in earlier.items()]
     except KeyboardInterrupt:
-        kept = [one for one in map(read_outcome, folders.values()) if one]
-        if any(one.partial for one in kept):
-            write_atomically(out / RESULTS_NAME, to_json(summary(recipe, kept)))
+        kept = [one for one in map(read_seed, folders.values()) if one]
+        if any(one.facts.partial for one in kept):
+            write_atomically(out / RESULTS_NAME, sum_up(recipe, kept).to_json())
         raise
     together = ensemble(shared, folders, out) if processes.is_main_process else None
-    text = to_json(summary(recipe, outcomes, together))
-    results: dict[str, Any] = json.loads(text)
+    result = sum_up(recipe, seeds, together)
     if processes.is_main_process:
         with _space_for(out):
-            _leave_card({seed: folder / BEST for seed, folder in folders.items()}, results)
-            write_atomically(out / RESULTS_NAME, text)
-    return results
+            _leave_card({seed: folder / BEST for seed, folder in folders.items()}, result)
+            write_atomically(out / RESULTS_NAME, result.to_json())
+    return result
 
 
-def _whole(outcome: Outcome | None) -> Outcome | None:
-    """The outcome of a seed that is done; None where its search was broken off, too."""
-    return None if outcome is None or outcome.partial else outcome
+def _whole(result: SeedResult | None) -> SeedResult | None:
+    """The result of a seed that is done; None where its search was interrupted, too."""
+    return None if result is None or result.facts.partial else result
 
 
 def _claim(recipe: Recipe, out: Path) -> None:
@@ -125,38 +123,38 @@ def _claim(recipe: Recipe, out: Path) -> None:
     write_atomically(path, recipe.to_yaml())
 
 
-def _run_seed(shared: Run, seed: int, folder: Path, processes: PartialState, drawn: bool) -> Outcome:
-    """One seed from its start, or its last checkpoint, to its outcome in its folder."""
+def _run_seed(shared: Run, seed: int, folder: Path, processes: PartialState, drawn: bool) -> SeedResult:
+    """One seed from its start, or its last checkpoint, to its result in its folder."""
     folder.mkdir(exist_ok=True)
     begun = time.monotonic()
     set_seed(seed)
     with _space_for(folder):
         fitted: Fitted = method(shared.recipe.method).fit(shared, seed, folder)
-        outcome = _outcome(shared, seed, fitted, time.monotonic() - begun)
+        result = _score(shared, seed, fitted, time.monotonic() - begun)
         if processes.is_main_process:
-            _leave(shared, outcome, fitted, folder, drawn)
+            _leave(shared, result, fitted, folder, drawn)
     processes.wait_for_everyone()
     if fitted.stopped:
         raise KeyboardInterrupt
-    return outcome
+    return result
 
 
-def _outcome(shared: Run, seed: int, fitted: Fitted, seconds: float) -> Outcome:
+def _score(shared: Run, seed: int, fitted: Fitted, seconds: float) -> SeedResult:
     scored = {split: (shared.data[split].labels, scores) for split, scores in fitted.scores.items()}
-    return outcome_of(shared.recipe, seed, scored, facts=fitted.facts | {"seconds": round(seconds, 2)})
+    return score_seed(shared.recipe, seed, scored, facts=fitted.facts | {"seconds": round(seconds, 2)})
 
 
-def _leave(shared: Run, outcome: Outcome, fitted: Fitted, folder: Path, drawn: bool) -> None:
-    """Write predictions, models, figures and, last, the outcome: its file says that the seed is done."""
+def _leave(shared: Run, result: SeedResult, fitted: Fitted, folder: Path, drawn: bool) -> None:
+    """Write predictions, models, figures and, last, the result: its file says that the seed is done."""
     for split, scores in fitted.scores.items():
-        leave_scores(shared, folder, split, scores, f"seed{outcome.seed}")
+        leave_scores(shared, folder, split, scores, f"seed{result.seed}")
     if fitted.built is not None:
         _replace(fitted.built, folder / BEST)
     _keep_last(folder / CHECKPOINTS, folder / LAST)
     if drawn:
-        leave_figures(shared.recipe, outcome, folder, data=shared.data, scores=fitted.scores, built=fitted.built)
-    write_outcome(folder, outcome)
-    if not outcome.partial:
+        leave_figures(shared.recipe, result, folder, data=shared.data, scores=fitted.scores, built=fitted.built)
+    write_seed(folder, result)
+    if not result.facts.partial:
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
@@ -180,10 +178,10 @@ def _keep_last(checkpoints: Path, last: Path) -> None:
             shutil.copyfile(path, last / path.name)
 
 
-def _leave_card(models: Mapping[int, Path], results: Mapping[str, Any]) -> None:
+def _leave_card(models: Mapping[int, Path], result: RunResult) -> None:
     """Write the card, or log why there is none: the run is done either way."""
     try:
-        leave_card(models, results)
+        leave_card(models, result)
     except MedMNISTError as error:
         _log.warning("no card: %s", error)
 

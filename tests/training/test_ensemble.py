@@ -41,11 +41,12 @@ def test_it_is_the_mean_of_the_scores(tmp_path: Path) -> None:
     for split in ("validation", "test"):
         mean = (first[split] + second[split]) / 2
         exact = score(run.data[split].labels, mean, run.recipe.subset.task, from_logits=False)
-        assert (found[split]["auc"], found[split]["acc"]) == (exact.auc, exact.acc)
+        measures = found.test if split == "test" else found.validation
+        assert (measures.auc, measures.acc) == (exact.auc, exact.acc)
         (path,) = tmp_path.glob(f"retinamnist_{split.removesuffix('idation')}_*@ensemble.csv")
         assert np.array_equal(read_result(path).scores, mean)
-    assert found["test"]["auc_low"] < found["test"]["auc"] < found["test"]["auc_high"]
-    assert list(found["per_class"]) == list(run.recipe.subset.labels)
+    assert found.test["auc_low"] < found.test.auc < found.test["auc_high"]
+    assert list(found.per_class) == list(run.recipe.subset.labels)
 
 
 def test_one_seed_is_no_ensemble(tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_without_test_it_is_scored_on_validation_alone(tmp_path: Path) -> None:
     for seed, folder in folders.items():
         left(run, folder, seed)
     found = ensemble(run, folders, tmp_path)
-    assert found is not None and found["test"] == {} and found["validation"]["auc"] > 0
+    assert found is not None and found.test == {} and found.validation.auc > 0
 
 
 def test_scores_take_the_place_of_earlier_ones(tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ from medmnist_hf.hub import client
 from medmnist_hf.hub.eval_results import RESULTS_PATH
 from medmnist_hf.training.publish import check_push, local_files, push_model
 from medmnist_hf.training.recipe import Recipe, make_recipe
-from medmnist_hf.training.report.publishable import best_run, portable
-from medmnist_hf.training.results import to_json
-from medmnist_hf.training.run import RESULTS_NAME, run
+from medmnist_hf.training.report.publishable import best_seed, portable
+from medmnist_hf.training.results import RESULTS_NAME, read_results
+from medmnist_hf.training.run import run
 from tests.conftest import Phantoms
 from tests.fixtures.hub.server import Fault, HubServer
 from tests.fixtures.runs import build_all, tiny
@@ -76,8 +76,7 @@ def held(hub: HubServer, revision: str = "main") -> dict[str, bytes]:
 
 def chosen(folder: Path) -> Path:
     """Folder of the seed to publish."""
-    results = json.loads((folder / RESULTS_NAME).read_text())
-    return folder / f"seed-{best_run(results)['seed']}"
+    return folder / f"seed-{best_seed(read_results(folder / RESULTS_NAME)).seed}"
 
 
 def expected(folder: Path) -> dict[str, bytes]:
@@ -99,8 +98,7 @@ def test_the_chosen_seed_its_results_and_its_card_are_pushed(
     assert {path: files[path] for path in copied} == copied
     assert set(files) == {*copied, "README.md", "results.json", "recipe.yaml"}
     assert set(files) >= MODEL and len([path for path in files if path.startswith("predictions/")]) == 2
-    results = json.loads((done / RESULTS_NAME).read_text())
-    assert files["results.json"].decode() == to_json(portable(results))
+    assert files["results.json"].decode() == portable(read_results(done / RESULTS_NAME)).to_json()
     told = yaml.safe_load(files["recipe.yaml"])
     assert make_recipe(told | {"root": str(root)}) == of_timm(root) and told["root"] is None
     card = ModelCard(files["README.md"].decode())
@@ -327,20 +325,20 @@ def test_scores_on_official_data_are_linked_to_its_tasks(
     entry = subset("breastmnist")
     build_config(entry, 28, Folder(real_data).fetch(entry, 28), tmp_path)
     recipe: dict[str, Any] = {"method": "linear-probe", "namespace": "org"}
-    results = run(tiny(tmp_path, "breastmnist", **recipe), tmp_path / "run", quiet=True)
+    result = run(tiny(tmp_path, "breastmnist", **recipe), tmp_path / "run", quiet=True)
     push_model(api, tmp_path / "run", ID)
     files = held(hub)
     auc, acc = parse_eval_result_entries(yaml.safe_load(files[RESULTS_PATH]))
-    test = results["runs"][0]["test"]
-    assert (auc.dataset_id, auc.task_id, auc.value) == ("org/breastmnist", "28_auc", test["auc"])
-    assert (acc.dataset_id, acc.task_id, acc.value) == ("org/breastmnist", "28_acc", test["acc"])
+    test = result.seeds[0].test
+    assert (auc.dataset_id, auc.task_id, auc.value) == ("org/breastmnist", "28_auc", test.auc)
+    assert (acc.dataset_id, acc.task_id, acc.value) == ("org/breastmnist", "28_acc", test.acc)
     assert auc.notes == acc.notes == "seed 0, chosen on validation"
     data: Any = ModelCard(files["README.md"].decode()).data
     shown = {one.metric_type: one for one in data.eval_results}
-    assert {name: one.metric_value for name, one in shown.items()} == {"roc_auc": test["auc"], "accuracy": test["acc"]}
+    assert {name: one.metric_value for name, one in shown.items()} == {"roc_auc": test.auc, "accuracy": test.acc}
     assert shown["roc_auc"].dataset_type == "org/breastmnist" and shown["roc_auc"].dataset_config == "28"
     unscored = run(tiny(tmp_path, "breastmnist", **recipe, test=False), tmp_path / "unscored", quiet=True)
-    assert not unscored["test"] and push_model(api, tmp_path / "unscored", ID).committed
+    assert not unscored.test and push_model(api, tmp_path / "unscored", ID).committed
     assert RESULTS_PATH not in held(hub) and b"model-index" not in held(hub)["README.md"]
 
 

@@ -1,127 +1,170 @@
-"""`medmnist_hf.training.results`: what a seed scored equals the metric, and means are those of the seeds."""
+"""`medmnist_hf.training.results`: files of results read back as they were written, and nothing else is read."""
 
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.scoring.bootstrap import bootstrap
-from medmnist_hf.scoring.official import score
-from medmnist_hf.scoring.published import published_results
 from medmnist_hf.training.recipe import make_recipe
 from medmnist_hf.training.results import (
-    OUTCOME_NAME,
-    Outcome,
+    SEED_RESULT_NAME,
+    EnsembleResult,
+    Facts,
+    Hardware,
+    Measures,
+    RunResult,
+    SeedResult,
+    Spread,
     check_whole,
-    hardware,
-    outcome_of,
-    read_outcome,
-    releases,
-    summary,
-    to_json,
-    write_outcome,
+    digits,
+    read_results,
+    read_seed,
+    write_seed,
 )
+from medmnist_hf.training.scoring import sum_up
 
-RNG = np.random.default_rng(0)
-
-
-def scored(flag: str, rows: int = 60) -> dict[str, tuple[Any, Any]]:
-    """Labels and scores of both splits, with every class in each."""
-    labels = len(make_recipe({"dataset": flag}).subset.labels)
-    found = {}
-    for split in ("validation", "test"):
-        scores = RNG.dirichlet(np.ones(labels), rows)
-        if flag == "chestmnist":
-            found[split] = (np.arange(rows * labels).reshape(rows, labels) % 3 == 0).astype(np.float32), scores
-        else:
-            found[split] = np.arange(rows) % labels, scores
-    return found
+REPORT: dict[str, Any] = {
+    "tried": {"0.1": 0.5, "1": math.nan},
+    "origin": "random weights",
+    "history": [{"epoch": 1.0, "loss": 0.5, "step": 3}, {"epoch": 1.0, "eval_auc": math.nan}],
+    "best_epoch": 1,
+    "strength": 0.1,
+    "seconds": 2.5,
+    "hardware": Hardware("x86_64", 2, ("GPU",)),
+    "releases": {"torch": "2"},
+}
 
 
-@pytest.mark.parametrize("flag", ["breastmnist", "retinamnist", "chestmnist", "organmnist3d"])
-def test_a_seed_is_scored_by_the_metric(flag: str) -> None:
-    recipe, parts = make_recipe({"dataset": flag}), scored(flag)
-    found = outcome_of(recipe, 3, parts, facts={"epochs": 2})
-    labels, scores = parts["test"]
-    exact = score(labels, scores, recipe.subset.task, from_logits=False)
-    assert (found.test["auc"], found.test["acc"]) == (exact.auc, exact.acc)
-    spans = bootstrap(labels, scores, recipe.subset.task, ["auc", "acc"], from_logits=False)
-    assert (found.test["auc_low"], found.test["acc_high"]) == (spans["auc"].low, spans["acc"].high)
-    assert found.validation["auc"] == score(*parts["validation"], recipe.subset.task, from_logits=False).auc
-    names = recipe.subset.labels[1:] if flag == "breastmnist" else recipe.subset.labels
-    assert tuple(found.per_class) == tuple(names)
-    assert np.mean([one["auc"] for one in found.per_class.values()]) == pytest.approx(exact.auc)
-    assert found.facts == {"epochs": 2, "hardware": hardware(), "releases": releases()}
+def seed_of(seed: int, **report: Any) -> SeedResult:  # noqa: ANN401
+    test = Measures(auc=0.7 + seed / 10, acc=0.6, macro_f1=0.5, auc_low=math.nan, auc_high=math.nan)
+    per_class = {"malignant": {"auc": 0.7, "f1": math.nan}}
+    return SeedResult(seed, Measures(auc=math.nan, acc=0.5), test, per_class, Facts.from_report(REPORT | report))
 
 
-def test_rows_that_cannot_be_resampled_cost_the_intervals_alone(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    recipe, parts = make_recipe({"dataset": "retinamnist"}), scored("retinamnist")
-    parts["test"] = np.arange(5), parts["test"][1][:5]
-    found = outcome_of(recipe, 0, parts, facts={})
-    assert np.isfinite(found.test["auc"]) and np.isnan(found.test["auc_low"]) and np.isnan(found.test["acc_high"])
-    assert "no intervals: 5 row(s) of as many classes" in caplog.text
-    write_outcome(tmp_path, found)
-    kept = read_outcome(tmp_path)
-    assert kept is not None and kept.test["auc_low"] is None
-    told = summary(recipe, [kept, kept])["test"]
-    assert told["auc"]["mean"] == found.test["auc"] and np.isnan(told["auc_low"]["mean"])
+def result_of(*seeds: SeedResult) -> RunResult:
+    recipe = make_recipe({"dataset": "breastmnist", "seeds": tuple(one.seed for one in seeds), "learning_rate": 1e-4})
+    first = seeds[0]
+    return sum_up(recipe, seeds, EnsembleResult(first.validation, first.test, first.per_class))
 
 
-def test_an_outcome_reads_back_and_a_damaged_one_is_one_line(tmp_path: Path) -> None:
-    found = outcome_of(make_recipe({"dataset": "breastmnist"}), 0, scored("breastmnist"), facts={})
-    assert read_outcome(tmp_path) is None
-    write_outcome(tmp_path, found)
-    assert read_outcome(tmp_path) == found
-    for text in ("{", '{"seed": 1}', "[]", '{"other": 1}'):
-        (tmp_path / OUTCOME_NAME).write_text(text)
-        with pytest.raises(TrainingError, match="is damaged") as caught:
-            read_outcome(tmp_path)
-        assert "\n" not in str(caught.value)
+def test_results_read_back_and_are_written_again_to_the_last_byte() -> None:
+    result = result_of(seed_of(0), seed_of(1))
+    text = result.to_json()
+    again = RunResult.from_json(text, "it")
+    assert again.to_json() == text and again.recipe == result.recipe
+    assert repr(again) == repr(result), "nan included, which equals nothing"
+    table = json.loads(text)
+    assert list(table)[:5] == ["dataset", "size", "model", "method", "recipe"]
+    assert table["recipe"]["learning_rate"] == 1e-4 and table["recipe"]["seeds"] == [0, 1]
+    assert list(table["runs"][0]["facts"]) == list(REPORT), "a report keeps its order"
+    assert text.endswith("}\n") and "NaN" not in text
 
 
-def test_numbers_that_do_not_exist_are_null() -> None:
-    assert json.loads(to_json({"a": [float("nan"), 1.5], "b": (float("inf"),)})) == {"a": [None, 1.5], "b": [None]}
+def test_numbers_that_are_not_finite_are_null_in_a_file_and_nan_when_read() -> None:
+    text = seed_of(3, history=[{"epoch": 1.0, "grad_norm": math.inf}]).to_json()
+    assert json.loads(text)["validation"] == {"auc": None, "acc": 0.5}
+    seed = SeedResult.from_json(text, "it")
+    assert math.isnan(seed.validation.auc) and math.isnan(seed.per_class["malignant"]["f1"])
+    assert math.isnan(seed.facts.history[0]["grad_norm"])
+    assert str(Spread(math.nan, 0.0)) == "- ± 0.000" and digits(0.12349) == "0.123"
 
 
-def test_a_run_is_the_mean_of_its_seeds() -> None:
-    recipe = make_recipe({"dataset": "breastmnist", "seeds": (0, 1)})
-
-    def seed(number: int, auc: float) -> Outcome:
-        test = {"auc": auc, "acc": 0.8, "auc_low": auc - 0.1, "auc_high": auc + 0.1, "acc_low": 0.7, "acc_high": 0.9}
-        return Outcome(number, {"auc": auc, "acc": 0.5}, test, {}, {})
-
-    found = summary(recipe, [seed(0, 0.80), seed(1, 0.90)])
-    assert found["test"]["auc"] == {"mean": pytest.approx(0.85), "std": pytest.approx(0.1 / 2**0.5)}
-    assert found["test"]["acc"] == {"mean": 0.8, "std": 0.0}
-    better = sum(row.auc > 0.85 for row in published_results("breastmnist"))
-    assert found["rank"]["auc"] == better + 1
-    assert summary(recipe, [seed(0, 0.8)])["test"]["auc"]["std"] == 0.0
-    assert found["releases"]["torch"] and found["hardware"]["cores"] >= 1
+def test_a_report_is_typed_where_its_names_are_known() -> None:
+    facts = seed_of(0).facts
+    assert (facts.origin, facts.best_epoch, facts.seconds, facts.partial) == ("random weights", 1, 2.5, "")
+    assert facts.hardware == Hardware("x86_64", 2, ("GPU",)) and str(facts.hardware) == "GPU"
+    assert str(Hardware("x86_64", 2, ())) == "x86_64, 2 cores"
+    assert facts.further == {"tried": {"0.1": 0.5, "1": None}, "strength": 0.1} and facts.trials is None
 
 
-def test_hardware_and_releases_are_those_that_a_seed_ran_on() -> None:
-    """The same command on another machine, to push what is done, does not change what the results say."""
-    recipe, facts = make_recipe({"dataset": "breastmnist"}), {"hardware": {"gpus": ["T"]}, "releases": {"torch": "9"}}
-    found = summary(recipe, [Outcome(0, {"auc": 0.5, "acc": 0.5}, {}, {}, facts)])
-    assert {name: found[name] for name in facts} == facts
+def test_a_seed_reads_back_from_its_folder(tmp_path: Path) -> None:
+    assert read_seed(tmp_path) is None
+    write_seed(tmp_path, seed_of(2))
+    assert repr(read_seed(tmp_path)) == repr(seed_of(2))
 
 
-def test_a_seed_that_was_broken_off_is_told_in_one_line() -> None:
-    recipe = make_recipe(
-        {"dataset": "breastmnist", "model": "pixels", "method": "flaml", "seeds": (0, 1), "test": False}
-    )
-    whole, broken = (Outcome(seed, {"auc": 0.5, "acc": 0.5}, {}, {}, {}) for seed in (0, 1))
-    assert whole.partial == ""
-    check_whole(summary(recipe, [whole]))
-    broken.facts["partial"] = "killed by SIGKILL after 34 s"
-    assert broken.partial == "killed by SIGKILL after 34 s"
+def changed(text: str, path: list[Any], value: object = None, *, remove: bool = False) -> str:
+    """JSON with one value changed or removed."""
+    table = part = json.loads(text)
+    for name in path[:-1]:
+        part = part[name]
+    if remove:
+        del part[path[-1]]
+    else:
+        part[path[-1]] = value
+    return json.dumps(table)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "reason"),
+    [
+        (["seed"], "0", "seed is '0', must be a whole number"),
+        (["seed"], True, "seed is True, must be a whole number"),
+        (["seed"], 0.5, "seed is 0.5, must be a whole number"),
+        (["test", "auc"], "0.9", "test.auc is '0.9', must be a number"),
+        (["test"], {"acc": 0.5}, "test lacks auc or acc"),
+        (["per_class"], [], r"per_class is \[\], must be an object"),
+        (["facts", "hardware", "gpus"], "T", "facts.hardware.gpus is 'T', must be a list"),
+        (["facts", "hardware", "ram"], 1, "facts.hardware has an unknown ram"),
+        (["facts", "history"], [1], r"facts.history\[0\] is 1, must be an object"),
+        (["facts", "origin"], None, "facts.origin is None, must be text"),
+        (["other"], 1, "it has an unknown other"),
+    ],
+)
+def test_a_seed_of_other_types_is_damaged(path: list[Any], value: object, reason: str) -> None:
+    with pytest.raises(TrainingError, match=rf"^a/result\.json is damaged \({reason}\): remove it and run again$"):
+        SeedResult.from_json(changed(seed_of(0).to_json(), path, value), "a/result.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda text: "{", "Expecting property name"),
+        (lambda text: "[]", r"it is \[\], must be an object"),
+        (lambda text: "[" * 100_000, "recursion|nesting|Expecting"),
+        (lambda text: changed(text, ["runs"], remove=True), "it lacks runs"),
+        (lambda text: changed(text, ["runs"], []), "runs is empty"),
+        (lambda text: changed(text, ["runs"], [3]), r"runs\[0\] is 3, must be an object"),
+        (lambda text: changed(text, ["runs", 1, "facts"], remove=True), r"runs\[1\] lacks facts"),
+        (lambda text: changed(text, ["recipe"], 3), "recipe is 3, must be an object"),
+        (lambda text: changed(text, ["recipe", "epochs"], "many"), "epochs is 'many'"),
+        (lambda text: changed(text, ["recipe", "dataset"], "imagenet"), "imagenet"),
+        (lambda text: changed(text, ["dataset"], "pathmnist"), "are not those of its recipe"),
+        (lambda text: changed(text, ["dataset"], remove=True), "are not those of its recipe"),
+        (lambda text: changed(text, ["test", "auc", "mean"], []), r"test.auc.mean is \[\], must be a number"),
+        (lambda text: changed(text, ["rank"], {"auc": 1}), "rank lacks acc"),
+        (lambda text: changed(text, ["releases", "torch"], 2), "releases.torch is 2, must be text"),
+    ],
+)
+def test_a_damaged_file_is_one_line(change: Callable[[str], str], reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(change(result_of(seed_of(0), seed_of(1)).to_json()), encoding="utf-8")
+    with pytest.raises(TrainingError, match=reason) as caught:
+        read_results(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path} is damaged (") and message.endswith("): remove it and run again")
+    assert "\n" not in message
+
+
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    for content in (None, b"\xff"):
+        path = tmp_path / SEED_RESULT_NAME
+        if content:
+            path.write_bytes(content)
+        with pytest.raises(TrainingError, match=rf"cannot read .*{SEED_RESULT_NAME}.*: remove it and run again"):
+            read_results(path)
+    with pytest.raises(TrainingError, match="cannot read"):
+        read_seed(tmp_path)
+
+
+def test_a_seed_whose_search_was_interrupted_is_described_in_one_line() -> None:
+    check_whole(result_of(seed_of(0)))
     with pytest.raises(TrainingError) as caught:
-        check_whole(summary(recipe, [whole, broken]))
+        check_whole(result_of(seed_of(0), seed_of(1, partial="killed by SIGKILL after 34 s")))
     assert str(caught.value) == (
         "results are partial (seed 1 killed by SIGKILL after 34 s): run the same command again to go on"
     )

@@ -1,6 +1,5 @@
 """`medmnist_hf.training.run`: what a run leaves, what it does not do twice, how it goes on, how it ends."""
 
-import json
 import os
 import resource
 import shutil
@@ -23,9 +22,9 @@ from medmnist_hf.scoring.official import score
 from medmnist_hf.training.methods import linear_probe
 from medmnist_hf.training.methods.base import Fitted
 from medmnist_hf.training.recipe import make_recipe
-from medmnist_hf.training.report.publishable import best_run
-from medmnist_hf.training.results import OUTCOME_NAME
-from medmnist_hf.training.run import RECIPE_NAME, RESULTS_NAME, run
+from medmnist_hf.training.report.publishable import best_seed
+from medmnist_hf.training.results import RESULTS_NAME, SEED_RESULT_NAME, read_results
+from medmnist_hf.training.run import RECIPE_NAME, run
 from tests.conftest import Phantoms
 from tests.fixtures.paths import ROOT
 from tests.fixtures.runs import build_all, tiny
@@ -46,10 +45,10 @@ def figures_of(seed: Path) -> dict[str, bytes]:
 
 def test_a_run_leaves_models_predictions_figures_a_card_and_results(root: Path, tmp_path: Path) -> None:
     recipe = tiny(root, "bloodmnist", seeds=(0, 4), epochs=2)
-    results = run(recipe, tmp_path, quiet=True)
-    assert json.loads((tmp_path / RESULTS_NAME).read_text()) == results
+    result = run(recipe, tmp_path, quiet=True)
+    assert read_results(tmp_path / RESULTS_NAME) == result
     assert make_recipe({}, config=tmp_path / RECIPE_NAME) == recipe
-    for seed, outcome in zip((0, 4), results["runs"], strict=True):
+    for seed, seed_result in zip((0, 4), result.seeds, strict=True):
         folder = tmp_path / f"seed-{seed}"
         assert {path.name for path in (folder / "last").iterdir()} >= {"config.json", "model.safetensors"}
         assert load_file(folder / "best" / "model.safetensors").keys()
@@ -58,13 +57,13 @@ def test_a_run_leaves_models_predictions_figures_a_card_and_results(root: Path, 
         (predictions,) = (path for path in folder.iterdir() if "_test_" in path.name)
         found = read_result(predictions)
         assert found.run == f"seed{seed}" and len(found.index) > 0
-        assert outcome["facts"]["epochs"] == 2 and outcome["facts"]["seconds"] > 0
-    one, other = (result["test"]["auc"] for result in results["runs"])
-    assert results["test"]["auc"]["mean"] == pytest.approx((one + other) / 2)
-    assert results["runs"][0]["test"]["auc_low"] <= one <= results["runs"][0]["test"]["auc_high"]
-    best = tmp_path / f"seed-{best_run(results)['seed']}" / "best"
+        assert seed_result.facts.epochs == 2 and (seed_result.facts.seconds or 0) > 0
+    one, other = (seed_result.test for seed_result in result.seeds)
+    assert result.test.auc.mean == pytest.approx((one.auc + other.auc) / 2)
+    assert one["auc_low"] <= one.auc <= one["auc_high"]
+    best = tmp_path / f"seed-{best_seed(result).seed}" / "best"
     assert list(tmp_path.rglob("README.md")) == [best / "README.md"]
-    assert results["ensemble"]["test"]["auc"] > 0
+    assert result.ensemble is not None and result.ensemble.test.auc > 0
     for name in FIGURES:
         assert f"(../figures/{name})" in (best / "README.md").read_text(encoding="utf-8")
 
@@ -73,8 +72,8 @@ def test_findings_run_from_build_to_figures(
     phantoms: Phantoms, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     built = build_all(phantoms, tmp_path / "dist", "chestmnist", rows=300)  # each finding is in each split
-    results = run(tiny(built, "chestmnist", batch_size=64), tmp_path / "run", quiet=True)
-    assert results["runs"][0]["per_class"].keys() == set(subset("chestmnist").labels)
+    result = run(tiny(built, "chestmnist", batch_size=64), tmp_path / "run", quiet=True)
+    assert result.seeds[0].per_class.keys() == set(subset("chestmnist").labels)
     assert figures_of(tmp_path / "run" / "seed-0").keys() == FIGURES
     assert not [one for one in caplog.records if one.name.startswith("medmnist_hf")]
 
@@ -115,19 +114,19 @@ def test_predictions_are_what_was_scored(root: Path, tmp_path: Path) -> None:
     from medmnist_hf.catalog import Task
     from medmnist_hf.data.arrays import load_arrays
 
-    results = run(tiny(root, "pneumoniamnist", method="knn"), tmp_path, quiet=True)
+    result = run(tiny(root, "pneumoniamnist", method="knn"), tmp_path, quiet=True)
     (predictions,) = (path for path in (tmp_path / "seed-0").iterdir() if "_test_" in path.name)
     labels = load_arrays("pneumoniamnist", 28, "test", root).labels
     found = score(labels, read_result(predictions).scores, Task.BINARY, from_logits=False)
-    assert (found.auc, found.acc) == (results["test"]["auc"]["mean"], results["test"]["acc"]["mean"])
+    assert (found.auc, found.acc) == (result.test.auc.mean, result.test.acc.mean)
 
 
 def test_what_is_done_is_not_done_again_and_seeds_can_be_added(root: Path, tmp_path: Path) -> None:
     run(tiny(root, "pneumoniamnist"), tmp_path, quiet=True)
-    before = (tmp_path / "seed-0" / OUTCOME_NAME).stat().st_mtime_ns
-    results = run(tiny(root, "pneumoniamnist", seeds=(0, 1)), tmp_path, quiet=True)
-    assert [one["seed"] for one in results["runs"]] == [0, 1]
-    assert (tmp_path / "seed-0" / OUTCOME_NAME).stat().st_mtime_ns == before
+    before = (tmp_path / "seed-0" / SEED_RESULT_NAME).stat().st_mtime_ns
+    result = run(tiny(root, "pneumoniamnist", seeds=(0, 1)), tmp_path, quiet=True)
+    assert [one.seed for one in result.seeds] == [0, 1]
+    assert (tmp_path / "seed-0" / SEED_RESULT_NAME).stat().st_mtime_ns == before
     with pytest.raises(TrainingError, match="another epochs, learning_rate: name another folder"):
         run(tiny(root, "pneumoniamnist", epochs=3, learning_rate=0.5), tmp_path, quiet=True)
 
@@ -135,12 +134,12 @@ def test_what_is_done_is_not_done_again_and_seeds_can_be_added(root: Path, tmp_p
 def test_the_same_seed_gives_the_same_run(root: Path, tmp_path: Path) -> None:
     recipe = tiny(root, "bloodmnist", flip_horizontal=0.5, mixup=0.2, rotation=10.0)
     first, second = (run(recipe, tmp_path / name, quiet=True) for name in ("first", "second"))
-    assert first["test"] == second["test"] and first["validation"] == second["validation"]
+    assert first.test == second.test and first.validation == second.validation
 
 
 def test_without_test_nothing_tells_of_it(root: Path, tmp_path: Path) -> None:
-    results = run(tiny(root, "bloodmnist", test=False), tmp_path, quiet=True)
-    assert results["test"] == {} and results["rank"] is None and results["validation"]["auc"]["mean"] > 0
+    result = run(tiny(root, "bloodmnist", test=False), tmp_path, quiet=True)
+    assert result.test == {} and result.rank is None and result.validation.auc.mean > 0
     assert not [path for path in (tmp_path / "seed-0").iterdir() if "_test_" in path.name]
 
 
@@ -169,7 +168,7 @@ def test_a_killed_run_goes_on_to_the_same_end(root: Path, tmp_path: Path) -> Non
     child.communicate()
     assert child.returncode == -signal.SIGKILL and not (tmp_path / "killed" / RESULTS_NAME).exists()
     resumed = run(recipe, tmp_path / "killed", quiet=True)
-    assert resumed["test"] == whole["test"]
+    assert resumed.test == whole.test
     assert figures_of(tmp_path / "killed" / "seed-0") == figures_of(tmp_path / "whole" / "seed-0")
     ends = [load_file(tmp_path / name / "seed-0" / "best" / "model.safetensors") for name in ("whole", "killed")]
     assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
@@ -189,7 +188,7 @@ def test_a_full_disk_is_one_line_and_what_was_whole_stays(root: Path, tmp_path: 
     assert last.startswith("error: no space left for ") and "run the same command to go on" in last
     assert "Traceback" not in text
     assert not list((tmp_path / "run").rglob("checkpoint-*"))
-    assert run(recipe, tmp_path / "run", quiet=True)["runs"]
+    assert run(recipe, tmp_path / "run", quiet=True).seeds
 
 
 def free_port() -> int:
@@ -222,13 +221,11 @@ def test_two_processes_give_the_metric_of_one(root: Path, tmp_path: Path) -> Non
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    together = json.loads((tmp_path / "two" / RESULTS_NAME).read_text())
+    together = read_results(tmp_path / "two" / RESULTS_NAME)
     assert figures_of(tmp_path / "two" / "seed-0").keys() == FIGURES
     assert (tmp_path / "two" / "seed-0" / "best" / "README.md").is_file()
-    for split in ("validation", "test"):
-        for name in ("auc", "acc"):
-            assert together[split][name]["mean"] == pytest.approx(alone[split][name]["mean"], abs=1e-6)
-    losses = [
-        [entry["loss"] for entry in one["runs"][0]["facts"]["history"] if "loss" in entry] for one in (alone, together)
-    ]
+    for means, expected in ((together.validation, alone.validation), (together.test, alone.test)):
+        assert means.auc.mean == pytest.approx(expected.auc.mean, abs=1e-6)
+        assert means.acc.mean == pytest.approx(expected.acc.mean, abs=1e-6)
+    losses = [[entry["loss"] for entry in one.seeds[0].facts.history if "loss" in entry] for one in (alone, together)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)

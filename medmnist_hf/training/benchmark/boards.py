@@ -6,25 +6,22 @@ configuration: what another test set of the same size may change. All seeds are 
 seeds make it no narrower; for the mean itself it is a little too wide. What another seed may change is the deviation.
 """
 
-import json
+import contextlib
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from medmnist_hf.catalog import Subset, subset, subsets
-from medmnist_hf.errors import CatalogError, MedMNISTError, TrainingError
+from medmnist_hf.catalog import Subset, subsets
+from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.scoring.published import leaderboard, published_notes, published_size, stand
-from medmnist_hf.training.recipe import FIELDS, make_recipe, presets
+from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe, presets
 from medmnist_hf.training.registry import method
+from medmnist_hf.training.results import RESULTS_NAME, Measures, RunResult, read_results
 
-RESULTS_NAME: Final = "results.json"
-"""The file of a run's results, which is there once all its seeds are done."""
-
-_NEEDED: Final = ("dataset", "size", "model", "method", "recipe", "validation", "test", "runs")
 _IN_COLUMNS: Final = ("dataset", "size", "model", "method", "seeds", "report_to")
 _OF_THE_DATA: Final = ("root", "namespace", "revision")
 
@@ -116,29 +113,6 @@ class Board:
         return tuple(row for row in self.rows if row.own)
 
 
-def read_results(path: Path) -> dict[str, Any]:
-    """The content of a run's ``results.json``.
-
-    Raises:
-        TrainingError: It cannot be read, or is no such file.
-    """
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"cannot read {path} ({error}): remove it and run again") from None
-    missing = [name for name in _NEEDED if not isinstance(results, dict) or name not in results]
-    if missing or not _is_a_run(results["recipe"], results["runs"]):
-        raise TrainingError(
-            f"{path} has no {(missing or ['recipe with its runs'])[0]}, so it is of no run: remove it and run again"
-        )
-    return dict(results)
-
-
-def _is_a_run(recipe: object, runs: object) -> bool:
-    told = isinstance(runs, list) and runs and all(isinstance(run, dict) and "seed" in run for run in runs)
-    return bool(told) and isinstance(recipe, dict)
-
-
 def gather(folder: Path) -> tuple[Board, ...]:
     """Boards of all runs below a folder, in the order of the catalogue.
 
@@ -149,18 +123,12 @@ def gather(folder: Path) -> tuple[Board, ...]:
         TrainingError: A file of results is damaged.
     """
     paths = sorted(folder.rglob(RESULTS_NAME))
-    found = {path.parent.relative_to(folder).as_posix(): read_results(path) for path in paths}
-    sources = {tuple(results["recipe"].get(name) for name in _OF_THE_DATA) for results in found.values()}
+    results = {path.parent.relative_to(folder).as_posix(): read_results(path) for path in paths}
+    sources = {tuple(getattr(one.recipe, name) for name in _OF_THE_DATA) for one in results.values()}
     hidden = _IN_COLUMNS if len(sources) > 1 else _IN_COLUMNS + _OF_THE_DATA
     rows: dict[str, list[Row]] = {}
-    for name, results in found.items():
-        try:
-            flag = subset(results["dataset"]).flag
-            rows.setdefault(flag, []).append(_row(results, name, hidden))
-        except (CatalogError, KeyError, TypeError, AttributeError, statistics.StatisticsError) as error:
-            raise TrainingError(
-                f"{folder / name / RESULTS_NAME} is of no run ({error}): remove it and run again"
-            ) from None
+    for name, result in results.items():
+        rows.setdefault(result.recipe.dataset, []).append(_row(result, name, hidden))
     return tuple(_board(entry, rows[entry.flag]) for entry in subsets() if entry.flag in rows)
 
 
@@ -177,88 +145,75 @@ def best_on_validation(rows: Sequence[Row]) -> Row:
     return max(rows, key=worth)
 
 
-def protocol(recipe: Mapping[str, Any], hidden: Sequence[str] = _IN_COLUMNS + _OF_THE_DATA) -> str:
+def protocol(recipe: Recipe, hidden: Sequence[str] = _IN_COLUMNS + _OF_THE_DATA) -> str:
     """A recipe in few words: the preset that it is nearest to, or none, and where it differs.
 
     Presets of an AutoML engine count for that engine alone.
 
     Args:
-        recipe: Values by field.
-        hidden: Fields that are told elsewhere.
+        recipe: The recipe.
+        hidden: Fields that are described elsewhere.
     """
     best = ""
     fewest = math.inf
-    for name, base in _bases(str(recipe.get("dataset"))).items():
-        if method(base["method"]).engine and base["method"] != recipe.get("method"):
+    for name, base in _bases(recipe.dataset).items():
+        if method(base.method).engine and base.method != recipe.method:
             continue
-        other = [
-            f"{field} {value}"
-            for field, value in recipe.items()
-            if field not in hidden and (field not in base or base[field] != value)
-        ]
+        values = {field: getattr(recipe, field) for field in FIELDS if field not in hidden}
+        other = [f"{field} {value}" for field, value in values.items() if value != getattr(base, field)]
         if len(other) < fewest:
             best, fewest = ", ".join([name, *other]), len(other)
     return best
 
 
 @cache
-def _bases(flag: str) -> dict[str, dict[str, Any]]:
-    """Name of a preset, or ``defaults`` -> what it makes of all fields of a recipe."""
-    bases = {"defaults": {name: field.default for name, field in FIELDS.items()}}
+def _bases(flag: str) -> dict[str, Recipe]:
+    """Name of a preset, or ``defaults`` -> its recipe for a subset."""
+    bases = {"defaults": make_recipe({"dataset": flag})}
     for name in presets():
-        try:
-            recipe = make_recipe({"dataset": flag}, preset=name)
-        except MedMNISTError:  # it is not for this subset
-            continue
-        bases[name] = {field: getattr(recipe, field) for field in FIELDS}
+        with contextlib.suppress(MedMNISTError):  # it is not for this subset
+            bases[name] = make_recipe({"dataset": flag}, preset=name)
     return bases
 
 
-def _row(results: Mapping[str, Any], folder: str, hidden: Sequence[str]) -> Row:
-    runs = results["runs"]
-    facts = [run["facts"] for run in runs]
-    seconds = [fact["seconds"] for fact in facts if "seconds" in fact]
+def _row(result: RunResult, folder: str, hidden: Sequence[str]) -> Row:
+    recipe, facts = result.recipe, [seed.facts for seed in result.seeds]
+    seconds = [one.seconds for one in facts if one.seconds is not None]
+    validation, test = [seed.validation for seed in result.seeds], [seed.test for seed in result.seeds]
     return Row(
         place=None,
         own=True,
         chosen=False,
-        model=str(results["model"]),
-        method=str(results["method"]),
-        size=int(results["size"]),
-        protocol=protocol(results["recipe"] | {"dataset": results["dataset"]}, hidden) + _broken(runs),
-        seeds=tuple(int(run["seed"]) for run in runs),
-        validation_auc=_score(runs, "validation", "auc"),
-        validation_acc=_score(runs, "validation", "acc"),
-        auc=_score(runs, "test", "auc"),
-        acc=_score(runs, "test", "acc"),
-        parameters=facts[0].get("parameters"),
-        trained_parameters=facts[0].get("trained_parameters"),
+        model=recipe.model,
+        method=recipe.method,
+        size=recipe.size,
+        protocol=protocol(recipe, hidden) + _partial(result),
+        seeds=tuple(seed.seed for seed in result.seeds),
+        validation_auc=_score(validation, "auc"),
+        validation_acc=_score(validation, "acc"),
+        auc=_score(test, "auc"),
+        acc=_score(test, "acc"),
+        parameters=facts[0].parameters,
+        trained_parameters=facts[0].trained_parameters,
         seconds=statistics.fmean(seconds) if seconds else math.nan,
-        hardware=_hardware(results.get("hardware", {})),
+        hardware=str(result.hardware),
         folder=folder,
     )
 
 
-def _broken(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Which seeds are of a search that was broken off."""
-    seeds = [str(run["seed"]) for run in runs if run["facts"].get("partial")]
+def _partial(result: RunResult) -> str:
+    """Which seeds are of a search that was interrupted."""
+    seeds = [str(one.seed) for one in result.seeds if one.facts.partial]
     return f"; partial: seed {', '.join(seeds)}" if seeds else ""
 
 
-def _score(runs: Sequence[Mapping[str, Any]], split: str, name: str) -> BoardScore:
-    def mean(key: str) -> float:
-        values = [run[split].get(key) for run in runs]
-        return math.nan if None in values else statistics.fmean(values)
+def _score(seeds: Sequence[Measures[float]], name: str) -> BoardScore:
+    def values(key: str) -> list[float]:
+        return [one.get(key, math.nan) for one in seeds]
 
-    center = mean(name)
-    several = len(runs) > 1 and not math.isnan(center)
-    spread = statistics.stdev(run[split][name] for run in runs) if several else math.nan
-    return BoardScore(center, spread, mean(f"{name}_low"), mean(f"{name}_high"))
-
-
-def _hardware(facts: Mapping[str, Any]) -> str:
-    gpus = ", ".join(facts.get("gpus", ()))
-    return gpus or (f"{facts['processor']}, {facts['cores']} cores" if {"processor", "cores"} <= set(facts) else "")
+    mean, low, high = (statistics.fmean(values(key)) for key in (name, f"{name}_low", f"{name}_high"))
+    several = len(seeds) > 1 and not math.isnan(mean)
+    return BoardScore(mean, statistics.stdev(values(name)) if several else math.nan, low, high)
 
 
 def _board(entry: Subset, own: Sequence[Row]) -> Board:

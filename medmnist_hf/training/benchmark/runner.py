@@ -3,18 +3,18 @@
 The process of a cell inherits its lock: while it lives, nobody else runs the cell, even when what started it is gone.
 """
 
+import math
 import os
 import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from medmnist_hf.files import write_atomically
-from medmnist_hf.training.benchmark.boards import RESULTS_NAME, read_results
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun
 from medmnist_hf.training.benchmark.status import (
     CONFIG_NAME,
@@ -26,6 +26,7 @@ from medmnist_hf.training.benchmark.status import (
     reason_of,
     status_of,
 )
+from medmnist_hf.training.results import RESULTS_NAME, RunResult, read_results
 
 Command = Callable[[BenchmarkRun, Path], list[str]]
 """Called with a cell and its folder, which holds its ``cell.yaml``, gives the command that runs it."""
@@ -205,12 +206,11 @@ class _Session:
         return f"; about {_duration(mean * max(1.0, rest / self.jobs))} left"
 
 
-def _scores(results: Mapping[str, Any]) -> str:
+def _scores(result: RunResult) -> str:
     """AUC and ACC on test, or on validation where test was not scored."""
-    split = "test" if results["test"] else "validation"
-    means = {name: results[split][name]["mean"] for name in ("auc", "acc")}
-    told = (f"{name.upper()} {'unknown' if mean is None else f'{mean:.3f}'}" for name, mean in means.items())
-    return f"{split} {' and '.join(told)}"
+    split, means = ("test", result.test) if result.test else ("validation", result.validation)
+    auc, acc = ("unknown" if math.isnan(one.mean) else f"{one.mean:.3f}" for one in (means.auc, means.acc))
+    return f"{split} AUC {auc} and ACC {acc}"
 
 
 def _duration(seconds: float) -> str:

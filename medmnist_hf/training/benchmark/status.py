@@ -4,19 +4,18 @@ A cell's folder holds what its run leaves, and besides ``cell.yaml`` with its re
 said, ``failed.txt`` with the one line that it failed by, and the lock ``cell.lock``.
 """
 
-import dataclasses
 import fcntl
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.benchmark.boards import RESULTS_NAME, read_results
-from medmnist_hf.training.benchmark.matrix import SEEDS, BenchmarkRun
+from medmnist_hf.training.benchmark.matrix import BenchmarkRun
+from medmnist_hf.training.results import RESULTS_NAME, read_results
 
 CONFIG_NAME: Final = "cell.yaml"
 LOG_NAME: Final = "log.txt"
@@ -80,11 +79,9 @@ def is_done(cell: BenchmarkRun, folder: Path) -> bool:
     path = folder / RESULTS_NAME
     if not path.is_file():
         return False
-    results = read_results(path)
-    wanted = dataclasses.asdict(cell.recipe)
-    same = all(wanted[name] == value for name, value in results["recipe"].items() if name in wanted and name != SEEDS)
-    whole = {run["seed"] for run in results["runs"] if not run.get("facts", {}).get("partial")}
-    return same and set(cell.recipe.seeds) <= whole
+    result, seeds = read_results(path), cell.recipe.seeds
+    whole = {one.seed for one in result.seeds if not one.facts.partial}
+    return replace(result.recipe, seeds=seeds) == cell.recipe and set(seeds) <= whole
 
 
 def lock_of(folder: Path) -> int | None:

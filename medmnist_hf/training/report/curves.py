@@ -3,9 +3,8 @@
 Needs matplotlib, which is imported when a figure is made.
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from medmnist_hf.evaluation.plots import STYLE
 
@@ -16,18 +15,18 @@ if TYPE_CHECKING:
 _FEW: Final = 30
 """Epochs up to which each is marked."""
 
-Entry = Mapping[str, Any]
+Entry = Mapping[str, float]
 
 
 def series(history: Sequence[Entry], name: str) -> tuple[list[float], list[float]]:
-    """Epochs and values of one quantity; a value that was undefined is nan, which a curve has a gap at.
+    """Epochs and values of one quantity; a curve has a gap at a value that is nan.
 
     Args:
         history: Entries as `transformers.Trainer` logs them.
         name: E.g. ``loss``, ``eval_auc`` or ``learning_rate``.
     """
     found = [(entry["epoch"], entry[name]) for entry in history if name in entry]
-    return [float(epoch) for epoch, _ in found], [math.nan if value is None else float(value) for _, value in found]
+    return [float(epoch) for epoch, _ in found], [float(value) for _, value in found]
 
 
 def draw_curves(history: Sequence[Entry], best_epoch: float, title: str) -> "Figure":

@@ -4,7 +4,7 @@ import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,8 @@ from medmnist_hf.training.report.attribution import image_maps
 from medmnist_hf.training.report.cases import choose, draw_cases
 from medmnist_hf.training.report.curves import draw_curves
 from medmnist_hf.training.report.model_card import CASES, CURVES, FIGURES, SCORES, model_card
-from medmnist_hf.training.report.publishable import best_run, shown_name
-from medmnist_hf.training.results import Outcome
+from medmnist_hf.training.report.publishable import best_seed, shown_name
+from medmnist_hf.training.results import RunResult, SeedResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +43,7 @@ def can_draw() -> bool:
 
 def leave_figures(
     recipe: Recipe,
-    outcome: Outcome,
+    result: SeedResult,
     folder: Path,
     *,
     data: Mapping[str, Arrays],
@@ -56,7 +56,7 @@ def leave_figures(
 
     Args:
         recipe: What was done.
-        outcome: What the seed came to.
+        result: What the seed scored.
         folder: The seed's folder.
         data: Split -> images and labels.
         scores: Split -> scores, float64 (N, K).
@@ -68,14 +68,14 @@ def leave_figures(
     entry, split = recipe.subset, "test" if "test" in scores else "validation"
     images, labels = data[split]
     predictions = check(labels, scores[split], entry.task, from_logits=False, num_classes=len(entry.labels))
-    title = f"{entry.flag} {recipe.size}, {shown_name(recipe.model)} {recipe.method}, seed {outcome.seed}"
-    history = outcome.facts.get("history")
+    title = f"{entry.flag} {recipe.size}, {shown_name(recipe.model)} {recipe.method}, seed {result.seed}"
+    history, best_epoch = result.facts.history, result.facts.best_epoch
     drawings: dict[str, Callable[[], Figure | None]] = {
         SCORES: lambda: draw(predictions, entry.labels, f"{title}: {split}"),
         CASES: lambda: _cases(recipe, predictions, images, built, f"{title}: {split} cases"),
     }
-    if history:
-        drawings[CURVES] = lambda: draw_curves(history, outcome.facts["best_epoch"], title)
+    if history and best_epoch is not None:
+        drawings[CURVES] = lambda: draw_curves(history, best_epoch, title)
     figures = folder / FIGURES
     figures.mkdir(exist_ok=True)
     for name, drawing in drawings.items():
@@ -88,15 +88,15 @@ def leave_figures(
                 write_atomically(figures / name, content)
 
 
-def leave_card(models: Mapping[int, Path], results: Mapping[str, Any], references: Sequence[str] = ()) -> None:
-    """Write the card of a run's model beside its weights, those of the seed that `best_run` names.
+def leave_card(models: Mapping[int, Path], result: RunResult, references: Sequence[str] = ()) -> None:
+    """Write the card of a run's model beside its weights, those of the seed that `best_seed` names.
 
     A run that has left no model gets none; a card beside the weights of another seed, the best one before more seeds
     were added, is removed.
 
     Args:
         models: Seed -> folder of its model.
-        results: What ``results.json`` holds.
+        result: What the run scored.
         references: BibTeX entries to cite.
 
     Raises:
@@ -105,9 +105,9 @@ def leave_card(models: Mapping[int, Path], results: Mapping[str, Any], reference
     """
     for folder in models.values():
         (folder / README_NAME).unlink(missing_ok=True)
-    best = models[best_run(results)["seed"]]
+    best = models[best_seed(result).seed]
     if (best / CONFIG_NAME).is_file():
-        text = model_card(best, results, where=str(best), figures=f"../{FIGURES}", references=references)
+        text = model_card(best, result, where=str(best), figures=f"../{FIGURES}", references=references)
         write_atomically(best / README_NAME, text)
 
 

@@ -4,6 +4,7 @@ Every figure comes from the run's results, the catalogue or the published result
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,21 +20,14 @@ from transformers import CONFIG_NAME, TimmWrapperConfig
 from medmnist_hf.catalog import Subset, Task, collection
 from medmnist_hf.hub.eval_results import MEASURES, TASK_CATEGORY, card_results
 from medmnist_hf.manifest import SourceRecord
-from medmnist_hf.scoring.published import leaderboard, published_notes, published_size
+from medmnist_hf.scoring.published import leaderboard, published_notes, published_results, published_size
 from medmnist_hf.training.models.resnet import PAPER_NETWORKS
 from medmnist_hf.training.models.wrappers import TIMM, BackboneConfig, NetworkConfig
 from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe, presets
 from medmnist_hf.training.registry import method
-from medmnist_hf.training.report.publishable import (
-    best_run,
-    data_source,
-    digits,
-    model_result,
-    namespace,
-    portable,
-    spread,
-)
+from medmnist_hf.training.report.publishable import best_seed, data_source, model_result, namespace, portable
 from medmnist_hf.training.report.terminal import own_name
+from medmnist_hf.training.results import RunResult, digits
 
 _ELSEWHERE: Final = (
     "dataset",
@@ -64,14 +58,12 @@ _PERMISSIVE: Final = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0")
 _SPECIAL: Final = {"auc": "AUC", "acc": "ACC", "ece": "ECE", "mae": "MAE", "f1": "F1", "macro_f1": "macro F1"}
 
 
-def model_card(
-    folder: Path, results: Mapping[str, Any], *, where: str, figures: str, references: Sequence[str] = ()
-) -> str:
+def model_card(folder: Path, result: RunResult, *, where: str, figures: str, references: Sequence[str] = ()) -> str:
     """The card of a model in the folder that a run left it in, with the figures beside that folder.
 
     Args:
-        folder: Folder of the model of the seed that `best_run` names.
-        results: What ``results.json`` holds.
+        folder: Folder of the model of the seed that `best_seed` names.
+        result: What the run scored.
         where: As for `card`.
         figures: Folder of the figures as the card is to name it.
         references: As for `card`.
@@ -82,11 +74,12 @@ def model_card(
     """
     config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
     found = [f"{figures}/{name}" for name in _ABOUT if (folder.parent / FIGURES / name).is_file()]
-    return card(portable(results), config, data_source(results), where=where, figures=found, references=references)
+    source = data_source(result.recipe)
+    return card(portable(result), config, source, where=where, figures=found, references=references)
 
 
 def card(
-    results: Mapping[str, Any],
+    result: RunResult,
     config: Mapping[str, Any],
     source: SourceRecord,
     *,
@@ -97,7 +90,7 @@ def card(
     """The card of the seed to publish.
 
     Args:
-        results: What ``results.json`` of the run holds, `portable`.
+        result: What the run scored, `portable`.
         config: What ``config.json`` of the model holds.
         source: What the data was built from. Only scores on official data are given in the metadata.
         where: Repository or folder that the examples load.
@@ -107,21 +100,18 @@ def card(
     Returns:
         The text of a ``README.md``: YAML between dashes, then Markdown.
     """
-    recipe = make_recipe(results["recipe"])
     text = _template().render(
-        _context(results, recipe, config, source),
+        _context(result, config, source),
         where=where,
         figures=[{"path": path, "about": _ABOUT[Path(path).name]} for path in figures],
         references=references,
     )
-    return f"---\n{_metadata(results, recipe, config, source).to_yaml()}\n---\n\n{text}"
+    return f"---\n{_metadata(result, config, source).to_yaml()}\n---\n\n{text}"
 
 
-def _metadata(
-    results: Mapping[str, Any], recipe: Recipe, config: Mapping[str, Any], source: SourceRecord
-) -> ModelCardData:
+def _metadata(result: RunResult, config: Mapping[str, Any], source: SourceRecord) -> ModelCardData:
+    recipe, official = result.recipe, model_result(result) if source.verified else None
     entry, start = recipe.subset, _start(recipe)
-    result = model_result(results) if source.verified else None
     modality = "-".join(re.findall("[a-z0-9]+", entry.modality.lower()))
     tags = ["medical", "medmnist", entry.flag, modality, f"{entry.ndim}d", entry.task.value, recipe.method]
     return ModelCardData(
@@ -132,13 +122,13 @@ def _metadata(
         datasets=[f"{namespace(recipe)}/{entry.flag}"] if source.verified else None,
         metrics=list(MEASURES.values()),
         base_model=start.repo_id or None if start else None,
-        model_name=None if result is None else _title(results),
-        eval_results=None if result is None else card_results(result, namespace(recipe)),
+        model_name=None if official is None else _title(recipe),
+        eval_results=None if official is None else card_results(official, namespace(recipe)),
     )
 
 
-def _title(results: Mapping[str, Any]) -> str:
-    return f"{results['model']} on {results['dataset']} {results['size']}, {results['method']}"
+def _title(recipe: Recipe) -> str:
+    return f"{recipe.model} on {recipe.dataset} {recipe.size}, {recipe.method}"
 
 
 def _library(config: Mapping[str, Any]) -> str:
@@ -191,23 +181,21 @@ def cited(entry: Subset) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*collection().citations, *entry.citations)))
 
 
-def _context(
-    results: Mapping[str, Any], recipe: Recipe, config: Mapping[str, Any], source: SourceRecord
-) -> dict[str, Any]:
-    entry, run, facts, start = recipe.subset, best_run(results), collection(), _start(recipe)
-    volumes, test = entry.ndim == 3, results["test"]
-    ranked = test and source.verified and None not in (test["auc"]["mean"], test["acc"]["mean"])
+def _context(result: RunResult, config: Mapping[str, Any], source: SourceRecord) -> dict[str, Any]:
+    recipe, best, facts = result.recipe, best_seed(result), collection()
+    entry, start, test = recipe.subset, _start(recipe), result.test
+    volumes, published = entry.ndim == 3, bool(published_results(entry.flag))
+    ranked = published and test and source.verified and not math.isnan(test.auc.mean + test.acc.mean)
     notes = [*published_notes(entry.flag)]
     if recipe.size != published_size():
         notes.insert(
             0, f"The published rows are of images of {published_size()} pixels, this result of {recipe.size}."
         )
     preset = _preset(recipe)
-    own = (own_name(dict(results)), test["auc"]["mean"], test["acc"]["mean"]) if ranked else None
-    scored = [(split, name) for split in ("validation", "test") for name in MEASURES]
-    further = {name: value for name, value in run["test"].items() if name.partition("_")[0] not in MEASURES}
+    own = (own_name(result), test.auc.mean, test.acc.mean) if ranked else None
+    further = {name: value for name, value in best.test.items() if name.partition("_")[0] not in MEASURES}
     return {
-        "title": _title(results),
+        "title": _title(recipe),
         "subset": entry,
         "collection": facts,
         "source": source,
@@ -224,38 +212,42 @@ def _context(
         "ordinal": recipe.loss == "ordinal",
         "own_type": _own(config),
         "timm": _library(config) == "timm",
-        "run": run,
-        "runs": results["runs"],
+        "best": best,
+        "seeds": len(result.seeds),
         "test": test,
         "further": ", ".join(f"{_words(name)} {digits(value)}" for name, value in further.items()),
-        "measures": [_words(name) for name in next(iter(run["per_class"].values()), {})],
+        "measures": [_words(name) for name in next(iter(best.per_class.values()), {})],
         "places": leaderboard(entry.flag, [own]) if own else (),
         "notes": notes,
-        "origin": run["facts"]["origin"],
         "preset": preset,
         "options": {} if preset else _differing(recipe),
-        "hardware": results["hardware"],
-        "releases": results["releases"],
-        "libraries": ", ".join(f"{name} {release}" for name, release in results["releases"].items()),
+        "hardware": result.hardware,
+        "releases": result.releases,
+        "libraries": ", ".join(f"{name} {release}" for name, release in result.releases.items()),
         "licence": {"name": facts.license_names[entry.license], "url": facts.license_urls[entry.license]},
         "non_commercial": "-nc" in entry.license or (start is not None and "-nc" in start.licence),
         "start": start,
         "keys": cited(entry),
-        "headline": [["test", *_headline(run["test"])], ["validation", *_headline(run["validation"])]],
-        "per_class": [[name, *map(digits, values.values())] for name, values in run["per_class"].items()],
-        "seeds": [
-            *([one["seed"], *(digits(one[split].get(name)) for split, name in scored)] for one in results["runs"]),
-            ["mean", *(spread(results[split][name]) for split, name in scored if results[split])],
+        "headline": [["test", *_headline(best.test)], ["validation", *_headline(best.validation)]],
+        "per_class": [[name, *map(digits, values.values())] for name, values in best.per_class.items()],
+        "seed_rows": [
+            *([seed.seed, *_scores(seed.validation), *_scores(seed.test)] for seed in result.seeds),
+            ["mean", *(split[name] for split in (result.validation, test) if split for name in MEASURES)],
         ],
     }
 
 
-def _headline(scored: Mapping[str, float | None]) -> Iterator[str]:
+def _scores(scored: Mapping[str, float]) -> Iterator[str]:
+    for name in MEASURES:
+        yield digits(scored.get(name, math.nan))
+
+
+def _headline(scored: Mapping[str, float]) -> Iterator[str]:
     """Each measure and its interval, which validation has none of."""
     for name in MEASURES:
-        yield digits(scored.get(name))
-        low, high = scored.get(f"{name}_low"), scored.get(f"{name}_high")
-        yield f"{digits(low)} to {digits(high)}" if low is not None else ""
+        value, low, high = (scored.get(key, math.nan) for key in (name, f"{name}_low", f"{name}_high"))
+        yield digits(value)
+        yield "" if math.isnan(low) else f"{digits(low)} to {digits(high)}"
 
 
 def _differing(recipe: Recipe) -> dict[str, Any]:

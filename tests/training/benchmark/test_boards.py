@@ -1,6 +1,5 @@
 """Runs on disk as boards: means and deviations against numpy, places, the choice on validation, and damaged files."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,13 @@ from hypothesis import strategies as st
 
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.scoring.published import published_results
-from medmnist_hf.training.benchmark.boards import best_on_validation, gather, protocol, read_results
-from medmnist_hf.training.recipe import make_recipe
+from medmnist_hf.training.benchmark.boards import best_on_validation, gather, protocol
+from medmnist_hf.training.recipe import Recipe, make_recipe
 from tests.fixtures.benchmarks import leave_run
 
 
-def recipe_of(**options: Any) -> dict[str, Any]:  # noqa: ANN401
-    preset = options.pop("preset", None)
-    recipe = make_recipe({"dataset": "breastmnist", **options}, preset=preset)
-    values: dict[str, Any] = json.loads(json.dumps({name: getattr(recipe, name) for name in recipe.__slots__}))
-    return values
+def recipe_of(preset: str | None = None, **options: Any) -> Recipe:  # noqa: ANN401
+    return make_recipe({"dataset": "breastmnist", **options}, preset=preset)
 
 
 def test_scores_are_means_over_seeds_with_sample_deviation_and_mean_ends(tmp_path: Path) -> None:
@@ -129,26 +125,12 @@ def test_where_the_data_is_from_is_told_if_runs_differ_in_it(tmp_path: Path) -> 
     assert {row.protocol for row in gather(tmp_path)[0].own} == {"defaults, root one", "defaults, root two"}
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda results: "{", r"cannot read .*run.results\.json"),
-        (lambda results: "[]", "has no dataset"),
-        (lambda results: json.dumps(results | {"runs": []}), "has no recipe with its runs"),
-        (lambda results: json.dumps({k: v for k, v in results.items() if k != "recipe"}), "has no recipe"),
-        (lambda results: json.dumps(results | {"dataset": "imagenet"}), "is of no run .*imagenet"),
-        (lambda results: json.dumps(results | {"runs": [{"seed": 0}]}), "is of no run .*facts"),
-        (lambda results: json.dumps(results | {"runs": [3]}), "has no recipe with its runs"),
-        (lambda results: json.dumps(results | {"recipe": 3}), "has no recipe with its runs"),
-    ],
-)
-def test_a_damaged_file_is_named_in_one_line(tmp_path: Path, change: Any, message: str) -> None:  # noqa: ANN401
+def test_a_damaged_file_is_named_in_one_line(tmp_path: Path) -> None:
     leave_run(tmp_path / "run", test=[0.8], validation=[0.7], dataset="breastmnist")
-    path = tmp_path / "run" / "results.json"
-    path.write_text(change(read_results(path)), encoding="utf-8")
-    with pytest.raises(TrainingError, match=message) as caught:
+    (tmp_path / "run" / "results.json").write_text("{", encoding="utf-8")
+    with pytest.raises(TrainingError, match=r"run.results\.json is damaged .*: remove it and run again") as caught:
         gather(tmp_path)
-    assert "\n" not in str(caught.value) and "remove it and run again" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_search_that_was_broken_off_is_marked(tmp_path: Path) -> None:
@@ -159,6 +141,6 @@ def test_a_search_that_was_broken_off_is_marked(tmp_path: Path) -> None:
 
 
 def test_presets_of_an_engine_are_for_that_engine_alone() -> None:
-    options = {"model": "pixels", "trials": 20, "epochs": 20}
+    options: dict[str, Any] = {"model": "pixels", "trials": 20, "epochs": 20}
     assert protocol(recipe_of(**options, method="autokeras", time_budget="24h")) == "automl_autokeras"
     assert protocol(recipe_of(**options, method="flaml")) == "defaults, epochs 20, trials 20"

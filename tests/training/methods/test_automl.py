@@ -1,6 +1,6 @@
 """`medmnist_hf.training.methods.automl`: an engine as a method, on phantoms of every task; broken off; refused."""
 
-import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from medmnist_hf.scoring.official import score
 from medmnist_hf.training.methods import automl
 from medmnist_hf.training.methods.automl import fit
 from medmnist_hf.training.recipe import Recipe
-from medmnist_hf.training.run import RESULTS_NAME, run
+from medmnist_hf.training.results import RESULTS_NAME, read_results
+from medmnist_hf.training.run import run
 from tests.conftest import Phantoms
 from tests.fixtures.engines import tiny_engine
 from tests.fixtures.methods import run_of
@@ -51,28 +52,25 @@ def flaml(root: Path, flag: str, **options: Any) -> Recipe:  # noqa: ANN401
 
 @pytest.mark.parametrize("flag", FLAGS)
 def test_flaml_on_every_task_leaves_what_a_training_does(root: Path, tmp_path: Path, flag: str) -> None:
-    results = run(flaml(root, flag), tmp_path, quiet=True)
-    (outcome,) = results["runs"]
-    entry, facts = subset(flag), outcome["facts"]
-    assert facts["inputs"] == ("flattened voxels" if entry.ndim == 3 else "flattened pixels")
-    assert facts["engine"].startswith("FLAML 2.") and facts["search_seconds"] > 0 and "partial" not in facts
-    assert (
-        facts["configuration"]
-        and facts["trials"] >= 2
-        and facts.get("one_model_a_finding", False) == (flag == "chestmnist")
-    )
+    result = run(flaml(root, flag), tmp_path, quiet=True)
+    (seed,) = result.seeds
+    entry, facts = subset(flag), seed.facts
+    assert facts.inputs == ("flattened voxels" if entry.ndim == 3 else "flattened pixels")
+    assert facts.engine.startswith("FLAML 2.") and (facts.search_seconds or 0) > 0 and not facts.partial
+    assert facts.further["configuration"] and (facts.trials or 0) >= 2
+    assert facts.further.get("one_model_a_finding", False) == (flag == "chestmnist")
     (predictions,) = (path for path in (tmp_path / "seed-0").iterdir() if "_test_" in path.name)
     labels = load_arrays(flag, 28, "test", root).labels
     found = score(labels, read_result(predictions).scores, entry.task, from_logits=False)
-    assert found.acc == results["test"]["acc"]["mean"] and results["runs"][0]["test"]["auc_low"] is not None
-    assert results["rank"]["of"] > 5 and not (tmp_path / "seed-0" / "checkpoints").exists()
+    assert found.acc == result.test.acc.mean and not math.isnan(seed.test["auc_low"])
+    assert result.rank is not None and result.rank.of > 5 and not (tmp_path / "seed-0" / "checkpoints").exists()
 
 
 @pytest.mark.parametrize("flag", ["pneumoniamnist", "adrenalmnist3d"])
 def test_flaml_on_frozen_features(root: Path, tmp_path: Path, flag: str) -> None:
-    results = run(flaml(root, flag, model="timm/test_resnet"), tmp_path, quiet=True)
-    assert results["runs"][0]["facts"]["inputs"] == "features of timm/test_resnet"
-    assert results["model"] == "timm/test_resnet" and results["test"]["auc"]["mean"] > 0
+    result = run(flaml(root, flag, model="timm/test_resnet"), tmp_path, quiet=True)
+    assert result.seeds[0].facts.inputs == "features of timm/test_resnet"
+    assert result.recipe.model == "timm/test_resnet" and result.test.auc.mean > 0
 
 
 def test_an_engine_gets_the_images_the_labels_and_the_options(root: Path, tmp_path: Path, use: Use) -> None:
@@ -80,8 +78,8 @@ def test_an_engine_gets_the_images_the_labels_and_the_options(root: Path, tmp_pa
         "publish(job, x=job.x('train').sum(), y=job.y('train'), shape=job.x('test').shape, kind=job.inputs,"
         " told=[job.task, job.classes, job.seed, job.seconds, job.options])"
     )
-    results = run(flaml(root, "retinamnist", seeds=(7,), time_budget=50, epochs=3), tmp_path / "run", quiet=True)
-    facts = results["runs"][0]["facts"]
+    result = run(flaml(root, "retinamnist", seeds=(7,), time_budget=50, epochs=3), tmp_path / "run", quiet=True)
+    facts = result.seeds[0].facts.further
     images, labels = load_arrays("retinamnist", 28, "train", root)
     assert facts["x"] == images.sum() and facts["y"] == labels.tolist()
     assert facts["shape"][1:] == [28 * 28 * 3] and facts["kind"] == "pixels"
@@ -93,15 +91,15 @@ def test_an_engine_of_images_gets_them_as_they_are(
     root: Path, tmp_path: Path, use: Use, flag: str, words: str
 ) -> None:
     use("publish(job, shape=job.x('train').shape[1:], kind=job.inputs)", inputs=("images",))
-    facts = run(flaml(root, flag), tmp_path / "run", quiet=True)["runs"][0]["facts"]
-    assert facts["shape"] == list(load_arrays(flag, 28, "train", root).images.shape[1:])
-    assert (facts["kind"], facts["inputs"]) == ("images", words)
+    facts = run(flaml(root, flag), tmp_path / "run", quiet=True).seeds[0].facts
+    assert facts.further["shape"] == list(load_arrays(flag, 28, "train", root).images.shape[1:])
+    assert (facts.further["kind"], facts.inputs) == ("images", words)
 
 
 def test_test_is_not_scored_while_configurations_are_compared(root: Path, tmp_path: Path, use: Use) -> None:
     use("publish(job)")
-    results = run(flaml(root, "bloodmnist", test=False), tmp_path / "run", quiet=True)
-    assert results["test"] == {} and results["validation"]["auc"]["mean"] > 0
+    result = run(flaml(root, "bloodmnist", test=False), tmp_path / "run", quiet=True)
+    assert result.test == {} and result.validation.auc.mean > 0
 
 
 def test_what_the_engine_says_is_on_standard_error(
@@ -119,16 +117,16 @@ def test_a_killed_search_is_kept_as_partial_others_go_on_and_it_is_not_done(
 ) -> None:
     use("publish(job, anew=True)\nos.kill(os.getpid(), signal.SIGKILL if job.seed == 0 else 0)")
     recipe = flaml(root, "bloodmnist", seeds=(0, 1))
-    results = run(recipe, tmp_path / "run", quiet=True)
-    assert results["runs"][0]["facts"]["partial"].startswith("killed by SIGKILL after")
-    assert "partial" not in results["runs"][1]["facts"] and results["test"]["auc"]["mean"] > 0
+    result = run(recipe, tmp_path / "run", quiet=True)
+    assert result.seeds[0].facts.partial.startswith("killed by SIGKILL after")
+    assert not result.seeds[1].facts.partial and result.test.auc.mean > 0
     assert [path for path in (tmp_path / "run" / "seed-0").iterdir() if "_test_" in path.name]
-    assert json.loads((tmp_path / "run" / RESULTS_NAME).read_text()) == results
+    assert read_results(tmp_path / "run" / RESULTS_NAME) == result
 
     use("assert job.seed == 0\npublish(job, again=True)")
     again = run(recipe, tmp_path / "run", quiet=True)
-    assert all("partial" not in one["facts"] for one in again["runs"])
-    assert again["runs"][0]["facts"]["again"] and again["runs"][1] == results["runs"][1]
+    assert not any(seed.facts.partial for seed in again.seeds)
+    assert again.seeds[0].facts.further["again"] and again.seeds[1] == result.seeds[1]
     assert not (tmp_path / "run" / "seed-0" / "checkpoints").exists()
 
 
@@ -141,16 +139,16 @@ def test_ctrl_c_leaves_the_best_so_far_and_the_same_call_goes_on(
     recipe = flaml(root, "bloodmnist", seeds=(0, 1))
     with pytest.raises(KeyboardInterrupt):
         run(recipe, tmp_path / "run", quiet=True)
-    results = json.loads((tmp_path / "run" / RESULTS_NAME).read_text())
-    (only,) = results["runs"]
-    assert only["seed"] == 0 and only["facts"]["partial"].startswith("stopped after") and results["test"]["auc"]
+    result = read_results(tmp_path / "run" / RESULTS_NAME)
+    (only,) = result.seeds
+    assert only.seed == 0 and only.facts.partial.startswith("stopped after") and result.test.auc.mean > 0
 
     with pytest.raises(KeyboardInterrupt):  # in the second seed
         run(recipe, tmp_path / "run", quiet=True)
-    first, second = json.loads((tmp_path / "run" / RESULTS_NAME).read_text())["runs"]
-    assert "partial" not in first["facts"] and first["facts"]["before"] and first["facts"]["tried"]
-    assert second["facts"]["partial"].startswith("stopped after")
-    assert all("partial" not in one["facts"] for one in run(recipe, tmp_path / "run", quiet=True)["runs"])
+    first, second = (seed.facts for seed in read_results(tmp_path / "run" / RESULTS_NAME).seeds)
+    assert not first.partial and first.further["before"] and first.further["tried"]
+    assert second.partial.startswith("stopped after")
+    assert not any(seed.facts.partial for seed in run(recipe, tmp_path / "run", quiet=True).seeds)
 
 
 def test_a_search_that_left_nothing_is_one_line_and_no_result(root: Path, tmp_path: Path, use: Use) -> None:

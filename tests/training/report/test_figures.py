@@ -17,14 +17,14 @@ from torch import nn
 
 from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.errors import MedMNISTError
-from medmnist_hf.training.benchmark.boards import read_results
 from medmnist_hf.training.losses import to_scores
 from medmnist_hf.training.models.factory import Built, build_model, save_model
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.report import figures as figures_module
 from medmnist_hf.training.report.figures import can_draw, leave_card, leave_figures
-from medmnist_hf.training.report.publishable import best_run
-from medmnist_hf.training.results import Outcome, outcome_of
+from medmnist_hf.training.report.publishable import best_seed
+from medmnist_hf.training.results import RunResult, SeedResult, read_results
+from medmnist_hf.training.scoring import score_seed
 from tests.conftest import Phantoms
 from tests.fixtures.benchmarks import leave_run
 from tests.fixtures.builds import build
@@ -37,7 +37,7 @@ HISTORY = [
 TRAINED = {"history": HISTORY, "best_epoch": 1}
 ALL = {"curves.png", "scores.png", "cases.png"}
 
-Left = tuple[Recipe, Outcome, dict[str, Arrays], dict[str, Any], Built]
+Left = tuple[Recipe, SeedResult, dict[str, Arrays], dict[str, Any], Built]
 
 
 def seed_of(dataset: str, *, rows: int = 30, facts: dict[str, Any] | None = None, **options: Any) -> Left:  # noqa: ANN401
@@ -54,14 +54,14 @@ def seed_of(dataset: str, *, rows: int = 30, facts: dict[str, Any] | None = None
     scores = to_scores(rng.normal(size=(rows, outputs)), recipe.resolved_loss)
     splits = ("validation", "test") if recipe.test else ("validation",)
     data = dict.fromkeys(splits, Arrays(images, labels))
-    outcome = outcome_of(recipe, 3, dict.fromkeys(splits, (labels, scores)), facts=TRAINED if facts is None else facts)
-    return recipe, outcome, data, dict.fromkeys(splits, scores), built
+    result = score_seed(recipe, 3, dict.fromkeys(splits, (labels, scores)), facts=TRAINED if facts is None else facts)
+    return recipe, result, data, dict.fromkeys(splits, scores), built
 
 
 def leave(folder: Path, seed: Left, *, built: bool = True) -> dict[str, tuple[int, int]]:
     """Leave a seed's figures; name -> size in pixels."""
-    recipe, outcome, data, scores, model = seed
-    leave_figures(recipe, outcome, folder, data=data, scores=scores, built=model if built else None)
+    recipe, result, data, scores, model = seed
+    leave_figures(recipe, result, folder, data=data, scores=scores, built=model if built else None)
     sizes = {}
     for path in (folder / "figures").iterdir():
         with PIL.Image.open(path) as picture:
@@ -119,10 +119,10 @@ def test_without_a_history_or_a_model_what_is_left_is_drawn(tmp_path: Path, figu
 
 
 def test_where_nothing_was_decided_there_are_no_cases(tmp_path: Path) -> None:
-    recipe, outcome, data, scores, built = seed_of("chestmnist")
+    recipe, result, data, scores, built = seed_of("chestmnist")
     nothing = {split: Arrays(images, np.zeros_like(labels)) for split, (images, labels) in data.items()}
     low = {split: 0.1 * one for split, one in scores.items()}
-    assert leave(tmp_path, (recipe, outcome, nothing, low, built)).keys() == ALL - {"cases.png"}
+    assert leave(tmp_path, (recipe, result, nothing, low, built)).keys() == ALL - {"cases.png"}
 
 
 def test_a_model_in_a_folder_is_named_without_its_place(tmp_path: Path, figures: dict[str, Figure]) -> None:
@@ -138,9 +138,9 @@ def test_a_model_in_a_folder_is_named_without_its_place(tmp_path: Path, figures:
 def test_a_network_that_cannot_be_asked_is_one_line_and_cases_without_maps(
     tmp_path: Path, figures: dict[str, Figure], caplog: pytest.LogCaptureFixture
 ) -> None:
-    recipe, outcome, data, scores, built = seed_of("bloodmnist")
+    recipe, result, data, scores, built = seed_of("bloodmnist")
     built.model.timm_model = nn.Linear(3, 8)  # no forward_features, no map
-    assert leave(tmp_path, (recipe, outcome, data, scores, built)).keys() == ALL
+    assert leave(tmp_path, (recipe, result, data, scores, built)).keys() == ALL
     (record,) = caplog.records
     assert record.levelno == logging.WARNING and "\n" not in record.getMessage()
     assert record.getMessage().startswith("no map of what timm/test_efficientnet looked at: ")
@@ -160,9 +160,9 @@ def test_a_figure_that_cannot_be_drawn_is_one_line_and_the_others_are_there(
 def test_a_figure_that_cannot_be_written_is_an_error_of_the_disk(tmp_path: Path) -> None:
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "scores.png").mkdir()
-    recipe, outcome, data, scores, _ = seed_of("bloodmnist", facts={})
+    recipe, result, data, scores, _ = seed_of("bloodmnist", facts={})
     with pytest.raises(OSError, match=r"scores\.png"):
-        leave_figures(recipe, outcome, tmp_path, data=data, scores=scores, built=None)
+        leave_figures(recipe, result, tmp_path, data=data, scores=scores, built=None)
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["scores.png"], "nothing half-written"
 
 
@@ -185,7 +185,7 @@ def models_of(out: Path, seeds: int) -> dict[int, Path]:
     return folders
 
 
-def results_of(root: Path, out: Path, validation: list[float], **options: Any) -> dict[str, Any]:  # noqa: ANN401
+def result_of(root: Path, out: Path, validation: list[float], **options: Any) -> RunResult:  # noqa: ANN401
     facts = {"origin": "random initialisation", "parameters": 9, "trained_parameters": 9, **TRAINED, "epochs": 1}
     test = [0.9] * len(validation)
     options = {"dataset": "breastmnist", "root": str(root), "model": "timm/test_efficientnet", **options}
@@ -205,11 +205,11 @@ def test_the_card_lies_beside_the_weights_of_the_best_seed_alone(root: Path, tmp
     figures = tmp_path / "seed-1" / "figures"
     figures.mkdir()
     (figures / "cases.png").write_bytes(b"")
-    first = results_of(root, tmp_path / "one", [0.7])
+    first = result_of(root, tmp_path / "one", [0.7])
     leave_card({0: models[0]}, first)
     assert (models[0] / "README.md").is_file()
-    both = results_of(root, tmp_path / "two", [0.7, 0.8])
-    assert best_run(both)["seed"] == 1
+    both = result_of(root, tmp_path / "two", [0.7, 0.8])
+    assert best_seed(both).seed == 1
     leave_card(models, both)
     assert not (models[0] / "README.md").exists(), "another seed was the best before this one came"
     text = (models[1] / "README.md").read_text(encoding="utf-8")
@@ -222,12 +222,12 @@ def test_the_card_lies_beside_the_weights_of_the_best_seed_alone(root: Path, tmp
 
 
 def test_a_run_that_left_no_model_has_no_card(root: Path, tmp_path: Path) -> None:
-    leave_card({0: tmp_path / "seed-0" / "best"}, results_of(root, tmp_path / "run", [0.7], method="knn"))
+    leave_card({0: tmp_path / "seed-0" / "best"}, result_of(root, tmp_path / "run", [0.7], method="knn"))
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_card_of_data_that_is_gone_is_one_line(tmp_path: Path) -> None:
     models = models_of(tmp_path, 1)
     with pytest.raises(MedMNISTError, match="nowhere") as caught:
-        leave_card(models, results_of(tmp_path / "nowhere", tmp_path / "run", [0.7]))
+        leave_card(models, result_of(tmp_path / "nowhere", tmp_path / "run", [0.7]))
     assert "\n" not in str(caught.value) and not (models[0] / "README.md").exists()

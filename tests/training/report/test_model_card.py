@@ -1,7 +1,9 @@
 """The card of a model: its metadata as the Hub's client reads it, and what it says of scores, licence and use."""
 
 import json
+import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,10 @@ from medmnist_hf.catalog import Subset, Task, subset, subsets
 from medmnist_hf.hub.eval_results import MEASURES
 from medmnist_hf.manifest import SourceRecord
 from medmnist_hf.scoring.published import leaderboard
-from medmnist_hf.training.benchmark.boards import read_results
 from medmnist_hf.training.recipe import make_recipe, presets
 from medmnist_hf.training.registry import method
 from medmnist_hf.training.report.model_card import CURVES, SCORES, card, cited, model_card
+from medmnist_hf.training.results import Measures, RunResult, SeedResult, read_results
 from tests.conftest import Phantoms
 from tests.fixtures.benchmarks import leave_run
 from tests.fixtures.builds import build
@@ -39,17 +41,22 @@ TRAINED = [
 """Presets of methods that leave a model."""
 
 
-def results_of(folder: Path, flag: str, **options: Any) -> dict[str, Any]:  # noqa: ANN401
+def result_of(folder: Path, flag: str, **options: Any) -> RunResult:  # noqa: ANN401
     """Results of a run, made up, with those of each class."""
     given: dict[str, Any] = {"test": [0.9], "validation": [0.7], "facts": FACTS, "pretrained": False} | options
     leave_run(folder / "run", dataset=flag, **given)
-    results = read_results(folder / "run" / "results.json")
+    result = read_results(folder / "run" / "results.json")
     entry, scored = subset(flag), bool(given["test"])
     names = entry.labels[1:] if entry.task is Task.BINARY else entry.labels
-    for one in results["runs"]:
-        one["per_class"] = {name: {"auc": 0.8, "average_precision": None} for name in names} if scored else {}
-        one["test"] |= {"balanced_accuracy": 0.5, "ece": 0.04} if scored else {}
-    return results
+    if not scored:
+        return result
+    per_class = {name: {"auc": 0.8, "average_precision": math.nan} for name in names}
+
+    def further(seed: SeedResult) -> SeedResult:
+        test = Measures(seed.test | {"balanced_accuracy": 0.5, "ece": 0.04})
+        return replace(seed, test=test, per_class=per_class)
+
+    return replace(result, seeds=tuple(map(further, result.seeds)))
 
 
 def card_of(
@@ -60,7 +67,7 @@ def card_of(
     source: SourceRecord = OFFICIAL,
     **options: Any,  # noqa: ANN401
 ) -> Any:  # noqa: ANN401  (a ModelCard, whose metadata is typed as that of any card)
-    return ModelCard(card(results_of(folder, flag, **options), config, source, where="me/mine"))
+    return ModelCard(card(result_of(folder, flag, **options), config, source, where="me/mine"))
 
 
 def tables(text: str) -> list[list[list[str]]]:
@@ -252,32 +259,32 @@ def test_training_is_told_in_numbers_of_the_run(tmp_path: Path) -> None:
 
 
 def test_names_with_bars_do_not_break_a_table(tmp_path: Path) -> None:
-    results = results_of(tmp_path, "breastmnist")
-    results["runs"][0]["per_class"] = {"a|b": {"auc": 0.5}}
-    text = card(results, TIMM, OFFICIAL, where="me/mine")
+    result = result_of(tmp_path, "breastmnist")
+    seed = replace(result.seeds[0], per_class={"a|b": {"auc": 0.5}})
+    text = card(replace(result, seeds=(seed,)), TIMM, OFFICIAL, where="me/mine")
     assert r"| a\|b | 0.500 |" in text and all(len({len(row) for row in table}) == 1 for table in tables(text))
 
 
 def test_references_are_given_in_full_or_by_key(tmp_path: Path) -> None:
-    results = results_of(tmp_path, "dermamnist")
+    result = result_of(tmp_path, "dermamnist")
     keys = ["medmnistv2", "medmnistv1", "dermamnist1", "dermamnist2", "dermamnist-quality"]
     assert cited(subset("dermamnist")) == tuple(keys)
-    assert f": {', '.join(keys)} in the BibTeX of" in card(results, TIMM, OFFICIAL, where="me/mine")
+    assert f": {', '.join(keys)} in the BibTeX of" in card(result, TIMM, OFFICIAL, where="me/mine")
     entries = ["@article{one,\n  title = {One}\n}", "@article{two}"]
-    text = card(results, TIMM, OFFICIAL, where="me/mine", references=entries)
+    text = card(result, TIMM, OFFICIAL, where="me/mine", references=entries)
     assert "```bibtex\n" + "\n\n".join(entries) + "\n```" in text and "in the BibTeX of" not in text
 
 
 def test_the_card_of_a_folder_shows_the_figures_that_are_there(phantoms: Phantoms, tmp_path: Path) -> None:
     build(phantoms, tmp_path, "breastmnist", 28)
-    results = results_of(tmp_path, "breastmnist", root=str(tmp_path))
+    result = result_of(tmp_path, "breastmnist", root=str(tmp_path))
     folder = tmp_path / "run" / "seed-0" / "best"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(VIT))
     (figures := folder.parent / "figures").mkdir()
     for name in (CURVES, SCORES):
         (figures / name).write_bytes(b"")
-    text = model_card(folder, results, where="me/mine", figures="pictures")
+    text = model_card(folder, result, where="me/mine", figures="pictures")
     assert re.findall(r"!\[[^]]+\]\((.*)\)", text) == [f"pictures/{CURVES}", f"pictures/{SCORES}"]
     assert "SYNTHETIC" in text and str(tmp_path) not in text
     assert yaml.safe_load(text.split("---\n")[1])["library_name"] == "transformers"

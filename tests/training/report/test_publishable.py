@@ -1,7 +1,7 @@
 """Which seed is published and what is said of it to others."""
 
-import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,30 +9,22 @@ import pytest
 
 from medmnist_hf.catalog import NAMESPACE
 from medmnist_hf.errors import MedMNISTError
-from medmnist_hf.training.benchmark.boards import read_results
 from medmnist_hf.training.recipe import make_recipe
-from medmnist_hf.training.report.publishable import (
-    best_run,
-    data_source,
-    digits,
-    model_result,
-    namespace,
-    portable,
-    spread,
-)
+from medmnist_hf.training.report.publishable import best_seed, data_source, model_result, namespace, portable
+from medmnist_hf.training.results import RunResult, read_results
 from tests.conftest import Phantoms
 from tests.fixtures.benchmarks import leave_run
 from tests.fixtures.builds import build
 
 
-def results(folder: Path, **options: Any) -> dict[str, Any]:  # noqa: ANN401
+def results(folder: Path, **options: Any) -> RunResult:  # noqa: ANN401
     leave_run(folder / "run", dataset="breastmnist", **options)
     return read_results(folder / "run" / "results.json")
 
 
 def test_the_seed_is_the_best_on_validation_whatever_test_says(tmp_path: Path) -> None:
     found = results(tmp_path, test=[0.9, 0.6, 0.7], validation=[0.7, 0.8, 0.8])
-    assert best_run(found)["seed"] == 1
+    assert best_seed(found).seed == 1
     result = model_result(found)
     assert result is not None
     assert (result.flag, result.size, result.auc) == ("breastmnist", 28, 0.6) and result.acc == pytest.approx(0.5)
@@ -47,7 +39,7 @@ def test_one_seed_is_told_without_a_mean(tmp_path: Path) -> None:
 
 
 def test_a_seed_without_validation_auc_comes_last(tmp_path: Path) -> None:
-    assert best_run(results(tmp_path, test=[0.9, 0.8], validation=[math.nan, 0.5]))["seed"] == 1
+    assert best_seed(results(tmp_path, test=[0.9, 0.8], validation=[math.nan, 0.5])).seed == 1
 
 
 def test_there_is_no_result_where_test_was_not_scored_or_is_undefined(tmp_path: Path) -> None:
@@ -68,34 +60,28 @@ def test_no_folder_of_the_machine_is_told(tmp_path: Path) -> None:
         root=str(tmp_path),
         facts={"origin": f"the weights of {model}"},
     )
-    before = json.dumps(found)
-    told = portable(found)
-    assert str(tmp_path) not in json.dumps(told) and str(tmp_path) in before == json.dumps(found)
-    assert told["model"] == told["recipe"]["model"] == "my-vit" and told["recipe"]["root"] is None
-    assert told["recipe"]["checkpoint"] == "weights.safetensors"
-    assert [run["facts"]["origin"] for run in told["runs"]] == ["the weights of my-vit"] * 2
+    shown = portable(found)
+    assert str(tmp_path) not in shown.to_json() and str(tmp_path) in found.to_json()
+    assert (shown.recipe.model, shown.recipe.root) == ("my-vit", None)
+    assert shown.recipe.checkpoint == "weights.safetensors"
+    assert [seed.facts.origin for seed in shown.seeds] == ["the weights of my-vit"] * 2
+    assert RunResult.from_json(shown.to_json(), "it") == shown
 
 
 def test_a_name_on_the_hub_stays(tmp_path: Path) -> None:
     found = results(tmp_path, test=[0.9], validation=[0.7], model="timm/resnet18", facts={"origin": "timm/resnet18"})
-    told = portable(found)
-    assert told["model"] == "timm/resnet18" and told["recipe"]["checkpoint"] is None and told["runs"] == found["runs"]
+    assert portable(found) == replace(found, recipe=replace(found.recipe, root=None))
 
 
 def test_the_source_of_the_data_is_that_of_the_build(phantoms: Phantoms, tmp_path: Path) -> None:
     build(phantoms, tmp_path, "breastmnist", 28)
     found = results(tmp_path, test=[0.9], validation=[0.7], root=str(tmp_path))
-    source = data_source(found)
+    source = data_source(found.recipe)
     assert source.synthetic and not source.verified
     with pytest.raises(MedMNISTError, match="breastmnist"):
-        data_source({**found, "recipe": {**found["recipe"], "root": str(tmp_path / "gone")}})
+        data_source(replace(found.recipe, root=str(tmp_path / "gone")))
 
 
 def test_the_namespace_is_that_of_the_recipe_or_the_usual_one() -> None:
     assert namespace(make_recipe({"dataset": "breastmnist"})) == NAMESPACE
     assert namespace(make_recipe({"dataset": "breastmnist", "namespace": "me"})) == "me"
-
-
-def test_measures_have_three_decimals_or_a_dash() -> None:
-    assert (digits(0.12349), digits(None)) == ("0.123", "-")
-    assert spread({"mean": 0.5, "std": None}) == "0.500 ± -"

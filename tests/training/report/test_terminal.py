@@ -1,5 +1,6 @@
 """`medmnist_hf.training.report.terminal`: each seed, the mean in its place among the published rows, the notes."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,22 +9,29 @@ import pytest
 from medmnist_hf.scoring.published import published_results
 from medmnist_hf.training.recipe import make_recipe
 from medmnist_hf.training.report.terminal import print_results
-from medmnist_hf.training.results import Outcome, summary
+from medmnist_hf.training.results import EnsembleResult, Facts, Measures, RunResult, SeedResult
+from medmnist_hf.training.scoring import sum_up
 
 
-def results_of(**options: Any) -> dict[str, Any]:  # noqa: ANN401
+def result_of(*reports: dict[str, Any], **options: Any) -> RunResult:  # noqa: ANN401
+    """Results of two seeds, which report these facts besides their seconds."""
     recipe = make_recipe({"dataset": "breastmnist", "seeds": (0, 1), **options})
     test = {"auc": 0.91, "acc": 0.85, "auc_low": 0.86, "auc_high": 0.96, "acc_low": 0.8, "acc_high": 0.9}
-    scored = recipe.test
-    outcomes = [
-        Outcome(seed, {"auc": 0.9, "acc": 0.8}, test if scored else {}, {}, {"seconds": 1234.5})
-        for seed in recipe.seeds
+    seeds = [
+        SeedResult(
+            seed,
+            Measures(auc=0.9, acc=0.8),
+            Measures(test if recipe.test else {}),
+            {},
+            Facts.from_report({**report, "seconds": 1234.5}),
+        )
+        for seed, report in zip(recipe.seeds, reports or ({}, {}), strict=True)
     ]
-    return summary(recipe, outcomes)
+    return sum_up(recipe, seeds)
 
 
 def test_a_run_stands_among_the_published_rows(capsys: pytest.CaptureFixture[str]) -> None:
-    print_results(results_of(), Path("runs/mine"))
+    print_results(result_of(), Path("runs/mine"))
     text = capsys.readouterr().out
     lines = [line for line in text.splitlines() if line.strip()]
     expected = "0 0.900 0.800 0.910 0.860 to 0.960 0.850 0.800 to 0.900 1,234.5"
@@ -36,40 +44,37 @@ def test_a_run_stands_among_the_published_rows(capsys: pytest.CaptureFixture[str
 
 
 def test_the_ensemble_of_the_seeds_has_a_row_and_a_place(capsys: pytest.CaptureFixture[str]) -> None:
-    one = results_of()["runs"][0]
-    together = {"validation": one["validation"], "test": one["test"] | {"auc": 0.925}}
-    print_results(results_of() | {"ensemble": together}, Path("x"))
+    result = result_of()
+    seed = result.seeds[0]
+    together = EnsembleResult(seed.validation, Measures(seed.test | {"auc": 0.925}), {})
+    print_results(replace(result, ensemble=together), Path("x"))
     text = " ".join(capsys.readouterr().out.split())
     assert "ensemble 0.900 0.800 0.925 0.860 to 0.960 0.850 0.800 to 0.900" in text
     assert "0.925 0.850 * resnet18 finetune (28), ensemble of the seeds" in text
 
 
 def test_another_size_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
-    print_results(results_of(size=64), Path("x"))
+    print_results(result_of(size=64), Path("x"))
     assert "published rows are of images of 28, this run of 64" in capsys.readouterr().out
 
 
 def test_without_test_there_is_no_leaderboard(capsys: pytest.CaptureFixture[str]) -> None:
-    print_results(results_of(test=False), Path("x"))
+    print_results(result_of(test=False), Path("x"))
     text = capsys.readouterr().out
     assert "validation AUC 0.900 ± 0.000" in text and "AutoKeras" not in text
 
 
 def test_results_of_other_data_are_not_ranked(capsys: pytest.CaptureFixture[str]) -> None:
-    print_results(results_of(), Path("x"), ranked=False)
+    print_results(result_of(), Path("x"), ranked=False)
     text = capsys.readouterr().out
     assert "test AUC 0.910 ± 0.000" in text and "written to x" in text
     assert not any(row.method in text for row in published_results("breastmnist")) and "place" not in text
 
 
-def searched(**facts: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Results of an engine on volumes."""
-    results = results_of(dataset="adrenalmnist3d", model="pixels", method="flaml")
-    told = {"inputs": "flattened voxels", "engine": "FLAML 2.7.0", "trials": 57, "search_seconds": 1234.56}
-    for run in results["runs"]:
-        run["facts"] |= told
-    results["runs"][1]["facts"] |= facts
-    return results
+def searched(**facts: Any) -> RunResult:  # noqa: ANN401
+    """Results of an engine on volumes, whose second seed reports further facts."""
+    report = {"inputs": "flattened voxels", "engine": "FLAML 2.7.0", "trials": 57, "search_seconds": 1234.56}
+    return result_of(report, report | facts, dataset="adrenalmnist3d", model="pixels", method="flaml")
 
 
 def test_an_engine_is_called_by_its_inputs_and_tells_of_its_search(capsys: pytest.CaptureFixture[str]) -> None:

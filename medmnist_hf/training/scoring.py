@@ -1,0 +1,137 @@
+"""Score a seed once, on validation and test, and sum up the seeds of a run."""
+
+import logging
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from medmnist_hf.catalog import Task
+from medmnist_hf.errors import ScoreError
+from medmnist_hf.scoring.bootstrap import bootstrap
+from medmnist_hf.scoring.metrics import available, measures
+from medmnist_hf.scoring.official import score
+from medmnist_hf.scoring.published import stand
+from medmnist_hf.training.recipe import Recipe
+from medmnist_hf.training.results import (
+    HEADLINE,
+    EnsembleResult,
+    Facts,
+    Hardware,
+    Measures,
+    Rank,
+    RunResult,
+    SeedResult,
+    Spread,
+)
+
+_log = logging.getLogger(__name__)
+
+PER_CLASS: Final = ("auc", "average_precision", "sensitivity", "specificity", "f1")
+RELEASES: Final = ("medmnist-hf", "torch", "transformers", "timm", "peft", "accelerate", "scikit-learn", "numpy")
+
+Scored = Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[np.float64]]]
+"""``validation`` and, unless configurations are still compared, ``test`` -> labels and scores."""
+
+
+def score_seed(recipe: Recipe, seed: int, scored: Scored, *, facts: Mapping[str, Any]) -> SeedResult:
+    """Score a seed, once.
+
+    Args:
+        recipe: What was run.
+        seed: The seed.
+        scored: Labels and scores of each split.
+        facts: What the method reports, by name; hardware and releases are added.
+    """
+    result = score_splits(recipe, scored)
+    report = {**facts, "hardware": hardware(), "releases": releases()}
+    return SeedResult(seed, result.validation, result.test, result.per_class, Facts.from_report(report))
+
+
+def score_splits(recipe: Recipe, scored: Scored) -> EnsembleResult:
+    """Score one set of scores on validation and, with intervals, on test.
+
+    Args:
+        recipe: What was run.
+        scored: Labels and scores of each split.
+    """
+    entry = recipe.subset
+    exact = score(*scored["validation"], entry.task, from_logits=False)
+    validation = Measures(auc=exact.auc, acc=exact.acc)
+    if "test" not in scored:
+        return EnsembleResult(validation, Measures(), {})
+    labels, scores = scored["test"]
+    whole = [name for name in available(entry.task) if name not in PER_CLASS and name not in HEADLINE]
+    test = Measures(measures(labels, scores, entry.task, [*HEADLINE, *whole], from_logits=False))
+    test.update(_intervals(labels, scores, entry.task))
+    ids = [1] if entry.task is Task.BINARY else range(len(entry.labels))
+    each = measures(
+        labels, scores, entry.task, [f"{name}:{at}" for name in PER_CLASS for at in ids], from_logits=False
+    )
+    per_class = {entry.labels[at]: {name: each[f"{name}:{at}"] for name in PER_CLASS} for at in ids}
+    return EnsembleResult(validation, test, per_class)
+
+
+def _intervals(labels: npt.NDArray[Any], scores: npt.NDArray[np.float64], task: Task) -> dict[str, float]:
+    """Ends of the intervals; nan where rows cannot be resampled, which must not cost what was trained."""
+    try:
+        found = bootstrap(labels, scores, task, list(HEADLINE), from_logits=False)
+    except ScoreError as error:
+        _log.warning("no intervals: %s", error)
+        return {f"{name}_{end}": math.nan for name in HEADLINE for end in ("low", "high")}
+    return {f"{name}_{end}": getattr(interval, end) for name, interval in found.items() for end in ("low", "high")}
+
+
+def sum_up(recipe: Recipe, seeds: Sequence[SeedResult], ensemble: EnsembleResult | None = None) -> RunResult:
+    """All seeds of a run together: means, deviations and the place among the published results.
+
+    Hardware and releases are those of the last seed, wherever this is called, which may be another machine.
+
+    Args:
+        recipe: What was run.
+        seeds: The seeds, one or more.
+        ensemble: What the mean of their scores scored, see `medmnist_hf.training.ensemble`.
+    """
+    facts, test = seeds[-1].facts, _spreads([one.test for one in seeds])
+    rank = None
+    if test:
+        standing = stand(recipe.dataset, test.auc.mean, test.acc.mean)
+        rank = Rank(standing.auc_rank, standing.acc_rank, standing.places)
+    return RunResult(
+        recipe,
+        _spreads([one.validation for one in seeds]),
+        test,
+        rank,
+        ensemble,
+        tuple(seeds),
+        facts.hardware or hardware(),
+        facts.releases or releases(),
+    )
+
+
+def _spreads(seeds: Sequence[Measures[float]]) -> Measures[Spread]:
+    return Measures({name: _spread([one[name] for one in seeds]) for name in seeds[0]})
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    return Spread(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0)
+
+
+def releases() -> dict[str, str]:
+    """Library -> its release, of those that results depend on."""
+    return {name: version(name) for name in RELEASES}
+
+
+def hardware() -> Hardware:
+    """The processor, the cores that may be used, and the GPUs."""
+    return Hardware(
+        platform.processor() or platform.machine(),
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        tuple(torch.cuda.get_device_name(at) for at in range(torch.cuda.device_count())),
+    )

@@ -1,0 +1,79 @@
+"""`medmnist_hf.training.scoring`: what a seed scored equals the metric, and means are those of the seeds."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medmnist_hf.scoring.bootstrap import bootstrap
+from medmnist_hf.scoring.official import score
+from medmnist_hf.scoring.published import published_results
+from medmnist_hf.training.recipe import make_recipe
+from medmnist_hf.training.results import Facts, Hardware, Measures, Rank, SeedResult, Spread
+from medmnist_hf.training.scoring import hardware, releases, score_seed, sum_up
+
+RNG = np.random.default_rng(0)
+
+
+def scored(flag: str, rows: int = 60) -> dict[str, tuple[Any, Any]]:
+    """Labels and scores of both splits, with every class in each."""
+    labels = len(make_recipe({"dataset": flag}).subset.labels)
+    found = {}
+    for split in ("validation", "test"):
+        scores = RNG.dirichlet(np.ones(labels), rows)
+        if flag == "chestmnist":
+            found[split] = (np.arange(rows * labels).reshape(rows, labels) % 3 == 0).astype(np.float32), scores
+        else:
+            found[split] = np.arange(rows) % labels, scores
+    return found
+
+
+@pytest.mark.parametrize("flag", ["breastmnist", "retinamnist", "chestmnist", "organmnist3d"])
+def test_a_seed_is_scored_by_the_metric(flag: str) -> None:
+    recipe, parts = make_recipe({"dataset": flag}), scored(flag)
+    found = score_seed(recipe, 3, parts, facts={"epochs": 2})
+    labels, scores = parts["test"]
+    exact = score(labels, scores, recipe.subset.task, from_logits=False)
+    assert (found.test.auc, found.test.acc) == (exact.auc, exact.acc)
+    spans = bootstrap(labels, scores, recipe.subset.task, ["auc", "acc"], from_logits=False)
+    assert (found.test["auc_low"], found.test["acc_high"]) == (spans["auc"].low, spans["acc"].high)
+    assert found.validation.auc == score(*parts["validation"], recipe.subset.task, from_logits=False).auc
+    names = recipe.subset.labels[1:] if flag == "breastmnist" else recipe.subset.labels
+    assert tuple(found.per_class) == tuple(names)
+    assert np.mean([one["auc"] for one in found.per_class.values()]) == pytest.approx(exact.auc)
+    assert found.facts.report() == {"epochs": 2, "hardware": hardware(), "releases": releases()}
+
+
+def test_rows_that_cannot_be_resampled_cost_the_intervals_alone(caplog: pytest.LogCaptureFixture) -> None:
+    recipe, parts = make_recipe({"dataset": "retinamnist"}), scored("retinamnist")
+    parts["test"] = np.arange(5), parts["test"][1][:5]
+    found = score_seed(recipe, 0, parts, facts={})
+    assert np.isfinite(found.test.auc) and np.isnan(found.test["auc_low"]) and np.isnan(found.test["acc_high"])
+    assert "no intervals: 5 row(s) of as many classes" in caplog.text
+    means = sum_up(recipe, [found, found]).test
+    assert means.auc.mean == found.test.auc and np.isnan(means["auc_low"].mean)
+
+
+def test_a_run_is_the_mean_of_its_seeds() -> None:
+    recipe = make_recipe({"dataset": "breastmnist", "seeds": (0, 1)})
+
+    def seed(number: int, auc: float) -> SeedResult:
+        test = {"auc": auc, "acc": 0.8, "auc_low": auc - 0.1, "auc_high": auc + 0.1, "acc_low": 0.7, "acc_high": 0.9}
+        return SeedResult(number, Measures(auc=auc, acc=0.5), Measures(test), {}, Facts())
+
+    found = sum_up(recipe, [seed(0, 0.80), seed(1, 0.90)])
+    assert (found.test.auc.mean, found.test.auc.std) == pytest.approx((0.85, 0.1 / 2**0.5))
+    assert found.test.acc == Spread(0.8, 0.0)
+    published = published_results("breastmnist")
+    better = sum(row.auc > 0.85 for row in published), sum(row.acc > 0.8 for row in published)
+    assert found.rank == Rank(better[0] + 1, better[1] + 1, len(published) + 1)
+    assert sum_up(recipe, [seed(0, 0.8)]).test.auc.std == 0.0
+    assert found.releases["torch"] and (found.hardware.cores or 0) >= 1
+
+
+def test_hardware_and_releases_are_those_that_a_seed_ran_on() -> None:
+    """The same command on another machine, to push what is done, does not change what the results say."""
+    recipe, machine = make_recipe({"dataset": "breastmnist"}), Hardware("none such", 3, ("T",))
+    facts = Facts.from_report({"hardware": machine, "releases": {"torch": "9"}})
+    found = sum_up(recipe, [SeedResult(0, Measures(auc=0.5, acc=0.5), Measures(), {}, facts)])
+    assert (found.hardware, found.releases) == (machine, {"torch": "9"})
