@@ -41,7 +41,7 @@ def _sample(subset: str, train: Any) -> str:  # noqa: ANN401  (datasets is not t
 
 @app.command(epilog="Example: python scripts/demo.py --out dist/demo")
 def demo(out: Annotated[Path, typer.Option(help="Folder of the builds.")] = Path("dist/demo")) -> None:
-    """Build five phantom subsets, prove them equal to their source, load them, and train a model on one: it must learn."""
+    """Build five phantom subsets, prove them equal to their source, load them, and train a model, which must learn."""
     datasets.disable_progress_bars()
     source, options = open_source("phantom", phantom_rows=ROWS), BuildOptions(workers=usable_cores())
     print(f"building {', '.join(SUBSETS)} at size 28 from the phantom (synthetic, shows no patient)")

@@ -38,7 +38,7 @@ def test_stale_missing_and_foreign_cards_are_seen_and_mended(tmp_path: Path, mon
 
 
 def test_cards_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="cannot write the cards in .*missing"):
+    with pytest.raises(BuildError, match=r"cannot write the cards in .*missing"):
         write_static_cards(tmp_path / "missing")
 
 
