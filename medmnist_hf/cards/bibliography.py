@@ -1,17 +1,16 @@
 """Entries of ``references.bib``: their text as it stands, and the few fields that cards print."""
 
-import re
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Final
 
+from bibtexparser.entrypoint import parse_string
+
 from medmnist_hf.errors import CatalogError
 
 _BIB: Final = resources.files("medmnist_hf") / "references.bib"
 
-_ENTRY: Final = re.compile(r"^@\w+\{\s*([^,\s]+)\s*,", re.MULTILINE)
-_FIELD: Final = re.compile(r"^\s*(\w+)\s*=\s*\{", re.MULTILINE)
 _TEX: Final = (("``", "“"), ("''", "”"), ("---", "—"), ("--", "–"), (r"\&", "&"), ("{", ""), ("}", ""))
 
 
@@ -59,16 +58,6 @@ class Reference:
         return f"https://doi.org/{doi}" if doi else ""
 
 
-def _closing(text: str, opening: int) -> int:
-    """Position of the brace that closes the one at `opening`."""
-    depth = 0
-    for position in range(opening, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[position], 0)
-        if depth == 0:
-            return position
-    raise CatalogError(f"{_BIB.name} has an unclosed brace after {text[opening : opening + 20]!r}: close it")
-
-
 def _plain(value: str) -> str:
     for tex, text in _TEX:
         value = value.replace(tex, text)
@@ -76,20 +65,22 @@ def _plain(value: str) -> str:
 
 
 def parse(text: str) -> dict[str, Reference]:
-    """Cut a BibTeX file into its entries; values must stand in braces, as they do in ours.
+    """Read the entries of a BibTeX file, by key.
 
     Raises:
-        CatalogError: A brace is never closed.
+        CatalogError: An entry cannot be read, or its key is there twice.
     """
-    found = {}
-    for match in _ENTRY.finditer(text):
-        entry = text[match.start() : _closing(text, text.index("{", match.start())) + 1]
-        fields = {
-            field[1].lower(): _plain(entry[field.end() : _closing(entry, field.end() - 1)])
-            for field in _FIELD.finditer(entry)
-        }
-        found[match[1]] = Reference(match[1], entry, fields)
-    return found
+    library = parse_string(text)
+    for block in library.failed_blocks:
+        raise CatalogError(
+            f"{_BIB.name} has an entry that is not valid from line {(block.start_line or 0) + 1} on: fix it"
+        )
+    return {
+        entry.key: Reference(
+            entry.key, entry.raw or "", {field.key.lower(): _plain(field.value) for field in entry.fields}
+        )
+        for entry in library.entries
+    }
 
 
 @cache
@@ -106,4 +97,4 @@ def reference(key: str) -> Reference:
     try:
         return _references()[key]
     except KeyError:
-        raise CatalogError(f"no entry {key!r} in {_BIB.name}: add it, or mend the citation in the catalogue") from None
+        raise CatalogError(f"no entry {key!r} in {_BIB.name}: add it, or fix the citation in the catalogue") from None

@@ -1,4 +1,4 @@
-"""``medmnist_hf.cards.bibliography`` cuts entries out as a BibTeX library reads them."""
+"""``medmnist_hf.cards.bibliography``: entries as they stand in the file, and what cards print of them."""
 
 import pytest
 from bibtexparser.entrypoint import parse_string
@@ -48,6 +48,7 @@ def test_an_unknown_key_gives_one_line() -> None:
         reference("unheard")
 
 
-def test_an_unclosed_entry_gives_one_line() -> None:
-    with pytest.raises(CatalogError, match=r"^references\.bib has an unclosed brace after "):
-        parse("@article{a,\n title = {Never closed\n}\n")
+@pytest.mark.parametrize("broken", ["@article{b,\n title = {Never closed\n}\n", "@article{a,\n title = {Again}\n}\n"])
+def test_an_entry_that_cannot_be_read_gives_one_line(broken: str) -> None:
+    with pytest.raises(CatalogError, match=r"^references\.bib has an entry that is not valid from line 5 on: fix it$"):
+        parse("\n@article{a,\n title = {Closed}\n}\n" + broken)
