@@ -1,4 +1,4 @@
-"""MedMNIST on Hugging Face: 18 standardised biomedical image-classification data sets, typed and verified.
+"""MedMNIST on Hugging Face: standardized biomedical image-classification data sets, typed and verified.
 
 Example:
     >>> import medmnist_hf

@@ -1,4 +1,4 @@
-"""The 18 subsets and 60 files of MedMNIST as frozen dataclasses, read from ``catalog.toml``.
+"""The subsets and files of MedMNIST as frozen dataclasses, read from ``catalog.toml``.
 
 Example:
     >>> from medmnist_hf.catalog import subset
@@ -85,7 +85,7 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """One of the 18 data sets.
+    """One of the data sets.
 
     Attributes:
         flag: Identifier, e.g. ``pathmnist``; also the repository name.
@@ -203,7 +203,7 @@ def _parse(flag: str, table: dict[str, Any], file_url: str) -> Subset:
 
 @cache
 def subsets() -> tuple[Subset, ...]:
-    """All 18 subsets in the order of the MedMNIST papers: 2D first, then 3D."""
+    """All subsets in the order of the MedMNIST papers: 2D first, then 3D."""
     tables = _tables()
     url = tables["collection"]["file_url"]
     return tuple(_parse(flag, table, url) for flag, table in tables["subsets"].items())
@@ -219,6 +219,6 @@ def subset(flag: str) -> Subset:
     entry = known.get(flag.lower())
     if entry is None:
         near = difflib.get_close_matches(flag.lower(), known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "`medmnist-hf list` shows all 18"
+        hint = f"did you mean {near[0]!r}?" if near else f"`medmnist-hf list` shows all {len(known)}"
         raise CatalogError(f"unknown subset {flag!r}: {hint}")
     return entry

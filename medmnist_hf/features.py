@@ -1,4 +1,4 @@
-"""A subset and a size -> `datasets.Features`: the columns ``image`` and ``label`` of all 18 data sets."""
+"""A subset and a size -> `datasets.Features`: the columns ``image`` and ``label`` of every data set."""
 
 from datasets import Array3D, ClassLabel, Features, Image, List
 

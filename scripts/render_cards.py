@@ -25,7 +25,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 def cards(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a card is stale.")] = False,
 ) -> None:
-    """Render the 18 static cards and the README's table from the catalogue, references and published results."""
+    """Render the static cards and the README's table from the catalogue, references and published results."""
     readme = README.read_text(encoding="utf-8")
     if check:
         stale = [*stale_cards(CARDS), *([README.name] if with_table(readme) != readme else [])]

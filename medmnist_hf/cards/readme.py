@@ -13,7 +13,7 @@ _END: Final = "<!-- /subsets -->"
 
 
 def subset_table() -> str:
-    """The 18 subsets as a Markdown table."""
+    """The subsets as a Markdown table."""
     lines = [
         "| subset | what | task | classes | train / validation / test | sizes | licence |",
         "| --- | --- | --- | ---: | --- | --- | --- |",

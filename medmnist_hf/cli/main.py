@@ -23,7 +23,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 
 @app.command(name="list", epilog="Example: medmnist-hf list")
 def list_subsets(as_json: Json = False) -> None:
-    """List the 18 subsets with task, classes, rows, sizes and licence."""
+    """List the subsets with task, classes, rows, sizes and licence."""
     if as_json:
         typer.echo(
             json.dumps([dataclasses.asdict(subset) for subset in catalog.subsets()], indent=2, ensure_ascii=False)

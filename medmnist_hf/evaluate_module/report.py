@@ -43,7 +43,7 @@ class Config:
 
 
 def configs() -> tuple[str, ...]:
-    """Names of all configs: the 18 subsets, then the four tasks."""
+    """Names of all configs: the subsets, then the tasks."""
     return (*(entry.flag for entry in catalog.subsets()), *(task.value for task in Task))
 
 

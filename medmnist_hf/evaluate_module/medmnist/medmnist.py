@@ -7,8 +7,8 @@ import evaluate
 from medmnist_hf.evaluate_module import arrow_metric, report
 
 _DESCRIPTION = """\
-AUC and ACC with the semantics of the official MedMNIST evaluator, for its 18 subsets and for other data of the same
-four tasks; on request per-class values, further measures and bootstrap intervals.
+AUC and ACC with the semantics of the official MedMNIST evaluator, for its subsets and for other data of the same
+tasks; on request per-class values, further measures and bootstrap intervals.
 """
 
 _CITATION = """\
