@@ -25,7 +25,7 @@ os.environ.update(
 from medmnist_hf.catalog import subset  # noqa: E402
 from medmnist_hf.conversion.sources.source import Phantom, SourceFile  # noqa: E402
 
-pytest_plugins = ["tests.fixtures.hub.server", "tests.fixtures.pushing"]
+pytest_plugins = ["tests.fixtures.hub.server", "tests.fixtures.pushing", "tests.fixtures.unpublished"]
 
 Phantoms = Callable[..., SourceFile]
 """Called with a flag, a size and the rows of the train split (16 by default), gives a phantom file."""

@@ -19,6 +19,7 @@ from medmnist_hf.scoring.published import (
     Standing,
     leaderboard,
     published_notes,
+    published_results,
     published_size,
     published_split,
     stand,
@@ -180,7 +181,7 @@ def board(
         except ScoreError as error:
             raise ScoreError(_in_options(error)) from None
         _warn(found.warnings)
-        if found.result.size != published_size():
+        if published_results(entry.flag) and found.result.size != published_size():
             notes.append(f"{file.name} is of size {found.result.size}, the published results of {published_size()}.")
         standings.append((found, stand(entry.flag, found.intervals["auc"], found.intervals["acc"])))
     own = [(_run(found), found.score.auc, found.score.acc) for found, _ in standings]
@@ -254,8 +255,11 @@ def _print_comparison(found: "FileComparison", first: Path, second: Path) -> Non
 
 def _print_standing(found: "Evaluation", standing: Standing) -> None:
     places = f"place {standing.auc_rank} by AUC and {standing.acc_rank} by ACC of {standing.places}"
+    where = places if standing.beside else "nothing is published to compare with"
     auc, acc = (_digits(found.intervals[name].estimate, found.intervals[name]) for name in ("auc", "acc"))
-    console.terminal().print(f"\n{_run(found)}: AUC {auc}, ACC {acc}: {places}", soft_wrap=True)
+    console.terminal().print(f"\n{_run(found)}: AUC {auc}, ACC {acc}: {where}", soft_wrap=True)
+    if not standing.beside:
+        return
     heads = ("AUC - published", "in interval", "ACC - published", "in interval", "method")
     table = console.table(*heads, text=("in interval", "method"))
     words = {True: "yes", False: "no", None: "unknown"}

@@ -87,7 +87,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     yield from (f"  {index:2d}  {label}" for index, label in enumerate(facts["labels"]))
     yield "caveats"
     yield from (f"  - {caveat}" for caveat in (*facts["caveats"], *shared["caveats"]))
-    yield "published results on test (AUC, ACC)"
+    yield "published results on test (AUC, ACC)" + ("" if facts["published_results"] else ": none")
     yield from (f"  {row['method']:22s} {row['auc']:.3f}  {row['acc']:.3f}" for row in facts["published_results"])
     yield from (f"  note: {note}" for note in facts["published_notes"])
     yield "files (name, size, MD5, URL)"

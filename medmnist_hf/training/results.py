@@ -222,7 +222,7 @@ class RunResult:
         recipe: What was run.
         validation: Means over the seeds on validation.
         test: Means over the seeds on test; empty if test was not scored.
-        rank: Place of the test scores among the published results; None if test was not scored.
+        rank: Place of the test scores among the published results; None where there are none.
         ensemble: What the mean of the seeds' scores scored; None for one seed.
         seeds: The seeds, one or more.
         hardware: What the last seed ran on.

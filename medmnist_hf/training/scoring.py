@@ -17,7 +17,7 @@ from medmnist_hf.errors import ScoreError
 from medmnist_hf.scoring.bootstrap import bootstrap
 from medmnist_hf.scoring.metrics import available, measures
 from medmnist_hf.scoring.official import score
-from medmnist_hf.scoring.published import stand
+from medmnist_hf.scoring.published import published_results, stand
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.results import (
     HEADLINE,
@@ -100,7 +100,7 @@ def sum_up(recipe: Recipe, seeds: Sequence[SeedResult], ensemble: EnsembleResult
     """
     facts, test = seeds[-1].facts, _spreads([one.test for one in seeds])
     rank = None
-    if test:
+    if test and published_results(recipe.dataset):
         standing = stand(recipe.dataset, test.auc.mean, test.acc.mean)
         rank = Rank(standing.auc_rank, standing.acc_rank, standing.places)
     return RunResult(

@@ -397,3 +397,8 @@ def test_the_last_writer_sees_every_size(
     write_card(folder)
     first.join()
     assert "config_name: '64'" in (folder / "README.md").read_text()
+
+
+def test_where_nothing_is_published_the_card_says_so(unpublished: str) -> None:
+    text = section(card(subset(unpublished)), "Published results")
+    assert text.split("\n\n")[1] == "None are known." and "|" not in text and "eval.yaml" in text

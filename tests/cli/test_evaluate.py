@@ -261,3 +261,9 @@ def test_the_wheel_has_the_commands() -> None:
         assert done.returncode == 0 and f"Example: medmnist-hf {name}" in done.stdout
     assert program("compare").returncode == 2
     assert program("evaluate").returncode == 2
+
+
+def test_where_nothing_is_published_a_file_stands_alone(unpublished: str, data: Path, tmp_path: Path) -> None:
+    path = result(tmp_path, unpublished, 1, size=64)
+    text = flat(run("leaderboard", unpublished, path, "--data", data, "--resamples", "50"))
+    assert "run.1 (yours)" in text and "nothing is published to compare with" in text and "note:" not in text

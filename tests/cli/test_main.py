@@ -82,3 +82,8 @@ def test_help_has_an_example() -> None:
     for arguments in (["list", "--help"], ["info", "--help"]):
         assert "Example: medmnist-hf" in runner.invoke(app, arguments).output
     assert program().returncode == 2, "no command at all is wrong usage"
+
+
+def test_where_nothing_is_published_the_facts_say_so(unpublished: str) -> None:
+    text = runner.invoke(app, ["info", unpublished]).output
+    assert "published results on test (AUC, ACC): none\nfiles" in text

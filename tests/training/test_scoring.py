@@ -77,3 +77,8 @@ def test_hardware_and_releases_are_those_that_a_seed_ran_on() -> None:
     facts = Facts.from_report({"hardware": machine, "releases": {"torch": "9"}})
     found = sum_up(recipe, [SeedResult(0, Measures(auc=0.5, acc=0.5), Measures(), {}, facts)])
     assert (found.hardware, found.releases) == (machine, {"torch": "9"})
+
+
+def test_where_nothing_is_published_there_is_no_rank(unpublished: str) -> None:
+    seed = SeedResult(0, Measures(auc=0.5, acc=0.5), Measures(auc=0.5, acc=0.5), {}, Facts())
+    assert sum_up(make_recipe({"dataset": unpublished}), [seed]).rank is None

@@ -95,7 +95,8 @@ class Board:
         subset: The subset.
         rows: Configurations and published results by place.
         chosen: The configuration that `best_on_validation` gives.
-        published_place: Its place by test AUC among the published results and itself; None where that is not known.
+        published_place: Its place by test AUC among the published results and itself; None where that is not known or
+            nothing is published.
         published_places: Number of those places.
         notes: What must be known before comparing.
     """
@@ -111,6 +112,11 @@ class Board:
     def own(self) -> tuple[Row, ...]:
         """The configurations, by place."""
         return tuple(row for row in self.rows if row.own)
+
+    @property
+    def published(self) -> tuple[Row, ...]:
+        """The published results, by place; may be empty."""
+        return tuple(row for row in self.rows if not row.own)
 
 
 def gather(folder: Path) -> tuple[Board, ...]:
@@ -226,13 +232,13 @@ def _board(entry: Subset, own: Sequence[Row]) -> Board:
     standing = stand(entry.flag, best.auc.mean, best.acc.mean)
     notes = list(published_notes(entry.flag))
     others = sorted({row.size for row in own} - {published_size()})
-    if others:
+    if others and standing.beside:
         sizes = " and ".join(map(str, others))
         notes.insert(
             0, f"Published rows are of the files of size {published_size()}; rows of size {sizes} read others."
         )
     (chosen,) = (row for row in rows if row.chosen)
-    place = _known(standing.auc_rank, best.auc.mean)
+    place = _known(standing.auc_rank, best.auc.mean) if standing.beside else None
     return Board(entry, tuple(rows), chosen, place, standing.places, tuple(notes))
 
 

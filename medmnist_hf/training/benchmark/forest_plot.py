@@ -24,15 +24,18 @@ def forest(board: Board) -> str:
     """One ``<svg>`` element: for each row a line of text and its mark, best first, over a common axis.
 
     Args:
-        board: What is drawn: rows whose test AUC is known. Own ones have a disc on their interval, the chosen one
-            with a ring, published ones a square; a dashed line is at the best published AUC.
+        board: What is drawn: rows whose test AUC is known; without any the text is empty. Own rows have a disc on
+            their interval, the chosen one with a ring, published ones a square; a dashed line is at the best of them.
     """
     rows = [row for row in board.rows if not math.isnan(row.auc.mean)]
+    if not rows:
+        return ""
     ticks, digits = _ticks(rows)
     bottom = _TOP + _ROW * len(rows)
     parts = [f'<path class="grid" d="M{_x(tick, ticks)} 0V{bottom}"/>' for tick in ticks]
-    best = max(row.auc.mean for row in rows if not row.own)
-    parts.append(f'<path class="best" d="M{_x(best, ticks)} 0V{bottom}"/>')
+    published = [row.auc.mean for row in rows if not row.own]
+    if published:
+        parts.append(f'<path class="best" d="M{_x(max(published), ticks)} 0V{bottom}"/>')
     for at, row in enumerate(rows):
         parts += _marks(row, _TOP + _ROW * at, ticks)
     for tick in ticks:

@@ -36,10 +36,8 @@ READING: Final = (
     "interval of one run: what another test set of this size may change. All seeds share the test images, so more "
     "seeds make it no narrower. What another seed may change is the deviation.",
 )
-LEGEND: Final = (
-    "Test AUC: discs are own rows on their 95 % intervals, the one with a ring was chosen on validation; squares are "
-    "published rows, and the dashed line is at the best of them."
-)
+LEGEND: Final = "Test AUC: discs are own rows on their 95 % intervals, the one with a ring was chosen on validation"
+LEGEND_PUBLISHED: Final = "; squares are published rows, and the dashed line is at the best of them"
 
 Unfinished = Sequence[tuple[str, str, str]]
 """Cells without results: name, state and what they failed by."""
@@ -101,12 +99,14 @@ def html(boards: Sequence[Board], unfinished: Unfinished) -> str:
     for title, tables in _overview(boards, unfinished):
         parts += [f"<section><h2>{title}</h2>", *(_html_table(table) for table in tables), "</section>"]
     for board, (flag, name) in zip(boards, names, strict=True):
+        drawing, legend = forest(board), LEGEND + (LEGEND_PUBLISHED if board.published else "") + "."
         notes = "".join(f"<li>{escape(note)}</li>" for note in board.notes)
         parts += [
             f'<section id="{flag}"><h2>{name}</h2><p>{escape(_about(board))}</p>',
             _html_table(board_table(board)),
             f"<ul>{notes}</ul>" if notes else "",
-            f"<figure><figcaption>{escape(LEGEND)}</figcaption>{forest(board)}</figure></section>",
+            f"<figure><figcaption>{escape(legend)}</figcaption>{drawing}</figure>" if drawing else "",
+            "</section>",
         ]
     reading = "".join(f"<p>{escape(text)}</p>" for text in _reading(boards))
     parts.append(f"<section><h2>How to read this</h2>{reading}</section>")

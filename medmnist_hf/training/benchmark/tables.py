@@ -90,7 +90,7 @@ def chosen_table(boards: Sequence[Board]) -> Table:
     lines = []
     for board in boards:
         row = board.chosen
-        best = max((one for one in board.rows if not one.own), key=lambda one: one.auc.mean)
+        best = max(board.published, key=lambda one: one.auc.mean, default=None)
         cells = (
             _text(board.subset.flag),
             TableCell(row.model, f"{row.method}, {row.size}", row.model),
@@ -99,7 +99,7 @@ def chosen_table(boards: Sequence[Board]) -> Table:
             score_cell(row.validation_auc),
             _number(len(board.own)),
             _place(board),
-            TableCell(digits(best.auc.mean), best.model, best.auc.mean),
+            TableCell(digits(best.auc.mean), best.model, best.auc.mean) if best else TableCell(ABSENT),
         )
         lines.append(Line("own", cells))
     return Table("The result of each subset, chosen on validation and scored on test", columns, tuple(lines))

@@ -184,8 +184,9 @@ def cited(entry: Subset) -> tuple[str, ...]:
 def _context(result: RunResult, config: Mapping[str, Any], source: SourceRecord) -> dict[str, Any]:
     recipe, best, facts = result.recipe, best_seed(result), collection()
     entry, start, test = recipe.subset, _start(recipe), result.test
-    volumes, published = entry.ndim == 3, bool(published_results(entry.flag))
-    ranked = published and test and source.verified and not math.isnan(test.auc.mean + test.acc.mean)
+    volumes = entry.ndim == 3
+    known = bool(test) and not math.isnan(test.auc.mean + test.acc.mean)
+    ranked = known and source.verified and published_results(entry.flag)
     notes = [*published_notes(entry.flag)]
     if recipe.size != published_size():
         notes.insert(

@@ -12,7 +12,15 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from medmnist_hf.training.benchmark.boards import Board, gather
-from medmnist_hf.training.benchmark.report import LEGEND, READING, csv_text, html, markdown, write_report
+from medmnist_hf.training.benchmark.report import (
+    LEGEND,
+    LEGEND_PUBLISHED,
+    READING,
+    csv_text,
+    html,
+    markdown,
+    write_report,
+)
 from medmnist_hf.training.benchmark.tables import board_table, chosen_table, models_table
 from tests.fixtures.benchmarks import leave_run
 
@@ -109,7 +117,7 @@ def test_the_page_stands_alone_and_can_be_used_by_all(boards: tuple[Board, ...])
     style = text_of(next(root.iter("style")))
     assert "prefers-color-scheme: dark" in style and "width=device-width" in page
     whole_text = " ".join(text_of(next(root.iter("main"))).split())
-    assert all(text in whole_text for text in (*READING, LEGEND))
+    assert all(text in whole_text for text in (*READING, f"{LEGEND}{LEGEND_PUBLISHED}."))
     assert all(note in whole_text for board in boards for note in board.notes)
 
 
@@ -181,3 +189,24 @@ def test_the_files_are_written_and_overwritten_whole(boards: tuple[Board, ...], 
         ".csv": csv_text(boards),
         ".html": html(boards, UNFINISHED),
     }
+
+
+def test_where_nothing_is_published_the_report_has_own_rows_alone(unpublished: str, tmp_path: Path) -> None:
+    leave_run(tmp_path / "a", test=[0.9], validation=[0.8], dataset=unpublished, size=64)
+    leave_run(tmp_path / "b", test=[0.9], validation=[0.8], dataset="retinamnist")
+    boards = gather(tmp_path)
+    (board,) = (one for one in boards if one.subset.flag == unpublished)
+    assert board.rows == board.own and board.published == () and board.published_place is None and not board.notes
+    chosen, other = ([cell.text for cell in line.cells] for line in reversed(chosen_table(boards).lines))
+    assert chosen[-2:] == ["–", "–"] and "–" not in other[-2:]
+    drawings = list(Reader(html(boards, [])).root.iter("svg"))
+    assert [len([one for one in svg if one.get("class") == "best"]) for svg in drawings] == [1, 0]
+    assert [len([one for one in svg if one.tag == "rect"]) for svg in drawings] == [7, 0]
+    part = markdown(boards, []).split("## BreastMNIST")[1]
+    assert part.count("\n| 1 | resnet18 (chosen) |") == 1
+
+
+def test_a_board_without_any_test_score_has_no_drawing(unpublished: str, tmp_path: Path) -> None:
+    leave_run(tmp_path / "a", test=[], validation=[0.8], dataset=unpublished)
+    root = Reader(html(gather(tmp_path), [])).root
+    assert not list(root.iter("svg")) and not list(root.iter("figure")) and len(list(root.iter("table"))) == 3

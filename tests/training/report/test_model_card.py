@@ -288,3 +288,8 @@ def test_the_card_of_a_folder_shows_the_figures_that_are_there(phantoms: Phantom
     assert re.findall(r"!\[[^]]+\]\((.*)\)", text) == [f"pictures/{CURVES}", f"pictures/{SCORES}"]
     assert "SYNTHETIC" in text and str(tmp_path) not in text
     assert yaml.safe_load(text.split("---\n")[1])["library_name"] == "transformers"
+
+
+def test_where_nothing_is_published_the_card_ranks_nothing(unpublished: str, tmp_path: Path) -> None:
+    made = card_of(tmp_path, unpublished, size=64)
+    assert "published" not in made.text and "| test | 0.900 |" in made.text and made.data.eval_results

@@ -89,3 +89,11 @@ def test_a_search_that_was_broken_off_is_marked(capsys: pytest.CaptureFixture[st
     text = capsys.readouterr().out
     assert "* FLAML, flattened voxels (28), partial\n" in text
     assert "seed 1: FLAML 2.7.0, 57 trials in 1,235 s; partial: killed by SIGKILL after 34 s\n" in text
+
+
+def test_where_nothing_is_published_the_own_rows_are_the_table(
+    unpublished: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_results(result_of(dataset=unpublished, size=64), Path("x"))
+    text = capsys.readouterr().out
+    assert " 1  0.910  0.850  * resnet18 finetune (64)" in text and "note:" not in text
