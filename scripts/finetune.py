@@ -11,12 +11,11 @@ from types import UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import typer
-from huggingface_hub import HfApi
 
 from medmnist_hf import console
 from medmnist_hf.cards.bibliography import reference
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.hub.client import MAIN
+from medmnist_hf.hub.client import MAIN, hub_api
 from medmnist_hf.training.recipe import FIELDS, default_folder, make_recipe, presets, type_of
 
 EXAMPLE: Final = (
@@ -57,7 +56,7 @@ def finetune(
     from medmnist_hf.training.results import check_whole  # noqa: PLC0415
     from medmnist_hf.training.run import launched, run  # noqa: PLC0415
 
-    is_main, api = launched().is_main_process, HfApi(library_name="medmnist-hf")
+    is_main, api = launched().is_main_process, hub_api()
     how: dict[str, Any] = {"revision": branch or MAIN, "private": private}
     if push_to_hub is not None and is_main:
         check_push(api, recipe, push_to_hub, **how)
@@ -68,9 +67,7 @@ def finetune(
     check_whole(results)
     if push_to_hub is not None:
         references = [reference(key).text for key in cited(recipe.subset)]
-        done = push_model(api, folder, push_to_hub, references=references, **how)
-        what = f"commit {done.sha[:12]}" if done.committed else f"unchanged, no commit made; at {done.sha[:12]}"
-        print(f"{done.repo_id}: {what}, all files checked")
+        print(push_model(api, folder, push_to_hub, references=references, **how).summary())
 
 
 def _parameter(name: str, kind: Any, about: str) -> inspect.Parameter:  # noqa: ANN401

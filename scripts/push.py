@@ -14,28 +14,13 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn
 from medmnist_hf import console
 from medmnist_hf.cards.render import describe
 from medmnist_hf.errors import BuildError, MedMNISTError
-from medmnist_hf.hub.client import MAIN
-from medmnist_hf.hub.dataset_plan import Describe, Plan, PushOptions, plan_push
-from medmnist_hf.hub.dataset_push import Pushed, add_to_collection, push
+from medmnist_hf.hub.client import MAIN, hub_api
+from medmnist_hf.hub.dataset_plan import Describe, PushOptions, plan_push
+from medmnist_hf.hub.dataset_push import add_to_collection, push
 from medmnist_hf.hub.local_build import LocalBuild, read_local
+from medmnist_hf.hub.repo_id import split_repo_id
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
-
-
-def _show(plan: Plan) -> None:
-    for line in plan.lines():
-        print(line)
-    print(f"configs afterwards: {', '.join(plan.configs)}")
-    for one in plan.pull_requests:
-        print(f"{one.url} is open with {'just this' if one.same else 'other content'}")
-
-
-def _report(done: Pushed, tag: str | None) -> None:
-    what = f"pull request {done.pull_request}" if done.pull_request else f"commit {done.sha[:12]}"
-    if not done.committed:
-        what = f"unchanged, no commit made; {what if done.pull_request else f'at {done.sha[:12]}'}"
-    tagged = f", tagged {tag}" if tag else ""
-    print(f"{done.repo_id}: {what}, all files checked{tagged}\n")
 
 
 @app.command(epilog="Example: python scripts/push.py dist/pathmnist --repo-id me/pathmnist --tag v1.0 --yes")
@@ -68,8 +53,8 @@ def main(
     """Push builds, each in one commit; what is up there already is neither sent again nor lost."""
     if (repo_id is None) == (namespace is None) or (repo_id is not None and len(builds) > 1):
         raise BuildError("where to is not clear: give --repo-id for one build, or --namespace for any number")
-    api = HfApi(library_name="medmnist-hf")
-    done: list[str] = []
+    api = hub_api()
+    pushed: list[str] = []
     failed = 0
     for folder in builds:
         try:
@@ -77,17 +62,17 @@ def main(
             options = PushOptions(
                 repo_id or f"{namespace}/{build.subset.flag}", revision, private, create_pr, tag, message, replace
             )
-            described = partial(describe, namespace=options.repo_id.partition("/")[0], tasks=eval_yaml)
-            _push_one(api, build, options, described, yes)
-            done.append(options.repo_id)
+            owner, _ = split_repo_id(options.repo_id)
+            _push_one(api, build, options, partial(describe, namespace=owner, tasks=eval_yaml), yes)
+            pushed.append(options.repo_id)
         except MedMNISTError as error:
             failed += 1
             console.print_error(f"{folder}: {error}")
     if not yes:
         print("nothing was changed: pass --yes to push")
-    elif collection and done:
-        slug = add_to_collection(api, collection, done[0].partition("/")[0], done, private=private)
-        print(f"collection {slug}: {len(done)} repositories")
+    elif collection and pushed:
+        slug = add_to_collection(api, collection, split_repo_id(pushed[0])[0], pushed, private=private)
+        print(f"collection {slug}: {len(pushed)} repositories")
     if failed:
         console.print_error(f"{failed} of {len(builds)} builds failed")
         raise typer.Exit(1)
@@ -95,15 +80,16 @@ def main(
 
 def _push_one(api: HfApi, build: LocalBuild, options: PushOptions, described: Describe, yes: bool) -> None:
     plan = plan_push(api, build, options, described)
-    _show(plan)
+    for line in plan.lines():
+        print(line)
     if not yes:
         return
     total = sum(plan.count(action)[1] for action in ("new", "changed"))
     bars = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with console.progress(*bars) as progress:
         task = progress.add_task(options.repo_id, total=total)
-        made = push(api, build, plan, options, described, on_progress=lambda count: progress.advance(task, count))
-    _report(made, options.tag)
+        pushed = push(api, build, plan, options, described, on_progress=lambda count: progress.advance(task, count))
+    print(f"{pushed.summary()}\n")
 
 
 if __name__ == "__main__":

@@ -6,12 +6,13 @@ Example: python scripts/push_metric.py --repo-id me/medmnist --tag v1.0 --yes
 from typing import Annotated
 
 import typer
-from huggingface_hub import HfApi
 
 from medmnist_hf import console
 from medmnist_hf.catalog import NAMESPACE
 from medmnist_hf.evaluate_module import FOLDER
 from medmnist_hf.evaluate_module.push import plan_metric, push_metric
+from medmnist_hf.hub.client import hub_api
+from medmnist_hf.hub.commit import CommitOptions
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
@@ -27,16 +28,15 @@ def main(
     message: Annotated[str | None, typer.Option(help="Title of the commit.")] = None,
 ) -> None:
     """Push the metric's module in one commit to the Space from which `evaluate.load` takes it."""
-    api = HfApi(library_name="medmnist-hf")
-    plan = plan_metric(api, repo_id, private=private, tag=tag)
+    api = hub_api()
+    options = CommitOptions(repo_id, private=private, tag=tag, message=message)
+    plan = plan_metric(api, options)
     for line in plan.lines():
         print(line)
     if not yes:
         print("nothing was changed: pass --yes to push")
         return
-    done = push_metric(api, plan, private=private, tag=tag, message=message)
-    what = f"commit {done.sha[:12]}" if done.committed else f"unchanged, no commit made; at {done.sha[:12]}"
-    print(f"{repo_id}: {what}, all files checked{f', tagged {tag}' if tag else ''}")
+    print(push_metric(api, plan, options).summary())
 
 
 if __name__ == "__main__":

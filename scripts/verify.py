@@ -3,44 +3,18 @@
 Example: python scripts/verify.py dist/breastmnist medmnist/pathmnist@v1.0 --source zenodo
 """
 
-import re
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
-from huggingface_hub import HfApi
 
 from medmnist_hf import console
 from medmnist_hf.catalog import subset
 from medmnist_hf.conversion.checks.verify import verify_config
 from medmnist_hf.conversion.sources.source import open_source
-from medmnist_hf.errors import BuildError, MedMNISTError
-from medmnist_hf.hub.client import MAIN
-from medmnist_hf.hub.dataset_state import check_state, fetch_config, read_state
-from medmnist_hf.manifest import MANIFEST_NAME, Manifest, read_build, read_manifest
+from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.hub.dataset_state import find_configs
 
-_REPOSITORY: Final = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
-
-
-def _configs(place: str) -> list[tuple[Manifest, Callable[[], Path]]]:
-    """Each config of a folder (a subset's or a config's own) or a repository, and what gives its folder.
-
-    A repository is first checked as a whole: each shard by size and SHA-256, and the card. Its configs are downloaded
-    when their folder is asked for.
-    """
-    match = None if Path(place).is_dir() else _REPOSITORY.fullmatch(place)
-    if match is None:
-        folder = Path(place)
-        if folder.name.isdigit() and (folder / MANIFEST_NAME).is_file():
-            return [(read_manifest(folder), lambda: folder)]
-        return [(one, partial(folder.joinpath, one.config_name)) for one in read_build(folder)]
-    api = HfApi(library_name="medmnist-hf")
-    state = read_state(api, match[1], match[2] or MAIN)
-    check_state(state)
-    return [(one, partial(fetch_config, api, state, one)) for one in state.manifests]
 
 
 @app.command(epilog="Example: python scripts/verify.py dist/breastmnist medmnist/pathmnist --source zenodo")
@@ -74,9 +48,7 @@ def verify(
     failed = 0
     for place in builds:
         try:
-            configs = [(manifest, folder) for manifest, folder in _configs(place) if not size or manifest.size in size]
-            if not configs:
-                raise BuildError(f"no build{' of that size' if size else ''} in {place}: scripts/build.py makes one")
+            configs = find_configs(place, size or ())
         except MedMNISTError as error:
             failed += 1
             console.print_error(error)

@@ -65,14 +65,15 @@ class _HubConfig(BuiltConfig):
 
     def __init__(self, entry: Subset, size: int, repository: str, revision: str | None) -> None:
         from huggingface_hub import hf_hub_download  # noqa: PLC0415
+        from huggingface_hub.constants import REPO_TYPE_DATASET  # noqa: PLC0415
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError  # noqa: PLC0415
 
-        from medmnist_hf.hub.client import KIND, client_errors  # noqa: PLC0415
+        from medmnist_hf.hub.client import client_errors  # noqa: PLC0415
 
         self._repository, self._what = repository, f"{repository} at size {size}"
         name = f"{size}/{MANIFEST_NAME}"
         try:
-            path = Path(hf_hub_download(repository, name, repo_type=KIND, revision=revision))
+            path = Path(hf_hub_download(repository, name, repo_type=REPO_TYPE_DATASET, revision=revision))
             manifest = parse_manifest(path.read_text(encoding="utf-8"), f"{repository}/{name}")
         except LocalEntryNotFoundError as error:
             raise self._unreachable(error) from None
@@ -89,13 +90,16 @@ class _HubConfig(BuiltConfig):
 
     def shards(self, split: str) -> list[tuple[Path, Shard]]:
         from huggingface_hub import snapshot_download  # noqa: PLC0415
+        from huggingface_hub.constants import REPO_TYPE_DATASET  # noqa: PLC0415
 
-        from medmnist_hf.hub.client import KIND, client_errors  # noqa: PLC0415
+        from medmnist_hf.hub.client import client_errors  # noqa: PLC0415
 
         shards = {f"{self.size}/{shard.name}": shard for shard in self.split(split).shards}
         try:
             folder = Path(
-                snapshot_download(self._repository, repo_type=KIND, revision=self._commit, allow_patterns=list(shards))
+                snapshot_download(
+                    self._repository, repo_type=REPO_TYPE_DATASET, revision=self._commit, allow_patterns=list(shards)
+                )
             )
         except client_errors() as error:
             raise self._unreachable(error) from None

@@ -4,7 +4,6 @@ Images are not read: a Parquet reader fetches the label column only, and a membe
 """
 
 import hashlib
-import re
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -20,10 +19,10 @@ import pyarrow.parquet as pq
 
 from medmnist_hf.catalog import NPZ_SPLITS, Subset, Task, subset, subsets
 from medmnist_hf.errors import BuildError, MedMNISTError, ReadError, SourceError, first_line
+from medmnist_hf.hub.repo_id import split_revision
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, parse_manifest, read_build, read_manifest
 from medmnist_hf.scoring.predictions import multi_hot
 
-_REPOSITORY: Final = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _BLOCK: Final = 1 << 18
 """Bytes asked of the Hub at a time: the label column of a row group is far smaller."""
 
@@ -73,7 +72,7 @@ def read_labels(flag: str, size: int, split: str, data: str | Path | None = None
 
 
 def _read(entry: Subset, size: int, split: str, path: Path | None, repository: str | None) -> Labels:
-    if path is None or (not path.exists() and path.suffix != ".npz" and _REPOSITORY.fullmatch(repository or "")):
+    if path is None or (not path.exists() and path.suffix != ".npz" and split_revision(repository or "")):
         return _from_hub(entry, size, split, repository)
     if path.is_file():
         return _from_npz(entry, size, split, path)

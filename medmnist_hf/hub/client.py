@@ -1,4 +1,4 @@
-"""Calls of the Hub's client: which errors may pass, how long to wait, and what a person is told."""
+"""Calls of the Hub's client: which errors may pass, how long to wait, and the one line that a person reads."""
 
 import re
 import time
@@ -10,14 +10,13 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from medmnist_hf.errors import HubError, first_line
 
-KIND: Final = "dataset"
 MAIN: Final = "main"
 _TRIES: Final = 5
 _FIRST_WAIT: Final = 0.5
 """Seconds before the second try; each further one waits twice as long."""
 
 _LONGEST_WAIT: Final = 60.0
-"""Seconds; a Hub that asks for more is told so to the person, who may come back later."""
+"""Seconds; where the Hub asks for more, the call fails and the person may come back later."""
 _TRANSIENT: Final = {429, 500, 502, 503, 504}
 _Result = TypeVar("_Result")
 
@@ -42,20 +41,20 @@ _ADVICE: Final = {
 }
 
 
-def in_words(what: str, error: Exception) -> HubError:
+def to_hub_error(what: str, error: Exception) -> HubError:
     """One line for an error of the Hub's client, without any token."""
     response = getattr(error, "response", None)
     status = response.status_code if isinstance(error, HfHubHTTPError) and response is not None else 0
     if status:
-        told = getattr(error, "server_message", None) or f"HTTP {status}"
+        answer = getattr(error, "server_message", None) or f"HTTP {status}"
         advice = _ADVICE.get(status, "run again" if status >= 500 else "check the arguments and run again")
-        reason = f"HTTP {status}, {first_line(told)}" if told != f"HTTP {status}" else told
+        reason = f"HTTP {status}, {first_line(answer)}" if answer != f"HTTP {status}" else answer
     else:
         advice, reason = "check the network and run again, what is up there is not sent again", first_line(error)
-    return HubError(_without_token(f"cannot {what} ({reason}): {advice}"), status)
+    return HubError(_redact_token(f"cannot {what} ({reason}): {advice}"), status)
 
 
-def _without_token(text: str) -> str:
+def _redact_token(text: str) -> str:
     token = get_token()
     text = text.replace(token, "***") if token else text
     return re.sub(r"hf_\w{6,}", "***", text)
@@ -102,8 +101,13 @@ def patiently(
         except client_errors() as error:
             if attempt + 1 < tries and is_transient(error) and wait_before(error, attempt):
                 continue
-            raise in_words(what, error) from None
+            raise to_hub_error(what, error) from None
     raise AssertionError("unreachable")
+
+
+def hub_api() -> HfApi:
+    """The client, which names this project to the Hub."""
+    return HfApi(library_name="medmnist-hf")
 
 
 def require_token(api: HfApi) -> None:

@@ -1,27 +1,20 @@
 """What a push would change: a build and what stays on the Hub put together, and compared with what is there."""
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from huggingface_hub import HfApi, get_token
 
 from medmnist_hf.catalog import Subset
 from medmnist_hf.errors import BuildError, HubError
-from medmnist_hf.hub.client import MAIN
+from medmnist_hf.hub.commit import CommitOptions
 from medmnist_hf.hub.dataset_state import RemoteState, card_head, config_of, read_state
-from medmnist_hf.hub.files import held
+from medmnist_hf.hub.files import PushFile
 from medmnist_hf.hub.local_build import LocalBuild, parse_findings
-from medmnist_hf.hub.plan import Change, FilePlan, changes_of, check_plan
+from medmnist_hf.hub.plan import ATTRIBUTES_NAME, Change, FilePlan, changes_of, check_plan
 from medmnist_hf.hub.pull_requests import PullRequest, open_pull_requests
+from medmnist_hf.hub.repo_id import split_repo_id
 from medmnist_hf.manifest import PICTURES, README_NAME, Manifest
-
-KEPT: Final = ".gitattributes"
-"""File beside the configs that no push removes: the Hub's own."""
-
-_REPO_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
-
 
 Describe = Callable[[Subset, Sequence[Manifest], Mapping[str, Sequence[str]]], Mapping[str, str]]
 """Called with a subset, the manifests of all configs to be described and their audits' findings by config name; gives
@@ -29,25 +22,13 @@ path -> text of the files beside the configs, ``README.md`` among them."""
 
 
 @dataclass(frozen=True, slots=True)
-class PushOptions:
-    """Where and how a build is pushed.
+class PushOptions(CommitOptions):
+    """Where and how a build is pushed; the repository has the flag of the subset as its name.
 
     Attributes:
-        repo_id: ``namespace/name``; the name is the flag of the subset.
-        revision: Branch; made from the main branch where it is missing.
-        private: A repository that is made is private; one that exists must be.
-        create_pr: Open a pull request in place of a commit to the branch.
-        tag: Tag to set on the commit once it has been checked; None for none.
-        message: Title of the commit; by default one that names the sizes.
         replace: Remove what the build lacks.
     """
 
-    repo_id: str
-    revision: str = MAIN
-    private: bool = False
-    create_pr: bool = False
-    tag: str | None = None
-    message: str | None = None
     replace: bool = False
 
 
@@ -67,7 +48,14 @@ class Plan(FilePlan):
     @property
     def proposed(self) -> PullRequest | None:
         """The open pull request that proposes just this."""
-        return next((one for one in self.pull_requests if one.same), None)
+        return next((request for request in self.pull_requests if request.same), None)
+
+    def lines(self) -> Iterator[str]:
+        """As for any repository, then the configs and the open pull requests."""
+        yield from super(Plan, self).lines()
+        yield f"configs afterwards: {', '.join(self.configs)}"
+        for request in self.pull_requests:
+            yield f"{request.url} is open with {'just this' if request.same else 'other content'}"
 
 
 def plan_push(api: HfApi, build: LocalBuild, options: PushOptions, describe: Describe) -> Plan:
@@ -89,18 +77,15 @@ def plan_push(api: HfApi, build: LocalBuild, options: PushOptions, describe: Des
     plan = compare(state, build, options, describe)
     check_plan(api, plan, private=options.private, tag=options.tag)
     if options.create_pr and state.exists and not plan.empty and (api.token or get_token()):
-        wanted, unwanted = plan.files, plan.paths("removed")
-        found = open_pull_requests(api, options.repo_id, options.revision, wanted, unwanted)
-        return replace(plan, pull_requests=found)
+        removed = plan.paths("removed")
+        return replace(
+            plan, pull_requests=open_pull_requests(api, options.repo_id, options.revision, plan.files, removed)
+        )
     return plan
 
 
 def _check_options(build: LocalBuild, options: PushOptions) -> None:
-    if not _REPO_ID.fullmatch(options.repo_id) or options.repo_id.partition("/")[2] != build.subset.flag:
-        raise BuildError(
-            f"{options.repo_id!r} is no repository for {build.subset.flag}: name it NAMESPACE/{build.subset.flag}, "
-            "so that load_dataset and medmnist_hf.load find it"
-        )
+    split_repo_id(options.repo_id, build.subset.flag, "load_dataset and medmnist_hf.load")
     if options.create_pr and options.tag:
         raise BuildError("a pull request cannot be tagged: merge it, then push again with --tag")
 
@@ -109,26 +94,26 @@ def compare(state: RemoteState, build: LocalBuild, options: PushOptions, describ
     """Compare a build with a repository as it was read; arguments and errors as in `plan_push`."""
     ours = {manifest.config_name for manifest in build.manifests}
     _check_theirs(state, build, ours, options)
-    staying = () if options.replace else tuple(one for one in state.manifests if one.config_name not in ours)
+    staying = [] if options.replace else [one for one in state.manifests if one.config_name not in ours]
     union = sorted((*build.manifests, *staying), key=lambda manifest: manifest.size)
     audits = {name: content for name, content in state.audits.items() if name not in ours} | build.audits
     findings = {
-        one.config_name: parse_findings(audits[one.config_name], f"the audit of {state.repo_id} {one.config_name}")
-        for one in union
-        if one.config_name in audits
+        name: parse_findings(audits[name], f"the audit of {state.repo_id} {name}")
+        for name in (manifest.config_name for manifest in union)
+        if name in audits
     }
     texts = describe(build.subset, union, findings)
     default = _check_card(texts[README_NAME], union, state.repo_id)
-    files = build.files | {path: held(text.encode()) for path, text in texts.items()}
+    files = build.files | {path: PushFile.from_bytes(text.encode()) for path, text in texts.items()}
     for path, picture in build.pictures.items():
         # A card shows its default config, and so must the picture.
         if default in ours or path not in state.files:
             files[path] = picture
     changes = changes_of(files, state.files)
-    for path, there in state.files.items():
-        within = config_of(path) in ours or (options.replace and path != KEPT)
+    for path, file in state.files.items():
+        within = config_of(path) in ours or (options.replace and path != ATTRIBUTES_NAME)
         if within and path not in files and not (options.replace and path in PICTURES.values() and not build.pictures):
-            changes.append(Change(path, "removed", there.size))
+            changes.append(Change(path, "removed", file.size))
     ordered = tuple(sorted(changes, key=lambda change: change.path))
     return Plan(state, ordered, files, tuple(manifest.config_name for manifest in union))
 

@@ -1,20 +1,28 @@
-"""A repository on the Hub as it stands at one commit: read with patience, checked file by file, fetched for proof."""
+"""A data set's repository as it stands at one commit: read with patience, checked file by file, fetched."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from huggingface_hub import DatasetCard, HfApi, constants, snapshot_download
+from huggingface_hub.constants import REPO_TYPE_DATASET
 
 from medmnist_hf.errors import BuildError, HubError, VerificationError, first_line
-from medmnist_hf.hub.client import (
-    KIND,
-    MAIN,
-    patiently,
-)
+from medmnist_hf.hub.client import MAIN, hub_api, patiently
+from medmnist_hf.hub.repo_id import split_revision
 from medmnist_hf.hub.tree import RemoteTree, read_file, read_tree
-from medmnist_hf.manifest import AUDIT_NAME, MANIFEST_NAME, README_NAME, Manifest, parse_manifest
+from medmnist_hf.manifest import (
+    AUDIT_NAME,
+    MANIFEST_NAME,
+    README_NAME,
+    Manifest,
+    parse_manifest,
+    read_build,
+    read_manifest,
+)
 
 _CONFIG: Final = re.compile(r"(\d+)/.+")
 
@@ -46,23 +54,23 @@ def read_state(api: HfApi, repo_id: str, revision: str = MAIN, *, may_lack: bool
     Raises:
         HubError: It cannot be read, or has data that no manifest describes.
     """
-    tree = read_tree(api, repo_id, revision, may_lack=may_lack)
-    sha, files = tree.sha, tree.files
-    found: dict[str, Manifest] = {}
+    tree = read_tree(api, repo_id, revision, repo_type=REPO_TYPE_DATASET, may_lack=may_lack)
+    files = tree.files
+    manifests: dict[str, Manifest] = {}
     audits: dict[str, bytes] = {}
     for config in sorted({config for path in files if (config := config_of(path))}, key=int):
         if f"{config}/{MANIFEST_NAME}" not in files:
             continue
-        text = read_file(api, repo_id, sha, f"{config}/{MANIFEST_NAME}", files)
+        text = read_file(api, tree, f"{config}/{MANIFEST_NAME}")
         try:
-            found[config] = parse_manifest(text.decode(), f"{repo_id}/{config}/{MANIFEST_NAME}")
+            manifests[config] = parse_manifest(text.decode(), f"{repo_id}/{config}/{MANIFEST_NAME}")
         except (BuildError, UnicodeDecodeError):
             raise HubError(f"{repo_id} has no readable {config}/{MANIFEST_NAME}: push that config again") from None
         if f"{config}/{AUDIT_NAME}" in files:
-            audits[config] = read_file(api, repo_id, sha, f"{config}/{AUDIT_NAME}", files)
-    card = read_file(api, repo_id, sha, README_NAME, files).decode() if README_NAME in files else ""
-    manifests = tuple(found.values())
-    return RemoteState(repo_id, tree.exists, tree.private, sha, tree.has_branch, files, manifests, audits, card)
+            audits[config] = read_file(api, tree, f"{config}/{AUDIT_NAME}")
+    card = read_file(api, tree, README_NAME).decode() if README_NAME in files else ""
+    listing = {field.name: getattr(tree, field.name) for field in fields(tree)}
+    return RemoteState(**listing, manifests=tuple(manifests.values()), audits=audits, card=card)
 
 
 def check_state(state: RemoteState) -> None:
@@ -119,6 +127,38 @@ def config_names(card: str, where: str) -> list[str]:
     return [config["config_name"] for config in card_head(card, where)["configs"]]
 
 
+def find_configs(place: str, sizes: Collection[int] = ()) -> list[tuple[Manifest, Callable[[], Path]]]:
+    """The built configs at a place, each with what gives its folder.
+
+    A repository is first checked as a whole: each shard by size and SHA-256, and the card. Its configs are downloaded
+    when their folder is asked for.
+
+    Args:
+        place: Folder of a subset or of one config, or a repository as ``NAMESPACE/NAME[@REVISION]``.
+        sizes: Only these; all by default.
+
+    Raises:
+        BuildError: There is none.
+        HubError: The repository cannot be read.
+        VerificationError: The repository is not whole.
+    """
+    folder, repository = Path(place), split_revision(place)
+    configs: list[tuple[Manifest, Callable[[], Path]]]
+    if repository and not folder.is_dir():
+        api = hub_api()
+        state = read_state(api, repository[0], repository[1] or MAIN)
+        check_state(state)
+        configs = [(manifest, partial(fetch_config, api, state, manifest)) for manifest in state.manifests]
+    elif folder.name.isdigit() and (folder / MANIFEST_NAME).is_file():
+        configs = [(read_manifest(folder), lambda: folder)]
+    else:
+        configs = [(manifest, partial(folder.joinpath, manifest.config_name)) for manifest in read_build(folder)]
+    configs = [(manifest, fetch) for manifest, fetch in configs if not sizes or manifest.size in sizes]
+    if not configs:
+        raise BuildError(f"no build{' of that size' if sizes else ''} in {place}: scripts/build.py makes one")
+    return configs
+
+
 def fetch_config(api: HfApi, state: RemoteState, manifest: Manifest) -> Path:
     """Download one config and the card of a commit into the user's cache, resuming what is there.
 
@@ -133,7 +173,7 @@ def fetch_config(api: HfApi, state: RemoteState, manifest: Manifest) -> Path:
         f"download {state.repo_id}",
         lambda: snapshot_download(
             state.repo_id,
-            repo_type=KIND,
+            repo_type=REPO_TYPE_DATASET,
             revision=state.sha,
             allow_patterns=wanted,
             endpoint=api.endpoint,

@@ -8,7 +8,7 @@ from pathlib import Path
 from medmnist_hf import catalog
 from medmnist_hf.catalog import SPLITS, Subset
 from medmnist_hf.errors import BuildError
-from medmnist_hf.hub.files import PushFile, held
+from medmnist_hf.hub.files import PushFile
 from medmnist_hf.manifest import AUDIT_NAME, MANIFEST_NAME, PICTURES, Manifest, read_manifest
 
 
@@ -72,7 +72,7 @@ def read_local(folder: Path, *, allow_synthetic: bool = False, allow_unverified:
         _add_config(build, manifest, path)
     for name in PICTURES.values():
         if (folder / name).is_file():
-            build.pictures[name] = held(_read(folder / name))
+            build.pictures[name] = PushFile.from_bytes(_read(folder / name))
     return build
 
 
@@ -111,11 +111,11 @@ def _add_config(build: LocalBuild, manifest: Manifest, config_dir: Path) -> None
     for path in sorted(config_dir.glob("*.parquet")):
         if f"{name}/{path.name}" not in build.files:
             raise BuildError(f"{path} is not in the manifest: remove it, or build the config again with --force")
-    build.files[f"{name}/{MANIFEST_NAME}"] = held(_read(config_dir / MANIFEST_NAME))
+    build.files[f"{name}/{MANIFEST_NAME}"] = PushFile.from_bytes(_read(config_dir / MANIFEST_NAME))
     if (config_dir / AUDIT_NAME).is_file():
         build.audits[name] = _read(config_dir / AUDIT_NAME)
         parse_findings(build.audits[name], str(config_dir / AUDIT_NAME))
-        build.files[f"{name}/{AUDIT_NAME}"] = held(build.audits[name])
+        build.files[f"{name}/{AUDIT_NAME}"] = PushFile.from_bytes(build.audits[name])
 
 
 def _read(path: Path) -> bytes:

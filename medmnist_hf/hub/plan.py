@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from huggingface_hub import HfApi
 
 from medmnist_hf.errors import HubError
-from medmnist_hf.hub.client import KIND, patiently
+from medmnist_hf.hub.client import patiently
 from medmnist_hf.hub.files import PushFile
 from medmnist_hf.hub.tree import RemoteFile, RemoteTree
+
+ATTRIBUTES_NAME: Final = ".gitattributes"
+"""File that the Hub itself puts into a repository; no push removes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ class FilePlan:
         yield ", ".join(f"{number} {action} ({size:,} bytes)" for action, (number, size) in counts.items())
 
 
-def check_plan(api: HfApi, plan: FilePlan, *, private: bool, tag: str | None, kind: str = KIND) -> None:
+def check_plan(api: HfApi, plan: FilePlan, *, private: bool, tag: str | None) -> None:
     """Refuse a plan whose repository is public and should not be, or has the tag on another commit.
 
     Raises:
@@ -75,7 +79,7 @@ def check_plan(api: HfApi, plan: FilePlan, *, private: bool, tag: str | None, ki
     if state.exists and private and not state.private:
         raise HubError(f"{state.repo_id} is public: make it private in its settings first, or drop --private")
     if tag and state.exists:
-        at = tags_of(api, state.repo_id, kind).get(tag)
+        at = tags_of(api, state.repo_id, state.repo_type).get(tag)
         if at is not None and not (plan.empty and at == state.sha):
             raise tag_taken(state.repo_id, tag, at)
 
@@ -90,13 +94,13 @@ def changes_of(files: Mapping[str, PushFile], there: Mapping[str, RemoteFile]) -
     return changes
 
 
-def tags_of(api: HfApi, repo_id: str, kind: str = KIND) -> dict[str, str]:
+def tags_of(api: HfApi, repo_id: str, repo_type: str) -> dict[str, str]:
     """Tag -> commit it names.
 
     Raises:
         HubError: They cannot be read.
     """
-    refs = patiently(f"read the tags of {repo_id}", lambda: api.list_repo_refs(repo_id, repo_type=kind))
+    refs = patiently(f"read the tags of {repo_id}", lambda: api.list_repo_refs(repo_id, repo_type=repo_type))
     return {tag.name: tag.target_commit for tag in refs.tags}
 
 

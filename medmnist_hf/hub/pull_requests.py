@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from huggingface_hub import HfApi
+from huggingface_hub.constants import REPO_TYPE_DATASET
 
-from medmnist_hf.hub.client import KIND, patiently
+from medmnist_hf.hub.client import patiently
 from medmnist_hf.hub.files import PushFile
 from medmnist_hf.hub.tree import read_tree
 
@@ -45,14 +46,16 @@ def open_pull_requests(
     found = []
     listed = patiently(
         what,
-        lambda: list(api.get_repo_discussions(repo_id, author=me, discussion_type="pull_request", repo_type=KIND)),
+        lambda: list(
+            api.get_repo_discussions(repo_id, author=me, discussion_type="pull_request", repo_type=REPO_TYPE_DATASET)
+        ),
     )
     for one in listed:
         # A filter by status may leave drafts out, and what a client opens is a draft.
         if one.status not in {"open", "draft"} or _base_of(api, repo_id, one.num) != base:
             continue
         revision = f"refs/pr/{one.num}"
-        tree = read_tree(api, repo_id, revision)
+        tree = read_tree(api, repo_id, revision, repo_type=REPO_TYPE_DATASET)
         same = all(tree.holds(path, file) for path, file in files.items()) and not set(removed) & set(tree.files)
         found.append(PullRequest(one.url, revision, same))
     return tuple(found)
@@ -61,5 +64,5 @@ def open_pull_requests(
 def _base_of(api: HfApi, repo_id: str, number: int) -> str:
     """The branch that a pull request goes to."""
     what = f"read pull request {number} of {repo_id}"
-    found = patiently(what, lambda: api.get_discussion_details(repo_id, number, repo_type=KIND))
+    found = patiently(what, lambda: api.get_discussion_details(repo_id, number, repo_type=REPO_TYPE_DATASET))
     return (found.target_branch or "").removeprefix("refs/heads/")

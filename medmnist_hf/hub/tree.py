@@ -8,13 +8,8 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 from huggingface_hub.hf_api import RepoFile
 
 from medmnist_hf.errors import VerificationError
-from medmnist_hf.hub.client import (
-    KIND,
-    MAIN,
-    in_words,
-    patiently,
-)
-from medmnist_hf.hub.files import PushFile, held
+from medmnist_hf.hub.client import MAIN, patiently, to_hub_error
+from medmnist_hf.hub.files import PushFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +39,7 @@ class RemoteTree:
 
     Attributes:
         repo_id: ``namespace/name``.
+        repo_type: ``dataset``, ``model`` or ``space``.
         exists: There is such a repository.
         private: Only its owners see it.
         sha: The commit that was read, 40 hex digits; empty where there is no repository.
@@ -52,6 +48,7 @@ class RemoteTree:
     """
 
     repo_id: str
+    repo_type: str
     exists: bool
     private: bool
     sha: str
@@ -63,16 +60,14 @@ class RemoteTree:
         return path in self.files and self.files[path].holds(file)
 
 
-def read_tree(
-    api: HfApi, repo_id: str, revision: str = MAIN, *, kind: str = KIND, may_lack: bool = False
-) -> RemoteTree:
+def read_tree(api: HfApi, repo_id: str, revision: str = MAIN, *, repo_type: str, may_lack: bool = False) -> RemoteTree:
     """List a revision: all of it at one commit, whatever is pushed meanwhile.
 
     Args:
         api: The client.
         repo_id: ``namespace/name``.
         revision: Branch, tag or commit, or ``refs/pr/NUMBER`` for a pull request.
-        kind: ``dataset``, ``model`` or ``space``.
+        repo_type: ``dataset``, ``model`` or ``space``.
         may_lack: A missing repository gives an empty tree, a missing branch that of the main branch.
 
     Raises:
@@ -80,44 +75,50 @@ def read_tree(
     """
     what, has_branch = f"read {repo_id}", True
     try:
-        info = _info(api, repo_id, revision, kind)
+        info = _info(api, repo_id, revision, repo_type)
     except RepositoryNotFoundError as error:
         if not may_lack or (error.response is not None and error.response.status_code == 401):
-            raise in_words(what, error) from None
-        return RemoteTree(repo_id, False, False, "", False, {})
+            raise to_hub_error(what, error) from None
+        return RemoteTree(repo_id, repo_type, False, False, "", False, {})
     except RevisionNotFoundError as error:
         if not may_lack:
-            raise in_words(f"{what} at {revision}", error) from None
+            raise to_hub_error(f"{what} at {revision}", error) from None
         has_branch = False
-        info = patiently(what, lambda: _info(api, repo_id, MAIN, kind))
+        info = patiently(what, lambda: _info(api, repo_id, MAIN, repo_type))
     sha = str(info.sha)
-    listed = patiently(what, lambda: list(api.list_repo_tree(repo_id, revision=sha, recursive=True, repo_type=kind)))
+    entries = patiently(
+        what, lambda: list(api.list_repo_tree(repo_id, revision=sha, recursive=True, repo_type=repo_type))
+    )
     files = {
         entry.path: RemoteFile(entry.size, entry.blob_id, entry.lfs.sha256 if entry.lfs else None)
-        for entry in listed
+        for entry in entries
         if isinstance(entry, RepoFile)
     }
-    return RemoteTree(repo_id, True, bool(info.private), sha, has_branch, files)
+    return RemoteTree(repo_id, repo_type, True, bool(info.private), sha, has_branch, files)
 
 
-def _info(api: HfApi, repo_id: str, revision: str, kind: str) -> Any:  # noqa: ANN401  (DatasetInfo or SpaceInfo)
-    """As `HfApi.repo_info`, which tells what is missing by its own exceptions; busy Hubs are asked again."""
+def _info(api: HfApi, repo_id: str, revision: str, repo_type: str) -> Any:  # noqa: ANN401  (DatasetInfo or SpaceInfo)
+    """As `HfApi.repo_info`, which reports what is missing by its own exceptions; a busy Hub is asked again."""
     return patiently(
         f"read {repo_id}",
-        lambda: api.repo_info(repo_id, revision=revision, repo_type=kind),
+        lambda: api.repo_info(repo_id, revision=revision, repo_type=repo_type),
         passing=(RepositoryNotFoundError, RevisionNotFoundError),
     )
 
 
-def read_file(api: HfApi, repo_id: str, sha: str, path: str, files: dict[str, RemoteFile]) -> bytes:
+def read_file(api: HfApi, tree: RemoteTree, path: str) -> bytes:
     """Content of a small file of a commit, which must be the one the commit names.
+
+    Args:
+        api: The client.
+        tree: The commit.
+        path: Path of one of its files.
 
     Raises:
         HubError: It cannot be read.
         VerificationError: What came is not that file.
     """
-    what = f"read {path} of {repo_id}"
-    url = hf_hub_url(repo_id, path, repo_type=KIND, revision=sha, endpoint=api.endpoint)
+    url = hf_hub_url(tree.repo_id, path, repo_type=tree.repo_type, revision=tree.sha, endpoint=api.endpoint)
     client: Any = utils  # whose functions are exported without saying so
     headers = client.build_hf_headers(token=api.token)
 
@@ -126,7 +127,7 @@ def read_file(api: HfApi, repo_id: str, sha: str, path: str, files: dict[str, Re
         client.hf_raise_for_status(response)
         return bytes(response.content)
 
-    content = patiently(what, get)
-    if not files[path].holds(held(content)):
-        raise VerificationError(f"{path} of {repo_id} came down damaged: run again")
+    content = patiently(f"read {path} of {tree.repo_id}", get)
+    if not tree.holds(path, PushFile.from_bytes(content)):
+        raise VerificationError(f"{path} of {tree.repo_id} came down damaged: run again")
     return content

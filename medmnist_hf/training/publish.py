@@ -1,22 +1,22 @@
-"""The model of a run on the Hub: weights, card, results, predictions and figures in one commit, checked then."""
+"""The model of a run on the Hub: weights, card, results, predictions and figures in one commit."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # exported without saying so
+from huggingface_hub import HfApi
+from huggingface_hub.constants import REPO_TYPE_MODEL
 from transformers import CONFIG_NAME
 
 from medmnist_hf.errors import HubError, TrainingError
 from medmnist_hf.files import sha256_of
 from medmnist_hf.hub.client import MAIN, patiently, require_token
-from medmnist_hf.hub.dataset_plan import KEPT
-from medmnist_hf.hub.dataset_push import Pushed
+from medmnist_hf.hub.commit import CommitOptions, Pushed, commit_plan
 from medmnist_hf.hub.eval_results import RESULTS_PATH, results_yaml
-from medmnist_hf.hub.files import PushFile, held
-from medmnist_hf.hub.plan import Change, FilePlan, changes_of, check_plan
+from medmnist_hf.hub.files import PushFile
+from medmnist_hf.hub.plan import ATTRIBUTES_NAME, Change, FilePlan, changes_of, check_plan
+from medmnist_hf.hub.repo_id import split_repo_id
 from medmnist_hf.hub.tree import RemoteTree, read_tree
 from medmnist_hf.manifest import README_NAME
 from medmnist_hf.training.recipe import Recipe
@@ -25,8 +25,6 @@ from medmnist_hf.training.report.model_card import FIGURES, model_card
 from medmnist_hf.training.report.publishable import best_seed, data_source, model_result, namespace, portable
 from medmnist_hf.training.results import RESULTS_NAME, read_results
 from medmnist_hf.training.run import BEST, RECIPE_NAME
-
-KIND: Final = "model"
 
 PREDICTIONS: Final = "predictions"
 """Folder of the prediction files in the repository."""
@@ -84,18 +82,18 @@ def push_model(
         TrainingError: The run is not finished, or has left no model.
         MedMNISTError: What the data was built from cannot be read.
         HubError: The Hub refuses or cannot be reached, the repository holds something else or is public and should
-            not be, or somebody else has pushed meanwhile.
+            not be, or another push changed the same files.
     """
     files = local_files(run, repo_id, references)
-    plan = plan_model(_repository(api, repo_id, revision, private), files)
-    sha = plan.state.sha
-    if not (plan.empty and plan.state.has_branch):
-        sha = _commit(api, plan, revision, private)
-    state = read_tree(api, repo_id, sha, kind=KIND)
-    for path, file in files.items():
-        if not state.holds(path, file):
-            raise HubError(f"{repo_id} has another {path} than was pushed: run again")
-    return Pushed(repo_id, sha, sha != plan.state.sha, "", ())
+    read = partial(read_tree, api, repo_id, repo_type=REPO_TYPE_MODEL)
+    return commit_plan(
+        api,
+        plan_model(_repository(api, repo_id, revision, private), files),
+        CommitOptions(repo_id, revision, private),
+        title="Push a model trained on MedMNIST",
+        compare=lambda: plan_model(read(revision), files),
+        read_back=read,
+    )
 
 
 def local_files(run: Path, repo_id: str, references: Sequence[str] = ()) -> dict[str, PushFile]:
@@ -116,7 +114,7 @@ def local_files(run: Path, repo_id: str, references: Sequence[str] = ()) -> dict
     official = model_result(result)
     if official is not None and data_source(result.recipe).verified:
         texts[RESULTS_PATH] = results_yaml(official, namespace(result.recipe))
-    files = {path: held(text.encode()) for path, text in texts.items()}
+    files = {path: PushFile.from_bytes(text.encode()) for path, text in texts.items()}
     found = {path.name: path for path in model.iterdir() if path.suffix in _MODEL}
     found |= {f"{PREDICTIONS}/{path.name}": path for path in seed.glob("*.csv")}
     found |= {f"{FIGURES}/{path.name}": path for path in (seed / FIGURES).glob("*.png")}
@@ -129,7 +127,12 @@ def plan_model(state: RemoteTree, files: dict[str, PushFile]) -> FilePlan:
     Args:
         state: The repository as it stands.
         files: Path -> file to be there.
+
+    Raises:
+        HubError: The repository holds files that no run here has pushed.
     """
+    if not {RESULTS_NAME, RECIPE_NAME} <= state.files.keys() and state.files.keys() - {ATTRIBUTES_NAME, README_NAME}:
+        raise HubError(f"{state.repo_id} holds files that no run here has pushed: name another repository")
     ours = (f"{PREDICTIONS}/", f"{FIGURES}/", RESULTS_PATH)
     gone = [
         Change(path, "removed", file.size)
@@ -142,48 +145,8 @@ def plan_model(state: RemoteTree, files: dict[str, PushFile]) -> FilePlan:
 
 def _repository(api: HfApi, repo_id: str, revision: str, private: bool) -> RemoteTree:
     """The repository as it stands, if it can take a model."""
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError:
-        named = False
-    else:
-        named = "/" in repo_id
-    if not named:
-        raise HubError(f"{repo_id!r} is no name of a repository: name it NAMESPACE/NAME")
+    split_repo_id(repo_id)
     require_token(api)
-    state = read_tree(api, repo_id, revision, kind=KIND, may_lack=True)
-    if not {RESULTS_NAME, RECIPE_NAME} <= state.files.keys() and state.files.keys() - {KEPT, README_NAME}:
-        raise HubError(f"{repo_id} holds files that no run here has pushed: name another repository")
-    check_plan(api, FilePlan(state, (), {}), private=private, tag=None, kind=KIND)
+    state = read_tree(api, repo_id, revision, repo_type=REPO_TYPE_MODEL, may_lack=True)
+    check_plan(api, plan_model(state, {}), private=private, tag=None)
     return state
-
-
-def _commit(api: HfApi, plan: FilePlan, revision: str, private: bool) -> str:
-    """Make what is missing, then the commit on top of the one that was planned for; its SHA."""
-    state, files = plan.state, plan.files
-    repo_id, card = state.repo_id, files[README_NAME].source
-    assert isinstance(card, bytes)
-    patiently(f"push the card of {repo_id}", lambda: ModelCard(card.decode()).validate(repo_type=KIND))
-    if not state.exists:
-        patiently(f"make {repo_id}", lambda: api.create_repo(repo_id, repo_type=KIND, private=private, exist_ok=True))
-    if not state.has_branch:
-        if revision != MAIN:
-            what = f"make branch {revision} of {repo_id}"
-            patiently(what, lambda: api.create_branch(repo_id, branch=revision, repo_type=KIND, exist_ok=True))
-        plan = plan_model(read_tree(api, repo_id, revision, kind=KIND), files)
-    if plan.empty:
-        return plan.state.sha
-    additions = [CommitOperationAdd(path, files[path].source) for path in plan.paths("new", "changed")]
-    removals = [CommitOperationDelete(path, is_folder=False) for path in plan.paths("removed")]
-    made = patiently(
-        f"push to {repo_id}",
-        lambda: api.create_commit(
-            repo_id,
-            [*additions, *removals],
-            commit_message="Push a model trained on MedMNIST",
-            repo_type=KIND,
-            revision=revision,
-            parent_commit=plan.state.sha,
-        ),
-    )
-    return str(made.oid)

@@ -2,14 +2,15 @@
 
 import pytest
 
-from medmnist_hf.errors import BuildError, HubError
+from medmnist_hf.errors import HubError
 from medmnist_hf.evaluate_module import FOLDER
 from medmnist_hf.evaluate_module.push import plan_metric, push_metric
 from medmnist_hf.hub import client
-from medmnist_hf.hub.dataset_push import Pushed
+from medmnist_hf.hub.commit import CommitOptions, Pushed
 from tests.fixtures.hub.server import Fault, HubServer
 
 KIND, ID = "space", "org/medmnist"
+HERE = CommitOptions(ID)
 FILES = {path.name: path.read_bytes() for path in FOLDER.iterdir() if path.is_file()}
 
 
@@ -19,12 +20,12 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def push(hub: HubServer, tag: str | None = None, *, private: bool = False) -> Pushed:
-    plan = plan_metric(hub.api(), ID, private=private, tag=tag)
-    return push_metric(hub.api(), plan, private=private, tag=tag)
+    options = CommitOptions(ID, tag=tag, private=private)
+    return push_metric(hub.api(), plan_metric(hub.api(), options), options)
 
 
 def test_a_first_push_then_an_unchanged_one(hub: HubServer) -> None:
-    plan = plan_metric(hub.api(), ID)
+    plan = plan_metric(hub.api(), HERE)
     assert set(plan.paths("new")) == set(plan.files) == set(FILES) and not hub.store.repos
     first = push(hub, "v1", private=True)
     held = hub.store.files(KIND, ID)
@@ -40,11 +41,11 @@ def test_a_first_push_then_an_unchanged_one(hub: HubServer) -> None:
 def test_a_change_goes_up_alone_and_other_files_stay(hub: HubServer) -> None:
     push(hub, "v1")
     hub.store.write(KIND, ID, {"app.py": b"old", "notes.txt": b"mine"})
-    plan = plan_metric(hub.api(), ID)
+    plan = plan_metric(hub.api(), HERE)
     assert plan.paths("changed") == ["app.py"] and not plan.paths("new", "removed")
     assert [line.split()[0] for line in plan.lines()] == [ID, "changed", "0"]
     with pytest.raises(HubError, match=r"has a tag v1 at .* already"):
-        plan_metric(hub.api(), ID, tag="v1")
+        plan_metric(hub.api(), CommitOptions(ID, tag="v1"))
     push(hub)
     held = hub.store.files(KIND, ID)
     assert held.pop(".gitattributes") and held == FILES | {"notes.txt": b"mine"}
@@ -53,19 +54,41 @@ def test_a_change_goes_up_alone_and_other_files_stay(hub: HubServer) -> None:
 def test_a_rival_is_not_overwritten(hub: HubServer) -> None:
     push(hub)
     hub.store.write(KIND, ID, {"app.py": b"old"})
-    plan = plan_metric(hub.api(), ID)
+    plan = plan_metric(hub.api(), HERE)
     hub.store.write(KIND, ID, {"app.py": b"a rival's"})
-    with pytest.raises(HubError, match="the repository has changed meanwhile: run again"):
-        push_metric(hub.api(), plan)
+    with pytest.raises(HubError, match=r"another push has changed org/medmnist app\.py meanwhile: run again"):
+        push_metric(hub.api(), plan, HERE)
     assert hub.store.files(KIND, ID)["app.py"] == b"a rival's"
+
+
+def test_what_a_rival_adds_during_the_commit_stays(hub: HubServer) -> None:
+    push(hub)
+    hub.store.write(KIND, ID, {"app.py": b"old"})
+    theirs = {"notes.txt": b"a rival's"}
+    hub.faults.add(Fault("POST", "/commit/", action=lambda: hub.store.write(KIND, ID, theirs)))
+    assert push(hub, "v1").committed
+    held = hub.store.files(KIND, ID, "v1")
+    assert held.pop(".gitattributes") and held == FILES | theirs
+
+
+def test_the_card_that_the_hub_writes_is_no_rival_but_another_push_is(hub: HubServer) -> None:
+    """Both planned while there was no Space yet."""
+    plan = plan_metric(hub.api(), HERE)
+    hub.api().create_repo(ID, repo_type=KIND, space_sdk="static")
+    hub.store.write(KIND, ID, {"app.py": b"a rival's"})
+    with pytest.raises(HubError, match=r"another push has changed org/medmnist app\.py meanwhile: run again"):
+        push_metric(hub.api(), plan, HERE)
+    hub.store.write(KIND, ID, {"app.py": FILES["app.py"]})
+    assert push_metric(hub.api(), plan, HERE).committed
 
 
 def test_what_is_up_there_is_checked_before_it_is_tagged(hub: HubServer) -> None:
     first = push(hub)
-    plan = plan_metric(hub.api(), ID, tag="v1")
+    options = CommitOptions(ID, tag="v1")
+    plan = plan_metric(hub.api(), options)
     hub.faults.add(Fault("GET", "/tree/", garble=lambda body: body.replace(b"medmnist.py", b"else.py")))
     with pytest.raises(HubError, match=r"has another medmnist\.py than was pushed"):
-        push_metric(hub.api(), plan, tag="v1")
+        push_metric(hub.api(), plan, options)
     repo = hub.store.repos[KIND, ID]
     assert not repo.tags and first.sha == repo.branches["main"]
 
@@ -90,14 +113,14 @@ def test_a_busy_hub_is_asked_again(hub: HubServer, fault: Fault) -> None:
 
 def test_what_must_not_be(hub: HubServer) -> None:
     for name in ("org/metric", "medmnist", "/medmnist", "a/b/medmnist"):
-        with pytest.raises(BuildError, match="name it NAMESPACE/medmnist"):
-            plan_metric(hub.api(), name)
-    plan = plan_metric(hub.api(anonymous=True), ID)
+        with pytest.raises(HubError, match=r"name it NAMESPACE/medmnist, so that evaluate\.load can find it"):
+            plan_metric(hub.api(), CommitOptions(name))
+    plan = plan_metric(hub.api(anonymous=True), HERE)
     for api, match in ((hub.api(anonymous=True), "no token"), (hub.api(hub.read_token), "write access")):
         with pytest.raises(HubError, match=match) as caught:
-            push_metric(api, plan)
+            push_metric(api, plan, HERE)
         assert "\n" not in str(caught.value) and "hf_" not in str(caught.value)
     assert not hub.store.repos
     push(hub)
     with pytest.raises(HubError, match="is public"):
-        plan_metric(hub.api(), ID, private=True)
+        plan_metric(hub.api(), CommitOptions(ID, private=True))

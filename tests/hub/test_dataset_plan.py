@@ -11,7 +11,7 @@ from tests.fixtures.pushing import ID, KIND, Pusher, describe, whole
 
 @pytest.mark.parametrize("repo_id", ["org/bloodmnist", "pathmnist", "a/b/pathmnist"])
 def test_a_repository_of_another_name(pusher: Pusher, repo_id: str) -> None:
-    with pytest.raises(BuildError, match="is no repository for pathmnist"):
+    with pytest.raises(HubError, match="is not a valid repository: name it NAMESPACE/pathmnist, so that load_dataset"):
         pusher.plan("28", PushOptions(repo_id))
 
 

@@ -1,48 +1,15 @@
-"""Reading a repository: errors in one line without a token, patience with limits, damage found."""
+"""Reading a data set's repository: what is wrong with it is found, what is missing may be allowed for."""
+
+from pathlib import Path
 
 import pytest
-from huggingface_hub.errors import HfHubHTTPError
 
-from medmnist_hf.errors import HubError, VerificationError
-from medmnist_hf.hub.client import in_words, patiently, wait_before
-from medmnist_hf.hub.dataset_state import card_head, check_state, read_state
-from tests.fixtures.hub.server import Fault, HubServer
+from medmnist_hf.errors import BuildError, HubError, VerificationError
+from medmnist_hf.hub import dataset_state
+from medmnist_hf.hub.dataset_plan import PushOptions
+from medmnist_hf.hub.dataset_state import card_head, check_state, find_configs, read_state
+from medmnist_hf.manifest import read_manifest
 from tests.fixtures.pushing import ID, KIND, Pusher
-
-
-def refusal(hub: HubServer, status: int, **headers: str) -> HfHubHTTPError:
-    """What the real client makes of an answer."""
-    hub.faults.add(Fault("GET", "whoami", status=status, message="no hf_abcdefghij here", headers=headers))
-    with pytest.raises(HfHubHTTPError) as caught:
-        hub.api().whoami()
-    return caught.value
-
-
-@pytest.mark.parametrize(
-    ("status", "advice"),
-    [(401, "hf auth login"), (403, "write access"), (404, "check the name"), (412, "run again"), (418, "arguments")],
-)
-def test_a_refusal_is_one_line_without_a_token(hub: HubServer, status: int, advice: str) -> None:
-    told = str(in_words("do it", refusal(hub, status)))
-    assert told.startswith(f"cannot do it (HTTP {status}") and advice in told
-    assert "\n" not in told and "hf_abc" not in told
-
-
-def test_a_wait_of_an_hour_is_left_to_the_person(hub: HubServer) -> None:
-    assert not wait_before(refusal(hub, 429, **{"Retry-After": "3600"}), 0)
-    assert wait_before(refusal(hub, 429, **{"Retry-After": "0"}), 9)
-
-
-def test_patience_ends(pusher: Pusher) -> None:
-    fault = pusher.hub.faults.add(Fault("GET", "/refs", times=-1, status=503))
-    with pytest.raises(HubError, match=r"cannot look \(HTTP 503") as caught:
-        patiently("look", lambda: pusher.api.list_repo_refs(ID, repo_type=KIND), tries=3)
-    assert fault.hits == 3 and caught.value.status == 503
-
-
-def test_no_network() -> None:
-    with pytest.raises(HubError, match=r"cannot look \(refused\): check the network"):
-        patiently("look", lambda: (_ for _ in ()).throw(ConnectionRefusedError("refused")), tries=1)
 
 
 @pytest.mark.parametrize(
@@ -70,13 +37,50 @@ def test_a_manifest_that_is_none_is_found(pusher: Pusher) -> None:
 
 
 def test_what_is_missing_may_be_allowed_for(pusher: Pusher) -> None:
-    assert not read_state(pusher.api, ID, may_lack=True).exists
+    missing = read_state(pusher.api, ID, may_lack=True)
+    assert (missing.exists, missing.manifests, missing.audits, missing.card) == (False, (), {}, "")
     made = pusher.push("28").sha
     state = read_state(pusher.api, ID, "next", may_lack=True)
     assert (state.exists, state.has_branch, state.sha) == (True, False, made)
-    for name, revision in (("org/none", "main"), (ID, "next")):
-        with pytest.raises(HubError, match="no such repository or revision"):
-            read_state(pusher.api, name, revision)
+    assert [manifest.size for manifest in state.manifests] == [28] and state.card.startswith("---")
+    with pytest.raises(HubError, match="no such repository or revision"):
+        read_state(pusher.api, ID, "next")
+
+
+class TestFindConfigs:
+    """Where configs are found by what a person types."""
+
+    def test_a_folder_of_a_subset_or_of_a_config(self, dists: dict[str, Path]) -> None:
+        both = find_configs(str(dists["both"]))
+        assert [(manifest.size, folder()) for manifest, folder in both] == [
+            (28, dists["both"] / "28"),
+            (64, dists["both"] / "64"),
+        ]
+        ((manifest, folder),) = find_configs(str(dists["both"] / "64"))
+        assert manifest.size == 64 and folder() == dists["both"] / "64"
+        assert [manifest.size for manifest, _ in find_configs(str(dists["both"]), [64, 128])] == [64]
+
+    def test_a_repository_is_checked_and_downloaded_when_asked_for(
+        self, pusher: Pusher, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(dataset_state, "hub_api", lambda: pusher.api)
+        pusher.push("28", PushOptions(ID, tag="v1"))
+        pusher.push("64")
+        pusher.hub.log.clear()
+        assert [manifest.size for manifest, _ in find_configs(ID)] == [28, 64]
+        ((manifest, folder),) = find_configs(f"{ID}@v1")
+        assert not pusher.hub.log.find(path="parquet")
+        assert read_manifest(folder()) == manifest and pusher.hub.log.find(path="parquet")
+        pusher.hub.store.write(KIND, ID, {"load.py": b"1"})
+        with pytest.raises(VerificationError, match="refuses code"):
+            find_configs(ID)
+
+    def test_nothing_there(self, dists: dict[str, Path], tmp_path: Path) -> None:
+        for place in (str(tmp_path), str(tmp_path / "none"), "none", "me/x@"):
+            with pytest.raises(BuildError, match=f"^no build in {place}: scripts/build.py makes one$"):
+                find_configs(place)
+        with pytest.raises(BuildError, match=r"^no build of that size in "):
+            find_configs(str(dists["28"]), [64])
 
 
 @pytest.mark.parametrize("head", ["configs: [", "- 1", "a: 1", "configs: 1", "configs:\n- config_name: 28"])

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from medmnist_hf.errors import BuildError
-from medmnist_hf.hub.files import held
 from medmnist_hf.hub.local_build import parse_findings, read_local
 from medmnist_hf.manifest import MANIFEST_NAME, README_NAME
 from tests.fixtures.pushing import FLAG, describe
@@ -70,9 +69,3 @@ def test_an_audit_goes_with_its_config(copy: Path) -> None:
     assert parse_findings(build.audits["28"], "it") == ("two lines",)
     path.write_text('{"findings": 1}')
     refused(copy, "is no audit", allow_synthetic=True)
-
-
-def test_git_names_a_file_as_git_does(tmp_path: Path) -> None:
-    """The name of the empty file and of a line, as ``git hash-object`` prints them."""
-    assert held(b"").git_oid() == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
-    assert held(b"hello\n").git_oid() == "ce013625030ba8dba906f756967f9e9ca394464a"

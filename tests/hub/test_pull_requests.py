@@ -1,11 +1,11 @@
 """Open pull requests, as the real client lists them: only one's own, against that branch, with just that content."""
 
-from medmnist_hf.hub.files import held
+from medmnist_hf.hub.files import PushFile
 from medmnist_hf.hub.pull_requests import open_pull_requests
 from tests.fixtures.hub.server import HubServer
 
 KIND, ID = "dataset", "org/pathmnist"
-WANTED = {"README.md": held(b"# new\n")}
+WANTED = {"README.md": PushFile.from_bytes(b"# new\n")}
 
 
 def propose(hub: HubServer, user: str, files: dict[str, bytes], base: str = "main") -> int:

@@ -258,7 +258,7 @@ def test_mistakes_are_one_line_without_the_token(
     refused("--allow-synthetic", phantom, "--namespace", "org", "--yes")
     refused("give --repo-id for one build", phantom, tmp_path, "--repo-id", "org/pathmnist")
     refused("--namespace for any number", phantom)
-    refused("is no repository for pathmnist", phantom, "--repo-id", "org/bloodmnist", *yes)
+    refused("is not a valid repository: name it NAMESPACE/pathmnist", phantom, "--repo-id", "org/bloodmnist", *yes)
     refused("no token for the Hub", phantom, "--namespace", "org", *yes, token=None)
     refused("write access", phantom, "--namespace", "org", *yes, token=hub.read_token)
     refused("has expired", phantom, "--namespace", "org", *yes, token=expired)

@@ -216,7 +216,7 @@ def test_a_branch_is_made_and_the_main_one_stays(hub: HubServer, api: HfApi, don
 def test_a_push_that_broke_off_is_completed_by_the_next(hub: HubServer, api: HfApi, done: Path) -> None:
     for method, path, status in (("PUT", "^/lfs/", 403), ("POST", "/commit/", 500)):
         hub.faults.add(Fault(method, path, status=status, times=-1))
-        with pytest.raises(HubError, match="cannot push to org/tiny") as caught:
+        with pytest.raises(HubError, match=r"cannot (upload|push) to org/tiny") as caught:
             push_model(api, done, ID)
         assert "\n" not in str(caught.value) and not held(hub)
         hub.faults.clear()
@@ -227,11 +227,9 @@ def test_a_push_that_broke_off_is_completed_by_the_next(hub: HubServer, api: HfA
 
 def test_a_commit_whose_answer_was_lost_is_not_made_twice(hub: HubServer, api: HfApi, done: Path) -> None:
     hub.faults.add(Fault("POST", "/commit/", after=True, lose_answer=True))
-    with pytest.raises(HubError, match="changed meanwhile: run again"):
-        push_model(api, done, ID)
-    commits = len(hub.store.repos["model", ID].commits)
+    assert push_model(api, done, ID).committed
     assert push_model(api, done, ID).committed is False
-    assert len(hub.store.repos["model", ID].commits) == commits == 2
+    assert len(hub.store.repos["model", ID].commits) == 2
 
 
 def test_a_commit_of_somebody_else_meanwhile_is_not_undone(hub: HubServer, api: HfApi, done: Path) -> None:
@@ -239,9 +237,40 @@ def test_a_commit_of_somebody_else_meanwhile_is_not_undone(hub: HubServer, api: 
     hub.store.write("model", ID, {"model.safetensors": b"older"})
     theirs = {"README.md": b"---\nlicense: mit\n---\ntheirs"}
     hub.faults.add(Fault("POST", "/commit/", action=lambda: hub.store.write("model", ID, theirs)))
-    with pytest.raises(HubError, match="changed meanwhile: run again"):
+    with pytest.raises(HubError, match=r"another push has changed org/tiny README\.md meanwhile: run again"):
         push_model(api, done, ID)
     assert held(hub)["model.safetensors"] == b"older" and held(hub)["README.md"] == theirs["README.md"]
+
+
+def test_what_somebody_else_adds_meanwhile_stays_unless_it_would_be_removed(
+    hub: HubServer, api: HfApi, done: Path, other: Path
+) -> None:
+    push_model(api, other, ID)
+    hub.faults.add(Fault("POST", "/commit/", action=lambda: hub.store.write("model", ID, {"LICENSE": b"mine"})))
+    assert push_model(api, done, ID).committed
+    assert held(hub)["LICENSE"] == b"mine" and {path: held(hub)[path] for path in expected(done)} == expected(done)
+    before = held(hub)
+    figure = {"figures/theirs.png": b"theirs"}
+    hub.faults.add(Fault("POST", "/commit/", action=lambda: hub.store.write("model", ID, figure)))
+    with pytest.raises(HubError, match=r"has got figures/theirs\.png meanwhile, which this push would remove"):
+        push_model(api, other, ID)
+    assert held(hub) == before | figure
+
+
+def test_another_model_that_comes_meanwhile_is_left_alone(hub: HubServer, api: HfApi, done: Path) -> None:
+    """Both saw an empty repository."""
+    theirs = {"pytorch_model.bin": b"theirs"}
+    hub.faults.add(Fault("POST", "/commit/", action=lambda: hub.store.write("model", ID, theirs)))
+    with pytest.raises(HubError, match="org/tiny holds files that no run here has pushed: name another"):
+        push_model(api, done, ID)
+    assert held(hub) == theirs
+
+
+def test_a_busy_hub_is_asked_again(hub: HubServer, api: HfApi, done: Path) -> None:
+    for method, path in (("POST", "/commit/"), ("PUT", "^/lfs/"), ("GET", "/tree/")):
+        hub.faults.add(Fault(method, path, status=503))
+    assert push_model(api, done, ID).committed and set(held(hub)) >= MODEL
+    assert len(hub.store.repos["model", ID].commits) == 2
 
 
 def test_what_the_hub_holds_then_is_checked(hub: HubServer, api: HfApi, done: Path) -> None:
@@ -277,7 +306,7 @@ def test_mistakes_are_one_line_and_leave_nothing(
             assert "\n" not in str(caught.value) and "hf_" not in str(caught.value)
 
     for name in ("tiny", "", "/tiny", "org/", "a/b/c", "org/a b", "org/-x", "org/x.git", "http://org/x"):
-        refused(hub.api(), name, "is no name of a repository: name it NAMESPACE/NAME")
+        refused(hub.api(), name, "is not a valid repository: name it NAMESPACE/NAME")
     refused(HfApi(endpoint=hub.url), ID, "no token for the Hub: log in")
     refused(hub.api(expired), ID, "has expired")
     refused(nowhere, ID, "check the network")

@@ -1,0 +1,70 @@
+"""The files of a repository of each type, read at one commit."""
+
+import pytest
+
+from medmnist_hf.errors import HubError, VerificationError
+from medmnist_hf.hub import client
+from medmnist_hf.hub.files import PushFile
+from medmnist_hf.hub.tree import read_file, read_tree
+from tests.fixtures.hub.server import Fault, HubServer
+
+ID = "org/thing"
+FILES = {"notes.txt": b"small", "weights.safetensors": b"large" * 100}
+
+
+@pytest.fixture(params=["dataset", "model", "space"], name="repo_type")
+def repo_type_fixture(request: pytest.FixtureRequest, hub: HubServer) -> str:
+    """The type of a repository that is on the Hub."""
+    repo_type = str(request.param)
+    hub.store.create(repo_type, ID)
+    hub.store.write(repo_type, ID, FILES)
+    return repo_type
+
+
+def test_all_files_are_listed_and_read(hub: HubServer, repo_type: str) -> None:
+    tree = read_tree(hub.api(), ID, repo_type=repo_type)
+    assert (tree.repo_id, tree.repo_type, tree.exists, tree.has_branch) == (ID, repo_type, True, True)
+    assert tree.sha == hub.store.repos[repo_type, ID].resolve("main").sha
+    assert set(tree.files) == {".gitattributes", *FILES}
+    for path, content in FILES.items():
+        assert tree.holds(path, PushFile.from_bytes(content)) and read_file(hub.api(), tree, path) == content
+        assert not tree.holds(path, PushFile.from_bytes(content[:-1] + b"x"))
+    assert not tree.holds("other.txt", PushFile.from_bytes(b"small"))
+
+
+def test_a_file_is_read_of_the_commit_that_was_listed(hub: HubServer, repo_type: str) -> None:
+    tree = read_tree(hub.api(), ID, repo_type=repo_type)
+    hub.store.write(repo_type, ID, {"notes.txt": b"later"})
+    assert read_file(hub.api(), tree, "notes.txt") == b"small"
+
+
+def test_a_file_that_comes_down_damaged_is_found(hub: HubServer, repo_type: str) -> None:
+    tree = read_tree(hub.api(), ID, repo_type=repo_type)
+    hub.faults.add(Fault("GET", "/resolve/", garble=lambda body: body[::-1]))
+    with pytest.raises(VerificationError, match=r"notes\.txt of org/thing came down damaged: run again"):
+        read_file(hub.api(), tree, "notes.txt")
+
+
+def test_what_is_missing_may_be_allowed_for(hub: HubServer, repo_type: str) -> None:
+    missing = read_tree(hub.api(), "org/none", repo_type=repo_type, may_lack=True)
+    assert (missing.exists, missing.has_branch, missing.sha, missing.files) == (False, False, "", {})
+    main = read_tree(hub.api(), ID, repo_type=repo_type)
+    other = read_tree(hub.api(), ID, "next", repo_type=repo_type, may_lack=True)
+    assert (other.exists, other.has_branch, other.sha, other.files) == (True, False, main.sha, main.files)
+    for name, revision in (("org/none", "main"), (ID, "next")):
+        with pytest.raises(HubError, match="no such repository or revision"):
+            read_tree(hub.api(), name, revision, repo_type=repo_type)
+
+
+def test_a_token_that_has_expired_is_not_a_missing_repository(hub: HubServer, repo_type: str) -> None:
+    hub.token.expired = True
+    with pytest.raises(HubError, match="has expired"):
+        read_tree(hub.api(), ID, repo_type=repo_type, may_lack=True)
+
+
+def test_a_busy_hub_is_asked_again(hub: HubServer, repo_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_FIRST_WAIT", 0.01)
+    for path in ("/revision/", "/tree/", "/resolve/"):
+        fault = hub.faults.add(Fault("GET", path, status=503))
+        assert read_file(hub.api(), read_tree(hub.api(), ID, repo_type=repo_type), "notes.txt") == b"small"
+        assert fault.hits == 1
