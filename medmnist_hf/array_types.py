@@ -1,7 +1,15 @@
 """Names of the array types that signatures here use, by element type."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+"""Of several element types, which the signature's description names."""
+
+Weights = npt.NDArray[np.uint8]
+"""How often each row counts, by resample."""
 
 UInt8Array = npt.NDArray[np.uint8]
 """Pixels or voxels as they are stored."""

@@ -15,6 +15,7 @@ from medmnist_hf.evaluation.plots import check_plot_path, save_plot
 from medmnist_hf.evaluation.prediction_files import read_result
 from medmnist_hf.evaluation.vertex import outputs
 from medmnist_hf.scoring.bootstrap import Comparison, Interval
+from medmnist_hf.scoring.metrics import CLASSWISE
 from medmnist_hf.scoring.published import (
     Standing,
     leaderboard,
@@ -209,9 +210,7 @@ def board(
 
 
 def _print_evaluations(done: "Sequence[Evaluation]", per_class: bool) -> None:
-    from medmnist_hf.evaluation.evaluate import PER_CLASS  # noqa: PLC0415
-
-    extra = list(dict.fromkeys(name for found in done for name in found.measures if ":" not in name or not per_class))
+    extra = list(dict.fromkeys(name for found in done for name in found.metrics if ":" not in name or not per_class))
     table = console.table(
         "subset", "size", "split", "rows", "AUC", "ACC", *extra, "run", text=("subset", "split", "run")
     )
@@ -224,16 +223,16 @@ def _print_evaluations(done: "Sequence[Evaluation]", per_class: bool) -> None:
             f"{found.score.rows:,}",
             _digits(found.score.auc, spans.get("auc")),
             _digits(found.score.acc, spans.get("acc")),
-            *(_digits(found.measures[name], spans.get(name)) if name in found.measures else "" for name in extra),
+            *(_digits(found.metrics[name], spans.get(name)) if name in found.metrics else "" for name in extra),
             _run(found),
         )
     console.terminal().print(table)
     for found in done if per_class else ():
         console.terminal().print(f"\n{found.result.flag} {_run(found)}", soft_wrap=True)
-        classes = console.table("id", "class", "positive", *PER_CLASS, text=("class",))
+        classes = console.table("id", "class", "positive", *CLASSWISE, text=("class",))
         for column, label in enumerate(found.predictions.classes):
-            names = [f"{name}:{label}" for name in PER_CLASS]
-            cells = [_digits(found.measures[name], found.intervals.get(name)) for name in names]
+            names = [f"{name}:{label}" for name in CLASSWISE]
+            cells = [_digits(found.metrics[name], found.intervals.get(name)) for name in names]
             classes.add_row(str(label), found.entry.labels[label], f"{found.positives(column):,}", *cells)
         console.terminal().print(classes)
 
@@ -242,9 +241,9 @@ def _print_comparison(found: "FileComparison", first: Path, second: Path) -> Non
     out = console.terminal()
     out.print(f"{found.flag} {found.split}, {found.rows:,} rows\nA  {first}\nB  {second}", soft_wrap=True)
     table = console.table("measure", "A", "B", "A - B", "95 % interval", "p", text=("measure",))
-    rows = list(found.measures.items())
-    if found.delong is not None and "auc" in found.measures:
-        rows.insert(1 + list(found.measures).index("auc"), ("auc (DeLong)", found.delong))
+    rows = list(found.metrics.items())
+    if found.delong is not None and "auc" in found.metrics:
+        rows.insert(1 + list(found.metrics).index("auc"), ("auc (DeLong)", found.delong))
     for name, each in rows:
         span = f"[{each.difference.low:+.4f}, {each.difference.high:+.4f}]"
         table.add_row(
@@ -289,11 +288,11 @@ def _evaluation_facts(found: "Evaluation") -> dict[str, Any]:
         "name_auc": result.auc,
         "name_acc": result.acc,
         "warnings": list(found.warnings),
-        "measures": found.measures,
+        "measures": found.metrics,
         "intervals": {name: _plain(interval) for name, interval in found.intervals.items()},
     }
     labels = enumerate(found.predictions.classes)
-    if any(":" in name for name in found.measures):
+    if any(":" in name for name in found.metrics):
         facts["classes"] = [
             {"id": label, "label": found.entry.labels[label], "positive": found.positives(at)} for at, label in labels
         ]
@@ -307,7 +306,7 @@ def _comparison_facts(found: "FileComparison", first: Path, second: Path) -> dic
         "subset": found.flag,
         "split": found.split,
         "rows": found.rows,
-        "measures": {name: _plain(each) for name, each in found.measures.items()},
+        "measures": {name: _plain(each) for name, each in found.metrics.items()},
         "delong": None if found.delong is None else _plain(found.delong),
         "warnings": list(found.warnings),
     }

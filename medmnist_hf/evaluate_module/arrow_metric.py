@@ -1,64 +1,45 @@
-"""Rows into Arrow and back as arrays, under the protocol of `evaluate.Metric` and without its Python floats.
+"""The metric behind `evaluate`: scores passed to `compute` directly, added rows once `evaluate` has joined them.
 
-`evaluate` makes each score a Python float on the way into Arrow and again on the way out. Here a batch is checked,
-brought to one form (class ids or multi-hot rows, float64 scores) and handed over as buffers; files, locks and the
-meeting of several processes stay those of `evaluate`.
+A batch is checked and brought to one form (class ids or multi-hot rows, float64 scores) and then added by `evaluate`,
+which keeps Arrow files, locks and the meeting of several processes.
 """
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import evaluate
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 from datasets import Features, List, Value
 
+from medmnist_hf.array_types import Array
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import MedMNISTError, ScoreError
-from medmnist_hf.evaluate_module.report import Config, check_options, decided, resolve
-from medmnist_hf.scoring.predictions import check
+from medmnist_hf.evaluate_module.report import MetricConfig, check_options, decided, report, resolve
+from medmnist_hf.scoring.predictions import check, sliced
 
 REFERENCES: Final = "references"
 SCORES: Final = "prediction_scores"
-FLUSH: Final = 1000
-"""Rows that small batches gather to before they are written: Arrow's cost is by the batch."""
-
-Array = npt.NDArray[Any]
 
 
-def features_of(config: Config) -> Features:
+def features_of(config: MetricConfig) -> Features:
     """Arrow types of the rows: class ids (multi-hot rows if multi-label) and float64 scores."""
     truth = List(Value("uint8")) if config.task is Task.MULTI_LABEL else Value("int64")
     return Features({REFERENCES: truth, SCORES: List(Value("float64"))})
 
 
 class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
-    """A metric of ``references`` and ``prediction_scores`` whose rows travel as Arrow buffers.
+    """A metric of ``references`` and ``prediction_scores``.
 
     Attributes:
         config: The subset or task, known before `_info` is asked.
     """
 
-    # What evaluate keeps there, by its own names.
-    data: Any
-    file_paths: Any
-    filelocks: Any
-
     def __init__(self, config_name: str | None = None, *, num_classes: int | None = None, **options: Any) -> None:  # noqa: ANN401
-        self.config: Config = resolve(config_name, num_classes)
+        self.config: MetricConfig = resolve(config_name, num_classes)
         self._columns: int | None = None
-        self._pending: list[tuple[Array, Array]] = []
-        self._waiting = 0
-        try:
+        with _one_line():
             super().__init__(config_name=self.config.name, **options)
-        except ValueError as error:
-            raise ScoreError(str(error)) from None
-
-    def __len__(self) -> int:
-        """Rows added and not yet scored."""
-        return int(super().__len__()) + self._waiting
 
     def add_batch(
         self,
@@ -84,13 +65,15 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
             raise ScoreError("predictions cannot be added: pass prediction_scores, a score for each class")
         if others:
             raise ScoreError(f"unknown input {next(iter(others))!r}: pass references and prediction_scores")
-        for name, values in ((REFERENCES, references), (SCORES, prediction_scores)):
-            if values is None:
-                raise ScoreError(f"{name} are missing: pass references and prediction_scores")
-        if _is_empty(references) and _is_empty(prediction_scores):
-            self._open()
-        else:
-            self._write(*canonical(references, prediction_scores, self.config))
+        _require_both(references, prediction_scores)
+        truth, scores = canonical(references, prediction_scores, self.config)
+        if len(scores):
+            columns, before = scores.shape[1], self._columns
+            if len(self) and columns != before:
+                raise ScoreError(f"scores have {columns} columns but those before {before}: add the same")
+            self._columns = columns
+        with _one_line():
+            super().add_batch(references=truth, prediction_scores=scores)
 
     def add(self, *, reference: object = None, prediction_scores: object = None, **others: object) -> None:
         """Add one row to be scored by `compute`.
@@ -104,8 +87,7 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
             ScoreError: The row cannot be scored, or differs in columns from those before.
         """
         reference = others.pop(REFERENCES, None) if reference is None else reference
-        wrapped = (None if value is None else [plain(value)] for value in (reference, prediction_scores))
-        references, scores = wrapped
+        references, scores = (None if row is None else [plain(row)] for row in (reference, prediction_scores))
         self.add_batch(references=references, prediction_scores=scores, **others)
 
     def compute(
@@ -116,15 +98,15 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
         predictions: Sequence[object] | None = None,
         **options: Any,  # noqa: ANN401  (they are those of `report`)
     ) -> dict[str, float] | None:
-        """Score the rows added before and those given here.
+        """Score the rows added before and those passed here.
 
-        When it raises, rows added before are kept, so that it can be called again with other options; rows given
+        When it raises, rows added before are kept, so that it can be called again with other options; rows passed
         here are not. Among several processes they are given up.
 
         Args:
             references: As for `add_batch`, or None if all rows were added.
             prediction_scores: As for `add_batch`, or None.
-            predictions: Instead of scores, class ids or names decided on, for which only ``acc`` can be told.
+            predictions: Instead of scores, class ids or names decided on, for which only ``acc`` is defined.
             **options: Those of `medmnist_hf.evaluate_module.report.report`: ``from_logits``, ``measures``, ``ci``, ...
 
         Returns:
@@ -134,27 +116,42 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
             ScoreError: The rows cannot be scored, an option is unknown, or another process did not answer.
         """
         check_options(options)
+        alone = self.writer is None and self.num_process == 1
         if predictions is not None:
-            return self._decided(references, prediction_scores, predictions, options)
-        if references is None and prediction_scores is None and self.writer is None and self.num_process == 1:
+            if prediction_scores is not None or options or not alone:
+                raise ScoreError(
+                    "predictions go with references alone and give acc alone: pass prediction_scores instead"
+                )
+            if references is None:
+                raise ScoreError("references are missing: pass references and predictions")
+            return decided(plain(references), plain(predictions), self.config)
+        if references is not None or prediction_scores is not None:
+            _require_both(references, prediction_scores)
+            if alone:
+                return report(plain(references), plain(prediction_scores), self.config, **options)
+        elif alone:
             raise ScoreError("nothing to score: pass references and prediction_scores, or add batches before")
-        if (references is None) != (prediction_scores is None):
-            missing = REFERENCES if references is None else SCORES
-            raise ScoreError(f"{missing} are missing: pass references and prediction_scores")
-        if self.writer is None and references is None:
-            self._open()  # a process without rows still has to meet the others
-        before = len(self)
+        elif self.writer is None:
+            self.add_batch(references=[], prediction_scores=[])  # a process without rows still has to meet the others
+        added = len(self) if self.num_process == 1 else 0
+        with _one_line():
+            rows = super().compute(references=references, prediction_scores=prediction_scores)
+        if rows is None:
+            return None
+        truth, scores = rows
         try:
-            result: dict[str, float] | None = super().compute(
-                references=references, prediction_scores=prediction_scores, **options
-            )
-        except BaseException as error:
-            self._undo(before)
-            if isinstance(error, ValueError):
-                raise ScoreError(" ".join(str(error).split())) from None
+            if len(widths := sorted({len(row) for row in scores})) > 1:
+                few, many = widths[0], widths[-1]
+                raise ScoreError(f"scores have {few} columns in some batches and {many} in others: add the same")
+            return report(np.asarray(truth), scores, self.config, **options)
+        except BaseException:
+            if added:
+                super().add_batch(references=truth[:added], prediction_scores=scores[:added])
             raise
-        self._columns = None
-        return result
+
+    def _compute(self, **rows: list[Any]) -> tuple[list[Any], list[Any]]:
+        """Hand the joined rows to `compute`, which scores them once `evaluate` has removed its files and locks."""
+        return rows[REFERENCES], rows[SCORES]
 
     def as_compute_metrics(self, *, from_logits: bool, **options: Any) -> Callable[..., dict[str, float]]:  # noqa: ANN401
         """A ``compute_metrics`` for `transformers.Trainer`, with or without ``batch_eval_metrics``.
@@ -203,112 +200,40 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
                 "an evaluator needs transformers and scipy: pip install 'evaluate[evaluator]'"
             ) from None
 
-    def _decided(
-        self, references: object, scores: object, predictions: Sequence[object], options: dict[str, Any]
-    ) -> dict[str, float]:
-        if scores is not None or options or self.writer is not None or self.num_process > 1:
-            raise ScoreError("predictions go with references alone and give acc alone: pass prediction_scores instead")
-        if references is None:
-            raise ScoreError("references are missing: pass references and predictions")
-        return decided(plain(references), plain(predictions), self.config)
 
-    def _open(self) -> None:
-        if self.writer is None:
-            self.selected_feature_format = self.features
-            try:
-                self._init_writer()
-            except ValueError as error:
-                raise ScoreError(" ".join(str(error).split())) from None
-
-    def _write(self, truth: Array, scores: Array) -> None:
-        if self.writer is None or not len(self):
-            self._columns = None
-        if self._columns not in (None, scores.shape[1]):
-            raise ScoreError(f"scores have {scores.shape[1]} columns but those before {self._columns}: add the same")
-        self._open()
-        self._columns = scores.shape[1]
-        # What waits is a copy, for a caller may fill one array again and again.
-        self._pending.append((truth, scores if len(scores) >= FLUSH else scores.copy()))
-        self._waiting += len(scores)
-        if self._waiting >= FLUSH:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._pending:
-            truth, scores = (
-                parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in zip(*self._pending, strict=True)
-            )
-            table = pa.table({REFERENCES: _arrow(truth), SCORES: _arrow(scores)})
-            self.writer.write_table(table, writer_batch_size=len(table))
-            self._pending, self._waiting = [], 0
-
-    def _finalize(self) -> None:
-        self._flush()
-        super()._finalize()
-        if self.data is not None:
-            self.data = _Columns(self.data.data.table)
-
-    def _undo(self, before: int) -> None:
-        """After a failure: files and locks given back, and the rows that were there before added again."""
-        if self.data is None:
-            return
-        kept = before and self.num_process == 1
-        truth, scores = (np.array(self.data[name][:before]) if kept else None for name in (REFERENCES, SCORES))
-        self.data = self.buf_writer = self.cache_file_name = self.filelock = None
-        for lock, path in zip(self.filelocks or (), self.file_paths or (), strict=True):
-            Path(path).unlink(missing_ok=True)
-            lock.release()
-        self.filelocks = self.file_paths = None
-        if truth is not None and scores is not None:
-            self._write(truth, scores)
-
-
-class _Columns:
-    """Columns of a table as arrays, in the place of the `datasets.Dataset` that `evaluate` would slice into lists."""
-
-    def __init__(self, table: pa.Table) -> None:
-        self.columns = {name: _array(table.column(name).combine_chunks()) for name in (REFERENCES, SCORES)}
-
-    def set_format(self, type: str | None = None) -> None:
-        """Arrays have one format."""
-
-    def __getitem__(self, name: str) -> Array:
-        """The rows of a column, shape ``(N,)`` or ``(N, K)``."""
-        return self.columns[name]
-
-
-def canonical(references: object, scores: object, config: Config) -> tuple[Array, Array]:
+def canonical(references: object, scores: object, config: MetricConfig) -> tuple[Array, Array]:
     """A batch in the form in which batches can be joined.
 
     Args:
-        references: For the shapes see `medmnist_hf.scoring.predictions.check`.
+        references: For the shapes see `medmnist_hf.scoring.predictions.check`; empty if the scores are, for no rows.
         scores: Likewise.
         config: The subset or task.
 
     Returns:
         Class ids, int64, shape ``(N,)``, or multi-hot rows, uint8, shape ``(N, L)``; and scores, float64, shape
-        ``(N, K)``, as they were given.
+        ``(N, K)``, as they were passed.
 
     Raises:
         ScoreError: As `medmnist_hf.scoring.predictions.check`, but for scores outside 0..1: `compute` will say what
             they are.
     """
+    if _is_empty(references) and _is_empty(scores):
+        return np.zeros(0), np.zeros((0, 0))
     values = plain(scores)
-    given = check(plain(references), values, config.task, from_logits=False, num_classes=config.num_classes)
-    table = np.asarray(values)
-    wide = np.asarray(table.tolist() if table.dtype == object else table, np.float64).reshape(given.rows, -1)
-    if given.hot is not None:
-        return given.hot.T.astype(np.uint8), wide
-    return np.asarray(given.ids, np.int64), wide
+    checked = check(plain(references), values, config.task, from_logits=False, num_classes=config.num_classes)
+    table = np.asarray(np.asarray(values).tolist(), np.float64).reshape(checked.rows, -1)
+    return np.asarray(checked.ids if checked.hot is None else checked.hot.T.astype(np.uint8)), table
 
 
 def plain(values: Any) -> Any:  # noqa: ANN401
     """Tensors as arrays, off their device and graph; lazy columns as what slicing gives; the rest as it is."""
-    if hasattr(values, "detach"):
-        return values.detach().cpu().double().numpy()
-    if isinstance(values, Sequence) and not isinstance(values, list | tuple | str | bytes | range):
-        return values[:]
-    return values
+    return values.detach().cpu().double().numpy() if hasattr(values, "detach") else sliced(values)
+
+
+def _require_both(references: object, scores: object) -> None:
+    for name, values in ((REFERENCES, references), (SCORES, scores)):
+        if values is None:
+            raise ScoreError(f"{name} are missing: pass references and prediction_scores")
 
 
 def _is_empty(values: object) -> bool:
@@ -318,19 +243,10 @@ def _is_empty(values: object) -> bool:
         return False
 
 
-def _arrow(values: Array) -> pa.Array:
-    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
-    if values.ndim == 1:
-        return flat
-    rows, columns = values.shape
-    return pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * np.int32(columns)), flat)
-
-
-def _array(column: pa.Array) -> Array:
-    if not pa.types.is_list(column.type):
-        return np.asarray(column)
-    widths = np.unique(np.diff(np.asarray(column.offsets)))
-    if len(widths) > 1:
-        raise ScoreError(f"scores have {widths[0]} columns in some batches and {widths[1]} in others: add the same")
-    flat = np.asarray(column.flatten())
-    return flat.reshape(len(column), -1) if len(column) else flat
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Turn the errors of `evaluate` into ours, which are one line each."""
+    try:
+        yield
+    except ValueError as error:
+        raise ScoreError(" ".join(str(error).split())) from None

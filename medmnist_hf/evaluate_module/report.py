@@ -1,6 +1,6 @@
 """What the `evaluate` module asks and answers: a config's name to its task, and rows to a flat dictionary of numbers.
 
-Knows nothing of `evaluate`: the numbers are those of `medmnist_hf.scoring.official`, `measures` and `intervals`.
+Knows nothing of `evaluate`: the numbers are those of `medmnist_hf.scoring.official`, `metrics` and `bootstrap`.
 """
 
 import inspect
@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from medmnist_hf import catalog
 from medmnist_hf.array_types import FloatArray
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import CatalogError, ScoreError
 from medmnist_hf.scoring.bootstrap import bootstrap
-from medmnist_hf.scoring.metrics import measures as measures_of
-from medmnist_hf.scoring.official import Absent, ScoreWarning, accuracy, score_checked
+from medmnist_hf.scoring.metrics import metrics
+from medmnist_hf.scoring.official import Absent, ScoreWarning, accuracy, score
 from medmnist_hf.scoring.predictions import as_task, check
 
 LEVEL: Final = 0.95
@@ -26,7 +25,7 @@ LEVEL: Final = 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class MetricConfig:
     """What a config of the module stands for.
 
     Attributes:
@@ -47,7 +46,7 @@ def configs() -> tuple[str, ...]:
     return (*(entry.flag for entry in catalog.subsets()), *(task.value for task in Task))
 
 
-def resolve(name: str | None, num_classes: int | None = None) -> Config:
+def resolve(name: str | None, num_classes: int | None = None) -> MetricConfig:
     """A config by its name.
 
     Args:
@@ -68,14 +67,14 @@ def resolve(name: str | None, num_classes: int | None = None) -> Config:
             raise ScoreError(f"num_classes={num_classes!r}: pass a whole number")
         if num_classes is not None and (num_classes < fewest or (task is Task.BINARY and num_classes != 2)):
             raise ScoreError(f"num_classes={num_classes}: the {task.value} task has {_count(task)}")
-        return Config(task.value, task, num_classes)
+        return MetricConfig(task.value, task, num_classes)
     try:
         entry = catalog.subset(name)
     except CatalogError as error:
         raise CatalogError(f"{error}; for other data name a task ({tasks})") from None
     if num_classes not in (None, len(entry.labels)):
         raise ScoreError(f"num_classes={num_classes}: {entry.flag} has {len(entry.labels)}; leave it out")
-    return Config(entry.flag, entry.task, len(entry.labels), entry.labels)
+    return MetricConfig(entry.flag, entry.task, len(entry.labels), entry.labels)
 
 
 def _count(task: Task) -> str:
@@ -85,7 +84,7 @@ def _count(task: Task) -> str:
 def report(
     references: object,
     scores: object,
-    config: Config,
+    config: MetricConfig,
     *,
     from_logits: bool | None = None,
     measures: Iterable[str] | None = None,
@@ -101,7 +100,7 @@ def report(
         scores: Scores of the same rows; shapes as there.
         config: The subset or task.
         from_logits: ``True`` for logits, ``False`` to take scores as they are, ``None`` to refuse all outside 0..1.
-        measures: Names as for `medmnist_hf.scoring.metrics.measures`, or one name.
+        measures: Names as for `medmnist_hf.scoring.metrics.metrics`, or one name.
         ci: ``True`` for 95 % bootstrap intervals of all values, or a level between 0 and 1.
         resamples: Number of resamples of the intervals.
         seed: Seed of the resamples.
@@ -117,30 +116,19 @@ def report(
     Warns:
         ScoreWarning: A value is nan, or the AUC leaves out a class.
     """
-    classes = config.num_classes
-    given = check(references, scores, config.task, from_logits=from_logits, num_classes=classes)
-    found = score_checked(given, absent=absent)
-    if found.absent and absent == "skip" and len(found.absent) < given.labels:
-        listed = ", ".join(map(str, found.absent))
-        text = f"AUC leaves out class {listed}: no positive or no negative row among {found.rows}"
+    predictions = check(references, scores, config.task, from_logits=from_logits, num_classes=config.num_classes)
+    official = score(predictions, absent=absent)
+    if official.absent and absent == "skip" and len(official.absent) < predictions.labels:
+        listed = ", ".join(map(str, official.absent))
+        text = f"AUC leaves out class {listed}: no positive or no negative row among {official.rows}"
         warnings.warn(text, ScoreWarning, stacklevel=2)
-    result = {"auc": found.auc, "acc": found.acc}
+    result = {"auc": official.auc, "acc": official.acc}
     names = [measures] if isinstance(measures, str) else list(measures or ())
     if names:
-        extra = measures_of(references, scores, config.task, names, from_logits=from_logits, num_classes=classes)
-        result |= {name: value for name, value in extra.items() if name not in result}
+        result = result | metrics(predictions, names) | result
     if ci is not None and ci is not False:
-        intervals = bootstrap(
-            references,
-            scores,
-            config.task,
-            list(result),
-            resamples=resamples,
-            level=LEVEL if ci is True else ci,
-            seed=seed,
-            from_logits=from_logits,
-            num_classes=classes,
-        )
+        level = LEVEL if ci is True else ci
+        intervals = bootstrap(predictions, list(result), resamples=resamples, level=level, seed=seed)
         for name, interval in intervals.items():
             result |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
     return result
@@ -159,7 +147,7 @@ def check_options(options: Mapping[str, object]) -> None:
             raise ScoreError(f"unknown option {name!r}: choose from {', '.join(OPTIONS)}")
 
 
-def decided(references: object, predictions: Sequence[object], config: Config) -> dict[str, float]:
+def decided(references: object, predictions: Sequence[object], config: MetricConfig) -> dict[str, float]:
     """ACC of decisions without scores: class ids, or labels by name, for N rows of a single-label task.
 
     Raises:
@@ -177,7 +165,7 @@ def decided(references: object, predictions: Sequence[object], config: Config) -
     return {"acc": accuracy(check(references, scores, config.task, from_logits=False))}
 
 
-def label_ids(labels: Sequence[object], config: Config, mapping: Mapping[str, Any] | None = None) -> list[Any]:
+def label_ids(labels: Sequence[object], config: MetricConfig, mapping: Mapping[str, Any] | None = None) -> list[Any]:
     """Labels as a model names them -> class ids; what is no text passes as it is.
 
     Args:
@@ -199,7 +187,7 @@ def label_ids(labels: Sequence[object], config: Config, mapping: Mapping[str, An
 
 
 def label_table(
-    rows: Sequence[Sequence[Mapping[str, Any]]], config: Config, mapping: Mapping[str, Any] | None = None
+    rows: Sequence[Sequence[Mapping[str, Any]]], config: MetricConfig, mapping: Mapping[str, Any] | None = None
 ) -> FloatArray:
     """What an image-classification pipeline returns -> scores with a column for each class, shape ``(N, K)``.
 
@@ -217,7 +205,7 @@ def label_table(
     ids = dict(zip(labels, label_ids(labels, config, mapping), strict=True))
     if sorted(ids.values()) != list(range(len(labels))):
         raise ScoreError(f"labels {', '.join(map(str, labels))} are not each class once: pass label_mapping")
-    table: npt.NDArray[np.float64] = np.full((len(rows), len(labels)), np.nan)
+    table: FloatArray = np.full((len(rows), len(labels)), np.nan)
     for row, entries in zip(table, rows, strict=True):
         for entry in entries:
             row[ids[entry["label"]]] = entry["score"]

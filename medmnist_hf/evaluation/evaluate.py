@@ -20,12 +20,9 @@ from medmnist_hf.evaluation.labels import Labels, read_labels
 from medmnist_hf.evaluation.prediction_files import ROUNDING, ResultFile, read_result
 from medmnist_hf.scoring.bootstrap import Comparison, Interval, bootstrap, compare
 from medmnist_hf.scoring.delong import delong_compare
-from medmnist_hf.scoring.metrics import Prepared, Weighted, evaluate, expand
-from medmnist_hf.scoring.official import Score, ScoreWarning, score_checked
+from medmnist_hf.scoring.metrics import CLASSWISE, Weighted, evaluate, expand
+from medmnist_hf.scoring.official import Score, ScoreWarning, score
 from medmnist_hf.scoring.predictions import Predictions, check
-
-PER_CLASS = ("auc", "average_precision", "sensitivity", "specificity", "f1")
-"""Measures shown for each class when classes are asked for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,8 +34,8 @@ class Evaluation:
         result: What it holds.
         predictions: Its scores and the labels, checked.
         score: The official AUC and ACC, computed from the scores.
-        measures: Further measures by name, as asked for; ``f1:3`` is that of class 3.
-        intervals: Intervals by name of measure; empty unless asked for.
+        metrics: Further metrics by name, as asked for; ``f1:3`` is that of class 3.
+        intervals: Intervals by name of metric; empty unless asked for.
         warnings: What a person should know, a line each.
     """
 
@@ -46,7 +43,7 @@ class Evaluation:
     result: ResultFile
     predictions: Predictions
     score: Score
-    measures: dict[str, float]
+    metrics: dict[str, float]
     intervals: dict[str, Interval]
     warnings: tuple[str, ...]
 
@@ -70,7 +67,7 @@ class FileComparison:
         flag: Flag of the subset of both.
         split: The split of both.
         rows: Rows of the split.
-        measures: Name of a measure -> the paired bootstrap of its difference.
+        metrics: Name of a metric -> the paired bootstrap of its difference.
         delong: DeLong's test of the AUC; None unless the task is binary and its classes have two rows or more each.
         warnings: What a person should know, a line each.
     """
@@ -80,7 +77,7 @@ class FileComparison:
     flag: str
     split: str
     rows: int
-    measures: dict[str, Comparison]
+    metrics: dict[str, Comparison]
     delong: Comparison | None
     warnings: tuple[str, ...]
 
@@ -101,8 +98,8 @@ def evaluate_file(
     Args:
         path: The file, named in the official form.
         data: Where the labels are; see `medmnist_hf.evaluation.labels.read_labels`.
-        names: Measures beside AUC and ACC, as for `medmnist_hf.scoring.metrics.measures`.
-        per_class: Add the measures of `PER_CLASS` for each class.
+        names: Metrics in addition to AUC and ACC, as for `medmnist_hf.scoring.metrics.metrics`.
+        per_class: Add the metrics of `medmnist_hf.scoring.metrics.CLASSWISE` for each class.
         ci: Add 95 % bootstrap intervals of AUC, ACC and `names`, and of the AUC of each class if `per_class`.
         resamples: Number of resamples.
         seed: Seed of the draws.
@@ -111,42 +108,26 @@ def evaluate_file(
     Raises:
         MedMNISTError: The file or the labels cannot be read, or do not fit each other; see
             `medmnist_hf.evaluation.prediction_files.read_result` and `medmnist_hf.evaluation.labels.read_labels`.
-        ScoreError: The scores cannot be scored, or a measure is unknown or does not suit them.
+        ScoreError: The scores cannot be scored, or a metric is unknown or does not suit them.
     """
     path = Path(path)
     result = read_result(path)
     labels = read_labels(result.flag, result.size, result.split, data)
     _same_length(path, result, labels)
-    entry = subset(result.flag)
-    with _named(path), warnings.catch_warnings(record=True) as caught:
+    with _named(str(path)), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ScoreWarning)
-        checked = check(
-            labels.values, result.scores, entry.task, from_logits=from_logits, num_classes=len(entry.labels)
-        )
-        score = score_checked(checked)
-        extra = expand(checked, names) if (names := list(names)) else []
-        classes = expand(checked, [f"{name}:*" for name in PER_CLASS]) if per_class else []
+        predictions = _check(labels, result, from_logits)
+        official = score(predictions)
+        extra = expand(predictions, names) if (names := list(names)) else []
+        classes = expand(predictions, [f"{name}:*" for name in CLASSWISE]) if per_class else []
         wanted = list(dict.fromkeys([*extra, *classes]))
-        values = (
-            evaluate(Weighted(Prepared(checked), np.ones((1, checked.rows), np.uint8)), wanted)[0] if wanted else []
-        )
-        intervals = (
-            bootstrap(
-                labels.values,
-                result.scores,
-                entry.task,
-                ["auc", "acc", *extra, *(name for name in classes if name.startswith("auc:"))],
-                resamples=resamples,
-                seed=seed,
-                from_logits=from_logits,
-            )
-            if ci
-            else {}
-        )
+        values = evaluate(Weighted(predictions), wanted)[0] if wanted else []
+        ranged = ["auc", "acc", *extra, *(name for name in classes if name.startswith("auc:"))]
+        intervals = bootstrap(predictions, ranged, resamples=resamples, seed=seed) if ci else {}
     said = [f"{path.name}: {warning.message}" for warning in caught if warning.category is ScoreWarning]
-    notes = (*_doubts(path, result, labels, score), *dict.fromkeys(said))
-    measures = {name: float(value) for name, value in zip(wanted, values, strict=True)}
-    return Evaluation(path, result, checked, score, measures, intervals, notes)
+    notes = (*_doubts(path, result, labels, official), *dict.fromkeys(said))
+    metrics = {name: float(value) for name, value in zip(wanted, values, strict=True)}
+    return Evaluation(path, result, predictions, official, metrics, intervals, notes)
 
 
 def compare_files(
@@ -166,7 +147,7 @@ def compare_files(
         second: The second file, whose values are subtracted.
         data: Where the labels are, those of both sizes if they differ; see
             `medmnist_hf.evaluation.labels.read_labels`.
-        names: Measures, as for `medmnist_hf.scoring.metrics.measures`.
+        names: Metrics, as for `medmnist_hf.scoring.metrics.metrics`.
         resamples: Number of resamples.
         seed: Seed of the draws.
         from_logits: What to make of scores outside 0..1 in both; see `medmnist_hf.scoring.predictions.check`.
@@ -191,39 +172,36 @@ def compare_files(
         )
     for path, result in zip(paths, (one, two), strict=True):
         _same_length(path, result, labels)
-    entry = subset(one.flag)
+    with _named("first predictions"):
+        first_checked = _check(labels, one, from_logits)
+    with _named("second predictions"):
+        second_checked = _check(labels, two, from_logits)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ScoreWarning)
-        found = compare(
-            labels.values,
-            one.scores,
-            two.scores,
-            entry.task,
-            list(names),
-            resamples=resamples,
-            seed=seed,
-            from_logits=from_logits,
-            num_classes=len(entry.labels),
-        )
+        metrics = compare(first_checked, second_checked, list(names), resamples=resamples, seed=seed)
     notes = [str(warning.message) for warning in caught if warning.category is ScoreWarning]
     notes += [_SYNTHETIC.format(origin=labels.origin)] if labels.synthetic else []
     exact = None
-    sides = np.bincount(labels.values, minlength=2) if entry.task is Task.BINARY else np.zeros(1, np.intp)
-    if sides.min() >= 2:
-        exact = delong_compare(labels.values, one.scores, two.scores, entry.task, from_logits=from_logits)[1]
-    return FileComparison(one, two, one.flag, one.split, len(labels.values), found, exact, tuple(notes))
+    if subset(one.flag).task is Task.BINARY and np.bincount(labels.values, minlength=2).min() >= 2:
+        exact = delong_compare(first_checked, second_checked)[1]
+    return FileComparison(one, two, one.flag, one.split, len(labels.values), metrics, exact, tuple(notes))
 
 
 _SYNTHETIC = "{origin} is synthetic: its labels are of no patient, and no score on them can be compared"
 
 
+def _check(labels: Labels, result: ResultFile, from_logits: bool | None) -> Predictions:
+    entry = subset(result.flag)
+    return check(labels.values, result.scores, entry.task, from_logits=from_logits, num_classes=len(entry.labels))
+
+
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Says of which file an error speaks."""
+def _named(what: str) -> Iterator[None]:
+    """Say of which file or predictions an error speaks."""
     try:
         yield
     except ScoreError as error:
-        raise ScoreError(f"{path}: {error}") from None
+        raise ScoreError(f"{what}: {error}") from None
 
 
 def _same_length(path: Path, result: ResultFile, labels: Labels) -> None:

@@ -17,15 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
-from medmnist_hf.array_types import BoolArray, FloatArray, IntArray
+from medmnist_hf.array_types import Array, BoolArray, FloatArray, IntArray
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import BuildError, MedMNISTError, ScoreError
 from medmnist_hf.files import write_atomically
-from medmnist_hf.scoring.metrics import ECE_BINS, Prepared, Weighted, ece
+from medmnist_hf.scoring.metrics import Weighted, confusion_matrix, ece
 from medmnist_hf.scoring.official import class_aucs
-from medmnist_hf.scoring.predictions import Predictions
+from medmnist_hf.scoring.predictions import ECE_BINS, Predictions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,7 +65,7 @@ class Reliability:
     error: float
 
 
-def roc_curve(column: npt.NDArray[Any], positive: BoolArray) -> tuple[FloatArray, FloatArray]:
+def roc_curve(column: Array, positive: BoolArray) -> tuple[FloatArray, FloatArray]:
     """The ROC curve of one score column (Fawcett, Pattern Recognition Letters 27:861, 2006).
 
     Args:
@@ -94,19 +93,14 @@ def reliability(predictions: Predictions) -> Reliability:
     Raises:
         ScoreError: The scores are no probabilities.
     """
-    prepared = Prepared(predictions)
-    bins, gaps = prepared.calibration
-    if predictions.ids is not None and predictions.task is not Task.BINARY:
-        confidence = predictions.columns.max(axis=0, keepdims=True).astype(np.float64)
-    else:
-        confidence = predictions.columns.astype(np.float64)
+    bins, gaps = predictions.calibration
     flat = bins.ravel()
     count = np.bincount(flat, minlength=ECE_BINS)
     used = np.flatnonzero(count)
-    mean = np.bincount(flat, confidence.ravel(), ECE_BINS)[used] / count[used]
+    mean = np.bincount(flat, predictions.confidence.ravel(), ECE_BINS)[used] / count[used]
     gap = np.bincount(flat, gaps.ravel(), ECE_BINS)[used] / count[used]
-    error = ece(Weighted(prepared, np.ones((1, predictions.rows), np.uint8)))[0]
-    return Reliability(used, mean, np.clip(mean + gap, 0, 1), count[used].astype(np.intp), float(error))
+    error = float(ece(Weighted(predictions))[0])
+    return Reliability(used, mean, np.clip(mean + gap, 0, 1), count[used].astype(np.intp), error)
 
 
 def check_plot_path(path: Path) -> None:
@@ -225,7 +219,7 @@ def _draw_reliability(axes: "Axes", predictions: Predictions) -> None:
 
 
 def _draw_confusion(axes: "Axes", predictions: Predictions, names: Sequence[str]) -> None:
-    table = Weighted(Prepared(predictions), np.ones((1, predictions.rows), np.uint8)).confusion[0].astype(int)
+    table = confusion_matrix(predictions)
     sums = table.sum(axis=1, keepdims=True)
     shares = table / np.maximum(sums, 1)
     accuracy = np.trace(table) / table.sum()
@@ -237,9 +231,7 @@ def _draw_confusion(axes: "Axes", predictions: Predictions, names: Sequence[str]
 
 
 def _draw_findings(axes: "Axes", predictions: Predictions, names: Sequence[str]) -> None:
-    right, true, flagged = (
-        count[0] for count in Weighted(Prepared(predictions), np.ones((1, predictions.rows), np.uint8)).counts
-    )
+    right, true, flagged = (count[0] for count in Weighted(predictions).counts)
     absent = predictions.rows - true
     counts = np.stack([right, true - right, flagged - right, absent - flagged + right], axis=1).astype(int)
     shares = counts / np.maximum(np.stack([true, true, absent, absent], axis=1), 1)

@@ -22,7 +22,7 @@ from medmnist_hf.catalog import DEFAULT_SIZE, NPZ_SPLITS, Subset, Task, subset
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, ScoreError, SourceError
 from medmnist_hf.evaluation.vertex import is_batch_output, read_batch
 from medmnist_hf.files import write_atomically
-from medmnist_hf.scoring.official import score_checked
+from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import check
 from medmnist_hf.scoring.published import PublishedResult, published_notes, published_results
 
@@ -160,9 +160,9 @@ def write_result(  # noqa: PLR0917  (where and what, in the order of the name)
     if entry.task is Task.BINARY and not from_logits:
         # Only the last of two columns counts, but a reader may want what was given.
         table = np.asarray(scores, np.float64).reshape(checked.rows, -1)
-    found = score_checked(checked)
+    official = score(checked)
     folder = Path(folder)
-    path = folder / result_name(flag, size, split, found.auc, found.acc, run)
+    path = folder / result_name(flag, size, split, official.auc, official.acc, run)
     lines = (f"{index},{','.join(map(repr, row))}\n" for index, row in enumerate(table.tolist()))
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,15 +1,14 @@
 """AUC and average precision of one score column, exact under ties: once, or under many sets of row weights."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from medmnist_hf.array_types import BoolArray, FloatArray, IntArray
+from medmnist_hf.array_types import Array, BoolArray, FloatArray, IntArray
 
 
-def auc(column: npt.NDArray[Any], positive: BoolArray) -> float:
+def auc(column: Array, positive: BoolArray) -> float:
     """Area under the ROC curve of one column, as the Mann-Whitney statistic.
 
     The share of pairs of a positive and a negative row in which the positive one scores higher; ties count one half
@@ -57,7 +56,7 @@ class Ranking:
     before: IntArray
 
     @classmethod
-    def of(cls, column: npt.NDArray[Any], positive: BoolArray) -> "Ranking":
+    def of(cls, column: Array, positive: BoolArray) -> "Ranking":
         """Sorts a column, shape ``(N,)``, whose positive rows are marked, shape ``(N,)``."""
         order = np.argsort(column)
         ranked = column[order]
@@ -66,7 +65,7 @@ class Ranking:
         last = np.searchsorted(ranked, ranked[places], side="right")
         return cls(order, places, first, last, np.searchsorted(places, first, side="left"))
 
-    def auc(self, weights: npt.NDArray[Any]) -> FloatArray:
+    def auc(self, weights: Array) -> FloatArray:
         """`auc` under whole-number row weights, shape ``(B, N)`` -> ``(B,)``; nan where a side weighs nothing."""
         ranked, passed = self._passed(weights)
         hits = np.take(ranked, self.places, axis=1).astype(np.float64)
@@ -76,7 +75,7 @@ class Ranking:
         twice = np.einsum("bp,bp->b", hits, pairs) - positive**2
         return ratio(twice, sides)
 
-    def average_precision(self, weights: npt.NDArray[Any]) -> FloatArray:
+    def average_precision(self, weights: Array) -> FloatArray:
         """Average precision under row weights, shape ``(B, N)`` -> ``(B,)``; nan where no positive row weighs.
 
         The sum over thresholds of the gain in recall times the precision reached, without interpolation (Manning,
@@ -92,7 +91,7 @@ class Ranking:
         total = np.einsum("bp,bp->b", hits, reached / np.maximum(flagged, 1))
         return ratio(total, positive)
 
-    def _passed(self, weights: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
+    def _passed(self, weights: Array) -> tuple[Array, npt.NDArray[np.int32]]:
         """Weights by ascending score, shape ``(B, N)``, and their running sum from 0, shape ``(B, N + 1)``."""
         ranked = np.take(weights, self.order, axis=1)
         passed = np.zeros((len(weights), self.order.size + 1), np.int32)

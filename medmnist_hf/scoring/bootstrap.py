@@ -1,9 +1,10 @@
-"""How sure a number is: bootstrap intervals of any measure, and paired comparison of two sets of predictions.
+"""How sure a number is: bootstrap intervals of any metric, and paired comparison of two sets of predictions.
 
 Example:
     >>> from medmnist_hf.scoring.bootstrap import bootstrap
-    >>> found = bootstrap([0, 1, 1, 0], [0.2, 0.9, 0.4, 0.3], "binary-class", ["auc"])
-    >>> found["auc"].low, found["auc"].high
+    >>> from medmnist_hf.scoring.predictions import check
+    >>> intervals = bootstrap(check([0, 1, 1, 0], [0.2, 0.9, 0.4, 0.3], "binary-class"), ["auc"])
+    >>> intervals["auc"].low, intervals["auc"].high
     (1.0, 1.0)
 """
 
@@ -14,12 +15,11 @@ from typing import Final
 
 import numpy as np
 
-from medmnist_hf.array_types import FloatArray, IntArray
-from medmnist_hf.catalog import Task
+from medmnist_hf.array_types import FloatArray, IntArray, Weights
 from medmnist_hf.errors import ScoreError
-from medmnist_hf.scoring.metrics import Prepared, Weighted, Weights, evaluate, expand
+from medmnist_hf.scoring.metrics import Weighted, evaluate, expand
 from medmnist_hf.scoring.official import ScoreWarning
-from medmnist_hf.scoring.predictions import Predictions, check
+from medmnist_hf.scoring.predictions import Predictions, check_paired
 
 BLOCK: Final = 1 << 17
 """Row weights held at a time; with what is made of them some 30 bytes each, and little enough for the cache."""
@@ -69,21 +69,17 @@ class Comparison:
 
 
 def bootstrap(
-    references: object,
-    scores: object,
-    task: Task | str,
+    predictions: Predictions,
     names: Iterable[str] = ("auc", "acc"),
     *,
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
     stratified: bool = True,
-    from_logits: bool | None = None,
-    num_classes: int | None = None,
 ) -> dict[str, Interval]:
     """Percentile bootstrap intervals (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
 
-    Percentiles, because they stay within the range of a measure and suit one that is bounded and skewed, as an AUC
+    Percentiles, because they stay within the range of a metric and suit one that is bounded and skewed, as an AUC
     near 1 is; the corrected variants need a replicate for each row left out, 47,280 for TissueMNIST.
 
     Rows of the single-label tasks are drawn within each class: the class counts are facts of a split, and no class
@@ -94,53 +90,42 @@ def bootstrap(
     and counted. Classes that the references lack stay left out of means.
 
     Args:
-        references: What is true; for the shapes see `medmnist_hf.scoring.predictions.check`.
-        scores: Scores of the same rows; shapes as there.
-        task: A `Task`, its value or its official name.
-        names: Measures as for `medmnist_hf.scoring.metrics.measures`.
+        predictions: Scores and references from `medmnist_hf.scoring.predictions.check`.
+        names: Metrics as for `medmnist_hf.scoring.metrics.metrics`.
         resamples: Number of resamples; 1,000 fix the ends of a 95 % interval to a few percent of its width.
         level: Confidence level between 0 and 1.
-        seed: The same seed draws the same resamples, whatever the measures and the machine.
+        seed: The same seed draws the same resamples, whatever the metrics and the machine.
         stratified: Draw within each class (single-label tasks).
-        from_logits: What to make of scores outside 0..1; see `medmnist_hf.scoring.predictions.check`.
-        num_classes: Number of classes that the scores must have columns for, if known.
 
     Returns:
         Name -> interval, in the order asked for.
 
     Raises:
-        ScoreError: The input cannot be scored, an option is out of range, a measure is unknown, or the rows are too
-            few to be resampled.
+        ScoreError: An option is out of range, a metric is unknown, or the rows are too few to be resampled.
 
     Warns:
-        ScoreWarning: A measure is undefined on these rows; its interval is nan.
+        ScoreWarning: A metric is undefined on these rows; its interval is nan.
     """
-    given = check(references, scores, task, from_logits=from_logits, num_classes=num_classes)
-    names = expand(given, names)
+    names = expand(predictions, names)
     _options(resamples, level, seed)
-    draws = _Draws(given, resamples, seed, stratified)
-    prepared = Prepared(given)
-    estimates = _plain(prepared, names)
+    draws = _Draws(predictions, resamples, seed, stratified)
+    estimates = evaluate(Weighted(predictions), names)[0]
     _warn_undefined(names, estimates)
-    replicates = np.concatenate([evaluate(Weighted(prepared, block), names) for block in draws])
+    replicates = np.concatenate([evaluate(Weighted(predictions, block), names) for block in draws])
     return {
         name: _interval(float(estimates[at]), replicates[:, at], level, draws.redrawn) for at, name in enumerate(names)
     }
 
 
 def compare(
-    references: object,
-    first: object,
-    second: object,
-    task: Task | str,
+    first: Predictions,
+    second: Predictions,
     names: Iterable[str] = ("auc", "acc"),
     *,
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
     stratified: bool = True,
-    from_logits: bool | None = None,
-    num_classes: int | None = None,
 ) -> dict[str, Comparison]:
     """Paired bootstrap of ``first - second``: both sets of scores are resampled by the same draws.
 
@@ -149,91 +134,65 @@ def compare(
     their Application, 1997, section 4.2). It cannot be smaller than ``2 / (resamples + 1)``.
 
     Args:
-        references: What is true; for the shapes see `medmnist_hf.scoring.predictions.check`.
-        first: Scores of one set of predictions.
-        second: Scores of the other, of the same rows.
-        task: As for `bootstrap`, like all that follow; ``from_logits`` holds for both sets.
-        names: Measures as for `medmnist_hf.scoring.metrics.measures`.
+        first: One set of predictions.
+        second: The other, of the same rows.
+        names: Metrics as for `bootstrap`, like all that follow.
         resamples: Number of resamples.
         level: Confidence level between 0 and 1.
         seed: Seed of the draws.
         stratified: Draw within each class (single-label tasks).
-        from_logits: What to make of scores outside 0..1.
-        num_classes: Number of classes that the scores must have columns for, if known.
 
     Returns:
         Name -> comparison, in the order asked for.
 
     Raises:
-        ScoreError: As for `bootstrap`, or the two sets differ in their number of columns.
+        ScoreError: As for `bootstrap`, or the two sets are not of the same task and rows.
 
     Warns:
-        ScoreWarning: A measure is undefined on these rows; its comparison is nan.
+        ScoreWarning: A metric is undefined on these rows; its comparison is nan.
     """
-    one, two = check_pair(references, first, second, task, from_logits=from_logits, num_classes=num_classes)
-    names = expand(one, names)
+    check_paired(first, second)
+    names = expand(first, names)
     _options(resamples, level, seed)
-    draws = _Draws(one, resamples, seed, stratified)
-    pair = Prepared(one), Prepared(two)
-    estimates = [_plain(prepared, names) for prepared in pair]
-    _warn_undefined(names, estimates[0] - estimates[1])
-    blocks = [[evaluate(Weighted(prepared, block), names) for prepared in pair] for block in draws]
-    differences = np.concatenate([one_block - two_block for one_block, two_block in blocks])
-    found = {}
+    draws = _Draws(first, resamples, seed, stratified)
+    values, others = (evaluate(Weighted(predictions), names)[0] for predictions in (first, second))
+    _warn_undefined(names, values - others)
+    differences = np.concatenate(
+        [evaluate(Weighted(first, block), names) - evaluate(Weighted(second, block), names) for block in draws]
+    )
+    comparisons = {}
     for at, name in enumerate(names):
-        value, other = float(estimates[0][at]), float(estimates[1][at])
+        value, other = float(values[at]), float(others[at])
         difference = _interval(value - other, differences[:, at], level, draws.redrawn)
-        found[name] = Comparison(value, other, difference, _p_value(differences[:, at]))
-    return found
-
-
-def check_pair(
-    references: object,
-    first: object,
-    second: object,
-    task: Task | str,
-    *,
-    from_logits: bool | None = None,
-    num_classes: int | None = None,
-) -> tuple[Predictions, Predictions]:
-    """Checks two sets of scores of the same rows; see `medmnist_hf.scoring.predictions.check`.
-
-    Raises:
-        ScoreError: One of them cannot be scored (the message says which), or they differ in columns.
-    """
-    checked = []
-    for which, scores in (("first", first), ("second", second)):
-        try:
-            checked.append(check(references, scores, task, from_logits=from_logits, num_classes=num_classes))
-        except ScoreError as error:
-            raise ScoreError(f"{which} predictions: {error}") from None
-    one, two = checked
-    if one.labels != two.labels:
-        raise ScoreError(f"predictions of {one.labels} and of {two.labels} classes: compare those of one subset")
-    return one, two
+        comparisons[name] = Comparison(value, other, difference, _p_value(differences[:, at]))
+    return comparisons
 
 
 class _Draws:
     """Resamples as row weights in blocks of shape ``(B, N)``, B as `BLOCK` allows; the draws ignore the blocks."""
 
-    def __init__(self, given: Predictions, resamples: int, seed: int, stratified: bool) -> None:
-        self.rows = given.rows
+    def __init__(self, predictions: Predictions, resamples: int, seed: int, stratified: bool) -> None:
+        self.rows = predictions.rows
         self.resamples = resamples
         self.rng = np.random.default_rng(seed)
         self.redrawn = 0
-        self.given = given
-        self.strata = [np.arange(given.rows)]
+        self.predictions = predictions
+        self.strata = [np.arange(predictions.rows)]
         self.guarded: list[IntArray] = []
-        if stratified and given.ids is not None:
-            order = np.argsort(given.ids, kind="stable")
-            self.strata = np.split(order, np.flatnonzero(np.diff(given.ids[order])) + 1)
+        if stratified and predictions.ids is not None:
+            order = np.argsort(predictions.ids, kind="stable")
+            self.strata = np.split(order, np.flatnonzero(np.diff(predictions.ids[order])) + 1)
         else:
-            sides = [given.positive(label) for label in range(given.labels)]
+            sides = [predictions.positive(label) for label in range(predictions.labels)]
             # Of the two sides of a class the smaller one tells of both: all of its weight or none is the loss.
-            fewer = [np.flatnonzero(side if 2 * np.count_nonzero(side) <= given.rows else ~side) for side in sides]
+            fewer = [
+                np.flatnonzero(side if 2 * np.count_nonzero(side) <= predictions.rows else ~side) for side in sides
+            ]
             self.guarded = [rows for rows in fewer if rows.size]
         if max(map(len, self.strata)) < 2:
-            raise ScoreError(f"{given.rows} row(s) of as many classes: resampling needs a class with two rows or more")
+            raise ScoreError(
+                f"{predictions.rows} row(s) of as many classes: resampling needs a class with two rows or more"
+            )
 
     def __iter__(self) -> Iterator[Weights]:
         size = max(1, BLOCK // self.rows)
@@ -252,8 +211,8 @@ class _Draws:
             self.redrawn += 1
             if self.redrawn > REDRAWS * self.resamples:
                 raise ScoreError(
-                    f"{self.given.rows} rows have a class too rare to stay in a resample: give more rows"
-                    + (" or pass stratified=True" if self.given.ids is not None else "")
+                    f"{self.predictions.rows} rows have a class too rare to stay in a resample: give more rows"
+                    + (" or pass stratified=True" if self.predictions.ids is not None else "")
                 )
 
 
@@ -264,13 +223,6 @@ def _options(resamples: int, level: float, seed: int) -> None:
         raise ScoreError(f"level={level}: pass a confidence level between 0 and 1, such as 0.95")
     if seed < 0:
         raise ScoreError(f"seed={seed}: pass 0 or a positive whole number")
-
-
-def _plain(prepared: Prepared, names: list[str]) -> FloatArray:
-    """Values on the rows as they are, shape ``(len(names),)``."""
-    ones = np.ones((1, prepared.predictions.rows), np.uint8)
-    values: FloatArray = evaluate(Weighted(prepared, ones), names)[0]
-    return values
 
 
 def _warn_undefined(names: list[str], values: FloatArray) -> None:

@@ -2,7 +2,8 @@
 
 Example:
     >>> from medmnist_hf.scoring.official import score
-    >>> result = score([0, 1, 1, 0], [0.2, 0.9, 0.4, 0.3], "binary-class")
+    >>> from medmnist_hf.scoring.predictions import check
+    >>> result = score(check([0, 1, 1, 0], [0.2, 0.9, 0.4, 0.3], "binary-class"))
     >>> result.auc, result.acc
     (1.0, 0.75)
 """
@@ -17,7 +18,7 @@ import numpy as np
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
 from medmnist_hf.scoring.auc import auc as auc_of
-from medmnist_hf.scoring.predictions import Predictions, check
+from medmnist_hf.scoring.predictions import Predictions
 
 Absent = Literal["skip", "nan", "raise"]
 
@@ -45,16 +46,7 @@ class Score:
     absent: tuple[int, ...] = ()
 
 
-def score(
-    references: object,
-    scores: object,
-    task: Task | str,
-    *,
-    from_logits: bool | None = None,
-    num_classes: int | None = None,
-    absent: Absent = "skip",
-    allow_unscored: bool = False,
-) -> Score:
+def score(predictions: Predictions, *, absent: Absent = "skip") -> Score:
     """AUC and ACC as the official evaluator computes them (``getAUC`` and ``getACC`` of ``medmnist`` 3.0.2).
 
     AUC: binary, of the last column. Others, the unweighted mean of the AUC of each score column against the rest;
@@ -63,40 +55,13 @@ def score(
     the accuracy at > 0.5. One row is scored like any other number of rows.
 
     Args:
-        references: What is true; for the shapes see `medmnist_hf.scoring.predictions.check`.
-        scores: Scores of the same rows; shapes as there.
-        task: A `Task`, its value or its official name.
-        from_logits: What to make of scores outside 0..1; see `medmnist_hf.scoring.predictions.check`.
-        num_classes: Number of classes that the scores must have columns for, if known.
+        predictions: Scores and references from `medmnist_hf.scoring.predictions.check`.
         absent: What to do about a class that has no positive or no negative row, and so no AUC, where the official
             evaluator gives nan for the whole. ``"skip"``: the mean is over the other classes, and `Score.absent`
             names those left out. ``"nan"``: as the official one. ``"raise"``: an error.
-        allow_unscored: Take class ids beyond the last score column, as the official evaluator does.
 
     Raises:
-        ScoreError: The input cannot be scored, or a class is absent and ``absent="raise"``.
-
-    Warns:
-        ScoreWarning: The AUC is nan.
-    """
-    return score_checked(
-        check(
-            references,
-            scores,
-            task,
-            from_logits=from_logits,
-            num_classes=num_classes,
-            allow_unscored=allow_unscored,
-        ),
-        absent=absent,
-    )
-
-
-def score_checked(predictions: Predictions, *, absent: Absent = "skip") -> Score:
-    """`score` of predictions that `medmnist_hf.scoring.predictions.check` has passed.
-
-    Raises:
-        ScoreError: A class is absent and ``absent="raise"``, or ``absent`` is no known choice.
+        ScoreError: A class is absent and ``absent="raise"``, or ``absent`` is not a valid choice.
 
     Warns:
         ScoreWarning: The AUC is nan.
@@ -115,7 +80,7 @@ def score_checked(predictions: Predictions, *, absent: Absent = "skip") -> Score
         warnings.warn(
             f"AUC is nan: {_named(missing)} no positive or no negative row among {predictions.rows}",
             ScoreWarning,
-            stacklevel=3,
+            stacklevel=2,
         )
     return Score(predictions.task, auc, accuracy(predictions), predictions.rows, missing)
 
@@ -128,8 +93,8 @@ def class_aucs(predictions: Predictions) -> list[float]:
 def accuracy(predictions: Predictions) -> float:
     """Share of right decisions; multi-label: over rows and labels together, which is the mean over labels."""
     if predictions.hot is not None:
-        return int(np.count_nonzero(predictions.flagged() == predictions.hot)) / predictions.hot.size
-    return int(np.count_nonzero(predictions.chosen() == predictions.ids)) / predictions.rows
+        return int(np.count_nonzero(predictions.flagged == predictions.hot)) / predictions.hot.size
+    return int(np.count_nonzero(predictions.chosen == predictions.ids)) / predictions.rows
 
 
 def _named(classes: tuple[int, ...]) -> str:

@@ -1,4 +1,4 @@
-"""References and scores in any shape users hold -> one checked, column-wise form that every measure reads.
+"""References and scores in any shape users hold -> one checked, column-wise form that every metric reads.
 
 Example:
     >>> from medmnist_hf.scoring.predictions import check
@@ -8,15 +8,16 @@ Example:
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
-from medmnist_hf.array_types import BoolArray, FloatArray, IntArray
+from medmnist_hf.array_types import Array, BoolArray, FloatArray, IntArray
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
+from medmnist_hf.scoring.auc import Ranking
 
 THRESHOLD: Final = 0.5
 """A binary or multi-label score above it, and not equal to it, is a positive decision."""
@@ -24,12 +25,16 @@ THRESHOLD: Final = 0.5
 ROUNDING: Final = 1e-6
 """How far a probability may leave 0..1 before it is taken for something else."""
 
+ECE_BINS: Final = 15
+"""Equal-width bins of the expected calibration error over 0..1, each closed on the right, the first on both sides."""
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(frozen=True, eq=False)
 class Predictions:
     """Checked predictions of one task: N rows, one score column for each of L labels.
 
-    The binary task has one label, the positive class; the others have as many as score columns.
+    The binary task has one label, the positive class; the others have as many as score columns. Sorting, decisions and
+    whatever else several metrics share is computed when first needed and kept.
 
     Attributes:
         task: What was predicted.
@@ -39,7 +44,7 @@ class Predictions:
     """
 
     task: Task
-    columns: npt.NDArray[Any]
+    columns: Array
     ids: IntArray | None
     hot: BoolArray | None
 
@@ -58,11 +63,23 @@ class Predictions:
         """The class id of each column: 1 for the binary task, 0 to L - 1 for the others."""
         return (1,) if self.task is Task.BINARY else tuple(range(self.labels))
 
+    @property
+    def truth(self) -> Array:
+        """What is true of the rows: class ids, shape ``(N,)``, or findings, shape ``(L, N)``."""
+        return np.asarray(self.ids if self.hot is None else self.hot)
+
+    @property
+    def class_count(self) -> int:
+        """Number of classes K of a single-label task: two if binary, else the score columns."""
+        return 2 if self.task is Task.BINARY else self.labels
+
     def positive(self, label: int) -> BoolArray:
         """Rows that truly are of one column's class, shape ``(N,)``."""
-        found: BoolArray = np.asarray(self.ids == self.classes[label]) if self.hot is None else self.hot[label]
-        return found
+        if self.hot is not None:
+            return np.asarray(self.hot[label])
+        return np.asarray(self.ids == self.classes[label])
 
+    @cached_property
     def chosen(self) -> IntArray:
         """The class decided on for each row, shape ``(N,)``: first largest score, or score > 0.5 if binary."""
         if self.task is Task.BINARY:
@@ -71,13 +88,75 @@ class Predictions:
         best, mark = self.columns.max(axis=0), np.zeros(self.rows, np.uint16)
         for label, column in enumerate(self.columns):
             np.maximum(mark, (column == best) * np.uint16(self.labels - label), out=mark)
-        chosen: IntArray = self.labels - mark.astype(np.intp)
-        return chosen
+        return np.asarray(self.labels - mark.astype(np.intp))
 
+    @cached_property
     def flagged(self) -> BoolArray:
         """The findings decided on, shape ``(L, N)``: scores > 0.5 (multi-label and binary tasks)."""
-        above: BoolArray = self.columns > THRESHOLD
-        return above
+        return np.asarray(self.columns > THRESHOLD)
+
+    @cached_property
+    def rankings(self) -> list[Ranking]:
+        """The L columns, each sorted once."""
+        return [Ranking.of(column, self.positive(label)) for label, column in enumerate(self.columns)]
+
+    @cached_property
+    def cells(self) -> IntArray:
+        """The cell of the flattened K x K confusion matrix that each row falls in, shape ``(N,)``."""
+        return np.asarray(self.ids) * self.class_count + self.chosen
+
+    @cached_property
+    def outcomes(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Multi-label task: right findings, findings and findings decided on as 0 or 1, each ``(N, L)``."""
+        true, flagged = np.asarray(self.hot).T, self.flagged.T
+        return (true & flagged).astype(float), true.astype(float), flagged.astype(float)
+
+    @cached_property
+    def agreed(self) -> FloatArray:
+        """Multi-label task: number of labels rightly decided on in each row, shape ``(N,)``."""
+        return np.asarray((self.flagged == self.hot).sum(axis=0), np.float64)
+
+    @cached_property
+    def squared(self) -> FloatArray:
+        """Squared distance of the probabilities of each row from the truth, shape ``(N,)``."""
+        self._require_probabilities("brier")
+        truth = np.stack([self.positive(label) for label in range(self.labels)])
+        distance = np.square(self.columns.astype(np.float64) - truth).sum(axis=0)
+        return np.asarray(distance / (self.labels if self.task is Task.MULTI_LABEL else 1), np.float64)
+
+    @cached_property
+    def calibration(self) -> tuple[IntArray, FloatArray]:
+        """The bin of each confidence and its hit (0 or 1) minus it, both ``(R, N)``: a row for each label or one."""
+        self._require_probabilities("ece")
+        confidence = self.confidence
+        if self.ids is not None and self.task is not Task.BINARY:
+            hit = (self.chosen == self.ids)[None, :]
+        else:
+            hit = np.stack([self.positive(label) for label in range(self.labels)])
+        edges = np.linspace(0, 1, ECE_BINS + 1)[1:-1]
+        return np.searchsorted(edges, confidence, side="left"), np.asarray(hit - confidence)
+
+    @property
+    def confidence(self) -> FloatArray:
+        """What is calibrated: the largest score of each row, shape ``(1, N)``, or each score, ``(L, N)``.
+
+        The latter for the binary and the multi-label task, whose columns are probabilities of their own.
+        """
+        single = self.ids is not None and self.task is not Task.BINARY
+        return np.asarray(self.columns.max(axis=0, keepdims=True) if single else self.columns, np.float64)
+
+    def _require_probabilities(self, metric: str) -> None:
+        low, high = float(self.columns.min()), float(self.columns.max())
+        if low < -ROUNDING or high > 1 + ROUNDING:
+            raise ScoreError(f"{metric} needs probabilities but scores run from {low:.4g} to {high:.4g}: leave it out")
+        if self.task in (Task.MULTI_CLASS, Task.ORDINAL):
+            sums = self.columns.sum(axis=0, dtype=np.float64)
+            row = int(np.argmax(np.abs(sums - 1)))
+            # Prediction files round their scores, so the sum of a row is only nearly one.
+            if abs(sums[row] - 1) > 1e-2:
+                raise ScoreError(
+                    f"{metric} needs rows that sum to 1 but row {row} sums to {sums[row]:.4g}: leave it out"
+                )
 
 
 def as_task(task: Task | str) -> Task:
@@ -142,6 +221,18 @@ def check(
     return Predictions(task, _columns(table, task, from_logits), ids, None)
 
 
+def check_paired(first: Predictions, second: Predictions) -> None:
+    """Check that two sets of predictions are of the same task and rows, as a comparison needs.
+
+    Raises:
+        ScoreError: They differ in labels, task or references.
+    """
+    if first.labels != second.labels:
+        raise ScoreError(f"predictions of {first.labels} and of {second.labels} classes: compare those of one subset")
+    if first.task is not second.task or not np.array_equal(first.truth, second.truth):
+        raise ScoreError("predictions of different tasks or rows: check both against the same references")
+
+
 def multi_hot(findings: Iterable[Sequence[int]], labels: int) -> BoolArray:
     """Lists of the findings present -> multi-hot rows, shape ``(N, labels)``; an empty list is a row without any.
 
@@ -165,17 +256,17 @@ def multi_hot(findings: Iterable[Sequence[int]], labels: int) -> BoolArray:
     return hot
 
 
-def _unwrapped(values: object) -> object:
-    """A lazy column (any sequence that is no list, tuple or string) as what slicing it gives."""
+def sliced(values: Any) -> Any:  # noqa: ANN401
+    """A lazy column (any sequence other than a list, tuple or string) as what slicing it gives; the rest as it is."""
     if isinstance(values, Sequence) and not isinstance(values, list | tuple | str | bytes | range):
         return values[:]
     return values
 
 
-def _plain_array(values: object, what: str) -> npt.NDArray[Any]:
+def _plain_array(values: object, what: str) -> Array:
     """An array of one axis or more, rows first, without the other axes of length one."""
     try:
-        array = np.asarray(_unwrapped(values))
+        array = np.asarray(sliced(values))
         if array.dtype == object:
             array = np.asarray([np.asarray(row) for row in array.reshape(-1)] if array.ndim == 1 else array.tolist())
     except (TypeError, ValueError, RuntimeError, OverflowError):
@@ -192,7 +283,7 @@ def _plain_array(values: object, what: str) -> npt.NDArray[Any]:
     return array
 
 
-def _score_array(scores: object) -> npt.NDArray[Any]:
+def _score_array(scores: object) -> Array:
     table = _plain_array(scores, "scores")
     if table.dtype == np.float16:
         return table.astype(np.float32)
@@ -204,7 +295,7 @@ def _same_rows(references: int, scores: int) -> None:
         raise ScoreError(f"{references} references but {scores} rows of scores: pass one of each for every row")
 
 
-def _right_columns(table: npt.NDArray[Any], task: Task, num_classes: int | None) -> None:
+def _right_columns(table: Array, task: Task, num_classes: int | None) -> None:
     given = table.shape[1]
     if task is Task.BINARY:
         if given > 2:
@@ -215,7 +306,7 @@ def _right_columns(table: npt.NDArray[Any], task: Task, num_classes: int | None)
         raise ScoreError(f"scores have {given} column: the {task.value} task needs one for each class")
 
 
-def _columns(table: npt.NDArray[Any], task: Task, from_logits: bool | None) -> npt.NDArray[Any]:
+def _columns(table: Array, task: Task, from_logits: bool | None) -> Array:
     """Finite score columns, shape ``(L, N)``; the positive class alone for the binary task."""
     low, high = table.min(), table.max()
     if not (np.isfinite(low) and np.isfinite(high)):
@@ -228,7 +319,8 @@ def _columns(table: npt.NDArray[Any], task: Task, from_logits: bool | None) -> n
             f"scores run from {low:.4g} to {high:.4g}, outside 0..1: "
             "pass from_logits=True if they are logits, from_logits=False to score them as they are"
         )
-    return np.ascontiguousarray((table[:, -1:] if task is Task.BINARY else table).T)
+    # Always a copy, since its owner may change the array and what is cached must stay true.
+    return np.array((table[:, -1:] if task is Task.BINARY else table).T, order="C")
 
 
 def _probabilities(logits: FloatArray, task: Task) -> FloatArray:
@@ -243,7 +335,7 @@ def _probabilities(logits: FloatArray, task: Task) -> FloatArray:
     return softmax
 
 
-def _integers(values: npt.NDArray[Any], what: str) -> IntArray:
+def _integers(values: Array, what: str) -> IntArray:
     if values.dtype.kind not in "biuf":
         raise ScoreError(f"references: a {what} is no number but {values.dtype}; pass ids counted from 0")
     if values.dtype.kind == "f":
@@ -260,7 +352,7 @@ def _in_range(ids: IntArray, count: int, what: str, rows: IntArray | None = None
         raise ScoreError(f"references: {what} {ids[bad]} at row {row} is out of range; ids run from 0 to {count - 1}")
 
 
-def _class_ids(truth: npt.NDArray[Any], classes: int, allow_unscored: bool) -> IntArray:
+def _class_ids(truth: Array, classes: int, allow_unscored: bool) -> IntArray:
     if truth.ndim == 1:
         ids = _integers(truth, "class id")
         _in_range(ids, np.iinfo(np.intp).max if allow_unscored else classes, "class id")
@@ -275,7 +367,7 @@ def _class_ids(truth: npt.NDArray[Any], classes: int, allow_unscored: bool) -> I
 
 def _hot_references(references: object, labels: int) -> BoolArray:
     """Multi-hot references, shape ``(N, labels)``, from multi-hot rows or from lists of findings."""
-    values = _unwrapped(references)
+    values = sliced(references)
     if not isinstance(values, list | tuple):
         try:
             values = np.asarray(values)
@@ -297,7 +389,7 @@ def _hot_references(references: object, labels: int) -> BoolArray:
     return multi_hot(values, labels) if findings else _hot_rows(table, labels)
 
 
-def _ragged(values: Sequence[Any] | npt.NDArray[Any]) -> bool:
+def _ragged(values: Sequence[Any] | Array) -> bool:
     """Whether each row is a flat list of its own, as lists of findings are and as multi-hot lists may be."""
     if len(values) == 0 or not all(isinstance(row, list | tuple | np.ndarray) for row in values):
         return False

@@ -15,8 +15,9 @@ import torch
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
 from medmnist_hf.scoring.bootstrap import bootstrap
-from medmnist_hf.scoring.metrics import available, measures
+from medmnist_hf.scoring.metrics import CLASSWISE, available, metrics
 from medmnist_hf.scoring.official import score
+from medmnist_hf.scoring.predictions import Predictions, check
 from medmnist_hf.scoring.published import published_results, stand
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.results import (
@@ -33,7 +34,6 @@ from medmnist_hf.training.results import (
 
 _log = logging.getLogger(__name__)
 
-PER_CLASS: Final = ("auc", "average_precision", "sensitivity", "specificity", "f1")
 RELEASES: Final = ("medmnist-hf", "torch", "transformers", "timm", "peft", "accelerate", "scikit-learn", "numpy")
 
 Scored = Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[np.float64]]]
@@ -62,26 +62,24 @@ def score_splits(recipe: Recipe, scored: Scored) -> EnsembleResult:
         scored: Labels and scores of each split.
     """
     entry = recipe.subset
-    exact = score(*scored["validation"], entry.task, from_logits=False)
+    exact = score(check(*scored["validation"], entry.task, from_logits=False))
     validation = Measures(auc=exact.auc, acc=exact.acc)
     if "test" not in scored:
         return EnsembleResult(validation, Measures(), {})
-    labels, scores = scored["test"]
-    whole = [name for name in available(entry.task) if name not in PER_CLASS and name not in HEADLINE]
-    test = Measures(measures(labels, scores, entry.task, [*HEADLINE, *whole], from_logits=False))
-    test.update(_intervals(labels, scores, entry.task))
+    predictions = check(*scored["test"], entry.task, from_logits=False)
+    whole = [name for name in available(entry.task) if name not in CLASSWISE and name not in HEADLINE]
+    test = Measures(metrics(predictions, [*HEADLINE, *whole]))
+    test.update(_intervals(predictions))
     ids = [1] if entry.task is Task.BINARY else range(len(entry.labels))
-    each = measures(
-        labels, scores, entry.task, [f"{name}:{at}" for name in PER_CLASS for at in ids], from_logits=False
-    )
-    per_class = {entry.labels[at]: {name: each[f"{name}:{at}"] for name in PER_CLASS} for at in ids}
+    each = metrics(predictions, [f"{name}:{at}" for name in CLASSWISE for at in ids])
+    per_class = {entry.labels[at]: {name: each[f"{name}:{at}"] for name in CLASSWISE} for at in ids}
     return EnsembleResult(validation, test, per_class)
 
 
-def _intervals(labels: npt.NDArray[Any], scores: npt.NDArray[np.float64], task: Task) -> dict[str, float]:
+def _intervals(predictions: Predictions) -> dict[str, float]:
     """Ends of the intervals; nan where rows cannot be resampled, which must not cost what was trained."""
     try:
-        found = bootstrap(labels, scores, task, list(HEADLINE), from_logits=False)
+        found = bootstrap(predictions, HEADLINE)
     except ScoreError as error:
         _log.warning("no intervals: %s", error)
         return {f"{name}_{end}": math.nan for name in HEADLINE for end in ("low", "high")}

@@ -21,15 +21,15 @@ from types import ModuleType
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from medmnist_hf.array_types import Array
 from medmnist_hf.catalog import Task, subset
 from medmnist_hf.evaluate_module import FOLDER, metric
 from medmnist_hf.scoring.bootstrap import bootstrap
 from medmnist_hf.scoring.official import score
+from medmnist_hf.scoring.predictions import check
 
 FLAGS: Final = ("tissuemnist", "chestmnist")
-Array = npt.NDArray[Any]
 
 
 def make_inputs(flag: str, dtype: str) -> tuple[Array, Array, Task]:
@@ -123,7 +123,7 @@ def own_bootstrap(flag: str, dtype: str, resamples: int) -> dict[str, float]:
     references, scores, task = make_inputs(flag, dtype)
     before = peak_mb()
     start = time.perf_counter()
-    found = bootstrap(references, scores, task, resamples=resamples)
+    found = bootstrap(check(references, scores, task), resamples=resamples)
     taken = time.perf_counter() - start
     after = peak_mb()
     half = (found["auc"].high - found["auc"].low) / 2
@@ -136,14 +136,14 @@ def compare_all(flag: str, dtype: str, repeats: int, resamples: int) -> dict[str
     references, scores, task = make_inputs(flag, dtype)
     name = task.official_name
     theirs = official.getAUC(references, scores, name), official.getACC(references, scores, name)
-    ours = score(references, scores, task)
+    ours = score(check(references, scores, task))
     modules = evaluate_modules(flag, references, scores, task)
     through = modules["evaluate_ours"]()
     taken = seconds(
         {
             "official": lambda: (official.getAUC(references, scores, name), official.getACC(references, scores, name)),
             "sklearn": lambda: scikit_learn(references, scores, task),
-            "ours": lambda: score(references, scores, task),
+            "ours": lambda: score(check(references, scores, task)),
             **modules,
         },
         repeats,

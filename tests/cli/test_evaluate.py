@@ -95,15 +95,15 @@ def test_evaluate_prints_what_is_computed(data: Path, tmp_path: Path, flag: str)
     text = flat(run(*arguments))
     span = found.intervals["auc"]
     assert f"{found.score.auc:.3f} [{span.low:.3f}, {span.high:.3f}]" in text
-    assert f"{found.measures['ece']:.3f} [{found.intervals['ece'].low:.3f}" in text
+    assert f"{found.metrics['ece']:.3f} [{found.intervals['ece'].low:.3f}" in text
     assert "run.0" in text
     for label in found.predictions.classes:
         assert f" {label} {entry.labels[label]} " in text
-        assert f"{found.measures[f'auc:{label}']:.3f} [{found.intervals[f'auc:{label}'].low:.3f}" in text
+        assert f"{found.metrics[f'auc:{label}']:.3f} [{found.intervals[f'auc:{label}'].low:.3f}" in text
     (told,) = facts(*arguments)
     assert (told["subset"], told["size"], told["split"], told["run"]) == (flag, 28, "test", "run.0")
     assert (told["auc"], told["acc"], told["rows"]) == (found.score.auc, found.score.acc, found.score.rows)
-    assert told["measures"] == found.measures and told["warnings"] == []
+    assert told["measures"] == found.metrics and told["warnings"] == []
     assert told["intervals"]["acc"]["high"] == found.intervals["acc"].high
     assert [each["label"] for each in told["classes"]] == [entry.labels[at] for at in found.predictions.classes]
 
@@ -156,12 +156,12 @@ def test_compare(data: Path, tmp_path: Path, flag: str) -> None:
     paths = result(tmp_path, flag, 1), result(tmp_path, flag, 2)
     found = compare_files(*paths, data, resamples=50)
     text = flat(run("compare", *paths, "--data", data, "--resamples", "50"))
-    for name, each in found.measures.items():
+    for name, each in found.metrics.items():
         assert f"{name} {each.first:.4f} {each.second:.4f} {each.difference.estimate:+.4f}" in text
     assert ("auc (DeLong)" in text) == (found.delong is not None) == (flag == "breastmnist")
     told = facts("compare", *paths, "--data", data, "--resamples", "50", "--measure", "auc")
     assert list(told["measures"]) == ["auc"]
-    assert told["measures"]["auc"]["p"] == found.measures["auc"].p
+    assert told["measures"]["auc"]["p"] == found.metrics["auc"].p
     assert (told["delong"] is None) == (found.delong is None)
 
 

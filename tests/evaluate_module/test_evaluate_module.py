@@ -19,6 +19,7 @@ from medmnist_hf.catalog import Task, subset, subsets
 from medmnist_hf.errors import CatalogError, MedMNISTError, ScoreError
 from medmnist_hf.evaluate_module import FOLDER, metric
 from medmnist_hf.scoring.official import score
+from medmnist_hf.scoring.predictions import check
 
 Array = npt.NDArray[Any]
 
@@ -37,7 +38,7 @@ def rows_of(flag: str, rows: int = 60, seed: int = 0) -> tuple[Array, Array]:
 
 
 def expected(flag: str, references: Array, scores: Array) -> dict[str, float]:
-    found = score(references, scores, subset(flag).task)
+    found = score(check(references, scores, subset(flag).task))
     return {"auc": found.auc, "acc": found.acc}
 
 
@@ -57,6 +58,16 @@ def test_it_is_what_evaluate_loads() -> None:
     references, scores = rows_of("pathmnist")
     given = {"references": references, "prediction_scores": scores}
     assert loaded.compute(**given) == ours.compute(**given)
+
+
+def test_rows_passed_to_compute_go_through_no_file(tmp_path: Path) -> None:
+    references, scores = rows_of("pathmnist")
+    ours = metric("pathmnist", keep_in_memory=False, cache_dir=str(tmp_path))
+    assert ours.compute(references=references, prediction_scores=scores) == expected("pathmnist", references, scores)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    ours.add_batch(references=references, prediction_scores=scores)
+    assert [path for path in tmp_path.rglob("*.arrow") if path.is_file()]
+    assert ours.compute() == expected("pathmnist", references, scores)
 
 
 def test_the_real_prediction_file_has_the_numbers_of_its_name(real_data: Path) -> None:
@@ -236,7 +247,7 @@ def test_as_compute_metrics_of_a_trainer(tmp_path: Path, by_batch: bool) -> None
     pixels = torch.tensor(np.stack([row["image"] for row in rows]))
     with torch.no_grad():
         chances = torch.softmax(model.head(pixels).double(), dim=1).numpy()
-    whole = score([row["labels"] for row in rows], chances, "binary-class")
+    whole = score(check([row["labels"] for row in rows], chances, "binary-class"))
     assert (found["eval_auc"], found["eval_acc"]) == pytest.approx((whole.auc, whole.acc), abs=1e-6)
     assert 0 < found["eval_brier"] < 1
     assert any("eval_auc" in entry for entry in trainer.state.log_history)

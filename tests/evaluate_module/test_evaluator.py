@@ -18,6 +18,7 @@ from medmnist_hf.catalog import Task, subset
 from medmnist_hf.errors import MedMNISTError, ScoreError
 from medmnist_hf.evaluate_module import metric
 from medmnist_hf.scoring.official import score
+from medmnist_hf.scoring.predictions import check
 
 
 def tiny(flag: str, named: bool = True) -> tuple[Any, Any]:
@@ -64,7 +65,7 @@ def test_all_scores_of_a_pipeline_reach_the_metric(flag: str, named: bool) -> No
     classifier = transformers.pipeline("image-classification", model=model, image_processor=processor)
     found = metric(flag).evaluator(measures=["balanced_accuracy"]).compute(model_or_pipeline=classifier, data=data)
     truth = data["label"][:]
-    whole = score(truth, logits_of(model, processor, data), subset(flag).task, from_logits=True)
+    whole = score(check(truth, logits_of(model, processor, data), subset(flag).task, from_logits=True))
     assert (found["auc"], found["acc"]) == pytest.approx((whole.auc, whole.acc), abs=1e-3)
     assert 0 <= found["balanced_accuracy"] <= 1
     assert found["samples_per_second"] > 0

@@ -9,8 +9,9 @@ from medmnist_hf.catalog import Task, subsets
 from medmnist_hf.errors import CatalogError, ScoreError
 from medmnist_hf.evaluate_module.report import OPTIONS, configs, decided, label_ids, label_table, report, resolve
 from medmnist_hf.scoring.bootstrap import bootstrap
-from medmnist_hf.scoring.metrics import measures
+from medmnist_hf.scoring.metrics import metrics
 from medmnist_hf.scoring.official import ScoreWarning, score
+from medmnist_hf.scoring.predictions import check
 
 
 def test_configs_are_the_subsets_and_the_tasks() -> None:
@@ -49,12 +50,14 @@ def test_extras_are_those_of_the_library() -> None:
     config = resolve("retinamnist")
     names = ["mae", "auc:*", "quadratic_kappa"]
     found = report(references, scores, config, measures=names, ci=0.8, resamples=40, seed=3)
-    plain = score(references, scores, config.task)
-    extra = measures(references, scores, config.task, names)
+    plain = score(check(references, scores, config.task))
+    extra = metrics(check(references, scores, config.task), names)
     assert list(found)[:9] == ["auc", "acc", "mae", *(f"auc:{at}" for at in range(5)), "quadratic_kappa"]
     assert (found["auc"], found["acc"]) == (plain.auc, plain.acc)
     assert {name: found[name] for name in extra} == extra
-    intervals = bootstrap(references, scores, config.task, ["auc", "acc", *extra], resamples=40, level=0.8, seed=3)
+    intervals = bootstrap(
+        check(references, scores, config.task), ["auc", "acc", *extra], resamples=40, level=0.8, seed=3
+    )
     for name, interval in intervals.items():
         assert (found[f"{name}_low"], found[f"{name}_high"]) == (interval.low, interval.high)
     assert len(found) == 9 * 3

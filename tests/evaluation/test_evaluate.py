@@ -9,12 +9,14 @@ from medmnist_hf.array_types import FloatArray
 from medmnist_hf.catalog import Subset, Task, subset, subsets
 from medmnist_hf.conversion.sources.phantom import phantom_counts, phantom_labels
 from medmnist_hf.errors import CatalogError, MedMNISTError, ScoreError, SourceError
-from medmnist_hf.evaluation.evaluate import PER_CLASS, compare_files, evaluate_file
+from medmnist_hf.evaluation.evaluate import compare_files, evaluate_file
 from medmnist_hf.evaluation.prediction_files import write_result
 from medmnist_hf.scoring.bootstrap import bootstrap, compare
 from medmnist_hf.scoring.delong import delong_compare
-from medmnist_hf.scoring.metrics import measures
+from medmnist_hf.scoring.metrics import CLASSWISE, metrics
 from medmnist_hf.scoring.official import score
+from medmnist_hf.scoring.predictions import check
+from tests.fixtures.predictions import pair
 
 ROWS = 60
 TASKS = ["breastmnist", "pathmnist", "retinamnist", "chestmnist", "nodulemnist3d"]
@@ -58,7 +60,7 @@ def test_the_real_file(real_data: Path) -> None:
     for source in (real_data, real_data / "breastmnist.npz"):
         found = evaluate_file(path, source)
         assert (f"{found.score.auc:.3f}", f"{found.score.acc:.3f}") == ("0.913", "0.846")
-        assert (found.score.rows, found.warnings, found.measures, found.intervals) == (156, (), {}, {})
+        assert (found.score.rows, found.warnings, found.metrics, found.intervals) == (156, (), {}, {})
 
 
 @pytest.mark.parametrize("flag", TASKS)
@@ -66,10 +68,10 @@ def test_every_number_is_that_of_the_core(data: Path, tmp_path: Path, flag: str)
     entry = subset(flag)
     path, truth, scores = result(tmp_path, flag), labels_of(entry), scores_of(entry)
     found = evaluate_file(path, data, ["ece"], per_class=True, ci=True, resamples=50, seed=3)
-    assert found.score == score(truth, scores, entry.task)
-    assert found.measures == measures(truth, scores, entry.task, ["ece", *(f"{name}:*" for name in PER_CLASS)])
+    assert found.score == score(check(truth, scores, entry.task))
+    assert found.metrics == metrics(check(truth, scores, entry.task), ["ece", *(f"{name}:*" for name in CLASSWISE)])
     names = ["auc", "acc", "ece", "auc:*"]
-    assert found.intervals == bootstrap(truth, scores, entry.task, names, resamples=50, seed=3)
+    assert found.intervals == bootstrap(check(truth, scores, entry.task), names, resamples=50, seed=3)
     assert found.entry == entry and found.warnings == ()
     if entry.task is not Task.BINARY:
         shown = [found.positives(label) for label in range(len(entry.labels))]
@@ -134,10 +136,10 @@ def test_comparison_is_that_of_the_core(data: Path, tmp_path: Path, flag: str) -
     size = entry.sizes[1]
     first, second = result(tmp_path, flag, seed=1), result(tmp_path, flag, size, seed=2)
     found = compare_files(first, second, data, ["auc", "acc", "f1"], resamples=50, seed=5)
-    case = labels_of(entry), scores_of(entry, 1), scores_of(entry, 2), entry.task
-    assert found.measures == compare(*case, ["auc", "acc", "f1"], resamples=50, seed=5)
-    assert found.delong == (delong_compare(*case)[1] if entry.task is Task.BINARY else None)
-    assert (found.flag, found.split, found.rows) == (flag, "test", len(case[0]))
+    both = pair(labels_of(entry), scores_of(entry, 1), scores_of(entry, 2), entry.task)
+    assert found.metrics == compare(*both, ["auc", "acc", "f1"], resamples=50, seed=5)
+    assert found.delong == (delong_compare(*both)[1] if entry.task is Task.BINARY else None)
+    assert (found.flag, found.split, found.rows) == (flag, "test", both[0].rows)
 
 
 def test_files_that_cannot_be_compared(data: Path, tmp_path: Path) -> None:
@@ -152,6 +154,10 @@ def test_files_that_cannot_be_compared(data: Path, tmp_path: Path) -> None:
         compare_files(first, result(tmp_path, "breastmnist", 64), tmp_path)
     with pytest.raises(ScoreError, match="no measure 'kappa'"):
         compare_files(first, first, data, ["kappa"])
+    logits = result(tmp_path, "breastmnist", split="train")
+    logits.write_text(logits.read_text().replace("0,0.", "0,-5.", 1))
+    with pytest.raises(ScoreError, match=r"^second predictions: scores run from -5"):
+        compare_files(result(tmp_path / "other", "breastmnist", split="train"), logits, data)
     with pytest.raises(SourceError, match="no such file"):
         compare_files(first, tmp_path / "breastmnist_test@none.csv", data)
 

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_curve as sklearn_roc_curve
 from medmnist_hf.catalog import Subset, Task, subset, subsets
 from medmnist_hf.errors import BuildError, MedMNISTError
 from medmnist_hf.evaluation.plots import check_plot_path, draw, reliability, roc_curve, save_plot
-from medmnist_hf.scoring.metrics import measures
+from medmnist_hf.scoring.metrics import metrics
 from medmnist_hf.scoring.predictions import Predictions, check
 
 TASKS = ["breastmnist", "retinamnist", "organamnist", "chestmnist"]
@@ -45,7 +45,7 @@ def test_roc_curve_is_that_of_scikit_learn(
     expected_false, expected_true, _ = sklearn_roc_curve(positive, column, drop_intermediate=False)
     assert false == pytest.approx(expected_false) and true == pytest.approx(expected_true)
     area = float((np.diff(false) * (true[1:] + true[:-1]) / 2).sum())
-    assert area == pytest.approx(measures(positive, column, "binary-class", ["auc"])["auc"], abs=1e-12)
+    assert area == pytest.approx(metrics(check(positive, column, "binary-class"), ["auc"])["auc"], abs=1e-12)
 
 
 @pytest.mark.parametrize("flag", TASKS)
@@ -73,7 +73,7 @@ def test_the_figure_tells_what_was_computed(entry: Subset) -> None:
     shown = [text.get_text() for text in legend.get_texts()]
     assert len(shown) == (1 if entry.task is Task.BINARY else len(entry.labels))
     truth = given_.hot.T if given_.hot is not None else given_.ids
-    values = measures(truth, given_.columns.T, entry.task, ["auc:*", "ece", "acc"])
+    values = metrics(check(truth, given_.columns.T, entry.task), ["auc:*", "ece", "acc"])
     assert [text.rpartition(" ")[2] for text in shown] == [
         f"{value:.3f}" for name, value in values.items() if name.startswith("auc:")
     ]

@@ -27,6 +27,7 @@ from medmnist_hf.evaluation.prediction_files import (
     write_result,
 )
 from medmnist_hf.scoring.official import score
+from medmnist_hf.scoring.predictions import check
 
 PAIRS = [(entry.flag, size) for entry in subsets() for size in entry.sizes]
 RUNS = ["1", "resnet18.a1_in1k", "1763931456.789", "seed=3 lr=1e-3", "vit@dino", "[AUC]0.1_[ACC]0.2", "Läufe"]
@@ -90,7 +91,7 @@ def test_round_trip_with_the_official_package(
     for seed, split in enumerate(SPLITS):
         labels = phantom_labels(entry, phantom_counts(entry, ROWS), split)
         scores = some_scores(entry, labels, seed)
-        expected = score(labels, scores, entry.task)
+        expected = score(check(labels, scores, entry.task))
         path = write_result(ours, flag, size, split, scores, labels, run="run.1")
         found = read_result(path)
         assert np.array_equal(found.scores, scores) and np.array_equal(found.index, np.arange(len(labels)))
@@ -109,7 +110,7 @@ def test_round_trip_with_the_official_package(
         assert np.array_equal(back.scores, scores)
         assert (back.flag, back.size, back.split, back.run) == (flag, size, split, "resnet.v2")
         assert (back.auc, back.acc) == (found.auc, found.acc)
-        again = score(labels, back.scores, entry.task)
+        again = score(check(labels, back.scores, entry.task))
         assert (again.auc, again.acc) == (expected.auc, expected.acc)
         assert written.name == path.name.replace("run.1", "resnet.v2")
         assert written.read_bytes() == path.read_bytes(), "the same text in the same number of bytes"

@@ -55,7 +55,7 @@ def test_from_the_export_to_the_score(root: Path, tmp_path: Path, flag: str, siz
     official = write_result(tmp_path, flag, size, split, scores, truth, run="official")
     theirs, ours = (evaluate_file(path, root, ["f1"]) for path in (official, shards))
     assert ours.score == theirs.score
-    assert ours.measures == theirs.measures
+    assert ours.metrics == theirs.metrics
     result = ours.result
     assert (result.flag, result.size, result.split, result.run) == (flag, size, split, "predictions")
     assert (result.auc, result.acc) == (None, None)

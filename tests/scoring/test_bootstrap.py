@@ -14,9 +14,10 @@ from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
 from medmnist_hf.scoring.bootstrap import _Draws, bootstrap, compare
 from medmnist_hf.scoring.delong import delong, delong_compare
-from medmnist_hf.scoring.metrics import available, measures
+from medmnist_hf.scoring.metrics import available, metrics
 from medmnist_hf.scoring.official import ScoreWarning, score
 from medmnist_hf.scoring.predictions import check
+from tests.fixtures.predictions import pair
 
 
 def simulated(task: Task, rows: int = 300, labels: int = 4, seed: int = 0) -> tuple[IntArray, FloatArray, FloatArray]:
@@ -42,16 +43,16 @@ def simulated(task: Task, rows: int = 300, labels: int = 4, seed: int = 0) -> tu
 def test_replicates_are_the_measures_of_the_rows_drawn(task: Task) -> None:
     references, scores, _ = simulated(task, rows=80)
     names = available(task)
-    found = bootstrap(references, scores, task, names, resamples=40, level=0.5, seed=3)
+    found = bootstrap(check(references, scores, task), names, resamples=40, level=0.5, seed=3)
     draws = np.concatenate(list(_Draws(check(references, scores, task), 40, 3, True)))
     assert draws.shape == (40, 80) and (draws.sum(axis=1) == 80).all()
     loop = []
     for weights in draws:
         rows = np.repeat(np.arange(80), weights)
-        loop.append(list(measures(references[rows], scores[rows], task, names).values()))
+        loop.append(list(metrics(check(references[rows], scores[rows], task), names).values()))
     low, high = np.quantile(loop, [0.25, 0.75], axis=0)
     error = np.std(loop, axis=0, ddof=1)
-    plain = measures(references, scores, task, names)
+    plain = metrics(check(references, scores, task), names)
     assert list(found) == list(names)
     for at, (name, interval) in enumerate(found.items()):
         assert interval.estimate == pytest.approx(plain[name], abs=1e-12), name
@@ -85,28 +86,29 @@ def test_draws_from_all_rows_are_repeated_until_no_class_is_lost(task: Task) -> 
         assert all(0 < weights[given.positive(label)].sum() < 40 for label in range(3))
     # Two of 40 rows are missed with probability (38/40)^40 = 0.129, so in 300 kept draws some 44 are given up.
     assert 20 < draws.redrawn < 80
-    found = bootstrap(references, scores, task, resamples=300, stratified=False)
+    found = bootstrap(check(references, scores, task), resamples=300, stratified=False)
     assert found["auc"].redrawn == draws.redrawn
 
 
 def test_blocks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     references, scores, _ = simulated(Task.MULTI_LABEL)
-    whole = bootstrap(references, scores, Task.MULTI_LABEL, resamples=50)
+    whole = bootstrap(check(references, scores, Task.MULTI_LABEL), resamples=50)
     monkeypatch.setattr("medmnist_hf.scoring.bootstrap.BLOCK", 1)
-    assert bootstrap(references, scores, Task.MULTI_LABEL, resamples=50) == whole
+    assert bootstrap(check(references, scores, Task.MULTI_LABEL), resamples=50) == whole
 
 
 def test_a_seed_is_a_result() -> None:
     references, scores, _ = simulated(Task.BINARY)
-    first = bootstrap(references, scores, Task.BINARY, resamples=100, seed=1)
-    assert first == bootstrap(references, scores, "binary-class", ["auc", "acc"], resamples=100, seed=1)
-    assert first["auc"] == bootstrap(references, scores, Task.BINARY, ["auc"], resamples=100, seed=1)["auc"]
-    assert first != bootstrap(references, scores, Task.BINARY, resamples=100, seed=2)
+    first = bootstrap(check(references, scores, Task.BINARY), resamples=100, seed=1)
+    assert first == bootstrap(check(references, scores, "binary-class"), ["auc", "acc"], resamples=100, seed=1)
+    assert first["auc"] == bootstrap(check(references, scores, Task.BINARY), ["auc"], resamples=100, seed=1)["auc"]
+    assert first != bootstrap(check(references, scores, Task.BINARY), resamples=100, seed=2)
     code = (
-        "from medmnist_hf.scoring.bootstrap import bootstrap;"
-        "print(bootstrap([0, 1, 0, 1, 1, 0], [.1, .4, .5, .6, .9, .3], 'binary-class', resamples=200, seed=5))"
+        "from medmnist_hf.scoring.bootstrap import bootstrap; from medmnist_hf.scoring.predictions import check;"
+        "rows = check([0, 1, 0, 1, 1, 0], [.1, .4, .5, .6, .9, .3], 'binary-class');"
+        "print(bootstrap(rows, resamples=200, seed=5))"
     )
-    here = bootstrap([0, 1, 0, 1, 1, 0], [0.1, 0.4, 0.5, 0.6, 0.9, 0.3], Task.BINARY, resamples=200, seed=5)
+    here = bootstrap(check([0, 1, 0, 1, 1, 0], [0.1, 0.4, 0.5, 0.6, 0.9, 0.3], Task.BINARY), resamples=200, seed=5)
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert there.stdout.strip() == repr(here)
 
@@ -114,9 +116,11 @@ def test_a_seed_is_a_result() -> None:
 def test_binary_auc_agrees_with_delong() -> None:
     for seed in range(3):
         references, scores, _ = simulated(Task.BINARY, rows=500, seed=seed)
-        exact = delong(references, scores, Task.BINARY)[1]
+        exact = delong(check(references, scores, Task.BINARY))[1]
         for stratified in (True, False):
-            drawn = bootstrap(references, scores, Task.BINARY, ["auc"], resamples=2000, stratified=stratified)["auc"]
+            drawn = bootstrap(check(references, scores, Task.BINARY), ["auc"], resamples=2000, stratified=stratified)[
+                "auc"
+            ]
             # The standard deviation of 2,000 draws is itself known to 1.6 percent.
             assert drawn.standard_error == pytest.approx(exact.standard_error, rel=0.08)
             assert drawn.estimate == pytest.approx(exact.estimate, abs=1e-12)
@@ -125,8 +129,8 @@ def test_binary_auc_agrees_with_delong() -> None:
 
 def test_multi_label_auc_agrees_with_delong_label_by_label() -> None:
     references, scores, _ = simulated(Task.MULTI_LABEL, rows=1000)
-    exact = delong(references, scores, Task.MULTI_LABEL)
-    drawn = bootstrap(references, scores, Task.MULTI_LABEL, ["auc:*"], resamples=2000)
+    exact = delong(check(references, scores, Task.MULTI_LABEL))
+    drawn = bootstrap(check(references, scores, Task.MULTI_LABEL), ["auc:*"], resamples=2000)
     assert len(exact) == 4
     for label, interval in exact.items():
         assert drawn[f"auc:{label}"].standard_error == pytest.approx(interval.standard_error, rel=0.08)
@@ -134,23 +138,23 @@ def test_multi_label_auc_agrees_with_delong_label_by_label() -> None:
 
 def test_paired_difference_agrees_with_delong() -> None:
     references, first, second = simulated(Task.BINARY, rows=500, seed=4)
-    exact = delong_compare(references, first, second, Task.BINARY)[1]
-    drawn = compare(references, first, second, Task.BINARY, ["auc"], resamples=4000)["auc"]
+    exact = delong_compare(*pair(references, first, second, Task.BINARY))[1]
+    drawn = compare(*pair(references, first, second, Task.BINARY), ["auc"], resamples=4000)["auc"]
     assert (drawn.first, drawn.second) == pytest.approx((exact.first, exact.second), abs=1e-12)
     assert drawn.difference.standard_error == pytest.approx(exact.difference.standard_error, rel=0.08)
     assert drawn.p == pytest.approx(exact.p, abs=0.02)
     apart = math.hypot(
-        *(bootstrap(references, s, Task.BINARY, ["auc"])["auc"].standard_error for s in (first, second))
+        *(bootstrap(check(references, s, Task.BINARY), ["auc"])["auc"].standard_error for s in (first, second))
     )
     assert drawn.difference.standard_error < 0.8 * apart, "pairing must help on related predictions"
 
 
 def test_accuracy_agrees_with_the_binomial_law() -> None:
     references, scores, _ = simulated(Task.MULTI_CLASS, rows=1000)
-    found = bootstrap(references, scores, Task.MULTI_CLASS, ["acc"], resamples=2000, stratified=False)["acc"]
+    found = bootstrap(check(references, scores, Task.MULTI_CLASS), ["acc"], resamples=2000, stratified=False)["acc"]
     law = math.sqrt(found.estimate * (1 - found.estimate) / 1000)
     assert found.standard_error == pytest.approx(law, rel=0.08)
-    within = bootstrap(references, scores, Task.MULTI_CLASS, ["acc"], resamples=2000)["acc"]
+    within = bootstrap(check(references, scores, Task.MULTI_CLASS), ["acc"], resamples=2000)["acc"]
     assert within.standard_error < law * 1.05
 
 
@@ -160,7 +164,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     found = []
     for seed in range(150):
         references, scores, _ = simulated(Task.BINARY, rows=120, seed=seed)
-        found.append(bootstrap(references, scores, Task.BINARY, ["auc"], resamples=200, level=0.9)["auc"])
+        found.append(bootstrap(check(references, scores, Task.BINARY), ["auc"], resamples=200, level=0.9)["auc"])
     covered = sum(interval.low <= truth <= interval.high for interval in found)
     # Binomial(150, 0.9) lies in this range but for one case in ten thousand.
     assert 120 <= covered <= 148
@@ -169,27 +173,30 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 @pytest.mark.parametrize("task", list(Task))
 def test_the_same_predictions_do_not_differ(task: Task) -> None:
     references, scores, _ = simulated(task)
-    for found in compare(references, scores, scores, task, resamples=50).values():
+    for found in compare(*pair(references, scores, scores, task), resamples=50).values():
         assert (found.difference.estimate, found.difference.low, found.difference.high, found.p) == (0, 0, 0, 1)
 
 
 @pytest.mark.parametrize("task", list(Task))
 def test_order_of_a_comparison_only_turns_its_sign(task: Task) -> None:
     references, first, second = simulated(task)
-    there = compare(references, first, second, task, resamples=101)
-    back = compare(references, second, first, task, resamples=101)
+    there = compare(*pair(references, first, second, task), resamples=101)
+    back = compare(*pair(references, second, first, task), resamples=101)
     for name, found in there.items():
         other = back[name]
         assert (found.first, found.second, found.p) == (other.second, other.first, other.p)
         assert (found.difference.low, found.difference.high) == pytest.approx(
             (-other.difference.high, -other.difference.low), abs=1e-12
         )
-        assert found.first == pytest.approx(getattr(score(references, first, task), name), abs=1e-12)
+        assert found.first == pytest.approx(getattr(score(check(references, first, task)), name), abs=1e-12)
 
 
 def test_a_clear_difference_has_the_smallest_p() -> None:
     references, scores, _ = simulated(Task.MULTI_CLASS)
-    found = compare(references, scores, np.full_like(scores, 0.25), Task.MULTI_CLASS, resamples=199)["auc"]
+    found = compare(
+        *pair(references, scores, np.full_like(scores, 0.25), Task.MULTI_CLASS),
+        resamples=199,
+    )["auc"]
     assert found.p == 2 / 200 and found.difference.low > 0
 
 
@@ -200,8 +207,8 @@ def test_p_values_are_even_when_nothing_differs() -> None:
         references = np.arange(80) % 2
         shared = references + rng.normal(size=80)
         one, two = (shared + rng.normal(size=80) for _ in range(2))
-        options = {"resamples": 99, "from_logits": False}
-        found.append(compare(references, one, two, Task.BINARY, ["auc"], **options)["auc"].p)  # type: ignore[arg-type]
+        both = pair(references, one, two, Task.BINARY, from_logits=False)
+        found.append(compare(*both, ["auc"], resamples=99)["auc"].p)
     # Below 0.2 lie Binomial(150, 0.2) of them; the bounds leave out one case in ten thousand on each side.
     assert 12 <= sum(p < 0.2 for p in found) <= 50
 
@@ -210,8 +217,8 @@ def test_absent_classes_stay_left_out() -> None:
     references, scores, _ = simulated(Task.MULTI_CLASS)
     references = np.where(references == 3, 0, references)
     with pytest.warns(ScoreWarning, match="auc:3"):
-        found = bootstrap(references, scores, Task.MULTI_CLASS, ["auc", "auc:3"], resamples=30)
-    assert found["auc"].estimate == score(references, scores, Task.MULTI_CLASS).auc
+        found = bootstrap(check(references, scores, Task.MULTI_CLASS), ["auc", "auc:3"], resamples=30)
+    assert found["auc"].estimate == score(check(references, scores, Task.MULTI_CLASS)).auc
     assert 0 < found["auc"].low < found["auc"].high < 1
     assert math.isnan(found["auc:3"].low) and found["auc:3"].resamples == 0
 
@@ -221,14 +228,14 @@ def test_replicates_without_a_value_are_not_counted() -> None:
     scores = np.eye(3)[[0, 1, 0, 1, 0, 2]]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = bootstrap([0, 1, 0, 1, 0, 1], scores, Task.MULTI_CLASS, ["f1:2"], resamples=200)["f1:2"]
+        found = bootstrap(check([0, 1, 0, 1, 0, 1], scores, Task.MULTI_CLASS), ["f1:2"], resamples=200)["f1:2"]
     assert 100 < found.resamples < 200 and found.low == found.high == 0
 
 
 def test_memory_is_bounded_by_the_block() -> None:
     references, scores, _ = simulated(Task.MULTI_LABEL, rows=20_000)
     tracemalloc.start()
-    bootstrap(references, scores, Task.MULTI_LABEL, resamples=300)
+    bootstrap(check(references, scores, Task.MULTI_LABEL), resamples=300)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20e6, "300 resamples at once would hold 60 MB"
@@ -242,13 +249,12 @@ def test_memory_is_bounded_by_the_block() -> None:
         ({"level": float("nan")}, "level=nan: pass a confidence level"),
         ({"seed": -1}, "seed=-1: pass 0 or a positive whole number"),
         ({"names": ["auk"]}, "no measure 'auk' for the binary-class task"),
-        ({"references": [0, 1, 1], "scores": [0.1, 0.2]}, "3 references but 2 rows of scores"),
-        ({"references": [1], "scores": [0.1]}, "1 row(s) of as many classes: resampling needs"),
-        ({"references": [1, 0], "scores": [0.1, 0.1]}, "2 row(s) of as many classes: resampling needs"),
+        ({"predictions": check([1], [0.1], Task.BINARY)}, "1 row(s) of as many classes: resampling needs"),
+        ({"predictions": check([1, 0], [0.1, 0.1], Task.BINARY)}, "2 row(s) of as many classes: resampling needs"),
     ],
 )
 def test_one_line_for_each_fault(options: dict[str, object], line: str) -> None:
-    call: dict[str, object] = {"references": [0, 1, 1, 0], "scores": [0.1, 0.2, 0.3, 0.4], "task": Task.BINARY}
+    call: dict[str, object] = {"predictions": check([0, 1, 1, 0], [0.1, 0.2, 0.3, 0.4], Task.BINARY)}
     with pytest.raises(ScoreError) as caught:
         bootstrap(**(call | options))  # type: ignore[arg-type]
     assert str(caught.value).startswith(line) and "\n" not in str(caught.value)
@@ -258,11 +264,13 @@ def test_a_class_too_rare_to_resample_ends_with_one_line() -> None:
     # Twelve labels of one row each: all of them stay in a resample but once in some 300,000 draws.
     references = np.eye(12, dtype=int)
     with pytest.raises(ScoreError, match=r"^12 rows have a class too rare to stay in a resample: give more rows$"):
-        bootstrap(references, np.full((12, 12), 0.5), Task.MULTI_LABEL, resamples=10)
+        bootstrap(check(references, np.full((12, 12), 0.5), Task.MULTI_LABEL), resamples=10)
 
 
-def test_a_comparison_says_whose_fault_it_is() -> None:
-    with pytest.raises(ScoreError, match=r"^second predictions: scores hold nan at row 1"):
-        compare([0, 1], [0.1, 0.2], [0.1, float("nan")], Task.BINARY)
-    with pytest.raises(ScoreError, match="predictions of 3 and of 2 classes: compare those of one subset"):
-        compare([0, 1], np.eye(3)[:2], np.eye(2), Task.MULTI_CLASS)
+def test_bootstrap_after_metrics_sorts_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    references, scores, _ = simulated(Task.MULTI_CLASS)
+    predictions, names = check(references, scores, Task.MULTI_CLASS), available(Task.MULTI_CLASS)
+    fresh = bootstrap(check(references, scores, Task.MULTI_CLASS), names, resamples=20)
+    metrics(predictions, names)
+    monkeypatch.setattr("medmnist_hf.scoring.auc.Ranking.of", None)
+    assert bootstrap(predictions, names, resamples=20) == fresh

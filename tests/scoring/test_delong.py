@@ -12,6 +12,8 @@ from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
 from medmnist_hf.scoring.delong import components, delong, delong_compare
 from medmnist_hf.scoring.official import score
+from medmnist_hf.scoring.predictions import check
+from tests.fixtures.predictions import pair
 
 Case = tuple[IntArray, FloatArray]
 
@@ -45,14 +47,14 @@ def covariance(one: FloatArray, two: FloatArray) -> float:
 def test_interval_and_test_are_their_definition(case: Case) -> None:
     references, (first, second) = case[0], case[1]
     one, two = kernel(references, first), kernel(references, second)
-    found = delong(references, first, Task.BINARY)[1]
+    found = delong(check(references, first, Task.BINARY))[1]
     error = math.sqrt(max(0.0, covariance(one, one)))
     assert found.estimate == pytest.approx(one.mean(), abs=1e-12)
-    assert found.estimate == pytest.approx(score(references, first, Task.BINARY).auc, abs=1e-12)
+    assert found.estimate == pytest.approx(score(check(references, first, Task.BINARY)).auc, abs=1e-12)
     assert found.standard_error == pytest.approx(error, abs=1e-9)
     assert found.low == pytest.approx(max(0, one.mean() - 1.959963984540054 * error), abs=1e-8)
     assert found.high == pytest.approx(min(1, one.mean() + 1.959963984540054 * error), abs=1e-8)
-    both = delong_compare(references, first, second, Task.BINARY)[1]
+    both = delong_compare(*pair(references, first, second, Task.BINARY))[1]
     variance = covariance(one, one) + covariance(two, two) - 2 * covariance(one, two)
     assert both.difference.estimate == pytest.approx(one.mean() - two.mean(), abs=1e-12)
     assert both.difference.standard_error**2 == pytest.approx(variance, abs=1e-12)
@@ -74,26 +76,26 @@ def test_each_class_is_set_against_the_rest() -> None:
     rng = np.random.default_rng(0)
     references, scores = np.arange(60) % 3, rng.random((60, 4))
     scores /= scores.sum(axis=1, keepdims=True)
-    found = delong(references, scores, Task.MULTI_CLASS)
+    found = delong(check(references, scores, Task.MULTI_CLASS))
     assert list(found) == [0, 1, 2], "class 3 has no rows and no variance"
     for label, interval in found.items():
-        assert interval == delong((references == label).astype(int), scores[:, label], Task.BINARY)[1]
-    assert list(delong_compare(references, scores, scores, Task.MULTI_CLASS)) == [0, 1, 2]
+        assert interval == delong(check((references == label).astype(int), scores[:, label], Task.BINARY))[1]
+    assert list(delong_compare(*pair(references, scores, scores, Task.MULTI_CLASS))) == [0, 1, 2]
 
 
 def test_a_known_example() -> None:
     # By hand: positive components 1, 1/2 and negative components 1, 1/2; AUC 3/4, variance 1/16 + 1/16.
-    found = delong([1, 1, 0, 0], [0.9, 0.4, 0.2, 0.5], Task.BINARY)[1]
+    found = delong(check([1, 1, 0, 0], [0.9, 0.4, 0.2, 0.5], Task.BINARY))[1]
     assert found.estimate == 0.75
     assert found.standard_error == pytest.approx(math.sqrt(1 / 8))
 
 
 def test_a_difference_that_does_not_vary() -> None:
     references, good = [1, 1, 0, 0], [0.9, 0.8, 0.1, 0.2]
-    assert delong_compare(references, good, good, Task.BINARY)[1].p == 1
-    worst = delong_compare(references, good, [0.1, 0.2, 0.9, 0.8], Task.BINARY)[1]
+    assert delong_compare(*pair(references, good, good, Task.BINARY))[1].p == 1
+    worst = delong_compare(*pair(references, good, [0.1, 0.2, 0.9, 0.8], Task.BINARY))[1]
     assert (worst.difference.estimate, worst.p) == (1, 0)
-    perfect = delong(references, good, Task.BINARY)[1]
+    perfect = delong(check(references, good, Task.BINARY))[1]
     assert (perfect.low, perfect.high, perfect.standard_error) == (1, 1, 0)
 
 
@@ -104,15 +106,17 @@ def test_p_values_are_even_when_nothing_differs() -> None:
         references = np.arange(100) % 2
         shared = references + rng.normal(size=100)
         one, two = (shared + rng.normal(size=100) for _ in range(2))
-        found.append(delong_compare(references, one, two, Task.BINARY, from_logits=False)[1].p)
+        found.append(
+            delong_compare(
+                *pair(references, one, two, Task.BINARY, from_logits=False),
+            )[1].p
+        )
     # Below 0.2 lie Binomial(400, 0.2) of them: 80, give or take 8.
     assert 50 <= sum(p < 0.2 for p in found) <= 112
 
 
 def test_too_few_rows_for_a_variance() -> None:
     with pytest.raises(ScoreError, match="3 rows: DeLong's variance needs two positive and two negative rows"):
-        delong([0, 1, 1], [0.1, 0.2, 0.3], Task.BINARY)
+        delong(check([0, 1, 1], [0.1, 0.2, 0.3], Task.BINARY))
     with pytest.raises(ScoreError, match="level=1: pass a confidence level"):
-        delong([0, 1, 1, 0], [0.1, 0.2, 0.3, 0.4], Task.BINARY, level=1)
-    with pytest.raises(ScoreError, match="first predictions: 2 references but 1 rows"):
-        delong_compare([0, 1], [0.1], [0.1, 0.2], Task.BINARY)
+        delong(check([0, 1, 1, 0], [0.1, 0.2, 0.3, 0.4], Task.BINARY), level=1)

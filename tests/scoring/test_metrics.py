@@ -15,17 +15,15 @@ from medmnist_hf.array_types import FloatArray, IntArray
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
 from medmnist_hf.scoring.metrics import (
-    ECE_BINS,
-    Prepared,
     Weighted,
     available,
     confusion_matrix,
     evaluate,
     expand,
-    measures,
+    metrics,
 )
 from medmnist_hf.scoring.official import ScoreWarning, score
-from medmnist_hf.scoring.predictions import check
+from medmnist_hf.scoring.predictions import ECE_BINS, check
 
 Case = tuple[Task, IntArray, FloatArray]
 SINGLE = (Task.MULTI_CLASS, Task.ORDINAL)
@@ -49,7 +47,7 @@ def ours(case: Case, *names: str) -> dict[str, float]:
     task, references, scores = case
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ScoreWarning)
-        return measures(references, scores, task, names)
+        return metrics(check(references, scores, task), names)
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +107,7 @@ def test_whole_measures_are_scikit_learns(case: Case) -> None:
     found = ours(case, "acc", "auc", "balanced_accuracy", "macro_f1")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ScoreWarning)
-        official = score(references, scores, task)
+        official = score(check(references, scores, task))
     assert (found["auc"], found["acc"]) == (near(official.auc), near(official.acc))
     if task is Task.MULTI_LABEL:
         halves = [
@@ -171,15 +169,14 @@ def test_ece_is_its_formula(case: Case) -> None:
 
 def test_edges_of_calibration_bins_are_closed_on_the_right() -> None:
     scores = [1 / 15, np.nextafter(1 / 15, 1), 0.0, 1.0]
-    prepared = Prepared(check([0, 1, 0, 1], scores, Task.BINARY))
-    assert prepared.calibration[0].tolist() == [[0, 1, 0, 14]]
+    assert check([0, 1, 0, 1], scores, Task.BINARY).calibration[0].tolist() == [[0, 1, 0, 14]]
 
 
 @settings(max_examples=100, deadline=None)
 @given(cases(tuple(Task)))
 def test_confusion_matrix_is_scikit_learns(case: Case) -> None:
     task, references, scores = case
-    found = confusion_matrix(references, scores, task)
+    found = confusion_matrix(check(references, scores, task))
     if task is Task.MULTI_LABEL:
         expected = sk.multilabel_confusion_matrix(references, scores > 0.5)
     else:
@@ -197,7 +194,7 @@ def test_weights_stand_for_repeated_rows_in_every_measure(case: Case, seed: int)
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(len(references), np.full(len(references), 1 / len(references)), 3).astype(np.uint8)
     names = expand(checked, [*available(task), "f1:*", "auc:*", "average_precision:*"])
-    table = evaluate(Weighted(Prepared(checked), weights), names)
+    table = evaluate(Weighted(checked, weights), names)
     for row, values in zip(weights, table, strict=True):
         repeated = (task, np.repeat(references, row, axis=0), np.repeat(scores, row, axis=0))
         assert list(ours(repeated, *names).values()) == [near(value) for value in values]
@@ -223,11 +220,11 @@ def test_every_task_offers_all_that_suits_it() -> None:
 def test_undefined_values_come_with_a_warning() -> None:
     scores = np.eye(3)[[0, 0, 1]]
     with pytest.warns(ScoreWarning, match="undefined on these 3 rows: sensitivity:2, f1:2"):
-        found = measures([0, 1, 1], scores, "multi-class", ["sensitivity:*", "f1:2", "f1"])
+        found = metrics(check([0, 1, 1], scores, "multi-class"), ["sensitivity:*", "f1:2", "f1"])
     assert math.isnan(found["sensitivity:2"]) and found["f1"] == pytest.approx(2 / 3)
     with pytest.warns(ScoreWarning, match="quadratic_kappa"):
         assert math.isnan(
-            measures([1, 1], np.eye(3)[[1, 1]], "ordinal-regression", ["quadratic_kappa"])["quadratic_kappa"]
+            metrics(check([1, 1], np.eye(3)[[1, 1]], "ordinal-regression"), ["quadratic_kappa"])["quadratic_kappa"]
         )
 
 
@@ -245,11 +242,11 @@ def test_undefined_values_come_with_a_warning() -> None:
 )
 def test_one_line_for_each_fault(task: str, names: list[str], line: str) -> None:
     with pytest.raises(ScoreError) as caught:
-        measures([0, 1, 2], [[0.5, 0.5, 0.5]] * 3, task, names)
+        metrics(check([0, 1, 2], [[0.5, 0.5, 0.5]] * 3, task), names)
     assert str(caught.value).startswith(line) and "\n" not in str(caught.value)
 
 
 def test_raw_scores_have_no_calibration() -> None:
     with pytest.raises(ScoreError, match="ece needs probabilities but scores run from -1 to 2: leave it out"):
-        measures([0, 1], [-1.0, 2.0], "binary-class", ["ece"], from_logits=False)
-    assert measures([0, 1], [-1.0, 2.0], "binary-class", "ece", from_logits=True)["ece"] > 0
+        metrics(check([0, 1], [-1.0, 2.0], "binary-class", from_logits=False), ["ece"])
+    assert metrics(check([0, 1], [-1.0, 2.0], "binary-class", from_logits=True), "ece")["ece"] > 0

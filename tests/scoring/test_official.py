@@ -116,7 +116,7 @@ def _assert_as_official(references: Array, scores: Array, task: Task) -> None:
     auc, acc = official(references, scores, task)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ScoreWarning)
-        ours = score(references, scores, task, from_logits=False, absent="nan")
+        ours = score(check(references, scores, task, from_logits=False), absent="nan")
     assert ours.auc == pytest.approx(auc, abs=TOLERANCE, nan_ok=True)
     assert ours.acc == pytest.approx(acc, abs=TOLERANCE)
     assert math.isnan(auc) == bool(ours.absent)
@@ -160,11 +160,11 @@ def test_fewer_columns_than_classes_are_official_only_if_asked_for(case: Case) -
     references = references.reshape(-1).copy()
     references[0] = scores.shape[-1]
     with pytest.raises(ScoreError, match=r"class id \d+ at row 0 is out of range"):
-        score(references, scores, Task.MULTI_CLASS, from_logits=False)
+        score(check(references, scores, Task.MULTI_CLASS, from_logits=False))
     auc, acc = official(references, scores, Task.MULTI_CLASS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ScoreWarning)
-        ours = score(references, scores, "multi-class", from_logits=False, absent="nan", allow_unscored=True)
+        ours = score(check(references, scores, "multi-class", from_logits=False, allow_unscored=True), absent="nan")
     assert (ours.auc, ours.acc) == pytest.approx((auc, acc), abs=TOLERANCE, nan_ok=True)
 
 
@@ -175,7 +175,7 @@ def test_classes_left_out_are_named_and_the_rest_is_averaged(case: Case) -> None
     present = [k for k in range(scores.shape[1]) if 0 < np.count_nonzero(references == k) < references.size]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        ours = score(references, scores, Task.MULTI_CLASS, from_logits=False)
+        ours = score(check(references, scores, Task.MULTI_CLASS, from_logits=False))
     assert set(ours.absent) == set(range(scores.shape[1])) - set(present)
     with np.errstate(over="ignore", invalid="ignore"):
         each = [roc_auc_score(references == k, scores[:, k]) for k in present]
@@ -199,27 +199,27 @@ def test_one_row_has_an_accuracy_and_says_that_it_has_no_auc(
     task: Task, references: object, scores: object, acc: float
 ) -> None:
     with pytest.warns(ScoreWarning, match="AUC is nan: class"):
-        found = score(references, scores, task)
+        found = score(check(references, scores, task))
     assert found.acc == acc and found.rows == 1 and math.isnan(found.auc)
     assert len(found.absent) == len(check(references, scores, task).classes)
     with pytest.raises(ScoreError, match="AUC is undefined there"):
-        score(references, scores, task, absent="raise")
+        score(check(references, scores, task), absent="raise")
 
 
 def test_absent_class_can_be_refused() -> None:
     scores = [[0.6, 0.2, 0.2], [0.3, 0.4, 0.3], [0.5, 0.3, 0.2]]
-    assert score([0, 1, 0], scores, "multi-class").absent == (2,)
+    assert score(check([0, 1, 0], scores, "multi-class")).absent == (2,)
     with pytest.raises(ScoreError, match=r"^class 2 has no positive or no negative row"):
-        score([0, 1, 0], scores, "multi-class", absent="raise")
+        score(check([0, 1, 0], scores, "multi-class"), absent="raise")
     with pytest.raises(ScoreError, match="unknown choice absent='drop'"):
-        score([0, 1, 0], scores, "multi-class", absent="drop")  # type: ignore[arg-type]
+        score(check([0, 1, 0], scores, "multi-class"), absent="drop")  # type: ignore[arg-type]
 
 
 def test_exactly_a_half_is_a_negative_decision() -> None:
-    assert score([0, 1], [0.5, np.nextafter(0.5, 1)], "binary-class").acc == 1
+    assert score(check([0, 1], [0.5, np.nextafter(0.5, 1)], "binary-class")).acc == 1
     # Both columns at one half: argmax and threshold part ways here.
-    assert score([1, 0], [[0.2, 0.5], [0.5, 0.5]], "binary-class").acc == 0.5
-    assert score(np.array([[0, 1], [1, 0]]), [[0.5, 0.6], [0.5, 0.4]], "multi-label").acc == 0.75
+    assert score(check([1, 0], [[0.2, 0.5], [0.5, 0.5]], "binary-class")).acc == 0.5
+    assert score(check(np.array([[0, 1], [1, 0]]), [[0.5, 0.6], [0.5, 0.4]], "multi-label")).acc == 0.75
 
 
 @pytest.mark.parametrize("task", list(Task))
@@ -233,26 +233,26 @@ def test_logits_declared_score_as_the_official_scores_their_probabilities(task: 
         references = rng.integers(0, logits.shape[1], 300)
         probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     for given_logits in (logits, logits.astype(np.float32)):
-        found = score(references, given_logits, task, from_logits=True)
+        found = score(check(references, given_logits, task, from_logits=True))
         assert (found.auc, found.acc) == pytest.approx(official(references, probabilities, task), abs=TOLERANCE)
     with pytest.raises(ScoreError, match=r"outside 0\.\.1: pass from_logits=True"):
-        score(references, logits, task)
-    as_given = score(references, logits, task, from_logits=False)
+        score(check(references, logits, task))
+    as_given = score(check(references, logits, task, from_logits=False))
     assert (as_given.auc, as_given.acc) == pytest.approx(official(references, logits, task), abs=TOLERANCE)
 
 
 def test_one_column_of_logits_is_decided_at_zero() -> None:
-    found = score([0, 1, 1], [-800.0, 0.1, 800.0], "binary-class", from_logits=True)
+    found = score(check([0, 1, 1], [-800.0, 0.1, 800.0], "binary-class", from_logits=True))
     assert (found.auc, found.acc) == (1.0, 1.0)
-    far = score([0, 1], [[1.7e308, -1.7e308], [-1.7e308, 1.7e308]], "binary-class", from_logits=True)
+    far = score(check([0, 1], [[1.7e308, -1.7e308], [-1.7e308, 1.7e308]], "binary-class", from_logits=True))
     assert (far.auc, far.acc) == (1.0, 1.0)
 
 
 def test_the_task_is_known_by_any_of_its_names() -> None:
     hot, scores = np.array([[1, 0], [0, 1]]), [[0.9, 0.1], [0.2, 0.8]]
-    assert score(hot, scores, "multi-label, binary-class") == score(hot, scores, Task.MULTI_LABEL)
+    assert score(check(hot, scores, "multi-label, binary-class")) == score(check(hot, scores, Task.MULTI_LABEL))
     with pytest.raises(ScoreError, match="unknown task 'multiclass': choose from 'binary-class'"):
-        score([0, 1], scores, "multiclass")
+        score(check([0, 1], scores, "multiclass"))
 
 
 @settings(max_examples=300, deadline=None)
@@ -272,8 +272,8 @@ def test_row_order_and_float_width_do_not_matter(case: Case, seed: int) -> None:
     mixed = np.random.default_rng(seed).permutation(references.size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ScoreWarning)
-        found = score(references, scores, Task.ORDINAL, from_logits=False)
-        again = score(references[mixed], scores[mixed].astype(">f8"), Task.ORDINAL, from_logits=False)
+        found = score(check(references, scores, Task.ORDINAL, from_logits=False))
+        again = score(check(references[mixed], scores[mixed].astype(">f8"), Task.ORDINAL, from_logits=False))
     assert repr(found) == repr(again)
 
 
@@ -290,14 +290,16 @@ def test_the_real_prediction_file_scores_what_its_name_says() -> None:
     with np.load(Path(root) / "breastmnist.npz", allow_pickle=False) as archive:
         references = archive["test_labels"]
     task = subset("breastmnist").task
-    found = score(references, scores, task)
+    found = score(check(references, scores, task))
     assert (found.auc, found.acc) == pytest.approx(official(references, scores, task), abs=TOLERANCE)
     named = re.search(r"\[AUC\]([\d.]+)_\[ACC\]([\d.]+)@", files[0].name)
     assert named is not None
     assert (f"{found.auc:.3f}", f"{found.acc:.3f}") == named.groups()
 
 
-@pytest.mark.parametrize("make", [lambda: score([], [], "binary-class"), lambda: score([0, 1], [0.1], "binary-class")])
+@pytest.mark.parametrize(
+    "make", [lambda: score(check([], [], "binary-class")), lambda: score(check([0, 1], [0.1], "binary-class"))]
+)
 def test_errors_are_ours_and_one_line(make: Callable[[], object]) -> None:
     with pytest.raises(MedMNISTError) as caught:
         make()

@@ -1,6 +1,6 @@
 """Every shape that references and scores may have, and one clear line for each that they may not."""
 
-from typing import Any
+from typing import Any, Literal
 
 import datasets
 import numpy as np
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
-from medmnist_hf.scoring.predictions import as_task, check, multi_hot
+from medmnist_hf.scoring.predictions import as_task, check, check_paired, multi_hot
 
 THREE = [[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.5, 0.5, 0.0]]
 IDS = [0, 1, 2, 1]
@@ -59,7 +59,7 @@ def table() -> datasets.Dataset:
 def test_class_ids_in_any_shape(references: object) -> None:
     found = check(references, THREE, Task.MULTI_CLASS)
     assert found.ids is not None and found.ids.tolist() == IDS
-    assert found.chosen().tolist() == [0, 1, 2, 0], "the first of equal scores"
+    assert found.chosen.tolist() == [0, 1, 2, 0], "the first of equal scores"
     assert [found.positive(label).tolist() for label in range(3)] == (np.array(IDS) == np.arange(3)[:, None]).tolist()
 
 
@@ -104,7 +104,7 @@ def test_binary_scores_are_the_last_column() -> None:
     for scores in ([0.1, 0.9], [[0.1], [0.9]], [[0.9, 0.1], [0.1, 0.9]], np.array([[0.1, 0.9]])):
         found = check([0, 1], scores, Task.BINARY)
         assert found.columns.tolist() == [[0.1, 0.9]] and found.classes == (1,)
-    assert check([[1, 0], [0, 1]], [0.1, 0.9], Task.BINARY).chosen().tolist() == [0, 1]
+    assert check([[1, 0], [0, 1]], [0.1, 0.9], Task.BINARY).chosen.tolist() == [0, 1]
     one = check([[0, 1]], [[0.2, 0.8]], Task.BINARY)
     assert one.rows == 1 and one.ids is not None and one.ids.tolist() == [1]
 
@@ -212,3 +212,29 @@ def test_every_spelling_of_a_task() -> None:
         assert as_task(task) is as_task(task.value) is as_task(task.official_name) is task
     with pytest.raises(ScoreError, match="unknown task 'regression'"):
         as_task("regression")
+
+
+def test_pairs_are_of_the_same_task_and_rows() -> None:
+    first = check(IDS, THREE, C)
+    check_paired(first, check(np.array(IDS), np.flip(THREE, axis=1), C, from_logits=True))
+    check_paired(check(HOT, THREE, L), check(FINDINGS, THREE, L))
+    for other, message in (
+        (check(IDS, np.full((4, 4), 0.25), C), "predictions of 3 and of 4 classes: compare those of one subset"),
+        (check(IDS[::-1], THREE, C), "of different tasks or rows: check both against the same references"),
+        (check([*IDS, 0], [*THREE, THREE[0]], C), "of different tasks or rows"),
+        (check(IDS, THREE, Task.ORDINAL), "of different tasks or rows"),
+        (check(HOT, THREE, L), "of different tasks or rows"),
+    ):
+        for pair in ((first, other), (other, first)):
+            with pytest.raises(ScoreError, match=message if pair[0] is first else None):
+                check_paired(*pair)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_array_that_its_owner_fills_anew_changes_nothing(order: Literal["C", "F"]) -> None:
+    for truth, table, task in ((IDS, THREE, C), ([0, 1, 1, 0], [[0.1], [0.9], [0.2], [0.3]], B), (HOT, THREE, L)):
+        references, scores = np.array(truth, order=order), np.array(table, order=order)
+        predictions, fresh = check(references, scores, task), check(truth, table, task)
+        references[:], scores[:] = 0, 0.5
+        check_paired(predictions, fresh)
+        assert np.array_equal(predictions.columns, fresh.columns)

@@ -10,6 +10,7 @@ from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.evaluation.prediction_files import read_result
 from medmnist_hf.scoring.official import score
+from medmnist_hf.scoring.predictions import check
 from medmnist_hf.training.ensemble import ensemble, leave_scores
 from medmnist_hf.training.methods.base import Run
 from medmnist_hf.training.recipe import make_recipe
@@ -40,7 +41,7 @@ def test_it_is_the_mean_of_the_scores(tmp_path: Path) -> None:
     assert found is not None
     for split in ("validation", "test"):
         mean = (first[split] + second[split]) / 2
-        exact = score(run.data[split].labels, mean, run.recipe.subset.task, from_logits=False)
+        exact = score(check(run.data[split].labels, mean, run.recipe.subset.task, from_logits=False))
         measures = found.test if split == "test" else found.validation
         assert (measures.auc, measures.acc) == (exact.auc, exact.acc)
         (path,) = tmp_path.glob(f"retinamnist_{split.removesuffix('idation')}_*@ensemble.csv")

@@ -19,6 +19,7 @@ from medmnist_hf.catalog import subset
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.evaluation.prediction_files import read_result
 from medmnist_hf.scoring.official import score
+from medmnist_hf.scoring.predictions import check
 from medmnist_hf.training.methods import linear_probe
 from medmnist_hf.training.methods.base import Fitted
 from medmnist_hf.training.recipe import make_recipe
@@ -117,7 +118,7 @@ def test_predictions_are_what_was_scored(root: Path, tmp_path: Path) -> None:
     result = run(tiny(root, "pneumoniamnist", method="knn"), tmp_path, quiet=True)
     (predictions,) = (path for path in (tmp_path / "seed-0").iterdir() if "_test_" in path.name)
     labels = load_arrays("pneumoniamnist", 28, "test", root).labels
-    found = score(labels, read_result(predictions).scores, Task.BINARY, from_logits=False)
+    found = score(check(labels, read_result(predictions).scores, Task.BINARY, from_logits=False))
     assert (found.auc, found.acc) == (result.test.auc.mean, result.test.acc.mean)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from medmnist_hf.scoring.bootstrap import bootstrap
 from medmnist_hf.scoring.official import score
+from medmnist_hf.scoring.predictions import check
 from medmnist_hf.scoring.published import published_results
 from medmnist_hf.training.recipe import make_recipe
 from medmnist_hf.training.results import Facts, Hardware, Measures, Rank, SeedResult, Spread
@@ -33,11 +34,11 @@ def test_a_seed_is_scored_by_the_metric(flag: str) -> None:
     recipe, parts = make_recipe({"dataset": flag}), scored(flag)
     found = score_seed(recipe, 3, parts, facts={"epochs": 2})
     labels, scores = parts["test"]
-    exact = score(labels, scores, recipe.subset.task, from_logits=False)
+    exact = score(check(labels, scores, recipe.subset.task, from_logits=False))
     assert (found.test.auc, found.test.acc) == (exact.auc, exact.acc)
-    spans = bootstrap(labels, scores, recipe.subset.task, ["auc", "acc"], from_logits=False)
+    spans = bootstrap(check(labels, scores, recipe.subset.task, from_logits=False), ["auc", "acc"])
     assert (found.test["auc_low"], found.test["acc_high"]) == (spans["auc"].low, spans["acc"].high)
-    assert found.validation.auc == score(*parts["validation"], recipe.subset.task, from_logits=False).auc
+    assert found.validation.auc == score(check(*parts["validation"], recipe.subset.task, from_logits=False)).auc
     names = recipe.subset.labels[1:] if flag == "breastmnist" else recipe.subset.labels
     assert tuple(found.per_class) == tuple(names)
     assert np.mean([one["auc"] for one in found.per_class.values()]) == pytest.approx(exact.auc)

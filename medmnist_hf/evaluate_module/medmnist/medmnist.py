@@ -4,7 +4,7 @@ from typing import Any
 
 import evaluate
 
-from medmnist_hf.evaluate_module import arrow_metric, report
+from medmnist_hf.evaluate_module import arrow_metric
 
 _DESCRIPTION = """\
 AUC and ACC with the semantics of the official MedMNIST evaluator, for its subsets and for other data of the same
@@ -57,6 +57,3 @@ class Medmnist(arrow_metric.ArrowMetric):
             homepage="https://medmnist.com",
             reference_urls=["https://github.com/MedMNIST/MedMNIST", "https://doi.org/10.1038/s41597-022-01721-8"],
         )
-
-    def _compute(self, *, references: object, prediction_scores: object, **options: Any) -> dict[str, float]:  # noqa: ANN401
-        return report.report(references, prediction_scores, self.config, **options)

@@ -18,6 +18,7 @@ from medmnist_hf.array_types import FloatArray, Int64Array
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError, TrainingError
 from medmnist_hf.scoring.official import ScoreWarning, score
+from medmnist_hf.scoring.predictions import check
 from medmnist_hf.training.losses import to_scores
 from medmnist_hf.training.methods.base import Fitted, Run
 from medmnist_hf.training.methods.features import Features, split_features
@@ -164,7 +165,7 @@ def _auc(validation: Features, probe: Probe, task: Task) -> float:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ScoreWarning)
-            auc = score(validation.labels, probe.logits(validation), task, from_logits=True).auc
+            auc = score(check(validation.labels, probe.logits(validation), task, from_logits=True)).auc
     except ScoreError as error:
         raise TrainingError(f"cannot choose the probe on validation: {error}") from None
     if math.isnan(auc):

@@ -72,7 +72,7 @@ def choose(predictions: Predictions, entry: Subset, count: int = COUNT) -> tuple
 
 
 def _classes(predictions: Predictions, entry: Subset) -> list[Case]:
-    chosen, columns = predictions.chosen(), predictions.columns
+    chosen, columns = predictions.chosen, predictions.columns
     if predictions.task is Task.BINARY:
         columns = np.stack([1 - columns[0], columns[0]])
     assert predictions.ids is not None
@@ -90,7 +90,7 @@ def _classes(predictions: Predictions, entry: Subset) -> list[Case]:
 
 
 def _findings(predictions: Predictions, entry: Subset) -> list[Case]:
-    flagged, cases = predictions.flagged(), []
+    flagged, cases = predictions.flagged, []
     assert predictions.hot is not None
     for label, row in np.argwhere(flagged | predictions.hot):
         there, found = bool(predictions.hot[label, row]), bool(flagged[label, row])

@@ -10,6 +10,7 @@ import pytest
 import medmnist_hf.automl
 from medmnist_hf.catalog import Task
 from medmnist_hf.scoring.official import score
+from medmnist_hf.scoring.predictions import check
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def test_it_is_the_auc_of_every_task(auc: Any) -> None:  # noqa: ANN401
         if task is Task.BINARY:
             scores[:, 0] = 1 - scores[:, 1]
         truth = rng.integers(0, 2, (60, columns)) if task is Task.MULTI_LABEL else rng.integers(0, columns, 60)
-        expected = score(truth, scores, task, from_logits=False).auc
+        expected = score(check(truth, scores, task, from_logits=False)).auc
         assert auc.mean_auc(truth, scores) == pytest.approx(expected, abs=1e-12)
         if task is not Task.MULTI_LABEL:
             assert auc.mean_auc(truth[:, None], scores) == auc.mean_auc(truth, scores)
@@ -44,6 +45,6 @@ def test_classes_that_are_not_there_do_not_count(auc: Any) -> None:  # noqa: ANN
     scores = scores_of(3)
     truth = np.arange(60) % 2
     first, second = (
-        score((truth == at).astype(int), scores[:, at], Task.BINARY, from_logits=False).auc for at in (0, 1)
+        score(check((truth == at).astype(int), scores[:, at], Task.BINARY, from_logits=False)).auc for at in (0, 1)
     )
     assert auc.mean_auc(truth, scores) == pytest.approx((first + second) / 2)

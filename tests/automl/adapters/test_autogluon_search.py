@@ -17,6 +17,7 @@ from medmnist_hf.automl.environments import check, interpreter
 from medmnist_hf.automl.search import Found, Problem, search
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.scoring import predictions
 from medmnist_hf.scoring.official import score
 from tests.fixtures.engines import problem
 
@@ -39,7 +40,9 @@ def wanted(task: str, classes: int, *, trials: int = 2, seconds: float = 600.0) 
 
 
 def auc(found: Found, some: Problem) -> float:
-    return score(some.y["validation"], found.scores["validation"], Task(some.task), from_logits=False).auc
+    return score(
+        predictions.check(some.y["validation"], found.scores["validation"], Task(some.task), from_logits=False)
+    ).auc
 
 
 def test_an_interpreter_without_the_engine_says_so_in_one_line() -> None:

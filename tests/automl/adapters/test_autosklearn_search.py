@@ -21,6 +21,7 @@ from medmnist_hf.automl.engines import engine
 from medmnist_hf.automl.environments import check, environment, interpreter
 from medmnist_hf.automl.search import Found, Problem, search
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.scoring import predictions
 from medmnist_hf.scoring.official import score
 
 ENGINE = engine("auto-sklearn")
@@ -100,7 +101,9 @@ def test_what_a_search_maximises_is_the_auc_of_the_results(adapter: Any, task: s
     if task == "multi-label":
         truth[:, 1] = 0  # a finding, as the last class of the other task, that has no AUC
     scores = rng.random((50, classes)).round(1)
-    assert adapter.mean_auc(truth, scores) == pytest.approx(score(truth, scores, task, from_logits=False).auc)
+    assert adapter.mean_auc(truth, scores) == pytest.approx(
+        score(predictions.check(truth, scores, task, from_logits=False)).auc
+    )
     if task == "multi-class":
         assert adapter.mean_auc(truth[:, None], scores) == adapter.mean_auc(truth, scores)
 
@@ -161,7 +164,9 @@ def looked_at(found: Found, task: str, labels: dict[str, Labels]) -> None:
         scores = found.scores[split]
         if task != "multi-label":
             assert scores.sum(1) == pytest.approx(1, abs=1e-4)
-        assert score(labels[split], scores, task, from_logits=False).auc > 0.65  # what train never shows has 0.5
+        assert (
+            score(predictions.check(labels[split], scores, task, from_logits=False)).auc > 0.65
+        )  # what train never shows has 0.5
 
 
 @pytest.mark.slow
@@ -217,7 +222,7 @@ def test_a_search_that_is_ended_leaves_its_best(python: Path, tmp_path: Path, by
     assert best is not None
     assert best["trials"] >= 1 and best["best_after_seconds"] < 260
     with np.load(tmp_path / BEST_NAME) as left:
-        assert score(labels["test"], left["test"], "binary-class", from_logits=False).auc > 0.7
+        assert score(predictions.check(labels["test"], left["test"], "binary-class", from_logits=False)).auc > 0.7
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from medmnist_hf.automl.environments import check, interpreter
 from medmnist_hf.automl.search import Found, Problem, search
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.scoring import predictions
 from medmnist_hf.scoring.official import score
 from tests.fixtures.engines import problem
 
@@ -31,7 +32,9 @@ def wanted(task: str, classes: int, *, rows: int = 90, trials: int | None = 4, s
 
 
 def auc(found: Found, some: Problem) -> float:
-    return score(some.y["validation"], found.scores["validation"], Task(some.task), from_logits=False).auc
+    return score(
+        predictions.check(some.y["validation"], found.scores["validation"], Task(some.task), from_logits=False)
+    ).auc
 
 
 def test_it_tells_its_version(python: Path) -> None:

@@ -14,6 +14,7 @@ from medmnist_hf.data.arrays import load_arrays
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.evaluation.prediction_files import read_result
 from medmnist_hf.scoring.official import score
+from medmnist_hf.scoring.predictions import check
 from medmnist_hf.training.methods import automl
 from medmnist_hf.training.methods.automl import fit
 from medmnist_hf.training.recipe import Recipe
@@ -61,7 +62,7 @@ def test_flaml_on_every_task_leaves_what_a_training_does(root: Path, tmp_path: P
     assert facts.further.get("one_model_a_finding", False) == (flag == "chestmnist")
     (predictions,) = (path for path in (tmp_path / "seed-0").iterdir() if "_test_" in path.name)
     labels = load_arrays(flag, 28, "test", root).labels
-    found = score(labels, read_result(predictions).scores, entry.task, from_logits=False)
+    found = score(check(labels, read_result(predictions).scores, entry.task, from_logits=False))
     assert found.acc == result.test.acc.mean and not math.isnan(seed.test["auc_low"])
     assert result.rank is not None and result.rank.of > 5 and not (tmp_path / "seed-0" / "checkpoints").exists()
 

@@ -15,6 +15,7 @@ from transformers import AutoModelForImageClassification
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.scoring.official import score
+from medmnist_hf.scoring.predictions import check
 from medmnist_hf.training.losses import to_scores
 from medmnist_hf.training.methods import linear_probe
 from medmnist_hf.training.methods.features import Features, extract
@@ -50,7 +51,7 @@ def test_the_probe_is_scikit_learns_at_the_strength_that_validation_likes_best(c
             C=strength, max_iter=5000, tol=1e-8, class_weight="balanced" if balanced else None
         ).fit(inputs, train.labels)
         expected[strength] = solver.predict_proba(others)
-        aucs[strength] = score(validation.labels, expected[strength], task).auc
+        aucs[strength] = score(check(validation.labels, expected[strength], task)).auc
     probe = fit_probe(train, validation, task, classes, balanced=balanced)
     assert probe.tried == pytest.approx(aucs, abs=1e-4)
     assert probe.strength == min(s for s in STRENGTHS if probe.tried[s] == max(probe.tried.values()))
