@@ -12,8 +12,9 @@ import typer
 from medmnist_hf import console
 from medmnist_hf.automl.engines import engine, engines
 from medmnist_hf.automl.environments import VARIABLE
+from medmnist_hf.cli.recipe_options import read_recipe, recipe_options
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.recipe import PIXELS, default_folder, make_recipe, presets
+from medmnist_hf.training.recipe import PIXELS, default_folder, presets
 
 EXAMPLE: Final = (
     "Example: python scripts/automl.py --dataset breastmnist --size 28 --engine auto-sklearn --time-budget 2h --seed 0"
@@ -23,62 +24,41 @@ app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_com
 
 
 @app.command(epilog=EXAMPLE)
+@recipe_options("dataset", "size", "trials", "root", "namespace", "revision", "test")
 def main(
     name: Annotated[str | None, typer.Option("--engine", help=ENGINES)] = None,
-    dataset: Annotated[str | None, typer.Option(help="Flag of the subset, e.g. breastmnist.")] = None,
-    size: Annotated[int | None, typer.Option(help="Size of the images: 28, 64, 128 or 224. Default: 28.")] = None,
+    *,
     model: Annotated[
         str | None,
         typer.Option(help=f"Network whose frozen features are searched on. Default: {PIXELS}, the images themselves."),
     ] = None,
     time_budget: Annotated[str | None, typer.Option(help="Of each seed, as 90s, 10m or 2h. Default: 2h.")] = None,
-    trials: Annotated[int | None, typer.Option(help="Most configurations to try.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of a trial, for engines that train networks.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Number of seeds: 0, 1, ... Default: 1.")] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="A seed; may be given several times, for --seeds.")] = None,
-    root: Annotated[str | None, typer.Option(help="Folder of local builds; without it, from the Hub.")] = None,
-    namespace: Annotated[str | None, typer.Option(help="User or organisation on the Hub.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the data on the Hub.")] = None,
     preset: Annotated[
         str | None,
         typer.Option(help=f"A whole protocol: {', '.join(presets())}. Default: the engine's own, where there is one."),
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="YAML file of options, such as the recipe.yaml of a run.")
     ] = None,
     python: Annotated[Path | None, typer.Option(help="Interpreter that has the engine.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run. Default: runs/DATASET-SIZE-MODEL-ENGINE.")
     ] = None,
-    test: Annotated[bool | None, typer.Option("--test/--no-test", help="Score test at the end, as a rule.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    **options: Any,  # noqa: ANN401  (one for each field of a recipe)
 ) -> None:
     """Search for a model within a budget of time, chosen on validation and scored once on test.
 
     Each engine runs in a process of its own. Those that are not installed here get an environment by
     scripts/automl_env.py. Ctrl-C keeps the best so far, marked partial; run the same command again to go on.
     """
-    options: dict[str, Any] = {
-        "dataset": dataset,
-        "size": size,
-        "model": model,
-        "time_budget": time_budget,
-        "trials": trials,
-        "epochs": epochs,
-        "seeds": tuple(seed or range(seeds or 0)) if seeds is not None or seed else None,
-        "root": root,
-        "namespace": namespace,
-        "revision": revision,
-        "test": test,
-    }
     if name is not None:
         options["method"] = engine(name).name
         preset = preset or engine(name).preset or None
-    elif config is None and preset is None:
+    elif options["config"] is None and preset is None:
         raise TrainingError(f"no engine named: give --engine, one of {', '.join(one.name for one in engines())}")
-    if config is None and preset is None and model is None:
-        options["model"] = PIXELS
-    recipe = make_recipe(options, preset=preset, config=config)
+    if options["config"] is None and preset is None and model is None:
+        model = PIXELS
+    own = {"model": model, "time_budget": time_budget, "epochs": epochs, "preset": preset}
+    recipe = read_recipe(options | own)
     engine(recipe.method)  # one that is none ends here
     folder = out or default_folder(recipe)
     if python is not None:

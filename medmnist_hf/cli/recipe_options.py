@@ -1,0 +1,93 @@
+"""Options of a command that are the fields of a recipe, and the recipe made of what was given.
+
+Example:
+    >>> @recipe_options("dataset", "epochs")
+    ... def train(**options): return read_recipe(options)
+    >>> list(inspect.signature(train).parameters)
+    ['dataset', 'epochs', 'preset', 'config', 'seeds', 'seed']
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import typer
+
+from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe, presets, type_of
+from medmnist_hf.training.registry import METHODS
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def recipe_options(*fields: str) -> Callable[[Command], Command]:
+    """Give a command options for fields of a recipe, a preset, a file and seeds, in place of its ``**options``.
+
+    They have no defaults of their own: what is not given is the preset's, or the recipe's. A parameter that the
+    command declares itself replaces the option of the same name. Its positional ones are listed before, its
+    keyword-only ones behind the options.
+
+    Args:
+        fields: Names of the fields, in the order in which they are listed.
+    """
+
+    def decorate(command: Command) -> Command:
+        own = [one for one in inspect.signature(command).parameters.values() if one.kind is not one.VAR_KEYWORD]
+        names = {one.name for one in own}
+        first = [one for one in own if one.kind is not one.KEYWORD_ONLY]
+        last = [one for one in own if one.kind is one.KEYWORD_ONLY]
+        options = [one for one in _options(fields) if one.name not in names]
+        command.__signature__ = inspect.Signature([*first, *options, *last])  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+def read_recipe(options: Mapping[str, Any]) -> Recipe:
+    """The recipe of what was given for options that `recipe_options` made.
+
+    Args:
+        options: Values by name, among them ``preset``, ``config``, ``seeds`` and ``seed``; None if not given.
+
+    Raises:
+        TrainingError: As `make_recipe`.
+        CatalogError: As `make_recipe`.
+    """
+    values = dict(options)
+    preset, config, count, listed = (values.pop(name) for name in ("preset", "config", "seeds", "seed"))
+    if count is not None or listed:
+        values["seeds"] = tuple(listed or range(count or 0))
+    return make_recipe(values, preset=preset, config=config)
+
+
+def _options(fields: Iterable[str]) -> list[inspect.Parameter]:
+    return [
+        *map(_field_option, fields),
+        _option("preset", str, f"A whole protocol: {', '.join(presets())}."),
+        _option("config", Path, "YAML file of options, such as the recipe.yaml of a run."),
+        _option("seeds", int, "Number of seeds: 0, 1, ... Default: 1."),
+        _option("seed", list[int], "A seed; may be given several times, in place of --seeds."),
+    ]
+
+
+def _field_option(name: str) -> inspect.Parameter:
+    field, kind = FIELDS[name], type_of(name)
+    about = str(field.metadata["help"])
+    if get_origin(kind) in (Union, UnionType):
+        (kind,) = (one for one in get_args(kind) if one is not type(None))
+    if name == "method":
+        kind, about = str, " ".join([about, *(f"{one.name}: {one.about}" for one in METHODS.values())])
+    elif get_origin(kind) is Literal:
+        kind, about = str, f"{about} One of {', '.join(str(one) for one in get_args(kind))}."
+    if name != "dataset" and field.default is not None:
+        default = {True: "yes", False: "no"}[field.default] if isinstance(field.default, bool) else field.default
+        about = f"{about} Default: {default}."
+    return _option(name, kind, about)
+
+
+def _option(name: str, kind: Any, about: str) -> inspect.Parameter:  # noqa: ANN401
+    flag = f"--{name.replace('_', '-')}"
+    declared = [f"{flag}/--no-{flag[2:]}"] if kind is bool else [flag]
+    annotation = Annotated[kind | None, typer.Option(*declared, help=about, show_default=False)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

@@ -1,0 +1,63 @@
+"""One more fine-tuning method, as ``docs/contributing/add-a-method.md`` says: its module, its line, from the page."""
+
+import re
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medmnist_hf.errors import TrainingError
+from medmnist_hf.evaluation.prediction_files import read_result
+from medmnist_hf.training import methods, registry
+from medmnist_hf.training.benchmark.boards import gather
+from medmnist_hf.training.recipe import make_recipe
+from medmnist_hf.training.results import RESULTS_NAME, read_results
+from medmnist_hf.training.run import run
+from tests.conftest import Phantoms
+from tests.fixtures.paths import ROOT
+from tests.fixtures.runs import build_all, tiny
+
+NAME = "nearest-centroid"
+PAGE = (ROOT / "docs" / "contributing" / "add-a-method.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The method of the page, as if its module lay among the others and its line in the registry."""
+    module, line = (textwrap.dedent(code) for code in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL))
+    folder = tmp_path / "methods"
+    folder.mkdir()
+    (folder / "nearest_centroid.py").write_text(module, encoding="utf-8")
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(folder)])
+    (entry,) = eval(f"({line})", vars(registry))
+    monkeypatch.setitem(registry.METHODS, entry.name, entry)
+
+
+@pytest.mark.usefixtures("added")
+@pytest.mark.parametrize("flag", ["bloodmnist", "adrenalmnist3d"])
+def test_a_run_scores_it_and_a_report_names_it(phantoms: Phantoms, tmp_path: Path, flag: str) -> None:
+    root = build_all(phantoms, tmp_path / "dist", flag)
+    recipe = tiny(root, flag, method=NAME, seeds=(0, 1))
+    results = run(recipe, tmp_path / "runs" / "one", quiet=True)
+    for seed in (0, 1):
+        (predictions,) = (tmp_path / "runs" / "one" / f"seed-{seed}").glob("*_test_*.csv")
+        scores = read_result(predictions).scores
+        assert np.allclose(scores.sum(1), 1) and np.ptp(scores, axis=0).max() > 0
+    assert results == read_results(tmp_path / "runs" / "one" / RESULTS_NAME) and results.recipe == recipe
+    assert [seed.seed for seed in results.seeds] == [0, 1] and results.test["auc"].mean > 0
+    (board,) = gather(tmp_path / "runs")
+    assert board.chosen.method == NAME
+
+
+@pytest.mark.usefixtures("added")
+def test_what_it_refuses_is_one_line_and_it_leaves_no_model(phantoms: Phantoms, tmp_path: Path) -> None:
+    root = build_all(phantoms, tmp_path / "dist", "chestmnist")
+    with pytest.raises(TrainingError, match=r"^method nearest-centroid is for classes, but chestmnist has findings"):
+        run(tiny(root, "chestmnist", method=NAME), tmp_path / "run", quiet=True)
+    assert not registry.method(NAME).leaves_model
+
+
+def test_without_its_line_it_is_unknown() -> None:
+    with pytest.raises(TrainingError, match="method is 'nearest-centroid': choose from finetune, linear-probe, "):
+        make_recipe({"dataset": "bloodmnist", "method": NAME})
