@@ -5,10 +5,13 @@ Colours are those of the page's style sheet, by class, so that the drawing is li
 
 import math
 from collections.abc import Sequence
-from html import escape
+from dataclasses import dataclass
 from typing import Final
 
+from markupsafe import Markup
+
 from medmnist_hf.training.benchmark.boards import Board, Row
+from medmnist_hf.training.benchmark.markup import render
 
 _WIDTH: Final = 400
 _LEFT, _RIGHT = 8, 392
@@ -20,7 +23,19 @@ _STEPS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 _MOST_TICKS: Final = 7
 
 
-def forest(board: Board) -> str:
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A row as it is drawn: ``own``, ``chosen`` or ``published``; its top, name and AUC, and x of its marks."""
+
+    kind: str
+    top: int
+    name: str
+    auc: str
+    x: float
+    interval: tuple[float, float] | None
+
+
+def forest(board: Board) -> Markup:
     """One ``<svg>`` element: for each row a line of text and its mark, best first, over a common axis.
 
     Args:
@@ -29,45 +44,34 @@ def forest(board: Board) -> str:
     """
     rows = [row for row in board.rows if not math.isnan(row.auc.mean)]
     if not rows:
-        return ""
+        return Markup()
     ticks, digits = _ticks(rows)
-    bottom = _TOP + _ROW * len(rows)
-    parts = [f'<path class="grid" d="M{_x(tick, ticks)} 0V{bottom}"/>' for tick in ticks]
-    published = [row.auc.mean for row in rows if not row.own]
-    if published:
-        parts.append(f'<path class="best" d="M{_x(max(published), ticks)} 0V{bottom}"/>')
-    for at, row in enumerate(rows):
-        parts += _marks(row, _TOP + _ROW * at, ticks)
-    for tick in ticks:
-        anchor = {ticks[0]: "start", ticks[-1]: "end"}.get(tick, "middle")
-        edge = {"start": 0, "end": _WIDTH, "middle": _x(tick, ticks)}[anchor]
-        parts.append(
-            f'<text class="tick" x="{edge}" y="{bottom + 18}" text-anchor="{anchor}">{tick:.{digits}f}</text>'
-        )
-    told = f"Test AUC on {board.subset.python_class} of {len(rows)} rows of the table, best first"
-    return (
-        f'<svg role="img" aria-label="{escape(told)}" viewBox="0 0 {_WIDTH} {bottom + _AXIS}">{"".join(parts)}</svg>'
+    best = max((row.auc.mean for row in rows if not row.own), default=None)
+    return render(
+        "forest.svg.j2",
+        name=board.subset.python_class,
+        marks=[_mark(row, _TOP + _ROW * at, ticks) for at, row in enumerate(rows)],
+        best=None if best is None else _x(best, ticks),
+        ticks=[{"x": _x(tick, ticks), "text": f"{tick:.{digits}f}"} for tick in ticks],
+        bottom=_TOP + _ROW * len(rows),
+        axis=_AXIS,
+        left=_LEFT,
+        right=_RIGHT,
+        width=_WIDTH,
     )
 
 
-def _marks(row: Row, top: int, ticks: Sequence[float]) -> list[str]:
+def _mark(row: Row, top: int, ticks: Sequence[float]) -> _Mark:
     name = f"{row.model} {row.method}, {row.size}" if row.own else row.model
-    short = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…"
-    x, y = _x(row.auc.mean, ticks), top + 20
-    kind = "chosen" if row.chosen else "own" if row.own else "published"
-    parts = [
-        f'<text class="{kind}" x="{_LEFT}" y="{top + 11}">{escape(short)}</text>',
-        f'<text class="{kind}" x="{_RIGHT}" y="{top + 11}" text-anchor="end">{row.auc.mean:.3f}</text>',
-    ]
-    if not math.isnan(row.auc.low):
-        parts.append(f'<path class="interval" d="M{_x(row.auc.low, ticks)} {y}H{_x(row.auc.high, ticks)}"/>')
-    if row.chosen:
-        parts.append(f'<circle class="ring" cx="{x}" cy="{y}" r="7"/>')
-    if row.own:
-        parts.append(f'<circle class="own" cx="{x}" cy="{y}" r="4"/>')
-    else:
-        parts.append(f'<rect class="published" x="{x - 4:.2f}" y="{y - 4}" width="8" height="8"/>')
-    return parts
+    known = not math.isnan(row.auc.low)
+    return _Mark(
+        "chosen" if row.chosen else "own" if row.own else "published",
+        top,
+        name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…",
+        f"{row.auc.mean:.3f}",
+        _x(row.auc.mean, ticks),
+        (_x(row.auc.low, ticks), _x(row.auc.high, ticks)) if known else None,
+    )
 
 
 def _x(value: float, ticks: Sequence[float]) -> float:

@@ -6,15 +6,13 @@ import io
 import math
 import re
 from collections.abc import Sequence
-from html import escape
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Final
 
 from medmnist_hf.files import write_atomically
 from medmnist_hf.training.benchmark.boards import Board, BoardScore, Row
 from medmnist_hf.training.benchmark.forest_plot import forest
+from medmnist_hf.training.benchmark.markup import render
 from medmnist_hf.training.benchmark.tables import (
     Table,
     TableCell,
@@ -89,30 +87,25 @@ def markdown(boards: Sequence[Board], unfinished: Unfinished) -> str:
 
 def html(boards: Sequence[Board], unfinished: Unfinished) -> str:
     """The report as one page: no other file, no network, and all of it there without scripts."""
-    names = [(board.subset.flag, board.subset.python_class) for board in boards]
-    links = "".join(f'<li><a href="#{flag}">{name}</a></li>' for flag, name in names)
-    parts = [
-        f"<h1>{TITLE}</h1>",
-        f"<p>{escape(_lead(boards))}</p>",
-        f'<nav aria-label="Subsets"><ul>{links}</ul></nav>',
-    ]
-    for title, tables in _overview(boards, unfinished):
-        parts += [f"<section><h2>{title}</h2>", *(_html_table(table) for table in tables), "</section>"]
-    for board, (flag, name) in zip(boards, names, strict=True):
-        drawing, legend = forest(board), LEGEND + (LEGEND_PUBLISHED if board.published else "") + "."
-        notes = "".join(f"<li>{escape(note)}</li>" for note in board.notes)
-        parts += [
-            f'<section id="{flag}"><h2>{name}</h2><p>{escape(_about(board))}</p>',
-            _html_table(board_table(board)),
-            f"<ul>{notes}</ul>" if notes else "",
-            f"<figure><figcaption>{escape(legend)}</figcaption>{drawing}</figure>" if drawing else "",
-            "</section>",
-        ]
-    reading = "".join(f"<p>{escape(text)}</p>" for text in _reading(boards))
-    parts.append(f"<section><h2>How to read this</h2>{reading}</section>")
-    template = resources.files("medmnist_hf.training.benchmark") / "templates" / "benchmark.html"
-    page = template.read_text(encoding="utf-8")
-    return Template(page).substitute(title=TITLE, body="\n".join(part for part in parts if part))
+    return render(
+        "report.html.j2",
+        title=TITLE,
+        lead=_lead(boards),
+        overview=_overview(boards, unfinished),
+        boards=[
+            {
+                "flag": board.subset.flag,
+                "name": board.subset.python_class,
+                "about": _about(board),
+                "table": board_table(board),
+                "notes": board.notes,
+                "legend": LEGEND + (LEGEND_PUBLISHED if board.published else "") + ".",
+                "drawing": forest(board),
+            }
+            for board in boards
+        ],
+        reading=_reading(boards),
+    )
 
 
 def _lead(boards: Sequence[Board]) -> str:
@@ -172,34 +165,3 @@ def _markdown_table(table: Table) -> str:
 def _plain(text: str) -> str:
     """Text that Markdown takes as it is, on one line."""
     return re.sub(r"([\\`*\[\]<>|&~$])", r"\\\1", " ".join(text.split()))
-
-
-def _html_table(table: Table) -> str:
-    heads = []
-    for at, column in enumerate(table.columns):
-        kind = ' class="number"' if column.numeric else ""
-        by = ' aria-sort="ascending"' if at == table.sorted_by else ""
-        heads.append(f'<th scope="col"{kind} data-first="{column.first}"{by}>{_text(column.name)}</th>')
-    lines = "\n".join(f'<tr class="{one.kind}">{_html_cells(table, one.cells)}</tr>' for one in table.lines)
-    foot = f"<tfoot><tr>{_html_cells(table, table.foot)}</tr></tfoot>" if table.foot else ""
-    caption = escape(table.caption)
-    return (
-        f'<div class="scroll" role="region" aria-label="{caption}" tabindex="0"><table class="sortable">'
-        f"<caption><span>{caption}</span></caption><thead><tr>{''.join(heads)}</tr></thead>\n<tbody>\n{lines}\n</tbody>{foot}"
-        "</table></div>"
-    )
-
-
-def _html_cells(table: Table, cells: Sequence[TableCell]) -> str:
-    parts = []
-    for column, cell in zip(table.columns, cells, strict=True):
-        kind = "number" if column.numeric else column.name.lower()
-        key = "" if cell.key is None else f' data-key="{escape(str(cell.key))}"'
-        detail = f"<small>{_text(cell.detail)}</small>" if cell.detail else ""
-        parts.append(f'<td class="{kind}"{key}>{_text(cell.text)}{detail}</td>')
-    return "".join(parts)
-
-
-def _text(text: str) -> str:
-    """Text for HTML; names of models may be broken after a slash or an underscore."""
-    return re.sub(r"(?<=[/_])(?=\S)", "<wbr>", escape(text))
