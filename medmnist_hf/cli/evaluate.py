@@ -202,7 +202,7 @@ def board(
     for place in leaderboard(entry.flag, own):
         name = f"{place.name}  (yours)" if place.own else place.name
         table.add_row(_digits(place.auc), str(place.auc_rank), _digits(place.acc), str(place.acc_rank), name)
-    console.terminal().print(table)
+    console.terminal().print(table if table.rows else f"nothing is published of {entry.flag}: name a prediction file")
     for found, standing in standings:
         _print_standing(found, standing)
     for note in notes:
