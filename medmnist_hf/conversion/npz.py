@@ -173,7 +173,6 @@ class NpzReader:
         self._subset = subset
         self._image_shape = subset.file(size).image_shape
         self._members = self._directory()
-        self._offsets: dict[str, int] = {}
         self._labels: dict[str, Int64Array] = {}
         for split in NPZ_SPLITS:
             rows = self._check_images(split, counts)
