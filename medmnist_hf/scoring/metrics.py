@@ -169,22 +169,25 @@ CLASSWISE: Final[dict[str, Callable[[Weighted], FloatArray]]] = {
 }
 """The metrics that have a value for each class, by name."""
 
-_WHOLE: Final[dict[str, Callable[[Weighted], FloatArray]]] = {
+WHOLE: Final[dict[str, Callable[[Weighted], FloatArray]]] = {
     "acc": accuracy,
     "balanced_accuracy": balanced_accuracy,
     "macro_f1": macro_f1,
     "brier": brier,
     "ece": ece,
 }
-_ORDINAL: Final[dict[str, Callable[[Weighted], FloatArray]]] = {
+"""The metrics that have one value for all classes together, by name."""
+
+ORDINAL: Final[dict[str, Callable[[Weighted], FloatArray]]] = {
     "quadratic_kappa": quadratic_kappa,
     "mae": mean_absolute_error,
 }
+"""Those of the ordinal task alone, which need an order of the classes."""
 
 
 def available(task: Task) -> tuple[str, ...]:
     """Names of the metrics of a task, those with a value for each class first."""
-    return (*CLASSWISE, *_WHOLE, *(_ORDINAL if task is Task.ORDINAL else ()))
+    return (*CLASSWISE, *WHOLE, *(ORDINAL if task is Task.ORDINAL else ()))
 
 
 def metrics(predictions: Predictions, names: Iterable[str]) -> dict[str, float]:
@@ -225,7 +228,7 @@ def evaluate(weighted: Weighted, names: list[str]) -> FloatArray:
     for name in names:
         base, _, label = name.partition(":")
         if base not in computed:
-            computed[base] = (CLASSWISE | _WHOLE | _ORDINAL)[base](weighted)
+            computed[base] = (CLASSWISE | WHOLE | ORDINAL)[base](weighted)
         value = computed[base]
         if label:
             value = value[:, weighted.predictions.classes.index(int(label))]

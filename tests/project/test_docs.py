@@ -48,9 +48,21 @@ def test_every_command_exists_and_takes_these_options(command: list[str]) -> Non
     assert re.search("Example: (python scripts/|medmnist-hf )", helped.stdout)
 
 
-def test_links_within_the_repository_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", TEXT):
-        assert (ROOT / target).exists(), target
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_pages_name_files_that_there_are() -> None:
+    """What stands in backticks and looks like a path of the checkout is one."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for name in re.findall(r"`((?:medmnist_hf|scripts|tests|docs|builders)/[\w./-]+)`", text):
+            assert "NAME" in name or (ROOT / name).exists(), f"{page.name} names {name}"
 
 
 def test_the_python_runs_on_a_build(real_data: Path, tmp_path: Path) -> None:

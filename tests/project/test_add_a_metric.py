@@ -1,0 +1,90 @@
+"""``docs/contributing/add-a-metric.md``: a function and a line, and every door has the metric."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import matthews_corrcoef
+from typer.testing import CliRunner
+
+import medmnist_hf
+from medmnist_hf.array_types import FloatArray
+from medmnist_hf.catalog import Task, subset
+from medmnist_hf.cli.main import app
+from medmnist_hf.data.arrays import load_arrays
+from medmnist_hf.evaluation.prediction_files import write_result
+from medmnist_hf.scoring.auc import ratio
+from medmnist_hf.scoring.bootstrap import bootstrap, compare
+from medmnist_hf.scoring.metrics import CLASSWISE, Weighted, metrics
+from medmnist_hf.scoring.predictions import check
+from tests.conftest import Phantoms
+from tests.fixtures.builds import build
+
+
+def mcc(weighted: Weighted) -> FloatArray:
+    """Matthews' correlation coefficient by class, ``(B, L)`` (Biochimica et Biophysica Acta 405:442, 1975).
+
+    ``(TP * TN - FP * FN) / sqrt((TP + FP) * (TP + FN) * (TN + FP) * (TN + FN))``.
+    """
+    right, true, flagged = weighted.counts
+    total = weighted.total[:, None]
+    product = flagged * true * (total - flagged) * (total - true)
+    return ratio(total * right - true * flagged, np.sqrt(product))
+
+
+@pytest.fixture(autouse=True)
+def _added(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CLASSWISE, "mcc", mcc)
+
+
+def drawn(task: Task, classes: int, seed: int = 0) -> tuple[np.ndarray, FloatArray]:  # type: ignore[type-arg]
+    """Labels and scores that know something of them."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, (120, classes)) if task is Task.MULTI_LABEL else rng.integers(0, classes, 120)
+    hot = labels if task is Task.MULTI_LABEL else np.eye(classes)[labels]
+    scores = rng.random(hot.shape) + hot / 2
+    return labels, scores / (1.5 if task is Task.MULTI_LABEL else scores.sum(axis=1, keepdims=True))
+
+
+def decide(task: Task, scores: FloatArray) -> Callable[[int], np.ndarray]:  # type: ignore[type-arg]
+    """Rows decided on as a class, for scikit-learn."""
+    return lambda label: scores[:, label] > 0.5 if task is Task.MULTI_LABEL else scores.argmax(axis=1) == label
+
+
+@pytest.mark.parametrize(("task", "classes"), [(Task.MULTI_CLASS, 4), (Task.ORDINAL, 5), (Task.MULTI_LABEL, 3)])
+def test_plain_values_intervals_and_comparison(task: Task, classes: int) -> None:
+    labels, scores = drawn(task, classes)
+    predictions = check(labels, scores, task)
+    values = metrics(predictions, ["mcc", "mcc:*"])
+    true = [labels[:, label] if task is Task.MULTI_LABEL else labels == label for label in range(classes)]
+    expected = [matthews_corrcoef(true[label], decide(task, scores)(label)) for label in range(classes)]
+    assert [values[f"mcc:{label}"] for label in range(classes)] == pytest.approx(expected)
+    assert values["mcc"] == pytest.approx(np.mean(expected))
+    interval = bootstrap(predictions, ["mcc"], resamples=200)["mcc"]
+    assert interval.low < interval.estimate == values["mcc"] < interval.high
+    other = check(labels, drawn(task, classes, seed=1)[1], task)
+    assert compare(predictions, other, ["mcc"], resamples=200)["mcc"].difference.low > 0
+
+
+def test_the_evaluate_metric_has_it() -> None:
+    labels, scores = drawn(Task.ORDINAL, 5)
+    result = medmnist_hf.metric("retinamnist").compute(
+        references=labels, prediction_scores=scores, measures=["mcc"], ci=True, resamples=50
+    )
+    assert result["mcc"] == metrics(check(labels, scores, Task.ORDINAL), ["mcc"])["mcc"]
+    assert result["mcc_low"] < result["mcc"] < result["mcc_high"]
+
+
+def test_the_command_line_has_it(phantoms: Phantoms, tmp_path: Path) -> None:
+    flag = "bloodmnist"
+    build(phantoms, tmp_path / "dist", flag, 28)
+    labels = load_arrays(flag, 28, "test", tmp_path / "dist", cache=False).labels
+    scores = np.random.default_rng(0).dirichlet(np.ones(len(subset(flag).labels)), len(labels))
+    file = write_result(tmp_path, flag, 28, "test", scores, labels, run="model")
+    command = ["evaluate", str(file), "--data", str(tmp_path / "dist"), "--measure", "mcc", "--per-class", "--json"]
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    (facts,) = json.loads(done.stdout)
+    assert facts["measures"]["mcc"] == metrics(check(labels, scores.round(6), Task.MULTI_CLASS), ["mcc"])["mcc"]
+    assert {f"mcc:{label}" for label in range(8)} <= set(facts["measures"])
