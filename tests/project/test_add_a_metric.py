@@ -10,7 +10,7 @@ from sklearn.metrics import matthews_corrcoef
 from typer.testing import CliRunner
 
 import medmnist_hf
-from medmnist_hf.array_types import FloatArray
+from medmnist_hf.array_types import BoolArray, FloatArray, IntArray
 from medmnist_hf.catalog import Task, subset
 from medmnist_hf.cli.main import app
 from medmnist_hf.data.arrays import load_arrays
@@ -39,7 +39,7 @@ def _added(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CLASSWISE, "mcc", mcc)
 
 
-def drawn(task: Task, classes: int, seed: int = 0) -> tuple[np.ndarray, FloatArray]:  # type: ignore[type-arg]
+def drawn(task: Task, classes: int, seed: int = 0) -> tuple[IntArray, FloatArray]:
     """Labels and scores that know something of them."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, (120, classes)) if task is Task.MULTI_LABEL else rng.integers(0, classes, 120)
@@ -48,7 +48,7 @@ def drawn(task: Task, classes: int, seed: int = 0) -> tuple[np.ndarray, FloatArr
     return labels, scores / (1.5 if task is Task.MULTI_LABEL else scores.sum(axis=1, keepdims=True))
 
 
-def decide(task: Task, scores: FloatArray) -> Callable[[int], np.ndarray]:  # type: ignore[type-arg]
+def decide(task: Task, scores: FloatArray) -> Callable[[int], BoolArray]:
     """Rows decided on as a class, for scikit-learn."""
     return lambda label: scores[:, label] > 0.5 if task is Task.MULTI_LABEL else scores.argmax(axis=1) == label
 
