@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from medmnist_hf.errors import BuildError
+from medmnist_hf.typed_json import decode
 
 MANIFEST_NAME: Final = "manifest.json"
 WORK_DIR: Final = ".build"
@@ -139,17 +140,13 @@ def parse_manifest(text: str, where: str) -> Manifest:
         BuildError: The text is no manifest of this format.
     """
     try:
-        table: dict[str, Any] = json.loads(text)
-        if table.pop("format") != FORMAT:
+        table = decode(json.loads(text), dict[str, Any])
+        if table.pop("format", None) != FORMAT:
             raise ValueError("another format version")
-        table["source"] = SourceRecord(**table["source"])
-        table["splits"] = {
-            split: SplitRecord(**{**record, "shards": tuple(Shard(**shard) for shard in record["shards"])})
-            for split, record in table["splits"].items()
-        }
-        return Manifest(**table)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        manifest: Manifest = decode(table, Manifest)
+    except (ValueError, RecursionError) as error:
         raise BuildError(f"{where} is no build manifest ({error}): build the config again with --force") from None
+    return manifest
 
 
 def read_manifest(config_dir: Path) -> Manifest:

@@ -5,19 +5,17 @@ Numbers that are not finite, such as the AUC of a class without samples, are nul
 """
 
 import contextlib
-import dataclasses
 import json
 import math
-import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeVar
 
 from medmnist_hf.errors import MedMNISTError, TrainingError
 from medmnist_hf.files import write_atomically
 from medmnist_hf.training.recipe import Recipe, make_recipe
+from medmnist_hf.typed_json import IN_FILE, attributes, decode, encode
 
 SEED_RESULT_NAME: Final = "result.json"
 """The file of a seed's result; that it is there says that the seed is done."""
@@ -31,9 +29,6 @@ HEADLINE: Final = ("auc", "acc")
 _NAMES: Final = ("dataset", "size", "model", "method")
 """Values of the recipe that ``results.json`` begins with."""
 
-_IN_FILE: Final = "in_file"
-"""Metadata of an attribute: its name in a file, where that is another."""
-
 _Value = TypeVar("_Value")
 
 
@@ -44,6 +39,11 @@ class Measures(dict[str, _Value]):
     """
 
     __slots__ = ()
+
+    def __init__(self, *values: Mapping[str, _Value], **named: _Value) -> None:
+        super().__init__(*values, **named)
+        if self and not self.keys() >= set(HEADLINE):
+            raise ValueError(f"measures lack {' or '.join(HEADLINE)}")
 
     @property
     def auc(self) -> _Value:
@@ -146,7 +146,7 @@ class Facts:
     names: tuple[str, ...] = ()
 
     @classmethod
-    def from_report(cls, report: Mapping[str, Any], where: str = "facts") -> "Facts":
+    def from_json_value(cls, report: Mapping[str, Any], where: str = "facts") -> "Facts":
         """Take a report apart.
 
         Args:
@@ -156,13 +156,13 @@ class Facts:
         Raises:
             ValueError: A value is of another type than its attribute.
         """
-        report = _encode(report)
-        types = {name: kind for name, (_, kind) in _attributes(cls).items() if name not in {"further", "names"}}
-        typed = {name: _decode(report[name], types[name], f"{where}.{name}") for name in report if name in types}
+        report = encode(report)
+        types = {name: kind for name, (_, kind) in attributes(cls).items() if name not in {"further", "names"}}
+        typed = {name: decode(report[name], types[name], f"{where}.{name}") for name in report if name in types}
         further = {name: value for name, value in report.items() if name not in types}
         return cls(**typed, further=further, names=tuple(report))
 
-    def report(self) -> dict[str, Any]:
+    def to_json_value(self) -> dict[str, Any]:
         """The report again, in its order."""
         return {name: self.further[name] if name in self.further else getattr(self, name) for name in self.names}
 
@@ -210,7 +210,7 @@ class SeedResult:
             TrainingError: It is damaged.
         """
         with _intact(where):
-            result: SeedResult = _decode(json.loads(text), cls)
+            result: SeedResult = decode(json.loads(text), cls)
         return result
 
 
@@ -234,13 +234,13 @@ class RunResult:
     test: Measures[Spread]
     rank: Rank | None
     ensemble: EnsembleResult | None
-    seeds: tuple[SeedResult, ...] = field(metadata={_IN_FILE: "runs"})
+    seeds: tuple[SeedResult, ...] = field(metadata={IN_FILE: "runs"})
     hardware: Hardware
     releases: dict[str, str]
 
     def to_json(self) -> str:
         """The text of ``results.json``, which names what was run also before the recipe."""
-        return _text(_names(self.recipe) | _encode(self))
+        return _text(_names(self.recipe) | encode(self))
 
     @classmethod
     def from_json(cls, text: str, where: str) -> "RunResult":
@@ -254,9 +254,10 @@ class RunResult:
             TrainingError: It is damaged.
         """
         with _intact(where):
-            table = _decode(json.loads(text), dict[str, Any])
+            table = decode(json.loads(text), dict[str, Any])
             names = {name: table.pop(name) for name in _NAMES if name in table}
-            result: RunResult = _decode(table, cls)
+            recipe = make_recipe(decode(table.get("recipe"), dict[str, Any], "recipe"))
+            result: RunResult = decode(table | {"recipe": recipe}, cls)
             if not result.seeds:
                 raise ValueError("runs is empty")
             if names != _names(result.recipe):
@@ -315,20 +316,7 @@ def _read(path: Path) -> str:
 
 
 def _text(value: object) -> str:
-    return json.dumps(_encode(value), indent=2, allow_nan=False) + "\n"
-
-
-def _encode(value: Any) -> Any:  # noqa: ANN401
-    """A value as JSON."""
-    if isinstance(value, Facts):
-        return _encode(value.report())
-    if dataclasses.is_dataclass(value):
-        return {name: _encode(getattr(value, one.name)) for name, (one, _) in _attributes(type(value)).items()}
-    if isinstance(value, Mapping):
-        return {str(name): _encode(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_encode(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json.dumps(encode(value), indent=2, allow_nan=False) + "\n"
 
 
 @contextlib.contextmanager
@@ -338,61 +326,3 @@ def _intact(where: str) -> Iterator[None]:
         yield
     except (ValueError, RecursionError, MedMNISTError) as error:
         raise TrainingError(f"{where} is damaged ({error}): remove it and run again") from None
-
-
-_JSON_TYPES: Final[dict[type, tuple[Any, str]]] = {
-    dict: ((dict,), "an object"),
-    tuple: ((list,), "a list"),
-    str: ((str,), "text"),
-    int: ((int,), "a whole number"),
-    float: ((int, float), "a number"),
-}
-"""Type of a value -> what it is in JSON, also in words; what is not named is an object."""
-
-
-def _decode(value: Any, kind: Any, where: str = "") -> Any:  # noqa: ANN401
-    """A value of JSON as a type; raises a `ValueError` that says where it is of another one."""
-    origin, arguments = get_origin(kind) or kind, get_args(kind)
-    if origin is Any:
-        return value
-    if origin is UnionType:  # with None
-        return None if value is None else _decode(value, arguments[0], where)
-    if origin is float and value is None:
-        return math.nan
-    json_types, in_words = _JSON_TYPES.get(origin, _JSON_TYPES[dict])
-    if not isinstance(value, json_types) or isinstance(value, bool):
-        raise ValueError(f"{where or 'it'} is {reprlib.repr(value)}, must be {in_words}")
-    if origin is tuple:
-        return tuple(_decode(one, arguments[0], f"{where}[{at}]") for at, one in enumerate(value))
-    if issubclass(origin, dict):
-        decoded = origin({name: _decode(one, arguments[-1], _within(where, name)) for name, one in value.items()})
-        if origin is Measures and decoded and not decoded.keys() >= set(HEADLINE):
-            raise ValueError(f"{where} lacks {' or '.join(HEADLINE)}")
-        return decoded
-    if origin is Recipe:
-        return make_recipe(value)
-    if origin is Facts:
-        return Facts.from_report(value, where)
-    return _decode_record(value, origin, where) if dataclasses.is_dataclass(origin) else value
-
-
-def _decode_record(table: dict[str, Any], kind: Any, where: str) -> Any:  # noqa: ANN401
-    attributes = _attributes(kind)
-    different = [name for name in (*attributes, *table) if name not in table or name not in attributes]
-    if different:
-        name = different[0]
-        raise ValueError(f"{where or 'it'} {'lacks' if name in attributes else 'has an unknown'} {name}")
-    values = {
-        one.name: _decode(table[name], one_kind, _within(where, name)) for name, (one, one_kind) in attributes.items()
-    }
-    return kind(**values)
-
-
-def _attributes(kind: type[Any]) -> dict[str, tuple[dataclasses.Field[Any], Any]]:
-    """Names in a file of the attributes of a dataclass -> each with its type."""
-    types = get_type_hints(kind)
-    return {one.metadata.get(_IN_FILE, one.name): (one, types[one.name]) for one in dataclasses.fields(kind)}
-
-
-def _within(where: str, name: str) -> str:
-    return f"{where}.{name}" if where else name

@@ -51,7 +51,7 @@ def score_seed(recipe: Recipe, seed: int, scored: Scored, *, facts: Mapping[str,
     """
     result = score_splits(recipe, scored)
     report = {**facts, "hardware": hardware(), "releases": releases()}
-    return SeedResult(seed, result.validation, result.test, result.per_class, Facts.from_report(report))
+    return SeedResult(seed, result.validation, result.test, result.per_class, Facts.from_json_value(report))
 
 
 def score_splits(recipe: Recipe, scored: Scored) -> EnsembleResult:

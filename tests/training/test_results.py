@@ -42,7 +42,7 @@ REPORT: dict[str, Any] = {
 def seed_of(seed: int, **report: Any) -> SeedResult:  # noqa: ANN401
     test = Measures(auc=0.7 + seed / 10, acc=0.6, macro_f1=0.5, auc_low=math.nan, auc_high=math.nan)
     per_class = {"malignant": {"auc": 0.7, "f1": math.nan}}
-    return SeedResult(seed, Measures(auc=math.nan, acc=0.5), test, per_class, Facts.from_report(REPORT | report))
+    return SeedResult(seed, Measures(auc=math.nan, acc=0.5), test, per_class, Facts.from_json_value(REPORT | report))
 
 
 def result_of(*seeds: SeedResult) -> RunResult:
@@ -106,7 +106,7 @@ def changed(text: str, path: list[Any], value: object = None, *, remove: bool = 
         (["seed"], True, "seed is True, must be a whole number"),
         (["seed"], 0.5, "seed is 0.5, must be a whole number"),
         (["test", "auc"], "0.9", "test.auc is '0.9', must be a number"),
-        (["test"], {"acc": 0.5}, "test lacks auc or acc"),
+        (["test"], {"acc": 0.5}, "measures lack auc or acc"),
         (["per_class"], [], r"per_class is \[\], must be an object"),
         (["facts", "hardware", "gpus"], "T", "facts.hardware.gpus is 'T', must be a list"),
         (["facts", "hardware", "ram"], 1, "facts.hardware has an unknown ram"),

@@ -42,7 +42,7 @@ def test_a_seed_is_scored_by_the_metric(flag: str) -> None:
     names = recipe.subset.labels[1:] if flag == "breastmnist" else recipe.subset.labels
     assert tuple(found.per_class) == tuple(names)
     assert np.mean([one["auc"] for one in found.per_class.values()]) == pytest.approx(exact.auc)
-    assert found.facts.report() == {"epochs": 2, "hardware": hardware(), "releases": releases()}
+    assert found.facts.to_json_value() == {"epochs": 2, "hardware": hardware(), "releases": releases()}
 
 
 def test_rows_that_cannot_be_resampled_cost_the_intervals_alone(caplog: pytest.LogCaptureFixture) -> None:
@@ -75,7 +75,7 @@ def test_a_run_is_the_mean_of_its_seeds() -> None:
 def test_hardware_and_releases_are_those_that_a_seed_ran_on() -> None:
     """The same command on another machine, to push what is done, does not change what the results say."""
     recipe, machine = make_recipe({"dataset": "breastmnist"}), Hardware("none such", 3, ("T",))
-    facts = Facts.from_report({"hardware": machine, "releases": {"torch": "9"}})
+    facts = Facts.from_json_value({"hardware": machine, "releases": {"torch": "9"}})
     found = sum_up(recipe, [SeedResult(0, Measures(auc=0.5, acc=0.5), Measures(), {}, facts)])
     assert (found.hardware, found.releases) == (machine, {"torch": "9"})
 

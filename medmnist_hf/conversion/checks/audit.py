@@ -23,9 +23,7 @@ from PIL import Image, UnidentifiedImageError
 
 from medmnist_hf.catalog import SPLITS, Subset, Task, subset
 from medmnist_hf.conversion.checks.duplicates import (
-    DuplicateGroup,
     Duplicates,
-    Member,
     Overlap,
     SplitRows,
     find_duplicates,
@@ -33,6 +31,7 @@ from medmnist_hf.conversion.checks.duplicates import (
 from medmnist_hf.errors import BuildError, first_line
 from medmnist_hf.features import features_of
 from medmnist_hf.manifest import Manifest, SplitRecord, read_manifest
+from medmnist_hf.typed_json import decode
 
 FORMAT: Final = 1
 MAX_LISTED: Final = 20
@@ -118,29 +117,13 @@ class Audit:
             BuildError: The text is no audit of this format.
         """
         try:
-            table: dict[str, Any] = json.loads(text)
-            if table.pop("format") != FORMAT:
+            table = decode(json.loads(text), dict[str, Any])
+            if table.pop("format", None) != FORMAT:
                 raise ValueError("another format version")
-            table["splits"] = {
-                split: SplitAudit(
-                    **{**found, "absent": tuple(found["absent"]), "blank_rows": tuple(found["blank_rows"])}
-                )
-                for split, found in table["splits"].items()
-            }
-            table["duplicates"] = _parse_duplicates(table["duplicates"])
-            table["findings"] = tuple(table["findings"])
-            return cls(**table)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            audit: Audit = decode(table, cls)
+        except (ValueError, RecursionError) as error:
             raise BuildError(f"{where} is no audit ({error}): run scripts/audit.py --save again") from None
-
-
-def _parse_duplicates(table: dict[str, Any]) -> Duplicates:
-    def members(found: list[dict[str, Any]]) -> tuple[Member, ...]:
-        return tuple(Member(**{**member, "labels": tuple(member["labels"])}) for member in found)
-
-    overlaps = tuple(Overlap(**{**found, "example": members(found["example"])}) for found in table["overlaps"])
-    listed = tuple(DuplicateGroup(**{**found, "members": members(found["members"])}) for found in table["listed"])
-    return Duplicates(**{**table, "overlaps": overlaps, "listed": listed})
+        return audit
 
 
 def audit_config(

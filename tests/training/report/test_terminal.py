@@ -23,7 +23,7 @@ def result_of(*reports: dict[str, Any], **options: Any) -> RunResult:  # noqa: A
             Measures(auc=0.9, acc=0.8),
             Measures(test if recipe.test else {}),
             {},
-            Facts.from_report({**report, "seconds": 1234.5}),
+            Facts.from_json_value({**report, "seconds": 1234.5}),
         )
         for seed, report in zip(recipe.seeds, reports or ({}, {}), strict=True)
     ]
