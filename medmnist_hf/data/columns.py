@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medmnist_hf.array_types import UInt8Array
-from medmnist_hf.data.decode import Part, decoded, encoded, image_shape, labels_of, row_errors
+from medmnist_hf.data.decode import Part, decoded, labels_of, row_errors, row_shape
 from medmnist_hf.errors import SourceError
 
 _NAMES: Final = ("image", "label")
@@ -78,11 +78,7 @@ class Columns:
                 f"the column image holds {feature}, neither Image nor Array3D of a fixed shape: use cast_column"
             )
         with row_errors(_fault):
-            (file,) = encoded(self._read("image", 0, 1))
-        try:
-            shape = image_shape(np.frombuffer(file, np.uint8))
-        except ValueError as error:
-            raise _fault(0, str(error)) from None
+            shape = row_shape(self._read("image", 0, 1))
         mode = _MODES.get(len(shape)) if shape[2:] in {(), (3,)} else None
         if mode is None or feature.mode not in {None, mode}:
             wanted = f", which the feature wants as {feature.mode}" if feature.mode else ""

@@ -82,7 +82,7 @@ def decoded(parts: Iterable[Part], shape: tuple[int, ...]) -> Iterator[UInt8Arra
     try:
         for column in _read_ahead(pool, parts, prod(shape)):
             with row_errors(RowError, start):
-                block = _block(pool, column, shape)
+                block = pixels_of(column, shape, pool)
             yield block
             start += len(block)
     finally:
@@ -103,7 +103,20 @@ def _read_ahead(pool: Executor, parts: Iterable[Part], row_bytes: int) -> Iterat
         yield pending.popleft()[1].result()
 
 
-def _block(pool: Executor, column: Any, shape: tuple[int, ...]) -> UInt8Array:  # noqa: ANN401
+def pixels_of(column: Any, shape: tuple[int, ...], pool: Executor) -> UInt8Array:  # noqa: ANN401
+    """Decode an image column.
+
+    Args:
+        column: Arrow array or chunked array of structs with the field ``bytes``, or of nested lists.
+        shape: Shape of every row, as for `decoded`.
+        pool: Where images are decoded.
+
+    Returns:
+        uint8 of shape ``(n, *shape)``; that of volumes is read-only.
+
+    Raises:
+        RowError: A row holds something else.
+    """
     column = _whole(column)
     if pa.types.is_list(column.type):
         return volumes_of(column, shape)
@@ -179,13 +192,30 @@ def decode_image(file: UInt8Array, out: UInt8Array) -> None:
         raise ValueError(f"an unreadable image ({first_line(error)})") from None
 
 
-def image_shape(file: UInt8Array) -> tuple[int, ...]:
-    """Shape of the pixels of a PNG or lossless WebP file, from its first bytes: ``(H, W)`` or ``(H, W, channels)``.
+def row_shape(column: Any) -> tuple[int, ...]:  # noqa: ANN401
+    """Shape of the first row of an image column, without decoding it.
+
+    Args:
+        column: As for `pixels_of`; it has a row.
+
+    Returns:
+        ``(H, W)`` or ``(H, W, channels)`` by the first bytes of a file, or the lengths of nested lists.
 
     Raises:
-        ValueError: It is no such file.
+        RowError: It holds something else.
     """
-    return _header(file)[1]
+    values = _whole(column).slice(0, 1)
+    if not pa.types.is_list(values.type):
+        (file,) = encoded(values)
+        try:
+            return _header(np.frombuffer(file, np.uint8))[1]
+        except ValueError as error:
+            raise RowError(0, str(error)) from None
+    shape = []
+    while pa.types.is_list(values.type) and len(values):
+        shape.append(int(_lengths_of(values)[0]))
+        values = _elements_of(values)
+    return tuple(shape)
 
 
 def _header(file: UInt8Array) -> tuple[Callable[..., Any], tuple[int, ...]]:

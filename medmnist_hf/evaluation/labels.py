@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medmnist_hf.catalog import NPZ_SPLITS, Subset, Task, subset, subsets
+from medmnist_hf.data.decode import labels_of, row_errors
 from medmnist_hf.errors import BuildError, MedMNISTError, ReadError, SourceError, first_line
 from medmnist_hf.hub.repo_id import split_revision
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, parse_manifest, read_build, read_manifest
-from medmnist_hf.scoring.predictions import multi_hot
 
 _BLOCK: Final = 1 << 18
 """Bytes asked of the Hub at a time: the label column of a row group is far smaller."""
@@ -127,13 +127,13 @@ def _from_shards(
             reason = "missing" if isinstance(error, FileNotFoundError) else first_line(error)
             raise BuildError(f"{where}: cannot read labels from {shard.name} ({reason}); build it again") from None
     column = pa.chunked_array(parts)
-    if len(column) != record.rows or column.null_count:
+    if len(column) != record.rows:
         raise BuildError(f"{where}: {len(column)} labels in {split}, not {record.rows}; build it again")
     entry = subset(manifest.subset)
-    if entry.task is Task.MULTI_LABEL:
-        values: npt.NDArray[Any] = multi_hot(column.to_pylist(), len(entry.labels))
-    else:
-        values = np.asarray(column.to_numpy(), np.intp)
+    multi_label = entry.task is Task.MULTI_LABEL
+    with row_errors(lambda row, what: BuildError(f"{where}: row {row} of {split} holds {what}; build it again")):
+        found = labels_of(column, len(entry.labels), multi_label=multi_label)
+    values = found.astype(np.bool_ if multi_label else np.intp)
     if hashlib.sha256(np.ascontiguousarray(values, "<i8").tobytes()).hexdigest() != record.labels_sha256:
         raise BuildError(f"{where}: the labels in {split} are not those of its {MANIFEST_NAME}; build it again")
     return Labels(values, where, manifest.source.synthetic)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import PIL.Image
@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medmnist_hf.array_types import UInt8Array
+from medmnist_hf.data.decode import decoded, row_shape
 from medmnist_hf.data.rows import Rows
 from medmnist_hf.errors import BuildError, MedMNISTError, first_line
 from medmnist_hf.export.export import rows_of
@@ -254,14 +255,11 @@ def sample_images(shard: Path, count: int) -> UInt8Array:
     try:
         with pq.ParquetFile(shard) as file:
             column = file.read_row_group(0, columns=["image"]).column("image").combine_chunks()
-        if isinstance(column, pa.ExtensionArray):
-            column = column.storage
         rows = min(count, len(column))
         column = column.take(pa.array(np.arange(rows) * len(column) // rows))
-        if pa.types.is_struct(column.type):
-            return np.stack([_decoded(image) for image in column.field("bytes").to_pylist()])
-        return _nested(column)
-    except (OSError, pa.ArrowException, KeyError, IndexError, ValueError, TypeError, ZeroDivisionError) as error:
+        (images,) = decoded([(rows, lambda: column)], row_shape(column))
+        return images
+    except (OSError, pa.ArrowException, KeyError, ValueError, ZeroDivisionError) as error:
         raise BuildError(f"cannot read images from {shard} ({first_line(error)}): build the config again") from None
 
 
@@ -284,18 +282,3 @@ def draw_sample(shard: Path, size: int, ndim: int, path: Path) -> None:
         save_gif(volume_montage(images, plan.columns, scale=plan.scale), path)
     else:
         save_png(montage(images, plan.columns, scale=plan.scale), path)
-
-
-def _decoded(image: bytes) -> UInt8Array:
-    with PIL.Image.open(io.BytesIO(image)) as picture:
-        return np.asarray(picture, np.uint8)
-
-
-def _nested(column: Any) -> UInt8Array:  # noqa: ANN401  (pyarrow has no types)
-    """Lists of lists of equal lengths as an array."""
-    shape = [len(column)]
-    while pa.types.is_list(column.type):
-        inner = column.flatten()
-        shape.append(len(inner) // len(column))
-        column = inner
-    return np.asarray(column.to_numpy(zero_copy_only=False), np.uint8).reshape(shape)

@@ -20,9 +20,9 @@ from medmnist_hf.data.decode import (
     decode_image,
     decoded,
     encoded,
-    image_shape,
     labels_of,
     row_errors,
+    row_shape,
     volumes_of,
 )
 
@@ -68,7 +68,7 @@ def test_every_pixel(codec: str, shape: tuple[int, ...]) -> None:
     pixels = images(12, *shape)
     files = CODECS[codec](pixels)
     assert np.array_equal(joined(column(files), shape, 5, 5, 11), pixels)
-    assert image_shape(np.frombuffer(files[0], np.uint8)) == shape
+    assert row_shape(column(files)) == shape
 
 
 @settings(max_examples=30, deadline=None)
@@ -130,7 +130,7 @@ def test_a_row_that_holds_something_else(name: str, row: int) -> None:
 def test_webp_with_transparency_and_damage() -> None:
     rgba = images(1, 8, 8, 4)[0]
     good = encode_webp(images(1, 8, 8, 3))[0].as_py()
-    assert image_shape(np.frombuffer(pillow(rgba, "WEBP", lossless=True), np.uint8)) == (8, 8, 4)
+    assert row_shape(column([pillow(rgba, "WEBP", lossless=True)])) == (8, 8, 4)
     for file, match in ((pillow(rgba, "WEBP", lossless=True), "shape"), (good[:-9], "unreadable")):
         with pytest.raises(ValueError, match=match):
             decode_image(np.frombuffer(file, np.uint8), np.empty((8, 8, 3), np.uint8))
@@ -150,6 +150,20 @@ def test_columns_of_something_else(arrow: Any, match: str) -> None:  # noqa: ANN
         joined(arrow, (28, 28))
     with pytest.raises(RowError, match=match):
         encoded(arrow)
+
+
+@pytest.mark.parametrize(
+    ("arrow", "match"),
+    [
+        (pa.array([3]), "row 0 holds int64, not an image"),
+        (column([None]), "row 0 holds a link to a file"),
+        (column([b"GIF89a"]), "row 0 holds an unreadable image .neither PNG"),
+        (column([pillow(images(1, 9, 9)[0], mode="P")]), "row 0 holds a palette PNG"),
+    ],
+)
+def test_a_first_row_without_a_shape(arrow: Any, match: str) -> None:  # noqa: ANN401
+    with pytest.raises(RowError, match=match):
+        row_shape(arrow)
 
 
 def test_errors_can_be_told_in_other_words() -> None:
@@ -210,6 +224,7 @@ def test_voxels_without_a_copy() -> None:
     assert np.array_equal(found, voxels[2:7])
     assert found.dtype == np.uint8 and not found.flags.owndata and not found.flags.writeable
     chunked = pa.chunked_array([arrow[:1], arrow[4:], arrow[1:4]])
+    assert row_shape(chunked) == row_shape(arrow[3:]) == (2, 3, 4)
     assert np.array_equal(joined(chunked, (2, 3, 4), 3, 7), voxels[[0, 4, 5, 6, 7, 8, 1, 2, 3]])
 
 

@@ -170,9 +170,9 @@ def test_only_the_first_row_group_is_read(tmp_path: Path) -> None:
     assert sample_images(path, 100)[:, 0, 0].tolist() == [0, 1, 2, 3]
 
 
-def png(level: int) -> bytes:
+def png(level: int, kind: str = "PNG") -> bytes:
     buffer = io.BytesIO()
-    PIL.Image.fromarray(np.full((3, 3), level, np.uint8)).save(buffer, "PNG")
+    PIL.Image.fromarray(np.full((3, 3), level, np.uint8)).save(buffer, kind)
     return buffer.getvalue()
 
 
@@ -183,6 +183,7 @@ def png(level: int) -> bytes:
         pa.table({"label": [1]}),
         pa.table({"image": pa.array([], pa.struct({"bytes": pa.binary()}))}),
         pa.table({"image": [{"bytes": b"no image", "path": None}]}),
+        pa.table({"image": [{"bytes": png(3, "JPEG"), "path": None}]}),
         pa.table({"image": [[1, 2], [3]]}),
         pa.table({"image": ["text"]}),
     ],

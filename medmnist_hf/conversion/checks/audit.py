@@ -5,9 +5,8 @@ Two images are duplicates when all their decoded pixels are equal, however each 
 """
 
 import hashlib
-import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import repeat
@@ -19,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image, UnidentifiedImageError
 
+from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.catalog import SPLITS, Subset, Task, subset
 from medmnist_hf.conversion.checks.duplicates import (
     Duplicates,
@@ -28,6 +27,7 @@ from medmnist_hf.conversion.checks.duplicates import (
     SplitRows,
     find_duplicates,
 )
+from medmnist_hf.data.decode import labels_of, pixels_of, row_errors
 from medmnist_hf.errors import BuildError, first_line
 from medmnist_hf.features import features_of
 from medmnist_hf.manifest import Manifest, SplitRecord, read_manifest
@@ -169,6 +169,7 @@ class _Scan:
         self._shape = entry.file(manifest.size).image_shape
         self._types = features_of(entry, manifest.size).arrow_schema
         self._multi_label = entry.task is Task.MULTI_LABEL
+        self._classes = np.arange(len(entry.labels))
 
     def run(self, on_progress: Callable[[int], object]) -> SplitRows:
         digests: list[bytes] = []
@@ -176,10 +177,13 @@ class _Scan:
         labels: list[npt.NDArray[np.bool_]] = []
         for batch in self._batches():
             first = len(blank)
-            for part_digests, part_blank in self._images(batch.column("image"), first):
+            with row_errors(self._fault, first):
+                pixels = pixels_of(batch.column("image"), self._shape, self._pool)
+                found = labels_of(batch.column("label"), len(self._entry.labels), multi_label=self._multi_label)
+            for part_digests, part_blank in self._scan(pixels):
                 digests.append(part_digests)
                 blank += part_blank
-            labels.append(self._labels(batch.column("label"), first))
+            labels.append(found.astype(np.bool_) if self._multi_label else found[:, None] == self._classes)
             on_progress(len(batch))
         if len(blank) != self._record.rows:
             raise BuildError(
@@ -208,70 +212,22 @@ class _Scan:
                     f"cannot read {path} ({first_line(error)}): build the config again with --force"
                 ) from None
 
-    def _images(self, column: pa.Array, first: int) -> Iterator[tuple[bytes, list[bool]]]:
-        """Digests and blankness of a batch, in parts; `first` is the row of the split with which it begins."""
-        if column.null_count:
-            raise BuildError(f"{self._where} has a row without an image: build the config again with --force")
-        step = max(1, -(-len(column) // _SLICES))
-        starts = range(0, len(column), step)
-        if self._entry.ndim == 2:
-            files = column.field("bytes")
-            parts = ((first + start, files.slice(start, step)) for start in starts)
-            return self._pool.map(self._scan_files, *zip(*parts, strict=True))
-        volumes = self._volumes(column)
-        return self._pool.map(_scan_pixels, (volumes[start : start + step] for start in starts), repeat(1))
+    def _scan(self, pixels: UInt8Array) -> Iterator[tuple[bytes, list[bool]]]:
+        """Digests and blankness of a batch, in parts."""
+        channels = 3 if self._entry.channels == 3 and self._entry.ndim == 2 else 1
+        step = max(1, -(-len(pixels) // _SLICES))
+        starts = range(0, len(pixels), step)
+        return self._pool.map(_scan_pixels, (pixels[start : start + step] for start in starts), repeat(channels))
 
-    def _scan_files(self, first: int, files: pa.Array) -> tuple[bytes, list[bool]]:
-        mode = "RGB" if self._entry.channels == 3 else "L"
-        height, width = self._shape[:2]
-        pixels = []
-        for row, data in enumerate(files.to_pylist(), first):
-            try:
-                with Image.open(io.BytesIO(data)) as image:
-                    if (image.mode, image.size) != (mode, (width, height)):
-                        raise ValueError(
-                            f"{image.mode} of {image.width}x{image.height}, not {mode} of {width}x{height}"
-                        )
-                    pixels.append(image.tobytes())
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-                why = "unknown format" if isinstance(error, UnidentifiedImageError) else error
-                raise BuildError(
-                    f"{self._where} row {row} is no image of this config ({why}): build it again with --force"
-                ) from None
-        return _scan_pixels(pixels, len(mode))
-
-    def _volumes(self, column: pa.Array) -> npt.NDArray[np.uint8]:
-        values = column.storage
-        for width in self._shape:
-            if not np.array_equal(values.value_lengths(), np.full(len(values), width)):
-                raise BuildError(f"{self._where} has a volume that is not {self._shape}: build it again with --force")
-            values = values.flatten()
-        if values.null_count:
-            raise BuildError(f"{self._where} has a volume with voxels left out: build the config again with --force")
-        return np.asarray(values).reshape(len(column), -1)
-
-    def _labels(self, column: pa.Array, first: int) -> npt.NDArray[np.bool_]:
-        values = column.flatten() if self._multi_label else column
-        if column.null_count or values.null_count:
-            raise BuildError(f"{self._where} has a row without a label: build the config again with --force")
-        rows = np.repeat(np.arange(len(column)), np.asarray(column.value_lengths()) if self._multi_label else 1)
-        hot = np.zeros((len(column), len(self._entry.labels)), np.bool_)
-        ids = np.asarray(values)
-        bad = np.flatnonzero((ids < 0) | (ids >= hot.shape[1]))
-        if bad.size:
-            raise BuildError(
-                f"{self._where} row {first + rows[bad[0]]} has the label {ids[bad[0]]}, {self._entry.flag} has 0 to "
-                f"{hot.shape[1] - 1}: build the config again with --force"
-            )
-        hot[rows, ids] = True
-        return hot
+    def _fault(self, row: int, what: str) -> BuildError:
+        return BuildError(f"{self._where} row {row} holds {what}: build the config again with --force")
 
 
-def _scan_pixels(images: Sequence[bytes] | npt.NDArray[np.uint8], channels: int) -> tuple[bytes, list[bool]]:
-    """Digests, joined, and whether all pixels of an image are equal; an image is given as its raw pixels."""
+def _scan_pixels(images: UInt8Array, channels: int) -> tuple[bytes, list[bool]]:
+    """Digests of images or volumes, joined, and whether all pixels of each are equal."""
     digests, blank = [], []
     for image in images:
-        raw = bytes(image)
+        raw = image.tobytes()
         digests.append(hashlib.blake2b(raw, digest_size=_DIGEST_BYTES).digest())
         blank.append(raw == raw[:channels] * (len(raw) // channels))
     return b"".join(digests), blank

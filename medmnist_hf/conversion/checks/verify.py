@@ -2,6 +2,9 @@
 
 Rows are streamed through `datasets.load_dataset` and compared with the NPZ file row by row; without a source their
 digests are compared with the manifest, which recorded them from the NPZ file when it was built.
+
+Everything else reads images and labels with `medmnist_hf.data.decode`. This module decodes with Pillow and has its own
+reader of labels, on purpose: a proof by the reader that others use would not see a fault of that reader.
 """
 
 import hashlib

@@ -269,9 +269,10 @@ def test_a_phantom_is_not_compared_with_the_catalogue(phantoms: Callable[..., An
     assert not any("catalogue" in finding for finding in found.findings)
 
 
-def encoded(image: Array) -> bytes:
+def encoded(image: Array, kind: str = "PNG", mode: str | None = None) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "PNG", compress_level=0)
+    picture = Image.fromarray(image)
+    (picture.convert(mode) if mode else picture).save(stream, kind, compress_level=0)
     return stream.getvalue()
 
 
@@ -322,16 +323,24 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut shard": (lambda d: first_shard(d).write_bytes(first_shard(d).read_bytes()[:-9]), "cannot read .*train-00000"),
     "folder as shard": (lambda d: replace_by_folder(first_shard(d)), "cannot read .*train-00000"),
     "no column": (lambda d: pq.write_table(pq.read_table(first_shard(d)).drop(["label"]), first_shard(d)), "columns"),
-    "not an image": (lambda d: edit(d, "train", image={2: b"GIF?"}), r"train row 2 .*\(unknown format\)"),
-    "empty image": (lambda d: edit(d, "train", image={2: b""}), r"train row 2 .*\(unknown format\)"),
-    "no bytes": (lambda d: edit(d, "train", image={2: {"bytes": None, "path": "x"}}), r"row 2 .*\(unknown format\)"),
-    "cut image": (lambda d: edit(d, "train", image={3: encoded(WIDE[:, 1:])[:900]}), "row 3 .*truncated"),
-    "gray image": (lambda d: edit(d, "test", image={1: encoded(GRAY)}), "test row 1 .*L of 28x28, not RGB of 28x28"),
-    "wide image": (lambda d: edit(d, "test", image={1: encoded(WIDE)}), "RGB of 29x28, not RGB of 28x28"),
-    "null image": (lambda d: edit(d, "test", image={1: None}), "test has a row without an image"),
-    "null label": (lambda d: edit(d, "test", label={1: None}), "test has a row without a label"),
-    "high label": (lambda d: edit(d, "test", label={1: 8}), "test row 1 has the label 8, bloodmnist has 0 to 7"),
-    "negative label": (lambda d: edit(d, "test", label={1: -1}), "test row 1 has the label -1"),
+    "not an image": (lambda d: edit(d, "train", image={2: b"GIF?"}), "train row 2 .*neither PNG nor lossless WebP"),
+    "JPEG": (lambda d: edit(d, "train", image={2: encoded(WIDE[:, 1:], "JPEG")}), "train row 2 .*neither PNG nor"),
+    "palette": (lambda d: edit(d, "train", image={2: encoded(GRAY, mode="P")}), "train row 2 holds a palette PNG"),
+    "empty image": (lambda d: edit(d, "train", image={2: b""}), "train row 2 .*neither PNG nor"),
+    "no bytes": (lambda d: edit(d, "train", image={2: {"bytes": None, "path": "x"}}), "train row 2 .*a link to"),
+    "cut image": (
+        lambda d: edit(d, "train", image={3: encoded(WIDE[:, 1:])[:-30]}),
+        "train row 3 holds an unreadable image",
+    ),
+    "gray image": (
+        lambda d: edit(d, "test", image={1: encoded(GRAY)}),
+        r"test row 1 .*shape \(28, 28\), not \(28, 28, 3\)",
+    ),
+    "wide image": (lambda d: edit(d, "test", image={1: encoded(WIDE)}), r"shape \(28, 29, 3\), not \(28, 28, 3\)"),
+    "null image": (lambda d: edit(d, "test", image={1: None}), "test row 1 holds no image"),
+    "null label": (lambda d: edit(d, "test", label={1: None}), "test row 1 holds no label"),
+    "high label": (lambda d: edit(d, "test", label={1: 8}), "test row 1 holds a label that is none of 0 to 7"),
+    "negative label": (lambda d: edit(d, "test", label={1: -1}), "test row 1 holds a label that is none of 0 to 7"),
 }
 
 
@@ -350,20 +359,20 @@ def test_damaged_builds(small: Path, fault: str) -> None:
 def test_a_row_is_named_by_its_place_in_the_split(small: Path) -> None:
     shards = read_manifest(small).splits["train"].shards
     edit(small, "train", shard=1, image={2: b"GIF?"})
-    with pytest.raises(BuildError, match=rf"train row {shards[0].rows + 2} is no image"):
+    with pytest.raises(BuildError, match=rf"train row {shards[0].rows + 2} holds an unreadable image"):
         audit_config(small)
 
 
 @pytest.mark.parametrize(
     ("flag", "column", "value", "message"),
     [
-        ("nodulemnist3d", "image", np.zeros((28, 28, 27)).tolist(), "a volume that is not"),
-        ("nodulemnist3d", "image", np.zeros((27, 28, 28)).tolist(), "a volume that is not"),
-        ("nodulemnist3d", "image", [[[None] * 28] * 28] * 28, "voxels left out"),
-        ("nodulemnist3d", "image", None, "without an image"),
-        ("chestmnist", "label", [0, 14], "test row 2 has the label 14"),
-        ("chestmnist", "label", [None], "without a label"),
-        ("chestmnist", "label", None, "without a label"),
+        ("nodulemnist3d", "image", np.zeros((28, 28, 27)).tolist(), "test row 2 holds a volume that is not of shape"),
+        ("nodulemnist3d", "image", np.zeros((27, 28, 28)).tolist(), "test row 2 holds a volume that is not of shape"),
+        ("nodulemnist3d", "image", [[[None] * 28] * 28] * 28, "test row 2 holds a volume with missing voxels"),
+        ("nodulemnist3d", "image", None, "test row 2 holds"),
+        ("chestmnist", "label", [0, 14], "test row 2 holds a label that is none of 0 to 13"),
+        ("chestmnist", "label", [None], "test row 2 holds a label that is missing"),
+        ("chestmnist", "label", None, "test row 2 holds no label"),
     ],
 )
 def test_damaged_volumes_and_lists(tmp_path: Path, flag: str, column: str, value: object, message: str) -> None:
