@@ -25,6 +25,7 @@ from medmnist_hf.hub.client import (
 )
 from medmnist_hf.hub.files import PushFile
 from medmnist_hf.hub.plan import FilePlan, tag_taken, tags_of
+from medmnist_hf.hub.pull_requests import PullRequest
 from medmnist_hf.hub.tree import RemoteTree
 from medmnist_hf.manifest import README_NAME
 
@@ -111,6 +112,7 @@ def commit_plan(
     compare: Callable[[], _Plan],
     read_back: Callable[[str], RemoteTree],
     check_rival: Callable[[_Plan, _Plan], None] = check_unchanged,
+    proposed: PullRequest | None = None,
     on_progress: Callable[[int], object] = lambda count: None,
 ) -> Pushed:
     """Carry a plan out, or what is left of it, and check what is on the Hub then, file by file.
@@ -126,6 +128,7 @@ def commit_plan(
         read_back: Called with the commit or pull request that was made, reads it and proves it whole.
         check_rival: Called with the plan as shown and as it is now, raises `HubError` if what another push has changed
             is for a person to decide.
+        proposed: An open pull request with just these changes: checked in place of a new commit.
         on_progress: Called with a number of bytes that are up, whether sent now or there already.
 
     Raises:
@@ -134,7 +137,9 @@ def commit_plan(
     """
     require_token(api)
     if plan.empty and plan.state.has_branch:
-        return check_and_tag(api, plan, options, read_back(plan.state.sha))
+        return _check_and_tag(api, plan, options, read_back(plan.state.sha))
+    if proposed:
+        return _check_and_tag(api, plan, options, read_back(proposed.revision), pull_request=proposed.url)
     _open_branch(api, plan, options)
     repo_type = plan.state.repo_type
     operations: dict[tuple[str, str], CommitOperationAdd] = {}
@@ -145,7 +150,7 @@ def commit_plan(
         _check_removals(plan, now)
         if now.empty:
             # It came with another push, or with a commit of this one whose answer was lost.
-            return check_and_tag(api, now, options, read_back(now.state.sha), committed=lost)
+            return _check_and_tag(api, now, options, read_back(now.state.sha), committed=lost)
         additions = [_operation(operations, path, now.files[path]) for path in now.paths("new", "changed")]
         _upload(api, additions, options, repo_type, on_progress if attempt == 0 else lambda count: None)
         try:
@@ -164,11 +169,11 @@ def commit_plan(
             lost = lost or not _is_stale(error)
             continue
         state = read_back(made.pr_revision or made.oid)
-        return check_and_tag(api, now, options, state, committed=True, pull_request=made.pr_url or "")
+        return _check_and_tag(api, now, options, state, committed=True, pull_request=made.pr_url or "")
     raise HubError(f"cannot push to {options.repo_id}: others push to it all the time, run again later", 412)
 
 
-def check_and_tag(
+def _check_and_tag(
     api: HfApi,
     plan: FilePlan,
     options: CommitOptions,
@@ -177,19 +182,7 @@ def check_and_tag(
     committed: bool = False,
     pull_request: str = "",
 ) -> Pushed:
-    """Check that a commit holds all files of a plan, then tag it.
-
-    Args:
-        api: The client.
-        plan: What is to be there.
-        options: As planned.
-        state: The commit, as read back from the Hub.
-        committed: This push made it.
-        pull_request: Address of the pull request that holds it.
-
-    Raises:
-        HubError: It has another file, or cannot be tagged.
-    """
+    """Check that a commit, as read back, holds all files of a plan, then tag it."""
     for path, file in plan.files.items():
         if not state.holds(path, file):
             raise HubError(f"{state.repo_id} has another {path} than was pushed: run again")

@@ -9,8 +9,8 @@ from typing import Final
 
 from huggingface_hub import HfApi
 
-from medmnist_hf.hub.client import patiently, require_token
-from medmnist_hf.hub.commit import Pushed, changed_meanwhile, check_and_tag, commit_plan
+from medmnist_hf.hub.client import patiently
+from medmnist_hf.hub.commit import Pushed, changed_meanwhile, commit_plan
 from medmnist_hf.hub.dataset_plan import Describe, Plan, PushOptions, compare
 from medmnist_hf.hub.dataset_state import RemoteState, check_state, read_state
 from medmnist_hf.hub.local_build import LocalBuild
@@ -27,9 +27,7 @@ def push(
     *,
     on_progress: Callable[[int], object] = lambda count: None,
 ) -> Pushed:
-    """Carry a plan out, or what is left of it, as `commit_plan` does.
-
-    Where another push comes in between, its configs stay.
+    """Carry a plan out as `commit_plan` does; where another push comes in between, its configs stay.
 
     Args:
         api: The client.
@@ -49,10 +47,6 @@ def push(
         check_state(state)
         return state
 
-    if plan.proposed:
-        require_token(api)
-        state = read_back(plan.proposed.revision)
-        return check_and_tag(api, plan, options, state, pull_request=plan.proposed.url)
     return commit_plan(
         api,
         plan,
@@ -61,6 +55,7 @@ def push(
         compare=lambda: compare(read_state(api, options.repo_id, options.revision), build, options, describe),
         read_back=read_back,
         check_rival=partial(_check_configs, build),
+        proposed=plan.proposed,
         on_progress=on_progress,
     )
 
@@ -92,15 +87,8 @@ def add_to_collection(api: HfApi, title: str, namespace: str, repo_ids: Sequence
         HubError: The Hub refuses or cannot be reached.
     """
     what = f"make the collection {title!r} of {namespace}"
-    make = partial(
-        api.create_collection,
-        title,
-        namespace=namespace,
-        description=COLLECTION_ABOUT,
-        private=private,
-        exists_ok=True,
-    )
-    slug = patiently(what, make).slug
+    make = partial(api.create_collection, title, namespace=namespace, description=COLLECTION_ABOUT, exists_ok=True)
+    slug = patiently(what, lambda: make(private=private)).slug
     items = {item.item_id for item in patiently(what, lambda: api.get_collection(slug)).items}
     for repo_id in repo_ids:
         if repo_id not in items:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from huggingface_hub import DatasetCard, HfApi, constants, snapshot_download
-from huggingface_hub.constants import REPO_TYPE_DATASET
 
 from medmnist_hf.errors import BuildError, HubError, VerificationError, first_line
 from medmnist_hf.hub.client import MAIN, hub_api, patiently
@@ -54,7 +53,7 @@ def read_state(api: HfApi, repo_id: str, revision: str = MAIN, *, may_lack: bool
     Raises:
         HubError: It cannot be read, or has data that no manifest describes.
     """
-    tree = read_tree(api, repo_id, revision, repo_type=REPO_TYPE_DATASET, may_lack=may_lack)
+    tree = read_tree(api, repo_id, revision, repo_type=constants.REPO_TYPE_DATASET, may_lack=may_lack)
     files = tree.files
     manifests: dict[str, Manifest] = {}
     audits: dict[str, bytes] = {}
@@ -173,7 +172,7 @@ def fetch_config(api: HfApi, state: RemoteState, manifest: Manifest) -> Path:
         f"download {state.repo_id}",
         lambda: snapshot_download(
             state.repo_id,
-            repo_type=REPO_TYPE_DATASET,
+            repo_type=constants.REPO_TYPE_DATASET,
             revision=state.sha,
             allow_patterns=wanted,
             endpoint=api.endpoint,

@@ -190,7 +190,7 @@ def test_a_push_that_would_fail_is_refused_before_the_training(
 
     refused("add --push-to-hub NAMESPACE/NAME", "--private")
     refused("add --push-to-hub NAMESPACE/NAME", "--branch", "other")
-    refused("'tiny' is no name of a repository", "--push-to-hub", "tiny")
+    refused("'tiny' is not a valid repository: name it NAMESPACE/NAME", "--push-to-hub", "tiny")
     refused("method knn leaves no model to push", "--push-to-hub", "org/tiny", "--method", "knn")
     refused("org/theirs holds files that no run here has pushed", "--push-to-hub", "org/theirs")
     monkeypatch.setenv("HF_TOKEN", hub.read_token.secret)
