@@ -15,7 +15,7 @@ from medmnist_hf.errors import CatalogError, ScoreError, TrainingError
 from medmnist_hf.evaluation.prediction_files import parse_name, read_result, write_result
 from medmnist_hf.training.methods.base import Run
 from medmnist_hf.training.results import EnsembleResult
-from medmnist_hf.training.scoring import score_splits
+from medmnist_hf.training.scoring import check_scores, score_splits
 
 ENSEMBLE: Final = "ensemble"
 """Name of the run in the file names of its predictions."""
@@ -37,12 +37,12 @@ def ensemble(shared: Run, folders: Mapping[int, Path], out: Path) -> EnsembleRes
     """
     if len(folders) < 2:
         return None
-    scored = {}
+    predictions = {}
     for split in shared.scored:
         mean: FloatArray = np.mean([_scores(folder, split) for folder in folders.values()], axis=0)
         leave_scores(shared, out, split, mean, ENSEMBLE)
-        scored[split] = shared.data[split].labels, mean
-    return score_splits(shared.recipe, scored)
+        predictions[split] = check_scores(shared.recipe, shared.data[split].labels, mean)
+    return score_splits(shared.recipe, predictions)
 
 
 def leave_scores(shared: Run, folder: Path, split: str, scores: FloatArray, run: str) -> None:

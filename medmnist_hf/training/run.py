@@ -26,6 +26,7 @@ from medmnist_hf.catalog import NAMESPACE, SPLITS
 from medmnist_hf.data.arrays import load_arrays
 from medmnist_hf.errors import MedMNISTError, TrainingError
 from medmnist_hf.files import write_atomically
+from medmnist_hf.scoring.predictions import Predictions
 from medmnist_hf.training.ensemble import ensemble, leave_scores
 from medmnist_hf.training.methods.base import CHECKPOINTS, Fitted, Run
 from medmnist_hf.training.methods.trainer import last_checkpoint
@@ -34,7 +35,7 @@ from medmnist_hf.training.recipe import Recipe, make_recipe
 from medmnist_hf.training.registry import method
 from medmnist_hf.training.report.figures import can_draw, leave_card, leave_figures
 from medmnist_hf.training.results import RESULTS_NAME, RunResult, SeedResult, read_seed, write_seed
-from medmnist_hf.training.scoring import score_seed, sum_up
+from medmnist_hf.training.scoring import check_scores, score_seed, sum_up
 
 _log = logging.getLogger(__name__)
 
@@ -130,29 +131,31 @@ def _run_seed(shared: Run, seed: int, folder: Path, processes: PartialState, dra
     set_seed(seed)
     with _space_for(folder):
         fitted: Fitted = method(shared.recipe.method).fit(shared, seed, folder)
-        result = _score(shared, seed, fitted, time.monotonic() - begun)
+        seconds = round(time.monotonic() - begun, 2)
+        predictions = {
+            split: check_scores(shared.recipe, shared.data[split].labels, scores)
+            for split, scores in fitted.scores.items()
+        }
+        result = score_seed(shared.recipe, seed, predictions, facts=fitted.facts | {"seconds": seconds})
         if processes.is_main_process:
-            _leave(shared, result, fitted, folder, drawn)
+            _leave(shared, result, fitted, folder, predictions if drawn else None)
     processes.wait_for_everyone()
     if fitted.stopped:
         raise KeyboardInterrupt
     return result
 
 
-def _score(shared: Run, seed: int, fitted: Fitted, seconds: float) -> SeedResult:
-    scored = {split: (shared.data[split].labels, scores) for split, scores in fitted.scores.items()}
-    return score_seed(shared.recipe, seed, scored, facts=fitted.facts | {"seconds": round(seconds, 2)})
-
-
-def _leave(shared: Run, result: SeedResult, fitted: Fitted, folder: Path, drawn: bool) -> None:
-    """Write predictions, models, figures and, last, the result: its file says that the seed is done."""
+def _leave(
+    shared: Run, result: SeedResult, fitted: Fitted, folder: Path, drawn: Mapping[str, Predictions] | None
+) -> None:
+    """Write scores, models, figures of ``drawn`` and, last, the result: its file says that the seed is done."""
     for split, scores in fitted.scores.items():
         leave_scores(shared, folder, split, scores, f"seed{result.seed}")
     if fitted.built is not None:
         _replace(fitted.built, folder / BEST)
     _keep_last(folder / CHECKPOINTS, folder / LAST)
-    if drawn:
-        leave_figures(shared.recipe, result, folder, data=shared.data, scores=fitted.scores, built=fitted.built)
+    if drawn is not None:
+        leave_figures(shared.recipe, result, folder, data=shared.data, predictions=drawn, built=fitted.built)
     write_seed(folder, result)
     if not result.facts.partial:
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)

@@ -9,9 +9,9 @@ from importlib.metadata import version
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from medmnist_hf.array_types import Array, FloatArray
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
 from medmnist_hf.scoring.bootstrap import bootstrap
@@ -36,42 +36,55 @@ _log = logging.getLogger(__name__)
 
 RELEASES: Final = ("medmnist-hf", "torch", "transformers", "timm", "peft", "accelerate", "scikit-learn", "numpy")
 
-Scored = Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[np.float64]]]
-"""``validation`` and, unless configurations are still compared, ``test`` -> labels and scores."""
+
+def check_scores(recipe: Recipe, labels: Array, scores: FloatArray) -> Predictions:
+    """Labels and scores of a split, checked.
+
+    Args:
+        recipe: What was run.
+        labels: Class ids, shape (N,), or findings, shape (N, L).
+        scores: Shape (N, K).
+
+    Raises:
+        ScoreError: The scores cannot be scored.
+    """
+    entry = recipe.subset
+    return check(labels, scores, entry.task, from_logits=False, num_classes=len(entry.labels))
 
 
-def score_seed(recipe: Recipe, seed: int, scored: Scored, *, facts: Mapping[str, Any]) -> SeedResult:
+def score_seed(
+    recipe: Recipe, seed: int, predictions: Mapping[str, Predictions], *, facts: Mapping[str, Any]
+) -> SeedResult:
     """Score a seed, once.
 
     Args:
         recipe: What was run.
         seed: The seed.
-        scored: Labels and scores of each split.
+        predictions: ``validation`` and, unless configurations are still compared, ``test`` -> its predictions.
         facts: What the method reports, by name; hardware and releases are added.
     """
-    result = score_splits(recipe, scored)
+    result = score_splits(recipe, predictions)
     report = {**facts, "hardware": hardware(), "releases": releases()}
     return SeedResult(seed, result.validation, result.test, result.per_class, Facts.from_json_value(report))
 
 
-def score_splits(recipe: Recipe, scored: Scored) -> EnsembleResult:
+def score_splits(recipe: Recipe, predictions: Mapping[str, Predictions]) -> EnsembleResult:
     """Score one set of scores on validation and, with intervals, on test.
 
     Args:
         recipe: What was run.
-        scored: Labels and scores of each split.
+        predictions: As for `score_seed`.
     """
     entry = recipe.subset
-    exact = score(check(*scored["validation"], entry.task, from_logits=False))
+    exact = score(predictions["validation"])
     validation = Measures(auc=exact.auc, acc=exact.acc)
-    if "test" not in scored:
+    if "test" not in predictions:
         return EnsembleResult(validation, Measures(), {})
-    predictions = check(*scored["test"], entry.task, from_logits=False)
     whole = [name for name in available(entry.task) if name not in CLASSWISE and name not in HEADLINE]
-    test = Measures(metrics(predictions, [*HEADLINE, *whole]))
-    test.update(_intervals(predictions))
+    test = Measures(metrics(predictions["test"], [*HEADLINE, *whole]))
+    test.update(_intervals(predictions["test"]))
     ids = [1] if entry.task is Task.BINARY else range(len(entry.labels))
-    each = metrics(predictions, [f"{name}:{at}" for name in CLASSWISE for at in ids])
+    each = metrics(predictions["test"], [f"{name}:{at}" for name in CLASSWISE for at in ids])
     per_class = {entry.labels[at]: {name: each[f"{name}:{at}"] for name in CLASSWISE} for at in ids}
     return EnsembleResult(validation, test, per_class)
 

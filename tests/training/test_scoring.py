@@ -1,44 +1,40 @@
 """`medmnist_hf.training.scoring`: what a seed scored equals the metric, and means are those of the seeds."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 
 from medmnist_hf.scoring.bootstrap import bootstrap
 from medmnist_hf.scoring.official import score
-from medmnist_hf.scoring.predictions import check
+from medmnist_hf.scoring.predictions import Predictions
 from medmnist_hf.scoring.published import published_results
-from medmnist_hf.training.recipe import make_recipe
+from medmnist_hf.training.recipe import Recipe, make_recipe
 from medmnist_hf.training.results import Facts, Hardware, Measures, Rank, SeedResult, Spread
-from medmnist_hf.training.scoring import hardware, releases, score_seed, sum_up
+from medmnist_hf.training.scoring import check_scores, hardware, releases, score_seed, sum_up
 
 RNG = np.random.default_rng(0)
 
 
-def scored(flag: str, rows: int = 60) -> dict[str, tuple[Any, Any]]:
-    """Labels and scores of both splits, with every class in each."""
-    labels = len(make_recipe({"dataset": flag}).subset.labels)
-    found = {}
+def scored(recipe: Recipe, rows: int = 60) -> dict[str, Predictions]:
+    """Predictions of both splits, with every class in each."""
+    count, predictions = len(recipe.subset.labels), {}
     for split in ("validation", "test"):
-        scores = RNG.dirichlet(np.ones(labels), rows)
-        if flag == "chestmnist":
-            found[split] = (np.arange(rows * labels).reshape(rows, labels) % 3 == 0).astype(np.float32), scores
-        else:
-            found[split] = np.arange(rows) % labels, scores
-    return found
+        labels = np.arange(rows) % count
+        if recipe.dataset == "chestmnist":
+            labels = (np.arange(rows * count).reshape(rows, count) % 3 == 0).astype(np.float32)
+        predictions[split] = check_scores(recipe, labels, RNG.dirichlet(np.ones(count), rows))
+    return predictions
 
 
 @pytest.mark.parametrize("flag", ["breastmnist", "retinamnist", "chestmnist", "organmnist3d"])
 def test_a_seed_is_scored_by_the_metric(flag: str) -> None:
-    recipe, parts = make_recipe({"dataset": flag}), scored(flag)
+    recipe = make_recipe({"dataset": flag})
+    parts = scored(recipe)
     found = score_seed(recipe, 3, parts, facts={"epochs": 2})
-    labels, scores = parts["test"]
-    exact = score(check(labels, scores, recipe.subset.task, from_logits=False))
+    exact = score(parts["test"])
     assert (found.test.auc, found.test.acc) == (exact.auc, exact.acc)
-    spans = bootstrap(check(labels, scores, recipe.subset.task, from_logits=False), ["auc", "acc"])
+    spans = bootstrap(parts["test"], ["auc", "acc"])
     assert (found.test["auc_low"], found.test["acc_high"]) == (spans["auc"].low, spans["acc"].high)
-    assert found.validation.auc == score(check(*parts["validation"], recipe.subset.task, from_logits=False)).auc
+    assert found.validation.auc == score(parts["validation"]).auc
     names = recipe.subset.labels[1:] if flag == "breastmnist" else recipe.subset.labels
     assert tuple(found.per_class) == tuple(names)
     assert np.mean([one["auc"] for one in found.per_class.values()]) == pytest.approx(exact.auc)
@@ -46,8 +42,8 @@ def test_a_seed_is_scored_by_the_metric(flag: str) -> None:
 
 
 def test_rows_that_cannot_be_resampled_cost_the_intervals_alone(caplog: pytest.LogCaptureFixture) -> None:
-    recipe, parts = make_recipe({"dataset": "retinamnist"}), scored("retinamnist")
-    parts["test"] = np.arange(5), parts["test"][1][:5]
+    recipe = make_recipe({"dataset": "retinamnist"})
+    parts = scored(recipe) | {"test": scored(recipe, rows=5)["test"]}
     found = score_seed(recipe, 0, parts, facts={})
     assert np.isfinite(found.test.auc) and np.isnan(found.test["auc_low"]) and np.isnan(found.test["acc_high"])
     assert "no intervals: 5 row(s) of as many classes" in caplog.text

@@ -15,7 +15,7 @@ from medmnist_hf.errors import first_line
 from medmnist_hf.evaluation.plots import draw
 from medmnist_hf.files import write_atomically
 from medmnist_hf.manifest import README_NAME
-from medmnist_hf.scoring.predictions import Predictions, check
+from medmnist_hf.scoring.predictions import Predictions
 from medmnist_hf.training.models.factory import Built
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.report.attribution import image_maps
@@ -47,7 +47,7 @@ def leave_figures(
     folder: Path,
     *,
     data: Mapping[str, Arrays],
-    scores: Mapping[str, npt.NDArray[np.float64]],
+    predictions: Mapping[str, Predictions],
     built: Built | None,
 ) -> None:
     """Draw a seed's figures into `FIGURES` in its folder: of test, or of validation where test was not scored.
@@ -59,20 +59,19 @@ def leave_figures(
         result: What the seed scored.
         folder: The seed's folder.
         data: Split -> images and labels.
-        scores: Split -> scores, float64 (N, K).
+        predictions: Split -> its predictions.
         built: The model that gave them; None where there is none to ask what it looked at.
 
     Raises:
         OSError: A figure cannot be written.
     """
-    entry, split = recipe.subset, "test" if "test" in scores else "validation"
-    images, labels = data[split]
-    predictions = check(labels, scores[split], entry.task, from_logits=False, num_classes=len(entry.labels))
+    entry, split = recipe.subset, "test" if "test" in predictions else "validation"
+    shown, images = predictions[split], data[split].images
     title = f"{entry.flag} {recipe.size}, {shown_name(recipe.model)} {recipe.method}, seed {result.seed}"
     history, best_epoch = result.facts.history, result.facts.best_epoch
     drawings: dict[str, Callable[[], Figure | None]] = {
-        SCORES: lambda: draw(predictions, entry.labels, f"{title}: {split}"),
-        CASES: lambda: _cases(recipe, predictions, images, built, f"{title}: {split} cases"),
+        SCORES: lambda: draw(shown, entry.labels, f"{title}: {split}"),
+        CASES: lambda: _cases(recipe, shown, images, built, f"{title}: {split} cases"),
     }
     if history and best_epoch is not None:
         drawings[CURVES] = lambda: draw_curves(history, best_epoch, title)

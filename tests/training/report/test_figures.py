@@ -17,6 +17,7 @@ from torch import nn
 
 from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.scoring.predictions import Predictions
 from medmnist_hf.training.losses import to_scores
 from medmnist_hf.training.models.factory import Built, build_model, save_model
 from medmnist_hf.training.recipe import Recipe
@@ -24,7 +25,7 @@ from medmnist_hf.training.report import figures as figures_module
 from medmnist_hf.training.report.figures import can_draw, leave_card, leave_figures
 from medmnist_hf.training.report.publishable import best_seed
 from medmnist_hf.training.results import RunResult, SeedResult, read_results
-from medmnist_hf.training.scoring import score_seed
+from medmnist_hf.training.scoring import check_scores, score_seed
 from tests.conftest import Phantoms
 from tests.fixtures.benchmarks import leave_run
 from tests.fixtures.builds import build
@@ -37,7 +38,7 @@ HISTORY = [
 TRAINED = {"history": HISTORY, "best_epoch": 1}
 ALL = {"curves.png", "scores.png", "cases.png"}
 
-Left = tuple[Recipe, SeedResult, dict[str, Arrays], dict[str, Any], Built]
+Left = tuple[Recipe, SeedResult, dict[str, Arrays], dict[str, Predictions], Built]
 
 
 def seed_of(dataset: str, *, rows: int = 30, facts: dict[str, Any] | None = None, **options: Any) -> Left:  # noqa: ANN401
@@ -54,14 +55,15 @@ def seed_of(dataset: str, *, rows: int = 30, facts: dict[str, Any] | None = None
     scores = to_scores(rng.normal(size=(rows, outputs)), recipe.resolved_loss)
     splits = ("validation", "test") if recipe.test else ("validation",)
     data = dict.fromkeys(splits, Arrays(images, labels))
-    result = score_seed(recipe, 3, dict.fromkeys(splits, (labels, scores)), facts=TRAINED if facts is None else facts)
-    return recipe, result, data, dict.fromkeys(splits, scores), built
+    predictions = dict.fromkeys(splits, check_scores(recipe, labels, scores))
+    result = score_seed(recipe, 3, predictions, facts=TRAINED if facts is None else facts)
+    return recipe, result, data, predictions, built
 
 
 def leave(folder: Path, seed: Left, *, built: bool = True) -> dict[str, tuple[int, int]]:
     """Leave a seed's figures; name -> size in pixels."""
-    recipe, result, data, scores, model = seed
-    leave_figures(recipe, result, folder, data=data, scores=scores, built=model if built else None)
+    recipe, result, data, predictions, model = seed
+    leave_figures(recipe, result, folder, data=data, predictions=predictions, built=model if built else None)
     sizes = {}
     for path in (folder / "figures").iterdir():
         with PIL.Image.open(path) as picture:
@@ -119,10 +121,12 @@ def test_without_a_history_or_a_model_what_is_left_is_drawn(tmp_path: Path, figu
 
 
 def test_where_nothing_was_decided_there_are_no_cases(tmp_path: Path) -> None:
-    recipe, result, data, scores, built = seed_of("chestmnist")
-    nothing = {split: Arrays(images, np.zeros_like(labels)) for split, (images, labels) in data.items()}
-    low = {split: 0.1 * one for split, one in scores.items()}
-    assert leave(tmp_path, (recipe, result, nothing, low, built)).keys() == ALL - {"cases.png"}
+    recipe, result, data, predictions, built = seed_of("chestmnist")
+    low = {
+        split: check_scores(recipe, np.zeros_like(data[split].labels), 0.1 * one.columns.T)
+        for split, one in predictions.items()
+    }
+    assert leave(tmp_path, (recipe, result, data, low, built)).keys() == ALL - {"cases.png"}
 
 
 def test_a_model_in_a_folder_is_named_without_its_place(tmp_path: Path, figures: dict[str, Figure]) -> None:
@@ -138,9 +142,9 @@ def test_a_model_in_a_folder_is_named_without_its_place(tmp_path: Path, figures:
 def test_a_network_that_cannot_be_asked_is_one_line_and_cases_without_maps(
     tmp_path: Path, figures: dict[str, Figure], caplog: pytest.LogCaptureFixture
 ) -> None:
-    recipe, result, data, scores, built = seed_of("bloodmnist")
+    recipe, result, data, predictions, built = seed_of("bloodmnist")
     built.model.timm_model = nn.Linear(3, 8)  # no forward_features, no map
-    assert leave(tmp_path, (recipe, result, data, scores, built)).keys() == ALL
+    assert leave(tmp_path, (recipe, result, data, predictions, built)).keys() == ALL
     (record,) = caplog.records
     assert record.levelno == logging.WARNING and "\n" not in record.getMessage()
     assert record.getMessage().startswith("no map of what timm/test_efficientnet looked at: ")
@@ -160,9 +164,9 @@ def test_a_figure_that_cannot_be_drawn_is_one_line_and_the_others_are_there(
 def test_a_figure_that_cannot_be_written_is_an_error_of_the_disk(tmp_path: Path) -> None:
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "scores.png").mkdir()
-    recipe, result, data, scores, _ = seed_of("bloodmnist", facts={})
+    recipe, result, data, predictions, _ = seed_of("bloodmnist", facts={})
     with pytest.raises(OSError, match=r"scores\.png"):
-        leave_figures(recipe, result, tmp_path, data=data, scores=scores, built=None)
+        leave_figures(recipe, result, tmp_path, data=data, predictions=predictions, built=None)
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["scores.png"], "nothing half-written"
 
 
