@@ -14,7 +14,7 @@ import pytest
 from tests.fixtures.paths import ROOT
 
 LAYERS = [
-    "array_types errors files",
+    "array_types errors files typed_json",
     "catalog manifest console automl",
     "features vertex hub scoring",
     "data",
