@@ -40,12 +40,12 @@ def ensemble(shared: Run, folders: Mapping[int, Path], out: Path) -> EnsembleRes
     predictions = {}
     for split in shared.scored:
         mean: FloatArray = np.mean([_scores(folder, split) for folder in folders.values()], axis=0)
-        leave_scores(shared, out, split, mean, ENSEMBLE)
+        write_scores(shared, out, split, mean, ENSEMBLE)
         predictions[split] = check_scores(shared.recipe, shared.data[split].labels, mean)
     return score_splits(shared.recipe, predictions)
 
 
-def leave_scores(shared: Run, folder: Path, split: str, scores: FloatArray, run: str) -> None:
+def write_scores(shared: Run, folder: Path, split: str, scores: FloatArray, run: str) -> None:
     """Write the scores of a split as its one prediction file in a folder, in place of an earlier one.
 
     Args:
@@ -58,18 +58,18 @@ def leave_scores(shared: Run, folder: Path, split: str, scores: FloatArray, run:
     recipe = shared.recipe
     earlier = _files(folder, split)
     path = write_result(folder, recipe.dataset, recipe.size, split, scores, shared.data[split].labels, run=run)
-    for one in earlier:
-        if one != path:
-            one.unlink()
+    for other in earlier:
+        if other != path:
+            other.unlink()
 
 
 def _files(folder: Path, split: str) -> list[Path]:
-    found = []
+    files = []
     for path in folder.glob("*.csv"):
         with contextlib.suppress(CatalogError, ScoreError):  # some other file
             if parse_name(path.name).split == split:
-                found.append(path)
-    return found
+                files.append(path)
+    return files
 
 
 def _scores(folder: Path, split: str) -> FloatArray:

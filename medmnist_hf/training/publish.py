@@ -48,7 +48,7 @@ def check_push(api: HfApi, recipe: Recipe, repo_id: str, *, revision: str = MAIN
         HubError: There is no such name, no token or none that may write, or the repository cannot take the model.
     """
     if not method(recipe.method).leaves_model:
-        others = ", ".join(name for name, one in METHODS.items() if one.leaves_model)
+        others = ", ".join(name for name, other in METHODS.items() if other.leaves_model)
         raise TrainingError(f"method {recipe.method} leaves no model to push: use {others}, or do not push")
     _repository(api, repo_id, revision, private)
     token = patiently("ask the Hub about the token", api.whoami).get("auth", {}).get("accessToken", {})

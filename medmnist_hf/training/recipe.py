@@ -166,8 +166,9 @@ class Recipe:
                 raise TrainingError(f"{name} is {value}: must be a finite number")
             if isinstance(value, int | float) and (must := _unmet(value, *declared.metadata["bounds"])):
                 raise TrainingError(f"{name} is {value}: must be {must}")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or not all(0 <= one < 2**32 for one in self.seeds):
-            raise TrainingError(f"seeds are {list(self.seeds)}: give one or more in 0..2^32-1, each once")
+        seeds = self.seeds
+        if not seeds or len(set(seeds)) < len(seeds) or not 0 <= min(seeds) <= max(seeds) < 2**32:
+            raise TrainingError(f"seeds are {list(seeds)}: give one or more in 0..2^32-1, each once")
         entry = self.subset
         entry.file(self.size)
         if self.loss not in ("auto", *LOSSES[entry.task]):
@@ -182,7 +183,7 @@ class Recipe:
         if self.subset.ndim == 3 and not chosen.volumes:
             raise TrainingError(f"method {name} reads images, but {flag} has volumes: use another method")
         if chosen.engine is None and self.model == PIXELS:
-            names = ", ".join(one.name for one in METHODS.values() if one.engine)
+            names = ", ".join(other.name for other in METHODS.values() if other.engine)
             raise TrainingError(f"model {PIXELS} is for the methods {names}: name a network for {name}")
         if chosen.engine is not None and self.model != PIXELS and "features" not in chosen.engine.inputs:
             raise TrainingError(f"method {name} reads images, no features of {self.model}: use model {PIXELS}")
@@ -209,7 +210,7 @@ class Recipe:
         return text
 
 
-FIELDS: Final = {one.name: one for one in dataclasses.fields(Recipe)}
+FIELDS: Final = {declared.name: declared for declared in dataclasses.fields(Recipe)}
 """Name of a field -> the field, in order."""
 
 _TYPES: Final[dict[str, Any]] = get_type_hints(Recipe)
@@ -254,7 +255,7 @@ def make_recipe(options: Mapping[str, Any], *, preset: str | None = None, config
 
 
 def default_folder(recipe: Recipe) -> Path:
-    """Where a run goes that is not told where."""
+    """Where a run goes for which no folder is given."""
     model = recipe.model.rstrip("/").replace("/", "-")
     return Path("runs", f"{recipe.dataset}-{recipe.size}-{model}-{recipe.method}")
 
@@ -294,8 +295,8 @@ def _unmet(value: float, at_least: float, above: float, at_most: float) -> str:
 
 def _seconds(value: Any) -> Any:  # noqa: ANN401
     """A duration such as ``2h`` in seconds; what is none, as it is."""
-    found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-    return float(found[1]) * _UNITS[found[2]] if found else value
+    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    return float(match[1]) * _UNITS[match[2]] if match else value
 
 
 def _value(value: Any, kind: Any, where: str) -> Any:  # noqa: ANN401
@@ -305,14 +306,14 @@ def _value(value: Any, kind: Any, where: str) -> Any:  # noqa: ANN401
         (inner,) = (one for one in arguments if one is not type(None))
         return None if value is None else _value(value, inner, where)
     if origin is Literal:
-        known = {str(one): one for one in arguments}
-        if isinstance(value, bool) or str(value) not in known:
-            raise TrainingError(f"{where} is {value!r}: choose from {', '.join(known)}")
-        return known[str(value)]
+        choices = {str(choice): choice for choice in arguments}
+        if isinstance(value, bool) or str(value) not in choices:
+            raise TrainingError(f"{where} is {value!r}: choose from {', '.join(choices)}")
+        return choices[str(value)]
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise TrainingError(f"{where} is {value!r}: give a list")
-        return tuple(_value(one, arguments[0], where) for one in value)
+        return tuple(_value(item, arguments[0], where) for item in value)
     if kind is float and isinstance(value, int | str) and not isinstance(value, bool):  # YAML reads 1e-3 as text
         try:
             return float(value)

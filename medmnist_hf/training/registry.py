@@ -51,8 +51,8 @@ class Method:
 
 
 METHODS: Final[dict[str, Method]] = {
-    one.name: one
-    for one in (
+    entry.name: entry
+    for entry in (
         Method("finetune", "All weights are trained.", card="all weights trained", trains=True),
         Method(
             "linear-probe",
@@ -68,7 +68,7 @@ METHODS: Final[dict[str, Method]] = {
             volumes=False,
         ),
         Method("zero-shot", "A CLIP-like model compares images with the names of the labels.", volumes=False),
-        *(Method(one.name, one.about, engine=one, module="automl") for one in engines()),
+        *(Method(engine.name, engine.about, engine=engine, module="automl") for engine in engines()),
     )
 }
 """Name -> method, in the order in which they are listed."""

@@ -2,8 +2,8 @@
 
 A run's folder holds ``recipe.yaml``, a folder for each seed and, once all are done, ``results.json``, which of
 several seeds also has the ensemble; the weights of the seed that is to be published then have a card beside them. A
-seed that is done is not run again; one that was interrupted goes on from its last checkpoint. The search of an AutoML
-engine that was broken off leaves its best so far marked partial, which counts as not done. Under ``accelerate
+seed that is done is not run again; one that was interrupted resumes from its last checkpoint. The search of an AutoML
+engine that was interrupted leaves its best so far marked partial, which counts as not done. Under ``accelerate
 launch`` or ``torchrun`` all processes train, and the first one writes.
 """
 
@@ -27,13 +27,13 @@ from medmnist_hf.data.arrays import load_arrays
 from medmnist_hf.errors import MedMNISTError, TrainingError
 from medmnist_hf.files import write_atomically
 from medmnist_hf.scoring.predictions import Predictions
-from medmnist_hf.training.ensemble import ensemble, leave_scores
+from medmnist_hf.training.ensemble import ensemble, write_scores
 from medmnist_hf.training.methods.base import CHECKPOINTS, Fitted, Run
 from medmnist_hf.training.methods.trainer import last_checkpoint
 from medmnist_hf.training.models.factory import Built, save_model
 from medmnist_hf.training.recipe import Recipe, make_recipe
 from medmnist_hf.training.registry import method
-from medmnist_hf.training.report.figures import can_draw, leave_card, leave_figures
+from medmnist_hf.training.report.figures import can_draw, write_card, write_figures
 from medmnist_hf.training.results import RESULTS_NAME, RunResult, SeedResult, read_seed, write_seed
 from medmnist_hf.training.scoring import check_scores, score_seed, sum_up
 
@@ -92,15 +92,15 @@ def run(recipe: Recipe, out: Path, *, quiet: bool = False) -> RunResult:
     try:
         seeds = [done or _run_seed(shared, seed, folders[seed], processes, drawn) for seed, done in earlier.items()]
     except KeyboardInterrupt:
-        kept = [one for one in map(read_seed, folders.values()) if one]
-        if any(one.facts.partial for one in kept):
+        kept = [seed for seed in map(read_seed, folders.values()) if seed]
+        if any(seed.facts.partial for seed in kept):
             write_atomically(out / RESULTS_NAME, sum_up(recipe, kept).to_json())
         raise
     together = ensemble(shared, folders, out) if processes.is_main_process else None
     result = sum_up(recipe, seeds, together)
     if processes.is_main_process:
         with _space_for(out):
-            _leave_card({seed: folder / BEST for seed, folder in folders.items()}, result)
+            _write_card({seed: folder / BEST for seed, folder in folders.items()}, result)
             write_atomically(out / RESULTS_NAME, result.to_json())
     return result
 
@@ -138,24 +138,24 @@ def _run_seed(shared: Run, seed: int, folder: Path, processes: PartialState, dra
         }
         result = score_seed(shared.recipe, seed, predictions, facts=fitted.facts | {"seconds": seconds})
         if processes.is_main_process:
-            _leave(shared, result, fitted, folder, predictions if drawn else None)
+            _write_seed(shared, result, fitted, folder, predictions if drawn else None)
     processes.wait_for_everyone()
     if fitted.stopped:
         raise KeyboardInterrupt
     return result
 
 
-def _leave(
+def _write_seed(
     shared: Run, result: SeedResult, fitted: Fitted, folder: Path, drawn: Mapping[str, Predictions] | None
 ) -> None:
     """Write scores, models, figures of ``drawn`` and, last, the result: its file says that the seed is done."""
     for split, scores in fitted.scores.items():
-        leave_scores(shared, folder, split, scores, f"seed{result.seed}")
+        write_scores(shared, folder, split, scores, f"seed{result.seed}")
     if fitted.built is not None:
         _replace(fitted.built, folder / BEST)
     _keep_last(folder / CHECKPOINTS, folder / LAST)
     if drawn is not None:
-        leave_figures(shared.recipe, result, folder, data=shared.data, predictions=drawn, built=fitted.built)
+        write_figures(shared.recipe, result, folder, data=shared.data, predictions=drawn, built=fitted.built)
     write_seed(folder, result)
     if not result.facts.partial:
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
@@ -172,19 +172,19 @@ def _replace(built: Built, folder: Path) -> None:
 
 def _keep_last(checkpoints: Path, last: Path) -> None:
     """Of the last checkpoint keep weights and configuration; the rest only served to go on."""
-    found = last_checkpoint(checkpoints)
-    if found is None:
+    newest = last_checkpoint(checkpoints)
+    if newest is None:
         return
     last.mkdir(exist_ok=True)
-    for path in found.iterdir():
+    for path in newest.iterdir():
         if path.suffix == ".safetensors" or path.name.endswith("config.json"):
             shutil.copyfile(path, last / path.name)
 
 
-def _leave_card(models: Mapping[int, Path], result: RunResult) -> None:
+def _write_card(models: Mapping[int, Path], result: RunResult) -> None:
     """Write the card, or log why there is none: the run is done either way."""
     try:
-        leave_card(models, result)
+        write_card(models, result)
     except MedMNISTError as error:
         _log.warning("no card: %s", error)
 

@@ -11,7 +11,7 @@ from medmnist_hf.errors import TrainingError
 from medmnist_hf.evaluation.prediction_files import read_result
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import check
-from medmnist_hf.training.ensemble import ensemble, leave_scores
+from medmnist_hf.training.ensemble import ensemble, write_scores
 from medmnist_hf.training.methods.base import Run
 from medmnist_hf.training.recipe import make_recipe
 
@@ -30,7 +30,7 @@ def left(run: Run, folder: Path, seed: int) -> dict[str, np.ndarray]:
     folder.mkdir(exist_ok=True)
     scores = {split: RNG.dirichlet(np.ones(5), ROWS[split]) for split in run.scored}
     for split, values in scores.items():
-        leave_scores(run, folder, split, values, f"seed{seed}")
+        write_scores(run, folder, split, values, f"seed{seed}")
     return scores
 
 

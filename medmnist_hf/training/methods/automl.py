@@ -56,11 +56,11 @@ def fit(run: Run, seed: int, folder: Path) -> Fitted:
         options={"epochs": recipe.epochs} | ({} if recipe.trials is None else {"trials": recipe.trials}),
     )
     tell = partial(print, file=sys.stderr, flush=True)
-    found = search(searched, python, folder / CHECKPOINTS, problem, (lambda line: None) if run.quiet else tell)
-    found.facts.setdefault("inputs", words)  # an engine may read them in a way of its own
-    if found.partial:
-        found.facts["partial"] = found.partial
-    return Fitted({split: found.scores[split] for split in run.scored}, found.facts, stopped=found.stopped)
+    result = search(searched, python, folder / CHECKPOINTS, problem, (lambda line: None) if run.quiet else tell)
+    result.facts.setdefault("inputs", words)  # an engine may read them in a way of its own
+    if result.partial:
+        result.facts["partial"] = result.partial
+    return Fitted({split: result.scores[split] for split in run.scored}, result.facts, stopped=result.stopped)
 
 
 def _inputs(recipe: Recipe, searched: Engine) -> tuple[str, str]:
@@ -76,6 +76,6 @@ def _arrays(run: Run, kind: str) -> dict[str, npt.NDArray[Any]]:
     """Split -> inputs of that kind."""
     if kind == "features":
         features = split_features(run, build_model(run.recipe), SPLITS)
-        return {split: found.values for split, found in features.items()}
+        return {split: part.values for split, part in features.items()}
     images = {split: run.data[split].images for split in SPLITS}
-    return images if kind == "images" else {split: one.reshape(len(one), -1) for split, one in images.items()}
+    return images if kind == "images" else {split: part.reshape(len(part), -1) for split, part in images.items()}

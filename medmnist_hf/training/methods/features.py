@@ -73,7 +73,7 @@ def split_features(run: Run, built: Built, splits: Iterable[str]) -> dict[str, F
         TrainingError: The loss is ordinal, which has no classifier on features here; or as `extract`.
     """
     if run.recipe.resolved_loss == "ordinal":
-        trained = " or ".join(name for name, one in METHODS.items() if one.trains)
+        trained = " or ".join(name for name, method in METHODS.items() if method.trains)
         raise TrainingError(f"loss ordinal is not for frozen features: use {trained} without probe_first")
     model: Any = built.model  # torch's stubs know no memory format for modules
     model.to(memory_format=memory_format(run.recipe))

@@ -76,10 +76,10 @@ def nearest_neighbors(
         raise TrainingError(f"neighbors is {neighbors} but train has {len(train.values)} samples: take fewer")
     hot = train.labels if task is Task.MULTI_LABEL else np.eye(classes)[train.labels]
     votes = torch.from_numpy(hot).to(device, torch.float32)
-    known = normalize(torch.from_numpy(train.values).to(device)).T
+    keys = normalize(torch.from_numpy(train.values).to(device)).T
     scores = []
     for block in torch.split(torch.from_numpy(queries.values), max(1, BLOCK // len(train.values))):
-        near = normalize(block.to(device)) @ known
+        near = normalize(block.to(device)) @ keys
         last = near.topk(neighbors).values[:, -1:]
         weight = torch.exp((near - near.amax(1, keepdim=True)) / VOTE_TEMPERATURE).where(near >= last - TIE, 0.0)
         scores.append((weight @ votes / weight.sum(1, keepdim=True)).cpu())

@@ -96,7 +96,7 @@ def fit_probe(train: Features, validation: Features, task: Task, classes: int, *
         TrainingError: Train has one class alone, validation has no AUC, or no solver converged.
     """
     inputs, mean, spread = _standardized(train.values)
-    known, problems = _problems(train.labels, task, classes)
+    constants, problems = _problems(train.labels, task, classes)
     weights = "balanced" if balanced else None
     solvers = [
         LogisticRegression(tol=TOLERANCE, max_iter=MOST_STEPS, class_weight=weights, warm_start=True) for _ in problems
@@ -104,7 +104,7 @@ def fit_probe(train: Features, validation: Features, task: Task, classes: int, *
     tried: dict[float, float] = {}
     best: Probe | None = None
     for strength in STRENGTHS:
-        weight, bias = np.zeros((classes, inputs.shape[1])), known.copy()
+        weight, bias = np.zeros((classes, inputs.shape[1])), constants.copy()
         try:
             for solver, (outputs, targets) in zip(solvers, problems, strict=True):
                 _solve(solver, strength, inputs, targets)
@@ -143,13 +143,13 @@ def _problems(labels: Int64Array, task: Task, classes: int) -> tuple[FloatArray,
         bias[labels.all(0)] = NEVER
         mixed = np.flatnonzero(labels.any(0) & ~labels.all(0))
         return bias, [(np.array([at]), labels[:, at]) for at in mixed]
-    found = np.unique(labels)
-    if len(found) < 2:
-        raise TrainingError(f"train has class {found[0]} alone: a probe needs two classes or more")
-    if len(found) == 2:  # one regression gives the log-odds of the second against the first
-        bias[found[0]] = 0.0
-        return bias, [(found[1:], labels)]
-    return bias, [(found, labels)]
+    present = np.unique(labels)
+    if len(present) < 2:
+        raise TrainingError(f"train has class {present[0]} alone: a probe needs two classes or more")
+    if len(present) == 2:  # one regression gives the log-odds of the second against the first
+        bias[present[0]] = 0.0
+        return bias, [(present[1:], labels)]
+    return bias, [(present, labels)]
 
 
 def _solve(solver: Any, strength: float, inputs: FloatArray, targets: Int64Array) -> None:  # noqa: ANN401

@@ -232,7 +232,7 @@ def _mix(recipe: Recipe) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | 
     if not (recipe.mixup or recipe.cutmix):
         return None
     multi = recipe.subset.task is Task.MULTI_LABEL
-    # The loss smooths; a mixture of findings is one of their shares.
+    # Smoothing is done by the loss, so it is off here; multi-label targets are mixed as fractions.
     return Mixup(  # type: ignore[no-untyped-call]
         recipe.mixup, recipe.cutmix, label_smoothing=0, num_classes=len(recipe.subset.labels), multi_label=multi
     )
@@ -245,8 +245,8 @@ def metrics_of(recipe: Recipe) -> Callable[[EvalPrediction], dict[str, float]]:
     def compute(prediction: EvalPrediction) -> dict[str, float]:
         references = np.asarray(prediction.label_ids).astype(np.int64)
         scores = to_scores(np.asarray(prediction.predictions), loss)
-        found: dict[str, float] = metric.compute(references=references, prediction_scores=scores)
-        return found
+        measures: dict[str, float] = metric.compute(references=references, prediction_scores=scores)
+        return measures
 
     return compute
 
@@ -278,15 +278,15 @@ def last_checkpoint(folder: Path) -> Path | None:
 
     `transformers` writes the state of the trainer last: it makes a checkpoint whole.
     """
-    found = None
+    newest = None
     for path in sorted(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=lambda path: int(path.name.rpartition("-")[2])):
         try:
             json.loads((path / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             shutil.rmtree(path)
         else:
-            found = path
-    return found
+            newest = path
+    return newest
 
 
 def training_arguments(recipe: Recipe, folder: Path, seed: int) -> TrainingArguments:

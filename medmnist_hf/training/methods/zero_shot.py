@@ -103,7 +103,7 @@ class ZeroShot:
         """
         model, multi = self._model, self._entry.task is Task.MULTI_LABEL
         channels = model.config.vision_config.num_channels
-        found = []
+        scored = []
         for batch in batches:
             pixels = batch["pixel_values"].to(self._device)
             if pixels.shape[1] != channels:
@@ -117,8 +117,8 @@ class ZeroShot:
             else:
                 present, absent = logits.chunk(2, 1)
                 scores = torch.sigmoid(present - absent)
-            found.append(scores.double().cpu())
-        return torch.cat(found).numpy()
+            scored.append(scores.double().cpu())
+        return torch.cat(scored).numpy()
 
 
 def texts_of(entry: Subset, prompt: str, *, absence: bool) -> list[str]:

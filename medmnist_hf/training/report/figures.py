@@ -41,7 +41,7 @@ def can_draw() -> bool:
     return True
 
 
-def leave_figures(
+def write_figures(
     recipe: Recipe,
     result: SeedResult,
     folder: Path,
@@ -87,7 +87,7 @@ def leave_figures(
                 write_atomically(figures / name, content)
 
 
-def leave_card(models: Mapping[int, Path], result: RunResult, references: Sequence[str] = ()) -> None:
+def write_card(models: Mapping[int, Path], result: RunResult, references: Sequence[str] = ()) -> None:
     """Write the card of a run's model beside its weights, those of the seed that `best_seed` names.
 
     A run that has left no model gets none; a card beside the weights of another seed, the best one before more seeds

@@ -22,7 +22,7 @@ from medmnist_hf.training.losses import to_scores
 from medmnist_hf.training.models.factory import Built, build_model, save_model
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.report import figures as figures_module
-from medmnist_hf.training.report.figures import can_draw, leave_card, leave_figures
+from medmnist_hf.training.report.figures import can_draw, write_card, write_figures
 from medmnist_hf.training.report.publishable import best_seed
 from medmnist_hf.training.results import RunResult, SeedResult, read_results
 from medmnist_hf.training.scoring import check_scores, score_seed
@@ -63,7 +63,7 @@ def seed_of(dataset: str, *, rows: int = 30, facts: dict[str, Any] | None = None
 def leave(folder: Path, seed: Left, *, built: bool = True) -> dict[str, tuple[int, int]]:
     """Leave a seed's figures; name -> size in pixels."""
     recipe, result, data, predictions, model = seed
-    leave_figures(recipe, result, folder, data=data, predictions=predictions, built=model if built else None)
+    write_figures(recipe, result, folder, data=data, predictions=predictions, built=model if built else None)
     sizes = {}
     for path in (folder / "figures").iterdir():
         with PIL.Image.open(path) as picture:
@@ -166,7 +166,7 @@ def test_a_figure_that_cannot_be_written_is_an_error_of_the_disk(tmp_path: Path)
     (tmp_path / "figures" / "scores.png").mkdir()
     recipe, result, data, predictions, _ = seed_of("bloodmnist", facts={})
     with pytest.raises(OSError, match=r"scores\.png"):
-        leave_figures(recipe, result, tmp_path, data=data, predictions=predictions, built=None)
+        write_figures(recipe, result, tmp_path, data=data, predictions=predictions, built=None)
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["scores.png"], "nothing half-written"
 
 
@@ -210,28 +210,28 @@ def test_the_card_lies_beside_the_weights_of_the_best_seed_alone(root: Path, tmp
     figures.mkdir()
     (figures / "cases.png").write_bytes(b"")
     first = result_of(root, tmp_path / "one", [0.7])
-    leave_card({0: models[0]}, first)
+    write_card({0: models[0]}, first)
     assert (models[0] / "README.md").is_file()
     both = result_of(root, tmp_path / "two", [0.7, 0.8])
     assert best_seed(both).seed == 1
-    leave_card(models, both)
+    write_card(models, both)
     assert not (models[0] / "README.md").exists(), "another seed was the best before this one came"
     text = (models[1] / "README.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"!\[.+\]\((.+)\)", text)
     assert (models[1] / shown).resolve() == (figures / "cases.png").resolve()
     assert str(models[1]) in text and text.startswith("---\n")
-    leave_card(models, both)
+    write_card(models, both)
     assert (models[1] / "README.md").read_text(encoding="utf-8") == text
     assert not list(models[1].glob(".*"))
 
 
 def test_a_run_that_left_no_model_has_no_card(root: Path, tmp_path: Path) -> None:
-    leave_card({0: tmp_path / "seed-0" / "best"}, result_of(root, tmp_path / "run", [0.7], method="knn"))
+    write_card({0: tmp_path / "seed-0" / "best"}, result_of(root, tmp_path / "run", [0.7], method="knn"))
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_card_of_data_that_is_gone_is_one_line(tmp_path: Path) -> None:
     models = models_of(tmp_path, 1)
     with pytest.raises(MedMNISTError, match="nowhere") as caught:
-        leave_card(models, result_of(tmp_path / "nowhere", tmp_path / "run", [0.7]))
+        write_card(models, result_of(tmp_path / "nowhere", tmp_path / "run", [0.7]))
     assert "\n" not in str(caught.value) and not (models[0] / "README.md").exists()
