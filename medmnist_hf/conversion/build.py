@@ -27,7 +27,7 @@ import numpy as np
 
 from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.catalog import SPLITS, Subset
-from medmnist_hf.conversion.encode import ARRAY
+from medmnist_hf.conversion.encode import ARRAY, png_releases
 from medmnist_hf.conversion.parquet import finished_shard, write_shard
 from medmnist_hf.conversion.sharding import DEFAULT_SHARD_SIZE, shard_ranges
 from medmnist_hf.conversion.sources.source import SourceFile
@@ -37,7 +37,7 @@ from medmnist_hf.files import sole_process, sync_folder, write_atomically
 from medmnist_hf.manifest import MANIFEST_NAME, WORK_DIR, Manifest, SplitRecord, read_manifest, shard_name
 
 _PLAN_NAME: Final = "plan.json"
-LAYOUT: Final = 1
+LAYOUT: Final = 2
 """Raised when the encoder, the cuts or the Parquet options change, so that shards of two layouts never mix."""
 
 _SHAPING: Final = ("medmnist-hf", "datasets", "pillow", "pyarrow")
@@ -77,7 +77,8 @@ class BuildResult:
 
 def releases() -> dict[str, str]:
     """The releases, the layout and the architecture that shape the bytes of a shard."""
-    return {name: version(name) for name in _SHAPING} | {"layout": str(LAYOUT), "machine": platform.machine()}
+    libraries = {name: version(name) for name in _SHAPING} | png_releases()
+    return libraries | {"layout": str(LAYOUT), "machine": platform.machine()}
 
 
 def build_config(

@@ -1,54 +1,45 @@
-"""Lossless codecs for images: PNG by our compiled encoder, and WebP through Pillow."""
+"""Lossless codecs for images: PNG through imagecodecs, and WebP through Pillow."""
 
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Final, Protocol
 
+import imagecodecs
 import numpy as np
 import pyarrow as pa
 from datasets.features.features import Array3DExtensionType
 from PIL import Image
-from zlib_ng import zlib_ng
 
 from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.catalog import Subset
-from medmnist_hf.conversion.png import scanline_streams
 from medmnist_hf.errors import BuildError
 
 Encoder = Callable[[UInt8Array], pa.BinaryArray]
 """Encodes ``(n, H, W)`` or ``(n, H, W, 3)`` uint8 images to n files; may be called from several threads at once."""
 
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    check = zlib_ng.crc32(data, zlib_ng.crc32(kind))
-    return b"".join((len(data).to_bytes(4, "big"), kind, data, check.to_bytes(4, "big")))
+_PNG_OPTIONS: Final = {"level": 1, "strategy": imagecodecs.PNG.STRATEGY.RLE, "filter": imagecodecs.PNG.FILTER.ALL}
+"""All five filters, and runs alone: filtered medical images have hardly any other repeats, so a search for them takes
+most of the time of an encoder and finds about nothing. ``scripts/bench/bench_encode.py`` compares it with others."""
 
 
 def encode_png(images: UInt8Array) -> pa.BinaryArray:
-    """Encode images as 8-bit PNG files, losslessly and always to the same bytes.
+    """Encode images as 8-bit PNG files, losslessly; the bytes depend on the releases of `png_releases` alone.
 
     Args:
         images: uint8, gray-scale ``(n, H, W)`` or RGB ``(n, H, W, 3)``, C order.
 
     Returns:
-        One file for each image, larger than its pixels by `medmnist_hf.conversion.png.overhead` bytes at most.
+        One file for each image, larger than its pixels by `medmnist_hf.conversion.sharding.ENCODING_OVERHEAD` bytes at
+        most.
     """
-    n, height, width = images.shape[:3]
-    pixel = images.shape[3] if images.ndim == 4 else 1
-    streams, ends = scanline_streams(images.reshape(n, height, width * pixel), pixel)
-    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes((8, 2 if pixel == 3 else 0, 0, 0, 0))
-    head, tail = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header), _chunk(b"IEND", b"")
-    kind = zlib_ng.crc32(b"IDAT")
-    pieces: list[bytes | memoryview] = []
-    for start, end in pairwise([0, *ends.tolist()]):
-        data = streams.data[start:end]
-        check = zlib_ng.crc32(data, kind)
-        pieces += (head, (end - start).to_bytes(4, "big"), b"IDAT", data, check.to_bytes(4, "big"), tail)
-    frame = len(head) + 12 + len(tail)
-    offsets = np.concatenate(([0], ends + frame * np.arange(1, n + 1))).astype(np.int32)
-    return pa.Array.from_buffers(pa.binary(), n, [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(pieces))])
+    return pa.array([imagecodecs.png_encode(image, **_PNG_OPTIONS) for image in images], pa.binary())
+
+
+def png_releases() -> dict[str, str]:
+    """The releases that shape the bytes of `encode_png`; a wheel of imagecodecs may load the zlib of the system."""
+    loaded = dict(text.split(" ", 1) for text in (imagecodecs.png_version(), imagecodecs.zlib_version()))
+    return {"imagecodecs": imagecodecs.__version__, **loaded}
 
 
 def encode_webp(images: UInt8Array) -> pa.BinaryArray:

@@ -11,8 +11,8 @@ from typing import Final
 
 from medmnist_hf.errors import BuildError
 
-ENCODING_OVERHEAD: Final = 512
-"""Bytes by which an image file may exceed incompressible pixels: frame of a PNG, filter bytes, headers of blocks."""
+ENCODING_OVERHEAD: Final = 640
+"""Bytes by which an image file may exceed incompressible pixels: chunks of a PNG, filter bytes, headers of blocks."""
 
 _GROUP_BYTES: Final = {2: 16 << 20, 3: 2 << 20}
 """Raw pixels in one row group, in bytes, by number of dimensions.

@@ -9,9 +9,11 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import imagecodecs
 import numpy as np
 import pyarrow as pa
 import typer
@@ -19,7 +21,7 @@ from PIL import Image
 
 from medmnist_hf import catalog, console
 from medmnist_hf.array_types import UInt8Array
-from medmnist_hf.conversion.encode import encode_png, encode_webp
+from medmnist_hf.conversion.encode import encode_png, encode_webp, png_releases
 from medmnist_hf.conversion.npz import NpzReader
 from medmnist_hf.conversion.sources.source import open_source
 
@@ -37,6 +39,11 @@ def pillow_png(images: UInt8Array) -> list[bytes]:
         Image.fromarray(image).save(buffer, "PNG")
         files.append(buffer.getvalue())
     return files
+
+
+def each(encode: Callable[[UInt8Array], bytes | bytearray], images: UInt8Array) -> list[bytes]:
+    """Other encoders of imagecodecs take one image at a time."""
+    return [bytes(encode(image)) for image in images]
 
 
 def _files(encoded: list[bytes] | pa.BinaryArray) -> list[bytes]:
@@ -70,7 +77,12 @@ def bench(rows: Annotated[int, typer.Option(min=1, max=500, help="Images of each
     columns = ("images", "encoder", "MB/s", "faster", "bytes / raw", "size", "decode us", "decode")
     table = console.table(*columns, text=("images", "encoder"))
     for name, images in _inputs(rows):
-        encoders: dict[str, Encode] = {"Pillow PNG": pillow_png, "ours PNG": encode_png}
+        encoders: dict[str, Encode] = {
+            "Pillow PNG": pillow_png,
+            "ours PNG": encode_png,
+            "libpng, its defaults": partial(each, imagecodecs.png_encode),
+            "libspng, level 1": partial(each, partial(imagecodecs.spng_encode, level=1)),
+        }
         if images.ndim == 4:
             encoders["lossless WebP"] = encode_webp
         encoded = {label: _files(encode(images)) for label, encode in encoders.items()}
@@ -90,7 +102,7 @@ def bench(rows: Annotated[int, typer.Option(min=1, max=500, help="Images of each
                 decoding[label] = min(decoding[label], time.thread_time() - middle)
         base = "Pillow PNG"
         for label, files in encoded.items():
-            size, base_size = (sum(map(len, each)) for each in (files, encoded[base]))
+            size, base_size = (sum(map(len, encoded_files)) for encoded_files in (files, encoded[base]))
             table.add_row(
                 name,
                 label,
@@ -102,6 +114,7 @@ def bench(rows: Annotated[int, typer.Option(min=1, max=500, help="Images of each
                 f"{decoding[label] / decoding[base]:.2f}x",
             )
     console.terminal().print(table)
+    print(f"ours: {', '.join(f'{name} {release}' for name, release in png_releases().items())}; one core")
 
 
 if __name__ == "__main__":

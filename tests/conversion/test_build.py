@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import random
 import re
 import signal
@@ -14,12 +15,14 @@ from math import prod
 from pathlib import Path
 
 import datasets
+import imagecodecs
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, SplitCounts, Subset, Task, subset, subsets
+from medmnist_hf.conversion import build as build_module
 from medmnist_hf.conversion.build import BuildOptions, BuildResult, build_config
 from medmnist_hf.conversion.sharding import row_groups, shard_ranges
 from medmnist_hf.conversion.sources.source import SourceFile
@@ -43,6 +46,7 @@ from tests.fixtures.tables import assert_equals_npz
 ALL_FILES = [(entry.flag, size) for entry in subsets() for size in entry.sizes]
 PNG = BuildOptions()
 MANY = BuildOptions(max_shard_size=60_000)
+SHAPING = {"medmnist-hf", "datasets", "pillow", "pyarrow", "imagecodecs", "libpng", "zlib", "layout", "machine"}
 
 
 def build(flag: str, file: SourceFile, out: Path, options: BuildOptions = PNG, size: int = 28) -> BuildResult:
@@ -91,7 +95,7 @@ def assert_manifest(manifest: Manifest, entry: Subset, size: int, file: SourceFi
     assert manifest.codec == ("array" if entry.ndim == 3 else "png")
     assert manifest.source == file.record
     assert list(manifest.splits) == list(SPLITS)
-    assert set(manifest.releases) == {"medmnist-hf", "datasets", "pillow", "pyarrow", "layout", "machine"}
+    assert set(manifest.releases) == SHAPING
     assert parse_manifest(manifest.to_json(), "here") == manifest
     with np.load(file.path) as npz:
         for split, record in manifest.splits.items():
@@ -407,6 +411,35 @@ def test_a_stage_of_another_plan_is_discarded(phantoms: Phantoms, tmp_path: Path
     assert_whole(final)
     assert digests(final) == digests(build("breastmnist", file, tmp_path / "fresh").config_dir)
     assert not stage.exists()
+
+
+class Interrupted(Exception):
+    """What ends a build."""
+
+
+@pytest.mark.parametrize("release", [None, "png_version", "zlib_version"])
+def test_shards_of_two_encoders_never_mix(
+    phantoms: Phantoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release: str | None
+) -> None:
+    """Finished shards are kept where all releases are the same, and made anew where one is another."""
+
+    def interrupt(**facts: object) -> None:
+        raise Interrupted
+
+    file = phantoms("bloodmnist", 28, 80)
+    with monkeypatch.context() as earlier, pytest.raises(Interrupted):
+        earlier.setattr(build_module, "SplitRecord", interrupt)  # made when the shards of a split are finished
+        if release:
+            name = getattr(imagecodecs, release)().split()[0]
+            earlier.setattr(imagecodecs, release, lambda: f"{name} 0.9")
+        build("bloodmnist", file, tmp_path, MANY)
+    finished = list((tmp_path / "bloodmnist" / WORK_DIR / "28" / "config").glob("*.parquet"))
+    assert finished
+    for path in finished:
+        os.utime(path, ns=(1, 1))
+    final = build("bloodmnist", file, tmp_path, MANY).config_dir
+    kept = [path.name for path in finished if (final / path.name).stat().st_mtime_ns == 1]
+    assert kept == ([] if release else [path.name for path in finished])
 
 
 def test_leftovers_of_a_kill_after_the_move_are_swept(phantoms: Phantoms, tmp_path: Path) -> None:
