@@ -58,7 +58,7 @@ class MedMNISTBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]
 
     BUILDER_CONFIG_CLASS = MedMNISTConfig
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  (the signature is that of datasets)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._tables = RowTables(catalog.subset(self.config.subset), self.config.size, self.config.codec)
         # Tables arrive cut to row groups; the default of datasets would cut images again, every 100 rows.

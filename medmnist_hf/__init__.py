@@ -47,7 +47,7 @@ _LATER: Final = {
 """Name -> where it is imported from when it is asked for: those who only ask the catalogue wait for none of it."""
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401  (a module's attribute can be anything)
+def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_LATER[name]), name)

@@ -24,7 +24,7 @@ _JSON_TYPES: Final[dict[type, tuple[Any, str]]] = {
 """Type of a value -> what it is in JSON, also in words; what is not named is an object."""
 
 
-def encode(value: Any) -> Any:  # noqa: ANN401
+def encode(value: Any) -> Any:
     """A value as JSON: a dataclass as an object, in the order of its attributes, or as its ``to_json_value`` says."""
     if hasattr(value, "to_json_value"):
         return encode(value.to_json_value())
@@ -37,7 +37,7 @@ def encode(value: Any) -> Any:  # noqa: ANN401
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def decode(value: Any, kind: Any, where: str = "") -> Any:  # noqa: ANN401
+def decode(value: Any, kind: Any, where: str = "") -> Any:
     """A value of JSON as a type.
 
     Args:
@@ -73,7 +73,7 @@ def decode(value: Any, kind: Any, where: str = "") -> Any:  # noqa: ANN401
     return _decode_record(value, origin, where) if dataclasses.is_dataclass(origin) else value
 
 
-def _decode_record(table: dict[str, Any], kind: Any, where: str) -> Any:  # noqa: ANN401
+def _decode_record(table: dict[str, Any], kind: Any, where: str) -> Any:
     known = attributes(kind)
     different = [name for name in (*known, *table) if name not in table or name not in known]
     if different:

@@ -43,7 +43,7 @@ def main(
         Path | None, typer.Option(help="Folder of the run. Default: runs/DATASET-SIZE-MODEL-ENGINE.")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
-    **options: Any,  # noqa: ANN401  (one for each field of a recipe)
+    **options: Any,
 ) -> None:
     """Search for a model within a budget of time, chosen on validation and scored once on test.
 
@@ -64,9 +64,9 @@ def main(
     if python is not None:
         os.environ[VARIABLE] = str(python)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from medmnist_hf.training.report.terminal import print_results  # noqa: PLC0415
-    from medmnist_hf.training.results import check_whole  # noqa: PLC0415  (torch takes seconds to import)
-    from medmnist_hf.training.run import run  # noqa: PLC0415
+    from medmnist_hf.training.report.terminal import print_results
+    from medmnist_hf.training.results import check_whole  # torch takes seconds to import
+    from medmnist_hf.training.run import run
 
     results = run(recipe, folder, quiet=quiet)
     print_results(results, folder)

@@ -30,7 +30,7 @@ LEARNED: Final = 0.95
 """Validation AUC that the trained model must exceed; classes of a phantom differ plainly, and guessing gives 0.5."""
 
 
-def _sample(subset: str, train: Any) -> str:  # noqa: ANN401  (datasets is not typed)
+def _sample(subset: str, train: Any) -> str:
     row = train[0]
     pixels, label, feature = np.asarray(row["image"]), row["label"], train.features["label"]
     ids = label if isinstance(label, list) else [label]
@@ -75,9 +75,9 @@ def check_learned(auc: float) -> None:
 
 
 def _train(out: Path) -> float:
-    from medmnist_hf.training.recipe import make_recipe  # noqa: PLC0415  (torch takes seconds to import)
-    from medmnist_hf.training.report.terminal import print_results  # noqa: PLC0415
-    from medmnist_hf.training.run import run  # noqa: PLC0415
+    from medmnist_hf.training.recipe import make_recipe  # torch takes seconds to import
+    from medmnist_hf.training.report.terminal import print_results
+    from medmnist_hf.training.run import run
 
     options = {"dataset": SUBSETS[0], "root": str(out), "model": "timm/test_efficientnet", "pretrained": False}
     recipe = make_recipe({**options, "epochs": 5, "batch_size": 16, "seeds": (0,)})

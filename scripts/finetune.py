@@ -38,7 +38,7 @@ def finetune(
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Push to a private repository.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
-    **options: Any,  # noqa: ANN401  (one for each field of a recipe)
+    **options: Any,
 ) -> None:
     """Train a model on a subset by a recipe: its defaults, overridden by --preset, by --config, by options.
 
@@ -50,11 +50,11 @@ def finetune(
     folder = out or default_folder(recipe)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # torch takes seconds to import, and --help needs none.
-    from medmnist_hf.training.publish import check_push, push_model  # noqa: PLC0415
-    from medmnist_hf.training.report.model_card import cited  # noqa: PLC0415
-    from medmnist_hf.training.report.terminal import print_results  # noqa: PLC0415
-    from medmnist_hf.training.results import check_whole  # noqa: PLC0415
-    from medmnist_hf.training.run import launched, run  # noqa: PLC0415
+    from medmnist_hf.training.publish import check_push, push_model
+    from medmnist_hf.training.report.model_card import cited
+    from medmnist_hf.training.report.terminal import print_results
+    from medmnist_hf.training.results import check_whole
+    from medmnist_hf.training.run import launched, run
 
     is_main, api = launched().is_main_process, hub_api()
     how: dict[str, Any] = {"revision": branch or MAIN, "private": private}

@@ -21,7 +21,7 @@ def main(
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("weights/tf_efficientnet_lite0.safetensors"),
 ) -> None:
     """Weights for networks with no Hub at hand: their tensors are those of timm's tf_efficientnet_lite0, in order."""
-    from medmnist_hf.training.models.checkpoints import convert_in_order  # noqa: PLC0415  (torch takes seconds to import)
+    from medmnist_hf.training.models.checkpoints import convert_in_order  # torch takes seconds to import
 
     try:
         files = distribution(PACKAGE).files or []

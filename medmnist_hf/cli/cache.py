@@ -32,7 +32,7 @@ def cache(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """List the splits that load_arrays and to_arrays have decoded and kept, or remove them."""
-    from medmnist_hf.data.array_cache import cache_info, cache_root, clear_cache  # noqa: PLC0415
+    from medmnist_hf.data.array_cache import cache_info, cache_root, clear_cache
 
     if clear:
         freed = clear_cache(cache_dir, subset)

@@ -89,7 +89,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Compute what result files are worth: AUC and ACC as the official evaluator does, from scores, not from names."""
-    from medmnist_hf.evaluation.evaluate import evaluate_file  # noqa: PLC0415
+    from medmnist_hf.evaluation.evaluate import evaluate_file
 
     files = outputs(files)
     if plot is not None:
@@ -140,7 +140,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Say whether one result file is better than another: paired bootstrap, for binary AUC also DeLong's test."""
-    from medmnist_hf.evaluation.evaluate import compare_files  # noqa: PLC0415
+    from medmnist_hf.evaluation.evaluate import compare_files
 
     names = measure or ["auc", "acc"]
     try:
@@ -165,7 +165,7 @@ def board(
     as_json: Json = False,
 ) -> None:
     """Rank the published results of a subset and yours: differences, and whether your 95 % interval covers them."""
-    from medmnist_hf.evaluation.evaluate import evaluate_file  # noqa: PLC0415
+    from medmnist_hf.evaluation.evaluate import evaluate_file
 
     entry = catalog.subset(subset)
     notes = list(published_notes(entry.flag))
@@ -320,7 +320,7 @@ def _print_json(value: object) -> None:
     typer.echo(json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def _without_nan(value: Any) -> Any:  # noqa: ANN401  (whatever JSON holds)
+def _without_nan(value: Any) -> Any:
     """JSON has no nan: null says that there is no number."""
     if isinstance(value, dict):
         return {key: _without_nan(each) for key, each in value.items()}

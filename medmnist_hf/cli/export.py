@@ -58,8 +58,8 @@ def export(
     force: _Force = False,
 ) -> None:
     """Write a subset as PNG or GIF files with a CSV, as an ImageFolder, as the official NPZ file, or for Vertex AI."""
-    from medmnist_hf.data.rows import open_rows  # noqa: PLC0415
-    from medmnist_hf.export import export as exporting  # noqa: PLC0415
+    from medmnist_hf.data.rows import open_rows
+    from medmnist_hf.export import export as exporting
 
     rows = open_rows(subset, size, root=root, namespace=namespace)
     with console.progress() as progress:
@@ -92,8 +92,8 @@ def montage(
     force: _Force = False,
 ) -> None:
     """Draw random rows of a split as a square of tiles; volumes as an animation through their slices."""
-    from medmnist_hf.data.rows import open_rows  # noqa: PLC0415
-    from medmnist_hf.export.montage import export_montage  # noqa: PLC0415
+    from medmnist_hf.data.rows import open_rows
+    from medmnist_hf.export.montage import export_montage
 
     rows = open_rows(subset, size, root=root, namespace=namespace)
     path = export_montage(rows, out, split=split, length=length, seed=seed, replace=replace, force=force)

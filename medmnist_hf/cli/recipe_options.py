@@ -86,7 +86,7 @@ def _field_option(name: str) -> inspect.Parameter:
     return _option(name, kind, about)
 
 
-def _option(name: str, kind: Any, about: str) -> inspect.Parameter:  # noqa: ANN401
+def _option(name: str, kind: Any, about: str) -> inspect.Parameter:
     flag = f"--{name.replace('_', '-')}"
     declared = [f"{flag}/--no-{flag[2:]}"] if kind is bool else [flag]
     annotation = Annotated[kind | None, typer.Option(*declared, help=about, show_default=False)]

@@ -61,7 +61,7 @@ ARRAY: Final = "array"
 class ImageColumn(Protocol):
     """How the ``image`` column of a row group is made: blocks of rows are encoded in a pool, then joined."""
 
-    def encode(self, block: UInt8Array) -> Any:  # noqa: ANN401  (each codec has its own kind of part)
+    def encode(self, block: UInt8Array) -> Any:
         """Turn a block of rows into a part of the column; may be called from several threads at once."""
 
     def join(self, parts: list[Any]) -> pa.Array:

@@ -144,7 +144,7 @@ def cache_root(cache_dir: str | Path | None = None) -> Path:
     """Folder of the cache: the one named, or that below the home of the Hugging Face libraries."""
     if cache_dir is not None:
         return Path(cache_dir).expanduser()
-    from huggingface_hub import constants  # noqa: PLC0415
+    from huggingface_hub import constants
 
     return Path(constants.HF_HOME) / "medmnist-hf" / "arrays"
 
@@ -260,11 +260,11 @@ def _no_room(root: Path, spec: Spec, why: str) -> MedMNISTError:
     )
 
 
-def _plain(spec: Spec) -> Any:  # noqa: ANN401  (JSON)
+def _plain(spec: Spec) -> Any:
     return json.loads(json.dumps(asdict(spec)))
 
 
-def _read_info(folder: Path) -> Any:  # noqa: ANN401  (JSON)
+def _read_info(folder: Path) -> Any:
     return json.loads((folder / _INFO).read_text(encoding="utf-8"))
 
 

@@ -91,7 +91,7 @@ def load_arrays(
     return _arrays(spec, partial(_decode_build, config, split), cache_dir, cache=cache)
 
 
-def to_arrays(dataset: Any, *, cache_dir: str | Path | None = None, cache: bool = True) -> Arrays:  # noqa: ANN401
+def to_arrays(dataset: Any, *, cache_dir: str | Path | None = None, cache: bool = True) -> Arrays:
     """Turn a data set with the columns ``image`` and ``label`` into arrays, row by row as it stands.
 
     It may be filtered, shuffled, concatenated or sorted; any format or transform set on it is left aside. The decoded
@@ -110,7 +110,7 @@ def to_arrays(dataset: Any, *, cache_dir: str | Path | None = None, cache: bool 
         SourceError: It is no such data set, has no rows, or a row holds something else.
         MedMNISTError: The cache has no room or cannot be written to.
     """
-    from medmnist_hf.data.columns import Columns  # noqa: PLC0415
+    from medmnist_hf.data.columns import Columns
 
     columns = Columns(dataset)
     spec = Spec(
@@ -128,7 +128,7 @@ def _key(*parts: object) -> str:
 
 
 def _decode_build(config: BuiltConfig, split: str) -> tuple[Iterator[NDArray[np.uint8]], NDArray[Any]]:
-    from medmnist_hf.data.rows import Rows  # noqa: PLC0415
+    from medmnist_hf.data.rows import Rows
 
     rows = Rows(config)
     return rows.images(split), rows.targets(split)
@@ -141,7 +141,7 @@ def _arrays(spec: Spec, decode: Decode, cache_dir: str | Path | None, *, cache: 
 
 def _watched(spec: Spec, decode: Decode) -> tuple[Iterator[NDArray[np.uint8]], NDArray[Any]]:
     """What is decoded, with a progress bar where that takes long."""
-    from huggingface_hub import utils  # noqa: PLC0415
+    from huggingface_hub import utils
 
     bars: Any = utils  # whose functions are exported without saying so
     images, labels = decode()

@@ -33,7 +33,7 @@ class Columns:
         label_shape: Shape of all labels: ``(N,)``, or ``(N, L)`` where a row has a list of classes.
     """
 
-    def __init__(self, dataset: Any) -> None:  # noqa: ANN401  (what a user passes)
+    def __init__(self, dataset: Any) -> None:
         """Look at the features and the first row.
 
         Raises:
@@ -85,7 +85,7 @@ class Columns:
             raise SourceError(f"row 0 of the data set holds an image of shape {shape}{wanted}: convert it with map")
         return shape
 
-    def _read(self, name: str, start: int, stop: int) -> Any:  # noqa: ANN401  (of an untyped library)
+    def _read(self, name: str, start: int, stop: int) -> Any:
         return self._dataset.select_columns([name]).with_format("arrow")[start:stop].column(name)
 
     def _images(self) -> Iterator[UInt8Array]:
@@ -109,7 +109,7 @@ class Columns:
         return ((start, min(start + step, rows)) for start in range(0, rows, step))
 
 
-def _classes_of(feature: Any) -> tuple[int, bool]:  # noqa: ANN401
+def _classes_of(feature: Any) -> tuple[int, bool]:
     """How many classes a label feature has, and whether a row has a list of them."""
     multi_label = isinstance(feature, datasets.List)
     label = feature.feature if multi_label else feature

@@ -64,11 +64,11 @@ class _HubConfig(BuiltConfig):
     """A config on the Hub at one commit; its files come into the cache of `huggingface_hub`, and from it offline."""
 
     def __init__(self, entry: Subset, size: int, repository: str, revision: str | None) -> None:
-        from huggingface_hub import hf_hub_download  # noqa: PLC0415
-        from huggingface_hub.constants import REPO_TYPE_DATASET  # noqa: PLC0415
-        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError  # noqa: PLC0415
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.constants import REPO_TYPE_DATASET
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-        from medmnist_hf.hub.client import client_errors  # noqa: PLC0415
+        from medmnist_hf.hub.client import client_errors
 
         self._repository, self._what = repository, f"{repository} at size {size}"
         name = f"{size}/{MANIFEST_NAME}"
@@ -89,10 +89,10 @@ class _HubConfig(BuiltConfig):
         super().__init__(entry, size, manifest, f"{repository}/{size}", _CACHED)
 
     def shards(self, split: str) -> list[tuple[Path, Shard]]:
-        from huggingface_hub import snapshot_download  # noqa: PLC0415
-        from huggingface_hub.constants import REPO_TYPE_DATASET  # noqa: PLC0415
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.constants import REPO_TYPE_DATASET
 
-        from medmnist_hf.hub.client import client_errors  # noqa: PLC0415
+        from medmnist_hf.hub.client import client_errors
 
         shards = {f"{self.size}/{shard.name}": shard for shard in self.split(split).shards}
         try:

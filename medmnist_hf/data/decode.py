@@ -103,7 +103,7 @@ def _read_ahead(pool: Executor, parts: Iterable[Part], row_bytes: int) -> Iterat
         yield pending.popleft()[1].result()
 
 
-def pixels_of(column: Any, shape: tuple[int, ...], pool: Executor) -> UInt8Array:  # noqa: ANN401
+def pixels_of(column: Any, shape: tuple[int, ...], pool: Executor) -> UInt8Array:
     """Decode an image column.
 
     Args:
@@ -131,12 +131,12 @@ def pixels_of(column: Any, shape: tuple[int, ...], pool: Executor) -> UInt8Array
     return out
 
 
-def _whole(column: Any) -> Any:  # noqa: ANN401  (arrays of an untyped library)
+def _whole(column: Any) -> Any:
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     return column.storage if isinstance(column, pa.ExtensionArray) else column
 
 
-def _files_of(column: Any) -> Any:  # noqa: ANN401
+def _files_of(column: Any) -> Any:
     """The encoded files of a struct column, none of them missing."""
     fields = {field.name: field.type for field in column.type} if pa.types.is_struct(column.type) else {}
     if fields.get("bytes") != pa.binary():
@@ -148,7 +148,7 @@ def _files_of(column: Any) -> Any:  # noqa: ANN401
     return files
 
 
-def encoded(column: Any) -> list[bytes]:  # noqa: ANN401
+def encoded(column: Any) -> list[bytes]:
     """The images of a column as they are stored.
 
     Args:
@@ -161,7 +161,7 @@ def encoded(column: Any) -> list[bytes]:  # noqa: ANN401
     return files
 
 
-def _decode_into(files: Any, out: UInt8Array) -> None:  # noqa: ANN401
+def _decode_into(files: Any, out: UInt8Array) -> None:
     """Decode an Arrow array of files into the rows of an array."""
     _, ends, content = files.buffers()
     edges = np.frombuffer(ends, np.int32)[files.offset : files.offset + len(files) + 1].tolist()
@@ -192,7 +192,7 @@ def decode_image(file: UInt8Array, out: UInt8Array) -> None:
         raise ValueError(f"an unreadable image ({first_line(error)})") from None
 
 
-def row_shape(column: Any) -> tuple[int, ...]:  # noqa: ANN401
+def row_shape(column: Any) -> tuple[int, ...]:
     """Shape of the first row of an image column, without decoding it.
 
     Args:
@@ -235,7 +235,7 @@ def _header(file: UInt8Array) -> tuple[Callable[..., Any], tuple[int, ...]]:
     raise ValueError("an unreadable image (neither PNG nor lossless WebP)")
 
 
-def volumes_of(column: Any, shape: tuple[int, ...]) -> UInt8Array:  # noqa: ANN401
+def volumes_of(column: Any, shape: tuple[int, ...]) -> UInt8Array:
     """The voxels of a column of nested lists, without a copy.
 
     Args:
@@ -263,7 +263,7 @@ def volumes_of(column: Any, shape: tuple[int, ...]) -> UInt8Array:  # noqa: ANN4
     return np.asarray(np.from_dlpack(values), np.uint8).reshape(len(column), *shape)
 
 
-def labels_of(column: Any, classes: int, *, multi_label: bool) -> NDArray[Any]:  # noqa: ANN401
+def labels_of(column: Any, classes: int, *, multi_label: bool) -> NDArray[Any]:
     """The labels of a column.
 
     Args:
@@ -302,7 +302,7 @@ def labels_of(column: Any, classes: int, *, multi_label: bool) -> NDArray[Any]: 
 # Arrow's own kernels and `to_numpy` would do as well, but their first call imports pandas, which takes 0.3 s.
 
 
-def _lengths_of(lists: Any) -> NDArray[np.int32]:  # noqa: ANN401
+def _lengths_of(lists: Any) -> NDArray[np.int32]:
     """Lengths of the lists of an Arrow array, -1 for those that are null."""
     lengths: NDArray[np.int32] = np.diff(np.from_dlpack(lists.offsets))
     if lists.null_count:
@@ -310,11 +310,11 @@ def _lengths_of(lists: Any) -> NDArray[np.int32]:  # noqa: ANN401
     return lengths
 
 
-def _elements_of(lists: Any) -> Any:  # noqa: ANN401
+def _elements_of(lists: Any) -> Any:
     """What the lists of an Arrow array hold, one after the other; none of them is null."""
     ends = np.from_dlpack(lists.offsets)
     return lists.values.slice(int(ends[0]), int(ends[-1] - ends[0]))
 
 
-def _first_null(array: Any) -> int:  # noqa: ANN401
+def _first_null(array: Any) -> int:
     return next(index for index, value in enumerate(array) if not value.is_valid)

@@ -24,8 +24,8 @@ def load(
     namespace: str = NAMESPACE,
     revision: str | None = None,
     streaming: bool = False,
-    **options: Any,  # noqa: ANN401  (they are those of datasets.load_dataset)
-) -> Any:  # noqa: ANN401  (Dataset, DatasetDict or their iterable forms; datasets is not typed)
+    **options: Any,
+) -> Any:
     """Load a subset in one size.
 
     Args:
@@ -48,8 +48,8 @@ def load(
         SourceError: No such build in `root`, or no such repository on the Hub.
     """
     # It takes a second to import, and whoever wants arrays that are cached does without.
-    import datasets  # noqa: PLC0415
-    from datasets.exceptions import DatasetNotFoundError  # noqa: PLC0415
+    import datasets
+    from datasets.exceptions import DatasetNotFoundError
 
     entry = catalog.subset(subset)
     config = str(entry.file(size).size)

@@ -198,7 +198,7 @@ class Rows:
             yield start, stop, partial(self._read, path, footer, group)
             start = stop
 
-    def _read(self, path: Path, footer: Any, group: int) -> Any:  # noqa: ANN401  (of an untyped library)
+    def _read(self, path: Path, footer: Any, group: int) -> Any:
         # A file of its own for each thread, which a reader is not meant to be shared by.
         try:
             with pq.ParquetFile(path, metadata=footer) as file:
@@ -250,5 +250,5 @@ def open_rows(
     return Rows(open_config(subset, size, root, namespace=namespace or NAMESPACE))
 
 
-def _take(read: Any, rows: NDArray[np.int64]) -> Any:  # noqa: ANN401
+def _take(read: Any, rows: NDArray[np.int64]) -> Any:
     return read().take(pa.array(rows))

@@ -23,8 +23,8 @@ def metric(
     num_classes: int | None = None,
     num_process: int = 1,
     keep_in_memory: bool | None = None,
-    **options: Any,  # noqa: ANN401  (they are those of evaluate.load)
-) -> Any:  # noqa: ANN401  (evaluate is not typed)
+    **options: Any,
+) -> Any:
     """The metric of a subset, as ``evaluate.load(FOLDER, config)`` gives it; reads no network.
 
     Args:
@@ -47,7 +47,7 @@ def metric(
     if importlib.util.find_spec("evaluate") is None:
         raise MedMNISTError("medmnist_hf.metric needs evaluate: pip install 'medmnist-hf[evaluate]'")
     # Seconds of import, and not a dependency of those who only load data.
-    from medmnist_hf.evaluate_module.medmnist.medmnist import Medmnist  # noqa: PLC0415
+    from medmnist_hf.evaluate_module.medmnist.medmnist import Medmnist
 
     in_memory = num_process == 1 if keep_in_memory is None else keep_in_memory
     return Medmnist(config, num_classes=num_classes, num_process=num_process, keep_in_memory=in_memory, **options)

@@ -35,7 +35,7 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
         config: The subset or task, known before `_info` is asked.
     """
 
-    def __init__(self, config_name: str | None = None, *, num_classes: int | None = None, **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, config_name: str | None = None, *, num_classes: int | None = None, **options: Any) -> None:
         self.config: MetricConfig = resolve(config_name, num_classes)
         self._columns: int | None = None
         with _one_line():
@@ -96,7 +96,7 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
         references: object = None,
         prediction_scores: object = None,
         predictions: Sequence[object] | None = None,
-        **options: Any,  # noqa: ANN401  (they are those of `report`)
+        **options: Any,
     ) -> dict[str, float] | None:
         """Score the rows added before and those passed here.
 
@@ -153,7 +153,7 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
         """Hand the joined rows to `compute`, which scores them once `evaluate` has removed its files and locks."""
         return rows[REFERENCES], rows[SCORES]
 
-    def as_compute_metrics(self, *, from_logits: bool, **options: Any) -> Callable[..., dict[str, float]]:  # noqa: ANN401
+    def as_compute_metrics(self, *, from_logits: bool, **options: Any) -> Callable[..., dict[str, float]]:
         """A ``compute_metrics`` for `transformers.Trainer`, with or without ``batch_eval_metrics``.
 
         Args:
@@ -167,7 +167,7 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
         options["from_logits"] = from_logits
         check_options(options)
 
-        def compute_metrics(prediction: Any, compute_result: bool = True) -> dict[str, float]:  # noqa: ANN401
+        def compute_metrics(prediction: Any, compute_result: bool = True) -> dict[str, float]:
             # A model that returns more than logits, such as hidden states, gives a tuple of which they are the first.
             scores, truth = (
                 part[0] if isinstance(part, tuple) else part for part in (prediction.predictions, prediction.label_ids)
@@ -179,7 +179,7 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
 
         return compute_metrics
 
-    def evaluator(self, **options: Any) -> Any:  # noqa: ANN401  (its class is made of untyped ones)
+    def evaluator(self, **options: Any) -> Any:
         """An `evaluate.evaluator` for image classification that gives this metric all scores of a pipeline.
 
         Args:
@@ -192,7 +192,7 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
         check_options(options)
         try:
             # It imports transformers, which no other use of the metric needs.
-            from medmnist_hf.evaluate_module.evaluator import MedmnistEvaluator  # noqa: PLC0415
+            from medmnist_hf.evaluate_module.evaluator import MedmnistEvaluator
 
             return MedmnistEvaluator(self, options)
         except ImportError:
@@ -225,7 +225,7 @@ def canonical(references: object, scores: object, config: MetricConfig) -> tuple
     return np.asarray(checked.ids if checked.hot is None else checked.hot.T.astype(np.uint8)), table
 
 
-def plain(values: Any) -> Any:  # noqa: ANN401
+def plain(values: Any) -> Any:
     """Tensors as arrays, off their device and graph; lazy columns as what slicing gives; the rest as it is."""
     return values.detach().cpu().double().numpy() if hasattr(values, "detach") else sliced(values)
 

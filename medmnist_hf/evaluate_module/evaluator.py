@@ -25,7 +25,7 @@ class MedmnistEvaluator(ImageClassificationEvaluator):  # type: ignore[misc]
         >>> task.compute(model_or_pipeline=classifier, data=test)  # doctest: +SKIP
     """
 
-    def __init__(self, metric: Any, options: Mapping[str, Any]) -> None:  # noqa: ANN401
+    def __init__(self, metric: Any, options: Mapping[str, Any]) -> None:
         super().__init__("image-classification")
         self.metric = metric
         self.PIPELINE_KWARGS: dict[str, Any] = {"top_k": sys.maxsize}  # a pipeline takes it for all there are
@@ -33,7 +33,7 @@ class MedmnistEvaluator(ImageClassificationEvaluator):  # type: ignore[misc]
             self.PIPELINE_KWARGS["function_to_apply"] = "sigmoid"
         self.METRIC_KWARGS = dict(options)
 
-    def prepare_metric(self, metric: Any = None) -> Any:  # noqa: ANN401
+    def prepare_metric(self, metric: Any = None) -> Any:
         """The metric that this evaluator was made by; another one is refused."""
         if metric not in (None, self.metric):
             raise ScoreError("this evaluator belongs to a metric of its own: leave metric out")
@@ -41,11 +41,11 @@ class MedmnistEvaluator(ImageClassificationEvaluator):  # type: ignore[misc]
 
     def prepare_pipeline(
         self,
-        model_or_pipeline: Any,  # noqa: ANN401
+        model_or_pipeline: Any,
         tokenizer: object = None,
         feature_extractor: object = None,
         device: int | None = None,
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:
         """A pipeline as it is, or one made of a model.
 
         Args:

@@ -141,10 +141,10 @@ def _from_shards(
 
 def _from_hub(entry: Subset, size: int, split: str, repository: str | None) -> Labels:
     # Both take a second to import, and those who have the data at hand need neither.
-    from huggingface_hub import HfFileSystem, utils  # noqa: PLC0415
+    from huggingface_hub import HfFileSystem, utils
 
     if repository is None:
-        from medmnist_hf.catalog import NAMESPACE  # noqa: PLC0415
+        from medmnist_hf.catalog import NAMESPACE
 
         repository = f"{NAMESPACE}/{entry.flag}"
     files = HfFileSystem()

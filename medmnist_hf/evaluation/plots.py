@@ -114,7 +114,7 @@ def check_plot_path(path: Path) -> None:
     if not path.parent.is_dir():
         raise MedMNISTError(f"{path.parent}: no such folder for the figure; make it first")
     try:
-        import matplotlib as mpl  # noqa: F401, PLC0415
+        import matplotlib as mpl  # noqa: F401
     except ImportError:
         raise MedMNISTError("no figure without matplotlib: pip install 'medmnist-hf[plot]'") from None
 
@@ -130,8 +130,8 @@ def draw(predictions: Predictions, names: Sequence[str], title: str) -> "Figure"
     Returns:
         A figure that belongs to no window and to no global state of matplotlib.
     """
-    from matplotlib import rc_context  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
 
     with rc_context(STYLE):
         figure = Figure(figsize=(15, 5.2), layout="constrained")
@@ -176,7 +176,7 @@ def short_name(name: str) -> str:
 
 
 def _draw_roc(axes: "Axes", predictions: Predictions, names: Sequence[str]) -> None:
-    from matplotlib import colormaps  # noqa: PLC0415
+    from matplotlib import colormaps
 
     aucs = class_aucs(predictions)
     colours = colormaps["tab10" if predictions.labels <= _FEW else "tab20"].resampled(20)

@@ -172,7 +172,7 @@ def _line(text: str, where: str, *, failed: bool) -> tuple[ImageRef, list[float]
     return spot, _confidences(_of(item, "prediction"), spot.entry, where)
 
 
-def _confidences(prediction: Any, entry: Subset, where: str) -> list[float]:  # noqa: ANN401  (whatever JSON holds)
+def _confidences(prediction: Any, entry: Subset, where: str) -> list[float]:
     names, values = _of(prediction, "displayNames"), _of(prediction, "confidences")
     if not (isinstance(names, list) and isinstance(values, list) and len(names) == len(values)):
         raise ScoreError(
@@ -204,7 +204,7 @@ def _failure(where: str, uri: object, said: object) -> ScoreError:
     return ScoreError(f"{where} says that {_short(uri)} failed ({_short(said)}): predict the split again")
 
 
-def _of(item: object, key: str) -> Any:  # noqa: ANN401  (whatever JSON holds)
+def _of(item: object, key: str) -> Any:
     return item.get(key) if isinstance(item, dict) else None
 
 

@@ -21,7 +21,7 @@ _TRANSIENT: Final = {429, 500, 502, 503, 504}
 _Result = TypeVar("_Result")
 
 
-def _http() -> Any:  # noqa: ANN401  (the HTTP library in use, by whatever name it is installed)
+def _http() -> Any:
     return utils.httpx  # type: ignore[attr-defined]
 
 

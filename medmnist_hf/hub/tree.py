@@ -97,7 +97,7 @@ def read_tree(api: HfApi, repo_id: str, revision: str = MAIN, *, repo_type: str,
     return RemoteTree(repo_id, repo_type, True, bool(info.private), sha, has_branch, files)
 
 
-def _info(api: HfApi, repo_id: str, revision: str, repo_type: str) -> Any:  # noqa: ANN401  (DatasetInfo or SpaceInfo)
+def _info(api: HfApi, repo_id: str, revision: str, repo_type: str) -> Any:
     """As `HfApi.repo_info`, which reports what is missing by its own exceptions; a busy Hub is asked again."""
     return patiently(
         f"read {repo_id}",

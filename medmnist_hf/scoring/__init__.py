@@ -17,7 +17,7 @@ from medmnist_hf.scoring.predictions import check
 __all__ = ["score"]
 
 
-def score(references: object, scores: object, task: Task | str, **options: Any) -> Score:  # noqa: ANN401
+def score(references: object, scores: object, task: Task | str, **options: Any) -> Score:
     """AUC and ACC of rows in any shape users hold: `official.score` of what `predictions.check` makes of them.
 
     Args:

@@ -256,7 +256,7 @@ def multi_hot(findings: Iterable[Sequence[int]], labels: int) -> BoolArray:
     return hot
 
 
-def sliced(values: Any) -> Any:  # noqa: ANN401
+def sliced(values: Any) -> Any:
     """A lazy column (any sequence other than a list, tuple or string) as what slicing it gives; the rest as it is."""
     if isinstance(values, Sequence) and not isinstance(values, list | tuple | str | bytes | range):
         return values[:]

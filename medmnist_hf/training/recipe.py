@@ -46,7 +46,7 @@ def option(
     at_least: float = -math.inf,
     above: float = -math.inf,
     at_most: float = math.inf,
-) -> Any:  # noqa: ANN401
+) -> Any:
     """A field of a recipe.
 
     Args:
@@ -216,7 +216,7 @@ FIELDS: Final = {declared.name: declared for declared in dataclasses.fields(Reci
 _TYPES: Final[dict[str, Any]] = get_type_hints(Recipe)
 
 
-def type_of(name: str) -> Any:  # noqa: ANN401
+def type_of(name: str) -> Any:
     """The type of a field; that of ``method`` is a literal of the methods there are."""
     return Literal.__getitem__(tuple(METHODS)) if name == "method" else _TYPES[name]
 
@@ -260,7 +260,7 @@ def default_folder(recipe: Recipe) -> Path:
     return Path("runs", f"{recipe.dataset}-{recipe.size}-{model}-{recipe.method}")
 
 
-def _read_yaml(path: Path) -> Any:  # noqa: ANN401
+def _read_yaml(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -270,7 +270,7 @@ def _read_yaml(path: Path) -> Any:  # noqa: ANN401
         raise TrainingError(f"{path} is no YAML ({' '.join(str(error).split())}): mend it there") from None
 
 
-def _checked(values: Any, where: str) -> dict[str, Any]:  # noqa: ANN401
+def _checked(values: Any, where: str) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         raise TrainingError(f"{where} holds no options by name: write NAME: VALUE on each line")
     checked = {}
@@ -293,13 +293,13 @@ def _unmet(value: float, at_least: float, above: float, at_most: float) -> str:
     return f"{at_least} or more" if math.isinf(at_most) else f"in {max(at_least, above)}..{at_most}"
 
 
-def _seconds(value: Any) -> Any:  # noqa: ANN401
+def _seconds(value: Any) -> Any:
     """A duration such as ``2h`` in seconds; what is none, as it is."""
     match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
     return float(match[1]) * _UNITS[match[2]] if match else value
 
 
-def _value(value: Any, kind: Any, where: str) -> Any:  # noqa: ANN401
+def _value(value: Any, kind: Any, where: str) -> Any:
     """A value of a YAML file or a command as the type of its field; raises a `TrainingError` if it is none."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):

@@ -44,7 +44,7 @@ class Method:
         """Whether there is a model to publish."""
         return bool(self.card)
 
-    def fit(self, run: Any, seed: int, folder: Path) -> Any:  # noqa: ANN401  (their types need torch)
+    def fit(self, run: Any, seed: int, folder: Path) -> Any:
         """Carry it out: from a `methods.base.Run`, a seed and the seed's folder to a `methods.base.Fitted`."""
         module = import_module(f"medmnist_hf.training.methods.{self.module or self.name.replace('-', '_')}")
         return module.fit(run, seed, folder)

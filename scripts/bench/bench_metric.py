@@ -65,7 +65,7 @@ def official_evaluator() -> ModuleType:
 
 def scikit_learn(references: Array, scores: Array, task: Task) -> tuple[float, float]:
     """AUC and ACC by scikit-learn's own averaging."""
-    from sklearn.metrics import accuracy_score, roc_auc_score  # noqa: PLC0415
+    from sklearn.metrics import accuracy_score, roc_auc_score
 
     if task is Task.MULTI_LABEL:
         flagged = scores > 0.5
@@ -78,7 +78,7 @@ def scikit_learn(references: Array, scores: Array, task: Task) -> tuple[float, f
 
 def evaluate_modules(flag: str, references: Array, scores: Array, task: Task) -> dict[str, Callable[[], Any]]:
     """Calls of `evaluate` modules on the same rows: the plain one, ours as `evaluate` loads it, and ours in memory."""
-    import evaluate  # noqa: PLC0415  (seconds of import, and torch with it, would count as memory of the bootstrap)
+    import evaluate  # seconds of import, and torch with it, would count as memory of the bootstrap
 
     multi_label = task is Task.MULTI_LABEL
     path = Path(__file__).with_name("peer_metric.py")

@@ -51,7 +51,7 @@ def plain(flag: str, size: int, folder: Path, batch_size: int, workers: int) -> 
     return _loader(rows.with_format("torch", dtype=torch.uint8), batch_size, workers, collate_fn=_volumes)
 
 
-def _loader(data: Any, batch_size: int, workers: int, **options: Any) -> DataLoader[Any]:  # noqa: ANN401
+def _loader(data: Any, batch_size: int, workers: int, **options: Any) -> DataLoader[Any]:
     return DataLoader(data, batch_size, shuffle=True, num_workers=workers, persistent_workers=workers > 0, **options)
 
 

@@ -14,14 +14,14 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 class PeerMetric(evaluate.Metric):  # type: ignore[misc]
     """AUC and ACC of rows of Python floats, as ids or multi-hot."""
 
-    def _info(self) -> Any:  # noqa: ANN401  (evaluate is not typed)
+    def _info(self) -> Any:
         scores = datasets.Sequence(datasets.Value("float64"))
         hot = self.config_name == "multilabel"
         truth = datasets.Sequence(datasets.Value("int32")) if hot else datasets.Value("int32")
         features = datasets.Features({"references": truth, "prediction_scores": scores})
         return evaluate.MetricInfo(description="", citation="", inputs_description="", features=features)
 
-    def _compute(self, references: Any, prediction_scores: Any) -> dict[str, float]:  # noqa: ANN401
+    def _compute(self, references: Any, prediction_scores: Any) -> dict[str, float]:
         scores = np.array(prediction_scores)
         if self.config_name == "multilabel":
             flagged = scores > 0.5

@@ -31,7 +31,7 @@ def dist(phantoms: Callable[..., SourceFile], tmp_path_factory: pytest.TempPathF
     return out
 
 
-def opened(folder: Path) -> Any:  # noqa: ANN401  (mlcroissant has no types)
+def opened(folder: Path) -> Any:
     return mlcroissant.Dataset(jsonld=folder / CROISSANT_NAME)
 
 

@@ -384,7 +384,7 @@ def test_the_last_writer_sees_every_size(
     folder = build(phantoms, tmp_path, "breastmnist", 28)
     drawing = threading.Event()
 
-    def slow(*arguments: Any) -> Any:  # noqa: ANN401
+    def slow(*arguments: Any) -> Any:
         drawing.set()
         time.sleep(0.3)
         return draw_sample(*arguments)

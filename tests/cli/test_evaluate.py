@@ -34,7 +34,7 @@ def run(*arguments: str | Path) -> Result:
     return done
 
 
-def facts(*arguments: str | Path) -> Any:  # noqa: ANN401  (whatever JSON holds)
+def facts(*arguments: str | Path) -> Any:
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} is no JSON")
 
@@ -166,7 +166,7 @@ def test_compare(data: Path, tmp_path: Path, flag: str) -> None:
 
 
 @pytest.mark.parametrize("entry", subsets(), ids=lambda entry: entry.flag)
-def test_leaderboard_of_published_rows(entry: Any) -> None:  # noqa: ANN401
+def test_leaderboard_of_published_rows(entry: Any) -> None:
     text = flat(run("leaderboard", entry.flag))
     for row in published_results(entry.flag):
         assert row.method in text

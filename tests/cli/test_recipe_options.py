@@ -25,7 +25,7 @@ def app_of(made: list[Recipe]) -> typer.Typer:
         first: Annotated[str | None, typer.Option(help="Comes first.")] = None,
         *,
         epochs: Annotated[int | None, typer.Option(help="Its own.")] = None,
-        **options: Any,  # noqa: ANN401
+        **options: Any,
     ) -> None:
         made.append(read_recipe(options | {"epochs": epochs}))
 

@@ -45,7 +45,7 @@ def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def same(found: Arrays, npz: Any, split: str, multi_label: bool) -> None:  # noqa: ANN401
+def same(found: Arrays, npz: Any, split: str, multi_label: bool) -> None:
     images, labels = npz[f"{NPZ_SPLITS[split]}_images"], npz[f"{NPZ_SPLITS[split]}_labels"]
     assert found.images.dtype == np.uint8 and np.array_equal(found.images, images)
     if multi_label:

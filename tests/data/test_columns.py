@@ -25,7 +25,7 @@ def pictures(images: NDArray[Any]) -> list[PIL.Image.Image]:
     return [PIL.Image.fromarray(image) for image in images]
 
 
-def dataset(images: Any, labels: Any = None, image: Any = None, label: Any = None) -> Dataset:  # noqa: ANN401
+def dataset(images: Any, labels: Any = None, image: Any = None, label: Any = None) -> Dataset:
     features = Features({"image": image or Image(), "label": label or ClassLabel(names=CLASSES), "id": Value("int64")})
     labels = [row % 3 for row in range(len(images))] if labels is None else labels
     return Dataset.from_dict({"image": images, "label": labels, "id": list(range(len(images)))}, features)

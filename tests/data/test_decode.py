@@ -29,14 +29,14 @@ from medmnist_hf.data.decode import (
 STRUCT = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 
 
-def pillow(array: NDArray[Any], kind: str = "PNG", mode: str | None = None, **options: Any) -> bytes:  # noqa: ANN401
+def pillow(array: NDArray[Any], kind: str = "PNG", mode: str | None = None, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image = PIL.Image.fromarray(array)
     (image.convert(mode) if mode else image).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-def column(files: list[bytes | None]) -> Any:  # noqa: ANN401
+def column(files: list[bytes | None]) -> Any:
     return pa.array([{"bytes": file, "path": None} for file in files], STRUCT)
 
 
@@ -44,13 +44,13 @@ def images(n: int, *shape: int) -> NDArray[np.uint8]:
     return np.random.default_rng(n).integers(0, 256, (n, *shape), np.uint8)
 
 
-def parts(arrow: Any, *cuts: int) -> Iterator[Part]:  # noqa: ANN401
+def parts(arrow: Any, *cuts: int) -> Iterator[Part]:
     """The column in pieces that end at the cuts."""
     for start, stop in zip((0, *cuts), (*cuts, len(arrow)), strict=True):
         yield stop - start, lambda start=start, stop=stop: arrow[start:stop]  # type: ignore[misc]
 
 
-def joined(arrow: Any, shape: tuple[int, ...], *cuts: int) -> NDArray[np.uint8]:  # noqa: ANN401
+def joined(arrow: Any, shape: tuple[int, ...], *cuts: int) -> NDArray[np.uint8]:
     return np.concatenate(list(decoded(parts(arrow, *cuts), shape)))
 
 
@@ -145,7 +145,7 @@ def test_webp_with_transparency_and_damage() -> None:
         (pa.array([{"bytes": b"", "path": ""}, None], STRUCT), "row 1 holds no image"),
     ],
 )
-def test_columns_of_something_else(arrow: Any, match: str) -> None:  # noqa: ANN401
+def test_columns_of_something_else(arrow: Any, match: str) -> None:
     with pytest.raises(RowError, match=match):
         joined(arrow, (28, 28))
     with pytest.raises(RowError, match=match):
@@ -161,7 +161,7 @@ def test_columns_of_something_else(arrow: Any, match: str) -> None:  # noqa: ANN
         (column([pillow(images(1, 9, 9)[0], mode="P")]), "row 0 holds a palette PNG"),
     ],
 )
-def test_a_first_row_without_a_shape(arrow: Any, match: str) -> None:  # noqa: ANN401
+def test_a_first_row_without_a_shape(arrow: Any, match: str) -> None:
     with pytest.raises(RowError, match=match):
         row_shape(arrow)
 
@@ -181,7 +181,7 @@ def test_parts_are_read_ahead_in_bounds_and_given_in_order() -> None:
     for width in (128, 256, 256):
         volume = pa.ListArray.from_arrays(pa.array(np.arange(0, len(volume) + 1, width, dtype=np.int32)), volume)
 
-    def read() -> Any:  # noqa: ANN401
+    def read() -> Any:
         with lock:
             open_parts[0] += 1
             most[0] = max(most[0], open_parts[0])
@@ -206,14 +206,14 @@ def test_a_reader_that_stops_early_leaves_no_thread() -> None:
 
 
 def test_an_error_of_a_reader_comes_through() -> None:
-    def read() -> Any:  # noqa: ANN401
+    def read() -> Any:
         raise BlockingIOError("the shard is gone")
 
     with pytest.raises(BlockingIOError, match="gone"):
         list(decoded([(1, read)], (28, 28)))
 
 
-def volumes(values: Any, kind: Any = pa.uint8()) -> Any:  # noqa: ANN401, B008
+def volumes(values: Any, kind: Any = pa.uint8()) -> Any:  # noqa: B008
     return pa.array(values, pa.list_(pa.list_(pa.list_(kind))))
 
 
@@ -242,7 +242,7 @@ def test_voxels_without_a_copy() -> None:
         ([[[1, 2], [3, 4]], [[5, 6], [7, None]]], "row 3 holds a volume with missing voxels"),
     ],
 )
-def test_a_volume_that_is_not_one(bad: Any, match: str) -> None:  # noqa: ANN401
+def test_a_volume_that_is_not_one(bad: Any, match: str) -> None:
     good = [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]
     with pytest.raises(RowError, match=match):
         volumes_of(volumes([good, good, good, bad, good]), (2, 2, 2))
@@ -282,7 +282,7 @@ def test_findings() -> None:
         ([[0]], "row 0 holds a label of list"),
     ],
 )
-def test_what_is_no_class_id(values: Any, match: str) -> None:  # noqa: ANN401
+def test_what_is_no_class_id(values: Any, match: str) -> None:
     with pytest.raises(RowError, match=match):
         labels_of(pa.array(values), 2, multi_label=False)
 
@@ -298,6 +298,6 @@ def test_what_is_no_class_id(values: Any, match: str) -> None:  # noqa: ANN401
         ([0], "row 0 holds a label of int64"),
     ],
 )
-def test_what_is_no_list_of_findings(values: Any, match: str) -> None:  # noqa: ANN401
+def test_what_is_no_list_of_findings(values: Any, match: str) -> None:
     with pytest.raises(RowError, match=match):
         labels_of(pa.array(values), 2, multi_label=True)

@@ -49,7 +49,7 @@ def _official() -> ModuleType:
 OFFICIAL = _official()
 
 
-def official_at(root: Path) -> Any:  # noqa: ANN401  (the official class has no types)
+def official_at(root: Path) -> Any:
     """The official evaluator with another default root, which `parse_and_evaluate` gives no way to pass."""
 
     class Rooted(OFFICIAL.Evaluator):  # type: ignore[misc, name-defined]

@@ -19,7 +19,7 @@ from tests.fixtures.exports import CONFIGS, arrays_of, contents
 
 
 @pytest.fixture(scope="module")
-def official() -> Any:  # noqa: ANN401
+def official() -> Any:
     """`medmnist.utils` by its path; the empty scikit-image serves its `import`, which `save2d` and `save3d` lack."""
     path = importlib.metadata.distribution("medmnist").locate_file("medmnist/utils.py")
     spec = importlib.util.spec_from_file_location("official_utils", str(path))
@@ -35,7 +35,7 @@ def official() -> Any:  # noqa: ANN401
     return module
 
 
-def save_officially(official: Any, path: Path, folder: Path) -> None:  # noqa: ANN401
+def save_officially(official: Any, path: Path, folder: Path) -> None:
     arrays, name = arrays_of(path), path.stem
     save, postfix = (
         (official.save3d, "gif") if arrays["train_images"].shape[1:] == (28,) * 3 else (official.save2d, "png")
@@ -59,7 +59,7 @@ def same_as_official(ours: Path, theirs: Path) -> None:
 
 @pytest.mark.parametrize(("flag", "size"), CONFIGS)
 def test_files_and_csv_are_those_of_the_official_save(
-    official: Any,  # noqa: ANN401
+    official: Any,
     root: Path,
     phantoms: Phantoms,
     tmp_path: Path,
@@ -79,7 +79,7 @@ def test_files_and_csv_are_those_of_the_official_save(
 
 
 def test_official_files_are_saved_as_officially(
-    official: Any,  # noqa: ANN401
+    official: Any,
     real_builds: Path,
     real_data: Path,
     tmp_path: Path,

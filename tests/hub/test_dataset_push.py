@@ -112,7 +112,7 @@ class TestPush:
         assert tasks(pusher) == ["64_auc", "64_acc"]
 
     def test_a_push_that_the_hub_refuses_for_its_tasks_goes_without_them(self, pusher: Pusher) -> None:
-        def bad(*given: Any) -> dict[str, str]:  # noqa: ANN401
+        def bad(*given: Any) -> dict[str, str]:
             return {**describe(*given), "eval.yaml": "name: MedMNIST\n"}
 
         options, build = PushOptions(ID), pusher.local("28")

@@ -253,7 +253,7 @@ def counted(images: Iterable[Any], labels: Iterable[Any]) -> Counter[tuple[bytes
     )
 
 
-def drawn(data: Any, workers: int) -> list[tuple[bytes, int]]:  # noqa: ANN401
+def drawn(data: Any, workers: int) -> list[tuple[bytes, int]]:
     batches = list(DataLoader(data, BATCH, num_workers=workers))
     images, labels = (torch.cat([batch[name] for batch in batches]) for name in ("image", "label"))
     return [(np.ascontiguousarray(i, np.uint8).tobytes(), int(n)) for i, n in zip(images, labels, strict=True)]

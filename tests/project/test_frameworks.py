@@ -47,21 +47,21 @@ def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def jnp() -> Any:  # noqa: ANN401
+def jnp() -> Any:
     import jax.numpy
 
     return jax.numpy
 
 
 @pytest.fixture(scope="module")
-def tf() -> Any:  # noqa: ANN401
+def tf() -> Any:
     import tensorflow
 
     return tensorflow
 
 
 @pytest.mark.parametrize("flag", ONE_CLASS)
-def test_jax(jnp: Any, root: Path, source: Source, flag: str) -> None:  # noqa: ANN401
+def test_jax(jnp: Any, root: Path, source: Source, flag: str) -> None:
     """Images keep their bytes and the channels last; volumes do if asked to, and the labels with them."""
     images, labels = source(flag)
     train = medmnist_hf.load(flag, 28, "train", root)
@@ -81,7 +81,7 @@ def test_jax(jnp: Any, root: Path, source: Source, flag: str) -> None:  # noqa: 
 
 
 @pytest.mark.parametrize("flag", ONE_CLASS)
-def test_tensorflow(tf: Any, root: Path, source: Source, flag: str) -> None:  # noqa: ANN401
+def test_tensorflow(tf: Any, root: Path, source: Source, flag: str) -> None:
     images, labels = source(flag)
     train = medmnist_hf.load(flag, 28, "train", root)
     plain = train.with_format("tensorflow")[:]
@@ -100,7 +100,7 @@ def test_tensorflow(tf: Any, root: Path, source: Source, flag: str) -> None:  # 
 
 
 @pytest.mark.parametrize("flag", ONE_CLASS)
-def test_to_tf_dataset_widens_pixels(tf: Any, root: Path, source: Source, flag: str) -> None:  # noqa: ANN401
+def test_to_tf_dataset_widens_pixels(tf: Any, root: Path, source: Source, flag: str) -> None:
     images, labels = source(flag)
     train = medmnist_hf.load(flag, 28, "train", root)
     batches = list(train.to_tf_dataset(batch_size=5, columns="image", label_cols="label"))
@@ -109,7 +109,7 @@ def test_to_tf_dataset_widens_pixels(tf: Any, root: Path, source: Source, flag: 
     assert np.array_equal(np.concatenate([ids for _, ids in batches]), labels[:, 0])
 
 
-def test_findings(jnp: Any, tf: Any, root: Path, source: Source) -> None:  # noqa: ANN401
+def test_findings(jnp: Any, tf: Any, root: Path, source: Source) -> None:
     """Lists differ in length: a list of arrays in JAX, a ragged tensor in TensorFlow."""
     images, labels = source("chestmnist")
     expected = [np.flatnonzero(row).tolist() for row in labels]
@@ -122,7 +122,7 @@ def test_findings(jnp: Any, tf: Any, root: Path, source: Source) -> None:  # noq
 
 
 @pytest.mark.parametrize("flag", FLAGS)
-def test_arrays_suit_both(jnp: Any, tf: Any, root: Path, source: Source, flag: str) -> None:  # noqa: ANN401
+def test_arrays_suit_both(jnp: Any, tf: Any, root: Path, source: Source, flag: str) -> None:
     """The way that keeps the bytes, and the one for findings."""
     images, labels = source(flag)
     arrays = medmnist_hf.load_arrays(flag, 28, "train", root, cache=False)

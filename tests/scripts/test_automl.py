@@ -27,7 +27,7 @@ def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_all(phantoms, tmp_path_factory.mktemp("dist"), "breastmnist")
 
 
-def app_of(name: str) -> Any:  # noqa: ANN401
+def app_of(name: str) -> Any:
     specification = importlib.util.spec_from_file_location(f"{name}_script", SCRIPTS / f"{name}.py")
     assert specification is not None and specification.loader is not None
     module = importlib.util.module_from_spec(specification)

@@ -25,7 +25,7 @@ matrix:
 
 
 @pytest.fixture(scope="module")
-def script() -> Any:  # noqa: ANN401
+def script() -> Any:
     specification = importlib.util.spec_from_file_location("benchmark_script", SCRIPT)
     assert specification is not None and specification.loader is not None
     module = importlib.util.module_from_spec(specification)
@@ -79,7 +79,7 @@ def test_a_matrix_with_a_broken_cell_from_its_plan_to_its_report(matrix: Path, t
 
 
 def test_a_dry_run_shows_cells_and_writes_nothing(
-    script: Any,  # noqa: ANN401
+    script: Any,
     matrix: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -91,7 +91,7 @@ def test_a_dry_run_shows_cells_and_writes_nothing(
 
 
 def test_a_report_alone_runs_nothing_and_is_no_failure(
-    script: Any,  # noqa: ANN401
+    script: Any,
     matrix: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -110,7 +110,7 @@ def test_a_report_alone_runs_nothing_and_is_no_failure(
     ],
 )
 def test_every_mistake_is_one_line(
-    script: Any,  # noqa: ANN401
+    script: Any,
     matrix: Path,
     tmp_path: Path,
     options: list[str],
@@ -121,7 +121,7 @@ def test_every_mistake_is_one_line(
     assert "\n" not in str(caught.value) and not (tmp_path / "bench").exists()
 
 
-def test_a_broken_matrix_runs_nothing(script: Any, matrix: Path, tmp_path: Path) -> None:  # noqa: ANN401
+def test_a_broken_matrix_runs_nothing(script: Any, matrix: Path, tmp_path: Path) -> None:
     matrix.write_text(matrix.read_text() + "include: [{dataset: breastmnist, size: 99}]\n")
     with pytest.raises(MedMNISTError, match="cell dataset breastmnist, size 99: "):
         script.app([str(matrix), "--out", str(tmp_path / "bench")], standalone_mode=False)

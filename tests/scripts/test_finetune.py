@@ -33,7 +33,7 @@ def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def app() -> Any:  # noqa: ANN401
+def app() -> Any:
     specification = importlib.util.spec_from_file_location("finetune_script", SCRIPT)
     assert specification is not None and specification.loader is not None
     module = importlib.util.module_from_spec(specification)
@@ -67,7 +67,7 @@ def test_a_run_from_a_preset_and_options(root: Path, tmp_path: Path, capsys: pyt
     assert recipe["select"] == "loss" and recipe["learning_rate"] == 1e-4 and recipe["epochs"] == 1
 
 
-def test_words_and_numbers_of_one_option(app: Any, root: Path, tmp_path: Path) -> None:  # noqa: ANN401
+def test_words_and_numbers_of_one_option(app: Any, root: Path, tmp_path: Path) -> None:
     for given, kept in (("images", "images"), ("3", 3)):
         options = ["--dataset", "bloodmnist", "--root", str(root), "--channels", given, "--method", "knn", *TINY]
         app([*options, "--quiet", "--out", str(tmp_path / given)], standalone_mode=False)
@@ -98,7 +98,7 @@ def checkpoint(folder: Path) -> str:
     ],
 )
 def test_every_mistake_is_one_line(
-    app: Any,  # noqa: ANN401
+    app: Any,
     root: Path,
     tmp_path: Path,
     options: list[str],
@@ -131,7 +131,7 @@ COMMIT = "/commit/"
 def finetune(
     hub: HubServer,
     *,
-    app: Any,  # noqa: ANN401
+    app: Any,
     root: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -94,7 +94,7 @@ def predictions(folder: Path) -> npt.NDArray[np.float64]:
     return read_result(file).scores
 
 
-def scores_of(classify: Any, images: npt.NDArray[np.uint8], dataset: str) -> npt.NDArray[np.float64]:  # noqa: ANN401
+def scores_of(classify: Any, images: npt.NDArray[np.uint8], dataset: str) -> npt.NDArray[np.float64]:
     """What a pipeline says of images, in the order of the labels; of an ordinal model, as its card says."""
     names = subset(dataset).labels
     answers = [classify(Image.fromarray(image), top_k=len(names)) for image in images]

@@ -39,7 +39,7 @@ REPORT: dict[str, Any] = {
 }
 
 
-def seed_of(seed: int, **report: Any) -> SeedResult:  # noqa: ANN401
+def seed_of(seed: int, **report: Any) -> SeedResult:
     test = Measures(auc=0.7 + seed / 10, acc=0.6, macro_f1=0.5, auc_low=math.nan, auc_high=math.nan)
     per_class = {"malignant": {"auc": 0.7, "f1": math.nan}}
     return SeedResult(seed, Measures(auc=math.nan, acc=0.5), test, per_class, Facts.from_json_value(REPORT | report))

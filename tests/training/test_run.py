@@ -99,7 +99,7 @@ def test_data_that_goes_while_it_trains_costs_the_card_and_not_the_run(
 
     fit = linear_probe.fit
 
-    def probe_and_lose(*given: Any) -> Fitted:  # noqa: ANN401
+    def probe_and_lose(*given: Any) -> Fitted:
         fitted: Fitted = fit(*given)
         shutil.rmtree(copy)
         return fitted
@@ -144,7 +144,7 @@ def test_without_test_nothing_tells_of_it(root: Path, tmp_path: Path) -> None:
     assert not [path for path in (tmp_path / "seed-0").iterdir() if "_test_" in path.name]
 
 
-def start(recipe_file: Path, out: Path, **options: Any) -> subprocess.Popen[str]:  # noqa: ANN401
+def start(recipe_file: Path, out: Path, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*PROGRAM, str(recipe_file), str(out)],
         cwd=ROOT,

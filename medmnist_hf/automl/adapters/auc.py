@@ -15,7 +15,7 @@ def mean_auc(truth: np.ndarray, scores: np.ndarray) -> float:
     Returns:
         The mean over the columns in which both answers occur.
     """
-    from sklearn.metrics import roc_auc_score  # noqa: PLC0415
+    from sklearn.metrics import roc_auc_score
 
     truth = np.asarray(truth)
     hot = truth == 1 if truth.shape == scores.shape else truth.reshape(-1, 1) == np.arange(scores.shape[1])

@@ -82,7 +82,7 @@ def _search(job: AutoMLJob, engine: str) -> None:
     _fit(job, inputs, labels, job.left(), better)
 
 
-def _finding(job: AutoMLJob, inputs: dict[str, Any], engine: str) -> Any:  # noqa: ANN401
+def _finding(job: AutoMLJob, inputs: dict[str, Any], engine: str) -> Any:
     """What searches one finding, for `one_model_a_finding`."""
 
     def fit(
@@ -105,8 +105,8 @@ def _fit(
     better: Better,
 ) -> Predict:
     """One search of AutoGluon; its best model, which lies in `MODELS` until the next search."""
-    from autogluon.features.generators import IdentityFeatureGenerator  # noqa: PLC0415  (after `name`)
-    from autogluon.tabular import TabularPredictor  # noqa: PLC0415
+    from autogluon.features.generators import IdentityFeatureGenerator  # after `name`
+    from autogluon.tabular import TabularPredictor
 
     train, validation = labels["train"], labels["validation"]
     known = np.unique(train)
@@ -142,7 +142,7 @@ def _fit(
     except (AssertionError, RuntimeError) as error:
         raise _too_small(job, inputs, str(error).partition(". ")[0]) from error
 
-    def predict(table: Any) -> np.ndarray:  # noqa: ANN401
+    def predict(table: Any) -> np.ndarray:
         return np.asarray(predictor.predict_proba(table, as_pandas=False))
 
     return predict
@@ -156,9 +156,9 @@ def _too_small(job: AutoMLJob, inputs: dict[str, Any], why: str) -> SearchError:
     )
 
 
-def _metric(known: np.ndarray, validation: np.ndarray) -> Any:  # noqa: ANN401
+def _metric(known: np.ndarray, validation: np.ndarray) -> Any:
     """AUC as MedMNIST defines it; the log loss where validation shows one class alone, and there is none."""
-    from autogluon.core.metrics import make_scorer  # noqa: PLC0415
+    from autogluon.core.metrics import make_scorer
 
     if np.isin(known, validation).sum() < 2:
         return "log_loss"
@@ -167,16 +167,16 @@ def _metric(known: np.ndarray, validation: np.ndarray) -> Any:  # noqa: ANN401
 
 def _portfolio(seed: int) -> dict[str, list[dict[str, Any]]]:
     """The models of AutoGluon's default, seeded."""
-    from autogluon.tabular.configs.hyperparameter_configs import get_hyperparameter_config  # noqa: PLC0415
+    from autogluon.tabular.configs.hyperparameter_configs import get_hyperparameter_config
 
     default = get_hyperparameter_config("default")
     listed = {family: [models] if isinstance(models, dict) else models for family, models in default.items()}
     return {family: [{**one, seeded: seed} for one in listed[family]] for family, seeded in SEEDS.items()}
 
 
-def _listener(job: AutoMLJob, better: Better) -> Any:  # noqa: ANN401
+def _listener(job: AutoMLJob, better: Better) -> Any:
     """What AutoGluon calls after each model, so that the best is published whatever then happens."""
-    from autogluon.core.callbacks import AbstractCallback  # noqa: PLC0415
+    from autogluon.core.callbacks import AbstractCallback
 
     class Listener(AbstractCallback):  # type: ignore[misc]
         def __reduce__(self) -> tuple[Any, ...]:
@@ -184,8 +184,8 @@ def _listener(job: AutoMLJob, better: Better) -> Any:  # noqa: ANN401
 
         def _before_model_fit(
             self,
-            trainer: Any,  # noqa: ANN401
-            model: Any,  # noqa: ANN401
+            trainer: Any,
+            model: Any,
             time_limit: float | None = None,
             stack_name: str = "core",
             level: int = 1,
@@ -195,7 +195,7 @@ def _listener(job: AutoMLJob, better: Better) -> Any:  # noqa: ANN401
 
         def _after_model_fit(
             self,
-            trainer: Any,  # noqa: ANN401
+            trainer: Any,
             model_names: list[str],
             stack_name: str = "core",
             level: int = 1,
@@ -217,7 +217,7 @@ def _listener(job: AutoMLJob, better: Better) -> Any:  # noqa: ANN401
     return Listener()
 
 
-def _configuration(trainer: Any, best: str) -> list[dict[str, Any]]:  # noqa: ANN401
+def _configuration(trainer: Any, best: str) -> list[dict[str, Any]]:
     """The members of an ensemble with their weights, or a model alone; with hyper-parameters as they were fitted."""
     children = trainer.load_model(best).get_info().get("children_info", {})
     weights = next(iter(children.values()))["model_weights"] if children else {best: 1.0}
@@ -233,9 +233,9 @@ def _both(scores: np.ndarray) -> np.ndarray:
     return np.stack([1 - scores, scores], 1) if scores.ndim == 1 else scores
 
 
-def _table(values: np.ndarray) -> Any:  # noqa: ANN401
+def _table(values: np.ndarray) -> Any:
     """Columns with a name each, as AutoGluon wants them."""
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd
 
     return pd.DataFrame(values, columns=[str(at) for at in range(values.shape[1])])
 

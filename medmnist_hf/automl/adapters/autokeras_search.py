@@ -54,7 +54,7 @@ def search(job: AutoMLJob) -> None:
     for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         os.environ[variable] = str(job.cores)
     engine = name()
-    import keras  # noqa: PLC0415  (after `name`)
+    import keras  # after `name`
 
     # KerasTuner would print the traceback of each trial that fails; it keeps them with its records as well.
     importlib.import_module("keras_tuner.src.config").DEBUG = False  # type: ignore[attr-defined]
@@ -74,16 +74,16 @@ def search(job: AutoMLJob) -> None:
     )
 
 
-def _classifier(job: AutoMLJob, engine: str) -> Any:  # noqa: ANN401
+def _classifier(job: AutoMLJob, engine: str) -> Any:
     """AutoKeras's own object, with the trials of a search that was broken off if there are any."""
-    import autokeras  # noqa: PLC0415
-    import keras  # noqa: PLC0415
-    import keras_tuner  # noqa: PLC0415
+    import autokeras
+    import keras
+    import keras_tuner
 
     trials = int(job.options.get("trials", TRIALS))
     tuner, several = _tuner(job, engine), _several(job)
 
-    def classifier() -> Any:  # noqa: ANN401
+    def classifier() -> Any:
         return autokeras.ImageClassifier(
             num_classes=job.classes,
             multi_label=job.task == MULTI_LABEL,
@@ -106,9 +106,9 @@ def _classifier(job: AutoMLJob, engine: str) -> Any:  # noqa: ANN401
     return made
 
 
-def _tuner(job: AutoMLJob, engine: str) -> Any:  # noqa: ANN401
+def _tuner(job: AutoMLJob, engine: str) -> Any:
     """AutoKeras's tuner of images, which here keeps the budget, publishes, and tells of its trials."""
-    from autokeras.tuners.task_specific import ImageClassifierTuner  # noqa: PLC0415
+    from autokeras.tuners.task_specific import ImageClassifierTuner
 
     class Tuner(ImageClassifierTuner):  # type: ignore[misc]
         until = 0.0
@@ -123,15 +123,15 @@ def _tuner(job: AutoMLJob, engine: str) -> Any:  # noqa: ANN401
                 if not self.oracle.max_trials:
                     raise SearchError(f"a time budget of {job.seconds:g} s is too small for one trial: give more")
 
-        def on_trial_begin(self, trial: Any) -> None:  # noqa: ANN401
+        def on_trial_begin(self, trial: Any) -> None:
             super().on_trial_begin(trial)
             self.until = time.monotonic() + min(TRIAL * job.seconds, job.left() - AT_THE_END * job.seconds)
 
-        def on_batch_end(self, trial: Any, model: Any, batch: int, logs: Any = None) -> None:  # noqa: ANN401
+        def on_batch_end(self, trial: Any, model: Any, batch: int, logs: Any = None) -> None:
             if time.monotonic() > self.until:
                 model.stop_training = True
 
-        def on_trial_end(self, trial: Any) -> None:  # noqa: ANN401
+        def on_trial_end(self, trial: Any) -> None:
             super().on_trial_end(trial)
             ended = self.oracle.get_trial(trial.trial_id)
             succeeded = ended.status == "COMPLETED"
@@ -173,7 +173,7 @@ def _tuner(job: AutoMLJob, engine: str) -> Any:  # noqa: ANN401
     return Tuner
 
 
-def _fault(trial: Any) -> str:  # noqa: ANN401
+def _fault(trial: Any) -> str:
     """The last line of the traceback that KerasTuner keeps of a trial that failed."""
     return str(trial.message or trial.status).strip().rpartition("\n")[2]
 

@@ -94,9 +94,9 @@ class _Search:
     """
 
     def __init__(self, job: AutoMLJob) -> None:
-        from autosklearn.classification import AutoSklearnClassifier  # noqa: PLC0415  (after `name`)
-        from autosklearn.metrics import make_scorer, roc_auc  # noqa: PLC0415
-        from sklearn.model_selection import PredefinedSplit  # noqa: PLC0415
+        from autosklearn.classification import AutoSklearnClassifier  # after `name`
+        from autosklearn.metrics import make_scorer, roc_auc
+        from sklearn.model_selection import PredefinedSplit
 
         let_threads_import()
         self.job = job
@@ -162,9 +162,9 @@ class _Search:
             counts = ", ".join(f"{count} {outcome}" for outcome, count in self.outcomes.items()) or "none ended"
             raise SearchError(f"no trial was better than a guess within {self.job.seconds:g} s ({counts}): give more")
 
-    def _stop(self, _signal: int, _frame: Any) -> None:  # noqa: ANN401
+    def _stop(self, _signal: int, _frame: Any) -> None:
         """End the trials that still run, for which auto-sklearn would wait, and then the search."""
-        import psutil  # noqa: PLC0415  (comes with distributed)
+        import psutil  # comes with distributed
 
         self.stopped = True
         for one in (signal.SIGINT, signal.SIGTERM):
@@ -176,7 +176,7 @@ class _Search:
                 child.kill()
         raise KeyboardInterrupt
 
-    def _after_a_trial(self, _smbo: Any, trial: Any, result: Any, _left: float) -> None:  # noqa: ANN401
+    def _after_a_trial(self, _smbo: Any, trial: Any, result: Any, _left: float) -> None:
         if self.stopped:  # what waits for a trial, with one core, takes the interrupt for that trial's
             raise KeyboardInterrupt
         outcome = result.status.name.lower()
@@ -260,15 +260,15 @@ class _Targets:
         return whole
 
 
-def _hyperparameters(model: Any) -> Dict[str, Any]:  # noqa: ANN401
+def _hyperparameters(model: Any) -> Dict[str, Any]:
     """The configuration of a pipeline; empty for the dummy that a search begins with."""
     return dict(model.config.get_dictionary()) if hasattr(model.config, "get_dictionary") else {}
 
 
 def _memory(job: AutoMLJob) -> int:
     """Megabytes for one trial: as told or published, or an even share of what is free where that is less."""
-    import psutil  # noqa: PLC0415  (comes with distributed)
-    from distributed.system import MEMORY_LIMIT  # noqa: PLC0415  (what a control group leaves)
+    import psutil  # comes with distributed
+    from distributed.system import MEMORY_LIMIT  # what a control group leaves
 
     free = min(psutil.virtual_memory().available, MEMORY_LIMIT) // 2**20
     return int(min(job.options.get("memory", MEMORY), free // job.cores))

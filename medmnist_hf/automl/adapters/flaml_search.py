@@ -52,7 +52,7 @@ def search(job: AutoMLJob) -> None:
     tried = _records(log)
     log.write_text("".join(json.dumps(record) + "\n" for record in tried), encoding="utf-8")  # whole lines alone
 
-    def better(model: Any, loss: float, trials: int, configuration: Dict[str, Any]) -> None:  # noqa: ANN401
+    def better(model: Any, loss: float, trials: int, configuration: Dict[str, Any]) -> None:
         if loss >= best_before:
             return
         scores = {
@@ -68,7 +68,7 @@ def search(job: AutoMLJob) -> None:
     job.note(trials=len(tried) + trials)
 
 
-def _finding(job: AutoMLJob, inputs: Dict[str, np.ndarray], engine: str) -> Any:  # noqa: ANN401
+def _finding(job: AutoMLJob, inputs: Dict[str, np.ndarray], engine: str) -> Any:
     """What searches one finding, for `one_model_a_finding`."""
 
     def fit(
@@ -76,7 +76,7 @@ def _finding(job: AutoMLJob, inputs: Dict[str, np.ndarray], engine: str) -> Any:
     ) -> Tuple[Callable[[np.ndarray], np.ndarray], Dict[str, Any]]:
         told: Dict[str, Any] = {"engine": engine}
 
-        def better(model: Any, loss: float, trials: int, configuration: Dict[str, Any]) -> None:  # noqa: ANN401
+        def better(model: Any, loss: float, trials: int, configuration: Dict[str, Any]) -> None:
             told.update(configuration=configuration)
 
         print(about, flush=True)
@@ -97,7 +97,7 @@ def _fit(  # noqa: PLR0917
     log: Path | None = None,
 ) -> Tuple[Any, int]:
     """One search of FLAML: its ``AutoML`` with the best model, or None if time was too short; and the trials."""
-    from flaml.automl.automl import AutoML  # noqa: PLC0415  (after `name`, which says what is missing)
+    from flaml.automl.automl import AutoML  # after `name`, which says what is missing
 
     validation = labels["validation"]
     known, targets = np.unique(labels["train"], return_inverse=True)
@@ -108,7 +108,7 @@ def _fit(  # noqa: PLR0917
     tried = _records(log) if log else []
     best, trials, most = np.inf, 0, job.options.get("trials")
 
-    def loss(_x: Any, _y: Any, model: Any, *rest: Any) -> Tuple[float, Dict[str, Any]]:  # noqa: ANN401
+    def loss(_x: Any, _y: Any, model: Any, *rest: Any) -> Tuple[float, Dict[str, Any]]:
         """Called by FLAML after each trial; the sixth of the rest is the configuration."""
         nonlocal best, trials
         trials += 1
@@ -173,7 +173,7 @@ def _records(log: Path) -> List[Dict[str, Any]]:
     return records
 
 
-def _starting_points(records: List[Dict[str, Any]]) -> Any:  # noqa: ANN401
+def _starting_points(records: List[Dict[str, Any]]) -> Any:
     """The best configuration of each learner so far; FLAML's own where there is none."""
     best: Dict[str, Dict[str, Any]] = {}
     for record in records:

@@ -100,7 +100,7 @@ class AutoMLJob:
         path = self.folder / BEST_NAME
         return _load(path)[1] if path.exists() else None
 
-    def note(self, **facts: Any) -> None:  # noqa: ANN401
+    def note(self, **facts: Any) -> None:
         """Change what is told with the scores that were published last."""
         scores, found = _load(self.folder / BEST_NAME)
         _save(self.folder / BEST_NAME, scores, {**found, **facts})
@@ -201,6 +201,6 @@ def _load(path: Path) -> Tuple[Dict[str, np.ndarray], Dict[str, Any]]:
     return arrays, json.loads(str(arrays.pop("found")))
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401
+def _plain(value: Any) -> Any:
     """Numbers and arrays of numpy as those of JSON, anything else as its text."""
     return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else str(value)

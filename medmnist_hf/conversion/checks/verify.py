@@ -251,7 +251,7 @@ def _verify_split(stored: _Stored, reader: NpzReader | None, on_progress: Callab
     raise VerificationError(f"{stored.where} has more rows than its manifest says: build it again")
 
 
-def _compare(stored: _Stored, start: int, what: str, found: Any, expected: Any) -> None:  # noqa: ANN401
+def _compare(stored: _Stored, start: int, what: str, found: Any, expected: Any) -> None:
     if found.shape == expected.shape and np.array_equal(found, expected):
         return
     same_rows = found.shape == expected.shape

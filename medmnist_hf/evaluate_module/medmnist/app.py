@@ -54,9 +54,9 @@ def answer(config: str, text: str, logits: bool = False, intervals: bool = False
     return "\n".join([json.dumps(found, indent=2), *notes])
 
 
-def build() -> Any:  # noqa: ANN401  (gradio is not a dependency)
+def build() -> Any:
     """The page."""
-    import gradio  # noqa: PLC0415  (the Space has it; the function above does not need it)
+    import gradio  # the Space has it; the function above does not need it
 
     return gradio.Interface(
         fn=answer,

@@ -47,7 +47,7 @@ Examples:
 class Medmnist(arrow_metric.ArrowMetric):
     """AUC and ACC of a subset or a task."""
 
-    def _info(self) -> Any:  # noqa: ANN401  (evaluate is not typed)
+    def _info(self) -> Any:
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation=_CITATION,

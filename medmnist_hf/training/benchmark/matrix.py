@@ -127,13 +127,13 @@ def _entries(parts: Mapping[str, Any], part: str, path: Path) -> list[dict[str, 
     return [_values(entry, f"{path}: {part} {at}") for at, entry in enumerate(entries, 1)]
 
 
-def _values(part: Any, where: str) -> dict[str, Any]:  # noqa: ANN401
+def _values(part: Any, where: str) -> dict[str, Any]:
     if not isinstance(part, dict):
         raise TrainingError(f"{where} holds no options by name: write NAME: VALUE")
     return part
 
 
-def _product(part: Any, where: str) -> Iterator[dict[str, Any]]:  # noqa: ANN401
+def _product(part: Any, where: str) -> Iterator[dict[str, Any]]:
     """Every combination of values, of which lists are choices."""
     values = _values(part, where)
     axes = [value if isinstance(value, list) and name != SEEDS else [value] for name, value in values.items()]

@@ -176,7 +176,7 @@ def _mapping(array: NDArray[np.uint8]) -> tuple[str, int, tuple[int, ...]] | Non
     return str(root.filename), offset, array.shape
 
 
-def _collate_arrays(batches: list[ArrayBatch], *, collate_fn_map: Any = None) -> dict[str, Tensor]:  # noqa: ANN401
+def _collate_arrays(batches: list[ArrayBatch], *, collate_fn_map: Any = None) -> dict[str, Tensor]:
     return batches[0].as_dict()
 
 

@@ -125,7 +125,7 @@ class BatchTransform:
         return {"mean": np.size(self.mean), "std": np.size(self.std)}
 
     @torch.no_grad()
-    def __call__(self, batch: Any) -> dict[str, Tensor]:  # noqa: ANN401  (said above)
+    def __call__(self, batch: Any) -> dict[str, Tensor]:
         """Transform a batch.
 
         Returns:
@@ -297,7 +297,7 @@ def _cut(images: Tensor, span: slice) -> Tensor:
     return images if span == _WHOLE[0] else images[span]
 
 
-def _one_batch(batch: Any) -> ArrayBatch:  # noqa: ANN401
+def _one_batch(batch: Any) -> ArrayBatch:
     if isinstance(batch, ArrayBatch):
         return batch
     if isinstance(batch, Mapping):
@@ -327,7 +327,7 @@ def _stacked(samples: Sequence[Mapping[str, Any]]) -> ArrayBatch:
     )
 
 
-def _part(sample: Any, names: Sequence[str]) -> Any:  # noqa: ANN401
+def _part(sample: Any, names: Sequence[str]) -> Any:
     held = sample if isinstance(sample, Mapping) else {}
     for name in names:
         if name in held:
@@ -338,6 +338,6 @@ def _part(sample: Any, names: Sequence[str]) -> Any:  # noqa: ANN401
     )
 
 
-def _indices(known: Any) -> Tensor:  # noqa: ANN401
+def _indices(known: Any) -> Tensor:
     """Indices to seed augmentation with: drawn if they are not known."""
     return torch.randint(1 << 62, (1,)) if known is None else torch.as_tensor(known, dtype=torch.int64)

@@ -152,7 +152,7 @@ def _problems(labels: Int64Array, task: Task, classes: int) -> tuple[FloatArray,
     return bias, [(present, labels)]
 
 
-def _solve(solver: Any, strength: float, inputs: FloatArray, targets: Int64Array) -> None:  # noqa: ANN401
+def _solve(solver: Any, strength: float, inputs: FloatArray, targets: Int64Array) -> None:
     """Fit, from where the solver stands; raises a `ConvergenceWarning` where it does not converge."""
     solver.C = strength
     with warnings.catch_warnings():

@@ -50,7 +50,7 @@ def lora_config(recipe: Recipe, model: nn.Module) -> LoraConfig:
     )
 
 
-def _adaptable(module: Any) -> bool:  # noqa: ANN401
+def _adaptable(module: Any) -> bool:
     if type(module) is nn.Conv2d:
         return module.groups == 1 and module.dilation == (1, 1) and module.padding_mode == "zeros"
     return type(module) is nn.Linear

@@ -121,7 +121,7 @@ class RecipeTrainer(Trainer):
                 self.optimizer = kind(groups, recipe.learning_rate)
         return self.optimizer
 
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:  # noqa: ANN401
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Warm-up, then the recipe's course over all steps."""
         if self.lr_scheduler is None:
             course = rate_course(self.recipe, num_training_steps)
@@ -134,8 +134,8 @@ class RecipeTrainer(Trainer):
         model: nn.Module,
         inputs: dict[str, Any],
         return_outputs: bool = False,
-        num_items_in_batch: Any = None,  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
+        num_items_in_batch: Any = None,
+    ) -> Any:
         """The task's loss, on mixed images while training where the recipe asks for it."""
         images, labels = inputs["pixel_values"], inputs["labels"]
         if model.training and self.recipe.freeze_batch_norm:
@@ -148,7 +148,7 @@ class RecipeTrainer(Trainer):
         loss = self.loss_function(outputs.logits, labels)
         return (loss, {"loss": loss, "logits": outputs.logits}) if return_outputs else loss
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def train(self, *args: Any, **kwargs: Any) -> Any:
         """As in `transformers`; where no epoch was the best, as validation has no AUC, the last average is kept."""
         output = super().train(*args, **kwargs)
         if self.ema is not None:
@@ -156,12 +156,12 @@ class RecipeTrainer(Trainer):
             self.ema = None
         return output
 
-    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         """As in `transformers`, of the averaged weights where there are any."""
         with self._averaged():
             return super().evaluation_loop(*args, **kwargs)
 
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:  # noqa: ANN401
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         # Before the rest: a checkpoint counts as whole once its last file is there, see `last_checkpoint`.
         if self.ema is not None and self.args.should_save:
             folder = Path(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
@@ -200,22 +200,22 @@ class _Average(TrainerCallback):
     def __init__(self, ema: ModelEmaV3) -> None:
         self.ema = ema
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:  # noqa: ANN401
+    def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         self.ema.update(more["model"])
 
 
 class _Progress(ProgressCallback):
     """A bar over the steps where there is a terminal, and a line for each epoch in place of the trainer's own."""
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
             self.training_bar = tqdm(total=state.max_steps, dynamic_ncols=True, disable=None, unit="step")
         self.current_step = 0
 
-    def on_prediction_step(self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **_: Any) -> None:  # noqa: ANN401
+    def on_prediction_step(self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **_: Any) -> None:
         """The splits that are scored are small beside train."""
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ANN401
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if state.is_world_process_zero and self.training_bar is not None and logs and "eval_auc" in logs:
             self.training_bar.write(
                 f"epoch {round(logs['epoch']):3d}  validation AUC {logs['eval_auc']:.3f}  ACC {logs['eval_acc']:.3f}  "

@@ -69,7 +69,7 @@ class ZeroShot:
         with torch.inference_mode():
             self._texts = _unit(model.get_text_features(**self._tokens(texts).to(device)))
 
-    def _tokens(self, texts: list[str]) -> Any:  # noqa: ANN401
+    def _tokens(self, texts: list[str]) -> Any:
         """Tokens as the model was trained on them: SigLIP had each text padded to the end, and no mask."""
         tokenizer = _load(AutoTokenizer, self._name)
         tokens = tokenizer(
@@ -142,7 +142,7 @@ def texts_of(entry: Subset, prompt: str, *, absence: bool) -> list[str]:
     return [prompt.replace("{modality}", entry.modality).replace("{}", phrase) for phrase in named]
 
 
-def _load(kind: Any, name: str, **options: Any) -> Any:  # noqa: ANN401
+def _load(kind: Any, name: str, **options: Any) -> Any:
     try:
         return kind.from_pretrained(name, **options)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
@@ -151,5 +151,5 @@ def _load(kind: Any, name: str, **options: Any) -> Any:  # noqa: ANN401
         ) from None
 
 
-def _unit(output: Any) -> Tensor:  # noqa: ANN401  (a tensor, or an output that pools one)
+def _unit(output: Any) -> Tensor:
     return normalize(getattr(output, "pooler_output", output).float(), dim=-1)

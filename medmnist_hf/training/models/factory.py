@@ -98,7 +98,7 @@ def _names(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _statistics(recipe: Recipe, mean: Any, std: Any) -> Statistics:  # noqa: ANN401
+def _statistics(recipe: Recipe, mean: Any, std: Any) -> Statistics:
     """Mean and deviation that a recipe normalises by, those given being the model's own."""
     if recipe.normalize == "none":
         return (), ()
@@ -255,7 +255,7 @@ def save_model(built: Built, folder: Path) -> None:
         built.processor.save_pretrained(folder)
 
 
-def _for_rgb(model: Any) -> Any:  # noqa: ANN401
+def _for_rgb(model: Any) -> Any:
     config, weights = copy.deepcopy(model.config), model.state_dict()
     shown = config.pretrained_cfg
     config.model_args |= {"in_chans": 3}

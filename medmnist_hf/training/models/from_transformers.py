@@ -142,7 +142,7 @@ def _not_loaded(recipe: Recipe, error: Exception) -> TrainingError:
     return TrainingError(f"cannot load {recipe.model} ({first_line(error)}): {hint}")
 
 
-def _loaded(model: Any, info: dict[str, Any], where: str, headed: bool) -> str:  # noqa: ANN401
+def _loaded(model: Any, info: dict[str, Any], where: str, headed: bool) -> str:
     """Where the weights come from and which were not there; but for the classifier, none may be of another shape."""
     head = classifier_of(model)[0] if headed else None
     own = {name for name in model.state_dict() if name.rpartition(".")[0] != head}
@@ -154,7 +154,7 @@ def _loaded(model: Any, info: dict[str, Any], where: str, headed: bool) -> str: 
     return f"weights of {Path(where).name}" + (f", but {listed(missing)} at random" if missing else "")
 
 
-def _with_head(backbone: Any, recipe: Recipe, names: dict[str, Any]) -> nn.Module:  # noqa: ANN401
+def _with_head(backbone: Any, recipe: Recipe, names: dict[str, Any]) -> nn.Module:
     size = recipe.image_size or recipe.size
     try:
         with torch.inference_mode():

@@ -14,7 +14,7 @@ from medmnist_hf.training.recipe import Recipe
 class CenteringImageProcessor(ViTImageProcessor):
     """Resizes and normalises images and puts zeros around them, as ``resize: pad`` does."""
 
-    def pad(self, images: list[Tensor], pad_size: Any = None, **_: Any) -> Any:  # type: ignore[override]  # noqa: ANN401
+    def pad(self, images: list[Tensor], pad_size: Any = None, **_: Any) -> Any:  # type: ignore[override]
         """Images in the middle of zeros."""
         return [self.center_crop(image, pad_size) for image in images]
 

@@ -201,7 +201,7 @@ class _Converter:
             self.done[module] = self._exchange(module, name)
         return self.done[module]
 
-    def _exchange(self, module: Any, name: str) -> nn.Module:  # noqa: ANN401
+    def _exchange(self, module: Any, name: str) -> nn.Module:
         kind: Any = type(module)
         if kind in {nn.Conv2d, Conv2dSame}:
             return self._convolution(module, name)
@@ -233,7 +233,7 @@ class _Converter:
             raise refusal(name, module, f"its {height} x {width} is not square and says nothing of depth")
         return height
 
-    def _convolution(self, conv: Any, name: str) -> nn.Module:  # noqa: ANN401
+    def _convolution(self, conv: Any, name: str) -> nn.Module:
         same = type(conv) is Conv2dSame
         pads: Any = None if isinstance(conv.padding, str) else _pair(conv.padding)
         kernel, stride, dilation = conv.kernel_size, conv.stride, conv.dilation
@@ -278,7 +278,7 @@ class _Converter:
         made.bias = conv.bias
         return made.train(conv.training)
 
-    def _pool(self, pool: Any, name: str) -> nn.Module:  # noqa: ANN401
+    def _pool(self, pool: Any, name: str) -> nn.Module:
         """The pool over cubes, or over the squares of each slice."""
         options = {
             key: getattr(pool, key)

@@ -38,11 +38,11 @@ def compare_layers(flat: nn.Module, deep: nn.Module, *, unlike: type) -> None:
     outputs: dict[str, list[Tensor]] = {}
     running: list[str] = []
 
-    def keep(name: str, output: Any) -> None:  # noqa: ANN401
+    def keep(name: str, output: Any) -> None:
         if isinstance(output, Tensor):
             outputs.setdefault(name, []).append(output.clone())  # the next layer may work in place
 
-    def check(name: str, module: nn.Module, output: Any) -> None:  # noqa: ANN401
+    def check(name: str, module: nn.Module, output: Any) -> None:
         running.pop()
         if isinstance(output, Tensor) and not _alike(outputs[name].pop(0), output):
             raise refusal(name, module, "over slices that are all alike it differs from the 2D layer")

@@ -97,7 +97,7 @@ class NetworkForImageClassification(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """The networks initialise themselves."""
 
-    def forward(self, pixel_values: Tensor, **_: Any) -> ImageClassifierOutput:  # noqa: ANN401
+    def forward(self, pixel_values: Tensor, **_: Any) -> ImageClassifierOutput:
         """Logits of a batch."""
         if pixel_values.ndim == 4 and self.config.in_channels == 1:
             pixel_values = pixel_values.mean(1, keepdim=True)  # a pipeline repeats gray images to three channels
@@ -171,12 +171,12 @@ class BackboneForImageClassification(PreTrainedModel):
         self.classifier = nn.Linear(config.width, len(config.id2label or ()))
         self.post_init()
 
-    def forward(self, pixel_values: Tensor, **_: Any) -> ImageClassifierOutput:  # noqa: ANN401
+    def forward(self, pixel_values: Tensor, **_: Any) -> ImageClassifierOutput:
         """Logits of a batch of images (B, C, H, W)."""
         return ImageClassifierOutput(logits=self.classifier(backbone_features(self.backbone, pixel_values)))
 
 
-def backbone_features(backbone: Any, pixel_values: Tensor) -> Tensor:  # noqa: ANN401
+def backbone_features(backbone: Any, pixel_values: Tensor) -> Tensor:
     """Pooled features of a model of `transformers` without a classifier, shape (B, F)."""
     outputs = backbone(pixel_values)
     pooled = getattr(outputs, "pooler_output", None)
@@ -193,8 +193,8 @@ def make_network(
     stem: str = "cifar",
     *,
     pretrained: bool = False,
-    **options: Any,  # noqa: ANN401
-) -> Any:  # noqa: ANN401
+    **options: Any,
+) -> Any:
     """A 2D network by name.
 
     Args:

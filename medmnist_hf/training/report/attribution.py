@@ -166,13 +166,13 @@ _Map = tuple[Tensor, int]
 """A feature map and its axis of channels: (B, C, ...) or (B, ..., C)."""
 
 
-def _forward(model: Any, images: Tensor) -> tuple[Tensor, list[_Map]]:  # noqa: ANN401
+def _forward(model: Any, images: Tensor) -> tuple[Tensor, list[_Map]]:
     """Logits, and the feature maps on the way to them, the deepest last; none of networks that end in tokens."""
     inner = getattr(model, "timm_model", None) or getattr(model, "network", None)
     return _through_timm(inner, images) if inner is not None else _through_transformers(model, images)
 
 
-def _through_timm(network: Any, images: Tensor) -> tuple[Tensor, list[_Map]]:  # noqa: ANN401
+def _through_timm(network: Any, images: Tensor) -> tuple[Tensor, list[_Map]]:
     kept: list[_Map] = []
 
     def keep(output: object, width: int) -> None:
@@ -199,7 +199,7 @@ def _through_timm(network: Any, images: Tensor) -> tuple[Tensor, list[_Map]]:  #
     return logits, kept
 
 
-def _through_transformers(model: Any, images: Tensor) -> tuple[Tensor, list[_Map]]:  # noqa: ANN401
+def _through_transformers(model: Any, images: Tensor) -> tuple[Tensor, list[_Map]]:
     kept: list[Any] = []
     body = model.base_model
     ask = body.register_forward_pre_hook(

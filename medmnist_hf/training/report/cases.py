@@ -134,8 +134,8 @@ def draw_cases(
     Returns:
         A figure that belongs to no window and to no global state of matplotlib.
     """
-    from matplotlib import rc_context  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
 
     groups = [(name, cases) for name, cases in (("Wrong", wrong), ("Right", right)) if cases]
     lines = [line for part in title.splitlines() for line in textwrap.wrap(part, _LINE)]
@@ -145,7 +145,7 @@ def draw_cases(
     with rc_context(STYLE):
         figure = Figure(figsize=(width, total))
 
-        def write(top: float, text: str, **options: Any) -> None:  # noqa: ANN401
+        def write(top: float, text: str, **options: Any) -> None:
             figure.text(_GAP / width, 1 - top / total, text, **options)
 
         def place(left: float, top: float) -> "Axes":

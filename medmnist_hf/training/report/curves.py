@@ -41,8 +41,8 @@ def draw_curves(history: Sequence[Entry], best_epoch: float, title: str) -> "Fig
     Returns:
         A figure that belongs to no window and to no global state of matplotlib.
     """
-    from matplotlib import rc_context  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
 
     with rc_context(STYLE):
         figure = Figure(figsize=(12, 3.8))
@@ -56,7 +56,7 @@ def draw_curves(history: Sequence[Entry], best_epoch: float, title: str) -> "Fig
 
 
 def _draw(axes: "Axes", title: str, history: Sequence[Entry], names: Mapping[str, str], best_epoch: float) -> None:
-    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+    from matplotlib.ticker import MaxNLocator
 
     few = len(series(history, "eval_loss")[0]) <= _FEW
     axes.axvline(best_epoch, color="0.6", linestyle="--", linewidth=1, label=f"best epoch, {best_epoch:g}")

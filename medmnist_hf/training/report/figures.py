@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 def can_draw() -> bool:
     """Whether matplotlib is there; that it is not is logged."""
     try:
-        import matplotlib as mpl  # noqa: F401, PLC0415
+        import matplotlib as mpl  # noqa: F401
     except ImportError:
         _log.warning("no figures without matplotlib: pip install 'medmnist-hf[plot]'")
         return False

@@ -14,7 +14,7 @@ from medmnist_hf.scoring.predictions import check
 
 
 @pytest.fixture(scope="module")
-def auc() -> Any:  # noqa: ANN401
+def auc() -> Any:
     """The module as an engine's process imports it: from its file."""
     path = Path(medmnist_hf.automl.__file__).parent / "adapters" / "auc.py"
     spec = importlib.util.spec_from_file_location("auc", path)
@@ -28,7 +28,7 @@ def scores_of(columns: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.random.default_rng(0).random((60, columns))
 
 
-def test_it_is_the_auc_of_every_task(auc: Any) -> None:  # noqa: ANN401
+def test_it_is_the_auc_of_every_task(auc: Any) -> None:
     rng = np.random.default_rng(1)
     for task, columns in ((Task.BINARY, 2), (Task.MULTI_CLASS, 4), (Task.ORDINAL, 5), (Task.MULTI_LABEL, 3)):
         scores = scores_of(columns)
@@ -41,7 +41,7 @@ def test_it_is_the_auc_of_every_task(auc: Any) -> None:  # noqa: ANN401
             assert auc.mean_auc(truth[:, None], scores) == auc.mean_auc(truth, scores)
 
 
-def test_classes_that_are_not_there_do_not_count(auc: Any) -> None:  # noqa: ANN401
+def test_classes_that_are_not_there_do_not_count(auc: Any) -> None:
     scores = scores_of(3)
     truth = np.arange(60) % 2
     first, second = (

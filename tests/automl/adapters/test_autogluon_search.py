@@ -25,7 +25,7 @@ ENGINE = engine("autogluon")
 
 
 @pytest.fixture
-def adapter(monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401
+def adapter(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(ENGINE.adapter.parent))
     return importlib.import_module(ENGINE.adapter.stem)
 
@@ -53,7 +53,7 @@ def test_an_interpreter_without_the_engine_says_so_in_one_line() -> None:
         check(ENGINE, Path(sys.executable))
 
 
-def test_scores_of_a_second_class_are_those_of_both(adapter: Any) -> None:  # noqa: ANN401
+def test_scores_of_a_second_class_are_those_of_both(adapter: Any) -> None:
     assert adapter._both(np.array([0.25, 1.0])).tolist() == [[0.75, 0.25], [0.0, 1.0]]
     several = np.array([[0.2, 0.3, 0.5]])
     assert adapter._both(several) is several

@@ -28,7 +28,7 @@ ENGINE = engine("autokeras")
 
 
 @pytest.fixture
-def adapter(monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401
+def adapter(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(ENGINE.adapter.parent))
     return importlib.import_module(ENGINE.adapter.stem)
 
@@ -62,7 +62,7 @@ def test_an_interpreter_without_the_engine_says_so_in_one_line() -> None:
     ],
 )
 def test_labels_are_told_whatever_classes_a_split_shows(
-    adapter: Any,  # noqa: ANN401
+    adapter: Any,
     tmp_path: Path,
     *,
     task: str,
@@ -74,7 +74,7 @@ def test_labels_are_told_whatever_classes_a_split_shows(
     assert told.dtype == np.float32 and told.tolist() == targets
 
 
-def test_outputs_are_scores_of_all_classes(adapter: Any) -> None:  # noqa: ANN401
+def test_outputs_are_scores_of_all_classes(adapter: Any) -> None:
     assert adapter._scores(np.array([[0.25], [1.0]])).tolist() == [[0.75, 0.25], [0.0, 1.0]]
     several = np.array([[0.2, 0.3, 0.5]])
     assert adapter._scores(several) is several

@@ -31,7 +31,7 @@ Labels = npt.NDArray[np.int64]
 
 
 @pytest.fixture
-def adapter(monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401
+def adapter(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(ADAPTERS))
     return importlib.import_module(ENGINE.adapter.stem)
 
@@ -95,7 +95,7 @@ def test_an_interpreter_without_the_engine_says_so_in_one_line() -> None:
 
 
 @pytest.mark.parametrize(("task", "classes"), [("multi-class", 4), ("multi-label", 3)])
-def test_what_a_search_maximises_is_the_auc_of_the_results(adapter: Any, task: str, classes: int) -> None:  # noqa: ANN401
+def test_what_a_search_maximises_is_the_auc_of_the_results(adapter: Any, task: str, classes: int) -> None:
     rng = np.random.default_rng(2)
     truth = rng.integers(0, 2, (50, classes)) if task == "multi-label" else rng.integers(0, classes - 1, 50)
     if task == "multi-label":
@@ -120,7 +120,7 @@ def job_of(
     return AutoMLJob(str(folder))
 
 
-def test_a_class_that_train_never_shows_scores_0(adapter: Any, tmp_path: Path) -> None:  # noqa: ANN401
+def test_a_class_that_train_never_shows_scores_0(adapter: Any, tmp_path: Path) -> None:
     labels = ids(3)
     labels["train"] = 2 * (labels["train"] > 0)
     targets = adapter._Targets(job_of(tmp_path, "multi-class", 3, labels))
@@ -128,7 +128,7 @@ def test_a_class_that_train_never_shows_scores_0(adapter: Any, tmp_path: Path) -
     assert np.array_equal(targets.of_all(np.array([[0.25, 0.75]])), [[0.25, 0, 0.75]])
 
 
-def test_findings_that_are_constant_in_train_are_not_searched_for(adapter: Any, tmp_path: Path) -> None:  # noqa: ANN401
+def test_findings_that_are_constant_in_train_are_not_searched_for(adapter: Any, tmp_path: Path) -> None:
     labels = findings(4)
     labels["train"][:, 1], labels["train"][:, 2] = 1, 0
     targets = adapter._Targets(job_of(tmp_path, "multi-label", 4, labels))
@@ -143,7 +143,7 @@ def test_findings_that_are_constant_in_train_are_not_searched_for(adapter: Any, 
 @pytest.mark.parametrize("split", ["train", "validation"])
 @pytest.mark.parametrize(("task", "labels"), [("binary-class", ids(2)), ("multi-label", findings(2))])
 def test_labels_without_an_auc(
-    adapter: Any,  # noqa: ANN401
+    adapter: Any,
     tmp_path: Path,
     task: str,
     labels: dict[str, Labels],

@@ -20,7 +20,7 @@ ADAPTER = ROOT / "medmnist_hf" / "automl" / "adapters" / "job.py"
 LABELS = np.array([[0, 1, 1, 0], [1, 1, 0, 0], [0, 1, 1, 0], [1, 1, 0, 0]])
 
 
-def job_in(folder: Path, **told: Any) -> AutoMLJob:  # noqa: ANN401
+def job_in(folder: Path, **told: Any) -> AutoMLJob:
     whole = {
         "task": "multi-label",
         "classes": 4,
@@ -76,7 +76,7 @@ def test_classes_that_train_lacks_have_no_chance() -> None:
     assert whole.tolist() == [[0.3, 0.0, 0.7, 0.0]]
 
 
-def fitting(job: AutoMLJob, asked: list[str], break_at: str = "") -> Any:  # noqa: ANN401
+def fitting(job: AutoMLJob, asked: list[str], break_at: str = "") -> Any:
     def fit(
         train: npt.NDArray[Any], validation: npt.NDArray[Any], seconds: float, name: str
     ) -> tuple[Any, dict[str, Any]]:

@@ -16,7 +16,7 @@ from medmnist_hf.training.recipe import Recipe, make_recipe
 from tests.fixtures.benchmarks import leave_run
 
 
-def recipe_of(preset: str | None = None, **options: Any) -> Recipe:  # noqa: ANN401
+def recipe_of(preset: str | None = None, **options: Any) -> Recipe:
     return make_recipe({"dataset": "breastmnist", **options}, preset=preset)
 
 

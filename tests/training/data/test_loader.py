@@ -41,16 +41,16 @@ def data(samples: int = SAMPLES) -> ArrayDataset:
     return ArrayDataset(images, np.arange(samples) % 5)
 
 
-def loader(**options: Any) -> ArrayLoader:  # noqa: ANN401
+def loader(**options: Any) -> ArrayLoader:
     usual: dict[str, Any] = {"shuffle": True, "seed": 1, "transform": AUGMENT, "prefetch": 2}
     return ArrayLoader(data(), BATCH, **usual | options)
 
 
-def plain(**options: Any) -> ArrayLoader:  # noqa: ANN401
+def plain(**options: Any) -> ArrayLoader:
     return loader(transform=None, **options)
 
 
-def order(batches: Any) -> list[int]:  # noqa: ANN401
+def order(batches: Any) -> list[int]:
     return [index for batch in batches for index in batch["indices"].tolist()]
 
 
@@ -452,7 +452,7 @@ def test_trainer_resumes_with_our_loader(tmp_path: Path) -> None:
         def get_train_dataloader(self) -> DataLoader[Any]:
             return loader()
 
-    def run(folder: Path, **options: Any) -> Trainer:  # noqa: ANN401
+    def run(folder: Path, **options: Any) -> Trainer:
         arguments = TrainingArguments(
             str(folder), num_train_epochs=3, learning_rate=0.01, report_to="none", save_steps=10, disable_tqdm=True,
             use_cpu=True, logging_strategy="no",

@@ -24,7 +24,7 @@ RGB = ArrayDataset(RNG.integers(0, 256, (3, 28, 28, 3), dtype=np.uint8), np.aran
 VOLUMES = ArrayDataset(RNG.integers(0, 256, (3, 28, 28, 28), dtype=np.uint8), np.arange(3))
 
 
-def recipe_of(dataset: str = "breastmnist", **options: Any) -> Recipe:  # noqa: ANN401
+def recipe_of(dataset: str = "breastmnist", **options: Any) -> Recipe:
     return make_recipe({"dataset": dataset, **options})
 
 

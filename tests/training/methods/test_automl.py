@@ -39,7 +39,7 @@ def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Use:
     """Called with lines of Python, makes FLAML an engine of the tests' own that searches by them."""
 
-    def use(body: str, **facts: Any) -> Engine:  # noqa: ANN401
+    def use(body: str, **facts: Any) -> Engine:
         one = tiny_engine(tmp_path, body, **facts)
         monkeypatch.setattr(automl, "engine", lambda name: one)
         return one
@@ -47,7 +47,7 @@ def use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Use:
     return use
 
 
-def flaml(root: Path, flag: str, **options: Any) -> Recipe:  # noqa: ANN401
+def flaml(root: Path, flag: str, **options: Any) -> Recipe:
     return tiny(root, flag, **{"model": "pixels", "method": "flaml", "trials": 2, **options})
 
 

@@ -22,13 +22,13 @@ RECIPE = Recipe(dataset="pathmnist", model="tiny", method="lora", lora_rank=2, l
 KINDS = ["timm CNN", "timm CNN with depthwise convolutions", "timm ViT", "paper", "ViT", "ConvNeXt", "DINOv2"]
 
 
-def logits_of(model: Any) -> torch.Tensor:  # noqa: ANN401
+def logits_of(model: Any) -> torch.Tensor:
     with torch.inference_mode():
         logits: torch.Tensor = model.eval()(pixel_values=pixels(4)).logits
     return logits
 
 
-def train(model: Any, steps: int = 3) -> None:  # noqa: ANN401
+def train(model: Any, steps: int = 3) -> None:
     model.train()
     trained = [one for one in model.parameters() if one.requires_grad]
     optimizer = torch.optim.SGD(trained, 0.1)

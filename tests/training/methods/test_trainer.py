@@ -32,7 +32,7 @@ LABELS = RNG.integers(0, 2, 44)
 TINY = {"dataset": "breastmnist", "model": "timm/test_vit", "pretrained": False, "batch_size": 8, "epochs": 3}
 
 
-def recipe_of(**options: Any) -> Recipe:  # noqa: ANN401
+def recipe_of(**options: Any) -> Recipe:
     return make_recipe({**TINY, "image_size": 32, **options})
 
 
@@ -61,7 +61,7 @@ class StopAfter(TrainerCallback):
     def __init__(self, step: int) -> None:
         self.step = step
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == self.step:
             raise Stop
 
@@ -167,7 +167,7 @@ def test_evaluation_is_of_the_average_and_training_goes_on_from_its_own_weights(
 
 
 @pytest.mark.parametrize(("select", "better"), [("auc", max), ("loss", min)])
-def test_the_best_epoch_is_kept(tmp_path: Path, select: str, better: Any) -> None:  # noqa: ANN401
+def test_the_best_epoch_is_kept(tmp_path: Path, select: str, better: Any) -> None:
     trainer = trainer_of(recipe_of(select=select, learning_rate=0.01, epochs=4), tmp_path)
     trainer.train()
     each = [entry[f"eval_{select}"] for entry in trainer.state.log_history if f"eval_{select}" in entry]

@@ -40,7 +40,7 @@ TOWER = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "nu
 VISION = {**TOWER, "image_size": SIZE, "patch_size": 8}
 
 
-def save_tokenizer(folder: Path, **options: Any) -> int:  # noqa: ANN401
+def save_tokenizer(folder: Path, **options: Any) -> int:
     """A tokenizer of the words of all prompts, which ends each text; returns the size of its vocabulary."""
     words = Whitespace()
     texts = [text.lower() for entry in subsets() for text in texts_of(entry, PROMPT, absence=True)]
@@ -90,7 +90,7 @@ def scores_of(folder: Path, flag: str) -> np.ndarray[Any, np.dtype[np.float64]]:
     return scores
 
 
-def logits_of(folder: Path, texts: list[str], **padding: Any) -> torch.Tensor:  # noqa: ANN401
+def logits_of(folder: Path, texts: list[str], **padding: Any) -> torch.Tensor:
     """What the forward of `transformers` gives for images and texts together."""
     tokens = AutoTokenizer.from_pretrained(folder)(texts, return_tensors="pt", **padding)
     tokens.pop("token_type_ids", None)

@@ -20,7 +20,7 @@ from medmnist_hf.training.models.resnet import paper_resnet
 from medmnist_hf.training.models.volumetric import to_volumetric
 
 
-def made(name: str, seed: int, **options: Any) -> Any:  # noqa: ANN401
+def made(name: str, seed: int, **options: Any) -> Any:
     torch.manual_seed(seed)
     return timm.create_model(name, **options)
 

@@ -13,7 +13,7 @@ from medmnist_hf.training.models.factory import build_model, parameter_counts, s
 from medmnist_hf.training.recipe import Recipe, make_recipe
 
 
-def recipe_of(dataset: str = "breastmnist", **options: Any) -> Recipe:  # noqa: ANN401
+def recipe_of(dataset: str = "breastmnist", **options: Any) -> Recipe:
     return make_recipe({"dataset": dataset, "model": "timm/test_efficientnet", "pretrained": False} | options)
 
 

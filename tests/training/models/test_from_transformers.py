@@ -44,16 +44,16 @@ TINY: dict[str, Any] = {
 NAMES: dict[str, Any] = {"id2label": {0: "no", 1: "yes"}, "label2id": {"no": 0, "yes": 1}}
 
 
-def recipe_of(model: Path | str, **options: Any) -> Recipe:  # noqa: ANN401
+def recipe_of(model: Path | str, **options: Any) -> Recipe:
     return make_recipe({"dataset": "breastmnist", "model": str(model), "image_size": 32, **options})
 
 
-def load(model: Path, **options: Any) -> tuple[Any, str]:  # noqa: ANN401
+def load(model: Path, **options: Any) -> tuple[Any, str]:
     recipe = recipe_of(model, **options)
     return load_backbone(recipe, load_config(recipe, NAMES), NAMES)
 
 
-def saved(model: Any, folder: Path) -> dict[str, torch.Tensor]:  # noqa: ANN401
+def saved(model: Any, folder: Path) -> dict[str, torch.Tensor]:
     model.save_pretrained(folder)
     return dict(model.state_dict())
 
@@ -75,7 +75,7 @@ def test_a_plain_backbone_gets_the_head_of_its_own_kind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("backbone", [ViTMAEModel(ViTMAEConfig(**TINY)), DINOv3ViTModel(DINOv3ViTConfig(**TINY))])
-def test_a_backbone_that_has_no_head_anywhere_gets_one(backbone: Any, tmp_path: Path) -> None:  # noqa: ANN401
+def test_a_backbone_that_has_no_head_anywhere_gets_one(backbone: Any, tmp_path: Path) -> None:
     weights = saved(backbone, tmp_path / "backbone")
     model, _ = load(tmp_path / "backbone")
     assert isinstance(model, BackboneForImageClassification)
@@ -122,7 +122,7 @@ def test_statistics_come_from_the_processor(tmp_path: Path) -> None:
     assert own_statistics(recipe_of(tmp_path), config) == ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
 
 
-def refusal(model: Path | str, **options: Any) -> str:  # noqa: ANN401
+def refusal(model: Path | str, **options: Any) -> str:
     recipe = recipe_of(model, **options)
     with pytest.raises(TrainingError) as caught:
         load_backbone(recipe, load_config(recipe, NAMES), NAMES)

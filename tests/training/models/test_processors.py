@@ -50,7 +50,7 @@ def in_training(transform: BatchTransform, images: npt.NDArray[np.uint8]) -> Ten
     return transform({"images": torch.from_numpy(images), "labels": torch.zeros(len(images))})["pixel_values"]
 
 
-def in_pipeline(processor: Any, images: npt.NDArray[np.uint8]) -> Tensor:  # noqa: ANN401
+def in_pipeline(processor: Any, images: npt.NDArray[np.uint8]) -> Tensor:
     """As a pipeline does: PIL images, as RGB."""
     shown = [Image.fromarray(image).convert("RGB") for image in images]
     return torch.as_tensor(processor(images=shown, return_tensors="pt")["pixel_values"])

@@ -32,12 +32,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def tiny_timm(name: str, **options: Any) -> nn.Module:  # noqa: ANN401
+def tiny_timm(name: str, **options: Any) -> nn.Module:
     network: nn.Module = timm.create_model(name, num_classes=3, in_chans=1, **options)
     return network
 
 
-def tiny_resnet(block: Any = BasicBlock, **options: Any) -> Any:  # noqa: ANN401
+def tiny_resnet(block: Any = BasicBlock, **options: Any) -> Any:
     """Four stages of one block; stem of stride 2 and max-pool."""
     torch.manual_seed(0)
     channels = (8, 8, 12, 16)
@@ -87,7 +87,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def part(network: Any, at: int) -> Any:  # noqa: ANN401
+def part(network: Any, at: int) -> Any:
     return network[at]
 
 

@@ -87,7 +87,7 @@ def test_what_is_saved_is_rebuilt_and_computes_the_same(
 def test_options_that_shape_the_network_make_another_network() -> None:
     """Each field of the configuration is used: what it changes shows in the output."""
 
-    def logits(**options: Any) -> Tensor:  # noqa: ANN401
+    def logits(**options: Any) -> Tensor:
         torch.manual_seed(0)
         config = NetworkConfig(architecture="timm/test_resnet", **options, **NAMES)
         model = NetworkForImageClassification(config).train(False)
@@ -111,7 +111,7 @@ def test_timm_names_are_not_those_of_the_paper() -> None:
 
 
 def test_a_network_at_hand_is_taken_as_it_is() -> None:
-    def wrapped(network: nn.Module, volumetric: str) -> Any:  # noqa: ANN401
+    def wrapped(network: nn.Module, volumetric: str) -> Any:
         config = NetworkConfig(architecture="timm/test_resnet", volumetric=volumetric, **NAMES)
         return NetworkForImageClassification(config, network).network
 

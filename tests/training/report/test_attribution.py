@@ -168,7 +168,7 @@ def test_every_kind_of_network_has_a_map_and_stays_as_it_is(kind: str) -> None:
 
 
 @pytest.mark.parametrize("find", [grad_cam, occlusion])
-def test_where_nothing_speaks_for_a_label_the_map_is_empty(find: Any) -> None:  # noqa: ANN401
+def test_where_nothing_speaks_for_a_label_the_map_is_empty(find: Any) -> None:
     model: Any = timm_model("test_resnet")
     nn.init.zeros_(model.timm_model.get_classifier().weight)
     assert not find(model, pixels(2), [0, 1], CE).any()
@@ -181,7 +181,7 @@ class Brightness(nn.Module):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(1))
 
-    def forward(self, pixel_values: Tensor) -> Any:  # noqa: ANN401
+    def forward(self, pixel_values: Tensor) -> Any:
         total = pixel_values.flatten(1).sum(1, keepdim=True) * self.scale
         return type("Output", (), {"logits": torch.cat([total, -total], 1)})
 
@@ -218,7 +218,7 @@ def test_log_odds_are_those_of_the_scores(loss: str) -> None:
         assert found == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
-def recipe_of(**options: Any) -> Recipe:  # noqa: ANN401
+def recipe_of(**options: Any) -> Recipe:
     return make_recipe({"dataset": "breastmnist", "model": "timm/test_resnet", "pretrained": False, **options})
 
 

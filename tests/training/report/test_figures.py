@@ -41,7 +41,7 @@ ALL = {"curves.png", "scores.png", "cases.png"}
 Left = tuple[Recipe, SeedResult, dict[str, Arrays], dict[str, Predictions], Built]
 
 
-def seed_of(dataset: str, *, rows: int = 30, facts: dict[str, Any] | None = None, **options: Any) -> Left:  # noqa: ANN401
+def seed_of(dataset: str, *, rows: int = 30, facts: dict[str, Any] | None = None, **options: Any) -> Left:
     """What a seed has when its figures are drawn: images of noise, scored by an untrained tiny model."""
     recipe = tiny(Path(), dataset, **options)
     entry, rng = recipe.subset, np.random.default_rng(0)
@@ -80,7 +80,7 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Figure]]:
     for name in ("draw", "draw_cases", "draw_curves"):
         real = getattr(figures_module, name)
 
-        def kept(*given: Any, name: str = name, real: Any = real) -> Figure:  # noqa: ANN401
+        def kept(*given: Any, name: str = name, real: Any = real) -> Figure:
             drawn[name] = real(*given)
             return drawn[name]
 
@@ -189,7 +189,7 @@ def models_of(out: Path, seeds: int) -> dict[int, Path]:
     return folders
 
 
-def result_of(root: Path, out: Path, validation: list[float], **options: Any) -> RunResult:  # noqa: ANN401
+def result_of(root: Path, out: Path, validation: list[float], **options: Any) -> RunResult:
     facts = {"origin": "random initialisation", "parameters": 9, "trained_parameters": 9, **TRAINED, "epochs": 1}
     test = [0.9] * len(validation)
     options = {"dataset": "breastmnist", "root": str(root), "model": "timm/test_efficientnet", **options}

@@ -41,7 +41,7 @@ TRAINED = [
 """Presets of methods that leave a model."""
 
 
-def result_of(folder: Path, flag: str, **options: Any) -> RunResult:  # noqa: ANN401
+def result_of(folder: Path, flag: str, **options: Any) -> RunResult:
     """Results of a run, made up, with those of each class."""
     given: dict[str, Any] = {"test": [0.9], "validation": [0.7], "facts": FACTS, "pretrained": False} | options
     leave_run(folder / "run", dataset=flag, **given)
@@ -65,8 +65,8 @@ def card_of(
     *,
     config: dict[str, str] = TIMM,
     source: SourceRecord = OFFICIAL,
-    **options: Any,  # noqa: ANN401
-) -> Any:  # noqa: ANN401  (a ModelCard, whose metadata is typed as that of any card)
+    **options: Any,
+) -> Any:
     return ModelCard(card(result_of(folder, flag, **options), config, source, where="me/mine"))
 
 

@@ -17,7 +17,7 @@ from tests.fixtures.benchmarks import leave_run
 from tests.fixtures.builds import build
 
 
-def results(folder: Path, **options: Any) -> RunResult:  # noqa: ANN401
+def results(folder: Path, **options: Any) -> RunResult:
     leave_run(folder / "run", dataset="breastmnist", **options)
     return read_results(folder / "run" / "results.json")
 

@@ -13,7 +13,7 @@ from medmnist_hf.training.results import EnsembleResult, Facts, Measures, RunRes
 from medmnist_hf.training.scoring import sum_up
 
 
-def result_of(*reports: dict[str, Any], **options: Any) -> RunResult:  # noqa: ANN401
+def result_of(*reports: dict[str, Any], **options: Any) -> RunResult:
     """Results of two seeds, which report these facts besides their seconds."""
     recipe = make_recipe({"dataset": "breastmnist", "seeds": (0, 1), **options})
     test = {"auc": 0.91, "acc": 0.85, "auc_low": 0.86, "auc_high": 0.96, "acc_low": 0.8, "acc_high": 0.9}
@@ -71,7 +71,7 @@ def test_results_of_other_data_are_not_ranked(capsys: pytest.CaptureFixture[str]
     assert not any(row.method in text for row in published_results("breastmnist")) and "place" not in text
 
 
-def searched(**facts: Any) -> RunResult:  # noqa: ANN401
+def searched(**facts: Any) -> RunResult:
     """Results of an engine on volumes, whose second seed reports further facts."""
     report = {"inputs": "flattened voxels", "engine": "FLAML 2.7.0", "trials": 57, "search_seconds": 1234.56}
     return result_of(report, report | facts, dataset="adrenalmnist3d", model="pixels", method="flaml")
