@@ -50,7 +50,7 @@ demo: $(VENV)/train.stamp  ## Build, verify and load synthetic subsets of every 
 	$(BIN)/python scripts/demo.py
 
 test: $(VENV)/dev.stamp  ## Run the tests
-	$(BIN)/python -m pytest -n auto -m 'not slow'
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow'
 
 ENGINES := $(addprefix $(VENV)/automl/,auto-sklearn.stamp autogluon.stamp autokeras.stamp)
 test-slow: $(VENV)/frameworks.stamp $(ENGINES)  ## Run the slow tests; one clicks through a page and needs Chromium

@@ -269,9 +269,11 @@ def test_a_stream_gives_each_sample_once(root: Path, source: Source, kind: str, 
     assert max(expected.values()) == 1, "samples that are alike cannot be told apart"
     if kind == "streamed":
         stream = medmnist_hf.load(flag, 28, "train", root, streaming=True).with_format("torch")
+        shards = len(list((root / flag / "28").glob("train-*.parquet")))
     else:
-        stream = medmnist_hf.load(flag, 28, "train", root).with_format("torch").to_iterable_dataset(num_shards=4)
-    assert stream.num_shards == 4
+        shards = 4
+        stream = medmnist_hf.load(flag, 28, "train", root).with_format("torch").to_iterable_dataset(num_shards=shards)
+    assert stream.num_shards == shards > 2
     in_order = drawn(stream, workers)
     assert Counter(in_order) == expected
     shuffled = stream.shuffle(seed=0, buffer_size=8, max_buffer_input_shards=1)
