@@ -128,6 +128,7 @@ def test_a_broken_matrix_runs_nothing(script: Any, matrix: Path, tmp_path: Path)
     assert not (tmp_path / "bench").exists()
 
 
+@pytest.mark.slow
 def test_an_engine_is_one_more_method(root: Path, tmp_path: Path) -> None:
     path, out = tmp_path / "matrix.yaml", tmp_path / "bench"
     path.write_text(
