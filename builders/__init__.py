@@ -1,1 +1,1 @@
-"""NPZ -> sharded Parquet: sources, reader, encoders, builders, verification, audit."""
+"""Builder classes of `datasets` over `medmnist_hf.conversion`."""

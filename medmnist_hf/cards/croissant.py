@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from medmnist_hf.cards.bibliography import reference
-from medmnist_hf.cards.metadata import check_manifests, shard_pattern, synthetic_configs, tags, told_of
+from medmnist_hf.cards.metadata import check_manifests, describe_with_warning, shard_pattern, synthetic_configs, tags
 from medmnist_hf.catalog import SPLITS, Subset, Task, collection
 from medmnist_hf.errors import BuildError
 from medmnist_hf.manifest import Manifest
@@ -96,7 +96,7 @@ def croissant(subset: Subset, manifests: Sequence[Manifest]) -> dict[str, Any]:
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": subset.python_class,
-        "description": told_of(subset, built),
+        "description": describe_with_warning(subset, built),
         "url": facts.homepage,
         "version": facts.version,
         "license": facts.license_urls[subset.license],

@@ -7,7 +7,7 @@ name and has put the repository on its list of benchmarks; that page says where 
 from collections.abc import Sequence
 from typing import Final
 
-from medmnist_hf.cards.metadata import check_manifests, told_of
+from medmnist_hf.cards.metadata import check_manifests, describe_with_warning
 from medmnist_hf.catalog import Subset
 from medmnist_hf.hub.eval_results import MEASURES, TEST_SPLIT, task_id, to_yaml
 from medmnist_hf.manifest import Manifest
@@ -38,7 +38,7 @@ def eval_yaml(subset: Subset, manifests: Sequence[Manifest] = ()) -> str:
     measured = f"AUC and ACC of the {TEST_SPLIT} split from 0 to 1, by the metric of the official MedMNIST evaluator."
     benchmark = {
         "name": subset.python_class,
-        "description": f"{told_of(subset, built)} {measured}",
+        "description": f"{describe_with_warning(subset, built)} {measured}",
         "evaluation_framework": FRAMEWORK,
         "tasks": tasks,
     }

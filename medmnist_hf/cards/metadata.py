@@ -43,7 +43,7 @@ def synthetic_configs(manifests: Sequence[Manifest]) -> list[str]:
     return [manifest.config_name for manifest in manifests if manifest.source.synthetic]
 
 
-def told_of(subset: Subset, manifests: Sequence[Manifest]) -> str:
+def describe_with_warning(subset: Subset, manifests: Sequence[Manifest]) -> str:
     """The description of a subset, begun with a warning where configs show generated pixels."""
     synthetic = synthetic_configs(manifests)
     if synthetic and len(synthetic) == len(manifests):

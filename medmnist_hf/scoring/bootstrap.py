@@ -184,7 +184,7 @@ class _Draws:
             self.strata = np.split(order, np.flatnonzero(np.diff(predictions.ids[order])) + 1)
         else:
             sides = [predictions.positive(label) for label in range(predictions.labels)]
-            # Of the two sides of a class the smaller one tells of both: all of its weight or none is the loss.
+            # Guarding the rarer side suffices: a class is lost when that side's weight is 0 or N.
             fewer = [
                 np.flatnonzero(side if 2 * np.count_nonzero(side) <= predictions.rows else ~side) for side in sides
             ]

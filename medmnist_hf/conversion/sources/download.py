@@ -100,7 +100,7 @@ def md5_of(path: Path) -> str:
         raise SourceError(f"cannot read {path} ({error.strerror}): check the file and its permissions") from None
 
 
-def shown(url: str) -> str:
+def redact_url(url: str) -> str:
     """A URL without user, password and query, fit to be printed."""
     return re.sub(r"^(\w+://)?[^/]*@", r"\1", re.sub(r"[?#].*", "", url, flags=re.DOTALL))
 
@@ -145,7 +145,7 @@ def download(
                 try:
                     _from_place(client, place, part, md5, patience, on_bytes=on_bytes)
                 except _Fault as fault:
-                    faults.append(f"{shown(place)}: {fault}")
+                    faults.append(f"{redact_url(place)}: {fault}")
                 else:
                     part.replace(path)
                     _note_path(part).unlink(missing_ok=True)
@@ -193,7 +193,7 @@ def _from_place(
         if fault.final or failures >= patience.attempts:
             raise fault
         pause = _pause(fault, failures, patience)
-        _log.warning("%s: %s; trying again in %.0f s", shown(url), fault, pause)
+        _log.warning("%s: %s; trying again in %.0f s", redact_url(url), fault, pause)
         time.sleep(pause)
 
 

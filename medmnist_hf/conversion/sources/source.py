@@ -22,7 +22,7 @@ import filelock
 import platformdirs
 
 from medmnist_hf.catalog import DataFile, SplitCounts, Subset
-from medmnist_hf.conversion.sources.download import OnBytes, Patience, download, md5_of, shown
+from medmnist_hf.conversion.sources.download import OnBytes, Patience, download, md5_of, redact_url
 from medmnist_hf.conversion.sources.phantom import GENERATOR_VERSION, phantom_counts, write_phantom
 from medmnist_hf.errors import SourceError
 from medmnist_hf.manifest import SourceRecord
@@ -282,7 +282,7 @@ def _check_address(name: str, url: str) -> None:
     except ValueError:
         sound = False
     if not sound:
-        raise SourceError(f"{name} {shown(url)!r} is no web address: give one like https://example.org/medmnist")
+        raise SourceError(f"{name} {redact_url(url)!r} is no web address: give one like https://example.org/medmnist")
 
 
 def _expanded(folder: str) -> Path:

@@ -325,7 +325,7 @@ def prefetched(make: Callable[[Item], Result], items: Iterable[Item], depth: int
         The results, in order; an exception of `make` is raised at its place, with its traceback.
     """
     left = iter(items)
-    # What one thread sets, threads started later begin with: put back at the end.
+    # `set_num_threads` is inherited by later threads, so restore it.
     cores = torch.get_num_threads()
     with ThreadPoolExecutor(depth, "medmnist-hf-prefetch", torch.set_num_threads, (1,)) as pool:
         coming = deque(pool.submit(make, item) for item in islice(left, depth))

@@ -70,7 +70,7 @@ def to_volumetric(model: nn.Module, mode: str, *, weights: str = "inflate", dept
         raise TrainingError(f"depth_stride goes with mode 2.5d alone: strides of {mode} run along depth anyway")
     shared = {id(one): one for one in chain(model.parameters(), model.buffers())}
     flat, trial = copy.deepcopy(model, dict(shared)), copy.deepcopy(model, dict(shared))
-    compare_layers(flat, _Converter("2.5d", deep=False).convert(trial), unlike=_OverPositions)
+    compare_layers(flat, _Converter("2.5d", deep=False).convert(trial), skip_inside=_OverPositions)
     made = _Converter(mode, deep=depth_stride or mode != "2.5d").convert(copy.deepcopy(model))
     if weights == "scratch":
         for module in made.modules():

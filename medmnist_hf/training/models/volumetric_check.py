@@ -1,4 +1,4 @@
-"""Whether a network over volumes does what the 2D network does where both must agree, told layer by layer.
+"""Compare a 2.5D conversion with its 2D original, layer by layer.
 
 On a volume whose slices are all the same image, a network that treats slices one by one and means over all of them
 gives what the 2D network gives for the image. A layer that mixes up axes does not.
@@ -21,7 +21,7 @@ def refusal(name: str, module: nn.Module, why: str) -> TrainingError:
     return TrainingError(f"{layer} ({type(module).__name__}) cannot read volumes: {why}; choose another 2D CNN")
 
 
-def compare_layers(flat: nn.Module, deep: nn.Module, *, unlike: type) -> None:
+def compare_layers(flat: nn.Module, deep: nn.Module, *, skip_inside: type) -> None:
     """Run a network on an image and its 2.5D form on slices of the same image, and compare the outputs of each layer.
 
     Both are set to evaluation and keep hooks, so give copies; they may share parameters. On torch's meta device, where
@@ -30,7 +30,7 @@ def compare_layers(flat: nn.Module, deep: nn.Module, *, unlike: type) -> None:
     Args:
         flat: The 2D network.
         deep: Its 2.5D form, with the same names of layers.
-        unlike: Class of layers whose own outputs alone are compared, because inside they see other shapes.
+        skip_inside: Class of layers whose own outputs alone are compared, because inside they see other shapes.
 
     Raises:
         TrainingError: A layer fails or gives something else; the message names the first, the innermost.
@@ -49,7 +49,7 @@ def compare_layers(flat: nn.Module, deep: nn.Module, *, unlike: type) -> None:
 
     for name, module in flat.eval().named_modules():
         module.register_forward_hook(lambda _, __, output, name=name: keep(name, output))
-    inside = tuple(f"{name}." for name, module in deep.eval().named_modules() if isinstance(module, unlike))
+    inside = tuple(f"{name}." for name, module in deep.eval().named_modules() if isinstance(module, skip_inside))
     for name, module in deep.named_modules():
         if not name.startswith(inside):
             module.register_forward_pre_hook(lambda _, __, name=name: running.append(name))

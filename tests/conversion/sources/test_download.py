@@ -21,7 +21,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from medmnist_hf.conversion.sources import download as module
-from medmnist_hf.conversion.sources.download import Patience, download, is_downgrade, md5_of, shown
+from medmnist_hf.conversion.sources.download import Patience, download, is_downgrade, md5_of, redact_url
 from medmnist_hf.errors import SourceError
 from tests.fixtures.zenodo import Reply, ZenodoServer, zenodo_server
 
@@ -394,13 +394,13 @@ def test_secrets_of_an_address_are_not_shown(
         ("not a url", "not a url"),
     ],
 )
-def test_shown(url: str, text: str) -> None:
-    assert shown(url) == text
+def test_redact_url(url: str, text: str) -> None:
+    assert redact_url(url) == text
 
 
 @given(st.text())
 def test_shown_never_fails_nor_shows_a_query(url: str) -> None:
-    assert not re.search(r"[?#]", shown(url))
+    assert not re.search(r"[?#]", redact_url(url))
 
 
 @pytest.mark.parametrize("url", ["nonsense", "ftp://127.0.0.1/a", "http://127.0.0.1:x/a"])
