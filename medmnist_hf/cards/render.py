@@ -69,14 +69,13 @@ def describe(
     return texts
 
 
-def write_card(subset_dir: Path, *, namespace: str = NAMESPACE) -> Path:
+def write_card(subset_dir: Path) -> Path:
     """Write picture, Croissant description, ``eval.yaml`` and card of a build beside its configs, each atomically.
 
     Reads the manifests, audits where there are any, and one row group of the first train shard of the default config.
 
     Args:
         subset_dir: Folder of one subset, as ``scripts/build.py`` leaves it.
-        namespace: User or organisation on the Hub whose repository the examples load.
 
     Returns:
         Path of the ``README.md``.
@@ -90,12 +89,12 @@ def write_card(subset_dir: Path, *, namespace: str = NAMESPACE) -> Path:
         (subset_dir / WORK_DIR).mkdir(exist_ok=True)
         # Sizes may be built by several processes: the last one to finish must see the configs of all.
         with sole_process(subset_dir / WORK_DIR / "card.lock", f"writing the card of {subset_dir}"):
-            return _write_card(subset_dir, namespace)
+            return _write_card(subset_dir)
     except OSError as error:
         raise BuildError(f"cannot write the card of {subset_dir} ({first_line(error)}): run again") from None
 
 
-def _write_card(subset_dir: Path, namespace: str) -> Path:
+def _write_card(subset_dir: Path) -> Path:
     manifests = read_build(subset_dir)
     subset = catalog.subset(manifests[0].subset)
     built = check_manifests(subset, manifests)
@@ -104,7 +103,7 @@ def _write_card(subset_dir: Path, namespace: str) -> Path:
     )
     audits = {manifest.config_name: read_audit(subset_dir / manifest.config_name) for manifest in built}
     known = {config: findings for config, findings in audits.items() if findings is not None}
-    texts = describe(subset, built, known, namespace=namespace)
+    texts = describe(subset, built, known)
     first = subset_dir / shown.config_name / shown.splits[SPLITS[0]].shards[0].name
     draw_sample(first, shown.size, subset.ndim, subset_dir / picture_name(subset))
     for name, text in texts.items():

@@ -155,7 +155,7 @@ def test_the_examples_of_the_cards_run_as_they_stand(
         ("paper", root, images["paper"], "resnet18"),
         ("volumes", root, "adrenalmnist3d", "timm/test_resnet"),
     ):
-        write_card(folder / flag, namespace="org")
+        write_card(folder / flag)
         put_on_hub(hub, folder / flag)
         recipe = tiny(folder, flag, model=model, method="linear-probe", namespace="org")
         run_and_push(hub, recipe, tmp_path / name, f"org/{name}")

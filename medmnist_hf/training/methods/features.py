@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import nn
 
 from medmnist_hf.array_types import Int64Array
@@ -41,8 +39,6 @@ def extract(
     model: nn.Module,
     batches: Iterable[Mapping[str, torch.Tensor]],
     device: torch.device,
-    *,
-    progress: str | None = None,
 ) -> Features:
     """Features of all batches, in their order.
 
@@ -51,16 +47,13 @@ def extract(
             weight or statistic of it changes.
         batches: ``pixel_values`` and ``labels``.
         device: Where to compute.
-        progress: Words beside a progress bar, which is shown on standard error if that is a terminal; None for no bar.
 
     Raises:
         TrainingError: The model has no linear classifier, or its logits are not finite.
     """
     model.eval().to(device)
-    console = Console(stderr=True)
-    silent = progress is None or not console.is_terminal
     values, labels = [], []
-    for batch in track(batches, progress or "", disable=silent, console=console, transient=True):
+    for batch in batches:
         values.append(pooled_features(model, batch["pixel_values"].to(device)).float().cpu().numpy())
         labels.append(batch["labels"].cpu().numpy())
     return Features(np.concatenate(values), np.concatenate(labels).astype(np.int64))

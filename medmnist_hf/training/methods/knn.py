@@ -49,38 +49,35 @@ def nearest_neighbors(
     task: Task,
     classes: int,
     neighbors: int,
-    *,
-    device: torch.device | None = None,
 ) -> FloatArray:
     """Scores by the labels of the nearest train samples in cosine distance, each vote weighted by its similarity.
 
-    The weight of a neighbour is ``exp(similarity / 0.07)``, as in Wu et al., "Unsupervised feature learning via
+    The weight of a neighbor is ``exp(similarity / 0.07)``, as in Wu et al., "Unsupervised feature learning via
     non-parametric instance discrimination", CVPR 2018; so scores are fine enough to rank for an AUC. Train samples
-    that are as near as the last neighbour vote too, so that no score depends on the order of train.
+    that are as near as the last neighbor vote too, so that no score depends on the order of train.
 
     Args:
         train: Features with known labels.
         queries: Features to score.
         task: What is predicted.
         classes: Number of classes or findings.
-        neighbors: How many neighbours vote.
-        device: Where to compute; the CPU if not given.
+        neighbors: How many neighbors vote.
 
     Returns:
         Shape (N, K): share of each class, or probability of each finding.
 
     Raises:
-        TrainingError: There are fewer train samples than neighbours.
+        TrainingError: There are fewer train samples than neighbors.
     """
     if neighbors > len(train.values):
         raise TrainingError(f"neighbors is {neighbors} but train has {len(train.values)} samples: take fewer")
     hot = train.labels if task is Task.MULTI_LABEL else np.eye(classes)[train.labels]
-    votes = torch.from_numpy(hot).to(device, torch.float32)
-    keys = normalize(torch.from_numpy(train.values).to(device)).T
+    votes = torch.from_numpy(hot).to(torch.float32)
+    keys = normalize(torch.from_numpy(train.values)).T
     scores = []
     for block in torch.split(torch.from_numpy(queries.values), max(1, BLOCK // len(train.values))):
-        near = normalize(block.to(device)) @ keys
+        near = normalize(block) @ keys
         last = near.topk(neighbors).values[:, -1:]
         weight = torch.exp((near - near.amax(1, keepdim=True)) / VOTE_TEMPERATURE).where(near >= last - TIE, 0.0)
-        scores.append((weight @ votes / weight.sum(1, keepdim=True)).cpu())
+        scores.append(weight @ votes / weight.sum(1, keepdim=True))
     return torch.cat(scores).double().clamp(max=1).numpy()  # float32 sums may pass it by their rounding

@@ -18,15 +18,11 @@ PAPER_NETWORKS: Final[dict[str, tuple[Any, tuple[int, int, int, int]]]] = {
 """Residual block and number of blocks in each of the four stages, by name of the network."""
 
 
-def paper_resnet(
-    architecture: str,
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    stem: str = "cifar",
-    init: str = "published",
-) -> nn.Module:
+def paper_resnet(architecture: str, *, num_classes: int, in_channels: int = 3, stem: str = "cifar") -> nn.Module:
     """A ResNet of the MedMNIST paper, untrained, for images (B, C, H, W) of any size from 8 pixels up.
+
+    As published, each layer of the ``cifar`` stem's network starts as PyTorch does by default, and convolutions of the
+    ``imagenet`` stem's as in torchvision: normal with variance 2 / fan-out.
 
     Args:
         architecture: ``resnet18`` or ``resnet50``.
@@ -34,30 +30,23 @@ def paper_resnet(
         in_channels: Channels of the input.
         stem: ``cifar``, a 3 x 3 convolution of stride 1 without max-pool, which the paper used for 28 pixels; or
             ``imagenet``, torchvision's 7 x 7 convolution of stride 2 and max-pool of stride 2, which it used for 224.
-        init: ``published``: under the ``cifar`` stem PyTorch's default for each layer, as pytorch-cifar leaves it;
-            under ``imagenet`` torchvision's, normal with variance 2 / fan-out for convolutions. ``timm``: the latter
-            under both stems, and each residual branch starts at zero (the weight of its last batch norm).
 
     Raises:
-        TrainingError: No such network, stem or initialisation.
+        TrainingError: No such network or stem.
     """
     if architecture not in PAPER_NETWORKS:
         raise TrainingError(f"the paper has no network {architecture!r}: name {' or '.join(PAPER_NETWORKS)}")
-    for value, known in ((stem, ("cifar", "imagenet")), (init, ("published", "timm"))):
-        if value not in known:
-            raise TrainingError(f"{architecture} has no stem or initialisation {value!r}: name {' or '.join(known)}")
+    if stem not in {"cifar", "imagenet"}:
+        raise TrainingError(f"{architecture} has no stem {stem!r}: name cifar or imagenet")
     block, layers = PAPER_NETWORKS[architecture]
-    network: Any = ResNet(block, layers, num_classes=num_classes, in_chans=in_channels, zero_init_last=init == "timm")
+    network: Any = ResNet(block, layers, num_classes=num_classes, in_chans=in_channels, zero_init_last=False)
     if stem == "cifar":
         network.conv1 = nn.Conv2d(in_channels, 64, kernel_size=3, padding=1, bias=False)
         network.maxpool = nn.Identity()
         for stage in network.feature_info:
             stage["reduction"] //= 2 if stage["module"] == "act1" else 4
-        if init == "timm":
-            nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
-        else:
-            for module in network.modules():
-                if isinstance(module, nn.Conv2d):
-                    module.reset_parameters()
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                module.reset_parameters()
     made: nn.Module = network
     return made

@@ -2,7 +2,7 @@
 
 import io
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,7 +87,7 @@ def write_figures(
                 write_atomically(figures / name, content)
 
 
-def write_card(models: Mapping[int, Path], result: RunResult, references: Sequence[str] = ()) -> None:
+def write_card(models: Mapping[int, Path], result: RunResult) -> None:
     """Write the card of a run's model beside its weights, those of the seed that `best_seed` names.
 
     A run that has left no model gets none; a card beside the weights of another seed, the best one before more seeds
@@ -96,7 +96,6 @@ def write_card(models: Mapping[int, Path], result: RunResult, references: Sequen
     Args:
         models: Seed -> folder of its model.
         result: What the run scored.
-        references: BibTeX entries to cite.
 
     Raises:
         OSError: It cannot be written.
@@ -106,7 +105,7 @@ def write_card(models: Mapping[int, Path], result: RunResult, references: Sequen
         (folder / README_NAME).unlink(missing_ok=True)
     best = models[best_seed(result).seed]
     if (best / CONFIG_NAME).is_file():
-        text = model_card(best, result, where=str(best), figures=f"../{FIGURES}", references=references)
+        text = model_card(best, result, where=str(best), figures=f"../{FIGURES}")
         write_atomically(best / README_NAME, text)
 
 

@@ -11,7 +11,7 @@ from medmnist_hf.training.methods.features import extract
 from tests.conftest import Phantoms
 from tests.fixtures.methods import fit
 from tests.fixtures.runs import build_all
-from tests.fixtures.tiny_models import IMAGE_MODELS, batches, timm_model, vit
+from tests.fixtures.tiny_models import IMAGE_MODELS, batches, timm_model
 
 CPU = torch.device("cpu")
 
@@ -31,18 +31,6 @@ def test_extraction_leaves_every_weight_and_statistic_as_it_was(kind: str) -> No
 def test_extraction_turns_dropout_off() -> None:
     model = timm_model("test_resnet", drop_rate=0.9).train()
     assert np.array_equal(extract(model, batches(4, 4), CPU).values, extract(model, batches(4, 4), CPU).values)
-
-
-def test_progress_is_for_terminals(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    model = vit()
-    extract(model, batches(4, 2), CPU, progress="features of train")
-    assert capsys.readouterr() == ("", "")
-    monkeypatch.setenv("FORCE_COLOR", "1")  # makes rich take anything for a terminal
-    extract(model, batches(4, 2), CPU, progress="features of train")
-    shown = capsys.readouterr()
-    assert "features of train" in shown.err and not shown.out
-    extract(model, batches(4, 2), CPU)
-    assert capsys.readouterr() == ("", "")
 
 
 def test_the_ordinal_loss_is_not_for_frozen_features(phantoms: Phantoms, tmp_path: Path) -> None:
