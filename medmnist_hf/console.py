@@ -1,9 +1,10 @@
 """How every command prints and ends: one width, one form of table, one line for a fault, an exit code."""
 
+import json
 import logging
 import sys
 from collections.abc import Collection
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import typer
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.progress import Progress, ProgressColumn
 from rich.table import Table
 
 from medmnist_hf.errors import MedMNISTError, first_line
+from medmnist_hf.typed_json import encode
 
 _STOPPED: Final = 130
 """What typer makes of Ctrl-C, as shells do."""
@@ -37,6 +39,11 @@ def table(*columns: str, text: Collection[str], wrap: str | None = None) -> Tabl
         wraps = column == (columns[-1] if wrap is None else wrap)
         plain.add_column(column, justify="left" if column in text else "right", no_wrap=not wraps, overflow="fold")
     return plain
+
+
+def print_json(value: Any) -> None:
+    """Print a value, which may hold dataclasses, as indented JSON; null says that there is no number."""
+    typer.echo(json.dumps(encode(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def progress(*columns: str | ProgressColumn) -> Progress:

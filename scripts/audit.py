@@ -3,7 +3,6 @@
 Example: python scripts/audit.py dist/breastmnist --save
 """
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -12,10 +11,11 @@ from rich.table import Table
 
 from medmnist_hf import console
 from medmnist_hf.cards.render import write_card
-from medmnist_hf.conversion.checks.audit import Audit, audit_config
+from medmnist_hf.conversion.checks.audit import FORMAT, Audit, audit_config
 from medmnist_hf.errors import BuildError, MedMNISTError, first_line
 from medmnist_hf.files import write_atomically
 from medmnist_hf.manifest import AUDIT_NAME, Manifest, read_build
+from medmnist_hf.typed_json import encode
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
@@ -104,7 +104,7 @@ def audit(
         if not as_json:
             _print(found)
     if as_json:
-        print(json.dumps([json.loads(found.to_json()) for found in audits], indent=2, ensure_ascii=False))
+        console.print_json([{"format": FORMAT} | encode(found) for found in audits])
     if failed:
         raise typer.Exit(1)
 

@@ -6,9 +6,9 @@ from typing import Any, Final
 from medmnist_hf.cards.bibliography import reference
 from medmnist_hf.cards.metadata import default_config, synthetic_configs
 from medmnist_hf.catalog import SPLITS, Subset, Task, collection
-from medmnist_hf.evaluation.prediction_files import published_notes, published_results
 from medmnist_hf.hub.eval_results import MEASURES, task_id
 from medmnist_hf.manifest import PICTURES, Manifest
+from medmnist_hf.scoring.published import published_notes, published_results
 
 _TASKS: Final = {
     Task.BINARY: "binary classification",

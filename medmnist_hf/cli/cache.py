@@ -1,7 +1,6 @@
 """The command on decoded splits: ``medmnist-hf cache`` lists them, with ``--clear`` it removes them."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -36,12 +35,11 @@ def cache(
 
     if clear:
         freed = clear_cache(cache_dir, subset)
-        typer.echo(json.dumps({"freed": freed}) if as_json else f"{freed / 1e6:,.1f} MB freed")
+        typer.echo(f'{{"freed": {freed}}}' if as_json else f"{freed / 1e6:,.1f} MB freed")
         return
     entries = cache_info(cache_dir, subset)
     if as_json:
-        facts = [dataclasses.asdict(entry) | {"path": str(entry.path)} for entry in entries]
-        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        console.print_json([dataclasses.asdict(entry) | {"path": str(entry.path)} for entry in entries])
         return
     table = console.table(
         "name", "size", "split", "shape", "MB", "created", text=("name", "split", "shape", "created")

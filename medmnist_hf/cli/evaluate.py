@@ -1,9 +1,6 @@
-"""Commands on result files: ``medmnist-hf evaluate``, ``medmnist-hf compare`` and ``medmnist-hf leaderboard``."""
+"""Commands on prediction files: ``medmnist-hf evaluate``, ``medmnist-hf compare`` and ``medmnist-hf leaderboard``."""
 
-import dataclasses
-import json
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +11,7 @@ from medmnist_hf.errors import MedMNISTError, ScoreError
 from medmnist_hf.evaluation.plots import check_plot_path, save_plot
 from medmnist_hf.evaluation.prediction_files import read_result
 from medmnist_hf.evaluation.vertex import outputs
-from medmnist_hf.scoring.bootstrap import Comparison, Interval
+from medmnist_hf.scoring.bootstrap import Interval
 from medmnist_hf.scoring.metrics import CLASSWISE
 from medmnist_hf.scoring.published import (
     Standing,
@@ -111,13 +108,13 @@ def evaluate(
             )
         except MedMNISTError as error:
             # One bad file of many hides none of the others; the exit code tells.
-            _say("error", _in_options(error))
+            console.print_error(_in_options(error))
             failed = True
             continue
-        _warn(found.warnings)
+        _warn(found)
         done.append(found)
     if as_json:
-        _print_json([_evaluation_facts(found) for found in done])
+        console.print_json([_evaluation_facts(found) for found in done])
     elif done:
         _print_evaluations(done, per_class)
     if plot is not None and done:
@@ -147,9 +144,9 @@ def compare(
         found = compare_files(first, second, data, names, resamples=resamples, seed=seed, from_logits=from_logits)
     except ScoreError as error:
         raise ScoreError(_in_options(error)) from None
-    _warn(found.warnings)
+    _warn(found)
     if as_json:
-        _print_json(_comparison_facts(found, first, second))
+        console.print_json(_comparison_facts(found, first, second))
     else:
         _print_comparison(found, first, second)
 
@@ -181,20 +178,20 @@ def board(
             found = evaluate_file(file, data, ci=True, resamples=resamples, seed=seed, from_logits=from_logits)
         except ScoreError as error:
             raise ScoreError(_in_options(error)) from None
-        _warn(found.warnings)
+        _warn(found)
         if published_results(entry.flag) and found.result.size != published_size():
             notes.append(f"{file.name} is of size {found.result.size}, the published results of {published_size()}.")
         standings.append((found, stand(entry.flag, found.intervals["auc"], found.intervals["acc"])))
     own = [(_run(found), found.score.auc, found.score.acc) for found, _ in standings]
     if as_json:
-        _print_json(
+        console.print_json(
             {
                 "subset": entry.flag,
                 "split": published_split(),
                 "size": published_size(),
                 "notes": notes,
-                "rows": [dataclasses.asdict(place) for place in leaderboard(entry.flag, own)],
-                "files": [_evaluation_facts(found) | {"standing": _plain(standing)} for found, standing in standings],
+                "rows": leaderboard(entry.flag, own),
+                "files": [_evaluation_facts(found) | {"standing": standing} for found, standing in standings],
             }
         )
         return
@@ -284,12 +281,12 @@ def _evaluation_facts(found: "Evaluation") -> dict[str, Any]:
         "rows": found.score.rows,
         "auc": found.score.auc,
         "acc": found.score.acc,
-        "absent": list(found.score.absent),
+        "absent": found.score.absent,
         "name_auc": result.auc,
         "name_acc": result.acc,
-        "warnings": list(found.warnings),
+        "warnings": found.warnings,
         "measures": found.metrics,
-        "intervals": {name: _plain(interval) for name, interval in found.intervals.items()},
+        "intervals": found.intervals,
     }
     labels = enumerate(found.predictions.classes)
     if any(":" in name for name in found.metrics):
@@ -306,27 +303,10 @@ def _comparison_facts(found: "FileComparison", first: Path, second: Path) -> dic
         "subset": found.flag,
         "split": found.split,
         "rows": found.rows,
-        "measures": {name: _plain(each) for name, each in found.metrics.items()},
-        "delong": None if found.delong is None else _plain(found.delong),
-        "warnings": list(found.warnings),
+        "measures": found.metrics,
+        "delong": found.delong,
+        "warnings": found.warnings,
     }
-
-
-def _plain(value: Interval | Comparison | Standing) -> dict[str, Any]:
-    return dataclasses.asdict(value)
-
-
-def _print_json(value: object) -> None:
-    typer.echo(json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON has no nan: null says that there is no number."""
-    if isinstance(value, dict):
-        return {key: _without_nan(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(each) for each in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _run(found: "Evaluation") -> str:
@@ -337,13 +317,9 @@ def _digits(value: float, interval: Interval | None = None) -> str:
     return f"{value:.3f}" + (f" [{interval.low:.3f}, {interval.high:.3f}]" if interval is not None else "")
 
 
-def _warn(lines: Iterable[str]) -> None:
-    for line in lines:
-        _say("warning", line)
-
-
-def _say(what: str, line: str) -> None:
-    typer.echo(f"{what}: {line}", err=True)
+def _warn(found: "Evaluation | FileComparison") -> None:
+    for line in found.warnings:
+        typer.echo(f"warning: {line}", err=True)
 
 
 def _in_options(error: MedMNISTError) -> str:

@@ -1,7 +1,6 @@
 """The command line of the wheel: ``list`` and ``info`` here, the other verbs in the modules beside this one."""
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -9,7 +8,7 @@ import typer
 
 from medmnist_hf import catalog, console
 from medmnist_hf.cli import cache, evaluate, export
-from medmnist_hf.evaluation.prediction_files import published_notes, published_results
+from medmnist_hf.scoring.published import published_notes, published_results
 
 app = typer.Typer(
     help="MedMNIST on Hugging Face: what there is and what it holds.",
@@ -25,9 +24,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 def list_subsets(as_json: Json = False) -> None:
     """List the subsets with task, classes, rows, sizes and licence."""
     if as_json:
-        typer.echo(
-            json.dumps([dataclasses.asdict(subset) for subset in catalog.subsets()], indent=2, ensure_ascii=False)
-        )
+        console.print_json(catalog.subsets())
         return
     columns = ("subset", "task", "kind", "classes", "train / validation / test", "sizes", "licence")
     table = console.table(*columns, text=set(columns) - {"classes"}, wrap="task")
@@ -47,7 +44,7 @@ def info(
     """Show all that is known of one subset: labels, counts, files, licence, citations, caveats, published results."""
     facts = _facts(catalog.subset(subset))
     if as_json:
-        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        console.print_json(facts)
         return
     out = console.terminal()
     for line in _lines(facts):

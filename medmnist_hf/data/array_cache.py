@@ -9,7 +9,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from medmnist_hf import catalog
 from medmnist_hf.errors import MedMNISTError, first_line
 from medmnist_hf.files import sole_process, sync_folder
+from medmnist_hf.typed_json import encode
 
 LAYOUT: Final = 1
 """Of what lies in an entry, and of what its pixels and labels mean: part of every key."""
@@ -194,7 +195,7 @@ def _opened(folder: Path, spec: Spec) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     """The arrays of an entry, which is as it was written and what the spec says; raises `_Unfit`."""
     try:
         info = _read_info(folder)
-        if (info["layout"], info["spec"]) != (LAYOUT, _plain(spec)):
+        if (info["layout"], info["spec"]) != (LAYOUT, encode(spec)):
             raise _Unfit(f"{_INFO} describes something else")
         for name, size in info["files"].items():
             if (folder / name).stat().st_size != size:
@@ -221,7 +222,7 @@ def _write(root: Path, spec: Spec, decode: Decode) -> None:
         _write_npy(temporary / _LABELS, spec.label_dtype, spec.label_shape, iter([labels]))
         info = {
             "layout": LAYOUT,
-            "spec": _plain(spec),
+            "spec": encode(spec),
             "files": {name: (temporary / name).stat().st_size for name in (_IMAGES, _LABELS)},
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
@@ -258,10 +259,6 @@ def _no_room(root: Path, spec: Spec, why: str) -> MedMNISTError:
         f"cannot keep {spec} in {root}, which takes {spec.bytes / 1e6:,.1f} MB ({why}): pass cache_dir= for another "
         "folder, or cache=False to hold the arrays in memory"
     )
-
-
-def _plain(spec: Spec) -> Any:
-    return json.loads(json.dumps(asdict(spec)))
 
 
 def _read_info(folder: Path) -> Any:

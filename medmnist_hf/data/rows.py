@@ -26,8 +26,6 @@ from medmnist_hf.errors import BuildError, SourceError, first_line
 from medmnist_hf.files import sha256_of
 from medmnist_hf.manifest import Shard
 
-__all__ = ["Rows", "UInt8Array", "open_rows"]
-
 _LABEL_ROWS: Final = 1 << 16
 
 

@@ -1,4 +1,4 @@
-"""Result files against the labels of their split: what they are worth, and which of two is better.
+"""Prediction files against the labels of their split: what they are worth, and which of two is better.
 
 Example:
     >>> from medmnist_hf.evaluation.evaluate import evaluate_file
@@ -62,8 +62,6 @@ class FileComparison:
     """The first of two result files minus the second, row by row of the same split.
 
     Attributes:
-        first: The first file.
-        second: The second file.
         flag: Flag of the subset of both.
         split: The split of both.
         rows: Rows of the split.
@@ -72,8 +70,6 @@ class FileComparison:
         warnings: What a person should know, a line each.
     """
 
-    first: ResultFile
-    second: ResultFile
     flag: str
     split: str
     rows: int
@@ -184,7 +180,7 @@ def compare_files(
     exact = None
     if subset(one.flag).task is Task.BINARY and np.bincount(labels.values, minlength=2).min() >= 2:
         exact = delong_compare(first_checked, second_checked)[1]
-    return FileComparison(one, two, one.flag, one.split, len(labels.values), metrics, exact, tuple(notes))
+    return FileComparison(one.flag, one.split, len(labels.values), metrics, exact, tuple(notes))
 
 
 _SYNTHETIC = "{origin} is synthetic: its labels are of no patient, and no score on them can be compared"

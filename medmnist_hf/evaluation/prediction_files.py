@@ -1,4 +1,4 @@
-"""Result files in the official format: their names, writing them, reading them back, and Vertex AI's output alike.
+"""Prediction files in the official format: their names, writing them, reading them back, and Vertex AI's output alike.
 
 A result file is named ``{flag}{size}_{split}_[AUC]{auc}_[ACC]{acc}@{run}.csv`` and holds, without a header, a line
 ``index,score,...`` for each row of the split (``Evaluator`` of ``medmnist`` 3.0.2). The size is left out at 28 pixels.
@@ -24,19 +24,6 @@ from medmnist_hf.evaluation.vertex import is_batch_output, read_batch
 from medmnist_hf.files import write_atomically
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import check
-from medmnist_hf.scoring.published import PublishedResult, published_notes, published_results
-
-__all__ = [
-    "PublishedResult",
-    "ResultFile",
-    "ResultName",
-    "parse_name",
-    "published_notes",
-    "published_results",
-    "read_result",
-    "result_name",
-    "write_result",
-]
 
 ROUNDING: Final = 0.5e-3 * (1 + 1e-6)
 """How far a score in a name, which has three decimals, may be from the one computed."""
@@ -71,26 +58,14 @@ class ResultName:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ResultFile:
-    """A result file as read. Its scores have the right shape and are finite; what they are worth is not computed yet.
+class ResultFile(ResultName):
+    """A prediction file as read: what its name, or the lines of Vertex AI, say of it, and its checked scores.
 
     Attributes:
-        flag: Flag of the subset, from the name like the five that follow, or from the lines of Vertex AI.
-        size: Edge length in pixels or voxels.
-        split: ``train``, ``validation`` or ``test``.
-        run: Name of the run; empty if the name has none.
-        auc: AUC that the name claims, if it does: rounded, and never to be trusted.
-        acc: ACC that the name claims, likewise.
-        scores: Scores, float64 of shape ``(N, columns)``, rows in the order of the split.
+        scores: Finite scores, float64 of shape ``(N, columns)``, rows in the order of the split.
         index: Row of the split of each line, intp of shape ``(N,)``: 0 to N - 1.
     """
 
-    flag: str
-    size: int
-    split: str
-    run: str
-    auc: float | None
-    acc: float | None
     scores: FloatArray
     index: IntArray
 

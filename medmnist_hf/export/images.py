@@ -7,7 +7,8 @@ from typing import Final
 
 import PIL.Image
 
-from medmnist_hf.data.rows import Rows, UInt8Array
+from medmnist_hf.array_types import UInt8Array
+from medmnist_hf.data.rows import Rows
 
 FRAME_MS: Final = 200
 """How long the official package shows each slice of a volume."""

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from medmnist_hf.catalog import Subset, collection, subset, subsets
 from medmnist_hf.cli.main import app
-from medmnist_hf.evaluation.prediction_files import published_notes, published_results
+from medmnist_hf.scoring.published import published_notes, published_results
 
 runner = CliRunner()
 

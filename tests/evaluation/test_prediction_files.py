@@ -21,13 +21,13 @@ from medmnist_hf.conversion.sources.phantom import phantom_counts, phantom_label
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, ScoreError, SourceError
 from medmnist_hf.evaluation.prediction_files import (
     parse_name,
-    published_results,
     read_result,
     result_name,
     write_result,
 )
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import check
+from medmnist_hf.scoring.published import published_results
 
 PAIRS = [(entry.flag, size) for entry in subsets() for size in entry.sizes]
 RUNS = ["1", "resnet18.a1_in1k", "1763931456.789", "seed=3 lr=1e-3", "vit@dino", "[AUC]0.1_[ACC]0.2", "Läufe"]
