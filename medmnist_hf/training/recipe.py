@@ -246,7 +246,7 @@ def make_recipe(options: Mapping[str, Any], *, preset: str | None = None, config
         text = (resources.files("medmnist_hf.training") / "presets" / f"{preset}.yaml").read_text(encoding="utf-8")
         values |= _checked(yaml.safe_load(text), f"preset {preset}")
     if config is not None:
-        values |= _checked(_read_yaml(config), str(config))
+        values |= _checked(read_yaml(config, "a YAML file of options"), str(config))
     values |= _checked({name: value for name, value in options.items() if value is not None}, "options")
     if "dataset" not in values:
         raise TrainingError("no dataset named: give --dataset, e.g. pathmnist")
@@ -260,12 +260,13 @@ def default_folder(recipe: Recipe) -> Path:
     return Path("runs", f"{recipe.dataset}-{recipe.size}-{model}-{recipe.method}")
 
 
-def _read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, what: str) -> Any:
+    """What a YAML file holds; what it must be is named in the `TrainingError` for one that cannot be read."""
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise TrainingError(f"cannot read {path} ({why}): give a YAML file of options") from None
+        raise TrainingError(f"cannot read {path} ({why}): give {what}") from None
     except yaml.YAMLError as error:
         raise TrainingError(f"{path} is no YAML ({' '.join(str(error).split())}): mend it there") from None
 

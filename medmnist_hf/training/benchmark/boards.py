@@ -17,7 +17,7 @@ from typing import Final
 
 from medmnist_hf.catalog import Subset, subsets
 from medmnist_hf.errors import MedMNISTError
-from medmnist_hf.scoring.published import leaderboard, published_notes, published_size, stand
+from medmnist_hf.scoring.published import LeaderboardRow, leaderboard, published_notes, published_size, stand
 from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe, presets
 from medmnist_hf.training.registry import method
 from medmnist_hf.training.results import RESULTS_NAME, Measures, RunResult, read_results
@@ -43,7 +43,7 @@ class BoardScore:
     high: float = math.nan
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One line of a board: a configuration, or a published result, of which only scores and size are known.
 
@@ -68,23 +68,23 @@ class Row:
         folder: The run's folder, below the one that was read.
     """
 
-    place: int | None
+    place: int | None = None
     own: bool
-    chosen: bool
+    chosen: bool = False
     model: str
-    method: str
+    method: str = ""
     size: int
-    protocol: str
-    seeds: tuple[int, ...]
-    validation_auc: BoardScore
-    validation_acc: BoardScore
+    protocol: str = ""
+    seeds: tuple[int, ...] = ()
+    validation_auc: BoardScore = BoardScore(math.nan)
+    validation_acc: BoardScore = BoardScore(math.nan)
     auc: BoardScore
     acc: BoardScore
-    parameters: int | None
-    trained_parameters: int | None
-    seconds: float
-    hardware: str
-    folder: str
+    parameters: int | None = None
+    trained_parameters: int | None = None
+    seconds: float = math.nan
+    hardware: str = ""
+    folder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +187,7 @@ def _row(result: RunResult, folder: str, hidden: Sequence[str]) -> Row:
     seconds = [one.seconds for one in facts if one.seconds is not None]
     validation, test = [seed.validation for seed in result.seeds], [seed.test for seed in result.seeds]
     return Row(
-        place=None,
         own=True,
-        chosen=False,
         model=recipe.model,
         method=recipe.method,
         size=recipe.size,
@@ -227,7 +225,7 @@ def _board(entry: Subset, own: Sequence[Row]) -> Board:
     by_folder = {row.folder: row for row in own}
     rows = []
     for line in leaderboard(entry.flag, [(row.folder, row.auc.mean, row.acc.mean) for row in own]):
-        row = by_folder[line.name] if line.own else _published(line.name, line.auc, line.acc)
+        row = by_folder[line.name] if line.own else _published(line)
         rows.append(replace(row, place=_known(line.auc_rank, line.auc), chosen=row is best))
     standing = stand(entry.flag, best.auc.mean, best.acc.mean)
     notes = list(published_notes(entry.flag))
@@ -246,24 +244,5 @@ def _known(place: int, auc: float) -> int | None:
     return None if math.isnan(auc) else place
 
 
-def _published(name: str, auc: float, acc: float) -> Row:
-    unknown = BoardScore(math.nan)
-    return Row(
-        place=None,
-        own=False,
-        chosen=False,
-        model=name,
-        method="",
-        size=published_size(),
-        protocol="",
-        seeds=(),
-        validation_auc=unknown,
-        validation_acc=unknown,
-        auc=BoardScore(auc),
-        acc=BoardScore(acc),
-        parameters=None,
-        trained_parameters=None,
-        seconds=math.nan,
-        hardware="",
-        folder="",
-    )
+def _published(line: LeaderboardRow) -> Row:
+    return Row(own=False, model=line.name, size=published_size(), auc=BoardScore(line.auc), acc=BoardScore(line.acc))

@@ -27,10 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from medmnist_hf.errors import MedMNISTError, TrainingError
-from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe
+from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe, read_yaml
 
 PRESET: Final = "preset"
 SEEDS: Final = "seeds"
@@ -107,13 +105,7 @@ def cell_name(recipe: Recipe) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        parts = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise TrainingError(f"cannot read {path} ({why}): give the YAML file of a matrix") from None
-    except yaml.YAMLError as error:
-        raise TrainingError(f"{path} is no YAML ({' '.join(str(error).split())}): mend it there") from None
+    parts = read_yaml(path, "the YAML file of a matrix")
     unknown = sorted(str(name) for name in parts if name not in _PARTS) if isinstance(parts, dict) else ["no parts"]
     if unknown:
         raise TrainingError(f"{path} has {', '.join(unknown)}: its parts are {', '.join(_PARTS)}")
