@@ -332,12 +332,14 @@ def _add_spots(canvas: _Canvas, axis: Ints, subset: Subset, present: Bytes, colu
     if many:
         # All findings of a row share one width, so those of one column add up along the height before the product.
         width = 44 + swell
+        depth = [_bell(axis, 512 + jitter[2], width)] * (subset.ndim - 2)
         for parity, across in enumerate(reversed(x)):
             down = np.zeros((len(present), axis.shape[1]), np.int32)
             for k in range(parity, classes, 2):
                 found = np.flatnonzero(present[:, k])
                 down[found] += _bell(axis, height[k] + jitter[0][found], width[found])
-            canvas.add([down, _bell(axis, across, width)], np.broadcast_to(gain[parity], (len(present), channels)))
+            profiles = [*depth, down, _bell(axis, across, width)]
+            canvas.add(profiles, np.broadcast_to(gain[parity], (len(present), channels)))
     else:
         kind = present.argmax(axis=1)
         width = narrow[kind, np.newaxis] + swell

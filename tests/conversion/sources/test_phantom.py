@@ -146,9 +146,16 @@ def features(entry: Subset, split: str) -> tuple[np.ndarray, np.ndarray]:
     return pixels, phantom_labels(entry, rows, split)
 
 
-@pytest.mark.parametrize("flag", ["pathmnist", "retinamnist", "breastmnist", "organcmnist", "chestmnist"])
-def test_a_linear_model_learns_the_classes(flag: str) -> None:
-    entry = subset(flag)
+FINDINGS_IN_VOLUMES = dataclasses.replace(
+    subset("nodulemnist3d"), flag="newmnist3d", task=Task.MULTI_LABEL, labels=("node", "cyst", "scar")
+)
+"""What no subset has, but a further one may."""
+
+LEARNED = [*map(subset, ("pathmnist", "retinamnist", "breastmnist", "organcmnist", "chestmnist")), FINDINGS_IN_VOLUMES]
+
+
+@pytest.mark.parametrize("entry", LEARNED, ids=lambda entry: entry.flag)
+def test_a_linear_model_learns_the_classes(entry: Subset) -> None:
     train, wanted = features(entry, "train")
     test, truth = features(entry, "test")
     many = entry.task is Task.MULTI_LABEL
