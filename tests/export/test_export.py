@@ -32,14 +32,12 @@ def test_some_splits_in_the_usual_order(root: Path, tmp_path: Path) -> None:
 
 def test_formats_that_do_not_suit(root: Path, tmp_path: Path) -> None:
     images, volumes = open_rows("breastmnist", root=root), open_rows("organmnist3d", root=root)
-    refused(
-        "unknown format 'jpg': choose from png, imagefolder, gif, npz, vertex", lambda: export(images, tmp_path, "jpg")
-    )
-    refused(
-        "breastmnist holds images.*choose png, imagefolder, npz or vertex", lambda: export(images, tmp_path, "gif")
-    )
-    for form in ("png", "imagefolder"):
-        refused("organmnist3d holds volumes.*choose gif or npz", lambda form=form: export(volumes, tmp_path, form))  # type: ignore[misc]
+    refused(f"unknown format 'jpg': choose from {', '.join(FORMATS)}$", lambda: export(images, tmp_path, "jpg"))
+    for rows, kind, ndim in ((images, "breastmnist holds images", 2), (volumes, "organmnist3d holds volumes", 3)):
+        *others, last = (form for form, each in FORMATS.items() if ndim in each.ndims)
+        for form in (form for form, each in FORMATS.items() if ndim not in each.ndims):
+            line = f"{kind}, which the format {form} does not take: choose {', '.join(others)} or {last}$"
+            refused(line, lambda rows=rows, form=form: export(rows, tmp_path, form))  # type: ignore[misc]
     refused("unknown split 'val'", lambda: export(images, tmp_path, splits=["train", "val"]), CatalogError)
     assert list(tmp_path.iterdir()) == []
 

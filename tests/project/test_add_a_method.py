@@ -30,7 +30,7 @@ def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.mkdir()
     (folder / "nearest_centroid.py").write_text(module, encoding="utf-8")
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(folder)])
-    (entry,) = eval(f"({line})", vars(registry))
+    entry = eval(line, vars(registry))
     monkeypatch.setitem(registry.METHODS, entry.name, entry)
 
 
