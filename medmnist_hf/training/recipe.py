@@ -69,7 +69,7 @@ class Recipe:
     dataset: str = field(metadata={"help": "Flag of the subset, e.g. pathmnist."})
     size: int = option(catalog.DEFAULT_SIZE, "Size of the images that are read: 28, 64, 128 or 224.")
     root: str | None = option(None, "Folder of local builds; without it, from the Hub.")
-    namespace: str | None = option(None, "User or organisation on the Hub; that of MedMNIST if not given.")
+    namespace: str | None = option(None, "User or organization on the Hub; that of MedMNIST if not given.")
     revision: str | None = option(None, "Branch, tag or commit of the data on the Hub.")
 
     model: str = option(
@@ -106,7 +106,7 @@ class Recipe:
     label_smoothing: float = option(0.0, "Share of the target spread over all classes.", at_least=0, at_most=1)
 
     probe_first: bool = option(False, "Fine-tuning starts from the classifier of a linear probe.")
-    freeze_batch_norm: bool = option(False, "Batch norms keep their statistics in training, and normalise by them.")
+    freeze_batch_norm: bool = option(False, "Batch norms keep their statistics in training, and normalize by them.")
     epochs: int = option(100, "Passes over train.", at_least=1)
     batch_size: int = option(128, "Samples a step and a process.", at_least=1)
     accumulation: int = option(1, "Batches whose gradients make one optimizer step.", at_least=1)
