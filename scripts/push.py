@@ -62,7 +62,7 @@ def main(
             options = PushOptions(
                 repo_id or f"{namespace}/{build.subset.flag}", revision, private, create_pr, tag, message, replace
             )
-            owner, _ = split_repo_id(options.repo_id)
+            owner = options.repo_id.partition("/")[0]  # whether it is valid says the plan, which knows the subset
             _push_one(api, build, options, partial(describe, namespace=owner, tasks=eval_yaml), yes)
             pushed.append(options.repo_id)
         except MedMNISTError as error:

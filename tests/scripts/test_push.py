@@ -258,7 +258,8 @@ def test_mistakes_are_one_line_without_the_token(
     refused("--allow-synthetic", phantom, "--namespace", "org", "--yes")
     refused("give --repo-id for one build", phantom, tmp_path, "--repo-id", "org/pathmnist")
     refused("--namespace for any number", phantom)
-    refused("is not a valid repository: name it NAMESPACE/pathmnist", phantom, "--repo-id", "org/bloodmnist", *yes)
+    for name in ("org/bloodmnist", "org/path mnist", "pathmnist", ".."):
+        refused("is not a valid repository: name it NAMESPACE/pathmnist", phantom, "--repo-id", name, *yes)
     refused("no token for the Hub", phantom, "--namespace", "org", *yes, token=None)
     refused("write access", phantom, "--namespace", "org", *yes, token=hub.read_token)
     refused("has expired", phantom, "--namespace", "org", *yes, token=expired)
