@@ -225,16 +225,17 @@ def _draw_confusion(axes: "Axes", predictions: Predictions, names: Sequence[str]
     accuracy = np.trace(table) / table.sum()
     _grid(axes, shares, [[f"{count:,}" for count in row] for row in table], size=10 if len(table) <= _FEW // 2 else 7)
     short = [short_name(names[at]) for at in range(len(table))]
-    axes.set_xticks(range(len(table)), short, rotation=0 if len(table) == 2 else 45, ha=_align(len(table)))
+    axes.set_xticks(
+        range(len(table)), short, rotation=0 if len(table) == 2 else 45, ha="center" if len(table) == 2 else "right"
+    )
     axes.set_yticks(range(len(table)), short)
     axes.set(title=f"Confusion, ACC {accuracy:.3f}", xlabel="Predicted", ylabel="True (shade: share of its row)")
 
 
 def _draw_findings(axes: "Axes", predictions: Predictions, names: Sequence[str]) -> None:
-    right, true, flagged = (count[0] for count in Weighted(predictions).counts)
-    absent = predictions.rows - true
-    counts = np.stack([right, true - right, flagged - right, absent - flagged + right], axis=1).astype(int)
-    shares = counts / np.maximum(np.stack([true, true, absent, absent], axis=1), 1)
+    tables = confusion_matrix(predictions)
+    counts = tables.reshape(-1, 4)[:, ::-1]
+    shares = counts / np.maximum(tables.sum(axis=2)[:, [1, 1, 0, 0]], 1)
     _grid(axes, shares, [[f"{count:,}" for count in row] for row in counts], size=7.5)
     axes.set_aspect("auto")
     axes.set_xticks(range(4), ["found", "missed", "false alarm", "rightly none"])
@@ -250,7 +251,3 @@ def _grid(axes: "Axes", shares: FloatArray, texts: list[list[str]], size: float)
     for (row, column), share in np.ndenumerate(shares):
         colour = "white" if share > 0.6 else "0.2"
         axes.text(column, row, texts[row][column], ha="center", va="center", color=colour, fontsize=size)
-
-
-def _align(classes: int) -> str:
-    return "center" if classes == 2 else "right"
