@@ -13,6 +13,7 @@ from huggingface_hub import DatasetCard
 from medmnist_hf import catalog
 from medmnist_hf.cards.context import context, picture_name
 from medmnist_hf.cards.croissant import CROISSANT_NAME, croissant, to_json
+from medmnist_hf.cards.environment import environment
 from medmnist_hf.cards.leaderboard import EVAL_NAME, eval_yaml
 from medmnist_hf.cards.metadata import card_data, check_manifests, default_config
 from medmnist_hf.catalog import NAMESPACE, SPLITS, Subset
@@ -124,17 +125,6 @@ def read_audit(config_dir: Path) -> tuple[str, ...] | None:
 
 @cache
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-    environment.filters |= {
-        "count": lambda number: f"{number:,}",
-        "score": lambda value: f"{value:.3f}",
-        "row": lambda cells: f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |",
-    }
-    return environment
+    made = environment("medmnist_hf.cards")
+    made.filters |= {"count": lambda number: f"{number:,}", "score": lambda value: f"{value:.3f}"}
+    return made

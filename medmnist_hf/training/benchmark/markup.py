@@ -6,6 +6,8 @@ from functools import cache
 import jinja2
 from markupsafe import Markup
 
+from medmnist_hf.cards.environment import environment
+
 
 def render(template: str, **values: object) -> Markup:
     """Render a template of this package.
@@ -19,16 +21,9 @@ def render(template: str, **values: object) -> Markup:
 
 @cache
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("medmnist_hf.training.benchmark"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=True,
-    )
-    environment.filters["breakable"] = _breakable
-    return environment
+    made = environment("medmnist_hf.training.benchmark", autoescape=True)
+    made.filters["breakable"] = _breakable
+    return made
 
 
 def _breakable(text: str) -> Markup:

@@ -17,6 +17,7 @@ import timm
 from huggingface_hub import ModelCardData
 from transformers import CONFIG_NAME, TimmWrapperConfig
 
+from medmnist_hf.cards.environment import environment
 from medmnist_hf.catalog import Subset, Task, collection
 from medmnist_hf.hub.eval_results import MEASURES, TASK_CATEGORY, card_results
 from medmnist_hf.manifest import SourceRecord
@@ -272,17 +273,9 @@ def _words(name: str) -> str:
 
 @cache
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("medmnist_hf.training.report"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-    environment.filters |= {
+    made = environment("medmnist_hf.training.report")
+    made.filters |= {
         "score": digits,
         "count": lambda number: f"{number:,.0f}" if number >= 10 else f"{number:.1f}",
-        "row": lambda cells: f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |",
     }
-    return environment.get_template("model_card.md.j2")
+    return made.get_template("model_card.md.j2")
