@@ -1,4 +1,4 @@
-"""The environment of templates: names must have values, rows keep their bars, HTML is escaped where it is asked for."""
+"""The environment of templates: names must have values, rows keep their bars, HTML is escaped on request."""
 
 import jinja2
 import pytest
