@@ -287,13 +287,13 @@ def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
 
 
 def test_two_processes_decode_once(tmp_path: Path) -> None:
-    both = [child(tmp_path, seconds=0.1) for _ in range(2)]
-    told = [process.communicate(timeout=60) for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
-    assert sorted(out.count("decoding") for out, _ in told) == [0, 1]
-    assert all("right" in out for out, _ in told)
-    waited = [err for out, err in told if "decoding" not in out]
-    assert waited == ["another process is decoding breastmnist train at size 7: waiting for it\n"]
+    first = child(tmp_path, seconds=0.3)
+    assert first.stdout and first.stdout.readline() == "decoding\n"
+    second = child(tmp_path)
+    (out, err), (other, waited) = (process.communicate(timeout=60) for process in (first, second))
+    assert (first.returncode, second.returncode) == (0, 0), (err, waited)
+    assert "right" in out and "right" in other and "decoding" not in other
+    assert (err, waited) == ("", "another process is decoding breastmnist train at size 7: waiting for it\n")
 
 
 def test_the_second_goes_on_where_the_first_is_killed(tmp_path: Path) -> None:
