@@ -200,6 +200,7 @@ def test_a_push_that_would_fail_is_refused_before_the_training(
     assert list(hub.store.repos) == [("model", "org/theirs")]
 
 
+@pytest.mark.slow
 def test_of_two_processes_the_first_pushes(hub: HubServer, finetune: Finetune, root: Path, tmp_path: Path) -> None:
     finetune()
     hub.log.clear()
