@@ -42,7 +42,7 @@ def table(*columns: str, text: Collection[str], wrap: str | None = None) -> Tabl
 
 
 def print_json(value: Any) -> None:
-    """Print a value, which may hold dataclasses, as indented JSON; null says that there is no number."""
+    """Print a value, which may hold dataclasses, as indented JSON, in which nan is null."""
     typer.echo(json.dumps(encode(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 

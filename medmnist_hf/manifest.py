@@ -6,10 +6,10 @@ The manifest holds no clock time and no path, so equal input gives an equal mani
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from medmnist_hf.errors import BuildError
-from medmnist_hf.typed_json import decode
+from medmnist_hf.typed_json import decode_versioned
 
 MANIFEST_NAME: Final = "manifest.json"
 WORK_DIR: Final = ".build"
@@ -140,10 +140,7 @@ def parse_manifest(text: str, where: str) -> Manifest:
         BuildError: The text is no manifest of this format.
     """
     try:
-        table = decode(json.loads(text), dict[str, Any])
-        if table.pop("format", None) != FORMAT:
-            raise ValueError("another format version")
-        manifest: Manifest = decode(table, Manifest)
+        manifest: Manifest = decode_versioned(text, Manifest, FORMAT)
     except (ValueError, RecursionError) as error:
         raise BuildError(f"{where} is no build manifest ({error}): build the config again with --force") from None
     return manifest

@@ -4,6 +4,7 @@ Numbers that are not finite are null in JSON, and nan when they are read as a fl
 """
 
 import dataclasses
+import json
 import math
 import reprlib
 from collections.abc import Mapping
@@ -71,6 +72,19 @@ def decode(value: Any, kind: Any, where: str = "") -> Any:
     if issubclass(origin, dict):
         return origin({name: decode(one, arguments[-1], _within(where, name)) for name, one in value.items()})
     return _decode_record(value, origin, where) if dataclasses.is_dataclass(origin) else value
+
+
+def decode_versioned(text: str, kind: Any, version: int) -> Any:
+    """The text of a file whose object begins with its ``format``, as a dataclass.
+
+    Raises:
+        ValueError: It is not JSON, of another format, or holds something of another type.
+        RecursionError: It is nested too deep.
+    """
+    table = decode(json.loads(text), dict[str, Any])
+    if table.pop("format", None) != version:
+        raise ValueError("another format version")
+    return decode(table, kind)
 
 
 def _decode_record(table: dict[str, Any], kind: Any, where: str) -> Any:

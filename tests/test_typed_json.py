@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medmnist_hf.typed_json import IN_FILE, decode, encode
+from medmnist_hf.typed_json import IN_FILE, decode, decode_versioned, encode
 
 
 @dataclass(frozen=True)
@@ -77,3 +77,12 @@ def test_another_type_is_one_line_that_says_where(change: dict[str, Any], messag
 def test_the_whole_may_be_of_another_type() -> None:
     with pytest.raises(ValueError, match=r"^it is \[\], must be an object$"):
         decode([], Tree)
+
+
+def test_a_file_of_another_format_is_refused_before_anything_in_it_is_read() -> None:
+    assert decode_versioned(json.dumps({"format": 2, **LEAF}), Leaf, 2) == decode(LEAF, Leaf)
+    for table in (LEAF, {"format": 1, **LEAF}, {"format": "2", "name": 5}):
+        with pytest.raises(ValueError, match="another format version"):
+            decode_versioned(json.dumps(table), Leaf, 2)
+    with pytest.raises(ValueError, match="must be an object"):
+        decode_versioned("[]", Leaf, 2)

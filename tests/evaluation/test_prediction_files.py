@@ -1,12 +1,10 @@
 """Result files: equal with the official package both ways, exact in every digit, and clear about what is wrong."""
 
-import importlib.util
 import math
 import os
 import shutil
 import warnings
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from medmnist import evaluator as official_evaluator
 
 from medmnist_hf.array_types import FloatArray
 from medmnist_hf.catalog import DEFAULT_SIZE, NPZ_SPLITS, SPLITS, Subset, Task, subset, subsets
@@ -34,25 +33,10 @@ RUNS = ["1", "resnet18.a1_in1k", "1763931456.789", "seed=3 lr=1e-3", "vit@dino",
 ROWS = 24
 
 
-def _official() -> ModuleType:
-    """The official evaluator's module, which its package itself does not offer where torch is missing."""
-    package = importlib.util.find_spec("medmnist")
-    assert package is not None and package.submodule_search_locations, "the dev tools include medmnist"
-    path = Path(package.submodule_search_locations[0]) / "evaluator.py"
-    spec = importlib.util.spec_from_file_location("official_evaluator", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-OFFICIAL = _official()
-
-
 def official_at(root: Path) -> Any:
     """The official evaluator with another default root, which `parse_and_evaluate` gives no way to pass."""
 
-    class Rooted(OFFICIAL.Evaluator):  # type: ignore[misc, name-defined]
+    class Rooted(official_evaluator.Evaluator):  # type: ignore[misc]
         def __init__(self, flag: str, split: str, size: int | None = None) -> None:
             super().__init__(flag, split, size, root=str(root))
 

@@ -1,20 +1,19 @@
 """AUC and ACC against the official evaluator's own functions, and what happens where those break."""
 
 import csv
-import importlib.util
 import math
 import os
 import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from medmnist import evaluator as official_evaluator
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import roc_auc_score
 
@@ -30,27 +29,12 @@ SINGLE = (Task.MULTI_CLASS, Task.ORDINAL)
 TOLERANCE = 1e-12
 
 
-def _official() -> ModuleType:
-    """The official evaluator's module, which its package itself does not offer where torch is missing."""
-    package = importlib.util.find_spec("medmnist")
-    assert package is not None and package.submodule_search_locations, "the dev tools include medmnist"
-    path = Path(package.submodule_search_locations[0]) / "evaluator.py"
-    spec = importlib.util.spec_from_file_location("official_evaluator", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-OFFICIAL = _official()
-
-
 def official(references: Array, scores: Array, task: Task) -> tuple[float, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UndefinedMetricWarning)
         warnings.simplefilter("ignore", RuntimeWarning)
-        auc = OFFICIAL.getAUC(references, scores, task.official_name)
-        return float(auc), float(OFFICIAL.getACC(references, scores, task.official_name))
+        auc = official_evaluator.getAUC(references, scores, task.official_name)
+        return float(auc), float(official_evaluator.getACC(references, scores, task.official_name))
 
 
 def _scores(rng: np.random.Generator, shape: tuple[int, ...], kind: str) -> Array:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from itertools import repeat
 from math import prod
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ from medmnist_hf.data.decode import labels_of, pixels_of, row_errors
 from medmnist_hf.errors import BuildError, first_line
 from medmnist_hf.features import features_of
 from medmnist_hf.manifest import Manifest, SplitRecord, read_manifest
-from medmnist_hf.typed_json import decode
+from medmnist_hf.typed_json import decode_versioned
 
 FORMAT: Final = 1
 MAX_LISTED: Final = 20
@@ -117,10 +117,7 @@ class Audit:
             BuildError: The text is no audit of this format.
         """
         try:
-            table = decode(json.loads(text), dict[str, Any])
-            if table.pop("format", None) != FORMAT:
-                raise ValueError("another format version")
-            audit: Audit = decode(table, cls)
+            audit: Audit = decode_versioned(text, cls, FORMAT)
         except (ValueError, RecursionError) as error:
             raise BuildError(f"{where} is no audit ({error}): run scripts/audit.py --save again") from None
         return audit

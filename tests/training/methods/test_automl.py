@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.methods.automl`: an engine as a method, on phantoms of every task; broken off; refused."""
+"""`medmnist_hf.training.methods.automl`: an engine as a method, on phantoms of every task; interrupted; refused."""
 
 import math
 from collections.abc import Callable
