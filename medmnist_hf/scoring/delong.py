@@ -17,6 +17,7 @@ import numpy as np
 
 from medmnist_hf.array_types import Array, BoolArray, FloatArray
 from medmnist_hf.errors import ScoreError
+from medmnist_hf.scoring.auc import auc
 from medmnist_hf.scoring.bootstrap import Comparison, Interval
 from medmnist_hf.scoring.predictions import Predictions, check_paired
 
@@ -56,8 +57,9 @@ def delong(predictions: Predictions, *, level: float = 0.95) -> dict[int, Interv
     deviate = _deviate(level)
     intervals = {}
     for label in _testable(predictions):
-        above, below = components(predictions.columns[label], predictions.positive(label))
-        value = float(above.mean())
+        column, positive = predictions.columns[label], predictions.positive(label)
+        above, below = components(column, positive)
+        value = auc(column, positive)
         error = math.sqrt(float(np.var(above, ddof=1)) / above.size + float(np.var(below, ddof=1)) / below.size)
         low, high = max(0.0, value - deviate * error), min(1.0, value + deviate * error)
         intervals[predictions.classes[label]] = Interval(value, low, high, level, error)
@@ -86,7 +88,7 @@ def delong_compare(first: Predictions, second: Predictions, *, level: float = 0.
         positive = first.positive(label)
         above, below = components(first.columns[label], positive)
         other_above, other_below = components(second.columns[label], positive)
-        value, other = float(above.mean()), float(other_above.mean())
+        value, other = auc(first.columns[label], positive), auc(second.columns[label], positive)
         # The variance of a difference of paired components is that of the difference itself: no covariance to form.
         variance = float(np.var(above - other_above, ddof=1)) / above.size
         variance += float(np.var(below - other_below, ddof=1)) / below.size

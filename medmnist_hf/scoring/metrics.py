@@ -22,7 +22,7 @@ import numpy as np
 from medmnist_hf.array_types import FloatArray, IntArray, Weights
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
-from medmnist_hf.scoring.auc import ratio
+from medmnist_hf.scoring.auc import mean_defined, ratio
 from medmnist_hf.scoring.official import ScoreWarning
 from medmnist_hf.scoring.predictions import ECE_BINS, Predictions
 
@@ -267,12 +267,6 @@ def confusion_matrix(predictions: Predictions) -> IntArray:
     right, true, flagged = (count[0].astype(np.intp) for count in weighted.counts)
     table = [[predictions.rows - true - flagged + right, flagged - right], [true - right, right]]
     return np.moveaxis(np.array(table), -1, 0)
-
-
-def mean_defined(values: FloatArray) -> FloatArray:
-    """Mean over the second axis of what is not nan, ``(B, L)`` -> ``(B,)``; nan where all of it is."""
-    defined = ~np.isnan(values)
-    return ratio(np.where(defined, values, 0).sum(axis=1), defined.sum(axis=1).astype(np.float64))
 
 
 def _distances(weighted: Weighted) -> IntArray:

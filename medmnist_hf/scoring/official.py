@@ -18,6 +18,7 @@ import numpy as np
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
 from medmnist_hf.scoring.auc import auc as auc_of
+from medmnist_hf.scoring.auc import mean_defined
 from medmnist_hf.scoring.predictions import Predictions
 
 Absent = Literal["skip", "nan", "raise"]
@@ -74,8 +75,7 @@ def score(predictions: Predictions, *, absent: Absent = "skip") -> Score:
         raise ScoreError(
             f"{_named(missing)} no positive or no negative row: AUC is undefined there; pass absent='skip'"
         )
-    ranked = [value for value in each if absent == "nan" or not math.isnan(value)]
-    auc = sum(ranked) / len(ranked) if ranked else math.nan
+    auc = math.nan if missing and absent == "nan" else float(mean_defined(np.array([each]))[0])
     if math.isnan(auc):
         warnings.warn(
             f"AUC is nan: {_named(missing)} no positive or no negative row among {predictions.rows}",

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from medmnist_hf.array_types import FloatArray, IntArray
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
+from medmnist_hf.scoring.bootstrap import bootstrap
 from medmnist_hf.scoring.metrics import (
     Weighted,
     available,
@@ -78,6 +79,19 @@ def columns(case: Case) -> list[tuple[FloatArray, FloatArray, FloatArray]]:
     return [
         ((references == k).astype(float), (chosen == k).astype(float), scores[:, k]) for k in range(scores.shape[1])
     ]
+
+
+@pytest.mark.parametrize("task", [Task.MULTI_LABEL, Task.MULTI_CLASS])
+def test_auc_and_acc_are_those_of_the_score_to_the_last_digit(task: Task) -> None:
+    """A sum of eight or more numbers depends on its order: with one mean for both there is one number."""
+    rng = np.random.default_rng(0)
+    for classes in range(2, 15):
+        scores = rng.dirichlet(np.ones(classes), 60)
+        labels = rng.permutation(np.arange(60) % classes)
+        predictions = check(labels if task is Task.MULTI_CLASS else np.eye(classes)[labels], scores, task)
+        exact = score(predictions)
+        assert metrics(predictions, ["auc", "acc"]) == {"auc": exact.auc, "acc": exact.acc}
+        assert bootstrap(predictions, ["auc"], resamples=2)["auc"].estimate == exact.auc
 
 
 @settings(max_examples=80, deadline=None)
