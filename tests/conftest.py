@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 _home = tempfile.mkdtemp(prefix="medmnist-hf-tests-")
@@ -29,6 +30,13 @@ pytest_plugins = ["tests.fixtures.hub.server", "tests.fixtures.pushing", "tests.
 
 Phantoms = Callable[..., SourceFile]
 """Called with a flag, a size and the rows of the train split (16 by default), gives a phantom file."""
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_in_any_order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module's ``RNG`` begins anew in each test: what a test draws does not hang on those that ran before it."""
+    if hasattr(request.module, "RNG"):
+        monkeypatch.setattr(request.module, "RNG", np.random.default_rng(0))
 
 
 @pytest.fixture(scope="session")
