@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, by one process at a time, and known by their digest."""
+"""Files: read if they are regular and of a sensible size, written whole or not at all, known by their digest."""
 
 import contextlib
 import errno
@@ -6,12 +6,73 @@ import hashlib
 import logging
 import os
 import secrets
+import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
+from typing import Final
 
 from filelock import FileLock, Timeout
 
+DOCUMENT_BYTES: Final = 16 << 20
+"""Bytes of the largest document that is read whole: the manifest of a build in 60,000 shards has 13 MB."""
+
 _log = logging.getLogger(__name__)
+
+
+class UnfitFileError(OSError):
+    """A path names no regular file, or one that is larger than its kind may be: reading it could be without end."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(why)
+        self.filename, self.strerror = str(path), why
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a regular file, or a link to one, for reading.
+
+    Raises:
+        UnfitFileError: It is a folder, a FIFO, a socket or a device.
+        OSError: It cannot be opened.
+    """
+    # Without O_NONBLOCK, opening a FIFO waits for a writer; a regular file is read as without it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UnfitFileError(path, _NOT_REGULAR)
+    return os.fdopen(descriptor, "rb")
+
+
+def regular_size(path: Path) -> int:
+    """Size of a regular file in bytes, for readers that open it themselves; errors as in `open_regular`."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise UnfitFileError(path, _NOT_REGULAR)
+    return found.st_size
+
+
+def read_document(path: Path, limit: int = DOCUMENT_BYTES) -> bytes:
+    """The content of a small file from anywhere.
+
+    Args:
+        path: The file.
+        limit: Bytes that it may have.
+
+    Raises:
+        UnfitFileError: It is no regular file, or larger.
+        OSError: It cannot be read.
+    """
+    with open_regular(path) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise UnfitFileError(path, f"it has more than {limit:,} bytes")
+    return content
+
+
+_NOT_REGULAR: Final = "it is not a regular file"
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -38,8 +99,8 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, 64 hex digits."""
-    with path.open("rb") as file:
+    """SHA-256 of a regular file, 64 hex digits; errors as in `open_regular`."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

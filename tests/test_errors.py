@@ -2,11 +2,12 @@
 
 import errno
 import os
+import pickle
 from pathlib import Path
 
 import pytest
 
-from medmnist_hf.errors import first_line
+from medmnist_hf.errors import BuildError, HubError, MedMNISTError, first_line, one_line, shorten
 
 
 def test_an_error_is_cut_to_its_first_line_or_its_kind() -> None:
@@ -20,3 +21,43 @@ def test_an_error_of_the_system_is_without_its_number_and_path(tmp_path: Path) -
         (tmp_path / "missing").read_text()
     assert first_line(caught.value) == os.strerror(errno.ENOENT)
     assert first_line(OSError("without a number\nand more")) == "without a number"
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ("a\nerror: b", "a error: b"),
+        ("a \r\n\t b", "a b"),
+        ("a\u2028b\x85c", "a b c"),
+        ("\x1b[31mred\x07", r"\x1b[31mred\x07"),
+        ("a\u202eb\x9b", r"a\u202eb\x9b"),
+        ("\udcff", r"\udcff"),
+        ("0.73 ± 0.01, größer, 肺", "0.73 ± 0.01, größer, 肺"),
+    ],
+)
+def test_a_message_is_one_printable_line_whatever_it_quotes(said: str, line: str) -> None:
+    assert one_line(said) == line
+    for error in (MedMNISTError(said), BuildError(said), HubError(said, 403)):
+        assert str(error) == line
+        assert str(pickle.loads(pickle.dumps(error))) == line  # noqa: S301  as a pool of processes hands it on
+    line.encode()
+
+
+def test_a_long_message_keeps_what_happened_and_what_to_do() -> None:
+    text = str(MedMNISTError(f"cannot read x ({'y' * 50_000}): build it again"))
+    assert len(text) < 2_100
+    assert text.startswith("cannot read x (y") and text.endswith("y): build it again")
+
+
+def test_a_quoted_value_is_short_and_printable() -> None:
+    assert shorten("a") == "'a'" and shorten(12) == "12"
+    for value in (
+        "x" * 9_999,
+        [["y" * 99] * 99] * 99,
+        {"\x1b\udcff": {"a": {"b": {"c": 1}}}},
+        1 << 99_999,
+        b"\0" * 999,
+    ):
+        text = shorten(value)
+        assert len(text) < 170 and text.isprintable()
+    assert shorten(1 << 99_999) == "a whole number of 100,000 bits"

@@ -1,13 +1,25 @@
 """``medmnist_hf.files``: whole or not at all."""
 
 import errno
+import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from medmnist_hf.files import sole_process, sync_folder, write_atomically
+from medmnist_hf.errors import first_line
+from medmnist_hf.files import (
+    UnfitFileError,
+    open_regular,
+    read_document,
+    regular_size,
+    sha256_of,
+    sole_process,
+    sync_folder,
+    write_atomically,
+)
 
 
 @pytest.mark.parametrize(("content", "stored"), [("Größe\n", "Größe\n".encode()), (b"\x00\xff", b"\x00\xff")])
@@ -60,3 +72,37 @@ def test_a_folder_that_cannot_be_synced_is_no_fault(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr("medmnist_hf.files.os.fsync", refuse)
     sync_folder(tmp_path)
+
+
+@pytest.fixture(params=["FIFO", "link to a device", "folder"])
+def irregular(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / "path"
+    if request.param == "FIFO":
+        os.mkfifo(path)
+    elif request.param == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    return path
+
+
+@pytest.mark.parametrize("read", [open_regular, regular_size, sha256_of, read_document])
+def test_only_regular_files_are_read(irregular: Path, read: Callable[[Path], object]) -> None:
+    with pytest.raises(UnfitFileError) as caught:
+        read(irregular)
+    assert first_line(caught.value) == caught.value.strerror == str(caught.value) == "it is not a regular file"
+    assert caught.value.filename == str(irregular)
+
+
+def test_a_document_is_read_up_to_its_limit(tmp_path: Path) -> None:
+    path, link = tmp_path / "path", tmp_path / "link"
+    path.write_bytes(b"12345")
+    link.symlink_to(path)
+    assert read_document(path, 5) == read_document(link, 5) == open_regular(path).read() == b"12345"
+    assert regular_size(link) == 5
+    with pytest.raises(UnfitFileError, match="it has more than 4 bytes"):
+        read_document(path, 4)
+    with path.open("wb") as sparse:
+        sparse.truncate(1 << 40)
+    with pytest.raises(UnfitFileError, match="it has more than 16,777,216 bytes"):
+        read_document(path)

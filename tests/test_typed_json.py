@@ -4,13 +4,14 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medmnist_hf.typed_json import IN_FILE, decode, decode_versioned, encode
+from medmnist_hf.errors import UNPRINTABLE
+from medmnist_hf.typed_json import IN_FILE, Bounds, Count, FileName, Md5, Name, OneOf, decode, decode_versioned, encode
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,14 @@ class Tree:
 LEAF = {"name": "a", "whole": True, "share": 0.5, "count": 3}
 TREE: dict[str, Any] = {"branches": [LEAF], "ends": ["a", 1], "by_name": {"b": {"c": 1}}, "further": {"d": [None]}}
 
+LINES = st.text().map(lambda text: UNPRINTABLE.sub("", text))
 LEAVES = st.builds(
-    Leaf, st.text(), st.booleans(), st.floats(allow_nan=False, allow_infinity=False), st.none() | st.integers()
+    Leaf, LINES, st.booleans(), st.floats(allow_nan=False, allow_infinity=False), st.none() | st.integers()
 )
 
 
 @given(
-    st.builds(
-        Tree, st.lists(LEAVES, max_size=3).map(tuple), st.tuples(st.text(), st.integers()), st.just({}), st.just({})
-    )
+    st.builds(Tree, st.lists(LEAVES, max_size=3).map(tuple), st.tuples(LINES, st.integers()), st.just({}), st.just({}))
 )
 def test_what_is_written_is_read_back(tree: Tree) -> None:
     text = json.dumps(encode(tree), allow_nan=False)
@@ -65,8 +65,11 @@ def test_null_is_nan_where_a_number_is_due_and_whole_numbers_stay_whole() -> Non
         ({"branches": [LEAF, {}]}, "branches[1] lacks name"),
         ({"ends": ["a"]}, "ends has 1 entries, must have 2"),
         ({"ends": ["a", "b"]}, "ends[1] is 'b', must be a whole number"),
-        ({"by_name": {"b": {"c": "x" * 999}}}, "by_name.b.c is 'xxxxxxxxxxxx...xxxxxxxxxxxxx', must be a number"),
-        ({"leaves": []}, "it has an unknown leaves"),
+        (
+            {"by_name": {"b": {"c": "x" * 999}}},
+            "by_name.b.c is " + repr("x" * 27 + "..." + "x" * 28) + ", must be a number",
+        ),
+        ({"leaves": []}, "it has an unknown attribute 'leaves'"),
     ],
 )
 def test_another_type_is_one_line_that_says_where(change: dict[str, Any], message: str) -> None:
@@ -86,3 +89,44 @@ def test_a_file_of_another_format_is_refused_before_anything_in_it_is_read() -> 
             decode_versioned(json.dumps(table), Leaf, 2)
     with pytest.raises(ValueError, match="must be an object"):
         decode_versioned("[]", Leaf, 2)
+
+
+Share = Annotated[float, Bounds(0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "message"),
+    [
+        (-1, Count, "it is -1, must be a whole number from 0 to 9223372036854775807"),
+        (True, Count, "it is True, must be a whole number"),
+        (1 << 63, Count, "it is 9223372036854775808, must be a whole number from 0 to 9223372036854775807"),
+        (1.5, Share, "it is 1.5, must be a number from 0 to 1"),
+        (math.inf, float, "it is inf, must be finite"),
+        ("A" * 32, Md5, "it is 'AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA', must be 32 hex digits"),
+        ("a" * 33, Md5, "it is 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', must be 32 hex digits"),
+        ("a" * 32 + "\n", Md5, "it has text with control characters, 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\\n'"),
+        ("", Name, "it is '', must be of 1 to 255 characters"),
+        ("../a", FileName, "it is '../a', must be the name of a file, without a folder"),
+        ("..", FileName, "it is '..', must be the name of a file, without a folder"),
+        ("c", Annotated[str, OneOf("a", "b")], "it is 'c', must be one of a, b"),
+        ([1, -1], tuple[Count, ...], "[1] is -1, must be a whole number from 0 to 9223372036854775807"),
+        ("\x1b[31m", str, "it has text with control characters, '\\x1b[31m'"),
+        ("a\u202eb", str, "it has text with control characters, 'a\\u202eb'"),
+        ({"a\n": 1}, dict[str, int], "it has a name with control characters, 'a\\n'"),
+        (
+            {"a": {"b" * 99: []}},
+            dict[str, dict[str, int]],
+            "a." + repr("b" * 27 + "..." + "b" * 28) + " is [], must be",
+        ),
+    ],
+)
+def test_a_value_beyond_its_limits_is_one_line_that_says_which(value: Any, kind: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        decode(value, kind)
+
+
+def test_limits_admit_what_is_within_them() -> None:
+    assert decode({"a": 0}, dict[str, Count]) == {"a": 0}
+    assert math.isnan(decode(None, Share)) and decode(None, Share | None) is None
+    assert decode("a\u0301 \u00a0 \U0001f9e0", Name) == "a\u0301 \u00a0 \U0001f9e0"
+    assert decode("...", FileName) == "..."

@@ -14,8 +14,11 @@ import pytest
 from tests.fixtures.paths import ROOT
 
 LAYERS = [
-    "array_types errors files typed_json",
-    "catalog manifest console automl",
+    "array_types errors",
+    "documents files",
+    "typed_json",
+    "catalog console automl",
+    "manifest",
     "features vertex hub scoring",
     "data",
     "conversion evaluation evaluate_module",
@@ -214,7 +217,7 @@ ASKED_FOR = {
 }
 """Modules over `evaluate`, which itself imports transformers where that is installed, and over gradio."""
 
-DISTRIBUTIONS = {"PIL": "pillow", "huggingface_hub": "huggingface-hub"}
+DISTRIBUTIONS = {"PIL": "pillow", "huggingface_hub": "huggingface-hub", "yaml": "pyyaml"}
 """Name of an import -> the requirement that brings it, where they differ."""
 
 
