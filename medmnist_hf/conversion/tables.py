@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from medmnist_hf.array_types import Int64Array, UInt8Array
+from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.catalog import Subset
 from medmnist_hf.conversion.encode import image_column
 from medmnist_hf.conversion.npz import NpzReader
@@ -115,12 +115,12 @@ class RowTables:
                 yield block, ends_group
 
 
-def _label_column(labels: Int64Array) -> pa.Array:
+def _label_column(labels: UInt8Array) -> pa.Array:
     """Class ids as they are; multi-hot rows as lists of the findings present."""
     if labels.ndim == 1:
-        return pa.array(labels)
+        return pa.array(labels.astype(np.int64))
     offsets = np.zeros(len(labels) + 1, np.int32)
-    np.cumsum(labels.sum(axis=1), out=offsets[1:])
+    np.cumsum(labels.sum(axis=1, dtype=np.int32), out=offsets[1:])
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.nonzero(labels)[1]))
 
 

@@ -49,7 +49,7 @@ def assert_equal(found: dict[str, Array], wanted: dict[str, Array]) -> None:
             assert found[name].dtype == np.uint8
             assert np.array_equal(found[name], array)
         else:
-            assert found[name].dtype == np.int64
+            assert found[name].dtype == np.uint8
             assert np.array_equal(found[name].reshape(array.shape), array)
 
 

@@ -189,7 +189,7 @@ def test_no_torch_and_no_pickle_outside_training() -> None:
 
 
 EXTRAS = {
-    "conversion": {"httpx2", "platformdirs", "zlib_ng"},
+    "conversion": {"httpx2", "platformdirs"},
     "cards": {"bibtexparser", "jinja2"},
     "evaluate_module": {"evaluate", "transformers", "gradio"},
     "evaluation": {"matplotlib"},
@@ -217,7 +217,12 @@ ASKED_FOR = {
 }
 """Modules over `evaluate`, which itself imports transformers where that is installed, and over gradio."""
 
-DISTRIBUTIONS = {"PIL": "pillow", "huggingface_hub": "huggingface-hub", "yaml": "pyyaml"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "huggingface_hub": "huggingface-hub",
+    "yaml": "pyyaml",
+    "zlib_ng": "zlib-ng",
+}
 """Name of an import -> the requirement that brings it, where they differ."""
 
 
