@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import traceback
 from collections.abc import Collection
 from typing import Any, Final, NoReturn
 
@@ -11,7 +12,8 @@ from rich.console import Console
 from rich.progress import Progress, ProgressColumn
 from rich.table import Table
 
-from medmnist_hf.errors import MedMNISTError, first_line
+from medmnist_hf.errors import MedMNISTError, first_line, one_line
+from medmnist_hf.redaction import redact, redact_logs
 from medmnist_hf.typed_json import encode
 
 _STOPPED: Final = 130
@@ -56,22 +58,32 @@ def run(app: typer.Typer) -> NoReturn:
     """Run a typer app as a program.
 
     Exit codes: 0 done, 1 an expected fault (its line is on standard error), 2 wrong usage, 130 stopped by Ctrl-C.
-    A file or folder that the system refuses is an expected fault, wherever it was met.
+    A file or folder that the system refuses is an expected fault, wherever it was met. Whatever else is raised keeps
+    its traceback. Neither that nor what libraries log holds secrets.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    redact_logs()
     try:
         app(standalone_mode=True)
     except MedMNISTError as error:
         fail(error)
     except OSError as error:
         if error.filename is None:
-            raise
+            _fail_with_traceback()
         fail(MedMNISTError(f"{error.filename}: {first_line(error)}: check the path and its permissions"))
     except SystemExit as end:
         if end.code == _STOPPED:
             print("stopped: run the same command again to go on", file=sys.stderr)  # noqa: T201
         raise
+    except Exception:
+        _fail_with_traceback()
     sys.exit(0)
+
+
+def _fail_with_traceback() -> NoReturn:
+    """End with the traceback of the exception that is being handled: a defect."""
+    print(redact(traceback.format_exc()), end="", file=sys.stderr)  # noqa: T201
+    sys.exit(1)
 
 
 def fail(error: MedMNISTError) -> NoReturn:
@@ -82,4 +94,4 @@ def fail(error: MedMNISTError) -> NoReturn:
 
 def print_error(message: object) -> None:
     """Print a line that begins with ``error:`` on standard error."""
-    print(f"error: {message}", file=sys.stderr)  # noqa: T201
+    print(f"error: {one_line(message)}", file=sys.stderr)  # noqa: T201

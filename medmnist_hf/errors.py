@@ -1,13 +1,15 @@
 """The one family of errors a person may see: each message is one line saying what, where and what to do.
 
 Messages quote files, servers and other packages. Whatever these say, a message has one line, no control characters and
-a limited length: `one_line` sees to it, for every error raised here.
+a limited length, and shows no token and no password: `one_line` sees to it, for every error raised here.
 """
 
 import os
 import re
 import reprlib
 from typing import Any, Final
+
+from medmnist_hf.redaction import redact
 
 _LONGEST: Final = 2000
 """Characters of a message; the longest of ours, on a file that four places did not give, has about 600."""
@@ -74,19 +76,19 @@ def first_line(error: BaseException | str) -> str:
     """What an error of the system or of another package says, for a line of ours: its first line without a full stop.
 
     An `OSError` is cut to what the system says, without its number and path, since our line names what was read. An
-    error without a message gives the name of its class.
+    error without a message gives the name of its class. Secrets are taken out before the line is cut.
     """
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
-    return str(error).strip().partition("\n")[0].removesuffix(".") or type(error).__name__
+    return redact(str(error)).strip().partition("\n")[0].removesuffix(".") or type(error).__name__
 
 
 def one_line(text: object) -> str:
     """Text in one line that is safe to print: line ends are spaces, other control characters are escaped.
 
-    What is longer than 2,000 characters loses its middle.
+    Secrets are taken out first, by `redaction.redact`. What is longer than 2,000 characters loses its middle.
     """
-    line = printable(_LINE_ENDS.sub(" ", str(text)))
+    line = printable(_LINE_ENDS.sub(" ", redact(str(text))))
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 600]} ... {line[-600:]}"
 
 

@@ -1,6 +1,5 @@
 """Calls of the Hub's client: which errors may pass, how long to wait, and the one line that a person reads."""
 
-import re
 import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -51,13 +50,7 @@ def to_hub_error(what: str, error: Exception) -> HubError:
         reason = f"HTTP {status}, {first_line(answer)}" if answer != f"HTTP {status}" else answer
     else:
         advice, reason = "check the network and run again, what is up there is not sent again", first_line(error)
-    return HubError(_redact_token(f"cannot {what} ({reason}): {advice}"), status)
-
-
-def _redact_token(text: str) -> str:
-    token = get_token()
-    text = text.replace(token, "***") if token else text
-    return re.sub(r"hf_\w{6,}", "***", text)
+    return HubError(f"cannot {what} ({reason}): {advice}", status)
 
 
 def is_transient(error: Exception) -> bool:

@@ -11,7 +11,7 @@ from tests.fixtures.hub.server import Fault, HubServer
 
 def refusal(hub: HubServer, status: int, **headers: str) -> HfHubHTTPError:
     """What the real client makes of an answer."""
-    hub.faults.add(Fault("GET", "whoami", status=status, message="no hf_abcdefghij here", headers=headers))
+    hub.faults.add(Fault("GET", "whoami", status=status, message=f"no hf_{'Ab3' * 11} here", headers=headers))
     with pytest.raises(HfHubHTTPError) as caught:
         hub.api().whoami()
     return caught.value
@@ -24,7 +24,7 @@ def refusal(hub: HubServer, status: int, **headers: str) -> HfHubHTTPError:
 def test_a_refusal_is_one_line_without_a_token(hub: HubServer, status: int, advice: str) -> None:
     line = str(to_hub_error("do it", refusal(hub, status)))
     assert line.startswith(f"cannot do it (HTTP {status}") and advice in line
-    assert "\n" not in line and "hf_abc" not in line
+    assert "\n" not in line and "hf_" not in line
 
 
 def test_the_own_token_is_redacted_whatever_it_looks_like(monkeypatch: pytest.MonkeyPatch) -> None:

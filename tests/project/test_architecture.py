@@ -14,6 +14,7 @@ import pytest
 from tests.fixtures.paths import ROOT
 
 LAYERS = [
+    "redaction",
     "array_types errors",
     "documents files",
     "typed_json",

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from medmnist_hf.errors import SourceError
+from medmnist_hf.redaction import redact_url
 
 _log = logging.getLogger(__name__)
 
@@ -98,11 +99,6 @@ def md5_of(path: Path) -> str:
             return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     except OSError as error:
         raise SourceError(f"cannot read {path} ({error.strerror}): check the file and its permissions") from None
-
-
-def redact_url(url: str) -> str:
-    """A URL without user, password and query, fit to be printed."""
-    return re.sub(r"^(\w+://)?[^/]*@", r"\1", re.sub(r"[?#].*", "", url, flags=re.DOTALL))
 
 
 def is_downgrade(origin: str, target: str) -> bool:

@@ -22,10 +22,11 @@ import filelock
 import platformdirs
 
 from medmnist_hf.catalog import DataFile, SplitCounts, Subset
-from medmnist_hf.conversion.sources.download import OnBytes, Patience, download, md5_of, redact_url
+from medmnist_hf.conversion.sources.download import OnBytes, Patience, download, md5_of
 from medmnist_hf.conversion.sources.phantom import GENERATOR_VERSION, phantom_counts, write_phantom
 from medmnist_hf.errors import SourceError
 from medmnist_hf.manifest import SourceRecord
+from medmnist_hf.redaction import redact_url
 
 _log = logging.getLogger(__name__)
 

@@ -5,7 +5,6 @@ import email.utils
 import hashlib
 import logging
 import multiprocessing
-import re
 import resource
 import shutil
 import socket
@@ -21,7 +20,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from medmnist_hf.conversion.sources import download as module
-from medmnist_hf.conversion.sources.download import Patience, download, is_downgrade, md5_of, redact_url
+from medmnist_hf.conversion.sources.download import Patience, download, is_downgrade, md5_of
 from medmnist_hf.errors import SourceError
 from tests.fixtures.zenodo import Reply, ZenodoServer, zenodo_server
 
@@ -382,25 +381,6 @@ def test_secrets_of_an_address_are_not_shown(
     assert server.seen[0].authorization.startswith("Basic ")
     assert "503" in caplog.text
     assert "hunter2" not in str(caught.value) + caplog.text
-
-
-@pytest.mark.parametrize(
-    ("url", "text"),
-    [
-        ("https://zenodo.org/records/1/files/a.npz?download=1", "https://zenodo.org/records/1/files/a.npz"),
-        ("http://user:pw@host:80/a#b", "http://host:80/a"),
-        ("user:pw@host/a", "host/a"),
-        ("http://user:p@w@host/a", "http://host/a"),
-        ("not a url", "not a url"),
-    ],
-)
-def test_redact_url(url: str, text: str) -> None:
-    assert redact_url(url) == text
-
-
-@given(st.text())
-def test_shown_never_fails_nor_shows_a_query(url: str) -> None:
-    assert not re.search(r"[?#]", redact_url(url))
 
 
 @pytest.mark.parametrize("url", ["nonsense", "ftp://127.0.0.1/a", "http://127.0.0.1:x/a"])
