@@ -58,18 +58,18 @@ class Measures(dict[str, _Value]):
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A measure over the seeds, written as ``0.733 ± 0.012``.
+    """A measure over the seeds, written as ``0.733 ± 0.012``; without a deviation as ``0.733``.
 
     Attributes:
         mean: Its mean; nan where a seed has no value.
-        std: Its sample standard deviation; 0 for one seed.
+        std: Its sample standard deviation; None for one seed, which has none, and where a seed has no value.
     """
 
     mean: float
-    std: float
+    std: float | None
 
     def __str__(self) -> str:
-        return f"{digits(self.mean)} ± {digits(self.std)}"
+        return digits(self.mean) + ("" if self.std is None else f" ± {digits(self.std)}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,8 @@ def _spreads(seeds: Sequence[Measures[float]]) -> Measures[Spread]:
 
 
 def _spread(values: Sequence[float]) -> Spread:
-    return Spread(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0)
+    mean = float(np.mean(values))
+    return Spread(mean, None if len(values) < 2 or math.isnan(mean) else float(np.std(values, ddof=1)))
 
 
 def releases() -> dict[str, str]:

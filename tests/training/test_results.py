@@ -64,13 +64,23 @@ def test_results_read_back_and_are_written_again_to_the_last_byte() -> None:
     assert text.endswith("}\n") and "NaN" not in text
 
 
+def test_one_seed_has_no_deviation() -> None:
+    one, two = result_of(seed_of(0)), result_of(seed_of(0), seed_of(1))
+    table = json.loads(one.to_json())
+    assert table["test"]["acc"] == {"mean": 0.6, "std": None} and table["test"]["auc"]["std"] is None
+    assert RunResult.from_json(one.to_json(), "it").test.acc == Spread(0.6, None)
+    assert str(one.test.acc) == "0.600" and str(one.validation.auc) == "-"
+    assert two.test.acc.std == 0 and str(two.test.acc) == "0.600 ± 0.000", "two equal seeds have a deviation, of 0"
+    assert two.validation.auc.std is None and str(two.validation.auc) == "-", "a seed without a value"
+
+
 def test_numbers_that_are_not_finite_are_null_in_a_file_and_nan_when_read() -> None:
     text = seed_of(3, history=[{"epoch": 1.0, "grad_norm": math.inf}]).to_json()
     assert json.loads(text)["validation"] == {"auc": None, "acc": 0.5}
     seed = SeedResult.from_json(text, "it")
     assert math.isnan(seed.validation.auc) and math.isnan(seed.per_class["malignant"]["f1"])
     assert math.isnan(seed.facts.history[0]["grad_norm"])
-    assert str(Spread(math.nan, 0.0)) == "- ± 0.000" and digits(0.12349) == "0.123"
+    assert digits(0.12349) == "0.123"
 
 
 def test_a_report_is_typed_where_its_names_are_known() -> None:
