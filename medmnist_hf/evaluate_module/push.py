@@ -5,6 +5,7 @@ from functools import partial
 from huggingface_hub import HfApi
 from huggingface_hub.constants import REPO_TYPE_SPACE
 
+from medmnist_hf.errors import BuildError, first_line
 from medmnist_hf.evaluate_module import FOLDER
 from medmnist_hf.hub.commit import CommitOptions, Pushed, commit_plan
 from medmnist_hf.hub.files import PushFile
@@ -21,6 +22,7 @@ def plan_metric(api: HfApi, options: CommitOptions) -> FilePlan:
         options: Where and how; ``evaluate.load("NAMESPACE/medmnist")`` looks for ``medmnist.py`` in that Space.
 
     Raises:
+        BuildError: A file of the module cannot be read, or is a link.
         HubError: `evaluate` would not find the module by that name, or the Space cannot be read, is public and should
             not be, or has the tag on another commit.
     """
@@ -53,6 +55,9 @@ def push_metric(api: HfApi, plan: FilePlan, options: CommitOptions) -> Pushed:
 
 
 def _compare(state: RemoteTree) -> FilePlan:
-    paths = sorted(path for path in FOLDER.glob("[!.]*") if path.is_file())
-    files = {path.name: PushFile.from_bytes(path.read_bytes()) for path in paths}
+    names = sorted(path.name for path in FOLDER.glob("[!.]*") if not path.is_dir())
+    try:
+        files = {name: PushFile.document(FOLDER, name) for name in names}
+    except OSError as error:
+        raise BuildError(f"cannot push {error.filename} ({first_line(error)}): install medmnist-hf again") from None
     return FilePlan(state, tuple(changes_of(files, state.files)), files)

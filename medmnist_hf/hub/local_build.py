@@ -1,13 +1,14 @@
 """The files of one local build as they will lie on the Hub, once every one of them has been checked."""
 
-import hashlib
 import json
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from medmnist_hf import catalog
 from medmnist_hf.catalog import SPLITS, Subset
-from medmnist_hf.errors import BuildError
+from medmnist_hf.errors import BuildError, first_line
 from medmnist_hf.hub.files import PushFile
 from medmnist_hf.manifest import AUDIT_NAME, MANIFEST_NAME, PICTURES, Manifest, read_manifest
 
@@ -69,10 +70,10 @@ def read_local(folder: Path, *, allow_synthetic: bool = False, allow_unverified:
     build = LocalBuild(subset, manifests, {}, {}, {})
     for manifest, path in zip(manifests, configs, strict=True):
         _check_origin(manifest, path, allow_synthetic, allow_unverified)
-        _add_config(build, manifest, path)
-    for name in PICTURES.values():
-        if (folder / name).is_file():
-            build.pictures[name] = PushFile.from_bytes(_read(folder / name))
+        _add_config(build, manifest, folder, path)
+    picture = PICTURES[subset.ndim]
+    if os.path.lexists(folder / picture):
+        build.pictures[picture] = _take(PushFile.picture, folder, picture)
     return build
 
 
@@ -89,7 +90,7 @@ def _check_origin(manifest: Manifest, where: Path, allow_synthetic: bool, allow_
         )
 
 
-def _add_config(build: LocalBuild, manifest: Manifest, config_dir: Path) -> None:
+def _add_config(build: LocalBuild, manifest: Manifest, folder: Path, config_dir: Path) -> None:
     if (manifest.subset, manifest.config_name) != (build.subset.flag, config_dir.name):
         raise BuildError(
             f"{config_dir} holds {manifest.subset} at size {manifest.size}: keep a folder for each subset and size"
@@ -99,27 +100,27 @@ def _add_config(build: LocalBuild, manifest: Manifest, config_dir: Path) -> None
         raise BuildError(f"{config_dir} has not the splits {', '.join(SPLITS)}: build it again with --force")
     name = manifest.config_name
     for shard in manifest.shards:
-        path = config_dir / shard.name
-        try:
-            with path.open("rb") as file:
-                found = (path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
-        except OSError as error:
-            raise BuildError(f"cannot read {path} ({error.strerror}): build the config again with --force") from None
-        if found != (shard.bytes, shard.sha256):
-            raise BuildError(f"{path} is not the shard of the manifest: build the config again with --force")
-        build.files[f"{name}/{shard.name}"] = PushFile(path, shard.bytes, shard.sha256)
+        where = f"{name}/{shard.name}"
+        file = _take(PushFile.from_folder, folder, where)
+        if (file.size, file.sha256) != (shard.bytes, shard.sha256):
+            raise BuildError(f"{folder / where} is not the shard of the manifest: build the config again with --force")
+        build.files[where] = file
     for path in sorted(config_dir.glob("*.parquet")):
         if f"{name}/{path.name}" not in build.files:
             raise BuildError(f"{path} is not in the manifest: remove it, or build the config again with --force")
-    build.files[f"{name}/{MANIFEST_NAME}"] = PushFile.from_bytes(_read(config_dir / MANIFEST_NAME))
-    if (config_dir / AUDIT_NAME).is_file():
-        build.audits[name] = _read(config_dir / AUDIT_NAME)
-        parse_findings(build.audits[name], str(config_dir / AUDIT_NAME))
-        build.files[f"{name}/{AUDIT_NAME}"] = PushFile.from_bytes(build.audits[name])
+    build.files[f"{name}/{MANIFEST_NAME}"] = _take(PushFile.document, folder, f"{name}/{MANIFEST_NAME}")
+    if os.path.lexists(config_dir / AUDIT_NAME):
+        audit = _take(PushFile.document, folder, f"{name}/{AUDIT_NAME}")
+        assert isinstance(audit.source, bytes)
+        build.audits[name] = audit.source
+        parse_findings(audit.source, str(config_dir / AUDIT_NAME))
+        build.files[f"{name}/{AUDIT_NAME}"] = audit
 
 
-def _read(path: Path) -> bytes:
+def _take(make: Callable[[Path, str], PushFile], folder: Path, name: str) -> PushFile:
     try:
-        return path.read_bytes()
+        return make(folder, name)
     except OSError as error:
-        raise BuildError(f"cannot read {path} ({error.strerror}): check the folder and run again") from None
+        raise BuildError(
+            f"cannot push {folder / name} ({first_line(error)}): remove it, or build the config again with --force"
+        ) from None

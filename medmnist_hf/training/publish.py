@@ -9,8 +9,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.constants import REPO_TYPE_MODEL
 from transformers import CONFIG_NAME
 
-from medmnist_hf.errors import HubError, TrainingError
-from medmnist_hf.files import sha256_of
+from medmnist_hf.errors import HubError, TrainingError, first_line
 from medmnist_hf.hub.client import MAIN, patiently, require_token
 from medmnist_hf.hub.commit import CommitOptions, Pushed, commit_plan
 from medmnist_hf.hub.eval_results import RESULTS_PATH, results_yaml
@@ -79,7 +78,7 @@ def push_model(
         references: BibTeX entries for the card.
 
     Raises:
-        TrainingError: The run is not finished, or has left no model.
+        TrainingError: The run is not finished, has left no model, or holds a link, or a figure that is no picture.
         MedMNISTError: What the data was built from cannot be read.
         HubError: The Hub refuses or cannot be reached, the repository holds something else or is public and should
             not be, or another push changed the same files.
@@ -115,10 +114,17 @@ def local_files(run: Path, repo_id: str, references: Sequence[str] = ()) -> dict
     if official is not None and data_source(result.recipe).verified:
         texts[RESULTS_PATH] = results_yaml(official, namespace(result.recipe))
     files = {path: PushFile.from_bytes(text.encode()) for path, text in texts.items()}
-    found = {path.name: path for path in model.iterdir() if path.suffix in _MODEL}
-    found |= {f"{PREDICTIONS}/{path.name}": path for path in seed.glob("*.csv")}
-    found |= {f"{FIGURES}/{path.name}": path for path in (seed / FIGURES).glob("*.png")}
-    return files | {name: PushFile(path, path.stat().st_size, sha256_of(path)) for name, path in found.items()}
+    try:
+        for path in sorted(model.iterdir()):
+            if path.suffix in _MODEL:
+                files[path.name] = PushFile.from_folder(run, f"{seed.name}/{BEST}/{path.name}")
+        for path in sorted(seed.glob("*.csv")):
+            files[f"{PREDICTIONS}/{path.name}"] = PushFile.from_folder(run, f"{seed.name}/{path.name}")
+        for path in sorted((seed / FIGURES).glob("*.png")):
+            files[f"{FIGURES}/{path.name}"] = PushFile.picture(run, f"{seed.name}/{FIGURES}/{path.name}")
+    except OSError as error:
+        raise TrainingError(f"cannot push {error.filename} ({first_line(error)}): remove it, or run again") from None
+    return files
 
 
 def plan_model(state: RemoteTree, files: dict[str, PushFile]) -> FilePlan:

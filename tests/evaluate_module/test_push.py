@@ -1,9 +1,13 @@
 """The metric's module on the loopback Hub: pushed once, checked, tagged, and nothing else touched."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
-from medmnist_hf.errors import HubError
+from medmnist_hf.errors import BuildError, HubError
 from medmnist_hf.evaluate_module import FOLDER
+from medmnist_hf.evaluate_module import push as module
 from medmnist_hf.evaluate_module.push import plan_metric, push_metric
 from medmnist_hf.hub import client
 from medmnist_hf.hub.commit import CommitOptions, Pushed
@@ -124,3 +128,13 @@ def test_what_must_not_be(hub: HubServer) -> None:
     push(hub)
     with pytest.raises(HubError, match="is public"):
         plan_metric(hub.api(), CommitOptions(ID, private=True))
+
+
+def test_a_link_in_the_folder_of_the_module_is_refused(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(FOLDER, tmp_path / FOLDER.name, ignore=shutil.ignore_patterns("__pycache__")))
+    (folder / "notes.md").symlink_to("/etc/hostname")
+    monkeypatch.setattr(module, "FOLDER", folder)
+    with pytest.raises(BuildError, match=r"cannot push .*notes\.md \(it is a link, to /etc/hostname"):
+        plan_metric(hub.api(), HERE)

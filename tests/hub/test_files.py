@@ -1,9 +1,15 @@
 """A file that will lie on the Hub is known by the digests that the Hub itself computes."""
 
 import hashlib
+import io
 from pathlib import Path
 
-from medmnist_hf.hub.files import PushFile
+import pytest
+from PIL import Image
+
+from medmnist_hf.files import UnfitFileError
+from medmnist_hf.hub import files
+from medmnist_hf.hub.files import PushFile, inside
 
 
 def test_git_names_a_file_as_git_does(tmp_path: Path) -> None:
@@ -18,3 +24,47 @@ def test_git_names_a_file_as_git_does(tmp_path: Path) -> None:
 def test_size_and_digest_of_a_file_in_memory() -> None:
     file = PushFile.from_bytes(b"hello\n")
     assert (file.source, file.size, file.sha256) == (b"hello\n", 6, hashlib.sha256(b"hello\n").hexdigest())
+
+
+def test_a_file_below_a_folder_is_taken_with_its_size_and_digest(tmp_path: Path) -> None:
+    (tmp_path / "real" / "in").mkdir(parents=True)
+    (tmp_path / "real" / "in" / "line").write_bytes(b"hello\n")
+    (tmp_path / "link").symlink_to("real")  # the folder that is pushed may be one
+    line = PushFile.from_bytes(b"hello\n")
+    file = PushFile.from_folder(tmp_path / "link", "in/line")
+    assert (file.source, file.size, file.sha256) == (tmp_path / "link" / "in" / "line", line.size, line.sha256)
+    assert PushFile.document(tmp_path / "link", "in/line") == line
+
+
+def test_nothing_outside_of_the_folder_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    (folder := tmp_path / "folder").mkdir()
+    (folder / "in").symlink_to("..")
+    for name in ("../secret", "in/../../secret", str(tmp_path / "secret")):
+        with pytest.raises(UnfitFileError, match="lies outside"):
+            inside(folder, name)
+    with pytest.raises(UnfitFileError, match=r"it is a link, to \.\., and a push follows none") as caught:
+        inside(folder, "in/secret")
+    assert caught.value.filename == str(folder / "in")
+
+
+def animation(frames: int) -> bytes:
+    buffer = io.BytesIO()
+    first, *others = [Image.new("L", (8, 8), gray) for gray in range(frames)]
+    first.save(buffer, "GIF", save_all=True, append_images=others)
+    return buffer.getvalue()
+
+
+def test_all_frames_of_a_picture_are_decoded_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.gif").write_bytes(animation(5))
+    assert PushFile.picture(tmp_path, "a.gif") == PushFile.from_bytes(animation(5))
+    (tmp_path / "a.gif").write_bytes(animation(5)[:-40])
+    with pytest.raises(UnfitFileError, match="it is no GIF that can be shown"):
+        PushFile.picture(tmp_path, "a.gif")
+    (tmp_path / "a.gif").write_bytes(animation(5))
+    monkeypatch.setattr(files, "_PICTURE_PIXELS", 4 * 64)
+    with pytest.raises(UnfitFileError, match="it has more than 256 pixels"):
+        PushFile.picture(tmp_path, "a.gif")
+    monkeypatch.setattr(files, "_PICTURE_BYTES", 10)
+    with pytest.raises(UnfitFileError, match="more than 10 bytes"):
+        PushFile.picture(tmp_path, "a.gif")

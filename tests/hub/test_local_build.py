@@ -1,9 +1,12 @@
 """What leaves this machine is complete, undamaged and allowed: each test breaks a build in one way."""
 
+import io
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from medmnist_hf.errors import BuildError
 from medmnist_hf.hub.local_build import parse_findings, read_local
@@ -37,7 +40,7 @@ def test_damage(copy: Path) -> None:
     shard.write_bytes(good[:-1] + b"x")
     refused(copy, "is not the shard of the manifest", allow_synthetic=True)
     shard.unlink()
-    refused(copy, "cannot read", allow_synthetic=True)
+    refused(copy, "cannot push .*No such file", allow_synthetic=True)
     shard.write_bytes(good)
     extra = shard.with_name("more.parquet")
     extra.write_bytes(good)
@@ -69,3 +72,46 @@ def test_an_audit_goes_with_its_config(copy: Path) -> None:
     assert parse_findings(build.audits["28"], "it") == ("two lines",)
     path.write_text('{"findings": 1}')
     refused(copy, "is no audit", allow_synthetic=True)
+
+
+@pytest.mark.parametrize("name", ["montage.png", "28/manifest.json", "28/audit.json", "28", "28/train"])
+def test_what_a_link_points_to_is_never_pushed(copy: Path, tmp_path: Path, name: str) -> None:
+    """Also where it points to the very content: the folder is pushed, and nothing outside of it."""
+    path = copy / name if name != "28/train" else next((copy / "28").glob("train-*.parquet"))
+    outside = tmp_path / "outside"
+    if path.exists():
+        path.rename(outside)
+    else:
+        outside.write_text('{"findings": []}')
+    path.symlink_to(outside)
+    refused(
+        copy, rf"cannot push .*{name}.* \(it is a link, to .*outside, and a push follows none\)", allow_synthetic=True
+    )
+    path.unlink()
+    path.symlink_to(os.path.relpath(outside, path.parent))
+    refused(copy, r"it is a link, to \.\./", allow_synthetic=True)
+
+
+def test_a_fifo_is_refused_at_once(copy: Path) -> None:
+    (copy / "montage.png").unlink()
+    os.mkfifo(copy / "montage.png")
+    refused(copy, r"montage\.png \(it is not a regular file\)", allow_synthetic=True)
+
+
+def picture(kind: str, size: int = 4) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("P", (size, size)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content", [b"hf_" + b"x" * 34, picture("PNG")[:30], picture("GIF"), picture("TIFF"), b"%!PS-Adobe-3.0 EPSF-3.0"]
+)
+def test_only_a_picture_of_the_right_kind_is_pushed(copy: Path, content: bytes) -> None:
+    (copy / "montage.png").write_bytes(content)
+    refused(copy, r"montage\.png \(it is no PNG that can be shown", allow_synthetic=True)
+
+
+def test_a_picture_of_volumes_stays_here_where_there_are_none(copy: Path) -> None:
+    (copy / "montage.gif").write_bytes(picture("GIF"))
+    assert set(read_local(copy, allow_synthetic=True).pictures) == {"montage.png"}

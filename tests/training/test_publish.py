@@ -1,6 +1,8 @@
 """`medmnist_hf.training.publish`: what of a run goes to the Hub, what a second push changes, and what is refused."""
 
+import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from huggingface_hub import HfApi, ModelCard, parse_eval_result_entries
+from PIL import Image
 
 from medmnist_hf.catalog import subset
 from medmnist_hf.conversion.build import build_config
@@ -36,6 +39,12 @@ def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_all(phantoms, tmp_path_factory.mktemp("dist"), "bloodmnist")
 
 
+def png(gray: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (2, 2), gray).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def of_timm(root: Path) -> Recipe:
     return tiny(root, "bloodmnist", seeds=(0, 3), namespace="org")
 
@@ -48,7 +57,7 @@ def done(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (figures := folder / "seed-0" / "figures").mkdir(exist_ok=True)
     shutil.copytree(figures, folder / "seed-3" / "figures", dirs_exist_ok=True)
     for seed in (0, 3):
-        (folder / f"seed-{seed}" / "figures" / "curves.png").write_bytes(b"a picture of seed %d" % seed)
+        (folder / f"seed-{seed}" / "figures" / "curves.png").write_bytes(png(seed))
     return folder
 
 
@@ -150,10 +159,10 @@ def test_another_run_takes_the_place_of_the_one_that_is_there(
 def test_only_what_changed_is_sent(hub: HubServer, api: HfApi, done: Path, tmp_path: Path) -> None:
     push_model(api, done, ID)
     shutil.copytree(done, tmp_path / "run")
-    (chosen(tmp_path / "run") / "figures" / "curves.png").write_bytes(b"another picture")
+    (chosen(tmp_path / "run") / "figures" / "curves.png").write_bytes(png(200))
     hub.log.clear()
     assert push_model(api, tmp_path / "run", ID).committed
-    assert held(hub)["figures/curves.png"] == b"another picture"
+    assert held(hub)["figures/curves.png"] == png(200)
     weights = (chosen(done) / "best" / "model.safetensors").stat().st_size
     assert hub.log.received("PUT|POST") < weights / 10
 
@@ -376,3 +385,32 @@ def test_scores_on_generated_data_are_not(done: Path) -> None:
     card = files["README.md"].source
     assert RESULTS_PATH not in files and isinstance(card, bytes)
     assert "model-index" not in card.decode() and "SYNTHETIC: no real data." in card.decode()
+
+
+@pytest.mark.parametrize("name", ["figures/curves.png", "figures/more.png", "more.csv", "best/more.json", "best"])
+def test_what_a_link_points_to_is_never_pushed(
+    hub: HubServer, api: HfApi, done: Path, tmp_path: Path, name: str
+) -> None:
+    folder = Path(shutil.copytree(done, tmp_path / "run"))
+    path = chosen(folder) / name
+    secret = tmp_path / "secret"
+    if path.is_dir():
+        path.rename(secret)
+    else:
+        secret.write_bytes(png(3))
+        path.unlink(missing_ok=True)
+    path.symlink_to(secret)
+    with pytest.raises(TrainingError, match=f"cannot push {re.escape(str(path))} .it is a link, to .*: remove it, or"):
+        push_model(api, folder, ID)
+    assert not hub.log.find()
+
+
+@pytest.mark.parametrize("content", [b"", b"hf_secret", png(7)[:30], b"GIF89a"])
+def test_a_figure_that_is_no_picture_is_not_pushed(
+    hub: HubServer, api: HfApi, done: Path, tmp_path: Path, content: bytes
+) -> None:
+    folder = Path(shutil.copytree(done, tmp_path / "run"))
+    (chosen(folder) / "figures" / "curves.png").write_bytes(content)
+    with pytest.raises(TrainingError, match="it is no PNG that can be shown"):
+        push_model(api, folder, ID)
+    assert not hub.log.find()
