@@ -41,6 +41,8 @@ def parse_json(text: str | bytes) -> Any:
         value = json.loads(text.decode() if isinstance(text, bytes) else text)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
     except ValueError as error:
         raise ValueError(_cause(error)) from None
     _check_values(value)

@@ -6,10 +6,13 @@ The manifest holds no clock time and no path, so equal input gives an equal mani
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
-from medmnist_hf.errors import BuildError
-from medmnist_hf.typed_json import decode_versioned
+from medmnist_hf import catalog
+from medmnist_hf.catalog import SPLITS, Subset, Task
+from medmnist_hf.errors import BuildError, CatalogError, first_line
+from medmnist_hf.files import read_document
+from medmnist_hf.typed_json import Bounds, Count, FileName, Md5, Name, OneOf, Sha256, decode_versioned
 
 MANIFEST_NAME: Final = "manifest.json"
 WORK_DIR: Final = ".build"
@@ -21,6 +24,14 @@ PICTURES: Final = {2: "montage.png", 3: "montage.gif"}
 """Name of the picture on a card, by the dimensions of what it shows."""
 
 FORMAT: Final = 1
+
+ARRAY: Final = "array"
+"""The codec of volumes: their voxels as they are."""
+
+IMAGE_CODECS: Final = ("png", "webp")
+SOURCE_KINDS: Final = ("zenodo", "folder", "phantom")
+
+_Positive = Annotated[int, Bounds(1, (1 << 63) - 1)]
 
 
 def shard_name(split: str, index: int, total: int) -> str:
@@ -39,10 +50,10 @@ class Shard:
         sha256: SHA-256 of the file, 64 hex digits.
     """
 
-    name: str
-    rows: int
-    bytes: int
-    sha256: str
+    name: FileName
+    rows: _Positive
+    bytes: Count
+    sha256: Sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +70,12 @@ class SplitRecord:
         shards: The Parquet files, in row order.
     """
 
-    rows: int
-    arrow_bytes: int
-    label_histogram: dict[str, int]
-    unlabelled: int
-    pixels_sha256: str
-    labels_sha256: str
+    rows: _Positive
+    arrow_bytes: Count
+    label_histogram: dict[str, Count]
+    unlabelled: Count
+    pixels_sha256: Sha256
+    labels_sha256: Sha256
     shards: tuple[Shard, ...]
 
 
@@ -80,10 +91,10 @@ class SourceRecord:
         verified: The MD5 is the one of the catalogue. Always False for a phantom.
     """
 
-    kind: str
-    file: str
-    bytes: int
-    md5: str
+    kind: Annotated[str, OneOf(*SOURCE_KINDS)]
+    file: FileName
+    bytes: Count
+    md5: Md5
     verified: bool
 
     @property
@@ -106,13 +117,13 @@ class Manifest:
         releases: Library -> version that shaped the bytes.
     """
 
-    subset: str
-    size: int
-    codec: str
-    max_shard_size: int
+    subset: Name
+    size: _Positive
+    codec: Annotated[str, OneOf(*IMAGE_CODECS, ARRAY)]
+    max_shard_size: _Positive
     source: SourceRecord
     splits: dict[str, SplitRecord]
-    releases: dict[str, str]
+    releases: dict[Name, Name]
 
     @property
     def config_name(self) -> str:
@@ -129,21 +140,58 @@ class Manifest:
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False) + "\n"
 
 
-def parse_manifest(text: str, where: str) -> Manifest:
+def parse_manifest(text: str | bytes, where: str) -> Manifest:
     """Read a manifest back.
 
     Args:
-        text: Content of a ``manifest.json``.
+        text: Content of a ``manifest.json``; bytes are UTF-8.
         where: What to call the file in an error.
 
     Raises:
-        BuildError: The text is no manifest of this format.
+        BuildError: The text is no manifest of this format, or what it says cannot be: of a subset, size or label that
+            the catalogue does not have, with sums that do not agree, shards named as no build names them, or an
+            official source with another MD5 than the catalogue's.
     """
     try:
         manifest: Manifest = decode_versioned(text, Manifest, FORMAT)
-    except (ValueError, RecursionError) as error:
+        _check(manifest)
+    except (ValueError, CatalogError) as error:
         raise BuildError(f"{where} is no build manifest ({error}): build the config again with --force") from None
     return manifest
+
+
+def _check(manifest: Manifest) -> None:
+    """Raise a `ValueError` or `CatalogError` if what a manifest says does not go together."""
+    entry = catalog.subset(manifest.subset)
+    official, source = entry.file(manifest.size), manifest.source
+    if entry.flag != manifest.subset:
+        raise ValueError(f"subset is {manifest.subset}, must be {entry.flag}")
+    if (manifest.codec == ARRAY) != (entry.ndim == 3):
+        raise ValueError(f"codec is {manifest.codec}, which {entry.flag} cannot have")
+    if source.verified and (source.synthetic or source.md5 != official.md5):
+        raise ValueError(f"source is called verified, and its MD5 {source.md5} is not that of {official.name}")
+    if tuple(manifest.splits) != SPLITS:
+        raise ValueError(f"splits are {', '.join(manifest.splits) or 'missing'}, must be {', '.join(SPLITS)}")
+    for split, record in manifest.splits.items():
+        _check_split(entry, split, record)
+
+
+def _check_split(entry: Subset, split: str, record: SplitRecord) -> None:
+    names = [shard_name(split, index, len(record.shards)) for index in range(len(record.shards))]
+    if [shard.name for shard in record.shards] != names:
+        raise ValueError(f"{split} has shards that are not named {', '.join(names[:1] or ['at all'])} and so on")
+    if sum(shard.rows for shard in record.shards) != record.rows:
+        raise ValueError(f"the shards of {split} do not add up to {record.rows} rows")
+    if tuple(record.label_histogram) != entry.labels:
+        raise ValueError(f"label_histogram of {split} has not the labels of {entry.flag}")
+    labelled, counts = record.rows - record.unlabelled, record.label_histogram.values()
+    one_each = entry.task is not Task.MULTI_LABEL
+    if (
+        max(counts) > labelled
+        or sum(counts) < labelled
+        or (one_each and (sum(counts), labelled) != (record.rows,) * 2)
+    ):
+        raise ValueError(f"label_histogram of {split} does not add up to {record.rows} rows")
 
 
 def read_manifest(config_dir: Path) -> Manifest:
@@ -154,11 +202,11 @@ def read_manifest(config_dir: Path) -> Manifest:
     """
     path = config_dir / MANIFEST_NAME
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_document(path)
     except OSError as error:
-        raise BuildError(f"no readable {MANIFEST_NAME} in {config_dir} ({error.strerror}): is it a build?") from None
-    except UnicodeDecodeError:
-        raise BuildError(f"{path} is no build manifest (not UTF-8): build the config again with --force") from None
+        raise BuildError(
+            f"no readable {MANIFEST_NAME} in {config_dir} ({first_line(error)}): is it a build?"
+        ) from None
     return parse_manifest(text, str(path))
 
 

@@ -144,18 +144,22 @@ def decode(value: Any, kind: Any, where: str = "") -> Any:
             raise ValueError(f"{where or 'it'} has {len(value)} entries, must have {len(kinds)}")
         return tuple(decode(one, kinds[at], f"{where}[{at}]") for at, one in enumerate(value))
     if issubclass(origin, dict):
-        return origin({name: decode(one, arguments[-1], _within(where, name)) for name, one in value.items()})
+        key = arguments[0] if len(arguments) > 1 else str
+        return origin(
+            {decode(name, key, where): decode(one, arguments[-1], _within(where, name)) for name, one in value.items()}
+        )
     return _decode_record(value, origin, where) if dataclasses.is_dataclass(origin) else value
 
 
-def decode_versioned(text: str, kind: Any, version: int) -> Any:
+def decode_versioned(text: str | bytes, kind: Any, version: int) -> Any:
     """The text of a file whose object begins with its ``format``, as a dataclass.
 
     Raises:
         ValueError: It is not JSON, of another format, or holds something of another type.
     """
     table = decode(parse_json(text), dict[str, Any])
-    if table.pop("format", None) != version:
+    found = table.pop("format", None)
+    if found != version or isinstance(found, bool):
         raise ValueError("another format version")
     return decode(table, kind)
 

@@ -1,9 +1,14 @@
+import copy
 import dataclasses
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from medmnist_hf.catalog import SPLITS, subset
 from medmnist_hf.errors import BuildError
 from medmnist_hf.manifest import (
     MANIFEST_NAME,
@@ -20,10 +25,14 @@ from tests.fixtures.closed import closed_folder
 
 
 def manifest(size: int = 28) -> Manifest:
-    shards = tuple(Shard(shard_name("train", index, 2), 3, 10, "a" * 64) for index in range(2))
-    record = SplitRecord(6, 99, {"benign": 2, "malignant": 4}, 0, "b" * 64, "c" * 64, shards)
-    source = SourceRecord("folder", "breastmnist.npz", 1, "d" * 32, verified=True)
-    return Manifest("breastmnist", size, "png", 500, source, {"train": record}, {"datasets": "5.2.0"})
+    splits = {}
+    for split in SPLITS:
+        shards = tuple(Shard(shard_name(split, index, 2), 3, 10, "a" * 64) for index in range(2))
+        histogram = {"malignant": 2, "normal, benign": 4}
+        splits[split] = SplitRecord(6, 99, histogram, 0, "b" * 64, "c" * 64, shards)
+    official = subset("breastmnist").file(size)
+    source = SourceRecord("folder", official.name, 1, official.md5, verified=True)
+    return Manifest("breastmnist", size, "png", 500, source, splits, {"datasets": "5.2.0"})
 
 
 def test_round_trip() -> None:
@@ -34,7 +43,7 @@ def test_round_trip() -> None:
 
 def test_derived_facts() -> None:
     assert manifest().config_name == "28"
-    assert [shard.name for shard in manifest().shards] == [
+    assert [shard.name for shard in manifest().shards][:2] == [
         "train-00000-of-00002.parquet",
         "train-00001-of-00002.parquet",
     ]
@@ -59,6 +68,116 @@ def test_what_is_no_manifest_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(BuildError, match=r"^dist/x is no build manifest .*--force$") as caught:
         parse_manifest(text, "dist/x")
     assert "\n" not in str(caught.value)
+
+
+def places(value: Any) -> Iterator[tuple[str | int, ...]]:
+    """The way to every value within a value, the outer ones first."""
+    for name, inner in (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    ):
+        yield (name,)
+        yield from ((name, *rest) for rest in places(inner))
+
+
+def put(table: Any, place: tuple[str | int, ...], value: Any) -> str:
+    """A manifest's text with another value at a place."""
+    changed = copy.deepcopy(table)
+    outer = changed
+    for step in place[:-1]:
+        outer = outer[step]
+    outer[place[-1]] = value
+    return json.dumps(changed)
+
+
+HOSTILE: tuple[Any, ...] = (
+    *(None, True, False, 0, -1, 1.5, 1e308, math.inf, 1 << 63, 10**4_000),
+    *("", "a", "\0", "a\nerror: b", "\x1b[31m", "\u202e", "\ud800", "x" * 5_000, "/etc/passwd", "../../x", "-1", "28"),
+    *([], {}, [[]], {"a": 1}, ["a"] * 3, {"\x1b": {}}),
+)
+
+FREE: dict[str, tuple[Any, ...]] = {
+    "bytes": (0,),
+    "arrow_bytes": (0,),
+    "file": ("a", "-1", "28"),
+    "datasets": ("a", "-1", "28", "/etc/passwd", "../../x"),
+    "verified": (False, True),
+    "releases": ({},),
+    "unlabelled": (0,),
+}
+"""Name of a value -> the hostile ones that it may have: what nothing else in the manifest contradicts. No library is
+looked for by its release, and no file by the name of the source."""
+
+
+def test_no_value_at_any_place_is_believed_or_ends_in_anything_but_one_line() -> None:
+    table = json.loads(manifest().to_json())
+    found = list(places(table))
+    assert len(found) > 60
+    for place in found:
+        free = {repr(value) for value in FREE.get(str(place[-1]), ())}
+        for value in HOSTILE:
+            try:
+                parse_manifest(put(table, place, value), "here")
+            except BuildError as error:
+                assert len(str(error)) < 500 and str(error).isprintable(), (place, value)
+                assert repr(value) not in free, (place, value)
+            else:
+                assert repr(value) in free, (place, value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"subset": "BreastMNIST"}, "subset is BreastMNIST, must be breastmnist"),
+        ({"subset": "pathmnist"}, "is not that of pathmnist.npz"),
+        ({"subset": "nodulemnist3d"}, "codec is png, which nodulemnist3d cannot have"),
+        ({"codec": "array"}, "codec is array, which breastmnist cannot have"),
+        ({"size": 32}, "breastmnist has no size 32"),
+        ({"source": {"md5": "0" * 32}}, "MD5 0{32} is not that of breastmnist.npz"),
+        ({"source": {"kind": "phantom"}}, "source is called verified"),
+        ({"splits": {"train": {"rows": 7}}}, "the shards of train do not add up to 7 rows"),
+        ({"splits": {"train": {"unlabelled": 1}}}, "label_histogram of train does not add up to 6 rows"),
+        ({"splits": {"train": {"label_histogram": {"malignant": 3}}}}, "does not add up to 6 rows"),
+        ({"splits": {"other": {}}}, "splits.other lacks rows"),
+        ({"extra": 1}, "unknown attribute 'extra'"),
+    ],
+)
+def test_what_does_not_go_together_is_named(change: dict[str, Any], message: str) -> None:
+    def merged(old: Any, new: Any) -> Any:
+        both = isinstance(old, dict) and isinstance(new, dict)
+        return old | {name: merged(old.get(name), value) for name, value in new.items()} if both else new
+
+    with pytest.raises(BuildError, match=message):
+        parse_manifest(json.dumps(merged(json.loads(manifest().to_json()), change)), "here")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train-00001-of-00002.parquet", "train-00000-of-00002.parquet"),
+        ("train-00000-of-00002.parquet", "train-00000-of-00002.parquet"),
+        ("train-00000-of-00003.parquet", "train-00001-of-00003.parquet"),
+        ("test-00000-of-00002.parquet", "test-00001-of-00002.parquet"),
+        ("../28/train-00000-of-00002.parquet", "train-00001-of-00002.parquet"),
+    ],
+)
+def test_shards_are_named_as_a_build_names_them(names: tuple[str, str]) -> None:
+    table = json.loads(manifest().to_json())
+    for shard, name in zip(table["splits"]["train"]["shards"], names, strict=True):
+        shard["name"] = name
+    with pytest.raises(BuildError, match="no build manifest"):
+        parse_manifest(json.dumps(table), "here")
+
+
+def test_sums_of_the_multi_label_task() -> None:
+    entry = subset("chestmnist")
+    table = json.loads(manifest().to_json()) | {"subset": entry.flag}
+    table["source"].update(verified=False)
+    for record in table["splits"].values():
+        record.update(label_histogram=dict.fromkeys(entry.labels, 1), unlabelled=2)
+    assert parse_manifest(json.dumps(table), "here").splits["test"].unlabelled == 2
+    for wrong in ({"unlabelled": 7}, {"unlabelled": 6}, {"label_histogram": dict.fromkeys(entry.labels, 5)}):
+        with pytest.raises(BuildError, match="does not add up"):
+            parse_manifest(put(table, ("splits", "test"), table["splits"]["test"] | wrong), "here")
 
 
 def test_missing_manifest(tmp_path: Path) -> None:
@@ -93,7 +212,7 @@ def test_no_clock_and_no_path_in_it() -> None:
 
 def test_manifest_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / MANIFEST_NAME).write_bytes(b"\xff\xfe{}")
-    with pytest.raises(BuildError, match=r"is no build manifest \(not UTF-8\).*--force$"):
+    with pytest.raises(BuildError, match=r"is no build manifest \(it is not UTF-8\).*--force$"):
         read_manifest(tmp_path)
 
 

@@ -17,6 +17,7 @@ from medmnist_hf.conversion.sharding import shard_ranges
 from medmnist_hf.conversion.sources.phantom import phantom_counts
 from medmnist_hf.conversion.sources.source import Phantom, Source, SourceFile, Zenodo
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, first_line
+from medmnist_hf.manifest import ARRAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,7 @@ def _built_from(planned: Planned, source: Source, out: Path, options: BuildOptio
     if not isinstance(source, Zenodo):
         return None
     file = source.promised(planned.subset, planned.size)
-    codec = "array" if planned.subset.ndim == 3 else options.codec
+    codec = ARRAY if planned.subset.ndim == 3 else options.codec
     return file if usable(out / planned.subset.flag / str(planned.size), file, codec, options) else None
 
 

@@ -27,14 +27,14 @@ import numpy as np
 
 from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.catalog import SPLITS, Subset
-from medmnist_hf.conversion.encode import ARRAY, png_releases
+from medmnist_hf.conversion.encode import png_releases
 from medmnist_hf.conversion.parquet import finished_shard, write_shard
 from medmnist_hf.conversion.sharding import DEFAULT_SHARD_SIZE, shard_ranges
 from medmnist_hf.conversion.sources.source import SourceFile
 from medmnist_hf.conversion.tables import RowTables
 from medmnist_hf.errors import BuildError, ReadError, first_line
 from medmnist_hf.files import sole_process, sync_folder, write_atomically
-from medmnist_hf.manifest import MANIFEST_NAME, WORK_DIR, Manifest, SplitRecord, read_manifest, shard_name
+from medmnist_hf.manifest import ARRAY, MANIFEST_NAME, WORK_DIR, Manifest, SplitRecord, read_manifest, shard_name
 
 _PLAN_NAME: Final = "plan.json"
 LAYOUT: Final = 2

@@ -54,9 +54,6 @@ def encode_webp(images: UInt8Array) -> pa.BinaryArray:
 
 _ENCODERS: Final[dict[str, Encoder]] = {"png": encode_png, "webp": encode_webp}
 
-ARRAY: Final = "array"
-"""The codec of volumes: their voxels as they are."""
-
 
 class ImageColumn(Protocol):
     """How the ``image`` column of a row group is made: blocks of rows are encoded in a pool, then joined."""

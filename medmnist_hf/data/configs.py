@@ -10,6 +10,7 @@ from typing import Final
 from medmnist_hf import catalog
 from medmnist_hf.catalog import Subset
 from medmnist_hf.errors import BuildError, SourceError, first_line
+from medmnist_hf.files import read_document
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, Shard, SplitRecord, parse_manifest, read_manifest
 
 _BUILT: Final = "build the config again with --force"
@@ -33,10 +34,8 @@ class BuiltConfig(abc.ABC):
             raise BuildError(f"{where} holds {manifest.subset} at size {manifest.size}: {remedy}")
 
     def split(self, name: str) -> SplitRecord:
-        """What was built of a split; raises `CatalogError` for an unknown one, `SourceError` for one not there."""
+        """What was built of a split; raises `CatalogError` for an unknown one."""
         self.entry.counts[name]
-        if name not in self.manifest.splits:
-            raise SourceError(f"{self.where} has no split {name}: {self.remedy}")
         return self.manifest.splits[name]
 
     @abc.abstractmethod
@@ -45,7 +44,7 @@ class BuiltConfig(abc.ABC):
 
         Raises:
             CatalogError: Unknown split.
-            SourceError: The split is not there, or its files cannot be fetched.
+            SourceError: Its files cannot be fetched.
         """
 
 
@@ -74,10 +73,10 @@ class _HubConfig(BuiltConfig):
         name = f"{size}/{MANIFEST_NAME}"
         try:
             path = Path(hf_hub_download(repository, name, repo_type=REPO_TYPE_DATASET, revision=revision))
-            manifest = parse_manifest(path.read_text(encoding="utf-8"), f"{repository}/{name}")
+            manifest = parse_manifest(read_document(path), f"{repository}/{name}")
         except LocalEntryNotFoundError as error:
             raise self._unreachable(error) from None
-        except (EntryNotFoundError, BuildError, UnicodeDecodeError):
+        except (EntryNotFoundError, BuildError):
             raise SourceError(
                 f"{repository} has no {name} of this project: check the size, or read what others made with "
                 f"medmnist_hf.to_arrays(datasets.load_dataset({repository!r}, split=...))"

@@ -45,7 +45,7 @@ class Rows:
         self.shape = config.entry.file(config.size).image_shape
 
     def count(self, split: str) -> int:
-        """Number of rows of a split; raises `CatalogError` for an unknown one, `SourceError` for one not there."""
+        """Number of rows of a split; raises `CatalogError` for an unknown one."""
         return self._config.split(split).rows
 
     def targets(self, split: str) -> NDArray[Any]:
@@ -56,7 +56,7 @@ class Rows:
 
         Raises:
             CatalogError: Unknown split.
-            SourceError: The split is not there, or a label is none of this subset.
+            SourceError: The split cannot be fetched, or a label is none of this subset.
             BuildError: A shard is missing or damaged.
         """
         blocks: list[NDArray[Any]] = []
@@ -85,7 +85,7 @@ class Rows:
 
         Raises:
             CatalogError: Unknown split.
-            SourceError: The split is not there, cannot be fetched, or holds images of another kind.
+            SourceError: The split cannot be fetched, or holds images of another kind.
             BuildError: A shard is missing or damaged.
         """
         with row_errors(partial(self._fault, split)):
@@ -99,7 +99,7 @@ class Rows:
 
         Raises:
             CatalogError: Unknown split.
-            SourceError: The split is not there, cannot be fetched, or holds no images.
+            SourceError: The split cannot be fetched, or holds no images.
             BuildError: A shard is missing or damaged.
         """
         start = 0
@@ -121,7 +121,7 @@ class Rows:
 
         Raises:
             CatalogError: Unknown split.
-            SourceError: The split is not there, cannot be fetched, or holds images of another kind.
+            SourceError: The split cannot be fetched, or holds images of another kind.
             BuildError: A shard is missing or damaged.
         """
         distinct, places = np.unique(indices, return_inverse=True)

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from medmnist_hf.catalog import NPZ_SPLITS, Subset, Task, subset, subsets
 from medmnist_hf.data.decode import labels_of, row_errors
 from medmnist_hf.errors import BuildError, MedMNISTError, ReadError, SourceError, first_line
+from medmnist_hf.files import DOCUMENT_BYTES
 from medmnist_hf.hub.repo_id import split_revision
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, parse_manifest, read_build, read_manifest
 
@@ -115,9 +116,7 @@ def _from_shards(
     manifest: Manifest, split: str, opener: _Opener, where: str, fault: type[OSError] = FileNotFoundError
 ) -> Labels:
     """The labels of a split's shards; `fault` is what tells of a bad shard: elsewhere it may be the network's."""
-    record = manifest.splits.get(split)
-    if record is None:
-        raise BuildError(f"{where}: the build has no split {split}; build it again")
+    record = manifest.splits[split]
     parts = []
     for shard in record.shards:
         try:
@@ -156,7 +155,7 @@ def _from_hub(entry: Subset, size: int, split: str, repository: str | None) -> L
 
     try:
         with opener(MANIFEST_NAME) as file:
-            text = file.read().decode()
+            text = file.read(DOCUMENT_BYTES)
         manifest = _right_one(parse_manifest(text, f"{repository}/{size}"), entry, size, repository)
         return _from_shards(manifest, split, opener, f"{repository} on the Hub")
     except MedMNISTError:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medmnist_hf import catalog
-from medmnist_hf.catalog import SPLITS, Subset
+from medmnist_hf.catalog import Subset
 from medmnist_hf.errors import BuildError, first_line
 from medmnist_hf.hub.files import PushFile
 from medmnist_hf.manifest import AUDIT_NAME, MANIFEST_NAME, PICTURES, Manifest, read_manifest
@@ -57,7 +57,6 @@ def read_local(folder: Path, *, allow_synthetic: bool = False, allow_unverified:
 
     Raises:
         BuildError: The build is incomplete, differs from its manifests, or needs one of the flags.
-        CatalogError: It is of no subset or size of the catalogue.
     """
     configs = sorted((path for path in folder.glob("*/") if path.name.isdecimal()), key=lambda path: int(path.name))
     for path in configs:
@@ -95,9 +94,6 @@ def _add_config(build: LocalBuild, manifest: Manifest, folder: Path, config_dir:
         raise BuildError(
             f"{config_dir} holds {manifest.subset} at size {manifest.size}: keep a folder for each subset and size"
         )
-    build.subset.file(manifest.size)
-    if tuple(manifest.splits) != SPLITS:
-        raise BuildError(f"{config_dir} has not the splits {', '.join(SPLITS)}: build it again with --force")
     name = manifest.config_name
     for shard in manifest.shards:
         where = f"{name}/{shard.name}"

@@ -15,6 +15,7 @@ from medmnist_hf.conversion.sources.phantom import phantom_counts
 from medmnist_hf.conversion.sources.source import Folder, Phantom, Zenodo
 from medmnist_hf.errors import BuildError, CatalogError
 from tests.fixtures.closed import closed_folder
+from tests.fixtures.official import make_official
 from tests.fixtures.zenodo import ZenodoServer, zenodo_server
 
 ROWS = 14
@@ -129,11 +130,10 @@ def server(phantom: Phantom, monkeypatch: pytest.MonkeyPatch) -> Iterator[Zenodo
 
 
 @pytest.fixture
-def planned(server: ZenodoServer, tmp_path: Path) -> Planned:
+def planned(server: ZenodoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planned:
     real = subset("breastmnist")
     md5 = hashlib.md5(server.files["breastmnist.npz"], usedforsecurity=False).hexdigest()
-    files = tuple(dataclasses.replace(file, md5=md5) if file.size == 28 else file for file in real.files)
-    entry = dataclasses.replace(real, files=files, counts=phantom_counts(real, ROWS))
+    entry = make_official(monkeypatch, real.flag, 28, md5, phantom_counts(real, ROWS))
     (each,) = plan_run(["breastmnist"], ["28"], Zenodo(tmp_path), BuildOptions())
     return dataclasses.replace(each, subset=entry, counts=entry.counts)
 

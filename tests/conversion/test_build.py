@@ -41,6 +41,7 @@ from tests.conftest import Phantoms
 from tests.fixtures.bad_npz import FAULTS, Fault
 from tests.fixtures.building import Child, Order
 from tests.fixtures.npz import NpzFile, arrays_of, npy_with_header, source_file
+from tests.fixtures.official import make_official
 from tests.fixtures.tables import assert_equals_npz
 
 ALL_FILES = [(entry.flag, size) for entry in subsets() for size in entry.sizes]
@@ -283,8 +284,12 @@ def test_another_build_is_refused_without_force(phantoms: Phantoms, tmp_path: Pa
     assert {path.name for path in (tmp_path / "pathmnist" / WORK_DIR).iterdir()} == {"28.lock"}
 
 
-def test_an_official_file_is_the_same_through_any_source(phantoms: Phantoms, tmp_path: Path) -> None:
+def test_an_official_file_is_the_same_through_any_source(
+    phantoms: Phantoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     official = dataclasses.replace(phantoms("breastmnist"), kind="folder", verified=True)
+    assert official.counts is not None
+    make_official(monkeypatch, "breastmnist", 28, official.md5, official.counts)
     first = build("breastmnist", official, tmp_path)
     again = build("breastmnist", dataclasses.replace(official, kind="zenodo"), tmp_path)
     assert (again.reused, again.manifest) == (True, first.manifest)

@@ -317,8 +317,14 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "broken manifest": (lambda d: (d / "manifest.json").write_text("{"), "no build manifest"),
     "unknown subset": (lambda d: edit_manifest(d, lambda m: m.update(subset="bloodmnst")), "did you mean"),
     "unknown size": (lambda d: edit_manifest(d, lambda m: m.update(size=29)), "choose from 28"),
-    "split left out": (lambda d: edit_manifest(d, lambda m: m["splits"].pop("test")), "test is not in the manifest"),
-    "other rows": (lambda d: edit_manifest(d, lambda m: m["splits"]["train"].update(rows=39)), "has 40 rows"),
+    "split left out": (
+        lambda d: edit_manifest(d, lambda m: m["splits"].pop("test")),
+        "splits are train, val",
+    ),
+    "other rows": (
+        lambda d: edit_manifest(d, lambda m: m["splits"]["train"].update(rows=39)),
+        "add up to 39 rows",
+    ),
     "no shard": (lambda d: first_shard(d).unlink(), "cannot read .*train-00000"),
     "cut shard": (lambda d: first_shard(d).write_bytes(first_shard(d).read_bytes()[:-9]), "cannot read .*train-00000"),
     "folder as shard": (lambda d: replace_by_folder(first_shard(d)), "cannot read .*train-00000"),
