@@ -9,7 +9,7 @@ from typing import Final
 
 from medmnist_hf import catalog
 from medmnist_hf.catalog import Subset
-from medmnist_hf.errors import BuildError, SourceError, first_line
+from medmnist_hf.errors import BuildError, SourceError
 from medmnist_hf.files import read_document
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, Shard, SplitRecord, parse_manifest, read_manifest
 
@@ -67,8 +67,9 @@ class _HubConfig(BuiltConfig):
         from huggingface_hub.constants import REPO_TYPE_DATASET
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-        from medmnist_hf.hub.client import client_errors
+        from medmnist_hf.hub.client import client_errors, limit_waiting
 
+        limit_waiting()
         self._repository, self._what = repository, f"{repository} at size {size}"
         name = f"{size}/{MANIFEST_NAME}"
         try:
@@ -106,8 +107,11 @@ class _HubConfig(BuiltConfig):
         return [((folder / path).resolve(), shard) for path, shard in shards.items()]
 
     def _unreachable(self, error: Exception) -> SourceError:
-        why = first_line(getattr(error, "server_message", None) or error)
-        return SourceError(f"cannot load {self._what} ({why}): check the name, the network and your token")
+        from medmnist_hf.hub.client import reason_of
+
+        return SourceError(
+            f"cannot load {self._what} ({reason_of(error)}): check the name, the network and your token"
+        )
 
 
 def open_config(

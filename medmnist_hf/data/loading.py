@@ -51,6 +51,9 @@ def load(
     import datasets
     from datasets.exceptions import DatasetNotFoundError
 
+    from medmnist_hf.hub.client import limit_waiting
+
+    limit_waiting()
     entry = catalog.subset(subset)
     config = str(entry.file(size).size)
     path = (

@@ -140,14 +140,16 @@ def _from_shards(
 
 def _from_hub(entry: Subset, size: int, split: str, repository: str | None) -> Labels:
     # Both take a second to import, and those who have the data at hand need neither.
-    from huggingface_hub import HfFileSystem, utils
+    from huggingface_hub import HfFileSystem
 
+    from medmnist_hf.hub.client import client_errors, limit_waiting, reason_of
+
+    limit_waiting()
     if repository is None:
         from medmnist_hf.catalog import NAMESPACE
 
         repository = f"{NAMESPACE}/{entry.flag}"
     files = HfFileSystem()
-    faults: Any = utils.httpx  # type: ignore[attr-defined]  # the client in use, by whatever name it is installed
 
     def opener(name: str) -> BinaryIO:
         file: BinaryIO = files.open(f"datasets/{repository}/{size}/{name}", "rb", block_size=_BLOCK)
@@ -160,8 +162,8 @@ def _from_hub(entry: Subset, size: int, split: str, repository: str | None) -> L
         return _from_shards(manifest, split, opener, f"{repository} on the Hub")
     except MedMNISTError:
         raise
-    except (OSError, ValueError, faults.HTTPError) as error:
-        reason = "no such repository or config" if isinstance(error, FileNotFoundError) else first_line(error)
+    except client_errors() as error:
+        reason = "no such repository or config" if isinstance(error, FileNotFoundError) else reason_of(error)
         raise SourceError(
             f"cannot read the labels of {repository} at size {size} from the Hub ({reason}): "
             "check the name, the network and your token, or give a local build or NPZ file"

@@ -1,13 +1,19 @@
 """Calls of the Hub's client: which errors may pass, how long to wait, and the one line that a person reads."""
 
+import functools
+import os
 import time
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from http import HTTPStatus
+from typing import Final, TypeVar
 
-from huggingface_hub import HfApi, get_token, utils
+import httpx2
+from huggingface_hub import HfApi, constants, get_token, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.utils import _http
 
 from medmnist_hf.errors import HubError, first_line
+from medmnist_hf.network import Limits, Silence, SilentServerError, is_transient_status, limited
 
 MAIN: Final = "main"
 _TRIES: Final = 5
@@ -16,17 +22,41 @@ _FIRST_WAIT: Final = 0.5
 
 _LONGEST_WAIT: Final = 60.0
 """Seconds; where the Hub asks for more, the call fails and the person may come back later."""
-_TRANSIENT: Final = {429, 500, 502, 503, 504}
+_READ_TIMEOUT: Final = 30.0
+"""Seconds for the Hub to answer, and between two pieces of an answer, where the environment does not say; it usually
+answers within one or two."""
+
+_CHANGE_FACTOR: Final = 4
+"""How much longer it may take to answer what changes something: a commit of many files takes up to a minute."""
+
+_SILENT_IN_ROW: Final = 3
+"""Requests in a row without a whole answer after which a call fails: the Hub's client asks up to six times for each
+request and we up to five times for each call, so that the person would wait for a quarter of an hour."""
 _Result = TypeVar("_Result")
-
-
-def _http() -> Any:
-    return utils.httpx  # type: ignore[attr-defined]
 
 
 def client_errors() -> tuple[type[Exception], ...]:
     """What the Hub's client raises: errors of its own, of the HTTP library and of the Xet library."""
-    return (OSError, ValueError, RuntimeError, _http().HTTPError)
+    return (OSError, ValueError, RuntimeError, httpx2.HTTPError)
+
+
+@functools.cache
+def limit_waiting() -> None:
+    """Make the Hub's client of this process wait for no answer for ever; called by all that use it.
+
+    It is made without any time-out otherwise. A client that somebody has set up otherwise keeps its proxies and
+    certificates. ``HF_HUB_DOWNLOAD_TIMEOUT`` sets the time-out in seconds; ``HF_HUB_ETAG_TIMEOUT`` raises it.
+    """
+    made, limits, silence = _http._GLOBAL_CLIENT_FACTORY, hub_limits(), Silence()
+    set_client_factory(lambda: limited(made(), limits, silence))
+
+
+def hub_limits() -> Limits:
+    """How long to wait for the Hub, by the environment."""
+    read = max(_READ_TIMEOUT, constants.HF_HUB_ETAG_TIMEOUT)
+    if os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT"):
+        read = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    return Limits(read=read, change=_CHANGE_FACTOR * read, window=2 * read, in_row=_SILENT_IN_ROW)
 
 
 _ADVICE: Final = {
@@ -40,26 +70,41 @@ _ADVICE: Final = {
 }
 
 
+def reason_of(error: Exception) -> str:
+    """Why a call of the Hub's client failed, for a line of ours: with the status, and in the Hub's words."""
+    status = _status_of(error)
+    if not status:  # what the client says of a network that failed is longer and holds less than what it comes from
+        return first_line(error.__cause__ if isinstance(error.__cause__, httpx2.TransportError) else error)
+    phrase = f"HTTP {status} {HTTPStatus(status).phrase}" if status in set(HTTPStatus) else f"HTTP {status}"
+    answer = getattr(error, "server_message", None)
+    return f"{phrase}, {first_line(answer)}" if answer else phrase
+
+
+def _status_of(error: Exception) -> int:
+    """The status of an answer, 0 where none came, also where the client has put another error around it."""
+    if isinstance(error, HfHubHTTPError) and error.response is not None:
+        return int(error.response.status_code)
+    cause = error.__cause__
+    return _status_of(cause) if isinstance(cause, HfHubHTTPError) else 0
+
+
 def to_hub_error(what: str, error: Exception) -> HubError:
-    """One line for an error of the Hub's client, without any token."""
-    response = getattr(error, "response", None)
-    status = response.status_code if isinstance(error, HfHubHTTPError) and response is not None else 0
+    """One line for an error of the Hub's client."""
+    status = _status_of(error)
     if status:
-        answer = getattr(error, "server_message", None) or f"HTTP {status}"
         advice = _ADVICE.get(status, "run again" if status >= 500 else "check the arguments and run again")
-        reason = f"HTTP {status}, {first_line(answer)}" if answer != f"HTTP {status}" else answer
     else:
-        advice, reason = "check the network and run again, what is up there is not sent again", first_line(error)
-    return HubError(f"cannot {what} ({reason}): {advice}", status)
+        advice = "check the network and run again, what is up there is not sent again"
+    return HubError(f"cannot {what} ({reason_of(error)}): {advice}", status)
 
 
 def is_transient(error: Exception) -> bool:
     """The same call may succeed later: the network failed, or the Hub is busy or broken."""
     if isinstance(error, HfHubHTTPError):
-        return error.response is not None and error.response.status_code in _TRANSIENT
-    if isinstance(error, OfflineModeIsEnabled):
+        return error.response is not None and is_transient_status(error.response.status_code)
+    if isinstance(error, OfflineModeIsEnabled | SilentServerError):
         return False
-    return isinstance(error, (_http().TransportError, ConnectionError, TimeoutError))
+    return isinstance(error, (httpx2.TransportError, ConnectionError, TimeoutError))
 
 
 def wait_before(error: Exception, attempt: int) -> bool:
@@ -99,7 +144,8 @@ def patiently(
 
 
 def hub_api() -> HfApi:
-    """The client, which names this project to the Hub."""
+    """The client, which names this project to the Hub and waits for it with limits."""
+    limit_waiting()
     return HfApi(library_name="medmnist-hf")
 
 

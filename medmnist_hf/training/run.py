@@ -26,6 +26,7 @@ from medmnist_hf.catalog import NAMESPACE, SPLITS
 from medmnist_hf.data.arrays import load_arrays
 from medmnist_hf.errors import MedMNISTError, TrainingError
 from medmnist_hf.files import write_atomically
+from medmnist_hf.hub.client import limit_waiting
 from medmnist_hf.scoring.predictions import Predictions
 from medmnist_hf.training.ensemble import ensemble, write_scores
 from medmnist_hf.training.methods.base import CHECKPOINTS, Fitted, Run
@@ -69,6 +70,7 @@ def run(recipe: Recipe, out: Path, *, quiet: bool = False) -> RunResult:
         TrainingError: The folder holds a run of another recipe, the recipe cannot be carried out, or the disk is full.
         MedMNISTError: The data cannot be read.
     """
+    limit_waiting()
     processes = launched()
     disable_progress_bar()  # type: ignore[no-untyped-call]  # of single files that are saved
     with processes.main_process_first():

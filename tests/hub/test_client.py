@@ -1,12 +1,30 @@
 """Calls of the Hub: errors in one line without a token, patience with limits."""
 
+import os
+import time
+from pathlib import Path
+
+import httpx2
 import pytest
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub import constants, set_client_factory
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.utils import _http
 
 from medmnist_hf.errors import HubError
 from medmnist_hf.hub import client
-from medmnist_hf.hub.client import patiently, require_token, to_hub_error, wait_before
+from medmnist_hf.hub.client import (
+    hub_limits,
+    is_transient,
+    limit_waiting,
+    patiently,
+    reason_of,
+    require_token,
+    to_hub_error,
+    wait_before,
+)
+from medmnist_hf.network import SilentServerError
 from tests.fixtures.hub.server import Fault, HubServer
+from tests.fixtures.raw_server import BODY_DRIP, HEAD_DRIP, SILENT, Serve, raw_server
 
 
 def refusal(hub: HubServer, status: int, **headers: str) -> HfHubHTTPError:
@@ -59,3 +77,82 @@ def test_who_writes_needs_a_token(hub: HubServer) -> None:
     require_token(hub.api())
     with pytest.raises(HubError, match="no token for the Hub: log in with `hf auth login`, or set HF_TOKEN"):
         require_token(hub.api(anonymous=True))
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
+def test_a_status_that_may_pass_is_asked_again(hub: HubServer, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    monkeypatch.setattr(client, "_FIRST_WAIT", 0.01)
+    hub.faults.add(Fault("GET", "whoami", status=status))
+    assert patiently("look", hub.api().whoami)["name"] == "alice"
+
+
+def test_a_reason_says_the_status_and_what_lies_behind_an_error(hub: HubServer) -> None:
+    assert reason_of(refusal(hub, 403)).startswith("HTTP 403 Forbidden, no ***")
+    hub.faults.add(Fault("GET", "whoami", status=403, message=""))
+    with pytest.raises(HfHubHTTPError) as caught:
+        hub.api().whoami()
+    assert reason_of(caught.value) == "HTTP 403 Forbidden"
+    wrapped = LocalEntryNotFoundError("An error happened while trying to locate the file")
+    wrapped.__cause__ = httpx2.ReadTimeout("no data for 30 s")
+    assert reason_of(wrapped) == "no data for 30 s"
+
+
+def test_limits_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"):
+        monkeypatch.delenv(name, raising=False)
+    assert (hub_limits().read, hub_limits().change, hub_limits().in_row) == (30, 120, 3)
+    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 50)
+    assert hub_limits().read == 50
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 2)
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "2")
+    assert (hub_limits().read, hub_limits().change, hub_limits().window) == (2, 8, 4)
+
+
+def test_a_client_that_somebody_set_up_keeps_what_it_has(hub: HubServer) -> None:
+    before = _http._GLOBAL_CLIENT_FACTORY
+    try:
+        set_client_factory(lambda: httpx2.Client(headers={"x-mine": "1"}, timeout=None))
+        limit_waiting.__wrapped__()
+        assert _http.get_session().headers["x-mine"] == "1"
+        assert hub.api().whoami()["name"] == "alice"
+    finally:
+        set_client_factory(before)
+
+
+def test_a_server_that_was_given_up_is_not_asked_again() -> None:
+    assert is_transient(httpx2.ReadTimeout("")) and not is_transient(SilentServerError(""))
+
+
+def environment(url: str, home: Path) -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    seconds = {"HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1", "HF_HUB_OFFLINE": "0"}
+    return own | seconds | {"HF_ENDPOINT": url, "HF_HOME": str(home), "NO_PROXY": "127.0.0.1", "HF_TOKEN": "a-secret"}
+
+
+@pytest.mark.parametrize("serve", [SILENT, HEAD_DRIP, BODY_DRIP])
+def test_a_hub_that_never_answers_ends_in_one_line(hub: HubServer, tmp_path: Path, serve: Serve) -> None:
+    start = time.monotonic()
+    with raw_server(serve) as server:
+        done = hub.script("scripts/verify.py", "org/pathmnist", env=environment(server.url, tmp_path), check=False)
+        assert len(server.requests) == 3
+    assert (done.returncode, done.stdout, done.stderr.count("error:")) == (1, "", 1)
+    assert "cannot read org/pathmnist (no whole answer to 3 requests in a row): check the network" in done.stderr
+    assert time.monotonic() - start < 60
+
+
+READERS = {
+    "load_arrays": "import medmnist_hf; medmnist_hf.load_arrays('pathmnist', 28, 'train')",
+    "load": "import medmnist_hf; medmnist_hf.load('pathmnist', 28)",
+    "labels": "from medmnist_hf.evaluation.labels import read_labels; read_labels('pathmnist', 28, 'test')",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("serve", [SILENT, HEAD_DRIP, BODY_DRIP])
+def test_no_reader_waits_for_a_hub_that_never_answers(
+    hub: HubServer, tmp_path: Path, serve: Serve, reader: str
+) -> None:
+    with raw_server(serve) as server:
+        done = hub.python(READERS[reader], env=environment(server.url, tmp_path), check=False, timeout=100)
+    assert done.returncode == 1 and "Error: " in done.stderr.splitlines()[-1]

@@ -16,7 +16,7 @@ from tests.fixtures.paths import ROOT
 LAYERS = [
     "redaction",
     "array_types errors",
-    "documents files",
+    "documents files network",
     "typed_json",
     "catalog console automl",
     "manifest",

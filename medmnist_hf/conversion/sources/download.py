@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from medmnist_hf.errors import SourceError
+from medmnist_hf.network import is_transient_status
 from medmnist_hf.redaction import redact_url
 
 _log = logging.getLogger(__name__)
@@ -31,7 +32,6 @@ _log = logging.getLogger(__name__)
 _REDIRECTS: Final = 10
 _BIG_STEP: Final = 1 << 20
 """Bytes that count as progress where the size of the file is not known."""
-_TRANSIENT: Final = frozenset({408, 425, 429})
 
 OnBytes = Callable[[int, int | None], object]
 """Called with the bytes of a file that are there and with those of the whole file, None where that is not known."""
@@ -269,7 +269,7 @@ def _response(client: httpx2.Client, url: str, headers: dict[str, str]) -> Itera
 def _status_fault(response: httpx2.Response) -> _Fault:
     status = response.status_code
     text = f"answered {status} {response.reason_phrase}".rstrip()
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT:
+    if is_transient_status(status):
         return _Fault(text, wait=_retry_after(response.headers.get("Retry-After", "")))
     return _Fault(text, final=True)
 

@@ -1,0 +1,214 @@
+"""HTTP clients that wait for no server for ever: not for silence, nor for one that sends a byte a second.
+
+The time-outs of HTTP clients limit the gap between two bytes, so an answer that drips keeps them waiting as long as
+its sender likes. Here the head of an answer has to be there, whole, within one time-out, whatever comes before it, and
+its body has to arrive at some speed. Both are seen to where bytes are read from the network.
+
+Sending needs no such floor: a system lets nobody write before a good part of its buffer is free, so that a receiver of
+single bytes meets the time-out.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpcore2
+import httpx2
+
+_READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+_PAUSE: Final = 60.0
+"""Seconds for which a server that has been given up is not asked again."""
+
+_TRANSIENT: Final = frozenset({408, 425, 429})
+"""Statuses below 500 of a server that may have an answer later: too slow, too early, too often."""
+
+
+def is_transient_status(status: int) -> bool:
+    """The same request may be answered otherwise later."""
+    return status >= 500 or status in _TRANSIENT
+
+
+class SilentServerError(httpx2.ConnectError):
+    """Too many requests in a row had no whole answer: the server is not asked again for a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long to wait for a server.
+
+    Attributes:
+        connect: Seconds until there is a connection.
+        read: Seconds from a request to the end of the head of its answer, and between two pieces of its body.
+        change: The same for a request that changes something, since a server may have to work before it answers.
+        floor: Bytes a second that a body has to have, counted over `window`.
+        window: Seconds of waiting after which the speed of a body is looked at.
+        in_row: Requests in a row without a whole answer after which `SilentServerError` is raised.
+    """
+
+    connect: float = 15.0
+    read: float = 60.0
+    change: float = 120.0
+    floor: int = 1000
+    window: float = 60.0
+    in_row: int = 1_000_000
+
+
+@dataclass(slots=True)
+class Silence:
+    """How many requests in a row had no whole answer, and when the last of them ended; kept over clients."""
+
+    requests: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+    def note(self) -> None:
+        """One more."""
+        self.requests, self.since = self.requests + 1, time.monotonic()
+
+
+def limited(client: httpx2.Client, limits: Limits, silence: Silence | None = None) -> httpx2.Client:
+    """Give a client limits, whatever proxies and certificates it was made with; it is changed and returned."""
+    silence = silence or Silence()
+    transport: Any = client
+    # A transport that is given to a client takes the proxies of the environment from it, so they are wrapped in place.
+    transport._transport = _limited(transport._transport, limits, silence)
+    transport._mounts = {pattern: one and _limited(one, limits, silence) for pattern, one in transport._mounts.items()}
+    return client
+
+
+def _limited(transport: httpx2.BaseTransport, limits: Limits, silence: Silence) -> httpx2.BaseTransport:
+    if isinstance(transport, httpx2.HTTPTransport):
+        pool: Any = transport._pool
+        pool._network_backend = _Backend(pool._network_backend, limits)
+    return _Transport(transport, limits, silence)
+
+
+_in_head: ContextVar[bool] = ContextVar("_in_head", default=False)
+"""The head of an answer is being read, in this thread."""
+
+
+class _Transport(httpx2.BaseTransport):
+    """Sends requests by another transport, each with time-outs, also where the caller wanted none."""
+
+    def __init__(self, transport: httpx2.BaseTransport, limits: Limits, silence: Silence) -> None:
+        self._transport, self._limits, self._silence = transport, limits, silence
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        silence, limits = self._silence, self._limits
+        if silence.requests >= limits.in_row and time.monotonic() - silence.since < _PAUSE:
+            raise SilentServerError(f"no whole answer to {silence.requests} requests in a row")
+        read = limits.read if request.method in _READING else limits.change
+        most = {"connect": limits.connect, "read": read, "write": read, "pool": read}
+        asked = request.extensions.get("timeout", {})
+        request.extensions["timeout"] = {
+            name: limit if asked.get(name) is None else min(asked[name], limit) for name, limit in most.items()
+        }
+        head = _in_head.set(True)
+        try:
+            response = self._transport.handle_request(request)
+        except httpx2.TimeoutException:
+            silence.note()
+            raise
+        finally:
+            _in_head.reset(head)
+        assert isinstance(response.stream, httpx2.SyncByteStream)
+        response.stream = _Body(response.stream, silence)
+        return response
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+class _Body(httpx2.SyncByteStream):
+    """The body of an answer, which ends a silence once it is whole."""
+
+    def __init__(self, stream: httpx2.SyncByteStream, silence: Silence) -> None:
+        self._stream, self._silence = stream, silence
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._stream
+        except httpx2.TimeoutException:
+            self._silence.note()
+            raise
+        self._silence.requests = 0
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class _Backend(httpcore2.NetworkBackend):
+    """Opens connections that are read with limits."""
+
+    def __init__(self, backend: httpcore2.NetworkBackend, limits: Limits) -> None:
+        self._backend, self._limits = backend, limits
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.NetworkStream:
+        return _Stream(self._backend.connect_tcp(host, port, timeout, local_address, socket_options), self._limits)
+
+    def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
+    ) -> httpcore2.NetworkStream:
+        return _Stream(self._backend.connect_unix_socket(path, timeout, socket_options), self._limits)
+
+    def sleep(self, seconds: float) -> None:
+        self._backend.sleep(seconds)
+
+
+class _Stream(httpcore2.NetworkStream):
+    """A connection; only the time spent in waiting for bytes counts."""
+
+    def __init__(self, stream: httpcore2.NetworkStream, limits: Limits) -> None:
+        self._stream, self._limits = stream, limits
+        self._begin()
+
+    def _begin(self) -> None:
+        """A request is on its way: its answer is counted anew."""
+        self._asked, self._seconds, self._bytes = time.monotonic(), 0.0, 0
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        start, left = time.monotonic(), timeout
+        if _in_head.get() and timeout is not None:
+            left = self._asked + timeout - start
+            if left <= 0:
+                raise httpcore2.ReadTimeout(f"no whole head of an answer within {timeout:g} s")
+        try:
+            data = self._stream.read(max_bytes, left)
+        except httpcore2.ReadTimeout:
+            raise httpcore2.ReadTimeout(f"no data for {timeout:g} s") from None
+        if not _in_head.get():
+            self._check_speed(len(data), time.monotonic() - start)
+        return data
+
+    def _check_speed(self, size: int, seconds: float) -> None:
+        self._bytes += size
+        self._seconds += seconds
+        if self._seconds >= self._limits.window:
+            if self._bytes < self._limits.floor * self._seconds:
+                speed = self._bytes / self._seconds
+                raise httpcore2.ReadTimeout(f"{speed:.0f} bytes a second, less than {self._limits.floor:,}")
+            self._seconds, self._bytes = 0.0, 0
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, timeout)
+        self._begin()
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore2.NetworkStream:
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, timeout), self._limits)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
