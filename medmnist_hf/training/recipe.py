@@ -78,7 +78,9 @@ class Recipe:
         "pixels: none, for the AutoML engines, which otherwise get its frozen features.",
     )
     pretrained: bool = option(True, "Start from the weights published under the model's name, where there are any.")
-    checkpoint: str | None = option(None, "Safetensors file with weights to start from.")
+    checkpoint: str | None = option(
+        None, "File of weights to start from: safetensors, or tensors saved by torch (.pth, .pt, .bin, .ckpt)."
+    )
     stem: Literal["auto", "cifar", "imagenet"] = option(
         "auto", "Stem of the paper's networks; auto: imagenet for inputs of 128 and more, else cifar."
     )

@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from transformers import set_seed
 from transformers.utils.logging import disable_progress_bar
 
+from medmnist_hf.array_types import FloatArray
 from medmnist_hf.catalog import NAMESPACE, SPLITS
 from medmnist_hf.data.arrays import load_arrays
 from medmnist_hf.errors import MedMNISTError, TrainingError
@@ -30,8 +31,9 @@ from medmnist_hf.hub.client import limit_waiting
 from medmnist_hf.scoring.predictions import Predictions
 from medmnist_hf.training.ensemble import ensemble, write_scores
 from medmnist_hf.training.methods.base import CHECKPOINTS, Fitted, Run
+from medmnist_hf.training.methods.saved_model import check_saved
 from medmnist_hf.training.methods.trainer import last_checkpoint
-from medmnist_hf.training.models.factory import Built, save_model
+from medmnist_hf.training.models.saving import Built, save_model
 from medmnist_hf.training.recipe import Recipe, make_recipe
 from medmnist_hf.training.registry import method
 from medmnist_hf.training.report.figures import can_draw, write_card, write_figures
@@ -154,7 +156,7 @@ def _write_seed(
     for split, scores in fitted.scores.items():
         write_scores(shared, folder, split, scores, f"seed{result.seed}")
     if fitted.built is not None:
-        _replace(fitted.built, folder / BEST)
+        _replace(shared, fitted.built, fitted.scores["validation"], folder / BEST)
     _keep_last(folder / CHECKPOINTS, folder / LAST)
     if drawn is not None:
         write_figures(shared.recipe, result, folder, data=shared.data, predictions=drawn, built=fitted.built)
@@ -163,11 +165,16 @@ def _write_seed(
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
-def _replace(built: Built, folder: Path) -> None:
-    """Save a model in place of the one that is there, as a whole."""
+def _replace(shared: Run, built: Built, scores: FloatArray, folder: Path) -> None:
+    """Save a model in place of the one that is there, as a whole, once it is known to give its scores."""
     fresh = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(fresh, ignore_errors=True)
     save_model(built, fresh)
+    try:
+        check_saved(shared, built, scores, fresh)
+    except TrainingError:
+        shutil.rmtree(fresh)
+        raise
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
 

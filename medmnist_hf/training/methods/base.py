@@ -10,7 +10,7 @@ from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.loader import ArrayLoader
 from medmnist_hf.training.data.transforms import BatchTransform
-from medmnist_hf.training.models.factory import Built
+from medmnist_hf.training.models.saving import Built
 from medmnist_hf.training.recipe import Recipe
 
 CHECKPOINTS: Final = "checkpoints"

@@ -16,8 +16,8 @@ from medmnist_hf.array_types import Int64Array
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.data.recipe_transforms import input_transform, memory_format
 from medmnist_hf.training.methods.base import Run
-from medmnist_hf.training.models.factory import Built
 from medmnist_hf.training.models.heads import pooled_features
+from medmnist_hf.training.models.saving import Built
 from medmnist_hf.training.registry import METHODS
 
 

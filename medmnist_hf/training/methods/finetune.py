@@ -15,6 +15,7 @@ from medmnist_hf.training.methods.base import CHECKPOINTS, Fitted, Run
 from medmnist_hf.training.methods.linear_probe import probe_model
 from medmnist_hf.training.methods.trainer import RecipeTrainer, last_checkpoint, training_arguments
 from medmnist_hf.training.models.factory import build_model, parameter_counts
+from medmnist_hf.training.models.saving import Built
 from medmnist_hf.training.recipe import Recipe
 
 
@@ -28,7 +29,7 @@ def train(
     seed: int,
     folder: Path,
     *,
-    adapt: Callable[[Recipe, nn.Module], Any] = lambda _, model: model,
+    adapt: Callable[[Recipe, Built], Any] = lambda _, built: built.model,
     merge: Callable[[Any], nn.Module] = lambda model: model,
 ) -> Fitted:
     """Train what can be trained of a model; the best epoch of validation is kept.
@@ -49,7 +50,7 @@ def train(
     resumed = last_checkpoint(checkpoints)
     if recipe.probe_first and resumed is None:
         probe_model(run, built, ("train", "validation"))
-    model: Any = adapt(recipe, built.model)
+    model: Any = adapt(recipe, built)
     model.to(memory_format=memory_format(recipe))
     inputs = built.mean, built.std, built.image_size
     images = ArrayDataset(*run.data["train"])
@@ -71,6 +72,7 @@ def train(
         quiet=run.quiet,
     )
     output = trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+    model.train()  # some networks keep parts of their weights for evaluation until then: those of the last epoch
     scores = {}
     for split in run.scored:
         predicted = trainer.predict(ArrayDataset(*run.data[split])).predictions

@@ -22,8 +22,9 @@ from medmnist_hf.scoring.predictions import check
 from medmnist_hf.training.losses import to_scores
 from medmnist_hf.training.methods.base import Fitted, Run
 from medmnist_hf.training.methods.features import Features, split_features
-from medmnist_hf.training.models.factory import Built, build_model, parameter_counts
+from medmnist_hf.training.models.factory import build_model, parameter_counts
 from medmnist_hf.training.models.heads import classifier_of
+from medmnist_hf.training.models.saving import Built
 
 STRENGTHS: Final = tuple(10.0**power for power in range(-5, 2))
 """Inverse strengths C of the probe's L2 penalty that are tried, as scikit-learn counts them."""

@@ -4,7 +4,8 @@ Importing this package makes the models of this project known to the Auto classe
 ``pipeline("image-classification", model=folder)`` loads what a run saved.
 """
 
-from medmnist_hf.training.models.factory import Built, build_model, save_model
+from medmnist_hf.training.models.factory import build_model
+from medmnist_hf.training.models.saving import Built, load_model, save_model
 from medmnist_hf.training.models.volumetric import to_volumetric
 from medmnist_hf.training.models.wrappers import BackboneForImageClassification, NetworkForImageClassification
 
@@ -13,6 +14,7 @@ __all__ = [
     "Built",
     "NetworkForImageClassification",
     "build_model",
+    "load_model",
     "save_model",
     "to_volumetric",
 ]

@@ -1,7 +1,10 @@
-"""Weights in safetensors files: read, made to fit a network, and taken over from another package's file."""
+"""Weights in files: read as tensors alone, made to fit a network, and taken over from another package's file."""
 
+import re
 import sys
-from collections.abc import Mapping
+import warnings
+import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,44 +18,102 @@ from torch import Tensor, nn
 from medmnist_hf.errors import TrainingError, first_line
 from medmnist_hf.files import write_atomically
 
-_WRAPPERS: Final = ("timm_model.", "network.")
-"""What the models of `medmnist_hf.training.models` put before the names of a network's tensors."""
+PICKLED: Final = (".pth", ".pt", ".bin", ".ckpt")
+"""What the names of torch's own files end in; of these tensors are read, and nothing in them is run."""
+
+_INSIDE: Final = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params")
+"""Where a file that holds more than weights has them; ``net`` is where the paper's released files do."""
 
 _UNNAMED: Final = {"first_conv": "conv1", "classifier": "fc"}
 """Layers of the networks of the MedMNIST paper, which carry no `pretrained_cfg` that names them."""
+
+_PUBLISHED: Final = ((re.compile(r"\.shortcut\."), ".downsample."), (re.compile(r"^linear\."), "fc."))
+"""Names in the paper's released weights for 28 pixels, and those that timm's ResNet gives the same layers."""
 
 _LISTED: Final = 3
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, by name.
+    """The tensors of a file by name, as it names them.
+
+    A file of torch (`PICKLED`) is read without running what is pickled in it. It may hold the weights under a key, as
+    ``{"net": ...}`` of the MedMNIST paper's released files or ``{"state_dict": ...}``.
+
+    Args:
+        path: A safetensors file, or one of torch.
 
     Raises:
-        TrainingError: The file cannot be read.
+        TrainingError: The file cannot be read, or holds something else.
     """
+    if path.suffix.lower() in PICKLED:
+        return _state_dict(_unpickled(path), path)
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise TrainingError(f"cannot read {path} ({first_line(error)}): give a safetensors file") from None
+        endings = ", ".join(PICKLED)
+        raise TrainingError(
+            f"cannot read {path} ({first_line(error)}): give a safetensors file, or one of torch ({endings})"
+        ) from None
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """As `read_tensors`, by the names that the bare network gives them.
+def _unpickled(path: Path) -> Any:
+    """What a file of torch holds; nothing but tensors and plain containers is accepted."""
+    try:
+        # Mapped, a file cannot make torch allocate more than its own size; files of old releases cannot be.
+        mapped = zipfile.is_zipfile(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about old formats
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except OSError as error:
+        why = first_line(error)
+    except Exception as error:  # torch and its unpickler say in many ways that a file is none of theirs
+        # torch's own words go on to advise loading it with code.
+        objects = re.search(r"GLOBAL `?([\w.]+)", str(error))
+        why = f"it holds more than tensors: {objects[1]}" if objects else "it holds no tensors that torch can read"
+    raise TrainingError(f"cannot read {path} ({why}): save its state_dict() alone") from None
+
+
+def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
+    """The tensors by name in what a file of torch holds."""
+    found = next((content[key] for key in _INSIDE if _is_state_dict(content, key)), content)
+    if not isinstance(found, Mapping) or not all(_is_named_tensor(*item) for item in found.items()):
+        raise TrainingError(f"{path} holds no weights by name: save the state_dict() of a network")
+    return dict(found)
+
+
+def _is_state_dict(content: Any, key: str) -> bool:
+    return isinstance(content, Mapping) and isinstance(content.get(key), Mapping) and bool(content[key])
+
+
+def _is_named_tensor(name: Any, value: Any) -> bool:
+    """Whether it is a name and a tensor that lies in the file as large as it says."""
+    if not isinstance(name, str) or not isinstance(value, Tensor) or value.layout != torch.strided:
+        return False
+    return value.is_quantized or value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+
+
+def without_prefix(found: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, Tensor]:
+    """Weights without what wrappers put before all names, as ``module.``, ``model.`` or ``_orig_mod.`` do.
 
     Args:
-        path: A checkpoint of timm, or ``model.safetensors`` in a folder that a run left.
+        found: Weights by name.
+        wanted: Names of the network; as soon as one is among those found, nothing more is taken off.
     """
-    found = read_tensors(path)
-    for wrapper in _WRAPPERS:
-        found = {name.removeprefix(wrapper): value for name, value in found.items()}
-    return found
+    known, stripped = set(wanted), dict(found)
+    while stripped and not known & stripped.keys():
+        first, dot, _ = next(iter(stripped)).partition(".")
+        if not dot or not all(name.startswith(f"{first}.") for name in stripped):
+            return dict(found)
+        stripped = {name.removeprefix(f"{first}."): value for name, value in stripped.items()}
+    return stripped
 
 
 def load_weights(network: nn.Module, found: Mapping[str, Tensor], where: str) -> None:
     """Load weights into a network, all of them but a classifier of other classes.
 
     As timm does for weights it fetches, position embeddings are resampled to the network's size of input, and the
-    first convolution is summed over its channels for gray images, or spread over three.
+    first convolution is summed over its channels for gray images, or spread over three. A prefix that all names have
+    in common is taken off, and the released weights of the MedMNIST paper get timm's names.
 
     Args:
         network: A network of timm or of the MedMNIST paper, 2D or made to read volumes.
@@ -65,13 +126,22 @@ def load_weights(network: nn.Module, found: Mapping[str, Tensor], where: str) ->
     wanted = network.state_dict()
     shown = getattr(network, "pretrained_cfg", _UNNAMED)
     head = {f"{name}.{part}" for name in layer_names(shown["classifier"]) for part in ("weight", "bias")}
-    fitting = _resampled(network, dict(found), wanted)
+    named = without_prefix(found, wanted)
+    if shown is _UNNAMED:
+        named = {_timm_name(name): value for name, value in named.items()}
+    fitting = _resampled(network, named, wanted)
     for name in layer_names(shown["first_conv"]):
         _fit_channels(fitting, f"{name}.weight", wanted)
     if any(name in fitting and fitting[name].shape != wanted[name].shape for name in head & set(wanted)):
         fitting = {name: value for name, value in fitting.items() if name not in head}
     _compare(fitting, wanted, head, where)
     network.load_state_dict(fitting, strict=False)
+
+
+def _timm_name(name: str) -> str:
+    for pattern, replacement in _PUBLISHED:
+        name = pattern.sub(replacement, name)
+    return name
 
 
 def layer_names(layers: str | tuple[str, ...] | None) -> tuple[str, ...]:
@@ -110,11 +180,19 @@ def _compare(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], head: se
     ]
     missing = [name for name in wanted if name not in found and name not in head and not _is_count(name)]
     unknown = [name for name in found if name not in wanted]
+    hint = "" if wanted.keys() & found.keys() else _prefixes(found, missing)
     for names, what in ((wrong, "of another shape"), (missing, "missing"), (unknown, "unknown to it")):
         if names:
             raise TrainingError(
-                f"{where} does not fit the network: {listed(names)} {what}; name the model that it was made for"
+                f"{where} does not fit the network: {listed(names)} {what}{hint}; name the model that it was made for"
             )
+
+
+def _prefixes(found: Mapping[str, Tensor], missing: list[str]) -> str:
+    """Where weights that are missing are there after all, but under a prefix that not all names have: which it is."""
+    ends = {f".{name}" for name in missing[:_LISTED]}
+    prefixes = {name[: 1 - len(end)] for end in ends for name in found if name.endswith(end)}
+    return f" (there with {' or '.join(sorted(prefixes)[:_LISTED])} before the name)" if prefixes else ""
 
 
 def listed(names: list[str]) -> str:
@@ -148,12 +226,7 @@ def convert_in_order(source: Path, architecture: str, out: Path) -> int:
     Raises:
         TrainingError: The checkpoint cannot be read, or its tensors are not those of the network.
     """
-    try:
-        found: Any = torch.load(source, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise TrainingError(f"cannot read {source} ({error.strerror}): give a checkpoint of tensors") from None
-    except Exception as error:  # torch and its unpickler say in many ways that a file is none of theirs
-        raise TrainingError(f"cannot read {source} ({first_line(error)}): give a checkpoint of tensors") from None
+    found = _unpickled(source)
     wanted = timm.create_model(architecture, pretrained=False).state_dict()
     if not isinstance(found, Mapping) or _kinds(found) != _kinds(wanted):
         raise TrainingError(f"{source} does not hold the tensors of timm's {architecture}: name another network")

@@ -8,26 +8,27 @@ this package, the others after ``import medmnist_hf.training.models``.
 # Methods of transformers' classes carry no types.
 # mypy: allow-untyped-calls
 
-import copy
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from timm.models import adapt_input_conv, get_pretrained_cfg_value
+from timm.models import get_pretrained_cfg_value
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
 
-from medmnist_hf.errors import TrainingError, first_line
+from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.data.recipe_transforms import input_transform
 from medmnist_hf.training.losses import outputs_of
-from medmnist_hf.training.models.checkpoints import layer_names, load_weights, read_weights
+from medmnist_hf.training.models.checkpoints import load_weights, read_tensors
 from medmnist_hf.training.models.from_transformers import load_backbone, load_config, own_statistics
 from medmnist_hf.training.models.heads import classifier_of
+from medmnist_hf.training.models.input_check import check_input
 from medmnist_hf.training.models.processors import image_processor, timm_settings
 from medmnist_hf.training.models.resnet import PAPER_NETWORKS
+from medmnist_hf.training.models.saving import Built, spreads
 from medmnist_hf.training.models.wrappers import (
     TIMM,
     NetworkConfig,
@@ -48,28 +49,6 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of each channel."""
 
 
-@dataclass(frozen=True, slots=True)
-class Built:
-    """A model and how its inputs are made.
-
-    Attributes:
-        model: The model; on the CPU, in float32.
-        mean: Mean of each channel in units of 0..1; empty for no normalisation.
-        std: Standard deviation, as `mean`.
-        image_size: Edge length of the input.
-        origin: Where the weights come from, for the report.
-        processor: What makes such inputs in a pipeline; None for volumes, and for networks of timm, whose
-            ``config.json`` says it.
-    """
-
-    model: nn.Module
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    image_size: int
-    origin: str
-    processor: Any = None
-
-
 def build_model(recipe: Recipe) -> Built:
     """Make the model of a recipe.
 
@@ -77,14 +56,20 @@ def build_model(recipe: Recipe) -> Built:
         TrainingError: An unknown model, weights that cannot be had or do not fit, or a model that cannot read the
             subset's images at this size.
     """
-    if recipe.model in PAPER_NETWORKS:
-        built = _from_paper(recipe)
-    elif recipe.model.startswith(TIMM):
-        built = _from_timm(recipe)
-    else:
-        built = _from_transformers(recipe)
-    _try_on(built.model, recipe, built.image_size)
+    built = _make(recipe)
+    check_input(
+        built.model,
+        recipe.model,
+        (recipe.input_channels, *(built.image_size,) * recipe.subset.ndim),
+        lambda size: _make(replace(recipe, image_size=size, pretrained=False, checkpoint=None)).model,
+    )
     return built
+
+
+def _make(recipe: Recipe) -> Built:
+    if recipe.model in PAPER_NETWORKS:
+        return _from_paper(recipe)
+    return _from_timm(recipe) if recipe.model.startswith(TIMM) else _from_transformers(recipe)
 
 
 def _names(recipe: Recipe) -> dict[str, Any]:
@@ -140,7 +125,7 @@ def _from_timm(recipe: Recipe) -> Built:
     if recipe.subset.ndim == 3:
         return _as_own(recipe, network, {"model_args": options}, (mean, std), origin)
     if recipe.checkpoint is not None:
-        load_weights(network, read_weights(_checkpoint(recipe)), recipe.checkpoint)
+        load_weights(network, read_tensors(_checkpoint(recipe)), recipe.checkpoint)
     config = TimmWrapperConfig(
         architecture=shown["architecture"],
         model_args={"in_chans": recipe.input_channels, **options},
@@ -150,16 +135,20 @@ def _from_timm(recipe: Recipe) -> Built:
     with torch.device("meta"):
         model = TimmWrapperForImageClassification(config)
     model.timm_model = network
+    if recipe.input_channels == 1 and not spreads(model, size):
+        return _as_own(recipe, network, {"model_args": options}, (mean, std), origin)
     return Built(model, mean, std, size, origin)
 
 
 def _as_own(recipe: Recipe, network: nn.Module, options: dict[str, Any], statistics: Statistics, origin: str) -> Built:
     """A 2D network, made to read volumes where the subset has them, as a model of this package."""
-    weights = {} if recipe.checkpoint is None else read_weights(_checkpoint(recipe))
+    weights = {} if recipe.checkpoint is None else read_tensors(_checkpoint(recipe))
     of_volumes = any(value.ndim == 5 for value in weights.values())
     if recipe.checkpoint is not None and not of_volumes:  # conversion takes over those of a 2D network
         load_weights(network, weights, recipe.checkpoint)
     volumes, size = recipe.subset.ndim == 3, recipe.image_size or recipe.size
+    if volumes:
+        check_input(network, recipe.model, (recipe.input_channels, size, size), lambda _: network)
     transform = input_transform(recipe, *statistics, size)
     config = NetworkConfig(
         architecture=recipe.model,
@@ -205,22 +194,6 @@ def _origin(recipe: Recipe) -> str:
     return "random initialisation" if recipe.checkpoint is None else f"weights of {_checkpoint(recipe).name}"
 
 
-def _try_on(model: nn.Module, recipe: Recipe, size: int) -> None:
-    """Run a model on one blank image: what it cannot read, it refuses before anything is trained."""
-    blank = torch.zeros(1, recipe.input_channels, *(size,) * recipe.subset.ndim)
-    training = model.training
-    try:
-        with torch.inference_mode():
-            model.eval()(blank)
-    except Exception as error:  # networks check their inputs in many ways, or not at all
-        own = getattr(model.config, "image_size", None)
-        hint = f"give --image-size {own}" if isinstance(own, int) and own != size else "give another --image-size"
-        raise TrainingError(
-            f"{recipe.model} cannot read images of {size} pixels ({first_line(error)}): {hint}"
-        ) from None
-    model.train(training)
-
-
 def _drop_before_head(model: nn.Module, rate: float) -> None:
     """Dropout on what the classifier sees, in training."""
     _, classifier = classifier_of(model)
@@ -229,44 +202,6 @@ def _drop_before_head(model: nn.Module, rate: float) -> None:
 
 def _dropped(rate: float, classifier: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return (dropout(inputs[0], rate, classifier.training),)
-
-
-def save_model(built: Built, folder: Path) -> None:
-    """Save a model as `transformers` does, with the image processor that pipelines need.
-
-    A network of timm has its tensors by timm's names, so that `timm.create_model` loads it as well. Pipelines read
-    images as RGB, so one for gray images is saved with its first convolution spread over three channels, which gives
-    the same for such images.
-
-    Args:
-        built: The model.
-        folder: Where to; made where it is missing.
-
-    Raises:
-        OSError: It cannot be written; what was written stays.
-    """
-    model: Any = built.model
-    if isinstance(model, TimmWrapperForImageClassification):
-        model = _for_rgb(model) if (model.config.model_args or {}).get("in_chans") == 1 else model
-        model.save_pretrained(folder, state_dict=model.timm_model.state_dict())
-    else:
-        model.save_pretrained(folder)
-    if built.processor is not None:
-        built.processor.save_pretrained(folder)
-
-
-def _for_rgb(model: Any) -> Any:
-    config, weights = copy.deepcopy(model.config), model.state_dict()
-    shown = config.pretrained_cfg
-    config.model_args |= {"in_chans": 3}
-    shown |= {"input_size": [3, *shown["input_size"][1:]], "mean": shown["mean"] * 3, "std": shown["std"] * 3}
-    for name in layer_names(shown["first_conv"]):
-        key = f"timm_model.{name}.weight"
-        weights[key] = adapt_input_conv(3, weights[key], base_chans=1)
-    with torch.device("meta"):
-        spread = TimmWrapperForImageClassification(config)
-    spread.load_state_dict(weights, assign=True)
-    return spread
 
 
 def parameter_counts(model: nn.Module) -> tuple[int, int]:

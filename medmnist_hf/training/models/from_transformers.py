@@ -23,7 +23,7 @@ from transformers import (
 from transformers.utils import logging
 
 from medmnist_hf.errors import TrainingError, first_line
-from medmnist_hf.training.models.checkpoints import listed, read_tensors
+from medmnist_hf.training.models.checkpoints import listed, read_tensors, without_prefix
 from medmnist_hf.training.models.heads import classifier_of
 from medmnist_hf.training.models.wrappers import (
     TIMM,
@@ -105,10 +105,12 @@ def load_backbone(recipe: Recipe, config: PreTrainedConfig, names: dict[str, Any
         where, source = recipe.model, {}
         if recipe.checkpoint is not None:
             path = Path(recipe.checkpoint).expanduser()
-            where, source = str(path), {"state_dict": read_tensors(path)}
-            kind = type(kind.from_config(config))
+            fresh = kind.from_config(config)
+            kind, where = type(fresh), str(path)
+            names_of_body = {name.removeprefix(f"{fresh.base_model_prefix}.") for name in fresh.state_dict()}
+            source = {"state_dict": without_prefix(read_tensors(path), {*fresh.state_dict(), *names_of_body})}
         try:
-            with _no_report():
+            with no_report():
                 model, info = kind.from_pretrained(
                     None if source else recipe.model,
                     config=config,
@@ -125,7 +127,7 @@ def load_backbone(recipe: Recipe, config: PreTrainedConfig, names: dict[str, Any
 
 
 @contextlib.contextmanager
-def _no_report() -> Iterator[None]:
+def no_report() -> Iterator[None]:
     """Without the table of tensors that were not used or not found: a new head is what is wanted."""
     before = logging.get_verbosity()
     logging.set_verbosity_error()

@@ -17,11 +17,33 @@ def classifier_of(model: nn.Module) -> tuple[str, nn.Module]:
     Raises:
         TrainingError: There is no such layer.
     """
-    layers = [one for one in model.named_modules() if isinstance(one[1], nn.Linear | nn.Conv2d | nn.Conv3d)]
+    layers = [one for one in model.named_modules() if _is_linear(one[1])]
     if not layers:
         raise TrainingError(f"{type(model).__name__} has no linear classifier: name another model")
     name, layer = layers[-1]
     return name, layer
+
+
+def classifiers_of(model: nn.Module) -> dict[str, nn.Module]:
+    """All layers that give a model's logits, by name: of networks with a second head both, else `classifier_of`.
+
+    timm says of its networks which these are.
+
+    Raises:
+        TrainingError: There is no such layer.
+    """
+    name, layer = classifier_of(model)
+    for prefix in ("timm_model", "network"):
+        named = getattr(getattr(model, prefix, None), "pretrained_cfg", {}).get("classifier") or ()
+        names = [f"{prefix}.{one}" for one in ((named,) if isinstance(named, str) else named)]
+        found = {one: part for one, part in model.named_modules() if one in names and _is_linear(part)}
+        if name in found:
+            return found
+    return {name: layer}
+
+
+def _is_linear(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Linear | nn.Conv2d | nn.Conv3d)
 
 
 def pooled_features(model: nn.Module, pixel_values: Tensor) -> Tensor:

@@ -213,11 +213,23 @@ def make_network(
     name = architecture.removeprefix(TIMM)
     check_name(name, pretrained=pretrained)
     try:
-        return timm.create_model(name, pretrained=pretrained, num_classes=outputs, in_chans=in_channels, **options)
+        network = timm.create_model(name, pretrained=pretrained, num_classes=outputs, in_chans=in_channels, **options)
     except Exception as error:  # networks, and the client that fetches weights, refuse in many ways
         what = "fetch the weights of" if pretrained and isinstance(error, OSError) else "make"
         hint = "check the network, or give --checkpoint or --no-pretrained" if pretrained else "check the options"
         raise TrainingError(f"cannot {what} {TIMM}{name} ({first_line(error)}): {hint}") from None
+    network.register_state_dict_post_hook(_unshare)
+    return network
+
+
+def _unshare(network: nn.Module, tensors: dict[str, Tensor], prefix: str, _: Any) -> None:
+    """Give each name of a tensor that has several (as in CoaT) one of its own: safetensors saves no shared ones."""
+    seen = set()
+    for name in [name for name in tensors if name.startswith(prefix)]:
+        place = tensors[name].untyped_storage().data_ptr()
+        if place in seen and not tensors[name].is_meta:
+            tensors[name] = tensors[name].clone()
+        seen.add(place)
 
 
 def check_name(name: str, *, pretrained: bool) -> None:

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.recipe_transforms import input_transform
-from medmnist_hf.training.models.factory import Built
+from medmnist_hf.training.models.saving import Built
 from medmnist_hf.training.recipe import Recipe
 
 FINE: Final = 4

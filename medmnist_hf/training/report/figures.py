@@ -16,7 +16,7 @@ from medmnist_hf.evaluation.plots import draw
 from medmnist_hf.files import write_atomically
 from medmnist_hf.manifest import README_NAME
 from medmnist_hf.scoring.predictions import Predictions
-from medmnist_hf.training.models.factory import Built
+from medmnist_hf.training.models.saving import Built
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.report.attribution import image_maps
 from medmnist_hf.training.report.cases import choose, draw_cases

@@ -6,20 +6,34 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from transformers import AutoModelForImageClassification
 
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.methods.lora import add_lora, lora_config, merge_lora
 from medmnist_hf.training.models.factory import parameter_counts
+from medmnist_hf.training.models.saving import Built
 from medmnist_hf.training.recipe import Recipe
 from tests.conftest import Phantoms
 from tests.fixtures.methods import fit
 from tests.fixtures.runs import build_all
-from tests.fixtures.tiny_models import IMAGE_MODELS, network, pixels, timm_model
+from tests.fixtures.tiny_models import IMAGE_MODELS, SIZE, network, pixels, timm_model
 
 RECIPE = Recipe(dataset="pathmnist", model="tiny", method="lora", lora_rank=2, lora_alpha=3.0)
 KINDS = ["timm CNN", "timm CNN with depthwise convolutions", "timm ViT", "paper", "ViT", "ConvNeXt", "DINOv2"]
+
+
+def built_of(model: Any) -> Built:
+    return Built(model, (), (), SIZE, "")
+
+
+def lora_on(model: Any) -> PeftModel:
+    return add_lora(RECIPE, built_of(model))
+
+
+def targets_of(model: Any) -> set[str]:
+    return set(lora_config(RECIPE, model, pixels(2)).target_modules or ())
 
 
 def logits_of(model: Any) -> torch.Tensor:
@@ -45,12 +59,12 @@ def test_what_was_learnt_is_merged_into_a_plain_model(kind: str, tmp_path: Path)
     plain: Any = IMAGE_MODELS[kind]()
     names, before = list(plain.state_dict()), {name: one.clone() for name, one in plain.state_dict().items()}
     start = logits_of(plain)
-    model = add_lora(RECIPE, plain)
+    model = lora_on(plain)
     assert torch.allclose(logits_of(model), start, atol=1e-6)  # adapters start as no change
     train(model)
     trained = logits_of(model)
     assert (trained - start).abs().max() > 1e-3
-    adapted = lora_config(RECIPE, IMAGE_MODELS[kind]()).target_modules
+    adapted = targets_of(IMAGE_MODELS[kind]())
     for name, one in model.named_parameters():  # the base is as it was
         if not one.requires_grad and ".original_module." not in name:
             old = name.removeprefix("base_model.model.").replace(".base_layer.", ".")
@@ -68,7 +82,7 @@ def test_what_was_learnt_is_merged_into_a_plain_model(kind: str, tmp_path: Path)
 def test_convolutions_that_lora_does_not_fit_are_left_alone() -> None:
     model = timm_model("test_efficientnet")
     modules = dict(model.named_modules())
-    targets = set(lora_config(RECIPE, model).target_modules or ())
+    targets = targets_of(model)
     convolutions = {name: one for name, one in modules.items() if isinstance(one, nn.Conv2d)}
     assert {one.groups == 1 for one in convolutions.values()} == {True, False}
     assert targets == {name for name, one in convolutions.items() if one.groups == 1}
@@ -79,18 +93,83 @@ def test_layers_with_a_forward_of_their_own_are_left_alone(architecture: str) ->
     """SAME padding and standardised weights: PEFT would change them into something else."""
     model = timm_model(architecture)
     own = {name for name, one in model.named_modules() if isinstance(one, nn.Conv2d) and type(one) is not nn.Conv2d}
-    targets = set(lora_config(RECIPE, model).target_modules or ())
+    targets = targets_of(model)
     assert own and not own & targets
-    adapted = add_lora(RECIPE, model)
+    adapted = lora_on(model)
     train(adapted)
     trained = logits_of(adapted)
     assert torch.allclose(logits_of(merge_lora(adapted)), trained, atol=1e-4)
 
 
+def test_layers_are_known_by_their_type_and_not_by_a_name(tmp_path: Path) -> None:
+    """DLA's stem is called ``base_layer``, as PEFT calls the layers that it has put matrices beside."""
+    plain: Any = timm_model("dla46x_c")
+    names = list(plain.state_dict())
+    model = lora_on(plain)
+    train(model)
+    trained = logits_of(model)
+    merged: Any = merge_lora(model)
+    assert list(merged.state_dict()) == names
+    assert torch.allclose(logits_of(merged), trained, atol=1e-4)
+
+
+def test_both_of_two_classifiers_are_trained_whole() -> None:
+    model = timm_model("deit_tiny_distilled_patch16_224", img_size=SIZE, depth=1)
+    whole = {name for name, one in lora_on(model).named_modules() if isinstance(one, ModulesToSaveWrapper)}
+    assert whole == {"base_model.model.timm_model.head", "base_model.model.timm_model.head_dist"}
+
+
+def test_layers_whose_weights_are_read_without_a_call_are_left_alone() -> None:
+    """Matrices beside them would never be asked: Swin V2 reads the weights of its projection."""
+    model = timm_model("swinv2_tiny_window8_256", img_size=SIZE, depths=(1, 1, 1, 1), embed_dim=24)
+    targets = targets_of(model)
+    assert any(name.endswith("attn.proj") for name in targets)
+    assert not any(name.endswith("attn.qkv") for name in targets)
+
+
+class Twice(nn.Module):
+    """One layer in two places, and one weight in two layers."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.stem = self.again = nn.Conv2d(3, 3, 1)
+        self.one, self.two, self.own = (nn.Conv2d(3, 3, 1) for _ in range(3))
+        self.two.weight = self.one.weight
+        self.model = model
+
+    def forward(self, pixel_values: torch.Tensor) -> Any:
+        for layer in (self.stem, self.again, self.one, self.two, self.own):
+            pixel_values = layer(pixel_values)
+        return self.model(pixel_values=pixel_values)
+
+
+def test_layers_that_stand_in_several_places_are_left_alone() -> None:
+    targets = targets_of(Twice(timm_model("test_resnet")))
+    assert "own" in targets and not {"stem", "again", "one", "two"} & targets
+
+
+class Aware(nn.Module):
+    """A network whose own code finds the matrices."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values: torch.Tensor) -> Any:
+        outputs = self.model(pixel_values=pixel_values)
+        outputs.logits = outputs.logits + any("lora" in name for name, _ in self.model.named_modules())
+        return outputs
+
+
+def test_a_network_that_a_merge_would_change_is_refused_before_training() -> None:
+    with pytest.raises(TrainingError, match="tiny with LoRA merged into it would be another network: use finetune"):
+        lora_on(Aware(timm_model("test_resnet")))
+
+
 def test_dilated_and_reflecting_convolutions_are_left_alone() -> None:
     model: Any = network()
     model.network.conv1.dilation, model.network.layer1[0].conv1.padding_mode = (2, 2), "reflect"
-    targets = set(lora_config(RECIPE, model).target_modules or ())
+    targets = targets_of(model)
     assert "network.layer1.0.conv2" in targets
     assert not {"network.conv1", "network.layer1.0.conv1"} & targets
 
@@ -105,7 +184,7 @@ def test_the_share_that_is_trained_is_the_adapter_the_classifier_and_batch_norms
         elif isinstance(one, nn.BatchNorm2d) or name == "timm_model.fc":
             counts[True] += sum(value.numel() for value in one.parameters(recurse=False))
     whole, _ = parameter_counts(model)
-    total, trained = parameter_counts(add_lora(RECIPE, model))
+    total, trained = parameter_counts(lora_on(model))
     assert trained == counts[True] and trained < 0.3 * whole
     assert total > whole
 
@@ -113,7 +192,7 @@ def test_the_share_that_is_trained_is_the_adapter_the_classifier_and_batch_norms
 def test_a_saved_adapter_brings_the_statistics_of_batch_norms_back(tmp_path: Path) -> None:
     """As a trainer does that goes on from a checkpoint, or returns to the best epoch."""
     torch.manual_seed(0)
-    model = add_lora(RECIPE, timm_model("test_resnet"))
+    model = lora_on(timm_model("test_resnet"))
     base = {name: one.clone() for name, one in model.state_dict().items()}
     train(model)
     trained = logits_of(model)
@@ -137,14 +216,14 @@ def test_the_same_seed_draws_the_same_adapter() -> None:
     for _ in range(2):
         model = timm_model("test_vit", img_size=32)
         torch.manual_seed(5)
-        drawn.append({name: one for name, one in add_lora(RECIPE, model).named_parameters() if "lora_A" in name})
+        drawn.append({name: one for name, one in lora_on(model).named_parameters() if "lora_A" in name})
     assert drawn[0] and all(torch.equal(drawn[0][name], drawn[1][name]) for name in drawn[0])
 
 
 @pytest.mark.parametrize("mode", ["2.5d", "3d", "acs"])
 def test_volumes_are_refused(mode: str) -> None:
     with pytest.raises(TrainingError, match="method lora is for images, but tiny reads volumes here: use finetune"):
-        add_lora(RECIPE, network(volumetric=mode))
+        lora_on(network(volumetric=mode))
 
 
 def test_it_trains_few_weights_and_leaves_a_plain_model(phantoms: Phantoms, tmp_path: Path) -> None:

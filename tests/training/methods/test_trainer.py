@@ -23,7 +23,8 @@ from medmnist_hf.training.methods.trainer import (
     rate_course,
     training_arguments,
 )
-from medmnist_hf.training.models.factory import Built, build_model
+from medmnist_hf.training.models.factory import build_model
+from medmnist_hf.training.models.saving import Built
 from medmnist_hf.training.recipe import Recipe, make_recipe
 
 RNG = np.random.default_rng(0)

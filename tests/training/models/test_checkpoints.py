@@ -6,17 +6,18 @@ from typing import Any
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.models.checkpoints import (
+    PICKLED,
     convert_in_order,
     load_weights,
     read_tensors,
-    read_weights,
+    without_prefix,
 )
-from medmnist_hf.training.models.resnet import paper_resnet
+from medmnist_hf.training.models.resnet import PAPER_NETWORKS, paper_resnet
 from medmnist_hf.training.models.volumetric import to_volumetric
 
 
@@ -29,24 +30,88 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor], but: tuple[str, ...] 
     return all(torch.equal(value, other[name]) for name, value in one.items() if not name.startswith(but))
 
 
-@pytest.mark.parametrize("prefix", ["", "timm_model.", "network."])
-def test_weights_have_the_names_of_the_bare_network(prefix: str, tmp_path: Path) -> None:
-    path = tmp_path / "model.safetensors"
-    save_file({f"{prefix}layer.weight": torch.ones(2)}, path)
-    assert list(read_weights(path)) == ["layer.weight"]
-    assert list(read_tensors(path)) == [f"{prefix}layer.weight"]
+@pytest.mark.parametrize(
+    "prefix", ["", "timm_model.", "network.", "module.", "model.", "_orig_mod.", "net.", "module._orig_mod.", "a.b.c."]
+)
+def test_a_prefix_that_all_names_have_is_taken_off(prefix: str) -> None:
+    source, target = made("test_resnet", 0), made("test_resnet", 1)
+    load_weights(target, {f"{prefix}{name}": value for name, value in source.state_dict().items()}, "file")
+    assert same(source.state_dict(), target.state_dict())
+
+
+def test_names_are_stripped_until_one_is_the_networks_own() -> None:
+    one = torch.ones(1)
+    assert list(without_prefix({"model.model.a": one}, ["model.a"])) == ["model.a"]
+    assert list(without_prefix({"model.a": one, "model.b": one}, ["a", "b"])) == ["a", "b"]
+    assert list(without_prefix({"model.a": one, "head.b": one}, ["a", "b"])) == ["model.a", "head.b"]
+    assert list(without_prefix({"model.a": one}, ["b"])) == ["model.a"]
+    assert without_prefix({}, ["b"]) == {}
+
+
+def test_a_prefix_that_some_names_have_is_named() -> None:
+    network = made("test_resnet", 0)
+    found = {f"backbone.{name}": value for name, value in network.state_dict().items()} | {"loss.w": torch.ones(1)}
+    assert "missing (there with backbone. before the name)" in refusal(network, found)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04N.", b"PK\x03\x04 a zip", None])
-def test_a_file_that_is_no_safetensors_is_one_line(content: bytes | None, tmp_path: Path) -> None:
-    path = tmp_path / "model.safetensors"
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pth", "model.ckpt"])
+def test_a_file_that_cannot_be_read_is_one_line(content: bytes | None, name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(TrainingError, match=r"cannot read .*model\.safetensors \(.+\): give a safetensors") as caught:
-        read_weights(path)
-    assert "\n" not in str(caught.value)
-    with pytest.raises(TrainingError, match="cannot read"):
-        read_weights(tmp_path)
+    hint = "give a safetensors" if name.endswith("safetensors") else r"save .*state_dict\(\)"
+    for wrong in (path, tmp_path):
+        with pytest.raises(TrainingError, match=r"cannot read|no weights by name") as caught:
+            read_tensors(wrong)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(TrainingError, match=hint):
+        read_tensors(path)
+
+
+@pytest.mark.parametrize("ending", PICKLED)
+@pytest.mark.parametrize("key", ["", "net", "state_dict", "model", "model_state_dict"])
+def test_weights_are_read_from_files_of_torch(ending: str, key: str, tmp_path: Path) -> None:
+    weights = made("test_resnet", 0).state_dict()
+    path, old = tmp_path / f"new{ending}", tmp_path / f"old{ending}"
+    content = {key: weights, "epoch": 3, "optimizer": {"state": {}}} if key else weights
+    torch.save(content, path)
+    torch.save(content, old, _use_new_zipfile_serialization=False)
+    for file in (path, old):
+        found = read_tensors(file)
+        assert list(found) == list(weights) and same(found, weights)
+
+
+def test_nothing_in_a_file_of_torch_is_run(tmp_path: Path) -> None:
+    path, sprung = tmp_path / "a.pth", tmp_path / "sprung"
+    expanded = {"w": torch.ones(1).expand(2**40)}
+    for content, why in (
+        ({"net": {"w": Trap(sprung)}}, "it holds more than tensors: getattr"),
+        ({"w": torch.ones(1), "hyper": tmp_path}, "it holds more than tensors: pathlib.PosixPath"),
+        (nn.Linear(2, 2), "it holds more than tensors: torch.nn.modules.linear.Linear"),
+        (expanded, "holds no weights by name"),
+        ([torch.ones(1)], "holds no weights by name"),
+        ({"w": torch.ones(1), "epoch": 3}, "holds no weights by name"),
+    ):
+        torch.save(content, path)
+        with pytest.raises(TrainingError) as caught:
+            read_tensors(path)
+        assert why in str(caught.value) and "\n" not in str(caught.value)
+        assert "weights_only" not in str(caught.value)
+    assert not sprung.exists()
+
+
+@pytest.mark.parametrize("name", PAPER_NETWORKS)
+def test_the_papers_released_weights_fit_its_networks(name: str) -> None:
+    """Those for 28 pixels come from pytorch-cifar, which names two layers otherwise than timm."""
+    source, target = (paper_resnet(name, num_classes=9) for _ in range(2))
+    released = {
+        key.replace(".downsample.", ".shortcut.").replace("fc.", "linear."): value
+        for key, value in source.state_dict().items()
+    }
+    assert {"linear.bias", "layer2.0.shortcut.1.bias"} <= released.keys()
+    load_weights(target, released, "resnet18_28_1.pth")
+    assert same(source.state_dict(), target.state_dict())
 
 
 def test_a_classifier_of_as_many_classes_is_taken_over_and_one_of_others_is_not() -> None:

@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageClassification
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.models.factory import build_model, parameter_counts, save_model
+from medmnist_hf.training.models.factory import build_model, parameter_counts
+from medmnist_hf.training.models.saving import save_model
 from medmnist_hf.training.recipe import Recipe, make_recipe
 
 

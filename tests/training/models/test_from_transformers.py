@@ -174,7 +174,7 @@ def test_weights_of_another_shape_are_refused_by_name(tmp_path: Path) -> None:
     file = tmp_path / "wide" / "model.safetensors"
     text = refusal(tmp_path / "vit", checkpoint=str(file))
     assert text.startswith(f"{file} does not fit the model: vit.") and "of another shape; name the model" in text
-    save_file({f"other.{name}": value for name, value in wide.items()}, file)
+    save_file({f"other_{name}": value for name, value in wide.items()}, file)
     assert "missing; name the model" in refusal(tmp_path / "vit", checkpoint=str(file))
     file.write_bytes(b"none")
     assert "give a safetensors file" in refusal(tmp_path / "vit", checkpoint=str(file))

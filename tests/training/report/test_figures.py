@@ -19,7 +19,8 @@ from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.scoring.predictions import Predictions
 from medmnist_hf.training.losses import to_scores
-from medmnist_hf.training.models.factory import Built, build_model, save_model
+from medmnist_hf.training.models.factory import build_model
+from medmnist_hf.training.models.saving import Built, save_model
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.report import figures as figures_module
 from medmnist_hf.training.report.figures import can_draw, write_card, write_figures

@@ -1,0 +1,114 @@
+"""Whether a network can read images of a size, and sees all of them: refused before anything is trained if not.
+
+Networks that cut images into patches leave out what lies behind the last whole patch: one of patches of 16 pixels sees
+16 x 16 of 28 x 28. What a network sees is measured: the pixels on which its features depend, by their gradients.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from medmnist_hf.errors import TrainingError, first_line
+from medmnist_hf.training.models.heads import classifier_of
+
+STEPS: Final = (2, 4, 8, 14, 16, 32, 64)
+"""Sizes of patches and strides; an image size that a network reads whole is usually a multiple of one of them."""
+
+
+def check_input(model: nn.Module, name: str, shape: tuple[int, ...], remake: Callable[[int], nn.Module]) -> None:
+    """Refuse a network that cannot read inputs, or sees a part of them alone.
+
+    Of volumes only whether they can be read is looked at: what their networks see along each axis is what the 2D ones
+    see that they are made of.
+
+    Args:
+        model: A model whose result has ``logits``, or a network that gives them; it is left as it was.
+        name: What to call it.
+        shape: Channels and sides of the input: (C, H, W) or (C, D, H, W), of equal sides.
+        remake: Makes such a model for another image size.
+
+    Raises:
+        TrainingError: It cannot read them or does not see all of them; the message names a size that does, if one of
+            those tried does.
+    """
+    size = shape[-1]
+    try:
+        share = _share(model, shape)
+    except Exception as error:  # networks check their inputs in many ways, or not at all
+        problem = f"{name} cannot read images of {size} pixels ({first_line(error)})"
+    else:
+        if share == 1:
+            return
+        problem = f"{name} sees {min(math.floor(100 * share), 99)} % of an image of {size} x {size} pixels"
+    fitting = next((one for one in _candidates(model, size) if _fits(remake, one, shape)), None)
+    hint = "name another model" if fitting is None else f"give --image-size {fitting}"
+    raise TrainingError(f"{problem}: {hint}")
+
+
+def pixels_seen(model: nn.Module, shape: tuple[int, ...]) -> Tensor:
+    """On which pixels or voxels of an input the features and logits of a network depend.
+
+    Args:
+        model: As for `check_input`.
+        shape: As there.
+
+    Returns:
+        bool of the input's sides.
+    """
+    flags = [(one, one.requires_grad) for one in model.parameters()]
+    training, features = model.training, []
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, *shape, generator=generator).to(flags[0][0].device).requires_grad_()
+    _, classifier = classifier_of(model)
+    hook = classifier.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
+    try:
+        model.eval().requires_grad_(False)
+        with torch.enable_grad():
+            # A classifier that starts with zeros lets no gradient through, so what it sees is asked as well.
+            outputs: Any = model(images * 1)
+            parts = [getattr(outputs, "logits", outputs), *(one for one in features if one.requires_grad)]
+            weights = [torch.randn(one.shape, generator=generator).to(one.device) for one in parts]
+            aim = sum((part * weight).sum() for part, weight in zip(parts, weights, strict=True))
+            (slopes,) = torch.autograd.grad(aim, images)
+    finally:
+        hook.remove()
+        model.train(training)
+        for one, flag in flags:
+            one.requires_grad_(flag)
+    return (slopes != 0).flatten(0, 1).any(0)
+
+
+def _share(model: nn.Module, shape: tuple[int, ...]) -> float:
+    """The share of the pixels that a network sees; of one that can read volumes 1."""
+    if len(shape) == 3:
+        return pixels_seen(model, shape).float().mean().item()
+    training = model.training
+    with torch.no_grad():
+        model.eval()(torch.zeros(1, *shape))
+    model.train(training)
+    return 1.0
+
+
+def _candidates(model: Any, size: int) -> Iterator[int]:
+    """Sizes that may fit where one does not, the next larger ones first, then the network's own and smaller ones."""
+    network = getattr(model, "timm_model", None) or getattr(model, "network", None) or model
+    config = getattr(model, "config", None)
+    own = [getattr(one, "image_size", None) for one in (config, getattr(config, "backbone_config", None))]
+    own += getattr(network, "pretrained_cfg", {}).get("input_size", ())[-1:]
+    larger = {math.ceil(size / step) * step for step in STEPS}
+    smaller = {size // step * step for step in STEPS}
+    seen = {size, 0}
+    for one in (*sorted(larger), *own, 224, *sorted(smaller, reverse=True)):
+        if isinstance(one, int) and one not in seen:
+            seen.add(one)
+            yield one
+
+
+def _fits(remake: Callable[[int], nn.Module], size: int, shape: tuple[int, ...]) -> bool:
+    try:
+        return _share(remake(size), (shape[0], *[size] * (len(shape) - 1))) == 1
+    except Exception:  # as above
+        return False

@@ -1,0 +1,85 @@
+"""What a network sees of an image: all of it, or it is refused with a size that it sees whole."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from medmnist_hf.errors import TrainingError
+from medmnist_hf.training.models.factory import build_model
+from medmnist_hf.training.models.input_check import check_input, pixels_seen
+from medmnist_hf.training.recipe import Recipe, make_recipe
+from tests.fixtures.tiny_models import SIZE, timm_model, vit
+
+
+def recipe_of(dataset: str = "breastmnist", **options: Any) -> Recipe:
+    return make_recipe({"dataset": dataset, "pretrained": False} | options)
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "share", "fits"),
+    [("vit_tiny_patch16_224", 28, 32, 32), ("vit_tiny_patch16_224", 36, 79, 48), ("test_convnext", 62, 93, 64)],
+)
+def test_what_patches_leave_out_is_refused(model: str, size: int, share: int, fits: int) -> None:
+    refused = f"timm/{model} sees {share} % of an image of {size} x {size} pixels: give --image-size {fits}$"
+    with pytest.raises(TrainingError, match=refused):
+        build_model(recipe_of(model=f"timm/{model}", image_size=size))
+    assert build_model(recipe_of(model=f"timm/{model}", image_size=fits)).image_size == fits
+
+
+def test_the_pixels_seen_are_those_of_whole_patches() -> None:
+    seen = pixels_seen(timm_model("vit_tiny_patch16_224", img_size=36, depth=1), (3, 36, 36))
+    expected = torch.zeros(36, 36, dtype=torch.bool)
+    expected[:32, :32] = True
+    assert torch.equal(seen, expected)
+
+
+def test_a_classifier_of_zeros_hides_nothing_and_nothing_is_changed() -> None:
+    model: Any = timm_model("test_resnet")
+    nn.init.zeros_(model.timm_model.fc.weight)
+    model.timm_model.conv1[0].weight.requires_grad_(False)
+    before = {name: one.clone() for name, one in model.state_dict().items()}
+    flags = [one.requires_grad for one in model.train().parameters()]
+    state = torch.get_rng_state()
+    assert pixels_seen(model, (3, 28, 28)).all()
+    assert model.training and flags == [one.requires_grad for one in model.parameters()]
+    assert all(one.grad is None for one in model.parameters())
+    assert all(torch.equal(one, before[name]) for name, one in model.state_dict().items())
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_size_that_cannot_be_read_is_refused_with_one_that_can() -> None:
+    """A ViT of transformers reads its own size alone."""
+    with pytest.raises(
+        TrainingError, match=rf"tiny cannot read images of 28 pixels \(.+\): give --image-size {SIZE}$"
+    ):
+        check_input(vit(), "tiny", (3, 28, 28), lambda _: vit())
+
+
+def test_where_no_size_fits_another_model_is_asked_for() -> None:
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3, 2)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.fc(images[:, :, ::2].mean((2, 3)))
+            return out
+
+    with pytest.raises(TrainingError, match="half sees 50 % of an image of 8 x 8 pixels: name another model"):
+        check_input(Half(), "half", (3, 8, 8), lambda _: Half())
+
+
+@pytest.mark.parametrize("volumetric", ["2.5d", "3d", "acs"])
+def test_networks_over_volumes_see_what_their_2d_network_sees(volumetric: str) -> None:
+    built = build_model(recipe_of("adrenalmnist3d", model="timm/test_resnet", volumetric=volumetric))
+    seen = pixels_seen(built.model, (3, 28, 28, 28))
+    assert all(seen.flatten(1).any(1)) and seen.any(0).all(), "of each slice something, and each place of a slice"
+    with pytest.raises(TrainingError, match="sees 93 % of an image of 62 x 62 pixels: give --image-size 64"):
+        build_model(recipe_of("adrenalmnist3d", model="timm/test_convnext", volumetric=volumetric, image_size=62))
+
+
+def test_the_networks_own_size_is_tried_too() -> None:
+    with pytest.raises(TrainingError, match=r"timm/inception_v3 cannot read images of 28 .*: give --image-size 299$"):
+        build_model(recipe_of(model="timm/inception_v3"))
