@@ -73,11 +73,13 @@ def redact_url(url: str) -> str:
 
 
 def secrets_of(url: str) -> tuple[str, ...]:
-    """The password of an address, as it stands there and decoded; nothing where it has none."""
+    """What a server may send back of the password of an address: as it stands there, decoded, and as it is sent."""
     start = _START.search(url)
-    user, at, _ = url[start.end() if start else 0 :].rpartition("@")
-    password = user.partition(":")[2] if at else ""
-    return tuple({password, unquote(password)} - {""})
+    user, _, password = url[start.end() if start else 0 :].rpartition("@")[0].partition(":")
+    if not password:
+        return ()
+    sent = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
+    return tuple({password, unquote(password), sent})
 
 
 def without_tokens(environment: Mapping[str, str]) -> dict[str, str]:

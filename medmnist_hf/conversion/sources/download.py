@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import random
 import re
 import shutil
@@ -23,15 +24,24 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from medmnist_hf.errors import SourceError
-from medmnist_hf.network import is_transient_status
-from medmnist_hf.redaction import redact_url
+from medmnist_hf.documents import parse_json
+from medmnist_hf.errors import SourceError, one_line
+from medmnist_hf.files import read_document
+from medmnist_hf.network import Limits, is_transient_status, limited
+from medmnist_hf.redaction import redact, redact_url, secrets_of
+from medmnist_hf.typed_json import decode
 
 _log = logging.getLogger(__name__)
 
 _REDIRECTS: Final = 10
-_BIG_STEP: Final = 1 << 20
-"""Bytes that count as progress where the size of the file is not known."""
+_NOTE_BYTES: Final = 1 << 14
+"""Size of the largest note: an address and an ETag."""
+
+_ETAG: Final = re.compile(r'"[\x21\x23-\x7e]{0,200}"')
+"""A strong ETag (RFC 9110, section 8.8.3) in ASCII, of a length that servers use: others cannot be sent back."""
+
+_NUMBER: Final = "[0-9]{1,15}"
+"""A count of bytes in a header: up to a petabyte."""
 
 OnBytes = Callable[[int, int | None], object]
 """Called with the bytes of a file that are there and with those of the whole file, None where that is not known."""
@@ -43,16 +53,24 @@ class Patience:
 
     Attributes:
         connect_timeout: Seconds to wait for a connection.
-        read_timeout: Seconds to wait for the next byte.
+        read_timeout: Seconds to wait for the whole head of an answer, and for the next bytes of its body.
+        floor: Bytes a second that a body has to have: a file of 100 MB takes a day at this speed, and the next place
+            may be faster.
+        window: Seconds of waiting over which the speed is counted, so that a pause of some seconds does not matter.
         attempts: Failures in a row after which a place is given up; a failure that still brought a new hundredth of
             the file starts the count again.
+        requests: Requests to one place altogether, whatever they brought: enough for 20 GB over a line that drops
+            after each 80 MB.
         first_pause: Seconds before the second attempt; doubled after each failure, give or take a half.
         longest_pause: Seconds that no pause exceeds; a place whose ``Retry-After`` asks for more is given up.
     """
 
     connect_timeout: float = 15.0
     read_timeout: float = 60.0
+    floor: int = 1000
+    window: float = 60.0
     attempts: int = 6
+    requests: int = 250
     first_pause: float = 1.0
     longest_pause: float = 120.0
 
@@ -61,14 +79,17 @@ class _Fault(Exception):
     """What went wrong at one place, in a few words; `final` when asking again is of no use."""
 
     def __init__(self, text: str, *, final: bool = False, wait: float | None = None) -> None:
-        super().__init__(text)
+        super().__init__(one_line(text))
         self.final = final
         self.wait = wait
 
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """Where the bytes of a ``.part`` came from, to ask the same server for the rest of the same file."""
+    """Where the bytes of a ``.part`` came from, to ask the same server for the rest of the same file.
+
+    The address is kept without user, password and query.
+    """
 
     url: str = ""
     etag: str = ""
@@ -110,6 +131,7 @@ def download(
     places: Sequence[str],
     path: Path,
     md5: str,
+    most: int,
     patience: Patience | None = None,
     *,
     on_bytes: OnBytes = lambda done, total: None,
@@ -124,7 +146,8 @@ def download(
         places: URLs of the file, tried in order.
         path: Where the complete file goes; its folder must exist.
         md5: MD5 of the complete file, 32 hex digits.
-        patience: Time-outs and number of attempts.
+        most: Bytes that it cannot exceed; a place that sends or announces more is given up.
+        patience: Time-outs, least speed and number of attempts.
         on_bytes: Called when a transfer starts and as its bytes arrive; the count falls where one starts over.
 
     Raises:
@@ -133,13 +156,15 @@ def download(
     patience = patience or Patience()
     part = path.with_name(path.name + ".part")
     faults = []
-    timeout = httpx2.Timeout(patience.read_timeout, connect=patience.connect_timeout)
+    limits = Limits(
+        connect=patience.connect_timeout, read=patience.read_timeout, floor=patience.floor, window=patience.window
+    )
     headers = {"User-Agent": "medmnist-hf", "Accept-Encoding": "identity"}
     try:
-        with httpx2.Client(timeout=timeout, headers=headers) as client:
+        with limited(httpx2.Client(headers=headers, timeout=None), limits) as client:
             for place in places:
                 try:
-                    _from_place(client, place, part, md5, patience, on_bytes=on_bytes)
+                    _from_place(client, place, part, md5, most=most, patience=patience, on_bytes=on_bytes)
                 except _Fault as fault:
                     faults.append(f"{redact_url(place)}: {fault}")
                 else:
@@ -157,15 +182,18 @@ def download(
 
 
 def _from_place(
-    client: httpx2.Client, url: str, part: Path, md5: str, patience: Patience, *, on_bytes: OnBytes
+    client: httpx2.Client, url: str, part: Path, md5: str, *, most: int, patience: Patience, on_bytes: OnBytes
 ) -> None:
     """Bring `part` to completeness from one place; raises `_Fault` when the place is given up."""
-    failures, farthest = 0, _size(part)
+    if _size(part) > most:
+        _discard(part)
+    failures, farthest, requests = 0, _size(part), 0
     unframed: set[str] = set()
     repeated = False
     while True:
         try:
-            arrival = _attempt(client, url, part, on_bytes)
+            requests += 1
+            arrival = _attempt(client, url, part, most, on_bytes)
             found = md5_of(part)
             if found == md5:
                 return
@@ -183,11 +211,15 @@ def _from_place(
             fault = raised
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             fault = _in_words(error, patience)
+        except ValueError:  # of a library that takes a header for what it should be
+            fault = _Fault("answered with headers that make no sense")
         size, total = _size(part), _read_note(part).total
-        failures = 1 if size >= farthest + (max(1, total // 100) if total else _BIG_STEP) else failures + 1
+        failures = 1 if size >= farthest + max(1, (total or most) // 100) else failures + 1
         farthest = max(farthest, size)
         if fault.final or failures >= patience.attempts:
             raise fault
+        if requests >= patience.requests:
+            raise _Fault(f"{fault}, the last of {requests} requests")
         pause = _pause(fault, failures, patience)
         _log.warning("%s: %s; trying again in %.0f s", redact_url(url), fault, pause)
         time.sleep(pause)
@@ -202,13 +234,13 @@ def _pause(fault: _Fault, failures: int, patience: Patience) -> float:
     return fault.wait
 
 
-def _attempt(client: httpx2.Client, url: str, part: Path, on_bytes: OnBytes) -> _Arrival:
+def _attempt(client: httpx2.Client, url: str, part: Path, most: int, on_bytes: OnBytes) -> _Arrival:
     """One request: append what is missing to `part`, or start it over when the server does not resume."""
     offset, note = _size(part), _read_note(part)
     headers = {}
     if offset:
         headers["Range"] = f"bytes={offset}-"
-        if note.etag and note.url == url:
+        if note.etag and note.url == redact_url(url):
             headers["If-Range"] = note.etag
     with _response(client, url, headers) as response:
         if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and offset:
@@ -217,10 +249,12 @@ def _attempt(client: httpx2.Client, url: str, part: Path, on_bytes: OnBytes) -> 
             _discard(part)
             raise _Fault("refused to resume (416)", wait=0.0)
         if response.status_code not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
-            raise _status_fault(response)
+            raise _status_fault(response, url)
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise _Fault("sent the file in a content encoding that was not asked for", final=True)
         length = response.headers.get("Content-Length")
+        if length is not None and not re.fullmatch(_NUMBER, length):
+            raise _Fault("stated a length that is no number of bytes", final=True)
         if response.status_code == HTTPStatus.PARTIAL_CONTENT:
             start, total = _content_range(response)
             if not offset or start != offset or (note.total is not None and total not in {None, note.total}):
@@ -228,24 +262,33 @@ def _attempt(client: httpx2.Client, url: str, part: Path, on_bytes: OnBytes) -> 
                 raise _Fault("answered with another range than asked for", wait=0.0)
         else:
             offset, total = 0, int(length) if length else None
+        if total is not None and total > most:
+            raise _Fault(f"announced {total:,} bytes, and the file has {most:,} at most", final=True)
         _check_room(part, total)
-        note = _Note(url, _strong(response.headers.get("ETag", "")), total)
-        _write_body(response, part, offset, note, on_bytes)
+        note = _Note(redact_url(url), _strong(response.headers.get("ETag", "")), total)
+        _write_body(response, part, offset, note, most=most, on_bytes=on_bytes)
         if total is not None and _size(part) < total:
             raise _Fault(f"stopped after {_size(part)} of {total} bytes")
         chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
         return _Arrival(resumed=offset > 0, framed=length is not None or total is not None or chunked)
 
 
-def _write_body(response: httpx2.Response, part: Path, done: int, note: _Note, on_bytes: OnBytes) -> None:
+def _write_body(
+    response: httpx2.Response, part: Path, done: int, note: _Note, *, most: int, on_bytes: OnBytes
+) -> None:
     """Append a body to the `done` bytes that are there."""
     with part.open("ab" if done else "wb") as out:
-        _note_path(part).write_text(json.dumps(asdict(note)), encoding="utf-8")
+        _write_note(part, note)
         on_bytes(done, note.total)
         for chunk in response.iter_raw():
-            out.write(chunk)
             done += len(chunk)
+            if done > most:
+                break
+            out.write(chunk)
             on_bytes(done, note.total)
+    if done > most:
+        _discard(part)
+        raise _Fault(f"sent more than {most:,} bytes, which the file has at most", final=True)
 
 
 @contextlib.contextmanager
@@ -266,9 +309,9 @@ def _response(client: httpx2.Client, url: str, headers: dict[str, str]) -> Itera
     raise _Fault(f"redirects more than {_REDIRECTS} times", final=True)
 
 
-def _status_fault(response: httpx2.Response) -> _Fault:
+def _status_fault(response: httpx2.Response, url: str) -> _Fault:
     status = response.status_code
-    text = f"answered {status} {response.reason_phrase}".rstrip()
+    text = redact(f"answered {status} {response.reason_phrase}".rstrip(), *secrets_of(url))
     if is_transient_status(status):
         return _Fault(text, wait=_retry_after(response.headers.get("Retry-After", "")))
     return _Fault(text, final=True)
@@ -287,7 +330,8 @@ def _retry_after(value: str) -> float | None:
 
 def _content_range(response: httpx2.Response) -> tuple[int | None, int | None]:
     """First byte and total size of a ``Content-Range`` (RFC 9110, section 14.4); None for what it does not tell."""
-    match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(?:(\d+)|\*)", response.headers.get("Content-Range", "").strip())
+    pattern = rf"bytes (?:({_NUMBER})-{_NUMBER}|\*)/(?:({_NUMBER})|\*)"
+    match = re.fullmatch(pattern, response.headers.get("Content-Range", "").strip())
     if match is None:
         return None, None
     start, total = match.groups()
@@ -296,7 +340,7 @@ def _content_range(response: httpx2.Response) -> tuple[int | None, int | None]:
 
 def _strong(etag: str) -> str:
     """An ETag that ``If-Range`` may carry: weak ones do not promise the same bytes."""
-    return "" if etag.startswith("W/") else etag
+    return etag if _ETAG.fullmatch(etag) else ""
 
 
 def _in_words(error: Exception, patience: Patience) -> _Fault:
@@ -304,7 +348,7 @@ def _in_words(error: Exception, patience: Patience) -> _Fault:
         case httpx2.ConnectTimeout():
             return _Fault(f"no connection within {patience.connect_timeout:g} s")
         case httpx2.TimeoutException():
-            return _Fault(f"no data for {patience.read_timeout:g} s")
+            return _Fault(str(error) or f"no data for {patience.read_timeout:g} s")
         case httpx2.UnsupportedProtocol() | httpx2.InvalidURL() | httpx2.LocalProtocolError():
             return _Fault("no usable http address", final=True)
         case httpx2.ConnectError():
@@ -335,12 +379,20 @@ def _note_path(part: Path) -> Path:
 
 
 def _read_note(part: Path) -> _Note:
+    """The note of a part; one that is damaged, or of others, counts as none and is replaced at the next answer."""
     try:
-        note = _Note(**json.loads(_note_path(part).read_bytes()))
-    except (OSError, ValueError, TypeError):
+        note: _Note = decode(parse_json(read_document(_note_path(part), _NOTE_BYTES)), _Note)
+    except (OSError, ValueError):
         return _Note()
-    sound = isinstance(note.url, str) and isinstance(note.etag, str) and isinstance(note.total, int | None)
-    return note if sound else _Note()
+    return _Note(note.url, _strong(note.etag), note.total)
+
+
+def _write_note(part: Path, note: _Note) -> None:
+    """Write a note for its owner's eyes: a mirror may be known to nobody else."""
+    path = _note_path(part)
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        json.dump(asdict(note), file)
 
 
 def _discard(part: Path) -> None:

@@ -9,6 +9,7 @@ Example:
 
 import contextlib
 import logging
+import math
 import os
 import secrets
 import stat
@@ -21,7 +22,7 @@ from urllib.parse import urlsplit, urlunsplit
 import filelock
 import platformdirs
 
-from medmnist_hf.catalog import DataFile, SplitCounts, Subset
+from medmnist_hf.catalog import DataFile, SplitCounts, Subset, Task
 from medmnist_hf.conversion.sources.download import OnBytes, Patience, download, md5_of
 from medmnist_hf.conversion.sources.phantom import GENERATOR_VERSION, phantom_counts, write_phantom
 from medmnist_hf.errors import SourceError
@@ -94,7 +95,7 @@ class Zenodo:
         cache_dir: The cache folder, made when needed; it may be read-only as long as nothing has to be fetched.
         mirrors: Base URLs that serve the files by name, tried in order before Zenodo.
         endpoint: Replaces scheme and host of the catalogue's URLs.
-        patience: Time-outs and number of attempts.
+        patience: Time-outs, least speed and number of attempts.
 
     Raises:
         SourceError: An address is not http or https.
@@ -136,7 +137,8 @@ class Zenodo:
                 if fault:
                     if path.exists():
                         _log.warning("%s: downloading it anew", fault)
-                    download(self.places(file), path, file.md5, self.patience, on_bytes=on_bytes)
+                    places, most = self.places(file), largest_npz(subset, size)
+                    download(places, path, file.md5, most, self.patience, on_bytes=on_bytes)
         return SourceFile(path, self.kind, file.md5, path.stat().st_size, verified=True, counts=subset.counts)
 
     def promised(self, subset: Subset, size: int) -> SourceFile:
@@ -239,7 +241,7 @@ def open_source(
         endpoint: Stands in for https://zenodo.org; the environment variable ``MEDMNIST_ENDPOINT`` by default.
         phantom_rows: Rows of a phantom's train split.
         seed: Seed of the phantom; 0 counts as not given.
-        patience: Time-outs and number of attempts of a download.
+        patience: Time-outs, least speed and number of attempts of a download.
 
     Raises:
         SourceError: The source does not exist, or an option does not go with it.
@@ -263,6 +265,13 @@ def open_source(
     if not spec.strip():
         raise SourceError("--source is empty: it takes 'zenodo', 'phantom' or a folder that holds the NPZ files")
     return Folder(_expanded(spec), allow_unverified=allow_unverified)
+
+
+def largest_npz(subset: Subset, size: int) -> int:
+    """Bytes that no file of a subset's rows exceeds: arrays as they are, with 1 % and 64 KiB for the format."""
+    columns = len(subset.labels) if subset.task is Task.MULTI_LABEL else 1
+    row = math.prod(subset.file(size).image_shape) + 8 * columns
+    return subset.counts.total * row * 101 // 100 + (1 << 16)
 
 
 def user_cache() -> Path:

@@ -1,15 +1,19 @@
 """The downloader against a loopback server that fails in every way a network does."""
 
+import base64
 import contextlib
 import email.utils
 import hashlib
+import json
 import logging
 import multiprocessing
+import re
 import resource
 import shutil
 import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -22,12 +26,25 @@ from hypothesis import strategies as st
 from medmnist_hf.conversion.sources import download as module
 from medmnist_hf.conversion.sources.download import Patience, download, is_downgrade, md5_of
 from medmnist_hf.errors import SourceError
+from tests.fixtures.raw_server import (
+    BODY_DRIP,
+    ENDLESS_CONTINUE,
+    ENDLESS_HINTS,
+    FLOOD,
+    HEAD_DRIP,
+    SILENT,
+    Serve,
+    raw_server,
+)
 from tests.fixtures.zenodo import Reply, ZenodoServer, zenodo_server
 
 CONTENT = b"".join(hashlib.sha256(i.to_bytes(4, "big")).digest() for i in range(12_000))
 MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
 HALF = len(CONTENT) // 2
-QUICK = Patience(connect_timeout=2, read_timeout=0.4, attempts=3, first_pause=0.001, longest_pause=2)
+MOST = 2 * len(CONTENT)
+QUICK = Patience(
+    connect_timeout=2, read_timeout=0.4, window=0.4, attempts=3, requests=12, first_pause=0.001, longest_pause=2
+)
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +66,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def fetch(server: ZenodoServer, path: Path) -> None:
-    download([f"{server.url}/file.npz"], path, MD5, QUICK)
+    download([f"{server.url}/file.npz"], path, MD5, MOST, QUICK)
 
 
 def left(path: Path) -> set[str]:
@@ -321,7 +338,7 @@ def test_connection_refused(path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/file.npz"
         with pytest.raises(SourceError, match=r"^cannot fetch file\.npz .*no connection.*refused.*--mirror"):
-            download([url], path, MD5, QUICK)
+            download([url], path, MD5, MOST, QUICK)
     assert left(path) == set()
 
 
@@ -344,7 +361,7 @@ def test_places_are_tried_in_order(server: ZenodoServer, path: Path) -> None:
     with zenodo_server() as wrong:
         wrong.files["bad.npz"] = CONTENT[::-1]
         places = [f"{wrong.url}/none.npz", f"{wrong.url}/bad.npz", f"{server.url}/file.npz"]
-        download(places, path, MD5, QUICK)
+        download(places, path, MD5, MOST, QUICK)
         assert [seen.target for seen in wrong.seen] == ["/none.npz", "/bad.npz"]
     whole(path)
 
@@ -354,7 +371,7 @@ def test_the_next_place_resumes_what_the_last_one_began(server: ZenodoServer, pa
         weak.files["file.npz"] = CONTENT
         weak.script = [Reply(drop_after=HALF)]
         weak.then = Reply(status=404)
-        download([f"{weak.url}/file.npz", f"{server.url}/file.npz"], path, MD5, QUICK)
+        download([f"{weak.url}/file.npz", f"{server.url}/file.npz"], path, MD5, MOST, QUICK)
     whole(path)
     assert server.sent == len(CONTENT) - HALF
     assert server.seen[0].if_range == ""
@@ -363,7 +380,7 @@ def test_the_next_place_resumes_what_the_last_one_began(server: ZenodoServer, pa
 def test_the_error_names_each_place_and_its_fault(server: ZenodoServer, path: Path) -> None:
     server.script = [Reply(status=404), Reply(body=b"other")]
     with pytest.raises(SourceError) as caught:
-        download([f"{server.url}/a.npz", f"{server.url}/b.npz"], path, MD5, QUICK)
+        download([f"{server.url}/a.npz", f"{server.url}/b.npz"], path, MD5, MOST, QUICK)
     message = str(caught.value)
     assert f"{server.url}/a.npz: answered 404" in message
     assert f"{server.url}/b.npz: sent a file of MD5" in message
@@ -377,7 +394,7 @@ def test_secrets_of_an_address_are_not_shown(
     server.then = Reply(status=404)
     url = server.url.replace("//", "//user:hunter2@") + "/file.npz?token=hunter2"
     with caplog.at_level(logging.DEBUG, logger="builders"), pytest.raises(SourceError) as caught:
-        download([url], path, MD5, QUICK)
+        download([url], path, MD5, MOST, QUICK)
     assert server.seen[0].authorization.startswith("Basic ")
     assert "503" in caplog.text
     assert "hunter2" not in str(caught.value) + caplog.text
@@ -386,7 +403,7 @@ def test_secrets_of_an_address_are_not_shown(
 @pytest.mark.parametrize("url", ["nonsense", "ftp://127.0.0.1/a", "http://127.0.0.1:x/a"])
 def test_unusable_address(path: Path, url: str) -> None:
     with pytest.raises(SourceError, match="no usable http address"):
-        download([url], path, MD5, QUICK)
+        download([url], path, MD5, MOST, QUICK)
 
 
 def test_downgrade_rule() -> None:
@@ -419,8 +436,9 @@ def test_redirect_from_https_to_http_is_refused(
 
 
 def test_no_room_for_the_file(server: ZenodoServer, path: Path) -> None:
-    server.then = Reply(length=10**16)
-    fault(server, path, "MB free", "needs 10,000,000,000 MB more", "MEDMNIST_ROOT")
+    server.then = Reply(length=10**14)
+    with pytest.raises(SourceError, match=r"MB free and file\.npz needs 100,000,000 MB more: .*MEDMNIST_ROOT"):
+        download([f"{server.url}/file.npz"], path, MD5, 10**15, QUICK)
     assert left(path) == set()
 
 
@@ -456,7 +474,7 @@ def test_folder_that_is_not_there(server: ZenodoServer, tmp_path: Path) -> None:
 
 
 def _download(url: str, path: Path) -> None:
-    download([url], path, MD5, Patience())
+    download([url], path, MD5, MOST, Patience())
 
 
 def test_killed_download_resumes(server: ZenodoServer, path: Path) -> None:
@@ -487,7 +505,9 @@ def test_a_download_prints_nothing(server: ZenodoServer, path: Path, capfd: pyte
 def test_progress_tells_all_bytes_that_are_there(server: ZenodoServer, path: Path, length: int | None) -> None:
     server.then = Reply(length=length)
     seen: list[tuple[int, int | None]] = []
-    download([f"{server.url}/file.npz"], path, MD5, QUICK, on_bytes=lambda done, total: seen.append((done, total)))
+    download(
+        [f"{server.url}/file.npz"], path, MD5, MOST, QUICK, on_bytes=lambda done, total: seen.append((done, total))
+    )
     assert (seen[0][0], seen[-1][0]) == (0, len(CONTENT))
     assert seen == sorted(seen, key=lambda pair: pair[0])
     assert {total for _, total in seen} == {len(CONTENT) if length is None else None}
@@ -496,7 +516,7 @@ def test_progress_tells_all_bytes_that_are_there(server: ZenodoServer, path: Pat
 def test_progress_of_a_resumed_transfer_goes_on_where_it_was(server: ZenodoServer, path: Path) -> None:
     server.script = [Reply(drop_after=HALF)]
     seen: list[int] = []
-    download([f"{server.url}/file.npz"], path, MD5, QUICK, on_bytes=lambda done, total: seen.append(done))
+    download([f"{server.url}/file.npz"], path, MD5, MOST, QUICK, on_bytes=lambda done, total: seen.append(done))
     assert seen == sorted(seen)
     assert seen.count(HALF) == 2, "the end of the first transfer and the start of the second"
     assert seen[-1] == len(CONTENT)
@@ -508,3 +528,119 @@ def test_md5_of(tmp_path: Path) -> None:
     assert md5_of(file) == MD5
     with pytest.raises(SourceError, match=r"^cannot read .*Is a directory"):
         md5_of(tmp_path)
+
+
+@pytest.mark.parametrize("serve", [SILENT, HEAD_DRIP, ENDLESS_CONTINUE, ENDLESS_HINTS, BODY_DRIP])
+def test_a_place_that_never_ends_is_left_for_the_next(server: ZenodoServer, path: Path, serve: Serve) -> None:
+    start = time.monotonic()
+    with raw_server(serve) as endless:
+        download([f"{endless.url}/file.npz", f"{server.url}/file.npz"], path, MD5, MOST, QUICK)
+        assert len(endless.requests) == QUICK.attempts
+    whole(path)
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize("length", [None, -1], ids=["announced", "without a length"])
+def test_a_body_that_is_too_long_is_left_for_the_next_place(
+    server: ZenodoServer, path: Path, caplog: pytest.LogCaptureFixture, length: int | None
+) -> None:
+    with zenodo_server() as wrong:
+        wrong.then = Reply(body=bytes(MOST + 1), length=length)
+        download([f"{wrong.url}/file.npz", f"{server.url}/file.npz"], path, MD5, MOST, QUICK)
+        assert len(wrong.seen) == 1
+    whole(path)
+
+
+def test_a_flood_stops_at_the_size_that_the_file_has_at_most(path: Path) -> None:
+    with raw_server(FLOOD) as endless, pytest.raises(SourceError, match=f"sent more than {MOST:,} bytes"):
+        download([f"{endless.url}/file.npz"], path, MD5, MOST, QUICK)
+    assert left(path) == set()
+
+
+def test_a_part_that_is_too_long_is_not_continued(server: ZenodoServer, path: Path) -> None:
+    path.with_name("file.npz.part").write_bytes(CONTENT + bytes(MOST))
+    fetch(server, path)
+    whole(path)
+    assert [seen.range for seen in server.seen] == [""]
+
+
+def test_progress_without_end_ends(server: ZenodoServer, path: Path) -> None:
+    """A hundredth of the file each time, then a drop: each starts the count of failures again."""
+    step = len(CONTENT) // 100 + 1
+    server.then = Reply(drop_after=step)
+    fault(server, path, f"the last of {QUICK.requests} requests")
+    assert len(server.seen) == QUICK.requests
+    assert path.with_name("file.npz.part").stat().st_size == QUICK.requests * step, "a later run goes on from here"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Range": f"bytes 0-1/{'9' * 5000}"},
+        {"Content-Range": f"bytes {'9' * 5000}-{'9' * 5000}/*"},
+        {"Content-Length": "9" * 5000},
+        {"Retry-After": "9" * 5000},
+        {"Location": "http://[::1"},
+        {"Location": "http://a\u2028b/" + "x" * 70_000},
+    ],
+    ids=lambda headers: "{}: {}".format(*next(iter(headers.items())))[:30],
+)
+@pytest.mark.parametrize("status", [200, 206, 302, 416, 503])
+def test_headers_that_make_no_sense_are_a_fault_of_the_place(
+    server: ZenodoServer, path: Path, headers: dict[str, str], status: int
+) -> None:
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    answer = f"HTTP/1.1 {status} Odd\r\nConnection: close\r\n{head}\r\n".encode()
+    path.with_name("file.npz.part").write_bytes(CONTENT[:HALF])
+    with raw_server(lambda connection, stopped: connection.sendall(answer)) as odd:
+        download([f"{odd.url}/file.npz", f"{server.url}/file.npz"], path, MD5, MOST, QUICK)
+    whole(path)
+
+
+@pytest.mark.parametrize(
+    "etag", ["\u00e9\u2603".encode(), b"x" * 5000, b'"' + b"y" * 5000 + b'"', b'"\xff"', b"plain"]
+)
+def test_an_etag_that_cannot_be_sent_back_is_not_kept(server: ZenodoServer, path: Path, etag: bytes) -> None:
+    server.script = [Reply(drop_after=HALF, headers={"ETag": etag.decode("latin-1")})]
+    fetch(server, path)
+    whole(path)
+    assert [(seen.status, seen.if_range) for seen in server.seen] == [(200, ""), (206, "")]
+
+
+def test_a_note_with_an_etag_that_cannot_be_sent_heals_itself(server: ZenodoServer, path: Path) -> None:
+    path.with_name("file.npz.part").write_bytes(CONTENT[:HALF])
+    note = {"url": f"{server.url}/file.npz", "etag": "\u00e9\u2603", "total": len(CONTENT)}
+    path.with_name("file.npz.part.json").write_text(json.dumps(note))
+    fetch(server, path)
+    whole(path)
+    assert [seen.status for seen in server.seen] == [206]
+
+
+def test_a_note_holds_no_secret_and_is_its_owners_alone(server: ZenodoServer, path: Path) -> None:
+    note = path.with_name("file.npz.part.json")
+    note.write_text("{}")
+    note.chmod(0o644)
+    server.then = Reply(drop_after=HALF, ranges=False)
+    url = server.url.replace("//", "//user:hunter2@") + "/file.npz?token=hunter2"
+    with pytest.raises(SourceError):
+        download([url], path, MD5, MOST, QUICK)
+    assert "hunter2" not in note.read_text() and json.loads(note.read_text())["etag"]
+    assert note.stat().st_mode & 0o777 == 0o600
+    server.then = Reply()
+    download([url], path, MD5, MOST, QUICK)
+    assert server.seen[-1].if_range, "it is known again as the note of that address"
+
+
+def test_a_server_that_reflects_a_password_does_not_show_it(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def reflect(connection: socket.socket, stopped: threading.Event) -> None:
+        sent = re.search(rb"Basic (\S+)", reflecting.requests[-1])
+        assert sent is not None
+        plain = base64.b64decode(sent[1]).partition(b":")[2]
+        connection.sendall(b"HTTP/1.1 503 you sent %s, %s\r\nContent-Length: 0\r\n\r\n" % (sent[1], plain))
+
+    with raw_server(reflect) as reflecting, pytest.raises(SourceError) as caught:
+        url = reflecting.url.replace("//", "//user:hunter2@") + "/file.npz"
+        download([url], path, MD5, MOST, QUICK)
+    encoded = base64.b64encode(b"user:hunter2").decode()
+    for text in (str(caught.value), caplog.text):
+        assert "you sent ***, ***" in text and "hunter2" not in text and encoded not in text

@@ -13,11 +13,12 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import filelock
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medmnist_hf.catalog import Subset, subset
+from medmnist_hf.catalog import NPZ_SPLITS, SplitCounts, Subset, Task, subset
 from medmnist_hf.conversion.sources.download import Patience
 from medmnist_hf.conversion.sources.phantom import GENERATOR_VERSION, phantom_counts, write_phantom
 from medmnist_hf.conversion.sources.source import (
@@ -26,6 +27,7 @@ from medmnist_hf.conversion.sources.source import (
     Source,
     Zenodo,
     download_cache,
+    largest_npz,
     open_source,
     user_cache,
 )
@@ -570,3 +572,20 @@ def test_phantom_options_go_with_the_phantom_only(spec: str) -> None:
         open_source(spec, seed=1)
     assert line(caught).startswith(f"--seed goes with --source phantom, not with {spec!r}")
     assert open_source(spec, seed=0).kind != "phantom"
+
+
+@pytest.mark.parametrize("flag", ["breastmnist", "retinamnist", "adrenalmnist3d"])
+def test_no_official_file_is_larger_than_it_may_be(real_data: Path, flag: str) -> None:
+    assert (real_data / f"{flag}.npz").stat().st_size < largest_npz(subset(flag), 28)
+
+
+@pytest.mark.parametrize("flag", ["bloodmnist", "chestmnist", "nodulemnist3d"])
+def test_not_even_a_file_that_is_not_compressed_is(tmp_path: Path, flag: str) -> None:
+    entry = dataclasses.replace(subset(flag), counts=SplitCounts(40, 10, 20))
+    columns = len(entry.labels) if entry.task is Task.MULTI_LABEL else 1
+    arrays = {}
+    for split, name in NPZ_SPLITS.items():
+        arrays[f"{name}_images"] = np.zeros((entry.counts[split], *entry.file(28).image_shape), np.uint8)
+        arrays[f"{name}_labels"] = np.zeros((entry.counts[split], columns), np.int64)
+    np.savez(tmp_path / "file.npz", **arrays)  # type: ignore[arg-type]
+    assert (tmp_path / "file.npz").stat().st_size < largest_npz(entry, 28)
