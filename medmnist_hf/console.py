@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress, ProgressColumn
 from rich.table import Table
 
-from medmnist_hf.errors import MedMNISTError, first_line, one_line
+from medmnist_hf.errors import MedMNISTError, cannot_write, first_line, is_full, one_line
 from medmnist_hf.redaction import redact, redact_logs
 from medmnist_hf.typed_json import encode
 
@@ -68,9 +68,9 @@ def run(app: typer.Typer) -> NoReturn:
     except MedMNISTError as error:
         fail(error)
     except OSError as error:
-        if error.filename is None:
+        if error.errno is None and error.filename is None:
             _fail_with_traceback()
-        fail(MedMNISTError(f"{error.filename}: {first_line(error)}: check the path and its permissions"))
+        fail(MedMNISTError(_refusal(error)))
     except SystemExit as end:
         if end.code == _STOPPED:
             print("stopped: run the same command again to go on", file=sys.stderr)  # noqa: T201
@@ -78,6 +78,15 @@ def run(app: typer.Typer) -> NoReturn:
     except Exception:
         _fail_with_traceback()
     sys.exit(0)
+
+
+def _refusal(error: OSError) -> str:
+    """The line for what the system has refused, where nobody could say more."""
+    if error.filename is None:
+        return f"{error.strerror}: check TMPDIR, the space that is left and the limits of this system, then run again"
+    if is_full(error):
+        return cannot_write(error.filename, error, "")
+    return f"{error.filename}: {first_line(error)}: check the path and its permissions"
 
 
 def _fail_with_traceback() -> NoReturn:

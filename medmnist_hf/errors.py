@@ -4,6 +4,7 @@ Messages quote files, servers and other packages. Whatever these say, a message 
 a limited length, and shows no token and no password: `one_line` sees to it, for every error raised here.
 """
 
+import errno
 import os
 import re
 import reprlib
@@ -84,6 +85,18 @@ def first_line(error: BaseException | str) -> str:
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     return redact(str(error)).strip().partition("\n")[0].removesuffix(".") or type(error).__name__
+
+
+def is_full(error: BaseException) -> bool:
+    """The system has no space left: on the disk, in the quota, or within the limit on the size of a file."""
+    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def cannot_write(what: object, error: OSError, remedy: str) -> str:
+    """The line for a file or folder that could not be written: a full disk is said, whatever the remedy otherwise."""
+    if is_full(error):
+        return f"no space left for {what} ({first_line(error)}): make room, then run the same command again"
+    return f"cannot write {what} ({first_line(error)}): {remedy}"
 
 
 def one_line(text: object) -> str:

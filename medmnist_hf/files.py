@@ -83,7 +83,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         content: Bytes as they are, or text in UTF-8 with the line ends it has.
 
     Raises:
-        OSError: The file cannot be written. Nothing new is left then.
+        OSError: The file cannot be written; it has the path. Nothing new is left then.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -92,8 +92,11 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # of which the first says more
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # that of the temporary file says nothing, and a write gives none
         raise
     sync_folder(path.parent)
 

@@ -18,6 +18,7 @@ from tests.conftest import Phantoms
 from tests.fixtures.paths import ROOT
 
 PROGRAM = """
+import errno, os, tempfile
 import typer
 from medmnist_hf import console
 from medmnist_hf.catalog import subset
@@ -35,6 +36,15 @@ def command(end: str) -> None:
         raise typer.Exit(3)
     if end == "system":
         open("/no/such/file")
+    if end == "full":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out/results.json")
+    if end == "full somewhere":
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+    if end == "no temporary":
+        tempfile.tempdir = None
+        os.environ["TMPDIR"] = "/no/such/folder"
+        tempfile._candidate_tempdir_list = lambda: ["/no/such/folder"]
+        tempfile.mkdtemp()
     if end == "defect":
         raise OSError("without a file")
     print("done")
@@ -49,6 +59,27 @@ console.run(app)
         ("well", 0, "done\n", ""),
         ("fault", 1, "", "error: dist/x is damaged: pass --force\n"),
         ("system", 1, "", "error: /no/such/file: No such file or directory: check the path and its permissions\n"),
+        (
+            "full",
+            1,
+            "",
+            "error: no space left for out/results.json (No space left on device): "
+            "make room, then run the same command again\n",
+        ),
+        (
+            "full somewhere",
+            1,
+            "",
+            "error: Disk quota exceeded: check TMPDIR, the space that is left and the limits of this system, then run "
+            "again\n",
+        ),
+        (
+            "no temporary",
+            1,
+            "",
+            "error: No usable temporary directory found in ['/no/such/folder']: "
+            "check TMPDIR, the space that is left and the limits of this system, then run again\n",
+        ),
         ("interrupt", 130, "", "stopped: run the same command again to go on\n"),
         ("exit", 3, "", ""),
     ],

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from medmnist_hf.errors import BuildError, HubError, MedMNISTError, first_line, one_line, shorten
+from medmnist_hf.errors import (
+    BuildError,
+    HubError,
+    MedMNISTError,
+    cannot_write,
+    first_line,
+    is_full,
+    one_line,
+    shorten,
+)
 
 
 def test_an_error_is_cut_to_its_first_line_or_its_kind() -> None:
@@ -61,3 +70,12 @@ def test_a_quoted_value_is_short_and_printable() -> None:
         text = shorten(value)
         assert len(text) < 170 and text.isprintable()
     assert shorten(1 << 99_999) == "a whole number of 100,000 bits"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_said_whatever_was_to_be_done_otherwise(number: int) -> None:
+    line = cannot_write("out", OSError(number, "any"), "check the folder")
+    assert line == f"no space left for out ({os.strerror(number)}): make room, then run the same command again"
+    assert is_full(OSError(number, "any")) and not is_full(OSError(errno.EACCES, "any")) and not is_full(ValueError())
+    other = cannot_write("out", PermissionError(errno.EACCES, "any"), "check the folder")
+    assert other == "cannot write out (Permission denied): check the folder"

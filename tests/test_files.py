@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import threading
 import time
 from collections.abc import Callable
@@ -29,6 +30,21 @@ def test_replaces_the_content(tmp_path: Path, content: str | bytes, stored: byte
     write_atomically(path, content)
     assert path.read_bytes() == stored
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_disk_that_gets_full_is_said_with_the_path(tmp_path: Path) -> None:
+    """The limit on the size of a file stands in for it: a write that fails half way names no file otherwise."""
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, old[1]))
+    try:
+        with pytest.raises(OSError) as caught:
+            write_atomically(path, bytes(1000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(path))
+    assert (path.read_bytes(), list(tmp_path.iterdir())) == (b"old", [path])
 
 
 def test_a_fault_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

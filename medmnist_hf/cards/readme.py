@@ -5,7 +5,7 @@ from typing import Final
 
 from medmnist_hf.cards.render import card
 from medmnist_hf.catalog import SPLITS, Subset, subsets
-from medmnist_hf.errors import BuildError, first_line
+from medmnist_hf.errors import BuildError, cannot_write
 from medmnist_hf.files import write_atomically
 
 _START: Final = "<!-- subsets: rendered by scripts/render_cards.py -->\n"
@@ -67,7 +67,7 @@ def write_static_cards(folder: Path) -> list[Path]:
         for path, subset in zip(paths, subsets(), strict=True):
             write_atomically(path, card(subset))
     except OSError as error:
-        raise BuildError(f"cannot write the cards in {folder} ({first_line(error)}): run again") from None
+        raise BuildError(cannot_write(f"the cards in {folder}", error, "run again")) from None
     return paths
 
 

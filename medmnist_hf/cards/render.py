@@ -17,7 +17,7 @@ from medmnist_hf.cards.environment import environment
 from medmnist_hf.cards.leaderboard import EVAL_NAME, eval_yaml
 from medmnist_hf.cards.metadata import card_data, check_manifests, default_config
 from medmnist_hf.catalog import NAMESPACE, SPLITS, Subset
-from medmnist_hf.errors import BuildError, first_line
+from medmnist_hf.errors import BuildError, cannot_write
 from medmnist_hf.export.montage import draw_sample
 from medmnist_hf.files import sole_process, write_atomically
 from medmnist_hf.hub.local_build import parse_findings
@@ -92,7 +92,7 @@ def write_card(subset_dir: Path) -> Path:
         with sole_process(subset_dir / WORK_DIR / "card.lock", f"writing the card of {subset_dir}"):
             return _write_card(subset_dir)
     except OSError as error:
-        raise BuildError(f"cannot write the card of {subset_dir} ({first_line(error)}): run again") from None
+        raise BuildError(cannot_write(f"the card of {subset_dir}", error, "run again")) from None
 
 
 def _write_card(subset_dir: Path) -> Path:

@@ -8,7 +8,6 @@ Layout below the folder of a subset::
     .build/224.lock        held by the process that builds it
 """
 
-import errno
 import hashlib
 import json
 import platform
@@ -32,7 +31,7 @@ from medmnist_hf.conversion.parquet import finished_shard, write_shard
 from medmnist_hf.conversion.sharding import DEFAULT_SHARD_SIZE, shard_ranges
 from medmnist_hf.conversion.sources.source import SourceFile
 from medmnist_hf.conversion.tables import RowTables
-from medmnist_hf.errors import BuildError, ReadError, first_line
+from medmnist_hf.errors import BuildError, ReadError, cannot_write, is_full
 from medmnist_hf.files import sole_process, sync_folder, write_atomically
 from medmnist_hf.manifest import ARRAY, MANIFEST_NAME, WORK_DIR, Manifest, SplitRecord, read_manifest, shard_name
 
@@ -130,9 +129,9 @@ def build_config(
 
 
 def _in_words(error: OSError, final: Path) -> BuildError:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+    if is_full(error):
         return BuildError(f"no space left for {final}: free some and run again, finished shards are kept")
-    return BuildError(f"cannot write {final} ({first_line(error)}): check the folder and run again")
+    return BuildError(cannot_write(final, error, "check the folder and run again"))
 
 
 def usable(final: Path, file: SourceFile, codec: str, options: BuildOptions) -> Manifest | None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from medmnist_hf.array_types import Array, BoolArray, FloatArray, IntArray
 from medmnist_hf.catalog import Task
-from medmnist_hf.errors import BuildError, MedMNISTError, ScoreError
+from medmnist_hf.errors import BuildError, MedMNISTError, ScoreError, cannot_write
 from medmnist_hf.files import write_atomically
 from medmnist_hf.scoring.metrics import Weighted, confusion_matrix, ece
 from medmnist_hf.scoring.official import class_aucs
@@ -166,7 +166,7 @@ def save_plot(path: str | Path, predictions: Predictions, names: Sequence[str], 
     try:
         write_atomically(path, buffer.getvalue())
     except OSError as error:
-        raise BuildError(f"cannot write {path} ({error.strerror}): choose another place") from None
+        raise BuildError(cannot_write(path, error, "choose another place")) from None
     return path
 
 

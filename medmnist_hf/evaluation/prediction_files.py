@@ -19,7 +19,7 @@ import numpy as np
 
 from medmnist_hf.array_types import FloatArray, IntArray
 from medmnist_hf.catalog import DEFAULT_SIZE, NPZ_SPLITS, Subset, Task, subset
-from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, ScoreError, SourceError
+from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, ScoreError, SourceError, cannot_write
 from medmnist_hf.evaluation.vertex import is_batch_output, read_batch
 from medmnist_hf.files import write_atomically
 from medmnist_hf.scoring.official import score
@@ -143,7 +143,7 @@ def write_result(  # noqa: PLR0917  (where and what, in the order of the name)
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, "".join(lines))
     except OSError as error:
-        raise BuildError(f"cannot write {path} ({error.strerror}): choose another folder or run name") from None
+        raise BuildError(cannot_write(path, error, "choose another folder or run name")) from None
     return path
 
 

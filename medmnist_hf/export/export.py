@@ -19,7 +19,7 @@ from typing import Final
 
 from medmnist_hf.catalog import SPLITS, Subset
 from medmnist_hf.data.rows import Rows
-from medmnist_hf.errors import MedMNISTError, first_line
+from medmnist_hf.errors import MedMNISTError, cannot_write
 from medmnist_hf.export.imagefolder import write_imagefolder
 from medmnist_hf.export.npz import write_npz
 from medmnist_hf.export.official import write_gif, write_png
@@ -120,9 +120,7 @@ def export(
         with _staged(out, targets) as stage:
             write(rows, chosen, stage, name, on_progress)
     except OSError as error:
-        raise MedMNISTError(
-            f"cannot write {targets[0]} ({first_line(error)}): check the folder and its space"
-        ) from None
+        raise MedMNISTError(cannot_write(targets[0], error, "check the folder")) from None
     return Exported(targets, total)
 
 

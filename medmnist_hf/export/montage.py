@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.data.decode import decoded, row_shape
 from medmnist_hf.data.rows import Rows
-from medmnist_hf.errors import BuildError, MedMNISTError, first_line
+from medmnist_hf.errors import BuildError, MedMNISTError, cannot_write, first_line
 from medmnist_hf.export.export import rows_of
 from medmnist_hf.export.images import FRAME_MS
 from medmnist_hf.files import write_atomically
@@ -232,7 +232,7 @@ def export_montage(
         else:
             save_png(montage(images, length, border=0), path)
     except OSError as error:
-        raise MedMNISTError(f"cannot write {path} ({first_line(error)}): check the folder and its space") from None
+        raise MedMNISTError(cannot_write(path, error, "check the folder")) from None
     return path
 
 

@@ -8,7 +8,6 @@ launch`` or ``torchrun`` all processes train, and the first one writes.
 """
 
 import contextlib
-import errno
 import logging
 import shutil
 import time
@@ -25,7 +24,7 @@ from transformers.utils.logging import disable_progress_bar
 from medmnist_hf.array_types import FloatArray
 from medmnist_hf.catalog import NAMESPACE, SPLITS
 from medmnist_hf.data.arrays import load_arrays
-from medmnist_hf.errors import MedMNISTError, TrainingError
+from medmnist_hf.errors import MedMNISTError, TrainingError, is_full
 from medmnist_hf.files import write_atomically
 from medmnist_hf.hub.client import limit_waiting
 from medmnist_hf.scoring.predictions import Predictions
@@ -212,7 +211,7 @@ def _space_for(folder: Path) -> Iterator[None]:
 
 def _no_space(error: BaseException) -> bool:
     """A full disk or a limit on files, as Python, safetensors and torch say it."""
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+    if is_full(error):
         return True
     words = ("No space left", "quota exceeded", "File too large", "PytorchStreamWriter failed writing")
     return any(word in str(error) for word in words)
