@@ -92,6 +92,10 @@ Md5 = Annotated[str, Pattern("[0-9a-f]{32}", "32 hex digits")]
 Name = Annotated[str, Pattern(".{1,255}", "of 1 to 255 characters")]
 """A name of anything, on one line as all text is."""
 
+Sentence = Annotated[str, Pattern(".{1,2000}", "of 1 to 2,000 characters")]
+
+Share = Annotated[float, Bounds(0, 1)]
+
 FileName = Annotated[str, Pattern(r"(?!\.{1,2}$)[^/]{1,255}", "the name of a file, without a folder")]
 
 

@@ -23,8 +23,10 @@ import numpy.typing as npt
 from medmnist_hf.automl.adapters.job import BEST_NAME, JOB_NAME, STATE_NAME
 from medmnist_hf.automl.engines import Engine
 from medmnist_hf.automl.environments import environment
+from medmnist_hf.documents import parse_json
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.files import write_atomically
+from medmnist_hf.typed_json import decode
 
 LOG_NAME: Final = "log.txt"
 SPENT_NAME: Final = "seconds.txt"
@@ -304,7 +306,7 @@ def _found(  # noqa: PLR0917
     """What a search left, checked."""
     try:
         with np.load(best, allow_pickle=False) as left:
-            facts = json.loads(str(left["found"]))
+            facts = decode(parse_json(str(left["found"])), dict[str, Any])
             scores = {split: np.asarray(left[split], np.float64) for split in SCORED}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         best.unlink()  # nothing can go on from it

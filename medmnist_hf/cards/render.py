@@ -19,7 +19,7 @@ from medmnist_hf.cards.metadata import card_data, check_manifests, default_confi
 from medmnist_hf.catalog import NAMESPACE, SPLITS, Subset
 from medmnist_hf.errors import BuildError, cannot_write
 from medmnist_hf.export.montage import draw_sample
-from medmnist_hf.files import sole_process, write_atomically
+from medmnist_hf.files import read_document, sole_process, write_atomically
 from medmnist_hf.hub.local_build import parse_findings
 from medmnist_hf.manifest import AUDIT_NAME, README_NAME, WORK_DIR, Manifest, read_build
 
@@ -120,7 +120,7 @@ def read_audit(config_dir: Path) -> tuple[str, ...] | None:
         OSError: It cannot be read.
     """
     path = config_dir / AUDIT_NAME
-    return parse_findings(path.read_bytes(), str(path)) if path.exists() else None
+    return parse_findings(read_document(path), str(path)) if path.exists() else None
 
 
 @cache

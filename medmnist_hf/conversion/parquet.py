@@ -12,8 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets.arrow_writer import get_parquet_column_options
 
-from medmnist_hf.files import sha256_of, write_atomically
+from medmnist_hf.documents import parse_json
+from medmnist_hf.files import read_document, sha256_of, write_atomically
 from medmnist_hf.manifest import Shard
+from medmnist_hf.typed_json import Count, decode
 
 _VOXELS: Final = "image.list.element.list.element.list.element"
 
@@ -23,7 +25,7 @@ class WrittenShard:
     """A finished shard and the size of its rows as Arrow tables, in bytes."""
 
     shard: Shard
-    arrow_bytes: int
+    arrow_bytes: Count
 
 
 def _options(features: datasets.Features, schema: pa.Schema) -> dict[str, Any]:
@@ -86,9 +88,8 @@ def _write_parquet(path: Path, features: datasets.Features, tables: Iterable[pa.
 def finished_shard(path: Path, record: Path) -> WrittenShard | None:
     """A shard that an earlier run finished, or None where there is none or it is not as it was recorded."""
     try:
-        table = json.loads(record.read_text(encoding="utf-8"))
-        written = WrittenShard(Shard(**table["shard"]), table["arrow_bytes"])
+        written: WrittenShard = decode(parse_json(read_document(record)), WrittenShard)
         intact = path.stat().st_size == written.shard.bytes and sha256_of(path) == written.shard.sha256
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError):
         return None
     return written if intact else None

@@ -20,6 +20,7 @@ from zlib_ng import zlib_ng
 from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.catalog import NPZ_SPLITS, Subset, Task
 from medmnist_hf.errors import ReadError, first_line
+from medmnist_hf.files import open_regular
 
 _CHUNK: Final = 256 * 1024
 _LOCAL_HEADER: Final = struct.Struct("<4s5H3L2H")
@@ -49,7 +50,7 @@ class MemberStream:
         self._pending = b""
         self._crc = 0
         try:
-            self._file: BinaryIO = path.open("rb")
+            self._file: BinaryIO = open_regular(path)
         except OSError as error:
             raise ReadError(f"{path} cannot be opened ({first_line(error)}): check the path") from None
         try:

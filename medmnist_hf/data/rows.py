@@ -23,7 +23,7 @@ from medmnist_hf.catalog import NAMESPACE, Task
 from medmnist_hf.data.configs import BuiltConfig, open_config
 from medmnist_hf.data.decode import Part, decode_image, decoded, encoded, labels_of, row_errors
 from medmnist_hf.errors import BuildError, SourceError, first_line
-from medmnist_hf.files import sha256_of
+from medmnist_hf.files import regular_size, sha256_of
 from medmnist_hf.manifest import Shard
 
 _LABEL_ROWS: Final = 1 << 16
@@ -152,7 +152,7 @@ class Rows:
         for path, shard in self._config.shards(split):
             try:
                 # Labels are read alone and checked against their range; whoever reads pixels reads all of the file.
-                if path.stat().st_size != shard.bytes:
+                if regular_size(path) != shard.bytes:
                     raise self._unreadable(path, _ANOTHER)
                 with pq.ParquetFile(path) as file:
                     for batch in file.iter_batches(_LABEL_ROWS, columns=["label"]):
@@ -185,7 +185,7 @@ class Rows:
     def _groups(self, path: Path, shard: Shard, *, whole: bool) -> Iterator[tuple[int, int, Any]]:
         """First row, row after the last and reader of each row group; with `whole` the file is hashed first."""
         try:
-            if path.stat().st_size != shard.bytes or (whole and sha256_of(path) != shard.sha256):
+            if regular_size(path) != shard.bytes or (whole and sha256_of(path) != shard.sha256):
                 raise self._unreadable(path, _ANOTHER)
             footer = pq.read_metadata(path)
         except (OSError, pa.ArrowException) as error:

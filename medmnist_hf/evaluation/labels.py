@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from medmnist_hf.catalog import NPZ_SPLITS, Subset, Task, subset, subsets
 from medmnist_hf.data.decode import labels_of, row_errors
 from medmnist_hf.errors import BuildError, MedMNISTError, ReadError, SourceError, first_line
-from medmnist_hf.files import DOCUMENT_BYTES
+from medmnist_hf.files import DOCUMENT_BYTES, open_regular
 from medmnist_hf.hub.repo_id import split_revision
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, parse_manifest, read_build, read_manifest
 
@@ -89,7 +89,7 @@ def _read(entry: Subset, size: int, split: str, path: Path | None, repository: s
 
 
 def _open_local(folder: Path, name: str) -> BinaryIO:
-    return (folder / name).open("rb")
+    return open_regular(folder / name)
 
 
 def _nothing_there(entry: Subset, size: int, path: Path) -> str:

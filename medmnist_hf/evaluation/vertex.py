@@ -12,6 +12,7 @@ From the documentation of Vertex AI, as read in 2026; nothing here has been run 
   no score is computed of guesses: such output is refused.
 """
 
+import io
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -23,7 +24,9 @@ import numpy as np
 
 from medmnist_hf.array_types import FloatArray
 from medmnist_hf.catalog import Subset, Task
-from medmnist_hf.errors import ScoreError, SourceError
+from medmnist_hf.documents import parse_json
+from medmnist_hf.errors import ScoreError, SourceError, first_line
+from medmnist_hf.files import open_regular
 from medmnist_hf.scoring.predictions import ROUNDING
 from medmnist_hf.vertex import NO_FINDING, PARAMETERS_NAME, ImageRef, display_names, image_ref
 
@@ -125,7 +128,7 @@ def _files(path: Path) -> list[Path]:
     try:
         shards = {file.name: match for file in folder.iterdir() if (match := _SHARD.fullmatch(file.name))}
     except OSError as error:
-        raise SourceError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from None
+        raise SourceError(f"{folder}: cannot be read ({first_line(error)}); check its permissions") from None
     if not any(match["errors"] is None for match in shards.values()):
         raise SourceError(
             f"{folder}: is a folder without predictions_*.jsonl or prediction.results-*; give one that a batch "
@@ -142,10 +145,10 @@ def _files(path: Path) -> list[Path]:
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
     """Number and text of each line that is not blank."""
     try:
-        with file.open(encoding="utf-8-sig") as stream:
+        with io.TextIOWrapper(open_regular(file), encoding="utf-8-sig") as stream:
             yield from ((number, text) for number, text in enumerate(stream, 1) if text.strip())
     except OSError as error:
-        raise SourceError(f"{file}: cannot be read ({error.strerror}); check its permissions") from None
+        raise SourceError(f"{file}: cannot be read ({first_line(error)}); check its permissions") from None
     except UnicodeDecodeError:
         raise ScoreError(f"{file}: is no text in UTF-8; give the JSONL file of a batch prediction") from None
 
@@ -153,8 +156,8 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
 def _line(text: str, where: str, *, failed: bool) -> tuple[ImageRef, list[float]]:
     """What a line is of, and its confidences in the order of the catalogue's labels."""
     try:
-        item = json.loads(text)
-    except (ValueError, RecursionError):
+        item = parse_json(text)
+    except ValueError:
         if failed:
             raise _failure(where, "an image", text) from None
         raise ScoreError(f"{where} is no JSON: was its download cut off?") from None

@@ -25,7 +25,7 @@ from medmnist_hf.data.rows import Rows
 from medmnist_hf.errors import BuildError, MedMNISTError, cannot_write, first_line
 from medmnist_hf.export.export import rows_of
 from medmnist_hf.export.images import FRAME_MS
-from medmnist_hf.files import write_atomically
+from medmnist_hf.files import regular_size, write_atomically
 
 _WIDTH: Final = 600
 """Width of a picture for a card, in pixels; about that of the column of text on the Hub."""
@@ -253,6 +253,7 @@ def sample_images(shard: Path, count: int) -> UInt8Array:
         BuildError: The file is missing or holds no such images.
     """
     try:
+        regular_size(shard)
         with pq.ParquetFile(shard) as file:
             column = file.read_row_group(0, columns=["image"]).column("image").combine_chunks()
         rows = min(count, len(column))

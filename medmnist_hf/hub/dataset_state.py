@@ -7,9 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from huggingface_hub import DatasetCard, HfApi, constants, snapshot_download
+from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
-from medmnist_hf.errors import BuildError, HubError, VerificationError, first_line
+from medmnist_hf.documents import parse_yaml
+from medmnist_hf.errors import BuildError, HubError, VerificationError
 from medmnist_hf.hub.client import MAIN, hub_api, patiently
 from medmnist_hf.hub.repo_id import split_revision
 from medmnist_hf.hub.tree import RemoteTree, read_file, read_tree
@@ -22,6 +24,7 @@ from medmnist_hf.manifest import (
     read_build,
     read_manifest,
 )
+from medmnist_hf.typed_json import Name, decode
 
 _CONFIG: Final = re.compile(r"(\d+)/.+")
 
@@ -105,19 +108,15 @@ def card_head(card: str, where: str) -> dict[str, Any]:
     Raises:
         VerificationError: Its head is no valid YAML, lists no configs or names one by anything but a string.
     """
-    if not card.startswith("---"):
+    block = REGEX_YAML_BLOCK.search(card)
+    if block is None:
         raise VerificationError(f"{where} has no card with metadata: push again")
     try:
-        data: Any = DatasetCard(card).data
-        head: dict[str, Any] = data.to_dict()
-        names = [config["config_name"] for config in head["configs"]]
-    except Exception as error:  # the parser's errors share no base with those of a wrong shape
-        raise VerificationError(
-            f"{where} has a card without valid metadata ({first_line(error)}): render it again"
-        ) from None
-    wrong = [name for name in names if not isinstance(name, str)]
-    if wrong:
-        raise VerificationError(f"{where} has a card whose config_name {wrong[0]} is no string: quote it")
+        head: dict[str, Any] = decode(parse_yaml(block[2]), dict[str, Any], "the head")
+        for config in decode(head.get("configs"), tuple[dict[str, Any], ...], "configs"):
+            decode(config.get("config_name"), Name, "config_name")
+    except ValueError as error:
+        raise VerificationError(f"{where} has a card without valid metadata ({error}): render it again") from None
     return head
 
 

@@ -1,16 +1,18 @@
 """The files of one local build as they will lie on the Hub, once every one of them has been checked."""
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from medmnist_hf import catalog
 from medmnist_hf.catalog import Subset
+from medmnist_hf.documents import parse_json
 from medmnist_hf.errors import BuildError, first_line
 from medmnist_hf.hub.files import PushFile
 from medmnist_hf.manifest import AUDIT_NAME, MANIFEST_NAME, PICTURES, Manifest, read_manifest
+from medmnist_hf.typed_json import Sentence, decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +41,11 @@ def parse_findings(content: bytes, where: str) -> tuple[str, ...]:
         BuildError: The content is no audit.
     """
     try:
-        findings = json.loads(content)["findings"]
-    except (ValueError, KeyError, TypeError):
-        findings = None
-    if not isinstance(findings, list) or not all(isinstance(finding, str) for finding in findings):
-        raise BuildError(f"{where} is no audit: run scripts/audit.py --save again, or remove it")
-    return tuple(" ".join(finding.split()) for finding in findings)
+        table = decode(parse_json(content), dict[str, Any])
+        findings: tuple[str, ...] = decode(table.get("findings"), tuple[Sentence, ...], "findings")
+    except ValueError as error:
+        raise BuildError(f"{where} is no audit ({error}): run scripts/audit.py --save again, or remove it") from None
+    return findings
 
 
 def read_local(folder: Path, *, allow_synthetic: bool = False, allow_unverified: bool = False) -> LocalBuild:

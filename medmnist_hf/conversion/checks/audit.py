@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from itertools import repeat
 from math import prod
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +30,9 @@ from medmnist_hf.conversion.checks.duplicates import (
 from medmnist_hf.data.decode import labels_of, pixels_of, row_errors
 from medmnist_hf.errors import BuildError, first_line
 from medmnist_hf.features import features_of
-from medmnist_hf.manifest import Manifest, SplitRecord, read_manifest
-from medmnist_hf.typed_json import decode_versioned
+from medmnist_hf.files import regular_size
+from medmnist_hf.manifest import SOURCE_KINDS, Manifest, SplitRecord, read_manifest
+from medmnist_hf.typed_json import Count, Md5, Name, OneOf, Sentence, Share, decode_versioned
 
 FORMAT: Final = 1
 MAX_LISTED: Final = 20
@@ -66,17 +67,17 @@ class SplitAudit:
         blank_rows: The first of them, ascending.
     """
 
-    rows: int
-    catalogue_rows: int | None
-    label_rows: dict[str, int]
-    label_shares: dict[str, float]
+    rows: Count
+    catalogue_rows: Count | None
+    label_rows: dict[str, Count]
+    label_shares: dict[str, Share]
     absent: tuple[str, ...]
-    unlabelled: int
-    unlabelled_share: float
+    unlabelled: Count
+    unlabelled_share: Share
     majority: str | None
-    accuracy_floor: float
-    blank: int
-    blank_rows: tuple[int, ...]
+    accuracy_floor: Share
+    blank: Count
+    blank_rows: tuple[Count, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +94,13 @@ class Audit:
         findings: What a reader should know, in sentences without a full stop, fit for a card; never empty.
     """
 
-    subset: str
-    size: int
-    source: str
-    md5: str
+    subset: Name
+    size: Count
+    source: Annotated[str, OneOf(*SOURCE_KINDS)]
+    md5: Md5
     splits: dict[str, SplitAudit]
     duplicates: Duplicates
-    findings: tuple[str, ...]
+    findings: tuple[Sentence, ...]
 
     def to_json(self) -> str:
         """The audit as it is written: indented JSON with a final newline, same text for same content."""
@@ -118,7 +119,7 @@ class Audit:
         """
         try:
             audit: Audit = decode_versioned(text, cls, FORMAT)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise BuildError(f"{where} is no audit ({error}): run scripts/audit.py --save again") from None
         return audit
 
@@ -193,6 +194,7 @@ class _Scan:
         for shard in self._record.shards:
             path = self._config_dir / shard.name
             try:
+                regular_size(path)
                 with pq.ParquetFile(path) as parquet:
                     found = parquet.schema_arrow
                     if (found.names, found.types) != (self._types.names, self._types.types):

@@ -25,11 +25,11 @@ from urllib.parse import urlsplit
 import httpx2
 
 from medmnist_hf.documents import parse_json
-from medmnist_hf.errors import SourceError, one_line
-from medmnist_hf.files import read_document
+from medmnist_hf.errors import SourceError, first_line, one_line
+from medmnist_hf.files import open_regular, read_document
 from medmnist_hf.network import Limits, is_transient_status, limited
 from medmnist_hf.redaction import redact, redact_url, secrets_of
-from medmnist_hf.typed_json import decode
+from medmnist_hf.typed_json import Count, decode
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class _Note:
 
     url: str = ""
     etag: str = ""
-    total: int | None = None
+    total: Count | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +116,10 @@ def md5_of(path: Path) -> str:
         SourceError: The file cannot be read.
     """
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     except OSError as error:
-        raise SourceError(f"cannot read {path} ({error.strerror}): check the file and its permissions") from None
+        raise SourceError(f"cannot read {path} ({first_line(error)}): check the file and its permissions") from None
 
 
 def is_downgrade(origin: str, target: str) -> bool:

@@ -3,7 +3,6 @@
 Every figure comes from the run's results, the catalogue or the published results; the template holds none.
 """
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,8 @@ from transformers import CONFIG_NAME, TimmWrapperConfig
 
 from medmnist_hf.cards.environment import environment
 from medmnist_hf.catalog import Subset, Task, collection
+from medmnist_hf.documents import parse_json
+from medmnist_hf.files import read_document
 from medmnist_hf.hub.eval_results import MEASURES, TASK_CATEGORY, card_results
 from medmnist_hf.manifest import SourceRecord
 from medmnist_hf.scoring.published import leaderboard, published_notes, published_results, published_size
@@ -29,6 +30,7 @@ from medmnist_hf.training.registry import method
 from medmnist_hf.training.report.publishable import best_seed, data_source, model_result, namespace, portable
 from medmnist_hf.training.report.terminal import own_name
 from medmnist_hf.training.results import RunResult, digits
+from medmnist_hf.typed_json import decode
 
 _ELSEWHERE: Final = (
     "dataset",
@@ -73,7 +75,7 @@ def model_card(folder: Path, result: RunResult, *, where: str, figures: str, ref
         OSError: The model's configuration cannot be read.
         MedMNISTError: What the data was built from cannot be read.
     """
-    config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+    config = decode(parse_json(read_document(folder / CONFIG_NAME)), dict[str, Any], CONFIG_NAME)
     found = [f"{figures}/{name}" for name in _ABOUT if (folder.parent / FIGURES / name).is_file()]
     source = data_source(result.recipe)
     return card(portable(result), config, source, where=where, figures=found, references=references)
