@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from medmnist_hf.documents import MAX_DEPTH, MAX_YAML_VALUES, YAML_BYTES, parse_json, parse_yaml
 from tests.fixtures.paths import ROOT
+from tests.fixtures.yaml_bomb import BOMB
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(1 << 64), 1 << 64) | st.floats(allow_nan=False) | st.text(),
@@ -34,9 +35,6 @@ def test_yaml_is_read_with_its_anchors() -> None:
         assert parse_yaml(path.read_text()) == yaml.safe_load(path.read_text())
 
 
-BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]\n" for level in range(1, 20)
-)
 MERGES = "a0: &a0 {k: v}\n" + "".join(
     f"a{level}: &a{level} {{<<: [{', '.join([f'*a{level - 1}'] * 9)}]}}\n" for level in range(1, 20)
 )

@@ -157,10 +157,10 @@ def _line(text: str, where: str, *, failed: bool) -> tuple[ImageRef, list[float]
     """What a line is of, and its confidences in the order of the catalogue's labels."""
     try:
         item = parse_json(text)
-    except ValueError:
+    except ValueError as error:
         if failed:
             raise _failure(where, "an image", text) from None
-        raise ScoreError(f"{where} is no JSON: was its download cut off?") from None
+        raise ScoreError(f"{where} is no JSON ({error}): was its download cut off?") from None
     instance = _of(item, "instance") or item
     uri = _of(instance, "content")
     if failed or _of(item, "error"):

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from types import UnionType
@@ -21,7 +22,9 @@ import yaml
 
 from medmnist_hf import catalog
 from medmnist_hf.catalog import Subset, Task
-from medmnist_hf.errors import TrainingError
+from medmnist_hf.documents import YAML_BYTES, parse_yaml
+from medmnist_hf.errors import UNPRINTABLE, TrainingError, first_line, shorten
+from medmnist_hf.files import read_document
 from medmnist_hf.training.registry import METHODS, Method, method
 
 LOSSES: Final = {
@@ -170,7 +173,7 @@ class Recipe:
                 raise TrainingError(f"{name} is {value}: must be {must}")
         seeds = self.seeds
         if not seeds or len(set(seeds)) < len(seeds) or not 0 <= min(seeds) <= max(seeds) < 2**32:
-            raise TrainingError(f"seeds are {list(seeds)}: give one or more in 0..2^32-1, each once")
+            raise TrainingError(f"seeds are {shorten(list(seeds))}: give one or more in 0..2^32-1, each once")
         entry = self.subset
         entry.file(self.size)
         if self.loss not in ("auto", *LOSSES[entry.task]):
@@ -244,9 +247,8 @@ def make_recipe(options: Mapping[str, Any], *, preset: str | None = None, config
     values: dict[str, Any] = {}
     if preset is not None:
         if preset not in presets():
-            raise TrainingError(f"unknown preset {preset!r}: choose from {', '.join(presets())}")
-        text = (resources.files("medmnist_hf.training") / "presets" / f"{preset}.yaml").read_text(encoding="utf-8")
-        values |= _checked(yaml.safe_load(text), f"preset {preset}")
+            raise TrainingError(f"unknown preset {shorten(preset)}: choose from {', '.join(presets())}")
+        values |= _preset(preset)
     if config is not None:
         values |= _checked(read_yaml(config, "a YAML file of options"), str(config))
     values |= _checked({name: value for name, value in options.items() if value is not None}, "options")
@@ -265,12 +267,20 @@ def default_folder(recipe: Recipe) -> Path:
 def read_yaml(path: Path, what: str) -> Any:
     """What a YAML file holds; what it must be is named in the `TrainingError` for one that cannot be read."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = read_document(path, YAML_BYTES).decode()
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        why = first_line(error) if isinstance(error, OSError) else "it is no text"
         raise TrainingError(f"cannot read {path} ({why}): give {what}") from None
-    except yaml.YAMLError as error:
-        raise TrainingError(f"{path} is no YAML ({' '.join(str(error).split())}): mend it there") from None
+    try:
+        return parse_yaml(text)
+    except ValueError as error:
+        raise TrainingError(f"{path} is no YAML of options ({error}): fix it there") from None
+
+
+@cache
+def _preset(name: str) -> dict[str, Any]:
+    text = (resources.files("medmnist_hf.training") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
+    return _checked(parse_yaml(text), f"preset {name}")
 
 
 def _checked(values: Any, where: str) -> dict[str, Any]:
@@ -279,9 +289,9 @@ def _checked(values: Any, where: str) -> dict[str, Any]:
     checked = {}
     for name, value in values.items():
         if name not in FIELDS:
-            close = difflib.get_close_matches(str(name), FIELDS, 1)
+            close = difflib.get_close_matches(shorten(name).strip("'"), FIELDS, 1)
             hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(FIELDS)}"
-            raise TrainingError(f"{where}: unknown option {name!r}: {hint}")
+            raise TrainingError(f"{where}: unknown option {shorten(name)}: {hint}")
         plain = _seconds(value) if name == "time_budget" else value
         checked[name] = _value(plain, type_of(name), f"{where}: {name}")
     return checked
@@ -311,11 +321,11 @@ def _value(value: Any, kind: Any, where: str) -> Any:
     if origin is Literal:
         choices = {str(choice): choice for choice in arguments}
         if isinstance(value, bool) or str(value) not in choices:
-            raise TrainingError(f"{where} is {value!r}: choose from {', '.join(choices)}")
+            raise TrainingError(f"{where} is {shorten(value)}: choose from {', '.join(choices)}")
         return choices[str(value)]
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise TrainingError(f"{where} is {value!r}: give a list")
+            raise TrainingError(f"{where} is {shorten(value)}: give a list")
         return tuple(_value(item, arguments[0], where) for item in value)
     if kind is float and isinstance(value, int | str) and not isinstance(value, bool):  # YAML reads 1e-3 as text
         try:
@@ -323,5 +333,7 @@ def _value(value: Any, kind: Any, where: str) -> Any:
         except (ValueError, OverflowError):
             pass
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise TrainingError(f"{where} is {value!r}: must be {kind.__name__}")
+        raise TrainingError(f"{where} is {shorten(value)}: must be {kind.__name__}")
+    if isinstance(value, str) and UNPRINTABLE.search(value):
+        raise TrainingError(f"{where} is {shorten(value)}: must be text without control characters")
     return value

@@ -173,7 +173,7 @@ def changed(key: str, value: object) -> str:
     [
         (
             lines(items("breastmnist", 28, "test", np.array([[0.25, 0.75]])))[:-9],
-            "line 1 is no JSON: was its download",
+            ": was its download",
         ),
         ("0,0.25,0.75\n", "line 1 is no JSON"),
         ("[" * 100_000, "line 1 is no JSON"),
@@ -192,7 +192,7 @@ def changed(key: str, value: object) -> str:
         (changed("displayNames", ["malignant", ["x"]]), 'names the label ["x"], which breastmnist has not'),
         (changed("displayNames", ["malignant", "malignant"]), "names the label malignant twice"),
         (changed("confidences", [0.5, float("nan")]), "line 1 has NaN for a confidence"),
-        (changed("confidences", [0.5, 10**400]), "line 1 has 1000"),
+        (changed("confidences", [0.5, 10**400]), "line 1 is no JSON (a whole number of 1,329 bits is too large)"),
         (changed("confidences", [0.5, -0.1]), "line 1 has -0.1 for a confidence"),
         (changed("confidences", [True, 0.5]), "line 1 has true for a confidence"),
         (changed("confidences", ["1", 0.5]), "line 1 has 1 for a confidence"),
@@ -240,4 +240,4 @@ def test_no_text_and_no_permission(tmp_path: Path) -> None:
     refused(path, ScoreError, f"{path}: is no text in UTF-8")
     (tmp_path / "job").mkdir()
     (tmp_path / "job" / "predictions_00001.jsonl").mkdir()
-    refused(tmp_path / "job", SourceError, "predictions_00001.jsonl: cannot be read (Is a directory)")
+    refused(tmp_path / "job", SourceError, "predictions_00001.jsonl: cannot be read (it is not a regular file)")

@@ -66,12 +66,13 @@ def test_hidden_files_and_code_stay_here(copy: Path) -> None:
 
 def test_an_audit_goes_with_its_config(copy: Path) -> None:
     path = copy / "28" / "audit.json"
-    path.write_text('{"findings": ["two\\nlines"]}')
+    path.write_text('{"findings": ["one line"]}')
     build = read_local(copy, allow_synthetic=True)
     assert build.files["28/audit.json"].source == build.audits["28"] == path.read_bytes()
-    assert parse_findings(build.audits["28"], "it") == ("two lines",)
-    path.write_text('{"findings": 1}')
-    refused(copy, "is no audit", allow_synthetic=True)
+    assert parse_findings(build.audits["28"], "it") == ("one line",)
+    for findings in ("1", '["two\\nlines"]', '["\\u001b[31m"]', "[1]", '[""]', "[" * 9_000):
+        path.write_text(f'{{"findings": {findings}}}')
+        refused(copy, "is no audit", allow_synthetic=True)
 
 
 @pytest.mark.parametrize("name", ["montage.png", "28/manifest.json", "28/audit.json", "28", "28/train"])

@@ -1,6 +1,8 @@
 """Recipes: presets, files and options in their order, and what is refused."""
 
 import dataclasses
+import os
+import re
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -10,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medmnist_hf.catalog import Task, subsets
-from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.errors import MedMNISTError, TrainingError
 from medmnist_hf.training.recipe import FIELDS, LOSSES, PIXELS, Recipe, default_folder, make_recipe, presets, type_of
+from tests.fixtures.yaml_bomb import BOMB
 
 
 @pytest.mark.parametrize("name", presets())
@@ -228,3 +231,39 @@ def test_a_run_that_is_not_told_where_goes_by_what_it_does() -> None:
 def test_yaml_is_plain() -> None:
     values = yaml.safe_load(Recipe(dataset="breastmnist", seeds=(1, 2)).to_yaml())
     assert values["seeds"] == [1, 2] and list(values) == list(FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BOMB + "model: *a19", "is no YAML of options"),
+        ("[" * 9_000, "nested deeper"),
+        ("model: 2020-13-45", "is no YAML of options"),
+        ("seeds: [0x" + "f" * 9_000 + "]", "is too large"),
+        ("seeds: [" + "9" * 5_000 + "]", "is no YAML of options"),
+        ("model: {" + ", ".join(f"{'k' * 99}{at}: 1" for at in range(999)) + "}", "model is {'kkk"),
+        ("? " + "n" * 9_000 + "\n: 1", "unknown option 'nnn"),
+        ("? [a, b]\n: 1", "unhashable key"),
+        (r'model: "a\nerror: b\x1b[31m"', r"model is 'a\nerror: b\x1b[31m': must be text without control"),
+        (r'dataset: "\uD800"', "half a character"),
+        ("dataset: " + "p" * 9_000, "unknown subset"),
+    ],
+)
+def test_a_hostile_file_is_refused_in_one_short_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(MedMNISTError, match=re.escape(message)) as caught:
+        make_recipe({}, config=path)
+    assert len(str(caught.value)) < 2_100 and str(caught.value).isprintable()
+
+
+def test_a_file_that_is_no_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large").write_bytes(b"#" * (1 << 20))
+    for path, message in (
+        (tmp_path / "pipe", "it is not a regular file"),
+        (Path("/dev/zero"), "it is not a regular file"),
+        (tmp_path / "large", "it has more than 262,144 bytes"),
+    ):
+        with pytest.raises(TrainingError, match=message):
+            make_recipe({}, config=path)

@@ -21,19 +21,23 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from medmnist_hf.errors import MedMNISTError, TrainingError
+from medmnist_hf.errors import MedMNISTError, TrainingError, shorten
 from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe, read_yaml
 
 PRESET: Final = "preset"
 SEEDS: Final = "seeds"
 _PARTS: Final = ("defaults", "matrix", "exclude", "include")
 _LONGEST_MODEL: Final = 60
+
+MAX_CELLS: Final = 10_000
+"""Cells of the largest matrix: the catalogue's 60 configs with 9 methods and 18 models make 9,720."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +66,22 @@ def read_matrix(path: Path) -> tuple[BenchmarkRun, ...]:
     defaults = _values(parts.get("defaults", {}), f"{path}: defaults")
     found = list(_product(parts["matrix"], f"{path}: matrix")) if "matrix" in parts else []
     for at, rule in enumerate(_entries(parts, "exclude", path), 1):
-        kept = [values for values in found if not _matches(defaults | values, rule, f"{path}: exclude {at}")]
+        choices = {name: _texts(wanted) for name, wanted in rule.items()}
+        kept = [values for values in found if not _matches(defaults | values, choices, f"{path}: exclude {at}")]
         if len(kept) == len(found):
-            raise TrainingError(f"{path}: exclude {at} ({_told(rule)}) matches no cell: mend or remove it")
+            raise TrainingError(f"{path}: exclude {at} ({_in_words(rule)}) matches no cell: fix or remove it")
         found = kept
     for at, values in enumerate(_entries(parts, "include", path), 1):
-        found += _product(values, f"{path}: include {at}")
+        found += _product(values, f"{path}: include {at}", MAX_CELLS - len(found))
     if not found:
         raise TrainingError(f"{path} makes no cell: give matrix or include")
     cells: dict[str, BenchmarkRun] = {}
     for values in found:
-        where = f"{path}: cell {_told(values)}"
+        where = f"{path}: cell {_in_words(values)}"
         options = defaults | values
         preset = options.pop(PRESET, None)
         if preset is not None and not isinstance(preset, str):
-            raise TrainingError(f"{where}: preset is {preset!r}: give its name")
+            raise TrainingError(f"{where}: preset is {shorten(preset)}: give its name")
         try:
             recipe = make_recipe(options, preset=preset)
         except MedMNISTError as error:
@@ -106,9 +111,9 @@ def cell_name(recipe: Recipe) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     parts = read_yaml(path, "the YAML file of a matrix")
-    unknown = sorted(str(name) for name in parts if name not in _PARTS) if isinstance(parts, dict) else ["no parts"]
+    unknown = [_shown(name) for name in parts if name not in _PARTS] if isinstance(parts, dict) else ["no parts"]
     if unknown:
-        raise TrainingError(f"{path} has {', '.join(unknown)}: its parts are {', '.join(_PARTS)}")
+        raise TrainingError(f"{path} has {', '.join(sorted(unknown))}: its parts are {', '.join(_PARTS)}")
     return dict(parts)
 
 
@@ -125,27 +130,39 @@ def _values(part: Any, where: str) -> dict[str, Any]:
     return part
 
 
-def _product(part: Any, where: str) -> Iterator[dict[str, Any]]:
-    """Every combination of values, of which lists are choices."""
+def _product(part: Any, where: str, limit: int = MAX_CELLS) -> Iterator[dict[str, Any]]:
+    """Every combination of values, of which lists are choices; more than `limit` are refused before any is made."""
     values = _values(part, where)
     axes = [value if isinstance(value, list) and name != SEEDS else [value] for name, value in values.items()]
     for name, axis in zip(values, axes, strict=True):
         if not axis:
-            raise TrainingError(f"{where}: {name} is an empty list: give one value or more")
+            raise TrainingError(f"{where}: {_shown(name)} is an empty list: give one value or more")
+        if name != SEEDS and any(isinstance(value, list | dict) for value in axis):
+            raise TrainingError(f"{where}: {_shown(name)} has a list within a list: give values")
+    if (cells := math.prod(map(len, axes))) > limit:
+        raise TrainingError(f"{where} makes {cells:,} cells, and a matrix {MAX_CELLS:,} at most: split it")
     for combination in itertools.product(*axes):
         yield dict(zip(values, combination, strict=True))
 
 
-def _matches(values: Mapping[str, Any], rule: Mapping[str, Any], where: str) -> bool:
-    """Whether values are those of a rule, as texts; a list in the rule means any of its entries."""
-    for name, wanted in rule.items():
+def _matches(values: Mapping[str, Any], choices: Mapping[str, frozenset[str]], where: str) -> bool:
+    """Whether each value that a rule names is one of the rule's choices, as texts."""
+    for name, texts in choices.items():
         if name not in values:
-            raise TrainingError(f"{where} names {name}, which neither defaults nor matrix do: remove it there")
-        choices = wanted if isinstance(wanted, list) else [wanted]
-        if str(values[name]).casefold() not in {str(choice).casefold() for choice in choices}:
+            raise TrainingError(f"{where} names {_shown(name)}, which neither defaults nor matrix do: remove it there")
+        if str(values[name]).casefold() not in texts:
             return False
     return True
 
 
-def _told(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
+def _texts(wanted: Any) -> frozenset[str]:
+    """The choices of a rule as texts; a list means any of its entries."""
+    return frozenset(str(choice).casefold() for choice in (wanted if isinstance(wanted, list) else [wanted]))
+
+
+def _in_words(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{_shown(name)} {_shown(value)}" for name, value in values.items())
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) and len(value) <= _LONGEST_MODEL else shorten(value)

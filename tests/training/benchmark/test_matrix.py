@@ -9,6 +9,7 @@ from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.benchmark.matrix import cell_name, read_matrix
 from medmnist_hf.training.recipe import Recipe, make_recipe
 from tests.fixtures.paths import ROOT
+from tests.fixtures.yaml_bomb import BOMB
 
 EXAMPLE = ROOT / "scripts" / "benchmark.yaml"
 
@@ -119,6 +120,17 @@ def test_the_example_makes_cells() -> None:
         ("matrix: {dataset: breastmnist, seeds: 3}", "seeds is 3: give a list"),
         ("matrix: {dataset: breastmnist, size: [28, 28]}", "the same configuration as another cell"),
         ("matrix: {epochs: 3}", "no dataset named"),
+        (f"matrix: {{{', '.join(f'{name}: {[*range(40)]}' for name in 'abcde')}}}", "makes 102,400,000 cells"),
+        (
+            f"matrix: {{a: {[*range(100)]}, b: {[*range(99)]}}}\ninclude: [{{c: {[*range(101)]}}}]",
+            "include 1 makes 101 cells, .* 10,000 at most",
+        ),
+        ("matrix: {dataset: [[breastmnist]]}", "dataset has a list within a list"),
+        (BOMB + "matrix: {dataset: *a19}", "is no YAML of options .*more than 50,000 values"),
+        ("matrix: {dataset: 2020-13-45}", "is no YAML of options"),
+        ("[" * 9_000, "nested deeper"),
+        ("matrix: {dataset: 0x" + "f" * 9_000 + "}", "is too large"),
+        ("defaults: &d {model: *d}", "within what it names"),
     ],
 )
 def test_every_mistake_is_one_line_before_anything_runs(tmp_path: Path, text: str, message: str) -> None:
