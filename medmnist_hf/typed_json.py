@@ -192,7 +192,7 @@ def _attributes(kind: Any) -> dict[str, tuple[dataclasses.Field[Any], Any]]:
 
 
 def _within(where: str, name: str) -> str:
-    _check_line(name, where, "a name")
+    _check_line(name, where)
     name = name if len(name) <= _LONGEST_NAME else shorten(name)
     return f"{where}.{name}" if where else name
 
@@ -212,6 +212,6 @@ def _check_scalar(value: Any, where: str) -> None:
         _check_line(value, where)
 
 
-def _check_line(text: str, where: str, what: str = "text") -> None:
+def _check_line(text: str, where: str) -> None:
     if UNPRINTABLE.search(text):
-        raise ValueError(f"{where or 'it'} has {what} with control characters, {shorten(text)}")
+        raise ValueError(f"{where or 'it'} has text with control characters, {shorten(text)}")

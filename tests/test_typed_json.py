@@ -112,7 +112,7 @@ Share = Annotated[float, Bounds(0, 1)]
         ([1, -1], tuple[Count, ...], "[1] is -1, must be a whole number from 0 to 9223372036854775807"),
         ("\x1b[31m", str, "it has text with control characters, '\\x1b[31m'"),
         ("a\u202eb", str, "it has text with control characters, 'a\\u202eb'"),
-        ({"a\n": 1}, dict[str, int], "it has a name with control characters, 'a\\n'"),
+        ({"a\n": 1}, dict[str, int], "it has text with control characters, 'a\\n'"),
         (
             {"a": {"b" * 99: []}},
             dict[str, dict[str, int]],

@@ -164,8 +164,8 @@ def _line(text: str, where: str, *, failed: bool) -> tuple[ImageRef, list[float]
     instance = _of(item, "instance") or item
     uri = _of(instance, "content")
     if failed or _of(item, "error"):
-        error = _of(item, "error") or item
-        raise _failure(where, uri, _of(error, "message") or json.dumps(error))
+        fault = _of(item, "error") or item
+        raise _failure(where, uri, _of(fault, "message") or json.dumps(fault))
     spot = image_ref(uri) if isinstance(uri, str) else None
     if spot is None:
         raise ScoreError(

@@ -10,12 +10,13 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
-from medmnist_hf.errors import MedMNISTError, TrainingError
-from medmnist_hf.files import write_atomically
+from medmnist_hf.documents import parse_json
+from medmnist_hf.errors import MedMNISTError, TrainingError, first_line
+from medmnist_hf.files import read_document, write_atomically
 from medmnist_hf.training.recipe import Recipe, make_recipe
-from medmnist_hf.typed_json import IN_FILE, attributes, decode, encode
+from medmnist_hf.typed_json import IN_FILE, Bounds, Count, attributes, decode, encode
 
 SEED_RESULT_NAME: Final = "result.json"
 """The file of a seed's result; that it is there says that the seed is done."""
@@ -31,6 +32,14 @@ _NAMES: Final = ("dataset", "size", "model", "method")
 
 _Value = TypeVar("_Value")
 
+Score = Annotated[float, Bounds(-100, 100)]
+"""A measure: of those there are, the mean absolute error has the widest range, 0 to the number of grades."""
+
+_Seconds = Annotated[float, Bounds(0, 1e12)]
+_Seed = Annotated[int, Bounds(0, (1 << 32) - 1)]
+_Logged = Annotated[float, Bounds(-1e39, 1e39)]
+"""A value that is logged in training: a float32."""
+
 
 class Measures(dict[str, _Value]):
     """Measures of a split by name: AUC, ACC and, of test, further ones; empty where the split was not scored.
@@ -44,6 +53,11 @@ class Measures(dict[str, _Value]):
         super().__init__(*values, **named)
         if self and not self.keys() >= set(HEADLINE):
             raise ValueError(f"measures lack {' or '.join(HEADLINE)}")
+        for name in HEADLINE if self else ():
+            value: Any = self[name]
+            mean = value.mean if isinstance(value, Spread) else value
+            if not (math.isnan(mean) or 0 <= mean <= 1):
+                raise ValueError(f"{name} is {mean}, must be from 0 to 1")
 
     @property
     def auc(self) -> _Value:
@@ -65,8 +79,8 @@ class Spread:
         std: Its sample standard deviation; None for one seed, which has none, and where a seed has no value.
     """
 
-    mean: float
-    std: float | None
+    mean: Score
+    std: Annotated[float, Bounds(0, 100)] | None
 
     def __str__(self) -> str:
         return digits(self.mean) + ("" if self.std is None else f" ± {digits(self.std)}")
@@ -82,9 +96,9 @@ class Rank:
         of: Number of places.
     """
 
-    auc: int
-    acc: int
-    of: int
+    auc: Count
+    acc: Count
+    of: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +112,7 @@ class Hardware:
     """
 
     processor: str
-    cores: int | None
+    cores: Count | None
     gpus: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -129,17 +143,17 @@ class Facts:
     """
 
     origin: str = ""
-    parameters: int | None = None
-    trained_parameters: int | None = None
-    best_epoch: int | None = None
-    epochs: int | None = None
-    history: tuple[dict[str, float], ...] = ()
+    parameters: Count | None = None
+    trained_parameters: Count | None = None
+    best_epoch: Count | None = None
+    epochs: Count | None = None
+    history: tuple[dict[str, _Logged], ...] = ()
     engine: str = ""
     inputs: str = ""
-    trials: int | None = None
-    search_seconds: float | None = None
+    trials: Count | None = None
+    search_seconds: _Seconds | None = None
     partial: str = ""
-    seconds: float | None = None
+    seconds: _Seconds | None = None
     hardware: Hardware | None = None
     releases: dict[str, str] = field(default_factory=dict)
     further: dict[str, Any] = field(default_factory=dict)
@@ -156,7 +170,7 @@ class Facts:
         Raises:
             ValueError: A value is of another type than its attribute.
         """
-        report = encode(report)
+        report = decode(encode(report), dict[str, Any], where)
         types = {name: kind for name, (_, kind) in attributes(cls).items() if name not in {"further", "names"}}
         typed = {name: decode(report[name], types[name], f"{where}.{name}") for name in report if name in types}
         further = {name: value for name, value in report.items() if name not in types}
@@ -171,9 +185,9 @@ class Facts:
 class EnsembleResult:
     """What the mean of the seeds' scores scored; attributes as those of `SeedResult`."""
 
-    validation: Measures[float]
-    test: Measures[float]
-    per_class: dict[str, dict[str, float]]
+    validation: Measures[Score]
+    test: Measures[Score]
+    per_class: dict[str, dict[str, Score]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +202,10 @@ class SeedResult:
         facts: What the method reports besides.
     """
 
-    seed: int
-    validation: Measures[float]
-    test: Measures[float]
-    per_class: dict[str, dict[str, float]]
+    seed: _Seed
+    validation: Measures[Score]
+    test: Measures[Score]
+    per_class: dict[str, dict[str, Score]]
     facts: Facts
 
     def to_json(self) -> str:
@@ -199,18 +213,18 @@ class SeedResult:
         return _text(self)
 
     @classmethod
-    def from_json(cls, text: str, where: str) -> "SeedResult":
+    def from_json(cls, text: str | bytes, where: str) -> "SeedResult":
         """Read a ``result.json``.
 
         Args:
-            text: Its content.
+            text: Its content; bytes are UTF-8.
             where: What to call it in an error.
 
         Raises:
             TrainingError: It is damaged.
         """
         with _intact(where):
-            result: SeedResult = decode(json.loads(text), cls)
+            result: SeedResult = decode(parse_json(text), cls)
         return result
 
 
@@ -243,18 +257,18 @@ class RunResult:
         return _text(_names(self.recipe) | encode(self))
 
     @classmethod
-    def from_json(cls, text: str, where: str) -> "RunResult":
+    def from_json(cls, text: str | bytes, where: str) -> "RunResult":
         """Read a ``results.json``.
 
         Args:
-            text: Its content.
+            text: Its content; bytes are UTF-8.
             where: What to call it in an error.
 
         Raises:
             TrainingError: It is damaged.
         """
         with _intact(where):
-            table = decode(json.loads(text), dict[str, Any])
+            table = decode(parse_json(text), dict[str, Any])
             names = {name: table.pop(name) for name in _NAMES if name in table}
             recipe = make_recipe(decode(table.get("recipe"), dict[str, Any], "recipe"))
             result: RunResult = decode(table | {"recipe": recipe}, cls)
@@ -308,11 +322,11 @@ def _names(recipe: Recipe) -> dict[str, Any]:
     return {name: getattr(recipe, name) for name in _NAMES}
 
 
-def _read(path: Path) -> str:
+def _read(path: Path) -> bytes:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TrainingError(f"cannot read {path} ({error}): remove it and run again") from None
+        return read_document(path)
+    except OSError as error:
+        raise TrainingError(f"cannot read {path} ({first_line(error)}): remove it and run again") from None
 
 
 def _text(value: object) -> str:
@@ -324,5 +338,5 @@ def _intact(where: str) -> Iterator[None]:
     """Raise a `TrainingError` of one line where a file cannot be decoded."""
     try:
         yield
-    except (ValueError, RecursionError, MedMNISTError) as error:
+    except (ValueError, MedMNISTError) as error:
         raise TrainingError(f"{where} is damaged ({error}): remove it and run again") from None

@@ -154,7 +154,7 @@ def test_damaged_builds(phantoms: Phantoms, tmp_path: Path) -> None:
     first.unlink()
     refused("train-00000-of-0000[0-9].parquet .missing.")
     first.mkdir()
-    refused("cannot read labels from train-00000-of-0000[0-9].parquet .Is a directory.")
+    refused("cannot read labels from train-00000-of-0000[0-9].parquet .it is not a regular file.")
     first.rmdir()
     first.symlink_to(first.name)
     refused("cannot read labels from train-00000-of-0000[0-9].parquet .Too many levels of symbolic links.")

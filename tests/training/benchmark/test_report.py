@@ -24,7 +24,7 @@ from medmnist_hf.training.benchmark.report import (
 from medmnist_hf.training.benchmark.tables import board_table, chosen_table, models_table
 from tests.fixtures.benchmarks import leave_run
 
-HOSTILE: Final = "</td><script>alert(1)</script>|`*_<img src=x onerror=y>$body\n&amp;\"'"
+HOSTILE: Final = "</td><script>alert(1)</script>|`*_<img src=x onerror=y>$body&amp;\"'"
 UNFINISHED: Final = [("cell-one", "failed", "no <memory> | left"), ("cell-two", "pending", "")]
 VOID: Final = {"meta", "wbr"}
 
