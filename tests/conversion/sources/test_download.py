@@ -526,7 +526,7 @@ def test_md5_of(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(CONTENT)
     assert md5_of(file) == MD5
-    with pytest.raises(SourceError, match=r"^cannot read .*Is a directory"):
+    with pytest.raises(SourceError, match=r"^cannot read .*it is not a regular file"):
         md5_of(tmp_path)
 
 
