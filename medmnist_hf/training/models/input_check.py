@@ -51,6 +51,9 @@ def check_input(model: nn.Module, name: str, shape: tuple[int, ...], remake: Cal
 def pixels_seen(model: nn.Module, shape: tuple[int, ...]) -> Tensor:
     """On which pixels or voxels of an input the features and logits of a network depend.
 
+    Weights that start as zeros, such as those of the last norm of residual blocks and of some classifiers, hide what
+    comes before them until they are trained: meanwhile they are other numbers.
+
     Args:
         model: As for `check_input`.
         shape: As there.
@@ -64,10 +67,12 @@ def pixels_seen(model: nn.Module, shape: tuple[int, ...]) -> Tensor:
     images = torch.randn(2, *shape, generator=generator).to(flags[0][0].device).requires_grad_()
     _, classifier = classifier_of(model)
     hook = classifier.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
+    zeros = [one for one, _ in flags if not one.any()]
     try:
         model.eval().requires_grad_(False)
+        for one in zeros:
+            one.copy_(torch.randn(one.shape, generator=generator).mul(0.1).add(0.1))
         with torch.enable_grad():
-            # A classifier that starts with zeros lets no gradient through, so what it sees is asked as well.
             outputs: Any = model(images * 1)
             parts = [getattr(outputs, "logits", outputs), *(one for one in features if one.requires_grad)]
             weights = [torch.randn(one.shape, generator=generator).to(one.device) for one in parts]
@@ -75,6 +80,8 @@ def pixels_seen(model: nn.Module, shape: tuple[int, ...]) -> Tensor:
             (slopes,) = torch.autograd.grad(aim, images)
     finally:
         hook.remove()
+        for one in zeros:
+            one.zero_()
         model.train(training)
         for one, flag in flags:
             one.requires_grad_(flag)

@@ -83,3 +83,11 @@ def test_networks_over_volumes_see_what_their_2d_network_sees(volumetric: str) -
 def test_the_networks_own_size_is_tried_too() -> None:
     with pytest.raises(TrainingError, match=r"timm/inception_v3 cannot read images of 28 .*: give --image-size 299$"):
         build_model(recipe_of(model="timm/inception_v3"))
+
+
+def test_blocks_that_start_as_nothing_are_looked_through() -> None:
+    """timm begins residual branches with a norm of zeros: until it is trained, a ResNet skips most pixels."""
+    model: Any = timm_model("resnet18")
+    assert not model.timm_model.layer1[0].bn2.weight.any()
+    assert pixels_seen(model, (3, 28, 28)).all()
+    assert not model.timm_model.layer1[0].bn2.weight.any()
