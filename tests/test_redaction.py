@@ -1,8 +1,11 @@
 """Secrets leave no text: as they are, in addresses however misspelt, in headers, and in what libraries log."""
 
 import base64
+import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from urllib.parse import quote
@@ -13,6 +16,8 @@ from hypothesis import strategies as st
 
 from medmnist_hf.errors import HubError, MedMNISTError, first_line
 from medmnist_hf.redaction import redact, redact_url, secrets_of, without_tokens
+from tests.fixtures.paths import ROOT
+from tests.fixtures.raw_server import raw_server
 
 HUB_TOKEN = "hf_" + "aB3dE6gH9j" * 3
 
@@ -164,3 +169,87 @@ def test_a_long_text_takes_time_in_proportion(piece: str) -> None:
     start = time.process_time()
     redact(piece * 20_000)
     assert time.process_time() - start < 2
+
+
+COMMANDS = """
+import runpy, sys
+from pathlib import Path
+root, build, predictions = sys.argv[1:4]
+push = [f"{root}/scripts/push.py", build, "--repo-id", "org/pathmnist", "--allow-synthetic"]
+commands = [
+    push,
+    [*push, "--yes", "--collection", "any"],
+    [f"{root}/scripts/push_metric.py", "org/medmnist", "--yes"],
+    [f"{root}/scripts/verify.py", "org/pathmnist"],
+    ["medmnist-hf", "evaluate", predictions],
+    ["medmnist-hf", "evaluate", predictions, "--data", "org/pathmnist"],
+    ["medmnist-hf", "export", "pathmnist", "--out", "exported"],
+]
+for command in commands:
+    sys.argv = command
+    try:
+        if command[0].endswith(".py"):
+            runpy.run_path(command[0], run_name="__main__")
+        else:
+            from medmnist_hf.cli.main import main
+            main()
+    except SystemExit as end:
+        print("ended", *command, end.code)
+import medmnist_hf
+from medmnist_hf.errors import MedMNISTError
+for read in (medmnist_hf.load, medmnist_hf.load_arrays):
+    try:
+        read("pathmnist")
+    except MedMNISTError as error:
+        print(error)
+    except Exception:
+        pass  # of another package, and not shown by us
+"""
+
+
+@pytest.mark.parametrize(
+    ("status", "user"),
+    [
+        (403, ""),
+        *(pytest.param(status, "", marks=pytest.mark.slow) for status in (400, 401, 404, 409, 429)),
+        *(pytest.param(status, "me", marks=pytest.mark.slow) for status in (400, 401, 403, 404)),
+    ],
+)
+def test_no_command_prints_or_keeps_what_a_hub_reflects(
+    status: int, user: str, dists: dict[str, Path], tmp_path: Path
+) -> None:
+    """What was sent, a token or a user with a password, comes back in the reason, in headers and in the body."""
+    secret, password = "marker-of-a-token", "marker-of-a-password"
+
+    def reflect(connection: socket.socket, stopped: threading.Event) -> None:
+        sent = b" ".join(line for line in hub.requests[-1].split(b"\r\n") if b"uthorization" in line)
+        body = b'{"error": "you sent ' + sent + b'"}'
+        head = [b"HTTP/1.1 %d no %s" % (status, sent), b"X-Error-Message: %s" % sent, b"X-Request-Id: %s" % sent]
+        head += [
+            b"Retry-After: 0",
+            b"X-HF-Warning: any%d; %s" % (len(hub.requests), sent),
+            b"Content-Type: application/json",
+        ]
+        head += [b"Connection: close", b"Content-Length: %d" % len(body)]
+        connection.sendall(b"\r\n".join(head) + b"\r\n\r\n" + body)
+
+    truth = tmp_path / "predictions"
+    truth.mkdir()
+    predictions = truth / "pathmnist_test_[AUC]0.900_[ACC]0.800@any.csv"
+    predictions.write_text("0,1,0,0,0,0,0,0,0,0\n")
+    own = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    with raw_server(reflect) as hub:
+        address = hub.url.replace("//", f"//{user}:{password}@") if user else hub.url
+        own |= {"HF_HOME": str(tmp_path / "home"), "HF_TOKEN": secret, "HF_HUB_OFFLINE": "0", "PYTHONPATH": str(ROOT)}
+        own |= {"HF_ENDPOINT": address, "NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_UPDATE_CHECK": "1"}
+        command = [sys.executable, "-c", COMMANDS, str(ROOT), str(dists["28"]), str(predictions)]
+        done = subprocess.run(command, env=own, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+        asked = b"".join(hub.requests)
+    encoded = base64.b64encode(f"me:{password}".encode())
+    assert (encoded if user else secret.encode()) in asked
+    assert done.stdout.count("ended") == 7, done.stderr
+    shown = {"what was printed": (done.stdout + done.stderr).encode()}
+    shown |= {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for where, text in shown.items():
+        for marker in (secret.encode(), password.encode(), encoded):
+            assert marker not in text, f"{marker!r} in {where}: {text[max(0, text.find(marker) - 200) :][:400]!r}"

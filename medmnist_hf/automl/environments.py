@@ -15,6 +15,7 @@ from typing import Final
 from medmnist_hf.automl.engines import Engine
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.files import sole_process
+from medmnist_hf.redaction import redact, without_tokens
 
 VARIABLE: Final = "MEDMNIST_AUTOML_PYTHON"
 """Environment variable with the interpreter that engines run in."""
@@ -77,8 +78,8 @@ def check(engine: Engine, python: Path) -> str:
 
 
 def environment(python: Path) -> dict[str, str]:
-    """Variables for a process of an engine: those of this one, but for what names modules of this interpreter."""
-    kept = dict(os.environ) | {"PYTHONUNBUFFERED": "1"}
+    """Variables for a process of an engine: those of this one, but for tokens and for modules of this interpreter."""
+    kept = without_tokens(os.environ) | {"PYTHONUNBUFFERED": "1"}
     if python != Path(sys.executable):
         for name in ("PYTHONPATH", "PYTHONHOME"):
             kept.pop(name, None)
@@ -172,7 +173,13 @@ def _release(python: Path) -> str:
 def _run(command: Sequence[str | Path], doing: str) -> None:
     """Run a command whose words are of interest only if it fails."""
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=without_tokens(os.environ),
+        check=False,
     )
     if done.returncode:
         lines = _lines(done.stdout)
@@ -185,4 +192,5 @@ def _python(folder: Path) -> Path:
 
 
 def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    """Lines of what a process said, without secrets: pip names the address of a package index with its password."""
+    return [line.strip() for line in redact(text).splitlines() if line.strip()]

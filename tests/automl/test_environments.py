@@ -113,6 +113,12 @@ def test_one_that_never_answers_is_left(tmp_path: Path, monkeypatch: pytest.Monk
         interpreter(engine)
 
 
+def test_no_engine_is_given_a_token_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.setenv(name, "a-secret")
+        assert name not in environment(MINE) and name not in environment(Path("/other/python"))
+
+
 def test_modules_of_this_interpreter_are_not_put_upon_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "here")
     assert environment(MINE)["PYTHONPATH"] == "here"
