@@ -83,7 +83,7 @@ def _train(out: Path) -> float:
     recipe = make_recipe({**options, "epochs": 5, "batch_size": 16, "seeds": (0,)})
     print(f"\nfine-tuning {recipe.model} from scratch on the phantom of {recipe.dataset}:")
     result = run(recipe, out / "run")
-    print_results(result, out / "run", ranked=False)
+    print_results(result, out / "run")
     return result.validation.auc.mean
 
 

@@ -11,9 +11,11 @@ from medmnist_hf.errors import MedMNISTError, ScoreError
 from medmnist_hf.evaluation.plots import check_plot_path, save_plot
 from medmnist_hf.evaluation.prediction_files import read_result
 from medmnist_hf.evaluation.vertex import outputs
+from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.bootstrap import Interval
 from medmnist_hf.scoring.metrics import CLASSWISE
 from medmnist_hf.scoring.published import (
+    LeaderboardRow,
     Standing,
     leaderboard,
     published_notes,
@@ -85,7 +87,11 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compute what result files are worth: AUC and ACC as the official evaluator does, from scores, not from names."""
+    """Compute what result files are worth: AUC and ACC as the official evaluator does, from scores, not from names.
+
+    Whether the labels are official, unverified or synthetic is seen in --data; the scores are taken as those of the
+    same images. Each kind has a table of its own.
+    """
     from medmnist_hf.evaluation.evaluate import evaluate_file
 
     files = outputs(files)
@@ -120,7 +126,7 @@ def evaluate(
     if plot is not None and done:
         result = done[0].result
         title = f"{result.flag} {result.split} at {result.size}{f': {result.run}' if result.run else ''}"
-        save_plot(plot, done[0].predictions, done[0].entry.labels, title)
+        save_plot(plot, done[0].predictions, done[0].entry.labels, title, provenance=done[0].provenance)
     if failed:
         raise typer.Exit(1)
 
@@ -161,7 +167,11 @@ def board(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Rank the published results of a subset and yours: differences, and whether your 95 % interval covers them."""
+    """Rank the published results of a subset and yours: differences, and whether your 95 % interval covers them.
+
+    A place is that among the published results and itself: other files do not count. Files scored on synthetic or
+    unverified labels are listed apart, without places.
+    """
     from medmnist_hf.evaluation.evaluate import evaluate_file
 
     entry = catalog.subset(subset)
@@ -179,10 +189,18 @@ def board(
         except ScoreError as error:
             raise ScoreError(_in_options(error)) from None
         _warn(found)
-        if published_results(entry.flag) and found.result.size != published_size():
+        if found.provenance.comparable and published_results(entry.flag) and found.result.size != published_size():
             notes.append(f"{file.name} is of size {found.result.size}, the published results of {published_size()}.")
-        standings.append((found, stand(entry.flag, found.intervals["auc"], found.intervals["acc"])))
-    own = [(_run(found), found.score.auc, found.score.acc) for found, _ in standings]
+        standing = stand(entry.flag, found.intervals["auc"], found.intervals["acc"], provenance=found.provenance)
+        standings.append((found, standing))
+    boards = {
+        kind: leaderboard(
+            entry.flag,
+            [(_run(found), found.score.auc, found.score.acc) for found, _ in standings if found.provenance is kind],
+            provenance=kind,
+        )
+        for kind in Provenance
+    }
     if as_json:
         console.print_json(
             {
@@ -190,23 +208,54 @@ def board(
                 "split": published_split(),
                 "size": published_size(),
                 "notes": notes,
-                "rows": leaderboard(entry.flag, own),
+                "rows": boards[Provenance.VERIFIED],
+                "not_comparable": {kind: rows for kind, rows in boards.items() if not kind.comparable and rows},
                 "files": [_evaluation_facts(found) | {"standing": standing} for found, standing in standings],
             }
         )
         return
-    table = console.table("AUC", "#", "ACC", "#", "method", text=("method",))
-    for place in leaderboard(entry.flag, own):
-        name = f"{place.name}  (yours)" if place.own else place.name
-        table.add_row(_digits(place.auc), str(place.auc_rank), _digits(place.acc), str(place.acc_rank), name)
-    console.terminal().print(table if table.rows else f"nothing is published of {entry.flag}: name a prediction file")
+    kinds = [kind for kind in Provenance if any(found.provenance is kind for found, _ in standings)]
+    kinds = kinds or [Provenance.VERIFIED]  # the published results alone
+    for kind in kinds:
+        _print_banner(kind, first=kind is kinds[0])
+        _print_board(entry.flag, kind, boards[kind])
     for found, standing in standings:
         _print_standing(found, standing)
-    for note in notes:
+    for note in notes if kinds[0].comparable else ():
         console.terminal().print(f"note: {note}", soft_wrap=True)
 
 
+def _print_board(flag: str, kind: Provenance, rows: Sequence[LeaderboardRow]) -> None:
+    """One table: of verified data with the published rows and places, of other data with own rows alone."""
+    ranked = any(not row.own for row in rows)
+    heads = ("AUC", "#", "ACC", "#", "method") if ranked else ("AUC", "ACC", "method")
+    table = console.table(*heads, text=("method",))
+    for row in rows:
+        name = f"{row.name}  (yours)" if row.own else row.name
+        cells = (_digits(row.auc), _place(row.auc_rank), _digits(row.acc), _place(row.acc_rank), name)
+        table.add_row(*(cells if ranked else (cells[0], cells[2], kind.mark(name))))
+    console.terminal().print(table if table.rows else f"nothing is published of {flag}: name a prediction file")
+
+
+def _place(rank: int | None) -> str:
+    return "-" if rank is None else str(rank)
+
+
 def _print_evaluations(done: "Sequence[Evaluation]", per_class: bool) -> None:
+    kinds = [kind for kind in Provenance if any(found.provenance is kind for found in done)]
+    for kind in kinds:
+        _print_banner(kind, first=kind is kinds[0])
+        _print_kind([found for found in done if found.provenance is kind], per_class)
+
+
+def _print_banner(kind: Provenance, *, first: bool) -> None:
+    """The line above a table of data that is not verified, apart from the table before it."""
+    if not kind.comparable:
+        console.terminal().print(("" if first else "\n") + kind.warning, soft_wrap=True)
+
+
+def _print_kind(done: "Sequence[Evaluation]", per_class: bool) -> None:
+    """Tables of files whose labels are of one kind."""
     extra = list(dict.fromkeys(name for found in done for name in found.metrics if ":" not in name or not per_class))
     table = console.table(
         "subset", "size", "split", "rows", "AUC", "ACC", *extra, "run", text=("subset", "split", "run")
@@ -221,7 +270,7 @@ def _print_evaluations(done: "Sequence[Evaluation]", per_class: bool) -> None:
             _digits(found.score.auc, spans.get("auc")),
             _digits(found.score.acc, spans.get("acc")),
             *(_digits(found.metrics[name], spans.get(name)) if name in found.metrics else "" for name in extra),
-            _run(found),
+            found.provenance.mark(_run(found)),
         )
     console.terminal().print(table)
     for found in done if per_class else ():
@@ -236,6 +285,7 @@ def _print_evaluations(done: "Sequence[Evaluation]", per_class: bool) -> None:
 
 def _print_comparison(found: "FileComparison", first: Path, second: Path) -> None:
     out = console.terminal()
+    _print_banner(found.provenance, first=True)
     out.print(f"{found.flag} {found.split}, {found.rows:,} rows\nA  {first}\nB  {second}", soft_wrap=True)
     table = console.table("measure", "A", "B", "A - B", "95 % interval", "p", text=("measure",))
     rows = list(found.metrics.items())
@@ -249,12 +299,16 @@ def _print_comparison(found: "FileComparison", first: Path, second: Path) -> Non
     out.print(table)
 
 
-def _print_standing(found: "Evaluation", standing: Standing) -> None:
-    places = f"place {standing.auc_rank} by AUC and {standing.acc_rank} by ACC of {standing.places}"
-    where = places if standing.beside else "nothing is published to compare with"
+def _print_standing(found: "Evaluation", standing: Standing | None) -> None:
+    where = "nothing is published to compare with"
+    if not found.provenance.comparable:
+        where = f"{found.provenance} data has no place"
+    if standing is not None:
+        auc_place, acc_place = _place(standing.auc_rank), _place(standing.acc_rank)
+        where = f"place {auc_place} by AUC and {acc_place} by ACC of {standing.places}"
     auc, acc = (_digits(found.intervals[name].estimate, found.intervals[name]) for name in ("auc", "acc"))
     console.terminal().print(f"\n{_run(found)}: AUC {auc}, ACC {acc}: {where}", soft_wrap=True)
-    if not standing.beside:
+    if standing is None:
         return
     heads = ("AUC - published", "in interval", "ACC - published", "in interval", "method")
     table = console.table(*heads, text=("in interval", "method"))
@@ -274,6 +328,7 @@ def _evaluation_facts(found: "Evaluation") -> dict[str, Any]:
     result = found.result
     facts: dict[str, Any] = {
         "file": str(found.path),
+        "provenance": found.provenance,
         "subset": result.flag,
         "size": result.size,
         "split": result.split,
@@ -300,6 +355,7 @@ def _comparison_facts(found: "FileComparison", first: Path, second: Path) -> dic
     return {
         "first": str(first),
         "second": str(second),
+        "provenance": found.provenance,
         "subset": found.flag,
         "split": found.split,
         "rows": found.rows,

@@ -79,13 +79,21 @@ def load_arrays(
         MedMNISTError: The cache has no room or cannot be written to.
     """
     config = open_config(subset, size, root, namespace=namespace, revision=revision)
+    return read_arrays(config, split, cache_dir=cache_dir, cache=cache)
+
+
+def read_arrays(config: BuiltConfig, split: str, *, cache_dir: str | Path | None = None, cache: bool = True) -> Arrays:
+    """Load a split of a config that is open already, so that several splits are surely of the same build.
+
+    Arguments and errors as in `load_arrays`.
+    """
     entry, record = config.entry, config.split(split)
     multi_label = entry.task is Task.MULTI_LABEL
     spec = Spec(
-        key=_key("build", entry.flag, size, split, [shard.sha256 for shard in record.shards]),
+        key=_key("build", entry.flag, config.size, split, [shard.sha256 for shard in record.shards]),
         name=entry.flag,
         split=split,
-        shape=(record.rows, *entry.file(size).image_shape),
+        shape=(record.rows, *entry.file(config.size).image_shape),
         label_shape=(record.rows, len(entry.labels)) if multi_label else (record.rows,),
     )
     return _arrays(spec, partial(_decode_build, config, split), cache_dir, cache=cache)

@@ -18,6 +18,7 @@ from medmnist_hf.catalog import Subset, Task, subset
 from medmnist_hf.errors import ScoreError
 from medmnist_hf.evaluation.labels import Labels, read_labels
 from medmnist_hf.evaluation.prediction_files import ROUNDING, ResultFile, read_result
+from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.bootstrap import Comparison, Interval, bootstrap, compare
 from medmnist_hf.scoring.delong import delong_compare
 from medmnist_hf.scoring.metrics import CLASSWISE, Weighted, evaluate, expand
@@ -36,6 +37,8 @@ class Evaluation:
         score: The official AUC and ACC, computed from the scores.
         metrics: Further metrics by name, as asked for; ``f1:3`` is that of class 3.
         intervals: Intervals by name of metric; empty unless asked for.
+        provenance: What the labels are. What the scores were made from no file says: they are taken as those of the
+            images that the labels belong to.
         warnings: What a person should know, a line each.
     """
 
@@ -45,6 +48,7 @@ class Evaluation:
     score: Score
     metrics: dict[str, float]
     intervals: dict[str, Interval]
+    provenance: Provenance
     warnings: tuple[str, ...]
 
     @property
@@ -67,6 +71,7 @@ class FileComparison:
         rows: Rows of the split.
         metrics: Name of a metric -> the paired bootstrap of its difference.
         delong: DeLong's test of the AUC; None unless the task is binary and its classes have two rows or more each.
+        provenance: What the labels are: verified if those of both files' sizes are.
         warnings: What a person should know, a line each.
     """
 
@@ -75,6 +80,7 @@ class FileComparison:
     rows: int
     metrics: dict[str, Comparison]
     delong: Comparison | None
+    provenance: Provenance
     warnings: tuple[str, ...]
 
 
@@ -123,7 +129,7 @@ def evaluate_file(
     said = [f"{path.name}: {warning.message}" for warning in caught if warning.category is ScoreWarning]
     notes = (*_doubts(path, result, labels, official), *dict.fromkeys(said))
     metrics = {name: float(value) for name, value in zip(wanted, values, strict=True)}
-    return Evaluation(path, result, predictions, official, metrics, intervals, notes)
+    return Evaluation(path, result, predictions, official, metrics, intervals, labels.provenance, notes)
 
 
 def compare_files(
@@ -176,14 +182,12 @@ def compare_files(
         warnings.simplefilter("always", ScoreWarning)
         metrics = compare(first_checked, second_checked, list(names), resamples=resamples, seed=seed)
     notes = [str(warning.message) for warning in caught if warning.category is ScoreWarning]
-    notes += [_SYNTHETIC.format(origin=labels.origin)] if labels.synthetic else []
+    kinds = [each.provenance for each in sizes.values()]
+    provenance = next((kind for kind in kinds if not kind.comparable), Provenance.VERIFIED)
     exact = None
     if subset(one.flag).task is Task.BINARY and np.bincount(labels.values, minlength=2).min() >= 2:
         exact = delong_compare(first_checked, second_checked)[1]
-    return FileComparison(one.flag, one.split, len(labels.values), metrics, exact, tuple(notes))
-
-
-_SYNTHETIC = "{origin} is synthetic: its labels are of no patient, and no score on them can be compared"
+    return FileComparison(one.flag, one.split, len(labels.values), metrics, exact, provenance, tuple(notes))
 
 
 def _check(labels: Labels, result: ResultFile, from_logits: bool | None) -> Predictions:
@@ -216,6 +220,4 @@ def _doubts(path: Path, result: ResultFile, labels: Labels, score: Score) -> lis
     if score.absent:
         listed = ", ".join(map(str, score.absent))
         found.append(f"{path.name}: no AUC of class {listed} (no positive or no negative row): left out of the mean")
-    if labels.synthetic:
-        found.append(_SYNTHETIC.format(origin=labels.origin))
     return found

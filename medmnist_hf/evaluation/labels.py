@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -18,11 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medmnist_hf.catalog import NPZ_SPLITS, Subset, Task, subset, subsets
+from medmnist_hf.data.configs import check_source
 from medmnist_hf.data.decode import labels_of, row_errors
 from medmnist_hf.errors import BuildError, MedMNISTError, ReadError, SourceError, first_line
 from medmnist_hf.files import DOCUMENT_BYTES, open_regular
 from medmnist_hf.hub.repo_id import split_revision
-from medmnist_hf.manifest import MANIFEST_NAME, Manifest, parse_manifest, read_build, read_manifest
+from medmnist_hf.manifest import MANIFEST_NAME, Manifest, Provenance, parse_manifest, read_build, read_manifest
 
 _BLOCK: Final = 1 << 18
 """Bytes asked of the Hub at a time: the label column of a row group is far smaller."""
@@ -37,12 +38,13 @@ class Labels:
     Attributes:
         values: Class ids, intp of shape ``(N,)``; for the multi-label task findings, bool of shape ``(N, L)``.
         origin: Where they were read, for a person.
-        synthetic: They are those of a phantom; not known of an NPZ file, and False there.
+        provenance: What they are: of a build as its manifest says, of an NPZ file by its MD5, since it does not say
+            whether it is a phantom.
     """
 
     values: npt.NDArray[Any]
     origin: str
-    synthetic: bool
+    provenance: Provenance
 
 
 def read_labels(flag: str, size: int, split: str, data: str | Path | None = None) -> Labels:
@@ -109,6 +111,7 @@ def _right_one(manifest: Manifest, entry: Subset, size: int, where: str) -> Mani
             f"{where}: a build of {manifest.subset} at size {manifest.size}, not of {entry.flag} at size {size}; "
             "give the data that the result file is of"
         )
+    check_source(manifest, entry, where)
     return manifest
 
 
@@ -135,7 +138,7 @@ def _from_shards(
     values = found.astype(np.bool_ if multi_label else np.intp)
     if hashlib.sha256(np.ascontiguousarray(values, "<i8").tobytes()).hexdigest() != record.labels_sha256:
         raise BuildError(f"{where}: the labels in {split} are not those of its {MANIFEST_NAME}; build it again")
-    return Labels(values, where, manifest.source.synthetic)
+    return Labels(values, where, manifest.source.provenance)
 
 
 def _from_hub(entry: Subset, size: int, split: str, repository: str | None) -> Labels:
@@ -195,4 +198,18 @@ def _from_npz(entry: Subset, size: int, split: str, path: Path) -> Labels:
     top = 2 if entry.task is Task.MULTI_LABEL else len(entry.labels)
     if values.min() < 0 or values.max() >= top:
         raise ReadError(f"{path}: {member} runs to {values.max()}, beyond {top - 1}; is it of {entry.flag}?")
-    return Labels(values.astype(np.bool_ if columns > 1 else np.intp), str(path), synthetic=False)
+    official_md5 = entry.file(size).md5
+    provenance = Provenance.VERIFIED if _md5_of(path) == official_md5 else Provenance.UNVERIFIED
+    return Labels(values.astype(np.bool_ if columns > 1 else np.intp), str(path), provenance)
+
+
+def _md5_of(path: Path) -> str:
+    """MD5 of a file, read once for as many prediction files as are scored against it."""
+    state = path.stat()
+    return _md5_of_state(path.absolute(), state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _md5_of_state(path: Path, size: int, modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()

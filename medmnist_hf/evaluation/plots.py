@@ -22,6 +22,7 @@ from medmnist_hf.array_types import Array, BoolArray, FloatArray, IntArray
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import BuildError, MedMNISTError, ScoreError, cannot_write
 from medmnist_hf.files import write_atomically
+from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.metrics import Weighted, confusion_matrix, ece
 from medmnist_hf.scoring.official import class_aucs
 from medmnist_hf.scoring.predictions import ECE_BINS, Predictions
@@ -44,6 +45,9 @@ _LONG: Final = 24
 
 _POINTS: Final = 2000
 """Points of a drawn ROC curve: more than a figure has pixels."""
+
+_POINTS_AN_INCH: Final = 72
+"""In which sizes of letters are counted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,7 +150,36 @@ def draw(predictions: Predictions, names: Sequence[str], title: str) -> "Figure"
     return figure
 
 
-def save_plot(path: str | Path, predictions: Predictions, names: Sequence[str], title: str) -> Path:
+def stamp(figure: "Figure", provenance: Provenance) -> "Figure":
+    """Write the banner of data that is not verified across a figure, so that no part of it is shown without.
+
+    Args:
+        figure: Drawn by whatever function; it is changed.
+        provenance: What the data is.
+    """
+    if provenance.banner:
+        width, height = figure.get_size_inches()
+        size = min(1.25 * width / len(provenance.banner), 0.5 * height) * _POINTS_AN_INCH
+        figure.text(
+            0.5,
+            0.5,
+            provenance.banner,
+            size=size,
+            weight="bold",
+            color="crimson",
+            alpha=0.25,
+            ha="center",
+            va="center",
+            rotation=12,
+            zorder=100,
+            in_layout=False,
+        )
+    return figure
+
+
+def save_plot(
+    path: str | Path, predictions: Predictions, names: Sequence[str], title: str, *, provenance: Provenance
+) -> Path:
     """Draw the figure into a file, whole or not at all.
 
     Args:
@@ -154,6 +187,7 @@ def save_plot(path: str | Path, predictions: Predictions, names: Sequence[str], 
         predictions: Checked predictions.
         names: Names of the classes or findings.
         title: Line above the figure.
+        provenance: What the data is; unless it is verified its banner is in the title and across the figure.
 
     Raises:
         MedMNISTError: As for `check_plot_path`.
@@ -162,7 +196,8 @@ def save_plot(path: str | Path, predictions: Predictions, names: Sequence[str], 
     path = Path(path)
     check_plot_path(path)
     buffer = io.BytesIO()
-    draw(predictions, names, title).savefig(buffer, format=path.suffix.lower().lstrip("."), dpi=120)
+    figure = stamp(draw(predictions, names, provenance.mark(title)), provenance)
+    figure.savefig(buffer, format=path.suffix.lower().lstrip("."), dpi=120)
     try:
         write_atomically(path, buffer.getvalue())
     except OSError as error:

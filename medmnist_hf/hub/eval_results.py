@@ -15,6 +15,7 @@ from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_
 from medmnist_hf import catalog
 from medmnist_hf.catalog import NAMESPACE
 from medmnist_hf.errors import ScoreError
+from medmnist_hf.manifest import Provenance
 
 RESULTS_PATH: Final = ".eval_results/medmnist.yaml"
 """Where the text of `results_yaml` goes in a model's repository."""
@@ -47,6 +48,8 @@ class ModelResult:
         size: Edge length in pixels or voxels.
         auc: AUC, 0 to 1.
         acc: ACC, 0 to 1.
+        provenance: What the data is that it was measured on. Only verified data has the name of the subset: a score
+            on a phantom or an altered file is none of its task.
         date: When it was measured, an ISO 8601 date or time; empty for the date of the commit.
         source_url: Where the run can be looked at; empty for nowhere.
         source_name: What to call that place; empty for its address.
@@ -55,13 +58,15 @@ class ModelResult:
 
     Raises:
         CatalogError: No such subset, or not in that size.
-        ScoreError: A measure is out of range, the date is none, notes are not one line, or a source has no address.
+        ScoreError: The data is not verified, a measure is out of range, the date is none, notes are not one line, or
+            a source has no address.
     """
 
     flag: str
     size: int
     auc: float
     acc: float
+    provenance: Provenance
     date: str = ""
     source_url: str = ""
     source_name: str = ""
@@ -71,6 +76,8 @@ class ModelResult:
     def __post_init__(self) -> None:
         catalog.subset(self.flag).file(self.size)
         where = f"the result on {self.flag} {self.size}"
+        if not self.provenance.comparable:
+            raise ScoreError(f"{where} is of {self.provenance} data: only scores on verified data can be reported")
         for measure, value in self.values().items():
             if not (math.isfinite(value) and 0 <= value <= 1):
                 raise ScoreError(f"{where} has the {measure.upper()} {value}: give a number from 0 to 1")

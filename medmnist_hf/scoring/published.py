@@ -4,23 +4,25 @@ The rows of ``published_results.csv`` are those of the MedMNIST v2 paper (Yang e
 the project page prints them; ``published_results.toml`` says what must be known of them.
 
 Example:
+    >>> from medmnist_hf.manifest import Provenance
     >>> from medmnist_hf.scoring.published import published_results, stand
     >>> published_results("breastmnist")[0]
     PublishedResult(method='ResNet-18 (28)', subset='breastmnist', auc=0.901, acc=0.863)
-    >>> stand("breastmnist", auc=0.913, acc=0.846).auc_rank
+    >>> stand("breastmnist", auc=0.913, acc=0.846, provenance=Provenance.VERIFIED).auc_rank
     2
 """
 
 import csv
 import math
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any, Final
 
 from medmnist_hf.catalog import subset
+from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.bootstrap import Interval
 
 DIGITS: Final = 3
@@ -70,14 +72,14 @@ class Standing:
     """A result among the published rows of its subset.
 
     Attributes:
-        auc_rank: Place by AUC among the published rows and the result itself, 1 for the best; equals share a place.
-        acc_rank: Place by ACC.
+        auc_rank: Place by AUC, see `rank`; None where it is undefined.
+        acc_rank: Place by ACC, likewise.
         places: Number of places: the published rows and one.
         beside: The result beside each published row, in the order of the published table.
     """
 
-    auc_rank: int
-    acc_rank: int
+    auc_rank: int | None
+    acc_rank: int | None
     places: int
     beside: tuple[Beside, ...]
 
@@ -91,16 +93,16 @@ class LeaderboardRow:
         auc: AUC, 0 to 1.
         acc: ACC, 0 to 1.
         own: It is not a published row.
-        auc_rank: Place by AUC among all lines, 1 for the best; equals to three decimals share a place.
-        acc_rank: Place by ACC.
+        auc_rank: Place by AUC among the published rows and itself, see `rank`.
+        acc_rank: Place by ACC, likewise.
     """
 
     name: str
     auc: float
     acc: float
     own: bool
-    auc_rank: int
-    acc_rank: int
+    auc_rank: int | None
+    acc_rank: int | None
 
 
 def _read(name: str) -> str:
@@ -162,20 +164,24 @@ def published_split() -> str:
     return str(_facts()["rows"]["split"])
 
 
-def rank(value: float, others: list[float]) -> int:
-    """Place of a score among others, 1 for the best: equals to three decimals share a place, nan is the last.
+def rank(value: float, published: Sequence[float]) -> int | None:
+    """Place of a score among published ones and itself, 1 for the best: equals to three decimals share a place.
+
+    This is the one meaning of a place wherever one is shown. It depends on the published scores alone: what else was
+    tried, and how often, moves nobody.
 
     Args:
         value: A score, 0 to 1 or nan.
-        others: The scores it is ranked with, itself left out.
+        published: The published scores; its own among them makes no difference.
+
+    Returns:
+        The place; None where the score is undefined or nothing is published.
     """
-    own, rest = _rounded(value), [_rounded(other) for other in others]
-    if math.isnan(own):
-        return 1 + sum(not math.isnan(other) for other in rest)
-    return 1 + sum(other > own for other in rest)
+    own = _rounded(value)
+    return None if math.isnan(own) or not published else 1 + sum(_rounded(other) > own for other in published)
 
 
-def stand(flag: str, auc: float | Interval, acc: float | Interval) -> Standing:
+def stand(flag: str, auc: float | Interval, acc: float | Interval, *, provenance: Provenance) -> Standing | None:
     """Put a result beside the published ones of its subset.
 
     Published scores have three decimals. A result is rounded as they are before it is ranked and subtracted, and its
@@ -186,11 +192,17 @@ def stand(flag: str, auc: float | Interval, acc: float | Interval) -> Standing:
         flag: Flag of the subset, in any letter case.
         auc: AUC of the result, alone or with its interval (`medmnist_hf.scoring.bootstrap.bootstrap`).
         acc: ACC of the result, likewise.
+        provenance: What the data is that the result was reached on.
+
+    Returns:
+        The standing; None on data that is not verified, which nothing published is of, and where nothing is published.
 
     Raises:
         CatalogError: The flag is unknown.
     """
     rows = published_results(flag)
+    if not (rows and provenance.comparable):
+        return None
     own_auc, own_acc = _estimate(auc), _estimate(acc)
     return Standing(
         auc_rank=rank(own_auc, [row.auc for row in rows]),
@@ -209,24 +221,39 @@ def stand(flag: str, auc: float | Interval, acc: float | Interval) -> Standing:
     )
 
 
-def leaderboard(flag: str, own: Iterable[tuple[str, float, float]] = ()) -> tuple[LeaderboardRow, ...]:
-    """Published rows and results of one's own, ranked by AUC, then by ACC.
+def leaderboard(
+    flag: str, own: Iterable[tuple[str, float, float]] = (), *, provenance: Provenance
+) -> tuple[LeaderboardRow, ...]:
+    """Results of one's own, on verified data among the published rows, by AUC to three decimals, then by ACC.
 
     Args:
         flag: Flag of the subset, in any letter case.
         own: Name, AUC and ACC of each result of one's own, on the test split.
+        provenance: What the data is that they were reached on. Published rows and places are for verified data alone.
 
     Raises:
         CatalogError: The flag is unknown.
     """
-    lines = [(row.method, row.auc, row.acc, False) for row in published_results(flag)]
-    lines += [(name, auc, acc, True) for name, auc, acc in own]
-    places = []
-    for at, (name, auc, acc, ours) in enumerate(lines):
-        others = lines[:at] + lines[at + 1 :]
-        auc_rank = rank(auc, [other[1] for other in others])
-        places.append(LeaderboardRow(name, auc, acc, ours, auc_rank, rank(acc, [other[2] for other in others])))
-    return tuple(sorted(places, key=lambda place: (place.auc_rank, place.acc_rank)))
+    published = published_results(flag) if provenance.comparable else ()
+    aucs, accs = [row.auc for row in published], [row.acc for row in published]
+    rows = [
+        LeaderboardRow(
+            row.method,
+            row.auc,
+            row.acc,
+            own=False,
+            auc_rank=rank(row.auc, aucs),
+            acc_rank=rank(row.acc, accs),
+        )
+        for row in published
+    ]
+    rows += [LeaderboardRow(name, auc, acc, True, rank(auc, aucs), rank(acc, accs)) for name, auc, acc in own]
+    return tuple(sorted(rows, key=lambda row: (_falling(row.auc), _falling(row.acc))))
+
+
+def _falling(value: float) -> float:
+    """A key to sort scores by: rounded as they are shown, the best first, undefined ones last."""
+    return math.inf if math.isnan(value) else -_rounded(value)
 
 
 def _rounded(value: float) -> float:

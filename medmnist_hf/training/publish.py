@@ -21,8 +21,8 @@ from medmnist_hf.manifest import README_NAME
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.registry import METHODS, method
 from medmnist_hf.training.report.model_card import FIGURES, model_card
-from medmnist_hf.training.report.publishable import best_seed, data_source, model_result, namespace, portable
-from medmnist_hf.training.results import RESULTS_NAME, read_results
+from medmnist_hf.training.report.publishable import best_seed, model_result, namespace, portable
+from medmnist_hf.training.results import RESULTS_NAME, check_whole, read_results
 from medmnist_hf.training.run import BEST, RECIPE_NAME
 
 PREDICTIONS: Final = "predictions"
@@ -79,7 +79,6 @@ def push_model(
 
     Raises:
         TrainingError: The run is not finished, has left no model, or holds a link, or a figure that is no picture.
-        MedMNISTError: What the data was built from cannot be read.
         HubError: The Hub refuses or cannot be reached, the repository holds something else or is public and should
             not be, or another push changed the same files.
     """
@@ -103,6 +102,7 @@ def local_files(run: Path, repo_id: str, references: Sequence[str] = ()) -> dict
     if not (run / RESULTS_NAME).is_file():
         raise TrainingError(f"{run} holds no finished run: run the same command again, it goes on")
     result = read_results(run / RESULTS_NAME)
+    check_whole(result)
     seed = run / f"seed-{best_seed(result).seed}"
     model = seed / BEST
     if not (model / CONFIG_NAME).is_file():
@@ -111,7 +111,7 @@ def local_files(run: Path, repo_id: str, references: Sequence[str] = ()) -> dict
     card = model_card(model, result, where=repo_id, figures=FIGURES, references=references)
     texts = {README_NAME: card, RESULTS_NAME: shown.to_json(), RECIPE_NAME: shown.recipe.to_yaml()}
     official = model_result(result)
-    if official is not None and data_source(result.recipe).verified:
+    if official is not None:
         texts[RESULTS_PATH] = results_yaml(official, namespace(result.recipe))
     files = {path: PushFile.from_bytes(text.encode()) for path, text in texts.items()}
     try:

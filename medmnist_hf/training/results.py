@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
+from medmnist_hf.data.configs import BuiltConfig
 from medmnist_hf.documents import parse_json
 from medmnist_hf.errors import MedMNISTError, TrainingError, first_line
 from medmnist_hf.files import read_document, write_atomically
+from medmnist_hf.manifest import Provenance, SourceRecord
 from medmnist_hf.training.recipe import Recipe, make_recipe
 from medmnist_hf.typed_json import IN_FILE, Bounds, Count, attributes, decode, encode
 
@@ -27,8 +29,11 @@ RESULTS_NAME: Final = "results.json"
 HEADLINE: Final = ("auc", "acc")
 """The measures that every split has."""
 
-_NAMES: Final = ("dataset", "size", "model", "method")
-"""Values of the recipe that ``results.json`` begins with."""
+PROVENANCE: Final = "provenance"
+"""What the data was, in words, at the head of both files; what it follows from is recorded with each seed."""
+
+_NAMES: Final = ("dataset", "size", "model", "method", PROVENANCE)
+"""What ``results.json`` begins with."""
 
 _Value = TypeVar("_Value")
 
@@ -71,6 +76,33 @@ class Measures(dict[str, _Value]):
 
 
 @dataclass(frozen=True, slots=True)
+class DataRecord:
+    """The data that a run read, as the manifest of its build says.
+
+    Attributes:
+        source: What the data was built from.
+        rows: Split -> its rows.
+    """
+
+    source: SourceRecord
+    rows: dict[str, int]
+
+    @classmethod
+    def of(cls, config: BuiltConfig) -> "DataRecord":
+        """The record of a config that is about to be read."""
+        return cls(config.manifest.source, {name: split.rows for name, split in config.manifest.splits.items()})
+
+    @property
+    def provenance(self) -> Provenance:
+        """What the data is."""
+        return self.source.provenance
+
+    def to_json(self) -> str:
+        """The text of a file that holds this alone."""
+        return _text({PROVENANCE: self.provenance} | encode(self))
+
+
+@dataclass(frozen=True, slots=True)
 class Spread:
     """A measure over the seeds, written as ``0.733 ± 0.012``; without a deviation as ``0.733``.
 
@@ -88,7 +120,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """Places of a run's means among the published results of its subset and itself.
+    """Places of a run's means among the published results of its subset, see `medmnist_hf.scoring.published.stand`.
 
     Attributes:
         auc: Place by test AUC, 1 for the best.
@@ -200,6 +232,7 @@ class SeedResult:
         test: Measures on test; empty if test was not scored.
         per_class: Name of a label -> its measures on test.
         facts: What the method reports besides.
+        data: The data it was trained and scored on.
     """
 
     seed: _Seed
@@ -207,10 +240,11 @@ class SeedResult:
     test: Measures[Score]
     per_class: dict[str, dict[str, Score]]
     facts: Facts
+    data: DataRecord
 
     def to_json(self) -> str:
-        """The text of ``result.json``."""
-        return _text(self)
+        """The text of ``result.json``, which begins with what the data was."""
+        return _text({PROVENANCE: self.data.provenance} | encode(self))
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str) -> "SeedResult":
@@ -224,7 +258,11 @@ class SeedResult:
             TrainingError: It is damaged.
         """
         with _intact(where):
-            result: SeedResult = decode(parse_json(text), cls)
+            table = decode(parse_json(text), dict[str, Any])
+            provenance = table.pop(PROVENANCE, None)
+            result: SeedResult = decode(table, cls)
+            if provenance != result.data.provenance:
+                raise ValueError(f"{PROVENANCE} is not that of its data")
         return result
 
 
@@ -236,7 +274,8 @@ class RunResult:
         recipe: What was run.
         validation: Means over the seeds on validation.
         test: Means over the seeds on test; empty if test was not scored.
-        rank: Place of the test scores among the published results; None where there are none.
+        rank: Place of the test scores among the published results; None where there are none, of data that is not
+            verified, of a run that is not whole, and where a score is undefined.
         ensemble: What the mean of the seeds' scores scored; None for one seed.
         seeds: The seeds, one or more.
         hardware: What the last seed ran on.
@@ -252,9 +291,35 @@ class RunResult:
     hardware: Hardware
     releases: dict[str, str]
 
+    def __post_init__(self) -> None:
+        if not self.seeds:
+            raise ValueError("runs is empty")
+        source = self.data.source
+        if any(seed.data != self.data for seed in self.seeds):
+            raise ValueError("its seeds are of different data")
+        if source.verified and (source.synthetic or source.md5 != self.recipe.subset.file(self.recipe.size).md5):
+            raise ValueError("its data is called verified but is not the official file")
+
+    @property
+    def data(self) -> DataRecord:
+        """The data of all seeds."""
+        return self.seeds[0].data
+
+    @property
+    def provenance(self) -> Provenance:
+        """What the data is."""
+        return self.data.provenance
+
+    @property
+    def partial(self) -> tuple[int, ...]:
+        """Seeds whose search was interrupted, and seeds of the recipe that are missing."""
+        whole = {one.seed for one in self.seeds if not one.facts.partial}
+        known = dict.fromkeys((*self.recipe.seeds, *(one.seed for one in self.seeds)))
+        return tuple(seed for seed in known if seed not in whole)
+
     def to_json(self) -> str:
-        """The text of ``results.json``, which names what was run also before the recipe."""
-        return _text(_names(self.recipe) | encode(self))
+        """The text of ``results.json``, which names what was run, and on what data, also before the recipe."""
+        return _text(_head(self) | encode(self))
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str) -> "RunResult":
@@ -272,10 +337,8 @@ class RunResult:
             names = {name: table.pop(name) for name in _NAMES if name in table}
             recipe = make_recipe(decode(table.get("recipe"), dict[str, Any], "recipe"))
             result: RunResult = decode(table | {"recipe": recipe}, cls)
-            if not result.seeds:
-                raise ValueError("runs is empty")
-            if names != _names(result.recipe):
-                raise ValueError(f"{', '.join(_NAMES)} are not those of its recipe")
+            if names != _head(result):
+                raise ValueError(f"{', '.join(_NAMES)} are not those of its recipe and data")
         return result
 
 
@@ -318,8 +381,8 @@ def digits(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}"
 
 
-def _names(recipe: Recipe) -> dict[str, Any]:
-    return {name: getattr(recipe, name) for name in _NAMES}
+def _head(result: RunResult) -> dict[str, Any]:
+    return {name: getattr(result if name == PROVENANCE else result.recipe, name) for name in _NAMES}
 
 
 def _read(path: Path) -> bytes:

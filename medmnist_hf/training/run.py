@@ -1,10 +1,10 @@
 """One run of a recipe: each seed trained, chosen on validation, scored once on test, and left in a folder.
 
-A run's folder holds ``recipe.yaml``, a folder for each seed and, once all are done, ``results.json``, which of
-several seeds also has the ensemble; the weights of the seed that is to be published then have a card beside them. A
-seed that is done is not run again; one that was interrupted resumes from its last checkpoint. The search of an AutoML
-engine that was interrupted leaves its best so far marked partial, which counts as not done. Under ``accelerate
-launch`` or ``torchrun`` all processes train, and the first one writes.
+A run's folder holds ``recipe.yaml``, ``data.json`` with what the data is, a folder for each seed and, once all are
+done, ``results.json``, which of several seeds also has the ensemble; the weights of the seed that is to be published
+then have a card beside them. A seed that is done is not run again; one that was interrupted resumes from its last
+checkpoint. The search of an AutoML engine that was interrupted leaves its best so far marked partial, which counts as
+not done. Under ``accelerate launch`` or ``torchrun`` all processes train, and the first one writes.
 """
 
 import contextlib
@@ -23,8 +23,9 @@ from transformers.utils.logging import disable_progress_bar
 
 from medmnist_hf.array_types import FloatArray
 from medmnist_hf.catalog import NAMESPACE, SPLITS
-from medmnist_hf.data.arrays import load_arrays
-from medmnist_hf.errors import MedMNISTError, TrainingError, is_full
+from medmnist_hf.data.arrays import read_arrays
+from medmnist_hf.data.configs import open_config
+from medmnist_hf.errors import TrainingError, is_full
 from medmnist_hf.files import write_atomically
 from medmnist_hf.hub.client import limit_waiting
 from medmnist_hf.scoring.predictions import Predictions
@@ -36,12 +37,15 @@ from medmnist_hf.training.models.saving import Built, save_model
 from medmnist_hf.training.recipe import Recipe, make_recipe
 from medmnist_hf.training.registry import method
 from medmnist_hf.training.report.figures import can_draw, write_card, write_figures
-from medmnist_hf.training.results import RESULTS_NAME, RunResult, SeedResult, read_seed, write_seed
+from medmnist_hf.training.results import RESULTS_NAME, DataRecord, RunResult, SeedResult, read_seed, write_seed
 from medmnist_hf.training.scoring import check_scores, score_seed, sum_up
 
 _log = logging.getLogger(__name__)
 
 RECIPE_NAME: Final = "recipe.yaml"
+DATA_NAME: Final = "data.json"
+"""What the data is that the run reads, noted before it is."""
+
 BEST: Final = "best"
 LAST: Final = "last"
 
@@ -75,19 +79,17 @@ def run(recipe: Recipe, out: Path, *, quiet: bool = False) -> RunResult:
     processes = launched()
     disable_progress_bar()  # type: ignore[no-untyped-call]  # of single files that are saved
     with processes.main_process_first():
-        _claim(recipe, out)
-        data = {
-            split: load_arrays(
-                recipe.dataset,
-                recipe.size,
-                split,
-                recipe.root,
-                namespace=recipe.namespace or NAMESPACE,
-                revision=recipe.revision,
-            )
-            for split in SPLITS
-        }
-    shared = Run(recipe, data, processes.device, quiet or not processes.is_main_process)
+        config = open_config(
+            recipe.dataset,
+            recipe.size,
+            recipe.root,
+            namespace=recipe.namespace or NAMESPACE,
+            revision=recipe.revision,
+        )
+        record = DataRecord.of(config)
+        _claim(recipe, record, out)
+        data = {split: read_arrays(config, split) for split in SPLITS}
+    shared = Run(recipe, data, record, processes.device, quiet or not processes.is_main_process)
     folders = {seed: out / f"seed-{seed}" for seed in recipe.seeds}
     earlier = {seed: _whole(read_seed(folder)) for seed, folder in folders.items()}
     processes.wait_for_everyone()  # all have looked before one writes
@@ -103,7 +105,7 @@ def run(recipe: Recipe, out: Path, *, quiet: bool = False) -> RunResult:
     result = sum_up(recipe, seeds, together)
     if processes.is_main_process:
         with _space_for(out):
-            _write_card({seed: folder / BEST for seed, folder in folders.items()}, result)
+            write_card({seed: folder / BEST for seed, folder in folders.items()}, result)
             write_atomically(out / RESULTS_NAME, result.to_json())
     return result
 
@@ -113,17 +115,25 @@ def _whole(result: SeedResult | None) -> SeedResult | None:
     return None if result is None or result.facts.partial else result
 
 
-def _claim(recipe: Recipe, out: Path) -> None:
-    """Note the recipe in its folder, which must not hold a run of another one; other seeds may be added."""
+def _claim(recipe: Recipe, data: DataRecord, out: Path) -> None:
+    """Note recipe and data in their folder, which must not hold a run of others; other seeds may be added."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / RECIPE_NAME
     if path.exists():
-        before = make_recipe({"seeds": recipe.seeds}, config=path)
-        names = [name for name in Recipe.__dataclass_fields__ if getattr(before, name) != getattr(recipe, name)]
+        earlier = make_recipe({"seeds": recipe.seeds}, config=path)
+        names = [name for name in Recipe.__dataclass_fields__ if getattr(earlier, name) != getattr(recipe, name)]
         if names:
             raise TrainingError(
                 f"{out} holds a run with another {', '.join(names)}: name another folder with --out, or remove it"
             )
+    noted = out / DATA_NAME
+    before = noted.read_text(encoding="utf-8") if noted.exists() else data.to_json()
+    if before != data.to_json():
+        raise TrainingError(
+            f"{out} holds a run on other data than {data.provenance} {data.source.file}, see {noted.name} there: "
+            "name another folder with --out, or remove it"
+        )
+    write_atomically(noted, data.to_json())
     write_atomically(path, recipe.to_yaml())
 
 
@@ -139,7 +149,8 @@ def _run_seed(shared: Run, seed: int, folder: Path, processes: PartialState, dra
             split: check_scores(shared.recipe, shared.data[split].labels, scores)
             for split, scores in fitted.scores.items()
         }
-        result = score_seed(shared.recipe, seed, predictions, facts=fitted.facts | {"seconds": seconds})
+        facts = fitted.facts | {"seconds": seconds}
+        result = score_seed(shared.recipe, seed, predictions, facts=facts, data=shared.record)
         if processes.is_main_process:
             _write_seed(shared, result, fitted, folder, predictions if drawn else None)
     processes.wait_for_everyone()
@@ -187,14 +198,6 @@ def _keep_last(checkpoints: Path, last: Path) -> None:
     for path in newest.iterdir():
         if path.suffix == ".safetensors" or path.name.endswith("config.json"):
             shutil.copyfile(path, last / path.name)
-
-
-def _write_card(models: Mapping[int, Path], result: RunResult) -> None:
-    """Write the card, or log why there is none: the run is done either way."""
-    try:
-        write_card(models, result)
-    except MedMNISTError as error:
-        _log.warning("no card: %s", error)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -18,10 +19,11 @@ from medmnist_hf.scoring.bootstrap import bootstrap
 from medmnist_hf.scoring.metrics import CLASSWISE, available, metrics
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import Predictions, check
-from medmnist_hf.scoring.published import published_results, stand
+from medmnist_hf.scoring.published import stand
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.results import (
     HEADLINE,
+    DataRecord,
     EnsembleResult,
     Facts,
     Hardware,
@@ -53,7 +55,7 @@ def check_scores(recipe: Recipe, labels: Array, scores: FloatArray) -> Predictio
 
 
 def score_seed(
-    recipe: Recipe, seed: int, predictions: Mapping[str, Predictions], *, facts: Mapping[str, Any]
+    recipe: Recipe, seed: int, predictions: Mapping[str, Predictions], *, facts: Mapping[str, Any], data: DataRecord
 ) -> SeedResult:
     """Score a seed, once.
 
@@ -62,10 +64,11 @@ def score_seed(
         seed: The seed.
         predictions: ``validation`` and, unless configurations are still compared, ``test`` -> its predictions.
         facts: What the method reports, by name; hardware and releases are added.
+        data: What was read.
     """
     result = score_splits(recipe, predictions)
     report = {**facts, "hardware": hardware(), "releases": releases()}
-    return SeedResult(seed, result.validation, result.test, result.per_class, Facts.from_json_value(report))
+    return SeedResult(seed, result.validation, result.test, result.per_class, Facts.from_json_value(report), data)
 
 
 def score_splits(recipe: Recipe, predictions: Mapping[str, Predictions]) -> EnsembleResult:
@@ -110,20 +113,22 @@ def sum_up(recipe: Recipe, seeds: Sequence[SeedResult], ensemble: EnsembleResult
         ensemble: What the mean of their scores scored, see `medmnist_hf.training.ensemble`.
     """
     facts, test = seeds[-1].facts, _spreads([one.test for one in seeds])
-    rank = None
-    if test and published_results(recipe.dataset):
-        standing = stand(recipe.dataset, test.auc.mean, test.acc.mean)
-        rank = Rank(standing.auc_rank, standing.acc_rank, standing.places)
-    return RunResult(
+    result = RunResult(
         recipe,
         _spreads([one.validation for one in seeds]),
         test,
-        rank,
+        None,
         ensemble,
         tuple(seeds),
         facts.hardware or hardware(),
         facts.releases or releases(),
     )
+    if not test or result.partial:
+        return result
+    standing = stand(recipe.dataset, test.auc.mean, test.acc.mean, provenance=result.provenance)
+    if standing is None or standing.auc_rank is None or standing.acc_rank is None:
+        return result
+    return replace(result, rank=Rank(standing.auc_rank, standing.acc_rank, standing.places))
 
 
 def _spreads(seeds: Sequence[Measures[float]]) -> Measures[Spread]:

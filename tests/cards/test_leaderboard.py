@@ -11,7 +11,7 @@ from medmnist_hf.cards.render import card, describe, write_card
 from medmnist_hf.catalog import Subset, subset, subsets
 from medmnist_hf.errors import BuildError
 from medmnist_hf.hub.eval_results import ModelResult, results_yaml
-from medmnist_hf.manifest import read_build
+from medmnist_hf.manifest import Provenance, read_build
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
 from tests.fixtures.hub import eval as hub_eval
@@ -30,7 +30,7 @@ def test_every_size_has_a_task_for_each_measure(entry: Subset) -> None:
     reported = [
         result["dataset"]["task_id"]
         for size in entry.sizes
-        for result in yaml.safe_load(results_yaml(ModelResult(entry.flag, size, 0.9, 0.8)))
+        for result in yaml.safe_load(results_yaml(ModelResult(entry.flag, size, 0.9, 0.8, Provenance.VERIFIED)))
     ]
     assert reported == [task["id"] for task in table["tasks"]]
     assert f"such as `{reported[0]}`" in card(entry).replace("\n", " ")

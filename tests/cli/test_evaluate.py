@@ -19,8 +19,11 @@ from medmnist_hf.conversion.sources.phantom import phantom_counts, phantom_label
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.evaluation.evaluate import compare_files, evaluate_file
 from medmnist_hf.evaluation.prediction_files import read_result, write_result
+from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.published import published_notes, published_results
+from tests.conftest import Phantoms
 from tests.fixtures.batches import items, write_shards
+from tests.fixtures.builds import build
 
 runner = CliRunner()
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -93,6 +96,7 @@ def test_evaluate_prints_what_is_computed(data: Path, tmp_path: Path, flag: str)
     arguments = ("evaluate", path, "--data", data, "--ci", "--per-class", "-m", "ece", "--resamples", "30")
     found = evaluate_file(path, data, ["ece"], ci=True, per_class=True, resamples=30)
     text = flat(run(*arguments))
+    assert text.startswith(f"{Provenance.UNVERIFIED.warning} subset size"), "made up here, under the official name"
     span = found.intervals["auc"]
     assert f"{found.score.auc:.3f} [{span.low:.3f}, {span.high:.3f}]" in text
     assert f"{found.metrics['ece']:.3f} [{found.intervals['ece'].low:.3f}" in text
@@ -112,12 +116,12 @@ def test_many_files_and_one_that_fails(data: Path, tmp_path: Path) -> None:
     paths = [result(tmp_path, "breastmnist", seed) for seed in range(3)]
     empty = tmp_path / "breastmnist_test@empty.csv"
     empty.write_text("")
-    table = run("evaluate", *paths, "--data", data).stdout.splitlines()
+    table = run("evaluate", *paths, "--data", data).stdout.splitlines()[1:]
     assert [line.split()[-1] for line in table[1:]] == ["run.0", "run.1", "run.2"]
     done = program("evaluate", paths[0], empty, paths[1], "--data", data)
     assert done.returncode == 1
     assert done.stderr == f"error: {empty}: holds no line of scores: is it the right file?\n"
-    assert [line.split()[-1] for line in done.stdout.splitlines()[1:]] == ["run.0", "run.1"]
+    assert [line.split()[-1] for line in done.stdout.splitlines()[2:]] == ["run.0", "run.1"]
 
 
 def test_a_name_that_lies_is_warned_of(data: Path, tmp_path: Path) -> None:
@@ -177,22 +181,75 @@ def test_leaderboard_of_published_rows(entry: Any) -> None:
     assert [row["auc"] for row in told["rows"]] == sorted((row["auc"] for row in told["rows"]), reverse=True)
 
 
-def test_leaderboard_with_files(data: Path, tmp_path: Path) -> None:
+def test_leaderboard_with_files_on_official_labels(real_data: Path, tmp_path: Path) -> None:
+    """The real file, known by its MD5, is verified: its results have places, and all say the same ones."""
+    rng, labels = np.random.default_rng(0), np.load(real_data / "breastmnist.npz")["test_labels"]
+    paths = [
+        write_result(tmp_path, "breastmnist", 28, "test", (labels[:, 0] + rng.normal(0, by, 156)), labels, run=name)
+        for name, by in (("good.1", 0.45), ("poor.2", 3.0))
+    ]
+    arguments: tuple[str | Path, ...] = ("leaderboard", "breastmnist", *paths, "--data", real_data, "--as-is")
+    arguments = (*arguments, "--resamples", "50")
+    done = run(*arguments)
+    text = flat(done)
+    assert "good.1 (yours)" in text and "poor.2 (yours)" in text and paths[0].name not in text
+    assert not done.stderr and not any(kind.banner in text for kind in Provenance if kind.banner)
+    told = facts(*arguments)
+    assert sum(row["own"] for row in told["rows"]) == 2 and len(told["rows"]) == 9 and told["not_comparable"] == {}
+    for file, path in zip(told["files"], paths, strict=True):
+        found = evaluate_file(path, real_data, ci=True, resamples=50, from_logits=False)
+        (row,) = (row for row in told["rows"] if row["name"] == found.result.run)
+        standing = file["standing"]
+        assert (standing["auc_rank"], standing["acc_rank"]) == (row["auc_rank"], row["acc_rank"])
+        places = f"place {row['auc_rank']} by AUC and {row['acc_rank']} by ACC of 8"
+        assert f"{row['name']}: AUC" in text and places in text and file["provenance"] == "verified"
+        beside = standing["beside"][0]
+        assert beside["published"]["method"] == "ResNet-18 (28)"
+        assert math.isclose(beside["auc_difference"], round(found.score.auc, 3) - 0.901, abs_tol=1e-9)
+        assert beside["auc_covered"] == (
+            found.intervals["auc"].high >= 0.9005 and found.intervals["auc"].low <= 0.9015
+        )
+
+
+def test_a_file_on_other_labels_is_listed_apart_without_a_place(data: Path, tmp_path: Path) -> None:
+    """Files under the official names whose MD5 is another are unverified."""
     paths = result(tmp_path, "breastmnist", 1), result(tmp_path, "breastmnist", 2, size=64)
     arguments = ("leaderboard", "breastmnist", *paths, "--data", data, "--resamples", "50")
     done = run(*arguments)
     text = flat(done)
-    assert "run.1 (yours)" in text and "run.2 (yours)" in text
-    assert f"{paths[1].name} is of size 64, the published results of 28." in text
-    assert paths[0].name not in text
+    assert done.stdout.strip().startswith("UNVERIFIED: ") and "UNVERIFIED: run.1 (yours)" in text
+    assert not any(row.method in text for row in published_results("breastmnist")) and "of size 64" not in text
+    assert text.count("unverified data has no place") == 2 and "#" not in text
     told = facts(*arguments)
-    assert sum(row["own"] for row in told["rows"]) == 2 and len(told["rows"]) == 9
-    for file, path in zip(told["files"], paths, strict=True):
-        found = evaluate_file(path, data, ci=True, resamples=50)
-        beside = file["standing"]["beside"][0]
-        assert beside["published"]["method"] == "ResNet-18 (28)"
-        assert math.isclose(beside["auc_difference"], round(found.score.auc, 3) - 0.901, abs_tol=1e-9)
-        assert beside["auc_covered"] == (found.intervals["auc"].high >= 0.9005)
+    assert [row["own"] for row in told["rows"]] == [False] * 7 and "note:" not in text
+    (other,) = told["not_comparable"].items()
+    assert other[0] == "unverified" and {row["name"] for row in other[1]} == {"run.1", "run.2"}
+    assert all(row["auc_rank"] is row["acc_rank"] is None for row in other[1])
+    assert [(file["provenance"], file["standing"]) for file in told["files"]] == [("unverified", None)] * 2
+
+
+def test_real_and_synthetic_results_have_tables_of_their_own(
+    real_data: Path, phantoms: Phantoms, tmp_path: Path
+) -> None:
+    build(phantoms, tmp_path, "breastmnist", 64, rows=24)
+    (tmp_path / "breastmnist.npz").symlink_to(real_data / "breastmnist.npz")
+    labels = np.load(real_data / "breastmnist.npz")["test_labels"]
+    small = phantom_labels(subset("breastmnist"), phantom_counts(subset("breastmnist"), 24), "test")
+    real = write_result(tmp_path, "breastmnist", 28, "test", labels[:, 0] * 0.5 + 0.1, labels, run="real")
+    fake = write_result(tmp_path, "breastmnist", 64, "test", small[:, 0] * 0.9, small, run="fake")
+    for command in ("evaluate", "leaderboard"):
+        files = (real, fake) if command == "evaluate" else ("breastmnist", real, fake, "--resamples", "20")
+        text = run(command, *files, "--data", tmp_path).stdout
+        first, second = text.split("\nSYNTHETIC: the data was generated", 1)
+        second = second.split("\n\n")[0]
+        assert "real" in first and "fake" not in first and "SYNTHETIC: fake" in second and "real" not in second
+        assert "AutoKeras" not in second
+    told = facts("leaderboard", "breastmnist", real, fake, "--data", tmp_path, "--resamples", "20")
+    assert [row["name"] for row in told["rows"] if row["own"]] == ["real"]
+    assert [row["name"] for row in told["not_comparable"]["synthetic"]] == ["fake"]
+    assert [found["provenance"] for found in facts("evaluate", real, fake, "--data", tmp_path)] == [
+        *("verified", "synthetic")
+    ]
 
 
 @pytest.mark.parametrize("flag", ["breastmnist", "chestmnist"])
@@ -208,14 +265,14 @@ def test_batch_predictions_of_vertex(data: Path, tmp_path: Path, flag: str) -> N
     told = facts("compare", folder, official, "--data", data, "--resamples", "20")
     assert told["measures"]["auc"]["difference"]["estimate"] == 0
     board = facts("leaderboard", flag, *sorted(folder.iterdir()), "--data", data, "--resamples", "20")
-    assert [row["name"] for row in board["rows"] if row["own"]] == ["job"]
+    assert [row["name"] for row in board["not_comparable"]["unverified"]] == ["job"]
     run("evaluate", *sorted(folder.iterdir()), "--data", data, "--plot", tmp_path / "plot.svg")
     assert (tmp_path / "plot.svg").is_file()
     shard = folder / "predictions_00002.jsonl"
     shard.write_text(shard.read_text()[:-20])
     done = program("evaluate", official, folder, "--data", data)
     count = len(shard.read_text().splitlines())
-    assert done.returncode == 1 and len(done.stdout.splitlines()) == 2
+    assert done.returncode == 1 and len(done.stdout.splitlines()) == 3
     assert done.stderr == f"error: {shard}: line {count} is no JSON: was its download cut off?\n"
 
 
@@ -266,4 +323,13 @@ def test_the_wheel_has_the_commands() -> None:
 def test_where_nothing_is_published_a_file_stands_alone(unpublished: str, data: Path, tmp_path: Path) -> None:
     path = result(tmp_path, unpublished, 1, size=64)
     text = flat(run("leaderboard", unpublished, path, "--data", data, "--resamples", "50"))
-    assert "run.1 (yours)" in text and "nothing is published to compare with" in text and "note:" not in text
+    assert "run.1 (yours)" in text and "unverified data has no place" in text and "note:" not in text
+
+
+def test_where_nothing_is_published_an_official_file_stands_alone(
+    unpublished: str, real_data: Path, tmp_path: Path
+) -> None:
+    labels = np.load(real_data / f"{unpublished}.npz")["test_labels"]
+    path = write_result(tmp_path, unpublished, 28, "test", labels[:, 0] * 0.5, labels, run="one")
+    text = flat(run("leaderboard", unpublished, path, "--data", real_data, "--resamples", "20"))
+    assert "one (yours)" in text and "nothing is published to compare with" in text and "note:" not in text

@@ -11,6 +11,7 @@ from medmnist_hf.conversion.sources.phantom import phantom_counts, phantom_label
 from medmnist_hf.errors import CatalogError, MedMNISTError, ScoreError, SourceError
 from medmnist_hf.evaluation.evaluate import compare_files, evaluate_file
 from medmnist_hf.evaluation.prediction_files import write_result
+from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.bootstrap import bootstrap, compare
 from medmnist_hf.scoring.delong import delong_compare
 from medmnist_hf.scoring.metrics import CLASSWISE, metrics
@@ -125,9 +126,9 @@ def test_synthetic_labels_are_told(data: Path, tmp_path: Path) -> None:
     path = result(tmp_path, "breastmnist")
     found = evaluate_file(path, tmp_path / "dist")
     assert found.score == evaluate_file(path, data).score
-    (warning,) = found.warnings
-    assert "is synthetic" in warning
-    assert compare_files(path, path, tmp_path / "dist", resamples=10).warnings == (warning,)
+    assert found.provenance is Provenance.SYNTHETIC
+    assert compare_files(path, path, tmp_path / "dist", resamples=10).provenance is Provenance.SYNTHETIC
+    assert evaluate_file(path, data).provenance is Provenance.UNVERIFIED, "an NPZ file of an official name"
 
 
 @pytest.mark.parametrize("flag", TASKS)

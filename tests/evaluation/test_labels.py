@@ -13,6 +13,7 @@ import pytest
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, Task, subset, subsets
 from medmnist_hf.errors import BuildError, MedMNISTError, ReadError, SourceError
 from medmnist_hf.evaluation.labels import read_labels
+from medmnist_hf.manifest import Provenance
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
 from tests.fixtures.hub.server import hub_server
@@ -45,7 +46,7 @@ def test_a_build_gives_the_labels_of_its_source(dist: Path, phantoms: Phantoms, 
     for data in (dist, dist / flag, dist / flag / "28", str(dist)):
         found = read_labels(flag, 28, split, data)
         assert np.array_equal(found.values, expected.values) and found.values.dtype == expected.values.dtype
-        assert (found.synthetic, found.origin) == (True, str(dist / flag / "28"))
+        assert (found.provenance, found.origin) == (Provenance.SYNTHETIC, str(dist / flag / "28"))
 
 
 def test_official_files(real_data: Path) -> None:
@@ -54,7 +55,28 @@ def test_official_files(real_data: Path) -> None:
             found = read_labels(flag, 28, split, real_data)
             assert len(found.values) == subset(flag).counts[split]
             assert set(found.values.tolist()) == set(range(len(subset(flag).labels)))
-            assert not found.synthetic
+            assert found.provenance is Provenance.VERIFIED
+
+
+def test_an_npz_file_is_verified_by_its_md5_alone(real_data: Path, phantoms: Phantoms, tmp_path: Path) -> None:
+    path = tmp_path / "breastmnist.npz"
+    content = (real_data / path.name).read_bytes()
+    path.write_bytes(content)
+    assert read_labels("breastmnist", 28, "test", path).provenance is Provenance.VERIFIED
+    path.write_bytes(content + b"\0")
+    found = read_labels("breastmnist", 28, "test", path)
+    assert found.provenance is Provenance.UNVERIFIED and len(found.values) == 156
+    assert read_labels("breastmnist", 28, "test", phantoms("breastmnist").path).provenance is Provenance.UNVERIFIED
+
+
+def test_a_build_that_calls_another_file_verified_is_refused(dist: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "28"
+    shutil.copytree(dist / "breastmnist" / "28", folder)
+    manifest = (folder / "manifest.json").read_text(encoding="utf-8")
+    for text in (manifest, manifest.replace('"phantom"', '"zenodo"')):
+        (folder / "manifest.json").write_text(text.replace('"verified": false', '"verified": true'), encoding="utf-8")
+        with pytest.raises(BuildError, match="28 is recorded as verified but not built from the official file"):
+            read_labels("breastmnist", 28, "test", tmp_path)
 
 
 def test_no_image_is_read(phantoms: Phantoms, tmp_path: Path) -> None:
@@ -84,6 +106,7 @@ def test_labels_from_the_hub(phantoms: Phantoms, tmp_path: Path) -> None:
     code = """
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.evaluation.labels import read_labels
+from medmnist_hf.manifest import Provenance
 for flag, size, split, data in [
     ("pathmnist", 224, "train", "org/pathmnist"),
     ("pathmnist", 224, "train", "org/pathmnist@main"),
@@ -94,7 +117,7 @@ for flag, size, split, data in [
 ]:
     try:
         found = read_labels(flag, size, split, data)
-        print(found.values.tolist(), found.origin, found.synthetic)
+        print(found.values.tolist(), found.origin, found.provenance)
     except MedMNISTError as error:
         print(type(error).__name__, error)
 """
@@ -103,8 +126,8 @@ for flag, size, split, data in [
         hub.store.write("dataset", "org/pathmnist", files)
         lines = hub.python(code).stdout.splitlines()
     expected = read_labels("pathmnist", 224, "train", tmp_path).values.tolist()
-    assert lines[0] == f"{expected} org/pathmnist on the Hub True"
-    assert lines[1] == f"{expected} org/pathmnist@main on the Hub True"
+    assert lines[0] == f"{expected} org/pathmnist on the Hub synthetic"
+    assert lines[1] == f"{expected} org/pathmnist@main on the Hub synthetic"
     for line, name in zip(lines[2:], ("org/pathmnist", "org/other", "org/pathmnist", "medmnist/breast"), strict=True):
         assert line.startswith("SourceError ") and name in line
     assert "a build of pathmnist at size 224, not of breastmnist" in lines[4]

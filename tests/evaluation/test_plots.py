@@ -14,7 +14,8 @@ from sklearn.metrics import roc_curve as sklearn_roc_curve
 
 from medmnist_hf.catalog import Subset, Task, subset, subsets
 from medmnist_hf.errors import BuildError, MedMNISTError
-from medmnist_hf.evaluation.plots import check_plot_path, draw, reliability, roc_curve, save_plot
+from medmnist_hf.evaluation.plots import check_plot_path, draw, reliability, roc_curve, save_plot, stamp
+from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.metrics import metrics
 from medmnist_hf.scoring.predictions import Predictions, check
 
@@ -97,7 +98,7 @@ def test_an_absent_class_and_scores_that_are_no_probabilities() -> None:
 @pytest.mark.parametrize("suffix", ["png", "PNG", "svg", "pdf"])
 def test_files_of_each_format(tmp_path: Path, suffix: str) -> None:
     entry = subset("breastmnist")
-    path = save_plot(tmp_path / f"plot.{suffix}", case(entry), entry.labels, "x")
+    path = save_plot(tmp_path / f"plot.{suffix}", case(entry), entry.labels, "x", provenance=Provenance.VERIFIED)
     content = path.read_bytes()
     assert content.startswith({"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[suffix.lower()])
     assert list(tmp_path.iterdir()) == [path]
@@ -105,6 +106,21 @@ def test_files_of_each_format(tmp_path: Path, suffix: str) -> None:
         with PIL.Image.open(path) as picture:
             assert picture.size == (1800, 624)
             assert len(set(picture.convert("L").resize((60, 20)).tobytes())) > 20, "something is drawn"
+
+
+@pytest.mark.parametrize("provenance", Provenance)
+def test_the_banner_of_other_data_is_drawn_across_the_figure(tmp_path: Path, provenance: Provenance) -> None:
+    entry = subset("breastmnist")
+    path = save_plot(tmp_path / "plot.png", case(entry), entry.labels, "x", provenance=provenance)
+    with PIL.Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("RGB"), np.int16)
+    red = pixels[..., 0] - pixels[..., 1:].max(axis=-1) > 40
+    columns = np.flatnonzero(red.any(axis=0))
+    assert not len(columns) if provenance.comparable else np.ptp(columns) > 0.6 * pixels.shape[1]
+    figure = stamp(draw(case(entry), entry.labels, "x"), provenance)
+    assert [text.get_text() for text in figure.texts if text.get_text() != "x"] == (
+        [provenance.banner] * bool(provenance.banner)
+    )
 
 
 def test_what_is_refused_leaves_nothing(tmp_path: Path) -> None:
@@ -119,7 +135,7 @@ def test_what_is_refused_leaves_nothing(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
     (tmp_path / "plot.png").mkdir()
     with pytest.raises(BuildError, match="cannot write"):
-        save_plot(tmp_path / "plot.png", case(entry), entry.labels, "x")
+        save_plot(tmp_path / "plot.png", case(entry), entry.labels, "x", provenance=Provenance.VERIFIED)
     assert [path.name for path in tmp_path.iterdir()] == ["plot.png"]
 
 

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from medmnist_hf.catalog import subsets
 from medmnist_hf.errors import CatalogError, MedMNISTError, ScoreError
 from medmnist_hf.hub.eval_results import ModelResult, card_results, results_yaml, task_id
+from medmnist_hf.manifest import Provenance
 
 FULL = ModelResult(
     "PathMNIST",
     224,
     auc=0.9912,
     acc=0.9377,
+    provenance=Provenance.VERIFIED,
     date="2026-01-31",
     source_url="https://example.org/run",
     source_name="Run 3",
@@ -47,7 +49,7 @@ def test_a_full_result_comes_back() -> None:
 )
 def test_what_is_given_comes_back_and_nothing_else(where: tuple[str, int], auc: float, acc: float, notes: str) -> None:
     flag, size = where
-    text = results_yaml(ModelResult(flag, size, auc, acc, notes=notes))
+    text = results_yaml(ModelResult(flag, size, auc, acc, Provenance.VERIFIED, notes=notes))
     found = parse_eval_result_entries(yaml.safe_load(text))
     assert [(one.dataset_id, one.task_id, one.value) for one in found] == [
         (f"medmnist/{flag}", task_id(size, "auc"), auc),
@@ -57,7 +59,8 @@ def test_what_is_given_comes_back_and_nothing_else(where: tuple[str, int], auc: 
 
 
 def test_numbers_of_numpy_are_plain_numbers() -> None:
-    text = results_yaml(ModelResult("breastmnist", 28, np.float32(0.5), np.float64(0.25)))  # type: ignore[arg-type]
+    auc: Any = np.float32(0.5)
+    text = results_yaml(ModelResult("breastmnist", 28, auc, np.float64(0.25), Provenance.VERIFIED))
     assert [result["value"] for result in yaml.safe_load(text)] == [0.5, 0.25]
 
 
@@ -86,6 +89,8 @@ def test_the_model_index_of_a_card() -> None:
     [
         ({"flag": "pathmnits"}, CatalogError, "did you mean 'pathmnist'"),
         ({"size": 32}, CatalogError, "has no size 32"),
+        ({"provenance": Provenance.SYNTHETIC}, ScoreError, "is of synthetic data: only scores on verified data"),
+        ({"provenance": Provenance.UNVERIFIED}, ScoreError, "is of unverified data: only scores on verified data"),
         ({"auc": 99.1}, ScoreError, "AUC 99.1: give a number from 0 to 1"),
         ({"acc": float("nan")}, ScoreError, "ACC nan"),
         ({"date": "31.1.2026"}, ScoreError, "write it as 2026-01-31"),

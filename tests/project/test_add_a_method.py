@@ -47,7 +47,7 @@ def test_a_run_scores_it_and_a_report_names_it(phantoms: Phantoms, tmp_path: Pat
     assert results == read_results(tmp_path / "runs" / "one" / RESULTS_NAME) and results.recipe == recipe
     assert [seed.seed for seed in results.seeds] == [0, 1] and results.test["auc"].mean > 0
     (board,) = gather(tmp_path / "runs")
-    assert board.chosen.method == NAME
+    assert board.chosen is not None and board.chosen.method == NAME
 
 
 @pytest.mark.usefixtures("added")

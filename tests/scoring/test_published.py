@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from medmnist_hf.catalog import subset, subsets
 from medmnist_hf.errors import CatalogError
+from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.bootstrap import Interval
 from medmnist_hf.scoring.published import (
     PublishedResult,
+    Standing,
     leaderboard,
     published_notes,
     published_results,
@@ -125,16 +127,24 @@ def test_published_rows_are_of_the_test_split_at_28() -> None:
     assert (published_split(), published_size()) == ("test", 28)
 
 
-@given(st.lists(st.floats(0, 1), max_size=8), st.floats(0, 1))
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0, 1))
 def test_rank_counts_those_that_round_higher(others: list[float], value: float) -> None:
     text = f"{value:.3f}"
-    assert rank(value, others) == 1 + len([other for other in others if float(f"{other:.3f}") > float(text)])
-    assert 1 <= rank(value, others) <= len(others) + 1
+    place = rank(value, others)
+    assert place == 1 + len([other for other in others if float(f"{other:.3f}") > float(text)])
+    assert 1 <= place <= len(others) + 1
 
 
-def test_an_undefined_score_is_last() -> None:
-    assert rank(float("nan"), [0.2, 0.9]) == 3
+def test_there_is_no_place_for_an_undefined_score_or_where_nothing_is_published() -> None:
+    assert rank(float("nan"), [0.2, 0.9]) is None and rank(0.5, []) is None
     assert rank(0.1, [float("nan"), 0.9]) == 2
+
+
+def standing_of(flag: str, auc: float | Interval, acc: float | Interval) -> Standing:
+    """The standing of a result on verified data."""
+    standing = stand(flag, auc, acc, provenance=Provenance.VERIFIED)
+    assert standing is not None
+    return standing
 
 
 def test_ranks_of_the_published_rows_themselves() -> None:
@@ -142,17 +152,17 @@ def test_ranks_of_the_published_rows_themselves() -> None:
     for flag in FLAGS:
         rows = published_results(flag)
         for row in rows:
-            own = stand(flag, row.auc, row.acc)
+            own = standing_of(flag, row.auc, row.acc)
             assert own.auc_rank == 1 + sum(other.auc > row.auc for other in rows)
             assert own.acc_rank == 1 + sum(other.acc > row.acc for other in rows)
             (same,) = (each for each in own.beside if each.published == row)
             assert (same.auc_difference, same.acc_difference, same.auc_covered) == (0, 0, None)
-        assert (stand(flag, 1.0, 1.0).auc_rank, stand(flag, 0.0, 0.0).acc_rank) == (1, len(rows) + 1)
-        assert stand(flag, 1.0, 1.0).places == len(rows) + 1
+        assert (standing_of(flag, 1.0, 1.0).auc_rank, standing_of(flag, 0.0, 0.0).acc_rank) == (1, len(rows) + 1)
+        assert standing_of(flag, 1.0, 1.0).places == len(rows) + 1
 
 
 def test_the_real_result_among_the_published() -> None:
-    own = stand("BreastMNIST", 0.9129072681704261, 0.8461538461538461)
+    own = standing_of("BreastMNIST", 0.9129072681704261, 0.8461538461538461)
     assert (own.auc_rank, own.acc_rank, own.places) == (2, 3, 8)
     assert own.beside[0].published.method == "ResNet-18 (28)"
     assert (own.beside[0].auc_difference, own.beside[0].acc_difference) == (0.012, -0.017)
@@ -161,32 +171,48 @@ def test_the_real_result_among_the_published() -> None:
 def test_an_interval_covers_what_rounds_into_it() -> None:
     def covered(low: float, high: float) -> bool | None:
         span = Interval((low + high) / 2, low, high, 0.95, 0.01)
-        return stand("breastmnist", span, 0.5).beside[0].auc_covered
+        return standing_of("breastmnist", span, 0.5).beside[0].auc_covered
 
     assert published_results("breastmnist")[0].auc == 0.901
     assert covered(0.85, 0.95) is True
     assert covered(0.9014, 0.95) is covered(0.85, 0.9006) is True, "0.901 stands for 0.9005 to 0.9015"
     assert covered(0.9016, 0.95) is covered(0.85, 0.9004) is False
     assert covered(float("nan"), float("nan")) is None
-    assert stand("breastmnist", 0.9, 0.9).beside[0].acc_covered is None
+    assert standing_of("breastmnist", 0.9, 0.9).beside[0].acc_covered is None
 
 
-def test_leaderboard_ranks_all_together() -> None:
-    table = leaderboard("breastmnist", [("mine", 0.9129, 0.8462), ("other", 0.901, 0.0)])
-    assert [place.name for place in table if place.own] == ["mine", "other"]
-    assert [place.auc_rank for place in table] == sorted(place.auc_rank for place in table)
-    by_name = {place.name: place for place in table}
-    assert by_name["mine"].auc_rank == 2
-    assert by_name["other"].auc_rank == by_name["ResNet-18 (28)"].auc_rank == 3
-    assert by_name["ResNet-18 (28)"].acc_rank == 1
-    assert by_name["other"].acc_rank == len(table) == 9
-    assert {place.name for place in leaderboard("breastmnist")} == {
-        row.method for row in published_results("breastmnist")
-    }
+def test_a_place_is_among_the_published_rows_whatever_else_is_listed() -> None:
+    """One notion of place: in a leaderboard of many, alone, and as a standing."""
+    own = [("mine", 0.9129, 0.8462), ("other", 0.901, 0.0), ("best", 0.99, 0.99), ("undefined", float("nan"), 0.5)]
+    table = leaderboard("breastmnist", own, provenance=Provenance.VERIFIED)
+    assert [row.name for row in table if row.own] == ["best", "mine", "other", "undefined"]
+    assert [row.auc for row in table[:-1]] == sorted((row.auc for row in table[:-1]), reverse=True)
+    places = [row.auc_rank for row in table[:-1] if row.auc_rank is not None]
+    assert len(places) == len(table) - 1 and places == sorted(places) and table[-1].auc_rank is None
+    by_name = {row.name: row for row in table}
+    for name, auc, acc in own:
+        standing = standing_of("breastmnist", auc, acc)
+        assert (by_name[name].auc_rank, by_name[name].acc_rank) == (standing.auc_rank, standing.acc_rank)
+        (alone,) = (
+            row for row in leaderboard("breastmnist", [(name, auc, acc)], provenance=Provenance.VERIFIED) if row.own
+        )
+        assert (alone.auc_rank, alone.acc_rank) == (standing.auc_rank, standing.acc_rank)
+    assert by_name["mine"].auc_rank == 2 and by_name["other"].acc_rank == standing.places == 8
+    assert by_name["other"].auc_rank == by_name["ResNet-18 (28)"].auc_rank == 2, "the places of published rows stay"
+    bare = {row.name: row.auc_rank for row in leaderboard("breastmnist", provenance=Provenance.VERIFIED)}
+    assert bare == {row.name: row.auc_rank for row in table if not row.own}
+    assert bare.keys() == {row.method for row in published_results("breastmnist")}
+
+
+@pytest.mark.parametrize("provenance", [Provenance.UNVERIFIED, Provenance.SYNTHETIC])
+def test_nothing_published_stands_beside_a_result_on_other_data(provenance: Provenance) -> None:
+    assert stand("breastmnist", 0.99, 0.99, provenance=provenance) is None
+    (row,) = leaderboard("breastmnist", [("mine", 0.99, 0.99)], provenance=provenance)
+    assert (row.own, row.auc_rank, row.acc_rank) == (True, None, None)
 
 
 def test_where_nothing_is_published_a_result_stands_alone(unpublished: str) -> None:
-    assert not published_results(unpublished) and not leaderboard(unpublished)
-    standing = stand(unpublished, 0.9, float("nan"))
-    assert (standing.auc_rank, standing.acc_rank, standing.places, standing.beside) == (1, 1, 1, ())
-    assert [row.name for row in leaderboard(unpublished, [("mine", 0.9, 0.8)])] == ["mine"]
+    assert not published_results(unpublished) and not leaderboard(unpublished, provenance=Provenance.VERIFIED)
+    assert stand(unpublished, 0.9, float("nan"), provenance=Provenance.VERIFIED) is None
+    (row,) = leaderboard(unpublished, [("mine", 0.9, 0.8)], provenance=Provenance.VERIFIED)
+    assert (row.name, row.auc_rank, row.acc_rank) == ("mine", None, None)

@@ -14,6 +14,7 @@ from medmnist_hf.scoring.predictions import check
 from medmnist_hf.training.ensemble import ensemble, write_scores
 from medmnist_hf.training.methods.base import Run
 from medmnist_hf.training.recipe import make_recipe
+from tests.fixtures.benchmarks import data_of
 
 RNG = np.random.default_rng(0)
 ROWS = {"train": 4, "validation": 30, "test": 50}
@@ -22,7 +23,8 @@ ROWS = {"train": 4, "validation": 30, "test": 50}
 def run_of(**options: bool) -> Run:
     """A run on random images of five classes."""
     data = {split: Arrays(np.zeros((rows, 28, 28, 3), np.uint8), np.arange(rows) % 5) for split, rows in ROWS.items()}
-    return Run(make_recipe({"dataset": "retinamnist", **options}), data, torch.device("cpu"), quiet=True)
+    recipe = make_recipe({"dataset": "retinamnist", **options})
+    return Run(recipe, data, data_of(recipe, rows=ROWS), torch.device("cpu"), quiet=True)
 
 
 def left(run: Run, folder: Path, seed: int) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.manifest import Provenance
 from medmnist_hf.training.recipe import make_recipe
 from medmnist_hf.training.results import (
     SEED_RESULT_NAME,
@@ -28,6 +30,7 @@ from medmnist_hf.training.results import (
     write_seed,
 )
 from medmnist_hf.training.scoring import sum_up
+from tests.fixtures.benchmarks import data_of
 
 REPORT: dict[str, Any] = {
     "tried": {"0.1": 0.5, "1": math.nan},
@@ -41,10 +44,14 @@ REPORT: dict[str, Any] = {
 }
 
 
+DATA = data_of(make_recipe({"dataset": "breastmnist"}))
+
+
 def seed_of(seed: int, **report: Any) -> SeedResult:
     test = Measures(auc=0.7 + seed / 10, acc=0.6, macro_f1=0.5, auc_low=math.nan, auc_high=math.nan)
     per_class = {"malignant": {"auc": 0.7, "f1": math.nan}}
-    return SeedResult(seed, Measures(auc=math.nan, acc=0.5), test, per_class, Facts.from_json_value(REPORT | report))
+    facts = Facts.from_json_value(REPORT | report)
+    return SeedResult(seed, Measures(auc=math.nan, acc=0.5), test, per_class, facts, DATA)
 
 
 def result_of(*seeds: SeedResult) -> RunResult:
@@ -60,7 +67,8 @@ def test_results_read_back_and_are_written_again_to_the_last_byte() -> None:
     assert again.to_json() == text and again.recipe == result.recipe
     assert repr(again) == repr(result), "nan included, which equals nothing"
     table = json.loads(text)
-    assert list(table)[:5] == ["dataset", "size", "model", "method", "recipe"]
+    assert list(table)[:6] == ["dataset", "size", "model", "method", "provenance", "recipe"]
+    assert table["provenance"] == "verified" and table["runs"][0]["data"]["rows"]["test"] == 156
     assert table["recipe"]["learning_rate"] == 1e-4 and table["recipe"]["seeds"] == [0, 1]
     assert list(table["runs"][0]["facts"]) == list(REPORT), "a report keeps its order"
     assert text.endswith("}\n") and "NaN" not in text
@@ -134,6 +142,11 @@ def changed(text: str, path: list[Any], value: object = None, *, remove: bool = 
         (["facts", "other\n"], 1, r"facts has text with control characters, 'other\\n'"),
         (["facts", "hardware", "gpus"], ["\ud800"], r"'\\ud800' is no text: half a character"),
         (["other"], 1, "it has an unknown attribute 'other'"),
+        (["provenance"], "synthetic", "provenance is not that of its data"),
+        (["provenance"], None, "provenance is not that of its data"),
+        (["data", "source", "verified"], 1, "data.source.verified is 1, must be true or false"),
+        (["data", "source", "kind"], "phantom", "provenance is not that of its data"),
+        (["data", "rows", "test"], "156", "data.rows.test is '156', must be a whole number"),
     ],
 )
 def test_a_seed_of_other_types_is_damaged(path: list[Any], value: object, reason: str) -> None:
@@ -164,6 +177,11 @@ def test_a_seed_of_other_types_is_damaged(path: list[Any], value: object, reason
         (lambda text: changed(text, ["test", "acc", "mean"], 1e308), "test.acc.mean is 1e"),
         (lambda text: changed(text, ["test", "acc", "std"], -1), "test.acc.std is -1, must be"),
         (lambda text: changed(text, ["rank", "auc"], -1), "rank.auc is -1, must be"),
+        (lambda text: changed(text, ["provenance"], "synthetic"), "are not those of its recipe and data"),
+        (lambda text: changed(text, ["provenance"], remove=True), "are not those of its recipe and data"),
+        (lambda text: changed(text, ["runs", 1, "data", "rows", "test"], 3), "its seeds are of different data"),
+        (lambda text: text.replace(DATA.source.md5, "0" * 32), "is called verified but is not the official file"),
+        (lambda text: text.replace('"zenodo"', '"phantom"'), "is called verified but is not the official file"),
         (lambda text: changed(text, ["releases", "torch"], 2), "releases.torch is 2, must be text"),
     ],
 )
@@ -190,6 +208,25 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"cannot read .* \(it is not a regular file\)"):
         read_results(path)
     assert read_seed(tmp_path) is None
+
+
+def test_a_run_is_partial_by_its_interrupted_and_its_missing_seeds() -> None:
+    assert result_of(seed_of(0), seed_of(1)).partial == ()
+    result = result_of(seed_of(0), seed_of(1, partial="killed"))
+    assert result.partial == (1,)
+    more = replace(result, recipe=replace(result.recipe, seeds=(0, 1, 7)))
+    assert more.partial == (1, 7)
+
+
+@pytest.mark.parametrize("provenance", Provenance)
+def test_both_files_begin_with_what_the_data_was(provenance: Provenance) -> None:
+    recipe = make_recipe({"dataset": "breastmnist"})
+    seed = replace(seed_of(0), data=data_of(recipe, provenance, {"train": 8, "validation": 4, "test": 6}))
+    assert next(iter(json.loads(seed.to_json()).items())) == ("provenance", provenance.value)
+    result = sum_up(recipe, [seed])
+    assert json.loads(result.to_json())["provenance"] == provenance.value
+    again = RunResult.from_json(result.to_json(), "it")
+    assert again.provenance is provenance and again.data == seed.data
 
 
 def test_a_seed_whose_search_was_interrupted_is_described_in_one_line() -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.bootstrap import bootstrap
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import Predictions
@@ -10,6 +11,7 @@ from medmnist_hf.scoring.published import published_results
 from medmnist_hf.training.recipe import Recipe, make_recipe
 from medmnist_hf.training.results import Facts, Hardware, Measures, Rank, SeedResult, Spread
 from medmnist_hf.training.scoring import check_scores, hardware, releases, score_seed, sum_up
+from tests.fixtures.benchmarks import data_of
 
 RNG = np.random.default_rng(0)
 
@@ -29,7 +31,7 @@ def scored(recipe: Recipe, rows: int = 60) -> dict[str, Predictions]:
 def test_a_seed_is_scored_by_the_metric(flag: str) -> None:
     recipe = make_recipe({"dataset": flag})
     parts = scored(recipe)
-    found = score_seed(recipe, 3, parts, facts={"epochs": 2})
+    found = score_seed(recipe, 3, parts, facts={"epochs": 2}, data=data_of(recipe))
     exact = score(parts["test"])
     assert (found.test.auc, found.test.acc) == (exact.auc, exact.acc)
     spans = bootstrap(parts["test"], ["auc", "acc"])
@@ -44,7 +46,7 @@ def test_a_seed_is_scored_by_the_metric(flag: str) -> None:
 def test_rows_that_cannot_be_resampled_cost_the_intervals_alone(caplog: pytest.LogCaptureFixture) -> None:
     recipe = make_recipe({"dataset": "retinamnist"})
     parts = scored(recipe) | {"test": scored(recipe, rows=5)["test"]}
-    found = score_seed(recipe, 0, parts, facts={})
+    found = score_seed(recipe, 0, parts, facts={}, data=data_of(recipe))
     assert np.isfinite(found.test.auc) and np.isnan(found.test["auc_low"]) and np.isnan(found.test["acc_high"])
     assert "no intervals: 5 row(s) of as many classes" in caplog.text
     means = sum_up(recipe, [found, found]).test
@@ -54,9 +56,11 @@ def test_rows_that_cannot_be_resampled_cost_the_intervals_alone(caplog: pytest.L
 def test_a_run_is_the_mean_of_its_seeds() -> None:
     recipe = make_recipe({"dataset": "breastmnist", "seeds": (0, 1)})
 
+    data = data_of(recipe)
+
     def seed(number: int, auc: float) -> SeedResult:
         test = {"auc": auc, "acc": 0.8, "auc_low": auc - 0.1, "auc_high": auc + 0.1, "acc_low": 0.7, "acc_high": 0.9}
-        return SeedResult(number, Measures(auc=auc, acc=0.5), Measures(test), {}, Facts())
+        return SeedResult(number, Measures(auc=auc, acc=0.5), Measures(test), {}, Facts(), data)
 
     found = sum_up(recipe, [seed(0, 0.80), seed(1, 0.90)])
     assert (found.test.auc.mean, found.test.auc.std) == pytest.approx((0.85, 0.1 / 2**0.5))
@@ -72,10 +76,42 @@ def test_hardware_and_releases_are_those_that_a_seed_ran_on() -> None:
     """The same command on another machine, to push what is done, does not change what the results say."""
     recipe, machine = make_recipe({"dataset": "breastmnist"}), Hardware("none such", 3, ("T",))
     facts = Facts.from_json_value({"hardware": machine, "releases": {"torch": "9"}})
-    found = sum_up(recipe, [SeedResult(0, Measures(auc=0.5, acc=0.5), Measures(), {}, facts)])
+    seed = SeedResult(0, Measures(auc=0.5, acc=0.5), Measures(), {}, facts, data_of(recipe))
+    found = sum_up(recipe, [seed])
     assert (found.hardware, found.releases) == (machine, {"torch": "9"})
 
 
+def ranked(recipe: Recipe, provenance: Provenance = Provenance.VERIFIED, **facts: str) -> Rank | None:
+    """The rank of a run of one seed."""
+    scores, report = Measures(auc=0.99, acc=0.99), Facts.from_json_value(facts)
+    seed = SeedResult(0, scores, scores if recipe.test else Measures(), {}, report, data_of(recipe, provenance))
+    return sum_up(recipe, [seed]).rank
+
+
 def test_where_nothing_is_published_there_is_no_rank(unpublished: str) -> None:
-    seed = SeedResult(0, Measures(auc=0.5, acc=0.5), Measures(auc=0.5, acc=0.5), {}, Facts())
-    assert sum_up(make_recipe({"dataset": unpublished}), [seed]).rank is None
+    assert ranked(make_recipe({"dataset": unpublished})) is None
+
+
+@pytest.mark.parametrize("provenance", Provenance)
+def test_only_scores_on_verified_data_have_a_rank(provenance: Provenance) -> None:
+    expected = Rank(1, 1, 8) if provenance is Provenance.VERIFIED else None
+    assert ranked(make_recipe({"dataset": "breastmnist"}), provenance) == expected
+
+
+def test_only_a_whole_run_that_was_tested_has_a_rank() -> None:
+    assert ranked(make_recipe({"dataset": "breastmnist"}), partial="stopped after 3 s") is None
+    assert ranked(make_recipe({"dataset": "breastmnist", "seeds": (0, 1)})) is None
+    assert ranked(make_recipe({"dataset": "breastmnist", "test": False})) is None
+
+
+def test_seeds_on_different_data_are_no_run() -> None:
+    recipe = make_recipe({"dataset": "breastmnist", "seeds": (0, 1)})
+    scores = Measures(auc=0.9, acc=0.9)
+    with pytest.raises(ValueError, match="seeds are of different data"):
+        sum_up(
+            recipe,
+            [
+                SeedResult(seed, scores, scores, {}, Facts(), data_of(recipe, provenance))
+                for seed, provenance in enumerate((Provenance.VERIFIED, Provenance.SYNTHETIC))
+            ],
+        )

@@ -1,4 +1,7 @@
-"""All runs below a folder as one board a subset: means over seeds, intervals, and places among the published rows.
+"""All runs below a folder as boards: means over seeds, intervals, and places among the published rows.
+
+A board is of one subset and one provenance: runs on verified data stand among the published rows, and those on
+synthetic or unverified data have boards of their own, without places.
 
 A score of several seeds is their mean, with their sample standard deviation. Its 95 % interval goes from the mean of
 the lower to the mean of the upper ends of the seeds' own bootstrap intervals. That is the interval of one run of the
@@ -17,7 +20,8 @@ from typing import Final
 
 from medmnist_hf.catalog import Subset, subsets
 from medmnist_hf.errors import MedMNISTError
-from medmnist_hf.scoring.published import LeaderboardRow, leaderboard, published_notes, published_size, stand
+from medmnist_hf.manifest import Provenance
+from medmnist_hf.scoring.published import LeaderboardRow, leaderboard, published_notes, published_size
 from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe, presets
 from medmnist_hf.training.registry import method
 from medmnist_hf.training.results import RESULTS_NAME, Measures, RunResult, read_results
@@ -48,8 +52,8 @@ class Row:
     """One line of a board: a configuration, or a published result, of which only scores and size are known.
 
     Attributes:
-        place: Place by test AUC among all lines of the board, 1 for the best; equals to three decimals share one. None
-            where the AUC is not known, as it is of a run that did not score test.
+        place: Place by test AUC among the published rows and itself, see `medmnist_hf.scoring.published.rank`. None
+            where the AUC is not known or nothing is published, on data that is not verified, and of a partial run.
         own: It is no published result.
         chosen: It is the one that `best_on_validation` gives for its board.
         model: Name of the model; of a published result, the method as published.
@@ -57,6 +61,8 @@ class Row:
         size: Size of the images that were read, in pixels or voxels.
         protocol: What else the recipe says, see `protocol`.
         seeds: The seeds.
+        partial: Seeds without a whole result: their search was interrupted, or they were not run.
+        test_rows: Rows of the test split that was read; None of a published result.
         validation_auc: AUC on validation.
         validation_acc: ACC on validation.
         auc: AUC on test.
@@ -76,6 +82,8 @@ class Row:
     size: int
     protocol: str = ""
     seeds: tuple[int, ...] = ()
+    partial: tuple[int, ...] = ()
+    test_rows: int | None = None
     validation_auc: BoardScore = BoardScore(math.nan)
     validation_acc: BoardScore = BoardScore(math.nan)
     auc: BoardScore
@@ -89,24 +97,29 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """All that is known of one subset.
+    """All that is known of one subset on data of one provenance.
 
     Attributes:
         subset: The subset.
-        rows: Configurations and published results by place.
-        chosen: The configuration that `best_on_validation` gives.
-        published_place: Its place by test AUC among the published results and itself; None where that is not known or
-            nothing is published.
-        published_places: Number of those places.
+        provenance: What the data of its runs is.
+        rows: Configurations and, on verified data, published results by falling test AUC; last those without a place
+            where others have one.
+        chosen: The configuration that `best_on_validation` gives; None where none is whole.
+        places: Number of places: the published results and one; 0 where there are none.
         notes: What must be known before comparing.
     """
 
     subset: Subset
+    provenance: Provenance
     rows: tuple[Row, ...]
-    chosen: Row
-    published_place: int | None
-    published_places: int
+    chosen: Row | None
+    places: int
     notes: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """What the board is called: the subset, with the banner of its data before it."""
+        return self.provenance.mark(self.subset.python_class)
 
     @property
     def own(self) -> tuple[Row, ...]:
@@ -120,7 +133,7 @@ class Board:
 
 
 def gather(folder: Path) -> tuple[Board, ...]:
-    """Boards of all runs below a folder, in the order of the catalogue.
+    """Boards of all runs below a folder: on verified data first, each kind in the order of the catalogue.
 
     Args:
         folder: Where the runs lie, at any depth.
@@ -132,23 +145,25 @@ def gather(folder: Path) -> tuple[Board, ...]:
     results = {path.parent.relative_to(folder).as_posix(): read_results(path) for path in paths}
     sources = {tuple(getattr(one.recipe, name) for name in _OF_THE_DATA) for one in results.values()}
     hidden = _IN_COLUMNS if len(sources) > 1 else _IN_COLUMNS + _OF_THE_DATA
-    rows: dict[str, list[Row]] = {}
+    rows: dict[tuple[Provenance, str], list[Row]] = {}
     for name, result in results.items():
-        rows.setdefault(result.recipe.dataset, []).append(_row(result, name, hidden))
-    return tuple(_board(entry, rows[entry.flag]) for entry in subsets() if entry.flag in rows)
+        rows.setdefault((result.provenance, result.recipe.dataset), []).append(_row(result, name, hidden))
+    keys = ((provenance, entry) for provenance in Provenance for entry in subsets())
+    return tuple(_board(entry, kind, rows[kind, entry.flag]) for kind, entry in keys if (kind, entry.flag) in rows)
 
 
-def best_on_validation(rows: Sequence[Row]) -> Row:
+def best_on_validation(rows: Sequence[Row]) -> Row | None:
     """Of some configurations the one with the best validation AUC, then ACC; the first of equals.
 
     Those that were scored on test come before those that were not: these are tried, but chosen is what was tested.
+    A partial one is never chosen: had its search gone on, it would be another.
     """
 
     def worth(row: Row) -> tuple[float, ...]:
         found = (-1.0 if math.isnan(one.mean) else one.mean for one in (row.validation_auc, row.validation_acc))
         return float(not math.isnan(row.auc.mean)), *found
 
-    return max(rows, key=worth)
+    return max((row for row in rows if not row.partial), key=worth, default=None)
 
 
 def protocol(recipe: Recipe, hidden: Sequence[str] = _IN_COLUMNS + _OF_THE_DATA) -> str:
@@ -191,24 +206,25 @@ def _row(result: RunResult, folder: str, hidden: Sequence[str]) -> Row:
         model=recipe.model,
         method=recipe.method,
         size=recipe.size,
-        protocol=protocol(recipe, hidden) + _partial(result),
+        protocol=protocol(recipe, hidden),
         seeds=tuple(seed.seed for seed in result.seeds),
+        partial=result.partial,
+        test_rows=result.data.rows["test"],
         validation_auc=_score(validation, "auc"),
         validation_acc=_score(validation, "acc"),
         auc=_score(test, "auc"),
         acc=_score(test, "acc"),
-        parameters=facts[0].parameters,
-        trained_parameters=facts[0].trained_parameters,
+        parameters=_same([one.parameters for one in facts]),
+        trained_parameters=_same([one.trained_parameters for one in facts]),
         seconds=statistics.fmean(seconds) if seconds else math.nan,
         hardware=str(result.hardware),
         folder=folder,
     )
 
 
-def _partial(result: RunResult) -> str:
-    """Which seeds are of a search that was interrupted."""
-    seeds = [str(one.seed) for one in result.seeds if one.facts.partial]
-    return f"; partial: seed {', '.join(seeds)}" if seeds else ""
+def _same(values: Sequence[int | None]) -> int | None:
+    """What all seeds report; None where they differ, as found networks may."""
+    return values[0] if len(set(values)) == 1 else None
 
 
 def _score(seeds: Sequence[Measures[float]], name: str) -> BoardScore:
@@ -220,28 +236,25 @@ def _score(seeds: Sequence[Measures[float]], name: str) -> BoardScore:
     return BoardScore(mean, statistics.stdev(values(name)) if several else math.nan, low, high)
 
 
-def _board(entry: Subset, own: Sequence[Row]) -> Board:
+def _board(entry: Subset, provenance: Provenance, own: Sequence[Row]) -> Board:
     best = best_on_validation(own)
     by_folder = {row.folder: row for row in own}
+    scores = [(row.folder, row.auc.mean, row.acc.mean) for row in own]
     rows = []
-    for line in leaderboard(entry.flag, [(row.folder, row.auc.mean, row.acc.mean) for row in own]):
+    for line in leaderboard(entry.flag, scores, provenance=provenance):
         row = by_folder[line.name] if line.own else _published(line)
-        rows.append(replace(row, place=_known(line.auc_rank, line.auc), chosen=row is best))
-    standing = stand(entry.flag, best.auc.mean, best.acc.mean)
-    notes = list(published_notes(entry.flag))
+        rows.append(replace(row, place=None if row.partial else line.auc_rank, chosen=row is best))
+    rows.sort(key=lambda row: row.place is None)
+    published = len(rows) - len(own)
+    notes = list(published_notes(entry.flag)) if published else []
     others = sorted({row.size for row in own} - {published_size()})
-    if others and standing.beside:
+    if others and published:
         sizes = " and ".join(map(str, others))
         notes.insert(
             0, f"Published rows are of the files of size {published_size()}; rows of size {sizes} read others."
         )
-    (chosen,) = (row for row in rows if row.chosen)
-    place = _known(standing.auc_rank, best.auc.mean) if standing.beside else None
-    return Board(entry, tuple(rows), chosen, place, standing.places, tuple(notes))
-
-
-def _known(place: int, auc: float) -> int | None:
-    return None if math.isnan(auc) else place
+    chosen = next((row for row in rows if row.chosen), None)
+    return Board(entry, provenance, tuple(rows), chosen, published + 1 if published else 0, tuple(notes))
 
 
 def _published(line: LeaderboardRow) -> Row:

@@ -49,7 +49,8 @@ def forest(board: Board) -> Markup:
     best = max((row.auc.mean for row in rows if not row.own), default=None)
     return render(
         "forest.svg.j2",
-        name=board.subset.python_class,
+        name=board.name,
+        banner=board.provenance.banner,
         marks=[_mark(row, _TOP + _ROW * at, ticks) for at, row in enumerate(rows)],
         best=None if best is None else _x(best, ticks),
         ticks=[{"x": _x(tick, ticks), "text": f"{tick:.{digits}f}"} for tick in ticks],

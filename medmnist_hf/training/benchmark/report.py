@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from medmnist_hf.files import write_atomically
+from medmnist_hf.manifest import Provenance
 from medmnist_hf.training.benchmark.boards import Board, BoardScore, Row
 from medmnist_hf.training.benchmark.forest_plot import forest
 from medmnist_hf.training.benchmark.markup import render
@@ -24,9 +25,12 @@ from medmnist_hf.training.benchmark.tables import (
 
 TITLE: Final = "MedMNIST benchmark"
 READING: Final = (
-    "Rows are placed by AUC on the test split; scores equal to three decimals share a place. Published rows are those "
-    "of the MedMNIST v2 paper (Yang et al., Scientific Data 10:41, 2023), which gives neither seeds nor intervals.",
-    "Every configuration that was run is in its table. Of those that were scored on test, the chosen one has the best "
+    "A place is that of a row by test AUC among the published rows and itself: other rows of this report do not "
+    "count, and scores equal to three decimals share a place. Published rows are those of the MedMNIST v2 paper (Yang "
+    "et al., Scientific Data 10:41, 2023), which gives neither seeds nor intervals. Only runs on verified data, built "
+    "from the official files, have a place. Runs on synthetic or unverified data have tables of their own.",
+    "Every configuration that was run is in its table. Of those that are whole, all seeds run and no search "
+    "interrupted, and that were scored on test, the chosen one has the best "
     "AUC on the validation split, and its test scores are the result. The best of many test scores is no result: it "
     "is partly luck.",
     "A score is the mean over the seeds ± their sample standard deviation, which one seed has not. The range with it "
@@ -44,6 +48,9 @@ Unfinished = Sequence[tuple[str, str, str]]
 def write_report(boards: Sequence[Board], unfinished: Unfinished, out: Path) -> tuple[Path, ...]:
     """Write ``report.md``, ``report.csv`` and ``report.html``, each whole or not at all.
 
+    Runs on data that is not verified have a CSV of their own, ``report-synthetic.csv`` or ``report-unverified.csv``;
+    one that an earlier report left is removed where there are none now.
+
     Args:
         boards: What was found, see `medmnist_hf.training.benchmark.boards.gather`.
         unfinished: Cells without results.
@@ -52,11 +59,14 @@ def write_report(boards: Sequence[Board], unfinished: Unfinished, out: Path) -> 
     Returns:
         The files.
     """
-    contents = {
-        "report.md": markdown(boards, unfinished),
-        "report.csv": csv_text(boards),
-        "report.html": html(boards, unfinished),
-    }
+    contents = {"report.md": markdown(boards, unfinished), "report.html": html(boards, unfinished)}
+    for provenance in Provenance:
+        name = "report.csv" if provenance.comparable else f"report-{provenance}.csv"
+        some = [board for board in boards if board.provenance is provenance]
+        if some or provenance.comparable:
+            contents[name] = csv_text(some)
+        else:
+            (out / name).unlink(missing_ok=True)
     for name, content in contents.items():
         write_atomically(out / name, content)
     return tuple(out / name for name in contents)
@@ -75,11 +85,11 @@ def csv_text(boards: Sequence[Board]) -> str:
 
 def markdown(boards: Sequence[Board], unfinished: Unfinished) -> str:
     """The report as GitHub-flavoured Markdown."""
-    parts = [f"# {TITLE}", _lead(boards)]
+    parts = [f"# {TITLE}", *(f"> **{warning}**" for warning in _warnings(boards)), _lead(boards)]
     for title, tables in _overview(boards, unfinished):
         parts += [f"## {title}", *(_markdown_table(table) for table in tables)]
     for board in boards:
-        parts += [f"## {board.subset.python_class}", _about(board), _markdown_table(board_table(board))]
+        parts += [f"## {board.name}", _about(board), _markdown_table(board_table(board))]
         parts += [f"Note: {note}" for note in board.notes]
     parts += ["## How to read this", *_reading(boards)]
     return "\n\n".join(parts) + "\n"
@@ -90,12 +100,14 @@ def html(boards: Sequence[Board], unfinished: Unfinished) -> str:
     return render(
         "report.html.j2",
         title=TITLE,
+        warnings=_warnings(boards),
         lead=_lead(boards),
         overview=_overview(boards, unfinished),
         boards=[
             {
-                "flag": board.subset.flag,
-                "name": board.subset.python_class,
+                "id": "-".join([board.subset.flag, *([board.provenance] if board.provenance.banner else [])]),
+                "name": board.name,
+                "warning": board.provenance.warning,
                 "about": _about(board),
                 "table": board_table(board),
                 "notes": board.notes,
@@ -108,21 +120,37 @@ def html(boards: Sequence[Board], unfinished: Unfinished) -> str:
     )
 
 
+def _warnings(boards: Sequence[Board]) -> list[str]:
+    """One line for each kind of data that is not verified, and which subsets it is of."""
+    kinds: dict[Provenance, list[str]] = {}
+    for board in boards:
+        if not board.provenance.comparable:
+            kinds.setdefault(board.provenance, []).append(board.subset.python_class)
+    return [f"{kind.warning} Here: {', '.join(names)}." for kind, names in kinds.items()]
+
+
 def _lead(boards: Sequence[Board]) -> str:
-    tried = sum(len(board.own) for board in boards)
-    return f"Configurations: {tried}. Subsets: {len(boards)}. Published rows: those of the MedMNIST v2 paper."
+    tried, subsets = sum(len(board.own) for board in boards), len({board.subset.flag for board in boards})
+    lead = f"Configurations: {tried}. Subsets: {subsets}."
+    return lead + (" Published rows: those of the MedMNIST v2 paper." if any(one.published for one in boards) else "")
 
 
 def _about(board: Board) -> str:
-    tested = f"{board.subset.counts.test:,} test samples"
+    rows = sorted({row.test_rows for row in board.own if row.test_rows is not None})
+    tested = f"{' or '.join(f'{count:,}' for count in rows)} test samples"
     return f"{board.subset.task.capitalize()}, {tested}. Configurations tried: {len(board.own)}, all in the table."
 
 
 def _overview(boards: Sequence[Board], unfinished: Unfinished) -> list[tuple[str, list[Table]]]:
     """Titles and tables of what comes before the boards."""
     parts = []
-    if boards:
-        parts += [("Chosen on validation", [chosen_table(boards)]), ("Subsets and models", [models_table(boards)])]
+    for kind in Provenance:
+        some = [board for board in boards if board.provenance is kind]
+        if some:
+            parts += [
+                (kind.mark("Chosen on validation"), [chosen_table(some)]),
+                (kind.mark("Subsets and models"), [models_table(some)]),
+            ]
     if unfinished:
         parts.append(("Not finished", [unfinished_table(unfinished)]))
     return parts
@@ -135,7 +163,7 @@ def _reading(boards: Sequence[Board]) -> list[str]:
 
 def _record(board: Board, row: Row) -> dict[str, object]:
     """A row as a line of the CSV."""
-    record: dict[str, object] = {"subset": board.subset.flag}
+    record: dict[str, object] = {"subset": board.subset.flag, "provenance": board.provenance.value}
     for field in dataclasses.fields(row):
         value = getattr(row, field.name)
         if isinstance(value, BoardScore):
@@ -145,7 +173,7 @@ def _record(board: Board, row: Row) -> dict[str, object]:
         else:
             record[field.name] = value
     record["own"], record["chosen"] = int(row.own), int(row.chosen)
-    record["seeds"] = " ".join(map(str, row.seeds))
+    record |= {name: " ".join(map(str, getattr(row, name))) for name in ("seeds", "partial")}
     return {name: "" if isinstance(one, float) and math.isnan(one) else one for name, one in record.items()}
 
 

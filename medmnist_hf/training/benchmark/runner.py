@@ -210,7 +210,7 @@ def _scores(result: RunResult) -> str:
     """AUC and ACC on test, or on validation where test was not scored."""
     split, means = ("test", result.test) if result.test else ("validation", result.validation)
     auc, acc = ("unknown" if math.isnan(one.mean) else f"{one.mean:.3f}" for one in (means.auc, means.acc))
-    return f"{split} AUC {auc} and ACC {acc}"
+    return result.provenance.mark(f"{split} AUC {auc} and ACC {acc}")
 
 
 def _duration(seconds: float) -> str:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from medmnist_hf.manifest import Provenance
 from medmnist_hf.training.benchmark.boards import Board, BoardScore, Row, best_on_validation
 
 ABSENT: Final = "–"
+PLACE: Final = "Place among published"
 ASCENDING: Final = "ascending"
 DESCENDING: Final = "descending"
 
@@ -59,9 +61,9 @@ class Table:
 
 
 def board_table(board: Board) -> Table:
-    """All rows of a board, by place."""
+    """All rows of a board, by place; without one where nothing is comparable."""
     columns = (
-        Column("Place", numeric=True),
+        *([Column(PLACE, numeric=True)] if board.places else []),
         Column("Model"),
         Column("Method"),
         Column("Size", numeric=True),
@@ -73,55 +75,66 @@ def board_table(board: Board) -> Table:
         Column("Trained parameters", numeric=True),
         Column("Seconds a seed", numeric=True),
     )
-    lines = tuple(Line(_kind(row), _cells(row)) for row in board.rows)
-    return Table(f"{board.subset.python_class} by test AUC", columns, lines, sorted_by=0)
+    lines = tuple(Line(_kind(row), (*_place(board, row), *_cells(row))) for row in board.rows)
+    return Table(f"{board.name} by test AUC", columns, lines, sorted_by=0 if board.places else None)
 
 
 def chosen_table(boards: Sequence[Board]) -> Table:
-    """For each subset the configuration chosen on validation, and where it stands among the published rows."""
+    """For each subset the configuration chosen on validation, and where it stands among the published rows.
+
+    All boards are of one provenance; where it is not verified, nothing published is named.
+    """
+    ranked = _provenance(boards).comparable
     columns = (
         Column("Subset"),
         Column("Chosen"),
         *(Column(name, numeric=True, first=DESCENDING) for name in ("Test AUC", "Test ACC", "Validation AUC")),
         Column("Tried", numeric=True, first=DESCENDING),
-        Column("Place among published", numeric=True),
-        Column("Best published AUC", numeric=True, first=DESCENDING),
+        *([Column(PLACE, numeric=True)] if ranked else []),
+        *([Column("Best published AUC", numeric=True, first=DESCENDING)] if ranked else []),
     )
     lines = []
     for board in boards:
-        row = board.chosen
+        row, chosen = board.chosen, TableCell(ABSENT, "none is whole")
+        scores = [TableCell(ABSENT)] * 3
+        if row is not None:
+            chosen = TableCell(row.model, f"{row.method}, {row.size}", row.model)
+            scores = [score_cell(row.auc), score_cell(row.acc), score_cell(row.validation_auc)]
         best = max(board.published, key=lambda one: one.auc.mean, default=None)
-        cells = (
-            _text(board.subset.flag),
-            TableCell(row.model, f"{row.method}, {row.size}", row.model),
-            score_cell(row.auc),
-            score_cell(row.acc),
-            score_cell(row.validation_auc),
-            _number(len(board.own)),
-            _place(board),
-            TableCell(digits(best.auc.mean), best.model, best.auc.mean) if best else TableCell(ABSENT),
-        )
-        lines.append(Line("own", cells))
-    return Table("The result of each subset, chosen on validation and scored on test", columns, tuple(lines))
+        cells = [_text(board.subset.flag), chosen, *scores, _number(len(board.own))]
+        if ranked:
+            place = row and row.place
+            cells += [
+                TableCell(f"{place} of {board.places}", "", place) if place else TableCell(ABSENT),
+                TableCell(digits(best.auc.mean), best.model, best.auc.mean) if best else TableCell(ABSENT),
+            ]
+        lines.append(Line("own", tuple(cells)))
+    caption = _provenance(boards).mark("The result of each subset, chosen on validation and scored on test")
+    return Table(caption, columns, tuple(lines))
 
 
 def models_table(boards: Sequence[Board]) -> Table:
-    """Subsets by models: test AUC and ACC of each model's configuration with the best validation AUC."""
+    """Subsets by models: test AUC and ACC of each model's configuration with the best validation AUC.
+
+    All boards are of one provenance.
+    """
     names = sorted({_model(row) for board in boards for row in board.own})
     found: dict[str, list[Row]] = {name: [] for name in names}
     lines = []
     for board in boards:
         cells = [_text(board.subset.flag)]
         for name in names:
-            rows = [row for row in board.own if _model(row) == name]
-            best = [best_on_validation(rows)] if rows else []
-            found[name] += best
-            cells.append(_pair(best))
+            best = best_on_validation([row for row in board.own if _model(row) == name])
+            rows = [] if best is None else [best]
+            found[name] += rows
+            cells.append(_pair(rows))
         lines.append(Line("own", tuple(cells)))
     columns = (Column("Subset"), *(Column(name, numeric=True, first=DESCENDING) for name in names))
     foot = [TableCell(f"mean of {len(boards)} subsets")]
     foot += [_pair(rows if len(rows) == len(boards) else []) for rows in found.values()]
-    caption = "Test AUC / ACC; of several configurations of a model the one best on validation"
+    caption = _provenance(boards).mark(
+        "Test AUC / ACC; of several configurations of a model the one best on validation"
+    )
     return Table(caption, columns, tuple(lines), foot=tuple(foot) if len(boards) > 1 else ())
 
 
@@ -150,9 +163,11 @@ def _kind(row: Row) -> str:
 
 
 def _cells(row: Row) -> tuple[TableCell, ...]:
+    states = [_kind(row)] if _kind(row) != "own" else []
+    if row.partial:
+        states.append(f"partial: seed {', '.join(map(str, row.partial))}")
     return (
-        _number(row.place),
-        TableCell(row.model, {"own": ""}.get(_kind(row), _kind(row)), row.model),
+        TableCell(row.model, "; ".join(states), row.model),
         _text(row.method),
         _number(row.size),
         score_cell(row.auc),
@@ -173,9 +188,14 @@ def _number(value: int | None) -> TableCell:
     return TableCell(ABSENT) if value is None else TableCell(f"{value:,}", "", value)
 
 
-def _place(board: Board) -> TableCell:
-    place = board.published_place
-    return TableCell(ABSENT) if place is None else TableCell(f"{place} of {board.published_places}", "", place)
+def _place(board: Board, row: Row) -> list[TableCell]:
+    return [_number(row.place)] if board.places else []
+
+
+def _provenance(boards: Sequence[Board]) -> Provenance:
+    """What the data of all boards of a table is."""
+    (provenance,) = {board.provenance for board in boards}
+    return provenance
 
 
 def _pair(rows: Sequence[Row]) -> TableCell:

@@ -12,6 +12,7 @@ from medmnist_hf.training.data.loader import ArrayLoader
 from medmnist_hf.training.data.transforms import BatchTransform
 from medmnist_hf.training.models.saving import Built
 from medmnist_hf.training.recipe import Recipe
+from medmnist_hf.training.results import DataRecord
 
 CHECKPOINTS: Final = "checkpoints"
 """Folder, in that of a seed, from which an interrupted method resumes."""
@@ -41,12 +42,14 @@ class Run:
     Attributes:
         recipe: What to do.
         data: Split -> images and labels.
+        record: What the data was built from, and its rows.
         device: Where to compute.
         quiet: No progress on the terminal.
     """
 
     recipe: Recipe
     data: dict[str, Arrays]
+    record: DataRecord
     device: torch.device
     quiet: bool
 

@@ -12,9 +12,9 @@ from transformers import CONFIG_NAME
 
 from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.errors import first_line
-from medmnist_hf.evaluation.plots import draw
+from medmnist_hf.evaluation.plots import draw, stamp
 from medmnist_hf.files import write_atomically
-from medmnist_hf.manifest import README_NAME
+from medmnist_hf.manifest import README_NAME, Provenance
 from medmnist_hf.scoring.predictions import Predictions
 from medmnist_hf.training.models.saving import Built
 from medmnist_hf.training.recipe import Recipe
@@ -67,7 +67,10 @@ def write_figures(
     """
     entry, split = recipe.subset, "test" if "test" in predictions else "validation"
     shown, images = predictions[split], data[split].images
-    title = f"{entry.flag} {recipe.size}, {shown_name(recipe.model)} {recipe.method}, seed {result.seed}"
+    provenance = result.data.provenance
+    title = provenance.mark(
+        f"{entry.flag} {recipe.size}, {shown_name(recipe.model)} {recipe.method}, seed {result.seed}"
+    )
     history, best_epoch = result.facts.history, result.facts.best_epoch
     drawings: dict[str, Callable[[], Figure | None]] = {
         SCORES: lambda: draw(shown, entry.labels, f"{title}: {split}"),
@@ -79,7 +82,7 @@ def write_figures(
     figures.mkdir(exist_ok=True)
     for name, drawing in drawings.items():
         try:
-            content = _png(drawing())
+            content = _png(drawing(), provenance)
         except Exception as error:  # see above
             _log.warning("no %s: %s", figures / name, first_line(error))
         else:
@@ -99,7 +102,6 @@ def write_card(models: Mapping[int, Path], result: RunResult) -> None:
 
     Raises:
         OSError: It cannot be written.
-        MedMNISTError: What the data was built from cannot be read.
     """
     for folder in models.values():
         (folder / README_NAME).unlink(missing_ok=True)
@@ -128,8 +130,8 @@ def _cases(
     return draw_cases(wrong, right, shown, maps, title)
 
 
-def _png(figure: "Figure | None") -> bytes:
+def _png(figure: "Figure | None", provenance: Provenance) -> bytes:
     buffer = io.BytesIO()
     if figure is not None:
-        figure.savefig(buffer, format="png", dpi=110)
+        stamp(figure, provenance).savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()

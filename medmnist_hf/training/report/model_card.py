@@ -21,13 +21,12 @@ from medmnist_hf.catalog import Subset, Task, collection
 from medmnist_hf.documents import parse_json
 from medmnist_hf.files import read_document
 from medmnist_hf.hub.eval_results import MEASURES, TASK_CATEGORY, card_results
-from medmnist_hf.manifest import SourceRecord
-from medmnist_hf.scoring.published import leaderboard, published_notes, published_results, published_size
+from medmnist_hf.scoring.published import leaderboard, published_notes, published_size
 from medmnist_hf.training.models.resnet import PAPER_NETWORKS
 from medmnist_hf.training.models.wrappers import TIMM, BackboneConfig, NetworkConfig
 from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe, presets
 from medmnist_hf.training.registry import method
-from medmnist_hf.training.report.publishable import best_seed, data_source, model_result, namespace, portable
+from medmnist_hf.training.report.publishable import best_seed, model_result, namespace, portable
 from medmnist_hf.training.report.terminal import own_name
 from medmnist_hf.training.results import RunResult, digits
 from medmnist_hf.typed_json import decode
@@ -73,29 +72,25 @@ def model_card(folder: Path, result: RunResult, *, where: str, figures: str, ref
 
     Raises:
         OSError: The model's configuration cannot be read.
-        MedMNISTError: What the data was built from cannot be read.
     """
     config = decode(parse_json(read_document(folder / CONFIG_NAME)), dict[str, Any], CONFIG_NAME)
     found = [f"{figures}/{name}" for name in _ABOUT if (folder.parent / FIGURES / name).is_file()]
-    source = data_source(result.recipe)
-    return card(portable(result), config, source, where=where, figures=found, references=references)
+    return card(portable(result), config, where=where, figures=found, references=references)
 
 
 def card(
     result: RunResult,
     config: Mapping[str, Any],
-    source: SourceRecord,
     *,
     where: str,
     figures: Sequence[str] = (),
     references: Sequence[str] = (),
 ) -> str:
-    """The card of the seed to publish.
+    """The card of the seed to publish. Only scores on verified data are given in the metadata.
 
     Args:
         result: What the run scored, `portable`.
         config: What ``config.json`` of the model holds.
-        source: What the data was built from. Only scores on official data are given in the metadata.
         where: Repository or folder that the examples load.
         figures: Paths of figures as the card is to name them.
         references: BibTeX entries to cite; without any their keys are named.
@@ -104,16 +99,16 @@ def card(
         The text of a ``README.md``: YAML between dashes, then Markdown.
     """
     text = _template().render(
-        _context(result, config, source),
+        _context(result, config),
         where=where,
         figures=[{"path": path, "about": _ABOUT[Path(path).name]} for path in figures],
         references=references,
     )
-    return f"---\n{_metadata(result, config, source).to_yaml()}\n---\n\n{text}"
+    return f"---\n{_metadata(result, config).to_yaml()}\n---\n\n{text}"
 
 
-def _metadata(result: RunResult, config: Mapping[str, Any], source: SourceRecord) -> ModelCardData:
-    recipe, official = result.recipe, model_result(result) if source.verified else None
+def _metadata(result: RunResult, config: Mapping[str, Any]) -> ModelCardData:
+    recipe, provenance, official = result.recipe, result.provenance, model_result(result)
     entry, start = recipe.subset, _start(recipe)
     modality = "-".join(re.findall("[a-z0-9]+", entry.modality.lower()))
     tags = ["medical", "medmnist", entry.flag, modality, f"{entry.ndim}d", entry.task.value, recipe.method]
@@ -121,8 +116,8 @@ def _metadata(result: RunResult, config: Mapping[str, Any], source: SourceRecord
         **_licence(entry, start),
         library_name=_library(config),
         pipeline_tag=TASK_CATEGORY,
-        tags=[*tags, "synthetic"] if source.synthetic else tags,
-        datasets=[f"{namespace(recipe)}/{entry.flag}"] if source.verified else None,
+        tags=tags if provenance.comparable else [*tags, provenance.value],
+        datasets=[f"{namespace(recipe)}/{entry.flag}"] if provenance.comparable else None,
         metrics=list(MEASURES.values()),
         base_model=start.repo_id or None if start else None,
         model_name=None if official is None else _title(recipe),
@@ -184,25 +179,25 @@ def cited(entry: Subset) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*collection().citations, *entry.citations)))
 
 
-def _context(result: RunResult, config: Mapping[str, Any], source: SourceRecord) -> dict[str, Any]:
+def _context(result: RunResult, config: Mapping[str, Any]) -> dict[str, Any]:
     recipe, best, facts = result.recipe, best_seed(result), collection()
     entry, start, test = recipe.subset, _start(recipe), result.test
     volumes = entry.ndim == 3
-    known = bool(test) and not math.isnan(test.auc.mean + test.acc.mean)
-    ranked = known and source.verified and published_results(entry.flag)
     notes = [*published_notes(entry.flag)]
     if recipe.size != published_size():
         notes.insert(
             0, f"The published rows are of images of {published_size()} pixels, this result of {recipe.size}."
         )
     preset = _preset(recipe)
-    own = (own_name(result), test.auc.mean, test.acc.mean) if ranked else None
+    own = (own_name(result), test.auc.mean, test.acc.mean) if result.rank else None
     further = {name: value for name, value in best.test.items() if name.partition("_")[0] not in MEASURES}
     return {
-        "title": _title(recipe),
+        "title": result.provenance.mark(_title(recipe)),
         "subset": entry,
         "collection": facts,
-        "source": source,
+        "provenance": result.provenance,
+        "source": result.data.source,
+        "rows": result.data.rows,
         "model": recipe.model,
         "how": method(recipe.method).card,
         "namespace": namespace(recipe),
@@ -221,7 +216,7 @@ def _context(result: RunResult, config: Mapping[str, Any], source: SourceRecord)
         "test": test,
         "further": ", ".join(f"{_words(name)} {digits(value)}" for name, value in further.items()),
         "measures": [_words(name) for name in next(iter(best.per_class.values()), {})],
-        "places": leaderboard(entry.flag, [own]) if own else (),
+        "places": leaderboard(entry.flag, [own], provenance=result.provenance) if own else (),
         "notes": notes,
         "preset": preset,
         "options": {} if preset else _differing(recipe),

@@ -5,9 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medmnist_hf.catalog import NAMESPACE
-from medmnist_hf.data.configs import open_config
 from medmnist_hf.hub.eval_results import MEASURES, ModelResult
-from medmnist_hf.manifest import SourceRecord
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.results import RunResult, SeedResult
 
@@ -18,15 +16,20 @@ def best_seed(result: RunResult) -> SeedResult:
 
 
 def model_result(result: RunResult) -> ModelResult | None:
-    """What the seed to publish reached on test; None where test was not scored or a measure is undefined."""
+    """What the seed to publish reached on test, as a score of the official data set.
+
+    None on data that is not verified, where test was not scored, and where a measure is undefined.
+    """
     best, seeds = best_seed(result), len(result.seeds)
-    if not best.test or math.isnan(best.test.auc + best.test.acc):
+    if not result.provenance.comparable or not best.test or math.isnan(best.test.auc + best.test.acc):
         return None
     notes = f"seed {best.seed}, chosen on validation"
     if seeds > 1:
         means = ", ".join(f"{name.upper()} {result.test[name]}" for name in MEASURES)
         notes += f"; mean and standard deviation of {seeds} seeds: {means}"
-    return ModelResult(result.recipe.dataset, result.recipe.size, best.test.auc, best.test.acc, notes=notes)
+    return ModelResult(
+        result.recipe.dataset, result.recipe.size, best.test.auc, best.test.acc, result.provenance, notes=notes
+    )
 
 
 def shown_name(model: str) -> str:
@@ -46,21 +49,6 @@ def portable(result: RunResult) -> RunResult:
         for seed in result.seeds
     ]
     return replace(result, recipe=replace(recipe, root=None, model=shown, checkpoint=checkpoint), seeds=tuple(seeds))
-
-
-def data_source(recipe: Recipe) -> SourceRecord:
-    """What the data of a run was built from.
-
-    Args:
-        recipe: What was run, with the folder of the builds.
-
-    Raises:
-        MedMNISTError: The build is not there any more.
-    """
-    config = open_config(
-        recipe.dataset, recipe.size, recipe.root, namespace=namespace(recipe), revision=recipe.revision
-    )
-    return config.manifest.source
 
 
 def namespace(recipe: Recipe) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from medmnist_hf import console
-from medmnist_hf.scoring.published import leaderboard, published_notes, published_results, published_size
+from medmnist_hf.scoring.published import leaderboard, published_notes, published_size
 from medmnist_hf.training.registry import method
 from medmnist_hf.training.results import EnsembleResult, Measures, RunResult, SeedResult, digits
 
@@ -21,15 +21,18 @@ def own_name(result: RunResult) -> str:
     return f"{engine.title}, {facts[0].inputs} ({recipe.size}){mark}"
 
 
-def print_results(result: RunResult, folder: Path, *, ranked: bool = True) -> None:
-    """Print each seed and, if test was scored, their mean beside the published rows.
+def print_results(result: RunResult, folder: Path) -> None:
+    """Print each seed and, of a whole run whose test scores on verified data are known, their mean's place.
+
+    Data that is not verified is named first, and no published row is shown with it.
 
     Args:
         result: What the run scored.
         folder: The run's folder.
-        ranked: Show the published rows; False for data that they are not of.
     """
     out = console.terminal()
+    if not result.provenance.comparable:
+        out.print(result.provenance.warning, soft_wrap=True)
     columns = ("seed", "validation AUC", "ACC", "test AUC", "95 % interval", "test ACC", "95 % interval ", "seconds")
     seeds = console.table(*columns, text=())
     for seed in result.seeds:
@@ -41,12 +44,13 @@ def print_results(result: RunResult, folder: Path, *, ranked: bool = True) -> No
         if seed.facts.engine:
             out.print(_search(seed), soft_wrap=True)
     split, means = ("test", result.test) if result.test else ("validation", result.validation)
+    name = f"{result.recipe.dataset} {result.recipe.size}, {own_name(result)}, {len(result.seeds)} seed(s)"
     out.print(
-        f"\n{result.recipe.dataset} {result.recipe.size}, {own_name(result)}, {len(result.seeds)} seed(s): "
-        f"{split} AUC {means.auc}, ACC {means.acc}\n",
+        f"\n{result.provenance.mark(name)}: "
+        f"{split} AUC {means.auc}, ACC {means.acc} on {result.data.rows[split]:,} samples\n",
         soft_wrap=True,
     )
-    if result.test and ranked:
+    if result.rank:
         _print_leaderboard(out, result)
     out.print(f"written to {folder}", soft_wrap=True)
 
@@ -57,12 +61,14 @@ def _print_leaderboard(out: Console, result: RunResult) -> None:
     own = [(name, result.test.auc.mean, result.test.acc.mean)]
     if result.ensemble:
         own.append((f"{name}, ensemble of the seeds", result.ensemble.test.auc, result.ensemble.test.acc))
-    for row in leaderboard(flag, own):
+    for row in leaderboard(flag, own, provenance=result.provenance):
         mark = "* " if row.own else "  "
-        rows.add_row(str(row.auc_rank), digits(row.auc), digits(row.acc), mark + row.name)
+        rows.add_row(
+            "-" if row.auc_rank is None else str(row.auc_rank), digits(row.auc), digits(row.acc), mark + row.name
+        )
     out.print(rows)
     notes = list(published_notes(flag))
-    if published_results(flag) and size != published_size():
+    if size != published_size():
         notes.insert(0, f"published rows are of images of {published_size()}, this run of {size}")
     for note in notes:
         out.print(f"note: {note}", soft_wrap=True)

@@ -1,5 +1,6 @@
 """Runs on disk as boards: means and deviations against numpy, places, the choice on validation, and damaged files."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.published import published_results
-from medmnist_hf.training.benchmark.boards import best_on_validation, gather, protocol
+from medmnist_hf.training.benchmark.boards import Board, Row, best_on_validation, gather, protocol
 from medmnist_hf.training.recipe import Recipe, make_recipe
 from tests.fixtures.benchmarks import leave_run
+
+
+def chosen(board: Board) -> Row:
+    """The chosen row of a board that has one."""
+    assert board.chosen is not None
+    return board.chosen
 
 
 def recipe_of(preset: str | None = None, **options: Any) -> Recipe:
@@ -38,20 +46,22 @@ def test_scores_are_means_over_seeds_with_sample_deviation_and_mean_ends(tmp_pat
 def test_one_seed_has_no_deviation(tmp_path: Path) -> None:
     leave_run(tmp_path / "run", test=[0.8], validation=[0.7], dataset="breastmnist")
     (board,) = gather(tmp_path)
-    assert math.isnan(board.chosen.auc.std) and board.chosen.auc.mean == 0.8
+    assert math.isnan(chosen(board).auc.std) and chosen(board).auc.mean == 0.8
 
 
-def test_places_are_among_published_rows_and_own_and_the_choice_is_on_validation(tmp_path: Path) -> None:
+def test_places_are_among_the_published_rows_and_the_choice_is_on_validation(tmp_path: Path) -> None:
     scores = {"best on test": (0.95, 0.80), "chosen": (0.90, 0.85), "as published": (0.871, 0.5)}
     for epochs, (name, (test, validation)) in enumerate(scores.items(), 1):
         leave_run(tmp_path / name, test=[test], validation=[validation], dataset="breastmnist", epochs=epochs)
     (board,) = gather(tmp_path)
-    aucs = [row.auc for row in published_results("breastmnist")] + [test for test, _ in scores.values()]
+    aucs = [row.auc for row in published_results("breastmnist")]
     assert [row.place for row in board.rows] == [1 + sum(auc > row.auc.mean for auc in aucs) for row in board.rows]
-    assert [row.auc.mean for row in board.rows] == sorted(aucs, reverse=True)
-    assert {row.folder: row.place for row in board.own} == {"best on test": 1, "chosen": 4, "as published": 6}
-    assert board.chosen.folder == "chosen" and [row for row in board.rows if row.chosen] == [board.chosen]
-    assert (board.published_place, board.published_places) == (3, 8)
+    own = [test for test, _ in scores.values()]
+    assert [row.auc.mean for row in board.rows] == sorted(aucs + own, reverse=True)
+    assert {row.folder: row.place for row in board.own} == {"best on test": 1, "chosen": 3, "as published": 4}
+    assert board.provenance is Provenance.VERIFIED and board.name == "BreastMNIST"
+    assert chosen(board).folder == "chosen" and [row for row in board.rows if row.chosen] == [board.chosen]
+    assert (chosen(board).place, board.places) == (3, 8)
     assert len(board.rows) == len(board.own) + 7
     assert any("enlarged to 224 by nearest neighbour" in note for note in board.notes)
 
@@ -70,7 +80,7 @@ def test_runs_without_test_scores_are_listed_without_a_place_and_never_chosen_be
         test = [0.9] if tested else []
         leave_run(tmp_path / str(epochs), test=test, validation=[validation], dataset="breastmnist", epochs=epochs)
     (board,) = gather(tmp_path)
-    assert board.chosen.folder == "3" and len(board.own) == 3
+    assert chosen(board).folder == "3" and len(board.own) == 3
     untested = board.rows[-1]
     assert untested.folder == "1" and untested.place is None and math.isnan(untested.auc.mean)
     assert untested.validation_auc.mean == 0.95 and "test False" in untested.protocol
@@ -80,14 +90,14 @@ def test_a_board_of_runs_without_test_scores_alone(tmp_path: Path) -> None:
     for epochs, validation in enumerate([0.6, 0.7], 1):
         leave_run(tmp_path / str(epochs), test=[], validation=[validation], dataset="breastmnist", epochs=epochs)
     (board,) = gather(tmp_path)
-    assert board.chosen.folder == "2" and board.published_place is None
+    assert chosen(board).folder == "2" and chosen(board).place is None
 
 
 def test_scores_that_are_not_defined_stay_so(tmp_path: Path) -> None:
     leave_run(tmp_path / "run", test=[0.8, math.nan], validation=[math.nan, math.nan], dataset="breastmnist")
     (board,) = gather(tmp_path)
-    assert math.isnan(board.chosen.auc.mean) and math.isnan(board.chosen.auc.std) and board.chosen.place is None
-    assert math.isnan(board.chosen.validation_auc.mean)
+    assert math.isnan(chosen(board).auc.mean) and math.isnan(chosen(board).auc.std) and chosen(board).place is None
+    assert math.isnan(chosen(board).validation_auc.mean)
 
 
 def test_a_folder_without_runs_has_no_boards(tmp_path: Path) -> None:
@@ -106,7 +116,7 @@ def test_the_choice_is_the_best_validation_of_those_tested(
     (board,) = gather(folder)
     tested_alone = [validation for validation, tested in runs if tested]
     best = best_on_validation(board.own)
-    assert best == board.chosen
+    assert best is not None and best == board.chosen
     assert best.validation_auc.mean == pytest.approx(max(tested_alone or [validation for validation, _ in runs]))
 
 
@@ -120,7 +130,7 @@ def test_a_protocol_is_the_nearest_preset_and_what_differs() -> None:
 
 def test_where_the_data_is_from_is_told_if_runs_differ_in_it(tmp_path: Path) -> None:
     leave_run(tmp_path / "a", test=[0.8], validation=[0.7], dataset="breastmnist", root="one")
-    assert gather(tmp_path)[0].chosen.protocol == "defaults"
+    assert chosen(gather(tmp_path)[0]).protocol == "defaults"
     leave_run(tmp_path / "b", test=[0.8], validation=[0.7], dataset="breastmnist", root="two")
     assert {row.protocol for row in gather(tmp_path)[0].own} == {"defaults, root one", "defaults, root two"}
 
@@ -133,11 +143,56 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_search_that_was_broken_off_is_marked(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"dataset": "breastmnist", "model": "pixels", "method": "flaml", "time_budget": 60}
-    leave_run(tmp_path / "run", test=[0.8], validation=[0.7], facts={"partial": "stopped after 3 s"}, **options)
+SEARCH: dict[str, Any] = {"dataset": "breastmnist", "model": "pixels", "method": "flaml"}
+PARTIAL = {"partial": "stopped after 3 s"}
+
+
+def test_an_interrupted_search_is_never_chosen_and_has_no_place(tmp_path: Path) -> None:
+    leave_run(tmp_path / "whole", test=[0.7], validation=[0.6], time_budget=60, **SEARCH)
+    leave_run(tmp_path / "cut", test=[0.99], validation=[0.99], facts=PARTIAL, time_budget=90, **SEARCH)
     (board,) = gather(tmp_path)
-    assert board.chosen.protocol == "defaults, time_budget 60.0; partial: seed 0"
+    assert chosen(board).folder == "whole" and chosen(board).place == 8
+    last = board.rows[-1]
+    assert (last.folder, last.partial, last.place, last.chosen) == ("cut", (0,), None, False)
+
+
+def test_where_no_search_came_to_its_end_nothing_is_chosen(tmp_path: Path) -> None:
+    leave_run(tmp_path / "cut", test=[0.99], validation=[0.99], facts=PARTIAL, **SEARCH)
+    (board,) = gather(tmp_path)
+    assert board.chosen is None and best_on_validation(board.own) is None and best_on_validation([]) is None
+
+
+def test_a_run_that_lacks_a_seed_is_partial(tmp_path: Path) -> None:
+    leave_run(tmp_path / "run", test=[0.99], validation=[0.99], dataset="breastmnist")
+    path = tmp_path / "run" / "results.json"
+    table = json.loads(path.read_text(encoding="utf-8"))
+    table["recipe"]["seeds"] = [0, 1]
+    path.write_text(json.dumps(table), encoding="utf-8")
+    (board,) = gather(tmp_path)
+    assert board.chosen is None and board.own[0].partial == (1,)
+
+
+@pytest.mark.parametrize("provenance", [Provenance.UNVERIFIED, Provenance.SYNTHETIC])
+def test_runs_on_other_data_have_a_board_of_their_own_without_places(tmp_path: Path, provenance: Provenance) -> None:
+    rows = {"train": 64, "validation": 16, "test": 32}
+    leave_run(tmp_path / "real", test=[0.7], validation=[0.6], dataset="breastmnist")
+    leave_run(
+        tmp_path / "other", test=[0.99], validation=[0.99], dataset="breastmnist", provenance=provenance, rows=rows
+    )
+    real, other = gather(tmp_path)
+    assert (real.provenance, other.provenance) == (Provenance.VERIFIED, provenance)
+    assert [row.folder for row in real.own] == ["real"] and len(real.published) == 7 and chosen(real).place == 8
+    assert [row.folder for row in other.rows] == ["other"] and (other.places, other.notes) == (0, ())
+    assert (chosen(other).place, chosen(other).test_rows, chosen(real).test_rows) == (None, 32, 156)
+    assert other.name == f"{provenance.name}: BreastMNIST"
+
+
+def test_what_seeds_report_differently_is_not_known(tmp_path: Path) -> None:
+    leave_run(tmp_path / "run", test=[0.7, 0.8], validation=[0.6, 0.7], facts={"parameters": 5}, **SEARCH)
+    path = tmp_path / "run" / "results.json"
+    assert gather(tmp_path)[0].own[0].parameters == 5
+    path.write_text(path.read_text(encoding="utf-8").replace('"parameters": 5', '"parameters": 6', 1))
+    assert gather(tmp_path)[0].own[0].parameters is None
 
 
 def test_presets_of_an_engine_are_for_that_engine_alone() -> None:

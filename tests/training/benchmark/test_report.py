@@ -6,11 +6,12 @@ import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from medmnist_hf.manifest import Provenance
 from medmnist_hf.training.benchmark.boards import Board, gather
 from medmnist_hf.training.benchmark.report import (
     LEGEND,
@@ -196,17 +197,74 @@ def test_where_nothing_is_published_the_report_has_own_rows_alone(unpublished: s
     leave_run(tmp_path / "b", test=[0.9], validation=[0.8], dataset="retinamnist")
     boards = gather(tmp_path)
     (board,) = (one for one in boards if one.subset.flag == unpublished)
-    assert board.rows == board.own and board.published == () and board.published_place is None and not board.notes
+    assert board.rows == board.own and board.published == () and board.places == 0 and not board.notes
     chosen, other = ([cell.text for cell in line.cells] for line in reversed(chosen_table(boards).lines))
     assert chosen[-2:] == ["–", "–"] and "–" not in other[-2:]
     drawings = list(Reader(html(boards, [])).root.iter("svg"))
     assert [len([one for one in svg if one.get("class") == "best"]) for svg in drawings] == [1, 0]
     assert [len([one for one in svg if one.tag == "rect"]) for svg in drawings] == [7, 0]
     part = markdown(boards, []).split("## BreastMNIST")[1]
-    assert part.count("\n| 1 | resnet18 (chosen) |") == 1
+    assert part.count("\n| resnet18 (chosen) |") == 1
 
 
 def test_a_board_without_any_test_score_has_no_drawing(unpublished: str, tmp_path: Path) -> None:
     leave_run(tmp_path / "a", test=[], validation=[0.8], dataset=unpublished)
     root = Reader(html(gather(tmp_path), [])).root
     assert not list(root.iter("svg")) and not list(root.iter("figure")) and len(list(root.iter("table"))) == 3
+
+
+SMALL = {"train": 64, "validation": 16, "test": 32}
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> tuple[Board, ...]:
+    """Runs on data of every kind, the others better than the real one."""
+    for at, provenance in enumerate(Provenance):
+        rows = None if provenance.comparable else SMALL
+        given: dict[str, Any] = {"dataset": "breastmnist", "provenance": provenance, "rows": rows}
+        leave_run(tmp_path / "runs" / str(at), test=[0.9 + at / 100], validation=[0.9], epochs=at + 1, **given)
+    return gather(tmp_path / "runs")
+
+
+def test_the_page_shows_each_kind_of_data_apart_under_its_banner(mixed: tuple[Board, ...]) -> None:
+    root = Reader(html(mixed, [])).root
+    shown = [text_of(one) for one in root.iter("p") if one.get("class") == "warning"]
+    assert [sum(text.startswith(kind.name) for text in shown) for kind in Provenance] == [0, 2, 2]
+    sections = {text_of(section.find("h2") or section[0]): section for section in root.iter("section")}
+    for kind in Provenance:
+        section = sections[kind.mark("BreastMNIST")]
+        text = text_of(section)
+        assert ("156 test samples" in text) == ("AutoKeras" in text) == kind.comparable
+        assert ("32 test samples" in text) == (kind.banner in text and bool(kind.banner)) == (not kind.comparable)
+        (svg,) = section.iter("svg")
+        banners = [text_of(one) for one in svg if one.get("class") == "banner"]
+        assert banners == ([kind.banner] if kind.banner else [])
+        assert kind.mark("Chosen on validation") in sections and kind.mark("Subsets and models") in sections
+    for table in root.iter("table"):
+        names = [text_of(cell) for cell in table.iter("td")]
+        marked = text_of(table.find("caption") or table[0]).startswith(("SYNTHETIC: ", "UNVERIFIED: "))
+        assert not (marked and any("AutoKeras" in name for name in names))
+    assert len({one.attrib["id"] for one in root.iter() if "id" in one.attrib}) == 3
+
+
+def test_markdown_shows_each_kind_of_data_apart_under_its_banner(mixed: tuple[Board, ...]) -> None:
+    text = markdown(mixed, [])
+    head = text.split("\n## ")[0]
+    assert "> **UNVERIFIED: " in head and "> **SYNTHETIC: " in head and "Here: BreastMNIST." in head
+    parts = {part.splitlines()[0]: part for part in text.split("\n## ")[1:]}
+    assert "AutoKeras" in parts["BreastMNIST"] and "0.920" not in parts["BreastMNIST"]
+    for name in ("SYNTHETIC: BreastMNIST", "UNVERIFIED: BreastMNIST"):
+        assert "AutoKeras" not in parts[name] and "32 test samples" in parts[name] and "Place" not in parts[name]
+
+
+def test_each_kind_of_data_has_a_csv_of_its_own(mixed: tuple[Board, ...], tmp_path: Path) -> None:
+    names = ["report.csv", "report-synthetic.csv", "report-unverified.csv"]
+    paths = write_report(mixed, [], tmp_path)
+    assert {path.name for path in paths} == {*names, "report.md", "report.html"}
+    for name, kind in zip(names, ("verified", "synthetic", "unverified"), strict=True):
+        rows = list(csv.DictReader(io.StringIO((tmp_path / name).read_text(encoding="utf-8"))))
+        assert {row["provenance"] for row in rows} == {kind}
+        assert len(rows) == (8 if kind == "verified" else 1) and rows[0]["place"] == ("" if len(rows) == 1 else "1")
+        assert {row["test_rows"] for row in rows} <= {"", "156", "32"}
+    write_report(mixed[:1], [], tmp_path)
+    assert not [name for name in names[1:] if (tmp_path / name).exists()], "of an earlier report"

@@ -2,12 +2,15 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from medmnist_hf.manifest import Provenance
 from medmnist_hf.training.benchmark.boards import Board, BoardScore, gather
 from medmnist_hf.training.benchmark.tables import (
     ABSENT,
+    PLACE,
     Table,
     TableCell,
     board_table,
@@ -46,8 +49,8 @@ def test_every_line_has_a_cell_for_each_column(boards: tuple[Board, ...]) -> Non
 def test_a_board_has_all_rows_by_place(boards: tuple[Board, ...]) -> None:
     table = board_table(boards[1])
     assert [line.kind for line in table.lines] == ["own", "published", "published", "chosen", *["published"] * 5]
-    assert table.columns[table.sorted_by or 0].name == "Place"
-    assert [cell.text for cell in column(table, "Place")][:3] == ["1", "2", "3"]
+    assert table.columns[table.sorted_by or 0].name == PLACE
+    assert [cell.text for cell in column(table, PLACE)][:4] == ["1", "1", "2", "3"]
     first, second, _, fourth = (line.cells for line in table.lines[:4])
     assert [cell.text for cell in first] == [
         *("1", "resnet18", "finetune", "28", "0.940 ± 0.014", "0.840 ± 0.014", "0.700 ± 0.000", "2"),
@@ -74,6 +77,37 @@ def test_the_results_are_those_chosen_on_validation(boards: tuple[Board, ...]) -
     assert breast == ["breastmnist", "resnet18", "0.900", "0.800", "0.800", "2", "3 of 8", "0.919"]
     assert column(table, "Chosen")[1].detail == "knn, 64"
     assert column(table, "Best published AUC")[1].detail == "Google AutoML Vision"
+
+
+@pytest.mark.parametrize("provenance", [Provenance.UNVERIFIED, Provenance.SYNTHETIC])
+def test_tables_of_other_data_name_nothing_published(tmp_path: Path, provenance: Provenance) -> None:
+    leave_run(tmp_path / "run", test=[0.9], validation=[0.9], dataset="breastmnist", provenance=provenance)
+    boards = gather(tmp_path)
+    for table in (board_table(boards[0]), chosen_table(boards), models_table(boards)):
+        assert table.caption.startswith(f"{provenance.name}: ") and table.sorted_by is None
+        assert not any("ublished" in column.name or "lace" in column.name for column in table.columns)
+        assert len(table.lines) == 1 and len(table.lines[0].cells) == len(table.columns)
+
+
+def test_a_table_is_of_one_kind_of_data(tmp_path: Path) -> None:
+    for at, provenance in enumerate(Provenance):
+        leave_run(tmp_path / str(at), test=[0.9], validation=[0.9], dataset="breastmnist", provenance=provenance)
+    for table in (chosen_table, models_table):
+        with pytest.raises(ValueError, match="too many values"):
+            table(gather(tmp_path))
+
+
+def test_an_interrupted_search_is_marked_and_nothing_is_chosen(tmp_path: Path) -> None:
+    facts = {"partial": "stopped after 3 s"}
+    options: dict[str, Any] = {"dataset": "breastmnist", "model": "pixels", "method": "flaml"}
+    leave_run(tmp_path / "run", test=[0.9], validation=[0.9], facts=facts, **options)
+    boards = gather(tmp_path)
+    last = board_table(boards[0]).lines[-1]
+    assert (last.kind, last.cells[0].text, last.cells[1].detail) == ("own", ABSENT, "partial: seed 0")
+    (line,) = chosen_table(boards).lines
+    assert [cell.text for cell in line.cells][1:7] == [*[ABSENT] * 4, "1", ABSENT]
+    assert line.cells[1].detail == "none is whole"
+    assert [cell.text for cell in models_table(boards).lines[0].cells] == ["breastmnist", ABSENT]
 
 
 def test_a_choice_that_was_not_tested_has_no_place(tmp_path: Path) -> None:

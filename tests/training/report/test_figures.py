@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from medmnist_hf.data.arrays import Arrays
-from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.predictions import Predictions
 from medmnist_hf.training.losses import to_scores
 from medmnist_hf.training.models.factory import build_model
@@ -28,7 +28,7 @@ from medmnist_hf.training.report.publishable import best_seed
 from medmnist_hf.training.results import RunResult, SeedResult, read_results
 from medmnist_hf.training.scoring import check_scores, score_seed
 from tests.conftest import Phantoms
-from tests.fixtures.benchmarks import leave_run
+from tests.fixtures.benchmarks import data_of, leave_run
 from tests.fixtures.builds import build
 from tests.fixtures.runs import tiny
 
@@ -42,7 +42,14 @@ ALL = {"curves.png", "scores.png", "cases.png"}
 Left = tuple[Recipe, SeedResult, dict[str, Arrays], dict[str, Predictions], Built]
 
 
-def seed_of(dataset: str, *, rows: int = 30, facts: dict[str, Any] | None = None, **options: Any) -> Left:
+def seed_of(
+    dataset: str,
+    *,
+    rows: int = 30,
+    facts: dict[str, Any] | None = None,
+    provenance: Provenance = Provenance.VERIFIED,
+    **options: Any,
+) -> Left:
     """What a seed has when its figures are drawn: images of noise, scored by an untrained tiny model."""
     recipe = tiny(Path(), dataset, **options)
     entry, rng = recipe.subset, np.random.default_rng(0)
@@ -57,7 +64,8 @@ def seed_of(dataset: str, *, rows: int = 30, facts: dict[str, Any] | None = None
     splits = ("validation", "test") if recipe.test else ("validation",)
     data = dict.fromkeys(splits, Arrays(images, labels))
     predictions = dict.fromkeys(splits, check_scores(recipe, labels, scores))
-    result = score_seed(recipe, 3, predictions, facts=TRAINED if facts is None else facts)
+    given = TRAINED if facts is None else facts
+    result = score_seed(recipe, 3, predictions, facts=given, data=data_of(recipe, provenance))
     return recipe, result, data, predictions, built
 
 
@@ -231,8 +239,20 @@ def test_a_run_that_left_no_model_has_no_card(root: Path, tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_a_card_of_data_that_is_gone_is_one_line(tmp_path: Path) -> None:
+def test_the_card_says_what_the_data_was_though_the_build_is_gone(tmp_path: Path) -> None:
     models = models_of(tmp_path, 1)
-    with pytest.raises(MedMNISTError, match="nowhere") as caught:
-        write_card(models, result_of(tmp_path / "nowhere", tmp_path / "run", [0.7]))
-    assert "\n" not in str(caught.value) and not (models[0] / "README.md").exists()
+    result = result_of(tmp_path / "nowhere", tmp_path / "run", [0.7], provenance=Provenance.UNVERIFIED)
+    write_card(models, result)
+    assert "> **UNVERIFIED.**" in (models[0] / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("provenance", Provenance)
+def test_the_banner_is_drawn_into_every_figure(
+    tmp_path: Path, figures: dict[str, Figure], provenance: Provenance
+) -> None:
+    leave(tmp_path, seed_of("bloodmnist", provenance=provenance))
+    titles = [figures["draw"].get_suptitle(), figures["draw_curves"].get_suptitle()]
+    titles.append(figures["draw_cases"].texts[0].get_text())
+    assert all(title.startswith(provenance.mark("bloodmnist 28, ")) for title in titles)
+    stamps = [[text.get_text() for text in figure.texts].count(provenance.name) for figure in figures.values()]
+    assert stamps == ([0, 0, 0] if provenance.comparable else [1, 1, 1])

@@ -13,23 +13,17 @@ from huggingface_hub import ModelCard
 
 from medmnist_hf.catalog import Subset, Task, subset, subsets
 from medmnist_hf.hub.eval_results import MEASURES
-from medmnist_hf.manifest import SourceRecord
+from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.published import leaderboard
 from medmnist_hf.training.recipe import make_recipe, presets
 from medmnist_hf.training.registry import method
 from medmnist_hf.training.report.model_card import CURVES, SCORES, card, cited, model_card
 from medmnist_hf.training.results import Measures, RunResult, SeedResult, read_results
-from tests.conftest import Phantoms
 from tests.fixtures.benchmarks import leave_run
-from tests.fixtures.builds import build
 from tests.fixtures.hub.server import HubServer
 
 FACTS = {"origin": "random initialisation", "parameters": 11_000_000, "trained_parameters": 513}
 TIMM, PAPER, VIT = ({"model_type": name} for name in ("timm_wrapper", "medmnist_network", "vit"))
-OFFICIAL = SourceRecord("zenodo", "some.npz", 1, "0" * 32, verified=True)
-OTHER = SourceRecord("folder", "mine.npz", 1, "0" * 32, verified=False)
-PHANTOM = SourceRecord("phantom", "some.npz", 1, "0" * 32, verified=False)
-
 INSTALL = {
     "timm": "transformers timm datasets",
     "transformers": "transformers torch torchvision datasets",
@@ -64,10 +58,9 @@ def card_of(
     flag: str = "breastmnist",
     *,
     config: dict[str, str] = TIMM,
-    source: SourceRecord = OFFICIAL,
     **options: Any,
 ) -> Any:
-    return ModelCard(card(result_of(folder, flag, **options), config, source, where="me/mine"))
+    return ModelCard(card(result_of(folder, flag, **options), config, where="me/mine"))
 
 
 def tables(text: str) -> list[list[list[str]]]:
@@ -118,7 +111,7 @@ def test_scores_are_told_with_intervals_classes_seeds_and_places(tmp_path: Path)
     assert [row[0] for row in classes[2:]] == list(subset("pathmnist").labels)
     assert "Further measures on test: balanced accuracy 0.500, ECE 0.040." in text
     assert seeds[-1] == ["mean", "0.750 ± 0.071", "0.650 ± 0.071", "0.750 ± 0.212", "0.650 ± 0.212"]
-    ranked = leaderboard("pathmnist", [("resnet18 finetune (64)", 0.75, 0.65)])
+    ranked = leaderboard("pathmnist", [("resnet18 finetune (64)", 0.75, 0.65)], provenance=Provenance.VERIFIED)
     assert [row[1].strip("*") for row in places[2:]] == [place.name for place in ranked]
     assert "**resnet18 finetune (64)**" in text and "The mean of all seeds among the rows" in text
     assert "published rows are of images of 28 pixels, this result of 64" in text
@@ -131,26 +124,47 @@ def test_one_seed_is_told_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "options", "expected"),
+    ("provenance", "options", "expected"),
     [
-        (PHANTOM, {}, "> **SYNTHETIC: no real data.** This model was trained and scored on generated images"),
         (
-            OTHER,
+            Provenance.SYNTHETIC,
             {},
-            "> **UNVERIFIED.** The data was built from a file, `mine.npz`, whose MD5 is not the official one.",
+            "> **SYNTHETIC: no real data.** This model was trained and scored on generated images",
         ),
-        (OFFICIAL, {"test": []}, "The test split was not scored. On validation: AUC 0.700, ACC 0.600."),
-        (OFFICIAL, {"test": [float("nan")]}, "| test | - |"),
+        (
+            Provenance.UNVERIFIED,
+            {},
+            "> **UNVERIFIED.** The data was built from a file, `breastmnist.npz`, whose MD5 is not the official one.",
+        ),
+        (Provenance.VERIFIED, {"test": []}, "The test split was not scored. On validation: AUC 0.700, ACC 0.600."),
+        (Provenance.VERIFIED, {"test": [float("nan")]}, "| test | - |"),
     ],
 )
 def test_without_official_scores_the_metadata_has_none(
-    source: SourceRecord, options: dict[str, Any], expected: str, tmp_path: Path
+    provenance: Provenance, options: dict[str, Any], expected: str, tmp_path: Path
 ) -> None:
-    made = card_of(tmp_path, source=source, **options)
+    made = card_of(tmp_path, provenance=provenance, **options)
     data = made.data.to_dict()
     assert expected in made.text and "Among the published results" not in made.text
     assert not {"model-index", "model_name", "eval_results"} & set(data)
-    assert ("datasets" in data) == (source is OFFICIAL) and ("synthetic" in data["tags"]) == (source is PHANTOM)
+    assert ("datasets" in data) == provenance.comparable
+    assert (provenance.value in data["tags"]) == (not provenance.comparable)
+    assert f"# {provenance.mark('resnet18 on breastmnist 28, finetune')}\n" in made.text
+
+
+def test_what_is_said_of_the_data_is_of_what_the_run_read(tmp_path: Path) -> None:
+    rows = {"train": 64, "validation": 16, "test": 32}
+    entry = subset("breastmnist")
+    assert "Test split, 156 images, by" in card_of(tmp_path / "real").text
+    text = card_of(tmp_path / "phantom", provenance=Provenance.SYNTHETIC, rows=rows).text
+    assert "Test split, 32 images, by" in text and "on synthetic data with the schema of [BreastMNIST]" in text
+    assert (
+        not any(caveat in text for caveat in entry.caveats)
+        and "156" not in text
+        and "nothing here carries over" in text
+    )
+    text = card_of(tmp_path / "other", provenance=Provenance.UNVERIFIED, rows=rows).text
+    assert "are those of the official files, which the data here is not" in text and "Test split, 32 images" in text
 
 
 @pytest.mark.parametrize(
@@ -254,14 +268,14 @@ def test_training_is_told_in_numbers_of_the_run(tmp_path: Path) -> None:
     facts = FACTS | {"best_epoch": 3, "epochs": 10}
     text = " ".join(card_of(tmp_path, facts=facts, root="/data/dist", epochs=10).text.split())
     assert "started from random initialisation. Of its 11,000,000 parameters 513 were trained." in text
-    assert "Kept is epoch 3 of 10." in text and "10 s a seed on" in text
+    assert "Kept is epoch 3 of 10." in text and "Seed 0 took 10 s on" in text
     assert "| `epochs` | `10` |" in text and "/data/dist" not in text
 
 
 def test_names_with_bars_do_not_break_a_table(tmp_path: Path) -> None:
     result = result_of(tmp_path, "breastmnist")
     seed = replace(result.seeds[0], per_class={"a|b": {"auc": 0.5}})
-    text = card(replace(result, seeds=(seed,)), TIMM, OFFICIAL, where="me/mine")
+    text = card(replace(result, seeds=(seed,)), TIMM, where="me/mine")
     assert r"| a\|b | 0.500 |" in text and all(len({len(row) for row in table}) == 1 for table in tables(text))
 
 
@@ -269,15 +283,15 @@ def test_references_are_given_in_full_or_by_key(tmp_path: Path) -> None:
     result = result_of(tmp_path, "dermamnist")
     keys = ["medmnistv2", "medmnistv1", "dermamnist1", "dermamnist2", "dermamnist-quality"]
     assert cited(subset("dermamnist")) == tuple(keys)
-    assert f": {', '.join(keys)} in the BibTeX of" in card(result, TIMM, OFFICIAL, where="me/mine")
+    assert f": {', '.join(keys)} in the BibTeX of" in card(result, TIMM, where="me/mine")
     entries = ["@article{one,\n  title = {One}\n}", "@article{two}"]
-    text = card(result, TIMM, OFFICIAL, where="me/mine", references=entries)
+    text = card(result, TIMM, where="me/mine", references=entries)
     assert "```bibtex\n" + "\n\n".join(entries) + "\n```" in text and "in the BibTeX of" not in text
 
 
-def test_the_card_of_a_folder_shows_the_figures_that_are_there(phantoms: Phantoms, tmp_path: Path) -> None:
-    build(phantoms, tmp_path, "breastmnist", 28)
-    result = result_of(tmp_path, "breastmnist", root=str(tmp_path))
+def test_the_card_of_a_folder_shows_the_figures_that_are_there(tmp_path: Path) -> None:
+    """What the data was is read from the results: the build may be gone, or be another one by now."""
+    result = result_of(tmp_path, "breastmnist", root=str(tmp_path), provenance=Provenance.SYNTHETIC)
     folder = tmp_path / "run" / "seed-0" / "best"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(VIT))

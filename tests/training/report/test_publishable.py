@@ -8,13 +8,11 @@ from typing import Any
 import pytest
 
 from medmnist_hf.catalog import NAMESPACE
-from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.manifest import Provenance
 from medmnist_hf.training.recipe import make_recipe
-from medmnist_hf.training.report.publishable import best_seed, data_source, model_result, namespace, portable
+from medmnist_hf.training.report.publishable import best_seed, model_result, namespace, portable
 from medmnist_hf.training.results import RunResult, read_results
-from tests.conftest import Phantoms
 from tests.fixtures.benchmarks import leave_run
-from tests.fixtures.builds import build
 
 
 def results(folder: Path, **options: Any) -> RunResult:
@@ -73,13 +71,9 @@ def test_a_name_on_the_hub_stays(tmp_path: Path) -> None:
     assert portable(found) == replace(found, recipe=replace(found.recipe, root=None))
 
 
-def test_the_source_of_the_data_is_that_of_the_build(phantoms: Phantoms, tmp_path: Path) -> None:
-    build(phantoms, tmp_path, "breastmnist", 28)
-    found = results(tmp_path, test=[0.9], validation=[0.7], root=str(tmp_path))
-    source = data_source(found.recipe)
-    assert source.synthetic and not source.verified
-    with pytest.raises(MedMNISTError, match="breastmnist"):
-        data_source(replace(found.recipe, root=str(tmp_path / "gone")))
+@pytest.mark.parametrize("provenance", [Provenance.UNVERIFIED, Provenance.SYNTHETIC])
+def test_a_score_on_other_data_is_none_of_the_subset(tmp_path: Path, provenance: Provenance) -> None:
+    assert model_result(results(tmp_path, test=[0.9], validation=[0.7], provenance=provenance)) is None
 
 
 def test_the_namespace_is_that_of_the_recipe_or_the_usual_one() -> None:

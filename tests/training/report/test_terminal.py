@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 
+from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.published import published_results
 from medmnist_hf.training.recipe import make_recipe
 from medmnist_hf.training.report.terminal import print_results
 from medmnist_hf.training.results import EnsembleResult, Facts, Measures, RunResult, SeedResult
 from medmnist_hf.training.scoring import sum_up
+from tests.fixtures.benchmarks import data_of
 
 
-def result_of(*reports: dict[str, Any], **options: Any) -> RunResult:
+def result_of(*reports: dict[str, Any], provenance: Provenance = Provenance.VERIFIED, **options: Any) -> RunResult:
     """Results of two seeds, which report these facts besides their seconds."""
     recipe = make_recipe({"dataset": "breastmnist", "seeds": (0, 1), **options})
     test = {"auc": 0.91, "acc": 0.85, "auc_low": 0.86, "auc_high": 0.96, "acc_low": 0.8, "acc_high": 0.9}
@@ -24,6 +26,7 @@ def result_of(*reports: dict[str, Any], **options: Any) -> RunResult:
             Measures(test if recipe.test else {}),
             {},
             Facts.from_json_value({**report, "seconds": 1234.5}),
+            data_of(recipe, provenance),
         )
         for seed, report in zip(recipe.seeds, reports or ({}, {}), strict=True)
     ]
@@ -36,7 +39,7 @@ def test_a_run_stands_among_the_published_rows(capsys: pytest.CaptureFixture[str
     lines = [line for line in text.splitlines() if line.strip()]
     expected = "0 0.900 0.800 0.910 0.860 to 0.960 0.850 0.800 to 0.900 1,234.5"
     assert " ".join(lines[1].split()) == expected
-    assert "2 seed(s): test AUC 0.910 ± 0.000, ACC 0.850 ± 0.000" in text
+    assert "2 seed(s): test AUC 0.910 ± 0.000, ACC 0.850 ± 0.000 on 156 samples" in text
     assert all(row.method in text for row in published_results("breastmnist"))
     places = [line.split()[0] for line in lines if "* resnet18 finetune (28)" in line]
     assert places == [str(1 + sum(row.auc > 0.91 for row in published_results("breastmnist")))]
@@ -71,10 +74,14 @@ def test_without_test_there_is_no_leaderboard(capsys: pytest.CaptureFixture[str]
     assert "validation AUC 0.900 ± 0.000" in text and "AutoKeras" not in text
 
 
-def test_results_of_other_data_are_not_ranked(capsys: pytest.CaptureFixture[str]) -> None:
-    print_results(result_of(), Path("x"), ranked=False)
+@pytest.mark.parametrize("provenance", [Provenance.UNVERIFIED, Provenance.SYNTHETIC])
+def test_results_on_other_data_are_marked_and_not_ranked(
+    provenance: Provenance, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_results(result_of(provenance=provenance), Path("x"))
     text = capsys.readouterr().out
-    assert "test AUC 0.910 ± 0.000" in text and "written to x" in text
+    assert text.startswith(f"{provenance.name}: the data was ") and "written to x" in text
+    assert f"{provenance.name}: breastmnist 28, resnet18 finetune (28), 2 seed(s): test AUC 0.910" in text
     assert not any(row.method in text for row in published_results("breastmnist")) and "place" not in text
 
 
@@ -91,16 +98,16 @@ def test_an_engine_is_called_by_its_inputs_and_tells_of_its_search(capsys: pytes
     assert "seed 0: FLAML 2.7.0, 57 trials in 1,235 s\n" in text and "partial" not in text
 
 
-def test_a_search_that_was_broken_off_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_search_is_marked_and_has_no_place(capsys: pytest.CaptureFixture[str]) -> None:
     print_results(searched(partial="killed by SIGKILL after 34 s"), Path("x"))
     text = capsys.readouterr().out
-    assert "* FLAML, flattened voxels (28), partial\n" in text
+    assert "FLAML, flattened voxels (28), partial, 2 seed(s)" in text and "place" not in text
     assert "seed 1: FLAML 2.7.0, 57 trials in 1,235 s; partial: killed by SIGKILL after 34 s\n" in text
 
 
-def test_where_nothing_is_published_the_own_rows_are_the_table(
+def test_where_nothing_is_published_there_is_no_leaderboard(
     unpublished: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     print_results(result_of(dataset=unpublished, size=64), Path("x"))
     text = capsys.readouterr().out
-    assert " 1  0.910  0.850  * resnet18 finetune (64)" in text and "note:" not in text
+    assert "test AUC 0.910" in text and "place" not in text and "note:" not in text
