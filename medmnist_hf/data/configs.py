@@ -32,7 +32,6 @@ class BuiltConfig(abc.ABC):
         self.entry, self.size, self.manifest, self.where, self.remedy = entry, size, manifest, where, remedy
         if (manifest.subset, manifest.size) != (entry.flag, size):
             raise BuildError(f"{where} holds {manifest.subset} at size {manifest.size}: {remedy}")
-        check_source(manifest, entry, where)
 
     def split(self, name: str) -> SplitRecord:
         """What was built of a split; raises `CatalogError` for an unknown one."""
@@ -47,22 +46,6 @@ class BuiltConfig(abc.ABC):
             CatalogError: Unknown split.
             SourceError: Its files cannot be fetched.
         """
-
-
-def check_source(manifest: Manifest, entry: Subset, where: str) -> None:
-    """Refuse a manifest that calls data verified which is not the official file.
-
-    Args:
-        manifest: The manifest of a config of the subset.
-        entry: The subset.
-        where: What to call the config in the error.
-
-    Raises:
-        BuildError: The record of the source contradicts the catalogue.
-    """
-    source = manifest.source
-    if source.verified and (source.synthetic or source.md5 != entry.file(manifest.size).md5):
-        raise BuildError(f"{where} is recorded as verified but not built from the official file: {_BUILT}")
 
 
 class _LocalConfig(BuiltConfig):

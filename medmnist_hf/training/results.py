@@ -85,7 +85,7 @@ class DataRecord:
     """
 
     source: SourceRecord
-    rows: dict[str, int]
+    rows: dict[str, Count]
 
     @classmethod
     def of(cls, config: BuiltConfig) -> "DataRecord":
