@@ -16,7 +16,7 @@ from PIL import Image
 from medmnist_hf.catalog import subset
 from medmnist_hf.conversion.build import build_config
 from medmnist_hf.conversion.sources.source import Folder
-from medmnist_hf.errors import HubError, MedMNISTError, TrainingError
+from medmnist_hf.errors import HubError, TrainingError
 from medmnist_hf.hub import client
 from medmnist_hf.hub.eval_results import RESULTS_PATH
 from medmnist_hf.training.publish import check_push, local_files, push_model
@@ -119,9 +119,9 @@ def test_the_chosen_seed_its_results_and_its_card_are_pushed(
 def test_all_is_read_before_a_word_is_sent(hub: HubServer, api: HfApi, done: Path, tmp_path: Path) -> None:
     shutil.copytree(done, tmp_path / "run")
     results = json.loads((tmp_path / "run" / RESULTS_NAME).read_text())
-    results["recipe"]["root"] = str(tmp_path / "gone")
+    results["provenance"] = "verified"
     (tmp_path / "run" / RESULTS_NAME).write_text(json.dumps(results))
-    with pytest.raises(MedMNISTError, match="no build of bloodmnist"):
+    with pytest.raises(TrainingError, match="provenance are not those of its recipe and data"):
         push_model(api, tmp_path / "run", ID)
     assert not hub.log.find()
 

@@ -50,7 +50,7 @@ def test_one_seed_is_printed_without_a_deviation(capsys: pytest.CaptureFixture[s
     recipe = make_recipe({"dataset": "breastmnist"})
     print_results(sum_up(recipe, result_of().seeds[:1]), Path("x"))
     text = capsys.readouterr().out
-    assert "1 seed(s): test AUC 0.910, ACC 0.850\n" in text and "±" not in text
+    assert "1 seed(s): test AUC 0.910, ACC 0.850 on 156 samples\n" in text and "±" not in text
 
 
 def test_the_ensemble_of_the_seeds_has_a_row_and_a_place(capsys: pytest.CaptureFixture[str]) -> None:
