@@ -1,5 +1,6 @@
 """`medmnist_hf.training.run`: what a run leaves, what it does not do twice, how it goes on, how it ends."""
 
+import json
 import os
 import resource
 import shutil
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from medmnist_hf.catalog import subset
+from medmnist_hf.catalog import SPLITS, subset
+from medmnist_hf.conversion.build import build_config
+from medmnist_hf.conversion.sources.source import Folder
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.evaluation.prediction_files import read_result
+from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import check
 from medmnist_hf.training.methods import linear_probe
@@ -91,8 +96,8 @@ def test_without_matplotlib_a_run_says_so_once(
     assert (tmp_path / RESULTS_NAME).is_file() and not list(tmp_path.rglob("figures"))
 
 
-def test_data_that_goes_while_it_trains_costs_the_card_and_not_the_run(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_the_card_says_what_the_data_was_though_the_build_goes_while_it_trains(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = tmp_path / "dist"
     shutil.copytree(root / "pneumoniamnist", copy / "pneumoniamnist")
@@ -105,10 +110,38 @@ def test_data_that_goes_while_it_trains_costs_the_card_and_not_the_run(
         return fitted
 
     monkeypatch.setattr(linear_probe, "fit", probe_and_lose)
-    run(tiny(copy, "pneumoniamnist", method="linear-probe"), tmp_path / "run", quiet=True)
-    (said,) = (one.getMessage() for one in caplog.records if one.name.startswith("medmnist_hf"))
-    assert said.startswith("no card: ") and str(copy) in said
-    assert (tmp_path / "run" / RESULTS_NAME).is_file() and not list(tmp_path.rglob("README.md"))
+    result = run(tiny(copy, "pneumoniamnist", method="linear-probe"), tmp_path / "run", quiet=True)
+    assert result.provenance is Provenance.SYNTHETIC and result.rank is None
+    (card,) = tmp_path.rglob("README.md")
+    assert "> **SYNTHETIC: no real data.**" in card.read_text(encoding="utf-8")
+
+
+def test_a_folder_of_a_run_on_other_data_is_refused(phantoms: Phantoms, root: Path, tmp_path: Path) -> None:
+    """Seeds and checkpoints of one build are no part of a run on another."""
+    recipe = tiny(tmp_path / "dist", "pneumoniamnist", method="knn")
+    shutil.copytree(root / "pneumoniamnist", tmp_path / "dist" / "pneumoniamnist")
+    result = run(recipe, tmp_path / "run", quiet=True)
+    data = json.loads((tmp_path / "run" / "data.json").read_text(encoding="utf-8"))
+    assert data["provenance"] == "synthetic" and data["rows"] == result.data.rows
+    shutil.rmtree(tmp_path / "dist")
+    build_all(phantoms, tmp_path / "dist", "pneumoniamnist", rows=32)
+    for seeds in ((0,), (0, 1)):
+        with pytest.raises(
+            TrainingError, match=r"run holds a run on other data than synthetic .*: name another folder"
+        ):
+            run(replace(recipe, seeds=seeds), tmp_path / "run", quiet=True)
+    assert read_results(tmp_path / "run" / RESULTS_NAME) == result
+
+
+def test_a_run_on_the_official_file_is_ranked(real_data: Path, tmp_path: Path) -> None:
+    entry = subset("breastmnist")
+    build_config(entry, 28, Folder(real_data).fetch(entry, 28), tmp_path / "dist")
+    result = run(tiny(tmp_path / "dist", "breastmnist", method="knn"), tmp_path / "run", quiet=True)
+    assert result.provenance is Provenance.VERIFIED and result.data.rows == {
+        split: entry.counts[split] for split in SPLITS
+    }
+    assert result.rank is not None and result.rank.of == 8
+    assert result == read_results(tmp_path / "run" / RESULTS_NAME)
 
 
 def test_predictions_are_what_was_scored(root: Path, tmp_path: Path) -> None:
