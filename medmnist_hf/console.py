@@ -1,5 +1,11 @@
-"""How every command prints and ends: one width, one form of table, one line for a fault, an exit code."""
+"""How every command prints and ends: one width, one form of table, one line for a fault, an exit code.
 
+Names of files, of models and of what lies on the Hub are printed here, and so pass through `printable`: none of them
+moves the cursor, changes colors or begins a line of its own. No character ends a command: one that the output cannot
+show is escaped.
+"""
+
+import io
 import json
 import logging
 import sys
@@ -8,11 +14,12 @@ from collections.abc import Collection
 from typing import Any, Final, NoReturn
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import Progress, ProgressColumn
 from rich.table import Table
+from rich.text import Text
 
-from medmnist_hf.errors import MedMNISTError, cannot_write, first_line, is_full, one_line
+from medmnist_hf.errors import MedMNISTError, cannot_write, first_line, is_full, one_line, printable
 from medmnist_hf.redaction import redact, redact_logs
 from medmnist_hf.typed_json import encode
 
@@ -23,9 +30,23 @@ PIPE_WIDTH: Final = 160
 """Columns of what is printed where that is no terminal: room for the widest table, and the same for every command."""
 
 
+class _Terminal(Console):
+    """A console on which control characters of a text, but for line ends, are escaped."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(_printable_lines(text), **options)
+
+
+class _PlainTable(Table):
+    """A table whose cells are of one line each."""
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        super().add_row(*(one_line(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+
+
 def terminal() -> Console:
     """Standard output, without markup: as wide as the terminal, or `PIPE_WIDTH` where it is a pipe or a file."""
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, markup=False)
+    return _Terminal(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, markup=False)
 
 
 def table(*columns: str, text: Collection[str], wrap: str | None = None) -> Table:
@@ -36,7 +57,7 @@ def table(*columns: str, text: Collection[str], wrap: str | None = None) -> Tabl
         text: Those that are aligned to the left; all others hold numbers.
         wrap: The one that is broken into lines where the terminal is narrow; the last by default.
     """
-    plain = Table(box=None, pad_edge=False)
+    plain = _PlainTable(box=None, pad_edge=False)
     for column in columns:
         wraps = column == (columns[-1] if wrap is None else wrap)
         plain.add_column(column, justify="left" if column in text else "right", no_wrap=not wraps, overflow="fold")
@@ -45,7 +66,18 @@ def table(*columns: str, text: Collection[str], wrap: str | None = None) -> Tabl
 
 def print_json(value: Any) -> None:
     """Print a value, which may hold dataclasses, as indented JSON, in which nan is null."""
-    typer.echo(json.dumps(encode(value), indent=2, ensure_ascii=False, allow_nan=False))
+    unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    print(json.dumps(encode(value), indent=2, ensure_ascii=not unicode, allow_nan=False))  # noqa: T201
+
+
+def echo(text: object, *, err: bool = False) -> None:
+    """Print text on standard output, or on standard error; control characters but line ends are escaped."""
+    # Not by typer.echo, which writes UTF-8 to an output that is said to take ASCII.
+    print(_printable_lines(str(text)), file=sys.stderr if err else sys.stdout)
+
+
+def _printable_lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def progress(*columns: str | ProgressColumn) -> Progress:
@@ -61,7 +93,12 @@ def run(app: typer.Typer) -> NoReturn:
     A file or folder that the system refuses is an expected fault, wherever it was met. Whatever else is raised keeps
     its traceback. Neither that nor what libraries log holds secrets.
     """
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     redact_logs()
     try:
         app(standalone_mode=True)
@@ -78,6 +115,14 @@ def run(app: typer.Typer) -> NoReturn:
     except Exception:
         _fail_with_traceback()
     sys.exit(0)
+
+
+class _OneLine(logging.Formatter):
+    """The message of a record in one printable line; a traceback follows as it is."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (the name is logging's)
+        record.message = one_line(record.message)
+        return super().formatMessage(record)
 
 
 def _refusal(error: OSError) -> str:

@@ -67,7 +67,7 @@ def finetune(
     check_whole(results)
     if push_to_hub is not None:
         references = [reference(key).text for key in cited(recipe.subset)]
-        print(push_model(api, folder, push_to_hub, references=references, **how).summary())
+        console.echo(push_model(api, folder, push_to_hub, references=references, **how).summary())
 
 
 if __name__ == "__main__":

@@ -69,10 +69,10 @@ def main(
             failed += 1
             console.print_error(f"{folder}: {error}")
     if not yes:
-        print("nothing was changed: pass --yes to push")
+        console.echo("nothing was changed: pass --yes to push")
     elif collection and pushed:
         slug = add_to_collection(api, collection, split_repo_id(pushed[0])[0], pushed, private=private)
-        print(f"collection {slug}: {len(pushed)} repositories")
+        console.echo(f"collection {slug}: {len(pushed)} repositories")
     if failed:
         console.print_error(f"{failed} of {len(builds)} builds failed")
         raise typer.Exit(1)
@@ -81,7 +81,7 @@ def main(
 def _push_one(api: HfApi, build: LocalBuild, options: PushOptions, described: Describe, yes: bool) -> None:
     plan = plan_push(api, build, options, described)
     for line in plan.lines():
-        print(line)
+        console.echo(line)
     if not yes:
         return
     total = sum(plan.count(action)[1] for action in ("new", "changed"))
@@ -89,7 +89,7 @@ def _push_one(api: HfApi, build: LocalBuild, options: PushOptions, described: De
     with console.progress(*bars) as progress:
         task = progress.add_task(options.repo_id, total=total)
         pushed = push(api, build, plan, options, described, on_progress=lambda count: progress.advance(task, count))
-    print(f"{pushed.summary()}\n")
+    console.echo(f"{pushed.summary()}\n")
 
 
 if __name__ == "__main__":

@@ -32,11 +32,11 @@ def main(
     options = CommitOptions(repo_id, private=private, tag=tag, message=message)
     plan = plan_metric(api, options)
     for line in plan.lines():
-        print(line)
+        console.echo(line)
     if not yes:
-        print("nothing was changed: pass --yes to push")
+        console.echo("nothing was changed: pass --yes to push")
         return
-    print(push_metric(api, plan, options).summary())
+    console.echo(push_metric(api, plan, options).summary())
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def verify(
                         file,
                         on_progress=lambda count, bar=progress, task=task: bar.advance(task, count),  # type: ignore[misc]
                     )
-                print(
+                console.echo(
                     f"ok: {result.subset} {result.size}: {result.rows:,} rows in {result.shards} shards "
                     f"equal {result.against}"
                 )

@@ -1,6 +1,7 @@
 """``medmnist_hf.console``: how a command ends, and that all commands print to one width."""
 
 import io
+import os
 import runpy
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from tests.fixtures.paths import ROOT
 
 PROGRAM = """
 import errno, os, tempfile
+import logging
 import typer
 from medmnist_hf import console
 from medmnist_hf.catalog import subset
@@ -45,6 +47,20 @@ def command(end: str) -> None:
         os.environ["TMPDIR"] = "/no/such/folder"
         tempfile._candidate_tempdir_list = lambda: ["/no/such/folder"]
         tempfile.mkdtemp()
+    if end == "hostile":
+        name = "\\x1b[31ma\\nerror: b"
+        logging.getLogger("other").warning("no %s", name)
+        table = console.table("name", text=("name",))
+        table.add_row(name)
+        console.terminal().print(table)
+        console.terminal().print(f"run {name[:6]}")
+        console.echo(f"file {name[:6]}")
+        raise BuildError(f"{name} is damaged")
+    if end == "unicode":
+        console.terminal().print("AUC 0.733 ± 0.012, run 肺")
+        console.echo("größer")
+        console.print_json({"run": "肺"})
+        raise BuildError("dist/肺 is damaged")
     if end == "defect":
         raise OSError("without a file")
     print("done")
@@ -87,6 +103,42 @@ console.run(app)
 def test_how_a_command_ends(end: str, code: int, out: str, error: str) -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM, end], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (code, out, error)
+
+
+def test_nothing_that_others_named_moves_the_cursor_or_begins_a_line() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, "hostile"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert [line.strip() for line in done.stdout.splitlines()] == [
+        "name",
+        r"\x1b[31ma error: b",
+        r"run \x1b[31ma",
+        r"file \x1b[31ma",
+    ]
+    assert done.stderr.splitlines() == [
+        r"WARNING: no \x1b[31ma error: b",
+        r"error: \x1b[31ma error: b is damaged",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "lines"),
+    [
+        ("utf-8", ["AUC 0.733 ± 0.012, run 肺", "größer", "{", '  "run": "肺"', "}"]),
+        ("latin-1", [r"AUC 0.733 ± 0.012, run \u80ba", "größer", "{", r'  "run": "\u80ba"', "}"]),
+        ("ascii", [r"AUC 0.733 \xb1 0.012, run \u80ba", r"gr\xf6\xdfer", "{", r'  "run": "\u80ba"', "}"]),
+    ],
+)
+def test_no_character_ends_a_command(encoding: str, lines: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "unicode"],
+        capture_output=True,
+        encoding=encoding,
+        check=False,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+    )
+    assert done.stdout.splitlines() == lines
+    name = "肺" if encoding == "utf-8" else r"\u80ba"
+    assert (done.returncode, done.stderr) == (1, f"error: dist/{name} is damaged\n")
 
 
 def test_a_defect_keeps_its_traceback() -> None:

@@ -35,7 +35,7 @@ def cache(
 
     if clear:
         freed = clear_cache(cache_dir, subset)
-        typer.echo(f'{{"freed": {freed}}}' if as_json else f"{freed / 1e6:,.1f} MB freed")
+        console.echo(f'{{"freed": {freed}}}' if as_json else f"{freed / 1e6:,.1f} MB freed")
         return
     entries = cache_info(cache_dir, subset)
     if as_json:
@@ -50,4 +50,4 @@ def cache(
     if entries:
         console.terminal().print(table)
     total = sum(entry.bytes for entry in entries)
-    typer.echo(f"{total / 1e6:,.1f} MB in {cache_root(cache_dir)}")
+    console.echo(f"{total / 1e6:,.1f} MB in {cache_root(cache_dir)}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medmnist_hf import catalog, console
-from medmnist_hf.errors import MedMNISTError, ScoreError
+from medmnist_hf.errors import MedMNISTError, ScoreError, one_line
 from medmnist_hf.evaluation.plots import check_plot_path, save_plot
 from medmnist_hf.evaluation.prediction_files import read_result
 from medmnist_hf.evaluation.vertex import outputs
@@ -375,7 +375,7 @@ def _digits(value: float, interval: Interval | None = None) -> str:
 
 def _warn(found: "Evaluation | FileComparison") -> None:
     for line in found.warnings:
-        typer.echo(f"warning: {line}", err=True)
+        console.echo(f"warning: {one_line(line)}", err=True)
 
 
 def _in_options(error: MedMNISTError) -> str:

@@ -73,7 +73,7 @@ def export(
             force=force,
             on_progress=lambda count: progress.advance(task, count),
         )
-    typer.echo(f"{done.rows:,} rows in {' and '.join(map(str, done.paths))}")
+    console.echo(f"{done.rows:,} rows in {' and '.join(map(str, done.paths))}")
 
 
 def montage(
@@ -97,4 +97,4 @@ def montage(
 
     rows = open_rows(subset, size, root=root, namespace=namespace)
     path = export_montage(rows, out, split=split, length=length, seed=seed, replace=replace, force=force)
-    typer.echo(f"{length * length:,} of {rows.count(split):,} rows of {split} in {path}")
+    console.echo(f"{length * length:,} of {rows.count(split):,} rows of {split} in {path}")
