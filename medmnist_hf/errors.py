@@ -64,6 +64,10 @@ class TrainingError(MedMNISTError):
     """A recipe, a model or its data cannot be trained as asked for."""
 
 
+class DivergenceError(TrainingError):
+    """A training or a model gave numbers that are not finite, so there is nothing to keep."""
+
+
 class HubError(MedMNISTError):
     """The Hub cannot be reached, refuses, or holds something a push must not touch.
 

@@ -14,8 +14,13 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
+from medmnist_hf.errors import MedMNISTError, first_line
+
 DOCUMENT_BYTES: Final = 16 << 20
 """Bytes of the largest document that is read whole: the manifest of a build in 60,000 shards has 13 MB."""
+
+_NO_LOCKS: Final = frozenset({errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
+"""What a file system without locks, such as some network disks, says when a lock is asked for."""
 
 _log = logging.getLogger(__name__)
 
@@ -120,24 +125,53 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+class BusyError(MedMNISTError):
+    """Another process holds a lock."""
+
+
 @contextlib.contextmanager
-def sole_process(lock_path: Path, doing: str) -> Iterator[None]:
-    """Hold a lock file; where another process holds it, say so and wait.
+def sole_process(lock_path: Path, doing: str, *, wait: bool = True) -> Iterator[None]:
+    """Hold a lock file; where another process holds it, say so and wait. A lock ends with its process.
 
     Args:
         lock_path: The lock file, made when needed in a folder that exists; it stays.
         doing: What the other process must be doing, for the message.
+        wait: Wait for the other process.
 
     Raises:
+        BusyError: Another process holds it, and is not waited for.
+        MedMNISTError: The file system has no locks.
         OSError: The lock file cannot be written.
     """
     lock = FileLock(lock_path)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        _log.warning("another process is %s: waiting for it", doing)
-        lock.acquire()
+    with name_missing_locks(lock_path):
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            if not wait:
+                raise BusyError(f"another process is {doing}: wait for its end, then run the same again") from None
+            _log.warning("another process is %s: waiting for it", doing)
+            lock.acquire()
     try:
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def name_missing_locks(lock_path: Path) -> Iterator[None]:
+    """Raise a `MedMNISTError` where a lock cannot be taken as the file system has none; other errors pass."""
+    try:
+        yield
+    except NotImplementedError as error:  # by filelock before release 3.20
+        raise _no_locks(lock_path, error) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        raise _no_locks(lock_path, error) from None
+
+
+def _no_locks(lock_path: Path, error: Exception) -> MedMNISTError:
+    return MedMNISTError(
+        f"cannot lock {lock_path} ({first_line(error)}): use a folder on a file system that has file locks"
+    )

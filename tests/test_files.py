@@ -1,6 +1,7 @@
 """``medmnist_hf.files``: whole or not at all."""
 
 import errno
+import fcntl
 import os
 import resource
 import threading
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from medmnist_hf.errors import first_line
+from medmnist_hf.errors import MedMNISTError, first_line
 from medmnist_hf.files import (
+    BusyError,
     UnfitFileError,
+    name_missing_locks,
     open_regular,
     read_document,
     regular_size,
@@ -80,6 +83,34 @@ def test_one_process_at_a_time(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     thread.join()
     assert seen == ["first", "second"]
     assert caplog.messages == ["another process is writing a: waiting for it"]
+
+
+def test_who_does_not_wait_is_told_of_the_other_process(tmp_path: Path) -> None:
+    with (
+        sole_process(tmp_path / "a.lock", "writing a"),
+        pytest.raises(BusyError, match="another process is writing a: wait for its end, then run the same again"),
+        sole_process(tmp_path / "a.lock", "writing a", wait=False),
+    ):
+        pass
+    with sole_process(tmp_path / "a.lock", "writing a", wait=False):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    said = rf"^cannot lock .*a\.lock \({os.strerror(number)}\): use a folder on a file system that has file locks$"
+    with pytest.raises(MedMNISTError, match=said), sole_process(tmp_path / "a.lock", "writing a"):
+        pass
+
+
+@pytest.mark.parametrize("error", [NotImplementedError("no flock here"), OSError(errno.ENOSYS, "no")])
+def test_locks_may_be_missing_in_other_words(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(MedMNISTError, match=r"^cannot lock .*a\.lock"), name_missing_locks(tmp_path / "a.lock"):
+        raise error
 
 
 def test_a_folder_that_cannot_be_synced_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,12 +13,14 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib import format as npy
 
 from medmnist_hf.automl.adapters.job import BEST_NAME, JOB_NAME, STATE_NAME
 from medmnist_hf.automl.engines import Engine
@@ -77,12 +79,14 @@ class Found:
         facts: What the engine tells, and ``search_seconds``.
         partial: How the search was broken off; empty if it came to its end.
         stopped: It was broken off by Ctrl-C.
+        earlier_seconds: Seconds of the search that earlier processes took.
     """
 
     scores: dict[str, npt.NDArray[np.float64]]
     facts: dict[str, Any]
     partial: str = ""
     stopped: bool = False
+    earlier_seconds: float = 0.0
 
 
 def search(
@@ -122,7 +126,7 @@ def search(
             (folder / name).unlink(missing_ok=True)
     left = problem.seconds - before
     if left <= 0:
-        return _found(engine, best, problem, before)
+        return replace(_found(engine, best, problem, before), earlier_seconds=before)
     try:
         _write_job(folder, problem, left)
         child = _Child(engine, python, folder, before, tell)
@@ -136,7 +140,8 @@ def search(
             raise KeyboardInterrupt
         raise TrainingError(f"{engine.title}: {end.error or f'{end.how} and left no model: see {folder / LOG_NAME}'}")
     partial = "" if end.whole else end.how + (f" ({end.error})" if end.error else "")
-    return _found(engine, best, problem, _spent(folder), partial, end.stopped)
+    found = _found(engine, best, problem, _spent(folder), partial, end.stopped)
+    return replace(found, earlier_seconds=before)
 
 
 @contextlib.contextmanager
@@ -276,9 +281,9 @@ def _kill(child: subprocess.Popen[str]) -> None:
 
 def _write_job(folder: Path, problem: Problem, seconds: float) -> None:
     for split, values in problem.x.items():
-        np.save(folder / f"x_{split}.npy", values, allow_pickle=False)
+        save_array(folder / f"x_{split}.npy", values)
     for split, labels in problem.y.items():
-        np.save(folder / f"y_{split}.npy", labels, allow_pickle=False)
+        save_array(folder / f"y_{split}.npy", labels)
     told = {
         "task": problem.task,
         "classes": problem.classes,
@@ -290,6 +295,17 @@ def _write_job(folder: Path, problem: Problem, seconds: float) -> None:
         "parent": os.getpid(),
     }
     write_atomically(folder / JOB_NAME, json.dumps(told, indent=2) + "\n")
+
+
+def save_array(path: Path, values: npt.NDArray[Any]) -> None:
+    """Write an array as `numpy.save` does, which says nothing where a disk gets full with its last bytes.
+
+    Raises:
+        OSError: It cannot be written whole.
+    """
+    with path.open("wb") as file:
+        # numpy hands its bytes to anything with a `write`, but to a file of Python by C.
+        npy.write_array(SimpleNamespace(write=file.write), values, allow_pickle=False)
 
 
 def _spent(folder: Path) -> float:
@@ -315,6 +331,10 @@ def _found(  # noqa: PLR0917
         shape = len(problem.x[split]), problem.classes
         if values.shape != shape:
             raise TrainingError(f"{engine.title} left scores of {split} of shape {values.shape}: {shape} was due")
+        if not np.isfinite(values).all():
+            raise TrainingError(
+                f"{engine.title} left a model whose scores of {split} are not finite: try another seed"
+            )
         if not np.all((values >= -_ROUNDING) & (values <= 1 + _ROUNDING)):
             raise TrainingError(f"{engine.title} left scores of {split} that are no probabilities")
         np.clip(values, 0, 1, out=values)

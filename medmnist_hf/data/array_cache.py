@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from medmnist_hf import catalog
 from medmnist_hf.errors import MedMNISTError, first_line
-from medmnist_hf.files import sole_process, sync_folder
+from medmnist_hf.files import BusyError, sole_process, sync_folder
 from medmnist_hf.typed_json import encode
 
 LAYOUT: Final = 1
@@ -321,6 +320,6 @@ def _remove_unfinished(root: Path, own: str = "") -> int:
         if match[1] == own:
             freed += _remove(path)
             continue
-        with contextlib.suppress(Timeout), FileLock(root / _LOCK.format(match[1]), blocking=False):
+        with contextlib.suppress(BusyError), sole_process(root / _LOCK.format(match[1]), "writing it", wait=False):
             freed += _remove(path)
     return freed

@@ -4,11 +4,13 @@ A run's folder holds ``recipe.yaml``, ``data.json`` with what the data is, a fol
 done, ``results.json``, which of several seeds also has the ensemble; the weights of the seed that is to be published
 then have a card beside them. A seed that is done is not run again; one that was interrupted resumes from its last
 checkpoint. The search of an AutoML engine that was interrupted leaves its best so far marked partial, which counts as
-not done. Under ``accelerate launch`` or ``torchrun`` all processes train, and the first one writes.
+not done. Under ``accelerate launch`` or ``torchrun`` all processes train, and the first one writes. Runs on one folder
+exclude each other.
 """
 
 import contextlib
 import logging
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -25,14 +27,14 @@ from medmnist_hf.array_types import FloatArray
 from medmnist_hf.catalog import NAMESPACE, SPLITS
 from medmnist_hf.data.arrays import read_arrays
 from medmnist_hf.data.configs import open_config
-from medmnist_hf.errors import TrainingError, is_full
-from medmnist_hf.files import write_atomically
+from medmnist_hf.errors import DivergenceError, TrainingError, is_full
+from medmnist_hf.files import sole_process, write_atomically
 from medmnist_hf.hub.client import limit_waiting
 from medmnist_hf.scoring.predictions import Predictions
 from medmnist_hf.training.ensemble import ensemble, write_scores
 from medmnist_hf.training.methods.base import CHECKPOINTS, Fitted, Run
+from medmnist_hf.training.methods.resume import folder_of, last_checkpoint
 from medmnist_hf.training.methods.saved_model import check_saved
-from medmnist_hf.training.methods.trainer import last_checkpoint
 from medmnist_hf.training.models.saving import Built, save_model
 from medmnist_hf.training.recipe import Recipe, make_recipe
 from medmnist_hf.training.registry import method
@@ -45,6 +47,13 @@ _log = logging.getLogger(__name__)
 RECIPE_NAME: Final = "recipe.yaml"
 DATA_NAME: Final = "data.json"
 """What the data is that the run reads, noted before it is."""
+LOCK_NAME: Final = "run.lock"
+"""The lock of who runs; it stays in the folder."""
+
+_NO_SPACE: Final = re.compile(
+    "No space left|quota exceeded|File too large"  # safetensors
+    "|PytorchStreamWriter failed writing|unexpected pos"  # torch: less was written than it gave
+)
 
 BEST: Final = "best"
 LAST: Final = "last"
@@ -61,7 +70,8 @@ def launched() -> PartialState:
 def run(recipe: Recipe, out: Path, *, quiet: bool = False) -> RunResult:
     """Run a recipe on all its seeds.
 
-    Without matplotlib no figures are drawn, which is logged.
+    Without matplotlib no figures are drawn, which is logged. Where another process runs in the folder, it is waited
+    for; several processes under a launcher do not wait.
 
     Args:
         recipe: What to do.
@@ -73,11 +83,31 @@ def run(recipe: Recipe, out: Path, *, quiet: bool = False) -> RunResult:
 
     Raises:
         TrainingError: The folder holds a run of another recipe, the recipe cannot be carried out, or the disk is full.
-        MedMNISTError: The data cannot be read.
+        DivergenceError: A seed gave numbers that are not finite; the others are done.
+        BusyError: Another process runs in the folder, and this one was launched with others.
+        MedMNISTError: The data cannot be read, or the folder cannot be locked.
     """
     limit_waiting()
     processes = launched()
     disable_progress_bar()  # type: ignore[no-untyped-call]  # of single files that are saved
+    with saying_where_space_ends(out), _sole_run(out, processes):
+        return _run(recipe, out, processes, quiet=quiet)
+
+
+@contextlib.contextmanager
+def _sole_run(out: Path, processes: PartialState) -> Iterator[None]:
+    """Hold the lock of a run's folder, in the first process for all that a launcher has started."""
+    if not processes.is_main_process:
+        yield
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    # The others of a launcher wait at a barrier, which ends them with a traceback after minutes.
+    with sole_process(out / LOCK_NAME, f"running in {out}", wait=processes.num_processes == 1):
+        yield
+
+
+def _run(recipe: Recipe, out: Path, processes: PartialState, *, quiet: bool) -> RunResult:
+    """The run, in a folder that no other process runs in."""
     with processes.main_process_first():
         config = open_config(
             recipe.dataset,
@@ -95,7 +125,7 @@ def run(recipe: Recipe, out: Path, *, quiet: bool = False) -> RunResult:
     processes.wait_for_everyone()  # all have looked before one writes
     drawn = processes.is_main_process and None in earlier.values() and can_draw()
     try:
-        seeds = [done or _run_seed(shared, seed, folders[seed], processes, drawn) for seed, done in earlier.items()]
+        seeds = _run_seeds(shared, earlier, folders, processes, drawn)
     except KeyboardInterrupt:
         kept = [seed for seed in map(read_seed, folders.values()) if seed]
         if any(seed.facts.partial for seed in kept):
@@ -104,9 +134,8 @@ def run(recipe: Recipe, out: Path, *, quiet: bool = False) -> RunResult:
     together = ensemble(shared, folders, out) if processes.is_main_process else None
     result = sum_up(recipe, seeds, together)
     if processes.is_main_process:
-        with _space_for(out):
-            write_card({seed: folder / BEST for seed, folder in folders.items()}, result)
-            write_atomically(out / RESULTS_NAME, result.to_json())
+        write_card({seed: folder / BEST for seed, folder in folders.items()}, result)
+        write_atomically(out / RESULTS_NAME, result.to_json())
     return result
 
 
@@ -117,7 +146,6 @@ def _whole(result: SeedResult | None) -> SeedResult | None:
 
 def _claim(recipe: Recipe, data: DataRecord, out: Path) -> None:
     """Note recipe and data in their folder, which must not hold a run of others; other seeds may be added."""
-    out.mkdir(parents=True, exist_ok=True)
     path = out / RECIPE_NAME
     if path.exists():
         earlier = make_recipe({"seeds": recipe.seeds}, config=path)
@@ -137,14 +165,33 @@ def _claim(recipe: Recipe, data: DataRecord, out: Path) -> None:
     write_atomically(path, recipe.to_yaml())
 
 
+def _run_seeds(
+    shared: Run,
+    earlier: Mapping[int, SeedResult | None],
+    folders: Mapping[int, Path],
+    processes: PartialState,
+    drawn: bool,
+) -> list[SeedResult]:
+    """All seeds that are not done; those that diverge do not keep the others from being run, and are reported then."""
+    seeds, diverged = [], []
+    for seed, done in earlier.items():
+        try:
+            seeds.append(done or _run_seed(shared, seed, folders[seed], processes, drawn))
+        except DivergenceError as error:
+            diverged.append(f"seed {seed}: {error}")
+    if diverged:
+        raise DivergenceError("; ".join(diverged))
+    return seeds
+
+
 def _run_seed(shared: Run, seed: int, folder: Path, processes: PartialState, drawn: bool) -> SeedResult:
     """One seed from its start, or its last checkpoint, to its result in its folder."""
     folder.mkdir(exist_ok=True)
     begun = time.monotonic()
     set_seed(seed)
-    with _space_for(folder):
+    with saying_where_space_ends(folder):
         fitted: Fitted = method(shared.recipe.method).fit(shared, seed, folder)
-        seconds = round(time.monotonic() - begun, 2)
+        seconds = round(fitted.earlier_seconds + time.monotonic() - begun, 2)
         predictions = {
             split: check_scores(shared.recipe, shared.data[split].labels, scores)
             for split, scores in fitted.scores.items()
@@ -195,13 +242,13 @@ def _keep_last(checkpoints: Path, last: Path) -> None:
     if newest is None:
         return
     last.mkdir(exist_ok=True)
-    for path in newest.iterdir():
+    for path in folder_of(newest.step, checkpoints).iterdir():
         if path.suffix == ".safetensors" or path.name.endswith("config.json"):
             shutil.copyfile(path, last / path.name)
 
 
 @contextlib.contextmanager
-def _space_for(folder: Path) -> Iterator[None]:
+def saying_where_space_ends(folder: Path) -> Iterator[None]:
     """Raise a `TrainingError` if the disk gets full; a checkpoint that was being written to a folder is removed."""
     try:
         yield
@@ -214,7 +261,4 @@ def _space_for(folder: Path) -> Iterator[None]:
 
 def _no_space(error: BaseException) -> bool:
     """A full disk or a limit on files, as Python, safetensors and torch say it."""
-    if is_full(error):
-        return True
-    words = ("No space left", "quota exceeded", "File too large", "PytorchStreamWriter failed writing")
-    return any(word in str(error) for word in words)
+    return is_full(error) or (not isinstance(error, OSError) and _NO_SPACE.search(str(error)) is not None)

@@ -14,7 +14,7 @@ import torch
 
 from medmnist_hf.array_types import Array, FloatArray
 from medmnist_hf.catalog import Task
-from medmnist_hf.errors import ScoreError
+from medmnist_hf.errors import DivergenceError, ScoreError
 from medmnist_hf.scoring.bootstrap import bootstrap
 from medmnist_hf.scoring.metrics import CLASSWISE, available, metrics
 from medmnist_hf.scoring.official import score
@@ -48,9 +48,16 @@ def check_scores(recipe: Recipe, labels: Array, scores: FloatArray) -> Predictio
         scores: Shape (N, K).
 
     Raises:
+        DivergenceError: Scores are not finite.
         ScoreError: The scores cannot be scored.
     """
     entry = recipe.subset
+    lost = int((~np.isfinite(scores).all(1)).sum())
+    if lost:
+        raise DivergenceError(
+            f"{recipe.method} with {recipe.model} gave scores that are not finite for {lost} of {len(scores)} images: "
+            "check the weights that it starts from and its options"
+        )
     return check(labels, scores, entry.task, from_logits=False, num_classes=len(entry.labels))
 
 

@@ -9,28 +9,34 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from medmnist_hf.automl.search import save_array
 from medmnist_hf.catalog import SPLITS, subset
 from medmnist_hf.conversion.build import build_config
 from medmnist_hf.conversion.sources.source import Folder
-from medmnist_hf.errors import TrainingError
+from medmnist_hf.errors import DivergenceError, TrainingError
 from medmnist_hf.evaluation.prediction_files import read_result
+from medmnist_hf.files import BusyError
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import check
-from medmnist_hf.training.methods import linear_probe
-from medmnist_hf.training.methods.base import Fitted
+from medmnist_hf.training import run as module
+from medmnist_hf.training.methods import knn, linear_probe
+from medmnist_hf.training.methods.base import Fitted, Run
 from medmnist_hf.training.recipe import make_recipe
 from medmnist_hf.training.report.publishable import best_seed
-from medmnist_hf.training.results import RESULTS_NAME, SEED_RESULT_NAME, read_results
-from medmnist_hf.training.run import RECIPE_NAME, run
+from medmnist_hf.training.results import RESULTS_NAME, SEED_RESULT_NAME, read_results, read_seed
+from medmnist_hf.training.run import LOCK_NAME, RECIPE_NAME, run, saying_where_space_ends
 from tests.conftest import Phantoms
 from tests.fixtures.paths import ROOT
 from tests.fixtures.runs import build_all, tiny
@@ -223,6 +229,89 @@ def test_a_full_disk_is_one_line_and_what_was_whole_stays(root: Path, tmp_path: 
     assert "Traceback" not in text
     assert not list((tmp_path / "run").rglob("checkpoint-*"))
     assert run(recipe, tmp_path / "run", quiet=True).seeds
+
+
+@pytest.fixture
+def limited_files() -> Iterator[Callable[[int], None]]:
+    """Limits the size of files that this process writes; beyond it, a write fails as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("write", [torch.save, save_file, lambda what, path: save_array(path, what["a"].numpy())])
+def test_a_full_disk_is_recognised_wherever_a_write_stops(
+    tmp_path: Path, limited_files: Callable[[int], None], write: Callable[[dict[str, torch.Tensor], Path], None]
+) -> None:
+    size = 40_000
+    for limit in [*range(0, 2000, 50), *range(2000, size, 3777)]:
+        limited_files(limit)
+        with (
+            pytest.raises(TrainingError, match=f"no space left for {tmp_path}: make room, then"),
+            saying_where_space_ends(tmp_path),
+        ):
+            write({"a": torch.rand(size // 4)}, tmp_path / "weights")
+
+
+def test_an_error_of_another_kind_is_no_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="unexpected shape"), saying_where_space_ends(tmp_path):
+        raise RuntimeError("unexpected shape")
+
+
+def test_a_seed_that_diverges_does_not_keep_the_others_from_being_run(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = knn.fit
+
+    def fit_or_diverge(shared: Run, seed: int, folder: Path) -> Fitted:
+        fitted: Fitted = fit(shared, seed, folder)
+        if seed != 1:
+            fitted.scores["test"][3] = np.nan
+        return fitted
+
+    monkeypatch.setattr(knn, "fit", fit_or_diverge)
+    with pytest.raises(DivergenceError) as caught:
+        run(tiny(root, "pneumoniamnist", method="knn", seeds=(0, 1, 2)), tmp_path, quiet=True)
+    parts = str(caught.value).split("; ")
+    assert [part[:8] for part in parts] == ["seed 0: ", "seed 2: "]
+    assert "knn with timm/test_efficientnet gave scores that are not finite for 1 of " in parts[0]
+    assert read_seed(tmp_path / "seed-1") and not read_seed(tmp_path / "seed-0")
+    assert not (tmp_path / RESULTS_NAME).exists()
+
+
+def test_two_processes_on_one_folder_run_it_once(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    recipe = tiny(root, "pneumoniamnist", epochs=3)
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    out = tmp_path / "run"
+    child = start(tmp_path / "recipe.yaml", out)
+    deadline = time.monotonic() + 120
+    while not (out / RECIPE_NAME).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    result = run(recipe, out, quiet=True)
+    assert f"another process is running in {out}: waiting for it" in caplog.messages
+    text, _ = child.communicate(timeout=60)
+    assert child.returncode == 0, text
+    assert result == read_results(out / RESULTS_NAME) == run(recipe, out, quiet=True)
+
+
+def test_a_lock_ends_with_its_process_and_a_launcher_does_not_wait(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = "import pathlib, sys, time; from medmnist_hf.files import sole_process\n"
+    program += "with sole_process(pathlib.Path(sys.argv[1]), 'x'): print('held', flush=True); time.sleep(60)"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / LOCK_NAME)], cwd=ROOT, text=True, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    recipe = tiny(root, "pneumoniamnist", method="knn")
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "launched", lambda: SimpleNamespace(is_main_process=True, num_processes=2))
+        with pytest.raises(BusyError, match=f"another process is running in {tmp_path}: wait for its end"):
+            run(recipe, tmp_path, quiet=True)
+    assert not (tmp_path / RECIPE_NAME).exists()
+    holder.kill()
+    holder.communicate()
+    assert run(recipe, tmp_path, quiet=True).seeds
 
 
 def free_port() -> int:

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
-import filelock
 import platformdirs
 
 from medmnist_hf.catalog import DataFile, SplitCounts, Subset, Task
 from medmnist_hf.conversion.sources.download import OnBytes, Patience, download, md5_of
 from medmnist_hf.conversion.sources.phantom import GENERATOR_VERSION, phantom_counts, write_phantom
 from medmnist_hf.errors import SourceError
+from medmnist_hf.files import sole_process
 from medmnist_hf.manifest import SourceRecord
 from medmnist_hf.redaction import redact_url
 
@@ -328,23 +328,16 @@ def _fault_of(path: Path, md5: str) -> str:
 @contextlib.contextmanager
 def _sole_writer(path: Path, why: str) -> Iterator[None]:
     """Hold the lock of a cached file; `why` begins the error where the folder cannot be written to."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path.with_name(path.name + ".lock"))
+    with contextlib.ExitStack() as stack:
         try:
-            lock.acquire(blocking=False)
-        except filelock.Timeout:
-            _log.warning("another process is making %s: waiting for it", path.name)
-            lock.acquire()
-    except OSError as error:
-        raise SourceError(
-            f"{why}, and {path.parent} cannot be written to ({error.strerror}): "
-            f"set {ROOT_VARIABLE} to a folder that can be"
-        ) from None
-    try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(sole_process(path.with_name(path.name + ".lock"), f"making {path.name}"))
+        except OSError as error:
+            raise SourceError(
+                f"{why}, and {path.parent} cannot be written to ({error.strerror}): "
+                f"set {ROOT_VARIABLE} to a folder that can be"
+            ) from None
         yield
-    finally:
-        lock.release()
 
 
 def _md5_path(path: Path) -> Path:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from medmnist_hf.errors import TrainingError
+from medmnist_hf.files import name_missing_locks
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun
 from medmnist_hf.training.results import RESULTS_NAME, read_results
 
@@ -53,7 +53,8 @@ def status_of(cell: BenchmarkRun, out: Path) -> Status:
         out: The benchmark's folder.
 
     Raises:
-        TrainingError: Its file of results is damaged, or its lock cannot be tried.
+        TrainingError: Its file of results is damaged.
+        MedMNISTError: Its lock cannot be tried.
     """
     folder = out / cell.name
     if is_done(cell, folder):
@@ -92,18 +93,19 @@ def lock_of(folder: Path) -> int | None:
         where another process holds the lock, on this machine or another one with the same disk.
 
     Raises:
-        TrainingError: The file system has no locks.
+        MedMNISTError: The file system has no locks.
     """
     path = folder / LOCK_NAME
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     for _ in range(_TRIES):  # who asks for a cell's status holds its lock for a moment
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with name_missing_locks(path):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             time.sleep(_PAUSE)
-        except OSError as error:
+        except BaseException:
             os.close(descriptor)
-            raise TrainingError(f"cannot lock {path} ({error.strerror}): use a file system that has locks") from None
+            raise
         else:
             return descriptor
     os.close(descriptor)

@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Batch = dict[str, Tensor]
 
-_FIXED: Final = ("samples", "batch_size", "shuffle", "seed", "drop_last", "world_size")
+_FIXED: Final = ("samples", "batch_size", "shuffle", "seed", "drop_last", "join_single", "world_size")
 """What must be the same for a position in an epoch to mean the same samples."""
 
 _SMALL: Final = 1 << 20
@@ -60,6 +60,8 @@ class EpochBatches(Sampler[list[int]]):
         shuffle: Draw a new order each epoch; otherwise the order is that of the data set.
         seed: Seed of the orders; the same on all ranks.
         drop_last: Leave out the samples that do not fill a batch, and those that cannot be shared evenly.
+        join_single: Where the last batch would be of one sample, of which a batch norm has no statistics, it joins the
+            one before.
         rank: Which share, in 0..`world_size`-1.
         world_size: Number of shares.
 
@@ -75,6 +77,7 @@ class EpochBatches(Sampler[list[int]]):
         shuffle: bool = False,
         seed: int = 0,
         drop_last: bool = False,
+        join_single: bool = False,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -85,7 +88,7 @@ class EpochBatches(Sampler[list[int]]):
         if not 0 <= rank < world_size:
             raise TrainingError(f"rank is {rank} of {world_size}: must be in 0..{world_size - 1}")
         self.samples, self.batch_size, self.shuffle, self.seed = samples, batch_size, shuffle, seed
-        self.drop_last, self.rank, self.world_size = drop_last, rank, world_size
+        self.drop_last, self.join_single, self.rank, self.world_size = drop_last, join_single, rank, world_size
         self._share = samples // world_size if drop_last else math.ceil(samples / world_size)
         self._next_epoch, self._next_batch = 0, 0
         if not len(self):
@@ -117,16 +120,19 @@ class EpochBatches(Sampler[list[int]]):
 
     def __len__(self) -> int:
         """Batches in a whole epoch, for one rank."""
-        return self._share // self.batch_size if self.drop_last else math.ceil(self._share / self.batch_size)
+        full, rest = divmod(self._share, self.batch_size)
+        joined = self.join_single and full > 0 and rest == 1
+        return full if self.drop_last or joined or not rest else full + 1
 
     def __iter__(self) -> Iterator[list[int]]:
         # Only when the first batch is drawn: a torch loader with workers makes two iterators and uses one.
         epoch, start = self.position
         self.resume(epoch + 1, 0)
         share = self._indices(epoch)
+        most = self._share - self._share % self.batch_size if self.drop_last else self._share
         for number in range(start, len(self)):
-            first = number * self.batch_size
-            yield EpochIndices(share[first : first + self.batch_size].tolist(), epoch)
+            first, is_last = number * self.batch_size, number == len(self) - 1
+            yield EpochIndices(share[first : most if is_last else first + self.batch_size].tolist(), epoch)
 
     def _indices(self, epoch: int) -> Tensor:
         if self.shuffle:
@@ -156,6 +162,7 @@ class ArrayLoader(DataLoader[Batch]):
         shuffle: Draw a new order each epoch.
         seed: Seed of the orders; augmentation has its own, in the transform.
         drop_last: Leave out the samples that do not fill a batch, or cannot be shared evenly.
+        join_single: See `EpochBatches`.
         transform: As a rule a `BatchTransform`; as any ``collate_fn`` it is called with a list, here of one
             `ArrayBatch`. Without one, a batch is ``images``, ``labels`` and ``indices`` as stored.
         device: Where the batches go; None leaves them on the CPU.
@@ -178,6 +185,7 @@ class ArrayLoader(DataLoader[Batch]):
         shuffle: bool = False,
         seed: int = 0,
         drop_last: bool = False,
+        join_single: bool = False,
         transform: Callable[[list[ArrayBatch]], Batch] | None = None,
         device: torch.device | str | None = None,
         pin_memory: bool = False,
@@ -195,6 +203,7 @@ class ArrayLoader(DataLoader[Batch]):
             shuffle=shuffle,
             seed=seed,
             drop_last=drop_last,
+            join_single=join_single,
             rank=rank,
             world_size=world_size,
         )

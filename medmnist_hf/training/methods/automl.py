@@ -60,7 +60,12 @@ def fit(run: Run, seed: int, folder: Path) -> Fitted:
     result.facts.setdefault("inputs", words)  # an engine may read them in a way of its own
     if result.partial:
         result.facts["partial"] = result.partial
-    return Fitted({split: result.scores[split] for split in run.scored}, result.facts, stopped=result.stopped)
+    return Fitted(
+        {split: result.scores[split] for split in run.scored},
+        result.facts,
+        stopped=result.stopped,
+        earlier_seconds=result.earlier_seconds,
+    )
 
 
 def _inputs(recipe: Recipe, searched: Engine) -> tuple[str, str]:

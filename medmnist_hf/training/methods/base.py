@@ -27,12 +27,14 @@ class Fitted:
         facts: What the method has to report, for JSON: the best epoch, the strength chosen, what was tried.
         built: The model as it is to be published; None for methods whose model cannot score by itself.
         stopped: Ctrl-C ended it, and this is the best it had.
+        earlier_seconds: Seconds that earlier processes took for what this one resumed.
     """
 
     scores: dict[str, FloatArray]
     facts: dict[str, Any]
     built: Built | None = None
     stopped: bool = False
+    earlier_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

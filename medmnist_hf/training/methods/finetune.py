@@ -1,11 +1,14 @@
 """Fine-tuning: a model trained end to end, or that part of it which a method such as LoRA leaves to be trained."""
 
+import logging
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate import PartialState  # type: ignore[import-untyped]
 from torch import nn
 
 from medmnist_hf.training.data.dataset import ArrayDataset
@@ -13,10 +16,13 @@ from medmnist_hf.training.data.recipe_transforms import input_transform, memory_
 from medmnist_hf.training.losses import make_loss, to_scores
 from medmnist_hf.training.methods.base import CHECKPOINTS, Fitted, Run
 from medmnist_hf.training.methods.linear_probe import probe_model
-from medmnist_hf.training.methods.trainer import RecipeTrainer, last_checkpoint, training_arguments
+from medmnist_hf.training.methods.resume import folder_of, last_checkpoint
+from medmnist_hf.training.methods.trainer import RecipeTrainer, training_arguments
 from medmnist_hf.training.models.factory import build_model, parameter_counts
 from medmnist_hf.training.models.saving import Built
 from medmnist_hf.training.recipe import Recipe
+
+_log = logging.getLogger(__name__)
 
 
 def fit(run: Run, seed: int, folder: Path) -> Fitted:
@@ -43,11 +49,15 @@ def train(
 
     Raises:
         TrainingError: The recipe cannot be carried out.
+        DivergenceError: The loss was no longer finite before an epoch was whole.
     """
-    recipe = run.recipe
+    recipe, processes = run.recipe, PartialState()
     built = build_model(recipe)
     checkpoints = folder / CHECKPOINTS
-    resumed = last_checkpoint(checkpoints)
+    with processes.main_process_first():  # it removes what is not whole
+        resumed = last_checkpoint(checkpoints, processes.num_processes)
+    earlier = 0.0 if resumed is None else resumed.seconds
+    begun = time.monotonic() - earlier
     if recipe.probe_first and resumed is None:
         probe_model(run, built, ("train", "validation"))
     model: Any = adapt(recipe, built)
@@ -69,23 +79,30 @@ def train(
         validation=ArrayDataset(*run.data["validation"]),
         train_transform=train_transform(recipe, *inputs, seed),
         transform=input_transform(recipe, *inputs),
+        begun=begun,
         quiet=run.quiet,
     )
-    output = trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+    output = trainer.train(resume_from_checkpoint=resumed and str(folder_of(resumed.step, checkpoints)))
     model.train()  # some networks keep parts of their weights for evaluation until then: those of the last epoch
     scores = {}
     for split in run.scored:
         predicted = trainer.predict(ArrayDataset(*run.data[split])).predictions
         scores[split] = to_scores(np.asarray(predicted), recipe.resolved_loss)
     total, trained = parameter_counts(model)
-    steps_an_epoch = max(1, trainer.state.max_steps // recipe.epochs)
+    best_epoch = round((trainer.state.best_global_step or trainer.state.global_step) / trainer.steps_per_epoch)
+    if trainer.diverged and processes.is_main_process:
+        _log.warning(
+            "training diverged: %s; epoch %d is kept. For more, %s", trainer.diverged, best_epoch, trainer.advice
+        )
     facts = {
         "origin": built.origin,
         "parameters": total,
         "trained_parameters": trained,
-        "best_epoch": round((trainer.state.best_global_step or trainer.state.global_step) / steps_an_epoch),
-        "epochs": round(trainer.state.epoch or 0),
+        "best_epoch": best_epoch,
+        "epochs": int(trainer.state.epoch or 0),
         "train_samples_per_second": output.metrics["train_samples_per_second"],
         "history": [dict(entry) for entry in trainer.state.log_history],
     }
-    return Fitted(scores, facts, replace(built, model=merge(model)))
+    if trainer.diverged:
+        facts["diverged"] = trainer.diverged
+    return Fitted(scores, facts, replace(built, model=merge(model)), earlier_seconds=earlier)

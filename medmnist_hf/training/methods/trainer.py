@@ -1,10 +1,9 @@
 """A `transformers.Trainer` for a recipe: our loader, losses by task, layer-wise rates, mixing, averaged weights."""
 
 import contextlib
-import json
 import math
-import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +11,6 @@ from typing import Any, Final
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from timm.data.mixup import Mixup
 from timm.optim._param_groups import param_groups_layer_decay, param_groups_weight_decay
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
@@ -20,18 +18,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
-from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback, TrainingArguments
+from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 import medmnist_hf
-from medmnist_hf.catalog import Task
-from medmnist_hf.errors import TrainingError
+from medmnist_hf.errors import DivergenceError, TrainingError
 from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.loader import ArrayLoader
 from medmnist_hf.training.data.transforms import BatchTransform
 from medmnist_hf.training.losses import LossFunction, to_scores
+from medmnist_hf.training.methods.mixing import mixing
+from medmnist_hf.training.methods.resume import complete, folder_of
 from medmnist_hf.training.recipe import Recipe
 
 EMA_NAME: Final = "ema.safetensors"
@@ -54,7 +52,12 @@ class RecipeTrainer(Trainer):
         validation: The validation split, which chooses the epoch.
         train_transform: Images to inputs, augmented.
         transform: Images to inputs.
+        begun: When training began, as `time.monotonic` counts; earlier by the seconds of what it resumes.
         quiet: No progress on the terminal.
+
+    Attributes:
+        diverged: Where the loss or the validation scores were no longer finite, in words; empty if nowhere. Training
+            ends there, and the best epoch before is kept.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class RecipeTrainer(Trainer):
         validation: ArrayDataset,
         train_transform: BatchTransform,
         transform: BatchTransform,
+        begun: float,
         quiet: bool = False,
     ) -> None:
         super().__init__(
@@ -77,12 +81,15 @@ class RecipeTrainer(Trainer):
             train_dataset=train,
             eval_dataset=validation,
             compute_metrics=metrics_of(recipe),
-            callbacks=[EarlyStoppingCallback(recipe.early_stopping)] if recipe.early_stopping else None,
         )
         self.recipe, self.loss_function, self.train_transform = recipe, loss, train_transform
-        self.network, self.train_arrays = model, train
+        self.network, self.train_arrays, self.begun = model, train, begun
+        self.checkpoints = Path(str(args.output_dir))
         self.loss_is_scaled_for_ga = False
-        self.mix = _mix(recipe)
+        self.mix = mixing(recipe)
+        self.diverged = ""
+        self._saved: int | None = None
+        self.add_callback(_Ends(self))
         self.ema = ModelEmaV3(model, decay=recipe.ema) if recipe.ema else None
         if self.ema is not None:
             self.add_callback(_Average(self.ema))
@@ -100,6 +107,7 @@ class RecipeTrainer(Trainer):
             transform=self.train_transform,
             rank=self.args.process_index,
             world_size=self.args.world_size,
+            join_single=True,
         )
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -142,14 +150,34 @@ class RecipeTrainer(Trainer):
             for layer in model.modules():
                 if isinstance(layer, _BatchNorm):
                     layer.eval()
-        if model.training and self.mix is not None and len(images) % 2 == 0:
+        if model.training and self.mix is not None:
             images, labels = self.mix(images, labels)
         outputs = model(pixel_values=images)
         loss = self.loss_function(outputs.logits, labels)
         return (loss, {"loss": loss, "logits": outputs.logits}) if return_outputs else loss
 
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """As in `transformers`, looking whether the loss is finite, in all processes alike."""
+        try:
+            loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise TrainingError(
+                f"a batch norm of {self.recipe.model} cannot train on one image: "
+                "use a batch_size of 2 or more, and 2 images of train or more, or freeze_batch_norm"
+            ) from None
+        lost = ~torch.isfinite(loss.detach())
+        if bool(self.accelerator.gather(lost.reshape(1)).any() if self.args.world_size > 1 else lost):
+            self.diverged = f"the loss of epoch {int(self.state.epoch or 0) + 1} is {loss.item()}"
+        return loss
+
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """As in `transformers`; where no epoch was the best, as validation has no AUC, the last average is kept."""
+        """As in `transformers`; where no epoch was the best, as validation has no AUC, the last average is kept.
+
+        Raises:
+            DivergenceError: The loss was no longer finite before an epoch was whole.
+        """
         output = super().train(*args, **kwargs)
         if self.ema is not None:
             self.network.load_state_dict(self.ema.module.state_dict())
@@ -161,18 +189,65 @@ class RecipeTrainer(Trainer):
         with self._averaged():
             return super().evaluation_loop(*args, **kwargs)
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of the optimizer."""
+        return max(1, self.state.max_steps // self.recipe.epochs)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether the recipe's patience is at its end; known from steps, so also after a resume."""
+        since = self.state.global_step - (self.state.best_global_step or self.steps_per_epoch)
+        return bool(self.recipe.early_stopping) and since >= self.recipe.early_stopping * self.steps_per_epoch
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        # Before the rest: a checkpoint counts as whole once its last file is there, see `last_checkpoint`.
+        step = self.state.global_step
+        folder = folder_of(step, self.checkpoints)
         if self.ema is not None and self.args.should_save:
-            folder = Path(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
             folder.mkdir(parents=True, exist_ok=True)
             save_file(_plain(self.ema.module), folder / EMA_NAME)
         super()._save_checkpoint(model, trial)
+        self._saved = step
+        self.accelerator.wait_for_everyone()  # each process writes the state of its random numbers
+        if self.args.should_save:
+            # The best checkpoint is known by its step: a path would lead nowhere once the run is moved.
+            self.state.best_model_checkpoint = None
+            self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+            complete(
+                step,
+                self.checkpoints,
+                best=self.state.best_global_step,
+                seconds=time.monotonic() - self.begun,
+                processes=self.args.world_size,
+            )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if self.ema is not None:
             self.ema.module.load_state_dict(load_file(Path(resume_from_checkpoint, EMA_NAME)))
+
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        """As in `transformers`; where training had stopped early when it was interrupted, no epoch is left."""
+        trained, steps = super()._init_training_state(*args, **kwargs)
+        self._saved = self.state.global_step or None
+        return (self.recipe.epochs, 0) if self.is_exhausted else (trained, steps)
+
+    def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
+        if self.diverged:
+            self.state.best_global_step = self.state.best_global_step or self._saved
+            if self.state.best_global_step is None:
+                raise DivergenceError(f"training diverged before an epoch was whole ({self.diverged}): {self.advice}")
+        if self.state.best_global_step is not None:
+            self.state.best_model_checkpoint = str(folder_of(self.state.best_global_step, self.checkpoints))
+        return super()._finalize_training(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    @property
+    def advice(self) -> str:
+        """What to change in a recipe whose training diverged."""
+        clipped = "a smaller" if self.recipe.max_grad_norm else "a"
+        return (
+            f"use a learning_rate below {self.recipe.learning_rate:g}, more warmup_epochs or {clipped} max_grad_norm"
+        )
 
     def _load_best_model(self) -> None:
         if self.ema is None:
@@ -204,6 +279,30 @@ class _Average(TrainerCallback):
         self.ema.update(more["model"])
 
 
+class _Ends(TrainerCallback):
+    """Ends training where it diverged, of which nothing is kept, and where no epoch has been better for too long."""
+
+    def __init__(self, trainer: RecipeTrainer) -> None:
+        self.trainer = trainer
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.trainer.diverged:
+            control.should_training_stop = True
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.trainer.diverged:
+            control.should_log = control.should_evaluate = control.should_save = False
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
+        if self.trainer.is_in_train and math.isnan(metrics["eval_acc"]):
+            self.trainer.diverged = f"the validation scores of epoch {round(state.epoch)} are not finite"
+            control.should_save, control.should_training_stop = False, True
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.trainer.is_exhausted:
+            control.should_training_stop = True
+
+
 class _Progress(ProgressCallback):
     """A bar over the steps where there is a terminal, and a line for each epoch in place of the trainer's own."""
 
@@ -228,21 +327,13 @@ def _plain(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
 
 
-def _mix(recipe: Recipe) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
-    if not (recipe.mixup or recipe.cutmix):
-        return None
-    multi = recipe.subset.task is Task.MULTI_LABEL
-    # Smoothing is done by the loss, so it is off here; multi-label targets are mixed as fractions.
-    return Mixup(  # type: ignore[no-untyped-call]
-        recipe.mixup, recipe.cutmix, label_smoothing=0, num_classes=len(recipe.subset.labels), multi_label=multi
-    )
-
-
 def metrics_of(recipe: Recipe) -> Callable[[EvalPrediction], dict[str, float]]:
-    """AUC and ACC of logits, by the `evaluate` module, as a trainer asks for them."""
+    """AUC and ACC of logits, by the `evaluate` module, as a trainer asks for them; nan where logits are not finite."""
     loss, metric = recipe.resolved_loss, medmnist_hf.metric(recipe.dataset)
 
     def compute(prediction: EvalPrediction) -> dict[str, float]:
+        if not np.isfinite(prediction.predictions).all():
+            return dict.fromkeys(("auc", "acc"), math.nan)
         references = np.asarray(prediction.label_ids).astype(np.int64)
         scores = to_scores(np.asarray(prediction.predictions), loss)
         measures: dict[str, float] = metric.compute(references=references, prediction_scores=scores)
@@ -273,24 +364,8 @@ def rate_course(recipe: Recipe, steps: int) -> Callable[[int], float]:
     return factor
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """The last whole checkpoint in a folder; broken ones, left by a process that was killed, are removed.
-
-    `transformers` writes the state of the trainer last: it makes a checkpoint whole.
-    """
-    newest = None
-    for path in sorted(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=lambda path: int(path.name.rpartition("-")[2])):
-        try:
-            json.loads((path / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            shutil.rmtree(path)
-        else:
-            newest = path
-    return newest
-
-
 def training_arguments(recipe: Recipe, folder: Path, seed: int) -> TrainingArguments:
-    """What `transformers.Trainer` is told: one evaluation and one checkpoint an epoch, of which best and last stay.
+    """What `transformers.Trainer` is told: one evaluation and one checkpoint an epoch, see `RecipeTrainer`.
 
     Args:
         recipe: What to do.
@@ -318,7 +393,7 @@ def training_arguments(recipe: Recipe, folder: Path, seed: int) -> TrainingArgum
         eval_strategy="epoch",
         save_strategy="epoch",
         logging_strategy="epoch",
-        save_total_limit=2,
+        logging_nan_inf_filter=False,  # it would hide that training diverged
         load_best_model_at_end=True,
         metric_for_best_model="auc" if by_auc else "loss",
         greater_is_better=by_auc,

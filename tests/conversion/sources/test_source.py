@@ -347,11 +347,11 @@ def test_waits_for_a_holder_of_the_lock_and_says_so(
             release.set()
 
     handler = Waited()
-    logging.getLogger("medmnist_hf.conversion.sources.source").addHandler(handler)
+    logging.getLogger("medmnist_hf.files").addHandler(handler)
     try:
         zenodo(server, tmp_path).fetch(entry, 28)
     finally:
-        logging.getLogger("medmnist_hf.conversion.sources.source").removeHandler(handler)
+        logging.getLogger("medmnist_hf.files").removeHandler(handler)
         release.set()
         child.join()
     assert "waiting for it" in caplog.text

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from medmnist_hf.errors import TrainingError
+from medmnist_hf.errors import MedMNISTError, TrainingError
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun, cell_name
 from medmnist_hf.training.benchmark.status import (
     FAILED_NAME,
@@ -91,7 +91,7 @@ def test_a_file_system_without_locks_is_one_line(tmp_path: Path, monkeypatch: py
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(TrainingError, match=r"cannot lock .*cell\.lock \(Function not implemented\)"):
+    with pytest.raises(MedMNISTError, match=r"cannot lock .*cell\.lock \(Function not implemented\)"):
         lock_of(tmp_path)
 
 

@@ -10,7 +10,7 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,28 @@ def test_shares_are_those_of_torchs_distributed_sampler(
         assert len(ours) == len(batches)
 
 
+@pytest.mark.parametrize(
+    ("samples", "world", "batch_size", "sizes"),
+    [
+        (257, 1, 128, [128, 129]),
+        (258, 1, 128, [128, 128, 2]),
+        (256, 1, 128, [128, 128]),
+        (257, 2, 128, [129]),  # each of two has 129
+        (257, 2, 64, [64, 65]),
+        (3, 1, 2, [3]),
+        (1, 1, 128, [1]),
+        (3, 1, 1, [1, 1, 1]),
+    ],
+)
+def test_a_last_batch_of_one_joins_the_one_before(samples: int, world: int, batch_size: int, sizes: list[int]) -> None:
+    for rank in range(world):
+        options: dict[str, Any] = {"shuffle": True, "seed": 3, "rank": rank, "world_size": world}
+        joined, plain = (EpochBatches(samples, batch_size, join_single=join, **options) for join in (True, False))
+        batches = list(joined)
+        assert [len(batch) for batch in batches] == sizes and len(joined) == len(sizes)
+        assert [*chain(*batches)] == [*chain(*plain)]
+
+
 @pytest.mark.parametrize("world", [2, 3, 7])
 def test_shuffled_shares_are_disjoint_and_cover(world: int) -> None:
     shares = [order(plain(rank=rank, world_size=world, prefetch=0)) for rank in range(world)]
@@ -209,7 +231,9 @@ def test_the_state_between_epochs_is_the_next_ones_start() -> None:
     assert (one.state_dict()["epoch"], one.state_dict()["batch"]) == (7, 0)
 
 
-@pytest.mark.parametrize("options", [{"seed": 2}, {"shuffle": False}, {"drop_last": True}, {"world_size": 2}])
+@pytest.mark.parametrize(
+    "options", [{"seed": 2}, {"shuffle": False}, {"drop_last": True}, {"join_single": True}, {"world_size": 2}]
+)
 def test_a_state_of_another_order_is_refused(options: dict[str, Any]) -> None:
     (name,) = options
     with pytest.raises(TrainingError, match=f"cannot resume: {name} was"):
