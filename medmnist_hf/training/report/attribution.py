@@ -9,7 +9,7 @@ point away from an object that the label hangs on, as tests with planted objects
 import math
 from collections.abc import Sequence
 from itertools import pairwise, product
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,17 +44,20 @@ def image_maps(
 
     Returns:
         float32 (N, H, W) or (N, D, H, W), each from 0 to about 1, or all 0 where nothing speaks for the label; and by
-        what they were found, ``Grad-CAM`` or ``occlusion``.
+        what they were found, in words: Grad-CAM with its layer and the size of that layer's map, or occlusion.
     """
     transform, loss = input_transform(recipe, built.mean, built.std, built.image_size), recipe.resolved_loss
     stored = ArrayDataset(images, np.zeros(len(images), np.int64))
-    method, each = "Grad-CAM", []
+    method, each = "", []
     for at, label in enumerate(labels):
         pixels = transform(stored.gather([at]))["pixel_values"]
         found = grad_cam(built.model, pixels, [label], loss)
         if found is None:
-            method, found = "occlusion", occlusion(built.model, pixels, [label], loss)
-        each.append(found)
+            method = f"occlusion of {CELLS} parts a side"
+            each.append(occlusion(built.model, pixels, [label], loss))
+        else:
+            method = f"Grad-CAM on {found.layer}, {' x '.join(map(str, found.positions))} positions"
+            each.append(found.maps)
     maps = torch.cat(each)
     sides = images.shape[1 : maps.ndim]
     if recipe.resize == "pad":
@@ -63,7 +66,22 @@ def image_maps(
     return _enlarged(maps, sides).numpy(), method
 
 
-def grad_cam(model: nn.Module, pixel_values: Tensor, labels: Sequence[int], loss: str) -> Tensor | None:
+class GradCam(NamedTuple):
+    """Maps by Grad-CAM.
+
+    Attributes:
+        maps: float32 (B, H, W) or (B, D, H, W) on the CPU, enlarged linearly from the feature map; each from 0 to 1,
+            or all 0.
+        layer: The layer that the feature map is the output of, as the network calls it.
+        positions: Sides of the feature map.
+    """
+
+    maps: Tensor
+    layer: str
+    positions: tuple[int, ...]
+
+
+def grad_cam(model: nn.Module, pixel_values: Tensor, labels: Sequence[int], loss: str) -> GradCam | None:
     """Grad-CAM of `log_odds`.
 
     Args:
@@ -73,8 +91,7 @@ def grad_cam(model: nn.Module, pixel_values: Tensor, labels: Sequence[int], loss
         loss: The loss the model was trained with.
 
     Returns:
-        float32 (B, H, W) or (B, D, H, W) on the CPU, enlarged linearly from the feature map; each from 0 to 1, or all
-        0. None for a network without feature maps.
+        The maps; None for a network without feature maps.
     """
     model.eval()
     # The input asks for gradients, so that frozen networks have them too.
@@ -83,7 +100,7 @@ def grad_cam(model: nn.Module, pixel_values: Tensor, labels: Sequence[int], loss
         logits, maps = _forward(model, images)
         if not maps:
             return None
-        features, channels = next((one for one in reversed(maps) if _side(one) >= FINE), max(maps, key=_side))
+        features, channels, layer = next((one for one in reversed(maps) if _side(one) >= FINE), max(maps, key=_side))
         aim = log_odds(logits, labels, loss).sum()
         (slopes,) = torch.autograd.grad(aim, features, allow_unused=True)
     if slopes is None:
@@ -91,7 +108,7 @@ def grad_cam(model: nn.Module, pixel_values: Tensor, labels: Sequence[int], loss
     values, slopes = (one.detach().float().movedim(channels, 1) for one in (features, slopes))
     weights = slopes.flatten(2).mean(2)
     found = torch.einsum("bc,bc...->b...", weights, values).clamp(min=0)
-    return _to_one(_enlarged(found, pixel_values.shape[2:]).cpu())
+    return GradCam(_to_one(_enlarged(found, pixel_values.shape[2:]).cpu()), layer, tuple(found.shape[1:]))
 
 
 @torch.inference_mode()
@@ -105,7 +122,7 @@ def occlusion(model: nn.Module, pixel_values: Tensor, labels: Sequence[int], los
         loss: As for `grad_cam`.
 
     Returns:
-        As `grad_cam`, enlarged from `CELLS` parts a side.
+        As the maps of `grad_cam`, enlarged from `CELLS` parts a side.
     """
     model.eval()
     device, sides = _device(model), pixel_values.shape[2:]
@@ -162,8 +179,12 @@ def _device(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-_Map = tuple[Tensor, int]
-"""A feature map and its axis of channels: (B, C, ...) or (B, ..., C)."""
+class _Map(NamedTuple):
+    """A feature map, its axis of channels, (B, C, ...) or (B, ..., C), and the layer that it is the output of."""
+
+    features: Tensor
+    channels: int
+    layer: str
 
 
 def _forward(model: Any, images: Tensor) -> tuple[Tensor, list[_Map]]:
@@ -175,16 +196,16 @@ def _forward(model: Any, images: Tensor) -> tuple[Tensor, list[_Map]]:
 def _through_timm(network: Any, images: Tensor) -> tuple[Tensor, list[_Map]]:
     kept: list[_Map] = []
 
-    def keep(output: object, width: int) -> None:
+    def keep(output: object, width: int, layer: str) -> None:
         if isinstance(output, Tensor) and output.ndim > 3:
-            kept.append((output, _channel_axis(output, width)))
+            kept.append(_Map(output, _channel_axis(output, width), layer))
 
     modules, hooks = dict(network.named_modules()), []
     for stage in network.feature_info:
         if stage["module"] in modules:
             hooks.append(
                 modules[stage["module"]].register_forward_hook(
-                    lambda _, inputs, output, width=stage["num_chs"]: keep(output, width)
+                    lambda _, inputs, output, stage=stage: keep(output, stage["num_chs"], stage["module"])
                 )
             )
     try:
@@ -195,7 +216,8 @@ def _through_timm(network: Any, images: Tensor) -> tuple[Tensor, list[_Map]]:
             hook.remove()
     if not isinstance(features, Tensor) or features.ndim <= 3:
         return logits, []
-    keep(features, network.num_features)
+    if not kept or features is not kept[-1].features:
+        keep(features, network.num_features, "the final features")
     return logits, kept
 
 
@@ -212,7 +234,9 @@ def _through_transformers(model: Any, images: Tensor) -> tuple[Tensor, list[_Map
         ask.remove()
         take.remove()
     states = kept[0] or ()
-    return logits, [(one, 1) for one in states] if states and states[-1].ndim > 3 else []
+    return logits, [_Map(one, 1, f"hidden state {at}") for at, one in enumerate(states)] if states and states[
+        -1
+    ].ndim > 3 else []
 
 
 def _channel_axis(features: Tensor, width: int) -> int:
@@ -223,5 +247,4 @@ def _channel_axis(features: Tensor, width: int) -> int:
 
 def _side(one: _Map) -> int:
     """Positions along the shortest side."""
-    features, channels = one
-    return min(size for axis, size in enumerate(features.shape) if axis not in {0, channels})
+    return min(size for axis, size in enumerate(one.features.shape) if axis not in {0, one.channels})

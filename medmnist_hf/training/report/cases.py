@@ -25,8 +25,8 @@ COUNT: Final = 4
 _LINE: Final = 100
 """Letters of a line of the title."""
 
-_SIDE, _GAP, _LEAD, _HEAD, _TEXT = 2.2, 0.15, 0.24, 0.32, 0.45
-"""Inches: a picture, the space between two, a line of the title, a heading, the lines above a picture."""
+_SIDE, _GAP, _LEAD, _HEAD, _TEXT, _CAPTION = 2.2, 0.15, 0.24, 0.32, 0.45, 0.22
+"""Inches: a picture, the space between two, a line of the title, a heading, the lines above a picture and a map."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ class Case:
         true: What is true, in words.
         decided: What was decided, in words.
         score: The score of what was decided, 0 to 1.
-        label: The label that the decision is about: the class decided on, or a finding.
+        label: The label that the decision is about: the class decided on, or a finding, there or not.
+        name: Its name.
     """
 
     row: int
@@ -48,10 +49,11 @@ class Case:
     decided: str
     score: float
     label: int
+    name: str
 
 
 def choose(predictions: Predictions, entry: Subset, count: int = COUNT) -> tuple[list[Case], list[Case]]:
-    """The wrong and the right decisions with the highest scores, of different labels as far as there are any.
+    """The wrong and the right decisions with the highest scores, whatever their labels.
 
     For the multi-label task a decision is about one finding of a row, and right ones are of findings that are there:
     nearly all rows lack nearly all findings.
@@ -62,12 +64,13 @@ def choose(predictions: Predictions, entry: Subset, count: int = COUNT) -> tuple
         count: How many of each kind at most.
 
     Returns:
-        Wrong ones and right ones, each kind by falling score, of different rows.
+        Wrong ones and right ones, each kind by falling score, then by row; a row is shown once in each kind, with the
+        decision that is surest.
     """
     cases = _findings(predictions, entry) if predictions.task is Task.MULTI_LABEL else _classes(predictions, entry)
     return (
-        _varied([case for case in cases if not case.right], count),
-        _varied([case for case in cases if case.right], count),
+        _surest([case for case in cases if not case.right], count),
+        _surest([case for case in cases if case.right], count),
     )
 
 
@@ -84,6 +87,7 @@ def _classes(predictions: Predictions, entry: Subset) -> list[Case]:
             entry.labels[label],
             float(columns[label, row]),
             int(label),
+            entry.labels[label],
         )
         for row, (label, true) in enumerate(zip(chosen, predictions.ids, strict=True))
     ]
@@ -96,22 +100,16 @@ def _findings(predictions: Predictions, entry: Subset) -> list[Case]:
         there, found = bool(predictions.hot[label, row]), bool(flagged[label, row])
         score, name = float(predictions.columns[label, row]), entry.labels[label]
         words = (name if there else f"no {name}", name if found else f"no {name}")
-        cases.append(Case(int(row), there == found, *words, score if found else 1 - score, int(label)))
+        cases.append(Case(int(row), there == found, *words, score if found else 1 - score, int(label), name))
     return cases
 
 
-def _varied(cases: Sequence[Case], count: int) -> list[Case]:
-    """The surest ones: first one of each label, then further ones."""
-    seen: dict[int, int] = {}
-    turns, rows = [], set()
-    for case in sorted(cases, key=lambda case: -case.score):
-        if case.row not in rows:
-            rows.add(case.row)
-            seen[case.label] = seen.get(case.label, 0) + 1
-            turns.append((seen[case.label], -case.score, case.row, case))
-    return sorted(
-        (turn[-1] for turn in sorted(turns, key=lambda turn: turn[:3])[:count]), key=lambda case: -case.score
-    )
+def _surest(cases: Sequence[Case], count: int) -> list[Case]:
+    """The surest decisions by falling score, one for each row."""
+    rows: dict[int, Case] = {}
+    for case in sorted(cases, key=lambda case: (-case.score, case.row)):
+        rows.setdefault(case.row, case)
+    return list(rows.values())[:count]
 
 
 def draw_cases(
@@ -121,14 +119,14 @@ def draw_cases(
     maps: npt.NDArray[np.float32] | None,
     title: str,
 ) -> "Figure":
-    """Draw cases, each with its map over it below.
+    """Draw cases, each with its map over it below, under the label that the map speaks for.
 
     Args:
         wrong: Wrong decisions.
         right: Right ones; there is at least one case.
         images: Their images in this order, uint8 (N, H, W), (N, H, W, 3) or (N, D, H, W). Of a volume one slice is
             drawn: where voxels times map are most in sum, or else the one in the middle.
-        maps: For each pixel or voxel how much it speaks for the decision, float32 (N, H, W) or (N, D, H, W) in 0..1.
+        maps: How much each pixel or voxel speaks for the case's label, float32 (N, H, W) or (N, D, H, W) in 0..1.
         title: Lines above the figure.
 
     Returns:
@@ -140,7 +138,8 @@ def draw_cases(
     groups = [(name, cases) for name, cases in (("Wrong", wrong), ("Right", right)) if cases]
     lines = [line for part in title.splitlines() for line in textwrap.wrap(part, _LINE)]
     rows, begin = 1 if maps is None else 2, len(lines) * _LEAD
-    columns, height = max(COUNT, len(wrong), len(right)), _HEAD + _TEXT + rows * (_SIDE + _GAP)
+    above_map = _GAP if maps is None else _GAP + _CAPTION
+    columns, height = max(COUNT, len(wrong), len(right)), _HEAD + _TEXT + rows * _SIDE + (rows - 1) * above_map + _GAP
     width, total = columns * (_SIDE + _GAP) + _GAP, begin + len(groups) * height
     with rc_context(STYLE):
         figure = Figure(figsize=(width, total))
@@ -171,7 +170,8 @@ def draw_cases(
                 )
                 axes.set_title("\n".join(told), fontsize=8, loc="left", y=1.0)
                 if seen is not None:
-                    axes = place(left, top + _SIDE + _GAP)
+                    axes = place(left, top + _SIDE + above_map)
+                    axes.set_title(f"speaks for: {short_name(case.name)}", fontsize=8, loc="left", y=1.0)
                     _show(axes, image)
                     axes.imshow(seen, cmap="viridis", vmin=0, vmax=1, alpha=0.7 * seen.clip(0, 1))
                 at += 1

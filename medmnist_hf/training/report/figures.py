@@ -126,7 +126,7 @@ def _cases(
         except Exception as error:  # networks are built in many ways
             _log.warning("no map of what %s looked at: %s", recipe.model, first_line(error))
         else:
-            title += f"\nBelow each of them what speaks for the label, by {method}"
+            title += f"\nBelow each of them what speaks for the label predicted, or the finding, by {method}"
     return draw_cases(wrong, right, shown, maps, title)
 
 

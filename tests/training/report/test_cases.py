@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -29,24 +31,34 @@ def test_binary_decisions_count_by_the_score_of_what_was_decided() -> None:
     assert rows_of(wrong) == [1, 5, 2, 3] and rows_of(right) == [0, 4]
     assert [case.label for case in wrong] == [0, 1, 1, 0], "a score of 0.5 is no positive"
     assert [case.score for case in wrong] == pytest.approx([0.8, 0.7, 0.55, 0.5])
-    assert wrong[0] == Case(1, False, entry.labels[1], entry.labels[0], wrong[0].score, 0)
+    assert wrong[0] == Case(1, False, entry.labels[1], entry.labels[0], wrong[0].score, 0, entry.labels[0])
     assert (right[1].true, right[1].decided, right[1].score) == (entry.labels[0], entry.labels[0], 0.9)
 
 
 @pytest.mark.parametrize("flag", ["bloodmnist", "retinamnist"])
-def test_of_classes_and_grades_each_has_a_turn_before_one_has_two(flag: str) -> None:
+def test_they_are_the_surest_whatever_their_labels(flag: str) -> None:
     entry = subset(flag)
     labels = len(entry.labels)
-    decided, scores = [0, 0, 0, 1, 0, 2], [0.9, 0.8, 0.7, 0.5, 0.6, 0.4]
+    decided, scores = [0, 0, 0, 1, 0, 2], np.array([0.9, 0.8, 0.7, 0.55, 0.6, 0.65])
     table = np.zeros((6, labels))
     table[range(6), decided] = scores
-    table[:, -1] = 1 - np.array(scores) - 0.3 * (np.array(scores) < 0.7)
-    table /= table.sum(1, keepdims=True)
+    table[:, -1] += 1 - scores
     truth = [3, 3, 3, 1, 0, 3]
     wrong, right = choose(check(truth, table, entry.task), entry, 3)
-    assert rows_of(wrong) == [0, 1, 5], "the surest, one of the other class, and the next"
+    assert rows_of(wrong) == [0, 1, 2], "row 5, of another class, was less sure"
     assert rows_of(right) == [4, 3] and right[0].score > right[1].score
-    assert (wrong[2].true, wrong[2].decided, wrong[2].label) == (entry.labels[3], entry.labels[2], 2)
+    assert (wrong[2].true, wrong[2].decided, wrong[2].label, wrong[2].name) == (
+        *(entry.labels[3], entry.labels[0], 0, entry.labels[0]),
+    )
+    assert rows_of(choose(check(truth, table, entry.task), entry, 9)[0]) == [0, 1, 2, 5]
+
+
+@given(st.lists(st.sampled_from([0.6, 0.7, 0.8, 0.9]), min_size=1, max_size=12), st.integers(1, 6))
+def test_no_decision_that_is_left_out_was_surer(scores: list[float], count: int) -> None:
+    entry = subset("breastmnist")
+    (wrong, right) = choose(check([0] * len(scores), scores, entry.task), entry, count)
+    expected = sorted(range(len(scores)), key=lambda row: (-scores[row], row))[:count]
+    assert rows_of(wrong) == expected and not right
 
 
 def test_of_findings_those_missed_false_and_there() -> None:
@@ -63,6 +75,7 @@ def test_of_findings_those_missed_false_and_there() -> None:
         (2, f"no {names[4]}", names[4]),
     ]
     assert [case.score for case in wrong] == pytest.approx([0.98, 0.9])
+    assert [case.name for case in wrong] == [names[3], names[4]], "the finding, also where it was not found"
     assert [(case.row, case.label) for case in right] == [(0, 2), (3, 6)], "row 4 has nothing, row 3 is shown once"
 
 
@@ -77,7 +90,9 @@ def test_there_may_be_none() -> None:
 def cases_of(entry: Subset, right: bool, count: int) -> list[Case]:
     """Cases with the longest names that there are."""
     names = sorted(entry.labels, key=len)
-    return [Case(47279 - at, right, names[-1], names[-1 - at % 2], 0.999, 0) for at in range(count)]
+    return [
+        Case(47279 - at, right, names[-1], names[-1 - at % 2], 0.999, 0, names[-1 - at % 2]) for at in range(count)
+    ]
 
 
 def drawn(entry: Subset, wrong: int, right: int, *, maps: bool, title: str = "a title") -> tuple[Figure, Any]:
@@ -97,7 +112,7 @@ def test_nothing_overlaps_and_nothing_is_cut_off(entry: Subset) -> None:
     width, height = canvas.get_width_height()
     texts = [*figure.texts, *(axes.title for axes in figure.axes), *(axes._left_title for axes in figure.axes)]  # type: ignore[attr-defined]
     boxes = [text.get_window_extent() for text in texts if text.get_text()]
-    assert len(boxes) == 3 + 2 + 2 * COUNT, "three lines of title, two headings, and words above each image"
+    assert len(boxes) == 3 + 2 + 4 * COUNT, "three lines of title, two headings, words above each image and map"
     boxes += [axes.get_window_extent() for axes in figure.axes]
     for box in boxes:
         assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width + 1e-6 and box.y1 <= height + 1e-6
@@ -119,6 +134,15 @@ def test_each_case_is_an_image_and_its_map(wrong: int, right: int, maps: bool) -
     assert figure.axes[0].get_title(loc="left").splitlines()[0] == "row 47279, score 1.00"
     one_row = drawn(entry, 1, 0, maps=False)[0].get_figheight()
     assert (figure.get_figheight() > one_row) == (maps or bool(wrong and right))
+
+
+def test_a_map_says_which_label_it_speaks_for() -> None:
+    entry = subset("chestmnist")
+    case = Case(0, False, entry.labels[2], f"no {entry.labels[2]}", 0.9, 2, entry.labels[2])
+    image, found = np.zeros((1, 28, 28), np.uint8), np.ones((1, 28, 28), np.float32)
+    picture, over = draw_cases([case], [], image, found, "x").axes
+    assert picture.get_title(loc="left").splitlines()[-1] == f"predicted: no {entry.labels[2]}"
+    assert over.get_title(loc="left") == f"speaks for: {entry.labels[2]}"
 
 
 def test_a_map_colours_what_speaks_for_the_decision() -> None:

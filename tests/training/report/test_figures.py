@@ -115,9 +115,13 @@ def test_every_task_leaves_three_figures_without_a_word(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert leave(tmp_path, seed_of(dataset, **options)).keys() == ALL and not caplog.records
-    first, second = (text.get_text() for text in figures["draw_cases"].texts[:2])
+    first, second, third = (text.get_text() for text in figures["draw_cases"].texts[:3])
     assert first == f"{dataset} 28, timm/test_efficientnet finetune, seed 3: test cases"
-    assert second == "Below each of them what speaks for the label, by Grad-CAM"
+    assert re.fullmatch(
+        r"Below each of them what speaks for the label predicted, or the finding, by Grad-CAM on [\w. ]+, "
+        r"\d+( x \d+){1,2} positions",
+        second if second.endswith("positions") else f"{second} {third}",
+    )
     assert figures["draw"].get_suptitle() == f"{dataset} 28, timm/test_efficientnet finetune, seed 3: test"
 
 
