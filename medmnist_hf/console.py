@@ -26,6 +26,8 @@ from medmnist_hf.typed_json import encode
 _STOPPED: Final = 130
 """What typer makes of Ctrl-C, as shells do."""
 
+_NO_DOCSTRINGS: Final = "transformers and evaluate need docstrings, so run without -OO and PYTHONOPTIMIZE=2"
+
 PIPE_WIDTH: Final = 160
 """Columns of what is printed where that is no terminal: room for the widest table, and the same for every command."""
 
@@ -112,7 +114,10 @@ def run(app: typer.Typer) -> NoReturn:
         if end.code == _STOPPED:
             print("stopped: run the same command again to go on", file=sys.stderr)  # noqa: T201
         raise
-    except Exception:
+    except Exception as error:
+        if sys.flags.optimize > 1:
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            fail(MedMNISTError(f"{reason}: {_NO_DOCSTRINGS}"))
         _fail_with_traceback()
     sys.exit(0)
 

@@ -147,6 +147,18 @@ def test_a_defect_keeps_its_traceback() -> None:
     assert "Traceback" in done.stderr
 
 
+def test_python_without_docstrings_is_said(tmp_path: Path) -> None:
+    """Some commands work so, those that need a library which does not say why in one line."""
+    listed = subprocess.run([sys.executable, "-OO", "-m", "medmnist_hf.cli.main"], capture_output=True, check=False)
+    assert listed.returncode == 0
+    program = PROGRAM.replace('raise OSError("without a file")', "(lambda: None).__doc__.strip()")
+    done = subprocess.run(
+        [sys.executable, "-OO", "-c", program, "defect"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "docstrings, so run without -OO and PYTHONOPTIMIZE=2" in done.stderr
+
+
 def test_a_table_gives_way_in_one_column_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stdout", stream)

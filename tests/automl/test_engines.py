@@ -27,13 +27,14 @@ def test_what_an_engine_names_is_there(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [one.name for one in engines()])
-def test_a_lock_pins_all_but_torch_and_brings_nothing_for_gpus(name: str) -> None:
-    lines = [line.partition("#")[0].strip() for line in engine(name).lock.read_text(encoding="utf-8").splitlines()]
-    requirements = [line for line in lines if line]
+def test_a_lock_pins_all_by_version_and_hash_and_brings_nothing_for_gpus(name: str) -> None:
+    text = engine(name).lock.read_text(encoding="utf-8").replace("\\\n", " ")
+    requirements = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert len(requirements) > 5
     for line in requirements:
-        assert re.match(r"torch\w*\b|[\w.-]+==[\w.+!-]+", line), line
-        assert not re.match(r"nvidia|triton|cuda", line) and "://" not in line, line
+        assert re.match(r"[\w.-]+==[\w.+!-]+", line) and "://" not in line, line
+        assert not re.match(r"nvidia|triton|cuda|torch", line), line
+        assert re.search(r"( +--hash=sha256:[0-9a-f]{64})+$", line), line
 
 
 def test_every_engine_is_a_method() -> None:
