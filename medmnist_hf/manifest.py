@@ -3,6 +3,7 @@
 The manifest holds no clock time and no path, so equal input gives an equal manifest.
 """
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -177,6 +178,15 @@ class Manifest:
     def shards(self) -> tuple[Shard, ...]:
         """All shards of all splits."""
         return tuple(shard for record in self.splits.values() for shard in record.shards)
+
+    @property
+    def content_id(self) -> str:
+        """64 hex digits that stand for the shards of all splits: two builds with one ID hold the same files.
+
+        The card of a build names it, because `datasets` finds the copies that it prepared by what the card says.
+        """
+        shards = {split: [shard.sha256 for shard in record.shards] for split, record in self.splits.items()}
+        return hashlib.sha256(json.dumps([self.subset, self.size, shards]).encode()).hexdigest()
 
     def to_json(self) -> str:
         """The manifest as it is written: indented JSON with a final newline, same text for same content."""

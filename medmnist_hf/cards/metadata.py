@@ -99,7 +99,9 @@ def card_data(subset: Subset, manifests: Sequence[Manifest] = ()) -> DatasetCard
         task_categories=[TASK_CATEGORY],
         task_ids=[f"multi-{'label' if multi_label else 'class'}-{TASK_CATEGORY}"],
         tags=tags(subset, synthetic=bool(synthetic_configs(manifests))),
-        configs=[_config(size, default=str(size) == default_config(sizes)) for size in sizes],
+        configs=[
+            _config(size, _of_size(manifests, size), default=str(size) == default_config(sizes)) for size in sizes
+        ],
         dataset_info=[_info(subset, size, _of_size(manifests, size)) for size in sizes],
     )
 
@@ -112,9 +114,13 @@ def _of_size(manifests: Sequence[Manifest], size: int) -> Manifest | None:
     return next((manifest for manifest in manifests if manifest.size == size), None)
 
 
-def _config(size: int, *, default: bool) -> dict[str, Any]:
+def _config(size: int, manifest: Manifest | None, *, default: bool) -> dict[str, Any]:
     files = [{"split": split, "path": shard_pattern(size, split)} for split in SPLITS]
     config: dict[str, Any] = {"config_name": str(size), "data_files": files}
+    if manifest is not None:
+        # `datasets` keys the copy that it prepares of a local folder by its configs and their info, not by the files:
+        # without the content in one of them it would take the copy of an earlier build of the same counts and sizes.
+        config["description"] = f"Content ID of the shards: {manifest.content_id}"
     return {**config, "default": True} if default else config
 
 

@@ -105,8 +105,10 @@ def _write_card(subset_dir: Path) -> Path:
     audits = {manifest.config_name: read_audit(subset_dir / manifest.config_name) for manifest in built}
     known = {config: findings for config, findings in audits.items() if findings is not None}
     texts = describe(subset, built, known)
-    first = subset_dir / shown.config_name / shown.splits[SPLITS[0]].shards[0].name
-    draw_sample(first, shown.size, subset.ndim, subset_dir / picture_name(subset))
+    first = shown.splits[SPLITS[0]].shards[0]
+    draw_sample(
+        subset_dir / shown.config_name / first.name, first.rows, subset, shown.size, subset_dir / picture_name(subset)
+    )
     for name, text in texts.items():
         write_atomically(subset_dir / name, text)
     return subset_dir / README_NAME

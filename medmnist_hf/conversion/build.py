@@ -31,9 +31,19 @@ from medmnist_hf.conversion.parquet import finished_shard, write_shard
 from medmnist_hf.conversion.sharding import DEFAULT_SHARD_SIZE, shard_ranges
 from medmnist_hf.conversion.sources.source import SourceFile
 from medmnist_hf.conversion.tables import RowTables
+from medmnist_hf.data.local_paths import check_loadable
 from medmnist_hf.errors import BuildError, ReadError, cannot_write, is_full
 from medmnist_hf.files import sole_process, sync_folder, write_atomically
-from medmnist_hf.manifest import ARRAY, MANIFEST_NAME, WORK_DIR, Manifest, SplitRecord, read_manifest, shard_name
+from medmnist_hf.manifest import (
+    ARRAY,
+    MANIFEST_NAME,
+    README_NAME,
+    WORK_DIR,
+    Manifest,
+    SplitRecord,
+    read_manifest,
+    shard_name,
+)
 
 _PLAN_NAME: Final = "plan.json"
 LAYOUT: Final = 2
@@ -108,7 +118,9 @@ def build_config(
     Raises:
         BuildError: The folder holds another build, or cannot be written to.
         ReadError: The file is damaged or does not hold this subset in this size. Nothing of it is kept.
+        SourceError: `out` is a path that `datasets` cannot read from.
     """
+    check_loadable(out)
     final = out / subset.flag / str(size)
     work = final.parent / WORK_DIR
     options = options or BuildOptions()
@@ -319,6 +331,8 @@ class _ConfigBuild:
         replaced = _replaced(self._stage)
         _remove(replaced)
         if final.exists():
+            # The card is of the config that goes: a reader that took it for the new one would keep rows of both.
+            (final.parent / README_NAME).unlink(missing_ok=True)
             final.rename(replaced)
         self._shards.rename(final)
         sync_folder(final.parent)

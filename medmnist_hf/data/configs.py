@@ -9,6 +9,7 @@ from typing import Final
 
 from medmnist_hf import catalog
 from medmnist_hf.catalog import Subset
+from medmnist_hf.data.local_paths import check_text
 from medmnist_hf.errors import BuildError, SourceError
 from medmnist_hf.files import read_document
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, Shard, SplitRecord, parse_manifest, read_manifest
@@ -153,6 +154,7 @@ def build_folder(root: Path, flag: str, config: str, *, card: bool = True) -> Pa
     Raises:
         SourceError: The config is not built there, and the message says which are; or the folder cannot be read.
     """
+    check_text(root)
     try:
         return _build_folder(root, flag, config, card)
     except OSError as error:

@@ -1,18 +1,25 @@
 """One call from a subset's name to its data set, from the Hub or from a local build."""
 
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from medmnist_hf import catalog
-from medmnist_hf.catalog import NAMESPACE
+from medmnist_hf.catalog import NAMESPACE, Subset
 from medmnist_hf.data.configs import build_folder
-from medmnist_hf.errors import CatalogError, SourceError, first_line
+from medmnist_hf.data.local_paths import check_loadable, escaped_shards, is_pattern
+from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, SourceError, first_line
+from medmnist_hf.files import read_document, regular_size
+from medmnist_hf.manifest import README_NAME, Manifest, read_manifest
 
 _UNKNOWN_SPLIT: Final = ("Unknown split ", "Bad split: ", "Unrecognized instruction format: ")
-"""How `datasets` begins what it says of a split that it does not find; the middle one is that of streaming."""
+"""How `datasets` begins what it says of a split that it does not find; the second one is that of streaming."""
 
-_NOT_CACHED: Final = "Couldn't find cache for "
-"""How it begins what it says of a config that was never prepared, when it may not ask the Hub for it."""
+_BAD_SLICE: Final = ("Requested slice ", "Percent slice ")
+"""How it begins what it says of a part that a split does not have."""
 
 
 def load(
@@ -28,6 +35,9 @@ def load(
 ) -> Any:
     """Load a subset in one size.
 
+    The rows are those of the folder, or of the commit on the Hub, that is named: a copy that `datasets` prepared of
+    another build or commit is never used.
+
     Args:
         subset: Flag of the subset, e.g. ``pathmnist``.
         size: Edge length in pixels or voxels.
@@ -41,38 +51,193 @@ def load(
     Returns:
         A `datasets.Dataset` for one split, a `datasets.DatasetDict` for all; the iterable forms when streaming. Column
         ``image`` holds a PIL image (2D) or a nested list of uint8 voxels (3D), column ``label`` a class id, or for
-        ChestMNIST the list of the findings present.
+        ChestMNIST the list of the findings present. A row that holds something else is a `SourceError` when it is
+        decoded.
 
     Raises:
         CatalogError: Unknown subset or split, or a size it does not have.
-        SourceError: No such build in `root`, or no such repository on the Hub.
+        SourceError: No such build in `root`, its card is of another build, or its path is none that `datasets` can
+            read; no such repository on the Hub, it cannot be reached or refuses; or the files cannot be read.
+        BuildError: The build is damaged: its manifest or a shard is not what it must be.
     """
+    entry = catalog.subset(subset)
+    size = entry.file(size).size
+    if root is None:
+        source: _Local | _OnHub = _OnHub(f"{namespace}/{entry.flag}", size, revision, options.get("token"))
+    else:
+        source = _Local(Path(root).expanduser(), entry, size)
     # It takes a second to import, and whoever wants arrays that are cached does without.
     import datasets
-    from datasets.exceptions import DatasetNotFoundError
 
-    from medmnist_hf.hub.client import limit_waiting
+    from medmnist_hf.data.stored_image import decode_safely
 
-    limit_waiting()
-    entry = catalog.subset(subset)
-    config = str(entry.file(size).size)
-    path = (
-        f"{namespace}/{entry.flag}" if root is None else str(build_folder(Path(root).expanduser(), entry.flag, config))
-    )
-    try:
-        return datasets.load_dataset(path, config, split=split, revision=revision, streaming=streaming, **options)
-    except (DatasetNotFoundError, ConnectionError) as error:
-        raise SourceError(
-            f"cannot load {path} ({first_line(error)}): check the name, the network and your token"
-        ) from None
-    except ValueError as error:
-        if str(error).startswith(_NOT_CACHED):
+    with _errors_of_datasets(source.where, source.folder, entry, split, streaming=streaming):
+        arguments = source.arguments | options
+        found = datasets.load_dataset(name=str(size), split=split, streaming=streaming, **arguments)
+        source.check(found, arguments, streaming=streaming)
+        return decode_safely(found, entry, size)
+
+
+class _Local:
+    """A config of a local build, whose card and files are those of its manifest."""
+
+    def __init__(self, root: Path, entry: Subset, size: int) -> None:
+        check_loadable(root)
+        folder = build_folder(root, entry.flag, str(size))
+        self.folder: Path | None = folder
+        self.where, self._config = str(folder), folder / str(size)
+        manifest = read_manifest(self._config)
+        self._content_id = manifest.content_id
+        self._check_card(folder)
+        self._check_files(manifest)
+        self.arguments: dict[str, Any] = {"path": str(folder.absolute())}
+        if is_pattern(folder):
+            self.arguments["data_files"] = escaped_shards(folder, manifest, catalog.SPLITS)
+
+    def _check_card(self, folder: Path) -> None:
+        """`datasets` takes the copy that it prepared for the card: one of another build has other rows."""
+        try:
+            card = read_document(folder / README_NAME)
+        except OSError as error:
+            raise SourceError(f"cannot read {folder / README_NAME} ({first_line(error)}): check the file") from None
+        if self._content_id.encode() not in card:
             raise SourceError(
-                f"{path} at size {config} is not in the cache, and HF_HUB_OFFLINE is set: load it online once"
+                f"{folder / README_NAME} is the card of another build: run scripts/build.py again, it writes the card"
+            )
+
+    def _check_files(self, manifest: Manifest) -> None:
+        """Each shard is there in its size, and `datasets` will find no other file of these splits."""
+        known = {shard.name: shard.bytes for shard in manifest.shards}
+        try:
+            wrong = [name for name, size in known.items() if regular_size(self._config / name) != size]
+            others = [path.name for path in self._config.iterdir() if path.name not in known]
+        except OSError as error:
+            raise BuildError(
+                f"cannot read {error.filename} ({first_line(error)}): build the config again with --force"
             ) from None
-        if not str(error).startswith(_UNKNOWN_SPLIT):
-            raise
-        how = "streaming takes one whole split" if streaming else "or parts of them, such as train[:10%] or train+test"
-        raise CatalogError(
-            f"unknown split {str(split)!r} of {entry.flag}: choose from {', '.join(catalog.SPLITS)} ({how})"
-        ) from None
+        if wrong:
+            raise BuildError(
+                f"{self._config / wrong[0]} is not the shard of the manifest: build the config again with --force"
+            )
+        stray = [name for name in others if name.startswith(tuple(f"{split}-" for split in manifest.splits))]
+        if stray:
+            raise SourceError(
+                f"{self._config / stray[0]} is not in the manifest, and datasets would read it: remove it"
+            )
+
+    def check(self, dataset: Any, arguments: dict[str, Any], *, streaming: bool) -> None:
+        """The build is still the one of before: else what was prepared may be of both."""
+        if read_manifest(self._config).content_id != self._content_id:
+            raise SourceError(f"{self._config} was built again while it was read: load it once more")
+
+
+class _OnHub:
+    """A repository at the commit that a revision stands for now."""
+
+    def __init__(self, repository: str, size: int, revision: str | None, token: Any) -> None:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.constants import HF_HUB_OFFLINE, REPO_TYPE_DATASET
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+        from medmnist_hf.hub.client import client_errors, limit_waiting, reason_of
+
+        limit_waiting()
+        self.folder: Path | None = None
+        self.where = repository if revision is None else f"{repository}@{revision}"
+        self._offline = HF_HUB_OFFLINE
+        try:
+            card = hf_hub_download(
+                repository, README_NAME, repo_type=REPO_TYPE_DATASET, revision=revision, token=token
+            )
+        except LocalEntryNotFoundError as error:
+            raise self._not_cached(size, reason_of(error)) from None
+        except EntryNotFoundError:
+            raise SourceError(f"{self.where} has no {README_NAME}: is it a data set of this project?") from None
+        except client_errors() as error:
+            raise _unreachable(self.where, reason_of(error)) from None
+        # The cache names the folder of a snapshot by its commit.
+        self._size, self._commit = size, Path(card).parent.name
+        self.arguments: dict[str, Any] = {"path": repository, "revision": self._commit}
+
+    def _not_cached(self, size: int, why: str) -> SourceError:
+        if self._offline:
+            return SourceError(
+                f"cannot load {self.where} at size {size}: it is not in the cache, and HF_HUB_OFFLINE is set: "
+                "load it online once"
+            )
+        return _unreachable(self.where, why)
+
+    def check(self, dataset: Any, arguments: dict[str, Any], *, streaming: bool) -> None:
+        """It is of this commit: where the Hub fails, `datasets` takes the latest copy it has, of whatever commit."""
+        import datasets
+
+        splits = dataset.values() if isinstance(dataset, dict) else (dataset,)
+        files = [] if streaming else [file["filename"] for split in splits for file in split.cache_files]
+        commits = {Path(file).parent.name for file in files}
+        if not files:  # nothing is on the disk
+            known = ("cache_dir", "features", "download_config", "token", "storage_options")
+            chosen = {name: arguments[name] for name in ("path", "revision", *known) if name in arguments}
+            commits = {datasets.load_dataset_builder(name=str(self._size), **chosen).hash}
+        if commits - {self._commit}:
+            raise self._not_cached(self._size, "the Hub failed, and the cache has another revision alone")
+
+
+def _unreachable(where: str, why: str) -> SourceError:
+    return SourceError(f"cannot load {where} ({why}): check the name, the network and your token")
+
+
+_NOT_WRITABLE: Final = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT}
+
+
+@contextmanager
+def _errors_of_datasets(
+    where: str, folder: Path | None, entry: Subset, split: object, *, streaming: bool
+) -> Iterator[None]:
+    """Turn whatever `datasets` and all it is built on raise into one line."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    from medmnist_hf.hub.client import reason_of
+
+    try:
+        yield
+    except MedMNISTError:
+        raise
+    except Exception as error:  # of five libraries, whose errors share no base
+        if isinstance(error, ValueError) and str(error).startswith(_UNKNOWN_SPLIT + _BAD_SLICE):
+            how = "streaming takes one whole split" if streaming else "or a part, such as train[:10%], or train+test"
+            why = f" ({first_line(error)})" if str(error).startswith(_BAD_SLICE) else ""
+            raise CatalogError(
+                f"unknown split {str(split)!r} of {entry.flag}{why}: choose from {', '.join(catalog.SPLITS)} ({how})"
+            ) from None
+        cause = root_cause(error)
+        if fault := cache_fault(error, folder):
+            raise fault from None
+        if isinstance(cause, HfHubHTTPError):
+            raise _unreachable(where, reason_of(cause)) from error
+        raise SourceError(
+            f"cannot load {where} ({type(cause).__name__}: {first_line(cause)}): check the name, the options, "
+            "the network and your token, or verify the build"
+        ) from error
+
+
+def cache_fault(error: BaseException, folder: Path | None) -> SourceError | None:
+    """The error for a home of the Hugging Face libraries that cannot be written to; None if it is another fault.
+
+    Args:
+        error: What `datasets` raised.
+        folder: The build that it was to read; files outside are those that it writes.
+    """
+    cause = root_cause(error)
+    if not isinstance(cause, OSError) or cause.errno not in _NOT_WRITABLE or cause.filename is None:
+        return None
+    path = Path(os.fsdecode(cause.filename)).absolute()
+    if folder is not None and path.is_relative_to(folder.resolve()):
+        return None
+    return SourceError(f"cannot write {path} ({first_line(cause)}): set HF_HOME to a folder that you may write to")
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The error that others were raised from: `datasets` says no more than that it failed."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

@@ -22,6 +22,7 @@ from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.catalog import NAMESPACE, Task
 from medmnist_hf.data.configs import BuiltConfig, open_config
 from medmnist_hf.data.decode import Part, decode_image, decoded, encoded, labels_of, row_errors
+from medmnist_hf.data.shards import SHARD_ERRORS, check_footer
 from medmnist_hf.errors import BuildError, SourceError, first_line
 from medmnist_hf.files import regular_size, sha256_of
 from medmnist_hf.manifest import Shard
@@ -155,9 +156,10 @@ class Rows:
                 if regular_size(path) != shard.bytes:
                     raise self._unreadable(path, _ANOTHER)
                 with pq.ParquetFile(path) as file:
+                    check_footer(file.metadata, shard.rows, self.entry, self.size)
                     for batch in file.iter_batches(_LABEL_ROWS, columns=["label"]):
                         yield batch.column("label")
-            except (OSError, pa.ArrowException, KeyError) as error:
+            except SHARD_ERRORS as error:
                 raise self._unreadable(path, first_line(error)) from None
 
     def _parts(self, split: str) -> Iterator[Part]:
@@ -188,7 +190,8 @@ class Rows:
             if regular_size(path) != shard.bytes or (whole and sha256_of(path) != shard.sha256):
                 raise self._unreadable(path, _ANOTHER)
             footer = pq.read_metadata(path)
-        except (OSError, pa.ArrowException) as error:
+            check_footer(footer, shard.rows, self.entry, self.size)
+        except SHARD_ERRORS as error:
             raise self._unreadable(path, first_line(error)) from None
         start = 0
         for group in range(footer.num_row_groups):
@@ -201,7 +204,7 @@ class Rows:
         try:
             with pq.ParquetFile(path, metadata=footer) as file:
                 return file.read_row_group(group, columns=["image"], use_threads=False).column("image")
-        except (OSError, pa.ArrowException, KeyError) as error:
+        except SHARD_ERRORS as error:
             raise self._unreadable(path, first_line(error)) from None
 
     def _check_count(self, split: str, rows: int) -> None:

@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 
 from medmnist_hf.catalog import NPZ_SPLITS, Subset, Task, subset, subsets
 from medmnist_hf.data.decode import labels_of, row_errors
+from medmnist_hf.data.local_paths import check_text
+from medmnist_hf.data.shards import check_footer
 from medmnist_hf.errors import BuildError, MedMNISTError, ReadError, SourceError, first_line
 from medmnist_hf.files import DOCUMENT_BYTES, open_regular
 from medmnist_hf.hub.repo_id import split_revision
@@ -67,6 +69,8 @@ def read_labels(flag: str, size: int, split: str, data: str | Path | None = None
     size = entry.file(size).size
     _ = entry.counts[split]
     path = None if data is None else Path(data).expanduser()
+    if path is not None:
+        check_text(path)
     try:
         return _read(entry, size, split, path, None if data is None else str(data))
     except OSError as error:
@@ -118,18 +122,19 @@ def _from_shards(
 ) -> Labels:
     """The labels of a split's shards; `fault` is what tells of a bad shard: elsewhere it may be the network's."""
     record = manifest.splits[split]
-    parts = []
+    entry, parts = subset(manifest.subset), []
     for shard in record.shards:
         try:
             with opener(shard.name) as file:
-                parts.append(pq.ParquetFile(file).read(columns=["label"])["label"].combine_chunks())
-        except (fault, pa.ArrowException, KeyError) as error:
+                parquet = pq.ParquetFile(file)
+                check_footer(parquet.metadata, shard.rows, entry, manifest.size)
+                parts.append(parquet.read(columns=["label"])["label"].combine_chunks())
+        except (fault, ValueError, KeyError, pa.ArrowException) as error:
             reason = "missing" if isinstance(error, FileNotFoundError) else first_line(error)
             raise BuildError(f"{where}: cannot read labels from {shard.name} ({reason}); build it again") from None
     column = pa.chunked_array(parts)
     if len(column) != record.rows:
         raise BuildError(f"{where}: {len(column)} labels in {split}, not {record.rows}; build it again")
-    entry = subset(manifest.subset)
     multi_label = entry.task is Task.MULTI_LABEL
     with row_errors(lambda row, what: BuildError(f"{where}: row {row} of {split} holds {what}; build it again")):
         found = labels_of(column, len(entry.labels), multi_label=multi_label)

@@ -20,8 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medmnist_hf.array_types import UInt8Array
-from medmnist_hf.data.decode import decoded, row_shape
+from medmnist_hf.catalog import Subset
+from medmnist_hf.data.decode import decoded
 from medmnist_hf.data.rows import Rows
+from medmnist_hf.data.shards import SHARD_ERRORS, check_footer
 from medmnist_hf.errors import BuildError, MedMNISTError, cannot_write, first_line
 from medmnist_hf.export.export import rows_of
 from medmnist_hf.export.images import FRAME_MS
@@ -236,7 +238,7 @@ def export_montage(
     return path
 
 
-def sample_images(shard: Path, count: int) -> UInt8Array:
+def sample_images(shard: Path, rows: int, subset: Subset, size: int, count: int) -> UInt8Array:
     """Images or volumes from the first row group of a Parquet shard, spread evenly over its rows.
 
     Only this row group's ``image`` column is read and only the rows shown are decoded, so it is cheap for a shard of
@@ -244,42 +246,47 @@ def sample_images(shard: Path, count: int) -> UInt8Array:
 
     Args:
         shard: A Parquet file with the column ``image`` as this project writes it.
-        count: How many rows at most.
+        rows: Rows that the manifest says it has.
+        subset: The subset.
+        size: Edge length of its images or volumes.
+        count: How many rows to take at most.
 
     Returns:
         uint8 array of shape (n, H, W), (n, H, W, 3) or (n, D, H, W), with n = min(count, rows of the row group).
 
     Raises:
-        BuildError: The file is missing or holds no such images.
+        BuildError: The file is missing or holds no such images of that size.
     """
     try:
         regular_size(shard)
         with pq.ParquetFile(shard) as file:
+            check_footer(file.metadata, rows, subset, size)
             column = file.read_row_group(0, columns=["image"]).column("image").combine_chunks()
-        rows = min(count, len(column))
-        column = column.take(pa.array(np.arange(rows) * len(column) // rows))
-        (images,) = decoded([(rows, lambda: column)], row_shape(column))
+        taken = min(count, len(column))
+        column = column.take(pa.array(np.arange(taken) * len(column) // taken))
+        (images,) = decoded([(taken, lambda: column)], subset.file(size).image_shape)
         return images
-    except (OSError, pa.ArrowException, KeyError, ValueError, ZeroDivisionError) as error:
+    except (*SHARD_ERRORS, ZeroDivisionError) as error:
         raise BuildError(f"cannot read images from {shard} ({first_line(error)}): build the config again") from None
 
 
-def draw_sample(shard: Path, size: int, ndim: int, path: Path) -> None:
+def draw_sample(shard: Path, rows: int, subset: Subset, size: int, path: Path) -> None:
     """Draw the picture of a split's first shard: a PNG for images, a GIF through the slices for volumes.
 
     Args:
         shard: The first Parquet shard of a split.
+        rows: Rows that the manifest says it has.
+        subset: The subset.
         size: Edge length of its images or volumes.
-        ndim: 2 for images, 3 for volumes.
         path: Where the picture goes, atomically; its folder must exist.
 
     Raises:
-        BuildError: The shard is missing or holds no images.
+        BuildError: The shard is missing or holds no such images.
         OSError: The picture cannot be written.
     """
-    plan = layout(size, ndim)
-    images = sample_images(shard, plan.tiles)
-    if ndim == 3:
+    plan = layout(size, subset.ndim)
+    images = sample_images(shard, rows, subset, size, plan.tiles)
+    if subset.ndim == 3:
         save_gif(volume_montage(images, plan.columns, scale=plan.scale), path)
     else:
         save_png(montage(images, plan.columns, scale=plan.scale), path)

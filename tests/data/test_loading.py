@@ -1,4 +1,6 @@
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import datasets
@@ -8,11 +10,17 @@ import pytest
 import medmnist_hf
 from medmnist_hf.cards.render import write_card
 from medmnist_hf.catalog import NPZ_SPLITS, subset
-from medmnist_hf.conversion.build import build_config
+from medmnist_hf.conversion.build import BuildOptions, build_config
+from medmnist_hf.conversion.checks.audit import audit_config
+from medmnist_hf.conversion.checks.verify import verify_config
 from medmnist_hf.conversion.sources.source import Folder
-from medmnist_hf.errors import CatalogError, SourceError
+from medmnist_hf.data.rows import open_rows
+from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, SourceError, VerificationError
+from medmnist_hf.evaluation.labels import read_labels
+from medmnist_hf.export.export import export
 from medmnist_hf.features import features_of
 from tests.conftest import Phantoms
+from tests.fixtures.npz import NpzFile, arrays_of, source_file
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +106,9 @@ def test_expressions_of_splits_are_those_of_datasets(root: Path) -> None:
     counts = {split: len(medmnist_hf.load("chestmnist", root=root, split=split)) for split in NPZ_SPLITS}
     for split, rows in (("train[:25%]", counts["train"] // 4), ("train+test", counts["train"] + counts["test"])):
         assert len(medmnist_hf.load("chestmnist", root=root, split=split)) == rows
-    with pytest.raises(ValueError, match="slice"):
+    with pytest.raises(
+        CatalogError, match=r"^unknown split 'train\[:200%\]' of chestmnist \(Percent slice .*\): choose"
+    ):
         medmnist_hf.load("chestmnist", root=root, split="train[:200%]")
 
 
@@ -106,4 +116,137 @@ def test_a_build_without_its_card(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "organmnist3d", tmp_path / "organmnist3d")
     (tmp_path / "organmnist3d" / "README.md").unlink()
     with pytest.raises(SourceError, match=r"no README\.md in .*: run scripts/build\.py again, it writes the card"):
+        medmnist_hf.load("organmnist3d", root=tmp_path)
+
+
+FLAG = "breastmnist"
+WAYS: dict[str, Callable[[Path], list[int]]] = {
+    "load": lambda out: list(medmnist_hf.load(FLAG, split="test", root=out)["label"]),
+    "all splits": lambda out: list(medmnist_hf.load(FLAG, root=out)["test"]["label"]),
+    "streaming": lambda out: [row["label"] for row in medmnist_hf.load(FLAG, 28, "test", out, streaming=True)],
+    "load_dataset": lambda out: list(datasets.load_dataset(str(out / FLAG), "28", split="test")["label"]),
+    "load_dataset by default": lambda out: list(datasets.load_dataset(str(out / FLAG), split="test")["label"]),
+    "load_arrays": lambda out: medmnist_hf.load_arrays(FLAG, 28, "test", out).labels.tolist(),
+    "to_arrays": lambda out: medmnist_hf.to_arrays(medmnist_hf.load(FLAG, split="test", root=out)).labels.tolist(),
+}
+
+
+def build_with(labels: list[int], folder: Path, out: Path) -> list[int]:
+    """Build noise with these labels in the test split, replacing a build that is there; the labels."""
+    arrays = arrays_of(subset(FLAG))
+    arrays["test_labels"] = np.array(labels, np.uint8)[:, None]
+    folder.mkdir()
+    NpzFile(arrays).write(folder / f"{FLAG}.npz")
+    options = BuildOptions(force=True)
+    file = source_file(folder / f"{FLAG}.npz")
+    write_card(build_config(subset(FLAG), 28, file, out, options=options).config_dir.parent)
+    return labels
+
+
+def test_all_ways_of_reading_agree_after_a_rebuild(tmp_path: Path) -> None:
+    """Builds of equal counts and sizes, in one folder after another and side by side."""
+    one, two = [0, 1, 1, 0], [1, 0, 1, 0]
+    for step, labels in enumerate((one, two, one)):
+        build_with(labels, tmp_path / f"npz{step}", tmp_path / "dist")
+        assert {name: way(tmp_path / "dist") for name, way in WAYS.items()} == dict.fromkeys(WAYS, labels)
+    build_with(two, tmp_path / "npz", tmp_path / "other")
+    assert {name: way(tmp_path / "other") for name, way in WAYS.items()} == dict.fromkeys(WAYS, two)
+    sizes = [
+        {path.name: path.stat().st_size for path in (tmp_path / out / FLAG / "28").glob("*.parquet")}
+        for out in ("dist", "other")
+    ]
+    assert sizes[0] == sizes[1]
+
+
+def test_the_card_is_gone_where_a_build_was_replaced_and_its_card_not_written(tmp_path: Path) -> None:
+    build_with([0, 1, 1, 0], tmp_path / "one", tmp_path / "dist")
+    card = (tmp_path / "dist" / FLAG / "README.md").read_text()
+    arrays = arrays_of(subset(FLAG), seed=1)
+    NpzFile(arrays).write(tmp_path / "a.npz")
+    build_config(
+        subset(FLAG), 28, source_file(tmp_path / "a.npz"), tmp_path / "dist", options=BuildOptions(force=True)
+    )
+    with pytest.raises(SourceError, match=r"no README\.md"):
+        medmnist_hf.load(FLAG, root=tmp_path / "dist")
+    (tmp_path / "dist" / FLAG / "README.md").write_text(card)
+    for streaming in (False, True):
+        with pytest.raises(SourceError, match=r"README\.md is the card of another build: run scripts/build\.py again"):
+            medmnist_hf.load(FLAG, root=tmp_path / "dist", streaming=streaming)
+    with pytest.raises(VerificationError, match=r"README\.md is the card of another build"):
+        verify_config(tmp_path / "dist" / FLAG / "28")
+
+
+@pytest.fixture(scope="module")
+def two_builds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two builds of other labels, of equal counts and sizes."""
+    folder = tmp_path_factory.mktemp("two")
+    for name, labels in (("one", [0, 1, 1, 0]), ("two", [1, 0, 0, 1])):
+        build_with(labels, folder / f"{name} npz", folder / name)
+    return folder / "one", folder / "two"
+
+
+@pytest.mark.parametrize("name", ["data [v1]", "run[12]", "a*b", "wh?t", "[!a]", ".hid[x]", "{a,b}", "x#y"])
+def test_the_folder_that_was_named_is_read(tmp_path: Path, two_builds: tuple[Path, Path], name: str) -> None:
+    shutil.copytree(two_builds[0], tmp_path / name / "dist")
+    for other in ("run1", "aXb", "what", "b", ".hidx", "a"):
+        shutil.copytree(two_builds[1], tmp_path / other / "dist")
+    named = [0, 1, 1, 0]
+    out, entry = tmp_path / name / "dist", subset(FLAG)
+    for way in ("load", "all splits", "streaming", "load_arrays", "to_arrays"):
+        assert WAYS[way](out) == named, way
+    assert verify_config(out / FLAG / "28").rows == 14
+    assert read_labels(FLAG, 28, "test", out).values.tolist() == named
+    assert audit_config(out / FLAG / "28").splits["test"].rows == 4
+    export(open_rows(FLAG, root=out), tmp_path / name / "exported", "npz")
+    with np.load(tmp_path / name / "exported" / entry.file(28).name) as arrays:
+        assert arrays["test_labels"][:, 0].tolist() == named
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("a::b", "takes '::' in .* for a path in an archive"),
+        ("$HOME", r"takes the \$ in .* for a variable"),
+        (os.fsdecode(b"\xff"), r"is not a valid path \(not UTF-8\)"),
+        ("a\0b", r"is not a valid path \(it holds a NUL\)"),
+    ],
+    ids=["chain", "variable", "not UTF-8", "NUL"],
+)
+def test_paths_that_are_refused_before_anything_is_built_or_read(tmp_path: Path, name: str, says: str) -> None:
+    NpzFile(arrays_of(subset(FLAG))).write(tmp_path / "a.npz")
+    out = tmp_path / name
+    calls: list[Callable[[], object]] = [
+        lambda: build_config(subset(FLAG), 28, source_file(tmp_path / "a.npz"), out),
+        lambda: medmnist_hf.load(FLAG, root=out),
+        lambda: verify_config(out / FLAG / "28"),
+    ]
+    if "::" not in name and "$" not in name:
+        calls += [
+            lambda: medmnist_hf.load_arrays(FLAG, root=out),
+            lambda: read_labels(FLAG, 28, "test", out),
+            lambda: audit_config(out / FLAG / "28"),
+        ]
+    for call in calls:
+        with pytest.raises(MedMNISTError, match=says) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npz"]
+
+
+def test_files_that_are_not_those_of_the_manifest(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "organmnist3d", tmp_path / "organmnist3d")
+    config = tmp_path / "organmnist3d" / "28"
+    shard = next(config.glob("test-*"))
+    stray = shutil.copy(shard, config / "test-more.parquet")
+    for streaming in (False, True):
+        with pytest.raises(
+            SourceError, match=r"test-more\.parquet is not in the manifest, and datasets would read it"
+        ):
+            medmnist_hf.load("organmnist3d", root=tmp_path, streaming=streaming)
+    Path(stray).unlink()
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(BuildError, match="is not the shard of the manifest"):
+        medmnist_hf.load("organmnist3d", root=tmp_path)
+    shard.unlink()
+    with pytest.raises(BuildError, match=r"cannot read .*test.*\(No such file or directory\)"):
         medmnist_hf.load("organmnist3d", root=tmp_path)

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from medmnist_hf.catalog import subset
 from medmnist_hf.conversion.sources.source import SourceFile
 from medmnist_hf.data.rows import open_rows
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError
@@ -151,8 +152,8 @@ def npz_rows(file: SourceFile, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
 def test_samples_are_rows_of_the_source(phantoms: Callable[..., SourceFile], tmp_path: Path, flag: str) -> None:
     shard = build(phantoms, tmp_path, flag, 28, rows_per_shard=1000) / "28" / "train-00000-of-00001.parquet"
     file = phantoms(flag, 28, 16)
-    assert (sample_images(shard, 100) == npz_rows(file, np.arange(16))).all()
-    assert (sample_images(shard, 4) == npz_rows(file, np.array([0, 4, 8, 12]))).all()
+    assert (sample_images(shard, 16, subset(flag), 28, 100) == npz_rows(file, np.arange(16))).all()
+    assert (sample_images(shard, 16, subset(flag), 28, 4) == npz_rows(file, np.array([0, 4, 8, 12]))).all()
 
 
 def test_only_the_first_row_group_is_read(tmp_path: Path) -> None:
@@ -167,13 +168,16 @@ def test_only_the_first_row_group_is_read(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(OSError):
         pq.read_table(path)
-    assert sample_images(path, 100)[:, 0, 0].tolist() == [0, 1, 2, 3]
+    assert sample_images(path, 10, subset("breastmnist"), 28, 100)[:, 0, 0].tolist() == [0, 1, 2, 3]
 
 
-def png(level: int, kind: str = "PNG") -> bytes:
+def png(level: int, kind: str = "PNG", edge: int = 28) -> bytes:
     buffer = io.BytesIO()
-    PIL.Image.fromarray(np.full((3, 3), level, np.uint8)).save(buffer, kind)
+    PIL.Image.fromarray(np.full((edge, edge), level, np.uint8)).save(buffer, kind)
     return buffer.getvalue()
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 28 28\n%%EndComments\n(hello) print\nshowpage\n%%EOF\n"
 
 
 @pytest.mark.parametrize(
@@ -184,6 +188,9 @@ def png(level: int, kind: str = "PNG") -> bytes:
         pa.table({"image": pa.array([], pa.struct({"bytes": pa.binary()}))}),
         pa.table({"image": [{"bytes": b"no image", "path": None}]}),
         pa.table({"image": [{"bytes": png(3, "JPEG"), "path": None}]}),
+        pa.table({"image": [{"bytes": png(3, edge=13_000), "path": None}]}),
+        pa.table({"image": [{"bytes": POSTSCRIPT, "path": None}]}),
+        pa.table({"image": [{"bytes": png(3), "path": None}] * 2}),
         pa.table({"image": [[1, 2], [3]]}),
         pa.table({"image": ["text"]}),
     ],
@@ -195,12 +202,12 @@ def test_a_shard_without_images_gives_one_line(tmp_path: Path, content: bytes | 
     else:
         pq.write_table(content, path)
     with pytest.raises(BuildError, match=rf"^cannot read images from {path} \(.+\): build the config again$"):
-        sample_images(path, 3)
+        sample_images(path, 1, subset("breastmnist"), 28, 3)
 
 
 def test_a_missing_shard_gives_one_line_and_no_picture(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"^cannot read images from "):
-        draw_sample(tmp_path / "none.parquet", 28, 2, tmp_path / "montage.png")
+        draw_sample(tmp_path / "none.parquet", 1, subset("breastmnist"), 28, tmp_path / "montage.png")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -28,6 +28,8 @@ from medmnist_hf.conversion.checks.duplicates import (
     find_duplicates,
 )
 from medmnist_hf.data.decode import labels_of, pixels_of, row_errors
+from medmnist_hf.data.local_paths import check_text
+from medmnist_hf.data.shards import SHARD_ERRORS, check_footer
 from medmnist_hf.errors import BuildError, first_line
 from medmnist_hf.features import features_of
 from medmnist_hf.files import regular_size
@@ -137,6 +139,7 @@ def audit_config(
     Raises:
         BuildError: There is no build in the folder, or its shards are damaged or not those of its manifest.
     """
+    check_text(config_dir)
     manifest = read_manifest(config_dir)
     entry = subset(manifest.subset)
     with ThreadPoolExecutor(workers) as pool:
@@ -160,7 +163,7 @@ class _Scan:
     def __init__(self, config_dir: Path, manifest: Manifest, entry: Subset, split: str, pool: Executor) -> None:
         self._config_dir, self._entry, self._pool, self._where = config_dir, entry, pool, f"{config_dir} {split}"
         self._record: SplitRecord = manifest.splits[split]
-        self._shape = entry.file(manifest.size).image_shape
+        self._size, self._shape = manifest.size, entry.file(manifest.size).image_shape
         self._types = features_of(entry, manifest.size).arrow_schema
         self._multi_label = entry.task is Task.MULTI_LABEL
         self._classes = np.arange(len(entry.labels))
@@ -196,13 +199,14 @@ class _Scan:
             try:
                 regular_size(path)
                 with pq.ParquetFile(path) as parquet:
+                    check_footer(parquet.metadata, shard.rows, self._entry, self._size)
                     found = parquet.schema_arrow
                     if (found.names, found.types) != (self._types.names, self._types.types):
                         raise BuildError(
                             f"{path} has other columns than {self._entry.flag}: build it again with --force"
                         )
                     yield from parquet.iter_batches(rows)
-            except (OSError, pa.ArrowException) as error:
+            except SHARD_ERRORS as error:
                 raise BuildError(
                     f"cannot read {path} ({first_line(error)}): build the config again with --force"
                 ) from None

@@ -27,10 +27,13 @@ from medmnist_hf.array_types import Int64Array, UInt8Array
 from medmnist_hf.catalog import NPZ_SPLITS, Subset, subset
 from medmnist_hf.conversion.npz import NpzReader
 from medmnist_hf.conversion.sources.source import SourceFile
+from medmnist_hf.data.loading import cache_fault, root_cause
+from medmnist_hf.data.local_paths import check_loadable, escaped_shards, is_pattern
+from medmnist_hf.data.shards import SHARD_ERRORS, check_footer
 from medmnist_hf.errors import VerificationError, first_line
 from medmnist_hf.features import features_of
-from medmnist_hf.files import sha256_of
-from medmnist_hf.manifest import MANIFEST_NAME, Manifest, read_manifest
+from medmnist_hf.files import read_document, sha256_of
+from medmnist_hf.manifest import MANIFEST_NAME, README_NAME, Manifest, read_manifest
 
 _BATCH: Final = {2: 256, 3: 16}
 """Rows decoded at once, by number of dimensions."""
@@ -70,6 +73,7 @@ def verify_config(
         ReadError: The NPZ file is damaged or of another subset or size.
         VerificationError: Something differs; the message names shard, split or row.
     """
+    check_loadable(config_dir)
     manifest = read_manifest(config_dir)
     entry = subset(manifest.subset)
     if config_dir.name != manifest.config_name:
@@ -77,7 +81,8 @@ def verify_config(
             f"{config_dir / MANIFEST_NAME} is the manifest of {manifest.subset} at size {manifest.size}: "
             "build the config again with --force"
         )
-    _check_shards(config_dir, manifest)
+    _check_shards(config_dir, manifest, entry)
+    _check_card(config_dir.parent, manifest)
     if file is not None and file.md5 != manifest.source.md5:
         raise VerificationError(
             f"{config_dir} was built from a file with MD5 {manifest.source.md5}, {file.path} has {file.md5}: "
@@ -92,7 +97,7 @@ def verify_config(
     return Verified(manifest.subset, manifest.size, rows, len(manifest.shards), against)
 
 
-def _check_shards(config_dir: Path, manifest: Manifest) -> None:
+def _check_shards(config_dir: Path, manifest: Manifest, entry: Subset) -> None:
     """Sizes and SHA-256 of all shards, and that no other Parquet file lies beside them."""
     for shard in manifest.shards:
         path = config_dir / shard.name
@@ -101,10 +106,10 @@ def _check_shards(config_dir: Path, manifest: Manifest) -> None:
         if path.stat().st_size != shard.bytes or sha256_of(path) != shard.sha256:
             raise VerificationError(f"{path} is not the shard of the manifest: build the config again with --force")
         try:
-            pq.read_metadata(path)
-        except (OSError, pa.ArrowException) as error:
+            check_footer(pq.read_metadata(path), shard.rows, entry, manifest.size)
+        except SHARD_ERRORS as error:
             raise VerificationError(
-                f"{path} is no Parquet file ({first_line(error)}): build it again with --force"
+                f"{path} is no shard of this build ({first_line(error)}): build it again with --force"
             ) from None
     known = {shard.name for shard in manifest.shards}
     for path in sorted(config_dir.glob("*.parquet")):
@@ -112,6 +117,23 @@ def _check_shards(config_dir: Path, manifest: Manifest) -> None:
             raise VerificationError(
                 f"{path} is not in the manifest: remove it, or build the config again with --force"
             )
+
+
+def _check_card(folder: Path, manifest: Manifest) -> None:
+    """The card is of this build, so that `load_dataset` does not take a copy that it prepared of another; no code."""
+    card, script = folder / README_NAME, folder / f"{folder.resolve().name}.py"
+    if script.exists():
+        raise VerificationError(f"{script} is there, and load_dataset refuses code: remove it")
+    try:
+        content = read_document(card)
+    except FileNotFoundError:
+        raise VerificationError(
+            f"no {README_NAME} in {folder}: run scripts/build.py again, it writes the card"
+        ) from None
+    except OSError as error:
+        raise VerificationError(f"cannot read {card} ({first_line(error)}): check the file") from None
+    if manifest.content_id.encode() not in content:
+        raise VerificationError(f"{card} is the card of another build: run scripts/build.py again, it writes the card")
 
 
 class _Stored:
@@ -126,15 +148,16 @@ class _Stored:
         self._entry, self._pool = entry, pool
         self._shape = entry.file(manifest.size).image_shape
         folder = config_dir.parent
-        if not (folder / "README.md").is_file():
-            raise VerificationError(f"no README.md in {folder}: run scripts/build.py again, it writes the card")
+        escaped = {"data_files": escaped_shards(folder, manifest, NPZ_SPLITS)} if is_pattern(folder) else {}
         try:
             self._data: Any = datasets.load_dataset(
-                str(folder.resolve()), config_dir.name, split=split, streaming=True
+                str(folder.resolve()), config_dir.name, split=split, streaming=True, **escaped
             )
-        except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
+        except Exception as error:  # of five libraries, whose errors share no base
+            if fault := cache_fault(error, folder):
+                raise fault from None
             raise VerificationError(
-                f"load_dataset cannot read {self.where} ({first_line(error)}): build it again"
+                f"load_dataset cannot read {self.where} ({first_line(root_cause(error))}): build it again"
             ) from None
         expected = features_of(entry, manifest.size)
         if self._data.features != expected:
@@ -147,16 +170,10 @@ class _Stored:
         while True:
             try:
                 table = next(tables, None)
-            except (
-                ValueError,
-                TypeError,
-                KeyError,
-                OSError,
-                pa.ArrowException,
-                datasets.exceptions.DatasetsError,
-            ) as error:
+            except Exception as error:
+                why = first_line(root_cause(error))
                 raise VerificationError(
-                    f"{self.where} cannot be read from row {row} on ({first_line(error)}): build it again with --force"
+                    f"{self.where} cannot be read from row {row} on ({why}): build it again with --force"
                 ) from None
             if table is None:
                 return
@@ -188,7 +205,10 @@ class _Stored:
                 # Before decoding: a small file can claim a huge picture.
                 if (image.mode, image.size) != (mode, size):
                     raise self._bad(row, f"an image of mode {image.mode} and size {image.size}, not {mode} and {size}")
-                return np.asarray(image)
+                pixels = np.asarray(image)
+                if image.getexif():
+                    raise self._bad(row, "an image with EXIF data, by which datasets turns it")
+                return pixels
         except UnidentifiedImageError:  # its message names an address in memory
             raise self._bad(row, "what is no PNG or WebP image") from None
         except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
