@@ -1,11 +1,14 @@
 import os
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
 import pytest
+from huggingface_hub import HfFileSystem, constants
 
 import medmnist_hf
 from medmnist_hf.cards.render import write_card
@@ -20,7 +23,9 @@ from medmnist_hf.evaluation.labels import read_labels
 from medmnist_hf.export.export import export
 from medmnist_hf.features import features_of
 from tests.conftest import Phantoms
+from tests.fixtures.hub.server import Fault, HubServer
 from tests.fixtures.npz import NpzFile, arrays_of, source_file
+from tests.fixtures.on_hub import put_on_hub
 
 
 @pytest.fixture(scope="module")
@@ -250,3 +255,94 @@ def test_files_that_are_not_those_of_the_manifest(root: Path, tmp_path: Path) ->
     shard.unlink()
     with pytest.raises(BuildError, match=r"cannot read .*test.*\(No such file or directory\)"):
         medmnist_hf.load("organmnist3d", root=tmp_path)
+
+
+@pytest.fixture
+def pushed(
+    hub: HubServer, two_builds: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[HubServer]:
+    """A Hub that has two builds as the commits ``old`` and ``main`` of ``org/breastmnist``; `datasets` talks to it."""
+    for name, value in {
+        "HF_ENDPOINT": hub.url,
+        "HUB_DATASETS_URL": hub.url + "/datasets/{repo_id}/resolve/{revision}/{path}",
+        "HF_HUB_OFFLINE": False,
+        "USE_PARQUET_EXPORT": False,
+        "HF_DATASETS_CACHE": tmp_path / "datasets",
+    }.items():
+        monkeypatch.setattr(datasets.config, name, value)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the client waits up to 23 s for a Hub that fails
+    HfFileSystem.clear_instance_cache()
+    put_on_hub(hub, two_builds[0] / FLAG)
+    hub.api().create_tag(f"org/{FLAG}", tag="old", repo_type="dataset")
+    files = [path for path in (two_builds[1] / FLAG).rglob("*") if path.is_file() and ".build" not in path.parts]
+    changed = {str(path.relative_to(two_builds[1] / FLAG)): path.read_bytes() for path in files}
+    hub.store.write("dataset", f"org/{FLAG}", changed)
+    hub.log.clear()
+    yield hub
+    HfFileSystem.clear_instance_cache()
+
+
+def on_hub(revision: str | None = None, **options: Any) -> list[int]:
+    rows = medmnist_hf.load(FLAG, 28, "test", namespace="org", revision=revision, **options)
+    return [row["label"] for row in rows]
+
+
+@pytest.mark.parametrize("options", [{}, {"streaming": True}, {"keep_in_memory": True}])
+def test_the_rows_are_those_of_the_revision(pushed: HubServer, options: dict[str, Any]) -> None:
+    assert on_hub("old", **options) == [0, 1, 1, 0]
+    assert on_hub(**options) == [1, 0, 0, 1]
+    assert on_hub("old", **options) == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("options", [{}, {"streaming": True}, {"keep_in_memory": True}])
+def test_a_copy_of_another_revision_is_never_taken(pushed: HubServer, options: dict[str, Any]) -> None:
+    """`datasets` takes the latest copy it has where the Hub fails, with no more than a warning."""
+    assert on_hub("old", **options) == [0, 1, 1, 0]
+    pushed.faults.add(Fault(path="breastmnist.py|/28/|/tree/", status=500, times=-1))
+    with pytest.raises(SourceError, match=f"^cannot load org/{FLAG} ") as caught:
+        on_hub(**options)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(SourceError, match=f"^cannot load org/{FLAG}@v9 "):
+        on_hub("v9", **options)
+
+
+def test_offline_a_copy_is_taken_of_the_revision_that_is_asked_for(
+    pushed: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert on_hub("old") == [0, 1, 1, 0]
+    assert on_hub() == [1, 0, 0, 1]
+    for module in (constants, datasets.config):
+        monkeypatch.setattr(module, "HF_HUB_OFFLINE", True)
+    assert on_hub() == [1, 0, 0, 1]
+    with pytest.raises(SourceError, match="is not in the cache, and HF_HUB_OFFLINE is set: load it online once"):
+        on_hub("old")
+
+
+HTML = b"<html><body>503 Service Unavailable</body></html>"
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("where", ["README", r"/28/|/tree/|/paths-info/|breastmnist\.py"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"status": 401},
+        {"status": 403},
+        {"status": 409},
+        {"status": 500},
+        {"lose_answer": True},
+        {"garble": lambda body: HTML},
+        {"garble": lambda body: b"[]"},
+    ],
+    ids=["401", "403", "409", "500", "dropped", "HTML", "empty list"],
+)
+def test_whatever_the_hub_does_is_one_line_or_the_right_rows(
+    pushed: HubServer, fault: dict[str, Any], where: str, *, streaming: bool
+) -> None:
+    pushed.faults.add(Fault(path=where, times=-1, **fault))
+    try:
+        assert on_hub(streaming=streaming) == [1, 0, 0, 1]
+    except MedMNISTError as error:
+        assert len(str(error).splitlines()) == 1
+    pushed.faults.clear()
+    assert on_hub(streaming=streaming) == [1, 0, 0, 1]
