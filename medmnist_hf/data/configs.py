@@ -69,12 +69,15 @@ class _HubConfig(BuiltConfig):
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
         from medmnist_hf.hub.client import client_errors, limit_waiting
+        from medmnist_hf.hub.tree import drop_if_false
 
         limit_waiting()
         self._repository, self._what = repository, f"{repository} at size {size}"
         name = f"{size}/{MANIFEST_NAME}"
         try:
             path = Path(hf_hub_download(repository, name, repo_type=REPO_TYPE_DATASET, revision=revision))
+            if not drop_if_false(path):
+                raise OSError(f"the answer for {name} is not that file")
             manifest = parse_manifest(read_document(path), f"{repository}/{name}")
         except LocalEntryNotFoundError as error:
             raise self._unreachable(error) from None
@@ -90,18 +93,14 @@ class _HubConfig(BuiltConfig):
         super().__init__(entry, size, manifest, f"{repository}/{size}", _CACHED)
 
     def shards(self, split: str) -> list[tuple[Path, Shard]]:
-        from huggingface_hub import snapshot_download
         from huggingface_hub.constants import REPO_TYPE_DATASET
 
         from medmnist_hf.hub.client import client_errors
+        from medmnist_hf.hub.tree import download_files
 
         shards = {f"{self.size}/{shard.name}": shard for shard in self.split(split).shards}
         try:
-            folder = Path(
-                snapshot_download(
-                    self._repository, repo_type=REPO_TYPE_DATASET, revision=self._commit, allow_patterns=list(shards)
-                )
-            )
+            folder = download_files(self._repository, self._commit, list(shards), repo_type=REPO_TYPE_DATASET)
         except client_errors() as error:
             raise self._unreachable(error) from None
         # What lies in the folder are links: an error has to name the file that can be removed.

@@ -140,6 +140,7 @@ class _OnHub:
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
         from medmnist_hf.hub.client import client_errors, limit_waiting, reason_of
+        from medmnist_hf.hub.tree import drop_if_false
 
         limit_waiting()
         self.folder: Path | None = None
@@ -155,6 +156,8 @@ class _OnHub:
             raise SourceError(f"{self.where} has no {README_NAME}: is it a data set of this project?") from None
         except client_errors() as error:
             raise _unreachable(self.where, reason_of(error)) from None
+        if not drop_if_false(Path(card)):
+            raise _unreachable(self.where, f"the answer for {README_NAME} is not that file")
         # The cache names the folder of a snapshot by its commit.
         self._size, self._commit = size, Path(card).parent.name
         self.arguments: dict[str, Any] = {"path": repository, "revision": self._commit}
@@ -194,6 +197,7 @@ def _errors_of_datasets(
     where: str, folder: Path | None, entry: Subset, split: object, *, streaming: bool
 ) -> Iterator[None]:
     """Turn whatever `datasets` and all it is built on raise into one line."""
+    from huggingface_hub import HfFileSystem
     from huggingface_hub.errors import HfHubHTTPError
 
     from medmnist_hf.hub.client import reason_of
@@ -209,6 +213,8 @@ def _errors_of_datasets(
             raise CatalogError(
                 f"unknown split {str(split)!r} of {entry.flag}{why}: choose from {', '.join(catalog.SPLITS)} ({how})"
             ) from None
+        if folder is None:  # what listed the repository keeps its listing, also one without files
+            HfFileSystem.clear_instance_cache()
         cause = root_cause(error)
         if fault := cache_fault(error, folder):
             raise fault from None

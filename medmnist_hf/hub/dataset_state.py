@@ -7,14 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub import HfApi, constants
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from medmnist_hf.documents import parse_yaml
 from medmnist_hf.errors import BuildError, HubError, VerificationError
 from medmnist_hf.hub.client import MAIN, hub_api, patiently
 from medmnist_hf.hub.repo_id import split_revision
-from medmnist_hf.hub.tree import RemoteTree, read_file, read_tree
+from medmnist_hf.hub.tree import RemoteTree, download_files, read_file, read_tree
 from medmnist_hf.manifest import (
     AUDIT_NAME,
     MANIFEST_NAME,
@@ -169,14 +169,14 @@ def fetch_config(api: HfApi, state: RemoteState, manifest: Manifest) -> Path:
     wanted = [README_NAME, *(path for path in state.files if config_of(path) == manifest.config_name)]
     folder = patiently(
         f"download {state.repo_id}",
-        lambda: snapshot_download(
+        lambda: download_files(
             state.repo_id,
+            state.sha,
+            wanted,
             repo_type=constants.REPO_TYPE_DATASET,
-            revision=state.sha,
-            allow_patterns=wanted,
             endpoint=api.endpoint,
             token=api.token,
             cache_dir=constants.HF_HUB_CACHE,
         ),
     )
-    return Path(str(folder)) / manifest.config_name
+    return folder / manifest.config_name

@@ -1,10 +1,14 @@
 """The files of a repository on the Hub at one commit."""
 
+import contextlib
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
-from huggingface_hub import HfApi, hf_hub_url, utils
-from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub import HfApi, hf_hub_download, hf_hub_url, snapshot_download, utils
+from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
 from medmnist_hf.errors import VerificationError
@@ -131,3 +135,46 @@ def read_file(api: HfApi, tree: RemoteTree, path: str) -> bytes:
     if not tree.holds(path, PushFile.from_bytes(content)):
         raise VerificationError(f"{path} of {tree.repo_id} came down damaged: run again")
     return content
+
+
+_GIT_OID: Final = re.compile("[0-9a-f]{40}")
+
+
+def drop_if_false(file: Path) -> bool:
+    """Whether a small file in the cache of `huggingface_hub` is the one that the Hub named; if not, it is removed.
+
+    The client names a file by what the Hub says it is, does not look at what came, and asks for it no more.
+    """
+    blob = file.resolve()
+    if not _GIT_OID.fullmatch(blob.name) or PushFile.from_bytes(blob.read_bytes()).git_oid() == blob.name:
+        return True
+    for path in (file, blob):
+        path.unlink(missing_ok=True)
+    return False
+
+
+def download_files(repo_id: str, sha: str, names: Sequence[str], *, repo_type: str, **options: Any) -> Path:
+    """Download some files of a commit into the cache of `huggingface_hub`; those that are there are not asked for.
+
+    Args:
+        repo_id: The repository.
+        sha: The full hash of the commit.
+        names: Paths of the files within it.
+        repo_type: Its kind.
+        **options: Passed on to `huggingface_hub.snapshot_download`.
+
+    Returns:
+        The folder of the snapshot. A file that the commit does not have is not in it.
+
+    Raises:
+        Exception: As `client_errors` lists.
+    """
+    folder = Path(snapshot_download(repo_id, repo_type=repo_type, revision=sha, allow_patterns=list(names), **options))
+    missing = [name for name in names if not (folder / name).exists()]
+    if missing:
+        # The client keeps the listing of a commit for good, also one that an answer without files gave.
+        (folder.parents[1] / "trees" / f"{sha}.json").unlink(missing_ok=True)
+        for name in missing:
+            with contextlib.suppress(EntryNotFoundError):
+                hf_hub_download(repo_id, name, repo_type=repo_type, revision=sha, **options)
+    return folder

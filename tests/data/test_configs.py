@@ -158,3 +158,14 @@ def test_a_folder_that_cannot_be_asked_is_one_line(tmp_path: Path) -> None:
     """The system refuses the question, as for want of permission; this way it also refuses an administrator."""
     with pytest.raises(SourceError, match=r"File name too long.*check the path and its permissions"):
         build_folder(tmp_path / ("x" * 300), "pathmnist", "28")
+
+
+def test_what_is_not_the_file_is_not_kept(pushed: HubServer) -> None:
+    """The client keeps any answer for a manifest, and the listing of a commit without files, for good."""
+    pushed.faults.add(Fault(method="GET", path=MANIFEST_NAME, garble=lambda body: b" " * len(body)))
+    with pytest.raises(SourceError, match=rf"the answer for 28/{MANIFEST_NAME} is not that file"):
+        on_hub()
+    assert on_hub().manifest.subset == FLAG
+    pushed.faults.add(Fault(path="/tree/", garble=lambda body: b"[]"))
+    shards = on_hub().shards("test")
+    assert all(path.is_file() for path, _ in shards)
