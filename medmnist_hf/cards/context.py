@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from medmnist_hf.cards.bibliography import reference
+from medmnist_hf.cards.environment import code, plain
 from medmnist_hf.cards.metadata import default_config, synthetic_configs
 from medmnist_hf.catalog import SPLITS, Subset, Task, collection
 from medmnist_hf.hub.eval_results import MEASURES, task_id
@@ -155,7 +156,7 @@ def _files_table(subset: Subset, built: Sequence[Manifest]) -> dict[str, Any]:
     for manifest in built:
         source = manifest.source
         origin = "phantom generator" if source.synthetic else "official MD5" if source.verified else "**unverified**"
-        rows.append([f'`"{manifest.size}"`', f"`{source.file}`", f"`{source.md5}`", origin, manifest.codec])
+        rows.append([f'`"{manifest.size}"`', code(source.file), f"`{source.md5}`", origin, manifest.codec])
     return _table(["config", "file", "MD5", "origin", "codec"], [], rows)
 
 
@@ -174,6 +175,6 @@ def _releases(built: Sequence[Manifest]) -> list[str]:
     """One line for each set of libraries that configs were built with."""
     by_libraries: dict[str, list[str]] = {}
     for manifest in built:
-        libraries = ", ".join(f"{name} {release}" for name, release in manifest.releases.items())
+        libraries = ", ".join(plain(f"{name} {release}") for name, release in manifest.releases.items())
         by_libraries.setdefault(libraries, []).append(f'`"{manifest.config_name}"`')
     return [f"Built with {libraries}: {', '.join(configs)}." for libraries, configs in by_libraries.items()]

@@ -2,8 +2,20 @@
 
 import jinja2
 import pytest
+from markdown_it import MarkdownIt
 
-from medmnist_hf.cards.environment import environment
+from medmnist_hf.cards.environment import code, environment, plain, row
+
+HOSTILE = (
+    *(
+        "<script>alert(1)</script>",
+        "<img src=x onerror=y>",
+        "![a](http://b/c.png)",
+        "[a](javascript:b)",
+        "<http://a.b>",
+    ),
+    *("# a", "**a** ~~b~~", "`a`", "``a", "`", "a|b", r"a\|b", r"\\|", "$a$", "&lt;b&gt;", "a\n# b", "> a", "a`b``c"),
+)
 
 
 def test_a_name_without_a_value_is_an_error() -> None:
@@ -21,3 +33,24 @@ def test_escaping_is_a_choice(autoescape: bool, text: str) -> None:
     made = environment("medmnist_hf.cards", autoescape=autoescape)
     assert made.from_string("{{ value }}").render(value="<b>") == text
     assert "card.md.j2" in made.list_templates()
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_words_of_others_are_text_in_markdown(text: str) -> None:
+    """As a renderer says that leaves HTML as it is; in a paragraph, a list, a quote and a table."""
+    shown = " ".join(text.split())
+    for written, inner in ((plain(text), "text"), (code(text), "code_inline")):
+        table = f"{row([written])}\n| --- |\n{row([written])}"
+        for place in (written, f"a {written} b", f"- {written}", f"> {written}", table):
+            tokens = MarkdownIt("gfm-like", {"html": True, "linkify": False}).parse(place)
+            parts = [part for token in tokens for part in token.children or ()]
+            assert {part.type for part in parts} <= {"text", inner, "text_special"}, place
+            assert not {token.type for token in tokens} & {"heading_open", "html_block", "fence"}
+            if place is not table:
+                assert shown in "".join(part.content for part in parts)
+
+
+def test_a_row_keeps_its_cells_whatever_they_hold() -> None:
+    cells = [write(text) for text in HOSTILE for write in (plain, code)]
+    table = MarkdownIt("gfm-like", {"linkify": False}).parse("\n".join([row(cells), "| --- " * len(cells) + "|"]))
+    assert len([token for token in table if token.type == "th_open"]) == len(cells)

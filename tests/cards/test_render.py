@@ -326,7 +326,7 @@ def test_audits_stand_on_the_card(fresh: Path) -> None:
         ### Config `"28"`
 
         - 2 blank rows in train
-        - 3 pairs | of equal images
+        - 3 pairs \\| of equal images
 
         ### Config `"64"`
 

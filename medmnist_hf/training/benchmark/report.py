@@ -4,11 +4,11 @@ import csv
 import dataclasses
 import io
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from medmnist_hf.cards.environment import plain
 from medmnist_hf.files import write_atomically
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.training.benchmark.boards import Board, BoardScore, Row
@@ -40,6 +40,9 @@ READING: Final = (
 )
 LEGEND: Final = "Test AUC: discs are own rows on their 95 % intervals, the one with a ring was chosen on validation"
 LEGEND_PUBLISHED: Final = "; squares are published rows, and the dashed line is at the best of them"
+
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""What a cell begins with that spreadsheets take for a formula (OWASP, "CSV Injection")."""
 
 Unfinished = Sequence[tuple[str, str, str]]
 """Cells without results: name, state and what they failed by."""
@@ -91,7 +94,7 @@ def markdown(boards: Sequence[Board], unfinished: Unfinished) -> str:
     for board in boards:
         parts += [f"## {board.name}", _about(board), _markdown_table(board_table(board))]
         parts += [f"Note: {note}" for note in board.notes]
-    parts += ["## How to read this", *_reading(boards)]
+    parts += ["## How to read this", *map(plain, _reading(boards))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -174,7 +177,14 @@ def _record(board: Board, row: Row) -> dict[str, object]:
             record[field.name] = value
     record["own"], record["chosen"] = int(row.own), int(row.chosen)
     record |= {name: " ".join(map(str, getattr(row, name))) for name in ("seeds", "partial")}
-    return {name: "" if isinstance(one, float) and math.isnan(one) else one for name, one in record.items()}
+    return {name: _cell(value) for name, value in record.items()}
+
+
+def _cell(value: object) -> object:
+    """A value as a cell: nan is empty, and a text that a spreadsheet would compute begins with an apostrophe."""
+    if isinstance(value, float) and math.isnan(value):
+        return ""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _markdown_table(table: Table) -> str:
@@ -182,14 +192,9 @@ def _markdown_table(table: Table) -> str:
         return f"| {' | '.join(texts)} |"
 
     def told(cells: Sequence[TableCell]) -> str:
-        return line([_plain(cell.text) + (f" ({_plain(cell.detail)})" if cell.detail else "") for cell in cells])
+        return line([plain(cell.text) + (f" ({plain(cell.detail)})" if cell.detail else "") for cell in cells])
 
     rules = ["---:" if column.numeric else "---" for column in table.columns]
     foot = [told(table.foot)] if table.foot else []
-    heads = line([_plain(column.name) for column in table.columns])
+    heads = line([plain(column.name) for column in table.columns])
     return "\n".join([f"{table.caption}:\n", heads, line(rules), *(told(one.cells) for one in table.lines), *foot])
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown takes as it is, on one line."""
-    return re.sub(r"([\\`*\[\]<>|&~$])", r"\\\1", " ".join(text.split()))

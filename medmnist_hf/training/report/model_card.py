@@ -16,7 +16,7 @@ import timm
 from huggingface_hub import ModelCardData
 from transformers import CONFIG_NAME, TimmWrapperConfig
 
-from medmnist_hf.cards.environment import environment
+from medmnist_hf.cards.environment import environment, plain
 from medmnist_hf.catalog import Subset, Task, collection
 from medmnist_hf.documents import parse_json
 from medmnist_hf.files import read_document
@@ -214,8 +214,8 @@ def _context(result: RunResult, config: Mapping[str, Any]) -> dict[str, Any]:
         "best": best,
         "seeds": len(result.seeds),
         "test": test,
-        "further": ", ".join(f"{_words(name)} {digits(value)}" for name, value in further.items()),
-        "measures": [_words(name) for name in next(iter(best.per_class.values()), {})],
+        "further": ", ".join(f"{plain(_words(name))} {digits(value)}" for name, value in further.items()),
+        "measures": [plain(_words(name)) for name in next(iter(best.per_class.values()), {})],
         "places": leaderboard(entry.flag, [own], provenance=result.provenance) if own else (),
         "notes": notes,
         "preset": preset,
@@ -228,7 +228,7 @@ def _context(result: RunResult, config: Mapping[str, Any]) -> dict[str, Any]:
         "start": start,
         "keys": cited(entry),
         "headline": [["test", *_headline(best.test)], ["validation", *_headline(best.validation)]],
-        "per_class": [[name, *map(digits, values.values())] for name, values in best.per_class.items()],
+        "per_class": [[plain(name), *map(digits, values.values())] for name, values in best.per_class.items()],
         "seed_rows": [
             *([seed.seed, *_scores(seed.validation), *_scores(seed.test)] for seed in result.seeds),
             ["mean", *(split[name] for split in (result.validation, test) if split for name in MEASURES)],

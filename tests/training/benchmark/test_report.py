@@ -268,3 +268,12 @@ def test_each_kind_of_data_has_a_csv_of_its_own(mixed: tuple[Board, ...], tmp_pa
         assert {row["test_rows"] for row in rows} <= {"", "156", "32"}
     write_report(mixed[:1], [], tmp_path)
     assert not [name for name in names[1:] if (tmp_path / name).exists()], "of an earlier report"
+
+
+@pytest.mark.parametrize("model", ["=HYPERLINK(0)", "+1", "-1+2", "@SUM(A1)", "timm/a=b"])
+def test_no_cell_of_the_csv_is_a_formula(tmp_path: Path, model: str) -> None:
+    leave_run(tmp_path / "=run", test=[0.5], validation=[0.5], dataset="breastmnist", model=model)
+    (row,) = [one for one in csv.DictReader(io.StringIO(csv_text(gather(tmp_path)))) if one["own"] == "1"]
+    assert row["model"] == (model if model.startswith("timm") else f"'{model}")
+    assert row["folder"] == "'=run"
+    assert not [cell for cell in row.values() if cell.startswith(("=", "+", "-", "@"))]

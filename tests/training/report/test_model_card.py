@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
 
 from medmnist_hf.catalog import Subset, Task, subset, subsets
 from medmnist_hf.hub.eval_results import MEASURES
@@ -277,6 +278,26 @@ def test_names_with_bars_do_not_break_a_table(tmp_path: Path) -> None:
     seed = replace(result.seeds[0], per_class={"a|b": {"auc": 0.5}})
     text = card(replace(result, seeds=(seed,)), TIMM, where="me/mine")
     assert r"| a\|b | 0.500 |" in text and all(len({len(row) for row in table}) == 1 for table in tables(text))
+
+
+def test_names_of_others_are_text(tmp_path: Path) -> None:
+    """A renderer that leaves HTML as it is finds none, and no picture, link or heading but those of the card."""
+    name = "<script>alert(1)</script> ![a](http://b/c.png) `# c"
+
+    def kinds(text: str) -> list[str]:
+        tokens = MarkdownIt("gfm-like", {"html": True, "linkify": False}).parse(text.partition("---\n\n")[2])
+        parts = [*tokens, *(part for token in tokens for part in token.children or ())]
+        wanted = ("html_block", "html_inline", "image", "link_open", "heading_open", "fence")
+        return [part.type for part in parts if part.type in wanted]
+
+    def card_with(text: str) -> str:
+        folder = tmp_path / text.replace("/", "")
+        facts = FACTS | {"origin": text, "hardware": {"processor": text, "cores": 2, "gpus": []}}
+        return str(card_of(folder, model=f"timm/{text}", facts=facts, prompt=text, checkpoint=text))
+
+    text = card_with(name)
+    assert "<script>" in text.replace("\\", "")
+    assert kinds(text) == kinds(card_with("name"))
 
 
 def test_references_are_given_in_full_or_by_key(tmp_path: Path) -> None:
