@@ -48,6 +48,9 @@ def ensemble(shared: Run, folders: Mapping[int, Path], out: Path) -> EnsembleRes
 def write_scores(shared: Run, folder: Path, split: str, scores: FloatArray, run: str) -> None:
     """Write the scores of a split as its one prediction file in a folder, in place of an earlier one.
 
+    The name of the run ends in what the data is unless that is verified: the file itself cannot say it, and may be
+    scored against other labels later.
+
     Args:
         shared: What was done.
         folder: Where to.
@@ -57,7 +60,9 @@ def write_scores(shared: Run, folder: Path, split: str, scores: FloatArray, run:
     """
     recipe = shared.recipe
     earlier = _files(folder, split)
-    path = write_result(folder, recipe.dataset, recipe.size, split, scores, shared.data[split].labels, run=run)
+    provenance = shared.record.provenance
+    marked = run if provenance.comparable else f"{run}-{provenance}"
+    path = write_result(folder, recipe.dataset, recipe.size, split, scores, shared.data[split].labels, run=marked)
     for other in earlier:
         if other != path:
             other.unlink()

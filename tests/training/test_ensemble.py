@@ -1,5 +1,6 @@
 """`medmnist_hf.training.ensemble`: the mean of the seeds' scores, from their files, scored by the metric."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.evaluation.prediction_files import read_result
+from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import check
 from medmnist_hf.training.ensemble import ensemble, write_scores
@@ -81,3 +83,12 @@ def test_a_seed_without_its_predictions_is_one_line(tmp_path: Path) -> None:
     folders[1].mkdir()
     with pytest.raises(TrainingError, match="seed-1 has 0 prediction files of validation, not one: remove it"):
         ensemble(run, folders, tmp_path)
+
+
+@pytest.mark.parametrize("provenance", Provenance)
+def test_a_prediction_file_is_named_by_what_the_data_was(tmp_path: Path, provenance: Provenance) -> None:
+    run = run_of()
+    run = replace(run, record=data_of(run.recipe, provenance, ROWS))
+    left(run, tmp_path / "one", 0)
+    expected = "seed0" if provenance.comparable else f"seed0-{provenance.value}"
+    assert {read_result(path).run for path in (tmp_path / "one").iterdir()} == {expected}

@@ -68,7 +68,7 @@ def test_a_run_leaves_models_predictions_figures_a_card_and_results(root: Path, 
         assert figures_of(folder).keys() == FIGURES
         (predictions,) = (path for path in folder.iterdir() if "_test_" in path.name)
         found = read_result(predictions)
-        assert found.run == f"seed{seed}" and len(found.index) > 0
+        assert found.run == f"seed{seed}-synthetic" and len(found.index) > 0
         assert seed_result.facts.epochs == 2 and (seed_result.facts.seconds or 0) > 0
     one, other = (seed_result.test for seed_result in result.seeds)
     assert result.test.auc.mean == pytest.approx((one.auc + other.auc) / 2)
