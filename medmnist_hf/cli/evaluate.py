@@ -1,5 +1,6 @@
 """Commands on prediction files: ``medmnist-hf evaluate``, ``medmnist-hf compare`` and ``medmnist-hf leaderboard``."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,7 @@ from medmnist_hf.evaluation.plots import check_plot_path, save_plot
 from medmnist_hf.evaluation.prediction_files import read_result
 from medmnist_hf.evaluation.vertex import outputs
 from medmnist_hf.manifest import Provenance
-from medmnist_hf.scoring.bootstrap import Interval
+from medmnist_hf.scoring.confidence import Interval
 from medmnist_hf.scoring.metrics import CLASSWISE
 from medmnist_hf.scoring.published import (
     LeaderboardRow,
@@ -53,8 +54,8 @@ Measures = Annotated[
     list[str] | None,
     typer.Option("--measure", "-m", help="A measure, e.g. ece or f1:3; repeatable.", show_default=False),
 ]
-Resamples = Annotated[int, typer.Option(help="Resamples of the bootstrap.", min=2)]
-Seed = Annotated[int, typer.Option(help="Seed of the bootstrap.", min=0)]
+Resamples = Annotated[int, typer.Option(help="Resamples of intervals by bootstrap.", min=2)]
+Seed = Annotated[int, typer.Option(help="Seed of intervals by bootstrap.", min=0)]
 
 
 def register(app: typer.Typer) -> None:
@@ -75,7 +76,7 @@ def evaluate(
     ],
     *,
     data: Data = None,
-    ci: Annotated[bool, typer.Option("--ci", help="Add 95 % bootstrap intervals.")] = False,
+    ci: Annotated[bool, typer.Option("--ci", help="Add 95 % intervals, by the method that the table names.")] = False,
     per_class: Annotated[bool, typer.Option("--per-class", help="Add measures of each class.")] = False,
     measure: Measures = None,
     from_logits: Logits = None,
@@ -142,7 +143,7 @@ def compare(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Say whether one result file is better than another: paired bootstrap, for binary AUC also DeLong's test."""
+    """Say whether one result file is better than another: DeLong's test for AUC, paired bootstrap for others."""
     from medmnist_hf.evaluation.evaluate import compare_files
 
     names = measure or ["auc", "acc"]
@@ -257,9 +258,9 @@ def _print_banner(kind: Provenance, *, first: bool) -> None:
 def _print_kind(done: "Sequence[Evaluation]", per_class: bool) -> None:
     """Tables of files whose labels are of one kind."""
     extra = list(dict.fromkeys(name for found in done for name in found.metrics if ":" not in name or not per_class))
-    table = console.table(
-        "subset", "size", "split", "rows", "AUC", "ACC", *extra, "run", text=("subset", "split", "run")
-    )
+    titles = {"auc": "AUC", "acc": "ACC"} | {name: name for name in extra}
+    heads = [_head(title, [found.intervals.get(name) for found in done]) for name, title in titles.items()]
+    table = console.table("subset", "size", "split", "rows", *heads, "run", text=("subset", "split", "run"))
     for found in done:
         result, spans = found.result, found.intervals
         table.add_row(
@@ -275,7 +276,9 @@ def _print_kind(done: "Sequence[Evaluation]", per_class: bool) -> None:
     console.terminal().print(table)
     for found in done if per_class else ():
         console.terminal().print(f"\n{found.result.flag} {_run(found)}", soft_wrap=True)
-        classes = console.table("id", "class", "positive", *CLASSWISE, text=("class",))
+        first = found.predictions.classes[0]
+        heads = [_head(name, [found.intervals.get(f"{name}:{first}")]) for name in CLASSWISE]
+        classes = console.table("id", "class", "positive", *heads, text=("class",))
         for column, label in enumerate(found.predictions.classes):
             names = [f"{name}:{label}" for name in CLASSWISE]
             cells = [_digits(found.metrics[name], found.intervals.get(name)) for name in names]
@@ -287,15 +290,11 @@ def _print_comparison(found: "FileComparison", first: Path, second: Path) -> Non
     out = console.terminal()
     _print_banner(found.provenance, first=True)
     out.print(f"{found.flag} {found.split}, {found.rows:,} rows\nA  {first}\nB  {second}", soft_wrap=True)
-    table = console.table("measure", "A", "B", "A - B", "95 % interval", "p", text=("measure",))
-    rows = list(found.metrics.items())
-    if found.delong is not None and "auc" in found.metrics:
-        rows.insert(1 + list(found.metrics).index("auc"), ("auc (DeLong)", found.delong))
-    for name, each in rows:
+    table = console.table("measure", "A", "B", "A - B", "95 % interval", "p", "method", text=("measure", "method"))
+    for name, each in found.metrics.items():
         span = f"[{each.difference.low:+.4f}, {each.difference.high:+.4f}]"
-        table.add_row(
-            name, f"{each.first:.4f}", f"{each.second:.4f}", f"{each.difference.estimate:+.4f}", span, f"{each.p:.3g}"
-        )
+        cells = (f"{each.first:.4f}", f"{each.second:.4f}", f"{each.difference.estimate:+.4f}", span, f"{each.p:.3g}")
+        table.add_row(name, *cells, each.difference.method)
     out.print(table)
 
 
@@ -306,7 +305,9 @@ def _print_standing(found: "Evaluation", standing: Standing | None) -> None:
     if standing is not None:
         auc_place, acc_place = _place(standing.auc_rank), _place(standing.acc_rank)
         where = f"place {auc_place} by AUC and {acc_place} by ACC of {standing.places}"
-    auc, acc = (_digits(found.intervals[name].estimate, found.intervals[name]) for name in ("auc", "acc"))
+    auc, acc = (
+        f"{_digits(span.estimate, span)} ({span.method})" for span in (found.intervals["auc"], found.intervals["acc"])
+    )
     console.terminal().print(f"\n{_run(found)}: AUC {auc}, ACC {acc}: {where}", soft_wrap=True)
     if standing is None:
         return
@@ -360,7 +361,6 @@ def _comparison_facts(found: "FileComparison", first: Path, second: Path) -> dic
         "split": found.split,
         "rows": found.rows,
         "measures": found.metrics,
-        "delong": found.delong,
         "warnings": found.warnings,
     }
 
@@ -370,7 +370,16 @@ def _run(found: "Evaluation") -> str:
 
 
 def _digits(value: float, interval: Interval | None = None) -> str:
-    return f"{value:.3f}" + (f" [{interval.low:.3f}, {interval.high:.3f}]" if interval is not None else "")
+    if interval is None:
+        return f"{value:.3f}"
+    span = "unknown" if math.isnan(interval.low) else f"{interval.low:.3f}, {interval.high:.3f}"
+    return f"{value:.3f} [{span}]"
+
+
+def _head(title: str, intervals: "Sequence[Interval | None]") -> str:
+    """Head of a column, with the method of the intervals in it."""
+    methods = dict.fromkeys(interval.method for interval in intervals if interval is not None)
+    return title + (f" [95 % {', '.join(methods)}]" if methods else "")
 
 
 def _warn(found: "Evaluation | FileComparison") -> None:

@@ -1,6 +1,6 @@
 """What the `evaluate` module asks and answers: a config's name to its task, and rows to a flat dictionary of numbers.
 
-Knows nothing of `evaluate`: the numbers are those of `medmnist_hf.scoring.official`, `metrics` and `bootstrap`.
+Knows nothing of `evaluate`: the numbers are those of `medmnist_hf.scoring.official`, `metrics` and `intervals`.
 """
 
 import inspect
@@ -15,7 +15,7 @@ from medmnist_hf import catalog
 from medmnist_hf.array_types import FloatArray
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import CatalogError, ScoreError
-from medmnist_hf.scoring.bootstrap import bootstrap
+from medmnist_hf.scoring.intervals import intervals
 from medmnist_hf.scoring.metrics import metrics
 from medmnist_hf.scoring.official import Absent, ScoreWarning, accuracy, score
 from medmnist_hf.scoring.predictions import as_task, check
@@ -101,8 +101,9 @@ def report(
         config: The subset or task.
         from_logits: ``True`` for logits, ``False`` to take scores as they are, ``None`` to refuse all outside 0..1.
         measures: Names as for `medmnist_hf.scoring.metrics.metrics`, or one name.
-        ci: ``True`` for 95 % bootstrap intervals of all values, or a level between 0 and 1.
-        resamples: Number of resamples of the intervals.
+        ci: ``True`` for 95 % intervals of all values, or a level between 0 and 1; by which method, says
+            `medmnist_hf.scoring.intervals`.
+        resamples: Number of resamples of those intervals that are a bootstrap.
         seed: Seed of the resamples.
         absent: What to do about a class without a positive or a negative row; see
             `medmnist_hf.scoring.official.score`.
@@ -128,8 +129,8 @@ def report(
         result = result | metrics(predictions, names) | result
     if ci is not None and ci is not False:
         level = LEVEL if ci is True else ci
-        intervals = bootstrap(predictions, list(result), resamples=resamples, level=level, seed=seed)
-        for name, interval in intervals.items():
+        found = intervals(predictions, list(result), resamples=resamples, level=level, seed=seed)
+        for name, interval in found.items():
             result |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
     return result
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from medmnist_hf.catalog import Subset, Task, subset
+from medmnist_hf.catalog import Subset, subset
 from medmnist_hf.errors import ScoreError
 from medmnist_hf.evaluation.labels import Labels, read_labels
 from medmnist_hf.evaluation.prediction_files import ROUNDING, ResultFile, read_result
 from medmnist_hf.manifest import Provenance
-from medmnist_hf.scoring.bootstrap import Comparison, Interval, bootstrap, compare
-from medmnist_hf.scoring.delong import delong_compare
+from medmnist_hf.scoring.confidence import Comparison, Interval
+from medmnist_hf.scoring.intervals import compare, intervals
 from medmnist_hf.scoring.metrics import CLASSWISE, Weighted, evaluate, expand
 from medmnist_hf.scoring.official import Score, ScoreWarning, score
 from medmnist_hf.scoring.predictions import Predictions, check
@@ -69,8 +69,7 @@ class FileComparison:
         flag: Flag of the subset of both.
         split: The split of both.
         rows: Rows of the split.
-        metrics: Name of a metric -> the paired bootstrap of its difference.
-        delong: DeLong's test of the AUC; None unless the task is binary and its classes have two rows or more each.
+        metrics: Name of a metric -> the paired comparison, by the method that its difference names.
         provenance: What the labels are: verified if those of both files' sizes are.
         warnings: What a person should know, a line each.
     """
@@ -79,7 +78,6 @@ class FileComparison:
     split: str
     rows: int
     metrics: dict[str, Comparison]
-    delong: Comparison | None
     provenance: Provenance
     warnings: tuple[str, ...]
 
@@ -102,8 +100,8 @@ def evaluate_file(
         data: Where the labels are; see `medmnist_hf.evaluation.labels.read_labels`.
         names: Metrics in addition to AUC and ACC, as for `medmnist_hf.scoring.metrics.metrics`.
         per_class: Add the metrics of `medmnist_hf.scoring.metrics.CLASSWISE` for each class.
-        ci: Add 95 % bootstrap intervals of AUC, ACC and `names`, and of the AUC of each class if `per_class`.
-        resamples: Number of resamples.
+        ci: Add 95 % intervals of AUC, ACC and `names`, and of the AUC of each class if `per_class`.
+        resamples: Number of resamples of those intervals that are a bootstrap.
         seed: Seed of the draws.
         from_logits: What to make of scores outside 0..1; see `medmnist_hf.scoring.predictions.check`.
 
@@ -125,11 +123,11 @@ def evaluate_file(
         wanted = list(dict.fromkeys([*extra, *classes]))
         values = evaluate(Weighted(predictions), wanted)[0] if wanted else []
         ranged = ["auc", "acc", *extra, *(name for name in classes if name.startswith("auc:"))]
-        intervals = bootstrap(predictions, ranged, resamples=resamples, seed=seed) if ci else {}
+        spans = intervals(predictions, ranged, resamples=resamples, seed=seed) if ci else {}
     said = [f"{path.name}: {warning.message}" for warning in caught if warning.category is ScoreWarning]
     notes = (*_doubts(path, result, labels, official), *dict.fromkeys(said))
     metrics = {name: float(value) for name, value in zip(wanted, values, strict=True)}
-    return Evaluation(path, result, predictions, official, metrics, intervals, labels.provenance, notes)
+    return Evaluation(path, result, predictions, official, metrics, spans, labels.provenance, notes)
 
 
 def compare_files(
@@ -184,10 +182,7 @@ def compare_files(
     notes = [str(warning.message) for warning in caught if warning.category is ScoreWarning]
     kinds = [each.provenance for each in sizes.values()]
     provenance = next((kind for kind in kinds if not kind.comparable), Provenance.VERIFIED)
-    exact = None
-    if subset(one.flag).task is Task.BINARY and np.bincount(labels.values, minlength=2).min() >= 2:
-        exact = delong_compare(first_checked, second_checked)[1]
-    return FileComparison(one.flag, one.split, len(labels.values), metrics, exact, provenance, tuple(notes))
+    return FileComparison(one.flag, one.split, len(labels.values), metrics, provenance, tuple(notes))
 
 
 def _check(labels: Labels, result: ResultFile, from_logits: bool | None) -> Predictions:

@@ -185,6 +185,10 @@ ORDINAL: Final[dict[str, Callable[[Weighted], FloatArray]]] = {
 """Those of the ordinal task alone, which need an order of the classes."""
 
 
+ROW_MEANS: Final = ("acc", "mae", "brier", "ece")
+"""Means over rows (of ECE, over rows binned): they need no row of any class, and other class counts change them."""
+
+
 def available(task: Task) -> tuple[str, ...]:
     """Names of the metrics of a task, those with a value for each class first."""
     return (*CLASSWISE, *WHOLE, *(ORDINAL if task is Task.ORDINAL else ()))

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from medmnist_hf.catalog import subset
 from medmnist_hf.manifest import Provenance
-from medmnist_hf.scoring.bootstrap import Interval
+from medmnist_hf.scoring.confidence import Interval
 
 DIGITS: Final = 3
 """Decimals of the published scores."""
@@ -190,7 +190,7 @@ def stand(flag: str, auc: float | Interval, acc: float | Interval, *, provenance
 
     Args:
         flag: Flag of the subset, in any letter case.
-        auc: AUC of the result, alone or with its interval (`medmnist_hf.scoring.bootstrap.bootstrap`).
+        auc: AUC of the result, alone or with its interval (`medmnist_hf.scoring.intervals.intervals`).
         acc: ACC of the result, likewise.
         provenance: What the data is that the result was reached on.
 

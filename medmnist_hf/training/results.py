@@ -10,15 +10,16 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar, get_args
 
 from medmnist_hf.data.configs import BuiltConfig
 from medmnist_hf.documents import parse_json
 from medmnist_hf.errors import MedMNISTError, TrainingError, first_line
 from medmnist_hf.files import read_document, write_atomically
 from medmnist_hf.manifest import Provenance, SourceRecord
+from medmnist_hf.scoring.confidence import Method
 from medmnist_hf.training.recipe import Recipe, make_recipe
-from medmnist_hf.typed_json import IN_FILE, Bounds, Count, attributes, decode, encode
+from medmnist_hf.typed_json import IN_FILE, Bounds, Count, OneOf, attributes, decode, encode
 
 SEED_RESULT_NAME: Final = "result.json"
 """The file of a seed's result; that it is there says that the seed is done."""
@@ -42,6 +43,7 @@ Score = Annotated[float, Bounds(-100, 100)]
 
 _Seconds = Annotated[float, Bounds(0, 1e12)]
 _Seed = Annotated[int, Bounds(0, (1 << 32) - 1)]
+_Method = Annotated[str, OneOf(*get_args(Method))]
 _Logged = Annotated[float, Bounds(-1e39, 1e39)]
 """A value that is logged in training: a float32."""
 
@@ -220,6 +222,7 @@ class EnsembleResult:
     validation: Measures[Score]
     test: Measures[Score]
     per_class: dict[str, dict[str, Score]]
+    intervals: dict[str, _Method] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +236,7 @@ class SeedResult:
         per_class: Name of a label -> its measures on test.
         facts: What the method reports besides.
         data: The data it was trained and scored on.
+        intervals: Measure on test -> how its interval is made, see `medmnist_hf.scoring.intervals`.
     """
 
     seed: _Seed
@@ -241,6 +245,7 @@ class SeedResult:
     per_class: dict[str, dict[str, Score]]
     facts: Facts
     data: DataRecord
+    intervals: dict[str, _Method] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The text of ``result.json``, which begins with what the data was."""

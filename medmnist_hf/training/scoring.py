@@ -1,6 +1,5 @@
 """Score a seed once, on validation and test, and sum up the seeds of a run."""
 
-import logging
 import math
 import os
 import platform
@@ -14,8 +13,8 @@ import torch
 
 from medmnist_hf.array_types import Array, FloatArray
 from medmnist_hf.catalog import Task
-from medmnist_hf.errors import DivergenceError, ScoreError
-from medmnist_hf.scoring.bootstrap import bootstrap
+from medmnist_hf.errors import DivergenceError
+from medmnist_hf.scoring.intervals import intervals
 from medmnist_hf.scoring.metrics import CLASSWISE, available, metrics
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import Predictions, check
@@ -33,8 +32,6 @@ from medmnist_hf.training.results import (
     SeedResult,
     Spread,
 )
-
-_log = logging.getLogger(__name__)
 
 RELEASES: Final = ("medmnist-hf", "torch", "transformers", "timm", "peft", "accelerate", "scikit-learn", "numpy")
 
@@ -74,8 +71,8 @@ def score_seed(
         data: What was read.
     """
     result = score_splits(recipe, predictions)
-    report = {**facts, "hardware": hardware(), "releases": releases()}
-    return SeedResult(seed, result.validation, result.test, result.per_class, Facts.from_json_value(report), data)
+    report = Facts.from_json_value({**facts, "hardware": hardware(), "releases": releases()})
+    return SeedResult(seed, result.validation, result.test, result.per_class, report, data, result.intervals)
 
 
 def score_splits(recipe: Recipe, predictions: Mapping[str, Predictions]) -> EnsembleResult:
@@ -92,21 +89,12 @@ def score_splits(recipe: Recipe, predictions: Mapping[str, Predictions]) -> Ense
         return EnsembleResult(validation, Measures(), {})
     whole = [name for name in available(entry.task) if name not in CLASSWISE and name not in HEADLINE]
     test = Measures(metrics(predictions["test"], [*HEADLINE, *whole]))
-    test.update(_intervals(predictions["test"]))
+    spans = intervals(predictions["test"], HEADLINE)
+    test.update({f"{name}_{end}": getattr(span, end) for name, span in spans.items() for end in ("low", "high")})
     ids = [1] if entry.task is Task.BINARY else range(len(entry.labels))
     each = metrics(predictions["test"], [f"{name}:{at}" for name in CLASSWISE for at in ids])
     per_class = {entry.labels[at]: {name: each[f"{name}:{at}"] for name in CLASSWISE} for at in ids}
-    return EnsembleResult(validation, test, per_class)
-
-
-def _intervals(predictions: Predictions) -> dict[str, float]:
-    """Ends of the intervals; nan where rows cannot be resampled, which must not cost what was trained."""
-    try:
-        found = bootstrap(predictions, HEADLINE)
-    except ScoreError as error:
-        _log.warning("no intervals: %s", error)
-        return {f"{name}_{end}": math.nan for name in HEADLINE for end in ("low", "high")}
-    return {f"{name}_{end}": getattr(interval, end) for name, interval in found.items() for end in ("low", "high")}
+    return EnsembleResult(validation, test, per_class, {name: span.method for name, span in spans.items()})
 
 
 def sum_up(recipe: Recipe, seeds: Sequence[SeedResult], ensemble: EnsembleResult | None = None) -> RunResult:

@@ -79,10 +79,9 @@ def test_the_real_file(real_data: Path, tmp_path: Path) -> None:
     (path,) = (real_data.parent / "predictions").glob("*.csv")
     done = run("evaluate", path, "--data", real_data, "--ci", "--plot", tmp_path / "plot.png")
     assert done.stderr == ""
-    head, line = (row.split() for row in done.stdout.splitlines())
-    assert head == ["subset", "size", "split", "rows", "AUC", "ACC", "run"]
-    assert line[:5] == ["breastmnist", "28", "test", "156", "0.913"]
-    assert line[7] == "0.846" and line[-1] == "resnet18_224_1"
+    head, line = (" ".join(row.split()) for row in done.stdout.splitlines())
+    assert head == "subset size split rows AUC [95 % DeLong] ACC [95 % Wilson] run"
+    assert line == "breastmnist 28 test 156 0.913 [0.844, 0.953] 0.846 [0.781, 0.894] resnet18_224_1"
     with PIL.Image.open(tmp_path / "plot.png") as picture:
         assert picture.format == "PNG"
     board = facts("leaderboard", "breastmnist", path, "--data", real_data, "--resamples", "200")
@@ -97,18 +96,24 @@ def test_evaluate_prints_what_is_computed(data: Path, tmp_path: Path, flag: str)
     found = evaluate_file(path, data, ["ece"], ci=True, per_class=True, resamples=30)
     text = flat(run(*arguments))
     assert text.startswith(f"{Provenance.UNVERIFIED.warning} subset size"), "made up here, under the official name"
-    span = found.intervals["auc"]
-    assert f"{found.score.auc:.3f} [{span.low:.3f}, {span.high:.3f}]" in text
-    assert f"{found.metrics['ece']:.3f} [{found.intervals['ece'].low:.3f}" in text
+    shown = {
+        name: f"{span.estimate:.3f} [{span.low:.3f}, {span.high:.3f}]".replace("nan, nan", "unknown")
+        for name, span in found.intervals.items()
+    }
+    assert all(shown[name] in text for name in ("auc", "acc", "ece"))
+    assert ("[unknown]" in text) == (flag == "chestmnist"), "of which a finding has one row"
     assert "run.0" in text
+    for title, method in (("AUC", "DeLong"), ("ACC", "Wilson"), ("ece", "bootstrap"), ("auc", "DeLong")):
+        assert f"{title} [95 % {method}]" in text
     for label in found.predictions.classes:
         assert f" {label} {entry.labels[label]} " in text
-        assert f"{found.metrics[f'auc:{label}']:.3f} [{found.intervals[f'auc:{label}'].low:.3f}" in text
+        assert shown[f"auc:{label}"] in text
     (told,) = facts(*arguments)
     assert (told["subset"], told["size"], told["split"], told["run"]) == (flag, 28, "test", "run.0")
     assert (told["auc"], told["acc"], told["rows"]) == (found.score.auc, found.score.acc, found.score.rows)
-    assert told["measures"] == found.metrics and told["warnings"] == []
+    assert told["measures"] == found.metrics and (told["warnings"] == []) == (flag != "chestmnist")
     assert told["intervals"]["acc"]["high"] == found.intervals["acc"].high
+    assert told["intervals"]["acc"]["method"] == "Wilson" and told["intervals"]["auc"]["method"] == "DeLong"
     assert [each["label"] for each in told["classes"]] == [entry.labels[at] for at in found.predictions.classes]
 
 
@@ -162,11 +167,11 @@ def test_compare(data: Path, tmp_path: Path, flag: str) -> None:
     text = flat(run("compare", *paths, "--data", data, "--resamples", "50"))
     for name, each in found.metrics.items():
         assert f"{name} {each.first:.4f} {each.second:.4f} {each.difference.estimate:+.4f}" in text
-    assert ("auc (DeLong)" in text) == (found.delong is not None) == (flag == "breastmnist")
+        assert f"{each.p:.3g} {each.difference.method}" in text
     told = facts("compare", *paths, "--data", data, "--resamples", "50", "--measure", "auc")
     assert list(told["measures"]) == ["auc"]
     assert told["measures"]["auc"]["p"] == found.metrics["auc"].p
-    assert (told["delong"] is None) == (found.delong is None)
+    assert told["measures"]["auc"]["difference"]["method"] == "DeLong"
 
 
 @pytest.mark.parametrize("entry", subsets(), ids=lambda entry: entry.flag)
@@ -220,6 +225,8 @@ def test_a_file_on_other_labels_is_listed_apart_without_a_place(data: Path, tmp_
     assert done.stdout.strip().startswith("UNVERIFIED: ") and "UNVERIFIED: run.1 (yours)" in text
     assert not any(row.method in text for row in published_results("breastmnist")) and "of size 64" not in text
     assert text.count("unverified data has no place") == 2 and "#" not in text
+    span = evaluate_file(paths[0], data, ci=True, resamples=50).intervals["acc"]
+    assert f"ACC {span.estimate:.3f} [{span.low:.3f}, {span.high:.3f}] (Wilson)" in text and "] (DeLong), ACC" in text
     told = facts(*arguments)
     assert [row["own"] for row in told["rows"]] == [False] * 7 and "note:" not in text
     (other,) = told["not_comparable"].items()

@@ -8,7 +8,7 @@ import pytest
 from medmnist_hf.catalog import Task, subsets
 from medmnist_hf.errors import CatalogError, ScoreError
 from medmnist_hf.evaluate_module.report import OPTIONS, configs, decided, label_ids, label_table, report, resolve
-from medmnist_hf.scoring.bootstrap import bootstrap
+from medmnist_hf.scoring.intervals import intervals
 from medmnist_hf.scoring.metrics import metrics
 from medmnist_hf.scoring.official import ScoreWarning, score
 from medmnist_hf.scoring.predictions import check
@@ -55,10 +55,8 @@ def test_extras_are_those_of_the_library() -> None:
     assert list(found)[:9] == ["auc", "acc", "mae", *(f"auc:{at}" for at in range(5)), "quadratic_kappa"]
     assert (found["auc"], found["acc"]) == (plain.auc, plain.acc)
     assert {name: found[name] for name in extra} == extra
-    intervals = bootstrap(
-        check(references, scores, config.task), ["auc", "acc", *extra], resamples=40, level=0.8, seed=3
-    )
-    for name, interval in intervals.items():
+    spans = intervals(check(references, scores, config.task), ["auc", "acc", *extra], resamples=40, level=0.8, seed=3)
+    for name, interval in spans.items():
         assert (found[f"{name}_low"], found[f"{name}_high"]) == (interval.low, interval.high)
     assert len(found) == 9 * 3
     assert list(report(references, scores, config, measures="macro_f1", ci=False)) == ["auc", "acc", "macro_f1"]

@@ -16,7 +16,7 @@ from medmnist_hf.cli.main import app
 from medmnist_hf.data.arrays import load_arrays
 from medmnist_hf.evaluation.prediction_files import write_result
 from medmnist_hf.scoring.auc import ratio
-from medmnist_hf.scoring.bootstrap import bootstrap, compare
+from medmnist_hf.scoring.intervals import compare, intervals
 from medmnist_hf.scoring.metrics import CLASSWISE, Weighted, metrics
 from medmnist_hf.scoring.predictions import check
 from tests.conftest import Phantoms
@@ -62,8 +62,8 @@ def test_plain_values_intervals_and_comparison(task: Task, classes: int) -> None
     expected = [matthews_corrcoef(true[label], decide(task, scores)(label)) for label in range(classes)]
     assert [values[f"mcc:{label}"] for label in range(classes)] == pytest.approx(expected)
     assert values["mcc"] == pytest.approx(np.mean(expected))
-    interval = bootstrap(predictions, ["mcc"], resamples=200)["mcc"]
-    assert interval.low < interval.estimate == values["mcc"] < interval.high
+    interval = intervals(predictions, ["mcc"], resamples=200)["mcc"]
+    assert interval.low < interval.estimate == values["mcc"] < interval.high and interval.method == "bootstrap"
     other = check(labels, drawn(task, classes, seed=1)[1], task)
     assert compare(predictions, other, ["mcc"], resamples=200)["mcc"].difference.low > 0
 

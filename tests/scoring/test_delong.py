@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t as student
 
 from medmnist_hf.array_types import FloatArray, IntArray
 from medmnist_hf.catalog import Task
@@ -42,25 +43,49 @@ def covariance(one: FloatArray, two: FloatArray) -> float:
     return total
 
 
+def few(references: IntArray) -> float:
+    """By how much an error is made larger for the rows of the rarer class."""
+    return math.sqrt(1 + 1 / np.bincount(references).min())
+
+
+def freedom(psi: FloatArray) -> float:
+    """Degrees of freedom from the fourth powers of the components, each as a share of its side."""
+    effects = [(psi.mean(axis=axis) - psi.mean()) / math.sqrt(size * (size - 1)) for axis, size in sides(psi)]
+    squares = np.concatenate(effects) ** 2
+    return float(3 * squares.sum() ** 2 / (squares**2).sum())
+
+
+def sides(psi: FloatArray) -> list[tuple[int, int]]:
+    """The axis that each side's components are means over, and the rows of the side."""
+    return [(1, psi.shape[0]), (0, psi.shape[1])]
+
+
 @settings(max_examples=300, deadline=None)
 @given(pairs_of_columns())
 def test_interval_and_test_are_their_definition(case: Case) -> None:
     references, (first, second) = case[0], case[1]
     one, two = kernel(references, first), kernel(references, second)
-    found = delong(check(references, first, Task.BINARY))[1]
+    found = delong(check(references, first, Task.BINARY))["auc"]
     error = math.sqrt(max(0.0, covariance(one, one)))
     assert found.estimate == pytest.approx(one.mean(), abs=1e-12)
     assert found.estimate == score(check(references, first, Task.BINARY)).auc
     assert found.standard_error == pytest.approx(error, abs=1e-9)
-    assert found.low == pytest.approx(max(0, one.mean() - 1.959963984540054 * error), abs=1e-8)
-    assert found.high == pytest.approx(min(1, one.mean() + 1.959963984540054 * error), abs=1e-8)
-    both = delong_compare(*pair(references, first, second, Task.BINARY))[1]
+    assert 0 <= found.low <= found.estimate <= found.high <= 1 and found.low < found.high
+    if error > 1e-6:
+        odds, wider = math.log(one.mean() / (1 - one.mean())), few(references) * error
+        half = student.ppf(0.975, freedom(one)) * wider / one.mean() / (1 - one.mean())
+        ends = 1 / (1 + np.exp(-np.array([odds - half, odds + half])))
+        assert (found.low, found.high) == pytest.approx(ends, abs=1e-5)
+    both = delong_compare(*pair(references, first, second, Task.BINARY))["auc"]
     variance = covariance(one, one) + covariance(two, two) - 2 * covariance(one, two)
     assert both.difference.estimate == pytest.approx(one.mean() - two.mean(), abs=1e-12)
     assert both.difference.standard_error**2 == pytest.approx(variance, abs=1e-12)
     if variance > 1e-9:
-        z = abs(one.mean() - two.mean()) / math.sqrt(variance)
-        assert both.p == pytest.approx(math.erfc(z / math.sqrt(2)), abs=1e-9)
+        deviate = abs(one.mean() - two.mean()) / math.sqrt(variance) / few(references)
+        assert both.p == pytest.approx(2 * student.sf(deviate, freedom(one - two)), abs=1e-5)
+        half = student.ppf(0.975, freedom(one - two)) * math.sqrt(variance) * few(references)
+        ends = max(-1, one.mean() - two.mean() - half), min(1, one.mean() - two.mean() + half)
+        assert (both.difference.low, both.difference.high) == pytest.approx(ends, abs=1e-4)
 
 
 @settings(max_examples=100, deadline=None)
@@ -76,27 +101,64 @@ def test_each_class_is_set_against_the_rest() -> None:
     rng = np.random.default_rng(0)
     references, scores = np.arange(60) % 3, rng.random((60, 4))
     scores /= scores.sum(axis=1, keepdims=True)
-    found = delong(check(references, scores, Task.MULTI_CLASS))
-    assert list(found) == [0, 1, 2], "class 3 has no rows and no variance"
-    for label, interval in found.items():
-        assert interval == delong(check((references == label).astype(int), scores[:, label], Task.BINARY))[1]
-    assert list(delong_compare(*pair(references, scores, scores, Task.MULTI_CLASS))) == [0, 1, 2]
+    names = ["auc", *(f"auc:{label}" for label in range(4))]
+    found = delong(check(references, scores, Task.MULTI_CLASS), names)
+    for label in range(3):
+        alone = delong(check((references == label).astype(int), scores[:, label], Task.BINARY))["auc"]
+        assert found[f"auc:{label}"] == alone
+    assert math.isnan(found["auc:3"].estimate) and math.isnan(found["auc:3"].low), "class 3 has no rows"
+    assert found["auc"].estimate == score(check(references, scores, Task.MULTI_CLASS)).auc
+    assert list(delong_compare(*pair(references, scores, scores, Task.MULTI_CLASS), names)) == names
+
+
+def test_the_error_of_a_mean_knows_that_the_classes_share_their_rows() -> None:
+    """Two columns that are one and its mirror are one ranking: their mean is no surer than each of them."""
+    rng = np.random.default_rng(1)
+    references, column = np.arange(80) % 2, rng.random(80)
+    scores = np.stack([1 - column, column], axis=1)
+    both = delong(check(references, scores, Task.MULTI_CLASS))["auc"]
+    one = delong(check(references, column, Task.BINARY))["auc"]
+    assert (both.low, both.high) == pytest.approx((one.low, one.high), abs=1e-12)
+    hot = np.stack([references, rng.permutation(references)], axis=1)
+    apart = delong(check(hot, rng.random((80, 2)), Task.MULTI_LABEL), ["auc", "auc:0", "auc:1"])
+    errors = [interval.standard_error for interval in apart.values()]
+    assert errors[0] == pytest.approx(math.hypot(*errors[1:]) / 2, rel=0.2), "of unrelated columns it is"
+
+
+def test_a_class_of_one_row_leaves_the_mean_unknown() -> None:
+    scores = np.random.default_rng(2).dirichlet(np.ones(3), 21)
+    references = np.append(np.arange(20) % 2, 2)
+    found = delong(check(references, scores, Task.MULTI_CLASS), ["auc", "auc:0", "auc:2"])
+    assert [math.isnan(interval.low) for interval in found.values()] == [True, False, True]
+    assert not any(math.isnan(interval.estimate) for interval in found.values())
 
 
 def test_a_known_example() -> None:
     # By hand: positive components 1, 1/2 and negative components 1, 1/2; AUC 3/4, variance 1/16 + 1/16.
-    found = delong(check([1, 1, 0, 0], [0.9, 0.4, 0.2, 0.5], Task.BINARY))[1]
+    found = delong(check([1, 1, 0, 0], [0.9, 0.4, 0.2, 0.5], Task.BINARY))["auc"]
     assert found.estimate == 0.75
     assert found.standard_error == pytest.approx(math.sqrt(1 / 8))
 
 
+@pytest.mark.parametrize("worth", [1.0, 0.5, 0.0])
+def test_an_interval_has_a_width_where_the_variance_is_0(worth: float) -> None:
+    """A ranking without an error, scores that are all equal, and one that is all wrong: Newcombe's method 5."""
+    references = np.arange(40) % 2
+    scores = np.where(references == 1, worth, 1 - worth)
+    found = delong(check(references, scores, Task.BINARY))["auc"]
+    assert (found.estimate, found.standard_error) == (worth, 0)
+    for end in (found.low, found.high):
+        shape = (1 - end) / (2 - end) + end / (1 + end)
+        distance = 1.959963984540054 * math.sqrt(end * (1 - end) * (1 + 19 * shape) / 400)
+        assert abs(worth - end) == pytest.approx(distance, abs=1e-6)
+    assert found.high - found.low > 0.08
+
+
 def test_a_difference_that_does_not_vary() -> None:
     references, good = [1, 1, 0, 0], [0.9, 0.8, 0.1, 0.2]
-    assert delong_compare(*pair(references, good, good, Task.BINARY))[1].p == 1
-    worst = delong_compare(*pair(references, good, [0.1, 0.2, 0.9, 0.8], Task.BINARY))[1]
+    assert delong_compare(*pair(references, good, good, Task.BINARY))["auc"].p == 1
+    worst = delong_compare(*pair(references, good, [0.1, 0.2, 0.9, 0.8], Task.BINARY))["auc"]
     assert (worst.difference.estimate, worst.p) == (1, 0)
-    perfect = delong(check(references, good, Task.BINARY))[1]
-    assert (perfect.low, perfect.high, perfect.standard_error) == (1, 1, 0)
 
 
 def test_p_values_are_even_when_nothing_differs() -> None:
@@ -106,17 +168,13 @@ def test_p_values_are_even_when_nothing_differs() -> None:
         references = np.arange(100) % 2
         shared = references + rng.normal(size=100)
         one, two = (shared + rng.normal(size=100) for _ in range(2))
-        found.append(
-            delong_compare(
-                *pair(references, one, two, Task.BINARY, from_logits=False),
-            )[1].p
-        )
+        found.append(delong_compare(*pair(references, one, two, Task.BINARY, from_logits=False))["auc"].p)
     # Below 0.2 lie Binomial(400, 0.2) of them: 80, give or take 8.
     assert 50 <= sum(p < 0.2 for p in found) <= 112
 
 
 def test_too_few_rows_for_a_variance() -> None:
-    with pytest.raises(ScoreError, match="3 rows: DeLong's variance needs two positive and two negative rows"):
-        delong(check([0, 1, 1], [0.1, 0.2, 0.3], Task.BINARY))
+    found = delong(check([0, 1, 1], [0.1, 0.2, 0.3], Task.BINARY))["auc"]
+    assert found.estimate == 1 and math.isnan(found.low)
     with pytest.raises(ScoreError, match="level=1: pass a confidence level"):
         delong(check([0, 1, 1, 0], [0.1, 0.2, 0.3, 0.4], Task.BINARY), level=1)

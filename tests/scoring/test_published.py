@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from medmnist_hf.catalog import subset, subsets
 from medmnist_hf.errors import CatalogError
 from medmnist_hf.manifest import Provenance
-from medmnist_hf.scoring.bootstrap import Interval
+from medmnist_hf.scoring.confidence import Interval
 from medmnist_hf.scoring.published import (
     PublishedResult,
     Standing,
@@ -170,7 +170,7 @@ def test_the_real_result_among_the_published() -> None:
 
 def test_an_interval_covers_what_rounds_into_it() -> None:
     def covered(low: float, high: float) -> bool | None:
-        span = Interval((low + high) / 2, low, high, 0.95, 0.01)
+        span = Interval((low + high) / 2, low, high, 0.95, 0.01, "DeLong")
         return standing_of("breastmnist", span, 0.5).beside[0].auc_covered
 
     assert published_results("breastmnist")[0].auc == 0.901

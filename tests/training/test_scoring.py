@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from medmnist_hf.manifest import Provenance
-from medmnist_hf.scoring.bootstrap import bootstrap
-from medmnist_hf.scoring.official import score
+from medmnist_hf.scoring.intervals import intervals
+from medmnist_hf.scoring.official import ScoreWarning, score
 from medmnist_hf.scoring.predictions import Predictions
 from medmnist_hf.scoring.published import published_results
 from medmnist_hf.training.recipe import Recipe, make_recipe
@@ -34,8 +34,9 @@ def test_a_seed_is_scored_by_the_metric(flag: str) -> None:
     found = score_seed(recipe, 3, parts, facts={"epochs": 2}, data=data_of(recipe))
     exact = score(parts["test"])
     assert (found.test.auc, found.test.acc) == (exact.auc, exact.acc)
-    spans = bootstrap(parts["test"], ["auc", "acc"])
+    spans = intervals(parts["test"], ["auc", "acc"])
     assert (found.test["auc_low"], found.test["acc_high"]) == (spans["auc"].low, spans["acc"].high)
+    assert found.intervals == {"auc": "DeLong", "acc": "Wilson"}
     assert found.validation.auc == score(parts["validation"]).auc
     names = recipe.subset.labels[1:] if flag == "breastmnist" else recipe.subset.labels
     assert tuple(found.per_class) == tuple(names)
@@ -43,12 +44,13 @@ def test_a_seed_is_scored_by_the_metric(flag: str) -> None:
     assert found.facts.to_json_value() == {"epochs": 2, "hardware": hardware(), "releases": releases()}
 
 
-def test_rows_that_cannot_be_resampled_cost_the_intervals_alone(caplog: pytest.LogCaptureFixture) -> None:
+def test_rows_too_few_for_an_interval_cost_that_interval_alone() -> None:
     recipe = make_recipe({"dataset": "retinamnist"})
     parts = scored(recipe) | {"test": scored(recipe, rows=5)["test"]}
-    found = score_seed(recipe, 0, parts, facts={}, data=data_of(recipe))
-    assert np.isfinite(found.test.auc) and np.isnan(found.test["auc_low"]) and np.isnan(found.test["acc_high"])
-    assert "no intervals: 5 row(s) of as many classes" in caplog.text
+    with pytest.warns(ScoreWarning, match="known from too few, interval nan: auc"):
+        found = score_seed(recipe, 0, parts, facts={}, data=data_of(recipe))
+    assert np.isfinite(found.test.auc) and np.isnan(found.test["auc_low"])
+    assert found.test["acc_low"] < found.test.acc < found.test["acc_high"]
     means = sum_up(recipe, [found, found]).test
     assert means.auc.mean == found.test.auc and np.isnan(means["auc_low"].mean)
 

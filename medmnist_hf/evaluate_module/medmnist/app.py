@@ -64,7 +64,7 @@ def build() -> Any:
             gradio.Dropdown(list(report.configs()), value="breastmnist", label="subset, or task of other data"),
             gradio.Textbox(EXAMPLE, lines=12, label="reference, score, score, ... (findings separated by spaces)"),
             gradio.Checkbox(label="the scores are logits"),
-            gradio.Checkbox(label="95 % bootstrap intervals"),
+            gradio.Checkbox(label="95 % intervals"),
         ],
         outputs=gradio.Textbox(label="result", lines=12),
         title="MedMNIST metric",

@@ -8,7 +8,7 @@ from medmnist_hf.evaluate_module import arrow_metric
 
 _DESCRIPTION = """\
 AUC and ACC with the semantics of the official MedMNIST evaluator, for its subsets and for other data of the same
-tasks; on request per-class values, further measures and bootstrap intervals.
+tasks; on request per-class values, further measures and intervals.
 """
 
 _CITATION = """\
@@ -33,7 +33,8 @@ Args:
         column counts.
     from_logits: True for logits, False to take scores as they are; left out, scores outside 0..1 are refused.
     measures: Further measures, e.g. ["f1", "auc:*", "balanced_accuracy"].
-    ci: True for 95 % bootstrap intervals, or a level such as 0.9; resamples and seed set the draws.
+    ci: True for 95 % intervals, or a level such as 0.9: DeLong's of AUC, Wilson's of ACC, a bootstrap of most others,
+        whose draws resamples and seed set.
     absent: "skip", "nan" or "raise": what to do about a class that the references lack.
 Returns:
     auc and acc, 0 to 1; the measures by name; {name}_low and {name}_high for an interval.

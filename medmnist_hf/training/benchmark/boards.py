@@ -4,7 +4,7 @@ A board is of one subset and one provenance: runs on verified data stand among t
 synthetic or unverified data have boards of their own, without places.
 
 A score of several seeds is their mean, with their sample standard deviation. Its 95 % interval goes from the mean of
-the lower to the mean of the upper ends of the seeds' own bootstrap intervals. That is the interval of one run of the
+the lower to the mean of the upper ends of the seeds' own intervals. That is the interval of one run of the
 configuration: what another test set of the same size may change. All seeds are scored on the same test rows, so more
 seeds make it no narrower; for the mean itself it is a little too wide. What another seed may change is the deviation.
 """
@@ -39,12 +39,14 @@ class BoardScore:
         std: Sample standard deviation over the seeds; nan for one seed.
         low: Lower end of the 95 % interval, see the module.
         high: Its upper end.
+        method: How the seeds' intervals were made, see `medmnist_hf.scoring.intervals`; empty without them.
     """
 
     mean: float
     std: float = math.nan
     low: float = math.nan
     high: float = math.nan
+    method: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,8 +214,8 @@ def _row(result: RunResult, folder: str, hidden: Sequence[str]) -> Row:
         test_rows=result.data.rows["test"],
         validation_auc=_score(validation, "auc"),
         validation_acc=_score(validation, "acc"),
-        auc=_score(test, "auc"),
-        acc=_score(test, "acc"),
+        auc=replace(_score(test, "auc"), method=_method(result, "auc")),
+        acc=replace(_score(test, "acc"), method=_method(result, "acc")),
         parameters=_same([one.parameters for one in facts]),
         trained_parameters=_same([one.trained_parameters for one in facts]),
         seconds=statistics.fmean(seconds) if seconds else math.nan,
@@ -225,6 +227,11 @@ def _row(result: RunResult, folder: str, hidden: Sequence[str]) -> Row:
 def _same(values: Sequence[int | None]) -> int | None:
     """What all seeds report; None where they differ, as found networks may."""
     return values[0] if len(set(values)) == 1 else None
+
+
+def _method(result: RunResult, name: str) -> str:
+    """How the intervals of a measure were made."""
+    return ", ".join(dict.fromkeys(seed.intervals[name] for seed in result.seeds if name in seed.intervals))
 
 
 def _score(seeds: Sequence[Measures[float]], name: str) -> BoardScore:

@@ -34,11 +34,13 @@ READING: Final = (
     "AUC on the validation split, and its test scores are the result. The best of many test scores is no result: it "
     "is partly luck.",
     "A score is the mean over the seeds ± their sample standard deviation, which one seed has not. The range with it "
-    "goes from the mean of the lower to the mean of the upper ends of the seeds' 95 % bootstrap intervals. It is the "
-    "interval of one run: what another test set of this size may change. All seeds share the test images, so more "
-    "seeds make it no narrower. What another seed may change is the deviation.",
+    "goes from the mean of the lower to the mean of the upper ends of the seeds' 95 % intervals; the method that made "
+    "them stands with it. It is the interval of one run: what another test set of this size may change. All seeds "
+    "share the test images, so more seeds make it no narrower. What another seed may change is the deviation.",
 )
-LEGEND: Final = "Test AUC: discs are own rows on their 95 % intervals, the one with a ring was chosen on validation"
+LEGEND: Final = (
+    "Test AUC: discs are own rows, the one with a ring was chosen on validation; lines are their 95 % intervals"
+)
 LEGEND_PUBLISHED: Final = "; squares are published rows, and the dashed line is at the best of them"
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -114,7 +116,7 @@ def html(boards: Sequence[Board], unfinished: Unfinished) -> str:
                 "about": _about(board),
                 "table": board_table(board),
                 "notes": board.notes,
-                "legend": LEGEND + (LEGEND_PUBLISHED if board.published else "") + ".",
+                "legend": LEGEND + _methods(board) + (LEGEND_PUBLISHED if board.published else "") + ".",
                 "drawing": forest(board),
             }
             for board in boards
@@ -130,6 +132,12 @@ def _warnings(boards: Sequence[Board]) -> list[str]:
         if not board.provenance.comparable:
             kinds.setdefault(board.provenance, []).append(board.subset.python_class)
     return [f"{kind.warning} Here: {', '.join(names)}." for kind, names in kinds.items()]
+
+
+def _methods(board: Board) -> str:
+    """How the intervals of the drawing were made, in brackets."""
+    methods = dict.fromkeys(row.auc.method for row in board.own if row.auc.method)
+    return f" ({', '.join(methods)})" if methods else ""
 
 
 def _lead(boards: Sequence[Board]) -> str:
@@ -173,6 +181,7 @@ def _record(board: Board, row: Row) -> dict[str, object]:
             record |= {field.name: value.mean, f"{field.name}_std": value.std}
             if field.name in {"auc", "acc"}:  # of validation there are no intervals
                 record |= {f"{field.name}_low": value.low, f"{field.name}_high": value.high}
+                record[f"{field.name}_interval"] = value.method
         else:
             record[field.name] = value
     record["own"], record["chosen"] = int(row.own), int(row.chosen)

@@ -149,7 +149,7 @@ def score_cell(score: BoardScore) -> TableCell:
     if math.isnan(score.mean):
         return TableCell(ABSENT)
     spread = "" if math.isnan(score.std) else f" ± {digits(score.std)}"
-    interval = "" if math.isnan(score.low) else f"{digits(score.low)} to {digits(score.high)}"
+    interval = "" if math.isnan(score.low) else f"{digits(score.low)} to {digits(score.high)} {score.method}".rstrip()
     return TableCell(f"{digits(score.mean)}{spread}", interval, score.mean)
 
 

@@ -214,6 +214,7 @@ def _context(result: RunResult, config: Mapping[str, Any]) -> dict[str, Any]:
         "best": best,
         "seeds": len(result.seeds),
         "test": test,
+        "methods": {name: best.intervals.get(name, "interval") for name in MEASURES},
         "further": ", ".join(f"{plain(_words(name))} {digits(value)}" for name, value in further.items()),
         "measures": [plain(_words(name)) for name in next(iter(best.per_class.values()), {})],
         "places": leaderboard(entry.flag, [own], provenance=result.provenance) if own else (),

@@ -8,7 +8,7 @@ from rich.console import Console
 from medmnist_hf import console
 from medmnist_hf.scoring.published import leaderboard, published_notes, published_size
 from medmnist_hf.training.registry import method
-from medmnist_hf.training.results import EnsembleResult, Measures, RunResult, SeedResult, digits
+from medmnist_hf.training.results import HEADLINE, EnsembleResult, Measures, RunResult, SeedResult, digits
 
 
 def own_name(result: RunResult) -> str:
@@ -33,8 +33,10 @@ def print_results(result: RunResult, folder: Path) -> None:
     out = console.terminal()
     if not result.provenance.comparable:
         out.print(result.provenance.warning, soft_wrap=True)
-    columns = ("seed", "validation AUC", "ACC", "test AUC", "95 % interval", "test ACC", "95 % interval ", "seconds")
-    seeds = console.table(*columns, text=())
+    # A column is known by its name, so that of ACC has a space more where both would be called alike.
+    auc, acc = (f"95 % {result.seeds[0].intervals.get(name, 'interval')}" for name in HEADLINE)
+    acc += " " if acc == auc else ""
+    seeds = console.table("seed", "validation AUC", "ACC", "test AUC", auc, "test ACC", acc, "seconds", text=())
     for seed in result.seeds:
         seeds.add_row(str(seed.seed), *_scored(seed), f"{seed.facts.seconds:,.1f}")
     if result.ensemble:

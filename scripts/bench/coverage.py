@@ -1,0 +1,220 @@
+"""How often 95 % intervals cover the truth, over test sets drawn from a law whose AUC and ACC are known.
+
+Every row has a class, drawn by the shares of the law, and a score column for each class, normal with variance 1 and a
+higher mean in rows of that class. The true AUC is then ``Phi(d / sqrt(2))``, the true ACC ``Phi(d / 2)`` or, of
+several classes, an integral over the normal density. A second set of scores is the first with noise.
+
+With ``--others`` two intervals that are not used stand with them: the normal one, 1.96 standard errors to either side,
+and the percentile bootstrap.
+
+Example:
+    python scripts/bench/coverage.py
+    python scripts/bench/coverage.py --auc 0.85 --rows 100 --draws 500 --differences --others
+"""
+
+import argparse
+import json
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+from typing import Final
+
+import numpy as np
+
+from medmnist_hf.array_types import FloatArray, IntArray
+from medmnist_hf.catalog import Task
+from medmnist_hf.scoring.bootstrap import bootstrap
+from medmnist_hf.scoring.confidence import Interval, normal_quantile
+from medmnist_hf.scoring.intervals import compare, intervals
+from medmnist_hf.scoring.official import ScoreWarning
+from medmnist_hf.scoring.predictions import check
+
+NAMES: Final = ("auc", "acc")
+NOISE: Final = 0.75
+"""Standard deviation of the noise of the second set of scores."""
+
+_NORMAL: Final = NormalDist()
+
+
+@dataclass(frozen=True, slots=True)
+class Law:
+    """Where test sets are drawn from.
+
+    Attributes:
+        name: What to call it.
+        task: The task.
+        shares: Chance of each class, which add up to 1; for the multi-label task of each finding.
+    """
+
+    name: str
+    task: Task
+    shares: tuple[float, ...]
+
+
+LAWS: Final = (
+    Law("binary, balanced", Task.BINARY, (0.5, 0.5)),
+    Law("binary, 9:1", Task.BINARY, (0.9, 0.1)),
+    Law("4 classes, balanced", Task.MULTI_CLASS, (0.25, 0.25, 0.25, 0.25)),
+    Law("4 classes, 7:1:1:1", Task.MULTI_CLASS, (0.7, 0.1, 0.1, 0.1)),
+    Law("3 findings in 10, 20 and 40 %", Task.MULTI_LABEL, (0.1, 0.2, 0.4)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """One line of the table.
+
+    Attributes:
+        law: Name of the law.
+        rows: Rows of each test set.
+        measure: ``auc`` or ``acc``, with ``difference`` of two sets of scores.
+        method: How the intervals were made.
+        truth: The true value.
+        covered: Share of the intervals that hold it.
+        above: Share that lie above it.
+        below: Share that lie below it.
+        width: Mean width.
+    """
+
+    law: str
+    rows: int
+    measure: str
+    method: str
+    truth: float
+    covered: float
+    above: float
+    below: float
+    width: float
+
+
+def gap(auc: float) -> float:
+    """The distance of the means that gives a column this AUC."""
+    return _NORMAL.inv_cdf(auc) * math.sqrt(2)
+
+
+def truths(law: Law, distance: float, noise: float = 0.0) -> dict[str, float]:
+    """True AUC and ACC of scores to which noise of this standard deviation is added."""
+    deviation = math.sqrt(1 + noise**2)
+    auc = _NORMAL.cdf(distance / deviation / math.sqrt(2))
+    if law.task is not Task.MULTI_CLASS:
+        return {"auc": auc, "acc": _NORMAL.cdf(distance / deviation / 2)}
+    # The right column is the largest: the density of its score times the chance that all others are lower.
+    scores = np.linspace(-10, 10 + distance, 20_001)
+    lower = np.array([_NORMAL.cdf(score) for score in scores]) ** (len(law.shares) - 1)
+    density = np.exp(-((scores - distance / deviation) ** 2) / 2) / math.sqrt(2 * math.pi)
+    return {"auc": auc, "acc": float(np.sum(density * lower) * (scores[1] - scores[0]))}
+
+
+def draw(law: Law, rows: int, distance: float, rng: np.random.Generator) -> tuple[IntArray, FloatArray, FloatArray]:
+    """References and two sets of scores of a test set; the decision of a column is at the middle of its two means."""
+    if law.task is Task.MULTI_LABEL:
+        references = (rng.random((rows, len(law.shares))) < law.shares).astype(np.intp)
+        # Errors of one row go together, as those of an image do.
+        noise = (rng.normal(size=(rows, 1)) + rng.normal(size=references.shape)) / math.sqrt(2)
+        scores = references * distance + noise
+    else:
+        references = rng.choice(len(law.shares), rows, p=law.shares)
+        hot = references[:, None] == np.arange(len(law.shares))
+        hot = hot[:, 1:] if law.task is Task.BINARY else hot
+        scores = hot * distance + rng.normal(size=hot.shape)
+    scores = scores + 0.5 - distance / 2
+    return references, scores, scores + NOISE * rng.normal(size=scores.shape)
+
+
+def measure(
+    law: Law,
+    rows: int,
+    auc: float,
+    *,
+    draws: int,
+    seed: int = 0,
+    differences: bool = False,
+    others: bool = False,
+    resamples: int = 500,
+) -> list[Coverage]:
+    """Coverage of the intervals of AUC and ACC under a law.
+
+    Args:
+        law: Where test sets are drawn from.
+        rows: Rows of each.
+        auc: True AUC of the first set of scores.
+        draws: Number of test sets.
+        seed: Seed of the draws.
+        differences: Add the differences of the two sets of scores.
+        others: Add the normal interval and the percentile bootstrap.
+        resamples: Resamples of a bootstrap.
+    """
+    rng, distance = np.random.default_rng(seed), gap(auc)
+    first, second = truths(law, distance), truths(law, distance, NOISE)
+    made: dict[tuple[str, str], list[Interval]] = {}
+    for number in range(draws):
+        references, scores, noisy = draw(law, rows, distance, rng)
+        predictions = check(references, scores, law.task, from_logits=False)
+        for name, interval in intervals(predictions, NAMES).items():
+            made.setdefault((name, interval.method), []).append(interval)
+            if others:
+                made.setdefault((name, "normal"), []).append(_normal(interval))
+        if others:
+            for name, interval in bootstrap(predictions, NAMES, resamples=resamples, seed=number).items():
+                made.setdefault((name, interval.method), []).append(interval)
+        if differences:
+            other = check(references, noisy, law.task, from_logits=False)
+            for name, each in compare(predictions, other, NAMES, resamples=resamples, seed=number).items():
+                made.setdefault((f"{name} difference", each.difference.method), []).append(each.difference)
+    known = first | {f"{name} difference": first[name] - second[name] for name in NAMES}
+    return [_coverage(law, rows, name, how, known[name], found) for (name, how), found in made.items()]
+
+
+def _normal(interval: Interval) -> Interval:
+    half = normal_quantile(interval.level) * interval.standard_error
+    low, high = interval.estimate - half, interval.estimate + half
+    return Interval(interval.estimate, low, high, interval.level, interval.standard_error, interval.method)
+
+
+def _coverage(law: Law, rows: int, name: str, how: str, truth: float, found: Sequence[Interval]) -> Coverage:
+    ends = np.array([(interval.low, interval.high) for interval in found])
+    # An interval that is nan covers nothing.
+    held = (ends[:, 0] <= truth) & (truth <= ends[:, 1])
+    above, below = np.mean(ends[:, 0] > truth), np.mean(ends[:, 1] < truth)
+    width = float(np.nanmean(ends[:, 1] - ends[:, 0]))
+    return Coverage(law.name, rows, name, how, truth, float(held.mean()), float(above), float(below), width)
+
+
+def main() -> None:
+    """Parses arguments and prints a table in Markdown, or JSON."""
+    # Of ten positive rows in a hundred there is now and then one: its interval is nan, and counts as one that misses.
+    warnings.simplefilter("ignore", ScoreWarning)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=2000, help="test sets of each case (default 2000)")
+    parser.add_argument(
+        "--rows", type=int, nargs="+", default=[100, 1000], help="rows of a test set (default 100 1000)"
+    )
+    parser.add_argument("--auc", type=float, nargs="+", default=[0.85], help="true AUCs, 0.5 to 1 (default 0.85)")
+    parser.add_argument("--differences", action="store_true", help="add paired differences of two sets of scores")
+    parser.add_argument("--others", action="store_true", help="add the normal interval and the percentile bootstrap")
+    parser.add_argument("--resamples", type=int, default=500, help="resamples of a bootstrap (default 500)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default 0)")
+    parser.add_argument("--json", action="store_true", help="print one JSON list instead of the table")
+    args = parser.parse_args()
+    found = []
+    if not args.json:
+        print("| test sets | rows | measure | method | truth | covered | above | below | width |")
+        print("| --- | ---: | --- | --- | ---: | ---: | ---: | ---: | ---: |")
+    for auc in args.auc:
+        for law in LAWS:
+            for rows in args.rows:
+                options = {"draws": args.draws, "seed": args.seed, "resamples": args.resamples}
+                lines = measure(law, rows, auc, differences=args.differences, others=args.others, **options)
+                found += lines
+                for line in () if args.json else lines:
+                    shares = " | ".join(f"{100 * share:.1f} %" for share in (line.covered, line.above, line.below))
+                    about = f"{line.law} | {line.rows:,} | {line.measure} | {line.method} | {line.truth:.3f}"
+                    print(f"| {about} | {shares} | {line.width:.3f} |", flush=True)
+    if args.json:
+        print(json.dumps([asdict(line) for line in found], indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""`medmnist_hf.scoring.confidence`: Wilson's interval and the quantiles, against scipy."""
+
+import math
+
+import pytest
+from scipy.stats import binomtest
+from scipy.stats import t as student
+
+from medmnist_hf.errors import ScoreError
+from medmnist_hf.scoring.confidence import normal_quantile, student_p, student_quantile, wilson
+
+
+@pytest.mark.parametrize(("right", "rows"), [(181, 400), (0, 156), (156, 156), (1, 2), (3, 30), (47_000, 47_280)])
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
+def test_wilson_is_that_of_scipy(right: int, rows: int, level: float) -> None:
+    found = wilson(right / rows, rows, level=level)
+    exact = binomtest(right, rows).proportion_ci(level, method="wilson")
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=1e-12)
+    assert (found.estimate, found.level, found.method) == (right / rows, level, "Wilson")
+    assert found.low < found.high, "it has a width where all rows are right, too"
+
+
+def test_wilson_of_a_known_example() -> None:
+    found = wilson(181 / 400, 400)
+    assert f"{found.estimate:.4f} [{found.low:.3f}, {found.high:.3f}]" == "0.4525 [0.404, 0.501]"
+
+
+@pytest.mark.parametrize("freedom", [1, 2.5, 3, 9.3, 100, 1e4, 1e6])
+@pytest.mark.parametrize("level", [0.1, 0.9, 0.95, 0.99])
+def test_students_distribution_is_that_of_scipy(freedom: float, level: float) -> None:
+    deviate = float(student.ppf((1 + level) / 2, freedom))
+    assert student_quantile(level, freedom) == pytest.approx(deviate, rel=2e-6)
+    assert student_p(deviate, freedom) == student_p(-deviate, freedom) == pytest.approx(1 - level, abs=1e-6)
+
+
+def test_the_ends_of_students_distribution() -> None:
+    assert student_p(0, 5) == 1 and 0 <= student_p(1e9, 5) < 1e-9
+    assert student_quantile(0.95, 1e6) == pytest.approx(normal_quantile(0.95), rel=1e-5)
+
+
+@pytest.mark.parametrize("level", [0, 1, 95, math.nan])
+def test_a_level_out_of_range(level: float) -> None:
+    with pytest.raises(ScoreError, match="pass a confidence level between 0 and 1, such as"):
+        wilson(0.5, 10, level=level)
