@@ -14,7 +14,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final
 
-from medmnist_hf.errors import CatalogError
+from medmnist_hf.errors import CatalogError, shorten
 
 SPLITS: Final = ("train", "validation", "test")
 """Split names of every data set here, in order."""
@@ -55,7 +55,7 @@ class SplitCounts:
     def __getitem__(self, split: str) -> int:
         """Rows of a split by name; raises `CatalogError` for a name that is no split."""
         if split not in SPLITS:
-            raise CatalogError(f"unknown split {split!r}: choose from {', '.join(SPLITS)}")
+            raise CatalogError(f"unknown split {shorten(split)}: choose from {', '.join(SPLITS)}")
         return int(getattr(self, split))
 
     @property
@@ -220,5 +220,5 @@ def subset(flag: str) -> Subset:
     if entry is None:
         near = difflib.get_close_matches(flag.lower(), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"`medmnist-hf list` shows all {len(known)}"
-        raise CatalogError(f"unknown subset {flag!r}: {hint}")
+        raise CatalogError(f"unknown subset {shorten(flag)}: {hint}")
     return entry

@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from medmnist_hf.errors import TrainingError
+from medmnist_hf.errors import TrainingError, shorten
 
 _FOLDER: Final = Path(__file__).parent
 
@@ -69,4 +69,4 @@ def engine(name: str) -> Engine:
     for one in engines():
         if one.name == name:
             return one
-    raise TrainingError(f"unknown engine {name!r}: choose from {', '.join(one.name for one in engines())}")
+    raise TrainingError(f"unknown engine {shorten(name)}: choose from {', '.join(one.name for one in engines())}")

@@ -14,7 +14,7 @@ import numpy as np
 from medmnist_hf import catalog
 from medmnist_hf.array_types import FloatArray
 from medmnist_hf.catalog import Task
-from medmnist_hf.errors import CatalogError, ScoreError
+from medmnist_hf.errors import CatalogError, ScoreError, shorten
 from medmnist_hf.scoring.intervals import intervals
 from medmnist_hf.scoring.metrics import metrics
 from medmnist_hf.scoring.official import Absent, ScoreWarning, accuracy, score
@@ -145,7 +145,7 @@ def check_options(options: Mapping[str, object]) -> None:
     """Raises a `ScoreError` for an option that `report` does not know."""
     for name in options:
         if name not in OPTIONS:
-            raise ScoreError(f"unknown option {name!r}: choose from {', '.join(OPTIONS)}")
+            raise ScoreError(f"unknown option {shorten(name)}: choose from {', '.join(OPTIONS)}")
 
 
 def decided(references: object, predictions: Sequence[object], config: MetricConfig) -> dict[str, float]:

@@ -21,7 +21,7 @@ import numpy as np
 
 from medmnist_hf.array_types import FloatArray, IntArray, Weights
 from medmnist_hf.catalog import Task
-from medmnist_hf.errors import ScoreError
+from medmnist_hf.errors import ScoreError, shorten
 from medmnist_hf.scoring.auc import mean_defined, ratio
 from medmnist_hf.scoring.official import ScoreWarning
 from medmnist_hf.scoring.predictions import ECE_BINS, Predictions
@@ -256,7 +256,7 @@ def expand(predictions: Predictions, names: Iterable[str]) -> list[str]:
         expanded |= {name: [name] for name in classes} | {f"{base}:*": classes}
     for name in names:
         if name not in expanded:
-            raise ScoreError(f"no measure {name!r} for the {predictions.task.value} task: choose from {choice}")
+            raise ScoreError(f"no measure {shorten(name)} for the {predictions.task.value} task: choose from {choice}")
     return list(dict.fromkeys(each for name in names for each in expanded[name]))
 
 

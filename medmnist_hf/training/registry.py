@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from medmnist_hf.automl.engines import Engine, engines
-from medmnist_hf.errors import TrainingError
+from medmnist_hf.errors import TrainingError, shorten
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,5 +81,5 @@ def method(name: str) -> Method:
         TrainingError: There is no method of this name.
     """
     if name not in METHODS:
-        raise TrainingError(f"unknown method {name!r}: choose from {', '.join(METHODS)}")
+        raise TrainingError(f"unknown method {shorten(name)}: choose from {', '.join(METHODS)}")
     return METHODS[name]
