@@ -12,7 +12,7 @@ from rich.table import Table
 from medmnist_hf import console
 from medmnist_hf.cards.render import write_card
 from medmnist_hf.conversion.checks.audit import FORMAT, Audit, audit_config
-from medmnist_hf.errors import BuildError, MedMNISTError, first_line
+from medmnist_hf.errors import BuildError, MedMNISTError, cannot_write
 from medmnist_hf.files import write_atomically
 from medmnist_hf.manifest import AUDIT_NAME, Manifest, read_build
 from medmnist_hf.typed_json import encode
@@ -44,7 +44,7 @@ def _save(config_dir: Path, audit: Audit) -> None:
     try:
         write_atomically(path, audit.to_json())
     except OSError as error:
-        raise BuildError(f"cannot write {path} ({first_line(error)}): check the folder and run again") from None
+        raise BuildError(cannot_write(path, error, "check the folder and run again")) from None
     write_card(config_dir.parent)
 
 

@@ -48,6 +48,8 @@ def limit_waiting() -> None:
     certificates. ``HF_HUB_DOWNLOAD_TIMEOUT`` sets the time-out in seconds; ``HF_HUB_ETAG_TIMEOUT`` raises it.
     """
     made, limits, silence = _http._GLOBAL_CLIENT_FACTORY, hub_limits(), Silence()
+    # Transfers by Xet have a client of their own, which reads its time-out from the environment when the first starts.
+    os.environ.setdefault("HF_XET_CLIENT_READ_TIMEOUT", f"{limits.read:.0f}s")
     set_client_factory(lambda: limited(made(), limits, silence))
 
 

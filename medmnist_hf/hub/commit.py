@@ -28,6 +28,7 @@ from medmnist_hf.hub.plan import FilePlan, tag_taken, tags_of
 from medmnist_hf.hub.pull_requests import PullRequest
 from medmnist_hf.hub.tree import RemoteTree
 from medmnist_hf.manifest import README_NAME
+from medmnist_hf.redaction import redact
 
 _ATTEMPTS: Final = 6
 _BATCH_FILES: Final = 32
@@ -76,7 +77,7 @@ class Pushed:
 
     def summary(self) -> str:
         """One line for a person."""
-        commit = f"pull request {self.pull_request}" if self.pull_request else f"commit {self.sha[:12]}"
+        commit = f"pull request {redact(self.pull_request)}" if self.pull_request else f"commit {self.sha[:12]}"
         if not self.committed:
             commit = f"unchanged, no commit made; {commit if self.pull_request else f'at {self.sha[:12]}'}"
         return f"{self.repo_id}: {commit}, all files checked{f', tagged {self.tag}' if self.tag else ''}"

@@ -108,13 +108,16 @@ def test_limits_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
     assert (hub_limits().read, hub_limits().change, hub_limits().window) == (2, 8, 4)
 
 
-def test_a_client_that_somebody_set_up_keeps_what_it_has(hub: HubServer) -> None:
+def test_a_client_that_somebody_set_up_keeps_what_it_has(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     before = _http._GLOBAL_CLIENT_FACTORY
+    monkeypatch.setenv("HF_XET_CLIENT_READ_TIMEOUT", "")  # put back at the end
+    del os.environ["HF_XET_CLIENT_READ_TIMEOUT"]
     try:
         set_client_factory(lambda: httpx2.Client(headers={"x-mine": "1"}, timeout=None))
         limit_waiting.__wrapped__()
         assert _http.get_session().headers["x-mine"] == "1"
         assert hub.api().whoami()["name"] == "alice"
+        assert os.environ["HF_XET_CLIENT_READ_TIMEOUT"] == f"{hub_limits().read:.0f}s"
     finally:
         set_client_factory(before)
 
