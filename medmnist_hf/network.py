@@ -8,11 +8,13 @@ Sending needs no such floor: a system lets nobody write before a good part of it
 single bytes meets the time-out.
 """
 
+import contextvars
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import httpcore2
 import httpx2
@@ -29,6 +31,15 @@ _TRANSIENT: Final = frozenset({408, 425, 429})
 def is_transient_status(status: int) -> bool:
     """The same request may be answered otherwise later."""
     return status >= 500 or status in _TRANSIENT
+
+
+_LEAST: Final = 600.0
+"""Seconds that any transfer by Xet may take: what ends an upload is checked at the other end, which takes minutes."""
+
+_LEAST_SPEED: Final = 10_000
+"""Bytes a second that a whole transfer by Xet has to have, after the first `_LEAST` seconds."""
+
+_Result = TypeVar("_Result")
 
 
 class SilentServerError(httpx2.ConnectError):
@@ -66,6 +77,40 @@ class Silence:
     def note(self) -> None:
         """One more."""
         self.requests, self.since = self.requests + 1, time.monotonic()
+
+
+def transfer_seconds(size: int) -> float:
+    """How long a transfer of so many bytes may take where its client has no limit of its own."""
+    return _LEAST + size / _LEAST_SPEED
+
+
+def within(seconds: float, call: Callable[[], _Result]) -> _Result:
+    """Call something that cannot be interrupted, and wait for it so long at most.
+
+    The client of Xet sends what ends an upload without a time-out. A call that is given up goes on in a thread that
+    does not keep the process from ending.
+
+    Raises:
+        SilentServerError: It has not ended.
+        Exception: Whatever it raises.
+    """
+    results: list[_Result] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not results:
+        raise SilentServerError(f"the transfer has not ended within {seconds:,.0f} s")
+    return results[0]
 
 
 def limited(client: httpx2.Client, limits: Limits, silence: Silence | None = None) -> httpx2.Client:

@@ -1,12 +1,21 @@
 """No answer is waited for without end: each test is a server that means to be."""
 
+import threading
 import time
 
 import httpx2
 import pytest
 
 from medmnist_hf import network
-from medmnist_hf.network import Limits, Silence, SilentServerError, is_transient_status, limited
+from medmnist_hf.network import (
+    Limits,
+    Silence,
+    SilentServerError,
+    is_transient_status,
+    limited,
+    transfer_seconds,
+    within,
+)
 from tests.fixtures.raw_server import (
     BODY_DRIP,
     ENDLESS_CONTINUE,
@@ -91,3 +100,14 @@ def test_proxies_of_the_environment_have_limits_too(monkeypatch: pytest.MonkeyPa
 
 def test_which_answers_may_be_others_later() -> None:
     assert [status for status in range(400, 600) if is_transient_status(status)] == [408, 425, 429, *range(500, 600)]
+
+
+def test_a_call_that_cannot_be_interrupted_is_given_up() -> None:
+    ended = threading.Event()
+    with pytest.raises(SilentServerError, match=r"has not ended within 0 s"):
+        within(0.05, ended.wait)
+    ended.set()
+    assert within(5, lambda: 7) == 7
+    with pytest.raises(FileNotFoundError, match="gone"):
+        within(5, lambda: (_ for _ in ()).throw(FileNotFoundError("gone")))
+    assert transfer_seconds(0) < transfer_seconds(1 << 29) < 24 * 3600
