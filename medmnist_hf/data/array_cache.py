@@ -2,6 +2,8 @@
 
 import contextlib
 import datetime
+import hashlib
+import io
 import json
 import logging
 import os
@@ -19,11 +21,13 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from medmnist_hf import catalog
+from medmnist_hf.documents import parse_json
 from medmnist_hf.errors import MedMNISTError, first_line
-from medmnist_hf.files import BusyError, sole_process, sync_folder
-from medmnist_hf.typed_json import encode
+from medmnist_hf.files import BusyError, UnfitFileError, read_document, sha256_of, sole_process, sync_folder
+from medmnist_hf.typed_json import Count, Name, Sha256, encode
+from medmnist_hf.typed_json import decode as decode_json
 
-LAYOUT: Final = 1
+LAYOUT: Final = 2
 """Of what lies in an entry, and of what its pixels and labels mean: part of every key."""
 
 _IMAGES, _LABELS, _INFO = "images.npy", "labels.npy", "info.json"
@@ -101,6 +105,25 @@ Decode = Callable[[], tuple[Iterator[NDArray[np.uint8]], NDArray[Any]]]
 """Gives the images in blocks and the labels; called when they are not in the cache."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Info:
+    """What an entry says of itself.
+
+    Attributes:
+        layout: `LAYOUT` of when it was written.
+        spec: What it holds.
+        files: Name -> bytes of the arrays.
+        labels_sha256: SHA-256 of the file of labels, which is read whole anyway.
+        created: When it was written, ISO 8601 in UTC.
+    """
+
+    layout: int
+    spec: Spec
+    files: dict[str, Count]
+    labels_sha256: Sha256
+    created: Name
+
+
 class _Unfit(Exception):
     """An entry is there and is not what it must be."""
 
@@ -117,7 +140,8 @@ def fetch(spec: Spec, decode: Decode, cache_dir: str | Path | None = None) -> tu
         The images, mapped from the file and read-only, and the labels, in memory.
 
     Raises:
-        MedMNISTError: The folder has no room or cannot be written to. Nothing is left of the entry then.
+        MedMNISTError: The folder has no room or cannot be written to, and nothing is left of the entry then; or an
+            entry that is there cannot be opened, for lack of memory or of file descriptors, and is kept.
     """
     root = cache_root(cache_dir)
     with contextlib.suppress(_Unfit):
@@ -134,8 +158,7 @@ def fetch(spec: Spec, decode: Decode, cache_dir: str | Path | None = None) -> tu
             _remove_unfinished(root, spec.key)
             if shutil.disk_usage(root).free < spec.bytes + _MARGIN:
                 raise _no_room(root, spec, "too little space")
-            _write(root, spec, decode)
-            return _opened(root / spec.key, spec)
+            return _write(root, spec, decode)
     except OSError as error:
         raise _no_room(root, spec, error.strerror or str(error)) from None
 
@@ -191,18 +214,39 @@ def clear_cache(cache_dir: str | Path | None = None, subset: str | None = None) 
 
 
 def _opened(folder: Path, spec: Spec) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-    """The arrays of an entry, which is as it was written and what the spec says; raises `_Unfit`."""
+    """The arrays of an entry, which is as it was written and what the spec says.
+
+    Raises:
+        _Unfit: It is something else, or not there.
+        MedMNISTError: It cannot be opened, which says nothing of what it is.
+    """
     try:
         info = _read_info(folder)
-        if (info["layout"], info["spec"]) != (LAYOUT, encode(spec)):
+        if (info.layout, info.spec) != (LAYOUT, spec):
             raise _Unfit(f"{_INFO} describes something else")
-        for name, size in info["files"].items():
+        for name, size in info.files.items():
             if (folder / name).stat().st_size != size:
                 raise _Unfit(f"{name} is not of {size} bytes")
         images = npy.open_memmap(folder / _IMAGES, mode="r")
-        labels = np.load(folder / _LABELS, allow_pickle=False)
-    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
+        content = read_document(folder / _LABELS, info.files[_LABELS])
+        if hashlib.sha256(content).hexdigest() != info.labels_sha256:
+            raise _Unfit(f"{_LABELS} is not as it was written")
+        labels: NDArray[Any] = npy.read_array(io.BytesIO(content), allow_pickle=False)
+    except (
+        FileNotFoundError,
+        NotADirectoryError,
+        IsADirectoryError,
+        UnfitFileError,
+        EOFError,
+        KeyError,
+        ValueError,
+    ) as error:
         raise _Unfit(first_line(error)) from None
+    except (OSError, MemoryError) as error:
+        raise MedMNISTError(
+            f"cannot open {folder} ({first_line(error)}): {spec} is kept there, close other programs and try again, "
+            "or pass cache=False"
+        ) from None
     for array, dtype, shape in (
         (images, np.dtype(np.uint8), spec.shape),
         (labels, spec.label_dtype, spec.label_shape),
@@ -212,26 +256,35 @@ def _opened(folder: Path, spec: Spec) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     return images, labels
 
 
-def _write(root: Path, spec: Spec, decode: Decode) -> None:
+def _write(root: Path, spec: Spec, decode: Decode) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+    """Write an entry; its arrays, opened before it bears its name, when nobody else can remove it."""
     temporary = root / f".{spec.key}.{secrets.token_hex(4)}.tmp"
     temporary.mkdir()
     try:
         images, labels = decode()
         _write_npy(temporary / _IMAGES, np.dtype(np.uint8), spec.shape, images)
         _write_npy(temporary / _LABELS, spec.label_dtype, spec.label_shape, iter([labels]))
-        info = {
-            "layout": LAYOUT,
-            "spec": encode(spec),
-            "files": {name: (temporary / name).stat().st_size for name in (_IMAGES, _LABELS)},
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        }
+        info = _Info(
+            layout=LAYOUT,
+            spec=spec,
+            files={name: (temporary / name).stat().st_size for name in (_IMAGES, _LABELS)},
+            labels_sha256=sha256_of(temporary / _LABELS),
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        )
         with _synced(temporary / _INFO) as file:
-            file.write((json.dumps(info, indent=2) + "\n").encode())
+            file.write((json.dumps(encode(info), indent=2) + "\n").encode())
+        try:
+            arrays = _opened(temporary, spec)
+        except _Unfit as error:
+            raise MedMNISTError(
+                f"cannot keep {spec} in {root} ({error}): check the disk, or pass cache=False"
+            ) from None
         temporary.rename(root / spec.key)
     except BaseException:
         _remove(temporary)
         raise
     sync_folder(root)
+    return arrays
 
 
 def _write_npy(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], blocks: Iterator[NDArray[Any]]) -> None:
@@ -260,8 +313,9 @@ def _no_room(root: Path, spec: Spec, why: str) -> MedMNISTError:
     )
 
 
-def _read_info(folder: Path) -> Any:
-    return json.loads((folder / _INFO).read_text(encoding="utf-8"))
+def _read_info(folder: Path) -> _Info:
+    info: _Info = decode_json(parse_json(read_document(folder / _INFO)), _Info)
+    return info
 
 
 def _folders(root: Path) -> list[Path]:
@@ -281,11 +335,10 @@ def _is_ours(path: Path) -> bool:
 def _entry_of(folder: Path) -> CacheEntry | None:
     try:
         info = _read_info(folder)
-        spec = info["spec"]
         size = sum((folder / name).stat().st_size for name in _FILES)
-        shape = tuple(map(int, spec["shape"]))
-        return CacheEntry(spec["name"], spec["split"], shape[1], shape, size, info["created"], folder)
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        spec = info.spec
+        return CacheEntry(spec.name, spec.split, spec.size, spec.shape, size, info.created, folder)
+    except (OSError, ValueError, IndexError):
         return None
 
 
@@ -300,10 +353,13 @@ def _discard(folder: Path) -> int:
 
 
 def _remove(folder: Path) -> int:
+    if folder.is_symlink():  # what it points to is not ours
+        folder.unlink()
+        return 0
     freed = 0
     for name in _FILES:
         with contextlib.suppress(FileNotFoundError):
-            freed += (folder / name).stat().st_size
+            freed += (folder / name).lstat().st_size
             (folder / name).unlink()
     with contextlib.suppress(OSError):
         folder.rmdir()

@@ -8,6 +8,7 @@ What is written lies below a folder under the name of the official file, so seve
     OUT/pathmnist_64/train/train00000.png   OUT/pathmnist_64/import.jsonl    vertex
 """
 
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -17,14 +18,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from medmnist_hf.catalog import SPLITS, Subset
+from medmnist_hf.catalog import SPLITS, Subset, subsets
 from medmnist_hf.data.rows import Rows
 from medmnist_hf.errors import MedMNISTError, cannot_write
 from medmnist_hf.export.imagefolder import write_imagefolder
 from medmnist_hf.export.npz import write_npz
 from medmnist_hf.export.official import write_gif, write_png
 from medmnist_hf.export.vertex import write_vertex
-from medmnist_hf.files import sync_folder
+from medmnist_hf.files import BusyError, sole_process, sync_folder
 from medmnist_hf.manifest import MANIFEST_NAME
 from medmnist_hf.vertex import check_folder
 
@@ -63,6 +64,9 @@ class Format:
     write: Callable[..., None]
     in_cloud_storage: bool = False
 
+
+_LOCK: Final = ".lock"
+"""Held in the hidden folder of an export that runs."""
 
 FORMATS: Final = {
     "png": Format((2,), ("", ".csv"), write_png),
@@ -173,17 +177,19 @@ def _staged(out: Path, targets: Sequence[Path]) -> Iterator[Path]:
     stage = out / f".{targets[0].name}.{secrets.token_hex(4)}.tmp"
     try:
         stage.mkdir(parents=True)
-        new, old = stage / "new", stage / "old"
-        new.mkdir()
-        old.mkdir()
-        yield new
-        # Move the last one (the CSV) away first and back last, so that a CSV implies complete images.
-        for target in reversed(targets):
-            if target.exists() or target.is_symlink():
-                target.rename(old / target.name)
-        for target in targets:
-            (new / target.name).rename(target)
-        sync_folder(out)
+        with sole_process(stage / _LOCK, f"exporting to {stage}"):
+            _remove_unfinished(out, stage)
+            new, old = stage / "new", stage / "old"
+            new.mkdir()
+            old.mkdir()
+            yield new
+            # Move the last one (the CSV) away first and back last, so that a CSV implies complete images.
+            for target in reversed(targets):
+                if target.exists() or target.is_symlink():
+                    target.rename(old / target.name)
+            for target in targets:
+                (new / target.name).rename(target)
+            sync_folder(out)
     except BaseException:
         shutil.rmtree(stage, ignore_errors=True)
         for folder in made:
@@ -191,3 +197,13 @@ def _staged(out: Path, targets: Sequence[Path]) -> Iterator[Path]:
                 folder.rmdir()
         raise
     shutil.rmtree(stage, ignore_errors=True)
+
+
+def _remove_unfinished(out: Path, own: Path) -> None:
+    """Remove what exports of any config left that were killed: those that run hold their lock."""
+    names = "|".join(re.escape(official_name(entry, file.size)) for entry in subsets() for file in entry.files)
+    stage = re.compile(rf"\.({names})(\.npz)?\.[0-9a-f]{{8}}\.tmp")
+    for path in list(out.iterdir()):
+        if path != own and stage.fullmatch(path.name) and (path / _LOCK).is_file() and not path.is_symlink():
+            with suppress(BusyError), sole_process(path / _LOCK, "exporting", wait=False):
+                shutil.rmtree(path, ignore_errors=True)

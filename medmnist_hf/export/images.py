@@ -1,7 +1,6 @@
 """Rows of a config as the bytes of image files: PNG of images, GIF of volumes."""
 
 import io
-import struct
 from collections.abc import Iterator
 from typing import Final
 
@@ -13,12 +12,12 @@ from medmnist_hf.data.rows import Rows
 FRAME_MS: Final = 200
 """How long the official package shows each slice of a volume."""
 
-_IHDR: Final = struct.Struct(">4x4sIIBB")
-_PNG_COLOUR: Final = {1: 0, 3: 2}
+_PNG_START: Final = b"\x89PNG\r\n\x1a\n"
+_PNG_END: Final = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 def png_files(rows: Rows, split: str) -> Iterator[list[bytes]]:
-    """The images of a split as PNG files, in blocks; those stored as plain 8-bit PNG go through as they are.
+    """The images of a split as PNG files, in blocks; those stored as PNG are decoded and go through as they are.
 
     Raises:
         CatalogError: Unknown split.
@@ -26,7 +25,7 @@ def png_files(rows: Rows, split: str) -> Iterator[list[bytes]]:
         BuildError: A shard is missing or damaged.
     """
     for block in rows.files(split):
-        yield [image if _is_plain_png(image, rows) else _png(rows.decoded(image, split)) for image in block]
+        yield [_as_png(image, rows.decoded(image, split)) for image in block]
 
 
 def gif_files(rows: Rows, split: str) -> Iterator[list[bytes]]:
@@ -35,12 +34,9 @@ def gif_files(rows: Rows, split: str) -> Iterator[list[bytes]]:
         yield [_gif(volume) for volume in block]
 
 
-def _is_plain_png(image: bytes, rows: Rows) -> bool:
-    if image[:8] != b"\x89PNG\r\n\x1a\n" or len(image) < 8 + _IHDR.size:
-        return False
-    kind, width, height, depth, colour = _IHDR.unpack_from(image, 8)
-    expected = (b"IHDR", rows.size, rows.size, 8, _PNG_COLOUR[rows.entry.channels])
-    return bool((kind, width, height, depth, colour) == expected)
+def _as_png(image: bytes, pixels: UInt8Array) -> bytes:
+    """A stored image that has been decoded, as it is if it is a PNG from its first byte to its last."""
+    return image if image.startswith(_PNG_START) and image.endswith(_PNG_END) else _png(pixels)
 
 
 def _png(pixels: UInt8Array) -> bytes:

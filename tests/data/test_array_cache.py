@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -113,6 +114,11 @@ def unpickled(folder: Path) -> None:
         file.write(pickle.dumps(np.arange(60)).ljust(size - file.tell(), b"\0"))
 
 
+def flip_last(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:-8] + bytes([content[-8] ^ 1]) + content[-7:])
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "cut images": lambda folder: os.truncate(folder / "images.npy", 999),
     "empty images": lambda folder: os.truncate(folder / "images.npy", 0),
@@ -133,6 +139,11 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "Fortran order": rewrite("images.npy", np.asfortranarray(pixels())),
     "labels of another dtype": rewrite("labels.npy", np.arange(60).view(np.uint64)),
     "pickled labels": unpickled,
+    "a flipped label": lambda folder: flip_last(folder / "labels.npy"),
+    "an infinite shape": edit(lambda info: info["spec"].update(shape=[float("inf")])),
+    "a shape of text": edit(lambda info: info["spec"].update(shape="60")),
+    "nested info": lambda folder: (folder / "info.json").write_text("[" * 100_000),
+    "no digest of labels": edit(lambda info: info.pop("labels_sha256")),
 }
 
 
@@ -363,3 +374,78 @@ def test_what_an_outsider_put_into_an_entry_stays(tmp_path: Path, caplog: pytest
     (tmp_path / ("a" * 64) / "mine.txt").write_text("mine")
     assert clear_cache(tmp_path) == 0
     check(fetch(spec(), Decoding(), tmp_path))
+
+
+SCARCE = """
+import os, resource, sys
+import numpy as np
+from pathlib import Path
+from medmnist_hf.data.array_cache import Spec, fetch
+from medmnist_hf.errors import MedMNISTError
+import imagecodecs, filelock, huggingface_hub.utils
+
+what, root = sys.argv[1], Path(sys.argv[2])
+spec = Spec("a" * 64, "breastmnist", "train", (60_000, 28, 28), (60_000,))
+
+def decode():
+    print("decoded")
+    return (np.zeros((1000, 28, 28), np.uint8) for _ in range(60)), np.zeros(60_000, np.int64)
+
+fetch(spec, decode, root)
+if what == "memory":
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + (12 << 20), resource.RLIM_INFINITY))
+elif what == "descriptors":
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 1, 4096))
+    held = []
+    try:
+        while True:
+            held.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        pass
+try:
+    fetch(spec, decode, root)
+except MedMNISTError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "says"), [("memory", "(Cannot allocate memory|MemoryError)"), ("descriptors", "Too many open files")]
+)
+def test_a_sound_entry_that_cannot_be_opened_is_kept(tmp_path: Path, what: str, says: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", SCARCE, what, str(tmp_path)], check=True, capture_output=True, text=True, timeout=60
+    )
+    first, second = run.stdout.splitlines()
+    assert first == "decoded"
+    assert re.match(rf"cannot open {tmp_path / ('a' * 64)} \({says}\): ", second)
+    assert len(cache_info(tmp_path)) == 1
+
+
+def test_what_was_written_is_handed_out_though_it_is_cleared_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medmnist_hf.data.array_cache.sync_folder", lambda folder: clear_cache(tmp_path))
+    check(fetch(spec(), Decoding(), tmp_path))
+    assert cache_info(tmp_path) == []
+
+
+def test_an_entry_that_is_a_link_is_replaced_and_its_target_left_alone(tmp_path: Path) -> None:
+    decoding = Decoding()
+    fetch(spec(), decoding, tmp_path / "other")
+    target = tmp_path / "other" / ("a" * 64)
+    flip_last(target / "labels.npy")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / ("a" * 64)).symlink_to(target)
+    check(fetch(spec(), decoding, tmp_path / "cache"))
+    assert sorted(path.name for path in target.iterdir()) == ["images.npy", "info.json", "labels.npy"]
+    assert not (tmp_path / "cache" / ("a" * 64)).is_symlink()
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_entry_does_not_break_the_list(tmp_path: Path, name: str) -> None:
+    fetch(spec(), Decoding(), tmp_path)
+    fetch(spec("b"), Decoding(), tmp_path)
+    DAMAGE[name](tmp_path / ("a" * 64))
+    assert ("b" * 64) in [entry.path.name for entry in cache_info(tmp_path)]

@@ -10,6 +10,7 @@ from medmnist_hf.data.rows import Rows, open_rows
 from medmnist_hf.errors import BuildError, CatalogError
 from medmnist_hf.export.export import FORMATS, export, rows_of
 from medmnist_hf.export.montage import export_montage
+from medmnist_hf.files import sole_process
 from medmnist_hf.manifest import MANIFEST_NAME
 from tests.fixtures.exports import arrays_of, contents, refused
 
@@ -133,7 +134,7 @@ def test_more_or_fewer_rows_than_stated(root: Path, tmp_path: Path) -> None:
     for count in (15, 17):
         rows = with_rows(root, tmp_path / str(count), train=count)
         for form in ("png", "npz"):
-            refused("does not hold what breastmnist", lambda form=form, rows=rows: export(rows, tmp_path / "o", form))  # type: ignore[misc]
+            refused("rows where the manifest has", lambda form=form, rows=rows: export(rows, tmp_path / "o", form))  # type: ignore[misc]
         assert not (tmp_path / "o").exists()
 
 
@@ -144,3 +145,23 @@ def test_a_folder_that_cannot_be(root: Path, tmp_path: Path) -> None:
         refused(r"cannot write .*: check the folder", lambda form=form: export(rows, tmp_path / "file", form))  # type: ignore[misc]
     refused("cannot write .*: check the folder", lambda: export_montage(rows, tmp_path / "file/a.png", length=2))
     assert contents(tmp_path) == {"file": b""}
+
+
+def test_what_killed_exports_left_is_removed_and_what_runs_is_not(root: Path, tmp_path: Path) -> None:
+    """Of any config and form: those that run hold the lock in their folder."""
+    out = tmp_path / "out"
+    killed, running, other = (out / f".{name}.0123abcd.tmp" for name in ("pathmnist_64", "breastmnist.npz", "mine"))
+    for folder in (killed, running, other):
+        (folder / "new").mkdir(parents=True)
+        (folder / "new" / "a.png").write_bytes(b"x" * 99)
+        (folder / ".lock").touch()
+    with sole_process(running / ".lock", "exporting"):
+        export(open_rows("breastmnist", root=root), out, "npz")
+    assert sorted(path.name for path in out.iterdir()) == sorted((running.name, other.name, "breastmnist.npz"))
+    export(open_rows("breastmnist", root=root), out, "png")
+    assert sorted(path.name for path in out.iterdir()) == [
+        other.name,
+        "breastmnist",
+        "breastmnist.csv",
+        "breastmnist.npz",
+    ]

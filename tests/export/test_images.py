@@ -1,13 +1,17 @@
 """Image files of a config: stored PNG as it is, WebP as PNG, volumes as GIF, in the blocks of the shards."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import PIL.Image
+import pytest
 
 from medmnist_hf.catalog import subset
 from medmnist_hf.conversion.build import BuildOptions, build_config
-from medmnist_hf.data.rows import open_rows
+from medmnist_hf.data.rows import Rows, open_rows
+from medmnist_hf.errors import SourceError
 from medmnist_hf.export.images import FRAME_MS, gif_files, png_files
 from tests.conftest import Phantoms
 from tests.fixtures.builds import ROWS_PER_SHARD, build
@@ -42,3 +46,30 @@ def test_volumes_become_gif(phantoms: Phantoms, tmp_path: Path) -> None:
     with PIL.Image.open(tmp_path / "volume") as picture:
         assert picture.format == "GIF" and picture.info["duration"] % FRAME_MS == 0
         assert np.array_equal(np.asarray(picture.convert("L")), first[0])
+
+
+class Stored:
+    """Rows whose stored files are those given, decoded as those of any build."""
+
+    def __init__(self, rows: Rows, files: list[bytes]) -> None:
+        self._rows, self._files = rows, files
+        self.entry, self.size, self.decoded = rows.entry, rows.size, rows.decoded
+
+    def files(self, split: str) -> Iterator[list[bytes]]:
+        yield self._files
+
+
+def test_png_is_decoded_before_it_goes_through(phantoms: Phantoms, tmp_path: Path) -> None:
+    """The head of a PNG may be right and the rest not, and anything may follow its end."""
+    build(phantoms, tmp_path, "bloodmnist", 28)
+    rows = open_rows("bloodmnist", root=tmp_path)
+    sound = next(rows.files("train"))[0]
+    flipped = bytearray(sound)
+    flipped[len(sound) // 2] ^= 0xFF
+    for bad in (sound[:40] + bytes(len(sound) - 40), sound[: len(sound) // 2], bytes(flipped)):
+        with pytest.raises(SourceError, match="a row holds an unreadable image"):
+            list(png_files(cast(Rows, Stored(rows, [bad])), "train"))
+    (block,) = png_files(cast(Rows, Stored(rows, [sound, sound + b"<script>"])), "train")
+    assert block[0] == sound
+    assert b"<script>" not in block[1]
+    assert np.array_equal(rows.decoded(block[1], "train"), rows.decoded(sound, "train"))
