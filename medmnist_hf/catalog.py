@@ -124,10 +124,14 @@ class Subset:
         """Sizes in which the subset is published, ascending."""
         return tuple(file.size for file in self.files)
 
-    def file(self, size: int) -> DataFile:
-        """The official file of one size; raises `CatalogError` if it is not published in that size."""
+    def file(self, size: int | str) -> DataFile:
+        """The official file of one size; raises `CatalogError` if it is not published in that size.
+
+        Args:
+            size: The size, also as text, as the name of a config is.
+        """
         for file in self.files:
-            if file.size == size:
+            if size in (file.size, str(file.size)):
                 return file
         raise CatalogError(f"{self.flag} has no size {size}: choose from {', '.join(map(str, self.sizes))}")
 

@@ -301,3 +301,11 @@ def test_breast_rows_named_in_the_caveat_are_the_only_equal_ones() -> None:
                 where.setdefault(key, []).append((split, index, int(label)))
     assert [found for found in where.values() if len(found) > 1] == [[("train", 115, 0), ("test", 76, 1)]]
     assert any("row 115 of train" in caveat and "row 76 of test" in caveat for caveat in subset("breastmnist").caveats)
+
+
+def test_a_size_may_be_text_as_the_name_of_a_config_is() -> None:
+    entry = subset("breastmnist")
+    assert entry.file("28") == entry.file(28)
+    for odd in ("028", "28 ", "", "x", 28.5, None):
+        with pytest.raises(CatalogError, match="breastmnist has no size"):
+            entry.file(odd)  # type: ignore[arg-type]

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import threading
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
-from medmnist_hf.automl.adapters.job import BEST_NAME, JOB_NAME, STATE_NAME
+from medmnist_hf.automl.adapters.job import BEST_NAME, DAMAGES, JOB_NAME, STATE_NAME
 from medmnist_hf.automl.engines import Engine
 from medmnist_hf.automl.environments import environment
 from medmnist_hf.documents import parse_json
@@ -324,7 +323,7 @@ def _found(  # noqa: PLR0917
         with np.load(best, allow_pickle=False) as left:
             facts = decode(parse_json(str(left["found"])), dict[str, Any])
             scores = {split: np.asarray(left[split], np.float64) for split in SCORED}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGES as error:
         best.unlink()  # nothing can go on from it
         raise TrainingError(f"{engine.title} left a damaged {best} ({error}): run the same command again") from None
     for split, values in scores.items():

@@ -44,7 +44,7 @@ class Arrays(NamedTuple):
 
 def load_arrays(
     subset: str,
-    size: int = catalog.DEFAULT_SIZE,
+    size: int | str = catalog.DEFAULT_SIZE,
     split: str = "train",
     root: str | Path | None = None,
     *,

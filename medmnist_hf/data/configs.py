@@ -115,7 +115,7 @@ class _HubConfig(BuiltConfig):
 
 
 def open_config(
-    subset: str, size: int, root: str | Path | None, *, namespace: str, revision: str | None = None
+    subset: str, size: int | str, root: str | Path | None, *, namespace: str, revision: str | None = None
 ) -> BuiltConfig:
     """Find a config.
 

@@ -24,7 +24,7 @@ _BAD_SLICE: Final = ("Requested slice ", "Percent slice ")
 
 def load(
     subset: str,
-    size: int = catalog.DEFAULT_SIZE,
+    size: int | str = catalog.DEFAULT_SIZE,
     split: str | None = None,
     root: str | Path | None = None,
     *,

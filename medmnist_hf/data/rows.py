@@ -229,7 +229,7 @@ _ANOTHER: Final = "it is not the shard of the manifest"
 
 def open_rows(
     subset: str,
-    size: int = catalog.DEFAULT_SIZE,
+    size: int | str = catalog.DEFAULT_SIZE,
     *,
     root: str | Path | None = None,
     namespace: str | None = None,

@@ -4,6 +4,7 @@ A batch is checked and brought to one form (class ids or multi-hot rows, float64
 which keeps Arrow files, locks and the meeting of several processes.
 """
 
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -14,9 +15,10 @@ from datasets import Features, List, Value
 
 from medmnist_hf.array_types import Array
 from medmnist_hf.catalog import Task
-from medmnist_hf.errors import MedMNISTError, ScoreError
+from medmnist_hf.errors import MedMNISTError, ScoreError, first_line
 from medmnist_hf.evaluate_module.report import MetricConfig, check_options, decided, report, resolve
-from medmnist_hf.scoring.predictions import check, sliced
+from medmnist_hf.scoring.inputs import plain
+from medmnist_hf.scoring.predictions import check
 
 REFERENCES: Final = "references"
 SCORES: Final = "prediction_scores"
@@ -40,6 +42,21 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
         self._columns: int | None = None
         with _one_line():
             super().__init__(config_name=self.config.name, **options)
+
+    def _build_data_dir(self) -> str:
+        """The folder of added rows; a temporary one where that of `evaluate` cannot be written and nobody shares it.
+
+        `evaluate` makes its folder below ``HF_HOME`` even where rows are held in memory, or are never added.
+        """
+        try:
+            return str(super()._build_data_dir())
+        except OSError as error:
+            if self.num_process > 1:
+                where = f"cannot write {self._data_dir_root} ({first_line(error)})"
+                raise ScoreError(f"{where}: pass a cache_dir that all processes share") from None
+            # It goes with the metric.
+            self._temporary = tempfile.TemporaryDirectory(prefix="medmnist-hf-metric-")
+            return self._temporary.name
 
     def add_batch(
         self,
@@ -223,11 +240,6 @@ def canonical(references: object, scores: object, config: MetricConfig) -> tuple
     checked = check(plain(references), values, config.task, from_logits=False, num_classes=config.num_classes)
     table = np.asarray(np.asarray(values).tolist(), np.float64).reshape(checked.rows, -1)
     return np.asarray(checked.ids if checked.hot is None else checked.hot.T.astype(np.uint8)), table
-
-
-def plain(values: Any) -> Any:
-    """Tensors as arrays, off their device and graph; lazy columns as what slicing gives; the rest as it is."""
-    return values.detach().cpu().double().numpy() if hasattr(values, "detach") else sliced(values)
 
 
 def _require_both(references: object, scores: object) -> None:

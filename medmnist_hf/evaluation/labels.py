@@ -4,8 +4,6 @@ Images are not read: a Parquet reader fetches the label column only, and a membe
 """
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -20,8 +18,9 @@ import pyarrow.parquet as pq
 from medmnist_hf.catalog import NPZ_SPLITS, Subset, Task, subset, subsets
 from medmnist_hf.data.decode import labels_of, row_errors
 from medmnist_hf.data.local_paths import check_text
+from medmnist_hf.data.npz_members import NpzMembers
 from medmnist_hf.data.shards import check_footer
-from medmnist_hf.errors import BuildError, MedMNISTError, ReadError, SourceError, first_line
+from medmnist_hf.errors import BuildError, MedMNISTError, SourceError, first_line
 from medmnist_hf.files import DOCUMENT_BYTES, open_regular
 from medmnist_hf.hub.repo_id import split_revision
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, Provenance, parse_manifest, read_build, read_manifest
@@ -48,7 +47,7 @@ class Labels:
     provenance: Provenance
 
 
-def read_labels(flag: str, size: int, split: str, data: str | Path | None = None) -> Labels:
+def read_labels(flag: str, size: int | str, split: str, data: str | Path | None = None) -> Labels:
     """The labels of a split in row order, and nothing else of it.
 
     Args:
@@ -180,30 +179,11 @@ def _from_npz(entry: Subset, size: int, split: str, path: Path) -> Labels:
     official = {file.name for known in subsets() for file in known.files}
     if path.name in official and path.name != entry.file(size).name:
         raise SourceError(f"{path}: labels of {entry.file(size).name} are needed; give that file or its folder")
-    member = f"{NPZ_SPLITS[split]}_labels"
-    try:
-        with path.open("rb") as stream:
-            # Not by its path: a member that fails would leave the file open.
-            archive = np.load(stream, allow_pickle=False)
-            values = archive[member] if isinstance(archive, np.lib.npyio.NpzFile) else None
-    except KeyError:
-        raise ReadError(f"{path}: holds no {member}; give an official MedMNIST file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise ReadError(f"{path}: cannot read {member} ({first_line(error)}); fetch the file again") from None
-    columns = len(entry.labels) if entry.task is Task.MULTI_LABEL else 1
-    if values is not None and values.ndim == 1 and columns == 1:
-        values = values[:, None]
-    if values is None or values.dtype.kind not in "biu" or values.shape[1:] != (columns,) or not len(values):
-        shape = "an array alone" if values is None else f"{values.dtype} {values.shape}"
-        raise ReadError(f"{path}: {member} is {shape}, not whole numbers (N, {columns}); is it of {entry.flag}?")
-    if entry.task is not Task.MULTI_LABEL:
-        values = values[:, 0]
-    top = 2 if entry.task is Task.MULTI_LABEL else len(entry.labels)
-    if values.min() < 0 or values.max() >= top:
-        raise ReadError(f"{path}: {member} runs to {values.max()}, beyond {top - 1}; is it of {entry.flag}?")
+    values = NpzMembers(path, [f"{NPZ_SPLITS[split]}_labels.npy"]).labels(split, entry)
     official_md5 = entry.file(size).md5
     provenance = Provenance.VERIFIED if _md5_of(path) == official_md5 else Provenance.UNVERIFIED
-    return Labels(values.astype(np.bool_ if columns > 1 else np.intp), str(path), provenance)
+    multi_label = entry.task is Task.MULTI_LABEL
+    return Labels(values.astype(np.bool_) if multi_label else values[:, 0].astype(np.intp), str(path), provenance)
 
 
 def _md5_of(path: Path) -> str:

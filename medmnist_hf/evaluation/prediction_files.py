@@ -9,8 +9,11 @@ Example:
     'pathmnist_224_val_[AUC]0.988_[ACC]0.900@resnet18.a1_in1k.csv'
 """
 
+import csv
+import io
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,6 +25,7 @@ from medmnist_hf.catalog import DEFAULT_SIZE, NPZ_SPLITS, Subset, Task, subset
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, ScoreError, SourceError, cannot_write
 from medmnist_hf.evaluation.vertex import is_batch_output, read_batch
 from medmnist_hf.files import write_atomically
+from medmnist_hf.scoring.inputs import plain
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import check
 
@@ -32,7 +36,7 @@ _NAME: Final = re.compile(
     r"(?P<flag>[^_]+)(?:_(?P<size>\d{1,4}))?_(?P<split>train|validation|val|test)(?![A-Za-z0-9])(?P<rest>.*)\.csv",
     re.DOTALL,
 )
-_NUMBER: Final = r"(?P<value>\d+(?:\.\d+)?|nan)(?![\d.])"
+_NUMBER: Final = r"(?P<value>\d+(?:[.,]\d+)?|nan)(?![\d.,])"
 _SPLITS: Final = {prefix: split for split, prefix in NPZ_SPLITS.items()}
 
 
@@ -70,7 +74,7 @@ class ResultFile(ResultName):
     index: IntArray
 
 
-def result_name(flag: str, size: int, split: str, auc: float, acc: float, run: str) -> str:  # noqa: PLR0917  (the order of the name)
+def result_name(flag: str, size: int | str, split: str, auc: float, acc: float, run: str) -> str:  # noqa: PLR0917  (the order of the name)
     """The official name of a result file.
 
     Args:
@@ -97,7 +101,7 @@ def result_name(flag: str, size: int, split: str, auc: float, acc: float, run: s
 def write_result(  # noqa: PLR0917  (where and what, in the order of the name)
     folder: str | Path,
     flag: str,
-    size: int,
+    size: int | str,
     split: str,
     scores: object,
     references: object,
@@ -134,7 +138,7 @@ def write_result(  # noqa: PLR0917  (where and what, in the order of the name)
     table = np.asarray(checked.columns.T, np.float64)
     if entry.task is Task.BINARY and not from_logits:
         # Only the last of two columns counts, but a reader may want what was given.
-        table = np.asarray(scores, np.float64).reshape(checked.rows, -1)
+        table = np.asarray(plain(scores), np.float64).reshape(checked.rows, -1)
     official = score(checked)
     folder = Path(folder)
     path = folder / result_name(flag, size, split, official.auc, official.acc, run)
@@ -208,7 +212,7 @@ def read_result(path: str | Path) -> ResultFile:
 
 def _claim(text: str, key: str) -> float | None:
     match = re.search(rf"\[{key}\]{_NUMBER}", text)
-    return float(match["value"]) if match else None
+    return float(match["value"].replace(",", ".")) if match else None
 
 
 def _table(text: str, entry: Subset) -> tuple[IntArray, FloatArray]:
@@ -216,10 +220,8 @@ def _table(text: str, entry: Subset) -> tuple[IntArray, FloatArray]:
     allowed = (1, 2) if entry.task is Task.BINARY else (len(entry.labels),)
     indices: list[int] = []
     rows: list[list[float]] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        where, cells = f"line {number}", line.split(",")
+    for number, cells in _lines(text):
+        where = f"line {number}"
         if not re.fullmatch(r"\s*\d{1,18}\s*", cells[0]):
             raise ScoreError(
                 f"{where} begins with {cells[0][:40]!r}, no row number: write index,score,... and no header"
@@ -247,12 +249,23 @@ def _table(text: str, entry: Subset) -> tuple[IntArray, FloatArray]:
     return ranked.astype(np.intp), np.array(rows, np.float64)[order]
 
 
+def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Numbers and cells of the lines that are not empty, by the rules of CSV: a cell may be in quotes."""
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for cells in lines:
+            if len(cells) > 1 or "".join(cells).strip():
+                yield lines.line_num, cells
+    except csv.Error as error:
+        raise ScoreError(f"line {lines.line_num} is no CSV ({error}): write index,score,...") from None
+
+
 def _number(cell: str, where: str) -> float:
     try:
         value = math.nan if "_" in cell else float(cell)
     except ValueError:
         what = f"{cell[:40]!r}" if cell.strip() else "an empty cell"
-        raise ScoreError(f"{where} has {what} for a score: write finite numbers") from None
+        raise ScoreError(f"{where} has {what} for a score: write finite numbers, with a decimal point") from None
     if not math.isfinite(value):
         raise ScoreError(f"{where} has {cell.strip()[:40]!r} for a score: write finite numbers")
     return value

@@ -18,6 +18,7 @@ from medmnist_hf.array_types import Array, BoolArray, FloatArray, IntArray
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
 from medmnist_hf.scoring.auc import Ranking
+from medmnist_hf.scoring.inputs import plain
 
 THRESHOLD: Final = 0.5
 """A binary or multi-label score above it, and not equal to it, is a positive decision."""
@@ -185,7 +186,7 @@ def check(
     Args:
         references: What is true of N rows. Single-label tasks: class ids, shape ``(N,)`` or ``(N, 1)``, or one-hot
             rows ``(N, K)``. Multi-label task: multi-hot rows ``(N, L)`` or a list with the findings of each row.
-            Arrays, nested sequences and columns of ``datasets`` are read; axes of length one do not count.
+            Arrays, tensors, nested sequences and columns of ``datasets`` are read; axes of length one do not count.
         scores: Scores of the N rows. Binary: ``(N,)``, ``(N, 1)`` or ``(N, 2)``, of which the last column counts.
             Others: ``(N, K)``, a column for each class. Float32 stays float32, other types become float64.
         task: What was predicted; a `Task`, its value or its official name.
@@ -256,17 +257,10 @@ def multi_hot(findings: Iterable[Sequence[int]], labels: int) -> BoolArray:
     return hot
 
 
-def sliced(values: Any) -> Any:
-    """A lazy column (any sequence other than a list, tuple or string) as what slicing it gives; the rest as it is."""
-    if isinstance(values, Sequence) and not isinstance(values, list | tuple | str | bytes | range):
-        return values[:]
-    return values
-
-
 def _plain_array(values: object, what: str) -> Array:
     """An array of one axis or more, rows first, without the other axes of length one."""
     try:
-        array = np.asarray(sliced(values))
+        array = np.asarray(plain(values))
         if array.dtype == object:
             array = np.asarray([np.asarray(row) for row in array.reshape(-1)] if array.ndim == 1 else array.tolist())
     except (TypeError, ValueError, RuntimeError, OverflowError):
@@ -367,7 +361,7 @@ def _class_ids(truth: Array, classes: int, allow_unscored: bool) -> IntArray:
 
 def _hot_references(references: object, labels: int) -> BoolArray:
     """Multi-hot references, shape ``(N, labels)``, from multi-hot rows or from lists of findings."""
-    values = sliced(references)
+    values = plain(references)
     if not isinstance(values, list | tuple):
         try:
             values = np.asarray(values)

@@ -292,7 +292,7 @@ def _checked(values: Any, where: str) -> dict[str, Any]:
             close = difflib.get_close_matches(shorten(name).strip("'"), FIELDS, 1)
             hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(FIELDS)}"
             raise TrainingError(f"{where}: unknown option {shorten(name)}: {hint}")
-        plain = _seconds(value) if name == "time_budget" else value
+        plain = _seconds(value) if name == "time_budget" else _size(value) if name == "size" else value
         checked[name] = _value(plain, type_of(name), f"{where}: {name}")
     return checked
 
@@ -310,6 +310,11 @@ def _seconds(value: Any) -> Any:
     """A duration such as ``2h`` in seconds; what is none, as it is."""
     match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
     return float(match[1]) * _UNITS[match[2]] if match else value
+
+
+def _size(value: Any) -> Any:
+    """A size as a number, which the name of a config is as text; what is none, as it is."""
+    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,4}", value) else value
 
 
 def _value(value: Any, kind: Any, where: str) -> Any:

@@ -1,5 +1,6 @@
 """Rows added through `evaluate`: the same bits out as in, and what a batch may not be."""
 
+from pathlib import Path
 from typing import Any
 
 import evaluate
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 
 from medmnist_hf.errors import ScoreError
 from medmnist_hf.evaluate_module import metric
-from medmnist_hf.evaluate_module.arrow_metric import canonical, features_of, plain
+from medmnist_hf.evaluate_module.arrow_metric import canonical, features_of
 from medmnist_hf.evaluate_module.report import resolve
+from medmnist_hf.scoring.inputs import plain
 
 Array = npt.NDArray[Any]
 doubles = st.floats(allow_nan=False, allow_infinity=False, width=64)
@@ -133,3 +135,25 @@ def test_decisions_have_an_accuracy_and_nothing_else() -> None:
             ours.compute(references=[0, 1], predictions=[0, 1], **given_too)
     with pytest.raises(ScoreError, match="references are missing"):
         ours.compute(predictions=[0, 1])
+
+
+def test_a_home_that_cannot_be_written_is_not_needed(tmp_path: Path) -> None:
+    """Below a file nothing can be made, by an administrator either."""
+    (tmp_path / "home").write_text("")
+    home = str(tmp_path / "home" / "metrics")
+    for options in ({}, {"keep_in_memory": False}):
+        found = metric("breastmnist", cache_dir=home, **options)
+        assert found.compute(references=[0, 1], prediction_scores=[0.2, 0.7]) == {"auc": 1.0, "acc": 1.0}
+        found.add_batch(references=[0, 1], prediction_scores=[0.2, 0.7])
+        assert found.compute() == {"auc": 1.0, "acc": 1.0}
+    with pytest.raises(ScoreError, match=r"cannot write .*: pass a cache_dir that all processes share"):
+        metric("breastmnist", cache_dir=home, num_process=2, process_id=0, experiment_id="x")
+
+
+def test_rows_of_tensors_are_taken() -> None:
+    torch = pytest.importorskip("torch")
+    scores = torch.tensor([[0.8, 0.2], [0.1, 0.9], [0.6, 0.4], [0.7, 0.3]])
+    truth = torch.tensor([0, 1, 1, 0])
+    for rows in (list(scores.bfloat16()), list(scores.clone().requires_grad_()), scores.bfloat16()):
+        found = metric("breastmnist").compute(references=list(truth), prediction_scores=rows)
+        assert found == {"auc": 1.0, "acc": 0.75}

@@ -216,7 +216,9 @@ def test_lines_in_any_order_and_form(tmp_path: Path) -> None:
         ("breastmnist", "0,\n", "line 1 has an empty cell for a score"),
         ("breastmnist", "0,a\n", "line 1 has 'a' for a score"),
         ("breastmnist", "0,1_0\n", "line 1 has '1_0' for a score"),
-        ("breastmnist", '0,"0.5"\n', "line 1 has '\"0.5\"' for a score"),
+        ("breastmnist", '0,"0,5"\n', "line 1 has '0,5' for a score: write finite numbers, with a decimal point"),
+        ("breastmnist", '0,"0.5\n', "line 1 is no CSV (unexpected end of data)"),
+        ("breastmnist", '0,"0.5"1\n', "line 1 is no CSV"),
         ("breastmnist", "0;0.5\n", "line 1 begins with '0;0.5'"),
         ("breastmnist", "0,0.5\n0,0.5\n", "row 0 is there twice"),
         ("breastmnist", "0,0.5\n2,0.5\n", "row 1 is missing"),
@@ -306,3 +308,11 @@ def test_a_file_of_the_same_name_is_replaced(tmp_path: Path) -> None:
 
 def test_published_results_are_still_found_here() -> None:
     assert len(published_results("breastmnist")) == 7
+
+
+def test_quoted_cells_are_those_of_csv(tmp_path: Path) -> None:
+    name = "breastmnist_test_[AUC]0,867_[ACC]0,5@x.csv"
+    (tmp_path / name).write_text('"0","0.25","0.75"\r\n\r\n1, 0.5,"0.5"\r\n', encoding="utf-8")
+    found = read_result(tmp_path / name)
+    assert found.scores.tolist() == [[0.25, 0.75], [0.5, 0.5]]
+    assert (found.auc, found.acc) == (0.867, 0.5), "a decimal comma in the name is one"

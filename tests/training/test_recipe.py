@@ -267,3 +267,9 @@ def test_a_file_that_is_no_file_is_not_read(tmp_path: Path) -> None:
     ):
         with pytest.raises(TrainingError, match=message):
             make_recipe({}, config=path)
+
+
+def test_a_size_may_be_text_as_the_name_of_a_config_is() -> None:
+    assert make_recipe({"dataset": "breastmnist", "size": "64"}).size == 64
+    with pytest.raises(TrainingError, match="size is 'large': must be int"):
+        make_recipe({"dataset": "breastmnist", "size": "large"})

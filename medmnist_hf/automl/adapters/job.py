@@ -7,11 +7,16 @@ as often as there is a better one, into one file that is replaced whole: whateve
 from __future__ import annotations
 
 import json
+import lzma
 import os
 import signal
+import struct
 import sys
 import threading
 import time
+import tokenize
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Tuple
 
@@ -19,6 +24,25 @@ import numpy as np
 
 JOB_NAME = "job.json"
 BEST_NAME = "best.npz"
+DAMAGES = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    SyntaxError,
+    lzma.LZMAError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What `numpy.load` and `zipfile` raise of damaged files, a header that asks for terabytes included."""
+
 STATE_NAME = "state"
 SPLITS = ("train", "validation", "test")
 MULTI_LABEL = "multi-label"
@@ -97,13 +121,14 @@ class AutoMLJob:
 
     def found(self) -> Optional[Dict[str, Any]]:
         """What was told with the scores that were published last, also before this search was broken off; or None."""
-        path = self.folder / BEST_NAME
-        return _load(path)[1] if path.exists() else None
+        kept = _load(self.folder / BEST_NAME)
+        return None if kept is None else kept[1]
 
     def note(self, **facts: Any) -> None:
         """Change what is told with the scores that were published last."""
-        scores, found = _load(self.folder / BEST_NAME)
-        _save(self.folder / BEST_NAME, scores, {**found, **facts})
+        kept = _load(self.folder / BEST_NAME)
+        if kept is not None:
+            _save(self.folder / BEST_NAME, kept[0], {**kept[1], **facts})
 
 
 def main(search: Callable[[AutoMLJob], None], name: Callable[[], str]) -> None:
@@ -171,8 +196,8 @@ def one_model_a_finding(job: AutoMLJob, fit: Fit) -> None:
         if train.min() == train.max():
             columns = {split: np.full(len(values), float(train[0])) for split, values in inputs.items()}
             found: Dict[str, Any] = {"configuration": "constant in train"}
-        elif done.exists():
-            columns, found = _load(done)
+        elif (kept := _load(done)) is not None:
+            columns, found = kept
         else:
             predict, found = fit(train, validation, job.left() / (job.classes - at), f"finding-{at}")
             columns = {split: predict(values)[:, 1] for split, values in inputs.items()}
@@ -195,10 +220,16 @@ def _save(path: Path, arrays: Dict[str, np.ndarray], told: Dict[str, Any]) -> No
     fresh.replace(path)
 
 
-def _load(path: Path) -> Tuple[Dict[str, np.ndarray], Dict[str, Any]]:
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
-    return arrays, json.loads(str(arrays.pop("found")))
+def _load(path: Path) -> Optional[Tuple[Dict[str, np.ndarray], Dict[str, Any]]]:
+    """Arrays and what is told of them; None if there are none, or a damaged file, which is made again."""
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        return arrays, json.loads(str(arrays.pop("found")))
+    except DAMAGES:
+        return None
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,38 @@
+"""Rows as users hold them, such as tensors and lazy columns, in a form that numpy reads.
+
+Example:
+    >>> from medmnist_hf.scoring.inputs import plain
+    >>> plain([[0.2, 0.8]])
+    [[0.2, 0.8]]
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def plain(values: Any) -> Any:
+    """Tensors, and those in a list of rows, as arrays; lazy columns as what slicing gives; the rest as it is.
+
+    A tensor may need gradients, be on a device, or of a type that numpy lacks, such as bfloat16: float32 holds those.
+    """
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        try:
+            return values.numpy()
+        except TypeError:
+            return values.float().numpy()
+    values = sliced(values)
+    if isinstance(values, list | tuple) and any(map(_holds_tensor, values)):
+        return [plain(row) for row in values]
+    return values
+
+
+def _holds_tensor(row: Any) -> bool:
+    return hasattr(row, "detach") or (isinstance(row, list | tuple) and len(row) > 0 and hasattr(row[0], "detach"))
+
+
+def sliced(values: Any) -> Any:
+    """A lazy column (any sequence other than a list, tuple or string) as what slicing it gives; the rest as it is."""
+    if isinstance(values, Sequence) and not isinstance(values, list | tuple | str | bytes | range):
+        return values[:]
+    return values

@@ -1,0 +1,43 @@
+"""`medmnist_hf.scoring.inputs`: tensors of any kind, and what holds them, are scored as the arrays they stand for."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from medmnist_hf.catalog import Task
+from medmnist_hf.scoring import score
+from medmnist_hf.scoring.inputs import plain
+
+SCORES = torch.tensor([[0.75, 0.25], [0.125, 0.875], [0.625, 0.375], [0.5, 0.5]])
+LABELS = torch.tensor([0, 1, 1, 0])
+
+
+def rows_of(scores: torch.Tensor) -> list[Any]:
+    """A tensor in the shapes that loops collect: whole, by row, by row and number, and with gradients."""
+    graph = scores.clone().requires_grad_()
+    return [scores, list(scores), [list(row) for row in scores], graph, list(graph), tuple(graph), graph * 1]
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_scores_in_tensors(kind: torch.dtype) -> None:
+    expected = score(LABELS.numpy(), SCORES.numpy(), Task.BINARY)
+    for scores in rows_of(SCORES.to(kind)):
+        for labels in (LABELS, list(LABELS), LABELS.numpy(), LABELS[:, None]):
+            assert score(labels, scores, Task.BINARY) == expected
+
+
+def test_findings_in_tensors() -> None:
+    hot = torch.tensor([[1, 0], [0, 1], [1, 1], [0, 0]])
+    expected = score(hot.numpy(), SCORES.numpy(), Task.MULTI_LABEL)
+    for truth in (hot, list(hot), hot.bool(), hot.bfloat16()):
+        for scores in rows_of(SCORES.bfloat16()):
+            assert score(truth, scores, Task.MULTI_LABEL) == expected
+
+
+def test_types_are_kept_where_numpy_has_them() -> None:
+    assert plain(SCORES).dtype == np.float32 and plain(LABELS).dtype == np.int64
+    assert plain(SCORES.bfloat16()).dtype == np.float32
+    rows = [[0.1, 0.9]]
+    assert plain(rows) is rows, "what needs no change is not copied"
