@@ -229,7 +229,7 @@ def board(
 def _print_board(flag: str, kind: Provenance, rows: Sequence[LeaderboardRow]) -> None:
     """One table: of verified data with the published rows and places, of other data with own rows alone."""
     ranked = any(not row.own for row in rows)
-    heads = ("AUC", "#", "ACC", "#", "method") if ranked else ("AUC", "ACC", "method")
+    heads = ("AUC", "place", "ACC", "place", "method") if ranked else ("AUC", "ACC", "method")
     table = console.table(*heads, text=("method",))
     for row in rows:
         name = f"{row.name}  (yours)" if row.own else row.name

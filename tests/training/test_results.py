@@ -11,11 +11,16 @@ from typing import Any
 
 import pytest
 
+from medmnist_hf.catalog import subset
+from medmnist_hf.conversion.build import build_config
+from medmnist_hf.conversion.sources.source import Folder
+from medmnist_hf.data.configs import open_config
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.training.recipe import make_recipe
 from medmnist_hf.training.results import (
     SEED_RESULT_NAME,
+    DataRecord,
     EnsembleResult,
     Facts,
     Hardware,
@@ -30,7 +35,10 @@ from medmnist_hf.training.results import (
     write_seed,
 )
 from medmnist_hf.training.scoring import sum_up
+from tests.conftest import Phantoms
 from tests.fixtures.benchmarks import data_of
+from tests.fixtures.hub.server import HubServer
+from tests.fixtures.on_hub import put_on_hub
 
 REPORT: dict[str, Any] = {
     "tried": {"0.1": 0.5, "1": math.nan},
@@ -227,6 +235,23 @@ def test_both_files_begin_with_what_the_data_was(provenance: Provenance) -> None
     assert json.loads(result.to_json())["provenance"] == provenance.value
     again = RunResult.from_json(result.to_json(), "it")
     assert again.provenance is provenance and again.data == seed.data
+
+
+@pytest.mark.parametrize("kind", Provenance)
+def test_what_data_is_comes_from_the_manifest_in_a_folder_and_on_the_hub(
+    kind: Provenance, hub: HubServer, phantoms: Phantoms, real_data: Path, tmp_path: Path
+) -> None:
+    """Of a phantom, of the official file, and of one that differs from it."""
+    entry, npz = subset("breastmnist"), tmp_path / "npz"
+    npz.mkdir()
+    (npz / "breastmnist.npz").write_bytes((real_data / "breastmnist.npz").read_bytes() + b"\0")
+    folder = Folder(npz, allow_unverified=True) if kind is Provenance.UNVERIFIED else Folder(real_data)
+    file = phantoms(entry.flag) if kind is Provenance.SYNTHETIC else folder.fetch(entry, 28)
+    build_config(entry, 28, file, tmp_path / "dist")
+    record = DataRecord.of(open_config(entry.flag, 28, tmp_path / "dist", namespace="org"))
+    assert record.provenance is kind and record.rows["test"] == (8 if kind is Provenance.SYNTHETIC else 156)
+    put_on_hub(hub, tmp_path / "dist" / entry.flag)
+    assert DataRecord.of(open_config(entry.flag, 28, None, namespace="org")) == record
 
 
 def test_a_seed_whose_search_was_interrupted_is_described_in_one_line() -> None:

@@ -72,7 +72,7 @@ class Row:
         parameters: Parameters of the model; None where not known.
         trained_parameters: Those that were trained.
         seconds: Mean time of a seed; nan where not known.
-        hardware: What it ran on.
+        hardware: What its seeds ran on.
         folder: The run's folder, below the one that was read.
     """
 
@@ -219,7 +219,7 @@ def _row(result: RunResult, folder: str, hidden: Sequence[str]) -> Row:
         parameters=_same([one.parameters for one in facts]),
         trained_parameters=_same([one.trained_parameters for one in facts]),
         seconds=statistics.fmean(seconds) if seconds else math.nan,
-        hardware=str(result.hardware),
+        hardware="; ".join(dict.fromkeys(str(one.hardware or result.hardware) for one in facts)),
         folder=folder,
     )
 

@@ -188,7 +188,7 @@ def _context(result: RunResult, config: Mapping[str, Any]) -> dict[str, Any]:
         notes.insert(
             0, f"The published rows are of images of {published_size()} pixels, this result of {recipe.size}."
         )
-    preset = _preset(recipe)
+    preset, releases = _preset(recipe), best.facts.releases or result.releases
     own = (own_name(result), test.auc.mean, test.acc.mean) if result.rank else None
     further = {name: value for name, value in best.test.items() if name.partition("_")[0] not in MEASURES}
     return {
@@ -221,9 +221,9 @@ def _context(result: RunResult, config: Mapping[str, Any]) -> dict[str, Any]:
         "notes": notes,
         "preset": preset,
         "options": {} if preset else _differing(recipe),
-        "hardware": result.hardware,
-        "releases": result.releases,
-        "libraries": ", ".join(f"{name} {release}" for name, release in result.releases.items()),
+        "hardware": best.facts.hardware or result.hardware,
+        "releases": releases,
+        "libraries": ", ".join(f"{name} {release}" for name, release in releases.items()),
         "licence": {"name": facts.license_names[entry.license], "url": facts.license_urls[entry.license]},
         "non_commercial": "-nc" in entry.license or (start is not None and "-nc" in start.licence),
         "start": start,

@@ -187,6 +187,18 @@ def test_runs_on_other_data_have_a_board_of_their_own_without_places(tmp_path: P
     assert other.name == f"{provenance.name}: BreastMNIST"
 
 
+def test_hardware_is_that_of_every_seed(tmp_path: Path) -> None:
+    """Seconds are a mean over seeds that may have run on different machines."""
+    facts = {"hardware": {"processor": "one", "cores": 2, "gpus": []}}
+    leave_run(tmp_path / "run", test=[0.7, 0.8], validation=[0.6, 0.7], facts=facts, dataset="breastmnist")
+    path = tmp_path / "run" / "results.json"
+    assert gather(tmp_path)[0].own[0].hardware == "one, 2 cores"
+    table = json.loads(path.read_text(encoding="utf-8"))
+    table["runs"][0]["facts"]["hardware"]["gpus"] = ["T4"]
+    path.write_text(json.dumps(table), encoding="utf-8")
+    assert gather(tmp_path)[0].own[0].hardware == "T4; one, 2 cores"
+
+
 def test_what_seeds_report_differently_is_not_known(tmp_path: Path) -> None:
     leave_run(tmp_path / "run", test=[0.7, 0.8], validation=[0.6, 0.7], facts={"parameters": 5}, **SEARCH)
     path = tmp_path / "run" / "results.json"
