@@ -135,6 +135,18 @@ def test_each_part_has_its_place() -> None:
         assert sorted(" ".join(layers).split()) == sorted(parts - {"__init__"})
 
 
+PARSERS = ("json.load", "json.loads", "yaml.load", "yaml.safe_load", "yaml.full_load", "yaml.unsafe_load")
+
+
+def test_documents_are_parsed_in_one_place() -> None:
+    """Elsewhere a text that is nested, aliased or long without end is read without a limit."""
+    for path in modules("medmnist_hf"):
+        if path.name == "documents.py" or path.parent.name == "adapters":  # these run where the package is not
+            continue
+        calls = [node.func for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
+        assert not {ast.unparse(call) for call in calls} & {*PARSERS}, f"{path}: read it by medmnist_hf.documents"
+
+
 def test_no_circle() -> None:
     graph: dict[str, set[str]] = {}
     for source, target in arrows():
