@@ -96,6 +96,11 @@ def is_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
+def is_read_only(error: BaseException) -> bool:
+    """The system lets this user read only, there."""
+    return isinstance(error, OSError) and error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
 def cannot_write(what: object, error: OSError, remedy: str) -> str:
     """The line for a file or folder that could not be written: a full disk is said, whatever the remedy otherwise."""
     if is_full(error):

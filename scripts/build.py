@@ -28,6 +28,7 @@ from medmnist_hf.conversion.batch import BuildOutcome, Planned, build_all, free_
 from medmnist_hf.conversion.build import BuildOptions
 from medmnist_hf.conversion.sharding import parse_size
 from medmnist_hf.conversion.sources.source import open_source
+from medmnist_hf.data.local_paths import check_loadable, is_pattern
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
@@ -125,6 +126,7 @@ def build(
     force: Annotated[bool, typer.Option("--force", help="Replace configs that are there already.")] = False,
 ) -> None:
     """Build subsets into OUT/SUBSET/SIZE; what is complete is kept, what was interrupted is continued."""
+    check_loadable(out)
     options = BuildOptions(codec, parse_size(max_shard_size), workers or usable_cores(), force)
     origin = open_source(
         source, mirrors=mirror or (), allow_unverified=allow_unverified, phantom_rows=phantom_rows, seed=seed
@@ -151,6 +153,8 @@ def build(
             on_progress=bars.on_rows,
         )
     terminal.print(_outcome_table(outcomes))
+    if is_pattern(out):
+        terminal.print(f"load_dataset takes the path {out} for a pattern: read it with medmnist_hf.load, or rename it")
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     for outcome in failed:
         console.print_error(f"{outcome.planned.subset.flag} {outcome.planned.size}: {outcome.error}")

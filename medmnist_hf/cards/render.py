@@ -17,7 +17,7 @@ from medmnist_hf.cards.environment import environment
 from medmnist_hf.cards.leaderboard import EVAL_NAME, eval_yaml
 from medmnist_hf.cards.metadata import card_data, check_manifests, default_config
 from medmnist_hf.catalog import NAMESPACE, SPLITS, Subset
-from medmnist_hf.errors import BuildError, cannot_write
+from medmnist_hf.errors import BuildError, cannot_write, is_read_only
 from medmnist_hf.export.montage import draw_sample
 from medmnist_hf.files import read_document, sole_process, write_atomically
 from medmnist_hf.hub.local_build import parse_findings
@@ -92,7 +92,18 @@ def write_card(subset_dir: Path) -> Path:
         with sole_process(subset_dir / WORK_DIR / "card.lock", f"writing the card of {subset_dir}"):
             return _write_card(subset_dir)
     except OSError as error:
+        if is_read_only(error) and _has_card(subset_dir):
+            return subset_dir / README_NAME
         raise BuildError(cannot_write(f"the card of {subset_dir}", error, "run again")) from None
+
+
+def _has_card(subset_dir: Path) -> bool:
+    """The card that is there is of the configs that are there."""
+    try:
+        card = read_document(subset_dir / README_NAME)
+    except OSError:
+        return False
+    return all(manifest.content_id.encode() in card for manifest in read_build(subset_dir))
 
 
 def _write_card(subset_dir: Path) -> Path:

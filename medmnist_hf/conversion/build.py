@@ -32,7 +32,7 @@ from medmnist_hf.conversion.sharding import DEFAULT_SHARD_SIZE, shard_ranges
 from medmnist_hf.conversion.sources.source import SourceFile
 from medmnist_hf.conversion.tables import RowTables
 from medmnist_hf.data.local_paths import check_loadable
-from medmnist_hf.errors import BuildError, ReadError, cannot_write, is_full
+from medmnist_hf.errors import BuildError, ReadError, cannot_write, is_full, is_read_only
 from medmnist_hf.files import sole_process, sync_folder, write_atomically
 from medmnist_hf.manifest import (
     ARRAY,
@@ -137,6 +137,8 @@ def build_config(
                 _remove(left_over)
             return BuildResult(final, found, reused=True)
     except OSError as error:
+        if is_read_only(error) and (found := usable(final, file, codec, options)):
+            return BuildResult(final, found, reused=True)
         raise _in_words(error, final) from None
 
 

@@ -1,6 +1,7 @@
 """A build from file to finished folder: equal to its source, the same bytes every time, whole or absent."""
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from medmnist_hf.cards.render import write_card
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, SplitCounts, Subset, Task, subset, subsets
 from medmnist_hf.conversion import build as build_module
 from medmnist_hf.conversion.build import BuildOptions, BuildResult, build_config
@@ -631,3 +633,25 @@ def test_manifest_is_plain_json(phantoms: Phantoms, tmp_path: Path) -> None:
     assert text.endswith("}\n")
     keys = list(table["splits"])
     assert all(SPLITS.index(a) < SPLITS.index(b) for a, b in pairwise(keys))
+
+
+def test_a_complete_config_in_a_folder_that_may_only_be_read_is_complete(
+    phantoms: Phantoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = phantoms("breastmnist")
+    built = build_config(subset("breastmnist"), 28, file, tmp_path)
+    card = write_card(built.config_dir.parent)
+
+    def refuse(*arguments: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "a lock")
+
+    for module in ("conversion.build", "cards.render"):  # a file system that refuses root needs a mount
+        monkeypatch.setattr(f"medmnist_hf.{module}.sole_process", refuse)
+    again = build_config(subset("breastmnist"), 28, file, tmp_path)
+    assert again.reused and again.manifest == built.manifest
+    assert write_card(built.config_dir.parent) == card
+    card.write_text("another")
+    with pytest.raises(BuildError, match="cannot write the card"):
+        write_card(built.config_dir.parent)
+    with pytest.raises(BuildError, match="cannot write"):
+        build_config(subset("breastmnist"), 28, file, tmp_path, options=BuildOptions(force=True))

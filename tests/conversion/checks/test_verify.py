@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import struct
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import PIL.ExifTags
 import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -304,3 +306,40 @@ def test_the_command_takes_configs_and_goes_on_after_a_bad_folder(copy: Callable
     lines = done.stderr.splitlines()
     assert len(lines) == 3 and all(line.startswith("error: ") for line in lines)
     assert "is no build manifest" in lines[0] and "no build in" in lines[1] and "is no build manifest" in lines[2]
+
+
+def test_code_beside_the_card_is_found(copy: Callable[[str], Path]) -> None:
+    config = copy("breastmnist")
+    (config.parent / "breastmnist.py").write_text("raise SystemExit\n")
+    refused(config, None, r"breastmnist\.py is there, and load_dataset refuses code: remove it")
+
+
+def test_an_image_that_datasets_would_turn_is_found(copy: Callable[[str], Path], phantoms: Phantoms) -> None:
+    """`datasets` turns an image by its EXIF data; the pixels as they are stored equal those of the source."""
+    config = copy("breastmnist")
+    turned = PIL.Image.Exif()
+    turned[PIL.ExifTags.Base.Orientation] = 3
+
+    def with_exif(stored: dict[str, bytes]) -> dict[str, object]:
+        buffer = io.BytesIO()
+        PIL.Image.open(io.BytesIO(stored["bytes"])).save(buffer, "PNG", exif=turned)
+        return {"bytes": buffer.getvalue(), "path": None}
+
+    forge(config, third("image", with_exif))
+    refused(config, phantoms("breastmnist"), "row 3 holds an image with EXIF data, by which datasets turns it")
+
+
+def test_a_home_that_cannot_be_written_to_is_named(copy: Callable[[str], Path], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    home = {"HF_HOME": str(tmp_path / "file" / "home")}
+    other = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    for call in (
+        f"from medmnist_hf.conversion.checks.verify import verify_config as f; f(Path({str(copy('breastmnist'))!r}))",
+        f"from medmnist_hf import load as f; f('breastmnist', root={str(tmp_path)!r})",
+    ):
+        code = f"from pathlib import Path\n{call}"
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=other | home, capture_output=True, text=True, check=False
+        )
+        assert "SourceError: cannot write " in done.stderr.splitlines()[-1]
+        assert done.stderr.splitlines()[-1].endswith("set HF_HOME to a folder that you may write to")
