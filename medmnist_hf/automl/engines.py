@@ -28,6 +28,7 @@ class Engine:
         lock: Requirements of pip, with the versions that it is known to run with.
         pythons: Releases of Python that the lock installs on, e.g. ``3.10``, the best first.
         inputs: What it reads: ``pixels``, ``features`` or ``images``, see ``adapters/job.py``.
+        options: Options of a recipe that it reads besides its budget of time.
         resumes: A search that was broken off goes on from what it left.
         extra: The extra of this project that installs it; empty for none.
         preset: The preset of recipes with its published settings; empty for none.
@@ -40,6 +41,7 @@ class Engine:
     lock: Path
     pythons: tuple[str, ...]
     inputs: tuple[str, ...]
+    options: tuple[str, ...]
     resumes: bool
     about: str
     extra: str = ""
@@ -55,9 +57,9 @@ def engines() -> tuple[Engine, ...]:
 
 def _engine(name: str, facts: dict[str, Any]) -> Engine:
     adapter = _FOLDER / "adapters" / facts.pop("script")
-    pythons, inputs = tuple(facts.pop("pythons")), tuple(facts.pop("inputs"))
+    listed: dict[str, Any] = {key: tuple(facts.pop(key)) for key in ("pythons", "inputs", "options")}
     lock = _FOLDER / "locks" / f"{name}.txt"
-    return Engine(name=name, adapter=adapter, lock=lock, pythons=pythons, inputs=inputs, **facts)
+    return Engine(name=name, adapter=adapter, lock=lock, **listed, **facts)
 
 
 def engine(name: str) -> Engine:

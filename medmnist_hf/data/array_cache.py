@@ -157,10 +157,10 @@ def fetch(spec: Spec, decode: Decode, cache_dir: str | Path | None = None) -> tu
                     _discard(root / spec.key)
             _remove_unfinished(root, spec.key)
             if shutil.disk_usage(root).free < spec.bytes + _MARGIN:
-                raise _no_room(root, spec, "too little space")
+                raise _no_room(root, spec, "too little space", cache_dir)
             return _write(root, spec, decode)
     except OSError as error:
-        raise _no_room(root, spec, error.strerror or str(error)) from None
+        raise _no_room(root, spec, error.strerror or str(error), cache_dir) from None
 
 
 def cache_root(cache_dir: str | Path | None = None) -> Path:
@@ -304,12 +304,14 @@ def _synced(path: Path) -> Iterator[BinaryIO]:
         os.fsync(file.fileno())
 
 
-def _no_room(root: Path, spec: Spec, why: str) -> MedMNISTError:
+def _no_room(root: Path, spec: Spec, why: str, cache_dir: str | Path | None) -> MedMNISTError:
+    # Commands read the arrays too: only who has named a folder can name another one.
+    remedy = "set HF_HOME to" if cache_dir is None else "pass as cache_dir"
     with contextlib.suppress(OSError):
         why += f"; {shutil.disk_usage(root).free / 1e6:,.0f} MB are free"
     return MedMNISTError(
-        f"cannot keep {spec} in {root}, which takes {spec.bytes / 1e6:,.1f} MB ({why}): pass cache_dir= for another "
-        "folder, or cache=False to hold the arrays in memory"
+        f"cannot keep {spec} in {root}, which takes {spec.bytes / 1e6:,.1f} MB ({why}): "
+        f"{remedy} a folder with room that can be written to"
     )
 
 

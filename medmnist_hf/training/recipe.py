@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -180,6 +180,15 @@ class Recipe:
             losses = " or ".join(("auto", *LOSSES[entry.task]))
             raise TrainingError(f"loss is {self.loss} but {entry.flag} is {entry.task}: use {losses}")
         self._check_method(method(self.method))
+        if self.ema == 1:
+            raise TrainingError("ema is 1, an average that never moves: give less")
+        if (self.mixup or self.cutmix) and self.batch_size == 1:
+            raise TrainingError("mixup and cutmix mix the images of a batch: give a batch_size of 2 or more")
+        if self.warmup_epochs > self.epochs:
+            raise TrainingError(
+                f"warmup_epochs is {self.warmup_epochs:g} but epochs is {self.epochs}, so the learning rate would "
+                "never be reached: warm up for less"
+            )
         if entry.channels == 3 and self.channels == 1:
             raise TrainingError(f"channels is 1 but the images of {entry.flag} are RGB: use 3")
 
@@ -256,6 +265,34 @@ def make_recipe(options: Mapping[str, Any], *, preset: str | None = None, config
         raise TrainingError("no dataset named: give --dataset, e.g. pathmnist")
     values["dataset"] = catalog.subset(values["dataset"]).flag
     return Recipe(**values)
+
+
+def unread_options(recipe: Recipe, names: Iterable[str]) -> dict[str, str]:
+    """Options of some that are not at their default and change nothing in a recipe, each with the reason.
+
+    Args:
+        recipe: The recipe.
+        names: Names of the options that were asked for.
+    """
+    chosen, is_2d = method(recipe.method), recipe.subset.ndim == 2
+    reasons = {
+        "namespace": (recipe.root is not None, "the data is read from root"),
+        "revision": (recipe.root is not None, "the data is read from root"),
+        "stem": (recipe.model.startswith("timm/"), "it is for the networks of the paper"),
+        "volumetric": (is_2d, f"{recipe.dataset} has images"),
+        "depth_stride": (is_2d or recipe.volumetric != "2.5d", "it is for volumes and volumetric 2.5d"),
+        "early_stopping": (recipe.early_stopping >= recipe.epochs, f"there are {recipe.epochs} epochs"),
+    }
+    unread = {}
+    for name in names:
+        if getattr(recipe, name) == FIELDS[name].default:
+            continue
+        applies, reason = reasons.get(name, (False, ""))
+        if not chosen.does_read(name, pixels=recipe.model == PIXELS):
+            unread[name] = f"method {recipe.method} does not read it"
+        elif applies:
+            unread[name] = reason
+    return unread
 
 
 def default_folder(recipe: Recipe) -> Path:

@@ -16,6 +16,22 @@ from typing import Any, Final
 from medmnist_hf.automl.engines import Engine, engines
 from medmnist_hf.errors import TrainingError, shorten
 
+COMMON: Final = ("dataset", "size", "root", "namespace", "revision", "model", "method", "loss", "seeds", "test")
+"""Options of a recipe that every method reads."""
+
+_INPUT: Final = ("resize", "channels", "intensity_scale", "batch_size")
+_NETWORK: Final = (
+    *_INPUT,
+    *("pretrained", "checkpoint", "stem", "volumetric", "depth_stride", "image_size", "normalize"),
+)
+_TRAINING: Final = (
+    *_NETWORK,
+    *("class_weights", "label_smoothing", "probe_first", "freeze_batch_norm", "epochs", "accumulation", "optimizer"),
+    *("learning_rate", "weight_decay", "layer_decay", "schedule", "warmup_epochs", "max_grad_norm"),
+    *("early_stopping", "select", "mixup", "cutmix", "ema", "drop_rate", "drop_path", "flip_horizontal"),
+    *("flip_vertical", "crop_padding", "rotation", "rotate90", "color_jitter", "precision", "compile", "report_to"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -28,6 +44,8 @@ class Method:
         trains: It trains by the recipe's loss, which may then be any of the task's.
         volumes: It reads volumes as well as images.
         engine: The AutoML engine that it runs, if it runs one.
+        reads: Options of a recipe that it reads, besides `COMMON`; of an engine those that it reads of a network's
+            features.
         module: Module of its ``fit``, within `medmnist_hf.training.methods`; that of its name if not given.
     """
 
@@ -37,12 +55,18 @@ class Method:
     trains: bool = False
     volumes: bool = True
     engine: Engine | None = None
+    reads: tuple[str, ...] = _NETWORK
     module: str = ""
 
     @property
     def leaves_model(self) -> bool:
         """Whether there is a model to publish."""
         return bool(self.card)
+
+    def does_read(self, option: str, *, pixels: bool = False) -> bool:
+        """Whether it reads an option of a recipe, which may give an engine the pixels in place of features."""
+        own = () if self.engine is None else ("time_budget", *self.engine.options)
+        return option in COMMON or option in own or (option in self.reads and not pixels)
 
     def fit(self, run: Any, seed: int, folder: Path) -> Any:
         """Carry it out: from a `methods.base.Run`, a seed and the seed's folder to a `methods.base.Fitted`."""
@@ -53,21 +77,32 @@ class Method:
 METHODS: Final[dict[str, Method]] = {
     entry.name: entry
     for entry in (
-        Method("finetune", "All weights are trained.", card="all weights trained", trains=True),
+        Method("finetune", "All weights are trained.", card="all weights trained", trains=True, reads=_TRAINING),
         Method(
             "linear-probe",
             "A linear classifier on frozen features.",
             card="its features frozen and a linear classifier fitted to them",
+            reads=(*_NETWORK, "class_weights"),
         ),
-        Method("knn", "The nearest train images vote, in the space of frozen features."),
+        Method(
+            "knn",
+            "The nearest train images vote, in the space of frozen features.",
+            reads=(*_NETWORK, "neighbors"),
+        ),
         Method(
             "lora",
             "Small matrices beside the layers are trained and merged.",
             card="fine-tuned by LoRA",
             trains=True,
             volumes=False,
+            reads=(*_TRAINING, "lora_rank", "lora_alpha"),
         ),
-        Method("zero-shot", "A CLIP-like model compares images with the names of the labels.", volumes=False),
+        Method(
+            "zero-shot",
+            "A CLIP-like model compares images with the names of the labels.",
+            volumes=False,
+            reads=(*_INPUT, "prompt"),
+        ),
         *(Method(engine.name, engine.about, engine=engine, module="automl") for engine in engines()),
     )
 }

@@ -1,16 +1,16 @@
 """Options made of a recipe's fields: which a command has, in which order, and the recipe that comes of them."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from medmnist_hf.cli.recipe_options import read_recipe, recipe_options
-from medmnist_hf.errors import MedMNISTError
-from medmnist_hf.training.recipe import FIELDS, Recipe
-from medmnist_hf.training.registry import METHODS
+from medmnist_hf.errors import MedMNISTError, TrainingError
+from medmnist_hf.training.recipe import FIELDS, Recipe, type_of
+from medmnist_hf.training.registry import COMMON, METHODS
 
 RUNNER = CliRunner()
 
@@ -63,3 +63,91 @@ def test_the_help_names_defaults_choices_and_methods_and_each_option_once() -> N
     assert all(f"{one.name}: {one.about}" in shown for one in METHODS.values())
     assert shown.count("--epochs ") == 1 and "Its own." in shown and "Passes over train" not in shown
     assert shown.index("--first") < shown.index("--dataset") < shown.index("--preset") < shown.index("--epochs ")
+
+
+SINGLE = {"dataset", "seeds", "method", "loss"}
+OF_VOLUMES = {"volumetric", "depth_stride"}
+
+WITHOUT: dict[str, Any] = {
+    "size": 64,
+    "root": "dist",
+    "namespace": "me",
+    "revision": "v1",
+    "model": "resnet50",
+    "checkpoint": "a.safetensors",
+    "image_size": 64,
+    "prompt": "{}",
+    "time_budget": 60.0,
+    "trials": 3,
+}
+"""A value next to the default of each option whose type or bounds name none."""
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "finetune": {},
+    "lora": {},
+    "linear-probe": {},
+    "knn": {},
+    "zero-shot": {"model": "some/clip"},
+    "flaml": {"model": "pixels"},
+    "autokeras": {"model": "pixels"},
+    "auto-sklearn": {"model": "resnet50"},
+}
+
+
+def another_value(name: str) -> Any:
+    """A value of an option that is not its default."""
+    default, kind = FIELDS[name].default, type_of(name)
+    if name in WITHOUT:
+        return WITHOUT[name]
+    if isinstance(default, bool):
+        return not default
+    if get_origin(kind) is Literal:
+        return next(one for one in reversed(get_args(kind)) if one != default)
+    low, above, high = FIELDS[name].metadata["bounds"]
+    return next(kind(one) for one in (2, 0.5) if low <= one <= high and one > above and one != default)
+
+
+@pytest.mark.parametrize("name", [name for name in FIELDS if name not in {*SINGLE, "model"}])
+@pytest.mark.parametrize("chosen", SETTINGS)
+def test_each_option_is_read_or_refused(name: str, chosen: str) -> None:
+    """What a method is not listed to read is refused, and is not silently without effect."""
+    setting = dict.fromkeys(("preset", "config", "seeds", "seed")) | {"dataset": "breastmnist", "method": chosen}
+    given = setting | SETTINGS[chosen] | {name: another_value(name)}
+    if METHODS[chosen].does_read(name, pixels="pixels" in SETTINGS[chosen].values()) and name not in OF_VOLUMES:
+        assert getattr(read_recipe(given), name) == given[name]
+    else:
+        with pytest.raises(TrainingError, match=f"^--{name.replace('_', '-')} would change nothing"):
+            read_recipe(given)
+
+
+def test_every_option_is_read_by_some_method() -> None:
+    read = {name for name in FIELDS for one in METHODS.values() if one.does_read(name)}
+    assert read == FIELDS.keys()
+    named = {name for one in METHODS.values() for name in (*one.reads, *(one.engine.options if one.engine else ()))}
+    assert named <= FIELDS.keys() and set(COMMON) <= FIELDS.keys()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--root dist --namespace me", "--namespace would change nothing .the data is read from root.: leave it out"),
+        ("--root dist --revision v1", "--revision would change nothing"),
+        ("--model timm/resnet18 --stem cifar", "--stem would change nothing .it is for the networks of the paper."),
+        ("--volumetric 3d", "--volumetric would change nothing .pathmnist has images."),
+        ("--dataset organmnist3d --depth-stride", "--depth-stride would change nothing .it is for volumes and volu"),
+        ("--early-stopping 5 --epochs 5", "--early-stopping would change nothing .there are 5 epochs."),
+        ("--method knn --mixup 0.8", "--mixup would change nothing .method knn does not read it.: leave it out"),
+        ("--mixup 0.8 --batch-size 1", "mixup and cutmix mix the images of a batch"),
+        ("--warmup-epochs 6 --epochs 5", "warmup_epochs is 6 but epochs is 5"),
+        ("--ema 1", "ema is 1, an average that never moves"),
+    ],
+)
+def test_what_would_silently_do_nothing_is_refused(words: str, said: str) -> None:
+    with pytest.raises(TrainingError, match=f"^{said}"):
+        recipe_of("--dataset", "pathmnist", *words.split())
+
+
+def test_what_a_preset_says_for_other_methods_is_passed_over() -> None:
+    recipe = recipe_of("--dataset", "breastmnist", "--preset", "foundation", "--method", "knn")
+    assert recipe.ema == 0.95 and recipe.neighbors == 11
+    assert recipe_of("--dataset", "breastmnist", "--mixup", "0", "--method", "knn").mixup == 0

@@ -275,7 +275,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, limit: int) 
     assert said.startswith(
         f"cannot keep breastmnist train at size 7 in {tmp_path}, which takes 0.0 MB (File too large"
     )
-    assert "pass cache_dir= for another folder, or cache=False" in said and said.count("\n") == 1
+    assert said.endswith(": pass as cache_dir a folder with room that can be written to\n") and said.count("\n") == 1
     assert hidden(tmp_path) == [] and cache_info(tmp_path) == []
     check(fetch(spec(), Decoding(), tmp_path))
 
@@ -285,6 +285,13 @@ def test_too_little_space_is_told_before_anything_is_decoded(tmp_path: Path) -> 
     with pytest.raises(MedMNISTError, match=r"which takes 150,536,000.0 MB \(too little space; .* MB are free\)"):
         fetch(spec(shape=(10**9, 224, 224, 3)), decoding, tmp_path)
     assert decoding.calls == 0 and hidden(tmp_path) == []
+
+
+def test_who_named_no_folder_is_told_how_to_name_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that reads arrays has no option for the cache's folder."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path))
+    with pytest.raises(MedMNISTError, match=f"in {tmp_path}.*: set HF_HOME to a folder with room that can be written"):
+        fetch(spec(shape=(10**9, 224, 224, 3)), Decoding())
 
 
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:

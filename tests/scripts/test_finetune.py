@@ -22,8 +22,9 @@ from tests.fixtures.paths import ROOT
 from tests.fixtures.runs import build_all
 
 SCRIPT = ROOT / "scripts" / "finetune.py"
-TINY = ["--model", "timm/test_efficientnet", "--no-pretrained", "--epochs", "1", "--batch-size", "16"]
-PUSHED = ["--dataset", "bloodmnist", "--method", "linear-probe", *TINY]
+NETWORK = ["--model", "timm/test_efficientnet", "--no-pretrained", "--batch-size", "16"]
+TINY = [*NETWORK, "--epochs", "1"]
+PUSHED = ["--dataset", "bloodmnist", "--method", "linear-probe", *NETWORK]
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
@@ -69,7 +70,7 @@ def test_a_run_from_a_preset_and_options(root: Path, tmp_path: Path, capsys: pyt
 
 def test_words_and_numbers_of_one_option(app: Any, root: Path, tmp_path: Path) -> None:
     for given, kept in (("images", "images"), ("3", 3)):
-        options = ["--dataset", "bloodmnist", "--root", str(root), "--channels", given, "--method", "knn", *TINY]
+        options = ["--dataset", "bloodmnist", "--root", str(root), "--channels", given, "--method", "knn", *NETWORK]
         app([*options, "--quiet", "--out", str(tmp_path / given)], standalone_mode=False)
         assert yaml.safe_load((tmp_path / given / "recipe.yaml").read_text())["channels"] == kept
 

@@ -120,6 +120,8 @@ class RecipeTrainer(Trainer):
                 if recipe.layer_decay < 1
                 else param_groups_weight_decay(inner, recipe.weight_decay)
             )
+            if recipe.layer_decay < 1 and len({group["lr_scale"] for group in groups}) == 1:
+                raise TrainingError(f"layer_decay is for networks with named layers, not {recipe.model}: leave it out")
             for group in groups:
                 group["lr"] = recipe.learning_rate * group.pop("lr_scale", 1.0)
             if recipe.optimizer == "sgd":
@@ -358,7 +360,7 @@ def rate_course(recipe: Recipe, steps: int) -> Callable[[int], float]:
             return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
         if recipe.schedule == "step":
             epoch = step // an_epoch
-            return STEP_FACTOR ** sum(epoch >= int(share * recipe.epochs) for share in STEP_AT)
+            return STEP_FACTOR ** sum(epoch >= max(1, int(share * recipe.epochs)) for share in STEP_AT)
         return 1.0
 
     return factor
