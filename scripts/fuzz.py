@@ -1,0 +1,532 @@
+"""Feeds damaged files to every reader of the project and counts what is not refused in one line.
+
+A case is a sound file with a few faults, in its bytes or in what it says. A reader may take it or refuse it with an
+error of this project, one printable line long; anything else is a fault: another exception, a long or broken message,
+more than `SECONDS_PER_CASE`, more memory than `SPARE_MEMORY`, pixels that are not those of the file. Cases depend on
+the seed and their number alone, so a fault can be made again: ``--only NAME --seed S --case N``.
+
+Example: python scripts/fuzz.py --seconds 10 --only manifest
+"""
+
+import dataclasses
+import io
+import json
+import logging
+import random
+import re
+import resource
+import signal
+import tempfile
+import time
+import traceback
+import warnings
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Final
+from unicodedata import category
+
+import numpy as np
+import torch
+import typer
+
+from medmnist_hf import catalog, console
+from medmnist_hf.cards.render import read_audit, write_card
+from medmnist_hf.conversion.build import BuildOptions, build_config
+from medmnist_hf.conversion.checks.audit import audit_config
+from medmnist_hf.conversion.npz import NpzReader
+from medmnist_hf.conversion.sources.source import Phantom
+from medmnist_hf.data.array_cache import cache_info
+from medmnist_hf.data.arrays import load_arrays
+from medmnist_hf.data.decode import decode_image
+from medmnist_hf.data.rows import open_rows
+from medmnist_hf.errors import MedMNISTError, first_line
+from medmnist_hf.evaluation.evaluate import evaluate_file
+from medmnist_hf.evaluation.labels import read_labels
+from medmnist_hf.evaluation.prediction_files import read_result
+from medmnist_hf.export.export import export
+from medmnist_hf.files import sha256_of
+from medmnist_hf.hub.dataset_state import card_head
+from medmnist_hf.manifest import AUDIT_NAME, MANIFEST_NAME, read_manifest
+from medmnist_hf.training.benchmark.matrix import read_matrix
+from medmnist_hf.training.models.checkpoints import read_tensors
+from medmnist_hf.training.recipe import make_recipe
+from medmnist_hf.training.results import read_results, read_seed
+from medmnist_hf.training.run import run
+from medmnist_hf.vertex import display_names, image_path
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+
+SECONDS_PER_CASE: Final = 20.0
+SPARE_MEMORY: Final = 2 << 30
+"""Address space beyond what the program has when it begins, in bytes."""
+
+LONGEST_MESSAGE: Final = 2048
+UNSEEN: Final = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode categories of what a line must not hold: control characters, halves of characters, line ends."""
+
+FLAG: Final = "breastmnist"
+ROWS: Final = 40
+MATRIX: Final = """\
+defaults: {root: dist, image_size: 32}
+matrix:
+  dataset: [breastmnist, pneumoniamnist]
+  model: [timm/resnet18, timm/test_resnet]
+  method: [finetune, linear-probe]
+exclude:
+  - {dataset: breastmnist, method: finetune}
+include:
+  - {dataset: chestmnist, model: timm/resnet18, seeds: [0, 1, 2]}
+"""
+
+RECIPE: Final = {
+    "dataset": FLAG,
+    "model": "timm/test_resnet",
+    "image_size": 32,
+    "pretrained": False,
+    "method": "linear-probe",
+}
+
+Damage = Callable[[random.Random, bytes], bytes]
+
+HOSTILE: Final[tuple[Any, ...]] = (
+    None,
+    True,
+    False,
+    -1,
+    0,
+    1,
+    1.5,
+    1e308,
+    float("nan"),
+    float("inf"),
+    2**63,
+    10**40,
+    "",
+    "0",
+    "\0",
+    "\ud800",
+    "\x1b[31mred",
+    "two\nlines",
+    "\u202eright to left",
+    "../../../../etc/passwd",
+    "/dev/zero",
+    "=1+1",
+    "<script>alert(1)</script>",
+    "%s{0}",
+    "a" * 10_000,
+    "é" * 300,
+    [],
+    {},
+    [[]],
+    [0] * 1000,
+    {"a": {"b": {"c": None}}},
+    {"": ""},
+)
+"""Values that a document may hold in place of the right one."""
+
+WORDS: Final = (
+    *(str(value) for value in HOSTILE if not isinstance(value, str)),
+    *(value for value in HOSTILE if isinstance(value, str)),
+    "9" * 5000,
+    "-9" * 200,
+    "0x10",
+    "1_000",
+    "1e999",
+    "١٢٣",
+    '"',
+    "'",
+    ",",
+    ":",
+    "*a",
+    "&a [*a, *a]",
+    "!!python/object/apply:os.system [id]",
+    "2020-13-45",
+    "12:30:45",
+    "---\n",
+    "\t",
+    "\ufeff",
+    "{" * 3000,
+    "[" * 100_000,
+)
+"""Pieces of text in place of a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One kind of file and what reads it.
+
+    Attributes:
+        sample: Content of a sound file.
+        place: Where the damaged one is put.
+        damage: Makes a case of the sample.
+        read: Reads what was put there.
+    """
+
+    sample: bytes
+    place: Path
+    damage: Damage
+    read: Callable[[Path], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What a reader did that it must not do; two are the same if they have one place and one type.
+
+    Attributes:
+        place: File and line of the project, and the type of the exception.
+        what: What it says.
+        case: Number of the first case that has it.
+    """
+
+    place: str
+    what: str
+    case: int
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the cases of a target."""
+
+    cases: int = 0
+    refused: int = 0
+    seconds: float = 0.0
+    faults: dict[str, Fault] = field(default_factory=dict)
+
+
+class TooLongError(BaseException):
+    """A case took more than `SECONDS_PER_CASE`; no reader catches it."""
+
+
+def damage_bytes(rng: random.Random, content: bytes) -> bytes:
+    """One to four faults in bytes: flipped, cut, repeated, moved, overwritten by numbers at the edge."""
+    data = bytearray(content)
+    for _ in range(rng.randint(1, 4)):
+        at, length = rng.randrange(len(data) + 1), rng.choice((1, 2, 4, 8, 64, 1024))
+        match rng.randrange(7):
+            case 0 if at < len(data):
+                data[at] ^= 1 << rng.randrange(8)
+            case 1:
+                del data[at : at + length]
+            case 2:
+                data[at:at] = rng.randbytes(length)
+            case 3:
+                data[at:at] = data[at : at + length]
+            case 4:
+                del data[at:]
+            case 5:
+                other = rng.randrange(len(data) + 1)
+                data[at : at + length] = data[other : other + length]
+            case _:
+                width = rng.choice((1, 2, 4, 8))
+                number = rng.choice((0, 1, 2 ** (8 * width - 1), 2 ** (8 * width) - 1))
+                data[at : at + width] = number.to_bytes(width, rng.choice(("little", "big")))
+        if not data:
+            break
+    return bytes(data)
+
+
+def damage_text(rng: random.Random, content: bytes) -> bytes:
+    """One to three words, or lines, in place of others; sometimes a fault in the bytes as well."""
+    text = content.decode("utf-8")
+    for _ in range(rng.randint(1, 3)):
+        if rng.random() < 0.2:
+            lines = text.splitlines(keepends=True) or [""]
+            at = rng.randrange(len(lines))
+            lines[at : at + rng.randint(0, 2)] = rng.choices(lines, k=rng.randint(0, 2))
+            text = "".join(lines)
+        elif words := list(re.finditer(r"[^\s,:{}\[\]\"]+", text)):
+            word = rng.choice(words)
+            text = text[: word.start()] + rng.choice(WORDS) + text[word.end() :]
+    changed = text.encode("utf-8", "surrogatepass")
+    return damage_bytes(rng, changed) if rng.random() < 0.1 else changed
+
+
+def damage_json(rng: random.Random, content: bytes) -> bytes:
+    """One to three values, names or entries of a document in JSON exchanged, or its text damaged."""
+    if rng.random() < 0.2:
+        return damage_text(rng, content)
+    document = json.loads(content)
+    for _ in range(rng.randint(1, 3)):
+        document = _damaged_value(rng, document)
+    return json.dumps(document, ensure_ascii=rng.random() < 0.5).encode("utf-8", "surrogatepass")
+
+
+def _damaged_value(rng: random.Random, document: Any) -> Any:
+    if not isinstance(document, dict | list) or not document or rng.random() < 0.05:
+        return rng.choice(HOSTILE)
+    if isinstance(document, list):
+        at = rng.randrange(len(document))
+        entries = {0: [], 1: [document[at], document[at]]}.get(rng.randrange(6))
+        return document[:at] + (entries or [_damaged_value(rng, document[at])]) + document[at + 1 :]
+    name, changed = rng.choice(list(document)), document.copy()
+    match rng.randrange(6):
+        case 0:
+            del changed[name]
+        case 1:
+            changed[str(rng.choice(WORDS))] = changed.pop(name)
+        case _:
+            changed[name] = _damaged_value(rng, document[name])
+    return changed
+
+
+def damage_lines(rng: random.Random, content: bytes) -> bytes:
+    """Some lines of JSON damaged, each as `damage_json` does."""
+    lines = content.splitlines(keepends=True)
+    for at in rng.sample(range(len(lines)), k=min(len(lines), rng.randint(1, 2))):
+        lines[at] = damage_json(rng, lines[at]) + b"\n"
+    return b"".join(lines)
+
+
+def damage_members(rng: random.Random, content: bytes) -> bytes:
+    """Members of an NPZ file damaged before they are packed, so that all sums are right."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    for name in rng.sample(sorted(members), k=rng.randint(1, 2)):
+        member = members[name]
+        if rng.random() < 0.3:
+            array = np.load(io.BytesIO(member), allow_pickle=False)
+            kind = rng.choice(("u1", "<i8", ">i8", "f8", "f2", "?", "c8", "S3", "U2", "M8[s]", "V4"))
+            stream = io.BytesIO()
+            shape = rng.choice((array.shape, array.shape[::-1], (0,), (), (*array.shape, 1), (array.size,)))
+            filled = np.zeros(shape, kind)
+            np.save(stream, filled)
+            members[name] = stream.getvalue()
+        else:
+            end = 10 + int.from_bytes(member[8:10], "little")
+            header = (damage_text if rng.random() < 0.7 else damage_bytes)(rng, member[10:end])
+            length = len(header) % 65536 if rng.random() < 0.9 else rng.randrange(65536)
+            members[name] = member[:8] + length.to_bytes(2, "little") + header + member[end:]
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
+        for name, member in members.items():
+            archive.writestr(zipfile.ZipInfo(name), member, archive.compression)
+    return packed.getvalue()
+
+
+def damage_tensors(rng: random.Random, content: bytes) -> bytes:
+    """The head of a safetensors file damaged with its length kept right, or its bytes."""
+    if rng.random() < 0.3:
+        return damage_bytes(rng, content)
+    length = int.from_bytes(content[:8], "little")
+    head = damage_json(rng, content[8 : 8 + length])
+    return len(head).to_bytes(8, "little") + head + content[8 + length :]
+
+
+def make_targets(folder: Path) -> dict[str, Target]:
+    """Every kind of file that comes from outside, by name, with sound ones of a phantom made in a folder."""
+    entry, dist = catalog.subset(FLAG), folder / "dist"
+    phantom = Phantom(folder, rows=ROWS).fetch(entry, 28)
+    build_config(entry, 28, phantom, dist, options=BuildOptions(max_shard_size=16 * 1024))
+    write_card(dist / FLAG)
+    config = dist / FLAG / "28"
+    manifest = read_manifest(config)
+    images = load_arrays(FLAG, 28, "test", root=dist, cache_dir=folder / "cache").images
+    picture, vertex, matrix = folder / "image.png", folder / "predictions_0001.jsonl", folder / "matrix.yaml"
+    weights = folder / "weights.pth"
+    (config / AUDIT_NAME).write_text(audit_config(config).to_json(), encoding="utf-8")
+    picture.write_bytes(next(iter(open_rows(FLAG, root=dist).files("test")))[0])
+    vertex.write_text("".join(_vertex_line(row, len(images)) for row in range(len(images))), encoding="utf-8")
+    matrix.write_text(MATRIX, encoding="utf-8")
+    torch.save({"net": {"conv.weight": torch.ones(4, 3, 3, 3), "conv.bias": torch.ones(4)}}, weights)
+    run(make_recipe(RECIPE | {"root": str(dist)}), folder / "run", quiet=True)
+
+    def read_npz(path: Path) -> None:
+        reader = NpzReader(path, entry, 28, phantom.counts)
+        found = np.concatenate(list(reader.images("test", [len(images)])))
+        if not np.array_equal(found, images):
+            raise AssertionError("other pixels than those of the file")
+
+    def read_members(path: Path) -> None:
+        reader = NpzReader(path, entry, 28, None)
+        for split in catalog.NPZ_SPLITS:
+            for _ in reader.images(split, [reader.rows(split)]):
+                pass
+
+    def read_build_of(path: Path) -> None:
+        _each(
+            lambda: load_arrays(FLAG, 28, "train", root=dist, cache=False),
+            lambda: read_labels(FLAG, 28, "train", path.parent),
+            lambda: audit_config(path.parent),
+            lambda: export(open_rows(FLAG, root=dist), folder / "exported", "npz", force=True),
+            lambda: write_card(path.parent.parent),
+        )
+
+    def read_shard(path: Path) -> None:
+        first, *others = manifest.splits["train"].shards
+        sealed = dataclasses.replace(first, bytes=path.stat().st_size, sha256=sha256_of(path))
+        record = dataclasses.replace(manifest.splits["train"], shards=(sealed, *others))
+        changed = dataclasses.replace(manifest, splits=manifest.splits | {"train": record})
+        (config / MANIFEST_NAME).write_text(changed.to_json(), encoding="utf-8")
+        try:
+            read_build_of(path)
+        finally:
+            (config / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+
+    def read_picture(path: Path) -> None:
+        decoded = np.empty((28, 28), np.uint8)
+        try:
+            decode_image(np.frombuffer(path.read_bytes(), np.uint8), decoded)
+        except ValueError as error:
+            raise MedMNISTError(str(error)) from None
+        if not np.array_equal(decoded, images[0]):
+            raise AssertionError("other pixels than those of the file")
+
+    best = folder / "run" / "seed-0" / "best"
+    csv = next((folder / "run" / "seed-0").glob("*_test_*.csv"))
+    kinds: dict[str, tuple[Path, Damage, Callable[[Path], object]]] = {
+        "npz": (phantom.path, damage_bytes, read_npz),
+        "npz members": (phantom.path, damage_members, read_members),
+        "npz labels": (phantom.path, damage_members, lambda path: read_labels(FLAG, 28, "test", path)),
+        "manifest": (config / MANIFEST_NAME, damage_json, read_build_of),
+        "shard": (config / manifest.splits["train"].shards[0].name, damage_bytes, read_shard),
+        "image": (picture, damage_bytes, read_picture),
+        "audit": (config / AUDIT_NAME, damage_json, lambda path: read_audit(path.parent)),
+        "card": (
+            dist / FLAG / "README.md",
+            damage_text,
+            lambda path: card_head(path.read_bytes().decode(errors="replace"), str(path)),
+        ),
+        "array cache": (
+            next((folder / "cache").rglob("info.json")),
+            damage_json,
+            lambda _: cache_info(folder / "cache"),
+        ),
+        "recipe": (folder / "run" / "recipe.yaml", damage_text, lambda path: make_recipe({}, config=path)),
+        "matrix": (matrix, damage_text, read_matrix),
+        "results": (folder / "run" / "results.json", damage_json, read_results),
+        "seed": (folder / "run" / "seed-0" / "result.json", damage_json, lambda path: read_seed(path.parent)),
+        "predictions": (csv, damage_text, lambda path: evaluate_file(path, data=dist)),
+        "vertex": (vertex, damage_lines, read_result),
+        "checkpoint": (best / "model.safetensors", damage_tensors, read_tensors),
+        "torch weights": (weights, damage_bytes, read_tensors),
+    }
+    return {name: Target(path.read_bytes(), path, damage, read) for name, (path, damage, read) in kinds.items()}
+
+
+def _vertex_line(row: int, rows: int) -> str:
+    entry = catalog.subset(FLAG)
+    names = display_names(entry)
+    instance = {"content": f"gs://bucket/{image_path(FLAG, 'test', row, rows)}", "mimeType": "image/png"}
+    prediction = {"ids": ["1", "2"], "displayNames": list(names), "confidences": [0.25, 0.75]}
+    return json.dumps({"instance": instance, "prediction": prediction}) + "\n"
+
+
+def _each(*readers: Callable[[], object]) -> None:
+    """All readers, each of which may refuse; the last refusal is that of all."""
+    refusal: MedMNISTError | None = None
+    for reader in readers:
+        try:
+            reader()
+        except MedMNISTError as error:
+            _check_message(error)
+            refusal = error
+    if refusal is not None:
+        raise refusal
+
+
+def _check_message(error: MedMNISTError) -> None:
+    message = str(error)
+    if not message or len(message) > LONGEST_MESSAGE or any(category(letter) in UNSEEN for letter in message):
+        raise AssertionError(f"a message of {len(message)} letters that is no printable line: {message[:200]!r}")
+
+
+def fuzz(target: Target, seed: int, seconds: float, case: int | None = None) -> Tally:
+    """Read damaged files for a time, or one of them.
+
+    Args:
+        target: What is read.
+        seed: Seed of the damage.
+        seconds: When to stop.
+        case: Number of the only case.
+    """
+    tally, began, number = Tally(), time.monotonic(), case or 0
+    while True:
+        target.place.write_bytes(damaged(target, seed, number))
+        fault = _read(target, number, tally)
+        if fault is not None:
+            tally.faults.setdefault(fault.place, fault)
+        number, tally.cases, tally.seconds = number + 1, tally.cases + 1, time.monotonic() - began
+        if case is not None or tally.seconds >= seconds:
+            break
+    target.place.write_bytes(target.sample)
+    return tally
+
+
+def damaged(target: Target, seed: int, number: int) -> bytes:
+    """The content of a case."""
+    return target.damage(random.Random(f"{seed}:{number}"), target.sample)
+
+
+def _read(target: Target, number: int, tally: Tally) -> Fault | None:
+    signal.setitimer(signal.ITIMER_REAL, SECONDS_PER_CASE)
+    try:
+        target.read(target.place)
+    except MedMNISTError as error:
+        tally.refused += 1
+        try:
+            _check_message(error)
+        except AssertionError as fault:
+            return Fault(f"{_place_of(error)} message", str(fault), number)
+    except (Exception, TooLongError) as error:
+        return Fault(f"{_place_of(error)} {type(error).__name__}", first_line(error), number)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    return None
+
+
+def _place_of(error: BaseException) -> str:
+    """File and line of the project from which an error came."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "medmnist_hf" in frame.filename]
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
+
+
+def stop(*_: object) -> None:
+    """End a case: the handler of the alarm."""
+    raise TooLongError(f"more than {SECONDS_PER_CASE:g} s")
+
+
+@app.command(epilog="Example: python scripts/fuzz.py --seconds 10 --only manifest --only recipe")
+def main(
+    seconds: Annotated[float, typer.Option(min=0.1, help="Time for each kind of file.")] = 10.0,
+    only: Annotated[list[str] | None, typer.Option(help="Kinds of files; repeatable. [default: all]")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the damage.")] = 0,
+    case: Annotated[int | None, typer.Option(min=0, help="Make this case alone and leave the file in --keep.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Folder for the files of faults.")] = None,
+) -> None:
+    """Damage files of every kind and read them; exit code 1 if a fault was found."""
+    signal.signal(signal.SIGALRM, stop)
+    warnings.simplefilter("ignore")
+    logging.disable(logging.CRITICAL)
+    with tempfile.TemporaryDirectory() as folder:
+        targets = make_targets(Path(folder))
+        for name in only or ():
+            if name not in targets:
+                raise MedMNISTError(f"no kind of file {name!r}: choose from {', '.join(targets)}")
+        resource.setrlimit(resource.RLIMIT_AS, (_address_space() + SPARE_MEMORY, resource.RLIM_INFINITY))
+        table = console.table("file", "cases", "refused", "faults", "cases/s", text={"file"})
+        faults = 0
+        for name in only or targets:
+            tally = fuzz(targets[name], seed, seconds, case)
+            counts = tally.cases, tally.refused, len(tally.faults), round(tally.cases / tally.seconds)
+            table.add_row(name, *(f"{count:,}" for count in counts))
+            faults += len(tally.faults)
+            for fault in tally.faults.values():
+                console.print_error(f"{name}, case {fault.case}: {fault.place}: {fault.what[:200]!r}")
+                if keep is not None:
+                    keep.mkdir(parents=True, exist_ok=True)
+                    kept = keep / f"{fault.case}-{targets[name].place.name}"
+                    kept.write_bytes(damaged(targets[name], seed, fault.case))
+        console.terminal().print(table)
+    if faults:
+        raise typer.Exit(1)
+
+
+def _address_space() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    return pages * resource.getpagesize()
+
+
+if __name__ == "__main__":
+    console.run(app)

@@ -1,0 +1,103 @@
+"""`scripts/fuzz.py`: it finds faults that are there and makes them again; the project's readers have none."""
+
+import importlib.util
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medmnist_hf.errors import MedMNISTError
+from tests.fixtures.paths import ROOT
+
+SCRIPT = ROOT / "scripts" / "fuzz.py"
+
+
+@pytest.fixture(scope="module")
+def program() -> Any:
+    specification = importlib.util.spec_from_file_location("fuzz_script", SCRIPT)
+    assert specification is not None and specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[specification.name] = module  # where its dataclasses look for their types
+    specification.loader.exec_module(module)
+    return module
+
+
+def refuse(path: Path) -> None:
+    """A reader as it should be: what is no list of three numbers is refused in a line."""
+    try:
+        numbers = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        raise MedMNISTError("no JSON") from None
+    if not isinstance(numbers, list) or not all(isinstance(one, int) for one in numbers):
+        raise MedMNISTError("no list of numbers")
+
+
+def escape(path: Path) -> None:
+    json.loads(path.read_bytes())[0]
+
+
+class LoudError(MedMNISTError):
+    def __str__(self) -> str:
+        return "two\nlines"
+
+
+def shout(path: Path) -> None:
+    if path.read_bytes() != b"[1, 2, 3]":
+        raise LoudError("")
+
+
+def rest(path: Path) -> None:
+    if path.read_bytes() != b"[1, 2, 3]":
+        time.sleep(5)
+
+
+@pytest.mark.parametrize(
+    ("read", "places"),
+    [
+        (refuse, set()),
+        (escape, {"TypeError", "KeyError", "JSONDecodeError", "IndexError", "UnicodeDecodeError", "RecursionError"}),
+        (shout, {"message"}),
+        (rest, {"TooLongError"}),
+    ],
+)
+def test_what_is_no_refusal_in_one_line_is_a_fault(
+    program: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Any, places: set[str]
+) -> None:
+    monkeypatch.setattr(program, "SECONDS_PER_CASE", 0.05)
+    previous = program.signal.signal(program.signal.SIGALRM, program.stop)
+    try:
+        target = program.Target(b"[1, 2, 3]", tmp_path / "x.json", program.damage_json, read)
+        tally = program.fuzz(target, 0, 0.3)
+    finally:
+        program.signal.signal(program.signal.SIGALRM, previous)
+    found = {place.split()[-1] for place in tally.faults}
+    assert (found <= places and bool(found)) if places else not found
+    assert target.place.read_bytes() == target.sample, "the sound file is put back"
+    for fault in tally.faults.values():
+        again = program.fuzz(target, 0, 0.0, case=fault.case) if read is not rest else tally
+        assert fault.place in again.faults
+
+
+@pytest.mark.slow
+def test_every_way_of_damage_changes_files_and_depends_on_seed_and_number_alone(program: Any, tmp_path: Path) -> None:
+    for name, target in program.make_targets(tmp_path).items():
+        cases = [program.damaged(target, 0, number) for number in range(30)]
+        assert cases == [program.damaged(target, 0, number) for number in range(30)], name
+        assert sum(case != target.sample for case in cases) > 20, name
+        assert cases[:5] != [program.damaged(target, 1, number) for number in range(5)], name
+        target.read(target.place)  # the sound file is taken
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, random.SystemRandom().randrange(1, 2**32)], ids=["known", "new"])
+def test_damaged_files_are_taken_or_refused_in_one_line(seed: int) -> None:
+    """With a seed that is known and with a new one, which the message of a fault names."""
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--seconds", "4", "--seed", str(seed)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"seed {seed}: {done.stderr}"
