@@ -12,7 +12,7 @@ from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from medmnist_hf.errors import TrainingError
+from medmnist_hf.errors import TrainingError, first_line
 from medmnist_hf.training.methods.base import Fitted, Run
 from medmnist_hf.training.methods.finetune import train
 from medmnist_hf.training.models.heads import classifiers_of
@@ -44,7 +44,7 @@ def lora_config(recipe: Recipe, model: nn.Module, images: Tensor) -> LoraConfig:
         TrainingError: The model reads volumes, or has no such layer.
     """
     modules = list(model.named_modules())
-    if any(isinstance(module, nn.Conv3d) for _, module in modules):
+    if getattr(getattr(model, "config", None), "volumetric", ""):
         raise TrainingError(f"method lora is for images, but {recipe.model} reads volumes here: use finetune")
     heads, called, shared = classifiers_of(model), _called(model, images), _shared(model)
     targets = [
@@ -110,8 +110,11 @@ def add_lora(recipe: Recipe, built: Built) -> PeftModel:
         2, recipe.input_channels, *(built.image_size,) * recipe.subset.ndim, generator=torch.Generator().manual_seed(0)
     )
     config = lora_config(recipe, built.model, images)
-    with torch.random.fork_rng(devices=[]):
-        same = _merges(copy.deepcopy(built.model), config, images)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            same = _merges(copy.deepcopy(built.model), config, images)
+    except Exception as error:  # the code of networks asks layers for what they are, which PEFT's are not
+        raise TrainingError(f"{recipe.model} cannot have LoRA ({first_line(error)}): use finetune") from None
     if not same:
         raise TrainingError(f"{recipe.model} with LoRA merged into it would be another network: use finetune")
     return get_peft_model(built.model, config)

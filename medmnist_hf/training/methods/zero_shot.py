@@ -17,6 +17,7 @@ from medmnist_hf.catalog import Subset, Task
 from medmnist_hf.errors import TrainingError, first_line
 from medmnist_hf.training.data.recipe_transforms import input_transform
 from medmnist_hf.training.methods.base import Fitted, Run
+from medmnist_hf.training.models.from_transformers import bounded, check_config
 
 _TOWERS = ("get_image_features", "get_text_features", "logit_scale")
 
@@ -45,7 +46,7 @@ class ZeroShot:
     Attributes:
         mean: Mean of each channel that the model expects, in units of 0..1.
         std: Standard deviation, as `mean`.
-        image_size: Edge length of the input that the model expects.
+        image_size: Edge length of the input that the model expects, in whole patches.
 
     Raises:
         TrainingError: The model cannot be loaded, has no text tower, or the prompt has no place for the label.
@@ -54,13 +55,16 @@ class ZeroShot:
     def __init__(self, name: str, entry: Subset, prompt: str, device: torch.device) -> None:
         self._name, self._entry, self._device = name, entry, device
         model: Any
-        model, loaded = _load(AutoModel, name, use_safetensors=True, output_loading_info=True)
-        size = getattr(getattr(model.config, "vision_config", None), "image_size", None)
+        with bounded():
+            model, loaded = _load(AutoModel, name, use_safetensors=True, output_loading_info=True)
+        vision = getattr(model.config, "vision_config", None)
+        size, patch = (getattr(vision, part, None) for part in ("image_size", "patch_size"))
         if not all(hasattr(model, part) for part in _TOWERS) or not isinstance(size, int):
             raise TrainingError(f"{name} has no text tower of the CLIP or SigLIP kind: name a model that has one")
         if loaded["missing_keys"]:
             raise TrainingError(f"{name} lacks {min(loaded['missing_keys'])} and perhaps more: name a whole model")
-        self.image_size = size
+        # What lies behind the last whole patch is not seen: 384 pixels are 27 patches of 14, and 6 more (SigLIP).
+        self.image_size = size - size % patch if isinstance(patch, int) else size
         self._model = model.to(device).eval()
         self._alone = hasattr(model, "logit_bias")
         images = _load(AutoImageProcessor, name)
@@ -144,6 +148,7 @@ def texts_of(entry: Subset, prompt: str, *, absence: bool) -> list[str]:
 
 def _load(kind: Any, name: str, **options: Any) -> Any:
     try:
+        check_config(name)
         return kind.from_pretrained(name, **options)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise TrainingError(

@@ -4,13 +4,18 @@
 # mypy: allow-untyped-calls
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import timm
 import torch
 from torch import nn
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 from transformers import (
     MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
     AutoConfig,
@@ -34,6 +39,66 @@ from medmnist_hf.training.models.wrappers import (
 )
 from medmnist_hf.training.recipe import Recipe
 
+LARGEST: Final = 10**7
+"""Largest whole number that a configuration may hold: of layers or labels it would be made without end."""
+
+MOST_LAYERS: Final = 50_000
+"""Most layers, those within layers counted too, that a model may consist of."""
+
+
+def check_config(name: str) -> None:
+    """Refuse a configuration that no model is made of in time.
+
+    Args:
+        name: An id or folder of `transformers`.
+
+    Raises:
+        ValueError: It holds a number above `LARGEST`.
+        Exception: Whatever `transformers` raises if it cannot be read.
+    """
+    values, _ = PreTrainedConfig.get_config_dict(name, trust_remote_code=False)
+    inside: list[Any] = [values]
+    while inside:
+        outer = inside.pop()
+        for key, value in outer.items() if isinstance(outer, dict) else enumerate(outer):
+            if isinstance(value, dict | list):
+                inside.append(value)
+            elif isinstance(value, int) and abs(value) > LARGEST:
+                raise ValueError(f"its config.json has a number above {LARGEST} for {str(key)[:40]!r}")
+
+
+@contextlib.contextmanager
+def bounded() -> Iterator[None]:
+    """Models that are made within may have `MOST_LAYERS` layers, and as many parameters as fit into memory.
+
+    Raises:
+        ValueError: There are more; what was made is dropped.
+    """
+    layers = parameters = 0
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**63
+
+    def count_layer(*_: Any) -> None:
+        nonlocal layers
+        layers += 1
+        if layers > MOST_LAYERS:
+            raise ValueError(f"it has more than {MOST_LAYERS} layers")
+
+    def count_parameter(_: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal parameters
+        parameters += 0 if parameter is None else parameter.numel()
+        if 4 * parameters > memory:
+            raise ValueError("its parameters do not fit into memory")
+
+    hooks = (
+        register_module_module_registration_hook(count_layer),
+        register_module_parameter_registration_hook(count_parameter),
+    )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
 
 def load_config(recipe: Recipe, names: dict[str, Any]) -> PreTrainedConfig:
     """The configuration of a recipe's model.
@@ -48,6 +113,7 @@ def load_config(recipe: Recipe, names: dict[str, Any]) -> PreTrainedConfig:
     if recipe.subset.ndim == 3:
         raise TrainingError(f"{recipe.model} cannot read the volumes of {recipe.dataset}: name a 2D CNN as timm/NAME")
     try:
+        check_config(recipe.model)
         config: PreTrainedConfig = AutoConfig.from_pretrained(recipe.model, trust_remote_code=False, **names)
     except Exception as error:  # the Hub's client, JSON and configurations refuse in many ways
         raise _not_loaded(recipe, error) from None
@@ -99,18 +165,20 @@ def load_backbone(recipe: Recipe, config: PreTrainedConfig, names: dict[str, Any
     """
     headed = type(config) in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
     kind: Any = AutoModelForImageClassification if headed else AutoModel
-    if recipe.checkpoint is None and not recipe.pretrained:
-        model, origin = kind.from_config(config), "random initialisation"
-    else:
-        where, source = recipe.model, {}
-        if recipe.checkpoint is not None:
-            path = Path(recipe.checkpoint).expanduser()
-            fresh = kind.from_config(config)
-            kind, where = type(fresh), str(path)
-            names_of_body = {name.removeprefix(f"{fresh.base_model_prefix}.") for name in fresh.state_dict()}
-            source = {"state_dict": without_prefix(read_tensors(path), {*fresh.state_dict(), *names_of_body})}
-        try:
-            with no_report():
+    weights = recipe.pretrained or recipe.checkpoint is not None
+    where, source = recipe.model, {}
+    tensors = None if recipe.checkpoint is None else read_tensors(Path(recipe.checkpoint).expanduser())
+    try:
+        with bounded(), torch.device("meta"):
+            kind.from_config(config)  # counted before any memory is taken
+        with no_report():
+            if tensors is not None or not weights:
+                model = kind.from_config(config)
+            if tensors is not None:
+                kind, where = type(model), str(Path(str(recipe.checkpoint)).expanduser())
+                body = {name.removeprefix(f"{model.base_model_prefix}.") for name in model.state_dict()}
+                source = {"state_dict": without_prefix(tensors, {*model.state_dict(), *body})}
+            if weights:
                 model, info = kind.from_pretrained(
                     None if source else recipe.model,
                     config=config,
@@ -120,9 +188,9 @@ def load_backbone(recipe: Recipe, config: PreTrainedConfig, names: dict[str, Any
                     output_loading_info=True,
                     **source,
                 )
-        except Exception as error:  # as above
-            raise _not_loaded(recipe, error) from None
-        origin = _loaded(model, info, where, headed)
+    except Exception as error:  # as above
+        raise _not_loaded(recipe, error) from None
+    origin = _loaded(model, info, where, headed) if weights else "random initialisation"
     return (model if headed else _with_head(model, recipe, names)), origin
 
 

@@ -15,6 +15,7 @@ from transformers import AutoModelForImageClassification, TimmWrapperForImageCla
 
 from medmnist_hf.training.models.checkpoints import layer_names
 from medmnist_hf.training.models.from_transformers import no_report
+from medmnist_hf.training.models.wrappers import name_shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,8 @@ def _for_rgb(model: Any) -> Any:
     for name in layer_names(shown["first_conv"]):
         key = f"timm_model.{name}.weight"
         weights[key] = adapt_input_conv(3, weights[key], base_chans=1)
-    with torch.device("meta"):
-        spread = TimmWrapperForImageClassification(config)
-    spread.load_state_dict(weights, assign=True)
+    with torch.random.fork_rng(devices=[]):
+        spread: Any = TimmWrapperForImageClassification(config)
+    name_shared(spread.timm_model)
+    spread.load_state_dict(weights)
     return spread

@@ -92,10 +92,17 @@ class NetworkForImageClassification(PreTrainedModel):
         if config.volumetric:
             network = to_volumetric(network, config.volumetric, depth_stride=config.depth_stride)
         self.network = network
+        self._constants = _constants(self)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
         """The networks initialise themselves."""
+
+    @torch.no_grad()
+    def initialize_weights(self) -> None:
+        """What loading leaves empty, as no file holds it: constants, such as indices of relative positions."""
+        for name, value in self._constants.items():
+            self.get_buffer(name).copy_(value)
 
     def forward(self, pixel_values: Tensor, **_: Any) -> ImageClassifierOutput:
         """Logits of a batch."""
@@ -131,6 +138,17 @@ class NetworkForImageClassification(PreTrainedModel):
             logits.append(self(batch["pixel_values"].to(self.device)).logits.float().cpu().numpy())
         self.train(training)
         return to_scores(np.concatenate(logits), self.config.loss)
+
+
+def _constants(model: NetworkForImageClassification) -> dict[str, Tensor]:
+    """Buffers that are not saved, by name; of a model on torch's meta device those of one that is made on the CPU."""
+    saved = model.state_dict().keys()
+    found = {name: value for name, value in model.named_buffers() if name not in saved}
+    if any(value.is_meta for value in found.values()):
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            config: Any = model.config
+            return NetworkForImageClassification(config)._constants
+    return {name: value.clone() for name, value in found.items()}
 
 
 class BackboneConfig(PreTrainedConfig):
@@ -218,12 +236,17 @@ def make_network(
         what = "fetch the weights of" if pretrained and isinstance(error, OSError) else "make"
         hint = "check the network, or give --checkpoint or --no-pretrained" if pretrained else "check the options"
         raise TrainingError(f"cannot {what} {TIMM}{name} ({first_line(error)}): {hint}") from None
+    return name_shared(network)
+
+
+def name_shared(network: nn.Module) -> nn.Module:
+    """Let a network's state have a tensor for each name of a shared one, as safetensors saves no shared ones."""
     network.register_state_dict_post_hook(_unshare)
     return network
 
 
 def _unshare(network: nn.Module, tensors: dict[str, Tensor], prefix: str, _: Any) -> None:
-    """Give each name of a tensor that has several (as in CoaT) one of its own: safetensors saves no shared ones."""
+    """Give each name of a tensor that has several (as in CoaT) one of its own."""
     seen = set()
     for name in [name for name in tensors if name.startswith(prefix)]:
         place = tensors[name].untyped_storage().data_ptr()

@@ -1,5 +1,6 @@
 """Zero-shot scores of tiny CLIP and SigLIP models against what `transformers` itself makes of the same texts."""
 
+import json
 import shutil
 import tomllib
 from importlib import resources
@@ -189,3 +190,22 @@ def test_gray_images_for_a_colour_model_are_refused(clip: Path) -> None:
     model = ZeroShot(str(clip), subset("breastmnist"), PROMPT, CPU)
     with pytest.raises(TrainingError, match="reads 3 channels: give --channels 3"):
         model.scores([{"pixel_values": images(2, channels=1)}])
+
+
+def test_an_image_is_seen_in_whole_patches(siglip: Path, tmp_path: Path) -> None:
+    """What is behind the last whole patch would be cut off, as of the 384 pixels of SigLIP with patches of 14."""
+    folder = Path(shutil.copytree(siglip, tmp_path / "model"))
+    config = json.loads((folder / "config.json").read_text())
+    config["vision_config"]["image_size"] = SIZE + 5
+    (folder / "config.json").write_text(json.dumps(config))
+    assert ZeroShot(str(folder), subset("pathmnist"), PROMPT, CPU).image_size == SIZE
+
+
+def test_a_configuration_without_end_is_refused_at_once(clip: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(clip, tmp_path / "model"))
+    config = json.loads((folder / "config.json").read_text())
+    for layers, why in ((10**9, "a number above 10000000"), (100_000, "more than 50000 layers")):
+        config["vision_config"]["num_hidden_layers"] = layers
+        (folder / "config.json").write_text(json.dumps(config))
+        with pytest.raises(TrainingError, match=why):
+            ZeroShot(str(folder), subset("pathmnist"), PROMPT, CPU)

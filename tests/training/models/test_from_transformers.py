@@ -3,12 +3,14 @@
 # Methods of transformers' classes carry no types.
 # mypy: allow-untyped-calls
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.nn.modules.module import _global_module_registration_hooks, _global_parameter_registration_hooks
 from transformers import (
     AutoConfig,
     BeitConfig,
@@ -179,3 +181,33 @@ def test_weights_of_another_shape_are_refused_by_name(tmp_path: Path) -> None:
     file.write_bytes(b"none")
     assert "give a safetensors file" in refusal(tmp_path / "vit", checkpoint=str(file))
     assert "give a safetensors file" in refusal(tmp_path / "vit", checkpoint=str(tmp_path / "no.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"num_hidden_layers": 10**9}, "its config.json has a number above 10000000 for 'num_hidden_layers'"),
+        ({"num_labels": 10**9}, "its config.json has a number above 10000000 for 'num_labels'"),
+        ({"inner": [{"depths": [2, 10**9]}]}, "its config.json has a number above 10000000 for '1'"),
+        ({"num_hidden_layers": 100_000}, "it has more than 50000 layers"),
+        ({"hidden_size": 10**7, "num_attention_heads": 1}, "its parameters do not fit into memory"),
+    ],
+)
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_a_configuration_of_models_without_end_is_refused_at_once(
+    values: dict[str, Any], why: str, pretrained: bool, tmp_path: Path
+) -> None:
+    save_file({"a": torch.ones(1)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit"} | TINY | values))
+    with pytest.raises(TrainingError) as caught:
+        load(tmp_path, pretrained=pretrained)
+    assert str(caught.value).startswith(f"cannot load {tmp_path} ({why}): ")
+    assert not _global_module_registration_hooks and not _global_parameter_registration_hooks
+
+
+def test_weights_of_a_file_may_have_a_prefix(tmp_path: Path) -> None:
+    weights = saved(ViTForImageClassification(ViTConfig(**TINY | {"num_labels": 2})), tmp_path / "vit")
+    for prefix in ("module.", "model._orig_mod."):
+        torch.save({"state_dict": {f"{prefix}{name}": one for name, one in weights.items()}}, tmp_path / "own.ckpt")
+        model, _ = load(tmp_path / "vit", checkpoint=str(tmp_path / "own.ckpt"))
+        assert all(torch.equal(one, weights[name]) for name, one in model.state_dict().items())
