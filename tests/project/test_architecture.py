@@ -192,13 +192,13 @@ def test_tests_mirror_the_source_by_path() -> None:
     assert missing == []
 
 
+OF_TORCH = {"peer_load.py", "sweep_models.py"}  # a benchmark of loaders for torch, and a sweep over networks
+
+
 def test_no_torch_and_no_pickle_outside_training() -> None:
     for folder in AROUND:
         for path in modules(folder):
-            if "training" in path.parts or path.name in {
-                "peer_load.py",
-                "sweep_models.py",
-            }:  # about loaders and networks
+            if "training" in path.parts or path.name in OF_TORCH:
                 continue
             roots = {name.partition(".")[0] for name in imports_of(path)}
             assert not roots & {"torch", "pickle", "joblib", "dill"}, path
