@@ -192,7 +192,7 @@ def test_tests_mirror_the_source_by_path() -> None:
     assert missing == []
 
 
-OF_TORCH = {"peer_load.py", "sweep_models.py"}  # a benchmark of loaders for torch, and a sweep over networks
+OF_TORCH = {"peer_load.py", "sweep_models.py", "fuzz.py"}  # loaders, networks and weights of torch are their matter
 
 
 def test_no_torch_and_no_pickle_outside_training() -> None:

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,15 @@ SCRIPT = ROOT / "scripts" / "fuzz.py"
 
 
 @pytest.fixture(scope="module")
-def program() -> Any:
+def program() -> Iterator[Any]:
+    sys.path.insert(0, str(SCRIPT.parent))  # as for a program that is run
     specification = importlib.util.spec_from_file_location("fuzz_script", SCRIPT)
     assert specification is not None and specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     sys.modules[specification.name] = module  # where its dataclasses look for their types
     specification.loader.exec_module(module)
-    return module
+    yield module
+    sys.path.remove(str(SCRIPT.parent))
 
 
 def refuse(path: Path) -> None:
@@ -60,7 +63,18 @@ def rest(path: Path) -> None:
     ("read", "places"),
     [
         (refuse, set()),
-        (escape, {"TypeError", "KeyError", "JSONDecodeError", "IndexError", "UnicodeDecodeError", "RecursionError"}),
+        (
+            escape,
+            {
+                "TypeError",
+                "KeyError",
+                "IndexError",
+                "RecursionError",
+                "ValueError",
+                "JSONDecodeError",
+                "UnicodeDecodeError",
+            },
+        ),
         (shout, {"message"}),
         (rest, {"TooLongError"}),
     ],
