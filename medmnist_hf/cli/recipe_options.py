@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import typer
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe, presets, type_of, unread_options
+from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe, presets, read_options, type_of, unread_options
 from medmnist_hf.training.registry import METHODS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -52,18 +52,22 @@ def read_recipe(options: Mapping[str, Any]) -> Recipe:
         options: Values by name, among them ``preset``, ``config``, ``seeds`` and ``seed``; None if not given.
 
     Raises:
-        TrainingError: As `make_recipe`; or an option that was given changes nothing. What a preset or a file says for
-            another method is passed over.
+        TrainingError: As `make_recipe`; or an option that was given, or that the file holds, changes nothing. What a
+            preset says for another method is passed over.
         CatalogError: As `make_recipe`.
     """
     values = dict(options)
     preset, config, count, listed = (values.pop(name) for name in ("preset", "config", "seeds", "seed"))
     if count is not None or listed:
         values["seeds"] = tuple(listed or range(count or 0))
-    recipe = make_recipe(values, preset=preset, config=config)
-    given = [name for name, value in values.items() if value is not None]
+    given = {name: value for name, value in values.items() if value is not None}
+    in_file = {} if config is None else read_options(config)
+    recipe = make_recipe(in_file | given, preset=preset)
     for name, reason in unread_options(recipe, given).items():
         raise TrainingError(f"--{name.replace('_', '-')} would change nothing ({reason}): leave it out")
+    if unread := unread_options(recipe, in_file):
+        told = ", ".join(f"{name} ({reason})" for name, reason in unread.items())
+        raise TrainingError(f"{config} holds what would change nothing: {told}: remove it there")
     return recipe
 
 

@@ -83,8 +83,8 @@ class _HubConfig(BuiltConfig):
             raise self._unreachable(error) from None
         except (EntryNotFoundError, BuildError):
             raise SourceError(
-                f"{repository} has no {name} of this project: check the size, or read what others made with "
-                f"medmnist_hf.to_arrays(datasets.load_dataset({repository!r}, split=...))"
+                f"{repository} has no {name} of this project: check the size; in Python, what others made is "
+                f"read with medmnist_hf.to_arrays(datasets.load_dataset({repository!r}, split=...))"
             ) from None
         except client_errors() as error:
             raise self._unreachable(error) from None

@@ -244,6 +244,8 @@ def presets() -> tuple[str, ...]:
 def make_recipe(options: Mapping[str, Any], *, preset: str | None = None, config: Path | None = None) -> Recipe:
     """A recipe: the defaults, overridden by a preset, then a file, then options.
 
+    What a preset says for other methods, networks or data stays at its default.
+
     Args:
         options: Values by field; those that are None are as if not given.
         preset: Name of a preset.
@@ -253,18 +255,28 @@ def make_recipe(options: Mapping[str, Any], *, preset: str | None = None, config
         TrainingError: An unknown preset, field or value; or the file cannot be read.
         CatalogError: An unknown subset or size.
     """
-    values: dict[str, Any] = {}
-    if preset is not None:
-        if preset not in presets():
-            raise TrainingError(f"unknown preset {shorten(preset)}: choose from {', '.join(presets())}")
-        values |= _preset(preset)
-    if config is not None:
-        values |= _checked(read_yaml(config, "a YAML file of options"), str(config))
-    values |= _checked({name: value for name, value in options.items() if value is not None}, "options")
+    if preset is not None and preset not in presets():
+        raise TrainingError(f"unknown preset {shorten(preset)}: choose from {', '.join(presets())}")
+    general = {} if preset is None else _preset(preset)
+    written = {} if config is None else read_options(config)
+    written |= _checked({name: value for name, value in options.items() if value is not None}, "options")
+    values = general | written
     if "dataset" not in values:
         raise TrainingError("no dataset named: give --dataset, e.g. pathmnist")
     values["dataset"] = catalog.subset(values["dataset"]).flag
-    return Recipe(**values)
+    recipe = Recipe(**values)
+    return without_options(recipe, unread_options(recipe, general.keys() - written.keys()))
+
+
+def read_options(config: Path) -> dict[str, Any]:
+    """The values by field of a YAML file, such as a run writes; raises a `TrainingError` as `make_recipe`."""
+    return _checked(read_yaml(config, "a YAML file of options"), str(config))
+
+
+def without_options(recipe: Recipe, names: Iterable[str]) -> Recipe:
+    """A recipe with some of its options at their defaults."""
+    defaults: dict[str, Any] = {name: FIELDS[name].default for name in names}
+    return dataclasses.replace(recipe, **defaults)
 
 
 def unread_options(recipe: Recipe, names: Iterable[str]) -> dict[str, str]:

@@ -42,9 +42,9 @@ def test_what_is_not_given_is_the_presets_and_what_is_overrides_it(tmp_path: Pat
     path = tmp_path / "mine.yaml"
     path.write_text("epochs: 7\nbatch_size: 16\n", encoding="utf-8")
     words = ["--dataset", "breastmnist", "--preset", "medmnist_v2", "--config", str(path)]
-    recipe = recipe_of(*words, "--batch-size", "8", "--channels", "3", "--no-test", "--method", "knn")
+    recipe = recipe_of(*words, "--batch-size", "8", "--channels", "3", "--no-test", "--method", "lora")
     assert (recipe.optimizer, recipe.epochs, recipe.batch_size, recipe.channels) == ("adam", 7, 8, 3)
-    assert (recipe.test, recipe.method, recipe.pretrained) == (False, "knn", False)
+    assert (recipe.test, recipe.method, recipe.pretrained) == (False, "lora", False)
     assert recipe_of(*words, "--epochs", "3").epochs == 3
 
 
@@ -149,5 +149,19 @@ def test_what_would_silently_do_nothing_is_refused(words: str, said: str) -> Non
 
 def test_what_a_preset_says_for_other_methods_is_passed_over() -> None:
     recipe = recipe_of("--dataset", "breastmnist", "--preset", "foundation", "--method", "knn")
-    assert recipe.ema == 0.95 and recipe.neighbors == 11
+    assert (recipe.ema, recipe.neighbors, recipe.image_size) == (0.0, 11, 112)
     assert recipe_of("--dataset", "breastmnist", "--mixup", "0", "--method", "knn").mixup == 0
+
+
+def test_values_of_a_file_are_read_or_refused_and_those_of_a_preset_may_stay_unread(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("epochs: 7\nmixup: 0.8\nneighbors: 3\n", encoding="utf-8")
+    words = ["--dataset", "breastmnist", "--method", "knn"]
+    message = (
+        r"mine\.yaml holds what would change nothing: epochs \(method knn does not read it\), mixup \(.*\): remove it"
+    )
+    with pytest.raises(TrainingError, match=message):
+        recipe_of(*words, "--config", str(path))
+    recipe = recipe_of(*words, "--preset", "foundation")
+    path.write_text(recipe.to_yaml(), encoding="utf-8")
+    assert recipe_of("--config", str(path)) == recipe

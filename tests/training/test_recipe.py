@@ -72,7 +72,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "seeds": (9930641, 115149041, 252139603),
     },
 }
-PROTOCOLS["medmnist_v2_3d"] = PROTOCOLS["medmnist_v2"] | {"batch_size": 32, "normalize": "none", "depth_stride": True}
+PROTOCOLS["medmnist_v2_3d"] = PROTOCOLS["medmnist_v2"] | {"batch_size": 32, "normalize": "none"}
 
 PLAIN = (
     *("label_smoothing", "mixup", "cutmix", "ema", "drop_rate", "drop_path", "flip_horizontal", "flip_vertical"),
@@ -88,6 +88,14 @@ def test_presets_hold_what_the_published_protocols_say(name: str) -> None:
     assert {key for key in PLAIN if getattr(recipe, key)} == set()
     assert (recipe.precision, recipe.accumulation, recipe.layer_decay) == ("fp32", 1, 1.0)
     assert make_recipe({"dataset": "pathmnist"}, preset=name.removesuffix("_3d")).input_channels == 3
+
+
+def test_the_published_converter_strides_along_depth_where_volumes_are_read_by_it() -> None:
+    strided = {
+        mode: make_recipe({"dataset": "adrenalmnist3d", "volumetric": mode}, preset="medmnist_v2_3d").depth_stride
+        for mode in ("2.5d", "3d", "acs")
+    }
+    assert strided == {"2.5d": True, "3d": False, "acs": False}, "the others do not read it"
 
 
 def test_every_field_has_help_and_a_default_but_the_data_set() -> None:

@@ -8,7 +8,8 @@ The file has four parts, of which ``matrix`` or ``include`` must be there. Names
 - ``exclude``: a list of values by name; combinations that have all of them are left out.
 - ``include``: a list of further matrices.
 
-``seeds`` is the list of seeds that every cell is run with; it makes no cells of its own.
+``seeds`` is the list of seeds that every cell is run with; it makes no cells of its own. A value counts in the cells
+whose method, network and data read it; one that none of its cells reads is refused.
 
 Example:
     >>> from medmnist_hf.training.benchmark.matrix import cell_name
@@ -29,7 +30,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from medmnist_hf.errors import MedMNISTError, TrainingError, shorten
-from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe, read_yaml
+from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe, read_yaml, unread_options, without_options
 
 PRESET: Final = "preset"
 SEEDS: Final = "seeds"
@@ -64,21 +65,23 @@ def read_matrix(path: Path) -> tuple[BenchmarkRun, ...]:
     """
     parts = _read(path)
     defaults = _values(parts.get("defaults", {}), f"{path}: defaults")
-    found = list(_product(parts["matrix"], f"{path}: matrix")) if "matrix" in parts else []
+    found = list(_product(parts["matrix"], "matrix", path)) if "matrix" in parts else []
     for at, rule in enumerate(_entries(parts, "exclude", path), 1):
         choices = {name: _texts(wanted) for name, wanted in rule.items()}
-        kept = [values for values in found if not _matches(defaults | values, choices, f"{path}: exclude {at}")]
+        kept = [one for one in found if not _matches(defaults | one.values, choices, f"{path}: exclude {at}")]
         if len(kept) == len(found):
             raise TrainingError(f"{path}: exclude {at} ({_in_words(rule)}) matches no cell: fix or remove it")
         found = kept
     for at, values in enumerate(_entries(parts, "include", path), 1):
-        found += _product(values, f"{path}: include {at}", MAX_CELLS - len(found))
+        found += _product(values, f"include {at}", path, MAX_CELLS - len(found))
     if not found:
         raise TrainingError(f"{path} makes no cell: give matrix or include")
     cells: dict[str, BenchmarkRun] = {}
-    for values in found:
-        where = f"{path}: cell {_in_words(values)}"
-        options = defaults | values
+    unread: dict[tuple[str, str], str] = {}
+    read: set[tuple[str, str]] = set()
+    for one in found:
+        where = f"{path}: cell {_in_words(one.values)}"
+        options = defaults | one.values
         preset = options.pop(PRESET, None)
         if preset is not None and not isinstance(preset, str):
             raise TrainingError(f"{where}: preset is {shorten(preset)}: give its name")
@@ -86,10 +89,22 @@ def read_matrix(path: Path) -> tuple[BenchmarkRun, ...]:
             recipe = make_recipe(options, preset=preset)
         except MedMNISTError as error:
             raise TrainingError(f"{where}: {error}") from None
+        idle = unread_options(recipe, options)
+        for option in options:
+            place = (one.part if option in one.values else "defaults", option)
+            if option in idle:
+                unread[place] = idle[option]
+            else:
+                read.add(place)
+        recipe = without_options(recipe, idle)
         name = cell_name(recipe)
         if name in cells:
-            raise TrainingError(f"{where}: the same configuration as another cell: remove one of them")
+            told = f" ({', '.join(f'{option}: {reason}' for option, reason in idle.items())})" if idle else ""
+            raise TrainingError(f"{where}: the same configuration as another cell{told}: remove one of them")
         cells[name] = BenchmarkRun(name, recipe)
+    for part, option in unread.keys() - read:
+        reason = unread[part, option]
+        raise TrainingError(f"{path}: {part}: {option} would change nothing in any cell ({reason}): remove it there")
     return tuple(cells.values())
 
 
@@ -107,6 +122,14 @@ def cell_name(recipe: Recipe) -> str:
     digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:8]
     model = re.sub(r"[^\w.-]+", "-", recipe.model, flags=re.ASCII).strip("-")[-_LONGEST_MODEL:]
     return f"{recipe.dataset}-{recipe.size}-{model}-{recipe.method}-{digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Combination:
+    """Values of a cell by name, and the part of the file that has them."""
+
+    part: str
+    values: dict[str, Any]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -130,9 +153,10 @@ def _values(part: Any, where: str) -> dict[str, Any]:
     return part
 
 
-def _product(part: Any, where: str, limit: int = MAX_CELLS) -> Iterator[dict[str, Any]]:
+def _product(content: Any, part: str, path: Path, limit: int = MAX_CELLS) -> Iterator[_Combination]:
     """Every combination of values, of which lists are choices; more than `limit` are refused before any is made."""
-    values = _values(part, where)
+    where = f"{path}: {part}"
+    values = _values(content, where)
     axes = [value if isinstance(value, list) and name != SEEDS else [value] for name, value in values.items()]
     for name, axis in zip(values, axes, strict=True):
         if not axis:
@@ -142,7 +166,7 @@ def _product(part: Any, where: str, limit: int = MAX_CELLS) -> Iterator[dict[str
     if (cells := math.prod(map(len, axes))) > limit:
         raise TrainingError(f"{where} makes {cells:,} cells, and a matrix {MAX_CELLS:,} at most: split it")
     for combination in itertools.product(*axes):
-        yield dict(zip(values, combination, strict=True))
+        yield _Combination(part, dict(zip(values, combination, strict=True)))
 
 
 def _matches(values: Mapping[str, Any], choices: Mapping[str, frozenset[str]], where: str) -> bool:

@@ -24,7 +24,7 @@ def test_every_combination_is_a_cell_with_all_seeds_and_defaults(tmp_path: Path)
     found = recipes(
         tmp_path,
         """
-        defaults: {epochs: 3, seeds: [4, 5]}
+        defaults: {neighbors: 3, seeds: [4, 5]}
         matrix:
           dataset: [breastmnist, RetinaMNIST]
           size: [28, 64]
@@ -37,7 +37,7 @@ def test_every_combination_is_a_cell_with_all_seeds_and_defaults(tmp_path: Path)
         ("retinamnist", 28),
         ("retinamnist", 64),
     ]
-    assert all((one.epochs, one.seeds, one.method) == (3, (4, 5), "knn") for one in found)
+    assert all((one.neighbors, one.seeds, one.method) == (3, (4, 5), "knn") for one in found)
 
 
 def test_a_cell_overrides_its_preset_and_defaults_do_too(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_exclude_leaves_combinations_out_and_include_adds_some(tmp_path: Path) -
         ("pathmnist", "knn", 5),
         ("pathmnist", "knn", 7),
     ]
-    assert {one.epochs for one in found} == {3}
+    assert [one.epochs for one in found] == [3, 3, 100, 100, 100], "knn has no epochs"
 
 
 def test_names_are_readable_and_change_with_all_but_the_seeds() -> None:
@@ -120,6 +120,22 @@ def test_the_example_makes_cells() -> None:
         ("matrix: {dataset: breastmnist, seeds: 3}", "seeds is 3: give a list"),
         ("matrix: {dataset: breastmnist, size: [28, 28]}", "the same configuration as another cell"),
         ("matrix: {epochs: 3}", "no dataset named"),
+        (
+            "matrix: {dataset: breastmnist, method: [knn, linear-probe], epochs: 3}",
+            r"matrix: epochs would change nothing in any cell .method \S+ does not read it.: remove it there",
+        ),
+        (
+            "defaults: {mixup: 0.8}\nmatrix: {dataset: breastmnist, method: knn}",
+            "defaults: mixup would change nothing",
+        ),
+        (
+            "defaults: {dataset: breastmnist}\nmatrix: {mixup: 0.8}\ninclude: [{method: knn, mixup: 0.2}]",
+            "include 1: mixup would change nothing in any cell",
+        ),
+        (
+            "matrix: {dataset: breastmnist, method: [finetune, knn], epochs: [3, 5]}",
+            "cell .*method knn, epochs 5: the same configuration as another cell .epochs: method knn does not",
+        ),
         (f"matrix: {{{', '.join(f'{name}: {[*range(40)]}' for name in 'abcde')}}}", "makes 102,400,000 cells"),
         (
             f"matrix: {{a: {[*range(100)]}, b: {[*range(99)]}}}\ninclude: [{{c: {[*range(101)]}}}]",
