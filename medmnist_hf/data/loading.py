@@ -71,7 +71,7 @@ def load(
 
     from medmnist_hf.data.stored_image import decode_safely
 
-    with _errors_of_datasets(source.where, source.folder, entry, split, streaming=streaming):
+    with _errors_of_datasets(source.where, source.folder, entry, size, split, streaming=streaming):
         arguments = source.arguments | options
         found = datasets.load_dataset(name=str(size), split=split, streaming=streaming, **arguments)
         source.check(found, arguments, streaming=streaming)
@@ -164,10 +164,7 @@ class _OnHub:
 
     def _not_cached(self, size: int, why: str) -> SourceError:
         if self._offline:
-            return SourceError(
-                f"cannot load {self.where} at size {size}: it is not in the cache, and HF_HUB_OFFLINE is set: "
-                "load it online once"
-            )
+            return _not_cached(self.where, size)
         return _unreachable(self.where, why)
 
     def check(self, dataset: Any, arguments: dict[str, Any], *, streaming: bool) -> None:
@@ -189,12 +186,21 @@ def _unreachable(where: str, why: str) -> SourceError:
     return SourceError(f"cannot load {where} ({why}): check the name, the network and your token")
 
 
+def _not_cached(where: str, size: int) -> SourceError:
+    return SourceError(
+        f"cannot load {where} at size {size}: it is not in the cache, and HF_HUB_OFFLINE is set: load it online once"
+    )
+
+
+_NOT_CACHED: Final = "Couldn't find cache for"
+"""How `datasets` begins where another config of the data set is in its cache."""
+
 _NOT_WRITABLE: Final = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT}
 
 
 @contextmanager
 def _errors_of_datasets(
-    where: str, folder: Path | None, entry: Subset, split: object, *, streaming: bool
+    where: str, folder: Path | None, entry: Subset, size: int, split: object, *, streaming: bool
 ) -> Iterator[None]:
     """Turn whatever `datasets` and all it is built on raise into one line."""
     from huggingface_hub import HfFileSystem
@@ -218,6 +224,8 @@ def _errors_of_datasets(
         cause = root_cause(error)
         if fault := cache_fault(error, folder):
             raise fault from None
+        if str(error).startswith(_NOT_CACHED):
+            raise _not_cached(where, size) from None
         if isinstance(cause, HfHubHTTPError):
             raise _unreachable(where, reason_of(cause)) from error
         raise SourceError(

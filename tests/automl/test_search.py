@@ -85,7 +85,7 @@ def test_a_search_that_ends_badly_keeps_its_best_as_partial(tmp_path: Path, end:
             r"validation of shape \(30, 2\): \(30, 3\)",
         ),
         ("job.publish({s: v[:5] for s, v in scores(job).items()}, {})", r"of shape \(5, 3\): \(30, 3\) was due"),
-        ("job.publish(scores(job, by=np.nan), {})", "validation that are no probabilities"),
+        ("job.publish(scores(job, by=np.nan), {})", "scores of validation are not finite"),
         ("job.publish(scores(job, by=-1), {})", "validation that are no probabilities"),
     ],
 )

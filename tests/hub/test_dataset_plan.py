@@ -27,7 +27,7 @@ def test_a_card_that_does_not_fit(pusher: Pusher) -> None:
         return lambda *given: {path: text.replace(old, new) for path, text in good(*given).items()}
 
     for old, new, error in (
-        ("config_name: '28'", "config_name: 28", "is no string"),
+        ("config_name: '28'", "config_name: 28", "must be text"),
         ("configs:", "configs: [", "without valid metadata"),
         ("- synthetic", "- other", "does not say so"),
         ("config_name: '28'", "config_name: '64'", "of other configs"),

@@ -116,7 +116,7 @@ class TestPush:
             return {**describe(*given), "eval.yaml": "name: MedMNIST\n"}
 
         options, build = PushOptions(ID), pusher.local("28")
-        with pytest.raises(HubError, match=r"HTTP 400, Invalid eval\.yaml: Invalid input at description"):
+        with pytest.raises(HubError, match=r"HTTP 400 Bad Request, Invalid eval\.yaml: Invalid input at description"):
             push(pusher.api, build, plan_push(pusher.api, build, options, bad), options, bad)
         without = partial(describe, tasks=False)
         push(pusher.api, build, plan_push(pusher.api, build, options, without), options, without)

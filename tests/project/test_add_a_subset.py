@@ -116,8 +116,9 @@ def test_it_is_loaded_scored_and_ranked_without_published_rows(copy: Path) -> No
     (predictions,) = (copy / "runs").iterdir()
     text = command(copy, "leaderboard", "skinmnist", str(predictions), "--data", "dist", "--resamples", "20")
     lines = [line.split() for line in text.splitlines() if line.strip()]
-    assert lines[:2] == [["AUC", "#", "ACC", "#", "method"], ["1.000", "1", "1.000", "1", "mine", "(yours)"]]
-    assert lines[2][0] == "mine:" and len(lines) == 3
-    assert text.endswith(": nothing is published to compare with\n")
+    assert lines[0][0] == "SYNTHETIC:", "the phantom is called one"
+    assert lines[1:3] == [["AUC", "ACC", "method"], ["1.000", "1.000", "SYNTHETIC:", "mine", "(yours)"]]
+    assert lines[3][0] == "mine:" and len(lines) == 4
+    assert text.endswith(": synthetic data has no place\n")
     alone = command(copy, "leaderboard", "skinmnist")
     assert alone == "nothing is published of skinmnist: name a prediction file\n"

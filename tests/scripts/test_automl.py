@@ -45,9 +45,7 @@ def test_help_names_every_engine_and_an_example() -> None:
     assert all(f"{one.name}:" in " ".join(done.stdout.split()).replace("- ", "-") for one in engines())
 
 
-def test_a_search_beside_the_published_rows_and_once_more(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_search_and_once_more(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = [
         "--dataset",
         "breastmnist",
@@ -62,7 +60,8 @@ def test_a_search_beside_the_published_rows_and_once_more(
     ]
     done = command("automl.py", *options, "--seed", "3", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
-    assert "* FLAML, flattened pixels (28)\n" in done.stdout and "AutoKeras" in done.stdout
+    assert "SYNTHETIC: breastmnist 28, FLAML, flattened pixels (28), 1 seed(s)" in done.stdout
+    assert "AutoKeras" not in done.stdout, "a phantom is not ranked among published rows"
     assert "seed 3: FLAML 2." in done.stdout and "trial 1: LGBMEstimator" in done.stderr
     recipe = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
     assert (recipe["model"], recipe["method"], recipe["time_budget"], recipe["seeds"]) == ("pixels", "flaml", 120, [3])
@@ -111,7 +110,7 @@ def test_a_search_that_is_killed_is_one_line_and_no_success(root: Path, tmp_path
     said, shown = program.stderr.read(), program.stdout.read()
     assert program.wait(60) == 1 and "Traceback" not in said
     assert said.splitlines()[-1].startswith("error: results are partial (seed 0 killed by SIGKILL after")
-    assert "* FLAML, flattened pixels (28), partial\n" in shown
+    assert "breastmnist 28, FLAML, flattened pixels (28), partial, 1 seed(s)" in shown
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def test_a_download_has_a_bar(tmp_path: Path) -> None:
     import termios
 
     with zenodo_server() as server:
-        server.then = Reply(body=bytes(3_000_000), stall_after=1_000_000)
+        server.then = Reply(body=bytes(600_000), stall_after=300_000)
         local = {"MEDMNIST_ENDPOINT": server.url, "MEDMNIST_ROOT": str(tmp_path), "NO_PROXY": "127.0.0.1"}
         reader, terminal = pty.openpty()
         termios.tcsetwinsize(terminal, (24, 120))
@@ -35,7 +35,7 @@ def test_a_download_has_a_bar(tmp_path: Path) -> None:
         )
         try:
             output, deadline = b"", time.monotonic() + 60
-            while b"1.0/3.0 MB" not in output:
+            while b"0.3/0.6 MB" not in output:
                 assert time.monotonic() < deadline, output
                 if select.select([reader], [], [], 1)[0]:
                     output += os.read(reader, 65536)

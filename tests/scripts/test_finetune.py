@@ -62,7 +62,8 @@ def test_a_run_from_a_preset_and_options(root: Path, tmp_path: Path, capsys: pyt
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert [run["seed"] for run in results["runs"]] == [0, 1]
-    assert "ResNet-18 (28)" in done.stdout and "* timm/test_efficientnet finetune (28)" in done.stdout
+    assert done.stdout.startswith("SYNTHETIC: ") and "SYNTHETIC: bloodmnist 28, timm/test_efficientnet" in done.stdout
+    assert "ResNet-18 (28)" not in done.stdout, "a phantom is not ranked among published rows"
     assert "epoch   1  validation AUC" in done.stderr
     recipe = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
     assert recipe["select"] == "loss" and recipe["learning_rate"] == 1e-4 and recipe["epochs"] == 1

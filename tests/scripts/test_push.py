@@ -64,7 +64,7 @@ import medmnist_hf
 try:
     medmnist_hf.load("breastmnist", 128, namespace="org")
 except medmnist_hf.MedMNISTError as error:
-    assert "at size 128 is not in the cache" in str(error), error
+    assert "at size 128: it is not in the cache" in str(error), error
 else:
     raise AssertionError("loaded from nowhere")
 """

@@ -193,10 +193,11 @@ def one_model_a_finding(job: AutoMLJob, fit: Fit) -> None:
     told: Dict[str, Any] = {"trials": 0, "configuration": {}, "one_model_a_finding": True}
     for at in range(job.classes):
         train, validation, done = labels["train"][:, at], labels["validation"][:, at], job.state / f"finding-{at}.npz"
+        kept = _load(done)
         if train.min() == train.max():
             columns = {split: np.full(len(values), float(train[0])) for split, values in inputs.items()}
             found: Dict[str, Any] = {"configuration": "constant in train"}
-        elif (kept := _load(done)) is not None:
+        elif kept is not None:
             columns, found = kept
         else:
             predict, found = fit(train, validation, job.left() / (job.classes - at), f"finding-{at}")

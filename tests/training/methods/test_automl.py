@@ -63,8 +63,8 @@ def test_flaml_on_every_task_leaves_what_a_training_does(root: Path, tmp_path: P
     (predictions,) = (path for path in (tmp_path / "seed-0").iterdir() if "_test_" in path.name)
     labels = load_arrays(flag, 28, "test", root).labels
     found = score(check(labels, read_result(predictions).scores, entry.task, from_logits=False))
-    assert found.acc == result.test.acc.mean and not math.isnan(seed.test["auc_low"])
-    assert result.rank is not None and result.rank.of > 5 and not (tmp_path / "seed-0" / "checkpoints").exists()
+    assert found.acc == result.test.acc.mean and not math.isnan(seed.test["acc_low"])
+    assert result.rank is None and not (tmp_path / "seed-0" / "checkpoints").exists()
 
 
 @pytest.mark.parametrize("flag", ["pneumoniamnist", "adrenalmnist3d"])
@@ -122,7 +122,7 @@ def test_a_killed_search_is_kept_as_partial_others_go_on_and_it_is_not_done(
     assert result.seeds[0].facts.partial.startswith("killed by SIGKILL after")
     assert not result.seeds[1].facts.partial and result.test.auc.mean > 0
     assert [path for path in (tmp_path / "run" / "seed-0").iterdir() if "_test_" in path.name]
-    assert read_results(tmp_path / "run" / RESULTS_NAME) == result
+    assert read_results(tmp_path / "run" / RESULTS_NAME).to_json() == result.to_json()
 
     use("assert job.seed == 0\npublish(job, again=True)")
     again = run(recipe, tmp_path / "run", quiet=True)
