@@ -17,7 +17,7 @@ from medmnist_hf.training.benchmark.boards import gather, protocol
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun, read_matrix
 from medmnist_hf.training.benchmark.report import write_report
 from medmnist_hf.training.benchmark.runner import run_cells
-from medmnist_hf.training.benchmark.status import CONFIG_NAME, State, status_of
+from medmnist_hf.training.benchmark.status import CONFIG_NAME, State, is_stale, status_of
 
 RUNNER: Final = Path(__file__).with_name("finetune.py")
 """The script that runs a cell, by any method, called with --config, --out and --quiet."""
@@ -51,6 +51,11 @@ def main(
     if not (dry_run or report_only):
         run_cells(wanted, out, _command, jobs=jobs, keep_going=keep_going, tell=say)
     states = {cell.name: status_of(cell, out) for cell in cells}
+    for cell in cells:
+        if states[cell.name].state is State.DONE and is_stale(cell, out / cell.name):
+            say(
+                f"{cell.name}: done on other data than {cell.recipe.root} holds now: remove its folder to run it again"
+            )
     if dry_run:
         for cell in wanted:
             told = states[cell.name].note or protocol(cell.recipe)

@@ -76,6 +76,7 @@ def test_a_matrix_with_a_broken_cell_from_its_plan_to_its_report(matrix: Path, t
     again = command(matrix, "--out", out, "--only", "*-test_resnet-*")
     assert again.returncode == 0 and "1 of 1 cells are done already" in again.stdout, again.stderr
     assert (out / folders[1] / "results.json").stat().st_mtime_ns == kept
+    assert "done on other data" not in again.stdout
 
 
 def test_a_dry_run_shows_cells_and_writes_nothing(

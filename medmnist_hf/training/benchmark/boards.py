@@ -12,7 +12,7 @@ seeds make it no narrower; for the mean itself it is a little too wide. What ano
 import contextlib
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -106,7 +106,8 @@ class Board:
         provenance: What the data of its runs is.
         rows: Configurations and, on verified data, published results by falling test AUC; last those without a place
             where others have one.
-        chosen: The configuration that `best_on_validation` gives; None where none is whole.
+        chosen: The configuration that `best_on_validation` gives; None where none is whole, or where those of one size
+            read different files.
         places: Number of places: the published results and one; 0 where there are none.
         notes: What must be known before comparing.
     """
@@ -148,10 +149,17 @@ def gather(folder: Path) -> tuple[Board, ...]:
     sources = {tuple(getattr(one.recipe, name) for name in _OF_THE_DATA) for one in results.values()}
     hidden = _IN_COLUMNS if len(sources) > 1 else _IN_COLUMNS + _OF_THE_DATA
     rows: dict[tuple[Provenance, str], list[Row]] = {}
+    files: dict[tuple[Provenance, str], set[tuple[int, str]]] = {}
     for name, result in results.items():
-        rows.setdefault((result.provenance, result.recipe.dataset), []).append(_row(result, name, hidden))
+        key = (result.provenance, result.recipe.dataset)
+        rows.setdefault(key, []).append(_row(result, name, hidden))
+        files.setdefault(key, set()).add((result.recipe.size, result.data.source.md5))
     keys = ((provenance, entry) for provenance in Provenance for entry in subsets())
-    return tuple(_board(entry, kind, rows[kind, entry.flag]) for kind, entry in keys if (kind, entry.flag) in rows)
+    return tuple(
+        _board(entry, kind, rows[kind, entry.flag], files[kind, entry.flag])
+        for kind, entry in keys
+        if (kind, entry.flag) in rows
+    )
 
 
 def best_on_validation(rows: Sequence[Row]) -> Row | None:
@@ -243,8 +251,10 @@ def _score(seeds: Sequence[Measures[float]], name: str) -> BoardScore:
     return BoardScore(mean, statistics.stdev(values(name)) if several else math.nan, low, high)
 
 
-def _board(entry: Subset, provenance: Provenance, own: Sequence[Row]) -> Board:
-    best = best_on_validation(own)
+def _board(entry: Subset, provenance: Provenance, own: Sequence[Row], files: Collection[tuple[int, str]]) -> Board:
+    """The board of some configurations, of which the sizes and MD5 of the files that they read are given."""
+    are_alike = len(files) == len({size for size, _ in files})
+    best = best_on_validation(own) if are_alike else None
     by_folder = {row.folder: row for row in own}
     scores = [(row.folder, row.auc.mean, row.acc.mean) for row in own]
     rows = []
@@ -260,6 +270,8 @@ def _board(entry: Subset, provenance: Provenance, own: Sequence[Row]) -> Board:
         notes.insert(
             0, f"Published rows are of the files of size {published_size()}; rows of size {sizes} read others."
         )
+    if not are_alike:
+        notes.insert(0, "Runs of one size read different files: none is chosen, and their order compares no models.")
     chosen = next((row for row in rows if row.chosen), None)
     return Board(entry, provenance, tuple(rows), chosen, published + 1 if published else 0, tuple(notes))
 

@@ -13,9 +13,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from medmnist_hf.catalog import NAMESPACE
+from medmnist_hf.data.configs import open_config
+from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.files import name_missing_locks
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun
-from medmnist_hf.training.results import RESULTS_NAME, read_results
+from medmnist_hf.training.results import RESULTS_NAME, DataRecord, read_results
 
 CONFIG_NAME: Final = "cell.yaml"
 LOG_NAME: Final = "log.txt"
@@ -83,6 +86,24 @@ def is_done(cell: BenchmarkRun, folder: Path) -> bool:
     result, seeds = read_results(path), cell.recipe.seeds
     whole = {one.seed for one in result.seeds if not one.facts.partial}
     return replace(result.recipe, seeds=seeds) == cell.recipe and set(seeds) <= whole
+
+
+def is_stale(cell: BenchmarkRun, folder: Path) -> bool:
+    """Whether the build that a cell which is done has read was replaced by one of other data.
+
+    Unknown, and so no, of data on the Hub and where there is no build any more.
+
+    Raises:
+        TrainingError: The file of results is damaged.
+    """
+    recipe = cell.recipe
+    if recipe.root is None:
+        return False
+    try:
+        config = open_config(recipe.dataset, recipe.size, recipe.root, namespace=recipe.namespace or NAMESPACE)
+    except MedMNISTError:
+        return False
+    return DataRecord.of(config) != read_results(folder / RESULTS_NAME).data
 
 
 def lock_of(folder: Path) -> int | None:

@@ -211,3 +211,15 @@ def test_presets_of_an_engine_are_for_that_engine_alone() -> None:
     options: dict[str, Any] = {"model": "pixels", "trials": 20, "epochs": 20}
     assert protocol(recipe_of(**options, method="autokeras", time_budget="24h")) == "automl_autokeras"
     assert protocol(recipe_of(**options, method="flaml")) == "defaults, epochs 20, trials 20"
+
+
+def test_of_runs_that_read_different_files_of_one_size_none_is_chosen(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"dataset": "breastmnist", "provenance": Provenance.UNVERIFIED}
+    leave_run(tmp_path / "a", test=[0.8], validation=[0.8], **options)
+    leave_run(tmp_path / "b", test=[0.7], validation=[0.7], size=64, md5="1" * 32, **options)
+    (board,) = gather(tmp_path)
+    assert chosen(board).folder == "a" and not board.notes, "the files of two sizes are two"
+    leave_run(tmp_path / "c", test=[0.9], validation=[0.9], md5="2" * 32, **options)
+    (board,) = gather(tmp_path)
+    assert board.chosen is None and not any(row.chosen for row in board.rows)
+    assert board.notes[0].startswith("Runs of one size read different files: none is chosen")

@@ -1,7 +1,9 @@
 """A cell on disk: its state at every stage, its lock among processes, and why it failed."""
 
 import fcntl
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from medmnist_hf.errors import MedMNISTError, TrainingError
+from medmnist_hf.manifest import Provenance, read_manifest
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun, cell_name
 from medmnist_hf.training.benchmark.status import (
     FAILED_NAME,
@@ -17,12 +20,17 @@ from medmnist_hf.training.benchmark.status import (
     State,
     Status,
     is_done,
+    is_stale,
     lock_of,
     reason_of,
     status_of,
 )
 from medmnist_hf.training.recipe import make_recipe
+from medmnist_hf.training.results import RESULTS_NAME, DataRecord
+from medmnist_hf.typed_json import encode
+from tests.conftest import Phantoms
 from tests.fixtures.benchmarks import leave_run
+from tests.fixtures.runs import build_all
 
 
 def cell(**options: object) -> BenchmarkRun:
@@ -122,3 +130,19 @@ def test_a_log_that_is_no_text_still_gives_a_reason(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     log.write_bytes(b"\xff\xfe\nerror: at last\n")
     assert reason_of(log, 1) == "at last"
+
+
+def test_a_cell_is_stale_once_its_build_holds_other_data(phantoms: Phantoms, tmp_path: Path) -> None:
+    root = build_all(phantoms, tmp_path / "dist", "breastmnist")
+    one, out = cell(root=str(root)), tmp_path / "run"
+    options: dict[str, Any] = {"dataset": "breastmnist", "root": str(root)}
+    leave_run(out, test=[0.8], validation=[0.8], provenance=Provenance.UNVERIFIED, **options)
+    assert is_stale(one, out), "the run read another file"
+    manifest = read_manifest(root / "breastmnist" / "28")
+    results = json.loads((out / RESULTS_NAME).read_text())
+    record = encode(DataRecord(manifest.source, {name: split.rows for name, split in manifest.splits.items()}))
+    results["provenance"], results["runs"][0]["data"] = "synthetic", record
+    (out / RESULTS_NAME).write_text(json.dumps(results), encoding="utf-8")
+    assert not is_stale(one, out)
+    shutil.rmtree(root)
+    assert not is_stale(one, out), "there is no build any more"
