@@ -22,12 +22,23 @@ import numpy as np
 
 from medmnist_hf.array_types import FloatArray, IntArray
 from medmnist_hf.catalog import DEFAULT_SIZE, NPZ_SPLITS, Subset, Task, subset
-from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, ScoreError, SourceError, cannot_write
+from medmnist_hf.errors import (
+    BuildError,
+    CatalogError,
+    MedMNISTError,
+    ScoreError,
+    SourceError,
+    cannot_write,
+    first_line,
+)
 from medmnist_hf.evaluation.vertex import is_batch_output, read_batch
-from medmnist_hf.files import write_atomically
+from medmnist_hf.files import read_document, write_atomically
 from medmnist_hf.scoring.inputs import plain
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import check
+
+RESULT_BYTES: Final = 1 << 26
+"""Bytes of the largest result file that is read: 165,466 rows of 8 scores in all digits, the longest, have 30 MB."""
 
 ROUNDING: Final = 0.5e-3 * (1 + 1e-6)
 """How far a score in a name, which has three decimals, may be from the one computed."""
@@ -198,9 +209,9 @@ def read_result(path: str | Path) -> ResultFile:
         raise SourceError(f"{path}: no such file; give a result file, with quotes around the brackets of its name")
     name = parse_name(path.name)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_document(path, RESULT_BYTES).decode("utf-8-sig")
     except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+        raise SourceError(f"{path}: cannot be read ({first_line(error)}); check the file") from None
     except UnicodeDecodeError:
         raise ScoreError(f"{path}: is no text in UTF-8; give a result file in CSV") from None
     try:

@@ -19,6 +19,7 @@ from medmnist_hf.catalog import DEFAULT_SIZE, NPZ_SPLITS, SPLITS, Subset, Task, 
 from medmnist_hf.conversion.sources.phantom import phantom_counts, phantom_labels
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, ScoreError, SourceError
 from medmnist_hf.evaluation.prediction_files import (
+    RESULT_BYTES,
     parse_name,
     read_result,
     result_name,
@@ -316,3 +317,11 @@ def test_quoted_cells_are_those_of_csv(tmp_path: Path) -> None:
     found = read_result(tmp_path / name)
     assert found.scores.tolist() == [[0.25, 0.75], [0.5, 0.5]]
     assert (found.auc, found.acc) == (0.867, 0.5), "a decimal comma in the name is one"
+
+
+def test_a_file_larger_than_any_split_needs_is_refused_before_it_is_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "breastmnist_test.csv"
+    with path.open("wb") as file:
+        file.truncate(RESULT_BYTES + 1)
+    with pytest.raises(SourceError, match=r"cannot be read \(it has more than 67,108,864 bytes\)"):
+        read_result(path)
