@@ -27,8 +27,8 @@ from medmnist_hf.array_types import FloatArray
 from medmnist_hf.catalog import NAMESPACE, SPLITS
 from medmnist_hf.data.arrays import read_arrays
 from medmnist_hf.data.configs import open_config
-from medmnist_hf.errors import DivergenceError, TrainingError, is_full
-from medmnist_hf.files import sole_process, write_atomically
+from medmnist_hf.errors import DivergenceError, TrainingError, first_line, is_full
+from medmnist_hf.files import read_document, sole_process, write_atomically
 from medmnist_hf.hub.client import limit_waiting
 from medmnist_hf.scoring.predictions import Predictions
 from medmnist_hf.training.ensemble import ensemble, write_scores
@@ -155,13 +155,17 @@ def _claim(recipe: Recipe, data: DataRecord, out: Path) -> None:
                 f"{out} holds a run with another {', '.join(names)}: name another folder with --out, or remove it"
             )
     noted = out / DATA_NAME
-    before = noted.read_text(encoding="utf-8") if noted.exists() else data.to_json()
-    if before != data.to_json():
+    record = data.to_json().encode()
+    try:
+        before = read_document(noted) if noted.exists() else record
+    except OSError as error:
+        raise TrainingError(f"cannot read {noted} ({first_line(error)}): name another folder with --out") from None
+    if before != record:
         raise TrainingError(
             f"{out} holds a run on other data than {data.provenance} {data.source.file}, see {noted.name} there: "
             "name another folder with --out, or remove it"
         )
-    write_atomically(noted, data.to_json())
+    write_atomically(noted, record)
     write_atomically(path, recipe.to_yaml())
 
 

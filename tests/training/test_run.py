@@ -138,6 +138,9 @@ def test_a_folder_of_a_run_on_other_data_is_refused(phantoms: Phantoms, root: Pa
         ):
             run(replace(recipe, seeds=seeds), tmp_path / "run", quiet=True)
     assert read_results(tmp_path / "run" / RESULTS_NAME) == result
+    (tmp_path / "run" / "data.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(TrainingError, match="holds a run on other data"):
+        run(recipe, tmp_path / "run", quiet=True)
 
 
 def test_a_run_on_the_official_file_is_ranked(real_data: Path, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def status_of(cell: BenchmarkRun, out: Path) -> Status:
     os.close(lock)
     failed = folder / FAILED_NAME
     if failed.is_file():
-        return Status(State.FAILED, failed.read_text(encoding="utf-8").strip())
+        return Status(State.FAILED, failed.read_text(encoding="utf-8", errors="replace").strip())
     return Status(State.STARTED)
 
 
