@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import timm
 import torch
-from timm.models import is_model_pretrained, list_pretrained
+from timm.models import get_pretrained_cfg_value, is_model_pretrained, list_pretrained
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -235,8 +235,21 @@ def make_network(
     except Exception as error:  # networks, and the client that fetches weights, refuse in many ways
         what = "fetch the weights of" if pretrained and isinstance(error, OSError) else "make"
         hint = "check the network, or give --checkpoint or --no-pretrained" if pretrained else "check the options"
+        own = (get_pretrained_cfg_value(name, "input_size") or (224,))[-1]
+        if options.get("img_size", own) != own and _makes(name, options | {"img_size": own}):
+            hint = f"give --image-size {own}"
         raise TrainingError(f"cannot {what} {TIMM}{name} ({first_line(error)}): {hint}") from None
     return name_shared(network)
+
+
+def _makes(name: str, options: dict[str, Any]) -> bool:
+    """Whether timm makes a network with such options."""
+    try:
+        with torch.device("meta"):
+            timm.create_model(name, **options)
+    except Exception:  # as above
+        return False
+    return True
 
 
 def name_shared(network: nn.Module) -> nn.Module:

@@ -234,3 +234,10 @@ def test_it_trains_few_weights_and_leaves_a_plain_model(phantoms: Phantoms, tmp_
     assert 0 < fitted.facts["trained_parameters"] < fitted.facts["parameters"]
     assert fitted.built is not None
     assert not [name for name in fitted.built.model.state_dict() if "lora" in name]
+
+
+def test_a_network_whose_code_asks_layers_for_what_only_its_own_have_is_refused_in_one_line() -> None:
+    """DaViT reads the kernel size of its convolutions when it is called."""
+    model = timm_model("davit_tiny", depths=(1, 1, 1, 1), embed_dims=(8, 8, 8, 8), num_heads=(1, 1, 1, 1))
+    with pytest.raises(TrainingError, match=r"tiny cannot have LoRA \(.*no attribute 'kernel_size'\): use finetune$"):
+        lora_on(model)

@@ -92,3 +92,29 @@ def test_blocks_that_start_as_nothing_are_looked_through() -> None:
     assert not model.layer1[0].bn2.weight.any()
     assert pixels_seen(model, (3, 28, 28)).all()
     assert not model.layer1[0].bn2.weight.any()
+
+
+def test_derivatives_that_vanish_in_single_precision_are_no_blindness() -> None:
+    """MobileViT of transformers with random weights: each layer makes numbers smaller, down to less than 1e-45."""
+    layers = [nn.Conv2d(3, 3, 3, padding=1, bias=False) for _ in range(12)]
+    for layer in layers:
+        nn.init.normal_(layer.weight, std=1e-6)
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    before = {name: one.clone() for name, one in model.state_dict().items()}
+    assert pixels_seen(model, (3, 8, 8)).all()
+    assert all(
+        one.dtype == before[name].dtype and torch.equal(one, before[name]) for name, one in model.state_dict().items()
+    )
+
+
+def test_a_size_that_a_network_cannot_be_made_for_is_refused_with_one_that_can() -> None:
+    refused = r"cannot make timm/botnet26t_256 \(.+\): give --image-size 256$"
+    with pytest.raises(TrainingError, match=refused):
+        build_model(recipe_of(model="timm/botnet26t_256"))
+
+
+def test_acs_with_a_first_stride_of_two_skips_one_voxel_in_eight() -> None:
+    """As the docs say; those with three odd coordinates lie in no slice of any plane that the stride leaves."""
+    built = build_model(recipe_of("adrenalmnist3d", model="timm/test_resnet", volumetric="acs"))
+    seen = pixels_seen(built.model, (3, 28, 28, 28))
+    assert not seen[1::2, 1::2, 1::2].any() and seen.float().mean() == 0.875
