@@ -35,7 +35,7 @@ def test_a_download_has_a_bar(tmp_path: Path) -> None:
         )
         try:
             output, deadline = b"", time.monotonic() + 60
-            while b"0.3/0.6 MB" not in output:
+            while b"300.0/600.0 kB" not in output:
                 assert time.monotonic() < deadline, output
                 if select.select([reader], [], [], 1)[0]:
                     output += os.read(reader, 65536)
