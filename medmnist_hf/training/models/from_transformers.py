@@ -42,6 +42,9 @@ from medmnist_hf.training.recipe import Recipe
 LARGEST: Final = 10**7
 """Largest whole number that a configuration may hold: of layers or labels it would be made without end."""
 
+MOST_PIXELS: Final = 1024
+"""Largest side of an image by which the width of features is measured."""
+
 MOST_LAYERS: Final = 50_000
 """Most layers, those within layers counted too, that a model may consist of."""
 
@@ -225,8 +228,9 @@ def _loaded(model: Any, info: dict[str, Any], where: str, headed: bool) -> str:
 
 
 def _with_head(backbone: Any, recipe: Recipe, names: dict[str, Any]) -> nn.Module:
-    size = recipe.image_size or recipe.size
-    try:
+    own = getattr(backbone.config, "image_size", None)
+    size = own if isinstance(own, int) and 0 < own <= MOST_PIXELS else recipe.image_size or recipe.size
+    try:  # at its own size: whether it reads the recipe's, `check_input` says
         with torch.inference_mode():
             width = backbone_features(backbone.eval(), torch.zeros(1, recipe.input_channels, size, size)).shape[1]
     except Exception as error:  # models of all kinds have all kinds of inputs

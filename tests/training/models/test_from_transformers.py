@@ -27,6 +27,7 @@ from transformers import (
 )
 
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.training.models.factory import build_model
 from medmnist_hf.training.models.from_transformers import load_backbone, load_config, own_statistics
 from medmnist_hf.training.models.wrappers import (
     BackboneForImageClassification,
@@ -86,6 +87,13 @@ def test_a_backbone_that_has_no_head_anywhere_gets_one(backbone: Any, tmp_path: 
     with torch.inference_mode():
         first, second = (model.eval()(images).logits for _ in range(2))
     assert first.shape == (2, 2) and torch.allclose(first, second, atol=1e-6), "a masked autoencoder hides nothing"
+
+
+def test_a_backbone_that_reads_one_size_alone_is_refused_with_that_size(tmp_path: Path) -> None:
+    ViTMAEConfig(**TINY).save_pretrained(tmp_path / "mae")
+    recipe = recipe_of(tmp_path / "mae", image_size=28, pretrained=False, normalize="half")
+    with pytest.raises(TrainingError, match=r"mae cannot read images of 28 pixels \(.*\): give --image-size 32$"):
+        build_model(recipe)
 
 
 def test_weights_are_in_float32_whatever_the_file_holds(tmp_path: Path) -> None:
