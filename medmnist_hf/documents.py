@@ -127,7 +127,7 @@ def _check_values(value: Any) -> None:
             try:
                 item.encode()
             except UnicodeEncodeError:
-                raise ValueError(f"{shorten(item)} is no text: half a character") from None
+                raise ValueError(f"{shorten(item)} is not text: half a character") from None
         elif isinstance(item, int) and abs(item) > MAX_WHOLE:
             raise ValueError(f"{shorten(item)} is too large")
 

@@ -3,7 +3,7 @@
 A case is a sound file with a few faults, in its bytes or in what it says. A reader may take it or refuse it with an
 error of this project, one printable line long; anything else is a fault: another exception, a long or broken message,
 more than `SECONDS_PER_CASE`, more memory than `SPARE_MEMORY`, pixels that are not those of the file. Cases depend on
-the seed and their number alone, so a fault can be made again: ``--only NAME --seed S --case N``.
+the seed and their number alone, so a fault can be reproduced: ``--only NAME --seed S --case N``.
 
 Example: python scripts/fuzz.py --seconds 10 --only manifest
 """
@@ -313,7 +313,7 @@ def main(
     seconds: Annotated[float, typer.Option(min=0.1, help="Time for each kind of file.")] = 10.0,
     only: Annotated[list[str] | None, typer.Option(help="Kinds of files; repeatable. [default: all]")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the damage.")] = 0,
-    case: Annotated[int | None, typer.Option(min=0, help="Make this case alone and leave the file in --keep.")] = None,
+    case: Annotated[int | None, typer.Option(min=0, help="Run this case alone.")] = None,
     keep: Annotated[Path | None, typer.Option(help="Folder for the files of faults.")] = None,
 ) -> None:
     """Damage files of every kind and read them; exit code 1 if a fault was found."""

@@ -318,7 +318,7 @@ def read_yaml(path: Path, what: str) -> Any:
     try:
         text = read_document(path, YAML_BYTES).decode()
     except (OSError, UnicodeDecodeError) as error:
-        why = first_line(error) if isinstance(error, OSError) else "it is no text"
+        why = first_line(error) if isinstance(error, OSError) else "it is not text"
         raise TrainingError(f"cannot read {path} ({why}): give {what}") from None
     try:
         return parse_yaml(text)

@@ -1,4 +1,4 @@
-"""`scripts/fuzz.py`: it finds faults that are there and makes them again; the project's readers have none."""
+"""`scripts/fuzz.py`: it finds faults that are there and reproduces them; the project's readers have none."""
 
 import importlib.util
 import json
@@ -31,7 +31,7 @@ def program() -> Iterator[Any]:
 
 
 def refuse(path: Path) -> None:
-    """A reader as it should be: what is no list of three numbers is refused in a line."""
+    """A reader as it should be: what is not a list of numbers is refused in one line."""
     try:
         numbers = json.loads(path.read_bytes())
     except (ValueError, RecursionError):

@@ -202,7 +202,7 @@ def test_bad_options_are_one_line(options: dict[str, object], expected: str) -> 
         (b"1: 2", "unknown option 1"),
         (b"learning_rate: .nan", "must be a finite number"),
         (b"epochs: null", "must be int"),
-        (b"\xff\xfe\x00", "is no text"),
+        (b"\xff\xfe\x00", "is not text"),
         (None, "No such file"),
     ],
 )

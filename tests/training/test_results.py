@@ -148,7 +148,7 @@ def changed(text: str, path: list[Any], value: object = None, *, remove: bool = 
         (["facts", "seconds"], 1e308, r"facts.seconds is 1e\+308, must be a number from 0 to .*"),
         (["facts", "origin"], "a\x1b[31m", r"facts.origin has text with control characters, 'a\\x1b\[31m'"),
         (["facts", "other\n"], 1, r"facts has text with control characters, 'other\\n'"),
-        (["facts", "hardware", "gpus"], ["\ud800"], r"'\\ud800' is no text: half a character"),
+        (["facts", "hardware", "gpus"], ["\ud800"], r"'\\ud800' is not text: half a character"),
         (["other"], 1, "it has an unknown attribute 'other'"),
         (["provenance"], "synthetic", "provenance is not that of its data"),
         (["provenance"], None, "provenance is not that of its data"),

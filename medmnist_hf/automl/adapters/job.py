@@ -222,7 +222,7 @@ def _save(path: Path, arrays: Dict[str, np.ndarray], told: Dict[str, Any]) -> No
 
 
 def _load(path: Path) -> Optional[Tuple[Dict[str, np.ndarray], Dict[str, Any]]]:
-    """Arrays and what is told of them; None if there are none, or a damaged file, which is made again."""
+    """Arrays and the facts beside them; None if there is no file, or a damaged one, which is then replaced."""
     if not path.is_file():
         return None
     try:

@@ -254,7 +254,7 @@ def _attempt(client: httpx2.Client, url: str, part: Path, most: int, on_bytes: O
             raise _Fault("sent the file in a content encoding that was not asked for", final=True)
         length = response.headers.get("Content-Length")
         if length is not None and not re.fullmatch(_NUMBER, length):
-            raise _Fault("stated a length that is no number of bytes", final=True)
+            raise _Fault("stated a length that is not a number of bytes", final=True)
         if response.status_code == HTTPStatus.PARTIAL_CONTENT:
             start, total = _content_range(response)
             if not offset or start != offset or (note.total is not None and total not in {None, note.total}):

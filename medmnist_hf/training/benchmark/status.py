@@ -91,7 +91,7 @@ def is_done(cell: BenchmarkRun, folder: Path) -> bool:
 def is_stale(cell: BenchmarkRun, folder: Path) -> bool:
     """Whether the build that a cell which is done has read was replaced by one of other data.
 
-    Unknown, and so no, of data on the Hub and where there is no build any more.
+    False also where it cannot be known: for data on the Hub, and for a build that is gone.
 
     Raises:
         TrainingError: The file of results is damaged.

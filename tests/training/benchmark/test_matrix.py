@@ -159,5 +159,5 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"none\.yaml \(No such file or directory\): give the YAML file"):
         read_matrix(tmp_path / "none.yaml")
     (tmp_path / "matrix.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(TrainingError, match="it is no text"):
+    with pytest.raises(TrainingError, match="it is not text"):
         read_matrix(tmp_path / "matrix.yaml")
