@@ -14,7 +14,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -52,11 +52,8 @@ class Patience:
     """How long a place may take and how often it is asked again.
 
     Attributes:
-        connect_timeout: Seconds to wait for a connection.
-        read_timeout: Seconds to wait for the whole head of an answer, and for the next bytes of its body.
-        floor: Bytes a second that a body has to have: a file of 100 MB takes a day at this speed, and the next place
-            may be faster.
-        window: Seconds of waiting over which the speed is counted, so that a pause of some seconds does not matter.
+        limits: Time-outs and least speed of a request: a file of 100 MB takes a day at the least one, and the next
+            place may be faster.
         attempts: Failures in a row after which a place is given up; a failure that still brought a new hundredth of
             the file starts the count again.
         requests: Requests to one place altogether, whatever they brought: enough for 20 GB over a line that drops
@@ -65,10 +62,7 @@ class Patience:
         longest_pause: Seconds that no pause exceeds; a place whose ``Retry-After`` asks for more is given up.
     """
 
-    connect_timeout: float = 15.0
-    read_timeout: float = 60.0
-    floor: int = 1000
-    window: float = 60.0
+    limits: Limits = field(default_factory=Limits)
     attempts: int = 6
     requests: int = 250
     first_pause: float = 1.0
@@ -156,12 +150,9 @@ def download(
     patience = patience or Patience()
     part = path.with_name(path.name + ".part")
     faults = []
-    limits = Limits(
-        connect=patience.connect_timeout, read=patience.read_timeout, floor=patience.floor, window=patience.window
-    )
     headers = {"User-Agent": "medmnist-hf", "Accept-Encoding": "identity"}
     try:
-        with limited(httpx2.Client(headers=headers, timeout=None), limits) as client:
+        with limited(httpx2.Client(headers=headers, timeout=None), patience.limits) as client:
             for place in places:
                 try:
                     _from_place(client, place, part, md5, most=most, patience=patience, on_bytes=on_bytes)
@@ -346,9 +337,9 @@ def _strong(etag: str) -> str:
 def _in_words(error: Exception, patience: Patience) -> _Fault:
     match error:
         case httpx2.ConnectTimeout():
-            return _Fault(f"no connection within {patience.connect_timeout:g} s")
+            return _Fault(f"no connection within {patience.limits.connect:g} s")
         case httpx2.TimeoutException():
-            return _Fault(str(error) or f"no data for {patience.read_timeout:g} s")
+            return _Fault(str(error) or f"no data for {patience.limits.read:g} s")
         case httpx2.UnsupportedProtocol() | httpx2.InvalidURL() | httpx2.LocalProtocolError():
             return _Fault("no usable http address", final=True)
         case httpx2.ConnectError():

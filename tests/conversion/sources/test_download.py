@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from medmnist_hf.conversion.sources import download as module
 from medmnist_hf.conversion.sources.download import Patience, download, is_downgrade, md5_of
 from medmnist_hf.errors import SourceError
+from medmnist_hf.network import Limits
 from tests.fixtures.raw_server import (
     BODY_DRIP,
     ENDLESS_CONTINUE,
@@ -42,9 +43,7 @@ CONTENT = b"".join(hashlib.sha256(i.to_bytes(4, "big")).digest() for i in range(
 MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
 HALF = len(CONTENT) // 2
 MOST = 2 * len(CONTENT)
-QUICK = Patience(
-    connect_timeout=2, read_timeout=0.4, window=0.4, attempts=3, requests=12, first_pause=0.001, longest_pause=2
-)
+QUICK = Patience(Limits(connect=2, read=0.4, window=0.4), attempts=3, requests=12, first_pause=0.001, longest_pause=2)
 
 
 @pytest.fixture(autouse=True)

@@ -33,9 +33,10 @@ from medmnist_hf.conversion.sources.source import (
 )
 from medmnist_hf.errors import CatalogError, SourceError
 from medmnist_hf.manifest import SourceRecord
+from medmnist_hf.network import Limits
 from tests.fixtures.zenodo import Reply, ZenodoServer, zenodo_server
 
-QUICK = Patience(connect_timeout=2, read_timeout=2, attempts=2, first_pause=0.001, longest_pause=1)
+QUICK = Patience(Limits(connect=2, read=2), attempts=2, first_pause=0.001, longest_pause=1)
 NAME = "breastmnist.npz"
 
 
