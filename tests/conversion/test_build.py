@@ -517,6 +517,7 @@ def test_killed_after_the_move_and_then_removed(phantoms: Phantoms, tmp_path: Pa
     assert met
 
 
+@pytest.mark.slow
 def test_killed_at_twenty_random_moments(phantoms: Phantoms, tmp_path: Path) -> None:
     file = phantoms("pathmnist", 64, 1_200)
     options = BuildOptions(max_shard_size=1_000_000)

@@ -186,6 +186,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_whole(tmp_path: Path) -> None:
     references, scores = rows_of("chestmnist")
     np.savez(tmp_path / "rows.npz", references=references, scores=scores)

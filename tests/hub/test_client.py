@@ -132,7 +132,9 @@ def environment(url: str, home: Path) -> dict[str, str]:
     return own | seconds | {"HF_ENDPOINT": url, "HF_HOME": str(home), "NO_PROXY": "127.0.0.1", "HF_TOKEN": "a-secret"}
 
 
-@pytest.mark.parametrize("serve", [SILENT, HEAD_DRIP, BODY_DRIP])
+@pytest.mark.parametrize(
+    "serve", [SILENT, *(pytest.param(one, marks=pytest.mark.slow) for one in (HEAD_DRIP, BODY_DRIP))]
+)
 def test_a_hub_that_never_answers_ends_in_one_line(hub: HubServer, tmp_path: Path, serve: Serve) -> None:
     start = time.monotonic()
     with raw_server(serve) as server:

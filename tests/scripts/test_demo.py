@@ -13,6 +13,7 @@ from scripts.demo import LEARNED, SUBSETS, check_learned
 from tests.fixtures.paths import ROOT
 
 
+@pytest.mark.slow
 def test_the_demo_shows_learning_and_ranks_nothing(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "scripts/demo.py"), "--out", str(tmp_path / "demo")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -169,7 +169,8 @@ def last_line(text: str) -> str:
     return text.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize("xet", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["lfs", "xet"])
+@pytest.mark.slow
+@pytest.mark.parametrize("xet", [False, True], ids=["lfs", "xet"])
 def test_three_subsets_are_pushed_tagged_loaded_and_proved(
     hub: HubServer, real: Path, real_data: Path, phantoms: Phantoms, tmp_path: Path, *, run_here: Run, xet: bool
 ) -> None:
@@ -288,15 +289,15 @@ def described(hub: HubServer) -> set[str]:
 @pytest.mark.parametrize(
     ("method", "path", "skip", "lost", "xet"),
     [
-        ("POST", "/repos/create", 0, False, False),
-        ("PUT", "^/lfs/", 0, False, False),
+        pytest.param("POST", "/repos/create", 0, False, False, marks=pytest.mark.slow),
+        pytest.param("PUT", "^/lfs/", 0, False, False, marks=pytest.mark.slow),
         ("PUT", "^/lfs/", 4, False, False),
         ("POST", "/commit/", 0, False, False),
-        ("POST", "/tag/", 0, False, False),
-        ("POST", "/cas/v1/xorbs/", 0, False, True),
+        pytest.param("POST", "/tag/", 0, False, False, marks=pytest.mark.slow),
+        pytest.param("POST", "/cas/v1/xorbs/", 0, False, True, marks=pytest.mark.slow),
         ("POST", "/cas/v1/xorbs/", 1, False, True),
-        ("POST", "/commit/", 0, False, True),
-        ("POST", "/commit/", 0, True, True),
+        pytest.param("POST", "/commit/", 0, False, True, marks=pytest.mark.slow),
+        pytest.param("POST", "/commit/", 0, True, True, marks=pytest.mark.slow),
     ],
 )
 def test_a_killed_push_is_completed_by_the_same_command(
@@ -368,6 +369,7 @@ def test_two_pushes_at_once(hub: HubServer, phantoms: Phantoms, tmp_path: Path, 
         assert codes == [0, 1] and "another push has changed org/pathmnist 28 meanwhile" in loser.stderr
 
 
+@pytest.mark.slow
 def test_all_subsets_in_one_command_with_a_collection(
     hub: HubServer, run_here: Run, phantoms: Phantoms, tmp_path: Path
 ) -> None:

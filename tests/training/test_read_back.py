@@ -69,6 +69,9 @@ CASES = {
     "paper, gray": Case("pneumoniamnist", {"model": "resnet18", "method": "linear-probe", "channels": "images"}),
 }
 
+TOLD_APART = {"timm", "timm, grades", "transformers", "paper, gray"}
+"""One of each way to save a model and to make scores; the rest are slow together."""
+
 
 @pytest.fixture(scope="module")
 def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -106,7 +109,9 @@ def scores_of(classify: Any, images: npt.NDArray[np.uint8], dataset: str) -> npt
     return np.asarray(above[:, :-1] - above[:, 1:])
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [name if name in TOLD_APART else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
 def test_a_pipeline_gives_the_predictions_of_the_run(hub: HubServer, root: Path, tmp_path: Path, name: str) -> None:
     dataset, options = CASES[name].dataset, dict(CASES[name].options)
     if options.get("model") == "vit":
@@ -142,6 +147,7 @@ def test_volumes_are_read_by_the_network_itself(hub: HubServer, root: Path, tmp_
     assert np.abs(scores - predictions(tmp_path / "run")).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_cards_run_as_they_stand(
     hub: HubServer, root: Path, real_data: Path, tmp_path: Path
 ) -> None:

@@ -198,6 +198,7 @@ def start(recipe_file: Path, out: Path, **options: Any) -> subprocess.Popen[str]
     )
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_end(root: Path, tmp_path: Path) -> None:
     started = {"probe_first": True, "freeze_batch_norm": True}
     recipe = tiny(root, "pneumoniamnist", epochs=12, ema=0.9, crop_padding=2, **started)
@@ -218,6 +219,7 @@ def test_a_killed_run_goes_on_to_the_same_end(root: Path, tmp_path: Path) -> Non
     assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_what_was_whole_stays(root: Path, tmp_path: Path) -> None:
     recipe = tiny(root, "pneumoniamnist", epochs=2)
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
@@ -283,6 +285,7 @@ def test_a_seed_that_diverges_does_not_keep_the_others_from_being_run(
     assert not (tmp_path / RESULTS_NAME).exists()
 
 
+@pytest.mark.slow
 def test_two_processes_on_one_folder_run_it_once(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     recipe = tiny(root, "pneumoniamnist", epochs=3)
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
@@ -324,6 +327,7 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_metric_of_one(root: Path, tmp_path: Path) -> None:
     common: dict[str, Any] = {
         "model": "timm/test_vit",  # without batch norm, whose statistics are those of one process's share

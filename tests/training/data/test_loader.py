@@ -503,6 +503,7 @@ def test_accelerate_prepares_it() -> None:
     assert_same(list(skipped), epochs[1][3:])
 
 
+@pytest.mark.slow
 def test_two_processes_share_an_epoch() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

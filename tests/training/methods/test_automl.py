@@ -51,7 +51,9 @@ def flaml(root: Path, flag: str, **options: Any) -> Recipe:
     return tiny(root, flag, **{"model": "pixels", "method": "flaml", "trials": 2, **options})
 
 
-@pytest.mark.parametrize("flag", FLAGS)
+@pytest.mark.parametrize(
+    "flag", [flag if flag == "pneumoniamnist" else pytest.param(flag, marks=pytest.mark.slow) for flag in FLAGS]
+)
 def test_flaml_on_every_task_leaves_what_a_training_does(root: Path, tmp_path: Path, flag: str) -> None:
     result = run(flaml(root, flag), tmp_path, quiet=True)
     (seed,) = result.seeds
@@ -67,7 +69,7 @@ def test_flaml_on_every_task_leaves_what_a_training_does(root: Path, tmp_path: P
     assert result.rank is None and not (tmp_path / "seed-0" / "checkpoints").exists()
 
 
-@pytest.mark.parametrize("flag", ["pneumoniamnist", "adrenalmnist3d"])
+@pytest.mark.parametrize("flag", ["pneumoniamnist", pytest.param("adrenalmnist3d", marks=pytest.mark.slow)])
 def test_flaml_on_frozen_features(root: Path, tmp_path: Path, flag: str) -> None:
     result = run(flaml(root, flag, model="timm/test_resnet"), tmp_path, quiet=True)
     assert result.seeds[0].facts.inputs == "features of timm/test_resnet"
