@@ -40,10 +40,10 @@ $(VENV)/frameworks.stamp: $(VENV)/dev.stamp
 # Each AutoML engine has an environment of its own. auto-sklearn needs an old Python: where there is none, it is told
 # what to install, and its tests are skipped.
 $(VENV)/automl/auto-sklearn.stamp: medmnist_hf/automl/locks/auto-sklearn.txt | $(VENV)/dev.stamp
-	-$(BIN)/python scripts/automl_env.py auto-sklearn && touch $@
+	-$(BIN)/medmnist-hf automl-env auto-sklearn && touch $@
 
 $(VENV)/automl/%.stamp: medmnist_hf/automl/locks/%.txt | $(VENV)/dev.stamp
-	$(BIN)/python scripts/automl_env.py $*
+	$(BIN)/medmnist-hf automl-env $*
 	@touch $@
 
 demo: $(VENV)/train.stamp  ## Build, verify and load synthetic subsets of every task, train on one

@@ -10,7 +10,7 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Final, NoReturn
 
 import typer
@@ -88,8 +88,12 @@ def progress(*columns: str | ProgressColumn) -> Progress:
     return Progress(*columns, console=bars, transient=True, disable=not sys.stderr.isatty())
 
 
-def run(app: typer.Typer) -> NoReturn:
+def run(app: typer.Typer, arguments: Sequence[str] = ()) -> NoReturn:
     """Run a typer app as a program.
+
+    Args:
+        app: The app.
+        arguments: Put before those of the command line.
 
     Exit codes: 0 done, 1 an expected fault (its line is on standard error), 2 wrong usage, 130 stopped by Ctrl-C.
     A file or folder that the system refuses is an expected fault, wherever it was met. Whatever else is raised keeps
@@ -103,7 +107,7 @@ def run(app: typer.Typer) -> NoReturn:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     redact_logs()
     try:
-        app(standalone_mode=True)
+        app([*arguments, *sys.argv[1:]], standalone_mode=True)
     except MedMNISTError as error:
         fail(error)
     except OSError as error:

@@ -20,7 +20,7 @@ from medmnist_hf.redaction import redact, without_tokens
 VARIABLE: Final = "MEDMNIST_AUTOML_PYTHON"
 """Environment variable with the interpreter that engines run in."""
 
-COMMAND: Final = "python scripts/automl_env.py"
+COMMAND: Final = "medmnist-hf automl-env"
 """What makes the environment of the engine whose name follows."""
 
 _CHECK_SECONDS: Final = 300

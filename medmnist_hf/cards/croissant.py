@@ -84,7 +84,7 @@ def croissant(subset: Subset, manifests: Sequence[Manifest]) -> dict[str, Any]:
     """
     built = check_manifests(subset, manifests)
     if not built:
-        raise BuildError(f"no built config of {subset.flag} to describe: run scripts/build.py {subset.flag} first")
+        raise BuildError(f"no built config of {subset.flag} to describe: run medmnist-hf build {subset.flag} first")
     facts, synthetic = collection(), synthetic_configs(built)
     all_synthetic = len(synthetic) == len(built)
     paper = reference(facts.citations[0])

@@ -76,7 +76,7 @@ def write_card(subset_dir: Path) -> Path:
     Reads the manifests, audits where there are any, and one row group of the first train shard of the default config.
 
     Args:
-        subset_dir: Folder of one subset, as ``scripts/build.py`` leaves it.
+        subset_dir: Folder of one subset, as ``medmnist-hf build`` leaves it.
 
     Returns:
         Path of the ``README.md``.
@@ -85,7 +85,7 @@ def write_card(subset_dir: Path) -> Path:
         BuildError: No config is built there, the build is damaged, or the folder cannot be written to.
     """
     if not read_build(subset_dir):
-        raise BuildError(f"no built config in {subset_dir}, so no card: run scripts/build.py first")
+        raise BuildError(f"no built config in {subset_dir}, so no card: run medmnist-hf build first")
     try:
         (subset_dir / WORK_DIR).mkdir(exist_ok=True)
         # Sizes may be built by several processes: the last one to finish must see the configs of all.

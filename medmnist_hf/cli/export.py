@@ -13,7 +13,7 @@ _Root = Annotated[
     Path | None, typer.Option(help="Folder of local builds, e.g. dist. [default: the Hub]", show_default=False)
 ]
 _Namespace = Annotated[
-    str | None, typer.Option(help="User or organisation on the Hub, where --root names no builds.", show_default=False)
+    str | None, typer.Option(help="User or organization on the Hub, where --root names no builds.", show_default=False)
 ]
 _Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 
@@ -86,7 +86,9 @@ def montage(
     seed: Annotated[
         int | None, typer.Option(help="Seed of the choice. [default: another each time]", show_default=False)
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Allow a row to be drawn several times.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--with-replacement", help="Allow a row to be drawn several times.")
+    ] = False,
     root: _Root = None,
     namespace: _Namespace = None,
     force: _Force = False,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from medmnist_hf import catalog, console
-from medmnist_hf.cli import cache, evaluate, export
+from medmnist_hf.cli import audit, automl, benchmark, build, cache, evaluate, export, finetune, push, verify
 from medmnist_hf.scoring.published import published_notes, published_results
 
 app = typer.Typer(
@@ -90,11 +90,14 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     yield "files (name, size, MD5, URL)"
 
 
-export.register(app)
-evaluate.register(app)
-cache.register(app)
+for module in (build, verify, audit, push, finetune, automl, benchmark, evaluate, export, cache):
+    module.register(app)
 
 
-def main() -> None:
-    """Entry point of ``medmnist-hf``."""
-    console.run(app)
+def main(*arguments: str) -> None:
+    """Entry point of ``medmnist-hf``.
+
+    Args:
+        *arguments: Put before those of the command line: a script of one verb names it.
+    """
+    console.run(app, arguments)

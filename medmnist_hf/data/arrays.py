@@ -63,7 +63,7 @@ def load_arrays(
         subset: Flag of the subset, e.g. ``pathmnist``.
         size: Edge length in pixels or voxels.
         split: ``train``, ``validation`` or ``test``. For parts or unions of them see `to_arrays`.
-        root: Folder of local builds, the ``--out`` of ``scripts/build.py``; None loads from the Hub.
+        root: Folder of local builds, the ``--out`` of ``medmnist-hf build``; None loads from the Hub.
         namespace: User or organisation on the Hub.
         revision: Branch, tag or commit of the Hub repository.
         cache_dir: Folder of the decoded files; ``HF_HOME/medmnist-hf/arrays`` if None.

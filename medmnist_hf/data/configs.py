@@ -122,7 +122,7 @@ def open_config(
     Args:
         subset: Flag of the subset.
         size: Edge length in pixels or voxels.
-        root: Folder of local builds, the ``--out`` of ``scripts/build.py``; None looks on the Hub.
+        root: Folder of local builds, the ``--out`` of ``medmnist-hf build``; None looks on the Hub.
         namespace: User or organisation on the Hub.
         revision: Branch, tag or commit of the Hub repository.
 
@@ -171,8 +171,8 @@ def _build_folder(root: Path, flag: str, config: str, card: bool) -> Path:
         state = f"it has {', '.join(built)}" if built else "nothing is built there"
         raise SourceError(
             f"no build of {flag} at size {config} in {root} ({state}): "
-            f"python scripts/build.py {flag} --size {config} --out {root}"
+            f"medmnist-hf build {flag} --size {config} --out {root}"
         )
     if card and not (folder / "README.md").is_file():
-        raise SourceError(f"no README.md in {folder}: run scripts/build.py again, it writes the card")
+        raise SourceError(f"no README.md in {folder}: run medmnist-hf build again, it writes the card")
     return folder

@@ -42,7 +42,7 @@ def load(
         subset: Flag of the subset, e.g. ``pathmnist``.
         size: Edge length in pixels or voxels.
         split: ``train``, ``validation`` or ``test``, or an expression such as ``train[:10%]``; None for all splits.
-        root: Folder of local builds, the ``--out`` of ``scripts/build.py``; None loads from the Hub.
+        root: Folder of local builds, the ``--out`` of ``medmnist-hf build``; None loads from the Hub.
         namespace: User or organisation on the Hub.
         revision: Branch, tag or commit of the Hub repository.
         streaming: Read while iterating instead of preparing a local copy.
@@ -102,7 +102,7 @@ class _Local:
             raise SourceError(f"cannot read {folder / README_NAME} ({first_line(error)}): check the file") from None
         if self._content_id.encode() not in card:
             raise SourceError(
-                f"{folder / README_NAME} is the card of another build: run scripts/build.py again, it writes the card"
+                f"{folder / README_NAME} is the card of another build: run medmnist-hf build again, it writes the card"
             )
 
     def _check_files(self, manifest: Manifest) -> None:

@@ -239,7 +239,7 @@ def open_rows(
     Args:
         subset: Flag of the subset.
         size: Edge length in pixels or voxels.
-        root: Folder of local builds, the ``--out`` of ``scripts/build.py``; None reads from the Hub, where the files
+        root: Folder of local builds, the ``--out`` of ``medmnist-hf build``; None reads from the Hub, where the files
             of a split are downloaded when that is asked for.
         namespace: User or organisation on the Hub; that of MedMNIST if None.
 

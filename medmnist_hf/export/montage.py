@@ -220,7 +220,7 @@ def export_montage(
     if length * length > count and not replace:
         raise MedMNISTError(
             f"{split} of {entry.flag} has {count} {kind}, a montage of {length} x {length} needs {length * length}: "
-            f"give a length of at most {int(count**0.5)}, or allow repeats with --replace"
+            f"give a length of at most {int(count**0.5)}, or allow repeats with --with-replacement"
         )
     if path.is_dir() or (path.exists() and not force):
         raise MedMNISTError(

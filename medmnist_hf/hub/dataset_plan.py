@@ -26,10 +26,10 @@ class PushOptions(CommitOptions):
     """Where and how a build is pushed; the repository has the flag of the subset as its name.
 
     Attributes:
-        replace: Remove what the build lacks.
+        prune: Remove what the build lacks.
     """
 
-    replace: bool = False
+    prune: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def compare(state: RemoteState, build: LocalBuild, options: PushOptions, describ
     """Compare a build with a repository as it was read; arguments and errors as in `plan_push`."""
     ours = {manifest.config_name for manifest in build.manifests}
     _check_theirs(state, build, ours, options)
-    staying = [] if options.replace else [one for one in state.manifests if one.config_name not in ours]
+    staying = [] if options.prune else [one for one in state.manifests if one.config_name not in ours]
     union = sorted((*build.manifests, *staying), key=lambda manifest: manifest.size)
     audits = {name: content for name, content in state.audits.items() if name not in ours} | build.audits
     findings = {
@@ -111,8 +111,8 @@ def compare(state: RemoteState, build: LocalBuild, options: PushOptions, describ
             files[path] = picture
     changes = changes_of(files, state.files)
     for path, file in state.files.items():
-        within = config_of(path) in ours or (options.replace and path != ATTRIBUTES_NAME)
-        if within and path not in files and not (options.replace and path in PICTURES.values() and not build.pictures):
+        within = config_of(path) in ours or (options.prune and path != ATTRIBUTES_NAME)
+        if within and path not in files and not (options.prune and path in PICTURES.values() and not build.pictures):
             changes.append(Change(path, "removed", file.size))
     ordered = tuple(sorted(changes, key=lambda change: change.path))
     return Plan(state, ordered, files, tuple(manifest.config_name for manifest in union))
@@ -120,15 +120,15 @@ def compare(state: RemoteState, build: LocalBuild, options: PushOptions, describ
 
 def _check_theirs(state: RemoteState, build: LocalBuild, ours: set[str], options: PushOptions) -> None:
     """What is there already and stays must be what this project pushed."""
-    if options.replace:
+    if options.prune:
         return
     for manifest in state.manifests:
         if manifest.subset != build.subset.flag:
-            raise HubError(f"{state.repo_id} holds {manifest.subset}: push to another, or pass --replace")
+            raise HubError(f"{state.repo_id} holds {manifest.subset}: push to another, or pass --prune")
     described = {manifest.config_name for manifest in state.manifests} | ours
     for path in sorted(state.files):
         if (path.endswith(".parquet") and config_of(path) not in described) or path.endswith(".py"):
-            raise HubError(f"{state.repo_id} has {path}, which no push made: remove it, or pass --replace")
+            raise HubError(f"{state.repo_id} has {path}, which no push made: remove it, or pass --prune")
 
 
 def _check_card(card: str, manifests: Sequence[Manifest], repo_id: str) -> str:

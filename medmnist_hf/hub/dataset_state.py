@@ -94,9 +94,9 @@ def check_state(state: RemoteState) -> None:
                 raise VerificationError(f"{where} has a {path} that is not the manifest's: push again")
     for path in sorted(state.files):
         if path.endswith(".parquet") and path not in known:
-            raise VerificationError(f"{where} has {path}, which is in no manifest: push with --replace")
+            raise VerificationError(f"{where} has {path}, which is in no manifest: push with --prune")
         if path.endswith(".py"):
-            raise VerificationError(f"{where} has {path}, and load_dataset refuses code: push with --replace")
+            raise VerificationError(f"{where} has {path}, and load_dataset refuses code: push with --prune")
     names = config_names(state.card, where)
     if names != [manifest.config_name for manifest in state.manifests]:
         raise VerificationError(f"{where} has a card with the configs {', '.join(names)}: push again")
@@ -153,7 +153,7 @@ def find_configs(place: str, sizes: Collection[int] = ()) -> list[tuple[Manifest
         configs = [(manifest, partial(folder.joinpath, manifest.config_name)) for manifest in read_build(folder)]
     configs = [(manifest, fetch) for manifest, fetch in configs if not sizes or manifest.size in sizes]
     if not configs:
-        raise BuildError(f"no build{' of that size' if sizes else ''} in {place}: scripts/build.py makes one")
+        raise BuildError(f"no build{' of that size' if sizes else ''} in {place}: medmnist-hf build makes one")
     return configs
 
 
@@ -161,7 +161,7 @@ def fetch_config(api: HfApi, state: RemoteState, manifest: Manifest) -> Path:
     """Download one config and the card of a commit into the user's cache, resuming what is there.
 
     Returns:
-        The config's folder, as ``scripts/build.py`` would have left it.
+        The config's folder, as ``medmnist-hf build`` would have left it.
 
     Raises:
         HubError: It cannot be downloaded.

@@ -44,7 +44,7 @@ def parse_findings(content: bytes, where: str) -> tuple[str, ...]:
         table = decode(parse_json(content), dict[str, Any])
         findings: tuple[str, ...] = decode(table.get("findings"), tuple[Sentence, ...], "findings")
     except ValueError as error:
-        raise BuildError(f"{where} is no audit ({error}): run scripts/audit.py --save again, or remove it") from None
+        raise BuildError(f"{where} is no audit ({error}): run medmnist-hf audit --save again, or remove it") from None
     return findings
 
 
@@ -52,7 +52,7 @@ def read_local(folder: Path, *, allow_synthetic: bool = False, allow_unverified:
     """Read a build and check it: every shard is hashed, so that nothing damaged leaves this machine.
 
     Args:
-        folder: Folder of one subset, as ``scripts/build.py`` leaves it.
+        folder: Folder of one subset, as ``medmnist-hf build`` leaves it.
         allow_synthetic: Accept generated pixels.
         allow_unverified: Accept a source whose MD5 is not the catalogue's.
 
@@ -62,10 +62,10 @@ def read_local(folder: Path, *, allow_synthetic: bool = False, allow_unverified:
     configs = sorted((path for path in folder.glob("*/") if path.name.isdecimal()), key=lambda path: int(path.name))
     for path in configs:
         if not (path / MANIFEST_NAME).is_file():
-            raise BuildError(f"{path} is no complete build: finish it with scripts/build.py, or remove the folder")
+            raise BuildError(f"{path} is no complete build: finish it with medmnist-hf build, or remove the folder")
     manifests = tuple(read_manifest(path) for path in configs)
     if not manifests:
-        raise BuildError(f"no build in {folder}: scripts/build.py makes one")
+        raise BuildError(f"no build in {folder}: medmnist-hf build makes one")
     subset = catalog.subset(manifests[0].subset)
     build = LocalBuild(subset, manifests, {}, {}, {})
     for manifest, path in zip(manifests, configs, strict=True):

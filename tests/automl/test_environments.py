@@ -59,7 +59,7 @@ def wheel(folder: Path) -> Path:
 
 def test_an_environment_is_made_from_the_lock_and_found_then(tmp_path: Path) -> None:
     engine, told = needing(tmp_path), list[str]()
-    with pytest.raises(TrainingError, match=r"Tiny is not installed in .*tiny_package.*scripts/automl_env.py flaml$"):
+    with pytest.raises(TrainingError, match=r"Tiny is not installed in .*tiny_package.*medmnist-hf automl-env flaml$"):
         interpreter(engine)
     python = make(engine, tell=told.append)
     assert python == home(engine) / "bin" / "python" == interpreter(engine)
@@ -101,7 +101,7 @@ def test_what_an_adapter_says_instead_of_its_name_is_told_with_the_extra(tmp_pat
         engine.adapter.write_text(text)
         with pytest.raises(TrainingError, match=why) as caught:
             interpreter(engine)
-        assert "pip install 'medmnist-hf[flaml]', or python scripts/automl_env.py flaml" in str(caught.value)
+        assert "pip install 'medmnist-hf[flaml]', or medmnist-hf automl-env flaml" in str(caught.value)
         assert "\n" not in str(caught.value)
 
 

@@ -115,6 +115,6 @@ def test_a_phantom_is_not_credited_to_the_authors(dist: Path) -> None:
 
 def test_no_build_gives_one_line() -> None:
     with pytest.raises(
-        BuildError, match=r"^no built config of pathmnist to describe: run scripts/build\.py pathmnist"
+        BuildError, match=r"^no built config of pathmnist to describe: run medmnist-hf build pathmnist"
     ):
         croissant(subset("pathmnist"), ())

@@ -290,7 +290,7 @@ def test_only_one_shard_is_read(fresh: Path) -> None:
 
 
 def test_no_build_no_card(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match=r"^no built config in .*, so no card: run scripts/build\.py first$"):
+    with pytest.raises(BuildError, match=r"^no built config in .*, so no card: run medmnist-hf build first$"):
         write_card(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -339,7 +339,7 @@ def test_audits_stand_on_the_card(fresh: Path) -> None:
 def test_what_is_no_audit_gives_one_line(fresh: Path, content: str) -> None:
     (fresh / "28" / "audit.json").write_text(content, encoding="utf-8")
     with pytest.raises(
-        BuildError, match=r"^[^\n]*audit\.json is no audit \(.*\): run scripts/audit\.py --save again, or remove it$"
+        BuildError, match=r"^[^\n]*audit\.json is no audit \(.*\): run medmnist-hf audit --save again, or remove it$"
     ):
         write_card(fresh)
     assert contents(fresh) == {}

@@ -74,7 +74,7 @@ def test_a_seed_repeats_a_montage(root: Path, tmp_path: Path) -> None:
         assert a.size == (84, 84)
         assert not np.array_equal(np.asarray(a), np.asarray(c))
     result = runner.invoke(
-        app, [*common, "--split", "test", "--length", "4", "--replace", "--out", str(tmp_path / "d.png")]
+        app, [*common, "--split", "test", "--length", "4", "--with-replacement", "--out", str(tmp_path / "d.png")]
     )
     assert result.exit_code == 0, result.output
 

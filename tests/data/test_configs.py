@@ -149,7 +149,7 @@ def test_what_is_not_built(root: Path) -> None:
 def test_a_build_without_its_card(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / FLAG, tmp_path / FLAG)
     (tmp_path / FLAG / "README.md").unlink()
-    with pytest.raises(SourceError, match=r"no README\.md in .*: run scripts/build\.py again, it writes the card"):
+    with pytest.raises(SourceError, match=r"no README\.md in .*: run medmnist-hf build again, it writes the card"):
         build_folder(tmp_path, FLAG, "28")
     assert build_folder(tmp_path, FLAG, "28", card=False) == tmp_path / FLAG
 

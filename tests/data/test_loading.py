@@ -120,7 +120,7 @@ def test_expressions_of_splits_are_those_of_datasets(root: Path) -> None:
 def test_a_build_without_its_card(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "organmnist3d", tmp_path / "organmnist3d")
     (tmp_path / "organmnist3d" / "README.md").unlink()
-    with pytest.raises(SourceError, match=r"no README\.md in .*: run scripts/build\.py again, it writes the card"):
+    with pytest.raises(SourceError, match=r"no README\.md in .*: run medmnist-hf build again, it writes the card"):
         medmnist_hf.load("organmnist3d", root=tmp_path)
 
 
@@ -175,7 +175,7 @@ def test_the_card_is_gone_where_a_build_was_replaced_and_its_card_not_written(tm
         medmnist_hf.load(FLAG, root=tmp_path / "dist")
     (tmp_path / "dist" / FLAG / "README.md").write_text(card)
     for streaming in (False, True):
-        with pytest.raises(SourceError, match=r"README\.md is the card of another build: run scripts/build\.py again"):
+        with pytest.raises(SourceError, match=r"README\.md is the card of another build: run medmnist-hf build again"):
             medmnist_hf.load(FLAG, root=tmp_path / "dist", streaming=streaming)
     with pytest.raises(VerificationError, match=r"README\.md is the card of another build"):
         verify_config(tmp_path / "dist" / FLAG / "28")

@@ -42,7 +42,7 @@ def test_a_repository_of_something_else(pusher: Pusher) -> None:
     pusher.hub.store.write(KIND, ID, {"128/train-0.parquet": b"PAR1"})
     with pytest.raises(HubError, match=r"128/train-0.parquet, which no push made"):
         pusher.plan("28")
-    pusher.push("28", PushOptions(ID, replace=True))
+    pusher.push("28", PushOptions(ID, prune=True))
     whole(pusher)
 
 

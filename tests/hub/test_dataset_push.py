@@ -71,7 +71,7 @@ class TestPush:
         pusher.hub.store.write(KIND, ID, {"loader.py": b"1", "notes.txt": b"2"})
         with pytest.raises(HubError, match=r"has loader.py, which no push made"):
             pusher.plan("64")
-        options = PushOptions(ID, replace=True)
+        options = PushOptions(ID, prune=True)
         gone = pusher.plan("64", options).paths("removed")
         assert set(gone) == {path for path in pusher.held() if path.startswith("28/")} | {"loader.py", "notes.txt"}
         assert pusher.plan("64", options).configs == ("64",)
@@ -108,7 +108,7 @@ class TestPush:
         assert tasks(pusher) == ["28_auc", "28_acc"]
         pusher.push("64")
         assert tasks(pusher) == ["28_auc", "28_acc", "64_auc", "64_acc"]
-        pusher.push("64", PushOptions(ID, replace=True))
+        pusher.push("64", PushOptions(ID, prune=True))
         assert tasks(pusher) == ["64_auc", "64_acc"]
 
     def test_a_push_that_the_hub_refuses_for_its_tasks_goes_without_them(self, pusher: Pusher) -> None:
@@ -305,7 +305,7 @@ class TestRivals:
         rival = Pusher(pusher.hub, pusher.dists)
         self.during_commit(pusher, lambda: rival.push("64"))
         with pytest.raises(HubError, match=r"has got 64/.* meanwhile"):
-            pusher.push("28", PushOptions(ID, replace=True))
+            pusher.push("28", PushOptions(ID, prune=True))
         assert pusher.plan("64").empty
         whole(pusher)
 

@@ -77,7 +77,7 @@ class TestFindConfigs:
 
     def test_nothing_there(self, dists: dict[str, Path], tmp_path: Path) -> None:
         for place in (str(tmp_path), str(tmp_path / "none"), "none", "me/x@"):
-            with pytest.raises(BuildError, match=f"^no build in {place}: scripts/build.py makes one$"):
+            with pytest.raises(BuildError, match=f"^no build in {place}: medmnist-hf build makes one$"):
                 find_configs(place)
         with pytest.raises(BuildError, match=r"^no build of that size in "):
             find_configs(str(dists["28"]), [64])

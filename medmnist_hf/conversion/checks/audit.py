@@ -122,7 +122,7 @@ class Audit:
         try:
             audit: Audit = decode_versioned(text, cls, FORMAT)
         except ValueError as error:
-            raise BuildError(f"{where} is no audit ({error}): run scripts/audit.py --save again") from None
+            raise BuildError(f"{where} is no audit ({error}): run medmnist-hf audit --save again") from None
         return audit
 
 

@@ -128,12 +128,14 @@ def _check_card(folder: Path, manifest: Manifest) -> None:
         content = read_document(card)
     except FileNotFoundError:
         raise VerificationError(
-            f"no {README_NAME} in {folder}: run scripts/build.py again, it writes the card"
+            f"no {README_NAME} in {folder}: run medmnist-hf build again, it writes the card"
         ) from None
     except OSError as error:
         raise VerificationError(f"cannot read {card} ({first_line(error)}): check the file") from None
     if manifest.content_id.encode() not in content:
-        raise VerificationError(f"{card} is the card of another build: run scripts/build.py again, it writes the card")
+        raise VerificationError(
+            f"{card} is the card of another build: run medmnist-hf build again, it writes the card"
+        )
 
 
 class _Stored:

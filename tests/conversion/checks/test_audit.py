@@ -1,9 +1,8 @@
-"""Audits of real builds and of builds with planted faults, their JSON, their sentences and the command."""
+"""Audits of real builds and of builds with planted faults, their JSON and their sentences."""
 
 import dataclasses
 import io
 import json
-import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,52 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, subset
-from medmnist_hf.conversion.build import BuildOptions, build_config
+from medmnist_hf.conversion.build import build_config
 from medmnist_hf.conversion.checks import audit as audit_module
 from medmnist_hf.conversion.checks.audit import MAX_LISTED, Audit, audit_config
 from medmnist_hf.conversion.sources.source import Folder
 from medmnist_hf.errors import BuildError, MedMNISTError
 from medmnist_hf.manifest import read_manifest
 from tests.fixtures.paths import ROOT
-
-Array = npt.NDArray[np.uint8]
-ROWS = {"train": 40, "validation": 12, "test": 20}
-SCRIPT = ROOT / "scripts" / "audit.py"
-
-
-class Planted:
-    """Noise of a subset's shape with random labels, into which a test plants what is to be found."""
-
-    def __init__(self, flag: str, size: int = 28, rows: dict[str, int] | None = None) -> None:
-        self.entry, self.size = subset(flag), size
-        rng = np.random.default_rng(7)
-        shape, classes = self.entry.file(size).image_shape, len(self.entry.labels)
-        multi_label = self.entry.task == "multi-label"
-        self.images: dict[str, Array] = {}
-        self.labels: dict[str, Array] = {}
-        for split, count in (rows or ROWS).items():
-            self.images[split] = rng.integers(0, 256, (count, *shape), np.uint8)
-            width, top = (classes, 2) if multi_label else (1, classes)
-            self.labels[split] = rng.integers(0, top, (count, width), np.uint8)
-
-    def build(self, out: Path, max_shard_size: int = 10**9, codec: str = "png") -> Path:
-        """The built config's folder."""
-        out.mkdir(parents=True, exist_ok=True)
-        arrays = {f"{prefix}_images": self.images[split] for split, prefix in NPZ_SPLITS.items()}
-        arrays |= {f"{prefix}_labels": self.labels[split] for split, prefix in NPZ_SPLITS.items()}
-        with (out / self.entry.file(self.size).name).open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        source = Folder(out, allow_unverified=True).fetch(self.entry, self.size)
-        return build_config(
-            self.entry, self.size, source, out / "dist", options=BuildOptions(codec, max_shard_size)
-        ).config_dir
+from tests.fixtures.planted import ROWS, Array, Planted, bloodmnist_in_shards, first_shard
 
 
 @pytest.fixture(scope="session")
@@ -211,11 +178,7 @@ def test_lists_are_capped_and_counts_are_not(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """A built config of RGB images with a duplicate and a blank in each of its several shards."""
-    planted = Planted("bloodmnist")
-    planted.images["train"][[7, 21, 39]] = 5
-    planted.images["test"][4] = planted.images["train"][25]
-    return planted.build(tmp_path, max_shard_size=15 * (28 * 28 * 3 + 128))
+    return bloodmnist_in_shards(tmp_path)
 
 
 def test_shards_batches_and_threads_do_not_matter(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +220,7 @@ def test_json_round_trip(small: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "splits": {"train": {}}}', "\x00"])
 def test_what_is_no_audit(text: str) -> None:
-    with pytest.raises(BuildError, match=r"^here is no audit \(.*\): run scripts/audit.py --save again$"):
+    with pytest.raises(BuildError, match=r"^here is no audit \(.*\): run medmnist-hf audit --save again$"):
         Audit.from_json(text, "here")
 
 
@@ -299,10 +262,6 @@ def replace_by_folder(path: Path) -> None:
 
 
 GRAY, WIDE = np.zeros((28, 28), np.uint8), np.zeros((28, 29, 3), np.uint8)
-
-
-def first_shard(config_dir: Path) -> Path:
-    return config_dir / read_manifest(config_dir).splits["train"].shards[0].name
 
 
 def edit_manifest(config_dir: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -408,7 +367,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     config_dir = planted.build(tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", CHILD, str(config_dir)],
-        cwd=SCRIPT.parents[1],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
@@ -416,96 +375,3 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     megabytes, rows = map(int, done.stdout.split())
     assert rows == 5000
     assert megabytes < 120
-
-
-@dataclasses.dataclass(frozen=True)
-class Done:
-    """How a command ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Command = Callable[..., Done]
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs the script as a program, but in this process, since starting one takes seconds."""
-
-    def run(*arguments: str | Path) -> Done:
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-        captured = capsys.readouterr()
-        return Done(int(ended.value.code or 0), captured.out, captured.err)
-
-    return run
-
-
-def test_command_prints_a_table(small: Path, command: Command) -> None:
-    done = command(small.parent)
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
-    assert lines[0] == "bloodmnist 28, from folder"
-    assert next(line.split() for line in lines if line.startswith("blank")) == ["blank", "3", "0", "0"]
-    shared = next(line for line in lines if line.startswith("pixel-identical to another row of train"))
-    assert shared.split()[-3:] == ["3", "0", "1"]
-    assert [line[2:] for line in lines if line.startswith("- ")] == list(audit_config(small).findings)
-    assert "\x1b" not in done.stdout
-    assert not (small / "audit.json").exists()
-
-
-def test_command_saves_and_the_card_shows_it(small: Path, command: Command) -> None:
-    expected = audit_config(small)
-    for _ in range(2):
-        done = command(small.parent, "--size", "28", "--json", "--save")
-        assert (done.returncode, done.stderr) == (0, "")
-        assert json.loads(done.stdout) == [json.loads(expected.to_json())]
-        assert (small / "audit.json").read_text(encoding="utf-8") == expected.to_json()
-        card = (small.parent / "README.md").read_text(encoding="utf-8")
-        assert all(f"- {finding}" in card for finding in expected.findings)
-        assert not list(small.parent.rglob("*.tmp"))
-
-
-def test_command_goes_on_after_a_damaged_config(small: Path, tmp_path: Path, command: Command) -> None:
-    sound = Planted("breastmnist").build(tmp_path)
-    first_shard(small).unlink()
-    done = command(small.parent, sound.parent, "--json", "--save")
-    assert done.returncode == 1
-    assert [found["subset"] for found in json.loads(done.stdout)] == ["breastmnist"]
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: cannot read {small}")
-    assert not (small / "audit.json").exists()
-    assert (sound / "audit.json").exists()
-
-
-def test_command_on_bad_input(small: Path, tmp_path: Path, command: Command) -> None:
-    (small / "audit.json").mkdir()
-    cases = {
-        (str(tmp_path / "nowhere"),): f"error: no build in {tmp_path / 'nowhere'}: give the folder of a subset",
-        (str(small.parent), "--size", "64"): f"error: no build of size 64 in {small.parent}: give the folder",
-        (str(small.parent), "--save"): f"error: cannot write {small / 'audit.json'} (",
-    }
-    for arguments, message in cases.items():
-        done = command(*arguments)
-        assert (done.returncode, done.stdout) == (1, ""), done
-        (line,) = done.stderr.splitlines()
-        assert line.startswith(message)
-    assert command().returncode == 2
-    assert sorted(path.suffix for path in small.iterdir() if path.name.startswith(".")) == []
-
-
-def test_command_has_help_with_an_example(command: Command) -> None:
-    done = command("--help")
-    assert done.returncode == 0
-    assert "Example: python scripts/audit.py dist/breastmnist" in " ".join(done.stdout.split())
-
-
-def test_a_traceback_never_reaches_a_person(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, SCRIPT, tmp_path], cwd=SCRIPT.parents[1], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"error: no build in {tmp_path}: give the folder of a subset, scripts/build.py makes one\n"

@@ -29,7 +29,6 @@ from medmnist_hf.conversion.sources.source import Folder, SourceFile
 from medmnist_hf.errors import BuildError, MedMNISTError, VerificationError
 from medmnist_hf.manifest import MANIFEST_NAME, README_NAME, read_manifest
 from tests.conftest import Phantoms
-from tests.fixtures.paths import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -290,22 +289,6 @@ def test_a_shard_that_is_no_parquet(copy: Callable[[str], Path]) -> None:
         path.write_bytes(content)
         vouch(config, path)
         refused(config, None, says)
-
-
-def verify(*places: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "scripts/verify.py", *map(str, places)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
-def test_the_command_takes_configs_and_goes_on_after_a_bad_folder(copy: Callable[[str], Path], tmp_path: Path) -> None:
-    good, bad = copy("breastmnist"), copy("pathmnist")
-    (bad / MANIFEST_NAME).write_text("no manifest")
-    done = verify(bad.parent, tmp_path / "nothing", bad, good, good.parent)
-    assert done.returncode == 1
-    assert done.stdout.count("ok: breastmnist 28: ") == 2
-    lines = done.stderr.splitlines()
-    assert len(lines) == 3 and all(line.startswith("error: ") for line in lines)
-    assert "is no build manifest" in lines[0] and "no build in" in lines[1] and "is no build manifest" in lines[2]
 
 
 def test_code_beside_the_card_is_found(copy: Callable[[str], Path]) -> None:

@@ -168,7 +168,7 @@ def test_an_engine_that_is_not_there_is_told_before_anything_is_computed(
     one.adapter.write_text("import nothing_of_the_kind")
     recipe = flaml(root, "bloodmnist", model="timm/test_resnet")
     monkeypatch.setattr(automl, "split_features", lambda *_: pytest.fail("too early"))
-    with pytest.raises(TrainingError, match=r"pip install 'medmnist-hf\[flaml\]', or python scripts/automl_env.py"):
+    with pytest.raises(TrainingError, match=r"pip install 'medmnist-hf\[flaml\]', or medmnist-hf automl-env"):
         fit(run_of(recipe), 0, tmp_path / "seed")
     assert not (tmp_path / "seed").exists()
 

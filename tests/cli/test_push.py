@@ -1,4 +1,4 @@
-"""``scripts/push.py`` and remote ``scripts/verify.py`` as a maintainer runs them, and what a reader then loads."""
+"""``medmnist-hf push`` and remote ``medmnist-hf verify`` as a maintainer runs them, and what a reader then loads."""
 
 import os
 import runpy

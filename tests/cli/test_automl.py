@@ -1,12 +1,10 @@
-"""``scripts/automl.py`` and ``scripts/automl_env.py`` as a person runs them: a search, Ctrl-C, and every mistake."""
+"""``medmnist-hf automl`` and ``medmnist-hf automl-env`` as a person runs them: a search, Ctrl-C, and every mistake."""
 
-import importlib.util
 import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -16,6 +14,7 @@ from medmnist_hf.automl.engines import engines
 from medmnist_hf.automl.environments import VARIABLE
 from medmnist_hf.errors import MedMNISTError
 from tests.conftest import Phantoms
+from tests.fixtures.commands import invoke
 from tests.fixtures.paths import ROOT
 from tests.fixtures.runs import build_all
 
@@ -27,21 +26,13 @@ def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_all(phantoms, tmp_path_factory.mktemp("dist"), "breastmnist")
 
 
-def app_of(name: str) -> Any:
-    specification = importlib.util.spec_from_file_location(f"{name}_script", SCRIPTS / f"{name}.py")
-    assert specification is not None and specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module.app
-
-
 def command(script: str, *options: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, SCRIPTS / script, *options], capture_output=True, text=True, check=False)
 
 
 def test_help_names_every_engine_and_an_example() -> None:
     done = command("automl.py", "--help")
-    assert done.returncode == 0 and "Example: python scripts/automl.py --dataset breastmnist" in done.stdout
+    assert done.returncode == 0 and "Example: medmnist-hf automl --dataset breastmnist" in done.stdout
     assert all(f"{one.name}:" in " ".join(done.stdout.split()).replace("- ", "-") for one in engines())
 
 
@@ -58,7 +49,7 @@ def test_a_search_and_once_more(root: Path, tmp_path: Path, capsys: pytest.Captu
         "--trials",
         "2",
     ]
-    app_of("automl")([*options, "--seed", "3", "--out", str(tmp_path / "run")], standalone_mode=False)
+    invoke("automl", *options, "--seed", "3", "--out", str(tmp_path / "run"))
     done = capsys.readouterr()
     assert "SYNTHETIC: breastmnist 28, FLAML, flattened pixels (28), 1 seed(s)" in done.out
     assert "AutoKeras" not in done.out, "a phantom is not ranked among published rows"
@@ -66,7 +57,7 @@ def test_a_search_and_once_more(root: Path, tmp_path: Path, capsys: pytest.Captu
     recipe = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
     assert (recipe["model"], recipe["method"], recipe["time_budget"], recipe["seeds"]) == ("pixels", "flaml", 120, [3])
     again = ["--config", str(tmp_path / "run" / "recipe.yaml"), "--out", str(tmp_path / "run"), "--quiet"]
-    app_of("automl")(again, standalone_mode=False)
+    invoke("automl", *again)
     assert capsys.readouterr() == (done.out, "")
 
 
@@ -93,7 +84,7 @@ def test_ctrl_c_keeps_the_best_so_far_and_the_same_command_goes_on(
     assert run["facts"]["partial"].startswith("stopped after") and run["test"]["auc"] is not None
 
     (out / "seed-0" / "checkpoints" / "seconds.txt").write_text("3597.0\n")  # as if it had been stopped near the end
-    app_of("automl")(options, standalone_mode=False)
+    invoke("automl", *options)
     assert "partial" not in capsys.readouterr().out
     (run,) = json.loads((out / "results.json").read_text())["runs"]
     assert "partial" not in run["facts"] and 3597 < run["facts"]["search_seconds"] < 3650
@@ -135,7 +126,7 @@ def test_a_search_that_is_killed_is_one_line_and_no_success(root: Path, tmp_path
         ),
         (
             ["--engine", "auto-sklearn", "--python", sys.executable],
-            "auto-sklearn is not installed .*automl_env.py auto-",
+            "auto-sklearn is not installed .*automl-env auto-",
         ),
     ],
 )
@@ -145,9 +136,7 @@ def test_every_mistake_is_one_line(
     monkeypatch.setenv(VARIABLE, "")  # set by --python, to be unset after
     before = [] if "--dataset" in options else ["--dataset", "breastmnist"]
     with pytest.raises(MedMNISTError, match=message) as caught:
-        app_of("automl")(
-            [*before, "--root", str(root), "--quiet", "--out", str(tmp_path / "run"), *options], standalone_mode=False
-        )
+        invoke("automl", *before, "--root", str(root), "--quiet", "--out", str(tmp_path / "run"), *options)
     assert "\n" not in str(caught.value) and not list(tmp_path.rglob("results.json"))
 
 
@@ -158,7 +147,7 @@ def test_the_published_settings_are_those_of_an_engine_unless_told_otherwise(
     for at, (options, epochs) in enumerate({(): 20, ("--epochs", "3"): 3}.items()):
         given = ["--engine", "autokeras", "--python", "/nowhere", "--out", str(tmp_path / str(at)), *options]
         with pytest.raises(MedMNISTError, match="AutoKeras cannot run in /nowhere"):
-            app_of("automl")(["--dataset", "breastmnist", "--root", str(root), *given], standalone_mode=False)
+            invoke("automl", "--dataset", "breastmnist", "--root", str(root), *given)
         recipe = yaml.safe_load((tmp_path / str(at) / "recipe.yaml").read_text())
         assert (recipe["trials"], recipe["epochs"], recipe["model"]) == (20, epochs, "pixels")
 
@@ -176,7 +165,7 @@ def test_the_published_settings_are_those_of_an_engine_unless_told_otherwise(
 )
 def test_no_environment_of_the_wrong_kind_is_made(options: list[str], message: str) -> None:
     with pytest.raises(MedMNISTError, match=message) as caught:
-        app_of("automl_env")(options, standalone_mode=False)
+        invoke("automl-env", *options)
     assert "\n" not in str(caught.value)
 
 

@@ -1,4 +1,4 @@
-"""``scripts/push_metric.py`` as a maintainer runs it, and the metric that others then load by its name."""
+"""``medmnist-hf push-metric`` as a maintainer runs it, and the metric that others then load by its name."""
 
 import json
 

@@ -1,12 +1,10 @@
-"""``scripts/finetune.py`` as a person runs it: a run, its options, its push, and every mistake in one line."""
+"""``medmnist-hf finetune`` as a person runs it: a run, its options, its push, and every mistake in one line."""
 
-import importlib.util
 import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,6 +15,7 @@ from safetensors.torch import save_file
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.training.recipe import FIELDS
 from tests.conftest import Phantoms
+from tests.fixtures.commands import invoke
 from tests.fixtures.hub.server import HubServer
 from tests.fixtures.paths import ROOT
 from tests.fixtures.runs import build_all
@@ -33,22 +32,13 @@ def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_all(phantoms, tmp_path_factory.mktemp("dist"), "bloodmnist")
 
 
-@pytest.fixture(scope="module")
-def app() -> Any:
-    specification = importlib.util.spec_from_file_location("finetune_script", SCRIPT)
-    assert specification is not None and specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module.app
-
-
 def command(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, SCRIPT, *options], capture_output=True, text=True, check=False)
 
 
 def test_help_names_every_field_and_an_example_without_torch() -> None:
     done = command("--help")
-    assert done.returncode == 0 and "Example: python scripts/finetune.py --dataset pathmnist" in done.stdout
+    assert done.returncode == 0 and "Example: medmnist-hf finetune --dataset pathmnist" in done.stdout
     for name in FIELDS:
         assert f"--{name.replace('_', '-')}" in done.stdout
     check = f"import sys, runpy; sys.argv = ['x', '--help']\ntry: runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
@@ -56,12 +46,10 @@ def test_help_names_every_field_and_an_example_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
-def test_a_run_from_a_preset_and_options(
-    app: Any, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_from_a_preset_and_options(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--dataset", "bloodmnist", "--root", str(root), "--preset", "rethinking", *TINY]
     options += ["--image-size", "32", "--seeds", "2", "--out", str(tmp_path / "run")]
-    app(options, standalone_mode=False)
+    invoke("finetune", *options)
     told = capsys.readouterr()
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert [run["seed"] for run in results["runs"]] == [0, 1]
@@ -72,10 +60,10 @@ def test_a_run_from_a_preset_and_options(
     assert recipe["select"] == "loss" and recipe["learning_rate"] == 1e-4 and recipe["epochs"] == 1
 
 
-def test_words_and_numbers_of_one_option(app: Any, root: Path, tmp_path: Path) -> None:
+def test_words_and_numbers_of_one_option(root: Path, tmp_path: Path) -> None:
     for given, kept in (("images", "images"), ("3", 3)):
         options = ["--dataset", "bloodmnist", "--root", str(root), "--channels", given, "--method", "knn", *NETWORK]
-        app([*options, "--quiet", "--out", str(tmp_path / given)], standalone_mode=False)
+        invoke("finetune", *options, "--quiet", "--out", str(tmp_path / given))
         assert yaml.safe_load((tmp_path / given / "recipe.yaml").read_text())["channels"] == kept
 
 
@@ -103,7 +91,6 @@ def checkpoint(folder: Path) -> str:
     ],
 )
 def test_every_mistake_is_one_line(
-    app: Any,
     root: Path,
     tmp_path: Path,
     options: list[str],
@@ -113,10 +100,7 @@ def test_every_mistake_is_one_line(
     before = [] if "--epochs" in given else ["--epochs", "1"]
     model = [] if "--model" in given else TINY[:3]
     with pytest.raises(MedMNISTError, match=message) as caught:
-        app(
-            ["--root", str(root), "--quiet", "--out", str(tmp_path / "run"), *before, *model, *given],
-            standalone_mode=False,
-        )
+        invoke("finetune", "--root", str(root), "--quiet", "--out", str(tmp_path / "run"), *before, *model, *given)
     assert "\n" not in str(caught.value)
 
 
@@ -136,7 +120,6 @@ COMMIT = "/commit/"
 def finetune(
     hub: HubServer,
     *,
-    app: Any,
     root: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -147,7 +130,7 @@ def finetune(
     def call(*options: str) -> list[str]:
         capsys.readouterr()
         given = [*PUSHED, "--root", str(root), "--quiet", "--out", str(tmp_path / "run"), *options]
-        app(given, standalone_mode=False)
+        invoke("finetune", *given)
         told = capsys.readouterr()
         assert "hf_" not in told.out + told.err
         return told.out.splitlines()

@@ -1,17 +1,16 @@
-"""``scripts/benchmark.py`` as a person runs it: a matrix of tiny models, a broken cell, and going on."""
+"""``medmnist-hf benchmark`` as a person runs it: a matrix of tiny models, a broken cell, and going on."""
 
 import csv
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from medmnist_hf.errors import MedMNISTError
 from tests.conftest import Phantoms
+from tests.fixtures.commands import invoke
 from tests.fixtures.paths import ROOT
 from tests.fixtures.runs import build_all
 
@@ -22,15 +21,6 @@ matrix:
   dataset: breastmnist
   model: [timm/test_resnet, timm/no_such_model]
 """
-
-
-@pytest.fixture(scope="module")
-def script() -> Any:
-    specification = importlib.util.spec_from_file_location("benchmark_script", SCRIPT)
-    assert specification is not None and specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +40,7 @@ def command(*options: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_matrix_with_a_broken_cell_from_its_plan_to_its_report(
-    script: Any, matrix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    matrix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "bench"
     done = command(matrix, "--out", out, "--jobs", "2")
@@ -75,7 +65,7 @@ def test_a_matrix_with_a_broken_cell_from_its_plan_to_its_report(
         assert "SYNTHETIC" in text and "ResNet-18 (28)" not in text and folders[0] in text
 
     kept = (out / folders[1] / "results.json").stat().st_mtime_ns
-    script.app([str(matrix), "--out", str(out), "--only", "*-test_resnet-*"], standalone_mode=False)
+    invoke("benchmark", matrix, "--out", out, "--only", "*-test_resnet-*")
     again = capsys.readouterr().out
     assert "1 of 1 cells are done already" in again
     assert (out / folders[1] / "results.json").stat().st_mtime_ns == kept
@@ -83,25 +73,23 @@ def test_a_matrix_with_a_broken_cell_from_its_plan_to_its_report(
 
 
 def test_a_dry_run_shows_cells_and_writes_nothing(
-    script: Any,
     matrix: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    script.app([str(matrix), "--out", str(tmp_path / "bench"), "--dry-run"], standalone_mode=False)
+    invoke("benchmark", str(matrix), "--out", str(tmp_path / "bench"), "--dry-run")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and all(line.startswith("pending  breastmnist-28-timm-") for line in lines)
     assert not (tmp_path / "bench").exists()
 
 
 def test_a_report_alone_runs_nothing_and_is_no_failure(
-    script: Any,
     matrix: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "bench"
-    script.app([str(matrix), "--out", str(out), "--report-only"], standalone_mode=False)
+    invoke("benchmark", str(matrix), "--out", str(out), "--report-only")
     assert capsys.readouterr().out.count("pending: breastmnist-28-") == 2
     assert sorted(path.name for path in out.iterdir()) == ["report.csv", "report.html", "report.md"]
 
@@ -114,21 +102,20 @@ def test_a_report_alone_runs_nothing_and_is_no_failure(
     ],
 )
 def test_every_mistake_is_one_line(
-    script: Any,
     matrix: Path,
     tmp_path: Path,
     options: list[str],
     message: str,
 ) -> None:
     with pytest.raises(MedMNISTError, match=message) as caught:
-        script.app([str(matrix), "--out", str(tmp_path / "bench"), *options], standalone_mode=False)
+        invoke("benchmark", str(matrix), "--out", str(tmp_path / "bench"), *options)
     assert "\n" not in str(caught.value) and not (tmp_path / "bench").exists()
 
 
-def test_a_broken_matrix_runs_nothing(script: Any, matrix: Path, tmp_path: Path) -> None:
+def test_a_broken_matrix_runs_nothing(matrix: Path, tmp_path: Path) -> None:
     matrix.write_text(matrix.read_text() + "include: [{dataset: breastmnist, size: 99}]\n")
     with pytest.raises(MedMNISTError, match="cell dataset breastmnist, size 99: "):
-        script.app([str(matrix), "--out", str(tmp_path / "bench")], standalone_mode=False)
+        invoke("benchmark", str(matrix), "--out", str(tmp_path / "bench"))
     assert not (tmp_path / "bench").exists()
 
 
@@ -152,4 +139,4 @@ include:
 
 def test_help_has_an_example() -> None:
     done = command("--help")
-    assert done.returncode == 0 and "Example: python scripts/benchmark.py" in done.stdout
+    assert done.returncode == 0 and "Example: medmnist-hf benchmark" in done.stdout

@@ -1,0 +1,167 @@
+"""The command that makes data sets: ``medmnist-hf build``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from medmnist_hf import console
+from medmnist_hf.catalog import SPLITS
+
+if TYPE_CHECKING:
+    from medmnist_hf.conversion.batch import BuildOutcome, Planned
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to an app."""
+    app.command(epilog="Example: medmnist-hf build breastmnist pathmnist --size 28 --size 64 --out dist")(build)
+
+
+def _plan_table(run: "list[Planned]") -> Table:
+    table = console.table("subset", "size", *SPLITS, "raw MB", "shards", text=("subset",))
+    for planned in run:
+        counts = [f"{planned.counts[split]:,}" for split in SPLITS]
+        table.add_row(
+            planned.subset.flag, str(planned.size), *counts, f"{planned.raw_bytes / 1e6:,.1f}", str(planned.shards)
+        )
+    return table
+
+
+def _outcome_table(outcomes: "list[BuildOutcome]") -> Table:
+    columns = ("subset", "size", "rows", "shards", "MB", "of raw", "seconds", "raw MB/s", "outcome")
+    table = console.table(*columns, text=("subset", "outcome"))
+    for outcome in outcomes:
+        name = [outcome.planned.subset.flag, str(outcome.planned.size)]
+        if outcome.result is None or outcome.error is not None:
+            table.add_row(*name, *[""] * 6, "failed")
+            continue
+        shards = outcome.result.manifest.shards
+        size = sum(shard.bytes for shard in shards)
+        table.add_row(
+            *name,
+            f"{sum(shard.rows for shard in shards):,}",
+            str(len(shards)),
+            f"{size / 1e6:,.2f}",
+            f"{size / outcome.raw_bytes:.3f}",
+            f"{outcome.seconds:.1f}",
+            f"{outcome.raw_bytes / 1e6 / outcome.seconds:,.0f}",
+            "was complete" if outcome.result.reused else f"built in {outcome.result.config_dir}",
+        )
+    return table
+
+
+class _Amount(ProgressColumn):
+    """Megabytes of a download, rows of a build."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bytes, self._rows = DownloadColumn(), MofNCompleteColumn()
+
+    def render(self, task: Task) -> Text:
+        return (self._bytes if task.fields.get("download") else self._rows).render(task)
+
+
+class _Bars:
+    """The bars of the config whose turn it is: a terminal may be too low for those of all."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._rows: TaskID | None = None
+        self._download: TaskID | None = None
+
+    def start(self, planned: "Planned") -> None:
+        """Replace the bars of the config before."""
+        for task in (self._rows, self._download):
+            if task is not None:
+                self._progress.remove_task(task)
+        name = f"{planned.subset.flag} {planned.size}"
+        self._rows, self._download = self._progress.add_task(name, total=planned.counts.total), None
+
+    def on_bytes(self, planned: "Planned", done: int, total: int | None) -> None:
+        """Show how far a download is."""
+        if self._download is None:
+            name = f"downloading {planned.subset.file(planned.size).name}"
+            self._download = self._progress.add_task(name, total=total, download=True)
+        self._progress.update(self._download, completed=done, total=total)
+
+    def on_rows(self, planned: "Planned", rows: int) -> None:
+        """Show how far a build is; called from several threads."""
+        if self._rows is not None:
+            self._progress.advance(self._rows, rows)
+        if self._download is not None:
+            self._progress.update(self._download, visible=False)
+
+
+def build(
+    subsets: Annotated[list[str], typer.Argument(metavar="SUBSET...", help="Flags of subsets, or 'all'.")],
+    *,
+    size: Annotated[list[str] | None, typer.Option(help="28, 64, 128, 224 or all; repeatable. [default: 28]")] = None,
+    source: Annotated[str, typer.Option(help="zenodo, phantom (synthetic), or a folder of NPZ files.")] = "zenodo",
+    out: Annotated[Path, typer.Option(help="Folder of all builds.")] = Path("dist"),
+    codec: Annotated[str, typer.Option(help="png, or webp for RGB subsets; volumes are always arrays.")] = "png",
+    workers: Annotated[int | None, typer.Option(min=1, help="Encoding threads. [default: usable cores]")] = None,
+    max_shard_size: Annotated[str, typer.Option(help="Limit of one Parquet file, e.g. 500MB or 1GiB.")] = "500MB",
+    mirror: Annotated[list[str] | None, typer.Option(help="Base URL tried before Zenodo; repeatable.")] = None,
+    allow_unverified: Annotated[
+        bool, typer.Option("--allow-unverified", help="Accept files whose MD5 is not the catalogue's, and say so.")
+    ] = False,
+    phantom_rows: Annotated[int | None, typer.Option(min=1, help="Train rows of a phantom.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the phantom.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace configs that are there already.")] = False,
+) -> None:
+    """Build subsets into OUT/SUBSET/SIZE; what is complete is kept, what was interrupted is continued."""
+    from medmnist_hf.cards.render import write_card
+    from medmnist_hf.conversion.batch import build_all, free_bytes, plan_run, usable_cores
+    from medmnist_hf.conversion.build import BuildOptions
+    from medmnist_hf.conversion.sharding import parse_size
+    from medmnist_hf.conversion.sources.source import open_source
+    from medmnist_hf.data.local_paths import check_loadable, is_pattern
+
+    check_loadable(out)
+    options = BuildOptions(codec, parse_size(max_shard_size), workers or usable_cores(), force)
+    origin = open_source(
+        source, mirrors=mirror or (), allow_unverified=allow_unverified, phantom_rows=phantom_rows, seed=seed
+    )
+    run = plan_run(subsets, size or ["28"], origin, options)
+    terminal = console.terminal()
+    terminal.print(_plan_table(run))
+    total = sum(planned.raw_bytes for planned in run)
+    terminal.print(
+        f"{len(run)} configs, {total / 1e6:,.1f} MB of raw pixels from {source} to {out} "
+        f"({free_bytes(out) / 1e9:,.1f} GB free)\n"
+    )
+    columns = (TextColumn("{task.description}"), BarColumn(), _Amount(), TimeRemainingColumn())
+    with console.progress(*columns) as progress:
+        bars = _Bars(progress)
+        outcomes = build_all(
+            run,
+            origin,
+            out,
+            options,
+            write_card=write_card,
+            on_start=bars.start,
+            on_bytes=bars.on_bytes,
+            on_progress=bars.on_rows,
+        )
+    terminal.print(_outcome_table(outcomes))
+    if is_pattern(out):
+        terminal.print(f"load_dataset takes the path {out} for a pattern: read it with medmnist_hf.load, or rename it")
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    for outcome in failed:
+        console.print_error(f"{outcome.planned.subset.flag} {outcome.planned.size}: {outcome.error}")
+    if failed:
+        console.print_error(f"{len(failed)} of {len(outcomes)} configs failed")
+        raise typer.Exit(1)

@@ -1,0 +1,133 @@
+"""The commands that publish: ``medmnist-hf push`` for builds and ``medmnist-hf push-metric`` for the metric."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, TextColumn
+
+from medmnist_hf import console
+from medmnist_hf.catalog import NAMESPACE
+from medmnist_hf.errors import BuildError, MedMNISTError
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+    from medmnist_hf.hub.dataset_plan import Describe, PushOptions
+    from medmnist_hf.hub.local_build import LocalBuild
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to an app."""
+    app.command(epilog="Example: medmnist-hf push dist/pathmnist --repo-id me/pathmnist --tag v1.0 --yes")(push)
+    app.command(epilog="Example: medmnist-hf push-metric --repo-id me/medmnist --tag v1.0 --yes")(push_metric)
+
+
+def push(
+    builds: Annotated[list[Path], typer.Argument(metavar="BUILD...", help="Folders of subsets, e.g. dist/pathmnist.")],
+    *,
+    repo_id: Annotated[str | None, typer.Option(help="Where one build goes, e.g. medmnist/pathmnist.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="Where each build goes, under its subset's name.")] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes/--dry-run", help="Push; without it, only show what would change.")
+    ] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make new repositories private.")] = False,
+    branch: Annotated[
+        str | None, typer.Option(help="Branch to push to; made where it is missing. [default: main]")
+    ] = None,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request.")] = False,
+    tag: Annotated[str | None, typer.Option(help="Tag to set once all is checked, e.g. v1.0.")] = None,
+    collection: Annotated[str | None, typer.Option(help="Title of a collection to put the repositories in.")] = None,
+    message: Annotated[str | None, typer.Option(help="Title of the commit.")] = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Remove from the Hub what a build lacks.")] = False,
+    eval_yaml: Annotated[
+        bool,
+        typer.Option(
+            "--eval-yaml/--no-eval-yaml",
+            help="Without: leave eval.yaml out, should the Hub refuse it for a framework that it does not know.",
+        ),
+    ] = True,
+    allow_synthetic: Annotated[bool, typer.Option("--allow-synthetic", help="Push phantoms.")] = False,
+    allow_unverified: Annotated[
+        bool, typer.Option("--allow-unverified", help="Push builds of files whose MD5 is not the catalogue's.")
+    ] = False,
+) -> None:
+    """Push builds, each in one commit; what is up there already is neither sent again nor lost."""
+    from functools import partial
+
+    from medmnist_hf.cards.render import describe
+    from medmnist_hf.hub.client import MAIN, hub_api
+    from medmnist_hf.hub.dataset_plan import PushOptions
+    from medmnist_hf.hub.dataset_push import add_to_collection
+    from medmnist_hf.hub.local_build import read_local
+    from medmnist_hf.hub.repo_id import split_repo_id
+
+    if (repo_id is None) == (namespace is None) or (repo_id is not None and len(builds) > 1):
+        raise BuildError("where to is not clear: give --repo-id for one build, or --namespace for any number")
+    api = hub_api()
+    pushed: list[str] = []
+    failed = 0
+    for folder in builds:
+        try:
+            build = read_local(folder, allow_synthetic=allow_synthetic, allow_unverified=allow_unverified)
+            options = PushOptions(
+                repo_id or f"{namespace}/{build.subset.flag}", branch or MAIN, private, create_pr, tag, message, prune
+            )
+            owner = options.repo_id.partition("/")[0]  # whether it is valid says the plan, which knows the subset
+            _push_one(api, build, options, partial(describe, namespace=owner, tasks=eval_yaml), yes)
+            pushed.append(options.repo_id)
+        except MedMNISTError as error:
+            failed += 1
+            console.print_error(f"{folder}: {error}")
+    if not yes:
+        console.echo("nothing was changed: pass --yes to push")
+    elif collection and pushed:
+        slug = add_to_collection(api, collection, split_repo_id(pushed[0])[0], pushed, private=private)
+        console.echo(f"collection {slug}: {len(pushed)} repositories")
+    if failed:
+        console.print_error(f"{failed} of {len(builds)} builds failed")
+        raise typer.Exit(1)
+
+
+def _push_one(api: "HfApi", build: "LocalBuild", options: "PushOptions", described: "Describe", yes: bool) -> None:
+    from medmnist_hf.hub import dataset_push
+    from medmnist_hf.hub.dataset_plan import plan_push
+
+    plan = plan_push(api, build, options, described)
+    for line in plan.lines():
+        console.echo(line)
+    if not yes:
+        return
+    total = sum(plan.count(action)[1] for action in ("new", "changed"))
+    bars = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with console.progress(*bars) as progress:
+        task = progress.add_task(options.repo_id, total=total)
+        pushed = dataset_push.push(
+            api, build, plan, options, described, on_progress=lambda count: progress.advance(task, count)
+        )
+    console.echo(f"{pushed.summary()}\n")
+
+
+def push_metric(
+    repo_id: Annotated[str, typer.Option(help="The Space, NAMESPACE/medmnist.")] = f"{NAMESPACE}/medmnist",
+    yes: Annotated[
+        bool, typer.Option("--yes/--dry-run", help="Push; without it, only show what would change.")
+    ] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make a new Space private.")] = False,
+    tag: Annotated[str | None, typer.Option(help="Tag to set once all is checked, e.g. v1.0.")] = None,
+    message: Annotated[str | None, typer.Option(help="Title of the commit.")] = None,
+) -> None:
+    """Push the metric's module in one commit to the Space from which `evaluate.load` takes it."""
+    from medmnist_hf.evaluate_module import push as pushing
+    from medmnist_hf.hub.client import hub_api
+    from medmnist_hf.hub.commit import CommitOptions
+
+    api = hub_api()
+    options = CommitOptions(repo_id, private=private, tag=tag, message=message)
+    plan = pushing.plan_metric(api, options)
+    for line in plan.lines():
+        console.echo(line)
+    if not yes:
+        console.echo("nothing was changed: pass --yes to push")
+        return
+    console.echo(pushing.push_metric(api, plan, options).summary())

@@ -1,0 +1,90 @@
+"""``medmnist-hf audit``: its table, its JSON, what it saves and how it ends."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medmnist_hf.conversion.checks.audit import audit_config
+from tests.fixtures.commands import Command, command
+from tests.fixtures.paths import ROOT
+from tests.fixtures.planted import Planted, bloodmnist_in_shards, first_shard
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    return bloodmnist_in_shards(tmp_path)
+
+
+@pytest.fixture
+def audit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    return command("audit", capsys, monkeypatch)
+
+
+def test_it_prints_a_table(small: Path, audit: Command) -> None:
+    done = audit(small.parent)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "bloodmnist 28, from folder"
+    assert next(line.split() for line in lines if line.startswith("blank")) == ["blank", "3", "0", "0"]
+    shared = next(line for line in lines if line.startswith("pixel-identical to another row of train"))
+    assert shared.split()[-3:] == ["3", "0", "1"]
+    assert [line[2:] for line in lines if line.startswith("- ")] == list(audit_config(small).findings)
+    assert "\x1b" not in done.stdout
+    assert not (small / "audit.json").exists()
+
+
+def test_it_saves_and_the_card_shows_it(small: Path, audit: Command) -> None:
+    expected = audit_config(small)
+    for _ in range(2):
+        done = audit(small.parent, "--size", "28", "--json", "--save")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(done.stdout) == [json.loads(expected.to_json())]
+        assert (small / "audit.json").read_text(encoding="utf-8") == expected.to_json()
+        card = (small.parent / "README.md").read_text(encoding="utf-8")
+        assert all(f"- {finding}" in card for finding in expected.findings)
+        assert not list(small.parent.rglob("*.tmp"))
+
+
+def test_it_goes_on_after_a_damaged_config(small: Path, tmp_path: Path, audit: Command) -> None:
+    sound = Planted("breastmnist").build(tmp_path)
+    first_shard(small).unlink()
+    done = audit(small.parent, sound.parent, "--json", "--save")
+    assert done.returncode == 1
+    assert [found["subset"] for found in json.loads(done.stdout)] == ["breastmnist"]
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: cannot read {small}")
+    assert not (small / "audit.json").exists()
+    assert (sound / "audit.json").exists()
+
+
+def test_it_on_bad_input(small: Path, tmp_path: Path, audit: Command) -> None:
+    (small / "audit.json").mkdir()
+    cases = {
+        (str(tmp_path / "nowhere"),): f"error: no build in {tmp_path / 'nowhere'}: give the folder of a subset",
+        (str(small.parent), "--size", "64"): f"error: no build of size 64 in {small.parent}: give the folder",
+        (str(small.parent), "--save"): f"error: cannot write {small / 'audit.json'} (",
+    }
+    for arguments, message in cases.items():
+        done = audit(*arguments)
+        assert (done.returncode, done.stdout) == (1, ""), done
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(message)
+    assert audit().returncode == 2
+    assert sorted(path.suffix for path in small.iterdir() if path.name.startswith(".")) == []
+
+
+def test_it_has_help_with_an_example(audit: Command) -> None:
+    done = audit("--help")
+    assert done.returncode == 0
+    assert "Example: medmnist-hf audit dist/breastmnist" in " ".join(done.stdout.split())
+
+
+def test_a_traceback_never_reaches_a_person(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts/audit.py", tmp_path], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: no build in {tmp_path}: give the folder of a subset, medmnist-hf build makes one\n"
