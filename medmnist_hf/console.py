@@ -28,6 +28,9 @@ _STOPPED: Final = 130
 
 _NO_DOCSTRINGS: Final = "transformers and evaluate need docstrings, so run without -OO and PYTHONOPTIMIZE=2"
 
+_EXTRAS: Final = "python -m pip install 'medmnist-hf[build,plot,train]'"
+"""Installs what any command needs, for a wheel and an editable checkout alike."""
+
 PIPE_WIDTH: Final = 160
 """Columns of what is printed where that is no terminal: room for the widest table, and the same for every command."""
 
@@ -88,15 +91,17 @@ def progress(*columns: str | ProgressColumn) -> Progress:
     return Progress(*columns, console=bars, transient=True, disable=not sys.stderr.isatty())
 
 
-def run(app: typer.Typer, arguments: Sequence[str] = ()) -> NoReturn:
+def run(app: typer.Typer, arguments: Sequence[str] = (), name: str | None = None) -> NoReturn:
     """Run a typer app as a program.
 
     Args:
         app: The app.
         arguments: Put before those of the command line.
+        name: What the usage line calls the program; the file that was started if None.
 
     Exit codes: 0 done, 1 an expected fault (its line is on standard error), 2 wrong usage, 130 stopped by Ctrl-C.
-    A file or folder that the system refuses is an expected fault, wherever it was met. Whatever else is raised keeps
+    A file or folder that the system refuses is an expected fault, wherever it was met, and so is a package of an extra
+    that is not installed. Whatever else is raised keeps
     its traceback. Neither that nor what libraries log holds secrets.
     """
     for stream in (sys.stdout, sys.stderr):
@@ -107,13 +112,17 @@ def run(app: typer.Typer, arguments: Sequence[str] = ()) -> NoReturn:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     redact_logs()
     try:
-        app([*arguments, *sys.argv[1:]], standalone_mode=True)
+        app([*arguments, *sys.argv[1:]], standalone_mode=True, prog_name=name)
     except MedMNISTError as error:
         fail(error)
     except OSError as error:
         if error.errno is None and error.filename is None:
             _fail_with_traceback()
         fail(MedMNISTError(_refusal(error)))
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == __package__:
+            _fail_with_traceback()
+        fail(MedMNISTError(f"{error.name} is not installed: {_EXTRAS}"))
     except SystemExit as end:
         if end.code == _STOPPED:
             print("stopped: run the same command again to go on", file=sys.stderr)  # noqa: T201

@@ -209,7 +209,9 @@ def parse_manifest(text: str | bytes, where: str) -> Manifest:
         manifest: Manifest = decode_versioned(text, Manifest, FORMAT)
         _check(manifest)
     except (ValueError, CatalogError) as error:
-        raise BuildError(f"{where} is no build manifest ({error}): build the config again with --force") from None
+        raise BuildError(
+            f"{where} is not a valid build manifest ({error}): build the config again with --force"
+        ) from None
     return manifest
 
 

@@ -65,7 +65,7 @@ def test_derived_facts() -> None:
     ],
 )
 def test_what_is_no_manifest_is_refused_in_one_line(text: str) -> None:
-    with pytest.raises(BuildError, match=r"^dist/x is no build manifest .*--force$") as caught:
+    with pytest.raises(BuildError, match=r"^dist/x is not a valid build manifest .*--force$") as caught:
         parse_manifest(text, "dist/x")
     assert "\n" not in str(caught.value)
 
@@ -164,7 +164,7 @@ def test_shards_are_named_as_a_build_names_them(names: tuple[str, str]) -> None:
     table = json.loads(manifest().to_json())
     for shard, name in zip(table["splits"]["train"]["shards"], names, strict=True):
         shard["name"] = name
-    with pytest.raises(BuildError, match="no build manifest"):
+    with pytest.raises(BuildError, match="is not a valid build manifest"):
         parse_manifest(json.dumps(table), "here")
 
 
@@ -212,7 +212,7 @@ def test_no_clock_and_no_path_in_it() -> None:
 
 def test_manifest_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / MANIFEST_NAME).write_bytes(b"\xff\xfe{}")
-    with pytest.raises(BuildError, match=r"is no build manifest \(it is not UTF-8\).*--force$"):
+    with pytest.raises(BuildError, match=r"is not a valid build manifest \(it is not UTF-8\).*--force$"):
         read_manifest(tmp_path)
 
 

@@ -100,4 +100,4 @@ def main(*arguments: str) -> None:
     Args:
         *arguments: Put before those of the command line: a script of one verb names it.
     """
-    console.run(app, arguments)
+    console.run(app, arguments, "medmnist-hf")

@@ -165,7 +165,7 @@ def usable(final: Path, file: SourceFile, codec: str, options: BuildOptions) -> 
     try:
         manifest = read_manifest(final)
     except BuildError:
-        raise BuildError(f"{final} is there but is no complete build: remove it or pass --force") from None
+        raise BuildError(f"{final} is there but is not a complete build: remove it or pass --force") from None
     source = manifest.source
     official = source.md5 == file.md5 and source.verified and file.verified
     pairs = (

@@ -38,13 +38,15 @@ def parse_findings(content: bytes, where: str) -> tuple[str, ...]:
     """The findings of an audit, one line each.
 
     Raises:
-        BuildError: The content is no audit.
+        BuildError: The content is not a valid audit.
     """
     try:
         table = decode(parse_json(content), dict[str, Any])
         findings: tuple[str, ...] = decode(table.get("findings"), tuple[Sentence, ...], "findings")
     except ValueError as error:
-        raise BuildError(f"{where} is no audit ({error}): run medmnist-hf audit --save again, or remove it") from None
+        raise BuildError(
+            f"{where} is not a valid audit ({error}): run medmnist-hf audit --save again, or remove it"
+        ) from None
     return findings
 
 
@@ -62,7 +64,7 @@ def read_local(folder: Path, *, allow_synthetic: bool = False, allow_unverified:
     configs = sorted((path for path in folder.glob("*/") if path.name.isdecimal()), key=lambda path: int(path.name))
     for path in configs:
         if not (path / MANIFEST_NAME).is_file():
-            raise BuildError(f"{path} is no complete build: finish it with medmnist-hf build, or remove the folder")
+            raise BuildError(f"{path} is not a complete build: finish it with medmnist-hf build, or remove the folder")
     manifests = tuple(read_manifest(path) for path in configs)
     if not manifests:
         raise BuildError(f"no build in {folder}: medmnist-hf build makes one")

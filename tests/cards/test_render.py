@@ -304,7 +304,7 @@ def test_a_damaged_build_gives_one_line_and_no_card(fresh: Path) -> None:
 
 def test_a_strange_manifest_gives_one_line(fresh: Path) -> None:
     (fresh / "64" / MANIFEST_NAME).write_text("{}", encoding="utf-8")
-    with pytest.raises(BuildError, match=r"^[^\n]*is no build manifest[^\n]*$"):
+    with pytest.raises(BuildError, match=r"^[^\n]*is not a valid build manifest[^\n]*$"):
         write_card(fresh)
     assert contents(fresh) == {}
 
@@ -339,7 +339,8 @@ def test_audits_stand_on_the_card(fresh: Path) -> None:
 def test_what_is_no_audit_gives_one_line(fresh: Path, content: str) -> None:
     (fresh / "28" / "audit.json").write_text(content, encoding="utf-8")
     with pytest.raises(
-        BuildError, match=r"^[^\n]*audit\.json is no audit \(.*\): run medmnist-hf audit --save again, or remove it$"
+        BuildError,
+        match=r"^[^\n]*audit\.json is not a valid audit \(.*\): run medmnist-hf audit --save again, or remove it$",
     ):
         write_card(fresh)
     assert contents(fresh) == {}

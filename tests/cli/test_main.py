@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 from medmnist_hf.catalog import Subset, collection, subset, subsets
 from medmnist_hf.cli.main import app
 from medmnist_hf.scoring.published import published_notes, published_results
+from tests.fixtures.paths import ROOT
 
 runner = CliRunner()
 
@@ -87,3 +89,27 @@ def test_help_has_an_example() -> None:
 def test_where_nothing_is_published_the_facts_say_so(unpublished: str) -> None:
     text = runner.invoke(app, ["info", unpublished]).output
     assert "published results on test (AUC, ACC): none\nfiles" in text
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments"),
+    [
+        ("jinja2", ["build", "breastmnist", "--source", "phantom", "--out"]),
+        ("torch", ["finetune", "--dataset", "breastmnist", "--model", "timm/test_resnet", "--out"]),
+    ],
+)
+def test_a_package_of_an_extra_that_is_missing_is_one_line(package: str, arguments: list[str], tmp_path: Path) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; from medmnist_hf.cli.main import main; main()"
+    command = [sys.executable, "-c", code, *arguments, str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    line = done.stderr.splitlines()[-1]  # transformers has a word of its own where torch is missing
+    assert line == f"error: {package} is not installed: python -m pip install 'medmnist-hf[build,plot,train]'"
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_script_of_one_verb_and_the_module_name_the_command_as_it_is_typed() -> None:
+    for start in ([str(ROOT / "scripts" / "build.py")], ["-m", "medmnist_hf", "build"]):
+        helped = subprocess.run([sys.executable, *start, "--help"], capture_output=True, text=True, check=True)
+        assert helped.stdout.split()[:4] == ["Usage:", "medmnist-hf", "build", "[OPTIONS]"]

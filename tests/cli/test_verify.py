@@ -29,4 +29,8 @@ def test_it_takes_configs_and_goes_on_after_a_bad_folder(phantoms: Phantoms, tmp
     assert done.stdout.count("ok: breastmnist 28: ") == 2
     lines = done.stderr.splitlines()
     assert len(lines) == 3 and all(line.startswith("error: ") for line in lines)
-    assert "is no build manifest" in lines[0] and "no build in" in lines[1] and "is no build manifest" in lines[2]
+    assert (
+        "is not a valid build manifest" in lines[0]
+        and "no build in" in lines[1]
+        and "is not a valid build manifest" in lines[2]
+    )

@@ -324,12 +324,12 @@ def _cut(folder: Path) -> None:
         (lambda folder: next(folder.glob("test-*")).unlink(), r"is damaged \(test-.* is missing"),
         (
             lambda folder: (folder / MANIFEST_NAME).unlink(),
-            "is there but is no complete build: remove it or pass --force",
+            "is there but is not a complete build: remove it or pass --force",
         ),
-        (lambda folder: (folder / MANIFEST_NAME).write_text('{"format": 1'), "is no complete build"),
-        (lambda folder: (folder / MANIFEST_NAME).write_text('{"format": 99}'), "is no complete build"),
-        (lambda folder: folder.rename(folder.with_name("x")) and folder.write_text("file"), "is no complete build"),
-        (lambda folder: folder.rename(folder.with_name("x")).with_name("28").mkdir(), "is no complete build"),
+        (lambda folder: (folder / MANIFEST_NAME).write_text('{"format": 1'), "is not a complete build"),
+        (lambda folder: (folder / MANIFEST_NAME).write_text('{"format": 99}'), "is not a complete build"),
+        (lambda folder: folder.rename(folder.with_name("x")) and folder.write_text("file"), "is not a complete build"),
+        (lambda folder: folder.rename(folder.with_name("x")).with_name("28").mkdir(), "is not a complete build"),
     ],
     ids=["cut", "missing", "no manifest", "half a manifest", "later manifest", "a file", "empty folder"],
 )

@@ -47,7 +47,7 @@ def test_damage(copy: Path) -> None:
     refused(copy, "more.parquet is not in the manifest", allow_synthetic=True)
     extra.unlink()
     (copy / "64").mkdir()
-    refused(copy, "64 is no complete build", allow_synthetic=True)
+    refused(copy, "64 is not a complete build", allow_synthetic=True)
     (copy / "64").rmdir()
     (copy / "28").rename(copy / "64")
     refused(copy, "keep a folder for each", allow_synthetic=True)
@@ -72,7 +72,7 @@ def test_an_audit_goes_with_its_config(copy: Path) -> None:
     assert parse_findings(build.audits["28"], "it") == ("one line",)
     for findings in ("1", '["two\\nlines"]', '["\\u001b[31m"]', "[1]", '[""]', "[" * 9_000):
         path.write_text(f'{{"findings": {findings}}}')
-        refused(copy, "is no audit", allow_synthetic=True)
+        refused(copy, "is not a valid audit", allow_synthetic=True)
 
 
 @pytest.mark.parametrize("name", ["montage.png", "28/manifest.json", "28/audit.json", "28", "28/train"])

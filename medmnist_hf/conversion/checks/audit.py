@@ -117,12 +117,12 @@ class Audit:
             where: What to call the file in an error.
 
         Raises:
-            BuildError: The text is no audit of this format.
+            BuildError: The text is not an audit of this format.
         """
         try:
             audit: Audit = decode_versioned(text, cls, FORMAT)
         except ValueError as error:
-            raise BuildError(f"{where} is no audit ({error}): run medmnist-hf audit --save again") from None
+            raise BuildError(f"{where} is not a valid audit ({error}): run medmnist-hf audit --save again") from None
         return audit
 
 

@@ -220,7 +220,7 @@ def test_json_round_trip(small: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "splits": {"train": {}}}', "\x00"])
 def test_what_is_no_audit(text: str) -> None:
-    with pytest.raises(BuildError, match=r"^here is no audit \(.*\): run medmnist-hf audit --save again$"):
+    with pytest.raises(BuildError, match=r"^here is not a valid audit \(.*\): run medmnist-hf audit --save again$"):
         Audit.from_json(text, "here")
 
 
@@ -273,7 +273,7 @@ def edit_manifest(config_dir: Path, change: Callable[[dict[str, Any]], object]) 
 
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no manifest": (lambda d: (d / "manifest.json").unlink(), "is it a build"),
-    "broken manifest": (lambda d: (d / "manifest.json").write_text("{"), "no build manifest"),
+    "broken manifest": (lambda d: (d / "manifest.json").write_text("{"), "is not a valid build manifest"),
     "unknown subset": (lambda d: edit_manifest(d, lambda m: m.update(subset="bloodmnst")), "did you mean"),
     "unknown size": (lambda d: edit_manifest(d, lambda m: m.update(size=29)), "choose from 28"),
     "split left out": (
