@@ -106,7 +106,11 @@ class _Local:
             )
 
     def _check_files(self, manifest: Manifest) -> None:
-        """Each shard is there in its size, and `datasets` will find no other file of these splits."""
+        """Each shard is there in its size and claims no more, and `datasets` finds no other file of these splits."""
+        import pyarrow.parquet as pq  # that of `datasets`, which comes next
+
+        from medmnist_hf.data.shards import SHARD_ERRORS, check_footer
+
         known = {shard.name: shard.bytes for shard in manifest.shards}
         try:
             wrong = [name for name, size in known.items() if regular_size(self._config / name) != size]
@@ -119,6 +123,15 @@ class _Local:
             raise BuildError(
                 f"{self._config / wrong[0]} is not the shard of the manifest: build the config again with --force"
             )
+        entry = catalog.subset(manifest.subset)
+        for shard in manifest.shards:
+            path = self._config / shard.name
+            try:
+                check_footer(pq.read_metadata(path), shard.rows, entry, manifest.size)
+            except SHARD_ERRORS as error:
+                raise BuildError(
+                    f"cannot read {path} ({first_line(error)}): build the config again with --force"
+                ) from None
         stray = [name for name in others if name.startswith(tuple(f"{split}-" for split in manifest.splits))]
         if stray:
             raise SourceError(

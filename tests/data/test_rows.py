@@ -88,7 +88,7 @@ def copy(root: Path, tmp_path: Path) -> Callable[[str], Path]:
 def forge(config: Path, change: Callable[[pa.Table], pa.Table]) -> None:
     """Rewrite the first shard of the train split and make the manifest vouch for it."""
     path = sorted(config.glob("train-*"))[0]
-    pq.write_table(change(pq.read_table(path)), path)
+    pq.write_table(change(pq.read_table(path)), path, compression="none", use_dictionary=False)
     manifest = json.loads((config / MANIFEST_NAME).read_text())
     content = path.read_bytes()
     shard = manifest["splits"]["train"]["shards"][0]

@@ -101,7 +101,12 @@ def test_nothing_else_is_decoded(
     shard = manifest["splits"]["test"]["shards"][0]
     table = pq.read_table(config / shard["name"])
     images = pa.array([{"bytes": content, "path": None}] * len(table), table.schema.field("image").type)
-    pq.write_table(table.set_column(0, table.schema.field("image"), images), config / shard["name"])
+    pq.write_table(
+        table.set_column(0, table.schema.field("image"), images),
+        config / shard["name"],
+        compression="none",
+        use_dictionary=False,
+    )
     stored = (config / shard["name"]).read_bytes()
     shard |= {"bytes": len(stored), "sha256": hashlib.sha256(stored).hexdigest()}
     (config / MANIFEST_NAME).write_text(json.dumps(manifest))

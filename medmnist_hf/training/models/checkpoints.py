@@ -16,7 +16,7 @@ from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from medmnist_hf.errors import TrainingError, first_line
-from medmnist_hf.files import write_atomically
+from medmnist_hf.files import regular_size, write_atomically
 
 PICKLED: Final = (".pth", ".pt", ".bin", ".ckpt")
 """What the names of torch's own files end in; of these tensors are read, and nothing in them is run."""
@@ -48,6 +48,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if path.suffix.lower() in PICKLED:
         return _state_dict(_unpickled(path), path)
     try:
+        regular_size(path)  # safetensors, as torch, waits for a pipe and reads a device without end
         return load_file(path)
     except (OSError, SafetensorError) as error:
         endings = ", ".join(PICKLED)
@@ -59,6 +60,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def _unpickled(path: Path) -> Any:
     """What a file of torch holds; nothing but tensors and plain containers is accepted."""
     try:
+        regular_size(path)
         # Mapped, a file cannot make torch allocate more than its own size; files of old releases cannot be.
         mapped = zipfile.is_zipfile(path)
         with warnings.catch_warnings():

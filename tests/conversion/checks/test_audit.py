@@ -253,7 +253,7 @@ def edit(config_dir: Path, split: str, shard: int = 0, **columns: dict[int, Any]
         if storage != field.type:
             column = pa.ExtensionArray.from_storage(field.type, column)
         table = table.set_column(table.schema.get_field_index(name), field, column)
-    pq.write_table(table, path)
+    pq.write_table(table, path, compression="none", use_dictionary=False)
 
 
 def replace_by_folder(path: Path) -> None:
@@ -287,7 +287,12 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no shard": (lambda d: first_shard(d).unlink(), "cannot read .*train-00000"),
     "cut shard": (lambda d: first_shard(d).write_bytes(first_shard(d).read_bytes()[:-9]), "cannot read .*train-00000"),
     "folder as shard": (lambda d: replace_by_folder(first_shard(d)), "cannot read .*train-00000"),
-    "no column": (lambda d: pq.write_table(pq.read_table(first_shard(d)).drop(["label"]), first_shard(d)), "columns"),
+    "no column": (
+        lambda d: pq.write_table(
+            pq.read_table(first_shard(d)).drop(["label"]), first_shard(d), compression="none", use_dictionary=False
+        ),
+        "columns",
+    ),
     "not an image": (lambda d: edit(d, "train", image={2: b"GIF?"}), "train row 2 .*neither PNG nor lossless WebP"),
     "JPEG": (lambda d: edit(d, "train", image={2: encoded(WIDE[:, 1:], "JPEG")}), "train row 2 .*neither PNG nor"),
     "palette": (lambda d: edit(d, "train", image={2: encoded(GRAY, mode="P")}), "train row 2 holds a palette PNG"),

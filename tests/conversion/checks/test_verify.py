@@ -76,7 +76,7 @@ def refused(config: Path, file: SourceFile | None, match: str, error: type[MedMN
 def forge(config: Path, change: Callable[[pa.Table], pa.Table], split: str = "train") -> None:
     """Rewrite a shard and make the manifest vouch for the new file, as a faulty builder would."""
     path = next(config.glob(f"{split}-*.parquet"))
-    pq.write_table(change(pq.read_table(path)), path)
+    pq.write_table(change(pq.read_table(path)), path, compression="none", use_dictionary=False)
     vouch(config, path, split)
 
 

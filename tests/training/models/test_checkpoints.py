@@ -1,5 +1,6 @@
 """Weights in files: read, made to fit a network as timm does it, taken over in order; and what does not fit, named."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,13 @@ def test_a_prefix_that_some_names_have_is_named() -> None:
     network = made("test_resnet", 0)
     found = {f"backbone.{name}": value for name, value in network.state_dict().items()} | {"loss.w": torch.ones(1)}
     assert "missing (there with backbone. before the name)" in refusal(network, found)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pth"])
+def test_what_is_no_file_is_not_read_as_weights(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(TrainingError, match=r"cannot read .* \(it is not a regular file\)"):
+        read_tensors(tmp_path / name)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04N.", b"PK\x03\x04 a zip", None])
