@@ -46,8 +46,11 @@ $(VENV)/automl/%.stamp: medmnist_hf/automl/locks/%.txt | $(VENV)/dev.stamp
 	$(BIN)/medmnist-hf automl-env $*
 	@touch $@
 
-demo: $(VENV)/train.stamp  ## Build, verify and load synthetic subsets of every task, train on one
-	$(BIN)/python scripts/demo.py
+demo: $(VENV)/build.stamp  ## Build, verify and load synthetic subsets of every task, train on one (installs torch, some GB)
+	$(BIN)/python scripts/demo.py --part data
+	@test -e $(VENV)/train.stamp || echo "Next: training. It needs PyTorch and what it comes with: on Linux up to 3 GB to download, 7 GB installed."
+	$(MAKE) $(VENV)/train.stamp
+	$(BIN)/python scripts/demo.py --part training
 
 test: $(VENV)/dev.stamp  ## Run the tests
 	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow'

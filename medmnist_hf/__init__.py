@@ -7,12 +7,12 @@ Example:
     'adipose'
 """
 
-from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from medmnist_hf.catalog import Subset, Task, subset, subsets
 from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.extras import imported
 
 if TYPE_CHECKING:
     from medmnist_hf.data.array_cache import cache_info, clear_cache
@@ -50,4 +50,4 @@ _LATER: Final = {
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LATER[name]), name)
+    return imported(_LATER[name], name)

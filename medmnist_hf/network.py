@@ -18,6 +18,9 @@ from typing import Any, Final, TypeVar
 
 import httpcore2
 import httpx2
+from huggingface_hub.errors import OfflineModeIsEnabled
+
+from medmnist_hf.errors import first_line
 
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -42,6 +45,14 @@ _LEAST_SPEED: Final = 10_000
 _Result = TypeVar("_Result")
 
 
+class UnreachableServerError(OfflineModeIsEnabled):
+    """No connection to a server that has answered nothing yet: there is no network, or no such server.
+
+    To the client of the Hub this is as if it were told to work offline: it takes what is in its cache, and does not
+    try for half a minute before it says so.
+    """
+
+
 class SilentServerError(httpx2.ConnectError):
     """Too many requests in a row had no whole answer: the server is not asked again for a while."""
 
@@ -57,6 +68,7 @@ class Limits:
         floor: Bytes a second that a body has to have, counted over `window`.
         window: Seconds of waiting after which the speed of a body is looked at.
         in_row: Requests in a row without a whole answer after which `SilentServerError` is raised.
+        gives_up: Raise `UnreachableServerError` where nothing was heard of the server yet and no connection is made.
     """
 
     connect: float = 15.0
@@ -65,14 +77,22 @@ class Limits:
     floor: int = 1000
     window: float = 60.0
     in_row: int = 1_000_000
+    gives_up: bool = False
 
 
 @dataclass(slots=True)
 class Silence:
-    """How many requests in a row had no whole answer, and when the last of them ended; kept over clients."""
+    """How many requests in a row had no whole answer, and when the last of them ended; kept over clients.
+
+    Attributes:
+        requests: The number.
+        since: When the last of them ended, in seconds of the monotonic clock.
+        answered: There was an answer once, so that a connection that fails may come back.
+    """
 
     requests: int = 0
     since: float = field(default_factory=time.monotonic)
+    answered: bool = False
 
     def note(self) -> None:
         """One more."""
@@ -156,8 +176,15 @@ class _Transport(httpx2.BaseTransport):
         except httpx2.TimeoutException:
             silence.note()
             raise
+        except httpx2.ConnectError as error:
+            if silence.answered or not limits.gives_up:
+                raise
+            raise UnreachableServerError(
+                f"no connection to {request.url.host}: {first_line(error)}; with HF_HUB_OFFLINE=1 nobody is asked"
+            ) from None
         finally:
             _in_head.reset(head)
+        silence.answered = True
         assert isinstance(response.stream, httpx2.SyncByteStream)
         response.stream = _Body(response.stream, silence)
         return response

@@ -3,6 +3,7 @@
 Example: python scripts/demo.py --out dist/demo
 """
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -12,13 +13,15 @@ import typer
 
 from medmnist_hf import console, load
 from medmnist_hf.cards.render import write_card
+from medmnist_hf.console.program import Program
 from medmnist_hf.conversion.batch import build_all, plan_run, usable_cores
 from medmnist_hf.conversion.build import BuildOptions
 from medmnist_hf.conversion.checks.verify import verify_config
 from medmnist_hf.conversion.sources.source import open_source
 from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.extras import explained
 
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+app = Program(add_completion=False)
 
 SUBSETS: Final = ("pneumoniamnist", "pathmnist", "retinamnist", "chestmnist", "organmnist3d")
 """One of each task, and volumes."""
@@ -39,9 +42,30 @@ def _sample(subset: str, train: Any) -> str:
     return f"{subset:15s} {len(train):3d} rows of train, the first: {shape} uint8, {'; '.join(names)} {ids}"
 
 
+class Part(StrEnum):
+    """What is shown."""
+
+    ALL = "all"
+    DATA = "data"
+    TRAINING = "training"
+
+
 @app.command(epilog="Example: python scripts/demo.py --out dist/demo")
-def demo(out: Annotated[Path, typer.Option(help="Folder of the builds.")] = Path("dist/demo")) -> None:
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the builds.")] = Path("dist/demo"),
+    part: Annotated[
+        Part, typer.Option(help="data needs the extra build alone; training reads what data built.")
+    ] = Part.ALL,
+) -> None:
     """Build five phantom subsets, prove them equal to their source, load them, and train a model, which must learn."""
+    if part is not Part.TRAINING:
+        _show_data(out)
+    if part is not Part.DATA:
+        with explained("train"):
+            check_learned(_train(out))
+
+
+def _show_data(out: Path) -> None:
     datasets.disable_progress_bars()
     source, options = open_source("phantom", phantom_rows=ROWS), BuildOptions(workers=usable_cores())
     print(f"building {', '.join(SUBSETS)} at size 28 from the phantom (synthetic, shows no patient)")
@@ -59,7 +83,6 @@ def demo(out: Annotated[Path, typer.Option(help="Folder of the builds.")] = Path
     for subset in SUBSETS:
         picture = next((out / subset).glob("montage.*"))
         print(f"  {picture}  {out / subset / 'README.md'}")
-    check_learned(_train(out))
 
 
 def check_learned(auc: float) -> None:

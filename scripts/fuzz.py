@@ -31,6 +31,7 @@ from fuzz_damage import damage_bytes, damage_json, damage_lines, damage_members,
 
 from medmnist_hf import catalog, console
 from medmnist_hf.cards.render import read_audit, write_card
+from medmnist_hf.console.program import Program
 from medmnist_hf.conversion.build import BuildOptions, build_config
 from medmnist_hf.conversion.checks.audit import audit_config
 from medmnist_hf.conversion.npz import NpzReader
@@ -54,7 +55,7 @@ from medmnist_hf.training.results import read_results, read_seed
 from medmnist_hf.training.run import run
 from medmnist_hf.vertex import display_names, image_path
 
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+app = Program(add_completion=False)
 
 SECONDS_PER_CASE: Final = 20.0
 SPARE_MEMORY: Final = 2 << 30

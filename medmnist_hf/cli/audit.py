@@ -8,6 +8,7 @@ from rich.table import Table
 
 from medmnist_hf import console
 from medmnist_hf.errors import BuildError, MedMNISTError, cannot_write
+from medmnist_hf.extras import explained
 from medmnist_hf.files import write_atomically
 from medmnist_hf.manifest import AUDIT_NAME, Manifest, read_build
 from medmnist_hf.typed_json import encode
@@ -86,6 +87,7 @@ def _print(audit: "Audit") -> None:
     terminal.print()
 
 
+@explained("build")
 def audit(
     builds: Annotated[list[Path], typer.Argument(metavar="BUILD...", help="Folders of subsets, e.g. dist/pathmnist.")],
     *,

@@ -11,6 +11,7 @@ from medmnist_hf.automl.engines import engine, engines
 from medmnist_hf.automl.environments import VARIABLE
 from medmnist_hf.cli.recipe_options import read_recipe, recipe_options
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.extras import explained
 from medmnist_hf.training.recipe import PIXELS, default_folder, presets
 
 EXAMPLE: Final = (
@@ -26,22 +27,23 @@ def register(app: typer.Typer) -> None:
 
 
 @recipe_options("dataset", "size", "trials", "root", "namespace", "revision", "test")
+@explained("train")
 def automl(
     name: Annotated[str | None, typer.Option("--engine", help=ENGINES)] = None,
     *,
     model: Annotated[
         str | None,
-        typer.Option(help=f"Network whose frozen features are searched on. Default: {PIXELS}, the images themselves."),
+        typer.Option(help=f"Network whose frozen features are searched on. [default: {PIXELS}, the images]"),
     ] = None,
-    time_budget: Annotated[str | None, typer.Option(help="Of each seed, as 90s, 10m or 2h. Default: 2h.")] = None,
+    time_budget: Annotated[str | None, typer.Option(help="Of each seed, as 90s, 10m or 2h. [default: 2h]")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of a trial, for engines that train networks.")] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help=f"A whole protocol: {', '.join(presets())}. Default: the engine's own, where there is one."),
+        typer.Option(help=f"A whole protocol: {', '.join(presets())}. [default: the engine's own, if any]"),
     ] = None,
     python: Annotated[Path | None, typer.Option(help="Interpreter that has the engine.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the run. Default: runs/DATASET-SIZE-MODEL-ENGINE.")
+        Path | None, typer.Option(help="Folder of the run. [default: runs/DATASET-SIZE-MODEL-ENGINE]")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     **options: Any,

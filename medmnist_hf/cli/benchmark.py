@@ -4,26 +4,38 @@ import sys
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from medmnist_hf import console
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.extras import explained
 
 if TYPE_CHECKING:
     from medmnist_hf.training.benchmark.matrix import BenchmarkRun
+
+EXAMPLE: Final = (
+    "Example: medmnist-hf benchmark --example > benchmark.yaml && "
+    "medmnist-hf benchmark benchmark.yaml --out bench --jobs 2"
+)
 
 say = partial(print, flush=True)
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to an app."""
-    app.command(epilog="Example: medmnist-hf benchmark scripts/benchmark.yaml --out bench --jobs 2")(benchmark)
+    app.command(epilog=EXAMPLE)(benchmark)
 
 
+@explained("train")
 def benchmark(
-    matrix: Annotated[Path, typer.Argument(metavar="MATRIX.YAML", help="The matrix, e.g. scripts/benchmark.yaml.")],
+    matrix: Annotated[
+        Path | None,
+        typer.Argument(metavar="MATRIX.YAML", help="The matrix; --example prints one.", show_default=False),
+    ] = None,
     *,
+    example: Annotated[bool, typer.Option("--example", help="Print a matrix to begin with, and run nothing.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of the cells and the report.")] = Path("bench"),
     jobs: Annotated[int, typer.Option(min=1, help="Cells run at a time, each in a process of its own.")] = 1,
     only: Annotated[str, typer.Option(metavar="PATTERN", help="Run cells so named, e.g. 'breastmnist-*'.")] = "*",
@@ -39,12 +51,18 @@ def benchmark(
     one machine or on several with a shared disk: each takes cells that no other has. So can several GPUs, one for each
     by CUDA_VISIBLE_DEVICES. What the run of a cell says is in the cell's log.txt.
     """
+    from medmnist_hf.training.benchmark.matrix import MODEL, read_matrix
+
+    if example:
+        console.echo(MODEL.read_text(encoding="utf-8"), end="")
+        return
     from medmnist_hf.training.benchmark.boards import gather, protocol
-    from medmnist_hf.training.benchmark.matrix import read_matrix
     from medmnist_hf.training.benchmark.report import write_report
     from medmnist_hf.training.benchmark.runner import run_cells
     from medmnist_hf.training.benchmark.status import State, is_stale, status_of
 
+    if matrix is None:
+        raise TrainingError("no matrix named: medmnist-hf benchmark --example prints one to begin with")
     cells = read_matrix(matrix)
     wanted = [cell for cell in cells if fnmatch(cell.name, only)]
     if not wanted:

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from medmnist_hf import console
 from medmnist_hf.catalog import SPLITS
+from medmnist_hf.extras import explained
 
 if TYPE_CHECKING:
     from medmnist_hf.conversion.batch import BuildOutcome, Planned
@@ -105,6 +106,7 @@ class _Bars:
             self._progress.update(self._download, visible=False)
 
 
+@explained("build")
 def build(
     subsets: Annotated[list[str], typer.Argument(metavar="SUBSET...", help="Flags of subsets, or 'all'.")],
     *,

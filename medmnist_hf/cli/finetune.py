@@ -9,6 +9,7 @@ import typer
 from medmnist_hf import console
 from medmnist_hf.cli.recipe_options import read_recipe, recipe_options
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.extras import explained
 from medmnist_hf.training.recipe import FIELDS, default_folder
 
 EXAMPLE: Final = (
@@ -23,10 +24,11 @@ def register(app: typer.Typer) -> None:
 
 
 @recipe_options(*(name for name in FIELDS if name != "seeds"))
+@explained("train")
 def finetune(
     *,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the run. Default: runs/DATASET-SIZE-MODEL-METHOD.")
+        Path | None, typer.Option(help="Folder of the run. [default: runs/DATASET-SIZE-MODEL-METHOD]")
     ] = None,
     push_to_hub: Annotated[
         str | None, typer.Option(help="Repository NAMESPACE/NAME on the Hub to push the best seed's model to.")

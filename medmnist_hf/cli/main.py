@@ -6,18 +6,30 @@ from typing import Annotated, Any
 
 import typer
 
-from medmnist_hf import catalog, console
+from medmnist_hf import __version__, catalog, console
 from medmnist_hf.cli import audit, automl, benchmark, build, cache, evaluate, export, finetune, push, verify
+from medmnist_hf.console.program import Program
 from medmnist_hf.scoring.published import published_notes, published_results
 
-app = typer.Typer(
-    help="MedMNIST on Hugging Face: what there is and what it holds.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+app = Program(no_args_is_help=True)
+app.panel = "Use the data"
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        console.echo(f"medmnist-hf {__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog="Example: medmnist-hf info pathmnist")
+def about(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """MedMNIST on Hugging Face: build, use, train on and score standardized biomedical images."""
 
 
 @app.command(name="list", epilog="Example: medmnist-hf list")
@@ -90,8 +102,14 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     yield "files (name, size, MD5, URL)"
 
 
-for module in (build, verify, audit, push, finetune, automl, benchmark, evaluate, export, cache):
-    module.register(app)
+for app.panel, modules in {
+    "Use the data": (export, cache),
+    "Make the data": (build, verify, audit, push),
+    "Train and compare": (finetune, automl, benchmark),
+    "Score": (evaluate,),
+}.items():
+    for module in modules:
+        module.register(app)
 
 
 def main(*arguments: str) -> None:

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn
 from medmnist_hf import console
 from medmnist_hf.catalog import NAMESPACE
 from medmnist_hf.errors import BuildError, MedMNISTError
+from medmnist_hf.extras import explained
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -23,6 +24,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: medmnist-hf push-metric --repo-id me/medmnist --tag v1.0 --yes")(push_metric)
 
 
+@explained("build")
 def push(
     builds: Annotated[list[Path], typer.Argument(metavar="BUILD...", help="Folders of subsets, e.g. dist/pathmnist.")],
     *,
@@ -108,6 +110,7 @@ def _push_one(api: "HfApi", build: "LocalBuild", options: "PushOptions", describ
     console.echo(f"{pushed.summary()}\n")
 
 
+@explained("evaluate")
 def push_metric(
     repo_id: Annotated[str, typer.Option(help="The Space, NAMESPACE/medmnist.")] = f"{NAMESPACE}/medmnist",
     yes: Annotated[

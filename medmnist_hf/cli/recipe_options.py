@@ -8,10 +8,11 @@ Example:
 """
 
 import inspect
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 
@@ -20,6 +21,22 @@ from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe, presets, re
 from medmnist_hf.training.registry import METHODS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+PANELS: Final = {
+    "Data": ("dataset", "size", "root", "namespace", "revision"),
+    "Model": ("model", "pretrained", "checkpoint", "stem", "volumetric", "depth_stride"),
+    "Input": ("image_size", "resize", "channels", "normalize"),
+    "Method": ("method", "lora_rank", "lora_alpha", "neighbors", "prompt", "time_budget", "trials"),
+    "Augmentation": (
+        *("flip_horizontal", "flip_vertical", "crop_padding", "rotation", "rotate90", "color_jitter"),
+        *("intensity_scale", "mixup", "cutmix"),
+    ),
+    "Run": ("preset", "config", "seeds", "seed", "test", "report_to", "precision", "compile"),
+}
+"""Panel of the help -> options that stand there."""
+
+_OTHERS: Final = "Training"
+"""Panel of all other fields."""
 
 
 def recipe_options(*fields: str) -> Callable[[Command], Command]:
@@ -76,7 +93,7 @@ def _options(fields: Iterable[str]) -> list[inspect.Parameter]:
         *map(_field_option, fields),
         _option("preset", str, f"A whole protocol: {', '.join(presets())}."),
         _option("config", Path, "YAML file of options, such as the recipe.yaml of a run."),
-        _option("seeds", int, "Number of seeds: 0, 1, ... Default: 1."),
+        _option("seeds", int, "Number of seeds: 0, 1, ... [default: 1]"),
         _option("seed", list[int], "A seed; may be given several times, in place of --seeds."),
     ]
 
@@ -92,12 +109,13 @@ def _field_option(name: str) -> inspect.Parameter:
         kind, about = str, f"{about} One of {', '.join(str(one) for one in get_args(kind))}."
     if name != "dataset" and field.default is not None:
         default = {True: "yes", False: "no"}[field.default] if isinstance(field.default, bool) else field.default
-        about = f"{about} Default: {default}."
+        about = f"{about} [default: {shlex.quote(default) if isinstance(default, str) else default}]"
     return _option(name, kind, about)
 
 
 def _option(name: str, kind: Any, about: str) -> inspect.Parameter:
+    panel = next((title for title, names in PANELS.items() if name in names), _OTHERS)
     flag = f"--{name.replace('_', '-')}"
     declared = [f"{flag}/--no-{flag[2:]}"] if kind is bool else [flag]
-    annotation = Annotated[kind | None, typer.Option(*declared, help=about, show_default=False)]
+    annotation = Annotated[kind | None, typer.Option(*declared, help=about, show_default=False, rich_help_panel=panel)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

@@ -7,6 +7,7 @@ import typer
 from medmnist_hf import console
 from medmnist_hf.catalog import subset
 from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.extras import explained
 
 
 def register(app: typer.Typer) -> None:
@@ -14,6 +15,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: medmnist-hf verify dist/breastmnist medmnist/pathmnist --source zenodo")(verify)
 
 
+@explained("build")
 def verify(
     builds: Annotated[
         list[str],
@@ -35,7 +37,6 @@ def verify(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the phantom.")] = 0,
 ) -> None:
     """Read every row back through load_dataset and compare pixels and labels with the NPZ file or the manifest."""
-    from medmnist_hf.conversion.checks.verify import verify_config
     from medmnist_hf.conversion.sources.source import open_source
     from medmnist_hf.hub.dataset_state import find_configs
 
@@ -59,6 +60,8 @@ def verify(
             try:
                 with console.progress() as progress:
                     task = progress.add_task(f"{manifest.subset} {manifest.size}", total=rows)
+                    from medmnist_hf.conversion.checks.verify import verify_config  # takes a second: the bar is there
+
                     file = origin.fetch(subset(manifest.subset), manifest.size) if origin else None
                     result = verify_config(
                         folder(),

@@ -6,12 +6,11 @@ Example:
     {'auc': 1.0, 'acc': 1.0}
 """
 
-import importlib.util
 from pathlib import Path
 from typing import Any, Final
 
-from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.evaluate_module.report import resolve
+from medmnist_hf.extras import need
 
 FOLDER: Final = Path(__file__).parent / "medmnist"
 """What `evaluate.load` takes as a path."""
@@ -41,11 +40,10 @@ def metric(
     Raises:
         CatalogError: No such subset or task.
         ScoreError: An option is out of range.
-        MedMNISTError: `evaluate` is not installed.
+        MissingModuleError: `evaluate` is not installed.
     """
     resolve(config, num_classes)
-    if importlib.util.find_spec("evaluate") is None:
-        raise MedMNISTError("medmnist_hf.metric needs evaluate: pip install 'medmnist-hf[evaluate]'")
+    need("evaluate", "evaluate")
     # Seconds of import, and not a dependency of those who only load data.
     from medmnist_hf.evaluate_module.medmnist.medmnist import Medmnist
 

@@ -13,7 +13,14 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import _http
 
 from medmnist_hf.errors import HubError, first_line
-from medmnist_hf.network import Limits, Silence, SilentServerError, is_transient_status, limited
+from medmnist_hf.network import (
+    Limits,
+    Silence,
+    SilentServerError,
+    UnreachableServerError,
+    is_transient_status,
+    limited,
+)
 
 MAIN: Final = "main"
 _TRIES: Final = 5
@@ -58,7 +65,7 @@ def hub_limits() -> Limits:
     read = max(_READ_TIMEOUT, constants.HF_HUB_ETAG_TIMEOUT)
     if os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT"):
         read = constants.HF_HUB_DOWNLOAD_TIMEOUT
-    return Limits(read=read, change=_CHANGE_FACTOR * read, window=2 * read, in_row=_SILENT_IN_ROW)
+    return Limits(read=read, change=_CHANGE_FACTOR * read, window=2 * read, in_row=_SILENT_IN_ROW, gives_up=True)
 
 
 _ADVICE: Final = {
@@ -72,11 +79,14 @@ _ADVICE: Final = {
 }
 
 
+_FROM_NETWORK: Final = (httpx2.TransportError, UnreachableServerError)
+
+
 def reason_of(error: Exception) -> str:
     """Why a call of the Hub's client failed, for a line of ours: with the status, and in the Hub's words."""
     status = _status_of(error)
     if not status:  # what the client says of a network that failed is longer and holds less than what it comes from
-        return first_line(error.__cause__ if isinstance(error.__cause__, httpx2.TransportError) else error)
+        return first_line(error.__cause__ if isinstance(error.__cause__, _FROM_NETWORK) else error)
     phrase = f"HTTP {status} {HTTPStatus(status).phrase}" if status in set(HTTPStatus) else f"HTTP {status}"
     answer = getattr(error, "server_message", None)
     return f"{phrase}, {first_line(answer)}" if answer else phrase

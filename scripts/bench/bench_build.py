@@ -25,6 +25,7 @@ import typer
 
 from medmnist_hf import catalog, console
 from medmnist_hf.catalog import NPZ_SPLITS, SplitCounts, Subset, Task
+from medmnist_hf.console.program import Program
 from medmnist_hf.conversion.batch import usable_cores
 from medmnist_hf.conversion.build import BuildOptions, build_config
 from medmnist_hf.conversion.sources.phantom import write_phantom
@@ -32,7 +33,7 @@ from medmnist_hf.conversion.sources.source import SourceFile
 from medmnist_hf.errors import SourceError
 from medmnist_hf.features import features_of
 
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+app = Program(add_completion=False)
 
 
 @dataclass(frozen=True, slots=True)

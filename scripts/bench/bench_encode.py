@@ -21,11 +21,12 @@ from PIL import Image
 
 from medmnist_hf import catalog, console
 from medmnist_hf.array_types import UInt8Array
+from medmnist_hf.console.program import Program
 from medmnist_hf.conversion.encode import encode_png, encode_webp, png_releases
 from medmnist_hf.conversion.npz import NpzReader
 from medmnist_hf.conversion.sources.source import open_source
 
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+app = Program(add_completion=False)
 
 Encode = Callable[[UInt8Array], list[bytes] | pa.BinaryArray]
 _ROUNDS = 5

@@ -22,12 +22,13 @@ import typer
 
 from medmnist_hf import catalog, console
 from medmnist_hf.cards.render import write_card
+from medmnist_hf.console.program import Program
 from medmnist_hf.conversion.build import build_config
 from medmnist_hf.conversion.sources.phantom import phantom_counts, write_phantom
 from medmnist_hf.conversion.sources.source import SourceFile
 from medmnist_hf.errors import SourceError
 
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+app = Program(add_completion=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ Example:
     python scripts/bench/bench_metric.py --repeats 9 --resamples 1000
 """
 
-import argparse
 import json
 import resource
 import subprocess
@@ -16,18 +15,25 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
+import typer
 
+from medmnist_hf import console
 from medmnist_hf.array_types import Array
 from medmnist_hf.catalog import Task, subset
+from medmnist_hf.console.program import Program
+from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.evaluate_module import FOLDER, metric
 from medmnist_hf.scoring.bootstrap import bootstrap
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import check
 
 FLAGS: Final = ("tissuemnist", "chestmnist")
+DTYPES: Final = ("float64", "float32")
+
+app = Program(add_completion=False)
 
 
 def make_inputs(flag: str, dtype: str) -> tuple[Array, Array, Task]:
@@ -157,22 +163,23 @@ def compare_all(flag: str, dtype: str, repeats: int, resamples: int) -> dict[str
     }
 
 
-def main() -> None:
-    """Parses arguments and prints a table, or JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=7, help="timed turns of each implementation (default 7)")
-    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples (default 1000)")
-    parser.add_argument("--dtype", choices=["float32", "float64"], help="of the scores (default: both)")
-    parser.add_argument("--json", action="store_true", help="print one JSON list instead of the table")
-    parser.add_argument("--own", choices=FLAGS, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.own:
-        print(json.dumps(own_bootstrap(args.own, args.dtype or "float64", args.resamples)))
+@app.command(epilog="Example: python scripts/bench/bench_metric.py --repeats 9 --resamples 1000")
+def main(
+    repeats: Annotated[int, typer.Option(min=1, help="Timed turns of each implementation.")] = 7,
+    resamples: Annotated[int, typer.Option(min=2, help="Bootstrap resamples.")] = 1000,
+    dtype: Annotated[str | None, typer.Option(help="Of the scores, float32 or float64. [default: both]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of the table.")] = False,
+    own: Annotated[str | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Time AUC and ACC of the official evaluator, scikit-learn, plain `evaluate` and ours in one run."""
+    if own is not None:
+        console.print_json(own_bootstrap(own, dtype or "float64", resamples))
         return
-    dtypes = [args.dtype] if args.dtype else ["float64", "float32"]
-    rows = [compare_all(flag, dtype, args.repeats, args.resamples) for flag in FLAGS for dtype in dtypes]
-    if args.json:
-        print(json.dumps(rows, indent=2))
+    if dtype not in (None, *DTYPES):
+        raise MedMNISTError(f"--dtype is {dtype}: choose from {', '.join(DTYPES)}")
+    rows = [compare_all(flag, one, repeats, resamples) for flag in FLAGS for one in ([dtype] if dtype else DTYPES)]
+    if as_json:
+        console.print_json(rows)
         return
     for row in rows:
         print(row["input"])
@@ -182,4 +189,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    console.run(app)

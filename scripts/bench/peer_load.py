@@ -24,10 +24,11 @@ from torchvision.transforms import Compose, Normalize, ToTensor  # type: ignore[
 
 import medmnist_hf
 from medmnist_hf import console
+from medmnist_hf.console.program import Program
 from medmnist_hf.training.data.loader import ArrayLoader
 from medmnist_hf.training.data.transforms import BatchTransform
 
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+app = Program(add_completion=False)
 
 LEAST_EPOCHS = 3
 NORMALISED = Compose([ToTensor(), Normalize([0.5], [0.5])])

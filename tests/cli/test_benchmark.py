@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.errors import MedMNISTError, TrainingError
+from medmnist_hf.training.benchmark.matrix import MODEL, read_matrix
 from tests.conftest import Phantoms
 from tests.fixtures.commands import invoke
 from tests.fixtures.paths import ROOT
@@ -140,3 +141,14 @@ include:
 def test_help_has_an_example() -> None:
     done = command("--help")
     assert done.returncode == 0 and "Example: medmnist-hf benchmark" in done.stdout
+
+
+def test_the_example_is_a_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    invoke("benchmark", "--example")
+    path = tmp_path / "benchmark.yaml"
+    path.write_text(capsys.readouterr().out, encoding="utf-8")
+    assert path.read_bytes() == MODEL.read_bytes()
+    invoke("benchmark", path, "--dry-run", "--out", tmp_path / "bench")
+    assert len(capsys.readouterr().out.splitlines()) == len(read_matrix(MODEL))
+    with pytest.raises(TrainingError, match="benchmark --example"):
+        invoke("benchmark")

@@ -35,8 +35,8 @@ def program(patch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
 
 
 def test_export_says_what_it_wrote(root: Path, tmp_path: Path) -> None:
-    arguments = ["export", "BreastMNIST", "--root", str(root), "--out", str(tmp_path), "--size", "64"]
-    result = runner.invoke(app, [*arguments, "--split", "train", "--split", "test"])
+    arguments = ["export", "BreastMNIST", "--root", str(root), "--size", "64"]
+    result = runner.invoke(app, [*arguments, "--out", str(tmp_path), "--split", "train", "--split", "test"])
     assert result.exit_code == 0, result.output
     flat = result.output.replace("\n", "")
     assert flat == f"24 rows in {tmp_path / 'breastmnist_64'} and {tmp_path / 'breastmnist_64.csv'}"
@@ -64,9 +64,9 @@ def test_volumes_leave_as_gif_by_default(root: Path, tmp_path: Path) -> None:
 
 
 def test_a_seed_repeats_a_montage(root: Path, tmp_path: Path) -> None:
-    common = ["montage", "breastmnist", "--root", str(root), "--length", "3"]
+    common = ["montage", "breastmnist", "--root", str(root)]
     for name, seed in (("a.png", "5"), ("b.png", "5"), ("c.png", "6")):
-        result = runner.invoke(app, [*common, "--seed", seed, "--out", str(tmp_path / name)])
+        result = runner.invoke(app, [*common, "--length", "3", "--seed", seed, "--out", str(tmp_path / name)])
         assert result.exit_code == 0, result.output
     assert "9 of 16 rows of train in" in result.output
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

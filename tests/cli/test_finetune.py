@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.training.recipe import FIELDS
 from tests.conftest import Phantoms
-from tests.fixtures.commands import invoke
+from tests.fixtures.commands import invoke, replaced
 from tests.fixtures.hub.server import HubServer
 from tests.fixtures.paths import ROOT
 from tests.fixtures.runs import build_all
@@ -129,8 +129,8 @@ def finetune(
 
     def call(*options: str) -> list[str]:
         capsys.readouterr()
-        given = [*PUSHED, "--root", str(root), "--quiet", "--out", str(tmp_path / "run"), *options]
-        invoke("finetune", *given)
+        usual = [*PUSHED, "--root", str(root), "--quiet", "--out", str(tmp_path / "run")]
+        invoke("finetune", *replaced(usual, options))
         told = capsys.readouterr()
         assert "hf_" not in told.out + told.err
         return told.out.splitlines()

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 
 from medmnist_hf.catalog import Subset, collection, subset, subsets
 from medmnist_hf.cli.main import app
+from medmnist_hf.extras import install
 from medmnist_hf.scoring.published import published_notes, published_results
 from tests.fixtures.paths import ROOT
 
@@ -92,19 +94,21 @@ def test_where_nothing_is_published_the_facts_say_so(unpublished: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "arguments"),
+    ("package", "extra", "arguments"),
     [
-        ("jinja2", ["build", "breastmnist", "--source", "phantom", "--out"]),
-        ("torch", ["finetune", "--dataset", "breastmnist", "--model", "timm/test_resnet", "--out"]),
+        ("jinja2", "build", ["build", "breastmnist", "--source", "phantom", "--out"]),
+        ("torch", "train", ["finetune", "--dataset", "breastmnist", "--model", "timm/test_resnet", "--out"]),
     ],
 )
-def test_a_package_of_an_extra_that_is_missing_is_one_line(package: str, arguments: list[str], tmp_path: Path) -> None:
+def test_a_package_of_an_extra_that_is_missing_is_one_line(
+    package: str, extra: str, arguments: list[str], tmp_path: Path
+) -> None:
     code = f"import sys; sys.modules[{package!r}] = None; from medmnist_hf.cli.main import main; main()"
     command = [sys.executable, "-c", code, *arguments, str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     line = done.stderr.splitlines()[-1]  # transformers has a word of its own where torch is missing
-    assert line == f"error: {package} is not installed: python -m pip install 'medmnist-hf[build,plot,train]'"
+    assert line == f"error: {package} is not installed: {install(extra)}"
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -113,3 +117,26 @@ def test_a_script_of_one_verb_and_the_module_name_the_command_as_it_is_typed() -
     for start in ([str(ROOT / "scripts" / "build.py")], ["-m", "medmnist_hf", "build"]):
         helped = subprocess.run([sys.executable, *start, "--help"], capture_output=True, text=True, check=True)
         assert helped.stdout.split()[:4] == ["Usage:", "medmnist-hf", "build", "[OPTIONS]"]
+
+
+def test_version() -> None:
+    shown = runner.invoke(app, ["--version"])
+    assert (shown.exit_code, shown.output) == (0, f"medmnist-hf {version('medmnist-hf')}\n")
+
+
+def test_no_help_waits_for_what_takes_seconds_to_import() -> None:
+    code = """
+import sys
+from typer.testing import CliRunner
+from medmnist_hf.cli.main import app
+
+for command in app.registered_commands:
+    name = command.name or command.callback.__name__.replace("_", "-")
+    shown = CliRunner().invoke(app, [name, "--help"])
+    assert shown.exit_code == 0 and "Example: medmnist-hf " in shown.output, (name, shown.output)
+    heavy = {"datasets", "matplotlib", "pandas", "pyarrow", "sklearn", "timm", "torch", "transformers"}
+    heavy &= set(sys.modules)
+    assert not heavy, (name, heavy)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -7,7 +7,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from medmnist_hf.cli.recipe_options import read_recipe, recipe_options
+from medmnist_hf.cli.main import app as command_line
+from medmnist_hf.cli.recipe_options import PANELS, read_recipe, recipe_options
 from medmnist_hf.errors import MedMNISTError, TrainingError
 from medmnist_hf.training.recipe import FIELDS, Recipe, type_of
 from medmnist_hf.training.registry import COMMON, METHODS
@@ -58,8 +59,12 @@ def test_seeds_are_counted_or_listed() -> None:
 
 def test_the_help_names_defaults_choices_and_methods_and_each_option_once() -> None:
     shown = " ".join(RUNNER.invoke(app_of([]), ["--help"], env={"COLUMNS": "500"}).stdout.split())
-    assert "Optimizer; sgd has momentum 0.9. One of adam, adamw, sgd. Default: adamw." in shown
-    assert "--pretrained / --no-pretrained" in shown and "Default: yes." in shown
+    assert "Optimizer; sgd has momentum 0.9. One of adam, adamw, sgd. [default: adamw]" in shown
+    assert (
+        "--pretrained / --no-pretrained" in shown
+        and "[default: yes]" in shown
+        and "[default: 'a medical image of {}.']" in shown
+    )
     assert all(f"{one.name}: {one.about}" in shown for one in METHODS.values())
     assert shown.count("--epochs ") == 1 and "Its own." in shown and "Passes over train" not in shown
     assert shown.index("--first") < shown.index("--dataset") < shown.index("--preset") < shown.index("--epochs ")
@@ -165,3 +170,14 @@ def test_values_of_a_file_are_read_or_refused_and_those_of_a_preset_may_stay_unr
     recipe = recipe_of(*words, "--preset", "foundation")
     path.write_text(recipe.to_yaml(), encoding="utf-8")
     assert recipe_of("--config", str(path)) == recipe
+
+
+def test_every_field_has_a_panel_of_the_help() -> None:
+    listed = [name for names in PANELS.values() for name in names]
+    assert len(set(listed)) == len(listed)
+    assert set(listed) <= {*FIELDS, "preset", "config", "seed"}
+    left = [name for name in FIELDS if name not in listed]
+    assert {"epochs", "batch_size", "learning_rate", "loss"} <= {*left}
+    shown = RUNNER.invoke(command_line, ["finetune", "--help"]).stdout
+    places = [shown.index(f"\n{title}:") for title in ("Data", "Model", "Input", "Method", "Training", "Augmentation")]
+    assert places == sorted(places)

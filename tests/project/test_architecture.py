@@ -16,7 +16,7 @@ from tests.fixtures.paths import ROOT
 LAYERS = [
     "redaction",
     "array_types errors",
-    "documents files network",
+    "documents extras files network",
     "typed_json",
     "catalog console automl",
     "manifest",
@@ -206,7 +206,6 @@ def test_no_torch_and_no_pickle_outside_training() -> None:
 
 
 EXTRAS = {
-    "conversion": {"httpx2", "platformdirs"},
     "cards": {"bibtexparser", "jinja2"},
     "evaluate_module": {"evaluate", "transformers", "gradio"},
     "evaluation": {"matplotlib"},

@@ -79,3 +79,15 @@ def test_the_python_runs_on_a_build(real_data: Path, tmp_path: Path) -> None:
     subprocess.run(build, cwd=tmp_path, env=environment, check=True, capture_output=True)
     blocks_in_turn = [sys.executable, "-c", EACH_ALONE, *blocks("python")]
     subprocess.run(blocks_in_turn, cwd=tmp_path, env=environment, check=True, capture_output=True)
+
+
+def test_git_ignores_what_the_commands_of_the_readme_make() -> None:
+    """Whoever tries them in a checkout adds none of it by `git add .`."""
+    written = {"dist", "npz"}
+    for _, *words in commands():
+        written |= {
+            words[place + 1] for place, word in enumerate(words[:-1]) if word in ("--out", "--local-dir", "--plot")
+        }
+    for name in written:
+        path = name if Path(name).suffix else f"{name}/any"
+        subprocess.run(["git", "check-ignore", "--quiet", "--no-index", path], cwd=ROOT, check=True)

@@ -37,6 +37,9 @@ SEEDS: Final = "seeds"
 _PARTS: Final = ("defaults", "matrix", "exclude", "include")
 _LONGEST_MODEL: Final = 60
 
+MODEL: Final = Path(__file__).with_name("example.yaml")
+"""A matrix to begin with."""
+
 MAX_CELLS: Final = 10_000
 """Cells of the largest matrix: the catalogue's 60 configs with 9 methods and 18 models make 9,720."""
 

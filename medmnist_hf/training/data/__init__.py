@@ -5,18 +5,21 @@ Example:
     >>> transform = BatchTransform(channels=3, size=64, augment=[Flip(), Crop(padding=3)])
 """
 
-from medmnist_hf.training.data.augment import (
-    Augmentation,
-    ColorJitter,
-    Crop,
-    Erasing,
-    Flip,
-    QuarterTurns,
-    Rotation,
-)
-from medmnist_hf.training.data.dataset import ArrayBatch, ArrayDataset
-from medmnist_hf.training.data.loader import ArrayLoader
-from medmnist_hf.training.data.transforms import BatchTransform
+from medmnist_hf.extras import explained
+
+with explained("train"):
+    from medmnist_hf.training.data.augment import (
+        Augmentation,
+        ColorJitter,
+        Crop,
+        Erasing,
+        Flip,
+        QuarterTurns,
+        Rotation,
+    )
+    from medmnist_hf.training.data.dataset import ArrayBatch, ArrayDataset
+    from medmnist_hf.training.data.loader import ArrayLoader
+    from medmnist_hf.training.data.transforms import BatchTransform
 
 __all__ = [
     "ArrayBatch",

@@ -1,1 +1,5 @@
 """The methods by which a model is made to predict a subset's labels."""
+
+from medmnist_hf.extras import need
+
+need("train", "torch")

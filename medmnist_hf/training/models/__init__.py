@@ -4,10 +4,13 @@ Importing this package makes the models of this project known to the Auto classe
 ``pipeline("image-classification", model=folder)`` loads what a run saved.
 """
 
-from medmnist_hf.training.models.factory import build_model
-from medmnist_hf.training.models.saving import Built, load_model, save_model
-from medmnist_hf.training.models.volumetric import to_volumetric
-from medmnist_hf.training.models.wrappers import BackboneForImageClassification, NetworkForImageClassification
+from medmnist_hf.extras import explained
+
+with explained("train"):
+    from medmnist_hf.training.models.factory import build_model
+    from medmnist_hf.training.models.saving import Built, load_model, save_model
+    from medmnist_hf.training.models.volumetric import to_volumetric
+    from medmnist_hf.training.models.wrappers import BackboneForImageClassification, NetworkForImageClassification
 
 __all__ = [
     "BackboneForImageClassification",

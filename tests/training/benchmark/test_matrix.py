@@ -6,12 +6,9 @@ from pathlib import Path
 import pytest
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.benchmark.matrix import cell_name, read_matrix
+from medmnist_hf.training.benchmark.matrix import MODEL, cell_name, read_matrix
 from medmnist_hf.training.recipe import Recipe, make_recipe
-from tests.fixtures.paths import ROOT
 from tests.fixtures.yaml_bomb import BOMB
-
-EXAMPLE = ROOT / "scripts" / "benchmark.yaml"
 
 
 def recipes(folder: Path, text: str) -> list[Recipe]:
@@ -88,7 +85,7 @@ def test_names_are_readable_and_change_with_all_but_the_seeds() -> None:
 
 
 def test_the_example_makes_cells() -> None:
-    cells = read_matrix(EXAMPLE)
+    cells = read_matrix(MODEL)
     assert len({cell.name for cell in cells}) == len(cells) == 11
     assert {cell.recipe.dataset for cell in cells} == {"breastmnist", "retinamnist", "adrenalmnist3d"}
     assert {cell.recipe.method for cell in cells} == {"finetune", "linear-probe", "knn"}

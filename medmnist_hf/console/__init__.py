@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from medmnist_hf.errors import MedMNISTError, cannot_write, first_line, is_full, one_line, printable
+from medmnist_hf.extras import explained
 from medmnist_hf.redaction import redact, redact_logs
 from medmnist_hf.typed_json import encode
 
@@ -28,8 +29,6 @@ _STOPPED: Final = 130
 
 _NO_DOCSTRINGS: Final = "transformers and evaluate need docstrings, so run without -OO and PYTHONOPTIMIZE=2"
 
-_EXTRAS: Final = "python -m pip install 'medmnist-hf[build,plot,train]'"
-"""Installs what any command needs, for a wheel and an editable checkout alike."""
 
 PIPE_WIDTH: Final = 160
 """Columns of what is printed where that is no terminal: room for the widest table, and the same for every command."""
@@ -75,10 +74,10 @@ def print_json(value: Any) -> None:
     print(json.dumps(encode(value), indent=2, ensure_ascii=not unicode, allow_nan=False))  # noqa: T201
 
 
-def echo(text: object, *, err: bool = False) -> None:
+def echo(text: object, *, err: bool = False, end: str = "\n") -> None:
     """Print text on standard output, or on standard error; control characters but line ends are escaped."""
     # Not by typer.echo, which writes UTF-8 to an output that is said to take ASCII.
-    print(_printable_lines(str(text)), file=sys.stderr if err else sys.stdout)
+    print(_printable_lines(str(text)), file=sys.stderr if err else sys.stdout, end=end)
 
 
 def _printable_lines(text: str) -> str:
@@ -99,9 +98,9 @@ def run(app: typer.Typer, arguments: Sequence[str] = (), name: str | None = None
         arguments: Put before those of the command line.
         name: What the usage line calls the program; the file that was started if None.
 
-    Exit codes: 0 done, 1 an expected fault (its line is on standard error), 2 wrong usage, 130 stopped by Ctrl-C.
-    A file or folder that the system refuses is an expected fault, wherever it was met, and so is a package of an extra
-    that is not installed. Whatever else is raised keeps
+    Exit codes: 0 done, 1 an expected fault, 2 wrong usage, 130 stopped by Ctrl-C. A fault and wrong usage are one line
+    on standard error.
+    A file or folder that the system refuses is an expected fault, wherever it was met. Whatever else is raised keeps
     its traceback. Neither that nor what libraries log holds secrets.
     """
     for stream in (sys.stdout, sys.stderr):
@@ -112,27 +111,37 @@ def run(app: typer.Typer, arguments: Sequence[str] = (), name: str | None = None
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     redact_logs()
     try:
-        app([*arguments, *sys.argv[1:]], standalone_mode=True, prog_name=name)
+        with explained():
+            code = app([*arguments, *sys.argv[1:]], standalone_mode=False, prog_name=name)
     except MedMNISTError as error:
         fail(error)
     except OSError as error:
         if error.errno is None and error.filename is None:
             _fail_with_traceback()
         fail(MedMNISTError(_refusal(error)))
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == __package__:
-            _fail_with_traceback()
-        fail(MedMNISTError(f"{error.name} is not installed: {_EXTRAS}"))
-    except SystemExit as end:
-        if end.code == _STOPPED:
-            print("stopped: run the same command again to go on", file=sys.stderr)  # noqa: T201
-        raise
+    except (KeyboardInterrupt, typer.Abort):
+        code = _STOPPED
     except Exception as error:
+        if (code := getattr(error, "exit_code", None)) is not None:
+            _fail_by_usage(error, code)
         if sys.flags.optimize > 1:
             reason = f"{type(error).__name__}: {first_line(error)}"
             fail(MedMNISTError(f"{reason}: {_NO_DOCSTRINGS}"))
         _fail_with_traceback()
-    sys.exit(0)
+    if code == _STOPPED:
+        print("stopped: run the same command again to go on", file=sys.stderr)  # noqa: T201
+    sys.exit(code or 0)
+
+
+def _fail_by_usage(error: Any, code: int) -> NoReturn:
+    """End with what the parser of the command line refuses; where typer keeps the classes of its errors varies."""
+    context = getattr(error, "ctx", None)
+    if context is not None and type(error).__name__ == "NoArgsIsHelpError":
+        print(context.get_help(), file=sys.stderr)  # noqa: T201
+    else:
+        told = error.format_message().strip().removesuffix(".")
+        print_error(f"{told} (see {context.command_path} --help)" if context else told)
+    sys.exit(code)
 
 
 class _OneLine(logging.Formatter):

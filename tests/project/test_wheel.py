@@ -1,0 +1,144 @@
+"""What is published works alone: the wheel, made from the source distribution, among what its core asks for."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import tomllib
+import venv
+from collections.abc import Iterator
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from medmnist_hf.cli.main import app
+from tests.fixtures.paths import ROOT
+
+pytestmark = pytest.mark.slow
+
+
+def needed(name: str, extras: frozenset[str] = frozenset()) -> Iterator[str]:
+    """Names of the distributions that one asks for, directly."""
+    for line in distribution(name).requires or ():
+        asked = Requirement(line)
+        if asked.marker is None or any(asked.marker.evaluate({"extra": one}) for one in extras or {""}):
+            yield asked.name
+
+
+def closure() -> set[str]:
+    """All distributions that the core of this one needs, by the metadata of those installed here."""
+    found: set[str] = set()
+    left = [Requirement(line).name for line in _core()]
+    while left:
+        name = left.pop()
+        if name.lower() not in found:
+            found.add(name.lower())
+            left += needed(name)
+    return found
+
+
+def _core() -> list[str]:
+    core: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    return core
+
+
+def hatchling(target: str, source: Path, out: Path) -> Path:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(out)]
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    (made,) = out.iterdir()
+    return made
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of programs of an environment with the wheel and what its core needs, and nothing else."""
+    folder = tmp_path_factory.mktemp("wheel")
+    with tarfile.open(hatchling("sdist", ROOT, folder / "sdist")) as archive:
+        archive.extractall(folder / "source", filter="data")
+    (source,) = (folder / "source").iterdir()
+    wheel = hatchling("wheel", source, folder / "dist")
+    venv.create(folder / "env", symlinks=True)
+    (packages,) = (folder / "env").glob("lib/python*/site-packages")
+    for name in closure():
+        one = distribution(name)
+        for top in {path.parts[0] for path in one.files or ()} - {"..", "__pycache__"}:
+            if not (packages / top).exists():
+                (packages / top).symlink_to(Path(str(one.locate_file(top))))
+    python = folder / "env/bin/python"
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-index", "--no-deps"]
+    subprocess.run([*pip, str(wheel)], check=True, capture_output=True)
+    return python.parent
+
+
+def run(installed: Path, *arguments: str, cwd: Path, code: int = 0) -> str:
+    command = [str(installed / arguments[0]), *arguments[1:]]
+    environment = {"HOME": str(cwd), "PATH": f"{installed}:{os.environ['PATH']}", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    return done.stderr if code else done.stdout
+
+
+def make_build(folder: Path) -> None:
+    """A build in ``dist`` there, by this checkout."""
+    command = [
+        sys.executable,
+        "-m",
+        "medmnist_hf",
+        "build",
+        "breastmnist",
+        "--source",
+        "phantom",
+        "--phantom-rows",
+        "9",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+
+
+def test_what_needs_no_extra_works(installed: Path, tmp_path: Path) -> None:
+    def command(*arguments: str) -> str:
+        return run(installed, "medmnist-hf", *arguments, cwd=tmp_path)
+
+    assert command("--version").startswith("medmnist-hf ")
+    assert command("list").count("\n") == 19
+    assert "PathMNIST" in command("info", "pathmnist")
+    assert command("benchmark", "--example").startswith("# medmnist-hf benchmark")
+    for one in app.registered_commands:
+        name = one.name or one.callback.__name__.replace("_", "-")  # type: ignore[union-attr]
+        assert "Example: medmnist-hf " in command(name, "--help")
+    make_build(tmp_path)
+    code = "import medmnist_hf; print(medmnist_hf.load('breastmnist', 28, split='train', root='dist').num_rows)"
+    assert run(installed, "python", "-c", code, cwd=tmp_path) == "9\n"
+    assert command("verify", "dist/breastmnist").startswith("ok: breastmnist 28: ")
+    command("montage", "breastmnist", "--root", "dist", "--length", "2", "--out", "montage.png")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [
+        (["build", "breastmnist", "--source", "phantom"], "build"),
+        (["finetune", "--dataset", "breastmnist"], "train"),
+        (["audit", "dist/breastmnist", "--save"], "build"),
+    ],
+)
+def test_a_missing_extra_is_one_line(installed: Path, tmp_path: Path, arguments: list[str], extra: str) -> None:
+    make_build(tmp_path)
+    line = run(installed, "medmnist-hf", *arguments, cwd=tmp_path, code=1)
+    assert line.startswith("error: ") and line.count("\n") == 1
+    assert f"'medmnist-hf[{extra}]'" in line
+
+
+@pytest.mark.parametrize(
+    ("statement", "extra"),
+    [
+        ("from medmnist_hf.cards.render import write_card", "build"),
+        ("from medmnist_hf.training.data import ArrayLoader", "train"),
+        ("from medmnist_hf.training.models import build_model", "train"),
+        ("import medmnist_hf; medmnist_hf.metric('pathmnist')", "evaluate"),
+    ],
+)
+def test_python_names_the_extra_too(installed: Path, tmp_path: Path, statement: str, extra: str) -> None:
+    told = run(installed, "python", "-c", statement, cwd=tmp_path, code=1).splitlines()[-1]
+    assert told.startswith("medmnist_hf.extras.MissingModuleError: ") and f"[{extra}]'" in told
