@@ -72,6 +72,7 @@ bench: $(VENV)/dev.stamp  ## Measure conversion, encoders and metric against the
 	$(BIN)/python scripts/bench/bench_encode.py
 	$(BIN)/python scripts/bench/bench_build.py
 	$(BIN)/python scripts/bench/bench_metric.py
+	$(BIN)/python scripts/bench/bench_start.py
 
 docs: $(VENV)/build.stamp  ## Render the static cards
 	$(BIN)/python scripts/render_cards.py

@@ -12,24 +12,30 @@ Example:
     python scripts/bench/coverage.py --auc 0.85 --rows 100 --draws 500 --differences --others
 """
 
-import argparse
-import json
+import itertools
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Final
+from typing import Annotated, Final
 
 import numpy as np
+import typer
 
+from medmnist_hf import console
 from medmnist_hf.array_types import FloatArray, IntArray
 from medmnist_hf.catalog import Task
+from medmnist_hf.console.program import Program
 from medmnist_hf.scoring.bootstrap import bootstrap
 from medmnist_hf.scoring.confidence import Interval, normal_quantile
 from medmnist_hf.scoring.intervals import compare, intervals
 from medmnist_hf.scoring.official import ScoreWarning
 from medmnist_hf.scoring.predictions import check
+
+EXAMPLE: Final = "python scripts/bench/coverage.py --auc 0.85 --rows 100 --draws 500 --differences --others"
+
+app = Program(add_completion=False)
 
 NAMES: Final = ("auc", "acc")
 NOISE: Final = 0.75
@@ -182,39 +188,38 @@ def _coverage(law: Law, rows: int, name: str, how: str, truth: float, found: Seq
     return Coverage(law.name, rows, name, how, truth, float(held.mean()), float(above), float(below), width)
 
 
-def main() -> None:
-    """Parses arguments and prints a table in Markdown, or JSON."""
+@app.command(epilog=f"Example: {EXAMPLE}")
+def main(
+    rows: Annotated[list[int] | None, typer.Option(help="Rows of a set; repeatable. [default: 100, 1000]")] = None,
+    auc: Annotated[list[float] | None, typer.Option(help="True AUCs, 0.5 to 1; repeatable. [default: 0.85]")] = None,
+    draws: Annotated[int, typer.Option(min=1, help="Test sets of each case.")] = 2000,
+    differences: Annotated[bool, typer.Option("--differences", help="Add paired differences of two scores.")] = False,
+    others: Annotated[
+        bool, typer.Option("--others", help="Add the normal interval and the percentile bootstrap.")
+    ] = False,
+    resamples: Annotated[int, typer.Option(min=2, help="Resamples of a bootstrap.")] = 500,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of the table.")] = False,
+) -> None:
+    """Count how often 95 % intervals cover the truth, over test sets drawn from laws whose AUC and ACC are known."""
     # Of ten positive rows in a hundred there is now and then one: its interval is nan, and counts as one that misses.
     warnings.simplefilter("ignore", ScoreWarning)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=2000, help="test sets of each case (default 2000)")
-    parser.add_argument(
-        "--rows", type=int, nargs="+", default=[100, 1000], help="rows of a test set (default 100 1000)"
-    )
-    parser.add_argument("--auc", type=float, nargs="+", default=[0.85], help="true AUCs, 0.5 to 1 (default 0.85)")
-    parser.add_argument("--differences", action="store_true", help="add paired differences of two sets of scores")
-    parser.add_argument("--others", action="store_true", help="add the normal interval and the percentile bootstrap")
-    parser.add_argument("--resamples", type=int, default=500, help="resamples of a bootstrap (default 500)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default 0)")
-    parser.add_argument("--json", action="store_true", help="print one JSON list instead of the table")
-    args = parser.parse_args()
     found = []
-    if not args.json:
+    if not as_json:
         print("| test sets | rows | measure | method | truth | covered | above | below | width |")
         print("| --- | ---: | --- | --- | ---: | ---: | ---: | ---: | ---: |")
-    for auc in args.auc:
-        for law in LAWS:
-            for rows in args.rows:
-                options = {"draws": args.draws, "seed": args.seed, "resamples": args.resamples}
-                lines = measure(law, rows, auc, differences=args.differences, others=args.others, **options)
-                found += lines
-                for line in () if args.json else lines:
-                    shares = " | ".join(f"{100 * share:.1f} %" for share in (line.covered, line.above, line.below))
-                    about = f"{line.law} | {line.rows:,} | {line.measure} | {line.method} | {line.truth:.3f}"
-                    print(f"| {about} | {shares} | {line.width:.3f} |", flush=True)
-    if args.json:
-        print(json.dumps([asdict(line) for line in found], indent=2))
+    for true in auc or [0.85]:
+        for law, count in itertools.product(LAWS, rows or [100, 1000]):
+            options = {"draws": draws, "seed": seed, "resamples": resamples}
+            lines = measure(law, count, true, differences=differences, others=others, **options)
+            found += lines
+            for line in () if as_json else lines:
+                shares = " | ".join(f"{100 * share:.1f} %" for share in (line.covered, line.above, line.below))
+                about = f"{line.law} | {line.rows:,} | {line.measure} | {line.method} | {line.truth:.3f}"
+                print(f"| {about} | {shares} | {line.width:.3f} |", flush=True)
+    if as_json:
+        console.print_json(found)
 
 
 if __name__ == "__main__":
-    main()
+    console.run(app)

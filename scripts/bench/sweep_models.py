@@ -9,12 +9,8 @@ compared must be equal; what is neither equal nor refused in one line, or takes 
 - At that size, if it is 32 or less, and for networks of timm alone: made to read volumes (2.5D).
 
 Networks of more than 60 million parameters are taken through the smallest size that they read alone.
-
-Example:
-    python scripts/bench/sweep_models.py --results docs/training/networks.jsonl --table docs/training/networks.md
 """
 
-import argparse
 import contextlib
 import copy
 import faulthandler
@@ -31,7 +27,14 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+import typer
+
+from medmnist_hf import console
+from medmnist_hf.console.program import Program
+
+app = Program(add_completion=False)
 
 SIZES: Final = (28, 64, 128, 224)
 
@@ -390,31 +393,27 @@ def _reasons(outcome: Outcome) -> list[str]:
     return [f"{', '.join(what)}: `{reason}`" for reason, what in reasons.items()]
 
 
-def main() -> None:
-    """Sweep and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition("\n\n")[0],
-        epilog=__doc__[__doc__.index("Example:") :],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--only", default="", help="names that match this pattern alone")
-    parser.add_argument("--results", type=Path, help="file of outcomes as JSON lines; those in it are not done again")
-    parser.add_argument("--table", type=Path, help="page whose table is made of the outcomes")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    options = parser.parse_args()
-    names = [name for name in members() if re.search(options.only, name)]
-    outcomes = [] if options.results is None or not options.results.exists() else read_outcomes(options.results)
+@app.command(epilog="Example: python scripts/bench/sweep_models.py --only resnet --results networks.jsonl")
+def main(
+    only: Annotated[str, typer.Option(help="Names that match this pattern alone.")] = "",
+    results: Annotated[Path | None, typer.Option(help="JSON lines of outcomes; what is there is not redone.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Page whose table is made of the outcomes.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Networks at a time.")] = os.cpu_count() or 1,
+) -> None:
+    """Take a small member of every family of timm and transformers through a run: what works, what is refused."""
+    names = [name for name in members() if re.search(only, name)]
+    outcomes = [] if results is None or not results.exists() else read_outcomes(results)
     known = {one.name for one in outcomes}
-    for outcome in run([name for name in names if name not in known], options.workers):
+    for outcome in run([name for name in names if name not in known], workers):
         outcomes.append(outcome)
         print(outcome, flush=True)
-        if options.results is not None:
-            write_outcomes(outcomes, options.results)
-    if options.table is not None:
-        options.table.write_text(with_table(options.table.read_text(encoding="utf-8"), outcomes), encoding="utf-8")
+        if results is not None:
+            write_outcomes(outcomes, results)
+    if table is not None:
+        table.write_text(with_table(table.read_text(encoding="utf-8"), outcomes), encoding="utf-8")
     faults = [f"{one.name}: {fault}" for one in outcomes for fault in one.faults]
     print(f"{len(outcomes)} of {len(names)} networks, {len(faults)} faults", *faults, sep="\n")
 
 
 if __name__ == "__main__":
-    main()
+    console.run(app)
