@@ -161,7 +161,7 @@ class Recipe:
     seeds: tuple[int, ...] = option((0,), "One run for each seed.")
     test: bool = option(True, "Score test at the end; not while configurations are still compared.")
     report_to: Literal["none", "trackio", "tensorboard", "wandb"] = option(
-        "none", "Where the course of training is shown besides the files of the run."
+        "none", "Log the training also for this tracker, which must be installed."
     )
 
     def __post_init__(self) -> None:

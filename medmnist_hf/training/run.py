@@ -41,6 +41,7 @@ from medmnist_hf.training.registry import method
 from medmnist_hf.training.report.figures import can_draw, write_card, write_figures
 from medmnist_hf.training.results import RESULTS_NAME, DataRecord, RunResult, SeedResult, read_seed, write_seed
 from medmnist_hf.training.scoring import check_scores, score_seed, sum_up
+from medmnist_hf.training.tracking import check_tracker
 
 _log = logging.getLogger(__name__)
 
@@ -82,11 +83,13 @@ def run(recipe: Recipe, out: Path, *, quiet: bool = False) -> RunResult:
         What the run scored, as ``results.json`` holds it.
 
     Raises:
-        TrainingError: The folder holds a run of another recipe, the recipe cannot be carried out, or the disk is full.
+        TrainingError: The folder holds a run of another recipe, the recipe cannot be carried out, what it reports to
+            cannot be used, or the disk is full.
         DivergenceError: A seed gave numbers that are not finite; the others are done.
         BusyError: Another process runs in the folder, and this one was launched with others.
         MedMNISTError: The data cannot be read, or the folder cannot be locked.
     """
+    check_tracker(recipe)
     limit_waiting()
     processes = launched()
     disable_progress_bar()  # type: ignore[no-untyped-call]  # of single files that are saved

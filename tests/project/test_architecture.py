@@ -34,7 +34,7 @@ LAYERS = [
 TRAINING = [
     "registry",
     "recipe losses",
-    "results data",
+    "results data tracking",
     "models benchmark scoring",
     "methods",
     "report",

@@ -1,8 +1,9 @@
 """Fine-tuning: a model trained end to end, or that part of it which a method such as LoRA leaves to be trained."""
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 from accelerate import PartialState  # type: ignore[import-untyped]
 from torch import nn
+from transformers import TrainerCallback
+from transformers.integrations.integration_utils import rewrite_logs
 
 from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.recipe_transforms import input_transform, memory_format, train_transform
@@ -21,6 +24,7 @@ from medmnist_hf.training.methods.trainer import RecipeTrainer, training_argumen
 from medmnist_hf.training.models.factory import build_model, parameter_counts
 from medmnist_hf.training.models.saving import Built
 from medmnist_hf.training.recipe import Recipe
+from medmnist_hf.training.tracking import tracking
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +86,11 @@ def train(
         begun=begun,
         quiet=run.quiet,
     )
-    output = trainer.train(resume_from_checkpoint=resumed and str(folder_of(resumed.step, checkpoints)))
+    with contextlib.ExitStack() as tracker:
+        if processes.is_main_process:
+            log = tracker.enter_context(tracking(recipe, folder, seed, 0 if resumed is None else resumed.step))
+            trainer.add_callback(_Tracked(log))
+        output = trainer.train(resume_from_checkpoint=resumed and str(folder_of(resumed.step, checkpoints)))
     model.train()  # some networks keep parts of their weights for evaluation until then: those of the last epoch
     scores = {}
     for split in run.scored:
@@ -106,3 +114,18 @@ def train(
     if trainer.diverged:
         facts["diverged"] = trainer.diverged
     return Fitted(scores, facts, replace(built, model=merge(model)), earlier_seconds=earlier)
+
+
+class _Tracked(TrainerCallback):
+    """Passes what is logged in training on to a tracker, see `medmnist_hf.training.tracking`.
+
+    Args:
+        log: Takes values by name, ``train/loss`` or ``eval/auc``, and their step.
+    """
+
+    def __init__(self, log: Callable[[Mapping[str, float], int], None]) -> None:
+        self.log = log
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        values = rewrite_logs(logs)  # type: ignore[no-untyped-call]
+        self.log({name: value for name, value in values.items() if isinstance(value, int | float)}, state.global_step)

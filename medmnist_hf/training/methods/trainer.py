@@ -401,7 +401,7 @@ def training_arguments(recipe: Recipe, folder: Path, seed: int) -> TrainingArgum
         greater_is_better=by_auc,
         remove_unused_columns=False,
         label_names=["labels"],
-        report_to=recipe.report_to,
+        report_to="none",  # `finetune` does, see `medmnist_hf.training.tracking`
         seed=seed,
         disable_tqdm=True,  # the trainer here has its own
         dataloader_pin_memory=torch.cuda.is_available(),

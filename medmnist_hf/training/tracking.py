@@ -1,0 +1,204 @@
+"""The course of a training, logged to TensorBoard, Weights & Biases or Trackio while it runs.
+
+TensorBoard and W&B write into the seed's folder, where the events stay: `transformers` writes TensorBoard's among the
+checkpoints, which are removed once a seed is done, and joins all seeds of a process in one run of W&B. Trackio has one
+database for all runs, which its dashboard reads.
+
+Example:
+    >>> from medmnist_hf.training.recipe import make_recipe
+    >>> from medmnist_hf.training.tracking import check_tracker
+    >>> check_tracker(make_recipe({"dataset": "pathmnist"}))  # report_to is none: there is nothing to check
+"""
+
+import contextlib
+import dataclasses
+import importlib.util
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from huggingface_hub import get_token
+
+from medmnist_hf.errors import TrainingError, first_line
+from medmnist_hf.files import read_document, write_atomically
+from medmnist_hf.training.recipe import Recipe
+
+PROJECT: Final = "medmnist-hf"
+"""Project of the runs on W&B and Trackio; ``WANDB_PROJECT`` and ``TRACKIO_PROJECT`` name another."""
+
+TENSORBOARD: Final = "tensorboard"
+"""Folder of TensorBoard's events, in that of a seed."""
+
+ID_NAME: Final = "tracker.txt"
+"""The file of a seed that holds the id of its run on W&B or Trackio, by which a resume finds it."""
+
+
+class Tracker(NamedTuple):
+    """A training's log that is open.
+
+    Attributes:
+        log: Called with values by name and the optimizer step that they are of.
+        close: Called once, at the end.
+    """
+
+    log: Callable[[Mapping[str, float], int], None]
+    close: Callable[[], None]
+
+
+def check_tracker(recipe: Recipe) -> None:
+    """Check before a training that what it is to be reported to is installed, imports, and lets this user in.
+
+    Raises:
+        TrainingError: It does not; the message names the command that helps.
+    """
+    name = recipe.report_to
+    if name == "none":
+        return
+    if importlib.util.find_spec(name) is None:
+        raise TrainingError(f"report_to {name}: {name} is not installed: pip install {name}")
+    try:
+        _CHECKS[name]()
+    except TrainingError:
+        raise
+    except Exception as error:  # whatever a tracker raises: a training without its log is not what was asked for
+        raise TrainingError(
+            f"report_to {name}: cannot be used ({first_line(error)}): fix that, or leave report_to out"
+        ) from None
+
+
+@contextlib.contextmanager
+def tracking(
+    recipe: Recipe, folder: Path, seed: int, step: int
+) -> Iterator[Callable[[Mapping[str, float], int], None]]:
+    """Log a training while the context is open; a log that an interrupted one left is continued.
+
+    Args:
+        recipe: What is trained, and ``report_to``.
+        folder: The seed's folder.
+        seed: The seed.
+        step: The optimizer step that training resumes from, 0 for a new one. What was logged after it is dropped by
+            TensorBoard; W&B and Trackio show both.
+
+    Yields:
+        What takes values by name and their step; not finite ones are left out, and `none` drops all.
+
+    Raises:
+        TrainingError: The log cannot be opened.
+    """
+    if recipe.report_to == "none":
+        yield lambda values, at: None
+        return
+    try:
+        tracker = _OPENERS[recipe.report_to](recipe, folder, seed, step)
+    except Exception as error:
+        raise TrainingError(f"report_to {recipe.report_to}: cannot be opened ({first_line(error)})") from None
+    try:
+        yield lambda values, at: tracker.log({k: v for k, v in values.items() if math.isfinite(v)}, at)
+    finally:
+        tracker.close()
+
+
+def _tensorboard(recipe: Recipe, folder: Path, seed: int, step: int) -> Tracker:
+    """Events in the folder; a reader drops what an earlier process logged after the step that is resumed."""
+    if not step:
+        shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)  # of a training that left no checkpoint
+    writer_of: Any = import_module("torch.utils.tensorboard").SummaryWriter
+    writer = writer_of(log_dir=str(folder / TENSORBOARD), purge_step=step + 1 if step else None)
+    if not step:
+        writer.add_text("recipe", f"```yaml\n{recipe.to_yaml()}```")
+
+    def log(values: Mapping[str, float], at: int) -> None:
+        for name, value in values.items():
+            writer.add_scalar(name, value, at)
+        writer.flush()  # a run that is killed keeps what was logged
+
+    return Tracker(log, writer.close)
+
+
+def _wandb(recipe: Recipe, folder: Path, seed: int, step: int) -> Tracker:
+    """A run of W&B in the folder, online or, by ``WANDB_MODE=offline``, to be sent later by ``wandb sync``."""
+    wandb: Any = import_module("wandb")
+    run = wandb.init(
+        project=os.environ.get("WANDB_PROJECT", PROJECT),
+        name=_name(folder, seed),
+        group=folder.parent.name,
+        id=_id(folder, resumed=step > 0),
+        resume="allow" if step else None,
+        dir=str(folder),
+        config=_config(recipe, seed),
+        reinit="create_new",
+        settings=wandb.Settings(console="off", quiet=True),
+    )
+    run.define_metric("*", step_metric="step")
+    return Tracker(lambda values, at: run.log({**values, "step": at}), run.finish)
+
+
+def _trackio(recipe: Recipe, folder: Path, seed: int, step: int) -> Tracker:
+    """A run in Trackio's database, ``TRACKIO_DIR``; or on the Hub, where ``TRACKIO_SPACE_ID`` names a Space."""
+    trackio: Any = import_module("trackio")
+    run = trackio.init(
+        project=os.environ.get("TRACKIO_PROJECT", PROJECT),
+        name=f"{_name(folder, seed)} {_id(folder, resumed=step > 0)}",
+        group=folder.parent.name,
+        config=_config(recipe, seed),
+        resume="allow",
+        embed=False,
+    )
+    return Tracker(lambda values, at: run.log(dict(values), step=at), trackio.finish)
+
+
+def _check_tensorboard() -> None:
+    import_module("torch.utils.tensorboard")
+
+
+def _check_wandb() -> None:
+    wandb: Any = import_module("wandb")
+    if wandb.setup().settings.mode == "online" and not wandb.login(prompt=False):
+        raise TrainingError("report_to wandb: not logged in: run `wandb login`, or set WANDB_MODE=offline")
+
+
+def _check_trackio() -> None:
+    import_module("trackio")
+    space = os.environ.get("TRACKIO_SPACE_ID")
+    if space and not get_token():
+        raise TrainingError(f"report_to trackio: no token for the Space {space}: run `hf auth login`")
+
+
+def _name(folder: Path, seed: int) -> str:
+    return f"{folder.resolve().parent.name} seed {seed}"
+
+
+def _id(folder: Path, *, resumed: bool) -> str:
+    """The id that stands in a folder; a new one for a training that begins anew."""
+    path = folder / ID_NAME
+    if resumed and path.is_file():
+        return read_document(path).decode().strip()
+    name = secrets.token_hex(4)
+    write_atomically(path, f"{name}\n")
+    return name
+
+
+def _config(recipe: Recipe, seed: int) -> dict[str, Any]:
+    """The recipe without folders of this machine: the tracker may show it to others."""
+    values = dataclasses.asdict(recipe) | {"seed": seed}
+    if Path(recipe.model).expanduser().is_dir():
+        values["model"] = Path(recipe.model).expanduser().resolve().name
+    return {name: value for name, value in values.items() if name not in _PRIVATE}
+
+
+_PRIVATE: Final = ("root", "checkpoint", "seeds", "report_to")
+_CHECKS: Final[dict[str, Callable[[], None]]] = {
+    "tensorboard": _check_tensorboard,
+    "wandb": _check_wandb,
+    "trackio": _check_trackio,
+}
+_OPENERS: Final[dict[str, Callable[[Recipe, Path, int, int], Tracker]]] = {
+    "tensorboard": _tensorboard,
+    "wandb": _wandb,
+    "trackio": _trackio,
+}

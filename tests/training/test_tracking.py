@@ -1,0 +1,137 @@
+"""`medmnist_hf.training.tracking`: events that are read back, after a resume too, and what is refused beforehand."""
+
+import importlib.util
+import json
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medmnist_hf.errors import TrainingError
+from medmnist_hf.training import tracking
+from medmnist_hf.training.recipe import make_recipe
+from medmnist_hf.training.run import run
+from medmnist_hf.training.tracking import ID_NAME, TENSORBOARD, check_tracker
+from tests.conftest import Phantoms
+from tests.fixtures.methods import fit
+from tests.fixtures.runs import build_all, tiny
+
+
+@pytest.fixture(scope="module")
+def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_all(phantoms, tmp_path_factory.mktemp("dist"), "pneumoniamnist")
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Name -> steps and values of all events in a folder, as TensorBoard reads them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder)).Reload()
+    return {name: [(one.step, one.value) for one in events.Scalars(name)] for name in events.Tags()["scalars"]}
+
+
+def test_tensorboard_events_stay_in_the_seeds_folder(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    (seed,) = run(tiny(root, "pneumoniamnist", report_to="tensorboard", epochs=2), out, quiet=True).seeds
+    found = scalars(out / "seed-0" / TENSORBOARD)
+    logged = [entry for entry in seed.facts.history if "eval_auc" in entry]
+    assert [step for step, _ in found["eval/auc"]] == [entry["step"] for entry in logged] == [3, 6]
+    for name in ("auc", "loss"):
+        assert [value for _, value in found[f"eval/{name}"]] == pytest.approx([e[f"eval_{name}"] for e in logged])
+    assert len(found["train/loss"]) == 2
+    assert not [name for name in found if "test" in name], "what is chosen by is logged, what is reported is not"
+
+
+def test_a_resumed_training_continues_the_same_events(root: Path, tmp_path: Path) -> None:
+    fit(root, tmp_path, "pneumoniamnist", report_to="tensorboard", epochs=2)
+    with tracking.tracking(
+        make_recipe({"dataset": "pneumoniamnist", "report_to": "tensorboard"}), tmp_path, 0, 6
+    ) as log:
+        log({"eval/auc": 0.123}, 9)  # a process that was killed before its checkpoint was whole
+    fit(root, tmp_path, "pneumoniamnist", report_to="tensorboard", epochs=3)
+    found = scalars(tmp_path / TENSORBOARD)
+    assert [step for step, _ in found["eval/auc"]] == [3, 6, 9]
+    assert found["eval/auc"][-1][1] != pytest.approx(0.123)
+
+
+def test_a_training_that_begins_anew_leaves_no_earlier_events(tmp_path: Path) -> None:
+    recipe = make_recipe({"dataset": "pneumoniamnist", "report_to": "tensorboard"})
+    for value in (0.25, 0.5):
+        with tracking.tracking(recipe, tmp_path, 0, 0) as log:
+            log({"eval/auc": value, "eval/loss": float("nan")}, 1)
+    assert scalars(tmp_path / TENSORBOARD) == {"eval/auc": [(1, 0.5)]}
+
+
+@pytest.mark.slow
+def test_wandb_offline_keeps_the_same_run_in_the_seeds_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    recipe = make_recipe(
+        {"dataset": "pneumoniamnist", "report_to": "wandb", "root": "/home/me/dist", "checkpoint": "/home/me/a.pt"}
+    )
+    check_tracker(recipe)
+    ids = []
+    for step in (0, 3):
+        with tracking.tracking(recipe, tmp_path, 0, step) as log:
+            log({"eval/auc": 0.5 + step, "eval/loss": float("nan")}, step + 3)
+        ids.append((tmp_path / ID_NAME).read_text().strip())
+        time.sleep(1.1)  # W&B names its folders by the second
+    files = sorted(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+    assert ids[0] == ids[1] and [path.name for path in files] == [f"run-{ids[0]}.wandb"] * 2
+    found = [history for path in files for history in histories(path)]
+    assert [(one["step"], one["eval/auc"]) for one in found] == [(3, 0.5), (6, 3.5)]
+    assert all("eval/loss" not in one for one in found)
+    assert b"/home/me" not in b"".join(path.read_bytes() for path in files), "the recipe is shown without its folders"
+
+
+def histories(path: Path) -> Iterator[dict[str, Any]]:
+    """The values that a file of W&B holds: LevelDB's log format, with protobuf in it."""
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
+
+    content, at, parts = path.read_bytes(), 7, b""
+    while at + 7 <= len(content):
+        if (rest := (1 << 15) - at % (1 << 15)) < 7:
+            at += rest
+            continue
+        _, length, kind = struct.unpack("<IHB", content[at : at + 7])
+        parts += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in {1, 4}:  # full, last
+            record = Record.FromString(parts)
+            if record.WhichOneof("record_type") == "history":
+                items = record.history.item
+                yield {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
+            parts = b""
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "trackio"])
+def test_a_missing_package_is_one_line_before_anything_is_written(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda module: None if module == name else found(module))
+    with pytest.raises(TrainingError, match=f"^report_to {name}: {name} is not installed: pip install {name}$"):
+        run(tiny(tmp_path, "pneumoniamnist", report_to=name), tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_wandb_without_a_login_is_refused_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
+    wandb.teardown()  # it reads its settings once
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    with pytest.raises(TrainingError, match="not logged in: run `wandb login`, or set WANDB_MODE=offline"):
+        check_tracker(make_recipe({"dataset": "pneumoniamnist", "report_to": "wandb"}))
+
+
+def test_a_damaged_installation_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "trackio.py").write_text("raise RuntimeError('first\\nsecond')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(TrainingError, match=r"^report_to trackio: cannot be used \(first\): fix that"):
+        check_tracker(make_recipe({"dataset": "pneumoniamnist", "report_to": "trackio"}))
