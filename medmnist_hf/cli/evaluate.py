@@ -61,7 +61,7 @@ Seed = Annotated[int, typer.Option(help="Seed of intervals by bootstrap.", min=0
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line of the wheel."""
     app.command(name="evaluate", epilog="Example: medmnist-hf evaluate runs/*.csv --data dist --ci")(evaluate)
-    app.command(name="compare", epilog="Example: medmnist-hf compare a.csv b.csv --data dist --measure auc")(compare)
+    app.command(name="compare", epilog="Example: medmnist-hf compare runs/a runs/b --data dist --measure auc")(compare)
     app.command(name="leaderboard", epilog="Example: medmnist-hf leaderboard pathmnist run.csv --data dist")(board)
 
 
@@ -70,7 +70,8 @@ def evaluate(
         list[Path],
         typer.Argument(
             metavar="FILE",
-            help="Result files; or batch predictions of Vertex AI, a JSONL file or a folder of shards for each.",
+            help="Prediction files or folders of runs; or batch predictions of Vertex AI, a JSONL file or a folder "
+            "of shards for each.",
             show_default=False,
         ),
     ],
@@ -95,7 +96,7 @@ def evaluate(
     """
     from medmnist_hf.evaluation.evaluate import evaluate_file
 
-    files = outputs(files)
+    files = _prediction_files(files)
     if plot is not None:
         if len(files) != 1:
             raise ScoreError(f"--plot draws one file but {len(files)} are given: call once for each")
@@ -133,8 +134,10 @@ def evaluate(
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="A.csv", help="A result file.", show_default=False)],
-    second: Annotated[Path, typer.Argument(metavar="B.csv", help="Another of the same split.", show_default=False)],
+    first: Annotated[
+        Path, typer.Argument(metavar="A", help="A prediction file or a run's folder.", show_default=False)
+    ],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another of the same split.", show_default=False)],
     *,
     data: Data = None,
     measure: Measures = None,
@@ -143,10 +146,14 @@ def compare(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Say whether one result file is better than another: DeLong's test for AUC, paired bootstrap for others."""
+    """Say whether predictions are better than others: DeLong's test for AUC, paired bootstrap for other measures.
+
+    Of a run's folder they are those of its published seed, the best on validation, on test; a line says which.
+    """
     from medmnist_hf.evaluation.evaluate import compare_files
 
     names = measure or ["auc", "acc"]
+    first, second = (_prediction_files([path])[0] for path in (first, second))
     try:
         found = compare_files(first, second, data, names, resamples=resamples, seed=seed, from_logits=from_logits)
     except ScoreError as error:
@@ -160,7 +167,10 @@ def compare(
 
 def board(
     subset: Annotated[str, typer.Argument(help="Flag of a subset, e.g. pathmnist.", show_default=False)],
-    files: Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="Result files of its test split.")] = None,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FILE", help="Prediction files of its test split, or folders of runs."),
+    ] = None,
     *,
     data: Data = None,
     from_logits: Logits = None,
@@ -178,7 +188,7 @@ def board(
     entry = catalog.subset(subset)
     notes = list(published_notes(entry.flag))
     standings = []
-    for file in outputs(files or ()):
+    for file in _prediction_files(files or ()):
         claimed = read_result(file)
         if (claimed.flag, claimed.split) != (entry.flag, published_split()):
             raise ScoreError(
@@ -363,6 +373,21 @@ def _comparison_facts(found: "FileComparison", first: Path, second: Path) -> dic
         "measures": found.metrics,
         "warnings": found.warnings,
     }
+
+
+def _prediction_files(paths: Sequence[Path]) -> list[Path]:
+    """Paths as they are, but for the folder of a run its prediction file, with a line that says which."""
+    files = []
+    for path in paths:
+        if path.is_dir():
+            from medmnist_hf.training.report.predictions import is_run, predictions_of_run
+
+            if is_run(path):
+                found = predictions_of_run(path)
+                console.echo(f"{path}: {found.path.relative_to(path)} ({found.why})", err=True)
+                path = found.path  # noqa: PLW2901
+        files.append(path)
+    return outputs(files)
 
 
 def _run(found: "Evaluation") -> str:

@@ -9,6 +9,7 @@ Example:
     'pathmnist_224_val_[AUC]0.988_[ACC]0.900@resnet18.a1_in1k.csv'
 """
 
+import contextlib
 import csv
 import io
 import math
@@ -219,6 +220,21 @@ def read_result(path: str | Path) -> ResultFile:
     except MedMNISTError as error:
         raise type(error)(f"{path}: {error}") from None
     return ResultFile(name.flag, name.size, name.split, name.run, name.auc, name.acc, scores, index)
+
+
+def files_of_split(folder: Path, split: str) -> list[Path]:
+    """The prediction files of a split in a folder, by their names; other files are passed over.
+
+    Args:
+        folder: The folder.
+        split: ``train``, ``validation`` or ``test``.
+    """
+    files = []
+    for path in sorted(folder.glob("*.csv")):
+        with contextlib.suppress(CatalogError, ScoreError):  # some other file
+            if parse_name(path.name).split == split:
+                files.append(path)
+    return files
 
 
 def _claim(text: str, key: str) -> float | None:

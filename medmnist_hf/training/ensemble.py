@@ -3,7 +3,6 @@
 Lakshminarayanan et al., "Simple and scalable predictive uncertainty estimation using deep ensembles", NeurIPS 2017.
 """
 
-import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -11,8 +10,8 @@ from typing import Final
 import numpy as np
 
 from medmnist_hf.array_types import FloatArray
-from medmnist_hf.errors import CatalogError, ScoreError, TrainingError
-from medmnist_hf.evaluation.prediction_files import parse_name, read_result, write_result
+from medmnist_hf.errors import TrainingError
+from medmnist_hf.evaluation.prediction_files import files_of_split, read_result, write_result
 from medmnist_hf.training.methods.base import Run
 from medmnist_hf.training.results import EnsembleResult
 from medmnist_hf.training.scoring import check_scores, score_splits
@@ -59,7 +58,7 @@ def write_scores(shared: Run, folder: Path, split: str, scores: FloatArray, run:
         run: Name of the run.
     """
     recipe = shared.recipe
-    earlier = _files(folder, split)
+    earlier = files_of_split(folder, split)
     provenance = shared.record.provenance
     marked = run if provenance.comparable else f"{run}-{provenance}"
     path = write_result(folder, recipe.dataset, recipe.size, split, scores, shared.data[split].labels, run=marked)
@@ -68,17 +67,8 @@ def write_scores(shared: Run, folder: Path, split: str, scores: FloatArray, run:
             other.unlink()
 
 
-def _files(folder: Path, split: str) -> list[Path]:
-    files = []
-    for path in folder.glob("*.csv"):
-        with contextlib.suppress(CatalogError, ScoreError):  # some other file
-            if parse_name(path.name).split == split:
-                files.append(path)
-    return files
-
-
 def _scores(folder: Path, split: str) -> FloatArray:
-    files = _files(folder, split)
+    files = files_of_split(folder, split)
     if len(files) != 1:
         raise TrainingError(
             f"{folder} has {len(files)} prediction files of {split}, not one: remove it to run it again"

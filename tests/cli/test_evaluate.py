@@ -23,6 +23,7 @@ from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.published import published_notes, published_results
 from tests.conftest import Phantoms
 from tests.fixtures.batches import items, write_shards
+from tests.fixtures.benchmarks import leave_run
 from tests.fixtures.builds import build
 
 runner = CliRunner()
@@ -172,6 +173,25 @@ def test_compare(data: Path, tmp_path: Path, flag: str) -> None:
     assert list(told["measures"]) == ["auc"]
     assert told["measures"]["auc"]["p"] == found.metrics["auc"].p
     assert told["measures"]["auc"]["difference"]["method"] == "DeLong"
+
+
+def test_compare_takes_the_published_seeds_predictions_of_runs(data: Path, tmp_path: Path) -> None:
+    runs, files = (tmp_path / "a", tmp_path / "b"), []
+    for at, (folder, validation) in enumerate(zip(runs, ([0.5, 0.9], [0.7]), strict=True)):
+        leave_run(folder, test=validation, validation=validation, dataset="breastmnist")
+        for seed in range(len(validation)):
+            files.append(result(folder / f"seed-{seed}", "breastmnist", 10 * at + seed))
+    _, best, only = files
+    options = ("--data", data, "--resamples", "50")
+    done = run("compare", *runs, *options)
+    assert f"A {best} B {only}" in flat(done)
+    assert done.stderr.splitlines()[:2] == [
+        f"{runs[0]}: seed-1/{best.name} (seed 1 of 2, the best on validation)",
+        f"{runs[1]}: seed-0/{only.name} (seed 0)",
+    ]
+    assert facts("compare", runs[0], only, *options) == facts("compare", best, only, *options)
+    assert facts("evaluate", runs[0], *options)[0]["file"] == str(best)
+    assert facts("leaderboard", "breastmnist", runs[0], *options)["files"][0]["file"] == str(best)
 
 
 @pytest.mark.parametrize("entry", subsets(), ids=lambda entry: entry.flag)

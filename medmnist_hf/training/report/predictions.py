@@ -1,0 +1,59 @@
+"""Which prediction file of a run stands for it: that of the published seed's test split."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from medmnist_hf.errors import TrainingError
+from medmnist_hf.evaluation.prediction_files import files_of_split
+from medmnist_hf.training.report.publishable import best_seed
+from medmnist_hf.training.results import RESULTS_NAME, SEED_RESULT_NAME, read_results
+
+
+@dataclass(frozen=True, slots=True)
+class RunPredictions:
+    """The prediction file of a run.
+
+    Attributes:
+        path: The file.
+        seed: The seed that it is of.
+        seeds: Number of seeds of the run.
+    """
+
+    path: Path
+    seed: int
+    seeds: int
+
+    @property
+    def why(self) -> str:
+        """Why it is this one, in words."""
+        return f"seed {self.seed}" + (f" of {self.seeds}, the best on validation" if self.seeds > 1 else "")
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a path is the folder of a run, done or not."""
+    return folder.is_dir() and any(
+        next(folder.glob(name), None) for name in (RESULTS_NAME, f"seed-*/{SEED_RESULT_NAME}", "recipe.yaml")
+    )
+
+
+def predictions_of_run(folder: Path) -> RunPredictions:
+    """The predictions on test of the seed that a run publishes, see `best_seed`.
+
+    Args:
+        folder: The run's folder.
+
+    Raises:
+        TrainingError: The run is not done, its test split was not scored, or the file is missing.
+    """
+    if not (folder / RESULTS_NAME).is_file():
+        raise TrainingError(f"{folder}: this run is not done, it has no {RESULTS_NAME}: run it to its end first")
+    result = read_results(folder / RESULTS_NAME)
+    if not result.recipe.test:
+        raise TrainingError(f"{folder}: this run has not scored test: run it again without --no-test")
+    seed = best_seed(result).seed
+    files = files_of_split(folder / f"seed-{seed}", "test")
+    if len(files) != 1:
+        raise TrainingError(
+            f"{folder}: seed-{seed} has {len(files)} prediction files of test, not one: name the file instead"
+        )
+    return RunPredictions(files[0], seed, len(result.seeds))
