@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,9 @@ import pytest
 
 from medmnist_hf.errors import MedMNISTError, TrainingError
 from medmnist_hf.training.benchmark.matrix import MODEL, read_matrix
+from medmnist_hf.training.recipe import make_recipe
 from tests.conftest import Phantoms
+from tests.fixtures.benchmarks import leave_run
 from tests.fixtures.commands import invoke
 from tests.fixtures.paths import ROOT
 from tests.fixtures.runs import build_all
@@ -93,6 +97,56 @@ def test_a_report_alone_runs_nothing_and_is_no_failure(
     invoke("benchmark", str(matrix), "--out", str(out), "--report-only")
     assert capsys.readouterr().out.count("pending: breastmnist-28-") == 2
     assert sorted(path.name for path in out.iterdir()) == ["report.csv", "report.html", "report.md"]
+
+
+def test_a_report_needs_no_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a benchmark it names the cells that were started, of other runs it reports the results."""
+    out = tmp_path / "runs"
+    leave_run(out / "mine", test=[0.9], validation=[0.8], dataset="breastmnist")
+    cell = out / "breastmnist-28-broken"
+    cell.mkdir()
+    (cell / "cell.yaml").write_text(make_recipe({"dataset": "breastmnist"}).to_yaml())
+    (cell / "cell.lock").touch()
+    (cell / "failed.txt").write_text("no memory\n")
+    invoke("benchmark", "--report-only", "--out", out)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        *(f"wrote {out / name}" for name in ("report.md", "report.html", "report.csv")),
+        "failed: breastmnist-28-broken: no memory",
+    ]
+    assert [row["folder"] for row in csv.DictReader((out / "report.csv").open()) if row["own"] == "1"] == ["mine"]
+
+
+def test_without_a_matrix_there_is_nothing_to_run(tmp_path: Path) -> None:
+    with pytest.raises(
+        MedMNISTError, match="no matrix named: .*--example prints one to begin with; --report-only reports"
+    ):
+        invoke("benchmark", "--out", tmp_path)
+    with pytest.raises(MedMNISTError, match="missing: no such folder of runs: name it with --out"):
+        invoke("benchmark", "--report-only", "--out", tmp_path / "missing")
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_leaves_the_report_of_what_is_done(matrix: Path, tmp_path: Path) -> None:
+    """As a person presses it: the terminal sends the signal to the command and its cells alike."""
+    out = tmp_path / "bench"
+    leave_run(out / "earlier", test=[0.9], validation=[0.8], dataset="breastmnist")
+    running = subprocess.Popen(
+        [sys.executable, "-u", SCRIPT, matrix, "--out", out, "--only", "*-test_resnet-*"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert running.stdout is not None and running.stdout.readline().endswith("started\n")
+    os.killpg(running.pid, signal.SIGINT)
+    shown, wrong = running.communicate(timeout=60)
+    assert running.returncode == 130, wrong
+    assert f"wrote {out / 'report.html'}" in shown and "started: breastmnist-28-timm-test_resnet" in shown
+    assert wrong.splitlines()[-1] == "stopped: run the same command again to go on"
+    assert [row["folder"] for row in csv.DictReader((out / "report.csv").open()) if row["own"] == "1"] == ["earlier"]
+    for name in ("report.md", "report.html"):
+        assert "test_resnet" in (out / name).read_text(encoding="utf-8"), "named as not finished"
 
 
 @pytest.mark.parametrize(

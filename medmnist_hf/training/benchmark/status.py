@@ -18,6 +18,7 @@ from medmnist_hf.data.configs import open_config
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.files import name_missing_locks
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun
+from medmnist_hf.training.recipe import make_recipe
 from medmnist_hf.training.results import RESULTS_NAME, DataRecord, read_results
 
 CONFIG_NAME: Final = "cell.yaml"
@@ -72,6 +73,19 @@ def status_of(cell: BenchmarkRun, out: Path) -> Status:
     if failed.is_file():
         return Status(State.FAILED, failed.read_text(encoding="utf-8", errors="replace").strip())
     return Status(State.STARTED)
+
+
+def cells_in(out: Path) -> tuple[BenchmarkRun, ...]:
+    """The cells that were started in a benchmark's folder, by name: what is known of a matrix without its file.
+
+    Args:
+        out: The benchmark's folder.
+
+    Raises:
+        TrainingError: The recipe of a cell cannot be read.
+    """
+    paths = sorted(out.glob(f"*/{CONFIG_NAME}"))
+    return tuple(BenchmarkRun(path.parent.name, make_recipe({}, config=path)) for path in paths)
 
 
 def is_done(cell: BenchmarkRun, folder: Path) -> bool:
