@@ -20,8 +20,8 @@ from medmnist_hf.hub.tree import RemoteTree, read_tree
 from medmnist_hf.manifest import README_NAME
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.registry import METHODS, method
-from medmnist_hf.training.report.model_card import FIGURES, model_card
-from medmnist_hf.training.report.publishable import best_seed, model_result, namespace, portable
+from medmnist_hf.training.report.model_card import model_card
+from medmnist_hf.training.report.publishable import FIGURES, best_seed, model_result, namespace, portable
 from medmnist_hf.training.results import RESULTS_NAME, check_whole, read_results
 from medmnist_hf.training.run import BEST, RECIPE_NAME
 

@@ -35,10 +35,10 @@ TRAINING = [
     "registry",
     "recipe losses",
     "results data tracking",
-    "models benchmark scoring",
+    "models scoring",
     "methods",
     "report",
-    "ensemble",
+    "ensemble benchmark",
     "run",
     "publish",
 ]

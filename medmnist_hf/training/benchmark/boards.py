@@ -22,6 +22,7 @@ from medmnist_hf.catalog import Subset, subsets
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.published import LeaderboardRow, leaderboard, published_notes, published_size
+from medmnist_hf.training.benchmark.links import Link, links_of
 from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe, presets
 from medmnist_hf.training.registry import method
 from medmnist_hf.training.results import RESULTS_NAME, Measures, RunResult, read_results
@@ -74,6 +75,7 @@ class Row:
         seconds: Mean time of a seed; nan where not known.
         hardware: What its seeds ran on.
         folder: The run's folder, below the one that was read.
+        links: What the run left there, with addresses from the folder that was read.
     """
 
     place: int | None = None
@@ -95,6 +97,7 @@ class Row:
     seconds: float = math.nan
     hardware: str = ""
     folder: str = ""
+    links: tuple[Link, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,8 @@ def gather(folder: Path) -> tuple[Board, ...]:
     files: dict[tuple[Provenance, str], set[tuple[int, str]]] = {}
     for name, result in results.items():
         key = (result.provenance, result.recipe.dataset)
-        rows.setdefault(key, []).append(_row(result, name, hidden))
+        row = replace(_row(result, name, hidden), links=links_of(result, folder / name, folder))
+        rows.setdefault(key, []).append(row)
         files.setdefault(key, set()).add((result.recipe.size, result.data.source.md5))
     keys = ((provenance, entry) for provenance in Provenance for entry in subsets())
     return tuple(

@@ -12,31 +12,52 @@ from markupsafe import Markup
 
 from medmnist_hf.training.benchmark.boards import Board, Row
 from medmnist_hf.training.benchmark.markup import render
+from medmnist_hf.training.benchmark.tables import digits, facets_of
 
-_WIDTH: Final = 400
-_LEFT, _RIGHT = 8, 392
-_ROW: Final = 34
-_TOP: Final = 6
+_WIDTH: Final = 1000
+_NAMES: Final = 360
+"""Names are left of this, and clipped there."""
+_LEFT, _RIGHT = 385, 815
+"""Ends of the axis."""
+_NUMBERS: Final = 835
+"""Numbers are right of this, where no mark is."""
+_ROW: Final = 24
+_TOP: Final = 4
 _AXIS: Final = 26
-_LONGEST: Final = 50
+_LONGEST: Final = 44
 _STEPS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 _MOST_TICKS: Final = 7
 
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """A row as it is drawn: ``own``, ``chosen`` or ``published``; its top, name and AUC, and x of its marks."""
+    """A row as it is drawn.
+
+    Attributes:
+        kind: ``own``, ``chosen`` or ``published``.
+        middle: y of its marks.
+        name: Its name as far as there is room.
+        whole_name: Its name.
+        auc: The AUC to three decimals.
+        range: The ends of the interval; empty where they are not known.
+        x: x of the AUC.
+        interval: x of the ends.
+        facets: See `medmnist_hf.training.benchmark.tables.facets_of`.
+    """
 
     kind: str
-    top: int
+    middle: int
     name: str
+    whole_name: str
     auc: str
+    range: str
     x: float
     interval: tuple[float, float] | None
+    facets: tuple[tuple[str, str], ...]
 
 
 def forest(board: Board) -> Markup:
-    """One ``<svg>`` element: for each row a line of text and its mark, best first, over a common axis.
+    """One ``<svg>`` element: for each row its name, its mark over a common axis, and its numbers, best first.
 
     Args:
         board: What is drawn: rows whose test AUC is known; without any the text is empty. Own rows have a disc on
@@ -45,33 +66,37 @@ def forest(board: Board) -> Markup:
     rows = [row for row in board.rows if not math.isnan(row.auc.mean)]
     if not rows:
         return Markup()
-    ticks, digits = _ticks(rows)
+    ticks, decimals = _ticks(rows)
     best = max((row.auc.mean for row in rows if not row.own), default=None)
     return render(
         "forest.svg.j2",
         name=board.name,
         banner=board.provenance.banner,
-        marks=[_mark(row, _TOP + _ROW * at, ticks) for at, row in enumerate(rows)],
+        marks=[_mark(row, _TOP + _ROW * at + _ROW // 2, ticks) for at, row in enumerate(rows)],
         best=None if best is None else _x(best, ticks),
-        ticks=[{"x": _x(tick, ticks), "text": f"{tick:.{digits}f}"} for tick in ticks],
+        ticks=[{"x": _x(tick, ticks), "text": f"{tick:.{decimals}f}"} for tick in ticks],
         bottom=_TOP + _ROW * len(rows),
         axis=_AXIS,
-        left=_LEFT,
-        right=_RIGHT,
+        row=_ROW,
+        names=_NAMES,
+        numbers=_NUMBERS,
         width=_WIDTH,
     )
 
 
-def _mark(row: Row, top: int, ticks: Sequence[float]) -> _Mark:
+def _mark(row: Row, middle: int, ticks: Sequence[float]) -> _Mark:
     name = f"{row.model} {row.method}, {row.size}" if row.own else row.model
     known = not math.isnan(row.auc.low)
     return _Mark(
         "chosen" if row.chosen else "own" if row.own else "published",
-        top,
+        middle,
         name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…",
-        f"{row.auc.mean:.3f}",
+        name,
+        digits(row.auc.mean),
+        f"{digits(row.auc.low)} to {digits(row.auc.high)}" if known else "",
         _x(row.auc.mean, ticks),
         (_x(row.auc.low, ticks), _x(row.auc.high, ticks)) if known else None,
+        facets_of(row),
     )
 
 
@@ -87,5 +112,5 @@ def _ticks(rows: Sequence[Row]) -> tuple[list[float], int]:
         if last - first < _MOST_TICKS:
             break
     first = min(first, last - 1)
-    digits = -math.floor(math.log10(step) + 1e-9)
-    return [round(at * step, digits) for at in range(first, last + 1)], digits
+    decimals = -math.floor(math.log10(step) + 1e-9)
+    return [round(at * step, decimals) for at in range(first, last + 1)], decimals

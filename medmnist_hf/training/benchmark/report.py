@@ -14,6 +14,7 @@ from medmnist_hf.manifest import Provenance
 from medmnist_hf.training.benchmark.boards import Board, BoardScore, Row
 from medmnist_hf.training.benchmark.forest_plot import forest
 from medmnist_hf.training.benchmark.markup import render
+from medmnist_hf.training.benchmark.origin import origin
 from medmnist_hf.training.benchmark.tables import (
     Table,
     TableCell,
@@ -64,7 +65,8 @@ def write_report(boards: Sequence[Board], unfinished: Unfinished, out: Path) -> 
     Returns:
         The files.
     """
-    contents = {"report.md": markdown(boards, unfinished), "report.html": html(boards, unfinished)}
+    made = origin()
+    contents = {"report.md": markdown(boards, unfinished, made), "report.html": html(boards, unfinished, made)}
     for provenance in Provenance:
         name = "report.csv" if provenance.comparable else f"report-{provenance}.csv"
         some = [board for board in boards if board.provenance is provenance]
@@ -88,9 +90,10 @@ def csv_text(boards: Sequence[Board]) -> str:
     return text.getvalue()
 
 
-def markdown(boards: Sequence[Board], unfinished: Unfinished) -> str:
-    """The report as GitHub-flavoured Markdown."""
-    parts = [f"# {TITLE}", *(f"> **{warning}**" for warning in _warnings(boards)), _lead(boards)]
+def markdown(boards: Sequence[Board], unfinished: Unfinished, made: str = "") -> str:
+    """The report as GitHub-flavoured Markdown; `made` says by what it was written, see `origin`."""
+    lead = " ".join(filter(None, (_lead(boards), made)))
+    parts = [f"# {TITLE}", *(f"> **{warning}**" for warning in _warnings(boards)), lead]
     for title, tables in _overview(boards, unfinished):
         parts += [f"## {title}", *(_markdown_table(table) for table in tables)]
     for board in boards:
@@ -100,17 +103,25 @@ def markdown(boards: Sequence[Board], unfinished: Unfinished) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def html(boards: Sequence[Board], unfinished: Unfinished) -> str:
-    """The report as one page: no other file, no network, and all of it there without scripts."""
+def html(boards: Sequence[Board], unfinished: Unfinished, made: str = "") -> str:
+    """The report as one page: it needs no other file and no network, and all of it is there without scripts.
+
+    Args:
+        boards: What was found.
+        unfinished: Cells without results.
+        made: By what it was written, see `origin`.
+    """
     return render(
         "report.html.j2",
         title=TITLE,
         warnings=_warnings(boards),
         lead=_lead(boards),
+        made=made,
         overview=_overview(boards, unfinished),
         boards=[
             {
                 "id": "-".join([board.subset.flag, *([board.provenance] if board.provenance.banner else [])]),
+                "subset": board.subset.flag,
                 "name": board.name,
                 "warning": board.provenance.warning,
                 "about": _about(board),
@@ -176,6 +187,8 @@ def _record(board: Board, row: Row) -> dict[str, object]:
     """A row as a line of the CSV."""
     record: dict[str, object] = {"subset": board.subset.flag, "provenance": board.provenance.value}
     for field in dataclasses.fields(row):
+        if field.name == "links":  # the folder says it
+            continue
         value = getattr(row, field.name)
         if isinstance(value, BoardScore):
             record |= {field.name: value.mean, f"{field.name}_std": value.std}
@@ -201,9 +214,15 @@ def _markdown_table(table: Table) -> str:
         return f"| {' | '.join(texts)} |"
 
     def told(cells: Sequence[TableCell]) -> str:
-        return line([plain(cell.text) + (f" ({plain(cell.detail)})" if cell.detail else "") for cell in cells])
+        return line([_markdown_cell(cell) for cell in cells])
 
     rules = ["---:" if column.numeric else "---" for column in table.columns]
     foot = [told(table.foot)] if table.foot else []
     heads = line([plain(column.name) for column in table.columns])
     return "\n".join([f"{table.caption}:\n", heads, line(rules), *(told(one.cells) for one in table.lines), *foot])
+
+
+def _markdown_cell(cell: TableCell) -> str:
+    text = f"**{plain(cell.text)}**" if cell.best else plain(cell.text)
+    links = ", ".join(f"[{plain(link.text)}](<{link.address}>)" for link in cell.links)
+    return text + (f" ({plain(cell.detail)})" if cell.detail else "") + (f": {links}" if links else "")

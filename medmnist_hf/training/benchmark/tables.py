@@ -3,11 +3,12 @@
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.training.benchmark.boards import Board, BoardScore, Row, best_on_validation
+from medmnist_hf.training.benchmark.links import Link
 
 ABSENT: Final = "–"
 PLACE: Final = "Place among published"
@@ -17,28 +18,46 @@ DESCENDING: Final = "descending"
 
 @dataclass(frozen=True, slots=True)
 class TableCell:
-    """One entry of a table: its text, a second line of it, and what it is sorted by; None comes last."""
+    """One entry of a table.
+
+    Attributes:
+        text: Its text.
+        detail: A second line of it.
+        key: What it is sorted by; None comes last.
+        best: It is the best of its line.
+        links: Links below it.
+    """
 
     text: str
     detail: str = ""
     key: float | str | None = None
+    best: bool = False
+    links: tuple[Link, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its name, whether it holds numbers, and how it is sorted first."""
+    """One column: its name, whether it holds numbers, how it is sorted first, and what all of it is of."""
 
     name: str
     numeric: bool = False
     first: str = ASCENDING
+    facets: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a table: ``own``, ``chosen`` or ``published``, and its cells."""
+    """One line of a table.
+
+    Attributes:
+        kind: ``own``, ``chosen`` or ``published``.
+        cells: Its cells.
+        facets: What it is of, ``subset``, ``model`` and ``method`` and their names, by which a page can be filtered.
+    """
 
     kind: str
     cells: tuple[TableCell, ...]
+    facets: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +94,7 @@ def board_table(board: Board) -> Table:
         Column("Trained parameters", numeric=True),
         Column("Seconds a seed", numeric=True),
     )
-    lines = tuple(Line(_kind(row), (*_place(board, row), *_cells(row))) for row in board.rows)
+    lines = tuple(Line(_kind(row), (*_place(board, row), *_cells(row)), facets_of(row)) for row in board.rows)
     return Table(f"{board.name} by test AUC", columns, lines, sorted_by=0 if board.places else None)
 
 
@@ -108,7 +127,8 @@ def chosen_table(boards: Sequence[Board]) -> Table:
                 TableCell(f"{place} of {board.places}", "", place) if place else TableCell(ABSENT),
                 TableCell(digits(best.auc.mean), best.model, best.auc.mean) if best else TableCell(ABSENT),
             ]
-        lines.append(Line("own", tuple(cells)))
+        subset = (("subset", board.subset.flag),)
+        lines.append(Line("own", tuple(cells), subset + (facets_of(row) if row else ())))
     caption = _provenance(boards).mark("The result of each subset, chosen on validation and scored on test")
     return Table(caption, columns, tuple(lines))
 
@@ -118,7 +138,8 @@ def models_table(boards: Sequence[Board]) -> Table:
 
     All boards are of one provenance.
     """
-    names = sorted({_model(row) for board in boards for row in board.own})
+    facets = {_model(row): facets_of(row) for board in boards for row in board.own}
+    names = sorted(facets)
     found: dict[str, list[Row]] = {name: [] for name in names}
     lines = []
     for board in boards:
@@ -128,20 +149,29 @@ def models_table(boards: Sequence[Board]) -> Table:
             rows = [] if best is None else [best]
             found[name] += rows
             cells.append(_pair(rows))
-        lines.append(Line("own", tuple(cells)))
-    columns = (Column("Subset"), *(Column(name, numeric=True, first=DESCENDING) for name in names))
+        lines.append(Line("own", _best_marked(cells), (("subset", board.subset.flag),)))
+    columns = (
+        Column("Subset"),
+        *(Column(name, numeric=True, first=DESCENDING, facets=facets[name]) for name in names),
+    )
     foot = [TableCell(f"mean of {len(boards)} subsets")]
     foot += [_pair(rows if len(rows) == len(boards) else []) for rows in found.values()]
     caption = _provenance(boards).mark(
-        "Test AUC / ACC; of several configurations of a model the one best on validation"
+        "Test AUC / ACC, the best AUC of each line in bold; of several configurations of a model the one best on "
+        "validation"
     )
-    return Table(caption, columns, tuple(lines), foot=tuple(foot) if len(boards) > 1 else ())
+    return Table(caption, columns, tuple(lines), foot=_best_marked(foot) if len(boards) > 1 else ())
 
 
 def unfinished_table(unfinished: Sequence[tuple[str, str, str]]) -> Table:
     """Cells without results: name, state and what they failed by."""
     lines = tuple(Line("own", tuple(_text(text) for text in one)) for one in unfinished)
     return Table("Cells without results", (Column("Cell"), Column("State"), Column("Why")), lines)
+
+
+def facets_of(row: Row) -> tuple[tuple[str, str], ...]:
+    """What a configuration can be filtered by besides its subset; nothing of a published row, which stays."""
+    return (("model", row.model), ("method", row.method)) if row.own else ()
 
 
 def score_cell(score: BoardScore) -> TableCell:
@@ -158,6 +188,16 @@ def digits(value: float) -> str:
     return ABSENT if math.isnan(value) else f"{value:.3f}"
 
 
+def _best_marked(cells: Sequence[TableCell]) -> tuple[TableCell, ...]:
+    """Cells of a line with the best of its scores marked: all that equal it to three decimals, of two or more."""
+    scores = [round(cell.key, 3) for cell in cells if isinstance(cell.key, float)]
+    best = max(scores) if len(scores) > 1 else math.inf
+    return tuple(
+        replace(cell, best=True) if isinstance(cell.key, float) and round(cell.key, 3) == best else cell
+        for cell in cells
+    )
+
+
 def _kind(row: Row) -> str:
     return "chosen" if row.chosen else "own" if row.own else "published"
 
@@ -167,7 +207,7 @@ def _cells(row: Row) -> tuple[TableCell, ...]:
     if row.partial:
         states.append(f"partial: seed {', '.join(map(str, row.partial))}")
     return (
-        TableCell(row.model, "; ".join(states), row.model),
+        TableCell(row.model, "; ".join(states), row.model, links=row.links),
         _text(row.method),
         _number(row.size),
         score_cell(row.auc),

@@ -22,8 +22,8 @@ from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.report.attribution import image_maps
 from medmnist_hf.training.report.cases import choose, draw_cases
 from medmnist_hf.training.report.curves import draw_curves
-from medmnist_hf.training.report.model_card import CASES, CURVES, FIGURES, SCORES, model_card
-from medmnist_hf.training.report.publishable import best_seed, shown_name
+from medmnist_hf.training.report.model_card import CASES, CURVES, SCORES, model_card
+from medmnist_hf.training.report.publishable import FIGURES, best_seed, shown_name
 from medmnist_hf.training.results import RunResult, SeedResult
 
 if TYPE_CHECKING:

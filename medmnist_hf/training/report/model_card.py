@@ -26,7 +26,7 @@ from medmnist_hf.training.models.resnet import PAPER_NETWORKS
 from medmnist_hf.training.models.wrappers import TIMM, BackboneConfig, NetworkConfig
 from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe, presets
 from medmnist_hf.training.registry import method
-from medmnist_hf.training.report.publishable import best_seed, model_result, namespace, portable
+from medmnist_hf.training.report.publishable import FIGURES, best_seed, model_result, namespace, portable
 from medmnist_hf.training.report.terminal import own_name
 from medmnist_hf.training.results import RunResult, digits
 from medmnist_hf.typed_json import decode
@@ -44,9 +44,6 @@ _ELSEWHERE: Final = (
     "test",
 )
 """Options that the card tells in words, or that change no weight."""
-
-FIGURES: Final = "figures"
-"""Folder of a seed's figures."""
 
 CURVES, SCORES, CASES = "curves.png", "scores.png", "cases.png"
 _ABOUT: Final = {

@@ -3,11 +3,15 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from medmnist_hf.catalog import NAMESPACE
 from medmnist_hf.hub.eval_results import MEASURES, ModelResult
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.results import RunResult, SeedResult
+
+FIGURES: Final = "figures"
+"""Folder of a seed's figures."""
 
 
 def best_seed(result: RunResult) -> SeedResult:

@@ -35,20 +35,22 @@ def test_every_mark_is_where_its_score_is(tmp_path: Path) -> None:
     found = board(tmp_path, [0.95, 0.72])
     svg = ET.fromstring(forest(found))
     zero, length = scale(svg)
-    discs = [float(one.attrib["cx"]) for one in svg.findall("circle[@class='own']")]
+    discs = [float(one.attrib["cx"]) for one in svg.findall(".//circle[@class='own']")]
     assert discs == pytest.approx([zero + length * auc for auc in (0.95, 0.72)], abs=0.1)
-    squares = [float(one.attrib["x"]) + 4 for one in svg.findall("rect[@class='published']")]
+    squares = [float(one.attrib["x"]) + 4 for one in svg.findall(".//rect[@class='published']")]
     published = [row.auc.mean for row in found.rows if not row.own]
     assert squares == pytest.approx([zero + length * auc for auc in published], abs=0.1) and len(squares) == 7
-    ends = [re.findall(r"[MH]([\d.]+)", one.attrib["d"]) for one in svg.findall("path[@class='interval']")]
+    ends = [re.findall(r"[MH]([\d.]+)", one.attrib["d"]) for one in svg.findall(".//path[@class='interval']")]
     expected = [[zero + length * (auc - 0.05), zero + length * (auc + 0.05)] for auc in (0.95, 0.72)]
     assert [[float(end) for end in pair] for pair in ends] == [pytest.approx(pair, abs=0.1) for pair in expected]
-    (ring,) = svg.findall("circle[@class='ring']")
+    (ring,) = svg.findall(".//circle[@class='ring']")
     assert float(ring.attrib["cx"]) == discs[1]  # the worse on test, chosen on validation
     (best,) = svg.findall("path[@class='best']")
     assert float(best.attrib["d"].split()[0][1:]) == pytest.approx(zero + length * 0.919, abs=0.1)
-    texts = [one.text for one in svg.findall("text") if one.attrib["class"] != "tick"]
-    assert texts[:2] == ["resnet18 finetune, 28", "0.950"] and len(texts) == 2 * 9
+    texts = ["".join(one.itertext()) for one in svg.findall("g/text")]
+    assert texts[:2] == ["0.950 0.900 to 1.000", "0.919"] and len(texts) == 9
+    names = [one.text for one in svg.findall("g/svg/text")]
+    assert names[0] == "resnet18 finetune, 28" and len(names) == 9
 
 
 def test_it_has_a_name_for_who_cannot_see_it(tmp_path: Path) -> None:
@@ -60,16 +62,17 @@ def test_it_has_a_name_for_who_cannot_see_it(tmp_path: Path) -> None:
 def test_a_hostile_or_long_name_is_text(tmp_path: Path) -> None:
     name = '<script>"&' + "x" * 100
     svg = ET.fromstring(forest(board(tmp_path, [0.9], model=name)))
-    (text,) = svg.findall("text[@class='chosen']")[:1]
-    assert text.text == f"{name[:50]}…" and not svg.findall(".//script")
+    text = svg.findall(".//text[@class='chosen']")[0]
+    assert text.findtext("title") == f"{name} finetune, 28"
+    assert text.text == f"{name[:44]}…" and not svg.findall(".//script")
 
 
 def test_runs_without_a_test_score_are_not_drawn(tmp_path: Path) -> None:
     leave_run(tmp_path / "untested", test=[], validation=[0.8], dataset="breastmnist")
     svg = ET.fromstring(forest(board(tmp_path, [0.9])))
-    assert len(svg.findall("circle[@class='own']")) == 1
+    assert len(svg.findall(".//circle[@class='own']")) == 1
     (alone,) = gather(tmp_path / "untested")
-    assert not ET.fromstring(forest(alone)).findall("circle")
+    assert not ET.fromstring(forest(alone)).findall(".//circle")
 
 
 @settings(max_examples=30, deadline=None)
@@ -77,6 +80,12 @@ def test_runs_without_a_test_score_are_not_drawn(tmp_path: Path) -> None:
 def test_all_marks_are_within_the_frame(tmp_path_factory: pytest.TempPathFactory, auc: float) -> None:
     svg = ET.fromstring(forest(board(tmp_path_factory.mktemp("runs"), [auc])))
     width, height = map(float, svg.attrib["viewBox"].split()[2:])
+    numbers = min(float(one.attrib["x"]) for one in svg.findall("g/text"))
+    names = max(float(one.attrib["x"]) + float(one.attrib["width"]) for one in svg.findall("g/svg"))
+    for one in (*svg.iter("circle"), *svg.findall("path"), *svg.findall("g/path"), *svg.iter("rect")):
+        across = [float(one.attrib[name]) for name in ("x", "cx") if name in one.attrib]
+        across += [float(end) for end in re.findall(r"[MH]([-\d.]+)", one.attrib.get("d", ""))]
+        assert all(names < place - 8 and place + 8 < numbers for place in across), "marks stay clear of all texts"
     for one in svg.iter():
         places = [float(one.attrib[name]) for name in ("x", "cx") if name in one.attrib]
         places += [float(end) for end in re.findall(r"[MH]([-\d.]+)", one.attrib.get("d", ""))]

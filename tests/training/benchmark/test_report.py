@@ -13,6 +13,7 @@ import pytest
 
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.training.benchmark.boards import Board, gather
+from medmnist_hf.training.benchmark.origin import DATE, origin
 from medmnist_hf.training.benchmark.report import (
     LEGEND,
     LEGEND_PUBLISHED,
@@ -22,7 +23,7 @@ from medmnist_hf.training.benchmark.report import (
     markdown,
     write_report,
 )
-from medmnist_hf.training.benchmark.tables import board_table, chosen_table, models_table
+from medmnist_hf.training.benchmark.tables import TableCell, board_table, chosen_table, models_table
 from tests.fixtures.benchmarks import leave_run
 
 HOSTILE: Final = "</td><script>alert(1)</script>|`*_<img src=x onerror=y>$body&amp;\"'"
@@ -71,6 +72,14 @@ def text_of(element: ET.Element) -> str:
     return "".join(element.itertext())
 
 
+def drawings_of(element: ET.Element) -> list[ET.Element]:
+    return [svg for svg in element.iter("svg") if svg.get("role") == "img"]
+
+
+def words(cell: TableCell) -> str:
+    return cell.text + cell.detail + " ".join(link.text for link in cell.links)
+
+
 def tables_of(root: ET.Element) -> dict[str, ET.Element]:
     return {text_of(table.find("caption") or table[0]): table for table in root.iter("table")}
 
@@ -86,7 +95,7 @@ def test_the_page_shows_every_cell_of_every_table_in_order(boards: tuple[Board, 
         body = found.find("tbody")
         assert body is not None
         lines = [[text_of(cell) for cell in line] for line in body]
-        assert lines == [[cell.text + cell.detail for cell in line.cells] for line in table.lines]
+        assert lines == [[words(cell) for cell in line.cells] for line in table.lines]
         keys = [[cell.get("data-key") for cell in line] for line in body]
         assert keys == [[None if cell.key is None else str(cell.key) for cell in line.cells] for line in table.lines]
         foot = found.find("tfoot")
@@ -106,7 +115,9 @@ def test_the_page_stands_alone_and_can_be_used_by_all(boards: tuple[Board, ...])
     assert all(not set(one.attrib) & {"src", "action", "data", "style", "srcset"} for one in root.iter())
     addresses = [one.attrib["href"] for one in root.iter() if "href" in one.attrib]
     ids = [one.attrib["id"] for one in root.iter() if "id" in one.attrib]
-    assert addresses == [f"#{name}" for name in ids] and len(set(ids)) == len(boards)
+    assert addresses[: len(ids)] == [f"#{name}" for name in ids] and len(set(ids)) == len(boards)
+    links = [link.address for board in boards for row in board.rows for link in row.links]
+    assert sorted(addresses[len(ids) :]) == sorted(links) and all(one.startswith("./") for one in links)
     assert not re.search(r"https?:|//[a-z]|@import|url\(|fetch\(|XMLHttp|\bimport\b", page)
     assert len(list(root.iter("script"))) == 1
     (whole,) = root.iter("html")
@@ -114,7 +125,8 @@ def test_the_page_stands_alone_and_can_be_used_by_all(boards: tuple[Board, ...])
     assert all(head.get("scope") == "col" for head in root.iter("th"))
     for region in (one for one in root.iter("div") if one.get("class") == "scroll"):
         assert region.attrib["role"] == "region" and region.attrib["tabindex"] == "0" and region.attrib["aria-label"]
-    assert all(svg.attrib["aria-label"] for svg in root.iter("svg")) and len(list(root.iter("svg"))) == len(boards)
+    drawings = drawings_of(root)
+    assert all(svg.attrib["aria-label"] for svg in drawings) and len(drawings) == len(boards)
     style = text_of(next(root.iter("style")))
     assert "prefers-color-scheme: dark" in style and "width=device-width" in page
     whole_text = " ".join(text_of(next(root.iter("main"))).split())
@@ -126,14 +138,14 @@ def test_a_hostile_name_is_text_in_every_format(boards: tuple[Board, ...]) -> No
     root = Reader(html(boards, UNFINISHED)).root
     table = tables_of(root)["RetinaMNIST by test AUC"]
     assert HOSTILE in [
-        text_of(cell).removesuffix("chosen") for cell in table.iter("td") if cell.get("class") == "model"
+        text_of(cell).removesuffix("chosenrun results") for cell in table.iter("td") if cell.get("class") == "model"
     ]
     (line,) = [
         one for one in markdown(boards, UNFINISHED).splitlines() if "alert" in one and "0.610" in one and "10.0" in one
     ]
     cells = re.split(r"(?<!\\)\|", line)[1:-1]
     assert len(cells) == len(board_table(boards[0]).columns)
-    assert not re.search(r"(?<!\\)[<>`*&$]", cells[1])
+    assert not re.search(r"(?<!\\)[<>`*&$]", cells[1].replace("](<./", "").replace(">)", ""))
     rows = list(csv.DictReader(io.StringIO(csv_text(boards))))
     assert HOSTILE in {row["model"] for row in rows}
 
@@ -180,15 +192,20 @@ def test_nothing_run_is_a_report_too() -> None:
     assert list(tables_of(root)) == ["Cells without results"]
 
 
-def test_the_files_are_written_and_overwritten_whole(boards: tuple[Board, ...], tmp_path: Path) -> None:
+def test_the_files_are_written_and_overwritten_whole(
+    boards: tuple[Board, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "report.html").write_text("old")
+    monkeypatch.setenv(DATE, "1700000000")
     paths = write_report(boards, UNFINISHED, tmp_path)
+    made = origin()
+    assert made.startswith("Written on 2023-11-14 by medmnist-hf ")
     assert sorted(path.name for path in paths) == sorted(path.name for path in tmp_path.iterdir())
     contents = {path.suffix: path.read_text(encoding="utf-8") for path in paths}
     assert contents == {
-        ".md": markdown(boards, UNFINISHED),
+        ".md": markdown(boards, UNFINISHED, made),
         ".csv": csv_text(boards),
-        ".html": html(boards, UNFINISHED),
+        ".html": html(boards, UNFINISHED, made),
     }
 
 
@@ -200,11 +217,11 @@ def test_where_nothing_is_published_the_report_has_own_rows_alone(unpublished: s
     assert board.rows == board.own and board.published == () and board.places == 0 and not board.notes
     chosen, other = ([cell.text for cell in line.cells] for line in reversed(chosen_table(boards).lines))
     assert chosen[-2:] == ["–", "–"] and "–" not in other[-2:]
-    drawings = list(Reader(html(boards, [])).root.iter("svg"))
+    drawings = drawings_of(Reader(html(boards, [])).root)
     assert [len([one for one in svg if one.get("class") == "best"]) for svg in drawings] == [1, 0]
-    assert [len([one for one in svg if one.tag == "rect"]) for svg in drawings] == [7, 0]
+    assert [len(list(svg.iter("rect"))) for svg in drawings] == [7, 0]
     part = markdown(boards, []).split("## BreastMNIST")[1]
-    assert part.count("\n| resnet18 (chosen) |") == 1
+    assert part.count("\n| resnet18 (chosen): [run](<./a/>), [results](<./a/results.json>) |") == 1
 
 
 def test_a_board_without_any_test_score_has_no_drawing(unpublished: str, tmp_path: Path) -> None:
@@ -236,7 +253,7 @@ def test_the_page_shows_each_kind_of_data_apart_under_its_banner(mixed: tuple[Bo
         text = text_of(section)
         assert ("156 test samples" in text) == ("AutoKeras" in text) == kind.comparable
         assert ("32 test samples" in text) == (kind.banner in text and bool(kind.banner)) == (not kind.comparable)
-        (svg,) = section.iter("svg")
+        (svg,) = drawings_of(section)
         banners = [text_of(one) for one in svg if one.get("class") == "banner"]
         assert banners == ([kind.banner] if kind.banner else [])
         assert kind.mark("Chosen on validation") in sections and kind.mark("Subsets and models") in sections

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -13,8 +14,7 @@ from tests.fixtures.chromium import Page, chromium_page
 
 pytestmark = pytest.mark.slow
 
-TABLE = "document.querySelectorAll('table')[3]"
-"""That of the first board."""
+TABLE = "document.querySelector('#breastmnist table')"
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +27,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         out / "b", test=[0.90], validation=[0.8], facts=facts, dataset="breastmnist", model="timm/" + "long_" * 9
     )
     leave_run(out / "c", test=[], validation=[0.99], dataset="breastmnist", model="<script>alert(1)</script>")
+    leave_run(out / "d", test=[0.7], validation=[0.6], dataset="retinamnist", method="knn")
+    for name in ("best/README.md", "figures/curves.png", "breastmnist_test_[AUC]0.950_[ACC]0.850@seed0.csv"):
+        (out / "a" / "seed-0" / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / "a" / "seed-0" / name).write_text(f"this is {name}")
     write_report(gather(out), [("cell-one", "failed", "no memory")], out)
     with chromium_page() as page:
         page.open((out / "report.html").as_uri())
@@ -90,13 +94,93 @@ def test_it_fits_every_width_and_scheme(page: Page, tmp_path: Path, width: int, 
     assert picture.stat().st_size > 20_000
 
 
+SHOWN = "[...document.querySelectorAll('.board tbody tr[data-model]')].filter(one => one.offsetParent !== null)"
+
+
+def choose(page: Page, name: str, value: str) -> None:
+    """Choose in a filter as a person does: by the keys that a select takes."""
+    page.ask(f"document.querySelector('select[name={name}]').focus()")
+    at = page.ask(
+        f"[...document.querySelector('select[name={name}]').options].findIndex(one => one.value === '{value}')"
+    )
+    page.press("Home", 36)
+    for _ in range(at):
+        page.press("ArrowDown", 40)
+    assert page.ask(f"document.querySelector('select[name={name}]').value") == value
+
+
+def test_filters_leave_what_fits(page: Page) -> None:
+    def shown() -> list[str]:
+        found: list[str] = page.ask(f"{SHOWN}.map(one => one.dataset.method)")
+        return found
+
+    def count() -> str:
+        return str(page.ask("document.querySelector('.filters output').textContent"))
+
+    assert len(shown()) == 4 and count() == "4 of 4 configurations"
+    options = page.ask("[...document.querySelectorAll('.filters select')].map(one => [one.name, one.options.length])")
+    assert options == [["subset", 3], ["model", 4], ["method", 3]]
+    choose(page, "method", "knn")
+    assert shown() == ["knn"] and count() == "1 of 4 configurations"
+    assert page.ask("document.querySelector('#breastmnist').hidden") is True
+    assert page.ask("[...document.querySelectorAll('nav li')].map(one => one.hidden)") == [False, True]
+    assert (
+        page.ask("[...document.querySelectorAll('table')[1].tHead.rows[0].cells].filter(c => !c.hidden).length") == 2
+    )
+    assert page.ask("document.querySelectorAll('#retinamnist g.dimmed').length") == 0
+    choose(page, "subset", "breastmnist")
+    assert shown() == [] and count() == "0 of 4 configurations"
+    choose(page, "method", "")
+    assert len(shown()) == 3
+    choose(page, "model", "resnet18")
+    assert len(shown()) == 1 and page.ask("document.querySelectorAll('#breastmnist g.dimmed').length") == 1
+    assert page.ask(f"{TABLE}.querySelectorAll('tr.published').length") == 7, "published rows stay to compare with"
+    choose(page, "model", "")
+    choose(page, "subset", "")
+    assert len(shown()) == 4
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_numbers_and_names_of_a_drawing_cross_no_mark(page: Page, width: int) -> None:
+    page.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
+    crossed = page.ask(
+        """[...document.querySelectorAll('svg[role]')].flatMap(svg => {
+            const boxes = (query) => [...svg.querySelectorAll(query)].map(one => one.getBoundingClientRect());
+            const marks = boxes('circle, rect, path');
+            const texts = [...boxes('g > text, text.tick'), ...boxes('g > svg')];
+            const all = svg.getBoundingClientRect();
+            if (marks.length < 10 || texts.length < 10) return ['nothing drawn'];
+            const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+            return texts.filter(text => marks.some(mark => meet(text, mark)) || text.right > all.right + 1);
+        }).length"""
+    )
+    assert crossed == 0
+    shares = page.ask(
+        "[...document.querySelectorAll('figure')].map(one => one.querySelector('svg').clientWidth / one.clientWidth)"
+    )
+    assert all(share > 0.95 for share in shares), "as wide as the page, or wider and scrolled"
+
+
+def test_links_lead_to_files_that_are_there(page: Page) -> None:
+    address = page.ask("location.href")
+    links = page.ask(f"[...{TABLE}.querySelectorAll('td.model a')].map(one => [one.textContent, one.href])")
+    texts = [text for text, _ in links]
+    assert texts.count("run") == 3 and {"card", "curves", "predictions", "results"} <= set(texts)
+    for _, link in links:
+        assert Path(unquote(urlsplit(link).path)).exists()
+    page.click(f"[...{TABLE}.querySelectorAll('a')].find(one => one.textContent === 'predictions')")
+    page.open(address)
+
+
 def test_without_scripts_all_is_there_in_order(page: Page) -> None:
     address = page.ask("location.href")
     page.call("Emulation.setScriptExecutionDisabled", value=True)
     page.open(address)
     page.call("Emulation.setScriptExecutionDisabled", value=False)
     assert page.ask("document.querySelectorAll('th button').length") == 0
-    assert column(page, 0)[:3] == ["1", "1", "2"] and page.ask("document.querySelectorAll('svg').length") == 1
+    assert column(page, 0)[:3] == ["1", "1", "2"] and page.ask("document.querySelectorAll('svg[role]').length") == 2
+    assert page.ask("document.querySelectorAll('.filters').length") == 0, "they would do nothing"
+    page.open(address)
 
 
 def test_it_asks_the_network_for_nothing_and_says_no_error(page: Page) -> None:

@@ -15,10 +15,12 @@ from medmnist_hf.errors import MedMNISTError, TrainingError
 from medmnist_hf.manifest import Provenance, read_manifest
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun, cell_name
 from medmnist_hf.training.benchmark.status import (
+    CONFIG_NAME,
     FAILED_NAME,
     LOCK_NAME,
     State,
     Status,
+    cells_in,
     is_done,
     is_stale,
     lock_of,
@@ -36,6 +38,16 @@ from tests.fixtures.runs import build_all
 def cell(**options: object) -> BenchmarkRun:
     recipe = make_recipe({"dataset": "breastmnist", **options})
     return BenchmarkRun(cell_name(recipe), recipe)
+
+
+def test_cells_are_known_from_their_folders(tmp_path: Path) -> None:
+    cells = [cell(epochs=epochs) for epochs in (1, 2)]
+    for one in cells:
+        (tmp_path / one.name).mkdir()
+        (tmp_path / one.name / CONFIG_NAME).write_text(one.recipe.to_yaml(), encoding="utf-8")
+    (tmp_path / "other").mkdir()
+    assert cells_in(tmp_path) == tuple(sorted(cells, key=lambda one: one.name))
+    assert cells_in(tmp_path / "missing") == ()
 
 
 def test_states_from_pending_to_done(tmp_path: Path) -> None:

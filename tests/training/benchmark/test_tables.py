@@ -127,6 +127,31 @@ def test_models_have_a_column_each_and_a_mean_where_all_subsets_have_them(boards
     assert models_table(boards[:1]).foot == ()
 
 
+def test_the_best_of_each_line_is_marked_also_where_several_are(tmp_path: Path) -> None:
+    for at, (model, test) in enumerate(
+        (("resnet18", 0.9001), ("resnet50", 0.9004), ("timm/a", 0.8), ("timm/b", 0.8994))
+    ):
+        leave_run(tmp_path / str(at), test=[test], validation=[0.5], dataset="breastmnist", model=model)
+    leave_run(tmp_path / "alone", test=[0.9], validation=[0.5], dataset="retinamnist", model="timm/a")
+    table = models_table(gather(tmp_path))
+    alone, several = ([cell.best for cell in line.cells] for line in table.lines)
+    assert several == [False, True, True, False, False] and not any(alone)
+    assert [cell.best for cell in table.foot] == [False] * 5
+
+
+def test_lines_and_columns_say_what_they_are_of(boards: tuple[Board, ...]) -> None:
+    assert board_table(boards[0]).lines[0].facets == (("model", "resnet18"), ("method", "finetune"))
+    published = [line for line in board_table(boards[0]).lines if line.kind == "published"]
+    assert published and not any(line.facets for line in published), "a filter leaves them"
+    assert dict(chosen_table(boards).lines[1].facets) == {
+        "subset": "breastmnist",
+        "model": "resnet18",
+        "method": "knn",
+    }
+    columns = models_table(boards).columns
+    assert [dict(one.facets).get("method") for one in columns] == [None, "finetune", "knn", "finetune"]
+
+
 def test_unfinished_cells_have_state_and_reason() -> None:
     table = unfinished_table([("one", "failed", "no memory"), ("two", "pending", "")])
     assert [[cell.text for cell in line.cells] for line in table.lines] == [
