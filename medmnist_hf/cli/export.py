@@ -89,14 +89,22 @@ def montage(
     replace: Annotated[
         bool, typer.Option("--with-replacement", help="Allow a row to be drawn several times.")
     ] = False,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Write the name of the class, or of the findings, below each tile.")
+    ] = False,
     root: _Root = None,
     namespace: _Namespace = None,
     force: _Force = False,
 ) -> None:
-    """Draw random rows of a split as a square of tiles; volumes as an animation through their slices."""
+    """Draw random rows of a split as a square of tiles; volumes as an animation through their slices.
+
+    The animation begins with a slice that shows something, the nearest to the middle, and goes round.
+    """
     from medmnist_hf.data.rows import open_rows
     from medmnist_hf.export.montage import export_montage
 
     rows = open_rows(subset, size, root=root, namespace=namespace)
-    path = export_montage(rows, out, split=split, length=length, seed=seed, replace=replace, force=force)
+    path = export_montage(
+        rows, out, split=split, length=length, seed=seed, replace=replace, labels=labels, force=force
+    )
     console.echo(f"{length * length:,} of {rows.count(split):,} rows of {split} in {path}")

@@ -25,6 +25,7 @@ from medmnist_hf.data.decode import decoded
 from medmnist_hf.data.rows import Rows
 from medmnist_hf.data.shards import SHARD_ERRORS, check_footer
 from medmnist_hf.errors import BuildError, MedMNISTError, cannot_write, first_line
+from medmnist_hf.export.captions import HEIGHT, caption, captioned_scale, class_names
 from medmnist_hf.export.export import rows_of
 from medmnist_hf.export.images import FRAME_MS
 from medmnist_hf.files import regular_size, write_atomically
@@ -75,7 +76,13 @@ def layout(size: int, ndim: int) -> Layout:
 
 
 def montage(
-    images: UInt8Array, columns: int | None = None, *, border: int = 1, scale: int = 1, background: int = 255
+    images: UInt8Array,
+    columns: int | None = None,
+    *,
+    border: int = 1,
+    scale: int = 1,
+    background: int = 255,
+    labels: Sequence[str] | None = None,
 ) -> PIL.Image.Image:
     """Lay images out as tiles, row by row.
 
@@ -85,6 +92,7 @@ def montage(
         border: Pixels between tiles and around them.
         scale: Factor by which pixels are repeated in both directions.
         background: Grey level of borders and of places left empty, 0 to 255.
+        labels: N names, written below the tiles; small tiles are enlarged for them. None by default.
 
     Returns:
         A picture of mode ``L`` or ``RGB``.
@@ -102,7 +110,14 @@ def montage(
             f"no montage with columns={columns}, border={border}, scale={scale}, background={background}: "
             "columns and scale start at 1, border at 0, background is 0 to 255"
         )
+    if labels is not None and len(labels) != len(images):
+        raise MedMNISTError(f"no montage of {len(images)} images with {len(labels)} labels: give one for each")
+    scale = scale if labels is None else captioned_scale(images.shape[2], scale)
     tiles = images.repeat(scale, axis=1).repeat(scale, axis=2)
+    if labels is not None:
+        names = np.stack([caption(label, tiles.shape[2]) for label in labels])
+        names = names if images.ndim == 3 else names[..., np.newaxis].repeat(3, axis=-1)
+        tiles = np.concatenate([tiles, names], axis=1)
     count, height, width = tiles.shape[:3]
     across = min(count, columns or math.ceil(math.sqrt(count)))
     down = math.ceil(count / across)
@@ -116,9 +131,15 @@ def montage(
 
 
 def volume_montage(
-    volumes: UInt8Array, columns: int | None = None, *, border: int = 1, scale: int = 1, background: int = 255
+    volumes: UInt8Array,
+    columns: int | None = None,
+    *,
+    border: int = 1,
+    scale: int = 1,
+    background: int = 255,
+    labels: Sequence[str] | None = None,
 ) -> list[PIL.Image.Image]:
-    """Lay volumes out as tiles, one frame for each slice along the depth.
+    """Lay volumes out as tiles, one frame for each slice along the depth, in their order.
 
     Args:
         volumes: uint8 array of shape (N, D, H, W).
@@ -126,6 +147,7 @@ def volume_montage(
         border: As for `montage`.
         scale: As for `montage`.
         background: As for `montage`.
+        labels: As for `montage`.
 
     Returns:
         D pictures of mode ``L``.
@@ -136,7 +158,32 @@ def volume_montage(
     if volumes.ndim != 4 or not volumes.size:
         raise MedMNISTError(f"no frames of an array of shape {volumes.shape}: give uint8 of shape (N, D, H, W)")
     slices = (volumes[:, depth] for depth in range(volumes.shape[1]))
-    return [montage(each, columns, border=border, scale=scale, background=background) for each in slices]
+    return [
+        montage(each, columns, border=border, scale=scale, background=background, labels=labels) for each in slices
+    ]
+
+
+def first_slice(volumes: UInt8Array) -> int:
+    """The slice that an animation of volumes begins with: one that shows something, near the middle.
+
+    Many volumes begin with slices that are black, and an animation that is not played shows its first frame.
+
+    Args:
+        volumes: uint8 array of shape (N, D, H, W).
+
+    Returns:
+        Of the slices along the depth whose contrast, the standard deviation of their pixels over all volumes, is at
+        least half of the largest, the one nearest to the middle, the earlier of two.
+    """
+    contrast = np.array([volumes[:, depth].std() for depth in range(volumes.shape[1])])
+    (shown,) = np.nonzero(contrast >= contrast.max() / 2)
+    return int(shown[np.argmin(np.abs(shown - (volumes.shape[1] - 1) / 2))])
+
+
+def animation(volumes: UInt8Array, frames: Sequence[PIL.Image.Image]) -> list[PIL.Image.Image]:
+    """Frames from `first_slice` to the last, and on from the first: an endless animation is the same otherwise."""
+    first = first_slice(volumes)
+    return [*frames[first:], *frames[:first]]
 
 
 def save_png(picture: PIL.Image.Image, path: Path) -> None:
@@ -179,11 +226,13 @@ def export_montage(
     length: int = 20,
     seed: int | None = None,
     replace: bool = False,
+    labels: bool = False,
     force: bool = False,
 ) -> Path:
     """Draw random rows of a split as a square of tiles: a PNG of images, or a GIF through the slices of volumes.
 
-    The rows are those the official `montage` picks after ``numpy.random.seed(seed)``, in the same places.
+    The rows are those the official `montage` picks after ``numpy.random.seed(seed)``, in the same places. A GIF goes
+    round through the slices from one that shows something, see `first_slice`; the official one from the first.
 
     Args:
         rows: The config, see `medmnist_hf.data.rows.open_rows`.
@@ -192,6 +241,8 @@ def export_montage(
         length: Tiles in each direction.
         seed: Seed of the choice, 0 to 2**32 - 1; None draws others each time.
         replace: A row may be drawn several times.
+        labels: Write the name of the class, or of the findings, below each tile, which the official one has not; small
+            tiles are enlarged for it.
         force: Replace the file if it is there.
 
     Returns:
@@ -210,6 +261,9 @@ def export_montage(
         raise MedMNISTError(f"no montage of {entry.flag} as {path.name}: it holds {kind}, name a file *{suffix}")
     count = rows_of(rows, [split])
     row_bytes = int(np.prod(rows.shape))
+    if labels:
+        scale = captioned_scale(rows.size, 1)
+        row_bytes = row_bytes * scale * scale + row_bytes // rows.size * scale * HEIGHT
     if length < 1 or length * length * row_bytes > _LARGEST_BYTES:
         most = int((_LARGEST_BYTES // row_bytes) ** 0.5)
         raise MedMNISTError(
@@ -226,13 +280,15 @@ def export_montage(
         raise MedMNISTError(
             f"{path} is there already: choose another name{'' if path.is_dir() else ' or pass --force'}"
         )
-    images = rows.sample(split, np.random.RandomState(seed).choice(count, length * length, replace))
+    chosen = np.random.RandomState(seed).choice(count, length * length, replace)
+    images, names = rows.sample(split, chosen), class_names(entry, rows.labels(split)[chosen]) if labels else None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if entry.ndim == 3:
-            save_gif(volume_montage(images, length, border=0), path, milliseconds=FRAME_MS)
+            frames = volume_montage(images, length, border=0, labels=names)
+            save_gif(animation(images, frames), path, milliseconds=FRAME_MS)
         else:
-            save_png(montage(images, length, border=0), path)
+            save_png(montage(images, length, border=0, labels=names), path)
     except OSError as error:
         raise MedMNISTError(cannot_write(path, error, "check the folder")) from None
     return path
@@ -287,6 +343,6 @@ def draw_sample(shard: Path, rows: int, subset: Subset, size: int, path: Path) -
     plan = layout(size, subset.ndim)
     images = sample_images(shard, rows, subset, size, plan.tiles)
     if subset.ndim == 3:
-        save_gif(volume_montage(images, plan.columns, scale=plan.scale), path)
+        save_gif(animation(images, volume_montage(images, plan.columns, scale=plan.scale)), path)
     else:
         save_png(montage(images, plan.columns, scale=plan.scale), path)

@@ -18,9 +18,12 @@ from medmnist_hf.catalog import subset
 from medmnist_hf.conversion.sources.source import SourceFile
 from medmnist_hf.data.rows import open_rows
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError
+from medmnist_hf.export.captions import HEIGHT, caption, class_names
 from medmnist_hf.export.montage import (
+    animation,
     draw_sample,
     export_montage,
+    first_slice,
     layout,
     montage,
     sample_images,
@@ -242,8 +245,72 @@ def test_a_montage_is_the_official_one(
             slices += [np.asarray(picture.convert("L"))] * repeats
             shown += repeats
         assert shown == size
+    first = first_slice(chosen)
     for depth, found in enumerate(slices):
-        assert np.array_equal(found, tiles(chosen[:, depth], length))
+        assert np.array_equal(found, tiles(chosen[:, (first + depth) % size], length))
+
+
+@pytest.mark.parametrize(
+    ("contrasts", "first"),
+    [
+        ([0, 0, 0, 9, 9, 9, 0], 3),
+        ([0, 0, 9, 8, 9, 0, 0], 3),
+        ([0, 0, 0, 0, 0, 9, 9], 5),
+        ([9, 1, 1, 1, 1, 1, 9], 0),
+        ([9, 9, 9, 9], 1),
+        ([0, 0, 0], 1),
+    ],
+)
+def test_an_animation_begins_with_a_slice_that_shows_something(contrasts: list[int], first: int) -> None:
+    volumes = np.zeros((2, len(contrasts), 4, 4), np.uint8)
+    for depth, contrast in enumerate(contrasts):
+        volumes[0, depth, ::2] = contrast
+    assert first_slice(volumes) == first
+
+
+def test_a_picture_of_a_card_begins_with_such_a_slice(tmp_path: Path) -> None:
+    out = tmp_path / "a.gif"
+    volumes = np.zeros((3, 28, 28, 28), np.uint8)
+    volumes[:, 18:, 5:9, 5:9] = 200
+    frames = volume_montage(volumes, 3)
+    save_gif(animation(volumes, frames), out)
+    with PIL.Image.open(out) as picture:
+        assert np.array_equal(np.asarray(picture.convert("L")), np.asarray(frames[18]))
+
+
+@pytest.mark.parametrize("rgb", [False, True])
+def test_names_stand_below_their_tiles(*, rgb: bool) -> None:
+    images = noise(3, 28, 28, *((3,) if rgb else ()))
+    names = ["benign", "malignant, with a name that needs two lines", "benign"]
+    pixels = np.asarray(montage(images, 3, border=0, labels=names))
+    assert pixels.shape[:2] == (112 + HEIGHT, 3 * 112)
+    large = images.repeat(4, axis=1).repeat(4, axis=2)
+    for at, name in enumerate(names):
+        tile = pixels[:, at * 112 : (at + 1) * 112]
+        assert np.array_equal(tile[:112], large[at])
+        below = tile[112:] if rgb else tile[112:, :, np.newaxis]
+        assert all(np.array_equal(below[..., channel], caption(name, 112)) for channel in range(below.shape[-1]))
+    with pytest.raises(MedMNISTError, match="no montage of 3 images with 1 labels: give one for each"):
+        montage(images, labels=["one"])
+
+
+@pytest.mark.parametrize(("flag", "size"), CONFIGS)
+def test_a_montage_can_name_the_class_of_each_tile(
+    root: Path, phantoms: Phantoms, tmp_path: Path, flag: str, size: int
+) -> None:
+    rows, arrays = open_rows(flag, size, root=root), arrays_of(phantoms(flag, size).path)
+    out = tmp_path / f"m.{'gif' if rows.entry.ndim == 3 else 'png'}"
+    export_montage(rows, out, length=2, seed=3, labels=True)
+    chosen = np.random.RandomState(3).choice(len(arrays["train_labels"]), 4, replace=False)
+    names = class_names(rows.entry, arrays["train_labels"][chosen])
+    with PIL.Image.open(out) as picture:
+        picture.seek(1 if rows.entry.ndim == 3 else 0)  # a frame after the first is a difference: it keeps the names
+        pixels = np.asarray(picture.convert("L"))
+    edge = pixels.shape[1] // 2
+    for at, name in enumerate(names):
+        top = at // 2 * (edge + HEIGHT) + edge
+        found = pixels[top : top + HEIGHT, at % 2 * edge : (at % 2 + 1) * edge]
+        assert np.array_equal(found, caption(name, edge)), name
 
 
 def test_montages_that_cannot_be(root: Path, tmp_path: Path) -> None:
