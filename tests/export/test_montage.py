@@ -96,7 +96,7 @@ def test_what_is_no_stack_of_images_is_refused(images: NDArray[Any]) -> None:
 
 
 @pytest.mark.parametrize("option", [{"columns": 0}, {"border": -1}, {"scale": 0}, {"background": 256}])
-def test_options_out_of_range_are_refused(option: dict[str, int]) -> None:
+def test_options_out_of_range_are_refused(option: dict[str, Any]) -> None:
     with pytest.raises(MedMNISTError, match=rf"^no montage with .*{next(iter(option))}={next(iter(option.values()))}"):
         montage(noise(1, 2, 2), **option)
 
