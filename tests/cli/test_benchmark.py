@@ -118,9 +118,7 @@ def test_a_report_needs_no_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_without_a_matrix_there_is_nothing_to_run(tmp_path: Path) -> None:
-    with pytest.raises(
-        MedMNISTError, match="no matrix named: .*--example prints one to begin with; --report-only reports"
-    ):
+    with pytest.raises(MedMNISTError, match=r"--example prints one to begin with; --report-only reports"):
         invoke("benchmark", "--out", tmp_path)
     with pytest.raises(MedMNISTError, match="missing: no such folder of runs: name it with --out"):
         invoke("benchmark", "--report-only", "--out", tmp_path / "missing")
