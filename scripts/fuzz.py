@@ -34,11 +34,11 @@ from medmnist_hf.cards.render import read_audit, write_card
 from medmnist_hf.console.program import Program
 from medmnist_hf.conversion.build import BuildOptions, build_config
 from medmnist_hf.conversion.checks.audit import audit_config
-from medmnist_hf.conversion.npz import NpzReader
 from medmnist_hf.conversion.sources.source import Phantom
 from medmnist_hf.data.array_cache import cache_info
 from medmnist_hf.data.arrays import load_arrays
 from medmnist_hf.data.decode import decode_image
+from medmnist_hf.data.npz_reader import NpzReader
 from medmnist_hf.data.rows import open_rows
 from medmnist_hf.errors import MedMNISTError, first_line
 from medmnist_hf.evaluation.evaluate import evaluate_file

@@ -130,7 +130,7 @@ def build(
     from medmnist_hf.conversion.build import BuildOptions
     from medmnist_hf.conversion.sharding import parse_size
     from medmnist_hf.conversion.sources.source import open_source
-    from medmnist_hf.data.local_paths import check_loadable, is_pattern
+    from medmnist_hf.places.local_paths import check_loadable, is_pattern
 
     check_loadable(out)
     options = BuildOptions(codec, parse_size(max_shard_size), workers or usable_cores(), force)

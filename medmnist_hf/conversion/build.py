@@ -31,7 +31,6 @@ from medmnist_hf.conversion.parquet import finished_shard, write_shard
 from medmnist_hf.conversion.sharding import DEFAULT_SHARD_SIZE, shard_ranges
 from medmnist_hf.conversion.sources.source import SourceFile
 from medmnist_hf.conversion.tables import RowTables
-from medmnist_hf.data.local_paths import check_loadable
 from medmnist_hf.errors import BuildError, ReadError, cannot_write, is_full, is_read_only
 from medmnist_hf.files import sole_process, sync_folder, write_atomically
 from medmnist_hf.manifest import (
@@ -44,6 +43,7 @@ from medmnist_hf.manifest import (
     read_manifest,
     shard_name,
 )
+from medmnist_hf.places.local_paths import check_loadable
 
 _PLAN_NAME: Final = "plan.json"
 LAYOUT: Final = 2

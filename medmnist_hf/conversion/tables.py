@@ -12,9 +12,9 @@ import pyarrow as pa
 from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.catalog import Subset
 from medmnist_hf.conversion.encode import image_column
-from medmnist_hf.conversion.npz import NpzReader
 from medmnist_hf.conversion.sharding import RowRange, row_groups
 from medmnist_hf.conversion.sources.source import SourceFile
+from medmnist_hf.data.npz_reader import NpzReader
 from medmnist_hf.features import features_of
 
 _BLOCK_BYTES: Final = 1 << 20

@@ -9,10 +9,10 @@ from typing import Final
 
 from medmnist_hf import catalog
 from medmnist_hf.catalog import Subset
-from medmnist_hf.data.local_paths import check_text
 from medmnist_hf.errors import BuildError, SourceError
 from medmnist_hf.files import read_document
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, Shard, SplitRecord, parse_manifest, read_manifest
+from medmnist_hf.places.local_paths import check_text
 
 _BUILT: Final = "build the config again with --force"
 _CACHED: Final = "remove the cached file and run again, and if that does not help, push the build again"

@@ -10,10 +10,10 @@ from typing import Any, Final
 from medmnist_hf import catalog
 from medmnist_hf.catalog import NAMESPACE, Subset
 from medmnist_hf.data.configs import build_folder
-from medmnist_hf.data.local_paths import check_loadable, escaped_shards, is_pattern
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, SourceError, first_line
 from medmnist_hf.files import read_document, regular_size
 from medmnist_hf.manifest import README_NAME, Manifest, read_manifest
+from medmnist_hf.places.local_paths import check_loadable, escaped_shards, is_pattern
 
 _UNKNOWN_SPLIT: Final = ("Unknown split ", "Bad split: ", "Unrecognized instruction format: ")
 """How `datasets` begins what it says of a split that it does not find; the second one is that of streaming."""

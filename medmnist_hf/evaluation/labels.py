@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 
 from medmnist_hf.catalog import NPZ_SPLITS, Subset, Task, subset, subsets
 from medmnist_hf.data.decode import labels_of, row_errors
-from medmnist_hf.data.local_paths import check_text
 from medmnist_hf.data.npz_members import NpzMembers
 from medmnist_hf.data.shards import check_footer
 from medmnist_hf.errors import BuildError, MedMNISTError, SourceError, first_line
 from medmnist_hf.files import DOCUMENT_BYTES, open_regular
 from medmnist_hf.hub.repo_id import split_revision
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, Provenance, parse_manifest, read_build, read_manifest
+from medmnist_hf.places.local_paths import check_text
 
 _BLOCK: Final = 1 << 18
 """Bytes asked of the Hub at a time: the label column of a row group is far smaller."""

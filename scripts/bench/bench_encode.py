@@ -23,8 +23,8 @@ from medmnist_hf import catalog, console
 from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.console.program import Program
 from medmnist_hf.conversion.encode import encode_png, encode_webp, png_releases
-from medmnist_hf.conversion.npz import NpzReader
 from medmnist_hf.conversion.sources.source import open_source
+from medmnist_hf.data.npz_reader import NpzReader
 
 app = Program(add_completion=False)
 

@@ -9,8 +9,8 @@ import pytest
 
 from medmnist_hf.catalog import SPLITS, Subset, subset
 from medmnist_hf.conversion.build import build_config
-from medmnist_hf.conversion.npz import NpzReader
 from medmnist_hf.conversion.sources.source import Folder
+from medmnist_hf.data.npz_reader import NpzReader
 from medmnist_hf.data.rows import open_rows
 from medmnist_hf.export.export import export
 from medmnist_hf.manifest import MANIFEST_NAME

@@ -21,6 +21,7 @@ LAYERS = [
     "catalog console automl",
     "manifest",
     "features vertex hub scoring",
+    "places",
     "data",
     "conversion evaluation evaluate_module",
     "export",

@@ -28,12 +28,12 @@ from medmnist_hf.conversion.checks.duplicates import (
     find_duplicates,
 )
 from medmnist_hf.data.decode import labels_of, pixels_of, row_errors
-from medmnist_hf.data.local_paths import check_text
 from medmnist_hf.data.shards import SHARD_ERRORS, check_footer
 from medmnist_hf.errors import BuildError, first_line
 from medmnist_hf.features import features_of
 from medmnist_hf.files import regular_size
 from medmnist_hf.manifest import SOURCE_KINDS, Manifest, SplitRecord, read_manifest
+from medmnist_hf.places.local_paths import check_text
 from medmnist_hf.typed_json import Count, Md5, Name, OneOf, Sentence, Share, decode_versioned
 
 FORMAT: Final = 1

@@ -25,15 +25,15 @@ from PIL import Image, UnidentifiedImageError
 
 from medmnist_hf.array_types import Int64Array, UInt8Array
 from medmnist_hf.catalog import NPZ_SPLITS, Subset, subset
-from medmnist_hf.conversion.npz import NpzReader
 from medmnist_hf.conversion.sources.source import SourceFile
 from medmnist_hf.data.loading import cache_fault, root_cause
-from medmnist_hf.data.local_paths import check_loadable, escaped_shards, is_pattern
+from medmnist_hf.data.npz_reader import NpzReader
 from medmnist_hf.data.shards import SHARD_ERRORS, check_footer
 from medmnist_hf.errors import VerificationError, first_line
 from medmnist_hf.features import features_of
 from medmnist_hf.files import read_document, sha256_of
 from medmnist_hf.manifest import MANIFEST_NAME, README_NAME, Manifest, read_manifest
+from medmnist_hf.places.local_paths import check_loadable, escaped_shards, is_pattern
 
 _BATCH: Final = {2: 256, 3: 16}
 """Rows decoded at once, by number of dimensions."""

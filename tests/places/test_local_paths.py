@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from medmnist_hf.data.local_paths import check_loadable, check_text, escaped_shards, is_pattern
 from medmnist_hf.errors import SourceError
 from medmnist_hf.manifest import read_manifest
+from medmnist_hf.places.local_paths import check_loadable, check_text, escaped_shards, is_pattern
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
 

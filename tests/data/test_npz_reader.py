@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, SplitCounts, Subset, Task, subset, subsets
-from medmnist_hf.conversion.npz import NpzReader
+from medmnist_hf.data.npz_reader import NpzReader
 from medmnist_hf.errors import ReadError
 from tests.fixtures.bad_npz import FAULTS, PLACES, Fault
 from tests.fixtures.npz import COUNTS, Array, NpzFile, arrays_of, npy, npy_with_header
@@ -280,7 +280,7 @@ def test_damaged_bytes_are_never_believed(small: tuple[Path, bytes], data: st.Da
 _GROWTH = """
 import resource, sys
 from pathlib import Path
-from medmnist_hf.conversion.npz import NpzReader
+from medmnist_hf.data.npz_reader import NpzReader
 from medmnist_hf.catalog import subset
 
 def peak():

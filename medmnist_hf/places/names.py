@@ -1,0 +1,120 @@
+"""How a person names a data set: by its flag, as a repository on the Hub, or by the path of builds or NPZ files.
+
+Example:
+    >>> parse_name("PathMNIST-64").size
+    64
+    >>> parse_name("you/pathmnist@v1").repository
+    'you/pathmnist'
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from medmnist_hf import catalog
+from medmnist_hf.catalog import NAMESPACE, Subset
+from medmnist_hf.errors import CatalogError, SourceError, shorten
+from medmnist_hf.hub.repo_id import split_revision
+from medmnist_hf.places.local_paths import check_text
+
+FORMS: Final = "a flag (pathmnist), a repository (you/pathmnist@v1), a build (dist/pathmnist) or an NPZ file"
+"""What a data set can be named by, for messages."""
+
+_FLAG: Final = re.compile(r"(?P<flag>\w+?)(?:[-_](?P<size>\d{1,4}))?(?:@(?P<revision>.+))?", re.ASCII)
+_PATH_STARTS: Final = ("/", "./", "../", "~")
+
+
+@dataclass(frozen=True, slots=True)
+class DataName:
+    """A name taken apart; of `path` and `repository` at most one is set, neither for a flag.
+
+    Attributes:
+        text: The name as it was given.
+        entry: The subset; None where the name alone does not say it.
+        size: Edge length in pixels or voxels; None where the name does not say it.
+        path: A file or folder on this machine.
+        repository: A repository on the Hub, as ``user/name``.
+        revision: Its branch, tag or commit.
+    """
+
+    text: str
+    entry: Subset | None = None
+    size: int | None = None
+    path: Path | None = None
+    repository: str | None = None
+    revision: str | None = None
+
+
+def parse_name(name: str | Path) -> DataName:
+    """Take a name apart, without looking at the Hub.
+
+    ``A/B`` is a path where it exists, where there is a folder A, or where it begins with ``/``, ``./``, ``../`` or
+    ``~``; otherwise a repository on the Hub. A flag is never a path: ``./pathmnist`` is one.
+
+    Args:
+        name: The flag of a subset in any letter case, also with a size (``pathmnist-64``); a repository as
+            ``user/name`` or ``user/name@revision``; the path of a build, a folder of builds, an NPZ file or a folder
+            of NPZ files.
+
+    Raises:
+        CatalogError: It is none of these; the message names the nearest flag. Or the subset has no such size.
+        SourceError: It is a path that no file can have.
+    """
+    text = os.fspath(name)
+    if isinstance(name, str) and (flagged := _parse_flag(text)):
+        return flagged
+    if not text.strip():
+        raise CatalogError(f"the name of the data set is empty: give {FORMS}")
+    path = _expanded(text)
+    first, slash, _ = text.partition("/")
+    if (
+        isinstance(name, Path)
+        or text.startswith(_PATH_STARTS)
+        or _is(path.exists)
+        or (slash and _is(Path(first).is_dir))
+    ):
+        return DataName(text, path=path)
+    if split := split_revision(text):
+        repository, revision = split
+        return DataName(text, _subset(repository.partition("/")[2]), repository=repository, revision=revision)
+    if slash or text.endswith(".npz") or text in {".", ".."}:
+        return DataName(text, path=path)
+    near = difflib.get_close_matches(text.lower(), [entry.flag for entry in catalog.subsets()], n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"give {FORMS}; `medmnist-hf list` shows the flags"
+    raise CatalogError(f"unknown subset {shorten(text)}, and no such file or folder: {hint}")
+
+
+def _parse_flag(text: str) -> DataName | None:
+    match = _FLAG.fullmatch(text)
+    entry = match and _subset(match["flag"])
+    if match is None or entry is None:
+        return None
+    size = None if match["size"] is None else entry.file(match["size"]).size
+    revision = match["revision"]
+    return DataName(text, entry, size, repository=f"{NAMESPACE}/{entry.flag}" if revision else None, revision=revision)
+
+
+def _subset(flag: str) -> Subset | None:
+    """The subset of a flag in any letter case; None where there is none."""
+    return next((entry for entry in catalog.subsets() if entry.flag == flag.lower()), None)
+
+
+def _expanded(text: str) -> Path:
+    path = Path(text)
+    check_text(path)
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise SourceError(f"cannot tell whose home {text} is in: give the whole path") from None
+
+
+def _is(question: Callable[[], bool]) -> bool:
+    """The answer to a question about a path; False where it is none that a file can have, such as a long text."""
+    try:
+        return question()
+    except OSError:
+        return False

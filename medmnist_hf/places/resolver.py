@@ -1,0 +1,402 @@
+"""Where the data is that a person named: a build or NPZ file on this machine, or a repository on the Hub.
+
+A flag is looked up in the folder of builds that is given (``root``), and there alone. Where none is given, in the
+folder that the environment variable ``MEDMNIST_DATA`` names, in ``dist``, in the user's cache of builds, then on the
+Hub.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from medmnist_hf import catalog
+from medmnist_hf.catalog import DEFAULT_SIZE, NAMESPACE, Subset
+from medmnist_hf.errors import BuildError, CatalogError, SourceError, first_line, shorten
+from medmnist_hf.manifest import MANIFEST_NAME, WORK_DIR, Manifest, read_build, read_manifest
+from medmnist_hf.places.local_paths import check_text
+from medmnist_hf.places.names import FORMS, DataName, parse_name
+
+ROOT_VARIABLE: Final = "MEDMNIST_DATA"
+"""Environment variable that names a folder of builds."""
+
+DEFAULT_ROOT: Final = "dist"
+"""Folder of builds, where ``medmnist-hf build`` puts them by default."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A built config on this machine.
+
+    Attributes:
+        entry: The subset.
+        size: Edge length in pixels or voxels.
+        folder: Folder of the config, e.g. ``dist/pathmnist/28``; its manifest is there.
+    """
+
+    entry: Subset
+    size: int
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class NpzFile:
+    """An NPZ file with the arrays of an official one.
+
+    Attributes:
+        entry: The subset.
+        size: Edge length in pixels or voxels.
+        path: The file.
+    """
+
+    entry: Subset
+    size: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A config on the Hub; whether it is there is not known yet.
+
+    Attributes:
+        entry: The subset; None where the name of the repository does not say it: its manifest does.
+        size: Edge length in pixels or voxels.
+        repo_id: The repository, as ``user/name``.
+        revision: Its branch, tag or commit; None for ``main``.
+        searched: Folders without such a build that were looked at before.
+    """
+
+    entry: Subset | None
+    size: int
+    repo_id: str
+    revision: str | None = None
+    searched: tuple[Path, ...] = ()
+
+    @property
+    def where(self) -> str:
+        """What to call it: ``user/name``, or ``user/name@revision``."""
+        return self.repo_id if self.revision is None else f"{self.repo_id}@{self.revision}"
+
+    def unreachable(self, what: str, why: str) -> SourceError:
+        """The error where the Hub does not give it: it names each place that was looked at, and what to do.
+
+        Args:
+            what: What was asked of it, e.g. ``load medmnist/pathmnist at size 28``.
+            why: The reason.
+        """
+        if self.entry is None or not self.searched:
+            return SourceError(f"cannot {what} ({why}): check the name, the network and your token")
+        folders = " or ".join(map(str, self.searched))
+        return SourceError(
+            f"cannot {what} ({why}), and there is no build of it in {folders}: check the network and your token, or "
+            f"{how_to_build(self.entry, self.size)}"
+        )
+
+
+Place = Build | NpzFile | Repository
+
+
+def how_to_build(entry: Subset, size: int, root: Path | None = None, source: Path | None = None) -> str:
+    """The advice that makes a missing config, e.g. ``run medmnist-hf build pathmnist --size 28``."""
+    folder = "" if root is None else f" --root {root}"
+    origin = "" if source is None else f" --source {source}"
+    python = "" if root is not None or source is not None else ", or in Python load(..., build=True)"
+    return f"run medmnist-hf build {entry.flag} --size {size}{origin}{folder}{python}"
+
+
+def builds_cache() -> Path:
+    """The user's cache of builds, where ``load(..., build=True)`` puts them."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HOME) / "medmnist-hf" / "builds"
+
+
+def default_roots() -> list[Path]:
+    """Folders of builds that are looked at where none is given, in order."""
+    variable = os.environ.get(ROOT_VARIABLE)
+    named = [Path(variable).expanduser()] if variable else []
+    return [*named, Path(DEFAULT_ROOT), builds_cache()]
+
+
+def find(
+    name: str | Path,
+    size: int | str | None = None,
+    *,
+    root: str | Path | None = None,
+    revision: str | None = None,
+    expected: Subset | None = None,
+    npz: bool = False,
+) -> Place:
+    """Find one config.
+
+    Nothing is asked of the Hub, and of a build only what tells its subset and size.
+
+    Args:
+        name: A name of a data set, see `medmnist_hf.places.names.parse_name`.
+        size: Edge length in pixels or voxels; None takes that of the name, or 28.
+        root: Folder of builds, of one subset or of one config: the only place where a flag is looked up.
+        revision: Branch, tag or commit on the Hub, which is then the only place.
+        expected: The subset that is needed, where that is known.
+        npz: NPZ files will do where there is no build.
+
+    Raises:
+        CatalogError: The name is none, or the subset has no such size.
+        SourceError: There is nothing of that name; or what the arguments say does not go together.
+        BuildError: A manifest cannot be read.
+    """
+    named = parse_name(name)
+    if named.entry is not None and expected is not None and named.entry != expected:
+        raise SourceError(f"{named.text} is {named.entry.flag}, and {expected.flag} is needed: name that")
+    named = _at_revision(named, revision, root)
+    entry = named.entry or expected
+    wanted = _size_of(named, size, entry)
+    if named.path is not None:
+        if root is not None:
+            raise SourceError(f"{named.text} is a path, and so is the root {root}: give one of them")
+        return _at_path(named.path, entry, wanted, npz=npz)
+    if named.repository is not None:
+        return Repository(entry, wanted or DEFAULT_SIZE, named.repository, named.revision)
+    assert entry is not None  # of a flag
+    number = wanted or DEFAULT_SIZE
+    if root is not None:
+        folder = Path(root).expanduser()
+        check_text(folder)
+        return find_below(folder, entry, number, npz=npz) or _refuse(folder, entry, number)
+    searched = default_roots()
+    return find_local(entry, number, npz=npz) or Repository(
+        entry, number, f"{NAMESPACE}/{entry.flag}", searched=tuple(searched)
+    )
+
+
+def find_local(entry: Subset, size: int, *, npz: bool = False) -> Build | NpzFile | None:
+    """The config in the first of the `default_roots` that has it; what is not verified there is logged.
+
+    Raises:
+        BuildError: A manifest cannot be read.
+        SourceError: A folder may not be looked at.
+    """
+    for folder in default_roots():
+        found = find_below(folder, entry, size, npz=npz)
+        if isinstance(found, Build):
+            provenance = read_manifest(found.folder).source.provenance
+            if not provenance.comparable:
+                _log.warning("%s: %s", found.folder, provenance.warning)
+        if found:
+            return found
+    return None
+
+
+def find_below(folder: Path, entry: Subset, size: int, *, npz: bool = False) -> Build | NpzFile | None:
+    """A config in a folder of builds, of its subset, or in its own; None where there is none.
+
+    Raises:
+        BuildError: A manifest cannot be read.
+        SourceError: The folder may not be looked at.
+    """
+    nested = folder / entry.flag / str(size)
+    if _is_file(nested / MANIFEST_NAME):
+        return Build(entry, size, nested)
+    for config in (folder / str(size), folder):
+        if _is_file(config / MANIFEST_NAME):
+            manifest = read_manifest(config)
+            if (manifest.subset, manifest.size) == (entry.flag, size):
+                return Build(entry, size, config)
+    file = folder / entry.file(size).name
+    return NpzFile(entry, size, file) if npz and _is_file(file) else None
+
+
+def configs_in(folder: Path) -> list[Path]:
+    """Folders of the configs in a folder of builds, of a subset, or of one config; by subset and ascending size.
+
+    Raises:
+        SourceError: The folder may not be looked at.
+    """
+    if _is_file(folder / MANIFEST_NAME):
+        return [folder]
+    if own := _sizes_in(folder):
+        return own
+    return [config for child in _children(folder) for config in _sizes_in(child)]
+
+
+def _sizes_in(folder: Path) -> list[Path]:
+    sizes = [path for path in _children(folder) if path.name.isdecimal() and _is_file(path / MANIFEST_NAME)]
+    return sorted(sizes, key=lambda path: int(path.name))
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.name != WORK_DIR and path.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise _unreadable(folder, error) from None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise _unreadable(path.parent, error) from None
+
+
+def _unreadable(folder: Path, error: OSError) -> SourceError:
+    return SourceError(f"cannot read {folder} ({first_line(error)}): check the path and its permissions")
+
+
+def _at_revision(named: DataName, revision: str | None, root: str | Path | None) -> DataName:
+    """The name with a revision that was given apart from it, which only the Hub has."""
+    if revision is not None:
+        if named.path is not None or root is not None:
+            raise SourceError(f"a build has no revisions: leave out the path, or revision {shorten(revision)}")
+        if named.revision not in {None, revision}:
+            raise SourceError(f"{named.text} names another revision than {shorten(revision)}: leave one of them out")
+        repository = named.repository or f"{NAMESPACE}/{named.entry.flag if named.entry else ''}"
+        return replace(named, repository=repository, revision=revision)
+    if named.repository is not None and root is not None:
+        raise SourceError(f"{named.text} is on the Hub, and the root {root} is not: give one of them")
+    return named
+
+
+def _size_of(named: DataName, size: int | str | None, entry: Subset | None) -> int | None:
+    if size is None:
+        wanted = named.size
+    elif entry is not None:
+        wanted = entry.file(size).size
+    else:
+        known = {str(file.size): file.size for each in catalog.subsets() for file in each.files}
+        if str(size) not in known:
+            raise CatalogError(f"no subset has size {shorten(size)}: choose from {', '.join(known)}")
+        wanted = known[str(size)]
+    if named.size not in {None, wanted}:
+        raise CatalogError(f"{named.text} names size {named.size}, and size {size} is given: leave one of them out")
+    return wanted
+
+
+def _at_path(path: Path, entry: Subset | None, size: int | None, *, npz: bool) -> Build | NpzFile:
+    """The config at a path that a person named."""
+    if _is_file(path):
+        return _npz_file(path, entry, size, npz=npz)
+    if not path.is_dir():
+        raise missing(path)
+    configs = configs_in(path)
+    if configs == [path]:
+        manifest = read_manifest(path)
+        found = Build(catalog.subset(manifest.subset), manifest.size, path)
+        if entry not in {None, found.entry} or size not in {None, found.size}:
+            raise _another(found, entry, size)
+        return found
+    if entry is None:
+        entry = _only_subset(path, configs, npz=npz)
+    number = size or _only_size(path, entry, npz=npz) or DEFAULT_SIZE
+    return find_below(path, entry, number, npz=npz) or _in_renamed(path, entry, number) or _refuse(path, entry, number)
+
+
+def _in_renamed(path: Path, entry: Subset, size: int) -> Build | None:
+    """A config below a folder of a subset that does not have its name."""
+    for config in configs_in(path):
+        if config.name == str(size) and read_manifest(config).subset == entry.flag:
+            return Build(entry, size, config)
+    return None
+
+
+def _only_subset(path: Path, configs: list[Path], *, npz: bool) -> Subset:
+    """The subset that a folder holds; an error where it holds several or none."""
+    first_of_each = {config.parent: config for config in reversed(configs)}.values()
+    flags = {read_manifest(config).subset for config in first_of_each}
+    files = [] if flags else [file.entry.flag for file in npz_files(path)]
+    found = sorted(flags or set(files))
+    if len(found) == 1 and (flags or npz):
+        return catalog.subset(found[0])
+    if flags:
+        example = min(first_of_each).parent
+        raise SourceError(f"{path} holds {', '.join(found)}: name one of them, e.g. {example}")
+    if found:
+        entry = catalog.subset(found[0])
+        if npz:
+            raise SourceError(f"{path} holds {', '.join(found)}: name one file, e.g. {path / entry.files[0].name}")
+        raise SourceError(f"{path} holds NPZ files and no build: {how_to_build(entry, DEFAULT_SIZE, source=path)}")
+    raise SourceError(f"no build in {path}: run medmnist-hf build there, or give {FORMS}")
+
+
+def _only_size(path: Path, entry: Subset, *, npz: bool) -> int | None:
+    """The one size in which a folder of NPZ files has a subset; that of builds is the default, as on the Hub."""
+    sizes = [file.size for file in npz_files(path) if file.entry == entry] if npz else []
+    return sizes[0] if len(sizes) == 1 and not configs_in(path) else None
+
+
+def npz_files(folder: Path) -> Iterator[NpzFile]:
+    """The files of a folder that are named as official ones."""
+    for entry in catalog.subsets():
+        for file in entry.files:
+            if _is_file(folder / file.name):
+                yield NpzFile(entry, file.size, folder / file.name)
+
+
+def _npz_file(path: Path, entry: Subset | None, size: int | None, *, npz: bool) -> NpzFile:
+    official = {file.name: (each, file.size) for each in catalog.subsets() for file in each.files}
+    known = official.get(path.name)
+    if not npz:
+        entry, size = known or (entry, size)
+        advice = how_to_build(entry, size or DEFAULT_SIZE, source=path.parent) if entry else f"give {FORMS}"
+        raise SourceError(f"{path} is a file, and a build is needed: {advice}")
+    if known is not None and (entry not in {None, known[0]} or size not in {None, known[1]}):
+        needed = (entry or known[0]).file(size or known[1]).name
+        raise SourceError(f"{path} is not {needed}, which is needed: give that file or its folder")
+    if known is None and entry is None:
+        raise SourceError(
+            f"{path} does not say its subset and size: give it the name of an official file, e.g. pathmnist_64.npz"
+        )
+    found, number = known or (entry, size or DEFAULT_SIZE)
+    assert found is not None
+    return NpzFile(found, number, path)
+
+
+def _another(found: Build, entry: Subset | None, size: int | None) -> SourceError:
+    needed = f"{(entry or found.entry).flag} at size {size or found.size}"
+    return SourceError(
+        f"{found.folder}: a build of {found.entry.flag} at size {found.size}, and {needed} is needed: name that"
+    )
+
+
+def missing(path: Path) -> SourceError:
+    """The error for a path that is not there: it says what its folder holds."""
+    folder = path.parent
+    names = sorted({config.parent.name for config in configs_in(folder)} - {folder.name}) if folder.is_dir() else []
+    held = f" ({folder} has {', '.join(names)})" if names else ""
+    hint = f"give {FORMS}"
+    try:
+        named = parse_name(path.name)
+    except (CatalogError, SourceError):
+        named = None
+    if named is not None and named.entry is not None and named.path is None:
+        hint = how_to_build(named.entry, named.size or DEFAULT_SIZE, folder)
+    return SourceError(f"{path}: no such file or folder{held}: {hint}")
+
+
+def _refuse(folder: Path, entry: Subset, size: int) -> Build:
+    """Raise the error for a config that a folder does not have: it names those that there are."""
+    built = [manifest for place in (folder, folder / entry.flag) for manifest in _manifests(place)]
+    sizes = [manifest.config_name for manifest in built if manifest.subset == entry.flag]
+    others = sorted({manifest.subset for manifest in built} - {entry.flag})
+    if not folder.is_dir():
+        state = "no such folder"
+    elif sizes:
+        state = f"it has {', '.join(sizes)}"
+    else:
+        state = f"it is a build of {others[0]}" if others else "nothing is built there"
+    source = folder if (folder / entry.file(size).name).is_file() else None
+    root = folder.parent if folder.name == entry.flag else folder
+    raise SourceError(
+        f"no build of {entry.flag} at size {size} in {folder} ({state}): {how_to_build(entry, size, root, source)}"
+    )
+
+
+def _manifests(folder: Path) -> list[Manifest]:
+    try:
+        return list(read_build(folder))
+    except BuildError:
+        return []
