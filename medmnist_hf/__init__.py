@@ -16,9 +16,9 @@ from medmnist_hf.extras import imported
 
 if TYPE_CHECKING:
     from medmnist_hf.data.array_cache import cache_info, clear_cache
-    from medmnist_hf.data.arrays import load_arrays, to_arrays
-    from medmnist_hf.data.loading import load
+    from medmnist_hf.data.arrays import to_arrays
     from medmnist_hf.evaluate_module import metric
+    from medmnist_hf.loading.load import load, load_arrays
 
 __version__ = version("medmnist-hf")
 __all__ = [
@@ -39,8 +39,8 @@ __all__ = [
 _LATER: Final = {
     "cache_info": "medmnist_hf.data.array_cache",
     "clear_cache": "medmnist_hf.data.array_cache",
-    "load": "medmnist_hf.data.loading",
-    "load_arrays": "medmnist_hf.data.arrays",
+    "load": "medmnist_hf.loading.load",
+    "load_arrays": "medmnist_hf.loading.load",
     "metric": "medmnist_hf.evaluate_module",
     "to_arrays": "medmnist_hf.data.arrays",
 }

@@ -44,6 +44,19 @@ class Task(StrEnum):
         return "multi-label, binary-class" if self is Task.MULTI_LABEL else self.value
 
 
+def split_name(split: str) -> str:
+    """The name of a split here; the official package says ``val`` for ``validation``.
+
+    Raises:
+        CatalogError: It is no split.
+    """
+    if split == NPZ_SPLITS["validation"]:
+        return "validation"
+    if split not in SPLITS:
+        raise CatalogError(f"unknown split {shorten(split)}: choose from {', '.join(SPLITS)}")
+    return split
+
+
 @dataclass(frozen=True, slots=True)
 class SplitCounts:
     """Rows in each split of one subset; the same for all its sizes."""
@@ -54,9 +67,7 @@ class SplitCounts:
 
     def __getitem__(self, split: str) -> int:
         """Rows of a split by name; raises `CatalogError` for a name that is no split."""
-        if split not in SPLITS:
-            raise CatalogError(f"unknown split {shorten(split)}: choose from {', '.join(SPLITS)}")
-        return int(getattr(self, split))
+        return int(getattr(self, split_name(split)))
 
     @property
     def total(self) -> int:

@@ -36,10 +36,10 @@ from medmnist_hf.conversion.build import BuildOptions, build_config
 from medmnist_hf.conversion.checks.audit import audit_config
 from medmnist_hf.conversion.sources.source import Phantom
 from medmnist_hf.data.array_cache import cache_info
-from medmnist_hf.data.arrays import load_arrays
+from medmnist_hf.data.configs import open_config
 from medmnist_hf.data.decode import decode_image
 from medmnist_hf.data.npz_reader import NpzReader
-from medmnist_hf.data.rows import open_rows
+from medmnist_hf.data.rows import BuiltRows, open_rows
 from medmnist_hf.errors import MedMNISTError, first_line
 from medmnist_hf.evaluation.evaluate import evaluate_file
 from medmnist_hf.evaluation.labels import read_labels
@@ -47,6 +47,7 @@ from medmnist_hf.evaluation.prediction_files import read_result
 from medmnist_hf.export.export import export
 from medmnist_hf.files import sha256_of
 from medmnist_hf.hub.dataset_state import card_head
+from medmnist_hf.loading.load import load_arrays
 from medmnist_hf.manifest import AUDIT_NAME, MANIFEST_NAME, read_manifest
 from medmnist_hf.training.benchmark.matrix import read_matrix
 from medmnist_hf.training.models.checkpoints import read_tensors
@@ -148,7 +149,7 @@ def make_targets(folder: Path) -> dict[str, Target]:
     picture, vertex, matrix = folder / "image.png", folder / "predictions_0001.jsonl", folder / "matrix.yaml"
     weights = folder / "weights.pth"
     (config / AUDIT_NAME).write_text(audit_config(config).to_json(), encoding="utf-8")
-    picture.write_bytes(next(iter(open_rows(FLAG, root=dist).files("test")))[0])
+    picture.write_bytes(next(BuiltRows(open_config(FLAG, root=dist)).files("test"))[0])
     vertex.write_text("".join(_vertex_line(row, len(images)) for row in range(len(images))), encoding="utf-8")
     matrix.write_text(MATRIX, encoding="utf-8")
     torch.save({"net": {"conv.weight": torch.ones(4, 3, 3, 3), "conv.bias": torch.ones(4)}}, weights)

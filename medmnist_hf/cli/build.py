@@ -21,6 +21,7 @@ from rich.text import Text
 from medmnist_hf import console
 from medmnist_hf.catalog import SPLITS
 from medmnist_hf.extras import explained
+from medmnist_hf.places.resolver import DEFAULT_ROOT
 
 if TYPE_CHECKING:
     from medmnist_hf.conversion.batch import BuildOutcome, Planned
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command to an app."""
-    app.command(epilog="Example: medmnist-hf build breastmnist pathmnist --size 28 --size 64 --out dist")(build)
+    app.command(epilog="Example: medmnist-hf build breastmnist pathmnist --size 28 --size 64 --root dist")(build)
 
 
 def _plan_table(run: "list[Planned]") -> Table:
@@ -112,7 +113,9 @@ def build(
     *,
     size: Annotated[list[str] | None, typer.Option(help="28, 64, 128, 224 or all; repeatable. [default: 28]")] = None,
     source: Annotated[str, typer.Option(help="zenodo, phantom (synthetic), or a folder of NPZ files.")] = "zenodo",
-    out: Annotated[Path, typer.Option(help="Folder of all builds.")] = Path("dist"),
+    out: Annotated[
+        Path, typer.Option("--root", "--out", help="Folder of builds, each in SUBSET/SIZE.", show_default=True)
+    ] = Path(DEFAULT_ROOT),
     codec: Annotated[str, typer.Option(help="png, or webp for RGB subsets; volumes are always arrays.")] = "png",
     workers: Annotated[int | None, typer.Option(min=1, help="Encoding threads. [default: usable cores]")] = None,
     max_shard_size: Annotated[str, typer.Option(help="Limit of one Parquet file, e.g. 500MB or 1GiB.")] = "500MB",
@@ -124,7 +127,7 @@ def build(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the phantom.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace configs that are there already.")] = False,
 ) -> None:
-    """Build subsets into OUT/SUBSET/SIZE; what is complete is kept, what was interrupted is continued."""
+    """Build subsets into ROOT/SUBSET/SIZE; what is complete is kept, what was interrupted is continued."""
     from medmnist_hf.cards.render import write_card
     from medmnist_hf.conversion.batch import build_all, free_bytes, plan_run, usable_cores
     from medmnist_hf.conversion.build import BuildOptions

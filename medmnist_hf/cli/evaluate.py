@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medmnist_hf import catalog, console
+from medmnist_hf.cli.data_options import RootToRead
 from medmnist_hf.errors import MedMNISTError, ScoreError, one_line
 from medmnist_hf.evaluation.plots import check_plot_path, save_plot
 from medmnist_hf.evaluation.prediction_files import read_result
@@ -35,9 +36,9 @@ if TYPE_CHECKING:
 Data = Annotated[
     str | None,
     typer.Option(
-        help="Where the labels are: a build or the folder of all builds, an official NPZ file or a folder of them, or "
-        "a Hub repository. The official repository of the subset by default.",
-        metavar="FOLDER|REPO",
+        help="The data set whose labels count, named as for other commands, e.g. you/pathmnist@v1 or an NPZ file. "
+        "[default: the subset of the file's name]",
+        metavar="DATA",
         show_default=False,
     ),
 ]
@@ -60,9 +61,9 @@ Seed = Annotated[int, typer.Option(help="Seed of intervals by bootstrap.", min=0
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line of the wheel."""
-    app.command(name="evaluate", epilog="Example: medmnist-hf evaluate runs/*.csv --data dist --ci")(evaluate)
-    app.command(name="compare", epilog="Example: medmnist-hf compare runs/a runs/b --data dist --measure auc")(compare)
-    app.command(name="leaderboard", epilog="Example: medmnist-hf leaderboard pathmnist run.csv --data dist")(board)
+    app.command(name="evaluate", epilog="Example: medmnist-hf evaluate runs/*.csv --root dist --ci")(evaluate)
+    app.command(name="compare", epilog="Example: medmnist-hf compare runs/a runs/b --root dist --measure auc")(compare)
+    app.command(name="leaderboard", epilog="Example: medmnist-hf leaderboard pathmnist run.csv --root dist")(board)
 
 
 def evaluate(
@@ -76,6 +77,7 @@ def evaluate(
         ),
     ],
     *,
+    root: RootToRead = None,
     data: Data = None,
     ci: Annotated[bool, typer.Option("--ci", help="Add 95 % intervals, by the method that the table names.")] = False,
     per_class: Annotated[bool, typer.Option("--per-class", help="Add measures of each class.")] = False,
@@ -91,7 +93,7 @@ def evaluate(
 ) -> None:
     """Compute what result files are worth: AUC and ACC as the official evaluator does, from scores, not from names.
 
-    Whether the labels are official, unverified or synthetic is seen in --data; the scores are taken as those of the
+    Whether the labels are official, unverified or synthetic is seen in the data; the scores are taken as those of the
     same images. Each kind has a table of its own.
     """
     from medmnist_hf.evaluation.evaluate import evaluate_file
@@ -108,6 +110,7 @@ def evaluate(
                 file,
                 data,
                 measure or (),
+                root=root,
                 per_class=per_class,
                 ci=ci,
                 resamples=resamples,
@@ -139,6 +142,7 @@ def compare(
     ],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another of the same split.", show_default=False)],
     *,
+    root: RootToRead = None,
     data: Data = None,
     measure: Measures = None,
     from_logits: Logits = None,
@@ -155,7 +159,9 @@ def compare(
     names = measure or ["auc", "acc"]
     first, second = (_prediction_files([path])[0] for path in (first, second))
     try:
-        found = compare_files(first, second, data, names, resamples=resamples, seed=seed, from_logits=from_logits)
+        found = compare_files(
+            first, second, data, names, root=root, resamples=resamples, seed=seed, from_logits=from_logits
+        )
     except ScoreError as error:
         raise ScoreError(_in_options(error)) from None
     _warn(found)
@@ -172,6 +178,7 @@ def board(
         typer.Argument(metavar="FILE", help="Prediction files of its test split, or folders of runs."),
     ] = None,
     *,
+    root: RootToRead = None,
     data: Data = None,
     from_logits: Logits = None,
     resamples: Resamples = 1000,
@@ -196,7 +203,9 @@ def board(
                 f"{published_split()}; give a file of that"
             )
         try:
-            found = evaluate_file(file, data, ci=True, resamples=resamples, seed=seed, from_logits=from_logits)
+            found = evaluate_file(
+                file, data, root=root, ci=True, resamples=resamples, seed=seed, from_logits=from_logits
+            )
         except ScoreError as error:
             raise ScoreError(_in_options(error)) from None
         _warn(found)

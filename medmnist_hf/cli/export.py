@@ -5,16 +5,9 @@ from typing import Annotated
 
 import typer
 
-from medmnist_hf import catalog, console
+from medmnist_hf import console
+from medmnist_hf.cli.data_options import ReadData, Revision, RootToRead, Size
 
-_Subset = Annotated[str, typer.Argument(help="Flag of a subset, e.g. pathmnist.", show_default=False)]
-_Size = Annotated[int, typer.Option(help="Edge length in pixels or voxels.")]
-_Root = Annotated[
-    Path | None, typer.Option(help="Folder of local builds, e.g. dist. [default: the Hub]", show_default=False)
-]
-_Namespace = Annotated[
-    str | None, typer.Option(help="User or organization on the Hub, where --root names no builds.", show_default=False)
-]
 _Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 
 # Whoever asks for another command does not wait for `datasets` and `pyarrow`: the functions below import them.
@@ -29,10 +22,10 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    subset: _Subset,
+    data: ReadData,
     *,
     out: Annotated[Path, typer.Option(help="Folder that receives e.g. pathmnist/ and pathmnist.csv.")],
-    size: _Size = catalog.DEFAULT_SIZE,
+    size: Size = None,
     form: Annotated[
         str | None,
         typer.Option(
@@ -53,15 +46,15 @@ def export(
             show_default=False,
         ),
     ] = None,
-    root: _Root = None,
-    namespace: _Namespace = None,
+    root: RootToRead = None,
+    revision: Revision = None,
     force: _Force = False,
 ) -> None:
     """Write a subset as PNG or GIF files with a CSV, as an ImageFolder, as the official NPZ file, or for Vertex AI."""
     from medmnist_hf.data.rows import open_rows
     from medmnist_hf.export import export as exporting
 
-    rows = open_rows(subset, size, root=root, namespace=namespace)
+    rows = open_rows(data, size, root=root, revision=revision)
     with console.progress() as progress:
         task = progress.add_task(f"{rows.entry.flag} {size}", total=exporting.rows_of(rows, split or ()))
         done = exporting.export(
@@ -77,10 +70,10 @@ def export(
 
 
 def montage(
-    subset: _Subset,
+    data: ReadData,
     *,
     out: Annotated[Path, typer.Option(help="The picture: *.png of images, *.gif of volumes.")],
-    size: _Size = catalog.DEFAULT_SIZE,
+    size: Size = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "train",
     length: Annotated[int, typer.Option(help="Tiles in each direction.")] = 20,
     seed: Annotated[
@@ -92,8 +85,8 @@ def montage(
     labels: Annotated[
         bool, typer.Option("--labels", help="Write the name of the class, or of the findings, below each tile.")
     ] = False,
-    root: _Root = None,
-    namespace: _Namespace = None,
+    root: RootToRead = None,
+    revision: Revision = None,
     force: _Force = False,
 ) -> None:
     """Draw random rows of a split as a square of tiles; volumes as an animation through their slices.
@@ -103,7 +96,7 @@ def montage(
     from medmnist_hf.data.rows import open_rows
     from medmnist_hf.export.montage import export_montage
 
-    rows = open_rows(subset, size, root=root, namespace=namespace)
+    rows = open_rows(data, size, root=root, revision=revision)
     path = export_montage(
         rows, out, split=split, length=length, seed=seed, replace=replace, labels=labels, force=force
     )

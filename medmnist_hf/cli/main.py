@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from medmnist_hf import __version__, catalog, console
-from medmnist_hf.cli import audit, automl, benchmark, build, cache, evaluate, export, finetune, push, verify
+from medmnist_hf.cli import automl, benchmark, build, cache, checks, evaluate, export, finetune, push
 from medmnist_hf.console.program import Program
 from medmnist_hf.scoring.published import published_notes, published_results
 
@@ -104,7 +104,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
 
 for app.panel, modules in {
     "Use the data": (export, cache),
-    "Make the data": (build, verify, audit, push),
+    "Make the data": (build, checks, push),
     "Train and compare": (finetune, automl, benchmark),
     "Score": (evaluate,),
 }.items():

@@ -1,6 +1,5 @@
 """The commands that publish: ``medmnist-hf push`` for builds and ``medmnist-hf push-metric`` for the metric."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,6 +7,7 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn
 
 from medmnist_hf import console
 from medmnist_hf.catalog import NAMESPACE
+from medmnist_hf.cli.data_options import LocalData, LocalRoot
 from medmnist_hf.errors import BuildError, MedMNISTError
 from medmnist_hf.extras import explained
 
@@ -26,10 +26,17 @@ def register(app: typer.Typer) -> None:
 
 @explained("build")
 def push(
-    builds: Annotated[list[Path], typer.Argument(metavar="BUILD...", help="Folders of subsets, e.g. dist/pathmnist.")],
+    data: LocalData,
     *,
-    repo_id: Annotated[str | None, typer.Option(help="Where one build goes, e.g. medmnist/pathmnist.")] = None,
-    namespace: Annotated[str | None, typer.Option(help="Where each build goes, under its subset's name.")] = None,
+    repo_id: Annotated[
+        str,
+        typer.Option(
+            metavar="USER[/NAME]",
+            help="Where the builds go; without a name, each under its subset's flag.",
+            show_default=False,
+        ),
+    ],
+    root: LocalRoot = None,
     yes: Annotated[
         bool, typer.Option("--yes/--dry-run", help="Push; without it, only show what would change.")
     ] = False,
@@ -54,7 +61,7 @@ def push(
         bool, typer.Option("--allow-unverified", help="Push builds of files whose MD5 is not the catalogue's.")
     ] = False,
 ) -> None:
-    """Push builds, each in one commit; what is up there already is neither sent again nor lost."""
+    """Push builds, each in one commit; what the Hub already has is neither sent again nor lost."""
     from functools import partial
 
     from medmnist_hf.cards.render import describe
@@ -63,31 +70,36 @@ def push(
     from medmnist_hf.hub.dataset_push import add_to_collection
     from medmnist_hf.hub.local_build import read_local
     from medmnist_hf.hub.repo_id import split_repo_id
+    from medmnist_hf.places.configs import expand, subset_folder
 
-    if (repo_id is None) == (namespace is None) or (repo_id is not None and len(builds) > 1):
-        raise BuildError("where to is not clear: give --repo-id for one build, or --namespace for any number")
+    names = expand(data)
+    if "/" in repo_id and len(names) > 1:
+        raise BuildError(
+            f"--repo-id {repo_id} is one repository, and there are {len(names)} builds: give --repo-id "
+            f"{repo_id.partition('/')[0]}, and each goes under its subset's flag"
+        )
     api = hub_api()
     pushed: list[str] = []
     failed = 0
-    for folder in builds:
+    for name in names:
         try:
+            folder = subset_folder(name, root)
             build = read_local(folder, allow_synthetic=allow_synthetic, allow_unverified=allow_unverified)
-            options = PushOptions(
-                repo_id or f"{namespace}/{build.subset.flag}", branch or MAIN, private, create_pr, tag, message, prune
-            )
+            target = repo_id if "/" in repo_id else f"{repo_id}/{build.subset.flag}"
+            options = PushOptions(target, branch or MAIN, private, create_pr, tag, message, prune)
             owner = options.repo_id.partition("/")[0]  # whether it is valid says the plan, which knows the subset
             _push_one(api, build, options, partial(describe, namespace=owner, tasks=eval_yaml), yes)
             pushed.append(options.repo_id)
         except MedMNISTError as error:
             failed += 1
-            console.print_error(f"{folder}: {error}")
+            console.print_error(f"{name}: {error}")
     if not yes:
         console.echo("nothing was changed: pass --yes to push")
     elif collection and pushed:
         slug = add_to_collection(api, collection, split_repo_id(pushed[0])[0], pushed, private=private)
         console.echo(f"collection {slug}: {len(pushed)} repositories")
     if failed:
-        console.print_error(f"{failed} of {len(builds)} builds failed")
+        console.print_error(f"{failed} of {len(names)} builds failed")
         raise typer.Exit(1)
 
 

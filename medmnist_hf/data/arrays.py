@@ -9,6 +9,7 @@ Example:
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -17,11 +18,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medmnist_hf import catalog
-from medmnist_hf.catalog import NAMESPACE, Task
+from medmnist_hf.catalog import Task, split_name
 from medmnist_hf.data.array_cache import LAYOUT, Decode, Spec, fetch
-from medmnist_hf.data.configs import BuiltConfig, open_config
+from medmnist_hf.data.configs import BuiltConfig, config_at
 from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.places.resolver import NpzFile, Place
+
+_log = logging.getLogger(__name__)
 
 _BAR_AFTER: Final = 2.0
 """Seconds after which a progress bar appears."""
@@ -42,51 +45,37 @@ class Arrays(NamedTuple):
     labels: NDArray[Any]
 
 
-def load_arrays(
-    subset: str,
-    size: int | str = catalog.DEFAULT_SIZE,
-    split: str = "train",
-    root: str | Path | None = None,
-    *,
-    namespace: str = NAMESPACE,
-    revision: str | None = None,
-    cache_dir: str | Path | None = None,
-    cache: bool = True,
-) -> Arrays:
-    """Load a split of a subset as arrays.
+def arrays_at(place: Place, split: str, *, cache_dir: str | Path | None = None, cache: bool = True) -> Arrays:
+    """Load a split of what `medmnist_hf.places.resolver.find` gave; see `medmnist_hf.load_arrays`."""
+    if isinstance(place, NpzFile):
+        return _read_npz(place, split_name(split), cache_dir, cache=cache)
+    return read_arrays(config_at(place), split, cache_dir=cache_dir, cache=cache)
 
-    It is decoded once, into files that all later calls and processes map into memory: only what is looked at is read,
-    so that a split may be larger than the memory. The files are found again by the SHA-256 of the split's shards, so
-    they are never those of another build.
 
-    Args:
-        subset: Flag of the subset, e.g. ``pathmnist``.
-        size: Edge length in pixels or voxels.
-        split: ``train``, ``validation`` or ``test``. For parts or unions of them see `to_arrays`.
-        root: Folder of local builds, the ``--out`` of ``medmnist-hf build``; None loads from the Hub.
-        namespace: User or organisation on the Hub.
-        revision: Branch, tag or commit of the Hub repository.
-        cache_dir: Folder of the decoded files; ``HF_HOME/medmnist-hf/arrays`` if None.
-        cache: False decodes into memory and writes nothing.
+def _read_npz(place: NpzFile, split: str, cache_dir: str | Path | None, *, cache: bool) -> Arrays:
+    from medmnist_hf.data.npz_reader import md5_of
+    from medmnist_hf.data.rows import NpzRows
 
-    Returns:
-        The split in the order of the official file. Cached images are read-only.
-
-    Raises:
-        CatalogError: Unknown subset or split, or a size it does not have.
-        SourceError: No such build in `root`, or no such repository of this project on the Hub.
-        BuildError: A shard is missing or damaged.
-        MedMNISTError: The cache has no room or cannot be written to.
-    """
-    config = open_config(subset, size, root, namespace=namespace, revision=revision)
-    return read_arrays(config, split, cache_dir=cache_dir, cache=cache)
+    rows = NpzRows(place)
+    if not rows.provenance.comparable:
+        _log.warning("%s: %s", place.path, rows.provenance.warning)
+    entry, count = place.entry, rows.count(split)
+    spec = Spec(
+        key=_key("npz", entry.flag, place.size, split, md5_of(place.path)),
+        name=entry.flag,
+        split=split,
+        shape=(count, *rows.shape),
+        label_shape=(count, len(entry.labels)) if entry.task is Task.MULTI_LABEL else (count,),
+    )
+    return _arrays(spec, lambda: (rows.images(split), rows.targets(split)), cache_dir, cache=cache)
 
 
 def read_arrays(config: BuiltConfig, split: str, *, cache_dir: str | Path | None = None, cache: bool = True) -> Arrays:
     """Load a split of a config that is open already, so that several splits are surely of the same build.
 
-    Arguments and errors as in `load_arrays`.
+    Arguments and errors as in `medmnist_hf.load_arrays`.
     """
+    split = split_name(split)
     entry, record = config.entry, config.split(split)
     multi_label = entry.task is Task.MULTI_LABEL
     spec = Spec(
@@ -136,9 +125,9 @@ def _key(*parts: object) -> str:
 
 
 def _decode_build(config: BuiltConfig, split: str) -> tuple[Iterator[NDArray[np.uint8]], NDArray[Any]]:
-    from medmnist_hf.data.rows import Rows
+    from medmnist_hf.data.rows import BuiltRows
 
-    rows = Rows(config)
+    rows = BuiltRows(config)
     return rows.images(split), rows.targets(split)
 
 

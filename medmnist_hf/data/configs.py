@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from medmnist_hf import catalog
-from medmnist_hf.catalog import Subset
+from medmnist_hf.catalog import Subset, split_name
 from medmnist_hf.errors import BuildError, SourceError
 from medmnist_hf.files import read_document
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, Shard, SplitRecord, parse_manifest, read_manifest
-from medmnist_hf.places.local_paths import check_text
+from medmnist_hf.places.resolver import Build, NpzFile, Repository, find
 
 _BUILT: Final = "build the config again with --force"
 _CACHED: Final = "remove the cached file and run again, and if that does not help, push the build again"
@@ -36,8 +36,7 @@ class BuiltConfig(abc.ABC):
 
     def split(self, name: str) -> SplitRecord:
         """What was built of a split; raises `CatalogError` for an unknown one."""
-        self.entry.counts[name]
-        return self.manifest.splits[name]
+        return self.manifest.splits[split_name(name)]
 
     @abc.abstractmethod
     def shards(self, split: str) -> list[tuple[Path, Shard]]:
@@ -49,21 +48,31 @@ class BuiltConfig(abc.ABC):
         """
 
 
-class _LocalConfig(BuiltConfig):
+class LocalConfig(BuiltConfig):
     """A local build."""
 
-    def __init__(self, entry: Subset, size: int, folder: Path) -> None:
-        super().__init__(entry, size, read_manifest(folder), str(folder), _BUILT)
-        self._folder = folder
+    def __init__(self, place: Build) -> None:
+        super().__init__(place.entry, place.size, read_manifest(place.folder), str(place.folder), _BUILT)
+        self._folder = place.folder
 
     def shards(self, split: str) -> list[tuple[Path, Shard]]:
+        """See `BuiltConfig.shards`."""
         return [(self._folder / shard.name, shard) for shard in self.split(split).shards]
 
 
-class _HubConfig(BuiltConfig):
-    """A config on the Hub at one commit; its files come into the cache of `huggingface_hub`, and from it offline."""
+class HubConfig(BuiltConfig):
+    """A config on the Hub at one commit; its files come into the cache of `huggingface_hub`, and from it offline.
 
-    def __init__(self, entry: Subset, size: int, repository: str, revision: str | None) -> None:
+    Args:
+        place: The repository. Where its name does not say the subset, the manifest does.
+        token: As for `huggingface_hub`; that of the user if None.
+
+    Raises:
+        SourceError: It cannot be reached, or is no repository of this project.
+        BuildError: The manifest is that of another config.
+    """
+
+    def __init__(self, place: Repository, token: str | bool | None = None) -> None:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.constants import REPO_TYPE_DATASET
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -72,10 +81,12 @@ class _HubConfig(BuiltConfig):
         from medmnist_hf.hub.tree import drop_if_false
 
         limit_waiting()
-        self._repository, self._what = repository, f"{repository} at size {size}"
-        name = f"{size}/{MANIFEST_NAME}"
+        self._place, repository = place, place.repo_id
+        name = f"{place.size}/{MANIFEST_NAME}"
         try:
-            path = Path(hf_hub_download(repository, name, repo_type=REPO_TYPE_DATASET, revision=revision))
+            path = Path(
+                hf_hub_download(repository, name, repo_type=REPO_TYPE_DATASET, revision=place.revision, token=token)
+            )
             if not drop_if_false(path):
                 raise OSError(f"the answer for {name} is not that file")
             manifest = parse_manifest(read_document(path), f"{repository}/{name}")
@@ -83,16 +94,18 @@ class _HubConfig(BuiltConfig):
             raise self._unreachable(error) from None
         except (EntryNotFoundError, BuildError):
             raise SourceError(
-                f"{repository} has no {name} of this project: check the size; in Python, what others made is "
+                f"{place.where} has no {name} of this project: check the size; in Python, what others made is "
                 f"read with medmnist_hf.to_arrays(datasets.load_dataset({repository!r}, split=...))"
             ) from None
         except client_errors() as error:
             raise self._unreachable(error) from None
         # The cache names the folder of a snapshot by its commit, so that the shards are those of this manifest.
         self._commit = path.parents[1].name
-        super().__init__(entry, size, manifest, f"{repository}/{size}", _CACHED)
+        entry = place.entry or catalog.subset(manifest.subset)
+        super().__init__(entry, place.size, manifest, f"{repository}/{place.size}", _CACHED)
 
     def shards(self, split: str) -> list[tuple[Path, Shard]]:
+        """See `BuiltConfig.shards`."""
         from huggingface_hub.constants import REPO_TYPE_DATASET
 
         from medmnist_hf.hub.client import client_errors
@@ -100,7 +113,7 @@ class _HubConfig(BuiltConfig):
 
         shards = {f"{self.size}/{shard.name}": shard for shard in self.split(split).shards}
         try:
-            folder = download_files(self._repository, self._commit, list(shards), repo_type=REPO_TYPE_DATASET)
+            folder = download_files(self._place.repo_id, self._commit, list(shards), repo_type=REPO_TYPE_DATASET)
         except client_errors() as error:
             raise self._unreachable(error) from None
         # What lies in the folder are links: an error has to name the file that can be removed.
@@ -109,70 +122,30 @@ class _HubConfig(BuiltConfig):
     def _unreachable(self, error: Exception) -> SourceError:
         from medmnist_hf.hub.client import reason_of
 
-        return SourceError(
-            f"cannot load {self._what} ({reason_of(error)}): check the name, the network and your token"
-        )
+        return self._place.unreachable(f"load {self._place.where} at size {self._place.size}", reason_of(error))
 
 
 def open_config(
-    subset: str, size: int | str, root: str | Path | None, *, namespace: str, revision: str | None = None
+    name: str | Path,
+    size: int | str | None = None,
+    root: str | Path | None = None,
+    *,
+    revision: str | None = None,
 ) -> BuiltConfig:
-    """Find a config.
-
-    Args:
-        subset: Flag of the subset.
-        size: Edge length in pixels or voxels.
-        root: Folder of local builds, the ``--out`` of ``medmnist-hf build``; None looks on the Hub.
-        namespace: User or organisation on the Hub.
-        revision: Branch, tag or commit of the Hub repository.
+    """Find a built config and read its manifest; arguments as for `medmnist_hf.places.resolver.find`.
 
     Raises:
         CatalogError: Unknown subset, or a size it does not have.
-        SourceError: No such build in `root`, or no such repository of this project on the Hub.
+        SourceError: There is no such build, or no such repository of this project on the Hub.
         BuildError: The manifest is unreadable or that of another config.
     """
-    entry = catalog.subset(subset)
-    size = entry.file(size).size
-    if root is None:
-        return _HubConfig(entry, size, f"{namespace}/{entry.flag}", revision)
-    return _LocalConfig(
-        entry, size, build_folder(Path(root).expanduser(), entry.flag, str(size), card=False) / str(size)
-    )
+    return config_at(find(name, size, root=root, revision=revision))
 
 
-def build_folder(root: Path, flag: str, config: str, *, card: bool = True) -> Path:
-    """Folder of a subset in a folder of builds.
-
-    Args:
-        root: Folder of builds.
-        flag: Flag of the subset.
-        config: Name of the config that must be there, e.g. ``"28"``.
-        card: Its ``README.md`` must be there too: `datasets.load_dataset` reads the configs and their features from
-            it. Those who read the shards themselves do without.
-
-    Raises:
-        SourceError: The config is not built there, and the message says which are; or the folder cannot be read.
-    """
-    check_text(root)
-    try:
-        return _build_folder(root, flag, config, card)
-    except OSError as error:
-        raise SourceError(
-            f"cannot read {root / flag} ({error.strerror}): check the path and its permissions"
-        ) from None
-
-
-def _build_folder(root: Path, flag: str, config: str, card: bool) -> Path:
-    folder = root / flag
-    if not (folder / config / MANIFEST_NAME).is_file():
-        built = sorted(
-            (path.parent.name for path in folder.glob(f"*/{MANIFEST_NAME}")), key=lambda name: (len(name), name)
-        )
-        state = f"it has {', '.join(built)}" if built else "nothing is built there"
-        raise SourceError(
-            f"no build of {flag} at size {config} in {root} ({state}): "
-            f"medmnist-hf build {flag} --size {config} --out {root}"
-        )
-    if card and not (folder / "README.md").is_file():
-        raise SourceError(f"no README.md in {folder}: run medmnist-hf build again, it writes the card")
-    return folder
+def config_at(place: Build | NpzFile | Repository) -> BuiltConfig:
+    """The config at a place; raises a `SourceError` for an NPZ file, and as `open_config`."""
+    if isinstance(place, Repository):
+        return HubConfig(place)
+    if isinstance(place, NpzFile):
+        raise SourceError(f"{place.path} is no build: {place.how_to_build()}")
+    return LocalConfig(place)

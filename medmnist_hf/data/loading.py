@@ -1,76 +1,68 @@
-"""One call from a subset's name to its data set, from the Hub or from a local build."""
+"""A config as a data set of `datasets`, from the Hub or from a local build."""
 
+import difflib
 import errno
+import inspect
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from medmnist_hf import catalog
-from medmnist_hf.catalog import NAMESPACE, Subset
-from medmnist_hf.data.configs import build_folder
+from medmnist_hf.catalog import Subset
+from medmnist_hf.data.configs import HubConfig, LocalConfig
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, SourceError, first_line
 from medmnist_hf.files import read_document, regular_size
 from medmnist_hf.manifest import README_NAME, Manifest, read_manifest
 from medmnist_hf.places.local_paths import check_loadable, escaped_shards, is_pattern
+from medmnist_hf.places.resolver import Build, NpzFile, Place, Repository
 
 _UNKNOWN_SPLIT: Final = ("Unknown split ", "Bad split: ", "Unrecognized instruction format: ")
 """How `datasets` begins what it says of a split that it does not find; the second one is that of streaming."""
+
+_VAL: Final = re.compile(r"(?<![\w.])val(?![\w.])")
+"""What the official package calls the split ``validation``, alone or in an expression such as ``train+val[:10%]``."""
+
+_OURS: Final = frozenset(
+    {"path", "name", "version", "description", "data_dir", "data_files", "split", "revision", "config_kwargs"}
+)
+"""Arguments of `datasets.load_dataset` and its configs that say what is read, as only `load` itself does."""
 
 _BAD_SLICE: Final = ("Requested slice ", "Percent slice ")
 """How it begins what it says of a part that a split does not have."""
 
 
-def load(
-    subset: str,
-    size: int | str = catalog.DEFAULT_SIZE,
-    split: str | None = None,
-    root: str | Path | None = None,
-    *,
-    namespace: str = NAMESPACE,
-    revision: str | None = None,
-    streaming: bool = False,
-    **options: Any,
+def load_place(
+    place: Place, split: str | None = None, *, streaming: bool = False, options: dict[str, Any] | None = None
 ) -> Any:
-    """Load a subset in one size.
+    """Load what `medmnist_hf.places.resolver.find` gave; see `medmnist_hf.load`.
 
     The rows are those of the folder, or of the commit on the Hub, that is named: a copy that `datasets` prepared of
     another build or commit is never used.
 
     Args:
-        subset: Flag of the subset, e.g. ``pathmnist``.
-        size: Edge length in pixels or voxels.
-        split: ``train``, ``validation`` or ``test``, or an expression such as ``train[:10%]``; None for all splits.
-        root: Folder of local builds, the ``--out`` of ``medmnist-hf build``; None loads from the Hub.
-        namespace: User or organisation on the Hub.
-        revision: Branch, tag or commit of the Hub repository.
+        place: A build or a repository.
+        split: ``train``, ``validation`` (or ``val``), ``test`` or an expression of these; None for all splits.
         streaming: Read while iterating instead of preparing a local copy.
-        **options: Passed on to `datasets.load_dataset`.
-
-    Returns:
-        A `datasets.Dataset` for one split, a `datasets.DatasetDict` for all; the iterable forms when streaming. Column
-        ``image`` holds a PIL image (2D) or a nested list of uint8 voxels (3D), column ``label`` a class id, or for
-        ChestMNIST the list of the findings present. A row that holds something else is a `SourceError` when it is
-        decoded.
-
-    Raises:
-        CatalogError: Unknown subset or split, or a size it does not have.
-        SourceError: No such build in `root`, its card is of another build, or its path is none that `datasets` can
-            read; no such repository on the Hub, it cannot be reached or refuses; or the files cannot be read.
-        BuildError: The build is damaged: its manifest or a shard is not what it must be.
+        options: Further arguments of `datasets.load_dataset`.
     """
-    entry = catalog.subset(subset)
-    size = entry.file(size).size
-    if root is None:
-        source: _Local | _OnHub = _OnHub(f"{namespace}/{entry.flag}", size, revision, options.get("token"))
-    else:
-        source = _Local(Path(root).expanduser(), entry, size)
+    options = options or {}
+    if isinstance(place, NpzFile):
+        raise SourceError(
+            f"{place.path} is no build, which load reads: {place.how_to_build()}, or take load_arrays for its arrays"
+        )
+    if isinstance(split, str):
+        split = _VAL.sub("validation", split)
+    source = _Local(place) if isinstance(place, Build) else _OnHub(place, options.get("token"))
     # It takes a second to import, and whoever wants arrays that are cached does without.
     import datasets
 
     from medmnist_hf.data.stored_image import decode_safely
 
+    entry, size = source.entry, place.size
     with _errors_of_datasets(source.where, source.folder, entry, size, split, streaming=streaming):
         arguments = source.arguments | options
         found = datasets.load_dataset(name=str(size), split=split, streaming=streaming, **arguments)
@@ -78,15 +70,42 @@ def load(
         return decode_safely(found, entry, size)
 
 
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse what `datasets.load_dataset` does not take, or what says which rows are read, as the name does.
+
+    Raises:
+        MedMNISTError: There is such an argument.
+    """
+    if not options:
+        return
+    import datasets
+    from datasets.packaged_modules.parquet.parquet import ParquetConfig
+
+    known = {*inspect.signature(datasets.load_dataset).parameters, *inspect.signature(ParquetConfig).parameters}
+    known -= _OURS
+    for name in options:
+        if name in known:
+            continue
+        if name == "download":
+            hint = "pass build=True to download and convert what is missing"
+        elif near := difflib.get_close_matches(name, [*known, "build", "root", "size", "split", "streaming"], 1):
+            hint = f"did you mean {near[0]}?"
+        else:
+            hint = "besides its own it takes those of datasets.load_dataset"
+        raise MedMNISTError(f"load has no argument {name!r}: {hint}")
+
+
 class _Local:
     """A config of a local build, whose card and files are those of its manifest."""
 
-    def __init__(self, root: Path, entry: Subset, size: int) -> None:
-        check_loadable(root)
-        folder = build_folder(root, entry.flag, str(size))
-        self.folder: Path | None = folder
-        self.where, self._config = str(folder), folder / str(size)
-        manifest = read_manifest(self._config)
+    def __init__(self, place: Build) -> None:
+        check_loadable(place.folder)
+        if place.folder.absolute().name != str(place.size):
+            raise SourceError(f"datasets reads {place.folder} if it is named {place.size}: rename the folder")
+        folder = place.folder.parent if place.folder.name else place.folder.absolute().parent
+        self.entry, self.folder = place.entry, folder
+        self.where, self._config = str(folder), place.folder
+        manifest = LocalConfig(place).manifest
         self._content_id = manifest.content_id
         self._check_card(folder)
         self._check_files(manifest)
@@ -98,6 +117,10 @@ class _Local:
         """`datasets` takes the copy that it prepared for the card: one of another build has other rows."""
         try:
             card = read_document(folder / README_NAME)
+        except FileNotFoundError:
+            raise SourceError(
+                f"no {README_NAME} in {folder}: run medmnist-hf build again, it writes the card"
+            ) from None
         except OSError as error:
             raise SourceError(f"cannot read {folder / README_NAME} ({first_line(error)}): check the file") from None
         if self._content_id.encode() not in card:
@@ -147,7 +170,7 @@ class _Local:
 class _OnHub:
     """A repository at the commit that a revision stands for now."""
 
-    def __init__(self, repository: str, size: int, revision: str | None, token: Any) -> None:
+    def __init__(self, place: Repository, token: Any) -> None:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.constants import HF_HUB_OFFLINE, REPO_TYPE_DATASET
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -156,29 +179,32 @@ class _OnHub:
         from medmnist_hf.hub.tree import drop_if_false
 
         limit_waiting()
-        self.folder: Path | None = None
-        self.where = repository if revision is None else f"{repository}@{revision}"
+        repository, size = place.repo_id, place.size
+        self.folder, self.where, self._place = None, place.where, place
         self._offline = HF_HUB_OFFLINE
         try:
             card = hf_hub_download(
-                repository, README_NAME, repo_type=REPO_TYPE_DATASET, revision=revision, token=token
+                repository, README_NAME, repo_type=REPO_TYPE_DATASET, revision=place.revision, token=token
             )
         except LocalEntryNotFoundError as error:
-            raise self._not_cached(size, reason_of(error)) from None
+            raise self._not_cached(reason_of(error)) from None
         except EntryNotFoundError:
             raise SourceError(f"{self.where} has no {README_NAME}: is it a data set of this project?") from None
         except client_errors() as error:
-            raise _unreachable(self.where, reason_of(error)) from None
+            raise self._unreachable(reason_of(error)) from None
         if not drop_if_false(Path(card)):
-            raise _unreachable(self.where, f"the answer for {README_NAME} is not that file")
+            raise self._unreachable(f"the answer for {README_NAME} is not that file")
         # The cache names the folder of a snapshot by its commit.
         self._size, self._commit = size, Path(card).parent.name
         self.arguments: dict[str, Any] = {"path": repository, "revision": self._commit}
+        at_commit = replace(place, revision=self._commit)
+        self.entry = place.entry or HubConfig(at_commit, token).entry
 
-    def _not_cached(self, size: int, why: str) -> SourceError:
-        if self._offline:
-            return _not_cached(self.where, size)
-        return _unreachable(self.where, why)
+    def _not_cached(self, why: str) -> SourceError:
+        return _not_cached(self.where, self._place.size) if self._offline else self._unreachable(why)
+
+    def _unreachable(self, why: str) -> SourceError:
+        return self._place.unreachable(f"load {self.where}", why)
 
     def check(self, dataset: Any, arguments: dict[str, Any], *, streaming: bool) -> None:
         """It is of this commit: where the Hub fails, `datasets` takes the latest copy it has, of whatever commit."""
@@ -192,7 +218,7 @@ class _OnHub:
             chosen = {name: arguments[name] for name in ("path", "revision", *known) if name in arguments}
             commits = {datasets.load_dataset_builder(name=str(self._size), **chosen).hash}
         if commits - {self._commit}:
-            raise self._not_cached(self._size, "the Hub failed, and the cache has another revision alone")
+            raise self._not_cached("the Hub failed, and the cache has another revision alone")
 
 
 def _unreachable(where: str, why: str) -> SourceError:

@@ -7,8 +7,12 @@ Example:
     7180
 """
 
+import abc
+import logging
 from collections.abc import Iterator
-from functools import partial
+from functools import cached_property, partial
+from itertools import chain, repeat
+from math import prod
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,20 +21,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from medmnist_hf import catalog
 from medmnist_hf.array_types import UInt8Array
-from medmnist_hf.catalog import NAMESPACE, Task
-from medmnist_hf.data.configs import BuiltConfig, open_config
+from medmnist_hf.catalog import Subset, Task, split_name
+from medmnist_hf.data.configs import BuiltConfig, config_at
 from medmnist_hf.data.decode import Part, decode_image, decoded, encoded, labels_of, row_errors
+from medmnist_hf.data.npz_reader import NpzReader, provenance_of
 from medmnist_hf.data.shards import SHARD_ERRORS, check_footer
 from medmnist_hf.errors import BuildError, SourceError, first_line
 from medmnist_hf.files import regular_size, sha256_of
 from medmnist_hf.manifest import Shard
+from medmnist_hf.places.resolver import NpzFile, find
+
+_log = logging.getLogger(__name__)
 
 _LABEL_ROWS: Final = 1 << 16
 
 
-class Rows:
+class Rows(abc.ABC):
     """The rows of a config, split by split and in the order of the source; pixels are read block by block.
 
     Attributes:
@@ -40,15 +47,15 @@ class Rows:
         where: What to call the config in an error, e.g. ``dist/pathmnist/28``.
     """
 
-    def __init__(self, config: BuiltConfig) -> None:
-        self._config = config
-        self.entry, self.size, self.where = config.entry, config.size, config.where
-        self.shape = config.entry.file(config.size).image_shape
+    def __init__(self, entry: Subset, size: int, where: str) -> None:
+        self.entry, self.size, self.where = entry, size, where
+        self.shape = entry.file(size).image_shape
 
+    @abc.abstractmethod
     def count(self, split: str) -> int:
         """Number of rows of a split; raises `CatalogError` for an unknown one."""
-        return self._config.split(split).rows
 
+    @abc.abstractmethod
     def targets(self, split: str) -> NDArray[Any]:
         """Labels of a split as a model wants them.
 
@@ -59,15 +66,8 @@ class Rows:
             CatalogError: Unknown split.
             SourceError: The split cannot be fetched, or a label is none of this subset.
             BuildError: A shard is missing or damaged.
+            ReadError: The NPZ file is damaged.
         """
-        blocks: list[NDArray[Any]] = []
-        start, multi_label = 0, self.entry.task is Task.MULTI_LABEL
-        for column in self._labels(split):
-            with row_errors(partial(self._fault, split), start):
-                blocks.append(labels_of(column, len(self.entry.labels), multi_label=multi_label))
-            start += len(column)
-        self._check_count(split, start)
-        return np.concatenate(blocks)
 
     def labels(self, split: str) -> UInt8Array:
         """Labels of a split as the official NPZ file holds them; errors as in `targets`.
@@ -77,18 +77,58 @@ class Rows:
         """
         return self.targets(split).astype(np.uint8).reshape(self.count(split), -1)
 
+    @abc.abstractmethod
     def images(self, split: str) -> Iterator[UInt8Array]:
         """Stream the pixels of a split.
 
         Yields:
-            uint8 of shape (n, H, W), (n, H, W, 3) or (n, D, H, W): a row group each, 16 MiB of images or 2 MiB of
-            volumes at most; volumes read-only.
+            uint8 of shape (n, H, W), (n, H, W, 3) or (n, D, H, W): 16 MiB of images at most, of volumes in a build
+            2 MiB; volumes read-only.
 
         Raises:
             CatalogError: Unknown split.
             SourceError: The split cannot be fetched, or holds images of another kind.
             BuildError: A shard is missing or damaged.
+            ReadError: The NPZ file is damaged.
         """
+
+    @abc.abstractmethod
+    def sample(self, split: str, indices: NDArray[np.int64]) -> UInt8Array:
+        """Decode some rows, in any order and also several times; of a build only the row groups that hold them.
+
+        Args:
+            split: Name of a split.
+            indices: Row numbers, each below `count`.
+
+        Returns:
+            uint8 of shape (len(indices), *shape of a row); errors as in `images`.
+        """
+
+
+class BuiltRows(Rows):
+    """The rows of a built config, here or on the Hub."""
+
+    def __init__(self, config: BuiltConfig) -> None:
+        super().__init__(config.entry, config.size, config.where)
+        self._config = config
+
+    def count(self, split: str) -> int:
+        """See `Rows.count`."""
+        return self._config.split(split).rows
+
+    def targets(self, split: str) -> NDArray[Any]:
+        """See `Rows.targets`."""
+        blocks: list[NDArray[Any]] = []
+        start, multi_label = 0, self.entry.task is Task.MULTI_LABEL
+        for column in self._labels(split):
+            with row_errors(partial(self._fault, split), start):
+                blocks.append(labels_of(column, len(self.entry.labels), multi_label=multi_label))
+            start += len(column)
+        self._check_count(split, start)
+        return np.concatenate(blocks)
+
+    def images(self, split: str) -> Iterator[UInt8Array]:
+        """See `Rows.images`."""
         with row_errors(partial(self._fault, split)):
             yield from decoded(self._parts(split), self.shape)
 
@@ -111,20 +151,7 @@ class Rows:
             start += rows
 
     def sample(self, split: str, indices: NDArray[np.int64]) -> UInt8Array:
-        """Decode some rows, in any order and also several times; only the row groups that hold them are read.
-
-        Args:
-            split: Name of a split.
-            indices: Row numbers, each below `count`.
-
-        Returns:
-            uint8 of shape (len(indices), *shape of a row).
-
-        Raises:
-            CatalogError: Unknown split.
-            SourceError: The split cannot be fetched, or holds images of another kind.
-            BuildError: A shard is missing or damaged.
-        """
+        """See `Rows.sample`."""
         distinct, places = np.unique(indices, return_inverse=True)
         out = np.empty((len(distinct), *self.shape), np.uint8)
         done = 0
@@ -227,28 +254,92 @@ class Rows:
 _ANOTHER: Final = "it is not the shard of the manifest"
 
 
-def open_rows(
-    subset: str,
-    size: int | str = catalog.DEFAULT_SIZE,
-    *,
-    root: str | Path | None = None,
-    namespace: str | None = None,
-) -> Rows:
-    """Open a config for reading.
+_BLOCK_BYTES: Final = 1 << 24
+"""Pixels of a block that is read of an NPZ file."""
+
+
+class NpzRows(Rows):
+    """The rows of an NPZ file.
 
     Args:
-        subset: Flag of the subset.
-        size: Edge length in pixels or voxels.
-        root: Folder of local builds, the ``--out`` of ``medmnist-hf build``; None reads from the Hub, where the files
-            of a split are downloaded when that is asked for.
-        namespace: User or organisation on the Hub; that of MedMNIST if None.
+        place: The file. Where its MD5 is not the official one, it may have any number of rows.
+
+    Raises:
+        ReadError: The file is damaged, or is not this subset in this size.
+        SourceError: It cannot be read.
+    """
+
+    def __init__(self, place: NpzFile) -> None:
+        super().__init__(place.entry, place.size, str(place.path))
+        self._path = place.path
+        self.provenance = provenance_of(place)
+
+    @cached_property
+    def _reader(self) -> NpzReader:
+        counts = self.entry.counts if self.provenance.comparable else None
+        return NpzReader(self._path, self.entry, self.size, counts)
+
+    def count(self, split: str) -> int:
+        """See `Rows.count`."""
+        return self._reader.rows(split_name(split))
+
+    def targets(self, split: str) -> NDArray[Any]:
+        """See `Rows.targets`."""
+        labels = self._reader.labels(split_name(split))
+        return labels if self.entry.task is Task.MULTI_LABEL else labels.astype(np.int64)
+
+    def images(self, split: str) -> Iterator[UInt8Array]:
+        """See `Rows.images`."""
+        count, block = self.count(split), max(1, _BLOCK_BYTES // prod(self.shape))
+        whole, rest = divmod(count, block)
+        return self._reader.images(split_name(split), chain(repeat(block, whole), [rest] if rest else []))
+
+    def sample(self, split: str, indices: NDArray[np.int64]) -> UInt8Array:
+        """See `Rows.sample`."""
+        distinct, places = np.unique(indices, return_inverse=True)
+        out = np.empty((len(distinct), *self.shape), np.uint8)
+        first, done = 0, 0
+        for block in self.images(split):
+            picked = distinct[(distinct >= first) & (distinct < first + len(block))] - first
+            out[done : done + len(picked)] = block[picked]
+            first, done = first + len(block), done + len(picked)
+            if done == len(distinct):
+                break
+        return np.asarray(out[places])
+
+
+def open_rows(
+    name: str | Path,
+    size: int | str | None = None,
+    *,
+    root: str | Path | None = None,
+    revision: str | None = None,
+) -> Rows:
+    """Open a config for reading: a build, a repository on the Hub, or an NPZ file.
+
+    Of the Hub, the files of a split are downloaded when that is asked for. An NPZ file whose MD5 is not the official
+    one is logged.
+
+    Args:
+        name: Name of the data set, see `medmnist_hf.places.names.parse_name`.
+        size: Edge length in pixels or voxels; None takes that of the name, or 28.
+        root: Folder of builds or of NPZ files. By default that of ``MEDMNIST_DATA``, ``dist``, the cache of builds,
+            then the Hub.
+        revision: Branch, tag or commit on the Hub.
 
     Raises:
         CatalogError: Unknown subset, or a size it does not have.
-        SourceError: No such build in `root`, or no such repository on the Hub.
+        SourceError: There is no such data here or on the Hub.
         BuildError: The build's manifest is unreadable or that of another config.
+        ReadError: The NPZ file is damaged, or of another subset.
     """
-    return Rows(open_config(subset, size, root, namespace=namespace or NAMESPACE))
+    place = find(name, size, root=root, revision=revision, npz=True)
+    if not isinstance(place, NpzFile):
+        return BuiltRows(config_at(place))
+    rows = NpzRows(place)
+    if not rows.provenance.comparable:
+        _log.warning("%s: %s", place.path, rows.provenance.warning)
+    return rows
 
 
 def _take(read: Any, rows: NDArray[np.int64]) -> Any:

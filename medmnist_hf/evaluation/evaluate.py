@@ -2,7 +2,7 @@
 
 Example:
     >>> from medmnist_hf.evaluation.evaluate import evaluate_file
-    >>> evaluate_file("breastmnist_test_[AUC]0.913_[ACC]0.846@1.csv", "dist").score.auc  # doctest: +SKIP
+    >>> evaluate_file("breastmnist_test_[AUC]0.913_[ACC]0.846@1.csv", root="dist").score.auc  # doctest: +SKIP
     0.9129072681704261
 """
 
@@ -87,6 +87,7 @@ def evaluate_file(
     data: str | Path | None = None,
     names: Iterable[str] = (),
     *,
+    root: str | Path | None = None,
     per_class: bool = False,
     ci: bool = False,
     resamples: int = 1000,
@@ -97,7 +98,9 @@ def evaluate_file(
 
     Args:
         path: The file, named in the official form.
-        data: Where the labels are; see `medmnist_hf.evaluation.labels.read_labels`.
+        data: The data set whose labels count; by default that of the file's name, see
+            `medmnist_hf.evaluation.labels.read_labels`.
+        root: Folder of builds or of NPZ files, where it is looked up.
         names: Metrics in addition to AUC and ACC, as for `medmnist_hf.scoring.metrics.metrics`.
         per_class: Add the metrics of `medmnist_hf.scoring.metrics.CLASSWISE` for each class.
         ci: Add 95 % intervals of AUC, ACC and `names`, and of the AUC of each class if `per_class`.
@@ -112,7 +115,7 @@ def evaluate_file(
     """
     path = Path(path)
     result = read_result(path)
-    labels = read_labels(result.flag, result.size, result.split, data)
+    labels = read_labels(result.flag, result.size, result.split, data, root=root)
     _same_length(path, result, labels)
     with _named(str(path)), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ScoreWarning)
@@ -136,6 +139,7 @@ def compare_files(
     data: str | Path | None = None,
     names: Iterable[str] = ("auc", "acc"),
     *,
+    root: str | Path | None = None,
     resamples: int = 1000,
     seed: int = 0,
     from_logits: bool | None = None,
@@ -145,8 +149,9 @@ def compare_files(
     Args:
         first: The first file.
         second: The second file, whose values are subtracted.
-        data: Where the labels are, those of both sizes if they differ; see
-            `medmnist_hf.evaluation.labels.read_labels`.
+        data: The data set whose labels count, those of both sizes if they differ; by default that of the files'
+            names, see `medmnist_hf.evaluation.labels.read_labels`.
+        root: Folder of builds or of NPZ files, where it is looked up.
         names: Metrics, as for `medmnist_hf.scoring.metrics.metrics`.
         resamples: Number of resamples.
         seed: Seed of the draws.
@@ -163,7 +168,7 @@ def compare_files(
             f"{paths[1]}: of {two.flag} {two.split}, but {paths[0].name} is of {one.flag} {one.split}; "
             "compare files of one subset and split"
         )
-    sizes = {size: read_labels(one.flag, size, one.split, data) for size in sorted({one.size, two.size})}
+    sizes = {size: read_labels(one.flag, size, one.split, data, root=root) for size in sorted({one.size, two.size})}
     labels = sizes[one.size]
     if not np.array_equal(labels.values, sizes[two.size].values):
         raise ScoreError(

@@ -6,7 +6,7 @@ Images are not read: a Parquet reader fetches the label column only, and a membe
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -15,15 +15,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medmnist_hf.catalog import NPZ_SPLITS, Subset, Task, subset, subsets
+from medmnist_hf.catalog import NPZ_SPLITS, Subset, Task, split_name, subset
 from medmnist_hf.data.decode import labels_of, row_errors
 from medmnist_hf.data.npz_members import NpzMembers
+from medmnist_hf.data.npz_reader import provenance_of
 from medmnist_hf.data.shards import check_footer
 from medmnist_hf.errors import BuildError, MedMNISTError, SourceError, first_line
 from medmnist_hf.files import DOCUMENT_BYTES, open_regular
-from medmnist_hf.hub.repo_id import split_revision
-from medmnist_hf.manifest import MANIFEST_NAME, Manifest, Provenance, parse_manifest, read_build, read_manifest
-from medmnist_hf.places.local_paths import check_text
+from medmnist_hf.manifest import MANIFEST_NAME, Manifest, Provenance, parse_manifest, read_manifest
+from medmnist_hf.places.resolver import NpzFile, Repository, find
 
 _BLOCK: Final = 1 << 18
 """Bytes asked of the Hub at a time: the label column of a row group is far smaller."""
@@ -47,16 +47,19 @@ class Labels:
     provenance: Provenance
 
 
-def read_labels(flag: str, size: int | str, split: str, data: str | Path | None = None) -> Labels:
+def read_labels(
+    flag: str, size: int | str, split: str, data: str | Path | None = None, *, root: str | Path | None = None
+) -> Labels:
     """The labels of a split in row order, and nothing else of it.
 
     Args:
         flag: Flag of the subset.
         size: One of its sizes.
-        split: ``train``, ``validation`` or ``test``.
-        data: A build (its folder, that of its subset or that of all builds), an official NPZ file or a folder of such
-            files; a repository on the Hub as ``user/name`` or ``user/name@revision``; None for the official
-            repository of the subset.
+        split: ``train``, ``validation`` (or ``val``) or ``test``.
+        data: The name of the data set whose labels count, see `medmnist_hf.places.names.parse_name`, or an NPZ file
+            of any name; None for the subset by its flag.
+        root: Folder of builds or of NPZ files, where a flag is looked up. By default that of ``MEDMNIST_DATA``,
+            ``dist``, the cache of builds, then the Hub.
 
     Raises:
         CatalogError: Unknown subset or split, or a size it does not have.
@@ -66,52 +69,31 @@ def read_labels(flag: str, size: int | str, split: str, data: str | Path | None 
     """
     entry = subset(flag)
     size = entry.file(size).size
-    _ = entry.counts[split]
-    path = None if data is None else Path(data).expanduser()
-    if path is not None:
-        check_text(path)
+    split = split_name(split)
+    place = find(entry.flag if data is None else data, size, root=root, expected=entry, npz=True)
     try:
-        return _read(entry, size, split, path, None if data is None else str(data))
+        if isinstance(place, NpzFile):
+            return _from_npz(place, split)
+        if isinstance(place, Repository):
+            return _from_hub(place, entry, split)
+        where = str(place.folder)
+        manifest = _right_one(read_manifest(place.folder), entry, size, where)
+        return _from_shards(manifest, split, partial(_open_local, place.folder), where, OSError)
     except OSError as error:
-        raise SourceError(f"cannot read {path} ({first_line(error)}): check the path and permissions") from None
-
-
-def _read(entry: Subset, size: int, split: str, path: Path | None, repository: str | None) -> Labels:
-    if path is None or (not path.exists() and path.suffix != ".npz" and split_revision(repository or "")):
-        return _from_hub(entry, size, split, repository)
-    if path.is_file():
-        return _from_npz(entry, size, split, path)
-    if not path.is_dir():
-        raise SourceError(f"{path}: no such file or folder; give a build, an NPZ file or a repository as user/name")
-    for folder in (path, path / str(size), path / entry.flag / str(size)):
-        if (folder / MANIFEST_NAME).is_file():
-            manifest = _right_one(read_manifest(folder), entry, size, str(folder))
-            return _from_shards(manifest, split, partial(_open_local, folder), str(folder), OSError)
-    if (path / entry.file(size).name).is_file():
-        return _from_npz(entry, size, split, path / entry.file(size).name)
-    raise SourceError(_nothing_there(entry, size, path))
+        raise SourceError(
+            f"cannot read {data or root} ({first_line(error)}): check the path and permissions"
+        ) from None
 
 
 def _open_local(folder: Path, name: str) -> BinaryIO:
     return open_regular(folder / name)
 
 
-def _nothing_there(entry: Subset, size: int, path: Path) -> str:
-    built = [manifest for folder in (path, path / entry.flag) for manifest in read_build(folder)]
-    others = sorted({manifest.subset for manifest in built} - {entry.flag})
-    sizes = [manifest.config_name for manifest in built if manifest.subset == entry.flag]
-    state = f"it is a build of {others[0]}" if others else f"it has size {', '.join(sizes)}" if sizes else ""
-    return (
-        f"{path}: no labels of {entry.flag} at size {size}{f' ({state})' if state else ''}; "
-        f"build them, or put {entry.file(size).name} there"
-    )
-
-
 def _right_one(manifest: Manifest, entry: Subset, size: int, where: str) -> Manifest:
     if (manifest.subset, manifest.size) != (entry.flag, size):
         raise SourceError(
             f"{where}: a build of {manifest.subset} at size {manifest.size}, not of {entry.flag} at size {size}; "
-            "give the data that the result file is of"
+            "give the data that the prediction file is of"
         )
     return manifest
 
@@ -143,56 +125,36 @@ def _from_shards(
     return Labels(values, where, manifest.source.provenance)
 
 
-def _from_hub(entry: Subset, size: int, split: str, repository: str | None) -> Labels:
+def _from_hub(place: Repository, entry: Subset, split: str) -> Labels:
     # Both take a second to import, and those who have the data at hand need neither.
     from huggingface_hub import HfFileSystem
 
     from medmnist_hf.hub.client import client_errors, limit_waiting, reason_of
 
     limit_waiting()
-    if repository is None:
-        from medmnist_hf.catalog import NAMESPACE
-
-        repository = f"{NAMESPACE}/{entry.flag}"
-    files = HfFileSystem()
+    files, size = HfFileSystem(), place.size
 
     def opener(name: str) -> BinaryIO:
-        file: BinaryIO = files.open(f"datasets/{repository}/{size}/{name}", "rb", block_size=_BLOCK)
+        path = f"datasets/{place.repo_id}/{size}/{name}"
+        file: BinaryIO = files.open(path, "rb", block_size=_BLOCK, revision=place.revision)
         return file
 
     try:
         with opener(MANIFEST_NAME) as file:
             text = file.read(DOCUMENT_BYTES)
-        manifest = _right_one(parse_manifest(text, f"{repository}/{size}"), entry, size, repository)
-        return _from_shards(manifest, split, opener, f"{repository} on the Hub")
+        manifest = _right_one(parse_manifest(text, f"{place.where}/{size}"), entry, size, place.where)
+        return _from_shards(manifest, split, opener, f"{place.where} on the Hub")
     except MedMNISTError:
         raise
     except client_errors() as error:
         reason = "no such repository or config" if isinstance(error, FileNotFoundError) else reason_of(error)
-        raise SourceError(
-            f"cannot read the labels of {repository} at size {size} from the Hub ({reason}): "
-            "check the name, the network and your token, or give a local build or NPZ file"
-        ) from None
+        what = f"read the labels of {place.where} at size {size} from the Hub"
+        raise place.unreachable(what, reason) from None
 
 
-def _from_npz(entry: Subset, size: int, split: str, path: Path) -> Labels:
-    official = {file.name for known in subsets() for file in known.files}
-    if path.name in official and path.name != entry.file(size).name:
-        raise SourceError(f"{path}: labels of {entry.file(size).name} are needed; give that file or its folder")
-    values = NpzMembers(path, [f"{NPZ_SPLITS[split]}_labels.npy"]).labels(split, entry)
-    official_md5 = entry.file(size).md5
-    provenance = Provenance.VERIFIED if _md5_of(path) == official_md5 else Provenance.UNVERIFIED
-    multi_label = entry.task is Task.MULTI_LABEL
-    return Labels(values.astype(np.bool_) if multi_label else values[:, 0].astype(np.intp), str(path), provenance)
-
-
-def _md5_of(path: Path) -> str:
-    """MD5 of a file, read once for as many prediction files as are scored against it."""
-    state = path.stat()
-    return _md5_of_state(path.absolute(), state.st_size, state.st_mtime_ns)
-
-
-@cache
-def _md5_of_state(path: Path, size: int, modified: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
+def _from_npz(place: NpzFile, split: str) -> Labels:
+    values = NpzMembers(place.path, [f"{NPZ_SPLITS[split]}_labels.npy"]).labels(split, place.entry)
+    multi_label = place.entry.task is Task.MULTI_LABEL
+    return Labels(
+        values.astype(np.bool_) if multi_label else values[:, 0].astype(np.intp), str(place.path), provenance_of(place)
+    )

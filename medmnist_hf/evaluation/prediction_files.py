@@ -22,7 +22,7 @@ from typing import Final
 import numpy as np
 
 from medmnist_hf.array_types import FloatArray, IntArray
-from medmnist_hf.catalog import DEFAULT_SIZE, NPZ_SPLITS, Subset, Task, subset
+from medmnist_hf.catalog import DEFAULT_SIZE, NPZ_SPLITS, Subset, Task, split_name, subset
 from medmnist_hf.errors import (
     BuildError,
     CatalogError,
@@ -103,7 +103,7 @@ def result_name(flag: str, size: int | str, split: str, auc: float, acc: float, 
     """
     entry = subset(flag)
     size = entry.file(size).size
-    _ = entry.counts[split]
+    split = split_name(split)
     if not run or "/" in run or "\\" in run or not run.isprintable():
         raise ScoreError(f"run name {run!r} cannot be part of a file name: give letters, digits, dots, dashes")
     size_flag = "" if size == DEFAULT_SIZE else f"_{size}"

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from medmnist_hf.catalog import SPLITS, Subset, subsets
+from medmnist_hf.catalog import SPLITS, Subset, split_name, subsets
 from medmnist_hf.data.rows import Rows
 from medmnist_hf.errors import MedMNISTError, cannot_write
 from medmnist_hf.export.imagefolder import write_imagefolder
@@ -115,6 +115,7 @@ def export(
     form = form or ("gif" if entry.ndim == 3 else "png")
     plan = _format(form, entry)
     write = _with_folder(plan, form, gcs)
+    splits = [split_name(split) for split in splits]
     total = rows_of(rows, splits)
     chosen = [split for split in SPLITS if split in splits or not splits]
     name = official_name(entry, rows.size)
@@ -134,7 +135,7 @@ def rows_of(rows: Rows, splits: Sequence[str] = ()) -> int:
     Raises:
         CatalogError: Unknown split.
     """
-    return sum(rows.count(split) for split in dict.fromkeys(splits or SPLITS))
+    return sum(rows.count(split) for split in dict.fromkeys(map(split_name, splits or SPLITS)))
 
 
 def official_name(subset: Subset, size: int) -> str:

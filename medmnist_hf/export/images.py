@@ -7,7 +7,7 @@ from typing import Final
 import PIL.Image
 
 from medmnist_hf.array_types import UInt8Array
-from medmnist_hf.data.rows import Rows
+from medmnist_hf.data.rows import BuiltRows, Rows
 
 FRAME_MS: Final = 200
 """How long the official package shows each slice of a volume."""
@@ -23,7 +23,12 @@ def png_files(rows: Rows, split: str) -> Iterator[list[bytes]]:
         CatalogError: Unknown split.
         SourceError: The split is not there, cannot be fetched, or holds no images of this config.
         BuildError: A shard is missing or damaged.
+        ReadError: The NPZ file is damaged.
     """
+    if not isinstance(rows, BuiltRows):
+        for images in rows.images(split):
+            yield [_png(image) for image in images]
+        return
     for block in rows.files(split):
         yield [_as_png(image, rows.decoded(image, split)) for image in block]
 

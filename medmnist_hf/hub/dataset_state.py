@@ -1,9 +1,7 @@
 """A data set's repository as it stands at one commit: read with patience, checked file by file, fetched."""
 
 import re
-from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,8 +10,7 @@ from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from medmnist_hf.documents import parse_yaml
 from medmnist_hf.errors import BuildError, HubError, VerificationError
-from medmnist_hf.hub.client import MAIN, hub_api, patiently
-from medmnist_hf.hub.repo_id import split_revision
+from medmnist_hf.hub.client import MAIN, patiently
 from medmnist_hf.hub.tree import RemoteTree, download_files, read_file, read_tree
 from medmnist_hf.manifest import (
     AUDIT_NAME,
@@ -21,8 +18,6 @@ from medmnist_hf.manifest import (
     README_NAME,
     Manifest,
     parse_manifest,
-    read_build,
-    read_manifest,
 )
 from medmnist_hf.typed_json import Name, decode
 
@@ -123,38 +118,6 @@ def card_head(card: str, where: str) -> dict[str, Any]:
 def config_names(card: str, where: str) -> list[str]:
     """Names of the configs on a card, in its order; errors as in `card_head`."""
     return [config["config_name"] for config in card_head(card, where)["configs"]]
-
-
-def find_configs(place: str, sizes: Collection[int] = ()) -> list[tuple[Manifest, Callable[[], Path]]]:
-    """The built configs at a place, each with what gives its folder.
-
-    A repository is first checked as a whole: each shard by size and SHA-256, and the card. Its configs are downloaded
-    when their folder is asked for.
-
-    Args:
-        place: Folder of a subset or of one config, or a repository as ``NAMESPACE/NAME[@REVISION]``.
-        sizes: Only these; all by default.
-
-    Raises:
-        BuildError: There is none.
-        HubError: The repository cannot be read.
-        VerificationError: The repository is not whole.
-    """
-    folder, repository = Path(place), split_revision(place)
-    configs: list[tuple[Manifest, Callable[[], Path]]]
-    if repository and not folder.is_dir():
-        api = hub_api()
-        state = read_state(api, repository[0], repository[1] or MAIN)
-        check_state(state)
-        configs = [(manifest, partial(fetch_config, api, state, manifest)) for manifest in state.manifests]
-    elif folder.name.isdigit() and (folder / MANIFEST_NAME).is_file():
-        configs = [(read_manifest(folder), lambda: folder)]
-    else:
-        configs = [(manifest, partial(folder.joinpath, manifest.config_name)) for manifest in read_build(folder)]
-    configs = [(manifest, fetch) for manifest, fetch in configs if not sizes or manifest.size in sizes]
-    if not configs:
-        raise BuildError(f"no build{' of that size' if sizes else ''} in {place}: medmnist-hf build makes one")
-    return configs
 
 
 def fetch_config(api: HfApi, state: RemoteState, manifest: Manifest) -> Path:

@@ -7,15 +7,15 @@ Hub.
 
 import logging
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from medmnist_hf import catalog
 from medmnist_hf.catalog import DEFAULT_SIZE, NAMESPACE, Subset
-from medmnist_hf.errors import BuildError, CatalogError, SourceError, first_line, shorten
-from medmnist_hf.manifest import MANIFEST_NAME, WORK_DIR, Manifest, read_build, read_manifest
+from medmnist_hf.errors import BuildError, CatalogError, SourceError, shorten
+from medmnist_hf.manifest import MANIFEST_NAME, Manifest, read_build, read_manifest
+from medmnist_hf.places.folders import configs_in, is_file, npz_files
 from medmnist_hf.places.local_paths import check_text
 from medmnist_hf.places.names import FORMS, DataName, parse_name
 
@@ -56,6 +56,10 @@ class NpzFile:
     entry: Subset
     size: int
     path: Path
+
+    def how_to_build(self) -> str:
+        """The advice for what reads builds alone."""
+        return how_to_build(self.entry, self.size, source=self.path.parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,15 +152,12 @@ def find(
         SourceError: There is nothing of that name; or what the arguments say does not go together.
         BuildError: A manifest cannot be read.
     """
-    named = parse_name(name)
+    named = named_data(name, root, revision)
     if named.entry is not None and expected is not None and named.entry != expected:
         raise SourceError(f"{named.text} is {named.entry.flag}, and {expected.flag} is needed: name that")
-    named = _at_revision(named, revision, root)
     entry = named.entry or expected
-    wanted = _size_of(named, size, entry)
+    wanted = wanted_size(named, size, entry)
     if named.path is not None:
-        if root is not None:
-            raise SourceError(f"{named.text} is a path, and so is the root {root}: give one of them")
         return _at_path(named.path, entry, wanted, npz=npz)
     if named.repository is not None:
         return Repository(entry, wanted or DEFAULT_SIZE, named.repository, named.revision)
@@ -165,7 +166,7 @@ def find(
     if root is not None:
         folder = Path(root).expanduser()
         check_text(folder)
-        return find_below(folder, entry, number, npz=npz) or _refuse(folder, entry, number)
+        return find_below(folder, entry, number, npz=npz) or _refuse(folder, entry, number, npz=npz)
     searched = default_roots()
     return find_local(entry, number, npz=npz) or Repository(
         entry, number, f"{NAMESPACE}/{entry.flag}", searched=tuple(searched)
@@ -198,57 +199,27 @@ def find_below(folder: Path, entry: Subset, size: int, *, npz: bool = False) -> 
         SourceError: The folder may not be looked at.
     """
     nested = folder / entry.flag / str(size)
-    if _is_file(nested / MANIFEST_NAME):
+    if is_file(nested / MANIFEST_NAME):
         return Build(entry, size, nested)
     for config in (folder / str(size), folder):
-        if _is_file(config / MANIFEST_NAME):
+        if is_file(config / MANIFEST_NAME):
             manifest = read_manifest(config)
             if (manifest.subset, manifest.size) == (entry.flag, size):
                 return Build(entry, size, config)
     file = folder / entry.file(size).name
-    return NpzFile(entry, size, file) if npz and _is_file(file) else None
+    return NpzFile(entry, size, file) if npz and is_file(file) else None
 
 
-def configs_in(folder: Path) -> list[Path]:
-    """Folders of the configs in a folder of builds, of a subset, or of one config; by subset and ascending size.
+def named_data(name: str | Path, root: str | Path | None, revision: str | None) -> DataName:
+    """A name taken apart, with a revision that was given apart from it, which only the Hub has.
 
     Raises:
-        SourceError: The folder may not be looked at.
+        CatalogError: The name is none.
+        SourceError: Name, root and revision do not go together.
     """
-    if _is_file(folder / MANIFEST_NAME):
-        return [folder]
-    if own := _sizes_in(folder):
-        return own
-    return [config for child in _children(folder) for config in _sizes_in(child)]
-
-
-def _sizes_in(folder: Path) -> list[Path]:
-    sizes = [path for path in _children(folder) if path.name.isdecimal() and _is_file(path / MANIFEST_NAME)]
-    return sorted(sizes, key=lambda path: int(path.name))
-
-
-def _children(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if path.name != WORK_DIR and path.is_dir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise _unreadable(folder, error) from None
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError as error:
-        raise _unreadable(path.parent, error) from None
-
-
-def _unreadable(folder: Path, error: OSError) -> SourceError:
-    return SourceError(f"cannot read {folder} ({first_line(error)}): check the path and its permissions")
-
-
-def _at_revision(named: DataName, revision: str | None, root: str | Path | None) -> DataName:
-    """The name with a revision that was given apart from it, which only the Hub has."""
+    named = parse_name(name)
+    if named.path is not None and root is not None:
+        raise SourceError(f"{named.text} is a path, and so is the root {root}: give one of them")
     if revision is not None:
         if named.path is not None or root is not None:
             raise SourceError(f"a build has no revisions: leave out the path, or revision {shorten(revision)}")
@@ -261,7 +232,12 @@ def _at_revision(named: DataName, revision: str | None, root: str | Path | None)
     return named
 
 
-def _size_of(named: DataName, size: int | str | None, entry: Subset | None) -> int | None:
+def wanted_size(named: DataName, size: int | str | None, entry: Subset | None) -> int | None:
+    """The size that is given or is part of the name; None where neither is.
+
+    Raises:
+        CatalogError: The subset has no such size, or the two differ.
+    """
     if size is None:
         wanted = named.size
     elif entry is not None:
@@ -278,7 +254,7 @@ def _size_of(named: DataName, size: int | str | None, entry: Subset | None) -> i
 
 def _at_path(path: Path, entry: Subset | None, size: int | None, *, npz: bool) -> Build | NpzFile:
     """The config at a path that a person named."""
-    if _is_file(path):
+    if is_file(path):
         return _npz_file(path, entry, size, npz=npz)
     if not path.is_dir():
         raise missing(path)
@@ -292,7 +268,11 @@ def _at_path(path: Path, entry: Subset | None, size: int | None, *, npz: bool) -
     if entry is None:
         entry = _only_subset(path, configs, npz=npz)
     number = size or _only_size(path, entry, npz=npz) or DEFAULT_SIZE
-    return find_below(path, entry, number, npz=npz) or _in_renamed(path, entry, number) or _refuse(path, entry, number)
+    return (
+        find_below(path, entry, number, npz=npz)
+        or _in_renamed(path, entry, number)
+        or _refuse(path, entry, number, npz=npz)
+    )
 
 
 def _in_renamed(path: Path, entry: Subset, size: int) -> Build | None:
@@ -307,7 +287,7 @@ def _only_subset(path: Path, configs: list[Path], *, npz: bool) -> Subset:
     """The subset that a folder holds; an error where it holds several or none."""
     first_of_each = {config.parent: config for config in reversed(configs)}.values()
     flags = {read_manifest(config).subset for config in first_of_each}
-    files = [] if flags else [file.entry.flag for file in npz_files(path)]
+    files = [] if flags else [entry.flag for entry, _ in npz_files(path)]
     found = sorted(flags or set(files))
     if len(found) == 1 and (flags or npz):
         return catalog.subset(found[0])
@@ -324,25 +304,15 @@ def _only_subset(path: Path, configs: list[Path], *, npz: bool) -> Subset:
 
 def _only_size(path: Path, entry: Subset, *, npz: bool) -> int | None:
     """The one size in which a folder of NPZ files has a subset; that of builds is the default, as on the Hub."""
-    sizes = [file.size for file in npz_files(path) if file.entry == entry] if npz else []
+    sizes = [number for each, number in npz_files(path) if each == entry] if npz else []
     return sizes[0] if len(sizes) == 1 and not configs_in(path) else None
-
-
-def npz_files(folder: Path) -> Iterator[NpzFile]:
-    """The files of a folder that are named as official ones."""
-    for entry in catalog.subsets():
-        for file in entry.files:
-            if _is_file(folder / file.name):
-                yield NpzFile(entry, file.size, folder / file.name)
 
 
 def _npz_file(path: Path, entry: Subset | None, size: int | None, *, npz: bool) -> NpzFile:
     official = {file.name: (each, file.size) for each in catalog.subsets() for file in each.files}
     known = official.get(path.name)
     if not npz:
-        entry, size = known or (entry, size)
-        advice = how_to_build(entry, size or DEFAULT_SIZE, source=path.parent) if entry else f"give {FORMS}"
-        raise SourceError(f"{path} is a file, and a build is needed: {advice}")
+        raise needs_build(path, entry, size)
     if known is not None and (entry not in {None, known[0]} or size not in {None, known[1]}):
         needed = (entry or known[0]).file(size or known[1]).name
         raise SourceError(f"{path} is not {needed}, which is needed: give that file or its folder")
@@ -353,6 +323,20 @@ def _npz_file(path: Path, entry: Subset | None, size: int | None, *, npz: bool) 
     found, number = known or (entry, size or DEFAULT_SIZE)
     assert found is not None
     return NpzFile(found, number, path)
+
+
+def needs_build(path: Path, entry: Subset | None = None, size: int | None = None) -> SourceError:
+    """The error for a file where a build is needed: of an NPZ file it says how to build from it.
+
+    Args:
+        path: The file.
+        entry: The subset, where that is known apart from the file's name.
+        size: The size, likewise.
+    """
+    official = {file.name: (each, file.size) for each in catalog.subsets() for file in each.files}
+    found, number = official.get(path.name, (entry, size))
+    advice = f"give {FORMS}" if found is None else how_to_build(found, number or DEFAULT_SIZE, source=path.parent)
+    return SourceError(f"{path} is a file, and a build is needed: {advice}")
 
 
 def _another(found: Build, entry: Subset | None, size: int | None) -> SourceError:
@@ -377,7 +361,7 @@ def missing(path: Path) -> SourceError:
     return SourceError(f"{path}: no such file or folder{held}: {hint}")
 
 
-def _refuse(folder: Path, entry: Subset, size: int) -> Build:
+def _refuse(folder: Path, entry: Subset, size: int, *, npz: bool) -> Build:
     """Raise the error for a config that a folder does not have: it names those that there are."""
     built = [manifest for place in (folder, folder / entry.flag) for manifest in _manifests(place)]
     sizes = [manifest.config_name for manifest in built if manifest.subset == entry.flag]
@@ -389,9 +373,10 @@ def _refuse(folder: Path, entry: Subset, size: int) -> Build:
     else:
         state = f"it is a build of {others[0]}" if others else "nothing is built there"
     source = folder if (folder / entry.file(size).name).is_file() else None
-    root = folder.parent if folder.name == entry.flag else folder
+    root = folder.parent if folder.name == entry.flag or others else folder
     raise SourceError(
         f"no build of {entry.flag} at size {size} in {folder} ({state}): {how_to_build(entry, size, root, source)}"
+        f"{f', or put {entry.file(size).name} there' if npz else ''}"
     )
 
 

@@ -203,6 +203,11 @@ class Recipe:
             raise TrainingError(f"method {name} reads images, no features of {self.model}: use model {PIXELS}")
 
     @property
+    def source(self) -> str:
+        """The name by which the data is found."""
+        return self.dataset if self.namespace is None else f"{self.namespace}/{self.dataset}"
+
+    @property
     def subset(self) -> Subset:
         """The subset; raises `CatalogError` for an unknown flag."""
         return catalog.subset(self.dataset)

@@ -24,7 +24,7 @@ from transformers import set_seed
 from transformers.utils.logging import disable_progress_bar
 
 from medmnist_hf.array_types import FloatArray
-from medmnist_hf.catalog import NAMESPACE, SPLITS
+from medmnist_hf.catalog import SPLITS
 from medmnist_hf.data.arrays import read_arrays
 from medmnist_hf.data.configs import open_config
 from medmnist_hf.errors import DivergenceError, TrainingError, first_line, is_full
@@ -112,13 +112,7 @@ def _sole_run(out: Path, processes: PartialState) -> Iterator[None]:
 def _run(recipe: Recipe, out: Path, processes: PartialState, *, quiet: bool) -> RunResult:
     """The run, in a folder that no other process runs in."""
     with processes.main_process_first():
-        config = open_config(
-            recipe.dataset,
-            recipe.size,
-            recipe.root,
-            namespace=recipe.namespace or NAMESPACE,
-            revision=recipe.revision,
-        )
+        config = open_config(recipe.source, recipe.size, recipe.root, revision=recipe.revision)
         record = DataRecord.of(config)
         _claim(recipe, record, out)
         data = {split: read_arrays(config, split) for split in SPLITS}

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -319,7 +320,7 @@ def test_faults_are_one_line_each(data: Path, tmp_path: Path) -> None:
         (("compare", good, good, "--data", data, "-m", "kappa"), "no measure 'kappa'"),
         (("leaderboard", "pathmnits"), "did you mean 'pathmnist'?"),
         (("leaderboard", "breastmnist", other, "--data", data), "of pneumoniamnist test, but the published"),
-        (("leaderboard", "breastmnist", good, "--data", tmp_path), "no labels of breastmnist"),
+        (("leaderboard", "breastmnist", good, "--data", tmp_path), "no build of breastmnist"),
         (("evaluate", good, other, "--data", data, "--plot", tmp_path / "x.png"), "--plot draws one file"),
         (("evaluate", good, "--data", data, "--plot", tmp_path / "x.gif"), "png, svg, pdf"),
     ):
@@ -336,7 +337,7 @@ def test_faults_are_one_line_each(data: Path, tmp_path: Path) -> None:
         assert done.exit_code == 1 and done.stdout == "" and says in done.stderr
         assert done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
     done = runner.invoke(app, ["evaluate", str(good), "--data", str(tmp_path)])
-    assert done.exit_code == 1 and "no labels of breastmnist at size 28" in done.stderr
+    assert done.exit_code == 1 and "no build of breastmnist at size 28" in done.stderr
     assert not list(tmp_path.glob("x.*"))
 
 
@@ -361,3 +362,36 @@ def test_where_nothing_is_published_an_official_file_stands_alone(
     path = write_result(tmp_path, unpublished, 28, "test", labels[:, 0] * 0.5, labels, run="one")
     text = flat(run("leaderboard", unpublished, path, "--data", real_data, "--resamples", "20"))
     assert "one (yours)" in text and "nothing is published to compare with" in text and "note:" not in text
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        (),
+        ("--root", "dist"),
+        ("--root", "dist/breastmnist"),
+        ("--data", "dist/breastmnist/28"),
+        ("--root", "npz"),
+        ("--data", "npz/mine.npz"),
+    ],
+)
+def test_labels_are_found_by_the_name_of_the_file_or_where_they_are_said_to_be(
+    phantoms: Phantoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: tuple[str, ...]
+) -> None:
+    """As every other command finds its data: ``dist`` without being told."""
+    monkeypatch.delenv("MEDMNIST_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    build(phantoms, tmp_path / "dist", "breastmnist", 28, rows=60)
+    (tmp_path / "npz").mkdir()
+    for name in ("breastmnist.npz", "mine.npz"):
+        shutil.copy(phantoms("breastmnist", 28, 60).path, tmp_path / "npz" / name)
+    file = result(tmp_path, "breastmnist")
+    (found,) = facts("evaluate", file.name, *where)
+    expected = "unverified" if "npz" in "".join(where) else "synthetic"
+    assert found["provenance"] == expected and found["rows"] == len(phantom_rows())
+    assert facts("compare", file.name, file.name, *where)["provenance"] == expected
+
+
+def phantom_rows() -> Any:
+    entry = subset("breastmnist")
+    return phantom_labels(entry, phantom_counts(entry, 60), "test")

@@ -89,10 +89,10 @@ def test_mistakes_are_one_line_and_exit_code_1(
         ((*export, "--format", "vertex"), "error: the format vertex names images by where they will lie"),
         ((*export, "--format", "vertex", "--gcs", "bucket"), "error: --gcs 'bucket' is no folder in Cloud Storage"),
         ((*export, "--gcs", "gs://bucket"), "error: the format png names nothing in Cloud Storage"),
-        ((*export, "--split", "val"), "error: unknown split 'val'"),
+        ((*export, "--split", "dev"), "error: unknown split 'dev'"),
         ((*export, "--size", "128"), "error: no build of breastmnist at size 128"),
         ((*export[:2], "--out", tmp_path / "out"), "error: cannot load medmnist/breastmnist"),
-        ((*export[:2], "--namespace", "nobody", "--out", tmp_path / "out"), "error: cannot load nobody/breastmnist"),
+        (("export", "nobody/breastmnist", "--out", tmp_path / "out"), "error: cannot load nobody/breastmnist"),
         ((*montage, tmp_path / "a.jpg"), "error: no montage of breastmnist as a.jpg"),
         ((*montage, tmp_path / "a.png"), "error: train of breastmnist has 16 images"),
     ):
@@ -113,5 +113,5 @@ def test_other_commands_do_not_wait_for_datasets() -> None:
 def test_help_has_an_example_and_says_what_each_option_does(command: str) -> None:
     output = runner.invoke(app, [command, "--help"]).output
     assert f"Example: medmnist-hf {command} breastmnist" in " ".join(output.split())
-    for option in ("--size", "--root", "--namespace", "--split", "--out", "--force"):
+    for option in ("--size", "--root", "--revision", "--split", "--out", "--force"):
         assert option in output

@@ -62,7 +62,7 @@ OFFLINE = """
 import medmnist_hf
 
 try:
-    medmnist_hf.load("breastmnist", 128, namespace="org")
+    medmnist_hf.load("org/breastmnist", 128)
 except medmnist_hf.MedMNISTError as error:
     assert "at size 128: it is not in the cache" in str(error), error
 else:
@@ -94,7 +94,7 @@ for flag in flags:
     labels = (test := load_dataset(name, "28", split="test"))["label"][:]
     assert load_dataset(name, split="test")["label"][:] == labels
     assert load_dataset(name, "28", split="test", revision="v1").features == test.features
-    assert medmnist_hf.load(flag, 28, "test", namespace="org")["label"][:] == labels
+    assert medmnist_hf.load(f"org/{flag}", 28, "test")["label"][:] == labels
     streamed = load_dataset(name, "28", split="test", streaming=True)
     images, told = rows_of(streamed)
     equal_to_npz(flag, "test", images, told)
@@ -110,7 +110,7 @@ for flag in flags:
     assert [list(frame["label"]) for frame in frames] == [labels] * 3
     assert read_labels(flag, 28, "test", f"{name}@v1").values.tolist() == labels
 
-several = medmnist_hf.load("breastmnist", 64, "train", namespace="org", streaming=True)
+several = medmnist_hf.load("org/breastmnist", 64, "train", streaming=True)
 images, labels = rows_of(several)
 parts = by_node(several, several.num_shards)
 assert [len(told) for _, told in parts] == [5, 5, 6]
@@ -180,7 +180,7 @@ def test_three_subsets_are_pushed_tagged_loaded_and_proved(
     def reader(home: Path) -> dict[str, str]:
         return hub.env(xet=xet, anonymous=True, home=home) | NO_TORCH
 
-    arguments: list[str | Path] = [*(real / flag for flag in REAL), "--namespace", "org"]
+    arguments: list[str | Path] = [*(real / flag for flag in REAL), "--repo-id", "org"]
     shown = run_here(PUSH, *arguments)
     assert last_line(shown.stdout).startswith("nothing was changed") and not hub.store.repos
     hub.script(PUSH, *arguments, "--yes", "--tag", "v1", env=hub.env(xet=xet))
@@ -215,7 +215,7 @@ def test_three_subsets_are_pushed_tagged_loaded_and_proved(
 
 
 def test_a_download_is_a_build_that_needs_no_hub(hub: HubServer, run_here: Run, real: Path, tmp_path: Path) -> None:
-    run_here(PUSH, real / "breastmnist", "--namespace", "org", "--yes", "--tag", "v1")
+    run_here(PUSH, real / "breastmnist", "--repo-id", "org", "--yes", "--tag", "v1")
     hub.store.write("dataset", "org/breastmnist", {"28/manifest.json": b"a later state"})
     command = ["download", "org/breastmnist", "--repo-type", "dataset", "--revision", "v1", "--include", "28/*"]
     command += ["--include", "README.md", "--local-dir", str(tmp_path / "copies/breastmnist")]
@@ -231,7 +231,7 @@ def test_a_download_is_a_build_that_needs_no_hub(hub: HubServer, run_here: Run, 
 
 
 def test_remote_damage_is_found(hub: HubServer, run_here: Run, phantom: Path) -> None:
-    run_here(PUSH, phantom, "--namespace", "org", "--yes", "--allow-synthetic")
+    run_here(PUSH, phantom, "--repo-id", "org", "--yes", "--allow-synthetic")
     path = next(name for name in hub.store.files("dataset", "org/pathmnist") if name.startswith("28/test"))
     content = hub.store.files("dataset", "org/pathmnist")[path]
     hub.store.write("dataset", "org/pathmnist", {path: content[:-1] + b"x"})
@@ -256,21 +256,24 @@ def test_mistakes_are_one_line_without_the_token(
         assert len(errors) == 1 and errors[0].startswith("error: ") and expected in errors[0]
         assert "hf_" not in done.stdout + done.stderr
 
-    refused("--allow-synthetic", phantom, "--namespace", "org", "--yes")
-    refused("give --repo-id for one build", phantom, tmp_path, "--repo-id", "org/pathmnist")
-    refused("--namespace for any number", phantom)
-    for name in ("org/bloodmnist", "org/path mnist", "pathmnist", ".."):
+    refused("--allow-synthetic", phantom, "--repo-id", "org", "--yes")
+    several = (phantom, tmp_path, "--repo-id", "org/pathmnist")
+    refused("org/pathmnist is one repository, and there are 2 builds: give --repo-id org", *several)
+    refused("no build of pathmnist in dist or", "pathmnist", "--repo-id", "org")
+    refused("org/pathmnist is on the Hub, and a build on this machine is needed", "org/pathmnist", "--repo-id", "org")
+    refused("is one config of a build: name the folder of its subset", phantom / "28", "--repo-id", "org")
+    for name in ("org/bloodmnist", "org/path mnist", ".."):
         refused("is not a valid repository: name it NAMESPACE/pathmnist", phantom, "--repo-id", name, *yes)
-    refused("no token for the Hub", phantom, "--namespace", "org", *yes, token=None)
-    refused("write access", phantom, "--namespace", "org", *yes, token=hub.read_token)
-    refused("has expired", phantom, "--namespace", "org", *yes, token=expired)
+    refused("no token for the Hub", phantom, "--repo-id", "org", *yes, token=None)
+    refused("write access", phantom, "--repo-id", "org", *yes, token=hub.read_token)
+    refused("has expired", phantom, "--repo-id", "org", *yes, token=expired)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    refused("check the network", phantom, "--namespace", "org", *yes)
+    refused("check the network", phantom, "--repo-id", "org", *yes)
     assert not hub.store.repos
 
 
 def test_one_bad_build_does_not_stop_the_others(hub: HubServer, phantom: Path, tmp_path: Path) -> None:
-    done = hub.script(PUSH, tmp_path, phantom, "--namespace", "org", "--yes", "--allow-synthetic", check=False)
+    done = hub.script(PUSH, tmp_path, phantom, "--repo-id", "org", "--yes", "--allow-synthetic", check=False)
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 2
     assert last_line(done.stderr) == "error: 1 of 2 builds failed"
     assert list(hub.store.repos) == [("dataset", "org/pathmnist")]
@@ -307,7 +310,7 @@ def test_a_killed_push_is_completed_by_the_same_command(
     running: list[subprocess.Popen[bytes]] = []
     fault = Fault(method, path, skip, lose_answer=lost, action=lambda: os.kill(running[0].pid, signal.SIGKILL))
     hit = hub.faults.add(fault)
-    arguments = [str(phantom), "--namespace", "org", "--yes", "--allow-synthetic", "--tag", "v1"]
+    arguments = [str(phantom), "--repo-id", "org", "--yes", "--allow-synthetic", "--tag", "v1"]
     command = [sys.executable, str(ROOT / PUSH), *arguments]
     running.append(subprocess.Popen(command, env=hub.env(xet=xet), stdout=subprocess.DEVNULL, cwd=hub.home))
     assert running[0].wait(60) == -signal.SIGKILL and hit.hits == 1
@@ -351,7 +354,7 @@ def test_two_pushes_at_once(hub: HubServer, phantoms: Phantoms, tmp_path: Path, 
 
     def run(folder: Path) -> None:
         ended.append(
-            hub.script(PUSH, folder, "--namespace", "org", "--yes", "--allow-synthetic", env=hub.env(), check=False)
+            hub.script(PUSH, folder, "--repo-id", "org", "--yes", "--allow-synthetic", env=hub.env(), check=False)
         )
 
     threads = [threading.Thread(target=run, args=(folder,)) for folder in builds]
@@ -376,7 +379,7 @@ def test_all_subsets_in_one_command_with_a_collection(
     builds = [build_configs(phantoms, tmp_path, entry.flag, 28, rows_per_shard=16) for entry in subsets()]
     for folder in builds:
         write_card(folder)
-    arguments: list[str | Path] = [*builds, "--namespace", "org", "--yes", "--allow-synthetic"]
+    arguments: list[str | Path] = [*builds, "--repo-id", "org", "--yes", "--allow-synthetic"]
     arguments += ["--tag", "v1", "--collection", "MedMNIST"]
     begun = time.monotonic()
     hub.script(PUSH, *arguments)

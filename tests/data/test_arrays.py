@@ -158,7 +158,7 @@ def test_mistakes_are_one_line(root: Path, tmp_path: Path) -> None:
     calls: list[tuple[type[MedMNISTError], str, Callable[[], Arrays]]] = [
         (CatalogError, "did you mean 'pathmnist'", lambda: load_arrays("pathmnits", root=root)),
         (CatalogError, "has no size 32", lambda: load_arrays("pathmnist", 32, root=root)),
-        (CatalogError, "unknown split 'val'", lambda: load_arrays("breastmnist", 28, "val", root)),
+        (CatalogError, "unknown split 'dev'", lambda: load_arrays("breastmnist", 28, "dev", root)),
         (CatalogError, "unknown split 'train.:9.'", lambda: load_arrays("breastmnist", 28, "train[:9]", root)),
         (SourceError, "nothing is built there", lambda: load_arrays("pathmnist", root=root)),
         (SourceError, "cannot load medmnist/pathmnist at size 28", lambda: load_arrays("pathmnist")),
@@ -186,7 +186,7 @@ def test_from_a_hub(hub: HubServer, root: Path, phantoms: Phantoms, tmp_path: Pa
     put_on_hub(hub, root / "chestmnist")
     with np.load(phantoms("chestmnist").path, allow_pickle=False) as npz:
         for _ in range(2):
-            same(load_arrays("chestmnist", 28, "test", namespace="org", cache_dir=tmp_path), npz, "test", True)
+            same(load_arrays("org/chestmnist", 28, "test", cache_dir=tmp_path), npz, "test", True)
     shards = {f"28/{path.name}" for path in (root / "chestmnist" / "28").glob("test-*")}
     assert fetched(hub) == {"28/manifest.json"} | shards and len(shards) > 1
     # The build of the same content is the same entry.
@@ -197,11 +197,11 @@ def test_from_a_hub(hub: HubServer, root: Path, phantoms: Phantoms, tmp_path: Pa
 HUB_CODE = """
 import sys, numpy as np, medmnist_hf
 npz = np.load(sys.argv[1])
-found = medmnist_hf.load_arrays("organmnist3d", 28, "test", namespace="org", revision="main")
+found = medmnist_hf.load_arrays("org/organmnist3d", 28, "test", revision="main")
 assert np.array_equal(found.images, npz["test_images"]) and np.array_equal(found.labels, npz["test_labels"][:, 0])
 (entry,) = medmnist_hf.cache_info()
 assert str(entry.path).startswith(sys.argv[2])
-loose = medmnist_hf.load_arrays("organmnist3d", 28, "test", namespace="org", cache=False)
+loose = medmnist_hf.load_arrays("org/organmnist3d", 28, "test", cache=False)
 assert np.array_equal(found.images, loose.images)
 """
 

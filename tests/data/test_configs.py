@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import constants
 
 from medmnist_hf.cards.render import write_card
-from medmnist_hf.data.configs import BuiltConfig, build_folder, open_config
+from medmnist_hf.data.configs import BuiltConfig, open_config
 from medmnist_hf.errors import BuildError, CatalogError, SourceError
 from medmnist_hf.files import sha256_of
 from medmnist_hf.manifest import MANIFEST_NAME, read_manifest
@@ -35,12 +35,12 @@ def pushed(hub: HubServer, root: Path) -> HubServer:
 
 
 def on_hub(size: int = 28, revision: str | None = None) -> BuiltConfig:
-    return open_config(FLAG, size, None, namespace="org", revision=revision)
+    return open_config(f"org/{FLAG}", size, revision=revision)
 
 
 @pytest.mark.parametrize("hub_side", [False, True])
 def test_shards_are_those_of_the_manifest(pushed: HubServer, root: Path, hub_side: bool) -> None:
-    config = on_hub() if hub_side else open_config(FLAG, 28, root, namespace="org")
+    config = on_hub() if hub_side else open_config(FLAG, 28, root)
     manifest = read_manifest(root / FLAG / "28")
     assert config.manifest == manifest
     for split, record in manifest.splits.items():
@@ -94,16 +94,16 @@ def test_a_repository_of_others(pushed: HubServer, content: bytes | None) -> Non
 
 
 @pytest.mark.parametrize(
-    ("namespace", "revision", "match"),
+    ("name", "revision", "match"),
     [
-        ("nobody", None, r"^cannot load nobody/breastmnist at size 28 \(.*not found.*\): check the name"),
-        ("org", "v9", r"^cannot load org/breastmnist at size 28 \(.*v9.*\): check the name"),
-        ("no such/name", None, r"^cannot load no such/name/breastmnist at size 28 \(.*\): check the name"),
+        ("nobody/breastmnist", None, r"^cannot load nobody/breastmnist at size 28 \(.*not found.*\): check the name"),
+        ("org/breastmnist", "v9", r"^cannot load org/breastmnist@v9 at size 28 \(.*v9.*\): check the name"),
+        ("org/breast", None, r"^cannot load org/breast at size 28 \(.*not found.*\): check the name"),
     ],
 )
-def test_what_the_hub_has_not(pushed: HubServer, namespace: str, revision: str | None, match: str) -> None:
+def test_what_the_hub_has_not(pushed: HubServer, name: str, revision: str | None, match: str) -> None:
     with pytest.raises(SourceError, match=match) as caught:
-        open_config(FLAG, 28, None, namespace=namespace, revision=revision)
+        open_config(name, 28, revision=revision)
     assert "\n" not in str(caught.value)
 
 
@@ -128,36 +128,43 @@ def test_the_manifest_of_another_config(pushed: HubServer, root: Path, tmp_path:
         shutil.copytree(root, tmp_path / "dist")
         (tmp_path / "dist" / FLAG / "28" / MANIFEST_NAME).write_text(text)
         with pytest.raises(BuildError, match=f"{match}build the config again with --force"):
-            open_config(FLAG, 28, tmp_path / "dist", namespace="org")
+            open_config(FLAG, 28, tmp_path / "dist")
 
 
 def test_splits(root: Path) -> None:
-    config = open_config(FLAG, 28, root, namespace="org")
-    with pytest.raises(CatalogError, match="unknown split 'val': choose from train, validation, test"):
-        config.split("val")
+    config = open_config(FLAG, 28, root)
+    assert config.split("val") is config.split("validation")
+    with pytest.raises(CatalogError, match="unknown split 'dev': choose from train, validation, test"):
+        config.split("dev")
 
 
 def test_what_is_not_built(root: Path) -> None:
     with pytest.raises(SourceError, match=r"no build of breastmnist at size 224 .*\(it has 28, 64\).*--size 224"):
-        build_folder(root, FLAG, "224")
+        open_config(FLAG, 224, root)
     with pytest.raises(SourceError, match="nothing is built there"):
-        open_config("pathmnist", 28, root, namespace="org")
+        open_config("pathmnist", 28, root)
     with pytest.raises(CatalogError, match="no size 224"):
-        open_config("organmnist3d", 224, root, namespace="org")
+        open_config("organmnist3d", 224, root)
 
 
-def test_a_build_without_its_card(root: Path, tmp_path: Path) -> None:
-    shutil.copytree(root / FLAG, tmp_path / FLAG)
-    (tmp_path / FLAG / "README.md").unlink()
-    with pytest.raises(SourceError, match=r"no README\.md in .*: run medmnist-hf build again, it writes the card"):
-        build_folder(tmp_path, FLAG, "28")
-    assert build_folder(tmp_path, FLAG, "28", card=False) == tmp_path / FLAG
+def test_a_repository_whose_name_is_no_flag(hub: HubServer, root: Path, tmp_path: Path) -> None:
+    """The manifest says which subset it holds."""
+    shutil.copytree(root / FLAG, tmp_path / "sonography")
+    put_on_hub(hub, tmp_path / "sonography")
+    config = open_config("org/sonography", 64)
+    assert (config.entry.flag, config.size, config.where) == (FLAG, 64, "org/sonography/64")
+    assert config.manifest == read_manifest(root / FLAG / "64")
+
+
+def test_an_npz_file_is_no_build(phantoms: Phantoms) -> None:
+    with pytest.raises(SourceError, match=r"a build is needed: run medmnist-hf build|a build is needed: give a flag"):
+        open_config(phantoms(FLAG).path)
 
 
 def test_a_folder_that_cannot_be_asked_is_one_line(tmp_path: Path) -> None:
     """The system refuses the question, as for want of permission; this way it also refuses an administrator."""
     with pytest.raises(SourceError, match=r"File name too long.*check the path and its permissions"):
-        build_folder(tmp_path / ("x" * 300), "pathmnist", "28")
+        open_config("pathmnist", 28, tmp_path / ("x" * 300))
 
 
 def test_what_is_not_the_file_is_not_kept(pushed: HubServer) -> None:

@@ -100,7 +100,7 @@ def test_a_hub_that_cannot_be_reached_is_one_line() -> None:
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-@pytest.mark.parametrize("split", ["val", "val[:10%]", "train+val", "train[:1"])
+@pytest.mark.parametrize("split", ["dev", "dev[:10%]", "train+dev", "train[:1"])
 def test_an_unknown_split_is_one_line(root: Path, split: str, streaming: bool) -> None:
     with pytest.raises(CatalogError, match="of chestmnist: choose from train, validation, test") as caught:
         medmnist_hf.load("chestmnist", root=root, split=split, streaming=streaming)
@@ -282,8 +282,17 @@ def pushed(
     HfFileSystem.clear_instance_cache()
 
 
+def test_a_repository_whose_name_is_no_flag(pushed: HubServer, two_builds: tuple[Path, Path], tmp_path: Path) -> None:
+    """Its manifest says which subset it holds."""
+    shutil.copytree(two_builds[0] / FLAG, tmp_path / "sonography")
+    put_on_hub(pushed, tmp_path / "sonography")
+    rows = medmnist_hf.load("org/sonography", 28, "val")
+    expected = medmnist_hf.load(FLAG, 28, "val", two_builds[0])
+    assert rows["label"][:] == expected["label"][:] and rows.features == features_of(subset(FLAG), 28)
+
+
 def on_hub(revision: str | None = None, **options: Any) -> list[int]:
-    rows = medmnist_hf.load(FLAG, 28, "test", namespace="org", revision=revision, **options)
+    rows = medmnist_hf.load(f"org/{FLAG}", 28, "test", revision=revision, **options)
     return [row["label"] for row in rows]
 
 

@@ -13,7 +13,8 @@ import pytest
 from huggingface_hub import constants
 
 from medmnist_hf.catalog import NPZ_SPLITS
-from medmnist_hf.data.rows import Rows, open_rows
+from medmnist_hf.data.configs import open_config
+from medmnist_hf.data.rows import BuiltRows, Rows, open_rows
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, SourceError
 from medmnist_hf.manifest import MANIFEST_NAME
 from tests.conftest import Phantoms
@@ -40,7 +41,7 @@ def test_every_value_is_that_of_the_npz(root: Path, phantoms: Phantoms, flag: st
 @pytest.mark.parametrize("flag", ["chestmnist", "organmnist3d"])
 def test_every_value_from_a_hub(hub: HubServer, root: Path, phantoms: Phantoms, flag: str) -> None:
     put_on_hub(hub, root / flag)
-    rows = open_rows(flag, 28, namespace="org")
+    rows = open_rows(f"org/{flag}", 28)
     assert rows.where == f"org/{flag}/28"
     same(rows, phantoms(flag).path)
 
@@ -70,7 +71,7 @@ def test_blocks_are_row_groups(phantoms: Phantoms, tmp_path: Path) -> None:
 
 
 def test_files_are_the_stored_bytes(root: Path) -> None:
-    stored = [file for block in open_rows("bloodmnist", 28, root=root).files("test") for file in block]
+    stored = [file for block in BuiltRows(open_config("bloodmnist", 28, root)).files("test") for file in block]
     tables = [pq.read_table(path) for path in sorted((root / "bloodmnist/28").glob("test-*"))]
     assert len(tables) > 1
     assert stored == pa.concat_tables(tables)["image"].combine_chunks().field("bytes").to_pylist()
@@ -171,7 +172,7 @@ def test_a_damaged_shard(copy: Callable[[str], Path], damage: str) -> None:
 
 def test_a_damaged_shard_of_a_hub_names_the_file_to_remove(hub: HubServer, root: Path) -> None:
     put_on_hub(hub, root / "breastmnist")
-    rows = open_rows("breastmnist", namespace="org")
+    rows = open_rows("org/breastmnist")
     first = np.concatenate(list(rows.images("test")))
     blob = next(path for path in Path(constants.HF_HUB_CACHE).rglob("test-*")).resolve()
     content = bytearray(blob.read_bytes())
@@ -186,7 +187,7 @@ def test_a_damaged_shard_of_a_hub_names_the_file_to_remove(hub: HubServer, root:
 
 
 def test_one_image_at_a_time(root: Path) -> None:
-    rows = open_rows("bloodmnist", 28, root=root)
+    rows = BuiltRows(open_config("bloodmnist", 28, root))
     (block, *_), (files, *_) = rows.images("test"), rows.files("test")
     assert np.array_equal(rows.decoded(files[2], "test"), block[2])
     with pytest.raises(
@@ -198,8 +199,8 @@ def test_one_image_at_a_time(root: Path) -> None:
 def test_what_is_not_there(root: Path) -> None:
     rows = open_rows("breastmnist", 28, root=root)
     for call in (rows.count, rows.labels, lambda split: list(rows.images(split))):
-        with pytest.raises(CatalogError, match="unknown split 'val': choose from train, validation, test"):
-            call("val")
+        with pytest.raises(CatalogError, match="unknown split 'dev': choose from train, validation, test"):
+            call("dev")
     with pytest.raises(SourceError, match="nothing is built there"):
         open_rows("pathmnist", root=root)
     with pytest.raises(CatalogError, match="no size 224"):

@@ -189,5 +189,5 @@ def test_files_that_do_not_fit(data: Path, tmp_path: Path) -> None:
     assert evaluate_file(tmp_path / "breastmnist_test@c.csv", data, from_logits=False).score.rows == rows
     with pytest.raises(ScoreError, match="no measure 'nothing'"):
         evaluate_file(result(tmp_path, "breastmnist"), data, ["nothing"])
-    with pytest.raises(SourceError, match="no labels of breastmnist at size 28"):
+    with pytest.raises(SourceError, match="no build of breastmnist at size 28"):
         evaluate_file(result(tmp_path, "breastmnist"), tmp_path)

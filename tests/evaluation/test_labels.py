@@ -130,7 +130,7 @@ for flag, size, split, data in [
     assert lines[1] == f"{expected} org/pathmnist@main on the Hub synthetic"
     for line, name in zip(lines[2:], ("org/pathmnist", "org/other", "org/pathmnist", "medmnist/breast"), strict=True):
         assert line.startswith("SourceError ") and name in line
-    assert "a build of pathmnist at size 224, not of breastmnist" in lines[4]
+    assert "org/pathmnist is pathmnist, and breastmnist is needed" in lines[4]
     whole = sum(len(content) for name, content in files.items() if "train-" in name)
     sent = sum(seen.sent for seen in hub.log.find("GET", r"\.parquet"))
     assert whole > 2_000_000 and 0 < sent / 2 < whole / 3, "two reads, each of the end of the shard"
@@ -140,12 +140,17 @@ for flag, size, split, data in [
 @pytest.mark.parametrize(
     ("flag", "size", "data", "says"),
     [
-        ("breastmnist", 128, "", "breastmnist at size 128 (it has size 28, 64)"),
-        ("pathmnist", 28, "", "no labels of pathmnist at size 28; build them, or put pathmnist.npz there"),
-        ("pathmnist", 28, "breastmnist", "a build of breastmnist at size 28, not of pathmnist at size 28"),
-        ("pathmnist", 224, "breastmnist", "no labels of pathmnist at size 224 (it is a build of breastmnist)"),
-        ("breastmnist", 64, "breastmnist/28", "a build of breastmnist at size 28, not of breastmnist at size 64"),
-        ("pathmnist", 28, "breastmnist/28", "a build of breastmnist at size 28, not of pathmnist"),
+        ("breastmnist", 128, "", "no build of breastmnist at size 128"),
+        ("pathmnist", 28, "", ", or put pathmnist.npz there"),
+        (
+            "pathmnist",
+            28,
+            "breastmnist",
+            "(it is a build of breastmnist): run medmnist-hf build pathmnist --size 28 --root",
+        ),
+        ("pathmnist", 224, "breastmnist", "no build of pathmnist at size 224"),
+        ("breastmnist", 64, "breastmnist/28", "of breastmnist at size 28, and breastmnist at size 64 is needed"),
+        ("pathmnist", 28, "breastmnist/28", "of breastmnist at size 28, and pathmnist at size 28 is needed"),
         ("breastmnist", 28, "nothing", "no such file or folder"),
         ("breastmnist", 28, "nothing.npz", "no such file or folder"),
     ],
@@ -224,7 +229,7 @@ def test_npz_files_that_are_refused(tmp_path: Path) -> None:
         assert str(path) in str(caught.value)
 
     good = np.array([[0], [1]], np.uint8)
-    refused(_npz(tmp_path / "pathmnist.npz", test_labels=good), "labels of breastmnist.npz are needed")
+    refused(_npz(tmp_path / "pathmnist.npz", test_labels=good), "is not breastmnist.npz, which is needed")
     refused(_npz(tmp_path / "a.npz", train_labels=good), "member test_labels.npy is missing: is this a MedMNIST file")
     refused(_npz(tmp_path / "b.npz", test_labels=good[0, 0]), r"has shape \(\) where \(N, 1\) is needed")
     refused(_npz(tmp_path / "n.npz", test_labels=good[:, 0]), r"\(2,\) where \(N, 14\) is needed", "chestmnist")

@@ -258,8 +258,8 @@ def test_scores_that_cannot_be_scored_are_not_written(tmp_path: Path) -> None:
     ):
         with pytest.raises(ScoreError, match=says):
             write_result(folder, "breastmnist", 28, "test", scores, [0, 1], run="x")
-    with pytest.raises(CatalogError, match="unknown split 'val'"):
-        write_result(folder, "breastmnist", 28, "val", [0.1, 0.9], [0, 1], run="x")
+    with pytest.raises(CatalogError, match="unknown split 'dev'"):
+        write_result(folder, "breastmnist", 28, "dev", [0.1, 0.9], [0, 1], run="x")
     with pytest.raises(CatalogError, match="no size 32"):
         write_result(folder, "breastmnist", 32, "test", [0.1, 0.9], [0, 1], run="x")
     assert not folder.exists()

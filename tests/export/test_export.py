@@ -39,7 +39,7 @@ def test_formats_that_do_not_suit(root: Path, tmp_path: Path) -> None:
         for form in (form for form, each in FORMATS.items() if ndim not in each.ndims):
             line = f"{kind}, which the format {form} does not take: choose {', '.join(others)} or {last}$"
             refused(line, lambda rows=rows, form=form: export(rows, tmp_path, form))  # type: ignore[misc]
-    refused("unknown split 'val'", lambda: export(images, tmp_path, splits=["train", "val"]), CatalogError)
+    refused("unknown split 'dev'", lambda: export(images, tmp_path, splits=["train", "dev"]), CatalogError)
     assert list(tmp_path.iterdir()) == []
 
 

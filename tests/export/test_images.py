@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import PIL.Image
@@ -10,7 +9,8 @@ import pytest
 
 from medmnist_hf.catalog import subset
 from medmnist_hf.conversion.build import BuildOptions, build_config
-from medmnist_hf.data.rows import Rows, open_rows
+from medmnist_hf.data.configs import BuiltConfig, open_config
+from medmnist_hf.data.rows import BuiltRows, open_rows
 from medmnist_hf.errors import SourceError
 from medmnist_hf.export.images import FRAME_MS, gif_files, png_files
 from tests.conftest import Phantoms
@@ -19,7 +19,7 @@ from tests.fixtures.builds import ROWS_PER_SHARD, build
 
 def test_stored_png_goes_through_as_it_is(phantoms: Phantoms, tmp_path: Path) -> None:
     build(phantoms, tmp_path, "bloodmnist", 28)
-    rows = open_rows("bloodmnist", root=tmp_path)
+    rows = BuiltRows(open_config("bloodmnist", root=tmp_path))
     assert list(png_files(rows, "train")) == list(rows.files("train"))
     assert max(map(len, png_files(rows, "train"))) <= ROWS_PER_SHARD
 
@@ -48,12 +48,12 @@ def test_volumes_become_gif(phantoms: Phantoms, tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(picture.convert("L")), first[0])
 
 
-class Stored:
+class Stored(BuiltRows):
     """Rows whose stored files are those given, decoded as those of any build."""
 
-    def __init__(self, rows: Rows, files: list[bytes]) -> None:
-        self._rows, self._files = rows, files
-        self.entry, self.size, self.decoded = rows.entry, rows.size, rows.decoded
+    def __init__(self, config: BuiltConfig, files: list[bytes]) -> None:
+        super().__init__(config)
+        self._files = files
 
     def files(self, split: str) -> Iterator[list[bytes]]:
         yield self._files
@@ -62,14 +62,15 @@ class Stored:
 def test_png_is_decoded_before_it_goes_through(phantoms: Phantoms, tmp_path: Path) -> None:
     """The head of a PNG may be right and the rest not, and anything may follow its end."""
     build(phantoms, tmp_path, "bloodmnist", 28)
-    rows = open_rows("bloodmnist", root=tmp_path)
+    config = open_config("bloodmnist", root=tmp_path)
+    rows = BuiltRows(config)
     sound = next(rows.files("train"))[0]
     flipped = bytearray(sound)
     flipped[len(sound) // 2] ^= 0xFF
     for bad in (sound[:40] + bytes(len(sound) - 40), sound[: len(sound) // 2], bytes(flipped)):
         with pytest.raises(SourceError, match="a row holds an unreadable image"):
-            list(png_files(cast(Rows, Stored(rows, [bad])), "train"))
-    (block,) = png_files(cast(Rows, Stored(rows, [sound, sound + b"<script>"])), "train")
+            list(png_files(Stored(config, [bad]), "train"))
+    (block,) = png_files(Stored(config, [sound, sound + b"<script>"]), "train")
     assert block[0] == sound
     assert b"<script>" not in block[1]
     assert np.array_equal(rows.decoded(block[1], "train"), rows.decoded(sound, "train"))

@@ -1,14 +1,9 @@
 """Reading a data set's repository: what is wrong with it is found, what is missing may be allowed for."""
 
-from pathlib import Path
-
 import pytest
 
-from medmnist_hf.errors import BuildError, HubError, VerificationError
-from medmnist_hf.hub import dataset_state
-from medmnist_hf.hub.dataset_plan import PushOptions
-from medmnist_hf.hub.dataset_state import card_head, check_state, find_configs, read_state
-from medmnist_hf.manifest import read_manifest
+from medmnist_hf.errors import HubError, VerificationError
+from medmnist_hf.hub.dataset_state import card_head, check_state, read_state
 from tests.fixtures.pushing import ID, KIND, Pusher
 
 
@@ -45,42 +40,6 @@ def test_what_is_missing_may_be_allowed_for(pusher: Pusher) -> None:
     assert [manifest.size for manifest in state.manifests] == [28] and state.card.startswith("---")
     with pytest.raises(HubError, match="no such repository or revision"):
         read_state(pusher.api, ID, "next")
-
-
-class TestFindConfigs:
-    """Where configs are found by what a person types."""
-
-    def test_a_folder_of_a_subset_or_of_a_config(self, dists: dict[str, Path]) -> None:
-        both = find_configs(str(dists["both"]))
-        assert [(manifest.size, folder()) for manifest, folder in both] == [
-            (28, dists["both"] / "28"),
-            (64, dists["both"] / "64"),
-        ]
-        ((manifest, folder),) = find_configs(str(dists["both"] / "64"))
-        assert manifest.size == 64 and folder() == dists["both"] / "64"
-        assert [manifest.size for manifest, _ in find_configs(str(dists["both"]), [64, 128])] == [64]
-
-    def test_a_repository_is_checked_and_downloaded_when_asked_for(
-        self, pusher: Pusher, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(dataset_state, "hub_api", lambda: pusher.api)
-        pusher.push("28", PushOptions(ID, tag="v1"))
-        pusher.push("64")
-        pusher.hub.log.clear()
-        assert [manifest.size for manifest, _ in find_configs(ID)] == [28, 64]
-        ((manifest, folder),) = find_configs(f"{ID}@v1")
-        assert not pusher.hub.log.find(path="parquet")
-        assert read_manifest(folder()) == manifest and pusher.hub.log.find(path="parquet")
-        pusher.hub.store.write(KIND, ID, {"load.py": b"1"})
-        with pytest.raises(VerificationError, match="refuses code"):
-            find_configs(ID)
-
-    def test_nothing_there(self, dists: dict[str, Path], tmp_path: Path) -> None:
-        for place in (str(tmp_path), str(tmp_path / "none"), "none", "me/x@"):
-            with pytest.raises(BuildError, match=f"^no build in {place}: medmnist-hf build makes one$"):
-                find_configs(place)
-        with pytest.raises(BuildError, match=r"^no build of that size in "):
-            find_configs(str(dists["28"]), [64])
 
 
 @pytest.mark.parametrize("head", ["configs: [", "- 1", "a: 1", "configs: 1", "configs:\n- config_name: 28"])

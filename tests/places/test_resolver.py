@@ -10,7 +10,7 @@ import pytest
 from medmnist_hf.catalog import subset
 from medmnist_hf.errors import CatalogError, SourceError
 from medmnist_hf.places import resolver
-from medmnist_hf.places.resolver import Build, NpzFile, Place, Repository, configs_in, find
+from medmnist_hf.places.resolver import Build, NpzFile, Place, Repository, find
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
 
@@ -190,11 +190,3 @@ def test_the_hub_failing_names_each_place(there: Path) -> None:
     assert (
         str(named.unreachable("load it", "404")) == "cannot load it (404): check the name, the network and your token"
     )
-
-
-def test_configs_of_a_folder(there: Path) -> None:
-    own = [Path("dist/breastmnist/28"), Path("dist/breastmnist/64")]
-    assert configs_in(Path("dist")) == [*own, Path("dist/retinamnist/28")]
-    assert configs_in(Path("dist/breastmnist")) == own
-    assert configs_in(own[1]) == own[1:]
-    assert configs_in(Path("npz")) == configs_in(Path("nowhere")) == []

@@ -13,8 +13,8 @@ import medmnist_hf
 from medmnist_hf.array_types import BoolArray, FloatArray, IntArray
 from medmnist_hf.catalog import Task, subset
 from medmnist_hf.cli.main import app
-from medmnist_hf.data.arrays import load_arrays
 from medmnist_hf.evaluation.prediction_files import write_result
+from medmnist_hf.loading.load import load_arrays
 from medmnist_hf.scoring.auc import ratio
 from medmnist_hf.scoring.intervals import compare, intervals
 from medmnist_hf.scoring.metrics import CLASSWISE, Weighted, metrics

@@ -26,6 +26,7 @@ LAYERS = [
     "conversion evaluation evaluate_module",
     "export",
     "cards",
+    "loading",
     "training",
     "cli",
     "__main__",

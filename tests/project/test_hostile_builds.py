@@ -20,8 +20,8 @@ from medmnist_hf.data.rows import open_rows
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.evaluation.labels import read_labels
 from medmnist_hf.export.export import export
-from medmnist_hf.hub.dataset_state import find_configs
 from medmnist_hf.hub.local_build import read_local
+from medmnist_hf.places.configs import find_configs
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
 
@@ -32,7 +32,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "load_arrays": lambda root: medmnist_hf.load_arrays(FLAG, 28, "train", root=root, cache=False),
     "load": lambda root: medmnist_hf.load(FLAG, 28, split="train", root=root),
     "audit": lambda root: audit_config(root / FLAG / "28"),
-    "verify": lambda root: [verify_config(folder()) for _, folder in find_configs(str(root / FLAG))],
+    "verify": lambda root: [verify_config(config.fetch()) for config in find_configs(root / FLAG)],
     "export": lambda root: export(open_rows(FLAG, 28, root=root), root / "out", "npz", force=True),
     "evaluate": lambda root: read_labels(FLAG, 28, "train", root),
     "card": lambda root: write_card(root / FLAG),

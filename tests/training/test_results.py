@@ -248,10 +248,10 @@ def test_what_data_is_comes_from_the_manifest_in_a_folder_and_on_the_hub(
     folder = Folder(npz, allow_unverified=True) if kind is Provenance.UNVERIFIED else Folder(real_data)
     file = phantoms(entry.flag) if kind is Provenance.SYNTHETIC else folder.fetch(entry, 28)
     build_config(entry, 28, file, tmp_path / "dist")
-    record = DataRecord.of(open_config(entry.flag, 28, tmp_path / "dist", namespace="org"))
+    record = DataRecord.of(open_config(entry.flag, 28, tmp_path / "dist"))
     assert record.provenance is kind and record.rows["test"] == (8 if kind is Provenance.SYNTHETIC else 156)
     put_on_hub(hub, tmp_path / "dist" / entry.flag)
-    assert DataRecord.of(open_config(entry.flag, 28, None, namespace="org")) == record
+    assert DataRecord.of(open_config(f"org/{entry.flag}", 28)) == record
 
 
 def test_a_seed_whose_search_was_interrupted_is_described_in_one_line() -> None:

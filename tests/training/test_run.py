@@ -157,7 +157,7 @@ def test_a_run_on_the_official_file_is_ranked(real_data: Path, tmp_path: Path) -
 
 def test_predictions_are_what_was_scored(root: Path, tmp_path: Path) -> None:
     from medmnist_hf.catalog import Task
-    from medmnist_hf.data.arrays import load_arrays
+    from medmnist_hf.loading.load import load_arrays
 
     result = run(tiny(root, "pneumoniamnist", method="knn"), tmp_path, quiet=True)
     (predictions,) = (path for path in (tmp_path / "seed-0").iterdir() if "_test_" in path.name)

@@ -13,7 +13,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from medmnist_hf.catalog import NAMESPACE
 from medmnist_hf.data.configs import open_config
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.files import name_missing_locks
@@ -114,7 +113,7 @@ def is_stale(cell: BenchmarkRun, folder: Path) -> bool:
     if recipe.root is None:
         return False
     try:
-        config = open_config(recipe.dataset, recipe.size, recipe.root, namespace=recipe.namespace or NAMESPACE)
+        config = open_config(recipe.source, recipe.size, recipe.root)
     except MedMNISTError:
         return False
     return DataRecord.of(config) != read_results(folder / RESULTS_NAME).data

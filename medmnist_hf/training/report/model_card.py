@@ -197,7 +197,6 @@ def _context(result: RunResult, config: Mapping[str, Any]) -> dict[str, Any]:
         "rows": result.data.rows,
         "model": recipe.model,
         "how": method(recipe.method).card,
-        "namespace": namespace(recipe),
         "dataset": f"{namespace(recipe)}/{entry.flag}",
         "size": recipe.size,
         "volumes": volumes,

@@ -10,9 +10,9 @@ from accelerate import PartialState  # type: ignore[import-untyped]
 
 from medmnist_hf.automl.engines import Engine
 from medmnist_hf.catalog import subset
-from medmnist_hf.data.arrays import load_arrays
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.evaluation.prediction_files import read_result
+from medmnist_hf.loading.load import load_arrays
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import check
 from medmnist_hf.training.methods import automl

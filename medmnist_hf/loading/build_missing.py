@@ -1,0 +1,69 @@
+"""A build of a config that is on no place of this machine, from the official file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from medmnist_hf.catalog import Subset
+from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.places.local_paths import check_loadable
+from medmnist_hf.places.resolver import Build
+
+if TYPE_CHECKING:
+    from medmnist_hf.conversion.batch import Planned
+
+_BAR_AFTER: Final = 2.0
+"""Seconds after which a progress bar appears."""
+
+
+def build_missing(entry: Subset, size: int, root: Path) -> Build:
+    """Build a config from the official file, with bars as for other downloads of the Hugging Face libraries.
+
+    Args:
+        entry: The subset.
+        size: Edge length in pixels or voxels.
+        root: Folder of builds that it goes to; made if needed.
+
+    Raises:
+        SourceError: The official file cannot be fetched, or `datasets` could not read the folder.
+        BuildError: The build cannot be written.
+        MedMNISTError: The extra ``build`` is not installed.
+    """
+    from huggingface_hub import utils
+
+    try:
+        from medmnist_hf.cards.render import write_card
+        from medmnist_hf.conversion.batch import build_all, plan_run
+        from medmnist_hf.conversion.build import BuildOptions
+        from medmnist_hf.conversion.sources.source import open_source
+    except ModuleNotFoundError as error:
+        raise MedMNISTError(
+            f"cannot build {entry.flag}: no module {error.name}: pip install 'medmnist-hf[build]'"
+        ) from None
+    check_loadable(root)
+    source, options = open_source("zenodo"), BuildOptions()
+    run = plan_run([entry.flag], [str(size)], source, options)
+    bars: Any = utils  # whose functions are exported without saying so
+    name = f"{entry.flag} {size}"
+    with (
+        bars.tqdm(
+            desc=f"downloading {entry.file(size).name}", unit="B", unit_scale=True, delay=_BAR_AFTER
+        ) as bytes_bar,
+        bars.tqdm(desc=f"building {name}", total=run[0].counts.total, unit="row", delay=_BAR_AFTER) as rows_bar,
+    ):
+
+        def on_bytes(planned: "Planned", done: int, total: int | None) -> None:
+            bytes_bar.total = total
+            bytes_bar.update(done - bytes_bar.n)
+
+        (outcome,) = build_all(
+            run,
+            source,
+            root,
+            options,
+            write_card=write_card,
+            on_bytes=on_bytes,
+            on_progress=lambda planned, rows: rows_bar.update(rows),
+        )
+    if outcome.error is not None:
+        raise outcome.error
+    return Build(entry, size, root / entry.flag / str(size))

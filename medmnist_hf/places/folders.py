@@ -1,0 +1,63 @@
+"""What lies in a folder: built configs, and NPZ files named as the official ones."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from medmnist_hf import catalog
+from medmnist_hf.catalog import Subset
+from medmnist_hf.errors import SourceError, first_line
+from medmnist_hf.manifest import MANIFEST_NAME, WORK_DIR
+
+
+def configs_in(folder: Path) -> list[Path]:
+    """Folders of the configs in a folder of builds, of a subset, or of one config; by subset and ascending size.
+
+    Raises:
+        SourceError: The folder may not be looked at.
+    """
+    if is_file(folder / MANIFEST_NAME):
+        return [folder]
+    if own := _sizes_in(folder):
+        return own
+    return [config for child in _children(folder) for config in _sizes_in(child)]
+
+
+def subset_folders(folder: Path) -> list[Path]:
+    """Folders of subsets in a folder of builds; of any other folder, that itself. Errors as in `configs_in`."""
+    if is_file(folder / MANIFEST_NAME) or _sizes_in(folder):
+        return [folder]
+    return [child for child in _children(folder) if _sizes_in(child)] or [folder]
+
+
+def _sizes_in(folder: Path) -> list[Path]:
+    sizes = [path for path in _children(folder) if path.name.isdecimal() and is_file(path / MANIFEST_NAME)]
+    return sorted(sizes, key=lambda path: int(path.name))
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.name != WORK_DIR and path.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise _unreadable(folder, error) from None
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; raises a `SourceError` where that may not be looked at."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise _unreadable(path.parent, error) from None
+
+
+def _unreadable(folder: Path, error: OSError) -> SourceError:
+    return SourceError(f"cannot read {folder} ({first_line(error)}): check the path and its permissions")
+
+
+def npz_files(folder: Path) -> Iterator[tuple[Subset, int]]:
+    """Subset and size of each file of a folder that is named as an official one."""
+    for entry in catalog.subsets():
+        for file in entry.files:
+            if is_file(folder / file.name):
+                yield entry, file.size
