@@ -100,7 +100,7 @@ def check_learned(auc: float) -> None:
 def _train(out: Path) -> float:
     from medmnist_hf.training.recipe import make_recipe  # torch takes seconds to import
     from medmnist_hf.training.report.terminal import print_results
-    from medmnist_hf.training.run import run
+    from medmnist_hf.training.running import run
 
     options = {"dataset": SUBSETS[0], "root": str(out), "model": "timm/test_efficientnet", "pretrained": False}
     recipe = make_recipe({**options, "epochs": 5, "batch_size": 16, "seeds": (0,)})

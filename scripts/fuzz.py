@@ -53,7 +53,7 @@ from medmnist_hf.training.benchmark.matrix import read_matrix
 from medmnist_hf.training.models.checkpoints import read_tensors
 from medmnist_hf.training.recipe import make_recipe
 from medmnist_hf.training.results import read_results, read_seed
-from medmnist_hf.training.run import run
+from medmnist_hf.training.running import run
 from medmnist_hf.vertex import display_names, image_path
 
 app = Program(add_completion=False)

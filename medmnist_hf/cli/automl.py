@@ -9,13 +9,13 @@ import typer
 
 from medmnist_hf.automl.engines import engine, engines
 from medmnist_hf.automl.environments import VARIABLE
-from medmnist_hf.cli.recipe_options import read_recipe, recipe_options
+from medmnist_hf.cli.recipe_options import Force, announce, read_recipe, recipe_options
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.extras import explained
 from medmnist_hf.training.recipe import PIXELS, default_folder, presets
 
 EXAMPLE: Final = (
-    "Example: medmnist-hf automl --dataset breastmnist --size 28 --engine auto-sklearn --time-budget 2h --seed 0"
+    "Example: medmnist-hf automl breastmnist --root dist --size 28 --engine flaml --time-budget 10m --seed 0"
 )
 ENGINES: Final = " ".join(f"{one.name}: {one.about}" for one in engines())
 
@@ -26,25 +26,29 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: medmnist-hf automl-env auto-sklearn")(automl_env)
 
 
-@recipe_options("dataset", "size", "trials", "root", "namespace", "revision", "test")
+@recipe_options("dataset", "size", "time_budget", "trials", "root", "revision", "test")
 @explained("train")
 def automl(
     name: Annotated[str | None, typer.Option("--engine", help=ENGINES)] = None,
     *,
     model: Annotated[
         str | None,
-        typer.Option(help=f"Network whose frozen features are searched on. [default: {PIXELS}, the images]"),
+        typer.Option(
+            help=f"Network whose frozen features are searched on. [default: {PIXELS}, the images themselves]"
+        ),
     ] = None,
-    time_budget: Annotated[str | None, typer.Option(help="Of each seed, as 90s, 10m or 2h. [default: 2h]")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of a trial, for engines that train networks.")] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help=f"A whole protocol: {', '.join(presets())}. [default: the engine's own, if any]"),
+        typer.Option(
+            help=f"A whole protocol: {', '.join(presets())}. [default: the engine's own, where there is one]"
+        ),
     ] = None,
     python: Annotated[Path | None, typer.Option(help="Interpreter that has the engine.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the run. [default: runs/DATASET-SIZE-MODEL-ENGINE]")
+        Path | None, typer.Option(help="Folder of the run. [default: runs/DATA-SIZE-MODEL-ENGINE-DIGEST]")
     ] = None,
+    force: Force = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     **options: Any,
 ) -> None:
@@ -60,18 +64,20 @@ def automl(
         raise TrainingError(f"no engine named: give --engine, one of {', '.join(one.name for one in engines())}")
     if options["config"] is None and preset is None and model is None:
         model = PIXELS
-    own = {"model": model, "time_budget": time_budget, "epochs": epochs, "preset": preset}
+    own = {"model": model, "epochs": epochs, "preset": preset}
     recipe = read_recipe(options | own)
     engine(recipe.method)  # one that is none ends here
     folder = out or default_folder(recipe)
+    if not quiet:
+        announce(recipe, folder)
     if python is not None:
         os.environ[VARIABLE] = str(python)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from medmnist_hf.training.report.terminal import print_results
     from medmnist_hf.training.results import check_whole  # torch takes seconds to import
-    from medmnist_hf.training.run import run
+    from medmnist_hf.training.running import run
 
-    results = run(recipe, folder, quiet=quiet)
+    results = run(recipe, folder, quiet=quiet, force=force)
     print_results(results, folder)
     check_whole(results)
 

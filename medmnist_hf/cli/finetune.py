@@ -7,14 +7,14 @@ from typing import Annotated, Any, Final
 import typer
 
 from medmnist_hf import console
-from medmnist_hf.cli.recipe_options import read_recipe, recipe_options
+from medmnist_hf.cli.recipe_options import Force, announce, read_recipe, recipe_options
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.extras import explained
 from medmnist_hf.training.recipe import FIELDS, default_folder
 
 EXAMPLE: Final = (
-    "Example: medmnist-hf finetune --dataset pathmnist --size 224 --model timm/vit_base_patch14_dinov2 "
-    "--method linear-probe --seeds 3"
+    "Example: medmnist-hf finetune breastmnist --root dist --model timm/resnet18 --image-size 112 --epochs 10 "
+    "--seeds 3"
 )
 
 
@@ -23,15 +23,28 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=EXAMPLE)(finetune)
 
 
-@recipe_options(*(name for name in FIELDS if name != "seeds"))
+@recipe_options(*(name for name in FIELDS if name not in {"seeds", "namespace"}))
 @explained("train")
 def finetune(
     *,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the run. [default: runs/DATASET-SIZE-MODEL-METHOD]")
+        Path | None, typer.Option(help="Folder of the run. [default: runs/DATA-SIZE-MODEL-METHOD-DIGEST]")
     ] = None,
-    push_to_hub: Annotated[
-        str | None, typer.Option(help="Repository NAMESPACE/NAME on the Hub to push the best seed's model to.")
+    force: Force = False,
+    device: Annotated[
+        str,
+        typer.Option(help="auto, cpu, or an accelerator such as cuda, cuda:1 or mps; with a launcher, leave it out."),
+    ] = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Threads that make batches. [default: 0 for small batches on a CPU, else 2]"),
+    ] = None,
+    repo_id: Annotated[
+        str | None,
+        typer.Option(
+            metavar="USER[/NAME]",
+            help="Repository on the Hub to push the best seed's model to; without NAME it is that of the folder.",
+        ),
     ] = None,
     branch: Annotated[
         str | None, typer.Option(help="Branch to push to; made where it is missing. [default: main]")
@@ -42,12 +55,14 @@ def finetune(
 ) -> None:
     """Train a model on a subset by a recipe: its defaults, overridden by --preset, by --config, by options.
 
-    Run it again to go on where it stopped. Several GPUs or machines: accelerate launch -m medmnist_hf finetune ...
+    Run it again to resume where it stopped. Several GPUs or machines: accelerate launch -m medmnist_hf finetune ...
     """
-    if push_to_hub is None and (branch is not None or private):
-        raise TrainingError("--branch and --private say how to push: add --push-to-hub NAMESPACE/NAME")
+    if repo_id is None and (branch is not None or private):
+        raise TrainingError("--branch and --private say how to push: add --repo-id USER")
     recipe = read_recipe(options)
     folder = out or default_folder(recipe)
+    if not quiet:
+        announce(recipe, folder)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # torch takes seconds to import, and --help needs none.
     from medmnist_hf.cards.bibliography import reference
@@ -56,17 +71,19 @@ def finetune(
     from medmnist_hf.training.report.model_card import cited
     from medmnist_hf.training.report.terminal import print_results
     from medmnist_hf.training.results import check_whole
-    from medmnist_hf.training.run import launched, run
+    from medmnist_hf.training.running import launched, run
 
-    is_main, api = launched().is_main_process, hub_api()
+    is_main, api = launched(device).is_main_process, hub_api()
     how: dict[str, Any] = {"revision": branch or MAIN, "private": private}
-    if push_to_hub is not None and is_main:
-        check_push(api, recipe, push_to_hub, **how)
-    results = run(recipe, folder, quiet=quiet)
+    if repo_id is not None and "/" not in repo_id:
+        repo_id = f"{repo_id}/{folder.resolve().name}"
+    if repo_id is not None and is_main:
+        check_push(api, recipe, repo_id, **how)
+    results = run(recipe, folder, quiet=quiet, force=force, device=device, workers=workers)
     if not is_main:
         return
     print_results(results, folder)
     check_whole(results)
-    if push_to_hub is not None:
+    if repo_id is not None:
         references = [reference(key).text for key in cited(recipe.subset)]
-        console.echo(push_model(api, folder, push_to_hub, references=references, **how).summary())
+        console.echo(push_model(api, folder, repo_id, references=references, **how).summary())

@@ -8,6 +8,7 @@ Example:
 """
 
 import inspect
+import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -16,14 +17,25 @@ from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get
 
 import typer
 
+from medmnist_hf import console
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe, presets, read_options, type_of, unread_options
+from medmnist_hf.training.recipe import (
+    FIELDS,
+    SHORT,
+    Recipe,
+    make_recipe,
+    presets,
+    read_options,
+    type_of,
+    unread_options,
+)
 from medmnist_hf.training.registry import METHODS
+from medmnist_hf.training.values import duration_text
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 PANELS: Final = {
-    "Data": ("dataset", "size", "root", "namespace", "revision"),
+    "Data": ("size", "root", "revision"),
     "Model": ("model", "pretrained", "checkpoint", "stem", "volumetric", "depth_stride"),
     "Input": ("image_size", "resize", "channels", "normalize"),
     "Method": ("method", "lora_rank", "lora_alpha", "neighbors", "prompt", "time_budget", "trials"),
@@ -38,13 +50,15 @@ PANELS: Final = {
 _OTHERS: Final = "Training"
 """Panel of all other fields."""
 
+Force = Annotated[bool, typer.Option("--force", help="Replace a run that the folder holds, also one that is done.")]
+
 
 def recipe_options(*fields: str) -> Callable[[Command], Command]:
     """Give a command options for fields of a recipe, a preset, a file and seeds, in place of its ``**options``.
 
-    They have no defaults of their own: what is not given is the preset's, or the recipe's. A parameter that the
-    command declares itself replaces the option of the same name. Its positional ones are listed before, its
-    keyword-only ones behind the options.
+    The data set is not an option but the command's argument. They have no defaults of their own: what is not given is
+    the preset's, or the recipe's. A parameter that the command declares itself replaces the option of the same name.
+    Its positional ones are listed before, its keyword-only ones behind the options.
 
     Args:
         fields: Names of the fields, in the order in which they are listed.
@@ -69,12 +83,14 @@ def read_recipe(options: Mapping[str, Any]) -> Recipe:
         options: Values by name, among them ``preset``, ``config``, ``seeds`` and ``seed``; None if not given.
 
     Raises:
-        TrainingError: As `make_recipe`; or an option that was given, or that the file holds, changes nothing. What a
-            preset says for another method is passed over.
+        TrainingError: As `make_recipe`; seeds are both counted and named; or an option that was given, or that the
+            file holds, changes nothing. What a preset says for another method is passed over.
         CatalogError: As `make_recipe`.
     """
     values = dict(options)
     preset, config, count, listed = (values.pop(name) for name in ("preset", "config", "seeds", "seed"))
+    if count is not None and listed:
+        raise TrainingError("--seeds is a number of seeds and --seed names one: give one or the other")
     if count is not None or listed:
         values["seeds"] = tuple(listed or range(count or 0))
     given = {name: value for name, value in values.items() if value is not None}
@@ -88,6 +104,15 @@ def read_recipe(options: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
+def announce(recipe: Recipe, folder: Path) -> None:
+    """Say on standard error what is about to run, before what takes seconds to import; once under a launcher."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    seeds = f"{len(recipe.seeds)} seeds" if len(recipe.seeds) > 1 else f"seed {recipe.seeds[0]}"
+    console.echo(f"{recipe.dataset} {recipe.size}, {recipe.model}, {recipe.method}, {seeds}", err=True)
+    console.echo(f"  folder   {folder}\n  loading  torch ...", err=True)
+
+
 def _options(fields: Iterable[str]) -> list[inspect.Parameter]:
     return [
         *map(_field_option, fields),
@@ -95,6 +120,7 @@ def _options(fields: Iterable[str]) -> list[inspect.Parameter]:
         _option("config", Path, "YAML file of options, such as the recipe.yaml of a run."),
         _option("seeds", int, "Number of seeds: 0, 1, ... [default: 1]"),
         _option("seed", list[int], "A seed; may be given several times, in place of --seeds."),
+        _option("seed", list[int], "A seed, in place of --seeds; may be repeated."),
     ]
 
 
@@ -103,19 +129,36 @@ def _field_option(name: str) -> inspect.Parameter:
     about = str(field.metadata["help"])
     if get_origin(kind) in (Union, UnionType):
         (kind,) = (one for one in get_args(kind) if one is not type(None))
+    if name == "dataset":
+        argument = typer.Argument(metavar="DATA", help=about, show_default=False)
+        return inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, argument]
+        )
+    if name == "time_budget":
+        kind = str
     if name == "method":
         kind, about = str, " ".join([about, *(f"{one.name}: {one.about}" for one in METHODS.values())])
     elif get_origin(kind) is Literal:
         kind, about = str, f"{about} One of {', '.join(str(one) for one in get_args(kind))}."
-    if name != "dataset" and field.default is not None:
-        default = {True: "yes", False: "no"}[field.default] if isinstance(field.default, bool) else field.default
-        about = f"{about} [default: {shlex.quote(default) if isinstance(default, str) else default}]"
+    if field.default is not None:
+        about = f"{about} [default: {_default_text(name)}]"
     return _option(name, kind, about)
+
+
+def _default_text(name: str) -> str:
+    default = FIELDS[name].default
+    if isinstance(default, bool):
+        return "yes" if default else "no"
+    if name == "time_budget":
+        return duration_text(default)  # type: ignore[arg-type]  # it is no missing one
+    return shlex.quote(default) if isinstance(default, str) else str(default)
 
 
 def _option(name: str, kind: Any, about: str) -> inspect.Parameter:
     panel = next((title for title, names in PANELS.items() if name in names), _OTHERS)
     flag = f"--{name.replace('_', '-')}"
     declared = [f"{flag}/--no-{flag[2:]}"] if kind is bool else [flag]
+    if name in SHORT:
+        declared.append(f"--{SHORT[name]}")
     annotation = Annotated[kind | None, typer.Option(*declared, help=about, show_default=False, rich_help_panel=panel)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

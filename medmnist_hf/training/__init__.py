@@ -1,1 +1,35 @@
-"""Training: models, transforms, recipes and probes; the only part of the package that imports torch."""
+"""Training: models, transforms, recipes and probes; the only part of the package that imports torch.
+
+torch is imported once `run` or `read_results` is asked for, not with this module.
+
+Example:
+    >>> from medmnist_hf.training import Recipe, run
+    >>> run(Recipe(dataset="breastmnist", root="dist", epochs=3), "runs/mine").test.auc.mean  # doctest: +SKIP
+    0.87
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medmnist_hf.training.recipe import Recipe, make_recipe, presets
+    from medmnist_hf.training.results import RunResult, read_results
+    from medmnist_hf.training.running import run
+
+_HOMES = {
+    "Recipe": "recipe",
+    "RunResult": "results",
+    "make_recipe": "recipe",
+    "presets": "recipe",
+    "read_results": "results",
+    "run": "running",
+}
+
+__all__ = ["Recipe", "RunResult", "make_recipe", "presets", "read_results", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return value

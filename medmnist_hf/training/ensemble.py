@@ -5,7 +5,6 @@ Lakshminarayanan et al., "Simple and scalable predictive uncertainty estimation 
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
@@ -14,10 +13,8 @@ from medmnist_hf.errors import TrainingError
 from medmnist_hf.evaluation.prediction_files import files_of_split, read_result, write_result
 from medmnist_hf.training.methods.base import Run
 from medmnist_hf.training.results import EnsembleResult
+from medmnist_hf.training.run_folder import ENSEMBLE, predictions_name
 from medmnist_hf.training.scoring import check_scores, score_splits
-
-ENSEMBLE: Final = "ensemble"
-"""Name of the run in the file names of its predictions."""
 
 
 def ensemble(shared: Run, folders: Mapping[int, Path], out: Path) -> EnsembleResult | None:
@@ -44,22 +41,23 @@ def ensemble(shared: Run, folders: Mapping[int, Path], out: Path) -> EnsembleRes
     return score_splits(shared.recipe, predictions)
 
 
-def write_scores(shared: Run, folder: Path, split: str, scores: FloatArray, run: str) -> None:
+def write_scores(shared: Run, folder: Path, split: str, scores: FloatArray, part: str) -> None:
     """Write the scores of a split as its one prediction file in a folder, in place of an earlier one.
 
-    The name of the run ends in what the data is unless that is verified: the file itself cannot say it, and may be
-    scored against other labels later.
+    The run in its name is model, method and part. It ends in what the data is unless that is verified: the file itself
+    cannot say it, and may be scored against other labels later.
 
     Args:
         shared: What was done.
         folder: Where to.
         split: ``validation`` or ``test``.
         scores: float64 of shape (N, K).
-        run: Name of the run.
+        part: Which part of the run: ``seed0``, or `ENSEMBLE`.
     """
     recipe = shared.recipe
     earlier = files_of_split(folder, split)
     provenance = shared.record.provenance
+    run = predictions_name(recipe, part)
     marked = run if provenance.comparable else f"{run}-{provenance}"
     path = write_result(folder, recipe.dataset, recipe.size, split, scores, shared.data[split].labels, run=marked)
     for other in earlier:

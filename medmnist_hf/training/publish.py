@@ -23,7 +23,7 @@ from medmnist_hf.training.registry import METHODS, method
 from medmnist_hf.training.report.model_card import model_card
 from medmnist_hf.training.report.publishable import FIGURES, best_seed, model_result, namespace, portable
 from medmnist_hf.training.results import RESULTS_NAME, check_whole, read_results
-from medmnist_hf.training.run import BEST, RECIPE_NAME
+from medmnist_hf.training.run_folder import BEST, RECIPE_NAME, seed_folder
 
 PREDICTIONS: Final = "predictions"
 """Folder of the prediction files in the repository."""
@@ -103,7 +103,7 @@ def local_files(run: Path, repo_id: str, references: Sequence[str] = ()) -> dict
         raise TrainingError(f"{run} holds no finished run: run the same command again, it goes on")
     result = read_results(run / RESULTS_NAME)
     check_whole(result)
-    seed = run / f"seed-{best_seed(result).seed}"
+    seed = seed_folder(run, best_seed(result).seed)
     model = seed / BEST
     if not (model / CONFIG_NAME).is_file():
         raise TrainingError(f"{run} has no model to push: {result.recipe.method} leaves none")

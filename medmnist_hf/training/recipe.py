@@ -8,6 +8,8 @@ Example:
 
 import dataclasses
 import difflib
+import hashlib
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -15,17 +17,17 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from types import UnionType
-from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, get_type_hints
 
 import yaml
 
 from medmnist_hf import catalog
 from medmnist_hf.catalog import Subset, Task
 from medmnist_hf.documents import YAML_BYTES, parse_yaml
-from medmnist_hf.errors import UNPRINTABLE, TrainingError, first_line, shorten
+from medmnist_hf.errors import TrainingError, first_line, shorten
 from medmnist_hf.files import read_document
 from medmnist_hf.training.registry import METHODS, Method, method
+from medmnist_hf.training.values import seconds_of, size_of, typed_value, unmet
 
 LOSSES: Final = {
     Task.BINARY: ("cross-entropy",),
@@ -38,8 +40,8 @@ LOSSES: Final = {
 PIXELS: Final = "pixels"
 """The model of an AutoML engine that reads the images themselves."""
 
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smh])")
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600}
+SEEDS: Final = "seeds"
+_LONGEST_MODEL: Final = 60
 
 
 def option(
@@ -150,7 +152,7 @@ class Recipe:
     prompt: str = option("a medical image of {}.", "Zero-shot prompt; {} is replaced by the label.")
 
     time_budget: float = option(
-        7200.0, "Seconds that an AutoML engine may search; in a file also 90s, 10m or 2h.", above=0
+        7200.0, "Time that an AutoML engine may search for each seed: 90s, 10m or 2h, or a number of seconds.", above=0
     )
     trials: int | None = option(
         None, "Most configurations that an AutoML engine tries; no limit if not given.", at_least=1
@@ -169,7 +171,7 @@ class Recipe:
             value = getattr(self, name)
             if isinstance(value, float) and not math.isfinite(value):
                 raise TrainingError(f"{name} is {value}: must be a finite number")
-            if isinstance(value, int | float) and (must := _unmet(value, *declared.metadata["bounds"])):
+            if isinstance(value, int | float) and (must := unmet(value, *declared.metadata["bounds"])):
                 raise TrainingError(f"{name} is {value}: must be {must}")
         seeds = self.seeds
         if not seeds or len(set(seeds)) < len(seeds) or not 0 <= min(seeds) <= max(seeds) < 2**32:
@@ -229,6 +231,9 @@ class Recipe:
         return text
 
 
+SHORT: Final = {"learning_rate": "lr"}
+"""Field -> what people type for it, which a command takes too."""
+
 FIELDS: Final = {declared.name: declared for declared in dataclasses.fields(Recipe)}
 """Name of a field -> the field, in order."""
 
@@ -240,10 +245,11 @@ def type_of(name: str) -> Any:
     return Literal.__getitem__(tuple(METHODS)) if name == "method" else _TYPES[name]
 
 
-def presets() -> tuple[str, ...]:
-    """Names of the presets."""
+def presets(ndim: int | None = None) -> tuple[str, ...]:
+    """Names of the presets; with a number of dimensions, 2 or 3, those for images or for volumes."""
     folder = resources.files("medmnist_hf.training") / "presets"
-    return tuple(sorted(path.name.removesuffix(".yaml") for path in folder.iterdir() if path.name.endswith(".yaml")))
+    names = sorted(path.name.removesuffix(".yaml") for path in folder.iterdir() if path.name.endswith(".yaml"))
+    return tuple(name for name in names if ndim is None or _preset(name)[1] in {None, ndim})
 
 
 def make_recipe(options: Mapping[str, Any], *, preset: str | None = None, config: Path | None = None) -> Recipe:
@@ -257,18 +263,25 @@ def make_recipe(options: Mapping[str, Any], *, preset: str | None = None, config
         config: YAML file of values by field, such as a run writes.
 
     Raises:
-        TrainingError: An unknown preset, field or value; or the file cannot be read.
+        TrainingError: An unknown preset, field or value; a preset for volumes on images, or the other way round; or
+            the file cannot be read.
         CatalogError: An unknown subset or size.
     """
     if preset is not None and preset not in presets():
         raise TrainingError(f"unknown preset {shorten(preset)}: choose from {', '.join(presets())}")
-    general = {} if preset is None else _preset(preset)
+    general, ndim = ({}, None) if preset is None else _preset(preset)
     written = {} if config is None else read_options(config)
     written |= _checked({name: value for name, value in options.items() if value is not None}, "options")
     values = general | written
     if "dataset" not in values:
-        raise TrainingError("no dataset named: give --dataset, e.g. pathmnist")
-    values["dataset"] = catalog.subset(values["dataset"]).flag
+        raise TrainingError("no dataset named: put it first, e.g. medmnist-hf finetune pathmnist")
+    entry = catalog.subset(values["dataset"])
+    values["dataset"] = entry.flag
+    if ndim not in {None, entry.ndim}:
+        kinds, others = {2: "images", 3: "volumes"}, ", ".join(presets(entry.ndim))
+        raise TrainingError(
+            f"preset {preset} is for {kinds[ndim]}, but {entry.flag} has {kinds[entry.ndim]}: use one of {others}"
+        )
     recipe = Recipe(**values)
     return without_options(recipe, unread_options(recipe, general.keys() - written.keys()))
 
@@ -312,10 +325,36 @@ def unread_options(recipe: Recipe, names: Iterable[str]) -> dict[str, str]:
     return unread
 
 
+def run_name(recipe: Recipe) -> str:
+    """What the folder of a configuration is called: subset, size, model, method and eight digits of its options.
+
+    The digits are of the options that differ from a recipe's defaults. They do not change with the seeds, so that
+    seeds can be added to a run that is done.
+    """
+    given = {name: value for name, value in dataclasses.asdict(recipe).items() if value != FIELDS[name].default}
+    given.pop(SEEDS, None)
+    digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:8]
+    return f"{recipe.dataset}-{recipe.size}-{model_part(recipe)}-{recipe.method}-{digest}"
+
+
+def model_part(recipe: Recipe) -> str:
+    """The model as a part of a name of a file or folder: ASCII letters, digits and ``_.-``."""
+    return re.sub(r"[^\w.-]+", "-", recipe.model, flags=re.ASCII).strip("-")[-_LONGEST_MODEL:]
+
+
 def default_folder(recipe: Recipe) -> Path:
     """Where a run goes for which no folder is given."""
-    model = recipe.model.rstrip("/").replace("/", "-")
-    return Path("runs", f"{recipe.dataset}-{recipe.size}-{model}-{recipe.method}")
+    return Path("runs", run_name(recipe))
+
+
+def differences(earlier: Recipe, recipe: Recipe) -> str:
+    """What a recipe changes of an earlier one, such as ``epochs 3 -> 4``; empty where only seeds differ."""
+    pairs = ((name, getattr(earlier, name), getattr(recipe, name)) for name in FIELDS if name != SEEDS)
+    return ", ".join(f"{name} {_shown(before)} -> {_shown(after)}" for name, before, after in pairs if before != after)
+
+
+def _shown(value: object) -> str:
+    return {"None": "none", "True": "yes", "False": "no"}.get(str(value), str(value))
 
 
 def read_yaml(path: Path, what: str) -> Any:
@@ -332,9 +371,12 @@ def read_yaml(path: Path, what: str) -> Any:
 
 
 @cache
-def _preset(name: str) -> dict[str, Any]:
+def _preset(name: str) -> tuple[dict[str, Any], int | None]:
+    """The values of a preset, and the number of dimensions of what it is for; None where it is for both."""
     text = (resources.files("medmnist_hf.training") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
-    return _checked(parse_yaml(text), f"preset {name}")
+    values = dict(parse_yaml(text))
+    ndim = values.pop("ndim", None)
+    return _checked(values, f"preset {name}"), ndim
 
 
 def _checked(values: Any, where: str) -> dict[str, Any]:
@@ -343,56 +385,13 @@ def _checked(values: Any, where: str) -> dict[str, Any]:
     checked = {}
     for name, value in values.items():
         if name not in FIELDS:
-            close = difflib.get_close_matches(shorten(name).strip("'"), FIELDS, 1)
+            text = shorten(name).strip("'")
+            close = [long for long, short in SHORT.items() if short == text] or difflib.get_close_matches(
+                text, FIELDS, 1
+            )
             hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(FIELDS)}"
             raise TrainingError(f"{where}: unknown option {shorten(name)}: {hint}")
-        plain = _seconds(value) if name == "time_budget" else _size(value) if name == "size" else value
-        checked[name] = _value(plain, type_of(name), f"{where}: {name}")
+        plain = seconds_of(value, f"{where}: {name}") if name == "time_budget" else value
+        plain = size_of(plain) if name == "size" else plain
+        checked[name] = typed_value(plain, type_of(name), f"{where}: {name}")
     return checked
-
-
-def _unmet(value: float, at_least: float, above: float, at_most: float) -> str:
-    """What a value must be, by the bounds of its field, and is not; empty if it is."""
-    if value <= above:
-        return f"above {above}"
-    if at_least <= value <= at_most:
-        return ""
-    return f"{at_least} or more" if math.isinf(at_most) else f"in {max(at_least, above)}..{at_most}"
-
-
-def _seconds(value: Any) -> Any:
-    """A duration such as ``2h`` in seconds; what is none, as it is."""
-    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-    return float(match[1]) * _UNITS[match[2]] if match else value
-
-
-def _size(value: Any) -> Any:
-    """A size as a number, which the name of a config is as text; what is none, as it is."""
-    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,4}", value) else value
-
-
-def _value(value: Any, kind: Any, where: str) -> Any:
-    """A value of a YAML file or a command as the type of its field; raises a `TrainingError` if it is none."""
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):
-        (inner,) = (one for one in arguments if one is not type(None))
-        return None if value is None else _value(value, inner, where)
-    if origin is Literal:
-        choices = {str(choice): choice for choice in arguments}
-        if isinstance(value, bool) or str(value) not in choices:
-            raise TrainingError(f"{where} is {shorten(value)}: choose from {', '.join(choices)}")
-        return choices[str(value)]
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise TrainingError(f"{where} is {shorten(value)}: give a list")
-        return tuple(_value(item, arguments[0], where) for item in value)
-    if kind is float and isinstance(value, int | str) and not isinstance(value, bool):  # YAML reads 1e-3 as text
-        try:
-            return float(value)
-        except (ValueError, OverflowError):
-            pass
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise TrainingError(f"{where} is {shorten(value)}: must be {kind.__name__}")
-    if isinstance(value, str) and UNPRINTABLE.search(value):
-        raise TrainingError(f"{where} is {shorten(value)}: must be text without control characters")
-    return value

@@ -3,14 +3,16 @@
 import math
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Final
 
 import numpy as np
 import torch
+from transformers import EvalPrediction
 
+import medmnist_hf
 from medmnist_hf.array_types import Array, FloatArray
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import DivergenceError
@@ -19,6 +21,7 @@ from medmnist_hf.scoring.metrics import CLASSWISE, available, metrics
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import Predictions, check
 from medmnist_hf.scoring.published import stand
+from medmnist_hf.training.losses import to_scores
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.results import (
     HEADLINE,
@@ -95,6 +98,21 @@ def score_splits(recipe: Recipe, predictions: Mapping[str, Predictions]) -> Ense
     each = metrics(predictions["test"], [f"{name}:{at}" for name in CLASSWISE for at in ids])
     per_class = {entry.labels[at]: {name: each[f"{name}:{at}"] for name in CLASSWISE} for at in ids}
     return EnsembleResult(validation, test, per_class, {name: span.method for name, span in spans.items()})
+
+
+def metrics_of(recipe: Recipe) -> Callable[[EvalPrediction], dict[str, float]]:
+    """AUC and ACC of logits, by the `evaluate` module, as a trainer asks for them; nan where logits are not finite."""
+    loss, metric = recipe.resolved_loss, medmnist_hf.metric(recipe.dataset)
+
+    def compute(prediction: EvalPrediction) -> dict[str, float]:
+        if not np.isfinite(prediction.predictions).all():
+            return dict.fromkeys(("auc", "acc"), math.nan)
+        references = np.asarray(prediction.label_ids).astype(np.int64)
+        scores = to_scores(np.asarray(prediction.predictions), loss)
+        measures: dict[str, float] = metric.compute(references=references, prediction_scores=scores)
+        return measures
+
+    return compute
 
 
 def sum_up(recipe: Recipe, seeds: Sequence[SeedResult], ensemble: EnsembleResult | None = None) -> RunResult:

@@ -44,7 +44,7 @@ USES: Final[Mapping[str, tuple[str, ...]]] = {
     "audit": (f"dist/{SUBSET}",),
     "export": (SUBSET, "--root", "dist", "--out", "exported", "--force"),
     "montage": (SUBSET, "--root", "dist", "--length", "4", "--out", "montage.png", "--force"),
-    "finetune": ("--dataset", SUBSET, "--root", "dist", "--model", "timm/test_efficientnet", "--no-pretrained"),
+    "finetune": (SUBSET, "--root", "dist", "--model", "timm/test_efficientnet", "--no-pretrained"),
     "leaderboard": (SUBSET,),
 }
 """Command -> what it is given; the others need the Hub, a folder of results or an engine, and are asked for help."""

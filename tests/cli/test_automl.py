@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -13,6 +14,8 @@ import yaml
 from medmnist_hf.automl.engines import engines
 from medmnist_hf.automl.environments import VARIABLE
 from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.training.recipe import Recipe
+from medmnist_hf.training.results import RunResult
 from tests.conftest import Phantoms
 from tests.fixtures.commands import invoke
 from tests.fixtures.paths import ROOT
@@ -32,23 +35,12 @@ def command(script: str, *options: str | Path) -> subprocess.CompletedProcess[st
 
 def test_help_names_every_engine_and_an_example() -> None:
     done = command("automl.py", "--help")
-    assert done.returncode == 0 and "Example: medmnist-hf automl --dataset breastmnist" in done.stdout
+    assert done.returncode == 0 and "Example: medmnist-hf automl breastmnist" in done.stdout
     assert all(f"{one.name}:" in " ".join(done.stdout.split()).replace("- ", "-") for one in engines())
 
 
 def test_a_search_and_once_more(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = [
-        "--dataset",
-        "breastmnist",
-        "--root",
-        str(root),
-        "--engine",
-        "flaml",
-        "--time-budget",
-        "2m",
-        "--trials",
-        "2",
-    ]
+    options = ["breastmnist", "--root", str(root), "--engine", "flaml", "--time-budget", "2m", "--trials", "2"]
     invoke("automl", *options, "--seed", "3", "--out", str(tmp_path / "run"))
     done = capsys.readouterr()
     assert "SYNTHETIC: breastmnist 28, FLAML, flattened pixels (28), 1 seed(s)" in done.out
@@ -66,7 +58,7 @@ def test_ctrl_c_keeps_the_best_so_far_and_the_same_command_goes_on(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    options = ["--dataset", "breastmnist", "--root", str(root), "--engine", "flaml", "--out", str(out)]
+    options = ["breastmnist", "--root", str(root), "--engine", "flaml", "--out", str(out)]
     options += ["--time-budget", "1h"]
     program = subprocess.Popen(
         [sys.executable, SCRIPTS / "automl.py", *options],
@@ -92,7 +84,7 @@ def test_ctrl_c_keeps_the_best_so_far_and_the_same_command_goes_on(
 
 @pytest.mark.slow
 def test_a_search_that_is_killed_is_one_line_and_no_success(root: Path, tmp_path: Path) -> None:
-    options = ["--dataset", "breastmnist", "--root", str(root), "--engine", "flaml", "--out", str(tmp_path / "run")]
+    options = ["breastmnist", "--root", str(root), "--engine", "flaml", "--out", str(tmp_path / "run")]
     program = subprocess.Popen(
         [sys.executable, SCRIPTS / "automl.py", *options], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -113,13 +105,13 @@ def test_a_search_that_is_killed_is_one_line_and_no_success(root: Path, tmp_path
         ([], "no engine named: give --engine, one of flaml"),
         (["--preset", "medmnist_v2"], "unknown engine 'finetune'"),
         (["--engine", "autokeras", "--model", "resnet18"], "use model pixels"),
-        (["--engine", "flaml", "--time-budget", "soon"], "time_budget is 'soon': must be float"),
+        (["--engine", "flaml", "--time-budget", "soon"], "time_budget is 'soon': must be a duration"),
         (["--engine", "flaml", "--time-budget", "0s"], "time_budget is 0.0: must be above 0"),
         (["--engine", "flaml", "--time-budget", "10ms"], "time_budget is '10ms'"),
         (["--engine", "flaml", "--time-budget", "0.01"], "FLAML: a time budget of 0.01 s is too small for one trial"),
         (["--engine", "flaml", "--seeds", "0"], "seeds are"),
         (["--engine", "flaml", "--size", "32"], "32"),
-        (["--engine", "flaml", "--dataset", "blodmnist"], "bloodmnist"),
+        (["--engine", "flaml", "blodmnist"], "bloodmnist"),
         (
             ["--engine", "flaml", "--python", "/nowhere/python"],
             "FLAML cannot run in /nowhere/python .*medmnist-hf.flaml",
@@ -134,7 +126,7 @@ def test_every_mistake_is_one_line(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
 ) -> None:
     monkeypatch.setenv(VARIABLE, "")  # set by --python, to be unset after
-    before = [] if "--dataset" in options else ["--dataset", "breastmnist"]
+    before = [] if "blodmnist" in options else ["breastmnist"]
     with pytest.raises(MedMNISTError, match=message) as caught:
         invoke("automl", *before, "--root", str(root), "--quiet", "--out", str(tmp_path / "run"), *options)
     assert "\n" not in str(caught.value) and not list(tmp_path.rglob("results.json"))
@@ -143,13 +135,23 @@ def test_every_mistake_is_one_line(
 def test_the_published_settings_are_those_of_an_engine_unless_told_otherwise(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from medmnist_hf.training import running
+
     monkeypatch.setenv(VARIABLE, "")
-    for at, (options, epochs) in enumerate({(): 20, ("--epochs", "3"): 3}.items()):
-        given = ["--engine", "autokeras", "--python", "/nowhere", "--out", str(tmp_path / str(at)), *options]
+    recipes: list[Recipe] = []
+    started = running.run
+
+    def noted(recipe: Recipe, *given: Any, **more: Any) -> RunResult:
+        recipes.append(recipe)
+        return started(recipe, *given, **more)
+
+    monkeypatch.setattr(running, "run", noted)
+    for options, epochs in {(): 20, ("--epochs", "3"): 3}.items():
+        given = ["--engine", "autokeras", "--python", "/nowhere", "--out", str(tmp_path / "run"), *options]
         with pytest.raises(MedMNISTError, match="AutoKeras cannot run in /nowhere"):
-            invoke("automl", "--dataset", "breastmnist", "--root", str(root), *given)
-        recipe = yaml.safe_load((tmp_path / str(at) / "recipe.yaml").read_text())
-        assert (recipe["trials"], recipe["epochs"], recipe["model"]) == (20, epochs, "pixels")
+            invoke("automl", "breastmnist", "--root", str(root), *given)
+        assert (recipes[-1].trials, recipes[-1].epochs, recipes[-1].model) == (20, epochs, "pixels")
+        assert not (tmp_path / "run").exists(), "the folder is made once the engine is there"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """``medmnist-hf finetune`` as a person runs it: a run, its options, its push, and every mistake in one line."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from tests.fixtures.runs import build_all
 SCRIPT = ROOT / "scripts" / "finetune.py"
 NETWORK = ["--model", "timm/test_efficientnet", "--no-pretrained", "--batch-size", "16"]
 TINY = [*NETWORK, "--epochs", "1"]
-PUSHED = ["--dataset", "bloodmnist", "--method", "linear-probe", *NETWORK]
+PUSHED = ["bloodmnist", "--method", "linear-probe", *NETWORK]
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
@@ -38,16 +39,18 @@ def command(*options: str) -> subprocess.CompletedProcess[str]:
 
 def test_help_names_every_field_and_an_example_without_torch() -> None:
     done = command("--help")
-    assert done.returncode == 0 and "Example: medmnist-hf finetune --dataset pathmnist" in done.stdout
-    for name in FIELDS:
-        assert f"--{name.replace('_', '-')}" in done.stdout
+    assert done.returncode == 0 and "Example: medmnist-hf finetune breastmnist" in done.stdout
+    options = [f"--{name.replace('_', '-')}" for name in FIELDS if name not in {"dataset", "namespace"}]
+    for option in [*options, "--lr", "--device", "--workers", "--force", "--repo-id", "--out"]:
+        assert option in done.stdout
+    assert "[OPTIONS] [DATA]" in done.stdout and "--dataset" not in done.stdout and "--namespace" not in done.stdout
     check = f"import sys, runpy; sys.argv = ['x', '--help']\ntry: runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
     code = f"{check}\nexcept SystemExit: sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
 def test_a_run_from_a_preset_and_options(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--dataset", "bloodmnist", "--root", str(root), "--preset", "rethinking", *TINY]
+    options = ["bloodmnist", "--root", str(root), "--preset", "rethinking", *TINY]
     options += ["--image-size", "32", "--seeds", "2", "--out", str(tmp_path / "run")]
     invoke("finetune", *options)
     told = capsys.readouterr()
@@ -55,14 +58,33 @@ def test_a_run_from_a_preset_and_options(root: Path, tmp_path: Path, capsys: pyt
     assert [run["seed"] for run in results["runs"]] == [0, 1]
     assert told.out.startswith("SYNTHETIC: ") and "SYNTHETIC: bloodmnist 28, timm/test_efficientnet" in told.out
     assert "ResNet-18 (28)" not in told.out, "a phantom is not ranked among published rows"
-    assert "epoch   1  validation AUC" in told.err
+    lines = told.err.splitlines()
+    assert lines[0] == "bloodmnist 28, timm/test_efficientnet, finetune, 2 seeds"
+    assert lines[1].split() == ["folder", str(tmp_path / "run")] and "loading" in lines[2]
+    (data,) = (line for line in lines if line.startswith("  data "))
+    assert f"{root}/bloodmnist/28 (synthetic): train 48, validation " in data
+    assert any(line.startswith("  device   cpu (") for line in lines)
+    seeds = [at for at, line in enumerate(lines) if line in {"seed 1/2", "seed 2/2"}]
+    assert len(seeds) == 2
+    total = results["runs"][0]["facts"]["parameters"]
+    for at in seeds:
+        assert lines[at + 1] == f"  model    {total:,} parameters, {total:,} trained; random initialisation"
+    (first, *_) = (line for line in lines if line.startswith("epoch "))
+    assert re.fullmatch(r"epoch   1/1  train loss [\d.]+, validation loss [\d.]+, AUC ([\d.]+|nan), ACC [\d.]+", first)
+    best = (tmp_path / "run" / "best").readlink()
+    written = told.out[told.out.index("written to ") :].splitlines()
+    assert written[0] == f"written to {tmp_path / 'run'}:"
+    assert [line.split()[0] for line in written[1:]] == [
+        *("results.json", "recipe.yaml", "best/", "seed-0/", "seed-1/", "*.csv")
+    ]
+    assert f"that of seed {best.parts[0][-1]}" in written[3]
     recipe = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
     assert recipe["select"] == "loss" and recipe["learning_rate"] == 1e-4 and recipe["epochs"] == 1
 
 
 def test_words_and_numbers_of_one_option(root: Path, tmp_path: Path) -> None:
     for given, kept in (("images", "images"), ("3", 3)):
-        options = ["--dataset", "bloodmnist", "--root", str(root), "--channels", given, "--method", "knn", *NETWORK]
+        options = ["bloodmnist", "--root", str(root), "--channels", given, "--method", "knn", *NETWORK]
         invoke("finetune", *options, "--quiet", "--out", str(tmp_path / given))
         assert yaml.safe_load((tmp_path / given / "recipe.yaml").read_text())["channels"] == kept
 
@@ -75,18 +97,22 @@ def checkpoint(folder: Path) -> str:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--dataset", "blodmnist"], "bloodmnist"),
-        (["--dataset", "bloodmnist", "--size", "32"], "32"),
-        (["--dataset", "bloodmnist", "--model", "timm/resnet1"], "resnet"),
-        (["--dataset", "bloodmnist", "--model", "no/such-model"], "no/such-model"),
-        (["--dataset", "bloodmnist", "--preset", "other"], "choose from"),
-        (["--dataset", "bloodmnist", "--method", "svm"], "linear-probe"),
-        (["--dataset", "bloodmnist", "--epochs", "0"], "epochs is 0"),
-        (["--dataset", "bloodmnist", "--seeds", "0"], "seeds"),
-        (["--dataset", "bloodmnist", "--checkpoint", "CHECKPOINT"], "conv_stem.weight"),
-        (["--dataset", "bloodmnist", "--checkpoint", "nowhere.safetensors"], "nowhere.safetensors"),
-        (["--dataset", "bloodmnist", "--config", "nowhere.yaml"], "nowhere.yaml"),
-        (["--dataset", "pathmnist"], "pathmnist"),
+        (["blodmnist"], "bloodmnist"),
+        (["bloodmnist", "--size", "32"], "32"),
+        (["bloodmnist", "--model", "timm/resnet1"], "resnet"),
+        (["bloodmnist", "--model", "no/such-model"], "no/such-model"),
+        (["bloodmnist", "--preset", "other"], "choose from"),
+        (["bloodmnist", "--method", "svm"], "linear-probe"),
+        (["bloodmnist", "--epochs", "0"], "epochs is 0"),
+        (["bloodmnist", "--seeds", "0"], "seeds"),
+        (["bloodmnist", "--checkpoint", "CHECKPOINT"], "conv_stem.weight"),
+        (["bloodmnist", "--checkpoint", "nowhere.safetensors"], "nowhere.safetensors"),
+        (["bloodmnist", "--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["pathmnist"], "pathmnist"),
+        (["bloodmnist", "--seeds", "2", "--seed", "5"], "give one or the other"),
+        (["bloodmnist", "--preset", "medmnist_v2_3d"], "is for volumes, but bloodmnist has images"),
+        (["bloodmnist", "--device", "cuda:7"], "there is no device cuda:7 here: choose auto, cpu"),
+        (["bloodmnist", "--device", "gpu"], "there is no device gpu here: choose auto, cpu"),
         ([], "no dataset named"),
     ],
 )
@@ -102,10 +128,42 @@ def test_every_mistake_is_one_line(
     with pytest.raises(MedMNISTError, match=message) as caught:
         invoke("finetune", "--root", str(root), "--quiet", "--out", str(tmp_path / "run"), *before, *model, *given)
     assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists(), "a folder is made once all is checked"
+
+
+def test_a_run_of_another_recipe_is_replaced_by_force_alone(root: Path, tmp_path: Path) -> None:
+    given = ["bloodmnist", "--root", str(root), "--method", "knn", *NETWORK, "--quiet", "--out", str(tmp_path / "run")]
+    invoke("finetune", *given, "--neighbors", "3", "--device", "cpu", "--workers", "1")
+    results = tmp_path / "run" / "results.json"
+    before = results.read_bytes()
+    with pytest.raises(MedMNISTError, match=r"another recipe \(neighbors 3 -> 5\): give --force to replace it"):
+        invoke("finetune", *given, "--neighbors", "5")
+    with pytest.raises(MedMNISTError, match="resnet1"):
+        invoke("finetune", *given, "--force", "--model", "timm/resnet1")
+    assert results.read_bytes() == before, "what is there goes once all that is new was checked"
+    invoke("finetune", *given, "--neighbors", "5", "--force")
+    assert json.loads(results.read_bytes())["recipe"]["neighbors"] == 5
+
+
+def test_the_first_lines_come_before_torch(root: Path, tmp_path: Path) -> None:
+    """What takes seconds to import is imported once the first lines are out."""
+    program = (
+        "import sys\n"
+        "from medmnist_hf import console\n"
+        "from medmnist_hf.cli.main import app\n"
+        "said = []\n"
+        "def echo(text, *, err=False): said.append((text, err)) or 'loading' not in text or sys.exit(0)\n"
+        "console.echo = echo\n"
+        "try: app(sys.argv[1:], standalone_mode=False)\n"
+        "finally: print(len(said), all(err for _, err in said), 'torch' in sys.modules)\n"
+    )
+    given = ["finetune", "bloodmnist", "--root", str(root), *TINY, "--out", str(tmp_path / "run")]
+    done = subprocess.run([sys.executable, "-c", program, *given], capture_output=True, text=True, check=True)
+    assert done.stdout == "2 True False\n"
 
 
 def test_a_mistake_ends_with_exit_code_1_and_no_traceback(root: Path, tmp_path: Path) -> None:
-    done = command("--dataset", "blodmnist", "--root", str(root), "--out", str(tmp_path))
+    done = command("blodmnist", "--root", str(root), "--out", str(tmp_path))
     assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in done.stderr
 
@@ -139,7 +197,7 @@ def finetune(
 
 
 def test_a_model_is_pushed_once_its_run_is_done(hub: HubServer, finetune: Finetune, tmp_path: Path) -> None:
-    told = finetune("--push-to-hub", "org/tiny")
+    told = finetune("--repo-id", "org/tiny")
     repo = hub.store.repos["model", "org/tiny"]
     assert told[-1] == f"org/tiny: commit {repo.resolve('main').sha[:12]}, all files checked"
     files = hub.store.files("model", "org/tiny")
@@ -147,7 +205,7 @@ def test_a_model_is_pushed_once_its_run_is_done(hub: HubServer, finetune: Finetu
     card = ModelCard(files["README.md"].decode())
     assert "@article{bloodmnist" in card.text and "Not for clinical use" in card.text
     hub.log.clear()
-    told = finetune("--push-to-hub", "org/tiny")
+    told = finetune("--repo-id", "org/tiny")
     assert told[-1] == f"org/tiny: unchanged, no commit made; at {repo.resolve('main').sha[:12]}, all files checked"
     assert not hub.log.find("POST|PUT|DELETE")
 
@@ -156,13 +214,14 @@ def test_a_run_that_was_done_before_is_pushed_by_the_same_command(
     hub: HubServer, finetune: Finetune, tmp_path: Path
 ) -> None:
     told = finetune()
-    assert told[-1].startswith("written to ") and not hub.log.find()
+    assert any(line.startswith("written to ") for line in told) and not hub.log.find()
     outcome = tmp_path / "run" / "seed-0" / "result.json"
     before = outcome.stat().st_mtime_ns
-    finetune("--push-to-hub", "org/hidden", "--private")
+    finetune("--repo-id", "org/hidden", "--private")
     assert hub.store.repos["model", "org/hidden"].private and outcome.stat().st_mtime_ns == before
-    finetune("--push-to-hub", "org/hidden", "--private", "--branch", "other")
+    finetune("--repo-id", "org/hidden", "--private", "--branch", "other")
     assert hub.store.files("model", "org/hidden", "other") == hub.store.files("model", "org/hidden")
+    assert finetune("--repo-id", "org")[-1].startswith("org/run: commit"), "the name of the folder"
 
 
 def test_a_push_that_would_fail_is_refused_before_the_training(
@@ -176,15 +235,15 @@ def test_a_push_that_would_fail_is_refused_before_the_training(
             finetune(*options)
         assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
 
-    refused("add --push-to-hub NAMESPACE/NAME", "--private")
-    refused("add --push-to-hub NAMESPACE/NAME", "--branch", "other")
-    refused("'tiny' is not a valid repository: name it NAMESPACE/NAME", "--push-to-hub", "tiny")
-    refused("method knn leaves no model to push", "--push-to-hub", "org/tiny", "--method", "knn")
-    refused("org/theirs holds files that no run here has pushed", "--push-to-hub", "org/theirs")
+    refused("add --repo-id USER", "--private")
+    refused("add --repo-id USER", "--branch", "other")
+    refused("'-/run' is not a valid repository: name it NAMESPACE/NAME", "--repo-id", "-")
+    refused("method knn leaves no model to push", "--repo-id", "org/tiny", "--method", "knn")
+    refused("org/theirs holds files that no run here has pushed", "--repo-id", "org/theirs")
     monkeypatch.setenv("HF_TOKEN", hub.read_token.secret)
-    refused("the token may only read", "--push-to-hub", "org/tiny")
+    refused("the token may only read", "--repo-id", "org/tiny")
     monkeypatch.delenv("HF_TOKEN")
-    refused("no token for the Hub", "--push-to-hub", "org/tiny")
+    refused("no token for the Hub", "--repo-id", "org/tiny")
     assert list(hub.store.repos) == [("model", "org/theirs")]
 
 
@@ -192,7 +251,7 @@ def test_a_push_that_would_fail_is_refused_before_the_training(
 def test_of_two_processes_the_first_pushes(hub: HubServer, finetune: Finetune, root: Path, tmp_path: Path) -> None:
     finetune()
     hub.log.clear()
-    given = [*PUSHED, "--root", str(root), "--quiet", "--out", str(tmp_path / "run"), "--push-to-hub", "org/tiny"]
+    given = [*PUSHED, "--root", str(root), "--quiet", "--out", str(tmp_path / "run"), "--repo-id", "org/tiny"]
     done = subprocess.run(
         [*LAUNCH, SCRIPT, *given],
         env=hub.env(),

@@ -97,7 +97,7 @@ def test_where_nothing_is_published_the_facts_say_so(unpublished: str) -> None:
     ("package", "extra", "arguments"),
     [
         ("jinja2", "build", ["build", "breastmnist", "--source", "phantom", "--out"]),
-        ("torch", "train", ["finetune", "--dataset", "breastmnist", "--model", "timm/test_resnet", "--out"]),
+        ("torch", "train", ["finetune", "breastmnist", "--model", "timm/test_resnet", "--out"]),
     ],
 )
 def test_a_package_of_an_extra_that_is_missing_is_one_line(

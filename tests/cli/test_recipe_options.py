@@ -42,7 +42,7 @@ def recipe_of(*words: str) -> Recipe:
 def test_what_is_not_given_is_the_presets_and_what_is_overrides_it(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("epochs: 7\nbatch_size: 16\n", encoding="utf-8")
-    words = ["--dataset", "breastmnist", "--preset", "medmnist_v2", "--config", str(path)]
+    words = ["breastmnist", "--preset", "medmnist_v2", "--config", str(path)]
     recipe = recipe_of(*words, "--batch-size", "8", "--channels", "3", "--no-test", "--method", "lora")
     assert (recipe.optimizer, recipe.epochs, recipe.batch_size, recipe.channels) == ("adam", 7, 8, 3)
     assert (recipe.test, recipe.method, recipe.pretrained) == (False, "lora", False)
@@ -50,24 +50,34 @@ def test_what_is_not_given_is_the_presets_and_what_is_overrides_it(tmp_path: Pat
 
 
 def test_seeds_are_counted_or_listed() -> None:
-    assert recipe_of("--dataset", "breastmnist").seeds == (0,)
-    assert recipe_of("--dataset", "breastmnist", "--seeds", "3").seeds == (0, 1, 2)
-    assert recipe_of("--dataset", "breastmnist", "--seed", "5", "--seed", "2").seeds == (5, 2)
+    assert recipe_of("breastmnist").seeds == (0,)
+    assert recipe_of("breastmnist", "--seeds", "3").seeds == (0, 1, 2)
+    assert recipe_of("breastmnist", "--seed", "5", "--seed", "2").seeds == (5, 2)
     with pytest.raises(MedMNISTError, match="seeds are"):
-        recipe_of("--dataset", "breastmnist", "--seeds", "0")
+        recipe_of("breastmnist", "--seeds", "0")
+    with pytest.raises(MedMNISTError, match="--seeds is a number of seeds and --seed names one"):
+        recipe_of("breastmnist", "--seeds", "2", "--seed", "5")
+
+
+def test_options_as_people_type_them() -> None:
+    searched = ["breastmnist", "--model", "pixels", "--method", "flaml", "--time-budget"]
+    assert recipe_of(*searched, "10m").time_budget == recipe_of(*searched, "600").time_budget == 600
+    with pytest.raises(MedMNISTError, match="time_budget is 'soon': must be a duration such as 90s, 10m or 2h"):
+        recipe_of(*searched, "soon")
+    assert recipe_of("--lr", "0.5", "BreastMNIST", "--size", "64").learning_rate == 0.5
+    with pytest.raises(MedMNISTError, match="no dataset named: put it first"):
+        recipe_of("--lr", "0.5")
 
 
 def test_the_help_names_defaults_choices_and_methods_and_each_option_once() -> None:
     shown = " ".join(RUNNER.invoke(app_of([]), ["--help"], env={"COLUMNS": "500"}).stdout.split())
     assert "Optimizer; sgd has momentum 0.9. One of adam, adamw, sgd. [default: adamw]" in shown
-    assert (
-        "--pretrained / --no-pretrained" in shown
-        and "[default: yes]" in shown
-        and "[default: 'a medical image of {}.']" in shown
-    )
+    assert "--pretrained / --no-pretrained" in shown and "[default: yes]" in shown
     assert all(f"{one.name}: {one.about}" in shown for one in METHODS.values())
     assert shown.count("--epochs ") == 1 and "Its own." in shown and "Passes over train" not in shown
-    assert shown.index("--first") < shown.index("--dataset") < shown.index("--preset") < shown.index("--epochs ")
+    assert "--dataset" not in shown and "[OPTIONS] [DATA]" in shown and "--learning-rate" in shown and "--lr" in shown
+    assert "[default: 2h]" in shown and "[default: 'a medical image of {}.']" in shown
+    assert shown.index("--first") < shown.index("--size") < shown.index("--preset") < shown.index("--epochs ")
 
 
 SINGLE = {"dataset", "seeds", "method", "loss"}
@@ -139,7 +149,7 @@ def test_every_option_is_read_by_some_method() -> None:
         ("--root dist --revision v1", "--revision would change nothing"),
         ("--model timm/resnet18 --stem cifar", "--stem would change nothing .it is for the networks of the paper."),
         ("--volumetric 3d", "--volumetric would change nothing .pathmnist has images."),
-        ("--dataset organmnist3d --depth-stride", "--depth-stride would change nothing .it is for volumes and volu"),
+        ("organmnist3d --depth-stride", "--depth-stride would change nothing .it is for volumes and volu"),
         ("--early-stopping 5 --epochs 5", "--early-stopping would change nothing .there are 5 epochs."),
         ("--method knn --mixup 0.8", "--mixup would change nothing .method knn does not read it.: leave it out"),
         ("--mixup 0.8 --batch-size 1", "mixup and cutmix mix the images of a batch"),
@@ -149,19 +159,19 @@ def test_every_option_is_read_by_some_method() -> None:
 )
 def test_what_would_silently_do_nothing_is_refused(words: str, said: str) -> None:
     with pytest.raises(TrainingError, match=f"^{said}"):
-        recipe_of("--dataset", "pathmnist", *words.split())
+        recipe_of(*([] if words.startswith("organmnist3d") else ["pathmnist"]), *words.split())
 
 
 def test_what_a_preset_says_for_other_methods_is_passed_over() -> None:
-    recipe = recipe_of("--dataset", "breastmnist", "--preset", "foundation", "--method", "knn")
+    recipe = recipe_of("breastmnist", "--preset", "foundation", "--method", "knn")
     assert (recipe.ema, recipe.neighbors, recipe.image_size) == (0.0, 11, 112)
-    assert recipe_of("--dataset", "breastmnist", "--mixup", "0", "--method", "knn").mixup == 0
+    assert recipe_of("breastmnist", "--mixup", "0", "--method", "knn").mixup == 0
 
 
 def test_values_of_a_file_are_read_or_refused_and_those_of_a_preset_may_stay_unread(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("epochs: 7\nmixup: 0.8\nneighbors: 3\n", encoding="utf-8")
-    words = ["--dataset", "breastmnist", "--method", "knn"]
+    words = ["breastmnist", "--method", "knn"]
     message = (
         r"mine\.yaml holds what would change nothing: epochs \(method knn does not read it\), mixup \(.*\): remove it"
     )

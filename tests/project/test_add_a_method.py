@@ -13,7 +13,7 @@ from medmnist_hf.training import methods, registry
 from medmnist_hf.training.benchmark.boards import gather
 from medmnist_hf.training.recipe import make_recipe
 from medmnist_hf.training.results import RESULTS_NAME, read_results
-from medmnist_hf.training.run import run
+from medmnist_hf.training.running import run
 from tests.conftest import Phantoms
 from tests.fixtures.paths import ROOT
 from tests.fixtures.runs import build_all, tiny

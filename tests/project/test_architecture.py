@@ -34,14 +34,14 @@ LAYERS = [
 """Parts of the package from the ground up: a module imports lower rows and its own part, nothing else."""
 
 TRAINING = [
-    "registry",
+    "registry values",
     "recipe losses",
     "results data tracking",
-    "models scoring",
+    "models scoring run_folder",
     "methods",
     "report",
     "ensemble benchmark",
-    "run",
+    "running",
     "publish",
 ]
 """The same within `medmnist_hf.training`."""

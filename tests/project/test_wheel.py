@@ -119,7 +119,7 @@ def test_what_needs_no_extra_works(installed: Path, tmp_path: Path) -> None:
     ("arguments", "extra"),
     [
         (["build", "breastmnist", "--source", "phantom"], "build"),
-        (["finetune", "--dataset", "breastmnist"], "train"),
+        (["finetune", "breastmnist"], "train"),
         (["audit", "dist/breastmnist", "--save"], "build"),
     ],
 )

@@ -48,7 +48,7 @@ def test_it_is_the_mean_of_the_scores(tmp_path: Path) -> None:
         exact = score(check(run.data[split].labels, mean, run.recipe.subset.task, from_logits=False))
         measures = found.test if split == "test" else found.validation
         assert (measures.auc, measures.acc) == (exact.auc, exact.acc)
-        (path,) = tmp_path.glob(f"retinamnist_{split.removesuffix('idation')}_*@ensemble.csv")
+        (path,) = tmp_path.glob(f"retinamnist_{split.removesuffix('idation')}_*@resnet18_finetune_ensemble.csv")
         assert np.array_equal(read_result(path).scores, mean)
     assert found.test["auc_low"] < found.test.auc < found.test["auc_high"]
     assert list(found.per_class) == list(run.recipe.subset.labels)
@@ -90,5 +90,5 @@ def test_a_prediction_file_is_named_by_what_the_data_was(tmp_path: Path, provena
     run = run_of()
     run = replace(run, record=data_of(run.recipe, provenance, ROWS))
     left(run, tmp_path / "one", 0)
-    expected = "seed0" if provenance.comparable else f"seed0-{provenance.value}"
+    expected = "resnet18_finetune_seed0" + ("" if provenance.comparable else f"-{provenance.value}")
     assert {read_result(path).run for path in (tmp_path / "one").iterdir()} == {expected}

@@ -23,7 +23,7 @@ from medmnist_hf.training.publish import check_push, local_files, push_model
 from medmnist_hf.training.recipe import Recipe, make_recipe
 from medmnist_hf.training.report.publishable import best_seed, portable
 from medmnist_hf.training.results import RESULTS_NAME, read_results
-from medmnist_hf.training.run import run
+from medmnist_hf.training.running import run
 from tests.conftest import Phantoms
 from tests.fixtures.hub.server import Fault, HubServer
 from tests.fixtures.runs import build_all, tiny

@@ -29,7 +29,7 @@ from medmnist_hf.evaluation.prediction_files import read_result
 from medmnist_hf.training.models.wrappers import NetworkForImageClassification
 from medmnist_hf.training.publish import push_model
 from medmnist_hf.training.recipe import Recipe
-from medmnist_hf.training.run import run
+from medmnist_hf.training.running import run
 from tests.conftest import Phantoms
 from tests.fixtures.hub.server import HubServer
 from tests.fixtures.on_hub import put_on_hub

@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 
 from medmnist_hf.catalog import Task, subsets
 from medmnist_hf.errors import MedMNISTError, TrainingError
-from medmnist_hf.training.recipe import FIELDS, LOSSES, PIXELS, Recipe, default_folder, make_recipe, presets, type_of
+from medmnist_hf.training.recipe import (
+    FIELDS,
+    LOSSES,
+    PIXELS,
+    Recipe,
+    default_folder,
+    differences,
+    make_recipe,
+    presets,
+    type_of,
+)
 from tests.fixtures.yaml_bomb import BOMB
 
 
@@ -88,6 +98,18 @@ def test_presets_hold_what_the_published_protocols_say(name: str) -> None:
     assert {key for key in PLAIN if getattr(recipe, key)} == set()
     assert (recipe.precision, recipe.accumulation, recipe.layer_decay) == ("fp32", 1, 1.0)
     assert make_recipe({"dataset": "pathmnist"}, preset=name.removesuffix("_3d")).input_channels == 3
+
+
+def test_a_preset_for_volumes_is_not_for_images_nor_the_other_way_round() -> None:
+    with pytest.raises(
+        TrainingError, match=r"medmnist_v2_3d is for volumes, but breastmnist has images: use one of .*medm"
+    ):
+        make_recipe({"dataset": "breastmnist"}, preset="medmnist_v2_3d")
+    for name in ("medmnist_v2", "rethinking"):
+        with pytest.raises(
+            TrainingError, match=f"{name} is for images, but organmnist3d has volumes: .*medmnist_v2_3d"
+        ):
+            make_recipe({"dataset": "organmnist3d"}, preset=name)
 
 
 def test_the_published_converter_strides_along_depth_where_volumes_are_read_by_it() -> None:
@@ -180,8 +202,11 @@ def test_each_task_takes_its_own_losses_alone() -> None:
         ({"model": "pixels"}, "model pixels is for the methods flaml, .*: name a network for finetune"),
         ({"model": "resnet18", "method": "autokeras"}, "reads images, no features of resnet18: use model pixels"),
         ({"time_budget": 0}, "time_budget is 0.0: must be above 0"),
-        ({"time_budget": "2 days"}, "time_budget is '2 days': must be float"),
-        ({"time_budget": "-1h"}, "must be float"),
+        ({"time_budget": "2 days"}, "time_budget is '2 days': must be a duration"),
+        ({"time_budget": "-1h"}, "must be a duration"),
+        ({"time_budget": True}, "must be a duration"),
+        ({"time_budget": 10**400}, "must be a finite number"),
+        ({"lr": 0.1}, "did you mean learning_rate"),
         ({"trials": 0}, "trials is 0: must be 1 or more"),
     ],
 )
@@ -232,8 +257,20 @@ def test_a_time_budget_may_be_given_in_hours(given: object, seconds: float) -> N
 
 
 def test_a_run_that_is_not_told_where_goes_by_what_it_does() -> None:
-    recipe = make_recipe({"dataset": "breastmnist", "model": "timm/resnet18/", "method": "knn"})
-    assert default_folder(recipe) == Path("runs/breastmnist-28-timm-resnet18-knn")
+    options: dict[str, Any] = {"dataset": "breastmnist", "model": "timm/resnet18/", "method": "knn"}
+    folder = default_folder(make_recipe(options))
+    assert re.fullmatch("runs/breastmnist-28-timm-resnet18-knn-[0-9a-f]{8}", str(folder))
+    assert folder == default_folder(make_recipe(options | {"seeds": [1, 2]}))
+    assert folder != default_folder(make_recipe(options | {"neighbors": 3})), "configurations do not share a folder"
+
+
+def test_what_a_recipe_changes_is_named_with_both_values() -> None:
+    one, other = (
+        make_recipe({"dataset": "breastmnist", **changed}) for changed in ({}, {"epochs": 1, "root": "dist"})
+    )
+    assert differences(one, other) == "root none -> dist, epochs 100 -> 1"
+    assert differences(one, make_recipe({"dataset": "breastmnist", "pretrained": False})) == "pretrained yes -> no"
+    assert not differences(one, make_recipe({"dataset": "breastmnist", "seeds": [3]}))
 
 
 def test_yaml_is_plain() -> None:

@@ -13,7 +13,7 @@ import pytest
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training import tracking
 from medmnist_hf.training.recipe import make_recipe
-from medmnist_hf.training.run import run
+from medmnist_hf.training.running import run
 from medmnist_hf.training.tracking import ID_NAME, TENSORBOARD, check_tracker
 from tests.conftest import Phantoms
 from tests.fixtures.methods import fit

@@ -12,28 +12,30 @@ The file has four parts, of which ``matrix`` or ``include`` must be there. Names
 whose method, network and data read it; one that none of its cells reads is refused.
 
 Example:
-    >>> from medmnist_hf.training.benchmark.matrix import cell_name
-    >>> from medmnist_hf.training.recipe import make_recipe
-    >>> cell_name(make_recipe({"dataset": "pathmnist", "model": "timm/resnet18"}))
+    >>> from medmnist_hf.training.recipe import make_recipe, run_name
+    >>> run_name(make_recipe({"dataset": "pathmnist", "model": "timm/resnet18"}))
     'pathmnist-28-timm-resnet18-finetune-1f5329c2'
 """
 
-import dataclasses
-import hashlib
 import itertools
-import json
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from medmnist_hf.errors import MedMNISTError, TrainingError, shorten
-from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe, read_yaml, unread_options, without_options
+from medmnist_hf.training.recipe import (
+    SEEDS,
+    Recipe,
+    make_recipe,
+    read_yaml,
+    run_name,
+    unread_options,
+    without_options,
+)
 
 PRESET: Final = "preset"
-SEEDS: Final = "seeds"
 _PARTS: Final = ("defaults", "matrix", "exclude", "include")
 _LONGEST_MODEL: Final = 60
 
@@ -49,7 +51,7 @@ class BenchmarkRun:
     """One configuration of a benchmark, with all its seeds.
 
     Attributes:
-        name: Name of its folder, see `cell_name`.
+        name: Name of its folder, see `run_name`.
         recipe: What it runs.
     """
 
@@ -100,7 +102,7 @@ def read_matrix(path: Path) -> tuple[BenchmarkRun, ...]:
             else:
                 read.add(place)
         recipe = without_options(recipe, idle)
-        name = cell_name(recipe)
+        name = run_name(recipe)
         if name in cells:
             told = f" ({', '.join(f'{option}: {reason}' for option, reason in idle.items())})" if idle else ""
             raise TrainingError(f"{where}: the same configuration as another cell{told}: remove one of them")
@@ -109,22 +111,6 @@ def read_matrix(path: Path) -> tuple[BenchmarkRun, ...]:
         reason = unread[part, option]
         raise TrainingError(f"{path}: {part}: {option} would change nothing in any cell ({reason}): remove it there")
     return tuple(cells.values())
-
-
-def cell_name(recipe: Recipe) -> str:
-    """What a configuration's folder is called: subset, size, model, method and eight digits of its options.
-
-    The digits are of the options that differ from a recipe's defaults. They change neither with the rest of a matrix
-    nor with the seeds, so that seeds can be added to a cell that is done.
-    """
-    given = {
-        name: value
-        for name, value in dataclasses.asdict(recipe).items()
-        if name != SEEDS and value != FIELDS[name].default
-    }
-    digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:8]
-    model = re.sub(r"[^\w.-]+", "-", recipe.model, flags=re.ASCII).strip("-")[-_LONGEST_MODEL:]
-    return f"{recipe.dataset}-{recipe.size}-{model}-{recipe.method}-{digest}"
 
 
 @dataclass(frozen=True, slots=True)

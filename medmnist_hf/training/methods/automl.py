@@ -14,10 +14,11 @@ from medmnist_hf.automl.environments import interpreter
 from medmnist_hf.automl.search import Problem, search
 from medmnist_hf.catalog import SPLITS
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.methods.base import CHECKPOINTS, Fitted, Run
+from medmnist_hf.training.methods.base import Fitted, Run
 from medmnist_hf.training.methods.features import split_features
 from medmnist_hf.training.models.factory import build_model
 from medmnist_hf.training.recipe import PIXELS, Recipe
+from medmnist_hf.training.run_folder import CHECKPOINTS
 
 LABELLED: Final = ("train", "validation")
 """Splits whose labels an engine is given."""
@@ -44,6 +45,8 @@ def fit(run: Run, seed: int, folder: Path) -> Fitted:
         raise TrainingError(f"method {recipe.method} runs in one process: start it without a launcher")
     searched = engine(recipe.method)
     python = interpreter(searched)
+    if recipe.model == PIXELS:
+        run.claim()
     kind, words = _inputs(recipe, searched)
     problem = Problem(
         task=recipe.subset.task.value,
@@ -80,7 +83,9 @@ def _inputs(recipe: Recipe, searched: Engine) -> tuple[str, str]:
 def _arrays(run: Run, kind: str) -> dict[str, npt.NDArray[Any]]:
     """Split -> inputs of that kind."""
     if kind == "features":
-        features = split_features(run, build_model(run.recipe), SPLITS)
+        built = build_model(run.recipe)
+        run.describe(built.model, built.origin, trained=0)
+        features = split_features(run, built, SPLITS)
         return {split: part.values for split, part in features.items()}
     images = {split: run.data[split].images for split in SPLITS}
     return images if kind == "images" else {split: part.reshape(len(part), -1) for split, part in images.items()}

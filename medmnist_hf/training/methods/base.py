@@ -1,21 +1,26 @@
 """What every method is given and gives back: a run, of which it does one seed, and what it made of that."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import torch
+from torch import nn
 
 from medmnist_hf.array_types import FloatArray
 from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.loader import ArrayLoader
 from medmnist_hf.training.data.transforms import BatchTransform
+from medmnist_hf.training.models.factory import parameter_counts
+from medmnist_hf.training.models.input_check import warn_if_small
 from medmnist_hf.training.models.saving import Built
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.results import DataRecord
 
-CHECKPOINTS: Final = "checkpoints"
-"""Folder, in that of a seed, from which an interrupted method resumes."""
+
+def _nothing(*_: str) -> None:
+    """What a run that is not followed does."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +52,11 @@ class Run:
         record: What the data was built from, and its rows.
         device: Where to compute.
         quiet: No progress on the terminal.
+        workers: Threads that make batches; None chooses.
+        claim: To be called once all that may be refused was checked and before anything is written: it makes the
+            seed's folder, and removes a run that is to be replaced. Further calls do nothing.
+        tell: Called with a line for a person who follows the run.
+        is_first: Whether this is the first seed.
     """
 
     recipe: Recipe
@@ -54,6 +64,10 @@ class Run:
     record: DataRecord
     device: torch.device
     quiet: bool
+    workers: int | None = None
+    claim: Callable[[], None] = _nothing
+    tell: Callable[[str], None] = _nothing
+    is_first: bool = True
 
     @property
     def scored(self) -> tuple[str, ...]:
@@ -63,4 +77,19 @@ class Run:
     def batches(self, split: str, transform: BatchTransform) -> ArrayLoader:
         """A split in its order, as inputs of a model."""
         size = 2 * self.recipe.batch_size
-        return ArrayLoader(ArrayDataset(*self.data[split]), size, transform=transform, device=self.device)
+        return ArrayLoader(
+            ArrayDataset(*self.data[split]), size, transform=transform, device=self.device, prefetch=self.workers
+        )
+
+    def describe(self, model: nn.Module, origin: str, *, trained: int | None = None) -> None:
+        """Tell how large a network is and what it starts from, and warn of images far below its pretraining size.
+
+        Args:
+            model: The network.
+            origin: What it starts from, in words.
+            trained: Parameters that are trained; None for those of the network that can be.
+        """
+        total, trainable = parameter_counts(model)
+        self.tell(f"  model    {total:,} parameters, {trainable if trained is None else trained:,} trained; {origin}")
+        if self.is_first:
+            warn_if_small(self.recipe, model)

@@ -68,6 +68,7 @@ def split_features(run: Run, built: Built, splits: Iterable[str]) -> dict[str, F
     if run.recipe.resolved_loss == "ordinal":
         trained = " or ".join(name for name, method in METHODS.items() if method.trains)
         raise TrainingError(f"loss ordinal is not for frozen features: use {trained} without probe_first")
+    run.claim()
     model: Any = built.model  # torch's stubs know no memory format for modules
     model.to(memory_format=memory_format(run.recipe))
     transform = input_transform(run.recipe, built.mean, built.std, built.image_size)

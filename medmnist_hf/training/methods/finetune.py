@@ -17,13 +17,14 @@ from transformers.integrations.integration_utils import rewrite_logs
 from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.recipe_transforms import input_transform, memory_format, train_transform
 from medmnist_hf.training.losses import make_loss, to_scores
-from medmnist_hf.training.methods.base import CHECKPOINTS, Fitted, Run
+from medmnist_hf.training.methods.base import Fitted, Run
 from medmnist_hf.training.methods.linear_probe import probe_model
 from medmnist_hf.training.methods.resume import folder_of, last_checkpoint
 from medmnist_hf.training.methods.trainer import RecipeTrainer, training_arguments
 from medmnist_hf.training.models.factory import build_model, parameter_counts
 from medmnist_hf.training.models.saving import Built
 from medmnist_hf.training.recipe import Recipe
+from medmnist_hf.training.run_folder import CHECKPOINTS
 from medmnist_hf.training.tracking import tracking
 
 _log = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ def train(
     """
     recipe, processes = run.recipe, PartialState()
     built = build_model(recipe)
+    model: Any = None if recipe.probe_first else adapt(recipe, built)
+    run.claim()
     checkpoints = folder / CHECKPOINTS
     with processes.main_process_first():  # it removes what is not whole
         resumed = last_checkpoint(checkpoints, processes.num_processes)
@@ -64,14 +67,16 @@ def train(
     begun = time.monotonic() - earlier
     if recipe.probe_first and resumed is None:
         probe_model(run, built, ("train", "validation"))
-    model: Any = adapt(recipe, built)
+    if recipe.probe_first:
+        model = adapt(recipe, built)
+    run.describe(model, built.origin)
     model.to(memory_format=memory_format(recipe))
     inputs = built.mean, built.std, built.image_size
     images = ArrayDataset(*run.data["train"])
     trainer = RecipeTrainer(
         recipe,
         model,
-        training_arguments(recipe, checkpoints, seed),
+        training_arguments(recipe, checkpoints, seed, run.device),
         loss=make_loss(
             recipe.resolved_loss,
             images.labels.numpy(),
@@ -85,6 +90,7 @@ def train(
         transform=input_transform(recipe, *inputs),
         begun=begun,
         quiet=run.quiet,
+        workers=run.workers,
     )
     with contextlib.ExitStack() as tracker:
         if processes.is_main_process:

@@ -28,6 +28,7 @@ def fit(run: Run, seed: int, folder: Path) -> Fitted:
     """Let the nearest train images vote, in the space of frozen features."""
     recipe, entry = run.recipe, run.recipe.subset
     built = build_model(recipe)
+    run.describe(built.model, built.origin, trained=0)
     features = split_features(run, built, ("train", *run.scored))
     scores = {
         split: nearest_neighbors(features["train"], features[split], entry.task, len(entry.labels), recipe.neighbors)

@@ -43,6 +43,7 @@ def fit(run: Run, seed: int, folder: Path) -> Fitted:
     """Fit a linear classifier on frozen features and make it the model's own."""
     recipe = run.recipe
     built = build_model(recipe)
+    run.describe(built.model, built.origin, trained=parameter_counts(classifier_of(built.model)[1])[0])
     probe, features = probe_model(run, built, ("train", *run.scored))
     loss = recipe.resolved_loss
     scores = {split: to_scores(probe.logits(features[split]), loss) for split in run.scored}

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from timm.optim._param_groups import param_groups_layer_decay, param_groups_weight_decay
@@ -18,19 +17,19 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
-from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-import medmnist_hf
 from medmnist_hf.errors import DivergenceError, TrainingError
 from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.loader import ArrayLoader
 from medmnist_hf.training.data.transforms import BatchTransform
-from medmnist_hf.training.losses import LossFunction, to_scores
+from medmnist_hf.training.losses import LossFunction
 from medmnist_hf.training.methods.mixing import mixing
 from medmnist_hf.training.methods.resume import complete, folder_of
 from medmnist_hf.training.recipe import Recipe
+from medmnist_hf.training.scoring import metrics_of
 
 EMA_NAME: Final = "ema.safetensors"
 """Averaged weights beside the others of a checkpoint."""
@@ -54,6 +53,7 @@ class RecipeTrainer(Trainer):
         transform: Images to inputs.
         begun: When training began, as `time.monotonic` counts; earlier by the seconds of what it resumes.
         quiet: No progress on the terminal.
+        workers: Threads that make batches of train; None chooses.
 
     Attributes:
         diverged: Where the loss or the validation scores were no longer finite, in words; empty if nowhere. Training
@@ -73,6 +73,7 @@ class RecipeTrainer(Trainer):
         transform: BatchTransform,
         begun: float,
         quiet: bool = False,
+        workers: int | None = None,
     ) -> None:
         super().__init__(
             model=model,
@@ -87,7 +88,7 @@ class RecipeTrainer(Trainer):
         self.checkpoints = Path(str(args.output_dir))
         self.loss_is_scaled_for_ga = False
         self.mix = mixing(recipe)
-        self.diverged = ""
+        self.diverged, self.workers = "", workers
         self._saved: int | None = None
         self.add_callback(_Ends(self))
         self.ema = ModelEmaV3(model, decay=recipe.ema) if recipe.ema else None
@@ -105,6 +106,7 @@ class RecipeTrainer(Trainer):
             shuffle=True,
             seed=self.args.seed,
             transform=self.train_transform,
+            prefetch=self.workers,
             rank=self.args.process_index,
             world_size=self.args.world_size,
             join_single=True,
@@ -311,37 +313,30 @@ class _Progress(ProgressCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
             self.training_bar = tqdm(total=state.max_steps, dynamic_ncols=True, disable=None, unit="step")
-        self.current_step = 0
+        self.current_step, self.train_loss = 0, ""
+        if state.is_world_process_zero and state.global_step:
+            tqdm.write(
+                f"  resumes  after epoch {round(state.epoch or 0)} of {args.num_train_epochs:g}", file=sys.stderr
+            )
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **_: Any) -> None:
         """The splits that are scored are small beside train."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        if state.is_world_process_zero and self.training_bar is not None and logs and "eval_auc" in logs:
+        if not state.is_world_process_zero or self.training_bar is None or not logs:
+            return
+        if "loss" in logs:  # of train, which is logged before validation is scored
+            self.train_loss = f"train loss {logs['loss']:.3f}, "
+        if "eval_auc" in logs:
             self.training_bar.write(
-                f"epoch {round(logs['epoch']):3d}  validation AUC {logs['eval_auc']:.3f}  ACC {logs['eval_acc']:.3f}  "
-                f"loss {logs['eval_loss']:.3f}",
+                f"epoch {round(logs['epoch']):3d}/{args.num_train_epochs:g}  {self.train_loss}"
+                f"validation loss {logs['eval_loss']:.3f}, AUC {logs['eval_auc']:.3f}, ACC {logs['eval_acc']:.3f}",
                 file=sys.stderr,
             )
 
 
 def _plain(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-
-
-def metrics_of(recipe: Recipe) -> Callable[[EvalPrediction], dict[str, float]]:
-    """AUC and ACC of logits, by the `evaluate` module, as a trainer asks for them; nan where logits are not finite."""
-    loss, metric = recipe.resolved_loss, medmnist_hf.metric(recipe.dataset)
-
-    def compute(prediction: EvalPrediction) -> dict[str, float]:
-        if not np.isfinite(prediction.predictions).all():
-            return dict.fromkeys(("auc", "acc"), math.nan)
-        references = np.asarray(prediction.label_ids).astype(np.int64)
-        scores = to_scores(np.asarray(prediction.predictions), loss)
-        measures: dict[str, float] = metric.compute(references=references, prediction_scores=scores)
-        return measures
-
-    return compute
 
 
 def rate_course(recipe: Recipe, steps: int) -> Callable[[int], float]:
@@ -366,21 +361,22 @@ def rate_course(recipe: Recipe, steps: int) -> Callable[[int], float]:
     return factor
 
 
-def training_arguments(recipe: Recipe, folder: Path, seed: int) -> TrainingArguments:
+def training_arguments(recipe: Recipe, folder: Path, seed: int, device: torch.device) -> TrainingArguments:
     """What `transformers.Trainer` is told: one evaluation and one checkpoint an epoch, see `RecipeTrainer`.
 
     Args:
         recipe: What to do.
         folder: Where checkpoints go.
         seed: Seed of weights, order and augmentation.
+        device: Where to train.
 
     Raises:
-        TrainingError: The precision is not for a CPU, and there is nothing else.
+        TrainingError: The precision is not for a CPU, and that is the device.
     """
-    by_auc, on_cpu = recipe.select == "auc", not torch.accelerator.is_available()
+    by_auc, on_cpu = recipe.select == "auc", device.type == "cpu"
     if recipe.precision == "fp16" and on_cpu:
-        raise TrainingError("precision fp16 needs a GPU and there is none: use bf16 or fp32")
-    return TrainingArguments(
+        raise TrainingError("precision fp16 needs a GPU and this runs on a CPU: use bf16 or fp32")
+    arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=recipe.epochs,
         per_device_train_batch_size=recipe.batch_size,
@@ -404,5 +400,10 @@ def training_arguments(recipe: Recipe, folder: Path, seed: int) -> TrainingArgum
         report_to="none",  # `finetune` does, see `medmnist_hf.training.tracking`
         seed=seed,
         disable_tqdm=True,  # the trainer here has its own
-        dataloader_pin_memory=torch.cuda.is_available(),
+        dataloader_pin_memory=not on_cpu and torch.cuda.is_available(),
     )
+    if arguments.world_size == 1:
+        # Without a launcher the trainer takes the first GPU, and all others by DataParallel.
+        arguments._n_gpu = 0 if on_cpu else 1
+        vars(arguments)["_setup_devices"] = device
+    return arguments

@@ -26,6 +26,7 @@ def fit(run: Run, seed: int, folder: Path) -> Fitted:
     """Compare images with prompts made of the label names; nothing is trained."""
     recipe = run.recipe
     model = ZeroShot(recipe.model, recipe.subset, recipe.prompt, run.device)
+    run.claim()
     transform = input_transform(recipe, model.mean, model.std, model.image_size)
     scores = {split: model.scores(run.batches(split, transform)) for split in run.scored}
     return Fitted(scores, {"origin": f"weights of {recipe.model}", "trained_parameters": 0, "prompt": recipe.prompt})

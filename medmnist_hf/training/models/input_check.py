@@ -6,6 +6,7 @@ Networks that cut images into patches leave out what lies behind the last whole 
 
 import contextlib
 import copy
+import logging
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 
 from medmnist_hf.errors import TrainingError, first_line
 from medmnist_hf.training.models.heads import classifier_of
+from medmnist_hf.training.recipe import Recipe
+
+_log = logging.getLogger(__name__)
 
 STEPS: Final = (2, 4, 8, 14, 16, 32, 64)
 """Sizes of patches and strides; an image size that a network reads whole is usually a multiple of one of them."""
@@ -126,10 +130,7 @@ def _share(model: nn.Module, shape: tuple[int, ...]) -> float:
 
 def _candidates(model: Any, size: int) -> Iterator[int]:
     """Sizes that may fit where one does not, the next larger ones first, then the network's own and smaller ones."""
-    network = getattr(model, "timm_model", None) or getattr(model, "network", None) or model
-    config = getattr(model, "config", None)
-    own = [getattr(one, "image_size", None) for one in (config, getattr(config, "backbone_config", None))]
-    own += getattr(network, "pretrained_cfg", {}).get("input_size", ())[-1:]
+    own = _own_sizes(model)
     larger = {math.ceil(size / step) * step for step in STEPS}
     smaller = {size // step * step for step in STEPS}
     seen = {size, 0}
@@ -144,3 +145,34 @@ def _fits(remake: Callable[[int], nn.Module], size: int, shape: tuple[int, ...])
         return _share(remake(size), (shape[0], *[size] * (len(shape) - 1))) == 1
     except Exception:  # as above
         return False
+
+
+def _own_sizes(model: Any) -> list[Any]:
+    """Image sizes that a network's configuration names."""
+    network = getattr(model, "timm_model", None) or getattr(model, "network", None) or model
+    config = getattr(model, "config", None)
+    own = [getattr(one, "image_size", None) for one in (config, getattr(config, "backbone_config", None))]
+    return [*own, *getattr(network, "pretrained_cfg", {}).get("input_size", ())[-1:]]
+
+
+def warn_if_small(recipe: Recipe, model: nn.Module) -> None:
+    """Warn of pretrained weights that get images of less than half the size that they were trained on.
+
+    Args:
+        recipe: Names the network and the size of its input.
+        model: The network, made by the recipe.
+    """
+    if not recipe.pretrained or recipe.checkpoint is not None or recipe.subset.ndim == 3:
+        return
+    size = recipe.image_size or recipe.size
+    own = max((one for one in _own_sizes(model) if isinstance(one, int)), default=0)
+    if 2 * size < own:
+        _log.warning(
+            "%s was pretrained on images of %d pixels and gets %d, which costs accuracy: give --image-size %d (or %d, "
+            "which is faster)",
+            recipe.model,
+            own,
+            size,
+            own,
+            own // 2,
+        )

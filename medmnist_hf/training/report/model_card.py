@@ -258,7 +258,7 @@ def _preset(recipe: Recipe) -> str:
         name: getattr(recipe, name)
         for name in ("dataset", "size", "root", "namespace", "revision", "seeds", "report_to")
     }
-    return next((name for name in presets() if make_recipe(kept, preset=name) == recipe), "")
+    return next((name for name in presets(recipe.subset.ndim) if make_recipe(kept, preset=name) == recipe), "")
 
 
 def _words(name: str) -> str:

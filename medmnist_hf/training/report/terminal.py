@@ -1,6 +1,7 @@
 """A run's results as a table on the terminal, beside the published rows of its subset."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -8,7 +9,17 @@ from rich.console import Console
 from medmnist_hf import console
 from medmnist_hf.scoring.published import leaderboard, published_notes, published_size
 from medmnist_hf.training.registry import method
-from medmnist_hf.training.results import HEADLINE, EnsembleResult, Measures, RunResult, SeedResult, digits
+from medmnist_hf.training.report.publishable import best_seed
+from medmnist_hf.training.results import (
+    HEADLINE,
+    RESULTS_NAME,
+    EnsembleResult,
+    Measures,
+    RunResult,
+    SeedResult,
+    digits,
+)
+from medmnist_hf.training.run_folder import BEST, LAST, RECIPE_NAME, seed_folder
 
 
 def own_name(result: RunResult) -> str:
@@ -54,7 +65,24 @@ def print_results(result: RunResult, folder: Path) -> None:
     )
     if result.rank:
         _print_leaderboard(out, result)
-    out.print(f"written to {folder}", soft_wrap=True)
+    out.print(f"written to {folder}:", soft_wrap=True)
+    for name, about in _written(result, folder):
+        out.print(f"  {name:<12s}  {about}", soft_wrap=True)
+
+
+def _written(result: RunResult, folder: Path) -> Iterator[tuple[str, str]]:
+    """What the folder of a run holds: each name with what it is."""
+    yield RESULTS_NAME, "scores, with the recipe, the hardware and releases"
+    yield RECIPE_NAME, "the recipe, for --config"
+    if (folder / BEST).exists():
+        yield f"{BEST}/", f"the model with its card: that of seed {best_seed(result).seed}, the best on validation"
+    for seed in result.seeds:
+        path = seed_folder(folder, seed.seed)
+        parts = {"figures": "figures", BEST: "model of the best epoch", LAST: "model of the last epoch"}
+        there = ", ".join(about for name, about in parts.items() if (path / name).exists())
+        yield f"{path.name}/", "prediction files" + (f", {there}" if there else "")
+    if result.ensemble:
+        yield "*.csv", "prediction files of the ensemble"
 
 
 def _print_leaderboard(out: Console, result: RunResult) -> None:

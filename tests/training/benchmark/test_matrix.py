@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.benchmark.matrix import MODEL, cell_name, read_matrix
-from medmnist_hf.training.recipe import Recipe, make_recipe
+from medmnist_hf.training.benchmark.matrix import MODEL, read_matrix
+from medmnist_hf.training.recipe import Recipe, make_recipe, run_name
 from tests.fixtures.yaml_bomb import BOMB
 
 
@@ -73,7 +73,7 @@ def test_exclude_leaves_combinations_out_and_include_adds_some(tmp_path: Path) -
 
 def test_names_are_readable_and_change_with_all_but_the_seeds() -> None:
     def name(**options: object) -> str:
-        return cell_name(make_recipe({"dataset": "breastmnist", **options}))
+        return run_name(make_recipe({"dataset": "breastmnist", **options}))
 
     assert re.fullmatch(r"breastmnist-28-resnet18-finetune-[0-9a-f]{8}", name())
     assert name() == name(seeds=[1, 2, 3]) == name(epochs=100)

@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from medmnist_hf.training.benchmark.matrix import BenchmarkRun, cell_name
+from medmnist_hf.training.benchmark.matrix import BenchmarkRun
 from medmnist_hf.training.benchmark.runner import Command, run_cells
 from medmnist_hf.training.benchmark.status import FAILED_NAME, LOG_NAME, State, lock_of, status_of
-from medmnist_hf.training.recipe import make_recipe
+from medmnist_hf.training.recipe import make_recipe, run_name
 from tests.fixtures.benchmarks import leave_run
 
 
 def cells(count: int) -> list[BenchmarkRun]:
     recipes = [make_recipe({"dataset": "breastmnist", "epochs": 1 + at}) for at in range(count)]
-    return [BenchmarkRun(cell_name(recipe), recipe) for recipe in recipes]
+    return [BenchmarkRun(run_name(recipe), recipe) for recipe in recipes]
 
 
 def scripted(folder: Path, scripts: dict[int, str]) -> Command:
@@ -160,7 +160,7 @@ import sys
 from pathlib import Path
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun
 from medmnist_hf.training.benchmark.runner import run_cells
-from medmnist_hf.training.recipe import make_recipe
+from medmnist_hf.training.recipe import make_recipe, run_name
 cells = [BenchmarkRun(str(epochs), make_recipe({"dataset": "breastmnist", "epochs": epochs})) for epochs in (1, 2, 3)]
 script = "echo $$ > pid; exec sleep 60"
 command = lambda cell, folder: ["sh", "-c", f"cd {folder}; {script}"]

@@ -13,7 +13,7 @@ import pytest
 
 from medmnist_hf.errors import MedMNISTError, TrainingError
 from medmnist_hf.manifest import Provenance, read_manifest
-from medmnist_hf.training.benchmark.matrix import BenchmarkRun, cell_name
+from medmnist_hf.training.benchmark.matrix import BenchmarkRun
 from medmnist_hf.training.benchmark.status import (
     CONFIG_NAME,
     FAILED_NAME,
@@ -27,7 +27,7 @@ from medmnist_hf.training.benchmark.status import (
     reason_of,
     status_of,
 )
-from medmnist_hf.training.recipe import make_recipe
+from medmnist_hf.training.recipe import make_recipe, run_name
 from medmnist_hf.training.results import RESULTS_NAME, DataRecord
 from medmnist_hf.typed_json import encode
 from tests.conftest import Phantoms
@@ -37,7 +37,7 @@ from tests.fixtures.runs import build_all
 
 def cell(**options: object) -> BenchmarkRun:
     recipe = make_recipe({"dataset": "breastmnist", **options})
-    return BenchmarkRun(cell_name(recipe), recipe)
+    return BenchmarkRun(run_name(recipe), recipe)
 
 
 def test_cells_are_known_from_their_folders(tmp_path: Path) -> None:

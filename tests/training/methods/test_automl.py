@@ -19,7 +19,7 @@ from medmnist_hf.training.methods import automl
 from medmnist_hf.training.methods.automl import fit
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.results import RESULTS_NAME, read_results
-from medmnist_hf.training.run import run
+from medmnist_hf.training.running import run
 from tests.conftest import Phantoms
 from tests.fixtures.engines import tiny_engine
 from tests.fixtures.methods import run_of

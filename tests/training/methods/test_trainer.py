@@ -21,13 +21,13 @@ from medmnist_hf.training.methods.resume import folder_of, last_checkpoint
 from medmnist_hf.training.methods.trainer import (
     EMA_NAME,
     RecipeTrainer,
-    metrics_of,
     rate_course,
     training_arguments,
 )
 from medmnist_hf.training.models.factory import build_model
 from medmnist_hf.training.models.saving import Built
 from medmnist_hf.training.recipe import Recipe, make_recipe
+from medmnist_hf.training.scoring import metrics_of
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (44, 28, 28), dtype=np.uint8)
@@ -46,7 +46,7 @@ def trainer_of(recipe: Recipe, folder: Path, *, built: Built | None = None, trai
     return RecipeTrainer(
         recipe,
         built.model,
-        training_arguments(recipe, folder, 7),
+        training_arguments(recipe, folder, 7, torch.device("cpu")),
         loss=make_loss("cross-entropy", LABELS[:train], 2, smoothing=recipe.label_smoothing),
         train=ArrayDataset(IMAGES[:train], LABELS[:train]),
         validation=ArrayDataset(IMAGES[32:], LABELS[32:]),

@@ -1,5 +1,6 @@
 """What a network sees of an image: all of it, or it is refused with a size that it sees whole."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,9 +9,11 @@ import torch
 from torch import nn
 
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.training.methods.base import Run
 from medmnist_hf.training.models.factory import build_model
-from medmnist_hf.training.models.input_check import check_input, pixels_seen
+from medmnist_hf.training.models.input_check import check_input, pixels_seen, warn_if_small
 from medmnist_hf.training.recipe import Recipe, make_recipe
+from tests.fixtures.benchmarks import data_of
 from tests.fixtures.tiny_models import SIZE, timm_model, vit
 
 
@@ -118,3 +121,41 @@ def test_acs_with_a_first_stride_of_two_skips_one_voxel_in_eight() -> None:
     built = build_model(recipe_of("adrenalmnist3d", model="timm/test_resnet", volumetric="acs"))
     seen = pixels_seen(built.model, (3, 28, 28, 28))
     assert not seen[1::2, 1::2, 1::2].any() and seen.float().mean() == 0.875
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        ({"model": "timm/test_resnet"}, 160),
+        ({"model": "timm/test_resnet", "image_size": 79}, 160),
+        ({"model": "timm/test_resnet", "image_size": 80}, None),
+        ({"model": "timm/test_resnet", "size": 128}, None),
+        ({"model": "timm/test_resnet", "pretrained": False}, None),
+        ({"model": "timm/test_resnet", "checkpoint": "own.pt"}, None),
+        ({"model": "resnet18"}, None),
+    ],
+)
+def test_weights_that_get_much_smaller_images_are_warned_of(
+    options: dict[str, Any], size: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = recipe_of(**{"pretrained": True, **options})
+    warn_if_small(recipe, build_model(replace(recipe, pretrained=False, checkpoint=None)).model)
+    messages = [record.getMessage() for record in caplog.records]
+    if size is None:
+        assert not messages
+    else:
+        given = recipe.image_size or recipe.size
+        (message,) = messages
+        assert message.startswith(f"timm/test_resnet was pretrained on images of {size} pixels and gets {given}, ")
+        assert f"give --image-size {size} (or {size // 2}, " in message
+
+
+def test_a_run_warns_of_small_images_once(caplog: pytest.LogCaptureFixture) -> None:
+    recipe, lines = recipe_of(model="timm/test_resnet", pretrained=True), list[str]()
+    model = build_model(replace(recipe, pretrained=False)).model
+    run = Run(recipe, {}, data_of(recipe), torch.device("cpu"), quiet=True, tell=lines.append)
+    for seed in range(2):
+        replace(run, is_first=seed == 0).describe(model, "weights of timm/test_resnet", trained=7)
+    total = sum(one.numel() for one in model.parameters())
+    assert lines == [f"  model    {total:,} parameters, 7 trained; weights of timm/test_resnet"] * 2
+    assert len(caplog.records) == 1

@@ -31,7 +31,11 @@ INSTALL = {
     "medmnist-hf": '"medmnist-hf[train]"',
 }
 TRAINED = [
-    name for name in presets() if method(make_recipe({"dataset": "breastmnist"}, preset=name).method).leaves_model
+    name
+    for flag, ndim in (("breastmnist", 2), ("adrenalmnist3d", 3))
+    for name in presets(ndim)
+    if method(make_recipe({"dataset": flag}, preset=name).method).leaves_model
+    and (ndim == 2 or name not in presets(2))
 ]
 """Presets of methods that leave a model."""
 

@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.run`: what a run leaves, what it does not do twice, how it goes on, how it ends."""
+"""`medmnist_hf.training.running`: what a run leaves, what it does not do twice, how it goes on, how it ends."""
 
 import json
 import os
@@ -20,6 +20,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from medmnist_hf import training
 from medmnist_hf.automl.search import save_array
 from medmnist_hf.catalog import SPLITS, subset
 from medmnist_hf.conversion.build import build_config
@@ -31,13 +32,14 @@ from medmnist_hf.files import BusyError
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import check
-from medmnist_hf.training import run as module
+from medmnist_hf.training import running as module
 from medmnist_hf.training.methods import knn, linear_probe
 from medmnist_hf.training.methods.base import Fitted, Run
 from medmnist_hf.training.recipe import make_recipe
 from medmnist_hf.training.report.publishable import best_seed
 from medmnist_hf.training.results import RESULTS_NAME, SEED_RESULT_NAME, read_results, read_seed
-from medmnist_hf.training.run import LOCK_NAME, RECIPE_NAME, run, saying_where_space_ends
+from medmnist_hf.training.run_folder import LOCK_NAME, RECIPE_NAME
+from medmnist_hf.training.running import DEVICE, run, saying_where_space_ends
 from medmnist_hf.typed_json import encode
 from tests.conftest import Phantoms
 from tests.fixtures.paths import ROOT
@@ -70,7 +72,7 @@ def test_a_run_leaves_models_predictions_figures_a_card_and_results(root: Path, 
         assert figures_of(folder).keys() == FIGURES
         (predictions,) = (path for path in folder.iterdir() if "_test_" in path.name)
         found = read_result(predictions)
-        assert found.run == f"seed{seed}-synthetic" and len(found.index) > 0
+        assert found.run == f"timm-test_efficientnet_finetune_seed{seed}-synthetic" and len(found.index) > 0
         assert seed_result.facts.epochs == 2 and (seed_result.facts.seconds or 0) > 0
     one, other = (seed_result.test for seed_result in result.seeds)
     assert result.test.auc.mean == pytest.approx((one.auc + other.auc) / 2)
@@ -135,7 +137,7 @@ def test_a_folder_of_a_run_on_other_data_is_refused(phantoms: Phantoms, root: Pa
     build_all(phantoms, tmp_path / "dist", "pneumoniamnist", rows=32)
     for seeds in ((0,), (0, 1)):
         with pytest.raises(
-            TrainingError, match=r"run holds a run on other data than synthetic .*: name another folder"
+            TrainingError, match=r"run holds a run on other data than synthetic .*: give --force to replace it"
         ):
             run(replace(recipe, seeds=seeds), tmp_path / "run", quiet=True)
     assert read_results(tmp_path / "run" / RESULTS_NAME) == result
@@ -172,7 +174,9 @@ def test_what_is_done_is_not_done_again_and_seeds_can_be_added(root: Path, tmp_p
     result = run(tiny(root, "pneumoniamnist", seeds=(0, 1)), tmp_path, quiet=True)
     assert [one.seed for one in result.seeds] == [0, 1]
     assert (tmp_path / "seed-0" / SEED_RESULT_NAME).stat().st_mtime_ns == before
-    with pytest.raises(TrainingError, match="another epochs, learning_rate: name another folder"):
+    with pytest.raises(
+        TrainingError, match=r"another recipe \(epochs 1 -> 3, learning_rate 0.001 -> 0.5\): give --force to"
+    ):
         run(tiny(root, "pneumoniamnist", epochs=3, learning_rate=0.5), tmp_path, quiet=True)
 
 
@@ -313,7 +317,7 @@ def test_a_lock_ends_with_its_process_and_a_launcher_does_not_wait(
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
     recipe = tiny(root, "pneumoniamnist", method="knn")
     with monkeypatch.context() as patched:
-        patched.setattr(module, "launched", lambda: SimpleNamespace(is_main_process=True, num_processes=2))
+        patched.setattr(module, "launched", lambda _: SimpleNamespace(is_main_process=True, num_processes=2))
         with pytest.raises(BusyError, match=f"another process is running in {tmp_path}: wait for its end"):
             run(recipe, tmp_path, quiet=True)
     assert not (tmp_path / RECIPE_NAME).exists()
@@ -361,3 +365,61 @@ def test_two_processes_give_the_metric_of_one(root: Path, tmp_path: Path) -> Non
         assert means.acc.mean == pytest.approx(expected.acc.mean, abs=1e-6)
     losses = [[entry["loss"] for entry in one.seeds[0].facts.history if "loss" in entry] for one in (alone, together)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_the_package_offers_a_run_without_importing_torch_first(tmp_path: Path) -> None:
+    program = (
+        "import sys, medmnist_hf.training as training; recipe = training.Recipe; assert 'torch' not in sys.modules\n"
+    )
+    program += "from medmnist_hf.training import Recipe, run; assert callable(run) and Recipe is recipe"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        training.nothing  # noqa: B018
+
+
+def test_a_device_is_used_or_refused_and_the_next_run_chooses_again(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(DEVICE, raising=False)
+    recipe = tiny(root, "pneumoniamnist", method="knn")
+    assert training.run(recipe, str(tmp_path / "cpu"), quiet=True, device="cpu", workers=2).seeds
+    assert DEVICE not in os.environ
+    for options, message in (
+        ({"device": "tpu:9"}, "there is no device tpu:9 here: choose auto"),
+        ({"workers": -1}, "0 or"),
+    ):
+        with pytest.raises(TrainingError, match=message):
+            run(recipe, tmp_path / "other", quiet=True, **options)
+    assert DEVICE not in os.environ and not (tmp_path / "other").exists()
+
+
+def test_a_folder_is_made_once_the_model_is_there(root: Path, tmp_path: Path) -> None:
+    for options in ({"model": "timm/no_such"}, {"model": "timm/test_vit", "image_size": 30}, {"checkpoint": "no.pth"}):
+        for name in ("finetune", "linear-probe", "knn"):
+            with pytest.raises(TrainingError):
+                run(tiny(root, "bloodmnist", method=name, **options), tmp_path / "run", quiet=True)
+    with pytest.raises(TrainingError, match="cannot load"):
+        run(tiny(root, "bloodmnist", method="zero-shot", model=str(tmp_path / "clip")), tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_another_process_made_meanwhile_is_not_done_again(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both check before there is a folder to be locked; the second finds it done."""
+    recipe, out, fit = tiny(root, "pneumoniamnist", method="knn"), tmp_path / "run", knn.fit
+
+    def overtaken(*given: Any) -> Fitted:
+        monkeypatch.setattr(knn, "fit", fit)
+        run(recipe, out, quiet=True)
+        return fit(*given)
+
+    monkeypatch.setattr(knn, "fit", overtaken)
+    result = run(recipe, out, quiet=True)
+    assert result == read_results(out / RESULTS_NAME)
+
+
+def test_the_folder_of_a_run_links_the_published_model(root: Path, tmp_path: Path) -> None:
+    result = run(tiny(root, "bloodmnist", method="linear-probe", seeds=(0, 1)), tmp_path, quiet=True)
+    assert (tmp_path / "best").readlink() == Path(f"seed-{best_seed(result).seed}", "best")
+    assert (tmp_path / "best" / "README.md").is_file() and (tmp_path / "best" / "model.safetensors").is_file()

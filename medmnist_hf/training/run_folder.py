@@ -1,0 +1,143 @@
+"""The folder of a run: what it holds, whether it is that of a recipe, and how an earlier run is replaced.
+
+It holds ``recipe.yaml``, ``data.json`` with what the data is, a folder for each seed and, once all are done,
+``results.json`` and ``best``, a link to the model of the seed that is to be published.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from medmnist_hf.errors import TrainingError, first_line
+from medmnist_hf.files import read_document, write_atomically
+from medmnist_hf.training.recipe import Recipe, differences, make_recipe, model_part
+from medmnist_hf.training.results import RESULTS_NAME, SEED_RESULT_NAME, DataRecord
+
+RECIPE_NAME: Final = "recipe.yaml"
+DATA_NAME: Final = "data.json"
+"""What the data is that the run reads, noted before it is."""
+LOCK_NAME: Final = "run.lock"
+"""The lock of who runs; it stays in the folder."""
+
+BEST: Final = "best"
+"""The model of the best epoch, in the folder of a seed; in that of the run, a link to that of the published seed."""
+LAST: Final = "last"
+CHECKPOINTS: Final = "checkpoints"
+"""Folder, in that of a seed, from which an interrupted method resumes."""
+ENSEMBLE: Final = "ensemble"
+"""Stands for the seed in the file names of the ensemble's predictions."""
+
+_REPLACE: Final = "give --force to replace it, or name another folder with --out"
+
+
+def seed_folder(out: Path, seed: int) -> Path:
+    """The folder of a seed in that of its run."""
+    return out / f"seed-{seed}"
+
+
+def predictions_name(recipe: Recipe, part: str) -> str:
+    """The run that a prediction file names: its model and method, and ``seed0`` or `ENSEMBLE`.
+
+    It has no dot: the official package reads the name of a run up to the first one.
+    """
+    return f"{model_part(recipe)}_{recipe.method}_{part}".replace(".", "-")
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The folder of a run, which need not exist.
+
+    Attributes:
+        path: Where it is.
+        recipe: What is to be run.
+        force: Replace a run that it holds, also one that is done.
+    """
+
+    path: Path
+    recipe: Recipe
+    force: bool = False
+
+    def check(self, data: DataRecord) -> None:
+        """Refuse a folder that holds results, or checkpoints, of another recipe or other data; seeds may be added.
+
+        Args:
+            data: What is to be read.
+
+        Raises:
+            TrainingError: It does and is not to be replaced, or it cannot be known.
+        """
+        if self.force or not self._holds_results():
+            return
+        recipe_file, data_file = self.path / RECIPE_NAME, self.path / DATA_NAME
+        if recipe_file.exists():
+            changed = differences(make_recipe({"seeds": self.recipe.seeds}, config=recipe_file), self.recipe)
+            if changed:
+                raise TrainingError(f"{self.path} holds a run of another recipe ({changed}): {_REPLACE}")
+        record = data.to_json().encode()
+        try:
+            before = read_document(data_file) if data_file.exists() else record
+        except OSError as error:
+            raise TrainingError(f"cannot read {data_file} ({first_line(error)}): {_REPLACE}") from None
+        if before != record:
+            raise TrainingError(
+                f"{self.path} holds a run on other data than {data.provenance} {data.source.file}, "
+                f"see {DATA_NAME} there: {_REPLACE}"
+            )
+
+    def claim(self, data: DataRecord) -> None:
+        """Note recipe and data in the folder, once all that may be refused is checked.
+
+        An earlier run goes first where it is to be replaced; what is not of a run stays.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        if self.force:
+            self._discard()
+        write_atomically(self.path / DATA_NAME, data.to_json())
+        write_atomically(self.path / RECIPE_NAME, self.recipe.to_yaml())
+
+    def link_best(self, seed: int) -> None:
+        """Make ``best`` the model of a seed: a relative link, which is right also where the folder is moved or copied.
+
+        Where the file system has no links, it is a copy. A seed without a model gets none.
+        """
+        model, link = seed_folder(self.path, seed) / BEST, self.path / BEST
+        if not model.is_dir():
+            return
+        fresh = self.path / f".{BEST}.tmp"
+        _remove(fresh)
+        try:
+            fresh.symlink_to(model.relative_to(self.path), target_is_directory=True)
+        except OSError:
+            shutil.copytree(model, fresh)
+        if not (fresh.is_symlink() and link.is_symlink()):
+            _remove(link)
+        fresh.replace(link)
+
+    def _seed_folders(self) -> Iterator[Path]:
+        return (path for path in self.path.glob("seed-*") if path.is_dir() and not path.is_symlink())
+
+    def _holds_results(self) -> bool:
+        """Whether there is a result, or a checkpoint that a run can resume from."""
+        return (self.path / RESULTS_NAME).exists() or any(
+            (folder / SEED_RESULT_NAME).exists() or ((at := folder / CHECKPOINTS).is_dir() and any(os.scandir(at)))
+            for folder in self._seed_folders()
+        )
+
+    def _discard(self) -> None:
+        """Remove an earlier run; the results first, so that what is left of it never counts as done."""
+        _remove(self.path / RESULTS_NAME)
+        for folder in self._seed_folders():
+            _remove(folder / SEED_RESULT_NAME)
+            _remove(folder)
+        for path in (self.path / BEST, *self.path.glob(f"*@*{ENSEMBLE}*.csv")):
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
