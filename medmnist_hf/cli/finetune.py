@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=EXAMPLE)(finetune)
 
 
-@recipe_options(*(name for name in FIELDS if name not in {"seeds", "namespace"}))
+@recipe_options(*(name for name in FIELDS if name not in {"seeds", "repository"}))
 @explained("train")
 def finetune(
     *,

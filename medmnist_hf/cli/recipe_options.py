@@ -119,7 +119,6 @@ def _options(fields: Iterable[str]) -> list[inspect.Parameter]:
         _option("preset", str, f"A whole protocol: {', '.join(presets())}."),
         _option("config", Path, "YAML file of options, such as the recipe.yaml of a run."),
         _option("seeds", int, "Number of seeds: 0, 1, ... [default: 1]"),
-        _option("seed", list[int], "A seed; may be given several times, in place of --seeds."),
         _option("seed", list[int], "A seed, in place of --seeds; may be repeated."),
     ]
 

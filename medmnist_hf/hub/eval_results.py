@@ -13,7 +13,6 @@ from typing import Final
 from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml, utils
 
 from medmnist_hf import catalog
-from medmnist_hf.catalog import NAMESPACE
 from medmnist_hf.errors import ScoreError
 from medmnist_hf.manifest import Provenance
 
@@ -95,16 +94,16 @@ class ModelResult:
         return {measure: float(getattr(self, measure)) for measure in MEASURES}
 
 
-def results_yaml(result: ModelResult, namespace: str = NAMESPACE) -> str:
+def results_yaml(result: ModelResult, repository: str) -> str:
     """The text of ``.eval_results/medmnist.yaml``: an entry for each measure, linked to its task.
 
     Args:
         result: What was reached.
-        namespace: User or organisation whose repository of the subset holds the tasks.
+        repository: The repository on the Hub that holds the tasks, as ``user/name``.
     """
     entries = [
         EvalResultEntry(
-            dataset_id=_repo_id(result, namespace),
+            dataset_id=repository,
             task_id=task_id(result.size, measure),
             value=value,
             dataset_revision=result.revision or None,
@@ -118,17 +117,17 @@ def results_yaml(result: ModelResult, namespace: str = NAMESPACE) -> str:
     return to_yaml(eval_result_entries_to_yaml(entries))
 
 
-def card_results(result: ModelResult, namespace: str = NAMESPACE) -> list[EvalResult]:
+def card_results(result: ModelResult, repository: str) -> list[EvalResult]:
     """The same for ``ModelCardData(model_name=..., eval_results=...)``, which makes the ``model-index`` of them.
 
     Args:
         result: What was reached.
-        namespace: User or organisation whose repository of the subset was loaded.
+        repository: The repository on the Hub that was loaded, as ``user/name``.
     """
     return [
         EvalResult(
             task_type=TASK_CATEGORY,
-            dataset_type=_repo_id(result, namespace),
+            dataset_type=repository,
             dataset_name=catalog.subset(result.flag).python_class,
             dataset_config=str(result.size),
             dataset_split=TEST_SPLIT,
@@ -141,7 +140,3 @@ def card_results(result: ModelResult, namespace: str = NAMESPACE) -> list[EvalRe
         )
         for measure, value in result.values().items()
     ]
-
-
-def _repo_id(result: ModelResult, namespace: str) -> str:
-    return f"{namespace}/{catalog.subset(result.flag).flag}"

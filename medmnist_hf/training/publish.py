@@ -21,7 +21,7 @@ from medmnist_hf.manifest import README_NAME
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.registry import METHODS, method
 from medmnist_hf.training.report.model_card import model_card
-from medmnist_hf.training.report.publishable import FIGURES, best_seed, model_result, namespace, portable
+from medmnist_hf.training.report.publishable import FIGURES, best_seed, model_result, portable, repository
 from medmnist_hf.training.results import RESULTS_NAME, check_whole, read_results
 from medmnist_hf.training.run_folder import BEST, RECIPE_NAME, seed_folder
 
@@ -112,7 +112,7 @@ def local_files(run: Path, repo_id: str, references: Sequence[str] = ()) -> dict
     texts = {README_NAME: card, RESULTS_NAME: shown.to_json(), RECIPE_NAME: shown.recipe.to_yaml()}
     official = model_result(result)
     if official is not None:
-        texts[RESULTS_PATH] = results_yaml(official, namespace(result.recipe))
+        texts[RESULTS_PATH] = results_yaml(official, repository(result.recipe))
     files = {path: PushFile.from_bytes(text.encode()) for path, text in texts.items()}
     try:
         for path in sorted(model.iterdir()):

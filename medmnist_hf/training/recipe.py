@@ -23,9 +23,12 @@ import yaml
 
 from medmnist_hf import catalog
 from medmnist_hf.catalog import Subset, Task
+from medmnist_hf.data.configs import config_at
 from medmnist_hf.documents import YAML_BYTES, parse_yaml
 from medmnist_hf.errors import TrainingError, first_line, shorten
 from medmnist_hf.files import read_document
+from medmnist_hf.places.names import parse_name
+from medmnist_hf.places.resolver import DEFAULT_ROOT, ROOT_VARIABLE, Build, find, find_below, named_data, wanted_size
 from medmnist_hf.training.registry import METHODS, Method, method
 from medmnist_hf.training.values import seconds_of, size_of, typed_value, unmet
 
@@ -71,10 +74,17 @@ class Recipe:
     Sizes are edge lengths in pixels or voxels, rates are per optimizer step, shares are in 0..1.
     """
 
-    dataset: str = field(metadata={"help": "Flag of the subset, e.g. pathmnist."})
+    dataset: str = field(
+        metadata={
+            "help": "The data: a flag (pathmnist, pathmnist-64), a repository on the Hub (you/pathmnist@v1) or a "
+            "build (dist/pathmnist)."
+        }
+    )
     size: int = option(catalog.DEFAULT_SIZE, "Size of the images that are read: 28, 64, 128 or 224.")
-    root: str | None = option(None, "Folder of local builds; without it, from the Hub.")
-    namespace: str | None = option(None, "User or organization on the Hub; that of MedMNIST if not given.")
+    root: str | None = option(
+        None, f"Folder of builds, where a flag is looked up; else {ROOT_VARIABLE}, {DEFAULT_ROOT}, the cache, the Hub."
+    )
+    repository: str | None = option(None, "Repository of the data on the Hub, as user/name.")
     revision: str | None = option(None, "Branch, tag or commit of the data on the Hub.")
 
     model: str = option(
@@ -206,8 +216,8 @@ class Recipe:
 
     @property
     def source(self) -> str:
-        """The name by which the data is found."""
-        return self.dataset if self.namespace is None else f"{self.namespace}/{self.dataset}"
+        """The name by which the data is found, in `root` if that is given."""
+        return self.dataset if self.root is not None or self.repository is None else self.repository
 
     @property
     def subset(self) -> Subset:
@@ -275,8 +285,8 @@ def make_recipe(options: Mapping[str, Any], *, preset: str | None = None, config
     values = general | written
     if "dataset" not in values:
         raise TrainingError("no dataset named: put it first, e.g. medmnist-hf finetune pathmnist")
+    values |= _located(values)
     entry = catalog.subset(values["dataset"])
-    values["dataset"] = entry.flag
     if ndim not in {None, entry.ndim}:
         kinds, others = {2: "images", 3: "volumes"}, ", ".join(presets(entry.ndim))
         raise TrainingError(
@@ -284,6 +294,29 @@ def make_recipe(options: Mapping[str, Any], *, preset: str | None = None, config
         )
     recipe = Recipe(**values)
     return without_options(recipe, unread_options(recipe, general.keys() - written.keys()))
+
+
+def _located(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that say which data is read, for a name of any form: the flag, its size, and the place where it is.
+
+    Raises:
+        CatalogError: The name is none.
+        SourceError: There is no such build, or the name does not go together with root or revision.
+        BuildError: A manifest cannot be read.
+    """
+    size, root, revision = values.get("size"), values.get("root"), values.get("revision")
+    named = named_data(values["dataset"], root, revision)
+    if named.path is not None:
+        build = find(named.path, size)
+        assert isinstance(build, Build)  # what else a path can be is refused
+        # A folder in which the subset has another name is found by its path alone.
+        root = named.text if find_below(named.path, build.entry, build.size) else str(build.folder)
+        return {"dataset": build.entry.flag, "size": build.size, "root": root, "repository": None}
+    entry = named.entry or config_at(find(named.text, size, revision=revision)).entry
+    found = {"dataset": entry.flag, "size": wanted_size(named, size, entry) or catalog.DEFAULT_SIZE}
+    # A flag leaves the fields as they are, e.g. those of the recipe.yaml of a run.
+    is_flag = parse_name(values["dataset"]).repository is None
+    return found if is_flag else found | {"repository": named.repository, "revision": named.revision}
 
 
 def read_options(config: Path) -> dict[str, Any]:
@@ -306,7 +339,7 @@ def unread_options(recipe: Recipe, names: Iterable[str]) -> dict[str, str]:
     """
     chosen, is_2d = method(recipe.method), recipe.subset.ndim == 2
     reasons = {
-        "namespace": (recipe.root is not None, "the data is read from root"),
+        "repository": (recipe.root is not None, "the data is read from root"),
         "revision": (recipe.root is not None, "the data is read from root"),
         "stem": (recipe.model.startswith("timm/"), "it is for the networks of the paper"),
         "volumetric": (is_2d, f"{recipe.dataset} has images"),

@@ -16,7 +16,7 @@ from typing import Any, Final
 from medmnist_hf.automl.engines import Engine, engines
 from medmnist_hf.errors import TrainingError, shorten
 
-COMMON: Final = ("dataset", "size", "root", "namespace", "revision", "model", "method", "loss", "seeds", "test")
+COMMON: Final = ("dataset", "size", "root", "repository", "revision", "model", "method", "loss", "seeds", "test")
 """Options of a recipe that every method reads."""
 
 _INPUT: Final = ("resize", "channels", "intensity_scale", "batch_size")

@@ -30,7 +30,9 @@ def test_every_size_has_a_task_for_each_measure(entry: Subset) -> None:
     reported = [
         result["dataset"]["task_id"]
         for size in entry.sizes
-        for result in yaml.safe_load(results_yaml(ModelResult(entry.flag, size, 0.9, 0.8, Provenance.VERIFIED)))
+        for result in yaml.safe_load(
+            results_yaml(ModelResult(entry.flag, size, 0.9, 0.8, Provenance.VERIFIED), "org/tiny")
+        )
     ]
     assert reported == [task["id"] for task in table["tasks"]]
     assert f"such as `{reported[0]}`" in card(entry).replace("\n", " ")

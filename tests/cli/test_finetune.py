@@ -40,10 +40,10 @@ def command(*options: str) -> subprocess.CompletedProcess[str]:
 def test_help_names_every_field_and_an_example_without_torch() -> None:
     done = command("--help")
     assert done.returncode == 0 and "Example: medmnist-hf finetune breastmnist" in done.stdout
-    options = [f"--{name.replace('_', '-')}" for name in FIELDS if name not in {"dataset", "namespace"}]
+    options = [f"--{name.replace('_', '-')}" for name in FIELDS if name not in {"dataset", "repository"}]
     for option in [*options, "--lr", "--device", "--workers", "--force", "--repo-id", "--out"]:
         assert option in done.stdout
-    assert "[OPTIONS] [DATA]" in done.stdout and "--dataset" not in done.stdout and "--namespace" not in done.stdout
+    assert "[OPTIONS] [DATA]" in done.stdout and "--dataset" not in done.stdout and "--repository" not in done.stdout
     check = f"import sys, runpy; sys.argv = ['x', '--help']\ntry: runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
     code = f"{check}\nexcept SystemExit: sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
@@ -138,8 +138,9 @@ def test_a_run_of_another_recipe_is_replaced_by_force_alone(root: Path, tmp_path
     before = results.read_bytes()
     with pytest.raises(MedMNISTError, match=r"another recipe \(neighbors 3 -> 5\): give --force to replace it"):
         invoke("finetune", *given, "--neighbors", "5")
+    other = [word if word != NETWORK[1] else "timm/resnet1" for word in given]
     with pytest.raises(MedMNISTError, match="resnet1"):
-        invoke("finetune", *given, "--force", "--model", "timm/resnet1")
+        invoke("finetune", *other, "--force")
     assert results.read_bytes() == before, "what is there goes once all that is new was checked"
     invoke("finetune", *given, "--neighbors", "5", "--force")
     assert json.loads(results.read_bytes())["recipe"]["neighbors"] == 5

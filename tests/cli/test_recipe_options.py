@@ -86,7 +86,7 @@ OF_VOLUMES = {"volumetric", "depth_stride"}
 WITHOUT: dict[str, Any] = {
     "size": 64,
     "root": "dist",
-    "namespace": "me",
+    "repository": "me/breastmnist",
     "revision": "v1",
     "model": "resnet50",
     "checkpoint": "a.safetensors",
@@ -145,8 +145,7 @@ def test_every_option_is_read_by_some_method() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--root dist --namespace me", "--namespace would change nothing .the data is read from root.: leave it out"),
-        ("--root dist --revision v1", "--revision would change nothing"),
+        ("--root dist --revision v1", "a build has no revisions: leave out the path, or revision .v1."),
         ("--model timm/resnet18 --stem cifar", "--stem would change nothing .it is for the networks of the paper."),
         ("--volumetric 3d", "--volumetric would change nothing .pathmnist has images."),
         ("organmnist3d --depth-stride", "--depth-stride would change nothing .it is for volumes and volu"),
@@ -158,7 +157,7 @@ def test_every_option_is_read_by_some_method() -> None:
     ],
 )
 def test_what_would_silently_do_nothing_is_refused(words: str, said: str) -> None:
-    with pytest.raises(TrainingError, match=f"^{said}"):
+    with pytest.raises(MedMNISTError, match=f"^{said}"):
         recipe_of(*([] if words.startswith("organmnist3d") else ["pathmnist"]), *words.split())
 
 

@@ -32,7 +32,7 @@ scores = st.floats(0, 1)
 
 
 def test_a_full_result_comes_back() -> None:
-    auc, acc = parse_eval_result_entries(yaml.safe_load(results_yaml(FULL, "org")))
+    auc, acc = parse_eval_result_entries(yaml.safe_load(results_yaml(FULL, "org/pathmnist")))
     assert (auc.task_id, auc.value, acc.task_id, acc.value) == ("224_auc", 0.9912, "224_acc", 0.9377)
     for entry in (auc, acc):
         assert (entry.dataset_id, entry.dataset_revision) == ("org/pathmnist", "5" * 40)
@@ -49,25 +49,25 @@ def test_a_full_result_comes_back() -> None:
 )
 def test_what_is_given_comes_back_and_nothing_else(where: tuple[str, int], auc: float, acc: float, notes: str) -> None:
     flag, size = where
-    text = results_yaml(ModelResult(flag, size, auc, acc, Provenance.VERIFIED, notes=notes))
+    text = results_yaml(ModelResult(flag, size, auc, acc, Provenance.VERIFIED, notes=notes), f"org/{flag}")
     found = parse_eval_result_entries(yaml.safe_load(text))
     assert [(one.dataset_id, one.task_id, one.value) for one in found] == [
-        (f"medmnist/{flag}", task_id(size, "auc"), auc),
-        (f"medmnist/{flag}", task_id(size, "acc"), acc),
+        (f"org/{flag}", task_id(size, "auc"), auc),
+        (f"org/{flag}", task_id(size, "acc"), acc),
     ]
     assert all(one.notes == (notes or None) and one.date is None and one.source_url is None for one in found)
 
 
 def test_numbers_of_numpy_are_plain_numbers() -> None:
     auc: Any = np.float32(0.5)
-    text = results_yaml(ModelResult("breastmnist", 28, auc, np.float64(0.25), Provenance.VERIFIED))
+    text = results_yaml(ModelResult("breastmnist", 28, auc, np.float64(0.25), Provenance.VERIFIED), "org/breastmnist")
     assert [result["value"] for result in yaml.safe_load(text)] == [0.5, 0.25]
 
 
 def test_the_model_index_of_a_card() -> None:
-    data = ModelCardData(model_name="tiny", eval_results=card_results(FULL, "org"))
+    data = ModelCardData(model_name="tiny", eval_results=card_results(FULL, "org/pathmnist"))
     read: Any = ModelCard(f"---\n{data.to_yaml()}\n---\n\n# tiny\n").data
-    assert read.eval_results == card_results(FULL, "org")
+    assert read.eval_results == card_results(FULL, "org/pathmnist")
     (index,) = read.to_dict()["model-index"]
     (result,) = index["results"]  # AUC and ACC are two metrics of one run
     assert result["dataset"] == {
@@ -81,7 +81,7 @@ def test_the_model_index_of_a_card() -> None:
         ("roc_auc", "AUC", 0.9912),
         ("accuracy", "ACC", 0.9377),
     ]
-    assert model_index_to_eval_results([index]) == ("tiny", card_results(FULL, "org"))
+    assert model_index_to_eval_results([index]) == ("tiny", card_results(FULL, "org/pathmnist"))
 
 
 @pytest.mark.parametrize(

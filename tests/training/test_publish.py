@@ -46,7 +46,7 @@ def png(gray: int) -> bytes:
 
 
 def of_timm(root: Path) -> Recipe:
-    return tiny(root, "bloodmnist", seeds=(0, 3), namespace="org")
+    return tiny(root, "bloodmnist", seeds=(0, 3), repository="org/bloodmnist")
 
 
 @pytest.fixture(scope="module")
@@ -362,7 +362,7 @@ def test_scores_on_official_data_are_linked_to_its_tasks(
 ) -> None:
     entry = subset("breastmnist")
     build_config(entry, 28, Folder(real_data).fetch(entry, 28), tmp_path)
-    recipe: dict[str, Any] = {"method": "linear-probe", "namespace": "org"}
+    recipe: dict[str, Any] = {"method": "linear-probe", "repository": "org/breastmnist"}
     result = run(tiny(tmp_path, "breastmnist", **recipe), tmp_path / "run", quiet=True)
     push_model(api, tmp_path / "run", ID)
     files = held(hub)

@@ -163,7 +163,7 @@ def test_the_examples_of_the_cards_run_as_they_stand(
     ):
         write_card(folder / flag)
         put_on_hub(hub, folder / flag)
-        recipe = tiny(folder, flag, model=model, method="linear-probe", namespace="org")
+        recipe = tiny(folder, flag, model=model, method="linear-probe", repository=f"org/{flag}")
         run_and_push(hub, recipe, tmp_path / name, f"org/{name}")
         card = hub.store.files("model", f"org/{name}")["README.md"].decode()
         (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)

@@ -28,7 +28,7 @@ from medmnist_hf.training.registry import method
 from medmnist_hf.training.results import RESULTS_NAME, Measures, RunResult, read_results
 
 _IN_COLUMNS: Final = ("dataset", "size", "model", "method", "seeds", "report_to")
-_OF_THE_DATA: Final = ("root", "namespace", "revision")
+_OF_THE_DATA: Final = ("root", "repository", "revision")
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from medmnist_hf.training.models.resnet import PAPER_NETWORKS
 from medmnist_hf.training.models.wrappers import TIMM, BackboneConfig, NetworkConfig
 from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe, presets
 from medmnist_hf.training.registry import method
-from medmnist_hf.training.report.publishable import FIGURES, best_seed, model_result, namespace, portable
+from medmnist_hf.training.report.publishable import FIGURES, best_seed, model_result, portable, repository
 from medmnist_hf.training.report.terminal import own_name
 from medmnist_hf.training.results import RunResult, digits
 from medmnist_hf.typed_json import decode
@@ -35,7 +35,7 @@ _ELSEWHERE: Final = (
     "dataset",
     "size",
     "root",
-    "namespace",
+    "repository",
     "revision",
     "model",
     "method",
@@ -114,11 +114,11 @@ def _metadata(result: RunResult, config: Mapping[str, Any]) -> ModelCardData:
         library_name=_library(config),
         pipeline_tag=TASK_CATEGORY,
         tags=tags if provenance.comparable else [*tags, provenance.value],
-        datasets=[f"{namespace(recipe)}/{entry.flag}"] if provenance.comparable else None,
+        datasets=[repository(recipe)] if provenance.comparable else None,
         metrics=list(MEASURES.values()),
         base_model=start.repo_id or None if start else None,
         model_name=None if official is None else _title(recipe),
-        eval_results=None if official is None else card_results(official, namespace(recipe)),
+        eval_results=None if official is None else card_results(official, repository(recipe)),
     )
 
 
@@ -197,7 +197,7 @@ def _context(result: RunResult, config: Mapping[str, Any]) -> dict[str, Any]:
         "rows": result.data.rows,
         "model": recipe.model,
         "how": method(recipe.method).card,
-        "dataset": f"{namespace(recipe)}/{entry.flag}",
+        "dataset": repository(recipe),
         "size": recipe.size,
         "volumes": volumes,
         "things": "volumes" if volumes else "images",
@@ -256,7 +256,7 @@ def _preset(recipe: Recipe) -> str:
     """Name of the preset that a recipe is, but for data and seeds; empty for none."""
     kept = {
         name: getattr(recipe, name)
-        for name in ("dataset", "size", "root", "namespace", "revision", "seeds", "report_to")
+        for name in ("dataset", "size", "root", "repository", "revision", "seeds", "report_to")
     }
     return next((name for name in presets(recipe.subset.ndim) if make_recipe(kept, preset=name) == recipe), "")
 

@@ -55,6 +55,6 @@ def portable(result: RunResult) -> RunResult:
     return replace(result, recipe=replace(recipe, root=None, model=shown, checkpoint=checkpoint), seeds=tuple(seeds))
 
 
-def namespace(recipe: Recipe) -> str:
-    """User or organisation on the Hub whose data a recipe names."""
-    return recipe.namespace or NAMESPACE
+def repository(recipe: Recipe) -> str:
+    """Repository on the Hub of the data of a recipe, as ``user/name``."""
+    return recipe.repository or f"{NAMESPACE}/{recipe.dataset}"

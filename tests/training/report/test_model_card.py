@@ -93,7 +93,7 @@ def test_every_subset_has_a_card_that_the_hub_takes(hub: HubServer, entry: Subse
 
 
 def test_the_metadata_holds_the_scores_of_the_seed_that_is_published(tmp_path: Path) -> None:
-    made = card_of(tmp_path, "pathmnist", size=64, namespace="me", test=[0.9, 0.6], validation=[0.7, 0.8])
+    made = card_of(tmp_path, "pathmnist", size=64, repository="me/pathmnist", test=[0.9, 0.6], validation=[0.7, 0.8])
     found = made.data.eval_results or []
     assert [(one.metric_type, one.metric_name) for one in found] == [("roc_auc", "AUC"), ("accuracy", "ACC")]
     assert [one.metric_value for one in found] == pytest.approx([0.6, 0.5])
@@ -244,7 +244,7 @@ def test_data_that_is_not_for_commerce_stays_so_whatever_the_weights_are(tmp_pat
 def test_how_to_use_it_is_told_by_kind(
     flag: str, config: dict[str, str], library: str, code: str, tmp_path: Path
 ) -> None:
-    made = card_of(tmp_path, flag, config=config, namespace="org")
+    made = card_of(tmp_path, flag, config=config, repository=f"org/{flag}")
     (example,) = re.findall(r"```python\n(.*?)```", made.text, re.DOTALL)
     assert made.data.to_dict()["library_name"] == library and f"`pip install {INSTALL[library]}`" in made.text
     assert '"me/mine"' in example and ('"org/bloodmnist", "28"' in example or f'"org/{flag}", 28' in example)

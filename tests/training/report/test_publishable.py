@@ -10,7 +10,7 @@ import pytest
 from medmnist_hf.catalog import NAMESPACE
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.training.recipe import make_recipe
-from medmnist_hf.training.report.publishable import best_seed, model_result, namespace, portable
+from medmnist_hf.training.report.publishable import best_seed, model_result, portable, repository
 from medmnist_hf.training.results import RunResult, read_results
 from tests.fixtures.benchmarks import leave_run
 
@@ -76,6 +76,6 @@ def test_a_score_on_other_data_is_none_of_the_subset(tmp_path: Path, provenance:
     assert model_result(results(tmp_path, test=[0.9], validation=[0.7], provenance=provenance)) is None
 
 
-def test_the_namespace_is_that_of_the_recipe_or_the_usual_one() -> None:
-    assert namespace(make_recipe({"dataset": "breastmnist"})) == NAMESPACE
-    assert namespace(make_recipe({"dataset": "breastmnist", "namespace": "me"})) == "me"
+def test_the_repository_is_that_of_the_recipe_or_the_usual_one() -> None:
+    assert repository(make_recipe({"dataset": "breastmnist"})) == f"{NAMESPACE}/breastmnist"
+    assert repository(make_recipe({"dataset": "me/breastmnist@v1"})) == "me/breastmnist"
