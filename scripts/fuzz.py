@@ -44,7 +44,7 @@ from medmnist_hf.errors import MedMNISTError, first_line
 from medmnist_hf.evaluation.evaluate import evaluate_file
 from medmnist_hf.evaluation.labels import read_labels
 from medmnist_hf.evaluation.prediction_files import read_result
-from medmnist_hf.export.export import export
+from medmnist_hf.exporting.export import export
 from medmnist_hf.files import sha256_of
 from medmnist_hf.hub.dataset_state import card_head
 from medmnist_hf.loading.load import load_arrays

@@ -8,7 +8,7 @@ import pytest
 
 from medmnist_hf.catalog import SPLITS, Subset, Task, subset, subsets
 from medmnist_hf.errors import MedMNISTError
-from medmnist_hf.export.export import official_name
+from medmnist_hf.exporting.export import official_name
 from medmnist_hf.vertex import (
     NO_FINDING,
     ImageRef,

@@ -18,7 +18,7 @@ from medmnist_hf.cards.leaderboard import EVAL_NAME, eval_yaml
 from medmnist_hf.cards.metadata import card_data, check_manifests, default_config
 from medmnist_hf.catalog import NAMESPACE, SPLITS, Subset
 from medmnist_hf.errors import BuildError, cannot_write, is_read_only
-from medmnist_hf.export.montage import draw_sample
+from medmnist_hf.exporting.montage import draw_sample
 from medmnist_hf.files import read_document, sole_process, write_atomically
 from medmnist_hf.hub.local_build import parse_findings
 from medmnist_hf.manifest import AUDIT_NAME, README_NAME, WORK_DIR, Manifest, read_build

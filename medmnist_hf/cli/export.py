@@ -52,7 +52,7 @@ def export(
 ) -> None:
     """Write a subset as PNG or GIF files with a CSV, as an ImageFolder, as the official NPZ file, or for Vertex AI."""
     from medmnist_hf.data.rows import open_rows
-    from medmnist_hf.export import export as exporting
+    from medmnist_hf.exporting import export as exporting
 
     rows = open_rows(data, size, root=root, revision=revision)
     with console.progress() as progress:
@@ -94,7 +94,7 @@ def montage(
     The animation begins with a slice that shows something, the nearest to the middle, and goes round.
     """
     from medmnist_hf.data.rows import open_rows
-    from medmnist_hf.export.montage import export_montage
+    from medmnist_hf.exporting.montage import export_montage
 
     rows = open_rows(data, size, root=root, revision=revision)
     path = export_montage(

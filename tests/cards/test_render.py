@@ -25,7 +25,7 @@ from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, Subset, Task, collection, su
 from medmnist_hf.conversion.build import build_config
 from medmnist_hf.conversion.sources.source import SourceFile, open_source
 from medmnist_hf.errors import BuildError
-from medmnist_hf.export.montage import draw_sample
+from medmnist_hf.exporting.montage import draw_sample
 from medmnist_hf.features import features_of
 from medmnist_hf.manifest import MANIFEST_NAME, read_build
 from medmnist_hf.scoring.published import published_notes, published_results

@@ -20,7 +20,7 @@ from medmnist_hf.conversion.sources.source import Folder
 from medmnist_hf.data.rows import open_rows
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, SourceError, VerificationError
 from medmnist_hf.evaluation.labels import read_labels
-from medmnist_hf.export.export import export
+from medmnist_hf.exporting.export import export
 from medmnist_hf.features import features_of
 from tests.conftest import Phantoms
 from tests.fixtures.hub.server import Fault, HubServer

@@ -15,7 +15,7 @@ from medmnist_hf.evaluation.evaluate import evaluate_file
 from medmnist_hf.evaluation.labels import read_labels
 from medmnist_hf.evaluation.prediction_files import read_result, write_result
 from medmnist_hf.evaluation.vertex import is_batch_output, outputs, read_batch
-from medmnist_hf.export.export import export
+from medmnist_hf.exporting.export import export
 from medmnist_hf.vertex import display_names
 from tests.conftest import Phantoms
 from tests.fixtures.batches import BUCKET, items, lines, write_shards

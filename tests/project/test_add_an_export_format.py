@@ -12,7 +12,7 @@ from medmnist_hf.catalog import NPZ_SPLITS, SPLITS
 from medmnist_hf.cli.main import app
 from medmnist_hf.data.rows import Rows
 from medmnist_hf.errors import MedMNISTError
-from medmnist_hf.export.export import FORMATS, Format
+from medmnist_hf.exporting.export import FORMATS, Format
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
 from tests.fixtures.exports import arrays_of

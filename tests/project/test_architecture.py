@@ -24,7 +24,7 @@ LAYERS = [
     "places",
     "data",
     "conversion evaluation evaluate_module",
-    "export",
+    "exporting",
     "cards",
     "loading",
     "training",

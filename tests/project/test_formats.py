@@ -23,8 +23,8 @@ import medmnist_hf
 from medmnist_hf.cards.render import write_card
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, subset
 from medmnist_hf.data.rows import open_rows
-from medmnist_hf.export.export import export
-from medmnist_hf.export.imagefolder import class_folder
+from medmnist_hf.exporting.export import export
+from medmnist_hf.exporting.imagefolder import class_folder
 from medmnist_hf.features import features_of
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build

@@ -19,7 +19,7 @@ from medmnist_hf.conversion.checks.verify import verify_config
 from medmnist_hf.data.rows import open_rows
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.evaluation.labels import read_labels
-from medmnist_hf.export.export import export
+from medmnist_hf.exporting.export import export
 from medmnist_hf.hub.local_build import read_local
 from medmnist_hf.places.configs import find_configs
 from tests.conftest import Phantoms

@@ -12,7 +12,7 @@ from medmnist_hf.conversion.build import BuildOptions, build_config
 from medmnist_hf.data.configs import BuiltConfig, open_config
 from medmnist_hf.data.rows import BuiltRows, open_rows
 from medmnist_hf.errors import SourceError
-from medmnist_hf.export.images import FRAME_MS, gif_files, png_files
+from medmnist_hf.exporting.images import FRAME_MS, gif_files, png_files
 from tests.conftest import Phantoms
 from tests.fixtures.builds import ROWS_PER_SHARD, build
 

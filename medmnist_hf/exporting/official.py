@@ -6,13 +6,13 @@ from typing import Final
 
 from medmnist_hf.catalog import NPZ_SPLITS
 from medmnist_hf.data.rows import Rows
-from medmnist_hf.export.images import gif_files, png_files
+from medmnist_hf.exporting.images import gif_files, png_files
 
 _AUTOML_SPLITS: Final = {"train": "TRAIN", "validation": "VALIDATION", "test": "TEST"}
 
 
 def write_png(rows: Rows, splits: Sequence[str], stage: Path, name: str, on_progress: Callable[[int], object]) -> None:
-    """Write images as PNG files and a CSV; see `medmnist_hf.export.export` for what a writer is given."""
+    """Write images as PNG files and a CSV; see `medmnist_hf.exporting.export` for what a writer is given."""
     files = ((split, png_files(rows, split)) for split in splits)
     _write_files(rows, files, stage / name, suffix="png", on_progress=on_progress)
 

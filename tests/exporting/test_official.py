@@ -1,4 +1,4 @@
-"""`medmnist_hf.export.official` against the official package's own `save`."""
+"""`medmnist_hf.exporting.official` against the official package's own `save`."""
 
 import importlib.metadata
 import importlib.util
@@ -13,7 +13,7 @@ import pytest
 
 from medmnist_hf.catalog import NPZ_SPLITS, subset
 from medmnist_hf.data.rows import open_rows
-from medmnist_hf.export.export import export, official_name
+from medmnist_hf.exporting.export import export, official_name
 from tests.conftest import Phantoms
 from tests.fixtures.exports import CONFIGS, arrays_of, contents
 

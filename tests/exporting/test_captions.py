@@ -1,10 +1,10 @@
-"""`medmnist_hf.export.captions`: names that fit, of classes and of findings."""
+"""`medmnist_hf.exporting.captions`: names that fit, of classes and of findings."""
 
 import numpy as np
 import pytest
 
 from medmnist_hf.catalog import Task, subset, subsets
-from medmnist_hf.export.captions import HEIGHT, NARROWEST, NO_FINDING, caption, captioned_scale, class_names
+from medmnist_hf.exporting.captions import HEIGHT, NARROWEST, NO_FINDING, caption, captioned_scale, class_names
 
 
 @pytest.mark.parametrize("text", ["a", "benign", "W" * 200, "one " * 50, "", "cancer-associated stroma"])

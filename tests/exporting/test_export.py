@@ -1,4 +1,4 @@
-"""`medmnist_hf.export.export`: what is refused, replaced, left behind and interrupted, in every form."""
+"""`medmnist_hf.exporting.export`: what is refused, replaced, left behind and interrupted, in every form."""
 
 import json
 import shutil
@@ -8,8 +8,8 @@ import pytest
 
 from medmnist_hf.data.rows import Rows, open_rows
 from medmnist_hf.errors import BuildError, CatalogError
-from medmnist_hf.export.export import FORMATS, export, rows_of
-from medmnist_hf.export.montage import export_montage
+from medmnist_hf.exporting.export import FORMATS, export, rows_of
+from medmnist_hf.exporting.montage import export_montage
 from medmnist_hf.files import sole_process
 from medmnist_hf.manifest import MANIFEST_NAME
 from tests.fixtures.exports import arrays_of, contents, refused

@@ -10,7 +10,7 @@ import numpy as np
 from medmnist_hf.catalog import Subset, Task
 from medmnist_hf.data.rows import Rows
 from medmnist_hf.errors import MedMNISTError
-from medmnist_hf.export.images import png_files
+from medmnist_hf.exporting.images import png_files
 
 
 def class_folder(subset: Subset, label: int) -> str:

@@ -2,7 +2,7 @@
 
 Example:
     >>> import numpy as np
-    >>> from medmnist_hf.export.montage import montage
+    >>> from medmnist_hf.exporting.montage import montage
     >>> montage(np.zeros((20, 28, 28), np.uint8), columns=5).size
     (146, 117)
 """
@@ -25,9 +25,9 @@ from medmnist_hf.data.decode import decoded
 from medmnist_hf.data.rows import Rows
 from medmnist_hf.data.shards import SHARD_ERRORS, check_footer
 from medmnist_hf.errors import BuildError, MedMNISTError, cannot_write, first_line
-from medmnist_hf.export.captions import HEIGHT, caption, captioned_scale, class_names
-from medmnist_hf.export.export import rows_of
-from medmnist_hf.export.images import FRAME_MS
+from medmnist_hf.exporting.captions import HEIGHT, caption, captioned_scale, class_names
+from medmnist_hf.exporting.export import rows_of
+from medmnist_hf.exporting.images import FRAME_MS
 from medmnist_hf.files import regular_size, write_atomically
 
 _WIDTH: Final = 600

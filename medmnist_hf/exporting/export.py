@@ -21,10 +21,10 @@ from typing import Final
 from medmnist_hf.catalog import SPLITS, Subset, split_name, subsets
 from medmnist_hf.data.rows import Rows
 from medmnist_hf.errors import MedMNISTError, cannot_write
-from medmnist_hf.export.imagefolder import write_imagefolder
-from medmnist_hf.export.npz import write_npz
-from medmnist_hf.export.official import write_gif, write_png
-from medmnist_hf.export.vertex import write_vertex
+from medmnist_hf.exporting.imagefolder import write_imagefolder
+from medmnist_hf.exporting.npz import write_npz
+from medmnist_hf.exporting.official import write_gif, write_png
+from medmnist_hf.exporting.vertex import write_vertex
 from medmnist_hf.files import BusyError, sole_process, sync_folder
 from medmnist_hf.manifest import MANIFEST_NAME
 from medmnist_hf.vertex import check_folder

@@ -1,4 +1,4 @@
-"""``medmnist_hf.export.montage``: every pixel in its place, the same bytes each time, one line for bad input."""
+"""``medmnist_hf.exporting.montage``: every pixel in its place, the same bytes each time, one line for bad input."""
 
 import io
 from collections.abc import Callable
@@ -18,8 +18,8 @@ from medmnist_hf.catalog import subset
 from medmnist_hf.conversion.sources.source import SourceFile
 from medmnist_hf.data.rows import open_rows
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError
-from medmnist_hf.export.captions import HEIGHT, caption, class_names
-from medmnist_hf.export.montage import (
+from medmnist_hf.exporting.captions import HEIGHT, caption, class_names
+from medmnist_hf.exporting.montage import (
     animation,
     draw_sample,
     export_montage,

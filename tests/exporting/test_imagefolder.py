@@ -1,4 +1,4 @@
-"""`medmnist_hf.export.imagefolder`: readers number its classes as the catalogue does."""
+"""`medmnist_hf.exporting.imagefolder`: readers number its classes as the catalogue does."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ import pytest
 
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, Subset, subset, subsets
 from medmnist_hf.data.rows import open_rows
-from medmnist_hf.export.export import export
-from medmnist_hf.export.imagefolder import class_folder
+from medmnist_hf.exporting.export import export
+from medmnist_hf.exporting.imagefolder import class_folder
 from medmnist_hf.features import features_of
 from tests.conftest import Phantoms
 from tests.fixtures.exports import arrays_of, refused

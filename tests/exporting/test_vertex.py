@@ -11,7 +11,7 @@ import pytest
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, Task, subset
 from medmnist_hf.data.rows import open_rows
 from medmnist_hf.errors import MedMNISTError
-from medmnist_hf.export.export import export, official_name
+from medmnist_hf.exporting.export import export, official_name
 from medmnist_hf.vertex import NO_FINDING, batch_parameters, display_names, image_ref
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build

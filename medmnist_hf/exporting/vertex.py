@@ -6,10 +6,10 @@ from pathlib import Path
 
 from medmnist_hf import vertex
 from medmnist_hf.data.rows import Rows
-from medmnist_hf.export.images import png_files
+from medmnist_hf.exporting.images import png_files
 
 
-def write_vertex(  # noqa: PLR0917  (as the other writers of `medmnist_hf.export.export`, and the folder)
+def write_vertex(  # noqa: PLR0917  (as the other writers of `medmnist_hf.exporting.export`, and the folder)
     rows: Rows, splits: Sequence[str], stage: Path, name: str, on_progress: Callable[[int], object], folder: str
 ) -> None:
     """Write images, the import file of all splits, and what a batch prediction of each split but train needs.

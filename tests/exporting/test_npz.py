@@ -1,4 +1,4 @@
-"""`medmnist_hf.export.npz`: the arrays and members of the official files."""
+"""`medmnist_hf.exporting.npz`: the arrays and members of the official files."""
 
 import json
 import zipfile
@@ -12,7 +12,7 @@ from medmnist_hf.conversion.build import build_config
 from medmnist_hf.conversion.sources.source import Folder
 from medmnist_hf.data.npz_reader import NpzReader
 from medmnist_hf.data.rows import open_rows
-from medmnist_hf.export.export import export
+from medmnist_hf.exporting.export import export
 from medmnist_hf.manifest import MANIFEST_NAME
 from tests.conftest import Phantoms
 from tests.fixtures.exports import CONFIGS, REAL, arrays_of
