@@ -43,7 +43,7 @@ from medmnist_hf.data.rows import BuiltRows, open_rows
 from medmnist_hf.errors import MedMNISTError, first_line
 from medmnist_hf.evaluation.evaluate import evaluate_file
 from medmnist_hf.evaluation.labels import read_labels
-from medmnist_hf.evaluation.prediction_files import read_result
+from medmnist_hf.evaluation.prediction_files import read_predictions
 from medmnist_hf.exporting.export import export
 from medmnist_hf.files import sha256_of
 from medmnist_hf.hub.dataset_state import card_head
@@ -221,7 +221,7 @@ def make_targets(folder: Path) -> dict[str, Target]:
         "results": (folder / "run" / "results.json", damage_json, read_results),
         "seed": (folder / "run" / "seed-0" / "result.json", damage_json, lambda path: read_seed(path.parent)),
         "predictions": (csv, damage_text, lambda path: evaluate_file(path, data=dist)),
-        "vertex": (vertex, damage_lines, read_result),
+        "vertex": (vertex, damage_lines, read_predictions),
         "checkpoint": (best / "model.safetensors", damage_tensors, read_tensors),
         "torch weights": (weights, damage_bytes, read_tensors),
     }

@@ -11,7 +11,7 @@ from medmnist_hf import catalog, console
 from medmnist_hf.cli.data_options import RootToRead
 from medmnist_hf.errors import MedMNISTError, ScoreError, one_line
 from medmnist_hf.evaluation.plots import check_plot_path, save_plot
-from medmnist_hf.evaluation.prediction_files import read_result
+from medmnist_hf.evaluation.prediction_files import read_predictions
 from medmnist_hf.evaluation.vertex import outputs
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.confidence import Interval
@@ -53,7 +53,7 @@ Logits = Annotated[
 ]
 Measures = Annotated[
     list[str] | None,
-    typer.Option("--measure", "-m", help="A measure, e.g. ece or f1:3; repeatable.", show_default=False),
+    typer.Option("--measure", help="A measure, e.g. ece or f1:3; repeatable.", show_default=False),
 ]
 Resamples = Annotated[int, typer.Option(help="Resamples of intervals by bootstrap.", min=2)]
 Seed = Annotated[int, typer.Option(help="Seed of intervals by bootstrap.", min=0)]
@@ -91,7 +91,7 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compute what result files are worth: AUC and ACC as the official evaluator does, from scores, not from names.
+    """Score prediction files with the official AUC and ACC; numbers in the file name are not trusted.
 
     Whether the labels are official, unverified or synthetic is seen in the data; the scores are taken as those of the
     same images. Each kind has a table of its own.
@@ -196,7 +196,7 @@ def board(
     notes = list(published_notes(entry.flag))
     standings = []
     for file in _prediction_files(files or ()):
-        claimed = read_result(file)
+        claimed = read_predictions(file)
         if (claimed.flag, claimed.split) != (entry.flag, published_split()):
             raise ScoreError(
                 f"{file}: of {claimed.flag} {claimed.split}, but the published results are of {entry.flag} "

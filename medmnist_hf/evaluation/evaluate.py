@@ -17,7 +17,7 @@ import numpy as np
 from medmnist_hf.catalog import Subset, subset
 from medmnist_hf.errors import ScoreError
 from medmnist_hf.evaluation.labels import Labels, read_labels
-from medmnist_hf.evaluation.prediction_files import ROUNDING, ResultFile, read_result
+from medmnist_hf.evaluation.prediction_files import ROUNDING, PredictionFile, read_predictions
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.confidence import Comparison, Interval
 from medmnist_hf.scoring.intervals import compare, intervals
@@ -28,7 +28,7 @@ from medmnist_hf.scoring.predictions import Predictions, check
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
-    """What a result file is worth.
+    """A prediction file and its scores against the labels.
 
     Attributes:
         path: The file.
@@ -43,7 +43,7 @@ class Evaluation:
     """
 
     path: Path
-    result: ResultFile
+    result: PredictionFile
     predictions: Predictions
     score: Score
     metrics: dict[str, float]
@@ -63,7 +63,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FileComparison:
-    """The first of two result files minus the second, row by row of the same split.
+    """The first of two prediction files minus the second, row by row of the same split.
 
     Attributes:
         flag: Flag of the subset of both.
@@ -94,7 +94,7 @@ def evaluate_file(
     seed: int = 0,
     from_logits: bool | None = None,
 ) -> Evaluation:
-    """Compute what a result file is worth; what its name says is compared and never trusted.
+    """Score a prediction file; what its name says of the scores is compared and never trusted.
 
     Args:
         path: The file, named in the official form.
@@ -110,11 +110,11 @@ def evaluate_file(
 
     Raises:
         MedMNISTError: The file or the labels cannot be read, or do not fit each other; see
-            `medmnist_hf.evaluation.prediction_files.read_result` and `medmnist_hf.evaluation.labels.read_labels`.
+            `medmnist_hf.evaluation.prediction_files.read_predictions` and `medmnist_hf.evaluation.labels.read_labels`.
         ScoreError: The scores cannot be scored, or a metric is unknown or does not suit them.
     """
     path = Path(path)
-    result = read_result(path)
+    result = read_predictions(path)
     labels = read_labels(result.flag, result.size, result.split, data, root=root)
     _same_length(path, result, labels)
     with _named(str(path)), warnings.catch_warnings(record=True) as caught:
@@ -144,7 +144,7 @@ def compare_files(
     seed: int = 0,
     from_logits: bool | None = None,
 ) -> FileComparison:
-    """Paired comparison of two result files of the same split; they may be of different sizes of the same subset.
+    """Paired comparison of two prediction files of the same split; they may be of different sizes of the same subset.
 
     Args:
         first: The first file.
@@ -162,7 +162,7 @@ def compare_files(
         ScoreError: The files are not of one subset and split, or the labels of their sizes differ.
     """
     paths = Path(first), Path(second)
-    one, two = (read_result(path) for path in paths)
+    one, two = (read_predictions(path) for path in paths)
     if (one.flag, one.split) != (two.flag, two.split):
         raise ScoreError(
             f"{paths[1]}: of {two.flag} {two.split}, but {paths[0].name} is of {one.flag} {one.split}; "
@@ -190,7 +190,7 @@ def compare_files(
     return FileComparison(one.flag, one.split, len(labels.values), metrics, provenance, tuple(notes))
 
 
-def _check(labels: Labels, result: ResultFile, from_logits: bool | None) -> Predictions:
+def _check(labels: Labels, result: PredictionFile, from_logits: bool | None) -> Predictions:
     entry = subset(result.flag)
     return check(labels.values, result.scores, entry.task, from_logits=from_logits, num_classes=len(entry.labels))
 
@@ -204,7 +204,7 @@ def _named(what: str) -> Iterator[None]:
         raise ScoreError(f"{what}: {error}") from None
 
 
-def _same_length(path: Path, result: ResultFile, labels: Labels) -> None:
+def _same_length(path: Path, result: PredictionFile, labels: Labels) -> None:
     if len(result.scores) != len(labels.values):
         raise ScoreError(
             f"{path}: {len(result.scores)} rows, but the {result.split} split of {result.flag} in {labels.origin} has "
@@ -212,7 +212,7 @@ def _same_length(path: Path, result: ResultFile, labels: Labels) -> None:
         )
 
 
-def _doubts(path: Path, result: ResultFile, labels: Labels, score: Score) -> list[str]:
+def _doubts(path: Path, result: PredictionFile, labels: Labels, score: Score) -> list[str]:
     found = []
     for name, claimed, value in (("AUC", result.auc, score.auc), ("ACC", result.acc, score.acc)):
         if claimed is not None and not abs(claimed - value) <= ROUNDING and claimed == claimed:  # noqa: PLR0124

@@ -1,11 +1,11 @@
 """Prediction files in the official format: their names, writing them, reading them back, and Vertex AI's output alike.
 
-A result file is named ``{flag}{size}_{split}_[AUC]{auc}_[ACC]{acc}@{run}.csv`` and holds, without a header, a line
+A prediction file is named ``{flag}{size}_{split}_[AUC]{auc}_[ACC]{acc}@{run}.csv`` and holds, without a header, a line
 ``index,score,...`` for each row of the split (``Evaluator`` of ``medmnist`` 3.0.2). The size is left out at 28 pixels.
 
 Example:
-    >>> from medmnist_hf.evaluation.prediction_files import result_name
-    >>> result_name("pathmnist", 224, "validation", auc=0.98765, acc=0.9, run="resnet18.a1_in1k")
+    >>> from medmnist_hf.evaluation.prediction_files import prediction_name
+    >>> prediction_name("pathmnist", 224, "validation", auc=0.98765, acc=0.9, run="resnet18.a1_in1k")
     'pathmnist_224_val_[AUC]0.988_[ACC]0.900@resnet18.a1_in1k.csv'
 """
 
@@ -38,8 +38,8 @@ from medmnist_hf.scoring.inputs import plain
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import check
 
-RESULT_BYTES: Final = 1 << 26
-"""Bytes of the largest result file that is read: 165,466 rows of 8 scores in all digits, the longest, have 30 MB."""
+PREDICTION_BYTES: Final = 1 << 26
+"""Bytes of the largest prediction file that is read: 165,466 rows of 8 scores in all digits, the longest, take 30 MB."""
 
 ROUNDING: Final = 0.5e-3 * (1 + 1e-6)
 """How far a score in a name, which has three decimals, may be from the one computed."""
@@ -53,8 +53,8 @@ _SPLITS: Final = {prefix: split for split, prefix in NPZ_SPLITS.items()}
 
 
 @dataclass(frozen=True, slots=True)
-class ResultName:
-    """What the name of a result file says.
+class PredictionName:
+    """What the name of a prediction file says.
 
     Attributes:
         flag: Flag of the subset.
@@ -74,7 +74,7 @@ class ResultName:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ResultFile(ResultName):
+class PredictionFile(PredictionName):
     """A prediction file as read: what its name, or the lines of Vertex AI, say of it, and its checked scores.
 
     Attributes:
@@ -86,8 +86,8 @@ class ResultFile(ResultName):
     index: IntArray
 
 
-def result_name(flag: str, size: int | str, split: str, auc: float, acc: float, run: str) -> str:  # noqa: PLR0917  (the order of the name)
-    """The official name of a result file.
+def prediction_name(flag: str, size: int | str, split: str, auc: float, acc: float, run: str) -> str:  # noqa: PLR0917  (the order of the name)
+    """The official name of a prediction file.
 
     Args:
         flag: Flag of the subset, in any letter case.
@@ -110,7 +110,7 @@ def result_name(flag: str, size: int | str, split: str, auc: float, acc: float, 
     return f"{entry.flag}{size_flag}_{NPZ_SPLITS[split]}_[AUC]{auc:.3f}_[ACC]{acc:.3f}@{run}.csv"
 
 
-def write_result(  # noqa: PLR0917  (where and what, in the order of the name)
+def write_predictions(  # noqa: PLR0917  (where and what, in the order of the name)
     folder: str | Path,
     flag: str,
     size: int | str,
@@ -121,7 +121,7 @@ def write_result(  # noqa: PLR0917  (where and what, in the order of the name)
     run: str,
     from_logits: bool | None = None,
 ) -> Path:
-    """Write scores as a result file, named by what they are worth. A file of the same name is replaced.
+    """Write scores as a prediction file, named by its AUC and ACC. A file of the same name is replaced.
 
     Numbers are written as the shortest text that reads back as the same float64. With ``from_logits=True`` the file
     holds the probabilities, since the official evaluator takes no logits.
@@ -153,7 +153,7 @@ def write_result(  # noqa: PLR0917  (where and what, in the order of the name)
         table = np.asarray(plain(scores), np.float64).reshape(checked.rows, -1)
     official = score(checked)
     folder = Path(folder)
-    path = folder / result_name(flag, size, split, official.auc, official.acc, run)
+    path = folder / prediction_name(flag, size, split, official.auc, official.acc, run)
     lines = (f"{index},{','.join(map(repr, row))}\n" for index, row in enumerate(table.tolist()))
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -163,8 +163,8 @@ def write_result(  # noqa: PLR0917  (where and what, in the order of the name)
     return path
 
 
-def parse_name(name: str) -> ResultName:
-    """What the name of a result file says: subset, size and split at least, the rest if it is there.
+def parse_name(name: str) -> PredictionName:
+    """What the name of a prediction file says: subset, size and split at least, the rest if it is there.
 
     Args:
         name: File name without its folder. ``_28`` and ``validation`` are understood, although never written.
@@ -176,7 +176,7 @@ def parse_name(name: str) -> ResultName:
     match = _NAME.fullmatch(name)
     if match is None:
         raise ScoreError(
-            f"{name}: no name of a result file; call it SUBSET[_SIZE]_SPLIT_[AUC]0.000_[ACC]0.000@RUN.csv"
+            f"{name}: not the name of a prediction file; call it SUBSET[_SIZE]_SPLIT_[AUC]0.000_[ACC]0.000@RUN.csv"
         )
     try:
         entry = subset(match["flag"])
@@ -185,11 +185,11 @@ def parse_name(name: str) -> ResultName:
         raise CatalogError(f"{name}: {error}") from None
     claims, _, run = match["rest"].partition("@")
     split = _SPLITS.get(match["split"], match["split"])
-    return ResultName(entry.flag, size, split, run, _claim(claims, "AUC"), _claim(claims, "ACC"))
+    return PredictionName(entry.flag, size, split, run, _claim(claims, "AUC"), _claim(claims, "ACC"))
 
 
-def read_result(path: str | Path) -> ResultFile:
-    """Read a result file or the batch prediction of Vertex AI; nothing is written and nothing is scored.
+def read_predictions(path: str | Path) -> PredictionFile:
+    """Read a prediction file or the batch prediction of Vertex AI; nothing is written and nothing is scored.
 
     Args:
         path: The file; its name says of which subset, size and split it is. Or the output of Vertex AI, whose lines
@@ -205,21 +205,21 @@ def read_result(path: str | Path) -> ResultFile:
     if is_batch_output(path):
         found = read_batch(path)
         index = np.arange(len(found.scores), dtype=np.intp)
-        return ResultFile(found.entry.flag, found.size, found.split, found.run, None, None, found.scores, index)
+        return PredictionFile(found.entry.flag, found.size, found.split, found.run, None, None, found.scores, index)
     if not path.is_file():
-        raise SourceError(f"{path}: no such file; give a result file, with quotes around the brackets of its name")
+        raise SourceError(f"{path}: no such file; give a prediction file, with quotes around the brackets of its name")
     name = parse_name(path.name)
     try:
-        text = read_document(path, RESULT_BYTES).decode("utf-8-sig")
+        text = read_document(path, PREDICTION_BYTES).decode("utf-8-sig")
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({first_line(error)}); check the file") from None
     except UnicodeDecodeError:
-        raise ScoreError(f"{path}: is no text in UTF-8; give a result file in CSV") from None
+        raise ScoreError(f"{path}: is no text in UTF-8; give a prediction file in CSV") from None
     try:
         index, scores = _table(text, subset(name.flag))
     except MedMNISTError as error:
         raise type(error)(f"{path}: {error}") from None
-    return ResultFile(name.flag, name.size, name.split, name.run, name.auc, name.acc, scores, index)
+    return PredictionFile(name.flag, name.size, name.split, name.run, name.auc, name.acc, scores, index)
 
 
 def files_of_split(folder: Path, split: str) -> list[Path]:
@@ -272,7 +272,7 @@ def _table(text: str, entry: Subset) -> tuple[IntArray, FloatArray]:
         at = int(wrong[0])
         twice = at > 0 and ranked[at] == ranked[at - 1]
         fault = f"row {ranked[at]} is there twice" if twice else f"row {at} is missing"
-        raise ScoreError(f"{fault}: a result file has each row of the split once, counted from 0")
+        raise ScoreError(f"{fault}: a prediction file has each row of the split once, counted from 0")
     return ranked.astype(np.intp), np.array(rows, np.float64)[order]
 
 

@@ -57,7 +57,7 @@ class BatchOutput:
 
 
 def is_batch_output(path: Path) -> bool:
-    """Whether a path is that of such output rather than of an official result file; it need not exist."""
+    """Whether a path is that of such output rather than of an official prediction file; it need not exist."""
     return path.is_dir() or path.suffix == ".jsonl" or _SHARD.fullmatch(path.name) is not None
 
 
@@ -132,7 +132,7 @@ def _files(path: Path) -> list[Path]:
     if not any(match["errors"] is None for match in shards.values()):
         raise SourceError(
             f"{folder}: is a folder without predictions_*.jsonl or prediction.results-*; give one that a batch "
-            "prediction wrote, or a result file, with quotes around the brackets of its name"
+            "prediction wrote, or a prediction file, with quotes around the brackets of its name"
         )
     for total in {match["total"] for match in shards.values() if match["total"]}:
         for number in range(int(total)):

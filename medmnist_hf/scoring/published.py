@@ -257,7 +257,7 @@ def _falling(value: float) -> float:
 
 
 def _rounded(value: float) -> float:
-    # The text, because it is how the published scores and the names of result files were rounded.
+    # The text, because it is how the published scores and the names of prediction files were rounded.
     return float(f"{value:.{DIGITS}f}") + 0.0
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from medmnist_hf.array_types import FloatArray
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.evaluation.prediction_files import files_of_split, read_result, write_result
+from medmnist_hf.evaluation.prediction_files import files_of_split, read_predictions, write_predictions
 from medmnist_hf.training.methods.base import Run
 from medmnist_hf.training.results import EnsembleResult
 from medmnist_hf.training.run_folder import ENSEMBLE, predictions_name
@@ -59,7 +59,7 @@ def write_scores(shared: Run, folder: Path, split: str, scores: FloatArray, part
     provenance = shared.record.provenance
     run = predictions_name(recipe, part)
     marked = run if provenance.comparable else f"{run}-{provenance}"
-    path = write_result(folder, recipe.dataset, recipe.size, split, scores, shared.data[split].labels, run=marked)
+    path = write_predictions(folder, recipe.dataset, recipe.size, split, scores, shared.data[split].labels, run=marked)
     for other in earlier:
         if other != path:
             other.unlink()
@@ -71,4 +71,4 @@ def _scores(folder: Path, split: str) -> FloatArray:
         raise TrainingError(
             f"{folder} has {len(files)} prediction files of {split}, not one: remove it to run it again"
         )
-    return read_result(files[0]).scores
+    return read_predictions(files[0]).scores

@@ -1,4 +1,4 @@
-"""The commands on result files, as a person runs them: tables, JSON, one line for each fault."""
+"""The commands on prediction files, as a person runs them: tables, JSON, one line for each fault."""
 
 import json
 import math
@@ -19,7 +19,7 @@ from medmnist_hf.cli.evaluate import register
 from medmnist_hf.conversion.sources.phantom import phantom_counts, phantom_labels
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.evaluation.evaluate import compare_files, evaluate_file
-from medmnist_hf.evaluation.prediction_files import read_result, write_result
+from medmnist_hf.evaluation.prediction_files import read_predictions, write_predictions
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.published import published_notes, published_results
 from tests.conftest import Phantoms
@@ -74,7 +74,7 @@ def result(folder: Path, flag: str, seed: int = 0, size: int = 28) -> Path:
     else:
         powers = np.exp(rng.normal(size=(len(truth), len(entry.labels))) + (truth == np.arange(len(entry.labels))))
         scores = powers / powers.sum(axis=1, keepdims=True)
-    return write_result(folder, flag, size, "test", scores, truth, run=f"run.{seed}")
+    return write_predictions(folder, flag, size, "test", scores, truth, run=f"run.{seed}")
 
 
 def test_the_real_file(real_data: Path, tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_leaderboard_with_files_on_official_labels(real_data: Path, tmp_path: Pa
     paths = []
     for name, spread in (("good.1", 0.45), ("poor.2", 3.0)):
         scores = 1 / (1 + np.exp(-(labels[:, 0] - 0.5 + rng.normal(0, spread, 156))))
-        paths.append(write_result(tmp_path, "breastmnist", 28, "test", scores, labels, run=name))
+        paths.append(write_predictions(tmp_path, "breastmnist", 28, "test", scores, labels, run=name))
     arguments: tuple[str | Path, ...] = ("leaderboard", "breastmnist", *paths, "--data", real_data)
     arguments = (*arguments, "--resamples", "50")
     done = run(*arguments)
@@ -263,8 +263,8 @@ def test_real_and_synthetic_results_have_tables_of_their_own(
     (tmp_path / "breastmnist.npz").symlink_to(real_data / "breastmnist.npz")
     labels = np.load(real_data / "breastmnist.npz")["test_labels"]
     small = phantom_labels(subset("breastmnist"), phantom_counts(subset("breastmnist"), 24), "test")
-    real = write_result(tmp_path, "breastmnist", 28, "test", labels[:, 0] * 0.5 + 0.1, labels, run="real")
-    fake = write_result(tmp_path, "breastmnist", 64, "test", small[:, 0] * 0.9, small, run="fake")
+    real = write_predictions(tmp_path, "breastmnist", 28, "test", labels[:, 0] * 0.5 + 0.1, labels, run="real")
+    fake = write_predictions(tmp_path, "breastmnist", 64, "test", small[:, 0] * 0.9, small, run="fake")
     for command in ("evaluate", "leaderboard"):
         files = (real, fake) if command == "evaluate" else ("breastmnist", real, fake, "--resamples", "20")
         text = run(command, *files, "--data", tmp_path).stdout
@@ -284,7 +284,7 @@ def test_real_and_synthetic_results_have_tables_of_their_own(
 def test_batch_predictions_of_vertex(data: Path, tmp_path: Path, flag: str) -> None:
     """A folder, or its shards as a shell's pattern gives them, is one result beside the official file of the same."""
     official = result(tmp_path, flag)
-    folder = write_shards(tmp_path / "job", items(flag, 28, "test", read_result(official).scores))
+    folder = write_shards(tmp_path / "job", items(flag, 28, "test", read_predictions(official).scores))
     (folder / "errors_00001.jsonl").write_text("")
     for files in ((folder,), sorted(folder.iterdir())):
         theirs, ours = facts("evaluate", official, *files, "--data", data, "--per-class")
@@ -359,7 +359,7 @@ def test_where_nothing_is_published_an_official_file_stands_alone(
     unpublished: str, real_data: Path, tmp_path: Path
 ) -> None:
     labels = np.load(real_data / f"{unpublished}.npz")["test_labels"]
-    path = write_result(tmp_path, unpublished, 28, "test", labels[:, 0] * 0.5, labels, run="one")
+    path = write_predictions(tmp_path, unpublished, 28, "test", labels[:, 0] * 0.5, labels, run="one")
     text = flat(run("leaderboard", unpublished, path, "--data", real_data, "--resamples", "20"))
     assert "one (yours)" in text and "nothing is published to compare with" in text and "note:" not in text
 

@@ -14,7 +14,7 @@ from medmnist_hf import console
 from medmnist_hf.catalog import subset
 from medmnist_hf.cli.main import app
 from medmnist_hf.conversion.sources.phantom import phantom_labels
-from medmnist_hf.evaluation.prediction_files import write_result
+from medmnist_hf.evaluation.prediction_files import write_predictions
 from tests.conftest import Phantoms
 from tests.fixtures.paths import ROOT
 
@@ -183,7 +183,7 @@ def test_every_command_prints_to_one_width_in_a_pipe(
     assert file.counts is not None
     truth = phantom_labels(subset("breastmnist"), file.counts, "test")
     scores = np.random.default_rng(0).dirichlet([1, 1], len(truth))
-    predictions = write_result(tmp_path, "breastmnist", 28, "test", scores, truth, run="long" * 45)
+    predictions = write_predictions(tmp_path, "breastmnist", 28, "test", scores, truth, run="long" * 45)
 
     def widest(program: str, *arguments: str | Path) -> int:
         monkeypatch.setattr(sys, "argv", [program, *map(str, arguments)])

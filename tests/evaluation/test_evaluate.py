@@ -1,4 +1,4 @@
-"""Result files against labels: the real file, every task, what is warned of and what is refused."""
+"""Prediction files against labels: the real file, every task, what is warned of and what is refused."""
 
 import warnings
 from pathlib import Path
@@ -11,7 +11,7 @@ from medmnist_hf.catalog import Subset, Task, subset, subsets
 from medmnist_hf.conversion.sources.phantom import phantom_counts, phantom_labels
 from medmnist_hf.errors import CatalogError, MedMNISTError, ScoreError, SourceError
 from medmnist_hf.evaluation.evaluate import compare_files, evaluate_file
-from medmnist_hf.evaluation.prediction_files import write_result
+from medmnist_hf.evaluation.prediction_files import write_predictions
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.intervals import compare, intervals
 from medmnist_hf.scoring.metrics import CLASSWISE, metrics
@@ -48,7 +48,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def result(folder: Path, flag: str, size: int = 28, split: str = "test", seed: int = 0) -> Path:
     entry = subset(flag)
-    return write_result(folder, flag, size, split, scores_of(entry, seed, split), labels_of(entry, split), run="x")
+    return write_predictions(
+        folder, flag, size, split, scores_of(entry, seed, split), labels_of(entry, split), run="x"
+    )
 
 
 def one_line(error: BaseException) -> str:
@@ -105,7 +107,7 @@ def test_a_name_that_lies_is_told(data: Path, tmp_path: Path) -> None:
 def test_an_absent_class_is_told(tmp_path: Path) -> None:
     truth = np.array([[0], [1], [2], [1]], np.uint8)
     np.savez(tmp_path / "retinamnist.npz", test_labels=truth)
-    path = write_result(tmp_path, "retinamnist", 28, "test", np.eye(5)[truth[:, 0]], truth, run="x")
+    path = write_predictions(tmp_path, "retinamnist", 28, "test", np.eye(5)[truth[:, 0]], truth, run="x")
     found = evaluate_file(path, tmp_path, ci=True, resamples=20)
     assert found.score.absent == (3, 4) and found.score.auc == 1.0
     assert any("no AUC of class 3, 4" in warning for warning in found.warnings)

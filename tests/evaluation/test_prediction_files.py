@@ -1,4 +1,4 @@
-"""Result files: equal with the official package both ways, exact in every digit, and clear about what is wrong."""
+"""Prediction files: equal with the official package both ways, exact in every digit, and clear about what is wrong."""
 
 import math
 import os
@@ -19,11 +19,11 @@ from medmnist_hf.catalog import DEFAULT_SIZE, NPZ_SPLITS, SPLITS, Subset, Task, 
 from medmnist_hf.conversion.sources.phantom import phantom_counts, phantom_labels
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, ScoreError, SourceError
 from medmnist_hf.evaluation.prediction_files import (
-    RESULT_BYTES,
+    PREDICTION_BYTES,
     parse_name,
-    read_result,
-    result_name,
-    write_result,
+    prediction_name,
+    read_predictions,
+    write_predictions,
 )
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import check
@@ -77,8 +77,8 @@ def test_round_trip_with_the_official_package(
         labels = phantom_labels(entry, phantom_counts(entry, ROWS), split)
         scores = some_scores(entry, labels, seed)
         expected = score(check(labels, scores, entry.task))
-        path = write_result(ours, flag, size, split, scores, labels, run="run.1")
-        found = read_result(path)
+        path = write_predictions(ours, flag, size, split, scores, labels, run="run.1")
+        found = read_predictions(path)
         assert np.array_equal(found.scores, scores) and np.array_equal(found.index, np.arange(len(labels)))
         assert (found.flag, found.size, found.split, found.run) == (flag, size, split, "run.1")
         assert (found.auc, found.acc) == (round(expected.auc, 3), round(expected.acc, 3))
@@ -91,7 +91,7 @@ def test_round_trip_with_the_official_package(
         evaluator = rooted(flag, NPZ_SPLITS[split], None if size == DEFAULT_SIZE else size)
         evaluator.evaluate(scores, str(theirs), "resnet.v2")
         (written,) = theirs.glob(f"{flag}*_{NPZ_SPLITS[split]}_*.csv")
-        back = read_result(written)
+        back = read_predictions(written)
         assert np.array_equal(back.scores, scores)
         assert (back.flag, back.size, back.split, back.run) == (flag, size, split, "resnet.v2")
         assert (back.auc, back.acc) == (found.auc, found.acc)
@@ -104,7 +104,7 @@ def test_round_trip_with_the_official_package(
 def test_the_real_file(real_data: Path) -> None:
     (path,) = (real_data.parent / "predictions").glob("*.csv")
     before = {entry.name: entry.stat().st_mtime_ns for entry in path.parent.iterdir()}
-    found = read_result(path)
+    found = read_predictions(path)
     assert (found.flag, found.size, found.split, found.run) == ("breastmnist", 28, "test", "resnet18_224_1")
     assert (found.auc, found.acc, found.scores.shape) == (0.913, 0.846, (156, 2))
     assert {entry.name: entry.stat().st_mtime_ns for entry in path.parent.iterdir()} == before, "reading never writes"
@@ -117,8 +117,8 @@ def test_every_digit_survives(tmp_path: Path, data: st.DataObject) -> None:
     elements = st.floats(0, 1, width=64 if dtype is np.float64 else 32)
     scores = data.draw(arrays.arrays(dtype, st.tuples(st.integers(2, 9), st.just(5)), elements=elements))
     references = np.arange(len(scores)) % 5
-    path = write_result(tmp_path, "retinamnist", 28, "train", scores, references, run="x")
-    found = read_result(path)
+    path = write_predictions(tmp_path, "retinamnist", 28, "train", scores, references, run="x")
+    found = read_predictions(path)
     assert found.scores.dtype == np.float64 and np.array_equal(found.scores, scores)
     assert all("e" in line or "." in line for line in path.read_text().splitlines())
     path.unlink()
@@ -126,9 +126,9 @@ def test_every_digit_survives(tmp_path: Path, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("run", RUNS)
 def test_any_run_name_survives(tmp_path: Path, run: str) -> None:
-    path = write_result(tmp_path / "new" / "folder", "BreastMNIST", 64, "validation", [0.1, 0.9], [0, 1], run=run)
+    path = write_predictions(tmp_path / "new" / "folder", "BreastMNIST", 64, "validation", [0.1, 0.9], [0, 1], run=run)
     assert path.name == f"breastmnist_64_val_[AUC]1.000_[ACC]1.000@{run}.csv"
-    found = read_result(path)
+    found = read_predictions(path)
     assert (found.run, found.split, found.size, found.auc, found.acc) == (run, "validation", 64, 1.0, 1.0)
     assert list(path.parent.iterdir()) == [path], "nothing beside the file"
 
@@ -141,7 +141,7 @@ def test_any_run_name_survives(tmp_path: Path, run: str) -> None:
     st.text(min_size=1, max_size=40).filter(lambda text: text.isprintable() and not {"/", "\\"} & set(text)),
 )
 def test_names_are_read_as_they_were_made(pair: tuple[str, int], split: str, auc: float, acc: float, run: str) -> None:
-    found = parse_name(result_name(*pair, split, auc, acc, run))
+    found = parse_name(prediction_name(*pair, split, auc, acc, run))
     assert (found.flag, found.size, found.split, found.run) == (*pair, split, run)
     assert (found.auc, found.acc) == (float(f"{auc:.3f}"), float(f"{acc:.3f}"))
 
@@ -170,10 +170,10 @@ def test_names_of_others(name: str, expected: tuple[object, ...]) -> None:
         ("pathmnits_test@1.csv", CatalogError, "did you mean 'pathmnist'?"),
         ("pathmnist_32_test@1.csv", CatalogError, "has no size 32"),
         ("organmnist3d_224_test@1.csv", CatalogError, "has no size 224"),
-        ("pathmnist_testing@1.csv", ScoreError, "no name of a result file"),
-        ("pathmnist@1.csv", ScoreError, "no name of a result file"),
-        ("pathmnist_test@1.txt", ScoreError, "no name of a result file"),
-        ("", ScoreError, "no name of a result file"),
+        ("pathmnist_testing@1.csv", ScoreError, "not the name of a prediction file"),
+        ("pathmnist@1.csv", ScoreError, "not the name of a prediction file"),
+        ("pathmnist_test@1.txt", ScoreError, "not the name of a prediction file"),
+        ("", ScoreError, "not the name of a prediction file"),
     ],
 )
 def test_names_that_are_refused(name: str, error: type[MedMNISTError], says: str) -> None:
@@ -185,14 +185,14 @@ def test_names_that_are_refused(name: str, error: type[MedMNISTError], says: str
 @pytest.mark.parametrize("run", ["", "a/b", "a\\b", "a\nb", "a\x00b"])
 def test_run_names_that_no_file_can_have(tmp_path: Path, run: str) -> None:
     with pytest.raises(ScoreError, match="run name"):
-        write_result(tmp_path / "new", "breastmnist", 28, "test", [0.1, 0.9], [0, 1], run=run)
+        write_predictions(tmp_path / "new", "breastmnist", 28, "test", [0.1, 0.9], [0, 1], run=run)
     assert list(tmp_path.iterdir()) == [], "nothing is left"
 
 
 def test_lines_in_any_order_and_form(tmp_path: Path) -> None:
     path = tmp_path / "breastmnist_test_[AUC]0.5_[ACC]0.5@x.csv"
     path.write_bytes(b"\xef\xbb\xbf2, 0.25,7.5e-1\r\n 0 ,1,0\r\n\r\n1,0.5,.5\r\n")
-    found = read_result(path)
+    found = read_predictions(path)
     assert found.scores.tolist() == [[1, 0], [0.5, 0.5], [0.25, 0.75]]
     assert found.index.tolist() == [0, 1, 2]
 
@@ -232,20 +232,20 @@ def test_content_that_is_refused(tmp_path: Path, flag: str, text: str, says: str
     path = tmp_path / f"{flag}_test_[AUC]0.5_[ACC]0.5@x.csv"
     path.write_text(text)
     with pytest.raises(ScoreError) as caught:
-        read_result(path)
+        read_predictions(path)
     message = str(caught.value)
     assert message.startswith(f"{path}: ") and says in message and "\n" not in message and len(message) < 400
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no such file"):
-        read_result(tmp_path / "breastmnist_test@x.csv")
+        read_predictions(tmp_path / "breastmnist_test@x.csv")
     with pytest.raises(SourceError, match="is a folder"):
-        read_result(tmp_path)
+        read_predictions(tmp_path)
     path = tmp_path / "breastmnist_test@x.csv"
     path.write_bytes(b"\xff\xfe0\x00")
     with pytest.raises(ScoreError, match="no text in UTF-8"):
-        read_result(path)
+        read_predictions(path)
 
 
 def test_scores_that_cannot_be_scored_are_not_written(tmp_path: Path) -> None:
@@ -257,18 +257,18 @@ def test_scores_that_cannot_be_scored_are_not_written(tmp_path: Path) -> None:
         ([-3.0, 4.0], "outside 0..1"),
     ):
         with pytest.raises(ScoreError, match=says):
-            write_result(folder, "breastmnist", 28, "test", scores, [0, 1], run="x")
+            write_predictions(folder, "breastmnist", 28, "test", scores, [0, 1], run="x")
     with pytest.raises(CatalogError, match="unknown split 'dev'"):
-        write_result(folder, "breastmnist", 28, "dev", [0.1, 0.9], [0, 1], run="x")
+        write_predictions(folder, "breastmnist", 28, "dev", [0.1, 0.9], [0, 1], run="x")
     with pytest.raises(CatalogError, match="no size 32"):
-        write_result(folder, "breastmnist", 32, "test", [0.1, 0.9], [0, 1], run="x")
+        write_predictions(folder, "breastmnist", 32, "test", [0.1, 0.9], [0, 1], run="x")
     assert not folder.exists()
 
 
 def test_logits_are_written_as_probabilities(tmp_path: Path) -> None:
     logits = np.array([[2.0, -1.0], [0.0, 0.5], [-3.0, 800.0]])
-    path = write_result(tmp_path, "breastmnist", 28, "test", logits, [0, 1, 1], run="x", from_logits=True)
-    found = read_result(path)
+    path = write_predictions(tmp_path, "breastmnist", 28, "test", logits, [0, 1, 1], run="x", from_logits=True)
+    found = read_predictions(path)
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     assert found.scores[:, -1] == pytest.approx((powers / powers.sum(axis=1, keepdims=True))[:, 1], abs=1e-15)
     assert (found.auc, found.acc) == (1.0, 1.0)
@@ -276,7 +276,7 @@ def test_logits_are_written_as_probabilities(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scores", [[0.1, 0.7], [[0.1], [0.7]], [[0.9, 0.1], [0.3, 0.7]], [[0.1, 0.7]]])
 def test_shapes_of_binary_scores(tmp_path: Path, scores: list[Any]) -> None:
-    found = read_result(write_result(tmp_path, "breastmnist", 28, "test", scores, [[0], [1]], run="x"))
+    found = read_predictions(write_predictions(tmp_path, "breastmnist", 28, "test", scores, [[0], [1]], run="x"))
     assert found.scores[:, -1].tolist() == [0.1, 0.7]
     assert (found.auc, found.acc) == (1.0, 1.0)
 
@@ -286,23 +286,23 @@ def test_lists_of_findings(tmp_path: Path) -> None:
     scores[1, [0, 3]] = 0.75
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        path = write_result(tmp_path, "chestmnist", 28, "test", scores, [[], [0, 3], []], run="x")
+        path = write_predictions(tmp_path, "chestmnist", 28, "test", scores, [[], [0, 3], []], run="x")
     assert path.name == "chestmnist_test_[AUC]1.000_[ACC]1.000@x.csv"
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(BuildError, match="cannot write") as caught:
-        write_result(tmp_path / "file", "breastmnist", 28, "test", [0.1, 0.9], [0, 1], run="x")
+        write_predictions(tmp_path / "file", "breastmnist", 28, "test", [0.1, 0.9], [0, 1], run="x")
     assert "\n" not in str(caught.value)
     with pytest.raises(BuildError, match="File name too long"):
-        write_result(tmp_path / "out", "breastmnist", 28, "test", [0.1, 0.9], [0, 1], run="x" * 300)
+        write_predictions(tmp_path / "out", "breastmnist", 28, "test", [0.1, 0.9], [0, 1], run="x" * 300)
     assert os.listdir(tmp_path / "out") == []  # noqa: PTH208  (hidden files count)
 
 
 def test_a_file_of_the_same_name_is_replaced(tmp_path: Path) -> None:
     for scores in ([0.1, 0.9], [0.2, 0.8]):
-        path = write_result(tmp_path, "breastmnist", 28, "test", scores, [0, 1], run="x")
+        path = write_predictions(tmp_path, "breastmnist", 28, "test", scores, [0, 1], run="x")
     assert path.read_text() == "0,0.2\n1,0.8\n"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -314,7 +314,7 @@ def test_published_results_are_still_found_here() -> None:
 def test_quoted_cells_are_those_of_csv(tmp_path: Path) -> None:
     name = "breastmnist_test_[AUC]0,867_[ACC]0,5@x.csv"
     (tmp_path / name).write_text('"0","0.25","0.75"\r\n\r\n1, 0.5,"0.5"\r\n', encoding="utf-8")
-    found = read_result(tmp_path / name)
+    found = read_predictions(tmp_path / name)
     assert found.scores.tolist() == [[0.25, 0.75], [0.5, 0.5]]
     assert (found.auc, found.acc) == (0.867, 0.5), "a decimal comma in the name is one"
 
@@ -322,6 +322,6 @@ def test_quoted_cells_are_those_of_csv(tmp_path: Path) -> None:
 def test_a_file_larger_than_any_split_needs_is_refused_before_it_is_read_whole(tmp_path: Path) -> None:
     path = tmp_path / "breastmnist_test.csv"
     with path.open("wb") as file:
-        file.truncate(RESULT_BYTES + 1)
+        file.truncate(PREDICTION_BYTES + 1)
     with pytest.raises(SourceError, match=r"cannot be read \(it has more than 67,108,864 bytes\)"):
-        read_result(path)
+        read_predictions(path)

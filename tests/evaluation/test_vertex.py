@@ -13,7 +13,7 @@ from medmnist_hf.data.rows import open_rows
 from medmnist_hf.errors import MedMNISTError, ScoreError, SourceError
 from medmnist_hf.evaluation.evaluate import evaluate_file
 from medmnist_hf.evaluation.labels import read_labels
-from medmnist_hf.evaluation.prediction_files import read_result, write_result
+from medmnist_hf.evaluation.prediction_files import read_predictions, write_predictions
 from medmnist_hf.evaluation.vertex import is_batch_output, outputs, read_batch
 from medmnist_hf.exporting.export import export
 from medmnist_hf.vertex import display_names
@@ -52,7 +52,7 @@ def test_from_the_export_to_the_score(root: Path, tmp_path: Path, flag: str, siz
     assert all(item["instance"] in asked for item in found)
     assert [item["instance"]["content"] for item in found] != [item["content"] for item in asked]
     shards = write_shards(tmp_path / "predictions", found)
-    official = write_result(tmp_path, flag, size, split, scores, truth, run="official")
+    official = write_predictions(tmp_path, flag, size, split, scores, truth, run="official")
     theirs, ours = (evaluate_file(path, root, ["f1"]) for path in (official, shards))
     assert ours.score == theirs.score
     assert ours.metrics == theirs.metrics
@@ -99,7 +99,7 @@ def test_a_shard_stands_for_its_folder(tmp_path: Path, monkeypatch: pytest.Monke
 
 def refused(path: Path, kind: type[MedMNISTError], says: str) -> None:
     with pytest.raises(kind) as caught:
-        read_result(path)
+        read_predictions(path)
     message = str(caught.value)
     assert says in message and "\n" not in message and len(message) < 500 + len(str(path)), message
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.evaluation.prediction_files import read_result
+from medmnist_hf.evaluation.prediction_files import read_predictions
 from medmnist_hf.training import methods, registry
 from medmnist_hf.training.benchmark.boards import gather
 from medmnist_hf.training.recipe import make_recipe
@@ -42,7 +42,7 @@ def test_a_run_scores_it_and_a_report_names_it(phantoms: Phantoms, tmp_path: Pat
     results = run(recipe, tmp_path / "runs" / "one", quiet=True)
     for seed in (0, 1):
         (predictions,) = (tmp_path / "runs" / "one" / f"seed-{seed}").glob("*_test_*.csv")
-        scores = read_result(predictions).scores
+        scores = read_predictions(predictions).scores
         assert np.allclose(scores.sum(1), 1) and np.ptp(scores, axis=0).max() > 0
     assert results.to_json() == (tmp_path / "runs" / "one" / RESULTS_NAME).read_text(encoding="utf-8")
     assert results.recipe == read_results(tmp_path / "runs" / "one" / RESULTS_NAME).recipe == recipe

@@ -13,7 +13,7 @@ import medmnist_hf
 from medmnist_hf.array_types import BoolArray, FloatArray, IntArray
 from medmnist_hf.catalog import Task, subset
 from medmnist_hf.cli.main import app
-from medmnist_hf.evaluation.prediction_files import write_result
+from medmnist_hf.evaluation.prediction_files import write_predictions
 from medmnist_hf.loading.load import load_arrays
 from medmnist_hf.scoring.auc import ratio
 from medmnist_hf.scoring.intervals import compare, intervals
@@ -82,7 +82,7 @@ def test_the_command_line_has_it(phantoms: Phantoms, tmp_path: Path) -> None:
     build(phantoms, tmp_path / "dist", flag, 28)
     labels = load_arrays(flag, 28, "test", tmp_path / "dist", cache=False).labels
     scores = np.random.default_rng(0).dirichlet(np.ones(len(subset(flag).labels)), len(labels))
-    file = write_result(tmp_path, flag, 28, "test", scores, labels, run="model")
+    file = write_predictions(tmp_path, flag, 28, "test", scores, labels, run="model")
     command = ["evaluate", str(file), "--data", str(tmp_path / "dist"), "--measure", "mcc", "--per-class", "--json"]
     done = CliRunner().invoke(app, command, catch_exceptions=False)
     (facts,) = json.loads(done.stdout)

@@ -40,7 +40,7 @@ import json, sys
 from pathlib import Path
 import numpy as np
 import medmnist_hf
-from medmnist_hf.evaluation.prediction_files import write_result
+from medmnist_hf.evaluation.prediction_files import write_predictions
 from medmnist_hf.features import features_of
 
 test = medmnist_hf.load("skinmnist", 28, split="test", root="dist")
@@ -48,7 +48,7 @@ assert test.features == features_of(medmnist_hf.subset("skinmnist"), 28)
 images, labels = medmnist_hf.load_arrays("skinmnist", 28, "test", root="dist", cache_dir="cache")
 assert images.shape == (32, 28, 28, 3) and labels.tolist() == list(test["label"])
 scores = np.eye(3)[labels] * 0.5 + 1 / 6
-write_result(Path("runs"), "skinmnist", 28, "test", scores, labels, run="mine")
+write_predictions(Path("runs"), "skinmnist", 28, "test", scores, labels, run="mine")
 metric = medmnist_hf.metric("skinmnist").compute(references=test["label"], prediction_scores=scores)
 assert metric == {"auc": 1.0, "acc": 1.0}, metric
 """

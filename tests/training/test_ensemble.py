@@ -9,7 +9,7 @@ import torch
 
 from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.evaluation.prediction_files import read_result
+from medmnist_hf.evaluation.prediction_files import read_predictions
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import check
@@ -49,7 +49,7 @@ def test_it_is_the_mean_of_the_scores(tmp_path: Path) -> None:
         measures = found.test if split == "test" else found.validation
         assert (measures.auc, measures.acc) == (exact.auc, exact.acc)
         (path,) = tmp_path.glob(f"retinamnist_{split.removesuffix('idation')}_*@resnet18_finetune_ensemble.csv")
-        assert np.array_equal(read_result(path).scores, mean)
+        assert np.array_equal(read_predictions(path).scores, mean)
     assert found.test["auc_low"] < found.test.auc < found.test["auc_high"]
     assert list(found.per_class) == list(run.recipe.subset.labels)
 
@@ -74,7 +74,7 @@ def test_scores_take_the_place_of_earlier_ones(tmp_path: Path) -> None:
     later = left(run, tmp_path, 0)
     files = sorted(path for path in tmp_path.glob("retinamnist_*.csv"))
     assert len(files) == 2 and (tmp_path / "notes.csv").exists()
-    assert np.array_equal(read_result(files[0]).scores, later["test"])
+    assert np.array_equal(read_predictions(files[0]).scores, later["test"])
 
 
 def test_a_seed_without_its_predictions_is_one_line(tmp_path: Path) -> None:
@@ -91,4 +91,4 @@ def test_a_prediction_file_is_named_by_what_the_data_was(tmp_path: Path, provena
     run = replace(run, record=data_of(run.recipe, provenance, ROWS))
     left(run, tmp_path / "one", 0)
     expected = "resnet18_finetune_seed0" + ("" if provenance.comparable else f"-{provenance.value}")
-    assert {read_result(path).run for path in (tmp_path / "one").iterdir()} == {expected}
+    assert {read_predictions(path).run for path in (tmp_path / "one").iterdir()} == {expected}

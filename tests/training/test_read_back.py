@@ -25,7 +25,7 @@ from medmnist_hf.cards.render import write_card
 from medmnist_hf.catalog import subset
 from medmnist_hf.conversion.build import build_config
 from medmnist_hf.conversion.sources.source import Folder
-from medmnist_hf.evaluation.prediction_files import read_result
+from medmnist_hf.evaluation.prediction_files import read_predictions
 from medmnist_hf.training.models.wrappers import NetworkForImageClassification
 from medmnist_hf.training.publish import push_model
 from medmnist_hf.training.recipe import Recipe
@@ -94,7 +94,7 @@ def run_and_push(hub: HubServer, recipe: Recipe, folder: Path, repo_id: str = ID
 
 def predictions(folder: Path) -> npt.NDArray[np.float64]:
     (file,) = (path for path in (folder / "seed-0").glob("*.csv") if "_test_" in path.name)
-    return read_result(file).scores
+    return read_predictions(file).scores
 
 
 def scores_of(classify: Any, images: npt.NDArray[np.uint8], dataset: str) -> npt.NDArray[np.float64]:

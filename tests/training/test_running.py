@@ -26,7 +26,7 @@ from medmnist_hf.catalog import SPLITS, subset
 from medmnist_hf.conversion.build import build_config
 from medmnist_hf.conversion.sources.source import Folder
 from medmnist_hf.errors import DivergenceError, TrainingError
-from medmnist_hf.evaluation.prediction_files import read_result
+from medmnist_hf.evaluation.prediction_files import read_predictions
 from medmnist_hf.extras import install
 from medmnist_hf.files import BusyError
 from medmnist_hf.manifest import Provenance
@@ -71,7 +71,7 @@ def test_a_run_leaves_models_predictions_figures_a_card_and_results(root: Path, 
         assert not (folder / "checkpoints").exists()
         assert figures_of(folder).keys() == FIGURES
         (predictions,) = (path for path in folder.iterdir() if "_test_" in path.name)
-        found = read_result(predictions)
+        found = read_predictions(predictions)
         assert found.run == f"timm-test_efficientnet_finetune_seed{seed}-synthetic" and len(found.index) > 0
         assert seed_result.facts.epochs == 2 and (seed_result.facts.seconds or 0) > 0
     one, other = (seed_result.test for seed_result in result.seeds)
@@ -164,7 +164,7 @@ def test_predictions_are_what_was_scored(root: Path, tmp_path: Path) -> None:
     result = run(tiny(root, "pneumoniamnist", method="knn"), tmp_path, quiet=True)
     (predictions,) = (path for path in (tmp_path / "seed-0").iterdir() if "_test_" in path.name)
     labels = load_arrays("pneumoniamnist", 28, "test", root).labels
-    found = score(check(labels, read_result(predictions).scores, Task.BINARY, from_logits=False))
+    found = score(check(labels, read_predictions(predictions).scores, Task.BINARY, from_logits=False))
     assert (found.auc, found.acc) == (result.test.auc.mean, result.test.acc.mean)
 
 

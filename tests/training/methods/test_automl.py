@@ -11,7 +11,7 @@ from accelerate import PartialState  # type: ignore[import-untyped]
 from medmnist_hf.automl.engines import Engine
 from medmnist_hf.catalog import subset
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.evaluation.prediction_files import read_result
+from medmnist_hf.evaluation.prediction_files import read_predictions
 from medmnist_hf.loading.load import load_arrays
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import check
@@ -64,7 +64,7 @@ def test_flaml_on_every_task_leaves_what_a_training_does(root: Path, tmp_path: P
     assert facts.further.get("one_model_a_finding", False) == (flag == "chestmnist")
     (predictions,) = (path for path in (tmp_path / "seed-0").iterdir() if "_test_" in path.name)
     labels = load_arrays(flag, 28, "test", root).labels
-    found = score(check(labels, read_result(predictions).scores, entry.task, from_logits=False))
+    found = score(check(labels, read_predictions(predictions).scores, entry.task, from_logits=False))
     assert found.acc == result.test.acc.mean and not math.isnan(seed.test["acc_low"])
     assert result.rank is None and not (tmp_path / "seed-0" / "checkpoints").exists()
 
