@@ -295,13 +295,13 @@ def _print_kind(done: "Sequence[Evaluation]", per_class: bool) -> None:
     console.terminal().print(table)
     for found in done if per_class else ():
         console.terminal().print(f"\n{found.result.flag} {_run(found)}", soft_wrap=True)
-        first = found.predictions.classes[0]
+        first = found.predictions.class_ids[0]
         heads = [_head(name, [found.intervals.get(f"{name}:{first}")]) for name in CLASSWISE]
         classes = console.table("id", "class", "positive", *heads, text=("class",))
-        for column, label in enumerate(found.predictions.classes):
+        for label in found.predictions.class_ids:
             names = [f"{name}:{label}" for name in CLASSWISE]
             cells = [_digits(found.metrics[name], found.intervals.get(name)) for name in names]
-            classes.add_row(str(label), found.entry.labels[label], f"{found.positives(column):,}", *cells)
+            classes.add_row(str(label), found.entry.labels[label], f"{found.positives(label):,}", *cells)
         console.terminal().print(classes)
 
 
@@ -363,10 +363,10 @@ def _evaluation_facts(found: "Evaluation") -> dict[str, Any]:
         "measures": found.metrics,
         "intervals": found.intervals,
     }
-    labels = enumerate(found.predictions.classes)
     if any(":" in name for name in found.metrics):
         facts["classes"] = [
-            {"id": label, "label": found.entry.labels[label], "positive": found.positives(at)} for at, label in labels
+            {"id": label, "label": found.entry.labels[label], "positive": found.positives(label)}
+            for label in found.predictions.class_ids
         ]
     return facts
 

@@ -57,8 +57,9 @@ class Evaluation:
         return subset(self.result.flag)
 
     def positives(self, label: int) -> int:
-        """Number of rows that are truly of a class, by the place of its score column."""
-        return int(np.count_nonzero(self.predictions.positive(label)))
+        """Number of rows that are truly of a class, or have a finding, by its id."""
+        truth = self.predictions.truth
+        return int(np.count_nonzero(truth[label] if truth.ndim == 2 else truth == label))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

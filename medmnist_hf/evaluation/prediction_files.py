@@ -39,7 +39,7 @@ from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import check
 
 PREDICTION_BYTES: Final = 1 << 26
-"""Bytes of the largest prediction file that is read: 165,466 rows of 8 scores in all digits, the longest, take 30 MB."""
+"""Bytes of the largest prediction file that is read: the longest, 165,466 rows of 8 scores, has 30 MB."""
 
 ROUNDING: Final = 0.5e-3 * (1 + 1e-6)
 """How far a score in a name, which has three decimals, may be from the one computed."""

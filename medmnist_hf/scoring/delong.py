@@ -108,9 +108,9 @@ class _Ranked:
         self.effects_on = cache(self._effects_on)
 
     def labels(self, name: str) -> list[int]:
-        """The columns that a name is a mean of: those that have an AUC."""
+        """The columns that a name is a mean of: those that have an AUC. Both classes of the binary task have one."""
         _, _, label = name.partition(":")
-        labels = [self.predictions.classes.index(int(label))] if label else range(self.predictions.labels)
+        labels = [int(label)] if label and self.predictions.labels > 1 else range(self.predictions.labels)
         return [at for at in labels if not math.isnan(self.values[at])]
 
     def value(self, name: str) -> float:

@@ -130,9 +130,9 @@ def row_values(predictions: Predictions, name: str) -> tuple[Array, float] | Non
     if base == "brier":
         return predictions.squared, 2.0 if single and predictions.task is not Task.BINARY else 1.0
     if base in {"sensitivity", "specificity"} and (label or predictions.labels == 1):
-        at = predictions.classes.index(int(label)) if label else 0
-        flagged = predictions.chosen == predictions.classes[at] if single else predictions.flagged[at]
-        positive = predictions.positive(at)
+        at = int(label) if label else predictions.classes[0]
+        flagged = predictions.chosen == at if single else predictions.flagged[at]
+        positive = predictions.truth == at if single else predictions.truth[at]
         hits = flagged[positive] if base == "sensitivity" else ~flagged[~positive]
         return (hits, 1.0) if hits.size else None
     return None

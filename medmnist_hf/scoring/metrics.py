@@ -2,7 +2,8 @@
 
 With all weights at one a metric is its plain self; with the counts of a resample it is its bootstrap replicate
 (`medmnist_hf.scoring.bootstrap`). Metrics that have a value for each class are named bare for the mean over classes
-and with an id for one of them: ``"f1"``, ``"f1:3"``; ``"f1:*"`` asks for all.
+and with an id for one of them: ``"f1"``, ``"f1:3"``; ``"f1:*"`` asks for all. The bare name of the binary task is the
+value of class 1, as the official metric has it; class 0 is asked for as ``"f1:0"``.
 
 Example:
     >>> from medmnist_hf.scoring.metrics import metrics
@@ -52,41 +53,46 @@ class Weighted:
 
     @cached_property
     def counts(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Weight of right findings, of findings and of findings decided on, each ``(B, L)``; of class 1 if binary."""
+        """Weight of right findings, of findings and of findings decided on, each ``(B, C)``.
+
+        C is the number of `Predictions.class_ids`: of findings, or of classes.
+        """
         if self.task is Task.MULTI_LABEL:
             weights = self.weights.astype(np.float64)
             right, true, flagged = self.predictions.outcomes
             return weights @ right, weights @ true, weights @ flagged
-        right, true = np.diagonal(self.confusion, axis1=1, axis2=2), self.confusion.sum(axis=2)
-        kept = slice(1, None) if self.task is Task.BINARY else slice(None)
-        return right[:, kept], true[:, kept], self.confusion.sum(axis=1)[:, kept]
+        right = np.diagonal(self.confusion, axis1=1, axis2=2)
+        return right, self.confusion.sum(axis=2), self.confusion.sum(axis=1)
 
 
 def auc(weighted: Weighted) -> FloatArray:
-    """One-vs-rest AUC by class, ``(B, L)``: the Mann-Whitney statistic (Hanley and McNeil 1982)."""
-    return np.stack([ranking.auc(weighted.weights) for ranking in weighted.predictions.rankings], axis=1)
+    """One-vs-rest AUC by class, ``(B, C)``: the Mann-Whitney statistic (Hanley and McNeil 1982)."""
+    values = np.stack([ranking.auc(weighted.weights) for ranking in weighted.predictions.rankings], axis=1)
+    # The two classes of the binary task have the same one.
+    return values.repeat(2, axis=1) if weighted.task is Task.BINARY else values
 
 
 def average_precision(weighted: Weighted) -> FloatArray:
-    """Average precision by class against the rest, ``(B, L)``; formula in `medmnist_hf.scoring.auc`."""
-    return np.stack([ranking.average_precision(weighted.weights) for ranking in weighted.predictions.rankings], axis=1)
+    """Average precision by class against the rest, ``(B, C)``; formula in `medmnist_hf.scoring.auc`."""
+    rankings = weighted.predictions.class_rankings
+    return np.stack([ranking.average_precision(weighted.weights) for ranking in rankings], axis=1)
 
 
 def sensitivity(weighted: Weighted) -> FloatArray:
-    """TP / (TP + FN), the recall, by class, ``(B, L)`` (Yerushalmy, Public Health Reports 62:1432, 1947)."""
+    """TP / (TP + FN), the recall, by class, ``(B, C)`` (Yerushalmy, Public Health Reports 62:1432, 1947)."""
     right, true, _ = weighted.counts
     return ratio(right, true)
 
 
 def specificity(weighted: Weighted) -> FloatArray:
-    """TN / (TN + FP) by class, ``(B, L)`` (Yerushalmy 1947)."""
+    """TN / (TN + FP) by class, ``(B, C)`` (Yerushalmy 1947)."""
     right, true, flagged = weighted.counts
     total = weighted.total[:, None]
     return ratio(total - true - flagged + right, total - true)
 
 
 def f1(weighted: Weighted) -> FloatArray:
-    """2 TP / (2 TP + FP + FN) by class, ``(B, L)`` (van Rijsbergen, Information Retrieval, 1979, chapter 7)."""
+    """2 TP / (2 TP + FP + FN) by class, ``(B, C)`` (van Rijsbergen, Information Retrieval, 1979, chapter 7)."""
     right, true, flagged = weighted.counts
     return ratio(2 * right, true + flagged)
 
@@ -106,15 +112,12 @@ def balanced_accuracy(weighted: Weighted) -> FloatArray:
     """
     if weighted.task is Task.MULTI_LABEL:
         return mean_defined((sensitivity(weighted) + specificity(weighted)) / 2)
-    return mean_defined(ratio(np.diagonal(weighted.confusion, axis1=1, axis2=2), weighted.confusion.sum(axis=2)))
+    return mean_defined(sensitivity(weighted))
 
 
 def macro_f1(weighted: Weighted) -> FloatArray:
     """Unweighted mean of the F1 of the classes, of both if binary, ``(B,)`` (Opitz and Burst, arXiv 1911.03347)."""
-    if weighted.task is not Task.BINARY:
-        return mean_defined(f1(weighted))
-    right = np.diagonal(weighted.confusion, axis1=1, axis2=2)
-    return mean_defined(ratio(2 * right, weighted.confusion.sum(axis=1) + weighted.confusion.sum(axis=2)))
+    return mean_defined(f1(weighted))
 
 
 def quadratic_kappa(weighted: Weighted) -> FloatArray:
@@ -235,8 +238,10 @@ def evaluate(weighted: Weighted, names: list[str]) -> FloatArray:
             computed[base] = (CLASSWISE | WHOLE | ORDINAL)[base](weighted)
         value = computed[base]
         if label:
-            value = value[:, weighted.predictions.classes.index(int(label))]
-        values.append(mean_defined(value) if value.ndim == 2 else value)
+            value = value[:, weighted.predictions.class_ids.index(int(label))]
+        elif base in CLASSWISE:
+            value = value[:, 1] if weighted.task is Task.BINARY else mean_defined(value)
+        values.append(value)
     return np.stack(values, axis=1)
 
 
@@ -252,7 +257,7 @@ def expand(predictions: Predictions, names: Iterable[str]) -> list[str]:
         raise ScoreError(f"no measures named: choose from {choice}")
     expanded = {name: [name] for name in available(predictions.task)}
     for base in CLASSWISE:
-        classes = [f"{base}:{label}" for label in predictions.classes]
+        classes = [f"{base}:{label}" for label in predictions.class_ids]
         expanded |= {name: [name] for name in classes} | {f"{base}:*": classes}
     for name in names:
         if name not in expanded:

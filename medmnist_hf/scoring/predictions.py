@@ -65,6 +65,11 @@ class Predictions:
         return (1,) if self.task is Task.BINARY else tuple(range(self.labels))
 
     @property
+    def class_ids(self) -> tuple[int, ...]:
+        """The classes that measures have values for: 0 and 1 for the binary task, else those of the columns."""
+        return (0, 1) if self.task is Task.BINARY else self.classes
+
+    @property
     def truth(self) -> Array:
         """What is true of the rows: class ids, shape ``(N,)``, or findings, shape ``(L, N)``."""
         return np.asarray(self.ids if self.hot is None else self.hot)
@@ -100,6 +105,13 @@ class Predictions:
     def rankings(self) -> list[Ranking]:
         """The L columns, each sorted once."""
         return [Ranking.of(column, self.positive(label)) for label, column in enumerate(self.columns)]
+
+    @cached_property
+    def class_rankings(self) -> list[Ranking]:
+        """For each of `class_ids` its scores, sorted once; class 0 of the binary task has them turned round."""
+        if self.task is not Task.BINARY:
+            return self.rankings
+        return [Ranking.of(-self.columns[0], ~self.positive(0)), *self.rankings]
 
     @cached_property
     def cells(self) -> IntArray:

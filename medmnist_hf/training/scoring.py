@@ -14,7 +14,6 @@ from transformers import EvalPrediction
 
 import medmnist_hf
 from medmnist_hf.array_types import Array, FloatArray
-from medmnist_hf.catalog import Task
 from medmnist_hf.errors import DivergenceError
 from medmnist_hf.scoring.intervals import intervals
 from medmnist_hf.scoring.metrics import CLASSWISE, available, metrics
@@ -94,7 +93,7 @@ def score_splits(recipe: Recipe, predictions: Mapping[str, Predictions]) -> Ense
     test = Measures(metrics(predictions["test"], [*HEADLINE, *whole]))
     spans = intervals(predictions["test"], HEADLINE)
     test.update({f"{name}_{end}": getattr(span, end) for name, span in spans.items() for end in ("low", "high")})
-    ids = [1] if entry.task is Task.BINARY else range(len(entry.labels))
+    ids = predictions["test"].class_ids
     each = metrics(predictions["test"], [f"{name}:{at}" for name in CLASSWISE for at in ids])
     per_class = {entry.labels[at]: {name: each[f"{name}:{at}"] for name in CLASSWISE} for at in ids}
     return EnsembleResult(validation, test, per_class, {name: span.method for name, span in spans.items()})

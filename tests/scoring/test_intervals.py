@@ -124,3 +124,15 @@ def test_options_are_checked_whatever_the_method(options: dict[str, float], line
         intervals(predictions, **options)  # type: ignore[arg-type]
     with pytest.raises(ScoreError, match=line):
         compare(predictions, predictions, **options)  # type: ignore[arg-type]
+
+
+def test_both_classes_of_the_binary_task_have_intervals() -> None:
+    """Finding all of class 0 is raising no false alarm for class 1, so the intervals are the same."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, 60)
+    found = intervals(
+        check(truth, np.clip(0.3 * truth + 0.7 * rng.random(60), 0, 1), "binary-class"),
+        ["auc", "auc:0", "auc:1", "sensitivity:0", "specificity:0", "sensitivity:1", "specificity:1"],
+    )
+    assert found["auc"] == found["auc:0"] == found["auc:1"]
+    assert found["sensitivity:0"] == found["specificity:1"] != found["sensitivity:1"] == found["specificity:0"]
