@@ -7,6 +7,7 @@ Example:
 """
 
 import difflib
+import re
 import tomllib
 from dataclasses import dataclass
 from enum import StrEnum
@@ -94,7 +95,7 @@ class DataFile:
     url: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Subset:
     """One of the data sets.
 
@@ -129,6 +130,13 @@ class Subset:
     annotations_creators: str
     description: str
     caveats: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """On one line, what it is; the attributes have the rest."""
+        things = "volumes" if self.ndim == 3 else "images"
+        sizes = ", ".join(map(str, self.sizes))
+        labels = f"{len(self.labels)} {'findings' if self.task is Task.MULTI_LABEL else 'classes'}"
+        return f"<Subset {self.flag}: {self.counts.total:,} {things}, {self.task.value}, {labels}, sizes {sizes}>"
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -222,6 +230,15 @@ def subsets() -> tuple[Subset, ...]:
     tables = _tables()
     url = tables["collection"]["file_url"]
     return tuple(_parse(flag, table, url) for flag, table in tables["subsets"].items())
+
+
+def bibtex(entry: Subset) -> str:
+    """The papers to cite with a subset, in BibTeX: those of MedMNIST, then those of the source data."""
+    text = resources.files("medmnist_hf").joinpath("references.bib").read_text(encoding="utf-8")
+    # Cards read the file with a parser; whoever loads data need not have one.
+    entries = {match[1]: match[0] for match in re.finditer(r"^@\w+\{([^,\s]+),.*?^\}", text, re.DOTALL | re.MULTILINE)}
+    keys = dict.fromkeys((*collection().citations, *entry.citations))
+    return "\n\n".join(entries[key] for key in keys)
 
 
 def subset(flag: str) -> Subset:

@@ -309,3 +309,13 @@ def test_a_size_may_be_text_as_the_name_of_a_config_is() -> None:
     for odd in ("028", "28 ", "", "x", 28.5, None):
         with pytest.raises(CatalogError, match="breastmnist has no size"):
             entry.file(odd)  # type: ignore[arg-type]
+
+
+def test_a_subset_shows_itself_on_one_line() -> None:
+    assert repr(subset("chestmnist")) == (
+        "<Subset chestmnist: 112,120 images, multi-label, 14 findings, sizes 28, 64, 128, 224>"
+    )
+    assert (
+        repr(subset("organmnist3d")) == "<Subset organmnist3d: 1,742 volumes, multi-class, 11 classes, sizes 28, 64>"
+    )
+    assert all("\n" not in repr(entry) and len(repr(entry)) < 100 for entry in subsets())

@@ -46,14 +46,14 @@ def human_bytes(number: int) -> str:
 
 
 def context(
-    subset: Subset, built: Sequence[Manifest], namespace: str, audits: Mapping[str, Sequence[str]]
+    subset: Subset, built: Sequence[Manifest], repo_id: str, audits: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
     """Names and values for the templates.
 
     Args:
         subset: A subset of the catalogue.
         built: Its built configs, checked and by ascending size; none for the card of all official sizes.
-        namespace: User or organisation on the Hub.
+        repo_id: Repository on the Hub that the examples load.
         audits: Config name -> findings.
     """
     facts = collection()
@@ -68,7 +68,7 @@ def context(
         "synthetic": synthetic,
         "all_synthetic": bool(built) and len(synthetic) == len(built),
         "unverified": [each.source.file for each in built if not (each.source.verified or each.source.synthetic)],
-        "repo": f"{namespace}/{subset.flag}",
+        "repo": repo_id,
         "names": [str(size) for size in sizes],
         "default": default,
         "default_shape": ", ".join(map(str, subset.file(int(default)).image_shape)),

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from medmnist_hf.cards.bibliography import reference
 from medmnist_hf.cards.metadata import check_manifests, describe_with_warning, shard_pattern, synthetic_configs, tags
-from medmnist_hf.catalog import SPLITS, Subset, Task, collection
+from medmnist_hf.catalog import SPLITS, Subset, Task, bibtex, collection
 from medmnist_hf.errors import BuildError
 from medmnist_hf.manifest import Manifest
 
@@ -100,7 +100,7 @@ def croissant(subset: Subset, manifests: Sequence[Manifest]) -> dict[str, Any]:
         "url": facts.homepage,
         "version": facts.version,
         "license": facts.license_urls[subset.license],
-        "citeAs": "\n\n".join(reference(key).text for key in dict.fromkeys((*facts.citations, *subset.citations))),
+        "citeAs": bibtex(subset),
         "creator": made_by,
         "keywords": tags(subset, synthetic=bool(synthetic)),
         "distribution": [node for manifest in built for node in _distribution(manifest)],

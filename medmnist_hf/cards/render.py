@@ -28,7 +28,7 @@ def card(
     subset: Subset,
     manifests: Sequence[Manifest] = (),
     *,
-    namespace: str = NAMESPACE,
+    repo_id: str | None = None,
     audits: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
     """The card of a subset.
@@ -37,7 +37,7 @@ def card(
         subset: A subset of the catalogue.
         manifests: Its built configs. Without any, the card describes all sizes that are published, shows no picture,
             and gives no byte counts.
-        namespace: User or organisation on the Hub whose repository the examples load.
+        repo_id: Repository on the Hub that the examples load, ``user/name``; None for the official one of the subset.
         audits: Config name -> findings of its audit, one line each.
 
     Returns:
@@ -47,7 +47,11 @@ def card(
         BuildError: The manifests do not belong together, or not to this subset.
     """
     built = check_manifests(subset, manifests)
-    body = _environment().get_template("card.md.j2").render(context(subset, built, namespace, audits or {}))
+    body = (
+        _environment()
+        .get_template("card.md.j2")
+        .render(context(subset, built, repo_id or f"{NAMESPACE}/{subset.flag}", audits or {}))
+    )
     return str(DatasetCard(f"---\n{card_data(subset, built).to_yaml()}\n---\n\n{body}"))
 
 
@@ -56,7 +60,7 @@ def describe(
     manifests: Sequence[Manifest],
     audits: Mapping[str, Sequence[str]],
     *,
-    namespace: str = NAMESPACE,
+    repo_id: str | None = None,
     tasks: bool = True,
 ) -> dict[str, str]:
     """Path -> text of the files that stand beside built configs, the card last; arguments and errors as in `card`.
@@ -66,7 +70,7 @@ def describe(
     texts = {CROISSANT_NAME: to_json(croissant(subset, manifests))}
     if tasks:
         texts[EVAL_NAME] = eval_yaml(subset, manifests)
-    texts[README_NAME] = card(subset, manifests, namespace=namespace, audits=audits)
+    texts[README_NAME] = card(subset, manifests, repo_id=repo_id, audits=audits)
     return texts
 
 

@@ -87,8 +87,7 @@ def push(
             build = read_local(folder, allow_synthetic=allow_synthetic, allow_unverified=allow_unverified)
             target = repo_id if "/" in repo_id else f"{repo_id}/{build.subset.flag}"
             options = PushOptions(target, branch or MAIN, private, create_pr, tag, message, prune)
-            owner = options.repo_id.partition("/")[0]  # whether it is valid says the plan, which knows the subset
-            _push_one(api, build, options, partial(describe, namespace=owner, tasks=eval_yaml), yes)
+            _push_one(api, build, options, partial(describe, repo_id=options.repo_id, tasks=eval_yaml), yes)
             pushed.append(options.repo_id)
         except MedMNISTError as error:
             failed += 1

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import errno
 import hashlib
 import io
 import json
@@ -137,7 +138,8 @@ def fetch(spec: Spec, decode: Decode, cache_dir: str | Path | None = None) -> tu
         cache_dir: Folder of the cache; made when needed.
 
     Returns:
-        The images, mapped from the file and read-only, and the labels, in memory.
+        The images, mapped from the file, and the labels, in memory. What is written to either is seen by this process
+        alone and never by the file.
 
     Raises:
         MedMNISTError: The folder has no room or cannot be written to, and nothing is left of the entry then; or an
@@ -227,7 +229,7 @@ def _opened(folder: Path, spec: Spec) -> tuple[NDArray[np.uint8], NDArray[Any]]:
         for name, size in info.files.items():
             if (folder / name).stat().st_size != size:
                 raise _Unfit(f"{name} is not of {size} bytes")
-        images = npy.open_memmap(folder / _IMAGES, mode="r")
+        images = _mapped(folder / _IMAGES)
         content = read_document(folder / _LABELS, info.files[_LABELS])
         if hashlib.sha256(content).hexdigest() != info.labels_sha256:
             raise _Unfit(f"{_LABELS} is not as it was written")
@@ -254,6 +256,20 @@ def _opened(folder: Path, spec: Spec) -> tuple[NDArray[np.uint8], NDArray[Any]]:
         if (array.dtype, array.shape) != (dtype, shape) or not array.flags.c_contiguous:
             raise _Unfit(f"it holds {array.dtype} {array.shape}, not {dtype} {shape}")
     return images, labels
+
+
+def _mapped(path: Path) -> NDArray[np.uint8]:
+    """An array of the file's pages, shared with all who read it; a page that is written to becomes the writer's own.
+
+    Not read-only, since torch would warn of that, and a tensor over it that is written to would end the process.
+    """
+    try:
+        return npy.open_memmap(path, mode="c")
+    except OSError as error:
+        # A system that sets memory aside for all that could be written has not enough of it.
+        if error.errno != errno.ENOMEM:
+            raise
+        return npy.open_memmap(path, mode="r")
 
 
 def _write(root: Path, spec: Spec, decode: Decode) -> tuple[NDArray[np.uint8], NDArray[Any]]:

@@ -101,7 +101,7 @@ def to_arrays(dataset: Any, *, cache_dir: str | Path | None = None, cache: bool 
         cache: False decodes into memory and writes nothing.
 
     Returns:
-        The rows in the order of the data set. Cached images are read-only.
+        The rows in the order of the data set; cached images as from `load_arrays`.
 
     Raises:
         SourceError: It is no such data set, has no rows, or a row holds something else.

@@ -2,7 +2,7 @@
 
 Example:
     >>> from medmnist_hf.evaluate_module import metric
-    >>> metric("breastmnist").compute(references=[0, 1], prediction_scores=[0.2, 0.7])  # doctest: +SKIP
+    >>> metric("breastmnist").compute([0, 1], [0.2, 0.7])  # doctest: +SKIP
     {'auc': 1.0, 'acc': 1.0}
 """
 

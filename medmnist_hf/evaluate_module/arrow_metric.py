@@ -60,9 +60,9 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
 
     def add_batch(
         self,
-        *,
         references: object = None,
         prediction_scores: object = None,
+        *,
         predictions: object = None,
         **others: object,
     ) -> None:
@@ -92,7 +92,7 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
         with _one_line():
             super().add_batch(references=truth, prediction_scores=scores)
 
-    def add(self, *, reference: object = None, prediction_scores: object = None, **others: object) -> None:
+    def add(self, reference: object = None, prediction_scores: object = None, **others: object) -> None:
         """Add one row to be scored by `compute`.
 
         Args:
@@ -109,9 +109,9 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
 
     def compute(
         self,
-        *,
         references: object = None,
         prediction_scores: object = None,
+        *,
         predictions: Sequence[object] | None = None,
         **options: Any,
     ) -> dict[str, float] | None:

@@ -98,7 +98,8 @@ def load_arrays(
         cache: False decodes into memory and writes nothing.
 
     Returns:
-        The split in the order of the official file. Cached images are read-only.
+        The split in the order of the official file. Cached images share their memory with all processes that read
+        them; `torch.from_numpy` takes them as they are. What you write to them is copied and stays with your process.
 
     Raises:
         CatalogError: The name is none, or an unknown split or size.

@@ -4,7 +4,7 @@ import pytest
 from bibtexparser.entrypoint import parse_string
 
 from medmnist_hf.cards.bibliography import parse, reference
-from medmnist_hf.catalog import collection, subsets
+from medmnist_hf.catalog import Subset, bibtex, collection, subsets
 from medmnist_hf.errors import CatalogError
 
 KEYS = sorted({key for entry in subsets() for key in entry.citations} | set(collection().citations))
@@ -18,6 +18,12 @@ def test_an_entry_is_whole(key: str) -> None:
     assert entry.key == key
     assert {name.lower() for name in entry.fields_dict} == set(reference(key).fields)
     assert entry.fields_dict["year"].value == reference(key).fields["year"]
+
+
+@pytest.mark.parametrize("entry", subsets(), ids=lambda entry: entry.flag)
+def test_what_is_cited_without_the_parser_is_the_same(entry: Subset) -> None:
+    keys = dict.fromkeys((*collection().citations, *entry.citations))
+    assert bibtex(entry) == "\n\n".join(reference(key).text for key in keys)
 
 
 @pytest.mark.parametrize("key", KEYS)

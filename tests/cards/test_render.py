@@ -128,10 +128,17 @@ def test_every_snippet_is_valid_python(entry: Subset) -> None:
     assert card(entry).count("```") % 2 == 0
 
 
-def test_namespace() -> None:
-    text = card(subset("octmnist"), namespace="someone")
-    assert 'load_dataset("someone/octmnist", "28")' in text
-    assert "medmnist/octmnist" not in text
+@every_subset
+def test_every_example_loads_the_repository_that_it_is_in(entry: Subset) -> None:
+    text = card(entry, repo_id="someone/mine")
+    named = [
+        name
+        for code in SNIPPET.findall(text)
+        for name in re.findall(r'(?:load|load_dataset|create_dataset)\("(.*?)"', code)
+    ]
+    assert len(named) >= 4
+    assert {name.removeprefix("hfds/") for name in named} == {"someone/mine"}
+    assert f"medmnist/{entry.flag}" not in text
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)

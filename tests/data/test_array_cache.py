@@ -63,8 +63,7 @@ def test_decoded_once_and_mapped(tmp_path: Path) -> None:
         check((images, labels))
         assert isinstance(images, np.memmap) and images.dtype == np.uint8
         assert labels.dtype == np.int64 and not isinstance(labels, np.memmap)
-        with pytest.raises(ValueError, match="read-only"):
-            images[0, 0, 0] = 1
+        images[0, 0, 0] += 1  # a copy of its own, which the next one does not see
     assert decoding.calls == 1
     assert hidden(tmp_path / "new" / "cache") == []
     folder = tmp_path / "new" / "cache" / ("a" * 64)

@@ -335,3 +335,14 @@ def test_asking_for_it_needs_neither_evaluate_nor_torch() -> None:
         "sys.exit(str(heavy) if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": ""})
+
+
+def test_references_and_scores_are_taken_by_position() -> None:
+    """In the order of scikit-learn: what is true, then the scores."""
+    ours, truth, scores = medmnist_hf.metric("breastmnist"), [0, 1, 1], [0.1, 0.9, 0.05]
+    by_name = ours.compute(references=truth, prediction_scores=scores)
+    assert ours.compute([0, 1], [0.1, 0.9]) == {"auc": 1.0, "acc": 1.0}
+    assert ours.compute(truth, scores) == by_name
+    ours.add_batch(truth[:2], scores[:2])
+    ours.add(truth[2], scores[2])
+    assert ours.compute() == by_name

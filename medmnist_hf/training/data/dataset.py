@@ -16,6 +16,7 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.data.buffers import Buffers
+from medmnist_hf.training.data.mapping import is_changed, mapping_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,8 @@ class ArrayDataset(Dataset[dict[str, Tensor]]):
     `BatchTransform`, or none, which gives the same three names for the batch.
 
     Arrays are not copied, and memory-mapped ones are never read whole; those that are not contiguous are copied. In a
-    pickled copy a memory-mapped array is opened again by its file name.
+    pickled copy a memory-mapped array is opened again by its file name, unless it is a copy-on-write mapping that was
+    written to: its rows then travel with the copy.
 
     Args:
         images: uint8 (N, H, W), (N, H, W, 3) or (N, D, H, W).
@@ -65,7 +67,7 @@ class ArrayDataset(Dataset[dict[str, Tensor]]):
     def __init__(self, images: NDArray[np.uint8], labels: NDArray[Any]) -> None:
         _check(images, labels)
         array = np.ascontiguousarray(images)
-        self._mapping = _mapping(array)
+        self._mapping = mapping_of(array)
         self._images = _tensor_over(array)
         self.labels = torch.tensor(labels, dtype=torch.int64 if labels.ndim == 1 else torch.float32)
         """All labels, int64 (N,) or float32 (N, L)."""
@@ -112,15 +114,16 @@ class ArrayDataset(Dataset[dict[str, Tensor]]):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        if self._mapping is not None:
+        if self._mapping is not None and is_changed(self._images.numpy(), self._mapping):
+            state["_mapping"] = None
+        elif self._mapping is not None:
             del state["_images"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         if self._mapping is not None:
-            path, offset, shape = self._mapping
-            self._images = _tensor_over(np.memmap(path, np.uint8, "r", offset, shape))
+            self._images = _tensor_over(self._mapping.opened())
 
 
 def mixed_seed(seed: int, *more: int | bytes) -> int:
@@ -160,20 +163,6 @@ def _tensor_over(array: NDArray[np.uint8]) -> Tensor:
         # Nothing here writes to it: every access gathers into other memory.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
         return torch.from_numpy(array)
-
-
-def _mapping(array: NDArray[np.uint8]) -> tuple[str, int, tuple[int, ...]] | None:
-    """File, offset in bytes and shape of an array that lies in a memory-mapped file; None if it does not."""
-    owner: Any = array
-    root: np.memmap[Any, Any] | None = None
-    while isinstance(owner, np.ndarray):
-        if isinstance(owner, np.memmap):
-            root = owner
-        owner = owner.base
-    if root is None or root.filename is None:
-        return None
-    offset = root.offset + array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
-    return str(root.filename), offset, array.shape
 
 
 def _collate_arrays(batches: list[ArrayBatch], *, collate_fn_map: Any = None) -> dict[str, Tensor]:

@@ -146,3 +146,15 @@ def test_seeds_depend_on_all_parts() -> None:
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 1 << 63 for seed in seeds)
     assert mixed_seed(3, 4, b"x") == mixed_seed(3, 4, b"x")
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_a_pickled_copy_has_what_was_written_to_the_mapping(tmp_path: Path, written: bool) -> None:
+    np.save(tmp_path / "images.npy", images_of((64, 64)))
+    images = np.load(tmp_path / "images.npy", mmap_mode="c")
+    if written:
+        images[3] = 255 - images[3]
+    content = pickle.dumps(ArrayDataset(images, np.arange(20)))
+    again = pickle.loads(content)  # noqa: S301  (made above)
+    np.testing.assert_array_equal(again[3]["images"], images[3])
+    assert (len(content) > images.nbytes) == written, "rows travel only if they must"
