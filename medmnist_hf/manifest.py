@@ -193,12 +193,13 @@ class Manifest:
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False) + "\n"
 
 
-def parse_manifest(text: str | bytes, where: str) -> Manifest:
+def parse_manifest(text: str | bytes, where: str, remedy: str = "build the config again with --force") -> Manifest:
     """Read a manifest back.
 
     Args:
         text: Content of a ``manifest.json``; bytes are UTF-8.
         where: What to call the file in an error.
+        remedy: What to do then.
 
     Raises:
         BuildError: The text is no manifest of this format, or what it says cannot be: of a subset, size or label that
@@ -209,9 +210,7 @@ def parse_manifest(text: str | bytes, where: str) -> Manifest:
         manifest: Manifest = decode_versioned(text, Manifest, FORMAT)
         _check(manifest)
     except (ValueError, CatalogError) as error:
-        raise BuildError(
-            f"{where} is not a valid build manifest ({error}): build the config again with --force"
-        ) from None
+        raise BuildError(f"{where} is not a valid build manifest ({error}): {remedy}") from None
     return manifest
 
 

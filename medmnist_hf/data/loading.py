@@ -148,19 +148,18 @@ class _OnHub:
     """A repository at the commit that a revision stands for now."""
 
     def __init__(self, repository: str, size: int, revision: str | None, token: Any) -> None:
-        from huggingface_hub import hf_hub_download
         from huggingface_hub.constants import HF_HUB_OFFLINE, REPO_TYPE_DATASET
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
         from medmnist_hf.hub.client import client_errors, limit_waiting, reason_of
-        from medmnist_hf.hub.tree import drop_if_false
+        from medmnist_hf.hub.tree import download_document
 
         limit_waiting()
         self.folder: Path | None = None
         self.where = repository if revision is None else f"{repository}@{revision}"
         self._offline = HF_HUB_OFFLINE
         try:
-            card = hf_hub_download(
+            card = download_document(
                 repository, README_NAME, repo_type=REPO_TYPE_DATASET, revision=revision, token=token
             )
         except LocalEntryNotFoundError as error:
@@ -169,10 +168,8 @@ class _OnHub:
             raise SourceError(f"{self.where} has no {README_NAME}: is it a data set of this project?") from None
         except client_errors() as error:
             raise _unreachable(self.where, reason_of(error)) from None
-        if not drop_if_false(Path(card)):
-            raise _unreachable(self.where, f"the answer for {README_NAME} is not that file")
         # The cache names the folder of a snapshot by its commit.
-        self._size, self._commit = size, Path(card).parent.name
+        self._size, self._commit = size, card.parent.name
         self.arguments: dict[str, Any] = {"path": repository, "revision": self._commit}
 
     def _not_cached(self, size: int, why: str) -> SourceError:
