@@ -12,7 +12,7 @@ from typing import Annotated, Final
 
 from medmnist_hf import catalog
 from medmnist_hf.catalog import SPLITS, Subset, Task
-from medmnist_hf.errors import BuildError, CatalogError, first_line
+from medmnist_hf.errors import BuildError, CatalogError, cannot_read
 from medmnist_hf.files import read_document
 from medmnist_hf.typed_json import Bounds, Count, FileName, Md5, Name, OneOf, Sha256, decode_versioned
 
@@ -257,10 +257,10 @@ def read_manifest(config_dir: Path) -> Manifest:
     path = config_dir / MANIFEST_NAME
     try:
         text = read_document(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise BuildError(f"no {MANIFEST_NAME} in {config_dir}: is it a build?") from None
     except OSError as error:
-        raise BuildError(
-            f"no readable {MANIFEST_NAME} in {config_dir} ({first_line(error)}): is it a build?"
-        ) from None
+        raise BuildError(cannot_read(path, error, "build the config again with --force")) from None
     return parse_manifest(text, str(path))
 
 

@@ -11,7 +11,7 @@ from medmnist_hf import catalog
 from medmnist_hf.catalog import NAMESPACE, Subset
 from medmnist_hf.data.configs import build_folder
 from medmnist_hf.data.local_paths import check_loadable, escaped_shards, is_pattern
-from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, SourceError, first_line
+from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, SourceError, cannot_read, first_line
 from medmnist_hf.files import read_document, regular_size
 from medmnist_hf.manifest import README_NAME, Manifest, read_manifest
 
@@ -116,9 +116,7 @@ class _Local:
             wrong = [name for name, size in known.items() if regular_size(self._config / name) != size]
             others = [path.name for path in self._config.iterdir() if path.name not in known]
         except OSError as error:
-            raise BuildError(
-                f"cannot read {error.filename} ({first_line(error)}): build the config again with --force"
-            ) from None
+            raise BuildError(cannot_read(error.filename, error, "build the config again with --force")) from None
         if wrong:
             raise BuildError(
                 f"{self._config / wrong[0]} is not the shard of the manifest: build the config again with --force"
@@ -129,9 +127,7 @@ class _Local:
             try:
                 check_footer(pq.read_metadata(path), shard.rows, entry, manifest.size)
             except SHARD_ERRORS as error:
-                raise BuildError(
-                    f"cannot read {path} ({first_line(error)}): build the config again with --force"
-                ) from None
+                raise BuildError(cannot_read(path, error, "build the config again with --force")) from None
         stray = [name for name in others if name.startswith(tuple(f"{split}-" for split in manifest.splits))]
         if stray:
             raise SourceError(

@@ -20,7 +20,7 @@ from medmnist_hf.data.decode import labels_of, row_errors
 from medmnist_hf.data.local_paths import check_text
 from medmnist_hf.data.npz_members import NpzMembers
 from medmnist_hf.data.shards import check_footer
-from medmnist_hf.errors import BuildError, MedMNISTError, SourceError, first_line
+from medmnist_hf.errors import BuildError, MedMNISTError, SourceError, cannot_read, first_line
 from medmnist_hf.files import DOCUMENT_BYTES, open_regular
 from medmnist_hf.hub.repo_id import split_revision
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, Provenance, parse_manifest, read_build, read_manifest
@@ -73,7 +73,7 @@ def read_labels(flag: str, size: int | str, split: str, data: str | Path | None 
     try:
         return _read(entry, size, split, path, None if data is None else str(data))
     except OSError as error:
-        raise SourceError(f"cannot read {path} ({first_line(error)}): check the path and permissions") from None
+        raise SourceError(cannot_read(path, error, "check the path")) from None
 
 
 def _read(entry: Subset, size: int, split: str, path: Path | None, repository: str | None) -> Labels:
