@@ -108,6 +108,21 @@ def cannot_write(what: object, error: OSError, remedy: str) -> str:
     return f"cannot write {what} ({first_line(error)}): {remedy}"
 
 
+def is_short(error: BaseException) -> bool:
+    """The system has no memory left, or no more open files for this process: what was to be read may be sound."""
+    short = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in short)
+
+
+def cannot_read(what: object, error: BaseException, remedy: str) -> str:
+    """The line for what could not be read: what the system is short of is said, whatever the remedy otherwise."""
+    if is_short(error):
+        remedy = "the system is short of it, end other programs or raise the limit (ulimit), then run again"
+    elif isinstance(error, PermissionError):
+        remedy = "check its permissions"
+    return f"cannot read {what} ({first_line(error)}): {remedy}"
+
+
 def one_line(text: object) -> str:
     """Text in one line that is safe to print: line ends are spaces, other control characters are escaped.
 

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 
 from medmnist_hf import catalog
 from medmnist_hf.catalog import SPLITS, Subset, Task
-from medmnist_hf.errors import BuildError, CatalogError, first_line
+from medmnist_hf.errors import BuildError, CatalogError, cannot_read
 from medmnist_hf.files import read_document
 from medmnist_hf.typed_json import Bounds, Count, FileName, Md5, Name, OneOf, Sha256, decode_versioned
 
@@ -193,12 +193,13 @@ class Manifest:
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False) + "\n"
 
 
-def parse_manifest(text: str | bytes, where: str) -> Manifest:
+def parse_manifest(text: str | bytes, where: str, remedy: str = "build the config again with --force") -> Manifest:
     """Read a manifest back.
 
     Args:
         text: Content of a ``manifest.json``; bytes are UTF-8.
         where: What to call the file in an error.
+        remedy: What to do then.
 
     Raises:
         BuildError: The text is no manifest of this format, or what it says cannot be: of a subset, size or label that
@@ -209,9 +210,7 @@ def parse_manifest(text: str | bytes, where: str) -> Manifest:
         manifest: Manifest = decode_versioned(text, Manifest, FORMAT)
         _check(manifest)
     except (ValueError, CatalogError) as error:
-        raise BuildError(
-            f"{where} is not a valid build manifest ({error}): build the config again with --force"
-        ) from None
+        raise BuildError(f"{where} is not a valid build manifest ({error}): {remedy}") from None
     return manifest
 
 
@@ -258,10 +257,10 @@ def read_manifest(config_dir: Path) -> Manifest:
     path = config_dir / MANIFEST_NAME
     try:
         text = read_document(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise BuildError(f"no {MANIFEST_NAME} in {config_dir}: is it a build?") from None
     except OSError as error:
-        raise BuildError(
-            f"no readable {MANIFEST_NAME} in {config_dir} ({first_line(error)}): is it a build?"
-        ) from None
+        raise BuildError(cannot_read(path, error, "build the config again with --force")) from None
     return parse_manifest(text, str(path))
 
 

@@ -1,14 +1,17 @@
-"""HTTP clients that wait for no server for ever: not for silence, nor for one that sends a byte a second.
+"""HTTP clients with limits: they wait for no server for ever, and no answer fills the memory.
 
 The time-outs of HTTP clients limit the gap between two bytes, so an answer that drips keeps them waiting as long as
 its sender likes. Here the head of an answer has to be there, whole, within one time-out, whatever comes before it, and
-its body has to arrive at some speed. Both are seen to where bytes are read from the network.
+its body has to arrive at some speed. Both are seen to where bytes are read from the network. And a body ends
+at a limit, by its decoded bytes, where it is read into memory, as JSON is, or does not say how long it is.
 
 Sending needs no such floor: a system lets nobody write before a good part of its buffer is free, so that a receiver of
 single bytes meets the time-out.
 """
 
 import contextvars
+import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -53,6 +56,10 @@ class UnreachableServerError(OfflineModeIsEnabled):
     """
 
 
+class LargeAnswerError(httpx2.RequestError):
+    """An answer is larger than any that is expected."""
+
+
 class SilentServerError(httpx2.ConnectError):
     """Too many requests in a row had no whole answer: the server is not asked again for a while."""
 
@@ -67,6 +74,10 @@ class Limits:
         change: The same for a request that changes something, since a server may have to work before it answers.
         floor: Bytes a second that a body has to have, counted over `window`.
         window: Seconds of waiting after which the speed of a body is looked at.
+        body: Decoded bytes of an answer that is read into memory; the longest of the Hub, which names the 100,000
+            files that a repository may have, has some 10 MB. Where a range is asked for, the answer may be as long.
+        unsized: Decoded bytes of an answer that its reader takes in pieces, to write it to a file, and that does not
+            say how long it is. The Hub says so but for texts, which it sends compressed.
         in_row: Requests in a row without a whole answer after which `SilentServerError` is raised.
         gives_up: Raise `UnreachableServerError` where nothing was heard of the server yet and no connection is made.
     """
@@ -76,6 +87,8 @@ class Limits:
     change: float = 120.0
     floor: int = 1000
     window: float = 60.0
+    body: int = 64 << 20
+    unsized: int = sys.maxsize
     in_row: int = 1_000_000
     gives_up: bool = False
 
@@ -186,11 +199,61 @@ class _Transport(httpx2.BaseTransport):
             _in_head.reset(head)
         silence.answered = True
         assert isinstance(response.stream, httpx2.SyncByteStream)
-        response.stream = _Body(response.stream, silence)
-        return response
+        return _Response(response, _Body(response.stream, silence), request, limits)
 
     def close(self) -> None:
         self._transport.close()
+
+
+_RANGE: Final = re.compile(r"bytes=(\d{1,18})-(\d{1,18})")
+
+
+def _bytes_asked(request: httpx2.Request) -> int:
+    """Length of the range that a request asks for; 0 where it asks for all there is."""
+    match = _RANGE.fullmatch(request.headers.get("Range", ""))
+    return int(match[2]) - int(match[1]) + 1 if match else 0
+
+
+class _Response(httpx2.Response):
+    """An answer whose body ends at a limit: one where it is read into memory, another where it is taken in pieces."""
+
+    def __init__(
+        self, response: httpx2.Response, stream: httpx2.SyncByteStream, request: httpx2.Request, limits: Limits
+    ) -> None:
+        super().__init__(response.status_code, headers=response.headers, stream=stream, extensions=response.extensions)
+        self._asked, self._limits, self._in_memory = request, limits, False
+
+    def read(self) -> bytes:
+        self._in_memory = True
+        try:
+            return super().read()
+        finally:
+            self._in_memory = False
+
+    def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
+        told = self.headers.get("Content-Length", "")
+        if self._asked.method == "HEAD" or not told.isdecimal() or len(told) > 18:
+            told = ""  # no body follows a request by HEAD, whatever its length would be
+        limit = self._limits.unsized
+        if self._in_memory:
+            limit = max(self._limits.body, _bytes_asked(self._asked))
+            self._check_size(int(told or "0"), limit)
+        elif told and "Content-Encoding" not in self.headers:
+            limit = int(told)
+        size = 0
+        for piece in super().iter_bytes(chunk_size):
+            size += len(piece)
+            self._check_size(size, limit)
+            yield piece
+
+    def _check_size(self, size: int, limit: int) -> None:
+        if size > limit:
+            self.close()
+            url = self._asked.url
+            raise LargeAnswerError(
+                f"the answer of {url.host} to {self._asked.method} {url.path} has more than {limit:,} bytes",
+                request=self._asked,
+            )
 
 
 class _Body(httpx2.SyncByteStream):

@@ -11,6 +11,7 @@ from medmnist_hf.errors import (
     BuildError,
     HubError,
     MedMNISTError,
+    cannot_read,
     cannot_write,
     first_line,
     is_full,
@@ -79,3 +80,14 @@ def test_a_full_disk_is_said_whatever_was_to_be_done_otherwise(number: int) -> N
     assert is_full(OSError(number, "any")) and not is_full(OSError(errno.EACCES, "any")) and not is_full(ValueError())
     other = cannot_write("out", PermissionError(errno.EACCES, "any"), "check the folder")
     assert other == "cannot write out (Permission denied): check the folder"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "any"), OSError(errno.ENOMEM, "any"), MemoryError()])
+def test_what_the_system_is_short_of_is_said_whatever_was_to_be_done_otherwise(error: Exception) -> None:
+    line = cannot_read("28/manifest.json", error, "build it again")
+    assert line == (
+        f"cannot read 28/manifest.json ({first_line(error)}): "
+        "the system is short of it, end other programs or raise the limit (ulimit), then run again"
+    )
+    assert cannot_read("x", OSError("cut"), "build it again") == "cannot read x (cut): build it again"
+    assert "check its permissions" in cannot_read("x", PermissionError(errno.EACCES, "any"), "build it again")

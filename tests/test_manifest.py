@@ -1,7 +1,10 @@
+import contextlib
 import copy
 import dataclasses
 import json
 import math
+import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -181,8 +184,26 @@ def test_sums_of_the_multi_label_task() -> None:
 
 
 def test_missing_manifest(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="is it a build"):
+    with pytest.raises(BuildError, match=r"^no manifest\.json in .*: is it a build"):
         read_manifest(tmp_path)
+
+
+def test_a_manifest_that_cannot_be_opened_is_not_called_missing(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST_NAME).write_text("{}")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = os.dup(0)
+    held = [used]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1, before[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        with pytest.raises(BuildError, match=r"manifest\.json \(Too many open files\): the system is short of it"):
+            read_manifest(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for descriptor in held:
+            os.close(descriptor)
 
 
 def test_read_build_finds_complete_configs_by_size(tmp_path: Path) -> None:

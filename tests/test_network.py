@@ -1,11 +1,13 @@
 """No answer is waited for without end: each test is a server that means to be."""
 
+import gzip
 import os
 import socket
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import httpx2
@@ -13,6 +15,7 @@ import pytest
 
 from medmnist_hf import network
 from medmnist_hf.network import (
+    LargeAnswerError,
     Limits,
     Silence,
     SilentServerError,
@@ -26,6 +29,7 @@ from tests.fixtures.raw_server import (
     BODY_DRIP,
     ENDLESS_CONTINUE,
     ENDLESS_HINTS,
+    FLOOD,
     HEAD_DRIP,
     SILENT,
     Serve,
@@ -33,7 +37,7 @@ from tests.fixtures.raw_server import (
     repeat,
 )
 
-QUICK = Limits(connect=1, read=0.3, change=0.6, floor=1000, window=0.3, in_row=2)
+QUICK = Limits(connect=1, read=0.3, change=0.6, floor=1000, window=0.3, body=100_000, unsized=300_000, in_row=2)
 PROMPT = repeat(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", b"", 0.05)
 
 
@@ -146,3 +150,68 @@ def test_without_a_network_a_command_ends_in_one_line_soon(closed_port: int, tmp
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and time.monotonic() - start < 15
     assert done.stderr.count("\n") == 1 and "HF_HUB_OFFLINE=1" in done.stderr
+
+
+def sized(length: int, content: bytes, coding: str = "") -> Serve:
+    """An answer of a claimed length, which goes on for ever where nobody stops it."""
+    coded = f"Content-Encoding: {coding}\r\n" if coding else ""
+    head = f"HTTP/1.1 200 OK\r\nConnection: close\r\n{coded}Content-Length: {length}\r\n\r\n"
+    return repeat(head.encode() + content, b"" if len(content) == length else content, 0.01)
+
+
+BOMB = gzip.compress(bytes(10_000_000))
+ENDLESS_CHUNKS = repeat(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1000\r\n" + bytes(4096) + b"\r\n")
+
+
+@pytest.mark.parametrize(
+    "serve",
+    [FLOOD, ENDLESS_CHUNKS, sized(100 << 30, b"0"), sized(100_001, bytes(100_001)), sized(len(BOMB), BOMB, "gzip")],
+)
+def test_an_answer_in_memory_ends_at_the_limit(serve: Serve) -> None:
+    tracemalloc.start()
+    with raw_server(serve) as server, client() as asking, pytest.raises(LargeAnswerError) as caught:
+        asking.get(f"{server.url}/api/x?token=secret")
+    assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    tracemalloc.stop()
+    assert str(caught.value) == "the answer of 127.0.0.1 to GET /api/x has more than 100,000 bytes"
+
+
+def test_an_answer_below_the_limit_is_whole_and_its_connection_used_again() -> None:
+    served = 0
+
+    def serve(connection: socket.socket, stopped: threading.Event) -> None:
+        nonlocal served
+        served += 1
+        for _ in range(2):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + bytes(100_000))
+            connection.recv(65536)
+
+    with raw_server(serve) as server, client() as asking:
+        assert [asking.get(server.url).content for _ in range(2)] == [bytes(100_000)] * 2
+    assert served == 1
+
+
+def test_a_range_may_be_as_long_as_it_was_asked_for() -> None:
+    with raw_server(sized(200_000, bytes(200_000))) as server, client() as asking:
+        assert len(asking.get(server.url, headers={"Range": "bytes=5-200004"}).content) == 200_000
+        for asked in ("bytes=5-", "bytes=9-5", f"bytes=0-{'9' * 5000}"):
+            with pytest.raises(LargeAnswerError):
+                asking.get(server.url, headers={"Range": asked})
+
+
+def test_the_length_that_a_file_would_have_is_no_body() -> None:
+    with raw_server(sized(100 << 30, b"")) as server, client() as asking:
+        assert asking.head(server.url).headers["Content-Length"] == str(100 << 30)
+
+
+@pytest.mark.parametrize(
+    ("serve", "size"), [(sized(900_000, bytes(900_000)), 900_000), (FLOOD, None), (ENDLESS_CHUNKS, None)]
+)
+def test_what_is_taken_in_pieces_ends_at_its_length_or_at_a_limit(serve: Serve, size: int | None) -> None:
+    with raw_server(serve) as server, client() as asking, asking.stream("GET", server.url) as response:
+        if size:
+            assert sum(map(len, response.iter_bytes())) == size
+        else:
+            with pytest.raises(LargeAnswerError, match="has more than 300,000 bytes"):
+                for _ in response.iter_bytes():
+                    pass

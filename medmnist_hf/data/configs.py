@@ -73,30 +73,30 @@ class HubConfig(BuiltConfig):
     """
 
     def __init__(self, place: Repository, token: str | bool | None = None) -> None:
-        from huggingface_hub import hf_hub_download
         from huggingface_hub.constants import REPO_TYPE_DATASET
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
         from medmnist_hf.hub.client import client_errors, limit_waiting
-        from medmnist_hf.hub.tree import drop_if_false
+        from medmnist_hf.hub.tree import download_document
 
         limit_waiting()
         self._place, repository = place, place.repo_id
         name = f"{place.size}/{MANIFEST_NAME}"
+        others = (
+            "; in Python, what others made is read with "
+            f"medmnist_hf.to_arrays(datasets.load_dataset({repository!r}, split=...))"
+        )
         try:
-            path = Path(
-                hf_hub_download(repository, name, repo_type=REPO_TYPE_DATASET, revision=place.revision, token=token)
+            path = download_document(
+                repository, name, repo_type=REPO_TYPE_DATASET, revision=place.revision, token=token
             )
-            if not drop_if_false(path):
-                raise OSError(f"the answer for {name} is not that file")
-            manifest = parse_manifest(read_document(path), f"{repository}/{name}")
+            manifest = parse_manifest(read_document(path), f"{repository}/{name}", f"push the config again{others}")
         except LocalEntryNotFoundError as error:
             raise self._unreachable(error) from None
-        except (EntryNotFoundError, BuildError):
-            raise SourceError(
-                f"{place.where} has no {name} of this project: check the size; in Python, what others made is "
-                f"read with medmnist_hf.to_arrays(datasets.load_dataset({repository!r}, split=...))"
-            ) from None
+        except BuildError as error:
+            raise SourceError(str(error)) from None
+        except EntryNotFoundError:
+            raise SourceError(f"{place.where} has no {name} of this project: check the size{others}") from None
         except client_errors() as error:
             raise self._unreachable(error) from None
         # The cache names the folder of a snapshot by its commit, so that the shards are those of this manifest.

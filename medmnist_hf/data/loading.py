@@ -14,7 +14,7 @@ from typing import Any, Final
 from medmnist_hf import catalog
 from medmnist_hf.catalog import Subset
 from medmnist_hf.data.configs import HubConfig, LocalConfig
-from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, SourceError, first_line
+from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, SourceError, cannot_read, first_line
 from medmnist_hf.files import read_document, regular_size
 from medmnist_hf.manifest import README_NAME, Manifest, read_manifest
 from medmnist_hf.places.local_paths import check_loadable, escaped_shards, is_pattern
@@ -139,9 +139,7 @@ class _Local:
             wrong = [name for name, size in known.items() if regular_size(self._config / name) != size]
             others = [path.name for path in self._config.iterdir() if path.name not in known]
         except OSError as error:
-            raise BuildError(
-                f"cannot read {error.filename} ({first_line(error)}): build the config again with --force"
-            ) from None
+            raise BuildError(cannot_read(error.filename, error, "build the config again with --force")) from None
         if wrong:
             raise BuildError(
                 f"{self._config / wrong[0]} is not the shard of the manifest: build the config again with --force"
@@ -152,9 +150,7 @@ class _Local:
             try:
                 check_footer(pq.read_metadata(path), shard.rows, entry, manifest.size)
             except SHARD_ERRORS as error:
-                raise BuildError(
-                    f"cannot read {path} ({first_line(error)}): build the config again with --force"
-                ) from None
+                raise BuildError(cannot_read(path, error, "build the config again with --force")) from None
         stray = [name for name in others if name.startswith(tuple(f"{split}-" for split in manifest.splits))]
         if stray:
             raise SourceError(
@@ -171,19 +167,18 @@ class _OnHub:
     """A repository at the commit that a revision stands for now."""
 
     def __init__(self, place: Repository, token: Any) -> None:
-        from huggingface_hub import hf_hub_download
         from huggingface_hub.constants import HF_HUB_OFFLINE, REPO_TYPE_DATASET
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
         from medmnist_hf.hub.client import client_errors, limit_waiting, reason_of
-        from medmnist_hf.hub.tree import drop_if_false
+        from medmnist_hf.hub.tree import download_document
 
         limit_waiting()
         repository, size = place.repo_id, place.size
         self.folder, self.where, self._place = None, place.where, place
         self._offline = HF_HUB_OFFLINE
         try:
-            card = hf_hub_download(
+            card = download_document(
                 repository, README_NAME, repo_type=REPO_TYPE_DATASET, revision=place.revision, token=token
             )
         except LocalEntryNotFoundError as error:
@@ -192,10 +187,8 @@ class _OnHub:
             raise SourceError(f"{self.where} has no {README_NAME}: is it a data set of this project?") from None
         except client_errors() as error:
             raise self._unreachable(reason_of(error)) from None
-        if not drop_if_false(Path(card)):
-            raise self._unreachable(f"the answer for {README_NAME} is not that file")
         # The cache names the folder of a snapshot by its commit.
-        self._size, self._commit = size, Path(card).parent.name
+        self._size, self._commit = size, card.parent.name
         self.arguments: dict[str, Any] = {"path": repository, "revision": self._commit}
         at_commit = replace(place, revision=self._commit)
         self.entry = place.entry or HubConfig(at_commit, token).entry

@@ -27,7 +27,7 @@ from medmnist_hf.data.configs import BuiltConfig, config_at
 from medmnist_hf.data.decode import Part, decode_image, decoded, encoded, labels_of, row_errors
 from medmnist_hf.data.npz_reader import NpzReader, provenance_of
 from medmnist_hf.data.shards import SHARD_ERRORS, check_footer
-from medmnist_hf.errors import BuildError, SourceError, first_line
+from medmnist_hf.errors import BuildError, SourceError, cannot_read
 from medmnist_hf.files import regular_size, sha256_of
 from medmnist_hf.manifest import Shard
 from medmnist_hf.places.resolver import NpzFile, find
@@ -181,13 +181,13 @@ class BuiltRows(Rows):
             try:
                 # Labels are read alone and checked against their range; whoever reads pixels reads all of the file.
                 if regular_size(path) != shard.bytes:
-                    raise self._unreadable(path, _ANOTHER)
+                    raise self._unreadable(path, OSError(_ANOTHER))
                 with pq.ParquetFile(path) as file:
                     check_footer(file.metadata, shard.rows, self.entry, self.size)
                     for batch in file.iter_batches(_LABEL_ROWS, columns=["label"]):
                         yield batch.column("label")
             except SHARD_ERRORS as error:
-                raise self._unreadable(path, first_line(error)) from None
+                raise self._unreadable(path, error) from None
 
     def _parts(self, split: str) -> Iterator[Part]:
         """The column ``image`` by row groups, of shards that are proved to be those of the manifest."""
@@ -215,11 +215,11 @@ class BuiltRows(Rows):
         """First row, row after the last and reader of each row group; with `whole` the file is hashed first."""
         try:
             if regular_size(path) != shard.bytes or (whole and sha256_of(path) != shard.sha256):
-                raise self._unreadable(path, _ANOTHER)
+                raise self._unreadable(path, OSError(_ANOTHER))
             footer = pq.read_metadata(path)
             check_footer(footer, shard.rows, self.entry, self.size)
         except SHARD_ERRORS as error:
-            raise self._unreadable(path, first_line(error)) from None
+            raise self._unreadable(path, error) from None
         start = 0
         for group in range(footer.num_row_groups):
             stop = start + footer.row_group(group).num_rows
@@ -232,14 +232,14 @@ class BuiltRows(Rows):
             with pq.ParquetFile(path, metadata=footer) as file:
                 return file.read_row_group(group, columns=["image"], use_threads=False).column("image")
         except SHARD_ERRORS as error:
-            raise self._unreadable(path, first_line(error)) from None
+            raise self._unreadable(path, error) from None
 
     def _check_count(self, split: str, rows: int) -> None:
         if rows != self.count(split):
             raise self._other(split, f"{rows} rows where {self.count(split)} are stated")
 
-    def _unreadable(self, path: Path, why: str) -> BuildError:
-        return BuildError(f"cannot read {path} ({why}): {self._config.remedy}")
+    def _unreadable(self, path: Path, error: Exception) -> BuildError:
+        return BuildError(cannot_read(path, error, self._config.remedy))
 
     def _fault(self, split: str, row: int, what: str) -> SourceError:
         return self._other(split, f"row {row} holds {what}")

@@ -20,7 +20,7 @@ from medmnist_hf.data.decode import labels_of, row_errors
 from medmnist_hf.data.npz_members import NpzMembers
 from medmnist_hf.data.npz_reader import provenance_of
 from medmnist_hf.data.shards import check_footer
-from medmnist_hf.errors import BuildError, MedMNISTError, SourceError, first_line
+from medmnist_hf.errors import BuildError, MedMNISTError, SourceError, cannot_read, first_line
 from medmnist_hf.files import DOCUMENT_BYTES, open_regular
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, Provenance, parse_manifest, read_manifest
 from medmnist_hf.places.resolver import NpzFile, Repository, find
@@ -80,9 +80,7 @@ def read_labels(
         manifest = _right_one(read_manifest(place.folder), entry, size, where)
         return _from_shards(manifest, split, partial(_open_local, place.folder), where, OSError)
     except OSError as error:
-        raise SourceError(
-            f"cannot read {data or root} ({first_line(error)}): check the path and permissions"
-        ) from None
+        raise SourceError(cannot_read(data or root or entry.flag, error, "check the path and permissions")) from None
 
 
 def _open_local(folder: Path, name: str) -> BinaryIO:

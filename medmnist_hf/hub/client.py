@@ -14,6 +14,7 @@ from huggingface_hub.utils import _http
 
 from medmnist_hf.errors import HubError, first_line
 from medmnist_hf.network import (
+    LargeAnswerError,
     Limits,
     Silence,
     SilentServerError,
@@ -36,6 +37,9 @@ answers within one or two."""
 _CHANGE_FACTOR: Final = 4
 """How much longer it may take to answer what changes something: a commit of many files takes up to a minute."""
 
+_UNSIZED: Final = 1 << 30
+"""Bytes of the longest file that comes without a length, as large texts of model repositories do."""
+
 _SILENT_IN_ROW: Final = 3
 """Requests in a row without a whole answer after which a call fails: the Hub's client asks up to six times for each
 request and we up to five times for each call, so that the person would wait for a quarter of an hour."""
@@ -49,7 +53,7 @@ def client_errors() -> tuple[type[Exception], ...]:
 
 @functools.cache
 def limit_waiting() -> None:
-    """Make the Hub's client of this process wait for no answer for ever; called by all that use it.
+    """Make the Hub's client of this process wait for no answer for ever and read none without end; all users call it.
 
     It is made without any time-out otherwise. A client that somebody has set up otherwise keeps its proxies and
     certificates. ``HF_HUB_DOWNLOAD_TIMEOUT`` sets the time-out in seconds; ``HF_HUB_ETAG_TIMEOUT`` raises it.
@@ -61,11 +65,18 @@ def limit_waiting() -> None:
 
 
 def hub_limits() -> Limits:
-    """How long to wait for the Hub, by the environment."""
+    """How long to wait for the Hub, by the environment, and how much to take from it."""
     read = max(_READ_TIMEOUT, constants.HF_HUB_ETAG_TIMEOUT)
     if os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT"):
         read = constants.HF_HUB_DOWNLOAD_TIMEOUT
-    return Limits(read=read, change=_CHANGE_FACTOR * read, window=2 * read, in_row=_SILENT_IN_ROW, gives_up=True)
+    return Limits(
+        read=read,
+        change=_CHANGE_FACTOR * read,
+        window=2 * read,
+        unsized=_UNSIZED,
+        in_row=_SILENT_IN_ROW,
+        gives_up=True,
+    )
 
 
 _ADVICE: Final = {
@@ -105,6 +116,8 @@ def to_hub_error(what: str, error: Exception) -> HubError:
     status = _status_of(error)
     if status:
         advice = _ADVICE.get(status, "run again" if status >= 500 else "check the arguments and run again")
+    elif isinstance(error, LargeAnswerError):
+        advice = "that is no answer of a Hub, check HF_ENDPOINT and the proxy"
     else:
         advice = "check the network and run again, what is up there is not sent again"
     return HubError(f"cannot {what} ({reason_of(error)}): {advice}", status)

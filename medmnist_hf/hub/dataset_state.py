@@ -60,9 +60,9 @@ def read_state(api: HfApi, repo_id: str, revision: str = MAIN, *, may_lack: bool
             continue
         text = read_file(api, tree, f"{config}/{MANIFEST_NAME}")
         try:
-            manifests[config] = parse_manifest(text, f"{repo_id}/{config}/{MANIFEST_NAME}")
-        except BuildError:
-            raise HubError(f"{repo_id} has no readable {config}/{MANIFEST_NAME}: push that config again") from None
+            manifests[config] = parse_manifest(text, f"{repo_id}/{config}/{MANIFEST_NAME}", "push the config again")
+        except BuildError as error:
+            raise HubError(str(error)) from None
         if f"{config}/{AUDIT_NAME}" in files:
             audits[config] = read_file(api, tree, f"{config}/{AUDIT_NAME}")
     card = read_file(api, tree, README_NAME).decode() if README_NAME in files else ""

@@ -10,10 +10,13 @@ from typing import Any, Final
 from huggingface_hub import HfApi, hf_hub_download, hf_hub_url, snapshot_download, utils
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils.tqdm import tqdm
 
-from medmnist_hf.errors import VerificationError
+from medmnist_hf.errors import HubError, VerificationError
+from medmnist_hf.files import DOCUMENT_BYTES, read_document
 from medmnist_hf.hub.client import MAIN, patiently, to_hub_error
 from medmnist_hf.hub.files import PushFile
+from medmnist_hf.network import LargeAnswerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +122,15 @@ def read_file(api: HfApi, tree: RemoteTree, path: str) -> bytes:
         path: Path of one of its files.
 
     Raises:
-        HubError: It cannot be read.
+        HubError: It cannot be read, or the commit lists it with more bytes than a document may have.
         VerificationError: What came is not that file.
     """
+    size = tree.files[path].size
+    if size > DOCUMENT_BYTES:
+        raise HubError(
+            f"cannot read {path} of {tree.repo_id}: it has {size:,} bytes, and {DOCUMENT_BYTES:,} at most are read: "
+            "push the config again"
+        )
     url = hf_hub_url(tree.repo_id, path, repo_type=tree.repo_type, revision=tree.sha, endpoint=api.endpoint)
     client: Any = utils  # whose functions are exported without saying so
     headers = client.build_hf_headers(token=api.token)
@@ -137,20 +146,52 @@ def read_file(api: HfApi, tree: RemoteTree, path: str) -> bytes:
     return content
 
 
+def download_document(repo_id: str, name: str, **options: Any) -> Path:
+    """Download a small file into the cache of `huggingface_hub`, or find it there.
+
+    Args:
+        repo_id: The repository.
+        name: Path of the file within it.
+        **options: Passed on to `huggingface_hub.hf_hub_download`.
+
+    Returns:
+        Its path in the snapshot of its commit.
+
+    Raises:
+        LargeAnswerError: It has more bytes than a document may have.
+        OSError: What came is not the file that the Hub named; it is removed, since the client would ask no more.
+        Exception: As `client_errors` lists.
+    """
+    path = Path(hf_hub_download(repo_id, name, tqdm_class=_DocumentBar, **options))
+    blob = path.resolve()
+    # The client names a file by what the Hub says it is, and does not look at what came.
+    if _GIT_OID.fullmatch(blob.name) and PushFile.from_bytes(read_document(blob)).git_oid() != blob.name:
+        for copy in (path, blob):
+            copy.unlink(missing_ok=True)
+        raise OSError(f"the answer for {name} is not that file")
+    return path
+
+
 _GIT_OID: Final = re.compile("[0-9a-f]{40}")
 
 
-def drop_if_false(file: Path) -> bool:
-    """Whether a small file in the cache of `huggingface_hub` is the one that the Hub named; if not, it is removed.
+class _DocumentBar(tqdm):
+    """The progress of a small file, which ends it where it is a large one: the client itself knows no limit."""
 
-    The client names a file by what the Hub says it is, does not look at what came, and asks for it no more.
-    """
-    blob = file.resolve()
-    if not _GIT_OID.fullmatch(blob.name) or PushFile.from_bytes(blob.read_bytes()).git_oid() == blob.name:
-        return True
-    for path in (file, blob):
-        path.unlink(missing_ok=True)
-    return False
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._size = 0
+        _check_document_size(options.get("total") or 0)
+        super().__init__(*args, **options)  # type: ignore[no-untyped-call]
+
+    def update(self, n: float | None = 1) -> Any:
+        self._size += int(n or 0)
+        _check_document_size(self._size)
+        return super().update(n)
+
+
+def _check_document_size(size: int) -> None:
+    if size > DOCUMENT_BYTES:
+        raise LargeAnswerError(f"it has more than {DOCUMENT_BYTES:,} bytes")
 
 
 def download_files(repo_id: str, sha: str, names: Sequence[str], *, repo_type: str, **options: Any) -> Path:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, TypeVar, get_args
 
 from medmnist_hf.data.configs import BuiltConfig
 from medmnist_hf.documents import parse_json
-from medmnist_hf.errors import MedMNISTError, TrainingError, first_line
+from medmnist_hf.errors import MedMNISTError, TrainingError, cannot_read
 from medmnist_hf.files import read_document, write_atomically
 from medmnist_hf.manifest import Provenance, SourceRecord
 from medmnist_hf.scoring.confidence import Method
@@ -394,7 +394,7 @@ def _read(path: Path) -> bytes:
     try:
         return read_document(path)
     except OSError as error:
-        raise TrainingError(f"cannot read {path} ({first_line(error)}): remove it and run again") from None
+        raise TrainingError(cannot_read(path, error, "remove it and run again")) from None
 
 
 def _text(value: object) -> str:

@@ -1,11 +1,18 @@
 """The files of a repository of each type, read at one commit."""
 
+import dataclasses
+from pathlib import Path
+
 import pytest
+from huggingface_hub import constants, set_client_factory
+from huggingface_hub.utils import _http
 
 from medmnist_hf.errors import HubError, VerificationError
 from medmnist_hf.hub import client
+from medmnist_hf.hub import tree as reading
 from medmnist_hf.hub.files import PushFile
-from medmnist_hf.hub.tree import read_file, read_tree
+from medmnist_hf.hub.tree import download_document, read_file, read_tree
+from medmnist_hf.network import LargeAnswerError, limited
 from tests.fixtures.hub.server import Fault, HubServer
 
 ID = "org/thing"
@@ -68,3 +75,45 @@ def test_a_busy_hub_is_asked_again(hub: HubServer, repo_type: str, monkeypatch: 
         fault = hub.faults.add(Fault("GET", path, status=503))
         assert read_file(hub.api(), read_tree(hub.api(), ID, repo_type=repo_type), "notes.txt") == b"small"
         assert fault.hits == 1
+
+
+def test_a_file_that_is_listed_as_large_is_not_asked_for(hub: HubServer, repo_type: str) -> None:
+    tree = read_tree(hub.api(), ID, repo_type=repo_type)
+    large = dataclasses.replace(tree.files["notes.txt"], size=100 << 30)
+    tree.files["notes.txt"] = large
+    hub.log.clear()
+    with pytest.raises(
+        HubError, match=r"notes\.txt of org/thing: it has 107,374,182,400 bytes, and 16,777,216 at most"
+    ):
+        read_file(hub.api(), tree, "notes.txt")
+    assert not hub.log.find()
+
+
+@pytest.mark.parametrize("large", ["/revision/", "/tree/", "/resolve/"])
+def test_a_hub_that_floods_is_one_line(hub: HubServer, repo_type: str, large: str) -> None:
+    limits = dataclasses.replace(client.hub_limits(), body=5000)
+    before = _http._GLOBAL_CLIENT_FACTORY
+    set_client_factory(lambda: limited(_http.default_client_factory(), limits))
+    hub.faults.add(Fault("GET", large, garble=lambda body: body + b" " * 5001))
+    try:
+        with pytest.raises(
+            HubError, match=r"has more than 5,000 bytes\): that is no answer of a Hub, check HF_ENDPOINT"
+        ):
+            read_file(hub.api(), read_tree(hub.api(), ID, repo_type=repo_type), "notes.txt")
+    finally:
+        set_client_factory(before)
+
+
+def test_a_document_that_is_large_is_not_downloaded(
+    hub: HubServer, repo_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "DOCUMENT_BYTES", 10)
+    assert download_document(ID, "notes.txt", repo_type=repo_type).read_bytes() == b"small"
+    hub.store.write(repo_type, ID, {"notes.txt": b"larger than that"})
+    with pytest.raises(LargeAnswerError, match="it has more than 10 bytes"):
+        download_document(ID, "notes.txt", repo_type=repo_type)
+    assert not [
+        path
+        for path in Path(constants.HF_HUB_CACHE).rglob("*")
+        if path.is_file() and path.stat().st_size > 10 and "blobs" in path.parts
+    ]

@@ -29,7 +29,7 @@ from medmnist_hf.conversion.checks.duplicates import (
 )
 from medmnist_hf.data.decode import labels_of, pixels_of, row_errors
 from medmnist_hf.data.shards import SHARD_ERRORS, check_footer
-from medmnist_hf.errors import BuildError, first_line
+from medmnist_hf.errors import BuildError, cannot_read
 from medmnist_hf.features import features_of
 from medmnist_hf.files import regular_size
 from medmnist_hf.manifest import SOURCE_KINDS, Manifest, SplitRecord, read_manifest
@@ -207,9 +207,7 @@ class _Scan:
                         )
                     yield from parquet.iter_batches(rows)
             except SHARD_ERRORS as error:
-                raise BuildError(
-                    f"cannot read {path} ({first_line(error)}): build the config again with --force"
-                ) from None
+                raise BuildError(cannot_read(path, error, "build the config again with --force")) from None
 
     def _scan(self, pixels: UInt8Array) -> Iterator[tuple[bytes, list[bool]]]:
         """Digests and blankness of a batch, in parts."""
