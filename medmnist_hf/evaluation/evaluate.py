@@ -17,7 +17,7 @@ import numpy as np
 from medmnist_hf.catalog import Subset, subset
 from medmnist_hf.errors import ScoreError
 from medmnist_hf.evaluation.labels import Labels, read_labels
-from medmnist_hf.evaluation.prediction_files import ROUNDING, PredictionFile, read_predictions
+from medmnist_hf.evaluation.prediction_files import ROUNDING, PredictionFile, PredictionName, read_predictions
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.confidence import Comparison, Interval
 from medmnist_hf.scoring.intervals import compare, intervals
@@ -89,6 +89,7 @@ def evaluate_file(
     names: Iterable[str] = (),
     *,
     root: str | Path | None = None,
+    unnamed: PredictionName | None = None,
     per_class: bool = False,
     ci: bool = False,
     resamples: int = 1000,
@@ -98,10 +99,12 @@ def evaluate_file(
     """Score a prediction file; what its name says of the scores is compared and never trusted.
 
     Args:
-        path: The file, named in the official form.
+        path: The file, named in the official form, or of any other name.
         data: The data set whose labels count; by default that of the file's name, see
             `medmnist_hf.evaluation.labels.read_labels`.
         root: Folder of builds or of NPZ files, where it is looked up.
+        unnamed: What the file is of if its name does not say it; see
+            `medmnist_hf.evaluation.prediction_files.predictions_of`.
         names: Metrics in addition to AUC and ACC, as for `medmnist_hf.scoring.metrics.metrics`.
         per_class: Add the metrics of `medmnist_hf.scoring.metrics.CLASSWISE` for each class.
         ci: Add 95 % intervals of AUC, ACC and `names`, and of the AUC of each class if `per_class`.
@@ -115,7 +118,7 @@ def evaluate_file(
         ScoreError: The scores cannot be scored, or a metric is unknown or does not suit them.
     """
     path = Path(path)
-    result = read_predictions(path)
+    result = read_predictions(path, unnamed)
     labels = read_labels(result.flag, result.size, result.split, data, root=root)
     _same_length(path, result, labels)
     with _named(str(path)), warnings.catch_warnings(record=True) as caught:
@@ -141,6 +144,7 @@ def compare_files(
     names: Iterable[str] = ("auc", "acc"),
     *,
     root: str | Path | None = None,
+    unnamed: PredictionName | None = None,
     resamples: int = 1000,
     seed: int = 0,
     from_logits: bool | None = None,
@@ -153,6 +157,7 @@ def compare_files(
         data: The data set whose labels count, those of both sizes if they differ; by default that of the files'
             names, see `medmnist_hf.evaluation.labels.read_labels`.
         root: Folder of builds or of NPZ files, where it is looked up.
+        unnamed: As for `evaluate_file`, of each.
         names: Metrics, as for `medmnist_hf.scoring.metrics.metrics`.
         resamples: Number of resamples.
         seed: Seed of the draws.
@@ -163,7 +168,7 @@ def compare_files(
         ScoreError: The files are not of one subset and split, or the labels of their sizes differ.
     """
     paths = Path(first), Path(second)
-    one, two = (read_predictions(path) for path in paths)
+    one, two = (read_predictions(path, unnamed) for path in paths)
     if (one.flag, one.split) != (two.flag, two.split):
         raise ScoreError(
             f"{paths[1]}: of {two.flag} {two.split}, but {paths[0].name} is of {one.flag} {one.split}; "

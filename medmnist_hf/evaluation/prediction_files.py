@@ -15,7 +15,7 @@ import io
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +34,7 @@ from medmnist_hf.errors import (
 )
 from medmnist_hf.evaluation.vertex import is_batch_output, read_batch
 from medmnist_hf.files import read_document, write_atomically
+from medmnist_hf.places.names import parse_name as parse_data_name
 from medmnist_hf.scoring.inputs import plain
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import check
@@ -176,7 +177,8 @@ def parse_name(name: str) -> PredictionName:
     match = _NAME.fullmatch(name)
     if match is None:
         raise ScoreError(
-            f"{name}: not the name of a prediction file; call it SUBSET[_SIZE]_SPLIT_[AUC]0.000_[ACC]0.000@RUN.csv"
+            f"{name}: not the name of a prediction file; say with subset and split what it is of, or call it "
+            "SUBSET[_SIZE]_SPLIT_[AUC]0.000_[ACC]0.000@RUN.csv"
         )
     try:
         entry = subset(match["flag"])
@@ -188,18 +190,39 @@ def parse_name(name: str) -> PredictionName:
     return PredictionName(entry.flag, size, split, run, _claim(claims, "AUC"), _claim(claims, "ACC"))
 
 
-def read_predictions(path: str | Path) -> PredictionFile:
+def predictions_of(subset: str, split: str | None = None) -> PredictionName:
+    """What a file of any name holds that says nothing itself.
+
+    Args:
+        subset: Its subset, also with a size: ``pathmnist``, ``pathmnist-64``.
+        split: ``train``, ``validation`` (or ``val``) or ``test``; None for test.
+
+    Raises:
+        CatalogError: There is no such subset, size or split.
+        ScoreError: The name is that of a file, folder or repository.
+    """
+    named = parse_data_name(subset)
+    if named.entry is None or named.path is not None or named.repository is not None:
+        raise ScoreError(f"{subset} is no flag of a subset: give one such as pathmnist or pathmnist-64")
+    return PredictionName(
+        named.entry.flag, named.size or DEFAULT_SIZE, split_name(split or "test"), run="", auc=None, acc=None
+    )
+
+
+def read_predictions(path: str | Path, unnamed: PredictionName | None = None) -> PredictionFile:
     """Read a prediction file or the batch prediction of Vertex AI; nothing is written and nothing is scored.
 
     Args:
         path: The file; its name says of which subset, size and split it is. Or the output of Vertex AI, whose lines
             say it: a JSONL file, or the folder of its shards; see `medmnist_hf.evaluation.vertex.read_batch`.
+        unnamed: What it is of if its name does not say it; see `predictions_of`.
 
     Raises:
         SourceError: There is no such file, or it cannot be read.
         CatalogError: The name holds an unknown subset or size.
-        ScoreError: The name is not of the official form; or the content is empty, has a header, lines of another
-            number of columns than the subset needs, scores that are no finite numbers, or rows twice or missing.
+        ScoreError: The name is not of the official form, or names another subset or split than `unnamed`; or the
+            content is empty, has a header, lines of another number of columns than the subset needs, scores that are
+            no finite numbers, or rows twice or missing.
     """
     path = Path(path)
     if is_batch_output(path):
@@ -208,7 +231,7 @@ def read_predictions(path: str | Path) -> PredictionFile:
         return PredictionFile(found.entry.flag, found.size, found.split, found.run, None, None, found.scores, index)
     if not path.is_file():
         raise SourceError(f"{path}: no such file; give a prediction file, with quotes around the brackets of its name")
-    name = parse_name(path.name)
+    name = _name_of(path, unnamed)
     try:
         text = read_document(path, PREDICTION_BYTES).decode("utf-8-sig")
     except OSError as error:
@@ -220,6 +243,21 @@ def read_predictions(path: str | Path) -> PredictionFile:
     except MedMNISTError as error:
         raise type(error)(f"{path}: {error}") from None
     return PredictionFile(name.flag, name.size, name.split, name.run, name.auc, name.acc, scores, index)
+
+
+def _name_of(path: Path, unnamed: PredictionName | None) -> PredictionName:
+    try:
+        name = parse_name(path.name)
+    except ScoreError:
+        if unnamed is None:
+            raise
+        return replace(unnamed, run=path.stem)
+    if unnamed is not None and (name.flag, name.split) != (unnamed.flag, unnamed.split):
+        raise ScoreError(
+            f"{path}: is called a file of {name.flag} {name.split}, not of {unnamed.flag} {unnamed.split}: give one "
+            "of that, or rename it"
+        )
+    return name
 
 
 def files_of_split(folder: Path, split: str) -> list[Path]:

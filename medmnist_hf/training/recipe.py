@@ -23,12 +23,11 @@ import yaml
 
 from medmnist_hf import catalog
 from medmnist_hf.catalog import Subset, Task
-from medmnist_hf.data.configs import config_at
 from medmnist_hf.documents import YAML_BYTES, parse_yaml
 from medmnist_hf.errors import TrainingError, first_line, shorten
 from medmnist_hf.files import read_document
-from medmnist_hf.places.names import parse_name
-from medmnist_hf.places.resolver import DEFAULT_ROOT, ROOT_VARIABLE, Build, find, find_below, named_data, wanted_size
+from medmnist_hf.places.resolver import DEFAULT_ROOT, ROOT_VARIABLE
+from medmnist_hf.training.data_source import located
 from medmnist_hf.training.registry import METHODS, Method, method
 from medmnist_hf.training.values import seconds_of, size_of, typed_value, unmet
 
@@ -285,7 +284,7 @@ def make_recipe(options: Mapping[str, Any], *, preset: str | None = None, config
     values = general | written
     if "dataset" not in values:
         raise TrainingError("no dataset named: put it first, e.g. medmnist-hf finetune pathmnist")
-    values |= _located(values)
+    values |= located(values)
     entry = catalog.subset(values["dataset"])
     if ndim not in {None, entry.ndim}:
         kinds, others = {2: "images", 3: "volumes"}, ", ".join(presets(entry.ndim))
@@ -294,29 +293,6 @@ def make_recipe(options: Mapping[str, Any], *, preset: str | None = None, config
         )
     recipe = Recipe(**values)
     return without_options(recipe, unread_options(recipe, general.keys() - written.keys()))
-
-
-def _located(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that say which data is read, for a name of any form: the flag, its size, and the place where it is.
-
-    Raises:
-        CatalogError: The name is none.
-        SourceError: There is no such build, or the name does not go together with root or revision.
-        BuildError: A manifest cannot be read.
-    """
-    size, root, revision = values.get("size"), values.get("root"), values.get("revision")
-    named = named_data(values["dataset"], root, revision)
-    if named.path is not None:
-        build = find(named.path, size)
-        assert isinstance(build, Build)  # what else a path can be is refused
-        # A folder in which the subset has another name is found by its path alone.
-        root = named.text if find_below(named.path, build.entry, build.size) else str(build.folder)
-        return {"dataset": build.entry.flag, "size": build.size, "root": root, "repository": None}
-    entry = named.entry or config_at(find(named.text, size, revision=revision)).entry
-    found = {"dataset": entry.flag, "size": wanted_size(named, size, entry) or catalog.DEFAULT_SIZE}
-    # A flag leaves the fields as they are, e.g. those of the recipe.yaml of a run.
-    is_flag = parse_name(values["dataset"]).repository is None
-    return found if is_flag else found | {"repository": named.repository, "revision": named.revision}
 
 
 def read_options(config: Path) -> dict[str, Any]:

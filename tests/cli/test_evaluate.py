@@ -120,6 +120,30 @@ def test_evaluate_prints_what_is_computed(data: Path, tmp_path: Path, flag: str)
     assert sum(each["positive"] for each in told["classes"]) == found.predictions.truth.size or flag == "chestmnist"
 
 
+def test_a_file_of_any_name_is_scored_when_it_is_said_what_it_is_of(data: Path, tmp_path: Path) -> None:
+    official, other = result(tmp_path, "breastmnist", size=64), tmp_path / "my_scores.csv"
+    shutil.copy(official, other)
+    (found,) = facts("evaluate", other, "--subset", "BreastMNIST-64", "--split", "test", "--root", data)
+    (known,) = facts("evaluate", official, "--root", data)
+    named = {"file", "run", "name_auc", "name_acc"}
+    assert {key: found[key] for key in found.keys() - named} == {key: known[key] for key in known.keys() - named}
+    assert found["run"] == "my_scores"
+    equal = facts("compare", official, other, "--subset", "breastmnist", "--root", data)["measures"]["auc"]
+    assert equal["difference"]["estimate"] == 0
+    assert "my_scores" in run("leaderboard", "breastmnist-64", other, "--root", data).stdout
+    for words, said in [
+        ((other, "--root", data), "say with --subset and --split what it is of"),
+        ((other, "--split", "test"), "add --subset"),
+        (
+            (official, "--subset", "pathmnist", "--root", data),
+            "is called a file of breastmnist test, not of pathmnist",
+        ),
+        ((other, "--subset", "dist/breastmnist"), "is no flag of a subset"),
+    ]:
+        done = runner.invoke(app, ["evaluate", *map(str, words)])
+        assert done.exit_code != 0 and said in done.output + str(done.exception)
+
+
 def test_many_files_and_one_that_fails(data: Path, tmp_path: Path) -> None:
     paths = [result(tmp_path, "breastmnist", seed) for seed in range(3)]
     empty = tmp_path / "breastmnist_test@empty.csv"
@@ -320,7 +344,7 @@ def test_faults_are_one_line_each(data: Path, tmp_path: Path) -> None:
         (("compare", good, short, "--data", data), "1 rows, but the test split"),
         (("compare", good, good, "--data", data, "--measure", "kappa"), "no measure 'kappa'"),
         (("leaderboard", "pathmnits"), "did you mean 'pathmnist'?"),
-        (("leaderboard", "breastmnist", other, "--data", data), "of pneumoniamnist test, but the published"),
+        (("leaderboard", "breastmnist", other, "--data", data), "pneumoniamnist test, not of breastmnist test: give"),
         (("leaderboard", "breastmnist", good, "--data", tmp_path), "no build of breastmnist"),
         (("evaluate", good, other, "--data", data, "--plot", tmp_path / "x.png"), "--plot draws one file"),
         (("evaluate", good, "--data", data, "--plot", tmp_path / "x.gif"), "png, svg, pdf"),

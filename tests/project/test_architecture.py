@@ -34,7 +34,7 @@ LAYERS = [
 """Parts of the package from the ground up: a module imports lower rows and its own part, nothing else."""
 
 TRAINING = [
-    "registry values",
+    "registry values data_source",
     "recipe losses",
     "results data tracking",
     "models scoring run_folder",

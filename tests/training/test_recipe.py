@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medmnist_hf.catalog import Task, subsets
-from medmnist_hf.data.configs import open_config
 from medmnist_hf.errors import MedMNISTError, TrainingError
 from medmnist_hf.training.recipe import (
     FIELDS,
@@ -25,8 +24,6 @@ from medmnist_hf.training.recipe import (
     presets,
     type_of,
 )
-from tests.conftest import Phantoms
-from tests.fixtures.builds import build
 from tests.fixtures.yaml_bomb import BOMB
 
 
@@ -45,37 +42,6 @@ def test_options_override_a_file_which_overrides_a_preset(tmp_path: Path) -> Non
     recipe = make_recipe({"epochs": 3, "size": None}, preset="medmnist_v2", config=path)
     assert (recipe.epochs, recipe.batch_size, recipe.optimizer, recipe.size) == (3, 16, "adam", 28)
     assert recipe.learning_rate == 2e-3
-
-
-def test_the_data_is_named_as_for_any_other_command(phantoms: Phantoms, tmp_path: Path) -> None:
-    tiny_builds = tmp_path / "builds"
-    build(phantoms, tiny_builds, "breastmnist", 28)
-    path = str(tiny_builds / "breastmnist")
-    renamed = tiny_builds / "mine"
-    recipes: dict[str, dict[str, Any]] = {
-        "PathMNIST-64": {"dataset": "pathmnist", "size": 64, "root": None, "repository": None},
-        "you/pathmnist@v1": {"dataset": "pathmnist", "repository": "you/pathmnist", "revision": "v1"},
-        "pathmnist@v1": {"dataset": "pathmnist", "repository": "medmnist/pathmnist", "revision": "v1"},
-        path: {"dataset": "breastmnist", "size": 28, "root": path},
-        f"{path}/28": {"dataset": "breastmnist", "size": 28, "root": f"{path}/28"},
-        str(tiny_builds): {"dataset": "breastmnist", "root": str(tiny_builds)},
-    }
-    for name, fields in recipes.items():
-        recipe = make_recipe({"dataset": name})
-        assert {field: getattr(recipe, field) for field in fields} == fields, name
-        assert make_recipe(yaml.safe_load(recipe.to_yaml())) == recipe
-    (tiny_builds / "breastmnist").rename(renamed)
-    recipe = make_recipe({"dataset": str(renamed)})
-    assert open_config(recipe.source, recipe.size, recipe.root).where == str(renamed / "28")
-    refused: list[tuple[str, dict[str, Any], str]] = [
-        ("pathmnist-64", {"size": 28}, "names size 64, and size 28 is given"),
-        (str(renamed), {"root": "dist"}, "is a path, and so is the root"),
-        ("you/pathmnist", {"root": "dist"}, "is on the Hub, and the root dist is not"),
-        (str(tiny_builds / "typo"), {}, "no such file or folder"),
-    ]
-    for name, values, said in refused:
-        with pytest.raises(MedMNISTError, match=said):
-            make_recipe({"dataset": name} | values)
 
 
 PROTOCOLS: dict[str, dict[str, Any]] = {
