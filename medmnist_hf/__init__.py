@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from medmnist_hf.data.array_cache import cache_info, clear_cache
     from medmnist_hf.data.arrays import to_arrays
     from medmnist_hf.evaluate_module import metric
+    from medmnist_hf.evaluation.prediction_files import read_predictions, write_predictions
+    from medmnist_hf.exporting.by_name import export, montage
     from medmnist_hf.loading.load import load, load_arrays
 
 __version__ = version("medmnist-hf")
@@ -28,21 +30,29 @@ __all__ = [
     "__version__",
     "cache_info",
     "clear_cache",
+    "export",
     "load",
     "load_arrays",
     "metric",
+    "montage",
+    "read_predictions",
     "subset",
     "subsets",
     "to_arrays",
+    "write_predictions",
 ]
 
 _LATER: Final = {
     "cache_info": "medmnist_hf.data.array_cache",
     "clear_cache": "medmnist_hf.data.array_cache",
+    "export": "medmnist_hf.exporting.by_name",
     "load": "medmnist_hf.loading.load",
     "load_arrays": "medmnist_hf.loading.load",
     "metric": "medmnist_hf.evaluate_module",
+    "montage": "medmnist_hf.exporting.by_name",
+    "read_predictions": "medmnist_hf.evaluation.prediction_files",
     "to_arrays": "medmnist_hf.data.arrays",
+    "write_predictions": "medmnist_hf.evaluation.prediction_files",
 }
 """Name -> where it is imported from when it is asked for: those who only ask the catalogue wait for none of it."""
 

@@ -16,7 +16,7 @@ from medmnist_hf.catalog import Subset
 from medmnist_hf.data.configs import HubConfig, LocalConfig
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, SourceError, cannot_read, first_line
 from medmnist_hf.files import read_document, regular_size
-from medmnist_hf.manifest import README_NAME, Manifest, read_manifest
+from medmnist_hf.manifest import README_NAME, Manifest, Provenance, read_manifest
 from medmnist_hf.places.local_paths import check_loadable, escaped_shards, is_pattern
 from medmnist_hf.places.resolver import Build, NpzFile, Place, Repository
 
@@ -67,7 +67,17 @@ def load_place(
         arguments = source.arguments | options
         found = datasets.load_dataset(name=str(size), split=split, streaming=streaming, **arguments)
         source.check(found, arguments, streaming=streaming)
+        _describe(found, entry, source.warning)
         return decode_safely(found, entry, size)
+
+
+def _describe(found: Any, entry: Subset, warning: str) -> None:
+    """Fill what `datasets` leaves empty: description, homepage, licence and citation of each split."""
+    shared = catalog.collection()
+    for part in found.values() if isinstance(found, dict) else (found,):
+        part.info.description = " ".join(filter(None, (warning, entry.description)))
+        part.info.homepage, part.info.citation = shared.homepage, catalog.bibtex(entry)
+        part.info.license = f"{shared.license_names[entry.license]} ({shared.license_urls[entry.license]})"
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -106,7 +116,7 @@ class _Local:
         self.entry, self.folder = place.entry, folder
         self.where, self._config = str(folder), place.folder
         manifest = LocalConfig(place).manifest
-        self._content_id = manifest.content_id
+        self._content_id, self.warning = manifest.content_id, manifest.source.provenance.warning
         self._check_card(folder)
         self._check_files(manifest)
         self.arguments: dict[str, Any] = {"path": str(folder.absolute())}
@@ -187,6 +197,9 @@ class _OnHub:
             raise SourceError(f"{self.where} has no {README_NAME}: is it a data set of this project?") from None
         except client_errors() as error:
             raise self._unreachable(reason_of(error)) from None
+        text = read_document(card)
+        banners = [one.banner for one in Provenance if one.banner and one.banner.encode() in text]
+        self.warning = f"{', '.join(banners)}: see the card." if banners else ""
         # The cache names the folder of a snapshot by its commit.
         self._size, self._commit = size, card.parent.name
         self.arguments: dict[str, Any] = {"path": repository, "revision": self._commit}
