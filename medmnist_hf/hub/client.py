@@ -86,7 +86,7 @@ _ADVICE: Final = {
     409: "it is there already or in conflict: look at the repository and run again",
     412: "the repository has changed meanwhile: run again",
     413: "the request is too large: build with a smaller --max-shard-size",
-    429: "too many requests: run again later, what is up there is not sent again",
+    429: "too many requests: run again later",
 }
 
 
@@ -119,7 +119,7 @@ def to_hub_error(what: str, error: Exception) -> HubError:
     elif isinstance(error, LargeAnswerError):
         advice = "that is no answer of a Hub, check HF_ENDPOINT and the proxy"
     else:
-        advice = "check the network and run again, what is up there is not sent again"
+        advice = "check the network and run again"
     return HubError(f"cannot {what} ({reason_of(error)}): {advice}", status)
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from medmnist_hf import catalog
 from medmnist_hf.catalog import NAMESPACE, Subset
-from medmnist_hf.errors import CatalogError, MedMNISTError, SourceError, shorten
+from medmnist_hf.errors import CatalogError, HubError, MedMNISTError, SourceError, shorten
 from medmnist_hf.hub.client import MAIN, hub_api
 from medmnist_hf.hub.dataset_state import check_state, fetch_config, read_state
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, read_manifest
@@ -69,7 +69,12 @@ def find_configs(
     if named.repository is not None:
         if local:
             raise SourceError(f"{named.text} is on the Hub, and a build on this machine is needed")
-        return _on_hub(named.repository, named.revision, wanted)
+        try:
+            return _on_hub(named.repository, named.revision, wanted)
+        except HubError as error:
+            if named.revision is not None:
+                raise
+            raise HubError(f"{error}; there is no folder {named.text} here either", error.status) from None
     if named.path is not None:
         check_text(named.path)
         return _at_path(named.path, wanted)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from medmnist_hf.errors import CatalogError, MedMNISTError, SourceError, VerificationError
+from medmnist_hf.errors import CatalogError, HubError, MedMNISTError, SourceError, VerificationError
 from medmnist_hf.hub.dataset_plan import PushOptions
 from medmnist_hf.manifest import read_manifest
 from medmnist_hf.places import configs
@@ -115,6 +115,12 @@ def test_the_hub_failing_names_each_place(pusher: Pusher, monkeypatch: pytest.Mo
         MedMNISTError, match=r"medmnist/pathmnist.*; dist or .*builds has no build of it either: run med"
     ):
         find_configs("pathmnist")
+
+
+def test_what_is_neither_here_nor_on_the_hub(pusher: Pusher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(configs, "hub_api", lambda: pusher.api)
+    with pytest.raises(HubError, match=r"; there is no folder made/typo here either$"):
+        find_configs("made/typo")
 
 
 def test_folders_of_builds_are_done_subset_by_subset() -> None:
