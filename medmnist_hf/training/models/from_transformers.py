@@ -27,7 +27,9 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from medmnist_hf.documents import parse_json
 from medmnist_hf.errors import TrainingError, first_line
+from medmnist_hf.files import read_document
 from medmnist_hf.training.models.checkpoints import listed, read_tensors, without_prefix
 from medmnist_hf.training.models.heads import classifier_of
 from medmnist_hf.training.models.wrappers import (
@@ -38,6 +40,7 @@ from medmnist_hf.training.models.wrappers import (
     backbone_features,
 )
 from medmnist_hf.training.recipe import Recipe
+from medmnist_hf.typed_json import decode
 
 LARGEST: Final = 10**7
 """Largest whole number that a configuration may hold: of layers or labels it would be made without end."""
@@ -50,15 +53,16 @@ MOST_LAYERS: Final = 50_000
 
 
 def check_config(name: str) -> None:
-    """Refuse a configuration that no model is made of in time.
+    """Refuse a configuration that no model is made of in time, and a folder in which something would be read for ever.
 
     Args:
         name: An id or folder of `transformers`.
 
     Raises:
-        ValueError: It holds a number above `LARGEST`.
+        ValueError: It holds a number above `LARGEST`, or its folder a pipe or a device.
         Exception: Whatever `transformers` raises if it cannot be read.
     """
+    _check_files(Path(name))
     values, _ = PreTrainedConfig.get_config_dict(name, trust_remote_code=False)
     inside: list[Any] = [values]
     while inside:
@@ -68,6 +72,19 @@ def check_config(name: str) -> None:
                 inside.append(value)
             elif isinstance(value, int) and abs(value) > LARGEST:
                 raise ValueError(f"its config.json has a number above {LARGEST} for {str(key)[:40]!r}")
+
+
+def _check_files(folder: Path) -> None:
+    """Refuse a folder where something is in place of a file: whoever opens a pipe waits for who writes to it."""
+    if not folder.is_dir():
+        return
+    paths = {path for path in folder.iterdir() if not path.is_dir()}
+    for index in folder.glob("*.index.json"):
+        index_map = decode(parse_json(read_document(index)), dict[str, Any], index.name).get("weight_map", {})
+        paths |= {folder / name for name in decode(index_map, dict[str, str], index.name).values()}
+    for path in paths:
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path.name} in it is not a regular file")
 
 
 @contextlib.contextmanager

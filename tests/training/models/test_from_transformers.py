@@ -4,6 +4,7 @@
 # mypy: allow-untyped-calls
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,23 @@ def test_code_and_pickles_in_a_folder_are_not_run(tmp_path: Path) -> None:
     torch.save(ViTModel(config).state_dict(), tmp_path / "pytorch_model.bin")
     assert "no file named model.safetensors" in refusal(tmp_path)
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "part.safetensors", "preprocessor_config.json"])
+@pytest.mark.parametrize("device", [False, True])
+def test_a_pipe_or_a_device_in_a_folder_is_not_waited_for(tmp_path: Path, name: str, *, device: bool) -> None:
+    folder = tmp_path / "vit"
+    ViTConfig(**TINY).save_pretrained(folder)
+    (folder / name).unlink(missing_ok=True)
+    if name == "part.safetensors":
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": f"../{name}"}}))
+    path = tmp_path / name if name == "part.safetensors" else folder / name
+    if device:
+        path.symlink_to("/dev/zero")
+    else:
+        os.mkfifo(path)
+    with pytest.raises(TrainingError, match=rf"^cannot load \S*/vit \({name} in it is not a regular file\): name "):
+        load(folder)
 
 
 def test_models_that_do_not_go_with_a_recipe_are_refused(tmp_path: Path) -> None:
