@@ -4,6 +4,7 @@
 # mypy: allow-untyped-calls
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,7 +143,7 @@ def load_config(recipe: Recipe, names: dict[str, Any]) -> PreTrainedConfig:
             f"{recipe.model} holds a {config.architecture}: give --model {config.architecture} "
             f"--checkpoint {recipe.model}/model.safetensors"
         )
-    channels = getattr(config, "num_channels", 3)
+    channels = _channels(config)
     if channels != recipe.input_channels:
         raise TrainingError(f"{recipe.model} reads {channels} channels: give --channels {channels}")
     if recipe.drop_path:
@@ -152,6 +153,13 @@ def load_config(recipe: Recipe, names: dict[str, Any]) -> PreTrainedConfig:
     if hasattr(config, "mask_ratio"):
         config.mask_ratio = 0.0  # masked autoencoders hide patches from themselves otherwise
     return config
+
+
+def _channels(config: PreTrainedConfig) -> int:
+    """Channels of a model's images: each family says them under a name, or in a part, of its own."""
+    parts = (config, *(getattr(config, part, None) for part in ("vision_config", "backbone_config")))
+    found = (getattr(part, name, None) for part in parts for name in ("num_channels", "stem_num_channels"))
+    return next((one for one in found if isinstance(one, int)), 3)
 
 
 def own_statistics(recipe: Recipe, config: PreTrainedConfig) -> tuple[list[float], list[float]]:
@@ -184,6 +192,13 @@ def load_backbone(recipe: Recipe, config: PreTrainedConfig, names: dict[str, Any
         TrainingError: The weights cannot be had, or do not fit; the message names the parameters.
     """
     headed = type(config) in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
+    classes = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING[type(config)] if headed else ()
+    if isinstance(classes, list | tuple) and len(classes) > 1 and not config.architectures:
+        names_of = " or ".join(json.dumps([one.__name__]) for one in classes if one)
+        raise TrainingError(
+            f"cannot load {recipe.model} (its config.json does not name its class): "
+            f'give it "architectures": {names_of}'
+        )
     kind: Any = AutoModelForImageClassification if headed else AutoModel
     weights = recipe.pretrained or recipe.checkpoint is not None
     where, source = recipe.model, {}
