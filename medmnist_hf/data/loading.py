@@ -241,6 +241,8 @@ _NOT_CACHED: Final = "Couldn't find cache for"
 """How `datasets` begins where another config of the data set is in its cache."""
 
 _NOT_WRITABLE: Final = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT}
+_NOT_MADE: Final = {errno.ENOENT, errno.EEXIST, errno.ELOOP}
+"""What the system says where a folder of a path is a link to nothing, or lies where none can be made."""
 
 
 @contextmanager
@@ -287,7 +289,10 @@ def cache_fault(error: BaseException, folder: Path | None) -> SourceError | None
         folder: The build that it was to read; files outside are those that it writes.
     """
     cause = root_cause(error)
-    if not isinstance(cause, OSError) or cause.errno not in _NOT_WRITABLE or cause.filename is None:
+    if not isinstance(cause, OSError) or cause.filename is None:
+        return None
+    # Where a build is read, a file outside it that is not there is one that could not be made.
+    if cause.errno not in (_NOT_WRITABLE if folder is None else _NOT_WRITABLE | _NOT_MADE):
         return None
     path = Path(os.fsdecode(cause.filename)).absolute()
     if folder is not None and path.is_relative_to(folder.resolve()):

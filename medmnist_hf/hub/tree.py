@@ -4,6 +4,8 @@ import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +19,9 @@ from medmnist_hf.files import DOCUMENT_BYTES, read_document
 from medmnist_hf.hub.client import MAIN, patiently, to_hub_error
 from medmnist_hf.hub.files import PushFile
 from medmnist_hf.network import LargeAnswerError
+
+MOST_ENTRIES: Final = 200_000
+"""Files and folders of a repository that is read; the Hub advises against more than 100,000 files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +98,11 @@ def read_tree(api: HfApi, repo_id: str, revision: str = MAIN, *, repo_type: str,
         has_branch = False
         info = patiently(what, lambda: _info(api, repo_id, MAIN, repo_type))
     sha = str(info.sha)
-    entries = patiently(
-        what, lambda: list(api.list_repo_tree(repo_id, revision=sha, recursive=True, repo_type=repo_type))
-    )
+    listed = partial(api.list_repo_tree, repo_id, revision=sha, recursive=True, repo_type=repo_type)
+    # A listing comes in pages, each of which names the next, so that it could go on for ever.
+    entries = patiently(what, lambda: list(islice(listed(), MOST_ENTRIES + 1)))
+    if len(entries) > MOST_ENTRIES:
+        raise HubError(f"cannot {what}: it lists more than {MOST_ENTRIES:,} files and folders, is it of this project?")
     files = {
         entry.path: RemoteFile(entry.size, entry.blob_id, entry.lfs.sha256 if entry.lfs else None)
         for entry in entries

@@ -82,6 +82,12 @@ def test_a_typo_is_one_line_and_exit_code_1() -> None:
     assert done.stderr == "error: unknown subset 'pathmnits': did you mean 'pathmnist'?\n"
 
 
+def test_a_missing_argument_is_noticed() -> None:
+    done = program("info")
+    assert (done.returncode, done.stdout) == (2, "") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: Missing argument 'subset'")
+
+
 def test_help_has_an_example() -> None:
     for arguments in (["list", "--help"], ["info", "--help"]):
         assert "Example: medmnist-hf" in runner.invoke(app, arguments).output

@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 import time
@@ -17,6 +18,7 @@ from medmnist_hf.conversion.build import BuildOptions, build_config
 from medmnist_hf.conversion.checks.audit import audit_config
 from medmnist_hf.conversion.checks.verify import verify_config
 from medmnist_hf.conversion.sources.source import Folder
+from medmnist_hf.data.loading import cache_fault
 from medmnist_hf.data.rows import open_rows
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, SourceError, VerificationError
 from medmnist_hf.evaluation.labels import read_labels
@@ -355,3 +357,15 @@ def test_whatever_the_hub_does_is_one_line_or_the_right_rows(
         assert len(str(error).splitlines()) == 1
     pushed.faults.clear()
     assert on_hub(streaming=streaming) == [1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.EEXIST, errno.ELOOP])
+def test_a_cache_that_cannot_be_made_is_no_fault_of_the_build(tmp_path: Path, number: int) -> None:
+    """A home that is a link to nothing, too: it is not the build that lacks a file."""
+    outside, inside = (OSError(number, "any", str(path)) for path in (tmp_path / "home", tmp_path / "build" / "28"))
+    fault = cache_fault(outside, tmp_path / "build")
+    assert str(fault) == (
+        f"cannot write {tmp_path}/home ({os.strerror(number)}): set HF_HOME to a folder that you may write to"
+    )
+    assert cache_fault(inside, tmp_path / "build") is None
+    assert (cache_fault(outside, None) is None) == (number in {errno.ENOENT, errno.EEXIST, errno.ELOOP})

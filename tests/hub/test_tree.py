@@ -117,3 +117,15 @@ def test_a_document_that_is_large_is_not_downloaded(
         for path in Path(constants.HF_HUB_CACHE).rglob("*")
         if path.is_file() and path.stat().st_size > 10 and "blobs" in path.parts
     ]
+
+
+def test_a_listing_whose_pages_never_end_is_one_line(
+    hub: HubServer, repo_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each page names itself as the next."""
+    monkeypatch.setattr(reading, "MOST_ENTRIES", 50)
+    sha = hub.store.repos[repo_type, ID].resolve("main").sha
+    page = f"{hub.url}/api/{repo_type}s/{ID}/tree/{sha}?recursive=true"
+    hub.faults.add(Fault("GET", "/tree/", times=1000, headers={"Link": f'<{page}>; rel="next"'}))
+    with pytest.raises(HubError, match=r"^cannot read org/thing: it lists more than 50 files and folders"):
+        read_tree(hub.api(), ID, repo_type=repo_type)

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.fixtures.paths import ROOT
 
@@ -257,6 +258,16 @@ def test_core_dependencies_are_declared_and_without_torch() -> None:
             if root in sys.stdlib_module_names or root == "medmnist_hf" or root in EXTRAS.get(part, ()):
                 continue
             assert DISTRIBUTIONS.get(root, root) in core, f"{path} imports {root}"
+
+
+@pytest.mark.parametrize(
+    ("name", "release"), [("typer", "0.15.3"), ("filelock", "3.20.2"), ("pillow", "12.2.0"), ("jinja2", "3.1.5")]
+)
+def test_releases_that_do_not_work_or_are_vulnerable_are_left_out(name: str, release: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    found = [each for each in map(Requirement, named) if each.name == name]
+    assert found and not any(each.specifier.contains(release) for each in found)
 
 
 def test_import_is_quick_to_answer_and_leaves_nothing(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ this package, the others after ``import medmnist_hf.training.models``.
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 from timm.models import get_pretrained_cfg_value
@@ -61,9 +61,22 @@ def build_model(recipe: Recipe) -> Built:
         built.model,
         recipe.model,
         (recipe.input_channels, *(built.image_size,) * recipe.subset.ndim),
-        lambda size: _make(replace(recipe, image_size=size, pretrained=False, checkpoint=None)).model,
+        partial(_remake, recipe, built),
     )
     return built
+
+
+def _remake(recipe: Recipe, built: Built, channels: Literal[1, 3], size: int) -> nn.Module:
+    """The network of a recipe for other images; the one that was built where it would be no other."""
+    if channels == recipe.input_channels and recipe.model not in PAPER_NETWORKS and not _of_one_size(recipe):
+        return built.model
+    return _make(replace(recipe, channels=channels, image_size=size, pretrained=False, checkpoint=None)).model
+
+
+def _of_one_size(recipe: Recipe) -> bool:
+    """Whether a network of timm has position embeddings, and so is built for one size."""
+    name = recipe.model.removeprefix(TIMM)
+    return name != recipe.model and bool(get_pretrained_cfg_value(name, "fixed_input_size"))
 
 
 def _make(recipe: Recipe) -> Built:
@@ -116,8 +129,8 @@ def _from_timm(recipe: Recipe) -> Built:
         options["drop_rate"] = recipe.drop_rate
     if recipe.drop_path:
         options["drop_path_rate"] = recipe.drop_path
-    if get_pretrained_cfg_value(name, "fixed_input_size"):
-        options["img_size"] = size  # models with position embeddings are built for one size
+    if _of_one_size(recipe):
+        options["img_size"] = size
     network = make_network(recipe.model, _outputs(recipe), recipe.input_channels, pretrained=fetched, **options)
     shown = network.pretrained_cfg
     origin = f"weights of {TIMM}{shown['architecture']}.{shown['tag']}" if fetched else _origin(recipe)
@@ -148,7 +161,7 @@ def _as_own(recipe: Recipe, network: nn.Module, options: dict[str, Any], statist
         load_weights(network, weights, recipe.checkpoint)
     volumes, size = recipe.subset.ndim == 3, recipe.image_size or recipe.size
     if volumes:
-        check_input(network, recipe.model, (recipe.input_channels, size, size), lambda _: network)
+        check_input(network, recipe.model, (recipe.input_channels, size, size), lambda *_: network)
     transform = input_transform(recipe, *statistics, size)
     config = NetworkConfig(
         architecture=recipe.model,

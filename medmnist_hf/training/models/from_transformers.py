@@ -4,6 +4,7 @@
 # mypy: allow-untyped-calls
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +28,9 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from medmnist_hf.documents import parse_json
 from medmnist_hf.errors import TrainingError, first_line
+from medmnist_hf.files import read_document
 from medmnist_hf.training.models.checkpoints import listed, read_tensors, without_prefix
 from medmnist_hf.training.models.heads import classifier_of
 from medmnist_hf.training.models.wrappers import (
@@ -38,6 +41,7 @@ from medmnist_hf.training.models.wrappers import (
     backbone_features,
 )
 from medmnist_hf.training.recipe import Recipe
+from medmnist_hf.typed_json import decode
 
 LARGEST: Final = 10**7
 """Largest whole number that a configuration may hold: of layers or labels it would be made without end."""
@@ -50,15 +54,16 @@ MOST_LAYERS: Final = 50_000
 
 
 def check_config(name: str) -> None:
-    """Refuse a configuration that no model is made of in time.
+    """Refuse a configuration that no model is made of in time, and a folder in which something would be read for ever.
 
     Args:
         name: An id or folder of `transformers`.
 
     Raises:
-        ValueError: It holds a number above `LARGEST`.
+        ValueError: It holds a number above `LARGEST`, or its folder a pipe or a device.
         Exception: Whatever `transformers` raises if it cannot be read.
     """
+    _check_files(Path(name))
     values, _ = PreTrainedConfig.get_config_dict(name, trust_remote_code=False)
     inside: list[Any] = [values]
     while inside:
@@ -68,6 +73,19 @@ def check_config(name: str) -> None:
                 inside.append(value)
             elif isinstance(value, int) and abs(value) > LARGEST:
                 raise ValueError(f"its config.json has a number above {LARGEST} for {str(key)[:40]!r}")
+
+
+def _check_files(folder: Path) -> None:
+    """Refuse a folder where something is in place of a file: whoever opens a pipe waits for who writes to it."""
+    if not folder.is_dir():
+        return
+    paths = {path for path in folder.iterdir() if not path.is_dir()}
+    for index in folder.glob("*.index.json"):
+        index_map = decode(parse_json(read_document(index)), dict[str, Any], index.name).get("weight_map", {})
+        paths |= {folder / name for name in decode(index_map, dict[str, str], index.name).values()}
+    for path in paths:
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path.name} in it is not a regular file")
 
 
 @contextlib.contextmanager
@@ -125,7 +143,7 @@ def load_config(recipe: Recipe, names: dict[str, Any]) -> PreTrainedConfig:
             f"{recipe.model} holds a {config.architecture}: give --model {config.architecture} "
             f"--checkpoint {recipe.model}/model.safetensors"
         )
-    channels = getattr(config, "num_channels", 3)
+    channels = _channels(config)
     if channels != recipe.input_channels:
         raise TrainingError(f"{recipe.model} reads {channels} channels: give --channels {channels}")
     if recipe.drop_path:
@@ -135,6 +153,13 @@ def load_config(recipe: Recipe, names: dict[str, Any]) -> PreTrainedConfig:
     if hasattr(config, "mask_ratio"):
         config.mask_ratio = 0.0  # masked autoencoders hide patches from themselves otherwise
     return config
+
+
+def _channels(config: PreTrainedConfig) -> int:
+    """Channels of a model's images: each family says them under a name, or in a part, of its own."""
+    parts = (config, *(getattr(config, part, None) for part in ("vision_config", "backbone_config")))
+    found = (getattr(part, name, None) for part in parts for name in ("num_channels", "stem_num_channels"))
+    return next((one for one in found if isinstance(one, int)), 3)
 
 
 def own_statistics(recipe: Recipe, config: PreTrainedConfig) -> tuple[list[float], list[float]]:
@@ -167,6 +192,13 @@ def load_backbone(recipe: Recipe, config: PreTrainedConfig, names: dict[str, Any
         TrainingError: The weights cannot be had, or do not fit; the message names the parameters.
     """
     headed = type(config) in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
+    classes = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING[type(config)] if headed else ()
+    if isinstance(classes, list | tuple) and len(classes) > 1 and not config.architectures:
+        names_of = " or ".join(json.dumps([one.__name__]) for one in classes if one)
+        raise TrainingError(
+            f"cannot load {recipe.model} (its config.json does not name its class): "
+            f'give it "architectures": {names_of}'
+        )
     kind: Any = AutoModelForImageClassification if headed else AutoModel
     weights = recipe.pretrained or recipe.checkpoint is not None
     where, source = recipe.model, {}

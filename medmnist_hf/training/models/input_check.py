@@ -6,10 +6,11 @@ Networks that cut images into patches leave out what lies behind the last whole 
 
 import contextlib
 import copy
+import inspect
 import logging
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from medmnist_hf.training.recipe import Recipe
 
 _log = logging.getLogger(__name__)
 
-STEPS: Final = (2, 4, 8, 14, 16, 32, 64)
+STEPS: Final = (2, 4, 8, 14, 16, 32, 48, 64)
 """Sizes of patches and strides; an image size that a network reads whole is usually a multiple of one of them."""
 
 UNDERFLOW: Final = 1e-20
@@ -30,8 +31,13 @@ DRAWS: Final = 8
 """Most pairs of random images that are tried while each shows more pixels: in narrow stems with ReLU, such as that of
 dpn48b, all that one place leads to can be zero for one pair."""
 
+STRETCH: Final = "interpolate_pos_encoding"
+"""What modules of transformers call the argument, and the method, by which positions fit images of another size."""
 
-def check_input(model: nn.Module, name: str, shape: tuple[int, ...], remake: Callable[[int], nn.Module]) -> None:
+
+def check_input(
+    model: nn.Module, name: str, shape: tuple[int, ...], remake: Callable[[Literal[1, 3], int], nn.Module]
+) -> None:
     """Refuse a network that cannot read inputs, or sees a part of them alone.
 
     Of volumes only whether they can be read is looked at: what their networks see along each axis is what the 2D ones
@@ -41,24 +47,44 @@ def check_input(model: nn.Module, name: str, shape: tuple[int, ...], remake: Cal
         model: A model whose result has ``logits``, or a network that gives them; it is left as it was.
         name: What to call it.
         shape: Channels and sides of the input: (C, H, W) or (C, D, H, W), of equal sides.
-        remake: Makes such a model for another image size.
+        remake: Makes such a model, or gives it again, for so many channels and an image size.
 
     Raises:
-        TrainingError: It cannot read them or does not see all of them; the message names a size that does, if one of
-            those tried does.
+        TrainingError: It cannot read them or does not see all of them; the message names what it does read whole, if
+            one of the sizes tried is, or RGB images are where gray ones are not.
     """
+    channels: Literal[1, 3] = 1 if shape[0] == 1 else 3
+    size, sides = shape[-1], len(shape) - 1
+
+    def problem_of(channels: Literal[1, 3], size: int) -> str | None:
+        return _problem(lambda: remake(channels, size), (channels, *[size] * sides))
+
+    problem = _problem(lambda: model, shape)
+    if problem is None:
+        return
+    of_rgb = problem if channels == 3 else problem_of(3, size)
+    if of_rgb is None:
+        raise TrainingError(f"{name} {problem}: give --channels 3")
+    sizes, hint = list(_candidates(model, size)), "name another model"
+    fitting = next((one for one in sizes if problem_of(channels, one) is None), None)
+    if fitting is not None:
+        hint = f"give --image-size {fitting}"
+    elif of_rgb != problem:  # otherwise channels are not what is wrong
+        fitting = next((one for one in sizes if problem_of(3, one) is None), None)
+        hint = hint if fitting is None else f"give --channels 3 --image-size {fitting}"
+    raise TrainingError(f"{name} {problem}: {hint}")
+
+
+def _problem(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> str | None:
+    """What is wrong with a network's reading of inputs, in words that follow its name; None if nothing is."""
     size = shape[-1]
     try:
-        share = _share(model, shape)
+        share = _share(make(), shape)
     except Exception as error:  # networks check their inputs in many ways, or not at all
-        problem = f"{name} cannot read images of {size} pixels ({first_line(error)})"
-    else:
-        if share == 1:
-            return
-        problem = f"{name} sees {min(math.floor(100 * share), 99)} % of an image of {size} x {size} pixels"
-    fitting = next((one for one in _candidates(model, size) if _fits(remake, one, shape)), None)
-    hint = "name another model" if fitting is None else f"give --image-size {fitting}"
-    raise TrainingError(f"{problem}: {hint}")
+        return f"cannot read images of {size} pixels ({first_line(error)})"
+    if share == 1:
+        return None
+    return f"sees {min(math.floor(100 * share), 99)} % of an image of {size} x {size} pixels"
 
 
 def pixels_seen(model: nn.Module, shape: tuple[int, ...]) -> Tensor:
@@ -95,8 +121,13 @@ def _slopes(model: nn.Module, shape: tuple[int, ...], seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(2, *shape, generator=generator).to(flags[0][0]).requires_grad_()
     _, classifier = classifier_of(model)
-    hook = classifier.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
-    zeros = [one for one, _ in flags if not one.any()]
+    hooks = [classifier.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))]
+    hooks += [
+        one.register_forward_hook(_check_positions, with_kwargs=True)
+        for one in model.modules()
+        if hasattr(one, STRETCH) and STRETCH in inspect.signature(one.forward).parameters
+    ]
+    zeros = [one for one, _ in flags if not (one.numel() and one[(0,) * one.ndim]) and not one.any()]
     try:
         model.eval().requires_grad_(False)
         for one in zeros:
@@ -108,13 +139,30 @@ def _slopes(model: nn.Module, shape: tuple[int, ...], seed: int) -> Tensor:
             aim = sum((part * weight).sum() for part, weight in zip(parts, weights, strict=True))
             (slopes,) = torch.autograd.grad(aim, images)
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
         for one in zeros:
             one.zero_()
         model.train(training)
         for one, flag in flags:
             one.requires_grad_(flag)
     return slopes
+
+
+def _check_positions(module: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any], tokens: object) -> None:
+    """Refuse to add positions of another size to the only token of a small image.
+
+    SigLIP adds its position embeddings without a look at their number: one token becomes as many as there are of them.
+    """
+    call = inspect.signature(module.forward).bind(*inputs, **options)
+    call.arguments[STRETCH] = True
+    try:
+        with torch.no_grad():
+            fitting = module.forward(*call.args, **call.kwargs)
+    except Exception:  # without a form for other sizes nothing can be said
+        return
+    if isinstance(tokens, Tensor) and isinstance(fitting, Tensor) and tokens.shape != fitting.shape:
+        raise ValueError("it has position embeddings for another size alone")
 
 
 def _share(model: nn.Module, shape: tuple[int, ...]) -> float:
@@ -140,18 +188,12 @@ def _candidates(model: Any, size: int) -> Iterator[int]:
             yield one
 
 
-def _fits(remake: Callable[[int], nn.Module], size: int, shape: tuple[int, ...]) -> bool:
-    try:
-        return _share(remake(size), (shape[0], *[size] * (len(shape) - 1))) == 1
-    except Exception:  # as above
-        return False
-
-
 def _own_sizes(model: Any) -> list[Any]:
     """Image sizes that a network's configuration names."""
     network = getattr(model, "timm_model", None) or getattr(model, "network", None) or model
     config = getattr(model, "config", None)
-    own = [getattr(one, "image_size", None) for one in (config, getattr(config, "backbone_config", None))]
+    parts = [config, *(getattr(config, part, None) for part in ("backbone_config", "vision_config"))]
+    own = [getattr(one, "image_size", None) for one in parts]
     return [*own, *getattr(network, "pretrained_cfg", {}).get("input_size", ())[-1:]]
 
 

@@ -88,7 +88,7 @@ def spreads(model: nn.Module, size: int) -> bool:
         rgb = _for_rgb(gray)
         with torch.no_grad():
             expected, found = _features(gray.eval(), images), _features(rgb.eval(), images.expand(-1, 3, -1, -1))
-    except (RuntimeError, LookupError, NotImplementedError, TypeError, ValueError, AttributeError, AssertionError):
+    except Exception:  # networks check their inputs in many ways, or not at all: `check_input` says how
         return False
     finally:
         gray.train(training)

@@ -4,6 +4,7 @@
 # mypy: allow-untyped-calls
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from transformers import (
     BeitConfig,
     BeitForImageClassification,
     BeitModel,
+    DeiTConfig,
     DINOv3ViTConfig,
     DINOv3ViTModel,
+    SiglipConfig,
+    TextNetConfig,
     ViTConfig,
     ViTForImageClassification,
     ViTImageProcessor,
@@ -31,6 +35,7 @@ from medmnist_hf.training.models import from_transformers
 from medmnist_hf.training.models.factory import build_model
 from medmnist_hf.training.models.from_transformers import load_backbone, load_config, own_statistics
 from medmnist_hf.training.models.wrappers import (
+    BackboneConfig,
     BackboneForImageClassification,
     NetworkConfig,
     NetworkForImageClassification,
@@ -162,10 +167,35 @@ def test_code_and_pickles_in_a_folder_are_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "sprung").exists()
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "part.safetensors", "preprocessor_config.json"])
+@pytest.mark.parametrize("device", [False, True])
+def test_a_pipe_or_a_device_in_a_folder_is_not_waited_for(tmp_path: Path, name: str, *, device: bool) -> None:
+    folder = tmp_path / "vit"
+    ViTConfig(**TINY).save_pretrained(folder)
+    (folder / name).unlink(missing_ok=True)
+    if name == "part.safetensors":
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": f"../{name}"}}))
+    path = tmp_path / name if name == "part.safetensors" else folder / name
+    if device:
+        path.symlink_to("/dev/zero")
+    else:
+        os.mkfifo(path)
+    with pytest.raises(TrainingError, match=rf"^cannot load \S*/vit \({name} in it is not a regular file\): name "):
+        load(folder)
+
+
 def test_models_that_do_not_go_with_a_recipe_are_refused(tmp_path: Path) -> None:
     saved(ViTModel(ViTConfig(**TINY)), tmp_path / "vit")
     vit = tmp_path / "vit"
     assert "vit reads 3 channels: give --channels 3" in refusal(vit, channels=1)
+    for config in (
+        TextNetConfig(stem_num_channels=1),
+        SiglipConfig(vision_config=TINY | {"num_channels": 1}),
+        BackboneConfig(backbone_config={"model_type": "vit", **TINY, "num_channels": 1}),
+    ):
+        config.save_pretrained(tmp_path / config.model_type)
+        assert load_config(recipe_of(tmp_path / config.model_type, channels=1), NAMES).model_type == config.model_type
+        assert "reads 1 channels: give --channels 1" in refusal(tmp_path / config.model_type, channels=3)
     assert "vit has no stochastic depth: leave drop_path 0" in refusal(vit, drop_path=0.1)
     assert "cannot read the volumes of organmnist3d" in refusal(vit, dataset="organmnist3d")
     own = NetworkForImageClassification(NetworkConfig(architecture="timm/test_resnet", **NAMES))
@@ -221,3 +251,16 @@ def test_weights_of_a_file_may_have_a_prefix(tmp_path: Path) -> None:
         torch.save({"state_dict": {f"{prefix}{name}": one for name, one in weights.items()}}, tmp_path / "own.ckpt")
         model, _ = load(tmp_path / "vit", checkpoint=str(tmp_path / "own.ckpt"))
         assert all(torch.equal(one, weights[name]) for name, one in model.state_dict().items())
+
+
+def test_a_configuration_of_several_classes_has_to_name_one(tmp_path: Path) -> None:
+    DeiTConfig(**TINY).save_pretrained(tmp_path)
+    classes = '["DeiTForImageClassification"] or ["DeiTForImageClassificationWithTeacher"]'
+    for options in ({}, {"pretrained": False}):
+        assert refusal(tmp_path, **options) == (
+            f'cannot load {tmp_path} (its config.json does not name its class): give it "architectures": {classes}'
+        )
+    values = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    values["architectures"] = ["DeiTForImageClassification"]
+    (tmp_path / "config.json").write_text(json.dumps(values), encoding="utf-8")
+    assert type(load(tmp_path, pretrained=False)[0]).__name__ == "DeiTForImageClassification"

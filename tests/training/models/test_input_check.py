@@ -1,5 +1,6 @@
 """What a network sees of an image: all of it, or it is refused with a size that it sees whole."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import timm
 import torch
 from torch import nn
+from transformers import SiglipConfig, SiglipForImageClassification
 
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.methods.base import Run
@@ -58,7 +60,7 @@ def test_a_size_that_cannot_be_read_is_refused_with_one_that_can() -> None:
     with pytest.raises(
         TrainingError, match=rf"tiny cannot read images of 28 pixels \(.+\): give --image-size {SIZE}$"
     ):
-        check_input(vit(), "tiny", (3, 28, 28), lambda _: vit())
+        check_input(vit(), "tiny", (3, 28, 28), lambda *_: vit())
 
 
 def test_where_no_size_fits_another_model_is_asked_for() -> None:
@@ -72,7 +74,7 @@ def test_where_no_size_fits_another_model_is_asked_for() -> None:
             return out
 
     with pytest.raises(TrainingError, match="half sees 50 % of an image of 8 x 8 pixels: name another model"):
-        check_input(Half(), "half", (3, 8, 8), lambda _: Half())
+        check_input(Half(), "half", (3, 8, 8), lambda *_: Half())
 
 
 @pytest.mark.parametrize("volumetric", ["2.5d", "3d", "acs"])
@@ -82,6 +84,24 @@ def test_networks_over_volumes_see_what_their_2d_network_sees(volumetric: str) -
     assert all(seen.flatten(1).any(1)) and seen.any(0).all(), "of each slice something, and each place of a slice"
     with pytest.raises(TrainingError, match="sees 93 % of an image of 62 x 62 pixels: give --image-size 64"):
         build_model(recipe_of("adrenalmnist3d", model="timm/test_convnext", volumetric=volumetric, image_size=62))
+
+
+def test_a_size_of_pooled_patches_is_found_without_networks_of_larger_ones() -> None:
+    """Gemma 4 pools its patches of 16 pixels by threes, and its own size takes seconds and gigabytes to try."""
+
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3, 2)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            assert images.shape[-1] % 48 == 0
+            out: torch.Tensor = self.fc(images.mean((2, 3)))
+            return out
+
+    for size, fitting in ((28, 48), (64, 96), (128, 144), (224, 240)):
+        with pytest.raises(TrainingError, match=f"give --image-size {fitting}$"):
+            check_input(Pooled(), "pooled", (3, size, size), lambda *_: Pooled())
 
 
 def test_the_networks_own_size_is_tried_too() -> None:
@@ -159,3 +179,59 @@ def test_a_run_warns_of_small_images_once(caplog: pytest.LogCaptureFixture) -> N
     total = sum(one.numel() for one in model.parameters())
     assert lines == [f"  model    {total:,} parameters, 7 trained; weights of timm/test_resnet"] * 2
     assert len(caplog.records) == 1
+
+
+def siglip(size: int) -> Any:
+    parts = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config: Any = SiglipConfig(
+        text_config=parts | {"vocab_size": 8}, vision_config=parts | {"image_size": size, "patch_size": 32}
+    )
+    return SiglipForImageClassification(config)
+
+
+@pytest.mark.parametrize("size", [32, 40])
+def test_positions_of_another_size_are_not_added_to_one_token(size: int) -> None:
+    """SigLIP reads an image of one patch, whose token becomes as many as it has positions."""
+    assert siglip(288)(torch.zeros(1, 3, size, size)).logits.shape == (1, 2)
+    why = f"cannot read images of {size} pixels (it has position embeddings for another size alone)"
+    with pytest.raises(TrainingError, match=rf"^tiny {re.escape(why)}: give --image-size 288$"):
+        check_input(siglip(288), "tiny", (3, size, size), lambda *_: siglip(288))
+    check_input(siglip(288), "tiny", (3, 288, 288), lambda *_: siglip(288))
+
+
+def test_networks_that_read_rgb_alone_are_refused_with_that() -> None:
+    """CSATv2 begins with a transform of three channels, whatever it is made for."""
+    with pytest.raises(TrainingError, match=r"^timm/csatv2 cannot read images of 64 pixels .*: give --channels 3$"):
+        build_model(recipe_of(model="timm/csatv2", image_size=64, channels=1))
+
+
+def test_where_rgb_is_read_at_another_size_alone_both_are_asked_for() -> None:
+    class Rgb(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3 * 8 * 8, 2)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.fc(images.flatten(1))
+            return out
+
+    with pytest.raises(TrainingError, match=r"^rgb cannot read images of 6 .*: give --channels 3 --image-size 8$"):
+        check_input(Rgb(), "rgb", (1, 6, 6), lambda *_: Rgb())
+
+
+def test_a_network_is_made_again_for_another_size_only_where_it_depends_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from medmnist_hf.training.models import factory
+
+    made: list[int | None] = []
+    make = factory._make
+
+    def noted(recipe: Recipe) -> Any:
+        made.append(recipe.image_size)
+        return make(recipe)
+
+    monkeypatch.setattr(factory, "_make", noted)
+    for model, expected in (("test_convnext", [62]), ("vit_tiny_patch16_224", [62, 64])):
+        made.clear()
+        with pytest.raises(TrainingError, match="give --image-size 64"):
+            build_model(recipe_of(model=f"timm/{model}", image_size=62, channels=3))
+        assert made == expected

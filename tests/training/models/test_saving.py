@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import TimmWrapperForImageClassification
 
+from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.models.factory import build_model
 from medmnist_hf.training.models.saving import load_model, save_model, spreads
 from medmnist_hf.training.models.wrappers import NetworkConfig, NetworkForImageClassification
@@ -62,6 +63,12 @@ def test_what_can_be_spread_is_measured_before_a_classifier_of_zeros() -> None:
         torch.nn.init.zeros_(model.timm_model.get_classifier().weight)
         model.train()
         assert spreads(model, 64) is expected and model.training
+
+
+def test_what_cannot_be_read_is_refused_with_a_size_whatever_the_network_raises() -> None:
+    """MaxViT divides by the number of its windows, 0 at 28 pixels."""
+    with pytest.raises(TrainingError, match=r"^timm/test_maxvit cannot read .* zero\): give --image-size 32$"):
+        gray("test_maxvit", image_size=28)
 
 
 def test_constants_that_no_file_holds_are_there_after_loading(tmp_path: Path) -> None:
