@@ -110,6 +110,8 @@ def run(app: typer.Typer, arguments: Sequence[str] = (), name: str | None = None
     handler.setFormatter(_OneLine("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     redact_logs()
+    # The Hub's client tells of each try; the last one is the error, and says as much.
+    logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)
     try:
         with explained():
             code = app([*arguments, *sys.argv[1:]], standalone_mode=False, prog_name=name)

@@ -56,6 +56,10 @@ def command(end: str) -> None:
         console.terminal().print(f"run {name[:6]}")
         console.echo(f"file {name[:6]}")
         raise BuildError(f"{name} is damaged")
+    if end == "hub":
+        from huggingface_hub.utils import _http  # as it says before it tries again
+        _http.logger.warning("'HTTP Error 500' thrown while requesting GET")
+        raise BuildError("the Hub is not there")
     if end == "unicode":
         console.terminal().print("AUC 0.733 ± 0.012, run 肺")
         console.echo("größer")
@@ -73,6 +77,7 @@ console.run(app)
     ("end", "code", "out", "error"),
     [
         ("well", 0, "done\n", ""),
+        ("hub", 1, "", "error: the Hub is not there\n"),
         ("fault", 1, "", "error: dist/x is damaged: pass --force\n"),
         ("system", 1, "", "error: /no/such/file: No such file or directory: check the path and its permissions\n"),
         (
