@@ -68,6 +68,7 @@ def test_an_environment_is_made_from_the_lock_and_found_then(tmp_path: Path) -> 
     assert seen.returncode != 0, "the rest must not see it"
 
 
+@pytest.mark.slow
 def test_a_lock_that_cannot_be_installed_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     engine = needing(tmp_path)
     engine.lock.write_text(f"{tmp_path}/not-there-1.0-py3-none-any.whl\n")

@@ -85,6 +85,7 @@ def test_features_are_taken_as_they_are(python: Path, tmp_path: Path) -> None:
     assert auc(found, some) > 0.75
 
 
+@pytest.mark.slow
 def test_a_killed_search_leaves_its_best_and_goes_on(python: Path, tmp_path: Path) -> None:
     some = wanted("multi-class", 3, trials=None)
 

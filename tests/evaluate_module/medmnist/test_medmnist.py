@@ -59,6 +59,7 @@ print(json.dumps([one.compute(references=[0, 1], prediction_scores=scores, absen
 """
 
 
+@pytest.mark.slow
 def test_a_copy_elsewhere_loads_without_a_network(tmp_path: Path) -> None:
     """As in a Space, and with neither of the variables that forbid the network set."""
     copy = shutil.copytree(FOLDER, tmp_path / "medmnist", ignore=shutil.ignore_patterns("__pycache__"))

@@ -69,7 +69,8 @@ def test_flaml_on_every_task_leaves_what_a_training_does(root: Path, tmp_path: P
     assert result.rank is None and not (tmp_path / "seed-0" / "checkpoints").exists()
 
 
-@pytest.mark.parametrize("flag", ["pneumoniamnist", pytest.param("adrenalmnist3d", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("flag", ["pneumoniamnist", "adrenalmnist3d"])
 def test_flaml_on_frozen_features(root: Path, tmp_path: Path, flag: str) -> None:
     result = run(flaml(root, flag, model="timm/test_resnet"), tmp_path, quiet=True)
     assert result.seeds[0].facts.inputs == "features of timm/test_resnet"
