@@ -64,11 +64,7 @@ def push(
     """Push builds, each in one commit; what the Hub already has is neither sent again nor lost."""
     from functools import partial
 
-    from medmnist_hf.cards.render import describe
     from medmnist_hf.hub.client import MAIN, hub_api
-    from medmnist_hf.hub.dataset_plan import PushOptions
-    from medmnist_hf.hub.dataset_push import add_to_collection
-    from medmnist_hf.hub.local_build import read_local
     from medmnist_hf.hub.repo_id import split_repo_id
     from medmnist_hf.places.configs import expand, subset_folder
 
@@ -84,7 +80,13 @@ def push(
     for name in names:
         try:
             folder = subset_folder(name, root)
-            build = read_local(folder, allow_synthetic=allow_synthetic, allow_unverified=allow_unverified)
+            with console.progress("[progress.description]{task.description}") as progress:
+                progress.add_task(f"{folder}: comparing each shard with the manifest", total=None)
+                from medmnist_hf.cards.render import describe  # takes a second: the line is there
+                from medmnist_hf.hub.dataset_plan import PushOptions
+                from medmnist_hf.hub.local_build import read_local
+
+                build = read_local(folder, allow_synthetic=allow_synthetic, allow_unverified=allow_unverified)
             target = repo_id if "/" in repo_id else f"{repo_id}/{build.subset.flag}"
             options = PushOptions(target, branch or MAIN, private, create_pr, tag, message, prune)
             _push_one(api, build, options, partial(describe, repo_id=options.repo_id, tasks=eval_yaml), yes)
@@ -95,6 +97,8 @@ def push(
     if not yes:
         console.echo("nothing was changed: pass --yes to push")
     elif collection and pushed:
+        from medmnist_hf.hub.dataset_push import add_to_collection
+
         slug = add_to_collection(api, collection, split_repo_id(pushed[0])[0], pushed, private=private)
         console.echo(f"collection {slug}: {len(pushed)} repositories")
     if failed:

@@ -44,10 +44,27 @@ USES: Final[Mapping[str, tuple[str, ...]]] = {
     "audit": (f"dist/{SUBSET}",),
     "export": (SUBSET, "--root", "dist", "--out", "exported", "--force"),
     "montage": (SUBSET, "--root", "dist", "--length", "4", "--out", "montage.png", "--force"),
+    "push": (f"dist/{SUBSET}", "--repo-id", "you", "--allow-synthetic"),
     "finetune": (SUBSET, "--root", "dist", "--model", "timm/test_efficientnet", "--no-pretrained"),
+    "automl": (SUBSET, "--root", "dist", "--engine", "flaml", "--time-budget", "1m"),
+    "benchmark": ("matrix.yaml",),
+    "evaluate": ("scores.csv", "--subset", SUBSET, "--root", "dist"),
+    "compare": ("scores.csv", "scores.csv", "--subset", SUBSET, "--root", "dist"),
     "leaderboard": (SUBSET,),
 }
-"""Command -> what it is given; the others need the Hub, a folder of results or an engine, and are asked for help."""
+"""Command -> what it is given; the others need the Hub or install an engine, and are asked for help."""
+
+MATRIX: Final = f"""
+defaults: {{root: dist, pretrained: false, epochs: 1}}
+matrix: {{dataset: {SUBSET}, model: timm/test_efficientnet}}
+"""
+
+SCORES: Final = f"""
+import medmnist_hf
+labels = medmnist_hf.load_arrays("{SUBSET}", split="test", root="dist", cache=False).labels
+with open("scores.csv", "w") as file:
+    file.writelines(f"{{row}},{{label}}\\n" for row, label in enumerate(labels))
+"""
 
 app = Program(add_completion=False)
 
@@ -114,6 +131,8 @@ def main(
         subprocess.run(
             [sys.executable, "-m", "medmnist_hf", *BUILD, "dist"], cwd=folder, check=True, capture_output=True
         )
+        subprocess.run([sys.executable, "-c", SCORES], cwd=folder, check=True)
+        (folder / "matrix.yaml").write_text(MATRIX, encoding="utf-8")
         found = list(rows(folder, repeats, only))
     if as_json:
         console.print_json([dict(zip(("command", "what", "median", "largest"), row, strict=True)) for row in found])
