@@ -3,31 +3,29 @@
 Each network is made by a recipe, with random weights, and with few blocks where their number can be given. Whatever is
 compared must be equal; what is neither equal nor refused in one line, or takes longer than its time, is a fault.
 
-- At 28, 64, 128 and 224 pixels: made, and every pixel reached by a gradient, or refused.
-- At the smallest size that it reads: trained for a step of two images, saved and loaded back, explained, given LoRA,
-  trained for a step and merged. Likewise, but for the last two, for gray images: its first layer alone is another one.
-- At that size, if it is 32 or less, and for networks of timm alone: made to read volumes (2.5D).
-
-Networks of more than 60 million parameters are taken through the smallest size that they read alone.
+- For RGB and for gray images of 28, 64, 128 and 224 pixels: made, and every pixel reached by a gradient, or refused;
+  if made, trained for a step of two images, saved and loaded back, explained, given LoRA, trained again and merged.
+- At the smallest size of RGB that it reads, if it is 32 or less, those of timm: made to read volumes (2.5D).
 """
 
 import contextlib
-import copy
 import faulthandler
 import json
 import math
 import os
 import re
+import resource
 import signal
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any, Final
+from unittest.mock import patch
 
 import typer
 
@@ -38,44 +36,20 @@ app = Program(add_completion=False)
 
 SIZES: Final = (28, 64, 128, 224)
 
-LARGE: Final = 60e6
-"""Parameters above which a network is taken through the smallest size that it reads alone."""
+KINDS: Final[dict[str, int]] = {"RGB": 3, "gray": 1}
+"""Kinds of images -> their channels."""
 
 DEEP: Final = 20e6
 """Parameters from which a network of stages is made with two blocks in each."""
 
-SECONDS: Final = 120
+SECONDS: Final = 240
 """Processor time that one network may take; one that takes longer is a fault."""
 
 BEGIN, END = "<!-- begin of the table -->\n", "<!-- end of the table -->\n"
 """What stands around the table in its page."""
 
-TIMM: Final = tuple(
-    """
-    beit_base_patch16_224 botnet26t_256 halonet_h1 lambda_resnet26t resnext26ts regnetz_b16 mobileone_s1
-    repvgg_a0 test_byobnet cait_xxs24_224 coat_lite_mini coat_tiny convit_tiny convmixer_768_32 test_convnext
-    convnextv2_atto cpubone_nano crossvit_9_240 csatv2 cs3darknet_focus_s darknet17 cspnext_tiny davit_tiny
-    deepseek_vit_412m deit_tiny_distilled_patch16_224 deit3_small_patch16_224 densenet121 dla46x_c dpn48b
-    edgenext_xx_small efficientformer_l1 efficientformerv2_s0 test_efficientnet mixnet_s mobilenetv2_035
-    tinynet_e tf_efficientnet_lite0 efficientvim_m1 efficientvit_b0 efficientvit_m0 eva02_tiny_patch14_224
-    vit_small_patch16_dinov3 fasternet_t0 fastvit_t8 focalnet_tiny_srf gcvit_xxtiny gemma4_vit_167m_enc
-    ghostnet_050 ghostnetv3_050 hardcorenas_a hgnetv2_b0 hiera_tiny_224 sam2_hiera_tiny hrnet_w18_small
-    iformer_t inception_next_atto inception_resnet_v2 inception_v3 inception_v4 lcnetv2_small levit_128s
-    levit_conv_128s lowformer_b0 test_mambaout coatnet_pico_rw_224 test_coatnet test_maxvit
-    maxxvit_rmlp_nano_rw_256 caformer_s18 poolformerv2_s12 gmixer_12_224 gmlp_ti16_224 mixer_s32_224
-    resmlp_12_224 mobilenetv3_small_050 lcnet_035 mobilenetv5_base mobilevit_xxs mobilevitv2_050 mvitv2_tiny
-    naflexvit_base_patch16_gap nasnetalarge nest_tiny nextvit_small nf_regnet_b0 test_nfnet pit_ti_224
-    pit_ti_distilled_224 pnasnet5large pvt_v2_b0 qwen3_vit_88m rdnet_tiny regnetx_002 regnety_002
-    repghostnet_050 repvit_m1 res2net50_14w_8s resnest14d resnet10t seresnet18 test_resnet resnetv2_18
-    rexnet_100 selecsls42 legacy_seresnet18 sequencer2d_s shvit_s1 skresnet18 starnet_s1 swiftformer_xs
-    swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 swinv2_cr_tiny_224 tiny_vit_5m_224
-    tnt_s_legacy_patch16_224 tresnet_m twins_pcpvt_small twins_svt_small vgg11 visformer_tiny test_vit
-    test_vit4 vit_tiny_patch16_224 vit_tiny_r_s16_p8_224 test_vit_relpos samvit_base_patch16_224
-    vitamin_small_224 volo_d1_224 ese_vovnet19b_slim_dw legacy_xception xception41p xcit_nano_12_p8_224
-    xcit_nano_12_p16_224
-    """.split()  # noqa: SIM905
-)
-"""One member or more of each module of timm that has networks."""
+NETWORKS: Final = Path(__file__).with_name("sweep_networks.txt")
+"""Names of timm, one a line: one member or more of each of its modules that has networks."""
 
 BACKBONES: Final = ("vit_mae", "clip_vision_model")
 """Models of transformers that read images and are given a head here."""
@@ -87,25 +61,34 @@ class Outcome:
 
     Attributes:
         name: As a recipe names it.
-        works: The sizes that it reads, of those tried.
-        refused: What was refused -> the refusal. Keys are a size, ``LoRA``, ``maps`` or ``volumes``; for gray images
-            ``gray`` and these, where the refusal is another one.
-        maps: By what it was explained, ``Grad-CAM`` or ``occlusion``.
-        gray: How one for gray images is saved: ``spread`` over three channels, or ``as it is``.
+        works: Cells, such as ``RGB 28`` or ``gray 224``, that it reads: by what it was explained, ``Grad-CAM`` or
+            ``occlusion``; empty where that was refused.
+        gray: How it was saved where it reads gray images: ``spread`` over three channels, or ``as it is``.
+        refused: What was refused -> the refusal. Keys are a cell; a cell and ``LoRA``, ``maps``, ``training`` or
+            ``saving``; or ``volumes``.
         faults: What went wrong in any other way, which there must not be.
     """
 
     name: str
-    works: list[int] = field(default_factory=list)
+    works: dict[str, str] = field(default_factory=dict)
+    gray: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
-    maps: str = ""
-    gray: str = ""
     faults: list[str] = field(default_factory=list)
+
+
+def cells(sizes: Sequence[int] = SIZES) -> list[str]:
+    """What each network is tried for: gray and RGB images of each size."""
+    return [f"{kind} {size}" for size in sizes for kind in KINDS]
 
 
 def members() -> list[str]:
     """The networks of the sweep: names of timm as ``timm/NAME``, model types of transformers as they are."""
-    return [f"timm/{name}" for name in TIMM] + model_types()
+    return [f"timm/{name}" for name in timm_networks()] + model_types()
+
+
+def timm_networks() -> list[str]:
+    """Names of timm in the file of `NETWORKS`."""
+    return [line for line in NETWORKS.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
 
 
 def model_types() -> list[str]:
@@ -140,7 +123,7 @@ def sweep(name: str, sizes: Sequence[int] = SIZES, seconds: float = SECONDS) -> 
     faulthandler.dump_traceback_later(10 * seconds, exit=True)  # in code that no signal interrupts, or that waits
     outcome = Outcome(name)
     try:
-        with tempfile.TemporaryDirectory() as folder, _of_few_blocks(name):
+        with tempfile.TemporaryDirectory() as folder, _cheaper(name):
             _Sweep(outcome, Path(folder)).run(sizes)
     except _TooLongError:
         outcome.faults.append(f"took more than {seconds:g} seconds of processor time")
@@ -152,21 +135,21 @@ def sweep(name: str, sizes: Sequence[int] = SIZES, seconds: float = SECONDS) -> 
 
 
 @contextlib.contextmanager
-def _of_few_blocks(name: str) -> Iterator[None]:
-    """Within, timm makes a network with as few of its blocks as have one of each kind, where it lets one say so."""
+def _cheaper(name: str) -> Iterator[None]:
+    """Within, timm makes a network of as few blocks as have one of each kind, and occlusion hides 4 parts, not 49."""
     import timm
+
+    from medmnist_hf.training.report import attribution
 
     make = timm.create_model
     fewer: list[dict[str, Any]] = [{}, {"depth": 3}, {"depths": (2, 2, 2, 2)}]
     sizes = [_parameters(name, options) for options in fewer] if name.startswith("timm/") else [0.0]
-    if sizes[0] < DEEP:
-        del sizes[2:]
-    few = fewer[sizes.index(min(sizes))]
-    timm.create_model = lambda *names, **options: make(*names, **few | options)
-    try:
+    few = fewer[sizes.index(min(sizes if sizes[0] >= DEEP else sizes[:2]))]
+    with (
+        patch.object(timm, "create_model", lambda *names, **options: make(*names, **few | options)),
+        patch.object(attribution, "CELLS", 2),
+    ):
         yield
-    finally:
-        timm.create_model = make
 
 
 def _parameters(name: str, options: dict[str, Any]) -> float:
@@ -189,25 +172,14 @@ class _Sweep:
 
     def run(self, sizes: Sequence[int]) -> None:
         """Do everything."""
-        small = True
-        for size in sizes:
-            if self.outcome.works and not small:
-                break
-            built = self._attempt(str(size), 3, partial(self._made, 3, image_size=size))
-            if built is None:
-                continue
-            self.outcome.works.append(size)
-            if self.outcome.works == [size]:
-                small = sum(one.numel() for one in built.model.parameters()) < LARGE
-                self._through(built, 3)
-                gray = self._attempt(str(size), 1, partial(self._made, 1, image_size=size))
-                if gray is not None:
-                    own = type(gray.model).__name__.startswith("Network") or not self.timm
-                    self.outcome.gray = "as it is" if own else "spread"
-                    self._through(gray, 1)
-        if self.outcome.works and self.outcome.works[0] <= 32 and self.timm:
-            first = self.outcome.works[0]
-            self._attempt("volumes", 3, lambda: self._made(3, image_size=first, dataset="adrenalmnist3d"))
+        for cell in cells(sizes):
+            kind, size = cell.split()
+            built = self._attempt(cell, partial(self._made, KINDS[kind], image_size=int(size)))
+            if built is not None:
+                self._through(built, cell)
+        first = next((int(cell.split()[1]) for cell in self.outcome.works if cell.startswith("RGB")), math.inf)
+        if first <= 32 and self.timm:
+            self._attempt("volumes", lambda: self._made(3, image_size=first, dataset="adrenalmnist3d"))
 
     def _recipe(self, channels: int, **more: Any) -> Any:
         from medmnist_hf.training.recipe import make_recipe
@@ -225,47 +197,45 @@ class _Sweep:
 
         return build_model(self._recipe(channels, **more))
 
-    def _attempt(self, what: str, channels: int, step: Callable[[], Any]) -> Any:
+    def _attempt(self, what: str, step: Callable[[], Any]) -> Any:
         """What a step gives; None where it refuses, which is noted, or fails in another way, which is a fault."""
         from medmnist_hf.errors import MedMNISTError, first_line
 
         try:
             return step()
         except MedMNISTError as error:
-            refusal = str(error).replace(str(self.folder / f"config {channels}"), self.outcome.name)
-            if channels == 3 or refusal != self.outcome.refused.get(what):
-                self.outcome.refused[what if channels == 3 else f"gray {what}"] = refusal
+            folder = rf"{re.escape(str(self.folder))}/config \d"
+            self.outcome.refused[what] = re.sub(folder, self.outcome.name, str(error))
         except Exception as error:
-            images = "RGB" if channels == 3 else "gray"
-            self.outcome.faults.append(f"{what}, {images}: {type(error).__name__}: {first_line(error)}")
+            self.outcome.faults.append(f"{what}: {type(error).__name__}: {first_line(error)}")
         return None
 
-    def _through(self, built: Any, channels: int) -> None:
+    def _through(self, built: Any, cell: str) -> None:
         import numpy as np
         import torch
 
         from medmnist_hf.training.methods.lora import add_lora, merge_lora
         from medmnist_hf.training.report.attribution import image_maps
 
-        recipe = self._recipe(channels, image_size=built.image_size)
-        images = torch.randn(2, channels, *[built.image_size] * 2, generator=torch.Generator().manual_seed(1))
-        plain = copy.deepcopy(built)
-        self._attempt("training", channels, lambda: _step(built.model, images))
-        self._attempt("saving", channels, lambda: self._loaded_back(built, images))
-        if channels == 1:
-            return
+        channels, size = KINDS[cell.partition(" ")[0]], built.image_size
+        recipe = self._recipe(channels, image_size=size)
+        images = torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(1))
+        self._attempt(f"{cell} training", lambda: _step(built.model, images))
+        self._attempt(f"{cell} saving", lambda: self._loaded_back(built, images))
         stored = np.random.default_rng(0).integers(0, 256, (1, 28, 28), dtype=np.uint8)
-        maps = self._attempt("maps", channels, lambda: image_maps(recipe, built, stored, [1]))
-        if maps is not None:
-            self.outcome.maps = maps[1].split(" o")[0]
+        maps = self._attempt(f"{cell} maps", lambda: image_maps(recipe, built, stored, [1]))
+        self.outcome.works[cell] = "" if maps is None else maps[1].split(" o")[0]
+        if channels == 1:
+            own = type(built.model).__name__.startswith("Network") or not self.timm
+            self.outcome.gray[cell] = "as it is" if own else "spread"
 
         def adapt() -> None:
-            adapted = add_lora(recipe, plain)
+            adapted = add_lora(recipe, built)
             _step(adapted, images)
             before = _logits(adapted, images)
             _check_equal(before, _logits(merge_lora(adapted), images))
 
-        self._attempt("LoRA", channels, adapt)
+        self._attempt(f"{cell} LoRA", adapt)
 
     def _loaded_back(self, built: Any, images: Any) -> None:
         from medmnist_hf.training.models.saving import load_model, save_model
@@ -307,17 +277,21 @@ def _written(model_type: str, folder: Path, channels: int) -> None:
 
     kind = type(AutoConfig.for_model(model_type))
     values = kind().to_dict()
-    own: dict[str, Any] = {"num_channels": channels} if "num_channels" in values else {}
+    own: dict[str, Any] = {name: channels for name in ("num_channels", "stem_num_channels") if name in values}
+    if "num_channels" in values.get("vision_config", {}):
+        own["vision_config"] = {"num_channels": channels}
     if model_type not in BACKBONES:
         classes = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES[model_type]
         own["architectures"] = [classes if isinstance(classes, str) else classes[0]]
-    lists = {name: values.get(name) for name in ("depths", "num_blocks")}
-    few: dict[str, Any] = {name: [1] * len(value) for name, value in lists.items() if isinstance(value, list)}
+    if isinstance(values.get("stem_channels"), list):  # of HGNetV2, beginning with those of the image
+        own["stem_channels"] = [channels, *values["stem_channels"][1:]]
+    lists = [name for name in ("depths", "num_blocks") if isinstance(values.get(name), list)]
+    few: dict[str, Any] = {name: [1] * len(values[name]) for name in lists}
     if values.get("num_hidden_layers", 0) > 2:
         few["num_hidden_layers"] = 2
     parts = {"vision_config": {"num_hidden_layers": 2}, "text_config": {"num_hidden_layers": 1, "hidden_size": 64}}
-    few |= {name: part for name, part in parts.items() if name in values}
-    for options in (few | own, own):
+    few |= {name: own.get(name, {}) | part for name, part in parts.items() if name in values}
+    for options in (own | few, own):
         try:
             kind(**options).save_pretrained(folder)
         except Exception:  # a configuration checks its lists against each other
@@ -360,19 +334,39 @@ def with_table(page: str, outcomes: Sequence[Outcome]) -> str:
 def table(outcomes: Sequence[Outcome]) -> str:
     """What was found, in numbers and in a table of Markdown."""
     families, faults = {_family(one.name) for one in outcomes}, sum(bool(one.faults) for one in outcomes)
-    whole, none = (sum(len(one.works) == count for one in outcomes) for count in (len(SIZES), 0))
-    adapted = sum(bool(one.works) and not {"LoRA", "gray LoRA"} & one.refused.keys() for one in outcomes)
+    rgb, gray = (sum(_sizes(one.works, kind) == _sizes(cells(), kind) for one in outcomes) for kind in KINDS)
+    none = sum(not one.works for one in outcomes)
+    adapted = sum(bool(one.works) and not any(what.endswith(" LoRA") for what in one.refused) for one in outcomes)
     lines = [
-        f"{len(outcomes)} networks of {len(families)} families: {whole} read all four sizes, {none} none of them; "
-        f"{adapted} can have LoRA; {faults} failed in any other way than by a refusal.",
+        f"{len(outcomes)} networks of {len(families)} families: {rgb} read RGB images of all four sizes, "
+        f"{gray} gray ones, {none} neither of any; {adapted} can have LoRA wherever they read images; "
+        f"{faults} failed in any other way than by a refusal.",
         "",
-        "| family | network | sizes | maps | gray saved | refused and why |",
-        "|---|---|---|---|---|---|",
+        "| family | network | RGB | gray | maps | gray saved | refused and why |",
+        "|---|---|---|---|---|---|---|",
     ]
     for one in outcomes:
-        sizes, refused = ", ".join(map(str, one.works)), "<br>".join(_reasons(one)).replace("|", r"\|")
-        lines.append(f"| {_family(one.name)} | `{one.name}` | {sizes} | {one.maps} | {one.gray} | {refused} |")
+        reasons = "<br>".join(_reasons(one)).replace("|", r"\|")
+        columns = [*(_sizes(one.works, kind) for kind in KINDS), _each(one.works), _each(one.gray), reasons]
+        lines.append(f"| {_family(one.name)} | `{one.name}` | {' | '.join(columns)} |")
     return "\n".join([*lines, ""])
+
+
+def _sizes(found: Iterable[str], kind: str) -> str:
+    """The sizes among cells of a kind of images."""
+    return ", ".join(cell.partition(" ")[2] for cell in found if cell.startswith(kind))
+
+
+def _each(told: dict[str, str]) -> str:
+    """What is told of cells: once where it is the same for all."""
+    each = {value: [cell for cell, its in told.items() if its == value] for value in told.values() if value}
+    return "; ".join(value if len(each) == 1 else f"{value}: {_where(found)}" for value, found in each.items())
+
+
+def _where(found: Sequence[str]) -> str:
+    """Cells in words: sizes alone where they are the same for RGB and gray images."""
+    sizes = {_sizes(found, kind): kind for kind in KINDS}
+    return "; ".join(f"{kind} {their}" for their, kind in sizes.items() if their) if len(sizes) > 1 else min(sizes)
 
 
 def _family(name: str) -> str:
@@ -384,13 +378,19 @@ def _family(name: str) -> str:
 
 
 def _reasons(outcome: Outcome) -> list[str]:
-    """Refusals without the network's name, those of several sizes in one."""
-    reasons: dict[str, list[str]] = {}
+    """Refusals without the network's name, those of several cells in one."""
+    reasons: dict[tuple[str, str], list[str]] = {}
     for what, refusal in outcome.refused.items():
-        size = what.removeprefix("gray ")
+        cell = next((one for one in cells() if what == one or what.startswith(f"{one} ")), "")
         reason = refusal.removeprefix(f"{outcome.name} ").replace(f" {outcome.name} ", " ")
-        reasons.setdefault(re.sub(rf"\b{size}\b", "N", reason) if size.isdigit() else reason, []).append(what)
-    return [f"{', '.join(what)}: `{reason}`" for reason, what in reasons.items()]
+        if cell:
+            reason = re.sub(rf"\b{cell.partition(' ')[2]}\b", "N", reason)
+        reasons.setdefault((what.removeprefix(cell).strip(), reason), []).append(cell)
+    lines = []
+    for (step, reason), found in reasons.items():
+        everywhere = step and {*found} in ({""}, {*outcome.works})
+        lines.append(f"{step if everywhere else f'{step} {_where(found)}'.strip()}: `{reason}`")
+    return lines
 
 
 @app.command(epilog="Example: python scripts/bench/sweep_models.py --only resnet --results networks.jsonl")
@@ -412,7 +412,8 @@ def main(
     if table is not None:
         table.write_text(with_table(table.read_text(encoding="utf-8"), outcomes), encoding="utf-8")
     faults = [f"{one.name}: {fault}" for one in outcomes for fault in one.faults]
-    print(f"{len(outcomes)} of {len(names)} networks, {len(faults)} faults", *faults, sep="\n")
+    used = f"{sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]):.0f} seconds of processor time"
+    print(f"{len(outcomes)} of {len(names)} networks, {len(faults)} faults, {used}", *faults, sep="\n")
 
 
 if __name__ == "__main__":
