@@ -57,6 +57,10 @@ _LATER: Final = {
 """Name -> where it is imported from when it is asked for: those who only ask the catalogue wait for none of it."""
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -241,6 +241,26 @@ def bibtex(entry: Subset) -> str:
     return "\n\n".join(entries[key] for key in keys)
 
 
+SIZED_FLAG: Final = re.compile(r"(?P<flag>\w+?)(?:[-_](?P<size>\d{1,4}))?", re.ASCII)
+"""A flag, also with a size: ``pathmnist``, ``pathmnist-64``."""
+
+
+def sized_subset(name: str) -> tuple[Subset, int | None]:
+    """A subset by its flag, which may have a size behind it: ``pathmnist``, ``PathMNIST-64``.
+
+    Returns:
+        The subset, and the size; None where the name has none.
+
+    Raises:
+        CatalogError: The flag is unknown, or the subset has no such size.
+    """
+    match = SIZED_FLAG.fullmatch(name)
+    if match is None or match["size"] is None:
+        return subset(name), None
+    entry = subset(match["flag"])
+    return entry, entry.file(match["size"]).size
+
+
 def subset(flag: str) -> Subset:
     """One subset by its flag, in any letter case.
 

@@ -22,6 +22,7 @@ from medmnist_hf.catalog import (
     Subset,
     Task,
     collection,
+    sized_subset,
     subset,
     subsets,
 )
@@ -319,3 +320,17 @@ def test_a_subset_shows_itself_on_one_line() -> None:
         repr(subset("organmnist3d")) == "<Subset organmnist3d: 1,742 volumes, multi-class, 11 classes, sizes 28, 64>"
     )
     assert all("\n" not in repr(entry) and len(repr(entry)) < 100 for entry in subsets())
+
+
+def test_a_flag_may_have_a_size_behind_it() -> None:
+    assert [
+        (entry.flag, size) for entry, size in map(sized_subset, ("PathMNIST-64", "organmnist3d_28", "octmnist"))
+    ] == [
+        ("pathmnist", 64),
+        ("organmnist3d", 28),
+        ("octmnist", None),
+    ]
+    with pytest.raises(CatalogError, match="no size 128"):
+        sized_subset("organmnist3d-128")
+    with pytest.raises(CatalogError, match="did you mean 'pathmnist'"):
+        sized_subset("pathmnits")

@@ -140,12 +140,12 @@ def build(
     origin = open_source(
         source, mirrors=mirror or (), allow_unverified=allow_unverified, phantom_rows=phantom_rows, seed=seed
     )
-    run = plan_run(subsets, size or ["28"], origin, options)
+    run = plan_run(subsets, size or (), origin, options)
     terminal = console.terminal()
     terminal.print(_plan_table(run))
     total = sum(planned.raw_bytes for planned in run)
     terminal.print(
-        f"{len(run)} configs, {total / 1e6:,.1f} MB of raw pixels from {source} to {out} "
+        f"{len(run)} config{'s' if len(run) > 1 else ''}, {total / 1e6:,.1f} MB of raw pixels from {source} to {out} "
         f"({free_bytes(out) / 1e9:,.1f} GB free)\n"
     )
     columns = (TextColumn("{task.description}"), BarColumn(), _Amount(), TimeRemainingColumn())

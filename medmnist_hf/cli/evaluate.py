@@ -144,6 +144,7 @@ def evaluate(
         result = done[0].result
         title = f"{result.flag} {result.split} at {result.size}{f': {result.run}' if result.run else ''}"
         save_plot(plot, done[0].predictions, done[0].entry.labels, title, provenance=done[0].provenance)
+        console.echo(f"wrote {plot}", err=True)
     if failed:
         raise typer.Exit(1)
 

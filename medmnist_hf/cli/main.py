@@ -54,7 +54,7 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Show all that is known of one subset: labels, counts, files, licence, citations, caveats, published results."""
-    facts = _facts(catalog.subset(subset))
+    facts = _facts(catalog.sized_subset(subset)[0])
     if as_json:
         console.print_json(facts)
         return

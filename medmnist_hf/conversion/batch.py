@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from medmnist_hf.catalog import SPLITS, SplitCounts, Subset, subset, subsets
+from medmnist_hf.catalog import DEFAULT_SIZE, SPLITS, SplitCounts, Subset, sized_subset, subset, subsets
 from medmnist_hf.conversion.build import BuildOptions, BuildResult, build_config, usable
 from medmnist_hf.conversion.encode import encoder
 from medmnist_hf.conversion.sharding import shard_ranges
@@ -82,21 +82,31 @@ def plan_run(flags: Sequence[str], sizes: Sequence[str], source: Source, options
     """The configs that a command line asks for, each once, in the order of the catalogue and by ascending size.
 
     Args:
-        flags: Flags of subsets, or ``all``.
-        sizes: Sizes, or ``all``. With ``all`` subsets a size applies to those that have it.
+        flags: Flags of subsets, also with a size (``pathmnist-64``), or ``all``.
+        sizes: Sizes, or ``all``; none for those of the names, or 28. With ``all`` subsets a size applies to those that
+            have it.
         source: Where the files come from.
         options: How they are built.
 
     Raises:
-        CatalogError: An unknown subset or size, or a size that no subset asked for has.
+        CatalogError: An unknown subset or size, a size that no subset asked for has, or another than the name's.
         BuildError: An unknown codec, or one that cannot hold the images of a subset.
     """
     every = "all" in flags
-    wanted = subsets() if every else tuple({subset(flag).flag: subset(flag) for flag in flags}.values())
+    named: dict[str, set[int]] = {entry.flag: set() for entry in subsets()} if every else {}
+    for flag in () if every else flags:
+        entry, size = sized_subset(flag)
+        if size is not None and sizes and str(size) not in sizes:
+            raise CatalogError(
+                f"{flag} names size {size}, and --size {', '.join(sizes)} is given: leave one of them out"
+            )
+        named.setdefault(entry.flag, set()).update(() if size is None else {size})
     numbers = {_size(text) for text in sizes if text != "all"}
     planned = []
-    for entry in wanted:
-        chosen = set(entry.sizes) if "all" in sizes else numbers & set(entry.sizes) if every else numbers
+    for entry in map(subset, named):
+        usual = named[entry.flag] or {DEFAULT_SIZE}
+        chosen = set(entry.sizes) if "all" in sizes else numbers or usual
+        chosen = chosen & set(entry.sizes) if every else chosen
         planned += [_planned(entry, size, source, options) for size in sorted(chosen)]
     if not planned:
         raise CatalogError(

@@ -69,7 +69,7 @@ def resolve(name: str | None, num_classes: int | None = None) -> MetricConfig:
             raise ScoreError(f"num_classes={num_classes}: the {task.value} task has {_count(task)}")
         return MetricConfig(task.value, task, num_classes)
     try:
-        entry = catalog.subset(name)
+        entry, _ = catalog.sized_subset(name)
     except CatalogError as error:
         raise CatalogError(f"{error}; for other data name a task ({tasks})") from None
     if num_classes not in (None, len(entry.labels)):

@@ -118,6 +118,8 @@ def to_hub_error(what: str, error: Exception) -> HubError:
         advice = _ADVICE.get(status, "run again" if status >= 500 else "check the arguments and run again")
     elif isinstance(error, LargeAnswerError):
         advice = "that is no answer of a Hub, check HF_ENDPOINT and the proxy"
+    elif isinstance(error, OfflineModeIsEnabled):
+        advice = "unset HF_HUB_OFFLINE and run again"
     else:
         advice = "check the network and run again"
     return HubError(f"cannot {what} ({reason_of(error)}): {advice}", status)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from medmnist_hf import catalog
-from medmnist_hf.catalog import NAMESPACE, Subset
+from medmnist_hf.catalog import NAMESPACE, SIZED_FLAG, Subset
 from medmnist_hf.errors import CatalogError, SourceError, shorten
 from medmnist_hf.hub.repo_id import split_revision
 from medmnist_hf.places.local_paths import check_text
@@ -24,7 +24,7 @@ from medmnist_hf.places.local_paths import check_text
 FORMS: Final = "a flag (pathmnist), a repository (you/pathmnist@v1), a build (dist/pathmnist) or an NPZ file"
 """What a data set can be named by, for messages."""
 
-_FLAG: Final = re.compile(r"(?P<flag>\w+?)(?:[-_](?P<size>\d{1,4}))?(?:@(?P<revision>.+))?", re.ASCII)
+_FLAG: Final = re.compile(rf"{SIZED_FLAG.pattern}(?:@(?P<revision>.+))?", re.ASCII)
 _PATH_STARTS: Final = ("/", "./", "../", "~")
 
 

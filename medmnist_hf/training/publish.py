@@ -18,12 +18,12 @@ from medmnist_hf.hub.plan import ATTRIBUTES_NAME, Change, FilePlan, changes_of, 
 from medmnist_hf.hub.repo_id import split_repo_id
 from medmnist_hf.hub.tree import RemoteTree, read_tree
 from medmnist_hf.manifest import README_NAME
-from medmnist_hf.training.recipe import Recipe
+from medmnist_hf.training.recipe import RECIPE_NAME, Recipe
 from medmnist_hf.training.registry import METHODS, method
 from medmnist_hf.training.report.model_card import model_card
 from medmnist_hf.training.report.publishable import FIGURES, best_seed, model_result, portable, repository
 from medmnist_hf.training.results import RESULTS_NAME, check_whole, read_results
-from medmnist_hf.training.run_folder import BEST, RECIPE_NAME, seed_folder
+from medmnist_hf.training.run_folder import BEST, seed_folder
 
 PREDICTIONS: Final = "predictions"
 """Folder of the prediction files in the repository."""

@@ -240,6 +240,9 @@ class Recipe:
         return text
 
 
+RECIPE_NAME: Final = "recipe.yaml"
+"""The recipe in the folder of a run."""
+
 SHORT: Final = {"learning_rate": "lr"}
 """Field -> what people type for it, which a command takes too."""
 
@@ -296,7 +299,9 @@ def make_recipe(options: Mapping[str, Any], *, preset: str | None = None, config
 
 
 def read_options(config: Path) -> dict[str, Any]:
-    """The values by field of a YAML file, such as a run writes; raises a `TrainingError` as `make_recipe`."""
+    """The values by field of a YAML file, or of a run's folder; raises a `TrainingError` as `make_recipe`."""
+    if config.is_dir():
+        config /= RECIPE_NAME
     return _checked(read_yaml(config, "a YAML file of options"), str(config))
 
 

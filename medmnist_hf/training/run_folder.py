@@ -13,10 +13,9 @@ from typing import Final
 
 from medmnist_hf.errors import TrainingError, first_line
 from medmnist_hf.files import read_document, write_atomically
-from medmnist_hf.training.recipe import Recipe, differences, make_recipe, model_part
+from medmnist_hf.training.recipe import RECIPE_NAME, Recipe, differences, make_recipe, model_part
 from medmnist_hf.training.results import RESULTS_NAME, SEED_RESULT_NAME, DataRecord
 
-RECIPE_NAME: Final = "recipe.yaml"
 DATA_NAME: Final = "data.json"
 """What the data is that the run reads, noted before it is."""
 LOCK_NAME: Final = "run.lock"

@@ -43,7 +43,7 @@ def test_a_search_and_once_more(root: Path, tmp_path: Path, capsys: pytest.Captu
     options = ["breastmnist", "--root", str(root), "--engine", "flaml", "--time-budget", "2m", "--trials", "2"]
     invoke("automl", *options, "--seed", "3", "--out", str(tmp_path / "run"))
     done = capsys.readouterr()
-    assert "SYNTHETIC: breastmnist 28, FLAML, flattened pixels (28), 1 seed(s)" in done.out
+    assert "SYNTHETIC: breastmnist 28, FLAML, flattened pixels (28), 1 seed" in done.out
     assert "AutoKeras" not in done.out, "a phantom is not ranked among published rows"
     assert "seed 3: FLAML 2." in done.out and "trial 1: LGBMEstimator" in done.err
     recipe = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
@@ -95,7 +95,7 @@ def test_a_search_that_is_killed_is_one_line_and_no_success(root: Path, tmp_path
     said, shown = program.stderr.read(), program.stdout.read()
     assert program.wait(60) == 1 and "Traceback" not in said
     assert said.splitlines()[-1].startswith("error: results are partial (seed 0 killed by SIGKILL after")
-    assert "breastmnist 28, FLAML, flattened pixels (28), partial, 1 seed(s)" in shown
+    assert "breastmnist 28, FLAML, flattened pixels (28), partial, 1 seed" in shown
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ def test_what_a_command_line_asks_for(phantom: Phantom) -> None:
     assert len(names(["all"], ["28"], phantom)) == 18
     assert len(names(["all"], ["224"], phantom)) == 12, "of all subsets, those that have the size"
     assert names(["breastmnist"], ["all"], phantom) == [("breastmnist", size) for size in (28, 64, 128, 224)]
+    assert names(["PathMNIST-64", "breastmnist"], [], phantom) == [("pathmnist", 64), ("breastmnist", 28)]
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,7 @@ def test_what_a_command_line_asks_for(phantom: Phantom) -> None:
     [
         (["nosuch"], ["28"], "unknown subset 'nosuch'"),
         (["organmnist3d"], ["224"], "organmnist3d has no size 224: choose from 28, 64"),
+        (["pathmnist-64"], ["28"], "pathmnist-64 names size 64, and --size 28 is given"),
         (["all"], ["99"], "no subset has size 99"),
         (["pathmnist"], ["large"], "--size 'large' is no size"),
         (["pathmnist"], ["-28"], "--size '-28' is no size"),

@@ -124,3 +124,9 @@ def test_names_that_are_none() -> None:
         medmnist_hf.load("pathmnits")
     with pytest.raises(SourceError, match=r"^typo: no such file or folder"):
         medmnist_hf.load_arrays("./typo")
+
+
+def test_what_the_package_offers_is_listed() -> None:
+    """Whoever types a dot and a tab sees the functions that are imported late, too."""
+    assert set(dir(medmnist_hf)) == set(medmnist_hf.__all__) and "load_arrays" in dir(medmnist_hf)
+    assert all(getattr(medmnist_hf, name) is not None for name in dir(medmnist_hf))

@@ -44,6 +44,14 @@ def test_options_override_a_file_which_overrides_a_preset(tmp_path: Path) -> Non
     assert recipe.learning_rate == 2e-3
 
 
+def test_a_file_of_options_may_be_named_by_the_folder_of_its_run(tmp_path: Path) -> None:
+    recipe = make_recipe({"dataset": "breastmnist", "epochs": 3})
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    assert make_recipe({}, config=tmp_path) == recipe
+    with pytest.raises(MedMNISTError, match=r"recipe\.yaml"):
+        make_recipe({}, config=tmp_path / "..")
+
+
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "medmnist_v2": {
         "model": "resnet18",

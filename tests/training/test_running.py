@@ -35,10 +35,10 @@ from medmnist_hf.scoring.predictions import check
 from medmnist_hf.training import running as module
 from medmnist_hf.training.methods import knn, linear_probe
 from medmnist_hf.training.methods.base import Fitted, Run
-from medmnist_hf.training.recipe import make_recipe
+from medmnist_hf.training.recipe import RECIPE_NAME, make_recipe
 from medmnist_hf.training.report.publishable import best_seed
 from medmnist_hf.training.results import RESULTS_NAME, SEED_RESULT_NAME, read_results, read_seed
-from medmnist_hf.training.run_folder import LOCK_NAME, RECIPE_NAME
+from medmnist_hf.training.run_folder import LOCK_NAME
 from medmnist_hf.training.running import DEVICE, run, saying_where_space_ends
 from medmnist_hf.typed_json import encode
 from tests.conftest import Phantoms

@@ -161,6 +161,8 @@ class Folder:
     kind = "folder"
 
     def __init__(self, folder: Path, *, allow_unverified: bool = False) -> None:
+        if _is(folder, stat.S_ISREG):
+            raise SourceError(f"{folder} is a file: --source takes the folder that holds it, {folder.parent}")
         if not _is(folder, stat.S_ISDIR):
             raise SourceError(
                 f"no folder {folder}: --source takes 'zenodo', 'phantom' or a folder that holds the NPZ files"

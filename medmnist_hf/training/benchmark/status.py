@@ -36,7 +36,7 @@ class State(StrEnum):
     DONE = "done"
     RUNNING = "running"
     FAILED = "failed"
-    STARTED = "started"
+    INTERRUPTED = "interrupted"
     PENDING = "pending"
 
 
@@ -71,7 +71,7 @@ def status_of(cell: BenchmarkRun, out: Path) -> Status:
     failed = folder / FAILED_NAME
     if failed.is_file():
         return Status(State.FAILED, failed.read_text(encoding="utf-8", errors="replace").strip())
-    return Status(State.STARTED)
+    return Status(State.INTERRUPTED, "run the same command again to resume it")
 
 
 def cells_in(out: Path) -> tuple[BenchmarkRun, ...]:

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from medmnist_hf import console
 from medmnist_hf.scoring.published import leaderboard, published_notes, published_size
+from medmnist_hf.training.recipe import RECIPE_NAME
 from medmnist_hf.training.registry import method
 from medmnist_hf.training.report.publishable import best_seed
 from medmnist_hf.training.results import (
@@ -19,7 +20,8 @@ from medmnist_hf.training.results import (
     SeedResult,
     digits,
 )
-from medmnist_hf.training.run_folder import BEST, LAST, RECIPE_NAME, seed_folder
+from medmnist_hf.training.run_folder import BEST, LAST, seed_folder
+from medmnist_hf.training.tracking import TENSORBOARD
 
 
 def own_name(result: RunResult) -> str:
@@ -57,7 +59,7 @@ def print_results(result: RunResult, folder: Path) -> None:
         if seed.facts.engine:
             out.print(_search(seed), soft_wrap=True)
     split, means = ("test", result.test) if result.test else ("validation", result.validation)
-    name = f"{result.recipe.dataset} {result.recipe.size}, {own_name(result)}, {len(result.seeds)} seed(s)"
+    name = f"{result.recipe.dataset} {result.recipe.size}, {own_name(result)}, {_seeds(len(result.seeds))}"
     out.print(
         f"\n{result.provenance.mark(name)}: "
         f"{split} AUC {means.auc}, ACC {means.acc} on {result.data.rows[split]:,} samples\n",
@@ -78,11 +80,20 @@ def _written(result: RunResult, folder: Path) -> Iterator[tuple[str, str]]:
         yield f"{BEST}/", f"the model with its card: that of seed {best_seed(result).seed}, the best on validation"
     for seed in result.seeds:
         path = seed_folder(folder, seed.seed)
-        parts = {"figures": "figures", BEST: "model of the best epoch", LAST: "model of the last epoch"}
+        parts = {
+            "figures": "figures",
+            BEST: "model of the best epoch",
+            LAST: "model of the last epoch",
+            TENSORBOARD: f"log for tensorboard --logdir {folder}",
+        }
         there = ", ".join(about for name, about in parts.items() if (path / name).exists())
         yield f"{path.name}/", "prediction files" + (f", {there}" if there else "")
     if result.ensemble:
         yield "*.csv", "prediction files of the ensemble"
+
+
+def _seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"
 
 
 def _print_leaderboard(out: Console, result: RunResult) -> None:

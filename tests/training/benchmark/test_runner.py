@@ -184,7 +184,7 @@ def test_ctrl_c_ends_all_processes_and_the_same_call_goes_on(tmp_path: Path) -> 
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
     some = [BenchmarkRun(str(cell.recipe.epochs), cell.recipe) for cell in cells(3)]
-    assert states(some, tmp_path) == [State.STARTED, State.STARTED, State.PENDING]
+    assert states(some, tmp_path) == [State.INTERRUPTED, State.INTERRUPTED, State.PENDING]
     run_cells(some, tmp_path, scripted(tmp_path, {}), tell=lambda _: None)
     assert set(states(some, tmp_path)) == {State.DONE}
 
@@ -205,4 +205,4 @@ def test_while_the_process_of_a_cell_lives_nobody_else_runs_it_even_if_its_bench
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: set(states(some, tmp_path)) == {State.STARTED})
+    wait_until(lambda: set(states(some, tmp_path)) == {State.INTERRUPTED})

@@ -59,7 +59,7 @@ def test_states_from_pending_to_done(tmp_path: Path) -> None:
     assert lock is not None
     assert status_of(one, tmp_path) == Status(State.RUNNING)
     os.close(lock)
-    assert status_of(one, tmp_path) == Status(State.STARTED)
+    assert status_of(one, tmp_path) == Status(State.INTERRUPTED, "run the same command again to resume it")
     (folder / FAILED_NAME).write_text("no memory: use a smaller batch\n", encoding="utf-8")
     assert status_of(one, tmp_path) == Status(State.FAILED, "no memory: use a smaller batch")
     (folder / FAILED_NAME).unlink()

@@ -39,7 +39,7 @@ def test_a_run_stands_among_the_published_rows(capsys: pytest.CaptureFixture[str
     lines = [line for line in text.splitlines() if line.strip()]
     expected = "0 0.900 0.800 0.910 0.860 to 0.960 0.850 0.800 to 0.900 1,234.5"
     assert " ".join(lines[1].split()) == expected
-    assert "2 seed(s): test AUC 0.910 ± 0.000, ACC 0.850 ± 0.000 on 156 samples" in text
+    assert "2 seeds: test AUC 0.910 ± 0.000, ACC 0.850 ± 0.000 on 156 samples" in text
     assert all(row.method in text for row in published_results("breastmnist"))
     places = [line.split()[0] for line in lines if "* resnet18 finetune (28)" in line]
     assert places == [str(1 + sum(row.auc > 0.91 for row in published_results("breastmnist")))]
@@ -50,7 +50,7 @@ def test_one_seed_is_printed_without_a_deviation(capsys: pytest.CaptureFixture[s
     recipe = make_recipe({"dataset": "breastmnist"})
     print_results(sum_up(recipe, result_of().seeds[:1]), Path("x"))
     text = capsys.readouterr().out
-    assert "1 seed(s): test AUC 0.910, ACC 0.850 on 156 samples\n" in text and "±" not in text
+    assert "1 seed: test AUC 0.910, ACC 0.850 on 156 samples\n" in text and "±" not in text
 
 
 def test_the_ensemble_of_the_seeds_has_a_row_and_a_place(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +81,7 @@ def test_results_on_other_data_are_marked_and_not_ranked(
     print_results(result_of(provenance=provenance), Path("x"))
     text = capsys.readouterr().out
     assert text.startswith(f"{provenance.name}: the data was ") and "written to x" in text
-    assert f"{provenance.name}: breastmnist 28, resnet18 finetune (28), 2 seed(s): test AUC 0.910" in text
+    assert f"{provenance.name}: breastmnist 28, resnet18 finetune (28), 2 seeds: test AUC 0.910" in text
     assert not any(row.method in text for row in published_results("breastmnist")) and "place" not in text
 
 
@@ -101,7 +101,7 @@ def test_an_engine_is_called_by_its_inputs_and_tells_of_its_search(capsys: pytes
 def test_an_interrupted_search_is_marked_and_has_no_place(capsys: pytest.CaptureFixture[str]) -> None:
     print_results(searched(partial="killed by SIGKILL after 34 s"), Path("x"))
     text = capsys.readouterr().out
-    assert "FLAML, flattened voxels (28), partial, 2 seed(s)" in text and "place" not in text
+    assert "FLAML, flattened voxels (28), partial, 2 seeds" in text and "place" not in text
     assert "seed 1: FLAML 2.7.0, 57 trials in 1,235 s; partial: killed by SIGKILL after 34 s\n" in text
 
 
