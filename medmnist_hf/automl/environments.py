@@ -185,7 +185,7 @@ def _run(command: Sequence[str | Path], doing: str) -> None:
     if done.returncode:
         lines = _lines(done.stdout)
         why = ([line for line in lines if line.startswith("ERROR: ")] or lines or [f"exit code {done.returncode}"])[-1]
-        raise TrainingError(f"cannot {doing} ({why[:_LONGEST]}): mend that, then run the same command again")
+        raise TrainingError(f"cannot {doing} ({why[:_LONGEST]}): fix that, then run the same command again")
 
 
 def _python(folder: Path) -> Path:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command to an app."""
-    app.command(epilog="Example: medmnist-hf build breastmnist pathmnist --size 28 --size 64 --root dist")(build)
+    app.command(epilog="Example: medmnist-hf build breastmnist retinamnist --size 28 --root dist")(build)
 
 
 def _plan_table(run: "list[Planned]") -> Table:

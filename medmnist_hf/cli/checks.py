@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands to an app."""
-    app.command(epilog="Example: medmnist-hf verify dist/breastmnist medmnist/pathmnist --source zenodo")(verify)
+    app.command(epilog="Example: medmnist-hf verify dist/breastmnist dist/retinamnist --source zenodo")(verify)
     app.command(epilog="Example: medmnist-hf audit dist/breastmnist dist/retinamnist --size 28 --save")(audit)
 
 

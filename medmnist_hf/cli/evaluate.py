@@ -68,9 +68,9 @@ Seed = Annotated[int, typer.Option(help="Seed of intervals by bootstrap.", min=0
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line of the wheel."""
-    app.command(name="evaluate", epilog="Example: medmnist-hf evaluate runs/*.csv --root dist --ci")(evaluate)
+    app.command(name="evaluate", epilog="Example: medmnist-hf evaluate predictions/*.csv --root dist --ci")(evaluate)
     app.command(name="compare", epilog="Example: medmnist-hf compare runs/a runs/b --root dist --measure auc")(compare)
-    app.command(name="leaderboard", epilog="Example: medmnist-hf leaderboard pathmnist run.csv --root dist")(board)
+    app.command(name="leaderboard", epilog="Example: medmnist-hf leaderboard breastmnist mine.csv --root dist")(board)
 
 
 def evaluate(

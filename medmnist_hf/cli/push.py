@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands to an app."""
-    app.command(epilog="Example: medmnist-hf push dist/pathmnist --repo-id me/pathmnist --tag v1.0 --yes")(push)
-    app.command(epilog="Example: medmnist-hf push-metric --repo-id me/medmnist --tag v1.0 --yes")(push_metric)
+    app.command(epilog="Example: medmnist-hf push dist/breastmnist --repo-id you/breastmnist --tag v1.0 --yes")(push)
+    app.command(epilog="Example: medmnist-hf push-metric --repo-id you/medmnist --tag v1.0 --yes")(push_metric)
 
 
 @explained("build")

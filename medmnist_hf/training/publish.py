@@ -100,7 +100,7 @@ def local_files(run: Path, repo_id: str, references: Sequence[str] = ()) -> dict
     Arguments and errors as in `push_model`.
     """
     if not (run / RESULTS_NAME).is_file():
-        raise TrainingError(f"{run} holds no finished run: run the same command again, it goes on")
+        raise TrainingError(f"{run} holds no finished run: run the same command again to resume it")
     result = read_results(run / RESULTS_NAME)
     check_whole(result)
     seed = seed_folder(run, best_seed(result).seed)

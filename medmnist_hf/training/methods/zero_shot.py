@@ -88,7 +88,7 @@ class ZeroShot:
         )
         if len(tokens["input_ids"].unique(dim=0)) < len(texts):
             raise TrainingError(
-                f"{self._name} reads prompts of two labels as the same: shorten it, or mend the tokenizer"
+                f"{self._name} reads prompts of two labels as the same: shorten it, or fix the tokenizer"
             )
         return tokens
 

@@ -233,10 +233,11 @@ def make_network(
     try:
         network = timm.create_model(name, pretrained=pretrained, num_classes=outputs, in_chans=in_channels, **options)
     except Exception as error:  # networks, and the client that fetches weights, refuse in many ways
-        what = "fetch the weights of" if pretrained and isinstance(error, OSError) else "make"
+        unfetched = pretrained and isinstance(error, OSError)
+        what = "fetch the weights of" if unfetched else "make"
         hint = "check the network, or give --checkpoint or --no-pretrained" if pretrained else "check the options"
         own = (get_pretrained_cfg_value(name, "input_size") or (224,))[-1]
-        if options.get("img_size", own) != own and _makes(name, options | {"img_size": own}):
+        if not unfetched and options.get("img_size", own) != own and _makes(name, options | {"img_size": own}):
             hint = f"give --image-size {own}"
         raise TrainingError(f"cannot {what} {TIMM}{name} ({first_line(error)}): {hint}") from None
     return name_shared(network)

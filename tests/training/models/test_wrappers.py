@@ -230,5 +230,7 @@ def test_weights_that_cannot_be_fetched_and_options_that_are_none_are_one_line()
     with pytest.raises(TrainingError, match=r"cannot fetch the weights of timm/test_resnet .*--checkpoint") as caught:
         make_network("timm/test_resnet", 2, 3, pretrained=True)
     assert "\n" not in str(caught.value)
+    with pytest.raises(TrainingError, match=r"cannot fetch the weights of timm/test_vit .*--checkpoint"):
+        make_network("timm/test_vit", 2, 3, pretrained=True, img_size=224)  # another size would not fetch them either
     with pytest.raises(TrainingError, match=r"cannot make timm/test_resnet .*unexpected keyword.*'wings'"):
         make_network("timm/test_resnet", 2, 3, wings=2)

