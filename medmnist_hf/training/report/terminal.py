@@ -84,7 +84,7 @@ def _written(result: RunResult, folder: Path) -> Iterator[tuple[str, str]]:
             "figures": "figures",
             BEST: "model of the best epoch",
             LAST: "model of the last epoch",
-            TENSORBOARD: f"log for tensorboard --logdir {folder}",
+            TENSORBOARD: "log for TensorBoard",
         }
         there = ", ".join(about for name, about in parts.items() if (path / name).exists())
         yield f"{path.name}/", "prediction files" + (f", {there}" if there else "")
