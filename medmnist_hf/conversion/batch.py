@@ -100,7 +100,7 @@ def plan_run(flags: Sequence[str], sizes: Sequence[str], source: Source, options
             raise CatalogError(
                 f"{flag} names size {size}, and --size {', '.join(sizes)} is given: leave one of them out"
             )
-        named.setdefault(entry.flag, set()).update(() if size is None else {size})
+        named.setdefault(entry.flag, set()).add(size or DEFAULT_SIZE)
     numbers = {_size(text) for text in sizes if text != "all"}
     planned = []
     for entry in map(subset, named):

@@ -37,6 +37,7 @@ def test_what_a_command_line_asks_for(phantom: Phantom) -> None:
     assert len(names(["all"], ["224"], phantom)) == 12, "of all subsets, those that have the size"
     assert names(["breastmnist"], ["all"], phantom) == [("breastmnist", size) for size in (28, 64, 128, 224)]
     assert names(["PathMNIST-64", "breastmnist"], [], phantom) == [("pathmnist", 64), ("breastmnist", 28)]
+    assert names(["pathmnist-64", "pathmnist"], [], phantom) == [("pathmnist", 28), ("pathmnist", 64)]
 
 
 @pytest.mark.parametrize(
