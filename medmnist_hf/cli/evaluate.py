@@ -299,6 +299,8 @@ def _prediction_files(paths: Sequence[Path]) -> list[Path]:
                 found = predictions_of_run(path)
                 console.echo(f"{path}: {found.path.relative_to(path)} ({found.why})", err=True)
                 path = found.path  # noqa: PLW2901
+            elif runs := sorted(filter(is_run, path.iterdir())):
+                raise ScoreError(f"{path} holds runs: name them, e.g. {runs[0]}, or all by {path}/*")
         files.append(path)
     return outputs(files)
 

@@ -220,6 +220,13 @@ def test_compare_takes_the_published_seeds_predictions_of_runs(data: Path, tmp_p
     assert facts("leaderboard", "breastmnist", runs[0], *options)["files"][0]["file"] == str(best)
 
 
+def test_a_folder_of_runs_is_told_to_be_named_run_by_run(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    leave_run(runs / "mine", test=[0.9], validation=[0.8], dataset="breastmnist")
+    done = runner.invoke(app, ["evaluate", str(runs)])
+    assert str(done.exception) == f"{runs} holds runs: name them, e.g. {runs / 'mine'}, or all by {runs}/*"
+
+
 @pytest.mark.parametrize("entry", subsets(), ids=lambda entry: entry.flag)
 def test_leaderboard_of_published_rows(entry: Any) -> None:
     text = flat(run("leaderboard", entry.flag))
