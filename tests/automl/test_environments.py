@@ -57,6 +57,7 @@ def wheel(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_an_environment_is_made_from_the_lock_and_found_then(tmp_path: Path) -> None:
     engine, told = needing(tmp_path), list[str]()
     with pytest.raises(TrainingError, match=r"Tiny is not installed in .*tiny_package.*medmnist-hf automl-env flaml$"):

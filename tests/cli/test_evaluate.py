@@ -80,7 +80,7 @@ def result(folder: Path, flag: str, seed: int = 0, size: int = 28) -> Path:
 def test_the_real_file(real_data: Path, tmp_path: Path) -> None:
     (path,) = (real_data.parent / "predictions").glob("*.csv")
     done = run("evaluate", path, "--data", real_data, "--ci", "--plot", tmp_path / "plot.png")
-    assert done.stderr == ""
+    assert done.stderr == f"wrote {tmp_path / 'plot.png'}\n"
     head, line = (" ".join(row.split()) for row in done.stdout.splitlines())
     assert head == "subset size split rows AUC [95 % DeLong] ACC [95 % Wilson] run"
     assert line == "breastmnist 28 test 156 0.913 [0.844, 0.953] 0.846 [0.781, 0.894] resnet18_224_1"

@@ -341,7 +341,10 @@ def test_a_killed_push_is_completed_by_the_same_command(
         assert hub.log.received("PUT", SENT) == wanted - there
 
 
-@pytest.mark.parametrize("sizes", [(28, 64), (28, 28)], ids=["two sizes", "two contents"])
+@pytest.mark.parametrize(
+    "sizes",
+    [pytest.param((28, 64), id="two sizes", marks=pytest.mark.slow), pytest.param((28, 28), id="two contents")],
+)
 def test_two_pushes_at_once(hub: HubServer, phantoms: Phantoms, tmp_path: Path, sizes: tuple[int, int]) -> None:
     builds = []
     for number, size in enumerate(sizes):

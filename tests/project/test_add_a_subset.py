@@ -111,6 +111,7 @@ def test_the_commands_know_it(copy: Path) -> None:
     assert "published results on test (AUC, ACC): none\n" in text
 
 
+@pytest.mark.slow
 def test_it_is_loaded_scored_and_ranked_without_published_rows(copy: Path) -> None:
     run(copy, "-c", USE)
     (predictions,) = (copy / "runs").iterdir()

@@ -115,6 +115,7 @@ def test_pages_name_files_that_there_are() -> None:
             assert "NAME" in name or (ROOT / name).exists(), f"{page.name} names {name}"
 
 
+@pytest.mark.slow
 def test_the_python_runs_on_a_build(real_data: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     build = [sys.executable, str(ROOT / "scripts/build.py"), "breastmnist", "--source", str(real_data)]

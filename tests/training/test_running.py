@@ -35,7 +35,7 @@ from medmnist_hf.scoring.predictions import check
 from medmnist_hf.training import running as module
 from medmnist_hf.training.methods import knn, linear_probe
 from medmnist_hf.training.methods.base import Fitted, Run
-from medmnist_hf.training.recipe import RECIPE_NAME, make_recipe
+from medmnist_hf.training.recipe import RECIPE_NAME, Recipe, make_recipe
 from medmnist_hf.training.report.publishable import best_seed
 from medmnist_hf.training.results import RESULTS_NAME, SEED_RESULT_NAME, read_results, read_seed
 from medmnist_hf.training.run_folder import LOCK_NAME
@@ -368,11 +368,9 @@ def test_two_processes_give_the_metric_of_one(root: Path, tmp_path: Path) -> Non
 
 
 def test_the_package_offers_a_run_without_importing_torch_first(tmp_path: Path) -> None:
-    program = (
-        "import sys, medmnist_hf.training as training; recipe = training.Recipe; assert 'torch' not in sys.modules\n"
-    )
-    program += "from medmnist_hf.training import Recipe, run; assert callable(run) and Recipe is recipe"
+    program = "import sys, medmnist_hf.training as training; training.Recipe; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+    assert training.run is run and training.Recipe is Recipe
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         training.nothing  # noqa: B018
 

@@ -42,7 +42,13 @@ def test_it_tells_its_version(python: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "classes"), [("binary-class", 2), ("multi-class", 3), ("ordinal-regression", 5), ("multi-label", 2)]
+    ("task", "classes"),
+    [
+        ("binary-class", 2),
+        pytest.param("multi-class", 3, marks=pytest.mark.slow),
+        pytest.param("ordinal-regression", 5, marks=pytest.mark.slow),
+        ("multi-label", 2),
+    ],
 )
 def test_each_task_is_learnt_and_selected_by_auc(python: Path, tmp_path: Path, task: str, classes: int) -> None:
     some, told = wanted(task, classes), list[str]()
@@ -122,6 +128,7 @@ def test_one_class_alone_is_one_line(python: Path, tmp_path: Path) -> None:
         search(ENGINE, python, tmp_path, alone)
 
 
+@pytest.mark.slow
 def test_the_budget_is_kept(python: Path, tmp_path: Path) -> None:
     some = wanted("binary-class", 2, trials=None, seconds=4.0)
     begun = time.monotonic()

@@ -134,6 +134,7 @@ def test_a_killed_search_is_kept_as_partial_others_go_on_and_it_is_not_done(
     assert not (tmp_path / "run" / "seed-0" / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_the_best_so_far_and_the_same_call_goes_on(
     root: Path, tmp_path: Path, use: Use, monkeypatch: pytest.MonkeyPatch
 ) -> None:
