@@ -4,7 +4,7 @@ Example:
     >>> @recipe_options("dataset", "epochs")
     ... def train(**options): return read_recipe(options)
     >>> list(inspect.signature(train).parameters)
-    ['dataset', 'epochs', 'preset', 'config', 'seeds', 'seed']
+    ['dataset', 'epochs', 'named_dataset', 'preset', 'config', 'seeds', 'seed']
 """
 
 import inspect
@@ -50,6 +50,9 @@ PANELS: Final = {
 _OTHERS: Final = "Training"
 """Panel of all other fields."""
 
+_NAMED: Final = "named_dataset"
+"""Parameter of the option ``--dataset``, which names the data as files of options do, and is not in the help."""
+
 Force = Annotated[bool, typer.Option("--force", help="Replace a run that the folder holds, also one that is done.")]
 
 
@@ -88,6 +91,10 @@ def read_recipe(options: Mapping[str, Any]) -> Recipe:
         CatalogError: As `make_recipe`.
     """
     values = dict(options)
+    if (named := values.pop(_NAMED, None)) is not None:
+        if values.get("dataset") is not None:
+            raise TrainingError(f"the data is named twice, {values['dataset']} and --dataset {named}: leave one out")
+        values["dataset"] = named
     preset, config, count, listed = (values.pop(name) for name in ("preset", "config", "seeds", "seed"))
     if count is not None and listed:
         raise TrainingError("--seeds is a number of seeds and --seed names one: give one or the other")
@@ -114,8 +121,11 @@ def announce(recipe: Recipe, folder: Path) -> None:
 
 
 def _options(fields: Iterable[str]) -> list[inspect.Parameter]:
+    fields = list(fields)
+    named = typer.Option("--dataset", hidden=True)
     return [
         *map(_field_option, fields),
+        *([_parameter(_NAMED, Annotated[str | None, named])] if "dataset" in fields else []),
         _option("preset", str, f"A whole protocol: {', '.join(presets())}."),
         _option("config", Path, "YAML file of options, such as the recipe.yaml of a run."),
         _option("seeds", int, "Number of seeds: 0, 1, ... [default: 1]"),
@@ -130,9 +140,7 @@ def _field_option(name: str) -> inspect.Parameter:
         (kind,) = (one for one in get_args(kind) if one is not type(None))
     if name == "dataset":
         argument = typer.Argument(metavar="DATA", help=about, show_default=False)
-        return inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, argument]
-        )
+        return _parameter(name, Annotated[kind | None, argument])
     if name == "time_budget":
         kind = str
     if name == "method":
@@ -160,4 +168,8 @@ def _option(name: str, kind: Any, about: str) -> inspect.Parameter:
     if name in SHORT:
         declared.append(f"--{SHORT[name]}")
     annotation = Annotated[kind | None, typer.Option(*declared, help=about, show_default=False, rich_help_panel=panel)]
+    return _parameter(name, annotation)
+
+
+def _parameter(name: str, annotation: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

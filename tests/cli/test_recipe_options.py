@@ -69,6 +69,12 @@ def test_options_as_people_type_them() -> None:
         recipe_of("--lr", "0.5")
 
 
+def test_the_data_may_be_named_as_in_a_file_of_options() -> None:
+    assert recipe_of("--dataset", "breastmnist", "--epochs", "3") == recipe_of("breastmnist", "--epochs", "3")
+    with pytest.raises(MedMNISTError, match="named twice, pathmnist and --dataset breastmnist: leave one out"):
+        recipe_of("pathmnist", "--dataset", "breastmnist")
+
+
 def test_the_help_names_defaults_choices_and_methods_and_each_option_once() -> None:
     shown = " ".join(RUNNER.invoke(app_of([]), ["--help"], env={"COLUMNS": "500"}).stdout.split())
     assert "Optimizer; sgd has momentum 0.9. One of adam, adamw, sgd. [default: adamw]" in shown
