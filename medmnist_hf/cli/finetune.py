@@ -9,7 +9,7 @@ import typer
 from medmnist_hf import console
 from medmnist_hf.cli.recipe_options import Force, announce, read_recipe, recipe_options
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.extras import explained
+from medmnist_hf.extras import explained, need
 from medmnist_hf.training.recipe import FIELDS, default_folder
 
 EXAMPLE: Final = (
@@ -59,6 +59,7 @@ def finetune(
     """
     if repo_id is None and (branch is not None or private):
         raise TrainingError("--branch and --private say how to push: add --repo-id USER")
+    need("train", "torch", "transformers")
     recipe = read_recipe(options)
     folder = out or default_folder(recipe)
     if not quiet:
