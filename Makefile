@@ -51,7 +51,7 @@ $(VENV)/automl/%.stamp: medmnist_hf/automl/locks/%.txt | $(VENV)/dev.stamp
 
 demo: $(VENV)/build.stamp  ## Build, verify and load synthetic subsets of every task, train on one (installs torch, some GB)
 	$(BIN)/python scripts/demo.py --part data
-	@test -e $(VENV)/train.stamp || echo "Next: training. It needs PyTorch and what it comes with: on Linux up to 3 GB to download, 7 GB installed."
+	@test -e $(VENV)/train.stamp || echo "Next: training. It needs PyTorch and what it comes with: on Linux with wheels for GPUs 6 GB installed."
 	$(MAKE) $(VENV)/train.stamp
 	$(BIN)/python scripts/demo.py --part training
 

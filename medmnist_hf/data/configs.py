@@ -147,5 +147,5 @@ def config_at(place: Build | NpzFile | Repository) -> BuiltConfig:
     if isinstance(place, Repository):
         return HubConfig(place)
     if isinstance(place, NpzFile):
-        raise SourceError(f"{place.path} is no build: {place.how_to_build()}")
+        raise SourceError(f"{place.path} is not a build: {place.how_to_build()}")
     return LocalConfig(place)

@@ -237,7 +237,7 @@ def read_predictions(path: str | Path, unnamed: PredictionName | None = None) ->
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({first_line(error)}); check the file") from None
     except UnicodeDecodeError:
-        raise ScoreError(f"{path}: is no text in UTF-8; give a prediction file in CSV") from None
+        raise ScoreError(f"{path}: is not text in UTF-8; give a prediction file in CSV") from None
     try:
         index, scores = _table(text, subset(name.flag))
     except MedMNISTError as error:

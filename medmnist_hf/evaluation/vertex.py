@@ -150,7 +150,7 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
     except OSError as error:
         raise SourceError(f"{file}: cannot be read ({first_line(error)}); check its permissions") from None
     except UnicodeDecodeError:
-        raise ScoreError(f"{file}: is no text in UTF-8; give the JSONL file of a batch prediction") from None
+        raise ScoreError(f"{file}: is not text in UTF-8; give the JSONL file of a batch prediction") from None
 
 
 def _line(text: str, where: str, *, failed: bool) -> tuple[ImageRef, list[float]]:

@@ -118,7 +118,7 @@ def to_hub_error(what: str, error: Exception) -> HubError:
         advice = _ADVICE.get(status, "run again" if status >= 500 else "check the arguments and run again")
     elif isinstance(error, LargeAnswerError):
         advice = "that is no answer of a Hub, check HF_ENDPOINT and the proxy"
-    elif isinstance(error, OfflineModeIsEnabled):
+    elif isinstance(error, OfflineModeIsEnabled) and not isinstance(error, UnreachableServerError):
         advice = "unset HF_HUB_OFFLINE and run again"
     else:
         advice = "check the network and run again"

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from medmnist_hf.catalog import Subset
-from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.extras import explained
 from medmnist_hf.places.local_paths import check_loadable
 from medmnist_hf.places.resolver import Build
 
@@ -30,15 +30,11 @@ def build_missing(entry: Subset, size: int, root: Path) -> Build:
     """
     from huggingface_hub import utils
 
-    try:
+    with explained("build"):
         from medmnist_hf.cards.render import write_card
         from medmnist_hf.conversion.batch import build_all, plan_run
         from medmnist_hf.conversion.build import BuildOptions
         from medmnist_hf.conversion.sources.source import open_source
-    except ModuleNotFoundError as error:
-        raise MedMNISTError(
-            f"cannot build {entry.flag}: no module {error.name}: pip install 'medmnist-hf[build]'"
-        ) from None
     check_loadable(root)
     source, options = open_source("zenodo"), BuildOptions()
     run = plan_run([entry.flag], [str(size)], source, options)

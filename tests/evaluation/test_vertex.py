@@ -237,7 +237,7 @@ def test_the_label_of_no_finding_may_be_left_out(tmp_path: Path) -> None:
 def test_no_text_and_no_permission(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"\xff\xfe0\x00")
-    refused(path, ScoreError, f"{path}: is no text in UTF-8")
+    refused(path, ScoreError, f"{path}: is not text in UTF-8")
     (tmp_path / "job").mkdir()
     (tmp_path / "job" / "predictions_00001.jsonl").mkdir()
     refused(tmp_path / "job", SourceError, "predictions_00001.jsonl: cannot be read (it is not a regular file)")

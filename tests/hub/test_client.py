@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from huggingface_hub import constants, set_client_factory
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from huggingface_hub.utils import _http
 
 from medmnist_hf.errors import HubError
@@ -22,7 +22,7 @@ from medmnist_hf.hub.client import (
     to_hub_error,
     wait_before,
 )
-from medmnist_hf.network import SilentServerError
+from medmnist_hf.network import SilentServerError, UnreachableServerError
 from tests.fixtures.hub.server import Fault, HubServer
 from tests.fixtures.raw_server import BODY_DRIP, HEAD_DRIP, SILENT, Serve, raw_server
 
@@ -47,6 +47,10 @@ def test_a_refusal_is_one_line_without_a_token(hub: HubServer, status: int, advi
 
 def test_the_own_token_is_redacted_whatever_it_looks_like(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "an-odd-secret")
+    assert str(to_hub_error("do it", UnreachableServerError("no connection"))).endswith(
+        "check the network and run again"
+    )
+    assert str(to_hub_error("do it", OfflineModeIsEnabled("x"))).endswith(": unset HF_HUB_OFFLINE and run again")
     assert "an-odd-secret" not in str(to_hub_error("do it", OSError("an-odd-secret is not known")))
 
 
