@@ -52,7 +52,8 @@ def load_place(
     options = options or {}
     if isinstance(place, NpzFile):
         raise SourceError(
-            f"{place.path} is not a build, which load reads: {place.how_to_build()}, or take load_arrays for its arrays"
+            f"{place.path} is not a build, which load reads: {place.how_to_build()}, or take load_arrays for its "
+            "arrays"
         )
     if isinstance(split, str):
         split = _VAL.sub("validation", split)
