@@ -244,7 +244,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         read_predictions(tmp_path)
     path = tmp_path / "breastmnist_test@x.csv"
     path.write_bytes(b"\xff\xfe0\x00")
-    with pytest.raises(ScoreError, match="no text in UTF-8"):
+    with pytest.raises(ScoreError, match="not text in UTF-8"):
         read_predictions(path)
 
 
