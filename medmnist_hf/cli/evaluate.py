@@ -165,7 +165,7 @@ def compare(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Say whether predictions are better than others: DeLong's test for AUC, paired bootstrap for other measures.
+    """Say whether predictions are better than others: DeLong's test for AUC, Student's for ACC, else a bootstrap.
 
     Of a run's folder they are those of its published seed, the best on validation, on test; a line says which.
     """

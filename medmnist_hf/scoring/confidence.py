@@ -17,8 +17,8 @@ import numpy as np
 from medmnist_hf.array_types import FloatArray
 from medmnist_hf.errors import ScoreError
 
-Method = Literal["DeLong", "Wilson", "bootstrap"]
-"""How an interval is made: `medmnist_hf.scoring.delong`, `wilson`, or `medmnist_hf.scoring.bootstrap`."""
+Method = Literal["DeLong", "Wilson", "Student", "bootstrap"]
+"""How an interval is made: see `medmnist_hf.scoring.intervals`, which settles which measure has which."""
 
 _STEPS: Final = 1 << 13
 """Steps of the integral of Student's density: quantiles of 1 degree of freedom or more are right to six digits."""

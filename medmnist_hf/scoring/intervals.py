@@ -7,8 +7,8 @@ Which method a measure has is settled here alone:
   (`medmnist_hf.scoring.confidence.wilson`);
 - all others: the percentile bootstrap (`medmnist_hf.scoring.bootstrap`).
 
-Differences have DeLong's interval for AUC and the paired bootstrap for all others. How often each covers the truth is
-printed by ``scripts/bench/coverage.py``.
+Differences have DeLong's interval for AUC, Student's of paired rows for means over rows, and the paired bootstrap for
+all others. How often each covers the truth is printed by ``scripts/bench/coverage.py``.
 
 Example:
     >>> from medmnist_hf.scoring.intervals import intervals
@@ -20,13 +20,14 @@ Example:
 
 from collections.abc import Iterable
 from dataclasses import replace
+from math import nan
 
 import numpy as np
 
 from medmnist_hf.array_types import Array
 from medmnist_hf.catalog import Task
 from medmnist_hf.scoring.bootstrap import bootstrap, bootstrap_compare, check_options, warn_unknown
-from medmnist_hf.scoring.confidence import Comparison, Interval, wilson
+from medmnist_hf.scoring.confidence import Comparison, Interval, student_p, student_quantile, wilson
 from medmnist_hf.scoring.delong import delong, delong_compare
 from medmnist_hf.scoring.metrics import Weighted, evaluate, expand
 from medmnist_hf.scoring.predictions import Predictions, check_paired
@@ -81,7 +82,7 @@ def compare(
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Comparison]:
-    """Paired comparison of ``first - second``: DeLong's test for AUC, the bootstrap for all others.
+    """Paired comparison of ``first - second``: DeLong's test for AUC, Student's for means over rows, or the bootstrap.
 
     Args:
         first: One set of predictions.
@@ -92,7 +93,7 @@ def compare(
         seed: Seed of the resamples.
 
     Returns:
-        Name -> comparison, in the order asked for.
+        Name -> comparison, in the order asked for. If the difference does not vary at all, its interval has width 0.
 
     Raises:
         ScoreError: As for `intervals`, or the two sets are not of the same task and rows.
@@ -104,6 +105,11 @@ def compare(
     names = expand(first, names)
     check_options(resamples, level, seed)
     found = delong_compare(first, second, filter(_is_auc, names), level=level)
+    for name in names:
+        rows, other_rows = row_values(first, name), row_values(second, name)
+        if rows is not None and other_rows is not None:
+            value, other = (float(evaluate(Weighted(one), [name])[0, 0]) for one in (first, second))
+            found[name] = _of_paired_rows(value, other, rows[0] - 1.0 * other_rows[0], rows[1], level)
     others = [name for name in names if name not in found]
     warn_unknown({name: each.difference for name, each in found.items()})
     if others:
@@ -153,6 +159,22 @@ def _of_rows(predictions: Predictions, name: str, values: Array, top: float, lev
         high=found.high * top,
         standard_error=top * (variance / values.size) ** 0.5,
     )
+
+
+def _of_paired_rows(value: float, other: float, differences: Array, top: float, level: float) -> Comparison:
+    """Student's test of the mean of the rows' differences, which are from `-top` to `top` (Biometrika 6:1, 1908).
+
+    The percentile bootstrap of it covers too seldom: 92 to 94 % of 95 for an ACC on 100 rows.
+    """
+    difference, freedom = value - other, differences.size - 1
+    if freedom < 1:
+        return Comparison(value, other, Interval(difference, nan, nan, level, nan, "Student"), nan)
+    error = float(np.std(differences, ddof=1)) / differences.size**0.5
+    half, p = 0.0, float(difference == 0)
+    if error > 0:
+        half, p = student_quantile(level, freedom) * error, student_p(difference / error, freedom)
+    low, high = max(-top, difference - half), min(top, difference + half)
+    return Comparison(value, other, Interval(difference, low, high, level, error, "Student"), p)
 
 
 def _is_auc(name: str) -> bool:

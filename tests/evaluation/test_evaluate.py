@@ -148,7 +148,7 @@ def test_comparison_is_that_of_the_core(data: Path, tmp_path: Path, flag: str) -
         warnings.simplefilter("always")
         expected = compare(*both, ["auc", "acc", "f1"], resamples=50, seed=5)
     assert repr(found.metrics) == repr(expected) and found.warnings == tuple(str(one.message) for one in caught)
-    assert [each.difference.method for each in found.metrics.values()] == ["DeLong", "bootstrap", "bootstrap"]
+    assert [each.difference.method for each in found.metrics.values()] == ["DeLong", "Student", "bootstrap"]
     assert (found.flag, found.split, found.rows) == (flag, "test", both[0].rows)
 
 

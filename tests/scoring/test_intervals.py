@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_rel
 
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
 from medmnist_hf.scoring.bootstrap import bootstrap, bootstrap_compare
 from medmnist_hf.scoring.delong import delong, delong_compare
-from medmnist_hf.scoring.intervals import compare, intervals
+from medmnist_hf.scoring.intervals import compare, intervals, row_values
 from medmnist_hf.scoring.metrics import CLASSWISE, available, metrics
 from medmnist_hf.scoring.official import ScoreWarning
 from medmnist_hf.scoring.predictions import Predictions, check
@@ -103,11 +103,33 @@ def test_a_class_without_rows_has_no_interval() -> None:
 def test_comparisons_are_those_of_their_methods() -> None:
     first, second = (drawn(Task.ORDINAL, 4, seed).columns.T for seed in (0, 1))
     both = pair(drawn(Task.ORDINAL, 4).truth, first, second, Task.ORDINAL)
-    found = compare(*both, ["acc", "auc", "mae", "auc:2"], resamples=60, seed=2)
-    assert list(found) == ["acc", "auc", "mae", "auc:2"]
+    found = compare(*both, ["acc", "auc", "f1", "auc:2"], resamples=60, seed=2)
+    assert list(found) == ["acc", "auc", "f1", "auc:2"]
     assert {name: found[name] for name in ("auc", "auc:2")} == delong_compare(*both, ["auc", "auc:2"])
-    drawn_ones = bootstrap_compare(*both, ["acc", "mae"], resamples=60, seed=2)
-    assert {name: found[name] for name in ("acc", "mae")} == drawn_ones
+    assert {"f1": found["f1"]} == bootstrap_compare(*both, ["f1"], resamples=60, seed=2)
+    assert found["acc"].difference.method == "Student"
+
+
+@pytest.mark.parametrize("name", ["acc", "mae", "brier", "sensitivity:2", "specificity:0"])
+def test_means_over_rows_are_compared_as_scipy_compares_paired_rows(name: str) -> None:
+    first, second = (drawn(Task.ORDINAL, 4, seed).columns.T for seed in (0, 1))
+    one, other = pair(drawn(Task.ORDINAL, 4).truth, first, second, Task.ORDINAL)
+    values = [values[0].astype(float) for each in (one, other) if (values := row_values(each, name)) is not None]
+    expected = ttest_rel(*values)
+    low, high = expected.confidence_interval(0.9)
+    found = compare(one, other, [name], level=0.9)[name]
+    assert found.first - found.second == found.difference.estimate == pytest.approx(np.mean(values[0] - values[1]))
+    assert (found.difference.low, found.difference.high) == pytest.approx((low, high))
+    assert found.p == pytest.approx(expected.pvalue, abs=1e-6)
+
+
+def test_one_row_tells_nothing_of_a_difference_and_equal_rows_all() -> None:
+    one, other = pair([0, 1, 0], [0.1, 0.9, 0.2], [0.1, 0.8, 0.6], Task.BINARY)
+    with pytest.warns(ScoreWarning, match="interval nan: sensitivity$"):
+        found = compare(one, other, ["sensitivity", "acc"])
+    assert math.isnan(found["sensitivity"].p) and found["acc"].difference.low < 0 < found["acc"].difference.high
+    same = compare(one, one, ["acc"])["acc"]
+    assert (same.difference.low, same.difference.high, same.p) == (0, 0, 1)
 
 
 @pytest.mark.parametrize(

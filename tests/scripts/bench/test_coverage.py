@@ -46,7 +46,8 @@ def test_95_percent_intervals_cover_93_to_97_percent_of_2000_test_sets(law: Law,
 def test_intervals_of_differences_cover(law: Law) -> None:
     found = measure(law, 100, 0.85, draws=1000, differences=True, resamples=300)
     for line in found[2:]:
-        assert line.measure.endswith("difference") and 0.925 <= line.covered <= 0.975, line
+        # Of 1,000 draws at 95 % the share is within this range but for one case in three hundred.
+        assert line.measure.endswith("difference") and 0.93 <= line.covered <= 0.97, line
 
 
 def test_the_command_prints_a_table() -> None:
