@@ -41,6 +41,7 @@ def configs(ndim: int) -> list[MedMNISTConfig]:
             subset=subset.flag,
             size=size,
             codec="array" if ndim == 3 else "png",
+            version=datasets.Version(catalog.collection().version),
             description=subset.description,
         )
         for subset in catalog.subsets()

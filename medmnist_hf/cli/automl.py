@@ -9,7 +9,7 @@ import typer
 
 from medmnist_hf.automl.engines import engine, engines
 from medmnist_hf.automl.environments import VARIABLE
-from medmnist_hf.cli.recipe_options import Force, announce, read_recipe, recipe_options
+from medmnist_hf.cli.recipe_options import Force, announce, earlier_results, read_recipe, recipe_options, show_earlier
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.extras import explained
 from medmnist_hf.training.recipe import PIXELS, default_folder, presets
@@ -49,7 +49,9 @@ def automl(
         Path | None, typer.Option(help="Folder of the run. [default: runs/DATA-SIZE-MODEL-ENGINE-DIGEST]")
     ] = None,
     force: Force = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="No progress, only the scores and the folder at the end.")
+    ] = False,
     **options: Any,
 ) -> None:
     """Search for a model within a budget of time, chosen on validation and scored once on test.
@@ -68,6 +70,9 @@ def automl(
     recipe = read_recipe(options | own)
     engine(recipe.method)  # one that is none ends here
     folder = out or default_folder(recipe)
+    if (earlier := earlier_results(recipe, folder, force=force)) is not None:
+        show_earlier(earlier, folder, quiet=quiet)
+        return
     if not quiet:
         announce(recipe, folder)
     if python is not None:

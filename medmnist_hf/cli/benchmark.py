@@ -47,7 +47,10 @@ def benchmark(
     keep_going: Annotated[
         bool, typer.Option("--keep-going/--fail-fast", help="Start further cells after one failed, or none.")
     ] = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells and how far they are.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show the cells, how far they are, and whether data and models are there."),
+    ] = False,
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Run nothing; report all runs below --out, e.g. of finetune.")
     ] = False,
@@ -64,9 +67,8 @@ def benchmark(
     if example:
         console.echo(MODEL.read_text(encoding="utf-8"), end="")
         return
-    from medmnist_hf.training.benchmark.boards import protocol
     from medmnist_hf.training.benchmark.runner import run_cells
-    from medmnist_hf.training.benchmark.status import cells_in, status_of
+    from medmnist_hf.training.benchmark.status import cells_in, note_cells, pending_in
 
     if matrix is None and not report_only:
         raise TrainingError(
@@ -75,36 +77,63 @@ def benchmark(
     if matrix is None and not out.is_dir():
         raise TrainingError(f"{out}: no such folder of runs: name it with --out")
     cells = cells_in(out) if matrix is None else read_matrix(matrix)
+    pending = pending_in(out) if matrix is None else ()
     wanted = [cell for cell in cells if fnmatch(cell.name, only)]
     if matrix is not None and not wanted:
         raise TrainingError(f"no cell of {matrix} is called {only}: --dry-run shows their names")
     if dry_run:
         _warn_of_stale(cells, out)
-        for cell in wanted:
-            status = status_of(cell, out)
-            say(f"{status.state:8} {cell.name}: {status.note or protocol(cell.recipe)}")
+        _show(wanted, out)
         return
-    if not report_only:
+    if matrix is not None and not report_only:
+        note_cells(cells, matrix, out)
         try:
             run_cells(wanted, out, _command, jobs=jobs, keep_going=keep_going, tell=say)
         except KeyboardInterrupt:
             _report(cells, out)
             raise
     _warn_of_stale(cells, out)
-    unfinished = _report(cells, out)
+    unfinished = _report(cells, out, pending)
     here = {cell.name for cell in wanted}
     if not report_only and any(name in here and state != "running" for name, state, _ in unfinished):
         raise TrainingError(f"not all cells are done: run the same command again, or see log.txt of each in {out}")
 
 
-def _report(cells: "Sequence[BenchmarkRun]", out: Path) -> list[tuple[str, str, str]]:
-    """Write the report, and name its files and the cells without results, with state and reason."""
+def _show(cells: "Sequence[BenchmarkRun]", out: Path) -> None:
+    """Name each cell with its state and, unless it is done, why it cannot run; raise an error if one cannot."""
+    from medmnist_hf.training.benchmark.boards import protocol
+    from medmnist_hf.training.benchmark.preflight import problems
+    from medmnist_hf.training.benchmark.status import State, status_of
+
+    console.echo(f"checking data and models of {len(cells)} cells ...", err=True)
+    states = {cell.name: status_of(cell, out) for cell in cells}
+    found = problems([cell for cell in cells if states[cell.name].state is not State.DONE])
+    wrong = 0
+    for cell in cells:
+        status = states[cell.name]
+        problem = "" if status.state is State.DONE else next(found)
+        told = f"cannot run: {problem}" if problem else status.note or protocol(cell.recipe)
+        say(f"{status.state:8} {cell.name}: {told}")
+        wrong += bool(problem)
+    if wrong:
+        raise TrainingError(f"{wrong} of {len(cells)} cells cannot run: fix what the lines above name")
+
+
+def _report(cells: "Sequence[BenchmarkRun]", out: Path, pending: "Sequence[str]" = ()) -> list[tuple[str, str, str]]:
+    """Write the report, and name its files and the cells without results, with state and reason.
+
+    Args:
+        cells: The cells of which the recipe is known.
+        out: The benchmark's folder.
+        pending: Names of further cells, which were not started.
+    """
     from medmnist_hf.training.benchmark.boards import gather
     from medmnist_hf.training.benchmark.report import write_report
     from medmnist_hf.training.benchmark.status import State, status_of
 
     states = {cell.name: status_of(cell, out) for cell in cells}
     unfinished = [(name, str(one.state), one.note) for name, one in states.items() if one.state is not State.DONE]
+    unfinished += [(name, str(State.PENDING), "") for name in pending]
     out.mkdir(parents=True, exist_ok=True)
     for path in write_report(gather(out), unfinished, out):
         say(f"wrote {path}")

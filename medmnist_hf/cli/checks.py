@@ -45,8 +45,10 @@ def verify(
 ) -> None:
     """Read every row back through load_dataset and compare pixels and labels with the NPZ file or the manifest."""
     from medmnist_hf.conversion.sources.source import open_source
+    from medmnist_hf.hub.client import hide_bars
     from medmnist_hf.places.configs import expand, find_configs
 
+    hide_bars()
     origin = (
         open_source(
             source, mirrors=mirror or (), allow_unverified=allow_unverified, phantom_rows=phantom_rows, seed=seed
@@ -55,7 +57,8 @@ def verify(
         else None
     )
     failed = 0
-    for name in expand(data):
+    names = expand(data)
+    for name in names:
         try:
             configs = find_configs(name, size or (), root=root, revision=revision)
         except MedMNISTError as error:
@@ -67,7 +70,7 @@ def verify(
             rows = sum(record.rows for record in manifest.splits.values())
             try:
                 with console.progress() as progress:
-                    task = progress.add_task(f"{manifest.subset} {manifest.size}", total=rows)
+                    task = progress.add_task(f"verifying {manifest.subset} {manifest.size}", total=rows)
                     from medmnist_hf.conversion.checks.verify import verify_config  # takes a second: the bar is there
 
                     file = origin.fetch(subset(manifest.subset), manifest.size) if origin else None
@@ -76,9 +79,10 @@ def verify(
                         file,
                         on_progress=lambda count, bar=progress, task=task: bar.advance(task, count),  # type: ignore[misc]
                     )
+                where = f" ({config.local or name})" if len(names) > 1 or len(configs) > 1 else ""
                 console.echo(
                     f"ok: {result.subset} {result.size}: {result.rows:,} rows in {result.shards} shards "
-                    f"equal {result.against}"
+                    f"equal {result.against}{where}"
                 )
             except MedMNISTError as error:
                 failed += 1
@@ -93,7 +97,7 @@ def _audit(config: "FoundConfig") -> "Audit":
     manifest = config.manifest
     rows = sum(record.rows for record in manifest.splits.values())
     with console.progress() as progress:
-        task = progress.add_task(f"{manifest.subset} {manifest.size}", total=rows)
+        task = progress.add_task(f"auditing {manifest.subset} {manifest.size}", total=rows)
         return audit_config(config.fetch(), on_progress=lambda count: progress.advance(task, count))
 
 
@@ -153,8 +157,10 @@ def audit(
 ) -> None:
     """Count classes, blank images and exact duplicates of built configs, split by split."""
     from medmnist_hf.conversion.checks.audit import FORMAT
+    from medmnist_hf.hub.client import hide_bars
     from medmnist_hf.places.configs import expand, find_configs
 
+    hide_bars()
     audits = []
     failed = 0
     for name in expand(data):

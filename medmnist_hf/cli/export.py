@@ -56,7 +56,9 @@ def export(
 
     rows = open_rows(data, size, root=root, revision=revision)
     with console.progress() as progress:
-        task = progress.add_task(f"{rows.entry.flag} {size}", total=exporting.rows_of(rows, split or ()))
+        task = progress.add_task(
+            f"exporting {rows.entry.flag} {rows.size}", total=exporting.rows_of(rows, split or ())
+        )
         done = exporting.export(
             rows,
             out,

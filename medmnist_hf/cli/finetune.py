@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from medmnist_hf import console
-from medmnist_hf.cli.recipe_options import Force, announce, read_recipe, recipe_options
+from medmnist_hf.cli.recipe_options import Force, announce, earlier_results, read_recipe, recipe_options, show_earlier
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.extras import explained, need
 from medmnist_hf.training.recipe import FIELDS, default_folder
@@ -50,7 +50,9 @@ def finetune(
         str | None, typer.Option(help="Branch to push to; made where it is missing. [default: main]")
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Push to a private repository.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="No progress, only the scores and the folder at the end.")
+    ] = False,
     **options: Any,
 ) -> None:
     """Train a model on a subset by a recipe: its defaults, overridden by --preset, by --config, by options.
@@ -62,18 +64,23 @@ def finetune(
     need("train", "torch", "transformers")
     recipe = read_recipe(options)
     folder = out or default_folder(recipe)
+    earlier = earlier_results(recipe, folder, force=force)
+    if earlier is not None and repo_id is None:
+        show_earlier(earlier, folder, quiet=quiet)
+        return
     if not quiet:
         announce(recipe, folder)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # torch takes seconds to import, and --help needs none.
     from medmnist_hf.cards.bibliography import reference
-    from medmnist_hf.hub.client import MAIN, hub_api
+    from medmnist_hf.hub.client import MAIN, hide_bars, hub_api
     from medmnist_hf.training.publish import check_push, push_model
     from medmnist_hf.training.report.model_card import cited
     from medmnist_hf.training.report.terminal import print_results
     from medmnist_hf.training.results import check_whole
     from medmnist_hf.training.running import launched, run
 
+    hide_bars()
     is_main, api = launched(device).is_main_process, hub_api()
     how: dict[str, Any] = {"revision": branch or MAIN, "private": private}
     if repo_id is not None and "/" not in repo_id:

@@ -64,10 +64,11 @@ def push(
     """Push builds, each in one commit; what the Hub already has is neither sent again nor lost."""
     from functools import partial
 
-    from medmnist_hf.hub.client import MAIN, hub_api
+    from medmnist_hf.hub.client import MAIN, hide_bars, hub_api
     from medmnist_hf.hub.repo_id import split_repo_id
     from medmnist_hf.places.configs import expand, subset_folder
 
+    hide_bars(everywhere=True)
     names = expand(data)
     if "/" in repo_id and len(names) > 1:
         raise BuildError(
@@ -80,7 +81,7 @@ def push(
     for name in names:
         try:
             folder = subset_folder(name, root)
-            with console.progress("[progress.description]{task.description}") as progress:
+            with console.progress(TextColumn("{task.description}", markup=False)) as progress:
                 progress.add_task(f"{folder}: comparing each shard with the manifest", total=None)
                 from medmnist_hf.cards.render import describe  # takes a second: the line is there
                 from medmnist_hf.hub.dataset_plan import PushOptions
@@ -116,7 +117,7 @@ def _push_one(api: "HfApi", build: "LocalBuild", options: "PushOptions", describ
     if not yes:
         return
     total = sum(plan.count(action)[1] for action in ("new", "changed"))
-    bars = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    bars = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
     with console.progress(*bars) as progress:
         task = progress.add_task(options.repo_id, total=total)
         pushed = dataset_push.push(
@@ -137,9 +138,10 @@ def push_metric(
 ) -> None:
     """Push the metric's module in one commit to the Space from which `evaluate.load` takes it."""
     from medmnist_hf.evaluate_module import push as pushing
-    from medmnist_hf.hub.client import hub_api
+    from medmnist_hf.hub.client import hide_bars, hub_api
     from medmnist_hf.hub.commit import CommitOptions
 
+    hide_bars(everywhere=True)
     api = hub_api()
     options = CommitOptions(repo_id, private=private, tag=tag, message=message)
     plan = pushing.plan_metric(api, options)

@@ -13,14 +13,16 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 
 from medmnist_hf import console
-from medmnist_hf.errors import TrainingError
+from medmnist_hf.errors import TrainingError, cannot_read, shorten
+from medmnist_hf.files import regular_size
 from medmnist_hf.training.recipe import (
     FIELDS,
+    PIXELS,
     SHORT,
     Recipe,
     make_recipe,
@@ -29,8 +31,11 @@ from medmnist_hf.training.recipe import (
     type_of,
     unread_options,
 )
-from medmnist_hf.training.registry import METHODS
+from medmnist_hf.training.registry import METHODS, PAPER_MODELS
 from medmnist_hf.training.values import duration_text
+
+if TYPE_CHECKING:
+    from medmnist_hf.training.results import RunResult
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -109,6 +114,61 @@ def read_recipe(options: Mapping[str, Any]) -> Recipe:
         told = ", ".join(f"{name} ({reason})" for name, reason in unread.items())
         raise TrainingError(f"{config} holds what would change nothing: {told}: remove it there")
     return recipe
+
+
+def earlier_results(recipe: Recipe, out: Path, *, force: bool) -> "RunResult | None":
+    """The results of a run that is done, after all checks that need no torch, which takes seconds to import.
+
+    Args:
+        recipe: What is to be run.
+        out: Folder of the run.
+        force: Replace a run that it holds.
+
+    Returns:
+        None where there is something to run.
+
+    Raises:
+        TrainingError: The folder holds a run of another recipe or of other data, or a name is that of no model.
+        MedMNISTError: The data that the run was of is not found.
+    """
+    # Whoever asks for help does not wait for these.
+    from medmnist_hf.data.configs import open_config
+    from medmnist_hf.training.results import DataRecord
+    from medmnist_hf.training.run_folder import RunFolder
+
+    folder = RunFolder(out, recipe, force)
+    results = folder.done()
+    _check_model(recipe)
+    if results is None or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return None
+    config = open_config(recipe.source, recipe.size, recipe.root, revision=recipe.revision)
+    folder.check(DataRecord.of(config))
+    return results
+
+
+def show_earlier(results: "RunResult", out: Path, *, quiet: bool) -> None:
+    """Print the results of a run that was done before."""
+    from medmnist_hf.training.report.terminal import print_results
+
+    if not quiet:
+        console.echo(f"{out} holds this run, and it is done: --force runs it again", err=True)
+    print_results(results, out)
+
+
+def _check_model(recipe: Recipe) -> None:
+    """Refuse a model whose name alone says that there is none, and a file of weights that is not there."""
+    name = recipe.model
+    if "/" not in name and name not in (*PAPER_MODELS, PIXELS) and not Path(name).is_dir():
+        raise TrainingError(
+            f"unknown model {shorten(name)}: give {' or '.join(PAPER_MODELS)}, timm/NAME (perhaps timm/{name}), "
+            "or a transformers id (google/vit-base-patch16-224) or folder"
+        )
+    if recipe.checkpoint is not None:
+        path = Path(recipe.checkpoint).expanduser()
+        try:
+            regular_size(path)
+        except OSError as error:
+            raise TrainingError(cannot_read(path, error, "give a file of weights")) from None
 
 
 def announce(recipe: Recipe, folder: Path) -> None:

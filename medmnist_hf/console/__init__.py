@@ -9,13 +9,14 @@ import io
 import json
 import logging
 import sys
+import threading
 import traceback
 from collections.abc import Collection, Sequence
 from typing import Any, Final, NoReturn
 
 import typer
 from rich.console import Console, RenderableType
-from rich.progress import Progress, ProgressColumn
+from rich.progress import Progress, ProgressColumn, Task, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -29,6 +30,13 @@ _STOPPED: Final = 130
 
 _NO_DOCSTRINGS: Final = "transformers and evaluate need docstrings, so run without -OO and PYTHONOPTIMIZE=2"
 
+
+FIRST_PAUSE: Final = 2.0
+"""Seconds after which the first line of a progress appears where standard error is no terminal; each next pause is
+twice as long."""
+
+LONGEST_PAUSE: Final = 60.0
+"""Seconds between two such lines at most, so that the log of an hour has an hour's worth of lines, not of bars."""
 
 PIPE_WIDTH: Final = 160
 """Columns of what is printed where that is no terminal: room for the widest table, and the same for every command."""
@@ -84,10 +92,46 @@ def _printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
+class _ProgressLines(Progress):
+    """What bars would show, but for the bars, as a line now and then: where standard error is a pipe or a file."""
+
+    def __init__(self, *columns: str | ProgressColumn) -> None:
+        super().__init__(*columns, disable=True)
+        self._ended = threading.Event()
+        self._printer = threading.Thread(target=self._print, daemon=True)
+
+    def start(self) -> None:
+        self._printer.start()
+
+    def stop(self) -> None:
+        self._ended.set()
+        if self._printer.is_alive():
+            self._printer.join()
+
+    def _print(self) -> None:
+        pause = FIRST_PAUSE
+        while not self._ended.wait(pause):
+            pause = min(2 * pause, LONGEST_PAUSE)
+            for task in self.tasks:
+                if task.visible and not task.finished:
+                    echo(self._line(task), err=True)
+
+    def _line(self, task: Task) -> str:
+        parts = []
+        for column in self.columns:
+            text = column.format(task=task) if isinstance(column, str) else column(task)
+            plain = str(text).strip() if isinstance(text, str | Text) else ""
+            if isinstance(column, TimeRemainingColumn):
+                plain = f"{plain} left" if task.time_remaining is not None else ""
+            parts.append(plain)
+        return "  ".join(filter(None, parts))
+
+
 def progress(*columns: str | ProgressColumn) -> Progress:
-    """Progress bars on standard error, gone when they are done; nothing is shown where that is no terminal."""
-    bars = Console(stderr=True)
-    return Progress(*columns, console=bars, transient=True, disable=not sys.stderr.isatty())
+    """Progress bars on standard error, gone when they are done; a line now and then where that is no terminal."""
+    if not sys.stderr.isatty():
+        return _ProgressLines(*columns)
+    return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 def run(app: typer.Typer, arguments: Sequence[str] = (), name: str | None = None) -> NoReturn:

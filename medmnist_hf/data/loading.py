@@ -73,10 +73,13 @@ def load_place(
 
 
 def _describe(found: Any, entry: Subset, warning: str) -> None:
-    """Fill what `datasets` leaves empty: description, homepage, licence and citation of each split."""
+    """Fill what `datasets` leaves empty: description, version, homepage, licence and citation of each split."""
+    import datasets
+
     shared = catalog.collection()
     for part in found.values() if isinstance(found, dict) else (found,):
         part.info.description = " ".join(filter(None, (warning, entry.description)))
+        part.info.version = datasets.Version(shared.version)
         part.info.homepage, part.info.citation = shared.homepage, catalog.bibtex(entry)
         part.info.license = f"{shared.license_names[entry.license]} ({shared.license_urls[entry.license]})"
 

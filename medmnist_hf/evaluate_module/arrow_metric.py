@@ -5,7 +5,7 @@ which keeps Arrow files, locks and the meeting of several processes.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from medmnist_hf.array_types import Array
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import MedMNISTError, ScoreError, first_line
 from medmnist_hf.evaluate_module.report import MetricConfig, check_options, decided, report, resolve
-from medmnist_hf.scoring.inputs import plain
+from medmnist_hf.scoring.inputs import is_score_table, plain
 from medmnist_hf.scoring.predictions import check
 
 REFERENCES: Final = "references"
@@ -72,14 +72,20 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
             references: What is true of N rows: class ids, ``(N, 1)``, one-hot or multi-hot rows, or lists of findings.
             prediction_scores: Scores of the same rows; arrays, tensors or lists. Both empty is a share without rows,
                 as one of several processes may have.
-            predictions: Not taken: decisions have no AUC.
+            predictions: Another name for `prediction_scores`, if they are a table of floats; decisions are not taken,
+                as they have no AUC.
             **others: Not taken.
 
         Raises:
             ScoreError: The rows cannot be scored, or differ in columns from those before.
         """
+        if prediction_scores is None and is_score_table(predictions):
+            prediction_scores, predictions = predictions, None
         if predictions is not None:
-            raise ScoreError("predictions cannot be added: pass prediction_scores, a score for each class")
+            raise ScoreError(
+                "predictions cannot be added as decisions, which have no AUC: pass prediction_scores, a score for "
+                "each class, or all decisions at once to compute(references=..., predictions=...)"
+            )
         if others:
             raise ScoreError(f"unknown input {next(iter(others))!r}: pass references and prediction_scores")
         _require_both(references, prediction_scores)
@@ -112,7 +118,7 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
         references: object = None,
         prediction_scores: object = None,
         *,
-        predictions: Sequence[object] | None = None,
+        predictions: object = None,
         **options: Any,
     ) -> dict[str, float] | None:
         """Score the rows added before and those passed here.
@@ -123,7 +129,8 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
         Args:
             references: As for `add_batch`, or None if all rows were added.
             prediction_scores: As for `add_batch`, or None.
-            predictions: Instead of scores, class ids or names decided on, for which only ``acc`` is defined.
+            predictions: Class ids or names decided on, for which only ``acc`` is defined. A table of floats, shape
+                ``(N, K)``, is taken for `prediction_scores`.
             **options: Those of `medmnist_hf.evaluate_module.report.report`: ``from_logits``, ``measures``, ``ci``, ...
 
         Returns:
@@ -134,6 +141,8 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
         """
         check_options(options)
         alone = self.writer is None and self.num_process == 1
+        if prediction_scores is None and is_score_table(predictions):
+            prediction_scores, predictions = predictions, None
         if predictions is not None:
             if prediction_scores is not None or options or not alone:
                 raise ScoreError(

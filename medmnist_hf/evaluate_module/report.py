@@ -135,6 +135,8 @@ def report(
     return result
 
 
+_PASS_SCORES: Final = "for scores call compute(references=..., prediction_scores=...)"
+
 OPTIONS: Final = tuple(
     name for name, kind in inspect.signature(report).parameters.items() if kind.kind is inspect.Parameter.KEYWORD_ONLY
 )
@@ -155,10 +157,13 @@ def decided(references: object, predictions: Sequence[object], config: MetricCon
         ScoreError: The task is multi-label, a label is unknown, or the rows cannot be scored.
     """
     if config.task is Task.MULTI_LABEL:
-        raise ScoreError("predictions of one label each are no multi-label decisions: pass prediction_scores")
+        raise ScoreError(f"predictions of one label each are no multi-label decisions: {_PASS_SCORES}")
     ids = np.asarray(label_ids(list(predictions), config))
     if ids.ndim != 1 or ids.dtype.kind not in "iu" or not ids.size:
-        raise ScoreError("predictions are no class ids or names: pass one for each row, or pass prediction_scores")
+        raise ScoreError(
+            "predictions are not class ids (whole numbers) or names: pass one for each row, such as "
+            f"scores.argmax(1); {_PASS_SCORES}"
+        )
     known = config.num_classes or int(max(ids.max(), np.max(np.asarray(references), initial=0), 1)) + 1
     if ids.min() < 0 or ids.max() >= known:
         raise ScoreError(f"predictions: class id out of range; ids run from 0 to {known - 1}")

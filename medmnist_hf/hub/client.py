@@ -2,6 +2,7 @@
 
 import functools
 import os
+import sys
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -11,6 +12,7 @@ import httpx2
 from huggingface_hub import HfApi, constants, get_token, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import _http
+from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from medmnist_hf.errors import HubError, first_line
 from medmnist_hf.network import (
@@ -174,6 +176,18 @@ def hub_api() -> HfApi:
     """The client, which names this project to the Hub and waits for it with limits."""
     limit_waiting()
     return HfApi(library_name="medmnist-hf")
+
+
+def hide_bars(*, everywhere: bool = False) -> None:
+    """Show no bars of the Hub's client where standard error is no terminal: there each step of a bar is a line.
+
+    The environment variable ``HF_HUB_DISABLE_PROGRESS_BARS`` has the last word, as for the client itself.
+
+    Args:
+        everywhere: Hide them on a terminal, too, where there is a bar of our own.
+    """
+    if constants.HF_HUB_DISABLE_PROGRESS_BARS is None and (everywhere or not sys.stderr.isatty()):
+        disable_progress_bars()
 
 
 def require_token(api: HfApi) -> None:

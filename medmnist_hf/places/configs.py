@@ -12,10 +12,17 @@ from medmnist_hf.errors import CatalogError, HubError, MedMNISTError, SourceErro
 from medmnist_hf.hub.client import MAIN, hub_api
 from medmnist_hf.hub.dataset_state import check_state, fetch_config, read_state
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, read_manifest
-from medmnist_hf.places.folders import configs_in, is_file, subset_folders
+from medmnist_hf.places.folders import configs_in, is_file, nearest, subset_folders
 from medmnist_hf.places.local_paths import check_text
 from medmnist_hf.places.names import DataName, parse_name
-from medmnist_hf.places.resolver import default_roots, how_to_build, missing, named_data, needs_build
+from medmnist_hf.places.resolver import (
+    default_roots,
+    how_to_build,
+    missing,
+    named_data,
+    needs_build,
+    other_sizes,
+)
 
 ALL: Final = "all"
 """Stands for every size."""
@@ -74,7 +81,9 @@ def find_configs(
         except HubError as error:
             if named.revision is not None:
                 raise
-            raise HubError(f"{error}; there is no folder {named.text} here either", error.status) from None
+            near = nearest(Path(named.text))
+            meant = f": did you mean {near}?" if near else ""
+            raise HubError(f"{error}; there is no folder {named.text} here either{meant}", error.status) from None
     if named.path is not None:
         check_text(named.path)
         return _at_path(named.path, wanted)
@@ -133,9 +142,12 @@ def _of_flag(
         try:
             return _on_hub(f"{NAMESPACE}/{entry.flag}", None, wanted)
         except MedMNISTError as error:
-            raise SourceError(f"{error}; {where} has no build of it either: {how_to_build(entry, size)}") from None
+            other = other_sizes(entry, roots)
+            text = f"{error}; {where} has no build of it either: {other}{how_to_build(entry, size)}"
+            raise SourceError(text) from None
     raise SourceError(
-        f"no build of {named.text}{_sized(wanted)} in {where}: {how_to_build(entry, size, roots[0] if root else None)}"
+        f"no build of {named.text}{_sized(wanted)} in {where}: {other_sizes(entry, roots)}"
+        f"{how_to_build(entry, size, roots[0] if root else None)}"
     )
 
 
@@ -149,7 +161,8 @@ def _at_path(path: Path, wanted: set[int]) -> list[FoundConfig]:
     if not found:
         sizes = ", ".join(map(str, sorted({config.manifest.size for config in every})))
         has = f" (it has {sizes})" if sizes else ""
-        raise SourceError(f"no build{_sized(wanted)} in {path}{has}: medmnist-hf build makes one")
+        advice = f"give --size {sizes.replace(', ', ' or ')}, or build it: " if sizes else ""
+        raise SourceError(f"no build{_sized(wanted)} in {path}{has}: {advice}medmnist-hf build makes one")
     return found
 
 

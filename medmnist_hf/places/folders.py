@@ -1,5 +1,6 @@
 """What lies in a folder: built configs, and NPZ files named as the official ones."""
 
+import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,19 @@ def is_file(path: Path) -> bool:
 
 def _unreadable(folder: Path, error: OSError) -> SourceError:
     return SourceError(f"cannot read {folder} ({first_line(error)}): check the path and its permissions")
+
+
+def nearest(path: Path) -> Path | None:
+    """The folder that was meant by a missing path: only one name differs, and is similar. None where there is none."""
+    try:
+        at = next(part for part in (path, *path.parents) if part.parent.is_dir())
+        names = [child.name for child in _children(at.parent)]
+        likely = [
+            at.with_name(name) / path.relative_to(at) for name in difflib.get_close_matches(at.name, names, 3, 0.7)
+        ]
+        return next((near for near in likely if near.exists()), None)
+    except (OSError, ValueError, SourceError):  # ValueError: of a path without a name, such as ".."
+        return None
 
 
 def npz_files(folder: Path) -> Iterator[tuple[Subset, int]]:

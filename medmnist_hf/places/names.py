@@ -19,6 +19,7 @@ from medmnist_hf import catalog
 from medmnist_hf.catalog import NAMESPACE, SIZED_FLAG, Subset
 from medmnist_hf.errors import CatalogError, SourceError, shorten
 from medmnist_hf.hub.repo_id import split_revision
+from medmnist_hf.places.folders import nearest
 from medmnist_hf.places.local_paths import check_text
 
 FORMS: Final = "a flag (pathmnist), a repository (you/pathmnist@v1), a build (dist/pathmnist) or an NPZ file"
@@ -61,7 +62,8 @@ def parse_name(name: str | Path) -> DataName:
             of NPZ files.
 
     Raises:
-        CatalogError: It is none of these; the message names the nearest flag. Or the subset has no such size.
+        CatalogError: It is none of these; the message names the nearest folder or flag. Or the subset has no such
+            size.
         SourceError: It is a path that no file can have.
     """
     text = os.fspath(name)
@@ -83,7 +85,8 @@ def parse_name(name: str | Path) -> DataName:
         return DataName(text, _subset(repository.partition("/")[2]), repository=repository, revision=revision)
     if slash or text.endswith(".npz") or text in {".", ".."}:
         return DataName(text, path=path)
-    near = difflib.get_close_matches(text.lower(), [entry.flag for entry in catalog.subsets()], n=1)
+    flags = difflib.get_close_matches(text.lower(), [entry.flag for entry in catalog.subsets()], n=1)
+    near = [str(folder)] if (folder := nearest(path)) else flags
     hint = f"did you mean {near[0]!r}?" if near else f"give {FORMS}; `medmnist-hf list` shows the flags"
     raise CatalogError(f"unknown subset {shorten(text)}, and no such file or folder: {hint}")
 

@@ -7,6 +7,7 @@ Hub.
 
 import logging
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -15,7 +16,7 @@ from medmnist_hf import catalog
 from medmnist_hf.catalog import DEFAULT_SIZE, NAMESPACE, Subset
 from medmnist_hf.errors import BuildError, CatalogError, SourceError, shorten
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, read_build, read_manifest
-from medmnist_hf.places.folders import configs_in, is_file, npz_files
+from medmnist_hf.places.folders import configs_in, is_file, nearest, npz_files
 from medmnist_hf.places.local_paths import check_text
 from medmnist_hf.places.names import FORMS, DataName, parse_name
 
@@ -93,11 +94,13 @@ class Repository:
             why: The reason.
         """
         if self.entry is None or not self.searched:
-            return SourceError(f"cannot {what} ({why}): check the name, the network and your token")
-        folders = " or ".join(map(str, self.searched))
+            near = None if self.revision else nearest(Path(self.repo_id))
+            meant = f"did you mean {near}? Else " if near else ""
+            return SourceError(f"cannot {what} ({why}): {meant}check the name, the network and your token")
+        folders, other = " or ".join(map(str, self.searched)), other_sizes(self.entry, self.searched)
         return SourceError(
-            f"cannot {what} ({why}), and there is no build of it in {folders}: check the network and your token, or "
-            f"{how_to_build(self.entry, self.size)}"
+            f"cannot {what} ({why}), and there is no build of it in {folders}: {other}check the network and your "
+            f"token, or {how_to_build(self.entry, self.size)}"
         )
 
 
@@ -110,6 +113,21 @@ def how_to_build(entry: Subset, size: int, root: Path | None = None, source: Pat
     origin = "" if source is None else f" --source {source}"
     python = "" if root is not None or source is not None else ", or in Python load(..., build=True)"
     return f"run medmnist-hf build {entry.flag} --size {size}{origin}{folder}{python}"
+
+
+def other_sizes(entry: Subset, folders: Iterable[Path]) -> str:
+    """The advice to take a size in which a subset is built, e.g. ``give --size 64 (dist has it), ``; else empty.
+
+    Args:
+        entry: The subset, which the folders do not have in the size that was asked for.
+        folders: Folders of builds, or of the subset's.
+    """
+    for folder in folders:
+        places = (folder, folder / entry.flag)
+        sizes = [each.config_name for place in places for each in _manifests(place) if each.subset == entry.flag]
+        if sizes:
+            return f"give --size {' or '.join(sizes)} ({folder} has {'it' if len(sizes) == 1 else 'them'}), "
+    return ""
 
 
 def builds_cache() -> Path:
@@ -351,7 +369,8 @@ def missing(path: Path) -> SourceError:
     folder = path.parent
     names = sorted({config.parent.name for config in configs_in(folder)} - {folder.name}) if folder.is_dir() else []
     held = f" ({folder} has {', '.join(names)})" if names else ""
-    hint = f"give {FORMS}"
+    near = nearest(path)
+    hint = f"did you mean {near}?" if near else f"give {FORMS}"
     try:
         named = parse_name(path.name)
     except (CatalogError, SourceError):
@@ -374,8 +393,10 @@ def _refuse(folder: Path, entry: Subset, size: int, *, npz: bool) -> Build:
         state = f"it is a build of {others[0]}" if others else "nothing is built there"
     source = folder if (folder / entry.file(size).name).is_file() else None
     root = folder.parent if folder.name == entry.flag or others else folder
+    other = f"give --size {' or '.join(sizes)}, or " if sizes else ""
     raise SourceError(
-        f"no build of {entry.flag} at size {size} in {folder} ({state}): {how_to_build(entry, size, root, source)}"
+        f"no build of {entry.flag} at size {size} in {folder} ({state}): "
+        f"{other}{how_to_build(entry, size, root, source)}"
         f"{f', or put {entry.file(size).name} there' if npz else ''}"
     )
 

@@ -9,6 +9,8 @@ Example:
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 
 def plain(values: Any) -> Any:
     """Tensors, and those in a list of rows, as arrays; lazy columns as what slicing gives; the rest as it is.
@@ -25,6 +27,15 @@ def plain(values: Any) -> Any:
     if isinstance(values, list | tuple) and any(map(_holds_tensor, values)):
         return [plain(row) for row in values]
     return values
+
+
+def is_score_table(values: Any) -> bool:
+    """Whether values can only be scores: floats in two or more columns, not all of them 0 or 1, as decisions are."""
+    try:
+        table = np.asarray(plain(values))
+    except ValueError:  # rows of several lengths
+        return False
+    return table.ndim == 2 and table.dtype.kind == "f" and table.shape[1] > 1 and not np.isin(table, (0, 1)).all()
 
 
 def _holds_tensor(row: Any) -> bool:

@@ -7,7 +7,6 @@ Example:
 """
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import math
@@ -29,7 +28,7 @@ from medmnist_hf.files import read_document
 from medmnist_hf.places.resolver import DEFAULT_ROOT, ROOT_VARIABLE
 from medmnist_hf.training.data_source import located
 from medmnist_hf.training.registry import METHODS, Method, method
-from medmnist_hf.training.values import seconds_of, size_of, typed_value, unmet
+from medmnist_hf.training.values import seconds_of, size_of, typed_value, unknown_option, unmet
 
 LOSSES: Final = {
     Task.BINARY: ("cross-entropy",),
@@ -43,6 +42,9 @@ PIXELS: Final = "pixels"
 """The model of an AutoML engine that reads the images themselves."""
 
 SEEDS: Final = "seeds"
+_NOT_TRAINED: Final = {SEEDS, "report_to"}
+"""Fields that do not change what is trained: a run continues in the same folder with others."""
+
 _LONGEST_MODEL: Final = 60
 
 
@@ -174,6 +176,13 @@ class Recipe:
     report_to: Literal["none", "trackio", "tensorboard", "wandb"] = option(
         "none", "Log the training also for this tracker, which must be installed."
     )
+
+    def __new__(cls, **options: Any) -> "Recipe":
+        """Refuse an unknown field by its name, which dataclasses would not do in a line of ours."""
+        for name in options:
+            if name not in FIELDS:
+                raise TrainingError(f"Recipe: {unknown_option(name, FIELDS, SHORT)}")
+        return object.__new__(cls)
 
     def __post_init__(self) -> None:
         for name, declared in FIELDS.items():
@@ -343,10 +352,11 @@ def run_name(recipe: Recipe) -> str:
     """What the folder of a configuration is called: subset, size, model, method and eight digits of its options.
 
     The digits are of the options that differ from a recipe's defaults. They do not change with the seeds, so that
-    seeds can be added to a run that is done.
+    seeds can be added to a run that is done, nor with the tracker that a run reports to.
     """
     given = {name: value for name, value in dataclasses.asdict(recipe).items() if value != FIELDS[name].default}
-    given.pop(SEEDS, None)
+    for name in _NOT_TRAINED:
+        given.pop(name, None)
     digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:8]
     return f"{recipe.dataset}-{recipe.size}-{model_part(recipe)}-{recipe.method}-{digest}"
 
@@ -362,8 +372,8 @@ def default_folder(recipe: Recipe) -> Path:
 
 
 def differences(earlier: Recipe, recipe: Recipe) -> str:
-    """What a recipe changes of an earlier one, such as ``epochs 3 -> 4``; empty where only seeds differ."""
-    pairs = ((name, getattr(earlier, name), getattr(recipe, name)) for name in FIELDS if name != SEEDS)
+    """What a recipe changes of an earlier one, such as ``epochs 3 -> 4``; empty where what is trained is the same."""
+    pairs = ((name, getattr(earlier, name), getattr(recipe, name)) for name in FIELDS if name not in _NOT_TRAINED)
     return ", ".join(f"{name} {_shown(before)} -> {_shown(after)}" for name, before, after in pairs if before != after)
 
 
@@ -399,12 +409,7 @@ def _checked(values: Any, where: str) -> dict[str, Any]:
     checked = {}
     for name, value in values.items():
         if name not in FIELDS:
-            text = shorten(name).strip("'")
-            close = [long for long, short in SHORT.items() if short == text] or difflib.get_close_matches(
-                text, FIELDS, 1
-            )
-            hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(FIELDS)}"
-            raise TrainingError(f"{where}: unknown option {shorten(name)}: {hint}")
+            raise TrainingError(f"{where}: {unknown_option(name, FIELDS, SHORT)}")
         plain = seconds_of(value, f"{where}: {name}") if name == "time_budget" else value
         plain = size_of(plain) if name == "size" else plain
         checked[name] = typed_value(plain, type_of(name), f"{where}: {name}")

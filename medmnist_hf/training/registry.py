@@ -19,6 +19,9 @@ from medmnist_hf.errors import TrainingError, shorten
 COMMON: Final = ("dataset", "size", "root", "repository", "revision", "model", "method", "loss", "seeds", "test")
 """Options of a recipe that every method reads."""
 
+PAPER_MODELS: Final = ("resnet18", "resnet50")
+"""The networks of the MedMNIST paper, as a recipe names them."""
+
 _INPUT: Final = ("resize", "channels", "intensity_scale", "batch_size")
 _NETWORK: Final = (
     *_INPUT,

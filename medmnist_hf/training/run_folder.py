@@ -14,7 +14,7 @@ from typing import Final
 from medmnist_hf.errors import TrainingError, first_line
 from medmnist_hf.files import read_document, write_atomically
 from medmnist_hf.training.recipe import RECIPE_NAME, Recipe, differences, make_recipe, model_part
-from medmnist_hf.training.results import RESULTS_NAME, SEED_RESULT_NAME, DataRecord
+from medmnist_hf.training.results import RESULTS_NAME, SEED_RESULT_NAME, DataRecord, RunResult, read_results
 
 DATA_NAME: Final = "data.json"
 """What the data is that the run reads, noted before it is."""
@@ -59,6 +59,19 @@ class RunFolder:
     recipe: Recipe
     force: bool = False
 
+    def check_recipe(self) -> None:
+        """Refuse a folder that holds results, or checkpoints, of another recipe; seeds may be added.
+
+        Raises:
+            TrainingError: It does and is not to be replaced, or it cannot be known.
+        """
+        recipe_file = self.path / RECIPE_NAME
+        if self.force or not self._holds_results() or not recipe_file.exists():
+            return
+        changed = differences(make_recipe({"seeds": self.recipe.seeds}, config=recipe_file), self.recipe)
+        if changed:
+            raise TrainingError(f"{self.path} holds a run of another recipe ({changed}): {_REPLACE}")
+
     def check(self, data: DataRecord) -> None:
         """Refuse a folder that holds results, or checkpoints, of another recipe or other data; seeds may be added.
 
@@ -70,11 +83,8 @@ class RunFolder:
         """
         if self.force or not self._holds_results():
             return
-        recipe_file, data_file = self.path / RECIPE_NAME, self.path / DATA_NAME
-        if recipe_file.exists():
-            changed = differences(make_recipe({"seeds": self.recipe.seeds}, config=recipe_file), self.recipe)
-            if changed:
-                raise TrainingError(f"{self.path} holds a run of another recipe ({changed}): {_REPLACE}")
+        self.check_recipe()
+        data_file = self.path / DATA_NAME
         record = data.to_json().encode()
         try:
             before = read_document(data_file) if data_file.exists() else record
@@ -85,6 +95,20 @@ class RunFolder:
                 f"{self.path} holds a run on other data than {data.provenance} {data.source.file}, "
                 f"see {DATA_NAME} there: {_REPLACE}"
             )
+
+    def done(self) -> RunResult | None:
+        """The results of a run of this recipe with just its seeds, none of which is partial; None if there is none.
+
+        Raises:
+            TrainingError: The folder is of another recipe, as `check_recipe` says, or its results cannot be read.
+        """
+        self.check_recipe()
+        path = self.path / RESULTS_NAME
+        if self.force or not path.exists():
+            return None
+        result = read_results(path)
+        same = sorted(result.recipe.seeds) == sorted(self.recipe.seeds) and not differences(result.recipe, self.recipe)
+        return result if same and not result.partial else None
 
     def claim(self, data: DataRecord) -> None:
         """Note recipe and data in the folder, once all that may be refused is checked.

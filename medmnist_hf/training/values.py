@@ -5,8 +5,10 @@ Example:
     (600.0, '90m')
 """
 
+import difflib
 import math
 import re
+from collections.abc import Collection, Mapping
 from types import UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
@@ -74,3 +76,17 @@ def typed_value(value: Any, kind: Any, where: str) -> Any:
     if isinstance(value, str) and UNPRINTABLE.search(value):
         raise TrainingError(f"{where} is {shorten(value)}: must be text without control characters")
     return value
+
+
+def unknown_option(name: object, known: Collection[str], short: Mapping[str, str]) -> str:
+    """What to say of an option that there is not: which one is nearest, or all.
+
+    Args:
+        name: The option, as it was given.
+        known: Names of those that there are.
+        short: Name of an option -> what people type for it.
+    """
+    text = shorten(name).strip("'")
+    close = [long for long, other in short.items() if other == text] or difflib.get_close_matches(text, known, 1)
+    hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
+    return f"unknown option {shorten(name)}: {hint}"

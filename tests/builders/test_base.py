@@ -53,7 +53,7 @@ def test_info(entry: Subset, tmp_path: Path) -> None:
         label = datasets.ClassLabel(names=list(entry.labels))
         assert features["label"] == (datasets.List(label) if entry.task is Task.MULTI_LABEL else label)
         assert builder.info.description == entry.description
-        assert "medmnist" in builder.info.homepage
+        assert "medmnist" in builder.info.homepage and str(builder.info.version) == "3.0.0"
         wanted = "NonCommercial" if entry.flag == "dermamnist" else "Attribution 4.0"
         assert wanted in builder.info.license.replace("-", "")
 

@@ -1,6 +1,7 @@
 """``medmnist-hf benchmark`` as a person runs it: a matrix of tiny models, a broken cell, and going on."""
 
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -82,9 +83,20 @@ def test_a_dry_run_shows_cells_and_writes_nothing(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    invoke("benchmark", str(matrix), "--out", str(tmp_path / "bench"), "--dry-run")
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 and all(line.startswith("pending  breastmnist-28-timm-") for line in lines)
+    invoke("benchmark", matrix, "--out", tmp_path / "bench", "--dry-run", "--only", "*-test_resnet-*")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("pending  breastmnist-28-timm-test_resnet-") and "cannot" not in line
+    assert not (tmp_path / "bench").exists()
+
+
+def test_a_dry_run_names_what_cannot_run(matrix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    matrix.write_text(matrix.read_text() + "include: [{dataset: retinamnist, model: timm/test_resnet}]\n")
+    with pytest.raises(MedMNISTError, match="2 of 3 cells cannot run: fix what the lines above name"):
+        invoke("benchmark", matrix, "--out", tmp_path / "bench", "--dry-run")
+    fine, model, data = capsys.readouterr().out.splitlines()
+    assert "cannot run" not in fine
+    assert "no_such_model-finetune" in model and ": cannot run: timm has no model 'no_such_model'" in model
+    assert "pending  retinamnist-28-" in data and ": cannot run: no build of retinamnist at size 28 in " in data
     assert not (tmp_path / "bench").exists()
 
 
@@ -115,6 +127,21 @@ def test_a_report_needs_no_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[
         "failed: breastmnist-28-broken: no memory",
     ]
     assert [row["folder"] for row in csv.DictReader((out / "report.csv").open()) if row["own"] == "1"] == ["mine"]
+
+
+def test_a_report_without_the_matrix_keeps_the_cells_that_were_not_started(
+    matrix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "bench"
+    done, pending = read_matrix(matrix)
+    options = dataclasses.asdict(done.recipe)
+    del options["test"]
+    leave_run(out / done.name, test=[0.9], validation=[0.8], **options)
+    invoke("benchmark", matrix, "--out", out, "--only", done.name)
+    capsys.readouterr()
+    invoke("benchmark", "--report-only", "--out", out)
+    assert capsys.readouterr().out.splitlines()[-1] == f"pending: {pending.name}"
+    assert f"| {pending.name} | pending |" in (out / "report.md").read_text()
 
 
 def test_without_a_matrix_there_is_nothing_to_run(tmp_path: Path) -> None:
@@ -200,7 +227,9 @@ def test_the_example_is_a_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[s
     path = tmp_path / "benchmark.yaml"
     path.write_text(capsys.readouterr().out, encoding="utf-8")
     assert path.read_bytes() == MODEL.read_bytes()
-    invoke("benchmark", path, "--dry-run", "--out", tmp_path / "bench")
-    assert len(capsys.readouterr().out.splitlines()) == len(read_matrix(MODEL))
+    with pytest.raises(TrainingError, match="11 of 11 cells cannot run"):
+        invoke("benchmark", path, "--dry-run", "--out", tmp_path / "bench")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(read_matrix(MODEL)) and all("no build of " in line for line in lines)
     with pytest.raises(TrainingError, match="benchmark --example"):
         invoke("benchmark")

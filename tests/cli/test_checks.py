@@ -73,6 +73,9 @@ class TestPlaces:
         assert done.returncode == 0 and done.stderr == ""
         pattern = r"^ok: (\w+ \d+): " if verb == "verify" else r"^(\w+ \d+), from phantom$"
         assert re.findall(pattern, done.stdout, re.MULTILINE) == configs
+        if verb == "verify":
+            where = [f" (dist/{config.replace(' ', '/')})" if len(configs) > 1 else "" for config in configs]
+            assert re.findall(r"manifest(.*)$", done.stdout, re.MULTILINE) == where
 
     def test_one_damaged_build_hides_none_of_the_others(self, verify: Command) -> None:
         Path("dist/breastmnist/28", MANIFEST_NAME).write_text("no manifest")

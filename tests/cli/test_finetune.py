@@ -163,6 +163,35 @@ def test_the_first_lines_come_before_torch(root: Path, tmp_path: Path) -> None:
     assert done.stdout == "2 True False\n"
 
 
+def test_what_a_folder_and_a_name_say_is_judged_before_torch(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is done is shown again, one of another recipe is refused, and so is what cannot be a model."""
+    out = tmp_path / "run"
+    given = ["bloodmnist", "--root", str(root), "--method", "knn", *NETWORK, "--out", str(out)]
+    invoke("finetune", *given, "--seed", "3")
+    first = capsys.readouterr().out
+    files = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    monkeypatch.setitem(sys.modules, "medmnist_hf.training.running", None)  # whoever imports it fails
+    invoke("finetune", *given, "--seed", "3")
+    told = capsys.readouterr()
+    assert (told.out, told.err) == (first, f"{out} holds this run, and it is done: --force runs it again\n")
+    invoke("finetune", *given, "--seed", "3", "--quiet")
+    assert capsys.readouterr() == (first, "")
+    for options, message in (
+        (["--neighbors", "5"], r"holds a run of another recipe \(neighbors 11 -> 5\): give --force"),
+        (["--model", "resnet34"], "another recipe"),
+        (["--model", "resnet34", "--force"], r"^unknown model 'resnet34': .*timm/NAME \(perhaps timm/resnet34\)"),
+        (["--checkpoint", "nowhere.pth", "--force"], r"^cannot read nowhere\.pth \(No such file or directory\)"),
+    ):
+        with pytest.raises(MedMNISTError, match=message):
+            invoke("finetune", *replaced(given, options))
+    for options in (["--seed", "4"], ["--seed", "3", "--force"]):
+        with pytest.raises(ModuleNotFoundError, match=r"training\.running"):
+            invoke("finetune", *given, *options, "--quiet")
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == files
+
+
 def test_a_mistake_ends_with_exit_code_1_and_no_traceback(root: Path, tmp_path: Path) -> None:
     done = command("blodmnist", "--root", str(root), "--out", str(tmp_path))
     assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("error: ")

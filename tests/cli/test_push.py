@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.utils.tqdm import enable_progress_bars, tqdm
 
 import medmnist_hf
 from medmnist_hf.cards.render import write_card
@@ -205,13 +206,27 @@ def test_three_subsets_are_pushed_tagged_loaded_and_proved(
         VERIFY, "org/breastmnist@v1", "org/adrenalmnist3d", "--source", real_data, env=reader(tmp_path / "other")
     )
     assert proved.stdout.splitlines() == [
-        "ok: breastmnist 28: 780 rows in 3 shards equal breastmnist.npz",
-        "ok: adrenalmnist3d 28: 1,584 rows in 3 shards equal adrenalmnist3d.npz",
+        "ok: breastmnist 28: 780 rows in 3 shards equal breastmnist.npz (org/breastmnist@v1)",
+        "ok: adrenalmnist3d 28: 1,584 rows in 3 shards equal adrenalmnist3d.npz (org/adrenalmnist3d)",
     ]
     hub.log.clear()
     offline = reader(tmp_path / "home") | {"HF_HUB_OFFLINE": "1"}
     assert hub.load(READER + OFFLINE, real_data, *REAL, env=offline).splitlines() == every_row
     assert not hub.log.find()
+
+
+def test_the_bars_of_the_hubs_client_are_not_shown(
+    hub: HubServer, run_here: Run, phantom: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a log each step of each bar is a line."""
+    for module in (constants, sys.modules[tqdm.__module__]):
+        monkeypatch.setattr(module, "HF_HUB_DISABLE_PROGRESS_BARS", None)
+    enable_progress_bars()
+    try:
+        done = run_here(PUSH, phantom, "--repo-id", "org", "--yes", "--allow-synthetic")
+    finally:
+        enable_progress_bars()
+    assert done.stderr == ""
 
 
 def test_a_download_is_a_build_that_needs_no_hub(hub: HubServer, run_here: Run, real: Path, tmp_path: Path) -> None:

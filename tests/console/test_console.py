@@ -5,10 +5,12 @@ import os
 import runpy
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.progress import DownloadColumn, TextColumn
 
 from medmnist_hf import console
 from medmnist_hf.catalog import subset
@@ -203,3 +205,38 @@ def test_every_command_prints_to_one_width_in_a_pipe(
     assert widest("audit.py", out / "breastmnist") <= 160
     assert widest("medmnist-hf", "evaluate", predictions, "--data", out) == 160
     assert 140 < widest("medmnist-hf", "info", "chestmnist") <= 160
+
+
+class TestProgress:
+    """What is shown of long work where standard error is no terminal."""
+
+    @pytest.fixture(autouse=True)
+    def soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(console, "FIRST_PAUSE", 0.02)
+
+    def test_it_is_a_line_now_and_then(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with console.progress() as progress:
+            task = progress.add_task("verifying breastmnist 28", total=200)
+            done = progress.add_task("verifying retinamnist 28", total=10)
+            progress.advance(task, 50)
+            progress.advance(done, 10)
+            time.sleep(0.2)
+        printed = capsys.readouterr()
+        lines = printed.err.splitlines()
+        assert printed.out == "" and set(lines) == {"verifying breastmnist 28  25%"}
+        assert 2 <= len(lines) <= 4, "each pause is twice as long as the one before"
+
+    def test_columns_of_a_command(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with console.progress(TextColumn("{task.description}", markup=False), DownloadColumn()) as progress:
+            progress.add_task("dist/[x]", total=2_000_000, completed=500_000)
+            time.sleep(0.03)
+        assert capsys.readouterr().err.splitlines()[0] == "dist/[x]  0.5/2.0 MB"
+
+    def test_work_that_is_soon_done_says_nothing(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(console, "FIRST_PAUSE", 60.0)
+        start = time.monotonic()
+        with console.progress() as progress:
+            progress.add_task("verifying", total=1)
+        assert capsys.readouterr().err == "" and time.monotonic() - start < 1

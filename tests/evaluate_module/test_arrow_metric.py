@@ -11,6 +11,7 @@ from datasets import Dataset, Features, List, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medmnist_hf.catalog import subset
 from medmnist_hf.errors import ScoreError
 from medmnist_hf.evaluate_module import metric
 from medmnist_hf.evaluate_module.arrow_metric import canonical, features_of
@@ -124,6 +125,26 @@ def test_batches_without_rows_count_for_nothing() -> None:
     scores = rng.dirichlet(np.ones(9), 40)
     ours.add_batch(references=np.arange(40) % 9, prediction_scores=scores)
     assert 0 < ours.compute()["auc"] < 1
+
+
+@pytest.mark.parametrize("config", ["pathmnist", "breastmnist", "chestmnist"])
+def test_a_table_of_floats_is_one_of_scores_whatever_it_is_called(config: str) -> None:
+    rng = np.random.default_rng(0)
+    classes = len(subset(config).labels)
+    scores = rng.dirichlet(np.ones(classes), 60)
+    truth = rng.integers(0, 2, (60, classes)) if config == "chestmnist" else np.arange(60) % classes
+    ours = metric(config)
+    expected = ours.compute(references=truth, prediction_scores=scores, ci=True, resamples=20)
+    for table in (scores, scores.tolist()):
+        assert ours.compute(references=truth, predictions=table, ci=True, resamples=20) == expected
+    ours.add_batch(references=truth, predictions=scores)
+    assert ours.compute(ci=True, resamples=20) == expected
+    logits = np.log(scores)
+    with pytest.raises(ScoreError, match="from_logits"):
+        ours.compute(references=truth, predictions=logits)
+    hot = np.eye(classes)[np.arange(60) % classes]
+    with pytest.raises(ScoreError, match="call compute"):
+        ours.compute(references=truth, predictions=hot)
 
 
 def test_decisions_have_an_accuracy_and_nothing_else() -> None:

@@ -89,8 +89,14 @@ def test_decisions() -> None:
     for config, predictions, message in (
         ("chestmnist", [0, 1], "no multi-label decisions"),
         ("pathmnist", [0, 9], "class id out of range; ids run from 0 to 8"),
-        ("pathmnist", [0.2, 0.7], "no class ids or names"),
-        ("pathmnist", [], "no class ids or names"),
+        (
+            "breastmnist",
+            [0.2, 0.7],
+            r"not class ids \(whole numbers\).*call compute\(references=..., prediction_scores=",
+        ),
+        ("breastmnist", [0.0, 1.0], "not class ids"),
+        ("pathmnist", [[0.0, 1.0], [1.0, 0.0]], "not class ids"),
+        ("pathmnist", [], "not class ids"),
         ("pathmnist", [0, "tumour"], "unknown label 'tumour': pathmnist has adipose"),
         ("pathmnist", [0], "2 references but 1 rows"),
     ):

@@ -8,6 +8,7 @@ import pytest
 
 import medmnist_hf
 from medmnist_hf.cards.render import write_card
+from medmnist_hf.catalog import collection
 from medmnist_hf.errors import CatalogError, MedMNISTError, SourceError
 from medmnist_hf.places.resolver import ROOT_VARIABLE
 from tests.conftest import Phantoms
@@ -52,6 +53,12 @@ def test_sizes_of_names_and_as_text(built: Path) -> None:
         medmnist_hf.load_arrays(built / "dist" / FLAG / "64", split="test"),
     ):
         assert found.images.shape[1:] == (64, 64)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_version_is_that_of_the_data(built: Path, streaming: bool) -> None:
+    splits = medmnist_hf.load(FLAG, 28, root=built / "dist", streaming=streaming)
+    assert {str(part.info.version) for part in splits.values()} == {collection().version} == {"3.0.0"}
 
 
 @pytest.mark.parametrize("split", ["val", "validation"])

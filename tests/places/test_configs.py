@@ -82,7 +82,17 @@ def test_a_repository_is_checked_and_downloaded_when_asked_for(
     ("name", "options", "error"),
     [
         ("dist/typo", {}, "dist/typo: no such file or folder (dist has breastmnist, retinamnist): give a flag"),
-        ("dist/breastmnist", {"sizes": [128]}, "no build of size 128 in dist/breastmnist (it has 28, 64)"),
+        (
+            "dist/breastmnist",
+            {"sizes": [128]},
+            "no build of size 128 in dist/breastmnist (it has 28, 64): give --size 28 or 64, or",
+        ),
+        (
+            "breastmnist",
+            {"sizes": [128], "root": "dist"},
+            "in dist: give --size 28 or 64 (dist has them), run medmnist",
+        ),
+        ("dist/breastmnits", {}, "did you mean dist/breastmnist?"),
         (
             "pathmnist",
             {"root": "dist"},
@@ -121,6 +131,10 @@ def test_what_is_neither_here_nor_on_the_hub(pusher: Pusher, monkeypatch: pytest
     monkeypatch.setattr(configs, "hub_api", lambda: pusher.api)
     with pytest.raises(HubError, match=r"; there is no folder made/typo here either$"):
         find_configs("made/typo")
+    with pytest.raises(
+        HubError, match=r"; there is no folder dits/breastmnist here .*: did you mean dist/breastmnist\?$"
+    ):
+        find_configs("dits/breastmnist")
 
 
 def test_folders_of_builds_are_done_subset_by_subset() -> None:

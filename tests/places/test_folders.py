@@ -7,7 +7,7 @@ import pytest
 
 from medmnist_hf.catalog import subset
 from medmnist_hf.errors import SourceError
-from medmnist_hf.places.folders import configs_in, npz_files, subset_folders
+from medmnist_hf.places.folders import configs_in, nearest, npz_files, subset_folders
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
 from tests.fixtures.closed import closed_folder
@@ -30,6 +30,29 @@ def test_configs_subsets_and_files(phantoms: Phantoms, tmp_path: Path) -> None:
     shutil.copy(phantoms("breastmnist").path, tmp_path / "breastmnist_64.npz")
     shutil.copy(phantoms("breastmnist").path, tmp_path / "mine.npz")
     assert list(npz_files(tmp_path)) == [(subset("breastmnist"), 64)]
+
+
+@pytest.mark.parametrize(
+    ("missing", "near"),
+    [
+        ("distt", "dist"),
+        ("dist/breastmnits", "dist/breastmnist"),
+        ("dits/breastmnist", "dist/breastmnist"),
+        ("dist/breastmnist/29", None),
+        ("dist/octmnist", None),
+        ("distt/retinamnist", None),
+        ("elsewhere/x", None),
+        ("..", None),
+        ("x" * 300, None),
+    ],
+)
+def test_the_folder_that_was_meant(
+    missing: str, near: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dist" / "breastmnist" / "28").mkdir(parents=True)
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert nearest(Path(missing)) == (near and Path(near))
 
 
 def test_a_folder_that_may_not_be_looked_at() -> None:

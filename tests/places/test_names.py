@@ -92,6 +92,13 @@ def test_what_is_no_name(text: str, error: str) -> None:
         parse_name(text)
 
 
+def test_a_folder_that_is_nearly_named_so_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dist" / "breastmnist").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CatalogError, match=r"^unknown subset 'distt', .*: did you mean 'dist'\?$"):
+        parse_name("distt")
+
+
 def test_a_path_that_no_file_can_have() -> None:
     with pytest.raises(SourceError, match="NUL"):
         parse_name("a\0b")

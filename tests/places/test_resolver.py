@@ -125,6 +125,11 @@ def test_npz_files_where_they_will_do(there: Path) -> None:
     [
         ("dist/typo", {}, r"dist/typo: no such file or folder (dist has breastmnist, retinamnist): give a flag"),
         (
+            "dist/breastmnits",
+            {},
+            "no such file or folder (dist has breastmnist, retinamnist): did you mean dist/breastmnist?",
+        ),
+        (
             "dist/pathmnist",
             {},
             "no such file or folder (dist has breastmnist, retinamnist): run medmnist-hf build pathm",
@@ -133,12 +138,12 @@ def test_npz_files_where_they_will_do(there: Path) -> None:
         (
             "dist/breastmnist",
             {"size": 128},
-            "(it has 28, 64): run medmnist-hf build breastmnist --size 128 --root dist",
+            "(it has 28, 64): give --size 28 or 64, or run medmnist-hf build breastmnist --size 128 --root dist",
         ),
         (
             "breastmnist",
             {"size": 128, "root": "dist"},
-            "(it has 28, 64): run medmnist-hf build breastmnist --size 128",
+            "(it has 28, 64): give --size 28 or 64, or run medmnist-hf build breastmnist --size 128",
         ),
         (
             "pathmnist",
@@ -185,6 +190,12 @@ def test_the_hub_failing_names_each_place(there: Path) -> None:
     text = str(place.unreachable("load it", "no such repository"))
     assert text.startswith("cannot load it (no such repository), and there is no build of it in dist or ")
     assert text.endswith("run medmnist-hf build breastmnist --size 128, or in Python load(..., build=True)")
+    assert ": give --size 28 or 64 (dist has them), check the network" in text
+    meant = find("dits/breastmnist")
+    assert isinstance(meant, Repository)
+    assert str(meant.unreachable("load it", "404")).startswith(
+        "cannot load it (404): did you mean dist/breastmnist? Else check the name"
+    )
     named = find(f"you/{FLAG}")
     assert isinstance(named, Repository)
     assert (

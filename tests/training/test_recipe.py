@@ -1,5 +1,6 @@
 """Recipes: presets, files and options in their order, and what is refused."""
 
+import copy
 import dataclasses
 import os
 import re
@@ -269,6 +270,9 @@ def test_a_run_that_is_not_told_where_goes_by_what_it_does() -> None:
     folder = default_folder(make_recipe(options))
     assert re.fullmatch("runs/breastmnist-28-timm-resnet18-knn-[0-9a-f]{8}", str(folder))
     assert folder == default_folder(make_recipe(options | {"seeds": [1, 2]}))
+    trained = {"dataset": "breastmnist"}
+    logged = make_recipe(trained | {"report_to": "tensorboard"})
+    assert default_folder(make_recipe(trained)) == default_folder(logged), "a tracker changes nothing that is trained"
     assert folder != default_folder(make_recipe(options | {"neighbors": 3})), "configurations do not share a folder"
 
 
@@ -278,7 +282,17 @@ def test_what_a_recipe_changes_is_named_with_both_values() -> None:
     )
     assert differences(one, other) == "root none -> dist, epochs 100 -> 1"
     assert differences(one, make_recipe({"dataset": "breastmnist", "pretrained": False})) == "pretrained yes -> no"
-    assert not differences(one, make_recipe({"dataset": "breastmnist", "seeds": [3]}))
+    assert not differences(one, make_recipe({"dataset": "breastmnist", "seeds": [3], "report_to": "wandb"}))
+
+
+@pytest.mark.parametrize(("name", "near"), [("data", "dataset"), ("lr", "learning_rate"), ("epoch", "epochs")])
+def test_an_unknown_field_is_one_line_that_names_the_nearest(name: str, near: str) -> None:
+    with pytest.raises(TrainingError, match=rf"^Recipe: unknown option '{name}': did you mean {near}\?$"):
+        Recipe(dataset="breastmnist", **{name: 1})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="dataset"):
+        Recipe()  # type: ignore[call-arg]
+    recipe = Recipe(dataset="breastmnist")
+    assert copy.deepcopy(recipe) == dataclasses.replace(recipe, epochs=100) == recipe
 
 
 def test_yaml_is_plain() -> None:

@@ -56,6 +56,8 @@ class Patience:
             place may be faster.
         attempts: Failures in a row after which a place is given up; a failure that still brought a new hundredth of
             the file starts the count again.
+        unconnected: The same for a place that refuses every connection, or whose name is unknown: nothing that this
+            run has heard says that it will be there soon.
         requests: Requests to one place altogether, whatever they brought: enough for 20 GB over a line that drops
             after each 80 MB.
         first_pause: Seconds before the second attempt; doubled after each failure, give or take a half.
@@ -64,18 +66,24 @@ class Patience:
 
     limits: Limits = field(default_factory=Limits)
     attempts: int = 6
+    unconnected: int = 3
     requests: int = 250
     first_pause: float = 1.0
     longest_pause: float = 120.0
 
 
 class _Fault(Exception):
-    """What went wrong at one place, in a few words; `final` when asking again is of no use."""
+    """What went wrong at one place, in a few words.
 
-    def __init__(self, text: str, *, final: bool = False, wait: float | None = None) -> None:
+    Attributes:
+        final: Asking again is of no use.
+        wait: Seconds to wait before that; None for the usual pause.
+        connected: There may have been a connection.
+    """
+
+    def __init__(self, text: str, *, final: bool = False, wait: float | None = None, connected: bool = True) -> None:
         super().__init__(one_line(text))
-        self.final = final
-        self.wait = wait
+        self.final, self.wait, self.connected = final, wait, connected
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +141,8 @@ def download(
     """Fetch a file; the caller makes sure that nobody else fetches it at the same time.
 
     A transfer that stopped is resumed by HTTP Range, here or in a later run. Connection faults, truncated bodies and
-    the statuses 408, 425, 429 and 5xx are tried again with growing pauses or after the ``Retry-After`` they state.
+    the statuses 408, 425, 429 and 5xx are tried again with growing pauses or after the ``Retry-After`` they state. A
+    place to which no connection is made at once is given up within seconds.
     After a wrong MD5 a resumed transfer is repeated once from its first byte, any other ends the trust in the place.
 
     Args:
@@ -167,7 +176,7 @@ def download(
             f"cannot store {path} ({error.strerror}): free some space or set MEDMNIST_ROOT to another folder"
         ) from None
     raise SourceError(
-        f"cannot fetch {path.name} ({'; '.join(faults)}): try later, add --mirror URL, "
+        f"cannot fetch {path.name} ({'; '.join(faults)}): check the network, try later, add --mirror URL, "
         f"or put the file into a folder and pass --source FOLDER"
     )
 
@@ -180,7 +189,7 @@ def _from_place(
         _discard(part)
     failures, farthest, requests = 0, _size(part), 0
     unframed: set[str] = set()
-    repeated = False
+    repeated = reached = False
     while True:
         try:
             requests += 1
@@ -205,9 +214,10 @@ def _from_place(
         except ValueError:  # of a library that takes a header for what it should be
             fault = _Fault("answered with headers that make no sense")
         size, total = _size(part), _read_note(part).total
+        reached = reached or fault.connected
         failures = 1 if size >= farthest + max(1, (total or most) // 100) else failures + 1
         farthest = max(farthest, size)
-        if fault.final or failures >= patience.attempts:
+        if fault.final or failures >= (patience.attempts if reached else min(patience.attempts, patience.unconnected)):
             raise fault
         if requests >= patience.requests:
             raise _Fault(f"{fault}, the last of {requests} requests")
@@ -343,7 +353,7 @@ def _in_words(error: Exception, patience: Patience) -> _Fault:
         case httpx2.UnsupportedProtocol() | httpx2.InvalidURL() | httpx2.LocalProtocolError():
             return _Fault("no usable http address", final=True)
         case httpx2.ConnectError():
-            return _Fault(f"no connection ({' '.join(str(error).split()) or 'refused'})")
+            return _Fault(f"no connection ({' '.join(str(error).split()) or 'refused'})", connected=False)
         case _:
             return _Fault("the connection broke off")
 

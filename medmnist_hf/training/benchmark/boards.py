@@ -3,6 +3,10 @@
 A board is of one subset and one provenance: runs on verified data stand among the published rows, and those on
 synthetic or unverified data have boards of their own, without places.
 
+A configuration is a recipe apart from its seeds, on the same data. Runs of one configuration in several folders, each
+with seeds of its own, are one row over all their seeds. Where a seed was run twice they stay apart, as a mean over
+both would count it twice.
+
 A score of several seeds is their mean, with their sample standard deviation. Its 95 % interval goes from the mean of
 the lower to the mean of the upper ends of the seeds' own intervals. That is the interval of one run of the
 configuration: what another test set of the same size may change. All seeds are scored on the same test rows, so more
@@ -12,7 +16,8 @@ seeds make it no narrower; for the mean itself it is a little too wide. What ano
 import contextlib
 import math
 import statistics
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -23,12 +28,17 @@ from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.published import LeaderboardRow, leaderboard, published_notes, published_size
 from medmnist_hf.training.benchmark.links import Link, links_of
-from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe, presets
+from medmnist_hf.training.recipe import FIELDS, SEEDS, Recipe, make_recipe, presets, without_options
 from medmnist_hf.training.registry import method
-from medmnist_hf.training.results import RESULTS_NAME, Measures, RunResult, read_results
+from medmnist_hf.training.results import RESULTS_NAME, Measures, RunResult, SeedResult, read_results
 
 _IN_COLUMNS: Final = ("dataset", "size", "model", "method", "seeds", "report_to")
 _OF_THE_DATA: Final = ("root", "repository", "revision")
+_NOT_SCORED: Final = (SEEDS, "report_to")
+"""Fields in which runs of one configuration may differ."""
+
+_Configuration = tuple[Recipe, Provenance, str]
+"""A recipe without what is in `_NOT_SCORED`, and provenance and MD5 of the data that it was run on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +84,8 @@ class Row:
         trained_parameters: Those that were trained.
         seconds: Mean time of a seed; nan where not known.
         hardware: What its seeds ran on.
-        folder: The run's folder, below the one that was read.
-        links: What the run left there, with addresses from the folder that was read.
+        folder: The run's folder, below the one that was read; of several runs all, in the order of their seeds.
+        links: What each run left there, its folder first, with addresses from the folder that was read.
     """
 
     place: int | None = None
@@ -97,7 +107,7 @@ class Row:
     seconds: float = math.nan
     hardware: str = ""
     folder: str = ""
-    links: tuple[Link, ...] = ()
+    links: tuple[tuple[Link, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +122,7 @@ class Board:
         chosen: The configuration that `best_on_validation` gives; None where none is whole, or where those of one size
             read different files.
         places: Number of places: the published results and one; 0 where there are none.
+        tried: Number of configurations; fewer than own rows where a seed of one was run twice.
         notes: What must be known before comparing.
     """
 
@@ -120,6 +131,7 @@ class Board:
     rows: tuple[Row, ...]
     chosen: Row | None
     places: int
+    tried: int
     notes: tuple[str, ...]
 
     @property
@@ -151,19 +163,35 @@ def gather(folder: Path) -> tuple[Board, ...]:
     results = {path.parent.relative_to(folder).as_posix(): read_results(path) for path in paths}
     sources = {tuple(getattr(one.recipe, name) for name in _OF_THE_DATA) for one in results.values()}
     hidden = _IN_COLUMNS if len(sources) > 1 else _IN_COLUMNS + _OF_THE_DATA
-    rows: dict[tuple[Provenance, str], list[Row]] = {}
+    links = {name: links_of(result, folder / name, folder) for name, result in results.items()}
+    rows: dict[tuple[Provenance, str], list[list[Row]]] = {}
     files: dict[tuple[Provenance, str], set[tuple[int, str]]] = {}
-    for name, result in results.items():
-        key = (result.provenance, result.recipe.dataset)
-        row = replace(_row(result, name, hidden), links=links_of(result, folder / name, folder))
-        rows.setdefault(key, []).append(row)
-        files.setdefault(key, set()).add((result.recipe.size, result.data.source.md5))
+    for (recipe, provenance, md5), runs in _by_configuration(results).items():
+        key = (provenance, recipe.dataset)
+        parts = [runs] if _are_disjoint(runs) else [{name: result} for name, result in runs.items()]
+        found = [replace(_row(part, hidden), links=tuple(links[name] for name in part)) for part in parts]
+        rows.setdefault(key, []).append(found)
+        files.setdefault(key, set()).add((recipe.size, md5))
     keys = ((provenance, entry) for provenance in Provenance for entry in subsets())
     return tuple(
         _board(entry, kind, rows[kind, entry.flag], files[kind, entry.flag])
         for kind, entry in keys
         if (kind, entry.flag) in rows
     )
+
+
+def _by_configuration(results: Mapping[str, RunResult]) -> dict[_Configuration, dict[str, RunResult]]:
+    """Configuration -> its runs by folder, in the order of their seeds."""
+    groups: dict[_Configuration, dict[str, RunResult]] = {}
+    for name, result in sorted(results.items(), key=lambda item: (min(one.seed for one in item[1].seeds), item[0])):
+        configuration = (without_options(result.recipe, _NOT_SCORED), result.provenance, result.data.source.md5)
+        groups.setdefault(configuration, {})[name] = result
+    return groups
+
+
+def _are_disjoint(runs: Mapping[str, RunResult]) -> bool:
+    """Whether no seed was run twice."""
+    return max(Counter(one.seed for result in runs.values() for one in result.seeds).values()) == 1
 
 
 def best_on_validation(rows: Sequence[Row]) -> Row | None:
@@ -211,28 +239,33 @@ def _bases(flag: str) -> dict[str, Recipe]:
     return bases
 
 
-def _row(result: RunResult, folder: str, hidden: Sequence[str]) -> Row:
-    recipe, facts = result.recipe, [seed.facts for seed in result.seeds]
+def _row(runs: Mapping[str, RunResult], hidden: Sequence[str]) -> Row:
+    """The row of one configuration, of which the runs by folder have no seed in common."""
+    results = list(runs.values())
+    recipe, hardware = results[0].recipe, {seed.seed: one.hardware for one in results for seed in one.seeds}
+    seeds = sorted((seed for one in results for seed in one.seeds), key=lambda one: one.seed)
+    facts = [seed.facts for seed in seeds]
     seconds = [one.seconds for one in facts if one.seconds is not None]
-    validation, test = [seed.validation for seed in result.seeds], [seed.test for seed in result.seeds]
+    validation, test = [seed.validation for seed in seeds], [seed.test for seed in seeds]
+    whole = {seed.seed for seed in seeds if not seed.facts.partial}
     return Row(
         own=True,
         model=recipe.model,
         method=recipe.method,
         size=recipe.size,
         protocol=protocol(recipe, hidden),
-        seeds=tuple(seed.seed for seed in result.seeds),
-        partial=result.partial,
-        test_rows=result.data.rows["test"],
+        seeds=tuple(seed.seed for seed in seeds),
+        partial=tuple(sorted({seed for one in results for seed in one.partial} - whole)),
+        test_rows=results[0].data.rows["test"],
         validation_auc=_score(validation, "auc"),
         validation_acc=_score(validation, "acc"),
-        auc=replace(_score(test, "auc"), method=_method(result, "auc")),
-        acc=replace(_score(test, "acc"), method=_method(result, "acc")),
+        auc=replace(_score(test, "auc"), method=_method(seeds, "auc")),
+        acc=replace(_score(test, "acc"), method=_method(seeds, "acc")),
         parameters=_same([one.parameters for one in facts]),
         trained_parameters=_same([one.trained_parameters for one in facts]),
         seconds=statistics.fmean(seconds) if seconds else math.nan,
-        hardware="; ".join(dict.fromkeys(str(one.hardware or result.hardware) for one in facts)),
-        folder=folder,
+        hardware="; ".join(dict.fromkeys(str(one.facts.hardware or hardware[one.seed]) for one in seeds)),
+        folder="; ".join(runs),
     )
 
 
@@ -241,9 +274,9 @@ def _same(values: Sequence[int | None]) -> int | None:
     return values[0] if len(set(values)) == 1 else None
 
 
-def _method(result: RunResult, name: str) -> str:
+def _method(seeds: Sequence[SeedResult], name: str) -> str:
     """How the intervals of a measure were made."""
-    return ", ".join(dict.fromkeys(seed.intervals[name] for seed in result.seeds if name in seed.intervals))
+    return ", ".join(dict.fromkeys(seed.intervals[name] for seed in seeds if name in seed.intervals))
 
 
 def _score(seeds: Sequence[Measures[float]], name: str) -> BoardScore:
@@ -255,8 +288,17 @@ def _score(seeds: Sequence[Measures[float]], name: str) -> BoardScore:
     return BoardScore(mean, statistics.stdev(values(name)) if several else math.nan, low, high)
 
 
-def _board(entry: Subset, provenance: Provenance, own: Sequence[Row], files: Collection[tuple[int, str]]) -> Board:
-    """The board of some configurations, of which the sizes and MD5 of the files that they read are given."""
+def _board(
+    entry: Subset,
+    provenance: Provenance,
+    configurations: Sequence[Sequence[Row]],
+    files: Collection[tuple[int, str]],
+) -> Board:
+    """The board of some configurations, each with a row or several that share seeds.
+
+    Sizes and MD5 of the files that they read are given, too.
+    """
+    own = [row for rows in configurations for row in rows]
     are_alike = len(files) == len({size for size, _ in files})
     best = best_on_validation(own) if are_alike else None
     by_folder = {row.folder: row for row in own}
@@ -267,7 +309,13 @@ def _board(entry: Subset, provenance: Provenance, own: Sequence[Row], files: Col
         rows.append(replace(row, place=None if row.partial else line.auc_rank, chosen=row is best))
     rows.sort(key=lambda row: row.place is None)
     published = len(rows) - len(own)
-    notes = list(published_notes(entry.flag)) if published else []
+    notes = [
+        f"{rows[0].model} {rows[0].method}, {rows[0].protocol}: runs of this configuration share a seed, so each has "
+        f"a line of its own and no mean is taken over them ({', '.join(row.folder for row in rows)})."
+        for rows in configurations
+        if len(rows) > 1
+    ]
+    notes += published_notes(entry.flag) if published else []
     others = sorted({row.size for row in own} - {published_size()})
     if others and published:
         sizes = " and ".join(map(str, others))
@@ -277,7 +325,9 @@ def _board(entry: Subset, provenance: Provenance, own: Sequence[Row], files: Col
     if not are_alike:
         notes.insert(0, "Runs of one size read different files: none is chosen, and their order compares no models.")
     chosen = next((row for row in rows if row.chosen), None)
-    return Board(entry, provenance, tuple(rows), chosen, published + 1 if published else 0, tuple(notes))
+    return Board(
+        entry, provenance, tuple(rows), chosen, published + 1 if published else 0, len(configurations), tuple(notes)
+    )
 
 
 def _published(line: LeaderboardRow) -> Row:

@@ -37,7 +37,7 @@ class _Mark:
         kind: ``own``, ``chosen`` or ``published``.
         middle: y of its marks.
         name: Its name as far as there is room.
-        whole_name: Its name.
+        whole_name: Its name and, of an own row, its protocol and the folder of its run.
         auc: The AUC to three decimals.
         range: The ends of the interval; empty where they are not known.
         x: x of the AUC.
@@ -91,7 +91,7 @@ def _mark(row: Row, middle: int, ticks: Sequence[float]) -> _Mark:
         "chosen" if row.chosen else "own" if row.own else "published",
         middle,
         name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…",
-        name,
+        f"{name}, {row.protocol} ({row.folder})" if row.own else name,
         digits(row.auc.mean),
         f"{digits(row.auc.low)} to {digits(row.auc.high)}" if known else "",
         _x(row.auc.mean, ticks),

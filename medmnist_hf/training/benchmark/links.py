@@ -21,7 +21,7 @@ class Link:
 
 
 def links_of(result: RunResult, run: Path, start: Path) -> tuple[Link, ...]:
-    """Links to a run's folder and, where they are there, its card, figures, predictions on test, results and log.
+    """Links to a run's folder, by its name, and to what it has of card, figures, predictions on test, results and log.
 
     Card, figures and predictions are those of the seed that is published; the ensemble has its own predictions.
 
@@ -30,12 +30,12 @@ def links_of(result: RunResult, run: Path, start: Path) -> tuple[Link, ...]:
         run: Its folder.
         start: The folder that the addresses start from, in which or below which the run lies.
     """
-    return tuple(Link(text, _address(path, start)) for text, path in _targets(result, run) if path.exists())
+    return tuple(Link(text, _address(path, start)) for text, path in _targets(result, run, start) if path.exists())
 
 
-def _targets(result: RunResult, run: Path) -> Iterator[tuple[str, Path]]:
+def _targets(result: RunResult, run: Path, start: Path) -> Iterator[tuple[str, Path]]:
     seed = run / f"seed-{best_seed(result).seed}"
-    yield "run", run
+    yield "this folder" if run == start else run.relative_to(start).as_posix(), run
     yield from (("card", card) for card in sorted(seed.glob(f"*/{README_NAME}")))
     yield from ((figure.stem, figure) for figure in sorted((seed / FIGURES).glob("*.png")))
     yield from (("predictions", path) for path in files_of_split(seed, "test"))

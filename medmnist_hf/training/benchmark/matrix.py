@@ -17,8 +17,10 @@ Example:
     'pathmnist-28-timm-resnet18-finetune-1f5329c2'
 """
 
+import difflib
 import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +28,14 @@ from typing import Any, Final
 
 from medmnist_hf.errors import MedMNISTError, TrainingError, shorten
 from medmnist_hf.training.recipe import (
+    FIELDS,
     SEEDS,
+    SHORT,
     Recipe,
     make_recipe,
     read_yaml,
     run_name,
+    type_of,
     unread_options,
     without_options,
 )
@@ -38,6 +43,12 @@ from medmnist_hf.training.recipe import (
 PRESET: Final = "preset"
 _PARTS: Final = ("defaults", "matrix", "exclude", "include")
 _LONGEST_MODEL: Final = 60
+_OPTION: Final = re.compile(
+    r"(?P<command>medmnist-hf [^,;()]+)"
+    r"|(?<!\S)--(?P<negated>no-)?(?P<name>[a-z][a-z-]*)"
+    r"(?: (?P<value>(?!(?:or|and|to)\b|--)[^\s,;:()]+))?(?P<more> (?=--))?"
+)
+"""A whole command in a message, or an option with its value, which is no word that goes on with the sentence."""
 
 MODEL: Final = Path(__file__).with_name("example.yaml")
 """A matrix to begin with."""
@@ -87,13 +98,8 @@ def read_matrix(path: Path) -> tuple[BenchmarkRun, ...]:
     for one in found:
         where = f"{path}: cell {_in_words(one.values)}"
         options = defaults | one.values
-        preset = options.pop(PRESET, None)
-        if preset is not None and not isinstance(preset, str):
-            raise TrainingError(f"{where}: preset is {shorten(preset)}: give its name")
-        try:
-            recipe = make_recipe(options, preset=preset)
-        except MedMNISTError as error:
-            raise TrainingError(f"{where}: {error}") from None
+        recipe = _recipe(options, where)
+        options.pop(PRESET, None)
         idle = unread_options(recipe, options)
         for option in options:
             place = (one.part if option in one.values else "defaults", option)
@@ -113,6 +119,41 @@ def read_matrix(path: Path) -> tuple[BenchmarkRun, ...]:
     return tuple(cells.values())
 
 
+def in_matrix_words(message: object) -> str:
+    """A message of a command in the words of a matrix; whole commands in it stay as they are.
+
+    Example:
+        >>> in_matrix_words("it has no weights: give --no-pretrained, or --image-size 32")
+        'it has no weights: give pretrained: false, or image_size: 32'
+    """
+    return _OPTION.sub(_as_key, str(message))
+
+
+def _as_key(option: re.Match[str]) -> str:
+    name = (option["name"] or "").replace("-", "_")
+    field = next((long for long, short in SHORT.items() if short == name), name)
+    if field not in FIELDS:
+        return option[0]
+    value, rest = option["value"], " and " if option["more"] else ""
+    if type_of(field) is bool:
+        return f"{field}: {'false' if option['negated'] else 'true'}{f' {value}' if value else ''}{rest}"
+    return (f"{field}: {value}" if value else field) + rest
+
+
+def _recipe(options: Mapping[str, Any], where: str) -> Recipe:
+    """The recipe of a cell, whose options may name a preset."""
+    values = dict(options)
+    preset = values.pop(PRESET, None)
+    if preset is not None and not isinstance(preset, str):
+        raise TrainingError(f"{where}: preset is {shorten(preset)}: give its name")
+    if values.get("dataset") is None:
+        raise TrainingError(f"{where}: no dataset named: write it below matrix or defaults, e.g. dataset: pathmnist")
+    try:
+        return make_recipe(values, preset=preset)
+    except MedMNISTError as error:
+        raise TrainingError(f"{where}: {in_matrix_words(error)}") from None
+
+
 @dataclass(frozen=True, slots=True)
 class _Combination:
     """Values of a cell by name, and the part of the file that has them."""
@@ -123,10 +164,23 @@ class _Combination:
 
 def _read(path: Path) -> dict[str, Any]:
     parts = read_yaml(path, "the YAML file of a matrix")
-    unknown = [_shown(name) for name in parts if name not in _PARTS] if isinstance(parts, dict) else ["no parts"]
+    if not isinstance(parts, dict):
+        raise TrainingError(f"{path} has no parts: its parts are {', '.join(_PARTS)}")
+    unknown = [name for name in parts if name not in _PARTS]
     if unknown:
-        raise TrainingError(f"{path} has {', '.join(sorted(unknown))}: its parts are {', '.join(_PARTS)}")
-    return dict(parts)
+        shown = ", ".join(map(_shown, unknown))
+        hints = dict.fromkeys(_hint(name) for name in unknown)
+        raise TrainingError(f"{path} has {shown}: {'; '.join(hints)}")
+    return parts
+
+
+def _hint(name: Any) -> str:
+    """What to do about a name at the top of a matrix that is none of its parts."""
+    if part := difflib.get_close_matches(str(name), _PARTS, 1):
+        return f"did you mean {part[0]}?"
+    long = next((long for long, short in SHORT.items() if short == name), None)
+    close = [long] if long else difflib.get_close_matches(str(name), [PRESET, *FIELDS], 1)
+    return f"write {close[0]} below matrix or defaults" if close else f"its parts are {', '.join(_PARTS)}"
 
 
 def _entries(parts: Mapping[str, Any], part: str, path: Path) -> list[dict[str, Any]]:

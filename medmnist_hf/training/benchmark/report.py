@@ -152,7 +152,7 @@ def _methods(board: Board) -> str:
 
 
 def _lead(boards: Sequence[Board]) -> str:
-    tried, subsets = sum(len(board.own) for board in boards), len({board.subset.flag for board in boards})
+    tried, subsets = sum(board.tried for board in boards), len({board.subset.flag for board in boards})
     lead = f"Configurations: {tried}. Subsets: {subsets}."
     return lead + (" Published rows: those of the MedMNIST v2 paper." if any(one.published for one in boards) else "")
 
@@ -160,7 +160,7 @@ def _lead(boards: Sequence[Board]) -> str:
 def _about(board: Board) -> str:
     rows = sorted({row.test_rows for row in board.own if row.test_rows is not None})
     tested = f"{' or '.join(f'{count:,}' for count in rows)} test samples"
-    return f"{board.subset.task.capitalize()}, {tested}. Configurations tried: {len(board.own)}, all in the table."
+    return f"{board.subset.task.capitalize()}, {tested}. Configurations tried: {board.tried}, all in the table."
 
 
 def _overview(boards: Sequence[Board], unfinished: Unfinished) -> list[tuple[str, list[Table]]]:
@@ -224,5 +224,6 @@ def _markdown_table(table: Table) -> str:
 
 def _markdown_cell(cell: TableCell) -> str:
     text = f"**{plain(cell.text)}**" if cell.best else plain(cell.text)
-    links = ", ".join(f"[{plain(link.text)}](<{link.address}>)" for link in cell.links)
+    groups = (", ".join(f"[{plain(link.text)}](<{link.address}>)" for link in group) for group in cell.links)
+    links = "; ".join(groups)
     return text + (f" ({plain(cell.detail)})" if cell.detail else "") + (f": {links}" if links else "")

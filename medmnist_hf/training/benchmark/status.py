@@ -1,22 +1,24 @@
 """The cells of a benchmark on disk: how far each is, the lock of who runs it, and why it failed.
 
 A cell's folder holds what its run leaves, and besides ``cell.yaml`` with its recipe, ``log.txt`` with what its process
-said, ``failed.txt`` with the one line that it failed by, and the lock ``cell.lock``.
+said, ``failed.txt`` with the one line that it failed by, and the lock ``cell.lock``. A cell that was not started has
+no folder: that it belongs to a matrix which was run is noted in ``MATRIX.cells.txt``, one name per line.
 """
 
 import fcntl
 import os
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 from medmnist_hf.data.configs import open_config
-from medmnist_hf.errors import MedMNISTError
-from medmnist_hf.files import name_missing_locks
-from medmnist_hf.training.benchmark.matrix import BenchmarkRun
+from medmnist_hf.errors import MedMNISTError, TrainingError, cannot_read
+from medmnist_hf.files import name_missing_locks, read_document, write_atomically
+from medmnist_hf.training.benchmark.matrix import BenchmarkRun, in_matrix_words
 from medmnist_hf.training.recipe import make_recipe
 from medmnist_hf.training.results import RESULTS_NAME, DataRecord, read_results
 
@@ -24,6 +26,8 @@ CONFIG_NAME: Final = "cell.yaml"
 LOG_NAME: Final = "log.txt"
 FAILED_NAME: Final = "failed.txt"
 LOCK_NAME: Final = "cell.lock"
+PLAN_SUFFIX: Final = ".cells.txt"
+"""Behind the name of a matrix: the file with the names of its cells."""
 
 _PAUSE: Final = 0.05
 _TRIES: Final = 3
@@ -87,6 +91,38 @@ def cells_in(out: Path) -> tuple[BenchmarkRun, ...]:
     return tuple(BenchmarkRun(path.parent.name, make_recipe({}, config=path)) for path in paths)
 
 
+def note_cells(cells: Sequence[BenchmarkRun], matrix: Path, out: Path) -> None:
+    """Note in a benchmark's folder which cells a matrix has, in place of what an earlier matrix of its name had.
+
+    Args:
+        cells: All cells of the matrix.
+        matrix: Its file, which gives the note its name.
+        out: The benchmark's folder; made where it is missing.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / f"{matrix.stem}{PLAN_SUFFIX}", "".join(f"{cell.name}\n" for cell in cells))
+
+
+def pending_in(out: Path) -> tuple[str, ...]:
+    """Names of the cells that `note_cells` noted in a benchmark's folder and that were not started, each once.
+
+    Raises:
+        TrainingError: A note cannot be read.
+    """
+    names: dict[str, None] = {}
+    for path in sorted(out.glob(f"*{PLAN_SUFFIX}")):
+        try:
+            text = read_document(path).decode(errors="replace")
+        except OSError as error:
+            raise TrainingError(cannot_read(path, error, "remove it, or name the matrix")) from None
+        names |= dict.fromkeys(text.split())
+    files = (CONFIG_NAME, RESULTS_NAME)
+    return tuple(name for name in names if not any((out / name / file).exists() for file in files))
+
+
 def is_done(cell: BenchmarkRun, folder: Path) -> bool:
     """Whether a cell's folder holds results of its very recipe, with all its seeds, none of them partial.
 
@@ -147,7 +183,7 @@ def lock_of(folder: Path) -> int | None:
 
 
 def reason_of(log: Path, code: int) -> str:
-    """Why the process of a cell failed, in one line: its own, or the last it said.
+    """Why the process of a cell failed, in one line: its own, in the words of a matrix, or the last it said.
 
     Args:
         log: What it said.
@@ -156,7 +192,7 @@ def reason_of(log: Path, code: int) -> str:
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     own = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     if own:
-        return own[-1][:_LONGEST_NOTE]
+        return in_matrix_words(own[-1])[:_LONGEST_NOTE]
     if code < 0:
         memory = ", as a system does that has no memory left" if code == -signal.SIGKILL else ""
         return f"ended by {signal.Signals(-code).name}{memory}: see {LOG_NAME}"

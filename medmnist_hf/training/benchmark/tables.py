@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -25,14 +25,14 @@ class TableCell:
         detail: A second line of it.
         key: What it is sorted by; None comes last.
         best: It is the best of its line.
-        links: Links below it.
+        links: Links below it, a group for each run.
     """
 
     text: str
     detail: str = ""
     key: float | str | None = None
     best: bool = False
-    links: tuple[Link, ...] = ()
+    links: tuple[tuple[Link, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,14 @@ class Table:
 
 
 def board_table(board: Board) -> Table:
-    """All rows of a board, by place; without one where nothing is comparable."""
+    """All rows of a board, by place; without one where nothing is comparable.
+
+    The best test AUC and ACC are marked, published rows counted too, unless the board has no choice: its rows are
+    partial then, or read different files.
+    """
+    whole = [row for row in board.rows if board.chosen is not None and not row.partial]
+    best = _best(row.auc.mean for row in whole), _best(row.acc.mean for row in whole)
+    marks = "" if all(map(math.isnan, best)) else "; the best test AUC and ACC in bold"
     columns = (
         *([Column(PLACE, numeric=True)] if board.places else []),
         Column("Model"),
@@ -94,8 +101,8 @@ def board_table(board: Board) -> Table:
         Column("Trained parameters", numeric=True),
         Column("Seconds a seed", numeric=True),
     )
-    lines = tuple(Line(_kind(row), (*_place(board, row), *_cells(row)), facets_of(row)) for row in board.rows)
-    return Table(f"{board.name} by test AUC", columns, lines, sorted_by=0 if board.places else None)
+    lines = tuple(Line(_kind(row), (*_place(board, row), *_cells(row, *best)), facets_of(row)) for row in board.rows)
+    return Table(f"{board.name} by test AUC{marks}", columns, lines, sorted_by=0 if board.places else None)
 
 
 def chosen_table(boards: Sequence[Board]) -> Table:
@@ -117,10 +124,11 @@ def chosen_table(boards: Sequence[Board]) -> Table:
         row, chosen = board.chosen, TableCell(ABSENT, "none is whole")
         scores = [TableCell(ABSENT)] * 3
         if row is not None:
-            chosen = TableCell(row.model, f"{row.method}, {row.size}", row.model)
+            runs = tuple(links[:1] for links in row.links)
+            chosen = TableCell(row.model, f"{row.method}, {row.size}", row.model, links=runs)
             scores = [score_cell(row.auc), score_cell(row.acc), score_cell(row.validation_auc)]
         best = max(board.published, key=lambda one: one.auc.mean, default=None)
-        cells = [_text(board.subset.flag), chosen, *scores, _number(len(board.own))]
+        cells = [_text(board.subset.flag), chosen, *scores, _number(board.tried)]
         if ranked:
             place = row and row.place
             cells += [
@@ -156,9 +164,9 @@ def models_table(boards: Sequence[Board]) -> Table:
     )
     foot = [TableCell(f"mean of {len(boards)} subsets")]
     foot += [_pair(rows if len(rows) == len(boards) else []) for rows in found.values()]
+    marks = ", the best AUC of each line in bold" if len(names) > 1 else ""
     caption = _provenance(boards).mark(
-        "Test AUC / ACC, the best AUC of each line in bold; of several configurations of a model the one best on "
-        "validation"
+        f"Test AUC / ACC{marks}; of several configurations of a model the one best on validation"
     )
     return Table(caption, columns, tuple(lines), foot=_best_marked(foot) if len(boards) > 1 else ())
 
@@ -190,34 +198,54 @@ def digits(value: float) -> str:
 
 def _best_marked(cells: Sequence[TableCell]) -> tuple[TableCell, ...]:
     """Cells of a line with the best of its scores marked: all that equal it to three decimals, of two or more."""
-    scores = [round(cell.key, 3) for cell in cells if isinstance(cell.key, float)]
-    best = max(scores) if len(scores) > 1 else math.inf
-    return tuple(
-        replace(cell, best=True) if isinstance(cell.key, float) and round(cell.key, 3) == best else cell
-        for cell in cells
-    )
+    best = _best(cell.key for cell in cells if isinstance(cell.key, float))
+    return tuple(_marked(cell, best) for cell in cells)
+
+
+def _best(scores: Iterable[float]) -> float:
+    """The best of some scores to three decimals; nan of fewer than two, among which there is no best."""
+    known = [round(score, 3) for score in scores if not math.isnan(score)]
+    return max(known) if len(known) > 1 else math.nan
+
+
+def _marked(cell: TableCell, best: float) -> TableCell:
+    """A cell, with its mark if its score is the best."""
+    return replace(cell, best=True) if isinstance(cell.key, float) and round(cell.key, 3) == best else cell
 
 
 def _kind(row: Row) -> str:
     return "chosen" if row.chosen else "own" if row.own else "published"
 
 
-def _cells(row: Row) -> tuple[TableCell, ...]:
+def _cells(row: Row, best_auc: float, best_acc: float) -> tuple[TableCell, ...]:
     states = [_kind(row)] if _kind(row) != "own" else []
     if row.partial:
-        states.append(f"partial: seed {', '.join(map(str, row.partial))}")
+        states.append(f"partial: {_seeds(row.partial)}")
+        best_auc = best_acc = math.nan
     return (
         TableCell(row.model, "; ".join(states), row.model, links=row.links),
         _text(row.method),
         _number(row.size),
-        score_cell(row.auc),
-        score_cell(row.acc),
+        _marked(score_cell(row.auc), best_auc),
+        _marked(score_cell(row.acc), best_acc),
         score_cell(row.validation_auc),
-        _number(len(row.seeds) or None),
+        TableCell(str(len(row.seeds)), _seeds(row.seeds), len(row.seeds)) if row.seeds else TableCell(ABSENT),
         _text(row.protocol),
         _number(row.trained_parameters),
         TableCell(ABSENT) if math.isnan(row.seconds) else TableCell(f"{row.seconds:,.1f}", "", row.seconds),
     )
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    """Seeds in ascending order as ``seeds 0-2, 7``, with a range for three or more in a row."""
+    parts: list[list[int]] = []
+    for seed in seeds:
+        if parts and seed == parts[-1][-1] + 1:
+            parts[-1].append(seed)
+        else:
+            parts.append([seed])
+    texts = (f"{part[0]}-{part[-1]}" if len(part) > 2 else ", ".join(map(str, part)) for part in parts)
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(texts)}"
 
 
 def _text(text: str) -> TableCell:

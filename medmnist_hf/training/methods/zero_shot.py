@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
-from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
 from medmnist_hf.catalog import Subset, Task
 from medmnist_hf.errors import TrainingError, first_line
@@ -55,13 +55,14 @@ class ZeroShot:
 
     def __init__(self, name: str, entry: Subset, prompt: str, device: torch.device) -> None:
         self._name, self._entry, self._device = name, entry, device
+        check_text_tower(name)
         model: Any
         with bounded():
             model, loaded = _load(AutoModel, name, use_safetensors=True, output_loading_info=True)
         vision = getattr(model.config, "vision_config", None)
         size, patch = (getattr(vision, part, None) for part in ("image_size", "patch_size"))
         if not all(hasattr(model, part) for part in _TOWERS) or not isinstance(size, int):
-            raise TrainingError(f"{name} has no text tower of the CLIP or SigLIP kind: name a model that has one")
+            raise _without_tower(name)
         if loaded["missing_keys"]:
             raise TrainingError(f"{name} lacks {min(loaded['missing_keys'])} and perhaps more: name a whole model")
         # What lies behind the last whole patch is not seen: 384 pixels are 27 patches of 14, and 6 more (SigLIP).
@@ -124,6 +125,24 @@ class ZeroShot:
                 scores = torch.sigmoid(present - absent)
             scored.append(scores.double().cpu())
         return torch.cat(scored).numpy()
+
+
+def check_text_tower(name: str) -> None:
+    """Refuse a model whose configuration cannot be read or names no text tower, before its weights are fetched.
+
+    Args:
+        name: A `transformers` id or folder.
+
+    Raises:
+        TrainingError: As for `ZeroShot`.
+    """
+    config = _load(AutoConfig, name)
+    if not all(hasattr(config, part) for part in ("vision_config", "text_config")):
+        raise _without_tower(name)
+
+
+def _without_tower(name: str) -> TrainingError:
+    return TrainingError(f"{name} has no text tower of the CLIP or SigLIP kind: name a model that has one")
 
 
 def texts_of(entry: Subset, prompt: str, *, absence: bool) -> list[str]:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
-from medmnist_hf.errors import TrainingError, first_line
+from medmnist_hf.errors import TrainingError, cannot_read
 from medmnist_hf.files import regular_size, write_atomically
 
 PICKLED: Final = (".pth", ".pt", ".bin", ".ckpt")
@@ -30,6 +30,7 @@ _UNNAMED: Final = {"first_conv": "conv1", "classifier": "fc"}
 _PUBLISHED: Final = ((re.compile(r"\.shortcut\."), ".downsample."), (re.compile(r"^linear\."), "fc."))
 """Names in the paper's released weights for 28 pixels, and those that timm's ResNet gives the same layers."""
 
+_SAVE_ALONE: Final = "save its state_dict() alone"
 _LISTED: Final = 3
 
 
@@ -53,7 +54,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         endings = ", ".join(PICKLED)
         raise TrainingError(
-            f"cannot read {path} ({first_line(error)}): give a safetensors file, or one of torch ({endings})"
+            cannot_read(path, error, f"give a safetensors file, or one of torch ({endings})")
         ) from None
 
 
@@ -66,13 +67,13 @@ def _unpickled(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old formats
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except OSError as error:
-        why = first_line(error)
+    except (OSError, MemoryError) as error:
+        raise TrainingError(cannot_read(path, error, _SAVE_ALONE)) from None
     except Exception as error:  # torch and its unpickler say in many ways that a file is none of theirs
         # torch's own words go on to advise loading it with code.
         objects = re.search(r"GLOBAL `?([\w.]+)", str(error))
         why = f"it holds more than tensors: {objects[1]}" if objects else "it holds no tensors that torch can read"
-    raise TrainingError(f"cannot read {path} ({why}): save its state_dict() alone") from None
+    raise TrainingError(f"cannot read {path} ({why}): {_SAVE_ALONE}") from None
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:

@@ -49,6 +49,24 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of each channel."""
 
 
+def check_model(recipe: Recipe) -> None:
+    """Refuse a model that cannot be made, as far as that shows before weights are fetched and the network is built.
+
+    Raises:
+        TrainingError: An unknown model, one without published weights, a file of weights that is not there, or a model
+            that does not go with the recipe.
+    """
+    if recipe.checkpoint is not None and not _checkpoint(recipe).is_file():
+        read_tensors(_checkpoint(recipe))  # which says what is wrong
+    if recipe.model in PAPER_NETWORKS:
+        if recipe.drop_path:
+            raise TrainingError(f"{recipe.model} has no stochastic depth: leave drop_path 0")
+    elif recipe.model.startswith(TIMM):
+        check_name(recipe.model.removeprefix(TIMM), pretrained=_fetches(recipe))
+    else:
+        load_config(recipe, _names(recipe))
+
+
 def build_model(recipe: Recipe) -> Built:
     """Make the model of a recipe.
 
@@ -108,8 +126,7 @@ def _statistics(recipe: Recipe, mean: Any, std: Any) -> Statistics:
 
 
 def _from_paper(recipe: Recipe) -> Built:
-    if recipe.drop_path:
-        raise TrainingError(f"{recipe.model} has no stochastic depth: leave drop_path 0")
+    check_model(recipe)
     size = recipe.image_size or recipe.size
     stem = recipe.stem if recipe.stem != "auto" else "imagenet" if size >= IMAGENET_STEM_FROM else "cifar"
     network = make_network(recipe.model, _outputs(recipe), recipe.input_channels, stem)
@@ -121,9 +138,8 @@ def _from_paper(recipe: Recipe) -> Built:
 
 
 def _from_timm(recipe: Recipe) -> Built:
-    size, name = recipe.image_size or recipe.size, recipe.model.removeprefix(TIMM)
-    fetched = recipe.pretrained and recipe.checkpoint is None
-    check_name(name, pretrained=fetched)
+    size, fetched = recipe.image_size or recipe.size, _fetches(recipe)
+    check_model(recipe)
     options: dict[str, Any] = {}
     if recipe.drop_rate:
         options["drop_rate"] = recipe.drop_rate
@@ -193,6 +209,11 @@ def _from_transformers(recipe: Recipe) -> Built:
         model.config.pretrained_cfg = timm_settings(model.config.pretrained_cfg, recipe, transform)
         return Built(model, mean, std, size, origin)
     return Built(model, mean, std, size, origin, image_processor(recipe, transform))
+
+
+def _fetches(recipe: Recipe) -> bool:
+    """Whether a network starts from the weights that are published under its name."""
+    return recipe.pretrained and recipe.checkpoint is None
 
 
 def _outputs(recipe: Recipe) -> int:

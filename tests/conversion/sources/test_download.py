@@ -332,13 +332,33 @@ def test_stall_for_ever(server: ZenodoServer, path: Path) -> None:
     fault(server, path, "no data for 0.4 s")
 
 
-def test_connection_refused(path: Path) -> None:
+def test_connection_refused(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/file.npz"
-        with pytest.raises(SourceError, match=r"^cannot fetch file\.npz .*no connection.*refused.*--mirror"):
-            download([url], path, MD5, MOST, QUICK)
+        patience = Patience(QUICK.limits, attempts=6, first_pause=0.001)
+        with pytest.raises(SourceError, match=r"^cannot fetch file\.npz .*no connection.*refused.*--source FOLDER"):
+            download([url], path, MD5, MOST, patience)
     assert left(path) == set()
+    assert len(caplog.records) == 2, "what makes no connection is not waited for as one that is busy"
+
+
+def test_a_server_that_was_there_may_come_back(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where there was an answer, refused connections are tried again as often as those that time out."""
+
+    def answer_once(server: socket.socket) -> None:
+        with server, server.accept()[0] as connection:
+            connection.recv(10_000)
+            connection.sendall(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    server = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{server.getsockname()[1]}/file.npz"
+    thread = threading.Thread(target=answer_once, args=(server,))
+    thread.start()
+    with pytest.raises(SourceError, match="no connection"):
+        download([url], path, MD5, MOST, Patience(QUICK.limits, attempts=6, first_pause=0.001))
+    thread.join()
+    assert len(caplog.records) == 5
 
 
 def test_redirect_keeps_the_range(server: ZenodoServer, path: Path) -> None:

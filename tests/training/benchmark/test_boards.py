@@ -223,3 +223,56 @@ def test_of_runs_that_read_different_files_of_one_size_none_is_chosen(tmp_path: 
     (board,) = gather(tmp_path)
     assert board.chosen is None and not any(row.chosen for row in board.rows)
     assert board.notes[0].startswith("Runs of one size read different files: none is chosen")
+
+
+def test_runs_that_differ_in_seeds_alone_are_one_configuration(tmp_path: Path) -> None:
+    test, validation = [0.80, 0.85, 0.93], [0.70, 0.75, 0.71]
+    for name, seed in (("c", 0), ("a", 1), ("b", 2)):
+        tracker = "tensorboard" if seed else "none"
+        scores: dict[str, Any] = {"test": [test[seed]], "validation": [validation[seed]], "report_to": tracker}
+        leave_run(tmp_path / name, dataset="breastmnist", seeds=[seed], **scores)
+    (board,) = gather(tmp_path)
+    (row,) = board.own
+    assert (row.seeds, row.folder, row.partial, board.tried) == ((0, 1, 2), "c; a; b", (), 1)
+    assert row.auc.mean == pytest.approx(np.mean(test)) and row.auc.std == pytest.approx(np.std(test, ddof=1))
+    assert row.auc.low == pytest.approx(np.mean(test) - 0.05)
+    assert row.validation_auc.mean == pytest.approx(np.mean(validation))
+    assert [links[0].text for links in row.links] == ["c", "a", "b"]
+    assert all(links[-1].address == f"./{links[0].text}/results.json" for links in row.links)
+    assert not any("share a seed" in note for note in board.notes)
+
+
+def test_where_a_seed_was_run_twice_runs_stay_apart_and_count_as_one_configuration(tmp_path: Path) -> None:
+    for name, seeds in (("first", [0, 1]), ("again", [1, 2]), ("third", [3])):
+        scores: dict[str, Any] = {"test": [0.8] * len(seeds), "validation": [0.7] * len(seeds)}
+        leave_run(tmp_path / name, dataset="breastmnist", seeds=seeds, **scores)
+    leave_run(tmp_path / "other", test=[0.8], validation=[0.7], dataset="breastmnist", epochs=3)
+    (board,) = gather(tmp_path)
+    assert {row.folder: row.seeds for row in board.own} == {
+        "first": (0, 1),
+        "again": (1, 2),
+        "third": (3,),
+        "other": (0,),
+    }
+    assert board.tried == 2 and board.notes[0].endswith("(first, again, third).")
+    assert board.notes[0].startswith("resnet18 finetune, defaults: runs of this configuration share a seed")
+
+
+@pytest.mark.parametrize("other", [{"epochs": 3}, {"size": 64}, {"test": []}, {"md5": "1" * 32}])
+def test_runs_of_another_recipe_or_other_data_are_another_configuration(tmp_path: Path, other: dict[str, Any]) -> None:
+    options: dict[str, Any] = {"dataset": "breastmnist", "validation": [0.7], "provenance": Provenance.UNVERIFIED}
+    leave_run(tmp_path / "a", test=[0.8], seeds=[0], **options)
+    leave_run(tmp_path / "b", seeds=[1], **({"test": [0.8]} | options | other))
+    (board,) = gather(tmp_path)
+    assert board.tried == 2 and sorted(row.folder for row in board.own) == ["a", "b"]
+
+
+def test_a_seed_that_one_run_lacks_and_another_has_is_not_partial(tmp_path: Path) -> None:
+    for name, seed in (("first", 0), ("rest", 1)):
+        leave_run(tmp_path / name, test=[0.9], validation=[0.8], dataset="breastmnist", seeds=[seed])
+    path = tmp_path / "first" / "results.json"
+    table = json.loads(path.read_text(encoding="utf-8"))
+    table["recipe"]["seeds"] = [0, 1, 2]
+    path.write_text(json.dumps(table), encoding="utf-8")
+    (board,) = gather(tmp_path)
+    assert [(row.seeds, row.partial) for row in board.own] == [((0, 1), (2,))]

@@ -63,7 +63,7 @@ def test_a_hostile_or_long_name_is_text(tmp_path: Path) -> None:
     name = '<script>"&' + "x" * 100
     svg = ET.fromstring(forest(board(tmp_path, [0.9], model=name)))
     text = svg.findall(".//text[@class='chosen']")[0]
-    assert text.findtext("title") == f"{name} finetune, 28"
+    assert text.findtext("title") == f"{name} finetune, 28, defaults, epochs 1 (1)"
     assert text.text == f"{name[:44]}…" and not svg.findall(".//script")
 
 

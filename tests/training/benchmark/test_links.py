@@ -17,7 +17,7 @@ def test_links_lead_to_what_the_published_seed_left(tmp_path: Path, name: str) -
     run = tmp_path / name
     leave_run(run, test=[0.8, 0.9], validation=[0.5, 0.6], dataset="breastmnist")
     result = read_results(run / RESULTS_NAME)
-    assert [link.text for link in links_of(result, run, tmp_path)] == ["run", "results"]
+    assert [link.text for link in links_of(result, run, tmp_path)] == [name, "results"]
     for seed in (0, 1):
         for file in (f"seed-{seed}/best/README.md", f"seed-{seed}/figures/curves.png", f"seed-{seed}/{PREDICTIONS}"):
             (run / file).parent.mkdir(parents=True, exist_ok=True)
@@ -25,7 +25,7 @@ def test_links_lead_to_what_the_published_seed_left(tmp_path: Path, name: str) -
     (run / "log.txt").touch()
     links = {link.text: link.address for link in links_of(result, run, tmp_path)}
     assert {text: unquote(address) for text, address in links.items()} == {
-        "run": f"./{name}/",
+        name: f"./{name}/",
         "card": f"./{name}/seed-1/best/README.md",
         "curves": f"./{name}/seed-1/figures/curves.png",
         "predictions": f"./{name}/seed-1/{PREDICTIONS}",
@@ -39,4 +39,4 @@ def test_links_lead_to_what_the_published_seed_left(tmp_path: Path, name: str) -
 def test_a_run_that_is_the_folder_itself(tmp_path: Path) -> None:
     leave_run(tmp_path / "run", test=[0.8], validation=[0.5], dataset="breastmnist")
     links = links_of(read_results(tmp_path / "run" / RESULTS_NAME), tmp_path / "run", tmp_path / "run")
-    assert [link.address for link in links] == ["./", "./results.json"]
+    assert [(link.text, link.address) for link in links] == [("this folder", "./"), ("results", "./results.json")]

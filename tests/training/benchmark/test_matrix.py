@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.benchmark.matrix import MODEL, read_matrix
+from medmnist_hf.training.benchmark.matrix import MODEL, in_matrix_words, read_matrix
 from medmnist_hf.training.recipe import Recipe, make_recipe, run_name
 from tests.fixtures.yaml_bomb import BOMB
 
@@ -96,7 +96,16 @@ def test_the_example_makes_cells() -> None:
     [
         ("[1, 2]", "no parts: its parts are defaults, matrix, exclude, include"),
         ("", "no parts"),
-        ("matrix: {dataset: breastmnist}\nmatrx: 1", "has matrx: its parts are"),
+        ("matrix: {dataset: breastmnist}\nmatrx: 1", "has matrx: did you mean matrix"),
+        ("x: 1\nmatrix: {dataset: breastmnist}", "has x: its parts are defaults, matrix, exclude, include"),
+        (
+            "data: [breastmnist]\nmodels: [resnet18]",
+            "has data, models: write dataset below matrix or defaults; write model below matrix or defaults$",
+        ),
+        ("datasets: [breastmnist]", "has datasets: write dataset below matrix or defaults$"),
+        ("matrix: {dataset: breastmnist}\nlr: 0.1", "has lr: write learning_rate below matrix or defaults$"),
+        ("matrix: {dataset: breastmnist}\npresets: [x]", "has presets: write preset below matrix or defaults$"),
+        ("matrix: {datasets: [breastmnist]}", "cell datasets breastmnist: no dataset named: write it below matrix"),
         ("a: [", "is no YAML"),
         ("defaults: {epochs: 1}", "makes no cell: give matrix or include"),
         ("matrix: breastmnist", "matrix holds no options by name"),
@@ -116,7 +125,7 @@ def test_the_example_makes_cells() -> None:
         ("matrix: {dataset: breastmnist, epochs: [1, 0]}", "cell dataset breastmnist, epochs 0: epochs is 0"),
         ("matrix: {dataset: breastmnist, seeds: 3}", "seeds is 3: give a list"),
         ("matrix: {dataset: breastmnist, size: [28, 28]}", "the same configuration as another cell"),
-        ("matrix: {epochs: 3}", "no dataset named"),
+        ("matrix: {epochs: 3}", "cell epochs 3: no dataset named: write it below matrix or defaults, e.g. dataset: "),
         (
             "matrix: {dataset: breastmnist, method: [knn, linear-probe], epochs: 3}",
             r"matrix: epochs would change nothing in any cell .method \S+ does not read it.: remove it there",
@@ -158,3 +167,23 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "matrix.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(TrainingError, match="it is not text"):
         read_matrix(tmp_path / "matrix.yaml")
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ("a reads 1 channels: give --channels 1", "a reads 1 channels: give channels: 1"),
+        ("give --channels 3 --image-size 64", "give channels: 3 and image_size: 64"),
+        ("check it, or give --checkpoint or --no-pretrained", "check it, or give checkpoint or pretrained: false"),
+        ("run it again without --no-test", "run it again without test: false"),
+        ("give --lr 0.1 (or --early-stopping 3)", "give learning_rate: 0.1 (or early_stopping: 3)"),
+        ("give --model resnet18 --checkpoint a/b.pt", "give model: resnet18 and checkpoint: a/b.pt"),
+        ("name another folder with --out", "name another folder with --out"),
+        (
+            "no build: run medmnist-hf build pathmnist --size 28 --root dist, or give --size 64",
+            "no build: run medmnist-hf build pathmnist --size 28 --root dist, or give size: 64",
+        ),
+    ],
+)
+def test_messages_of_commands_are_put_into_the_words_of_a_matrix(message: str, words: str) -> None:
+    assert in_matrix_words(message) == words

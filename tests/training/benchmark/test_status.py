@@ -24,6 +24,8 @@ from medmnist_hf.training.benchmark.status import (
     is_done,
     is_stale,
     lock_of,
+    note_cells,
+    pending_in,
     reason_of,
     status_of,
 )
@@ -48,6 +50,28 @@ def test_cells_are_known_from_their_folders(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     assert cells_in(tmp_path) == tuple(sorted(cells, key=lambda one: one.name))
     assert cells_in(tmp_path / "missing") == ()
+
+
+def test_cells_that_were_not_started_are_known_from_what_their_matrix_noted(tmp_path: Path) -> None:
+    out = tmp_path / "bench"
+    first, second, other = cells = [cell(epochs=epochs) for epochs in (1, 2, 3)]
+    assert pending_in(out) == ()
+    note_cells(cells[:2], Path("folder/one.yaml"), out)
+    note_cells(cells[1:], Path("other.yaml"), out)
+    assert pending_in(out) == (first.name, second.name, other.name)
+    (out / second.name).mkdir()
+    (out / second.name / CONFIG_NAME).write_text(second.recipe.to_yaml(), encoding="utf-8")
+    assert pending_in(out) == (first.name, other.name), "it was started, see cells_in"
+    leave_run(out / first.name, test=[0.8], validation=[0.8], dataset="breastmnist", epochs=1)
+    assert pending_in(out) == (other.name,), "it has results"
+    note_cells([], Path("other.yaml"), out)
+    assert pending_in(out) == (), "the matrix has it no more"
+
+
+def test_a_note_that_cannot_be_read_is_named_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "one.cells.txt").mkdir()
+    with pytest.raises(TrainingError, match=r"cannot read .*one\.cells\.txt .*: remove it, or name the matrix"):
+        pending_in(tmp_path)
 
 
 def test_states_from_pending_to_done(tmp_path: Path) -> None:
@@ -120,6 +144,11 @@ def test_a_file_system_without_locks_is_one_line(tmp_path: Path, monkeypatch: py
     [
         ("epoch 1\nerror: unknown model a: use b\n", 1, "unknown model a: use b"),
         ("error: first\nerror: last\nbye\n", 1, "last"),
+        (
+            "error: it has no weights: give --no-pretrained or --checkpoint\n",
+            1,
+            "it has no weights: give pretrained: false or checkpoint",
+        ),
         (
             "Traceback\n  x\nValueError: odd\n",
             1,

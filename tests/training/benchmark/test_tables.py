@@ -60,6 +60,29 @@ def test_a_board_has_all_rows_by_place(boards: tuple[Board, ...]) -> None:
     assert second[1] == TableCell("Google AutoML Vision", "published", "Google AutoML Vision")
     assert [cell.text for cell in second[6:]] == [ABSENT] * 5 and {cell.key for cell in second[6:]} == {None}
     assert fourth[1].detail == "chosen"
+    assert [cells[7].detail for cells in (first, second, fourth)] == ["seeds 0, 1", "", "seed 0"]
+
+
+def test_the_best_of_each_column_of_a_board_is_marked(boards: tuple[Board, ...], tmp_path: Path) -> None:
+    def marked(table: Table) -> list[tuple[str, str]]:
+        names = [column.name for column in table.columns]
+        return [(names[at], cell.text) for line in table.lines for at, cell in enumerate(line.cells) if cell.best]
+
+    table = board_table(boards[1])
+    assert table.caption == "BreastMNIST by test AUC; the best test AUC and ACC in bold"
+    best_acc = max(row.acc.mean for row in boards[1].rows)
+    assert marked(table) == [("Test AUC", "0.940 ± 0.014"), ("Test ACC", digits(best_acc))]
+    given: dict[str, Any] = {"dataset": "breastmnist", "provenance": Provenance.UNVERIFIED}
+    leave_run(tmp_path / "a", test=[0.9], validation=[0.7], **given)
+    (alone,) = gather(tmp_path)
+    assert board_table(alone).caption == "UNVERIFIED: BreastMNIST by test AUC" and not marked(board_table(alone))
+    leave_run(tmp_path / "b", test=[0.8], validation=[0.8], epochs=3, **given)
+    leave_run(tmp_path / "cut", test=[0.99], validation=[0.9], epochs=4, facts={"partial": "stopped"}, **given)
+    (several,) = gather(tmp_path)
+    assert marked(board_table(several)) == [("Test AUC", "0.900"), ("Test ACC", "0.800")]
+    leave_run(tmp_path / "c", test=[0.95], validation=[0.9], epochs=5, md5="1" * 32, **given)
+    (unlike,) = gather(tmp_path)
+    assert not marked(board_table(unlike)), "of other data the best is not known"
 
 
 def test_an_untested_run_is_listed_without_a_place(boards: tuple[Board, ...]) -> None:
@@ -76,6 +99,7 @@ def test_the_results_are_those_chosen_on_validation(boards: tuple[Board, ...]) -
     assert retina == ["retinamnist", "resnet18", "0.600", "0.500", "0.900", "3", "8 of 8", "0.750"]
     assert breast == ["breastmnist", "resnet18", "0.900", "0.800", "0.800", "2", "3 of 8", "0.919"]
     assert column(table, "Chosen")[1].detail == "knn, 64"
+    assert [[link.text for link in group] for group in column(table, "Chosen")[1].links] == [["b"]]
     assert column(table, "Best published AUC")[1].detail == "Google AutoML Vision"
 
 
@@ -125,6 +149,12 @@ def test_models_have_a_column_each_and_a_mean_where_all_subsets_have_them(boards
     ]
     assert [cell.text for cell in table.foot] == ["mean of 2 subsets", "0.770 / 0.670", ABSENT, ABSENT]
     assert models_table(boards[:1]).foot == ()
+
+
+def test_bold_is_named_where_there_is_some(boards: tuple[Board, ...], tmp_path: Path) -> None:
+    assert "in bold" in models_table(boards).caption
+    leave_run(tmp_path / "alone", test=[0.9], validation=[0.5], dataset="retinamnist")
+    assert "in bold" not in models_table(gather(tmp_path)).caption
 
 
 def test_the_best_of_each_line_is_marked_also_where_several_are(tmp_path: Path) -> None:

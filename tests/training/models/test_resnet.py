@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.models.resnet import PAPER_NETWORKS, paper_resnet
+from medmnist_hf.training.registry import PAPER_MODELS
 
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
 
@@ -67,6 +68,10 @@ def test_parameters_are_those_of_pytorch_cifar(name: str, known: int) -> None:
     for channels, classes in ((3, 10), (1, 2)):
         network = paper_resnet(name, num_classes=classes, in_channels=channels)
         assert sum(one.numel() for one in network.parameters()) == parameters(name, channels, classes)
+
+
+def test_their_names_are_known_without_torch() -> None:
+    assert tuple(PAPER_NETWORKS) == PAPER_MODELS
 
 
 @pytest.mark.parametrize("name", list(PAPER_NETWORKS))

@@ -1,0 +1,70 @@
+"""Whether the cells of a benchmark can run, as far as that shows before any is trained: their data and their models.
+
+No weights are fetched and no network is built. The checks are those that a run makes before its training.
+"""
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+
+from medmnist_hf.automl.environments import interpreter
+from medmnist_hf.data.configs import open_config
+from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.hub.client import limit_waiting
+from medmnist_hf.training.benchmark.matrix import BenchmarkRun, in_matrix_words
+from medmnist_hf.training.methods.zero_shot import check_text_tower
+from medmnist_hf.training.models.factory import check_model
+from medmnist_hf.training.recipe import PIXELS, Recipe
+from medmnist_hf.training.registry import method
+
+
+def problems(cells: Sequence[BenchmarkRun]) -> Iterator[str]:
+    """Why each cell cannot run, in the words of a matrix; empty where nothing is known to be wrong.
+
+    What several cells have in common is checked once.
+    """
+    limit_waiting()
+    known: dict[Hashable, str] = {}
+
+    def problem(check: Callable[[Recipe], None], recipe: Recipe, *reads: Hashable) -> str:
+        key = (check.__name__, *reads)
+        if key not in known:
+            known[key] = _message(check, recipe)
+        return known[key]
+
+    for cell in cells:
+        one = cell.recipe
+        found = (
+            problem(_check_data, one, one.source, one.size, one.root, one.revision),
+            problem(_check_engine, one, one.method),
+            problem(
+                *(_check_model, one, one.model, one.method, one.subset.ndim, one.input_channels),
+                *(one.pretrained, one.checkpoint, one.drop_path),
+            ),
+        )
+        yield "; ".join(filter(None, found))
+
+
+def _message(check: Callable[[Recipe], None], recipe: Recipe) -> str:
+    try:
+        check(recipe)
+    except MedMNISTError as error:
+        return in_matrix_words(error)
+    return ""
+
+
+def _check_data(recipe: Recipe) -> None:
+    open_config(recipe.source, recipe.size, recipe.root, revision=recipe.revision)
+
+
+def _check_engine(recipe: Recipe) -> None:
+    engine = method(recipe.method).engine
+    if engine is not None:
+        interpreter(engine)
+
+
+def _check_model(recipe: Recipe) -> None:
+    if recipe.model == PIXELS:
+        return
+    if recipe.method == "zero-shot":
+        check_text_tower(recipe.model)
+    else:
+        check_model(recipe)
