@@ -12,7 +12,8 @@ from medmnist_hf.automl.environments import VARIABLE
 from medmnist_hf.cli.recipe_options import Force, announce, earlier_results, read_recipe, recipe_options, show_earlier
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.extras import explained
-from medmnist_hf.training.recipe import PIXELS, default_folder, presets
+from medmnist_hf.training.recipe import default_folder, presets
+from medmnist_hf.training.registry import PIXELS
 
 EXAMPLE: Final = (
     "Example: medmnist-hf automl breastmnist --root dist --size 28 --engine flaml --time-budget 10m --seed 0"

@@ -18,11 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar, Union
 import typer
 
 from medmnist_hf import console
-from medmnist_hf.errors import TrainingError, cannot_read, shorten
-from medmnist_hf.files import regular_size
+from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.recipe import (
     FIELDS,
-    PIXELS,
     SHORT,
     Recipe,
     make_recipe,
@@ -31,7 +29,7 @@ from medmnist_hf.training.recipe import (
     type_of,
     unread_options,
 )
-from medmnist_hf.training.registry import METHODS, PAPER_MODELS
+from medmnist_hf.training.registry import METHODS, check_model_name
 from medmnist_hf.training.values import duration_text
 
 if TYPE_CHECKING:
@@ -138,7 +136,7 @@ def earlier_results(recipe: Recipe, out: Path, *, force: bool) -> "RunResult | N
 
     folder = RunFolder(out, recipe, force)
     results = folder.done()
-    _check_model(recipe)
+    check_model_name(recipe.model, recipe.checkpoint)
     if results is None or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return None
     config = open_config(recipe.source, recipe.size, recipe.root, revision=recipe.revision)
@@ -153,22 +151,6 @@ def show_earlier(results: "RunResult", out: Path, *, quiet: bool) -> None:
     if not quiet:
         console.echo(f"{out} holds this run, and it is done: --force runs it again", err=True)
     print_results(results, out)
-
-
-def _check_model(recipe: Recipe) -> None:
-    """Refuse a model whose name alone says that there is none, and a file of weights that is not there."""
-    name = recipe.model
-    if "/" not in name and name not in (*PAPER_MODELS, PIXELS) and not Path(name).is_dir():
-        raise TrainingError(
-            f"unknown model {shorten(name)}: give {' or '.join(PAPER_MODELS)}, timm/NAME (perhaps timm/{name}), "
-            "or a transformers id (google/vit-base-patch16-224) or folder"
-        )
-    if recipe.checkpoint is not None:
-        path = Path(recipe.checkpoint).expanduser()
-        try:
-            regular_size(path)
-        except OSError as error:
-            raise TrainingError(cannot_read(path, error, "give a file of weights")) from None
 
 
 def announce(recipe: Recipe, folder: Path) -> None:

@@ -27,7 +27,7 @@ from medmnist_hf.errors import TrainingError, first_line, shorten
 from medmnist_hf.files import read_document
 from medmnist_hf.places.resolver import DEFAULT_ROOT, ROOT_VARIABLE
 from medmnist_hf.training.data_source import located
-from medmnist_hf.training.registry import METHODS, Method, method
+from medmnist_hf.training.registry import METHODS, PIXELS, Method, method
 from medmnist_hf.training.values import seconds_of, size_of, typed_value, unknown_option, unmet
 
 LOSSES: Final = {
@@ -37,9 +37,6 @@ LOSSES: Final = {
     Task.MULTI_LABEL: ("bce",),
 }
 """Losses that a task can be trained with; the first is what ``auto`` stands for."""
-
-PIXELS: Final = "pixels"
-"""The model of an AutoML engine that reads the images themselves."""
 
 SEEDS: Final = "seeds"
 _NOT_TRAINED: Final = {SEEDS, "report_to"}

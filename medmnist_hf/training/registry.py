@@ -14,13 +14,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from medmnist_hf.automl.engines import Engine, engines
-from medmnist_hf.errors import TrainingError, shorten
+from medmnist_hf.errors import TrainingError, cannot_read, shorten
+from medmnist_hf.files import regular_size
 
 COMMON: Final = ("dataset", "size", "root", "repository", "revision", "model", "method", "loss", "seeds", "test")
 """Options of a recipe that every method reads."""
 
 PAPER_MODELS: Final = ("resnet18", "resnet50")
 """The networks of the MedMNIST paper, as a recipe names them."""
+
+PIXELS: Final = "pixels"
+"""The model of an AutoML engine that reads the images themselves."""
 
 _INPUT: Final = ("resize", "channels", "intensity_scale", "batch_size")
 _NETWORK: Final = (
@@ -121,3 +125,26 @@ def method(name: str) -> Method:
     if name not in METHODS:
         raise TrainingError(f"unknown method {shorten(name)}: choose from {', '.join(METHODS)}")
     return METHODS[name]
+
+
+def check_model_name(name: str, checkpoint: str | None = None) -> None:
+    """Refuse a model whose name alone says that there is none, and a file of weights that is not there.
+
+    Args:
+        name: The model, as a recipe names it.
+        checkpoint: The file of weights.
+
+    Raises:
+        TrainingError: As said; what timm and the Hub have is not known here.
+    """
+    if "/" not in name and name not in (*PAPER_MODELS, PIXELS) and not Path(name).is_dir():
+        raise TrainingError(
+            f"unknown model {shorten(name)}: give {' or '.join(PAPER_MODELS)}, timm/NAME (perhaps timm/{name}), "
+            "or a transformers id (google/vit-base-patch16-224) or folder"
+        )
+    if checkpoint is not None:
+        path = Path(checkpoint).expanduser()
+        try:
+            regular_size(path)
+        except OSError as error:
+            raise TrainingError(cannot_read(path, error, "give a file of weights")) from None

@@ -17,7 +17,6 @@ from medmnist_hf.errors import MedMNISTError, TrainingError
 from medmnist_hf.training.recipe import (
     FIELDS,
     LOSSES,
-    PIXELS,
     Recipe,
     default_folder,
     differences,
@@ -25,6 +24,7 @@ from medmnist_hf.training.recipe import (
     presets,
     type_of,
 )
+from medmnist_hf.training.registry import PIXELS
 from tests.fixtures.yaml_bomb import BOMB
 
 

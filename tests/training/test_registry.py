@@ -3,11 +3,12 @@
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.registry import METHODS, method
+from medmnist_hf.training.registry import METHODS, check_model_name, method
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -20,6 +21,15 @@ def test_every_method_says_what_it_does_and_has_its_module(name: str) -> None:
 
 def test_which_methods_leave_a_model() -> None:
     assert [name for name, one in METHODS.items() if one.leaves_model] == ["finetune", "linear-probe", "lora"]
+
+
+def test_a_model_is_judged_by_its_name_alone(tmp_path: Path) -> None:
+    for name in ("resnet18", "pixels", "timm/anything", "anyone/anything", str(tmp_path)):
+        check_model_name(name)
+    with pytest.raises(TrainingError, match=r"^unknown model 'resnet34': give resnet18 or resnet50, timm/NAME"):
+        check_model_name("resnet34")
+    with pytest.raises(TrainingError, match=r"cannot read .*none\.pth \(No such file or directory\): give a file"):
+        check_model_name("resnet18", str(tmp_path / "none.pth"))
 
 
 def test_an_unknown_method_is_one_line() -> None:

@@ -12,8 +12,8 @@ from medmnist_hf.hub.client import limit_waiting
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun, in_matrix_words
 from medmnist_hf.training.methods.zero_shot import check_text_tower
 from medmnist_hf.training.models.factory import check_model
-from medmnist_hf.training.recipe import PIXELS, Recipe
-from medmnist_hf.training.registry import method
+from medmnist_hf.training.recipe import Recipe
+from medmnist_hf.training.registry import PIXELS, check_model_name, method
 
 
 def problems(cells: Sequence[BenchmarkRun]) -> Iterator[str]:
@@ -62,6 +62,7 @@ def _check_engine(recipe: Recipe) -> None:
 
 
 def _check_model(recipe: Recipe) -> None:
+    check_model_name(recipe.model, recipe.checkpoint)
     if recipe.model == PIXELS:
         return
     if recipe.method == "zero-shot":

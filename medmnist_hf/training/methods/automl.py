@@ -17,7 +17,8 @@ from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.methods.base import Fitted, Run
 from medmnist_hf.training.methods.features import split_features
 from medmnist_hf.training.models.factory import build_model
-from medmnist_hf.training.recipe import PIXELS, Recipe
+from medmnist_hf.training.recipe import Recipe
+from medmnist_hf.training.registry import PIXELS
 from medmnist_hf.training.run_folder import CHECKPOINTS
 
 LABELLED: Final = ("train", "validation")

@@ -53,11 +53,8 @@ def check_model(recipe: Recipe) -> None:
     """Refuse a model that cannot be made, as far as that shows before weights are fetched and the network is built.
 
     Raises:
-        TrainingError: An unknown model, one without published weights, a file of weights that is not there, or a model
-            that does not go with the recipe.
+        TrainingError: An unknown model, one without published weights, or one that does not go with the recipe.
     """
-    if recipe.checkpoint is not None and not _checkpoint(recipe).is_file():
-        read_tensors(_checkpoint(recipe))  # which says what is wrong
     if recipe.model in PAPER_NETWORKS:
         if recipe.drop_path:
             raise TrainingError(f"{recipe.model} has no stochastic depth: leave drop_path 0")

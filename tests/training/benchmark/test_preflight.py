@@ -34,6 +34,7 @@ def problem(root: Path, **options: Any) -> str:
     [
         ({}, ""),
         ({"model": "timm/test_resnet"}, ""),
+        ({"model": "resnet19"}, "unknown model 'resnet19': give resnet18 or resnet50, timm/NAME"),
         ({"model": "timm/no_such_model"}, "timm has no model 'no_such_model'"),
         ({"model": "timm/resnet19"}, "timm has no model 'resnet19': did you mean resnet18"),
         ({"drop_path": 0.1}, "resnet18 has no stochastic depth: leave drop_path 0"),
