@@ -5,6 +5,7 @@ moves the cursor, changes colors or begins a line of its own. No character ends 
 show is escaped.
 """
 
+import gc
 import io
 import json
 import logging
@@ -27,6 +28,9 @@ from medmnist_hf.typed_json import encode
 
 _STOPPED: Final = 130
 """What typer makes of Ctrl-C, as shells do."""
+
+_GARBAGE: Final = 50_000
+"""Objects made before garbage is looked for; Python's 700 make the imports of a training longer by a sixth."""
 
 _NO_DOCSTRINGS: Final = "transformers and evaluate need docstrings, so run without -OO and PYTHONOPTIMIZE=2"
 
@@ -147,6 +151,7 @@ def run(app: typer.Typer, arguments: Sequence[str] = (), name: str | None = None
     A file or folder that the system refuses is an expected fault, wherever it was met. Whatever else is raised keeps
     its traceback. Neither that nor what libraries log holds secrets.
     """
+    gc.set_threshold(_GARBAGE)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
