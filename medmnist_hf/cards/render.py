@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 
 import jinja2
-from huggingface_hub import DatasetCard
 
 from medmnist_hf import catalog
 from medmnist_hf.cards.context import context, picture_name
@@ -52,7 +51,7 @@ def card(
         .get_template("card.md.j2")
         .render(context(subset, built, repo_id or f"{NAMESPACE}/{subset.flag}", audits or {}))
     )
-    return str(DatasetCard(f"---\n{card_data(subset, built).to_yaml()}\n---\n\n{body}"))
+    return f"---\n{card_data(subset, built).to_yaml()}\n---\n\n{body}"
 
 
 def describe(
