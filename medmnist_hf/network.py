@@ -193,7 +193,7 @@ class _Transport(httpx2.BaseTransport):
             if silence.answered or not limits.gives_up:
                 raise
             raise UnreachableServerError(
-                f"no connection to {request.url.host}: {first_line(error)}; with HF_HUB_OFFLINE=1 nobody is asked"
+                f"no connection to {request.url.host}: {first_line(error)}; with HF_HUB_OFFLINE=1 it is not contacted"
             ) from None
         finally:
             _in_head.reset(head)

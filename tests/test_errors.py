@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from medmnist_hf.errors import (
     one_line,
     shorten,
 )
+from tests.fixtures.paths import ROOT
 
 
 def test_an_error_is_cut_to_its_first_line_or_its_kind() -> None:
@@ -91,3 +93,10 @@ def test_what_the_system_is_short_of_is_said_whatever_was_to_be_done_otherwise(e
     )
     assert cannot_read("x", OSError("cut"), "build it again") == "cannot read x (cut): build it again"
     assert "check its permissions" in cannot_read("x", PermissionError(errno.EACCES, "any"), "build it again")
+
+
+def test_what_cannot_be_read_is_said_in_one_place() -> None:
+    """`cannot_read` tells a system that is short of memory and a file without permission from one that is damaged."""
+    own = re.compile(r"cannot read \{[^}]*\} \(\{(first_line\(error\)|error\.strerror)")
+    files = (ROOT / "medmnist_hf").rglob("*.py")
+    assert [path.name for path in files if own.search(path.read_text(encoding="utf-8"))] == ["errors.py"]

@@ -74,8 +74,7 @@ def automl(
     if (earlier := earlier_results(recipe, folder, force=force)) is not None:
         show_earlier(earlier, folder, quiet=quiet)
         return
-    if not quiet:
-        announce(recipe, folder)
+    announce(recipe, folder, force=force, quiet=quiet)
     if python is not None:
         os.environ[VARIABLE] = str(python)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

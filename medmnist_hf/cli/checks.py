@@ -45,10 +45,8 @@ def verify(
 ) -> None:
     """Read every row back through load_dataset and compare pixels and labels with the NPZ file or the manifest."""
     from medmnist_hf.conversion.sources.source import open_source
-    from medmnist_hf.hub.client import hide_bars
     from medmnist_hf.places.configs import expand, find_configs
 
-    hide_bars()
     origin = (
         open_source(
             source, mirrors=mirror or (), allow_unverified=allow_unverified, phantom_rows=phantom_rows, seed=seed
@@ -157,10 +155,8 @@ def audit(
 ) -> None:
     """Count classes, blank images and exact duplicates of built configs, split by split."""
     from medmnist_hf.conversion.checks.audit import FORMAT
-    from medmnist_hf.hub.client import hide_bars
     from medmnist_hf.places.configs import expand, find_configs
 
-    hide_bars()
     audits = []
     failed = 0
     for name in expand(data):

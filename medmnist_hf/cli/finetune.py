@@ -68,19 +68,17 @@ def finetune(
     if earlier is not None and repo_id is None:
         show_earlier(earlier, folder, quiet=quiet)
         return
-    if not quiet:
-        announce(recipe, folder)
+    announce(recipe, folder, force=force, quiet=quiet)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # torch takes seconds to import, and --help needs none.
     from medmnist_hf.cards.bibliography import reference
-    from medmnist_hf.hub.client import MAIN, hide_bars, hub_api
+    from medmnist_hf.hub.client import MAIN, hub_api
     from medmnist_hf.training.publish import check_push, push_model
     from medmnist_hf.training.report.model_card import cited
     from medmnist_hf.training.report.terminal import print_results
     from medmnist_hf.training.results import check_whole
     from medmnist_hf.training.running import launched, run
 
-    hide_bars()
     is_main, api = launched(device).is_main_process, hub_api()
     how: dict[str, Any] = {"revision": branch or MAIN, "private": private}
     if repo_id is not None and "/" not in repo_id:

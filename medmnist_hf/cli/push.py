@@ -68,7 +68,7 @@ def push(
     from medmnist_hf.hub.repo_id import split_repo_id
     from medmnist_hf.places.configs import expand, subset_folder
 
-    hide_bars(everywhere=True)
+    hide_bars()
     names = expand(data)
     if "/" in repo_id and len(names) > 1:
         raise BuildError(
@@ -141,7 +141,7 @@ def push_metric(
     from medmnist_hf.hub.client import hide_bars, hub_api
     from medmnist_hf.hub.commit import CommitOptions
 
-    hide_bars(everywhere=True)
+    hide_bars()
     api = hub_api()
     options = CommitOptions(repo_id, private=private, tag=tag, message=message)
     plan = pushing.plan_metric(api, options)

@@ -130,8 +130,6 @@ def earlier_results(recipe: Recipe, out: Path, *, force: bool) -> "RunResult | N
         MedMNISTError: The data that the run was of is not found.
     """
     # Whoever asks for help does not wait for these.
-    from medmnist_hf.data.configs import open_config
-    from medmnist_hf.training.results import DataRecord
     from medmnist_hf.training.run_folder import RunFolder
 
     folder = RunFolder(out, recipe, force)
@@ -139,8 +137,7 @@ def earlier_results(recipe: Recipe, out: Path, *, force: bool) -> "RunResult | N
     check_model_name(recipe.model, recipe.checkpoint)
     if results is None or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return None
-    config = open_config(recipe.source, recipe.size, recipe.root, revision=recipe.revision)
-    folder.check(DataRecord.of(config))
+    _check_data(recipe, out, force=force)
     return results
 
 
@@ -153,13 +150,31 @@ def show_earlier(results: "RunResult", out: Path, *, quiet: bool) -> None:
     print_results(results, out)
 
 
-def announce(recipe: Recipe, folder: Path) -> None:
-    """Say on standard error what is about to run, before what takes seconds to import; once under a launcher."""
+def announce(recipe: Recipe, out: Path, *, force: bool, quiet: bool) -> None:
+    """Say on standard error what is about to run, and find its data, before torch is imported; once under a launcher.
+
+    Raises:
+        TrainingError: The folder holds a run of other data.
+        MedMNISTError: The data is not found.
+    """
     if os.environ.get("RANK", "0") != "0":
         return
     seeds = f"{len(recipe.seeds)} seeds" if len(recipe.seeds) > 1 else f"seed {recipe.seeds[0]}"
-    console.echo(f"{recipe.dataset} {recipe.size}, {recipe.model}, {recipe.method}, {seeds}", err=True)
-    console.echo(f"  folder   {folder}\n  loading  torch ...", err=True)
+    head = f"{recipe.dataset} {recipe.size}, {recipe.model}, {recipe.method}, {seeds}\n  folder   {out}"
+    if not quiet:
+        console.echo(head, err=True)
+    _check_data(recipe, out, force=force)
+    if not quiet:
+        console.echo("  loading  torch ...", err=True)
+
+
+def _check_data(recipe: Recipe, out: Path, *, force: bool) -> None:
+    from medmnist_hf.data.configs import open_config
+    from medmnist_hf.training.results import DataRecord
+    from medmnist_hf.training.run_folder import RunFolder
+
+    config = open_config(recipe.source, recipe.size, recipe.root, revision=recipe.revision)
+    RunFolder(out, recipe, force).check(DataRecord.of(config))
 
 
 def _options(fields: Iterable[str]) -> list[inspect.Parameter]:

@@ -9,6 +9,7 @@ import gc
 import io
 import json
 import logging
+import os
 import sys
 import threading
 import traceback
@@ -159,6 +160,9 @@ def run(app: typer.Typer, arguments: Sequence[str] = (), name: str | None = None
     handler.setFormatter(_OneLine("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     redact_logs()
+    if not sys.stderr.isatty():
+        # In a log each step of a bar is a line. It is read once, when the Hub's client is imported: by no one before.
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     # The Hub's client tells of each try; the last one is the error, and says as much.
     logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)
     try:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from medmnist_hf import catalog
 from medmnist_hf.documents import parse_json
-from medmnist_hf.errors import MedMNISTError, first_line
+from medmnist_hf.errors import MedMNISTError, cannot_read, first_line
 from medmnist_hf.files import BusyError, UnfitFileError, read_document, sha256_of, sole_process, sync_folder
 from medmnist_hf.typed_json import Count, Name, Sha256, encode
 from medmnist_hf.typed_json import decode as decode_json
@@ -343,7 +343,7 @@ def _folders(root: Path) -> list[Path]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise MedMNISTError(f"cannot read {root} ({error.strerror}): check the path and its permissions") from None
+        raise MedMNISTError(cannot_read(root, error, "check the path")) from None
 
 
 def _is_ours(path: Path) -> bool:

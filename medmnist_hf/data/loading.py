@@ -136,7 +136,7 @@ class _Local:
                 f"no {README_NAME} in {folder}: run medmnist-hf build again, it writes the card"
             ) from None
         except OSError as error:
-            raise SourceError(f"cannot read {folder / README_NAME} ({first_line(error)}): check the file") from None
+            raise SourceError(cannot_read(folder / README_NAME, error, "check the file")) from None
         if self._content_id.encode() not in card:
             raise SourceError(
                 f"{folder / README_NAME} is the card of another build: run medmnist-hf build again, it writes the card"

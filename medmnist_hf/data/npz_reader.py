@@ -15,7 +15,7 @@ import numpy as np
 from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.catalog import NPZ_SPLITS, SplitCounts, Subset, Task
 from medmnist_hf.data.npz_members import NpzMembers, dtype_name
-from medmnist_hf.errors import ReadError, SourceError, first_line
+from medmnist_hf.errors import ReadError, SourceError, cannot_read
 from medmnist_hf.files import open_regular
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.places.resolver import NpzFile
@@ -125,7 +125,7 @@ def md5_of(path: Path) -> str:
         state = path.stat()
         return _md5_of_state(path.absolute(), state.st_size, state.st_mtime_ns)
     except OSError as error:
-        raise SourceError(f"cannot read {path} ({first_line(error)}): check the path and permissions") from None
+        raise SourceError(cannot_read(path, error, "check the path")) from None
 
 
 @cache

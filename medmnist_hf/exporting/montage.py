@@ -24,7 +24,7 @@ from medmnist_hf.catalog import Subset
 from medmnist_hf.data.decode import decoded
 from medmnist_hf.data.rows import Rows
 from medmnist_hf.data.shards import SHARD_ERRORS, check_footer
-from medmnist_hf.errors import BuildError, MedMNISTError, cannot_write, first_line
+from medmnist_hf.errors import BuildError, MedMNISTError, cannot_read, cannot_write
 from medmnist_hf.exporting.captions import HEIGHT, caption, captioned_scale, class_names
 from medmnist_hf.exporting.export import rows_of
 from medmnist_hf.exporting.images import FRAME_MS
@@ -323,7 +323,7 @@ def sample_images(shard: Path, rows: int, subset: Subset, size: int, count: int)
         (images,) = decoded([(taken, lambda: column)], subset.file(size).image_shape)
         return images
     except (*SHARD_ERRORS, ZeroDivisionError) as error:
-        raise BuildError(f"cannot read images from {shard} ({first_line(error)}): build the config again") from None
+        raise BuildError(cannot_read(f"images from {shard}", error, "build the config again")) from None
 
 
 def draw_sample(shard: Path, rows: int, subset: Subset, size: int, path: Path) -> None:

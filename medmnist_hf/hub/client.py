@@ -2,7 +2,6 @@
 
 import functools
 import os
-import sys
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -178,15 +177,9 @@ def hub_api() -> HfApi:
     return HfApi(library_name="medmnist-hf")
 
 
-def hide_bars(*, everywhere: bool = False) -> None:
-    """Show no bars of the Hub's client where standard error is no terminal: there each step of a bar is a line.
-
-    The environment variable ``HF_HUB_DISABLE_PROGRESS_BARS`` has the last word, as for the client itself.
-
-    Args:
-        everywhere: Hide them on a terminal, too, where there is a bar of our own.
-    """
-    if constants.HF_HUB_DISABLE_PROGRESS_BARS is None and (everywhere or not sys.stderr.isatty()):
+def hide_bars() -> None:
+    """Show no bars of the Hub's client, for who has one of its own, unless ``HF_HUB_DISABLE_PROGRESS_BARS`` is 0."""
+    if constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
         disable_progress_bars()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from medmnist_hf import catalog
 from medmnist_hf.catalog import Subset
-from medmnist_hf.errors import SourceError, first_line
+from medmnist_hf.errors import SourceError, cannot_read
 from medmnist_hf.manifest import MANIFEST_NAME, WORK_DIR
 
 
@@ -53,7 +53,7 @@ def is_file(path: Path) -> bool:
 
 
 def _unreadable(folder: Path, error: OSError) -> SourceError:
-    return SourceError(f"cannot read {folder} ({first_line(error)}): check the path and its permissions")
+    return SourceError(cannot_read(folder, error, "check the path"))
 
 
 def nearest(path: Path) -> Path | None:

@@ -23,7 +23,7 @@ import yaml
 from medmnist_hf import catalog
 from medmnist_hf.catalog import Subset, Task
 from medmnist_hf.documents import YAML_BYTES, parse_yaml
-from medmnist_hf.errors import TrainingError, first_line, shorten
+from medmnist_hf.errors import TrainingError, cannot_read, shorten
 from medmnist_hf.files import read_document
 from medmnist_hf.places.resolver import DEFAULT_ROOT, ROOT_VARIABLE
 from medmnist_hf.training.data_source import located
@@ -382,9 +382,10 @@ def read_yaml(path: Path, what: str) -> Any:
     """What a YAML file holds; what it must be is named in the `TrainingError` for one that cannot be read."""
     try:
         text = read_document(path, YAML_BYTES).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        why = first_line(error) if isinstance(error, OSError) else "it is not text"
-        raise TrainingError(f"cannot read {path} ({why}): give {what}") from None
+    except OSError as error:
+        raise TrainingError(cannot_read(path, error, f"give {what}")) from None
+    except UnicodeDecodeError:
+        raise TrainingError(f"cannot read {path} (it is not text): give {what}") from None
     try:
         return parse_yaml(text)
     except ValueError as error:

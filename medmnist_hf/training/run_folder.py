@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from medmnist_hf.errors import TrainingError, first_line
+from medmnist_hf.errors import TrainingError, cannot_read
 from medmnist_hf.files import read_document, write_atomically
 from medmnist_hf.training.recipe import RECIPE_NAME, Recipe, differences, make_recipe, model_part
 from medmnist_hf.training.results import RESULTS_NAME, SEED_RESULT_NAME, DataRecord, RunResult, read_results
@@ -89,7 +89,7 @@ class RunFolder:
         try:
             before = read_document(data_file) if data_file.exists() else record
         except OSError as error:
-            raise TrainingError(f"cannot read {data_file} ({first_line(error)}): {_REPLACE}") from None
+            raise TrainingError(cannot_read(data_file, error, _REPLACE)) from None
         if before != record:
             raise TrainingError(
                 f"{self.path} holds a run on other data than {data.provenance} {data.source.file}, "

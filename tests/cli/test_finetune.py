@@ -182,6 +182,10 @@ def test_what_a_folder_and_a_name_say_is_judged_before_torch(
         (["--neighbors", "5"], r"holds a run of another recipe \(neighbors 11 -> 5\): give --force"),
         (["--model", "resnet34"], "another recipe"),
         (["--model", "resnet34", "--force"], r"^unknown model 'resnet34': .*timm/NAME \(perhaps timm/resnet34\)"),
+        (
+            ["--size", "64", "--force"],
+            "no build of bloodmnist at size 64 .*: give --size 28, or run medmnist-hf build",
+        ),
         (["--checkpoint", "nowhere.pth", "--force"], r"^cannot read nowhere\.pth \(No such file or directory\)"),
     ):
         with pytest.raises(MedMNISTError, match=message):

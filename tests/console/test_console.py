@@ -62,6 +62,9 @@ def command(end: str) -> None:
         from huggingface_hub.utils import _http  # as it says before it tries again
         _http.logger.warning("'HTTP Error 500' thrown while requesting GET")
         raise BuildError("the Hub is not there")
+    if end == "bars":
+        from huggingface_hub.utils.tqdm import tqdm
+        print(tqdm(range(3)).disable)
     if end == "unicode":
         console.terminal().print("AUC 0.733 ± 0.012, run 肺")
         console.echo("größer")
@@ -110,6 +113,17 @@ console.run(app)
 def test_how_a_command_ends(end: str, code: int, out: str, error: str) -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM, end], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (code, out, error)
+
+
+@pytest.mark.parametrize(("asked", "hidden"), [(None, True), ("0", False)])
+def test_a_log_holds_no_bars_of_the_hubs_client_unless_they_are_asked_for(asked: str | None, hidden: bool) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_PROGRESS_BARS"}
+    environment |= {"HF_HUB_DISABLE_PROGRESS_BARS": asked} if asked else {}
+    # The whole program, whose imports could come before.
+    program = f"import medmnist_hf.cli.main\n{PROGRAM}"
+    command = [sys.executable, "-c", program, "bars"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{hidden}\ndone\n"
 
 
 def test_nothing_that_others_named_moves_the_cursor_or_begins_a_line() -> None:

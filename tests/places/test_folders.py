@@ -58,5 +58,5 @@ def test_the_folder_that_was_meant(
 def test_a_folder_that_may_not_be_looked_at() -> None:
     with closed_folder(0o000, {"28/manifest.json": ""}) as folder:
         for look in (configs_in, subset_folders, lambda path: list(npz_files(path))):
-            with pytest.raises(SourceError, match=r"^cannot read .* \(Permission denied\): check the path"):
+            with pytest.raises(SourceError, match=r"^cannot read .* \(Permission denied\): check its permissions"):
                 look(folder)

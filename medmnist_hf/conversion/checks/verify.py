@@ -29,7 +29,7 @@ from medmnist_hf.conversion.sources.source import SourceFile
 from medmnist_hf.data.loading import cache_fault, root_cause
 from medmnist_hf.data.npz_reader import NpzReader
 from medmnist_hf.data.shards import SHARD_ERRORS, check_footer
-from medmnist_hf.errors import VerificationError, first_line
+from medmnist_hf.errors import VerificationError, cannot_read, first_line
 from medmnist_hf.features import features_of
 from medmnist_hf.files import read_document, sha256_of
 from medmnist_hf.manifest import MANIFEST_NAME, README_NAME, Manifest, read_manifest
@@ -131,7 +131,7 @@ def _check_card(folder: Path, manifest: Manifest) -> None:
             f"no {README_NAME} in {folder}: run medmnist-hf build again, it writes the card"
         ) from None
     except OSError as error:
-        raise VerificationError(f"cannot read {card} ({first_line(error)}): check the file") from None
+        raise VerificationError(cannot_read(card, error, "check the file")) from None
     if manifest.content_id.encode() not in content:
         raise VerificationError(
             f"{card} is the card of another build: run medmnist-hf build again, it writes the card"

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from medmnist_hf.documents import parse_json
-from medmnist_hf.errors import SourceError, first_line, one_line
+from medmnist_hf.errors import SourceError, cannot_read, one_line
 from medmnist_hf.files import open_regular, read_document
 from medmnist_hf.network import Limits, is_transient_status, limited
 from medmnist_hf.redaction import redact, redact_url, secrets_of
@@ -121,7 +121,7 @@ def md5_of(path: Path) -> str:
         with open_regular(path) as stream:
             return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     except OSError as error:
-        raise SourceError(f"cannot read {path} ({first_line(error)}): check the file and its permissions") from None
+        raise SourceError(cannot_read(path, error, "check the file")) from None
 
 
 def is_downgrade(origin: str, target: str) -> bool:
