@@ -72,6 +72,10 @@ class Patience:
     longest_pause: float = 120.0
 
 
+class NoConnectionError(SourceError):
+    """No place of a file could be connected to: most likely there is no network."""
+
+
 class _Fault(Exception):
     """What went wrong at one place, in a few words.
 
@@ -155,10 +159,11 @@ def download(
 
     Raises:
         SourceError: No place gave the file, named with the fault of each, or it cannot be stored.
+        NoConnectionError: No place gave even a connection.
     """
     patience = patience or Patience()
     part = path.with_name(path.name + ".part")
-    faults = []
+    faults, kind = [], NoConnectionError if places else SourceError
     headers = {"User-Agent": "medmnist-hf", "Accept-Encoding": "identity"}
     try:
         with limited(httpx2.Client(headers=headers, timeout=None), patience.limits) as client:
@@ -167,6 +172,7 @@ def download(
                     _from_place(client, place, part, md5, most=most, patience=patience, on_bytes=on_bytes)
                 except _Fault as fault:
                     faults.append(f"{redact_url(place)}: {fault}")
+                    kind = kind if not fault.connected else SourceError
                 else:
                     part.replace(path)
                     _note_path(part).unlink(missing_ok=True)
@@ -175,7 +181,7 @@ def download(
         raise SourceError(
             f"cannot store {path} ({error.strerror}): free some space or set MEDMNIST_ROOT to another folder"
         ) from None
-    raise SourceError(
+    raise kind(
         f"cannot fetch {path.name} ({'; '.join(faults)}): check the network, try later, add --mirror URL, "
         f"or put the file into a folder and pass --source FOLDER"
     )
@@ -214,7 +220,7 @@ def _from_place(
         except ValueError:  # of a library that takes a header for what it should be
             fault = _Fault("answered with headers that make no sense")
         size, total = _size(part), _read_note(part).total
-        reached = reached or fault.connected
+        reached = fault.connected = reached or fault.connected
         failures = 1 if size >= farthest + max(1, (total or most) // 100) else failures + 1
         farthest = max(farthest, size)
         if fault.final or failures >= (patience.attempts if reached else min(patience.attempts, patience.unconnected)):

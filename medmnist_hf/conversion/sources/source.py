@@ -14,7 +14,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -22,7 +22,7 @@ from urllib.parse import urlsplit, urlunsplit
 import platformdirs
 
 from medmnist_hf.catalog import DataFile, SplitCounts, Subset, Task
-from medmnist_hf.conversion.sources.download import OnBytes, Patience, download, md5_of
+from medmnist_hf.conversion.sources.download import NoConnectionError, OnBytes, Patience, download, md5_of
 from medmnist_hf.conversion.sources.phantom import GENERATOR_VERSION, phantom_counts, write_phantom
 from medmnist_hf.errors import SourceError
 from medmnist_hf.files import sole_process
@@ -116,7 +116,7 @@ class Zenodo:
         self.cache_dir = cache_dir
         self.mirrors = tuple(mirrors)
         self.endpoint = endpoint
-        self.patience = patience
+        self.patience = patience or Patience()
 
     def places(self, file: DataFile) -> tuple[str, ...]:
         """URLs from which a file is tried, in order."""
@@ -138,7 +138,12 @@ class Zenodo:
                     if path.exists():
                         _log.warning("%s: downloading it anew", fault)
                     places, most = self.places(file), largest_npz(subset, size)
-                    download(places, path, file.md5, most, self.patience, on_bytes=on_bytes)
+                    try:
+                        download(places, path, file.md5, most, self.patience, on_bytes=on_bytes)
+                    except NoConnectionError:
+                        # Without a network the next of many files need not be waited for again.
+                        self.patience = replace(self.patience, unconnected=1)
+                        raise
         return SourceFile(path, self.kind, file.md5, path.stat().st_size, verified=True, counts=subset.counts)
 
     def promised(self, subset: Subset, size: int) -> SourceFile:

@@ -31,6 +31,7 @@ Args:
         lists of the findings present.
     prediction_scores: Scores of the same rows, (N, K); (N,), (N, 1) or (N, 2) for the binary task, of which the last
         column counts.
+    predictions: In their place class ids or names, which have acc alone; a table of floats is taken for scores.
     from_logits: True for logits, False to take scores as they are; left out, scores outside 0..1 are refused.
     measures: Further measures, e.g. ["f1", "auc:*", "balanced_accuracy"].
     ci: True for 95 % intervals, or a level such as 0.9: DeLong's of AUC, Wilson's of ACC, a bootstrap of most others,

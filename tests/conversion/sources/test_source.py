@@ -36,6 +36,9 @@ from medmnist_hf.manifest import SourceRecord
 from medmnist_hf.network import Limits
 from tests.fixtures.zenodo import Reply, ZenodoServer, zenodo_server
 
+REFUSED = "http://127.0.0.1:9"
+"""The port of a service that nobody runs, below those that the system gives to others."""
+
 QUICK = Patience(Limits(connect=2, read=2), attempts=2, first_pause=0.001, longest_pause=1)
 NAME = "breastmnist.npz"
 
@@ -590,3 +593,15 @@ def test_not_even_a_file_that_is_not_compressed_is(tmp_path: Path, flag: str) ->
         arrays[f"{name}_labels"] = np.zeros((entry.counts[split], columns), np.int64)
     np.savez(tmp_path / "file.npz", **arrays)  # type: ignore[arg-type]
     assert (tmp_path / "file.npz").stat().st_size < largest_npz(entry, 28)
+
+
+def test_without_a_network_only_the_first_of_many_files_is_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    patience = dataclasses.replace(QUICK, attempts=6)
+    source = Zenodo(tmp_path, endpoint=REFUSED, patience=patience)
+    for flag, waited in (("breastmnist", 2), ("retinamnist", 0), ("pathmnist", 0)):
+        caplog.clear()
+        with pytest.raises(SourceError, match=r"no connection.*check the network"):
+            source.fetch(subset(flag), 28)
+        assert len(caplog.records) == waited
