@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from transformers import EvalPrediction
 
-import medmnist_hf
 from medmnist_hf.array_types import Array, FloatArray
 from medmnist_hf.errors import DivergenceError
+from medmnist_hf.evaluate_module.report import report, resolve
 from medmnist_hf.scoring.intervals import intervals
 from medmnist_hf.scoring.metrics import CLASSWISE, available, metrics
 from medmnist_hf.scoring.official import score
@@ -73,8 +73,8 @@ def score_seed(
         data: What was read.
     """
     result = score_splits(recipe, predictions)
-    report = Facts.from_json_value({**facts, "hardware": hardware(), "releases": releases()})
-    return SeedResult(seed, result.validation, result.test, result.per_class, report, data, result.intervals)
+    known = Facts.from_json_value({**facts, "hardware": hardware(), "releases": releases()})
+    return SeedResult(seed, result.validation, result.test, result.per_class, known, data, result.intervals)
 
 
 def score_splits(recipe: Recipe, predictions: Mapping[str, Predictions]) -> EnsembleResult:
@@ -100,16 +100,18 @@ def score_splits(recipe: Recipe, predictions: Mapping[str, Predictions]) -> Ense
 
 
 def metrics_of(recipe: Recipe) -> Callable[[EvalPrediction], dict[str, float]]:
-    """AUC and ACC of logits, by the `evaluate` module, as a trainer asks for them; nan where logits are not finite."""
-    loss, metric = recipe.resolved_loss, medmnist_hf.metric(recipe.dataset)
+    """AUC and ACC of logits, as a trainer asks for them; nan where logits are not finite.
+
+    What `medmnist_hf.metric` computes, without the library `evaluate` around it, which takes half a second to import.
+    """
+    loss, config = recipe.resolved_loss, resolve(recipe.dataset)
 
     def compute(prediction: EvalPrediction) -> dict[str, float]:
         if not np.isfinite(prediction.predictions).all():
             return dict.fromkeys(("auc", "acc"), math.nan)
         references = np.asarray(prediction.label_ids).astype(np.int64)
         scores = to_scores(np.asarray(prediction.predictions), loss)
-        measures: dict[str, float] = metric.compute(references=references, prediction_scores=scores)
-        return measures
+        return report(references, scores, config)
 
     return compute
 

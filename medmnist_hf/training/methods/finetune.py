@@ -18,7 +18,6 @@ from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.recipe_transforms import input_transform, memory_format, train_transform
 from medmnist_hf.training.losses import make_loss, to_scores
 from medmnist_hf.training.methods.base import Fitted, Run
-from medmnist_hf.training.methods.linear_probe import probe_model
 from medmnist_hf.training.methods.resume import folder_of, last_checkpoint
 from medmnist_hf.training.methods.trainer import RecipeTrainer, training_arguments
 from medmnist_hf.training.models.factory import build_model, parameter_counts
@@ -66,6 +65,8 @@ def train(
     earlier = 0.0 if resumed is None else resumed.seconds
     begun = time.monotonic() - earlier
     if recipe.probe_first and resumed is None:
+        from medmnist_hf.training.methods.linear_probe import probe_model  # scikit-learn takes a second
+
         probe_model(run, built, ("train", "validation"))
     if recipe.probe_first:
         model = adapt(recipe, built)
