@@ -25,7 +25,7 @@ MATRIX = """
 defaults: {{root: "{root}", pretrained: false, image_size: 28, epochs: 1, batch_size: 16}}
 matrix:
   dataset: breastmnist
-  model: [timm/test_resnet, timm/no_such_model]
+  model: [timm/test_resnet, no_such_model]
 """
 
 
@@ -54,7 +54,7 @@ def test_a_matrix_with_a_broken_cell_from_its_plan_to_its_report(
     assert done.stderr.splitlines()[-1].startswith("error: not all cells are done: run the same command again")
     folders = sorted(path.name for path in out.iterdir() if path.is_dir())
     assert [name.rpartition("-")[0] for name in folders] == [
-        "breastmnist-28-timm-no_such_model-finetune",
+        "breastmnist-28-no_such_model-finetune",
         "breastmnist-28-timm-test_resnet-finetune",
     ]
     assert f"failed: {folders[0]}: " in done.stdout
@@ -95,7 +95,7 @@ def test_a_dry_run_names_what_cannot_run(matrix: Path, tmp_path: Path, capsys: p
         invoke("benchmark", matrix, "--out", tmp_path / "bench", "--dry-run")
     fine, model, data = capsys.readouterr().out.splitlines()
     assert "cannot run" not in fine
-    assert "no_such_model-finetune" in model and ": cannot run: timm has no model 'no_such_model'" in model
+    assert "no_such_model-finetune" in model and ": cannot run: unknown model 'no_such_model'" in model
     assert "pending  retinamnist-28-" in data and ": cannot run: no build of retinamnist at size 28 in " in data
     assert not (tmp_path / "bench").exists()
 

@@ -231,6 +231,7 @@ print(images.nbytes >> 20, memory("VmHWM") - before)
 """
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_in_3d(phantoms: Phantoms, tmp_path: Path) -> None:
     """Decoding 60 MiB of volumes takes what two threads need for a row group each, some 30 MiB, and what waits."""
     build(phantoms, tmp_path, "adrenalmnist3d", 64, rows=240, rows_per_shard=10**6)

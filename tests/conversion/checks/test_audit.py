@@ -364,6 +364,7 @@ print(peak() - before, audit.duplicates.rows)
 """
 
 
+@pytest.mark.slow
 def test_memory_is_bounded(tmp_path: Path) -> None:
     """250 MB of pixels, all of them one blank picture, within 120 MB."""
     planted = Planted("octmnist", 224, dict.fromkeys(SPLITS, 1))

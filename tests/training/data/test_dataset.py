@@ -108,6 +108,7 @@ def test_a_pickled_mapping_opens_the_file_again(tmp_path: Path, part: slice) -> 
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(again))[2]["images"], images[part][2])  # noqa: S301
 
 
+@pytest.mark.slow
 def test_a_spawned_worker_reads_the_mapping(tmp_path: Path) -> None:
     images = images_of((5, 6))
     data = ArrayDataset(mapped(tmp_path / "images.npy", images), np.arange(20))
