@@ -27,7 +27,7 @@ from medmnist_hf import console
 from medmnist_hf.array_types import FloatArray, IntArray
 from medmnist_hf.catalog import Task
 from medmnist_hf.console.program import Program
-from medmnist_hf.scoring.bootstrap import bootstrap
+from medmnist_hf.scoring.bootstrap import bootstrap, bootstrap_compare
 from medmnist_hf.scoring.confidence import Interval, normal_quantile
 from medmnist_hf.scoring.intervals import compare, intervals
 from medmnist_hf.scoring.official import ScoreWarning
@@ -169,6 +169,10 @@ def measure(
             other = check(references, noisy, law.task, from_logits=False)
             for name, each in compare(predictions, other, NAMES, resamples=resamples, seed=number).items():
                 made.setdefault((f"{name} difference", each.difference.method), []).append(each.difference)
+            if others:
+                drawn = bootstrap_compare(predictions, other, NAMES, resamples=resamples, seed=number)
+                for name, each in drawn.items():
+                    made.setdefault((f"{name} difference", each.difference.method), []).append(each.difference)
     known = first | {f"{name} difference": first[name] - second[name] for name in NAMES}
     return [_coverage(law, rows, name, how, known[name], found) for (name, how), found in made.items()]
 
