@@ -21,9 +21,6 @@ YAML_BYTES: Final = 256 << 10
 MAX_YAML_VALUES: Final = 50_000
 """Values of a YAML text, each counted as often as an alias names it."""
 
-_FASTEST: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""A loader that makes plain values alone: in C where PyYAML has it, in a tenth of the time."""
-
 _LONGEST: Final = 300
 """Characters of a parser's message that are passed on."""
 
@@ -62,17 +59,8 @@ def parse_yaml(text: str) -> Any:
     if len(text) > YAML_BYTES:
         raise ValueError(f"it has more than {YAML_BYTES:,} characters")
     try:
-        return _plain_values(text, _FASTEST)
-    except ValueError:
-        if _FASTEST is yaml.SafeLoader:
-            raise
-        return _plain_values(text, yaml.SafeLoader)  # what it says is the same on every machine
-
-
-def _plain_values(text: str, loader: Any) -> Any:
-    try:
-        _count_values(text, loader)
-        value = yaml.load(text, Loader=loader)
+        _count_values(text)
+        value = yaml.safe_load(text)
     # What is not ValueError comes from values that PyYAML's constructors do not expect, such as ``!!bool x``.
     except (
         yaml.YAMLError,
@@ -94,12 +82,12 @@ def _cause(error: Exception) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
-def _count_values(text: str, loader: Any) -> None:
+def _count_values(text: str) -> None:
     """Refuse, before anything is made of it, a text that is too deep or that aliases make too large."""
     sizes: dict[str, int] = {}
     open_values: list[tuple[str | None, int]] = []  # anchor and values so far, from the outermost to the innermost
     total = 0
-    for event in yaml.parse(text, Loader=loader):
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):
             open_values.append((event.anchor, 1))
             if len(open_values) > MAX_DEPTH:

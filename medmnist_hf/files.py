@@ -14,7 +14,7 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
-from medmnist_hf.errors import MedMNISTError, first_line
+from medmnist_hf.errors import MedMNISTError, SourceError, first_line
 
 DOCUMENT_BYTES: Final = 16 << 20
 """Bytes of the largest document that is read whole: the manifest of a build in 60,000 shards has 13 MB."""
@@ -175,3 +175,15 @@ def _no_locks(lock_path: Path, error: Exception) -> MedMNISTError:
     return MedMNISTError(
         f"cannot lock {lock_path} ({first_line(error)}): use a folder on a file system that has file locks"
     )
+
+
+def expand_user(path: str | os.PathLike[str]) -> Path:
+    """A path with a home in place of ``~`` or ``~user``.
+
+    Raises:
+        SourceError: There is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise SourceError(f"cannot tell whose home {path} is in: give the whole path") from None

@@ -165,7 +165,7 @@ def compare(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Say whether predictions are better than others: DeLong's test for AUC, Student's for ACC, else a bootstrap.
+    """Say whether predictions are better than others: DeLong's test for AUC, Student's for means over rows as ACC.
 
     Of a run's folder they are those of its published seed, the best on validation, on test; a line says which.
     """
@@ -300,7 +300,7 @@ def _prediction_files(paths: Sequence[Path]) -> list[Path]:
                 console.echo(f"{path}: {found.path.relative_to(path)} ({found.why})", err=True)
                 path = found.path  # noqa: PLW2901
             elif runs := sorted(filter(is_run, path.iterdir())):
-                raise ScoreError(f"{path} holds runs: name them, e.g. {runs[0]}, or all by {path}/*")
+                raise ScoreError(f"{path} holds runs: name them, e.g. {runs[0]}, or all by {path}/*/")
         files.append(path)
     return outputs(files)
 

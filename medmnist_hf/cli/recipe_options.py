@@ -135,7 +135,7 @@ def earlier_results(recipe: Recipe, out: Path, *, force: bool) -> "RunResult | N
     folder = RunFolder(out, recipe, force)
     results = folder.done()
     check_model_name(recipe.model, recipe.checkpoint)
-    if results is None or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if results is None or os.environ.get("WORLD_SIZE", "1") != "1":
         return None
     _check_data(recipe, out, force=force)
     return results

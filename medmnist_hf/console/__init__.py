@@ -14,6 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import typer
@@ -103,14 +104,16 @@ class _ProgressLines(Progress):
     def __init__(self, *columns: str | ProgressColumn) -> None:
         super().__init__(*columns, disable=True)
         self._ended = threading.Event()
-        self._printer = threading.Thread(target=self._print, daemon=True)
+        self._printer: threading.Thread | None = None
 
     def start(self) -> None:
+        self._ended.clear()
+        self._printer = threading.Thread(target=self._print, daemon=True)
         self._printer.start()
 
     def stop(self) -> None:
         self._ended.set()
-        if self._printer.is_alive():
+        if self._printer is not None:
             self._printer.join()
 
     def _print(self) -> None:
@@ -153,9 +156,7 @@ def run(app: typer.Typer, arguments: Sequence[str] = (), name: str | None = None
     its traceback. Neither that nor what libraries log holds secrets.
     """
     gc.set_threshold(_GARBAGE)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    _prepare_streams()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -186,6 +187,16 @@ def run(app: typer.Typer, arguments: Sequence[str] = (), name: str | None = None
     if code == _STOPPED:
         print("stopped: run the same command again to go on", file=sys.stderr)  # noqa: T201
     sys.exit(code or 0)
+
+
+def _prepare_streams() -> None:
+    """Nothing that cannot be printed, or a stream that was closed, as by ``2>&-``, ends a command."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - to the end
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail_by_usage(error: Any, code: int) -> NoReturn:

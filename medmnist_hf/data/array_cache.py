@@ -24,7 +24,15 @@ from numpy.typing import NDArray
 from medmnist_hf import catalog
 from medmnist_hf.documents import parse_json
 from medmnist_hf.errors import MedMNISTError, cannot_read, first_line
-from medmnist_hf.files import BusyError, UnfitFileError, read_document, sha256_of, sole_process, sync_folder
+from medmnist_hf.files import (
+    BusyError,
+    UnfitFileError,
+    expand_user,
+    read_document,
+    sha256_of,
+    sole_process,
+    sync_folder,
+)
 from medmnist_hf.typed_json import Count, Name, Sha256, encode
 from medmnist_hf.typed_json import decode as decode_json
 
@@ -168,7 +176,7 @@ def fetch(spec: Spec, decode: Decode, cache_dir: str | Path | None = None) -> tu
 def cache_root(cache_dir: str | Path | None = None) -> Path:
     """Folder of the cache: the one named, or that below the home of the Hugging Face libraries."""
     if cache_dir is not None:
-        return Path(cache_dir).expanduser()
+        return expand_user(cache_dir)
     from huggingface_hub import constants
 
     return Path(constants.HF_HOME) / "medmnist-hf" / "arrays"

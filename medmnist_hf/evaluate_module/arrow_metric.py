@@ -72,19 +72,16 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
             references: What is true of N rows: class ids, ``(N, 1)``, one-hot or multi-hot rows, or lists of findings.
             prediction_scores: Scores of the same rows; arrays, tensors or lists. Both empty is a share without rows,
                 as one of several processes may have.
-            predictions: Another name for `prediction_scores`, if they are a table of floats; decisions are not taken,
-                as they have no AUC.
+            predictions: Not taken: whether a batch of them is scores or decisions would hang on its numbers.
             **others: Not taken.
 
         Raises:
             ScoreError: The rows cannot be scored, or differ in columns from those before.
         """
-        if prediction_scores is None and is_score_table(predictions):
-            prediction_scores, predictions = predictions, None
         if predictions is not None:
             raise ScoreError(
-                "predictions cannot be added as decisions, which have no AUC: pass prediction_scores, a score for "
-                "each class, or all decisions at once to compute(references=..., predictions=...)"
+                "predictions cannot be added: pass them as prediction_scores, a score for each class, or all "
+                "decisions at once to compute(references=..., predictions=...)"
             )
         if others:
             raise ScoreError(f"unknown input {next(iter(others))!r}: pass references and prediction_scores")

@@ -158,7 +158,10 @@ def decided(references: object, predictions: Sequence[object], config: MetricCon
     """
     if config.task is Task.MULTI_LABEL:
         raise ScoreError(f"predictions of one label each are no multi-label decisions: {_PASS_SCORES}")
-    ids = np.asarray(label_ids(list(predictions), config))
+    try:
+        ids = np.asarray(label_ids(list(predictions), config))
+    except ValueError:  # rows of several lengths
+        ids = np.empty(0)
     if ids.ndim != 1 or ids.dtype.kind not in "iu" or not ids.size:
         raise ScoreError(
             "predictions are not class ids (whole numbers) or names: pass one for each row, such as "

@@ -107,7 +107,7 @@ def _from_shards(
             with opener(shard.name) as file:
                 parquet = pq.ParquetFile(file)
                 check_footer(parquet.metadata, shard.rows, entry, manifest.size)
-                parts.append(parquet.read(columns=["label"])["label"].combine_chunks())
+                parts.append(parquet.read(columns=["label"], use_threads=False)["label"].combine_chunks())
         except (fault, ValueError, KeyError, pa.ArrowException) as error:
             reason = "missing" if isinstance(error, FileNotFoundError) else first_line(error)
             raise BuildError(f"{where}: cannot read labels from {shard.name} ({reason}); build it again") from None

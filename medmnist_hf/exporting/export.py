@@ -25,7 +25,7 @@ from medmnist_hf.exporting.imagefolder import write_imagefolder
 from medmnist_hf.exporting.npz import write_npz
 from medmnist_hf.exporting.official import write_gif, write_png
 from medmnist_hf.exporting.vertex import write_vertex
-from medmnist_hf.files import BusyError, sole_process, sync_folder
+from medmnist_hf.files import BusyError, expand_user, sole_process, sync_folder
 from medmnist_hf.manifest import MANIFEST_NAME
 from medmnist_hf.vertex import check_folder
 
@@ -111,7 +111,7 @@ def export(
         MedMNISTError: Unknown form or one that does not suit the subset, `gcs` is missing or no such folder, something
             is there already, or the folder cannot be written to.
     """
-    out, entry = Path(out).expanduser(), rows.entry
+    out, entry = expand_user(out), rows.entry
     form = form or ("gif" if entry.ndim == 3 else "png")
     plan = _format(form, entry)
     write = _with_folder(plan, form, gcs)

@@ -28,7 +28,7 @@ from medmnist_hf.errors import BuildError, MedMNISTError, cannot_read, cannot_wr
 from medmnist_hf.exporting.captions import HEIGHT, caption, captioned_scale, class_names
 from medmnist_hf.exporting.export import rows_of
 from medmnist_hf.exporting.images import FRAME_MS
-from medmnist_hf.files import regular_size, write_atomically
+from medmnist_hf.files import expand_user, regular_size, write_atomically
 
 _WIDTH: Final = 600
 """Width of a picture for a card, in pixels; about that of the column of text on the Hub."""
@@ -255,7 +255,7 @@ def export_montage(
         MedMNISTError: The ending does not suit, too few rows, too large a picture, the file is there already or
             cannot be written.
     """
-    path, entry = Path(path).expanduser(), rows.entry
+    path, entry = expand_user(path), rows.entry
     suffix, kind = (".gif", "volumes") if entry.ndim == 3 else (".png", "images")
     if path.suffix.lower() != suffix:
         raise MedMNISTError(f"no montage of {entry.flag} as {path.name}: it holds {kind}, name a file *{suffix}")

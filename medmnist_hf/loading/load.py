@@ -9,6 +9,7 @@ from typing import Any
 from medmnist_hf.catalog import DEFAULT_SIZE, split_name
 from medmnist_hf.data.arrays import Arrays, arrays_at
 from medmnist_hf.errors import SourceError
+from medmnist_hf.files import expand_user
 from medmnist_hf.places.local_paths import check_loadable
 from medmnist_hf.places.names import parse_name
 from medmnist_hf.places.resolver import Place, builds_cache, find, find_below, find_local, wanted_size
@@ -64,7 +65,7 @@ def load(
 
     check_options(options)
     if root is not None:
-        check_loadable(Path(root).expanduser())
+        check_loadable(expand_user(root))
     place = _find(name, size, root, revision, build=build, npz=False)
     return load_place(place, split, streaming=streaming, options=options)
 
@@ -127,5 +128,5 @@ def _find(
     number = wanted_size(named, size, entry) or DEFAULT_SIZE
     if root is None:
         return find_local(entry, number, npz=npz) or build_missing(entry, number, builds_cache())
-    folder = Path(root).expanduser()
+    folder = expand_user(root)
     return find_below(folder, entry, number, npz=npz) or build_missing(entry, number, folder)

@@ -9,6 +9,7 @@ from typing import Final
 from medmnist_hf import catalog
 from medmnist_hf.catalog import NAMESPACE, Subset
 from medmnist_hf.errors import CatalogError, HubError, MedMNISTError, SourceError, shorten
+from medmnist_hf.files import expand_user
 from medmnist_hf.hub.client import MAIN, hub_api
 from medmnist_hf.hub.dataset_state import check_state, fetch_config, read_state
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, read_manifest
@@ -128,7 +129,7 @@ def subset_folder(name: str, root: str | Path | None = None) -> Path:
 def _of_flag(
     named: DataName, entry: Subset, wanted: set[int], root: str | Path | None, *, local: bool
 ) -> list[FoundConfig]:
-    roots = default_roots() if root is None else [Path(root).expanduser()]
+    roots = default_roots() if root is None else [expand_user(root)]
     for folder in roots:
         check_text(folder)
         for place in (folder / entry.flag, folder):

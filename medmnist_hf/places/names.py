@@ -17,7 +17,8 @@ from typing import Final
 
 from medmnist_hf import catalog
 from medmnist_hf.catalog import NAMESPACE, SIZED_FLAG, Subset
-from medmnist_hf.errors import CatalogError, SourceError, shorten
+from medmnist_hf.errors import CatalogError, shorten
+from medmnist_hf.files import expand_user
 from medmnist_hf.hub.repo_id import split_revision
 from medmnist_hf.places.folders import nearest
 from medmnist_hf.places.local_paths import check_text
@@ -85,8 +86,9 @@ def parse_name(name: str | Path) -> DataName:
         return DataName(text, _subset(repository.partition("/")[2]), repository=repository, revision=revision)
     if slash or text.endswith(".npz") or text in {".", ".."}:
         return DataName(text, path=path)
-    flags = difflib.get_close_matches(text.lower(), [entry.flag for entry in catalog.subsets()], n=1)
-    near = [str(folder)] if (folder := nearest(path)) else flags
+    known = [entry.flag for entry in catalog.subsets()]
+    folder = nearest(path)
+    near = difflib.get_close_matches(text.lower(), [*([str(folder)] if folder else []), *known], n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"give {FORMS}; `medmnist-hf list` shows the flags"
     raise CatalogError(f"unknown subset {shorten(text)}, and no such file or folder: {hint}")
 
@@ -109,10 +111,7 @@ def _subset(flag: str) -> Subset | None:
 def _expanded(text: str) -> Path:
     path = Path(text)
     check_text(path)
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        raise SourceError(f"cannot tell whose home {text} is in: give the whole path") from None
+    return expand_user(path)
 
 
 def _is(question: Callable[[], bool]) -> bool:

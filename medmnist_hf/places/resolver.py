@@ -15,6 +15,7 @@ from typing import Final
 from medmnist_hf import catalog
 from medmnist_hf.catalog import DEFAULT_SIZE, NAMESPACE, Subset
 from medmnist_hf.errors import BuildError, CatalogError, SourceError, shorten
+from medmnist_hf.files import expand_user
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, read_build, read_manifest
 from medmnist_hf.places.folders import configs_in, is_file, nearest, npz_files
 from medmnist_hf.places.local_paths import check_text
@@ -140,7 +141,7 @@ def builds_cache() -> Path:
 def default_roots() -> list[Path]:
     """Folders of builds that are looked at where none is given, in order."""
     variable = os.environ.get(ROOT_VARIABLE)
-    named = [Path(variable).expanduser()] if variable else []
+    named = [expand_user(variable)] if variable else []
     return [*named, Path(DEFAULT_ROOT), builds_cache()]
 
 
@@ -182,7 +183,7 @@ def find(
     assert entry is not None  # of a flag
     number = wanted or DEFAULT_SIZE
     if root is not None:
-        folder = Path(root).expanduser()
+        folder = expand_user(root)
         check_text(folder)
         return find_below(folder, entry, number, npz=npz) or _refuse(folder, entry, number, npz=npz)
     searched = default_roots()
@@ -390,7 +391,9 @@ def _refuse(folder: Path, entry: Subset, size: int, *, npz: bool) -> Build:
     elif sizes:
         state = f"it has {', '.join(sizes)}"
     else:
-        state = f"it is a build of {others[0]}" if others else "nothing is built there"
+        held = sorted({config.parent.name for config in configs_in(folder)})
+        nothing = f"it has {', '.join(held)}" if held else "nothing is built there"
+        state = f"it is a build of {others[0]}" if others else nothing
     source = folder if (folder / entry.file(size).name).is_file() else None
     root = folder.parent if folder.name == entry.flag or others else folder
     other = f"give --size {' or '.join(sizes)}, or " if sizes else ""

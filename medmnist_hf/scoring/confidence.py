@@ -100,23 +100,24 @@ def normal_quantile(level: float) -> float:
 def student_quantile(level: float, freedom: float) -> float:
     """The same of Student's distribution, e.g. 2.262 for 0.95 and 9 degrees of freedom."""
     check_level(level)
-    angles, shares = _student(freedom)
+    angles, shares, _ = _student(freedom)
     return math.sqrt(freedom) * math.tan(float(np.interp(level, shares, angles)))
 
 
 def student_p(deviate: float, freedom: float) -> float:
-    """Two-sided p value of so many standard errors under Student's distribution."""
-    angles, shares = _student(freedom)
-    return 1 - float(np.interp(math.atan(abs(deviate) / math.sqrt(freedom)), angles, shares))
+    """Two-sided p value of so many standard errors under Student's distribution; 0 for less than 1e-32."""
+    angles, _, shares = _student(freedom)
+    return float(np.interp(math.atan(abs(deviate) / math.sqrt(freedom)), angles, shares))
 
 
-def _student(freedom: float) -> tuple[FloatArray, FloatArray]:
-    """Angles, and the share of the distribution of t within +-t, where ``t = sqrt(freedom) * tan(angle)``.
+def _student(freedom: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Angles, and the shares of the distribution of t within and beyond +-t, where ``t = sqrt(freedom) * tan(angle)``.
 
     The density over angles is in proportion to ``cos(angle) ** (freedom - 1)``, without tails to cut off.
     """
     end = min(math.pi / 2, 12 / math.sqrt(freedom))  # beyond it nothing is left of a narrow density
     angles = np.linspace(0, end, _STEPS + 1)
     density = np.cos(angles) ** (freedom - 1)
-    areas = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
-    return angles, areas / areas[-1]
+    strips = (density[1:] + density[:-1]) / 2
+    within, beyond = np.append(0.0, np.cumsum(strips)), np.append(np.cumsum(strips[::-1])[::-1], 0.0)
+    return angles, within / within[-1], beyond / beyond[0]

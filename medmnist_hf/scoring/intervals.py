@@ -21,6 +21,7 @@ Example:
 from collections.abc import Iterable
 from dataclasses import replace
 from math import nan
+from typing import Final
 
 import numpy as np
 
@@ -31,6 +32,9 @@ from medmnist_hf.scoring.confidence import Comparison, Interval, student_p, stud
 from medmnist_hf.scoring.delong import delong, delong_compare
 from medmnist_hf.scoring.metrics import Weighted, evaluate, expand
 from medmnist_hf.scoring.predictions import Predictions, check_paired
+
+_ROUNDING: Final = 1e-12
+"""Share of the largest value of a row by which two values differ that are equal but for rounding."""
 
 
 def intervals(
@@ -166,11 +170,12 @@ def _of_paired_rows(value: float, other: float, differences: Array, top: float, 
 
     The percentile bootstrap of it covers too seldom: 93 % in place of 95 for an ACC on 100 rows.
     """
+    differences = np.where(np.abs(differences) > _ROUNDING * top, differences, 0.0)
     difference, freedom = value - other, differences.size - 1
     if freedom < 1:
         return Comparison(value, other, Interval(difference, nan, nan, level, nan, "Student"), nan)
     error = float(np.std(differences, ddof=1)) / differences.size**0.5
-    half, p = 0.0, float(difference == 0)
+    half, p = 0.0, float(abs(difference) <= _ROUNDING * top)
     if error > 0:
         half, p = student_quantile(level, freedom) * error, student_p(difference / error, freedom)
     low, high = max(-top, difference - half), min(top, difference + half)

@@ -174,8 +174,10 @@ class Recipe:
         "none", "Log the training also for this tracker, which must be installed."
     )
 
-    def __new__(cls, **options: Any) -> "Recipe":
-        """Refuse an unknown field by its name, which dataclasses would not do in a line of ours."""
+    def __new__(cls, *values: Any, **options: Any) -> "Recipe":
+        """Refuse values without names and unknown fields, which dataclasses would not do in a line of ours."""
+        if values:
+            raise TrainingError(f"Recipe({shorten(values[0])}): name each field, as in Recipe(dataset='pathmnist')")
         for name in options:
             if name not in FIELDS:
                 raise TrainingError(f"Recipe: {unknown_option(name, FIELDS, SHORT)}")

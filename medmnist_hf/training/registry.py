@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from medmnist_hf.automl.engines import Engine, engines
 from medmnist_hf.errors import TrainingError, cannot_read, shorten
-from medmnist_hf.files import regular_size
+from medmnist_hf.files import expand_user, regular_size
 
 COMMON: Final = ("dataset", "size", "root", "repository", "revision", "model", "method", "loss", "seeds", "test")
 """Options of a recipe that every method reads."""
@@ -143,7 +143,7 @@ def check_model_name(name: str, checkpoint: str | None = None) -> None:
             "or a transformers id (google/vit-base-patch16-224) or folder"
         )
     if checkpoint is not None:
-        path = Path(checkpoint).expanduser()
+        path = expand_user(checkpoint)
         try:
             regular_size(path)
         except OSError as error:

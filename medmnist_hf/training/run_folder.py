@@ -87,7 +87,7 @@ class RunFolder:
         data_file = self.path / DATA_NAME
         record = data.to_json().encode()
         try:
-            before = read_document(data_file) if data_file.exists() else record
+            before = read_document(data_file) if data_file.exists() else self._scored_data() or record
         except OSError as error:
             raise TrainingError(cannot_read(data_file, error, _REPLACE)) from None
         if before != record:
@@ -96,8 +96,13 @@ class RunFolder:
                 f"see {DATA_NAME} there: {_REPLACE}"
             )
 
+    def _scored_data(self) -> bytes | None:
+        """What the data was, as far as the results say."""
+        path = self.path / RESULTS_NAME
+        return read_results(path).data.to_json().encode() if path.exists() else None
+
     def done(self) -> RunResult | None:
-        """The results of a run of this recipe with just its seeds, none of which is partial; None if there is none.
+        """The results of a run of this recipe with just its seeds, all whole and still there; None without one.
 
         Raises:
             TrainingError: The folder is of another recipe, as `check_recipe` says, or its results cannot be read.
@@ -106,7 +111,11 @@ class RunFolder:
         path = self.path / RESULTS_NAME
         if self.force or not path.exists():
             return None
-        result = read_results(path)
+        result, folders = read_results(path), [seed_folder(self.path, seed) for seed in self.recipe.seeds]
+        if not all((folder / SEED_RESULT_NAME).exists() for folder in folders):
+            return None
+        if any((folder / BEST).is_dir() for folder in folders) and not (self.path / BEST).is_dir():
+            return None
         same = sorted(result.recipe.seeds) == sorted(self.recipe.seeds) and not differences(result.recipe, self.recipe)
         return result if same and not result.partial else None
 

@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple
 from huggingface_hub import get_token
 
 from medmnist_hf.errors import TrainingError, first_line
-from medmnist_hf.files import read_document, write_atomically
+from medmnist_hf.files import expand_user, read_document, write_atomically
 from medmnist_hf.training.recipe import Recipe
 
 PROJECT: Final = "medmnist-hf"
@@ -186,8 +186,8 @@ def _id(folder: Path, *, resumed: bool) -> str:
 def _config(recipe: Recipe, seed: int) -> dict[str, Any]:
     """The recipe without folders of this machine: the tracker may show it to others."""
     values = dataclasses.asdict(recipe) | {"seed": seed}
-    if Path(recipe.model).expanduser().is_dir():
-        values["model"] = Path(recipe.model).expanduser().resolve().name
+    if expand_user(recipe.model).is_dir():
+        values["model"] = expand_user(recipe.model).resolve().name
     return {name: value for name, value in values.items() if name not in _PRIVATE}
 
 

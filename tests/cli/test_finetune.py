@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -187,6 +188,7 @@ def test_what_a_folder_and_a_name_say_is_judged_before_torch(
             "no build of bloodmnist at size 64 .*: give --size 28, or run medmnist-hf build",
         ),
         (["--checkpoint", "nowhere.pth", "--force"], r"^cannot read nowhere\.pth \(No such file or directory\)"),
+        (["--checkpoint", "~nobody-here/x.pth", "--force"], r"^cannot tell whose home ~nobody-here/x\.pth is in"),
     ):
         with pytest.raises(MedMNISTError, match=message):
             invoke("finetune", *replaced(given, options))
@@ -194,6 +196,9 @@ def test_what_a_folder_and_a_name_say_is_judged_before_torch(
         with pytest.raises(ModuleNotFoundError, match=r"training\.running"):
             invoke("finetune", *given, *options, "--quiet")
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == files
+    shutil.rmtree(out / "seed-3")
+    with pytest.raises(ModuleNotFoundError, match=r"training\.running"):
+        invoke("finetune", *given, "--seed", "3", "--quiet")
 
 
 def test_a_mistake_ends_with_exit_code_1_and_no_traceback(root: Path, tmp_path: Path) -> None:

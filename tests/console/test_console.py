@@ -3,6 +3,7 @@
 import io
 import os
 import runpy
+import shlex
 import subprocess
 import sys
 import time
@@ -246,6 +247,15 @@ class TestProgress:
             time.sleep(0.03)
         assert capsys.readouterr().err.splitlines()[0] == "dist/[x]  0.5/2.0 MB"
 
+    def test_it_can_be_shown_again(self, capsys: pytest.CaptureFixture[str]) -> None:
+        progress = console.progress()
+        for text in ("first", "second"):
+            with progress:
+                task = progress.add_task(text, total=1)
+                time.sleep(0.1)
+                progress.update(task, completed=1)
+        assert set(capsys.readouterr().err.splitlines()) == {"first  0%", "second  0%"}
+
     def test_work_that_is_soon_done_says_nothing(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -254,3 +264,9 @@ class TestProgress:
         with console.progress() as progress:
             progress.add_task("verifying", total=1)
         assert capsys.readouterr().err == "" and time.monotonic() - start < 1
+
+
+def test_a_stream_that_was_closed_ends_no_command() -> None:
+    command = f"{shlex.quote(sys.executable)} -m medmnist_hf list"
+    done = subprocess.run(["sh", "-c", f"{command} 2>&-"], capture_output=True, text=True, check=True)
+    assert "pathmnist" in done.stdout

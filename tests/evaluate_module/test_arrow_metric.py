@@ -137,14 +137,15 @@ def test_a_table_of_floats_is_one_of_scores_whatever_it_is_called(config: str) -
     expected = ours.compute(references=truth, prediction_scores=scores, ci=True, resamples=20)
     for table in (scores, scores.tolist()):
         assert ours.compute(references=truth, predictions=table, ci=True, resamples=20) == expected
-    ours.add_batch(references=truth, predictions=scores)
-    assert ours.compute(ci=True, resamples=20) == expected
+    for sort in (scores, hot := np.eye(classes)[np.arange(60) % classes]):
+        with pytest.raises(ScoreError, match=r"^predictions cannot be added: pass them as prediction_scores"):
+            ours.add_batch(references=truth, predictions=sort)
     logits = np.log(scores)
     with pytest.raises(ScoreError, match="from_logits"):
         ours.compute(references=truth, predictions=logits)
-    hot = np.eye(classes)[np.arange(60) % classes]
-    with pytest.raises(ScoreError, match="call compute"):
-        ours.compute(references=truth, predictions=hot)
+    for decisions in (hot, [[0.1, 0.2], [0.3]]):
+        with pytest.raises(ScoreError, match="call compute"):
+            ours.compute(references=truth[: len(decisions)], predictions=decisions)
 
 
 def test_decisions_have_an_accuracy_and_nothing_else() -> None:

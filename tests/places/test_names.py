@@ -102,3 +102,12 @@ def test_a_folder_that_is_nearly_named_so_is_meant(tmp_path: Path, monkeypatch: 
 def test_a_path_that_no_file_can_have() -> None:
     with pytest.raises(SourceError, match="NUL"):
         parse_name("a\0b")
+
+
+def test_a_flag_with_a_letter_missing_is_nearer_than_a_folder_named_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "breastmnist_old").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CatalogError, match=r"did you mean 'breastmnist'\?$"):
+        parse_name("breastmnis")

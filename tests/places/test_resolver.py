@@ -148,7 +148,7 @@ def test_npz_files_where_they_will_do(there: Path) -> None:
         (
             "pathmnist",
             {"root": "dist"},
-            "no build of pathmnist at size 28 in dist (nothing is built there): run medmnist",
+            "no build of pathmnist at size 28 in dist (it has breastmnist, retinamnist): run medmnist",
         ),
         (
             "pathmnist",

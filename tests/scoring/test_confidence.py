@@ -42,3 +42,8 @@ def test_the_ends_of_students_distribution() -> None:
 def test_a_level_out_of_range(level: float) -> None:
     with pytest.raises(ScoreError, match="pass a confidence level between 0 and 1, such as"):
         wilson(0.5, 10, level=level)
+
+
+@pytest.mark.parametrize(("deviate", "freedom"), [(10.97, 155), (30, 20), (9, 1e5)])
+def test_a_small_p_is_no_zero(deviate: float, freedom: float) -> None:
+    assert student_p(deviate, freedom) == pytest.approx(2 * float(student.sf(deviate, freedom)), rel=1e-3, abs=0)

@@ -123,6 +123,18 @@ def test_means_over_rows_are_compared_as_scipy_compares_paired_rows(name: str) -
     assert found.p == pytest.approx(expected.pvalue, abs=1e-6)
 
 
+def test_what_differs_by_rounding_alone_is_equal() -> None:
+    """Shuffled scores of the other classes leave the Brier score as it is, but for the order of a sum."""
+    rng = np.random.default_rng(0)
+    truth, scores = np.arange(60) % 9, rng.dirichlet(np.ones(9), 60)
+    shuffled = scores.copy()
+    for row, label in enumerate(truth):
+        rest = np.flatnonzero(np.arange(9) != label)
+        shuffled[row, rest] = rng.permutation(scores[row, rest])
+    found = compare(*pair(truth, scores, shuffled, Task.MULTI_CLASS), ["brier"])["brier"]
+    assert found.p == 1 and abs(found.difference.estimate) < 1e-15 and found.difference.standard_error == 0
+
+
 def test_one_row_tells_nothing_of_a_difference_and_equal_rows_all() -> None:
     one, other = pair([0, 1, 0], [0.1, 0.9, 0.2], [0.1, 0.8, 0.6], Task.BINARY)
     with pytest.warns(ScoreWarning, match="interval nan: sensitivity$"):

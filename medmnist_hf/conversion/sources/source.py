@@ -25,7 +25,7 @@ from medmnist_hf.catalog import DataFile, SplitCounts, Subset, Task
 from medmnist_hf.conversion.sources.download import NoConnectionError, OnBytes, Patience, download, md5_of
 from medmnist_hf.conversion.sources.phantom import GENERATOR_VERSION, phantom_counts, write_phantom
 from medmnist_hf.errors import SourceError
-from medmnist_hf.files import sole_process
+from medmnist_hf.files import expand_user, sole_process
 from medmnist_hf.manifest import SourceRecord
 from medmnist_hf.redaction import redact_url
 
@@ -117,6 +117,7 @@ class Zenodo:
         self.mirrors = tuple(mirrors)
         self.endpoint = endpoint
         self.patience = patience or Patience()
+        self._connected = True
 
     def places(self, file: DataFile) -> tuple[str, ...]:
         """URLs from which a file is tried, in order."""
@@ -138,11 +139,13 @@ class Zenodo:
                     if path.exists():
                         _log.warning("%s: downloading it anew", fault)
                     places, most = self.places(file), largest_npz(subset, size)
+                    # Without a network the next of many files need not be waited for again.
+                    patience = self.patience if self._connected else replace(self.patience, unconnected=1)
+                    self._connected = True
                     try:
-                        download(places, path, file.md5, most, self.patience, on_bytes=on_bytes)
+                        download(places, path, file.md5, most, patience, on_bytes=on_bytes)
                     except NoConnectionError:
-                        # Without a network the next of many files need not be waited for again.
-                        self.patience = replace(self.patience, unconnected=1)
+                        self._connected = False
                         raise
         return SourceFile(path, self.kind, file.md5, path.stat().st_size, verified=True, counts=subset.counts)
 
@@ -271,7 +274,7 @@ def open_source(
         return Phantom(cache_dir or user_cache(), rows=phantom_rows, seed=seed)
     if not spec.strip():
         raise SourceError("--source is empty: it takes 'zenodo', 'phantom' or a folder that holds the NPZ files")
-    return Folder(_expanded(spec), allow_unverified=allow_unverified)
+    return Folder(expand_user(spec), allow_unverified=allow_unverified)
 
 
 def largest_npz(subset: Subset, size: int) -> int:
@@ -289,7 +292,7 @@ def user_cache() -> Path:
 def download_cache() -> Path:
     """Where official files are kept: ``MEDMNIST_ROOT`` when set, else `user_cache`."""
     root = os.environ.get(ROOT_VARIABLE)
-    return _expanded(root) if root else user_cache()
+    return expand_user(root) if root else user_cache()
 
 
 def _check_address(name: str, url: str) -> None:
@@ -300,13 +303,6 @@ def _check_address(name: str, url: str) -> None:
         sound = False
     if not sound:
         raise SourceError(f"{name} {redact_url(url)!r} is no web address: give one like https://example.org/medmnist")
-
-
-def _expanded(folder: str) -> Path:
-    try:
-        return Path(folder).expanduser()
-    except RuntimeError:
-        raise SourceError(f"no home folder is known for {folder}: write the folder out in full") from None
 
 
 def _is(path: Path, kind: Callable[[int], bool]) -> bool:

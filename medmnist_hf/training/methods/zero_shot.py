@@ -169,8 +169,8 @@ def texts_of(entry: Subset, prompt: str, *, absence: bool) -> list[str]:
 def _load(kind: Any, name: str, **options: Any) -> Any:
     try:
         check_config(name)
-        return kind.from_pretrained(name, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        return kind.from_pretrained(name, trust_remote_code=False, **options)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError, AttributeError) as error:
         raise TrainingError(
             f"cannot load {name} ({first_line(error)}): name a CLIP-like model of transformers"
         ) from None

@@ -20,6 +20,7 @@ from torch.nn.functional import dropout
 from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
 
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.files import expand_user
 from medmnist_hf.training.data.recipe_transforms import input_transform
 from medmnist_hf.training.losses import outputs_of
 from medmnist_hf.training.models.checkpoints import load_weights, read_tensors
@@ -218,7 +219,7 @@ def _outputs(recipe: Recipe) -> int:
 
 
 def _checkpoint(recipe: Recipe) -> Path:
-    return Path(str(recipe.checkpoint)).expanduser()
+    return expand_user(str(recipe.checkpoint))
 
 
 def _origin(recipe: Recipe) -> str:

@@ -30,7 +30,7 @@ from transformers.utils import logging
 
 from medmnist_hf.documents import parse_json
 from medmnist_hf.errors import TrainingError, first_line
-from medmnist_hf.files import read_document
+from medmnist_hf.files import expand_user, read_document
 from medmnist_hf.training.models.checkpoints import listed, read_tensors, without_prefix
 from medmnist_hf.training.models.heads import classifier_of
 from medmnist_hf.training.models.wrappers import (
@@ -202,7 +202,7 @@ def load_backbone(recipe: Recipe, config: PreTrainedConfig, names: dict[str, Any
     kind: Any = AutoModelForImageClassification if headed else AutoModel
     weights = recipe.pretrained or recipe.checkpoint is not None
     where, source = recipe.model, {}
-    tensors = None if recipe.checkpoint is None else read_tensors(Path(recipe.checkpoint).expanduser())
+    tensors = None if recipe.checkpoint is None else read_tensors(expand_user(recipe.checkpoint))
     try:
         with bounded(), torch.device("meta"):
             kind.from_config(config)  # counted before any memory is taken
@@ -210,7 +210,7 @@ def load_backbone(recipe: Recipe, config: PreTrainedConfig, names: dict[str, Any
             if tensors is not None or not weights:
                 model = kind.from_config(config)
             if tensors is not None:
-                kind, where = type(model), str(Path(str(recipe.checkpoint)).expanduser())
+                kind, where = type(model), str(expand_user(str(recipe.checkpoint)))
                 body = {name.removeprefix(f"{model.base_model_prefix}.") for name in model.state_dict()}
                 source = {"state_dict": without_prefix(tensors, {*model.state_dict(), *body})}
             if weights:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from medmnist_hf.catalog import NAMESPACE
+from medmnist_hf.files import expand_user
 from medmnist_hf.hub.eval_results import MEASURES, ModelResult
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.results import RunResult, SeedResult
@@ -38,7 +39,7 @@ def model_result(result: RunResult) -> ModelResult | None:
 
 def shown_name(model: str) -> str:
     """A model as it is called to others: one in a folder by the name of the folder."""
-    folder = Path(model).expanduser()
+    folder = expand_user(model)
     return folder.resolve().name if folder.is_dir() else model
 
 

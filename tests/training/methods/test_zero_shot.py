@@ -213,3 +213,12 @@ def test_a_configuration_without_end_is_refused_at_once(
         (folder / "config.json").write_text(json.dumps(config))
         with pytest.raises(TrainingError, match=why):
             ZeroShot(str(folder), subset("pathmnist"), PROMPT, CPU)
+
+
+def test_code_that_comes_with_a_model_is_neither_run_nor_asked_about(tmp_path: Path) -> None:
+    config = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config", "AutoModel": "mine.Model"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "mine.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()")
+    with pytest.raises(TrainingError, match=r"cannot load .*custom code"):
+        ZeroShot(str(tmp_path), subset("pathmnist"), PROMPT, CPU)
+    assert not (tmp_path / "ran").exists()
