@@ -39,7 +39,7 @@ LOSSES: Final = {
 """Losses that a task can be trained with; the first is what ``auto`` stands for."""
 
 SEEDS: Final = "seeds"
-_NOT_TRAINED: Final = {SEEDS, "report_to"}
+NOT_TRAINED: Final = (SEEDS, "report_to")
 """Fields that do not change what is trained: a run continues in the same folder with others."""
 
 _LONGEST_MODEL: Final = 60
@@ -354,7 +354,7 @@ def run_name(recipe: Recipe) -> str:
     seeds can be added to a run that is done, nor with the tracker that a run reports to.
     """
     given = {name: value for name, value in dataclasses.asdict(recipe).items() if value != FIELDS[name].default}
-    for name in _NOT_TRAINED:
+    for name in NOT_TRAINED:
         given.pop(name, None)
     digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:8]
     return f"{recipe.dataset}-{recipe.size}-{model_part(recipe)}-{recipe.method}-{digest}"
@@ -372,7 +372,7 @@ def default_folder(recipe: Recipe) -> Path:
 
 def differences(earlier: Recipe, recipe: Recipe) -> str:
     """What a recipe changes of an earlier one, such as ``epochs 3 -> 4``; empty where what is trained is the same."""
-    pairs = ((name, getattr(earlier, name), getattr(recipe, name)) for name in FIELDS if name not in _NOT_TRAINED)
+    pairs = ((name, getattr(earlier, name), getattr(recipe, name)) for name in FIELDS if name not in NOT_TRAINED)
     return ", ".join(f"{name} {_shown(before)} -> {_shown(after)}" for name, before, after in pairs if before != after)
 
 

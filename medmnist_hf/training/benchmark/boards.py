@@ -5,7 +5,8 @@ synthetic or unverified data have boards of their own, without places.
 
 A configuration is a recipe apart from its seeds, on the same data. Runs of one configuration in several folders, each
 with seeds of its own, are one row over all their seeds. Where a seed was run twice they stay apart, as a mean over
-both would count it twice.
+both would count it twice. So does a run with a seed that is partial or missing: it counts in no mean, and the whole
+runs are as good without it.
 
 A score of several seeds is their mean, with their sample standard deviation. Its 95 % interval goes from the mean of
 the lower to the mean of the upper ends of the seeds' own intervals. That is the interval of one run of the
@@ -17,7 +18,7 @@ import contextlib
 import math
 import statistics
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -28,17 +29,15 @@ from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.published import LeaderboardRow, leaderboard, published_notes, published_size
 from medmnist_hf.training.benchmark.links import Link, links_of
-from medmnist_hf.training.recipe import FIELDS, SEEDS, Recipe, make_recipe, presets, without_options
+from medmnist_hf.training.recipe import FIELDS, NOT_TRAINED, Recipe, make_recipe, presets, without_options
 from medmnist_hf.training.registry import method
 from medmnist_hf.training.results import RESULTS_NAME, Measures, RunResult, SeedResult, read_results
 
 _IN_COLUMNS: Final = ("dataset", "size", "model", "method", "seeds", "report_to")
 _OF_THE_DATA: Final = ("root", "repository", "revision")
-_NOT_SCORED: Final = (SEEDS, "report_to")
-"""Fields in which runs of one configuration may differ."""
 
 _Configuration = tuple[Recipe, Provenance, str]
-"""A recipe without what is in `_NOT_SCORED`, and provenance and MD5 of the data that it was run on."""
+"""A recipe without what is in `NOT_TRAINED`, and provenance and MD5 of the data that it was run on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +121,8 @@ class Board:
         chosen: The configuration that `best_on_validation` gives; None where none is whole, or where those of one size
             read different files.
         places: Number of places: the published results and one; 0 where there are none.
-        tried: Number of configurations; fewer than own rows where a seed of one was run twice.
+        tried: Number of configurations; fewer than own rows where runs of one stay apart.
+        alike: Runs of one size read the same file; where they do not, what scored best is not known.
         notes: What must be known before comparing.
     """
 
@@ -132,6 +132,7 @@ class Board:
     chosen: Row | None
     places: int
     tried: int
+    alike: bool
     notes: tuple[str, ...]
 
     @property
@@ -168,8 +169,7 @@ def gather(folder: Path) -> tuple[Board, ...]:
     files: dict[tuple[Provenance, str], set[tuple[int, str]]] = {}
     for (recipe, provenance, md5), runs in _by_configuration(results).items():
         key = (provenance, recipe.dataset)
-        parts = [runs] if _are_disjoint(runs) else [{name: result} for name, result in runs.items()]
-        found = [replace(_row(part, hidden), links=tuple(links[name] for name in part)) for part in parts]
+        found = [replace(_row(part, hidden), links=tuple(links[name] for name in part)) for part in _parts(runs)]
         rows.setdefault(key, []).append(found)
         files.setdefault(key, set()).add((recipe.size, md5))
     keys = ((provenance, entry) for provenance in Provenance for entry in subsets())
@@ -184,14 +184,17 @@ def _by_configuration(results: Mapping[str, RunResult]) -> dict[_Configuration, 
     """Configuration -> its runs by folder, in the order of their seeds."""
     groups: dict[_Configuration, dict[str, RunResult]] = {}
     for name, result in sorted(results.items(), key=lambda item: (min(one.seed for one in item[1].seeds), item[0])):
-        configuration = (without_options(result.recipe, _NOT_SCORED), result.provenance, result.data.source.md5)
+        configuration = (without_options(result.recipe, NOT_TRAINED), result.provenance, result.data.source.md5)
         groups.setdefault(configuration, {})[name] = result
     return groups
 
 
-def _are_disjoint(runs: Mapping[str, RunResult]) -> bool:
-    """Whether no seed was run twice."""
-    return max(Counter(one.seed for result in runs.values() for one in result.seeds).values()) == 1
+def _parts(runs: Mapping[str, RunResult]) -> list[dict[str, RunResult]]:
+    """The runs of one configuration by row: all whole ones, unless a seed was run twice, and each partial one."""
+    whole = {name: result for name, result in runs.items() if not result.partial}
+    seeds = Counter(one.seed for result in whole.values() for one in result.seeds)
+    parts = [whole] if whole and max(seeds.values()) == 1 else [{name: result} for name, result in whole.items()]
+    return parts + [{name: result} for name, result in runs.items() if name not in whole]
 
 
 def best_on_validation(rows: Sequence[Row]) -> Row | None:
@@ -240,14 +243,13 @@ def _bases(flag: str) -> dict[str, Recipe]:
 
 
 def _row(runs: Mapping[str, RunResult], hidden: Sequence[str]) -> Row:
-    """The row of one configuration, of which the runs by folder have no seed in common."""
+    """The row of some runs by folder, as `_parts` gives them."""
     results = list(runs.values())
     recipe, hardware = results[0].recipe, {seed.seed: one.hardware for one in results for seed in one.seeds}
     seeds = sorted((seed for one in results for seed in one.seeds), key=lambda one: one.seed)
     facts = [seed.facts for seed in seeds]
     seconds = [one.seconds for one in facts if one.seconds is not None]
     validation, test = [seed.validation for seed in seeds], [seed.test for seed in seeds]
-    whole = {seed.seed for seed in seeds if not seed.facts.partial}
     return Row(
         own=True,
         model=recipe.model,
@@ -255,7 +257,7 @@ def _row(runs: Mapping[str, RunResult], hidden: Sequence[str]) -> Row:
         size=recipe.size,
         protocol=protocol(recipe, hidden),
         seeds=tuple(seed.seed for seed in seeds),
-        partial=tuple(sorted({seed for one in results for seed in one.partial} - whole)),
+        partial=tuple(sorted(seed for one in results for seed in one.partial)),
         test_rows=results[0].data.rows["test"],
         validation_auc=_score(validation, "auc"),
         validation_acc=_score(validation, "acc"),
@@ -294,7 +296,7 @@ def _board(
     configurations: Sequence[Sequence[Row]],
     files: Collection[tuple[int, str]],
 ) -> Board:
-    """The board of some configurations, each with a row or several that share seeds.
+    """The board of some configurations, each with a row or several, see `_parts`.
 
     Sizes and MD5 of the files that they read are given, too.
     """
@@ -309,12 +311,7 @@ def _board(
         rows.append(replace(row, place=None if row.partial else line.auc_rank, chosen=row is best))
     rows.sort(key=lambda row: row.place is None)
     published = len(rows) - len(own)
-    notes = [
-        f"{rows[0].model} {rows[0].method}, {rows[0].protocol}: runs of this configuration share a seed, so each has "
-        f"a line of its own and no mean is taken over them ({', '.join(row.folder for row in rows)})."
-        for rows in configurations
-        if len(rows) > 1
-    ]
+    notes = [note for rows in configurations for note in _why_apart(rows)]
     notes += published_notes(entry.flag) if published else []
     others = sorted({row.size for row in own} - {published_size()})
     if others and published:
@@ -325,9 +322,23 @@ def _board(
     if not are_alike:
         notes.insert(0, "Runs of one size read different files: none is chosen, and their order compares no models.")
     chosen = next((row for row in rows if row.chosen), None)
-    return Board(
-        entry, provenance, tuple(rows), chosen, published + 1 if published else 0, len(configurations), tuple(notes)
-    )
+    places = published + 1 if published else 0
+    return Board(entry, provenance, tuple(rows), chosen, places, len(configurations), are_alike, tuple(notes))
+
+
+def _why_apart(rows: Sequence[Row]) -> Iterator[str]:
+    """Why a configuration has several rows."""
+    about = f"{rows[0].model} {rows[0].method}, {rows[0].protocol}: runs of this configuration"
+    whole, partial = ([row.folder for row in rows if bool(row.partial) is cut] for cut in (False, True))
+    if len(whole) > 1:
+        yield (
+            f"{about} share a seed, so each has a line of its own and no mean is taken over them ({', '.join(whole)})."
+        )
+    if partial and len(rows) > 1:
+        yield (
+            f"{about} with a seed that is partial or missing have a line of their own and count in no mean of others "
+            f"({', '.join(partial)})."
+        )
 
 
 def _published(line: LeaderboardRow) -> Row:

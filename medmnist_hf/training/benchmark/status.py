@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,7 @@ from medmnist_hf.data.configs import open_config
 from medmnist_hf.errors import MedMNISTError, TrainingError, cannot_read
 from medmnist_hf.files import name_missing_locks, read_document, write_atomically
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun, in_matrix_words
-from medmnist_hf.training.recipe import make_recipe
+from medmnist_hf.training.recipe import differences, make_recipe
 from medmnist_hf.training.results import RESULTS_NAME, DataRecord, read_results
 
 CONFIG_NAME: Final = "cell.yaml"
@@ -124,7 +124,7 @@ def pending_in(out: Path) -> tuple[str, ...]:
 
 
 def is_done(cell: BenchmarkRun, folder: Path) -> bool:
-    """Whether a cell's folder holds results of its very recipe, with all its seeds, none of them partial.
+    """Whether a cell's folder holds results of what its recipe trains, with all its seeds, none of them partial.
 
     Raises:
         TrainingError: The file of results is damaged.
@@ -132,9 +132,9 @@ def is_done(cell: BenchmarkRun, folder: Path) -> bool:
     path = folder / RESULTS_NAME
     if not path.is_file():
         return False
-    result, seeds = read_results(path), cell.recipe.seeds
+    result = read_results(path)
     whole = {one.seed for one in result.seeds if not one.facts.partial}
-    return replace(result.recipe, seeds=seeds) == cell.recipe and set(seeds) <= whole
+    return not differences(result.recipe, cell.recipe) and set(cell.recipe.seeds) <= whole
 
 
 def is_stale(cell: BenchmarkRun, folder: Path) -> bool:

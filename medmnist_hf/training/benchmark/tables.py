@@ -14,6 +14,7 @@ ABSENT: Final = "–"
 PLACE: Final = "Place among published"
 ASCENDING: Final = "ascending"
 DESCENDING: Final = "descending"
+_UNLIKE: Final = "runs read different files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ def chosen_table(boards: Sequence[Board]) -> Table:
     )
     lines = []
     for board in boards:
-        row, chosen = board.chosen, TableCell(ABSENT, "none is whole")
+        row, chosen = board.chosen, TableCell(ABSENT, "none is whole" if board.alike else _UNLIKE)
         scores = [TableCell(ABSENT)] * 3
         if row is not None:
             runs = tuple(links[:1] for links in row.links)
@@ -144,7 +145,7 @@ def chosen_table(boards: Sequence[Board]) -> Table:
 def models_table(boards: Sequence[Board]) -> Table:
     """Subsets by models: test AUC and ACC of each model's configuration with the best validation AUC.
 
-    All boards are of one provenance.
+    All boards are of one provenance. Nothing stands for one whose runs of one size read different files.
     """
     facets = {_model(row): facets_of(row) for board in boards for row in board.own}
     names = sorted(facets)
@@ -153,6 +154,9 @@ def models_table(boards: Sequence[Board]) -> Table:
     for board in boards:
         cells = [_text(board.subset.flag)]
         for name in names:
+            if not board.alike:
+                cells.append(TableCell(ABSENT, _UNLIKE))
+                continue
             best = best_on_validation([row for row in board.own if _model(row) == name])
             rows = [] if best is None else [best]
             found[name] += rows

@@ -267,12 +267,29 @@ def test_runs_of_another_recipe_or_other_data_are_another_configuration(tmp_path
     assert board.tried == 2 and sorted(row.folder for row in board.own) == ["a", "b"]
 
 
-def test_a_seed_that_one_run_lacks_and_another_has_is_not_partial(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_run_with_a_partial_seed_keeps_no_whole_run_from_being_chosen(tmp_path: Path, shared: bool) -> None:
+    leave_run(tmp_path / "g", test=[0.9], validation=[0.8], seeds=[0], **SEARCH)
+    leave_run(tmp_path / "again", test=[0.88], validation=[0.7], seeds=[0 if shared else 2], **SEARCH)
+    leave_run(tmp_path / "h", test=[0.99], validation=[0.1], facts=PARTIAL, seeds=[1], **SEARCH)
+    leave_run(tmp_path / "other", test=[0.8], validation=[0.5], **{**SEARCH, "method": "autokeras"})
+    (board,) = gather(tmp_path)
+    (apart,) = (row for row in board.own if row.folder == "h")
+    assert (apart.partial, apart.place, board.tried) == ((1,), None, 2) and board.own[-1] == apart
+    assert chosen(board).folder == ("g" if shared else "g; again") and chosen(board).place is not None
+    assert chosen(board).auc.mean == pytest.approx(0.9 if shared else 0.89)
+    notes = [note for note in board.notes if "runs of this configuration" in note]
+    assert notes[-1].endswith("count in no mean of others (h).") and len(notes) == 1 + shared
+    assert not shared or notes[0].endswith("(again, g).")
+
+
+def test_a_run_that_lacks_a_seed_of_its_own_stays_apart_from_the_whole_ones(tmp_path: Path) -> None:
     for name, seed in (("first", 0), ("rest", 1)):
         leave_run(tmp_path / name, test=[0.9], validation=[0.8], dataset="breastmnist", seeds=[seed])
     path = tmp_path / "first" / "results.json"
     table = json.loads(path.read_text(encoding="utf-8"))
-    table["recipe"]["seeds"] = [0, 1, 2]
+    table["recipe"]["seeds"] = [0, 2]
     path.write_text(json.dumps(table), encoding="utf-8")
     (board,) = gather(tmp_path)
-    assert [(row.seeds, row.partial) for row in board.own] == [((0, 1), (2,))]
+    assert [(row.seeds, row.partial) for row in board.own] == [((1,), ()), ((0,), (2,))]
+    assert chosen(board).folder == "rest" and board.tried == 1

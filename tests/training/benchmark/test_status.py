@@ -100,6 +100,7 @@ def test_done_is_the_same_recipe_with_all_its_seeds(tmp_path: Path) -> None:
     assert is_done(cell(epochs=3), folder) and is_done(cell(epochs=3, seeds=[1]), folder)
     assert not is_done(cell(epochs=3, seeds=[0, 1, 2]), folder)
     assert not is_done(cell(epochs=4), folder)
+    assert is_done(cell(epochs=3, report_to="tensorboard"), folder), "its training is the same"
     (folder / "results.json").write_text("{", encoding="utf-8")
     with pytest.raises(TrainingError, match=r"results\.json is damaged"):
         is_done(cell(epochs=3), folder)

@@ -83,6 +83,10 @@ def test_the_best_of_each_column_of_a_board_is_marked(boards: tuple[Board, ...],
     leave_run(tmp_path / "c", test=[0.95], validation=[0.9], epochs=5, md5="1" * 32, **given)
     (unlike,) = gather(tmp_path)
     assert not marked(board_table(unlike)), "of other data the best is not known"
+    leave_run(tmp_path / "knn", test=[0.9], validation=[0.7], method="knn", **given)
+    unlike_boards = gather(tmp_path)
+    assert {cell.text for cell in models_table(unlike_boards).lines[0].cells[1:]} == {ABSENT}
+    assert column(chosen_table(unlike_boards), "Chosen")[0] == TableCell(ABSENT, "runs read different files")
 
 
 def test_an_untested_run_is_listed_without_a_place(boards: tuple[Board, ...]) -> None:
