@@ -246,12 +246,13 @@ def board(
             notes.append(f"{file.name} is of size {found.result.size}, the published results of {published_size()}.")
         standing = stand(entry.flag, found.intervals["auc"], found.intervals["acc"], provenance=found.provenance)
         standings.append((found, standing))
+    names = tables.run_names([found for found, _ in standings])
     boards = {
         kind: leaderboard(
             entry.flag,
             [
-                (tables.run_of(found), found.score.auc, found.score.acc)
-                for found, _ in standings
+                (run, found.score.auc, found.score.acc)
+                for run, (found, _) in zip(names, standings, strict=True)
                 if found.provenance is kind
             ],
             provenance=kind,
@@ -276,8 +277,8 @@ def board(
     for kind in kinds:
         tables.print_banner(kind, first=kind is kinds[0])
         tables.print_board(entry.flag, kind, boards[kind])
-    for found, standing in standings:
-        tables.print_standing(found, standing)
+    for run, (found, standing) in zip(names, standings, strict=True):
+        tables.print_standing(found, run, standing)
     for note in notes if kinds[0].comparable else ():
         console.terminal().print(f"note: {note}", soft_wrap=True)
 

@@ -49,7 +49,8 @@ def _print_kind(done: Sequence[Evaluation], per_class: bool) -> None:
     titles = {"auc": "AUC", "acc": "ACC"} | {name: name for name in extra}
     heads = [_head(title, [found.intervals.get(name) for found in done]) for name, title in titles.items()]
     table = console.table("subset", "size", "split", "rows", *heads, "run", text=("subset", "split", "run"))
-    for found in done:
+    names = run_names(done)
+    for found, run in zip(done, names, strict=True):
         result, spans = found.result, found.intervals
         table.add_row(
             result.flag,
@@ -59,11 +60,11 @@ def _print_kind(done: Sequence[Evaluation], per_class: bool) -> None:
             _digits(found.score.auc, spans.get("auc")),
             _digits(found.score.acc, spans.get("acc")),
             *(_digits(found.metrics[name], spans.get(name)) if name in found.metrics else "" for name in extra),
-            found.provenance.mark(run_of(found)),
+            found.provenance.mark(run),
         )
     console.terminal().print(table)
-    for found in done if per_class else ():
-        console.terminal().print(f"\n{found.result.flag} {run_of(found)}", soft_wrap=True)
+    for found, run in zip(done, names, strict=True) if per_class else ():
+        console.terminal().print(f"\n{found.result.flag} {run}", soft_wrap=True)
         first = found.predictions.class_ids[0]
         heads = [_head(name, [found.intervals.get(f"{name}:{first}")]) for name in CLASSWISE]
         classes = console.table("id", "class", "positive", *heads, text=("class",))
@@ -82,12 +83,18 @@ def print_comparison(found: FileComparison, first: Path, second: Path) -> None:
     table = console.table("measure", "A", "B", "A - B", "95 % interval", "p", "method", text=("measure", "method"))
     for name, each in found.metrics.items():
         span = f"[{each.difference.low:+.4f}, {each.difference.high:+.4f}]"
-        cells = (f"{each.first:.4f}", f"{each.second:.4f}", f"{each.difference.estimate:+.4f}", span, f"{each.p:.3g}")
+        cells = (
+            f"{each.first:.4f}",
+            f"{each.second:.4f}",
+            f"{each.difference.estimate:+.4f}",
+            span,
+            "< 1e-32" if each.p == 0 else f"{each.p:.3g}",
+        )
         table.add_row(name, *cells, each.difference.method)
     out.print(table)
 
 
-def print_standing(found: Evaluation, standing: Standing | None) -> None:
+def print_standing(found: Evaluation, run: str, standing: Standing | None) -> None:
     """Where a file stands among the published results, and how far from each; `standing` is None if nowhere."""
     where = "nothing is published to compare with"
     if not found.provenance.comparable:
@@ -98,7 +105,7 @@ def print_standing(found: Evaluation, standing: Standing | None) -> None:
     auc, acc = (
         f"{_digits(span.estimate, span)} ({span.method})" for span in (found.intervals["auc"], found.intervals["acc"])
     )
-    console.terminal().print(f"\n{run_of(found)}: AUC {auc}, ACC {acc}: {where}", soft_wrap=True)
+    console.terminal().print(f"\n{run}: AUC {auc}, ACC {acc}: {where}", soft_wrap=True)
     if standing is None:
         return
     heads = ("AUC - published", "in interval", "ACC - published", "in interval", "method")
@@ -157,9 +164,13 @@ def comparison_facts(found: FileComparison, first: Path, second: Path) -> dict[s
     }
 
 
-def run_of(found: Evaluation) -> str:
-    """Name of the run of a file, or that of the file."""
-    return found.result.run or found.path.name
+def run_names(done: Sequence[Evaluation]) -> list[str]:
+    """Name of the run of each file, or that of the file; where several are called so, with the folder that it is in."""
+    names = [found.result.run or found.path.name for found in done]
+    return [
+        f"{name} ({found.path.parent})" if names.count(name) > 1 else name
+        for name, found in zip(names, done, strict=True)
+    ]
 
 
 def _digits(value: float, interval: Interval | None = None) -> str:

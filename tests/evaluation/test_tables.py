@@ -1,5 +1,6 @@
 """``medmnist_hf.evaluation.tables``: what a person reads of scored files, each kind of data apart."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from medmnist_hf.catalog import subset
 from medmnist_hf.conversion.sources.phantom import phantom_counts, phantom_labels
 from medmnist_hf.evaluation.evaluate import Evaluation, evaluate_file
 from medmnist_hf.evaluation.prediction_files import write_predictions
-from medmnist_hf.evaluation.tables import evaluation_facts, print_evaluations, print_standing, run_of
+from medmnist_hf.evaluation.tables import evaluation_facts, print_evaluations, print_standing, run_names
 
 
 @pytest.fixture
@@ -33,11 +34,16 @@ def test_each_kind_of_data_has_its_banner_and_both_classes(
 
 
 def test_other_data_has_no_place(found: Evaluation, capsys: pytest.CaptureFixture[str]) -> None:
-    print_standing(found, None)
+    print_standing(found, "mine", None)
     assert "data has no place" in capsys.readouterr().out
 
 
 def test_facts_hold_all_digits(found: Evaluation) -> None:
     facts = evaluation_facts(found)
-    assert facts["auc"] == found.score.auc and facts["run"] == run_of(found) == "mine"
+    assert facts["auc"] == found.score.auc and [facts["run"]] == run_names([found]) == ["mine"]
     assert [one["label"] for one in facts["classes"]] == list(found.entry.labels)
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(found: Evaluation, tmp_path: Path) -> None:
+    other = replace(found, path=tmp_path / "other" / found.path.name)
+    assert run_names([found, other]) == [f"mine ({tmp_path})", f"mine ({tmp_path / 'other'})"]
