@@ -173,6 +173,14 @@ def fetch(spec: Spec, decode: Decode, cache_dir: str | Path | None = None) -> tu
         raise _no_room(root, spec, error.strerror or str(error), cache_dir) from None
 
 
+def is_kept(spec: Spec, cache_dir: str | Path | None = None) -> bool:
+    """Whether `fetch` finds an entry and has nothing to decode; raises a `MedMNISTError` if it cannot be opened."""
+    with contextlib.suppress(_Unfit):
+        _opened(cache_root(cache_dir) / spec.key, spec)
+        return True
+    return False
+
+
 def cache_root(cache_dir: str | Path | None = None) -> Path:
     """Folder of the cache: the one named, or that below the home of the Hugging Face libraries."""
     if cache_dir is not None:

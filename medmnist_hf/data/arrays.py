@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medmnist_hf.catalog import Task, split_name
-from medmnist_hf.data.array_cache import LAYOUT, Decode, Spec, fetch
+from medmnist_hf.data.array_cache import LAYOUT, Decode, Spec, fetch, is_kept
 from medmnist_hf.data.configs import BuiltConfig, config_at
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.places.resolver import NpzFile, Place
@@ -76,16 +76,32 @@ def read_arrays(config: BuiltConfig, split: str, *, cache_dir: str | Path | None
     Arguments and errors as in `medmnist_hf.load_arrays`.
     """
     split = split_name(split)
+    return _arrays(_spec(config, split), partial(_decode_build, config, split), cache_dir, cache=cache)
+
+
+def check_split(config: BuiltConfig, split: str, *, cache_dir: str | Path | None = None) -> None:
+    """Check cheaply that `read_arrays` will find a split: decoded in the cache, or in files of the right sizes.
+
+    Raises:
+        CatalogError: Unknown split.
+        BuildError: A file of a local build is missing, or not of its size.
+        MedMNISTError: What the cache has of it cannot be opened.
+    """
+    split = split_name(split)
+    if not is_kept(_spec(config, split), cache_dir):
+        config.check_files(split)
+
+
+def _spec(config: BuiltConfig, split: str) -> Spec:
     entry, record = config.entry, config.split(split)
     multi_label = entry.task is Task.MULTI_LABEL
-    spec = Spec(
+    return Spec(
         key=_key("build", entry.flag, config.size, split, [shard.sha256 for shard in record.shards]),
         name=entry.flag,
         split=split,
         shape=(record.rows, *entry.file(config.size).image_shape),
         label_shape=(record.rows, len(entry.labels)) if multi_label else (record.rows,),
     )
-    return _arrays(spec, partial(_decode_build, config, split), cache_dir, cache=cache)
 
 
 def to_arrays(dataset: Any, *, cache_dir: str | Path | None = None, cache: bool = True) -> Arrays:

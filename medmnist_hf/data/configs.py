@@ -9,10 +9,13 @@ from typing import Final
 
 from medmnist_hf import catalog
 from medmnist_hf.catalog import Subset, split_name
-from medmnist_hf.errors import BuildError, SourceError
-from medmnist_hf.files import read_document
+from medmnist_hf.errors import BuildError, SourceError, cannot_read
+from medmnist_hf.files import read_document, regular_size
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, Shard, SplitRecord, parse_manifest, read_manifest
 from medmnist_hf.places.resolver import Build, NpzFile, Repository, find
+
+NOT_THE_SHARD: Final = "it is not the shard of the manifest"
+"""Why a file that has other content, or another size, cannot be read."""
 
 _BUILT: Final = "build the config again with --force"
 _CACHED: Final = "remove the cached file and run again, and if that does not help, push the build again"
@@ -47,6 +50,28 @@ class BuiltConfig(abc.ABC):
             SourceError: Its files cannot be fetched.
         """
 
+    @abc.abstractmethod
+    def check_files(self, split: str) -> None:
+        """Check that the files of a split are there, by their sizes; those on the Hub come when they are asked for.
+
+        Raises:
+            CatalogError: Unknown split.
+            BuildError: One is missing, or not of the size in the manifest.
+        """
+
+    def check_file(self, path: Path, shard: Shard) -> None:
+        """Raise a `BuildError` for a file that is missing, or not of the size that the manifest says."""
+        try:
+            if regular_size(path) == shard.bytes:
+                return
+        except OSError as error:
+            raise self.unreadable(path, error) from None
+        raise self.unreadable(path, OSError(NOT_THE_SHARD))
+
+    def unreadable(self, path: Path, error: Exception) -> BuildError:
+        """The error for a file that cannot be read."""
+        return BuildError(cannot_read(path, error, self.remedy))
+
 
 class LocalConfig(BuiltConfig):
     """A local build."""
@@ -58,6 +83,11 @@ class LocalConfig(BuiltConfig):
     def shards(self, split: str) -> list[tuple[Path, Shard]]:
         """See `BuiltConfig.shards`."""
         return [(self._folder / shard.name, shard) for shard in self.split(split).shards]
+
+    def check_files(self, split: str) -> None:
+        """See `BuiltConfig.check_files`."""
+        for path, shard in self.shards(split):
+            self.check_file(path, shard)
 
 
 class HubConfig(BuiltConfig):
@@ -118,6 +148,10 @@ class HubConfig(BuiltConfig):
             raise self._unreachable(error) from None
         # What lies in the folder are links: an error has to name the file that can be removed.
         return [((folder / path).resolve(), shard) for path, shard in shards.items()]
+
+    def check_files(self, split: str) -> None:
+        """See `BuiltConfig.check_files`: all that can be known is the split."""
+        self.split(split)
 
     def _unreachable(self, error: Exception) -> SourceError:
         from medmnist_hf.hub.client import reason_of

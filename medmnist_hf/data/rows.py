@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 
 from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.catalog import Subset, Task, split_name
-from medmnist_hf.data.configs import BuiltConfig, config_at
+from medmnist_hf.data.configs import NOT_THE_SHARD, BuiltConfig, config_at
 from medmnist_hf.data.decode import Part, decode_image, decoded, encoded, labels_of, row_errors
 from medmnist_hf.data.npz_reader import NpzReader, provenance_of
 from medmnist_hf.data.shards import SHARD_ERRORS, check_footer
-from medmnist_hf.errors import BuildError, SourceError, cannot_read
-from medmnist_hf.files import regular_size, sha256_of
+from medmnist_hf.errors import SourceError
+from medmnist_hf.files import sha256_of
 from medmnist_hf.manifest import Shard
 from medmnist_hf.places.resolver import NpzFile, find
 
@@ -180,14 +180,13 @@ class BuiltRows(Rows):
         for path, shard in self._config.shards(split):
             try:
                 # Labels are read alone and checked against their range; whoever reads pixels reads all of the file.
-                if regular_size(path) != shard.bytes:
-                    raise self._unreadable(path, OSError(_ANOTHER))
+                self._config.check_file(path, shard)
                 with pq.ParquetFile(path) as file:
                     check_footer(file.metadata, shard.rows, self.entry, self.size)
                     for batch in file.iter_batches(_LABEL_ROWS, columns=["label"]):
                         yield batch.column("label")
             except SHARD_ERRORS as error:
-                raise self._unreadable(path, error) from None
+                raise self._config.unreadable(path, error) from None
 
     def _parts(self, split: str) -> Iterator[Part]:
         """The column ``image`` by row groups, of shards that are proved to be those of the manifest."""
@@ -214,12 +213,13 @@ class BuiltRows(Rows):
     def _groups(self, path: Path, shard: Shard, *, whole: bool) -> Iterator[tuple[int, int, Any]]:
         """First row, row after the last and reader of each row group; with `whole` the file is hashed first."""
         try:
-            if regular_size(path) != shard.bytes or (whole and sha256_of(path) != shard.sha256):
-                raise self._unreadable(path, OSError(_ANOTHER))
+            self._config.check_file(path, shard)
+            if whole and sha256_of(path) != shard.sha256:
+                raise self._config.unreadable(path, OSError(NOT_THE_SHARD))
             footer = pq.read_metadata(path)
             check_footer(footer, shard.rows, self.entry, self.size)
         except SHARD_ERRORS as error:
-            raise self._unreadable(path, error) from None
+            raise self._config.unreadable(path, error) from None
         start = 0
         for group in range(footer.num_row_groups):
             stop = start + footer.row_group(group).num_rows
@@ -232,14 +232,11 @@ class BuiltRows(Rows):
             with pq.ParquetFile(path, metadata=footer) as file:
                 return file.read_row_group(group, columns=["image"], use_threads=False).column("image")
         except SHARD_ERRORS as error:
-            raise self._unreadable(path, error) from None
+            raise self._config.unreadable(path, error) from None
 
     def _check_count(self, split: str, rows: int) -> None:
         if rows != self.count(split):
             raise self._other(split, f"{rows} rows where {self.count(split)} are stated")
-
-    def _unreadable(self, path: Path, error: Exception) -> BuildError:
-        return BuildError(cannot_read(path, error, self._config.remedy))
 
     def _fault(self, split: str, row: int, what: str) -> SourceError:
         return self._other(split, f"row {row} holds {what}")
@@ -249,9 +246,6 @@ class BuiltRows(Rows):
             f"{self.where} {split} does not hold what {self.entry.flag} at size {self.size} must ({what}): "
             f"is it of this project? {self._config.remedy}"
         )
-
-
-_ANOTHER: Final = "it is not the shard of the manifest"
 
 
 _BLOCK_BYTES: Final = 1 << 24

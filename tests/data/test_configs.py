@@ -181,3 +181,22 @@ def test_what_is_not_the_file_is_not_kept(pushed: HubServer) -> None:
     pushed.faults.add(Fault(path="/tree/", garble=lambda body: b"[]"))
     shards = on_hub().shards("test")
     assert all(path.is_file() for path, _ in shards)
+
+
+def test_files_are_checked_by_their_sizes_and_those_on_a_hub_not_before_they_are_fetched(
+    pushed: HubServer, root: Path, tmp_path: Path
+) -> None:
+    on_hub().check_files("test")
+    assert fetched(pushed) == {f"28/{MANIFEST_NAME}"}
+    local = open_config(FLAG, 28, shutil.copytree(root, tmp_path / "dist"))
+    local.check_files("test")
+    for config in (on_hub(), local):
+        with pytest.raises(CatalogError):
+            config.check_files("none")
+    path, _ = local.shards("test")[0]
+    with path.open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(
+        BuildError, match=r"it is not the shard of the manifest\): build the config again with --force"
+    ):
+        local.check_files("test")

@@ -21,7 +21,7 @@ import difflib
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -43,12 +43,13 @@ from medmnist_hf.training.recipe import (
 PRESET: Final = "preset"
 _PARTS: Final = ("defaults", "matrix", "exclude", "include")
 _LONGEST_MODEL: Final = 60
-_OPTION: Final = re.compile(
-    r"(?P<command>medmnist-hf [^,;()]+)"
+_OPTION: Final = (
+    r"(?P<kept>medmnist-hf [^,;()]+|{given})"
     r"|(?<!\S)--(?P<negated>no-)?(?P<name>[a-z][a-z-]*)"
-    r"(?: (?P<value>(?!(?:or|and|to)\b|--)[^\s,;:()]+))?(?P<more> (?=--))?"
+    r"(?: (?P<value>{given}|(?!(?:or|and|to)\b|--)[^\s,;:()]+))?(?P<more> (?=--))?"
 )
-"""A whole command in a message, or an option with its value, which is no word that goes on with the sentence."""
+"""A whole command in a message or a given text, or an option with its value, which is no word that goes on with the
+sentence."""
 
 MODEL: Final = Path(__file__).with_name("example.yaml")
 """A matrix to begin with."""
@@ -119,14 +120,20 @@ def read_matrix(path: Path) -> tuple[BenchmarkRun, ...]:
     return tuple(cells.values())
 
 
-def in_matrix_words(message: object) -> str:
+def in_matrix_words(message: object, given: Iterable[object] = ()) -> str:
     """A message of a command in the words of a matrix; whole commands in it stay as they are.
+
+    Args:
+        message: The message.
+        given: Values of the cell that it is about: what it quotes of them stays as it is, too.
 
     Example:
         >>> in_matrix_words("it has no weights: give --no-pretrained, or --image-size 32")
         'it has no weights: give pretrained: false, or image_size: 32'
     """
-    return _OPTION.sub(_as_key, str(message))
+    texts = sorted((value for value in given if isinstance(value, str) and "--" in value), key=len, reverse=True)
+    pattern = _OPTION.replace("{given}", "|".join(map(re.escape, texts)) or "(?!)")  # which matches nothing
+    return re.sub(pattern, _as_key, str(message))
 
 
 def _as_key(option: re.Match[str]) -> str:
@@ -135,6 +142,8 @@ def _as_key(option: re.Match[str]) -> str:
     if field not in FIELDS:
         return option[0]
     value, rest = option["value"], " and " if option["more"] else ""
+    if option["negated"] and type_of(field) is not bool:
+        return option[0]
     if type_of(field) is bool:
         return f"{field}: {'false' if option['negated'] else 'true'}{f' {value}' if value else ''}{rest}"
     return (f"{field}: {value}" if value else field) + rest
@@ -151,7 +160,7 @@ def _recipe(options: Mapping[str, Any], where: str) -> Recipe:
     try:
         return make_recipe(values, preset=preset)
     except MedMNISTError as error:
-        raise TrainingError(f"{where}: {in_matrix_words(error)}") from None
+        raise TrainingError(f"{where}: {in_matrix_words(error, values.values())}") from None
 
 
 @dataclass(frozen=True, slots=True)

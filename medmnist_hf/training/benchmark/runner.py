@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -181,7 +181,7 @@ class _Session:
         done = process.child.returncode == 0 and is_done(cell, folder)
         note = ""
         if not done and process.child.returncode not in _STOPPED:
-            note = reason_of(folder / LOG_NAME, process.child.returncode)
+            note = reason_of(folder / LOG_NAME, process.child.returncode, asdict(cell.recipe).values())
             write_atomically(folder / FAILED_NAME, note + "\n")
         self.running.remove(process)
         os.close(process.lock)

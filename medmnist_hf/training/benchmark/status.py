@@ -7,9 +7,10 @@ no folder: that it belongs to a matrix which was run is noted in ``MATRIX.cells.
 
 import fcntl
 import os
+import re
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Final
 from medmnist_hf.data.configs import open_config
 from medmnist_hf.errors import MedMNISTError, TrainingError, cannot_read
 from medmnist_hf.files import name_missing_locks, read_document, write_atomically
-from medmnist_hf.training.benchmark.matrix import BenchmarkRun, in_matrix_words
+from medmnist_hf.training.benchmark.matrix import MAX_CELLS, BenchmarkRun, in_matrix_words
 from medmnist_hf.training.recipe import differences, make_recipe
 from medmnist_hf.training.results import RESULTS_NAME, DataRecord, read_results
 
@@ -32,6 +33,10 @@ PLAN_SUFFIX: Final = ".cells.txt"
 _PAUSE: Final = 0.05
 _TRIES: Final = 3
 _LONGEST_NOTE: Final = 400
+_PLAN_BYTES: Final = MAX_CELLS * 256
+_CELL_NAME: Final = re.compile(r"[a-z0-9]{1,40}-[0-9]{1,4}-[A-Za-z0-9_.-]{0,60}-[a-z-]{1,40}-[0-9a-f]{8}")
+"""What `medmnist_hf.training.recipe.run_name` can give."""
+_NO_PLAN: Final = "remove it, or name the matrix"
 
 
 class State(StrEnum):
@@ -110,15 +115,21 @@ def pending_in(out: Path) -> tuple[str, ...]:
     """Names of the cells that `note_cells` noted in a benchmark's folder and that were not started, each once.
 
     Raises:
-        TrainingError: A note cannot be read.
+        TrainingError: A note cannot be read, or holds something else than names of cells.
     """
     names: dict[str, None] = {}
     for path in sorted(out.glob(f"*{PLAN_SUFFIX}")):
         try:
-            text = read_document(path).decode(errors="replace")
+            noted = read_document(path, _PLAN_BYTES).decode("ascii").split()
         except OSError as error:
-            raise TrainingError(cannot_read(path, error, "remove it, or name the matrix")) from None
-        names |= dict.fromkeys(text.split())
+            raise TrainingError(cannot_read(path, error, _NO_PLAN)) from None
+        except UnicodeDecodeError:
+            raise TrainingError(f"cannot read {path} (it is not text): {_NO_PLAN}") from None
+        if len(noted) > MAX_CELLS:
+            raise TrainingError(f"{path} names more than {MAX_CELLS:,} cells, which no matrix has: {_NO_PLAN}")
+        if not all(map(_CELL_NAME.fullmatch, noted)):
+            raise TrainingError(f"{path} holds something else than names of cells: {_NO_PLAN}")
+        names |= dict.fromkeys(noted)
     files = (CONFIG_NAME, RESULTS_NAME)
     return tuple(name for name in names if not any((out / name / file).exists() for file in files))
 
@@ -182,17 +193,18 @@ def lock_of(folder: Path) -> int | None:
     return None
 
 
-def reason_of(log: Path, code: int) -> str:
+def reason_of(log: Path, code: int, given: Iterable[object] = ()) -> str:
     """Why the process of a cell failed, in one line: its own, in the words of a matrix, or the last it said.
 
     Args:
         log: What it said.
         code: Its exit code; that of a process ended by a signal is negative.
+        given: Values of the cell, see `in_matrix_words`.
     """
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     own = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     if own:
-        return in_matrix_words(own[-1])[:_LONGEST_NOTE]
+        return in_matrix_words(own[-1], given)[:_LONGEST_NOTE]
     if code < 0:
         memory = ", as a system does that has no memory left" if code == -signal.SIGKILL else ""
         return f"ended by {signal.Signals(-code).name}{memory}: see {LOG_NAME}"

@@ -187,3 +187,15 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
 )
 def test_messages_of_commands_are_put_into_the_words_of_a_matrix(message: str, words: str) -> None:
     assert in_matrix_words(message) == words
+
+
+@pytest.mark.parametrize("path", ["x --lr 4.pt", "--no-pretrained", "a or --image-size 3/b, --epochs 3"])
+def test_a_path_that_reads_as_an_option_is_kept(path: str) -> None:
+    given = ["resnet18", path, 3, None]
+    assert in_matrix_words(f"cannot read {path} (no such file): give --lr 3", given) == (
+        f"cannot read {path} (no such file): give learning_rate: 3"
+    )
+    assert (
+        in_matrix_words(f"give --checkpoint {path} --lr 3", given) == f"give checkpoint: {path} and learning_rate: 3"
+    )
+    assert in_matrix_words("there is no --no-lr 3") == "there is no --no-lr 3"

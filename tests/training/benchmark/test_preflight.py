@@ -1,12 +1,19 @@
 """Cells looked at before any is run: what is missing is named in the words of a matrix, and what is there is not."""
 
+import importlib.util
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 from transformers import CLIPConfig, ViTConfig
 
 from medmnist_hf.automl.environments import VARIABLE
+from medmnist_hf.data.arrays import read_arrays
+from medmnist_hf.data.configs import open_config
+from medmnist_hf.training.benchmark import preflight
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun
 from medmnist_hf.training.benchmark.preflight import problems
 from medmnist_hf.training.recipe import make_recipe, run_name
@@ -77,3 +84,52 @@ def test_an_engine_that_is_not_installed_is_named(root: Path, tmp_path: Path, mo
     monkeypatch.setenv(VARIABLE, str(tmp_path / "python"))
     found = problem(root, model="pixels", method="flaml")
     assert found.startswith("FLAML cannot run in ") and "medmnist-hf automl-env flaml" in found
+
+
+def test_what_a_library_raises_is_told_of_its_cell_and_hides_no_other(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    CLIPConfig().save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["text_config"] = {**config.get("text_config", {}), "num_hidden_layers": "x"}
+    path.write_text(json.dumps(config), encoding="utf-8")
+    broken = cell(root, model=str(tmp_path), method="zero-shot")
+    first, second, third = problems([broken, cell(root), cell(root, model="timm/no_such_model")])
+    assert "num_hidden_layers" in first and "\n" not in first
+    assert second == "" and "no_such_model" in third
+
+    def fail(name: str) -> None:
+        raise RuntimeError(f"odd {name}\nand more")
+
+    monkeypatch.setattr(preflight, "check_text_tower", fail)
+    first, second = problems([broken, cell(root)])
+    assert (first, second) == (f"RuntimeError: odd {tmp_path}", "")
+
+
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_build_without_its_files_is_named_unless_it_is_decoded_already(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emptied: bool
+) -> None:
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "cache"))
+    copy = Path(shutil.copytree(root, tmp_path / "dist"))
+    config = open_config("breastmnist", 28, copy)
+    ((path, _),) = config.shards("test")
+    assert not problem(copy)
+    path.write_bytes(b"") if emptied else path.unlink()
+    reason = "it is not the shard of the manifest" if emptied else "No such file or directory"
+    assert problem(copy) == f"cannot read {path} ({reason}): build the config again with --force"
+    shutil.copytree(root, copy, dirs_exist_ok=True)
+    read_arrays(config, "test")
+    path.unlink()
+    assert not problem(copy), "a run reads what is decoded"
+
+
+def test_a_tracker_that_is_not_installed_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda module: None if module == "wandb" else found(module))
+    assert problem(root, report_to="wandb") == "report_to wandb: wandb is not installed: pip install wandb"
+
+
+def test_a_path_that_reads_as_an_option_is_named_as_it_is(root: Path) -> None:
+    assert "cannot read x --lr 4.pt (" in problem(root, checkpoint="x --lr 4.pt")

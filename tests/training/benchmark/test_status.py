@@ -30,6 +30,7 @@ from medmnist_hf.training.benchmark.status import (
     status_of,
 )
 from medmnist_hf.training.recipe import make_recipe, run_name
+from medmnist_hf.training.registry import METHODS
 from medmnist_hf.training.results import RESULTS_NAME, DataRecord
 from medmnist_hf.typed_json import encode
 from tests.conftest import Phantoms
@@ -72,6 +73,36 @@ def test_a_note_that_cannot_be_read_is_named_in_one_line(tmp_path: Path) -> None
     (tmp_path / "one.cells.txt").mkdir()
     with pytest.raises(TrainingError, match=r"cannot read .*one\.cells\.txt .*: remove it, or name the matrix"):
         pending_in(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"x" * 5000, "something else than names of cells"),
+        (b"breastmnist-28-" + b"x" * 5000 + b"-knn-1f5329c2", "something else than names of cells"),
+        (b"../../../etc", "something else than names of cells"),
+        (b"root:x:0:0:root:/root:/bin/bash", "something else than names of cells"),
+        (b"\x80\xff\x00", "it is not text"),
+        (b"pathmnist-28-timm-resnet18-finetune-1f5329c2\n" * 10_001, "names more than 10,000 cells"),
+        (b" " * 3_000_000, "it has more than 2,560,000 bytes"),
+    ],
+)
+def test_a_note_of_something_else_is_named_in_one_line_without_its_content(
+    tmp_path: Path, content: bytes, told: str
+) -> None:
+    (tmp_path / "elsewhere").write_bytes(content)
+    (tmp_path / "one.cells.txt").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(TrainingError, match=rf"one\.cells\.txt .*{told}.*: remove it, or name the matrix") as caught:
+        pending_in(tmp_path)
+    assert not any(word in str(caught.value) for word in ("root:", "xxx", "etc"))
+
+
+@pytest.mark.parametrize("model", ["m" * 500, "timm/a.b_c", "\u00e4", "../../etc/passwd", "google/Vit-b_16"])
+def test_a_note_of_any_cell_is_read(tmp_path: Path, model: str) -> None:
+    cells = [cell(dataset="organmnist3d", model=model, image_size=224)]
+    cells += [cell(model="pixels" if one.engine else model, method=name) for name, one in METHODS.items()]
+    note_cells(cells, Path("one.yaml"), tmp_path)
+    assert pending_in(tmp_path) == tuple(one.name for one in cells)
 
 
 def test_states_from_pending_to_done(tmp_path: Path) -> None:
