@@ -165,7 +165,7 @@ def comparison_facts(found: FileComparison, first: Path, second: Path) -> dict[s
 
 
 def run_names(done: Sequence[Evaluation]) -> list[str]:
-    """Name of the run of each file, or that of the file; where several are called so, with the folder that it is in."""
+    """Name of the run of each file, or that of the file; where several are called so, with the folder it is in."""
     names = [found.result.run or found.path.name for found in done]
     return [
         f"{name} ({found.path.parent})" if names.count(name) > 1 else name
