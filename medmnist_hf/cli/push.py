@@ -64,7 +64,7 @@ def push(
     """Push builds, each in one commit; what the Hub already has is neither sent again nor lost."""
     from functools import partial
 
-    from medmnist_hf.hub.client import MAIN, hide_bars, hub_api
+    from medmnist_hf.hub.client import MAIN, hide_bars, hub_api, require_token
     from medmnist_hf.hub.repo_id import split_repo_id
     from medmnist_hf.places.configs import expand, subset_folder
 
@@ -76,6 +76,8 @@ def push(
             f"{repo_id.partition('/')[0]}, and each goes under its subset's flag"
         )
     api = hub_api()
+    if yes:
+        require_token(api)
     pushed: list[str] = []
     failed = 0
     for name in names:
@@ -138,11 +140,13 @@ def push_metric(
 ) -> None:
     """Push the metric's module in one commit to the Space from which `evaluate.load` takes it."""
     from medmnist_hf.evaluate_module import push as pushing
-    from medmnist_hf.hub.client import hide_bars, hub_api
+    from medmnist_hf.hub.client import hide_bars, hub_api, require_token
     from medmnist_hf.hub.commit import CommitOptions
 
     hide_bars()
     api = hub_api()
+    if yes:
+        require_token(api)
     options = CommitOptions(repo_id, private=private, tag=tag, message=message)
     plan = pushing.plan_metric(api, options)
     for line in plan.lines():
