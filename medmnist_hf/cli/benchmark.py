@@ -34,7 +34,7 @@ def benchmark(
     matrix: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[MATRIX.YAML]",
+            metavar="MATRIX.YAML",
             help="The matrix; --example prints one. With --report-only it may be left out.",
             show_default=False,
         ),
@@ -70,12 +70,7 @@ def benchmark(
     from medmnist_hf.training.benchmark.runner import run_cells
     from medmnist_hf.training.benchmark.status import cells_in, note_cells, pending_in
 
-    if matrix is None and not report_only:
-        raise TrainingError(
-            f"no matrix named: medmnist-hf benchmark --example prints one to begin with; --report-only reports {out}"
-        )
-    if matrix is None and not out.is_dir():
-        raise TrainingError(f"{out}: no such folder of runs: name it with --out")
+    _check_places(matrix, out, report_only=report_only)
     cells = cells_in(out) if matrix is None else read_matrix(matrix)
     pending = pending_in(out) if matrix is None else ()
     wanted = [cell for cell in cells if fnmatch(cell.name, only)]
@@ -97,6 +92,17 @@ def benchmark(
     here = {cell.name for cell in wanted}
     if not report_only and any(name in here and state != "running" for name, state, _ in unfinished):
         raise TrainingError(f"not all cells are done: run the same command again, or see log.txt of each in {out}")
+
+
+def _check_places(matrix: Path | None, out: Path, *, report_only: bool) -> None:
+    if matrix is None and not report_only:
+        raise TrainingError(
+            f"no matrix named: medmnist-hf benchmark --example prints one to begin with; --report-only reports {out}"
+        )
+    if matrix is None and not out.is_dir():
+        raise TrainingError(f"{out}: no such folder of runs: name it with --out")
+    if matrix is not None and matrix.is_dir():
+        raise TrainingError(f"{matrix} is a folder: give a YAML file; --report-only --out {matrix} reports its runs")
 
 
 def _show(cells: "Sequence[BenchmarkRun]", out: Path) -> None:
@@ -129,13 +135,17 @@ def _report(cells: "Sequence[BenchmarkRun]", out: Path, pending: "Sequence[str]"
     """
     from medmnist_hf.training.benchmark.boards import gather
     from medmnist_hf.training.benchmark.report import write_report
-    from medmnist_hf.training.benchmark.status import State, status_of
+    from medmnist_hf.training.benchmark.status import RESUME, State, interrupted_runs, status_of
 
     states = {cell.name: status_of(cell, out) for cell in cells}
     unfinished = [(name, str(one.state), one.note) for name, one in states.items() if one.state is not State.DONE]
     unfinished += [(name, str(State.PENDING), "") for name in pending]
+    unfinished += [(name, str(State.INTERRUPTED), RESUME) for name in interrupted_runs(out)]
     out.mkdir(parents=True, exist_ok=True)
-    for path in write_report(gather(out), unfinished, out):
+    boards = gather(out)
+    runs = sum(len(row.links) for board in boards for row in board.own)
+    say(f"{runs} run{'' if runs == 1 else 's'} with results in {out}")
+    for path in write_report(boards, unfinished, out):
         say(f"wrote {path}")
     for name, state, note in unfinished:
         say(f"{state}: {name}" + (f": {note}" if note else ""))

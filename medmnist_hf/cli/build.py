@@ -109,7 +109,7 @@ class _Bars:
 
 @explained("build")
 def build(
-    subsets: Annotated[list[str], typer.Argument(metavar="SUBSET...", help="Flags of subsets, or 'all'.")],
+    subsets: Annotated[list[str], typer.Argument(metavar="SUBSET", help="Flags of subsets, or 'all'.")],
     *,
     size: Annotated[list[str] | None, typer.Option(help="28, 64, 128, 224 or all; repeatable. [default: 28]")] = None,
     source: Annotated[str, typer.Option(help="zenodo, phantom (synthetic), or a folder of NPZ files.")] = "zenodo",

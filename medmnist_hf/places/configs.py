@@ -1,5 +1,6 @@
 """All built configs that a name stands for: of a subset, of a folder of builds, or of a repository on the Hub."""
 
+import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,7 @@ from medmnist_hf.files import expand_user
 from medmnist_hf.hub.client import MAIN, hub_api
 from medmnist_hf.hub.dataset_state import check_state, fetch_config, read_state
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, read_manifest
-from medmnist_hf.places.folders import configs_in, is_file, nearest, subset_folders
+from medmnist_hf.places.folders import configs_in, folders_of_builds, is_file, nearest, subset_folders
 from medmnist_hf.places.local_paths import check_text
 from medmnist_hf.places.names import DataName, parse_name
 from medmnist_hf.places.resolver import (
@@ -24,6 +25,8 @@ from medmnist_hf.places.resolver import (
     needs_build,
     other_sizes,
 )
+
+_log = logging.getLogger(__name__)
 
 ALL: Final = "all"
 """Stands for every size."""
@@ -104,7 +107,12 @@ def expand(names: Collection[str]) -> list[str]:
             path = parse_name(name).path
         except MedMNISTError:  # of which whoever looks for it says more
             path = None
-        expanded += [name] if path is None or not path.is_dir() else map(str, subset_folders(path))
+        if path is None or not path.is_dir():
+            expanded.append(name)
+            continue
+        expanded += map(str, subset_folders(path))
+        for folder in folders_of_builds(path):
+            _log.warning("%s holds builds, too, which are left out here: name it", folder)
     return expanded
 
 
@@ -162,7 +170,7 @@ def _at_path(path: Path, wanted: set[int]) -> list[FoundConfig]:
     if not found:
         sizes = ", ".join(map(str, sorted({config.manifest.size for config in every})))
         has = f" (it has {sizes})" if sizes else ""
-        advice = f"give --size {sizes.replace(', ', ' or ')}, or build it: " if sizes else ""
+        advice = f"take size {sizes.replace(', ', ' or ')}, or build it: " if sizes else ""
         raise SourceError(f"no build{_sized(wanted)} in {path}{has}: {advice}medmnist-hf build makes one")
     return found
 

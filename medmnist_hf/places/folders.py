@@ -30,6 +30,14 @@ def subset_folders(folder: Path) -> list[Path]:
     return [child for child in _children(folder) if _sizes_in(child)] or [folder]
 
 
+def folders_of_builds(folder: Path) -> list[Path]:
+    """Folders of builds within a folder of builds: that of a subset is none. Errors as in `configs_in`."""
+    if not any(_sizes_in(child) for child in _children(folder)):
+        return []
+    others = (child for child in _children(folder) if not _sizes_in(child))
+    return [child for child in others if any(_sizes_in(each) for each in _children(child))]
+
+
 def _sizes_in(folder: Path) -> list[Path]:
     sizes = [path for path in _children(folder) if path.name.isdecimal() and is_file(path / MANIFEST_NAME)]
     return sorted(sizes, key=lambda path: int(path.name))

@@ -117,7 +117,7 @@ def how_to_build(entry: Subset, size: int, root: Path | None = None, source: Pat
 
 
 def other_sizes(entry: Subset, folders: Iterable[Path]) -> str:
-    """The advice to take a size in which a subset is built, e.g. ``give --size 64 (dist has it), ``; else empty.
+    """The advice to take a size in which a subset is built, e.g. ``take size 64 (dist has it), ``; else empty.
 
     Args:
         entry: The subset, which the folders do not have in the size that was asked for.
@@ -127,7 +127,7 @@ def other_sizes(entry: Subset, folders: Iterable[Path]) -> str:
         places = (folder, folder / entry.flag)
         sizes = [each.config_name for place in places for each in _manifests(place) if each.subset == entry.flag]
         if sizes:
-            return f"give --size {' or '.join(sizes)} ({folder} has {'it' if len(sizes) == 1 else 'them'}), "
+            return f"take size {' or '.join(sizes)} ({folder} has {'it' if len(sizes) == 1 else 'them'}), "
     return ""
 
 
@@ -396,7 +396,7 @@ def _refuse(folder: Path, entry: Subset, size: int, *, npz: bool) -> Build:
         state = f"it is a build of {others[0]}" if others else nothing
     source = folder if (folder / entry.file(size).name).is_file() else None
     root = folder.parent if folder.name == entry.flag or others else folder
-    other = f"give --size {' or '.join(sizes)}, or " if sizes else ""
+    other = f"take size {' or '.join(sizes)}, or " if sizes else ""
     raise SourceError(
         f"no build of {entry.flag} at size {size} in {folder} ({state}): "
         f"{other}{how_to_build(entry, size, root, source)}"

@@ -234,7 +234,7 @@ class _Session:
         for at, (seed, done) in enumerate(earlier.items(), 1):
             self.tell(
                 f"seed {at}/{len(earlier)}"
-                + (f" ({seed})" if seed != at - 1 else "")
+                + (f" (number {seed})" if seed != at - 1 else "")
                 + (": done before" if done else "")
             )
             try:

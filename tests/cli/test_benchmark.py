@@ -120,11 +120,15 @@ def test_a_report_needs_no_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[
     (cell / "cell.yaml").write_text(make_recipe({"dataset": "breastmnist"}).to_yaml())
     (cell / "cell.lock").touch()
     (cell / "failed.txt").write_text("no memory\n")
+    (out / "stopped").mkdir()
+    (out / "stopped" / "recipe.yaml").write_text(make_recipe({"dataset": "breastmnist"}).to_yaml())
     invoke("benchmark", "--report-only", "--out", out)
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
+        f"1 run with results in {out}",
         *(f"wrote {out / name}" for name in ("report.md", "report.html", "report.csv")),
         "failed: breastmnist-28-broken: no memory",
+        "interrupted: stopped: run the same command again to resume it",
     ]
     assert [row["folder"] for row in csv.DictReader((out / "report.csv").open()) if row["own"] == "1"] == ["mine"]
 
@@ -147,6 +151,8 @@ def test_a_report_without_the_matrix_keeps_the_cells_that_were_not_started(
 def test_without_a_matrix_there_is_nothing_to_run(tmp_path: Path) -> None:
     with pytest.raises(MedMNISTError, match=r"--example prints one to begin with; --report-only reports"):
         invoke("benchmark", "--out", tmp_path)
+    with pytest.raises(MedMNISTError, match=r"is a folder: give a YAML file; --report-only --out .* reports its runs"):
+        invoke("benchmark", tmp_path)
     with pytest.raises(MedMNISTError, match="missing: no such folder of runs: name it with --out"):
         invoke("benchmark", "--report-only", "--out", tmp_path / "missing")
     assert not list(tmp_path.iterdir())

@@ -185,7 +185,7 @@ def test_what_a_folder_and_a_name_say_is_judged_before_torch(
         (["--model", "resnet34", "--force"], r"^unknown model 'resnet34': .*timm/NAME \(perhaps timm/resnet34\)"),
         (
             ["--size", "64", "--force"],
-            "no build of bloodmnist at size 64 .*: give --size 28, or run medmnist-hf build",
+            "no build of bloodmnist at size 64 .*: take size 28, or run medmnist-hf build",
         ),
         (["--checkpoint", "nowhere.pth", "--force"], r"^cannot read nowhere\.pth \(No such file or directory\)"),
         (["--checkpoint", "~nobody-here/x.pth", "--force"], r"^cannot tell whose home ~nobody-here/x\.pth is in"),

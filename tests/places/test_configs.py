@@ -1,6 +1,7 @@
 """All configs that a name stands for, here and on the Hub."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -85,12 +86,12 @@ def test_a_repository_is_checked_and_downloaded_when_asked_for(
         (
             "dist/breastmnist",
             {"sizes": [128]},
-            "no build of size 128 in dist/breastmnist (it has 28, 64): give --size 28 or 64, or",
+            "no build of size 128 in dist/breastmnist (it has 28, 64): take size 28 or 64, or",
         ),
         (
             "breastmnist",
             {"sizes": [128], "root": "dist"},
-            "in dist: give --size 28 or 64 (dist has them), run medmnist",
+            "in dist: take size 28 or 64 (dist has them), run medmnist",
         ),
         ("dist/breastmnits", {}, "did you mean dist/breastmnist?"),
         (
@@ -141,3 +142,11 @@ def test_folders_of_builds_are_done_subset_by_subset() -> None:
     """So that one that is damaged hides none of the others."""
     names = ["dist", "dist/breastmnist", "pathmnist", "you/x", "dist/typo", "nonsense"]
     assert expand(names) == ["dist/breastmnist", "dist/retinamnist", *names[1:]]
+
+
+def test_folders_of_builds_within_one_are_named(built: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.copytree(built / "dist", tmp_path / "dist")
+    shutil.copytree(built / "dist", tmp_path / "dist" / "phantom")
+    names = expand([str(tmp_path / "dist")])
+    assert all("phantom" not in name for name in names)
+    assert caplog.messages == [f"{tmp_path / 'dist' / 'phantom'} holds builds, too, which are left out here: name it"]

@@ -138,12 +138,12 @@ def test_npz_files_where_they_will_do(there: Path) -> None:
         (
             "dist/breastmnist",
             {"size": 128},
-            "(it has 28, 64): give --size 28 or 64, or run medmnist-hf build breastmnist --size 128 --root dist",
+            "(it has 28, 64): take size 28 or 64, or run medmnist-hf build breastmnist --size 128 --root dist",
         ),
         (
             "breastmnist",
             {"size": 128, "root": "dist"},
-            "(it has 28, 64): give --size 28 or 64, or run medmnist-hf build breastmnist --size 128",
+            "(it has 28, 64): take size 28 or 64, or run medmnist-hf build breastmnist --size 128",
         ),
         (
             "pathmnist",
@@ -190,7 +190,7 @@ def test_the_hub_failing_names_each_place(there: Path) -> None:
     text = str(place.unreachable("load it", "no such repository"))
     assert text.startswith("cannot load it (no such repository), and there is no build of it in dist or ")
     assert text.endswith("run medmnist-hf build breastmnist --size 128, or in Python load(..., build=True)")
-    assert ": give --size 28 or 64 (dist has them), check the network" in text
+    assert ": take size 28 or 64 (dist has them), check the network" in text
     meant = find("dits/breastmnist")
     assert isinstance(meant, Repository)
     assert str(meant.unreachable("load it", "404")).startswith(

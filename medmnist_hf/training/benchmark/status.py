@@ -20,7 +20,7 @@ from medmnist_hf.data.configs import open_config
 from medmnist_hf.errors import MedMNISTError, TrainingError, cannot_read
 from medmnist_hf.files import name_missing_locks, read_document, write_atomically
 from medmnist_hf.training.benchmark.matrix import MAX_CELLS, BenchmarkRun, in_matrix_words
-from medmnist_hf.training.recipe import differences, make_recipe
+from medmnist_hf.training.recipe import RECIPE_NAME, differences, make_recipe
 from medmnist_hf.training.results import RESULTS_NAME, DataRecord, read_results
 
 CONFIG_NAME: Final = "cell.yaml"
@@ -29,6 +29,9 @@ FAILED_NAME: Final = "failed.txt"
 LOCK_NAME: Final = "cell.lock"
 PLAN_SUFFIX: Final = ".cells.txt"
 """Behind the name of a matrix: the file with the names of its cells."""
+
+RESUME: Final = "run the same command again to resume it"
+"""What to do about a run that was interrupted."""
 
 _PAUSE: Final = 0.05
 _TRIES: Final = 3
@@ -80,7 +83,7 @@ def status_of(cell: BenchmarkRun, out: Path) -> Status:
     failed = folder / FAILED_NAME
     if failed.is_file():
         return Status(State.FAILED, failed.read_text(encoding="utf-8", errors="replace").strip())
-    return Status(State.INTERRUPTED, "run the same command again to resume it")
+    return Status(State.INTERRUPTED, RESUME)
 
 
 def cells_in(out: Path) -> tuple[BenchmarkRun, ...]:
@@ -94,6 +97,20 @@ def cells_in(out: Path) -> tuple[BenchmarkRun, ...]:
     """
     paths = sorted(out.glob(f"*/{CONFIG_NAME}"))
     return tuple(BenchmarkRun(path.parent.name, make_recipe({}, config=path)) for path in paths)
+
+
+def interrupted_runs(out: Path) -> tuple[str, ...]:
+    """Folders of runs without results below a folder, of ``finetune`` and ``automl``: cells have a state of their own.
+
+    Args:
+        out: The folder that was read.
+    """
+    runs = {path.parent for path in out.rglob(RECIPE_NAME)}
+    outermost = sorted(run for run in runs if runs.isdisjoint(run.parents))
+    known = (RESULTS_NAME, CONFIG_NAME)
+    return tuple(
+        run.relative_to(out).as_posix() for run in outermost if not any((run / name).exists() for name in known)
+    )
 
 
 def note_cells(cells: Sequence[BenchmarkRun], matrix: Path, out: Path) -> None:
