@@ -1,8 +1,13 @@
 """`medmnist_hf.training.tracking`: events that are read back, after a resume too, and what is refused beforehand."""
 
+import contextlib
 import importlib.util
 import json
+import os
+import sqlite3
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,6 +89,39 @@ def test_wandb_offline_keeps_the_same_run_in_the_seeds_folder(tmp_path: Path, mo
     assert [(one["step"], one["eval/auc"]) for one in found] == [(3, 0.5), (6, 3.5)]
     assert all("eval/loss" not in one for one in found)
     assert b"/home/me" not in b"".join(path.read_bytes() for path in files), "the recipe is shown without its folders"
+
+
+TRACKIO = """
+import sys
+from pathlib import Path
+from medmnist_hf.training import tracking
+from medmnist_hf.training.recipe import make_recipe
+
+options = {"dataset": "pneumoniamnist", "report_to": "trackio", "root": "/home/me/dist", "checkpoint": "/home/me/a.pt"}
+recipe, folder = make_recipe(options), Path(sys.argv[1])
+tracking.check_tracker(recipe)
+for step in (0, 3):
+    with tracking.tracking(recipe, folder, 0, step) as log:
+        log({"eval/auc": 0.5 + step, "eval/loss": float("nan")}, step + 3)
+"""
+
+
+@pytest.mark.slow
+def test_trackio_keeps_one_run_that_a_resumed_training_continues(tmp_path: Path) -> None:
+    folder, database = tmp_path / "run" / "seed-0", tmp_path / "database"
+    folder.mkdir(parents=True)
+    environment = os.environ | {"TRACKIO_DIR": str(database)}  # read once, when Trackio is imported
+    subprocess.run([sys.executable, "-c", TRACKIO, folder], env=environment, capture_output=True, check=True)
+    identity = (folder / ID_NAME).read_text().strip()
+    (path,) = database.glob("*.db")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        logged = connection.execute("SELECT run_name, step, metrics FROM metrics ORDER BY step").fetchall()
+        (config, *_) = connection.execute("SELECT config FROM configs").fetchone()
+    assert [(name, step, json.loads(values)) for name, step, values in logged] == [
+        (f"run seed 0 {identity}", 3, {"eval/auc": 0.5}),
+        (f"run seed 0 {identity}", 6, {"eval/auc": 3.5}),
+    ]
+    assert "/home/me" not in str(config) and json.loads(config)["dataset"] == "pneumoniamnist"
 
 
 def histories(path: Path) -> Iterator[dict[str, Any]]:
