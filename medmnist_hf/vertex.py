@@ -84,7 +84,7 @@ def check_folder(uri: str | None) -> str:
         )
     if not _FOLDER.fullmatch(folder := uri.removesuffix("/")):
         raise MedMNISTError(
-            f"--gcs {uri!r} is no folder in Cloud Storage: give gs://BUCKET/FOLDER, the bucket with 3 to 63 "
+            f"--gcs {uri!r} is not a valid folder in Cloud Storage: give gs://BUCKET/FOLDER, the bucket with 3 to 63 "
             "characters in lower case, without spaces and wildcards"
         )
     return folder

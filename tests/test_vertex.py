@@ -103,7 +103,7 @@ def test_folders_in_cloud_storage(folder: str) -> None:
 )
 def test_what_is_no_folder_in_cloud_storage(folder: str) -> None:
     with pytest.raises(
-        MedMNISTError, match="is no folder in Cloud Storage: give gs://BUCKET/FOLDER, the bucket with 3 to"
+        MedMNISTError, match="is not a valid folder in Cloud Storage: give gs://BUCKET/FOLDER, the bucket with 3 to"
     ) as caught:
         check_folder(folder)
     assert "\n" not in str(caught.value)

@@ -135,12 +135,12 @@ def _report(cells: "Sequence[BenchmarkRun]", out: Path, pending: "Sequence[str]"
     """
     from medmnist_hf.training.benchmark.boards import gather
     from medmnist_hf.training.benchmark.report import write_report
-    from medmnist_hf.training.benchmark.status import RESUME, State, interrupted_runs, status_of
+    from medmnist_hf.training.benchmark.status import State, runs_without_results, status_of
 
     states = {cell.name: status_of(cell, out) for cell in cells}
+    states |= runs_without_results(out)
     unfinished = [(name, str(one.state), one.note) for name, one in states.items() if one.state is not State.DONE]
     unfinished += [(name, str(State.PENDING), "") for name in pending]
-    unfinished += [(name, str(State.INTERRUPTED), RESUME) for name in interrupted_runs(out)]
     out.mkdir(parents=True, exist_ok=True)
     boards = gather(out)
     runs = sum(len(row.links) for board in boards for row in board.own)

@@ -73,7 +73,7 @@ def load_place(
 
 
 def _describe(found: Any, entry: Subset, warning: str) -> None:
-    """Fill what `datasets` leaves empty: description, version, homepage, licence and citation of each split."""
+    """Fill what `datasets` leaves empty: description, version, homepage, license and citation of each split."""
     import datasets
 
     shared = catalog.collection()

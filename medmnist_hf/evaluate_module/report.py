@@ -157,7 +157,7 @@ def decided(references: object, predictions: Sequence[object], config: MetricCon
         ScoreError: The task is multi-label, a label is unknown, or the rows cannot be scored.
     """
     if config.task is Task.MULTI_LABEL:
-        raise ScoreError(f"predictions of one label each are no multi-label decisions: {_PASS_SCORES}")
+        raise ScoreError(f"predictions of one label each are not multi-label decisions: {_PASS_SCORES}")
     try:
         ids = np.asarray(label_ids(list(predictions), config))
     except ValueError:  # rows of several lengths

@@ -87,7 +87,7 @@ def find_configs(
                 raise
             near = nearest(Path(named.text))
             meant = f": did you mean {near}?" if near else ""
-            raise HubError(f"{error}; there is no folder {named.text} here either{meant}", error.status) from None
+            raise HubError(f"{error}; no folder {named.text} was found here either{meant}", error.status) from None
     if named.path is not None:
         check_text(named.path)
         return _at_path(named.path, wanted)

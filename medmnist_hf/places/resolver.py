@@ -100,7 +100,7 @@ class Repository:
             return SourceError(f"cannot {what} ({why}): {meant}check the name, the network and your token")
         folders, other = " or ".join(map(str, self.searched)), other_sizes(self.entry, self.searched)
         return SourceError(
-            f"cannot {what} ({why}), and there is no build of it in {folders}: {other}check the network and your "
+            f"cannot {what} ({why}), and no build of it was found in {folders}: {other}check the network and your "
             f"token, or {how_to_build(self.entry, self.size)}"
         )
 

@@ -87,7 +87,10 @@ def test_mistakes_are_one_line_and_exit_code_1(
     for arguments, says in (
         ((*export, "--format", "tiff"), "error: unknown format 'tiff': choose from png, imagefolder, gif"),
         ((*export, "--format", "vertex"), "error: the format vertex names images by where they will lie"),
-        ((*export, "--format", "vertex", "--gcs", "bucket"), "error: --gcs 'bucket' is no folder in Cloud Storage"),
+        (
+            (*export, "--format", "vertex", "--gcs", "bucket"),
+            "error: --gcs 'bucket' is not a valid folder in Cloud Storage",
+        ),
         ((*export, "--gcs", "gs://bucket"), "error: the format png names nothing in Cloud Storage"),
         ((*export, "--split", "dev"), "error: unknown split 'dev'"),
         ((*export, "--size", "128"), "error: no build of breastmnist at size 128"),

@@ -91,7 +91,7 @@ def test_what_is_refused(root: Path, tmp_path: Path) -> None:
     images, volumes = open_rows("retinamnist", root=root), open_rows("organmnist3d", root=root)
     for rows, form, gcs, says in (
         (images, "vertex", None, "give --gcs gs://BUCKET/FOLDER"),
-        (images, "vertex", "gs://", "is no folder in Cloud Storage"),
+        (images, "vertex", "gs://", "is not a valid folder in Cloud Storage"),
         (images, "png", GCS, "names nothing in Cloud Storage: leave out --gcs"),
         (
             volumes,

@@ -85,7 +85,7 @@ def test_where_nothing_is_the_message_names_the_places_and_how_to_build(hub: Hub
             call("pathmnist", 64)
         text = str(caught.value)
         assert text.startswith("cannot load medmnist/pathmnist") and "\n" not in text
-        assert f"no build of it in dist or {home / 'medmnist-hf' / 'builds'}: " in text
+        assert f"no build of it was found in dist or {home / 'medmnist-hf' / 'builds'}: " in text
         assert "medmnist-hf build pathmnist --size 64, or in Python load(..., build=True)" in text
 
 

@@ -130,10 +130,10 @@ def test_the_hub_failing_names_each_place(pusher: Pusher, monkeypatch: pytest.Mo
 
 def test_what_is_neither_here_nor_on_the_hub(pusher: Pusher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(configs, "hub_api", lambda: pusher.api)
-    with pytest.raises(HubError, match=r"; there is no folder made/typo here either$"):
+    with pytest.raises(HubError, match=r"; no folder made/typo was found here either$"):
         find_configs("made/typo")
     with pytest.raises(
-        HubError, match=r"; there is no folder dits/breastmnist here .*: did you mean dist/breastmnist\?$"
+        HubError, match=r"; no folder dits/breastmnist was found here .*: did you mean dist/breastmnist\?$"
     ):
         find_configs("dits/breastmnist")
 

@@ -188,7 +188,7 @@ def test_the_hub_failing_names_each_place(there: Path) -> None:
     place = find(FLAG, 128)
     assert isinstance(place, Repository)
     text = str(place.unreachable("load it", "no such repository"))
-    assert text.startswith("cannot load it (no such repository), and there is no build of it in dist or ")
+    assert text.startswith("cannot load it (no such repository), and no build of it was found in dist or ")
     assert text.endswith("run medmnist-hf build breastmnist --size 128, or in Python load(..., build=True)")
     assert ": take size 28 or 64 (dist has them), check the network" in text
     meant = find("dits/breastmnist")

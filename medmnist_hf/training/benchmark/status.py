@@ -5,6 +5,7 @@ said, ``failed.txt`` with the one line that it failed by, and the lock ``cell.lo
 no folder: that it belongs to a matrix which was run is noted in ``MATRIX.cells.txt``, one name per line.
 """
 
+import contextlib
 import fcntl
 import os
 import re
@@ -18,10 +19,11 @@ from typing import Final
 
 from medmnist_hf.data.configs import open_config
 from medmnist_hf.errors import MedMNISTError, TrainingError, cannot_read
-from medmnist_hf.files import name_missing_locks, read_document, write_atomically
+from medmnist_hf.files import BusyError, name_missing_locks, read_document, sole_process, write_atomically
 from medmnist_hf.training.benchmark.matrix import MAX_CELLS, BenchmarkRun, in_matrix_words
 from medmnist_hf.training.recipe import RECIPE_NAME, differences, make_recipe
 from medmnist_hf.training.results import RESULTS_NAME, DataRecord, read_results
+from medmnist_hf.training.run_folder import LOCK_NAME as RUN_LOCK
 
 CONFIG_NAME: Final = "cell.yaml"
 LOG_NAME: Final = "log.txt"
@@ -99,18 +101,33 @@ def cells_in(out: Path) -> tuple[BenchmarkRun, ...]:
     return tuple(BenchmarkRun(path.parent.name, make_recipe({}, config=path)) for path in paths)
 
 
-def interrupted_runs(out: Path) -> tuple[str, ...]:
-    """Folders of runs without results below a folder, of ``finetune`` and ``automl``: cells have a state of their own.
+def runs_without_results(out: Path) -> dict[str, Status]:
+    """Runs of ``finetune`` and ``automl`` below a folder that are running or interrupted; cells have `status_of`.
 
     Args:
-        out: The folder that was read.
+        out: The folder.
+
+    Returns:
+        Folder of the run, below `out` -> its status.
     """
     runs = {path.parent for path in out.rglob(RECIPE_NAME)}
     outermost = sorted(run for run in runs if runs.isdisjoint(run.parents))
     known = (RESULTS_NAME, CONFIG_NAME)
-    return tuple(
-        run.relative_to(out).as_posix() for run in outermost if not any((run / name).exists() for name in known)
-    )
+    unfinished = (run for run in outermost if not any((run / name).exists() for name in known))
+    return {run.relative_to(out).as_posix(): _status_of_run(run) for run in unfinished}
+
+
+def _status_of_run(run: Path) -> Status:
+    """Running while a process holds the lock of the run's folder, which is not tried where it cannot be written."""
+    path = run / RUN_LOCK
+    with contextlib.suppress(OSError):
+        try:
+            if path.exists():
+                with sole_process(path, f"running in {run}", wait=False):
+                    pass
+        except BusyError:
+            return Status(State.RUNNING)
+    return Status(State.INTERRUPTED, RESUME)
 
 
 def note_cells(cells: Sequence[BenchmarkRun], matrix: Path, out: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from medmnist_hf.errors import MedMNISTError, TrainingError
+from medmnist_hf.files import sole_process
 from medmnist_hf.manifest import Provenance, read_manifest
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun
 from medmnist_hf.training.benchmark.status import (
@@ -27,6 +28,7 @@ from medmnist_hf.training.benchmark.status import (
     note_cells,
     pending_in,
     reason_of,
+    runs_without_results,
     status_of,
 )
 from medmnist_hf.training.recipe import make_recipe, run_name
@@ -219,3 +221,13 @@ def test_a_cell_is_stale_once_its_build_holds_other_data(phantoms: Phantoms, tmp
     assert not is_stale(one, out)
     shutil.rmtree(root)
     assert not is_stale(one, out), "there is no build any more"
+
+
+def test_a_run_without_results_is_running_while_its_lock_is_held(tmp_path: Path) -> None:
+    for name in ("mine", "mine/seed-0/best", "yours"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "recipe.yaml").touch()
+    stopped = Status(State.INTERRUPTED, "run the same command again to resume it")
+    with sole_process(tmp_path / "mine" / "run.lock", "running"):
+        assert runs_without_results(tmp_path) == {"mine": Status(State.RUNNING), "yours": stopped}
+    assert runs_without_results(tmp_path) == {"mine": stopped, "yours": stopped}
