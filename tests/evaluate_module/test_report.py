@@ -87,7 +87,7 @@ def test_decisions() -> None:
     assert decided([0, 1, 2], [0, 2, 2], resolve("multi-class")) == {"acc": 2 / 3}
     assert decided(np.array([[3], [1]]), ["LABEL_3", "adipose"], resolve("pathmnist")) == {"acc": 0.5}
     for config, predictions, message in (
-        ("chestmnist", [0, 1], "no multi-label decisions"),
+        ("chestmnist", [0, 1], "not multi-label decisions"),
         ("pathmnist", [0, 9], "class id out of range; ids run from 0 to 8"),
         (
             "breastmnist",
