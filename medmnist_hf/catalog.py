@@ -28,7 +28,7 @@ DEFAULT_SIZE: Final = 28
 
 
 NAMESPACE: Final = "medmnist"
-"""The organisation on the Hub whose repositories are loaded by default."""
+"""The organization on the Hub whose repositories are loaded by default."""
 
 
 class Task(StrEnum):
@@ -109,7 +109,7 @@ class Subset:
         modality: Imaging modality, as the MedMNIST paper names it.
         counts: Rows of each split.
         files: The official files by ascending size.
-        license: Hub licence id, e.g. ``cc-by-4.0``.
+        license: Hub license id, e.g. ``cc-by-4.0``.
         citations: BibTeX keys in ``medmnist_hf/references.bib``: the source data, then papers on its labels or faults.
         annotations_creators: Hub metadata value saying who made the labels.
         description: What the data is, in our own words.
@@ -165,8 +165,8 @@ class Collection:
         homepage: Project page.
         citations: BibTeX keys of the MedMNIST papers.
         caveats: What a user must know of every subset.
-        license_names: Hub licence id -> its name in full.
-        license_urls: Hub licence id -> where its text stands.
+        license_names: Hub license id -> its name in full.
+        license_urls: Hub license id -> where its text stands.
     """
 
     version: str

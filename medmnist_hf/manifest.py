@@ -66,7 +66,7 @@ class SplitRecord:
         rows: Number of rows.
         arrow_bytes: Size of the split as Arrow tables, in bytes (`num_bytes` of `datasets`).
         label_histogram: Label name -> number of rows that carry it, zero counts included.
-        unlabelled: Rows with an empty list of findings; 0 unless the task is multi-label.
+        unlabeled: Rows with an empty list of findings; 0 unless the task is multi-label.
         pixels_sha256: SHA-256 over the raw uint8 pixels of all rows, in row order, C order.
         labels_sha256: SHA-256 over the labels as the NPZ holds them, as little-endian int64, C order.
         shards: The Parquet files, in row order.
@@ -75,7 +75,7 @@ class SplitRecord:
     rows: _Positive
     arrow_bytes: Count
     label_histogram: dict[str, Count]
-    unlabelled: Count
+    unlabeled: Count
     pixels_sha256: Sha256
     labels_sha256: Sha256
     shards: tuple[Shard, ...]
@@ -238,13 +238,9 @@ def _check_split(entry: Subset, split: str, record: SplitRecord) -> None:
         raise ValueError(f"the shards of {split} do not add up to {record.rows} rows")
     if tuple(record.label_histogram) != entry.labels:
         raise ValueError(f"label_histogram of {split} has not the labels of {entry.flag}")
-    labelled, counts = record.rows - record.unlabelled, record.label_histogram.values()
+    labeled, counts = record.rows - record.unlabeled, record.label_histogram.values()
     one_each = entry.task is not Task.MULTI_LABEL
-    if (
-        max(counts) > labelled
-        or sum(counts) < labelled
-        or (one_each and (sum(counts), labelled) != (record.rows,) * 2)
-    ):
+    if max(counts) > labeled or sum(counts) < labeled or (one_each and (sum(counts), labeled) != (record.rows,) * 2):
         raise ValueError(f"label_histogram of {split} does not add up to {record.rows} rows")
 
 

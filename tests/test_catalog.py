@@ -173,7 +173,7 @@ def test_caveats_tell_how_sizes_were_made(entry: Subset) -> None:
         ("nodulemnist3d", ("64", "upsampled", "28")),
         ("tissuemnist", ("64", "upsampled", "32 x 32")),
         ("pneumoniamnist", ("127", "128", "upsampled")),
-        ("synapsemnist3d", ("64", "centre crop")),
+        ("synapsemnist3d", ("64", "center crop")),
         ("dermamnist", ("lesion", "leakage", "2401.14497")),
         ("dermamnist", ("NC", "commercial")),
         ("chestmnist", ("94.74", "AUC")),

@@ -105,7 +105,7 @@ FREE: dict[str, tuple[Any, ...]] = {
     "datasets": ("a", "-1", "28", "/etc/passwd", "../../x"),
     "verified": (False, True),
     "releases": ({},),
-    "unlabelled": (0,),
+    "unlabeled": (0,),
 }
 """Name of a value -> the hostile ones that it may have: what nothing else in the manifest contradicts. No library is
 looked for by its release, and no file by the name of the source."""
@@ -138,7 +138,7 @@ def test_no_value_at_any_place_is_believed_or_ends_in_anything_but_one_line() ->
         ({"source": {"md5": "0" * 32}}, "MD5 0{32} is not that of breastmnist.npz"),
         ({"source": {"kind": "phantom"}}, "source is called verified"),
         ({"splits": {"train": {"rows": 7}}}, "the shards of train do not add up to 7 rows"),
-        ({"splits": {"train": {"unlabelled": 1}}}, "label_histogram of train does not add up to 6 rows"),
+        ({"splits": {"train": {"unlabeled": 1}}}, "label_histogram of train does not add up to 6 rows"),
         ({"splits": {"train": {"label_histogram": {"malignant": 3}}}}, "does not add up to 6 rows"),
         ({"splits": {"other": {}}}, "splits.other lacks rows"),
         ({"extra": 1}, "unknown attribute 'extra'"),
@@ -176,9 +176,9 @@ def test_sums_of_the_multi_label_task() -> None:
     table = json.loads(manifest().to_json()) | {"subset": entry.flag}
     table["source"].update(verified=False)
     for record in table["splits"].values():
-        record.update(label_histogram=dict.fromkeys(entry.labels, 1), unlabelled=2)
-    assert parse_manifest(json.dumps(table), "here").splits["test"].unlabelled == 2
-    for wrong in ({"unlabelled": 7}, {"unlabelled": 6}, {"label_histogram": dict.fromkeys(entry.labels, 5)}):
+        record.update(label_histogram=dict.fromkeys(entry.labels, 1), unlabeled=2)
+    assert parse_manifest(json.dumps(table), "here").splits["test"].unlabeled == 2
+    for wrong in ({"unlabeled": 7}, {"unlabeled": 6}, {"label_histogram": dict.fromkeys(entry.labels, 5)}):
         with pytest.raises(BuildError, match="does not add up"):
             parse_manifest(put(table, ("splits", "test"), table["splits"]["test"] | wrong), "here")
 

@@ -85,7 +85,7 @@ def context(
         "sizes": _sizes_table(subset, built),
         "labels": _labels_table(subset, built),
         "files": _files_table(subset, built),
-        "licence": {"name": facts.license_names[subset.license], "url": facts.license_urls[subset.license]},
+        "license": {"name": facts.license_names[subset.license], "url": facts.license_urls[subset.license]},
         "non_commercial": "-nc" in subset.license,
         "papers": _papers(subset),
         "results": published_results(subset.flag),
@@ -144,7 +144,7 @@ def _labels_table(subset: Subset, built: Sequence[Manifest]) -> dict[str, Any]:
         for index, name in enumerate(subset.labels)
     ]
     if subset.task is Task.MULTI_LABEL:
-        rows.append(["", "(none)", *(f"{records[split].unlabelled:,}" for split in SPLITS)])
+        rows.append(["", "(none)", *(f"{records[split].unlabeled:,}" for split in SPLITS)])
     return _table(["id", "name", *SPLITS], ["id", *SPLITS], rows)
 
 

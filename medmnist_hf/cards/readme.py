@@ -15,7 +15,7 @@ _END: Final = "<!-- /subsets -->"
 def subset_table() -> str:
     """The subsets as a Markdown table."""
     lines = [
-        "| subset | what | task | classes | train / validation / test | sizes | licence |",
+        "| subset | what | task | classes | train / validation / test | sizes | license |",
         "| --- | --- | --- | ---: | --- | --- | --- |",
     ]
     for subset in subsets():

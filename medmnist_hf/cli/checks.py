@@ -121,7 +121,7 @@ def _table(audit: "Audit") -> Table:
             f"  {label}", *(f"{split.label_rows[label]:,} ({split.label_shares[label]:6.1%})" for split in splits)
         )
     if any(split.majority is None for split in splits):
-        table.add_row("  (none)", *(f"{split.unlabelled:,} ({split.unlabelled_share:6.1%})" for split in splits))
+        table.add_row("  (none)", *(f"{split.unlabeled:,} ({split.unlabeled_share:6.1%})" for split in splits))
     table.add_row("accuracy of the best constant answer", *(f"{split.accuracy_floor:.3f}" for split in splits))
     table.add_row("blank", *(f"{split.blank:,}" for split in splits))
     for other in audit.splits:

@@ -34,11 +34,11 @@ def about(
 
 @app.command(name="list", epilog="Example: medmnist-hf list")
 def list_subsets(as_json: Json = False) -> None:
-    """List the subsets with task, classes, rows, sizes and licence."""
+    """List the subsets with task, classes, rows, sizes and license."""
     if as_json:
         console.print_json(catalog.subsets())
         return
-    columns = ("subset", "task", "kind", "classes", "train / validation / test", "sizes", "licence")
+    columns = ("subset", "task", "kind", "classes", "train / validation / test", "sizes", "license")
     table = console.table(*columns, text=set(columns) - {"classes"}, wrap="task")
     for subset in catalog.subsets():
         counts = " / ".join(f"{subset.counts[split]:,}" for split in catalog.SPLITS)
@@ -53,7 +53,7 @@ def info(
     subset: Annotated[str, typer.Argument(help="Flag of a subset, e.g. pathmnist.", show_default=False)],
     as_json: Json = False,
 ) -> None:
-    """Show all that is known of one subset: labels, counts, files, licence, citations, caveats, published results."""
+    """Show all that is known of one subset: labels, counts, files, license, citations, caveats, published results."""
     facts = _facts(catalog.sized_subset(subset)[0])
     if as_json:
         console.print_json(facts)
@@ -88,7 +88,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     yield f"\n{facts['description']}\n"
     yield "rows       " + ", ".join(f"{split} {rows:,}" for split, rows in facts["counts"].items())
     yield "sizes      " + ", ".join(str(file["size"]) for file in facts["files"])
-    yield f"licence    {facts['license_name']} ({facts['license']}), {facts['license_url']}"
+    yield f"license    {facts['license_name']} ({facts['license']}), {facts['license_url']}"
     yield f"release    {shared['version']}, Zenodo record {shared['record']}, {shared['homepage']}"
     yield f"labels by  {facts['annotations_creators']}"
     yield "cite       " + ", ".join((*facts["citations"], *shared["citations"])) + " (BibTeX keys of the card)"

@@ -319,7 +319,7 @@ class _ConfigBuild:
             rows=len(labels),
             arrow_bytes=sum(shard.arrow_bytes for shard in written),
             label_histogram=dict(zip(names_of_labels, counts.tolist(), strict=True)),
-            unlabelled=int((labels.sum(axis=1) == 0).sum()) if labels.ndim == 2 else 0,
+            unlabeled=int((labels.sum(axis=1) == 0).sum()) if labels.ndim == 2 else 0,
             pixels_sha256=pixels.hexdigest(),
             labels_sha256=_labels_sha256(labels),
             shards=tuple(shard.shard for shard in written),

@@ -222,12 +222,12 @@ def _header(file: UInt8Array) -> tuple[Callable[..., Any], tuple[int, ...]]:
     """The decoder of a file and the shape it will give."""
     head = file[:_HEAD_BYTES].tobytes()
     if len(head) == _HEAD_BYTES:
-        *start, width, height, depth, colour = _PNG_HEAD.unpack_from(head)
+        *start, width, height, depth, color = _PNG_HEAD.unpack_from(head)
         if tuple(start) == _PNG_START:
-            if depth != 8 or colour not in _PNG_CHANNELS:
-                kind = "palette" if colour == 3 else "colour"
+            if depth != 8 or color not in _PNG_CHANNELS:
+                kind = "palette" if color == 3 else "color"
                 raise ValueError(f"a {kind} PNG of {depth} bits, not one of 8-bit gray or RGB")
-            return imagecodecs.png_decode, (height, width, *_PNG_CHANNELS[colour])
+            return imagecodecs.png_decode, (height, width, *_PNG_CHANNELS[color])
         *start, sides = _WEBP_HEAD.unpack_from(head)
         if tuple(start) == _WEBP_START:
             width, height, alpha = (sides & 0x3FFF) + 1, (sides >> 14 & 0x3FFF) + 1, sides >> 28 & 1

@@ -39,7 +39,7 @@ STYLE: Final[Any] = {"font.size": 9, "axes.titlesize": 10, "axes.spines.top": Fa
 """Settings of matplotlib that all figures share."""
 
 _FEW: Final = 10
-"""Classes up to which the colours of the default cycle differ."""
+"""Classes up to which the colors of the default cycle differ."""
 
 _LONG: Final = 24
 """Letters of a class name before it is cut."""
@@ -213,7 +213,7 @@ def _draw_roc(axes: "Axes", predictions: Predictions, names: Sequence[str]) -> N
     from matplotlib import colormaps
 
     aucs = class_aucs(predictions)
-    colours = colormaps["tab10" if predictions.labels <= _FEW else "tab20"].resampled(20)
+    colors = colormaps["tab10" if predictions.labels <= _FEW else "tab20"].resampled(20)
     axes.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1)
     for label, value in enumerate(aucs):
         name = short_name(names[predictions.classes[label]])
@@ -222,8 +222,8 @@ def _draw_roc(axes: "Axes", predictions: Predictions, names: Sequence[str]) -> N
             continue
         false, true = roc_curve(predictions.columns[label], predictions.positive(label))
         kept = np.unique(np.linspace(0, len(false) - 1, min(len(false), _POINTS)).round().astype(int))
-        colour = colours(label if predictions.labels > _FEW else 2 * label)
-        axes.plot(false[kept], true[kept], color=colour, linewidth=1.5, label=f"{name}: {value:.3f}")
+        color = colors(label if predictions.labels > _FEW else 2 * label)
+        axes.plot(false[kept], true[kept], color=color, linewidth=1.5, label=f"{name}: {value:.3f}")
     defined = [value for value in aucs if not math.isnan(value)]
     mean = f", mean AUC {sum(defined) / len(defined):.3f}" if len(defined) > 1 else ""
     axes.set(title=f"ROC{mean}", xlabel="False positive rate", ylabel="True positive rate")
@@ -240,8 +240,8 @@ def _draw_reliability(axes: "Axes", predictions: Predictions) -> None:
         axes.text(0.5, 0.5, "no probabilities: nothing to calibrate", ha="center", va="center", color="0.4")
         return
     share = found.count / found.count.sum()
-    centres = (np.arange(ECE_BINS) + 0.5) / ECE_BINS
-    axes.bar(centres[found.bins], share, width=0.9 / ECE_BINS, color="0.87", label="share of the scores")
+    centers = (np.arange(ECE_BINS) + 0.5) / ECE_BINS
+    axes.bar(centers[found.bins], share, width=0.9 / ECE_BINS, color="0.87", label="share of the scores")
     axes.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1)
     axes.plot(found.confidence, found.hits, marker="o", markersize=4, linewidth=1.5, label="observed")
     what = {
@@ -283,5 +283,5 @@ def _grid(axes: "Axes", shares: FloatArray, texts: list[list[str]], size: float)
     axes.tick_params(length=0, labelsize=7.5)
     axes.spines[:].set_visible(False)
     for (row, column), share in np.ndenumerate(shares):
-        colour = "white" if share > 0.6 else "0.2"
-        axes.text(column, row, texts[row][column], ha="center", va="center", color=colour, fontsize=size)
+        color = "white" if share > 0.6 else "0.2"
+        axes.text(column, row, texts[row][column], ha="center", va="center", color=color, fontsize=size)

@@ -298,7 +298,7 @@ def sample_images(shard: Path, rows: int, subset: Subset, size: int, count: int)
     """Images or volumes from the first row group of a Parquet shard, spread evenly over its rows.
 
     Only this row group's ``image`` column is read and only the rows shown are decoded, so it is cheap for a shard of
-    any size; the spread avoids neighbouring slices of one scan.
+    any size; the spread avoids neighboring slices of one scan.
 
     Args:
         shard: A Parquet file with the column ``image`` as this project writes it.

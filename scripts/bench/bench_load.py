@@ -1,7 +1,7 @@
 """Loading for training: the official package, plain `load_dataset` and ours, on the same phantoms, in one run.
 
 Every figure comes from a process of its own, which `peer_load.py` is: shuffled batches of 128 images or 32 volumes,
-float32 and normalised, but for the official package's volumes, which its `DataLoader` gives as float64.
+float32 and normalized, but for the official package's volumes, which its `DataLoader` gives as float64.
 
 Example: python scripts/bench/bench_load.py --only rgb28 --only 3d28
 """

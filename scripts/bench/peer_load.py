@@ -31,14 +31,14 @@ from medmnist_hf.training.data.transforms import BatchTransform
 app = Program(add_completion=False)
 
 LEAST_EPOCHS = 3
-NORMALISED = Compose([ToTensor(), Normalize([0.5], [0.5])])
+NORMALIZED = Compose([ToTensor(), Normalize([0.5], [0.5])])
 
 
 def official(flag: str, size: int, folder: Path, batch_size: int, workers: int) -> DataLoader[Any]:
     """The official data set, its NPZ in `folder`/root; volumes as it gives them, float64 in 0..1."""
     volumes = medmnist.INFO[flag]["python_class"].endswith("3D")
     of_flag = getattr(medmnist, medmnist.INFO[flag]["python_class"])
-    data = of_flag(split="train", root=folder / "root", size=size, transform=None if volumes else NORMALISED)
+    data = of_flag(split="train", root=folder / "root", size=size, transform=None if volumes else NORMALIZED)
     # Its `__len__` insists on the rows of the true subset, which a phantom need not have.
     data.info["n_samples"]["train"] = len(data.imgs)
     return _loader(data, batch_size, workers)
@@ -57,7 +57,7 @@ def _loader(data: Any, batch_size: int, workers: int, **options: Any) -> DataLoa
 
 
 def _images(rows: dict[str, Any]) -> dict[str, Any]:
-    return {"pixel_values": [NORMALISED(image) for image in rows["image"]], "labels": rows["label"]}
+    return {"pixel_values": [NORMALIZED(image) for image in rows["image"]], "labels": rows["label"]}
 
 
 def _volumes(samples: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

@@ -102,11 +102,11 @@ def test_static_card_states_the_facts(entry: Subset) -> None:
 
 
 @every_subset
-def test_licence(entry: Subset) -> None:
-    licence = section(card(entry), "Licence")
-    assert collection().license_urls[entry.license] in licence
-    assert ("**No commercial use.**" in licence) == (entry.flag == "dermamnist")
-    assert "Credit MedMNIST (Yang et al., Scientific Data, 2023; " in licence
+def test_license(entry: Subset) -> None:
+    license = section(card(entry), "License")
+    assert collection().license_urls[entry.license] in license
+    assert ("**No commercial use.**" in license) == (entry.flag == "dermamnist")
+    assert "Credit MedMNIST (Yang et al., Scientific Data, 2023; " in license
 
 
 @every_subset
@@ -223,7 +223,7 @@ def test_examples_run(dist: Path, flag: str, capsys: pytest.CaptureFixture[str])
     if entry.task is Task.MULTI_LABEL:
         record = manifests[0].splits["test"]
         assert results[2]["targets"].sum(axis=0).tolist() == list(record.label_histogram.values())
-        assert (results[2]["targets"].sum(axis=1) == 0).sum() == record.unlabelled > 0
+        assert (results[2]["targets"].sum(axis=1) == 0).sum() == record.unlabeled > 0
 
 
 def test_figures_of_a_build(dist: Path) -> None:
@@ -238,7 +238,7 @@ def test_figures_of_a_build(dist: Path) -> None:
     assert len(labels) == 15
     for row, name in zip(labels, subset("chestmnist").labels, strict=False):
         assert row[1:] == [name, *(str(small.splits[split].label_histogram[name]) for split in SPLITS)]
-    assert labels[-1][1:] == ["(none)", *(str(small.splits[split].unlabelled) for split in SPLITS)]
+    assert labels[-1][1:] == ["(none)", *(str(small.splits[split].unlabeled) for split in SPLITS)]
     for manifest in (small, large):
         assert manifest.source.md5 in section(text, "Provenance")
     for name, release in small.releases.items():

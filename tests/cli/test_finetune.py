@@ -69,7 +69,7 @@ def test_a_run_from_a_preset_and_options(root: Path, tmp_path: Path, capsys: pyt
     assert len(seeds) == 2
     total = results["runs"][0]["facts"]["parameters"]
     for at in seeds:
-        assert lines[at + 1] == f"  model    {total:,} parameters, {total:,} trained; random initialisation"
+        assert lines[at + 1] == f"  model    {total:,} parameters, {total:,} trained; random initialization"
     (first, *_) = (line for line in lines if line.startswith("epoch "))
     assert re.fullmatch(r"epoch   1/1  train loss [\d.]+, validation loss [\d.]+, AUC ([\d.]+|nan), ACC [\d.]+", first)
     best = (tmp_path / "run" / "best").readlink()

@@ -70,7 +70,7 @@ def test_what_may_be_repeated_is(capsys: pytest.CaptureFixture[str], monkeypatch
 
 
 @pytest.mark.parametrize(
-    "arguments", [["first"], ["first", "x", "--sice", "1"], ["first", "x", "--size", "a\x1b[31m"], ["third"]]
+    "arguments", [["first"], ["first", "x", "--sizes", "1"], ["first", "x", "--size", "a\x1b[31m"], ["third"]]
 )
 def test_wrong_usage_is_one_printable_line(
     arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -109,7 +109,7 @@ def assert_manifest(manifest: Manifest, entry: Subset, size: int, file: SourceFi
             many = entry.task is Task.MULTI_LABEL
             counts = labels.sum(0, dtype=int) if many else np.bincount(labels[:, 0], minlength=len(entry.labels))
             assert list(record.label_histogram.items()) == list(zip(entry.labels, counts.tolist(), strict=True))
-            assert record.unlabelled == (int((labels.sum(1) == 0).sum()) if many else 0)
+            assert record.unlabeled == (int((labels.sum(1) == 0).sum()) if many else 0)
 
 
 # equal to the source
@@ -160,7 +160,7 @@ def test_every_config(phantoms: Phantoms, tmp_path: Path, flag: str, size: int) 
         assert datasets.Features.from_arrow_schema(table.schema) == features_of(entry, size)
     if entry.task is Task.MULTI_LABEL:
         assert [] in tables["train"]["label"].to_pylist()
-        assert manifest.splits["train"].unlabelled > 0
+        assert manifest.splits["train"].unlabeled > 0
     assert read_build(result.config_dir.parent) == (manifest,)
 
 

@@ -85,10 +85,10 @@ def test_slices_and_chunks(rows: int, data: st.DataObject) -> None:
     assert encoded(chunked[first:]) == files[first:].field("bytes").to_pylist()
 
 
-def png(colour: int, depth: int) -> bytes:
+def png(color: int, depth: int) -> bytes:
     """A PNG whose header alone is what it should not be."""
     file = bytearray(pillow(images(1, 28, 28)[0]))
-    file[24:26] = depth, colour
+    file[24:26] = depth, color
     return bytes(file)
 
 
@@ -102,7 +102,7 @@ FAULTS: dict[str, tuple[bytes | None, str]] = {
     "palette": (pillow(GRAY, mode="P"), "palette PNG of 8 bits"),
     "one bit": (pillow(GRAY, mode="1"), "PNG of 1 bits"),
     "16 bits": (pillow(GRAY.astype(np.uint16)), "PNG of 16 bits"),
-    "no such colour": (png(5, 8), "colour PNG"),
+    "no such color": (png(5, 8), "color PNG"),
     "WebP": (pillow(GRAY, "WEBP", mode="RGB", lossless=True), r"shape \(28, 28, 3\), not"),
     "lossy WebP": (pillow(GRAY, "WEBP", mode="RGB"), "neither PNG nor lossless WebP"),
     "JPEG": (pillow(GRAY, "JPEG"), "neither PNG nor lossless WebP"),

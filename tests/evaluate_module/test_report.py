@@ -97,7 +97,7 @@ def test_decisions() -> None:
         ("breastmnist", [0.0, 1.0], "not class ids"),
         ("pathmnist", [[0.0, 1.0], [1.0, 0.0]], "not class ids"),
         ("pathmnist", [], "not class ids"),
-        ("pathmnist", [0, "tumour"], "unknown label 'tumour': pathmnist has adipose"),
+        ("pathmnist", [0, "tumor"], "unknown label 'tumor': pathmnist has adipose"),
         ("pathmnist", [0], "2 references but 1 rows"),
     ):
         with pytest.raises(ScoreError, match=message):

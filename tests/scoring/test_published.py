@@ -80,7 +80,7 @@ def test_note_on_224_stands_where_such_rows_are(flag: str) -> None:
     rows = any("(224)" in row.method for row in published_results(flag))
     notes = [note for note in published_notes(flag) if "(224)" in note]
     assert len(notes) == rows == (subset(flag).ndim == 2)
-    assert all("nearest neighbour" in note and "28" in note for note in notes)
+    assert all("nearest neighbor" in note and "28" in note for note in notes)
 
 
 @pytest.mark.parametrize("flag", FLAGS)

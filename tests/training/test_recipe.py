@@ -101,7 +101,7 @@ PLAIN = (
 
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_presets_hold_what_the_published_protocols_say(name: str) -> None:
-    """Numbers that the papers and their code state; neither protocol augments or regularises in another way."""
+    """Numbers that the papers and their code state; neither protocol augments or regularizes in another way."""
     recipe = make_recipe({"dataset": "adrenalmnist3d" if name.endswith("_3d") else "breastmnist"}, preset=name)
     assert {key: getattr(recipe, key) for key in PROTOCOLS[name]} == PROTOCOLS[name]
     assert {key for key in PLAIN if getattr(recipe, key)} == set()
@@ -251,7 +251,7 @@ def test_bad_files_are_one_line(tmp_path: Path, content: bytes | None, expected:
 
 def test_an_unknown_preset_names_those_there_are() -> None:
     with pytest.raises(
-        MedMNISTError, match="unknown preset 'best': choose from automl_autokeras, automl_autosklearn, fo"
+        MedMNISTError, match="unknown preset 'best': choose from automl_autokeras, automl_autosklearn, "
     ):
         make_recipe({"dataset": "breastmnist"}, preset="best")
 

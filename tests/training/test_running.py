@@ -251,7 +251,7 @@ def limited_files() -> Iterator[Callable[[int], None]]:
 
 
 @pytest.mark.parametrize("write", [torch.save, save_file, lambda what, path: save_array(path, what["a"].numpy())])
-def test_a_full_disk_is_recognised_wherever_a_write_stops(
+def test_a_full_disk_is_recognized_wherever_a_write_stops(
     tmp_path: Path, limited_files: Callable[[int], None], write: Callable[[dict[str, torch.Tensor], Path], None]
 ) -> None:
     size = 40_000

@@ -1,4 +1,4 @@
-"""What a search maximises; a module of its own since the processes of an engine import it by name, as no script is."""
+"""What a search maximizes; a module of its own since the processes of an engine import it by name, as no script is."""
 
 from __future__ import annotations
 

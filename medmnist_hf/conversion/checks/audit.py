@@ -59,8 +59,8 @@ class SplitAudit:
         label_rows: Label name -> rows that carry it.
         label_shares: Label name -> share of the rows that carry it, 0 to 1; the prevalence in the multi-label task.
         absent: Labels that no row carries.
-        unlabelled: Rows with no finding; 0 unless the task is multi-label.
-        unlabelled_share: Their share of the rows, 0 to 1.
+        unlabeled: Rows with no finding; 0 unless the task is multi-label.
+        unlabeled_share: Their share of the rows, 0 to 1.
         majority: The most frequent class, the first of equals; None in the multi-label task.
         accuracy_floor: Accuracy of the best constant answer, 0 to 1: the share of the majority class. In the
             multi-label task, whose official accuracy is the mean over the findings (``medmnist.evaluator.getACC``),
@@ -74,8 +74,8 @@ class SplitAudit:
     label_rows: dict[str, Count]
     label_shares: dict[str, Share]
     absent: tuple[str, ...]
-    unlabelled: Count
-    unlabelled_share: Share
+    unlabeled: Count
+    unlabeled_share: Share
     majority: str | None
     accuracy_floor: Share
     blank: Count
@@ -235,7 +235,7 @@ def _split_audit(entry: Subset, manifest: Manifest, split: str, found: SplitRows
     counts = found.labels.sum(axis=0)
     shares = counts / max(1, rows)
     multi_label = entry.task is Task.MULTI_LABEL
-    unlabelled = int((~found.labels.any(axis=1)).sum())
+    unlabeled = int((~found.labels.any(axis=1)).sum())
     blank = np.flatnonzero(found.blank)
     return SplitAudit(
         rows=rows,
@@ -243,8 +243,8 @@ def _split_audit(entry: Subset, manifest: Manifest, split: str, found: SplitRows
         label_rows=dict(zip(entry.labels, counts.tolist(), strict=True)),
         label_shares=dict(zip(entry.labels, shares.tolist(), strict=True)),
         absent=tuple(label for label, count in zip(entry.labels, counts, strict=True) if not count),
-        unlabelled=unlabelled,
-        unlabelled_share=unlabelled / max(1, rows),
+        unlabeled=unlabeled,
+        unlabeled_share=unlabeled / max(1, rows),
         majority=None if multi_label else entry.labels[int(counts.argmax())],
         accuracy_floor=float(np.maximum(shares, 1 - shares).mean() if multi_label else shares.max()),
         blank=len(blank),
@@ -266,9 +266,9 @@ def _findings(entry: Subset, splits: dict[str, SplitAudit], duplicates: Duplicat
         yield f"no {thing} is blank and no two are pixel-identical, within a split or across splits"
     for split, found in splits.items():
         if found.absent:
-            yield f"{split} has no row labelled {', '.join(map(repr, found.absent))}"
-        if found.unlabelled:
-            yield f"{found.unlabelled_share:.1%} of the rows of {split} carry no finding"
+            yield f"{split} has no row labeled {', '.join(map(repr, found.absent))}"
+        if found.unlabeled:
+            yield f"{found.unlabeled_share:.1%} of the rows of {split} carry no finding"
     test = splits["test"]
     answer = "the more frequent answer for each finding" if test.majority is None else repr(test.majority)
     yield f"always giving {answer} on test has an accuracy of {test.accuracy_floor:.3f}"

@@ -226,9 +226,9 @@ def _between(draw: Ints, low: int, high: int) -> Ints:
     return (low + (draw * (high - low) >> 10))[:, np.newaxis]
 
 
-def _bell(axis: Ints, centre: Ints, width: Ints) -> Ints:
-    """Gaussian profile, 0 to 255; centre and standard deviation in 1/1024 of the edge."""
-    profile: Ints = np.take(_BELL, np.abs(axis - centre) * ((1 << 16) // width) >> 10, mode="clip")
+def _bell(axis: Ints, center: Ints, width: Ints) -> Ints:
+    """Gaussian profile, 0 to 255; center and standard deviation in 1/1024 of the edge."""
+    profile: Ints = np.take(_BELL, np.abs(axis - center) * ((1 << 16) // width) >> 10, mode="clip")
     return profile
 
 
@@ -343,5 +343,5 @@ def _add_spots(canvas: _Canvas, axis: Ints, subset: Subset, present: Bytes, colu
     else:
         kind = present.argmax(axis=1)
         width = narrow[kind, np.newaxis] + swell
-        centres = [512 + jitter[2], height[kind, np.newaxis] + jitter[0], np.where(kind[:, np.newaxis] % 2, *x)]
-        canvas.add([_bell(axis, centre, width) for centre in centres[-subset.ndim :]], gain[kind])
+        centers = [512 + jitter[2], height[kind, np.newaxis] + jitter[0], np.where(kind[:, np.newaxis] % 2, *x)]
+        canvas.add([_bell(axis, center, width) for center in centers[-subset.ndim :]], gain[kind])

@@ -1,6 +1,6 @@
 """A board as a drawing: the AUC of every row with its interval, as SVG to stand within a page.
 
-Colours are those of the page's style sheet, by class, so that the drawing is light or dark as the page is.
+Colors are those of the page's style sheet, by class, so that the drawing is light or dark as the page is.
 """
 
 import math

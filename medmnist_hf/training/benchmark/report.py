@@ -91,7 +91,7 @@ def csv_text(boards: Sequence[Board]) -> str:
 
 
 def markdown(boards: Sequence[Board], unfinished: Unfinished, made: str = "") -> str:
-    """The report as GitHub-flavoured Markdown; `made` says by what it was written, see `origin`."""
+    """The report as GitHub-flavored Markdown; `made` says by what it was written, see `origin`."""
     lead = " ".join(filter(None, (_lead(boards), made)))
     parts = [f"# {TITLE}", *(f"> **{warning}**" for warning in _warnings(boards)), lead]
     for title, tables in _overview(boards, unfinished):

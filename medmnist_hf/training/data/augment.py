@@ -141,7 +141,7 @@ class Crop(Augmentation):
 
 @dataclass(frozen=True)
 class Rotation(Augmentation):
-    """Turn each sample about its centre, by linear interpolation with black outside.
+    """Turn each sample about its center, by linear interpolation with black outside.
 
     Images turn by an angle drawn from -`degrees` to `degrees`, volumes by such an angle about an axis that points
     anywhere with equal probability.
@@ -234,9 +234,9 @@ class ColorJitter(Augmentation):
         ranges = {}
         for name in ("brightness", "contrast", "saturation", "hue"):
             value = getattr(self, name)
-            centre = 0 if name == "hue" else 1
+            center = 0 if name == "hue" else 1
             if not isinstance(value, tuple):
-                value = (centre - value, centre + value) if name == "hue" else (max(0, centre - value), centre + value)
+                value = (center - value, center + value) if name == "hue" else (max(0, center - value), center + value)
             ranges[name] = value
         return ranges
 

@@ -44,7 +44,7 @@ def input_transform(recipe: Recipe, mean: Sequence[float], std: Sequence[float],
 
     Args:
         recipe: What to do.
-        mean: Mean that inputs are normalised by, for each channel, in units of 0..1; empty for none.
+        mean: Mean that inputs are normalized by, for each channel, in units of 0..1; empty for none.
         std: Standard deviation, as `mean`.
         size: Edge length of the input.
 

@@ -1,4 +1,4 @@
-"""From stored pixels to a network's input, a batch at a time: augment, resize or pad, normalise.
+"""From stored pixels to a network's input, a batch at a time: augment, resize or pad, normalize.
 
 Example:
     >>> import numpy as np
@@ -49,8 +49,8 @@ _LABEL_NAMES: Final = ("labels", "label")
 class BatchTransform:
     """Makes ``{"pixel_values": ..., "labels": ...}`` of a batch; a ``collate_fn`` or ``data_collator`` for any loader.
 
-    In this order: augmentation at the stored size, on the stored channels; resizing; normalisation of pixels in 0..1;
-    padding. Up to normalisation pixels stay uint8, rounded, as they do in Pillow.
+    In this order: augmentation at the stored size, on the stored channels; resizing; normalization of pixels in 0..1;
+    padding. Up to normalization pixels stay uint8, rounded, as they do in Pillow.
 
     It takes an `ArrayBatch`, a mapping such as a loader without a transform gives, or a list: what the fetcher of a
     torch `DataLoader` gets from an `ArrayDataset`, or single samples of any data set with an image under ``images``,
@@ -64,7 +64,7 @@ class BatchTransform:
         std: Likewise.
         channels: 3 repeats the one channel of gray images and volumes, None leaves channels as they are.
         size: Edge length of the output; None leaves it as it is.
-        fit: How images get to `size`: ``resize``, or ``pad`` with zeros after normalisation, the image in the middle.
+        fit: How images get to `size`: ``resize``, or ``pad`` with zeros after normalization, the image in the middle.
         interpolation: For resizing; see `resize`.
         antialias: For resizing; see `resize`.
         dtype: Type of the pixels that come out: ``float32``, ``bfloat16`` or ``float16``.
@@ -205,7 +205,7 @@ class BatchTransform:
         return values, written
 
     def _write(self, images: Tensor, out: Tensor) -> None:
-        """Resize and normalise images into memory laid out for them."""
+        """Resize and normalize images into memory laid out for them."""
         if self.fit == "resize" and self.size is not None:
             images = resize(images, self.size, self.interpolation, antialias=self.antialias)
         scale, scale_of_uint8, shift = self._factors
@@ -274,9 +274,9 @@ def resize(images: Tensor, size: int, interpolation: Interpolation | None = None
         return images
     if chosen == "nearest":
         for axis, side in reversed(list(enumerate(images.shape[2:], 2))):
-            # Added up step by step as Pillow does, which decides where a centre falls between two pixels.
-            centres = np.add.accumulate(np.append(side / size / 2, np.full(size - 1, side / size)))
-            images = images.index_select(axis, torch.from_numpy(centres.astype(np.int64)).to(images.device))
+            # Added up step by step as Pillow does, which decides where a center falls between two pixels.
+            centers = np.add.accumulate(np.append(side / size / 2, np.full(size - 1, side / size)))
+            images = images.index_select(axis, torch.from_numpy(centers.astype(np.int64)).to(images.device))
         return images
     if chosen in {"bilinear", "bicubic"}:
         # Its kernels for uint8 on the CPU are ten times as fast as those for float.

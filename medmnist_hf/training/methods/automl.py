@@ -21,7 +21,7 @@ from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.registry import PIXELS
 from medmnist_hf.training.run_folder import CHECKPOINTS
 
-LABELLED: Final = ("train", "validation")
+LABELED: Final = ("train", "validation")
 """Splits whose labels an engine is given."""
 
 
@@ -54,7 +54,7 @@ def fit(run: Run, seed: int, folder: Path) -> Fitted:
         classes=len(recipe.subset.labels),
         inputs=kind,
         x=_arrays(run, kind),
-        y={split: run.data[split].labels.astype(np.int64) for split in LABELLED},
+        y={split: run.data[split].labels.astype(np.int64) for split in LABELED},
         seconds=recipe.time_budget,
         seed=seed,
         options={"epochs": recipe.epochs} | ({} if recipe.trials is None else {"trials": recipe.trials}),

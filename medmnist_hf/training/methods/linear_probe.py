@@ -81,7 +81,7 @@ class Probe:
 def fit_probe(train: Features, validation: Features, task: Task, classes: int, *, balanced: bool = False) -> Probe:
     """Logistic regression with an L2 penalty whose strength has the best AUC on validation.
 
-    Features are standardised by train, and the probe is put back into their own units; a feature that is constant in
+    Features are standardized by train, and the probe is put back into their own units; a feature that is constant in
     train has no weight. The multi-label task is one regression a finding; the others one softmax over all classes. A
     class that train does not show is never predicted. Of strengths with the same AUC the stronger penalty is taken.
 

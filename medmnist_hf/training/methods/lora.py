@@ -29,7 +29,7 @@ def lora_config(recipe: Recipe, model: nn.Module, images: Tensor) -> LoraConfig:
     """LoRA on every linear layer and convolution of a model that can have it, by their full names.
 
     Left alone are grouped and depthwise convolutions, whose kernels are too small for matrices of low rank; layers
-    with a forward of their own (SAME padding, standardised weights, the parts of `torch.nn.MultiheadAttention`), of
+    with a forward of their own (SAME padding, standardized weights, the parts of `torch.nn.MultiheadAttention`), of
     which the product of two matrices is not the change that it makes; layers whose weights the network reads without
     calling them (the joint projection of BEiT and Swin V2), which would pass by the matrices; and layers or weights
     that stand in several places. Classifiers are new and trained whole; so are batch norms, whose statistics move in
@@ -143,7 +143,7 @@ def _logits(model: Any, images: Tensor) -> Tensor:
 
 
 def merge_lora(model: PeftModel) -> nn.Module:
-    """The model that went into `add_lora`, with what was learnt in its own weights, all of them trainable.
+    """The model that went into `add_lora`, with what was learned in its own weights, all of them trainable.
 
     PEFT's own merge knows its layers by an attribute ``base_layer``, which some networks have as well; here they are
     known by their type.

@@ -98,7 +98,7 @@ class ZeroShot:
         """Scores of all batches in order.
 
         Args:
-            batches: ``pixel_values`` of shape (B, C, `image_size`, `image_size`), normalised by `mean` and `std`.
+            batches: ``pixel_values`` of shape (B, C, `image_size`, `image_size`), normalized by `mean` and `std`.
 
         Returns:
             float64 of shape (N, K): a softmax over the prompts of all labels. For the multi-label task a softmax over

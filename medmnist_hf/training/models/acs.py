@@ -47,7 +47,7 @@ class ACSConv(nn.Conv3d):
     """A convolution whose k x k kernels lie in the axial (H, W), coronal (D, W) or sagittal (D, H) plane.
 
     It equals, by definition, a 3D convolution with kernels k x k x k, all zero but in the plane through tap k // 2
-    (the centre, where k is odd), under the same stride, padding and dilation on all three axes. Output channels are
+    (the center, where k is odd), under the same stride, padding and dilation on all three axes. Output channels are
     axial, coronal and sagittal in this order and in equal parts; of what is left over the axial part gets the first,
     the coronal part the second. In a grouped convolution the groups are divided so, hence in a depthwise one the
     channels, each keeping its own input; with two groups, too few to divide, the output channels.

@@ -113,7 +113,7 @@ def _names(recipe: Recipe) -> dict[str, Any]:
 
 
 def _statistics(recipe: Recipe, mean: Any, std: Any) -> Statistics:
-    """Mean and deviation that a recipe normalises by, those given being the model's own."""
+    """Mean and deviation that a recipe normalizes by, those given being the model's own."""
     if recipe.normalize == "none":
         return (), ()
     if recipe.normalize == "half":
@@ -223,7 +223,7 @@ def _checkpoint(recipe: Recipe) -> Path:
 
 
 def _origin(recipe: Recipe) -> str:
-    return "random initialisation" if recipe.checkpoint is None else f"weights of {_checkpoint(recipe).name}"
+    return "random initialization" if recipe.checkpoint is None else f"weights of {_checkpoint(recipe).name}"
 
 
 def _drop_before_head(model: nn.Module, rate: float) -> None:

@@ -176,7 +176,7 @@ def own_statistics(recipe: Recipe, config: PreTrainedConfig) -> tuple[list[float
         return list(processor.image_mean), list(processor.image_std)
     except Exception:  # as above
         raise TrainingError(
-            f"{recipe.model} has no preprocessor_config.json that says how to normalise: give --normalize half"
+            f"{recipe.model} has no preprocessor_config.json that says how to normalize: give --normalize half"
         ) from None
 
 
@@ -225,7 +225,7 @@ def load_backbone(recipe: Recipe, config: PreTrainedConfig, names: dict[str, Any
                 )
     except Exception as error:  # as above
         raise _not_loaded(recipe, error) from None
-    origin = _loaded(model, info, where, headed) if weights else "random initialisation"
+    origin = _loaded(model, info, where, headed) if weights else "random initialization"
     return (model if headed else _with_head(model, recipe, names)), origin
 
 

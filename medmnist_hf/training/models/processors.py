@@ -12,7 +12,7 @@ from medmnist_hf.training.recipe import Recipe
 
 
 class CenteringImageProcessor(ViTImageProcessor):
-    """Resizes and normalises images and puts zeros around them, as ``resize: pad`` does."""
+    """Resizes and normalizes images and puts zeros around them, as ``resize: pad`` does."""
 
     def pad(self, images: list[Tensor], pad_size: Any = None, **_: Any) -> Any:  # type: ignore[override]
         """Images in the middle of zeros."""

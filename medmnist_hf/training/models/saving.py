@@ -24,7 +24,7 @@ class Built:
 
     Attributes:
         model: The model; on the CPU, in float32.
-        mean: Mean of each channel in units of 0..1; empty for no normalisation.
+        mean: Mean of each channel in units of 0..1; empty for no normalization.
         std: Standard deviation, as `mean`.
         image_size: Edge length of the input.
         origin: Where the weights come from, for the report.
@@ -75,7 +75,7 @@ def load_model(folder: Path) -> nn.Module:
 def spreads(model: nn.Module, size: int) -> bool:
     """Whether a gray network of timm with its first convolution spread over three channels is the same function.
 
-    It is not where that convolution standardises its weights, or sees something else than the image.
+    It is not where that convolution standardizes its weights, or sees something else than the image.
 
     Args:
         model: A `TimmWrapperForImageClassification` for one channel; it is left as it was.

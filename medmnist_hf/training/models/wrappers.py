@@ -96,7 +96,7 @@ class NetworkForImageClassification(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """The networks initialise themselves."""
+        """The networks initialize themselves."""
 
     @torch.no_grad()
     def initialize_weights(self) -> None:

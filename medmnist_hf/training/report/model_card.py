@@ -52,7 +52,7 @@ _ABOUT: Final = {
     CASES: "Cases that the model was surest of, wrong and right",
 }
 _PERMISSIVE: Final = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0")
-"""Licences of weights beside which that of the data can be the licence of the model."""
+"""Licenses of weights beside which that of the data can be the license of the model."""
 
 _SPECIAL: Final = {"auc": "AUC", "acc": "ACC", "ece": "ECE", "mae": "MAE", "f1": "F1", "macro_f1": "macro F1"}
 
@@ -110,7 +110,7 @@ def _metadata(result: RunResult, config: Mapping[str, Any]) -> ModelCardData:
     modality = "-".join(re.findall("[a-z0-9]+", entry.modality.lower()))
     tags = ["medical", "medmnist", entry.flag, modality, f"{entry.ndim}d", entry.task.value, recipe.method]
     return ModelCardData(
-        **_licence(entry, start),
+        **_license(entry, start),
         library_name=_library(config),
         pipeline_tag=TASK_CATEGORY,
         tags=tags if provenance.comparable else [*tags, provenance.value],
@@ -143,11 +143,11 @@ class _Start:
 
     Attributes:
         repo_id: The model on the Hub that they are of; empty for a file or folder.
-        licence: Their licence, where timm knows it; otherwise empty.
+        license: Their license, where timm knows it; otherwise empty.
     """
 
     repo_id: str = ""
-    licence: str = ""
+    license: str = ""
 
 
 def _start(recipe: Recipe) -> _Start | None:
@@ -161,9 +161,9 @@ def _start(recipe: Recipe) -> _Start | None:
     return _Start(recipe.model if "/" in recipe.model else "")
 
 
-def _licence(entry: Subset, start: _Start | None) -> dict[str, Any]:
-    """The licence in the metadata: that of the data, unless that of the weights takes more away."""
-    theirs = start.licence if start else ""
+def _license(entry: Subset, start: _Start | None) -> dict[str, Any]:
+    """The license in the metadata: that of the data, unless that of the weights takes more away."""
+    theirs = start.license if start else ""
     if not theirs or theirs in _PERMISSIVE or theirs == entry.license:
         return {"license": entry.license}
     if "-nc" in theirs and "-nc" not in entry.license:
@@ -220,8 +220,8 @@ def _context(result: RunResult, config: Mapping[str, Any]) -> dict[str, Any]:
         "hardware": best.facts.hardware or result.hardware,
         "releases": releases,
         "libraries": ", ".join(f"{name} {release}" for name, release in releases.items()),
-        "licence": {"name": facts.license_names[entry.license], "url": facts.license_urls[entry.license]},
-        "non_commercial": "-nc" in entry.license or (start is not None and "-nc" in start.licence),
+        "license": {"name": facts.license_names[entry.license], "url": facts.license_urls[entry.license]},
+        "non_commercial": "-nc" in entry.license or (start is not None and "-nc" in start.license),
         "start": start,
         "keys": cited(entry),
         "headline": [["test", *_headline(best.test)], ["validation", *_headline(best.validation)]],

@@ -1,4 +1,4 @@
-"""`medmnist_hf.automl.adapters.auc`: what a search maximises is the AUC of this package."""
+"""`medmnist_hf.automl.adapters.auc`: what a search maximizes is the AUC of this package."""
 
 import importlib.util
 from pathlib import Path

@@ -63,7 +63,7 @@ def test_scores_of_a_second_class_are_those_of_both(adapter: Any) -> None:
 @pytest.mark.parametrize(
     ("task", "classes"), [("binary-class", 2), ("multi-class", 3), ("ordinal-regression", 5), ("multi-label", 2)]
 )
-def test_each_task_is_learnt_and_selected_by_auc(python: Path, tmp_path: Path, task: str, classes: int) -> None:
+def test_each_task_is_learned_and_selected_by_auc(python: Path, tmp_path: Path, task: str, classes: int) -> None:
     some, told = wanted(task, classes), list[str]()
     found = search(ENGINE, python, tmp_path, some, told.append)
     assert found.scores["test"].shape == (40, classes) and not found.partial

@@ -127,7 +127,7 @@ def auc(found: Found, some: Problem) -> float:
 @pytest.mark.parametrize(
     ("task", "classes"), [("binary-class", 2), ("multi-class", 3), ("ordinal-regression", 5), ("multi-label", 2)]
 )
-def test_each_task_is_learnt_and_selected_by_auc(python: Path, tmp_path: Path, task: str, classes: int) -> None:
+def test_each_task_is_learned_and_selected_by_auc(python: Path, tmp_path: Path, task: str, classes: int) -> None:
     some, told = wanted(task, classes), list[str]()
     found = search(ENGINE, python, tmp_path, some, told.append)
     assert found.scores["test"].shape == (60, classes) and not found.partial

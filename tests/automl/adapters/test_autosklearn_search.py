@@ -95,7 +95,7 @@ def test_an_interpreter_without_the_engine_says_so_in_one_line() -> None:
 
 
 @pytest.mark.parametrize(("task", "classes"), [("multi-class", 4), ("multi-label", 3)])
-def test_what_a_search_maximises_is_the_auc_of_the_results(adapter: Any, task: str, classes: int) -> None:
+def test_what_a_search_maximizes_is_the_auc_of_the_results(adapter: Any, task: str, classes: int) -> None:
     rng = np.random.default_rng(2)
     truth = rng.integers(0, 2, (50, classes)) if task == "multi-label" else rng.integers(0, classes - 1, 50)
     if task == "multi-label":

@@ -50,7 +50,7 @@ def test_it_tells_its_version(python: Path) -> None:
         ("multi-label", 2),
     ],
 )
-def test_each_task_is_learnt_and_selected_by_auc(python: Path, tmp_path: Path, task: str, classes: int) -> None:
+def test_each_task_is_learned_and_selected_by_auc(python: Path, tmp_path: Path, task: str, classes: int) -> None:
     some, told = wanted(task, classes), list[str]()
     found = search(ENGINE, python, tmp_path, some, told.append)
     assert found.scores["test"].shape == (30, classes) and not found.partial

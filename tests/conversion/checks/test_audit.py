@@ -73,7 +73,7 @@ def test_balance_of_real_files(real_builds: dict[str, Path], real_data: Path, fl
             assert sum(part.label_shares.values()) == pytest.approx(1)
             assert part.majority == entry.labels[counts.argmax()]
             assert part.accuracy_floor == pytest.approx(counts.max() / counts.sum())
-            assert (part.unlabelled, part.absent) == (0, ())
+            assert (part.unlabeled, part.absent) == (0, ())
 
 
 def test_planted_in_rgb(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_planted_in_rgb(tmp_path: Path) -> None:
         "2 images of test are pixel-identical: test row 8, test row 9",
         "2 images of train are blank (all pixels equal): rows 3, 30",
     )
-    assert f"train has no row labelled {', '.join(map(repr, absent))}" in found.findings
+    assert f"train has no row labeled {', '.join(map(repr, absent))}" in found.findings
 
 
 def test_planted_in_volumes(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_planted_in_the_multi_label_task(tmp_path: Path) -> None:
     planted.images["test"][2] = planted.images["test"][3]
     found = audit_config(planted.build(tmp_path))
     test = found.splits["test"]
-    assert (test.rows, test.majority, test.unlabelled, test.unlabelled_share) == (20, None, 4, 0.2)
+    assert (test.rows, test.majority, test.unlabeled, test.unlabeled_share) == (20, None, 4, 0.2)
     assert test.label_rows == dict.fromkeys(names, 0) | {names[0]: 15, names[13]: 2}
     assert test.label_shares == dict.fromkeys(names, 0.0) | {names[0]: 0.75, names[13]: 0.1}
     assert test.absent == names[1:13]

@@ -63,7 +63,7 @@ def test_places_are_among_the_published_rows_and_the_choice_is_on_validation(tmp
     assert chosen(board).folder == "chosen" and [row for row in board.rows if row.chosen] == [board.chosen]
     assert (chosen(board).place, board.places) == (3, 8)
     assert len(board.rows) == len(board.own) + 7
-    assert any("enlarged to 224 by nearest neighbour" in note for note in board.notes)
+    assert any("enlarged to 224 by nearest neighbor" in note for note in board.notes)
 
 
 def test_boards_are_in_the_order_of_the_catalogue_and_other_sizes_are_noted(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_the_example_makes_cells() -> None:
             "matrix: {dataset: breastmnist}\nexclude: [{dataset: pathmnist}]",
             r"exclude 1 \(dataset pathmnist\) matches",
         ),
-        ("matrix: {dataset: breastmnist}\nexclude: [{sise: 28}]", "exclude 1 names sise"),
+        ("matrix: {dataset: breastmnist}\nexclude: [{sizes: 28}]", "exclude 1 names sizes"),
         ("matrix: {dataset: [breastmnist, retina]}", "cell dataset retina: .*retina"),
         ("matrix: {dataset: organmnist3d, size: [28, 64, 128]}", "cell dataset organmnist3d, size 128: .*128"),
         ("matrix: {dataset: breastmnist, epoch: 3}", "cell dataset breastmnist, epoch 3: .*did you mean epochs"),

@@ -113,7 +113,7 @@ def test_tables_of_other_data_name_nothing_published(tmp_path: Path, provenance:
     boards = gather(tmp_path)
     for table in (board_table(boards[0]), chosen_table(boards), models_table(boards)):
         assert table.caption.startswith(f"{provenance.name}: ") and table.sorted_by is None
-        assert not any("ublished" in column.name or "lace" in column.name for column in table.columns)
+        assert not any("published" in column.name or "lace" in column.name for column in table.columns)
         assert len(table.lines) == 1 and len(table.lines[0].cells) == len(table.columns)
 
 

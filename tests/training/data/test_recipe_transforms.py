@@ -28,7 +28,7 @@ def recipe_of(dataset: str = "breastmnist", **options: Any) -> Recipe:
     return make_recipe({"dataset": dataset, **options})
 
 
-def test_gray_images_get_three_channels_and_the_models_normalisation() -> None:
+def test_gray_images_get_three_channels_and_the_models_normalization() -> None:
     values = input_transform(recipe_of(), (0.1, 0.2, 0.3), (1.0, 2.0, 4.0), 28)([GRAY.gather([0, 1])])["pixel_values"]
     pixels = GRAY.gather([0, 1]).images.float()[:, None] / 255
     expected = (pixels - torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)) / torch.tensor([1.0, 2, 4]).view(1, 3, 1, 1)
@@ -36,12 +36,12 @@ def test_gray_images_get_three_channels_and_the_models_normalisation() -> None:
     assert values.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_without_normalisation_pixels_are_in_0_to_1() -> None:
+def test_without_normalization_pixels_are_in_0_to_1() -> None:
     values = input_transform(recipe_of(channels=1), (), (), 28)([GRAY.gather([2])])["pixel_values"]
     assert torch.allclose(values, GRAY.gather([2]).images[:, None].float() / 255)
 
 
-def test_zeros_around_an_image_are_there_after_normalisation() -> None:
+def test_zeros_around_an_image_are_there_after_normalization() -> None:
     values = input_transform(recipe_of(resize="pad"), (0.5,) * 3, (0.5,) * 3, 32)([GRAY.gather([0])])["pixel_values"]
     assert values.shape == (1, 3, 32, 32)
     assert not values[..., :2, :].any() and not values[..., 30:].any()

@@ -138,15 +138,15 @@ def test_volumes_are_resized_voxel_by_voxel() -> None:
     reference = np.einsum("ad,bh,cw,nzdhw->nzabc", weights, weights, weights, images.numpy().astype(float))
     assert np.abs(resize(images, 16).numpy() - reference).max() <= 0.5 + 1e-3
     nearest = resize(images, 16, "nearest").numpy()
-    centres = np.floor((np.arange(16) + 0.5) * 10 / 16).astype(int)
-    np.testing.assert_array_equal(nearest, images.numpy()[:, :, centres][:, :, :, centres][..., centres])
+    centers = np.floor((np.arange(16) + 0.5) * 10 / 16).astype(int)
+    np.testing.assert_array_equal(nearest, images.numpy()[:, :, centers][:, :, :, centers][..., centers])
     blocks = images.numpy().reshape(2, 1, 5, 2, 5, 2, 5, 2).mean((3, 5, 7))
     assert np.abs(resize(images, 5, "area").numpy() - blocks).max() <= 0.5 + 1e-3
 
 
 @pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize("size", [28, 31, 40])
-def test_padding_is_zeros_around_what_is_normalised(kind: str, size: int) -> None:
+def test_padding_is_zeros_around_what_is_normalized(kind: str, size: int) -> None:
     data = dataset_of(kind)
     made, inner = values(BatchTransform(size=size, fit="pad"), data), values(BatchTransform(), data)
     before = (size - inner.shape[-1]) // 2
@@ -199,7 +199,7 @@ def test_augmentation_depends_on_seed_epoch_and_indices_alone() -> None:
         assert not torch.equal(first, other)
 
 
-def test_augmentation_comes_before_resizing_and_normalisation() -> None:
+def test_augmentation_comes_before_resizing_and_normalization() -> None:
     data = dataset_of("gray")
     made = values(BatchTransform(augment=[Flip(p=1), Flip((-2,), p=1)], size=56, interpolation="nearest"), data)
     assert torch.equal(made, values(BatchTransform(size=56, interpolation="nearest"), data).flip(-1, -2))

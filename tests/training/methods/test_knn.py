@@ -18,7 +18,7 @@ FOUR = RNG.normal(size=(4, 20)).astype(np.float32)
 
 
 @pytest.mark.parametrize("task", [Task.MULTI_CLASS, Task.MULTI_LABEL])
-def test_neighbours_vote_as_scikit_learn_finds_them(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbors_vote_as_scikit_learn_finds_them(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     train, queries = blobs(200, 4), blobs(50, 4, seed=1)
     hot = np.eye(4, dtype=np.int64)[train.labels]
     if task is Task.MULTI_LABEL:
@@ -53,6 +53,6 @@ def test_features_that_are_all_zero_or_alike_give_the_shares_of_train() -> None:
         assert np.allclose(nearest_neighbors(train, train, Task.BINARY, 2, 1), [[0.75, 0.25]] * 4)
 
 
-def test_more_neighbours_than_train_samples_are_refused() -> None:
+def test_more_neighbors_than_train_samples_are_refused() -> None:
     with pytest.raises(TrainingError, match="neighbors is 11 but train has 10 samples: take fewer"):
         nearest_neighbors(blobs(10, 2), blobs(3, 2), Task.BINARY, 2, 11)

@@ -54,7 +54,7 @@ def train(model: Any, steps: int = 3) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_was_learnt_is_merged_into_a_plain_model(kind: str, tmp_path: Path) -> None:
+def test_what_was_learned_is_merged_into_a_plain_model(kind: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     plain: Any = IMAGE_MODELS[kind]()
     names, before = list(plain.state_dict()), {name: one.clone() for name, one in plain.state_dict().items()}
@@ -90,7 +90,7 @@ def test_convolutions_that_lora_does_not_fit_are_left_alone() -> None:
 
 @pytest.mark.parametrize("architecture", ["tf_mobilenetv3_small_minimal_100", "test_nfnet"])
 def test_layers_with_a_forward_of_their_own_are_left_alone(architecture: str) -> None:
-    """SAME padding and standardised weights: PEFT would change them into something else."""
+    """SAME padding and standardized weights: PEFT would change them into something else."""
     model = timm_model(architecture)
     own = {name for name, one in model.named_modules() if isinstance(one, nn.Conv2d) and type(one) is not nn.Conv2d}
     targets = targets_of(model)

@@ -187,7 +187,7 @@ def test_weights_in_a_pickle_are_not_read(clip: Path, tmp_path: Path) -> None:
     assert "model.safetensors" in refusal(folder)
 
 
-def test_gray_images_for_a_colour_model_are_refused(clip: Path) -> None:
+def test_gray_images_for_a_color_model_are_refused(clip: Path) -> None:
     model = ZeroShot(str(clip), subset("breastmnist"), PROMPT, CPU)
     with pytest.raises(TrainingError, match="reads 3 channels: give --channels 3"):
         model.scores([{"pixel_values": images(2, channels=1)}])

@@ -33,12 +33,12 @@ def test_outputs_and_inputs_are_those_of_the_recipe(
     dataset: str, options: dict[str, Any], shape: tuple[int, ...], outputs: int
 ) -> None:
     built = build_model(recipe_of(dataset, **options))
-    assert built.origin == "random initialisation" and built.image_size == shape[-1]
+    assert built.origin == "random initialization" and built.image_size == shape[-1]
     assert built.model.eval()(torch.zeros(shape)).logits.shape == (2, outputs)
     assert len(built.mean) == len(built.std) == shape[1]
 
 
-def test_normalisation_is_the_models_own_a_half_or_none() -> None:
+def test_normalization_is_the_models_own_a_half_or_none() -> None:
     own, half, none = (build_model(recipe_of("bloodmnist", normalize=one)) for one in ("model", "half", "none"))
     assert half.mean == half.std == (0.5,) * 3 and none.mean == none.std == ()
     assert own.mean == tuple(own.model.config.pretrained_cfg["mean"])  # type: ignore[union-attr, index]

@@ -110,7 +110,7 @@ def test_weights_are_in_float32_whatever_the_file_holds(tmp_path: Path) -> None:
 
 
 def test_what_a_file_lacks_is_told(tmp_path: Path) -> None:
-    """BEiT normalises its pooled tokens, which the model without a pooler does not."""
+    """BEiT normalizes its pooled tokens, which the model without a pooler does not."""
     saved(BeitModel(BeitConfig(**TINY), add_pooling_layer=False), tmp_path / "beit")
     model, origin = load(tmp_path / "beit")
     assert isinstance(model, BeitForImageClassification)
@@ -121,7 +121,7 @@ def test_random_weights_and_those_of_a_file(tmp_path: Path) -> None:
     weights = saved(ViTForImageClassification(ViTConfig(**TINY)), tmp_path / "vit")
     model, origin = load(tmp_path / "vit", pretrained=False)
     other = {name: value + 1 for name, value in weights.items()}
-    assert origin == "random initialisation"
+    assert origin == "random initialization"
     assert not any(torch.equal(value, model.state_dict()[name]) for name, value in other.items())
     save_file(other, tmp_path / "mine.safetensors")
     model, origin = load(tmp_path / "vit", checkpoint=str(tmp_path / "mine.safetensors"))

@@ -27,7 +27,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 WAYS: list[dict[str, Any]] = [
     {"resize": "none"},
     {"resize": "nearest", "image_size": 64},
-    {"resize": "nearest", "image_size": 44},  # at odd sizes a centre falls between two pixels, and either is right
+    {"resize": "nearest", "image_size": 44},  # at odd sizes a center falls between two pixels, and either is right
     {"resize": "bilinear", "image_size": 40},
     {"resize": "bilinear", "image_size": 20},
     {"resize": "bicubic", "image_size": 40},
@@ -94,7 +94,7 @@ def test_images_that_are_resized_differ_in_few_pixels_alone() -> None:
 
 @pytest.mark.parametrize("resize", ["bilinear", "pad"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_without_normalisation_pixels_are_in_0_to_1(resize: str, channels: int) -> None:
+def test_without_normalization_pixels_are_in_0_to_1(resize: str, channels: int) -> None:
     recipe = recipe_of("breastmnist", {"resize": resize, "image_size": 32, "channels": channels, "normalize": "none"})
     transform = input_transform(recipe, (), (), 32)
     images = pictures("breastmnist")

@@ -1,4 +1,4 @@
-"""The paper's networks: layers, parameters, initialisation, and outputs by the formulas of a residual block."""
+"""The paper's networks: layers, parameters, initialization, and outputs by the formulas of a residual block."""
 
 import math
 from typing import Any
@@ -117,7 +117,7 @@ def test_the_stem_for_224_is_torchvisions(name: str) -> None:
         torch.testing.assert_close(ours(image), theirs(image))
 
 
-def test_published_initialisation_is_pytorchs_default() -> None:
+def test_published_initialization_is_pytorchs_default() -> None:
     network: Any = paper_resnet("resnet18", num_classes=2)
     for conv in (module for module in network.modules() if isinstance(module, nn.Conv2d)):
         bound = 1 / math.sqrt(conv.weight[0].numel())

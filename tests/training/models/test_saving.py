@@ -33,7 +33,7 @@ def gray(model: str, **options: Any) -> Any:
 def test_a_gray_network_gives_its_own_scores_for_the_rgb_of_pipelines(
     model: str, spread: bool, tmp_path: Path
 ) -> None:
-    """A stem that standardises its weights does not see that each of three channels has a third of them."""
+    """A stem that standardizes its weights does not see that each of three channels has a third of them."""
     built: Any = gray(model, image_size=64)
     kind = TimmWrapperForImageClassification if spread else NetworkForImageClassification
     assert type(built.model) is kind

@@ -48,7 +48,7 @@ VOLUMES = (2, 3, 32, 32, 32)
 
 
 def stirred(model: nn.Module) -> nn.Module:
-    """A model in evaluation whose every tensor matters: none is 0 or 1 as it was initialised."""
+    """A model in evaluation whose every tensor matters: none is 0 or 1 as it was initialized."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, value in model.state_dict().items():

@@ -145,7 +145,7 @@ def test_a_map_says_which_label_it_speaks_for() -> None:
     assert over.get_title(loc="left") == f"speaks for: {entry.labels[2]}"
 
 
-def test_a_map_colours_what_speaks_for_the_decision() -> None:
+def test_a_map_colors_what_speaks_for_the_decision() -> None:
     image = np.full((1, 28, 28), 100, np.uint8)
     found = np.zeros((1, 28, 28), np.float32)
     found[0, :14] = 1

@@ -202,7 +202,7 @@ def models_of(out: Path, seeds: int) -> dict[int, Path]:
 
 
 def result_of(root: Path, out: Path, validation: list[float], **options: Any) -> RunResult:
-    facts = {"origin": "random initialisation", "parameters": 9, "trained_parameters": 9, **TRAINED, "epochs": 1}
+    facts = {"origin": "random initialization", "parameters": 9, "trained_parameters": 9, **TRAINED, "epochs": 1}
     test = [0.9] * len(validation)
     options = {"dataset": "breastmnist", "root": str(root), "model": "timm/test_efficientnet", **options}
     leave_run(out, test=test, validation=validation, facts=facts, pretrained=False, **options)

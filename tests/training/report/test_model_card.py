@@ -1,4 +1,4 @@
-"""The card of a model: its metadata as the Hub's client reads it, and what it says of scores, licence and use."""
+"""The card of a model: its metadata as the Hub's client reads it, and what it says of scores, license and use."""
 
 import json
 import math
@@ -23,7 +23,7 @@ from medmnist_hf.training.results import Measures, RunResult, SeedResult, read_r
 from tests.fixtures.benchmarks import leave_run
 from tests.fixtures.hub.server import HubServer
 
-FACTS = {"origin": "random initialisation", "parameters": 11_000_000, "trained_parameters": 513}
+FACTS = {"origin": "random initialization", "parameters": 11_000_000, "trained_parameters": 513}
 TIMM, PAPER, VIT = ({"model_type": name} for name in ("timm_wrapper", "medmnist_network", "vit"))
 INSTALL = {
     "timm": "transformers timm datasets",
@@ -180,7 +180,7 @@ def test_what_is_said_of_the_data_is_of_what_the_run_read(tmp_path: Path) -> Non
         (
             {"model": "timm/resnet18", "pretrained": True},
             {"license": "cc-by-4.0", "base_model": "timm/resnet18.a1_in1k"},
-            "[timm/resnet18.a1_in1k](https://huggingface.co/timm/resnet18.a1_in1k), have a licence of\n"
+            "[timm/resnet18.a1_in1k](https://huggingface.co/timm/resnet18.a1_in1k), have a license of\n"
             "their own, apache-2.0, which binds too.",
         ),
         (
@@ -200,21 +200,21 @@ def test_what_is_said_of_the_data_is_of_what_the_run_read(tmp_path: Path) -> Non
         (
             {"model": "some/vit", "pretrained": True},
             {"license": "cc-by-4.0", "base_model": "some/vit"},
-            "[some/vit](https://huggingface.co/some/vit), have a licence of\ntheir own which binds too.",
+            "[some/vit](https://huggingface.co/some/vit), have a license of\ntheir own which binds too.",
         ),
         (
             {"model": "my-vit", "pretrained": True},
             {"license": "cc-by-4.0"},
-            "The weights it started from have a licence of\ntheir own which binds too.",
+            "The weights it started from have a license of\ntheir own which binds too.",
         ),
         (
             {"model": "timm/resnet18", "checkpoint": "mine.safetensors"},
             {"license": "cc-by-4.0"},
-            "The weights it started from have a licence of\ntheir own which binds too.",
+            "The weights it started from have a license of\ntheir own which binds too.",
         ),
     ],
 )
-def test_the_licence_of_the_weights_a_run_started_from_binds_too(
+def test_the_license_of_the_weights_a_run_started_from_binds_too(
     options: dict[str, Any], head: dict[str, str], text: str | None, tmp_path: Path
 ) -> None:
     made = card_of(tmp_path, **options)
@@ -272,7 +272,7 @@ def test_a_preset_is_named_where_nothing_differs_from_it(preset: str, tmp_path: 
 def test_training_is_told_in_numbers_of_the_run(tmp_path: Path) -> None:
     facts = FACTS | {"best_epoch": 3, "epochs": 10}
     text = " ".join(card_of(tmp_path, facts=facts, root="/data/dist", epochs=10).text.split())
-    assert "started from random initialisation. Of its 11,000,000 parameters 513 were trained." in text
+    assert "started from random initialization. Of its 11,000,000 parameters 513 were trained." in text
     assert "Kept is epoch 3 of 10." in text and "Seed 0 took 10 s on" in text
     assert "| `epochs` | `10` |" in text and "/data/dist" not in text
 
