@@ -1,15 +1,32 @@
-"""The README keeps its word: its table is the catalogue's, its commands exist, its Python runs."""
+"""The pages keep their word: commands and links exist, code is in a language that is checked, the table is current."""
 
-import os
+import ast
+import doctest
 import re
 import subprocess
-import sys
+import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from medmnist_hf.cards.readme import with_table
-from tests.fixtures.pages import PAGES, README, blocks, commands, examples, inline_commands, simple_commands, verbs
+from tests.fixtures.pages import (
+    CARDS,
+    CHANGELOG,
+    PAGES,
+    README,
+    Block,
+    anchors,
+    blocks,
+    commands,
+    examples,
+    inline_commands,
+    links,
+    name_of,
+    simple_commands,
+    verbs,
+)
 from tests.fixtures.paths import ROOT
 
 TEXT = README.read_text(encoding="utf-8")
@@ -19,11 +36,74 @@ def test_the_table_of_subsets_is_up_to_date() -> None:
     assert with_table(TEXT) == TEXT, "stale: run python scripts/render_cards.py"
 
 
+# Blocks of code
+
+
+def read_shell(block: Block) -> None:
+    """Its commands are parsed one by one below."""
+    assert commands(block.page)
+
+
+def read_python(block: Block) -> None:
+    ast.parse(block.text)
+
+
+def read_session(block: Block) -> None:
+    assert doctest.DocTestParser().get_examples(block.text)
+
+
+def read_tree(block: Block) -> None:
+    """A folder and what is in it; `test_docs_run.py` compares it with one that was made."""
+    first, *rest = block.text.splitlines()
+    assert first.endswith("/") and all(line.startswith("  ") for line in rest), "only trees of files are plain text"
+
+
+def read_citation(block: Block) -> None:
+    """Entries are those of the bibliography, word by word."""
+    known = (ROOT / "medmnist_hf" / "references.bib").read_text(encoding="utf-8")
+    for entry in re.split(r"\n(?=@)", block.text.strip()):
+        assert entry.strip() in known
+
+
+READERS = {
+    "bash": read_shell,
+    "console": read_shell,
+    "python": read_python,
+    "pycon": read_session,
+    "text": read_tree,
+    "bibtex": read_citation,
+}
+"""Language of a block -> what is checked of each; `test_docs_run.py` runs those that can be run."""
+
+SPHINX = re.compile(r"\{(toctree|grid|grid-item-card|auto\w+|currentmodule|note|warning|tip|seealso)\}")
+"""Directives that hold no code; ``make docs`` reads them."""
+
+EVERY_BLOCK = [block for page in (*PAGES, *CARDS, CHANGELOG) for block in blocks(page)]
+
+
+def test_every_block_is_of_a_language_that_is_checked() -> None:
+    """So no code of a page goes without a test."""
+    for block in EVERY_BLOCK:
+        if not SPHINX.match(block.language):
+            assert block.language in READERS, f"{block.where}: no test reads {block.language or 'a bare block'}"
+            READERS[block.language](block)
+
+
+def test_every_fence_is_read() -> None:
+    """A block that is not closed, or in a form that the fixture does not know, would be no block to the tests."""
+    for page in (*PAGES, *CARDS, CHANGELOG):
+        fences = re.findall(r"^ *(?:```|:::)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        inner = sum(len(re.findall(r"^ *(?:```|:::)", block.text, flags=re.MULTILINE)) for block in blocks(page))
+        assert len(fences) == 2 * len(blocks(page)) + inner, name_of(page)
+
+
+# Commands
+
 PRINTED = [
-    *((str(page.relative_to(ROOT)), line) for page in PAGES for line in commands(page)),
+    *((name_of(page), line) for page in PAGES for line in commands(page)),
     *(("--help", line) for line in examples()),
 ]
-MENTIONED = [(str(page.relative_to(ROOT)), line) for page in PAGES for line in inline_commands(page)]
+MENTIONED = [(name_of(page), line) for page in PAGES for line in inline_commands(page)]
 
 
 def named(lines: list[tuple[str, str]]) -> list[str]:
@@ -38,13 +118,18 @@ def test_every_command_exists_and_takes_these_options(where: str, line: str) -> 
 
 @pytest.mark.parametrize(("where", "line"), MENTIONED, ids=named(MENTIONED))
 def test_a_command_in_a_text_exists_and_takes_these_options(where: str, line: str) -> None:
-    """It may leave out what it is given, such as the data."""
+    """It may leave out what it is given, such as the data or the value of its last option."""
     for words in simple_commands(line):
         try:
             parse(words)
         except Exception as error:
-            if type(error).__name__ != "MissingParameter":
+            if type(error).__name__ not in {"MissingParameter", "BadOptionUsage"}:
                 raise
+
+
+OF_THE_PROGRAM = {"--help", "--version", "--install-completion", "--show-completion"}
+OF_EVERY_READER = {"cd", "git", "hf", "source"}
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
 
 
 def parse(words: list[str]) -> None:
@@ -54,9 +139,20 @@ def parse(words: list[str]) -> None:
         case "make":
             makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
             assert re.search(rf"^{arguments[0]}:", makefile, flags=re.MULTILINE)
+        case "medmnist-hf" if arguments[0] in OF_THE_PROGRAM:
+            pass
         case "medmnist-hf":
             verb, *rest = arguments
-            verbs()[verb].make_context(verb, rest)
+            if rest == ["--help"]:
+                assert verb in verbs()
+            else:
+                verbs()[verb].make_context(verb, rest)
+        case "pip":
+            assert arguments[0] == "install"
+            for extra in re.findall(r"(?:^\.|medmnist-hf)\[([\w,]+)\]", "\n".join(arguments), flags=re.MULTILINE):
+                assert set(extra.split(",")) <= EXTRAS.keys()
+        case "python" | "python3" if arguments[0] == "-m":
+            assert find_spec(arguments[1])
         case "python":
             text = (ROOT / arguments[0]).read_text(encoding="utf-8")  # importing one may take ten seconds
             for option in (word.removeprefix("--") for word in arguments if word.startswith("--")):
@@ -64,7 +160,7 @@ def parse(words: list[str]) -> None:
                     rf"^    {option.replace('-', '_')}: Annot", text, re.MULTILINE
                 )
         case other:
-            assert other == "hf", "a program that no reader has"
+            assert other in OF_EVERY_READER, "a program that not every reader has"
 
 
 NOT_OURS = {
@@ -92,19 +188,19 @@ def test_every_verb_has_an_example_of_itself() -> None:
         assert str(verb.epilog).startswith(f"Example: medmnist-hf {name} ") or name == "list"
 
 
-EACH_ALONE = """
-import sys
-
-for code in sys.argv[1:]:
-    exec(code, {"__name__": "__main__"})
-"""
-"""Runs each program with names of its own, in one process, which imports torch once."""
+# Links and names
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", (*PAGES, *CARDS, CHANGELOG), ids=name_of)
 def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), target
+    """To a file, and to a heading of it where the link names one."""
+    for link in links(page):
+        target, _, anchor = link.partition("#")
+        if re.match(r"[a-z]+:", target):
+            continue
+        path = page.parent / target if target else page
+        assert path.exists(), link
+        assert not anchor or anchor in anchors(path), link
 
 
 def test_pages_name_files_that_there_are() -> None:
@@ -115,16 +211,7 @@ def test_pages_name_files_that_there_are() -> None:
             assert "NAME" in name or (ROOT / name).exists(), f"{page.name} names {name}"
 
 
-@pytest.mark.slow
-def test_the_python_runs_on_a_build(real_data: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    build = [sys.executable, str(ROOT / "scripts/build.py"), "breastmnist", "--source", str(real_data)]
-    subprocess.run(build, cwd=tmp_path, env=environment, check=True, capture_output=True)
-    blocks_in_turn = [sys.executable, "-c", EACH_ALONE, *blocks("python")]
-    subprocess.run(blocks_in_turn, cwd=tmp_path, env=environment, check=True, capture_output=True)
-
-
-def test_git_ignores_what_the_commands_of_the_readme_make() -> None:
+def test_git_ignores_what_the_commands_of_the_pages_make() -> None:
     """Whoever tries them in a checkout adds none of it by `git add .`."""
     written = {"dist", "npz"}
     for words in (words for page in PAGES for line in commands(page) for words in simple_commands(line)):

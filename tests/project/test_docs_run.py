@@ -1,11 +1,14 @@
-"""Every command that the README, the pages of docs/ and the help print runs as it is printed.
+"""Every command and every piece of Python that the pages and the help print runs as it is printed.
 
-They run in one folder that holds what the texts take for granted, against the loopback Hub. Official files stand for
-Zenodo; subsets of which there is none, and volumes, whose trainings would take too long, are small phantoms. Long
-trainings are stopped by Ctrl-C once they train.
+A page is read from top to bottom, in one folder that holds what the texts take for granted, against the loopback Hub.
+Where a page shows an output, it is compared, with ``...`` for any text. Official files stand for Zenodo; subsets
+without one, and volumes, whose trainings would take too long, are small phantoms. Long trainings are stopped by Ctrl-C
+once they train.
 """
 
 import contextlib
+import doctest
+import json
 import os
 import re
 import shutil
@@ -14,7 +17,7 @@ import subprocess
 import sys
 import threading
 import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution, entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,7 +36,7 @@ from tests.conftest import Phantoms
 from tests.fixtures.builds import build
 from tests.fixtures.commands import invoke
 from tests.fixtures.hub.server import HubServer, hub_server
-from tests.fixtures.pages import PAGES, commands, examples, simple_commands
+from tests.fixtures.pages import PAGES, Block, blocks, examples, name_of, shown, simple_commands
 from tests.fixtures.paths import ROOT
 from tests.fixtures.runs import tiny
 
@@ -76,6 +79,38 @@ REFUSED: Final[tuple[tuple[str, str, Callable[[], bool]], ...]] = (
 )
 """What cannot run here: a part of the command, what its one line of error must name, and where that is so."""
 
+INSTALLING: Final = frozenset({"make", "pip", "git", "cd", "source", "python3"})
+"""Programs that set up an environment: what they do is tested by `make` and in ``test_wheel.py``."""
+
+FRAMEWORKS: Final = re.compile(r"import (jax|tensorflow)\b")
+"""Python that ``test_frameworks.py`` runs, as only some environments have these."""
+
+OUTPUT: Final = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+INTERPRETER: Final = """
+import contextlib, doctest, io, json, os, sys, traceback
+
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+parser, runner = doctest.DocTestParser(), doctest.DocTestRunner(verbose=False, optionflags=OUTPUT)
+session = {}
+for request in sys.stdin:
+    block, out, names = json.loads(request), io.StringIO(), {"__name__": "__main__"}
+    if block["language"] == "pycon":
+        session = session if block["continues"] else {}
+        test = parser.get_doctest(block["text"], session, block["where"], None, 0)
+        runner.run(test, out=out.write, clear_globs=False)
+        session = test.globs
+    else:
+        with contextlib.redirect_stdout(io.StringIO()):
+            try:
+                exec(compile(block["text"], block["where"], "exec"), names)
+            except BaseException:
+                out.write(traceback.format_exc())
+    print(json.dumps(out.getvalue()), file=answers, flush=True)
+"""
+"""Runs blocks in one process, which imports torch once; only sessions of one page share their names."""
+
 
 class Folder:
     """The folder of a reader: a virtual environment, builds, files, and a Hub.
@@ -96,11 +131,24 @@ class Folder:
             "PIP_FIND_LINKS": "",
             "MPLCONFIGDIR": str(path / "cache"),
         }
+        self._python: subprocess.Popen[str] | None = None
 
-    def failures(self, lines: list[str]) -> list[str]:
-        """The commands that did not end as expected, each with the reason; then the folder is as it was."""
+    def read(self, page: Path) -> list[str]:
+        """What a page prints and what does not run or print so, each with the reason; then the folder is as it was."""
+        return self._tidied(wrong for block in blocks(page) for wrong in self._block(block))
+
+    def run_all(self, lines: list[str]) -> list[str]:
+        """The command lines that did not end as expected, each with the reason; then the folder is as it was."""
+        return self._tidied(f"{line}: {wrong}" for line in lines if (wrong := self.check(line)))
+
+    def close(self) -> None:
+        """End the interpreter."""
+        if self._python is not None:
+            self._python.communicate()
+
+    def _tidied(self, failures: Iterable[str]) -> list[str]:
         before = set(self.path.iterdir())
-        found = [f"{line}: {wrong}" for line in lines if (wrong := self.check(line))]
+        found = list(failures)
         for path in set(self.path.iterdir()) - before:
             if path.is_dir():
                 shutil.rmtree(path)
@@ -108,11 +156,61 @@ class Folder:
                 path.unlink()
         return found
 
+    def _block(self, block: Block) -> Iterator[str]:
+        """What is wrong with a block, line by line."""
+        match block.language:
+            case "bash" | "console":
+                for each in shown(block):
+                    if (
+                        wrong := self.check(each.line)
+                        if each.output is None
+                        else self._compare(each.line, each.output)
+                    ):
+                        yield f"{block.where}: {each.line}: {wrong}"
+            case "python" | "pycon" if not runs_elsewhere(block) and (wrong := self._execute(block)):
+                yield f"{block.where}: {wrong}"
+            case "text":
+                top, *rest = block.text.splitlines()
+                for name in (line.split()[0] for line in rest):
+                    if not (self.path / top / name).exists():
+                        yield f"{block.where}: {top}{name} is not made"
+
+    def _execute(self, block: Block) -> str:
+        """What a block of Python reports, nothing if all is well."""
+        if self._python is None:
+            code = INTERPRETER.replace("OUTPUT", str(OUTPUT))
+            self._python = subprocess.Popen(
+                [self.path / ".venv/bin/python", "-c", code],
+                cwd=self.path,
+                env=self.env,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            self._page = block.page
+        assert self._python.stdin is not None and self._python.stdout is not None
+        request = {"where": block.where, "language": block.language, "text": block.text}
+        print(json.dumps(request | {"continues": self._page == block.page}), file=self._python.stdin, flush=True)
+        self._page = block.page
+        answer: str = json.loads(self._python.stdout.readline() or '"the interpreter ended"')
+        return answer
+
+    def _compare(self, line: str, output: str) -> str:
+        """What is wrong with a command that ends at once and what it prints, warnings and progress left out."""
+        command = ["bash", "-c", line]
+        done = subprocess.run(
+            command, cwd=self.path, env=self.env, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+        if done.returncode:
+            return f"exit code {done.returncode}: {done.stderr}"
+        same = doctest.OutputChecker().check_output(output, done.stdout, OUTPUT)
+        return "" if same else f"printed\n{done.stdout}"
+
     def check(self, line: str) -> str:
         """Run a command line; what is wrong with how it ended, if anything is."""
         programs = [words[0].removeprefix(".venv/bin/") for words in simple_commands(line)]
-        if programs == ["make"]:
-            return ""  # what they do is tested by itself; that they exist, in test_docs.py
+        if INSTALLING.issuperset(programs):
+            return ""
         if any(program not in {"medmnist-hf", "python", "hf"} for program in programs):
             return "a program that no test knows"
         cause = next((cause for part, cause, here in REFUSED if part in line and here()), None)
@@ -134,7 +232,7 @@ class Folder:
             refused = code != 0 and len(errors) == 1 and re.search(cause, errors[0])
             return "" if refused else f"exit code {code}, errors {errors}"
         if code == 130 and stops:
-            return "" if "run the same command again to go on" in out else "stopped without a word"
+            return "" if "run the same command again" in out else "stopped without a word"
         return "" if code == 0 else f"exit code {code}"
 
     def _run(self, line: str, *, stops: bool) -> tuple[int, str]:
@@ -180,9 +278,7 @@ def folder(real_data: Path, phantoms: Phantoms, tmp_path_factory: pytest.TempPat
     path = tmp_path_factory.mktemp("reader")
     make_environment(path / ".venv")
     (path / "scripts").symlink_to(ROOT / "scripts")
-    shutil.copytree(
-        ROOT / "docs/training", path / "docs/training"
-    )  # a sweep goes on from its results, which are there
+    shutil.copytree(ROOT / "docs/training", path / "docs/training")  # a sweep resumes from its results
     for name in ("official", "npz", "folder/with/npz"):
         (path / name).mkdir(parents=True)
         for flag in OFFICIAL:
@@ -197,7 +293,9 @@ def folder(real_data: Path, phantoms: Phantoms, tmp_path_factory: pytest.TempPat
         weights = save(timm.create_model("resnet18").state_dict())
         hub.store.create("model", "timm/resnet18.a1_in1k")
         hub.store.write("model", "timm/resnet18.a1_in1k", {"model.safetensors": weights})
-        yield Folder(path, hub)
+        reader = Folder(path, hub)
+        yield reader
+        reader.close()
         assert not hub.crashes, hub.crashes[0]
 
 
@@ -231,13 +329,16 @@ def make_predictions(path: Path, dist: Path) -> None:
         run_recipe(recipe, path / "runs" / name, quiet=True)
 
 
-WITH_COMMANDS: Final = {str(page.relative_to(ROOT)): commands(page) for page in PAGES if commands(page)}
+def runs_elsewhere(block: Block) -> bool:
+    """Whether another test runs a block of Python: one for frameworks, or one with the name of the page."""
+    own = ROOT / "tests" / "project" / f"test_{block.page.stem.replace('-', '_')}.py"
+    return FRAMEWORKS.search(block.text) is not None or own.is_file()
 
 
-@pytest.mark.parametrize("page", WITH_COMMANDS)
-def test_the_commands_of_a_page_run_in_order(page: str, folder: Folder) -> None:
-    assert not folder.failures(WITH_COMMANDS[page])
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name_of)
+def test_what_a_page_prints_runs_in_order(page: Path, folder: Folder) -> None:
+    assert not folder.read(page)
 
 
 def test_the_examples_of_the_help_run(folder: Folder) -> None:
-    assert not folder.failures(examples())
+    assert not folder.run_all(examples())

@@ -266,7 +266,7 @@ def drawn(data: Any, workers: int) -> list[tuple[bytes, int]]:
 def test_a_stream_gives_each_sample_once(root: Path, source: Source, kind: str, flag: str, workers: int) -> None:
     truth = source(flag)
     expected = counted(truth.tensors if flag == "bloodmnist" else truth.images, truth.labels[:, 0])
-    assert max(expected.values()) == 1, "samples that are alike cannot be told apart"
+    assert max(expected.values()) == 1, "equal samples cannot be distinguished"
     if kind == "streamed":
         stream = medmnist_hf.load(flag, 28, "train", root, streaming=True).with_format("torch")
         shards = len(list((root / flag / "28").glob("train-*.parquet")))
@@ -285,7 +285,7 @@ def test_a_stream_gives_each_sample_once(root: Path, source: Source, kind: str, 
 
 
 def test_a_stream_takes_no_dtype(root: Path) -> None:
-    """So voxels of a stream come as int64, whatever the data set was told before."""
+    """So voxels of a stream come as int64, whatever dtype the data set had before."""
     train = medmnist_hf.load("organmnist3d", 28, "train", root)
     with pytest.raises(NotImplementedError, match="with_format"):
         train.with_format("torch", dtype=torch.uint8).to_iterable_dataset()

@@ -1,7 +1,6 @@
-"""JAX and TensorFlow read a build: values equal to the NPZ, dtypes as the README says (extra ``frameworks``)."""
+"""JAX and TensorFlow read a build: values equal to the NPZ, dtypes as the page says (extra ``frameworks``)."""
 
 import doctest
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from medmnist_hf.conversion.build import build_config
 from medmnist_hf.conversion.sources.source import Folder
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
+from tests.fixtures.pages import blocks
 from tests.fixtures.paths import ROOT
 
 pytestmark = pytest.mark.slow
@@ -26,7 +26,7 @@ ONE_CLASS = [flag for flag in FLAGS if flag != "chestmnist"]
 Source = Callable[[str], tuple[Any, Any]]
 """Called with a flag, gives images and labels of the NPZ file's train split."""
 
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "training" / "frameworks.md"
 
 
 @pytest.fixture(scope="module")
@@ -137,14 +137,13 @@ def test_arrays_suit_both(jnp: Any, tf: Any, root: Path, source: Source, flag: s
 
 
 @pytest.mark.parametrize("framework", ["jax", "tensorflow"])
-def test_the_readme_shows_what_one_gets(
+def test_the_page_shows_what_one_gets(
     real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, framework: str
 ) -> None:
     entry = subset("breastmnist")
     file = Folder(real_data).fetch(entry, 28)
     write_card(build_config(entry, 28, file, tmp_path / "dist").config_dir.parent)
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```pycon\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    (shown,) = (block for block in blocks if f"import {framework}" in block)
-    example = doctest.DocTestParser().get_doctest(shown, {}, framework, str(README), 0)
+    (shown,) = (block for block in blocks(PAGE) if f"import {framework}\n" in block.text)
+    example = doctest.DocTestParser().get_doctest(shown.text, {}, framework, str(PAGE), 0)
     assert example.examples and doctest.DocTestRunner().run(example).failed == 0

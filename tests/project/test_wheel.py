@@ -140,5 +140,5 @@ def test_a_missing_extra_is_one_line(installed: Path, tmp_path: Path, arguments:
     ],
 )
 def test_python_names_the_extra_too(installed: Path, tmp_path: Path, statement: str, extra: str) -> None:
-    told = run(installed, "python", "-c", statement, cwd=tmp_path, code=1).splitlines()[-1]
-    assert told.startswith("medmnist_hf.extras.MissingModuleError: ") and f"[{extra}]'" in told
+    last = run(installed, "python", "-c", statement, cwd=tmp_path, code=1).splitlines()[-1]
+    assert last.startswith("medmnist_hf.extras.MissingModuleError: ") and f"[{extra}]'" in last
