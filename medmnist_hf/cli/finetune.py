@@ -9,7 +9,7 @@ import typer
 from medmnist_hf import console
 from medmnist_hf.cli.recipe_options import Force, announce, earlier_results, read_recipe, recipe_options, show_earlier
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.extras import explained, need
+from medmnist_hf.extras import require_modules, suggest_install
 from medmnist_hf.training.recipe import FIELDS, default_folder
 
 EXAMPLE: Final = (
@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 @recipe_options(*(name for name in FIELDS if name not in {"seeds", "repository"}))
-@explained("train")
+@suggest_install("train")
 def finetune(
     *,
     out: Annotated[
@@ -61,7 +61,7 @@ def finetune(
     """
     if repo_id is None and (branch is not None or private):
         raise TrainingError("--branch and --private say how to push: add --repo-id USER")
-    need("train", "torch", "transformers")
+    require_modules("train", "torch", "transformers")
     recipe = read_recipe(options)
     folder = out or default_folder(recipe)
     earlier = earlier_results(recipe, folder, force=force)

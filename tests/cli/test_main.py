@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from medmnist_hf.catalog import Subset, collection, subset, subsets
 from medmnist_hf.cli.main import app
-from medmnist_hf.extras import install
+from medmnist_hf.extras import install_command
 from medmnist_hf.scoring.published import published_notes, published_results
 from tests.fixtures.paths import ROOT
 
@@ -114,7 +114,7 @@ def test_a_package_of_an_extra_that_is_missing_is_one_line(
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     line = done.stderr.splitlines()[-1]  # transformers has a word of its own where torch is missing
-    assert line == f"error: {package} is not installed: {install(extra)}"
+    assert line == f"error: {package} is not installed: {install_command(extra)}"
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 
