@@ -10,7 +10,7 @@ Example:
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
-from medmnist_hf.catalog import Subset, Task, subset, subsets
+from medmnist_hf.catalog import Subset, Task, cite, subset, subsets
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.extras import import_member
 
@@ -29,6 +29,7 @@ __all__ = [
     "Task",
     "__version__",
     "cache_info",
+    "cite",
     "clear_cache",
     "export",
     "load",

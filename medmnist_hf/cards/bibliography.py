@@ -1,4 +1,4 @@
-"""Entries of ``references.bib``: their text as it stands, and the few fields that cards print."""
+"""Entries of ``references.bib``, with the few fields that cards print."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -20,12 +20,10 @@ class Reference:
 
     Attributes:
         key: Its BibTeX key.
-        text: The entry as it stands in the file, without a final newline.
         fields: Field name in lower case -> value as plain text.
     """
 
     key: str
-    text: str
     fields: dict[str, str]
 
     @property
@@ -76,9 +74,7 @@ def parse(text: str) -> dict[str, Reference]:
             f"{_BIB.name} has an entry that is not valid from line {(block.start_line or 0) + 1} on: fix it"
         )
     return {
-        entry.key: Reference(
-            entry.key, entry.raw or "", {field.key.lower(): _plain(field.value) for field in entry.fields}
-        )
+        entry.key: Reference(entry.key, {field.key.lower(): _plain(field.value) for field in entry.fields})
         for entry in library.entries
     }
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 from medmnist_hf.cards.bibliography import reference
 from medmnist_hf.cards.environment import code, plain
 from medmnist_hf.cards.metadata import default_config, synthetic_configs
-from medmnist_hf.catalog import SPLITS, Subset, Task, collection
+from medmnist_hf.catalog import SPLITS, Subset, Task, bibtex, citation_keys, collection
 from medmnist_hf.hub.eval_results import MEASURES, task_id
 from medmnist_hf.manifest import PICTURES, Manifest
 from medmnist_hf.scoring.published import published_notes, published_results
@@ -88,6 +88,7 @@ def context(
         "license": {"name": facts.license_names[subset.license], "url": facts.license_urls[subset.license]},
         "non_commercial": "-nc" in subset.license,
         "papers": _papers(subset),
+        "bibtex": bibtex(subset),
         "results": published_results(subset.flag),
         "notes": published_notes(subset.flag),
         "reported_task": task_id(int(default), next(iter(MEASURES))),
@@ -167,7 +168,7 @@ def _papers(subset: Subset) -> dict[str, Any]:
     return {
         "medmnist": [reference(key) for key in medmnist],
         "source": [reference(key) for key in source],
-        "all": [reference(key) for key in dict.fromkeys((*medmnist, *subset.citations))],
+        "all": [reference(key) for key in citation_keys(subset)],
     }
 
 
