@@ -1,4 +1,4 @@
-"""Data set cards: README, Croissant description and eval.yaml of a subset, from the catalogue and the manifests."""
+"""Data set cards: README, Croissant description and eval.yaml of a subset, from the catalogue and build manifests."""
 
 from medmnist_hf.extras import require_modules
 

@@ -21,7 +21,7 @@ def test_the_text_of_every_entry_is_complete() -> None:
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_what_cards_print_is_plain_text(key: str) -> None:
+def test_printed_fields_are_plain_text(key: str) -> None:
     entry = reference(key)
     for text in (entry.title, entry.venue, entry.short, *entry.authors):
         assert text
@@ -30,25 +30,25 @@ def test_what_cards_print_is_plain_text(key: str) -> None:
 
 
 def test_short_forms() -> None:
-    one = parse("@book{a,\n author = {Curie, Marie},\n journal = {{C}omptes},\n year = {1898}\n}")["a"]
-    two = parse("@book{b,\n author = {Curie, Marie and Curie, Pierre},\n booktitle = {X},\n year = {1898}\n}")["b"]
-    more = parse("@book{c,\n author = {Curie, Marie and others},\n journal = {X},\n year = {1898}\n}")["c"]
-    assert [each.short for each in (one, two, more)] == [
+    single = parse("@book{a,\n author = {Curie, Marie},\n journal = {{C}omptes},\n year = {1898}\n}")["a"]
+    pair = parse("@book{b,\n author = {Curie, Marie and Curie, Pierre},\n booktitle = {X},\n year = {1898}\n}")["b"]
+    group = parse("@book{c,\n author = {Curie, Marie and others},\n journal = {X},\n year = {1898}\n}")["c"]
+    assert [each.short for each in (single, pair, group)] == [
         "Curie, Comptes, 1898",
         "Curie and Curie, X, 1898",
         "Curie et al., X, 1898",
     ]
-    assert two.authors == ("Marie Curie", "Pierre Curie")
-    assert more.authors == ("Marie Curie",)
+    assert pair.authors == ("Marie Curie", "Pierre Curie")
+    assert group.authors == ("Marie Curie",)
     assert reference("medmnistv2").short == "Yang et al., Scientific Data, 2023"
 
 
-def test_an_unknown_key_gives_one_line() -> None:
+def test_an_unknown_key_is_refused_in_one_line() -> None:
     with pytest.raises(CatalogError, match=r"^no entry 'unheard' in references\.bib: "):
         reference("unheard")
 
 
 @pytest.mark.parametrize("broken", ["@article{b,\n title = {Never closed\n}\n", "@article{a,\n title = {Again}\n}\n"])
-def test_an_entry_that_cannot_be_read_gives_one_line(broken: str) -> None:
-    with pytest.raises(CatalogError, match=r"^references\.bib has an entry that is not valid from line 5 on: fix it$"):
+def test_a_malformed_entry_is_refused_in_one_line(broken: str) -> None:
+    with pytest.raises(CatalogError, match=r"^references\.bib has an invalid entry at line 5: correct or remove it$"):
         parse("\n@article{a,\n title = {Closed}\n}\n" + broken)

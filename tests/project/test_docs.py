@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from medmnist_hf.cards.readme import with_table
+from medmnist_hf.cards.readme import update_table
 from tests.fixtures.pages import PAGES, README, blocks, commands, examples, inline_commands, simple_commands, verbs
 from tests.fixtures.paths import ROOT
 
@@ -16,7 +16,7 @@ TEXT = README.read_text(encoding="utf-8")
 
 
 def test_the_table_of_subsets_is_up_to_date() -> None:
-    assert with_table(TEXT) == TEXT, "stale: run python scripts/render_cards.py"
+    assert update_table(TEXT) == TEXT, "stale: run python scripts/render_cards.py"
 
 
 PRINTED = [
