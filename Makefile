@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format bench docs clean
+.PHONY: help demo test test-slow lint format bench cards docs clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*##/ {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,12 +29,17 @@ $(VENV)/train.stamp: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[build,plot,train]'
 	@touch $@ $(VENV)/build.stamp
 
+$(VENV)/docs.stamp: pyproject.toml | $(BIN)/python
+	-$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@ $(VENV)/build.stamp $(VENV)/train.stamp
+
 # The official package asks for torchvision and more, which the facts and the metric compared with do not need.
 $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 	-$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	$(BIN)/python -m pip install --quiet --no-deps 'medmnist==3.0.2'
-	@touch $@ $(VENV)/build.stamp $(VENV)/train.stamp
+	@touch $@ $(VENV)/build.stamp $(VENV)/train.stamp $(VENV)/docs.stamp
 
 $(VENV)/frameworks.stamp: $(VENV)/dev.stamp
 	$(BIN)/python -m pip install --quiet --editable '.[dev,frameworks]'
@@ -77,8 +82,12 @@ bench: $(VENV)/dev.stamp  ## Measure conversion, encoders and metric against the
 	$(BIN)/python scripts/bench/bench_metric.py
 	$(BIN)/python scripts/bench/bench_start.py
 
-docs: $(VENV)/build.stamp  ## Render the static cards
+cards: $(VENV)/build.stamp  ## Render the static cards
 	$(BIN)/python scripts/render_cards.py
+
+docs: $(VENV)/docs.stamp  ## Build the documentation into build/docs; a warning is an error
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet docs build/docs
+	@echo build/docs/index.html
 
 clean:  ## Remove the environment and caches; builds in dist/ stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

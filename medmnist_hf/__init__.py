@@ -10,9 +10,9 @@ Example:
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
-from medmnist_hf.catalog import Subset, Task, subset, subsets
+from medmnist_hf.catalog import Subset, Task, cite, subset, subsets
 from medmnist_hf.errors import MedMNISTError
-from medmnist_hf.extras import imported
+from medmnist_hf.extras import import_member
 
 if TYPE_CHECKING:
     from medmnist_hf.data.array_cache import cache_info, clear_cache
@@ -29,6 +29,7 @@ __all__ = [
     "Task",
     "__version__",
     "cache_info",
+    "cite",
     "clear_cache",
     "export",
     "load",
@@ -64,4 +65,4 @@ def __dir__() -> list[str]:
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return imported(_LATER[name], name)
+    return import_member(_LATER[name], name)

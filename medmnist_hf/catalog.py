@@ -27,6 +27,9 @@ DEFAULT_SIZE: Final = 28
 """The size of the original MedMNIST files and of the default config."""
 
 
+ALL: Final = "all"
+"""Stands for every subset, or for every size of a subset."""
+
 NAMESPACE: Final = "medmnist"
 """The organization on the Hub whose repositories are loaded by default."""
 
@@ -232,13 +235,17 @@ def subsets() -> tuple[Subset, ...]:
     return tuple(_parse(flag, table, url) for flag, table in tables["subsets"].items())
 
 
-def bibtex(entry: Subset) -> str:
-    """The papers to cite with a subset, in BibTeX: those of MedMNIST, then those of the source data."""
+def citation_keys(*entries: Subset) -> tuple[str, ...]:
+    """BibTeX keys to cite with subsets: first the papers of MedMNIST, then those of the source data, each once."""
+    return tuple(dict.fromkeys((*collection().citations, *(key for entry in entries for key in entry.citations))))
+
+
+def bibtex(*entries: Subset) -> str:
+    """The BibTeX entries of `citation_keys`, without a final newline."""
     text = resources.files("medmnist_hf").joinpath("references.bib").read_text(encoding="utf-8")
-    # Cards read the file with a parser; whoever loads data need not have one.
-    entries = {match[1]: match[0] for match in re.finditer(r"^@\w+\{([^,\s]+),.*?^\}", text, re.DOTALL | re.MULTILINE)}
-    keys = dict.fromkeys((*collection().citations, *entry.citations))
-    return "\n\n".join(entries[key] for key in keys)
+    # A parser of BibTeX comes with the extra `build` only, and citing needs no extra.
+    texts = {match[1]: match[0] for match in re.finditer(r"^@\w+\{([^,\s]+),.*?^\}", text, re.DOTALL | re.MULTILINE)}
+    return "\n\n".join(texts[key] for key in citation_keys(*entries))
 
 
 SIZED_FLAG: Final = re.compile(r"(?P<flag>\w+?)(?:[-_](?P<size>\d{1,4}))?", re.ASCII)
@@ -259,6 +266,25 @@ def sized_subset(name: str) -> tuple[Subset, int | None]:
         return subset(name), None
     entry = subset(match["flag"])
     return entry, entry.file(match["size"]).size
+
+
+def cite(*names: str) -> str:
+    """The papers to cite, in BibTeX: those of MedMNIST, then those of the source data of each subset.
+
+    Args:
+        *names: Flags, also with a size (``PathMNIST-64``), or ``all``; without any, MedMNIST alone is cited.
+
+    Returns:
+        The text of a ``.bib`` file with each entry once, without a final newline.
+
+    Raises:
+        CatalogError: A flag is unknown, or the subset has no such size.
+
+    Example:
+        >>> print(cite("pathmnist").splitlines()[0])
+        @article{medmnistv2,
+    """
+    return bibtex(*(entry for name in names for entry in (subsets() if name == ALL else (sized_subset(name)[0],))))
 
 
 def subset(flag: str) -> Subset:

@@ -129,7 +129,7 @@ def one_line(text: object) -> str:
     Secrets are taken out first, by `redaction.redact`. What is longer than 2,000 characters loses its middle.
     """
     whole = redact(_cut(str(text), _LONGEST_READ))
-    return _cut(printable(_LINE_ENDS.sub(" ", whole)), _LONGEST)
+    return _cut(escape_unprintable(_LINE_ENDS.sub(" ", whole)), _LONGEST)
 
 
 def _cut(text: str, longest: int) -> str:
@@ -137,7 +137,7 @@ def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest * 2 // 3]} ... {text[-longest // 3 :]}"
 
 
-def printable(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     r"""Text whose unprintable characters are escaped, as in ``\x1b``."""
     return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text)
 

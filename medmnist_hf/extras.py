@@ -31,14 +31,14 @@ class MissingModuleError(MedMNISTError, ImportError):
     """A module that an extra of this distribution brings is not installed."""
 
 
-def install(*extras: str) -> str:
+def install_command(*extras: str) -> str:
     """The command that adds extras to what is installed, be it from a wheel or a checkout.
 
     Args:
         extras: Their names; without any, what the package itself needs.
 
     Example:
-        >>> install("build", "plot").rpartition(" ")[2]
+        >>> install_command("build", "plot").rpartition(" ")[2]
         "'medmnist-hf[build,plot]'"
     """
     here = shutil.which("python")
@@ -82,7 +82,7 @@ def _normal(name: str) -> str:
 
 
 @contextmanager
-def explained(extra: str | None = None) -> Iterator[None]:
+def suggest_install(extra: str | None = None) -> Iterator[None]:
     """Turn what is not installed into a line with the command that installs it; also a decorator.
 
     Args:
@@ -100,12 +100,12 @@ def explained(extra: str | None = None) -> Iterator[None]:
             raise
         # What the core needs, and what another extra alone brings, is not had by the extra of a verb.
         named = (extra,) if extra in found else found[:1]
-        missing = MissingModuleError(f"{error.name} is not installed: {install(*filter(None, named))}")
+        missing = MissingModuleError(f"{error.name} is not installed: {install_command(*filter(None, named))}")
         missing.name = error.name
         raise missing from None
 
 
-def need(extra: str, *modules: str) -> None:
+def require_modules(extra: str, *modules: str) -> None:
     """Refuse to go on without modules that an extra brings, for a package that is of no use without them.
 
     Args:
@@ -115,22 +115,22 @@ def need(extra: str, *modules: str) -> None:
     Raises:
         MissingModuleError: One is not installed.
     """
-    with explained(extra):
+    with suggest_install(extra):
         for module in modules:
             if importlib.util.find_spec(module) is None:
                 raise ModuleNotFoundError(module, name=module)
 
 
-def imported(module: str, name: str, extra: str | None = None) -> Any:
+def import_member(module: str, name: str, extra: str | None = None) -> Any:
     """A member of a module that is imported now, for a package that offers it without being one of its users.
 
     Args:
         module: Full name of the module.
         name: Name of the member.
-        extra: As `explained`.
+        extra: As in `suggest_install`.
 
     Raises:
-        MissingModuleError: As `explained`.
+        MissingModuleError: As in `suggest_install`.
     """
-    with explained(extra):
+    with suggest_install(extra):
         return getattr(import_module(module), name)

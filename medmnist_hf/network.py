@@ -117,7 +117,7 @@ def transfer_seconds(size: int) -> float:
     return _LEAST + size / _LEAST_SPEED
 
 
-def within(seconds: float, call: Callable[[], _Result]) -> _Result:
+def call_with_timeout(seconds: float, call: Callable[[], _Result]) -> _Result:
     """Call something that cannot be interrupted, and wait for it so long at most.
 
     The client of Xet sends what ends an upload without a time-out. A call that is given up goes on in a thread that
@@ -146,7 +146,7 @@ def within(seconds: float, call: Callable[[], _Result]) -> _Result:
     return results[0]
 
 
-def limited(client: httpx2.Client, limits: Limits, silence: Silence | None = None) -> httpx2.Client:
+def apply_limits(client: httpx2.Client, limits: Limits, silence: Silence | None = None) -> httpx2.Client:
     """Give a client limits, whatever proxies and certificates it was made with; it is changed and returned."""
     silence = silence or Silence()
     transport: Any = client

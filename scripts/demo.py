@@ -19,7 +19,7 @@ from medmnist_hf.conversion.build import BuildOptions
 from medmnist_hf.conversion.checks.verify import verify_config
 from medmnist_hf.conversion.sources.source import open_source
 from medmnist_hf.errors import MedMNISTError
-from medmnist_hf.extras import explained
+from medmnist_hf.extras import suggest_install
 
 app = Program(add_completion=False)
 
@@ -61,7 +61,7 @@ def demo(
     if part is not Part.TRAINING:
         _show_data(out)
     if part is not Part.DATA:
-        with explained("train"):
+        with suggest_install("train"):
             check_learned(_train(out))
 
 

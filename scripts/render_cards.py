@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from medmnist_hf import console
-from medmnist_hf.cards.readme import stale_cards, with_table, write_static_cards
+from medmnist_hf.cards.readme import stale_cards, update_table, write_static_cards
 from medmnist_hf.console.program import Program
 from medmnist_hf.errors import BuildError
 from medmnist_hf.files import write_atomically
@@ -24,19 +24,19 @@ app = Program(add_completion=False)
 
 @app.command(epilog="Example: python scripts/render_cards.py --check")
 def cards(
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a card is stale.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if anything is stale.")] = False,
 ) -> None:
-    """Render the static cards and the README's table from the catalogue, references and published results."""
+    """Render the static cards and the README's table from the catalogue, bibliography and published results."""
     readme = README.read_text(encoding="utf-8")
     if check:
-        stale = [*stale_cards(CARDS), *([README.name] if with_table(readme) != readme else [])]
+        stale = [*stale_cards(CARDS), *([README.name] if update_table(readme) != readme else [])]
         if stale:
             raise BuildError(f"stale cards: {', '.join(stale)}: run python scripts/render_cards.py")
         print("all cards are up to date")
         return
     for path in write_static_cards(CARDS):
         print(path)
-    write_atomically(README, with_table(readme))
+    write_atomically(README, update_table(readme))
     print(README)
 
 

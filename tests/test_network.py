@@ -20,10 +20,10 @@ from medmnist_hf.network import (
     Silence,
     SilentServerError,
     UnreachableServerError,
+    apply_limits,
+    call_with_timeout,
     is_transient_status,
-    limited,
     transfer_seconds,
-    within,
 )
 from tests.fixtures.raw_server import (
     BODY_DRIP,
@@ -43,7 +43,7 @@ PROMPT = repeat(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", b"", 0.05)
 
 def client(silence: Silence | None = None) -> httpx2.Client:
     """A client without time-outs of its own, as that of `huggingface_hub` is."""
-    return limited(httpx2.Client(timeout=None, trust_env=False), QUICK, silence)
+    return apply_limits(httpx2.Client(timeout=None, trust_env=False), QUICK, silence)
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_proxies_of_the_environment_have_limits_too(monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.delenv("NO_PROXY", raising=False)
         monkeypatch.delenv("no_proxy", raising=False)
-        with limited(httpx2.Client(timeout=None), QUICK) as asking, pytest.raises(httpx2.ReadTimeout):
+        with apply_limits(httpx2.Client(timeout=None), QUICK) as asking, pytest.raises(httpx2.ReadTimeout):
             asking.get("http://example.invalid/")
         assert b"example.invalid" in proxy.requests[0]
 
@@ -123,17 +123,17 @@ def test_which_answers_may_be_others_later() -> None:
 def test_a_call_that_cannot_be_interrupted_is_given_up() -> None:
     ended = threading.Event()
     with pytest.raises(SilentServerError, match=r"has not ended within 0 s"):
-        within(0.05, ended.wait)
+        call_with_timeout(0.05, ended.wait)
     ended.set()
-    assert within(5, lambda: 7) == 7
+    assert call_with_timeout(5, lambda: 7) == 7
     with pytest.raises(FileNotFoundError, match="gone"):
-        within(5, lambda: (_ for _ in ()).throw(FileNotFoundError("gone")))
+        call_with_timeout(5, lambda: (_ for _ in ()).throw(FileNotFoundError("gone")))
     assert transfer_seconds(0) < transfer_seconds(1 << 29) < 24 * 3600
 
 
 def test_where_nobody_listens_it_is_said_at_once_until_there_was_an_answer(closed_port: int) -> None:
     limits, silence = Limits(gives_up=True), Silence()
-    with limited(httpx2.Client(), limits, silence) as client:
+    with apply_limits(httpx2.Client(), limits, silence) as client:
         with pytest.raises(UnreachableServerError, match=r"no connection to 127.0.0.1: .*; with HF_HUB_OFFLINE=1"):
             client.get(f"http://127.0.0.1:{closed_port}/")
         silence.answered = True  # a connection that breaks may come back

@@ -14,7 +14,7 @@ from typing import Final
 
 from medmnist_hf.automl.engines import Engine
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.extras import install
+from medmnist_hf.extras import install_command
 from medmnist_hf.files import sole_process
 from medmnist_hf.redaction import redact, without_tokens
 
@@ -45,7 +45,7 @@ def interpreter(engine: Engine) -> Path:
     try:
         check(engine, python)
     except TrainingError as error:
-        extra = f"{install(engine.extra)}, or " if engine.extra else ""
+        extra = f"{install_command(engine.extra)}, or " if engine.extra else ""
         raise TrainingError(f"{error}: {extra}{COMMAND} {engine.name}") from None
     return python
 

@@ -1,5 +1,5 @@
-"""Data set cards: README, Croissant description and eval.yaml of a subset, from the catalogue and the manifests."""
+"""Data set cards: README, Croissant description and eval.yaml of a subset, from the catalogue and build manifests."""
 
-from medmnist_hf.extras import need
+from medmnist_hf.extras import require_modules
 
-need("build", "bibtexparser", "jinja2")
+require_modules("build", "bibtexparser", "jinja2")

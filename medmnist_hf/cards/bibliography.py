@@ -1,4 +1,4 @@
-"""Entries of ``references.bib``: their text as it stands, and the few fields that cards print."""
+"""Entries of ``references.bib``, with the few fields that cards print."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -16,21 +16,19 @@ _TEX: Final = (("``", "“"), ("''", "”"), ("---", "—"), ("--", "–"), (r"\
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """One entry.
+    """One BibTeX entry.
 
     Attributes:
-        key: Its BibTeX key.
-        text: The entry as it stands in the file, without a final newline.
+        key: BibTeX key.
         fields: Field name in lower case -> value as plain text.
     """
 
     key: str
-    text: str
     fields: dict[str, str]
 
     @property
     def authors(self) -> tuple[str, ...]:
-        """Authors with the first name first; those hidden behind "and others" are missing."""
+        """Authors, first names first, without those abbreviated as "and others"."""
         names = (name for name in self.fields["author"].split(" and ") if name != "others")
         return tuple(" ".join(reversed([part.strip() for part in name.split(",", 1)])) for name in names)
 
@@ -46,14 +44,14 @@ class Reference:
 
     @property
     def short(self) -> str:
-        """For prose, e.g. ``Yang et al., Scientific Data, 2023``."""
-        last = [name.split(",")[0] for name in self.fields["author"].split(" and ")]
-        who = last[0] if len(last) == 1 else " and ".join(last) if len(last) == 2 else f"{last[0]} et al."
-        return f"{who.replace(' and others', ' et al.')}, {self.venue}, {self.fields['year']}"
+        """Short form for prose, e.g. ``Yang et al., Scientific Data, 2023``."""
+        surnames = [name.split(",")[0] for name in self.fields["author"].split(" and ")]
+        authors = f"{surnames[0]} et al." if len(surnames) > 2 else " and ".join(surnames)
+        return f"{authors.replace(' and others', ' et al.')}, {self.venue}, {self.fields['year']}"
 
     @property
     def url(self) -> str:
-        """Where its DOI leads; empty without one."""
+        """URL of the DOI; empty if the entry has none."""
         doi = self.fields.get("doi")
         return f"https://doi.org/{doi}" if doi else ""
 
@@ -68,17 +66,15 @@ def parse(text: str) -> dict[str, Reference]:
     """Read the entries of a BibTeX file, by key.
 
     Raises:
-        CatalogError: An entry cannot be read, or its key is there twice.
+        CatalogError: An entry is malformed, or its key occurs twice.
     """
     library = parse_string(text)
     for block in library.failed_blocks:
         raise CatalogError(
-            f"{_BIB.name} has an entry that is not valid from line {(block.start_line or 0) + 1} on: fix it"
+            f"{_BIB.name} has an invalid entry at line {(block.start_line or 0) + 1}: correct or remove it"
         )
     return {
-        entry.key: Reference(
-            entry.key, entry.raw or "", {field.key.lower(): _plain(field.value) for field in entry.fields}
-        )
+        entry.key: Reference(entry.key, {field.key.lower(): _plain(field.value) for field in entry.fields})
         for entry in library.entries
     }
 
@@ -89,12 +85,14 @@ def _references() -> dict[str, Reference]:
 
 
 def reference(key: str) -> Reference:
-    """An entry of ``references.bib`` by its key.
+    """Look up an entry of ``references.bib`` by its key.
 
     Raises:
-        CatalogError: There is none.
+        CatalogError: No entry has this key.
     """
     try:
         return _references()[key]
     except KeyError:
-        raise CatalogError(f"no entry {key!r} in {_BIB.name}: add it, or fix the citation in the catalogue") from None
+        raise CatalogError(
+            f"no entry {key!r} in {_BIB.name}: add it, or correct the citation in the catalogue"
+        ) from None

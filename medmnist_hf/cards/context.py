@@ -1,4 +1,4 @@
-"""What the templates of a card print, gathered from the catalogue, the manifests and the published results."""
+"""Values for the templates of a card, gathered from the catalogue, the manifests and the published results."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -6,7 +6,7 @@ from typing import Any, Final
 from medmnist_hf.cards.bibliography import reference
 from medmnist_hf.cards.environment import code, plain
 from medmnist_hf.cards.metadata import default_config, synthetic_configs
-from medmnist_hf.catalog import SPLITS, Subset, Task, collection
+from medmnist_hf.catalog import SPLITS, Subset, Task, bibtex, citation_keys, collection
 from medmnist_hf.hub.eval_results import MEASURES, task_id
 from medmnist_hf.manifest import PICTURES, Manifest
 from medmnist_hf.scoring.published import published_notes, published_results
@@ -19,22 +19,22 @@ _TASKS: Final = {
 }
 
 _TIMM_MULTI_LABEL: Final = "1.0.31"
-"""First release of timm whose ``hfds/`` reader takes lists of class ids (pull request 2793 of its repository)."""
+"""First release of timm whose ``hfds/`` reader accepts lists of class ids (pull request 2793 of its repository)."""
 
 _NO_SOURCE: Final = ("-quality", "-labels")
-"""Ends of BibTeX keys of papers about the data, which did not publish it."""
+"""Suffixes of the BibTeX keys of papers that study the data but did not publish it."""
 
 _LEFT: Final = "---"
 _RIGHT: Final = "---:"
 
 
 def picture_name(subset: Subset) -> str:
-    """File name of a build's picture: a still for images, an animation for volumes."""
+    """File name of a build's picture: a still image for images, an animation for volumes."""
     return PICTURES[subset.ndim]
 
 
 def human_bytes(number: int) -> str:
-    """A number of bytes in decimal units, e.g. ``1.6 GB``."""
+    """Format a number of bytes in decimal units, e.g. ``1.6 GB``."""
     if number < 1000:
         return f"{number} B"
     value = float(number)
@@ -48,13 +48,14 @@ def human_bytes(number: int) -> str:
 def context(
     subset: Subset, built: Sequence[Manifest], repo_id: str, audits: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
-    """Names and values for the templates.
+    """Collect the names and values that the templates use.
 
     Args:
         subset: A subset of the catalogue.
-        built: Its built configs, checked and by ascending size; none for the card of all official sizes.
-        repo_id: Repository on the Hub that the examples load.
-        audits: Config name -> findings.
+        built: Manifests of its built configs, as returned by `check_manifests`; without any, all official sizes are
+            described.
+        repo_id: Hub repository that the examples load.
+        audits: Config name -> findings of its audit.
     """
     facts = collection()
     sizes = [manifest.size for manifest in built] or list(subset.sizes)
@@ -76,7 +77,7 @@ def context(
         "picture": picture_name(subset) if built else "",
         "volumes": volumes,
         "things": "volumes" if volumes else "images",
-        "kind": "volumes" if volumes else "RGB images" if subset.channels == 3 else "grey-scale images",
+        "kind": "volumes" if volumes else "RGB images" if subset.channels == 3 else "grayscale images",
         "task": _TASKS[subset.task],
         "multi_label": multi_label,
         "label_word": "findings" if multi_label else "classes",
@@ -88,6 +89,7 @@ def context(
         "license": {"name": facts.license_names[subset.license], "url": facts.license_urls[subset.license]},
         "non_commercial": "-nc" in subset.license,
         "papers": _papers(subset),
+        "bibtex": bibtex(subset),
         "results": published_results(subset.flag),
         "notes": published_notes(subset.flag),
         "reported_task": task_id(int(default), next(iter(MEASURES))),
@@ -115,7 +117,7 @@ def _rows(subset: Subset, manifest: Manifest | None) -> dict[str, int]:
 
 
 def _table(header: Sequence[str], numbers: Sequence[str], rows: Iterable[Sequence[str]]) -> dict[str, Any]:
-    """A Markdown table; columns named in `numbers` are aligned to the right."""
+    """Describe a Markdown table in which the columns named in `numbers` are right-aligned."""
     return {"header": header, "rule": [_RIGHT if name in numbers else _LEFT for name in header], "rows": list(rows)}
 
 
@@ -134,7 +136,7 @@ def _sizes_table(subset: Subset, built: Sequence[Manifest]) -> dict[str, Any]:
 
 
 def _labels_table(subset: Subset, built: Sequence[Manifest]) -> dict[str, Any]:
-    """Names and, for a build, rows that carry them in the default config: real configs all hold the same rows."""
+    """Label names, with row counts of the default config for a build; all real configs have the same rows."""
     if not built:
         return _table(["id", "name"], ["id"], ([str(index), name] for index, name in enumerate(subset.labels)))
     default = default_config([manifest.size for manifest in built])
@@ -161,18 +163,18 @@ def _files_table(subset: Subset, built: Sequence[Manifest]) -> dict[str, Any]:
 
 
 def _papers(subset: Subset) -> dict[str, Any]:
-    """References of MedMNIST, of the source data, and of all that a user may have to cite, each once."""
+    """References of MedMNIST, of the source data, and all that a user may have to cite, without duplicates."""
     medmnist = collection().citations
     source = [key for key in subset.citations if key not in medmnist and not key.endswith(_NO_SOURCE)]
     return {
         "medmnist": [reference(key) for key in medmnist],
         "source": [reference(key) for key in source],
-        "all": [reference(key) for key in dict.fromkeys((*medmnist, *subset.citations))],
+        "all": [reference(key) for key in citation_keys(subset)],
     }
 
 
 def _releases(built: Sequence[Manifest]) -> list[str]:
-    """One line for each set of libraries that configs were built with."""
+    """One line per set of library versions that configs were built with."""
     by_libraries: dict[str, list[str]] = {}
     for manifest in built:
         libraries = ", ".join(plain(f"{name} {release}") for name, release in manifest.releases.items())

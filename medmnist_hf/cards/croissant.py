@@ -1,7 +1,7 @@
-"""Croissant 1.0 of a build: the JSON-LD that describes its files and records to other tools.
+"""The Croissant 1.0 description of a build: JSON-LD that describes its files and records to other tools.
 
 The format: https://docs.mlcommons.org/croissant/docs/croissant-spec-1.0.html. Paths are relative to the file itself,
-so the description holds for a folder as well as for a repository.
+so the description is valid in a local folder and in a repository.
 """
 
 import json
@@ -20,7 +20,7 @@ _PARQUET: Final = "application/x-parquet"
 _SPLITS: Final = "splits"
 _LABELS: Final = "labels"
 
-# The context that the specification prescribes word for word.
+# The specification prescribes this context word for word.
 _CONTEXT: Final[dict[str, Any]] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -69,12 +69,12 @@ _CONTEXT: Final[dict[str, Any]] = {
 def croissant(subset: Subset, manifests: Sequence[Manifest]) -> dict[str, Any]:
     """Describe a build.
 
-    Every shard is a ``FileObject`` with its SHA-256, every config a ``FileSet`` over its shards and a ``RecordSet``
-    with the fields ``image``, ``label`` and ``split``; label names are a ``RecordSet`` of their own.
+    Every shard is a ``FileObject`` with its SHA-256. Every config is a ``FileSet`` of its shards and a ``RecordSet``
+    with the fields ``image``, ``label`` and ``split``. Label names have a separate ``RecordSet``.
 
     Args:
         subset: A subset of the catalogue.
-        manifests: Its built configs, at least one.
+        manifests: Manifests of its built configs, at least one.
 
     Returns:
         JSON-LD that conforms to Croissant 1.0.
@@ -88,9 +88,9 @@ def croissant(subset: Subset, manifests: Sequence[Manifest]) -> dict[str, Any]:
     facts, synthetic = collection(), synthetic_configs(built)
     all_synthetic = len(synthetic) == len(built)
     paper = reference(facts.citations[0])
-    made_by: list[dict[str, Any]] = [{"@type": "sc:Person", "name": name} for name in paper.authors]
+    creators: list[dict[str, Any]] = [{"@type": "sc:Person", "name": name} for name in paper.authors]
     if all_synthetic:
-        made_by = [{"@type": "sc:Organization", "name": "medmnist-hf"}]
+        creators = [{"@type": "sc:Organization", "name": "medmnist-hf"}]
     return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -101,7 +101,7 @@ def croissant(subset: Subset, manifests: Sequence[Manifest]) -> dict[str, Any]:
         "version": facts.version,
         "license": facts.license_urls[subset.license],
         "citeAs": bibtex(subset),
-        "creator": made_by,
+        "creator": creators,
         "keywords": tags(subset, synthetic=bool(synthetic)),
         "distribution": [node for manifest in built for node in _distribution(manifest)],
         "recordSet": [_splits(), _labels(subset), *(_records(subset, manifest) for manifest in built)],
@@ -109,7 +109,7 @@ def croissant(subset: Subset, manifests: Sequence[Manifest]) -> dict[str, Any]:
 
 
 def to_json(description: dict[str, Any]) -> str:
-    """The description as it is written: indented JSON with a final newline, same text for same content."""
+    """Serialize a description as indented JSON with a final newline; the same content gives the same text."""
     return json.dumps(description, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -183,7 +183,7 @@ def _plain_field(parent: str, name: str, description: str, data_type: str) -> di
 
 def _records(subset: Subset, manifest: Manifest) -> dict[str, Any]:
     config, shape = manifest.config_name, subset.file(manifest.size).image_shape
-    shown = " x ".join(map(str, shape))
+    extent = " x ".join(map(str, shape))
     record_set = f"config-{config}"
 
     def field(name: str, description: str, data_type: str, source: dict[str, Any], **more: object) -> dict[str, Any]:
@@ -192,15 +192,15 @@ def _records(subset: Subset, manifest: Manifest) -> dict[str, Any]:
 
     column = {"extract": {"column": "image"}}
     if subset.ndim == 3:
-        volume = f"Volume of {shown} voxels, uint8, as nested lists."
+        volume = f"Volume of {extent} voxels, uint8, as nested lists."
         image = field("image", volume, "sc:Integer", column, repeated=True)
     else:
         decoded = {**column, "transform": {"jsonPath": "bytes"}}
-        image = field("image", f"Image of {shown} pixels, uint8, losslessly encoded.", "sc:ImageObject", decoded)
+        image = field("image", f"Image of {extent} pixels, uint8, losslessly encoded.", "sc:ImageObject", decoded)
     column = {"extract": {"column": "label"}}
     if subset.task is Task.MULTI_LABEL:
         # A reference is a join, and mlcroissant cannot join a column of lists.
-        findings = f"Ids of the findings present, those of the record set {_LABELS}; none is an empty list."
+        findings = f"Ids of the findings present, as in the record set {_LABELS}; empty if there are none."
         label = field("label", findings, "sc:Integer", column, repeated=True)
     else:
         to_labels = {"field": {"@id": f"{_LABELS}/id"}}

@@ -1,7 +1,7 @@
-"""The environment of Jinja templates: a name without a value is an error, and words of others are text, never markup.
+"""The environment of Jinja templates: undefined names are errors, and untrusted text is never markup.
 
-What a file, a recipe or a server says goes through the filter ``plain``, or ``code`` where it stands in a code span;
-``row`` makes cells a row of a table.
+Text from a file, a recipe or a server goes through the filter ``plain``, or ``code`` for a code span. ``row`` joins
+cells to a table row.
 """
 
 import re
@@ -11,8 +11,8 @@ import jinja2
 
 
 def environment(package: str, *, autoescape: bool = False) -> jinja2.Environment:
-    """An environment for the folder ``templates`` of a package, with the filters ``plain``, ``code`` and ``row``."""
-    made = jinja2.Environment(
+    """Create an environment for a package's folder ``templates``, with the filters ``plain``, ``code`` and ``row``."""
+    templates = jinja2.Environment(
         loader=jinja2.PackageLoader(package),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -20,24 +20,24 @@ def environment(package: str, *, autoescape: bool = False) -> jinja2.Environment
         keep_trailing_newline=True,
         autoescape=autoescape,
     )
-    made.filters |= {"plain": plain, "code": code, "row": row}
-    return made
+    templates.filters |= {"plain": plain, "code": code, "row": row}
+    return templates
 
 
 def plain(text: object) -> str:
-    """Text that Markdown shows as it is, on one line: no markup, HTML, formula or heading comes of it."""
+    """Escape text for Markdown, on one line, so that none of it becomes markup, HTML, a formula or a heading."""
     line = " ".join(str(text).split())
     return re.sub(r"([\\`*\[\]<>|&~$]|^#)", r"\\\1", line)
 
 
 def code(text: object) -> str:
-    """Text as a code span of Markdown, whatever backticks it holds, on one line."""
+    """Format text as a Markdown code span, on one line, whatever backticks it contains."""
     line = " ".join(str(text).split())
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     return f"{fence} {line} {fence}" if len(fence) > 1 else f"`{line}`"
 
 
 def row(cells: Iterable[object]) -> str:
-    """Cells as a row of a Markdown table; bars in them that are not escaped yet are."""
+    """Join cells to a row of a Markdown table, escaping bars that are not escaped yet."""
     texts = (re.sub(r"(?<!\\)\|", r"\\|", str(cell)) for cell in cells)
     return f"| {' | '.join(texts)} |"

@@ -1,7 +1,7 @@
-"""``eval.yaml`` of a data set's repository: the tasks to which models report results, one for each size and measure.
+"""``eval.yaml`` of a data set repository: the tasks for which models report results, one per size and measure.
 
-The format: https://huggingface.co/docs/hub/eval-results. The Hub shows a leaderboard once it knows the framework's
-name and has put the repository on its list of benchmarks; that page says where to ask for both.
+The format: https://huggingface.co/docs/hub/eval-results. The Hub shows a leaderboard once it has registered the
+framework's name and listed the repository as a benchmark; that page says how to request both.
 """
 
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ from medmnist_hf.manifest import Manifest
 EVAL_NAME: Final = "eval.yaml"
 
 FRAMEWORK: Final = "medmnist"
-"""What the file calls the official metric. The Hub keeps a list of such names, and this one has still to be added."""
+"""Name of the official metric in the file. The Hub keeps a list of known names, which does not include it yet."""
 
 
 def eval_yaml(subset: Subset, manifests: Sequence[Manifest] = ()) -> str:
-    """The text of an ``eval.yaml``.
+    """Render the text of an ``eval.yaml``.
 
     Args:
         subset: A subset of the catalogue.
-        manifests: Its built configs; none for all official sizes.
+        manifests: Manifests of its built configs; without any, all official sizes are listed.
 
     Raises:
         BuildError: The manifests do not belong together, or not to this subset.
@@ -35,10 +35,10 @@ def eval_yaml(subset: Subset, manifests: Sequence[Manifest] = ()) -> str:
         for size in sizes
         for measure in MEASURES
     ]
-    measured = f"AUC and ACC of the {TEST_SPLIT} split from 0 to 1, by the metric of the official MedMNIST evaluator."
+    measures = f"AUC and ACC on the {TEST_SPLIT} split, from 0 to 1, as computed by the official MedMNIST evaluator."
     benchmark = {
         "name": subset.python_class,
-        "description": f"{describe_with_warning(subset, built)} {measured}",
+        "description": f"{describe_with_warning(subset, built)} {measures}",
         "evaluation_framework": FRAMEWORK,
         "tasks": tasks,
     }

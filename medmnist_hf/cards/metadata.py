@@ -1,4 +1,4 @@
-"""The YAML at the head of a card: what the Hub indexes and what `load_dataset` reads."""
+"""The YAML header of a card, which the Hub indexes and `load_dataset` reads."""
 
 import re
 from collections.abc import Sequence
@@ -17,44 +17,46 @@ _SIZE_CATEGORIES: Final = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<
 
 
 def check_manifests(subset: Subset, manifests: Sequence[Manifest]) -> tuple[Manifest, ...]:
-    """Manifests by ascending size, once it is sure that a card can be made of them.
+    """Check that one card can describe these manifests, and sort them by ascending size.
 
     Raises:
-        BuildError: One is of another subset, has other splits, or a size occurs twice.
+        BuildError: A manifest belongs to another subset or has other splits, or a size occurs twice.
         CatalogError: A size is not published for this subset.
     """
     ordered = tuple(sorted(manifests, key=lambda manifest: manifest.size))
     for manifest in ordered:
         subset.file(manifest.size)
         if manifest.subset != subset.flag:
-            raise BuildError(f"a build of {manifest.subset} lies among those of {subset.flag}: keep a folder for each")
+            raise BuildError(
+                f"a build of {manifest.subset} is among those of {subset.flag}: use a separate folder for each subset"
+            )
         if tuple(manifest.splits) != SPLITS:
             raise BuildError(
                 f"the manifest of {subset.flag} {manifest.size} has the splits {', '.join(manifest.splits) or 'none'} "
-                f"and not {', '.join(SPLITS)}: build the config again with --force"
+                f"instead of {', '.join(SPLITS)}: rebuild the config with --force"
             )
     if len({manifest.size for manifest in ordered}) < len(ordered):
-        raise BuildError(f"two manifests of {subset.flag} have one size: keep one build of each size")
+        raise BuildError(f"two manifests of {subset.flag} have the same size: keep one build per size")
     return ordered
 
 
 def synthetic_configs(manifests: Sequence[Manifest]) -> list[str]:
-    """Names of the configs that show generated pixels."""
+    """Names of the configs with generated pixels."""
     return [manifest.config_name for manifest in manifests if manifest.source.synthetic]
 
 
 def describe_with_warning(subset: Subset, manifests: Sequence[Manifest]) -> str:
-    """The description of a subset, begun with a warning where configs show generated pixels."""
+    """Describe a subset, with a warning first if any config has generated pixels."""
     synthetic = synthetic_configs(manifests)
     if synthetic and len(synthetic) == len(manifests):
-        return f"SYNTHETIC, no real data; the schema is that of: {subset.description}"
+        return f"SYNTHETIC, no real data; only the schema is that of: {subset.description}"
     if synthetic:
         return f"SYNTHETIC, no real data, in the configs {', '.join(synthetic)}. {subset.description}"
     return subset.description
 
 
 def default_config(sizes: Sequence[int]) -> str:
-    """Name of the config that `load_dataset` takes when none is named: ``28`` if there, else the smallest."""
+    """Name of the config that `load_dataset` loads by default: ``28`` if it is built, else the smallest size."""
     return str(DEFAULT_SIZE if DEFAULT_SIZE in sizes else min(sizes))
 
 
@@ -64,27 +66,28 @@ def shard_pattern(size: int, split: str) -> str:
 
 
 def tags(subset: Subset, *, synthetic: bool = False) -> list[str]:
-    """Tags by which the data set is found."""
+    """Tags of the data set on the Hub."""
     modality = re.sub(r"[^a-z0-9]+", "-", subset.modality.lower()).strip("-")
-    found = ["medical", "medmnist", modality, f"{subset.ndim}d", subset.task.value]
-    return [*found, "synthetic"] if synthetic else found
+    names = ["medical", "medmnist", modality, f"{subset.ndim}d", subset.task.value]
+    return [*names, "synthetic"] if synthetic else names
 
 
 def size_category(rows: int) -> str:
-    """The Hub's class of data set sizes for a number of rows."""
+    """The Hub's size category for a number of rows."""
     return next((name for limit, name in _SIZE_CATEGORIES if rows < limit), "1M<n<10M")
 
 
 def card_data(subset: Subset, manifests: Sequence[Manifest] = ()) -> DatasetCardData:
-    """The metadata of a card.
+    """Collect the metadata of a card.
 
     Args:
         subset: A subset of the catalogue.
-        manifests: Its built configs, checked and by ascending size; none for the card of all official sizes.
+        manifests: Manifests of its built configs, as returned by `check_manifests`; without any, all official sizes
+            are described.
 
     Returns:
-        Metadata whose config names are strings, with one ``dataset_info`` for each config. Byte counts and split
-        sizes are there for built configs only: `datasets` takes neither without the other.
+        Metadata whose config names are strings, with one ``dataset_info`` per config. Only built configs have byte
+        counts and split sizes, because `datasets` accepts neither without the other.
     """
     sizes = [manifest.size for manifest in manifests] or list(subset.sizes)
     rows = max((_rows(manifest) for manifest in manifests), default=subset.counts.total)
@@ -100,9 +103,9 @@ def card_data(subset: Subset, manifests: Sequence[Manifest] = ()) -> DatasetCard
         task_ids=[f"multi-{'label' if multi_label else 'class'}-{TASK_CATEGORY}"],
         tags=tags(subset, synthetic=bool(synthetic_configs(manifests))),
         configs=[
-            _config(size, _of_size(manifests, size), default=str(size) == default_config(sizes)) for size in sizes
+            _config(size, _find_size(manifests, size), default=str(size) == default_config(sizes)) for size in sizes
         ],
-        dataset_info=[_info(subset, size, _of_size(manifests, size)) for size in sizes],
+        dataset_info=[_info(subset, size, _find_size(manifests, size)) for size in sizes],
     )
 
 
@@ -110,7 +113,7 @@ def _rows(manifest: Manifest) -> int:
     return sum(record.rows for record in manifest.splits.values())
 
 
-def _of_size(manifests: Sequence[Manifest], size: int) -> Manifest | None:
+def _find_size(manifests: Sequence[Manifest], size: int) -> Manifest | None:
     return next((manifest for manifest in manifests if manifest.size == size), None)
 
 
@@ -118,8 +121,8 @@ def _config(size: int, manifest: Manifest | None, *, default: bool) -> dict[str,
     files = [{"split": split, "path": shard_pattern(size, split)} for split in SPLITS]
     config: dict[str, Any] = {"config_name": str(size), "data_files": files}
     if manifest is not None:
-        # `datasets` keys the copy that it prepares of a local folder by its configs and their info, not by the files:
-        # without the content in one of them it would take the copy of an earlier build of the same counts and sizes.
+        # `datasets` caches a local folder under a hash of its configs and their info, not of its files. Without the
+        # content ID it would load the cached copy of an earlier build that has the same counts and sizes.
         config["description"] = f"Content ID of the shards: {manifest.content_id}"
     return {**config, "default": True} if default else config
 

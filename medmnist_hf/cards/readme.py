@@ -1,4 +1,4 @@
-"""What the repository keeps rendered: a static card per subset, and the table of subsets in the README."""
+"""Texts that are rendered and committed: a static card per subset, and the table of subsets in the README."""
 
 from pathlib import Path
 from typing import Final
@@ -13,7 +13,7 @@ _END: Final = "<!-- /subsets -->"
 
 
 def subset_table() -> str:
-    """The subsets as a Markdown table."""
+    """Render the subsets as a Markdown table."""
     lines = [
         "| subset | what | task | classes | train / validation / test | sizes | license |",
         "| --- | --- | --- | ---: | --- | --- | --- |",
@@ -34,31 +34,34 @@ def subset_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def with_table(readme: str) -> str:
-    """A README with its table of subsets as the catalogue has it now.
+def update_table(readme: str) -> str:
+    """Replace the table of subsets in a README by one rendered from the catalogue.
 
     Raises:
-        BuildError: The README has no place for the table.
+        BuildError: The README lacks the comments that enclose the table.
     """
     head, start, rest = readme.partition(_START)
     _, end, tail = rest.partition(_END)
     if not start or not end:
-        raise BuildError(f"README.md has no place for the table of subsets: put {_START.strip()} and {_END} there")
+        raise BuildError(f"README.md does not mark the table of subsets: enclose it in {_START.strip()} and {_END}")
     return f"{head}{start}\n{subset_table()}\n{end}{tail}"
 
 
 def stale_cards(folder: Path) -> list[str]:
-    """Names of cards in a folder that are missing, are not what `card` gives now, or belong to no subset."""
-    wanted = {_path(folder, subset): card(subset) for subset in subsets()}
-    found = {path: path.read_text(encoding="utf-8") for path in folder.glob("*.md")}
-    return sorted(path.name for path in wanted.keys() | found.keys() if wanted.get(path) != found.get(path))
+    """Names of the cards in a folder that are missing, differ from what `card` renders, or belong to no subset."""
+    expected = {_path(folder, subset): card(subset) for subset in subsets()}
+    existing = {path: path.read_text(encoding="utf-8") for path in folder.glob("*.md")}
+    return sorted(path.name for path in expected.keys() | existing.keys() if expected.get(path) != existing.get(path))
 
 
 def write_static_cards(folder: Path) -> list[Path]:
-    """Render the card of every subset into a folder and remove those of no subset; the files now there.
+    """Render the card of every subset into a folder and remove cards that belong to no subset.
+
+    Returns:
+        Paths of the cards.
 
     Raises:
-        BuildError: The folder cannot be written to.
+        BuildError: The folder is not writable.
     """
     paths = [_path(folder, subset) for subset in subsets()]
     try:

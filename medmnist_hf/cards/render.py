@@ -1,6 +1,6 @@
-"""Data set cards: the README of a subset as text, and the files a build's folder shows to the world.
+"""Render data set cards: the README of a subset, and the files that accompany it in the folder of a build.
 
-Every figure on a card comes from the catalogue, a manifest or the published results; templates hold none.
+Every figure on a card comes from the catalogue, a manifest or the published results; templates contain none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,13 +30,13 @@ def card(
     repo_id: str | None = None,
     audits: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
-    """The card of a subset.
+    """Render the card of a subset.
 
     Args:
         subset: A subset of the catalogue.
-        manifests: Its built configs. Without any, the card describes all sizes that are published, shows no picture,
-            and gives no byte counts.
-        repo_id: Repository on the Hub that the examples load, ``user/name``; None for the official one of the subset.
+        manifests: Manifests of its built configs. Without any, the card describes all published sizes and has no
+            picture and no byte counts.
+        repo_id: Hub repository that the examples load, ``user/name``; None for the official one of the subset.
         audits: Config name -> findings of its audit, one line each.
 
     Returns:
@@ -62,9 +62,9 @@ def describe(
     repo_id: str | None = None,
     tasks: bool = True,
 ) -> dict[str, str]:
-    """Path -> text of the files that stand beside built configs, the card last; arguments and errors as in `card`.
+    """Render the text files that accompany built configs: path -> text, with the card last.
 
-    With `tasks` false there is no ``eval.yaml``.
+    Arguments and errors are those of `card`. If `tasks` is false, ``eval.yaml`` is left out.
     """
     texts = {CROISSANT_NAME: to_json(croissant(subset, manifests))}
     if tasks:
@@ -74,24 +74,24 @@ def describe(
 
 
 def write_card(subset_dir: Path) -> Path:
-    """Write picture, Croissant description, ``eval.yaml`` and card of a build beside its configs, each atomically.
+    """Write the picture, Croissant description, ``eval.yaml`` and card of a build, each atomically.
 
-    Reads the manifests, audits where there are any, and one row group of the first train shard of the default config.
+    Reads the manifests, existing audits, and one row group of the first train shard of the default config.
 
     Args:
-        subset_dir: Folder of one subset, as ``medmnist-hf build`` leaves it.
+        subset_dir: Folder of one subset, as written by ``medmnist-hf build``.
 
     Returns:
         Path of the ``README.md``.
 
     Raises:
-        BuildError: No config is built there, the build is damaged, or the folder cannot be written to.
+        BuildError: The folder has no built config, the build is damaged, or the folder is not writable.
     """
     if not read_build(subset_dir):
-        raise BuildError(f"no built config in {subset_dir}, so no card: run medmnist-hf build first")
+        raise BuildError(f"no built config in {subset_dir} to describe: run medmnist-hf build first")
     try:
         (subset_dir / WORK_DIR).mkdir(exist_ok=True)
-        # Sizes may be built by several processes: the last one to finish must see the configs of all.
+        # Several processes may build sizes at once: the last one to finish must see the configs of all.
         with sole_process(subset_dir / WORK_DIR / "card.lock", f"writing the card of {subset_dir}"):
             return _write_card(subset_dir)
     except OSError as error:
@@ -101,7 +101,7 @@ def write_card(subset_dir: Path) -> Path:
 
 
 def _has_card(subset_dir: Path) -> bool:
-    """The card that is there is of the configs that are there."""
+    """Whether the existing card describes all existing configs."""
     try:
         card = read_document(subset_dir / README_NAME)
     except OSError:
@@ -113,27 +113,28 @@ def _write_card(subset_dir: Path) -> Path:
     manifests = read_build(subset_dir)
     subset = catalog.subset(manifests[0].subset)
     built = check_manifests(subset, manifests)
-    shown = next(
+    default = next(
         manifest for manifest in built if manifest.config_name == default_config([each.size for each in built])
     )
     audits = {manifest.config_name: read_audit(subset_dir / manifest.config_name) for manifest in built}
-    known = {config: findings for config, findings in audits.items() if findings is not None}
-    texts = describe(subset, built, known)
-    first = shown.splits[SPLITS[0]].shards[0]
-    draw_sample(
-        subset_dir / shown.config_name / first.name, first.rows, subset, shown.size, subset_dir / picture_name(subset)
-    )
+    texts = describe(subset, built, {config: findings for config, findings in audits.items() if findings is not None})
+    shard = default.splits[SPLITS[0]].shards[0]
+    shard_path = subset_dir / default.config_name / shard.name
+    draw_sample(shard_path, shard.rows, subset, default.size, subset_dir / picture_name(subset))
     for name, text in texts.items():
         write_atomically(subset_dir / name, text)
     return subset_dir / README_NAME
 
 
 def read_audit(config_dir: Path) -> tuple[str, ...] | None:
-    """The findings that an audit left beside a config, one line each; None if there was no audit.
+    """Read the saved audit of a config.
+
+    Returns:
+        Its findings, one line each; None if no audit was saved.
 
     Raises:
-        BuildError: The audit's file has no list ``findings``.
-        OSError: It cannot be read.
+        BuildError: The file has no list ``findings``.
+        OSError: The file cannot be read.
     """
     path = config_dir / AUDIT_NAME
     return parse_findings(read_document(path), str(path)) if path.exists() else None
@@ -141,6 +142,6 @@ def read_audit(config_dir: Path) -> tuple[str, ...] | None:
 
 @cache
 def _environment() -> jinja2.Environment:
-    made = environment("medmnist_hf.cards")
-    made.filters |= {"count": lambda number: f"{number:,}", "score": lambda value: f"{value:.3f}"}
-    return made
+    templates = environment("medmnist_hf.cards")
+    templates.filters |= {"count": lambda number: f"{number:,}", "score": lambda value: f"{value:.3f}"}
+    return templates

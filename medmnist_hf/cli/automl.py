@@ -11,7 +11,7 @@ from medmnist_hf.automl.engines import engine, engines
 from medmnist_hf.automl.environments import VARIABLE
 from medmnist_hf.cli.recipe_options import Force, announce, earlier_results, read_recipe, recipe_options, show_earlier
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.extras import explained
+from medmnist_hf.extras import suggest_install
 from medmnist_hf.training.recipe import default_folder, presets
 from medmnist_hf.training.registry import PIXELS
 
@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 
 @recipe_options("dataset", "size", "time_budget", "trials", "root", "revision", "test")
-@explained("train")
+@suggest_install("train")
 def automl(
     name: Annotated[str | None, typer.Option("--engine", help=ENGINES)] = None,
     *,

@@ -11,7 +11,7 @@ import typer
 
 from medmnist_hf import console
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.extras import explained
+from medmnist_hf.extras import suggest_install
 
 if TYPE_CHECKING:
     from medmnist_hf.training.benchmark.matrix import BenchmarkRun
@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=EXAMPLE)(benchmark)
 
 
-@explained("train")
+@suggest_install("train")
 def benchmark(
     matrix: Annotated[
         Path | None,

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from medmnist_hf import console
 from medmnist_hf.catalog import SPLITS
-from medmnist_hf.extras import explained
+from medmnist_hf.extras import suggest_install
 from medmnist_hf.places.resolver import DEFAULT_ROOT
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class _Bars:
             self._progress.update(self._download, visible=False)
 
 
-@explained("build")
+@suggest_install("build")
 def build(
     subsets: Annotated[list[str], typer.Argument(metavar="SUBSET", help="Flags of subsets, or 'all'.")],
     *,

@@ -10,7 +10,7 @@ from medmnist_hf import console
 from medmnist_hf.catalog import subset
 from medmnist_hf.cli.data_options import BuiltData, Revision, Root, Sizes
 from medmnist_hf.errors import BuildError, MedMNISTError, cannot_write
-from medmnist_hf.extras import explained
+from medmnist_hf.extras import suggest_install
 from medmnist_hf.files import write_atomically
 from medmnist_hf.manifest import AUDIT_NAME
 from medmnist_hf.typed_json import encode
@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: medmnist-hf audit dist/breastmnist dist/retinamnist --size 28 --save")(audit)
 
 
-@explained("build")
+@suggest_install("build")
 def verify(
     data: BuiltData,
     *,
@@ -141,7 +141,7 @@ def _print(audit: "Audit") -> None:
     terminal.print()
 
 
-@explained("build")
+@suggest_install("build")
 def audit(
     data: BuiltData,
     *,

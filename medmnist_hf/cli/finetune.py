@@ -7,9 +7,10 @@ from typing import Annotated, Any, Final
 import typer
 
 from medmnist_hf import console
+from medmnist_hf.catalog import bibtex
 from medmnist_hf.cli.recipe_options import Force, announce, earlier_results, read_recipe, recipe_options, show_earlier
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.extras import explained, need
+from medmnist_hf.extras import require_modules, suggest_install
 from medmnist_hf.training.recipe import FIELDS, default_folder
 
 EXAMPLE: Final = (
@@ -24,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 @recipe_options(*(name for name in FIELDS if name not in {"seeds", "repository"}))
-@explained("train")
+@suggest_install("train")
 def finetune(
     *,
     out: Annotated[
@@ -61,7 +62,7 @@ def finetune(
     """
     if repo_id is None and (branch is not None or private):
         raise TrainingError("--branch and --private say how to push: add --repo-id USER")
-    need("train", "torch", "transformers")
+    require_modules("train", "torch", "transformers")
     recipe = read_recipe(options)
     folder = out or default_folder(recipe)
     earlier = earlier_results(recipe, folder, force=force)
@@ -71,10 +72,8 @@ def finetune(
     announce(recipe, folder, force=force, quiet=quiet)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # torch takes seconds to import, and --help needs none.
-    from medmnist_hf.cards.bibliography import reference
     from medmnist_hf.hub.client import MAIN, hub_api
     from medmnist_hf.training.publish import check_push, push_model
-    from medmnist_hf.training.report.model_card import cited
     from medmnist_hf.training.report.terminal import print_results
     from medmnist_hf.training.results import check_whole
     from medmnist_hf.training.running import launched, run
@@ -91,5 +90,5 @@ def finetune(
     print_results(results, folder)
     check_whole(results)
     if repo_id is not None:
-        references = [reference(key).text for key in cited(recipe.subset)]
-        console.echo(push_model(api, folder, repo_id, references=references, **how).summary())
+        pushed = push_model(api, folder, repo_id, references=[bibtex(recipe.subset)], **how)
+        console.echo(pushed.summary())

@@ -1,4 +1,4 @@
-"""The command line of the wheel: ``list`` and ``info`` here, the other verbs in the modules beside this one."""
+"""The program ``medmnist-hf``: ``list``, ``info`` and ``cite`` are defined here, other verbs in sibling modules."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -66,6 +66,21 @@ def info(
         out.print(f"  {file['name']:24s} {file['size']:3d}  {file['md5']}  {file['url']}", soft_wrap=True)
 
 
+@app.command(epilog="Example: medmnist-hf cite pathmnist > refs.bib")
+def cite(
+    subsets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SUBSET",
+            help="Flags of subsets, or 'all'. [default: cite MedMNIST alone]",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Print the papers to cite, in BibTeX: MedMNIST and the source data of subsets."""
+    console.echo(catalog.cite(*subsets or ()))
+
+
 def _facts(entry: catalog.Subset) -> dict[str, Any]:
     """All that is known of a subset, in the types of JSON."""
     shared = catalog.collection()
@@ -91,7 +106,8 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     yield f"license    {facts['license_name']} ({facts['license']}), {facts['license_url']}"
     yield f"release    {shared['version']}, Zenodo record {shared['record']}, {shared['homepage']}"
     yield f"labels by  {facts['annotations_creators']}"
-    yield "cite       " + ", ".join((*facts["citations"], *shared["citations"])) + " (BibTeX keys of the card)"
+    keys = ", ".join((*facts["citations"], *shared["citations"]))
+    yield f"cite       {keys} (medmnist-hf cite {facts['flag']} prints them)"
     yield "labels"
     yield from (f"  {index:2d}  {label}" for index, label in enumerate(facts["labels"]))
     yield "caveats"

@@ -9,7 +9,7 @@ from medmnist_hf import console
 from medmnist_hf.catalog import NAMESPACE
 from medmnist_hf.cli.data_options import LocalData, LocalRoot
 from medmnist_hf.errors import BuildError, MedMNISTError
-from medmnist_hf.extras import explained
+from medmnist_hf.extras import suggest_install
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: medmnist-hf push-metric --repo-id you/medmnist --tag v1.0 --yes")(push_metric)
 
 
-@explained("build")
+@suggest_install("build")
 def push(
     data: LocalData,
     *,
@@ -128,7 +128,7 @@ def _push_one(api: "HfApi", build: "LocalBuild", options: "PushOptions", describ
     console.echo(f"{pushed.summary()}\n")
 
 
-@explained("evaluate")
+@suggest_install("evaluate")
 def push_metric(
     repo_id: Annotated[str, typer.Option(help="The Space, NAMESPACE/medmnist.")] = f"{NAMESPACE}/medmnist",
     yes: Annotated[

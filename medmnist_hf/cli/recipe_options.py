@@ -30,7 +30,7 @@ from medmnist_hf.training.recipe import (
     unread_options,
 )
 from medmnist_hf.training.registry import METHODS, check_model_name
-from medmnist_hf.training.values import duration_text
+from medmnist_hf.training.values import format_duration
 
 if TYPE_CHECKING:
     from medmnist_hf.training.results import RunResult
@@ -214,7 +214,7 @@ def _default_text(name: str) -> str:
     if isinstance(default, bool):
         return "yes" if default else "no"
     if name == "time_budget":
-        return duration_text(default)  # type: ignore[arg-type]  # it is no missing one
+        return format_duration(default)  # type: ignore[arg-type]  # it is no missing one
     return shlex.quote(default) if isinstance(default, str) else str(default)
 
 

@@ -1,8 +1,8 @@
 """How every command prints and ends: one width, one form of table, one line for a fault, an exit code.
 
-Names of files, of models and of what lies on the Hub are printed here, and so pass through `printable`: none of them
-moves the cursor, changes colors or begins a line of its own. No character ends a command: one that the output cannot
-show is escaped.
+Names of files, models and Hub repositories pass through `escape_unprintable` before they are printed: none of them
+moves the cursor, changes colors or starts a new line. A character that the output cannot show is escaped and never
+ends the command.
 """
 
 import gc
@@ -23,8 +23,8 @@ from rich.progress import Progress, ProgressColumn, Task, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from medmnist_hf.errors import MedMNISTError, cannot_write, first_line, is_full, one_line, printable
-from medmnist_hf.extras import explained
+from medmnist_hf.errors import MedMNISTError, cannot_write, escape_unprintable, first_line, is_full, one_line
+from medmnist_hf.extras import suggest_install
 from medmnist_hf.redaction import redact, redact_logs
 from medmnist_hf.typed_json import encode
 
@@ -95,7 +95,7 @@ def echo(text: object, *, err: bool = False, end: str = "\n") -> None:
 
 
 def _printable_lines(text: str) -> str:
-    return "\n".join(map(printable, text.split("\n")))
+    return "\n".join(map(escape_unprintable, text.split("\n")))
 
 
 class _ProgressLines(Progress):
@@ -167,7 +167,7 @@ def run(app: typer.Typer, arguments: Sequence[str] = (), name: str | None = None
     # The Hub's client tells of each try; the last one is the error, and says as much.
     logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)
     try:
-        with explained():
+        with suggest_install():
             code = app([*arguments, *sys.argv[1:]], standalone_mode=False, prog_name=name)
     except MedMNISTError as error:
         fail(error)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from medmnist_hf.catalog import DEFAULT_SIZE, SPLITS, SplitCounts, Subset, sized_subset, subset, subsets
+from medmnist_hf.catalog import ALL, DEFAULT_SIZE, SPLITS, SplitCounts, Subset, sized_subset, subset, subsets
 from medmnist_hf.conversion.build import BuildOptions, BuildResult, build_config, usable
 from medmnist_hf.conversion.encode import encoder
 from medmnist_hf.conversion.sharding import shard_ranges
@@ -92,7 +92,7 @@ def plan_run(flags: Sequence[str], sizes: Sequence[str], source: Source, options
         CatalogError: An unknown subset or size, a size that no subset asked for has, or another than the name's.
         BuildError: An unknown codec, or one that cannot hold the images of a subset.
     """
-    every = "all" in flags
+    every = ALL in flags
     named: dict[str, set[int]] = {entry.flag: set() for entry in subsets()} if every else {}
     for flag in () if every else flags:
         entry, size = sized_subset(flag)
@@ -101,11 +101,11 @@ def plan_run(flags: Sequence[str], sizes: Sequence[str], source: Source, options
                 f"{flag} names size {size}, and --size {', '.join(sizes)} is given: leave one of them out"
             )
         named.setdefault(entry.flag, set()).add(size or DEFAULT_SIZE)
-    numbers = {_size(text) for text in sizes if text != "all"}
+    numbers = {_size(text) for text in sizes if text != ALL}
     planned = []
     for entry in map(subset, named):
         usual = named[entry.flag] or {DEFAULT_SIZE}
-        chosen = set(entry.sizes) if "all" in sizes else numbers or usual
+        chosen = set(entry.sizes) if ALL in sizes else numbers or usual
         chosen = chosen & set(entry.sizes) if every else chosen
         planned += [_planned(entry, size, source, options) for size in sorted(chosen)]
     if not planned:

@@ -1,1 +1,1 @@
-"""Reading a build or a repository: rows, decoded pixels, whole splits as arrays and their cache on disk."""
+"""Reading builds and repositories: rows, decoded pixels, whole splits as arrays, and their cache on disk."""

@@ -1,4 +1,4 @@
-"""Decoded splits on disk: one folder each, written whole by one process and mapped into memory by all."""
+"""Cache of decoded splits: one folder per split, written by one process and mapped into memory by all readers."""
 
 import contextlib
 import datetime
@@ -37,7 +37,7 @@ from medmnist_hf.typed_json import Count, Name, Sha256, encode
 from medmnist_hf.typed_json import decode as decode_json
 
 LAYOUT: Final = 2
-"""Of what lies in an entry, and of what its pixels and labels mean: part of every key."""
+"""Version of an entry's files and of the meaning of its pixels and labels; part of every key."""
 
 _IMAGES, _LABELS, _INFO = "images.npy", "labels.npy", "info.json"
 _FILES: Final = (_IMAGES, _LABELS, _INFO)
@@ -45,17 +45,17 @@ _KEY: Final = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED: Final = re.compile(r"\.([0-9a-f]{64})\.[0-9a-f]{8}\.tmp")
 _LOCK: Final = ".{}.lock"
 _MARGIN: Final = 1 << 20
-"""What an entry may take beyond its pixels and labels, in bytes."""
+"""Bytes allowed for an entry in addition to its pixels and labels."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What an entry must be.
+    """Expected content of an entry.
 
     Attributes:
-        key: 64 hex digits that stand for the content, `LAYOUT` included.
+        key: 64 hex digits that identify the content, `LAYOUT` included.
         name: Name of the data set, e.g. ``pathmnist``.
         split: Name of the split; may be empty.
         shape: Shape of the images, uint8: ``(N, H, W)``, ``(N, H, W, 3)`` or ``(N, D, H, W)``.
@@ -93,11 +93,11 @@ class CacheEntry:
 
     Attributes:
         name: Name of the data set.
-        split: Name of the split; empty where it is not known.
+        split: Name of the split; empty if unknown.
         size: Edge length in pixels or voxels.
         shape: Shape of the images.
         bytes: Bytes on disk.
-        created: When it was written, ISO 8601 in UTC.
+        created: Time of writing, ISO 8601 in UTC.
         path: Its folder.
     """
 
@@ -111,19 +111,19 @@ class CacheEntry:
 
 
 Decode = Callable[[], tuple[Iterator[NDArray[np.uint8]], NDArray[Any]]]
-"""Gives the images in blocks and the labels; called when they are not in the cache."""
+"""Returns the images in blocks, and the labels; called if they are not in the cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Info:
-    """What an entry says of itself.
+    """Content of an entry's ``info.json``.
 
     Attributes:
-        layout: `LAYOUT` of when it was written.
-        spec: What it holds.
-        files: Name -> bytes of the arrays.
-        labels_sha256: SHA-256 of the file of labels, which is read whole anyway.
-        created: When it was written, ISO 8601 in UTC.
+        layout: `LAYOUT` at the time of writing.
+        spec: Content of the entry.
+        files: File name -> size in bytes, of the arrays.
+        labels_sha256: SHA-256 of the labels file, which is read completely anyway.
+        created: Time of writing, ISO 8601 in UTC.
     """
 
     layout: int
@@ -134,36 +134,36 @@ class _Info:
 
 
 class _Unfit(Exception):
-    """An entry is there and is not what it must be."""
+    """An entry is missing, or does not match its spec."""
 
 
 def fetch(spec: Spec, decode: Decode, cache_dir: str | Path | None = None) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-    """Open an entry; where there is none, or none that fits, let one process write it while the others wait.
+    """Open an entry. If it is missing or unfit, one process writes it while the others wait.
 
     Args:
-        spec: What the entry must be.
-        decode: Decodes what is to be kept.
-        cache_dir: Folder of the cache; made when needed.
+        spec: Expected content of the entry.
+        decode: Decodes the split.
+        cache_dir: Folder of the cache; created if needed.
 
     Returns:
-        The images, mapped from the file, and the labels, in memory. What is written to either is seen by this process
-        alone and never by the file.
+        The images, mapped from the file, and the labels, in memory. Writing to either changes this process's copy,
+        never the file.
 
     Raises:
-        MedMNISTError: The folder has no room or cannot be written to, and nothing is left of the entry then; or an
-            entry that is there cannot be opened, for lack of memory or of file descriptors, and is kept.
+        MedMNISTError: The folder is full or not writable, in which case nothing is left of the entry; or an existing
+            entry cannot be opened, for lack of memory or of file descriptors, and is kept.
     """
     root = cache_root(cache_dir)
     with contextlib.suppress(_Unfit):
-        return _opened(root / spec.key, spec)
+        return _open_entry(root / spec.key, spec)
     try:
         root.mkdir(parents=True, exist_ok=True)
         with sole_process(root / _LOCK.format(spec.key), f"decoding {spec}"):
             if (root / spec.key).exists():
                 try:
-                    return _opened(root / spec.key, spec)
+                    return _open_entry(root / spec.key, spec)
                 except _Unfit as error:
-                    _log.warning("%s is not what it must be (%s): decoding %s again", root / spec.key, error, spec)
+                    _log.warning("the cache entry %s is unfit (%s): decoding %s again", root / spec.key, error, spec)
                     _discard(root / spec.key)
             _remove_unfinished(root, spec.key)
             if shutil.disk_usage(root).free < spec.bytes + _MARGIN:
@@ -174,15 +174,15 @@ def fetch(spec: Spec, decode: Decode, cache_dir: str | Path | None = None) -> tu
 
 
 def is_kept(spec: Spec, cache_dir: str | Path | None = None) -> bool:
-    """Whether `fetch` finds an entry and has nothing to decode; raises a `MedMNISTError` if it cannot be opened."""
+    """Whether `fetch` would find the entry; raises a `MedMNISTError` if it exists and cannot be opened."""
     with contextlib.suppress(_Unfit):
-        _opened(cache_root(cache_dir) / spec.key, spec)
+        _open_entry(cache_root(cache_dir) / spec.key, spec)
         return True
     return False
 
 
 def cache_root(cache_dir: str | Path | None = None) -> Path:
-    """Folder of the cache: the one named, or that below the home of the Hugging Face libraries."""
+    """Folder of the cache: `cache_dir`, or ``medmnist-hf/arrays`` in ``HF_HOME``."""
     if cache_dir is not None:
         return expand_user(cache_dir)
     from huggingface_hub import constants
@@ -191,11 +191,11 @@ def cache_root(cache_dir: str | Path | None = None) -> Path:
 
 
 def cache_info(cache_dir: str | Path | None = None, subset: str | None = None) -> list[CacheEntry]:
-    """What is in the cache, by name, size and split.
+    """List the entries of the cache, ordered by name, size and split.
 
     Args:
-        cache_dir: Folder of the cache; None is the one below `HF_HOME`.
-        subset: List only what bears this name, in any letter case; None lists all.
+        cache_dir: Folder of the cache; ``HF_HOME/medmnist-hf/arrays`` if None.
+        subset: Only list entries of this name, in any letter case; all if None.
 
     Raises:
         CatalogError: `subset` is neither in the cache nor in the catalogue.
@@ -210,11 +210,11 @@ def cache_info(cache_dir: str | Path | None = None, subset: str | None = None) -
 
 
 def clear_cache(cache_dir: str | Path | None = None, subset: str | None = None) -> int:
-    """Remove entries, and what killed writers left; arrays that are in use stay readable until they are let go.
+    """Remove entries, and what killed writers left behind. Arrays in use stay readable until they are released.
 
     Args:
-        cache_dir: Folder of the cache; None is the one below `HF_HOME`. Nothing else in it is touched.
-        subset: Remove only what bears this name, in any letter case; None removes all, damaged entries too.
+        cache_dir: Folder of the cache; ``HF_HOME/medmnist-hf/arrays`` if None. Other files in it are not touched.
+        subset: Only remove entries of this name, in any letter case; if None all, damaged entries included.
 
     Returns:
         Bytes freed.
@@ -231,24 +231,24 @@ def clear_cache(cache_dir: str | Path | None = None, subset: str | None = None) 
         raise MedMNISTError(f"cannot clear {root} ({error.strerror}): check its permissions") from None
 
 
-def _opened(folder: Path, spec: Spec) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-    """The arrays of an entry, which is as it was written and what the spec says.
+def _open_entry(folder: Path, spec: Spec) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+    """Open the arrays of an entry, after checking that it is undamaged and matches the spec.
 
     Raises:
-        _Unfit: It is something else, or not there.
-        MedMNISTError: It cannot be opened, which says nothing of what it is.
+        _Unfit: It is missing, damaged or does not match.
+        MedMNISTError: It cannot be opened, so its content is unknown.
     """
     try:
         info = _read_info(folder)
         if (info.layout, info.spec) != (LAYOUT, spec):
-            raise _Unfit(f"{_INFO} describes something else")
+            raise _Unfit(f"{_INFO} describes other content")
         for name, size in info.files.items():
             if (folder / name).stat().st_size != size:
-                raise _Unfit(f"{name} is not of {size} bytes")
+                raise _Unfit(f"{name} does not have {size} bytes")
         images = _mapped(folder / _IMAGES)
         content = read_document(folder / _LABELS, info.files[_LABELS])
         if hashlib.sha256(content).hexdigest() != info.labels_sha256:
-            raise _Unfit(f"{_LABELS} is not as it was written")
+            raise _Unfit(f"{_LABELS} was changed")
         labels: NDArray[Any] = npy.read_array(io.BytesIO(content), allow_pickle=False)
     except (
         FileNotFoundError,
@@ -262,8 +262,8 @@ def _opened(folder: Path, spec: Spec) -> tuple[NDArray[np.uint8], NDArray[Any]]:
         raise _Unfit(first_line(error)) from None
     except (OSError, MemoryError) as error:
         raise MedMNISTError(
-            f"cannot open {folder} ({first_line(error)}): {spec} is kept there, close other programs and try again, "
-            "or pass cache=False"
+            f"cannot open {folder} ({first_line(error)}): {spec} is cached there, close other programs and try "
+            "again, or pass cache=False"
         ) from None
     for array, dtype, shape in (
         (images, np.dtype(np.uint8), spec.shape),
@@ -275,21 +275,21 @@ def _opened(folder: Path, spec: Spec) -> tuple[NDArray[np.uint8], NDArray[Any]]:
 
 
 def _mapped(path: Path) -> NDArray[np.uint8]:
-    """An array of the file's pages, shared with all who read it; a page that is written to becomes the writer's own.
+    """Map an array copy-on-write: readers share the pages, and a write copies the page for the writer.
 
-    Not read-only, since torch would warn of that, and a tensor over it that is written to would end the process.
+    A read-only mapping would make torch warn, and writing to a tensor over it would crash the process.
     """
     try:
         return npy.open_memmap(path, mode="c")
     except OSError as error:
-        # A system that sets memory aside for all that could be written has not enough of it.
+        # Without memory overcommit, a copy-on-write mapping reserves memory for every page.
         if error.errno != errno.ENOMEM:
             raise
         return npy.open_memmap(path, mode="r")
 
 
 def _write(root: Path, spec: Spec, decode: Decode) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-    """Write an entry; its arrays, opened before it bears its name, when nobody else can remove it."""
+    """Write an entry and return its arrays, opened before the final rename, while no other process can remove it."""
     temporary = root / f".{spec.key}.{secrets.token_hex(4)}.tmp"
     temporary.mkdir()
     try:
@@ -306,10 +306,10 @@ def _write(root: Path, spec: Spec, decode: Decode) -> tuple[NDArray[np.uint8], N
         with _synced(temporary / _INFO) as file:
             file.write((json.dumps(encode(info), indent=2) + "\n").encode())
         try:
-            arrays = _opened(temporary, spec)
+            arrays = _open_entry(temporary, spec)
         except _Unfit as error:
             raise MedMNISTError(
-                f"cannot keep {spec} in {root} ({error}): check the disk, or pass cache=False"
+                f"cannot cache {spec} in {root} ({error}): check the disk, or pass cache=False"
             ) from None
         temporary.rename(root / spec.key)
     except BaseException:
@@ -320,8 +320,8 @@ def _write(root: Path, spec: Spec, decode: Decode) -> tuple[NDArray[np.uint8], N
 
 
 def _write_npy(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], blocks: Iterator[NDArray[Any]]) -> None:
-    # Through the file and not through a mapping: a full disk is an error then, not the end of the process, and pages
-    # that wait for the disk are not part of its memory.
+    # Write through the file, not a mapping: a full disk then raises an error instead of killing the process, and
+    # pages waiting for the disk do not count as its memory.
     with _synced(path) as file:
         npy.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
         for block in blocks:
@@ -337,13 +337,13 @@ def _synced(path: Path) -> Iterator[BinaryIO]:
 
 
 def _no_room(root: Path, spec: Spec, why: str, cache_dir: str | Path | None) -> MedMNISTError:
-    # Commands read the arrays too: only who has named a folder can name another one.
+    # Commands have no cache_dir option, so only suggest it to callers that passed it.
     remedy = "set HF_HOME to" if cache_dir is None else "pass as cache_dir"
     with contextlib.suppress(OSError):
         why += f"; {shutil.disk_usage(root).free / 1e6:,.0f} MB are free"
     return MedMNISTError(
-        f"cannot keep {spec} in {root}, which takes {spec.bytes / 1e6:,.1f} MB ({why}): "
-        f"{remedy} a folder with room that can be written to"
+        f"cannot cache {spec} in {root}, which takes {spec.bytes / 1e6:,.1f} MB ({why}): "
+        f"{remedy} a writable folder with enough space"
     )
 
 
@@ -353,16 +353,16 @@ def _read_info(folder: Path) -> _Info:
 
 
 def _folders(root: Path) -> list[Path]:
-    """The folders in the cache that bear a key for a name and hold nothing but files of an entry."""
+    """The folders in the cache that are named by a key and hold only files of an entry."""
     try:
-        return [path for path in root.iterdir() if _KEY.fullmatch(path.name) and _is_ours(path)]
+        return [path for path in root.iterdir() if _KEY.fullmatch(path.name) and _is_entry(path)]
     except FileNotFoundError:
         return []
     except OSError as error:
         raise MedMNISTError(cannot_read(root, error, "check the path")) from None
 
 
-def _is_ours(path: Path) -> bool:
+def _is_entry(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink() and {each.name for each in path.iterdir()} <= set(_FILES)
 
 
@@ -377,7 +377,7 @@ def _entry_of(folder: Path) -> CacheEntry | None:
 
 
 def _discard(folder: Path) -> int:
-    """Take an entry away in one step, then remove it; bytes freed."""
+    """Rename an entry out of the way atomically, then remove it; return the bytes freed."""
     aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
     try:
         folder.rename(aside)
@@ -387,7 +387,7 @@ def _discard(folder: Path) -> int:
 
 
 def _remove(folder: Path) -> int:
-    if folder.is_symlink():  # what it points to is not ours
+    if folder.is_symlink():  # its target does not belong to the cache
         folder.unlink()
         return 0
     freed = 0
@@ -401,7 +401,7 @@ def _remove(folder: Path) -> int:
 
 
 def _remove_unfinished(root: Path, own: str = "") -> int:
-    """Remove what writers left that live no more: they would hold their lock; `own` names the lock we hold."""
+    """Remove the folders of dead writers (a live one holds its lock); `own` is the key whose lock we hold."""
     freed = 0
     for path in list(root.iterdir()):
         match = _UNFINISHED.fullmatch(path.name)

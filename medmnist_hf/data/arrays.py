@@ -1,4 +1,4 @@
-"""A whole split as two numpy arrays, decoded once and kept: pixels mapped from the disk, labels in memory.
+"""A whole split as two numpy arrays, decoded once and cached: pixels mapped from disk, labels in memory.
 
 Example:
     >>> import medmnist_hf
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 _BAR_AFTER: Final = 2.0
 """Seconds after which a progress bar appears."""
 
-# `datasets` and `pyarrow` are imported where something has to be decoded: a split that is in the cache does without.
+# `datasets` and `pyarrow` are imported only for decoding, so a cached split does not wait for them.
 
 
 class Arrays(NamedTuple):
@@ -46,7 +46,7 @@ class Arrays(NamedTuple):
 
 
 def arrays_at(place: Place, split: str, *, cache_dir: str | Path | None = None, cache: bool = True) -> Arrays:
-    """Load a split of what `medmnist_hf.places.resolver.find` gave; see `medmnist_hf.load_arrays`."""
+    """Load a split from a place that `medmnist_hf.places.resolver.find` returned; see `medmnist_hf.load_arrays`."""
     if isinstance(place, NpzFile):
         return _read_npz(place, split_name(split), cache_dir, cache=cache)
     return read_arrays(config_at(place), split, cache_dir=cache_dir, cache=cache)
@@ -71,7 +71,7 @@ def _read_npz(place: NpzFile, split: str, cache_dir: str | Path | None, *, cache
 
 
 def read_arrays(config: BuiltConfig, split: str, *, cache_dir: str | Path | None = None, cache: bool = True) -> Arrays:
-    """Load a split of a config that is open already, so that several splits are surely of the same build.
+    """Load a split of an open config, which guarantees that several splits come from the same build.
 
     Arguments and errors as in `medmnist_hf.load_arrays`.
     """
@@ -80,12 +80,12 @@ def read_arrays(config: BuiltConfig, split: str, *, cache_dir: str | Path | None
 
 
 def check_split(config: BuiltConfig, split: str, *, cache_dir: str | Path | None = None) -> None:
-    """Check cheaply that `read_arrays` will find a split: decoded in the cache, or in files of the right sizes.
+    """Check cheaply that `read_arrays` will find a split: in the cache, or in files of the right sizes.
 
     Raises:
         CatalogError: Unknown split.
-        BuildError: A file of a local build is missing, or not of its size.
-        MedMNISTError: What the cache has of it cannot be opened.
+        BuildError: A file of a local build is missing or has another size than in the manifest.
+        MedMNISTError: Its cache entry cannot be opened.
     """
     split = split_name(split)
     if not is_kept(_spec(config, split), cache_dir):
@@ -105,14 +105,14 @@ def _spec(config: BuiltConfig, split: str) -> Spec:
 
 
 def to_arrays(dataset: Any, *, cache_dir: str | Path | None = None, cache: bool = True) -> Arrays:
-    """Turn a data set with the columns ``image`` and ``label`` into arrays, row by row as it stands.
+    """Convert a data set with the columns ``image`` and ``label`` to arrays, in its row order.
 
-    It may be filtered, shuffled, concatenated or sorted; any format or transform set on it is left aside. The decoded
-    files are found again by its fingerprint, as `datasets` finds the results of `map`: where a fingerprint is random,
-    as after a `map` with a function that cannot be hashed, pass ``cache=False``.
+    It may be filtered, shuffled, concatenated or sorted; a format or transform set on it is ignored. Cached arrays are
+    identified by its fingerprint, as `datasets` identifies the results of `map`. Pass ``cache=False`` if the
+    fingerprint is random, as after a `map` with a function that cannot be hashed.
 
     Args:
-        dataset: A `datasets.Dataset` whose images are all of one shape.
+        dataset: A `datasets.Dataset` whose images all have the same shape.
         cache_dir: Folder of the decoded files; ``HF_HOME/medmnist-hf/arrays`` if None.
         cache: False decodes into memory and writes nothing.
 
@@ -120,8 +120,8 @@ def to_arrays(dataset: Any, *, cache_dir: str | Path | None = None, cache: bool 
         The rows in the order of the data set; cached images as from `load_arrays`.
 
     Raises:
-        SourceError: It is no such data set, has no rows, or a row holds something else.
-        MedMNISTError: The cache has no room or cannot be written to.
+        SourceError: It is not such a data set, has no rows, or a row holds something else.
+        MedMNISTError: The cache is full or not writable.
     """
     from medmnist_hf.data.columns import Columns
 
@@ -148,15 +148,15 @@ def _decode_build(config: BuiltConfig, split: str) -> tuple[Iterator[NDArray[np.
 
 
 def _arrays(spec: Spec, decode: Decode, cache_dir: str | Path | None, *, cache: bool) -> Arrays:
-    watched = partial(_watched, spec, decode)
-    return Arrays(*(fetch(spec, watched, cache_dir) if cache else _in_memory(spec, watched)))
+    decode_with_progress = partial(_decode_with_progress, spec, decode)
+    return Arrays(*(fetch(spec, decode_with_progress, cache_dir) if cache else _in_memory(spec, decode_with_progress)))
 
 
-def _watched(spec: Spec, decode: Decode) -> tuple[Iterator[NDArray[np.uint8]], NDArray[Any]]:
-    """What is decoded, with a progress bar where that takes long."""
+def _decode_with_progress(spec: Spec, decode: Decode) -> tuple[Iterator[NDArray[np.uint8]], NDArray[Any]]:
+    """Decode, with a progress bar if that takes long."""
     from huggingface_hub import utils
 
-    bars: Any = utils  # whose functions are exported without saying so
+    bars: Any = utils  # its stubs do not export tqdm
     images, labels = decode()
 
     def blocks() -> Iterator[NDArray[np.uint8]]:
@@ -173,7 +173,7 @@ def _in_memory(spec: Spec, decode: Decode) -> tuple[NDArray[np.uint8], NDArray[A
         images = np.empty(spec.shape, np.uint8)
     except MemoryError:
         raise MedMNISTError(
-            f"no memory for {spec}, which takes {spec.bytes / 1e6:,.1f} MB: leave out cache=False"
+            f"not enough memory for {spec}, which takes {spec.bytes / 1e6:,.1f} MB: leave out cache=False"
         ) from None
     blocks, labels = decode()
     row = 0

@@ -1,4 +1,4 @@
-"""The columns ``image`` and ``label`` of a `datasets.Dataset` in any format: what they hold, and how to read it."""
+"""Read the columns ``image`` and ``label`` of a `datasets.Dataset` in any format."""
 
 import json
 from collections.abc import Iterator
@@ -17,27 +17,27 @@ from medmnist_hf.errors import SourceError
 _NAMES: Final = ("image", "label")
 _MODES: Final = {2: "L", 3: "RGB"}
 _BLOCK_BYTES: Final = 4 << 20
-"""Raw pixels of the rows that are read at a time, in bytes."""
+"""Bytes of raw pixels that are read at a time."""
 
 _LABEL_ROWS: Final = 1 << 16
 
 
 class Columns:
-    """The columns of one data set, in its order and whatever format it has.
+    """The columns of one data set, in its row order and independent of its format.
 
     Attributes:
-        name: Name of the data set; ``dataset`` where it has none.
-        split: Its split, e.g. ``train`` or ``train+test``; empty where it has none.
+        name: Name of the data set; ``dataset`` if it has none.
+        split: Its split, e.g. ``train`` or ``train+test``; empty if it has none.
         features: Its features, as JSON.
         shape: Shape of all images: ``(N, H, W)``, ``(N, H, W, 3)`` or ``(N, D, H, W)``.
-        label_shape: Shape of all labels: ``(N,)``, or ``(N, L)`` where a row has a list of classes.
+        label_shape: Shape of all labels: ``(N,)``, or ``(N, L)`` if a row has a list of classes.
     """
 
     def __init__(self, dataset: Any) -> None:
-        """Look at the features and the first row.
+        """Inspect the features and the first row.
 
         Raises:
-            SourceError: It is no data set with such columns, or has no rows.
+            SourceError: It is not a data set with such columns, or has no rows.
         """
         if not isinstance(dataset, datasets.Dataset):
             hint = {datasets.DatasetDict: "choose a split", datasets.IterableDataset: "load it without streaming=True"}
@@ -48,10 +48,10 @@ class Columns:
         missing = [name for name in _NAMES if name not in dataset.column_names]
         if missing:
             raise SourceError(
-                f"the data set has no column {missing[0]}, but {', '.join(dataset.column_names)}: use rename_column"
+                f"the data set has no column {missing[0]}, only {', '.join(dataset.column_names)}: use rename_column"
             )
         if not len(dataset):
-            raise SourceError("the data set has no rows, so that its images have no shape: select other rows")
+            raise SourceError("the data set has no rows: select other rows")
         self._dataset = dataset
         self.name = dataset.info.dataset_name or "dataset"
         self.split = str(dataset.split or "")
@@ -62,10 +62,10 @@ class Columns:
         self.label_shape = (len(dataset), self._classes) if self._multi_label else (len(dataset),)
 
     def decode(self) -> tuple[Iterator[UInt8Array], NDArray[Any]]:
-        """The images in blocks of bounded size, and the labels.
+        """Return the images in blocks of bounded size, and the labels.
 
         Raises:
-            SourceError: A row holds something else; for an image while the blocks are read.
+            SourceError: A row holds something else; for an image, raised while the blocks are read.
         """
         return self._images(), self._labels()
 
@@ -81,8 +81,8 @@ class Columns:
             shape = row_shape(self._read("image", 0, 1))
         mode = _MODES.get(len(shape)) if shape[2:] in {(), (3,)} else None
         if mode is None or feature.mode not in {None, mode}:
-            wanted = f", which the feature wants as {feature.mode}" if feature.mode else ""
-            raise SourceError(f"row 0 of the data set holds an image of shape {shape}{wanted}: convert it with map")
+            expected = f", but the mode of its feature is {feature.mode}" if feature.mode else ""
+            raise SourceError(f"row 0 of the data set holds an image of shape {shape}{expected}: convert it with map")
         return shape
 
     def _read(self, name: str, start: int, stop: int) -> Any:
@@ -110,7 +110,7 @@ class Columns:
 
 
 def _classes_of(feature: Any) -> tuple[int, bool]:
-    """How many classes a label feature has, and whether a row has a list of them."""
+    """Number of classes of a label feature, and whether a row has a list of them."""
     multi_label = isinstance(feature, datasets.List)
     label = feature.feature if multi_label else feature
     if not isinstance(label, datasets.ClassLabel):

@@ -1,6 +1,6 @@
-"""A built config, in a folder of builds or on the Hub: what its manifest says, and its shards when they are asked for.
+"""A built config, in a folder of builds or on the Hub: its manifest and the paths of its shards.
 
-No shard is opened here, and neither `datasets` nor `pyarrow` is imported.
+This module opens no shard and imports neither `datasets` nor `pyarrow`.
 """
 
 import abc
@@ -15,7 +15,7 @@ from medmnist_hf.manifest import MANIFEST_NAME, Manifest, Shard, SplitRecord, pa
 from medmnist_hf.places.resolver import Build, NpzFile, Repository, find
 
 NOT_THE_SHARD: Final = "it is not the shard of the manifest"
-"""Why a file that has other content, or another size, cannot be read."""
+"""Reason given for a file whose content or size differs from the manifest."""
 
 _BUILT: Final = "build the config again with --force"
 _CACHED: Final = "remove the cached file and run again, and if that does not help, push the build again"
@@ -27,9 +27,9 @@ class BuiltConfig(abc.ABC):
     Attributes:
         entry: The subset.
         size: Edge length in pixels or voxels.
-        manifest: What was built.
-        where: What to call the config in an error, e.g. ``dist/pathmnist/28``.
-        remedy: What to do where it is not as it must be.
+        manifest: Its manifest.
+        where: Name of the config in errors, e.g. ``dist/pathmnist/28``.
+        remedy: What to do if it is damaged, for errors.
     """
 
     def __init__(self, entry: Subset, size: int, manifest: Manifest, where: str, remedy: str) -> None:
@@ -38,12 +38,12 @@ class BuiltConfig(abc.ABC):
             raise BuildError(f"{where} holds {manifest.subset} at size {manifest.size}: {remedy}")
 
     def split(self, name: str) -> SplitRecord:
-        """What was built of a split; raises `CatalogError` for an unknown one."""
+        """The manifest's record of a split; raises a `CatalogError` for an unknown one."""
         return self.manifest.splits[split_name(name)]
 
     @abc.abstractmethod
     def shards(self, split: str) -> list[tuple[Path, Shard]]:
-        """The files of a split in row order, each with what the manifest says of it.
+        """The files of a split in row order, each with its record in the manifest.
 
         Raises:
             CatalogError: Unknown split.
@@ -52,15 +52,15 @@ class BuiltConfig(abc.ABC):
 
     @abc.abstractmethod
     def check_files(self, split: str) -> None:
-        """Check that the files of a split are there, by their sizes; those on the Hub come when they are asked for.
+        """Check that the files of a split exist with the right sizes; on the Hub, only check the name of the split.
 
         Raises:
             CatalogError: Unknown split.
-            BuildError: One is missing, or not of the size in the manifest.
+            BuildError: A file is missing, or its size is not the one in the manifest.
         """
 
     def check_file(self, path: Path, shard: Shard) -> None:
-        """Raise a `BuildError` for a file that is missing, or not of the size that the manifest says."""
+        """Raise a `BuildError` for a file that is missing, or whose size is not the one in the manifest."""
         try:
             if regular_size(path) == shard.bytes:
                 return
@@ -91,15 +91,15 @@ class LocalConfig(BuiltConfig):
 
 
 class HubConfig(BuiltConfig):
-    """A config on the Hub at one commit; its files come into the cache of `huggingface_hub`, and from it offline.
+    """A config on the Hub at one commit. Its files are cached by `huggingface_hub`, and read from that cache offline.
 
     Args:
-        place: The repository. Where its name does not say the subset, the manifest does.
-        token: As for `huggingface_hub`; that of the user if None.
+        place: The repository. If its name does not identify the subset, the manifest does.
+        token: As for `huggingface_hub`; the user's own if None.
 
     Raises:
-        SourceError: It cannot be reached, or is no repository of this project.
-        BuildError: The manifest is that of another config.
+        SourceError: It cannot be reached, or is not a repository of this project.
+        BuildError: The manifest describes another config.
     """
 
     def __init__(self, place: Repository, token: str | bool | None = None) -> None:
@@ -113,7 +113,7 @@ class HubConfig(BuiltConfig):
         self._place, repository = place, place.repo_id
         name = f"{place.size}/{MANIFEST_NAME}"
         others = (
-            "; in Python, what others made is read with "
+            "; in Python, read data sets from elsewhere with "
             f"medmnist_hf.to_arrays(datasets.load_dataset({repository!r}, split=...))"
         )
         try:
@@ -129,7 +129,7 @@ class HubConfig(BuiltConfig):
             raise SourceError(f"{place.where} has no {name} of this project: check the size{others}") from None
         except client_errors() as error:
             raise self._unreachable(error) from None
-        # The cache names the folder of a snapshot by its commit, so that the shards are those of this manifest.
+        # The cache names a snapshot's folder after its commit; asking for that commit gives this manifest's shards.
         self._commit = path.parents[1].name
         entry = place.entry or catalog.subset(manifest.subset)
         super().__init__(entry, place.size, manifest, f"{repository}/{place.size}", _CACHED)
@@ -146,11 +146,11 @@ class HubConfig(BuiltConfig):
             folder = download_files(self._place.repo_id, self._commit, list(shards), repo_type=REPO_TYPE_DATASET)
         except client_errors() as error:
             raise self._unreachable(error) from None
-        # What lies in the folder are links: an error has to name the file that can be removed.
+        # The folder holds links; an error must name the file that the user can remove.
         return [((folder / path).resolve(), shard) for path, shard in shards.items()]
 
     def check_files(self, split: str) -> None:
-        """See `BuiltConfig.check_files`: all that can be known is the split."""
+        """See `BuiltConfig.check_files`: nothing is downloaded, so only the split's name is checked."""
         self.split(split)
 
     def _unreachable(self, error: Exception) -> SourceError:
@@ -171,13 +171,13 @@ def open_config(
     Raises:
         CatalogError: Unknown subset, or a size it does not have.
         SourceError: There is no such build, or no such repository of this project on the Hub.
-        BuildError: The manifest is unreadable or that of another config.
+        BuildError: The manifest is unreadable or describes another config.
     """
     return config_at(find(name, size, root=root, revision=revision))
 
 
 def config_at(place: Build | NpzFile | Repository) -> BuiltConfig:
-    """The config at a place; raises a `SourceError` for an NPZ file, and as `open_config`."""
+    """Open the config at a place; raises a `SourceError` for an NPZ file, otherwise as `open_config`."""
     if isinstance(place, Repository):
         return HubConfig(place)
     if isinstance(place, NpzFile):

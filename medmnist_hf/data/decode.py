@@ -1,4 +1,4 @@
-"""Columns of images, volumes and labels, from Arrow to numpy: in several threads and with no object for a pixel."""
+"""Decode Arrow columns of images, volumes and labels to numpy, in several threads and without an object per pixel."""
 
 import contextlib
 import os
@@ -19,15 +19,15 @@ from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.errors import first_line
 
 Part = tuple[int, Callable[[], Any]]
-"""How many rows a piece of a column has, and what reads it: an Arrow array or chunked array."""
+"""Number of rows of a piece of a column, and a function that reads it as an Arrow array or chunked array."""
 
 _THREADS: Final = min(8, os.cpu_count() or 1)
 _TASK_BYTES: Final = 1 << 20
 _TASK_ROWS: Final = 256
-"""The most that one thread decodes at a time: enough to hide the hand-over, little enough to share out."""
+"""Most rows in one task of a thread: large enough to hide its overhead, small enough to balance the load."""
 
 _AHEAD_BYTES: Final = 24 << 20
-"""Raw pixels in the parts that are read before they are wanted, in bytes; at least one part is."""
+"""Bytes of raw pixels that are read ahead; at least one part always is."""
 
 _PNG_HEAD: Final = struct.Struct(">8s4x4sIIBB")
 _PNG_START: Final = (b"\x89PNG\r\n\x1a\n", b"IHDR")
@@ -38,11 +38,11 @@ _HEAD_BYTES: Final = max(_PNG_HEAD.size, _WEBP_HEAD.size)
 
 
 class RowError(ValueError):
-    """A row that cannot be decoded, or not to the shape of the others.
+    """A row that cannot be decoded, or has another shape than the others.
 
     Attributes:
         row: Its number within the column.
-        what: What is there instead, to follow "row 3 holds".
+        what: What it holds instead; follows "row 3 holds".
     """
 
     def __init__(self, row: int, what: str) -> None:
@@ -52,10 +52,10 @@ class RowError(ValueError):
 
 @contextlib.contextmanager
 def row_errors(fault: Callable[[int, str], Exception], start: int = 0) -> Iterator[None]:
-    """Turn a `RowError` into the error that the caller's user understands.
+    """Convert a `RowError` to an error in the terms of the caller's user.
 
     Args:
-        fault: Called with the number of the row and what it holds instead, gives that error.
+        fault: Makes that error from the number of the row and what it holds instead.
         start: Number of the column's first row.
     """
     try:
@@ -69,13 +69,13 @@ def decoded(parts: Iterable[Part], shape: tuple[int, ...]) -> Iterator[UInt8Arra
 
     Args:
         parts: The parts in row order. They are read in other threads, some of them ahead of time.
-        shape: Shape of every row: ``(H, W)``, ``(H, W, 3)`` or, where the column holds nested lists, ``(D, H, W)``.
+        shape: Shape of every row: ``(H, W)``, ``(H, W, 3)``, or ``(D, H, W)`` for nested lists.
 
     Yields:
-        uint8 of shape ``(n, *shape)``, one array for each part, in order; those of volumes are read-only.
+        uint8 of shape ``(n, *shape)``, one array per part, in order; volumes are read-only.
 
     Raises:
-        RowError: A row holds something else; its number counts from the first row of the first part.
+        RowError: A row holds something else; rows are numbered from the first row of the first part.
     """
     start = 0
     pool = ThreadPoolExecutor(_THREADS)
@@ -90,7 +90,7 @@ def decoded(parts: Iterable[Part], shape: tuple[int, ...]) -> Iterator[UInt8Arra
 
 
 def _read_ahead(pool: Executor, parts: Iterable[Part], row_bytes: int) -> Iterator[Any]:
-    """The columns of the parts in order, as many of them under way as `_AHEAD_BYTES` allows."""
+    """Yield the columns of the parts in order, reading ahead as far as `_AHEAD_BYTES` allows."""
     pending: deque[tuple[int, Future[Any]]] = deque()
     waiting = 0
     for rows, read in parts:
@@ -109,10 +109,10 @@ def pixels_of(column: Any, shape: tuple[int, ...], pool: Executor) -> UInt8Array
     Args:
         column: Arrow array or chunked array of structs with the field ``bytes``, or of nested lists.
         shape: Shape of every row, as for `decoded`.
-        pool: Where images are decoded.
+        pool: Threads that decode the images.
 
     Returns:
-        uint8 of shape ``(n, *shape)``; that of volumes is read-only.
+        uint8 of shape ``(n, *shape)``; volumes are read-only.
 
     Raises:
         RowError: A row holds something else.
@@ -137,7 +137,7 @@ def _whole(column: Any) -> Any:
 
 
 def _files_of(column: Any) -> Any:
-    """The encoded files of a struct column, none of them missing."""
+    """The encoded files of a struct column; raises a `RowError` if one is missing."""
     fields = {field.name: field.type for field in column.type} if pa.types.is_struct(column.type) else {}
     if fields.get("bytes") != pa.binary():
         raise RowError(0, f"{column.type}, not an image")
@@ -149,7 +149,7 @@ def _files_of(column: Any) -> Any:
 
 
 def encoded(column: Any) -> list[bytes]:
-    """The images of a column as they are stored.
+    """The images of a column as stored, without decoding.
 
     Args:
         column: Arrow array or chunked array of structs with the field ``bytes``.
@@ -181,14 +181,14 @@ def decode_image(file: UInt8Array, out: UInt8Array) -> None:
         out: Receives the pixels: uint8 of shape ``(H, W)`` or ``(H, W, 3)``, contiguous.
 
     Raises:
-        ValueError: It is no such file, one of another shape, or damaged.
+        ValueError: It is not such a file, has another shape, or is damaged.
     """
     decode, shape = _header(file)
     if shape != out.shape:
         raise ValueError(f"an image of shape {shape}, not {out.shape}")
     try:
         decode(file, out=out)
-    except (ValueError, RuntimeError) as error:  # the errors of the codecs are RuntimeErrors
+    except (ValueError, RuntimeError) as error:  # the codecs raise RuntimeErrors
         raise ValueError(f"an unreadable image ({first_line(error)})") from None
 
 
@@ -196,10 +196,10 @@ def row_shape(column: Any) -> tuple[int, ...]:
     """Shape of the first row of an image column, without decoding it.
 
     Args:
-        column: As for `pixels_of`; it has a row.
+        column: As for `pixels_of`, with at least one row.
 
     Returns:
-        ``(H, W)`` or ``(H, W, channels)`` by the first bytes of a file, or the lengths of nested lists.
+        ``(H, W)`` or ``(H, W, channels)`` from the header of a file, or the lengths of nested lists.
 
     Raises:
         RowError: It holds something else.
@@ -219,7 +219,7 @@ def row_shape(column: Any) -> tuple[int, ...]:
 
 
 def _header(file: UInt8Array) -> tuple[Callable[..., Any], tuple[int, ...]]:
-    """The decoder of a file and the shape it will give."""
+    """The decoder of a file, and the shape of its image."""
     head = file[:_HEAD_BYTES].tobytes()
     if len(head) == _HEAD_BYTES:
         *start, width, height, depth, color = _PNG_HEAD.unpack_from(head)
@@ -268,7 +268,7 @@ def labels_of(column: Any, classes: int, *, multi_label: bool) -> NDArray[Any]:
 
     Args:
         column: Arrow array or chunked array of class ids, or of lists of the findings present.
-        classes: How many classes or findings there are.
+        classes: Number of classes or findings.
         multi_label: The column holds lists.
 
     Returns:
@@ -287,11 +287,11 @@ def labels_of(column: Any, classes: int, *, multi_label: bool) -> NDArray[Any]:
         raise RowError(0, f"a label of {column.type}")
     rows = np.repeat(np.arange(len(column)), _lengths_of(column)) if multi_label else np.arange(len(column))
     if values.null_count:
-        raise RowError(int(rows[_first_null(values)]), "a label that is missing")
+        raise RowError(int(rows[_first_null(values)]), "a missing label")
     ids = np.from_dlpack(values).astype(np.int64)
     wrong = np.flatnonzero((ids < 0) | (ids >= classes))
     if wrong.size:
-        raise RowError(int(rows[wrong[0]]), f"a label that is none of 0 to {classes - 1}")
+        raise RowError(int(rows[wrong[0]]), f"a label outside 0 to {classes - 1}")
     if not multi_label:
         return ids
     hot = np.zeros((len(column), classes), np.uint8)
@@ -299,7 +299,7 @@ def labels_of(column: Any, classes: int, *, multi_label: bool) -> NDArray[Any]:
     return hot
 
 
-# Arrow's own kernels and `to_numpy` would do as well, but their first call imports pandas, which takes 0.3 s.
+# Arrow's kernels and `to_numpy` could do this, but their first call imports pandas, which takes 0.3 s.
 
 
 def _lengths_of(lists: Any) -> NDArray[np.int32]:
@@ -311,7 +311,7 @@ def _lengths_of(lists: Any) -> NDArray[np.int32]:
 
 
 def _elements_of(lists: Any) -> Any:
-    """What the lists of an Arrow array hold, one after the other; none of them is null."""
+    """The concatenated elements of the lists of an Arrow array; no list may be null."""
     ends = np.from_dlpack(lists.offsets)
     return lists.values.slice(int(ends[0]), int(ends[-1] - ends[0]))
 

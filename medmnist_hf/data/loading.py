@@ -1,4 +1,4 @@
-"""A config as a data set of `datasets`, from the Hub or from a local build."""
+"""Load a config with `datasets`, from the Hub or from a local build."""
 
 import difflib
 import errno
@@ -21,26 +21,26 @@ from medmnist_hf.places.local_paths import check_loadable, escaped_shards, is_pa
 from medmnist_hf.places.resolver import Build, NpzFile, Place, Repository
 
 _UNKNOWN_SPLIT: Final = ("Unknown split ", "Bad split: ", "Unrecognized instruction format: ")
-"""How `datasets` begins what it says of a split that it does not find; the second one is that of streaming."""
+"""Start of the messages of `datasets` about an unknown split; the second one is raised when streaming."""
 
 _VAL: Final = re.compile(r"(?<![\w.])val(?![\w.])")
-"""What the official package calls the split ``validation``, alone or in an expression such as ``train+val[:10%]``."""
+"""The official package's name of the split ``validation``, also in an expression such as ``train+val[:10%]``."""
 
-_OURS: Final = frozenset(
+_RESERVED: Final = frozenset(
     {"path", "name", "version", "description", "data_dir", "data_files", "split", "revision", "config_kwargs"}
 )
-"""Arguments of `datasets.load_dataset` and its configs that say what is read, as only `load` itself does."""
+"""Arguments of `datasets.load_dataset` and its configs that `load` sets itself."""
 
 _BAD_SLICE: Final = ("Requested slice ", "Percent slice ")
-"""How it begins what it says of a part that a split does not have."""
+"""Start of its messages about a slice that a split does not have."""
 
 
 def load_place(
     place: Place, split: str | None = None, *, streaming: bool = False, options: dict[str, Any] | None = None
 ) -> Any:
-    """Load what `medmnist_hf.places.resolver.find` gave; see `medmnist_hf.load`.
+    """Load a place that `medmnist_hf.places.resolver.find` returned; see `medmnist_hf.load`.
 
-    The rows are those of the folder, or of the commit on the Hub, that is named: a copy that `datasets` prepared of
+    The rows are always those of this folder, or of this commit on the Hub: a copy that `datasets` prepared from
     another build or commit is never used.
 
     Args:
@@ -52,13 +52,12 @@ def load_place(
     options = options or {}
     if isinstance(place, NpzFile):
         raise SourceError(
-            f"{place.path} is not a build, which load reads: {place.how_to_build()}, or take load_arrays for its "
-            "arrays"
+            f"{place.path} is not a build, and load reads only builds: {place.how_to_build()}, or use load_arrays"
         )
     if isinstance(split, str):
         split = _VAL.sub("validation", split)
     source = _Local(place) if isinstance(place, Build) else _OnHub(place, options.get("token"))
-    # It takes a second to import, and whoever wants arrays that are cached does without.
+    # Takes a second to import, which loading cached arrays need not wait for.
     import datasets
 
     from medmnist_hf.data.stored_image import decode_safely
@@ -66,18 +65,18 @@ def load_place(
     entry, size = source.entry, place.size
     with _errors_of_datasets(source.where, source.folder, entry, size, split, streaming=streaming):
         arguments = source.arguments | options
-        found = datasets.load_dataset(name=str(size), split=split, streaming=streaming, **arguments)
-        source.check(found, arguments, streaming=streaming)
-        _describe(found, entry, source.warning)
-        return decode_safely(found, entry, size)
+        dataset = datasets.load_dataset(name=str(size), split=split, streaming=streaming, **arguments)
+        source.check(dataset, arguments, streaming=streaming)
+        _describe(dataset, entry, source.warning)
+        return decode_safely(dataset, entry, size)
 
 
-def _describe(found: Any, entry: Subset, warning: str) -> None:
-    """Fill what `datasets` leaves empty: description, version, homepage, license and citation of each split."""
+def _describe(dataset: Any, entry: Subset, warning: str) -> None:
+    """Fill in what `datasets` leaves empty: description, version, homepage, license and citation of each split."""
     import datasets
 
     shared = catalog.collection()
-    for part in found.values() if isinstance(found, dict) else (found,):
+    for part in dataset.values() if isinstance(dataset, dict) else (dataset,):
         part.info.description = " ".join(filter(None, (warning, entry.description)))
         part.info.version = datasets.Version(shared.version)
         part.info.homepage, part.info.citation = shared.homepage, catalog.bibtex(entry)
@@ -85,32 +84,32 @@ def _describe(found: Any, entry: Subset, warning: str) -> None:
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse what `datasets.load_dataset` does not take, or what says which rows are read, as the name does.
+    """Reject arguments that `datasets.load_dataset` does not have, or that `load` sets itself.
 
     Raises:
-        MedMNISTError: There is such an argument.
+        MedMNISTError: An argument is not valid.
     """
     if not options:
         return
     import datasets
     from datasets.packaged_modules.parquet.parquet import ParquetConfig
 
-    known = {*inspect.signature(datasets.load_dataset).parameters, *inspect.signature(ParquetConfig).parameters}
-    known -= _OURS
+    valid = {*inspect.signature(datasets.load_dataset).parameters, *inspect.signature(ParquetConfig).parameters}
+    valid -= _RESERVED
     for name in options:
-        if name in known:
+        if name in valid:
             continue
         if name == "download":
             hint = "pass build=True to download and convert what is missing"
-        elif near := difflib.get_close_matches(name, [*known, "build", "root", "size", "split", "streaming"], 1):
+        elif near := difflib.get_close_matches(name, [*valid, "build", "root", "size", "split", "streaming"], 1):
             hint = f"did you mean {near[0]}?"
         else:
-            hint = "besides its own it takes those of datasets.load_dataset"
+            hint = "it has its own and those of datasets.load_dataset"
         raise MedMNISTError(f"load has no argument {name!r}: {hint}")
 
 
 class _Local:
-    """A config of a local build, whose card and files are those of its manifest."""
+    """A config of a local build, after checking that its card and files match its manifest."""
 
     def __init__(self, place: Build) -> None:
         check_loadable(place.folder)
@@ -128,7 +127,7 @@ class _Local:
             self.arguments["data_files"] = escaped_shards(folder, manifest, catalog.SPLITS)
 
     def _check_card(self, folder: Path) -> None:
-        """`datasets` takes the copy that it prepared for the card: one of another build has other rows."""
+        """Check the card: `datasets` reuses the copy it prepared for the same card, so each build needs its own."""
         try:
             card = read_document(folder / README_NAME)
         except FileNotFoundError:
@@ -143,15 +142,15 @@ class _Local:
             )
 
     def _check_files(self, manifest: Manifest) -> None:
-        """Each shard is there in its size and claims no more, and `datasets` finds no other file of these splits."""
-        import pyarrow.parquet as pq  # that of `datasets`, which comes next
+        """Check each shard's size and footer, and that `datasets` would find no other file for these splits."""
+        import pyarrow.parquet as pq  # slow to import, but `datasets` needs it anyway
 
         from medmnist_hf.data.shards import SHARD_ERRORS, check_footer
 
-        known = {shard.name: shard.bytes for shard in manifest.shards}
+        shard_sizes = {shard.name: shard.bytes for shard in manifest.shards}
         try:
-            wrong = [name for name, size in known.items() if regular_size(self._config / name) != size]
-            others = [path.name for path in self._config.iterdir() if path.name not in known]
+            wrong = [name for name, size in shard_sizes.items() if regular_size(self._config / name) != size]
+            others = [path.name for path in self._config.iterdir() if path.name not in shard_sizes]
         except OSError as error:
             raise BuildError(cannot_read(error.filename, error, "build the config again with --force")) from None
         if wrong:
@@ -172,13 +171,13 @@ class _Local:
             )
 
     def check(self, dataset: Any, arguments: dict[str, Any], *, streaming: bool) -> None:
-        """The build is still the one of before: else what was prepared may be of both."""
+        """Check that the build has not been replaced meanwhile: the prepared copy could mix both builds."""
         if read_manifest(self._config).content_id != self._content_id:
-            raise SourceError(f"{self._config} was built again while it was read: load it once more")
+            raise SourceError(f"{self._config} was rebuilt while it was being read: load it again")
 
 
 class _OnHub:
-    """A repository at the commit that a revision stands for now."""
+    """A repository at the commit that a revision points to now."""
 
     def __init__(self, place: Repository, token: Any) -> None:
         from huggingface_hub.constants import HF_HUB_OFFLINE, REPO_TYPE_DATASET
@@ -202,9 +201,9 @@ class _OnHub:
         except client_errors() as error:
             raise self._unreachable(reason_of(error)) from None
         text = read_document(card)
-        banners = [one.banner for one in Provenance if one.banner and one.banner.encode() in text]
+        banners = [each.banner for each in Provenance if each.banner and each.banner.encode() in text]
         self.warning = f"{', '.join(banners)}: see the card." if banners else ""
-        # The cache names the folder of a snapshot by its commit.
+        # The cache names a snapshot's folder after its commit.
         self._size, self._commit = size, card.parent.name
         self.arguments: dict[str, Any] = {"path": repository, "revision": self._commit}
         at_commit = replace(place, revision=self._commit)
@@ -217,18 +216,18 @@ class _OnHub:
         return self._place.unreachable(f"load {self.where}", why)
 
     def check(self, dataset: Any, arguments: dict[str, Any], *, streaming: bool) -> None:
-        """It is of this commit: where the Hub fails, `datasets` takes the latest copy it has, of whatever commit."""
+        """Check the commit of the rows: if the Hub fails, `datasets` silently uses its latest copy of any commit."""
         import datasets
 
         splits = dataset.values() if isinstance(dataset, dict) else (dataset,)
         files = [] if streaming else [file["filename"] for split in splits for file in split.cache_files]
         commits = {Path(file).parent.name for file in files}
         if not files:  # nothing is on the disk
-            known = ("cache_dir", "features", "download_config", "token", "storage_options")
-            chosen = {name: arguments[name] for name in ("path", "revision", *known) if name in arguments}
+            options = ("cache_dir", "features", "download_config", "token", "storage_options")
+            chosen = {name: arguments[name] for name in ("path", "revision", *options) if name in arguments}
             commits = {datasets.load_dataset_builder(name=str(self._size), **chosen).hash}
         if commits - {self._commit}:
-            raise self._not_cached("the Hub failed, and the cache has another revision alone")
+            raise self._not_cached("the Hub failed, and the cache has only another revision")
 
 
 def _unreachable(where: str, why: str) -> SourceError:
@@ -237,23 +236,24 @@ def _unreachable(where: str, why: str) -> SourceError:
 
 def _not_cached(where: str, size: int) -> SourceError:
     return SourceError(
-        f"cannot load {where} at size {size}: it is not in the cache, and HF_HUB_OFFLINE is set: load it online once"
+        f"cannot load {where} at size {size}, which is not in the cache while HF_HUB_OFFLINE is set: load it online "
+        "once"
     )
 
 
 _NOT_CACHED: Final = "Couldn't find cache for"
-"""How `datasets` begins where another config of the data set is in its cache."""
+"""Start of the message of `datasets` if its cache has only another config of the data set."""
 
 _NOT_WRITABLE: Final = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT}
 _NOT_MADE: Final = {errno.ENOENT, errno.EEXIST, errno.ELOOP}
-"""What the system says where a folder of a path is a link to nothing, or lies where none can be made."""
+"""System errors for a path with a folder that is a dangling link or cannot be created."""
 
 
 @contextmanager
 def _errors_of_datasets(
     where: str, folder: Path | None, entry: Subset, size: int, split: object, *, streaming: bool
 ) -> Iterator[None]:
-    """Turn whatever `datasets` and all it is built on raise into one line."""
+    """Convert whatever `datasets` and its dependencies raise to a one-line error."""
     from huggingface_hub import HfFileSystem
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -263,14 +263,14 @@ def _errors_of_datasets(
         yield
     except MedMNISTError:
         raise
-    except Exception as error:  # of five libraries, whose errors share no base
+    except Exception as error:  # from five libraries, whose errors share no base class
         if isinstance(error, ValueError) and str(error).startswith(_UNKNOWN_SPLIT + _BAD_SLICE):
             how = "streaming takes one whole split" if streaming else "or a part, such as train[:10%], or train+test"
             why = f" ({first_line(error)})" if str(error).startswith(_BAD_SLICE) else ""
             raise CatalogError(
                 f"unknown split {str(split)!r} of {entry.flag}{why}: choose from {', '.join(catalog.SPLITS)} ({how})"
             ) from None
-        if folder is None:  # what listed the repository keeps its listing, also one without files
+        if folder is None:  # the file system caches its listing of the repository, even an empty one
             HfFileSystem.clear_instance_cache()
         cause = root_cause(error)
         if fault := cache_fault(error, folder):
@@ -286,26 +286,26 @@ def _errors_of_datasets(
 
 
 def cache_fault(error: BaseException, folder: Path | None) -> SourceError | None:
-    """The error for a home of the Hugging Face libraries that cannot be written to; None if it is another fault.
+    """The error for an ``HF_HOME`` that is not writable; None if `error` has another cause.
 
     Args:
-        error: What `datasets` raised.
-        folder: The build that it was to read; files outside are those that it writes.
+        error: The error that `datasets` raised.
+        folder: The build it was reading; files outside of it are those that `datasets` writes.
     """
     cause = root_cause(error)
     if not isinstance(cause, OSError) or cause.filename is None:
         return None
-    # Where a build is read, a file outside it that is not there is one that could not be made.
+    # While a build is read, a missing file outside of it is one that could not be created.
     if cause.errno not in (_NOT_WRITABLE if folder is None else _NOT_WRITABLE | _NOT_MADE):
         return None
     path = Path(os.fsdecode(cause.filename)).absolute()
     if folder is not None and path.is_relative_to(folder.resolve()):
         return None
-    return SourceError(f"cannot write {path} ({first_line(cause)}): set HF_HOME to a folder that you may write to")
+    return SourceError(f"cannot write {path} ({first_line(cause)}): set HF_HOME to a writable folder")
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The error that others were raised from: `datasets` says no more than that it failed."""
+    """The first error in the chain of causes; the last one of `datasets` only says that it failed."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error

@@ -1,7 +1,7 @@
-"""Members of an NPZ file as streams: found by name, their sizes compared before anything is allocated for them.
+"""Members of an NPZ file as streams, whose sizes are checked before any memory is allocated for them.
 
-``numpy.load`` inflates a whole member and believes its header; this reader does neither. Only the plain ``.npy``
-layout is understood: a header that asks for pickle is refused, not executed.
+``numpy.load`` inflates a whole member and trusts its header; this reader does neither. It only accepts plain ``.npy``
+arrays: a header that asks for pickle is refused, not executed.
 """
 
 import ast
@@ -27,21 +27,21 @@ _LOCAL_HEADER: Final = struct.Struct("<4s5H3L2H")
 _ENCRYPTED: Final = 0x1
 _MAX_HEADER: Final = 64 * 1024
 _DEFLATE_RATIO: Final = 1032
-"""Bytes that one deflated byte can stand for at most (RFC 1951: 258 bytes for two bits)."""
+"""Largest compression ratio of deflate (RFC 1951: 258 bytes for two bits)."""
 
 _MAX_NDIM: Final = 4
 _MAX_EDGE: Final = 1 << 40
-"""Above the length of any array that fits a disk, and small enough to multiply and to print."""
+"""Longer than any array that fits on a disk, yet small enough to multiply and to print."""
 
 _LABEL_ROWS: Final = 1 << 16
-"""Rows of labels that are read at a time."""
+"""Number of label rows that are read at a time."""
 
 # The stubs of zlib-ng declare its exception class as an instance.
 _INFLATE_ERROR = cast(type[Exception], zlib_ng.error)
 
 
 class MemberStream:
-    """The inflated bytes of one zip member, in order, with its CRC checked at the end."""
+    """The inflated bytes of one zip member, in order; `finish` checks its CRC."""
 
     def __init__(self, path: Path, info: zipfile.ZipInfo) -> None:
         self._where = f"{path}: member {info.filename}"
@@ -65,7 +65,7 @@ class MemberStream:
         try:
             self._file.seek(self._info.header_offset)
             header = self._file.read(_LOCAL_HEADER.size)
-        except (OSError, ValueError, OverflowError):  # the directory places it before or far beyond the file
+        except (OSError, ValueError, OverflowError):  # the directory gives an offset outside the file
             header = b""
         if len(header) < _LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
             raise ReadError(f"{self._where} has no valid header: the file is damaged, fetch it again")
@@ -90,7 +90,7 @@ class MemberStream:
         return b""
 
     def read(self, count: int) -> bytearray:
-        """Exactly `count` bytes; raises `ReadError` if the member ends before."""
+        """Read exactly `count` bytes; raises a `ReadError` if the member ends earlier."""
         buffer = bytearray(count)
         view, filled = memoryview(buffer), 0
         while filled < count:
@@ -106,7 +106,7 @@ class MemberStream:
         return buffer
 
     def finish(self) -> None:
-        """Check that nothing follows and that the CRC is the one the zip directory states."""
+        """Check that nothing follows and that the CRC matches the zip directory."""
         try:
             surplus = self._next(1)
         except _INFLATE_ERROR as error:
@@ -119,7 +119,7 @@ class MemberStream:
             )
 
     def close(self) -> None:
-        """Close the file; the stream is of no use then."""
+        """Close the file; the stream can no longer be read."""
         self._file.close()
 
     def _damaged(self, why: str) -> ReadError:
@@ -130,7 +130,7 @@ def _read_header(stream: MemberStream, where: str) -> tuple[np.dtype[np.generic]
     """Dtype, shape and length in bytes of a ``.npy`` header, format 1, 2 or 3 (numpy NEP 1)."""
     magic = stream.read(8)
     if magic[:6] != b"\x93NUMPY":
-        raise ReadError(f"{where} is no .npy array: fetch the file again")
+        raise ReadError(f"{where} is not a .npy array: fetch the file again")
     version = (magic[6], magic[7])
     if version not in {(1, 0), (2, 0), (3, 0)}:
         raise ReadError(f"{where} has the unknown .npy format {version[0]}.{version[1]}: save it with numpy.savez")
@@ -174,7 +174,7 @@ def _parse_header(text: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.gener
 
 
 class NpzMembers:
-    """Some members of an NPZ file, looked up once in its zip directory; each stream has a file handle of its own.
+    """Some members of an NPZ file, looked up once in its zip directory; each stream has its own file handle.
 
     Attributes:
         path: The NPZ file.
@@ -185,11 +185,11 @@ class NpzMembers:
 
         Args:
             path: The NPZ file.
-            names: The members that are needed, with their ending ``.npy``.
+            names: Names of the members to read, with their suffix ``.npy``.
 
         Raises:
-            ReadError: It is no complete NPZ file, or one of the members is missing, there twice, or cannot be what
-                the directory says.
+            ReadError: It is not a complete NPZ file, or a member is missing, occurs twice, or has an impossible
+                size in the directory.
         """
         self.path = path
         try:
@@ -199,18 +199,18 @@ class NpzMembers:
         except OSError as error:
             raise ReadError(f"{path} cannot be opened ({first_line(error)}): check the path") from None
         except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
-            raise ReadError(f"{path} is no complete NPZ file ({first_line(error)}): fetch it again") from None
+            raise ReadError(f"{path} is not a complete NPZ file ({first_line(error)}): fetch it again") from None
         counts = Counter(info.filename for info in infos)
         self._infos = {info.filename: info for info in infos if info.filename in names}
         for name in names:
             if not counts[name]:
                 raise ReadError(f"{self.where(name)} is missing: is this a MedMNIST file?")
             if counts[name] > 1:
-                raise ReadError(f"{self.where(name)} is there {counts[name]} times: fetch the file again")
+                raise ReadError(f"{self.where(name)} occurs {counts[name]} times: fetch the file again")
             self._check_entry(self._infos[name], archive_bytes)
 
     def where(self, name: str) -> str:
-        """What to call a member in an error."""
+        """Name of a member in errors."""
         return f"{self.path}: member {name}"
 
     def _check_entry(self, info: zipfile.ZipInfo, archive_bytes: int) -> None:
@@ -224,10 +224,10 @@ class NpzMembers:
             raise ReadError(f"{where} claims {info.file_size} bytes, more than it can hold: fetch the file again")
 
     def open(self, name: str) -> tuple[MemberStream, np.dtype[np.generic], tuple[int, ...]]:
-        """A member's stream standing at its first value, with dtype and shape.
+        """Open a member's stream at its first value; also return dtype and shape.
 
         Raises:
-            ReadError: It holds no plain array, or its length is not the one that the directory states.
+            ReadError: It is not a plain array, or its length differs from the directory.
         """
         info = self._infos[name]
         stream = MemberStream(self.path, info)
@@ -248,16 +248,16 @@ class NpzMembers:
         """The labels of a split, read in blocks and checked against the subset.
 
         Args:
-            split: ``train``, ``validation`` or ``test``; its member is one of those the file was opened for.
-            subset: What the file claims to hold.
-            rows: Rows that the split has; None takes what the member has.
+            split: ``train``, ``validation`` or ``test``; its member is one of `names`.
+            subset: The subset that the file claims to hold.
+            rows: Number of rows of the split; if None, that of the member.
 
         Returns:
-            uint8 of shape (N, 1) with class ids, or (N, L) with 0 and 1 for the multi-label task: as the official file
-            holds them, whatever integer type this one has.
+            uint8 of shape (N, 1) with class ids, or (N, L) with 0 and 1 for the multi-label task, as in the official
+            file, whatever integer type this file uses.
 
         Raises:
-            ReadError: They are no integers, of another shape or range, or the member is damaged.
+            ReadError: The labels are not integers, have another shape or range, or the member is damaged.
         """
         name = f"{NPZ_SPLITS[split]}_labels.npy"
         where, multi_label = self.where(name), subset.task is Task.MULTI_LABEL
@@ -266,16 +266,15 @@ class NpzMembers:
         with closing(stream):
             if dtype.kind not in "ui":
                 raise ReadError(f"{where} is {dtype_name(dtype)}, not an integer type: is this a MedMNIST file?")
-            wanted = rows if rows is not None or not shape else shape[0]
-            if not wanted or shape not in {(wanted, width), (wanted,) if width == 1 else (wanted, width)}:
+            length = rows if rows is not None or not shape else shape[0]
+            if not length or shape not in {(length, width), (length,) if width == 1 else (length, width)}:
                 images = f"{rows} images need ({rows}, {width})" if rows is not None else f"(N, {width}) is needed"
                 raise ReadError(f"{where} has shape {shape} where {images}: fetch the file again")
-            labels = _allocate((wanted, width), where)
-            first_bad: tuple[int, int] | None = (
-                None  # raised after the CRC is checked, which tells damage from another subset
-            )
-            for start in range(0, wanted, _LABEL_ROWS):
-                count = min(_LABEL_ROWS, wanted - start)
+            labels = _allocate((length, width), where)
+            # Raised after the CRC check, which distinguishes a damaged file from another subset.
+            first_bad: tuple[int, int] | None = None
+            for start in range(0, length, _LABEL_ROWS):
+                count = min(_LABEL_ROWS, length - start)
                 block = np.frombuffer(stream.read(count * width * dtype.itemsize), dtype)
                 bad = np.flatnonzero((block < 0) | (block > top))
                 if bad.size and first_bad is None:
@@ -298,5 +297,5 @@ def _allocate(shape: tuple[int, int], where: str) -> UInt8Array:
 
 
 def dtype_name(dtype: np.dtype[np.generic]) -> str:
-    """A dtype in an error: one with fields is described by whoever made the file, at any length."""
+    """Name of a dtype in errors; field names are left out, since the file's author chose them, at any length."""
     return dtype.name if dtype.fields is None else "a structured type"

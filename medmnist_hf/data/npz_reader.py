@@ -1,4 +1,4 @@
-"""Rows of an official NPZ file as a stream: checked against the catalogue before use, never a whole split in memory.
+"""Stream the rows of an official NPZ file, checked against the catalogue, without a whole split in memory.
 
 ``numpy.load`` inflates a whole member (13.5 GB for the train split of PathMNIST at 224); this reader holds one block.
 """
@@ -24,14 +24,14 @@ from medmnist_hf.places.resolver import NpzFile
 class NpzReader:
     """The six arrays of one official NPZ file, checked against the catalogue when it is opened.
 
-    Opening reads the zip directory, the array headers and the labels; pixels are read by `images` alone.
-    Several splits may be streamed at once: each stream has a file handle of its own.
+    Opening reads the zip directory, the array headers and the labels; only `images` reads pixels.
+    Several splits may be streamed at once: each stream has its own file handle.
 
     Args:
         path: The NPZ file.
-        subset: What it claims to hold.
-        size: In which size.
-        counts: Rows that each split must have; None takes what the file has.
+        subset: The subset that it claims to hold.
+        size: Edge length in pixels or voxels.
+        counts: Number of rows that each split must have; if None, any number is accepted.
 
     Raises:
         ReadError: The file is damaged, or is not this subset in this size; the message names file and member.
@@ -66,7 +66,7 @@ class NpzReader:
         if counts is not None and shape[0] != counts[split]:
             raise ReadError(
                 f"{where} has {shape[0]} rows where the catalogue has {counts[split]}: "
-                "fetch the official file, or pass --allow-unverified to take it as it is"
+                "fetch the official file, or pass --allow-unverified to accept it"
             )
         return shape[0]
 
@@ -84,8 +84,8 @@ class NpzReader:
 
         Args:
             split: ``train``, ``validation`` or ``test``.
-            block_rows: How many rows each yielded block holds. Where they add up to all rows of the split, the
-                member's end and CRC are checked too, before the last block is yielded.
+            block_rows: Number of rows of each yielded block. If they add up to all rows of the split, the member's
+                end and CRC are checked as well, before the last block is yielded.
 
         Yields:
             uint8 arrays of shape ``(n, *image_shape)``, each owning its memory.
@@ -106,7 +106,7 @@ class NpzReader:
 
 
 def provenance_of(place: NpzFile) -> Provenance:
-    """Verified for the file whose MD5 the catalogue has, unverified for others: it does not say that it is a phantom.
+    """Verified for a file with the catalogue's MD5, otherwise unverified: an NPZ file does not mark phantoms.
 
     Raises:
         SourceError: The file cannot be read.
@@ -116,7 +116,7 @@ def provenance_of(place: NpzFile) -> Provenance:
 
 
 def md5_of(path: Path) -> str:
-    """MD5 of a file, 32 hex digits; it is read once for as long as it is not changed.
+    """MD5 of a file, 32 hex digits; an unchanged file is read only once.
 
     Raises:
         SourceError: The file cannot be read.

@@ -1,4 +1,4 @@
-"""Rows of one config in blocks of bounded size, from a local build or the Hub, with labels as the NPZ file holds them.
+"""Rows of one config in blocks of bounded size, from a local build, the Hub or an NPZ file.
 
 Example:
     >>> from medmnist_hf.data.rows import open_rows
@@ -38,13 +38,13 @@ _LABEL_ROWS: Final = 1 << 16
 
 
 class Rows(abc.ABC):
-    """The rows of a config, split by split and in the order of the source; pixels are read block by block.
+    """The rows of a config, per split and in the order of the source; pixels are read block by block.
 
     Attributes:
         entry: The subset.
         size: Edge length in pixels or voxels.
         shape: Shape of a row: ``(H, W)``, ``(H, W, 3)`` or ``(D, H, W)``.
-        where: What to call the config in an error, e.g. ``dist/pathmnist/28``.
+        where: Name of the config in errors, e.g. ``dist/pathmnist/28``.
     """
 
     def __init__(self, entry: Subset, size: int, where: str) -> None:
@@ -57,14 +57,14 @@ class Rows(abc.ABC):
 
     @abc.abstractmethod
     def targets(self, split: str) -> NDArray[Any]:
-        """Labels of a split as a model wants them.
+        """Labels of a split as a model needs them.
 
         Returns:
             int64 of shape (N,) with class ids, or uint8 of shape (N, L) with 0 and 1 for the multi-label task.
 
         Raises:
             CatalogError: Unknown split.
-            SourceError: The split cannot be fetched, or a label is none of this subset.
+            SourceError: The split cannot be fetched, or a label is not valid for this subset.
             BuildError: A shard is missing or damaged.
             ReadError: The NPZ file is damaged.
         """
@@ -82,19 +82,19 @@ class Rows(abc.ABC):
         """Stream the pixels of a split.
 
         Yields:
-            uint8 of shape (n, H, W), (n, H, W, 3) or (n, D, H, W): 16 MiB of images at most, of volumes in a build
-            2 MiB; volumes read-only.
+            uint8 of shape (n, H, W), (n, H, W, 3) or (n, D, H, W), at most 16 MiB (2 MiB for volumes of a build);
+            volumes are read-only.
 
         Raises:
             CatalogError: Unknown split.
-            SourceError: The split cannot be fetched, or holds images of another kind.
+            SourceError: The split cannot be fetched, or holds images of another shape or format.
             BuildError: A shard is missing or damaged.
             ReadError: The NPZ file is damaged.
         """
 
     @abc.abstractmethod
     def sample(self, split: str, indices: NDArray[np.int64]) -> UInt8Array:
-        """Decode some rows, in any order and also several times; of a build only the row groups that hold them.
+        """Decode some rows, in any order and with repetition; of a build, only their row groups are read.
 
         Args:
             split: Name of a split.
@@ -106,7 +106,7 @@ class Rows(abc.ABC):
 
 
 class BuiltRows(Rows):
-    """The rows of a built config, here or on the Hub."""
+    """The rows of a built config, local or on the Hub."""
 
     def __init__(self, config: BuiltConfig) -> None:
         super().__init__(config.entry, config.size, config.where)
@@ -133,10 +133,10 @@ class BuiltRows(Rows):
             yield from decoded(self._parts(split), self.shape)
 
     def files(self, split: str) -> Iterator[list[bytes]]:
-        """Stream the images of a split as they are stored, without decoding; for 2D subsets alone.
+        """Stream the images of a split as stored, without decoding; only for 2D subsets.
 
         Yields:
-            Encoded images: PNG, or WebP where the config was built so.
+            Encoded images: PNG, or WebP if the config was built with it.
 
         Raises:
             CatalogError: Unknown split.
@@ -160,14 +160,14 @@ class BuiltRows(Rows):
                 out[done : done + len(block)] = block
                 done += len(block)
         if done != len(distinct):
-            raise self._other(split, f"{done} of {len(distinct)} rows asked for")
+            raise self._other(split, f"{done} of the {len(distinct)} requested rows")
         return np.asarray(out[places])
 
     def decoded(self, image: bytes, split: str) -> UInt8Array:
-        """The pixels of one stored image, of the shape of a row.
+        """Decode one stored image to the shape of a row.
 
         Raises:
-            SourceError: It is no image, or one of another shape.
+            SourceError: It is not an image, or has another shape.
         """
         pixels = np.empty(self.shape, np.uint8)
         try:
@@ -179,7 +179,7 @@ class BuiltRows(Rows):
     def _labels(self, split: str) -> Iterator[Any]:
         for path, shard in self._config.shards(split):
             try:
-                # Labels are read alone and checked against their range; whoever reads pixels reads all of the file.
+                # Only the labels are read and checked against their range; reading pixels also checks the hash.
                 self._config.check_file(path, shard)
                 with pq.ParquetFile(path) as file:
                     check_footer(file.metadata, shard.rows, self.entry, self.size)
@@ -189,7 +189,7 @@ class BuiltRows(Rows):
                 raise self._config.unreadable(path, error) from None
 
     def _parts(self, split: str) -> Iterator[Part]:
-        """The column ``image`` by row groups, of shards that are proved to be those of the manifest."""
+        """The column ``image`` by row groups, after checking each shard's hash against the manifest."""
         total, stated = 0, self.count(split)
         for path, shard in self._config.shards(split):
             for start, stop, read in self._groups(path, shard, whole=True):
@@ -211,7 +211,7 @@ class BuiltRows(Rows):
             first += shard.rows
 
     def _groups(self, path: Path, shard: Shard, *, whole: bool) -> Iterator[tuple[int, int, Any]]:
-        """First row, row after the last and reader of each row group; with `whole` the file is hashed first."""
+        """Start, stop and reader of each row group; with `whole` the file's hash is checked first."""
         try:
             self._config.check_file(path, shard)
             if whole and sha256_of(path) != shard.sha256:
@@ -227,7 +227,7 @@ class BuiltRows(Rows):
             start = stop
 
     def _read(self, path: Path, footer: Any, group: int) -> Any:
-        # A file of its own for each thread, which a reader is not meant to be shared by.
+        # A ParquetFile per call: it must not be shared between threads.
         try:
             with pq.ParquetFile(path, metadata=footer) as file:
                 return file.read_row_group(group, columns=["image"], use_threads=False).column("image")
@@ -236,27 +236,27 @@ class BuiltRows(Rows):
 
     def _check_count(self, split: str, rows: int) -> None:
         if rows != self.count(split):
-            raise self._other(split, f"{rows} rows where {self.count(split)} are stated")
+            raise self._other(split, f"{rows} rows where the manifest has {self.count(split)}")
 
     def _fault(self, split: str, row: int, what: str) -> SourceError:
         return self._other(split, f"row {row} holds {what}")
 
     def _other(self, split: str, what: str) -> SourceError:
         return SourceError(
-            f"{self.where} {split} does not hold what {self.entry.flag} at size {self.size} must ({what}): "
-            f"is it of this project? {self._config.remedy}"
+            f"{self.where} {split} does not match {self.entry.flag} at size {self.size} ({what}): "
+            f"was it built by this project? {self._config.remedy}"
         )
 
 
 _BLOCK_BYTES: Final = 1 << 24
-"""Pixels of a block that is read of an NPZ file."""
+"""Bytes of pixels in a block that is read from an NPZ file."""
 
 
 class NpzRows(Rows):
     """The rows of an NPZ file.
 
     Args:
-        place: The file. Where its MD5 is not the official one, it may have any number of rows.
+        place: The file. If its MD5 is not the official one, any number of rows is accepted.
 
     Raises:
         ReadError: The file is damaged, or is not this subset in this size.
@@ -311,21 +311,21 @@ def open_rows(
 ) -> Rows:
     """Open a config for reading: a build, a repository on the Hub, or an NPZ file.
 
-    Of the Hub, the files of a split are downloaded when that is asked for. An NPZ file whose MD5 is not the official
-    one is logged.
+    From the Hub, the files of a split are downloaded when it is read. An NPZ file whose MD5 is not the official one
+    logs a warning.
 
     Args:
         name: Name of the data set, see `medmnist_hf.places.names.parse_name`.
-        size: Edge length in pixels or voxels; None takes that of the name, or 28.
-        root: Folder of builds or of NPZ files. By default that of ``MEDMNIST_DATA``, ``dist``, the cache of builds,
-            then the Hub.
+        size: Edge length in pixels or voxels; if None, that of the name, or 28.
+        root: Folder of builds or of NPZ files. By default ``MEDMNIST_DATA``, ``dist``, the cache of builds, then the
+            Hub.
         revision: Branch, tag or commit on the Hub.
 
     Raises:
         CatalogError: Unknown subset, or a size it does not have.
-        SourceError: There is no such data here or on the Hub.
-        BuildError: The build's manifest is unreadable or that of another config.
-        ReadError: The NPZ file is damaged, or of another subset.
+        SourceError: No such data exists locally or on the Hub.
+        BuildError: The build's manifest is unreadable or describes another config.
+        ReadError: The NPZ file is damaged, or holds another subset.
     """
     place = find(name, size, root=root, revision=revision, npz=True)
     if not isinstance(place, NpzFile):

@@ -1,4 +1,4 @@
-"""Parquet shards of a build: what their footers claim is compared with the manifest before a column is read."""
+"""Check the footers of a build's Parquet shards against the manifest, before a column is read."""
 
 from collections.abc import Iterator
 from math import prod
@@ -9,32 +9,32 @@ import pyarrow as pa
 from medmnist_hf.catalog import Subset, Task
 
 SHARD_ERRORS: Final = (OSError, ValueError, KeyError, pa.ArrowException)
-"""What reading a shard raises where it is missing or damaged; a name in it that is no UTF-8 is a ValueError."""
+"""Errors that reading a missing or damaged shard raises; ValueError for a name in it that is not UTF-8."""
 
 _VALUE_BYTES: Final = 16
-"""Bytes of a number with its levels, before compression, at most."""
+"""Largest size of a number with its levels, in bytes before compression."""
 
 _PAGE_BYTES: Final = 1 << 20
-"""What a column has beside its values: heads of pages and a dictionary."""
+"""Bytes allowed for a column in addition to its values: page headers and a dictionary."""
 
 _PLAIN: Final = frozenset({"PLAIN", "RLE", "BIT_PACKED"})
-"""Encodings that write each value; RLE and BIT_PACKED are those of the levels."""
+"""Encodings that write every value; RLE and BIT_PACKED encode the levels."""
 
 
 def check_footer(footer: Any, rows: int, subset: Subset, size: int) -> None:
-    """Compare a shard's numbers of rows and values with what it must have: a few kB can stand for any number.
+    """Check the number of rows and values in a shard, of which a few kB can encode any number.
 
-    Nor may they stand for values of any length, as compression and dictionaries let them: files of images are stored
-    as they are, and numbers take what numbers take.
+    Compression and dictionaries can also make a value arbitrarily long. So image files must be stored uncompressed,
+    and the size of numbers is bounded.
 
     Args:
         footer: Its `pyarrow.parquet.FileMetaData`.
-        rows: Rows that the manifest says it has.
+        rows: Number of rows in the manifest.
         subset: The subset.
         size: Edge length in pixels or voxels.
 
     Raises:
-        ValueError: It has others, or values that are stored otherwise; the message follows "cannot read PATH".
+        ValueError: The numbers differ, or values are stored in another way; the message follows "cannot read PATH".
     """
     groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
     if {footer.num_rows, sum(group.num_rows for group in groups)} != {rows}:
@@ -47,7 +47,7 @@ def check_footer(footer: Any, rows: int, subset: Subset, size: int) -> None:
                 raise ValueError(f"its column {column} holds {chunk.num_values:,} values in {group.num_rows:,} rows")
             if chunk.physical_type.endswith("BYTE_ARRAY"):
                 if chunk.compression != "UNCOMPRESSED" or not _PLAIN.issuperset(chunk.encodings):
-                    raise ValueError(f"its column {column} holds texts or files that are compressed")
+                    raise ValueError(f"its column {column} holds compressed texts or files")
             elif chunk.total_uncompressed_size > chunk.num_values * _VALUE_BYTES + _PAGE_BYTES:
                 size = chunk.total_uncompressed_size
                 raise ValueError(f"its column {column} takes {size:,} bytes for {chunk.num_values:,} numbers")

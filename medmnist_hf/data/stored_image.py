@@ -1,7 +1,7 @@
-"""The column ``image`` of a loaded data set, decoded by the decoder of everything else here.
+"""The column ``image`` of a loaded data set, decoded by `medmnist_hf.data.decode` instead of Pillow.
 
-`datasets.Image` hands the bytes of a row to Pillow, which opens whatever they are, PostScript included, for which it
-runs Ghostscript.
+`datasets.Image` passes the bytes of a row to Pillow, which opens any format, even PostScript, for which it runs
+Ghostscript.
 """
 
 from typing import Any
@@ -16,9 +16,9 @@ from medmnist_hf.errors import SourceError
 
 
 class StoredImage(datasets.Image):  # type: ignore[misc]  # `datasets` has no types
-    """`datasets.Image` for the images of one subset: PNG or lossless WebP of one shape, and nothing else.
+    """`datasets.Image` for the images of one subset: only PNG or lossless WebP of one shape.
 
-    It is equal to a `datasets.Image` of the same mode, and is one again where a data set is saved or mapped.
+    It equals a `datasets.Image` of the same mode, and becomes one when a data set is saved or mapped.
     """
 
     def __init__(self, subset: Subset, size: int) -> None:
@@ -29,7 +29,7 @@ class StoredImage(datasets.Image):  # type: ignore[misc]  # `datasets` has no ty
     def __eq__(self, other: object) -> bool:
         return isinstance(other, datasets.Image) and (self.mode, self.decode) == (other.mode, other.decode)
 
-    __hash__ = None  # type: ignore[assignment]  # as that of every feature
+    __hash__ = None  # type: ignore[assignment]  # as of every feature
 
     def __repr__(self) -> str:
         return f"Image(mode={self.mode!r}, decode={self.decode})"
@@ -38,11 +38,11 @@ class StoredImage(datasets.Image):  # type: ignore[misc]  # `datasets` has no ty
         """Decode a row.
 
         Args:
-            value: The row as it is stored, with the key ``bytes``; what is an image already is returned as it is.
-            token_per_repo_id: Not used: an image is in its row and never fetched.
+            value: The row as stored, with the key ``bytes``; an image that is already decoded is returned unchanged.
+            token_per_repo_id: Not used: the image is stored in its row and never fetched.
 
         Raises:
-            SourceError: The row holds no such image.
+            SourceError: The row does not hold such an image.
         """
         if not self.decode or not isinstance(value, dict):
             return super().decode_example(value)
@@ -52,16 +52,14 @@ class StoredImage(datasets.Image):  # type: ignore[misc]  # `datasets` has no ty
                 raise ValueError("no image")
             decode_image(np.frombuffer(value["bytes"], np.uint8), pixels)
         except ValueError as error:
-            raise SourceError(
-                f"a row of {self._name} holds {error}: is it of this project? verify the build or the repository"
-            ) from None
+            raise SourceError(f"a row of {self._name} holds {error}: verify the build or the repository") from None
         return PIL.Image.fromarray(pixels)
 
 
 def decode_safely(dataset: Any, subset: Subset, size: int) -> Any:
-    """Let a data set of a 2D subset, or each split of a dictionary of them, decode its images by `StoredImage`.
+    """Make a data set of a 2D subset, or each split of a dictionary, decode its images with `StoredImage`.
 
-    A column that is not there, or that the caller asked for in another form, stays as it is.
+    A column ``image`` that is missing, or that the caller requested in another form, is left unchanged.
     """
     if subset.ndim == 2:
         feature = StoredImage(subset, size)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from medmnist_hf.evaluate_module.report import resolve
-from medmnist_hf.extras import need
+from medmnist_hf.extras import require_modules
 
 FOLDER: Final = Path(__file__).parent / "medmnist"
 """What `evaluate.load` takes as a path."""
@@ -43,7 +43,7 @@ def metric(
         MissingModuleError: `evaluate` is not installed.
     """
     resolve(config, num_classes)
-    need("evaluate", "evaluate")
+    require_modules("evaluate", "evaluate")
     # Seconds of import, and not a dependency of those who only load data.
     from medmnist_hf.evaluate_module.medmnist.medmnist import Medmnist
 

@@ -21,7 +21,7 @@ import numpy as np
 from medmnist_hf.array_types import Array, BoolArray, FloatArray, IntArray
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import BuildError, MedMNISTError, ScoreError, cannot_write
-from medmnist_hf.extras import explained
+from medmnist_hf.extras import suggest_install
 from medmnist_hf.files import write_atomically
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.metrics import Weighted, confusion_matrix, ece
@@ -118,7 +118,7 @@ def check_plot_path(path: Path) -> None:
         raise MedMNISTError(f"{path}: a figure is a {', '.join(FORMATS)} file; name it plot.png")
     if not path.parent.is_dir():
         raise MedMNISTError(f"{path.parent}: no such folder for the figure; make it first")
-    with explained("plot"):
+    with suggest_install("plot"):
         import matplotlib as mpl  # noqa: F401
 
 

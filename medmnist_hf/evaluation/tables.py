@@ -111,7 +111,7 @@ def print_standing(found: Evaluation, run: str, standing: Standing | None) -> No
     heads = ("AUC - published", "in interval", "ACC - published", "in interval", "method")
     table = console.table(*heads, text=("in interval", "method"))
     words = {True: "yes", False: "no", None: "unknown"}
-    for each in standing.beside:
+    for each in standing.comparisons:
         table.add_row(
             f"{each.auc_difference:+.3f}",
             words[each.auc_covered],

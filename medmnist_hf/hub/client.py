@@ -20,8 +20,8 @@ from medmnist_hf.network import (
     Silence,
     SilentServerError,
     UnreachableServerError,
+    apply_limits,
     is_transient_status,
-    limited,
 )
 
 MAIN: Final = "main"
@@ -62,7 +62,7 @@ def limit_waiting() -> None:
     made, limits, silence = _http._GLOBAL_CLIENT_FACTORY, hub_limits(), Silence()
     # Transfers by Xet have a client of their own, which reads its time-out from the environment when the first starts.
     os.environ.setdefault("HF_XET_CLIENT_READ_TIMEOUT", f"{limits.read:.0f}s")
-    set_client_factory(lambda: limited(made(), limits, silence))
+    set_client_factory(lambda: apply_limits(made(), limits, silence))
 
 
 def hub_limits() -> Limits:

@@ -28,7 +28,7 @@ from medmnist_hf.hub.plan import FilePlan, tag_taken, tags_of
 from medmnist_hf.hub.pull_requests import PullRequest
 from medmnist_hf.hub.tree import RemoteTree
 from medmnist_hf.manifest import README_NAME
-from medmnist_hf.network import transfer_seconds, within
+from medmnist_hf.network import call_with_timeout, transfer_seconds
 from medmnist_hf.redaction import redact
 
 _ATTEMPTS: Final = 6
@@ -303,5 +303,5 @@ def _upload(
             free_memory=False,
         )
         size = sum(addition.upload_info.size for addition in batch)
-        patiently(f"upload to {options.repo_id}", partial(within, transfer_seconds(size), upload), tries=2)
+        patiently(f"upload to {options.repo_id}", partial(call_with_timeout, transfer_seconds(size), upload), tries=2)
         on_progress(size)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from medmnist_hf.catalog import Subset
-from medmnist_hf.extras import explained
+from medmnist_hf.extras import suggest_install
 from medmnist_hf.places.local_paths import check_loadable
 from medmnist_hf.places.resolver import Build
 
@@ -30,7 +30,7 @@ def build_missing(entry: Subset, size: int, root: Path) -> Build:
     """
     from huggingface_hub import utils
 
-    with explained("build"):
+    with suggest_install("build"):
         from medmnist_hf.cards.render import write_card
         from medmnist_hf.conversion.batch import build_all, plan_run
         from medmnist_hf.conversion.build import BuildOptions

@@ -5,10 +5,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 from medmnist_hf import catalog
-from medmnist_hf.catalog import NAMESPACE, Subset
+from medmnist_hf.catalog import ALL, NAMESPACE, Subset
 from medmnist_hf.errors import CatalogError, HubError, MedMNISTError, SourceError, shorten
 from medmnist_hf.files import expand_user
 from medmnist_hf.hub.client import MAIN, hub_api
@@ -27,9 +26,6 @@ from medmnist_hf.places.resolver import (
 )
 
 _log = logging.getLogger(__name__)
-
-ALL: Final = "all"
-"""Stands for every size."""
 
 
 @dataclass(frozen=True, slots=True)

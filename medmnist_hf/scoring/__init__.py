@@ -18,13 +18,13 @@ __all__ = ["score"]
 
 
 def score(references: object, scores: object, task: Task | str, **options: Any) -> Score:
-    """AUC and ACC of rows in any shape users hold: `official.score` of what `predictions.check` makes of them.
+    """Check references and scores with `predictions.check` and compute AUC and ACC with `official.score`.
 
     Args:
-        references: What is true of N rows.
+        references: True labels of N rows.
         scores: Scores of the same rows.
         task: A `Task`, its value or its official name.
-        **options: Those of `predictions.check`, such as ``from_logits``.
+        **options: Options of `predictions.check`, such as ``from_logits``.
 
     Raises:
         ScoreError: The rows cannot be scored.

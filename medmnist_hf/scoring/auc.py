@@ -1,4 +1,4 @@
-"""AUC and average precision of one score column, exact under ties: once, or under many sets of row weights."""
+"""AUC and average precision of one score column, exact under ties, for one or many sets of row weights."""
 
 from dataclasses import dataclass
 
@@ -11,15 +11,15 @@ from medmnist_hf.array_types import Array, BoolArray, FloatArray, IntArray
 def auc(column: Array, positive: BoolArray) -> float:
     """Area under the ROC curve of one column, as the Mann-Whitney statistic.
 
-    The share of pairs of a positive and a negative row in which the positive one scores higher; ties count one half
-    (Hanley and McNeil, Radiology 143:29, 1982). Pairs are counted in whole numbers and divided once.
+    The share of positive-negative row pairs in which the positive row scores higher; ties count one half (Hanley and
+    McNeil, Radiology 143:29, 1982). Pairs are counted in whole numbers and divided once.
 
     Args:
         column: Scores, shape ``(N,)``, finite.
         positive: Which rows are positive, shape ``(N,)``.
 
     Returns:
-        A number from 0 to 1; nan if the rows are all positive or all negative.
+        AUC, 0 to 1; nan if the rows are all positive or all negative.
     """
     hits = np.sort(np.compress(positive, column))
     if hits.size in (0, column.size):
@@ -27,26 +27,26 @@ def auc(column: Array, positive: BoolArray) -> float:
     ranked = np.sort(column)
     below = np.searchsorted(ranked, hits, side="left")
     twice = 2 * int(below.sum()) + hits.size
-    # A score that no other row has is followed by another value: only the others need a second search.
+    # A unique score is followed by a different value, so only tied scores need a second search.
     following = np.minimum(below + 1, column.size - 1)
     tied = ranked[following] == hits
     if tied.any():
         through = np.searchsorted(ranked, hits[tied], side="right")
         twice += int((through - below[tied] - 1).sum())
-    # Pairs of two positives, each with itself included, are in that count half and half.
+    # Pairs of positive rows, each row paired with itself included, add exactly hits.size**2 to this count.
     return (twice - hits.size**2) / (2 * hits.size * (column.size - hits.size))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranking:
-    """One column sorted once, to be scored under any number of row weights.
+    """One column, sorted once and scored under any number of row weights.
 
     Attributes:
-        order: Rows by ascending score, shape ``(N,)``.
-        places: Where the P positive rows stand in that order, shape ``(P,)``.
-        first: For each of them, where its group of equal scores begins, shape ``(P,)``.
-        last: And where the next group begins, shape ``(P,)``.
-        before: How many of the P stand before its group, shape ``(P,)``.
+        order: Row indices by ascending score, shape ``(N,)``.
+        places: Positions of the P positive rows in `order`, shape ``(P,)``.
+        first: Position at which each positive row's group of equal scores begins, shape ``(P,)``.
+        last: Position at which the next group begins, shape ``(P,)``.
+        before: Number of positive rows before the group, shape ``(P,)``.
     """
 
     order: IntArray
@@ -57,7 +57,7 @@ class Ranking:
 
     @classmethod
     def of(cls, column: Array, positive: BoolArray) -> "Ranking":
-        """Sorts a column, shape ``(N,)``, whose positive rows are marked, shape ``(N,)``."""
+        """Sort a column of scores, shape ``(N,)``; ``positive`` marks its positive rows, shape ``(N,)``."""
         order = np.argsort(column)
         ranked = column[order]
         places = np.flatnonzero(positive[order])
@@ -66,51 +66,51 @@ class Ranking:
         return cls(order, places, first, last, np.searchsorted(places, first, side="left"))
 
     def auc(self, weights: Array) -> FloatArray:
-        """`auc` under whole-number row weights, shape ``(B, N)`` -> ``(B,)``; nan where a side weighs nothing."""
-        ranked, passed = self._passed(weights)
+        """AUC under whole-number row weights, ``(B, N)`` -> ``(B,)``; nan if either side has a total weight of 0."""
+        ranked, cumulative = self._cumulative(weights)
         hits = np.take(ranked, self.places, axis=1).astype(np.float64)
-        pairs = np.take(passed, self.first, axis=1) + np.take(passed, self.last, axis=1)
+        pairs = np.take(cumulative, self.first, axis=1) + np.take(cumulative, self.last, axis=1)
         positive = hits.sum(axis=1)
-        sides = 2.0 * positive * (passed[:, -1] - positive)
+        sides = 2.0 * positive * (cumulative[:, -1] - positive)
         twice = np.einsum("bp,bp->b", hits, pairs) - positive**2
         return ratio(twice, sides)
 
     def average_precision(self, weights: Array) -> FloatArray:
-        """Average precision under row weights, shape ``(B, N)`` -> ``(B,)``; nan where no positive row weighs.
+        """Average precision under row weights, ``(B, N)`` -> ``(B,)``; nan if the positive rows have no weight.
 
-        The sum over thresholds of the gain in recall times the precision reached, without interpolation (Manning,
-        Raghavan and Schuetze, Introduction to Information Retrieval, 2008, section 8.4).
+        The sum over thresholds of the gain in recall times the precision, without interpolation (Manning, Raghavan
+        and Schuetze, Introduction to Information Retrieval, 2008, section 8.4).
         """
-        ranked, passed = self._passed(weights)
+        ranked, cumulative = self._cumulative(weights)
         hits = np.take(ranked, self.places, axis=1).astype(np.float64)
-        found = np.zeros((len(weights), self.places.size + 1))
-        np.cumsum(hits, axis=1, out=found[:, 1:])
-        positive = found[:, -1]
-        reached = positive[:, None] - np.take(found, self.before, axis=1)
-        flagged = passed[:, -1:] - np.take(passed, self.first, axis=1)
-        total = np.einsum("bp,bp->b", hits, reached / np.maximum(flagged, 1))
+        cumulative_hits = np.zeros((len(weights), self.places.size + 1))
+        np.cumsum(hits, axis=1, out=cumulative_hits[:, 1:])
+        positive = cumulative_hits[:, -1]
+        true_positives = positive[:, None] - np.take(cumulative_hits, self.before, axis=1)
+        flagged = cumulative[:, -1:] - np.take(cumulative, self.first, axis=1)
+        total = np.einsum("bp,bp->b", hits, true_positives / np.maximum(flagged, 1))
         return ratio(total, positive)
 
-    def _passed(self, weights: Array) -> tuple[Array, npt.NDArray[np.int32]]:
-        """Weights by ascending score, shape ``(B, N)``, and their running sum from 0, shape ``(B, N + 1)``."""
+    def _cumulative(self, weights: Array) -> tuple[Array, npt.NDArray[np.int32]]:
+        """Weights by ascending score, shape ``(B, N)``, and their cumulative sum from 0, shape ``(B, N + 1)``."""
         ranked = np.take(weights, self.order, axis=1)
-        passed = np.zeros((len(weights), self.order.size + 1), np.int32)
-        np.cumsum(ranked, axis=1, dtype=np.int32, out=passed[:, 1:])
-        return ranked, passed
+        cumulative = np.zeros((len(weights), self.order.size + 1), np.int32)
+        np.cumsum(ranked, axis=1, dtype=np.int32, out=cumulative[:, 1:])
+        return ranked, cumulative
 
 
 def ratio(part: FloatArray, whole: FloatArray) -> FloatArray:
-    """``part / whole``, nan where there is no whole."""
+    """``part / whole``; nan where ``whole`` is 0."""
     quotient = np.full(whole.shape, np.nan)
     np.divide(part, whole, out=quotient, where=whole > 0)
     return quotient
 
 
 def mean_defined(values: FloatArray) -> FloatArray:
-    """Mean over the second axis of what is not nan, ``(B, L)`` -> ``(B,)``; nan where all of it is.
+    """Mean over the second axis, ignoring nan, ``(B, L)`` -> ``(B,)``; nan for rows of nothing but nan.
 
-    Added up one column after another, as the official evaluator does: the last digit of a sum depends on its order,
-    and one number must not have two values.
+    Columns are added one after another, as the official evaluator does, because the last digit of a floating-point
+    sum depends on its order.
     """
     total, count = np.zeros(len(values)), np.zeros(len(values))
     for column in values.T:

@@ -1,6 +1,6 @@
 """Percentile bootstrap intervals of any metric, and the paired bootstrap of two sets of predictions.
 
-`medmnist_hf.scoring.intervals` takes them for the measures that have no interval of their own.
+`medmnist_hf.scoring.intervals` uses them for metrics without a closed-form interval.
 
 Example:
     >>> from medmnist_hf.scoring.bootstrap import bootstrap
@@ -27,13 +27,13 @@ from medmnist_hf.scoring.official import ScoreWarning
 from medmnist_hf.scoring.predictions import Predictions, check_paired
 
 BLOCK: Final = 1 << 17
-"""Row weights held at a time; with what is made of them some 30 bytes each, and little enough for the cache."""
+"""Row weights per block: at some 30 bytes each, intermediates included, a block fits into the CPU cache."""
 
 ROUNDING: Final = 1e-9
-"""Width of an interval that is 0 but for rounding."""
+"""Widths of an interval below this are 0 but for rounding."""
 
 FEWEST: Final = 0.5
-"""Share of the resamples in which a measure must have a value, for an interval to be made of them."""
+"""Smallest share of resamples in which a metric must be defined for its interval to be computed."""
 
 
 def bootstrap(
@@ -46,25 +46,25 @@ def bootstrap(
 ) -> dict[str, Interval]:
     """Percentile bootstrap intervals (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
 
-    Percentiles, because they stay within the range of a metric and suit one that is bounded and skewed; the corrected
-    variants need a replicate for each row left out, 47,280 for TissueMNIST.
+    Percentiles stay within the range of a metric and suit bounded, skewed ones. The corrected variants need one
+    replicate per left-out row, 47,280 for TissueMNIST.
 
-    Rows are drawn from all rows, not within each class: another test set has other class counts too. A resample in
-    which a class lost its last positive or negative row counts for means over rows alone, since a mean over the other
-    classes is another measure. Classes that the references lack stay left out of means.
+    Rows are drawn from all rows, not within each class, because another test set has other class counts too. A
+    resample in which a class lost its last positive or negative row is used for means over rows only: a mean over the
+    remaining classes would be a different metric. Classes absent from the references stay excluded from means.
 
-    Resamples cannot tell how sure a value is that none of them changes, such as the balanced accuracy of a constant
-    answer, nor one that most of them leave without a value: these intervals are nan, not of width 0.
+    The interval is nan, not of width 0, where resampling cannot measure the uncertainty: no resample changes the
+    value, as for the balanced accuracy of a constant prediction, or the metric is undefined in most resamples.
 
     Args:
         predictions: Scores and references from `medmnist_hf.scoring.predictions.check`.
-        names: Metrics as for `medmnist_hf.scoring.metrics.metrics`.
+        names: Names of metrics, as for `medmnist_hf.scoring.metrics.metrics`.
         resamples: Number of resamples; 1,000 fix the ends of a 95 % interval to a few percent of its width.
         level: Confidence level between 0 and 1.
-        seed: The same seed draws the same resamples, whatever the metrics and the machine.
+        seed: Random seed; the resamples it gives depend on neither the metrics nor the machine.
 
     Returns:
-        Name -> interval, in the order asked for.
+        Name -> interval, in the order of ``names``.
 
     Raises:
         ScoreError: An option is out of range, or a metric is unknown.
@@ -77,13 +77,13 @@ def bootstrap(
     estimates = evaluate(Weighted(predictions), names)[0]
     draws = _Draws(predictions, names, resamples, seed)
     replicates = np.concatenate([draws.keep(evaluate(Weighted(predictions, block), names), block) for block in draws])
-    found = {}
+    intervals = {}
     for at, name in enumerate(names):
         interval = _interval(float(estimates[at]), replicates[:, at], level)
-        # What no resample changes has a spread that resampling cannot see.
-        found[name] = _unknown(interval) if interval.high - interval.low < ROUNDING else interval
-    warn_unknown(found)
-    return found
+        # A value that no resample changes may still vary between test sets.
+        intervals[name] = _unknown(interval) if interval.high - interval.low < ROUNDING else interval
+    warn_unknown(intervals)
+    return intervals
 
 
 def bootstrap_compare(
@@ -95,25 +95,26 @@ def bootstrap_compare(
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Comparison]:
-    """Paired bootstrap of ``first - second``: both sets of scores are resampled by the same draws.
+    """Paired bootstrap of ``first - second``: both sets of scores are resampled with the same draws.
 
-    The p value is the one whose interval just touches 0: twice the smaller share of replicates on either side of 0,
-    with one added to each count (Efron and Tibshirani 1993, section 15.4; Davison and Hinkley, Bootstrap Methods and
-    their Application, 1997, section 4.2). It cannot be smaller than ``2 / (resamples + 1)``.
+    The p value is 1 minus the level whose interval just touches 0: twice the smaller share of replicates on either
+    side of 0, with one added to each count (Efron and Tibshirani 1993, section 15.4; Davison and Hinkley, Bootstrap
+    Methods and their Application, 1997, section 4.2). It cannot be smaller than ``2 / (resamples + 1)``.
 
     Args:
         first: One set of predictions.
-        second: The other, of the same rows.
-        names: Metrics as for `bootstrap`, like all that follow.
+        second: Predictions of the same rows.
+        names: Names of metrics, as for `bootstrap`.
         resamples: Number of resamples.
         level: Confidence level between 0 and 1.
-        seed: Seed of the draws.
+        seed: Random seed of the resamples.
 
     Returns:
-        Name -> comparison, in the order asked for. A difference that no resample changes has an interval of width 0.
+        Name -> comparison, in the order of ``names``. A difference that no resample changes has an interval of
+        width 0.
 
     Raises:
-        ScoreError: As for `bootstrap`, or the two sets are not of the same task and rows.
+        ScoreError: As for `bootstrap`, or the two sets differ in task or rows.
 
     Warns:
         ScoreWarning: As for `bootstrap`; the comparison is nan.
@@ -140,7 +141,7 @@ def bootstrap_compare(
 
 
 class _Draws:
-    """Resamples as row weights in blocks of shape ``(B, N)``, B as `BLOCK` allows; the draws ignore the blocks."""
+    """Resamples as row weights, in blocks of shape ``(B, N)`` of about `BLOCK` values; block size changes no draw."""
 
     def __init__(self, predictions: Predictions, names: list[str], resamples: int, seed: int) -> None:
         self.rows = predictions.rows
@@ -159,16 +160,16 @@ class _Draws:
 
     def _draw(self) -> Weights:
         drawn = self.rng.integers(0, self.rows, self.rows, dtype=np.int64)
-        # Counts are near Poisson of mean 1: 256 of one row has a chance of less than 1 in 10^500.
+        # Counts are close to Poisson with mean 1: a count of 256 has a probability below 10^-500, so uint8 suffices.
         return np.bincount(drawn, minlength=self.rows).astype(np.uint8)
 
     def keep(self, values: FloatArray, weights: Weights) -> FloatArray:
-        """Values of a block, shape ``(B, names)``, nan where a lost class changes the measure."""
+        """Values of a block, shape ``(B, names)``, with nan where a missing class would change the metric."""
         lost = ~self.whole(weights)
         return np.where(lost[:, None] & self.classwise, np.nan, values)
 
     def whole(self, weights: Weights) -> BoolArray:
-        """Which resamples of a block have a positive and a negative row of every class, shape ``(B,)``."""
+        """Mask of the resamples with a positive and a negative row of every class, shape ``(B,)``."""
         kept = np.ones(len(weights), np.bool_)
         for rows in self.guarded:
             weight = weights[:, rows].sum(axis=1)
@@ -186,10 +187,10 @@ def check_options(resamples: int, level: float, seed: int) -> None:
 
 
 def warn_unknown(intervals: Mapping[str, Interval]) -> None:
-    """Warn of intervals that are nan."""
+    """Warn about intervals that are nan."""
     unknown = [name for name, interval in intervals.items() if math.isnan(interval.low)]
     if unknown:
-        text = f"undefined on these rows, or known from too few, interval nan: {', '.join(unknown)}"
+        text = f"undefined on these rows, or too few rows; interval is nan: {', '.join(unknown)}"
         warnings.warn(text, ScoreWarning, stacklevel=3)
 
 

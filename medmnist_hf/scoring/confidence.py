@@ -1,4 +1,4 @@
-"""How sure a number is: an interval and how it was made, the comparison of two numbers, and quantiles they need.
+"""Confidence intervals and paired comparisons, Wilson's interval, and the quantiles they need.
 
 Example:
     >>> from medmnist_hf.scoring.confidence import wilson
@@ -18,24 +18,24 @@ from medmnist_hf.array_types import FloatArray
 from medmnist_hf.errors import ScoreError
 
 Method = Literal["DeLong", "Wilson", "Student", "bootstrap"]
-"""How an interval is made: see `medmnist_hf.scoring.intervals`, which settles which measure has which."""
+"""Method of an interval; `medmnist_hf.scoring.intervals` chooses one for each metric."""
 
 _STEPS: Final = 1 << 13
-"""Steps of the integral of Student's density: quantiles of 1 degree of freedom or more are right to six digits."""
+"""Integration steps of Student's density, enough for six correct digits from 1 degree of freedom on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A number and the range it may be in: how much another test set of the same size may change it.
+    """An estimate and its confidence interval: how much another test set of the same size may change the value.
 
     Attributes:
-        estimate: The value on the rows as they are.
-        low: Lower end; nan where the rows do not tell.
+        estimate: The value on the given rows.
+        low: Lower end; nan if it cannot be estimated from the rows.
         high: Upper end, likewise.
         level: Confidence level, e.g. 0.95.
         standard_error: Standard deviation of the value over test sets of this size, as estimated by the method.
-        method: How it was made.
-        resamples: Resamples of a bootstrap in which the measure had a value; 0 for other methods.
+        method: Method by which the interval was computed.
+        resamples: Bootstrap resamples in which the metric was defined; 0 for other methods.
     """
 
     estimate: float
@@ -49,13 +49,13 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two sets of predictions of the same rows: ``first - second``.
+    """A metric of two sets of predictions of the same rows, and their difference ``first - second``.
 
     Attributes:
-        first: The value of the first set.
-        second: The value of the second set.
-        difference: Their difference and its interval.
-        p: Two-sided p value of the difference being 0.
+        first: Value for the first set.
+        second: Value for the second set.
+        difference: The difference and its interval.
+        p: Two-sided p value of the hypothesis that the difference is 0.
     """
 
     first: float
@@ -65,14 +65,14 @@ class Comparison:
 
 
 def wilson(mean: float, rows: float, *, level: float = 0.95) -> Interval:
-    """Wilson's score interval of a share (E. B. Wilson, J. Am. Stat. Assoc. 22:209, 1927).
+    """Wilson's score interval of a proportion (E. B. Wilson, J. Am. Stat. Assoc. 22:209, 1927).
 
-    It has a width also where all rows or none are right, and stays within 0..1.
+    It stays within 0..1 and has a width above 0 even if all rows are right or all are wrong.
 
     Args:
-        mean: The share, 0 to 1.
-        rows: Number of rows. For the mean of values within 0..1 that are not all 0 or 1, the number of rows of 0 or 1
-            that would have its variance, ``mean * (1 - mean) / variance of the mean``.
+        mean: The proportion, 0 to 1.
+        rows: Number of rows. For a mean of values within 0..1, the number of binary rows with the same variance:
+            ``mean * (1 - mean) / variance of the mean``.
         level: Confidence level between 0 and 1.
 
     Raises:
@@ -92,30 +92,30 @@ def check_level(level: float) -> None:
 
 
 def normal_quantile(level: float) -> float:
-    """How many standard errors to either side hold a share of the normal distribution; 1.96 for 0.95."""
+    """Two-sided quantile of the normal distribution, in standard errors; 1.96 for a level of 0.95."""
     check_level(level)
     return NormalDist().inv_cdf((1 + level) / 2)
 
 
 def student_quantile(level: float, freedom: float) -> float:
-    """The same of Student's distribution, e.g. 2.262 for 0.95 and 9 degrees of freedom."""
+    """Two-sided quantile of Student's distribution; 2.262 for a level of 0.95 and 9 degrees of freedom."""
     check_level(level)
     angles, shares, _ = _student(freedom)
     return math.sqrt(freedom) * math.tan(float(np.interp(level, shares, angles)))
 
 
 def student_p(deviate: float, freedom: float) -> float:
-    """Two-sided p value of so many standard errors under Student's distribution; 0 for less than 1e-32."""
+    """Two-sided p value of a deviate, in standard errors, under Student's distribution; 0 below 1e-32."""
     angles, _, shares = _student(freedom)
     return float(np.interp(math.atan(abs(deviate) / math.sqrt(freedom)), angles, shares))
 
 
 def _student(freedom: float) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Angles, and the shares of the distribution of t within and beyond +-t, where ``t = sqrt(freedom) * tan(angle)``.
+    """Angles, and the probability within and beyond ±t at each, where ``t = sqrt(freedom) * tan(angle)``.
 
-    The density over angles is in proportion to ``cos(angle) ** (freedom - 1)``, without tails to cut off.
+    The density over angles is proportional to ``cos(angle) ** (freedom - 1)``, so no tail has to be cut off.
     """
-    end = min(math.pi / 2, 12 / math.sqrt(freedom))  # beyond it nothing is left of a narrow density
+    end = min(math.pi / 2, 12 / math.sqrt(freedom))  # a narrow density is negligible beyond this angle
     angles = np.linspace(0, end, _STEPS + 1)
     density = np.cos(angles) ** (freedom - 1)
     strips = (density[1:] + density[:-1]) / 2

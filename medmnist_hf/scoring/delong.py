@@ -1,12 +1,13 @@
-"""DeLong's variance of the AUC, of one class or of their mean: intervals and the paired test, without resampling.
+"""DeLong's variance of the AUC of one class or of the mean over classes: intervals and a paired test.
 
-E. R. DeLong, D. M. DeLong and D. L. Clarke-Pearson, Biometrics 44:837, 1988. The components are found by sorting, in
-``N log N``, as X. Sun and W. Xu do it (IEEE Signal Processing Letters 21:1389, 2014).
+E. R. DeLong, D. M. DeLong and D. L. Clarke-Pearson, Biometrics 44:837, 1988. The components are computed by sorting,
+in ``N log N``, as by X. Sun and W. Xu (IEEE Signal Processing Letters 21:1389, 2014).
 
-A row has an effect on each AUC: how far its component is from the AUC, as a share of the rows on its side. The sum of
-their squares is DeLong's variance; the effects of a row on several AUCs add up to the one on their mean, so that the
-classes, which are ranked on the same rows, need no covariance to be formed. The sum is known from few rows if
-few of them have most of the effect: hence Student's distribution, whose degrees of freedom come from the effects.
+The effect of a row on an AUC is the distance of its component from the AUC, divided by the number of rows on its side
+(positive or negative). DeLong's variance is the sum of the squared effects. Effects of a row on the AUCs of several
+classes average to its effect on their mean, so no covariance between classes has to be formed. If few rows carry most
+of the effect, the variance is estimated from few rows; hence Student's distribution, with degrees of freedom computed
+from the effects.
 
 Example:
     >>> from medmnist_hf.scoring.delong import delong
@@ -36,15 +37,15 @@ from medmnist_hf.scoring.predictions import Predictions, check_paired
 
 
 def components(column: Array, positive: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """The structural components of an AUC, whose two means both equal it.
+    """Structural components of an AUC; the mean of either array is the AUC.
 
     Args:
         column: Scores, shape ``(N,)``.
-        positive: Which P of the rows are positive, shape ``(N,)``.
+        positive: Mask of the P positive rows, shape ``(N,)``.
 
     Returns:
-        For each positive row the share of negative rows below it, shape ``(P,)``, and for each negative row the
-        share of positive rows above it, shape ``(N - P,)``; ties count one half.
+        For each positive row the share of negative rows that score lower, shape ``(P,)``, and for each negative row
+        the share of positive rows that score higher, shape ``(N - P,)``; ties count one half.
     """
     hits, rest = column[positive], column[~positive]
     above = _twice_below(rest, hits) / (2 * rest.size)
@@ -52,12 +53,12 @@ def components(column: Array, positive: BoolArray) -> tuple[FloatArray, FloatArr
 
 
 def delong(predictions: Predictions, names: Iterable[str] = ("auc",), *, level: float = 0.95) -> dict[str, Interval]:
-    """AUC with an interval by DeLong's variance, on the scale of its logit and by Student's distribution.
+    """AUC with an interval from DeLong's variance, on the logit scale and with Student's distribution.
 
-    The logit, because the AUC is bounded and its distribution skewed (G. Qin and L. Hotilovac, Stat. Methods Med. Res.
-    17:207, 2008); Student's distribution as M. Pauly, T. Asendorf and F. Konietschke have it (Biometrical Journal
-    58:1319, 2016). Where no row has an effect, as under a ranking without an error, the variance is 0 and tells
-    nothing: there the interval is the mean of R. G. Newcombe's method 5 over the classes (Stat. Med. 25:559, 2006).
+    The logit suits a bounded, skewed value (G. Qin and L. Hotilovac, Stat. Methods Med. Res. 17:207, 2008); Student's
+    distribution follows M. Pauly, T. Asendorf and F. Konietschke (Biometrical Journal 58:1319, 2016). The variance of
+    a perfect ranking is 0, although another test set may contain errors; its interval is R. G. Newcombe's method 5
+    (Stat. Med. 25:559, 2006), averaged over the classes.
 
     Args:
         predictions: Scores and references from `medmnist_hf.scoring.predictions.check`.
@@ -65,7 +66,7 @@ def delong(predictions: Predictions, names: Iterable[str] = ("auc",), *, level: 
         level: Confidence level between 0 and 1.
 
     Returns:
-        Name -> interval. It is nan where a class has an AUC, but fewer than two positive or two negative rows.
+        Name -> interval; nan if a class with an AUC has fewer than two positive or two negative rows.
 
     Raises:
         ScoreError: The level is out of range.
@@ -78,20 +79,20 @@ def delong(predictions: Predictions, names: Iterable[str] = ("auc",), *, level: 
 def delong_compare(
     first: Predictions, second: Predictions, names: Iterable[str] = ("auc",), *, level: float = 0.95
 ) -> dict[str, Comparison]:
-    """DeLong's paired test of ``AUC(first) - AUC(second)`` on the same rows, by Student's distribution.
+    """DeLong's paired test of ``AUC(first) - AUC(second)`` on the same rows, with Student's distribution.
 
     Args:
         first: One set of predictions.
-        second: The other, of the same rows.
+        second: Predictions of the same rows.
         names: As for `delong`.
         level: Confidence level between 0 and 1.
 
     Returns:
-        Name -> comparison; nan where `delong` is. If the difference does not vary at all, its interval has width 0,
-        and p is 1 when it is 0 and else 0.
+        Name -> comparison; nan where the interval of `delong` is nan. If the difference has no variance, its interval
+        has width 0, and p is 1 for a difference of 0 and 0 otherwise.
 
     Raises:
-        ScoreError: The level is out of range, or the two sets are not of the same task and rows.
+        ScoreError: The level is out of range, or the two sets differ in task or rows.
     """
     check_paired(first, second)
     check_level(level)
@@ -100,7 +101,7 @@ def delong_compare(
 
 
 class _Ranked:
-    """AUCs of some predictions, and the effects of the rows on them, each computed once."""
+    """AUCs of a set of predictions and the effects of the rows on them, each computed once."""
 
     def __init__(self, predictions: Predictions) -> None:
         self.predictions = predictions
@@ -108,17 +109,17 @@ class _Ranked:
         self.effects_on = cache(self._effects_on)
 
     def labels(self, name: str) -> list[int]:
-        """The columns that a name is a mean of: those that have an AUC. Both classes of the binary task have one."""
+        """The columns with a defined AUC that a name averages. Both classes of the binary task share one column."""
         _, _, label = name.partition(":")
         labels = [int(label)] if label and self.predictions.labels > 1 else range(self.predictions.labels)
         return [at for at in labels if not math.isnan(self.values[at])]
 
     def value(self, name: str) -> float:
-        """The AUC, or the mean of them in the order of the official evaluator; nan if there is none."""
+        """The AUC, or the mean over classes summed in the official evaluator's order; nan if no AUC is defined."""
         return float(mean_defined(self.values[None, self.labels(name)])[0])
 
     def effects(self, name: str) -> FloatArray:
-        """Effects of the rows on the AUC of a name, shape ``(N,)``: their squares sum to its variance."""
+        """Effects of the rows on the AUC of a name, shape ``(N,)``; their squares sum to its variance."""
         labels = self.labels(name)
         total = np.zeros(self.predictions.rows)
         for at in labels:
@@ -126,10 +127,11 @@ class _Ranked:
         return total / max(1, len(labels))
 
     def widening(self, name: str) -> float:
-        """What standard errors are multiplied by, ``sqrt(1 + 1 / M)``, M the rows of the rarer side of a class.
+        """Small-sample factor of standard errors, ``sqrt(1 + 1 / M)``, for M rows on the rarer side of a class.
 
-        By simulation (``scripts/bench/coverage.py``): with ten positive rows intervals cover one percent too seldom
-        without it, and from a hundred on it changes nothing. Of a mean over classes, ``1 / M`` is their mean.
+        For a mean over classes, ``1 / M`` is averaged over the classes. Without the factor, simulated intervals
+        (``scripts/bench/coverage.py``) cover one percentage point too little with ten positive rows; from a hundred
+        on, it makes no difference.
         """
         rows, labels = self.predictions.rows, self.labels(name)
         positive = np.array([np.count_nonzero(self.predictions.positive(at)) for at in labels])
@@ -140,7 +142,7 @@ class _Ranked:
         effects = np.empty(self.predictions.rows)
         sides = components(self.predictions.columns[label], positive)
         for side, values in zip((positive, ~positive), sides, strict=True):
-            # Of one row there is no variance, and nan says so.
+            # The variance of a single row is undefined: nan.
             scale = math.sqrt(values.size * (values.size - 1)) or math.nan
             effects[side] = (values - values.mean()) / scale
         return effects
@@ -157,14 +159,14 @@ def _interval(ranked: _Ranked, name: str, level: float) -> Interval:
         return Interval(value, low, high, level, 0.0, "DeLong")
     error, odds = math.sqrt(variance), math.log(value / (1 - value))
     half = student_quantile(level, _freedom(effects)) * error * ranked.widening(name) / (value * (1 - value))
-    # The logistic function as a tangent, which no logit overflows.
+    # The logistic function written as tanh, which cannot overflow.
     low, high = ((1 + math.tanh((odds + side) / 2)) / 2 for side in (-half, half))
     return Interval(value, low, high, level, error, "DeLong")
 
 
 def _comparison(first: _Ranked, second: _Ranked, name: str, level: float) -> Comparison:
     value, other = first.value(name), second.value(name)
-    # The variance of a difference of paired components is that of the difference itself: no covariance to form.
+    # The variance of the differences of paired components already includes their covariance.
     effects = first.effects(name) - second.effects(name)
     difference, error = value - other, math.sqrt(float(np.square(effects).sum()))
     if math.isnan(difference + error):
@@ -172,27 +174,27 @@ def _comparison(first: _Ranked, second: _Ranked, name: str, level: float) -> Com
         return Comparison(value, other, unknown, math.nan)
     half, p = 0.0, float(difference == 0)
     if error > 0:
-        freedom, error_of_few = _freedom(effects), error * first.widening(name)
-        half, p = student_quantile(level, freedom) * error_of_few, student_p(difference / error_of_few, freedom)
+        freedom, widened = _freedom(effects), error * first.widening(name)
+        half, p = student_quantile(level, freedom) * widened, student_p(difference / widened, freedom)
     low, high = max(-1.0, difference - half), min(1.0, difference + half)
     return Comparison(value, other, Interval(difference, low, high, level, error, "DeLong"), p)
 
 
 def _freedom(effects: FloatArray) -> float:
-    """Degrees of freedom of a sum of squares of effects, 3 to 3 N.
+    """Degrees of freedom of a sum of squared effects, 3 to 3 N.
 
-    ``3 * sum(e^2)^2 / sum(e^4)``: for normal effects on two sides, those of F. E. Satterthwaite (Biometrics Bulletin
-    2:110, 1946) and of E. Brunner and U. Munzel (Biometrical Journal 42:17, 2000).
+    ``3 * sum(e^2)^2 / sum(e^4)``. For normal effects on both sides these are the degrees of freedom of F. E.
+    Satterthwaite (Biometrics Bulletin 2:110, 1946) and of E. Brunner and U. Munzel (Biometrical Journal 42:17, 2000).
     """
     shares = np.square(effects) / np.square(effects).sum()
     return float(3 / np.square(shares).sum())
 
 
 def _newcombe(ranked: _Ranked, label: int, level: float) -> tuple[float, float]:
-    """Newcombe's method 5: AUCs from which the one found is just not too far, by the variance that they would have.
+    """Newcombe's method 5: the AUCs that a test with their own variance just does not reject given the observed one.
 
-    The variance is that of Hanley and McNeil (Radiology 143:29, 1982) with both sides of the same size, the mean of
-    the two: ``A (1 - A) (1 + (M - 1) ((1 - A) / (2 - A) + A / (1 + A))) / (P (N - P))``, M the half of N.
+    The variance is that of Hanley and McNeil (Radiology 143:29, 1982), with both group sizes in its numerator replaced
+    by their mean ``M = N / 2``: ``A (1 - A) (1 + (M - 1) ((1 - A) / (2 - A) + A / (1 + A))) / (P (N - P))``.
     """
     value, rows = float(ranked.values[label]), ranked.predictions.rows
     positive = int(np.count_nonzero(ranked.predictions.positive(label)))
@@ -214,11 +216,11 @@ def _newcombe(ranked: _Ranked, label: int, level: float) -> tuple[float, float]:
 
 
 def _twice_below(values: Array, at: Array) -> FloatArray:
-    """Twice the number of values below each of the others, one for each equal, shape of ``at``."""
+    """For each number in ``at``, twice the count of smaller values plus the count of equal ones; shape of ``at``."""
     ranked = np.sort(values)
     order = np.argsort(at)
     counts = np.empty(at.size)
-    # Sorted needles find their places several times faster.
+    # searchsorted is several times faster on sorted needles.
     needles = at[order]
     counts[order] = np.searchsorted(ranked, needles, side="left") + np.searchsorted(ranked, needles, side="right")
     return counts

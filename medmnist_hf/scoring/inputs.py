@@ -1,4 +1,4 @@
-"""Rows as users hold them, such as tensors and lazy columns, in a form that numpy reads.
+"""Conversion of tensors and lazy columns to values that numpy can read.
 
 Example:
     >>> from medmnist_hf.scoring.inputs import plain
@@ -13,9 +13,9 @@ import numpy as np
 
 
 def plain(values: Any) -> Any:
-    """Tensors, and those in a list of rows, as arrays; lazy columns as what slicing gives; the rest as it is.
+    """Convert tensors, also inside a list of rows, to arrays, and slice lazy columns; return other values unchanged.
 
-    A tensor may need gradients, be on a device, or of a type that numpy lacks, such as bfloat16: float32 holds those.
+    Tensors may require gradients or be on a device. Types that numpy lacks, such as bfloat16, become float32.
     """
     if hasattr(values, "detach"):
         values = values.detach().cpu()
@@ -30,7 +30,7 @@ def plain(values: Any) -> Any:
 
 
 def is_score_table(values: Any) -> bool:
-    """Whether values can only be scores: floats in two or more columns, not all of them 0 or 1, as decisions are."""
+    """Whether values must be scores rather than decisions: floats in two or more columns, not all of them 0 or 1."""
     try:
         table = np.asarray(plain(values))
     except ValueError:  # rows of several lengths
@@ -43,7 +43,7 @@ def _holds_tensor(row: Any) -> bool:
 
 
 def sliced(values: Any) -> Any:
-    """A lazy column (any sequence other than a list, tuple or string) as what slicing it gives; the rest as it is."""
+    """Slice a lazy column (any sequence other than a list, tuple, string or range); return other values unchanged."""
     if isinstance(values, Sequence) and not isinstance(values, list | tuple | str | bytes | range):
         return values[:]
     return values

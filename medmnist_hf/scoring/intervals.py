@@ -1,20 +1,20 @@
-"""The interval of every measure, by the method that covers best, and the paired comparison of two sets of predictions.
+"""Confidence intervals of every metric, and paired comparisons of two sets of predictions.
 
-Which method a measure has is settled here alone:
+This module chooses the method of each metric, by how well its intervals cover the truth:
 
 - AUC, of a class or their mean: DeLong's variance (`medmnist_hf.scoring.delong`);
 - ACC, sensitivity and specificity of a class, Brier score, mean absolute error: Wilson's interval of a mean over rows
   (`medmnist_hf.scoring.confidence.wilson`);
 - all others: the percentile bootstrap (`medmnist_hf.scoring.bootstrap`).
 
-Differences have DeLong's interval for AUC, Student's of paired rows for means over rows, and the paired bootstrap for
-all others. How often each covers the truth is printed by ``scripts/bench/coverage.py``.
+Differences use DeLong's test for AUC, Student's paired test for means over rows, and the paired bootstrap for all
+others. ``scripts/bench/coverage.py`` measures the coverage of each method.
 
 Example:
     >>> from medmnist_hf.scoring.intervals import intervals
     >>> from medmnist_hf.scoring.predictions import check
-    >>> found = intervals(check([0, 1, 1, 0], [0.2, 0.9, 0.4, 0.3], "binary-class"))
-    >>> found["acc"].method, round(found["acc"].low, 3), round(found["acc"].high, 3)
+    >>> acc = intervals(check([0, 1, 1, 0], [0.2, 0.9, 0.4, 0.3], "binary-class"))["acc"]
+    >>> acc.method, round(acc.low, 3), round(acc.high, 3)
     ('Wilson', 0.301, 0.954)
 """
 
@@ -34,7 +34,7 @@ from medmnist_hf.scoring.metrics import Weighted, evaluate, expand
 from medmnist_hf.scoring.predictions import Predictions, check_paired
 
 _ROUNDING: Final = 1e-12
-"""Share of the largest value of a row by which two values differ that are equal but for rounding."""
+"""Differences below this share of a row's largest possible value are rounding errors."""
 
 
 def intervals(
@@ -45,17 +45,17 @@ def intervals(
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Intervals of metrics, each by its method: how much another test set of this size may change them.
+    """Confidence intervals of metrics: how much another test set of this size may change them.
 
     Args:
         predictions: Scores and references from `medmnist_hf.scoring.predictions.check`.
-        names: Metrics as for `medmnist_hf.scoring.metrics.metrics`.
-        resamples: Number of resamples, where the method is the bootstrap.
+        names: Names of metrics, as for `medmnist_hf.scoring.metrics.metrics`.
+        resamples: Number of bootstrap resamples, for metrics that use the bootstrap.
         level: Confidence level between 0 and 1.
-        seed: Seed of the resamples.
+        seed: Random seed of the resamples.
 
     Returns:
-        Name -> interval, in the order asked for; nan where the rows do not tell.
+        Name -> interval, in the order of ``names``; nan where it cannot be estimated from the rows.
 
     Raises:
         ScoreError: An option is out of range, or a metric is unknown or does not suit the scores.
@@ -65,16 +65,16 @@ def intervals(
     """
     names = expand(predictions, names)
     check_options(resamples, level, seed)
-    found = delong(predictions, filter(_is_auc, names), level=level)
+    by_name = delong(predictions, filter(_is_auc, names), level=level)
     for name in names:
         values = row_values(predictions, name)
         if values is not None:
-            found[name] = _of_rows(predictions, name, *values, level)
-    others = [name for name in names if name not in found]
-    warn_unknown(found)
+            by_name[name] = _of_rows(predictions, name, *values, level)
+    others = [name for name in names if name not in by_name]
+    warn_unknown(by_name)
     if others:
-        found |= bootstrap(predictions, others, resamples=resamples, level=level, seed=seed)
-    return {name: found[name] for name in names}
+        by_name |= bootstrap(predictions, others, resamples=resamples, level=level, seed=seed)
+    return {name: by_name[name] for name in names}
 
 
 def compare(
@@ -90,17 +90,17 @@ def compare(
 
     Args:
         first: One set of predictions.
-        second: The other, of the same rows.
-        names: Metrics as for `intervals`, like all that follow.
-        resamples: Number of resamples.
+        second: Predictions of the same rows.
+        names: Names of metrics, as for `intervals`.
+        resamples: Number of bootstrap resamples, for metrics that use the bootstrap.
         level: Confidence level between 0 and 1.
-        seed: Seed of the resamples.
+        seed: Random seed of the resamples.
 
     Returns:
-        Name -> comparison, in the order asked for. If the difference does not vary at all, its interval has width 0.
+        Name -> comparison, in the order of ``names``. If the difference has no variance, its interval has width 0.
 
     Raises:
-        ScoreError: As for `intervals`, or the two sets are not of the same task and rows.
+        ScoreError: As for `intervals`, or the two sets differ in task or rows.
 
     Warns:
         ScoreWarning: As for `intervals`; the comparison is nan.
@@ -108,28 +108,29 @@ def compare(
     check_paired(first, second)
     names = expand(first, names)
     check_options(resamples, level, seed)
-    found = delong_compare(first, second, filter(_is_auc, names), level=level)
+    by_name = delong_compare(first, second, filter(_is_auc, names), level=level)
     for name in names:
         rows, other_rows = row_values(first, name), row_values(second, name)
         if rows is not None and other_rows is not None:
-            value, other = (float(evaluate(Weighted(one), [name])[0, 0]) for one in (first, second))
-            found[name] = _of_paired_rows(value, other, rows[0] - 1.0 * other_rows[0], rows[1], level)
-    others = [name for name in names if name not in found]
-    warn_unknown({name: each.difference for name, each in found.items()})
+            value, other = (float(evaluate(Weighted(each), [name])[0, 0]) for each in (first, second))
+            by_name[name] = _of_paired_rows(value, other, rows[0] - 1.0 * other_rows[0], rows[1], level)
+    others = [name for name in names if name not in by_name]
+    warn_unknown({name: each.difference for name, each in by_name.items()})
     if others:
-        found |= bootstrap_compare(first, second, others, resamples=resamples, level=level, seed=seed)
-    return {name: found[name] for name in names}
+        by_name |= bootstrap_compare(first, second, others, resamples=resamples, level=level, seed=seed)
+    return {name: by_name[name] for name in names}
 
 
 def row_values(predictions: Predictions, name: str) -> tuple[Array, float] | None:
-    """What a measure is the mean of, and the largest that it can be; None if it is no mean over rows, or over none.
+    """Per-row values whose mean is the metric, and their largest possible value.
 
     Args:
         predictions: Scores and references.
-        name: A name as `medmnist_hf.scoring.metrics.expand` gives it.
+        name: A metric name as returned by `medmnist_hf.scoring.metrics.expand`.
 
     Returns:
-        A value from 0 to the largest for each row, or for each row that truly is, or is not, of a class.
+        The values, each from 0 to the largest: of all rows, or of the positive rows of a class for sensitivity and
+        the negative ones for specificity. None if the metric is not a mean over rows, or over no rows.
     """
     base, _, label = name.partition(":")
     single = predictions.hot is None
@@ -153,22 +154,22 @@ def _of_rows(predictions: Predictions, name: str, values: Array, top: float, lev
     estimate = float(evaluate(Weighted(predictions), [name])[0, 0])
     share = min(max(estimate / top, 0.0), 1.0)
     variance = float(np.var(values, dtype=np.float64)) / top**2
-    # Rows of 0 or 1 that would have this variance; of equal values only that the largest variance is theirs is known.
+    # The number of binary rows with this variance. Equal values show no variance, so assume the largest possible.
     rows = values.size * (share * (1 - share) / variance if variance > 0 else 1.0)
-    found = wilson(share, rows, level=level)
+    interval = wilson(share, rows, level=level)
     return replace(
-        found,
+        interval,
         estimate=estimate,
-        low=found.low * top,
-        high=found.high * top,
+        low=interval.low * top,
+        high=interval.high * top,
         standard_error=top * (variance / values.size) ** 0.5,
     )
 
 
 def _of_paired_rows(value: float, other: float, differences: Array, top: float, level: float) -> Comparison:
-    """Student's test of the mean of the rows' differences, which are from `-top` to `top` (Biometrika 6:1, 1908).
+    """Student's test of the mean of per-row differences, each from `-top` to `top` (Biometrika 6:1, 1908).
 
-    The percentile bootstrap of it covers too seldom: 93 % in place of 95 for an ACC on 100 rows.
+    The percentile bootstrap covers too little here: 93 % instead of 95 % for the ACC of 100 rows.
     """
     differences = np.where(np.abs(differences) > _ROUNDING * top, differences, 0.0)
     difference, freedom = value - other, differences.size - 1

@@ -1,9 +1,9 @@
-"""The metrics of a benchmark in addition to AUC and ACC, each defined once for whole-number row weights.
+"""The metrics of a benchmark, each defined once for whole-number row weights.
 
-With all weights at one a metric is its plain self; with the counts of a resample it is its bootstrap replicate
-(`medmnist_hf.scoring.bootstrap`). Metrics that have a value for each class are named bare for the mean over classes
-and with an id for one of them: ``"f1"``, ``"f1:3"``; ``"f1:*"`` asks for all. The bare name of the binary task is the
-value of class 1, as the official metric has it; class 0 is asked for as ``"f1:0"``.
+Weights of one give the metric itself; the row counts of a resample give its bootstrap replicate
+(`medmnist_hf.scoring.bootstrap`). For metrics with a value per class, ``"f1"`` is the mean over classes, ``"f1:3"``
+the value of class 3 and ``"f1:*"`` the values of all classes. In the binary task ``"f1"`` is the value of class 1, as
+in the official evaluator, and ``"f1:0"`` that of class 0.
 
 Example:
     >>> from medmnist_hf.scoring.metrics import metrics
@@ -46,16 +46,16 @@ class Weighted:
 
     @cached_property
     def confusion(self) -> FloatArray:
-        """Single-label tasks: weight by true class and class decided on, shape ``(B, K, K)``."""
+        """Single-label tasks: total weight by true and predicted class, shape ``(B, K, K)``."""
         classes = self.predictions.class_count
         flat = np.stack([np.bincount(self.predictions.cells, row, classes**2) for row in self.weights])
         return np.asarray(flat.reshape(-1, classes, classes), np.float64)
 
     @cached_property
     def counts(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Weight of right findings, of findings and of findings decided on, each ``(B, C)``.
+        """Weight of true positives, of positives and of predicted positives by class or finding, each ``(B, C)``.
 
-        C is the number of `Predictions.class_ids`: of findings, or of classes.
+        C is the number of `Predictions.class_ids`.
         """
         if self.task is Task.MULTI_LABEL:
             weights = self.weights.astype(np.float64)
@@ -68,7 +68,7 @@ class Weighted:
 def auc(weighted: Weighted) -> FloatArray:
     """One-vs-rest AUC by class, ``(B, C)``: the Mann-Whitney statistic (Hanley and McNeil 1982)."""
     values = np.stack([ranking.auc(weighted.weights) for ranking in weighted.predictions.rankings], axis=1)
-    # The two classes of the binary task have the same one.
+    # Both classes of the binary task have the same AUC.
     return values.repeat(2, axis=1) if weighted.task is Task.BINARY else values
 
 
@@ -106,7 +106,7 @@ def accuracy(weighted: Weighted) -> FloatArray:
 
 
 def balanced_accuracy(weighted: Weighted) -> FloatArray:
-    """Mean of the recalls of the classes, of both if binary, ``(B,)`` (Brodersen et al., ICPR 2010).
+    """Mean recall over the classes, both of them if binary, ``(B,)`` (Brodersen et al., ICPR 2010).
 
     Multi-label: the mean over labels of (sensitivity + specificity) / 2.
     """
@@ -116,7 +116,7 @@ def balanced_accuracy(weighted: Weighted) -> FloatArray:
 
 
 def macro_f1(weighted: Weighted) -> FloatArray:
-    """Unweighted mean of the F1 of the classes, of both if binary, ``(B,)`` (Opitz and Burst, arXiv 1911.03347)."""
+    """Unweighted mean F1 over the classes, both of them if binary, ``(B,)`` (Opitz and Burst, arXiv 1911.03347)."""
     return mean_defined(f1(weighted))
 
 
@@ -133,9 +133,9 @@ def quadratic_kappa(weighted: Weighted) -> FloatArray:
 
 
 def mean_absolute_error(weighted: Weighted) -> FloatArray:
-    """Mean distance between the id of the true class and of the one decided on, ``(B,)``.
+    """Mean absolute difference of true and predicted class id, 0 to K - 1, ``(B,)``.
 
-    In steps of the scale, 0 to K - 1 (Baccianella, Esuli and Sebastiani, ISDA 2009).
+    Baccianella, Esuli and Sebastiani, ISDA 2009.
     """
     return np.asarray(np.einsum("bij,ij->b", weighted.confusion, _distances(weighted)) / weighted.total)
 
@@ -152,8 +152,8 @@ def brier(weighted: Weighted) -> FloatArray:
 def ece(weighted: Weighted) -> FloatArray:
     """Expected calibration error over `ECE_BINS` bins, ``(B,)`` (Naeini et al., AAAI 2015; Guo et al., ICML 2017).
 
-    The mean over rows of the distance, bin by bin, between mean confidence and share of hits. Multi-class and
-    ordinal: of the class decided on. Binary: of the positive class. Multi-label: of each label, then their mean.
+    The distance between mean confidence and share of hits in each bin, averaged over rows. Multi-class and ordinal:
+    of the predicted class. Binary: of the positive class. Multi-label: of each label, then averaged over labels.
     """
     bins, gaps = weighted.predictions.calibration
     error = np.zeros(len(weighted.weights))
@@ -170,7 +170,7 @@ CLASSWISE: Final[dict[str, Callable[[Weighted], FloatArray]]] = {
     "specificity": specificity,
     "f1": f1,
 }
-"""The metrics that have a value for each class, by name."""
+"""Metrics with a value per class, by name."""
 
 WHOLE: Final[dict[str, Callable[[Weighted], FloatArray]]] = {
     "acc": accuracy,
@@ -179,38 +179,39 @@ WHOLE: Final[dict[str, Callable[[Weighted], FloatArray]]] = {
     "brier": brier,
     "ece": ece,
 }
-"""The metrics that have one value for all classes together, by name."""
+"""Metrics with a single value for all classes together, by name."""
 
 ORDINAL: Final[dict[str, Callable[[Weighted], FloatArray]]] = {
     "quadratic_kappa": quadratic_kappa,
     "mae": mean_absolute_error,
 }
-"""Those of the ordinal task alone, which need an order of the classes."""
+"""Metrics of the ordinal task only, by name; they need ordered classes."""
 
 
 ROW_MEANS: Final = ("acc", "mae", "brier", "ece")
-"""Means over rows (of ECE, over rows binned): they need no row of any class, and other class counts change them."""
+"""Means over rows (ECE: over binned rows), which are defined even where a class has no rows."""
 
 
 def available(task: Task) -> tuple[str, ...]:
-    """Names of the metrics of a task, those with a value for each class first."""
+    """Names of the metrics of a task, those with a value per class first."""
     return (*CLASSWISE, *WHOLE, *(ORDINAL if task is Task.ORDINAL else ()))
 
 
 def metrics(predictions: Predictions, names: Iterable[str]) -> dict[str, float]:
-    """Metrics by name, in the order asked for.
+    """Compute metrics by name.
 
-    A mean over classes leaves out those for which the metric is undefined: AUC without positive or negative rows,
-    sensitivity and average precision without positive rows, specificity without negative ones, F1 of a class neither
-    true nor decided on.
+    A mean over classes leaves out classes for which the metric is undefined: AUC without positive or negative rows,
+    sensitivity and average precision without positive rows, specificity without negative rows, F1 of a class that is
+    neither true nor predicted in any row.
 
     Args:
         predictions: Scores and references from `medmnist_hf.scoring.predictions.check`.
-        names: From `available`: ``"f1"`` for the mean over classes (the positive class if binary), ``"f1:3"`` for a
-            class, ``"f1:*"`` for each class in turn.
+        names: Names from `available`: ``"f1"`` for the mean over classes (the positive class if binary), ``"f1:3"``
+            for one class, ``"f1:*"`` for every class.
 
     Returns:
-        Name -> value; ``"f1:*"`` becomes ``"f1:0"``, ``"f1:1"`` and so on. An undefined value is nan.
+        Name -> value, in the order of ``names``; ``"f1:*"`` becomes ``"f1:0"``, ``"f1:1"`` and so on. Undefined values
+        are nan.
 
     Raises:
         ScoreError: A metric is unknown or does not suit the task or the scores.
@@ -229,7 +230,7 @@ def metrics(predictions: Predictions, names: Iterable[str]) -> dict[str, float]:
 
 
 def evaluate(weighted: Weighted, names: list[str]) -> FloatArray:
-    """Values of metrics named by `expand`, shape ``(B, len(names))``."""
+    """Values of metrics whose names come from `expand`, shape ``(B, len(names))``."""
     computed: dict[str, FloatArray] = {}
     values = []
     for name in names:
@@ -246,29 +247,30 @@ def evaluate(weighted: Weighted, names: list[str]) -> FloatArray:
 
 
 def expand(predictions: Predictions, names: Iterable[str]) -> list[str]:
-    """Names asked for -> names with values, ``"f1:*"`` spelt out, each once.
+    """Check names of metrics and expand ``"f1:*"`` to a name per class; duplicates are dropped.
 
     Raises:
-        ScoreError: No names, or one that is unknown or does not suit the task.
+        ScoreError: There are no names, or one is unknown or does not suit the task.
     """
     names = [names] if isinstance(names, str) else list(names)
     choice = ", ".join(available(predictions.task))
     if not names:
-        raise ScoreError(f"no measures named: choose from {choice}")
+        raise ScoreError(f"no measures given: choose from {choice}")
     expanded = {name: [name] for name in available(predictions.task)}
     for base in CLASSWISE:
         classes = [f"{base}:{label}" for label in predictions.class_ids]
         expanded |= {name: [name] for name in classes} | {f"{base}:*": classes}
     for name in names:
         if name not in expanded:
-            raise ScoreError(f"no measure {shorten(name)} for the {predictions.task.value} task: choose from {choice}")
+            task = predictions.task.value
+            raise ScoreError(f"unknown measure {shorten(name)} for the {task} task: choose from {choice}")
     return list(dict.fromkeys(each for name in names for each in expanded[name]))
 
 
 def confusion_matrix(predictions: Predictions) -> IntArray:
-    """Rows counted by true class (first axis) and class decided on (second), shape ``(K, K)``.
+    """Number of rows by true class (first axis) and predicted class (second axis), shape ``(K, K)``.
 
-    Multi-label: a 2 x 2 table for each label, absent before present, shape ``(L, 2, 2)``.
+    Multi-label: a 2 x 2 table per label, absent before present, shape ``(L, 2, 2)``.
     """
     weighted = Weighted(predictions)
     if predictions.task is not Task.MULTI_LABEL:

@@ -1,4 +1,4 @@
-"""AUC and ACC with the semantics of the official MedMNIST evaluator, and a word on what it cannot rank.
+"""AUC and ACC as the official MedMNIST evaluator computes them, with explicit handling of absent classes.
 
 Example:
     >>> from medmnist_hf.scoring.official import score
@@ -25,19 +25,19 @@ Absent = Literal["skip", "nan", "raise"]
 
 
 class ScoreWarning(UserWarning):
-    """A number that was asked for is undefined and comes as nan."""
+    """A requested metric is undefined and returned as nan."""
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What the official evaluator reports, and how far it can be trusted.
+    """The official AUC and ACC, and the classes without an AUC.
 
     Attributes:
         task: The task whose rules were used.
-        auc: Mean one-vs-rest AUC over the classes that could be ranked, 0 to 1; nan if none could.
+        auc: Mean one-vs-rest AUC, 0 to 1, over the classes that have one; nan if no class has one.
         acc: Accuracy, 0 to 1.
         rows: Number of rows scored.
-        absent: Ids of the classes without a positive or without a negative row, which have no AUC.
+        absent: Ids of the classes without positive or without negative rows, for which AUC is undefined.
     """
 
     task: Task
@@ -50,16 +50,16 @@ class Score:
 def score(predictions: Predictions, *, absent: Absent = "skip") -> Score:
     """AUC and ACC as the official evaluator computes them (``getAUC`` and ``getACC`` of ``medmnist`` 3.0.2).
 
-    AUC: binary, of the last column. Others, the unweighted mean of the AUC of each score column against the rest;
-    the ordinal task counts as multi-class, and scores need not sum to 1. ACC: binary, last column > 0.5 (0.5 itself
-    is a negative decision); multi-class and ordinal, the first largest score; multi-label, the mean over labels of
-    the accuracy at > 0.5. One row is scored like any other number of rows.
+    AUC: for the binary task, of the last column; for the others, the unweighted mean of the one-vs-rest AUC of each
+    score column. The ordinal task is treated as multi-class, and scores need not sum to 1. ACC: for the binary task,
+    last column > 0.5 (0.5 itself is a negative decision); multi-class and ordinal, the first largest score;
+    multi-label, the mean over labels of the accuracy at > 0.5. A single row is scored by the same rules.
 
     Args:
         predictions: Scores and references from `medmnist_hf.scoring.predictions.check`.
-        absent: What to do about a class that has no positive or no negative row, and so no AUC, where the official
-            evaluator gives nan for the whole. ``"skip"``: the mean is over the other classes, and `Score.absent`
-            names those left out. ``"nan"``: as the official one. ``"raise"``: an error.
+        absent: How to treat a class without positive or without negative rows, whose AUC is undefined. ``"skip"``
+            averages over the other classes and lists the class in `Score.absent`; ``"nan"`` makes the mean nan, as
+            the official evaluator does; ``"raise"`` raises an error.
 
     Raises:
         ScoreError: A class is absent and ``absent="raise"``, or ``absent`` is not a valid choice.
@@ -73,12 +73,12 @@ def score(predictions: Predictions, *, absent: Absent = "skip") -> Score:
     missing = tuple(label for label, value in zip(predictions.classes, each, strict=True) if math.isnan(value))
     if missing and absent == "raise":
         raise ScoreError(
-            f"{_named(missing)} no positive or no negative row: AUC is undefined there; pass absent='skip'"
+            f"{_named(missing)} no positive or no negative rows: AUC is undefined there; pass absent='skip'"
         )
     auc = math.nan if missing and absent == "nan" else float(mean_defined(np.array([each]))[0])
     if math.isnan(auc):
         warnings.warn(
-            f"AUC is nan: {_named(missing)} no positive or no negative row among {predictions.rows}",
+            f"AUC is nan: {_named(missing)} no positive or no negative rows among {predictions.rows}",
             ScoreWarning,
             stacklevel=2,
         )
@@ -86,12 +86,12 @@ def score(predictions: Predictions, *, absent: Absent = "skip") -> Score:
 
 
 def class_aucs(predictions: Predictions) -> list[float]:
-    """One-vs-rest AUC of each column, L numbers; nan for a class without a positive or without a negative row."""
+    """One-vs-rest AUC of each of the L columns; nan for a class without positive or without negative rows."""
     return [auc_of(column, predictions.positive(label)) for label, column in enumerate(predictions.columns)]
 
 
 def accuracy(predictions: Predictions) -> float:
-    """Share of right decisions; multi-label: over rows and labels together, which is the mean over labels."""
+    """Share of right decisions; multi-label: over all rows and labels, which equals the mean over labels."""
     if predictions.hot is not None:
         return int(np.count_nonzero(predictions.flagged == predictions.hot)) / predictions.hot.size
     return int(np.count_nonzero(predictions.chosen == predictions.ids)) / predictions.rows

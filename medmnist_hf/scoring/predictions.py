@@ -1,4 +1,4 @@
-"""References and scores in any shape users hold -> one checked, column-wise form that every metric reads.
+"""Check references and scores of any supported shape and bring them into the column-wise form that metrics read.
 
 Example:
     >>> from medmnist_hf.scoring.predictions import check
@@ -21,27 +21,27 @@ from medmnist_hf.scoring.auc import Ranking
 from medmnist_hf.scoring.inputs import plain
 
 THRESHOLD: Final = 0.5
-"""A binary or multi-label score above it, and not equal to it, is a positive decision."""
+"""Binary and multi-label scores strictly above this are positive decisions."""
 
 ROUNDING: Final = 1e-6
-"""How far a probability may leave 0..1 before it is taken for something else."""
+"""Distance outside 0..1 up to which a score is still accepted as a probability."""
 
 ECE_BINS: Final = 15
-"""Equal-width bins of the expected calibration error over 0..1, each closed on the right, the first on both sides."""
+"""Equal-width bins of the expected calibration error over 0..1, closed on the right, the first one on both sides."""
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """Checked predictions of one task: N rows, one score column for each of L labels.
 
-    The binary task has one label, the positive class; the others have as many as score columns. Sorting, decisions and
-    whatever else several metrics share is computed when first needed and kept.
+    The binary task has one label, the positive class; the other tasks have one per score column. Rankings, decisions
+    and other values shared by several metrics are computed on first use and cached.
 
     Attributes:
         task: What was predicted.
         columns: Scores, shape ``(L, N)``, float32 or float64, every value finite.
-        ids: Class ids, shape ``(N,)``; ``None`` for the multi-label task.
-        hot: Findings, shape ``(L, N)``; ``None`` unless the task is multi-label.
+        ids: True class ids, shape ``(N,)``; ``None`` for the multi-label task.
+        hot: True findings, shape ``(L, N)``; ``None`` for the other tasks.
     """
 
     task: Task
@@ -66,31 +66,31 @@ class Predictions:
 
     @property
     def class_ids(self) -> tuple[int, ...]:
-        """The classes that measures have values for: 0 and 1 for the binary task, else those of the columns."""
+        """The classes of per-class metrics: 0 and 1 for the binary task, otherwise those of the columns."""
         return (0, 1) if self.task is Task.BINARY else self.classes
 
     @property
     def truth(self) -> Array:
-        """What is true of the rows: class ids, shape ``(N,)``, or findings, shape ``(L, N)``."""
+        """True labels: class ids, shape ``(N,)``, or findings, shape ``(L, N)``."""
         return np.asarray(self.ids if self.hot is None else self.hot)
 
     @property
     def class_count(self) -> int:
-        """Number of classes K of a single-label task: two if binary, else the score columns."""
+        """Number of classes K of a single-label task: two if binary, otherwise the number of score columns."""
         return 2 if self.task is Task.BINARY else self.labels
 
     def positive(self, label: int) -> BoolArray:
-        """Rows that truly are of one column's class, shape ``(N,)``."""
+        """Mask of the rows whose true labels include the class of a column, shape ``(N,)``."""
         if self.hot is not None:
             return np.asarray(self.hot[label])
         return np.asarray(self.ids == self.classes[label])
 
     @cached_property
     def chosen(self) -> IntArray:
-        """The class decided on for each row, shape ``(N,)``: first largest score, or score > 0.5 if binary."""
+        """Predicted class of each row, shape ``(N,)``: first largest score, or score > 0.5 if binary."""
         if self.task is Task.BINARY:
             return np.asarray(self.columns[0] > THRESHOLD, np.intp)
-        # The earliest of equal columns has the highest mark: no branch, and bytes enough for 65,535 classes.
+        # Among equal columns the first has the highest mark. This avoids branches; uint16 allows 65,535 classes.
         best, mark = self.columns.max(axis=0), np.zeros(self.rows, np.uint16)
         for label, column in enumerate(self.columns):
             np.maximum(mark, (column == best) * np.uint16(self.labels - label), out=mark)
@@ -98,7 +98,7 @@ class Predictions:
 
     @cached_property
     def flagged(self) -> BoolArray:
-        """The findings decided on, shape ``(L, N)``: scores > 0.5 (multi-label and binary tasks)."""
+        """Predicted findings, shape ``(L, N)``: scores > 0.5 (multi-label and binary tasks)."""
         return np.asarray(self.columns > THRESHOLD)
 
     @cached_property
@@ -108,30 +108,30 @@ class Predictions:
 
     @cached_property
     def class_rankings(self) -> list[Ranking]:
-        """For each of `class_ids` its scores, sorted once; class 0 of the binary task has them turned round."""
+        """The scores of each of `class_ids`, sorted once; class 0 of the binary task uses the negated scores."""
         if self.task is not Task.BINARY:
             return self.rankings
         return [Ranking.of(-self.columns[0], ~self.positive(0)), *self.rankings]
 
     @cached_property
     def cells(self) -> IntArray:
-        """The cell of the flattened K x K confusion matrix that each row falls in, shape ``(N,)``."""
+        """Index of each row's cell in the flattened K x K confusion matrix, shape ``(N,)``."""
         return np.asarray(self.ids) * self.class_count + self.chosen
 
     @cached_property
     def outcomes(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Multi-label task: right findings, findings and findings decided on as 0 or 1, each ``(N, L)``."""
+        """Multi-label task: true positives, positives and predicted positives as 0 or 1, each ``(N, L)``."""
         true, flagged = np.asarray(self.hot).T, self.flagged.T
         return (true & flagged).astype(float), true.astype(float), flagged.astype(float)
 
     @cached_property
     def agreed(self) -> FloatArray:
-        """Multi-label task: number of labels rightly decided on in each row, shape ``(N,)``."""
+        """Multi-label task: number of correctly predicted labels in each row, shape ``(N,)``."""
         return np.asarray((self.flagged == self.hot).sum(axis=0), np.float64)
 
     @cached_property
     def squared(self) -> FloatArray:
-        """Squared distance of the probabilities of each row from the truth, shape ``(N,)``."""
+        """Squared distance of each row's probabilities from its true labels, shape ``(N,)``."""
         self._require_probabilities("brier")
         truth = np.stack([self.positive(label) for label in range(self.labels)])
         distance = np.square(self.columns.astype(np.float64) - truth).sum(axis=0)
@@ -139,7 +139,7 @@ class Predictions:
 
     @cached_property
     def calibration(self) -> tuple[IntArray, FloatArray]:
-        """The bin of each confidence and its hit (0 or 1) minus it, both ``(R, N)``: a row for each label or one."""
+        """Bin of each confidence, and hit (0 or 1) minus confidence, both ``(R, N)``; see `confidence` for R."""
         self._require_probabilities("ece")
         confidence = self.confidence
         if self.ids is not None and self.task is not Task.BINARY:
@@ -151,9 +151,9 @@ class Predictions:
 
     @property
     def confidence(self) -> FloatArray:
-        """What is calibrated: the largest score of each row, shape ``(1, N)``, or each score, ``(L, N)``.
+        """Confidences, shape ``(R, N)``: each row's largest score (R = 1), or all scores (R = L).
 
-        The latter for the binary and the multi-label task, whose columns are probabilities of their own.
+        All scores are used in the binary and multi-label tasks, whose columns are separate probabilities.
         """
         single = self.ids is not None and self.task is not Task.BINARY
         return np.asarray(self.columns.max(axis=0, keepdims=True) if single else self.columns, np.float64)
@@ -165,7 +165,7 @@ class Predictions:
         if self.task in (Task.MULTI_CLASS, Task.ORDINAL):
             sums = self.columns.sum(axis=0, dtype=np.float64)
             row = int(np.argmax(np.abs(sums - 1)))
-            # Prediction files round their scores, so the sum of a row is only nearly one.
+            # Prediction files hold rounded scores, so rows sum to 1 only approximately.
             if abs(sums[row] - 1) > 1e-2:
                 raise ScoreError(
                     f"{metric} needs rows that sum to 1 but row {row} sums to {sums[row]:.4g}: leave it out"
@@ -173,14 +173,14 @@ class Predictions:
 
 
 def as_task(task: Task | str) -> Task:
-    """A task by itself, by its value or by the name that the official package gives it.
+    """Convert the value of a task, or its name in the official package, to a `Task`.
 
     Raises:
         ScoreError: There is no such task.
     """
-    for known in Task:
-        if task in (known, known.official_name):
-            return known
+    for member in Task:
+        if task in (member, member.official_name):
+            return member
     raise ScoreError(f"unknown task {task!r}: choose from {', '.join(map(repr, map(str, Task)))}")
 
 
@@ -193,30 +193,30 @@ def check(
     num_classes: int | None = None,
     allow_unscored: bool = False,
 ) -> Predictions:
-    """Checks what a user holds and lays it out by column.
+    """Check references and scores and arrange them by column.
 
     Args:
-        references: What is true of N rows. Single-label tasks: class ids, shape ``(N,)`` or ``(N, 1)``, or one-hot
+        references: True labels of N rows. Single-label tasks: class ids, shape ``(N,)`` or ``(N, 1)``, or one-hot
             rows ``(N, K)``. Multi-label task: multi-hot rows ``(N, L)`` or a list with the findings of each row.
-            Arrays, tensors, nested sequences and columns of ``datasets`` are read; axes of length one do not count.
-        scores: Scores of the N rows. Binary: ``(N,)``, ``(N, 1)`` or ``(N, 2)``, of which the last column counts.
-            Others: ``(N, K)``, a column for each class. Float32 stays float32, other types become float64.
-        task: What was predicted; a `Task`, its value or its official name.
-        from_logits: ``None`` expects probabilities and refuses values outside 0..1 rather than guess what they are.
-            ``True`` turns logits into float64 probabilities (softmax over the columns of the single-label tasks,
-            the logistic function for one binary column and for the multi-label task). ``False`` takes scores as
-            they are, as the official evaluator does.
+            May be arrays, tensors, nested sequences or columns of ``datasets``; axes of length one are ignored.
+        scores: Scores of the N rows. Binary: ``(N,)``, ``(N, 1)`` or ``(N, 2)``, of which the last column is used.
+            Other tasks: ``(N, K)``, one column per class. Float32 stays float32, other types become float64.
+        task: The task; a `Task`, its value or its official name.
+        from_logits: ``None`` expects probabilities and refuses values outside 0..1. ``True`` turns logits into
+            float64 probabilities (softmax over the columns of the single-label tasks, the logistic function for one
+            binary column and for the multi-label task). ``False`` accepts any scores unchanged, as the official
+            evaluator does.
         num_classes: Number of classes or findings that the scores must have columns for, if known.
-        allow_unscored: Take class ids that have no score column as the official evaluator does: negative to every
-            column, and never hit. Otherwise they are an error.
+        allow_unscored: Accept class ids without a score column. As in the official evaluator, such a row is negative
+            for every column and never predicted correctly.
 
     Raises:
-        ScoreError: Anything that would make a wrong or undefined number: the message says what and where.
+        ScoreError: The input would give a wrong or undefined result; the message says what is wrong and where.
     """
     task = as_task(task)
     table = _score_array(scores)
     if task is Task.MULTI_LABEL:
-        # One label or one row: the axis of length one is a real one.
+        # With a single label or a single row, the axis of length one has a meaning.
         table = table[:, None] if table.ndim == 1 else table
         hot = _hot_references(references, table.shape[1])
         _same_rows(hot.shape[0], table.shape[0])
@@ -235,19 +235,21 @@ def check(
 
 
 def check_paired(first: Predictions, second: Predictions) -> None:
-    """Check that two sets of predictions are of the same task and rows, as a comparison needs.
+    """Check that two sets of predictions have the same task and rows, as a comparison requires.
 
     Raises:
         ScoreError: They differ in labels, task or references.
     """
     if first.labels != second.labels:
-        raise ScoreError(f"predictions of {first.labels} and of {second.labels} classes: compare those of one subset")
+        raise ScoreError(
+            f"predictions of {first.labels} and of {second.labels} classes: compare predictions of one subset"
+        )
     if first.task is not second.task or not np.array_equal(first.truth, second.truth):
         raise ScoreError("predictions of different tasks or rows: check both against the same references")
 
 
 def multi_hot(findings: Iterable[Sequence[int]], labels: int) -> BoolArray:
-    """Lists of the findings present -> multi-hot rows, shape ``(N, labels)``; an empty list is a row without any.
+    """Convert lists of findings to multi-hot rows, shape ``(N, labels)``; an empty list is a row without findings.
 
     Raises:
         ScoreError: A finding is not an id from 0 to ``labels - 1``, or is listed twice in a row.
@@ -257,7 +259,7 @@ def multi_hot(findings: Iterable[Sequence[int]], labels: int) -> BoolArray:
     listed = list(chain.from_iterable(rows))
     flat = np.asarray(listed) if listed else np.zeros(0, np.intp)
     if flat.dtype == np.bool_:
-        raise ScoreError(f"references: rows of true and false have no {labels} columns; pass multi-hot rows or ids")
+        raise ScoreError(f"references: rows of true and false need {labels} columns; pass multi-hot rows or ids")
     flat = _integers(flat, "finding")
     owner = np.repeat(np.arange(len(rows)), lengths)
     _in_range(flat, labels, "finding", owner)
@@ -270,15 +272,15 @@ def multi_hot(findings: Iterable[Sequence[int]], labels: int) -> BoolArray:
 
 
 def _plain_array(values: object, what: str) -> Array:
-    """An array of one axis or more, rows first, without the other axes of length one."""
+    """Convert to an array, rows first, with the other axes of length one removed."""
     try:
         array = np.asarray(plain(values))
         if array.dtype == object:
             array = np.asarray([np.asarray(row) for row in array.reshape(-1)] if array.ndim == 1 else array.tolist())
     except (TypeError, ValueError, RuntimeError, OverflowError):
-        raise ScoreError(f"{what} are no table of numbers: pass an array, or rows of one length") from None
+        raise ScoreError(f"{what} are not a table of numbers: pass an array, or rows of equal length") from None
     if array.dtype.kind not in "biuf":
-        raise ScoreError(f"{what} are no numbers but {array.dtype}: pass numbers")
+        raise ScoreError(f"{what} have type {array.dtype}: pass numbers")
     if array.size == 0:
         raise ScoreError(f"{what} are empty: pass one row or more")
     if array.ndim > 2 and array.shape[0] == 1:
@@ -298,18 +300,18 @@ def _score_array(scores: object) -> Array:
 
 def _same_rows(references: int, scores: int) -> None:
     if references != scores:
-        raise ScoreError(f"{references} references but {scores} rows of scores: pass one of each for every row")
+        raise ScoreError(f"{references} references but {scores} rows of scores: pass one reference per row of scores")
 
 
 def _right_columns(table: Array, task: Task, num_classes: int | None) -> None:
-    given = table.shape[1]
+    width = table.shape[1]
     if task is Task.BINARY:
-        if given > 2:
-            raise ScoreError(f"scores have {given} columns: the binary task takes 1, or 2 of which the last counts")
-    elif num_classes is not None and given != num_classes:
-        raise ScoreError(f"scores have {given} columns: {num_classes} classes need one column each")
-    elif given < 2 and task is not Task.MULTI_LABEL:
-        raise ScoreError(f"scores have {given} column: the {task.value} task needs one for each class")
+        if width > 2:
+            raise ScoreError(f"scores have {width} columns: the binary task needs 1, or 2 of which the last is used")
+    elif num_classes is not None and width != num_classes:
+        raise ScoreError(f"scores have {width} columns: {num_classes} classes need one column each")
+    elif width < 2 and task is not Task.MULTI_LABEL:
+        raise ScoreError(f"scores have {width} column: the {task.value} task needs one column per class")
 
 
 def _columns(table: Array, task: Task, from_logits: bool | None) -> Array:
@@ -323,14 +325,14 @@ def _columns(table: Array, task: Task, from_logits: bool | None) -> Array:
     elif from_logits is None and (low < -ROUNDING or high > 1 + ROUNDING):
         raise ScoreError(
             f"scores run from {low:.4g} to {high:.4g}, outside 0..1: "
-            "pass from_logits=True if they are logits, from_logits=False to score them as they are"
+            "pass from_logits=True if they are logits, from_logits=False to score them unchanged"
         )
-    # Always a copy, since its owner may change the array and what is cached must stay true.
+    # Always a copy: if the caller changed a shared array, the cached values would become wrong.
     return np.array((table[:, -1:] if task is Task.BINARY else table).T, order="C")
 
 
 def _probabilities(logits: FloatArray, task: Task) -> FloatArray:
-    # Two finite logits can be further apart than a float64 reaches; infinity then gives the right 0 or 1.
+    # The difference of two finite logits may overflow float64; infinity still gives the correct 0 or 1.
     with np.errstate(over="ignore"):
         if task is Task.MULTI_LABEL or logits.shape[1] == 1:
             small = np.exp(-np.abs(logits))
@@ -343,11 +345,11 @@ def _probabilities(logits: FloatArray, task: Task) -> FloatArray:
 
 def _integers(values: Array, what: str) -> IntArray:
     if values.dtype.kind not in "biuf":
-        raise ScoreError(f"references: a {what} is no number but {values.dtype}; pass ids counted from 0")
+        raise ScoreError(f"references: a {what} has type {values.dtype}; pass ids counted from 0")
     if values.dtype.kind == "f":
         odd = np.flatnonzero(~((np.abs(values) < 2**31) & (values == np.rint(values))))
         if odd.size:
-            raise ScoreError(f"references: {values[odd[0]]} is no {what}; pass ids counted from 0")
+            raise ScoreError(f"references: {values[odd[0]]} is not a {what}; pass ids counted from 0")
     return values.astype(np.intp)
 
 
@@ -372,7 +374,7 @@ def _class_ids(truth: Array, classes: int, allow_unscored: bool) -> IntArray:
 
 
 def _hot_references(references: object, labels: int) -> BoolArray:
-    """Multi-hot references, shape ``(N, labels)``, from multi-hot rows or from lists of findings."""
+    """Convert multi-hot rows or lists of findings to multi-hot references, shape ``(N, labels)``."""
     values = plain(references)
     if not isinstance(values, list | tuple):
         try:
@@ -389,14 +391,14 @@ def _hot_references(references: object, labels: int) -> BoolArray:
     findings = table.dtype.kind in "iu" and bool((np.sort(table, axis=1) == np.arange(labels)).all())
     if findings and labels <= 2:
         raise ScoreError(
-            f"references may be multi-hot rows or lists of {labels} finding(s): pass an array of multi-hot rows; "
-            "medmnist_hf.scoring.predictions.multi_hot makes one of lists"
+            f"references are ambiguous: multi-hot rows or lists of {labels} finding(s)? Pass an array of multi-hot "
+            "rows; medmnist_hf.scoring.predictions.multi_hot converts lists to one"
         )
     return multi_hot(values, labels) if findings else _hot_rows(table, labels)
 
 
 def _ragged(values: Sequence[Any] | Array) -> bool:
-    """Whether each row is a flat list of its own, as lists of findings are and as multi-hot lists may be."""
+    """Whether every row is a flat list or array: a list of findings, or a multi-hot row."""
     if len(values) == 0 or not all(isinstance(row, list | tuple | np.ndarray) for row in values):
         return False
     first = next((row[0] for row in values if np.ndim(row) and len(row)), 0)
@@ -414,5 +416,5 @@ def _hot_rows(values: object, labels: int) -> BoolArray:
     wrong = (table != 0) & (table != 1)
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
-        raise ScoreError(f"references hold {table[row, column]} at row {row}, column {column}: multi-hot is 0 or 1")
+        raise ScoreError(f"references hold {table[row, column]} at row {row}, column {column}: pass 0 or 1")
     return table.astype(np.bool_)

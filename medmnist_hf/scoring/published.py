@@ -1,7 +1,7 @@
-"""Results that others published on MedMNIST, and where a result of one's own stands among them.
+"""Published MedMNIST results, and the rank of a user's own result among them.
 
 The rows of ``published_results.csv`` are those of the MedMNIST v2 paper (Yang et al., Scientific Data 10:41, 2023) as
-the project page prints them; ``published_results.toml`` says what must be known of them.
+printed on the project page; ``published_results.toml`` holds notes on them.
 
 Example:
     >>> from medmnist_hf.manifest import Provenance
@@ -33,7 +33,7 @@ _HALF_DIGIT: Final = 0.5 * 10**-DIGITS * (1 + 1e-9)
 
 @dataclass(frozen=True, slots=True)
 class PublishedResult:
-    """One method's test score on one subset.
+    """Published test AUC and ACC of one method on one subset.
 
     Attributes:
         method: The method as published, e.g. ``ResNet-18 (28)``.
@@ -49,15 +49,16 @@ class PublishedResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
-    """A result beside one published row.
+class PublishedComparison:
+    """A user's result compared with one published row.
 
     Attributes:
-        published: The row.
-        auc_difference: The result's AUC, to three decimals as the row has them, minus the row's.
-        acc_difference: The same of ACC.
-        auc_covered: Whether the interval of the AUC holds a number that rounds to the row's; None without an interval.
-        acc_covered: The same of ACC.
+        published: The published row.
+        auc_difference: The user's AUC, rounded to three decimals, minus the published AUC.
+        acc_difference: The same for ACC.
+        auc_covered: Whether the user's AUC interval contains a number that rounds to the published AUC; None without
+            an interval.
+        acc_covered: The same for ACC.
     """
 
     published: PublishedResult
@@ -69,32 +70,32 @@ class Beside:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A result among the published rows of its subset.
+    """A user's result ranked among the published rows of its subset.
 
     Attributes:
-        auc_rank: Place by AUC, see `rank`; None where it is undefined.
-        acc_rank: Place by ACC, likewise.
-        places: Number of places: the published rows and one.
-        beside: The result beside each published row, in the order of the published table.
+        auc_rank: Rank by AUC, see `rank`; None if the AUC is undefined.
+        acc_rank: Rank by ACC, likewise.
+        places: Number of ranks: the number of published rows plus one.
+        comparisons: The result compared with each published row, in the order of the published table.
     """
 
     auc_rank: int | None
     acc_rank: int | None
     places: int
-    beside: tuple[Beside, ...]
+    comparisons: tuple[PublishedComparison, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class LeaderboardRow:
-    """One line of a leaderboard.
+    """One row of a leaderboard.
 
     Attributes:
-        name: The method as published, or the name of a result of one's own.
+        name: The method as published, or the name of a user's own result.
         auc: AUC, 0 to 1.
         acc: ACC, 0 to 1.
-        own: It is not a published row.
-        auc_rank: Place by AUC among the published rows and itself, see `rank`.
-        acc_rank: Place by ACC, likewise.
+        own: Whether this is a user's own result, not a published row.
+        auc_rank: Rank by AUC among the published rows and this one, see `rank`.
+        acc_rank: Rank by ACC, likewise.
     """
 
     name: str
@@ -137,7 +138,7 @@ def published_results(flag: str) -> tuple[PublishedResult, ...]:
 
 
 def published_notes(flag: str) -> tuple[str, ...]:
-    """What must be known before comparing with the published results of a subset; may be empty.
+    """Notes to read before comparing with the published results of a subset; may be empty.
 
     Args:
         flag: Flag of the subset, in any letter case.
@@ -155,47 +156,47 @@ def published_notes(flag: str) -> tuple[str, ...]:
 
 
 def published_size() -> int:
-    """Edge length of the files from which all published results were computed, in pixels or voxels."""
+    """Image size of the files from which all published results were computed: edge length in pixels or voxels."""
     return int(_facts()["rows"]["size"])
 
 
 def published_split() -> str:
-    """The split that all published results are of."""
+    """The split on which all published results were computed."""
     return str(_facts()["rows"]["split"])
 
 
 def rank(value: float, published: Sequence[float]) -> int | None:
-    """Place of a score among published ones and itself, 1 for the best: equals to three decimals share a place.
+    """Rank of a score among published scores, 1 for the best; scores equal to three decimals share a rank.
 
-    This is the one meaning of a place wherever one is shown. It depends on the published scores alone: what else was
-    tried, and how often, moves nobody.
+    All ranks that the project shows are computed here. A rank depends on the published scores only, never on a user's
+    other results.
 
     Args:
         value: A score, 0 to 1 or nan.
-        published: The published scores; its own among them makes no difference.
+        published: The published scores; whether they include ``value`` itself makes no difference.
 
     Returns:
-        The place; None where the score is undefined or nothing is published.
+        The rank; None if the score is nan or there are no published scores.
     """
     own = _rounded(value)
     return None if math.isnan(own) or not published else 1 + sum(_rounded(other) > own for other in published)
 
 
 def stand(flag: str, auc: float | Interval, acc: float | Interval, *, provenance: Provenance) -> Standing | None:
-    """Put a result beside the published ones of its subset.
+    """Rank a result among the published results of its subset and compare it with each of them.
 
-    Published scores have three decimals. A result is rounded as they are before it is ranked and subtracted, and its
-    interval covers a published score if it holds any number that rounds to it. The interval tells of the chance of
-    the test rows alone, not of that of training again.
+    Published scores have three decimals, so a result is rounded before it is ranked and subtracted, and its interval
+    covers a published score if it contains any number that rounds to it. The interval accounts for the choice of test
+    rows only, not for the variation between trainings.
 
     Args:
         flag: Flag of the subset, in any letter case.
         auc: AUC of the result, alone or with its interval (`medmnist_hf.scoring.intervals.intervals`).
         acc: ACC of the result, likewise.
-        provenance: What the data is that the result was reached on.
+        provenance: Provenance of the data on which the result was computed.
 
     Returns:
-        The standing; None on data that is not verified, which nothing published is of, and where nothing is published.
+        The standing; None if the data is not verified or the subset has no published results.
 
     Raises:
         CatalogError: The flag is unknown.
@@ -208,8 +209,8 @@ def stand(flag: str, auc: float | Interval, acc: float | Interval, *, provenance
         auc_rank=rank(own_auc, [row.auc for row in rows]),
         acc_rank=rank(own_acc, [row.acc for row in rows]),
         places=len(rows) + 1,
-        beside=tuple(
-            Beside(
+        comparisons=tuple(
+            PublishedComparison(
                 published=row,
                 auc_difference=_rounded(_rounded(own_auc) - row.auc),
                 acc_difference=_rounded(_rounded(own_acc) - row.acc),
@@ -224,12 +225,13 @@ def stand(flag: str, auc: float | Interval, acc: float | Interval, *, provenance
 def leaderboard(
     flag: str, own: Iterable[tuple[str, float, float]] = (), *, provenance: Provenance
 ) -> tuple[LeaderboardRow, ...]:
-    """Results of one's own, on verified data among the published rows, by AUC to three decimals, then by ACC.
+    """Published and own results of a subset, sorted by AUC to three decimals, then by ACC.
 
     Args:
         flag: Flag of the subset, in any letter case.
-        own: Name, AUC and ACC of each result of one's own, on the test split.
-        provenance: What the data is that they were reached on. Published rows and places are for verified data alone.
+        own: Name, AUC and ACC of each own result, on the test split.
+        provenance: Provenance of the data of the own results. Published rows and ranks are included only if it is
+            verified.
 
     Raises:
         CatalogError: The flag is unknown.
@@ -252,12 +254,12 @@ def leaderboard(
 
 
 def _falling(value: float) -> float:
-    """A key to sort scores by: rounded as they are shown, the best first, undefined ones last."""
+    """Sort key of a score: rounded as displayed, best first, undefined last."""
     return math.inf if math.isnan(value) else -_rounded(value)
 
 
 def _rounded(value: float) -> float:
-    # The text, because it is how the published scores and the names of prediction files were rounded.
+    # Rounded by formatting, as the published scores and the names of prediction files were.
     return float(f"{value:.{DIGITS}f}") + 0.0
 
 

@@ -1,6 +1,6 @@
-"""Training: models, transforms, recipes and probes; the only part of the package that imports torch.
+"""Training: models, transforms, recipes and methods. The only part of the package that imports torch.
 
-torch is imported once `run` or `read_results` is asked for, not with this module.
+torch is imported when `run` or `read_results` is first accessed, not with this module.
 
 Example:
     >>> from medmnist_hf.training import Recipe, run

@@ -1,6 +1,6 @@
-"""Losses and decisions by task: what a network's outputs are trained against, and the scores they stand for.
+"""Losses by task, and the scores that a network's outputs stand for.
 
-A network has one output a class, or a finding, except under the ordinal loss, where K grades have K - 1 outputs.
+A network has one output per class or finding. Only with the ordinal loss, K grades have K - 1 outputs.
 """
 
 from collections.abc import Callable
@@ -17,38 +17,38 @@ from medmnist_hf.errors import TrainingError
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 
-def outputs_of(loss: str, classes: int) -> int:
-    """Number of outputs a network needs for a number of classes."""
+def output_count(loss: str, classes: int) -> int:
+    """Number of outputs that a network needs for a number of classes."""
     return classes - 1 if loss == "ordinal" else classes
 
 
 def make_loss(
     loss: str, labels: npt.NDArray[Any], classes: int, *, weighted: bool = False, smoothing: float = 0.0
 ) -> LossFunction:
-    """The loss of a batch: its mean over samples.
+    """Make the loss function, which returns the mean loss over the samples of a batch.
 
     Args:
         loss: ``cross-entropy``, ``bce`` or ``ordinal``.
         labels: Labels of the train split, class ids of shape (N,) or multi-hot of shape (N, L).
         classes: Number of classes or findings.
-        weighted: Weight the classes by N / (K n_k), findings by their negatives / positives (both at most 100), as
-            counted in `labels`; grades of the ordinal loss by the weight of their class.
-        smoothing: Share of the target spread over all classes; binary targets are drawn towards one half.
+        weighted: Weight class k by N / (K n_k) and positives of a finding by negatives / positives, as counted in
+            `labels` and capped at 100. The ordinal loss weights samples by their class.
+        smoothing: Fraction of the target spread over all classes; binary targets are moved towards one half.
 
     Returns:
-        A function of logits (B, outputs) and labels: class ids (B,), or shares of classes (B, K) as mixup makes them,
-        or findings (B, L) in 0..1.
+        A function of logits (B, outputs) and labels: class ids (B,), class fractions (B, K) as mixup makes them, or
+        findings (B, L) in 0..1.
 
     Raises:
-        TrainingError: The loss does not go with an option.
+        TrainingError: The loss cannot be combined with an option.
     """
     if loss == "bce":
-        weights = torch.from_numpy(_negatives_a_positive(labels)) if weighted else None
+        weights = torch.from_numpy(_positive_weights(labels)) if weighted else None
         return _Bce(weights, smoothing)
     weights = torch.from_numpy(_balance(labels, classes)) if weighted else None
     if loss == "ordinal":
         if smoothing:
-            raise TrainingError("label_smoothing does not go with the ordinal loss: leave one of them out")
+            raise TrainingError("label_smoothing cannot be combined with the ordinal loss: leave one of them out")
         return _Ordinal(weights)
     return _CrossEntropy(weights, smoothing)
 
@@ -73,9 +73,9 @@ class _Bce:
 
 
 class _Ordinal:
-    """One threshold a grade: output k is the log-odds of a grade above k, each trained as a binary task.
+    """One threshold between adjacent grades: output k is the log-odds of a grade above k, trained as a binary task.
 
-    The form of Niu et al., "Ordinal regression with multiple output CNN for age estimation", CVPR 2016.
+    As in Niu et al., "Ordinal regression with multiple output CNN for age estimation", CVPR 2016.
     """
 
     def __init__(self, weights: Tensor | None) -> None:
@@ -83,28 +83,28 @@ class _Ordinal:
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         steps = torch.arange(logits.shape[1], device=logits.device)
-        if labels.ndim == 2:  # shares of classes: the share of those above each step
+        if labels.ndim == 2:  # class fractions: sum those above each step
             above = labels.float().flip(1).cumsum(1).flip(1)[:, 1:]
         else:
             above = (labels[:, None] > steps).float()
-        each = functional.binary_cross_entropy_with_logits(logits.float(), above, reduction="none").mean(1)
+        losses = functional.binary_cross_entropy_with_logits(logits.float(), above, reduction="none").mean(1)
         if self.weights is None:
-            return each.mean()
+            return losses.mean()
         weights = self.weights.to(logits.device, torch.float32)
         weight = labels.float() @ weights if labels.ndim == 2 else weights[labels]
-        return (each * weight).sum() / weight.sum()
+        return (losses * weight).sum() / weight.sum()
 
 
 def to_scores(logits: npt.NDArray[Any], loss: str) -> npt.NDArray[np.float64]:
-    """Outputs of a network -> the scores of a prediction file, float64.
+    """Convert a network's outputs to the scores of a prediction file.
 
     Args:
         logits: Shape (N, outputs).
-        loss: The loss it was trained with.
+        loss: The loss that the network was trained with.
 
     Returns:
-        Probabilities of shape (N, K): a softmax; a sigmoid for each finding; or under the ordinal loss the
-        differences of the probabilities of a grade above each step, made to fall along the grades first.
+        Probabilities, float64 of shape (N, K): a softmax, or a sigmoid per finding. With the ordinal loss,
+        differences of the probabilities of a grade above each step, first made non-increasing along the grades.
     """
     logits = np.asarray(logits, np.float64)
     if loss == "cross-entropy":
@@ -123,6 +123,6 @@ def _balance(labels: npt.NDArray[Any], classes: int) -> npt.NDArray[np.float64]:
     return np.asarray(np.minimum(len(labels) / (classes * np.maximum(counts, 1)), 100.0))
 
 
-def _negatives_a_positive(labels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def _positive_weights(labels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     positives = np.maximum(labels.sum(0, dtype=np.int64), 1)
     return np.asarray(np.minimum((len(labels) - positives) / positives, 100.0))

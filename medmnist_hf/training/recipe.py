@@ -1,4 +1,4 @@
-"""What a run does, as one flat, typed record: from a preset, a YAML file and options, and back to YAML.
+"""The recipe of a run: one flat, typed record, made from a preset, a YAML file and options, and written as YAML.
 
 Example:
     >>> from medmnist_hf.training.recipe import make_recipe
@@ -26,9 +26,9 @@ from medmnist_hf.documents import YAML_BYTES, parse_yaml
 from medmnist_hf.errors import TrainingError, cannot_read, shorten
 from medmnist_hf.files import read_document
 from medmnist_hf.places.resolver import DEFAULT_ROOT, ROOT_VARIABLE
-from medmnist_hf.training.data_source import located
+from medmnist_hf.training.data_source import locate_data
 from medmnist_hf.training.registry import METHODS, PIXELS, Method, method
-from medmnist_hf.training.values import seconds_of, size_of, typed_value, unknown_option, unmet
+from medmnist_hf.training.values import parse_seconds, parse_size, typed_value, unknown_option, unmet_bound
 
 LOSSES: Final = {
     Task.BINARY: ("cross-entropy",),
@@ -36,11 +36,11 @@ LOSSES: Final = {
     Task.ORDINAL: ("cross-entropy", "ordinal"),
     Task.MULTI_LABEL: ("bce",),
 }
-"""Losses that a task can be trained with; the first is what ``auto`` stands for."""
+"""Task -> losses it can be trained with; ``auto`` resolves to the first."""
 
 SEEDS: Final = "seeds"
 NOT_TRAINED: Final = (SEEDS, "report_to")
-"""Fields that do not change what is trained: a run continues in the same folder with others."""
+"""Fields that do not affect training: a run continues in the same folder when they change."""
 
 _LONGEST_MODEL: Final = 60
 
@@ -53,129 +53,130 @@ def option(
     above: float = -math.inf,
     at_most: float = math.inf,
 ) -> Any:
-    """A field of a recipe.
+    """Declare a field of a recipe.
 
     Args:
-        default: Its value if not given.
-        about: Its help.
-        at_least: Smallest number that it may be.
-        above: Number that it must be larger than.
-        at_most: Largest number that it may be.
+        default: Default value.
+        about: Help text.
+        at_least: Smallest number allowed.
+        above: Exclusive lower bound.
+        at_most: Largest number allowed.
     """
     return field(default=default, metadata={"help": about, "bounds": (at_least, above, at_most)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Everything a run depends on; each field says in its ``help`` what it is, and is an option of the command.
+    """Everything a run depends on. Each field is described by its ``help`` and is an option of the command.
 
-    Sizes are edge lengths in pixels or voxels, rates are per optimizer step, shares are in 0..1.
+    Sizes are edge lengths in pixels or voxels, rates are per optimizer step, fractions are in 0..1.
     """
 
     dataset: str = field(
         metadata={
-            "help": "The data: a flag (pathmnist, pathmnist-64), a repository on the Hub (you/pathmnist@v1) or a "
+            "help": "Data set: a flag (pathmnist, pathmnist-64), a repository on the Hub (you/pathmnist@v1) or a "
             "build (dist/pathmnist)."
         }
     )
-    size: int = option(catalog.DEFAULT_SIZE, "Size of the images that are read: 28, 64, 128 or 224.")
+    size: int = option(catalog.DEFAULT_SIZE, "Size of the images to read: 28, 64, 128 or 224.")
     root: str | None = option(
-        None, f"Folder of builds, where a flag is looked up; else {ROOT_VARIABLE}, {DEFAULT_ROOT}, the cache, the Hub."
+        None,
+        f"Folder of builds to search for a flag, instead of {ROOT_VARIABLE}, {DEFAULT_ROOT}, the cache and the Hub.",
     )
-    repository: str | None = option(None, "Repository of the data on the Hub, as user/name.")
-    revision: str | None = option(None, "Branch, tag or commit of the data on the Hub.")
+    repository: str | None = option(None, "Repository of the data set on the Hub, as user/name.")
+    revision: str | None = option(None, "Branch, tag or commit of the data set on the Hub.")
 
     model: str = option(
         "resnet18",
-        "resnet18 or resnet50 (those of the MedMNIST paper), timm/NAME, or a transformers id or folder; "
-        "pixels: none, for the AutoML engines, which otherwise get its frozen features.",
+        "resnet18 or resnet50 (the networks of the MedMNIST paper), timm/NAME, or a transformers id or folder. An "
+        "AutoML engine searches on frozen features of this model, or with pixels on the images themselves.",
     )
-    pretrained: bool = option(True, "Start from the weights published under the model's name, where there are any.")
+    pretrained: bool = option(True, "Start from the published weights of the model, if there are any.")
     checkpoint: str | None = option(
-        None, "File of weights to start from: safetensors, or tensors saved by torch (.pth, .pt, .bin, .ckpt)."
+        None, "Weights file to start from: safetensors, or tensors saved by torch (.pth, .pt, .bin, .ckpt)."
     )
     stem: Literal["auto", "cifar", "imagenet"] = option(
-        "auto", "Stem of the paper's networks; auto: imagenet for inputs of 128 and more, else cifar."
+        "auto", "Stem of resnet18 and resnet50; auto: imagenet for inputs of 128 pixels or more, otherwise cifar."
     )
     volumetric: Literal["2.5d", "3d", "acs"] = option(
-        "acs", "How a 2D network reads volumes; its weights, also random ones, are inflated."
+        "acs", "How a 2D network is converted to read volumes; its weights are inflated, even random ones."
     )
-    depth_stride: bool = option(False, "2.5d: strides and pools run along depth too, as in the published results.")
+    depth_stride: bool = option(False, "For 2.5d: stride and pool along depth too, as in the published results.")
 
-    image_size: int | None = option(None, "Size of the network's input; that of the data if not given.", at_least=1)
+    image_size: int | None = option(None, "Size of the network's input; by default the size of the data.", at_least=1)
     resize: Literal["none", "nearest", "bilinear", "bicubic", "pad"] = option(
-        "bilinear", "How images get to image_size; pad: zeros around them."
+        "bilinear", "How to bring images to image_size; pad: surround them with zeros."
     )
     channels: Literal["images", 1, 3] = option(
-        3, "Channels of the network's input; 3 repeats gray images; images: as they have."
+        3, "Channels of the network's input. 3: repeat gray images; images: keep the channels of the images."
     )
     normalize: Literal["model", "half", "none"] = option(
-        "model", "Mean and standard deviation: the model's own, 0.5 and 0.5, or none (values in 0..1)."
+        "model", "Mean and standard deviation. model: the model's own; half: 0.5 and 0.5; none: keep values in 0..1."
     )
 
-    method: str = option("finetune", "How the model is made to predict the labels, or an AutoML engine.")
+    method: str = option("finetune", "How to adapt the model to the data set, or the AutoML engine to run.")
     loss: Literal["auto", "cross-entropy", "bce", "ordinal"] = option(
-        "auto", "auto: bce for multi-label, else cross-entropy. ordinal: one threshold a grade."
+        "auto", "auto: bce for multi-label, otherwise cross-entropy; ordinal: a threshold between adjacent grades."
     )
-    class_weights: bool = option(False, "Weight classes by the inverse of their frequency in train.")
-    label_smoothing: float = option(0.0, "Share of the target spread over all classes.", at_least=0, at_most=1)
+    class_weights: bool = option(False, "Weight classes by their inverse frequency in the train split.")
+    label_smoothing: float = option(0.0, "Fraction of the target spread over all classes.", at_least=0, at_most=1)
 
-    probe_first: bool = option(False, "Fine-tuning starts from the classifier of a linear probe.")
-    freeze_batch_norm: bool = option(False, "Batch norms keep their statistics in training, and normalize by them.")
-    epochs: int = option(100, "Passes over train.", at_least=1)
-    batch_size: int = option(128, "Samples a step and a process.", at_least=1)
-    accumulation: int = option(1, "Batches whose gradients make one optimizer step.", at_least=1)
-    optimizer: Literal["adam", "adamw", "sgd"] = option("adamw", "Optimizer; sgd has momentum 0.9.")
+    probe_first: bool = option(False, "Start fine-tuning from the classifier of a linear probe.")
+    freeze_batch_norm: bool = option(False, "Keep the running statistics of batch norms fixed, and normalize by them.")
+    epochs: int = option(100, "Passes over the train split.", at_least=1)
+    batch_size: int = option(128, "Samples per batch and process.", at_least=1)
+    accumulation: int = option(1, "Batches per optimizer step, over which gradients are accumulated.", at_least=1)
+    optimizer: Literal["adam", "adamw", "sgd"] = option("adamw", "Optimizer; sgd uses Nesterov momentum of 0.9.")
     learning_rate: float = option(1e-3, "Peak learning rate.", above=0)
-    weight_decay: float = option(0.0, "Weight decay of weights; norms and biases have none.", at_least=0)
+    weight_decay: float = option(0.0, "Weight decay; not applied to norms and biases.", at_least=0)
     layer_decay: float = option(
         1.0, "Factor on the learning rate for each layer further from the head.", above=0, at_most=1
     )
     schedule: Literal["cosine", "step", "constant"] = option(
-        "cosine", "Course of the rate; step: times 0.1 at 50 % and 75 % of the epochs."
+        "cosine", "Learning rate schedule; step: multiply by 0.1 at 50 % and at 75 % of the epochs."
     )
     warmup_epochs: float = option(0.0, "Epochs of linear warm-up.", at_least=0)
-    max_grad_norm: float = option(0.0, "Norm to which gradients are clipped; 0 clips nothing.", at_least=0)
-    early_stopping: int = option(0, "Epochs without a better value of `select` before stopping; 0: never.", at_least=0)
-    select: Literal["auc", "loss"] = option("auc", "What the best epoch is chosen by, on validation.")
-    mixup: float = option(0.0, "Alpha of mixup; 0: none.", at_least=0)
-    cutmix: float = option(0.0, "Alpha of cutmix; 0: none.", at_least=0)
-    ema: float = option(0.0, "Decay of an exponential moving average of the weights; 0: none.", at_least=0, at_most=1)
-    drop_rate: float = option(0.0, "Dropout before the head.", at_least=0, at_most=1)
-    drop_path: float = option(0.0, "Stochastic depth.", at_least=0, at_most=1)
+    max_grad_norm: float = option(0.0, "Norm to clip gradients to; 0: no clipping.", at_least=0)
+    early_stopping: int = option(0, "Stop after this many epochs without a better `select`; 0: never.", at_least=0)
+    select: Literal["auc", "loss"] = option("auc", "Validation measure by which the best epoch is selected.")
+    mixup: float = option(0.0, "Mixup alpha; 0: off.", at_least=0)
+    cutmix: float = option(0.0, "CutMix alpha; 0: off.", at_least=0)
+    ema: float = option(0.0, "Decay of the exponential moving average of the weights; 0: off.", at_least=0, at_most=1)
+    drop_rate: float = option(0.0, "Dropout rate before the classifier.", at_least=0, at_most=1)
+    drop_path: float = option(0.0, "Stochastic depth rate.", at_least=0, at_most=1)
 
     flip_horizontal: float = option(0.0, "Probability of a left-right flip.", at_least=0, at_most=1)
     flip_vertical: float = option(
-        0.0, "Probability of an up-down flip (volumes: of each further axis).", at_least=0, at_most=1
+        0.0, "Probability of an up-down flip and, for volumes, of a flip along depth.", at_least=0, at_most=1
     )
-    crop_padding: int = option(0, "Pixels of padding before a random crop back to size.", at_least=0)
-    rotation: float = option(0.0, "Largest rotation in degrees.", at_least=0)
-    rotate90: bool = option(False, "Random quarter turns (volumes: in random planes).")
-    color_jitter: float = option(0.0, "Strength of brightness, contrast and saturation jitter; RGB alone.", at_least=0)
-    intensity_scale: bool = option(False, "Volumes: times U(0,1) in training and 0.5 after; for the shape subsets.")
+    crop_padding: int = option(0, "Pixels of padding before a random crop back to the stored size.", at_least=0)
+    rotation: float = option(0.0, "Largest random rotation, in degrees.", at_least=0)
+    rotate90: bool = option(False, "Rotate by a random multiple of 90 degrees; volumes in a random plane.")
+    color_jitter: float = option(0.0, "Strength of brightness, contrast and saturation jitter; RGB only.", at_least=0)
+    intensity_scale: bool = option(
+        False, "Scale volumes by U(0, 1) in training, 0.5 in evaluation; for shape subsets."
+    )
 
-    lora_rank: int = option(8, "Rank of LoRA's matrices.", at_least=1)
-    lora_alpha: float = option(16.0, "LoRA's scale times its rank.", above=0)
-    neighbors: int = option(11, "k of kNN.", at_least=1)
+    lora_rank: int = option(8, "Rank of the LoRA matrices.", at_least=1)
+    lora_alpha: float = option(16.0, "LoRA alpha: updates are scaled by alpha / rank.", above=0)
+    neighbors: int = option(11, "Number of neighbors k for kNN.", at_least=1)
     prompt: str = option("a medical image of {}.", "Zero-shot prompt; {} is replaced by the label.")
 
     time_budget: float = option(
-        7200.0, "Time that an AutoML engine may search for each seed: 90s, 10m or 2h, or a number of seconds.", above=0
+        7200.0, "Search time of an AutoML engine per seed: 90s, 10m, 2h or a number of seconds.", above=0
     )
-    trials: int | None = option(
-        None, "Most configurations that an AutoML engine tries; no limit if not given.", at_least=1
-    )
+    trials: int | None = option(None, "Most configurations an AutoML engine may try; no limit by default.", at_least=1)
 
-    precision: Literal["fp32", "bf16", "fp16"] = option("fp32", "Mixed precision, or none.")
+    precision: Literal["fp32", "bf16", "fp16"] = option("fp32", "Full precision (fp32), or mixed precision.")
     compile: bool = option(False, "Compile the model with torch.compile.")
-    seeds: tuple[int, ...] = option((0,), "One run for each seed.")
-    test: bool = option(True, "Score test at the end; not while configurations are still compared.")
+    seeds: tuple[int, ...] = option((0,), "Random seeds; the model is trained once per seed.")
+    test: bool = option(True, "Score the test split at the end; turn off while comparing configurations.")
     report_to: Literal["none", "trackio", "tensorboard", "wandb"] = option(
-        "none", "Log the training also for this tracker, which must be installed."
+        "none", "Also log the training to this tracker, which must be installed."
     )
 
     def __new__(cls, *values: Any, **options: Any) -> "Recipe":
-        """Refuse values without names and unknown fields, which dataclasses would not do in a line of ours."""
+        """Reject positional values and unknown fields with a one-line error, which dataclasses do not give."""
         if values:
             raise TrainingError(f"Recipe({shorten(values[0])}): name each field, as in Recipe(dataset='pathmnist')")
         for name in options:
@@ -188,11 +189,11 @@ class Recipe:
             value = getattr(self, name)
             if isinstance(value, float) and not math.isfinite(value):
                 raise TrainingError(f"{name} is {value}: must be a finite number")
-            if isinstance(value, int | float) and (must := unmet(value, *declared.metadata["bounds"])):
+            if isinstance(value, int | float) and (must := unmet_bound(value, *declared.metadata["bounds"])):
                 raise TrainingError(f"{name} is {value}: must be {must}")
         seeds = self.seeds
         if not seeds or len(set(seeds)) < len(seeds) or not 0 <= min(seeds) <= max(seeds) < 2**32:
-            raise TrainingError(f"seeds are {shorten(list(seeds))}: give one or more in 0..2^32-1, each once")
+            raise TrainingError(f"seeds are {shorten(list(seeds))}: give one or more distinct seeds in 0..2^32-1")
         entry = self.subset
         entry.file(self.size)
         if self.loss not in ("auto", *LOSSES[entry.task]):
@@ -200,13 +201,13 @@ class Recipe:
             raise TrainingError(f"loss is {self.loss} but {entry.flag} is {entry.task}: use {losses}")
         self._check_method(method(self.method))
         if self.ema == 1:
-            raise TrainingError("ema is 1, an average that never moves: give less")
+            raise TrainingError("ema is 1, which never updates the average: give less than 1")
         if (self.mixup or self.cutmix) and self.batch_size == 1:
-            raise TrainingError("mixup and cutmix mix the images of a batch: give a batch_size of 2 or more")
+            raise TrainingError("mixup and cutmix mix images within a batch: give a batch_size of 2 or more")
         if self.warmup_epochs > self.epochs:
             raise TrainingError(
-                f"warmup_epochs is {self.warmup_epochs:g} but epochs is {self.epochs}, so the learning rate would "
-                "never be reached: warm up for less"
+                f"warmup_epochs is {self.warmup_epochs:g} but epochs is {self.epochs}: give at most {self.epochs}, "
+                "so that learning_rate is reached"
             )
         if entry.channels == 3 and self.channels == 1:
             raise TrainingError(f"channels is 1 but the images of {entry.flag} are RGB: use 3")
@@ -214,21 +215,21 @@ class Recipe:
     def _check_method(self, chosen: Method) -> None:
         name, flag = chosen.name, self.subset.flag
         if self.subset.ndim == 3 and not chosen.volumes:
-            raise TrainingError(f"method {name} reads images, but {flag} has volumes: use another method")
+            raise TrainingError(f"method {name} reads only images, but {flag} has volumes: use another method")
         if chosen.engine is None and self.model == PIXELS:
             names = ", ".join(other.name for other in METHODS.values() if other.engine)
-            raise TrainingError(f"model {PIXELS} is for the methods {names}: name a network for {name}")
+            raise TrainingError(f"model {PIXELS} is only for the methods {names}: name a network for {name}")
         if chosen.engine is not None and self.model != PIXELS and "features" not in chosen.engine.inputs:
-            raise TrainingError(f"method {name} reads images, no features of {self.model}: use model {PIXELS}")
+            raise TrainingError(f"method {name} reads images, not features of {self.model}: use model {PIXELS}")
 
     @property
     def source(self) -> str:
-        """The name by which the data is found, in `root` if that is given."""
+        """The name by which the data is found: in `root` if given, otherwise on the Hub or by the usual search."""
         return self.dataset if self.root is not None or self.repository is None else self.repository
 
     @property
     def subset(self) -> Subset:
-        """The subset; raises `CatalogError` for an unknown flag."""
+        """The subset. Raises `CatalogError` if the flag is unknown."""
         return catalog.subset(self.dataset)
 
     @property
@@ -238,64 +239,64 @@ class Recipe:
 
     @property
     def resolved_loss(self) -> str:
-        """The loss, with ``auto`` resolved by task."""
+        """The loss, with ``auto`` replaced by the default of the task."""
         return LOSSES[self.subset.task][0] if self.loss == "auto" else self.loss
 
     def to_yaml(self) -> str:
-        """All fields as YAML, which `make_recipe` reads back."""
+        """All fields as YAML, in the form that `make_recipe` reads."""
         values = dataclasses.asdict(self) | {"seeds": list(self.seeds)}
         text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
         return text
 
 
 RECIPE_NAME: Final = "recipe.yaml"
-"""The recipe in the folder of a run."""
+"""File name of the recipe in the folder of a run."""
 
 SHORT: Final = {"learning_rate": "lr"}
-"""Field -> what people type for it, which a command takes too."""
+"""Field -> common short name, which commands accept too."""
 
 FIELDS: Final = {declared.name: declared for declared in dataclasses.fields(Recipe)}
-"""Name of a field -> the field, in order."""
+"""Name -> field, in the order of declaration."""
 
 _TYPES: Final[dict[str, Any]] = get_type_hints(Recipe)
 
 
 def type_of(name: str) -> Any:
-    """The type of a field; that of ``method`` is a literal of the methods there are."""
+    """The type of a field; for ``method``, a literal of all method names."""
     return Literal.__getitem__(tuple(METHODS)) if name == "method" else _TYPES[name]
 
 
 def presets(ndim: int | None = None) -> tuple[str, ...]:
-    """Names of the presets; with a number of dimensions, 2 or 3, those for images or for volumes."""
+    """Names of the presets, or only of those for images (`ndim` 2) or for volumes (3)."""
     folder = resources.files("medmnist_hf.training") / "presets"
     names = sorted(path.name.removesuffix(".yaml") for path in folder.iterdir() if path.name.endswith(".yaml"))
     return tuple(name for name in names if ndim is None or _preset(name)[1] in {None, ndim})
 
 
 def make_recipe(options: Mapping[str, Any], *, preset: str | None = None, config: Path | None = None) -> Recipe:
-    """A recipe: the defaults, overridden by a preset, then a file, then options.
+    """Make a recipe from the defaults, overridden by a preset, then by a file, then by options.
 
-    What a preset says for other methods, networks or data stays at its default.
+    Values of a preset that the chosen method, network or data does not use stay at their defaults.
 
     Args:
-        options: Values by field; those that are None are as if not given.
+        options: Field -> value; None counts as not given.
         preset: Name of a preset.
-        config: YAML file of values by field, such as a run writes.
+        config: YAML file of fields and values, such as the ``recipe.yaml`` of a run.
 
     Raises:
-        TrainingError: An unknown preset, field or value; a preset for volumes on images, or the other way round; or
-            the file cannot be read.
-        CatalogError: An unknown subset or size.
+        TrainingError: A preset, field or value is unknown, the preset is for volumes and the data has images or the
+            other way round, or the file cannot be read.
+        CatalogError: The subset or size is unknown.
     """
     if preset is not None and preset not in presets():
         raise TrainingError(f"unknown preset {shorten(preset)}: choose from {', '.join(presets())}")
     general, ndim = ({}, None) if preset is None else _preset(preset)
-    written = {} if config is None else read_options(config)
-    written |= _checked({name: value for name, value in options.items() if value is not None}, "options")
-    values = general | written
+    explicit = {} if config is None else read_options(config)
+    explicit |= _checked({name: value for name, value in options.items() if value is not None}, "options")
+    values = general | explicit
     if "dataset" not in values:
-        raise TrainingError("no dataset named: put it first, e.g. medmnist-hf finetune pathmnist")
-    values |= located(values)
+        raise TrainingError("no dataset given: name it first, e.g. medmnist-hf finetune pathmnist")
+    values |= locate_data(values)
     entry = catalog.subset(values["dataset"])
     if ndim not in {None, entry.ndim}:
         kinds, others = {2: "images", 3: "volumes"}, ", ".join(presets(entry.ndim))
@@ -303,44 +304,44 @@ def make_recipe(options: Mapping[str, Any], *, preset: str | None = None, config
             f"preset {preset} is for {kinds[ndim]}, but {entry.flag} has {kinds[entry.ndim]}: use one of {others}"
         )
     recipe = Recipe(**values)
-    return without_options(recipe, unread_options(recipe, general.keys() - written.keys()))
+    return without_options(recipe, unread_options(recipe, general.keys() - explicit.keys()))
 
 
 def read_options(config: Path) -> dict[str, Any]:
-    """The values by field of a YAML file, or of a run's folder; raises a `TrainingError` as `make_recipe`."""
+    """Read fields and values from a YAML file or from the folder of a run. Raises `TrainingError` as `make_recipe`."""
     if config.is_dir():
         config /= RECIPE_NAME
     return _checked(read_yaml(config, "a YAML file of options"), str(config))
 
 
 def without_options(recipe: Recipe, names: Iterable[str]) -> Recipe:
-    """A recipe with some of its options at their defaults."""
+    """A copy of a recipe with the named options reset to their defaults."""
     defaults: dict[str, Any] = {name: FIELDS[name].default for name in names}
     return dataclasses.replace(recipe, **defaults)
 
 
 def unread_options(recipe: Recipe, names: Iterable[str]) -> dict[str, str]:
-    """Options of some that are not at their default and change nothing in a recipe, each with the reason.
+    """Find options that were set but have no effect: option -> reason.
 
     Args:
         recipe: The recipe.
-        names: Names of the options that were asked for.
+        names: Names of the options to check.
     """
     chosen, is_2d = method(recipe.method), recipe.subset.ndim == 2
     reasons = {
         "repository": (recipe.root is not None, "the data is read from root"),
         "revision": (recipe.root is not None, "the data is read from root"),
-        "stem": (recipe.model.startswith("timm/"), "it is for the networks of the paper"),
+        "stem": (recipe.model.startswith("timm/"), "it is only for resnet18 and resnet50"),
         "volumetric": (is_2d, f"{recipe.dataset} has images"),
-        "depth_stride": (is_2d or recipe.volumetric != "2.5d", "it is for volumes and volumetric 2.5d"),
-        "early_stopping": (recipe.early_stopping >= recipe.epochs, f"there are {recipe.epochs} epochs"),
+        "depth_stride": (is_2d or recipe.volumetric != "2.5d", "it is only for volumes with volumetric 2.5d"),
+        "early_stopping": (recipe.early_stopping >= recipe.epochs, f"there are only {recipe.epochs} epochs"),
     }
     unread = {}
     for name in names:
         if getattr(recipe, name) == FIELDS[name].default:
             continue
         applies, reason = reasons.get(name, (False, ""))
-        if not chosen.does_read(name, pixels=recipe.model == PIXELS):
+        if not chosen.reads_option(name, pixels=recipe.model == PIXELS):
             unread[name] = f"method {recipe.method} does not read it"
         elif applies:
             unread[name] = reason
@@ -348,55 +349,57 @@ def unread_options(recipe: Recipe, names: Iterable[str]) -> dict[str, str]:
 
 
 def run_name(recipe: Recipe) -> str:
-    """What the folder of a configuration is called: subset, size, model, method and eight digits of its options.
+    """The folder name of a configuration: subset, size, model, method and an eight-digit hash.
 
-    The digits are of the options that differ from a recipe's defaults. They do not change with the seeds, so that
-    seeds can be added to a run that is done, nor with the tracker that a run reports to.
+    The hash covers all options that differ from their defaults, except seeds and tracker: seeds can be added to a
+    finished run.
     """
-    given = {name: value for name, value in dataclasses.asdict(recipe).items() if value != FIELDS[name].default}
+    changed = {name: value for name, value in dataclasses.asdict(recipe).items() if value != FIELDS[name].default}
     for name in NOT_TRAINED:
-        given.pop(name, None)
-    digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:8]
+        changed.pop(name, None)
+    digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
     return f"{recipe.dataset}-{recipe.size}-{model_part(recipe)}-{recipe.method}-{digest}"
 
 
 def model_part(recipe: Recipe) -> str:
-    """The model as a part of a name of a file or folder: ASCII letters, digits and ``_.-``."""
+    """The model name for use in file names, reduced to ASCII letters, digits and ``_.-``."""
     return re.sub(r"[^\w.-]+", "-", recipe.model, flags=re.ASCII).strip("-")[-_LONGEST_MODEL:]
 
 
 def default_folder(recipe: Recipe) -> Path:
-    """Where a run goes for which no folder is given."""
+    """The folder of a run if none is given."""
     return Path("runs", run_name(recipe))
 
 
 def differences(earlier: Recipe, recipe: Recipe) -> str:
-    """What a recipe changes of an earlier one, such as ``epochs 3 -> 4``; empty where what is trained is the same."""
+    """Describe how a recipe differs from an earlier one, e.g. ``epochs 3 -> 4``; empty if both train the same."""
     pairs = ((name, getattr(earlier, name), getattr(recipe, name)) for name in FIELDS if name not in NOT_TRAINED)
-    return ", ".join(f"{name} {_shown(before)} -> {_shown(after)}" for name, before, after in pairs if before != after)
+    return ", ".join(
+        f"{name} {_format(before)} -> {_format(after)}" for name, before, after in pairs if before != after
+    )
 
 
-def _shown(value: object) -> str:
+def _format(value: object) -> str:
     return {"None": "none", "True": "yes", "False": "no"}.get(str(value), str(value))
 
 
 def read_yaml(path: Path, what: str) -> Any:
-    """What a YAML file holds; what it must be is named in the `TrainingError` for one that cannot be read."""
+    """Parse a YAML file. Raises a `TrainingError` that asks for `what` if it cannot be read or parsed."""
     try:
         text = read_document(path, YAML_BYTES).decode()
     except OSError as error:
         raise TrainingError(cannot_read(path, error, f"give {what}")) from None
     except UnicodeDecodeError:
-        raise TrainingError(f"cannot read {path} (it is not text): give {what}") from None
+        raise TrainingError(f"cannot read {path} (not a text file): give {what}") from None
     try:
         return parse_yaml(text)
     except ValueError as error:
-        raise TrainingError(f"{path} is no YAML of options ({error}): fix it there") from None
+        raise TrainingError(f"{path} is not a valid YAML file of options ({error}): fix it there") from None
 
 
 @cache
 def _preset(name: str) -> tuple[dict[str, Any], int | None]:
-    """The values of a preset, and the number of dimensions of what it is for; None where it is for both."""
+    """The values of a preset, and the number of dimensions of its data: 2, 3, or None for any."""
     text = (resources.files("medmnist_hf.training") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
     values = dict(parse_yaml(text))
     ndim = values.pop("ndim", None)
@@ -405,12 +408,12 @@ def _preset(name: str) -> tuple[dict[str, Any], int | None]:
 
 def _checked(values: Any, where: str) -> dict[str, Any]:
     if not isinstance(values, Mapping):
-        raise TrainingError(f"{where} holds no options by name: write NAME: VALUE on each line")
+        raise TrainingError(f"{where} does not map options to values: write NAME: VALUE on each line")
     checked = {}
     for name, value in values.items():
         if name not in FIELDS:
             raise TrainingError(f"{where}: {unknown_option(name, FIELDS, SHORT)}")
-        plain = seconds_of(value, f"{where}: {name}") if name == "time_budget" else value
-        plain = size_of(plain) if name == "size" else plain
+        plain = parse_seconds(value, f"{where}: {name}") if name == "time_budget" else value
+        plain = parse_size(plain) if name == "size" else plain
         checked[name] = typed_value(plain, type_of(name), f"{where}: {name}")
     return checked

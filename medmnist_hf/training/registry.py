@@ -1,7 +1,7 @@
-"""The methods that a recipe can name, with all that is known of each before any of them is imported.
+"""The methods that a recipe can name, described without importing them.
 
-What carries a method out is the function ``fit(run, seed, folder)`` of a module of `medmnist_hf.training.methods`, so
-adding one is a module there and a line in `METHODS`: see ``docs/contributing/add-a-method.md``.
+Each is implemented by ``fit(run, seed, folder)`` in a module of `medmnist_hf.training.methods`. To add one, write
+such a module and an entry in `METHODS`: see ``docs/contributing/add-a-method.md``.
 
 Example:
     >>> method("linear-probe").leaves_model, method("knn").leaves_model
@@ -18,13 +18,13 @@ from medmnist_hf.errors import TrainingError, cannot_read, shorten
 from medmnist_hf.files import expand_user, regular_size
 
 COMMON: Final = ("dataset", "size", "root", "repository", "revision", "model", "method", "loss", "seeds", "test")
-"""Options of a recipe that every method reads."""
+"""Recipe options that every method reads."""
 
 PAPER_MODELS: Final = ("resnet18", "resnet50")
-"""The networks of the MedMNIST paper, as a recipe names them."""
+"""Names of the networks of the MedMNIST paper."""
 
 PIXELS: Final = "pixels"
-"""The model of an AutoML engine that reads the images themselves."""
+"""The model name with which an AutoML engine reads the images themselves."""
 
 _INPUT: Final = ("resize", "channels", "intensity_scale", "batch_size")
 _NETWORK: Final = (
@@ -42,18 +42,18 @@ _TRAINING: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One way to make a model predict the labels of a subset.
+    """A way to make a model predict the labels of a subset.
 
     Attributes:
-        name: As a recipe names it.
-        about: What it does, one line.
-        card: How it makes its model, as the model card says after the name of the network; empty if it leaves none.
-        trains: It trains by the recipe's loss, which may then be any of the task's.
-        volumes: It reads volumes as well as images.
-        engine: The AutoML engine that it runs, if it runs one.
-        reads: Options of a recipe that it reads, besides `COMMON`; of an engine those that it reads of a network's
-            features.
-        module: Module of its ``fit``, within `medmnist_hf.training.methods`; that of its name if not given.
+        name: Name in a recipe.
+        about: One-line description.
+        card: How the model was made, for the model card, following the name of the network; empty if the method leaves
+            no model.
+        trains: Whether it trains with the recipe's loss, which may then be any loss of the task.
+        volumes: Whether it reads volumes as well as images.
+        engine: The AutoML engine it runs, if any.
+        reads: Recipe options it reads in addition to `COMMON`; for an engine, those that define the frozen features.
+        module: Module of its ``fit`` in `medmnist_hf.training.methods`; by default the one named like the method.
     """
 
     name: str
@@ -67,16 +67,16 @@ class Method:
 
     @property
     def leaves_model(self) -> bool:
-        """Whether there is a model to publish."""
+        """Whether the method leaves a model to publish."""
         return bool(self.card)
 
-    def does_read(self, option: str, *, pixels: bool = False) -> bool:
-        """Whether it reads an option of a recipe, which may give an engine the pixels in place of features."""
+    def reads_option(self, option: str, *, pixels: bool = False) -> bool:
+        """Whether the method reads a recipe option; with `pixels`, an engine ignores options of frozen features."""
         own = () if self.engine is None else ("time_budget", *self.engine.options)
         return option in COMMON or option in own or (option in self.reads and not pixels)
 
     def fit(self, run: Any, seed: int, folder: Path) -> Any:
-        """Carry it out: from a `methods.base.Run`, a seed and the seed's folder to a `methods.base.Fitted`."""
+        """Run the method for one seed: takes a `methods.base.Run`, returns a `methods.base.Fitted`."""
         module = import_module(f"medmnist_hf.training.methods.{self.module or self.name.replace('-', '_')}")
         return module.fit(run, seed, folder)
 
@@ -84,21 +84,21 @@ class Method:
 METHODS: Final[dict[str, Method]] = {
     entry.name: entry
     for entry in (
-        Method("finetune", "All weights are trained.", card="all weights trained", trains=True, reads=_TRAINING),
+        Method("finetune", "Train all weights.", card="all weights trained", trains=True, reads=_TRAINING),
         Method(
             "linear-probe",
-            "A linear classifier on frozen features.",
-            card="its features frozen and a linear classifier fitted to them",
+            "Fit a linear classifier to frozen features.",
+            card="with frozen features and a linear classifier fitted to them",
             reads=(*_NETWORK, "class_weights"),
         ),
         Method(
             "knn",
-            "The nearest train images vote, in the space of frozen features.",
+            "Predict from the nearest train images in frozen feature space.",
             reads=(*_NETWORK, "neighbors"),
         ),
         Method(
             "lora",
-            "Small matrices beside the layers are trained and merged.",
+            "Train low-rank updates of the layers and merge them.",
             card="fine-tuned by LoRA",
             trains=True,
             volumes=False,
@@ -106,21 +106,21 @@ METHODS: Final[dict[str, Method]] = {
         ),
         Method(
             "zero-shot",
-            "A CLIP-like model compares images with the names of the labels.",
+            "Match images to label prompts with a CLIP-like model.",
             volumes=False,
             reads=(*_INPUT, "prompt"),
         ),
         *(Method(engine.name, engine.about, engine=engine, module="automl") for engine in engines()),
     )
 }
-"""Name -> method, in the order in which they are listed."""
+"""Name -> method, in the order of listings."""
 
 
 def method(name: str) -> Method:
-    """A method by its name.
+    """Look up a method.
 
     Raises:
-        TrainingError: There is no method of this name.
+        TrainingError: The name is unknown.
     """
     if name not in METHODS:
         raise TrainingError(f"unknown method {shorten(name)}: choose from {', '.join(METHODS)}")
@@ -128,14 +128,14 @@ def method(name: str) -> Method:
 
 
 def check_model_name(name: str, checkpoint: str | None = None) -> None:
-    """Refuse a model whose name alone says that there is none, and a file of weights that is not there.
+    """Check the name of a model and its weights file without importing timm or contacting the Hub.
 
     Args:
-        name: The model, as a recipe names it.
-        checkpoint: The file of weights.
+        name: Name of the model in a recipe.
+        checkpoint: Weights file.
 
     Raises:
-        TrainingError: As said; what timm and the Hub have is not known here.
+        TrainingError: The name cannot be that of a model, or the file cannot be read.
     """
     if "/" not in name and name not in (*PAPER_MODELS, PIXELS) and not Path(name).is_dir():
         raise TrainingError(
@@ -147,4 +147,4 @@ def check_model_name(name: str, checkpoint: str | None = None) -> None:
         try:
             regular_size(path)
         except OSError as error:
-            raise TrainingError(cannot_read(path, error, "give a file of weights")) from None
+            raise TrainingError(cannot_read(path, error, "give a weights file")) from None

@@ -1,7 +1,7 @@
-"""Values of options as people write them, in a file or a command, and what they must be.
+"""Parse option values as written in a file or a command, and check their type and bounds.
 
 Example:
-    >>> seconds_of("10m", "time_budget"), duration_text(5400.0)
+    >>> parse_seconds("10m", "time_budget"), format_duration(5400.0)
     (600.0, '90m')
 """
 
@@ -18,12 +18,15 @@ _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)", re.ASCII)
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
-def seconds_of(value: Any, where: str) -> float:
-    """A duration in seconds.
+def parse_seconds(value: Any, where: str) -> float:
+    """Parse a duration into seconds.
 
     Args:
-        value: A number of seconds, or a text such as ``90``, ``90s``, ``10m`` or ``2h``.
-        where: What to call it in the `TrainingError` for anything else.
+        value: A number of seconds, or a string such as ``90``, ``90s``, ``10m`` or ``2h``.
+        where: Name of the value in the error message.
+
+    Raises:
+        TrainingError: The value is not a duration.
     """
     match = _DURATION.fullmatch(str(value).strip())
     if match is None or isinstance(value, bool):
@@ -31,14 +34,14 @@ def seconds_of(value: Any, where: str) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
-def duration_text(seconds: float) -> str:
-    """Seconds as a duration in the largest unit that it has a whole number of, as `seconds_of` reads it."""
+def format_duration(seconds: float) -> str:
+    """Write seconds for `parse_seconds`, in the largest unit that gives a whole number."""
     unit = next((name for name in "hm" if seconds and seconds % _UNITS[name] == 0), "s")
     return f"{seconds / _UNITS[unit]:.15g}{unit}"
 
 
-def unmet(value: float, at_least: float, above: float, at_most: float) -> str:
-    """What a value must be, by the bounds of its field, and is not; empty if it is."""
+def unmet_bound(value: float, at_least: float, above: float, at_most: float) -> str:
+    """Describe the bound that a value violates, e.g. ``1 or more``; empty if it is within bounds."""
     if value <= above:
         return f"above {above}"
     if at_least <= value <= at_most:
@@ -46,16 +49,16 @@ def unmet(value: float, at_least: float, above: float, at_most: float) -> str:
     return f"{at_least} or more" if math.isinf(at_most) else f"in {max(at_least, above)}..{at_most}"
 
 
-def size_of(value: Any) -> Any:
-    """A size as a number, which the name of a config is as text; what is none, as it is."""
+def parse_size(value: Any) -> Any:
+    """Turn a size written as digits into a number; other values are returned unchanged."""
     return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,4}", value) else value
 
 
 def typed_value(value: Any, kind: Any, where: str) -> Any:
-    """A value of a YAML file or a command as the type of its field; raises a `TrainingError` if it is none."""
+    """Convert a value of a YAML file or a command to the type of its field; raises a `TrainingError` if it cannot."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
-        (inner,) = (one for one in arguments if one is not type(None))
+        (inner,) = (argument for argument in arguments if argument is not type(None))
         return None if value is None else typed_value(value, inner, where)
     if origin is Literal:
         choices = {str(choice): choice for choice in arguments}
@@ -79,12 +82,12 @@ def typed_value(value: Any, kind: Any, where: str) -> Any:
 
 
 def unknown_option(name: object, known: Collection[str], short: Mapping[str, str]) -> str:
-    """What to say of an option that there is not: which one is nearest, or all.
+    """The error message for an unknown option, with the closest known name or, without one, all names.
 
     Args:
-        name: The option, as it was given.
-        known: Names of those that there are.
-        short: Name of an option -> what people type for it.
+        name: The unknown option, as written.
+        known: Names of all options.
+        short: Option -> its short name.
     """
     text = shorten(name).strip("'")
     close = [long for long, other in short.items() if other == text] or difflib.get_close_matches(text, known, 1)

@@ -1,4 +1,4 @@
-"""``medmnist_hf.cards.context``: the small forms that cards print."""
+"""``medmnist_hf.cards.context``: the values that cards print."""
 
 import pytest
 
@@ -18,11 +18,11 @@ from medmnist_hf.catalog import subset
         (5 * 10**15, "5000.0 TB"),
     ],
 )
-def test_bytes_in_decimal_units(number: int, text: str) -> None:
+def test_bytes_are_formatted_in_decimal_units(number: int, text: str) -> None:
     assert human_bytes(number) == text
 
 
-def test_pictures_move_for_volumes_only() -> None:
+def test_only_volumes_have_animated_pictures() -> None:
     assert picture_name(subset("pathmnist")) == "montage.png"
     assert picture_name(subset("organmnist3d")) == "montage.gif"
 

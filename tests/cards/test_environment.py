@@ -1,4 +1,4 @@
-"""The environment of templates: names must have values, rows keep their bars, HTML is escaped on request."""
+"""``medmnist_hf.cards.environment``: names must have values, bars in cells are escaped, HTML escaping is optional."""
 
 import jinja2
 import pytest
@@ -23,22 +23,22 @@ def test_a_name_without_a_value_is_an_error() -> None:
         environment("medmnist_hf.cards").from_string("{{ flag }}").render()
 
 
-def test_a_bar_within_a_cell_ends_no_cell() -> None:
+def test_a_bar_in_a_cell_is_escaped() -> None:
     text = environment("medmnist_hf.cards").from_string("{{ cells | row }}").render(cells=["a|b", 2])
     assert text == r"| a\|b | 2 |"
 
 
 @pytest.mark.parametrize(("autoescape", "text"), [(False, "<b>"), (True, "&lt;b&gt;")])
-def test_escaping_is_a_choice(autoescape: bool, text: str) -> None:
-    made = environment("medmnist_hf.cards", autoescape=autoescape)
-    assert made.from_string("{{ value }}").render(value="<b>") == text
-    assert "card.md.j2" in made.list_templates()
+def test_html_escaping_is_optional(autoescape: bool, text: str) -> None:
+    templates = environment("medmnist_hf.cards", autoescape=autoescape)
+    assert templates.from_string("{{ value }}").render(value="<b>") == text
+    assert "card.md.j2" in templates.list_templates()
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_words_of_others_are_text_in_markdown(text: str) -> None:
-    """As a renderer says that leaves HTML as it is; in a paragraph, a list, a quote and a table."""
-    shown = " ".join(text.split())
+def test_untrusted_text_stays_text_in_markdown(text: str) -> None:
+    """Parsed in a paragraph, a list, a quote and a table by a parser that keeps HTML."""
+    line = " ".join(text.split())
     for written, inner in ((plain(text), "text"), (code(text), "code_inline")):
         table = f"{row([written])}\n| --- |\n{row([written])}"
         for place in (written, f"a {written} b", f"- {written}", f"> {written}", table):
@@ -47,10 +47,10 @@ def test_words_of_others_are_text_in_markdown(text: str) -> None:
             assert {part.type for part in parts} <= {"text", inner, "text_special"}, place
             assert not {token.type for token in tokens} & {"heading_open", "html_block", "fence"}
             if place is not table:
-                assert shown in "".join(part.content for part in parts)
+                assert line in "".join(part.content for part in parts)
 
 
-def test_a_row_keeps_its_cells_whatever_they_hold() -> None:
+def test_a_row_keeps_its_cells_whatever_they_contain() -> None:
     cells = [write(text) for text in HOSTILE for write in (plain, code)]
     table = MarkdownIt("gfm-like", {"linkify": False}).parse("\n".join([row(cells), "| --- " * len(cells) + "|"]))
     assert len([token for token in table if token.type == "th_open"]) == len(cells)

@@ -1,4 +1,4 @@
-"""``eval.yaml``: what the Hub documents, of the configs that are there, with ids that a model's results use."""
+"""``eval.yaml``: follows the Hub's format, lists the existing configs, and uses the task ids of model results."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from tests.fixtures.hub import eval as hub_eval
 
 
 @pytest.mark.parametrize("entry", subsets(), ids=lambda entry: entry.flag)
-def test_every_size_has_a_task_for_each_measure(entry: Subset) -> None:
+def test_every_size_has_a_task_per_measure(entry: Subset) -> None:
     text = eval_yaml(entry)
     assert hub_eval.fault(text) is None
     table = yaml.safe_load(text)
@@ -51,7 +51,7 @@ def test_a_build_has_the_tasks_of_its_configs(phantoms: Phantoms, tmp_path: Path
         assert rows.info.config_name == task["config"]
     assert sorted({task["config"] for task in table["tasks"]}) == ["28", "64"]
     assert EVAL_NAME not in describe(subset("breastmnist"), manifests, {}, tasks=False)
-    with pytest.raises(BuildError, match="keep a folder for each"):
+    with pytest.raises(BuildError, match="use a separate folder for each subset"):
         eval_yaml(subset("pneumoniamnist"), manifests)
 
 
@@ -66,6 +66,6 @@ def test_a_build_has_the_tasks_of_its_configs(phantoms: Phantoms, tmp_path: Path
         ("name:", "name: ["),
     ],
 )
-def test_the_loopback_hub_sees_a_fault(old: str, new: str) -> None:
+def test_the_loopback_hub_detects_a_fault(old: str, new: str) -> None:
     text = eval_yaml(subset("organmnist3d"))
     assert old in text and hub_eval.fault(text.replace(old, new)) is not None

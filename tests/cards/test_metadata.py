@@ -1,4 +1,4 @@
-"""``medmnist_hf.cards.metadata``: what the Hub and `datasets` read from the head of a card."""
+"""``medmnist_hf.cards.metadata``: what the Hub and `datasets` read from the header of a card."""
 
 import dataclasses
 import itertools
@@ -24,7 +24,7 @@ def manifests(phantoms: Callable[..., SourceFile], tmp_path_factory: pytest.Temp
     return read_build(build(phantoms, tmp_path_factory.mktemp("dist"), "breastmnist", 28, 64))
 
 
-def infos(data: DatasetCardData) -> dict[str, DatasetInfo]:
+def read_infos(data: DatasetCardData) -> dict[str, DatasetInfo]:
     return {table["config_name"]: DatasetInfo._from_yaml_dict(table) for table in data["dataset_info"]}
 
 
@@ -37,7 +37,7 @@ def test_published_subsets(entry: Subset) -> None:
     for size in entry.sizes:
         files = configs[str(size)]["data_files"]
         assert files == [{"split": split, "path": f"{size}/{split}-*"} for split in SPLITS]
-        assert infos(data)[str(size)].features == features_of(entry, size)
+        assert read_infos(data)[str(size)].features == features_of(entry, size)
     assert data.license == ("cc-by-nc-4.0" if entry.flag == "dermamnist" else "cc-by-4.0")
     assert data.pretty_name == entry.python_class
     assert data.task_categories == ["image-classification"]
@@ -60,7 +60,7 @@ def test_sizes_of_a_build(manifests: tuple[Manifest, ...]) -> None:
     data = card_data(subset("breastmnist"), manifests)
     assert "synthetic" in data["tags"]
     for manifest in manifests:
-        info = infos(data)[manifest.config_name]
+        info = read_infos(data)[manifest.config_name]
         assert {split: info.splits[split].num_examples for split in SPLITS} == {
             split: record.rows for split, record in manifest.splits.items()
         }
@@ -83,20 +83,20 @@ def test_default_config() -> None:
     assert default_config([224, 64]) == "64"
 
 
-def test_manifests_come_in_order(manifests: tuple[Manifest, ...]) -> None:
+def test_manifests_are_sorted_by_size(manifests: tuple[Manifest, ...]) -> None:
     assert check_manifests(subset("breastmnist"), manifests[::-1]) == manifests
 
 
-def test_manifests_that_do_not_belong_together(manifests: tuple[Manifest, ...], tmp_path: Path) -> None:
+def test_inconsistent_manifests_are_refused(manifests: tuple[Manifest, ...], tmp_path: Path) -> None:
     entry, (small, _) = subset("breastmnist"), manifests
     cases: list[tuple[list[Manifest], str]] = [
-        ([dataclasses.replace(small, subset="pathmnist")], "a build of pathmnist lies among those of breastmnist"),
-        ([small, small], "two manifests of breastmnist have one size"),
+        ([dataclasses.replace(small, subset="pathmnist")], "a build of pathmnist is among those of breastmnist"),
+        ([small, small], "two manifests of breastmnist have the same size"),
         ([dataclasses.replace(small, splits={})], "the manifest of breastmnist 28 has the splits none"),
     ]
-    for found, line in cases:
+    for inconsistent, line in cases:
         with pytest.raises(BuildError) as caught:
-            check_manifests(entry, found)
+            check_manifests(entry, inconsistent)
         assert str(caught.value).startswith(line)
         assert "\n" not in str(caught.value)
     with pytest.raises(CatalogError, match=r"^breastmnist has no size 32: "):

@@ -1,11 +1,11 @@
-"""What the repository keeps rendered is what the catalogue gives now: the static cards, the README's table."""
+"""Committed static cards and the README's table match what the catalogue renders."""
 
 from pathlib import Path
 
 import pytest
 
 from medmnist_hf.cards import readme
-from medmnist_hf.cards.readme import stale_cards, subset_table, with_table, write_static_cards
+from medmnist_hf.cards.readme import stale_cards, subset_table, update_table, write_static_cards
 from medmnist_hf.cards.render import card
 from medmnist_hf.catalog import Subset, subsets
 from medmnist_hf.errors import BuildError
@@ -20,11 +20,13 @@ def test_static_card_is_up_to_date(entry: Subset) -> None:
     assert committed == card(entry), f"{entry.flag}.md is stale: run python scripts/render_cards.py"
 
 
-def test_there_is_no_card_of_no_subset() -> None:
+def test_no_committed_card_is_stale_or_foreign() -> None:
     assert stale_cards(CARDS) == [], "run python scripts/render_cards.py"
 
 
-def test_stale_missing_and_foreign_cards_are_seen_and_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stale_missing_and_foreign_cards_are_detected_and_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(readme, "subsets", lambda: subsets()[:4])
     paths = write_static_cards(tmp_path)
     assert stale_cards(tmp_path) == []
@@ -37,16 +39,16 @@ def test_stale_missing_and_foreign_cards_are_seen_and_mended(tmp_path: Path, mon
     assert stale_cards(tmp_path) == []
 
 
-def test_cards_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
+def test_cards_that_cannot_be_written_are_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"cannot write the cards in .*missing"):
         write_static_cards(tmp_path / "missing")
 
 
-def test_the_table_has_a_row_for_each_subset() -> None:
+def test_the_table_has_a_row_per_subset() -> None:
     lines = subset_table().splitlines()
     assert [line.split("]")[0].removeprefix("| [") for line in lines[2:]] == [entry.flag for entry in subsets()]
 
 
-def test_a_readme_without_a_place_for_the_table_is_refused() -> None:
-    with pytest.raises(BuildError, match="has no place for the table"):
-        with_table("# Nothing here\n")
+def test_a_readme_without_markers_of_the_table_is_refused() -> None:
+    with pytest.raises(BuildError, match="does not mark the table"):
+        update_table("# Nothing here\n")

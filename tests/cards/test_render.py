@@ -1,4 +1,4 @@
-"""``medmnist_hf.cards.render``: cards that are up to date, say what is true, and load what they describe."""
+"""``medmnist_hf.cards.render``: cards state the facts, their examples run, and `datasets` loads builds by them."""
 
 import ast
 import dataclasses
@@ -111,12 +111,12 @@ def test_license(entry: Subset) -> None:
 
 @every_subset
 def test_citations(entry: Subset) -> None:
-    found = re.search(r"```bibtex\n(.*?)```", card(entry), flags=re.DOTALL)
-    assert found is not None
-    library = parse_string(found[1])
+    block = re.search(r"```bibtex\n(.*?)```", card(entry), flags=re.DOTALL)
+    assert block is not None
+    library = parse_string(block[1])
     assert library.failed_blocks == []
-    wanted = dict.fromkeys((*collection().citations, *entry.citations))
-    assert [each.key for each in library.entries] == list(wanted)
+    keys = dict.fromkeys((*collection().citations, *entry.citations))
+    assert [each.key for each in library.entries] == list(keys)
 
 
 @every_subset
@@ -129,22 +129,22 @@ def test_every_snippet_is_valid_python(entry: Subset) -> None:
 
 
 @every_subset
-def test_every_example_loads_the_repository_that_it_is_in(entry: Subset) -> None:
+def test_every_example_loads_the_repository_of_its_card(entry: Subset) -> None:
     text = card(entry, repo_id="someone/mine")
-    named = [
+    repos = [
         name
         for code in SNIPPET.findall(text)
         for name in re.findall(r'(?:load|load_dataset|create_dataset)\("(.*?)"', code)
     ]
-    assert len(named) >= 4
-    assert {name.removeprefix("hfds/") for name in named} == {"someone/mine"}
+    assert len(repos) >= 4
+    assert {name.removeprefix("hfds/") for name in repos} == {"someone/mine"}
     assert f"medmnist/{entry.flag}" not in text
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
-def test_templates_hold_no_figures(template: Path) -> None:
+def test_templates_contain_no_figures(template: Path) -> None:
     text = re.sub(r"\{\{.*?\}\}|\{%.*?%\}", "", template.read_text(encoding="utf-8"), flags=re.DOTALL)
-    # What is left are names of types and models, an index, a one, and how a loader or a byte is scaled.
+    # Allowed are names of types and models, an index, the one of a multi-hot vector, and settings of the examples.
     allowed = r"uint8|int64|float32|resnet18|SHA-256|MD5|2D|3D|\[0\]|= 1\.0|/ 255|batch_size=32|unsqueeze\(1\)"
     assert re.findall(r".*\d.*", re.sub(allowed, "", text)) == []
     assert len(TEMPLATES) > 1
@@ -154,7 +154,7 @@ def test_templates_hold_no_figures(template: Path) -> None:
 
 
 @pytest.mark.parametrize(("flag", "size"), [(flag, size) for flag, sizes in BUILDS.items() for size in sizes])
-def test_a_build_loads_by_its_card(
+def test_a_build_loads_as_its_card_describes(
     dist: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, flag: str, size: int
 ) -> None:
     manifest = next(each for each in read_build(dist / flag) if each.size == size)
@@ -182,14 +182,14 @@ def test_a_config_that_is_not_built_is_unknown(dist: Path, tmp_path: Path) -> No
         load_dataset(str(dist / "breastmnist"), "128", cache_dir=str(tmp_path))
 
 
-def test_a_split_that_lacks_rows_is_seen(fresh: Path, tmp_path: Path) -> None:
+def test_a_split_that_lacks_rows_is_detected(fresh: Path, tmp_path: Path) -> None:
     write_card(fresh)
     next(fresh.glob("28/train-*")).unlink()
     with pytest.raises(Exception, match="num_examples"):
         load_dataset(str(fresh), "28", cache_dir=str(tmp_path / "cache"))
 
 
-def test_the_static_card_reads_a_build_too(fresh: Path, tmp_path: Path) -> None:
+def test_a_build_also_loads_with_the_static_card(fresh: Path, tmp_path: Path) -> None:
     (fresh / "README.md").write_text(card(subset("breastmnist")), encoding="utf-8")
     dataset = load_dataset(str(fresh), "28", cache_dir=str(tmp_path / "cache"))
     assert list(dataset) == list(SPLITS)
@@ -226,7 +226,7 @@ def test_examples_run(dist: Path, flag: str, capsys: pytest.CaptureFixture[str])
         assert (results[2]["targets"].sum(axis=1) == 0).sum() == record.unlabeled > 0
 
 
-def test_figures_of_a_build(dist: Path) -> None:
+def test_a_card_states_the_figures_of_its_build(dist: Path) -> None:
     text = (dist / "chestmnist" / "README.md").read_text(encoding="utf-8")
     small, large = read_build(dist / "chestmnist")
     rows = table(section(text, "Sizes and splits"))
@@ -245,23 +245,25 @@ def test_figures_of_a_build(dist: Path) -> None:
         assert f"{name} {release}" in section(text, "Provenance")
 
 
-def test_banners(fresh: Path) -> None:
+def test_banners_warn_of_synthetic_and_unverified_data(fresh: Path) -> None:
     entry, manifests = subset("breastmnist"), read_build(fresh)
     real = [
         dataclasses.replace(each, source=dataclasses.replace(each.source, kind="folder", verified=True))
         for each in manifests
     ]
     doubtful = [real[0], dataclasses.replace(real[1], source=dataclasses.replace(real[1].source, verified=False))]
-    texts = [card(entry, found) for found in (manifests, real, doubtful)]
+    texts = [card(entry, built) for built in (manifests, real, doubtful)]
     assert ["> **SYNTHETIC: no real data.**" in text for text in texts] == [True, False, False]
     assert ["> **UNVERIFIED.**" in text for text in texts] == [False, False, True]
-    assert ["without loss; pixels, labels" in text for text in texts] == [False, True, False]
+    assert ["losslessly to Parquet; pixels, labels" in text for text in texts] == [False, True, False]
+    assert ["do not have the official MD5.\n" in text for text in texts] == [False, False, True]
+    assert ["compared with the official one" in text for text in texts] == [False, True, False]
     assert real[1].source.file in texts[2].partition("**Not for clinical use.**")[0]
     assert real[0].source.file not in texts[2].partition("**Not for clinical use.**")[0].split()
     assert [str(DatasetCard(text)) == text for text in texts] == [True, True, True]
 
 
-# What write_card leaves
+# Files written by write_card
 
 
 def test_pictures(dist: Path) -> None:
@@ -279,7 +281,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-def test_the_same_build_gives_the_same_files(dist: Path, fresh: Path) -> None:
+def test_writing_a_card_is_reproducible(dist: Path, fresh: Path) -> None:
     assert write_card(fresh) == fresh / "README.md"
     first = contents(fresh)
     assert set(first) == {"README.md", "croissant.json", "eval.yaml", "montage.png"}
@@ -295,40 +297,40 @@ def test_only_one_shard_is_read(fresh: Path) -> None:
     assert write_card(fresh).is_file()
 
 
-def test_no_build_no_card(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match=r"^no built config in .*, so no card: run medmnist-hf build first$"):
+def test_without_a_build_there_is_no_card(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"^no built config in .* to describe: run medmnist-hf build first$"):
         write_card(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_build_gives_one_line_and_no_card(fresh: Path) -> None:
+def test_a_damaged_build_is_refused_in_one_line(fresh: Path) -> None:
     sorted(fresh.glob("28/train-*"))[0].write_bytes(b"cut")
     with pytest.raises(BuildError, match=r"^cannot read images from [^\n]*$"):
         write_card(fresh)
     assert contents(fresh) == {}
 
 
-def test_a_strange_manifest_gives_one_line(fresh: Path) -> None:
+def test_an_invalid_manifest_is_refused_in_one_line(fresh: Path) -> None:
     (fresh / "64" / MANIFEST_NAME).write_text("{}", encoding="utf-8")
     with pytest.raises(BuildError, match=r"^[^\n]*is not a valid build manifest[^\n]*$"):
         write_card(fresh)
     assert contents(fresh) == {}
 
 
-def test_a_folder_that_cannot_be_written_gives_one_line(fresh: Path) -> None:
+def test_a_card_that_cannot_be_written_is_reported_in_one_line(fresh: Path) -> None:
     (fresh / "README.md").mkdir()
     with pytest.raises(BuildError, match=r"^cannot write the card of [^\n]*: run again$"):
         write_card(fresh)
     assert not list(fresh.glob(".*.tmp"))
 
 
-def test_audits_stand_on_the_card(fresh: Path) -> None:
+def test_a_card_shows_the_findings_of_audits(fresh: Path) -> None:
     assert "## Audit" not in write_card(fresh).read_text(encoding="utf-8")
     findings = ["2 blank rows in train", "3 pairs | of equal images"]
     (fresh / "28" / "audit.json").write_text(json.dumps({"format": 1, "findings": findings}), encoding="utf-8")
     (fresh / "64" / "audit.json").write_text(json.dumps({"findings": []}), encoding="utf-8")
-    found = section(write_card(fresh).read_text(encoding="utf-8"), "Audit")
-    wanted = """\
+    audit = section(write_card(fresh).read_text(encoding="utf-8"), "Audit")
+    expected = """\
         ### Config `"28"`
 
         - 2 blank rows in train
@@ -338,11 +340,11 @@ def test_audits_stand_on_the_card(fresh: Path) -> None:
 
         Nothing to report.
         """
-    assert textwrap.dedent(wanted).strip() in found
+    assert textwrap.dedent(expected).strip() in audit
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"findings": "text"}', '{"findings": [1]}', '"findings"'])
-def test_what_is_no_audit_gives_one_line(fresh: Path, content: str) -> None:
+def test_an_invalid_audit_is_refused_in_one_line(fresh: Path, content: str) -> None:
     (fresh / "28" / "audit.json").write_text(content, encoding="utf-8")
     with pytest.raises(
         BuildError,
@@ -366,18 +368,19 @@ def test_a_card_of_real_data(real_data: Path, tmp_path: Path, flag: str) -> None
     assert entry.file(28).md5 in section(text, "Provenance")
     with np.load(file.path, allow_pickle=False) as arrays:
         counts = [np.bincount(arrays[f"{NPZ_SPLITS[split]}_labels"][:, 0]).tolist() for split in SPLITS]
-    found = [[int(cell.replace(",", "")) for cell in row[2:]] for row in table(section(text, "Columns and labels"))]
-    assert found == np.transpose(counts).tolist()
+    printed = [[int(cell.replace(",", "")) for cell in row[2:]] for row in table(section(text, "Columns and labels"))]
+    assert printed == np.transpose(counts).tolist()
     assert table(section(text, "Sizes and splits"))[0][2:5] == [f"{entry.counts[split]:,}" for split in SPLITS]
 
 
-def test_a_synthetic_size_beside_a_real_one_is_named(phantoms: Callable[..., SourceFile], tmp_path: Path) -> None:
+def test_a_synthetic_size_next_to_a_real_one_is_named(phantoms: Callable[..., SourceFile], tmp_path: Path) -> None:
     build(phantoms, tmp_path, "breastmnist", 28, 64)
     small, large = read_build(tmp_path / "breastmnist")
     real = dataclasses.replace(small, source=dataclasses.replace(small.source, kind="folder", verified=True))
     text = card(subset("breastmnist"), [real, large])
     assert "SYNTHETIC in part" in text
-    assert 'of the configs "64" were made' in text
+    assert 'of the configs "64" were generated' in text
+    assert 'Configs whose origin is "phantom generator"' in text
     assert "SYNTHETIC: no real data" not in text
     assert "UNVERIFIED" not in text
     assert "- synthetic\n" in text
@@ -406,6 +409,6 @@ def test_the_last_writer_sees_every_size(
     assert "config_name: '64'" in (folder / "README.md").read_text()
 
 
-def test_where_nothing_is_published_the_card_says_so(unpublished: str) -> None:
+def test_a_card_says_that_no_results_are_published(unpublished: str) -> None:
     text = section(card(subset(unpublished)), "Published results")
     assert text.split("\n\n")[1] == "None are known." and "|" not in text and "eval.yaml" in text

@@ -349,7 +349,7 @@ def test_faults_are_one_line_each(data: Path, tmp_path: Path) -> None:
         (("compare", good, other, "--data", data), "compare files of one subset and split"),
         (("compare", good, nan, "--data", data), "line 1 has 'nan' for a score"),
         (("compare", good, short, "--data", data), "1 rows, but the test split"),
-        (("compare", good, good, "--data", data, "--measure", "kappa"), "no measure 'kappa'"),
+        (("compare", good, good, "--data", data, "--measure", "kappa"), "unknown measure 'kappa'"),
         (("leaderboard", "pathmnits"), "did you mean 'pathmnist'?"),
         (("leaderboard", "breastmnist", other, "--data", data), "pneumoniamnist test, not of breastmnist test: give"),
         (("leaderboard", "breastmnist", good, "--data", tmp_path), "no build of breastmnist"),

@@ -5,11 +5,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from bibtexparser.entrypoint import parse_string
 from typer.testing import CliRunner
 
-from medmnist_hf.catalog import Subset, collection, subset, subsets
+from medmnist_hf.catalog import Subset, citation_keys, cite, collection, subset, subsets
 from medmnist_hf.cli.main import app
-from medmnist_hf.extras import install
+from medmnist_hf.extras import install_command
 from medmnist_hf.scoring.published import published_notes, published_results
 from tests.fixtures.paths import ROOT
 
@@ -54,6 +55,7 @@ def test_info_tells_all(entry: Subset) -> None:
         *shared.citations,
         shared.license_names[entry.license],
         *published_notes(entry.flag),
+        f"(medmnist-hf cite {entry.flag} prints them)",
     ):
         assert " ".join(text.split()) in flat
     for file in entry.files:
@@ -67,6 +69,40 @@ def test_info_tells_all(entry: Subset) -> None:
     assert facts["published_notes"] == list(published_notes(entry.flag))
     told = [(row["method"], row["auc"], row["acc"]) for row in facts["published_results"]]
     assert told == [(row.method, row.auc, row.acc) for row in published_results(entry.flag)]
+
+
+@pytest.mark.parametrize("entry", subsets(), ids=lambda entry: entry.flag)
+def test_cite_prints_the_entries_of_a_subset(entry: Subset) -> None:
+    shown = runner.invoke(app, ["cite", entry.flag])
+    assert shown.exit_code == 0
+    library = parse_string(shown.output)
+    assert library.failed_blocks == []
+    assert [each.key for each in library.entries] == list(citation_keys(entry))
+    assert shown.output == cite(entry.flag) + "\n"
+
+
+def test_cite_names_each_paper_once() -> None:
+    def keys(*names: str) -> list[str]:
+        return [each.key for each in parse_string(runner.invoke(app, ["cite", *names]).output).entries]
+
+    assert keys() == ["medmnistv2", "medmnistv1"]
+    assert keys("BloodMNIST-64", "pathmnist", "bloodmnist") == [
+        *("medmnistv2", "medmnistv1", "bloodmnist", "pathmnist", "pathmnist-quality")
+    ]
+    assert set(keys("all")) == {*keys(), *(key for entry in subsets() for key in entry.citations)}
+    assert len(keys("all", "pathmnist")) == len(set(keys("all")))
+
+
+def test_cite_needs_no_extra_and_writes_only_bibtex_to_standard_output() -> None:
+    code = "import sys; sys.modules['bibtexparser'] = None; from medmnist_hf.cli.main import main; main('cite')"
+    cited, unknown = (
+        subprocess.run([sys.executable, "-c", code, name], capture_output=True, encoding="utf-8", check=False)
+        for name in ("breastmnist", "brestmnist")
+    )
+    library = parse_string(cited.stdout)
+    assert (cited.returncode, cited.stderr, len(library.entries)) == (0, "", 4)
+    assert library.failed_blocks == library.comments == []
+    assert (unknown.returncode, unknown.stdout, unknown.stderr.count("\n")) == (1, "", 1)
 
 
 def test_the_commands_do_not_wait_for_pyarrow() -> None:
@@ -114,7 +150,7 @@ def test_a_package_of_an_extra_that_is_missing_is_one_line(
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     line = done.stderr.splitlines()[-1]  # transformers has a word of its own where torch is missing
-    assert line == f"error: {package} is not installed: {install(extra)}"
+    assert line == f"error: {package} is not installed: {install_command(extra)}"
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 

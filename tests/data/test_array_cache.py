@@ -1,4 +1,4 @@
-"""``medmnist_hf.data.array_cache``: never a wrong pixel, whoever was killed, ran out of space or left things there."""
+"""The cache of decoded splits never returns a wrong pixel: after kills, full disks, damage and foreign files."""
 
 import errno
 import json
@@ -36,7 +36,7 @@ def pixels(shape: tuple[int, ...] = SHAPE) -> NDArray[np.uint8]:
 
 
 class Decoding:
-    """Decodes the images above and counts how often."""
+    """Decodes `pixels` and counts the calls."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -46,13 +46,13 @@ class Decoding:
         return (pixels()[row : row + 7] for row in range(0, 60, 7)), np.arange(60)
 
 
-def check(found: tuple[NDArray[np.uint8], NDArray[Any]]) -> None:
-    assert np.array_equal(found[0], pixels())
-    assert np.array_equal(found[1], np.arange(60))
+def check(arrays: tuple[NDArray[np.uint8], NDArray[Any]]) -> None:
+    assert np.array_equal(arrays[0], pixels())
+    assert np.array_equal(arrays[1], np.arange(60))
 
 
 def hidden(root: Path) -> list[str]:
-    """What lies in the cache beside entries and locks."""
+    """Names of hidden files in the cache other than locks."""
     return [path.name for path in root.iterdir() if path.name.startswith(".") and path.suffix != ".lock"]
 
 
@@ -63,20 +63,20 @@ def test_decoded_once_and_mapped(tmp_path: Path) -> None:
         check((images, labels))
         assert isinstance(images, np.memmap) and images.dtype == np.uint8
         assert labels.dtype == np.int64 and not isinstance(labels, np.memmap)
-        images[0, 0, 0] += 1  # a copy of its own, which the next one does not see
+        images[0, 0, 0] += 1  # copy-on-write: the next reader does not see it
     assert decoding.calls == 1
     assert hidden(tmp_path / "new" / "cache") == []
     folder = tmp_path / "new" / "cache" / ("a" * 64)
     assert np.array_equal(np.load(folder / "images.npy"), pixels())
 
 
-def test_multi_hot_labels_are_what_a_loss_takes(tmp_path: Path) -> None:
+def test_multi_hot_labels_have_the_dtype_of_a_loss(tmp_path: Path) -> None:
     hot = np.eye(60, 14, dtype=np.uint8)
     _, labels = fetch(spec(multi=True), lambda: (iter([pixels()]), hot), tmp_path)
     assert labels.dtype == np.float32 and np.array_equal(labels, hot)
 
 
-def test_the_default_folder_is_in_the_home_of_hugging_face(tmp_path: Path) -> None:
+def test_the_default_folder_is_in_hf_home(tmp_path: Path) -> None:
     assert cache_root() == Path(constants.HF_HOME) / "medmnist-hf" / "arrays"
     assert cache_root("~/x") == Path.home() / "x"
     assert cache_info(tmp_path / "none") == [] and clear_cache(tmp_path / "none") == 0
@@ -88,7 +88,7 @@ def rewrite(name: str, array: NDArray[Any]) -> Callable[[Path], object]:
 
 
 def pad(folder: Path) -> None:
-    """Another header of the same length: the file keeps its size."""
+    """Change the header without changing the size of the file."""
     array, path = pixels().reshape(7, 60, 5), folder / "images.npy"
     with path.open("wb") as file:
         npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": array.shape})
@@ -147,7 +147,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_an_entry_that_does_not_fit_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
+def test_an_unfit_entry_is_rebuilt(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
     decoding = Decoding()
     fetch(spec(), decoding, tmp_path)
     DAMAGE[name](tmp_path / ("a" * 64))
@@ -158,14 +158,14 @@ def test_an_entry_that_does_not_fit_is_made_again(tmp_path: Path, caplog: pytest
     assert decoding.calls == 2 and hidden(tmp_path) == []
 
 
-def test_an_entry_of_other_rows_is_not_taken(tmp_path: Path) -> None:
-    """The key says what it is of; should two ever share it, the shapes still tell."""
+def test_an_entry_of_other_shapes_is_rejected(tmp_path: Path) -> None:
+    """The shapes are compared even if two specs have the same key."""
     fetch(spec(), Decoding(), tmp_path)
     images, _ = fetch(spec(shape=(2, 3, 3)), lambda: (iter([np.ones((2, 3, 3), np.uint8)]), np.zeros(2)), tmp_path)
     assert images.shape == (2, 3, 3)
 
 
-def test_a_decoder_that_fails_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failing_decoder_leaves_nothing(tmp_path: Path) -> None:
     def blocks() -> Iterator[NDArray[np.uint8]]:
         yield pixels()[:30]
         raise LookupError("row 30 holds a horse")
@@ -222,8 +222,8 @@ def child(root: Path, *, kill_at: int = 0, limit: int = 0, seconds: float = 0.0)
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def killed(roots: list[Path]) -> int:
-    """Kill a writer in each of the folders, one moment later each time; in how many it left something."""
+def kill_writers(roots: list[Path]) -> int:
+    """Kill a writer in each folder, each one change later; return how many folders hold leftovers."""
     writers = [child(root, kill_at=moment) for moment, root in enumerate(roots, start=1)]
     for writer in writers:
         _, err = writer.communicate(timeout=60)
@@ -232,14 +232,14 @@ def killed(roots: list[Path]) -> int:
 
 
 def test_killed_at_any_moment(tmp_path: Path) -> None:
-    """Before each change of the file system and each block: the next run gives the right pixels and tidies up."""
-    done = child(tmp_path / "whole")
-    out, err = done.communicate(timeout=60)
-    assert done.returncode == 0, err
+    """Kill before each file system change and each block: the next run returns the right pixels and cleans up."""
+    process = child(tmp_path / "whole")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
     moments = int(out.split()[-1])
     assert moments >= 9 + 6  # blocks; the folder, the lock, three files and a rename
     roots = [tmp_path / str(moment) for moment in range(moments)]
-    assert killed(roots) >= 9
+    assert kill_writers(roots) >= 9
     for root in roots:
         assert cache_info(root) == []
         check(fetch(spec(), Decoding(), root))
@@ -251,13 +251,13 @@ def test_killed_while_a_bad_entry_is_replaced(tmp_path: Path) -> None:
     for root in roots:
         fetch(spec(), Decoding(), root)
         os.truncate(root / ("a" * 64) / "images.npy", 2000)
-    assert killed(roots) >= 3
+    assert kill_writers(roots) >= 3
     for root in roots:
         check(fetch(spec(), Decoding(), root))
         assert hidden(root) == []
 
 
-def test_a_killed_writer_is_tidied_up_by_whoever_writes_next(tmp_path: Path) -> None:
+def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path) -> None:
     process = child(tmp_path, kill_at=8)
     process.communicate(timeout=60)
     assert len(hidden(tmp_path)) == 1
@@ -266,36 +266,36 @@ def test_a_killed_writer_is_tidied_up_by_whoever_writes_next(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("limit", [1, 100, 1500, 2227])
-def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, limit: int) -> None:
+def test_a_full_disk_gives_a_one_line_error_and_leaves_nothing(tmp_path: Path, limit: int) -> None:
     """A write beyond the limit fails as on a full disk; the images have 2,100 bytes and a header of 128."""
     process = child(tmp_path, limit=limit)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 1, said
-    assert said.startswith(
-        f"cannot keep breastmnist train at size 7 in {tmp_path}, which takes 0.0 MB (File too large"
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 1, message
+    assert message.startswith(
+        f"cannot cache breastmnist train at size 7 in {tmp_path}, which takes 0.0 MB (File too large"
     )
-    assert said.endswith(": pass as cache_dir a folder with room that can be written to\n") and said.count("\n") == 1
+    assert message.endswith(": pass as cache_dir a writable folder with enough space\n") and message.count("\n") == 1
     assert hidden(tmp_path) == [] and cache_info(tmp_path) == []
     check(fetch(spec(), Decoding(), tmp_path))
 
 
-def test_too_little_space_is_told_before_anything_is_decoded(tmp_path: Path) -> None:
+def test_too_little_space_is_reported_before_decoding(tmp_path: Path) -> None:
     decoding = Decoding()
     with pytest.raises(MedMNISTError, match=r"which takes 150,536,000.0 MB \(too little space; .* MB are free\)"):
         fetch(spec(shape=(10**9, 224, 224, 3)), decoding, tmp_path)
     assert decoding.calls == 0 and hidden(tmp_path) == []
 
 
-def test_who_named_no_folder_is_told_how_to_name_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that reads arrays has no option for the cache's folder."""
+def test_without_a_named_folder_the_hint_is_hf_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that read arrays have no option for the folder of the cache."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path))
-    with pytest.raises(MedMNISTError, match=f"in {tmp_path}.*: set HF_HOME to a folder with room that can be written"):
+    with pytest.raises(MedMNISTError, match=f"in {tmp_path}.*: set HF_HOME to a writable folder with"):
         fetch(spec(shape=(10**9, 224, 224, 3)), Decoding())
 
 
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "cache").touch()
-    with pytest.raises(MedMNISTError, match=r"cannot keep .*\(File exists") as caught:
+    with pytest.raises(MedMNISTError, match=r"cannot cache .*\(File exists") as caught:
         fetch(spec(), Decoding(), tmp_path / "cache")
     assert "\n" not in str(caught.value)
     for call in (cache_info, clear_cache):
@@ -313,7 +313,7 @@ def test_two_processes_decode_once(tmp_path: Path) -> None:
     assert (err, waited) == ("", "another process is decoding breastmnist train at size 7: waiting for it\n")
 
 
-def test_the_second_goes_on_where_the_first_is_killed(tmp_path: Path) -> None:
+def test_a_waiting_process_takes_over_when_the_writer_is_killed(tmp_path: Path) -> None:
     first = child(tmp_path, seconds=0.3)
     assert first.stdout and first.stdout.readline() == "decoding\n"
     second = child(tmp_path)
@@ -325,7 +325,7 @@ def test_the_second_goes_on_where_the_first_is_killed(tmp_path: Path) -> None:
     assert hidden(tmp_path) == []
 
 
-def test_what_is_being_written_is_left_alone(tmp_path: Path) -> None:
+def test_an_entry_being_written_is_left_alone(tmp_path: Path) -> None:
     writer = child(tmp_path, seconds=0.2)
     assert writer.stdout and writer.stdout.readline() == "decoding\n"
     assert clear_cache(tmp_path) == 0
@@ -335,7 +335,7 @@ def test_what_is_being_written_is_left_alone(tmp_path: Path) -> None:
     assert writer.returncode == 0 and "right" in out, err
 
 
-def test_info_tells_what_is_there(tmp_path: Path) -> None:
+def test_cache_info_lists_the_entries(tmp_path: Path) -> None:
     before = time.time()
     fetch(spec("b", "pathmnist", (60, 7, 5)), Decoding(), tmp_path)
     fetch(spec("a"), Decoding(), tmp_path)
@@ -351,30 +351,30 @@ def test_info_tells_what_is_there(tmp_path: Path) -> None:
         cache_info(tmp_path, "pathmnits")
 
 
-def test_clearing_frees_what_it_says_and_nothing_of_others(tmp_path: Path) -> None:
+def test_clearing_returns_the_bytes_freed_and_keeps_foreign_files(tmp_path: Path) -> None:
     fetch(spec("b", "pathmnist"), Decoding(), tmp_path)
     images, labels = fetch(spec("a"), Decoding(), tmp_path)
-    theirs = [tmp_path / "notes.txt", tmp_path / ("c" * 64) / "mine.txt", tmp_path / "d" / "images.npy"]
-    for path in theirs:
+    foreign = [tmp_path / "notes.txt", tmp_path / ("c" * 64) / "mine.txt", tmp_path / "d" / "images.npy"]
+    for path in foreign:
         path.parent.mkdir(exist_ok=True)
         path.write_text("mine")
     (tmp_path / ("e" * 64)).symlink_to(tmp_path / ("b" * 64))
-    ours = {entry.name: entry.bytes for entry in cache_info(tmp_path)}
-    assert set(ours) == {"breastmnist", "pathmnist"}
+    sizes = {entry.name: entry.bytes for entry in cache_info(tmp_path)}
+    assert set(sizes) == {"breastmnist", "pathmnist"}
     with pytest.raises(CatalogError, match="unknown subset"):
         clear_cache(tmp_path, "brst")
     assert clear_cache(tmp_path, "retinamnist") == 0
-    assert clear_cache(tmp_path, "BreastMNIST") == ours["breastmnist"]
+    assert clear_cache(tmp_path, "BreastMNIST") == sizes["breastmnist"]
     assert [entry.name for entry in cache_info(tmp_path)] == ["pathmnist"]
     check((images, labels))  # still mapped
     os.truncate(tmp_path / ("b" * 64) / "images.npy", 0)
     (tmp_path / ("b" * 64) / "info.json").unlink()
     assert clear_cache(tmp_path) == 128 + 60 * 8  # the labels
-    assert all(path.read_text() == "mine" for path in theirs)
+    assert all(path.read_text() == "mine" for path in foreign)
     assert hidden(tmp_path) == [] and not (tmp_path / ("b" * 64)).exists()
 
 
-def test_what_an_outsider_put_into_an_entry_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_foreign_file_in_an_entry_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL)
     fetch(spec(), Decoding(), tmp_path)
     (tmp_path / ("a" * 64) / "mine.txt").write_text("mine")
@@ -403,10 +403,10 @@ if what == "memory":
     resource.setrlimit(resource.RLIMIT_AS, (mapped + (12 << 20), resource.RLIM_INFINITY))
 elif what == "descriptors":
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 1, 4096))
-    held = []
+    handles = []
     try:
         while True:
-            held.append(os.open("/dev/null", os.O_RDONLY))
+            handles.append(os.open("/dev/null", os.O_RDONLY))
     except OSError:
         pass
 try:
@@ -419,7 +419,7 @@ except MedMNISTError as error:
 @pytest.mark.parametrize(
     ("what", "says"), [("memory", "(Cannot allocate memory|MemoryError)"), ("descriptors", "Too many open files")]
 )
-def test_a_sound_entry_that_cannot_be_opened_is_kept(tmp_path: Path, what: str, says: str) -> None:
+def test_a_valid_entry_that_cannot_be_opened_is_kept(tmp_path: Path, what: str, says: str) -> None:
     run = subprocess.run(
         [sys.executable, "-c", SCARCE, what, str(tmp_path)], check=True, capture_output=True, text=True, timeout=60
     )
@@ -429,7 +429,7 @@ def test_a_sound_entry_that_cannot_be_opened_is_kept(tmp_path: Path, what: str, 
     assert len(cache_info(tmp_path)) == 1
 
 
-def test_what_was_written_is_handed_out_though_it_is_cleared_at_once(
+def test_a_new_entry_is_returned_even_if_it_is_cleared_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("medmnist_hf.data.array_cache.sync_folder", lambda folder: clear_cache(tmp_path))
@@ -437,7 +437,7 @@ def test_what_was_written_is_handed_out_though_it_is_cleared_at_once(
     assert cache_info(tmp_path) == []
 
 
-def test_an_entry_that_is_a_link_is_replaced_and_its_target_left_alone(tmp_path: Path) -> None:
+def test_an_entry_that_is_a_link_is_replaced_and_its_target_kept(tmp_path: Path) -> None:
     decoding = Decoding()
     fetch(spec(), decoding, tmp_path / "other")
     target = tmp_path / "other" / ("a" * 64)

@@ -1,4 +1,4 @@
-"""``medmnist_hf.data.arrays``: every value that of the NPZ, from a build, a Hub and any data set, kept or not."""
+"""Arrays equal the NPZ file in every value: from a build, the Hub and any data set, with and without the cache."""
 
 import shutil
 import subprocess
@@ -26,7 +26,7 @@ from tests.fixtures.hub.server import HubServer
 from tests.fixtures.on_hub import fetched, put_on_hub
 
 FLAGS = ("breastmnist", "bloodmnist", "retinamnist", "chestmnist", "organmnist3d")
-"""Of each task and shape; bloodmnist is built as WebP, retinamnist at 64."""
+"""One subset per task and shape; bloodmnist is built as WebP, retinamnist at 64."""
 
 SIZES = {"retinamnist": 64}
 REAL = ("breastmnist", "retinamnist", "adrenalmnist3d")
@@ -45,17 +45,17 @@ def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def same(found: Arrays, npz: Any, split: str, multi_label: bool) -> None:
+def same(arrays: Arrays, npz: Any, split: str, multi_label: bool) -> None:
     images, labels = npz[f"{NPZ_SPLITS[split]}_images"], npz[f"{NPZ_SPLITS[split]}_labels"]
-    assert found.images.dtype == np.uint8 and np.array_equal(found.images, images)
+    assert arrays.images.dtype == np.uint8 and np.array_equal(arrays.images, images)
     if multi_label:
-        assert found.labels.dtype == np.float32 and np.array_equal(found.labels, labels)
+        assert arrays.labels.dtype == np.float32 and np.array_equal(arrays.labels, labels)
     else:
-        assert found.labels.dtype == np.int64 and np.array_equal(found.labels, labels[:, 0])
+        assert arrays.labels.dtype == np.int64 and np.array_equal(arrays.labels, labels[:, 0])
 
 
 @pytest.mark.parametrize("flag", FLAGS)
-def test_every_value_is_that_of_the_npz(root: Path, phantoms: Phantoms, tmp_path: Path, flag: str) -> None:
+def test_every_value_equals_the_npz(root: Path, phantoms: Phantoms, tmp_path: Path, flag: str) -> None:
     size, multi = SIZES.get(flag, 28), flag == "chestmnist"
     prepared = datasets.load_dataset(str(root / flag), str(size))
     with np.load(phantoms(flag, size).path, allow_pickle=False) as npz:
@@ -81,7 +81,7 @@ def test_official_files(real_data: Path, tmp_path: Path, flag: str) -> None:
         assert np.array_equal(both.images, joined[order])
 
 
-def test_kinds_of_arrays(root: Path, tmp_path: Path) -> None:
+def test_cached_arrays_are_mapped_and_uncached_ones_in_memory(root: Path, tmp_path: Path) -> None:
     cached = load_arrays("breastmnist", 28, "test", root, cache_dir=tmp_path)
     assert isinstance(cached.images, np.memmap) and cached.images.mode == "c"
     loose = load_arrays("BreastMNIST", 28, "test", str(root), cache_dir=tmp_path / "unused", cache=False)
@@ -91,10 +91,8 @@ def test_kinds_of_arrays(root: Path, tmp_path: Path) -> None:
     assert len(images) == len(labels) == len(loose.labels)
 
 
-def test_another_build_is_another_entry_and_an_equal_one_is_the_same(
-    root: Path, phantoms: Phantoms, tmp_path: Path
-) -> None:
-    """By content: neither the folder nor the time of a build counts."""
+def test_builds_of_equal_content_share_a_cache_entry(root: Path, phantoms: Phantoms, tmp_path: Path) -> None:
+    """Entries are identified by content, not by folder or time of the build."""
     shutil.copytree(root / "breastmnist", tmp_path / "copy" / "breastmnist")
     for folder in (root, tmp_path / "copy"):
         load_arrays("breastmnist", 28, "test", folder, cache_dir=tmp_path / "cache")
@@ -107,7 +105,7 @@ def test_another_build_is_another_entry_and_an_equal_one_is_the_same(
     assert len(cache_info(tmp_path / "cache")) == 2
 
 
-def test_a_data_set_that_was_rebuilt_is_read_again(phantoms: Phantoms, tmp_path: Path) -> None:
+def test_a_rebuilt_data_set_is_decoded_again(phantoms: Phantoms, tmp_path: Path) -> None:
     for rows in (16, 24):
         shutil.rmtree(tmp_path / "dist", ignore_errors=True)
         write_card(build(phantoms, tmp_path / "dist", "breastmnist", 28, rows=rows))
@@ -149,7 +147,7 @@ def test_rows_that_cannot_be_decoded_leave_no_entry(root: Path, tmp_path: Path) 
     assert cache_info(tmp_path) == [] and not list(tmp_path.glob(".*.tmp"))
 
 
-def test_mistakes_are_one_line(root: Path, tmp_path: Path) -> None:
+def test_errors_are_one_line(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "breastmnist", tmp_path / "breastmnist")
     shard = sorted((tmp_path / "breastmnist" / "28").glob("test-*"))[-1]
     content = bytearray(shard.read_bytes())
@@ -170,26 +168,26 @@ def test_mistakes_are_one_line(root: Path, tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_memory_that_is_not_there(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+def test_too_little_memory(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
     def refuse(*_: object) -> NDArray[Any]:
         raise MemoryError
 
     monkeypatch.setattr("medmnist_hf.data.arrays.np.empty", refuse)
     with pytest.raises(
-        MedMNISTError, match=r"^no memory for breastmnist test at size 28, which takes 0.0 MB: leave out"
+        MedMNISTError, match=r"^not enough memory for breastmnist test at size 28, which takes 0.0 MB: leave out"
     ):
         load_arrays("breastmnist", 28, "test", root, cache=False)
 
 
 def test_from_a_hub(hub: HubServer, root: Path, phantoms: Phantoms, tmp_path: Path) -> None:
-    """Only the split asked for is fetched, and where it is in the cache only the manifest is asked for."""
+    """Only the requested split is fetched; if it is in the cache, only the manifest."""
     put_on_hub(hub, root / "chestmnist")
     with np.load(phantoms("chestmnist").path, allow_pickle=False) as npz:
         for _ in range(2):
             same(load_arrays("org/chestmnist", 28, "test", cache_dir=tmp_path), npz, "test", True)
     shards = {f"28/{path.name}" for path in (root / "chestmnist" / "28").glob("test-*")}
     assert fetched(hub) == {"28/manifest.json"} | shards and len(shards) > 1
-    # The build of the same content is the same entry.
+    # A local build of the same content uses the same entry.
     load_arrays("chestmnist", 28, "test", root, cache_dir=tmp_path)
     assert len(cache_info(tmp_path)) == 1
 
@@ -197,16 +195,16 @@ def test_from_a_hub(hub: HubServer, root: Path, phantoms: Phantoms, tmp_path: Pa
 HUB_CODE = """
 import sys, numpy as np, medmnist_hf
 npz = np.load(sys.argv[1])
-found = medmnist_hf.load_arrays("org/organmnist3d", 28, "test", revision="main")
-assert np.array_equal(found.images, npz["test_images"]) and np.array_equal(found.labels, npz["test_labels"][:, 0])
+cached = medmnist_hf.load_arrays("org/organmnist3d", 28, "test", revision="main")
+assert np.array_equal(cached.images, npz["test_images"]) and np.array_equal(cached.labels, npz["test_labels"][:, 0])
 (entry,) = medmnist_hf.cache_info()
 assert str(entry.path).startswith(sys.argv[2])
 loose = medmnist_hf.load_arrays("org/organmnist3d", 28, "test", cache=False)
-assert np.array_equal(found.images, loose.images)
+assert np.array_equal(cached.images, loose.images)
 """
 
 
-def test_offline_once_it_was_there(hub: HubServer, root: Path, phantoms: Phantoms, tmp_path: Path) -> None:
+def test_offline_after_a_first_load(hub: HubServer, root: Path, phantoms: Phantoms, tmp_path: Path) -> None:
     put_on_hub(hub, root / "organmnist3d")
     home = tmp_path / "home"
     env = hub.env(home=home)
@@ -233,7 +231,7 @@ print(images.nbytes >> 20, memory("VmHWM") - before)
 
 @pytest.mark.slow
 def test_memory_is_bounded_in_3d(phantoms: Phantoms, tmp_path: Path) -> None:
-    """Decoding 60 MiB of volumes takes what two threads need for a row group each, some 30 MiB, and what waits."""
+    """Decoding 60 MiB of volumes needs some 30 MiB for two threads, one row group each, and the parts read ahead."""
     build(phantoms, tmp_path, "adrenalmnist3d", 64, rows=240, rows_per_shard=10**6)
     command = [sys.executable, "-c", CHILD, "adrenalmnist3d", "64", str(tmp_path), str(tmp_path / "cache")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -250,14 +248,14 @@ print(sorted({"PIL", "pandas", "datasets", "torch", "pyarrow", "imagecodecs"} & 
 
 
 def test_what_is_imported(root: Path, tmp_path: Path) -> None:
-    """What takes long to import is so where something is decoded, and much of it not even then."""
+    """Slow imports happen only when something is decoded, and pandas, PIL, datasets and torch not even then."""
     for expected in ("['imagecodecs', 'pyarrow']", "[]"):
         command = [sys.executable, "-c", IMPORTS, str(root), str(tmp_path / "cache")]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == expected
 
 
-def test_the_package_offers_them() -> None:
+def test_the_package_exports_the_functions() -> None:
     for name in ("load_arrays", "to_arrays", "cache_info", "clear_cache"):
         assert callable(getattr(medmnist_hf, name)) and name in medmnist_hf.__all__
     with pytest.raises(AttributeError, match="no attribute 'load_array'"):

@@ -1,4 +1,4 @@
-"""``medmnist_hf.data.columns``: what a data set's columns hold, in its order and any format, and what is refused."""
+"""Reading the columns of a data set in its row order and any format, and the data sets that are rejected."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -40,7 +40,7 @@ def read(data: Dataset) -> tuple[NDArray[np.uint8], NDArray[Any]]:
 
 
 def by_row(data: Dataset) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Every value as one who iterates over the data set gets it."""
+    """Every value as iterating over the data set returns it."""
     rows = list(data.with_format(None))
     return np.stack([np.asarray(row["image"], np.uint8) for row in rows]), np.array([row["label"] for row in rows])
 
@@ -54,7 +54,7 @@ SOURCES: dict[str, Callable[[], Dataset]] = {
     "volumes": lambda: dataset(VOLUMES, image=Array3D((3, 4, 5), "uint8")),
 }
 CHANGES: dict[str, Callable[[Dataset], Dataset]] = {
-    "as it is": lambda data: data,
+    "unchanged": lambda data: data,
     "filtered": lambda data: data.filter(lambda row: row["label"] == 1),
     "shuffled": lambda data: data.shuffle(seed=3),
     "selected": lambda data: data.select([5, 5, 0, 39, 7]),
@@ -72,8 +72,8 @@ CHANGES: dict[str, Callable[[Dataset], Dataset]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("source", SOURCES)
-def test_rows_are_those_of_the_data_set(monkeypatch: pytest.MonkeyPatch, source: str, change: str) -> None:
-    """In blocks of a few rows, so that they end within chunks and indices."""
+def test_rows_equal_those_of_the_data_set(monkeypatch: pytest.MonkeyPatch, source: str, change: str) -> None:
+    """Blocks have a few rows, so that they end within chunks and indices."""
     monkeypatch.setattr("medmnist_hf.data.columns._BLOCK_BYTES", 700)
     monkeypatch.setattr("medmnist_hf.data.columns._LABEL_ROWS", 7)
     data = CHANGES[change](SOURCES[source]())
@@ -83,7 +83,7 @@ def test_rows_are_those_of_the_data_set(monkeypatch: pytest.MonkeyPatch, source:
     assert images.dtype == np.uint8 and labels.dtype == np.int64
 
 
-def test_images_that_are_not_to_be_decoded_are() -> None:
+def test_images_with_decode_false_are_decoded() -> None:
     data = SOURCES["no mode"]()
     assert np.array_equal(read(data.cast_column("image", Image(decode=False)))[0], RGB)
 
@@ -105,7 +105,7 @@ def test_from_a_file_in_batches(tmp_path: Path) -> None:
     assert (Columns(whole).name, Columns(whole).split) == ("dataset", "")
 
 
-def test_fingerprint_and_features_tell_data_sets_apart() -> None:
+def test_fingerprint_and_features_identify_a_data_set() -> None:
     data = SOURCES["gray"]()
     others = [
         data,
@@ -125,7 +125,7 @@ def jpeg(tmp_path: Path) -> str:
 
 
 MIXED = [*pictures(gray(5)), *pictures(gray(1, 7))]
-REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
+REJECTED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "splits": (
         lambda _: datasets.DatasetDict(),
         "to_arrays takes a datasets.Dataset, not DatasetDict: choose a split",
@@ -135,7 +135,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         "not IterableDataset: load it without streaming=True",
     ),
     "array": (lambda _: gray(3), "not ndarray: load it with datasets.load_dataset"),
-    "other columns": (lambda _: SOURCES["gray"]().rename_column("label", "y"), "no column label, but image, y, id"),
+    "other columns": (lambda _: SOURCES["gray"]().rename_column("label", "y"), "no column label, only image, y, id"),
     "no rows": (lambda _: SOURCES["gray"]().select([]), "has no rows"),
     "plain labels": (lambda _: dataset(pictures(gray(3)), label=Value("int64")), "neither ClassLabel nor a list"),
     "plain images": (lambda _: dataset([1, 2], image=Value("int64")), "neither Image nor Array3D of a fixed shape"),
@@ -145,7 +145,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "another mode": (
         lambda _: dataset(pictures(gray(3)), image=Image(mode="RGB")),
-        r"row 0 of the data set holds an image of shape \(6, 6\), which the feature wants as RGB: convert it with map",
+        r"row 0 of the data set holds an image of shape \(6, 6\), but the mode of its feature is RGB: convert it with",
     ),
     "alpha": (
         lambda _: dataset(pictures(np.zeros((2, 5, 5, 4), np.uint8))),
@@ -160,13 +160,13 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no image": (lambda _: dataset([*pictures(gray(2)), None]), "row 2 of the data set holds no image"),
     "int64 voxels": (lambda _: dataset(VOLUMES, image=Array3D((3, 4, 5), "int64")), "voxels of int64, not uint8"),
     "no label": (lambda _: dataset(pictures(gray(3)), [0, 1, None]), "row 2 of the data set holds no label"),
-    "unknown label": (lambda _: dataset(pictures(gray(3)), [0, -1, 1]), "row 1 .* a label that is none of 0 to 2"),
+    "unknown label": (lambda _: dataset(pictures(gray(3)), [0, -1, 1]), "row 1 .* a label outside 0 to 2"),
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_is_refused(tmp_path: Path, name: str) -> None:
-    make, match = REFUSED[name]
+@pytest.mark.parametrize("name", REJECTED)
+def test_rejected_data_sets(tmp_path: Path, name: str) -> None:
+    make, match = REJECTED[name]
     with pytest.raises(SourceError, match=match) as caught:
         read(make(tmp_path))
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""`medmnist_hf.data.configs`: configs in a folder of builds or on a Hub, fetched by split, and what is refused."""
+"""Configs in a folder of builds or on the Hub: files are fetched by split, and other content is rejected."""
 
 import dataclasses
 import shutil
@@ -29,7 +29,7 @@ def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def pushed(hub: HubServer, root: Path) -> HubServer:
-    """A Hub that has the builds as ``org/breastmnist``."""
+    """A Hub with the builds as ``org/breastmnist``."""
     put_on_hub(hub, root / FLAG)
     return hub
 
@@ -50,14 +50,14 @@ def test_shards_are_those_of_the_manifest(pushed: HubServer, root: Path, hub_sid
         assert all(sha256_of(path) == shard.sha256 for path, shard in shards)
 
 
-def test_only_what_is_asked_for_is_downloaded(pushed: HubServer) -> None:
+def test_only_the_requested_files_are_downloaded(pushed: HubServer) -> None:
     config = on_hub()
     assert fetched(pushed) == {f"28/{MANIFEST_NAME}"}
     config.shards("test")
     assert fetched(pushed) == {f"28/{MANIFEST_NAME}"} | {f"28/{shard.name}" for shard in config.split("test").shards}
 
 
-def test_offline_after_a_first_time(pushed: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_after_a_first_download(pushed: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     first = on_hub().shards("test")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     pushed.log.clear()
@@ -70,8 +70,8 @@ def test_offline_after_a_first_time(pushed: HubServer, monkeypatch: pytest.Monke
         on_hub(64)
 
 
-def test_shards_are_of_the_commit_of_the_manifest(pushed: HubServer) -> None:
-    """What is pushed between the two is not mixed in; a revision names what it was."""
+def test_shards_come_from_the_commit_of_the_manifest(pushed: HubServer) -> None:
+    """A push between reading the manifest and the shards is not mixed in; a revision still gives the old files."""
     config = on_hub()
     (name,) = {shard.name for shard in config.split("test").shards[:1]}
     pushed.store.write("dataset", f"org/{FLAG}", {f"28/{name}": b"another", f"28/{MANIFEST_NAME}": None})
@@ -79,7 +79,7 @@ def test_shards_are_of_the_commit_of_the_manifest(pushed: HubServer) -> None:
     assert sha256_of(path) == shard.sha256
     with pytest.raises(SourceError, match=r"has no 28/manifest.json of this project"):
         on_hub()
-    commit = path.parents[1]  # the cache keeps blobs beside the snapshots
+    commit = path.parents[1]  # the cache keeps blobs next to the snapshots
     (before,) = [each.name for each in (commit / "snapshots").iterdir() if (each / "28" / MANIFEST_NAME).exists()]
     assert on_hub(revision=before).manifest == config.manifest
 
@@ -106,7 +106,7 @@ def test_a_repository_of_others(pushed: HubServer, content: bytes | None) -> Non
         ("org/breast", None, r"^cannot load org/breast at size 28 \(.*not found.*\): check the name"),
     ],
 )
-def test_what_the_hub_has_not(pushed: HubServer, name: str, revision: str | None, match: str) -> None:
+def test_a_missing_repository_or_revision(pushed: HubServer, name: str, revision: str | None, match: str) -> None:
     with pytest.raises(SourceError, match=match) as caught:
         open_config(name, 28, revision=revision)
     assert "\n" not in str(caught.value)
@@ -143,7 +143,7 @@ def test_splits(root: Path) -> None:
         config.split("dev")
 
 
-def test_what_is_not_built(root: Path) -> None:
+def test_a_missing_build(root: Path) -> None:
     with pytest.raises(SourceError, match=r"no build of breastmnist at size 224 .*\(it has 28, 64\).*--size 224"):
         open_config(FLAG, 224, root)
     with pytest.raises(SourceError, match=r"no build of pathmnist at size 28 in .*\(it has "):
@@ -152,7 +152,7 @@ def test_what_is_not_built(root: Path) -> None:
         open_config("organmnist3d", 224, root)
 
 
-def test_a_repository_whose_name_is_no_flag(hub: HubServer, root: Path, tmp_path: Path) -> None:
+def test_a_repository_whose_name_is_not_a_flag(hub: HubServer, root: Path, tmp_path: Path) -> None:
     """The manifest says which subset it holds."""
     shutil.copytree(root / FLAG, tmp_path / "sonography")
     put_on_hub(hub, tmp_path / "sonography")
@@ -161,19 +161,19 @@ def test_a_repository_whose_name_is_no_flag(hub: HubServer, root: Path, tmp_path
     assert config.manifest == read_manifest(root / FLAG / "64")
 
 
-def test_an_npz_file_is_no_build(phantoms: Phantoms) -> None:
+def test_an_npz_file_is_not_a_build(phantoms: Phantoms) -> None:
     with pytest.raises(SourceError, match=r"a build is needed: run medmnist-hf build|a build is needed: give a flag"):
         open_config(phantoms(FLAG).path)
 
 
-def test_a_folder_that_cannot_be_asked_is_one_line(tmp_path: Path) -> None:
-    """The system refuses the question, as for want of permission; this way it also refuses an administrator."""
+def test_a_folder_that_cannot_be_inspected_gives_a_one_line_error(tmp_path: Path) -> None:
+    """The name is too long for the system, which fails like a missing permission, but for root as well."""
     with pytest.raises(SourceError, match=r"File name too long.*check the path"):
         open_config("pathmnist", 28, tmp_path / ("x" * 300))
 
 
-def test_what_is_not_the_file_is_not_kept(pushed: HubServer) -> None:
-    """The client keeps any answer for a manifest, and the listing of a commit without files, for good."""
+def test_a_wrong_answer_of_the_hub_is_not_cached(pushed: HubServer) -> None:
+    """The client itself would cache any answer for a manifest, and an empty listing of a commit, for good."""
     pushed.faults.add(Fault(method="GET", path=MANIFEST_NAME, garble=lambda body: b" " * len(body)))
     with pytest.raises(SourceError, match=rf"the answer for 28/{MANIFEST_NAME} is not that file"):
         on_hub()
@@ -183,7 +183,7 @@ def test_what_is_not_the_file_is_not_kept(pushed: HubServer) -> None:
     assert all(path.is_file() for path, _ in shards)
 
 
-def test_files_are_checked_by_their_sizes_and_those_on_a_hub_not_before_they_are_fetched(
+def test_local_files_are_checked_by_size_and_files_on_the_hub_only_when_fetched(
     pushed: HubServer, root: Path, tmp_path: Path
 ) -> None:
     on_hub().check_files("test")

@@ -1,4 +1,4 @@
-"""`medmnist_hf.data.decode`: every pixel from every form a column may have; a row that is no image has its number."""
+"""Decoding returns every pixel from every kind of column, and errors name the row."""
 
 import io
 import threading
@@ -45,7 +45,7 @@ def images(n: int, *shape: int) -> NDArray[np.uint8]:
 
 
 def parts(arrow: Any, *cuts: int) -> Iterator[Part]:
-    """The column in pieces that end at the cuts."""
+    """The column in parts that end at the cuts."""
     for start, stop in zip((0, *cuts), (*cuts, len(arrow)), strict=True):
         yield stop - start, lambda start=start, stop=stop: arrow[start:stop]  # type: ignore[misc]
 
@@ -74,7 +74,7 @@ def test_every_pixel(codec: str, shape: tuple[int, ...]) -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 600), st.data())
 def test_slices_and_chunks(rows: int, data: st.DataObject) -> None:
-    """A column that starts within its buffers, in chunks and parts that end anywhere, has the rows it says."""
+    """Columns may start within their buffers, and chunks and parts may end anywhere."""
     pixels = images(rows, 3, 4)
     files = column(encode_png(pixels).to_pylist())
     ends = sorted(data.draw(st.lists(st.integers(0, rows), max_size=3)))
@@ -86,7 +86,7 @@ def test_slices_and_chunks(rows: int, data: st.DataObject) -> None:
 
 
 def png(color: int, depth: int) -> bytes:
-    """A PNG whose header alone is what it should not be."""
+    """A PNG in which only the header is wrong."""
     file = bytearray(pillow(images(1, 28, 28)[0]))
     file[24:26] = depth, color
     return bytes(file)
@@ -161,12 +161,12 @@ def test_columns_of_something_else(arrow: Any, match: str) -> None:
         (column([pillow(images(1, 9, 9)[0], mode="P")]), "row 0 holds a palette PNG"),
     ],
 )
-def test_a_first_row_without_a_shape(arrow: Any, match: str) -> None:
+def test_the_shape_of_an_invalid_first_row(arrow: Any, match: str) -> None:
     with pytest.raises(RowError, match=match):
         row_shape(arrow)
 
 
-def test_errors_can_be_told_in_other_words() -> None:
+def test_row_errors_converts_the_error() -> None:
     with (
         pytest.raises(LookupError, match="12 is a horse"),
         row_errors(lambda row, what: LookupError(f"{row} {what}"), 10),
@@ -174,8 +174,8 @@ def test_errors_can_be_told_in_other_words() -> None:
         raise RowError(2, "is a horse")
 
 
-def test_parts_are_read_ahead_in_bounds_and_given_in_order() -> None:
-    """Parts of 8 MiB: three of them may wait beside the one that is given."""
+def test_reading_ahead_is_bounded_and_keeps_the_order() -> None:
+    """Of parts of 8 MiB, three may wait in addition to the one that is yielded."""
     lock, open_parts, most = threading.Lock(), [0], [0]
     volume = pa.array(np.zeros(1 << 23, np.uint8))
     for width in (128, 256, 256):
@@ -205,7 +205,7 @@ def test_a_reader_that_stops_early_leaves_no_thread() -> None:
     assert threading.active_count() == before
 
 
-def test_an_error_of_a_reader_comes_through() -> None:
+def test_an_error_of_a_reader_is_raised() -> None:
     def read() -> Any:
         raise BlockingIOError("the shard is gone")
 
@@ -220,9 +220,9 @@ def volumes(values: Any, kind: Any = pa.uint8()) -> Any:  # noqa: B008
 def test_voxels_without_a_copy() -> None:
     voxels = images(9, 2, 3, 4)
     arrow = volumes(voxels.tolist())
-    found = volumes_of(arrow[2:7], (2, 3, 4))
-    assert np.array_equal(found, voxels[2:7])
-    assert found.dtype == np.uint8 and not found.flags.owndata and not found.flags.writeable
+    part = volumes_of(arrow[2:7], (2, 3, 4))
+    assert np.array_equal(part, voxels[2:7])
+    assert part.dtype == np.uint8 and not part.flags.owndata and not part.flags.writeable
     chunked = pa.chunked_array([arrow[:1], arrow[4:], arrow[1:4]])
     assert row_shape(chunked) == row_shape(arrow[3:]) == (2, 3, 4)
     assert np.array_equal(joined(chunked, (2, 3, 4), 3, 7), voxels[[0, 4, 5, 6, 7, 8, 1, 2, 3]])
@@ -242,7 +242,7 @@ def test_voxels_without_a_copy() -> None:
         ([[[1, 2], [3, 4]], [[5, 6], [7, None]]], "row 3 holds a volume with missing voxels"),
     ],
 )
-def test_a_volume_that_is_not_one(bad: Any, match: str) -> None:
+def test_an_invalid_volume(bad: Any, match: str) -> None:
     good = [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]
     with pytest.raises(RowError, match=match):
         volumes_of(volumes([good, good, good, bad, good]), (2, 2, 2))
@@ -259,30 +259,30 @@ def test_voxels_of_another_type() -> None:
 
 def test_class_ids() -> None:
     for kind in (pa.int64(), pa.uint8(), pa.int32()):
-        found = labels_of(pa.chunked_array([pa.array([9, 2, 0], kind)[1:], pa.array([1], kind)]), 3, multi_label=False)
-        assert found.tolist() == [2, 0, 1] and found.dtype == np.int64
+        ids = labels_of(pa.chunked_array([pa.array([9, 2, 0], kind)[1:], pa.array([1], kind)]), 3, multi_label=False)
+        assert ids.tolist() == [2, 0, 1] and ids.dtype == np.int64
 
 
 def test_findings() -> None:
     lists = pa.array([[5], [], [0, 2], [1]])[1:]
-    found = labels_of(lists, 3, multi_label=True)
-    assert found.tolist() == [[0, 0, 0], [1, 0, 1], [0, 1, 0]] and found.dtype == np.uint8
+    multi_hot = labels_of(lists, 3, multi_label=True)
+    assert multi_hot.tolist() == [[0, 0, 0], [1, 0, 1], [0, 1, 0]] and multi_hot.dtype == np.uint8
     assert labels_of(pa.array([], pa.list_(pa.int64())), 3, multi_label=True).shape == (0, 3)
 
 
 @pytest.mark.parametrize(
     ("values", "match"),
     [
-        ([0, 1, 2], "row 2 holds a label that is none of 0 to 1"),
-        ([0, -1], "row 1 holds a label that is none of 0 to 1"),
-        (pa.array([2**63 + 5], pa.uint64()), "row 0 holds a label that is none"),
+        ([0, 1, 2], "row 2 holds a label outside 0 to 1"),
+        ([0, -1], "row 1 holds a label outside 0 to 1"),
+        (pa.array([2**63 + 5], pa.uint64()), "row 0 holds a label outside"),
         ([0, None], "row 1 holds no label"),
         ([0.5], "row 0 holds a label of double"),
         (["a"], "row 0 holds a label of string"),
         ([[0]], "row 0 holds a label of list"),
     ],
 )
-def test_what_is_no_class_id(values: Any, match: str) -> None:
+def test_invalid_class_ids(values: Any, match: str) -> None:
     with pytest.raises(RowError, match=match):
         labels_of(pa.array(values), 2, multi_label=False)
 
@@ -290,14 +290,14 @@ def test_what_is_no_class_id(values: Any, match: str) -> None:
 @pytest.mark.parametrize(
     ("values", "match"),
     [
-        ([[0], [], [1, 2]], "row 2 holds a label that is none of 0 to 1"),
-        ([[0], [-1]], "row 1 holds a label that is none"),
+        ([[0], [], [1, 2]], "row 2 holds a label outside 0 to 1"),
+        ([[0], [-1]], "row 1 holds a label outside"),
         ([[0], None], "row 1 holds no label"),
-        ([[], [0, None]], "row 1 holds a label that is missing"),
+        ([[], [0, None]], "row 1 holds a missing label"),
         ([["a"]], "row 0 holds a label of list"),
         ([0], "row 0 holds a label of int64"),
     ],
 )
-def test_what_is_no_list_of_findings(values: Any, match: str) -> None:
+def test_invalid_lists_of_findings(values: Any, match: str) -> None:
     with pytest.raises(RowError, match=match):
         labels_of(pa.array(values), 2, multi_label=True)

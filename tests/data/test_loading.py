@@ -1,3 +1,5 @@
+"""Loading configs with `datasets`: the rows of the labels build or commit, and one-line errors."""
+
 import errno
 import os
 import shutil
@@ -41,10 +43,10 @@ def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_all_splits_or_one(root: Path) -> None:
     splits = medmnist_hf.load("chestmnist", root=root)
     assert list(splits) == ["train", "validation", "test"]
-    one = medmnist_hf.load("ChestMNIST", 64, "train[:5]", root=str(root))
-    assert len(one) == 5
-    assert one.features == features_of(subset("chestmnist"), 64)
-    assert one[0]["image"].size == (64, 64)
+    part = medmnist_hf.load("ChestMNIST", 64, "train[:5]", root=str(root))
+    assert len(part) == 5
+    assert part.features == features_of(subset("chestmnist"), 64)
+    assert part[0]["image"].size == (64, 64)
     streamed = medmnist_hf.load("chestmnist", 28, "test", root, streaming=True)
     assert isinstance(streamed, datasets.IterableDataset)
     assert next(iter(streamed))["image"].mode == "L"
@@ -55,8 +57,8 @@ def test_the_default_config_is_28(root: Path) -> None:
 
 
 @pytest.mark.parametrize(("flag", "rows"), [("breastmnist", 780), ("retinamnist", 1600), ("adrenalmnist3d", 1584)])
-def test_official_files_load_equal_to_the_npz(real_data: Path, tmp_path: Path, flag: str, rows: int) -> None:
-    """Every value, through a prepared copy and through streaming, with the types that a user sees."""
+def test_official_files_equal_the_npz(real_data: Path, tmp_path: Path, flag: str, rows: int) -> None:
+    """Compare every value, from a prepared copy and from streaming, with the types that a user gets."""
     entry = subset(flag)
     write_card(build_config(entry, 28, Folder(real_data).fetch(entry, 28), tmp_path).config_dir.parent)
     arrays = np.load(real_data / f"{flag}.npz")
@@ -80,22 +82,22 @@ def test_official_files_load_equal_to_the_npz(real_data: Path, tmp_path: Path, f
     assert seen == 2 * rows
 
 
-def test_what_is_not_built(root: Path) -> None:
+def test_a_missing_build(root: Path) -> None:
     with pytest.raises(SourceError, match=r"no build of chestmnist at size 224 .*\(it has 28, 64\).*--size 224"):
         medmnist_hf.load("chestmnist", 224, root=root)
     with pytest.raises(SourceError, match=r"no build of pathmnist at size 28 in .*\(it has "):
         medmnist_hf.load("pathmnist", root=root)
 
 
-def test_what_does_not_exist(root: Path) -> None:
+def test_an_unknown_subset_or_size(root: Path) -> None:
     with pytest.raises(CatalogError, match="did you mean 'pathmnist'"):
         medmnist_hf.load("pathmnits", root=root)
     with pytest.raises(CatalogError, match="organmnist3d has no size 224"):
         medmnist_hf.load("organmnist3d", 224, root=root)
 
 
-def test_a_hub_that_cannot_be_reached_is_one_line() -> None:
-    """The tests run with HF_HUB_OFFLINE, so that the real client refuses without a request."""
+def test_an_unreachable_hub_gives_a_one_line_error() -> None:
+    """The tests run with HF_HUB_OFFLINE, so the real client refuses without a request."""
     with pytest.raises(SourceError, match="cannot load medmnist/pathmnist") as caught:
         medmnist_hf.load("pathmnist")
     assert "\n" not in str(caught.value)
@@ -103,13 +105,13 @@ def test_a_hub_that_cannot_be_reached_is_one_line() -> None:
 
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("split", ["dev", "dev[:10%]", "train+dev", "train[:1"])
-def test_an_unknown_split_is_one_line(root: Path, split: str, streaming: bool) -> None:
+def test_an_unknown_split_gives_a_one_line_error(root: Path, split: str, streaming: bool) -> None:
     with pytest.raises(CatalogError, match="of chestmnist: choose from train, validation, test") as caught:
         medmnist_hf.load("chestmnist", root=root, split=split, streaming=streaming)
     assert repr(split) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_expressions_of_splits_are_those_of_datasets(root: Path) -> None:
+def test_split_expressions_of_datasets(root: Path) -> None:
     counts = {split: len(medmnist_hf.load("chestmnist", root=root, split=split)) for split in NPZ_SPLITS}
     for split, rows in (("train[:25%]", counts["train"] // 4), ("train+test", counts["train"] + counts["test"])):
         assert len(medmnist_hf.load("chestmnist", root=root, split=split)) == rows
@@ -139,7 +141,7 @@ WAYS: dict[str, Callable[[Path], list[int]]] = {
 
 
 def build_with(labels: list[int], folder: Path, out: Path) -> list[int]:
-    """Build noise with these labels in the test split, replacing a build that is there; the labels."""
+    """Build noise with these labels in the test split, replacing an existing build; return the labels."""
     arrays = arrays_of(subset(FLAG))
     arrays["test_labels"] = np.array(labels, np.uint8)[:, None]
     folder.mkdir()
@@ -151,13 +153,13 @@ def build_with(labels: list[int], folder: Path, out: Path) -> list[int]:
 
 
 def test_all_ways_of_reading_agree_after_a_rebuild(tmp_path: Path) -> None:
-    """Builds of equal counts and sizes, in one folder after another and side by side."""
-    one, two = [0, 1, 1, 0], [1, 0, 1, 0]
-    for step, labels in enumerate((one, two, one)):
+    """Builds of equal counts and sizes replace each other in one folder, and stand in two folders."""
+    first, second = [0, 1, 1, 0], [1, 0, 1, 0]
+    for step, labels in enumerate((first, second, first)):
         build_with(labels, tmp_path / f"npz{step}", tmp_path / "dist")
         assert {name: way(tmp_path / "dist") for name, way in WAYS.items()} == dict.fromkeys(WAYS, labels)
-    build_with(two, tmp_path / "npz", tmp_path / "other")
-    assert {name: way(tmp_path / "other") for name, way in WAYS.items()} == dict.fromkeys(WAYS, two)
+    build_with(second, tmp_path / "npz", tmp_path / "other")
+    assert {name: way(tmp_path / "other") for name, way in WAYS.items()} == dict.fromkeys(WAYS, second)
     sizes = [
         {path.name: path.stat().st_size for path in (tmp_path / out / FLAG / "28").glob("*.parquet")}
         for out in ("dist", "other")
@@ -165,7 +167,7 @@ def test_all_ways_of_reading_agree_after_a_rebuild(tmp_path: Path) -> None:
     assert sizes[0] == sizes[1]
 
 
-def test_the_card_is_gone_where_a_build_was_replaced_and_its_card_not_written(tmp_path: Path) -> None:
+def test_replacing_a_build_removes_its_card(tmp_path: Path) -> None:
     build_with([0, 1, 1, 0], tmp_path / "one", tmp_path / "dist")
     card = (tmp_path / "dist" / FLAG / "README.md").read_text()
     arrays = arrays_of(subset(FLAG), seed=1)
@@ -185,7 +187,7 @@ def test_the_card_is_gone_where_a_build_was_replaced_and_its_card_not_written(tm
 
 @pytest.fixture(scope="module")
 def two_builds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two builds of other labels, of equal counts and sizes."""
+    """Two builds with different labels, but equal counts and sizes."""
     folder = tmp_path_factory.mktemp("two")
     for name, labels in (("one", [0, 1, 1, 0]), ("two", [1, 0, 0, 1])):
         build_with(labels, folder / f"{name} npz", folder / name)
@@ -193,20 +195,20 @@ def two_builds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("name", ["data [v1]", "run[12]", "a*b", "wh?t", "[!a]", ".hid[x]", "{a,b}", "x#y"])
-def test_the_folder_that_was_named_is_read(tmp_path: Path, two_builds: tuple[Path, Path], name: str) -> None:
+def test_folder_names_are_not_read_as_patterns(tmp_path: Path, two_builds: tuple[Path, Path], name: str) -> None:
     shutil.copytree(two_builds[0], tmp_path / name / "dist")
     for other in ("run1", "aXb", "what", "b", ".hidx", "a"):
         shutil.copytree(two_builds[1], tmp_path / other / "dist")
-    named = [0, 1, 1, 0]
+    labels = [0, 1, 1, 0]
     out, entry = tmp_path / name / "dist", subset(FLAG)
     for way in ("load", "all splits", "streaming", "load_arrays", "to_arrays"):
-        assert WAYS[way](out) == named, way
+        assert WAYS[way](out) == labels, way
     assert verify_config(out / FLAG / "28").rows == 14
-    assert read_labels(FLAG, 28, "test", out).values.tolist() == named
+    assert read_labels(FLAG, 28, "test", out).values.tolist() == labels
     assert audit_config(out / FLAG / "28").splits["test"].rows == 4
     export(open_rows(FLAG, root=out), tmp_path / name / "exported", "npz")
     with np.load(tmp_path / name / "exported" / entry.file(28).name) as arrays:
-        assert arrays["test_labels"][:, 0].tolist() == named
+        assert arrays["test_labels"][:, 0].tolist() == labels
 
 
 @pytest.mark.parametrize(
@@ -219,7 +221,7 @@ def test_the_folder_that_was_named_is_read(tmp_path: Path, two_builds: tuple[Pat
     ],
     ids=["chain", "variable", "not UTF-8", "NUL"],
 )
-def test_paths_that_are_refused_before_anything_is_built_or_read(tmp_path: Path, name: str, says: str) -> None:
+def test_paths_rejected_before_building_or_reading(tmp_path: Path, name: str, says: str) -> None:
     NpzFile(arrays_of(subset(FLAG))).write(tmp_path / "a.npz")
     out = tmp_path / name
     calls: list[Callable[[], object]] = [
@@ -240,7 +242,7 @@ def test_paths_that_are_refused_before_anything_is_built_or_read(tmp_path: Path,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npz"]
 
 
-def test_files_that_are_not_those_of_the_manifest(root: Path, tmp_path: Path) -> None:
+def test_files_that_differ_from_the_manifest(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "organmnist3d", tmp_path / "organmnist3d")
     config = tmp_path / "organmnist3d" / "28"
     shard = next(config.glob("test-*"))
@@ -263,7 +265,7 @@ def test_files_that_are_not_those_of_the_manifest(root: Path, tmp_path: Path) ->
 def pushed(
     hub: HubServer, two_builds: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[HubServer]:
-    """A Hub that has two builds as the commits ``old`` and ``main`` of ``org/breastmnist``; `datasets` talks to it."""
+    """A Hub, used by `datasets`, with two builds as the commits ``old`` and ``main`` of ``org/breastmnist``."""
     for name, value in {
         "HF_ENDPOINT": hub.url,
         "HUB_DATASETS_URL": hub.url + "/datasets/{repo_id}/resolve/{revision}/{path}",
@@ -272,7 +274,7 @@ def pushed(
         "HF_DATASETS_CACHE": tmp_path / "datasets",
     }.items():
         monkeypatch.setattr(datasets.config, name, value)
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the client waits up to 23 s for a Hub that fails
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the client waits up to 23 s for a failing Hub
     HfFileSystem.clear_instance_cache()
     put_on_hub(hub, two_builds[0] / FLAG)
     hub.api().create_tag(f"org/{FLAG}", tag="old", repo_type="dataset")
@@ -284,7 +286,9 @@ def pushed(
     HfFileSystem.clear_instance_cache()
 
 
-def test_a_repository_whose_name_is_no_flag(pushed: HubServer, two_builds: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_repository_whose_name_is_not_a_flag(
+    pushed: HubServer, two_builds: tuple[Path, Path], tmp_path: Path
+) -> None:
     """Its manifest says which subset it holds."""
     shutil.copytree(two_builds[0] / FLAG, tmp_path / "sonography")
     put_on_hub(pushed, tmp_path / "sonography")
@@ -299,15 +303,15 @@ def on_hub(revision: str | None = None, **options: Any) -> list[int]:
 
 
 @pytest.mark.parametrize("options", [{}, {"streaming": True}, {"keep_in_memory": True}])
-def test_the_rows_are_those_of_the_revision(pushed: HubServer, options: dict[str, Any]) -> None:
+def test_rows_come_from_the_revision(pushed: HubServer, options: dict[str, Any]) -> None:
     assert on_hub("old", **options) == [0, 1, 1, 0]
     assert on_hub(**options) == [1, 0, 0, 1]
     assert on_hub("old", **options) == [0, 1, 1, 0]
 
 
 @pytest.mark.parametrize("options", [{}, {"streaming": True}, {"keep_in_memory": True}])
-def test_a_copy_of_another_revision_is_never_taken(pushed: HubServer, options: dict[str, Any]) -> None:
-    """`datasets` takes the latest copy it has where the Hub fails, with no more than a warning."""
+def test_a_cached_copy_of_another_revision_is_never_used(pushed: HubServer, options: dict[str, Any]) -> None:
+    """If the Hub fails, `datasets` uses its latest copy with only a warning."""
     assert on_hub("old", **options) == [0, 1, 1, 0]
     pushed.faults.add(Fault(path="breastmnist.py|/28/|/tree/", status=500, times=-1))
     with pytest.raises(SourceError, match=f"^cannot load org/{FLAG} ") as caught:
@@ -317,15 +321,15 @@ def test_a_copy_of_another_revision_is_never_taken(pushed: HubServer, options: d
         on_hub("v9", **options)
 
 
-def test_offline_a_copy_is_taken_of_the_revision_that_is_asked_for(
-    pushed: HubServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_offline_the_copy_of_the_revision_is_used(pushed: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     assert on_hub("old") == [0, 1, 1, 0]
     assert on_hub() == [1, 0, 0, 1]
     for module in (constants, datasets.config):
         monkeypatch.setattr(module, "HF_HUB_OFFLINE", True)
     assert on_hub() == [1, 0, 0, 1]
-    with pytest.raises(SourceError, match="is not in the cache, and HF_HUB_OFFLINE is set: load it online once"):
+    with pytest.raises(
+        SourceError, match="which is not in the cache while HF_HUB_OFFLINE is set: load it online once"
+    ):
         on_hub("old")
 
 
@@ -347,7 +351,7 @@ HTML = b"<html><body>503 Service Unavailable</body></html>"
     ],
     ids=["401", "403", "409", "500", "dropped", "HTML", "empty list"],
 )
-def test_whatever_the_hub_does_is_one_line_or_the_right_rows(
+def test_any_fault_of_the_hub_gives_the_right_rows_or_a_one_line_error(
     pushed: HubServer, fault: dict[str, Any], where: str, *, streaming: bool
 ) -> None:
     pushed.faults.add(Fault(path=where, times=-1, **fault))
@@ -360,12 +364,10 @@ def test_whatever_the_hub_does_is_one_line_or_the_right_rows(
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.EEXIST, errno.ELOOP])
-def test_a_cache_that_cannot_be_made_is_no_fault_of_the_build(tmp_path: Path, number: int) -> None:
-    """A home that is a link to nothing, too: it is not the build that lacks a file."""
+def test_an_unwritable_cache_is_not_blamed_on_the_build(tmp_path: Path, number: int) -> None:
+    """Also for a home that is a dangling link: the missing file does not belong to the build."""
     outside, inside = (OSError(number, "any", str(path)) for path in (tmp_path / "home", tmp_path / "build" / "28"))
     fault = cache_fault(outside, tmp_path / "build")
-    assert str(fault) == (
-        f"cannot write {tmp_path}/home ({os.strerror(number)}): set HF_HOME to a folder that you may write to"
-    )
+    assert str(fault) == (f"cannot write {tmp_path}/home ({os.strerror(number)}): set HF_HOME to a writable folder")
     assert cache_fault(inside, tmp_path / "build") is None
     assert (cache_fault(outside, None) is None) == (number in {errno.ENOENT, errno.EEXIST, errno.ELOOP})

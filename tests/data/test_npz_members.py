@@ -1,4 +1,4 @@
-"""Members of NPZ files by themselves: what labels may be, and what a file that claims much may cost."""
+"""Members of NPZ files: valid labels, and the memory that a file with exaggerated claims may cost."""
 
 import subprocess
 import sys
@@ -29,9 +29,9 @@ def test_labels_of_every_subset_without_images(tmp_path: Path) -> None:
 def test_any_integer_type_becomes_uint8(tmp_path: Path, dtype: str) -> None:
     labels = np.array([[1], [0], [1]], dtype)
     NpzFile({"test_labels": labels}).write(tmp_path / "a.npz")
-    found = NpzMembers(tmp_path / "a.npz", ["test_labels.npy"]).labels("test", BREAST)
-    assert found.dtype == np.uint8
-    assert found.tolist() == [[1], [0], [1]]
+    read = NpzMembers(tmp_path / "a.npz", ["test_labels.npy"]).labels("test", BREAST)
+    assert read.dtype == np.uint8
+    assert read.tolist() == [[1], [0], [1]]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_any_integer_type_becomes_uint8(tmp_path: Path, dtype: str) -> None:
     ],
     ids=["none", "a number", "two columns", "256", "beyond the first block"],
 )
-def test_labels_that_are_refused(tmp_path: Path, labels: np.ndarray, says: str) -> None:
+def test_invalid_labels(tmp_path: Path, labels: np.ndarray, says: str) -> None:
     NpzFile({"test_labels": np.asarray(labels)}).write(tmp_path / "a.npz")
     with pytest.raises(ReadError, match=says):
         NpzMembers(tmp_path / "a.npz", ["test_labels.npy"]).labels("test", BREAST)
@@ -73,8 +73,8 @@ except Exception as error:
 """
 
 
-def test_a_small_file_of_many_labels_costs_a_byte_for_each(tmp_path: Path) -> None:
-    """Two hundred kB that stand for 168 MB of int64: they are read in blocks, and refused where no room is."""
+def test_a_small_file_of_many_labels_costs_one_byte_per_label(tmp_path: Path) -> None:
+    """A file of 200 kB encodes 168 MB of int64: it is read in blocks, and refused if memory is short."""
     path = tmp_path / "a.npz"
     header = b"{'descr': '<i8', 'fortran_order': False, 'shape': (%d, 14), }" % ROWS
     with (

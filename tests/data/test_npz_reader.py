@@ -1,4 +1,4 @@
-"""The reader: equal to NumPy on every sound variant, one clear line for every fault, bounded memory."""
+"""The reader equals NumPy on every valid variant, gives a one-line error for every fault, and bounds its memory."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ from tests.fixtures.bad_npz import FAULTS, PLACES, Fault
 from tests.fixtures.npz import COUNTS, Array, NpzFile, arrays_of, npy, npy_with_header
 
 BREAST = subset("breastmnist")
-WAYS_ON = ("fetch", "save it", "check the path", "pass --", "is this", "is it")
+REMEDIES = ("fetch", "save it", "check the path", "pass --", "is this", "is it")
 
 
 def blocks_of(rows: int, block: int) -> list[int]:
@@ -31,7 +31,7 @@ def blocks_of(rows: int, block: int) -> list[int]:
 def read_all(
     path: Path, entry: Subset, size: int = 28, counts: SplitCounts | None = None, block: int = 3
 ) -> dict[str, Array]:
-    """All six arrays through the reader, by the names NumPy has for them."""
+    """Read all six arrays, by the names NumPy has for them."""
     reader = NpzReader(path, entry, size, counts)
     arrays: dict[str, Array] = {}
     for split, prefix in NPZ_SPLITS.items():
@@ -42,23 +42,23 @@ def read_all(
     return arrays
 
 
-def assert_equal(found: dict[str, Array], wanted: dict[str, Array]) -> None:
-    assert found.keys() == wanted.keys()
-    for name, array in wanted.items():
+def assert_equal(arrays: dict[str, Array], expected: dict[str, Array]) -> None:
+    assert arrays.keys() == expected.keys()
+    for name, array in expected.items():
         if name.endswith("images"):
-            assert found[name].dtype == np.uint8
-            assert np.array_equal(found[name], array)
+            assert arrays[name].dtype == np.uint8
+            assert np.array_equal(arrays[name], array)
         else:
-            assert found[name].dtype == np.uint8
-            assert np.array_equal(found[name].reshape(array.shape), array)
+            assert arrays[name].dtype == np.uint8
+            assert np.array_equal(arrays[name].reshape(array.shape), array)
 
 
 def line(caught: pytest.ExceptionInfo[ReadError], path: Path) -> str:
-    """The message of an error: one line which begins with the file and ends with a way on."""
+    """Check that the message of an error is one line, begins with the file and ends with a remedy; return it."""
     message = str(caught.value)
     assert len(message.splitlines()) == 1
     assert message.startswith(str(path))
-    assert any(way in message.rpartition(": ")[2] for way in WAYS_ON), message
+    assert any(remedy in message.rpartition(": ")[2] for remedy in REMEDIES), message
     return message
 
 
@@ -74,16 +74,16 @@ def test_official_files(real_data: Path, flag: str, block: int) -> None:
 def test_every_subset(tmp_path: Path, entry: Subset) -> None:
     arrays = arrays_of(entry)
     NpzFile(arrays).write(tmp_path / "a.npz")
-    found = read_all(tmp_path / "a.npz", entry, counts=COUNTS)
-    assert_equal(found, arrays)
+    read = read_all(tmp_path / "a.npz", entry, counts=COUNTS)
+    assert_equal(read, arrays)
     width = (len(entry.labels),) if entry.task is Task.MULTI_LABEL else ()
-    assert found["val_labels"].shape == (COUNTS.validation, *width)
+    assert read["val_labels"].shape == (COUNTS.validation, *width)
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED], ids=["stored", "deflated"])
 @pytest.mark.parametrize("force_zip64", [False, True], ids=["zip32", "zip64"])
 @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)], ids=["npy1", "npy2", "npy3"])
-def test_sound_variants(
+def test_valid_variants(
     tmp_path: Path, method: int, force_zip64: bool, version: tuple[int, int], recwarn: pytest.WarningsRecorder
 ) -> None:
     arrays = arrays_of(BREAST)
@@ -114,7 +114,7 @@ def test_labels_of_any_integer_type(tmp_path: Path, dtype: str, flat: bool) -> N
     assert_equal(read_all(tmp_path / "a.npz", entry, counts=COUNTS), arrays)
 
 
-def test_other_members_are_left_alone(tmp_path: Path) -> None:
+def test_other_members_are_ignored(tmp_path: Path) -> None:
     arrays = arrays_of(BREAST)
     file = NpzFile(arrays)
     file.put("notes", np.array([{"never": "loaded"}], object))
@@ -125,7 +125,7 @@ def test_other_members_are_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
 
 
-def test_what_numpy_writes(tmp_path: Path) -> None:
+def test_files_written_by_numpy(tmp_path: Path) -> None:
     arrays = arrays_of(subset("chestmnist"))
     np.savez(tmp_path / "stored.npz", allow_pickle=False, **arrays)
     np.savez_compressed(tmp_path / "deflated.npz", allow_pickle=False, **arrays)
@@ -156,12 +156,12 @@ def test_faults(tmp_path: Path, fault: Fault, monkeypatch: pytest.MonkeyPatch) -
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_there_are_thirty_faults_at_least() -> None:
+def test_there_are_at_least_thirty_faults() -> None:
     assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 30
 
 
 @pytest.mark.parametrize(("name", "make", "says"), PLACES, ids=[place[0] for place in PLACES])
-def test_no_file_in_its_place(tmp_path: Path, name: str, make: object, says: str) -> None:
+def test_a_path_that_is_not_a_file(tmp_path: Path, name: str, make: object, says: str) -> None:
     assert callable(make), name
     path = tmp_path / "a.npz"
     make(path)
@@ -170,7 +170,7 @@ def test_no_file_in_its_place(tmp_path: Path, name: str, make: object, says: str
     line(caught, path)
 
 
-def test_file_that_vanishes_or_shrinks_after_opening(tmp_path: Path) -> None:
+def test_a_file_that_shrinks_or_vanishes_after_opening(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     NpzFile(arrays_of(BREAST), zipfile.ZIP_STORED).write(path)
     reader = NpzReader(path, BREAST, 28, COUNTS)
@@ -186,7 +186,7 @@ def test_file_that_vanishes_or_shrinks_after_opening(tmp_path: Path) -> None:
     line(caught, path)
 
 
-def test_counts_are_taken_from_the_file_without_a_catalogue(tmp_path: Path) -> None:
+def test_without_counts_any_number_of_rows_is_accepted(tmp_path: Path) -> None:
     counts = SplitCounts(2, 5, 1)
     arrays = arrays_of(BREAST, counts=counts)
     NpzFile(arrays).write(tmp_path / "a.npz")
@@ -195,7 +195,7 @@ def test_counts_are_taken_from_the_file_without_a_catalogue(tmp_path: Path) -> N
         NpzReader(tmp_path / "a.npz", BREAST, 28, BREAST.counts)
 
 
-def test_a_bad_crc_is_found_before_the_last_block_is_handed_out(tmp_path: Path) -> None:
+def test_a_bad_crc_is_found_before_the_last_block_is_yielded(tmp_path: Path) -> None:
     file = NpzFile(arrays_of(BREAST))
     file.directory["train_images.npy"] = {"CRC": 1}
     file.write(tmp_path / "a.npz")
@@ -205,8 +205,8 @@ def test_a_bad_crc_is_found_before_the_last_block_is_handed_out(tmp_path: Path) 
         next(images)
 
 
-def test_splits_are_streamed_at_once(tmp_path: Path) -> None:
-    """Interleaved and from several threads: every stream keeps its own place in the file."""
+def test_splits_can_be_streamed_concurrently(tmp_path: Path) -> None:
+    """Streams are interleaved, then read in several threads: each keeps its own position in the file."""
     entry, counts = subset("pathmnist"), SplitCounts(300, 200, 100)
     arrays = arrays_of(entry, counts=counts)
     NpzFile(arrays).write(tmp_path / "a.npz")
@@ -218,23 +218,23 @@ def test_splits_are_streamed_at_once(tmp_path: Path) -> None:
         assert np.array_equal(b, arrays["val_images"][part])
         assert np.array_equal(c, arrays["test_images"][part])
 
-    found: list[bool] = []
+    equal: list[bool] = []
 
     def drain(split: str) -> None:
         pixels = np.concatenate(list(reader.images(split, [1] * counts[split])))
-        found.append(np.array_equal(pixels, arrays[f"{NPZ_SPLITS[split]}_images"]))
+        equal.append(np.array_equal(pixels, arrays[f"{NPZ_SPLITS[split]}_images"]))
 
     threads = [threading.Thread(target=drain, args=(split,)) for split in SPLITS * 3]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [True] * 9
+    assert equal == [True] * 9
 
 
 @given(data=st.data())
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_cut_into_blocks_gives_the_same_pixels(tmp_path: Path, data: st.DataObject) -> None:
+def test_any_block_sizes_give_the_same_pixels(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "a.npz"
     counts = SplitCounts(23, 1, 2)
     arrays = arrays_of(BREAST, counts=counts)
@@ -258,25 +258,25 @@ def small(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @given(data=st.data())
 @settings(max_examples=250, deadline=None)
-def test_damaged_bytes_are_never_believed(small: tuple[Path, bytes], data: st.DataObject) -> None:
-    """Whatever few bytes are changed, the reader gives the sound arrays or one clear line."""
-    path, sound = small
-    content = bytearray(sound)
+def test_changed_bytes_give_the_right_arrays_or_an_error(small: tuple[Path, bytes], data: st.DataObject) -> None:
+    """If up to three bytes are changed, the reader returns the right arrays or raises a one-line error."""
+    path, original = small
+    content = bytearray(original)
     for _ in range(data.draw(st.integers(1, 3))):
-        # Pixels are most of the file; headers and the directory are where a reader can be led astray.
-        position = data.draw(st.integers(0, len(sound) - 1) | st.integers(len(sound) - 450, len(sound) - 1))
+        # Most of the file is pixels, but headers and the directory are what can mislead a reader.
+        position = data.draw(st.integers(0, len(original) - 1) | st.integers(len(original) - 450, len(original) - 1))
         content[position] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
     try:
-        found = read_all(path, BREAST)
+        arrays = read_all(path, BREAST)
     except ReadError as error:
         assert len(str(error).splitlines()) == 1
         assert str(error).startswith(str(path))
     else:
-        assert_equal(found, arrays_of(BREAST, counts=SplitCounts(2, 1, 1)))
+        assert_equal(arrays, arrays_of(BREAST, counts=SplitCounts(2, 1, 1)))
 
 
-# Reads a whole split in a process of its own and prints its rows and by how many KiB the peak of memory rose.
+# Reads a whole split in its own process and prints its rows and the growth of the peak memory in KiB.
 _GROWTH = """
 import resource, sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``medmnist_hf.data.rows``: the same values from a build and from a Hub, and one line for what is damaged."""
+"""Rows have the same values from a build and from the Hub, and damaged files give one-line errors."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("flag", FLAGS)
-def test_every_value_is_that_of_the_npz(root: Path, phantoms: Phantoms, flag: str) -> None:
+def test_every_value_equals_the_npz(root: Path, phantoms: Phantoms, flag: str) -> None:
     same(open_rows(flag, 28, root=root), phantoms(flag).path)
 
 
@@ -52,10 +52,10 @@ def same(rows: Rows, npz: Path) -> None:
             images, labels = arrays[f"{prefix}_images"], arrays[f"{prefix}_labels"]
             assert rows.count(split) == len(images)
             assert np.array_equal(np.concatenate(list(rows.images(split))), images)
-            found, targets = rows.labels(split), rows.targets(split)
-            assert found.dtype == np.uint8
-            assert found.shape == labels.shape
-            assert np.array_equal(found, labels)
+            read, targets = rows.labels(split), rows.targets(split)
+            assert read.dtype == np.uint8
+            assert read.shape == labels.shape
+            assert np.array_equal(read, labels)
             assert np.array_equal(targets, labels if rows.entry.flag == "chestmnist" else labels[:, 0])
             picked = np.array([len(images) - 1, 0, 3, 3, 1])
             sample = rows.sample(split, picked)
@@ -64,7 +64,7 @@ def same(rows: Rows, npz: Path) -> None:
 
 
 def test_blocks_are_row_groups(phantoms: Phantoms, tmp_path: Path) -> None:
-    """Those of volumes hold 2 MiB at most, so a train split of 240 comes in three blocks."""
+    """Row groups of volumes hold at most 2 MiB, so a train split of 240 rows has three blocks."""
     build(phantoms, tmp_path, "adrenalmnist3d", 28, rows=240, rows_per_shard=10**6)
     blocks = [block.shape for block in open_rows("adrenalmnist3d", 28, root=tmp_path).images("train")]
     assert blocks == [(80, 28, 28, 28)] * 3
@@ -87,7 +87,7 @@ def copy(root: Path, tmp_path: Path) -> Callable[[str], Path]:
 
 
 def forge(config: Path, change: Callable[[pa.Table], pa.Table]) -> None:
-    """Rewrite the first shard of the train split and make the manifest vouch for it."""
+    """Rewrite the first shard of the train split and update its size and hash in the manifest."""
     path = sorted(config.glob("train-*"))[0]
     pq.write_table(change(pq.read_table(path)), path, compression="none", use_dictionary=False)
     manifest = json.loads((config / MANIFEST_NAME).read_text())
@@ -116,12 +116,12 @@ def refused(config: Path, match: str, error: type[MedMNISTError] = SourceError) 
 @pytest.mark.parametrize(
     ("flag", "change", "match"),
     [
-        ("breastmnist", column("label", [2]), "row 0 holds a label that is none of 0 to 1"),
-        ("breastmnist", column("label", [1, -1]), "row 1 holds a label that is none of 0 to 1"),
+        ("breastmnist", column("label", [2]), "row 0 holds a label outside 0 to 1"),
+        ("breastmnist", column("label", [1, -1]), "row 1 holds a label outside 0 to 1"),
         ("breastmnist", column("label", [0, None]), "row 1 holds no label"),
         ("breastmnist", column("label", ["benign"]), "row 0 holds a label of string"),
         ("breastmnist", column("label", [0.5]), "row 0 holds a label of double"),
-        ("chestmnist", column("label", [[3], [14]]), "row 1 holds a label that is none of 0 to 13"),
+        ("chestmnist", column("label", [[3], [14]]), "row 1 holds a label outside 0 to 13"),
         ("chestmnist", column("label", [[0], None]), "row 1 holds no label"),
         ("chestmnist", column("label", [1]), "a label of int64"),
         ("breastmnist", column("label", [[1]]), "a label of list"),
@@ -136,7 +136,7 @@ def refused(config: Path, match: str, error: type[MedMNISTError] = SourceError) 
         ("organmnist3d", column("image", [[1]]), "row 0 holds a volume that is not of shape"),
     ],
 )
-def test_what_a_row_must_not_hold(
+def test_invalid_rows(
     copy: Callable[[str], Path], flag: str, change: Callable[[pa.Table], pa.Table], match: str
 ) -> None:
     config = copy(flag)
@@ -147,7 +147,7 @@ def test_what_a_row_must_not_hold(
 @pytest.mark.parametrize(
     ("other", "match"), [("bloodmnist", r"shape \(28, 28, 3\), not"), ("size", "shape .64, 64., not")]
 )
-def test_images_of_another_kind(
+def test_images_of_another_shape(
     copy: Callable[[str], Path], root: Path, phantoms: Phantoms, tmp_path: Path, *, other: str, match: str
 ) -> None:
     donor = build(phantoms, tmp_path / "64", "breastmnist", 64) / "64" if other == "size" else root / other / "28"
@@ -170,7 +170,7 @@ def test_a_damaged_shard(copy: Callable[[str], Path], damage: str) -> None:
     refused(config, rf"^cannot read {path} \(.*\): build the config again with --force$", BuildError)
 
 
-def test_a_damaged_shard_of_a_hub_names_the_file_to_remove(hub: HubServer, root: Path) -> None:
+def test_the_error_for_a_damaged_cached_shard_names_the_file_to_remove(hub: HubServer, root: Path) -> None:
     put_on_hub(hub, root / "breastmnist")
     rows = open_rows("org/breastmnist")
     first = np.concatenate(list(rows.images("test")))
@@ -190,13 +190,11 @@ def test_one_image_at_a_time(root: Path) -> None:
     rows = BuiltRows(open_config("bloodmnist", 28, root))
     (block, *_), (files, *_) = rows.images("test"), rows.files("test")
     assert np.array_equal(rows.decoded(files[2], "test"), block[2])
-    with pytest.raises(
-        SourceError, match=r"test does not hold what bloodmnist at size 28 must .a row holds an unreadable"
-    ):
+    with pytest.raises(SourceError, match=r"test does not match bloodmnist at size 28 .a row holds an unreadable"):
         rows.decoded(b"GIF89a", "test")
 
 
-def test_what_is_not_there(root: Path) -> None:
+def test_missing_splits_builds_and_repositories(root: Path) -> None:
     rows = open_rows("breastmnist", 28, root=root)
     for call in (rows.count, rows.labels, lambda split: list(rows.images(split))):
         with pytest.raises(CatalogError, match="unknown split 'dev': choose from train, validation, test"):

@@ -1,4 +1,4 @@
-"""Shards that claim more than they may, or whose names are no text: one line from every reader."""
+"""Shards with exaggerated claims or names that are not text give a one-line error from every reader."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def vouch(config: Path, split: str) -> None:
-    """Make manifest and card vouch for the first shard of a split as it is."""
+    """Update manifest and card to match the first shard of a split."""
     before = read_manifest(config).content_id
     manifest = json.loads((config / MANIFEST_NAME).read_text())
     shard = manifest["splits"][split]["shards"][0]
@@ -67,7 +67,7 @@ def refused(root: Path, reader: str, match: str) -> None:
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_few_kilobytes_that_say_a_million_rows(root: Path, tmp_path: Path, reader: str) -> None:
+def test_a_few_kilobytes_that_claim_a_million_rows(root: Path, tmp_path: Path, reader: str) -> None:
     shutil.copytree(root / "breastmnist", tmp_path / "breastmnist")
     path = sorted((tmp_path / "breastmnist" / "28").glob("train-*"))[0]
     rows = 1_000_000
@@ -94,7 +94,7 @@ def test_a_few_kilobytes_that_say_a_million_rows(root: Path, tmp_path: Path, rea
     ids=["compressed", "both", "dictionary", "prefixes"],
 )
 @pytest.mark.parametrize("reader", READERS)
-def test_a_small_file_of_images_without_end(
+def test_a_small_file_that_expands_to_huge_images(
     root: Path, tmp_path: Path, reader: str, storage: dict[str, object]
 ) -> None:
     shutil.copytree(root / "breastmnist", tmp_path / "breastmnist")
@@ -107,17 +107,17 @@ def test_a_small_file_of_images_without_end(
     )
     assert path.stat().st_size < 2 << 20 <= len(table) << 20
     vouch(path.parent, "train")
-    refused(tmp_path, reader, "column image holds texts or files that are compressed")
+    refused(tmp_path, reader, "column image holds compressed texts or files")
 
 
-def test_a_label_may_be_no_text_of_any_length(tmp_path: Path) -> None:
+def test_a_label_column_of_long_texts_is_rejected(tmp_path: Path) -> None:
     pq.write_table(pa.table({"label": ["a" * 1_000_000] * 50}), tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match="its column label holds texts or files that are compressed"):
+    with pytest.raises(ValueError, match="its column label holds compressed texts or files"):
         check_footer(pq.read_metadata(tmp_path / "a.parquet"), 50, subset("breastmnist"), 28)
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_name_that_is_no_utf8(root: Path, tmp_path: Path, reader: str) -> None:
+def test_a_name_that_is_not_utf8(root: Path, tmp_path: Path, reader: str) -> None:
     shutil.copytree(root / "breastmnist", tmp_path / "breastmnist")
     path = sorted((tmp_path / "breastmnist" / "28").glob("train-*"))[0]
     path.write_bytes(path.read_bytes().replace(b"label", b"lab\xffl").replace(b"image", b"im\xffge"))
@@ -126,7 +126,7 @@ def test_a_name_that_is_no_utf8(root: Path, tmp_path: Path, reader: str) -> None
 
 
 @pytest.mark.parametrize("flag", FLAGS)
-def test_sound_footers(root: Path, flag: str) -> None:
+def test_valid_footers(root: Path, flag: str) -> None:
     config = root / flag / "28"
     for shard in read_manifest(config).shards:
         check_footer(pq.read_metadata(config / shard.name), shard.rows, subset(flag), 28)
@@ -140,7 +140,7 @@ def test_sound_footers(root: Path, flag: str) -> None:
         ("organmnist3d", pa.array([[[[0] * 40] * 28] * 28] * 2), "its column image holds 62,720 values in 2 rows"),
     ],
 )
-def test_rows_of_more_values_than_they_may_have(tmp_path: Path, flag: str, column: pa.Array, says: str) -> None:
+def test_rows_with_too_many_values(tmp_path: Path, flag: str, column: pa.Array, says: str) -> None:
     name = "image" if "image" in says else "label"
     pq.write_table(pa.table({name: column}), tmp_path / "a.parquet")
     footer = pq.read_metadata(tmp_path / "a.parquet")

@@ -1,4 +1,4 @@
-"""Images of loaded data sets: those of `datasets` to the eye, and nothing but PNG and lossless WebP to the decoder."""
+"""Images of loaded data sets behave like those of `datasets`, but only PNG and lossless WebP are decoded."""
 
 import copy
 import hashlib
@@ -42,7 +42,7 @@ def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_it_is_the_feature_of_datasets_in_all_but_decoding() -> None:
+def test_it_equals_the_feature_of_datasets_except_for_decoding() -> None:
     for flag, mode in (("retinamnist", "RGB"), ("breastmnist", "L")):
         feature = StoredImage(subset(flag), 28)
         plain = datasets.Image(mode=mode)
@@ -57,7 +57,7 @@ def test_it_is_the_feature_of_datasets_in_all_but_decoding() -> None:
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_rows_are_the_pixels(root: Path, *, streaming: bool) -> None:
+def test_rows_hold_the_right_pixels(root: Path, *, streaming: bool) -> None:
     for flag in ("retinamnist", "breastmnist"):
         images = medmnist_hf.load_arrays(flag, 28, "test", root).images
         rows = medmnist_hf.load(flag, 28, "test", root, streaming=streaming)
@@ -85,10 +85,10 @@ def test_rows_are_the_pixels(root: Path, *, streaming: bool) -> None:
     ],
     ids=["PostScript", "JPEG", "lossy", "TIFF", "another size", "gray", "cut", "empty"],
 )
-def test_nothing_else_is_decoded(
+def test_other_formats_are_not_decoded(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, says: str, *, streaming: bool
 ) -> None:
-    """A stand-in for Ghostscript, which Pillow starts for PostScript, notes that it ran."""
+    """A stand-in for Ghostscript, which Pillow would run for PostScript, records that it ran."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\nexit 1\n")
     (tmp_path / "bin" / "gs").chmod(0o755)
@@ -118,7 +118,7 @@ def test_nothing_else_is_decoded(
     assert not (tmp_path / "ran").exists()
 
 
-def test_columns_in_another_form_stay_as_they_are(root: Path) -> None:
+def test_columns_in_another_form_are_unchanged(root: Path) -> None:
     labels = medmnist_hf.load("breastmnist", 28, "test", root, columns=["label"])
     assert list(labels.features) == ["label"]
     plain = datasets.Dataset.from_dict({"image": [1, 2]})

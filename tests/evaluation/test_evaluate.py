@@ -162,7 +162,7 @@ def test_files_that_cannot_be_compared(data: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "breastmnist_64.npz", test_labels=labels_of(subset("breastmnist"))[::-1])
     with pytest.raises(ScoreError, match="differ between sizes 28 and 64"):
         compare_files(first, result(tmp_path, "breastmnist", 64), tmp_path)
-    with pytest.raises(ScoreError, match="no measure 'kappa'"):
+    with pytest.raises(ScoreError, match="unknown measure 'kappa'"):
         compare_files(first, first, data, ["kappa"])
     logits = result(tmp_path, "breastmnist", split="train")
     logits.write_text(logits.read_text().replace("0,0.", "0,-5.", 1))
@@ -189,7 +189,7 @@ def test_files_that_do_not_fit(data: Path, tmp_path: Path) -> None:
     refused("breastmnist_test@e.csv", "", ScoreError, "holds no line of scores")
     refused("brestmnist_test@f.csv", full, CatalogError, "did you mean 'breastmnist'?")
     assert evaluate_file(tmp_path / "breastmnist_test@c.csv", data, from_logits=False).score.rows == rows
-    with pytest.raises(ScoreError, match="no measure 'nothing'"):
+    with pytest.raises(ScoreError, match="unknown measure 'nothing'"):
         evaluate_file(result(tmp_path, "breastmnist"), data, ["nothing"])
     with pytest.raises(SourceError, match="no build of breastmnist at size 28"):
         evaluate_file(result(tmp_path, "breastmnist"), tmp_path)

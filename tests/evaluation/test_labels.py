@@ -251,10 +251,10 @@ def test_npz_files_that_are_refused(tmp_path: Path) -> None:
     alone = tmp_path / "h.npz"
     with alone.open("wb") as file:
         np.save(file, good)
-    refused(alone, "is no complete NPZ file")
+    refused(alone, "is not a complete NPZ file")
     for name, content in (("i.npz", b""), ("j.npz", b"no zip file"), ("k.npz", b"PK\x03\x04")):
         (tmp_path / name).write_bytes(content)
-        refused(tmp_path / name, "is no complete NPZ file")
+        refused(tmp_path / name, "is not a complete NPZ file")
     short = shutil.copy(_npz(tmp_path / "l.npz", test_labels=np.zeros((5000, 1), np.uint8)), tmp_path / "m.npz")
     damaged = bytearray(Path(short).read_bytes())
     damaged[2000:2010] = b"\x07" * 10

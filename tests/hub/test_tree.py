@@ -12,7 +12,7 @@ from medmnist_hf.hub import client
 from medmnist_hf.hub import tree as reading
 from medmnist_hf.hub.files import PushFile
 from medmnist_hf.hub.tree import download_document, read_file, read_tree
-from medmnist_hf.network import LargeAnswerError, limited
+from medmnist_hf.network import LargeAnswerError, apply_limits
 from tests.fixtures.hub.server import Fault, HubServer
 
 ID = "org/thing"
@@ -93,7 +93,7 @@ def test_a_file_that_is_listed_as_large_is_not_asked_for(hub: HubServer, repo_ty
 def test_a_hub_that_floods_is_one_line(hub: HubServer, repo_type: str, large: str) -> None:
     limits = dataclasses.replace(client.hub_limits(), body=5000)
     before = _http._GLOBAL_CLIENT_FACTORY
-    set_client_factory(lambda: limited(_http.default_client_factory(), limits))
+    set_client_factory(lambda: apply_limits(_http.default_client_factory(), limits))
     hub.faults.add(Fault("GET", large, garble=lambda body: body + b" " * 5001))
     try:
         with pytest.raises(

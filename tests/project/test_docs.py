@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from medmnist_hf.cards.readme import with_table
+from medmnist_hf.cards.readme import update_table
 from tests.fixtures.pages import (
     CARDS,
     CHANGELOG,
@@ -33,7 +33,7 @@ TEXT = README.read_text(encoding="utf-8")
 
 
 def test_the_table_of_subsets_is_up_to_date() -> None:
-    assert with_table(TEXT) == TEXT, "stale: run python scripts/render_cards.py"
+    assert update_table(TEXT) == TEXT, "stale: run python scripts/render_cards.py"
 
 
 # Blocks of code
@@ -75,7 +75,7 @@ READERS = {
 }
 """Language of a block -> what is checked of each; `test_docs_run.py` runs those that can be run."""
 
-SPHINX = re.compile(r"\{(toctree|grid|grid-item-card|auto\w+|currentmodule|note|warning|tip|seealso)\}")
+SPHINX = re.compile(r"\{(toctree|include|grid|grid-item-card|auto\w+|currentmodule|note|warning|tip|seealso)\}")
 """Directives that hold no code; ``make docs`` reads them."""
 
 EVERY_BLOCK = [block for page in (*PAGES, *CARDS, CHANGELOG) for block in blocks(page)]

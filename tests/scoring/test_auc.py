@@ -1,4 +1,4 @@
-"""One column's AUC and average precision: by definition, by scikit-learn, and with rows repeated for weights."""
+"""One column's AUC and average precision: against the definition, scikit-learn and repeated rows."""
 
 import math
 import warnings
@@ -25,7 +25,7 @@ def columns(draw: st.DrawFn) -> Column:
 
 @settings(max_examples=300, deadline=None)
 @given(columns(), st.integers(0, 2**32))
-def test_a_weight_stands_for_a_repeated_row(column: Column, seed: int) -> None:
+def test_a_weight_equals_a_repeated_row(column: Column, seed: int) -> None:
     values, positive = column
     weights = np.random.default_rng(seed).integers(0, 4, (3, values.size)).astype(np.uint16)
     ranking = Ranking.of(values, positive)
@@ -43,12 +43,12 @@ def test_a_weight_stands_for_a_repeated_row(column: Column, seed: int) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(columns())
-def test_weights_of_one_give_the_very_same_auc(column: Column) -> None:
+def test_weights_of_one_give_exactly_the_same_auc(column: Column) -> None:
     ones = np.ones((1, column[0].size), np.uint16)
     assert repr(float(Ranking.of(*column).auc(ones)[0])) == repr(auc(*column))
 
 
-def test_one_kind_of_row_has_no_auc() -> None:
+def test_rows_of_one_class_have_no_auc() -> None:
     values = np.array([0.1, 0.2])
     assert math.isnan(auc(values, np.array([True, True])))
     assert math.isnan(auc(values, np.array([False, False])))
@@ -67,7 +67,7 @@ def test_many_rows_are_counted_without_overflow() -> None:
     assert float(Ranking.of(values, positive).auc(ones)[0]) == pytest.approx(exact, abs=1e-15)
 
 
-def test_ratio_of_nothing_is_nan_without_a_warning() -> None:
+def test_ratio_with_a_whole_of_0_is_nan_without_a_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert np.array_equal(ratio(np.array([1.0, 0.0]), np.array([2.0, 0.0])), [0.5, np.nan], equal_nan=True)

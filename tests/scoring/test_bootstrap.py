@@ -1,4 +1,4 @@
-"""Bootstrap intervals: against the plain loop, against DeLong, their coverage and bounds."""
+"""Bootstrap intervals: against a plain loop and DeLong, coverage, memory and error messages."""
 
 import math
 import subprocess
@@ -23,7 +23,7 @@ NAMES = ["auc", "acc"]
 
 
 def simulated(task: Task, rows: int = 300, labels: int = 4, seed: int = 0) -> tuple[IntArray, FloatArray, FloatArray]:
-    """References and two related sets of scores, the second the noisier."""
+    """References and two related sets of scores, of which the second is noisier."""
     rng = np.random.default_rng(seed)
     if task is Task.BINARY:
         references = (rng.random(rows) < 0.4).astype(np.intp)
@@ -42,7 +42,7 @@ def simulated(task: Task, rows: int = 300, labels: int = 4, seed: int = 0) -> tu
 
 
 @pytest.mark.parametrize("task", list(Task))
-def test_replicates_are_the_measures_of_the_rows_drawn(task: Task) -> None:
+def test_replicates_are_the_metrics_of_the_drawn_rows(task: Task) -> None:
     references, scores, _ = simulated(task, rows=80)
     names = available(task)
     found = bootstrap(check(references, scores, task), names, resamples=40, level=0.5, seed=3)
@@ -64,7 +64,7 @@ def test_replicates_are_the_measures_of_the_rows_drawn(task: Task) -> None:
 
 
 @pytest.mark.parametrize("task", [Task.MULTI_CLASS, Task.MULTI_LABEL])
-def test_resamples_that_lost_a_class_count_for_means_over_rows_alone(task: Task) -> None:
+def test_resamples_without_a_class_are_used_for_means_over_rows_only(task: Task) -> None:
     rng = np.random.default_rng(1)
     scores = rng.random((40, 3))
     if task is Task.MULTI_LABEL:
@@ -74,25 +74,25 @@ def test_resamples_that_lost_a_class_count_for_means_over_rows_alone(task: Task)
         scores /= scores.sum(axis=1, keepdims=True)
         references = np.arange(40) % 2
         references[[5, 8]] = 2
-    given = check(references, scores, task)
-    draws = np.concatenate(list(_Draws(given, ["auc"], 300, 0)))
-    whole = sum(all(0 < weights[given.positive(label)].sum() < 40 for label in range(3)) for weights in draws)
+    predictions = check(references, scores, task)
+    draws = np.concatenate(list(_Draws(predictions, ["auc"], 300, 0)))
+    whole = sum(all(0 < weights[predictions.positive(label)].sum() < 40 for label in range(3)) for weights in draws)
     # Two of 40 rows are missed with probability (38/40)^40 = 0.129, by some 39 of 300 draws.
     assert 20 < 300 - whole < 80
-    found = bootstrap(given, ["auc", "acc", "brier"], resamples=300)
+    found = bootstrap(predictions, ["auc", "acc", "brier"], resamples=300)
     assert [interval.resamples for interval in found.values()] == [whole, 300, 300]
 
 
-def test_rows_are_drawn_from_all() -> None:
+def test_rows_are_not_drawn_within_classes() -> None:
     references = np.repeat([0, 1, 2], [50, 7, 1])
     draws = np.concatenate(list(_Draws(check(references, np.full((58, 3), 1 / 3), Task.MULTI_CLASS), ["acc"], 50, 0)))
     assert len({tuple(np.bincount(references, weights, 3)) for weights in draws}) > 10
 
 
-def test_what_no_resample_changes_has_an_unknown_interval() -> None:
+def test_a_value_that_no_resample_changes_has_an_unknown_interval() -> None:
     constant = check([0, 1, 0, 0, 1, 0], [0.9] * 6, Task.BINARY)
     names = ["balanced_accuracy", "macro_f1", "acc"]
-    with pytest.warns(ScoreWarning, match="known from too few, interval nan: balanced_accuracy$"):
+    with pytest.warns(ScoreWarning, match="or too few rows; interval is nan: balanced_accuracy$"):
         found = bootstrap(constant, names, resamples=50)
     assert found["balanced_accuracy"].estimate == 0.5 and math.isnan(found["balanced_accuracy"].low)
     assert all(found[name].low < found[name].high for name in names[1:])
@@ -105,7 +105,7 @@ def test_blocks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None
     assert bootstrap(check(references, scores, Task.MULTI_LABEL), NAMES, resamples=50) == whole
 
 
-def test_a_seed_is_a_result() -> None:
+def test_a_seed_determines_the_result() -> None:
     references, scores, _ = simulated(Task.BINARY)
     first = bootstrap(check(references, scores, Task.BINARY), NAMES, resamples=100, seed=1)
     assert first == bootstrap(check(references, scores, "binary-class"), ["auc", "acc"], resamples=100, seed=1)
@@ -117,9 +117,9 @@ def test_a_seed_is_a_result() -> None:
         "print(bootstrap(rows, ['auc', 'acc'], resamples=200, seed=5))"
     )
     rows = check([0, 1, 0, 1, 1, 0], [0.1, 0.4, 0.5, 0.6, 0.9, 0.3], Task.BINARY)
-    here = bootstrap(rows, NAMES, resamples=200, seed=5)
-    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert there.stdout.strip() == repr(here)
+    interval = bootstrap(rows, NAMES, resamples=200, seed=5)
+    other_process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert other_process.stdout.strip() == repr(interval)
 
 
 def test_binary_auc_agrees_with_delong() -> None:
@@ -151,20 +151,20 @@ def test_paired_difference_agrees_with_delong() -> None:
     assert (drawn.first, drawn.second) == pytest.approx((exact.first, exact.second), abs=1e-12)
     assert drawn.difference.standard_error == pytest.approx(exact.difference.standard_error, rel=0.08)
     assert drawn.p == pytest.approx(exact.p, abs=0.02)
-    apart = math.hypot(
+    unpaired_error = math.hypot(
         *(bootstrap(check(references, s, Task.BINARY), ["auc"])["auc"].standard_error for s in (first, second))
     )
-    assert drawn.difference.standard_error < 0.8 * apart, "pairing must help on related predictions"
+    assert drawn.difference.standard_error < 0.8 * unpaired_error, "pairing must help on related predictions"
 
 
-def test_accuracy_agrees_with_the_binomial_law() -> None:
+def test_accuracy_agrees_with_the_binomial_distribution() -> None:
     references, scores, _ = simulated(Task.MULTI_CLASS, rows=1000)
     found = bootstrap(check(references, scores, Task.MULTI_CLASS), ["acc"], resamples=2000)["acc"]
-    law = math.sqrt(found.estimate * (1 - found.estimate) / 1000)
-    assert found.standard_error == pytest.approx(law, rel=0.08)
+    binomial_error = math.sqrt(found.estimate * (1 - found.estimate) / 1000)
+    assert found.standard_error == pytest.approx(binomial_error, rel=0.08)
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_coverage_is_close_to_the_confidence_level() -> None:
     # Two unit normals 1.5 apart: the AUC is Phi(1.5 / sqrt(2)).
     truth = 0.5 * (1 + math.erf(1.5 / 2))
     found = []
@@ -172,7 +172,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
         references, scores, _ = simulated(Task.BINARY, rows=120, seed=seed)
         found.append(bootstrap(check(references, scores, Task.BINARY), ["auc"], resamples=200, level=0.9)["auc"])
     covered = sum(interval.low <= truth <= interval.high for interval in found)
-    # Binomial(150, 0.9) lies in this range but for one case in ten thousand.
+    # Binomial(150, 0.9) leaves this range with a probability of one in ten thousand.
     assert 120 <= covered <= 148
 
 
@@ -184,12 +184,12 @@ def test_the_same_predictions_do_not_differ(task: Task) -> None:
 
 
 @pytest.mark.parametrize("task", list(Task))
-def test_order_of_a_comparison_only_turns_its_sign(task: Task) -> None:
+def test_swapping_the_predictions_only_flips_the_sign(task: Task) -> None:
     references, first, second = simulated(task)
-    there = bootstrap_compare(*pair(references, first, second, task), NAMES, resamples=101)
-    back = bootstrap_compare(*pair(references, second, first, task), NAMES, resamples=101)
-    for name, found in there.items():
-        other = back[name]
+    forward = bootstrap_compare(*pair(references, first, second, task), NAMES, resamples=101)
+    backward = bootstrap_compare(*pair(references, second, first, task), NAMES, resamples=101)
+    for name, found in forward.items():
+        other = backward[name]
         assert (found.first, found.second, found.p) == (other.second, other.first, other.p)
         assert (found.difference.low, found.difference.high) == pytest.approx(
             (-other.difference.high, -other.difference.low), abs=1e-12
@@ -204,20 +204,20 @@ def test_a_clear_difference_has_the_smallest_p() -> None:
     assert found.p == 2 / 200 and found.difference.low > 0
 
 
-def test_p_values_are_even_when_nothing_differs() -> None:
+def test_p_values_are_uniform_under_the_null() -> None:
     found = []
     for seed in range(150):
         rng = np.random.default_rng(seed)
         references = np.arange(80) % 2
         shared = references + rng.normal(size=80)
-        one, two = (shared + rng.normal(size=80) for _ in range(2))
-        both = pair(references, one, two, Task.BINARY, from_logits=False)
+        first, second = (shared + rng.normal(size=80) for _ in range(2))
+        both = pair(references, first, second, Task.BINARY, from_logits=False)
         found.append(bootstrap_compare(*both, ["auc"], resamples=99)["auc"].p)
-    # Below 0.2 lie Binomial(150, 0.2) of them; the bounds leave out one case in ten thousand on each side.
+    # The number below 0.2 is Binomial(150, 0.2); it leaves the bounds with a probability of 1 in 10,000 per side.
     assert 12 <= sum(p < 0.2 for p in found) <= 50
 
 
-def test_absent_classes_stay_left_out() -> None:
+def test_absent_classes_stay_excluded() -> None:
     references, scores, _ = simulated(Task.MULTI_CLASS)
     references = np.where(references == 3, 0, references)
     with pytest.warns(ScoreWarning, match="auc:3"):
@@ -227,8 +227,8 @@ def test_absent_classes_stay_left_out() -> None:
     assert math.isnan(found["auc:3"].low) and found["auc:3"].resamples == 0
 
 
-def test_replicates_without_a_value_are_not_counted() -> None:
-    # Class 2 is never true and decided on once: in a third of the resamples it has no F1.
+def test_undefined_replicates_are_not_counted() -> None:
+    # Class 2 is never true and predicted once, so a third of the resamples have no F1 for it.
     scores = np.eye(3)[[0, 1, 0, 1, 0, 2]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ScoreWarning)
@@ -242,7 +242,7 @@ def test_memory_is_bounded_by_the_block() -> None:
     bootstrap(check(references, scores, Task.MULTI_LABEL), NAMES, resamples=300)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 20e6, "300 resamples at once would hold 60 MB"
+    assert peak < 20e6, "300 resamples at once would need 60 MB"
 
 
 @pytest.mark.parametrize(
@@ -252,33 +252,33 @@ def test_memory_is_bounded_by_the_block() -> None:
         ({"level": 95}, "level=95: pass a confidence level between 0 and 1"),
         ({"level": float("nan")}, "level=nan: pass a confidence level"),
         ({"seed": -1}, "seed=-1: pass 0 or a positive whole number"),
-        ({"names": ["auk"]}, "no measure 'auk' for the binary-class task"),
+        ({"names": ["auk"]}, "unknown measure 'auk' for the binary-class task"),
     ],
 )
-def test_one_line_for_each_fault(options: dict[str, object], line: str) -> None:
+def test_each_invalid_option_gives_a_one_line_error(options: dict[str, object], line: str) -> None:
     call: dict[str, object] = {"names": NAMES, "predictions": check([0, 1, 1, 0], [0.1, 0.2, 0.3, 0.4], Task.BINARY)}
     with pytest.raises(ScoreError) as caught:
         bootstrap(**(call | options))  # type: ignore[arg-type]
     assert str(caught.value).startswith(line) and "\n" not in str(caught.value)
 
 
-def test_a_class_too_rare_to_resample_leaves_its_measures_unknown() -> None:
-    # Twelve labels of one row each: all of them stay in a resample but once in some 300,000 draws.
+def test_metrics_of_a_class_too_rare_to_resample_are_unknown() -> None:
+    # Twelve labels of one row each: only one in some 300,000 resamples keeps them all.
     references = np.eye(12, dtype=int)
     scores = np.random.default_rng(0).random((12, 12))
-    with pytest.warns(ScoreWarning, match="known from too few, interval nan: f1$"):
+    with pytest.warns(ScoreWarning, match="or too few rows; interval is nan: f1$"):
         found = bootstrap(check(references, scores, Task.MULTI_LABEL), ["f1", "acc"], resamples=100)
     assert math.isnan(found["f1"].low) and found["f1"].resamples == 0
     assert found["acc"].low < found["acc"].estimate < found["acc"].high
 
 
 def test_one_row_has_no_interval() -> None:
-    with pytest.warns(ScoreWarning, match="interval nan: acc"):
+    with pytest.warns(ScoreWarning, match="interval is nan: acc"):
         found = bootstrap(check([1], [0.1], Task.BINARY), ["acc"], resamples=10)["acc"]
     assert math.isnan(found.low)
 
 
-def test_bootstrap_after_metrics_sorts_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bootstrap_after_metrics_reuses_the_rankings(monkeypatch: pytest.MonkeyPatch) -> None:
     references, scores, _ = simulated(Task.MULTI_CLASS)
     predictions, names = check(references, scores, Task.MULTI_CLASS), available(Task.MULTI_CLASS)
     fresh = bootstrap(check(references, scores, Task.MULTI_CLASS), names, resamples=20)

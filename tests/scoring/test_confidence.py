@@ -12,38 +12,38 @@ from medmnist_hf.scoring.confidence import normal_quantile, student_p, student_q
 
 @pytest.mark.parametrize(("right", "rows"), [(181, 400), (0, 156), (156, 156), (1, 2), (3, 30), (47_000, 47_280)])
 @pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
-def test_wilson_is_that_of_scipy(right: int, rows: int, level: float) -> None:
-    found = wilson(right / rows, rows, level=level)
+def test_wilson_matches_scipy(right: int, rows: int, level: float) -> None:
+    interval = wilson(right / rows, rows, level=level)
     exact = binomtest(right, rows).proportion_ci(level, method="wilson")
-    assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=1e-12)
-    assert (found.estimate, found.level, found.method) == (right / rows, level, "Wilson")
-    assert found.low < found.high, "it has a width where all rows are right, too"
+    assert (interval.low, interval.high) == pytest.approx((exact.low, exact.high), abs=1e-12)
+    assert (interval.estimate, interval.level, interval.method) == (right / rows, level, "Wilson")
+    assert interval.low < interval.high, "the width must not be 0 if all rows are right"
 
 
-def test_wilson_of_a_known_example() -> None:
-    found = wilson(181 / 400, 400)
-    assert f"{found.estimate:.4f} [{found.low:.3f}, {found.high:.3f}]" == "0.4525 [0.404, 0.501]"
+def test_wilson_of_181_in_400() -> None:
+    interval = wilson(181 / 400, 400)
+    assert f"{interval.estimate:.4f} [{interval.low:.3f}, {interval.high:.3f}]" == "0.4525 [0.404, 0.501]"
 
 
 @pytest.mark.parametrize("freedom", [1, 2.5, 3, 9.3, 100, 1e4, 1e6])
 @pytest.mark.parametrize("level", [0.1, 0.9, 0.95, 0.99])
-def test_students_distribution_is_that_of_scipy(freedom: float, level: float) -> None:
+def test_students_distribution_matches_scipy(freedom: float, level: float) -> None:
     deviate = float(student.ppf((1 + level) / 2, freedom))
     assert student_quantile(level, freedom) == pytest.approx(deviate, rel=2e-6)
     assert student_p(deviate, freedom) == student_p(-deviate, freedom) == pytest.approx(1 - level, abs=1e-6)
 
 
-def test_the_ends_of_students_distribution() -> None:
+def test_extremes_of_students_distribution() -> None:
     assert student_p(0, 5) == 1 and 0 <= student_p(1e9, 5) < 1e-9
     assert student_quantile(0.95, 1e6) == pytest.approx(normal_quantile(0.95), rel=1e-5)
 
 
 @pytest.mark.parametrize("level", [0, 1, 95, math.nan])
-def test_a_level_out_of_range(level: float) -> None:
+def test_a_level_out_of_range_is_refused(level: float) -> None:
     with pytest.raises(ScoreError, match="pass a confidence level between 0 and 1, such as"):
         wilson(0.5, 10, level=level)
 
 
 @pytest.mark.parametrize(("deviate", "freedom"), [(10.97, 155), (30, 20), (9, 1e5)])
-def test_a_small_p_is_no_zero(deviate: float, freedom: float) -> None:
+def test_a_small_p_is_not_rounded_to_zero(deviate: float, freedom: float) -> None:
     assert student_p(deviate, freedom) == pytest.approx(2 * float(student.sf(deviate, freedom)), rel=1e-3, abs=0)

@@ -1,4 +1,4 @@
-"""DeLong's method against its definition written out pair by pair, and its level under the null."""
+"""DeLong's method against its pairwise definition, and p values under the null hypothesis."""
 
 import math
 
@@ -29,7 +29,7 @@ def pairs_of_columns(draw: st.DrawFn) -> Case:
 
 
 def kernel(references: IntArray, scores: FloatArray) -> FloatArray:
-    """The psi of the paper for each positive (rows) and negative (columns)."""
+    """The psi of the paper for each pair of a positive row (axis 0) and a negative row (axis 1)."""
     hits, rest = scores[references == 1][:, None], scores[references == 0][None, :]
     return np.where(hits > rest, 1.0, np.where(hits == rest, 0.5, 0.0))
 
@@ -43,26 +43,26 @@ def covariance(one: FloatArray, two: FloatArray) -> float:
     return total
 
 
-def few(references: IntArray) -> float:
-    """By how much an error is made larger for the rows of the rarer class."""
+def widening(references: IntArray) -> float:
+    """The small-sample factor of the standard error."""
     return math.sqrt(1 + 1 / np.bincount(references).min())
 
 
 def freedom(psi: FloatArray) -> float:
-    """Degrees of freedom from the fourth powers of the components, each as a share of its side."""
+    """Degrees of freedom from the fourth powers of the effects."""
     effects = [(psi.mean(axis=axis) - psi.mean()) / math.sqrt(size * (size - 1)) for axis, size in sides(psi)]
     squares = np.concatenate(effects) ** 2
     return float(3 * squares.sum() ** 2 / (squares**2).sum())
 
 
 def sides(psi: FloatArray) -> list[tuple[int, int]]:
-    """The axis that each side's components are means over, and the rows of the side."""
+    """For each side, the axis its components average over and its number of rows."""
     return [(1, psi.shape[0]), (0, psi.shape[1])]
 
 
 @settings(max_examples=300, deadline=None)
 @given(pairs_of_columns())
-def test_interval_and_test_are_their_definition(case: Case) -> None:
+def test_interval_and_test_match_their_definition(case: Case) -> None:
     references, (first, second) = case[0], case[1]
     one, two = kernel(references, first), kernel(references, second)
     found = delong(check(references, first, Task.BINARY))["auc"]
@@ -72,8 +72,8 @@ def test_interval_and_test_are_their_definition(case: Case) -> None:
     assert found.standard_error == pytest.approx(error, abs=1e-9)
     assert 0 <= found.low <= found.estimate <= found.high <= 1 and found.low < found.high
     if error > 1e-6:
-        odds, wider = math.log(one.mean() / (1 - one.mean())), few(references) * error
-        half = student.ppf(0.975, freedom(one)) * wider / one.mean() / (1 - one.mean())
+        odds, widened = math.log(one.mean() / (1 - one.mean())), widening(references) * error
+        half = student.ppf(0.975, freedom(one)) * widened / one.mean() / (1 - one.mean())
         ends = 1 / (1 + np.exp(-np.array([odds - half, odds + half])))
         assert (found.low, found.high) == pytest.approx(ends, abs=1e-5)
     both = delong_compare(*pair(references, first, second, Task.BINARY))["auc"]
@@ -81,9 +81,9 @@ def test_interval_and_test_are_their_definition(case: Case) -> None:
     assert both.difference.estimate == pytest.approx(one.mean() - two.mean(), abs=1e-12)
     assert both.difference.standard_error**2 == pytest.approx(variance, abs=1e-12)
     if variance > 1e-9:
-        deviate = abs(one.mean() - two.mean()) / math.sqrt(variance) / few(references)
+        deviate = abs(one.mean() - two.mean()) / math.sqrt(variance) / widening(references)
         assert both.p == pytest.approx(2 * student.sf(deviate, freedom(one - two)), abs=1e-5)
-        half = student.ppf(0.975, freedom(one - two)) * math.sqrt(variance) * few(references)
+        half = student.ppf(0.975, freedom(one - two)) * math.sqrt(variance) * widening(references)
         ends = max(-1, one.mean() - two.mean() - half), min(1, one.mean() - two.mean() + half)
         assert (both.difference.low, both.difference.high) == pytest.approx(ends, abs=1e-4)
 
@@ -97,7 +97,7 @@ def test_components_are_the_means_of_the_kernel(case: Case) -> None:
     assert below == pytest.approx(psi.mean(axis=0), abs=1e-12)
 
 
-def test_each_class_is_set_against_the_rest() -> None:
+def test_each_class_is_scored_against_the_rest() -> None:
     rng = np.random.default_rng(0)
     references, scores = np.arange(60) % 3, rng.random((60, 4))
     scores /= scores.sum(axis=1, keepdims=True)
@@ -111,8 +111,8 @@ def test_each_class_is_set_against_the_rest() -> None:
     assert list(delong_compare(*pair(references, scores, scores, Task.MULTI_CLASS), names)) == names
 
 
-def test_the_error_of_a_mean_knows_that_the_classes_share_their_rows() -> None:
-    """Two columns that are one and its mirror are one ranking: their mean is no surer than each of them."""
+def test_the_error_of_a_mean_accounts_for_shared_rows() -> None:
+    """A column and its mirror image give the same ranking, so their mean is as uncertain as each of them."""
     rng = np.random.default_rng(1)
     references, column = np.arange(80) % 2, rng.random(80)
     scores = np.stack([1 - column, column], axis=1)
@@ -120,9 +120,9 @@ def test_the_error_of_a_mean_knows_that_the_classes_share_their_rows() -> None:
     one = delong(check(references, column, Task.BINARY))["auc"]
     assert (both.low, both.high) == pytest.approx((one.low, one.high), abs=1e-12)
     hot = np.stack([references, rng.permutation(references)], axis=1)
-    apart = delong(check(hot, rng.random((80, 2)), Task.MULTI_LABEL), ["auc", "auc:0", "auc:1"])
-    errors = [interval.standard_error for interval in apart.values()]
-    assert errors[0] == pytest.approx(math.hypot(*errors[1:]) / 2, rel=0.2), "of unrelated columns it is"
+    unrelated = delong(check(hot, rng.random((80, 2)), Task.MULTI_LABEL), ["auc", "auc:0", "auc:1"])
+    errors = [interval.standard_error for interval in unrelated.values()]
+    assert errors[0] == pytest.approx(math.hypot(*errors[1:]) / 2, rel=0.2), "unrelated columns average out"
 
 
 def test_a_class_of_one_row_leaves_the_mean_unknown() -> None:
@@ -133,35 +133,35 @@ def test_a_class_of_one_row_leaves_the_mean_unknown() -> None:
     assert not any(math.isnan(interval.estimate) for interval in found.values())
 
 
-def test_a_known_example() -> None:
+def test_an_example_computed_by_hand() -> None:
     # By hand: positive components 1, 1/2 and negative components 1, 1/2; AUC 3/4, variance 1/16 + 1/16.
     found = delong(check([1, 1, 0, 0], [0.9, 0.4, 0.2, 0.5], Task.BINARY))["auc"]
     assert found.estimate == 0.75
     assert found.standard_error == pytest.approx(math.sqrt(1 / 8))
 
 
-@pytest.mark.parametrize("worth", [1.0, 0.5, 0.0])
-def test_an_interval_has_a_width_where_the_variance_is_0(worth: float) -> None:
-    """A ranking without an error, scores that are all equal, and one that is all wrong: Newcombe's method 5."""
+@pytest.mark.parametrize("auc", [1.0, 0.5, 0.0])
+def test_an_interval_has_a_width_if_the_variance_is_0(auc: float) -> None:
+    """Perfect, constant and reversed scores use Newcombe's method 5."""
     references = np.arange(40) % 2
-    scores = np.where(references == 1, worth, 1 - worth)
+    scores = np.where(references == 1, auc, 1 - auc)
     found = delong(check(references, scores, Task.BINARY))["auc"]
-    assert (found.estimate, found.standard_error) == (worth, 0)
+    assert (found.estimate, found.standard_error) == (auc, 0)
     for end in (found.low, found.high):
         shape = (1 - end) / (2 - end) + end / (1 + end)
         distance = 1.959963984540054 * math.sqrt(end * (1 - end) * (1 + 19 * shape) / 400)
-        assert abs(worth - end) == pytest.approx(distance, abs=1e-6)
+        assert abs(auc - end) == pytest.approx(distance, abs=1e-6)
     assert found.high - found.low > 0.08
 
 
-def test_a_difference_that_does_not_vary() -> None:
+def test_a_difference_without_variance() -> None:
     references, good = [1, 1, 0, 0], [0.9, 0.8, 0.1, 0.2]
     assert delong_compare(*pair(references, good, good, Task.BINARY))["auc"].p == 1
     worst = delong_compare(*pair(references, good, [0.1, 0.2, 0.9, 0.8], Task.BINARY))["auc"]
     assert (worst.difference.estimate, worst.p) == (1, 0)
 
 
-def test_p_values_are_even_when_nothing_differs() -> None:
+def test_p_values_are_uniform_under_the_null() -> None:
     found = []
     for seed in range(400):
         rng = np.random.default_rng(seed)
@@ -169,7 +169,7 @@ def test_p_values_are_even_when_nothing_differs() -> None:
         shared = references + rng.normal(size=100)
         one, two = (shared + rng.normal(size=100) for _ in range(2))
         found.append(delong_compare(*pair(references, one, two, Task.BINARY, from_logits=False))["auc"].p)
-    # Below 0.2 lie Binomial(400, 0.2) of them: 80, give or take 8.
+    # The number below 0.2 is Binomial(400, 0.2): 80, standard deviation 8.
     assert 50 <= sum(p < 0.2 for p in found) <= 112
 
 

@@ -1,4 +1,4 @@
-"""`medmnist_hf.scoring.inputs`: tensors of any kind, and what holds them, are scored as the arrays they stand for."""
+"""`medmnist_hf.scoring.inputs`: tensors, and lists of them, are scored like the equivalent arrays."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ LABELS = torch.tensor([0, 1, 1, 0])
 
 
 def rows_of(scores: torch.Tensor) -> list[Any]:
-    """A tensor in the shapes that loops collect: whole, by row, by row and number, and with gradients."""
+    """The scores as a loop may collect them: one tensor, a list of rows, nested lists, with and without gradients."""
     graph = scores.clone().requires_grad_()
     return [scores, list(scores), [list(row) for row in scores], graph, list(graph), tuple(graph), graph * 1]
 
@@ -36,8 +36,8 @@ def test_findings_in_tensors() -> None:
             assert score(truth, scores, Task.MULTI_LABEL) == expected
 
 
-def test_types_are_kept_where_numpy_has_them() -> None:
+def test_types_that_numpy_supports_are_kept() -> None:
     assert plain(SCORES).dtype == np.float32 and plain(LABELS).dtype == np.int64
     assert plain(SCORES.bfloat16()).dtype == np.float32
     rows = [[0.1, 0.9]]
-    assert plain(rows) is rows, "what needs no change is not copied"
+    assert plain(rows) is rows, "values that need no conversion are not copied"

@@ -1,4 +1,4 @@
-"""`medmnist_hf.scoring.intervals`: the method of every measure, widths, and the known examples."""
+"""`medmnist_hf.scoring.intervals`: the method of every metric, widths, and worked examples."""
 
 import math
 
@@ -20,7 +20,7 @@ WILSON = {"acc", "brier", "mae"}
 RNG_ROWS = 120
 
 
-def drawn(task: Task, classes: int = 3, seed: int = 0) -> Predictions:
+def random_predictions(task: Task, classes: int = 3, seed: int = 0) -> Predictions:
     rng = np.random.default_rng(seed)
     if task is Task.MULTI_LABEL:
         return check(rng.random((RNG_ROWS, classes)) < 0.3, rng.random((RNG_ROWS, classes)), task)
@@ -30,8 +30,8 @@ def drawn(task: Task, classes: int = 3, seed: int = 0) -> Predictions:
 
 
 @pytest.mark.parametrize("task", list(Task))
-def test_every_measure_has_its_method_and_a_width(task: Task) -> None:
-    predictions = drawn(task)
+def test_every_metric_has_its_method_and_a_width(task: Task) -> None:
+    predictions = random_predictions(task)
     names = [*available(task), *(f"{name}:*" for name in CLASSWISE)]
     found = intervals(predictions, names, resamples=100)
     values = metrics(predictions, names)
@@ -48,21 +48,21 @@ def test_every_measure_has_its_method_and_a_width(task: Task) -> None:
     assert found["auc"] == delong(predictions)["auc"]
 
 
-def test_a_grade_that_is_always_answered_has_the_accuracy_of_a_share() -> None:
-    """181 of 400 rows have grade 0, as 174 of RetinaMNIST's have: the answer is constant, its accuracy is not sure."""
+def test_a_constant_prediction_has_an_uncertain_accuracy() -> None:
+    """181 of 400 rows have grade 0, similar to RetinaMNIST (174): the accuracy of predicting 0 depends on the rows."""
     grades = np.repeat(np.arange(5), [181, 60, 60, 60, 39])
     constant = check(grades, np.eye(5)[np.zeros(400, int)], Task.ORDINAL)
-    with pytest.warns(ScoreWarning, match="interval nan: balanced_accuracy"):
+    with pytest.warns(ScoreWarning, match="interval is nan: balanced_accuracy"):
         found = intervals(constant, ["acc", "auc", "mae", "brier", "balanced_accuracy", "sensitivity:0"])
     acc = found["acc"]
     assert f"{acc.estimate:.4f} [{acc.low:.3f}, {acc.high:.3f}] {acc.method}" == "0.4525 [0.404, 0.501] Wilson"
     widths = {name: interval.high - interval.low for name, interval in found.items()}
     assert math.isnan(widths.pop("balanced_accuracy"))
-    assert min(widths.values()) > 0.01, "no interval of a constant answer has width 0"
+    assert min(widths.values()) > 0.01, "no interval of a constant prediction has width 0"
 
 
 @pytest.mark.parametrize("task", list(Task))
-def test_right_answers_alone_leave_a_width(task: Task) -> None:
+def test_intervals_of_perfect_predictions_have_a_width(task: Task) -> None:
     labels = np.arange(60) % (2 if task is Task.BINARY else 3)
     truth = np.eye(3)[labels] if task is Task.MULTI_LABEL else labels
     scores = labels.astype(float) if task is Task.BINARY else np.eye(3)[labels]
@@ -75,7 +75,7 @@ def test_right_answers_alone_leave_a_width(task: Task) -> None:
 
 
 def test_a_mean_over_rows_has_the_interval_of_its_variance() -> None:
-    predictions = drawn(Task.MULTI_LABEL)
+    predictions = random_predictions(Task.MULTI_LABEL)
     for name, values in (("acc", predictions.agreed / 3), ("brier", predictions.squared)):
         found = intervals(predictions, [name])[name]
         assert found.estimate == pytest.approx(values.mean())
@@ -95,14 +95,14 @@ def test_a_sensitivity_is_a_share_of_the_rows_of_its_class() -> None:
 
 def test_a_class_without_rows_has_no_interval() -> None:
     scores = np.random.default_rng(0).dirichlet(np.ones(3), 30)
-    with pytest.warns(ScoreWarning, match="interval nan: auc:2$"):
+    with pytest.warns(ScoreWarning, match="interval is nan: auc:2$"):
         found = intervals(check(np.arange(30) % 2, scores, Task.MULTI_CLASS), ["auc", "auc:2"])
     assert math.isnan(found["auc:2"].low) and found["auc"].low < found["auc"].estimate
 
 
-def test_comparisons_are_those_of_their_methods() -> None:
-    first, second = (drawn(Task.ORDINAL, 4, seed).columns.T for seed in (0, 1))
-    both = pair(drawn(Task.ORDINAL, 4).truth, first, second, Task.ORDINAL)
+def test_comparisons_use_the_method_of_each_metric() -> None:
+    first, second = (random_predictions(Task.ORDINAL, 4, seed).columns.T for seed in (0, 1))
+    both = pair(random_predictions(Task.ORDINAL, 4).truth, first, second, Task.ORDINAL)
     found = compare(*both, ["acc", "auc", "f1", "auc:2"], resamples=60, seed=2)
     assert list(found) == ["acc", "auc", "f1", "auc:2"]
     assert {name: found[name] for name in ("auc", "auc:2")} == delong_compare(*both, ["auc", "auc:2"])
@@ -112,8 +112,8 @@ def test_comparisons_are_those_of_their_methods() -> None:
 
 @pytest.mark.parametrize("name", ["acc", "mae", "brier", "sensitivity:2", "specificity:0"])
 def test_means_over_rows_are_compared_as_scipy_compares_paired_rows(name: str) -> None:
-    first, second = (drawn(Task.ORDINAL, 4, seed).columns.T for seed in (0, 1))
-    one, other = pair(drawn(Task.ORDINAL, 4).truth, first, second, Task.ORDINAL)
+    first, second = (random_predictions(Task.ORDINAL, 4, seed).columns.T for seed in (0, 1))
+    one, other = pair(random_predictions(Task.ORDINAL, 4).truth, first, second, Task.ORDINAL)
     values = [values[0].astype(float) for each in (one, other) if (values := row_values(each, name)) is not None]
     expected = ttest_rel(*values)
     low, high = expected.confidence_interval(0.9)
@@ -123,8 +123,8 @@ def test_means_over_rows_are_compared_as_scipy_compares_paired_rows(name: str) -
     assert found.p == pytest.approx(expected.pvalue, abs=1e-6)
 
 
-def test_what_differs_by_rounding_alone_is_equal() -> None:
-    """Shuffled scores of the other classes leave the Brier score as it is, but for the order of a sum."""
+def test_differences_by_rounding_only_count_as_0() -> None:
+    """Shuffling the scores of the other classes changes the Brier score only by the order of a sum."""
     rng = np.random.default_rng(0)
     truth, scores = np.arange(60) % 9, rng.dirichlet(np.ones(9), 60)
     shuffled = scores.copy()
@@ -135,9 +135,9 @@ def test_what_differs_by_rounding_alone_is_equal() -> None:
     assert found.p == 1 and abs(found.difference.estimate) < 1e-15 and found.difference.standard_error == 0
 
 
-def test_one_row_tells_nothing_of_a_difference_and_equal_rows_all() -> None:
+def test_a_difference_is_unknown_from_one_row_and_0_for_equal_rows() -> None:
     one, other = pair([0, 1, 0], [0.1, 0.9, 0.2], [0.1, 0.8, 0.6], Task.BINARY)
-    with pytest.warns(ScoreWarning, match="interval nan: sensitivity$"):
+    with pytest.warns(ScoreWarning, match="interval is nan: sensitivity$"):
         found = compare(one, other, ["sensitivity", "acc"])
     assert math.isnan(found["sensitivity"].p) and found["acc"].difference.low < 0 < found["acc"].difference.high
     same = compare(one, one, ["acc"])["acc"]
@@ -153,7 +153,7 @@ def test_one_row_tells_nothing_of_a_difference_and_equal_rows_all() -> None:
     ],
 )
 def test_options_are_checked_whatever_the_method(options: dict[str, float], line: str) -> None:
-    predictions = drawn(Task.BINARY)
+    predictions = random_predictions(Task.BINARY)
     with pytest.raises(ScoreError, match=line):
         intervals(predictions, **options)  # type: ignore[arg-type]
     with pytest.raises(ScoreError, match=line):
@@ -161,7 +161,7 @@ def test_options_are_checked_whatever_the_method(options: dict[str, float], line
 
 
 def test_both_classes_of_the_binary_task_have_intervals() -> None:
-    """Finding all of class 0 is raising no false alarm for class 1, so the intervals are the same."""
+    """The sensitivity of class 0 is the specificity of class 1, so their intervals are equal."""
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 2, 60)
     found = intervals(

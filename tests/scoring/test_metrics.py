@@ -1,4 +1,4 @@
-"""The opt-in measures against scikit-learn where it has them, else against their formulas written out."""
+"""Further metrics against scikit-learn, or against their formulas where it has none."""
 
 import math
 import warnings
@@ -44,7 +44,7 @@ def cases(draw: st.DrawFn, tasks: tuple[Task, ...]) -> Case:
     return task, rng.integers(0, draw(st.integers(1, labels)), rows), scores / scores.sum(axis=1, keepdims=True)
 
 
-def ours(case: Case, *names: str) -> dict[str, float]:
+def computed(case: Case, *names: str) -> dict[str, float]:
     task, references, scores = case
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ScoreWarning)
@@ -68,7 +68,7 @@ def mean_defined(values: list[float]) -> float:
 
 
 def columns(case: Case) -> list[tuple[FloatArray, FloatArray, FloatArray]]:
-    """Truth, decision and score of each score column as scikit-learn's binary functions take them."""
+    """Truth, decision and score of each score column as expected by scikit-learn's binary functions."""
     task, references, scores = case
     if task is Task.BINARY:
         return [(references.astype(float), (scores > 0.5).astype(float), scores)]
@@ -82,8 +82,8 @@ def columns(case: Case) -> list[tuple[FloatArray, FloatArray, FloatArray]]:
 
 
 @pytest.mark.parametrize("task", [Task.MULTI_LABEL, Task.MULTI_CLASS])
-def test_auc_and_acc_are_those_of_the_score_to_the_last_digit(task: Task) -> None:
-    """A sum of eight or more numbers depends on its order: with one mean for both there is one number."""
+def test_auc_and_acc_equal_the_official_score_to_the_last_digit(task: Task) -> None:
+    """A sum of eight or more numbers depends on its order, so both must use the same mean."""
     rng = np.random.default_rng(0)
     for classes in range(2, 15):
         scores = rng.dirichlet(np.ones(classes), 60)
@@ -96,7 +96,7 @@ def test_auc_and_acc_are_those_of_the_score_to_the_last_digit(task: Task) -> Non
 
 @settings(max_examples=80, deadline=None)
 @given(cases(tuple(Task)))
-def test_classwise_measures_are_scikit_learns(case: Case) -> None:
+def test_per_class_metrics_match_scikit_learn(case: Case) -> None:
     expected: dict[str, list[float]] = {
         name: [] for name in ("auc", "average_precision", "sensitivity", "specificity", "f1")
     }
@@ -110,7 +110,7 @@ def test_classwise_measures_are_scikit_learns(case: Case) -> None:
         expected["sensitivity"].append(sk.recall_score(truth, chosen, zero_division=np.nan))
         expected["specificity"].append(sk.recall_score(truth, chosen, pos_label=0, zero_division=np.nan))
         expected["f1"].append(sk.f1_score(truth, chosen, zero_division=np.nan))
-    found = ours(case, *expected, *(f"{name}:*" for name in expected))
+    found = computed(case, *expected, *(f"{name}:*" for name in expected))
     for name, values in expected.items():
         assert found[name] == near(values[1] if case[0] is Task.BINARY else mean_defined(values)), name
         assert [found[f"{name}:{label}"] for label in range(len(sides))] == [near(value) for value in values], name
@@ -118,9 +118,9 @@ def test_classwise_measures_are_scikit_learns(case: Case) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(cases(tuple(Task)))
-def test_whole_measures_are_scikit_learns(case: Case) -> None:
+def test_single_value_metrics_match_scikit_learn(case: Case) -> None:
     task, references, scores = case
-    found = ours(case, "acc", "auc", "balanced_accuracy", "macro_f1")
+    found = computed(case, "acc", "auc", "balanced_accuracy", "macro_f1")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ScoreWarning)
         official = score(check(references, scores, task))
@@ -140,8 +140,8 @@ def test_whole_measures_are_scikit_learns(case: Case) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(cases((Task.ORDINAL,)))
-def test_ordinal_measures_are_scikit_learns(case: Case) -> None:
-    found = ours(case, "quadratic_kappa", "mae")
+def test_ordinal_metrics_match_scikit_learn(case: Case) -> None:
+    found = computed(case, "quadratic_kappa", "mae")
     chosen, ids = case[2].argmax(axis=1), range(case[2].shape[1])
     kappa = sk.cohen_kappa_score(case[1], chosen, labels=list(ids), weights="quadratic")
     constant = np.all(case[1] == case[1][0]) and np.all(chosen == case[1][0])
@@ -151,9 +151,9 @@ def test_ordinal_measures_are_scikit_learns(case: Case) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(cases(tuple(Task)))
-def test_brier_is_scikit_learns(case: Case) -> None:
+def test_brier_matches_scikit_learn(case: Case) -> None:
     task, references, scores = case
-    found = ours(case, "brier")["brier"]
+    found = computed(case, "brier")["brier"]
     if task in SINGLE:
         labels = list(range(scores.shape[1]))
         assert found == near(sk.brier_score_loss(references, scores, labels=labels, scale_by_half=False))
@@ -166,7 +166,7 @@ def test_brier_is_scikit_learns(case: Case) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(cases(tuple(Task)))
-def test_ece_is_its_formula(case: Case) -> None:
+def test_ece_matches_its_formula(case: Case) -> None:
     task, references, scores = case
     if task in SINGLE:
         pairs = [[(bool(k == p.argmax()), float(p.max())) for k, p in zip(references, scores, strict=True)]]
@@ -180,7 +180,7 @@ def test_ece_is_its_formula(case: Case) -> None:
             bins.setdefault(place, []).append((hit, confidence))
         gaps = [abs(sum(hit - confidence for hit, confidence in rows)) for rows in bins.values()]
         errors.append(sum(gaps) / len(label))
-    assert ours(case, "ece")["ece"] == near(sum(errors) / len(errors))
+    assert computed(case, "ece")["ece"] == near(sum(errors) / len(errors))
 
 
 def test_edges_of_calibration_bins_are_closed_on_the_right() -> None:
@@ -190,7 +190,7 @@ def test_edges_of_calibration_bins_are_closed_on_the_right() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(cases(tuple(Task)))
-def test_confusion_matrix_is_scikit_learns(case: Case) -> None:
+def test_confusion_matrix_matches_scikit_learn(case: Case) -> None:
     task, references, scores = case
     found = confusion_matrix(check(references, scores, task))
     if task is Task.MULTI_LABEL:
@@ -204,7 +204,7 @@ def test_confusion_matrix_is_scikit_learns(case: Case) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(cases(tuple(Task)), st.integers(0, 2**32))
-def test_weights_stand_for_repeated_rows_in_every_measure(case: Case, seed: int) -> None:
+def test_weights_equal_repeated_rows_in_every_metric(case: Case, seed: int) -> None:
     task, references, scores = case
     checked = check(references, scores, task)
     rng = np.random.default_rng(seed)
@@ -213,27 +213,29 @@ def test_weights_stand_for_repeated_rows_in_every_measure(case: Case, seed: int)
     table = evaluate(Weighted(checked, weights), names)
     for row, values in zip(weights, table, strict=True):
         repeated = (task, np.repeat(references, row, axis=0), np.repeat(scores, row, axis=0))
-        assert list(ours(repeated, *names).values()) == [near(value) for value in values]
+        assert list(computed(repeated, *names).values()) == [near(value) for value in values]
 
 
 def test_names_are_expanded_once_and_in_order() -> None:
     case = (Task.MULTI_CLASS, np.array([0, 1, 2]), np.eye(3))
-    found = ours(case, "f1:2", "f1:*", "acc", "f1")
+    found = computed(case, "f1:2", "f1:*", "acc", "f1")
     assert list(found) == ["f1:2", "f1:0", "f1:1", "acc", "f1"]
     assert set(found.values()) == {1.0}
     binary = (Task.BINARY, np.array([0, 1, 1]), np.array([0.1, 0.9, 0.2]))
-    assert ours(binary, "sensitivity:*") == {"sensitivity:0": 1.0, "sensitivity:1": 0.5}, "class 0 has its own"
-    assert ours(binary, "f1") == {"f1": float(Fraction(2, 3))}
+    assert computed(binary, "sensitivity:*") == {"sensitivity:0": 1.0, "sensitivity:1": 0.5}, (
+        "class 0 has its own value"
+    )
+    assert computed(binary, "f1") == {"f1": float(Fraction(2, 3))}
 
 
-def test_every_task_offers_all_that_suits_it() -> None:
+def test_every_task_offers_all_suitable_metrics() -> None:
     shared = {"auc", "acc", "average_precision", "balanced_accuracy", "macro_f1", "f1", "sensitivity", "specificity"}
     for task in Task:
         extra = {"quadratic_kappa", "mae"} if task is Task.ORDINAL else set()
         assert set(available(task)) == shared | {"brier", "ece"} | extra
 
 
-def test_undefined_values_come_with_a_warning() -> None:
+def test_undefined_values_give_a_warning() -> None:
     scores = np.eye(3)[[0, 0, 1]]
     with pytest.warns(ScoreWarning, match="undefined on these 3 rows: sensitivity:2, f1:2"):
         found = metrics(check([0, 1, 1], scores, "multi-class"), ["sensitivity:*", "f1:2", "f1"])
@@ -247,16 +249,16 @@ def test_undefined_values_come_with_a_warning() -> None:
 @pytest.mark.parametrize(
     ("task", "names", "line"),
     [
-        ("multi-class", ["kappa"], "no measure 'kappa' for the multi-class task: choose from auc, "),
-        ("multi-class", ["mae"], "no measure 'mae' for the multi-class task"),
-        ("multi-class", ["f1:3"], "no measure 'f1:3' for the multi-class task"),
-        ("multi-class", ["acc:1"], "no measure 'acc:1' for the multi-class task"),
-        ("multi-class", [], "no measures named: choose from auc, "),
+        ("multi-class", ["kappa"], "unknown measure 'kappa' for the multi-class task: choose from auc, "),
+        ("multi-class", ["mae"], "unknown measure 'mae' for the multi-class task"),
+        ("multi-class", ["f1:3"], "unknown measure 'f1:3' for the multi-class task"),
+        ("multi-class", ["acc:1"], "unknown measure 'acc:1' for the multi-class task"),
+        ("multi-class", [], "no measures given: choose from auc, "),
         ("ordinal-regression", ["brier"], "brier needs rows that sum to 1 but row 0 sums to 1.5: leave it out"),
         ("multi-class", ["ece"], "ece needs rows that sum to 1 but row 0 sums to 1.5"),
     ],
 )
-def test_one_line_for_each_fault(task: str, names: list[str], line: str) -> None:
+def test_each_invalid_name_gives_a_one_line_error(task: str, names: list[str], line: str) -> None:
     with pytest.raises(ScoreError) as caught:
         metrics(check([0, 1, 2], [[0.5, 0.5, 0.5]] * 3, task), names)
     assert str(caught.value).startswith(line) and "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""AUC and ACC against the official evaluator's own functions, and what happens where those break."""
+"""AUC and ACC against the functions of the official evaluator, and input that those cannot handle."""
 
 import csv
 import math
@@ -96,32 +96,32 @@ def label_cases(draw: st.DrawFn, most: int = 4) -> Case:
     return references.reshape(shape), _scores(rng, (rows, labels), draw(st.sampled_from(KINDS)))
 
 
-def _assert_as_official(references: Array, scores: Array, task: Task) -> None:
+def _assert_equals_official(references: Array, scores: Array, task: Task) -> None:
     auc, acc = official(references, scores, task)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ScoreWarning)
-        ours = score(check(references, scores, task, from_logits=False), absent="nan")
-    assert ours.auc == pytest.approx(auc, abs=TOLERANCE, nan_ok=True)
-    assert ours.acc == pytest.approx(acc, abs=TOLERANCE)
-    assert math.isnan(auc) == bool(ours.absent)
+        computed = score(check(references, scores, task, from_logits=False), absent="nan")
+    assert computed.auc == pytest.approx(auc, abs=TOLERANCE, nan_ok=True)
+    assert computed.acc == pytest.approx(acc, abs=TOLERANCE)
+    assert math.isnan(auc) == bool(computed.absent)
 
 
 @settings(max_examples=500, deadline=None)
 @given(binary_cases())
-def test_binary_is_official(case: Case) -> None:
-    _assert_as_official(*case, Task.BINARY)
+def test_binary_scores_equal_the_official(case: Case) -> None:
+    _assert_equals_official(*case, Task.BINARY)
 
 
 @settings(max_examples=300, deadline=None)
 @given(class_cases(), st.sampled_from(SINGLE))
-def test_multi_class_and_ordinal_are_official(case: Case, task: Task) -> None:
-    _assert_as_official(*case, task)
+def test_multi_class_and_ordinal_scores_equal_the_official(case: Case, task: Task) -> None:
+    _assert_equals_official(*case, task)
 
 
 @settings(max_examples=250, deadline=None)
 @given(label_cases())
-def test_multi_label_is_official(case: Case) -> None:
-    _assert_as_official(*case, Task.MULTI_LABEL)
+def test_multi_label_scores_equal_the_official(case: Case) -> None:
+    _assert_equals_official(*case, Task.MULTI_LABEL)
 
 
 @pytest.mark.slow
@@ -133,13 +133,13 @@ def test_multi_label_is_official(case: Case) -> None:
         st.tuples(label_cases(most=14), st.just(Task.MULTI_LABEL)),
     )
 )
-def test_thousands_of_cases_with_as_many_classes_as_any_subset_are_official(case: tuple[Case, Task]) -> None:
-    _assert_as_official(*case[0], case[1])
+def test_thousands_of_cases_with_up_to_14_classes_equal_the_official(case: tuple[Case, Task]) -> None:
+    _assert_equals_official(*case[0], case[1])
 
 
 @settings(max_examples=80, deadline=None)
 @given(class_cases())
-def test_fewer_columns_than_classes_are_official_only_if_asked_for(case: Case) -> None:
+def test_fewer_columns_than_classes_need_allow_unscored(case: Case) -> None:
     references, scores = case
     references = references.reshape(-1).copy()
     references[0] = scores.shape[-1]
@@ -148,22 +148,24 @@ def test_fewer_columns_than_classes_are_official_only_if_asked_for(case: Case) -
     auc, acc = official(references, scores, Task.MULTI_CLASS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ScoreWarning)
-        ours = score(check(references, scores, "multi-class", from_logits=False, allow_unscored=True), absent="nan")
-    assert (ours.auc, ours.acc) == pytest.approx((auc, acc), abs=TOLERANCE, nan_ok=True)
+        computed = score(
+            check(references, scores, "multi-class", from_logits=False, allow_unscored=True), absent="nan"
+        )
+    assert (computed.auc, computed.acc) == pytest.approx((auc, acc), abs=TOLERANCE, nan_ok=True)
 
 
 @settings(max_examples=100, deadline=None)
 @given(class_cases())
-def test_classes_left_out_are_named_and_the_rest_is_averaged(case: Case) -> None:
+def test_absent_classes_are_listed_and_the_others_averaged(case: Case) -> None:
     references, scores = case[0].reshape(-1), case[1].reshape(case[0].size, -1)
     present = [k for k in range(scores.shape[1]) if 0 < np.count_nonzero(references == k) < references.size]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        ours = score(check(references, scores, Task.MULTI_CLASS, from_logits=False))
-    assert set(ours.absent) == set(range(scores.shape[1])) - set(present)
+        computed = score(check(references, scores, Task.MULTI_CLASS, from_logits=False))
+    assert set(computed.absent) == set(range(scores.shape[1])) - set(present)
     with np.errstate(over="ignore", invalid="ignore"):
         each = [roc_auc_score(references == k, scores[:, k]) for k in present]
-    assert ours.auc == pytest.approx(np.mean(each) if each else math.nan, abs=TOLERANCE, nan_ok=True)
+    assert computed.auc == pytest.approx(np.mean(each) if each else math.nan, abs=TOLERANCE, nan_ok=True)
     assert [str(entry.message)[:10] for entry in caught if entry.category is ScoreWarning] == (
         [] if present else ["AUC is nan"]
     )
@@ -179,9 +181,7 @@ def test_classes_left_out_are_named_and_the_rest_is_averaged(case: Case) -> None
         (Task.MULTI_LABEL, np.array([[1, 0, 1, 0]]), [[0.9, 0.9, 0.9, 0.9]], 0.5),
     ],
 )
-def test_one_row_has_an_accuracy_and_says_that_it_has_no_auc(
-    task: Task, references: object, scores: object, acc: float
-) -> None:
+def test_one_row_has_an_accuracy_but_no_auc(task: Task, references: object, scores: object, acc: float) -> None:
     with pytest.warns(ScoreWarning, match="AUC is nan: class"):
         found = score(check(references, scores, task))
     assert found.acc == acc and found.rows == 1 and math.isnan(found.auc)
@@ -190,7 +190,7 @@ def test_one_row_has_an_accuracy_and_says_that_it_has_no_auc(
         score(check(references, scores, task), absent="raise")
 
 
-def test_absent_class_can_be_refused() -> None:
+def test_an_absent_class_can_raise_an_error() -> None:
     scores = [[0.6, 0.2, 0.2], [0.3, 0.4, 0.3], [0.5, 0.3, 0.2]]
     assert score(check([0, 1, 0], scores, "multi-class")).absent == (2,)
     with pytest.raises(ScoreError, match=r"^class 2 has no positive or no negative row"):
@@ -201,13 +201,13 @@ def test_absent_class_can_be_refused() -> None:
 
 def test_exactly_a_half_is_a_negative_decision() -> None:
     assert score(check([0, 1], [0.5, np.nextafter(0.5, 1)], "binary-class")).acc == 1
-    # Both columns at one half: argmax and threshold part ways here.
+    # Both columns at one half: argmax and threshold differ here.
     assert score(check([1, 0], [[0.2, 0.5], [0.5, 0.5]], "binary-class")).acc == 0.5
     assert score(check(np.array([[0, 1], [1, 0]]), [[0.5, 0.6], [0.5, 0.4]], "multi-label")).acc == 0.75
 
 
 @pytest.mark.parametrize("task", list(Task))
-def test_logits_declared_score_as_the_official_scores_their_probabilities(task: Task) -> None:
+def test_logits_score_like_their_probabilities(task: Task) -> None:
     rng = np.random.default_rng(7)
     logits = rng.normal(size=(300, 2 if task is Task.BINARY else 6)) * 5
     if task is Task.MULTI_LABEL:
@@ -216,13 +216,13 @@ def test_logits_declared_score_as_the_official_scores_their_probabilities(task: 
     else:
         references = rng.integers(0, logits.shape[1], 300)
         probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    for given_logits in (logits, logits.astype(np.float32)):
-        found = score(check(references, given_logits, task, from_logits=True))
+    for typed_logits in (logits, logits.astype(np.float32)):
+        found = score(check(references, typed_logits, task, from_logits=True))
         assert (found.auc, found.acc) == pytest.approx(official(references, probabilities, task), abs=TOLERANCE)
     with pytest.raises(ScoreError, match=r"outside 0\.\.1: pass from_logits=True"):
         score(check(references, logits, task))
-    as_given = score(check(references, logits, task, from_logits=False))
-    assert (as_given.auc, as_given.acc) == pytest.approx(official(references, logits, task), abs=TOLERANCE)
+    unchanged = score(check(references, logits, task, from_logits=False))
+    assert (unchanged.auc, unchanged.acc) == pytest.approx(official(references, logits, task), abs=TOLERANCE)
 
 
 def test_one_column_of_logits_is_decided_at_zero() -> None:
@@ -232,7 +232,7 @@ def test_one_column_of_logits_is_decided_at_zero() -> None:
     assert (far.auc, far.acc) == (1.0, 1.0)
 
 
-def test_the_task_is_known_by_any_of_its_names() -> None:
+def test_a_task_may_have_any_of_its_names() -> None:
     hot, scores = np.array([[1, 0], [0, 1]]), [[0.9, 0.1], [0.2, 0.8]]
     assert score(check(hot, scores, "multi-label, binary-class")) == score(check(hot, scores, Task.MULTI_LABEL))
     with pytest.raises(ScoreError, match="unknown task 'multiclass': choose from 'binary-class'"):
@@ -253,21 +253,21 @@ def test_auc_is_the_share_of_ordered_pairs(rows: list[tuple[bool, float]]) -> No
 @given(class_cases(), st.integers(0, 2**32))
 def test_row_order_and_float_width_do_not_matter(case: Case, seed: int) -> None:
     references, scores = case[0].reshape(-1), case[1].reshape(case[0].size, -1)
-    mixed = np.random.default_rng(seed).permutation(references.size)
+    order = np.random.default_rng(seed).permutation(references.size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ScoreWarning)
         found = score(check(references, scores, Task.ORDINAL, from_logits=False))
-        again = score(check(references[mixed], scores[mixed].astype(">f8"), Task.ORDINAL, from_logits=False))
-    assert repr(found) == repr(again)
+        shuffled = score(check(references[order], scores[order].astype(">f8"), Task.ORDINAL, from_logits=False))
+    assert repr(found) == repr(shuffled)
 
 
-def test_the_real_prediction_file_scores_what_its_name_says() -> None:
+def test_the_scores_of_a_real_prediction_file_match_its_name() -> None:
     root = os.environ.get("MEDMNIST_ROOT")
     if not root:
         pytest.skip("MEDMNIST_ROOT is not set: no real data to score")
     files = sorted(Path(root).parent.joinpath("predictions").glob("breastmnist_test_*.csv"))
     if not files:
-        pytest.skip("no predictions folder beside MEDMNIST_ROOT: no real file to score")
+        pytest.skip("no predictions folder next to MEDMNIST_ROOT: no real file to score")
     with files[0].open(newline="", encoding="utf-8") as lines:
         table = np.array([[float(cell) for cell in row] for row in csv.reader(lines)])
     scores = table[np.argsort(table[:, 0]), 1:]
@@ -284,7 +284,7 @@ def test_the_real_prediction_file_scores_what_its_name_says() -> None:
 @pytest.mark.parametrize(
     "make", [lambda: score(check([], [], "binary-class")), lambda: score(check([0, 1], [0.1], "binary-class"))]
 )
-def test_errors_are_ours_and_one_line(make: Callable[[], object]) -> None:
+def test_errors_are_medmnist_errors_of_one_line(make: Callable[[], object]) -> None:
     with pytest.raises(MedMNISTError) as caught:
         make()
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 200

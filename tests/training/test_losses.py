@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.losses import make_loss, outputs_of, to_scores
+from medmnist_hf.training.losses import make_loss, output_count, to_scores
 
 RNG = np.random.default_rng(0)
 
 
 def test_grades_have_one_output_less() -> None:
-    assert (outputs_of("ordinal", 5), outputs_of("cross-entropy", 5), outputs_of("bce", 14)) == (4, 5, 14)
+    assert (output_count("ordinal", 5), output_count("cross-entropy", 5), output_count("bce", 14)) == (4, 5, 14)
 
 
 def test_cross_entropy_weights_classes_by_their_rarity() -> None:
@@ -55,7 +55,7 @@ def test_shares_of_one_class_are_its_id(loss: str) -> None:
     labels = np.array([0, 0, 1, 2, 2, 2])
     for weighted in (False, True):
         function = make_loss(loss, labels, 3, weighted=weighted)
-        logits = torch.from_numpy(RNG.normal(size=(6, outputs_of(loss, 3))).astype(np.float32))
+        logits = torch.from_numpy(RNG.normal(size=(6, output_count(loss, 3))).astype(np.float32))
         ids = torch.from_numpy(labels)
         shares = torch.nn.functional.one_hot(ids, 3).float()
         if not weighted or loss == "ordinal":  # torch divides by the weights of ids, by the count of shares

@@ -28,7 +28,7 @@ def test_a_model_is_judged_by_its_name_alone(tmp_path: Path) -> None:
         check_model_name(name)
     with pytest.raises(TrainingError, match=r"^unknown model 'resnet34': give resnet18 or resnet50, timm/NAME"):
         check_model_name("resnet34")
-    with pytest.raises(TrainingError, match=r"cannot read .*none\.pth \(No such file or directory\): give a file"):
+    with pytest.raises(TrainingError, match=r"cannot read .*none\.pth \(No such file or directory\): give a weights"):
         check_model_name("resnet18", str(tmp_path / "none.pth"))
 
 

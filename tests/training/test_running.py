@@ -27,7 +27,7 @@ from medmnist_hf.conversion.build import build_config
 from medmnist_hf.conversion.sources.source import Folder
 from medmnist_hf.errors import DivergenceError, TrainingError
 from medmnist_hf.evaluation.prediction_files import read_predictions
-from medmnist_hf.extras import install
+from medmnist_hf.extras import install_command
 from medmnist_hf.files import BusyError
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.official import score
@@ -102,7 +102,7 @@ def test_without_matplotlib_a_run_says_so_once(
     run(recipe, tmp_path, quiet=True)
     run(recipe, tmp_path, quiet=True)  # all is done: nothing is to be drawn
     said = [one.getMessage() for one in caplog.records if one.name.startswith("medmnist_hf")]
-    assert said == [f"no figures without matplotlib: {install('plot')}"]
+    assert said == [f"no figures without matplotlib: {install_command('plot')}"]
     assert (tmp_path / RESULTS_NAME).is_file() and not list(tmp_path.rglob("figures"))
 
 

@@ -46,7 +46,7 @@ def test_a_seed_is_scored_by_the_metric(flag: str) -> None:
 def test_rows_too_few_for_an_interval_cost_that_interval_alone() -> None:
     recipe = make_recipe({"dataset": "retinamnist"})
     parts = scored(recipe) | {"test": scored(recipe, rows=5)["test"]}
-    with pytest.warns(ScoreWarning, match="known from too few, interval nan: auc"):
+    with pytest.warns(ScoreWarning, match="or too few rows; interval is nan: auc"):
         found = score_seed(recipe, 0, parts, facts={}, data=data_of(recipe))
     assert np.isfinite(found.test.auc) and np.isnan(found.test["auc_low"])
     assert found.test["acc_low"] < found.test.acc < found.test["acc_high"]

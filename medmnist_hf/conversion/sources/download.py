@@ -27,7 +27,7 @@ import httpx2
 from medmnist_hf.documents import parse_json
 from medmnist_hf.errors import SourceError, cannot_read, one_line
 from medmnist_hf.files import open_regular, read_document
-from medmnist_hf.network import Limits, is_transient_status, limited
+from medmnist_hf.network import Limits, apply_limits, is_transient_status
 from medmnist_hf.redaction import redact, redact_url, secrets_of
 from medmnist_hf.typed_json import Count, decode
 
@@ -166,7 +166,7 @@ def download(
     faults, kind = [], NoConnectionError if places else SourceError
     headers = {"User-Agent": "medmnist-hf", "Accept-Encoding": "identity"}
     try:
-        with limited(httpx2.Client(headers=headers, timeout=None), patience.limits) as client:
+        with apply_limits(httpx2.Client(headers=headers, timeout=None), patience.limits) as client:
             for place in places:
                 try:
                     _from_place(client, place, part, md5, most=most, patience=patience, on_bytes=on_bytes)

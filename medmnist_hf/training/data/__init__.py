@@ -5,9 +5,9 @@ Example:
     >>> transform = BatchTransform(channels=3, size=64, augment=[Flip(), Crop(padding=3)])
 """
 
-from medmnist_hf.extras import explained
+from medmnist_hf.extras import suggest_install
 
-with explained("train"):
+with suggest_install("train"):
     from medmnist_hf.training.data.augment import (
         Augmentation,
         ColorJitter,

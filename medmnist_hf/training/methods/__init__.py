@@ -1,5 +1,5 @@
 """The methods by which a model is made to predict a subset's labels."""
 
-from medmnist_hf.extras import need
+from medmnist_hf.extras import require_modules
 
-need("train", "torch")
+require_modules("train", "torch")

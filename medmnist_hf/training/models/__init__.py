@@ -4,9 +4,9 @@ Importing this package makes the models of this project known to the Auto classe
 ``pipeline("image-classification", model=folder)`` loads what a run saved.
 """
 
-from medmnist_hf.extras import explained
+from medmnist_hf.extras import suggest_install
 
-with explained("train"):
+with suggest_install("train"):
     from medmnist_hf.training.models.factory import build_model
     from medmnist_hf.training.models.saving import Built, load_model, save_model
     from medmnist_hf.training.models.volumetric import to_volumetric

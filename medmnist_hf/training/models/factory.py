@@ -22,7 +22,7 @@ from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.files import expand_user
 from medmnist_hf.training.data.recipe_transforms import input_transform
-from medmnist_hf.training.losses import outputs_of
+from medmnist_hf.training.losses import output_count
 from medmnist_hf.training.models.checkpoints import load_weights, read_tensors
 from medmnist_hf.training.models.from_transformers import load_backbone, load_config, own_statistics
 from medmnist_hf.training.models.heads import classifier_of
@@ -215,7 +215,7 @@ def _fetches(recipe: Recipe) -> bool:
 
 
 def _outputs(recipe: Recipe) -> int:
-    return outputs_of(recipe.resolved_loss, len(recipe.subset.labels))
+    return output_count(recipe.resolved_loss, len(recipe.subset.labels))
 
 
 def _checkpoint(recipe: Recipe) -> Path:

@@ -13,7 +13,7 @@ from transformers import CONFIG_NAME
 from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.errors import first_line
 from medmnist_hf.evaluation.plots import draw, stamp
-from medmnist_hf.extras import install
+from medmnist_hf.extras import install_command
 from medmnist_hf.files import write_atomically
 from medmnist_hf.manifest import README_NAME, Provenance
 from medmnist_hf.scoring.predictions import Predictions
@@ -37,7 +37,7 @@ def can_draw() -> bool:
     try:
         import matplotlib as mpl  # noqa: F401
     except ImportError:
-        _log.warning("no figures without matplotlib: %s", install("plot"))
+        _log.warning("no figures without matplotlib: %s", install_command("plot"))
         return False
     return True
 

@@ -17,7 +17,7 @@ from huggingface_hub import ModelCardData
 from transformers import CONFIG_NAME, TimmWrapperConfig
 
 from medmnist_hf.cards.environment import environment, plain
-from medmnist_hf.catalog import Subset, Task, collection
+from medmnist_hf.catalog import Subset, Task, citation_keys, collection
 from medmnist_hf.documents import parse_json
 from medmnist_hf.files import read_document
 from medmnist_hf.hub.eval_results import MEASURES, TASK_CATEGORY, card_results
@@ -171,11 +171,6 @@ def _license(entry: Subset, start: _Start | None) -> dict[str, Any]:
     return {"license": "other", "license_name": f"{entry.license}-and-{theirs}"}
 
 
-def cited(entry: Subset) -> tuple[str, ...]:
-    """BibTeX keys of what the card of a model of a subset cites."""
-    return tuple(dict.fromkeys((*collection().citations, *entry.citations)))
-
-
 def _context(result: RunResult, config: Mapping[str, Any]) -> dict[str, Any]:
     recipe, best, facts = result.recipe, best_seed(result), collection()
     entry, start, test = recipe.subset, _start(recipe), result.test
@@ -223,7 +218,7 @@ def _context(result: RunResult, config: Mapping[str, Any]) -> dict[str, Any]:
         "license": {"name": facts.license_names[entry.license], "url": facts.license_urls[entry.license]},
         "non_commercial": "-nc" in entry.license or (start is not None and "-nc" in start.license),
         "start": start,
-        "keys": cited(entry),
+        "keys": citation_keys(entry),
         "headline": [["test", *_headline(best.test)], ["validation", *_headline(best.validation)]],
         "per_class": [[plain(name), *map(digits, values.values())] for name, values in best.per_class.items()],
         "seed_rows": [

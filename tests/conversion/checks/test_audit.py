@@ -309,8 +309,8 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "wide image": (lambda d: edit(d, "test", image={1: encoded(WIDE)}), r"shape \(28, 29, 3\), not \(28, 28, 3\)"),
     "null image": (lambda d: edit(d, "test", image={1: None}), "test row 1 holds no image"),
     "null label": (lambda d: edit(d, "test", label={1: None}), "test row 1 holds no label"),
-    "high label": (lambda d: edit(d, "test", label={1: 8}), "test row 1 holds a label that is none of 0 to 7"),
-    "negative label": (lambda d: edit(d, "test", label={1: -1}), "test row 1 holds a label that is none of 0 to 7"),
+    "high label": (lambda d: edit(d, "test", label={1: 8}), "test row 1 holds a label outside 0 to 7"),
+    "negative label": (lambda d: edit(d, "test", label={1: -1}), "test row 1 holds a label outside 0 to 7"),
 }
 
 
@@ -340,8 +340,8 @@ def test_a_row_is_named_by_its_place_in_the_split(small: Path) -> None:
         ("nodulemnist3d", "image", np.zeros((27, 28, 28)).tolist(), "test row 2 holds a volume that is not of shape"),
         ("nodulemnist3d", "image", [[[None] * 28] * 28] * 28, "test row 2 holds a volume with missing voxels"),
         ("nodulemnist3d", "image", None, "test row 2 holds"),
-        ("chestmnist", "label", [0, 14], "test row 2 holds a label that is none of 0 to 13"),
-        ("chestmnist", "label", [None], "test row 2 holds a label that is missing"),
+        ("chestmnist", "label", [0, 14], "test row 2 holds a label outside 0 to 13"),
+        ("chestmnist", "label", [None], "test row 2 holds a missing label"),
         ("chestmnist", "label", None, "test row 2 holds no label"),
     ],
 )

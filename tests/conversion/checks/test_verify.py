@@ -325,4 +325,4 @@ def test_a_home_that_cannot_be_written_to_is_named(copy: Callable[[str], Path], 
             [sys.executable, "-c", code], env=other | home, capture_output=True, text=True, check=False
         )
         assert "SourceError: cannot write " in done.stderr.splitlines()[-1]
-        assert done.stderr.splitlines()[-1].endswith("set HF_HOME to a folder that you may write to")
+        assert done.stderr.splitlines()[-1].endswith("set HF_HOME to a writable folder")

@@ -106,7 +106,7 @@ def test_the_example_makes_cells() -> None:
         ("matrix: {dataset: breastmnist}\nlr: 0.1", "has lr: write learning_rate below matrix or defaults$"),
         ("matrix: {dataset: breastmnist}\npresets: [x]", "has presets: write preset below matrix or defaults$"),
         ("matrix: {datasets: [breastmnist]}", "cell datasets breastmnist: no dataset named: write it below matrix"),
-        ("a: [", "is no YAML"),
+        ("a: [", "is not a valid YAML file"),
         ("defaults: {epochs: 1}", "makes no cell: give matrix or include"),
         ("matrix: breastmnist", "matrix holds no options by name"),
         ("matrix: {dataset: []}", "matrix: dataset is an empty list"),
@@ -148,8 +148,8 @@ def test_the_example_makes_cells() -> None:
             "include 1 makes 101 cells, .* 10,000 at most",
         ),
         ("matrix: {dataset: [[breastmnist]]}", "dataset has a list within a list"),
-        (BOMB + "matrix: {dataset: *a19}", "is no YAML of options .*more than 50,000 values"),
-        ("matrix: {dataset: 2020-13-45}", "is no YAML of options"),
+        (BOMB + "matrix: {dataset: *a19}", "is not a valid YAML file of options .*more than 50,000 values"),
+        ("matrix: {dataset: 2020-13-45}", "is not a valid YAML file of options"),
         ("[" * 9_000, "nested deeper"),
         ("matrix: {dataset: 0x" + "f" * 9_000 + "}", "is too large"),
         ("defaults: &d {model: *d}", "within what it names"),
@@ -165,7 +165,7 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"none\.yaml \(No such file or directory\): give the YAML file"):
         read_matrix(tmp_path / "none.yaml")
     (tmp_path / "matrix.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(TrainingError, match="it is not text"):
+    with pytest.raises(TrainingError, match="not a text file"):
         read_matrix(tmp_path / "matrix.yaml")
 
 

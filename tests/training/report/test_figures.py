@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from medmnist_hf.data.arrays import Arrays
-from medmnist_hf.extras import install
+from medmnist_hf.extras import install_command
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.predictions import Predictions
 from medmnist_hf.training.losses import to_scores
@@ -190,7 +190,8 @@ def test_that_matplotlib_is_missing_is_one_line(
     assert can_draw() and not caplog.records
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert not can_draw()
-    assert [one.getMessage() for one in caplog.records] == [f"no figures without matplotlib: {install('plot')}"]
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == [f"no figures without matplotlib: {install_command('plot')}"]
 
 
 def models_of(out: Path, seeds: int) -> dict[int, Path]:

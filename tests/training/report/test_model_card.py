@@ -12,13 +12,13 @@ import yaml
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
-from medmnist_hf.catalog import Subset, Task, subset, subsets
+from medmnist_hf.catalog import Subset, Task, citation_keys, subset, subsets
 from medmnist_hf.hub.eval_results import MEASURES
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.published import leaderboard
 from medmnist_hf.training.recipe import make_recipe, presets
 from medmnist_hf.training.registry import method
-from medmnist_hf.training.report.model_card import CURVES, SCORES, card, cited, model_card
+from medmnist_hf.training.report.model_card import CURVES, SCORES, card, model_card
 from medmnist_hf.training.results import Measures, RunResult, SeedResult, read_results
 from tests.fixtures.benchmarks import leave_run
 from tests.fixtures.hub.server import HubServer
@@ -85,7 +85,7 @@ def test_every_subset_has_a_card_that_the_hub_takes(hub: HubServer, entry: Subse
     assert {entry.flag, "medical", "medmnist", f"{entry.ndim}d", "finetune"} <= set(data["tags"])
     text = made.text
     assert "**Not for clinical use.**" in text and ("**No commercial use.**" in text) == (entry.flag == "dermamnist")
-    assert all(f"- {caveat}" in text for caveat in entry.caveats) and all(key in text for key in cited(entry))
+    assert all(f"- {caveat}" in text for caveat in entry.caveats) and all(key in text for key in citation_keys(entry))
     assert "{{" not in text and "None" not in text and "\n\n\n" not in text
     for table in tables(text):
         assert len({len(row) for row in table}) == 1 and len(table) > 2
@@ -307,7 +307,7 @@ def test_names_of_others_are_text(tmp_path: Path) -> None:
 def test_references_are_given_in_full_or_by_key(tmp_path: Path) -> None:
     result = result_of(tmp_path, "dermamnist")
     keys = ["medmnistv2", "medmnistv1", "dermamnist1", "dermamnist2", "dermamnist-quality"]
-    assert cited(subset("dermamnist")) == tuple(keys)
+    assert citation_keys(subset("dermamnist")) == tuple(keys)
     assert f": {', '.join(keys)} in the BibTeX of" in card(result, TIMM, where="me/mine")
     entries = ["@article{one,\n  title = {One}\n}", "@article{two}"]
     text = card(result, TIMM, where="me/mine", references=entries)
