@@ -15,7 +15,7 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from medmnist_hf.errors import HubError, first_line
 from medmnist_hf.network import (
-    LargeAnswerError,
+    LargeResponseError,
     Limits,
     Silence,
     SilentServerError,
@@ -117,7 +117,7 @@ def to_hub_error(what: str, error: Exception) -> HubError:
     status = _status_of(error)
     if status:
         advice = _ADVICE.get(status, "run again" if status >= 500 else "check the arguments and run again")
-    elif isinstance(error, LargeAnswerError):
+    elif isinstance(error, LargeResponseError):
         advice = "that is no answer of a Hub, check HF_ENDPOINT and the proxy"
     elif isinstance(error, OfflineModeIsEnabled) and not isinstance(error, UnreachableServerError):
         advice = "unset HF_HUB_OFFLINE and run again"

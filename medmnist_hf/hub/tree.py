@@ -18,7 +18,7 @@ from medmnist_hf.errors import HubError, VerificationError
 from medmnist_hf.files import DOCUMENT_BYTES, read_document
 from medmnist_hf.hub.client import MAIN, patiently, to_hub_error
 from medmnist_hf.hub.files import PushFile
-from medmnist_hf.network import LargeAnswerError
+from medmnist_hf.network import LargeResponseError
 
 MOST_ENTRIES: Final = 200_000
 """Files and folders of a repository that is read; the Hub advises against more than 100,000 files."""
@@ -165,7 +165,7 @@ def download_document(repo_id: str, name: str, **options: Any) -> Path:
         Its path in the snapshot of its commit.
 
     Raises:
-        LargeAnswerError: It has more bytes than a document may have.
+        LargeResponseError: It has more bytes than a document may have.
         OSError: What came is not the file that the Hub named; it is removed, since the client would ask no more.
         Exception: As `client_errors` lists.
     """
@@ -198,7 +198,7 @@ class _DocumentBar(tqdm):
 
 def _check_document_size(size: int) -> None:
     if size > DOCUMENT_BYTES:
-        raise LargeAnswerError(f"it has more than {DOCUMENT_BYTES:,} bytes")
+        raise LargeResponseError(f"it has more than {DOCUMENT_BYTES:,} bytes")
 
 
 def download_files(repo_id: str, sha: str, names: Sequence[str], *, repo_type: str, **options: Any) -> Path:

@@ -145,7 +145,7 @@ def test_a_hub_that_never_answers_ends_in_one_line(hub: HubServer, tmp_path: Pat
         done = hub.script("scripts/verify.py", "org/pathmnist", env=environment(server.url, tmp_path), check=False)
         assert len(server.requests) == 3
     assert (done.returncode, done.stdout, done.stderr.count("error:")) == (1, "", 1)
-    assert "cannot read org/pathmnist (no whole answer to 3 requests in a row): check the network" in done.stderr
+    assert "cannot read org/pathmnist (no complete response to 3 requests in a row): check the network" in done.stderr
     assert time.monotonic() - start < 60
 
 

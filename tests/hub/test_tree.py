@@ -12,7 +12,7 @@ from medmnist_hf.hub import client
 from medmnist_hf.hub import tree as reading
 from medmnist_hf.hub.files import PushFile
 from medmnist_hf.hub.tree import download_document, read_file, read_tree
-from medmnist_hf.network import LargeAnswerError, apply_limits
+from medmnist_hf.network import LargeResponseError, apply_limits
 from tests.fixtures.hub.server import Fault, HubServer
 
 ID = "org/thing"
@@ -110,7 +110,7 @@ def test_a_document_that_is_large_is_not_downloaded(
     monkeypatch.setattr(reading, "DOCUMENT_BYTES", 10)
     assert download_document(ID, "notes.txt", repo_type=repo_type).read_bytes() == b"small"
     hub.store.write(repo_type, ID, {"notes.txt": b"larger than that"})
-    with pytest.raises(LargeAnswerError, match="it has more than 10 bytes"):
+    with pytest.raises(LargeResponseError, match="it has more than 10 bytes"):
         download_document(ID, "notes.txt", repo_type=repo_type)
     assert not [
         path
