@@ -40,7 +40,8 @@ REAL_FLOORS = {"breastmnist": (114, "73.08"), "retinamnist": (174, "43.50"), "ad
 def official() -> dict[str, dict[str, Any]]:
     """Read ``INFO`` from the official package's source, since importing it creates a folder in the user's home."""
     spec = importlib.util.find_spec("medmnist")
-    assert spec is not None and spec.submodule_search_locations
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("the official package is not installed", name="medmnist")
     source = (Path(next(iter(spec.submodule_search_locations))) / "info.py").read_text(encoding="utf-8")
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "INFO":
