@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from medmnist_hf.loading.load import load, load_arrays
 
 __version__ = version("medmnist-hf")
+"""Version of this package."""
+
 __all__ = [
     "MedMNISTError",
     "Subset",

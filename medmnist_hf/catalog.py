@@ -37,9 +37,16 @@ class Task(StrEnum):
     """What a subset asks a model to predict."""
 
     BINARY = "binary-class"
+    """One of two classes; scores are probabilities of label 1."""
+
     MULTI_CLASS = "multi-class"
+    """One of several classes."""
+
     ORDINAL = "ordinal-regression"
+    """One of several grades in order, scored as classes."""
+
     MULTI_LABEL = "multi-label"
+    """Any number of findings."""
 
     @property
     def official_name(self) -> str:
