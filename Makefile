@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format bench cards docs clean
+.PHONY: help demo test test-core test-minimum test-slow lint format bench cards docs clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*##/ {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,8 +45,8 @@ $(VENV)/frameworks.stamp: $(VENV)/dev.stamp
 	$(BIN)/python -m pip install --quiet --editable '.[dev,frameworks]'
 	@touch $@
 
-# Each AutoML engine has an environment of its own. auto-sklearn needs an old Python: where there is none, it is told
-# what to install, and its tests are skipped.
+# Each AutoML engine has an environment of its own. auto-sklearn needs an old Python: where there is none, the command says
+# what to install, and the tests of that engine are skipped.
 $(VENV)/automl/auto-sklearn.stamp: medmnist_hf/automl/locks/auto-sklearn.txt | $(VENV)/dev.stamp
 	-$(BIN)/medmnist-hf automl-env auto-sklearn && touch $@
 
@@ -61,7 +61,33 @@ demo: $(VENV)/build.stamp  ## Build, verify and load synthetic subsets of every 
 	$(BIN)/python scripts/demo.py --part training
 
 test: $(VENV)/dev.stamp  ## Run the tests
-	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow'
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow and not core'
+
+# An environment without extras; what its tests compare with is missing too, so that some are skipped.
+CORE := $(VENV)/core
+CORE_TESTS := $(addprefix tests/,console conversion data evaluation exporting hub loading places project/test_core.py scoring) \
+	$(wildcard tests/test_*.py)
+
+$(CORE).stamp: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m venv $(CORE)
+	$(CORE)/bin/python -m pip install --quiet --upgrade pip
+	$(CORE)/bin/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+test-core: $(CORE).stamp  ## Run what needs no extra in an environment without extras
+	$(CORE)/bin/python -m pytest -n auto --dist worksteal -m 'not slow' -p tests.fixtures.without_extras $(CORE_TESTS)
+
+# The lowest versions that pyproject.toml allows of all that it names, with the Python that this is made with.
+MINIMUM := $(VENV)/minimum
+$(MINIMUM).stamp: pyproject.toml | $(VENV)/dev.stamp
+	$(BIN)/python -m venv --clear $(MINIMUM)
+	$(BIN)/uv pip compile --quiet --resolution lowest-direct --python $(MINIMUM)/bin/python --extra dev pyproject.toml -o $(MINIMUM)/lowest.txt
+	$(MINIMUM)/bin/python -m pip install --quiet --no-deps -r $(MINIMUM)/lowest.txt
+	$(MINIMUM)/bin/python -m pip install --quiet --no-deps 'medmnist==3.0.2' --editable .
+	@touch $@
+
+test-minimum: $(MINIMUM).stamp  ## Run the tests with the lowest versions that pyproject.toml allows
+	$(MINIMUM)/bin/python -m pytest -n auto --dist worksteal -m 'not slow and not core'
 
 ENGINES := $(addprefix $(VENV)/automl/,auto-sklearn.stamp autogluon.stamp autokeras.stamp)
 test-slow: $(VENV)/frameworks.stamp $(ENGINES)  ## Run the slow tests; one clicks through a page and needs Chromium

@@ -7,6 +7,9 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
+from sphinx.ext.napoleon import Config, GoogleDocstring
+from sphinx.util.nodes import make_refnode
+
 ROOT = Path(__file__).parents[1]
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
 
@@ -15,12 +18,14 @@ author = "the medmnist-hf contributors"
 copyright = "the medmnist-hf contributors"
 version = release = installed_version("medmnist-hf")
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "sphinx_design"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_copybutton", "sphinx_design"]
 suppress_warnings = ["toc.empty_glob"]  # a pattern whose pages are yet to come
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"medmnist-hf {version}"
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_theme_options = {
     "header_links_before_dropdown": 8,
     "navigation_with_keys": False,
@@ -37,6 +42,69 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 nb_execution_mode = "off"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+
+
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 88
+python_use_unqualified_type_names = True
+toc_object_entries_show_parents = "hide"
+
+# A name in single backticks is a link where the reference has that name, and code where it does not.
+default_role = "py:obj"
+nitpick_ignore_regex = [
+    ("py:obj", ".*"),
+    ("py:.*", r"(collections|pathlib)\..*"),
+    ("py:.*", r"(datasets|evaluate|huggingface_hub|numpy|PIL|torch|transformers)\..*"),
+    ("py:.*", r".*\._[A-Z]\w*"),  # type variables
+]
+
+NDARRAY = re.compile(r"~?numpy\.ndarray\[tuple\[~?(?:typing\.)?Any, \.\.\.\], ~?numpy\.dtype\[([\w.~]+)\]\]")
+"""How a type hint `NDArray[uint8]` is spelled once Python has evaluated it."""
+
+BOUNDED = re.compile(r"~?(?:typing\.)?Annotated\[([\w.~]+), [\w.~]+\((?:[^()]|\([^()]*\))*\)\]")
+"""A type that is narrowed for what is read from a file."""
+
+GOOGLE = Config(napoleon_use_ivar=True, napoleon_use_rtype=False, napoleon_attr_annotations=True)
+
+
+def shorten_types(text: str) -> str:
+    """Write the types of a signature as its author did."""
+    return BOUNDED.sub(r"\1", NDARRAY.sub(r"~numpy.typing.NDArray[\1]", text))
+
+
+def on_docstring(_app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+    """Make reStructuredText of a docstring in Google style.
+
+    `sphinx.ext.napoleon` would take what stands before the first colon of an attribute's docstring for its type.
+    """
+    kind = "function" if what in {"attribute", "data", "property"} else what
+    google = GoogleDocstring(list(lines), GOOGLE, None, kind, name, value, options)
+    lines[:] = shorten_types("\n".join(google.lines())).splitlines()
+
+
+def on_signature(
+    _app: Any, _what: str, _name: str, _value: Any, _options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Shorten the types of a signature."""
+    return signature and shorten_types(signature), returns and shorten_types(returns)
+
+
+def on_missing_name(app: Any, _env: Any, node: Any, content: Any) -> Any:
+    """Link a name in backticks without its module, such as `Subset`, where the reference has one such name."""
+    if node.get("reftype") != "obj" or not node["reftarget"].isidentifier():
+        return None
+    python = app.env.get_domain("py")
+    found = [
+        name
+        for name in python.objects
+        if name.rpartition(".")[2] == node["reftarget"] and not python.objects[name].aliased
+    ]
+    if len(found) != 1:
+        return None
+    entry = python.objects[found[0]]
+    return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, content, found[0])
 
 
 PAGES_OF = {"CHANGELOG.md": "/changelog.md", "README.md": "/index.md"}
@@ -86,3 +154,6 @@ def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.connect("source-read", on_page)
     app.connect("include-read", on_include)
+    app.connect("autodoc-process-docstring", on_docstring)
+    app.connect("autodoc-process-signature", on_signature)
+    app.connect("missing-reference", on_missing_name)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from medmnist_hf.loading.load import load, load_arrays
 
 __version__ = version("medmnist-hf")
+"""Version of this package."""
+
 __all__ = [
     "MedMNISTError",
     "Subset",
@@ -43,7 +45,7 @@ __all__ = [
     "write_predictions",
 ]
 
-_LATER: Final = {
+_LAZY_MODULES: Final = {
     "cache_info": "medmnist_hf.data.array_cache",
     "clear_cache": "medmnist_hf.data.array_cache",
     "export": "medmnist_hf.exporting.by_name",
@@ -55,7 +57,7 @@ _LATER: Final = {
     "to_arrays": "medmnist_hf.data.arrays",
     "write_predictions": "medmnist_hf.evaluation.prediction_files",
 }
-"""Name -> where it is imported from when it is asked for: those who only ask the catalogue wait for none of it."""
+"""Public name -> module it is imported from on first access, so that reading the catalog alone is fast."""
 
 
 def __dir__() -> list[str]:
@@ -63,6 +65,6 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name not in _LAZY_MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return import_member(_LATER[name], name)
+    return import_member(_LAZY_MODULES[name], name)

@@ -1,4 +1,4 @@
-"""``python -m medmnist_hf`` is the command ``medmnist-hf``, also for ``accelerate launch -m medmnist_hf``."""
+"""Run ``medmnist-hf`` as ``python -m medmnist_hf``, for example under ``accelerate launch -m medmnist_hf``."""
 
 from medmnist_hf.cli.main import main
 

@@ -1,4 +1,4 @@
-"""Names of the array types that signatures here use, by element type."""
+"""Array types for signatures, by element type."""
 
 from typing import Any
 
@@ -6,22 +6,22 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-"""Of several element types, which the signature's description names."""
+"""Array of any element type; the docstring names the types that are accepted."""
 
 Weights = npt.NDArray[np.uint8]
-"""How often each row counts, by resample."""
+"""How often each row is drawn, per resample."""
 
 UInt8Array = npt.NDArray[np.uint8]
-"""Pixels or voxels as they are stored."""
+"""Stored pixels or voxels."""
 
 Int64Array = npt.NDArray[np.int64]
-"""Labels as a data set holds them."""
+"""Labels of a data set."""
 
 IntArray = npt.NDArray[np.intp]
-"""Class ids and row numbers, as numpy indexes by them."""
+"""Class ids and row numbers, in the type that NumPy indexes with."""
 
 FloatArray = npt.NDArray[np.float64]
-"""Scores and what is computed of them."""
+"""Scores and values computed from them."""
 
 BoolArray = npt.NDArray[np.bool_]
-"""Which rows, or which findings, something holds for."""
+"""Mask of rows or of findings."""

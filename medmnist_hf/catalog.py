@@ -21,26 +21,32 @@ SPLITS: Final = ("train", "validation", "test")
 """Split names of every data set here, in order."""
 
 NPZ_SPLITS: Final = {"train": "train", "validation": "val", "test": "test"}
-"""Our split name -> the prefix of its members in an official NPZ file."""
+"""Split name -> prefix of its arrays in an official NPZ file."""
 
 DEFAULT_SIZE: Final = 28
-"""The size of the original MedMNIST files and of the default config."""
-
+"""Size of the original MedMNIST files and of the default config."""
 
 ALL: Final = "all"
 """Stands for every subset, or for every size of a subset."""
 
 NAMESPACE: Final = "medmnist"
-"""The organization on the Hub whose repositories are loaded by default."""
+"""Hub organization whose repositories are loaded by default."""
 
 
 class Task(StrEnum):
     """What a subset asks a model to predict."""
 
     BINARY = "binary-class"
+    """One of two classes; scores are probabilities of label 1."""
+
     MULTI_CLASS = "multi-class"
+    """One of several classes."""
+
     ORDINAL = "ordinal-regression"
+    """One of several grades in order, scored as classes."""
+
     MULTI_LABEL = "multi-label"
+    """Any number of findings."""
 
     @property
     def official_name(self) -> str:
@@ -49,10 +55,10 @@ class Task(StrEnum):
 
 
 def split_name(split: str) -> str:
-    """The name of a split here; the official package says ``val`` for ``validation``.
+    """Return the name of a split; ``val``, the official package's name, becomes ``validation``.
 
     Raises:
-        CatalogError: It is no split.
+        CatalogError: The split is unknown.
     """
     if split == NPZ_SPLITS["validation"]:
         return "validation"
@@ -63,19 +69,19 @@ def split_name(split: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SplitCounts:
-    """Rows in each split of one subset; the same for all its sizes."""
+    """Number of rows in each split of a subset, the same for all sizes."""
 
     train: int
     validation: int
     test: int
 
     def __getitem__(self, split: str) -> int:
-        """Rows of a split by name; raises `CatalogError` for a name that is no split."""
+        """Rows of one split; raises `CatalogError` for an unknown split."""
         return int(getattr(self, split_name(split)))
 
     @property
     def total(self) -> int:
-        """Rows of all splits together."""
+        """Rows of all splits."""
         return self.train + self.validation + self.test
 
 
@@ -84,11 +90,11 @@ class DataFile:
     """One official NPZ file.
 
     Attributes:
-        name: File name, e.g. ``pathmnist_224.npz``; no suffix at size 28.
-        size: Edge length of an image or a volume, in pixels or voxels.
+        name: File name, e.g. ``pathmnist_224.npz``; size 28 has no suffix.
+        size: Edge length of an image or volume, in pixels or voxels.
         image_shape: Shape of one row: ``(H, W)``, ``(H, W, 3)`` or ``(D, H, W)``, uint8.
-        md5: MD5 of the file, 32 hex digits, as Zenodo publishes it.
-        url: Where Zenodo serves it.
+        md5: MD5 of the file, 32 hex digits, as published on Zenodo.
+        url: Download URL on Zenodo.
     """
 
     name: str
@@ -100,23 +106,23 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Subset:
-    """One of the data sets.
+    """One data set of MedMNIST.
 
     Attributes:
         flag: Identifier, e.g. ``pathmnist``; also the repository name.
         python_class: Class name in the official package, e.g. ``PathMNIST``; used as the title.
         ndim: 2 for images, 3 for volumes.
-        channels: 1 for gray-scale, 3 for RGB.
-        task: What is predicted.
-        labels: Class names (findings for the multi-label task), index = stored label.
-        modality: Imaging modality, as the MedMNIST paper names it.
+        channels: 1 for grayscale, 3 for RGB.
+        task: What a model predicts.
+        labels: Class names (findings for the multi-label task), indexed by the stored label.
+        modality: Imaging modality, as named in the MedMNIST paper.
         counts: Rows of each split.
-        files: The official files by ascending size.
+        files: The official files, by ascending size.
         license: Hub license id, e.g. ``cc-by-4.0``.
         citations: BibTeX keys in ``medmnist_hf/references.bib``: the source data, then papers on its labels or faults.
         annotations_creators: Hub metadata value saying who made the labels.
-        description: What the data is, in our own words.
-        caveats: What a user must know of this subset before trusting a number.
+        description: What the data shows and how it was split, in our own words.
+        caveats: What to know about this subset before trusting a number.
     """
 
     flag: str
@@ -135,7 +141,7 @@ class Subset:
     caveats: tuple[str, ...]
 
     def __repr__(self) -> str:
-        """On one line, what it is; the attributes have the rest."""
+        """Summary on one line; the attributes hold the details."""
         things = "volumes" if self.ndim == 3 else "images"
         sizes = ", ".join(map(str, self.sizes))
         labels = f"{len(self.labels)} {'findings' if self.task is Task.MULTI_LABEL else 'classes'}"
@@ -147,10 +153,10 @@ class Subset:
         return tuple(file.size for file in self.files)
 
     def file(self, size: int | str) -> DataFile:
-        """The official file of one size; raises `CatalogError` if it is not published in that size.
+        """Return the official file of one size; raises `CatalogError` if there is none.
 
         Args:
-            size: The size, also as text, as the name of a config is.
+            size: Edge length; config names such as ``"28"`` are accepted too.
         """
         for file in self.files:
             if size in (file.size, str(file.size)):
@@ -160,16 +166,16 @@ class Subset:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """What holds for all of MedMNIST.
+    """Facts about MedMNIST as a whole.
 
     Attributes:
         version: Version of the official data release the files belong to.
         record: Zenodo record number of that release.
         homepage: Project page.
         citations: BibTeX keys of the MedMNIST papers.
-        caveats: What a user must know of every subset.
-        license_names: Hub license id -> its name in full.
-        license_urls: Hub license id -> where its text stands.
+        caveats: What to know about every subset.
+        license_names: Hub license id -> full name.
+        license_urls: Hub license id -> URL of the text.
     """
 
     version: str
@@ -188,7 +194,7 @@ def _tables() -> dict[str, Any]:
 
 @cache
 def collection() -> Collection:
-    """Facts shared by all subsets."""
+    """Return the facts shared by all subsets."""
     table = _tables()["collection"]
     licenses = table["licenses"]
     return Collection(
@@ -229,37 +235,37 @@ def _parse(flag: str, table: dict[str, Any], file_url: str) -> Subset:
 
 @cache
 def subsets() -> tuple[Subset, ...]:
-    """All subsets in the order of the MedMNIST papers: 2D first, then 3D."""
+    """Return all subsets in the order of the MedMNIST papers: 2D first, then 3D."""
     tables = _tables()
     url = tables["collection"]["file_url"]
     return tuple(_parse(flag, table, url) for flag, table in tables["subsets"].items())
 
 
 def citation_keys(*entries: Subset) -> tuple[str, ...]:
-    """BibTeX keys to cite with subsets: first the papers of MedMNIST, then those of the source data, each once."""
+    """Return the BibTeX keys to cite for subsets: the papers on MedMNIST, then those on the source data, each once."""
     return tuple(dict.fromkeys((*collection().citations, *(key for entry in entries for key in entry.citations))))
 
 
 def bibtex(*entries: Subset) -> str:
-    """The BibTeX entries of `citation_keys`, without a final newline."""
+    """Return the BibTeX entries of `citation_keys`, without a final newline."""
     text = resources.files("medmnist_hf").joinpath("references.bib").read_text(encoding="utf-8")
-    # A parser of BibTeX comes with the extra `build` only, and citing needs no extra.
+    # Only the extra `build` installs a BibTeX parser, and citing must not need an extra.
     texts = {match[1]: match[0] for match in re.finditer(r"^@\w+\{([^,\s]+),.*?^\}", text, re.DOTALL | re.MULTILINE)}
     return "\n\n".join(texts[key] for key in citation_keys(*entries))
 
 
 SIZED_FLAG: Final = re.compile(r"(?P<flag>\w+?)(?:[-_](?P<size>\d{1,4}))?", re.ASCII)
-"""A flag, also with a size: ``pathmnist``, ``pathmnist-64``."""
+"""A flag with an optional size: ``pathmnist``, ``pathmnist-64``."""
 
 
 def sized_subset(name: str) -> tuple[Subset, int | None]:
-    """A subset by its flag, which may have a size behind it: ``pathmnist``, ``PathMNIST-64``.
+    """Look up a subset by a flag that may end in a size: ``pathmnist``, ``PathMNIST-64``.
 
     Returns:
-        The subset, and the size; None where the name has none.
+        The subset and the size; None if the name has no size.
 
     Raises:
-        CatalogError: The flag is unknown, or the subset has no such size.
+        CatalogError: The flag is unknown, or the subset does not have that size.
     """
     match = SIZED_FLAG.fullmatch(name)
     if match is None or match["size"] is None:
@@ -269,16 +275,16 @@ def sized_subset(name: str) -> tuple[Subset, int | None]:
 
 
 def cite(*names: str) -> str:
-    """The papers to cite, in BibTeX: those of MedMNIST, then those of the source data of each subset.
+    """Return the papers to cite in BibTeX: those on MedMNIST, then those on the source data of each subset.
 
     Args:
-        *names: Flags, also with a size (``PathMNIST-64``), or ``all``; without any, MedMNIST alone is cited.
+        *names: Flags, optionally with a size (``PathMNIST-64``), or ``all``. With no names, only MedMNIST is cited.
 
     Returns:
         The text of a ``.bib`` file with each entry once, without a final newline.
 
     Raises:
-        CatalogError: A flag is unknown, or the subset has no such size.
+        CatalogError: A flag is unknown, or the subset does not have that size.
 
     Example:
         >>> print(cite("pathmnist").splitlines()[0])
@@ -288,15 +294,15 @@ def cite(*names: str) -> str:
 
 
 def subset(flag: str) -> Subset:
-    """One subset by its flag, in any letter case.
+    """Look up a subset by its flag, in any letter case.
 
     Raises:
-        CatalogError: The flag is unknown; the message names the nearest one.
+        CatalogError: The flag is unknown; the message suggests the closest one.
     """
-    known = {entry.flag: entry for entry in subsets()}
-    entry = known.get(flag.lower())
+    by_flag = {entry.flag: entry for entry in subsets()}
+    entry = by_flag.get(flag.lower())
     if entry is None:
-        near = difflib.get_close_matches(flag.lower(), known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"`medmnist-hf list` shows all {len(known)}"
+        matches = difflib.get_close_matches(flag.lower(), by_flag, n=1)
+        hint = f"did you mean {matches[0]!r}?" if matches else f"`medmnist-hf list` shows all {len(by_flag)}"
         raise CatalogError(f"unknown subset {shorten(flag)}: {hint}")
     return entry

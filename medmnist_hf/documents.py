@@ -1,6 +1,6 @@
-"""JSON and YAML from outside: of limited depth and number of values, or one line says what is wrong.
+"""Parse untrusted JSON and YAML with limits on depth and size; errors are one line.
 
-Every such document is parsed here, and nowhere else, so that none can take all memory, all time or the stack.
+All such documents are parsed here, so that none can exhaust memory, time or the stack.
 """
 
 import json
@@ -12,30 +12,31 @@ import yaml
 from medmnist_hf.errors import one_line, shorten
 
 MAX_DEPTH: Final = 40
-"""Values within values; a manifest has 6, a card's metadata 8."""
+"""Deepest nesting of values; a manifest has 6 levels, a card's metadata 8."""
 
 YAML_BYTES: Final = 256 << 10
-"""Size of the largest YAML text; a recipe has 2 kB, the metadata of the longest card 6 kB. PyYAML takes a second for
+"""Longest YAML text, in characters. A recipe has 2 kB, the longest card's metadata 6 kB; PyYAML needs a second for
 100 kB."""
 
 MAX_YAML_VALUES: Final = 50_000
-"""Values of a YAML text, each counted as often as an alias names it."""
+"""Most values in a YAML text, with aliases expanded."""
 
-_LONGEST: Final = 300
-"""Characters of a parser's message that are passed on."""
+_MAX_CAUSE: Final = 300
+"""Characters of a parser's message that are quoted."""
 
-MAX_WHOLE: Final = 1 << 64
-"""What no whole number exceeds in size: seeds and counts of bytes have 64 bits."""
+MAX_INTEGER: Final = 1 << 64
+"""Largest magnitude of an integer; seeds and byte counts have 64 bits."""
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text.
+    """Parse a JSON text.
 
     Args:
-        text: The text; bytes are UTF-8.
+        text: The text; bytes are decoded as UTF-8.
 
     Raises:
-        ValueError: It is not JSON, is nested too deep, or holds a whole number or a text that nothing can store.
+        ValueError: The text is not JSON, is nested too deeply, or holds an integer that is too large or a string that
+            cannot be encoded.
     """
     try:
         value = json.loads(text.decode() if isinstance(text, bytes) else text)
@@ -50,18 +51,18 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """The value of a YAML text of plain values; Python objects are refused.
+    """Parse a YAML text of plain values; tags for Python objects are refused.
 
     Raises:
-        ValueError: It is not YAML, is nested too deep, is too large or becomes so by its aliases, or holds a whole
-            number, a date or a text that nothing can store.
+        ValueError: The text is not YAML, is nested too deeply, is too large (with aliases expanded), or holds an
+            invalid date, an integer that is too large or a string that cannot be encoded.
     """
     if len(text) > YAML_BYTES:
         raise ValueError(f"it has more than {YAML_BYTES:,} characters")
     try:
         _count_values(text)
         value = yaml.safe_load(text)
-    # What is not ValueError comes from values that PyYAML's constructors do not expect, such as ``!!bool x``.
+    # PyYAML's constructors raise several types for values they do not expect, such as ``!!bool x``.
     except (
         yaml.YAMLError,
         ValueError,
@@ -77,15 +78,15 @@ def parse_yaml(text: str) -> Any:
 
 
 def _cause(error: Exception) -> str:
-    """What a parser says, without the advice of Python to allow longer numbers."""
+    """Return a parser's message, without Python's advice to allow longer integers."""
     text = one_line(error).partition("; use sys.set_int_max")[0] or type(error).__name__
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return text if len(text) <= _MAX_CAUSE else f"{text[:_MAX_CAUSE]}..."
 
 
 def _count_values(text: str) -> None:
-    """Refuse, before anything is made of it, a text that is too deep or that aliases make too large."""
+    """Refuse a text that is nested too deeply, or too large once its aliases are expanded, before constructing it."""
     sizes: dict[str, int] = {}
-    open_values: list[tuple[str | None, int]] = []  # anchor and values so far, from the outermost to the innermost
+    open_values: list[tuple[str | None, int]] = []  # anchor and number of values so far, outermost first
     total = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -95,7 +96,7 @@ def _count_values(text: str) -> None:
             continue
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in sizes:
-                raise ValueError(f"the alias {shorten(event.anchor)} stands before or within what it names")
+                raise ValueError(f"the alias {shorten(event.anchor)} comes before the end of the value it refers to")
             size = sizes[event.anchor]
         elif isinstance(event, yaml.CollectionEndEvent):
             anchor, size = open_values.pop()
@@ -115,20 +116,20 @@ def _count_values(text: str) -> None:
 
 
 def _check_values(value: Any) -> None:
-    left = [(value, 1)]
-    while left:
-        item, depth = left.pop()
+    pending = [(value, 1)]
+    while pending:
+        item, depth = pending.pop()
         if isinstance(item, Mapping | list | tuple):
             if depth > MAX_DEPTH:
                 raise ValueError(_TOO_DEEP)
             parts = (*item, *item.values()) if isinstance(item, Mapping) else item
-            left += [(part, depth + 1) for part in parts]
+            pending += [(part, depth + 1) for part in parts]
         elif isinstance(item, str):
             try:
                 item.encode()
             except UnicodeEncodeError:
-                raise ValueError(f"{shorten(item)} is not text: half a character") from None
-        elif isinstance(item, int) and abs(item) > MAX_WHOLE:
+                raise ValueError(f"{shorten(item)} holds half of a surrogate pair") from None
+        elif isinstance(item, int) and abs(item) > MAX_INTEGER:
             raise ValueError(f"{shorten(item)} is too large")
 
 

@@ -1,7 +1,7 @@
-"""The one family of errors a person may see: each message is one line saying what, where and what to do.
+"""The errors a user may see: each message is one line saying what is wrong, where, and what to do.
 
-Messages quote files, servers and other packages. Whatever these say, a message has one line, no control characters and
-a limited length, and shows no token and no password: `one_line` sees to it, for every error raised here.
+Messages quote files, servers and other packages. Every message passes through `one_line`, which makes it a single line
+of limited length without control characters, tokens or passwords.
 """
 
 import errno
@@ -12,24 +12,24 @@ from typing import Any, Final
 
 from medmnist_hf.redaction import redact
 
-_LONGEST: Final = 2000
-"""Characters of a message; the longest of ours, on a file that four places did not give, has about 600."""
+_MAX_MESSAGE: Final = 2000
+"""Longest message, in characters. Our longest one, on a file that four sources could not supply, has about 600."""
 
-_LONGEST_READ: Final = 20_000
-"""Characters of a text that are looked at to make a message: of a server's page of any size, the ends suffice."""
+_MAX_RAW_TEXT: Final = 20_000
+"""Characters of a text that are searched for secrets; of a longer one, such as a server's page, only the ends are."""
 
-_LONGEST_VALUE: Final = 160
+_MAX_VALUE: Final = 160
 
 _LINE_ENDS: Final = re.compile(r"\s*[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]\s*")
 UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What text of one line does not hold: control characters, line ends, what reverses the direction of reading, and
-halves of characters, which no encoding can write."""
+"""Characters that text on one line must not hold: control characters, line ends, marks that change the writing
+direction, and surrogates, which no encoding can write."""
 
 
 class MedMNISTError(Exception):
-    """Base of every error this project raises on purpose; commands print it without a traceback.
+    """Base class of the errors that this project raises; commands print them without a traceback.
 
-    The message is made one line by `one_line`.
+    The message passes through `one_line`.
     """
 
     def __init__(self, message: object) -> None:
@@ -37,42 +37,42 @@ class MedMNISTError(Exception):
 
 
 class CatalogError(MedMNISTError):
-    """An unknown subset, size or split was asked for."""
+    """A subset, size or split is unknown."""
 
 
 class SourceError(MedMNISTError):
-    """A source file is missing, cannot be fetched or is not what it claims to be."""
+    """A source file is missing, cannot be fetched or has unexpected content."""
 
 
 class ReadError(MedMNISTError):
-    """An NPZ file does not hold what the catalogue says it must."""
+    """The content of an NPZ file does not match the catalog."""
 
 
 class BuildError(MedMNISTError):
-    """A build could not be written, resumed or trusted."""
+    """A build cannot be written, resumed or trusted."""
 
 
 class VerificationError(MedMNISTError):
-    """What was built differs from its source or from its manifest."""
+    """A build differs from its source or its manifest."""
 
 
 class ScoreError(MedMNISTError):
-    """References and scores cannot be scored as given: wrong shape, values, ids, task or measure."""
+    """References and scores cannot be evaluated: wrong shape, values, ids, task or measure."""
 
 
 class TrainingError(MedMNISTError):
-    """A recipe, a model or its data cannot be trained as asked for."""
+    """A recipe, a model or its data cannot be used for training."""
 
 
 class DivergenceError(TrainingError):
-    """A training or a model gave numbers that are not finite, so there is nothing to keep."""
+    """Training or a model produced numbers that are not finite, so no result is kept."""
 
 
 class HubError(MedMNISTError):
-    """The Hub cannot be reached, refuses, or holds something a push must not touch.
+    """The Hub cannot be reached, refuses a request, or holds files that a push must not touch.
 
     Attributes:
-        status: HTTP status; 0 where no answer came or none was asked for.
+        status: HTTP status; 0 if there was no response.
     """
 
     def __init__(self, message: str, status: int = 0) -> None:
@@ -81,10 +81,10 @@ class HubError(MedMNISTError):
 
 
 def first_line(error: BaseException | str) -> str:
-    """What an error of the system or of another package says, for a line of ours: its first line without a full stop.
+    """Return the first line of another package's or the system's error, without a period, to quote in a message.
 
-    An `OSError` is cut to what the system says, without its number and path, since our line names what was read. An
-    error without a message gives the name of its class. Secrets are taken out before the line is cut.
+    Of an `OSError` only the system's text is kept, without number and path, since our message names the file. An error
+    without a message is quoted by its class name. Secrets are removed first.
     """
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
@@ -92,69 +92,69 @@ def first_line(error: BaseException | str) -> str:
 
 
 def is_full(error: BaseException) -> bool:
-    """The system has no space left: on the disk, in the quota, or within the limit on the size of a file."""
+    """Return whether the disk is full, a quota is used up, or a file has reached the limit on its size."""
     return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def is_read_only(error: BaseException) -> bool:
-    """The system lets this user read only, there."""
+    """Return whether the location cannot be written to: no permission, or a read-only file system."""
     return isinstance(error, OSError) and error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def cannot_write(what: object, error: OSError, remedy: str) -> str:
-    """The line for a file or folder that could not be written: a full disk is said, whatever the remedy otherwise."""
+    """Return the message for a file or folder that could not be written; a full disk overrides the remedy."""
     if is_full(error):
         return f"no space left for {what} ({first_line(error)}): make room, then run the same command again"
     return f"cannot write {what} ({first_line(error)}): {remedy}"
 
 
-def is_short(error: BaseException) -> bool:
-    """The system has no memory left, or no more open files for this process: what was to be read may be sound."""
-    short = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in short)
+def is_out_of_resources(error: BaseException) -> bool:
+    """Return whether memory or file descriptors ran out, which says nothing about the file being read."""
+    exhausted = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in exhausted)
 
 
 def cannot_read(what: object, error: BaseException, remedy: str) -> str:
-    """The line for what could not be read: what the system is short of is said, whatever the remedy otherwise."""
-    if is_short(error):
-        remedy = "the system is short of it, end other programs or raise the limit (ulimit), then run again"
+    """Return the message for a file that could not be read; a lack of resources or permission overrides the remedy."""
+    if is_out_of_resources(error):
+        remedy = "close other programs or raise the limit (ulimit), then run again"
     elif isinstance(error, PermissionError):
         remedy = "check its permissions"
     return f"cannot read {what} ({first_line(error)}): {remedy}"
 
 
 def one_line(text: object) -> str:
-    """Text in one line that is safe to print: line ends are spaces, other control characters are escaped.
+    """Make a text one line that is safe to print: line ends become spaces, other control characters are escaped.
 
-    Secrets are taken out first, by `redaction.redact`. What is longer than 2,000 characters loses its middle.
+    Secrets are removed first, by `redaction.redact`. A text of more than 2,000 characters loses its middle.
     """
-    whole = redact(_cut(str(text), _LONGEST_READ))
-    return _cut(escape_unprintable(_LINE_ENDS.sub(" ", whole)), _LONGEST)
+    redacted = redact(_cut_middle(str(text), _MAX_RAW_TEXT))
+    return _cut_middle(escape_unprintable(_LINE_ENDS.sub(" ", redacted)), _MAX_MESSAGE)
 
 
-def _cut(text: str, longest: int) -> str:
-    """Text without its middle where it is too long; what to do stands at its end."""
-    return text if len(text) <= longest else f"{text[: longest * 2 // 3]} ... {text[-longest // 3 :]}"
+def _cut_middle(text: str, limit: int) -> str:
+    """Shorten a text that is too long; its end is kept because that is where a message says what to do."""
+    return text if len(text) <= limit else f"{text[: limit * 2 // 3]} ... {text[-limit // 3 :]}"
 
 
 def escape_unprintable(text: str) -> str:
-    r"""Text whose unprintable characters are escaped, as in ``\x1b``."""
+    r"""Escape the unprintable characters of a text, as in ``\x1b``."""
     return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
 class _Repr(reprlib.Repr):
-    """`reprlib` for values of any size: Python refuses to write whole numbers of more than 4,300 digits."""
+    """`reprlib` for integers of any size: Python refuses to print more than 4,300 digits."""
 
     def repr_int(self, x: int, level: int) -> str:
-        return super().repr_int(x, level) if x.bit_length() <= 256 else f"a whole number of {x.bit_length():,} bits"
+        return super().repr_int(x, level) if x.bit_length() <= 256 else f"an integer of {x.bit_length():,} bits"
 
 
 def shorten(value: Any) -> str:
-    """A value of an unknown file as it is quoted in a message: its `repr`, 160 characters at most."""
-    text = _SHORT.repr(value)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+    """Return the `repr` of a value from an untrusted file, cut to 160 characters, to quote in a message."""
+    text = _REPR.repr(value)
+    return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}..."
 
 
-_SHORT: Final = _Repr()
-_SHORT.maxlevel = 3
-_SHORT.maxstring = _SHORT.maxother = 60
+_REPR: Final = _Repr()
+_REPR.maxlevel = 3
+_REPR.maxstring = _REPR.maxother = 60

@@ -1,7 +1,6 @@
-"""What is not installed, told in one line with the command that installs it: the extras of this distribution.
+"""Extras of this distribution: errors for missing modules name the command that installs them.
 
-Which extra brings what is read from the metadata that was installed with this package, so it stands in
-``pyproject.toml`` alone.
+Which extra requires what is read from the installed metadata, so ``pyproject.toml`` is the only place that lists it.
 """
 
 import importlib.util
@@ -21,99 +20,99 @@ from medmnist_hf.errors import MedMNISTError
 DISTRIBUTION: Final = "medmnist-hf"
 
 NAMES: Final = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
-"""Name of an import -> that of the distribution that brings it, where they differ by more than signs."""
+"""Import name -> distribution name, where they differ by more than punctuation."""
 
 _REQUIREMENT: Final = re.compile(r"\s*([\w.-]+)")
 _EXTRA: Final = re.compile(r"""extra\s*==\s*["']([\w.-]+)["']""")
 
 
 class MissingModuleError(MedMNISTError, ImportError):
-    """A module that an extra of this distribution brings is not installed."""
+    """A module required by this distribution or one of its extras is not installed."""
 
 
 def install_command(*extras: str) -> str:
-    """The command that adds extras to what is installed, be it from a wheel or a checkout.
+    """Return the command that installs extras, for a wheel and a checkout alike.
 
     Args:
-        extras: Their names; without any, what the package itself needs.
+        extras: Names of extras; if there are none, the command installs the core requirements.
 
     Example:
         >>> install_command("build", "plot").rpartition(" ")[2]
         "'medmnist-hf[build,plot]'"
     """
-    here = shutil.which("python")
-    # A link is not followed: `python` of a virtual environment is one to that of the system.
-    python = "python" if here is not None and Path(here) == Path(sys.executable) else sys.executable
+    on_path = shutil.which("python")
+    # Do not resolve links: in a virtual environment `python` links to the system's interpreter.
+    python = "python" if on_path is not None and Path(on_path) == Path(sys.executable) else sys.executable
     pip = f"{python} -m pip install" if importlib.util.find_spec("pip") else f"uv pip install --python {python}"
-    named = f"[{','.join(extras)}]" if extras else ""
-    return f"{pip} '{DISTRIBUTION}{named}'"
+    suffix = f"[{','.join(extras)}]" if extras else ""
+    return f"{pip} '{DISTRIBUTION}{suffix}'"
 
 
 def extras_of(module: str) -> tuple[str, ...] | None:
-    """The extras that bring a module, those that bring least first; none of them for a part of the core.
+    """Return the extras that install a module, the smallest extra first.
 
     Args:
-        module: Its full name, e.g. ``sklearn.metrics``.
+        module: Full name of the module, e.g. ``sklearn.metrics``.
 
     Returns:
-        Their names; None if this distribution does not ask for the module.
+        Names of extras; empty for a core requirement, None for a module that this distribution does not require.
     """
-    found = _extras()
-    names = found.get(_normal(NAMES.get(root := module.partition(".")[0], root)))
-    every = [extra for asking in found.values() for extra in asking]
-    return names and tuple(sorted(names, key=every.count))
+    extras_by_distribution = _extras_by_distribution()
+    names = extras_by_distribution.get(_normalize(NAMES.get(root := module.partition(".")[0], root)))
+    requirements = [extra for extras in extras_by_distribution.values() for extra in extras]
+    return names and tuple(sorted(names, key=requirements.count))
 
 
 @cache
-def _extras() -> Mapping[str, tuple[str, ...]]:
-    """Name of a distribution -> extras that ask for it, () where the core does."""
-    found: dict[str, tuple[str, ...]] = {}
+def _extras_by_distribution() -> Mapping[str, tuple[str, ...]]:
+    """Name of a distribution -> extras that require it; empty for a core requirement."""
+    extras: dict[str, tuple[str, ...]] = {}
     for line in requires(DISTRIBUTION) or ():
         if name := _REQUIREMENT.match(line):
-            key = _normal(name[1])
-            core = key in found and not found[key]
+            key = _normalize(name[1])
+            core = key in extras and not extras[key]
             extra = _EXTRA.search(line)
-            found[key] = (*found.get(key, ()), extra[1]) if extra and not core else ()
-    return found
+            extras[key] = (*extras.get(key, ()), extra[1]) if extra and not core else ()
+    return extras
 
 
-def _normal(name: str) -> str:
+def _normalize(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 @contextmanager
 def suggest_install(extra: str | None = None) -> Iterator[None]:
-    """Turn what is not installed into a line with the command that installs it; also a decorator.
+    """Replace the error for a missing module by one that names the command to install it; also a decorator.
 
     Args:
-        extra: The one that the code within belongs to; by default the one that brings what is missing and least else.
+        extra: The extra that the enclosed code belongs to; by default the smallest extra with the missing module.
 
     Raises:
-        MissingModuleError: A module was imported that this distribution asks for, and that is not there; where several
-            extras bring it, the outermost code that names one of them decides. All else stays as it is.
+        MissingModuleError: A module that this distribution requires is not installed. If several extras have it, the
+            outermost context that names one of them decides. Other errors are not changed.
     """
     try:
         yield
     except (ModuleNotFoundError, MissingModuleError) as error:
-        found = extras_of(error.name or "")
-        if found is None or (extra is None and isinstance(error, MissingModuleError)):
+        candidates = extras_of(error.name or "")
+        if candidates is None or (extra is None and isinstance(error, MissingModuleError)):
             raise
-        # What the core needs, and what another extra alone brings, is not had by the extra of a verb.
-        named = (extra,) if extra in found else found[:1]
-        missing = MissingModuleError(f"{error.name} is not installed: {install_command(*filter(None, named))}")
+        # The requested extra may lack the module: it may belong to the core or to another extra.
+        suggested = (extra,) if extra in candidates else candidates[:1]
+        missing = MissingModuleError(f"{error.name} is not installed: {install_command(*filter(None, suggested))}")
         missing.name = error.name
         raise missing from None
 
 
 def require_modules(extra: str, *modules: str) -> None:
-    """Refuse to go on without modules that an extra brings, for a package that is of no use without them.
+    """Check that the modules of an extra are installed, for a package that cannot work without them.
 
     Args:
-        extra: Its name.
-        modules: Names of top-level modules, which are looked for but not imported.
+        extra: Name of the extra.
+        modules: Names of top-level modules, which are not imported.
 
     Raises:
-        MissingModuleError: One is not installed.
+        MissingModuleError: A module is not installed.
     """
     with suggest_install(extra):
         for module in modules:
@@ -122,7 +121,7 @@ def require_modules(extra: str, *modules: str) -> None:
 
 
 def import_member(module: str, name: str, extra: str | None = None) -> Any:
-    """A member of a module that is imported now, for a package that offers it without being one of its users.
+    """Import a module and return one of its members, for a package that re-exports it lazily.
 
     Args:
         module: Full name of the module.

@@ -1,4 +1,4 @@
-"""A subset and a size -> `datasets.Features`: the columns ``image`` and ``label`` of every data set."""
+"""The `datasets.Features` of a subset in one size: the columns ``image`` and ``label``."""
 
 from datasets import Array3D, ClassLabel, Features, Image, List
 
@@ -6,10 +6,10 @@ from medmnist_hf.catalog import Subset, Task
 
 
 def features_of(subset: Subset, size: int) -> Features:
-    """The typed columns of one config.
+    """Return the typed columns of one config.
 
     Args:
-        subset: A subset of the catalogue.
+        subset: A subset of the catalog.
         size: One of its sizes.
 
     Returns:

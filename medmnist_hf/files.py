@@ -1,4 +1,4 @@
-"""Files: read if they are regular and of a sensible size, written whole or not at all, known by their digest."""
+"""Safe file access: read only regular files of limited size, write atomically, hash, and lock."""
 
 import contextlib
 import errno
@@ -17,16 +17,16 @@ from filelock import FileLock, Timeout
 from medmnist_hf.errors import MedMNISTError, SourceError, first_line
 
 DOCUMENT_BYTES: Final = 16 << 20
-"""Bytes of the largest document that is read whole: the manifest of a build in 60,000 shards has 13 MB."""
+"""Largest document that is read into memory, in bytes; the manifest of a build with 60,000 shards has 13 MB."""
 
 _NO_LOCKS: Final = frozenset({errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
-"""What a file system without locks, such as some network disks, says when a lock is asked for."""
+"""Error numbers with which a file system without locks, such as some network disks, refuses one."""
 
 _log = logging.getLogger(__name__)
 
 
 class UnfitFileError(OSError):
-    """A path names no regular file, or one that is larger than its kind may be: reading it could be without end."""
+    """A path does not name a regular file, or the file exceeds the limit for its kind, so reading might never end."""
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(why)
@@ -40,10 +40,10 @@ def open_regular(path: Path) -> BufferedReader:
     """Open a regular file, or a link to one, for reading.
 
     Raises:
-        UnfitFileError: It is a folder, a FIFO, a socket or a device.
-        OSError: It cannot be opened.
+        UnfitFileError: The path is a folder, a FIFO, a socket or a device.
+        OSError: The file cannot be opened.
     """
-    # Without O_NONBLOCK, opening a FIFO waits for a writer; a regular file is read as without it.
+    # Without O_NONBLOCK, opening a FIFO waits for a writer. For a regular file the flag has no effect.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -52,23 +52,23 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def regular_size(path: Path) -> int:
-    """Size of a regular file in bytes, for readers that open it themselves; errors as in `open_regular`."""
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
+    """Return the size of a regular file in bytes; errors as in `open_regular`."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
         raise UnfitFileError(path, _NOT_REGULAR)
-    return found.st_size
+    return status.st_size
 
 
 def read_document(path: Path, limit: int = DOCUMENT_BYTES) -> bytes:
-    """The content of a small file from anywhere.
+    """Return the content of a small file that may come from anywhere.
 
     Args:
         path: The file.
-        limit: Bytes that it may have.
+        limit: Largest size accepted, in bytes.
 
     Raises:
-        UnfitFileError: It is no regular file, or larger.
-        OSError: It cannot be read.
+        UnfitFileError: The file is not regular, or larger than the limit.
+        OSError: The file cannot be read.
     """
     with open_regular(path) as file:
         content = file.read(limit + 1)
@@ -81,14 +81,14 @@ _NOT_REGULAR: Final = "it is not a regular file"
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Replace a file in one step: a reader sees the old content or the new, also after a kill.
+    """Replace a file in one step: even if the process is killed, readers see the old content or the new.
 
     Args:
-        path: Where the file goes; its folder must exist.
-        content: Bytes as they are, or text in UTF-8 with the line ends it has.
+        path: The file to write; its folder must exist.
+        content: Bytes, or text that is encoded as UTF-8; line ends are kept.
 
     Raises:
-        OSError: The file cannot be written; it has the path. Nothing new is left then.
+        OSError: The file cannot be written; the error holds the path. No new file is left behind.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -98,27 +98,27 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException as error:
-        with contextlib.suppress(OSError):  # of which the first says more
+        with contextlib.suppress(OSError):  # the first error says more
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            error.filename = str(path)  # that of the temporary file says nothing, and a write gives none
+            error.filename = str(path)  # the error has the temporary name, or none if a write failed
         raise
     sync_folder(path.parent)
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a regular file, 64 hex digits; errors as in `open_regular`."""
+    """Return the SHA-256 of a regular file as 64 hex digits; errors as in `open_regular`."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames within a folder survive a loss of power."""
+    """Make renames within a folder survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network file systems know no sync of a folder; the rename itself has succeeded.
+        # Some network file systems cannot sync a folder; the rename itself has succeeded.
         if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
             raise
     finally:
@@ -131,15 +131,15 @@ class BusyError(MedMNISTError):
 
 @contextlib.contextmanager
 def sole_process(lock_path: Path, doing: str, *, wait: bool = True) -> Iterator[None]:
-    """Hold a lock file; where another process holds it, say so and wait. A lock ends with its process.
+    """Hold a lock file; if another process holds it, log that and wait. A lock ends with its process.
 
     Args:
-        lock_path: The lock file, made when needed in a folder that exists; it stays.
-        doing: What the other process must be doing, for the message.
+        lock_path: The lock file in an existing folder; created if missing, and never deleted.
+        doing: What the other process is doing, for the message.
         wait: Wait for the other process.
 
     Raises:
-        BusyError: Another process holds it, and is not waited for.
+        BusyError: Another process holds the lock and `wait` is false.
         MedMNISTError: The file system has no locks.
         OSError: The lock file cannot be written.
     """
@@ -149,7 +149,7 @@ def sole_process(lock_path: Path, doing: str, *, wait: bool = True) -> Iterator[
             lock.acquire(blocking=False)
         except Timeout:
             if not wait:
-                raise BusyError(f"another process is {doing}: wait for its end, then run the same again") from None
+                raise BusyError(f"another process is {doing}: wait until it ends, then run again") from None
             _log.warning("another process is %s: waiting for it", doing)
             lock.acquire()
     try:
@@ -160,10 +160,10 @@ def sole_process(lock_path: Path, doing: str, *, wait: bool = True) -> Iterator[
 
 @contextlib.contextmanager
 def name_missing_locks(lock_path: Path) -> Iterator[None]:
-    """Raise a `MedMNISTError` where a lock cannot be taken as the file system has none; other errors pass."""
+    """Raise a `MedMNISTError` if the file system has no locks; other errors are not changed."""
     try:
         yield
-    except NotImplementedError as error:  # by filelock before release 3.20
+    except NotImplementedError as error:  # raised by filelock < 3.20
         raise _no_locks(lock_path, error) from None
     except OSError as error:
         if error.errno not in _NO_LOCKS:
@@ -178,12 +178,12 @@ def _no_locks(lock_path: Path, error: Exception) -> MedMNISTError:
 
 
 def expand_user(path: str | os.PathLike[str]) -> Path:
-    """A path with a home in place of ``~`` or ``~user``.
+    """Return a path with ``~`` or ``~user`` replaced by the home folder.
 
     Raises:
-        SourceError: There is no such user.
+        SourceError: The user does not exist.
     """
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise SourceError(f"cannot tell whose home {path} is in: give the whole path") from None
+        raise SourceError(f"cannot find the home folder in {path}: give the full path") from None

@@ -1,6 +1,6 @@
-"""What was built, from what and by what: one ``manifest.json`` beside the shards of each config.
+"""The manifest of a build: ``manifest.json``, next to a config's shards, records its source, content and versions.
 
-The manifest holds no clock time and no path, so equal input gives an equal manifest.
+It holds no time stamp and no path, so the same input always gives the same manifest.
 """
 
 import hashlib
@@ -18,17 +18,17 @@ from medmnist_hf.typed_json import Bounds, Count, FileName, Md5, Name, OneOf, Sh
 
 MANIFEST_NAME: Final = "manifest.json"
 WORK_DIR: Final = ".build"
-"""Folder in that of a subset for locks and for configs under way; nothing in it is part of a build."""
+"""Folder within a subset's folder for locks and unfinished configs; it is not part of the build."""
 
 README_NAME: Final = "README.md"
 AUDIT_NAME: Final = "audit.json"
 PICTURES: Final = {2: "montage.png", 3: "montage.gif"}
-"""Name of the picture on a card, by the dimensions of what it shows."""
+"""Dimensions of a subset -> file name of the picture on its card."""
 
 FORMAT: Final = 1
 
 ARRAY: Final = "array"
-"""The codec of volumes: their voxels as they are."""
+"""The codec of volumes: uncompressed voxels."""
 
 IMAGE_CODECS: Final = ("png", "webp")
 SOURCE_KINDS: Final = ("zenodo", "folder", "phantom")
@@ -37,7 +37,7 @@ _Positive = Annotated[int, Bounds(1, (1 << 63) - 1)]
 
 
 def shard_name(split: str, index: int, total: int) -> str:
-    """File name of one Parquet shard, e.g. ``train-00000-of-00007.parquet``."""
+    """Return the file name of a Parquet shard, e.g. ``train-00000-of-00007.parquet``."""
     return f"{split}-{index:05d}-of-{total:05d}.parquet"
 
 
@@ -47,7 +47,7 @@ class Shard:
 
     Attributes:
         name: File name within the config's folder.
-        rows: Rows it holds.
+        rows: Number of rows.
         bytes: Size of the file in bytes.
         sha256: SHA-256 of the file, 64 hex digits.
     """
@@ -64,11 +64,11 @@ class SplitRecord:
 
     Attributes:
         rows: Number of rows.
-        arrow_bytes: Size of the split as Arrow tables, in bytes (`num_bytes` of `datasets`).
-        label_histogram: Label name -> number of rows that carry it, zero counts included.
+        arrow_bytes: Size of the split as Arrow tables, in bytes (`num_bytes` in `datasets`).
+        label_histogram: Label name -> number of rows with that label, zero counts included.
         unlabeled: Rows with an empty list of findings; 0 unless the task is multi-label.
         pixels_sha256: SHA-256 over the raw uint8 pixels of all rows, in row order, C order.
-        labels_sha256: SHA-256 over the labels as the NPZ holds them, as little-endian int64, C order.
+        labels_sha256: SHA-256 over the labels of the NPZ file, as little-endian int64, C order.
         shards: The Parquet files, in row order.
     """
 
@@ -82,7 +82,7 @@ class SplitRecord:
 
 
 class Provenance(StrEnum):
-    """What the data of a build is. Every result carries it: only scores on verified data are compared with others."""
+    """Origin of a build's data. Every result records it: only scores on verified data are compared with others."""
 
     VERIFIED = "verified"
     UNVERIFIED = "unverified"
@@ -90,28 +90,28 @@ class Provenance(StrEnum):
 
     @property
     def comparable(self) -> bool:
-        """Scores on such data may stand among published ones."""
+        """Whether scores on such data may be compared with published ones."""
         return self is Provenance.VERIFIED
 
     @property
     def banner(self) -> str:
-        """The word that marks everything made from such data: ``SYNTHETIC`` or ``UNVERIFIED``; empty for verified."""
+        """Label for everything made from such data, ``SYNTHETIC`` or ``UNVERIFIED``; empty for verified data."""
         return "" if self.comparable else self.name
 
     @property
     def warning(self) -> str:
-        """One line that begins with the banner and says what it means; empty for verified data."""
+        """One line that starts with the banner and explains it; empty for verified data."""
         return _WARNINGS.get(self, "")
 
     def mark(self, text: str) -> str:
-        """A title or a name, with the banner before it."""
+        """Return a title or name with the banner in front."""
         return f"{self.banner}: {text}" if self.banner else text
 
 
 _WARNINGS: Final = {
     Provenance.UNVERIFIED: "UNVERIFIED: the data was built from a file whose MD5 is not the official one. "
     "Scores on it cannot be compared with others.",
-    Provenance.SYNTHETIC: "SYNTHETIC: the data was generated and shows no patient. "
+    Provenance.SYNTHETIC: "SYNTHETIC: the data was generated and does not show patients. "
     "Scores on it mean nothing and cannot be compared with others.",
 }
 
@@ -124,8 +124,8 @@ class SourceRecord:
         kind: ``zenodo``, ``folder`` or ``phantom``.
         file: File name.
         bytes: Size of the file in bytes.
-        md5: Its MD5 as computed when it was read.
-        verified: The MD5 is the one of the catalogue. Always False for a phantom.
+        md5: MD5 of the file, computed while reading it.
+        verified: Whether the MD5 equals the one in the catalog. Always False for a phantom.
     """
 
     kind: Annotated[str, OneOf(*SOURCE_KINDS)]
@@ -136,12 +136,12 @@ class SourceRecord:
 
     @property
     def synthetic(self) -> bool:
-        """The pixels were generated by this project and show no real patient."""
+        """Whether the pixels were generated by this project."""
         return self.kind == "phantom"
 
     @property
     def provenance(self) -> Provenance:
-        """What the rows are: a phantom is synthetic, whatever else is recorded."""
+        """Provenance of the rows; a phantom is synthetic, whatever else is recorded."""
         if self.synthetic:
             return Provenance.SYNTHETIC
         return Provenance.VERIFIED if self.verified else Provenance.UNVERIFIED
@@ -149,16 +149,16 @@ class SourceRecord:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One built config: a subset in one size.
+    """Manifest of a config, which is a subset built in one size.
 
     Attributes:
         subset: Flag of the subset.
         size: Edge length in pixels or voxels; its decimal form is the config's name.
         codec: How pixels are stored: ``png``, ``webp`` or ``array``.
-        max_shard_size: The limit the shards were balanced for, in bytes of raw pixels.
-        source: Where the rows came from.
+        max_shard_size: The limit on the size of a shard, in bytes of raw pixels.
+        source: The NPZ file that the rows come from.
         splits: Split name -> its record, in the order train, validation, test.
-        releases: Library -> version that shaped the bytes.
+        releases: Library -> version, for the libraries that determine the bytes of the shards.
     """
 
     subset: Name
@@ -171,40 +171,40 @@ class Manifest:
 
     @property
     def config_name(self) -> str:
-        """Name of the config in the card and for `load_dataset`, e.g. ``"28"``."""
+        """Name of the config on the card and in `load_dataset`, e.g. ``"28"``."""
         return str(self.size)
 
     @property
     def shards(self) -> tuple[Shard, ...]:
-        """All shards of all splits."""
+        """The shards of all splits."""
         return tuple(shard for record in self.splits.values() for shard in record.shards)
 
     @property
     def content_id(self) -> str:
-        """64 hex digits that stand for the shards of all splits: two builds with one ID hold the same files.
+        """Hash of all shards, 64 hex digits: builds with the same ID hold the same files.
 
-        The card of a build names it, because `datasets` finds the copies that it prepared by what the card says.
+        It is written on the card because `datasets` identifies its prepared copies by the card's content.
         """
         shards = {split: [shard.sha256 for shard in record.shards] for split, record in self.splits.items()}
         return hashlib.sha256(json.dumps([self.subset, self.size, shards]).encode()).hexdigest()
 
     def to_json(self) -> str:
-        """The manifest as it is written: indented JSON with a final newline, same text for same content."""
+        """Return the text of ``manifest.json``: indented JSON with a final newline, the same for the same content."""
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False) + "\n"
 
 
 def parse_manifest(text: str | bytes, where: str, remedy: str = "build the config again with --force") -> Manifest:
-    """Read a manifest back.
+    """Parse a manifest and check it for contradictions.
 
     Args:
-        text: Content of a ``manifest.json``; bytes are UTF-8.
-        where: What to call the file in an error.
-        remedy: What to do then.
+        text: Content of a ``manifest.json``; bytes are decoded as UTF-8.
+        where: Name of the file in an error message.
+        remedy: What the error message advises.
 
     Raises:
-        BuildError: The text is no manifest of this format, or what it says cannot be: of a subset, size or label that
-            the catalogue does not have, with sums that do not agree, shards named as no build names them, or an
-            official source with another MD5 than the catalogue's.
+        BuildError: The text is not a manifest of this format, or is inconsistent: the catalog lacks the subset, size
+            or label, counts do not add up, shards have unexpected names, or a source is marked as verified although
+            its MD5 differs from the catalog's.
     """
     try:
         manifest: Manifest = decode_versioned(text, Manifest, FORMAT)
@@ -215,15 +215,15 @@ def parse_manifest(text: str | bytes, where: str, remedy: str = "build the confi
 
 
 def _check(manifest: Manifest) -> None:
-    """Raise a `ValueError` or `CatalogError` if what a manifest says does not go together."""
+    """Raise a `ValueError` or `CatalogError` if a manifest contradicts itself or the catalog."""
     entry = catalog.subset(manifest.subset)
     official, source = entry.file(manifest.size), manifest.source
     if entry.flag != manifest.subset:
         raise ValueError(f"subset is {manifest.subset}, must be {entry.flag}")
     if (manifest.codec == ARRAY) != (entry.ndim == 3):
-        raise ValueError(f"codec is {manifest.codec}, which {entry.flag} cannot have")
+        raise ValueError(f"codec {manifest.codec} does not suit {entry.ndim}D data of {entry.flag}")
     if source.verified and (source.synthetic or source.md5 != official.md5):
-        raise ValueError(f"source is called verified, and its MD5 {source.md5} is not that of {official.name}")
+        raise ValueError(f"source is called verified, but its MD5 {source.md5} is not that of {official.name}")
     if tuple(manifest.splits) != SPLITS:
         raise ValueError(f"splits are {', '.join(manifest.splits) or 'missing'}, must be {', '.join(SPLITS)}")
     for split, record in manifest.splits.items():
@@ -233,22 +233,24 @@ def _check(manifest: Manifest) -> None:
 def _check_split(entry: Subset, split: str, record: SplitRecord) -> None:
     names = [shard_name(split, index, len(record.shards)) for index in range(len(record.shards))]
     if [shard.name for shard in record.shards] != names:
-        raise ValueError(f"{split} has shards that are not named {', '.join(names[:1] or ['at all'])} and so on")
+        expected = f"{names[0]} and so on" if names else "at least one shard"
+        raise ValueError(f"the shard names of {split} are not as expected: {expected}")
     if sum(shard.rows for shard in record.shards) != record.rows:
         raise ValueError(f"the shards of {split} do not add up to {record.rows} rows")
     if tuple(record.label_histogram) != entry.labels:
-        raise ValueError(f"label_histogram of {split} has not the labels of {entry.flag}")
+        raise ValueError(f"label_histogram of {split} does not list the labels of {entry.flag}")
     labeled, counts = record.rows - record.unlabeled, record.label_histogram.values()
-    one_each = entry.task is not Task.MULTI_LABEL
-    if max(counts) > labeled or sum(counts) < labeled or (one_each and (sum(counts), labeled) != (record.rows,) * 2):
+    single_label = entry.task is not Task.MULTI_LABEL
+    labels_match_rows = (sum(counts), labeled) == (record.rows, record.rows)
+    if max(counts) > labeled or sum(counts) < labeled or (single_label and not labels_match_rows):
         raise ValueError(f"label_histogram of {split} does not add up to {record.rows} rows")
 
 
 def read_manifest(config_dir: Path) -> Manifest:
-    """The manifest of a built config's folder.
+    """Read the manifest in a config's folder.
 
     Raises:
-        BuildError: There is none, or it cannot be read.
+        BuildError: The manifest is missing, cannot be read or is not valid.
     """
     path = config_dir / MANIFEST_NAME
     try:
@@ -261,10 +263,10 @@ def read_manifest(config_dir: Path) -> Manifest:
 
 
 def read_build(subset_dir: Path) -> tuple[Manifest, ...]:
-    """The manifests of every complete config below a subset's folder, by ascending size; may be empty.
+    """Read the manifests of all complete configs in a subset's folder, by ascending size; may be empty.
 
     Raises:
-        BuildError: The folder may not be looked at, or a manifest cannot be read.
+        BuildError: The folder cannot be listed, or a manifest cannot be read or is not valid.
     """
     try:
         folders = [path for path in subset_dir.iterdir() if path.name.isdigit() and (path / MANIFEST_NAME).exists()]

@@ -1,12 +1,12 @@
-"""HTTP clients with limits: they wait for no server for ever, and no answer fills the memory.
+"""HTTP clients with limits: they never wait forever, and no response fills the memory.
 
-The time-outs of HTTP clients limit the gap between two bytes, so an answer that drips keeps them waiting as long as
-its sender likes. Here the head of an answer has to be there, whole, within one time-out, whatever comes before it, and
-its body has to arrive at some speed. Both are seen to where bytes are read from the network. And a body ends
-at a limit, by its decoded bytes, where it is read into memory, as JSON is, or does not say how long it is.
+The timeouts of HTTP clients limit the gap between two bytes, so a server that sends single bytes keeps them waiting as
+long as it likes. Here the complete head of a response must arrive within one timeout, whatever precedes it, and the
+body must arrive at a minimum speed; both are checked where bytes are read from the network. The decoded size of a body
+is limited if it is read into memory, as JSON is, or if its length is not declared.
 
-Sending needs no such floor: a system lets nobody write before a good part of its buffer is free, so that a receiver of
-single bytes meets the time-out.
+Sending needs no minimum speed: the system blocks writes until a good part of its buffer is free, so a receiver that
+reads single bytes runs into the timeout.
 """
 
 import contextvars
@@ -28,58 +28,59 @@ from medmnist_hf.errors import first_line
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _PAUSE: Final = 60.0
-"""Seconds for which a server that has been given up is not asked again."""
+"""Seconds during which no request is sent to a server that failed to respond."""
 
 _TRANSIENT: Final = frozenset({408, 425, 429})
-"""Statuses below 500 of a server that may have an answer later: too slow, too early, too often."""
+"""Statuses below 500 after which a retry may succeed: timeout, too early, too many requests."""
 
 
 def is_transient_status(status: int) -> bool:
-    """The same request may be answered otherwise later."""
+    """Return whether the same request may succeed later."""
     return status >= 500 or status in _TRANSIENT
 
 
-_LEAST: Final = 600.0
-"""Seconds that any transfer by Xet may take: what ends an upload is checked at the other end, which takes minutes."""
+_XET_BASE_SECONDS: Final = 600.0
+"""Seconds allowed for any Xet transfer: at the end of an upload the server checks it, which takes minutes."""
 
-_LEAST_SPEED: Final = 10_000
-"""Bytes a second that a whole transfer by Xet has to have, after the first `_LEAST` seconds."""
+_XET_MIN_SPEED: Final = 10_000
+"""Average bytes per second required of a Xet transfer, after the first `_XET_BASE_SECONDS`."""
 
 _Result = TypeVar("_Result")
 
 
 class UnreachableServerError(OfflineModeIsEnabled):
-    """No connection to a server that has answered nothing yet: there is no network, or no such server.
+    """No connection to a server that has not responded before: there is no network, or no such server.
 
-    To the client of the Hub this is as if it were told to work offline: it takes what is in its cache, and does not
-    try for half a minute before it says so.
+    `huggingface_hub` treats this error like offline mode: it uses its cache at once instead of retrying for half a
+    minute.
     """
 
 
-class LargeAnswerError(httpx2.RequestError):
-    """An answer is larger than any that is expected."""
+class LargeResponseError(httpx2.RequestError):
+    """A response is larger than any that is expected."""
 
 
 class SilentServerError(httpx2.ConnectError):
-    """Too many requests in a row had no whole answer: the server is not asked again for a while."""
+    """Too many requests in a row had no complete response: no more are sent for a while."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long to wait for a server.
+    """Limits on waiting for a server and on the size of its responses.
 
     Attributes:
-        connect: Seconds until there is a connection.
-        read: Seconds from a request to the end of the head of its answer, and between two pieces of its body.
-        change: The same for a request that changes something, since a server may have to work before it answers.
-        floor: Bytes a second that a body has to have, counted over `window`.
-        window: Seconds of waiting after which the speed of a body is looked at.
-        body: Decoded bytes of an answer that is read into memory; the longest of the Hub, which names the 100,000
-            files that a repository may have, has some 10 MB. Where a range is asked for, the answer may be as long.
-        unsized: Decoded bytes of an answer that its reader takes in pieces, to write it to a file, and that does not
-            say how long it is. The Hub says so but for texts, which it sends compressed.
-        in_row: Requests in a row without a whole answer after which `SilentServerError` is raised.
-        gives_up: Raise `UnreachableServerError` where nothing was heard of the server yet and no connection is made.
+        connect: Seconds to establish a connection.
+        read: Seconds from a request to the end of the response head, and between two chunks of the body.
+        change: Like `read`, for a request that changes something: the server may have to work before it responds.
+        floor: Minimum speed of a body in bytes per second, averaged over `window`.
+        window: Seconds of waiting after which the speed of a body is checked.
+        body: Largest decoded size in bytes of a response that is read into memory. The Hub's longest, the list of the
+            100,000 files that a repository may have, has about 10 MB. A response to a range request may be as long as
+            the range.
+        unsized: Largest decoded size in bytes of a streamed response without a declared length. The Hub declares it
+            except for text, which it compresses.
+        in_row: Number of incomplete responses in a row after which `SilentServerError` is raised.
+        gives_up: Raise `UnreachableServerError` if the server has never responded and cannot be connected to.
     """
 
     connect: float = 15.0
@@ -95,12 +96,12 @@ class Limits:
 
 @dataclass(slots=True)
 class Silence:
-    """How many requests in a row had no whole answer, and when the last of them ended; kept over clients.
+    """Counts consecutive requests without a complete response, across clients.
 
     Attributes:
-        requests: The number.
-        since: When the last of them ended, in seconds of the monotonic clock.
-        answered: There was an answer once, so that a connection that fails may come back.
+        requests: Number of such requests.
+        since: End of the last one, in seconds of the monotonic clock.
+        answered: Whether the server has ever responded, so that a failed connection may recover.
     """
 
     requests: int = 0
@@ -108,24 +109,24 @@ class Silence:
     answered: bool = False
 
     def note(self) -> None:
-        """One more."""
+        """Count a request without a complete response."""
         self.requests, self.since = self.requests + 1, time.monotonic()
 
 
 def transfer_seconds(size: int) -> float:
-    """How long a transfer of so many bytes may take where its client has no limit of its own."""
-    return _LEAST + size / _LEAST_SPEED
+    """Return how long a Xet transfer of `size` bytes may take, in seconds; its client has no timeout."""
+    return _XET_BASE_SECONDS + size / _XET_MIN_SPEED
 
 
 def call_with_timeout(seconds: float, call: Callable[[], _Result]) -> _Result:
-    """Call something that cannot be interrupted, and wait for it so long at most.
+    """Run a call that cannot be interrupted, and wait for it at most `seconds`.
 
-    The client of Xet sends what ends an upload without a time-out. A call that is given up goes on in a thread that
-    does not keep the process from ending.
+    Xet's client finishes an upload without a timeout. After a timeout the call continues in a daemon thread, which
+    does not keep the process alive.
 
     Raises:
-        SilentServerError: It has not ended.
-        Exception: Whatever it raises.
+        SilentServerError: The call has not ended in time.
+        Exception: Any error that the call raises.
     """
     results: list[_Result] = []
     errors: list[BaseException] = []
@@ -147,16 +148,19 @@ def call_with_timeout(seconds: float, call: Callable[[], _Result]) -> _Result:
 
 
 def apply_limits(client: httpx2.Client, limits: Limits, silence: Silence | None = None) -> httpx2.Client:
-    """Give a client limits, whatever proxies and certificates it was made with; it is changed and returned."""
+    """Apply limits to a client in place, keeping its proxies and certificates, and return it."""
     silence = silence or Silence()
-    transport: Any = client
-    # A transport that is given to a client takes the proxies of the environment from it, so they are wrapped in place.
-    transport._transport = _limited(transport._transport, limits, silence)
-    transport._mounts = {pattern: one and _limited(one, limits, silence) for pattern, one in transport._mounts.items()}
+    internals: Any = client
+    # A client that is created with a transport ignores the environment's proxies, so wrap its transports in place.
+    internals._transport = _limit_transport(internals._transport, limits, silence)
+    internals._mounts = {
+        pattern: transport and _limit_transport(transport, limits, silence)
+        for pattern, transport in internals._mounts.items()
+    }
     return client
 
 
-def _limited(transport: httpx2.BaseTransport, limits: Limits, silence: Silence) -> httpx2.BaseTransport:
+def _limit_transport(transport: httpx2.BaseTransport, limits: Limits, silence: Silence) -> httpx2.BaseTransport:
     if isinstance(transport, httpx2.HTTPTransport):
         pool: Any = transport._pool
         pool._network_backend = _Backend(pool._network_backend, limits)
@@ -164,11 +168,11 @@ def _limited(transport: httpx2.BaseTransport, limits: Limits, silence: Silence) 
 
 
 _in_head: ContextVar[bool] = ContextVar("_in_head", default=False)
-"""The head of an answer is being read, in this thread."""
+"""Whether this thread is reading the head of a response."""
 
 
 class _Transport(httpx2.BaseTransport):
-    """Sends requests by another transport, each with time-outs, also where the caller wanted none."""
+    """Wraps a transport and sets timeouts on every request, even if the caller disabled them."""
 
     def __init__(self, transport: httpx2.BaseTransport, limits: Limits, silence: Silence) -> None:
         self._transport, self._limits, self._silence = transport, limits, silence
@@ -176,14 +180,15 @@ class _Transport(httpx2.BaseTransport):
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         silence, limits = self._silence, self._limits
         if silence.requests >= limits.in_row and time.monotonic() - silence.since < _PAUSE:
-            raise SilentServerError(f"no whole answer to {silence.requests} requests in a row")
+            raise SilentServerError(f"no complete response to {silence.requests} requests in a row")
         read = limits.read if request.method in _READING else limits.change
-        most = {"connect": limits.connect, "read": read, "write": read, "pool": read}
-        asked = request.extensions.get("timeout", {})
+        upper_bounds = {"connect": limits.connect, "read": read, "write": read, "pool": read}
+        timeouts = request.extensions.get("timeout", {})
         request.extensions["timeout"] = {
-            name: limit if asked.get(name) is None else min(asked[name], limit) for name, limit in most.items()
+            name: bound if timeouts.get(name) is None else min(timeouts[name], bound)
+            for name, bound in upper_bounds.items()
         }
-        head = _in_head.set(True)
+        reset_token = _in_head.set(True)
         try:
             response = self._transport.handle_request(request)
         except httpx2.TimeoutException:
@@ -193,10 +198,10 @@ class _Transport(httpx2.BaseTransport):
             if silence.answered or not limits.gives_up:
                 raise
             raise UnreachableServerError(
-                f"no connection to {request.url.host}: {first_line(error)}; with HF_HUB_OFFLINE=1 it is not contacted"
+                f"no connection to {request.url.host}: {first_line(error)}; set HF_HUB_OFFLINE=1 to work offline"
             ) from None
         finally:
-            _in_head.reset(head)
+            _in_head.reset(reset_token)
         silence.answered = True
         assert isinstance(response.stream, httpx2.SyncByteStream)
         return _Response(response, _Body(response.stream, silence), request, limits)
@@ -208,20 +213,20 @@ class _Transport(httpx2.BaseTransport):
 _RANGE: Final = re.compile(r"bytes=(\d{1,18})-(\d{1,18})")
 
 
-def _bytes_asked(request: httpx2.Request) -> int:
-    """Length of the range that a request asks for; 0 where it asks for all there is."""
+def _range_length(request: httpx2.Request) -> int:
+    """Return the length of the requested range in bytes; 0 if the whole content is requested."""
     match = _RANGE.fullmatch(request.headers.get("Range", ""))
     return int(match[2]) - int(match[1]) + 1 if match else 0
 
 
 class _Response(httpx2.Response):
-    """An answer whose body ends at a limit: one where it is read into memory, another where it is taken in pieces."""
+    """A response with limits on the size of its body: one if it is read into memory, another if it is streamed."""
 
     def __init__(
         self, response: httpx2.Response, stream: httpx2.SyncByteStream, request: httpx2.Request, limits: Limits
     ) -> None:
         super().__init__(response.status_code, headers=response.headers, stream=stream, extensions=response.extensions)
-        self._asked, self._limits, self._in_memory = request, limits, False
+        self._origin, self._limits, self._in_memory = request, limits, False
 
     def read(self) -> bytes:
         self._in_memory = True
@@ -231,15 +236,15 @@ class _Response(httpx2.Response):
             self._in_memory = False
 
     def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
-        told = self.headers.get("Content-Length", "")
-        if self._asked.method == "HEAD" or not told.isdecimal() or len(told) > 18:
-            told = ""  # no body follows a request by HEAD, whatever its length would be
+        length = self.headers.get("Content-Length", "")
+        if self._origin.method == "HEAD" or not length.isdecimal() or len(length) > 18:
+            length = ""  # a HEAD response has no body, whatever length it declares
         limit = self._limits.unsized
         if self._in_memory:
-            limit = max(self._limits.body, _bytes_asked(self._asked))
-            self._check_size(int(told or "0"), limit)
-        elif told and "Content-Encoding" not in self.headers:
-            limit = int(told)
+            limit = max(self._limits.body, _range_length(self._origin))
+            self._check_size(int(length or "0"), limit)
+        elif length and "Content-Encoding" not in self.headers:
+            limit = int(length)
         size = 0
         for piece in super().iter_bytes(chunk_size):
             size += len(piece)
@@ -249,15 +254,15 @@ class _Response(httpx2.Response):
     def _check_size(self, size: int, limit: int) -> None:
         if size > limit:
             self.close()
-            url = self._asked.url
-            raise LargeAnswerError(
-                f"the answer of {url.host} to {self._asked.method} {url.path} has more than {limit:,} bytes",
-                request=self._asked,
+            url = self._origin.url
+            raise LargeResponseError(
+                f"the response of {url.host} to {self._origin.method} {url.path} has more than {limit:,} bytes",
+                request=self._origin,
             )
 
 
 class _Body(httpx2.SyncByteStream):
-    """The body of an answer, which ends a silence once it is whole."""
+    """The body of a response; once it is complete, the count of incomplete responses is reset."""
 
     def __init__(self, stream: httpx2.SyncByteStream, silence: Silence) -> None:
         self._stream, self._silence = stream, silence
@@ -275,7 +280,7 @@ class _Body(httpx2.SyncByteStream):
 
 
 class _Backend(httpcore2.NetworkBackend):
-    """Opens connections that are read with limits."""
+    """Opens connections whose reads are limited."""
 
     def __init__(self, backend: httpcore2.NetworkBackend, limits: Limits) -> None:
         self._backend, self._limits = backend, limits
@@ -300,24 +305,24 @@ class _Backend(httpcore2.NetworkBackend):
 
 
 class _Stream(httpcore2.NetworkStream):
-    """A connection; only the time spent in waiting for bytes counts."""
+    """A connection that checks how fast a response arrives; only time spent waiting for bytes counts."""
 
     def __init__(self, stream: httpcore2.NetworkStream, limits: Limits) -> None:
         self._stream, self._limits = stream, limits
-        self._begin()
+        self._reset()
 
-    def _begin(self) -> None:
-        """A request is on its way: its answer is counted anew."""
-        self._asked, self._seconds, self._bytes = time.monotonic(), 0.0, 0
+    def _reset(self) -> None:
+        """Start measuring the response to a new request."""
+        self._sent, self._seconds, self._bytes = time.monotonic(), 0.0, 0
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        start, left = time.monotonic(), timeout
+        start, remaining = time.monotonic(), timeout
         if _in_head.get() and timeout is not None:
-            left = self._asked + timeout - start
-            if left <= 0:
-                raise httpcore2.ReadTimeout(f"no whole head of an answer within {timeout:g} s")
+            remaining = self._sent + timeout - start
+            if remaining <= 0:
+                raise httpcore2.ReadTimeout(f"no complete response head within {timeout:g} s")
         try:
-            data = self._stream.read(max_bytes, left)
+            data = self._stream.read(max_bytes, remaining)
         except httpcore2.ReadTimeout:
             raise httpcore2.ReadTimeout(f"no data for {timeout:g} s") from None
         if not _in_head.get():
@@ -330,12 +335,12 @@ class _Stream(httpcore2.NetworkStream):
         if self._seconds >= self._limits.window:
             if self._bytes < self._limits.floor * self._seconds:
                 speed = self._bytes / self._seconds
-                raise httpcore2.ReadTimeout(f"{speed:.0f} bytes a second, less than {self._limits.floor:,}")
+                raise httpcore2.ReadTimeout(f"{speed:.0f} bytes per second, less than {self._limits.floor:,}")
             self._seconds, self._bytes = 0.0, 0
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._stream.write(buffer, timeout)
-        self._begin()
+        self._reset()
 
     def close(self) -> None:
         self._stream.close()

@@ -1,4 +1,4 @@
-"""What is never shown: tokens and passwords are taken out of every text that is raised, printed or logged."""
+"""Remove tokens and passwords from every text that is raised, printed or logged."""
 
 import base64
 import binascii
@@ -14,20 +14,20 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 HIDDEN: Final = "***"
-"""What stands in place of a secret."""
+"""Replacement for a secret."""
 
 TOKEN_VARIABLES: Final = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-"""Environment variables that `huggingface_hub` takes a token from."""
+"""Environment variables in which `huggingface_hub` looks for a token."""
 
 _ADDRESS_VARIABLES: Final = ("HF_ENDPOINT", "MEDMNIST_ENDPOINT", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
-"""Environment variables with an address that may hold a password; those of proxies are read in lower case too."""
+"""Environment variables with a URL that may hold a password; proxy variables may also be in lower case."""
 
-_SHORTEST: Final = 6
-"""Characters of the shortest secret that is looked for as it is: the letters of a shorter one are in any text."""
+_MIN_SECRET: Final = 6
+"""Shortest secret that is searched for literally, in characters; a shorter one would match ordinary text."""
 
 _TOKENS: Final = re.compile(
-    r"\b(?:hf|api)_(?:[a-z]+_)?[A-Za-z0-9]{24,}"  # the Hub's: 34 letters and digits, those of an organization longer
-    r"|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"  # a JSON web token, as OpenID Connect and Xet use
+    r"\b(?:hf|api)_(?:[a-z]+_)?[A-Za-z0-9]{24,}"  # Hub tokens: 34 letters and digits, more for organizations
+    r"|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"  # JSON web tokens, used by OpenID Connect and Xet
 )
 _CREDENTIALS: Final = re.compile(
     r"(?i)(\b(?:proxy-)?authorization\b['\"]?\s*[:=]\s*['\"]?(?:(?:bearer|basic|digest)\s+)?+|\bbearer\s+)[^\s'\",;)]{4,}"
@@ -36,24 +36,24 @@ _BASIC: Final = re.compile(r"(?i)(\bbasic\s+)([a-z0-9+/_-]{4,}={0,2})")
 _FIELD: Final = re.compile(r"(?i)((?:token|password|passwd|secret|signature|credential|api[_-]?key)=)[^\s'\"&;,)]+")
 _WORD: Final = re.compile(r"[^\s'\"<>`]+")
 _START: Final = re.compile(r":?/{2,}|:/+")
-"""Where the part of an address with user and host begins, also where its first colon or a slash was forgotten."""
+"""What precedes user and host in a URL, also if the colon or a slash is missing."""
 _USER_FIRST: Final = re.compile(r"[^\s:@/(\[,;=]+:[^\s@]+@(?=[\w\[])")
 _QUERY: Final = re.compile(r"[?#].*", re.DOTALL)
 
 
 def redact(text: str, *secrets: str) -> str:
-    """A text of others without secrets: the tokens and passwords in use, and whatever looks like one.
+    """Replace the secrets in a text: tokens and passwords in use, and anything that looks like one.
 
-    Taken out are the token of the Hub in use; passwords of addresses in the environment; user, password and query of
-    every address, also of a misspelt one; values of ``Authorization`` and of fields such as ``token=``; anything of a
-    token's form.
+    This covers the Hub token in use, passwords in the environment's URLs, the user, password and query of every URL
+    (even a misspelled one), values of ``Authorization`` and of fields such as ``token=``, and anything that has the
+    form of a token.
 
     Args:
-        text: What a server, a library or a person has said.
-        secrets: Further texts to take out.
+        text: Text from a server, a library or a user.
+        secrets: Further strings to replace.
     """
     for secret in sorted({*secrets, *_secrets_in_use()}, key=len, reverse=True):
-        if len(secret) >= _SHORTEST:
+        if len(secret) >= _MIN_SECRET:
             text = text.replace(secret, HIDDEN)
     text = _TOKENS.sub(HIDDEN, text)
     text = _BASIC.sub(_redact_basic, text)
@@ -63,7 +63,7 @@ def redact(text: str, *secrets: str) -> str:
 
 
 def redact_url(url: str) -> str:
-    """An address without user, password and query, fit to be printed, whatever it is that was given as an address."""
+    """Return a URL without user, password and query. The argument may be any string, valid URL or not."""
     start = _START.search(url)
     begin = start.end() if start else 0
     end = url.rfind("@") + 1
@@ -73,22 +73,22 @@ def redact_url(url: str) -> str:
 
 
 def secrets_of(url: str) -> tuple[str, ...]:
-    """What a server may send back of the password of an address: as it stands there, decoded, and as it is sent."""
+    """Return the forms in which a server may echo a URL's password: as written, decoded, and as sent in a header."""
     start = _START.search(url)
     user, _, password = url[start.end() if start else 0 :].rpartition("@")[0].partition(":")
     if not password:
         return ()
-    sent = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
-    return tuple({password, unquote(password), sent})
+    header_value = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
+    return tuple({password, unquote(password), header_value})
 
 
 def without_tokens(environment: Mapping[str, str]) -> dict[str, str]:
-    """Variables for a process that has no business with the Hub."""
+    """Return environment variables for a process that does not need the Hub."""
     return {name: value for name, value in environment.items() if name not in TOKEN_VARIABLES}
 
 
 def redact_logs() -> None:
-    """From here on, what any library of this process logs or warns of is without secrets; for programs of ours."""
+    """Redact all log records and warnings of this process from now on; for our commands, not for importing code."""
     logging.setLogRecordFactory(_redacted_record)
     warnings.formatwarning = _format_redacted
 
@@ -101,7 +101,7 @@ def _redacted_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
     record = _make_record(*args, **kwargs)
     try:
         text = record.getMessage()
-    except Exception:  # of a wrong call, which the handler reports
+    except Exception:  # wrong logging arguments, which the handler reports
         return record
     if (clean := redact(text)) != text:
         record.msg, record.args = clean, None
@@ -120,7 +120,7 @@ def _secrets_in_use() -> Iterator[str]:
     for name in _ADDRESS_VARIABLES:
         for variable in (name, name.lower()):
             yield from secrets_of(os.environ.get(variable, ""))
-    # Only its client reads the token that was stored at login: where it is not loaded, nobody was sent one.
+    # Only huggingface_hub reads the token stored at login: if it is not imported, no token was sent.
     constants = sys.modules.get("huggingface_hub.constants")
     if constants is not None:
         try:
@@ -130,12 +130,12 @@ def _secrets_in_use() -> Iterator[str]:
 
 
 def _holds_user(text: str) -> bool:
-    """The text before the ``@`` of an address is a user, perhaps with a password, and no part of a path."""
+    """Return whether the text before the ``@`` of a URL is a user, with or without a password, and not a path."""
     return ":" in text or "/" not in text
 
 
 def _redact_word(word: str) -> str:
-    """A piece of text without blanks, which may be an address or hold one."""
+    """Redact the URL in a word, if it has one."""
     start = _START.search(word)
     if start is None:
         return _USER_FIRST.sub(f"{HIDDEN}@", word) if "@" in word else word
@@ -144,13 +144,13 @@ def _redact_word(word: str) -> str:
     if at and _holds_user(user):
         rest = f"{HIDDEN}@{host}"
     if head.endswith("://") and _QUERY.search(rest):
-        end = rest[len(rest.rstrip(")],.;:")) :]  # of the sentence that the address stands in
+        end = rest[len(rest.rstrip(")],.;:")) :]  # punctuation of the surrounding sentence
         rest = _QUERY.sub(f"?{HIDDEN}{end}", rest, count=1)
     return head + rest
 
 
 def _redact_basic(match: re.Match[str]) -> str:
-    """``Basic`` and what follows, if that is a user and a password in Base64."""
+    """Redact the value after ``Basic`` if it is a user and a password in Base64."""
     try:
         plain = base64.b64decode(match[2] + "=" * (-len(match[2]) % 4), validate=True)
     except binascii.Error:

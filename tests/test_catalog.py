@@ -1,4 +1,4 @@
-"""The catalogue against the official package, and its own words and errors."""
+"""The catalog agrees with the official package; its prose and errors keep their rules."""
 
 import ast
 import hashlib
@@ -38,9 +38,10 @@ REAL_FLOORS = {"breastmnist": (114, "73.08"), "retinamnist": (174, "43.50"), "ad
 
 
 def official() -> dict[str, dict[str, Any]]:
-    """``INFO`` of the official package, read as text: importing it makes a folder in the home of whoever runs this."""
+    """Read ``INFO`` from the official package's source, since importing it creates a folder in the user's home."""
     spec = importlib.util.find_spec("medmnist")
-    assert spec is not None and spec.submodule_search_locations
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("the official package is not installed", name="medmnist")
     source = (Path(next(iter(spec.submodule_search_locations))) / "info.py").read_text(encoding="utf-8")
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "INFO":
@@ -54,20 +55,20 @@ INFO = official()
 
 @pytest.fixture(params=subsets(), ids=FLAGS)
 def entry(request: pytest.FixtureRequest) -> Subset:
-    found = request.param
-    assert isinstance(found, Subset)
-    return found
+    subset = request.param
+    assert isinstance(subset, Subset)
+    return subset
 
 
 def words(text: str) -> list[str]:
     return re.findall(r"[a-z0-9]+", text.lower())
 
 
-def shared_runs(text: str, other: str, length: int) -> set[tuple[str, ...]]:
-    """Runs of so many words that stand in both texts."""
+def shared_phrases(text: str, other: str, length: int) -> set[tuple[str, ...]]:
+    """Return the sequences of `length` words that occur in both texts."""
     left, right = (
-        {tuple(found[start : start + length]) for start in range(len(found) - length + 1)}
-        for found in (words(text), words(other))
+        {tuple(sequence[start : start + length]) for start in range(len(sequence) - length + 1)}
+        for sequence in (words(text), words(other))
     )
     return left & right
 
@@ -93,12 +94,12 @@ def test_facts_equal_the_official_package(entry: Subset) -> None:
 
 def test_files_equal_the_official_package(entry: Subset) -> None:
     info = INFO[entry.flag]
-    ours = {
+    files = {
         f"{key}{'' if file.size == DEFAULT_SIZE else f'_{file.size}'}": value
         for file in entry.files
         for key, value in (("url", file.url), ("MD5", file.md5))
     }
-    assert ours == {key: value for key, value in info.items() if key.startswith(("url", "MD5"))}
+    assert files == {key: value for key, value in info.items() if key.startswith(("url", "MD5"))}
 
 
 def test_file_names_and_shapes(entry: Subset) -> None:
@@ -123,16 +124,16 @@ def test_totals() -> None:
     assert any("707,962" in caveat and "9,996" in caveat for caveat in collection().caveats)
 
 
-# --- What the official package does not know ---
+# --- Beyond the official package ---
 
 
-def test_one_license_forbids_commercial_use(entry: Subset) -> None:
+def test_only_dermamnist_forbids_commercial_use(entry: Subset) -> None:
     assert (entry.license == "cc-by-nc-4.0") is (entry.flag == "dermamnist")
     assert collection().license_names[entry.license].startswith("Creative Commons Attribution")
     assert collection().license_urls[entry.license].startswith("https://creativecommons.org/licenses/by")
 
 
-def test_licenses_are_all_used() -> None:
+def test_every_license_is_used() -> None:
     used = {entry.license for entry in subsets()}
     assert used == set(collection().license_names) == set(collection().license_urls)
 
@@ -153,22 +154,22 @@ def test_prose_is_plain_text(entry: Subset) -> None:
 
 
 def test_prose_is_our_own(entry: Subset) -> None:
-    theirs = "\n".join(info["description"] for info in INFO.values())
+    official_text = "\n".join(info["description"] for info in INFO.values())
     for text in (entry.description, *entry.caveats):
-        assert not shared_runs(text, theirs, 8)
+        assert not shared_phrases(text, official_text, 8)
 
 
-def test_shared_runs_sees_a_copy() -> None:
+def test_shared_phrases_finds_a_copy() -> None:
     copied = INFO["pathmnist"]["description"].split(",")[1]
-    assert shared_runs(f"We say that{copied}, too.", INFO["pathmnist"]["description"], 8)
+    assert shared_phrases(f"We say that{copied}, too.", INFO["pathmnist"]["description"], 8)
 
 
-def test_caveats_tell_how_sizes_were_made(entry: Subset) -> None:
+def test_caveats_say_how_sizes_were_made(entry: Subset) -> None:
     assert any(re.search(r"\b[Ss]izes?\b", caveat) for caveat in entry.caveats)
 
 
 @pytest.mark.parametrize(
-    ("flag", "words_of_it"),
+    ("flag", "keywords"),
     [
         ("nodulemnist3d", ("64", "upsampled", "28")),
         ("tissuemnist", ("64", "upsampled", "32 x 32")),
@@ -185,13 +186,13 @@ def test_caveats_tell_how_sizes_were_made(entry: Subset) -> None:
         ("retinamnist", ("grades", "unrelated classes")),
     ],
 )
-def test_known_traps_are_named(flag: str, words_of_it: tuple[str, ...]) -> None:
-    assert any(all(word in caveat for word in words_of_it) for caveat in subset(flag).caveats)
+def test_known_traps_are_named(flag: str, keywords: tuple[str, ...]) -> None:
+    assert any(all(word in caveat for word in keywords) for caveat in subset(flag).caveats)
 
 
 def test_release_2_2_4_is_named_where_it_removed_samples(entry: Subset) -> None:
-    named = any("2.2.4" in caveat and "blank" in caveat for caveat in entry.caveats)
-    assert named is (entry.flag in CHANGED_IN_2_2_4)
+    is_named = any("2.2.4" in caveat and "blank" in caveat for caveat in entry.caveats)
+    assert is_named is (entry.flag in CHANGED_IN_2_2_4)
 
 
 def test_not_for_clinical_use() -> None:
@@ -206,7 +207,7 @@ def test_label_order_of_3d_organs_differs_but_not_the_organs() -> None:
     assert list(next(iter(flat))) == sorted(volume)
 
 
-# --- The catalogue is read only, its errors are one line ---
+# --- The catalog is read-only, its errors are one line ---
 
 
 def test_everything_is_frozen() -> None:
@@ -220,7 +221,7 @@ def test_flags_in_any_case() -> None:
     assert subset("PathMNIST") is subset("pathmnist")
 
 
-def test_a_near_miss_is_corrected() -> None:
+def test_a_misspelled_flag_gets_a_suggestion() -> None:
     with pytest.raises(CatalogError, match=r"unknown subset 'patmnist': did you mean 'pathmnist'\?"):
         subset("patmnist")
 
@@ -266,7 +267,7 @@ def test_only_chest_is_multi_label(entry: Subset) -> None:
 def real(flag: str) -> NpzFile:
     root = os.environ.get("MEDMNIST_ROOT")
     if not root:
-        pytest.skip("MEDMNIST_ROOT is not set: no official files to compare the catalogue with")
+        pytest.skip("MEDMNIST_ROOT is not set: no official files")
     arrays = np.load(Path(root) / subset(flag).file(28).name, allow_pickle=False)
     assert isinstance(arrays, NpzFile)
     return arrays
@@ -281,9 +282,9 @@ def test_real_files_agree(flag: str) -> None:
             assert images.shape == (entry.counts[split], *entry.file(28).image_shape)
             assert labels.shape == (entry.counts[split], 1)
             assert np.array_equal(np.unique(labels), np.arange(len(entry.labels)))
-        counted = int(np.bincount(arrays["test_labels"].ravel()).max())
+        majority = int(np.bincount(arrays["test_labels"].ravel()).max())
     count, percent = REAL_FLOORS[flag]
-    assert counted == count and f"{100 * counted / entry.counts.test:.2f}" == percent
+    assert majority == count and f"{100 * majority / entry.counts.test:.2f}" == percent
     assert any(f"{percent} %" in caveat and f"{count} of {entry.counts.test}" in caveat for caveat in entry.caveats)
 
 
@@ -292,27 +293,28 @@ def test_adrenal_voxels_are_a_mask() -> None:
         assert np.unique(arrays["test_images"]).size == 2
 
 
-def test_breast_rows_named_in_the_caveat_are_the_only_equal_ones() -> None:
+def test_breastmnist_has_only_the_duplicates_named_in_its_caveat() -> None:
     with real("breastmnist") as arrays:
-        where: dict[bytes, list[tuple[str, int, int]]] = {}
+        rows_by_pixels: dict[bytes, list[tuple[str, int, int]]] = {}
         for split, prefix in NPZ_SPLITS.items():
             rows = zip(arrays[f"{prefix}_images"], arrays[f"{prefix}_labels"][:, 0], strict=True)
             for index, (image, label) in enumerate(rows):
                 key = hashlib.sha256(image.tobytes()).digest()
-                where.setdefault(key, []).append((split, index, int(label)))
-    assert [found for found in where.values() if len(found) > 1] == [[("train", 115, 0), ("test", 76, 1)]]
+                rows_by_pixels.setdefault(key, []).append((split, index, int(label)))
+    duplicates = [rows for rows in rows_by_pixels.values() if len(rows) > 1]
+    assert duplicates == [[("train", 115, 0), ("test", 76, 1)]]
     assert any("row 115 of train" in caveat and "row 76 of test" in caveat for caveat in subset("breastmnist").caveats)
 
 
-def test_a_size_may_be_text_as_the_name_of_a_config_is() -> None:
+def test_a_size_may_be_a_config_name() -> None:
     entry = subset("breastmnist")
     assert entry.file("28") == entry.file(28)
-    for odd in ("028", "28 ", "", "x", 28.5, None):
+    for size in ("028", "28 ", "", "x", 28.5, None):
         with pytest.raises(CatalogError, match="breastmnist has no size"):
-            entry.file(odd)  # type: ignore[arg-type]
+            entry.file(size)  # type: ignore[arg-type]
 
 
-def test_a_subset_shows_itself_on_one_line() -> None:
+def test_the_repr_of_a_subset_is_one_line() -> None:
     assert repr(subset("chestmnist")) == (
         "<Subset chestmnist: 112,120 images, multi-label, 14 findings, sizes 28, 64, 128, 224>"
     )
@@ -322,7 +324,7 @@ def test_a_subset_shows_itself_on_one_line() -> None:
     assert all("\n" not in repr(entry) and len(repr(entry)) < 100 for entry in subsets())
 
 
-def test_a_flag_may_have_a_size_behind_it() -> None:
+def test_a_flag_may_end_in_a_size() -> None:
     assert [
         (entry.flag, size) for entry, size in map(sized_subset, ("PathMNIST-64", "organmnist3d_28", "octmnist"))
     ] == [

@@ -1,4 +1,4 @@
-"""`medmnist_hf.documents`: no text takes all memory, all time or the stack, and each fault is one line."""
+"""`medmnist_hf.documents`: no text exhausts memory, time or the stack, and each error is one line."""
 
 import json
 import time
@@ -22,12 +22,12 @@ PLAIN = st.recursive(
 
 
 @given(PLAIN)
-def test_json_is_read_as_it_was_written(value: Any) -> None:
+def test_json_round_trip(value: Any) -> None:
     assert parse_json(json.dumps(value)) == value
     assert parse_json(json.dumps(value, ensure_ascii=False).encode()) == value
 
 
-def test_yaml_is_read_with_its_anchors() -> None:
+def test_yaml_anchors_are_resolved() -> None:
     text = "base: &base {epochs: 3, lr: 1.0e-3}\ncell: {<<: *base, epochs: 5}\nmodels: [a, &b b, *b]\n"
     expected = {"base": {"epochs": 3, "lr": 0.001}, "cell": {"epochs": 5, "lr": 0.001}, "models": ["a", "b", "b"]}
     assert parse_yaml(text) == expected
@@ -49,21 +49,21 @@ MERGES = "a0: &a0 {k: v}\n" + "".join(
         (parse_json, "[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1), "nested deeper"),
         (parse_json, '{"a": ' * 100_000, "nested deeper"),
         (parse_json, "9" * 5_000, "value has 5000 digits$"),
-        (parse_json, "9" * 4_000, "a whole number of 13,288 bits is too large"),
-        (parse_json, '["\\ud800"]', "half a character"),
-        (parse_json, '{"\\udfff": 1}', "half a character"),
+        (parse_json, "9" * 4_000, "an integer of 13,288 bits is too large"),
+        (parse_json, '["\\ud800"]', "half of a surrogate pair"),
+        (parse_json, '{"\\udfff": 1}', "half of a surrogate pair"),
         (parse_yaml, "[" * 100_000, "nested deeper"),
         (parse_yaml, "- " * 5_000, "nested deeper"),
         (parse_yaml, BOMB, f"more than {MAX_YAML_VALUES:,} values"),
         (parse_yaml, MERGES, f"more than {MAX_YAML_VALUES:,} values"),
         (parse_yaml, "x\n" * YAML_BYTES, "more than 262,144 characters"),
-        (parse_yaml, "&a [*a]", "stands before or within what it names"),
-        (parse_yaml, "a: *b", "stands before or within what it names"),
+        (parse_yaml, "&a [*a]", "comes before the end of the value it refers to"),
+        (parse_yaml, "a: *b", "comes before the end of the value it refers to"),
         (parse_yaml, "a: 2020-13-45", "month must be in 1..12"),
         (parse_yaml, "a: " + "9" * 5_000, "value has 5000 digits$"),
-        (parse_yaml, "a: 0x" + "f" * 100_000, "a whole number of 400,000 bits is too large"),
+        (parse_yaml, "a: 0x" + "f" * 100_000, "an integer of 400,000 bits is too large"),
         (parse_yaml, "a: 1" + ":59" * 30_000, "bits is too large"),
-        (parse_yaml, 'a: "\\ud800"', "half a character"),
+        (parse_yaml, 'a: "\\ud800"', "half of a surrogate pair"),
         (parse_yaml, "!!python/object/apply:os.system [ls]", "could not determine a constructor"),
         (parse_yaml, "!<" + "a" * 100_000 + "> x", r"\.\.\.$"),
         (parse_yaml, "a: !!timestamp x", "."),
@@ -74,7 +74,7 @@ MERGES = "a0: &a0 {k: v}\n" + "".join(
         (parse_yaml, "a: b: c", "not allowed here"),
     ],
 )
-def test_a_hostile_text_is_refused_soon_in_one_line(
+def test_a_hostile_text_is_refused_quickly_in_one_line(
     parse: Callable[[str | bytes], Any], text: str | bytes, message: str
 ) -> None:
     started = time.process_time()

@@ -1,4 +1,4 @@
-"""`medmnist_hf.errors`: what an error of another package says, cut to a line."""
+"""`medmnist_hf.errors`: every message is one short, printable line."""
 
 import errno
 import os
@@ -22,13 +22,13 @@ from medmnist_hf.errors import (
 from tests.fixtures.paths import ROOT
 
 
-def test_an_error_is_cut_to_its_first_line_or_its_kind() -> None:
+def test_an_error_is_quoted_by_its_first_line_or_its_class() -> None:
     assert first_line(ValueError("\n first.\nsecond")) == "first"
-    assert first_line("told\nby a server") == "told"
+    assert first_line("sent\nby a server") == "sent"
     assert first_line(AssertionError()) == "AssertionError"
 
 
-def test_an_error_of_the_system_is_without_its_number_and_path(tmp_path: Path) -> None:
+def test_a_system_error_is_quoted_without_number_and_path(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         (tmp_path / "missing").read_text()
     assert first_line(caught.value) == os.strerror(errno.ENOENT)
@@ -36,7 +36,7 @@ def test_an_error_of_the_system_is_without_its_number_and_path(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("said", "line"),
+    ("message", "line"),
     [
         ("a\nerror: b", "a error: b"),
         ("a \r\n\t b", "a b"),
@@ -47,11 +47,11 @@ def test_an_error_of_the_system_is_without_its_number_and_path(tmp_path: Path) -
         ("0.73 ± 0.01, größer, 肺", "0.73 ± 0.01, größer, 肺"),
     ],
 )
-def test_a_message_is_one_printable_line_whatever_it_quotes(said: str, line: str) -> None:
-    assert one_line(said) == line
-    for error in (MedMNISTError(said), BuildError(said), HubError(said, 403)):
+def test_a_message_is_one_printable_line_whatever_it_quotes(message: str, line: str) -> None:
+    assert one_line(message) == line
+    for error in (MedMNISTError(message), BuildError(message), HubError(message, 403)):
         assert str(error) == line
-        assert str(pickle.loads(pickle.dumps(error))) == line  # noqa: S301  as a pool of processes hands it on
+        assert str(pickle.loads(pickle.dumps(error))) == line  # noqa: S301  as a process pool does
     line.encode()
 
 
@@ -72,11 +72,11 @@ def test_a_quoted_value_is_short_and_printable() -> None:
     ):
         text = shorten(value)
         assert len(text) < 170 and text.isprintable()
-    assert shorten(1 << 99_999) == "a whole number of 100,000 bits"
+    assert shorten(1 << 99_999) == "an integer of 100,000 bits"
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-def test_a_full_disk_is_said_whatever_was_to_be_done_otherwise(number: int) -> None:
+def test_a_full_disk_overrides_the_remedy(number: int) -> None:
     line = cannot_write("out", OSError(number, "any"), "check the folder")
     assert line == f"no space left for out ({os.strerror(number)}): make room, then run the same command again"
     assert is_full(OSError(number, "any")) and not is_full(OSError(errno.EACCES, "any")) and not is_full(ValueError())
@@ -85,18 +85,18 @@ def test_a_full_disk_is_said_whatever_was_to_be_done_otherwise(number: int) -> N
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EMFILE, "any"), OSError(errno.ENOMEM, "any"), MemoryError()])
-def test_what_the_system_is_short_of_is_said_whatever_was_to_be_done_otherwise(error: Exception) -> None:
+def test_a_lack_of_resources_overrides_the_remedy(error: Exception) -> None:
     line = cannot_read("28/manifest.json", error, "build it again")
     assert line == (
         f"cannot read 28/manifest.json ({first_line(error)}): "
-        "the system is short of it, end other programs or raise the limit (ulimit), then run again"
+        "close other programs or raise the limit (ulimit), then run again"
     )
     assert cannot_read("x", OSError("cut"), "build it again") == "cannot read x (cut): build it again"
     assert "check its permissions" in cannot_read("x", PermissionError(errno.EACCES, "any"), "build it again")
 
 
-def test_what_cannot_be_read_is_said_in_one_place() -> None:
-    """`cannot_read` tells a system that is short of memory and a file without permission from one that is damaged."""
-    own = re.compile(r"cannot read \{[^}]*\} \(\{(first_line\(error\)|error\.strerror)")
+def test_only_cannot_read_words_a_read_error() -> None:
+    """Only it distinguishes a lack of memory or permission from a damaged file."""
+    pattern = re.compile(r"cannot read \{[^}]*\} \(\{(first_line\(error\)|error\.strerror)")
     files = (ROOT / "medmnist_hf").rglob("*.py")
-    assert [path.name for path in files if own.search(path.read_text(encoding="utf-8"))] == ["errors.py"]
+    assert [path.name for path in files if pattern.search(path.read_text(encoding="utf-8"))] == ["errors.py"]

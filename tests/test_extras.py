@@ -22,33 +22,33 @@ from tests.fixtures.paths import ROOT
     ("module", "extra"),
     [("jinja2.ext", "build"), ("matplotlib", "plot"), ("evaluate", "evaluate")],
 )
-def test_the_extra_that_brings_least_is_the_first(module: str, extra: str) -> None:
+def test_the_smallest_extra_is_the_first(module: str, extra: str) -> None:
     assert (extras_of(module) or ())[:1] == (extra,)
 
 
-def test_what_belongs_to_the_core_or_to_none() -> None:
+def test_core_and_unknown_modules() -> None:
     for module in ("PIL.Image", "huggingface_hub", "numpy"):
         assert extras_of(module) == ()
     assert extras_of("torch_sparse") is None
     assert "train" in (extras_of("torch") or ()) and "train" in (extras_of("sklearn.metrics") or ())
 
 
-def test_every_name_that_differs_is_one_of_a_requirement() -> None:
+def test_every_distribution_in_names_is_a_requirement() -> None:
     text = (ROOT / "pyproject.toml").read_text("utf-8")
     project = tomllib.loads(text)["project"]
-    asked = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    requirements = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
     for name in NAMES.values():
-        assert any(requirement.startswith(f"{name}>") for requirement in asked), name
+        assert any(requirement.startswith(f"{name}>") for requirement in requirements), name
 
 
-def test_all_has_every_extra_that_is_no_engine_and_no_tool() -> None:
-    """What a module of ours imports of an extra is had by `all`, in one command."""
+def test_all_has_every_extra_but_automl_engines_and_developer_tools() -> None:
+    """`all` installs everything that the package's modules import, in one command."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     assert extras["all"] == ["medmnist-hf[build,evaluate,plot,train]"]
-    assert "medmnist-hf[build,evaluate]" in extras["train"], "who trains can build, publish and score"
+    assert "medmnist-hf[build,evaluate]" in extras["train"], "training includes building, publishing and scoring"
 
 
-def test_the_line_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_message_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/usr/elsewhere/python3")
     with pytest.raises(MissingModuleError) as caught, suggest_install("train"):
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
@@ -58,7 +58,9 @@ def test_the_line_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.name == "torch"
 
 
-def test_python_is_so_called_where_it_is_the_one_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_says_python_if_that_is_the_one_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     python = tmp_path / "python"
     python.symlink_to(sys.executable)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -69,15 +71,15 @@ def test_python_is_so_called_where_it_is_the_one_on_the_path(tmp_path: Path, mon
     assert install_command() == "uv pip install --python python 'medmnist-hf'"
 
 
-def test_an_extra_that_does_not_bring_what_is_missing_is_not_named() -> None:
+def test_an_extra_without_the_missing_module_is_not_suggested() -> None:
     with pytest.raises(MissingModuleError, match=r"\[plot\]'$"), suggest_install("train"):
         raise ModuleNotFoundError(name="matplotlib.pyplot")
     with pytest.raises(MissingModuleError, match=r"install 'medmnist-hf'$"), suggest_install("train"):
         raise ModuleNotFoundError(name="numpy")
 
 
-def test_the_outermost_extra_is_named() -> None:
-    """Cards need what `build` brings; who trains and writes one is told of `train`, which brings it too."""
+def test_the_outermost_extra_is_suggested() -> None:
+    """A card written while training needs modules of `build`; `train`, which includes them, is suggested."""
     with (
         pytest.raises(MissingModuleError, match=r"\[train\]'$"),
         suggest_install(),
@@ -87,14 +89,14 @@ def test_the_outermost_extra_is_named() -> None:
         raise ModuleNotFoundError(name="jinja2")
 
 
-def test_what_is_none_of_ours_stays_as_it_is() -> None:
+def test_errors_for_other_modules_are_not_changed() -> None:
     for name in ("medmnist_hf.nothing", "nothing_at_all", None):
         with pytest.raises(ModuleNotFoundError) as caught, suggest_install("train"):
             raise ModuleNotFoundError("No module", name=name)
         assert not isinstance(caught.value, MedMNISTError)
 
 
-def test_packages_and_members_that_need_an_extra_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_and_members_that_need_an_extra_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert import_member("json", "loads")("1") == 1
     require_modules("train", "json")
     monkeypatch.setitem(sys.modules, "torch", None)

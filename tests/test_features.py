@@ -19,7 +19,7 @@ def test_columns_of_every_subset_and_size(subset: Subset) -> None:
         assert features["label"] == (List(names) if subset.task is Task.MULTI_LABEL else names)
 
 
-def test_only_chestmnist_is_a_list() -> None:
+def test_only_chestmnist_has_lists_of_labels() -> None:
     lists = [s.flag for s in subsets() if isinstance(features_of(s, 28)["label"], List)]
     assert lists == ["chestmnist"]
 

@@ -1,4 +1,4 @@
-"""``medmnist_hf.files``: whole or not at all."""
+"""`medmnist_hf.files`: atomic writes, locks, and reading only regular files."""
 
 import errno
 import fcntl
@@ -35,8 +35,8 @@ def test_replaces_the_content(tmp_path: Path, content: str | bytes, stored: byte
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_disk_that_gets_full_is_said_with_the_path(tmp_path: Path) -> None:
-    """The limit on the size of a file stands in for it: a write that fails half way names no file otherwise."""
+def test_a_full_disk_is_reported_with_the_path(tmp_path: Path) -> None:
+    """Simulated by a limit on file size. Python's own error has no path if a write fails halfway."""
     path = tmp_path / "file"
     path.write_bytes(b"old")
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -50,7 +50,7 @@ def test_a_disk_that_gets_full_is_said_with_the_path(tmp_path: Path) -> None:
     assert (path.read_bytes(), list(tmp_path.iterdir())) == (b"old", [path])
 
 
-def test_a_fault_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_an_error_leaves_the_old_content_and_no_new_file(tmp_path: Path) -> None:
     target = tmp_path / "taken"
     target.mkdir()
     (target / "kept").touch()
@@ -67,17 +67,17 @@ def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
 
 def test_one_process_at_a_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     seen: list[str] = []
-    held = threading.Event()
+    locked = threading.Event()
 
     def first() -> None:
         with sole_process(tmp_path / "a.lock", "writing a"):
-            held.set()
+            locked.set()
             time.sleep(0.2)
             seen.append("first")
 
     thread = threading.Thread(target=first)
     thread.start()
-    held.wait()
+    locked.wait()
     with sole_process(tmp_path / "a.lock", "writing a"):
         seen.append("second")
     thread.join()
@@ -85,10 +85,10 @@ def test_one_process_at_a_time(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     assert caplog.messages == ["another process is writing a: waiting for it"]
 
 
-def test_who_does_not_wait_is_told_of_the_other_process(tmp_path: Path) -> None:
+def test_without_waiting_the_other_process_is_reported(tmp_path: Path) -> None:
     with (
         sole_process(tmp_path / "a.lock", "writing a"),
-        pytest.raises(BusyError, match="another process is writing a: wait for its end, then run the same again"),
+        pytest.raises(BusyError, match="another process is writing a: wait until it ends, then run again"),
         sole_process(tmp_path / "a.lock", "writing a", wait=False),
     ):
         pass
@@ -102,18 +102,18 @@ def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytes
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    said = rf"^cannot lock .*a\.lock \({os.strerror(number)}\): use a folder on a file system that has file locks$"
-    with pytest.raises(MedMNISTError, match=said), sole_process(tmp_path / "a.lock", "writing a"):
+    message = rf"^cannot lock .*a\.lock \({os.strerror(number)}\): use a folder on a file system that has file locks$"
+    with pytest.raises(MedMNISTError, match=message), sole_process(tmp_path / "a.lock", "writing a"):
         pass
 
 
 @pytest.mark.parametrize("error", [NotImplementedError("no flock here"), OSError(errno.ENOSYS, "no")])
-def test_locks_may_be_missing_in_other_words(tmp_path: Path, error: Exception) -> None:
+def test_other_errors_for_missing_locks_are_named(tmp_path: Path, error: Exception) -> None:
     with pytest.raises(MedMNISTError, match=r"^cannot lock .*a\.lock"), name_missing_locks(tmp_path / "a.lock"):
         raise error
 
 
-def test_a_folder_that_cannot_be_synced_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_synced_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(descriptor: int) -> None:
         raise OSError(errno.EINVAL, "Invalid argument")
 
@@ -141,7 +141,7 @@ def test_only_regular_files_are_read(irregular: Path, read: Callable[[Path], obj
     assert caught.value.filename == str(irregular)
 
 
-def test_a_document_is_read_up_to_its_limit(tmp_path: Path) -> None:
+def test_a_document_has_a_size_limit(tmp_path: Path) -> None:
     path, link = tmp_path / "path", tmp_path / "link"
     path.write_bytes(b"12345")
     link.symlink_to(path)

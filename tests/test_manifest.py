@@ -67,14 +67,14 @@ def test_derived_facts() -> None:
         manifest().to_json().replace('"codec": "png",', ""),
     ],
 )
-def test_what_is_no_manifest_is_refused_in_one_line(text: str) -> None:
+def test_an_invalid_manifest_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(BuildError, match=r"^dist/x is not a valid build manifest .*--force$") as caught:
         parse_manifest(text, "dist/x")
     assert "\n" not in str(caught.value)
 
 
 def places(value: Any) -> Iterator[tuple[str | int, ...]]:
-    """The way to every value within a value, the outer ones first."""
+    """Yield the path to every value within a value, outer ones first."""
     for name, inner in (
         value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     ):
@@ -82,8 +82,8 @@ def places(value: Any) -> Iterator[tuple[str | int, ...]]:
         yield from ((name, *rest) for rest in places(inner))
 
 
-def put(table: Any, place: tuple[str | int, ...], value: Any) -> str:
-    """A manifest's text with another value at a place."""
+def replace_at(table: Any, place: tuple[str | int, ...], value: Any) -> str:
+    """Return a manifest's text with another value at a place."""
     changed = copy.deepcopy(table)
     outer = changed
     for step in place[:-1]:
@@ -107,19 +107,19 @@ FREE: dict[str, tuple[Any, ...]] = {
     "releases": ({},),
     "unlabeled": (0,),
 }
-"""Name of a value -> the hostile ones that it may have: what nothing else in the manifest contradicts. No library is
-looked for by its release, and no file by the name of the source."""
+"""Name of a value -> hostile values that are accepted there, since nothing else in the manifest contradicts them. The
+name of the source and the releases of libraries are never used as paths."""
 
 
-def test_no_value_at_any_place_is_believed_or_ends_in_anything_but_one_line() -> None:
+def test_a_hostile_value_at_any_place_is_refused_in_one_line() -> None:
     table = json.loads(manifest().to_json())
-    found = list(places(table))
-    assert len(found) > 60
-    for place in found:
+    paths = list(places(table))
+    assert len(paths) > 60
+    for place in paths:
         free = {repr(value) for value in FREE.get(str(place[-1]), ())}
         for value in HOSTILE:
             try:
-                parse_manifest(put(table, place, value), "here")
+                parse_manifest(replace_at(table, place, value), "here")
             except BuildError as error:
                 assert len(str(error)) < 500 and str(error).isprintable(), (place, value)
                 assert repr(value) not in free, (place, value)
@@ -132,8 +132,8 @@ def test_no_value_at_any_place_is_believed_or_ends_in_anything_but_one_line() ->
     [
         ({"subset": "BreastMNIST"}, "subset is BreastMNIST, must be breastmnist"),
         ({"subset": "pathmnist"}, "is not that of pathmnist.npz"),
-        ({"subset": "nodulemnist3d"}, "codec is png, which nodulemnist3d cannot have"),
-        ({"codec": "array"}, "codec is array, which breastmnist cannot have"),
+        ({"subset": "nodulemnist3d"}, "codec png does not suit 3D data of nodulemnist3d"),
+        ({"codec": "array"}, "codec array does not suit 2D data of breastmnist"),
         ({"size": 32}, "breastmnist has no size 32"),
         ({"source": {"md5": "0" * 32}}, "MD5 0{32} is not that of breastmnist.npz"),
         ({"source": {"kind": "phantom"}}, "source is called verified"),
@@ -144,7 +144,7 @@ def test_no_value_at_any_place_is_believed_or_ends_in_anything_but_one_line() ->
         ({"extra": 1}, "unknown attribute 'extra'"),
     ],
 )
-def test_what_does_not_go_together_is_named(change: dict[str, Any], message: str) -> None:
+def test_contradictions_are_named(change: dict[str, Any], message: str) -> None:
     def merged(old: Any, new: Any) -> Any:
         both = isinstance(old, dict) and isinstance(new, dict)
         return old | {name: merged(old.get(name), value) for name, value in new.items()} if both else new
@@ -163,7 +163,7 @@ def test_what_does_not_go_together_is_named(change: dict[str, Any], message: str
         ("../28/train-00000-of-00002.parquet", "train-00001-of-00002.parquet"),
     ],
 )
-def test_shards_are_named_as_a_build_names_them(names: tuple[str, str]) -> None:
+def test_unexpected_shard_names_are_refused(names: tuple[str, str]) -> None:
     table = json.loads(manifest().to_json())
     for shard, name in zip(table["splits"]["train"]["shards"], names, strict=True):
         shard["name"] = name
@@ -180,7 +180,7 @@ def test_sums_of_the_multi_label_task() -> None:
     assert parse_manifest(json.dumps(table), "here").splits["test"].unlabeled == 2
     for wrong in ({"unlabeled": 7}, {"unlabeled": 6}, {"label_histogram": dict.fromkeys(entry.labels, 5)}):
         with pytest.raises(BuildError, match="does not add up"):
-            parse_manifest(put(table, ("splits", "test"), table["splits"]["test"] | wrong), "here")
+            parse_manifest(replace_at(table, ("splits", "test"), table["splits"]["test"] | wrong), "here")
 
 
 def test_missing_manifest(tmp_path: Path) -> None:
@@ -188,21 +188,20 @@ def test_missing_manifest(tmp_path: Path) -> None:
         read_manifest(tmp_path)
 
 
-def test_a_manifest_that_cannot_be_opened_is_not_called_missing(tmp_path: Path) -> None:
+def test_a_manifest_that_cannot_be_opened_is_not_reported_as_missing(tmp_path: Path) -> None:
     (tmp_path / MANIFEST_NAME).write_text("{}")
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = os.dup(0)
-    held = [used]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1, before[1]))
+    descriptors = [os.dup(0)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors[0] + 1, before[1]))
     try:
         with contextlib.suppress(OSError):
             while True:
-                held.append(os.open(os.devnull, os.O_RDONLY))
-        with pytest.raises(BuildError, match=r"manifest\.json \(Too many open files\): the system is short of it"):
+                descriptors.append(os.open(os.devnull, os.O_RDONLY))
+        with pytest.raises(BuildError, match=r"manifest\.json \(Too many open files\): close other programs or"):
             read_manifest(tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
-        for descriptor in held:
+        for descriptor in descriptors:
             os.close(descriptor)
 
 
@@ -213,12 +212,12 @@ def test_read_build_finds_complete_configs_by_size(tmp_path: Path) -> None:
     (tmp_path / ".build" / "128").mkdir(parents=True)
     (tmp_path / "128").mkdir()
     (tmp_path / "assets").mkdir()
-    (tmp_path / "assets" / MANIFEST_NAME).write_text("no manifest of ours")
-    assert [found.size for found in read_build(tmp_path)] == [28, 64, 224]
+    (tmp_path / "assets" / MANIFEST_NAME).write_text("another kind of manifest")
+    assert [config.size for config in read_build(tmp_path)] == [28, 64, 224]
     assert read_build(tmp_path / "none") == ()
 
 
-def test_no_clock_and_no_path_in_it() -> None:
+def test_a_manifest_holds_no_time_and_no_path() -> None:
     assert set(json.loads(manifest().to_json())) == {
         "format",
         "subset",
@@ -231,21 +230,21 @@ def test_no_clock_and_no_path_in_it() -> None:
     }
 
 
-def test_manifest_that_is_no_text(tmp_path: Path) -> None:
+def test_a_manifest_that_is_not_text(tmp_path: Path) -> None:
     (tmp_path / MANIFEST_NAME).write_bytes(b"\xff\xfe{}")
     with pytest.raises(BuildError, match=r"is not a valid build manifest \(it is not UTF-8\).*--force$"):
         read_manifest(tmp_path)
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o111, 0o444], ids=["closed", "no listing", "no entering"])
-def test_folder_that_may_not_be_looked_at(mode: int) -> None:
+def test_a_folder_without_permission(mode: int) -> None:
     with closed_folder(mode, {f"28/{MANIFEST_NAME}": manifest().to_json()}) as folder:
         with pytest.raises(BuildError, match=rf"^cannot look for builds in {folder} \(Permission denied\)") as caught:
             read_build(folder)
         assert "\n" not in str(caught.value)
 
 
-def test_names_that_hold_no_build(tmp_path: Path) -> None:
+def test_paths_without_a_build(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     assert read_build(tmp_path / "file") == read_build(tmp_path / "a\0b") == ()
     with pytest.raises(BuildError, match="File name too long"):

@@ -1,4 +1,4 @@
-"""Secrets leave no text: as they are, in addresses however misspelt, in headers, and in what libraries log."""
+"""Secrets are removed from texts: literal ones, those in misspelled URLs and headers, and those libraries log."""
 
 import base64
 import os
@@ -41,18 +41,18 @@ HUB_TOKEN = "hf_" + "aB3dE6gH9j" * 3
         ("not a url", "not a url"),
     ],
 )
-def test_an_address_is_shown_without_user_password_and_query(url: str, text: str) -> None:
+def test_a_url_is_shown_without_user_password_and_query(url: str, text: str) -> None:
     assert redact_url(url) == text
     if " " not in url:
-        shown = redact(f"cannot fetch ({url}): try later")
-        assert "pw" not in shown and "p/w" not in shown and "token" not in shown and "mail" not in shown
-        assert shown.startswith(f"cannot fetch ({text}") and shown.endswith("): try later")
+        line = redact(f"cannot fetch ({url}): try later")
+        assert not any(part in line for part in ("pw", "p/w", "token", "mail"))
+        assert line.startswith(f"cannot fetch ({text}") and line.endswith("): try later")
 
 
 @given(st.text())
-def test_an_address_of_any_form_is_shown_without_a_query(url: str) -> None:
-    shown = redact_url(url)
-    assert "?" not in shown and "#" not in shown
+def test_any_string_is_shown_without_a_query(url: str) -> None:
+    redacted = redact_url(url)
+    assert "?" not in redacted and "#" not in redacted
 
 
 @given(st.text(), st.sampled_from(["", "https:", "http", "https:/", "ftp:"]))
@@ -74,12 +74,12 @@ def test_a_password_before_a_host_is_never_shown(user: str, scheme: str) -> None
         "token eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
     ],
 )
-def test_what_has_the_form_of_a_secret_is_taken_out(text: str) -> None:
-    shown = redact(text)
-    assert "***" in shown
+def test_anything_in_the_form_of_a_secret_is_removed(text: str) -> None:
+    redacted = redact(text)
+    assert "***" in redacted
     for part in ("s3cret", "Ab3", "aB3d", "eyJ", "dXNlcjpz"):
-        assert part not in shown
-    assert redact(shown) == shown
+        assert part not in redacted
+    assert redact(redacted) == redacted
 
 
 @pytest.mark.parametrize(
@@ -92,19 +92,19 @@ def test_what_has_the_form_of_a_secret_is_taken_out(text: str) -> None:
         "user/name@v1.0 at 10:30: run again; seed 1, AUC 0.9",
     ],
 )
-def test_other_text_stays_as_it_is(text: str) -> None:
+def test_other_text_is_not_changed(text: str) -> None:
     assert redact(text) == text
 
 
-def test_secrets_in_use_are_taken_out_whatever_they_look_like(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_secrets_in_use_are_removed_whatever_their_form(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_TOKEN", "an-odd-secret")
     monkeypatch.setenv("https_proxy", "http://me:pass%20word@proxy:1")
     assert redact("an-odd-secret, pass%20word, pass word") == "***, ***, ***"
-    assert redact("one more", "more") == "one more", "too short to be looked for"
+    assert redact("one more", "more") == "one more", "too short to search for"
     assert redact("one more secret", "more secret") == "one ***"
 
 
-def test_the_token_that_was_stored_at_login_is_taken_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_token_stored_at_login_is_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from huggingface_hub import constants
 
     (tmp_path / "token").write_text("stored-at-login\n")
@@ -112,20 +112,20 @@ def test_the_token_that_was_stored_at_login_is_taken_out(monkeypatch: pytest.Mon
     assert redact("you are stored-at-login") == "you are ***"
 
 
-def test_every_error_of_ours_is_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_hold_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "an-odd-secret")
     assert str(MedMNISTError("an-odd-secret is unknown")) == "*** is unknown"
     assert str(HubError("at http://a:b@c/", 401)) == "at http://***@c/"
     assert first_line(ValueError("an-odd-secret\nand more")) == "***"
 
 
-def test_passwords_of_addresses() -> None:
-    sent = base64.b64encode(b"me:a b").decode()
-    assert set(secrets_of("https://me:a%20b@host/x")) == {"a%20b", "a b", sent}
+def test_passwords_in_urls() -> None:
+    header_value = base64.b64encode(b"me:a b").decode()
+    assert set(secrets_of("https://me:a%20b@host/x")) == {"a%20b", "a b", header_value}
     assert secrets_of("https://host/x") == secrets_of("https://me@host") == ()
 
 
-def test_a_process_without_business_with_the_hub_gets_no_token() -> None:
+def test_an_environment_without_tokens() -> None:
     assert without_tokens({"HF_TOKEN": "a", "HUGGING_FACE_HUB_TOKEN": "b", "PATH": "c"}) == {"PATH": "c"}
 
 
@@ -154,18 +154,18 @@ console.run(app)
 
 def test_a_command_logs_warns_and_crashes_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "s3cret-token")
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "HTTP Error 503 while requesting http://***@b/c" in done.stderr
-    assert "UserWarning: http://***@b/c" in done.stderr
-    assert done.stderr.count("ValueError: ***") == 1 and done.stderr.count("RuntimeError: ***") == 1
-    assert "s3cret" not in done.stderr + done.stdout
+    result = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "HTTP Error 503 while requesting http://***@b/c" in result.stderr
+    assert "UserWarning: http://***@b/c" in result.stderr
+    assert result.stderr.count("ValueError: ***") == 1 and result.stderr.count("RuntimeError: ***") == 1
+    assert "s3cret" not in result.stderr + result.stdout
 
 
 @pytest.mark.parametrize(
     "piece", ["a//", "a.a-", "x:y@", "Bearer ", "hf_a_", "token", "[?#]", "http://?):", "eyJaaaaaaaaa."]
 )
-def test_a_long_text_takes_time_in_proportion(piece: str) -> None:
+def test_the_time_is_linear_in_the_length_of_the_text(piece: str) -> None:
     start = time.process_time()
     redact(piece * 20_000)
     assert time.process_time() - start < 2
@@ -203,7 +203,7 @@ for read in (medmnist_hf.load, medmnist_hf.load_arrays):
     except MedMNISTError as error:
         print(error)
     except Exception:
-        pass  # of another package, and not shown by us
+        pass  # raised by another package, and not printed by us
 """
 
 
@@ -215,10 +215,10 @@ for read in (medmnist_hf.load, medmnist_hf.load_arrays):
         *(pytest.param(status, "me", marks=pytest.mark.slow) for status in (400, 401, 403, 404)),
     ],
 )
-def test_no_command_prints_or_keeps_what_a_hub_reflects(
+def test_no_command_prints_or_stores_secrets_that_a_server_echoes(
     status: int, user: str, dists: dict[str, Path], tmp_path: Path
 ) -> None:
-    """What was sent, a token or a user with a password, comes back in the reason, in headers and in the body."""
+    """The server echoes the token, or user and password, in the reason phrase, in headers and in the body."""
     secret, password = "marker-of-a-token", "marker-of-a-password"
 
     def reflect(connection: socket.socket, stopped: threading.Event) -> None:
@@ -233,23 +233,30 @@ def test_no_command_prints_or_keeps_what_a_hub_reflects(
         head += [b"Connection: close", b"Content-Length: %d" % len(body)]
         connection.sendall(b"\r\n".join(head) + b"\r\n\r\n" + body)
 
-    truth = tmp_path / "predictions"
-    truth.mkdir()
-    predictions = truth / "pathmnist_test_[AUC]0.900_[ACC]0.800@any.csv"
+    folder = tmp_path / "predictions"
+    folder.mkdir()
+    predictions = folder / "pathmnist_test_[AUC]0.900_[ACC]0.800@any.csv"
     predictions.write_text("0,1,0,0,0,0,0,0,0,0\n")
-    own = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     with raw_server(reflect) as hub:
         address = hub.url.replace("//", f"//{user}:{password}@") if user else hub.url
-        own |= {"HF_HOME": str(tmp_path / "home"), "HF_TOKEN": secret, "HF_HUB_OFFLINE": "0", "PYTHONPATH": str(ROOT)}
-        own |= {"HF_ENDPOINT": address, "NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_UPDATE_CHECK": "1"}
+        environment |= {
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_TOKEN": secret,
+            "HF_HUB_OFFLINE": "0",
+            "PYTHONPATH": str(ROOT),
+        }
+        environment |= {"HF_ENDPOINT": address, "NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_UPDATE_CHECK": "1"}
         command = [sys.executable, "-c", COMMANDS, str(ROOT), str(dists["28"]), str(predictions)]
-        done = subprocess.run(command, env=own, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
-        asked = b"".join(hub.requests)
+        result = subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+        )
+        requests = b"".join(hub.requests)
     encoded = base64.b64encode(f"me:{password}".encode())
-    assert (encoded if user else secret.encode()) in asked
-    assert done.stdout.count("ended") == 7, done.stderr
-    shown = {"what was printed": (done.stdout + done.stderr).encode()}
-    shown |= {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    for where, text in shown.items():
+    assert (encoded if user else secret.encode()) in requests
+    assert result.stdout.count("ended") == 7, result.stderr
+    texts = {"standard output and error": (result.stdout + result.stderr).encode()}
+    texts |= {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for where, text in texts.items():
         for marker in (secret.encode(), password.encode(), encoded):
             assert marker not in text, f"{marker!r} in {where}: {text[max(0, text.find(marker) - 200) :][:400]!r}"

@@ -1,4 +1,4 @@
-"""`medmnist_hf.typed_json`: what is written is read back, and nothing of another type."""
+"""`medmnist_hf.typed_json`: values survive a round trip, and values of the wrong type are refused."""
 
 import json
 import math
@@ -42,13 +42,13 @@ LEAVES = st.builds(
 @given(
     st.builds(Tree, st.lists(LEAVES, max_size=3).map(tuple), st.tuples(LINES, st.integers()), st.just({}), st.just({}))
 )
-def test_what_is_written_is_read_back(tree: Tree) -> None:
+def test_round_trip(tree: Tree) -> None:
     text = json.dumps(encode(tree), allow_nan=False)
     assert decode(json.loads(text), Tree) == tree
     assert list(json.loads(text)) == list(TREE)
 
 
-def test_null_is_nan_where_a_number_is_due_and_whole_numbers_stay_whole() -> None:
+def test_null_is_read_as_nan_and_integers_stay_integers() -> None:
     assert math.isnan(decode(LEAF | {"share": None}, Leaf).share)
     assert encode([math.nan, {"a": (math.inf, 1.0)}]) == [None, {"a": [None, 1.0]}]
     assert repr(decode(1, float)) == "1"
@@ -61,10 +61,10 @@ def test_null_is_nan_where_a_number_is_due_and_whole_numbers_stay_whole() -> Non
         ({"branches": [LEAF | {"name": 1}]}, "branches[0].name is 1, must be text"),
         ({"branches": [LEAF | {"whole": 1}]}, "branches[0].whole is 1, must be true or false"),
         ({"branches": [LEAF | {"share": True}]}, "branches[0].share is True, must be a number"),
-        ({"branches": [LEAF | {"count": 0.5}]}, "branches[0].count is 0.5, must be a whole number"),
+        ({"branches": [LEAF | {"count": 0.5}]}, "branches[0].count is 0.5, must be an integer"),
         ({"branches": [LEAF, {}]}, "branches[1] lacks name"),
         ({"ends": ["a"]}, "ends has 1 entries, must have 2"),
-        ({"ends": ["a", "b"]}, "ends[1] is 'b', must be a whole number"),
+        ({"ends": ["a", "b"]}, "ends[1] is 'b', must be an integer"),
         (
             {"by_name": {"b": {"c": "x" * 999}}},
             "by_name.b.c is " + repr("x" * 27 + "..." + "x" * 28) + ", must be a number",
@@ -72,17 +72,17 @@ def test_null_is_nan_where_a_number_is_due_and_whole_numbers_stay_whole() -> Non
         ({"leaves": []}, "it has an unknown attribute 'leaves'"),
     ],
 )
-def test_another_type_is_one_line_that_says_where(change: dict[str, Any], message: str) -> None:
+def test_an_error_names_the_place_of_a_wrong_type(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         decode(TREE | change, Tree)
 
 
-def test_the_whole_may_be_of_another_type() -> None:
+def test_the_document_may_have_the_wrong_type() -> None:
     with pytest.raises(ValueError, match=r"^it is \[\], must be an object$"):
         decode([], Tree)
 
 
-def test_a_file_of_another_format_is_refused_before_anything_in_it_is_read() -> None:
+def test_another_format_version_is_refused_before_other_values_are_checked() -> None:
     assert decode_versioned(json.dumps({"format": 2, **LEAF}), Leaf, 2) == decode(LEAF, Leaf)
     for table in (LEAF, {"format": 1, **LEAF}, {"format": "2", "name": 5}):
         with pytest.raises(ValueError, match="another format version"):
@@ -97,22 +97,22 @@ Share = Annotated[float, Bounds(0, 1)]
 @pytest.mark.parametrize(
     ("value", "kind", "message"),
     [
-        (-1, Count, "it is -1, must be a whole number from 0 to 9223372036854775807"),
-        (True, Count, "it is True, must be a whole number"),
-        (1 << 63, Count, "it is 9223372036854775808, must be a whole number from 0 to 9223372036854775807"),
+        (-1, Count, "it is -1, must be an integer from 0 to 9223372036854775807"),
+        (True, Count, "it is True, must be an integer"),
+        (1 << 63, Count, "it is 9223372036854775808, must be an integer from 0 to 9223372036854775807"),
         (1.5, Share, "it is 1.5, must be a number from 0 to 1"),
         (math.inf, float, "it is inf, must be finite"),
         ("A" * 32, Md5, "it is 'AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA', must be 32 hex digits"),
         ("a" * 33, Md5, "it is 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', must be 32 hex digits"),
-        ("a" * 32 + "\n", Md5, "it has text with control characters, 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\\n'"),
-        ("", Name, "it is '', must be of 1 to 255 characters"),
-        ("../a", FileName, "it is '../a', must be the name of a file, without a folder"),
-        ("..", FileName, "it is '..', must be the name of a file, without a folder"),
+        ("a" * 32 + "\n", Md5, "it holds control characters: 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\\n'"),
+        ("", Name, "it is '', must be 1 to 255 characters long"),
+        ("../a", FileName, "it is '../a', must be a file name without a folder"),
+        ("..", FileName, "it is '..', must be a file name without a folder"),
         ("c", Annotated[str, OneOf("a", "b")], "it is 'c', must be one of a, b"),
-        ([1, -1], tuple[Count, ...], "[1] is -1, must be a whole number from 0 to 9223372036854775807"),
-        ("\x1b[31m", str, "it has text with control characters, '\\x1b[31m'"),
-        ("a\u202eb", str, "it has text with control characters, 'a\\u202eb'"),
-        ({"a\n": 1}, dict[str, int], "it has text with control characters, 'a\\n'"),
+        ([1, -1], tuple[Count, ...], "[1] is -1, must be an integer from 0 to 9223372036854775807"),
+        ("\x1b[31m", str, "it holds control characters: '\\x1b[31m'"),
+        ("a\u202eb", str, "it holds control characters: 'a\\u202eb'"),
+        ({"a\n": 1}, dict[str, int], "it holds control characters: 'a\\n'"),
         (
             {"a": {"b" * 99: []}},
             dict[str, dict[str, int]],
@@ -120,12 +120,12 @@ Share = Annotated[float, Bounds(0, 1)]
         ),
     ],
 )
-def test_a_value_beyond_its_limits_is_one_line_that_says_which(value: Any, kind: Any, message: str) -> None:
+def test_an_error_names_the_limits_of_a_value(value: Any, kind: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         decode(value, kind)
 
 
-def test_limits_admit_what_is_within_them() -> None:
+def test_values_within_limits_are_admitted() -> None:
     assert decode({"a": 0}, dict[str, Count]) == {"a": 0}
     assert math.isnan(decode(None, Share)) and decode(None, Share | None) is None
     assert decode("a\u0301 \u00a0 \U0001f9e0", Name) == "a\u0301 \u00a0 \U0001f9e0"

@@ -1,4 +1,4 @@
-"""Names and lines of Vertex AI: the documented forms, and that each leads back to what it was made of."""
+"""Names and lines for Vertex AI follow the documented forms, and image URIs identify their rows."""
 
 import json
 import re
@@ -25,7 +25,7 @@ IMAGES = [entry for entry in subsets() if entry.ndim == 2]
 
 
 @pytest.mark.parametrize("entry", subsets(), ids=lambda entry: entry.flag)
-def test_names_of_labels_keep_the_documented_rules_and_are_distinct(entry: Subset) -> None:
+def test_label_names_follow_the_documented_rules_and_are_distinct(entry: Subset) -> None:
     names = display_names(entry)
     assert len(set(names)) == len(names) == len(entry.labels)
     assert NO_FINDING not in names
@@ -33,7 +33,7 @@ def test_names_of_labels_keep_the_documented_rules_and_are_distinct(entry: Subse
         assert re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) and len(name) <= 128
 
 
-def test_names_of_labels_can_be_read() -> None:
+def test_label_names_are_readable() -> None:
     assert display_names(subset("retinamnist")) == tuple(f"label_{grade}" for grade in range(5))
     assert display_names(subset("organamnist"))[1] == "femur_left"
     assert display_names(subset("pneumoniamnist")) == ("normal", "pneumonia")
@@ -41,7 +41,7 @@ def test_names_of_labels_can_be_read() -> None:
 
 @pytest.mark.parametrize("entry", IMAGES, ids=lambda entry: entry.flag)
 @pytest.mark.parametrize("folder", ["gs://abc", "gs://my-bucket/a/test/b", "gs://b.c_d-1/pathmnist/train/train0.png"])
-def test_the_uri_of_an_image_tells_all(entry: Subset, folder: str) -> None:
+def test_an_image_uri_identifies_its_row(entry: Subset, folder: str) -> None:
     for size in entry.sizes:
         name = official_name(entry, size)
         for split in SPLITS:
@@ -67,11 +67,11 @@ def test_the_uri_of_an_image_tells_all(entry: Subset, folder: str) -> None:
         "/bucket/breastmnist/test/test0.png",
     ],
 )
-def test_other_uris_tell_nothing(uri: str) -> None:
+def test_other_uris_identify_no_row(uri: str) -> None:
     assert image_ref(uri) is None
 
 
-def test_file_names_have_one_width_and_sort_like_the_rows() -> None:
+def test_file_names_have_the_same_width_and_sort_like_the_rows() -> None:
     paths = [image_path("octmnist", "test", row, 1000) for row in range(1000)]
     assert paths == sorted(paths) and paths[-1] == "octmnist/test/test999.png"
     assert image_path("octmnist_64", "validation", 0, 1) == "octmnist_64/validation/validation0.png"
@@ -101,9 +101,9 @@ def test_folders_in_cloud_storage(folder: str) -> None:
         "gs://bucket/a\n",
     ],
 )
-def test_what_is_no_folder_in_cloud_storage(folder: str) -> None:
+def test_an_invalid_folder_in_cloud_storage(folder: str) -> None:
     with pytest.raises(
-        MedMNISTError, match="is not a valid folder in Cloud Storage: give gs://BUCKET/FOLDER, the bucket with 3 to"
+        MedMNISTError, match="is not a valid folder in Cloud Storage: give gs://BUCKET/FOLDER, with a bucket name of"
     ) as caught:
         check_folder(folder)
     assert "\n" not in str(caught.value)
@@ -114,7 +114,7 @@ def test_a_folder_is_needed() -> None:
         check_folder(None)
 
 
-def test_an_import_line_of_one_label() -> None:
+def test_an_import_line_with_one_label() -> None:
     """The line of `image_classification_single_label.jsonl` in the documentation."""
     line = import_line("gs://b/c.png", "train", subset("breastmnist"), np.array([1], np.uint8))
     assert line.endswith("}\n") and line.count("\n") == 1
@@ -126,11 +126,11 @@ def test_an_import_line_of_one_label() -> None:
 
 
 @pytest.mark.parametrize(("split", "use"), [("train", "training"), ("validation", "validation"), ("test", "test")])
-def test_an_import_line_of_findings(split: str, use: str) -> None:
+def test_an_import_line_with_findings(split: str, use: str) -> None:
     """The line of `image_classification_multi_label.jsonl` in the documentation."""
     labels = np.zeros(14, np.uint8)
-    for found, names in (((), [NO_FINDING]), ((0, 13), ["atelectasis", "hernia"])):
-        labels[list(found)] = 1
+    for findings, names in (((), [NO_FINDING]), ((0, 13), ["atelectasis", "hernia"])):
+        labels[list(findings)] = 1
         assert json.loads(import_line("gs://b/c.png", split, subset("chestmnist"), labels)) == {
             "imageGcsUri": "gs://b/c.png",
             "classificationAnnotations": [{"displayName": name} for name in names],
@@ -143,6 +143,6 @@ def test_a_batch_line() -> None:
 
 
 @pytest.mark.parametrize("entry", IMAGES, ids=lambda entry: entry.flag)
-def test_a_batch_prediction_is_asked_for_every_label(entry: Subset) -> None:
-    given = [*display_names(entry), *([NO_FINDING] if entry.task is Task.MULTI_LABEL else [])]
-    assert batch_parameters(entry) == {"confidenceThreshold": 0.0, "maxPredictions": len(given)}
+def test_a_batch_prediction_returns_every_label(entry: Subset) -> None:
+    names = [*display_names(entry), *([NO_FINDING] if entry.task is Task.MULTI_LABEL else [])]
+    assert batch_parameters(entry) == {"confidenceThreshold": 0.0, "maxPredictions": len(names)}

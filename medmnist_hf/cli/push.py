@@ -64,11 +64,11 @@ def push(
     """Push builds, each in one commit; what the Hub already has is neither sent again nor lost."""
     from functools import partial
 
-    from medmnist_hf.hub.client import MAIN, hide_bars, hub_api, require_token
+    from medmnist_hf.hub.client import MAIN, hide_progress_bars, hub_api, require_token
     from medmnist_hf.hub.repo_id import split_repo_id
     from medmnist_hf.places.configs import expand, subset_folder
 
-    hide_bars()
+    hide_progress_bars()
     names = expand(data)
     if "/" in repo_id and len(names) > 1:
         raise BuildError(
@@ -140,10 +140,10 @@ def push_metric(
 ) -> None:
     """Push the metric's module in one commit to the Space from which `evaluate.load` takes it."""
     from medmnist_hf.evaluate_module import push as pushing
-    from medmnist_hf.hub.client import hide_bars, hub_api, require_token
+    from medmnist_hf.hub.client import hide_progress_bars, hub_api, require_token
     from medmnist_hf.hub.commit import CommitOptions
 
-    hide_bars()
+    hide_progress_bars()
     api = hub_api()
     if yes:
         require_token(api)

@@ -106,10 +106,10 @@ class HubConfig(BuiltConfig):
         from huggingface_hub.constants import REPO_TYPE_DATASET
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-        from medmnist_hf.hub.client import client_errors, limit_waiting
+        from medmnist_hf.hub.client import apply_hub_limits, client_errors
         from medmnist_hf.hub.tree import download_document
 
-        limit_waiting()
+        apply_hub_limits()
         self._place, repository = place, place.repo_id
         name = f"{place.size}/{MANIFEST_NAME}"
         others = (

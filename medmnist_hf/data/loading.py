@@ -183,10 +183,10 @@ class _OnHub:
         from huggingface_hub.constants import HF_HUB_OFFLINE, REPO_TYPE_DATASET
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-        from medmnist_hf.hub.client import client_errors, limit_waiting, reason_of
+        from medmnist_hf.hub.client import apply_hub_limits, client_errors, reason_of
         from medmnist_hf.hub.tree import download_document
 
-        limit_waiting()
+        apply_hub_limits()
         repository, size = place.repo_id, place.size
         self.folder, self.where, self._place = None, place.where, place
         self._offline = HF_HUB_OFFLINE

@@ -101,7 +101,7 @@ class Rows(abc.ABC):
             indices: Row numbers, each below `count`.
 
         Returns:
-            uint8 of shape (len(indices), *shape of a row); errors as in `images`.
+            uint8 of shape ``(len(indices), *shape of a row)``; errors as in `images`.
         """
 
 

@@ -27,7 +27,7 @@ def plan_metric(api: HfApi, options: CommitOptions) -> FilePlan:
             not be, or has the tag on another commit.
     """
     split_repo_id(options.repo_id, FOLDER.name, "evaluate.load")
-    plan = _compare(read_tree(api, options.repo_id, options.revision, repo_type=REPO_TYPE_SPACE, may_lack=True))
+    plan = _compare(read_tree(api, options.repo_id, options.revision, repo_type=REPO_TYPE_SPACE, missing_ok=True))
     check_plan(api, plan, private=options.private, tag=options.tag)
     return plan
 

@@ -127,9 +127,9 @@ def _from_hub(place: Repository, entry: Subset, split: str) -> Labels:
     # Both take a second to import, and those who have the data at hand need neither.
     from huggingface_hub import HfFileSystem
 
-    from medmnist_hf.hub.client import client_errors, limit_waiting, reason_of
+    from medmnist_hf.hub.client import apply_hub_limits, client_errors, reason_of
 
-    limit_waiting()
+    apply_hub_limits()
     files, size = HfFileSystem(), place.size
 
     def opener(name: str) -> BinaryIO:

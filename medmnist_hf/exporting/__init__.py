@@ -1,1 +1,1 @@
-"""Builds as files of other tools: one module per format."""
+"""Export builds to the file formats of other tools: one module per format."""

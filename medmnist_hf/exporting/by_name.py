@@ -1,4 +1,4 @@
-"""`medmnist_hf.export` and `medmnist_hf.montage`: the same as the commands, of data that is found by its name.
+"""`medmnist_hf.export` and `medmnist_hf.montage`, the Python counterparts of the commands.
 
 Example:
     >>> import medmnist_hf
@@ -27,30 +27,29 @@ def export(
     gcs: str | None = None,
     force: bool = False,
 ) -> Exported:
-    """Write a data set in another form below a folder.
+    """Export a data set to a folder, in the format of another tool.
 
     Args:
-        name: Name of the data set, as for `medmnist_hf.load`; an NPZ file will do.
-        out: Folder that receives the export; made if needed. Nothing else in it is touched.
-        size: Edge length in pixels or voxels; None takes that of the name, or 28.
-        form: ``png``, ``imagefolder`` or ``vertex`` for images, ``gif`` for volumes, ``npz`` for both; None is ``png``
-            or ``gif``.
+        name: Name of the data set, as for `medmnist_hf.load`, or an NPZ file.
+        out: Folder that receives the export; created if needed. Other files in it are not touched.
+        size: Edge length in pixels or voxels; if None, that of the name, or 28.
+        form: ``png``, ``imagefolder`` or ``vertex`` for images, ``gif`` for volumes, ``npz`` for both. By default
+            ``png`` for images and ``gif`` for volumes.
         splits: Splits to write; all if empty.
         root: Folder of builds or of NPZ files, as for `medmnist_hf.load_arrays`.
         revision: Branch, tag or commit on the Hub.
-        gcs: For ``vertex`` alone: the folder in Cloud Storage that the written one will be copied to.
-        force: Replace what an earlier export left under the same name.
+        gcs: Only for ``vertex``: the folder in Cloud Storage that the export will be copied to.
+        force: Replace an earlier export of the same name.
 
     Returns:
-        What was written.
+        The paths and the number of rows written.
 
     Raises:
-        CatalogError: The name is none, or an unknown split or size.
-        SourceError: There is no such data, or it holds something else.
+        CatalogError: The name, split or size is not valid.
+        SourceError: No such data exists, or it holds something else.
         BuildError: A shard is missing or damaged.
         ReadError: The NPZ file is damaged.
-        MedMNISTError: A form that does not suit the subset, something is there already, or the folder cannot be
-            written to.
+        MedMNISTError: The format does not suit the subset, the target already exists, or the folder is not writable.
     """
     rows = open_rows(name, size, root=root, revision=revision)
     return export_rows(rows, out, form, splits=splits, gcs=gcs, force=force)
@@ -74,27 +73,27 @@ def montage(
 
     Args:
         name: Name of the data set, as for `export`.
-        path: The picture, ending in ``.png`` for images and ``.gif`` for volumes; its folder is made if needed.
-        size: Edge length in pixels or voxels; None takes that of the name, or 28.
+        path: The picture to write, ``*.png`` for images and ``*.gif`` for volumes; its folder is created if needed.
+        size: Edge length in pixels or voxels; if None, that of the name, or 28.
         split: ``train``, ``validation`` (or ``val``) or ``test``.
-        length: Tiles in each direction.
-        seed: Seed of the choice, 0 to 2**32 - 1; None draws others each time.
-        replace: A row may be drawn several times.
+        length: Number of tiles in each direction.
+        seed: Seed of the random choice, 0 to 2**32 - 1; None chooses other rows each time.
+        replace: Draw rows with replacement.
         labels: Write the name of the class, or of the findings, below each tile.
         root: As for `export`.
         revision: Branch, tag or commit on the Hub.
-        force: Replace the file if it is there.
+        force: Replace an existing file.
 
     Returns:
         The path of the picture.
 
     Raises:
-        CatalogError: The name is none, or an unknown split or size.
-        SourceError: There is no such data, or it holds something else.
+        CatalogError: The name, split or size is not valid.
+        SourceError: No such data exists, or it holds something else.
         BuildError: A shard is missing or damaged.
         ReadError: The NPZ file is damaged.
-        MedMNISTError: The ending does not suit, too few rows, too large a picture, the file is there already or
-            cannot be written.
+        MedMNISTError: The suffix is wrong, the split has too few rows, the picture would be too large, or the file
+            already exists or cannot be written.
     """
     rows = open_rows(name, size, root=root, revision=revision)
     return export_montage(

@@ -1,4 +1,4 @@
-"""Names below the tiles of a picture, in the font that Pillow itself brings.
+"""Captions below the tiles of a picture, in Pillow's default font.
 
 Example:
     >>> caption("colorectal adenocarcinoma epithelium", 112).shape
@@ -18,10 +18,10 @@ from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.catalog import Subset, Task
 
 NARROWEST: Final = 112
-"""Width of a tile in pixels that has a name below it: two lines hold nearly all names of classes."""
+"""Smallest width in pixels of a tile with a caption: nearly all class names fit on two lines."""
 
 HEIGHT: Final = 32
-"""Height of a name in pixels."""
+"""Height of a caption in pixels."""
 
 NO_FINDING: Final = "no finding"
 
@@ -32,33 +32,33 @@ _CUT: Final = "..."
 
 
 def class_names(subset: Subset, labels: UInt8Array) -> list[str]:
-    """The labels of rows in words: the class of each, or all its findings.
+    """Class name of each row; for the multi-label task, the names of its findings.
 
     Args:
         subset: The subset.
         labels: uint8 of shape (N, 1) with class ids, or (N, L) with 0 and 1 for the multi-label task.
     """
     if subset.task is Task.MULTI_LABEL:
-        found = (np.flatnonzero(row) for row in labels)
-        return [", ".join(subset.labels[label] for label in row) or NO_FINDING for row in found]
+        findings = (np.flatnonzero(row) for row in labels)
+        return [", ".join(subset.labels[label] for label in row) or NO_FINDING for row in findings]
     return [subset.labels[label] for label in labels[:, 0]]
 
 
 def captioned_scale(width: int, scale: int) -> int:
-    """The factor by which pixels are repeated so that a tile of `width` pixels has room for a name."""
+    """The factor, at least `scale`, that enlarges a tile of `width` pixels enough for a caption."""
     return max(scale, -(-NARROWEST // width))
 
 
 @lru_cache(maxsize=4096)
 def caption(text: str, width: int) -> UInt8Array:
-    """A name in black on white, on two lines at most; what does not fit is cut.
+    """Draw a name in black on white, on at most two lines; a longer name is cut.
 
     Args:
         text: The name, on one line.
         width: Width in pixels.
 
     Returns:
-        uint8 of shape (`HEIGHT`, width), not to be written to.
+        uint8 of shape (`HEIGHT`, width), cached and read-only.
     """
     picture = PIL.Image.new("L", (width, HEIGHT), 255)
     draw = PIL.ImageDraw.Draw(picture)
@@ -69,13 +69,13 @@ def caption(text: str, width: int) -> UInt8Array:
 
 
 def _lines(words: Sequence[str], width: int) -> list[str]:
-    """Words on two lines of at most `width` pixels."""
+    """Break words into at most two lines of `width` pixels."""
     first = 0
     while first < len(words) and _width(" ".join(words[: first + 1])) <= width:
         first += 1
     if first == len(words):
         return [" ".join(words)]
-    first = max(first, 1)  # a word that is too long by itself is cut
+    first = max(first, 1)  # a single word that is too long is cut
     return [_fitted(" ".join(words[:first]), width), _fitted(" ".join(words[first:]), width)]
 
 

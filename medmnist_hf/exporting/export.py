@@ -1,6 +1,6 @@
-"""A config out of Parquet, into the forms other tools read: official PNG or GIF with CSV, ImageFolder, NPZ, Vertex AI.
+"""Export a config to the formats of other tools: official PNG or GIF with CSV, ImageFolder, NPZ, Vertex AI.
 
-What is written lies below a folder under the name of the official file, so several subsets and sizes share it::
+Exports are named after the official file, so one folder can hold several subsets and sizes::
 
     OUT/pathmnist_64/train0_3.png   OUT/pathmnist_64.csv      png, gif (as the `save` of the official package)
     OUT/pathmnist_64/train/3_lymphocytes/train00000.png       imagefolder
@@ -34,11 +34,11 @@ Progress = Callable[[int], object]
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export wrote.
+    """Result of an export.
 
     Attributes:
-        paths: The folder and files that now lie in the target folder.
-        rows: Images or volumes written.
+        paths: The files and folders written.
+        rows: Number of images or volumes written.
     """
 
     paths: tuple[Path, ...]
@@ -47,16 +47,16 @@ class Exported:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One form a config can be exported in.
+    """An export format.
 
     Attributes:
-        ndims: 2 if it takes images, 3 if it takes volumes.
-        suffixes: What follows the name of the config in the names of the files and folders that it makes; where the
-            last one is there, the export is complete.
-        write: Called with the config, the splits to write in their order, a folder, the official name of the config
-            and a function to be called with a number of rows as they are written; makes ``NAME + suffix`` in the
-            folder for each suffix. May raise `OSError`.
-        in_cloud_storage: `write` is also given `folder`, the ``gs://BUCKET/FOLDER`` that what it makes is copied to.
+        ndims: 2 if it supports images, 3 if it supports volumes.
+        suffixes: Suffixes of the files and folders that it writes, after the name of the config. The last one is
+            written last, so its presence implies a complete export.
+        write: Called with the config, the splits in order, a folder, the official name of the config and a progress
+            function, which it calls with the number of rows just written. Writes ``NAME + suffix`` to the folder for
+            each suffix. May raise `OSError`.
+        in_cloud_storage: Whether `write` also needs `folder`, the ``gs://BUCKET/FOLDER`` that the export is copied to.
     """
 
     ndims: tuple[int, ...]
@@ -66,7 +66,7 @@ class Format:
 
 
 _LOCK: Final = ".lock"
-"""Held in the hidden folder of an export that runs."""
+"""Lock file in the hidden folder of a running export."""
 
 FORMATS: Final = {
     "png": Format((2,), ("", ".csv"), write_png),
@@ -75,7 +75,7 @@ FORMATS: Final = {
     "npz": Format((2, 3), (".npz",), write_npz),
     "vertex": Format((2,), ("",), write_vertex, in_cloud_storage=True),
 }
-"""Every form by its name; a further one is an entry here, whose function has a module of its own."""
+"""All formats by name. To add one, write its function in a new module and list it here."""
 
 
 def export(
@@ -88,33 +88,33 @@ def export(
     force: bool = False,
     on_progress: Progress = lambda rows: None,
 ) -> Exported:
-    """Write a config below a folder in another form.
+    """Export a config to a folder, in the format of another tool.
 
-    All is written beside its place and moved there when it is complete. Memory is bounded by one block of rows and
-    the labels, whatever the size of the config.
+    The export is written to a hidden folder and moved into place when it is complete. Memory is bounded by one block
+    of rows and the labels, for configs of any size.
 
     Args:
         rows: The config, see `medmnist_hf.data.rows.open_rows`.
-        out: Folder that receives the export; made if needed. Nothing else in it is touched.
-        form: ``png``, ``imagefolder`` or ``vertex`` for images, ``gif`` for volumes, ``npz`` for both; None is ``png``
-            or ``gif``.
+        out: Folder that receives the export; created if needed. Other files in it are not touched.
+        form: ``png``, ``imagefolder`` or ``vertex`` for images, ``gif`` for volumes, ``npz`` for both. By default
+            ``png`` for images and ``gif`` for volumes.
         splits: Splits to write; all if empty.
-        gcs: For ``vertex``, and for that alone: the folder in Cloud Storage that the written one will be copied to, as
+        gcs: Only for ``vertex``: the folder in Cloud Storage that the export will be copied to, as
             ``gs://BUCKET/FOLDER``.
-        force: Replace what an earlier export left under the same name.
-        on_progress: Called with a number of rows as they are written.
+        force: Replace an earlier export of the same name.
+        on_progress: Called with the number of rows just written.
 
     Raises:
         CatalogError: Unknown split.
         SourceError: The config lacks a split or holds something else.
         BuildError: A shard is missing or damaged.
-        MedMNISTError: Unknown form or one that does not suit the subset, `gcs` is missing or no such folder, something
-            is there already, or the folder cannot be written to.
+        MedMNISTError: The format is unknown or does not suit the subset, `gcs` is missing or not valid, the target
+            already exists, or the folder is not writable.
     """
     out, entry = expand_user(out), rows.entry
     form = form or ("gif" if entry.ndim == 3 else "png")
     plan = _format(form, entry)
-    write = _with_folder(plan, form, gcs)
+    write = _bind_folder(plan, form, gcs)
     splits = [split_name(split) for split in splits]
     total = rows_of(rows, splits)
     chosen = [split for split in SPLITS if split in splits or not splits]
@@ -130,7 +130,7 @@ def export(
 
 
 def rows_of(rows: Rows, splits: Sequence[str] = ()) -> int:
-    """Rows that an export of some splits writes; of all splits if none is named.
+    """Number of rows in some splits; in all if `splits` is empty.
 
     Raises:
         CatalogError: Unknown split.
@@ -139,7 +139,7 @@ def rows_of(rows: Rows, splits: Sequence[str] = ()) -> int:
 
 
 def official_name(subset: Subset, size: int) -> str:
-    """What the official package calls a config: flag and size, without the size at 28, e.g. ``pathmnist_224``."""
+    """The official package's name of a config: flag and size, without the size at 28, e.g. ``pathmnist_224``."""
     return subset.file(size).name.removesuffix(".npz")
 
 
@@ -150,31 +150,31 @@ def _format(form: str, subset: Subset) -> Format:
         kind = "volumes" if subset.ndim == 3 else "images"
         *others, last = (name for name, each in FORMATS.items() if subset.ndim in each.ndims)
         fit = f"{', '.join(others)} or {last}"
-        raise MedMNISTError(f"{subset.flag} holds {kind}, which the format {form} does not take: choose {fit}")
+        raise MedMNISTError(f"{subset.flag} holds {kind}, which the format {form} does not support: choose {fit}")
     return FORMATS[form]
 
 
-def _with_folder(plan: Format, form: str, gcs: str | None) -> Callable[..., None]:
-    """The function that writes, given the folder in Cloud Storage where the form needs it."""
+def _bind_folder(plan: Format, form: str, gcs: str | None) -> Callable[..., None]:
+    """The format's `write`, with the folder in Cloud Storage if it needs one."""
     if plan.in_cloud_storage:
         return partial(plan.write, folder=check_folder(gcs))
     if gcs is not None:
-        raise MedMNISTError(f"the format {form} names nothing in Cloud Storage: leave out --gcs, or take vertex")
+        raise MedMNISTError(f"the format {form} does not use Cloud Storage: leave out --gcs, or choose vertex")
     return plan.write
 
 
 def _check_free(targets: Sequence[Path], *, force: bool) -> None:
     for target in targets:
         if any(target.glob(f"*/{MANIFEST_NAME}")):
-            raise MedMNISTError(f"{target} is a build, which no export replaces: choose another folder with --out")
+            raise MedMNISTError(f"{target} is a build, which an export never replaces: choose another --out")
         if not force and (target.exists() or target.is_symlink()):
-            raise MedMNISTError(f"{target} is there already: choose another folder, or pass --force to replace it")
+            raise MedMNISTError(f"{target} already exists: choose another folder, or pass --force to replace it")
 
 
 @contextmanager
 def _staged(out: Path, targets: Sequence[Path]) -> Iterator[Path]:
-    """A hidden folder beside the targets; what lies in it under their names is moved there at the end."""
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    """Yield a hidden folder next to the targets, and move its files to the targets at the end."""
+    created = [folder for folder in (out, *out.parents) if not folder.exists()]
     stage = out / f".{targets[0].name}.{secrets.token_hex(4)}.tmp"
     try:
         stage.mkdir(parents=True)
@@ -193,7 +193,7 @@ def _staged(out: Path, targets: Sequence[Path]) -> Iterator[Path]:
             sync_folder(out)
     except BaseException:
         shutil.rmtree(stage, ignore_errors=True)
-        for folder in made:
+        for folder in created:
             with suppress(OSError):
                 folder.rmdir()
         raise
@@ -201,7 +201,7 @@ def _staged(out: Path, targets: Sequence[Path]) -> Iterator[Path]:
 
 
 def _remove_unfinished(out: Path, own: Path) -> None:
-    """Remove what exports of any config left that were killed: those that run hold their lock."""
+    """Remove the hidden folders of killed exports of any config; running exports hold their lock."""
     names = "|".join(re.escape(official_name(entry, file.size)) for entry in subsets() for file in entry.files)
     stage = re.compile(rf"\.({names})(\.npz)?\.[0-9a-f]{{8}}\.tmp")
     for path in list(out.iterdir()):

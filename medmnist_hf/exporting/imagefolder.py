@@ -1,4 +1,4 @@
-"""Images as an ImageFolder: a folder per split and class, whose order keeps the ids of the catalogue."""
+"""Export images as an ImageFolder: a folder per split and class, ordered by the catalogue's class ids."""
 
 import json
 import re
@@ -16,9 +16,9 @@ from medmnist_hf.exporting.images import png_files
 def class_folder(subset: Subset, label: int) -> str:
     """Folder of a class in an ImageFolder, e.g. ``7_cancer-associated-stroma``.
 
-    Readers of such folders number classes in the order of their names; the leading number, padded to one width, makes
-    that the order of the labels, so that a class keeps its id. All other characters than ASCII letters and digits
-    become hyphens, since some label names hold commas and brackets.
+    Readers of such folders number classes in the order of their names. The leading number, padded to one width, makes
+    this the order of the labels, so a class keeps its id. Characters other than ASCII letters and digits become
+    hyphens, since some label names hold commas and brackets.
     """
     width = len(str(len(subset.labels) - 1))
     return f"{label:0{width}d}_{re.sub(r'[^A-Za-z0-9]+', '-', subset.labels[label]).strip('-')}"
@@ -35,8 +35,8 @@ def write_imagefolder(
         places = [folder] if multi else [folder / each for each in classes]
         if not multi and (missing := sorted(set(range(len(classes))) - set(labels[:, 0].tolist()))):
             raise MedMNISTError(
-                f"{split} of {rows.where} has no row of class {rows.entry.labels[missing[0]]!r}, so that readers of "
-                "an ImageFolder would number its classes otherwise: choose the format png or npz"
+                f"{split} of {rows.where} has no row of class {rows.entry.labels[missing[0]]!r}, so readers of "
+                "an ImageFolder would assign other class ids: choose the format png or npz"
             )
         for place in places:
             place.mkdir(parents=True)

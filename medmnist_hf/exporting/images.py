@@ -1,4 +1,4 @@
-"""Rows of a config as the bytes of image files: PNG of images, GIF of volumes."""
+"""Encode rows of a config as image files: images as PNG, volumes as GIF."""
 
 import io
 from collections.abc import Iterator
@@ -10,18 +10,18 @@ from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.data.rows import BuiltRows, Rows
 
 FRAME_MS: Final = 200
-"""How long the official package shows each slice of a volume."""
+"""Duration of a frame in milliseconds, as in the official package."""
 
 _PNG_START: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_END: Final = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 def png_files(rows: Rows, split: str) -> Iterator[list[bytes]]:
-    """The images of a split as PNG files, in blocks; those stored as PNG are decoded and go through as they are.
+    """The images of a split as PNG files, in blocks. Stored PNG files are checked by decoding and kept byte for byte.
 
     Raises:
         CatalogError: Unknown split.
-        SourceError: The split is not there, cannot be fetched, or holds no images of this config.
+        SourceError: The split is missing, cannot be fetched, or holds something other than images of this config.
         BuildError: A shard is missing or damaged.
         ReadError: The NPZ file is damaged.
     """
@@ -40,7 +40,7 @@ def gif_files(rows: Rows, split: str) -> Iterator[list[bytes]]:
 
 
 def _as_png(image: bytes, pixels: UInt8Array) -> bytes:
-    """A stored image that has been decoded, as it is if it is a PNG from its first byte to its last."""
+    """A stored image, unchanged if it is a PNG without trailing bytes, else encoded from its pixels."""
     return image if image.startswith(_PNG_START) and image.endswith(_PNG_END) else _png(pixels)
 
 
@@ -51,9 +51,9 @@ def _png(pixels: UInt8Array) -> bytes:
 
 
 def _gif(volume: UInt8Array) -> bytes:
-    """The slices along the depth as frames, by the very call of `medmnist.utils.save_frames_as_gif`.
+    """The slices along the depth as frames, with the same call as `medmnist.utils.save_frames_as_gif`.
 
-    Pillow joins equal slices that follow each other into one frame that is shown longer.
+    Pillow merges consecutive equal slices into one longer frame.
     """
     first, *others = [PIL.Image.fromarray(piece) for piece in volume]
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Pictures of a subset: images as tiles of one still, volumes as tiles of an animation through their slices.
+"""Montages of a subset: images as the tiles of a picture, volumes as the tiles of an animation through their slices.
 
 Example:
     >>> import numpy as np
@@ -31,25 +31,25 @@ from medmnist_hf.exporting.images import FRAME_MS
 from medmnist_hf.files import expand_user, regular_size, write_atomically
 
 _WIDTH: Final = 600
-"""Width of a picture for a card, in pixels; about that of the column of text on the Hub."""
+"""Width in pixels of a picture for a card; about the width of the text column on the Hub."""
 
 _SMALL: Final = 48
-"""Tiles below this edge length are drawn at double size."""
+"""Tiles with a smaller edge length are drawn at double size."""
 
 _LARGEST_BYTES: Final = 1 << 30
-"""Raw pixels of the largest montage."""
+"""Size of the largest montage, in bytes of raw pixels."""
 
 _FEWEST: Final = 3
-"""Columns a picture has however large its tiles are."""
+"""Smallest number of columns, for tiles of any size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How many tiles of which size a picture holds.
+    """Number and size of the tiles of a picture.
 
     Attributes:
-        columns: Tiles beside each other.
-        rows: Tiles above each other.
+        columns: Number of tiles per row.
+        rows: Number of rows of tiles.
         scale: Factor by which pixels are repeated in both directions.
     """
 
@@ -59,16 +59,16 @@ class Layout:
 
     @property
     def tiles(self) -> int:
-        """Tiles in all."""
+        """Total number of tiles."""
         return self.columns * self.rows
 
 
 def layout(size: int, ndim: int) -> Layout:
-    """The layout that suits a card: about 600 pixels wide, square in 2D and a third as high in 3D.
+    """The layout of a card's picture: about 600 pixels wide, square in 2D and a third as high in 3D.
 
     Args:
         size: Edge length of an image or a volume.
-        ndim: 2 for images, 3 for volumes; an animation has fewer tiles, since every tile has `size` frames.
+        ndim: 2 for images, 3 for volumes; animations have fewer tiles, since every tile has `size` frames.
     """
     scale = 2 if size < _SMALL else 1
     columns = max(_FEWEST, _WIDTH // (size * scale + 1))
@@ -84,34 +84,36 @@ def montage(
     background: int = 255,
     labels: Sequence[str] | None = None,
 ) -> PIL.Image.Image:
-    """Lay images out as tiles, row by row.
+    """Arrange images as tiles, row by row.
 
     Args:
         images: uint8 array of shape (N, H, W) or (N, H, W, 3).
-        columns: Tiles beside each other; by default as many as make the montage about square.
+        columns: Number of tiles per row; by default, the montage is about square.
         border: Pixels between tiles and around them.
         scale: Factor by which pixels are repeated in both directions.
-        background: Grey level of borders and of places left empty, 0 to 255.
-        labels: N names, written below the tiles; small tiles are enlarged for them. None by default.
+        background: Gray level of borders and empty places, 0 to 255.
+        labels: N names to write below the tiles; small tiles are enlarged for them.
 
     Returns:
         A picture of mode ``L`` or ``RGB``.
 
     Raises:
-        MedMNISTError: The array is no stack of images, or an option is out of range.
+        MedMNISTError: The array is not a stack of images, or an option is out of range.
     """
     if images.dtype != np.uint8 or images.ndim not in {3, 4} or images.shape[3:] not in {(), (3,)} or not images.size:
         raise MedMNISTError(
-            f"no montage of an array of {images.dtype} and shape {images.shape}: "
+            f"cannot draw a montage of an array of {images.dtype} and shape {images.shape}: "
             "give uint8 of shape (N, H, W) or (N, H, W, 3)"
         )
     if (columns is not None and columns < 1) or border < 0 or scale < 1 or not 0 <= background <= 255:
         raise MedMNISTError(
-            f"no montage with columns={columns}, border={border}, scale={scale}, background={background}: "
+            f"cannot draw a montage with columns={columns}, border={border}, scale={scale}, background={background}: "
             "columns and scale start at 1, border at 0, background is 0 to 255"
         )
     if labels is not None and len(labels) != len(images):
-        raise MedMNISTError(f"no montage of {len(images)} images with {len(labels)} labels: give one for each")
+        raise MedMNISTError(
+            f"cannot draw a montage of {len(images)} images with {len(labels)} labels: give one label per image"
+        )
     scale = scale if labels is None else captioned_scale(images.shape[2], scale)
     tiles = images.repeat(scale, axis=1).repeat(scale, axis=2)
     if labels is not None:
@@ -139,7 +141,7 @@ def volume_montage(
     background: int = 255,
     labels: Sequence[str] | None = None,
 ) -> list[PIL.Image.Image]:
-    """Lay volumes out as tiles, one frame for each slice along the depth, in their order.
+    """Arrange volumes as tiles, with one frame per slice along the depth.
 
     Args:
         volumes: uint8 array of shape (N, D, H, W).
@@ -153,10 +155,10 @@ def volume_montage(
         D pictures of mode ``L``.
 
     Raises:
-        MedMNISTError: The array is no stack of volumes, or an option is out of range.
+        MedMNISTError: The array is not a stack of volumes, or an option is out of range.
     """
     if volumes.ndim != 4 or not volumes.size:
-        raise MedMNISTError(f"no frames of an array of shape {volumes.shape}: give uint8 of shape (N, D, H, W)")
+        raise MedMNISTError(f"cannot draw an array of shape {volumes.shape}: give uint8 of shape (N, D, H, W)")
     slices = (volumes[:, depth] for depth in range(volumes.shape[1]))
     return [
         montage(each, columns, border=border, scale=scale, background=background, labels=labels) for each in slices
@@ -164,24 +166,24 @@ def volume_montage(
 
 
 def first_slice(volumes: UInt8Array) -> int:
-    """The slice that an animation of volumes begins with: one that shows something, near the middle.
+    """The slice that an animation starts with: one with good contrast, near the middle.
 
-    Many volumes begin with slices that are black, and an animation that is not played shows its first frame.
+    Many volumes begin with black slices, and an animation that is not played shows its first frame.
 
     Args:
         volumes: uint8 array of shape (N, D, H, W).
 
     Returns:
-        Of the slices along the depth whose contrast, the standard deviation of their pixels over all volumes, is at
-        least half of the largest, the one nearest to the middle, the earlier of two.
+        The slice nearest to the middle, the earlier of two, among those with at least half of the largest contrast.
+        Contrast is the standard deviation of a slice's pixels over all volumes.
     """
     contrast = np.array([volumes[:, depth].std() for depth in range(volumes.shape[1])])
-    (shown,) = np.nonzero(contrast >= contrast.max() / 2)
-    return int(shown[np.argmin(np.abs(shown - (volumes.shape[1] - 1) / 2))])
+    (candidates,) = np.nonzero(contrast >= contrast.max() / 2)
+    return int(candidates[np.argmin(np.abs(candidates - (volumes.shape[1] - 1) / 2))])
 
 
 def animation(volumes: UInt8Array, frames: Sequence[PIL.Image.Image]) -> list[PIL.Image.Image]:
-    """Frames from `first_slice` to the last, and on from the first: an endless animation is the same otherwise."""
+    """Rotate the frames to start with `first_slice`, which does not change an endless animation otherwise."""
     first = first_slice(volumes)
     return [*frames[first:], *frames[:first]]
 
@@ -201,16 +203,16 @@ def save_gif(frames: Sequence[PIL.Image.Image], path: Path, *, milliseconds: int
     """Write frames as an endless GIF, atomically; the same frames give the same bytes.
 
     Args:
-        frames: At least one picture; all of one size.
-        path: Where the file goes; its folder must exist.
-        milliseconds: How long each frame is shown.
+        frames: At least one picture; all of the same size.
+        path: The file; its folder must exist.
+        milliseconds: Duration of each frame.
 
     Raises:
-        MedMNISTError: There are no frames.
+        MedMNISTError: `frames` is empty.
         OSError: The file cannot be written.
     """
     if not frames:
-        raise MedMNISTError(f"no frames for {path}: give at least one picture")
+        raise MedMNISTError(f"cannot write {path} without frames: give at least one picture")
     buffer = io.BytesIO()
     frames[0].save(
         buffer, "GIF", save_all=True, append_images=list(frames[1:]), duration=milliseconds, loop=0, optimize=False
@@ -231,19 +233,19 @@ def export_montage(
 ) -> Path:
     """Draw random rows of a split as a square of tiles: a PNG of images, or a GIF through the slices of volumes.
 
-    The rows are those the official `montage` picks after ``numpy.random.seed(seed)``, in the same places. A GIF goes
-    round through the slices from one that shows something, see `first_slice`; the official one from the first.
+    The official `montage` draws the same rows in the same places after ``numpy.random.seed(seed)``. Its GIF starts at
+    the first slice, this one at `first_slice`.
 
     Args:
         rows: The config, see `medmnist_hf.data.rows.open_rows`.
-        path: The picture, ending in ``.png`` for images and ``.gif`` for volumes; its folder is made if needed.
+        path: The picture to write, ``*.png`` for images and ``*.gif`` for volumes; its folder is created if needed.
         split: Name of a split.
-        length: Tiles in each direction.
-        seed: Seed of the choice, 0 to 2**32 - 1; None draws others each time.
-        replace: A row may be drawn several times.
-        labels: Write the name of the class, or of the findings, below each tile, which the official one has not; small
-            tiles are enlarged for it.
-        force: Replace the file if it is there.
+        length: Number of tiles in each direction.
+        seed: Seed of the random choice, 0 to 2**32 - 1; None chooses other rows each time.
+        replace: Draw rows with replacement.
+        labels: Write the name of the class, or of the findings, below each tile; small tiles are enlarged for it. The
+            official `montage` has no labels.
+        force: Replace an existing file.
 
     Returns:
         The path of the picture.
@@ -252,13 +254,15 @@ def export_montage(
         CatalogError: Unknown split.
         SourceError: The config lacks the split or holds something else.
         BuildError: A shard is missing or damaged.
-        MedMNISTError: The ending does not suit, too few rows, too large a picture, the file is there already or
-            cannot be written.
+        MedMNISTError: The suffix is wrong, the split has too few rows, the picture would be too large, or the file
+            already exists or cannot be written.
     """
     path, entry = expand_user(path), rows.entry
     suffix, kind = (".gif", "volumes") if entry.ndim == 3 else (".png", "images")
     if path.suffix.lower() != suffix:
-        raise MedMNISTError(f"no montage of {entry.flag} as {path.name}: it holds {kind}, name a file *{suffix}")
+        raise MedMNISTError(
+            f"cannot draw a montage of {entry.flag} as {path.name}: it holds {kind}, name a file *{suffix}"
+        )
     count = rows_of(rows, [split])
     row_bytes = int(np.prod(rows.shape))
     if labels:
@@ -267,19 +271,17 @@ def export_montage(
     if length < 1 or length * length * row_bytes > _LARGEST_BYTES:
         most = int((_LARGEST_BYTES // row_bytes) ** 0.5)
         raise MedMNISTError(
-            f"no montage of {length} x {length} {kind} at size {rows.size}: give a length of 1 to {most}"
+            f"cannot draw a montage of {length} x {length} {kind} at size {rows.size}: give a length of 1 to {most}"
         )
     if seed is not None and not 0 <= seed < 1 << 32:
-        raise MedMNISTError(f"no montage with the seed {seed}: give one of 0 to {(1 << 32) - 1}")
+        raise MedMNISTError(f"{seed} is not a valid seed: give one from 0 to {(1 << 32) - 1}")
     if length * length > count and not replace:
         raise MedMNISTError(
-            f"{split} of {entry.flag} has {count} {kind}, a montage of {length} x {length} needs {length * length}: "
-            f"give a length of at most {int(count**0.5)}, or allow repeats with --with-replacement"
+            f"{split} of {entry.flag} has {count} {kind}, but a montage of {length} x {length} needs "
+            f"{length * length}: give a length of at most {int(count**0.5)}, or allow repeats with --with-replacement"
         )
     if path.is_dir() or (path.exists() and not force):
-        raise MedMNISTError(
-            f"{path} is there already: choose another name{'' if path.is_dir() else ' or pass --force'}"
-        )
+        raise MedMNISTError(f"{path} already exists: choose another name{'' if path.is_dir() else ' or pass --force'}")
     chosen = np.random.RandomState(seed).choice(count, length * length, replace)
     images, names = rows.sample(split, chosen), class_names(entry, rows.labels(split)[chosen]) if labels else None
     try:
@@ -297,47 +299,47 @@ def export_montage(
 def sample_images(shard: Path, rows: int, subset: Subset, size: int, count: int) -> UInt8Array:
     """Images or volumes from the first row group of a Parquet shard, spread evenly over its rows.
 
-    Only this row group's ``image`` column is read and only the rows shown are decoded, so it is cheap for a shard of
-    any size; the spread avoids neighboring slices of one scan.
+    Only the ``image`` column of this row group is read, and only the sampled rows are decoded, so this is cheap for a
+    shard of any size. Spreading them avoids neighboring slices of one scan.
 
     Args:
-        shard: A Parquet file with the column ``image`` as this project writes it.
-        rows: Rows that the manifest says it has.
+        shard: A Parquet file with the column ``image``, as written by this project.
+        rows: Number of rows in the manifest.
         subset: The subset.
         size: Edge length of its images or volumes.
-        count: How many rows to take at most.
+        count: Largest number of rows to sample.
 
     Returns:
         uint8 array of shape (n, H, W), (n, H, W, 3) or (n, D, H, W), with n = min(count, rows of the row group).
 
     Raises:
-        BuildError: The file is missing or holds no such images of that size.
+        BuildError: The file is missing or does not hold images of this subset and size.
     """
     try:
         regular_size(shard)
         with pq.ParquetFile(shard) as file:
             check_footer(file.metadata, rows, subset, size)
             column = file.read_row_group(0, columns=["image"]).column("image").combine_chunks()
-        taken = min(count, len(column))
-        column = column.take(pa.array(np.arange(taken) * len(column) // taken))
-        (images,) = decoded([(taken, lambda: column)], subset.file(size).image_shape)
+        sampled = min(count, len(column))
+        column = column.take(pa.array(np.arange(sampled) * len(column) // sampled))
+        (images,) = decoded([(sampled, lambda: column)], subset.file(size).image_shape)
         return images
     except (*SHARD_ERRORS, ZeroDivisionError) as error:
         raise BuildError(cannot_read(f"images from {shard}", error, "build the config again")) from None
 
 
 def draw_sample(shard: Path, rows: int, subset: Subset, size: int, path: Path) -> None:
-    """Draw the picture of a split's first shard: a PNG for images, a GIF through the slices for volumes.
+    """Draw a card's picture from a split's first shard: a PNG of images, or a GIF through the slices of volumes.
 
     Args:
         shard: The first Parquet shard of a split.
-        rows: Rows that the manifest says it has.
+        rows: Number of rows in the manifest.
         subset: The subset.
         size: Edge length of its images or volumes.
-        path: Where the picture goes, atomically; its folder must exist.
+        path: The picture, written atomically; its folder must exist.
 
     Raises:
-        BuildError: The shard is missing or holds no such images.
+        BuildError: The shard is missing or does not hold images of this subset and size.
         OSError: The picture cannot be written.
     """
     plan = layout(size, subset.ndim)

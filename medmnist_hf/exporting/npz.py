@@ -1,4 +1,4 @@
-"""A config as the official NPZ file."""
+"""Export a config as an official NPZ file."""
 
 import zipfile
 from collections.abc import Callable, Sequence
@@ -12,11 +12,11 @@ from medmnist_hf.catalog import NPZ_SPLITS
 from medmnist_hf.data.rows import Rows
 
 _DEFLATE_LEVEL: Final = 6
-"""That of `numpy.savez_compressed`."""
+"""The level of `numpy.savez_compressed`."""
 
 
 def write_npz(rows: Rows, splits: Sequence[str], stage: Path, name: str, on_progress: Callable[[int], object]) -> None:
-    """Write the official members in the official order, which is another one for volumes; deflated as `numpy` does."""
+    """Write the members in the official order, which differs for volumes, deflated as `numpy` does."""
     if rows.entry.ndim == 3:
         members = [(split, part) for split in splits for part in ("images", "labels")]
     else:
@@ -25,7 +25,7 @@ def write_npz(rows: Rows, splits: Sequence[str], stage: Path, name: str, on_prog
         for split, part in members:
             labels = rows.labels(split)
             shape = labels.shape if part == "labels" else (len(labels), *rows.shape)
-            # A member's size is not known to zipfile beforehand: ZIP64 always, as `numpy.savez` has it.
+            # zipfile does not know a member's size beforehand, so force ZIP64, as `numpy.savez` does.
             with archive.open(f"{NPZ_SPLITS[split]}_{part}.npy", "w", force_zip64=True) as member:
                 npy.write_array_header_1_0(member, {"descr": "|u1", "fortran_order": False, "shape": shape})
                 if part == "labels":

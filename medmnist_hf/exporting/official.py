@@ -1,4 +1,4 @@
-"""PNG or GIF files and a CSV, with the names and lines that the `save` of the official package gives them."""
+"""Export PNG or GIF files and a CSV with the same names and lines as the official package's `save`."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,13 +12,13 @@ _AUTOML_SPLITS: Final = {"train": "TRAIN", "validation": "VALIDATION", "test": "
 
 
 def write_png(rows: Rows, splits: Sequence[str], stage: Path, name: str, on_progress: Callable[[int], object]) -> None:
-    """Write images as PNG files and a CSV; see `medmnist_hf.exporting.export` for what a writer is given."""
+    """Write images as PNG files and a CSV; for the arguments see `medmnist_hf.exporting.export.Format`."""
     files = ((split, png_files(rows, split)) for split in splits)
     _write_files(rows, files, stage / name, suffix="png", on_progress=on_progress)
 
 
 def write_gif(rows: Rows, splits: Sequence[str], stage: Path, name: str, on_progress: Callable[[int], object]) -> None:
-    """Write volumes as GIF files, a frame per slice, and a CSV."""
+    """Write volumes as GIF files, with one frame per slice, and a CSV."""
     files = ((split, gif_files(rows, split)) for split in splits)
     _write_files(rows, files, stage / name, suffix="gif", on_progress=on_progress)
 
@@ -31,7 +31,7 @@ def _write_files(
     suffix: str,
     on_progress: Callable[[int], object],
 ) -> None:
-    """Names and CSV lines as `medmnist.utils.save_fn` of release 3.0.2 makes them."""
+    """Write files and CSV lines as `medmnist.utils.save_fn` of release 3.0.2 does."""
     folder.mkdir()
     with folder.with_name(f"{folder.name}.csv").open("x", encoding="utf-8", newline="") as table:
         for split, blocks in files:

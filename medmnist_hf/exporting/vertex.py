@@ -1,4 +1,4 @@
-"""A config as the folder that Vertex AI image classification imports and predicts, to be copied to Cloud Storage."""
+"""Export a config as a folder that Vertex AI image classification can import and predict from Cloud Storage."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -9,23 +9,24 @@ from medmnist_hf.data.rows import Rows
 from medmnist_hf.exporting.images import png_files
 
 
-def write_vertex(  # noqa: PLR0917  (as the other writers of `medmnist_hf.exporting.export`, and the folder)
+def write_vertex(  # noqa: PLR0917  (the arguments of every writer, and the folder)
     rows: Rows, splits: Sequence[str], stage: Path, name: str, on_progress: Callable[[int], object], folder: str
 ) -> None:
-    """Write images, the import file of all splits, and what a batch prediction of each split but train needs.
+    """Write images, one import file for all splits, and the batch prediction input of validation and test.
 
     Args:
         rows: The config, of images.
         splits: Splits to write.
-        stage: Folder that receives the folder `name`.
+        stage: Folder in which the folder `name` is created.
         name: Official name of the config, e.g. ``pathmnist_224``.
-        on_progress: Called with a number of rows as they are written.
-        folder: Folder in Cloud Storage that the folder `name` will be copied to, of `vertex.check_folder`.
+        on_progress: Called with the number of rows just written.
+        folder: Folder in Cloud Storage that the folder `name` will be copied to, as returned by
+            `vertex.check_folder`.
 
     Raises:
         SourceError: The config lacks a split or holds something else.
         BuildError: A shard is missing or damaged.
-        OSError: The folder cannot be written to.
+        OSError: The folder is not writable.
     """
     out = stage / name
     out.mkdir()

@@ -15,7 +15,7 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from medmnist_hf.errors import HubError, first_line
 from medmnist_hf.network import (
-    LargeAnswerError,
+    LargeResponseError,
     Limits,
     Silence,
     SilentServerError,
@@ -53,7 +53,7 @@ def client_errors() -> tuple[type[Exception], ...]:
 
 
 @functools.cache
-def limit_waiting() -> None:
+def apply_hub_limits() -> None:
     """Make the Hub's client of this process wait for no answer for ever and read none without end; all users call it.
 
     It is made without any time-out otherwise. A client that somebody has set up otherwise keeps its proxies and
@@ -117,7 +117,7 @@ def to_hub_error(what: str, error: Exception) -> HubError:
     status = _status_of(error)
     if status:
         advice = _ADVICE.get(status, "run again" if status >= 500 else "check the arguments and run again")
-    elif isinstance(error, LargeAnswerError):
+    elif isinstance(error, LargeResponseError):
         advice = "that is no answer of a Hub, check HF_ENDPOINT and the proxy"
     elif isinstance(error, OfflineModeIsEnabled) and not isinstance(error, UnreachableServerError):
         advice = "unset HF_HUB_OFFLINE and run again"
@@ -145,8 +145,8 @@ def wait_before(error: Exception, attempt: int) -> bool:
     return True
 
 
-def patiently(
-    what: str, call: Callable[[], _Result], tries: int = _TRIES, passing: tuple[type[Exception], ...] = ()
+def call_with_retries(
+    what: str, call: Callable[[], _Result], tries: int = _TRIES, reraise: tuple[type[Exception], ...] = ()
 ) -> _Result:
     """Call the Hub, again where it is busy or the network fails; only for calls that may be repeated.
 
@@ -154,7 +154,7 @@ def patiently(
         what: What is tried, to follow "cannot" in an error.
         call: The call.
         tries: At most so often.
-        passing: Errors that are raised as they are.
+        reraise: Errors that are raised unchanged.
 
     Raises:
         HubError: It was refused, or all tries failed.
@@ -162,7 +162,7 @@ def patiently(
     for attempt in range(tries):
         try:
             return call()
-        except passing:
+        except reraise:
             raise
         except client_errors() as error:
             if attempt + 1 < tries and is_transient(error) and wait_before(error, attempt):
@@ -173,11 +173,11 @@ def patiently(
 
 def hub_api() -> HfApi:
     """The client, which names this project to the Hub and waits for it with limits."""
-    limit_waiting()
+    apply_hub_limits()
     return HfApi(library_name="medmnist-hf")
 
 
-def hide_bars() -> None:
+def hide_progress_bars() -> None:
     """Show no bars of the Hub's client, for who has one of its own, unless ``HF_HUB_DISABLE_PROGRESS_BARS`` is 0."""
     if constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
         disable_progress_bars()

@@ -16,9 +16,9 @@ from huggingface_hub.errors import HfHubHTTPError
 from medmnist_hf.errors import HubError
 from medmnist_hf.hub.client import (
     MAIN,
+    call_with_retries,
     client_errors,
     is_transient,
-    patiently,
     require_token,
     to_hub_error,
     wait_before,
@@ -202,7 +202,7 @@ def set_tag(api: HfApi, state: RemoteTree, tag: str) -> None:
     repo_id, repo_type = state.repo_id, state.repo_type
     at = tags_of(api, repo_id, repo_type).get(tag)
     if at is None:
-        patiently(
+        call_with_retries(
             f"tag {repo_id} as {tag}",
             lambda: api.create_tag(repo_id, tag=tag, revision=state.sha, repo_type=repo_type, exist_ok=True),
         )
@@ -222,17 +222,17 @@ def _open_branch(api: HfApi, plan: FilePlan, options: CommitOptions) -> None:
         card.validate(repo_type=repo_type)
         return card
 
-    card = patiently(f"push the card of {repo_id}", validate)
+    card = call_with_retries(f"push the card of {repo_id}", validate)
     if not plan.state.exists:
         sdk = card.data["sdk"] if repo_type == REPO_TYPE_SPACE else None
-        patiently(
+        call_with_retries(
             f"make {repo_id}",
             lambda: api.create_repo(
                 repo_id, repo_type=repo_type, private=options.private, space_sdk=sdk, exist_ok=True
             ),
         )
     if not plan.state.has_branch and options.revision != MAIN:
-        patiently(
+        call_with_retries(
             f"make branch {options.revision} of {repo_id}",
             lambda: api.create_branch(repo_id, branch=options.revision, repo_type=repo_type, exist_ok=True),
         )
@@ -303,5 +303,7 @@ def _upload(
             free_memory=False,
         )
         size = sum(addition.upload_info.size for addition in batch)
-        patiently(f"upload to {options.repo_id}", partial(call_with_timeout, transfer_seconds(size), upload), tries=2)
+        call_with_retries(
+            f"upload to {options.repo_id}", partial(call_with_timeout, transfer_seconds(size), upload), tries=2
+        )
         on_progress(size)

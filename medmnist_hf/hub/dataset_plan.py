@@ -73,7 +73,7 @@ def plan_push(api: HfApi, build: LocalBuild, options: PushOptions, describe: Des
         VerificationError: The card that would be pushed is not valid.
     """
     _check_options(build, options)
-    state = read_state(api, options.repo_id, options.revision, may_lack=True)
+    state = read_state(api, options.repo_id, options.revision, missing_ok=True)
     plan = compare(state, build, options, describe)
     check_plan(api, plan, private=options.private, tag=options.tag)
     if options.create_pr and state.exists and not plan.empty and (api.token or get_token()):

@@ -9,7 +9,7 @@ from typing import Final
 
 from huggingface_hub import HfApi
 
-from medmnist_hf.hub.client import patiently
+from medmnist_hf.hub.client import call_with_retries
 from medmnist_hf.hub.commit import Pushed, changed_meanwhile, commit_plan
 from medmnist_hf.hub.dataset_plan import Describe, Plan, PushOptions, compare
 from medmnist_hf.hub.dataset_state import RemoteState, check_state, read_state
@@ -88,10 +88,10 @@ def add_to_collection(api: HfApi, title: str, namespace: str, repo_ids: Sequence
     """
     what = f"make the collection {title!r} of {namespace}"
     make = partial(api.create_collection, title, namespace=namespace, description=COLLECTION_ABOUT, exists_ok=True)
-    slug = patiently(what, lambda: make(private=private)).slug
-    items = {item.item_id for item in patiently(what, lambda: api.get_collection(slug)).items}
+    slug = call_with_retries(what, lambda: make(private=private)).slug
+    items = {item.item_id for item in call_with_retries(what, lambda: api.get_collection(slug)).items}
     for repo_id in repo_ids:
         if repo_id not in items:
             add = partial(api.add_collection_item, slug, repo_id, "dataset", exists_ok=True)
-            patiently(f"add {repo_id} to the collection {title!r}", add)
+            call_with_retries(f"add {repo_id} to the collection {title!r}", add)
     return slug

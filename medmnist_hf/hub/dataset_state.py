@@ -10,7 +10,7 @@ from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from medmnist_hf.documents import parse_yaml
 from medmnist_hf.errors import BuildError, HubError, VerificationError
-from medmnist_hf.hub.client import MAIN, patiently
+from medmnist_hf.hub.client import MAIN, call_with_retries
 from medmnist_hf.hub.tree import RemoteTree, download_files, read_file, read_tree
 from medmnist_hf.manifest import (
     AUDIT_NAME,
@@ -45,13 +45,13 @@ def config_of(path: str) -> str | None:
     return match[1] if match else None
 
 
-def read_state(api: HfApi, repo_id: str, revision: str = MAIN, *, may_lack: bool = False) -> RemoteState:
+def read_state(api: HfApi, repo_id: str, revision: str = MAIN, *, missing_ok: bool = False) -> RemoteState:
     """Read a revision of a data set; arguments as in `read_tree`.
 
     Raises:
         HubError: It cannot be read, or has data that no manifest describes.
     """
-    tree = read_tree(api, repo_id, revision, repo_type=constants.REPO_TYPE_DATASET, may_lack=may_lack)
+    tree = read_tree(api, repo_id, revision, repo_type=constants.REPO_TYPE_DATASET, missing_ok=missing_ok)
     files = tree.files
     manifests: dict[str, Manifest] = {}
     audits: dict[str, bytes] = {}
@@ -130,7 +130,7 @@ def fetch_config(api: HfApi, state: RemoteState, manifest: Manifest) -> Path:
         HubError: It cannot be downloaded.
     """
     wanted = [README_NAME, *(path for path in state.files if config_of(path) == manifest.config_name)]
-    folder = patiently(
+    folder = call_with_retries(
         f"download {state.repo_id}",
         lambda: download_files(
             state.repo_id,

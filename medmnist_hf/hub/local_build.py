@@ -67,7 +67,7 @@ def read_local(folder: Path, *, allow_synthetic: bool = False, allow_unverified:
             raise BuildError(f"{path} is not a complete build: finish it with medmnist-hf build, or remove the folder")
     manifests = tuple(read_manifest(path) for path in configs)
     if not manifests:
-        raise BuildError(f"no build in {folder}: medmnist-hf build makes one")
+        raise BuildError(f"no build in {folder}: run medmnist-hf build")
     subset = catalog.subset(manifests[0].subset)
     build = LocalBuild(subset, manifests, {}, {}, {})
     for manifest, path in zip(manifests, configs, strict=True):

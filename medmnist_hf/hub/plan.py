@@ -7,7 +7,7 @@ from typing import Final
 from huggingface_hub import HfApi
 
 from medmnist_hf.errors import HubError
-from medmnist_hf.hub.client import patiently
+from medmnist_hf.hub.client import call_with_retries
 from medmnist_hf.hub.files import PushFile
 from medmnist_hf.hub.tree import RemoteFile, RemoteTree
 
@@ -100,7 +100,7 @@ def tags_of(api: HfApi, repo_id: str, repo_type: str) -> dict[str, str]:
     Raises:
         HubError: They cannot be read.
     """
-    refs = patiently(f"read the tags of {repo_id}", lambda: api.list_repo_refs(repo_id, repo_type=repo_type))
+    refs = call_with_retries(f"read the tags of {repo_id}", lambda: api.list_repo_refs(repo_id, repo_type=repo_type))
     return {tag.name: tag.target_commit for tag in refs.tags}
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from huggingface_hub import HfApi
 from huggingface_hub.constants import REPO_TYPE_DATASET
 
-from medmnist_hf.hub.client import patiently
+from medmnist_hf.hub.client import call_with_retries
 from medmnist_hf.hub.files import PushFile
 from medmnist_hf.hub.tree import read_tree
 
@@ -42,9 +42,9 @@ def open_pull_requests(
         HubError: They cannot be read.
     """
     what = f"look for pull requests of {repo_id}"
-    me = patiently(what, api.whoami)["name"]
+    me = call_with_retries(what, api.whoami)["name"]
     found = []
-    listed = patiently(
+    listed = call_with_retries(
         what,
         lambda: list(
             api.get_repo_discussions(repo_id, author=me, discussion_type="pull_request", repo_type=REPO_TYPE_DATASET)
@@ -64,5 +64,5 @@ def open_pull_requests(
 def _base_of(api: HfApi, repo_id: str, number: int) -> str:
     """The branch that a pull request goes to."""
     what = f"read pull request {number} of {repo_id}"
-    found = patiently(what, lambda: api.get_discussion_details(repo_id, number, repo_type=REPO_TYPE_DATASET))
+    found = call_with_retries(what, lambda: api.get_discussion_details(repo_id, number, repo_type=REPO_TYPE_DATASET))
     return (found.target_branch or "").removeprefix("refs/heads/")

@@ -16,9 +16,9 @@ from huggingface_hub.utils.tqdm import tqdm
 
 from medmnist_hf.errors import HubError, VerificationError
 from medmnist_hf.files import DOCUMENT_BYTES, read_document
-from medmnist_hf.hub.client import MAIN, patiently, to_hub_error
+from medmnist_hf.hub.client import MAIN, call_with_retries, to_hub_error
 from medmnist_hf.hub.files import PushFile
-from medmnist_hf.network import LargeAnswerError
+from medmnist_hf.network import LargeResponseError
 
 MOST_ENTRIES: Final = 200_000
 """Files and folders of a repository that is read; the Hub advises against more than 100,000 files."""
@@ -72,7 +72,9 @@ class RemoteTree:
         return path in self.files and self.files[path].holds(file)
 
 
-def read_tree(api: HfApi, repo_id: str, revision: str = MAIN, *, repo_type: str, may_lack: bool = False) -> RemoteTree:
+def read_tree(
+    api: HfApi, repo_id: str, revision: str = MAIN, *, repo_type: str, missing_ok: bool = False
+) -> RemoteTree:
     """List a revision: all of it at one commit, whatever is pushed meanwhile.
 
     Args:
@@ -80,7 +82,7 @@ def read_tree(api: HfApi, repo_id: str, revision: str = MAIN, *, repo_type: str,
         repo_id: ``namespace/name``.
         revision: Branch, tag or commit, or ``refs/pr/NUMBER`` for a pull request.
         repo_type: ``dataset``, ``model`` or ``space``.
-        may_lack: A missing repository gives an empty tree, a missing branch that of the main branch.
+        missing_ok: A missing repository gives an empty tree, a missing branch that of the main branch.
 
     Raises:
         HubError: It cannot be read.
@@ -89,18 +91,18 @@ def read_tree(api: HfApi, repo_id: str, revision: str = MAIN, *, repo_type: str,
     try:
         info = _info(api, repo_id, revision, repo_type)
     except RepositoryNotFoundError as error:
-        if not may_lack or (error.response is not None and error.response.status_code == 401):
+        if not missing_ok or (error.response is not None and error.response.status_code == 401):
             raise to_hub_error(what, error) from None
         return RemoteTree(repo_id, repo_type, False, False, "", False, {})
     except RevisionNotFoundError as error:
-        if not may_lack:
+        if not missing_ok:
             raise to_hub_error(f"{what} at {revision}", error) from None
         has_branch = False
-        info = patiently(what, lambda: _info(api, repo_id, MAIN, repo_type))
+        info = call_with_retries(what, lambda: _info(api, repo_id, MAIN, repo_type))
     sha = str(info.sha)
     listed = partial(api.list_repo_tree, repo_id, revision=sha, recursive=True, repo_type=repo_type)
     # A listing comes in pages, each of which names the next, so that it could go on for ever.
-    entries = patiently(what, lambda: list(islice(listed(), MOST_ENTRIES + 1)))
+    entries = call_with_retries(what, lambda: list(islice(listed(), MOST_ENTRIES + 1)))
     if len(entries) > MOST_ENTRIES:
         raise HubError(f"cannot {what}: it lists more than {MOST_ENTRIES:,} files and folders, is it of this project?")
     files = {
@@ -113,10 +115,10 @@ def read_tree(api: HfApi, repo_id: str, revision: str = MAIN, *, repo_type: str,
 
 def _info(api: HfApi, repo_id: str, revision: str, repo_type: str) -> Any:
     """As `HfApi.repo_info`, which reports what is missing by its own exceptions; a busy Hub is asked again."""
-    return patiently(
+    return call_with_retries(
         f"read {repo_id}",
         lambda: api.repo_info(repo_id, revision=revision, repo_type=repo_type),
-        passing=(RepositoryNotFoundError, RevisionNotFoundError),
+        reraise=(RepositoryNotFoundError, RevisionNotFoundError),
     )
 
 
@@ -147,7 +149,7 @@ def read_file(api: HfApi, tree: RemoteTree, path: str) -> bytes:
         client.hf_raise_for_status(response)
         return bytes(response.content)
 
-    content = patiently(f"read {path} of {tree.repo_id}", get)
+    content = call_with_retries(f"read {path} of {tree.repo_id}", get)
     if not tree.holds(path, PushFile.from_bytes(content)):
         raise VerificationError(f"{path} of {tree.repo_id} came down damaged: run again")
     return content
@@ -165,7 +167,7 @@ def download_document(repo_id: str, name: str, **options: Any) -> Path:
         Its path in the snapshot of its commit.
 
     Raises:
-        LargeAnswerError: It has more bytes than a document may have.
+        LargeResponseError: It has more bytes than a document may have.
         OSError: What came is not the file that the Hub named; it is removed, since the client would ask no more.
         Exception: As `client_errors` lists.
     """
@@ -198,7 +200,7 @@ class _DocumentBar(tqdm):
 
 def _check_document_size(size: int) -> None:
     if size > DOCUMENT_BYTES:
-        raise LargeAnswerError(f"it has more than {DOCUMENT_BYTES:,} bytes")
+        raise LargeResponseError(f"it has more than {DOCUMENT_BYTES:,} bytes")
 
 
 def download_files(repo_id: str, sha: str, names: Sequence[str], *, repo_type: str, **options: Any) -> Path:

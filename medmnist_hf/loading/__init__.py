@@ -1,1 +1,1 @@
-"""From the name of a data set to its rows, building what is missing where that is asked for."""
+"""Load a data set by name, and build it first if it is missing and the caller asks for it."""

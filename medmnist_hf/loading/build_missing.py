@@ -1,4 +1,4 @@
-"""A build of a config that is on no place of this machine, from the official file."""
+"""Build a config that is missing on this machine, from the official file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,15 +16,15 @@ _BAR_AFTER: Final = 2.0
 
 
 def build_missing(entry: Subset, size: int, root: Path) -> Build:
-    """Build a config from the official file, with bars as for other downloads of the Hugging Face libraries.
+    """Build a config from the official file, with progress bars like the downloads of the Hugging Face libraries.
 
     Args:
         entry: The subset.
         size: Edge length in pixels or voxels.
-        root: Folder of builds that it goes to; made if needed.
+        root: Folder of builds to write it to; created if needed.
 
     Raises:
-        SourceError: The official file cannot be fetched, or `datasets` could not read the folder.
+        SourceError: The official file cannot be fetched, or `datasets` could not read a build in this folder.
         BuildError: The build cannot be written.
         MedMNISTError: The extra ``build`` is not installed.
     """
@@ -38,7 +38,7 @@ def build_missing(entry: Subset, size: int, root: Path) -> Build:
     check_loadable(root)
     source, options = open_source("zenodo"), BuildOptions()
     run = plan_run([entry.flag], [str(size)], source, options)
-    bars: Any = utils  # whose functions are exported without saying so
+    bars: Any = utils  # its stubs do not export tqdm
     name = f"{entry.flag} {size}"
     with (
         bars.tqdm(

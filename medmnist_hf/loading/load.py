@@ -1,6 +1,6 @@
-"""`load` and `load_arrays`: `medmnist_hf.places` finds the data, and `medmnist_hf.data` reads it.
+"""`load` and `load_arrays`: find the data with `medmnist_hf.places`, read it with `medmnist_hf.data`.
 
-Neither can build what is missing: that lies above them.
+Building a missing config is done here, since both packages are layers below the conversion.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from medmnist_hf.errors import SourceError
 from medmnist_hf.files import expand_user
 from medmnist_hf.places.local_paths import check_loadable
 from medmnist_hf.places.names import parse_name
-from medmnist_hf.places.resolver import Place, builds_cache, find, find_below, find_local, wanted_size
+from medmnist_hf.places.resolver import Place, builds_cache, find, find_below, find_local, resolve_size
 
 
 def load(
@@ -28,38 +28,38 @@ def load(
 ) -> Any:
     """Load a data set in one size.
 
-    The rows are those of the folder, or of the commit on the Hub, that is found: a copy that `datasets` prepared of
-    another build or commit is never used. A build that was not named and is not verified is logged.
+    The rows are always those of the build, or of the commit on the Hub, that is found: a copy that `datasets` prepared
+    from another build or commit is never used. An unverified build that was found by its flag logs a warning.
 
     Args:
-        name: A flag in any letter case, also with a size (``pathmnist``, ``pathmnist-64``); a repository on the Hub
-            (``you/pathmnist``, ``you/pathmnist@v1``); or the path of a build (``dist/pathmnist``).
-        size: Edge length in pixels or voxels; None takes that of the name, or 28.
+        name: A flag in any letter case, optionally with a size (``pathmnist``, ``pathmnist-64``); a repository on the
+            Hub (``you/pathmnist``, ``you/pathmnist@v1``); or the path of a build (``dist/pathmnist``).
+        size: Edge length in pixels or voxels; if None, that of the name, or 28.
         split: ``train``, ``validation`` (or ``val``), ``test``, or an expression such as ``train[:10%]``; None for
             all splits.
-        root: Folder of builds, the ``--root`` of ``medmnist-hf build``, and the only place that is looked at. By
-            default that of the environment variable ``MEDMNIST_DATA``, ``dist``, the user's cache of builds, then the
-            Hub.
+        root: Folder of builds, as the ``--root`` of ``medmnist-hf build``, and the only place searched. By default,
+            the folder in the environment variable ``MEDMNIST_DATA``, ``dist``, the user's cache of builds and the Hub
+            are searched, in this order.
         revision: Branch, tag or commit on the Hub, which is then the only place.
         streaming: Read while iterating instead of preparing a local copy.
-        build: Where no build is on this machine, make one, in `root` or the user's cache of builds: the official file
-            is downloaded from Zenodo, unless ``MEDMNIST_ROOT`` has it, checked and converted. Nothing is asked of the
-            Hub. Needs the extra ``build``.
+        build: If there is no local build, create one in `root` or the user's cache of builds. The official file is
+            downloaded from Zenodo, unless ``MEDMNIST_ROOT`` has it, then checked and converted. The Hub is not
+            contacted. Needs the extra ``build``.
         **options: Further arguments of `datasets.load_dataset`.
 
     Returns:
-        A `datasets.Dataset` for one split, a `datasets.DatasetDict` for all; the iterable forms when streaming. Column
-        ``image`` holds a PIL image (2D) or a nested list of uint8 voxels (3D), column ``label`` a class id, or for
-        ChestMNIST the list of the findings present. A row that holds something else is a `SourceError` when it is
-        decoded.
+        A `datasets.Dataset` for one split or a `datasets.DatasetDict` for all; their iterable variants if streaming.
+        Column ``image`` holds a PIL image (2D) or a nested list of uint8 voxels (3D), column ``label`` a class id, or
+        for ChestMNIST the list of the findings present. Decoding a row that holds something else raises a
+        `SourceError`.
 
     Raises:
-        CatalogError: The name is none, or an unknown split or size.
-        SourceError: There is no such data in any of the places; the message names them and how to build. Or its card
-            is of another build, its path is none that `datasets` can read, the Hub refuses, or the official file
-            cannot be fetched.
+        CatalogError: The name, split or size is not valid.
+        SourceError: No such data exists, and the message names the places searched and how to build it; or the card
+            belongs to another build, `datasets` cannot read the path, the Hub refuses, or the official file cannot be
+            fetched.
         BuildError: The build is damaged, or cannot be written.
-        MedMNISTError: An unknown argument.
+        MedMNISTError: An argument is unknown.
     """
     from medmnist_hf.data.loading import check_options, load_place
 
@@ -83,31 +83,31 @@ def load_arrays(
 ) -> Arrays:
     """Load a split of a data set as arrays.
 
-    It is decoded once, into files that all later calls and processes map into memory: only what is looked at is read,
-    so that a split may be larger than the memory. The files are found again by digests of the data, so they are never
-    those of another build.
+    The split is decoded once, into files that later calls and processes map into memory. Only the accessed rows are
+    read, so a split may be larger than the memory. The files are identified by digests of the data, so they never
+    belong to another build.
 
     Args:
-        name: As for `load`; or an NPZ file named as the official one, or a folder with it. Of an NPZ file that is not
-            the official one it is logged that it is unverified.
-        size: Edge length in pixels or voxels; None takes that of the name, or 28.
+        name: As for `load`; also an NPZ file with an official name, or a folder with one. An NPZ file that differs
+            from the official one logs a warning.
+        size: Edge length in pixels or voxels; if None, that of the name, or 28.
         split: ``train``, ``validation`` (or ``val``) or ``test``. For parts or unions of them see `to_arrays`.
-        root: As for `load`; it may hold NPZ files.
+        root: As for `load`; may also hold NPZ files.
         revision: As for `load`.
         build: As for `load`.
         cache_dir: Folder of the decoded files; ``HF_HOME/medmnist-hf/arrays`` if None.
         cache: False decodes into memory and writes nothing.
 
     Returns:
-        The split in the order of the official file. Cached images share their memory with all processes that read
-        them; `torch.from_numpy` takes them as they are. What you write to them is copied and stays with your process.
+        The split in the order of the official file. Processes that read cached images share their memory, and
+        `torch.from_numpy` accepts them without a copy. Writing to them only changes this process's copy.
 
     Raises:
-        CatalogError: The name is none, or an unknown split or size.
+        CatalogError: The name, split or size is not valid.
         SourceError: As for `load`.
         BuildError: A shard is missing or damaged, or a build cannot be written.
-        ReadError: The NPZ file is damaged, or of another subset.
-        MedMNISTError: The cache has no room or cannot be written to.
+        ReadError: The NPZ file is damaged, or holds another subset.
+        MedMNISTError: The cache is full or not writable.
     """
     split = split_name(split)
     place = _find(name, size, root, revision, build=build, npz=True)
@@ -121,11 +121,11 @@ def _find(
         return find(name, size, root=root, revision=revision, npz=npz)
     named = parse_name(name)
     if named.entry is None or named.repository is not None or revision is not None:
-        raise SourceError(f"build=True builds what is named by its flag, e.g. pathmnist, not {named.text}")
+        raise SourceError(f"build=True needs the flag of a subset, e.g. pathmnist, not {named.text}")
     from medmnist_hf.loading.build_missing import build_missing
 
     entry = named.entry
-    number = wanted_size(named, size, entry) or DEFAULT_SIZE
+    number = resolve_size(named, size, entry) or DEFAULT_SIZE
     if root is None:
         return find_local(entry, number, npz=npz) or build_missing(entry, number, builds_cache())
     folder = expand_user(root)

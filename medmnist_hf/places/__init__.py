@@ -1,1 +1,1 @@
-"""What a person calls a data set, and where it is: one answer for every function and command."""
+"""Resolve the name of a data set to a place: one rule for all functions and commands."""

@@ -1,4 +1,4 @@
-"""All built configs that a name stands for: of a subset, of a folder of builds, or of a repository on the Hub."""
+"""Find all built configs of a name: of a subset, of a folder of builds, or of a repository on the Hub."""
 
 import logging
 from collections.abc import Callable, Collection
@@ -20,9 +20,9 @@ from medmnist_hf.places.resolver import (
     default_roots,
     how_to_build,
     missing,
-    named_data,
     needs_build,
     other_sizes,
+    resolve_name,
 )
 
 _log = logging.getLogger(__name__)
@@ -33,9 +33,9 @@ class FoundConfig:
     """A built config.
 
     Attributes:
-        manifest: What was built.
-        local: Its folder, if it is on this machine.
-        fetch: Gives its folder; one on the Hub is downloaded then.
+        manifest: Its manifest.
+        local: Its folder, for a local build.
+        fetch: Returns its folder, after downloading it from the Hub if needed.
     """
 
     manifest: Manifest
@@ -51,73 +51,73 @@ def find_configs(
     revision: str | None = None,
     local: bool = False,
 ) -> list[FoundConfig]:
-    """The built configs that a name stands for, each with what gives its folder.
+    """Find the built configs of a name.
 
-    A repository is first checked as a whole: each shard by size and SHA-256, and the card.
+    A repository is first checked completely: each shard by size and SHA-256, and the card.
 
     Args:
-        name: A name of a data set, see `medmnist_hf.places.names.parse_name`; a folder of builds stands for all in it.
-        sizes: Only these; ``all`` or none for all.
+        name: Name of a data set, see `medmnist_hf.places.names.parse_name`; a folder of builds means all of them.
+        sizes: Only these sizes; all if empty or ``all``.
         root: Folder of builds, the only place where a flag is looked up.
         revision: Branch, tag or commit on the Hub.
-        local: Only what is on this machine will do.
+        local: Only find builds on this machine.
 
     Raises:
-        CatalogError: The name is none, or a size.
-        SourceError: There is none.
+        CatalogError: The name or a size is not valid.
+        SourceError: No such config exists.
         BuildError: A manifest cannot be read.
         HubError: The repository cannot be read.
-        VerificationError: The repository is not whole.
+        VerificationError: The repository is incomplete or damaged.
     """
-    named = named_data(name, root, revision)
-    wanted = {_size(size) for size in sizes if size != ALL} if ALL not in sizes else set()
+    named = resolve_name(name, root, revision)
+    selected = {_size(size) for size in sizes if size != ALL} if ALL not in sizes else set()
     if named.size is not None:
-        wanted |= {named.size}
+        selected |= {named.size}
     if named.repository is not None:
         if local:
-            raise SourceError(f"{named.text} is on the Hub, and a build on this machine is needed")
+            raise SourceError(f"{named.text} is on the Hub, but a local build is needed")
         try:
-            return _on_hub(named.repository, named.revision, wanted)
+            return _on_hub(named.repository, named.revision, selected)
         except HubError as error:
             if named.revision is not None:
                 raise
             near = nearest(Path(named.text))
             meant = f": did you mean {near}?" if near else ""
-            raise HubError(f"{error}; no folder {named.text} was found here either{meant}", error.status) from None
+            raise HubError(f"{error}; there is no local folder {named.text} either{meant}", error.status) from None
     if named.path is not None:
         check_text(named.path)
-        return _at_path(named.path, wanted)
-    assert named.entry is not None  # of a flag
-    return _of_flag(named, named.entry, wanted, root, local=local)
+        return _at_path(named.path, selected)
+    assert named.entry is not None  # the name is a flag
+    return _of_flag(named, named.entry, selected, root, local=local)
 
 
 def expand(names: Collection[str]) -> list[str]:
-    """The names with the folders of the subsets in place of each folder of builds, so that each can be done apart.
+    """Replace each folder of builds by the folders of its subsets, to be processed one at a time.
 
     Raises:
-        SourceError: A folder may not be looked at.
+        SourceError: A folder cannot be read.
     """
     expanded: list[str] = []
     for name in names:
         try:
             path = parse_name(name).path
-        except MedMNISTError:  # of which whoever looks for it says more
+        except MedMNISTError:  # reported when the name is looked up
             path = None
         if path is None or not path.is_dir():
             expanded.append(name)
             continue
         expanded += map(str, subset_folders(path))
         for folder in folders_of_builds(path):
-            _log.warning("%s holds builds, too, which are left out here: name it", folder)
+            _log.warning("%s also holds builds, which are left out: name it to include them", folder)
     return expanded
 
 
 def subset_folder(name: str, root: str | Path | None = None) -> Path:
-    """The folder of a subset on this machine, with all of its configs.
+    """The local folder of a subset, with all of its configs.
 
     Raises:
-        CatalogError: The name is none.
-        SourceError: There is no such build, or the name is that of one config alone, which has no card.
+        CatalogError: The name is not valid.
+        SourceError: No such build exists, or the name is that of a single config, which has no card.
         BuildError: A manifest cannot be read.
     """
     named = parse_name(name)
@@ -131,71 +131,71 @@ def subset_folder(name: str, root: str | Path | None = None) -> Path:
 
 
 def _of_flag(
-    named: DataName, entry: Subset, wanted: set[int], root: str | Path | None, *, local: bool
+    named: DataName, entry: Subset, sizes: set[int], root: str | Path | None, *, local: bool
 ) -> list[FoundConfig]:
     roots = default_roots() if root is None else [expand_user(root)]
     for folder in roots:
         check_text(folder)
         for place in (folder / entry.flag, folder):
             own = [path for path in configs_in(place) if place in {path, path.parent}]
-            found = [config for config in _local(own, wanted) if config.manifest.subset == entry.flag]
-            if found:
-                return found
-    size = min(wanted, default=catalog.DEFAULT_SIZE)
+            configs = [config for config in _local(own, sizes) if config.manifest.subset == entry.flag]
+            if configs:
+                return configs
+    size = min(sizes, default=catalog.DEFAULT_SIZE)
     where = " or ".join(map(str, roots))
     if root is None and not local:
         try:
-            return _on_hub(f"{NAMESPACE}/{entry.flag}", None, wanted)
+            return _on_hub(f"{NAMESPACE}/{entry.flag}", None, sizes)
         except MedMNISTError as error:
             other = other_sizes(entry, roots)
-            text = f"{error}; {where} has no build of it either: {other}{how_to_build(entry, size)}"
+            text = f"{error}; there is no build of it in {where} either: {other}{how_to_build(entry, size)}"
             raise SourceError(text) from None
     raise SourceError(
-        f"no build of {named.text}{_sized(wanted)} in {where}: {other_sizes(entry, roots)}"
+        f"no build of {named.text}{_of_sizes(sizes)} in {where}: {other_sizes(entry, roots)}"
         f"{how_to_build(entry, size, roots[0] if root else None)}"
     )
 
 
-def _at_path(path: Path, wanted: set[int]) -> list[FoundConfig]:
+def _at_path(path: Path, sizes: set[int]) -> list[FoundConfig]:
     if path.is_file():
         raise needs_build(path)
     if not path.is_dir():
         raise missing(path)
     every = _local(configs_in(path), set())
-    found = [config for config in every if not wanted or config.manifest.size in wanted]
-    if not found:
-        sizes = ", ".join(map(str, sorted({config.manifest.size for config in every})))
-        has = f" (it has {sizes})" if sizes else ""
-        advice = f"take size {sizes.replace(', ', ' or ')}, or build it: " if sizes else ""
-        raise SourceError(f"no build{_sized(wanted)} in {path}{has}: {advice}medmnist-hf build makes one")
-    return found
+    selected = [config for config in every if not sizes or config.manifest.size in sizes]
+    if not selected:
+        built = ", ".join(map(str, sorted({config.manifest.size for config in every})))
+        has = f" (it has {built})" if built else ""
+        advice = f"take size {built.replace(', ', ' or ')}, or build it: " if built else ""
+        raise SourceError(f"no build{_of_sizes(sizes)} in {path}{has}: {advice}run medmnist-hf build")
+    return selected
 
 
-def _local(folders: list[Path], wanted: set[int]) -> list[FoundConfig]:
+def _local(folders: list[Path], sizes: set[int]) -> list[FoundConfig]:
     configs = [FoundConfig(read_manifest(folder), folder, partial(Path, folder)) for folder in folders]
-    return [config for config in configs if not wanted or config.manifest.size in wanted]
+    return [config for config in configs if not sizes or config.manifest.size in sizes]
 
 
-def _on_hub(repository: str, revision: str | None, wanted: set[int]) -> list[FoundConfig]:
+def _on_hub(repository: str, revision: str | None, sizes: set[int]) -> list[FoundConfig]:
     api = hub_api()
     state = read_state(api, repository, revision or MAIN)
     check_state(state)
-    found = [
+    configs = [
         FoundConfig(manifest, None, partial(fetch_config, api, state, manifest))
         for manifest in state.manifests
-        if not wanted or manifest.size in wanted
+        if not sizes or manifest.size in sizes
     ]
-    if not found:
-        raise SourceError(f"no build{_sized(wanted)} in {repository} on the Hub: check the name and the size")
-    return found
+    if not configs:
+        raise SourceError(f"no build{_of_sizes(sizes)} in {repository} on the Hub: check the name and the size")
+    return configs
 
 
-def _sized(wanted: set[int]) -> str:
-    return f" of size {' or '.join(map(str, sorted(wanted)))}" if wanted else ""
+def _of_sizes(sizes: set[int]) -> str:
+    return f" of size {' or '.join(map(str, sorted(sizes)))}" if sizes else ""
 
 
 def _size(size: int | str) -> int:
-    known = {str(file.size): file.size for entry in catalog.subsets() for file in entry.files}
-    if str(size) not in known:
-        raise CatalogError(f"no subset has size {shorten(size)}: choose from {', '.join(known)}, {ALL}")
-    return known[str(size)]
+    valid = {str(file.size): file.size for entry in catalog.subsets() for file in entry.files}
+    if str(size) not in valid:
+        raise CatalogError(f"no subset has size {shorten(size)}: choose from {', '.join(valid)}, {ALL}")
+    return valid[str(size)]

@@ -1,4 +1,4 @@
-"""What lies in a folder: built configs, and NPZ files named as the official ones."""
+"""Find built configs and official NPZ files in a folder."""
 
 import difflib
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ def configs_in(folder: Path) -> list[Path]:
     """Folders of the configs in a folder of builds, of a subset, or of one config; by subset and ascending size.
 
     Raises:
-        SourceError: The folder may not be looked at.
+        SourceError: The folder cannot be read.
     """
     if is_file(folder / MANIFEST_NAME):
         return [folder]
@@ -24,14 +24,14 @@ def configs_in(folder: Path) -> list[Path]:
 
 
 def subset_folders(folder: Path) -> list[Path]:
-    """Folders of subsets in a folder of builds; of any other folder, that itself. Errors as in `configs_in`."""
+    """Folders of the subsets in a folder of builds; for any other folder, itself. Errors as in `configs_in`."""
     if is_file(folder / MANIFEST_NAME) or _sizes_in(folder):
         return [folder]
     return [child for child in _children(folder) if _sizes_in(child)] or [folder]
 
 
 def folders_of_builds(folder: Path) -> list[Path]:
-    """Folders of builds within a folder of builds: that of a subset is none. Errors as in `configs_in`."""
+    """Folders of builds nested in a folder of builds, without those of subsets. Errors as in `configs_in`."""
     if not any(_sizes_in(child) for child in _children(folder)):
         return []
     others = (child for child in _children(folder) if not _sizes_in(child))
@@ -53,7 +53,7 @@ def _children(folder: Path) -> list[Path]:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file; raises a `SourceError` where that may not be looked at."""
+    """Whether a file exists; raises a `SourceError` if its folder cannot be read."""
     try:
         return path.is_file()
     except OSError as error:
@@ -65,7 +65,7 @@ def _unreadable(folder: Path, error: OSError) -> SourceError:
 
 
 def nearest(path: Path) -> Path | None:
-    """The folder that was meant by a missing path: only one name differs, and is similar. None where there is none."""
+    """The existing path that a missing one probably means: one with a single, similar name changed. None if none."""
     try:
         at = next(part for part in (path, *path.parents) if part.parent.is_dir())
         names = [child.name for child in _children(at.parent)]
@@ -73,12 +73,12 @@ def nearest(path: Path) -> Path | None:
             at.with_name(name) / path.relative_to(at) for name in difflib.get_close_matches(at.name, names, 3, 0.7)
         ]
         return next((near for near in likely if near.exists()), None)
-    except (OSError, ValueError, SourceError):  # ValueError: of a path without a name, such as ".."
+    except (OSError, ValueError, SourceError):  # ValueError: a path without a name, such as ".."
         return None
 
 
 def npz_files(folder: Path) -> Iterator[tuple[Subset, int]]:
-    """Subset and size of each file of a folder that is named as an official one."""
+    """Subset and size of each file in a folder that has an official name."""
     for entry in catalog.subsets():
         for file in entry.files:
             if is_file(folder / file.name):

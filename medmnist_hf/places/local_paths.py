@@ -1,7 +1,7 @@
-"""Paths of local builds: which of them can be read at all, and how `datasets` is told to read the one that was named.
+"""Paths of local builds that `datasets` and Arrow can read.
 
-`datasets` takes the path of a local folder for a pattern: ``run[12]`` also means ``run1``. So where a path has
-characters of patterns, the shards are named to it one by one, with these characters escaped.
+`datasets` reads the path of a local folder as a glob pattern: ``run[12]`` also matches ``run1``. If a path has such
+characters, the shards are passed to `datasets` one by one, with these characters escaped.
 """
 
 import glob
@@ -14,14 +14,14 @@ from medmnist_hf.errors import SourceError
 from medmnist_hf.manifest import Manifest
 
 _CHAIN: Final = "::"
-"""Stands between an archive and a path within it, for `datasets` and fsspec."""
+"""Separates an archive from a path within it, in `datasets` and fsspec."""
 
 
 def check_text(path: Path) -> None:
-    """Make sure that a path is text, which Arrow, JSON and messages need.
+    """Check that a path is text, as Arrow, JSON and messages need.
 
     Raises:
-        SourceError: It is not UTF-8, or holds a NUL.
+        SourceError: It is not UTF-8, or contains a NUL.
     """
     try:
         text = os.fspath(path)
@@ -29,35 +29,35 @@ def check_text(path: Path) -> None:
     except UnicodeEncodeError:
         raise SourceError(f"{path} is not a valid path (not UTF-8): rename the folder") from None
     if "\0" in text:
-        raise SourceError(f"{path} is not a valid path (it holds a NUL): name another")
+        raise SourceError(f"{path} is not a valid path (it contains a NUL): give another path")
 
 
 def check_loadable(path: Path) -> None:
-    """Make sure that `datasets` can be told to read what lies below a path.
+    """Check that `datasets` can read the files below a path.
 
     Raises:
-        SourceError: It cannot, whatever is escaped.
+        SourceError: It cannot, even with escaped characters.
     """
     check_text(path)
     text = str(path.resolve())
     if _CHAIN in text:
-        raise SourceError(f"datasets takes {_CHAIN!r} in {text} for a path in an archive: move or rename the folder")
+        raise SourceError(f"datasets reads {_CHAIN!r} in {text} as a path in an archive: move or rename the folder")
     if os.path.expandvars(text) != text:
-        raise SourceError(f"datasets takes the $ in {text} for a variable: move or rename the folder")
+        raise SourceError(f"datasets reads the $ in {text} as a variable: move or rename the folder")
 
 
 def is_pattern(path: Path) -> bool:
-    """Whether `datasets` would take the path of a local build for a pattern of others."""
+    """Whether `datasets` would read the path of a local build as a pattern."""
     return glob.has_magic(str(path.resolve()))
 
 
 def escaped_shards(folder: Path, manifest: Manifest, splits: Iterable[str]) -> dict[str, list[str]]:
-    """The ``data_files`` of a config for `datasets.load_dataset`: each file of the manifest by its escaped path.
+    """The ``data_files`` argument of `datasets.load_dataset` for a config: the escaped path of each shard.
 
     Args:
         folder: Folder of the subset.
         manifest: The config's manifest.
-        splits: Names of splits that it has.
+        splits: Names of its splits.
     """
     config = folder.resolve() / manifest.config_name
     return {

@@ -1,4 +1,4 @@
-"""How a person names a data set: by its flag, as a repository on the Hub, or by the path of builds or NPZ files.
+"""Parse the name of a data set: a flag, a repository on the Hub, or the path of builds or NPZ files.
 
 Example:
     >>> parse_name("PathMNIST-64").size
@@ -24,7 +24,7 @@ from medmnist_hf.places.folders import nearest
 from medmnist_hf.places.local_paths import check_text
 
 FORMS: Final = "a flag (pathmnist), a repository (you/pathmnist@v1), a build (dist/pathmnist) or an NPZ file"
-"""What a data set can be named by, for messages."""
+"""The kinds of names of a data set, for messages."""
 
 _FLAG: Final = re.compile(rf"{SIZED_FLAG.pattern}(?:@(?P<revision>.+))?", re.ASCII)
 _PATH_STARTS: Final = ("/", "./", "../", "~")
@@ -32,13 +32,13 @@ _PATH_STARTS: Final = ("/", "./", "../", "~")
 
 @dataclass(frozen=True, slots=True)
 class DataName:
-    """A name taken apart; of `path` and `repository` at most one is set, neither for a flag.
+    """A parsed name. At most one of `path` and `repository` is set, and neither for a flag.
 
     Attributes:
-        text: The name as it was given.
-        entry: The subset; None where the name alone does not say it.
-        size: Edge length in pixels or voxels; None where the name does not say it.
-        path: A file or folder on this machine.
+        text: The original name.
+        entry: The subset; None if the name alone does not identify it.
+        size: Edge length in pixels or voxels; None if the name has none.
+        path: A local file or folder.
         repository: A repository on the Hub, as ``user/name``.
         revision: Its branch, tag or commit.
     """
@@ -52,20 +52,20 @@ class DataName:
 
 
 def parse_name(name: str | Path) -> DataName:
-    """Take a name apart, without looking at the Hub.
+    """Parse a name, without contacting the Hub.
 
-    ``A/B`` is a path where it exists, where there is a folder A, or where it begins with ``/``, ``./``, ``../`` or
-    ``~``; otherwise a repository on the Hub. A flag is never a path: ``./pathmnist`` is one.
+    ``A/B`` is a path if it exists, if there is a folder A, or if it begins with ``/``, ``./``, ``../`` or ``~``;
+    otherwise it is a repository on the Hub. A flag is never a path: write ``./pathmnist`` for a folder.
 
     Args:
-        name: The flag of a subset in any letter case, also with a size (``pathmnist-64``); a repository as
+        name: The flag of a subset in any letter case, optionally with a size (``pathmnist-64``); a repository as
             ``user/name`` or ``user/name@revision``; the path of a build, a folder of builds, an NPZ file or a folder
             of NPZ files.
 
     Raises:
-        CatalogError: It is none of these; the message names the nearest folder or flag. Or the subset has no such
-            size.
-        SourceError: It is a path that no file can have.
+        CatalogError: The name is none of these, and the message suggests the nearest folder or flag; or the subset
+            has no such size.
+        SourceError: It is not a valid path.
     """
     text = os.fspath(name)
     if isinstance(name, str) and (flagged := _parse_flag(text)):
@@ -77,8 +77,8 @@ def parse_name(name: str | Path) -> DataName:
     if (
         isinstance(name, Path)
         or text.startswith(_PATH_STARTS)
-        or _is(path.exists)
-        or (slash and _is(Path(first).is_dir))
+        or _holds(path.exists)
+        or (slash and _holds(Path(first).is_dir))
     ):
         return DataName(text, path=path)
     if split := split_revision(text):
@@ -86,9 +86,9 @@ def parse_name(name: str | Path) -> DataName:
         return DataName(text, _subset(repository.partition("/")[2]), repository=repository, revision=revision)
     if slash or text.endswith(".npz") or text in {".", ".."}:
         return DataName(text, path=path)
-    known = [entry.flag for entry in catalog.subsets()]
+    flags = [entry.flag for entry in catalog.subsets()]
     folder = nearest(path)
-    near = difflib.get_close_matches(text.lower(), [*([str(folder)] if folder else []), *known], n=1)
+    near = difflib.get_close_matches(text.lower(), [*([str(folder)] if folder else []), *flags], n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"give {FORMS}; `medmnist-hf list` shows the flags"
     raise CatalogError(f"unknown subset {shorten(text)}, and no such file or folder: {hint}")
 
@@ -104,7 +104,7 @@ def _parse_flag(text: str) -> DataName | None:
 
 
 def _subset(flag: str) -> Subset | None:
-    """The subset of a flag in any letter case; None where there is none."""
+    """The subset of a flag in any letter case; None if there is none."""
     return next((entry for entry in catalog.subsets() if entry.flag == flag.lower()), None)
 
 
@@ -114,9 +114,9 @@ def _expanded(text: str) -> Path:
     return expand_user(path)
 
 
-def _is(question: Callable[[], bool]) -> bool:
-    """The answer to a question about a path; False where it is none that a file can have, such as a long text."""
+def _holds(condition: Callable[[], bool]) -> bool:
+    """Evaluate a condition on a path; False if the system rejects the path, such as a very long text."""
     try:
-        return question()
+        return condition()
     except OSError:
         return False

@@ -28,6 +28,10 @@ _HOMES = {
 __all__ = ["Recipe", "RunResult", "make_recipe", "presets", "read_results", "run"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,7 +6,7 @@ from typing import Any
 from medmnist_hf import catalog
 from medmnist_hf.data.configs import config_at
 from medmnist_hf.places.names import parse_name
-from medmnist_hf.places.resolver import Build, find, find_below, named_data, wanted_size
+from medmnist_hf.places.resolver import Build, find, find_below, resolve_name, resolve_size
 
 
 def locate_data(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def locate_data(values: Mapping[str, Any]) -> dict[str, Any]:
         BuildError: A manifest cannot be read.
     """
     size, root, revision = values.get("size"), values.get("root"), values.get("revision")
-    named = named_data(values["dataset"], root, revision)
+    named = resolve_name(values["dataset"], root, revision)
     if named.path is not None:
         build = find(named.path, size)
         assert isinstance(build, Build)  # `find` rejects every other path
@@ -29,7 +29,7 @@ def locate_data(values: Mapping[str, Any]) -> dict[str, Any]:
         root = named.text if find_below(named.path, build.entry, build.size) else str(build.folder)
         return {"dataset": build.entry.flag, "size": build.size, "root": root, "repository": None}
     entry = named.entry or config_at(find(named.text, size, revision=revision)).entry
-    fields = {"dataset": entry.flag, "size": wanted_size(named, size, entry) or catalog.DEFAULT_SIZE}
+    fields = {"dataset": entry.flag, "size": resolve_size(named, size, entry) or catalog.DEFAULT_SIZE}
     # With a flag, repository and revision stay unchanged, e.g. those in the recipe.yaml of a run.
     is_flag = parse_name(values["dataset"]).repository is None
     return fields if is_flag else fields | {"repository": named.repository, "revision": named.revision}

@@ -10,7 +10,7 @@ from huggingface_hub.constants import REPO_TYPE_MODEL
 from transformers import CONFIG_NAME
 
 from medmnist_hf.errors import HubError, TrainingError, first_line
-from medmnist_hf.hub.client import MAIN, patiently, require_token
+from medmnist_hf.hub.client import MAIN, call_with_retries, require_token
 from medmnist_hf.hub.commit import CommitOptions, Pushed, commit_plan
 from medmnist_hf.hub.eval_results import RESULTS_PATH, results_yaml
 from medmnist_hf.hub.files import PushFile
@@ -50,7 +50,7 @@ def check_push(api: HfApi, recipe: Recipe, repo_id: str, *, revision: str = MAIN
         others = ", ".join(name for name, other in METHODS.items() if other.leaves_model)
         raise TrainingError(f"method {recipe.method} leaves no model to push: use {others}, or do not push")
     _repository(api, repo_id, revision, private)
-    token = patiently("ask the Hub about the token", api.whoami).get("auth", {}).get("accessToken", {})
+    token = call_with_retries("ask the Hub about the token", api.whoami).get("auth", {}).get("accessToken", {})
     if token.get("role") == "read":
         raise HubError(f"the token may only read: use one that may write to {repo_id}")
 
@@ -153,6 +153,6 @@ def _repository(api: HfApi, repo_id: str, revision: str, private: bool) -> Remot
     """The repository as it stands, if it can take a model."""
     split_repo_id(repo_id)
     require_token(api)
-    state = read_tree(api, repo_id, revision, repo_type=REPO_TYPE_MODEL, may_lack=True)
+    state = read_tree(api, repo_id, revision, repo_type=REPO_TYPE_MODEL, missing_ok=True)
     check_plan(api, plan_model(state, {}), private=private, tag=None)
     return state

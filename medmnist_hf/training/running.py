@@ -29,7 +29,7 @@ from medmnist_hf.data.arrays import read_arrays
 from medmnist_hf.data.configs import open_config
 from medmnist_hf.errors import DivergenceError, TrainingError, is_full
 from medmnist_hf.files import sole_process, write_atomically
-from medmnist_hf.hub.client import limit_waiting
+from medmnist_hf.hub.client import apply_hub_limits
 from medmnist_hf.scoring.predictions import Predictions
 from medmnist_hf.training.ensemble import ensemble, write_scores
 from medmnist_hf.training.methods.base import Fitted, Run
@@ -127,7 +127,7 @@ def run(
     if workers is not None and workers < 0:
         raise TrainingError(f"workers is {workers}: must be 0 or more")
     check_tracker(recipe)
-    limit_waiting()
+    apply_hub_limits()
     disable_progress_bar()  # type: ignore[no-untyped-call]  # of single files that are saved
     before = os.environ.get(DEVICE)
     try:

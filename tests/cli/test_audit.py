@@ -91,4 +91,4 @@ def test_a_traceback_never_reaches_a_person(tmp_path: Path) -> None:
         [sys.executable, ROOT / "scripts/audit.py", tmp_path], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"error: no build in {tmp_path}: medmnist-hf build makes one\n"
+    assert done.stderr == f"error: no build in {tmp_path}: run medmnist-hf build\n"

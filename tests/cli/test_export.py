@@ -91,12 +91,12 @@ def test_mistakes_are_one_line_and_exit_code_1(
             (*export, "--format", "vertex", "--gcs", "bucket"),
             "error: --gcs 'bucket' is not a valid folder in Cloud Storage",
         ),
-        ((*export, "--gcs", "gs://bucket"), "error: the format png names nothing in Cloud Storage"),
+        ((*export, "--gcs", "gs://bucket"), "error: the format png does not use Cloud Storage"),
         ((*export, "--split", "dev"), "error: unknown split 'dev'"),
         ((*export, "--size", "128"), "error: no build of breastmnist at size 128"),
         ((*export[:2], "--out", tmp_path / "out"), "error: cannot load medmnist/breastmnist"),
         (("export", "nobody/breastmnist", "--out", tmp_path / "out"), "error: cannot load nobody/breastmnist"),
-        ((*montage, tmp_path / "a.jpg"), "error: no montage of breastmnist as a.jpg"),
+        ((*montage, tmp_path / "a.jpg"), "error: cannot draw a montage of breastmnist as a.jpg"),
         ((*montage, tmp_path / "a.png"), "error: train of breastmnist has 16 images"),
     ):
         assert program(monkeypatch, *arguments) == 1

@@ -275,7 +275,7 @@ def test_mistakes_are_one_line_without_the_token(
     several = (phantom, tmp_path, "--repo-id", "org/pathmnist")
     refused("org/pathmnist is one repository, and there are 2 builds: give --repo-id org", *several)
     refused("no build of pathmnist in dist or", "pathmnist", "--repo-id", "org")
-    refused("org/pathmnist is on the Hub, and a build on this machine is needed", "org/pathmnist", "--repo-id", "org")
+    refused("org/pathmnist is on the Hub, but a local build is needed", "org/pathmnist", "--repo-id", "org")
     refused("is one config of a build: name the folder of its subset", phantom / "28", "--repo-id", "org")
     for name in ("org/bloodmnist", "org/path mnist", ".."):
         refused("is not a valid repository: name it NAMESPACE/pathmnist", phantom, "--repo-id", name, *yes)

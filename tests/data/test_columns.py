@@ -45,6 +45,13 @@ def by_row(data: Dataset) -> tuple[NDArray[Any], NDArray[Any]]:
     return np.stack([np.asarray(row["image"], np.uint8) for row in rows]), np.array([row["label"] for row in rows])
 
 
+def torch_format() -> str:
+    """The name of torch's format, where torch is."""
+    import torch  # noqa: F401 - the error of `datasets` says of no module that it is missing
+
+    return "torch"
+
+
 RGB = np.random.default_rng(1).integers(0, 256, (40, 5, 6, 3), np.uint8)
 VOLUMES = np.random.default_rng(2).integers(0, 256, (40, 3, 4, 5), np.uint8)
 SOURCES: dict[str, Callable[[], Dataset]] = {
@@ -65,7 +72,7 @@ CHANGES: dict[str, Callable[[Dataset], Dataset]] = {
     "flattened": lambda data: data.shuffle(seed=3).flatten_indices(),
     "mapped": lambda data: data.map(lambda row: {"id": row["id"] + 1}),
     "numpy": lambda data: data.with_format("numpy"),
-    "torch": lambda data: data.shuffle(seed=1).with_format("torch", columns=["label"]),
+    "torch": lambda data: data.shuffle(seed=1).with_format(torch_format(), columns=["label"]),
     "transformed": lambda data: data.with_transform(lambda batch: {"image": [None] * len(batch["image"])}),
 }
 

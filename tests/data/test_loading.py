@@ -214,10 +214,10 @@ def test_folder_names_are_not_read_as_patterns(tmp_path: Path, two_builds: tuple
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("a::b", "takes '::' in .* for a path in an archive"),
-        ("$HOME", r"takes the \$ in .* for a variable"),
+        ("a::b", "reads '::' in .* as a path in an archive"),
+        ("$HOME", r"reads the \$ in .* as a variable"),
         (os.fsdecode(b"\xff"), r"is not a valid path \(not UTF-8\)"),
-        ("a\0b", r"is not a valid path \(it holds a NUL\)"),
+        ("a\0b", r"is not a valid path \(it contains a NUL\)"),
     ],
     ids=["chain", "variable", "not UTF-8", "NUL"],
 )

@@ -192,7 +192,7 @@ def changed(key: str, value: object) -> str:
         (changed("displayNames", ["malignant", ["x"]]), 'names the label ["x"], which breastmnist has not'),
         (changed("displayNames", ["malignant", "malignant"]), "names the label malignant twice"),
         (changed("confidences", [0.5, float("nan")]), "line 1 has NaN for a confidence"),
-        (changed("confidences", [0.5, 10**400]), "line 1 is no JSON (a whole number of 1,329 bits is too large)"),
+        (changed("confidences", [0.5, 10**400]), "line 1 is no JSON (an integer of 1,329 bits is too large)"),
         (changed("confidences", [0.5, -0.1]), "line 1 has -0.1 for a confidence"),
         (changed("confidences", [True, 0.5]), "line 1 has true for a confidence"),
         (changed("confidences", ["1", 0.5]), "line 1 has 1 for a confidence"),

@@ -1,4 +1,4 @@
-"""Builds that every test of an export reads."""
+"""Builds that the tests of exports share."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`medmnist_hf.exporting.captions`: names that fit, of classes and of findings."""
+"""Captions of classes and findings fit their tiles."""
 
 import numpy as np
 import pytest
@@ -16,14 +16,14 @@ def test_a_name_stays_within_its_margins(text: str, width: int) -> None:
     assert (pixels[:, 0] == 255).all() and (pixels[:, -1] == 255).all() and (pixels[-1] == 255).all()
 
 
-def test_different_names_look_different_and_one_always_alike() -> None:
+def test_captions_are_distinct_and_deterministic() -> None:
     for entry in subsets():
         looks = {caption(name, NARROWEST).tobytes() for name in entry.labels}
         assert len(looks) == len(entry.labels), entry.flag
     assert caption("benign", 120).tobytes() == caption.__wrapped__("benign", 120).tobytes()
 
 
-def test_classes_and_findings_have_their_names() -> None:
+def test_names_of_classes_and_findings() -> None:
     breast, chest = subset("breastmnist"), subset("chestmnist")
     assert class_names(breast, np.array([[1], [0]], np.uint8)) == [breast.labels[1], breast.labels[0]]
     assert chest.task is Task.MULTI_LABEL
@@ -35,5 +35,5 @@ def test_classes_and_findings_have_their_names() -> None:
 @pytest.mark.parametrize(
     ("width", "scale", "expected"), [(28, 1, 4), (28, 5, 5), (64, 1, 2), (128, 1, 1), (224, 1, 1)]
 )
-def test_small_tiles_are_enlarged_as_far_as_a_name_needs(width: int, scale: int, expected: int) -> None:
+def test_small_tiles_are_enlarged_to_fit_a_caption(width: int, scale: int, expected: int) -> None:
     assert captioned_scale(width, scale) == expected

@@ -1,4 +1,4 @@
-"""`medmnist_hf.exporting.export`: what is refused, replaced, left behind and interrupted, in every form."""
+"""Exports in every format: errors, replaced files, interruptions and what they leave behind."""
 
 import json
 import shutil
@@ -15,36 +15,36 @@ from medmnist_hf.manifest import MANIFEST_NAME
 from tests.fixtures.exports import arrays_of, contents, refused
 
 GCS = {"vertex": "gs://bucket/folder"}
-"""Form -> the folder that it needs."""
+"""Format -> the folder in Cloud Storage that it needs."""
 
 
-def test_some_splits_in_the_usual_order(root: Path, tmp_path: Path) -> None:
+def test_some_splits_are_written_in_the_usual_order(root: Path, tmp_path: Path) -> None:
     rows = open_rows("breastmnist", root=root)
     splits = ["test", "validation", "test"]
-    done = export(rows, tmp_path, splits=splits)
+    exported = export(rows, tmp_path, splits=splits)
     lines = (tmp_path / "breastmnist.csv").read_text().splitlines()
     assert [line.partition(",")[0] for line in lines] == ["VALIDATION"] * rows.count("validation") + [
         "TEST"
     ] * rows.count("test")
-    assert done.rows == rows_of(rows, splits) == len(lines) == len(list((tmp_path / "breastmnist").iterdir()))
+    assert exported.rows == rows_of(rows, splits) == len(lines) == len(list((tmp_path / "breastmnist").iterdir()))
     (path,) = export(rows, tmp_path, "npz", splits=["test"]).paths
     assert sorted(arrays_of(path)) == ["test_images", "test_labels"]
 
 
-def test_formats_that_do_not_suit(root: Path, tmp_path: Path) -> None:
+def test_unsuitable_formats(root: Path, tmp_path: Path) -> None:
     images, volumes = open_rows("breastmnist", root=root), open_rows("organmnist3d", root=root)
     refused(f"unknown format 'jpg': choose from {', '.join(FORMATS)}$", lambda: export(images, tmp_path, "jpg"))
     for rows, kind, ndim in ((images, "breastmnist holds images", 2), (volumes, "organmnist3d holds volumes", 3)):
         *others, last = (form for form, each in FORMATS.items() if ndim in each.ndims)
         for form in (form for form, each in FORMATS.items() if ndim not in each.ndims):
-            line = f"{kind}, which the format {form} does not take: choose {', '.join(others)} or {last}$"
+            line = f"{kind}, which the format {form} does not support: choose {', '.join(others)} or {last}$"
             refused(line, lambda rows=rows, form=form: export(rows, tmp_path, form))  # type: ignore[misc]
     refused("unknown split 'dev'", lambda: export(images, tmp_path, splits=["train", "dev"]), CatalogError)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("form", [form for form in FORMATS if form != "gif"])
-def test_what_is_there_stays_unless_forced(root: Path, tmp_path: Path, form: str) -> None:
+def test_existing_files_are_kept_unless_forced(root: Path, tmp_path: Path, form: str) -> None:
     rows = open_rows("breastmnist", root=root)
     (tmp_path / "breastmnist_64").mkdir()
     (tmp_path / "breastmnist_64.npz").write_text("another size")
@@ -53,7 +53,7 @@ def test_what_is_there_stays_unless_forced(root: Path, tmp_path: Path, form: str
     place.write_text("old")
     before = contents(tmp_path)
     refused(
-        "is there already: choose another folder, or pass --force",
+        "already exists: choose another folder, or pass --force",
         lambda: export(rows, tmp_path, form, gcs=GCS.get(form)),
     )
     assert contents(tmp_path) == before
@@ -69,9 +69,9 @@ def test_what_is_there_stays_unless_forced(root: Path, tmp_path: Path, form: str
 
 
 @pytest.mark.parametrize("left", ["breastmnist.csv", "breastmnist"])
-def test_half_of_an_export_counts_as_there(root: Path, tmp_path: Path, left: str) -> None:
+def test_half_an_export_counts_as_existing(root: Path, tmp_path: Path, left: str) -> None:
     (tmp_path / left).write_text("mine")
-    refused(rf"{left} is there already", lambda: export(open_rows("breastmnist", root=root), tmp_path))
+    refused(rf"{left} already exists", lambda: export(open_rows("breastmnist", root=root), tmp_path))
     assert contents(tmp_path) == {left: b"mine"}
 
 
@@ -79,7 +79,7 @@ def test_a_build_is_never_replaced(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "breastmnist", tmp_path / "breastmnist")
     before = contents(tmp_path)
     rows = open_rows("breastmnist", root=tmp_path)
-    refused("is a build, which no export replaces", lambda: export(rows, tmp_path, force=True))
+    refused("is a build, which an export never replaces", lambda: export(rows, tmp_path, force=True))
     assert contents(tmp_path) == before
 
 
@@ -88,7 +88,7 @@ class _Interrupted(Exception):
 
 
 @pytest.mark.parametrize("form", [form for form in FORMATS if form != "gif"])
-def test_an_interrupted_export_leaves_what_was_there(root: Path, tmp_path: Path, form: str) -> None:
+def test_an_interrupted_export_keeps_existing_files(root: Path, tmp_path: Path, form: str) -> None:
     rows = open_rows("bloodmnist", 64, root=root)
 
     def interrupt(count: int) -> None:
@@ -117,7 +117,7 @@ def test_a_damaged_shard_leaves_nothing(root: Path, tmp_path: Path, flag: str, s
 
 
 def with_rows(root: Path, out: Path, **counts: int) -> Rows:
-    """BreastMNIST with a manifest that states other numbers of rows."""
+    """BreastMNIST with other numbers of rows in its manifest."""
     shutil.copytree(root / "breastmnist", out / "breastmnist")
     path = out / "breastmnist/28" / MANIFEST_NAME
     manifest = json.loads(path.read_text())
@@ -130,7 +130,7 @@ def with_rows(root: Path, out: Path, **counts: int) -> Rows:
     return open_rows("breastmnist", root=out)
 
 
-def test_more_or_fewer_rows_than_stated(root: Path, tmp_path: Path) -> None:
+def test_more_or_fewer_rows_than_in_the_manifest(root: Path, tmp_path: Path) -> None:
     for count in (15, 17):
         rows = with_rows(root, tmp_path / str(count), train=count)
         for form in ("png", "npz"):
@@ -138,7 +138,7 @@ def test_more_or_fewer_rows_than_stated(root: Path, tmp_path: Path) -> None:
         assert not (tmp_path / "o").exists()
 
 
-def test_a_folder_that_cannot_be(root: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created(root: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     rows = open_rows("breastmnist", root=root)
     for form in ("png", "npz"):
@@ -147,8 +147,8 @@ def test_a_folder_that_cannot_be(root: Path, tmp_path: Path) -> None:
     assert contents(tmp_path) == {"file": b""}
 
 
-def test_what_killed_exports_left_is_removed_and_what_runs_is_not(root: Path, tmp_path: Path) -> None:
-    """Of any config and form: those that run hold the lock in their folder."""
+def test_leftovers_of_killed_exports_are_removed_and_running_exports_kept(root: Path, tmp_path: Path) -> None:
+    """Leftovers of any config and format are removed; a running export holds the lock in its folder."""
     out = tmp_path / "out"
     killed, running, other = (out / f".{name}.0123abcd.tmp" for name in ("pathmnist_64", "breastmnist.npz", "mine"))
     for folder in (killed, running, other):

@@ -1,4 +1,4 @@
-"""`medmnist_hf.exporting.imagefolder`: readers number its classes as the catalogue does."""
+"""Readers of an exported ImageFolder assign the class ids of the catalogue."""
 
 from pathlib import Path
 
@@ -23,17 +23,17 @@ def test_an_imagefolder_keeps_the_ids(root: Path, phantoms: Phantoms, tmp_path: 
     assert list(loaded) == list(SPLITS)
     for split, data in loaded.items():
         assert data.features["label"].names == [class_folder(entry, label) for label in range(len(entry.labels))]
-        named = data.cast_column("label", features_of(entry, size)["label"])
+        relabeled = data.cast_column("label", features_of(entry, size)["label"])
         paths = [Path(each["path"]).name for each in data.cast_column("image", datasets.Image(decode=False))["image"]]
         assert sorted(paths) == [f"{split}{i:0{len(str(len(paths) - 1))}d}.png" for i in range(len(paths))]
-        for path, row in zip(paths, named, strict=True):
+        for path, row in zip(paths, relabeled, strict=True):
             index = int(path.removeprefix(split).removesuffix(".png"))
             assert row["label"] == source[f"{NPZ_SPLITS[split]}_labels"][index, 0]
             assert np.array_equal(np.asarray(row["image"]), source[f"{NPZ_SPLITS[split]}_images"][index])
 
 
 def test_an_imagefolder_of_findings(root: Path, phantoms: Phantoms, tmp_path: Path) -> None:
-    """Lists of ids as they are, and with the catalogue's features the very columns of the build, in its order."""
+    """Rows hold lists of ids; with the catalogue's features, columns and order equal those of the build."""
     source = arrays_of(phantoms("chestmnist").path)
     (folder,) = export(open_rows("chestmnist", root=root), tmp_path, "imagefolder").paths
     for features in (None, features_of(subset("chestmnist"), 28)):
@@ -49,16 +49,16 @@ def test_an_imagefolder_of_findings(root: Path, phantoms: Phantoms, tmp_path: Pa
 
 
 @pytest.mark.parametrize("entry", subsets(), ids=lambda entry: entry.flag)
-def test_class_folders_sort_like_their_ids_and_are_safe(entry: Subset) -> None:
+def test_class_folders_sort_by_id_and_have_safe_names(entry: Subset) -> None:
     folders = [class_folder(entry, label) for label in range(len(entry.labels))]
     assert folders == sorted(set(folders))
     words = {word for keywords in datasets.data_files.SPLIT_KEYWORDS.values() for word in keywords}
     for folder in folders:
         assert folder.replace("_", "").replace("-", "").isalnum()
-        assert not words & set(folder.lower().replace("_", "-").split("-")), "would be taken for a split"
+        assert not words & set(folder.lower().replace("_", "-").split("-")), "would be read as a split"
 
 
-def test_a_class_without_rows_would_shift_the_others(root: Path, tmp_path: Path) -> None:
+def test_a_class_without_rows_is_an_error(root: Path, tmp_path: Path) -> None:
     rows = open_rows("breastmnist", root=root)
     labels = rows.labels
     rows.labels = lambda split: np.zeros_like(labels(split))  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""Image files of a config: stored PNG as it is, WebP as PNG, volumes as GIF, in the blocks of the shards."""
+"""Image files of a config: stored PNG unchanged, WebP as PNG, volumes as GIF, in the blocks of the shards."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.conftest import Phantoms
 from tests.fixtures.builds import ROWS_PER_SHARD, build
 
 
-def test_stored_png_goes_through_as_it_is(phantoms: Phantoms, tmp_path: Path) -> None:
+def test_stored_png_is_unchanged(phantoms: Phantoms, tmp_path: Path) -> None:
     build(phantoms, tmp_path, "bloodmnist", 28)
     rows = BuiltRows(open_config("bloodmnist", root=tmp_path))
     assert list(png_files(rows, "train")) == list(rows.files("train"))
@@ -49,7 +49,7 @@ def test_volumes_become_gif(phantoms: Phantoms, tmp_path: Path) -> None:
 
 
 class Stored(BuiltRows):
-    """Rows whose stored files are those given, decoded as those of any build."""
+    """Rows with other stored files, which are decoded like those of any build."""
 
     def __init__(self, config: BuiltConfig, files: list[bytes]) -> None:
         super().__init__(config)
@@ -59,18 +59,18 @@ class Stored(BuiltRows):
         yield self._files
 
 
-def test_png_is_decoded_before_it_goes_through(phantoms: Phantoms, tmp_path: Path) -> None:
-    """The head of a PNG may be right and the rest not, and anything may follow its end."""
+def test_stored_png_is_checked_by_decoding(phantoms: Phantoms, tmp_path: Path) -> None:
+    """A PNG may have a valid header and a damaged rest, or bytes after its end."""
     build(phantoms, tmp_path, "bloodmnist", 28)
     config = open_config("bloodmnist", root=tmp_path)
     rows = BuiltRows(config)
-    sound = next(rows.files("train"))[0]
-    flipped = bytearray(sound)
-    flipped[len(sound) // 2] ^= 0xFF
-    for bad in (sound[:40] + bytes(len(sound) - 40), sound[: len(sound) // 2], bytes(flipped)):
+    valid = next(rows.files("train"))[0]
+    flipped = bytearray(valid)
+    flipped[len(valid) // 2] ^= 0xFF
+    for bad in (valid[:40] + bytes(len(valid) - 40), valid[: len(valid) // 2], bytes(flipped)):
         with pytest.raises(SourceError, match="a row holds an unreadable image"):
             list(png_files(Stored(config, [bad]), "train"))
-    (block,) = png_files(Stored(config, [sound, sound + b"<script>"]), "train")
-    assert block[0] == sound
+    (block,) = png_files(Stored(config, [valid, valid + b"<script>"]), "train")
+    assert block[0] == valid
     assert b"<script>" not in block[1]
-    assert np.array_equal(rows.decoded(block[1], "train"), rows.decoded(sound, "train"))
+    assert np.array_equal(rows.decoded(block[1], "train"), rows.decoded(valid, "train"))

@@ -1,4 +1,4 @@
-"""``medmnist_hf.exporting.montage``: every pixel in its place, the same bytes each time, one line for bad input."""
+"""Montages have every pixel in its place and reproducible bytes, and bad input gives a one-line error."""
 
 import io
 from collections.abc import Callable
@@ -53,7 +53,7 @@ def noise(*shape: int) -> NDArray[np.uint8]:
     scale=st.integers(1, 3),
     background=st.integers(0, 255),
 )
-def test_tiles_stand_where_they_should(
+def test_tiles_are_at_the_right_places(
     *, count: int, height: int, width: int, rgb: bool, columns: int | None, border: int, scale: int, background: int
 ) -> None:
     images = noise(count, height, width, *((3,) if rgb else ()))
@@ -90,20 +90,22 @@ def test_frames_are_the_slices_along_the_depth() -> None:
         np.zeros((1, 2, 3, 3, 3), np.uint8),
     ],
 )
-def test_what_is_no_stack_of_images_is_refused(images: NDArray[Any]) -> None:
-    with pytest.raises(MedMNISTError, match=r"^no montage of an array of .*\(N, H, W, 3\)$"):
+def test_an_array_that_is_not_a_stack_of_images(images: NDArray[Any]) -> None:
+    with pytest.raises(MedMNISTError, match=r"^cannot draw a montage of an array of .*\(N, H, W, 3\)$"):
         montage(images)
 
 
 @pytest.mark.parametrize("option", [{"columns": 0}, {"border": -1}, {"scale": 0}, {"background": 256}])
-def test_options_out_of_range_are_refused(option: dict[str, Any]) -> None:
-    with pytest.raises(MedMNISTError, match=rf"^no montage with .*{next(iter(option))}={next(iter(option.values()))}"):
+def test_options_out_of_range(option: dict[str, Any]) -> None:
+    with pytest.raises(
+        MedMNISTError, match=rf"^cannot draw a montage with .*{next(iter(option))}={next(iter(option.values()))}"
+    ):
         montage(noise(1, 2, 2), **option)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 3), (2, 0, 3, 3)])
-def test_what_is_no_stack_of_volumes_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(MedMNISTError, match=r"^no frames of an array"):
+def test_an_array_that_is_not_a_stack_of_volumes(shape: tuple[int, ...]) -> None:
+    with pytest.raises(MedMNISTError, match=r"^cannot draw an array"):
         volume_montage(np.zeros(shape, np.uint8))
 
 
@@ -130,15 +132,15 @@ def test_gif_keeps_every_frame_and_repeats_its_bytes(tmp_path: Path) -> None:
             assert read.convert("L").tobytes() == frame.tobytes()
 
 
-def test_a_gif_without_frames_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MedMNISTError, match=r"^no frames for "):
+def test_a_gif_without_frames(tmp_path: Path) -> None:
+    with pytest.raises(MedMNISTError, match=r"^cannot write .* without frames"):
         save_gif([], tmp_path / "a.gif")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
 @pytest.mark.parametrize("size", [28, 64, 128, 224])
-def test_pictures_of_all_sizes_are_about_as_wide_as_a_card(size: int, ndim: int) -> None:
+def test_pictures_of_all_sizes_fit_the_width_of_a_card(size: int, ndim: int) -> None:
     plan = layout(size, ndim)
     width = plan.columns * (size * plan.scale + 1) + 1
     assert 450 <= width <= 700
@@ -198,7 +200,7 @@ POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 28 28\n%%EndComments\
         pa.table({"image": ["text"]}),
     ],
 )
-def test_a_shard_without_images_gives_one_line(tmp_path: Path, content: bytes | pa.Table) -> None:
+def test_a_shard_without_images_gives_a_one_line_error(tmp_path: Path, content: bytes | pa.Table) -> None:
     path = tmp_path / "shard.parquet"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -208,21 +210,21 @@ def test_a_shard_without_images_gives_one_line(tmp_path: Path, content: bytes | 
         sample_images(path, 1, subset("breastmnist"), 28, 3)
 
 
-def test_a_missing_shard_gives_one_line_and_no_picture(tmp_path: Path) -> None:
+def test_a_missing_shard_gives_a_one_line_error_and_no_picture(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"^cannot read images from "):
         draw_sample(tmp_path / "none.parquet", 1, subset("breastmnist"), 28, tmp_path / "montage.png")
     assert list(tmp_path.iterdir()) == []
 
 
 def tiles(images: NDArray[np.uint8], length: int) -> NDArray[np.uint8]:
-    """The square without gaps of `skimage.util.montage`: tile i at row i // length and column i % length."""
+    """The square of `skimage.util.montage` without gaps: tile i is at row i // length and column i % length."""
     rows = [np.concatenate(list(images[i * length : (i + 1) * length]), axis=1) for i in range(length)]
     return np.concatenate(rows, axis=0)
 
 
 @pytest.mark.parametrize("replace", [False, True])
 @pytest.mark.parametrize(("flag", "size"), CONFIGS)
-def test_a_montage_is_the_official_one(
+def test_a_montage_equals_the_official_one(
     root: Path, phantoms: Phantoms, tmp_path: Path, flag: str, size: int, *, replace: bool
 ) -> None:
     rows = open_rows(flag, size, root=root)
@@ -238,16 +240,16 @@ def test_a_montage_is_the_official_one(
             return
         assert picture.info["duration"] == 200
         slices = []
-        shown = 0
+        slice_count = 0
         for frame in range(getattr(picture, "n_frames")):  # noqa: B009
             picture.seek(frame)
             repeats = int(picture.info["duration"]) // 200
             slices += [np.asarray(picture.convert("L"))] * repeats
-            shown += repeats
-        assert shown == size
+            slice_count += repeats
+        assert slice_count == size
     first = first_slice(chosen)
-    for depth, found in enumerate(slices):
-        assert np.array_equal(found, tiles(chosen[:, (first + depth) % size], length))
+    for depth, piece in enumerate(slices):
+        assert np.array_equal(piece, tiles(chosen[:, (first + depth) % size], length))
 
 
 @pytest.mark.parametrize(
@@ -261,14 +263,14 @@ def test_a_montage_is_the_official_one(
         ([0, 0, 0], 1),
     ],
 )
-def test_an_animation_begins_with_a_slice_that_shows_something(contrasts: list[int], first: int) -> None:
+def test_an_animation_starts_with_a_slice_of_good_contrast(contrasts: list[int], first: int) -> None:
     volumes = np.zeros((2, len(contrasts), 4, 4), np.uint8)
     for depth, contrast in enumerate(contrasts):
         volumes[0, depth, ::2] = contrast
     assert first_slice(volumes) == first
 
 
-def test_a_picture_of_a_card_begins_with_such_a_slice(tmp_path: Path) -> None:
+def test_a_picture_of_a_card_starts_with_such_a_slice(tmp_path: Path) -> None:
     out = tmp_path / "a.gif"
     volumes = np.zeros((3, 28, 28, 28), np.uint8)
     volumes[:, 18:, 5:9, 5:9] = 200
@@ -279,7 +281,7 @@ def test_a_picture_of_a_card_begins_with_such_a_slice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rgb", [False, True])
-def test_names_stand_below_their_tiles(*, rgb: bool) -> None:
+def test_captions_are_below_their_tiles(*, rgb: bool) -> None:
     images = noise(3, 28, 28, *((3,) if rgb else ()))
     names = ["benign", "malignant, with a name that needs two lines", "benign"]
     pixels = np.asarray(montage(images, 3, border=0, labels=names))
@@ -290,12 +292,14 @@ def test_names_stand_below_their_tiles(*, rgb: bool) -> None:
         assert np.array_equal(tile[:112], large[at])
         below = tile[112:] if rgb else tile[112:, :, np.newaxis]
         assert all(np.array_equal(below[..., channel], caption(name, 112)) for channel in range(below.shape[-1]))
-    with pytest.raises(MedMNISTError, match="no montage of 3 images with 1 labels: give one for each"):
+    with pytest.raises(
+        MedMNISTError, match="cannot draw a montage of 3 images with 1 labels: give one label per image"
+    ):
         montage(images, labels=["one"])
 
 
 @pytest.mark.parametrize(("flag", "size"), CONFIGS)
-def test_a_montage_can_name_the_class_of_each_tile(
+def test_a_montage_can_show_the_class_of_each_tile(
     root: Path, phantoms: Phantoms, tmp_path: Path, flag: str, size: int
 ) -> None:
     rows, arrays = open_rows(flag, size, root=root), arrays_of(phantoms(flag, size).path)
@@ -304,34 +308,38 @@ def test_a_montage_can_name_the_class_of_each_tile(
     chosen = np.random.RandomState(3).choice(len(arrays["train_labels"]), 4, replace=False)
     names = class_names(rows.entry, arrays["train_labels"][chosen])
     with PIL.Image.open(out) as picture:
-        picture.seek(1 if rows.entry.ndim == 3 else 0)  # a frame after the first is a difference: it keeps the names
+        picture.seek(
+            1 if rows.entry.ndim == 3 else 0
+        )  # frames after the first store only differences, and keep the captions
         pixels = np.asarray(picture.convert("L"))
     edge = pixels.shape[1] // 2
     for at, name in enumerate(names):
         top = at // 2 * (edge + HEIGHT) + edge
-        found = pixels[top : top + HEIGHT, at % 2 * edge : (at % 2 + 1) * edge]
-        assert np.array_equal(found, caption(name, edge)), name
+        below = pixels[top : top + HEIGHT, at % 2 * edge : (at % 2 + 1) * edge]
+        assert np.array_equal(below, caption(name, edge)), name
 
 
-def test_montages_that_cannot_be(root: Path, tmp_path: Path) -> None:
+def test_invalid_montages(root: Path, tmp_path: Path) -> None:
     images, volumes = open_rows("breastmnist", root=root), open_rows("organmnist3d", root=root)
     out = tmp_path / "a.png"
     refused(r"it holds images, name a file \*\.png", lambda: export_montage(images, tmp_path / "a.gif", length=2))
     refused(r"it holds volumes, name a file \*\.gif", lambda: export_montage(volumes, out, length=2))
     refused(
-        r"has 16 images, a montage of 5 x 5 needs 25: give a length of at most 4",
+        r"has 16 images, but a montage of 5 x 5 needs 25: give a length of at most 4",
         lambda: export_montage(images, out, length=5),
     )
     refused("give a length of 1 to 1170", lambda: export_montage(images, out, length=0))
     refused("give a length of 1 to 1170", lambda: export_montage(images, out, length=1171, replace=True))
-    refused("the seed -1: give one of 0 to 4294967295", lambda: export_montage(images, out, length=2, seed=-1))
+    refused(
+        "-1 is not a valid seed: give one from 0 to 4294967295", lambda: export_montage(images, out, length=2, seed=-1)
+    )
     refused("unknown split", lambda: export_montage(images, out, split="dev"), CatalogError)
     assert list(tmp_path.iterdir()) == []
     out.write_text("mine")
-    refused("is there already: choose another name or pass --force", lambda: export_montage(images, out, length=2))
+    refused("already exists: choose another name or pass --force", lambda: export_montage(images, out, length=2))
     assert out.read_text() == "mine"
     export_montage(images, out, length=2, force=True)
     with PIL.Image.open(out) as picture:
         assert picture.size == (56, 56)
     (tmp_path / "b.png").mkdir()
-    refused("is there already: choose", lambda: export_montage(images, tmp_path / "b.png", length=2, force=True))
+    refused("already exists: choose", lambda: export_montage(images, tmp_path / "b.png", length=2, force=True))

@@ -1,4 +1,4 @@
-"""`medmnist_hf.exporting.npz`: the arrays and members of the official files."""
+"""Exported NPZ files have the arrays and members of the official files."""
 
 import json
 import zipfile
@@ -20,12 +20,12 @@ from tests.fixtures.exports import CONFIGS, REAL, arrays_of
 
 def same_npz(path: Path, source: Path, entry: Subset, size: int) -> None:
     NpzReader(path, entry, size, None)
-    found, expected = arrays_of(path), arrays_of(source)
-    assert set(found) == set(expected)
+    arrays, expected = arrays_of(path), arrays_of(source)
+    assert set(arrays) == set(expected)
     for name, array in expected.items():
-        assert found[name].dtype == np.uint8
-        assert found[name].shape == array.shape
-        assert np.array_equal(found[name], array), name
+        assert arrays[name].dtype == np.uint8
+        assert arrays[name].shape == array.shape
+        assert np.array_equal(arrays[name], array), name
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
         assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_DEFLATED}
@@ -43,18 +43,18 @@ def test_npz_equals_the_source_and_repeats_its_bytes(
 
 
 @pytest.mark.parametrize("flag", REAL)
-def test_official_files_come_out_as_they_went_in(
-    real_builds: Path, real_data: Path, tmp_path: Path, flag: str
-) -> None:
-    """Equal arrays, and the members in the official order with the official CRCs."""
+def test_official_files_are_reproduced(real_builds: Path, real_data: Path, tmp_path: Path, flag: str) -> None:
+    """Arrays are equal, and members have the official order and CRCs."""
     (path,) = export(open_rows(flag, root=real_builds), tmp_path, "npz").paths
     same_npz(path, real_data / path.name, subset(flag), 28)
-    with zipfile.ZipFile(path) as ours, zipfile.ZipFile(real_data / path.name) as theirs:
-        members = [[(info.filename, info.CRC, info.file_size) for info in each.infolist()] for each in (ours, theirs)]
+    with zipfile.ZipFile(path) as exported, zipfile.ZipFile(real_data / path.name) as official:
+        members = [
+            [(info.filename, info.CRC, info.file_size) for info in each.infolist()] for each in (exported, official)
+        ]
     assert members[0] == members[1]
 
 
-def test_an_exported_npz_builds_the_same_config_again(root: Path, phantoms: Phantoms, tmp_path: Path) -> None:
+def test_an_exported_npz_builds_the_same_config(root: Path, phantoms: Phantoms, tmp_path: Path) -> None:
     export(open_rows("chestmnist", root=root), tmp_path, "npz")
     file = Folder(tmp_path, allow_unverified=True).fetch(subset("chestmnist"), 28)
     again = build_config(subset("chestmnist"), 28, file, tmp_path / "dist").manifest.splits

@@ -1,4 +1,4 @@
-"""`medmnist_hf.exporting.official` against the official package's own `save`."""
+"""Exported files and CSV equal those of the official package's `save`."""
 
 import importlib.metadata
 import importlib.util
@@ -20,7 +20,7 @@ from tests.fixtures.exports import CONFIGS, arrays_of, contents
 
 @pytest.fixture(scope="module")
 def official() -> Any:
-    """`medmnist.utils` by its path; the empty scikit-image serves its `import`, which `save2d` and `save3d` lack."""
+    """`medmnist.utils`, loaded by path; `save2d` and `save3d` do not need scikit-image, so an empty stub imports."""
     path = importlib.metadata.distribution("medmnist").locate_file("medmnist/utils.py")
     spec = importlib.util.spec_from_file_location("official_utils", str(path))
     assert spec
@@ -46,19 +46,19 @@ def save_officially(official: Any, path: Path, folder: Path) -> None:
         save(images, labels, str(folder / name), split, postfix, str(folder / f"{name}.csv"))
 
 
-def same_as_official(ours: Path, theirs: Path) -> None:
-    found, expected = contents(ours), contents(theirs)
-    assert sorted(found) == sorted(expected)
+def same_as_official(exported: Path, official: Path) -> None:
+    files, expected = contents(exported), contents(official)
+    assert sorted(files) == sorted(expected)
     for name, content in expected.items():
         if name.endswith(".png"):
-            with PIL.Image.open(ours / name) as a, PIL.Image.open(theirs / name) as b:
+            with PIL.Image.open(exported / name) as a, PIL.Image.open(official / name) as b:
                 assert (a.mode, a.size, a.tobytes()) == (b.mode, b.size, b.tobytes())
         else:
-            assert found[name] == content, name
+            assert files[name] == content, name
 
 
 @pytest.mark.parametrize(("flag", "size"), CONFIGS)
-def test_files_and_csv_are_those_of_the_official_save(
+def test_files_and_csv_equal_the_official_save(
     official: Any,
     root: Path,
     phantoms: Phantoms,
@@ -72,18 +72,18 @@ def test_files_and_csv_are_those_of_the_official_save(
     renamed = shutil.copy(source, tmp_path / f"{name}.npz")
     save_officially(official, Path(renamed), tmp_path / "official")
     seen: list[int] = []
-    done = export(open_rows(flag, size, root=root), tmp_path / "ours", on_progress=seen.append)
-    same_as_official(tmp_path / "ours", tmp_path / "official")
-    assert done.paths == (tmp_path / "ours" / name, tmp_path / "ours" / f"{name}.csv")
-    assert done.rows == sum(seen) == len((tmp_path / "ours" / f"{name}.csv").read_text().splitlines())
+    result = export(open_rows(flag, size, root=root), tmp_path / "exported", on_progress=seen.append)
+    same_as_official(tmp_path / "exported", tmp_path / "official")
+    assert result.paths == (tmp_path / "exported" / name, tmp_path / "exported" / f"{name}.csv")
+    assert result.rows == sum(seen) == len((tmp_path / "exported" / f"{name}.csv").read_text().splitlines())
 
 
-def test_official_files_are_saved_as_officially(
+def test_official_data_is_saved_as_officially(
     official: Any,
     real_builds: Path,
     real_data: Path,
     tmp_path: Path,
 ) -> None:
     save_officially(official, real_data / "breastmnist.npz", tmp_path / "official")
-    export(open_rows("breastmnist", root=real_builds), tmp_path / "ours")
-    same_as_official(tmp_path / "ours", tmp_path / "official")
+    export(open_rows("breastmnist", root=real_builds), tmp_path / "exported")
+    same_as_official(tmp_path / "exported", tmp_path / "official")

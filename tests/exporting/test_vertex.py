@@ -1,4 +1,4 @@
-"""The exported folder against the source: images, import file, and the inputs of batch predictions."""
+"""The exported folder matches the source: images, import file and batch prediction inputs."""
 
 import json
 from pathlib import Path
@@ -37,11 +37,11 @@ def test_the_folder_is_complete(root: Path, phantoms: Phantoms, tmp_path: Path, 
     entry, name = subset(flag), official_name(subset(flag), size)
     seen: list[int] = []
     rows = open_rows(flag, size, root=root)
-    done = export(rows, tmp_path, "vertex", gcs=f"{GCS}/", on_progress=seen.append)
-    assert done.paths == (tmp_path / name,) and done.rows == sum(seen)
+    exported = export(rows, tmp_path, "vertex", gcs=f"{GCS}/", on_progress=seen.append)
+    assert exported.paths == (tmp_path / name,) and exported.rows == sum(seen)
     items = read(tmp_path / name / "import.jsonl")
     uris = [item["imageGcsUri"] for item in items]
-    assert len(set(uris)) == len(uris) == done.rows
+    assert len(set(uris)) == len(uris) == exported.rows
     names = display_names(entry)
     with np.load(phantoms(flag, size).path, allow_pickle=False) as source:
         for item in items:
@@ -53,9 +53,9 @@ def test_the_folder_is_complete(root: Path, phantoms: Phantoms, tmp_path: Path, 
                 assert picture.format == "PNG"
                 assert np.array_equal(np.asarray(picture), source[f"{NPZ_SPLITS[spot.split]}_images"][spot.row])
             if entry.task is Task.MULTI_LABEL:
-                told = [each["displayName"] for each in item["classificationAnnotations"]]
-                assert told == [names[at] for at in np.flatnonzero(label)] or (
-                    told == [NO_FINDING] and not label.any()
+                annotations = [each["displayName"] for each in item["classificationAnnotations"]]
+                assert annotations == [names[at] for at in np.flatnonzero(label)] or (
+                    annotations == [NO_FINDING] and not label.any()
                 )
             else:
                 assert item["classificationAnnotation"] == {"displayName": names[label[0]]}
@@ -87,17 +87,17 @@ def test_some_splits(root: Path, tmp_path: Path) -> None:
     assert len(read(folder / "import.jsonl")) == rows.count("train")
 
 
-def test_what_is_refused(root: Path, tmp_path: Path) -> None:
+def test_invalid_options(root: Path, tmp_path: Path) -> None:
     images, volumes = open_rows("retinamnist", root=root), open_rows("organmnist3d", root=root)
     for rows, form, gcs, says in (
         (images, "vertex", None, "give --gcs gs://BUCKET/FOLDER"),
         (images, "vertex", "gs://", "is not a valid folder in Cloud Storage"),
-        (images, "png", GCS, "names nothing in Cloud Storage: leave out --gcs"),
+        (images, "png", GCS, "does not use Cloud Storage: leave out --gcs"),
         (
             volumes,
             "vertex",
             GCS,
-            "organmnist3d holds volumes, which the format vertex does not take: choose gif or npz",
+            "organmnist3d holds volumes, which the format vertex does not support: choose gif or npz",
         ),
     ):
         with pytest.raises(MedMNISTError) as caught:

@@ -13,10 +13,10 @@ from huggingface_hub.utils import _http
 from medmnist_hf.errors import HubError
 from medmnist_hf.hub import client
 from medmnist_hf.hub.client import (
+    apply_hub_limits,
+    call_with_retries,
     hub_limits,
     is_transient,
-    limit_waiting,
-    patiently,
     reason_of,
     require_token,
     to_hub_error,
@@ -63,18 +63,20 @@ def test_patience_ends(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_FIRST_WAIT", 0.01)
     fault = hub.faults.add(Fault("GET", "/refs", times=-1, status=503))
     with pytest.raises(HubError, match=r"cannot look \(HTTP 503") as caught:
-        patiently("look", lambda: hub.api().list_repo_refs("org/any"), tries=3)
+        call_with_retries("look", lambda: hub.api().list_repo_refs("org/any"), tries=3)
     assert fault.hits == 3 and caught.value.status == 503
 
 
 def test_no_network() -> None:
     with pytest.raises(HubError, match=r"cannot look \(refused\): check the network"):
-        patiently("look", lambda: (_ for _ in ()).throw(ConnectionRefusedError("refused")), tries=1)
+        call_with_retries("look", lambda: (_ for _ in ()).throw(ConnectionRefusedError("refused")), tries=1)
 
 
 def test_errors_that_pass_are_raised_as_they_are() -> None:
     with pytest.raises(FileNotFoundError):
-        patiently("look", lambda: (_ for _ in ()).throw(FileNotFoundError("gone")), passing=(FileNotFoundError,))
+        call_with_retries(
+            "look", lambda: (_ for _ in ()).throw(FileNotFoundError("gone")), reraise=(FileNotFoundError,)
+        )
 
 
 def test_who_writes_needs_a_token(hub: HubServer) -> None:
@@ -87,7 +89,7 @@ def test_who_writes_needs_a_token(hub: HubServer) -> None:
 def test_a_status_that_may_pass_is_asked_again(hub: HubServer, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     monkeypatch.setattr(client, "_FIRST_WAIT", 0.01)
     hub.faults.add(Fault("GET", "whoami", status=status))
-    assert patiently("look", hub.api().whoami)["name"] == "alice"
+    assert call_with_retries("look", hub.api().whoami)["name"] == "alice"
 
 
 def test_a_reason_says_the_status_and_what_lies_behind_an_error(hub: HubServer) -> None:
@@ -118,7 +120,7 @@ def test_a_client_that_somebody_set_up_keeps_what_it_has(hub: HubServer, monkeyp
     del os.environ["HF_XET_CLIENT_READ_TIMEOUT"]
     try:
         set_client_factory(lambda: httpx2.Client(headers={"x-mine": "1"}, timeout=None))
-        limit_waiting.__wrapped__()
+        apply_hub_limits.__wrapped__()
         assert _http.get_session().headers["x-mine"] == "1"
         assert hub.api().whoami()["name"] == "alice"
         assert os.environ["HF_XET_CLIENT_READ_TIMEOUT"] == f"{hub_limits().read:.0f}s"
@@ -145,7 +147,7 @@ def test_a_hub_that_never_answers_ends_in_one_line(hub: HubServer, tmp_path: Pat
         done = hub.script("scripts/verify.py", "org/pathmnist", env=environment(server.url, tmp_path), check=False)
         assert len(server.requests) == 3
     assert (done.returncode, done.stdout, done.stderr.count("error:")) == (1, "", 1)
-    assert "cannot read org/pathmnist (no whole answer to 3 requests in a row): check the network" in done.stderr
+    assert "cannot read org/pathmnist (no complete response to 3 requests in a row): check the network" in done.stderr
     assert time.monotonic() - start < 60
 
 

@@ -26,8 +26,8 @@ class Pusher:
     def __init__(self, hub: HubServer, repo_type: str) -> None:
         self.hub, self.repo_type, self.api = hub, repo_type, hub.api()
 
-    def compare(self, files: dict[str, bytes], revision: str, *, may_lack: bool = False) -> FilePlan:
-        state = read_tree(self.api, ID, revision, repo_type=self.repo_type, may_lack=may_lack)
+    def compare(self, files: dict[str, bytes], revision: str, *, missing_ok: bool = False) -> FilePlan:
+        state = read_tree(self.api, ID, revision, repo_type=self.repo_type, missing_ok=missing_ok)
         wanted = {path: PushFile.from_bytes(content) for path, content in files.items()}
         gone = [
             Change(path, "removed", file.size)
@@ -37,7 +37,7 @@ class Pusher:
         return FilePlan(state, (*changes_of(wanted, state.files), *gone), wanted)
 
     def plan(self, files: dict[str, bytes] | None = None, revision: str = "main") -> FilePlan:
-        return self.compare(FILES if files is None else files, revision, may_lack=True)
+        return self.compare(FILES if files is None else files, revision, missing_ok=True)
 
     def push(self, files: dict[str, bytes] | None = None, plan: FilePlan | None = None, **options: object) -> Pushed:
         files = FILES if files is None else files

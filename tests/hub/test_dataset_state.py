@@ -34,10 +34,10 @@ def test_a_manifest_that_is_none_is_found(pusher: Pusher) -> None:
 
 
 def test_what_is_missing_may_be_allowed_for(pusher: Pusher) -> None:
-    missing = read_state(pusher.api, ID, may_lack=True)
+    missing = read_state(pusher.api, ID, missing_ok=True)
     assert (missing.exists, missing.manifests, missing.audits, missing.card) == (False, (), {}, "")
     made = pusher.push("28").sha
-    state = read_state(pusher.api, ID, "next", may_lack=True)
+    state = read_state(pusher.api, ID, "next", missing_ok=True)
     assert (state.exists, state.has_branch, state.sha) == (True, False, made)
     assert [manifest.size for manifest in state.manifests] == [28] and state.card.startswith("---")
     with pytest.raises(HubError, match="no such repository or revision"):

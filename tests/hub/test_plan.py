@@ -22,7 +22,7 @@ def repo_type_fixture(request: pytest.FixtureRequest, hub: HubServer) -> str:
 
 def plan_of(hub: HubServer, repo_type: str, repo_id: str = ID) -> FilePlan:
     """A plan with one file of each action."""
-    state = read_tree(hub.api(), repo_id, repo_type=repo_type, may_lack=True)
+    state = read_tree(hub.api(), repo_id, repo_type=repo_type, missing_ok=True)
     texts = {"same.txt": b"1", "changed.txt": b"22", "some/new.txt": b"4444"}
     files = {path: PushFile.from_bytes(content) for path, content in texts.items()}
     gone = [Change("gone.txt", "removed", state.files["gone.txt"].size)] if state.exists else []

@@ -12,7 +12,7 @@ from medmnist_hf.hub import client
 from medmnist_hf.hub import tree as reading
 from medmnist_hf.hub.files import PushFile
 from medmnist_hf.hub.tree import download_document, read_file, read_tree
-from medmnist_hf.network import LargeAnswerError, apply_limits
+from medmnist_hf.network import LargeResponseError, apply_limits
 from tests.fixtures.hub.server import Fault, HubServer
 
 ID = "org/thing"
@@ -53,10 +53,10 @@ def test_a_file_that_comes_down_damaged_is_found(hub: HubServer, repo_type: str)
 
 
 def test_what_is_missing_may_be_allowed_for(hub: HubServer, repo_type: str) -> None:
-    missing = read_tree(hub.api(), "org/none", repo_type=repo_type, may_lack=True)
+    missing = read_tree(hub.api(), "org/none", repo_type=repo_type, missing_ok=True)
     assert (missing.exists, missing.has_branch, missing.sha, missing.files) == (False, False, "", {})
     main = read_tree(hub.api(), ID, repo_type=repo_type)
-    other = read_tree(hub.api(), ID, "next", repo_type=repo_type, may_lack=True)
+    other = read_tree(hub.api(), ID, "next", repo_type=repo_type, missing_ok=True)
     assert (other.exists, other.has_branch, other.sha, other.files) == (True, False, main.sha, main.files)
     for name, revision in (("org/none", "main"), (ID, "next")):
         with pytest.raises(HubError, match="no such repository or revision"):
@@ -66,7 +66,7 @@ def test_what_is_missing_may_be_allowed_for(hub: HubServer, repo_type: str) -> N
 def test_a_token_that_has_expired_is_not_a_missing_repository(hub: HubServer, repo_type: str) -> None:
     hub.token.expired = True
     with pytest.raises(HubError, match="has expired"):
-        read_tree(hub.api(), ID, repo_type=repo_type, may_lack=True)
+        read_tree(hub.api(), ID, repo_type=repo_type, missing_ok=True)
 
 
 def test_a_busy_hub_is_asked_again(hub: HubServer, repo_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +110,7 @@ def test_a_document_that_is_large_is_not_downloaded(
     monkeypatch.setattr(reading, "DOCUMENT_BYTES", 10)
     assert download_document(ID, "notes.txt", repo_type=repo_type).read_bytes() == b"small"
     hub.store.write(repo_type, ID, {"notes.txt": b"larger than that"})
-    with pytest.raises(LargeAnswerError, match="it has more than 10 bytes"):
+    with pytest.raises(LargeResponseError, match="it has more than 10 bytes"):
         download_document(ID, "notes.txt", repo_type=repo_type)
     assert not [
         path

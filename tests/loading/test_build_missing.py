@@ -1,4 +1,4 @@
-"""`load(..., build=True)`: what is on no place of this machine is built, once."""
+"""`load(..., build=True)` builds a config once, if it is not on this machine."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ FLAG = "breastmnist"
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An own folder to work in and an own cache."""
+    """Run in an empty folder, with an empty cache."""
     monkeypatch.delenv(ROOT_VARIABLE, raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "home"))
     (tmp_path / "work").mkdir()
@@ -24,12 +24,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def test_build_makes_it_once_in_the_cache(real_data: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As ``download=True`` of the official package; the official file is in ``MEDMNIST_ROOT``."""
+def test_build_writes_to_the_cache_once(real_data: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Like ``download=True`` of the official package; the official file is in ``MEDMNIST_ROOT``."""
     rows = medmnist_hf.load("BreastMNIST", split="val", build=True)
     config = home / "medmnist-hf" / "builds" / FLAG / "28"
     assert len(rows) == 78 and read_manifest(config).source.provenance is Provenance.VERIFIED
-    made = (config / "manifest.json").stat().st_mtime_ns
+    built_at = (config / "manifest.json").stat().st_mtime_ns
     monkeypatch.setenv("MEDMNIST_ROOT", str(home / "gone"))
     with np.load(real_data / "breastmnist.npz") as arrays:
         for images, labels in (
@@ -39,7 +39,7 @@ def test_build_makes_it_once_in_the_cache(real_data: Path, home: Path, monkeypat
             assert np.array_equal(images, arrays["test_images"]) and np.array_equal(
                 labels, arrays["test_labels"][:, 0]
             )
-    assert (config / "manifest.json").stat().st_mtime_ns == made
+    assert (config / "manifest.json").stat().st_mtime_ns == built_at
 
 
 def test_build_in_a_root(real_data: Path, home: Path, tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_build_in_a_root(real_data: Path, home: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / FLAG / "README.md").is_file() and not (home / "medmnist-hf" / "builds").exists()
 
 
-def test_a_build_that_fails_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_build_gives_a_one_line_error(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEDMNIST_ROOT", str(home / "none"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with zenodo_server() as server:
@@ -56,7 +56,7 @@ def test_a_build_that_fails_is_one_line(home: Path, monkeypatch: pytest.MonkeyPa
         with pytest.raises(SourceError, match=r"^cannot fetch breastmnist_224\.npz") as caught:
             medmnist_hf.load(FLAG, 224, build=True)
     assert "\n" not in str(caught.value)
-    with pytest.raises(SourceError, match="builds what is named by its flag"):
+    with pytest.raises(SourceError, match="build=True needs the flag of a subset"):
         medmnist_hf.load("you/pathmnist", build=True)
-    with pytest.raises(SourceError, match="builds what is named by its flag"):
+    with pytest.raises(SourceError, match="build=True needs the flag of a subset"):
         medmnist_hf.load("pathmnist", revision="v1", build=True)

@@ -1,4 +1,4 @@
-"""`load` and `load_arrays` as a newcomer calls them: any name, NPZ files, arguments that are wrong."""
+"""`load` and `load_arrays` with any name, with NPZ files, and with wrong arguments."""
 
 import shutil
 from pathlib import Path
@@ -29,7 +29,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, phantoms: Phantoms) -> Path:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An own folder to work in and an own cache."""
+    """Run in an empty folder, with an empty cache."""
     monkeypatch.delenv(ROOT_VARIABLE, raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "home"))
     (tmp_path / "work").mkdir()
@@ -38,7 +38,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("name", [FLAG, "BreastMNIST", "breastmnist-28", "dist/breastmnist", "dist/breastmnist/28"])
-def test_every_name_of_a_build_gives_its_rows(built: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_every_name_of_a_build_loads_its_rows(built: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(built)
     expected = medmnist_hf.load(FLAG, 28, "test", root="dist")
     assert medmnist_hf.load(name, split="test")["label"][:] == expected["label"][:]
@@ -46,17 +46,17 @@ def test_every_name_of_a_build_gives_its_rows(built: Path, monkeypatch: pytest.M
     assert labels.tolist() == expected["label"][:] and images.shape[1:] == (28, 28)
 
 
-def test_sizes_of_names_and_as_text(built: Path) -> None:
-    for found in (
+def test_sizes_in_names_and_as_text(built: Path) -> None:
+    for arrays in (
         medmnist_hf.load_arrays("breastmnist-64", split="test", root=built / "dist"),
         medmnist_hf.load_arrays(FLAG, "64", "test", built / "dist" / FLAG),
         medmnist_hf.load_arrays(built / "dist" / FLAG / "64", split="test"),
     ):
-        assert found.images.shape[1:] == (64, 64)
+        assert arrays.images.shape[1:] == (64, 64)
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_the_version_is_that_of_the_data(built: Path, streaming: bool) -> None:
+def test_the_version_is_the_version_of_the_data(built: Path, streaming: bool) -> None:
     splits = medmnist_hf.load(FLAG, 28, root=built / "dist", streaming=streaming)
     assert {str(part.info.version) for part in splits.values()} == {collection().version} == {"3.0.0"}
 
@@ -70,7 +70,7 @@ def test_val_is_validation(built: Path, split: str) -> None:
     assert len(medmnist_hf.load_arrays(FLAG, 28, split, built / "dist").labels) == len(rows)
 
 
-def test_arrays_of_a_repository_whose_name_is_no_flag(built: Path, hub: HubServer, tmp_path: Path) -> None:
+def test_arrays_of_a_repository_whose_name_is_not_a_flag(built: Path, hub: HubServer, tmp_path: Path) -> None:
     shutil.copytree(built / "dist" / FLAG, tmp_path / "sonography")
     put_on_hub(hub, tmp_path / "sonography")
     expected = medmnist_hf.load_arrays(FLAG, 64, "test", built / "dist").labels.tolist()
@@ -79,7 +79,7 @@ def test_arrays_of_a_repository_whose_name_is_no_flag(built: Path, hub: HubServe
         medmnist_hf.load_arrays("org/sonography", 128)
 
 
-def test_where_nothing_is_the_message_names_the_places_and_how_to_build(hub: HubServer, home: Path) -> None:
+def test_the_error_for_missing_data_names_the_places_and_how_to_build(hub: HubServer, home: Path) -> None:
     for call in (medmnist_hf.load, medmnist_hf.load_arrays):
         with pytest.raises(SourceError) as caught:
             call("pathmnist", 64)
@@ -116,24 +116,24 @@ def test_an_official_npz_file_is_verified(real_data: Path, caplog: pytest.LogCap
     [
         ({"spilt": "train"}, r"did you mean split\?"),
         ({"download": True}, "pass build=True to download and convert"),
-        ({"as_rgb": True}, "it takes those of datasets"),
+        ({"as_rgb": True}, "those of datasets.load_dataset"),
         ({"data_files": "x"}, ""),
     ],
 )
-def test_unknown_arguments_are_one_line(built: Path, options: dict[str, object], hint: str) -> None:
+def test_unknown_arguments_give_a_one_line_error(built: Path, options: dict[str, object], hint: str) -> None:
     with pytest.raises(MedMNISTError, match=rf"^load has no argument '{next(iter(options))}': .*{hint}") as caught:
         medmnist_hf.load(FLAG, 28, root=built / "dist", **options)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
 
 
-def test_names_that_are_none() -> None:
+def test_invalid_names() -> None:
     with pytest.raises(CatalogError, match="did you mean 'pathmnist'"):
         medmnist_hf.load("pathmnits")
     with pytest.raises(SourceError, match=r"^typo: no such file or folder"):
         medmnist_hf.load_arrays("./typo")
 
 
-def test_what_the_package_offers_is_listed() -> None:
-    """Whoever types a dot and a tab sees the functions that are imported late, too."""
+def test_dir_lists_the_functions_of_the_package() -> None:
+    """Tab completion also shows the functions that are imported lazily."""
     assert set(dir(medmnist_hf)) == set(medmnist_hf.__all__) and "load_arrays" in dir(medmnist_hf)
     assert all(getattr(medmnist_hf, name) is not None for name in dir(medmnist_hf))

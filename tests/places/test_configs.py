@@ -1,4 +1,4 @@
-"""All configs that a name stands for, here and on the Hub."""
+"""Finding all configs of a name, locally and on the Hub."""
 
 import re
 import shutil
@@ -28,7 +28,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, phantoms: Phantoms) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def there(built: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def current_folder(built: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(built)
     monkeypatch.delenv(ROOT_VARIABLE, raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "home"))
@@ -46,11 +46,11 @@ def there(built: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("dist", (28,), ["dist/breastmnist/28", "dist/retinamnist/28"]),
     ],
 )
-def test_of_this_machine(name: str, sizes: tuple[int | str, ...], folders: list[str]) -> None:
-    found = find_configs(name, sizes)
-    assert [str(config.local) for config in found] == folders
-    assert [str(config.fetch()) for config in found] == folders
-    assert [config.manifest for config in found] == [read_manifest(Path(folder)) for folder in folders]
+def test_local_builds(name: str, sizes: tuple[int | str, ...], folders: list[str]) -> None:
+    matches = find_configs(name, sizes)
+    assert [str(config.local) for config in matches] == folders
+    assert [str(config.fetch()) for config in matches] == folders
+    assert [config.manifest for config in matches] == [read_manifest(Path(folder)) for folder in folders]
 
 
 @pytest.mark.parametrize("root", ["dist", "dist/breastmnist", "dist/breastmnist/28"])
@@ -59,7 +59,7 @@ def test_a_flag_in_a_root(root: str) -> None:
     assert sizes == ([28] if root.endswith("28") else [28, 64])
 
 
-def test_a_repository_is_checked_and_downloaded_when_asked_for(
+def test_a_repository_is_checked_first_and_downloaded_on_fetch(
     pusher: Pusher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(configs, "hub_api", lambda: pusher.api)
@@ -67,8 +67,8 @@ def test_a_repository_is_checked_and_downloaded_when_asked_for(
     pusher.push("64")
     pusher.hub.log.clear()
     assert [config.manifest.size for config in find_configs(ID)] == [28, 64]
-    for found in (find_configs(f"{ID}@v1"), find_configs(ID, revision="v1")):
-        (config,) = found
+    for matches in (find_configs(f"{ID}@v1"), find_configs(ID, revision="v1")):
+        (config,) = matches
         assert config.local is None
     assert not pusher.hub.log.find(path="parquet")
     assert read_manifest(config.fetch()) == config.manifest and pusher.hub.log.find(path="parquet")
@@ -100,13 +100,13 @@ def test_a_repository_is_checked_and_downloaded_when_asked_for(
             "no build of pathmnist in dist: run medmnist-hf build pathmnist --size 28 --root",
         ),
         ("pathmnist", {"local": True}, "no build of pathmnist in dist or "),
-        ("you/pathmnist", {"local": True}, "is on the Hub, and a build on this machine is needed"),
-        ("dist/breastmnist", {"root": "dist"}, "is a path, and so is the root dist"),
+        ("you/pathmnist", {"local": True}, "is on the Hub, but a local build is needed"),
+        ("dist/breastmnist", {"root": "dist"}, "and the root dist are both paths"),
         ("dist", {"sizes": ["65"]}, "no subset has size '65': choose from 28, 64, 128, 224, all"),
         ("me/x@", {}, "no such file or folder"),
     ],
 )
-def test_nothing_there(name: str, options: dict[str, object], error: str) -> None:
+def test_missing_configs(name: str, options: dict[str, object], error: str) -> None:
     with pytest.raises((SourceError, CatalogError), match=re.escape(error)) as caught:
         find_configs(name, **options)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
@@ -116,37 +116,38 @@ def test_an_npz_file_and_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "breastmnist_64.npz").touch()
     with pytest.raises(SourceError, match=r"a build is needed: run medmnist-hf build breastmnist --size 64 --source"):
         find_configs(tmp_path / "breastmnist_64.npz")
-    with pytest.raises(SourceError, match=r"^no build in .*: medmnist-hf build makes one$"):
+    with pytest.raises(SourceError, match=r"^no build in .*: run medmnist-hf build$"):
         find_configs(tmp_path)
 
 
-def test_the_hub_failing_names_each_place(pusher: Pusher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_failing_hub_names_each_place(pusher: Pusher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(configs, "hub_api", lambda: pusher.api)
     with pytest.raises(
-        MedMNISTError, match=r"medmnist/pathmnist.*; dist or .*builds has no build of it either: run med"
+        MedMNISTError, match=r"medmnist/pathmnist.*; there is no build of it in dist or .*builds either: run med"
     ):
         find_configs("pathmnist")
 
 
-def test_what_is_neither_here_nor_on_the_hub(pusher: Pusher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_found_neither_locally_nor_on_the_hub(pusher: Pusher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(configs, "hub_api", lambda: pusher.api)
-    with pytest.raises(HubError, match=r"; no folder made/typo was found here either$"):
+    with pytest.raises(HubError, match=r"; there is no local folder made/typo either$"):
         find_configs("made/typo")
     with pytest.raises(
-        HubError, match=r"; no folder dits/breastmnist was found here .*: did you mean dist/breastmnist\?$"
+        HubError, match=r"; there is no local folder dits/breastmnist either: did you mean dist/breastmnist\?$"
     ):
         find_configs("dits/breastmnist")
 
 
-def test_folders_of_builds_are_done_subset_by_subset() -> None:
-    """So that one that is damaged hides none of the others."""
+def test_folders_of_builds_are_expanded_to_subsets() -> None:
+    """A damaged subset must not hide the others."""
     names = ["dist", "dist/breastmnist", "pathmnist", "you/x", "dist/typo", "nonsense"]
     assert expand(names) == ["dist/breastmnist", "dist/retinamnist", *names[1:]]
 
 
-def test_folders_of_builds_within_one_are_named(built: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_nested_folders_of_builds_are_reported(built: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     shutil.copytree(built / "dist", tmp_path / "dist")
     shutil.copytree(built / "dist", tmp_path / "dist" / "phantom")
     names = expand([str(tmp_path / "dist")])
     assert all("phantom" not in name for name in names)
-    assert caplog.messages == [f"{tmp_path / 'dist' / 'phantom'} holds builds, too, which are left out here: name it"]
+    nested = tmp_path / "dist" / "phantom"
+    assert caplog.messages == [f"{nested} also holds builds, which are left out: name it to include them"]

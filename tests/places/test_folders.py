@@ -1,4 +1,4 @@
-"""What lies in a folder: configs of a subset or of several, NPZ files, and what may not be looked at."""
+"""Finding configs and NPZ files in folders, and folders that cannot be read."""
 
 import shutil
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_configs_subsets_and_files(phantoms: Phantoms, tmp_path: Path) -> None:
         ("x" * 300, None),
     ],
 )
-def test_the_folder_that_was_meant(
+def test_nearest_suggests_an_existing_path(
     missing: str, near: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "dist" / "breastmnist" / "28").mkdir(parents=True)
@@ -55,7 +55,7 @@ def test_the_folder_that_was_meant(
     assert nearest(Path(missing)) == (near and Path(near))
 
 
-def test_a_folder_that_may_not_be_looked_at() -> None:
+def test_a_folder_without_permission() -> None:
     with closed_folder(0o000, {"28/manifest.json": ""}) as folder:
         for look in (configs_in, subset_folders, lambda path: list(npz_files(path))):
             with pytest.raises(SourceError, match=r"^cannot read .* \(Permission denied\): check its permissions"):

@@ -1,4 +1,4 @@
-"""Paths of local builds: which are refused, which are patterns to `datasets`, and how shards are named to it."""
+"""Paths of local builds: invalid paths, patterns, and escaped paths of shards."""
 
 import glob
 import os
@@ -19,15 +19,15 @@ def test_paths_that_can_be_read(tmp_path: Path, name: str) -> None:
     check_loadable(tmp_path / name)
 
 
-def test_what_lies_behind_a_link_counts(tmp_path: Path) -> None:
+def test_links_are_resolved(tmp_path: Path) -> None:
     (tmp_path / "a::b[1]").mkdir()
     (tmp_path / "plain").symlink_to(tmp_path / "a::b[1]")
     assert is_pattern(tmp_path / "plain")
-    with pytest.raises(SourceError, match="for a path in an archive"):
+    with pytest.raises(SourceError, match="as a path in an archive"):
         check_loadable(tmp_path / "plain")
 
 
-def test_text_is_asked_of_every_part(tmp_path: Path) -> None:
+def test_every_part_of_a_path_must_be_text(tmp_path: Path) -> None:
     for name, says in ((os.fsdecode(b"\xfe"), "not UTF-8"), ("\0", "NUL")):
         with pytest.raises(SourceError, match=says) as caught:
             check_text(tmp_path / name / "dist")
@@ -35,12 +35,12 @@ def test_text_is_asked_of_every_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["run[12]", "a*b", "wh?t", "[[]", "[!]"])
-def test_escaped_shards_match_themselves_alone(phantoms: Phantoms, tmp_path: Path, name: str) -> None:
+def test_escaped_shards_match_only_themselves(phantoms: Phantoms, tmp_path: Path, name: str) -> None:
     folder = build(phantoms, tmp_path / name, "breastmnist", 28)
     assert is_pattern(folder)
     assert not is_pattern(tmp_path)
     manifest = read_manifest(folder / "28")
     files = escaped_shards(folder, manifest, ["test", "train"])
     for split, patterns in files.items():
-        found = [Path(path) for pattern in patterns for path in glob.glob(pattern)]  # noqa: PTH207
-        assert found == [folder / "28" / shard.name for shard in manifest.splits[split].shards]
+        matches = [Path(path) for pattern in patterns for path in glob.glob(pattern)]  # noqa: PTH207
+        assert matches == [folder / "28" / shard.name for shard in manifest.splits[split].shards]

@@ -1,4 +1,4 @@
-"""Names of data sets as people type them."""
+"""Parsing names of data sets."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from medmnist_hf.places.names import parse_name
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An own folder, with a folder of builds in it."""
+    """A current folder that contains a folder of builds."""
     (tmp_path / "dist" / "pathmnist").mkdir(parents=True)
     (tmp_path / "mine.npz").touch()
     monkeypatch.chdir(tmp_path)
@@ -69,7 +69,7 @@ def test_paths(text: str) -> None:
     assert (named.path, named.repository, named.entry) == (Path(text), None, None)
 
 
-def test_the_home_of_a_person_and_a_path_of_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_home_folders_and_path_objects(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert parse_name("~/x").path == tmp_path / "x"
     assert parse_name(Path("pathmnist")).path == Path("pathmnist")
@@ -87,26 +87,24 @@ def test_the_home_of_a_person_and_a_path_of_python(monkeypatch: pytest.MonkeyPat
         ("x" * 300, "unknown subset"),
     ],
 )
-def test_what_is_no_name(text: str, error: str) -> None:
+def test_invalid_names(text: str, error: str) -> None:
     with pytest.raises(CatalogError, match=error):
         parse_name(text)
 
 
-def test_a_folder_that_is_nearly_named_so_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_a_similar_name_is_suggested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "dist" / "breastmnist").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CatalogError, match=r"^unknown subset 'distt', .*: did you mean 'dist'\?$"):
         parse_name("distt")
 
 
-def test_a_path_that_no_file_can_have() -> None:
+def test_an_impossible_path() -> None:
     with pytest.raises(SourceError, match="NUL"):
         parse_name("a\0b")
 
 
-def test_a_flag_with_a_letter_missing_is_nearer_than_a_folder_named_after_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_similar_flag_is_suggested_before_a_similar_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "breastmnist_old").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CatalogError, match=r"did you mean 'breastmnist'\?$"):

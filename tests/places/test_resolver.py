@@ -1,4 +1,4 @@
-"""One answer to where the data is: what is looked at, in which order, and what is said where nothing is there."""
+"""Finding the place of a data set: the places searched, their order, and the errors for missing data."""
 
 import logging
 import re
@@ -20,7 +20,7 @@ ENTRY = subset(FLAG)
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory, phantoms: Phantoms) -> Path:
-    """A folder with ``dist``, which holds two subsets, and ``npz`` with a file of each."""
+    """A folder with ``dist``, which holds builds of two subsets, and ``npz``, which holds a file of each."""
     folder = tmp_path_factory.mktemp("built")
     build(phantoms, folder / "dist", FLAG, 28, 64)
     build(phantoms, folder / "dist", "retinamnist", 28)
@@ -31,8 +31,8 @@ def built(tmp_path_factory: pytest.TempPathFactory, phantoms: Phantoms) -> Path:
 
 
 @pytest.fixture
-def there(built: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """That folder as the current one, with a cache of builds that is empty."""
+def current_folder(built: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The folder `built` as the current one, with an empty cache of builds."""
     monkeypatch.chdir(built)
     monkeypatch.delenv(resolver.ROOT_VARIABLE, raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "home"))
@@ -57,28 +57,28 @@ def folder_of(place: Place) -> str:
         ("./dist/breastmnist/64/", "64", "dist/breastmnist/64"),
     ],
 )
-def test_a_build_by_any_of_its_names(there: Path, name: str, size: int | str | None, folder: str) -> None:
+def test_any_name_of_a_build(current_folder: Path, name: str, size: int | str | None, folder: str) -> None:
     assert folder_of(find(name, size)) == folder
 
 
 @pytest.mark.parametrize("root", ["dist", "dist/breastmnist", "dist/breastmnist/28"])
-def test_a_root_may_be_the_folder_of_all_builds_or_of_the_one(there: Path, root: str) -> None:
-    """`load(FLAG, root="dist/breastmnist")` once told people to nest builds."""
+def test_a_root_may_hold_all_builds_a_subset_or_a_config(current_folder: Path, root: str) -> None:
+    """The folder of the subset is accepted as well, and not treated as an empty folder of builds."""
     assert folder_of(find(FLAG, root=root)) == "dist/breastmnist/28"
-    assert folder_of(find(FLAG, root=there / root)) == str(there / "dist/breastmnist/28")
+    assert folder_of(find(FLAG, root=current_folder / root)) == str(current_folder / "dist/breastmnist/28")
 
 
-def test_a_folder_with_another_name_is_the_subset_of_its_manifest(there: Path, tmp_path: Path) -> None:
-    shutil.copytree(there / "dist" / FLAG, tmp_path / "copy")
+def test_the_manifest_identifies_the_subset_of_a_renamed_folder(current_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(current_folder / "dist" / FLAG, tmp_path / "copy")
     assert folder_of(find(tmp_path / "copy", 64)) == str(tmp_path / "copy" / "64")
-    shutil.copytree(there / "dist" / FLAG / "28", tmp_path / "alone")
+    shutil.copytree(current_folder / "dist" / FLAG / "28", tmp_path / "alone")
     assert folder_of(find(tmp_path / "alone")) == str(tmp_path / "alone")
-    shutil.copytree(there / "dist" / FLAG, tmp_path / "all" / "mine")
+    shutil.copytree(current_folder / "dist" / FLAG, tmp_path / "all" / "mine")
     assert folder_of(find(tmp_path / "all")) == str(tmp_path / "all" / "mine" / "28")
 
 
-def test_the_places_of_a_flag_in_their_order(
-    there: Path, phantoms: Phantoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_order_of_the_places_of_a_flag(
+    current_folder: Path, phantoms: Phantoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "home" / "medmnist-hf" / "builds"
     build(phantoms, cache, FLAG, 28, 64, 128)
@@ -91,8 +91,8 @@ def test_the_places_of_a_flag_in_their_order(
     assert hub == Repository(ENTRY, 224, "medmnist/breastmnist", None, (tmp_path / "mine", Path("dist"), cache))
 
 
-def test_what_is_found_without_being_named_and_is_not_verified_is_logged(
-    there: Path, caplog: pytest.LogCaptureFixture
+def test_an_unverified_build_found_by_flag_logs_a_warning(
+    current_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
         find(FLAG, root="dist")
@@ -104,14 +104,14 @@ def test_what_is_found_without_being_named_and_is_not_verified_is_logged(
 
 
 @pytest.mark.parametrize("name", [f"you/{FLAG}@v1", f"{FLAG}@v1"])
-def test_a_revision_is_that_of_the_hub(there: Path, name: str) -> None:
+def test_a_revision_means_the_hub(current_folder: Path, name: str) -> None:
     owner = name.partition("/")[0] if "/" in name else "medmnist"
     assert find(name, 64) == Repository(ENTRY, 64, f"{owner}/{FLAG}", "v1")
     assert find(FLAG, revision="v1") == Repository(ENTRY, 28, f"medmnist/{FLAG}", "v1")
     assert find("you/histology") == Repository(None, 28, "you/histology")
 
 
-def test_npz_files_where_they_will_do(there: Path) -> None:
+def test_npz_files_if_accepted(current_folder: Path) -> None:
     file = NpzFile(ENTRY, 28, Path("npz/breastmnist.npz"))
     assert find("npz/breastmnist.npz", npz=True) == file
     assert find(FLAG, root="npz", npz=True) == file
@@ -157,34 +157,34 @@ def test_npz_files_where_they_will_do(there: Path) -> None:
         ),
         ("retinamnist", {"root": "dist/breastmnist"}, "(it is a build of breastmnist)"),
         ("npz/breastmnist.npz", {}, "a build is needed: run medmnist-hf build breastmnist --size 28 --source npz"),
-        ("npz", {}, "holds NPZ files and no build: run medmnist-hf build breastmnist"),
+        ("npz", {}, "holds NPZ files but no build: run medmnist-hf build breastmnist"),
         ("npz", {"npz": True}, "name one file, e.g. npz/breastmnist.npz"),
         ("breastmnist", {"root": "npz"}, "--source npz"),
-        ("dist/breastmnist", {"root": "dist"}, "is a path, and so is the root dist"),
-        ("you/pathmnist", {"root": "dist"}, "is on the Hub, and the root dist is not"),
+        ("dist/breastmnist", {"root": "dist"}, "and the root dist are both paths"),
+        ("you/pathmnist", {"root": "dist"}, "is on the Hub, but the root dist is not"),
         ("breastmnist", {"root": "dist", "revision": "v1"}, "a build has no revisions"),
         ("breastmnist@v1", {"revision": "v2"}, "another revision"),
-        ("breastmnist-28", {"size": 64}, "names size 28, and size 64 is given"),
+        ("breastmnist-28", {"size": 64}, "names size 28, but size is 64"),
         ("breastmnist", {"size": 65}, "has no size 65"),
         ("you/histology", {"size": "big"}, "no subset has size 'big'"),
-        ("retinamnist", {"expected": ENTRY}, "is retinamnist, and breastmnist is needed"),
+        ("retinamnist", {"expected": ENTRY}, "is retinamnist, but breastmnist is needed"),
         (
             "dist/breastmnist/28",
             {"size": 64},
-            "a build of breastmnist at size 28, and breastmnist at size 64 is needed",
+            "a build of breastmnist at size 28, but breastmnist at size 64 is needed",
         ),
-        ("npz/retinamnist.npz", {"expected": ENTRY, "npz": True}, "is not breastmnist.npz, which is needed"),
+        ("npz/retinamnist.npz", {"expected": ENTRY, "npz": True}, "is not the required file breastmnist.npz"),
     ],
 )
-def test_errors_say_what_is_there_and_what_to_do(
-    there: Path, name: str, options: dict[str, object], error: str
+def test_errors_list_existing_builds_and_what_to_do(
+    current_folder: Path, name: str, options: dict[str, object], error: str
 ) -> None:
     with pytest.raises((SourceError, CatalogError), match=re.escape(error)) as caught:
         find(name, **options)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
 
 
-def test_the_hub_failing_names_each_place(there: Path) -> None:
+def test_the_error_for_a_failing_hub_names_each_place(current_folder: Path) -> None:
     place = find(FLAG, 128)
     assert isinstance(place, Repository)
     text = str(place.unreachable("load it", "no such repository"))
@@ -194,7 +194,7 @@ def test_the_hub_failing_names_each_place(there: Path) -> None:
     meant = find("dits/breastmnist")
     assert isinstance(meant, Repository)
     assert str(meant.unreachable("load it", "404")).startswith(
-        "cannot load it (404): did you mean dist/breastmnist? Else check the name"
+        "cannot load it (404): did you mean dist/breastmnist? Otherwise check the name"
     )
     named = find(f"you/{FLAG}")
     assert isinstance(named, Repository)

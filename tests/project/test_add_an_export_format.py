@@ -49,6 +49,6 @@ def test_an_entry_and_a_function_are_all(
         assert np.array_equal(numbers[:, :columns], source[f"{prefix}_labels"])
         assert np.array_equal(numbers[:, columns:], source[f"{prefix}_images"].reshape(len(numbers), -1))
 
-    with pytest.raises(MedMNISTError, match=r"pixels\.csv is there already"):
+    with pytest.raises(MedMNISTError, match=r"pixels\.csv already exists"):
         CliRunner().invoke(app, command, catch_exceptions=False)
     assert [file.name for file in path.parent.iterdir()] == [path.name]

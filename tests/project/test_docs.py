@@ -75,7 +75,7 @@ READERS = {
 }
 """Language of a block -> what is checked of each; `test_docs_run.py` runs those that can be run."""
 
-SPHINX = re.compile(r"\{(toctree|include|grid|grid-item-card|auto\w+|currentmodule|note|warning|tip|seealso)\}")
+SPHINX = re.compile(r"\{(toctree|include|grid|grid-item-card|note|warning|tip|seealso|eval-rst)\}")
 """Directives that hold no code; ``make docs`` reads them."""
 
 EVERY_BLOCK = [block for page in (*PAGES, *CARDS, CHANGELOG) for block in blocks(page)]
@@ -84,7 +84,9 @@ EVERY_BLOCK = [block for page in (*PAGES, *CARDS, CHANGELOG) for block in blocks
 def test_every_block_is_of_a_language_that_is_checked() -> None:
     """So no code of a page goes without a test."""
     for block in EVERY_BLOCK:
-        if not SPHINX.match(block.language):
+        if SPHINX.match(block.language):
+            assert not re.search(r"code-block|literalinclude|::$|>>>|```", block.text, re.MULTILINE), block.where
+        else:
             assert block.language in READERS, f"{block.where}: no test reads {block.language or 'a bare block'}"
             READERS[block.language](block)
 

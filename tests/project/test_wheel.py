@@ -128,17 +128,3 @@ def test_a_missing_extra_is_one_line(installed: Path, tmp_path: Path, arguments:
     line = run(installed, "medmnist-hf", *arguments, cwd=tmp_path, code=1)
     assert line.startswith("error: ") and line.count("\n") == 1
     assert f"'medmnist-hf[{extra}]'" in line
-
-
-@pytest.mark.parametrize(
-    ("statement", "extra"),
-    [
-        ("from medmnist_hf.cards.render import write_card", "build"),
-        ("from medmnist_hf.training.data import ArrayLoader", "train"),
-        ("from medmnist_hf.training.models import build_model", "train"),
-        ("import medmnist_hf; medmnist_hf.metric('pathmnist')", "evaluate"),
-    ],
-)
-def test_python_names_the_extra_too(installed: Path, tmp_path: Path, statement: str, extra: str) -> None:
-    last = run(installed, "python", "-c", statement, cwd=tmp_path, code=1).splitlines()[-1]
-    assert last.startswith("medmnist_hf.extras.MissingModuleError: ") and f"[{extra}]'" in last

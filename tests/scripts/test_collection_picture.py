@@ -28,14 +28,8 @@ def pixels(path: Path) -> UInt8Array:
 
 def test_the_committed_picture_is_what_the_command_draws(real_data: Path, tmp_path: Path) -> None:
     """Names are left out of the comparison, as releases of Pillow draw them differently."""
-    command = [
-        sys.executable,
-        ROOT / "scripts/collection_picture.py",
-        "--root",
-        real_data,
-        "--out",
-        tmp_path / "it.png",
-    ]
+    script = str(ROOT / "scripts" / "collection_picture.py")
+    command = [sys.executable, script, "--root", str(real_data), "--out", str(tmp_path / "it.png")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.endswith("it.png: RetinaMNIST, BreastMNIST, AdrenalMNIST3D\n")
     drawn, committed = pixels(tmp_path / "it.png"), pixels(COMMITTED)
@@ -45,9 +39,8 @@ def test_the_committed_picture_is_what_the_command_draws(real_data: Path, tmp_pa
 
 def test_synthetic_data_is_not_drawn(phantoms: Phantoms, tmp_path: Path) -> None:
     build(phantoms, tmp_path, "pathmnist", 28)
-    assert (
-        open_rows("pathmnist", root=tmp_path).count("train") and official_rows(subset("pathmnist"), tmp_path) is None
-    )
+    assert open_rows("pathmnist", root=tmp_path).count("train")
+    assert official_rows(subset("pathmnist"), tmp_path) is None
     with pytest.raises(MedMNISTError, match="no official file and no verified build in"):
         draw(tmp_path, tmp_path / "picture.png")
     assert not (tmp_path / "picture.png").exists()

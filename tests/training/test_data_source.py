@@ -34,9 +34,9 @@ def test_the_data_is_named_as_for_any_other_command(phantoms: Phantoms, tmp_path
     recipe = make_recipe({"dataset": str(renamed)})
     assert open_config(recipe.source, recipe.size, recipe.root).where == str(renamed / "28")
     refused: list[tuple[str, dict[str, Any], str]] = [
-        ("pathmnist-64", {"size": 28}, "names size 64, and size 28 is given"),
-        (str(renamed), {"root": "dist"}, "is a path, and so is the root"),
-        ("you/pathmnist", {"root": "dist"}, "is on the Hub, and the root dist is not"),
+        ("pathmnist-64", {"size": 28}, "names size 64, but size is 28"),
+        (str(renamed), {"root": "dist"}, "are both paths: give one"),
+        ("you/pathmnist", {"root": "dist"}, "is on the Hub, but the root dist is not"),
         (str(tiny_builds / "typo"), {}, "no such file or folder"),
     ]
     for name, values, said in refused:

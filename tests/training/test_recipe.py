@@ -312,7 +312,7 @@ def test_yaml_is_plain() -> None:
         ("? " + "n" * 9_000 + "\n: 1", "unknown option 'nnn"),
         ("? [a, b]\n: 1", "unhashable key"),
         (r'model: "a\nerror: b\x1b[31m"', r"model is 'a\nerror: b\x1b[31m': must be text without control"),
-        (r'dataset: "\uD800"', "half a character"),
+        (r'dataset: "\uD800"', "half of a surrogate pair"),
         ("dataset: " + "p" * 9_000, "unknown subset"),
     ],
 )

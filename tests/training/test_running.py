@@ -318,7 +318,7 @@ def test_a_lock_ends_with_its_process_and_a_launcher_does_not_wait(
     recipe = tiny(root, "pneumoniamnist", method="knn")
     with monkeypatch.context() as patched:
         patched.setattr(module, "launched", lambda _: SimpleNamespace(is_main_process=True, num_processes=2))
-        with pytest.raises(BusyError, match=f"another process is running in {tmp_path}: wait for its end"):
+        with pytest.raises(BusyError, match=f"another process is running in {tmp_path}: wait until it ends"):
             run(recipe, tmp_path, quiet=True)
     assert not (tmp_path / RECIPE_NAME).exists()
     holder.kill()

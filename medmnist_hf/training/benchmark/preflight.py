@@ -11,7 +11,7 @@ from medmnist_hf.catalog import SPLITS
 from medmnist_hf.data.arrays import check_split
 from medmnist_hf.data.configs import open_config
 from medmnist_hf.errors import MedMNISTError, first_line, one_line
-from medmnist_hf.hub.client import limit_waiting
+from medmnist_hf.hub.client import apply_hub_limits
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun, in_matrix_words
 from medmnist_hf.training.methods.zero_shot import check_text_tower
 from medmnist_hf.training.models.factory import check_model
@@ -25,7 +25,7 @@ def problems(cells: Sequence[BenchmarkRun]) -> Iterator[str]:
 
     What several cells have in common is checked once.
     """
-    limit_waiting()
+    apply_hub_limits()
     known: dict[Hashable, str] = {}
 
     def problem(check: Callable[[Recipe], None], recipe: Recipe, *reads: Hashable) -> str:

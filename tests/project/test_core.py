@@ -1,0 +1,118 @@
+"""Without extras every verb works or names in one line the extra that it needs; run by ``make test-core``."""
+
+from importlib.metadata import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import medmnist_hf
+from medmnist_hf.extras import DISTRIBUTION
+from medmnist_hf.manifest import README_NAME, read_manifest
+from tests.conftest import Phantoms
+from tests.fixtures.builds import build
+from tests.fixtures.commands import command
+from tests.fixtures.pages import verbs
+from tests.fixtures.paths import ROOT
+
+pytestmark = pytest.mark.core
+
+WORKS = {
+    "list": ["list"],
+    "info": ["info", "pathmnist"],
+    "cite": ["cite", "pathmnist"],
+    "cache": ["cache"],
+    "verify": ["verify", "dist/breastmnist"],
+    "audit": ["audit", "dist/breastmnist"],
+    "export": ["export", "breastmnist", "--root", "dist", "--format", "imagefolder", "--out", "folders"],
+    "montage": ["montage", "breastmnist", "--root", "dist", "--length", "2", "--out", "montage.png"],
+    "evaluate": ["evaluate", "mine.csv", "--subset", "breastmnist", "--split", "test", "--root", "dist", "--ci"],
+    "compare": ["compare", "mine.csv", "mine.csv", "--subset", "breastmnist", "--split", "test", "--root", "dist"],
+    "leaderboard": ["leaderboard", "breastmnist"],
+    "benchmark": ["benchmark", "--example"],
+}
+NEEDS = {
+    "build": ("build", ["build", "breastmnist", "--source", "phantom"]),
+    "audit": ("build", ["audit", "dist/breastmnist", "--save"]),
+    "push": ("build", ["push", "dist/breastmnist", "--repo-id", "you", "--allow-synthetic"]),
+    "evaluate": ("plot", [*WORKS["evaluate"], "--plot", "roc.png"]),
+    "finetune": ("train", ["finetune", "breastmnist", "--root", "dist"]),
+    "benchmark": ("train", ["benchmark", "matrix.yaml"]),
+    "automl": ("train", ["automl", "breastmnist", "--root", "dist", "--engine", "flaml"]),
+}
+TESTED_ELSEWHERE = {"automl-env": "tests/automl", "push-metric": "tests/cli/test_push_metric.py"}
+"""One makes an environment, which takes minutes; the other needs no extra, but a Hub."""
+
+
+@pytest.fixture(scope="module")
+def folder(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A build in ``dist``, predictions for its test split and a matrix."""
+    home = tmp_path_factory.mktemp("core")
+    dist = build(phantoms, home / "dist", "breastmnist", 28)
+    # A card of this build is rendered where the extra `build` is; this one has the same metadata.
+    manifest = read_manifest(dist / "28")
+    card = (ROOT / "cards/breastmnist.md").read_text(encoding="utf-8")
+    (dist / README_NAME).write_text(f"{card}\n{manifest.content_id}\n", encoding="utf-8")
+    labels = medmnist_hf.load("breastmnist", 28, split="test", root=home / "dist")["label"]
+    rows = enumerate(np.random.default_rng(0).random(len(labels)))
+    (home / "mine.csv").write_text("".join(f"{row},{1 - score},{score}\n" for row, score in rows))
+    (home / "matrix.yaml").write_text("defaults: {root: dist}\nmatrix: {dataset: [breastmnist]}\n")
+    return home
+
+
+@pytest.fixture(autouse=True)
+def in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+
+
+def test_the_environment_has_no_extra() -> None:
+    extras = metadata(DISTRIBUTION).get_all("Provides-Extra")
+    assert extras and {"build", "evaluate", "plot", "train"} <= set(extras)
+    present = [name for name in ("bibtexparser", "evaluate", "jinja2", "matplotlib", "torch") if find_spec(name)]
+    assert not present, f"run this by `make test-core`: {present} belong to extras"
+
+
+def test_every_verb_is_tried() -> None:
+    assert WORKS.keys() | NEEDS.keys() | TESTED_ELSEWHERE.keys() == verbs().keys()
+
+
+@pytest.mark.parametrize("verb", WORKS)
+def test_it_works(verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, *arguments = WORKS[verb]
+    ended = command(verb, capsys, monkeypatch)(*arguments)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout
+
+
+@pytest.mark.parametrize("verb", NEEDS)
+def test_it_names_the_extra_in_one_line(
+    verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extra, (_, *arguments) = NEEDS[verb]
+    ended = command(verb, capsys, monkeypatch)(*arguments)
+    assert ended.returncode == 1
+    error, *summary = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+    assert error.endswith(f"'{DISTRIBUTION}[{extra}]'")
+    assert summary == (["error: 1 of 1 builds failed"] if verb == "push" else [])
+
+
+def test_rows_and_arrays_are_read() -> None:
+    images, labels = medmnist_hf.load_arrays("breastmnist", 28, "train", root="dist")
+    rows = medmnist_hf.load("breastmnist", 28, split="train", root="dist")
+    assert images.shape == (len(rows), 28, 28) and labels.tolist() == rows["label"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "extra"),
+    [
+        ("from medmnist_hf.cards.render import write_card", "build"),
+        ("from medmnist_hf.training.data import ArrayLoader", "train"),
+        ("from medmnist_hf.training.models import build_model", "train"),
+        ("import medmnist_hf; medmnist_hf.metric('pathmnist')", "evaluate"),
+    ],
+)
+def test_python_names_the_extra_too(statement: str, extra: str) -> None:
+    with pytest.raises(ImportError) as error:
+        exec(statement, {})
+    assert str(error.value).endswith(f"'{DISTRIBUTION}[{extra}]'")

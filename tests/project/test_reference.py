@@ -1,0 +1,43 @@
+"""The API reference has every name that is meant to be imported."""
+
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import medmnist_hf
+from tests.fixtures.paths import ROOT
+
+API: Final = ROOT / "docs/api"
+MODULES: Final = re.compile(r"^\.\. automodule:: ([\w.]+)$", flags=re.MULTILINE)
+OBJECTS: Final = re.compile(r"^\.\. auto(?:class|data|exception|function):: ([\w.]+)$", flags=re.MULTILINE)
+
+
+def packages_with_names() -> list[str]:
+    """Packages, other than the whole, that say which names users import from them."""
+    inits = (ROOT / "medmnist_hf").rglob("*/__init__.py")
+    return [
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for path in sorted(inits)
+        if "\n__all__ = " in path.read_text(encoding="utf-8")
+    ]
+
+
+def test_the_first_page_documents_exactly_the_public_names() -> None:
+    documented = OBJECTS.findall((API / "medmnist_hf.md").read_text(encoding="utf-8"))
+    assert sorted(documented) == sorted(f"medmnist_hf.{name}" for name in medmnist_hf.__all__)
+
+
+@pytest.mark.parametrize("package", packages_with_names())
+def test_a_package_with_public_names_has_a_page(package: str) -> None:
+    documented = [name for page in API.glob("*.md") for name in MODULES.findall(page.read_text(encoding="utf-8"))]
+    assert documented.count(package) == 1
+    assert set(import_module(package).__all__) <= set(dir(import_module(package)))  # what Sphinx goes by
+
+
+@pytest.mark.parametrize("page", sorted(API.glob("*.md")), ids=lambda page: page.name)
+def test_the_index_lists_every_page(page: Path) -> None:
+    listed = (API / "index.md").read_text(encoding="utf-8")
+    assert page.name == "index.md" or (f"]({page.name})" in listed and f"\n{page.stem}\n" in listed)
