@@ -79,12 +79,12 @@ def automl(
         os.environ[VARIABLE] = str(python)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from medmnist_hf.training.report.terminal import print_results
-    from medmnist_hf.training.results import check_whole  # torch takes seconds to import
+    from medmnist_hf.training.results import check_complete  # torch takes seconds to import
     from medmnist_hf.training.running import run
 
     results = run(recipe, folder, quiet=quiet, force=force)
     print_results(results, folder)
-    check_whole(results)
+    check_complete(results)
 
 
 def automl_env(

@@ -75,10 +75,10 @@ def finetune(
     from medmnist_hf.hub.client import MAIN, hub_api
     from medmnist_hf.training.publish import check_push, push_model
     from medmnist_hf.training.report.terminal import print_results
-    from medmnist_hf.training.results import check_whole
-    from medmnist_hf.training.running import launched, run
+    from medmnist_hf.training.results import check_complete
+    from medmnist_hf.training.running import process_state, run
 
-    is_main, api = launched(device).is_main_process, hub_api()
+    is_main, api = process_state(device).is_main_process, hub_api()
     how: dict[str, Any] = {"revision": branch or MAIN, "private": private}
     if repo_id is not None and "/" not in repo_id:
         repo_id = f"{repo_id}/{folder.resolve().name}"
@@ -88,7 +88,7 @@ def finetune(
     if not is_main:
         return
     print_results(results, folder)
-    check_whole(results)
+    check_complete(results)
     if repo_id is not None:
         pushed = push_model(api, folder, repo_id, references=[bibtex(recipe.subset)], **how)
         console.echo(pushed.summary())

@@ -133,7 +133,7 @@ def earlier_results(recipe: Recipe, out: Path, *, force: bool) -> "RunResult | N
     from medmnist_hf.training.run_folder import RunFolder
 
     folder = RunFolder(out, recipe, force)
-    results = folder.done()
+    results = folder.finished_result()
     check_model_name(recipe.model, recipe.checkpoint)
     if results is None or os.environ.get("WORLD_SIZE", "1") != "1":
         return None

@@ -1,4 +1,4 @@
-"""The seeds of a run taken together: the mean of their scores, as deep ensembles predict.
+"""The ensemble of a run: the mean of the scores of all seeds, as in deep ensembles.
 
 Lakshminarayanan et al., "Simple and scalable predictive uncertainty estimation using deep ensembles", NeurIPS 2017.
 """
@@ -18,18 +18,18 @@ from medmnist_hf.training.scoring import check_scores, score_splits
 
 
 def ensemble(shared: Run, folders: Mapping[int, Path], out: Path) -> EnsembleResult | None:
-    """Score the mean of the scores of all seeds, and leave it as prediction files.
+    """Average the scores of all seeds, write the mean as prediction files, and score it.
 
     Args:
-        shared: What was done.
-        folders: Seed -> where its prediction files are.
-        out: Where those of the mean go.
+        shared: The run.
+        folders: Seed -> folder of its prediction files.
+        out: Folder for the prediction files of the mean.
 
     Returns:
-        What the mean scored; None for one seed alone.
+        Measures of the mean; None for a single seed.
 
     Raises:
-        TrainingError: A seed lacks its predictions.
+        TrainingError: A prediction file of a seed is missing.
     """
     if len(folders) < 2:
         return None
@@ -42,17 +42,17 @@ def ensemble(shared: Run, folders: Mapping[int, Path], out: Path) -> EnsembleRes
 
 
 def write_scores(shared: Run, folder: Path, split: str, scores: FloatArray, part: str) -> None:
-    """Write the scores of a split as its one prediction file in a folder, in place of an earlier one.
+    """Write the scores of a split as the only prediction file of that split in a folder.
 
-    The run in its name is model, method and part. It ends in what the data is unless that is verified: the file itself
-    cannot say it, and may be scored against other labels later.
+    The run name consists of model, method and part, followed by the provenance of the data unless it is verified: the
+    file has no other place to record it and may later be scored against other labels.
 
     Args:
-        shared: What was done.
-        folder: Where to.
+        shared: The run.
+        folder: Folder to write to.
         split: ``validation`` or ``test``.
         scores: float64 of shape (N, K).
-        part: Which part of the run: ``seed0``, or `ENSEMBLE`.
+        part: Part of the run: ``seed0`` or similar, or `ENSEMBLE`.
     """
     recipe = shared.recipe
     earlier = files_of_split(folder, split)
@@ -69,6 +69,6 @@ def _scores(folder: Path, split: str) -> FloatArray:
     files = files_of_split(folder, split)
     if len(files) != 1:
         raise TrainingError(
-            f"{folder} has {len(files)} prediction files of {split}, not one: remove it to run it again"
+            f"{folder} has {len(files)} prediction files of {split} instead of one: remove the folder to run it again"
         )
     return read_predictions(files[0]).scores

@@ -1,4 +1,4 @@
-"""The model of a run on the Hub: weights, card, results, predictions and figures in one commit."""
+"""Push the model of a run to the Hub: weights, card, results, predictions and figures in one commit."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -22,37 +22,37 @@ from medmnist_hf.training.recipe import RECIPE_NAME, Recipe
 from medmnist_hf.training.registry import METHODS, method
 from medmnist_hf.training.report.model_card import model_card
 from medmnist_hf.training.report.publishable import FIGURES, best_seed, model_result, portable, repository
-from medmnist_hf.training.results import RESULTS_NAME, check_whole, read_results
+from medmnist_hf.training.results import RESULTS_NAME, check_complete, read_results
 from medmnist_hf.training.run_folder import BEST, seed_folder
 
 PREDICTIONS: Final = "predictions"
 """Folder of the prediction files in the repository."""
 
 _MODEL: Final = (".json", ".safetensors")
-"""What a model's files end in; other files of weights may hold code, and are not pushed."""
+"""Suffixes of model files to push; other weights formats may contain code and are not pushed."""
 
 
 def check_push(api: HfApi, recipe: Recipe, repo_id: str, *, revision: str = MAIN, private: bool = False) -> None:
-    """Refuse, before a model is trained, a push that would fail once it is.
+    """Check before training that the model can be pushed afterwards.
 
     Args:
-        api: The client.
-        recipe: What is to be run.
-        repo_id: As for `push_model`.
-        revision: As there.
-        private: As there.
+        api: Hub client.
+        recipe: The recipe to run.
+        repo_id: As in `push_model`.
+        revision: As in `push_model`.
+        private: As in `push_model`.
 
     Raises:
         TrainingError: The method leaves no model.
-        HubError: There is no such name, no token or none that may write, or the repository cannot take the model.
+        HubError: The name is not valid, there is no token with write access, or the repository cannot take the model.
     """
     if not method(recipe.method).leaves_model:
-        others = ", ".join(name for name, other in METHODS.items() if other.leaves_model)
-        raise TrainingError(f"method {recipe.method} leaves no model to push: use {others}, or do not push")
+        names = ", ".join(name for name, other in METHODS.items() if other.leaves_model)
+        raise TrainingError(f"method {recipe.method} leaves no model to push: use {names}, or do not push")
     _repository(api, repo_id, revision, private)
     token = call_with_retries("ask the Hub about the token", api.whoami).get("auth", {}).get("accessToken", {})
     if token.get("role") == "read":
-        raise HubError(f"the token may only read: use one that may write to {repo_id}")
+        raise HubError(f"the token is read-only: use one with write access to {repo_id}")
 
 
 def push_model(
@@ -64,23 +64,23 @@ def push_model(
     private: bool = False,
     references: Sequence[str] = (),
 ) -> Pushed:
-    """Push the model of a run, of the seed with the best AUC on validation; where all is there, nothing is done.
+    """Push the model of the seed with the best validation AUC. If the repository is up to date, nothing is committed.
 
-    Of an earlier push the model, predictions, figures and evaluation results are replaced or removed; other files in
-    the repository stay. Scores go into the metadata and the evaluation results only if the data was the official one.
+    Model, predictions, figures and evaluation results of an earlier push are replaced or removed; other files in the
+    repository stay. Scores are added to the metadata and the evaluation results only for official data.
 
     Args:
-        api: The client.
+        api: Hub client.
         run: Folder of a run.
         repo_id: ``namespace/name``.
-        revision: Branch; made from the main branch where it is missing.
-        private: A repository that is made is private; one that exists must be.
+        revision: Branch; created from the main branch if missing.
+        private: Create a private repository; an existing one must be private.
         references: BibTeX entries for the card.
 
     Raises:
-        TrainingError: The run is not finished, has left no model, or holds a link, or a figure that is no picture.
-        HubError: The Hub refuses or cannot be reached, the repository holds something else or is public and should
-            not be, or another push changed the same files.
+        TrainingError: The run is not finished or has no model, or a file is a link or a figure not a PNG image.
+        HubError: The Hub refuses the push or cannot be reached, the repository holds other files or is public despite
+            `private`, or another push changed the same files.
     """
     files = local_files(run, repo_id, references)
     read = partial(read_tree, api, repo_id, repo_type=REPO_TYPE_MODEL)
@@ -95,21 +95,21 @@ def push_model(
 
 
 def local_files(run: Path, repo_id: str, references: Sequence[str] = ()) -> dict[str, PushFile]:
-    """The files of a run that are pushed, by their paths in the repository.
+    """The files of a run to push, by path in the repository.
 
-    Arguments and errors as in `push_model`.
+    Arguments and errors are those of `push_model`.
     """
     if not (run / RESULTS_NAME).is_file():
         raise TrainingError(f"{run} holds no finished run: run the same command again to resume it")
     result = read_results(run / RESULTS_NAME)
-    check_whole(result)
+    check_complete(result)
     seed = seed_folder(run, best_seed(result).seed)
     model = seed / BEST
     if not (model / CONFIG_NAME).is_file():
         raise TrainingError(f"{run} has no model to push: {result.recipe.method} leaves none")
-    shown = portable(result)
+    public_result = portable(result)
     card = model_card(model, result, where=repo_id, figures=FIGURES, references=references)
-    texts = {README_NAME: card, RESULTS_NAME: shown.to_json(), RECIPE_NAME: shown.recipe.to_yaml()}
+    texts = {README_NAME: card, RESULTS_NAME: public_result.to_json(), RECIPE_NAME: public_result.recipe.to_yaml()}
     official = model_result(result)
     if official is not None:
         texts[RESULTS_PATH] = results_yaml(official, repository(result.recipe))
@@ -128,29 +128,29 @@ def local_files(run: Path, repo_id: str, references: Sequence[str] = ()) -> dict
 
 
 def plan_model(state: RemoteTree, files: dict[str, PushFile]) -> FilePlan:
-    """Compare what is to be there with what is.
+    """Plan the changes that bring a repository to the given files.
 
     Args:
-        state: The repository as it stands.
-        files: Path -> file to be there.
+        state: The repository as it is now.
+        files: Path -> wanted file.
 
     Raises:
-        HubError: The repository holds files that no run here has pushed.
+        HubError: The repository holds files that were not pushed from a run.
     """
     if not {RESULTS_NAME, RECIPE_NAME} <= state.files.keys() and state.files.keys() - {ATTRIBUTES_NAME, README_NAME}:
-        raise HubError(f"{state.repo_id} holds files that no run here has pushed: name another repository")
-    ours = (f"{PREDICTIONS}/", f"{FIGURES}/", RESULTS_PATH)
-    gone = [
+        raise HubError(f"{state.repo_id} holds files that were not pushed from a run: name another repository")
+    managed = (f"{PREDICTIONS}/", f"{FIGURES}/", RESULTS_PATH)
+    removals = [
         Change(path, "removed", file.size)
         for path, file in state.files.items()
-        if path not in files and (path.startswith(ours) or ("/" not in path and path.endswith(_MODEL)))
+        if path not in files and (path.startswith(managed) or ("/" not in path and path.endswith(_MODEL)))
     ]
-    changes = sorted((*changes_of(files, state.files), *gone), key=lambda change: change.path)
+    changes = sorted((*changes_of(files, state.files), *removals), key=lambda change: change.path)
     return FilePlan(state, tuple(changes), files)
 
 
 def _repository(api: HfApi, repo_id: str, revision: str, private: bool) -> RemoteTree:
-    """The repository as it stands, if it can take a model."""
+    """Read the repository and check that it can take a model."""
     split_repo_id(repo_id)
     require_token(api)
     state = read_tree(api, repo_id, revision, repo_type=REPO_TYPE_MODEL, missing_ok=True)

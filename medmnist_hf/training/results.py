@@ -1,7 +1,7 @@
-"""What the seeds of a run scored, as typed records and as the JSON files that hold them.
+"""The scores of a run and its seeds, as typed records and as JSON files.
 
-``result.json`` in the folder of a seed is a `SeedResult`, ``results.json`` in the folder of the run a `RunResult`.
-Numbers that are not finite, such as the AUC of a class without samples, are null in a file and nan when it is read.
+``result.json`` in the folder of a seed holds a `SeedResult`, ``results.json`` in the folder of the run a `RunResult`.
+Numbers that are not finite, such as the AUC of a class without samples, are null in the file and nan in memory.
 """
 
 import contextlib
@@ -22,36 +22,36 @@ from medmnist_hf.training.recipe import Recipe, make_recipe
 from medmnist_hf.typed_json import IN_FILE, Bounds, Count, OneOf, attributes, decode, encode
 
 SEED_RESULT_NAME: Final = "result.json"
-"""The file of a seed's result; that it is there says that the seed is done."""
+"""File of a seed's result; it exists once the seed is finished."""
 
 RESULTS_NAME: Final = "results.json"
-"""The file of a run's results, which is there once all its seeds are done."""
+"""File of a run's results; it exists once all seeds are finished."""
 
 HEADLINE: Final = ("auc", "acc")
-"""The measures that every split has."""
+"""The measures that every scored split has."""
 
 PROVENANCE: Final = "provenance"
-"""What the data was, in words, at the head of both files; what it follows from is recorded with each seed."""
+"""Key of the data's provenance at the head of both files; the facts it is derived from are recorded with each seed."""
 
 _NAMES: Final = ("dataset", "size", "model", "method", PROVENANCE)
-"""What ``results.json`` begins with."""
+"""The first keys of ``results.json``."""
 
 _Value = TypeVar("_Value")
 
 Score = Annotated[float, Bounds(-100, 100)]
-"""A measure: of those there are, the mean absolute error has the widest range, 0 to the number of grades."""
+"""A measure; the widest range is that of the mean absolute error, 0 to the number of grades."""
 
 _Seconds = Annotated[float, Bounds(0, 1e12)]
 _Seed = Annotated[int, Bounds(0, (1 << 32) - 1)]
 _Method = Annotated[str, OneOf(*get_args(Method))]
 _Logged = Annotated[float, Bounds(-1e39, 1e39)]
-"""A value that is logged in training: a float32."""
+"""A float32 value logged during training."""
 
 
 class Measures(dict[str, _Value]):
-    """Measures of a split by name: AUC, ACC and, of test, further ones; empty where the split was not scored.
+    """Measures of a split by name: AUC, ACC and, for test, further ones; empty if the split was not scored.
 
-    Of AUC and ACC on test the ends of 95 % intervals are there too, as ``{name}_low`` and ``{name}_high``.
+    For test, the bounds of the 95 % intervals of AUC and ACC are included as ``{name}_low`` and ``{name}_high``.
     """
 
     __slots__ = ()
@@ -68,22 +68,22 @@ class Measures(dict[str, _Value]):
 
     @property
     def auc(self) -> _Value:
-        """The AUC; raises a `KeyError` where the split was not scored."""
+        """The AUC. Raises `KeyError` if the split was not scored."""
         return self["auc"]
 
     @property
     def acc(self) -> _Value:
-        """The ACC; raises a `KeyError` where the split was not scored."""
+        """The ACC. Raises `KeyError` if the split was not scored."""
         return self["acc"]
 
 
 @dataclass(frozen=True, slots=True)
 class DataRecord:
-    """The data that a run read, as the manifest of its build says.
+    """The data of a run, according to the manifest of its build.
 
     Attributes:
-        source: What the data was built from.
-        rows: Split -> its rows.
+        source: The file that the data was built from.
+        rows: Split -> number of rows.
     """
 
     source: SourceRecord
@@ -91,26 +91,26 @@ class DataRecord:
 
     @classmethod
     def of(cls, config: BuiltConfig) -> "DataRecord":
-        """The record of a config that is about to be read."""
+        """The record of a built config."""
         return cls(config.manifest.source, {name: split.rows for name, split in config.manifest.splits.items()})
 
     @property
     def provenance(self) -> Provenance:
-        """What the data is."""
+        """Provenance of the data."""
         return self.source.provenance
 
     def to_json(self) -> str:
-        """The text of a file that holds this alone."""
+        """The text of ``data.json``."""
         return _text({PROVENANCE: self.provenance} | encode(self))
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A measure over the seeds, written as ``0.733 ± 0.012``; without a deviation as ``0.733``.
+    """Mean and standard deviation of a measure over the seeds, written as ``0.733 ± 0.012``; for one seed ``0.733``.
 
     Attributes:
-        mean: Its mean; nan where a seed has no value.
-        std: Its sample standard deviation; None for one seed, which has none, and where a seed has no value.
+        mean: Mean; nan if the value of a seed is nan.
+        std: Sample standard deviation; None for a single seed or if the value of a seed is nan.
     """
 
     mean: Score
@@ -122,12 +122,12 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """Places of a run's means among the published results of its subset, see `medmnist_hf.scoring.published.stand`.
+    """Ranks of a run's means among the published results of its subset, see `medmnist_hf.scoring.published.stand`.
 
     Attributes:
-        auc: Place by test AUC, 1 for the best.
-        acc: Place by test ACC.
-        of: Number of places.
+        auc: Rank by test AUC, 1 for the best.
+        acc: Rank by test ACC.
+        of: Number of ranks.
     """
 
     auc: Count
@@ -137,11 +137,11 @@ class Rank:
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """What a seed ran on, written as its GPUs or, without any, as its processor.
+    """The hardware a seed ran on, written as its GPUs or, without a GPU, as its processor.
 
     Attributes:
         processor: Name of the processor.
-        cores: Cores that could be used; None where the system does not say.
+        cores: Number of usable cores; None if unknown.
         gpus: Names of the GPUs.
     """
 
@@ -155,25 +155,25 @@ class Hardware:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What a method reports of a seed besides its scores; what it does not report is None or empty.
+    """What a method reports for a seed in addition to the scores; values that it does not report are None or empty.
 
     Attributes:
-        origin: What the network started from, in words.
-        parameters: Number of the network's parameters.
-        trained_parameters: Number of those that were trained.
-        best_epoch: The epoch that was kept, 1 for the first.
+        origin: Description of the initial weights.
+        parameters: Number of parameters of the network.
+        trained_parameters: Number of trained parameters.
+        best_epoch: The selected epoch, counted from 1.
         epochs: Number of epochs trained.
-        history: Entries as `transformers.Trainer` logs them; a value that was not finite is nan.
-        engine: Name and release of the AutoML engine.
-        inputs: What the engine read, in words.
-        trials: Number of configurations that it tried.
-        search_seconds: Seconds that it searched.
-        partial: How its search was interrupted, whose best so far this is.
-        seconds: Seconds that the seed took.
-        hardware: What the seed ran on.
-        releases: Library -> its release.
-        further: What only this method reports, by name, as JSON.
-        names: Names of everything reported, in the order of the report.
+        history: Log entries of `transformers.Trainer`; values that were not finite are nan.
+        engine: Name and version of the AutoML engine.
+        inputs: Description of the engine's inputs.
+        trials: Number of configurations tried.
+        search_seconds: Duration of the search in seconds.
+        partial: How the search was interrupted, if it was; the scores are then those of the best model so far.
+        seconds: Duration of the seed in seconds.
+        hardware: The hardware the seed ran on.
+        releases: Library -> version.
+        further: Values that only this method reports, by name, as JSON.
+        names: Names of all reported values, in order.
     """
 
     origin: str = ""
@@ -195,14 +195,14 @@ class Facts:
 
     @classmethod
     def from_json_value(cls, report: Mapping[str, Any], where: str = "facts") -> "Facts":
-        """Take a report apart.
+        """Parse a report.
 
         Args:
-            report: What a method reports, by name.
-            where: What to call the report in an error.
+            report: Reported values by name.
+            where: Name of the report in an error message.
 
         Raises:
-            ValueError: A value is of another type than its attribute.
+            ValueError: A value does not have the type of its attribute.
         """
         report = decode(encode(report), dict[str, Any], where)
         types = {name: kind for name, (_, kind) in attributes(cls).items() if name not in {"further", "names"}}
@@ -211,13 +211,13 @@ class Facts:
         return cls(**typed, further=further, names=tuple(report))
 
     def to_json_value(self) -> dict[str, Any]:
-        """The report again, in its order."""
+        """The report as it was given, in its order."""
         return {name: self.further[name] if name in self.further else getattr(self, name) for name in self.names}
 
 
 @dataclass(frozen=True, slots=True)
 class EnsembleResult:
-    """What the mean of the seeds' scores scored; attributes as those of `SeedResult`."""
+    """Measures of the ensemble, the mean of the seeds' scores; attributes as in `SeedResult`."""
 
     validation: Measures[Score]
     test: Measures[Score]
@@ -227,16 +227,16 @@ class EnsembleResult:
 
 @dataclass(frozen=True, slots=True)
 class SeedResult:
-    """What one seed scored.
+    """The result of one seed.
 
     Attributes:
         seed: The seed.
-        validation: AUC and ACC on validation, by which choices were made.
+        validation: AUC and ACC on validation, used for selection.
         test: Measures on test; empty if test was not scored.
-        per_class: Name of a label -> its measures on test.
-        facts: What the method reports besides.
-        data: The data it was trained and scored on.
-        intervals: Measure on test -> how its interval is made, see `medmnist_hf.scoring.intervals`.
+        per_class: Label -> its measures on test.
+        facts: Further values that the method reports.
+        data: The data used for training and scoring.
+        intervals: Measure on test -> method of its confidence interval, see `medmnist_hf.scoring.intervals`.
     """
 
     seed: _Seed
@@ -248,7 +248,7 @@ class SeedResult:
     intervals: dict[str, _Method] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """The text of ``result.json``, which begins with what the data was."""
+        """The text of ``result.json``, which begins with the data's provenance."""
         return _text({PROVENANCE: self.data.provenance} | encode(self))
 
     @classmethod
@@ -256,11 +256,11 @@ class SeedResult:
         """Read a ``result.json``.
 
         Args:
-            text: Its content; bytes are UTF-8.
-            where: What to call it in an error.
+            text: Content of the file; bytes are UTF-8.
+            where: Name of the file in an error message.
 
         Raises:
-            TrainingError: It is damaged.
+            TrainingError: The file is damaged.
         """
         with _intact(where):
             table = decode(parse_json(text), dict[str, Any])
@@ -273,18 +273,18 @@ class SeedResult:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What all seeds of a run scored.
+    """The results of all seeds of a run.
 
     Attributes:
-        recipe: What was run.
+        recipe: The recipe of the run.
         validation: Means over the seeds on validation.
         test: Means over the seeds on test; empty if test was not scored.
-        rank: Place of the test scores among the published results; None where there are none, of data that is not
-            verified, of a run that is not whole, and where a score is undefined.
-        ensemble: What the mean of the seeds' scores scored; None for one seed.
-        seeds: The seeds, one or more.
-        hardware: What the last seed ran on.
-        releases: Library -> its release, when the last seed ran.
+        rank: Ranks of the test scores among the published results. None without published results, if the data is not
+            verified, if the run is incomplete, or if a score is undefined.
+        ensemble: Result of the mean of the seeds' scores; None for a single seed.
+        seeds: Results of the seeds, one or more.
+        hardware: The hardware the last seed ran on.
+        releases: Library -> version with which the last seed ran.
     """
 
     recipe: Recipe
@@ -301,29 +301,29 @@ class RunResult:
             raise ValueError("runs is empty")
         source = self.data.source
         if any(seed.data != self.data for seed in self.seeds):
-            raise ValueError("its seeds are of different data")
+            raise ValueError("its seeds were run on different data")
         if source.verified and (source.synthetic or source.md5 != self.recipe.subset.file(self.recipe.size).md5):
-            raise ValueError("its data is called verified but is not the official file")
+            raise ValueError("its data is marked verified but is not the official file")
 
     @property
     def data(self) -> DataRecord:
-        """The data of all seeds."""
+        """The data, which is the same for all seeds."""
         return self.seeds[0].data
 
     @property
     def provenance(self) -> Provenance:
-        """What the data is."""
+        """Provenance of the data."""
         return self.data.provenance
 
     @property
     def partial(self) -> tuple[int, ...]:
         """Seeds whose search was interrupted, and seeds of the recipe that are missing."""
-        whole = {one.seed for one in self.seeds if not one.facts.partial}
-        known = dict.fromkeys((*self.recipe.seeds, *(one.seed for one in self.seeds)))
-        return tuple(seed for seed in known if seed not in whole)
+        complete = {result.seed for result in self.seeds if not result.facts.partial}
+        seeds = dict.fromkeys((*self.recipe.seeds, *(result.seed for result in self.seeds)))
+        return tuple(seed for seed in seeds if seed not in complete)
 
     def to_json(self) -> str:
-        """The text of ``results.json``, which names what was run, and on what data, also before the recipe."""
+        """The text of ``results.json``, which begins with a summary of recipe and data."""
         return _text(_head(self) | encode(self))
 
     @classmethod
@@ -331,11 +331,11 @@ class RunResult:
         """Read a ``results.json``.
 
         Args:
-            text: Its content; bytes are UTF-8.
-            where: What to call it in an error.
+            text: Content of the file; bytes are UTF-8.
+            where: Name of the file in an error message.
 
         Raises:
-            TrainingError: It is damaged.
+            TrainingError: The file is damaged.
         """
         with _intact(where):
             table = decode(parse_json(text), dict[str, Any])
@@ -348,10 +348,10 @@ class RunResult:
 
 
 def read_results(path: Path) -> RunResult:
-    """The results of a run.
+    """Read the results of a run.
 
     Args:
-        path: Its ``results.json``.
+        path: The ``results.json`` of the run.
 
     Raises:
         TrainingError: The file cannot be read or is damaged.
@@ -360,7 +360,7 @@ def read_results(path: Path) -> RunResult:
 
 
 def read_seed(folder: Path) -> SeedResult | None:
-    """The result in the folder of a seed, which may be partial; None if there is none.
+    """Read the result in the folder of a seed, which may be partial; None if it has none.
 
     Raises:
         TrainingError: The file cannot be read or is damaged.
@@ -370,19 +370,19 @@ def read_seed(folder: Path) -> SeedResult | None:
 
 
 def write_seed(folder: Path, result: SeedResult) -> None:
-    """Write the result of a seed into its folder, which says that the seed is done."""
+    """Write the result of a seed into its folder, which marks the seed as finished."""
     write_atomically(folder / SEED_RESULT_NAME, result.to_json())
 
 
-def check_whole(result: RunResult) -> None:
-    """Raise a `TrainingError` if a seed of a run is partial: its results are kept, but the run is not done."""
-    partial = [f"seed {one.seed} {one.facts.partial}" for one in result.seeds if one.facts.partial]
+def check_complete(result: RunResult) -> None:
+    """Raise a `TrainingError` if a seed is partial: its results are kept, but the run is not finished."""
+    partial = [f"seed {seed.seed} {seed.facts.partial}" for seed in result.seeds if seed.facts.partial]
     if partial:
-        raise TrainingError(f"results are partial ({'; '.join(partial)}): run the same command again to go on")
+        raise TrainingError(f"results are partial ({'; '.join(partial)}): run the same command again to resume")
 
 
 def digits(value: float) -> str:
-    """A measure to three decimals; a dash where it is undefined."""
+    """Format a measure with three decimals, or as a dash if it is undefined."""
     return "-" if math.isnan(value) else f"{value:.3f}"
 
 
@@ -403,7 +403,7 @@ def _text(value: object) -> str:
 
 @contextlib.contextmanager
 def _intact(where: str) -> Iterator[None]:
-    """Raise a `TrainingError` of one line where a file cannot be decoded."""
+    """Turn decoding errors into a `TrainingError` of one line."""
     try:
         yield
     except (ValueError, MedMNISTError) as error:

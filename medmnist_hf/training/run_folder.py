@@ -1,7 +1,7 @@
-"""The folder of a run: what it holds, whether it is that of a recipe, and how an earlier run is replaced.
+"""The folder of a run: its files, whether it belongs to a recipe, and how an earlier run is replaced.
 
-It holds ``recipe.yaml``, ``data.json`` with what the data is, a folder for each seed and, once all are done,
-``results.json`` and ``best``, a link to the model of the seed that is to be published.
+It contains ``recipe.yaml``, ``data.json``, a folder per seed and, once all seeds are finished, ``results.json`` and
+``best``, a link to the model of the seed to publish.
 """
 
 import os
@@ -17,42 +17,42 @@ from medmnist_hf.training.recipe import RECIPE_NAME, Recipe, differences, make_r
 from medmnist_hf.training.results import RESULTS_NAME, SEED_RESULT_NAME, DataRecord, RunResult, read_results
 
 DATA_NAME: Final = "data.json"
-"""What the data is that the run reads, noted before it is."""
+"""File that describes the data of the run, written before the data is read."""
 LOCK_NAME: Final = "run.lock"
-"""The lock of who runs; it stays in the folder."""
+"""Lock file of the running process; it is not removed."""
 
 BEST: Final = "best"
-"""The model of the best epoch, in the folder of a seed; in that of the run, a link to that of the published seed."""
+"""In the folder of a seed, the model of the best epoch; in the folder of the run, a link to the model to publish."""
 LAST: Final = "last"
 CHECKPOINTS: Final = "checkpoints"
-"""Folder, in that of a seed, from which an interrupted method resumes."""
+"""Folder within that of a seed from which an interrupted method resumes."""
 ENSEMBLE: Final = "ensemble"
-"""Stands for the seed in the file names of the ensemble's predictions."""
+"""Takes the place of the seed in the names of the ensemble's prediction files."""
 
 _REPLACE: Final = "give --force to replace it, or name another folder with --out"
 
 
 def seed_folder(out: Path, seed: int) -> Path:
-    """The folder of a seed in that of its run."""
+    """The folder of a seed within the folder of its run."""
     return out / f"seed-{seed}"
 
 
 def predictions_name(recipe: Recipe, part: str) -> str:
-    """The run that a prediction file names: its model and method, and ``seed0`` or `ENSEMBLE`.
+    """The run name in the name of a prediction file: model, method, and ``seed0`` or `ENSEMBLE`.
 
-    It has no dot: the official package reads the name of a run up to the first one.
+    It contains no dot, since the official package reads a run name only up to the first dot.
     """
     return f"{model_part(recipe)}_{recipe.method}_{part}".replace(".", "-")
 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The folder of a run, which need not exist.
+    """The folder of a run, which may not exist yet.
 
     Attributes:
-        path: Where it is.
-        recipe: What is to be run.
-        force: Replace a run that it holds, also one that is done.
+        path: Path of the folder.
+        recipe: The recipe to run.
+        force: Replace an existing run, even a finished one.
     """
 
     path: Path
@@ -60,10 +60,10 @@ class RunFolder:
     force: bool = False
 
     def check_recipe(self) -> None:
-        """Refuse a folder that holds results, or checkpoints, of another recipe; seeds may be added.
+        """Refuse a folder with results or checkpoints of another recipe; seeds may be added.
 
         Raises:
-            TrainingError: It does and is not to be replaced, or it cannot be known.
+            TrainingError: The folder holds another run and `force` is not set, or its recipe cannot be read.
         """
         recipe_file = self.path / RECIPE_NAME
         if self.force or not self._holds_results() or not recipe_file.exists():
@@ -73,13 +73,13 @@ class RunFolder:
             raise TrainingError(f"{self.path} holds a run of another recipe ({changed}): {_REPLACE}")
 
     def check(self, data: DataRecord) -> None:
-        """Refuse a folder that holds results, or checkpoints, of another recipe or other data; seeds may be added.
+        """Refuse a folder with results or checkpoints of another recipe or of other data; seeds may be added.
 
         Args:
-            data: What is to be read.
+            data: The data to be read.
 
         Raises:
-            TrainingError: It does and is not to be replaced, or it cannot be known.
+            TrainingError: The folder holds another run and `force` is not set, or its files cannot be read.
         """
         if self.force or not self._holds_results():
             return
@@ -87,25 +87,25 @@ class RunFolder:
         data_file = self.path / DATA_NAME
         record = data.to_json().encode()
         try:
-            before = read_document(data_file) if data_file.exists() else self._scored_data() or record
+            existing = read_document(data_file) if data_file.exists() else self._scored_data() or record
         except OSError as error:
             raise TrainingError(cannot_read(data_file, error, _REPLACE)) from None
-        if before != record:
+        if existing != record:
             raise TrainingError(
                 f"{self.path} holds a run on other data than {data.provenance} {data.source.file}, "
                 f"see {DATA_NAME} there: {_REPLACE}"
             )
 
     def _scored_data(self) -> bytes | None:
-        """What the data was, as far as the results say."""
+        """The record of the data in the results, if there are any."""
         path = self.path / RESULTS_NAME
         return read_results(path).data.to_json().encode() if path.exists() else None
 
-    def done(self) -> RunResult | None:
-        """The results of a run of this recipe with just its seeds, all whole and still there; None without one.
+    def finished_result(self) -> RunResult | None:
+        """The results if the folder holds a finished run of this recipe with exactly its seeds; otherwise None.
 
         Raises:
-            TrainingError: The folder is of another recipe, as `check_recipe` says, or its results cannot be read.
+            TrainingError: The folder holds a run of another recipe, or its results cannot be read.
         """
         self.check_recipe()
         path = self.path / RESULTS_NAME
@@ -120,9 +120,9 @@ class RunFolder:
         return result if same and not result.partial else None
 
     def claim(self, data: DataRecord) -> None:
-        """Note recipe and data in the folder, once all that may be refused is checked.
+        """Write recipe and data record into the folder, after all checks have passed.
 
-        An earlier run goes first where it is to be replaced; what is not of a run stays.
+        With `force`, an earlier run is removed first; files that do not belong to a run stay.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         if self.force:
@@ -131,9 +131,10 @@ class RunFolder:
         write_atomically(self.path / RECIPE_NAME, self.recipe.to_yaml())
 
     def link_best(self, seed: int) -> None:
-        """Make ``best`` the model of a seed: a relative link, which is right also where the folder is moved or copied.
+        """Link ``best`` to the model of a seed, if it has one.
 
-        Where the file system has no links, it is a copy. A seed without a model gets none.
+        The link is relative, so it stays valid when the folder is moved or copied. On a file system without links, the
+        model is copied.
         """
         model, link = seed_folder(self.path, seed) / BEST, self.path / BEST
         if not model.is_dir():
@@ -152,14 +153,14 @@ class RunFolder:
         return (path for path in self.path.glob("seed-*") if path.is_dir() and not path.is_symlink())
 
     def _holds_results(self) -> bool:
-        """Whether there is a result, or a checkpoint that a run can resume from."""
+        """Whether the folder holds a result, or a checkpoint to resume from."""
         return (self.path / RESULTS_NAME).exists() or any(
             (folder / SEED_RESULT_NAME).exists() or ((at := folder / CHECKPOINTS).is_dir() and any(os.scandir(at)))
             for folder in self._seed_folders()
         )
 
     def _discard(self) -> None:
-        """Remove an earlier run; the results first, so that what is left of it never counts as done."""
+        """Remove an earlier run, results first, so that its remains never pass for a finished run."""
         _remove(self.path / RESULTS_NAME)
         for folder in self._seed_folders():
             _remove(folder / SEED_RESULT_NAME)

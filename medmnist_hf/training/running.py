@@ -1,9 +1,9 @@
-"""One run of a recipe: each seed trained, chosen on validation, scored once on test, and left in a folder.
+"""Run a recipe: train each seed, select on validation, score once on test, and write everything into a folder.
 
-What the folder holds is in `medmnist_hf.training.run_folder`; it is made once all that may be refused was checked. A
-seed that is done is not run again; one that was interrupted resumes from its last checkpoint. The search of an AutoML
-engine that was interrupted leaves its best so far marked partial, which counts as not done. Under ``accelerate
-launch`` or ``torchrun`` all processes train, and the first one writes. Runs on one folder exclude each other.
+The folder is described in `medmnist_hf.training.run_folder`. It is made once all checks have passed. A finished seed
+is not run again; an interrupted one resumes from its last checkpoint. An interrupted AutoML search leaves its best
+model so far, marked partial, and counts as unfinished. Under ``accelerate launch`` or ``torchrun`` all processes train
+and the first one writes. Only one run at a time can use a folder.
 """
 
 import contextlib
@@ -42,33 +42,33 @@ from medmnist_hf.training.report.figures import can_draw, write_card, write_figu
 from medmnist_hf.training.report.publishable import best_seed
 from medmnist_hf.training.results import RESULTS_NAME, DataRecord, RunResult, SeedResult, read_seed, write_seed
 from medmnist_hf.training.run_folder import BEST, CHECKPOINTS, LAST, LOCK_NAME, RunFolder, seed_folder
-from medmnist_hf.training.scoring import check_scores, score_seed, sum_up
+from medmnist_hf.training.scoring import check_scores, score_seed, summarize
 from medmnist_hf.training.tracking import check_tracker
 
 _NO_SPACE: Final = re.compile(
     "No space left|quota exceeded|File too large"  # safetensors
-    "|PytorchStreamWriter failed writing|unexpected pos"  # torch: less was written than it gave
+    "|PytorchStreamWriter failed writing|unexpected pos"  # torch: a short write
 )
 
 DEVICE: Final = "ACCELERATE_TORCH_DEVICE"
-"""Where accelerate looks for the device of a process."""
+"""Environment variable from which accelerate reads the device of a process."""
 
 
 class _OvertakenError(Exception):
-    """Another process has made the folder of the run while this one checked what it is to do."""
+    """Another process made the folder of the run while this one was still checking."""
 
 
-def launched(device: str = "auto") -> PartialState:
-    """The processes that share a run, one or as many as a launcher has started, and where they compute.
+def process_state(device: str = "auto") -> PartialState:
+    """The state of the processes that share a run: one, or as many as a launcher started.
 
-    By itself accelerate takes several on CPUs for separate ones, each of which would be the first.
+    Without an explicit ``cpu``, accelerate treats several processes on a CPU as independent main processes.
 
     Args:
-        device: ``auto`` (an accelerator, if there is one), ``cpu``, or an accelerator such as ``cuda``, ``cuda:1`` or
+        device: ``auto`` (an accelerator, if available), ``cpu``, or an accelerator such as ``cuda``, ``cuda:1`` or
             ``mps``.
 
     Raises:
-        TrainingError: There is no such device here, or a launcher chooses the devices.
+        TrainingError: The device is not available, or a device is named although a launcher assigns devices.
     """
     if device not in {"auto", "cpu"}:
         _check_device(device)
@@ -82,14 +82,13 @@ def launched(device: str = "auto") -> PartialState:
 
 
 def _check_device(name: str) -> None:
-    there = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    names = (
-        []
-        if there is None
-        else [there.type, *(f"{there.type}:{at}" for at in range(torch.accelerator.device_count()))]
-    )
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    names = []
+    if accelerator is not None:
+        kind = accelerator.type
+        names = [kind, *(f"{kind}:{index}" for index in range(torch.accelerator.device_count()))]
     if name not in names:
-        raise TrainingError(f"there is no device {name} here: choose auto, {', '.join(['cpu', *names])}")
+        raise TrainingError(f"device {name} is not available: choose auto, {', '.join(['cpu', *names])}")
 
 
 def run(
@@ -101,61 +100,61 @@ def run(
     device: str = "auto",
     workers: int | None = None,
 ) -> RunResult:
-    """Run a recipe on all its seeds.
+    """Run a recipe for all its seeds.
 
-    Without matplotlib no figures are drawn, which is logged. Where another process runs in the folder, it is waited
-    for; several processes under a launcher do not wait.
+    Without matplotlib, no figures are drawn and a warning is logged. If another process is running in the folder, wait
+    for it, unless this process was started by a launcher together with others.
 
     Args:
-        recipe: What to do.
-        out: Folder of the run; made where it is missing.
-        quiet: No progress on the terminal.
-        force: Replace a run that the folder holds, also one of another recipe or other data.
-        device: Where to compute, as for `launched`.
-        workers: Threads that make batches; None chooses, 0 makes them in the thread that trains.
+        recipe: The recipe to run.
+        out: Folder of the run; created if missing.
+        quiet: Show no progress on the terminal.
+        force: Replace an existing run in the folder, even one of another recipe or other data.
+        device: Device to compute on, as for `process_state`.
+        workers: Number of threads that make batches; 0 makes them in the training thread, None chooses.
 
     Returns:
-        What the run scored, as ``results.json`` holds it.
+        The results, as written to ``results.json``.
 
     Raises:
-        TrainingError: The folder holds a run of another recipe, the recipe cannot be carried out, what it reports to
-            cannot be used, or the disk is full.
-        DivergenceError: A seed gave numbers that are not finite; the others are done.
-        BusyError: Another process runs in the folder, and this one was launched with others.
+        TrainingError: The folder holds a run of another recipe, the recipe cannot be carried out, its tracker cannot
+            be used, or the disk is full.
+        DivergenceError: The scores or the loss of a seed were not finite; the other seeds were run.
+        BusyError: Another process is running in the folder, and this one was launched together with others.
         MedMNISTError: The data cannot be read, or the folder cannot be locked.
     """
     if workers is not None and workers < 0:
         raise TrainingError(f"workers is {workers}: must be 0 or more")
     check_tracker(recipe)
     apply_hub_limits()
-    disable_progress_bar()  # type: ignore[no-untyped-call]  # of single files that are saved
-    before = os.environ.get(DEVICE)
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar per saved file
+    previous_device = os.environ.get(DEVICE)
     try:
-        return _run(RunFolder(Path(out), recipe, force), launched(device), quiet, workers)
+        return _run(RunFolder(Path(out), recipe, force), process_state(device), quiet, workers)
     finally:
-        if before is None:
+        if previous_device is None:
             os.environ.pop(DEVICE, None)
         else:
-            os.environ[DEVICE] = before
+            os.environ[DEVICE] = previous_device
 
 
 def _run(folder: RunFolder, processes: PartialState, quiet: bool, workers: int | None) -> RunResult:
     while True:
         with (
-            saying_where_space_ends(folder.path),
-            contextlib.ExitStack() as held,
+            full_disk_as_error(folder.path),
+            contextlib.ExitStack() as locks,
             contextlib.suppress(_OvertakenError),
         ):
-            return _Session(folder, processes, held, quiet or not processes.is_main_process).run(workers)
+            return _Session(folder, processes, locks, quiet or not processes.is_main_process).run(workers)
 
 
 @dataclass(slots=True, eq=False)
 class _Session:
-    """One call of `run`, on a folder that it locks: at once if it is there, else when it is made."""
+    """One call of `run`. It locks the folder at once if it exists, otherwise when it makes it."""
 
     folder: RunFolder
     processes: PartialState
-    held: contextlib.ExitStack
+    locks: contextlib.ExitStack
     quiet: bool
     locked: bool = False
     claimed: bool = False
@@ -165,15 +164,15 @@ class _Session:
         return self.folder.recipe
 
     def lock(self) -> None:
-        """Take the lock of the folder, in the first process for all that a launcher has started."""
+        """Lock the folder; with a launcher, the first process does so for all."""
         out, alone = self.folder.path, self.processes.num_processes == 1
         self.locked = True
         if self.processes.is_main_process:
-            # The others of a launcher wait at a barrier, which ends them with a traceback after minutes.
-            self.held.enter_context(sole_process(out / LOCK_NAME, f"running in {out}", wait=alone))
+            # Other processes of a launcher wait at a barrier, which times out after minutes with a traceback.
+            self.locks.enter_context(sole_process(out / LOCK_NAME, f"running in {out}", wait=alone))
 
     def run(self, workers: int | None) -> RunResult:
-        """The run, from what the folder holds to its results."""
+        """Run all unfinished seeds and write the results."""
         recipe, out, processes = self.recipe, self.folder.path, self.processes
         if out.is_dir():
             self.lock()
@@ -182,37 +181,39 @@ class _Session:
             record = DataRecord.of(config)
             self.folder.check(record)
             rows = ", ".join(f"{name} {count:,}" for name, count in record.rows.items())
-            self.tell(f"  data     {config.where} ({record.provenance}): {rows} rows")
+            self.echo(f"  data     {config.where} ({record.provenance}): {rows} rows")
             data = {split: read_arrays(config, split) for split in SPLITS}
-        self.tell(f"  device   {_device_text(processes.device)}")
-        shared = Run(recipe, data, record, processes.device, self.quiet, workers, tell=self.tell)
+        self.echo(f"  device   {_describe_device(processes.device)}")
+        shared = Run(recipe, data, record, processes.device, self.quiet, workers, echo=self.echo)
         folders = {seed: seed_folder(out, seed) for seed in recipe.seeds}
-        earlier = {seed: None if self.folder.force else _whole(read_seed(folder)) for seed, folder in folders.items()}
-        processes.wait_for_everyone()  # all have looked before one writes
-        drawn = processes.is_main_process and None in earlier.values() and can_draw()
+        finished = {
+            seed: None if self.folder.force else _if_complete(read_seed(folder)) for seed, folder in folders.items()
+        }
+        processes.wait_for_everyone()  # all processes have read the folder before one writes
+        draw = processes.is_main_process and None in finished.values() and can_draw()
         try:
-            seeds = self._run_seeds(shared, earlier, folders, drawn)
+            seeds = self._run_seeds(shared, finished, folders, draw)
         except KeyboardInterrupt:
-            kept = [seed for seed in map(read_seed, folders.values()) if seed] if self.claimed else []
-            if any(seed.facts.partial for seed in kept):
-                write_atomically(out / RESULTS_NAME, sum_up(recipe, kept).to_json())
+            saved = [seed for seed in map(read_seed, folders.values()) if seed] if self.claimed else []
+            if any(seed.facts.partial for seed in saved):
+                write_atomically(out / RESULTS_NAME, summarize(recipe, saved).to_json())
             raise
         self.claim(record)
-        together = ensemble(shared, folders, out) if processes.is_main_process else None
-        result = sum_up(recipe, seeds, together)
+        ensemble_result = ensemble(shared, folders, out) if processes.is_main_process else None
+        result = summarize(recipe, seeds, ensemble_result)
         if processes.is_main_process:
             write_card({seed: folder / BEST for seed, folder in folders.items()}, result)
             self.folder.link_best(best_seed(result).seed)
             write_atomically(out / RESULTS_NAME, result.to_json())
         return result
 
-    def tell(self, line: str) -> None:
-        """Show a line to a person who follows the run."""
+    def echo(self, line: str) -> None:
+        """Print a line of progress."""
         if not self.quiet:
             console.echo(line, err=True)
 
     def claim(self, record: DataRecord) -> None:
-        """Make the folder that of the run, once."""
+        """Claim the folder for this run; further calls do nothing."""
         if self.claimed:
             return
         self.claimed = True
@@ -227,37 +228,37 @@ class _Session:
         self.processes.wait_for_everyone()
 
     def _run_seeds(
-        self, shared: Run, earlier: Mapping[int, SeedResult | None], folders: Mapping[int, Path], drawn: bool
+        self, shared: Run, finished: Mapping[int, SeedResult | None], folders: Mapping[int, Path], draw: bool
     ) -> list[SeedResult]:
-        """All seeds that are not done; those that diverge do not keep the others from being run."""
+        """Run all unfinished seeds; if a seed diverges, the others still run."""
         seeds, diverged = [], []
-        for at, (seed, done) in enumerate(earlier.items(), 1):
-            self.tell(
-                f"seed {at}/{len(earlier)}"
+        for at, (seed, result) in enumerate(finished.items(), 1):
+            self.echo(
+                f"seed {at}/{len(finished)}"
                 + (f" (number {seed})" if seed != at - 1 else "")
-                + (": done before" if done else "")
+                + (": already finished" if result else "")
             )
             try:
-                seeds.append(done or self._run_seed(replace(shared, is_first=at == 1), seed, folders[seed], drawn))
+                seeds.append(result or self._run_seed(replace(shared, is_first=at == 1), seed, folders[seed], draw))
             except DivergenceError as error:
                 diverged.append(f"seed {seed}: {error}")
         if diverged:
             raise DivergenceError("; ".join(diverged))
         return seeds
 
-    def _run_seed(self, shared: Run, seed: int, folder: Path, drawn: bool) -> SeedResult:
-        """One seed from its start, or its last checkpoint, to its result in its folder."""
+    def _run_seed(self, shared: Run, seed: int, folder: Path, draw: bool) -> SeedResult:
+        """Run one seed, from its last checkpoint if it has one, and write its result."""
 
         def claim() -> None:
             self.claim(shared.record)
             folder.mkdir(exist_ok=True)
 
-        begun = time.monotonic()
+        start = time.monotonic()
         set_seed(seed)
-        with saying_where_space_ends(folder):
+        with full_disk_as_error(folder):
             fitted: Fitted = method(shared.recipe.method).fit(replace(shared, claim=claim), seed, folder)
             claim()
-            seconds = round(fitted.earlier_seconds + time.monotonic() - begun, 2)
+            seconds = round(fitted.earlier_seconds + time.monotonic() - start, 2)
             predictions = {
                 split: check_scores(shared.recipe, shared.data[split].labels, scores)
                 for split, scores in fitted.scores.items()
@@ -265,43 +266,43 @@ class _Session:
             facts = fitted.facts | {"seconds": seconds}
             result = score_seed(shared.recipe, seed, predictions, facts=facts, data=shared.record)
             if self.processes.is_main_process:
-                _write_seed(shared, result, fitted, folder, predictions if drawn else None)
+                _write_seed(shared, result, fitted, folder, predictions if draw else None)
         self.processes.wait_for_everyone()
         if fitted.stopped:
             raise KeyboardInterrupt
         return result
 
 
-def _device_text(device: torch.device) -> str:
-    """A device with its name, or the number of threads that torch computes with."""
+def _describe_device(device: torch.device) -> str:
+    """A device with its name, or the CPU with the number of threads that torch uses."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
 
 
-def _whole(result: SeedResult | None) -> SeedResult | None:
-    """The result of a seed that is done; None where its search was interrupted, too."""
+def _if_complete(result: SeedResult | None) -> SeedResult | None:
+    """The result of a finished seed; None if its search was interrupted."""
     return None if result is None or result.facts.partial else result
 
 
 def _write_seed(
-    shared: Run, result: SeedResult, fitted: Fitted, folder: Path, drawn: Mapping[str, Predictions] | None
+    shared: Run, result: SeedResult, fitted: Fitted, folder: Path, to_draw: Mapping[str, Predictions] | None
 ) -> None:
-    """Write scores, models, figures of ``drawn`` and, last, the result: its file says that the seed is done."""
+    """Write scores, models, figures of `to_draw`, and last the result, which marks the seed as finished."""
     for split, scores in fitted.scores.items():
         write_scores(shared, folder, split, scores, f"seed{result.seed}")
     if fitted.built is not None:
-        _replace(shared, fitted.built, fitted.scores["validation"], folder / BEST)
+        _replace_model(shared, fitted.built, fitted.scores["validation"], folder / BEST)
     _keep_last(folder / CHECKPOINTS, folder / LAST)
-    if drawn is not None:
-        write_figures(shared.recipe, result, folder, data=shared.data, predictions=drawn, built=fitted.built)
+    if to_draw is not None:
+        write_figures(shared.recipe, result, folder, data=shared.data, predictions=to_draw, built=fitted.built)
     write_seed(folder, result)
     if not result.facts.partial:
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
-def _replace(shared: Run, built: Built, scores: FloatArray, folder: Path) -> None:
-    """Save a model in place of the one that is there, as a whole, once it is known to give its scores."""
+def _replace_model(shared: Run, built: Built, scores: FloatArray, folder: Path) -> None:
+    """Save a model atomically over an existing one, after checking that the saved model reproduces the scores."""
     fresh = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(fresh, ignore_errors=True)
     save_model(built, fresh)
@@ -315,7 +316,7 @@ def _replace(shared: Run, built: Built, scores: FloatArray, folder: Path) -> Non
 
 
 def _keep_last(checkpoints: Path, last: Path) -> None:
-    """Of the last checkpoint keep weights and configuration; the rest only served to go on."""
+    """Keep weights and configuration of the last checkpoint; its other files are needed only to resume."""
     newest = last_checkpoint(checkpoints)
     if newest is None:
         return
@@ -326,17 +327,17 @@ def _keep_last(checkpoints: Path, last: Path) -> None:
 
 
 @contextlib.contextmanager
-def saying_where_space_ends(folder: Path) -> Iterator[None]:
-    """Raise a `TrainingError` if the disk gets full; a checkpoint that was being written to a folder is removed."""
+def full_disk_as_error(folder: Path) -> Iterator[None]:
+    """Raise a `TrainingError` if the disk gets full, and remove a checkpoint in the folder that is incomplete."""
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
         if not _no_space(error):
             raise
         last_checkpoint(folder / CHECKPOINTS)
-        raise TrainingError(f"no space left for {folder}: make room, then run the same command to go on") from None
+        raise TrainingError(f"no space left for {folder}: make room, then run the same command again") from None
 
 
 def _no_space(error: BaseException) -> bool:
-    """A full disk or a limit on files, as Python, safetensors and torch say it."""
+    """Whether an error of Python, safetensors or torch reports a full disk or a limit on file sizes."""
     return is_full(error) or (not isinstance(error, OSError) and _NO_SPACE.search(str(error)) is not None)

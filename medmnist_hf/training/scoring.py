@@ -1,4 +1,4 @@
-"""Score a seed once, on validation and test, and sum up the seeds of a run."""
+"""Score a seed on validation and test, and summarize the seeds of a run."""
 
 import math
 import os
@@ -39,23 +39,23 @@ RELEASES: Final = ("medmnist-hf", "torch", "transformers", "timm", "peft", "acce
 
 
 def check_scores(recipe: Recipe, labels: Array, scores: FloatArray) -> Predictions:
-    """Labels and scores of a split, checked.
+    """Check the scores of a split against its labels.
 
     Args:
-        recipe: What was run.
+        recipe: The recipe that was run.
         labels: Class ids, shape (N,), or findings, shape (N, L).
         scores: Shape (N, K).
 
     Raises:
         DivergenceError: Scores are not finite.
-        ScoreError: The scores cannot be scored.
+        ScoreError: The scores do not fit the labels or the task.
     """
     entry = recipe.subset
-    lost = int((~np.isfinite(scores).all(1)).sum())
-    if lost:
+    not_finite = int((~np.isfinite(scores).all(1)).sum())
+    if not_finite:
         raise DivergenceError(
-            f"{recipe.method} with {recipe.model} gave scores that are not finite for {lost} of {len(scores)} images: "
-            "check the weights that it starts from and its options"
+            f"{recipe.method} with {recipe.model} gave scores that are not finite for {not_finite} of {len(scores)} "
+            "images: check its initial weights and options"
         )
     return check(labels, scores, entry.task, from_logits=False, num_classes=len(entry.labels))
 
@@ -63,25 +63,25 @@ def check_scores(recipe: Recipe, labels: Array, scores: FloatArray) -> Predictio
 def score_seed(
     recipe: Recipe, seed: int, predictions: Mapping[str, Predictions], *, facts: Mapping[str, Any], data: DataRecord
 ) -> SeedResult:
-    """Score a seed, once.
+    """Score a seed.
 
     Args:
-        recipe: What was run.
+        recipe: The recipe that was run.
         seed: The seed.
-        predictions: ``validation`` and, unless configurations are still compared, ``test`` -> its predictions.
-        facts: What the method reports, by name; hardware and releases are added.
-        data: What was read.
+        predictions: ``validation`` and, if the recipe scores it, ``test`` -> predictions.
+        facts: Values that the method reports, by name; hardware and releases are added.
+        data: The data that was read.
     """
     result = score_splits(recipe, predictions)
-    known = Facts.from_json_value({**facts, "hardware": hardware(), "releases": releases()})
-    return SeedResult(seed, result.validation, result.test, result.per_class, known, data, result.intervals)
+    typed_facts = Facts.from_json_value({**facts, "hardware": hardware(), "releases": releases()})
+    return SeedResult(seed, result.validation, result.test, result.per_class, typed_facts, data, result.intervals)
 
 
 def score_splits(recipe: Recipe, predictions: Mapping[str, Predictions]) -> EnsembleResult:
-    """Score one set of scores on validation and, with intervals, on test.
+    """Compute measures on validation and, with confidence intervals, on test.
 
     Args:
-        recipe: What was run.
+        recipe: The recipe that was run.
         predictions: As for `score_seed`.
     """
     entry = recipe.subset
@@ -89,20 +89,20 @@ def score_splits(recipe: Recipe, predictions: Mapping[str, Predictions]) -> Ense
     validation = Measures(auc=exact.auc, acc=exact.acc)
     if "test" not in predictions:
         return EnsembleResult(validation, Measures(), {})
-    whole = [name for name in available(entry.task) if name not in CLASSWISE and name not in HEADLINE]
-    test = Measures(metrics(predictions["test"], [*HEADLINE, *whole]))
+    further = [name for name in available(entry.task) if name not in CLASSWISE and name not in HEADLINE]
+    test = Measures(metrics(predictions["test"], [*HEADLINE, *further]))
     spans = intervals(predictions["test"], HEADLINE)
     test.update({f"{name}_{end}": getattr(span, end) for name, span in spans.items() for end in ("low", "high")})
     ids = predictions["test"].class_ids
-    each = metrics(predictions["test"], [f"{name}:{at}" for name in CLASSWISE for at in ids])
-    per_class = {entry.labels[at]: {name: each[f"{name}:{at}"] for name in CLASSWISE} for at in ids}
+    classwise = metrics(predictions["test"], [f"{name}:{at}" for name in CLASSWISE for at in ids])
+    per_class = {entry.labels[at]: {name: classwise[f"{name}:{at}"] for name in CLASSWISE} for at in ids}
     return EnsembleResult(validation, test, per_class, {name: span.method for name, span in spans.items()})
 
 
-def metrics_of(recipe: Recipe) -> Callable[[EvalPrediction], dict[str, float]]:
-    """AUC and ACC of logits, as a trainer asks for them; nan where logits are not finite.
+def make_compute_metrics(recipe: Recipe) -> Callable[[EvalPrediction], dict[str, float]]:
+    """The ``compute_metrics`` of a trainer: AUC and ACC of logits, nan if logits are not finite.
 
-    What `medmnist_hf.metric` computes, without the library `evaluate` around it, which takes half a second to import.
+    It computes the same as `medmnist_hf.metric` without the library `evaluate`, which takes half a second to import.
     """
     loss, config = recipe.resolved_loss, resolve(recipe.dataset)
 
@@ -116,20 +116,20 @@ def metrics_of(recipe: Recipe) -> Callable[[EvalPrediction], dict[str, float]]:
     return compute
 
 
-def sum_up(recipe: Recipe, seeds: Sequence[SeedResult], ensemble: EnsembleResult | None = None) -> RunResult:
-    """All seeds of a run together: means, deviations and the place among the published results.
+def summarize(recipe: Recipe, seeds: Sequence[SeedResult], ensemble: EnsembleResult | None = None) -> RunResult:
+    """Summarize the seeds of a run: means, standard deviations and ranks among the published results.
 
-    Hardware and releases are those of the last seed, wherever this is called, which may be another machine.
+    Hardware and releases are taken from the last seed, since this may be called on another machine.
 
     Args:
-        recipe: What was run.
-        seeds: The seeds, one or more.
-        ensemble: What the mean of their scores scored, see `medmnist_hf.training.ensemble`.
+        recipe: The recipe that was run.
+        seeds: Results of the seeds, one or more.
+        ensemble: Result of the mean of their scores, see `medmnist_hf.training.ensemble`.
     """
-    facts, test = seeds[-1].facts, _spreads([one.test for one in seeds])
+    facts, test = seeds[-1].facts, _spreads([seed.test for seed in seeds])
     result = RunResult(
         recipe,
-        _spreads([one.validation for one in seeds]),
+        _spreads([seed.validation for seed in seeds]),
         test,
         None,
         ensemble,
@@ -146,7 +146,7 @@ def sum_up(recipe: Recipe, seeds: Sequence[SeedResult], ensemble: EnsembleResult
 
 
 def _spreads(seeds: Sequence[Measures[float]]) -> Measures[Spread]:
-    return Measures({name: _spread([one[name] for one in seeds]) for name in seeds[0]})
+    return Measures({name: _spread([measures[name] for measures in seeds]) for name in seeds[0]})
 
 
 def _spread(values: Sequence[float]) -> Spread:
@@ -155,12 +155,12 @@ def _spread(values: Sequence[float]) -> Spread:
 
 
 def releases() -> dict[str, str]:
-    """Library -> its release, of those that results depend on."""
+    """Library -> installed version, for the libraries that affect results."""
     return {name: version(name) for name in RELEASES}
 
 
 def hardware() -> Hardware:
-    """The processor, the cores that may be used, and the GPUs."""
+    """The processor, its usable cores, and the GPUs."""
     return Hardware(
         platform.processor() or platform.machine(),
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

@@ -1,13 +1,13 @@
-"""The course of a training, logged to TensorBoard, Weights & Biases or Trackio while it runs.
+"""Log a training to TensorBoard, Weights & Biases or Trackio.
 
-TensorBoard and W&B write into the seed's folder, where the events stay: `transformers` writes TensorBoard's among the
-checkpoints, which are removed once a seed is done, and joins all seeds of a process in one run of W&B. Trackio has one
-database for all runs, which its dashboard reads.
+TensorBoard and W&B write into the seed's folder. The integrations of `transformers` are not used: they write
+TensorBoard events to the checkpoints, which are removed once a seed is finished, and join all seeds of a process in
+one W&B run. Trackio keeps one database for all runs, which its dashboard reads.
 
 Example:
     >>> from medmnist_hf.training.recipe import make_recipe
     >>> from medmnist_hf.training.tracking import check_tracker
-    >>> check_tracker(make_recipe({"dataset": "pathmnist"}))  # report_to is none: there is nothing to check
+    >>> check_tracker(make_recipe({"dataset": "pathmnist"}))  # report_to is none, so nothing is checked
 """
 
 import contextlib
@@ -29,20 +29,20 @@ from medmnist_hf.files import expand_user, read_document, write_atomically
 from medmnist_hf.training.recipe import Recipe
 
 PROJECT: Final = "medmnist-hf"
-"""Project of the runs on W&B and Trackio; ``WANDB_PROJECT`` and ``TRACKIO_PROJECT`` name another."""
+"""Default project on W&B and Trackio, overridden by ``WANDB_PROJECT`` and ``TRACKIO_PROJECT``."""
 
 TENSORBOARD: Final = "tensorboard"
-"""Folder of TensorBoard's events, in that of a seed."""
+"""Folder of TensorBoard events within that of a seed."""
 
 ID_NAME: Final = "tracker.txt"
-"""The file of a seed that holds the id of its run on W&B or Trackio, by which a resume finds it."""
+"""File in a seed's folder with the id of its W&B or Trackio run, which a resumed training continues."""
 
 
 class Tracker(NamedTuple):
-    """A training's log that is open.
+    """An open training log.
 
     Attributes:
-        log: Called with values by name and the optimizer step that they are of.
+        log: Called with values by name and their optimizer step.
         close: Called once, at the end.
     """
 
@@ -51,10 +51,10 @@ class Tracker(NamedTuple):
 
 
 def check_tracker(recipe: Recipe) -> None:
-    """Check before a training that what it is to be reported to is installed, imports, and lets this user in.
+    """Check before training that the recipe's tracker is installed, can be imported and is logged in.
 
     Raises:
-        TrainingError: It does not; the message names the command that helps.
+        TrainingError: The tracker cannot be used; the message names the remedy.
     """
     name = recipe.report_to
     if name == "none":
@@ -65,9 +65,9 @@ def check_tracker(recipe: Recipe) -> None:
         _CHECKS[name]()
     except TrainingError:
         raise
-    except Exception as error:  # whatever a tracker raises: a training without its log is not what was asked for
+    except Exception as error:  # trackers raise anything; do not train without the requested log
         raise TrainingError(
-            f"report_to {name}: cannot be used ({first_line(error)}): fix that, or leave report_to out"
+            f"report_to {name}: cannot be used ({first_line(error)}): fix that, or leave out report_to"
         ) from None
 
 
@@ -75,17 +75,18 @@ def check_tracker(recipe: Recipe) -> None:
 def tracking(
     recipe: Recipe, folder: Path, seed: int, step: int
 ) -> Iterator[Callable[[Mapping[str, float], int], None]]:
-    """Log a training while the context is open; a log that an interrupted one left is continued.
+    """Open the log of a training, or continue the log of an interrupted one.
 
     Args:
-        recipe: What is trained, and ``report_to``.
+        recipe: The recipe, with ``report_to``.
         folder: The seed's folder.
         seed: The seed.
-        step: The optimizer step that training resumes from, 0 for a new one. What was logged after it is dropped by
-            TensorBoard; W&B and Trackio show both.
+        step: Optimizer step from which training resumes, 0 for a new training. Values logged after it are dropped by
+            TensorBoard and kept by W&B and Trackio.
 
     Yields:
-        What takes values by name and their step; not finite ones are left out, and `none` drops all.
+        A function that logs values by name and their step. It skips values that are not finite, and with ``report_to:
+        none`` all values.
 
     Raises:
         TrainingError: The log cannot be opened.
@@ -104,9 +105,9 @@ def tracking(
 
 
 def _tensorboard(recipe: Recipe, folder: Path, seed: int, step: int) -> Tracker:
-    """Events in the folder; a reader drops what an earlier process logged after the step that is resumed."""
+    """Write events into the folder; events after the resumed step are marked as purged."""
     if not step:
-        shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)  # of a training that left no checkpoint
+        shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)  # from a training that left no checkpoint
     writer_of: Any = import_module("torch.utils.tensorboard").SummaryWriter
     writer = writer_of(log_dir=str(folder / TENSORBOARD), purge_step=step + 1 if step else None)
     if not step:
@@ -115,13 +116,13 @@ def _tensorboard(recipe: Recipe, folder: Path, seed: int, step: int) -> Tracker:
     def log(values: Mapping[str, float], at: int) -> None:
         for name, value in values.items():
             writer.add_scalar(name, value, at)
-        writer.flush()  # a run that is killed keeps what was logged
+        writer.flush()  # keep the values if the run is killed
 
     return Tracker(log, writer.close)
 
 
 def _wandb(recipe: Recipe, folder: Path, seed: int, step: int) -> Tracker:
-    """A run of W&B in the folder, online or, by ``WANDB_MODE=offline``, to be sent later by ``wandb sync``."""
+    """Open a W&B run in the folder, online or, with ``WANDB_MODE=offline``, for a later ``wandb sync``."""
     wandb: Any = import_module("wandb")
     run = wandb.init(
         project=os.environ.get("WANDB_PROJECT", PROJECT),
@@ -139,7 +140,7 @@ def _wandb(recipe: Recipe, folder: Path, seed: int, step: int) -> Tracker:
 
 
 def _trackio(recipe: Recipe, folder: Path, seed: int, step: int) -> Tracker:
-    """A run in Trackio's database, ``TRACKIO_DIR``; or on the Hub, where ``TRACKIO_SPACE_ID`` names a Space."""
+    """Open a run in Trackio's database, ``TRACKIO_DIR``, or on the Hub in the Space ``TRACKIO_SPACE_ID``."""
     trackio: Any = import_module("trackio")
     run = trackio.init(
         project=os.environ.get("TRACKIO_PROJECT", PROJECT),
@@ -174,17 +175,17 @@ def _name(folder: Path, seed: int) -> str:
 
 
 def _id(folder: Path, *, resumed: bool) -> str:
-    """The id that stands in a folder; a new one for a training that begins anew."""
+    """The id of the folder's run if it is resumed, otherwise a new one."""
     path = folder / ID_NAME
     if resumed and path.is_file():
         return read_document(path).decode().strip()
-    name = secrets.token_hex(4)
-    write_atomically(path, f"{name}\n")
-    return name
+    run_id = secrets.token_hex(4)
+    write_atomically(path, f"{run_id}\n")
+    return run_id
 
 
 def _config(recipe: Recipe, seed: int) -> dict[str, Any]:
-    """The recipe without folders of this machine: the tracker may show it to others."""
+    """The recipe without local folders, since others may see it on the tracker."""
     values = dataclasses.asdict(recipe) | {"seed": seed}
     if expand_user(recipe.model).is_dir():
         values["model"] = expand_user(recipe.model).resolve().name

@@ -112,9 +112,9 @@ def checkpoint(folder: Path) -> str:
         (["pathmnist"], "pathmnist"),
         (["bloodmnist", "--seeds", "2", "--seed", "5"], "give one or the other"),
         (["bloodmnist", "--preset", "medmnist_v2_3d"], "is for volumes, but bloodmnist has images"),
-        (["bloodmnist", "--device", "cuda:7"], "there is no device cuda:7 here: choose auto, cpu"),
-        (["bloodmnist", "--device", "gpu"], "there is no device gpu here: choose auto, cpu"),
-        ([], "no dataset named"),
+        (["bloodmnist", "--device", "cuda:7"], "device cuda:7 is not available: choose auto, cpu"),
+        (["bloodmnist", "--device", "gpu"], "device gpu is not available: choose auto, cpu"),
+        ([], "no dataset given"),
     ],
 )
 def test_every_mistake_is_one_line(
@@ -281,9 +281,9 @@ def test_a_push_that_would_fail_is_refused_before_the_training(
     refused("add --repo-id USER", "--branch", "other")
     refused("'-/run' is not a valid repository: name it NAMESPACE/NAME", "--repo-id", "-")
     refused("method knn leaves no model to push", "--repo-id", "org/tiny", "--method", "knn")
-    refused("org/theirs holds files that no run here has pushed", "--repo-id", "org/theirs")
+    refused("org/theirs holds files that were not pushed from a run", "--repo-id", "org/theirs")
     monkeypatch.setenv("HF_TOKEN", hub.read_token.secret)
-    refused("the token may only read", "--repo-id", "org/tiny")
+    refused("the token is read-only", "--repo-id", "org/tiny")
     monkeypatch.delenv("HF_TOKEN")
     refused("no token for the Hub", "--repo-id", "org/tiny")
     assert list(hub.store.repos) == [("model", "org/theirs")]

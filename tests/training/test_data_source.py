@@ -1,4 +1,4 @@
-"""``medmnist_hf.training.data_source``: any name of a data set, in a recipe as in any other command."""
+"""``medmnist_hf.training.data_source``: every form of a data set's name resolves to the fields of a recipe."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from tests.conftest import Phantoms
 from tests.fixtures.builds import build
 
 
-def test_the_data_is_named_as_for_any_other_command(phantoms: Phantoms, tmp_path: Path) -> None:
+def test_every_form_of_a_name_gives_the_fields_of_a_recipe(phantoms: Phantoms, tmp_path: Path) -> None:
     tiny_builds = tmp_path / "builds"
     build(phantoms, tiny_builds, "breastmnist", 28)
     path = str(tiny_builds / "breastmnist")
@@ -39,6 +39,6 @@ def test_the_data_is_named_as_for_any_other_command(phantoms: Phantoms, tmp_path
         ("you/pathmnist", {"root": "dist"}, "is on the Hub, but the root dist is not"),
         (str(tiny_builds / "typo"), {}, "no such file or folder"),
     ]
-    for name, values, said in refused:
-        with pytest.raises(MedMNISTError, match=said):
+    for name, values, message in refused:
+        with pytest.raises(MedMNISTError, match=message):
             make_recipe({"dataset": name} | values)

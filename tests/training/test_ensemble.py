@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.ensemble`: the mean of the seeds' scores, from their files, scored by the metric."""
+"""`medmnist_hf.training.ensemble`: the mean of the seeds' prediction files, scored by the official metric."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -29,8 +29,8 @@ def run_of(**options: bool) -> Run:
     return Run(recipe, data, data_of(recipe, rows=ROWS), torch.device("cpu"), quiet=True)
 
 
-def left(run: Run, folder: Path, seed: int) -> dict[str, np.ndarray]:
-    """Random scores, as a seed leaves them."""
+def write_random_scores(run: Run, folder: Path, seed: int) -> dict[str, np.ndarray]:
+    """Write random scores as the prediction files of a seed."""
     folder.mkdir(exist_ok=True)
     scores = {split: RNG.dirichlet(np.ones(5), ROWS[split]) for split in run.scored}
     for split, values in scores.items():
@@ -38,57 +38,57 @@ def left(run: Run, folder: Path, seed: int) -> dict[str, np.ndarray]:
     return scores
 
 
-def test_it_is_the_mean_of_the_scores(tmp_path: Path) -> None:
+def test_the_ensemble_averages_the_scores_of_the_seeds(tmp_path: Path) -> None:
     run, folders = run_of(), {seed: tmp_path / f"seed-{seed}" for seed in (0, 3)}
-    first, second = (left(run, folder, seed) for seed, folder in folders.items())
-    found = ensemble(run, folders, tmp_path)
-    assert found is not None
+    first, second = (write_random_scores(run, folder, seed) for seed, folder in folders.items())
+    result = ensemble(run, folders, tmp_path)
+    assert result is not None
     for split in ("validation", "test"):
         mean = (first[split] + second[split]) / 2
         exact = score(check(run.data[split].labels, mean, run.recipe.subset.task, from_logits=False))
-        measures = found.test if split == "test" else found.validation
+        measures = result.test if split == "test" else result.validation
         assert (measures.auc, measures.acc) == (exact.auc, exact.acc)
         (path,) = tmp_path.glob(f"retinamnist_{split.removesuffix('idation')}_*@resnet18_finetune_ensemble.csv")
         assert np.array_equal(read_predictions(path).scores, mean)
-    assert found.test["auc_low"] < found.test.auc < found.test["auc_high"]
-    assert list(found.per_class) == list(run.recipe.subset.labels)
+    assert result.test["auc_low"] < result.test.auc < result.test["auc_high"]
+    assert list(result.per_class) == list(run.recipe.subset.labels)
 
 
-def test_one_seed_is_no_ensemble(tmp_path: Path) -> None:
+def test_a_single_seed_gives_no_ensemble(tmp_path: Path) -> None:
     assert ensemble(run_of(), {0: tmp_path}, tmp_path) is None
     assert not list(tmp_path.iterdir())
 
 
-def test_without_test_it_is_scored_on_validation_alone(tmp_path: Path) -> None:
+def test_without_the_test_split_only_validation_is_scored(tmp_path: Path) -> None:
     run, folders = run_of(test=False), {seed: tmp_path / f"seed-{seed}" for seed in (0, 1)}
     for seed, folder in folders.items():
-        left(run, folder, seed)
-    found = ensemble(run, folders, tmp_path)
-    assert found is not None and found.test == {} and found.validation.auc > 0
+        write_random_scores(run, folder, seed)
+    result = ensemble(run, folders, tmp_path)
+    assert result is not None and result.test == {} and result.validation.auc > 0
 
 
-def test_scores_take_the_place_of_earlier_ones(tmp_path: Path) -> None:
+def test_new_scores_replace_earlier_ones(tmp_path: Path) -> None:
     run = run_of()
     (tmp_path / "notes.csv").write_text("kept")
-    left(run, tmp_path, 0)
-    later = left(run, tmp_path, 0)
+    write_random_scores(run, tmp_path, 0)
+    later = write_random_scores(run, tmp_path, 0)
     files = sorted(path for path in tmp_path.glob("retinamnist_*.csv"))
     assert len(files) == 2 and (tmp_path / "notes.csv").exists()
     assert np.array_equal(read_predictions(files[0]).scores, later["test"])
 
 
-def test_a_seed_without_its_predictions_is_one_line(tmp_path: Path) -> None:
+def test_missing_predictions_of_a_seed_are_a_one_line_error(tmp_path: Path) -> None:
     run, folders = run_of(), {seed: tmp_path / f"seed-{seed}" for seed in (0, 1)}
-    left(run, folders[0], 0)
+    write_random_scores(run, folders[0], 0)
     folders[1].mkdir()
-    with pytest.raises(TrainingError, match="seed-1 has 0 prediction files of validation, not one: remove it"):
+    with pytest.raises(TrainingError, match="seed-1 has 0 prediction files of validation instead of one: remove"):
         ensemble(run, folders, tmp_path)
 
 
 @pytest.mark.parametrize("provenance", Provenance)
-def test_a_prediction_file_is_named_by_what_the_data_was(tmp_path: Path, provenance: Provenance) -> None:
+def test_the_name_of_a_prediction_file_ends_in_the_provenance(tmp_path: Path, provenance: Provenance) -> None:
     run = run_of()
     run = replace(run, record=data_of(run.recipe, provenance, ROWS))
-    left(run, tmp_path / "one", 0)
+    write_random_scores(run, tmp_path / "one", 0)
     expected = "resnet18_finetune_seed0" + ("" if provenance.comparable else f"-{provenance.value}")
     assert {read_predictions(path).run for path in (tmp_path / "one").iterdir()} == {expected}

@@ -1,4 +1,4 @@
-"""Losses by task against their formulas, and the scores that outputs stand for."""
+"""Losses by task against their formulas, and the conversion of outputs to scores."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from medmnist_hf.training.losses import make_loss, output_count, to_scores
 RNG = np.random.default_rng(0)
 
 
-def test_grades_have_one_output_less() -> None:
+def test_the_ordinal_loss_has_one_output_less_than_grades() -> None:
     assert (output_count("ordinal", 5), output_count("cross-entropy", 5), output_count("bce", 14)) == (4, 5, 14)
 
 
@@ -20,14 +20,14 @@ def test_cross_entropy_weights_classes_by_their_rarity() -> None:
     labels = np.array([0, 0, 0, 1])
     loss = make_loss("cross-entropy", labels, 2, weighted=True)
     logits = torch.from_numpy(RNG.normal(size=(4, 2)))
-    each = -torch.log_softmax(logits.float(), 1)[torch.arange(4), torch.from_numpy(labels)]
+    losses = -torch.log_softmax(logits.float(), 1)[torch.arange(4), torch.from_numpy(labels)]
     weights = torch.tensor([4 / 6, 4 / 6, 4 / 6, 4 / 2])
     assert loss(logits, torch.from_numpy(labels)).item() == pytest.approx(
-        ((each * weights).sum() / weights.sum()).item()
+        ((losses * weights).sum() / weights.sum()).item()
     )
 
 
-def test_bce_weights_findings_by_negatives_a_positive() -> None:
+def test_bce_weights_positives_by_negatives_per_positive() -> None:
     labels = np.array([[1, 0], [0, 0], [0, 1], [0, 1]])
     loss = make_loss("bce", labels, 2, weighted=True)
     logits = torch.tensor([[0.3, -1.0]])
@@ -36,7 +36,7 @@ def test_bce_weights_findings_by_negatives_a_positive() -> None:
     assert loss(logits, torch.tensor([[1, 0]])).item() == pytest.approx(expected.item(), abs=1e-6)
 
 
-def test_ordinal_is_one_binary_task_a_step() -> None:
+def test_the_ordinal_loss_is_one_binary_task_per_threshold() -> None:
     loss = make_loss("ordinal", np.array([0, 1, 2]), 3)
     logits = torch.tensor([[2.0, -1.0]])
     p = torch.sigmoid(logits)[0]
@@ -50,15 +50,15 @@ def test_ordinal_is_one_binary_task_a_step() -> None:
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "ordinal"])
-def test_shares_of_one_class_are_its_id(loss: str) -> None:
-    """What mixup makes of a label it leaves alone must cost the same, weighted or not."""
+def test_class_fractions_of_one_class_cost_as_much_as_its_id(loss: str) -> None:
+    """Mixup turns a label that it does not mix into fractions, whose loss must not change."""
     labels = np.array([0, 0, 1, 2, 2, 2])
     for weighted in (False, True):
         function = make_loss(loss, labels, 3, weighted=weighted)
         logits = torch.from_numpy(RNG.normal(size=(6, output_count(loss, 3))).astype(np.float32))
         ids = torch.from_numpy(labels)
         shares = torch.nn.functional.one_hot(ids, 3).float()
-        if not weighted or loss == "ordinal":  # torch divides by the weights of ids, by the count of shares
+        if not weighted or loss == "ordinal":  # torch normalizes by weights for ids, but by the count for fractions
             assert function(logits, shares).item() == pytest.approx(function(logits, ids).item(), rel=1e-5)
 
 
@@ -74,6 +74,6 @@ def test_scores_are_probabilities(logits: list[list[float]]) -> None:
     assert np.allclose(to_scores(table, "bce"), 1 / (1 + np.exp(-table)))
 
 
-def test_grades_that_cross_are_put_in_order() -> None:
+def test_crossing_ordinal_probabilities_are_made_monotonic() -> None:
     scores = to_scores(np.array([[0.0, 3.0]]), "ordinal")[0]  # P(above 0) = 0.5, so P(above 1) cannot be 0.95
     assert scores == pytest.approx([0.5, 0.0, 0.5])

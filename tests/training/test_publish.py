@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.publish`: what of a run goes to the Hub, what a second push changes, and what is refused."""
+"""`medmnist_hf.training.publish`: which files of a run are pushed, what a second push changes, what is refused."""
 
 import io
 import json
@@ -51,7 +51,7 @@ def of_timm(root: Path) -> Recipe:
 
 @pytest.fixture(scope="module")
 def done(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of a network of timm, of two seeds."""
+    """A finished run of a timm network with two seeds."""
     folder = tmp_path_factory.mktemp("timm")
     run(of_timm(root), folder, quiet=True)
     (figures := folder / "seed-0" / "figures").mkdir(exist_ok=True)
@@ -63,7 +63,7 @@ def done(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def other(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the paper's network, which needs an image processor, with its test split not scored."""
+    """A run of the paper's network, which needs an image processor, without a scored test split."""
     folder = tmp_path_factory.mktemp("paper")
     run(tiny(root, "bloodmnist", model="resnet18", method="linear-probe", test=False), folder, quiet=True)
     shutil.rmtree(folder / "seed-0" / "figures", ignore_errors=True)
@@ -72,51 +72,51 @@ def other(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def api(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> HfApi:
-    """A maintainer of ``org`` who waits but a moment before another try."""
+    """The client of a maintainer of ``org``, with short waits between retries."""
     monkeypatch.setattr(client, "_FIRST_WAIT", 0.01)
     return hub.api()
 
 
-def held(hub: HubServer, revision: str = "main") -> dict[str, bytes]:
+def model_files(hub: HubServer, revision: str = "main") -> dict[str, bytes]:
     files = hub.store.files("model", ID, revision)
     files.pop(".gitattributes", None)
     return files
 
 
-def chosen(folder: Path) -> Path:
-    """Folder of the seed to publish."""
+def published_seed(folder: Path) -> Path:
+    """Folder of the seed whose model is published."""
     return folder / f"seed-{best_seed(read_results(folder / RESULTS_NAME)).seed}"
 
 
-def expected(folder: Path) -> dict[str, bytes]:
-    """Path on the Hub -> content of the files that are copied as they are."""
-    seed = chosen(folder)
-    found = {path.name: path.read_bytes() for path in (seed / "best").iterdir() if path.suffix != ".md"}
-    found |= {f"predictions/{path.name}": path.read_bytes() for path in seed.glob("*.csv")}
-    return found | {f"figures/{path.name}": path.read_bytes() for path in seed.glob("figures/*.png")}
+def copied_files(folder: Path) -> dict[str, bytes]:
+    """Path on the Hub -> content, for files that are copied unchanged."""
+    seed = published_seed(folder)
+    files = {path.name: path.read_bytes() for path in (seed / "best").iterdir() if path.suffix != ".md"}
+    files |= {f"predictions/{path.name}": path.read_bytes() for path in seed.glob("*.csv")}
+    return files | {f"figures/{path.name}": path.read_bytes() for path in seed.glob("figures/*.png")}
 
 
-def test_the_chosen_seed_its_results_and_its_card_are_pushed(
-    hub: HubServer, api: HfApi, done: Path, root: Path
-) -> None:
-    made = push_model(api, done, ID, references=["@article{one}"])
-    assert (made.repo_id, made.committed) == (ID, True)
+def test_the_best_seed_with_its_results_and_card_is_pushed(hub: HubServer, api: HfApi, done: Path, root: Path) -> None:
+    pushed = push_model(api, done, ID, references=["@article{one}"])
+    assert (pushed.repo_id, pushed.committed) == (ID, True)
     repo = hub.store.repos["model", ID]
-    assert made.sha == repo.resolve("main").sha and not repo.private
-    files, copied = held(hub), expected(done)
+    assert pushed.sha == repo.resolve("main").sha and not repo.private
+    files, copied = model_files(hub), copied_files(done)
     assert {path: files[path] for path in copied} == copied
     assert set(files) == {*copied, "README.md", "results.json", "recipe.yaml"}
     assert set(files) >= MODEL and len([path for path in files if path.startswith("predictions/")]) == 2
     assert files["results.json"].decode() == portable(read_results(done / RESULTS_NAME)).to_json()
-    told = yaml.safe_load(files["recipe.yaml"])
-    assert make_recipe(told | {"root": str(root)}) == of_timm(root) and told["root"] is None
+    options = yaml.safe_load(files["recipe.yaml"])
+    assert make_recipe(options | {"root": str(root)}) == of_timm(root) and options["root"] is None
     card = ModelCard(files["README.md"].decode())
     assert card.data["license"] == "cc-by-4.0" and "![" in card.text and "@article{one}" in card.text
-    here = [path for path, content in files.items() if str(root.parent).encode() in content]
-    assert not here, "names a folder of this machine"
+    local_paths = [path for path, content in files.items() if str(root.parent).encode() in content]
+    assert not local_paths, "names a local folder"
 
 
-def test_all_is_read_before_a_word_is_sent(hub: HubServer, api: HfApi, done: Path, tmp_path: Path) -> None:
+def test_damaged_results_are_refused_before_any_request(
+    hub: HubServer, api: HfApi, done: Path, tmp_path: Path
+) -> None:
     shutil.copytree(done, tmp_path / "run")
     results = json.loads((tmp_path / "run" / RESULTS_NAME).read_text())
     results["provenance"] = "verified"
@@ -126,7 +126,7 @@ def test_all_is_read_before_a_word_is_sent(hub: HubServer, api: HfApi, done: Pat
     assert not hub.log.find()
 
 
-def test_what_is_there_is_not_pushed_again(hub: HubServer, api: HfApi, done: Path) -> None:
+def test_an_unchanged_run_is_not_pushed_again(hub: HubServer, api: HfApi, done: Path) -> None:
     first = push_model(api, done, ID)
     hub.log.clear()
     again = push_model(api, done, ID)
@@ -134,36 +134,34 @@ def test_what_is_there_is_not_pushed_again(hub: HubServer, api: HfApi, done: Pat
     assert not hub.log.find("POST|PUT|DELETE", CHANGES)
 
 
-def test_another_run_takes_the_place_of_the_one_that_is_there(
-    hub: HubServer, api: HfApi, done: Path, other: Path
-) -> None:
+def test_another_run_replaces_the_published_one(hub: HubServer, api: HfApi, done: Path, other: Path) -> None:
     push_model(api, other, ID)
-    assert "preprocessor_config.json" in held(hub)
+    assert "preprocessor_config.json" in model_files(hub)
     hub.store.write("model", ID, {"LICENSE": b"mine", "samples/a.json": b"{}", "model.safetensors.index.json": b"{}"})
-    made = push_model(api, done, ID)
-    files, copied = held(hub), expected(done)
-    assert made.committed and {path: files[path] for path in copied} == copied
+    pushed = push_model(api, done, ID)
+    files, copied = model_files(hub), copied_files(done)
+    assert pushed.committed and {path: files[path] for path in copied} == copied
     kept = {"LICENSE", "samples/a.json"}
     assert set(files) == {*copied, *kept, "README.md", "results.json", "recipe.yaml"}
-    back = push_model(api, other, ID)
-    assert back.committed and set(held(hub)) == {
-        *expected(other),
+    second = push_model(api, other, ID)
+    assert second.committed and set(model_files(hub)) == {
+        *copied_files(other),
         *kept,
         "README.md",
         "results.json",
         "recipe.yaml",
     }
-    assert not [path for path in held(hub) if "test" in path or path.startswith("figures/")]
+    assert not [path for path in model_files(hub) if "test" in path or path.startswith("figures/")]
 
 
-def test_only_what_changed_is_sent(hub: HubServer, api: HfApi, done: Path, tmp_path: Path) -> None:
+def test_only_changed_files_are_sent(hub: HubServer, api: HfApi, done: Path, tmp_path: Path) -> None:
     push_model(api, done, ID)
     shutil.copytree(done, tmp_path / "run")
-    (chosen(tmp_path / "run") / "figures" / "curves.png").write_bytes(png(200))
+    (published_seed(tmp_path / "run") / "figures" / "curves.png").write_bytes(png(200))
     hub.log.clear()
     assert push_model(api, tmp_path / "run", ID).committed
-    assert held(hub)["figures/curves.png"] == png(200)
-    weights = (chosen(done) / "best" / "model.safetensors").stat().st_size
+    assert model_files(hub)["figures/curves.png"] == png(200)
+    weights = (published_seed(done) / "best" / "model.safetensors").stat().st_size
     assert hub.log.received("PUT|POST") < weights / 10
 
 
@@ -181,18 +179,18 @@ def test_a_repository_of_another_model_is_left_alone(
     api.create_repo(ID)
     hub.store.write("model", ID, files)
     for push in (lambda: push_model(api, done, ID), lambda: check_push(api, of_timm(done), ID)):
-        with pytest.raises(HubError, match="org/tiny holds files that no run here has pushed: name another"):
+        with pytest.raises(HubError, match="org/tiny holds files that were not pushed from a run: name another"):
             push()
-    assert held(hub) == files
+    assert model_files(hub) == files
 
 
-def test_a_repository_that_was_just_made_is_taken(hub: HubServer, api: HfApi, done: Path) -> None:
+def test_a_new_repository_with_only_a_readme_is_accepted(hub: HubServer, api: HfApi, done: Path) -> None:
     api.create_repo(ID)
     hub.store.write("model", ID, {"README.md": b"---\nlicense: mit\n---\nsoon"})
-    assert push_model(api, done, ID).committed and b"soon" not in held(hub)["README.md"]
+    assert push_model(api, done, ID).committed and b"soon" not in model_files(hub)["README.md"]
 
 
-def test_a_private_repository_is_made_and_a_public_one_is_not_taken_for_it(
+def test_a_private_repository_is_created_and_a_public_one_refused(
     hub: HubServer, api: HfApi, done: Path, other: Path
 ) -> None:
     push_model(api, done, ID, private=True)
@@ -200,38 +198,41 @@ def test_a_private_repository_is_made_and_a_public_one_is_not_taken_for_it(
     assert repo.private
     assert push_model(api, other, ID).committed and repo.private
     repo.private = False
-    before = held(hub)
+    before = model_files(hub)
     for push in (
         lambda: push_model(api, done, ID, private=True),
         lambda: check_push(api, of_timm(done), ID, private=True),
     ):
         with pytest.raises(HubError, match="org/tiny is public: make it private"):
             push()
-    assert held(hub) == before
+    assert model_files(hub) == before
 
 
-def test_a_branch_is_made_and_the_main_one_stays(hub: HubServer, api: HfApi, done: Path, other: Path) -> None:
+def test_a_branch_is_created_and_the_main_branch_stays(hub: HubServer, api: HfApi, done: Path, other: Path) -> None:
     push_model(api, done, ID)
-    before = held(hub)
+    before = model_files(hub)
     first = push_model(api, other, ID, revision="paper")
     assert (
-        first.committed and held(hub) == before and set(held(hub, "paper")) >= MODEL and held(hub, "paper") != before
+        first.committed
+        and model_files(hub) == before
+        and set(model_files(hub, "paper")) >= MODEL
+        and model_files(hub, "paper") != before
     )
     assert push_model(api, other, ID, revision="paper").committed is False
     same = push_model(api, done, ID, revision="copy")
-    assert not same.committed and held(hub, "copy") == before
+    assert not same.committed and model_files(hub, "copy") == before
 
 
-def test_a_push_that_broke_off_is_completed_by_the_next(hub: HubServer, api: HfApi, done: Path) -> None:
+def test_an_interrupted_push_is_completed_by_the_next(hub: HubServer, api: HfApi, done: Path) -> None:
     for method, path, status in (("PUT", "^/lfs/", 403), ("POST", "/commit/", 500)):
         hub.faults.add(Fault(method, path, status=status, times=-1))
         with pytest.raises(HubError, match=r"cannot (upload|push) to org/tiny") as caught:
             push_model(api, done, ID)
-        assert "\n" not in str(caught.value) and not held(hub)
+        assert "\n" not in str(caught.value) and not model_files(hub)
         hub.faults.clear()
     hub.log.clear()
-    assert push_model(api, done, ID).committed and set(held(hub)) >= MODEL
-    assert not hub.log.find("PUT", "^/lfs/"), "what went up before the commit failed is sent again"
+    assert push_model(api, done, ID).committed and set(model_files(hub)) >= MODEL
+    assert not hub.log.find("PUT", "^/lfs/"), "files uploaded before the failed commit are sent again"
 
 
 def test_a_commit_whose_answer_was_lost_is_not_made_twice(hub: HubServer, api: HfApi, done: Path) -> None:
@@ -241,48 +242,50 @@ def test_a_commit_whose_answer_was_lost_is_not_made_twice(hub: HubServer, api: H
     assert len(hub.store.repos["model", ID].commits) == 2
 
 
-def test_a_commit_of_somebody_else_meanwhile_is_not_undone(hub: HubServer, api: HfApi, done: Path) -> None:
+def test_a_concurrent_commit_is_not_undone(hub: HubServer, api: HfApi, done: Path) -> None:
     push_model(api, done, ID)
     hub.store.write("model", ID, {"model.safetensors": b"older"})
     theirs = {"README.md": b"---\nlicense: mit\n---\ntheirs"}
     hub.faults.add(Fault("POST", "/commit/", action=lambda: hub.store.write("model", ID, theirs)))
     with pytest.raises(HubError, match=r"another push has changed org/tiny README\.md meanwhile: run again"):
         push_model(api, done, ID)
-    assert held(hub)["model.safetensors"] == b"older" and held(hub)["README.md"] == theirs["README.md"]
+    assert model_files(hub)["model.safetensors"] == b"older" and model_files(hub)["README.md"] == theirs["README.md"]
 
 
-def test_what_somebody_else_adds_meanwhile_stays_unless_it_would_be_removed(
+def test_a_concurrently_added_file_stays_and_blocks_a_push_that_would_remove_it(
     hub: HubServer, api: HfApi, done: Path, other: Path
 ) -> None:
     push_model(api, other, ID)
     hub.faults.add(Fault("POST", "/commit/", action=lambda: hub.store.write("model", ID, {"LICENSE": b"mine"})))
     assert push_model(api, done, ID).committed
-    assert held(hub)["LICENSE"] == b"mine" and {path: held(hub)[path] for path in expected(done)} == expected(done)
-    before = held(hub)
+    assert model_files(hub)["LICENSE"] == b"mine" and {
+        path: model_files(hub)[path] for path in copied_files(done)
+    } == copied_files(done)
+    before = model_files(hub)
     figure = {"figures/theirs.png": b"theirs"}
     hub.faults.add(Fault("POST", "/commit/", action=lambda: hub.store.write("model", ID, figure)))
     with pytest.raises(HubError, match=r"has got figures/theirs\.png meanwhile, which this push would remove"):
         push_model(api, other, ID)
-    assert held(hub) == before | figure
+    assert model_files(hub) == before | figure
 
 
-def test_another_model_that_comes_meanwhile_is_left_alone(hub: HubServer, api: HfApi, done: Path) -> None:
-    """Both saw an empty repository."""
+def test_a_concurrently_pushed_model_is_left_alone(hub: HubServer, api: HfApi, done: Path) -> None:
+    """Both pushes started from an empty repository."""
     theirs = {"pytorch_model.bin": b"theirs"}
     hub.faults.add(Fault("POST", "/commit/", action=lambda: hub.store.write("model", ID, theirs)))
-    with pytest.raises(HubError, match="org/tiny holds files that no run here has pushed: name another"):
+    with pytest.raises(HubError, match="org/tiny holds files that were not pushed from a run: name another"):
         push_model(api, done, ID)
-    assert held(hub) == theirs
+    assert model_files(hub) == theirs
 
 
-def test_a_busy_hub_is_asked_again(hub: HubServer, api: HfApi, done: Path) -> None:
+def test_requests_to_a_busy_hub_are_retried(hub: HubServer, api: HfApi, done: Path) -> None:
     for method, path in (("POST", "/commit/"), ("PUT", "^/lfs/"), ("GET", "/tree/")):
         hub.faults.add(Fault(method, path, status=503))
-    assert push_model(api, done, ID).committed and set(held(hub)) >= MODEL
+    assert push_model(api, done, ID).committed and set(model_files(hub)) >= MODEL
     assert len(hub.store.repos["model", ID].commits) == 2
 
 
-def test_what_the_hub_holds_then_is_checked(hub: HubServer, api: HfApi, done: Path) -> None:
+def test_the_files_on_the_hub_are_checked_after_a_push(hub: HubServer, api: HfApi, done: Path) -> None:
     def spoil(body: bytes) -> bytes:
         tree = json.loads(body)
         for entry in tree:
@@ -299,7 +302,7 @@ def test_what_the_hub_holds_then_is_checked(hub: HubServer, api: HfApi, done: Pa
 def test_mistakes_are_one_line_and_leave_nothing(
     hub: HubServer, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same before a training, and when the model is to be pushed."""
+    """The checks before training and at the push agree."""
     expired = hub.access.token("bob")
     expired.expired = True
     nowhere = HfApi(endpoint="http://127.0.0.1:9", token=hub.token.secret)
@@ -321,12 +324,12 @@ def test_mistakes_are_one_line_and_leave_nothing(
     refused(nowhere, ID, "check the network")
     refused(hub.api(), "elsewhere/tiny", "write access to the namespace", early=False)
     refused(hub.api(hub.read_token), ID, "write access", early=False)
-    with pytest.raises(HubError, match="the token may only read: use one that may write to org/tiny"):
+    with pytest.raises(HubError, match="the token is read-only: use one with write access to org/tiny"):
         check_push(hub.api(hub.read_token), of_timm(tmp_path), ID)
     assert not hub.store.repos
 
 
-def test_before_a_training_nothing_is_changed(hub: HubServer, api: HfApi, done: Path) -> None:
+def test_the_check_before_training_changes_nothing(hub: HubServer, api: HfApi, done: Path) -> None:
     check_push(api, of_timm(done), ID)
     assert not hub.store.repos
     push_model(api, done, ID)
@@ -344,7 +347,7 @@ def test_a_method_that_leaves_no_model_is_refused_before_it_runs(hub: HubServer,
     assert not hub.log.find()
 
 
-def test_a_run_without_a_model_or_without_an_end_is_refused(hub: HubServer, root: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_unfinished_or_has_no_model_is_refused(hub: HubServer, root: Path, tmp_path: Path) -> None:
     def refused(folder: Path, match: str) -> None:
         with pytest.raises(TrainingError, match=match) as caught:
             push_model(hub.api(), folder, ID)
@@ -365,22 +368,23 @@ def test_scores_on_official_data_are_linked_to_its_tasks(
     recipe: dict[str, Any] = {"method": "linear-probe", "repository": "org/breastmnist"}
     result = run(tiny(tmp_path, "breastmnist", **recipe), tmp_path / "run", quiet=True)
     push_model(api, tmp_path / "run", ID)
-    files = held(hub)
+    files = model_files(hub)
     auc, acc = parse_eval_result_entries(yaml.safe_load(files[RESULTS_PATH]))
     test = result.seeds[0].test
     assert (auc.dataset_id, auc.task_id, auc.value) == ("org/breastmnist", "28_auc", test.auc)
     assert (acc.dataset_id, acc.task_id, acc.value) == ("org/breastmnist", "28_acc", test.acc)
     assert auc.notes == acc.notes == "seed 0, chosen on validation"
     data: Any = ModelCard(files["README.md"].decode()).data
-    shown = {one.metric_type: one for one in data.eval_results}
-    assert {name: one.metric_value for name, one in shown.items()} == {"roc_auc": test.auc, "accuracy": test.acc}
-    assert shown["roc_auc"].dataset_type == "org/breastmnist" and shown["roc_auc"].dataset_config == "28"
+    by_metric = {result.metric_type: result for result in data.eval_results}
+    values = {name: result.metric_value for name, result in by_metric.items()}
+    assert values == {"roc_auc": test.auc, "accuracy": test.acc}
+    assert by_metric["roc_auc"].dataset_type == "org/breastmnist" and by_metric["roc_auc"].dataset_config == "28"
     unscored = run(tiny(tmp_path, "breastmnist", **recipe, test=False), tmp_path / "unscored", quiet=True)
     assert not unscored.test and push_model(api, tmp_path / "unscored", ID).committed
-    assert RESULTS_PATH not in held(hub) and b"model-index" not in held(hub)["README.md"]
+    assert RESULTS_PATH not in model_files(hub) and b"model-index" not in model_files(hub)["README.md"]
 
 
-def test_scores_on_generated_data_are_not(done: Path) -> None:
+def test_scores_on_synthetic_data_are_not_linked(done: Path) -> None:
     files = local_files(done, ID)
     card = files["README.md"].source
     assert RESULTS_PATH not in files and isinstance(card, bytes)
@@ -388,11 +392,11 @@ def test_scores_on_generated_data_are_not(done: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["figures/curves.png", "figures/more.png", "more.csv", "best/more.json", "best"])
-def test_what_a_link_points_to_is_never_pushed(
+def test_the_target_of_a_link_is_never_pushed(
     hub: HubServer, api: HfApi, done: Path, tmp_path: Path, name: str
 ) -> None:
     folder = Path(shutil.copytree(done, tmp_path / "run"))
-    path = chosen(folder) / name
+    path = published_seed(folder) / name
     secret = tmp_path / "secret"
     if path.is_dir():
         path.rename(secret)
@@ -406,11 +410,11 @@ def test_what_a_link_points_to_is_never_pushed(
 
 
 @pytest.mark.parametrize("content", [b"", b"hf_secret", png(7)[:30], b"GIF89a"])
-def test_a_figure_that_is_no_picture_is_not_pushed(
+def test_a_figure_that_is_not_a_png_image_is_not_pushed(
     hub: HubServer, api: HfApi, done: Path, tmp_path: Path, content: bytes
 ) -> None:
     folder = Path(shutil.copytree(done, tmp_path / "run"))
-    (chosen(folder) / "figures" / "curves.png").write_bytes(content)
+    (published_seed(folder) / "figures" / "curves.png").write_bytes(content)
     with pytest.raises(TrainingError, match="it is no PNG that can be shown"):
         push_model(api, folder, ID)
     assert not hub.log.find()

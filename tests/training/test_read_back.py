@@ -1,4 +1,4 @@
-"""What a reader loads of a pushed model: by a pipeline, by timm, and as the card says, with the run's predictions."""
+"""A pushed model gives the run's predictions when loaded by a pipeline, by timm, and by the example of its card."""
 
 # Methods of transformers' classes carry no types.
 # mypy: allow-untyped-calls
@@ -39,7 +39,7 @@ from tests.fixtures.tiny_models import vit
 ID = "org/tiny"
 SMALL = ("pneumoniamnist", "bloodmnist", "retinamnist", "adrenalmnist3d")
 SHOWN = 16
-"""Images whose scores are compared."""
+"""Number of images whose scores are compared."""
 
 EXAMPLES = """
 import sys
@@ -52,7 +52,7 @@ for path in sys.argv[1:]:
 
 @dataclass(frozen=True)
 class Case:
-    """A run of each way in which a model is saved, and of each way in which scores are made of its outputs."""
+    """A combination of how a model is saved and how its outputs become scores."""
 
     dataset: str
     options: dict[str, Any]
@@ -69,8 +69,8 @@ CASES = {
     "paper, gray": Case("pneumoniamnist", {"model": "resnet18", "method": "linear-probe", "channels": "images"}),
 }
 
-TOLD_APART = {"timm", "timm, grades", "transformers", "paper, gray"}
-"""One of each way to save a model and to make scores; the rest are slow together."""
+FAST = {"timm", "timm, grades", "transformers", "paper, gray"}
+"""Cases that cover each way of saving and scoring once; the others are marked slow."""
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +81,12 @@ def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def reader(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`transformers` keeps one client, which remembers the Hub it first talked to."""
+    """Reset the client of `transformers`, which keeps the address of the first Hub it used."""
     monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)
 
 
 def run_and_push(hub: HubServer, recipe: Recipe, folder: Path, repo_id: str = ID) -> None:
-    """Leave a run in a folder and its model on the Hub, and forget what was asked of the Hub so far."""
+    """Run a recipe in a folder, push its model, and clear the log of requests."""
     run(recipe, folder, quiet=True)
     push_model(hub.api(), folder, repo_id)
     hub.log.clear()
@@ -98,19 +98,19 @@ def predictions(folder: Path) -> npt.NDArray[np.float64]:
 
 
 def scores_of(classify: Any, images: npt.NDArray[np.uint8], dataset: str) -> npt.NDArray[np.float64]:
-    """What a pipeline says of images, in the order of the labels; of an ordinal model, as its card says."""
+    """Scores of a pipeline in the order of the labels; for an ordinal model, computed as its card describes."""
     names = subset(dataset).labels
     answers = [classify(Image.fromarray(image), top_k=len(names)) for image in images]
-    told = [{one["label"]: one["score"] for one in answer} for answer in answers]
-    if names[0] in told[0]:
-        return np.array([[one[name] for name in names] for one in told])
-    above = np.array([[1.0, *(one[f"above {name}"] for name in names[:-1]), 0.0] for one in told])
+    by_label = [{item["label"]: item["score"] for item in answer} for answer in answers]
+    if names[0] in by_label[0]:
+        return np.array([[scores[name] for name in names] for scores in by_label])
+    above = np.array([[1.0, *(scores[f"above {name}"] for name in names[:-1]), 0.0] for scores in by_label])
     above = np.minimum.accumulate(above, 1)
     return np.asarray(above[:, :-1] - above[:, 1:])
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in TOLD_APART else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
 )
 def test_a_pipeline_gives_the_predictions_of_the_run(hub: HubServer, root: Path, tmp_path: Path, name: str) -> None:
     dataset, options = CASES[name].dataset, dict(CASES[name].options)
@@ -123,13 +123,13 @@ def test_a_pipeline_gives_the_predictions_of_the_run(hub: HubServer, root: Path,
     classify = pipeline("image-classification", model=ID)
     assert hub.log.find("GET", "/org/tiny/resolve/")
     images = medmnist_hf.load_arrays(dataset, 28, "test", root).images[:SHOWN]
-    found, expected = scores_of(classify, images, dataset), predictions(tmp_path / "run")[:SHOWN]
+    scores, expected = scores_of(classify, images, dataset), predictions(tmp_path / "run")[:SHOWN]
     assert np.ptp(expected, axis=0).max() > 1e-3, "all images have the same scores"
-    assert found.shape == expected.shape and np.abs(found - expected).max() < 1e-4
+    assert scores.shape == expected.shape and np.abs(scores - expected).max() < 1e-4
 
 
-def test_timm_loads_a_model_of_its_own(hub: HubServer, root: Path, tmp_path: Path) -> None:
-    """By the line that the Hub shows beside a model whose library is timm."""
+def test_timm_loads_a_timm_network(hub: HubServer, root: Path, tmp_path: Path) -> None:
+    """With the code that the Hub shows for models of the library timm."""
     run_and_push(hub, tiny(root, "bloodmnist"), tmp_path / "run")
     model = timm.create_model(f"hf_hub:{ID}", pretrained=True).eval()
     images = medmnist_hf.load_arrays("bloodmnist", 28, "test", root).images[:SHOWN]
@@ -140,7 +140,7 @@ def test_timm_loads_a_model_of_its_own(hub: HubServer, root: Path, tmp_path: Pat
     assert np.abs(torch.softmax(logits, 1).numpy() - expected).max() < 1e-4
 
 
-def test_volumes_are_read_by_the_network_itself(hub: HubServer, root: Path, tmp_path: Path) -> None:
+def test_a_loaded_network_predicts_volumes(hub: HubServer, root: Path, tmp_path: Path) -> None:
     run_and_push(hub, tiny(root, "adrenalmnist3d", model="timm/test_resnet"), tmp_path / "run")
     model: Any = NetworkForImageClassification.from_pretrained(ID)
     scores = model.predict(medmnist_hf.load_arrays("adrenalmnist3d", 28, "test", root).images)
@@ -148,10 +148,10 @@ def test_volumes_are_read_by_the_network_itself(hub: HubServer, root: Path, tmp_
 
 
 @pytest.mark.slow
-def test_the_examples_of_the_cards_run_as_they_stand(
+def test_the_examples_of_model_cards_run_unchanged(
     hub: HubServer, root: Path, real_data: Path, tmp_path: Path
 ) -> None:
-    """Of images, with official data and without, and of volumes, by a reader who has neither token nor cache."""
+    """Cards for images with and without official data and for volumes, run without token and cache."""
     entry = subset("breastmnist")
     build_config(entry, 28, Folder(real_data).fetch(entry, 28), tmp_path)
     images = {"timm": "breastmnist", "paper": "pneumoniamnist"}
@@ -171,9 +171,9 @@ def test_the_examples_of_the_cards_run_as_they_stand(
         examples[-1].write_text(code)
     printed = re.split(r"^# .*\n", hub.load(EXAMPLES, *examples, env=hub.env(anonymous=True)), flags=re.MULTILINE)
     for (name, flag), text in zip(images.items(), printed[1:3], strict=True):
-        told = {one["label"]: one["score"] for one in ast.literal_eval(text)}
+        by_label = {item["label"]: item["score"] for item in ast.literal_eval(text)}
         first = predictions(tmp_path / name)[0]
-        assert [told[label] for label in subset(flag).labels] == pytest.approx(first.tolist(), abs=1e-4)
+        assert [by_label[label] for label in subset(flag).labels] == pytest.approx(first.tolist(), abs=1e-4)
     numbers = [float(number) for number in re.findall(r"\d\.\d*", printed[3])]
     eight = predictions(tmp_path / "volumes")[:8]
     assert numbers == pytest.approx(eight.flatten().tolist(), abs=6e-4)

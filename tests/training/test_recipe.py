@@ -1,4 +1,4 @@
-"""Recipes: presets, files and options in their order, and what is refused."""
+"""Recipes: precedence of presets, files and options, and errors."""
 
 import copy
 import dataclasses
@@ -29,7 +29,7 @@ from tests.fixtures.yaml_bomb import BOMB
 
 
 @pytest.mark.parametrize("name", presets())
-def test_every_preset_makes_a_recipe_and_comes_back_from_its_yaml(name: str, tmp_path: Path) -> None:
+def test_every_preset_makes_a_recipe_that_survives_yaml(name: str, tmp_path: Path) -> None:
     flag = "organmnist3d" if name.endswith("_3d") else "retinamnist"
     recipe = make_recipe({"dataset": flag}, preset=name)
     path = tmp_path / "recipe.yaml"
@@ -45,7 +45,7 @@ def test_options_override_a_file_which_overrides_a_preset(tmp_path: Path) -> Non
     assert recipe.learning_rate == 2e-3
 
 
-def test_a_file_of_options_may_be_named_by_the_folder_of_its_run(tmp_path: Path) -> None:
+def test_the_folder_of_a_run_stands_for_its_recipe_file(tmp_path: Path) -> None:
     recipe = make_recipe({"dataset": "breastmnist", "epochs": 3})
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     assert make_recipe({}, config=tmp_path) == recipe
@@ -100,8 +100,8 @@ PLAIN = (
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_presets_hold_what_the_published_protocols_say(name: str) -> None:
-    """Numbers that the papers and their code state; neither protocol augments or regularizes in another way."""
+def test_presets_match_the_published_protocols(name: str) -> None:
+    """The values are stated in the papers and their code; other augmentation and regularization is off."""
     recipe = make_recipe({"dataset": "adrenalmnist3d" if name.endswith("_3d") else "breastmnist"}, preset=name)
     assert {key: getattr(recipe, key) for key in PROTOCOLS[name]} == PROTOCOLS[name]
     assert {key for key in PLAIN if getattr(recipe, key)} == set()
@@ -121,7 +121,7 @@ def test_a_preset_for_volumes_is_not_for_images_nor_the_other_way_round() -> Non
             make_recipe({"dataset": "organmnist3d"}, preset=name)
 
 
-def test_the_published_converter_strides_along_depth_where_volumes_are_read_by_it() -> None:
+def test_the_preset_strides_along_depth_only_for_2_5d() -> None:
     strided = {
         mode: make_recipe({"dataset": "adrenalmnist3d", "volumetric": mode}, preset="medmnist_v2_3d").depth_stride
         for mode in ("2.5d", "3d", "acs")
@@ -129,7 +129,7 @@ def test_the_published_converter_strides_along_depth_where_volumes_are_read_by_i
     assert strided == {"2.5d": True, "3d": False, "acs": False}, "the others do not read it"
 
 
-def test_every_field_has_help_and_a_default_but_the_data_set() -> None:
+def test_every_field_has_help_and_all_but_dataset_a_default() -> None:
     for name, field in FIELDS.items():
         assert field.metadata["help"].endswith("."), name
         assert (field.default is dataclasses.MISSING) == (name == "dataset")
@@ -137,8 +137,8 @@ def test_every_field_has_help_and_a_default_but_the_data_set() -> None:
 
 @settings(deadline=None)
 @given(st.data())
-def test_any_words_of_a_command_make_a_recipe_that_comes_back_from_yaml(data: st.DataObject) -> None:
-    """A command gives choices as text, also where they are numbers."""
+def test_options_given_as_text_make_a_recipe_that_survives_yaml(data: st.DataObject) -> None:
+    """A command passes all choices as text, even numbers."""
     choices = {name: type_of(name) for name in FIELDS if get_origin(type_of(name)) is Literal and name != "loss"}
     options = {name: str(data.draw(st.sampled_from(get_args(kind)))) for name, kind in choices.items()}
     options["learning_rate"] = str(data.draw(st.floats(1e-9, 10)))
@@ -150,8 +150,8 @@ def test_any_words_of_a_command_make_a_recipe_that_comes_back_from_yaml(data: st
     assert make_recipe(yaml.safe_load(recipe.to_yaml())) == recipe
 
 
-def test_each_task_takes_its_own_losses_alone() -> None:
-    taken: dict[Task, set[str]] = {}
+def test_each_task_accepts_only_its_own_losses() -> None:
+    accepted: dict[Task, set[str]] = {}
     for entry in subsets():
         for loss in ("cross-entropy", "bce", "ordinal"):
             try:
@@ -159,14 +159,14 @@ def test_each_task_takes_its_own_losses_alone() -> None:
             except MedMNISTError as error:
                 assert f"loss is {loss} but {entry.flag} is {entry.task}: use auto or " in str(error)
             else:
-                taken.setdefault(entry.task, set()).add(loss)
-    assert taken == {
+                accepted.setdefault(entry.task, set()).add(loss)
+    assert accepted == {
         Task.BINARY: {"cross-entropy"},
         Task.MULTI_CLASS: {"cross-entropy"},
         Task.ORDINAL: {"cross-entropy", "ordinal"},
         Task.MULTI_LABEL: {"bce"},
     }
-    assert {task: set(losses) for task, losses in LOSSES.items()} == taken
+    assert {task: set(losses) for task, losses in LOSSES.items()} == accepted
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_bad_files_are_one_line(tmp_path: Path, content: bytes | None, expected:
     assert "\n" not in str(caught.value)
 
 
-def test_an_unknown_preset_names_those_there_are() -> None:
+def test_the_error_for_an_unknown_preset_lists_all_presets() -> None:
     with pytest.raises(
         MedMNISTError, match="unknown preset 'best': choose from automl_autokeras, automl_autosklearn, "
     ):
@@ -257,36 +257,36 @@ def test_an_unknown_preset_names_those_there_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "seconds"),
+    ("budget", "seconds"),
     [(90, 90.0), ("90", 90.0), ("90s", 90.0), ("1.5 m", 90.0), ("2h", 7200.0), (" 24h ", 86400.0)],
 )
-def test_a_time_budget_may_be_given_in_hours(given: object, seconds: float) -> None:
-    options = {"dataset": "breastmnist", "model": PIXELS, "method": "flaml", "time_budget": given}
+def test_a_time_budget_may_have_a_unit(budget: object, seconds: float) -> None:
+    options = {"dataset": "breastmnist", "model": PIXELS, "method": "flaml", "time_budget": budget}
     assert make_recipe(options).time_budget == seconds
 
 
-def test_a_run_that_is_not_told_where_goes_by_what_it_does() -> None:
+def test_the_default_folder_names_the_configuration() -> None:
     options: dict[str, Any] = {"dataset": "breastmnist", "model": "timm/resnet18/", "method": "knn"}
     folder = default_folder(make_recipe(options))
     assert re.fullmatch("runs/breastmnist-28-timm-resnet18-knn-[0-9a-f]{8}", str(folder))
     assert folder == default_folder(make_recipe(options | {"seeds": [1, 2]}))
     trained = {"dataset": "breastmnist"}
     logged = make_recipe(trained | {"report_to": "tensorboard"})
-    assert default_folder(make_recipe(trained)) == default_folder(logged), "a tracker changes nothing that is trained"
+    assert default_folder(make_recipe(trained)) == default_folder(logged), "a tracker does not affect training"
     assert folder != default_folder(make_recipe(options | {"neighbors": 3})), "configurations do not share a folder"
 
 
-def test_what_a_recipe_changes_is_named_with_both_values() -> None:
-    one, other = (
+def test_differences_name_both_values() -> None:
+    first, second = (
         make_recipe({"dataset": "breastmnist", **changed}) for changed in ({}, {"epochs": 1, "root": "dist"})
     )
-    assert differences(one, other) == "root none -> dist, epochs 100 -> 1"
-    assert differences(one, make_recipe({"dataset": "breastmnist", "pretrained": False})) == "pretrained yes -> no"
-    assert not differences(one, make_recipe({"dataset": "breastmnist", "seeds": [3], "report_to": "wandb"}))
+    assert differences(first, second) == "root none -> dist, epochs 100 -> 1"
+    assert differences(first, make_recipe({"dataset": "breastmnist", "pretrained": False})) == "pretrained yes -> no"
+    assert not differences(first, make_recipe({"dataset": "breastmnist", "seeds": [3], "report_to": "wandb"}))
 
 
 @pytest.mark.parametrize(("name", "near"), [("data", "dataset"), ("lr", "learning_rate"), ("epoch", "epochs")])
-def test_an_unknown_field_is_one_line_that_names_the_nearest(name: str, near: str) -> None:
+def test_the_error_for_an_unknown_field_names_the_nearest(name: str, near: str) -> None:
     with pytest.raises(TrainingError, match=rf"^Recipe: unknown option '{name}': did you mean {near}\?$"):
         Recipe(dataset="breastmnist", **{name: 1})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="dataset"):
@@ -295,7 +295,7 @@ def test_an_unknown_field_is_one_line_that_names_the_nearest(name: str, near: st
     assert copy.deepcopy(recipe) == dataclasses.replace(recipe, epochs=100) == recipe
 
 
-def test_yaml_is_plain() -> None:
+def test_yaml_has_only_plain_types() -> None:
     values = yaml.safe_load(Recipe(dataset="breastmnist", seeds=(1, 2)).to_yaml())
     assert values["seeds"] == [1, 2] and list(values) == list(FIELDS)
 
@@ -324,7 +324,7 @@ def test_a_hostile_file_is_refused_in_one_short_line(tmp_path: Path, text: str, 
     assert len(str(caught.value)) < 2_100 and str(caught.value).isprintable()
 
 
-def test_a_file_that_is_no_file_is_not_read(tmp_path: Path) -> None:
+def test_pipes_devices_and_large_files_are_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "large").write_bytes(b"#" * (1 << 20))
     for path, message in (
@@ -336,7 +336,7 @@ def test_a_file_that_is_no_file_is_not_read(tmp_path: Path) -> None:
             make_recipe({}, config=path)
 
 
-def test_a_size_may_be_text_as_the_name_of_a_config_is() -> None:
+def test_a_size_may_be_given_as_text() -> None:
     assert make_recipe({"dataset": "breastmnist", "size": "64"}).size == 64
     with pytest.raises(TrainingError, match="size is 'large': must be int"):
         make_recipe({"dataset": "breastmnist", "size": "large"})

@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.results`: files of results read back as they were written, and nothing else is read."""
+"""`medmnist_hf.training.results`: results survive writing and reading, and damaged files are refused."""
 
 import json
 import math
@@ -28,13 +28,13 @@ from medmnist_hf.training.results import (
     RunResult,
     SeedResult,
     Spread,
-    check_whole,
+    check_complete,
     digits,
     read_results,
     read_seed,
     write_seed,
 )
-from medmnist_hf.training.scoring import sum_up
+from medmnist_hf.training.scoring import summarize
 from tests.conftest import Phantoms
 from tests.fixtures.benchmarks import data_of
 from tests.fixtures.hub.server import HubServer
@@ -63,17 +63,19 @@ def seed_of(seed: int, **report: Any) -> SeedResult:
 
 
 def result_of(*seeds: SeedResult) -> RunResult:
-    recipe = make_recipe({"dataset": "breastmnist", "seeds": tuple(one.seed for one in seeds), "learning_rate": 1e-4})
+    recipe = make_recipe(
+        {"dataset": "breastmnist", "seeds": tuple(seed.seed for seed in seeds), "learning_rate": 1e-4}
+    )
     first = seeds[0]
-    return sum_up(recipe, seeds, EnsembleResult(first.validation, first.test, first.per_class))
+    return summarize(recipe, seeds, EnsembleResult(first.validation, first.test, first.per_class))
 
 
-def test_results_read_back_and_are_written_again_to_the_last_byte() -> None:
+def test_results_survive_reading_and_writing_to_the_byte() -> None:
     result = result_of(seed_of(0), seed_of(1))
     text = result.to_json()
-    again = RunResult.from_json(text, "it")
-    assert again.to_json() == text and again.recipe == result.recipe
-    assert repr(again) == repr(result), "nan included, which equals nothing"
+    reread = RunResult.from_json(text, "it")
+    assert reread.to_json() == text and reread.recipe == result.recipe
+    assert repr(reread) == repr(result), "compared as text, since nan differs from itself"
     table = json.loads(text)
     assert list(table)[:6] == ["dataset", "size", "model", "method", "provenance", "recipe"]
     assert table["provenance"] == "verified" and table["runs"][0]["data"]["rows"]["test"] == 156
@@ -82,17 +84,17 @@ def test_results_read_back_and_are_written_again_to_the_last_byte() -> None:
     assert text.endswith("}\n") and "NaN" not in text
 
 
-def test_one_seed_has_no_deviation() -> None:
+def test_a_single_seed_has_no_standard_deviation() -> None:
     one, two = result_of(seed_of(0)), result_of(seed_of(0), seed_of(1))
     table = json.loads(one.to_json())
     assert table["test"]["acc"] == {"mean": 0.6, "std": None} and table["test"]["auc"]["std"] is None
     assert RunResult.from_json(one.to_json(), "it").test.acc == Spread(0.6, None)
     assert str(one.test.acc) == "0.600" and str(one.validation.auc) == "-"
-    assert two.test.acc.std == 0 and str(two.test.acc) == "0.600 ± 0.000", "two equal seeds have a deviation, of 0"
+    assert two.test.acc.std == 0 and str(two.test.acc) == "0.600 ± 0.000", "two equal seeds have a deviation of 0"
     assert two.validation.auc.std is None and str(two.validation.auc) == "-", "a seed without a value"
 
 
-def test_numbers_that_are_not_finite_are_null_in_a_file_and_nan_when_read() -> None:
+def test_numbers_that_are_not_finite_are_null_in_json_and_nan_in_memory() -> None:
     text = seed_of(3, history=[{"epoch": 1.0, "grad_norm": math.inf}]).to_json()
     assert json.loads(text)["validation"] == {"auc": None, "acc": 0.5}
     seed = SeedResult.from_json(text, "it")
@@ -101,7 +103,7 @@ def test_numbers_that_are_not_finite_are_null_in_a_file_and_nan_when_read() -> N
     assert digits(0.12349) == "0.123"
 
 
-def test_a_report_is_typed_where_its_names_are_known() -> None:
+def test_known_values_of_a_report_are_typed() -> None:
     facts = seed_of(0).facts
     assert (facts.origin, facts.best_epoch, facts.seconds, facts.partial) == ("random weights", 1, 2.5, "")
     assert facts.hardware == Hardware("x86_64", 2, ("GPU",)) and str(facts.hardware) == "GPU"
@@ -109,7 +111,7 @@ def test_a_report_is_typed_where_its_names_are_known() -> None:
     assert facts.further == {"tried": {"0.1": 0.5, "1": None}, "strength": 0.1} and facts.trials is None
 
 
-def test_a_seed_reads_back_from_its_folder(tmp_path: Path) -> None:
+def test_a_seed_result_is_read_from_its_folder(tmp_path: Path) -> None:
     assert read_seed(tmp_path) is None
     write_seed(tmp_path, seed_of(2))
     assert repr(read_seed(tmp_path)) == repr(seed_of(2))
@@ -157,7 +159,7 @@ def changed(text: str, path: list[Any], value: object = None, *, remove: bool = 
         (["data", "rows", "test"], "156", "data.rows.test is '156', must be an integer"),
     ],
 )
-def test_a_seed_of_other_types_is_damaged(path: list[Any], value: object, reason: str) -> None:
+def test_values_of_the_wrong_type_are_refused(path: list[Any], value: object, reason: str) -> None:
     with pytest.raises(TrainingError, match=rf"^a/result\.json is damaged \({reason}\): remove it and run again$"):
         SeedResult.from_json(changed(seed_of(0).to_json(), path, value), "a/result.json")
 
@@ -187,13 +189,13 @@ def test_a_seed_of_other_types_is_damaged(path: list[Any], value: object, reason
         (lambda text: changed(text, ["rank", "auc"], -1), "rank.auc is -1, must be"),
         (lambda text: changed(text, ["provenance"], "synthetic"), "are not those of its recipe and data"),
         (lambda text: changed(text, ["provenance"], remove=True), "are not those of its recipe and data"),
-        (lambda text: changed(text, ["runs", 1, "data", "rows", "test"], 3), "its seeds are of different data"),
-        (lambda text: text.replace(DATA.source.md5, "0" * 32), "is called verified but is not the official file"),
-        (lambda text: text.replace('"zenodo"', '"phantom"'), "is called verified but is not the official file"),
+        (lambda text: changed(text, ["runs", 1, "data", "rows", "test"], 3), "its seeds were run on different data"),
+        (lambda text: text.replace(DATA.source.md5, "0" * 32), "is marked verified but is not the official file"),
+        (lambda text: text.replace('"zenodo"', '"phantom"'), "is marked verified but is not the official file"),
         (lambda text: changed(text, ["releases", "torch"], 2), "releases.torch is 2, must be text"),
     ],
 )
-def test_a_damaged_file_is_one_line(change: Callable[[str], str], reason: str, tmp_path: Path) -> None:
+def test_a_damaged_file_is_a_one_line_error(change: Callable[[str], str], reason: str, tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     path.write_text(change(result_of(seed_of(0), seed_of(1)).to_json()), encoding="utf-8")
     with pytest.raises(TrainingError, match=reason) as caught:
@@ -203,7 +205,7 @@ def test_a_damaged_file_is_one_line(change: Callable[[str], str], reason: str, t
     assert "\n" not in message
 
 
-def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_a_one_line_error(tmp_path: Path) -> None:
     path = tmp_path / SEED_RESULT_NAME
     with pytest.raises(TrainingError, match=rf"cannot read .*{SEED_RESULT_NAME} \(No such file .*: remove it and run"):
         read_results(path)
@@ -218,30 +220,30 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     assert read_seed(tmp_path) is None
 
 
-def test_a_run_is_partial_by_its_interrupted_and_its_missing_seeds() -> None:
+def test_interrupted_and_missing_seeds_are_partial() -> None:
     assert result_of(seed_of(0), seed_of(1)).partial == ()
     result = result_of(seed_of(0), seed_of(1, partial="killed"))
     assert result.partial == (1,)
-    more = replace(result, recipe=replace(result.recipe, seeds=(0, 1, 7)))
-    assert more.partial == (1, 7)
+    with_missing = replace(result, recipe=replace(result.recipe, seeds=(0, 1, 7)))
+    assert with_missing.partial == (1, 7)
 
 
 @pytest.mark.parametrize("provenance", Provenance)
-def test_both_files_begin_with_what_the_data_was(provenance: Provenance) -> None:
+def test_both_files_begin_with_the_provenance(provenance: Provenance) -> None:
     recipe = make_recipe({"dataset": "breastmnist"})
     seed = replace(seed_of(0), data=data_of(recipe, provenance, {"train": 8, "validation": 4, "test": 6}))
     assert next(iter(json.loads(seed.to_json()).items())) == ("provenance", provenance.value)
-    result = sum_up(recipe, [seed])
+    result = summarize(recipe, [seed])
     assert json.loads(result.to_json())["provenance"] == provenance.value
-    again = RunResult.from_json(result.to_json(), "it")
-    assert again.provenance is provenance and again.data == seed.data
+    reread = RunResult.from_json(result.to_json(), "it")
+    assert reread.provenance is provenance and reread.data == seed.data
 
 
 @pytest.mark.parametrize("kind", Provenance)
-def test_what_data_is_comes_from_the_manifest_in_a_folder_and_on_the_hub(
+def test_the_provenance_comes_from_the_manifest_of_a_folder_or_the_hub(
     kind: Provenance, hub: HubServer, phantoms: Phantoms, real_data: Path, tmp_path: Path
 ) -> None:
-    """Of a phantom, of the official file, and of one that differs from it."""
+    """For a phantom, the official file, and a file that differs from it."""
     entry, npz = subset("breastmnist"), tmp_path / "npz"
     npz.mkdir()
     (npz / "breastmnist.npz").write_bytes((real_data / "breastmnist.npz").read_bytes() + b"\0")
@@ -254,10 +256,10 @@ def test_what_data_is_comes_from_the_manifest_in_a_folder_and_on_the_hub(
     assert DataRecord.of(open_config(f"org/{entry.flag}", 28)) == record
 
 
-def test_a_seed_whose_search_was_interrupted_is_described_in_one_line() -> None:
-    check_whole(result_of(seed_of(0)))
+def test_an_interrupted_search_is_a_one_line_error() -> None:
+    check_complete(result_of(seed_of(0)))
     with pytest.raises(TrainingError) as caught:
-        check_whole(result_of(seed_of(0), seed_of(1, partial="killed by SIGKILL after 34 s")))
+        check_complete(result_of(seed_of(0), seed_of(1, partial="killed by SIGKILL after 34 s")))
     assert str(caught.value) == (
-        "results are partial (seed 1 killed by SIGKILL after 34 s): run the same command again to go on"
+        "results are partial (seed 1 killed by SIGKILL after 34 s): run the same command again to resume"
     )

@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, what is no obstacle, what is replaced, and its link to the published model."""
+"""The folder of a run: when it can be used or replaced, and its link to the published model."""
 
 import shutil
 from pathlib import Path
@@ -25,7 +25,7 @@ def claimed(out: Path, recipe: Recipe) -> RunFolder:
     return folder
 
 
-def test_a_folder_without_a_result_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_folder_without_results_can_be_used_for_another_recipe(tmp_path: Path) -> None:
     out, other = tmp_path / "run", recipe_of(epochs=4)
     claimed(out, recipe_of(epochs=3))
     seed_folder(out, 0).mkdir()
@@ -35,12 +35,12 @@ def test_a_folder_without_a_result_is_no_obstacle(tmp_path: Path) -> None:
     claimed(out, other)
 
 
-@pytest.mark.parametrize("left", [RESULTS_NAME, f"seed-3/{SEED_RESULT_NAME}", "seed-3/checkpoints/checkpoint-1"])
-def test_results_of_another_recipe_are_kept_unless_they_are_to_be_replaced(tmp_path: Path, left: str) -> None:
+@pytest.mark.parametrize("file", [RESULTS_NAME, f"seed-3/{SEED_RESULT_NAME}", "seed-3/checkpoints/checkpoint-1"])
+def test_results_of_another_recipe_are_replaced_only_with_force(tmp_path: Path, file: str) -> None:
     out, first, second = tmp_path / "run", recipe_of(), recipe_of(epochs=4, model="timm/resnet18")
     claimed(out, first)
-    (out / left).parent.mkdir(parents=True, exist_ok=True)
-    (out / left).write_text("a result")
+    (out / file).parent.mkdir(parents=True, exist_ok=True)
+    (out / file).write_text("a result")
     (out / "mine.txt").write_text("a note")
     (out / "breastmnist_test_[AUC]0.900_[ACC]0.900@resnet18_finetune_ensemble.csv").touch()
     claimed(out, first)
@@ -49,26 +49,26 @@ def test_results_of_another_recipe_are_kept_unless_they_are_to_be_replaced(tmp_p
     )
     with pytest.raises(TrainingError, match=message):
         RunFolder(out, second).check(data_of(second))
-    assert (out / left).exists()
+    assert (out / file).exists()
     forced = RunFolder(out, second, force=True)
     forced.check(data_of(second))
-    assert (out / left).exists(), "nothing goes before all is checked"
+    assert (out / file).exists(), "checks remove nothing"
     forced.claim(data_of(second))
     assert sorted(path.name for path in out.iterdir()) == ["data.json", "mine.txt", "recipe.yaml"]
 
 
-def test_best_is_a_link_that_is_right_wherever_the_folder_is(tmp_path: Path) -> None:
+def test_the_link_to_the_best_model_survives_moving_and_copying(tmp_path: Path) -> None:
     out = tmp_path / "run"
     folder = claimed(out, recipe_of())
     folder.link_best(0)
-    assert not (out / "best").exists(), "a seed without a model gets none"
+    assert not (out / "best").exists(), "there is no link to a seed without a model"
     for seed in (0, 1):
         (model := seed_folder(out, seed) / "best").mkdir(parents=True)
         (model / "weights").write_text(str(seed))
         folder.link_best(seed)
         assert (out / "best" / "weights").read_text() == str(seed)
     assert (out / "best").is_symlink()
-    for symlinks in (True, False):  # as cp -a and as a copy to where there are no links
+    for symlinks in (True, False):  # as cp -a does, and as a copy to a file system without links
         copy = shutil.copytree(out, tmp_path / f"copy-{symlinks}", symlinks=symlinks)
         assert (copy / "best" / "weights").read_text() == "1"
         RunFolder(copy, recipe_of()).link_best(0)
@@ -77,7 +77,7 @@ def test_best_is_a_link_that_is_right_wherever_the_folder_is(tmp_path: Path) -> 
     assert (tmp_path / "moved" / "best" / "weights").read_text() == "1"
 
 
-def test_without_links_best_is_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_support_for_links_best_is_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError("no links here")
 
@@ -90,7 +90,7 @@ def test_without_links_best_is_a_copy(tmp_path: Path, monkeypatch: pytest.Monkey
         assert (tmp_path / "best" / "weights").read_text() == str(seed) and not (tmp_path / "best").is_symlink()
 
 
-def test_prediction_files_name_model_and_method_up_to_the_end() -> None:
-    """The official package reads the run of a name up to the first dot."""
+def test_run_names_of_prediction_files_contain_no_dot() -> None:
+    """The official package reads a run name only up to the first dot."""
     recipe = recipe_of(model="timm/resnet18.a1_in1k", method="knn")
     assert predictions_name(recipe, "seed0") == "timm-resnet18-a1_in1k_knn_seed0"

@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.running`: what a run leaves, what it does not do twice, how it goes on, how it ends."""
+"""`medmnist_hf.training.running`: the files of a run, how it resumes, what it does not repeat, and its errors."""
 
 import json
 import os
@@ -39,7 +39,7 @@ from medmnist_hf.training.recipe import RECIPE_NAME, Recipe, make_recipe
 from medmnist_hf.training.report.publishable import best_seed
 from medmnist_hf.training.results import RESULTS_NAME, SEED_RESULT_NAME, read_results, read_seed
 from medmnist_hf.training.run_folder import LOCK_NAME
-from medmnist_hf.training.running import DEVICE, run, saying_where_space_ends
+from medmnist_hf.training.running import DEVICE, full_disk_as_error, run
 from medmnist_hf.typed_json import encode
 from tests.conftest import Phantoms
 from tests.fixtures.paths import ROOT
@@ -59,7 +59,7 @@ def figures_of(seed: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (seed / "figures").iterdir()}
 
 
-def test_a_run_leaves_models_predictions_figures_a_card_and_results(root: Path, tmp_path: Path) -> None:
+def test_a_run_writes_models_predictions_figures_a_card_and_results(root: Path, tmp_path: Path) -> None:
     recipe = tiny(root, "bloodmnist", seeds=(0, 4), epochs=2)
     result = run(recipe, tmp_path, quiet=True)
     assert read_results(tmp_path / RESULTS_NAME).to_json() == result.to_json()
@@ -70,13 +70,14 @@ def test_a_run_leaves_models_predictions_figures_a_card_and_results(root: Path, 
         assert load_file(folder / "best" / "model.safetensors").keys()
         assert not (folder / "checkpoints").exists()
         assert figures_of(folder).keys() == FIGURES
-        (predictions,) = (path for path in folder.iterdir() if "_test_" in path.name)
-        found = read_predictions(predictions)
-        assert found.run == f"timm-test_efficientnet_finetune_seed{seed}-synthetic" and len(found.index) > 0
+        (path,) = (path for path in folder.iterdir() if "_test_" in path.name)
+        predictions = read_predictions(path)
+        assert predictions.run == f"timm-test_efficientnet_finetune_seed{seed}-synthetic"
+        assert len(predictions.index) > 0
         assert seed_result.facts.epochs == 2 and (seed_result.facts.seconds or 0) > 0
-    one, other = (seed_result.test for seed_result in result.seeds)
-    assert result.test.auc.mean == pytest.approx((one.auc + other.auc) / 2)
-    assert one["acc_low"] <= one.acc <= one["acc_high"]
+    first, second = (seed_result.test for seed_result in result.seeds)
+    assert result.test.auc.mean == pytest.approx((first.auc + second.auc) / 2)
+    assert first["acc_low"] <= first.acc <= first["acc_high"]
     best = tmp_path / f"seed-{best_seed(result).seed}" / "best"
     assert list(tmp_path.rglob("README.md")) == [best / "README.md"]
     assert result.ensemble is not None and result.ensemble.test.auc > 0
@@ -84,29 +85,29 @@ def test_a_run_leaves_models_predictions_figures_a_card_and_results(root: Path, 
         assert f"(../figures/{name})" in (best / "README.md").read_text(encoding="utf-8")
 
 
-def test_findings_run_from_build_to_figures(
+def test_the_multi_label_subset_runs_from_build_to_figures(
     phantoms: Phantoms, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    built = build_all(phantoms, tmp_path / "dist", "chestmnist", rows=300)  # each finding is in each split
+    built = build_all(phantoms, tmp_path / "dist", "chestmnist", rows=300)  # enough for all findings in each split
     result = run(tiny(built, "chestmnist", batch_size=64), tmp_path / "run", quiet=True)
     assert result.seeds[0].per_class.keys() == set(subset("chestmnist").labels)
     assert figures_of(tmp_path / "run" / "seed-0").keys() == FIGURES
-    assert not [one for one in caplog.records if one.name.startswith("medmnist_hf")]
+    assert not [record for record in caplog.records if record.name.startswith("medmnist_hf")]
 
 
-def test_without_matplotlib_a_run_says_so_once(
+def test_a_run_without_matplotlib_logs_it_once(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     recipe = tiny(root, "pneumoniamnist", method="knn", seeds=(0, 1))
     run(recipe, tmp_path, quiet=True)
-    run(recipe, tmp_path, quiet=True)  # all is done: nothing is to be drawn
-    said = [one.getMessage() for one in caplog.records if one.name.startswith("medmnist_hf")]
-    assert said == [f"no figures without matplotlib: {install_command('plot')}"]
+    run(recipe, tmp_path, quiet=True)  # the run is finished, so there is nothing to draw
+    messages = [record.getMessage() for record in caplog.records if record.name.startswith("medmnist_hf")]
+    assert messages == [f"no figures without matplotlib: {install_command('plot')}"]
     assert (tmp_path / RESULTS_NAME).is_file() and not list(tmp_path.rglob("figures"))
 
 
-def test_the_card_says_what_the_data_was_though_the_build_goes_while_it_trains(
+def test_the_card_names_the_provenance_even_if_the_build_is_removed_during_training(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = tmp_path / "dist"
@@ -114,12 +115,12 @@ def test_the_card_says_what_the_data_was_though_the_build_goes_while_it_trains(
 
     fit = linear_probe.fit
 
-    def probe_and_lose(*given: Any) -> Fitted:
-        fitted: Fitted = fit(*given)
+    def fit_and_remove_build(*args: Any) -> Fitted:
+        fitted: Fitted = fit(*args)
         shutil.rmtree(copy)
         return fitted
 
-    monkeypatch.setattr(linear_probe, "fit", probe_and_lose)
+    monkeypatch.setattr(linear_probe, "fit", fit_and_remove_build)
     result = run(tiny(copy, "pneumoniamnist", method="linear-probe"), tmp_path / "run", quiet=True)
     assert result.provenance is Provenance.SYNTHETIC and result.rank is None
     (card,) = tmp_path.rglob("README.md")
@@ -127,7 +128,7 @@ def test_the_card_says_what_the_data_was_though_the_build_goes_while_it_trains(
 
 
 def test_a_folder_of_a_run_on_other_data_is_refused(phantoms: Phantoms, root: Path, tmp_path: Path) -> None:
-    """Seeds and checkpoints of one build are no part of a run on another."""
+    """Seeds and checkpoints of different builds cannot be combined."""
     recipe = tiny(tmp_path / "dist", "pneumoniamnist", method="knn")
     shutil.copytree(root / "pneumoniamnist", tmp_path / "dist" / "pneumoniamnist")
     result = run(recipe, tmp_path / "run", quiet=True)
@@ -157,23 +158,23 @@ def test_a_run_on_the_official_file_is_ranked(real_data: Path, tmp_path: Path) -
     assert result == read_results(tmp_path / "run" / RESULTS_NAME)
 
 
-def test_predictions_are_what_was_scored(root: Path, tmp_path: Path) -> None:
+def test_prediction_files_hold_the_scores_that_were_scored(root: Path, tmp_path: Path) -> None:
     from medmnist_hf.catalog import Task
     from medmnist_hf.loading.load import load_arrays
 
     result = run(tiny(root, "pneumoniamnist", method="knn"), tmp_path, quiet=True)
-    (predictions,) = (path for path in (tmp_path / "seed-0").iterdir() if "_test_" in path.name)
+    (path,) = (path for path in (tmp_path / "seed-0").iterdir() if "_test_" in path.name)
     labels = load_arrays("pneumoniamnist", 28, "test", root).labels
-    found = score(check(labels, read_predictions(predictions).scores, Task.BINARY, from_logits=False))
-    assert (found.auc, found.acc) == (result.test.auc.mean, result.test.acc.mean)
+    test_score = score(check(labels, read_predictions(path).scores, Task.BINARY, from_logits=False))
+    assert (test_score.auc, test_score.acc) == (result.test.auc.mean, result.test.acc.mean)
 
 
-def test_what_is_done_is_not_done_again_and_seeds_can_be_added(root: Path, tmp_path: Path) -> None:
+def test_finished_seeds_are_not_run_again_and_seeds_can_be_added(root: Path, tmp_path: Path) -> None:
     run(tiny(root, "pneumoniamnist"), tmp_path, quiet=True)
-    before = (tmp_path / "seed-0" / SEED_RESULT_NAME).stat().st_mtime_ns
+    modified = (tmp_path / "seed-0" / SEED_RESULT_NAME).stat().st_mtime_ns
     result = run(tiny(root, "pneumoniamnist", seeds=(0, 1)), tmp_path, quiet=True)
-    assert [one.seed for one in result.seeds] == [0, 1]
-    assert (tmp_path / "seed-0" / SEED_RESULT_NAME).stat().st_mtime_ns == before
+    assert [seed.seed for seed in result.seeds] == [0, 1]
+    assert (tmp_path / "seed-0" / SEED_RESULT_NAME).stat().st_mtime_ns == modified
     with pytest.raises(
         TrainingError, match=r"another recipe \(epochs 1 -> 3, learning_rate 0.001 -> 0.5\): give --force to"
     ):
@@ -183,10 +184,10 @@ def test_what_is_done_is_not_done_again_and_seeds_can_be_added(root: Path, tmp_p
 def test_the_same_seed_gives_the_same_run(root: Path, tmp_path: Path) -> None:
     recipe = tiny(root, "bloodmnist", flip_horizontal=0.5, mixup=0.2, rotation=10.0)
     first, second = (run(recipe, tmp_path / name, quiet=True) for name in ("first", "second"))
-    assert encode((first.test, first.validation)) == encode((second.test, second.validation))  # where nan is null
+    assert encode((first.test, first.validation)) == encode((second.test, second.validation))  # encodes nan as null
 
 
-def test_without_test_nothing_tells_of_it(root: Path, tmp_path: Path) -> None:
+def test_a_run_without_the_test_split_leaves_no_test_scores(root: Path, tmp_path: Path) -> None:
     result = run(tiny(root, "bloodmnist", test=False), tmp_path, quiet=True)
     assert result.test == {} and result.rank is None and result.validation.auc.mean > 0
     assert not [path for path in (tmp_path / "seed-0").iterdir() if "_test_" in path.name]
@@ -204,9 +205,9 @@ def start(recipe_file: Path, out: Path, **options: Any) -> subprocess.Popen[str]
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_same_end(root: Path, tmp_path: Path) -> None:
-    started = {"probe_first": True, "freeze_batch_norm": True}
-    recipe = tiny(root, "pneumoniamnist", epochs=12, ema=0.9, crop_padding=2, **started)
+def test_a_killed_run_resumes_to_the_same_result(root: Path, tmp_path: Path) -> None:
+    from_probe = {"probe_first": True, "freeze_batch_norm": True}
+    recipe = tiny(root, "pneumoniamnist", epochs=12, ema=0.9, crop_padding=2, **from_probe)
     whole = run(recipe, tmp_path / "whole", quiet=True)
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
     child = start(tmp_path / "recipe.yaml", tmp_path / "killed")
@@ -225,18 +226,18 @@ def test_a_killed_run_goes_on_to_the_same_end(root: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_one_line_and_what_was_whole_stays(root: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_a_one_line_error_and_the_run_can_be_resumed(root: Path, tmp_path: Path) -> None:
     recipe = tiny(root, "pneumoniamnist", epochs=2)
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
 
-    def small_files() -> None:  # Python ignores SIGXFSZ, so a longer write fails as on a full disk
+    def limit_file_size() -> None:  # Python ignores SIGXFSZ, so a longer write fails as on a full disk
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
-    child = start(tmp_path / "recipe.yaml", tmp_path / "run", preexec_fn=small_files)
+    child = start(tmp_path / "recipe.yaml", tmp_path / "run", preexec_fn=limit_file_size)
     text, _ = child.communicate(timeout=120)
     assert child.returncode == 1
     last = text.strip().splitlines()[-1]
-    assert last.startswith("error: no space left for ") and "run the same command to go on" in last
+    assert last.startswith("error: no space left for ") and "run the same command again" in last
     assert "Traceback" not in text
     assert not list((tmp_path / "run").rglob("checkpoint-*"))
     assert run(recipe, tmp_path / "run", quiet=True).seeds
@@ -244,7 +245,7 @@ def test_a_full_disk_is_one_line_and_what_was_whole_stays(root: Path, tmp_path: 
 
 @pytest.fixture
 def limited_files() -> Iterator[Callable[[int], None]]:
-    """Limits the size of files that this process writes; beyond it, a write fails as on a full disk."""
+    """Limit the size of files that this process writes, so that longer writes fail as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -259,19 +260,17 @@ def test_a_full_disk_is_recognized_wherever_a_write_stops(
         limited_files(limit)
         with (
             pytest.raises(TrainingError, match=f"no space left for {tmp_path}: make room, then"),
-            saying_where_space_ends(tmp_path),
+            full_disk_as_error(tmp_path),
         ):
             write({"a": torch.rand(size // 4)}, tmp_path / "weights")
 
 
-def test_an_error_of_another_kind_is_no_full_disk(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="unexpected shape"), saying_where_space_ends(tmp_path):
+def test_other_errors_are_not_reported_as_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="unexpected shape"), full_disk_as_error(tmp_path):
         raise RuntimeError("unexpected shape")
 
 
-def test_a_seed_that_diverges_does_not_keep_the_others_from_being_run(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_if_a_seed_diverges_the_others_still_run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fit = knn.fit
 
     def fit_or_diverge(shared: Run, seed: int, folder: Path) -> Fitted:
@@ -291,7 +290,9 @@ def test_a_seed_that_diverges_does_not_keep_the_others_from_being_run(
 
 
 @pytest.mark.slow
-def test_two_processes_on_one_folder_run_it_once(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_two_processes_with_one_folder_run_the_recipe_once(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     recipe = tiny(root, "pneumoniamnist", epochs=3)
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
     out = tmp_path / "run"
@@ -306,7 +307,7 @@ def test_two_processes_on_one_folder_run_it_once(root: Path, tmp_path: Path, cap
     assert result == read_results(out / RESULTS_NAME) == run(recipe, out, quiet=True)
 
 
-def test_a_lock_ends_with_its_process_and_a_launcher_does_not_wait(
+def test_a_lock_ends_with_its_process_and_launched_processes_do_not_wait(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = "import pathlib, sys, time; from medmnist_hf.files import sole_process\n"
@@ -317,7 +318,7 @@ def test_a_lock_ends_with_its_process_and_a_launcher_does_not_wait(
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
     recipe = tiny(root, "pneumoniamnist", method="knn")
     with monkeypatch.context() as patched:
-        patched.setattr(module, "launched", lambda _: SimpleNamespace(is_main_process=True, num_processes=2))
+        patched.setattr(module, "process_state", lambda _: SimpleNamespace(is_main_process=True, num_processes=2))
         with pytest.raises(BusyError, match=f"another process is running in {tmp_path}: wait until it ends"):
             run(recipe, tmp_path, quiet=True)
     assert not (tmp_path / RECIPE_NAME).exists()
@@ -327,15 +328,15 @@ def test_a_lock_ends_with_its_process_and_a_launcher_does_not_wait(
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_metric_of_one(root: Path, tmp_path: Path) -> None:
+def test_two_processes_reach_the_scores_of_one(root: Path, tmp_path: Path) -> None:
     common: dict[str, Any] = {
-        "model": "timm/test_vit",  # without batch norm, whose statistics are those of one process's share
+        "model": "timm/test_vit",  # without batch norms, whose statistics would cover one process's share only
         "image_size": 32,
         "epochs": 2,
         "optimizer": "sgd",
@@ -344,10 +345,10 @@ def test_two_processes_give_the_metric_of_one(root: Path, tmp_path: Path) -> Non
     alone = run(tiny(root, "bloodmnist", batch_size=16, **common), tmp_path / "alone", quiet=True)
     recipe = tiny(root, "bloodmnist", batch_size=8, **common)
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
-    # accelerate has no launcher of its own for several processes on a CPU: the one for GPUs, told to use none.
+    # accelerate has no launcher for several processes on a CPU: use the one for GPUs, with ACCELERATE_USE_CPU.
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launcher += ["--main_process_port", str(free_port()), "--module", "tests.fixtures.run_recipe"]
-    done = subprocess.run(
+    completed = subprocess.run(
         [*launcher, str(tmp_path / "recipe.yaml"), str(tmp_path / "two")],
         cwd=ROOT,
         text=True,
@@ -356,18 +357,20 @@ def test_two_processes_give_the_metric_of_one(root: Path, tmp_path: Path) -> Non
         env=os.environ | {"ACCELERATE_USE_CPU": "true"},
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert completed.returncode == 0, completed.stdout + completed.stderr
     together = read_results(tmp_path / "two" / RESULTS_NAME)
     assert figures_of(tmp_path / "two" / "seed-0").keys() == FIGURES
     assert (tmp_path / "two" / "seed-0" / "best" / "README.md").is_file()
     for means, expected in ((together.validation, alone.validation), (together.test, alone.test)):
         assert means.auc.mean == pytest.approx(expected.auc.mean, abs=1e-6)
         assert means.acc.mean == pytest.approx(expected.acc.mean, abs=1e-6)
-    losses = [[entry["loss"] for entry in one.seeds[0].facts.history if "loss" in entry] for one in (alone, together)]
+    losses = [
+        [entry["loss"] for entry in result.seeds[0].facts.history if "loss" in entry] for result in (alone, together)
+    ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
-def test_the_package_offers_a_run_without_importing_torch_first(tmp_path: Path) -> None:
+def test_the_package_imports_torch_only_for_a_run(tmp_path: Path) -> None:
     program = "import sys, medmnist_hf.training as training; training.Recipe; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
     assert training.run is run and training.Recipe is Recipe
@@ -375,7 +378,7 @@ def test_the_package_offers_a_run_without_importing_torch_first(tmp_path: Path) 
         training.nothing  # noqa: B018
 
 
-def test_a_device_is_used_or_refused_and_the_next_run_chooses_again(
+def test_a_device_applies_to_one_run_or_is_refused(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(DEVICE, raising=False)
@@ -383,7 +386,7 @@ def test_a_device_is_used_or_refused_and_the_next_run_chooses_again(
     assert training.run(recipe, str(tmp_path / "cpu"), quiet=True, device="cpu", workers=2).seeds
     assert DEVICE not in os.environ
     for options, message in (
-        ({"device": "tpu:9"}, "there is no device tpu:9 here: choose auto"),
+        ({"device": "tpu:9"}, "device tpu:9 is not available: choose auto"),
         ({"workers": -1}, "0 or"),
     ):
         with pytest.raises(TrainingError, match=message):
@@ -391,7 +394,7 @@ def test_a_device_is_used_or_refused_and_the_next_run_chooses_again(
     assert DEVICE not in os.environ and not (tmp_path / "other").exists()
 
 
-def test_a_folder_is_made_once_the_model_is_there(root: Path, tmp_path: Path) -> None:
+def test_no_folder_is_made_if_the_model_cannot_be_built(root: Path, tmp_path: Path) -> None:
     for options in ({"model": "timm/no_such"}, {"model": "timm/test_vit", "image_size": 30}, {"checkpoint": "no.pth"}):
         for name in ("finetune", "linear-probe", "knn"):
             with pytest.raises(TrainingError):
@@ -401,18 +404,18 @@ def test_a_folder_is_made_once_the_model_is_there(root: Path, tmp_path: Path) ->
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_that_another_process_made_meanwhile_is_not_done_again(
+def test_a_run_that_another_process_finished_meanwhile_is_not_repeated(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both check before there is a folder to be locked; the second finds it done."""
+    """Both processes start before there is a folder to lock."""
     recipe, out, fit = tiny(root, "pneumoniamnist", method="knn"), tmp_path / "run", knn.fit
 
-    def overtaken(*given: Any) -> Fitted:
+    def fit_after_another_run(*args: Any) -> Fitted:
         monkeypatch.setattr(knn, "fit", fit)
         run(recipe, out, quiet=True)
-        return fit(*given)
+        return fit(*args)
 
-    monkeypatch.setattr(knn, "fit", overtaken)
+    monkeypatch.setattr(knn, "fit", fit_after_another_run)
     result = run(recipe, out, quiet=True)
     assert result == read_results(out / RESULTS_NAME)
 

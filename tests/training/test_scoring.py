@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.scoring`: what a seed scored equals the metric, and means are those of the seeds."""
+"""`medmnist_hf.training.scoring`: measures of a seed equal the official metric, and a run averages its seeds."""
 
 import numpy as np
 import pytest
@@ -10,14 +10,14 @@ from medmnist_hf.scoring.predictions import Predictions
 from medmnist_hf.scoring.published import published_results
 from medmnist_hf.training.recipe import Recipe, make_recipe
 from medmnist_hf.training.results import Facts, Hardware, Measures, Rank, SeedResult, Spread
-from medmnist_hf.training.scoring import check_scores, hardware, releases, score_seed, sum_up
+from medmnist_hf.training.scoring import check_scores, hardware, releases, score_seed, summarize
 from tests.fixtures.benchmarks import data_of
 
 RNG = np.random.default_rng(0)
 
 
 def scored(recipe: Recipe, rows: int = 60) -> dict[str, Predictions]:
-    """Predictions of both splits, with every class in each."""
+    """Predictions for validation and test that contain every class."""
     count, predictions = len(recipe.subset.labels), {}
     for split in ("validation", "test"):
         labels = np.arange(rows) % count
@@ -31,27 +31,27 @@ def scored(recipe: Recipe, rows: int = 60) -> dict[str, Predictions]:
 def test_a_seed_is_scored_by_the_metric(flag: str) -> None:
     recipe = make_recipe({"dataset": flag})
     parts = scored(recipe)
-    found = score_seed(recipe, 3, parts, facts={"epochs": 2}, data=data_of(recipe))
+    result = score_seed(recipe, 3, parts, facts={"epochs": 2}, data=data_of(recipe))
     exact = score(parts["test"])
-    assert (found.test.auc, found.test.acc) == (exact.auc, exact.acc)
+    assert (result.test.auc, result.test.acc) == (exact.auc, exact.acc)
     spans = intervals(parts["test"], ["auc", "acc"])
-    assert (found.test["auc_low"], found.test["acc_high"]) == (spans["auc"].low, spans["acc"].high)
-    assert found.intervals == {"auc": "DeLong", "acc": "Wilson"}
-    assert found.validation.auc == score(parts["validation"]).auc
-    assert tuple(found.per_class) == recipe.subset.labels, "also class 0 of the binary task"
-    assert np.mean([one["auc"] for one in found.per_class.values()]) == pytest.approx(exact.auc)
-    assert found.facts.to_json_value() == {"epochs": 2, "hardware": hardware(), "releases": releases()}
+    assert (result.test["auc_low"], result.test["acc_high"]) == (spans["auc"].low, spans["acc"].high)
+    assert result.intervals == {"auc": "DeLong", "acc": "Wilson"}
+    assert result.validation.auc == score(parts["validation"]).auc
+    assert tuple(result.per_class) == recipe.subset.labels, "including class 0 of the binary task"
+    assert np.mean([measures["auc"] for measures in result.per_class.values()]) == pytest.approx(exact.auc)
+    assert result.facts.to_json_value() == {"epochs": 2, "hardware": hardware(), "releases": releases()}
 
 
-def test_rows_too_few_for_an_interval_cost_that_interval_alone() -> None:
+def test_too_few_rows_for_an_interval_make_only_that_interval_nan() -> None:
     recipe = make_recipe({"dataset": "retinamnist"})
     parts = scored(recipe) | {"test": scored(recipe, rows=5)["test"]}
     with pytest.warns(ScoreWarning, match="or too few rows; interval is nan: auc"):
-        found = score_seed(recipe, 0, parts, facts={}, data=data_of(recipe))
-    assert np.isfinite(found.test.auc) and np.isnan(found.test["auc_low"])
-    assert found.test["acc_low"] < found.test.acc < found.test["acc_high"]
-    means = sum_up(recipe, [found, found]).test
-    assert means.auc.mean == found.test.auc and np.isnan(means["auc_low"].mean)
+        result = score_seed(recipe, 0, parts, facts={}, data=data_of(recipe))
+    assert np.isfinite(result.test.auc) and np.isnan(result.test["auc_low"])
+    assert result.test["acc_low"] < result.test.acc < result.test["acc_high"]
+    means = summarize(recipe, [result, result]).test
+    assert means.auc.mean == result.test.auc and np.isnan(means["auc_low"].mean)
 
 
 def test_a_run_is_the_mean_of_its_seeds() -> None:
@@ -63,33 +63,33 @@ def test_a_run_is_the_mean_of_its_seeds() -> None:
         test = {"auc": auc, "acc": 0.8, "auc_low": auc - 0.1, "auc_high": auc + 0.1, "acc_low": 0.7, "acc_high": 0.9}
         return SeedResult(number, Measures(auc=auc, acc=0.5), Measures(test), {}, Facts(), data)
 
-    found = sum_up(recipe, [seed(0, 0.80), seed(1, 0.90)])
-    assert (found.test.auc.mean, found.test.auc.std) == pytest.approx((0.85, 0.1 / 2**0.5))
-    assert found.test.acc == Spread(0.8, 0.0)
+    result = summarize(recipe, [seed(0, 0.80), seed(1, 0.90)])
+    assert (result.test.auc.mean, result.test.auc.std) == pytest.approx((0.85, 0.1 / 2**0.5))
+    assert result.test.acc == Spread(0.8, 0.0)
     published = published_results("breastmnist")
     better = sum(row.auc > 0.85 for row in published), sum(row.acc > 0.8 for row in published)
-    assert found.rank == Rank(better[0] + 1, better[1] + 1, len(published) + 1)
-    assert sum_up(recipe, [seed(0, 0.8)]).test.auc == Spread(0.8, None), "one seed has no deviation"
-    assert found.releases["torch"] and (found.hardware.cores or 0) >= 1
+    assert result.rank == Rank(better[0] + 1, better[1] + 1, len(published) + 1)
+    assert summarize(recipe, [seed(0, 0.8)]).test.auc == Spread(0.8, None), "one seed has no standard deviation"
+    assert result.releases["torch"] and (result.hardware.cores or 0) >= 1
 
 
 def test_hardware_and_releases_are_those_that_a_seed_ran_on() -> None:
-    """The same command on another machine, to push what is done, does not change what the results say."""
+    """Repeating the command on another machine, e.g. to push a finished run, does not change the results."""
     recipe, machine = make_recipe({"dataset": "breastmnist"}), Hardware("none such", 3, ("T",))
     facts = Facts.from_json_value({"hardware": machine, "releases": {"torch": "9"}})
     seed = SeedResult(0, Measures(auc=0.5, acc=0.5), Measures(), {}, facts, data_of(recipe))
-    found = sum_up(recipe, [seed])
-    assert (found.hardware, found.releases) == (machine, {"torch": "9"})
+    result = summarize(recipe, [seed])
+    assert (result.hardware, result.releases) == (machine, {"torch": "9"})
 
 
 def ranked(recipe: Recipe, provenance: Provenance = Provenance.VERIFIED, **facts: str) -> Rank | None:
     """The rank of a run of one seed."""
     scores, report = Measures(auc=0.99, acc=0.99), Facts.from_json_value(facts)
     seed = SeedResult(0, scores, scores if recipe.test else Measures(), {}, report, data_of(recipe, provenance))
-    return sum_up(recipe, [seed]).rank
+    return summarize(recipe, [seed]).rank
 
 
-def test_where_nothing_is_published_there_is_no_rank(unpublished: str) -> None:
+def test_without_published_results_there_is_no_rank(unpublished: str) -> None:
     assert ranked(make_recipe({"dataset": unpublished})) is None
 
 
@@ -99,17 +99,17 @@ def test_only_scores_on_verified_data_have_a_rank(provenance: Provenance) -> Non
     assert ranked(make_recipe({"dataset": "breastmnist"}), provenance) == expected
 
 
-def test_only_a_whole_run_that_was_tested_has_a_rank() -> None:
+def test_only_a_complete_run_with_test_scores_has_a_rank() -> None:
     assert ranked(make_recipe({"dataset": "breastmnist"}), partial="stopped after 3 s") is None
     assert ranked(make_recipe({"dataset": "breastmnist", "seeds": (0, 1)})) is None
     assert ranked(make_recipe({"dataset": "breastmnist", "test": False})) is None
 
 
-def test_seeds_on_different_data_are_no_run() -> None:
+def test_seeds_on_different_data_are_refused() -> None:
     recipe = make_recipe({"dataset": "breastmnist", "seeds": (0, 1)})
     scores = Measures(auc=0.9, acc=0.9)
-    with pytest.raises(ValueError, match="seeds are of different data"):
-        sum_up(
+    with pytest.raises(ValueError, match="seeds were run on different data"):
+        summarize(
             recipe,
             [
                 SeedResult(seed, scores, scores, {}, Facts(), data_of(recipe, provenance))

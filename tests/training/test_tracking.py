@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.tracking`: events that are read back, after a resume too, and what is refused beforehand."""
+"""`medmnist_hf.training.tracking`: logged events, their continuation after a resume, and checks before training."""
 
 import contextlib
 import importlib.util
@@ -31,23 +31,23 @@ def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Name -> steps and values of all events in a folder, as TensorBoard reads them."""
+    """Name -> (step, value) of all events in a folder, read by TensorBoard."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder)).Reload()
-    return {name: [(one.step, one.value) for one in events.Scalars(name)] for name in events.Tags()["scalars"]}
+    return {name: [(event.step, event.value) for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
 
 
-def test_tensorboard_events_stay_in_the_seeds_folder(root: Path, tmp_path: Path) -> None:
+def test_tensorboard_events_are_kept_in_the_seeds_folder(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     (seed,) = run(tiny(root, "pneumoniamnist", report_to="tensorboard", epochs=2), out, quiet=True).seeds
-    found = scalars(out / "seed-0" / TENSORBOARD)
+    events = scalars(out / "seed-0" / TENSORBOARD)
     logged = [entry for entry in seed.facts.history if "eval_auc" in entry]
-    assert [step for step, _ in found["eval/auc"]] == [entry["step"] for entry in logged] == [3, 6]
+    assert [step for step, _ in events["eval/auc"]] == [entry["step"] for entry in logged] == [3, 6]
     for name in ("auc", "loss"):
-        assert [value for _, value in found[f"eval/{name}"]] == pytest.approx([e[f"eval_{name}"] for e in logged])
-    assert len(found["train/loss"]) == 2
-    assert not [name for name in found if "test" in name], "what is chosen by is logged, what is reported is not"
+        assert [value for _, value in events[f"eval/{name}"]] == pytest.approx([e[f"eval_{name}"] for e in logged])
+    assert len(events["train/loss"]) == 2
+    assert not [name for name in events if "test" in name], "test scores are not logged"
 
 
 def test_a_resumed_training_continues_the_same_events(root: Path, tmp_path: Path) -> None:
@@ -55,14 +55,14 @@ def test_a_resumed_training_continues_the_same_events(root: Path, tmp_path: Path
     with tracking.tracking(
         make_recipe({"dataset": "pneumoniamnist", "report_to": "tensorboard"}), tmp_path, 0, 6
     ) as log:
-        log({"eval/auc": 0.123}, 9)  # a process that was killed before its checkpoint was whole
+        log({"eval/auc": 0.123}, 9)  # as a process that is killed before its checkpoint is complete
     fit(root, tmp_path, "pneumoniamnist", report_to="tensorboard", epochs=3)
-    found = scalars(tmp_path / TENSORBOARD)
-    assert [step for step, _ in found["eval/auc"]] == [3, 6, 9]
-    assert found["eval/auc"][-1][1] != pytest.approx(0.123)
+    events = scalars(tmp_path / TENSORBOARD)
+    assert [step for step, _ in events["eval/auc"]] == [3, 6, 9]
+    assert events["eval/auc"][-1][1] != pytest.approx(0.123)
 
 
-def test_a_training_that_begins_anew_leaves_no_earlier_events(tmp_path: Path) -> None:
+def test_a_restarted_training_removes_earlier_events(tmp_path: Path) -> None:
     recipe = make_recipe({"dataset": "pneumoniamnist", "report_to": "tensorboard"})
     for value in (0.25, 0.5):
         with tracking.tracking(recipe, tmp_path, 0, 0) as log:
@@ -71,7 +71,7 @@ def test_a_training_that_begins_anew_leaves_no_earlier_events(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_wandb_offline_keeps_the_same_run_in_the_seeds_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_offline_continues_the_run_in_the_seeds_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     recipe = make_recipe(
         {"dataset": "pneumoniamnist", "report_to": "wandb", "root": "/home/me/dist", "checkpoint": "/home/me/a.pt"}
@@ -85,10 +85,10 @@ def test_wandb_offline_keeps_the_same_run_in_the_seeds_folder(tmp_path: Path, mo
         time.sleep(1.1)  # W&B names its folders by the second
     files = sorted(tmp_path.glob("wandb/offline-run-*/*.wandb"))
     assert ids[0] == ids[1] and [path.name for path in files] == [f"run-{ids[0]}.wandb"] * 2
-    found = [history for path in files for history in histories(path)]
-    assert [(one["step"], one["eval/auc"]) for one in found] == [(3, 0.5), (6, 3.5)]
-    assert all("eval/loss" not in one for one in found)
-    assert b"/home/me" not in b"".join(path.read_bytes() for path in files), "the recipe is shown without its folders"
+    entries = [entry for path in files for entry in histories(path)]
+    assert [(entry["step"], entry["eval/auc"]) for entry in entries] == [(3, 0.5), (6, 3.5)]
+    assert all("eval/loss" not in entry for entry in entries)
+    assert b"/home/me" not in b"".join(path.read_bytes() for path in files), "local folders are not logged"
 
 
 TRACKIO = """
@@ -107,7 +107,7 @@ for step in (0, 3):
 
 
 @pytest.mark.slow
-def test_trackio_keeps_one_run_that_a_resumed_training_continues(tmp_path: Path) -> None:
+def test_trackio_continues_the_run_of_a_resumed_training(tmp_path: Path) -> None:
     folder, database = tmp_path / "run" / "seed-0", tmp_path / "database"
     folder.mkdir(parents=True)
     environment = os.environ | {"TRACKIO_DIR": str(database)}  # read once, when Trackio is imported
@@ -125,7 +125,7 @@ def test_trackio_keeps_one_run_that_a_resumed_training_continues(tmp_path: Path)
 
 
 def histories(path: Path) -> Iterator[dict[str, Any]]:
-    """The values that a file of W&B holds: LevelDB's log format, with protobuf in it."""
+    """The logged values of a W&B file, which has LevelDB's log format with protobuf records."""
     from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
     content, at, parts = path.read_bytes(), 7, b""
@@ -145,21 +145,21 @@ def histories(path: Path) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb", "trackio"])
-def test_a_missing_package_is_one_line_before_anything_is_written(
+def test_a_missing_package_is_a_one_line_error_before_anything_is_written(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda module: None if module == name else found(module))
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda module: None if module == name else find_spec(module))
     with pytest.raises(TrainingError, match=f"^report_to {name}: {name} is not installed: pip install {name}$"):
         run(tiny(tmp_path, "pneumoniamnist", report_to=name), tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
-def test_wandb_without_a_login_is_refused_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_without_a_login_is_refused_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import wandb
 
-    wandb.teardown()  # it reads its settings once
+    wandb.teardown()  # settings are read only once
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
@@ -168,7 +168,7 @@ def test_wandb_without_a_login_is_refused_beforehand(tmp_path: Path, monkeypatch
         check_tracker(make_recipe({"dataset": "pneumoniamnist", "report_to": "wandb"}))
 
 
-def test_a_damaged_installation_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_installation_is_a_one_line_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "trackio.py").write_text("raise RuntimeError('first\\nsecond')")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(TrainingError, match=r"^report_to trackio: cannot be used \(first\): fix that"):

@@ -1,4 +1,4 @@
-"""Values of options as people write them."""
+"""Parsing and formatting of option values."""
 
 import pytest
 from hypothesis import given
@@ -9,11 +9,11 @@ from medmnist_hf.training.values import format_duration, parse_seconds, parse_si
 
 
 @given(st.integers(0, 10**6))
-def test_a_duration_is_read_as_it_is_written(seconds: int) -> None:
+def test_a_formatted_duration_is_parsed_to_the_same_value(seconds: int) -> None:
     assert parse_seconds(format_duration(seconds), "budget") == seconds
 
 
-def test_durations_have_the_largest_whole_unit() -> None:
+def test_durations_are_written_in_the_largest_whole_unit() -> None:
     assert [format_duration(value) for value in (0, 0.5, 90, 600, 5400, 7200)] == [
         "0s",
         "0.5s",
@@ -25,12 +25,12 @@ def test_durations_have_the_largest_whole_unit() -> None:
 
 
 @pytest.mark.parametrize("value", ["soon", "10ms", "2 days", "-1h", True, None, [3], "\u0663h"])
-def test_what_is_no_duration_is_refused(value: object) -> None:
+def test_an_invalid_duration_is_refused(value: object) -> None:
     with pytest.raises(TrainingError, match=r"^budget is .*: must be a duration such as 90s, 10m or 2h$"):
         parse_seconds(value, "budget")
 
 
-def test_sizes_may_be_text_and_bounds_are_named() -> None:
+def test_sizes_may_be_text_and_violated_bounds_are_named() -> None:
     assert (parse_size("28"), parse_size(28), parse_size("large")) == (28, 28, "large")
     assert (unmet_bound(3, 1, 0, 5), unmet_bound(0, 1, -1, 5), unmet_bound(6, 1, -1, float("inf"))) == (
         "",

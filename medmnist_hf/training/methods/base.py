@@ -55,7 +55,7 @@ class Run:
         workers: Threads that make batches; None chooses.
         claim: To be called once all that may be refused was checked and before anything is written: it makes the
             seed's folder, and removes a run that is to be replaced. Further calls do nothing.
-        tell: Called with a line for a person who follows the run.
+        echo: Called with each line of progress.
         is_first: Whether this is the first seed.
     """
 
@@ -66,7 +66,7 @@ class Run:
     quiet: bool
     workers: int | None = None
     claim: Callable[[], None] = _nothing
-    tell: Callable[[str], None] = _nothing
+    echo: Callable[[str], None] = _nothing
     is_first: bool = True
 
     @property
@@ -90,6 +90,6 @@ class Run:
             trained: Parameters that are trained; None for those of the network that can be.
         """
         total, trainable = parameter_counts(model)
-        self.tell(f"  model    {total:,} parameters, {trainable if trained is None else trained:,} trained; {origin}")
+        self.echo(f"  model    {total:,} parameters, {trainable if trained is None else trained:,} trained; {origin}")
         if self.is_first:
             warn_if_small(self.recipe, model)

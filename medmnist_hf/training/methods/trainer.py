@@ -29,7 +29,7 @@ from medmnist_hf.training.losses import LossFunction
 from medmnist_hf.training.methods.mixing import mixing
 from medmnist_hf.training.methods.resume import complete, folder_of
 from medmnist_hf.training.recipe import Recipe
-from medmnist_hf.training.scoring import metrics_of
+from medmnist_hf.training.scoring import make_compute_metrics
 
 EMA_NAME: Final = "ema.safetensors"
 """Averaged weights beside the others of a checkpoint."""
@@ -81,7 +81,7 @@ class RecipeTrainer(Trainer):
             data_collator=transform,
             train_dataset=train,
             eval_dataset=validation,
-            compute_metrics=metrics_of(recipe),
+            compute_metrics=make_compute_metrics(recipe),
         )
         self.recipe, self.loss_function, self.train_transform = recipe, loss, train_transform
         self.network, self.train_arrays, self.begun = model, train, begun

@@ -27,7 +27,7 @@ from medmnist_hf.training.methods.trainer import (
 from medmnist_hf.training.models.factory import build_model
 from medmnist_hf.training.models.saving import Built
 from medmnist_hf.training.recipe import Recipe, make_recipe
-from medmnist_hf.training.scoring import metrics_of
+from medmnist_hf.training.scoring import make_compute_metrics
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (44, 28, 28), dtype=np.uint8)
@@ -307,13 +307,13 @@ def test_batches_of_one_image_that_cannot_be_trained_are_one_line(tmp_path: Path
 
 def test_scores_that_are_not_finite_have_no_measures() -> None:
     logits = np.array([[2.0, -1.0], [np.nan, 1.0]])
-    found = metrics_of(recipe_of())(EvalPrediction(predictions=logits, label_ids=np.array([0, 1])))
+    found = make_compute_metrics(recipe_of())(EvalPrediction(predictions=logits, label_ids=np.array([0, 1])))
     assert found.keys() == {"auc", "acc"} and np.isnan(list(found.values())).all()
 
 
 def test_scores_are_those_of_the_metric() -> None:
     logits = np.array([[2.0, -1.0], [0.0, 1.0], [0.5, 0.0], [-1.0, 1.0]])
-    found = metrics_of(recipe_of())(EvalPrediction(predictions=logits, label_ids=np.array([0, 1, 1, 0])))
+    found = make_compute_metrics(recipe_of())(EvalPrediction(predictions=logits, label_ids=np.array([0, 1, 1, 0])))
     assert found == {"auc": 0.5, "acc": 0.5}
 
 

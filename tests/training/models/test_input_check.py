@@ -173,7 +173,7 @@ def test_weights_that_get_much_smaller_images_are_warned_of(
 def test_a_run_warns_of_small_images_once(caplog: pytest.LogCaptureFixture) -> None:
     recipe, lines = recipe_of(model="timm/test_resnet", pretrained=True), list[str]()
     model = build_model(replace(recipe, pretrained=False)).model
-    run = Run(recipe, {}, data_of(recipe), torch.device("cpu"), quiet=True, tell=lines.append)
+    run = Run(recipe, {}, data_of(recipe), torch.device("cpu"), quiet=True, echo=lines.append)
     for seed in range(2):
         replace(run, is_first=seed == 0).describe(model, "weights of timm/test_resnet", trained=7)
     total = sum(one.numel() for one in model.parameters())

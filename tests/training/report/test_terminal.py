@@ -11,7 +11,7 @@ from medmnist_hf.scoring.published import published_results
 from medmnist_hf.training.recipe import make_recipe
 from medmnist_hf.training.report.terminal import print_results
 from medmnist_hf.training.results import EnsembleResult, Facts, Measures, RunResult, SeedResult
-from medmnist_hf.training.scoring import sum_up
+from medmnist_hf.training.scoring import summarize
 from tests.fixtures.benchmarks import data_of
 
 
@@ -30,7 +30,7 @@ def result_of(*reports: dict[str, Any], provenance: Provenance = Provenance.VERI
         )
         for seed, report in zip(recipe.seeds, reports or ({}, {}), strict=True)
     ]
-    return sum_up(recipe, seeds)
+    return summarize(recipe, seeds)
 
 
 def test_a_run_stands_among_the_published_rows(capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,7 +48,7 @@ def test_a_run_stands_among_the_published_rows(capsys: pytest.CaptureFixture[str
 
 def test_one_seed_is_printed_without_a_deviation(capsys: pytest.CaptureFixture[str]) -> None:
     recipe = make_recipe({"dataset": "breastmnist"})
-    print_results(sum_up(recipe, result_of().seeds[:1]), Path("x"))
+    print_results(summarize(recipe, result_of().seeds[:1]), Path("x"))
     text = capsys.readouterr().out
     assert "1 seed: test AUC 0.910, ACC 0.850 on 156 samples\n" in text and "±" not in text
 
