@@ -1,12 +1,15 @@
 """What is published works alone: the wheel, made from the source distribution, among what its core asks for."""
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
 import tomllib
 import venv
+import zipfile
 from collections.abc import Iterator
+from email.parser import Parser
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from medmnist_hf.cli.main import app
+from tests.fixtures.pages import README, links
 from tests.fixtures.paths import ROOT
 
 pytestmark = pytest.mark.slow
@@ -128,3 +132,25 @@ def test_a_missing_extra_is_one_line(installed: Path, tmp_path: Path, arguments:
     line = run(installed, "medmnist-hf", *arguments, cwd=tmp_path, code=1)
     assert line.startswith("error: ") and line.count("\n") == 1
     assert f"'medmnist-hf[{extra}]'" in line
+
+
+def test_links_of_the_readme_lead_to_the_repository_where_it_is_shown_alone(tmp_path: Path) -> None:
+    """A package index shows the metadata: every link in it is absolute, and one into the repository leads to a file."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    home = project["urls"]["Repository"]
+    with zipfile.ZipFile(hatchling("wheel", ROOT, tmp_path)) as wheel:
+        (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = Parser().parsestr(wheel.read(name).decode())
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    shown = re.findall(r"\]\(([^)]+)\)", str(metadata.get_payload()))
+    assert len(shown) == len(links(README)) > 20
+    files = (f"{home}/blob/main/", f"{home.replace('github.com', 'raw.githubusercontent.com')}/main/")
+    for target in [*shown, *project["urls"].values()]:
+        assert target.startswith("https://")
+        if target.startswith(files):
+            path = target.removeprefix(files[0]).removeprefix(files[1]).partition("#")[0]
+            assert (ROOT / path).exists(), target
+        else:
+            assert target in (home, f"{home}/issues") or not target.startswith(home), target
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", str(metadata.get_payload()))
+    assert pictures and all(picture.startswith(files[1]) for picture in pictures)
