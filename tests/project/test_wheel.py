@@ -135,7 +135,7 @@ def test_a_missing_extra_is_one_line(installed: Path, tmp_path: Path, arguments:
 
 
 def test_links_of_the_readme_lead_to_the_repository_where_it_is_shown_alone(tmp_path: Path) -> None:
-    """A package index shows the metadata: every link in it is absolute, and one into the repository leads to a file."""
+    """A package index shows the metadata: each link in it is absolute, and one into the repository leads to a file."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     home = project["urls"]["Repository"]
     with zipfile.ZipFile(hatchling("wheel", ROOT, tmp_path)) as wheel:
