@@ -130,7 +130,7 @@ def test_a_command_in_a_text_exists_and_takes_these_options(where: str, line: st
 
 
 OF_THE_PROGRAM = {"--help", "--version", "--install-completion", "--show-completion"}
-OF_EVERY_READER = {"cd", "git", "hf", "source"}
+OF_EVERY_READER = {"cd", "git", "hf", "pre-commit", "source"}
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
 
 

@@ -79,8 +79,11 @@ REFUSED: Final[tuple[tuple[str, str, Callable[[], bool]], ...]] = (
 )
 """What cannot run here: a part of the command, what its one line of error must name, and where that is so."""
 
-INSTALLING: Final = frozenset({"make", "pip", "git", "cd", "source", "python3"})
+INSTALLING: Final = frozenset({"make", "pip", "git", "cd", "source", "python3", "pre-commit"})
 """Programs that set up an environment: what they do is tested by `make` and in ``test_wheel.py``."""
+
+MEASURING: Final = "scripts/bench/bench_"
+"""Commands that measure for minutes, on all cores; ``tests/scripts/bench`` runs them on little data."""
 
 FRAMEWORKS: Final = re.compile(r"import (jax|tensorflow)\b")
 """Python that ``test_frameworks.py`` runs, as only some environments have these."""
@@ -209,7 +212,7 @@ class Folder:
     def check(self, line: str) -> str:
         """Run a command line; what is wrong with how it ended, if anything is."""
         programs = [words[0].removeprefix(".venv/bin/") for words in simple_commands(line)]
-        if INSTALLING.issuperset(programs):
+        if INSTALLING.issuperset(programs) or MEASURING in line:
             return ""
         if any(program not in {"medmnist-hf", "python", "hf"} for program in programs):
             return "a program that no test knows"
@@ -335,7 +338,11 @@ def runs_elsewhere(block: Block) -> bool:
     return FRAMEWORKS.search(block.text) is not None or own.is_file()
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name_of)
+RUN: Final = {"bash", "console", "python", "pycon", "text"}
+"""Languages of blocks that are run."""
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if RUN & {block.language for block in blocks(page)}], ids=name_of)
 def test_what_a_page_prints_runs_in_order(page: Path, folder: Folder) -> None:
     assert not folder.read(page)
 
