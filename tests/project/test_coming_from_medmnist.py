@@ -2,13 +2,17 @@
 
 import ast
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from tests.fixtures.pages import blocks
 from tests.fixtures.paths import ROOT
 
 PAGE: Final = ROOT / "docs/coming-from-medmnist.md"
@@ -75,3 +79,35 @@ def test_there_are_names_of_every_kind() -> None:
 def test_a_public_name_of_the_official_package_is_on_the_page(name: str) -> None:
     words = {word for code in CODE for word in re.findall(r"(?<![\w.])\w+", code)}
     assert name in words
+
+
+SAME: Final = """
+import numpy as np, torch
+
+there = [BreastMNIST(split, transform=transform, root="npz") for split in ("train", "test")]
+{after}
+here = [next(iter(ArrayLoader(arrays, len(arrays.labels), transform=transform))) for arrays in (train, test)]
+for rows, batch in zip(there, here, strict=True):
+    images, labels = next(iter(DataLoader(rows, len(rows))))
+    torch.testing.assert_close(batch["pixel_values"], images)
+    assert torch.equal(batch["labels"], labels.squeeze(1))
+result = medmnist_hf.metric("breastmnist").compute(test.labels, scores)
+official = Evaluator("breastmnist", "test", root="npz").evaluate(scores)
+np.testing.assert_allclose((result["auc"], result["acc"]), official, rtol=0, atol=1e-12)
+"""
+"""Reads the page's two programs in one session, then compares batches and scores."""
+
+
+@pytest.mark.slow
+def test_both_programs_run_and_read_the_same(real_data: Path, tmp_path: Path) -> None:
+    before, after = (block.text for block in blocks(PAGE) if block.language == "python")
+    (tmp_path / "npz").symlink_to(real_data)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "HF_HOME": str(tmp_path / "hf")}
+    code = before + SAME.format(after=after)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+    (predictions,) = (tmp_path / "predictions").iterdir()
+    evaluate = f"from medmnist import Evaluator; Evaluator.parse_and_evaluate({str(predictions)!r})"
+    (tmp_path / ".medmnist").rmdir()
+    (tmp_path / ".medmnist").symlink_to(real_data)
+    subprocess.run([sys.executable, "-c", evaluate], cwd=tmp_path, env=environment, check=True)
+    assert list((tmp_path / "predictions").iterdir()) == [predictions], "the official package wrote another name"
