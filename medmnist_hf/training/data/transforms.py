@@ -185,7 +185,7 @@ class BatchTransform:
         for name, count in self._sizes.items():
             if count not in {1, channels}:
                 raise TrainingError(
-                    f"{name} is {getattr(self, name)} but the output has {channels} channels: give 1 or {channels} values"
+                    f"{name} is {getattr(self, name)} but the output has {channels} channels: give 1 or {channels}"
                 )
         target = (self.size or side for side in sides)
         shape, dtype = (len(images), channels, *target), DTYPES[self.dtype]
