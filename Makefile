@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-core test-minimum test-slow lint format bench cards docs clean
+.PHONY: help demo test test-core test-minimum test-slow coverage lint format bench cards docs clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*##/ {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,10 @@ $(MINIMUM).stamp: pyproject.toml | $(VENV)/dev.stamp
 
 test-minimum: $(MINIMUM).stamp  ## Run the tests with the lowest versions that pyproject.toml allows
 	$(MINIMUM)/bin/python -m pytest -n auto --dist worksteal -m 'not slow and not core'
+
+coverage: $(VENV)/dev.stamp  ## Run the tests and measure what they cover, which must not be less than the floor in pyproject.toml
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow and not core' --cov --cov-report=
+	$(BIN)/python -m coverage report --skip-covered --sort=cover
 
 ENGINES := $(addprefix $(VENV)/automl/,auto-sklearn.stamp autogluon.stamp autokeras.stamp)
 test-slow: $(VENV)/frameworks.stamp $(ENGINES)  ## Run the slow tests; one clicks through a page and needs Chromium

@@ -1,8 +1,8 @@
-"""How every command prints and ends: one width, one form of table, one line for a fault, an exit code.
+"""Output and exit codes of all commands: one width, one table style, one line per error.
 
-Names of files, models and Hub repositories pass through `escape_unprintable` before they are printed: none of them
-moves the cursor, changes colors or starts a new line. A character that the output cannot show is escaped and never
-ends the command.
+Names of files, models and Hub repositories pass through `escape_unprintable` before they are printed, so they cannot
+move the cursor, change colors or start a new line. Characters that the output encoding lacks are escaped, too, instead
+of ending the command.
 """
 
 import gc
@@ -29,41 +29,40 @@ from medmnist_hf.redaction import redact, redact_logs
 from medmnist_hf.typed_json import encode
 
 _STOPPED: Final = 130
-"""What typer makes of Ctrl-C, as shells do."""
+"""Exit code of typer after Ctrl-C, as in shells."""
 
 _GARBAGE: Final = 50_000
-"""Objects made before garbage is looked for; Python's 700 make the imports of a training longer by a sixth."""
+"""Allocations between garbage collections; Python's default of 700 slows the imports of a training by a sixth."""
 
 _NO_DOCSTRINGS: Final = "transformers and evaluate need docstrings, so run without -OO and PYTHONOPTIMIZE=2"
 
 
 FIRST_PAUSE: Final = 2.0
-"""Seconds after which the first line of a progress appears where standard error is no terminal; each next pause is
-twice as long."""
+"""Seconds before the first progress line, if standard error is not a terminal; each further pause doubles."""
 
 LONGEST_PAUSE: Final = 60.0
-"""Seconds between two such lines at most, so that the log of an hour has an hour's worth of lines, not of bars."""
+"""Longest pause between progress lines in seconds, so a log has at most about one line per minute."""
 
 PIPE_WIDTH: Final = 160
-"""Columns of what is printed where that is no terminal: room for the widest table, and the same for every command."""
+"""Width in columns of output to a pipe or file, for all commands: wide enough for the widest table."""
 
 
 class _Terminal(Console):
-    """A console on which control characters of a text, but for line ends, are escaped."""
+    """A console that escapes control characters of a text, except line ends."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(_printable_lines(text), **options)
 
 
 class _PlainTable(Table):
-    """A table whose cells are of one line each."""
+    """A table with one line per cell."""
 
     def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
         super().add_row(*(one_line(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
 
 def terminal() -> Console:
-    """Standard output, without markup: as wide as the terminal, or `PIPE_WIDTH` where it is a pipe or a file."""
+    """Standard output without markup, as wide as the terminal, or `PIPE_WIDTH` for a pipe or file."""
     return _Terminal(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, markup=False)
 
 
@@ -71,9 +70,9 @@ def table(*columns: str, text: Collection[str], wrap: str | None = None) -> Tabl
     """A plain table, to be printed on `terminal`.
 
     Args:
-        columns: Their heads.
-        text: Those that are aligned to the left; all others hold numbers.
-        wrap: The one that is broken into lines where the terminal is narrow; the last by default.
+        columns: The column headers.
+        text: Headers of the left-aligned columns; all others hold numbers.
+        wrap: Header of the column that wraps on a narrow terminal; the last by default.
     """
     plain = _PlainTable(box=None, pad_edge=False)
     for column in columns:
@@ -83,14 +82,14 @@ def table(*columns: str, text: Collection[str], wrap: str | None = None) -> Tabl
 
 
 def print_json(value: Any) -> None:
-    """Print a value, which may hold dataclasses, as indented JSON, in which nan is null."""
+    """Print a value, which may contain dataclasses, as indented JSON with null for nan."""
     unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
     print(json.dumps(encode(value), indent=2, ensure_ascii=not unicode, allow_nan=False))  # noqa: T201
 
 
 def echo(text: object, *, err: bool = False, end: str = "\n") -> None:
-    """Print text on standard output, or on standard error; control characters but line ends are escaped."""
-    # Not by typer.echo, which writes UTF-8 to an output that is said to take ASCII.
+    """Print text on standard output, or on standard error; control characters except line ends are escaped."""
+    # typer.echo would write UTF-8 even to an ASCII output.
     print(_printable_lines(str(text)), file=sys.stderr if err else sys.stdout, end=end)
 
 
@@ -99,7 +98,7 @@ def _printable_lines(text: str) -> str:
 
 
 class _ProgressLines(Progress):
-    """What bars would show, but for the bars, as a line now and then: where standard error is a pipe or a file."""
+    """Progress as an occasional line of text instead of bars, if standard error is a pipe or file."""
 
     def __init__(self, *columns: str | ProgressColumn) -> None:
         super().__init__(*columns, disable=True)
@@ -136,7 +135,7 @@ class _ProgressLines(Progress):
 
 
 def progress(*columns: str | ProgressColumn) -> Progress:
-    """Progress bars on standard error, gone when they are done; a line now and then where that is no terminal."""
+    """Progress bars on standard error, removed at the end; occasional lines if that is not a terminal."""
     if not sys.stderr.isatty():
         return _ProgressLines(*columns)
     return Progress(*columns, console=Console(stderr=True), transient=True)
@@ -147,13 +146,12 @@ def run(app: typer.Typer, arguments: Sequence[str] = (), name: str | None = None
 
     Args:
         app: The app.
-        arguments: Put before those of the command line.
-        name: What the usage line calls the program; the file that was started if None.
+        arguments: Arguments to insert before those of the command line.
+        name: Name of the program in the usage line; the started file if None.
 
-    Exit codes: 0 done, 1 an expected fault, 2 wrong usage, 130 stopped by Ctrl-C. A fault and wrong usage are one line
-    on standard error.
-    A file or folder that the system refuses is an expected fault, wherever it was met. Whatever else is raised keeps
-    its traceback. Neither that nor what libraries log holds secrets.
+    Exit codes: 0 for success, 1 for an expected error, 2 for wrong usage, 130 after Ctrl-C. Expected errors and wrong
+    usage print one line on standard error. A file or folder that the system refuses is an expected error everywhere.
+    Other exceptions print their traceback. Secrets are removed from tracebacks and from the logs of libraries.
     """
     gc.set_threshold(_GARBAGE)
     _prepare_streams()
@@ -162,9 +160,9 @@ def run(app: typer.Typer, arguments: Sequence[str] = (), name: str | None = None
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     redact_logs()
     if not sys.stderr.isatty():
-        # In a log each step of a bar is a line. It is read once, when the Hub's client is imported: by no one before.
+        # In a log, each step of a bar is a line. The Hub's client, not imported yet, reads this when it is imported.
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    # The Hub's client tells of each try; the last one is the error, and says as much.
+    # The Hub's client logs each retry; the final error says the same.
     logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)
     try:
         with suggest_install():
@@ -185,33 +183,33 @@ def run(app: typer.Typer, arguments: Sequence[str] = (), name: str | None = None
             fail(MedMNISTError(f"{reason}: {_NO_DOCSTRINGS}"))
         _fail_with_traceback()
     if code == _STOPPED:
-        print("stopped: run the same command again to go on", file=sys.stderr)  # noqa: T201
+        print("stopped: run the same command again to resume", file=sys.stderr)  # noqa: T201
     sys.exit(code or 0)
 
 
 def _prepare_streams() -> None:
-    """Nothing that cannot be printed, or a stream that was closed, as by ``2>&-``, ends a command."""
+    """Keep unprintable characters and closed streams, as by ``2>&-``, from ending a command."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - to the end
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open until exit
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _fail_by_usage(error: Any, code: int) -> NoReturn:
-    """End with what the parser of the command line refuses; where typer keeps the classes of its errors varies."""
+    """End with an error of the command-line parser; duck-typed, since typer moves its error classes."""
     context = getattr(error, "ctx", None)
     if context is not None and type(error).__name__ == "NoArgsIsHelpError":
         print(context.get_help(), file=sys.stderr)  # noqa: T201
     else:
-        told = error.format_message().strip().removesuffix(".")
-        print_error(f"{told} (see {context.command_path} --help)" if context else told)
+        message = error.format_message().strip().removesuffix(".")
+        print_error(f"{message} (see {context.command_path} --help)" if context else message)
     sys.exit(code)
 
 
 class _OneLine(logging.Formatter):
-    """The message of a record in one printable line; a traceback follows as it is."""
+    """Formats the message of a record as one printable line, followed by any traceback."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (the name is logging's)
         record.message = one_line(record.message)
@@ -219,26 +217,26 @@ class _OneLine(logging.Formatter):
 
 
 def _refusal(error: OSError) -> str:
-    """The line for what the system has refused, where nobody could say more."""
+    """The message for a system error that no caller has handled."""
     if error.filename is None:
-        return f"{error.strerror}: check TMPDIR, the space that is left and the limits of this system, then run again"
+        return f"{error.strerror}: check TMPDIR, the free space and the limits of this system, then run again"
     if is_full(error):
         return cannot_write(error.filename, error, "")
     return f"{error.filename}: {first_line(error)}: check the path and its permissions"
 
 
 def _fail_with_traceback() -> NoReturn:
-    """End with the traceback of the exception that is being handled: a defect."""
+    """End with the traceback of the current exception, which is a defect."""
     print(redact(traceback.format_exc()), end="", file=sys.stderr)  # noqa: T201
     sys.exit(1)
 
 
 def fail(error: MedMNISTError) -> NoReturn:
-    """Print an expected fault as one line and end with exit code 1."""
+    """Print an expected error as one line and end with exit code 1."""
     print_error(error)
     sys.exit(1)
 
 
 def print_error(message: object) -> None:
-    """Print a line that begins with ``error:`` on standard error."""
+    """Print one line on standard error, starting with ``error:``."""
     print(f"error: {one_line(message)}", file=sys.stderr)  # noqa: T201

@@ -1,1 +1,1 @@
-"""From NPZ files to sharded Parquet: sources, codecs, shards, whole builds, and the checks of what was built."""
+"""Conversion of NPZ files to sharded Parquet: sources, codecs, shards, builds, and checks of finished builds."""

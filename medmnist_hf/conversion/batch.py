@@ -1,4 +1,4 @@
-"""Many configs in one run: what is planned, and what became of each; one that fails does not stop the others."""
+"""Plan and build many configs in one run; a config that fails does not stop the others."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from medmnist_hf.catalog import ALL, DEFAULT_SIZE, SPLITS, SplitCounts, Subset, sized_subset, subset, subsets
-from medmnist_hf.conversion.build import BuildOptions, BuildResult, build_config, usable
+from medmnist_hf.conversion.build import BuildOptions, BuildResult, build_config, find_reusable
 from medmnist_hf.conversion.encode import encoder
 from medmnist_hf.conversion.sharding import shard_ranges
 from medmnist_hf.conversion.sources.phantom import phantom_counts
@@ -22,14 +22,14 @@ from medmnist_hf.manifest import ARRAY
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One config that a run is to build.
+    """One config to build.
 
     Attributes:
         subset: The subset.
         size: Edge length in pixels or voxels.
-        counts: Rows of each split that the source is expected to have.
-        raw_bytes: Pixels of all rows, uncompressed.
-        shards: Parquet files of all splits.
+        counts: Expected number of rows of each split.
+        raw_bytes: Size of the uncompressed pixels of all rows.
+        shards: Number of Parquet files of all splits.
     """
 
     subset: Subset
@@ -41,13 +41,13 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class BuildOutcome:
-    """What became of one planned config.
+    """The result of one planned config.
 
     Attributes:
         planned: The config.
-        result: What the build left; None if it failed.
-        error: Why it failed; None if it did not.
-        seconds: Time it took, fetching included.
+        result: Result of the build; None if it failed.
+        error: Why it failed; None if it succeeded.
+        seconds: Duration, fetching included.
     """
 
     planned: Planned
@@ -57,67 +57,74 @@ class BuildOutcome:
 
     @property
     def raw_bytes(self) -> int:
-        """Pixels of the rows that were built, uncompressed: an unverified file may have others than were planned."""
+        """Size of the uncompressed pixels that were built; an unverified file may have more or fewer than planned."""
         records = self.result.manifest.splits.values() if self.result else ()
         return sum(record.rows for record in records) * prod(self.planned.subset.file(self.planned.size).image_shape)
 
 
 def usable_cores() -> int:
-    """Processor cores this process may run on."""
+    """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def free_bytes(out: Path) -> int:
-    """Free space where a folder is or would be; raises `BuildError` where that may not be looked at."""
+    """Free space, in bytes, on the disk of a folder that may not exist yet.
+
+    Raises:
+        BuildError: The folder or its parents are not accessible.
+    """
     try:
         folder = out.absolute()
         while not folder.exists():
             folder = folder.parent
         return shutil.disk_usage(folder).free
     except OSError as error:
-        raise BuildError(f"cannot look at {out} ({error.strerror}): give --out a folder that you may use") from None
+        raise BuildError(
+            f"cannot access {out} ({error.strerror}): set --out to a folder that you can access"
+        ) from None
 
 
 def plan_run(flags: Sequence[str], sizes: Sequence[str], source: Source, options: BuildOptions) -> list[Planned]:
-    """The configs that a command line asks for, each once, in the order of the catalogue and by ascending size.
+    """List the configs that a command line selects, without duplicates.
 
     Args:
-        flags: Flags of subsets, also with a size (``pathmnist-64``), or ``all``.
-        sizes: Sizes, or ``all``; none for those of the names, or 28. With ``all`` subsets a size applies to those that
-            have it.
-        source: Where the files come from.
-        options: How they are built.
+        flags: Flags of subsets, optionally with a size (``pathmnist-64``), or ``all``.
+        sizes: Sizes, or ``all``; by default the sizes in `flags`, or 28. If `flags` is ``all``, a size selects the
+            subsets that have it.
+        source: Source of the NPZ files.
+        options: Options of the build.
+
+    Returns:
+        The configs in the order of `flags`, or of the catalogue for ``all``, and by ascending size.
 
     Raises:
-        CatalogError: An unknown subset or size, a size that no subset asked for has, or another than the name's.
-        BuildError: An unknown codec, or one that cannot hold the images of a subset.
+        CatalogError: A subset or size is unknown, no selected subset has a size, or `sizes` contradicts `flags`.
+        BuildError: The codec is unknown, or cannot store the images of a subset.
     """
     every = ALL in flags
     named: dict[str, set[int]] = {entry.flag: set() for entry in subsets()} if every else {}
     for flag in () if every else flags:
         entry, size = sized_subset(flag)
         if size is not None and sizes and str(size) not in sizes:
-            raise CatalogError(
-                f"{flag} names size {size}, and --size {', '.join(sizes)} is given: leave one of them out"
-            )
+            raise CatalogError(f"{flag} selects size {size}, but --size is {', '.join(sizes)}: omit one of them")
         named.setdefault(entry.flag, set()).add(size or DEFAULT_SIZE)
     numbers = {_size(text) for text in sizes if text != ALL}
     planned = []
     for entry in map(subset, named):
-        usual = named[entry.flag] or {DEFAULT_SIZE}
-        chosen = set(entry.sizes) if ALL in sizes else numbers or usual
+        implied = named[entry.flag] or {DEFAULT_SIZE}
+        chosen = set(entry.sizes) if ALL in sizes else numbers or implied
         chosen = chosen & set(entry.sizes) if every else chosen
         planned += [_planned(entry, size, source, options) for size in sorted(chosen)]
     if not planned:
         raise CatalogError(
-            f"no subset has size {' or '.join(map(str, sorted(numbers)))}: `medmnist-hf list` shows all"
+            f"no subset has size {' or '.join(map(str, sorted(numbers)))}: `medmnist-hf list` shows all sizes"
         )
     return planned
 
 
 def _size(text: str) -> int:
     if not text.isdecimal():
-        raise CatalogError(f"--size {text!r} is no size: give 28, 64, 128, 224 or all")
+        raise CatalogError(f"--size {text!r} is not a valid size: choose from 28, 64, 128, 224 and all")
     return int(text)
 
 
@@ -141,22 +148,25 @@ def build_all(
     *,
     write_card: Callable[[Path], object],
     on_start: Callable[[Planned], object] = lambda planned: None,
-    on_bytes: Callable[[Planned, int, int | None], object] = lambda planned, done, total: None,
+    on_bytes: Callable[[Planned, int, int | None], object] = lambda planned, received, total: None,
     on_progress: Callable[[Planned, int], object] = lambda planned, rows: None,
 ) -> list[BuildOutcome]:
     """Fetch and build every planned config; the card of a subset is written after each of its configs.
 
-    Where the catalogue tells what a source will give, a config that was built of it is not fetched for again.
+    A config that was built from the official file is not downloaded again.
 
     Args:
         run: The configs.
-        source: Where their files come from.
+        source: Source of their NPZ files.
         out: Folder of all builds.
-        options: How they are built.
-        write_card: Called with the folder of a subset once one of its configs is complete.
-        on_start: Called with a config when its turn comes.
-        on_bytes: Called with a config, the bytes of its file that have arrived and those of the whole file, if known.
-        on_progress: Called with a config and a number of its rows as they are read, from several threads.
+        options: Options of the build.
+        write_card: Called with the folder of a subset whenever one of its configs is complete.
+        on_start: Called with a config before it is fetched.
+        on_bytes: Called with a config, the bytes received of its file, and the size of the file, None if unknown.
+        on_progress: Called with a config and the number of rows just read, from several threads.
+
+    Returns:
+        One outcome per config, in order.
     """
     outcomes = []
     for planned in run:
@@ -168,7 +178,9 @@ def build_all(
             file = _built_from(planned, source, out, options) or source.fetch(
                 planned.subset,
                 planned.size,
-                on_bytes=lambda done, total, planned=planned: on_bytes(planned, done, total),  # type: ignore[misc]
+                on_bytes=lambda received, total, planned=planned: on_bytes(  # type: ignore[misc]
+                    planned, received, total
+                ),
             )
             result = build_config(
                 planned.subset,
@@ -182,21 +194,21 @@ def build_all(
         except MedMNISTError as error:
             failure = error
         except (OSError, pa.ArrowException) as error:
-            failure = _in_words(error, out / planned.subset.flag / str(planned.size))
+            failure = _to_build_error(error, out / planned.subset.flag / str(planned.size))
         outcomes.append(BuildOutcome(planned, result, failure, time.monotonic() - start))
     return outcomes
 
 
 def _built_from(planned: Planned, source: Source, out: Path, options: BuildOptions) -> SourceFile | None:
-    """The file that a complete config was built from, known without fetching it; None where it has to be fetched."""
+    """The file that an existing config was built from, without fetching it; None if it must be fetched."""
     if not isinstance(source, Zenodo):
         return None
-    file = source.promised(planned.subset, planned.size)
+    file = source.expected_file(planned.subset, planned.size)
     codec = ARRAY if planned.subset.ndim == 3 else options.codec
-    return file if usable(out / planned.subset.flag / str(planned.size), file, codec, options) else None
+    return file if find_reusable(out / planned.subset.flag / str(planned.size), file, codec, options) else None
 
 
-def _in_words(error: Exception, config_dir: Path) -> BuildError:
+def _to_build_error(error: Exception, config_dir: Path) -> BuildError:
     return BuildError(
         f"cannot finish {config_dir} ({first_line(error)}): check the disk and permissions, then run again"
     )

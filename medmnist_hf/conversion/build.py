@@ -1,9 +1,9 @@
-"""One config from NPZ file to finished folder: planned, built beside its place, resumed after a kill, moved in whole.
+"""Build one config from an NPZ file: in a staging folder, resumable, and moved into place when it is complete.
 
 Layout below the folder of a subset::
 
     28/                    a complete config: shards and manifest.json
-    .build/224/            a config under way: plan.json and a record of each finished shard
+    .build/224/            an unfinished config: plan.json and a record of each finished shard
     .build/224/config/     its finished shards; this folder becomes 224/
     .build/224.lock        held by the process that builds it
 """
@@ -47,10 +47,10 @@ from medmnist_hf.places.local_paths import check_loadable
 
 _PLAN_NAME: Final = "plan.json"
 LAYOUT: Final = 2
-"""Raised when the encoder, the cuts or the Parquet options change, so that shards of two layouts never mix."""
+"""Increased when the encoder, the sharding or the Parquet options change, so that shards of two layouts never mix."""
 
 _LABEL_ROWS: Final = 1 << 16
-"""Rows whose labels are hashed at a time: each takes eight times its bytes for it."""
+"""Rows whose labels are hashed at a time; converting them to int64 takes eight times their memory."""
 
 _SHAPING: Final = ("medmnist-hf", "datasets", "pillow", "pyarrow")
 
@@ -61,9 +61,9 @@ class BuildOptions:
 
     Attributes:
         codec: ``png`` or ``webp`` for images; volumes are always arrays.
-        max_shard_size: Limit of a shard in bytes of raw pixels.
-        workers: Threads that encode. The bytes do not depend on it.
-        force: Replace a config that was built from something else or in another way.
+        max_shard_size: Size limit of a shard in bytes of raw pixels.
+        workers: Encoding threads; the files do not depend on it.
+        force: Replace a config that was built from another file or with other options.
     """
 
     codec: str = "png"
@@ -74,12 +74,12 @@ class BuildOptions:
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """What a build left.
+    """The result of a build.
 
     Attributes:
         config_dir: Folder of the config.
         manifest: Its manifest.
-        reused: The config was complete already and nothing was written.
+        reused: Whether the config was already complete, so that nothing was written.
     """
 
     config_dir: Path
@@ -88,7 +88,7 @@ class BuildResult:
 
 
 def releases() -> dict[str, str]:
-    """The releases, the layout and the architecture that shape the bytes of a shard."""
+    """Library versions, layout and machine architecture: everything that determines the bytes of a shard."""
     libraries = {name: version(name) for name in _SHAPING} | png_releases()
     return libraries | {"layout": str(LAYOUT), "machine": platform.machine()}
 
@@ -102,23 +102,23 @@ def build_config(
     options: BuildOptions | None = None,
     on_progress: Callable[[int], object] = lambda rows: None,
 ) -> BuildResult:
-    """Build ``OUT/<flag>/<size>`` from an NPZ file, or find it built.
+    """Build ``OUT/<flag>/<size>`` from an NPZ file, or reuse an existing build.
 
-    Killed at any moment, it leaves either a complete config or none; running it again continues after the last
-    finished shard and gives the same bytes. Two processes may be told to build the same config: one waits.
+    A build that is killed leaves either a complete config or none. The next run resumes after the last finished shard
+    and produces the same bytes. If two processes build the same config, one waits for the other.
 
     Args:
-        subset: What to build.
-        size: In which size.
-        file: The NPZ file, as a source gave it.
+        subset: Subset to build.
+        size: Its size.
+        file: The NPZ file, fetched from a source.
         out: Folder of all builds.
-        options: How; the defaults of `BuildOptions` if None.
-        on_progress: Called with a number of rows as they are read, from several threads.
+        options: Options of the build; None for the defaults of `BuildOptions`.
+        on_progress: Called with the number of rows just read, from several threads.
 
     Raises:
-        BuildError: The folder holds another build, or cannot be written to.
-        ReadError: The file is damaged or does not hold this subset in this size. Nothing of it is kept.
-        SourceError: `out` is a path that `datasets` cannot read from.
+        BuildError: The folder contains another build, or is not writable.
+        ReadError: The file is damaged or does not contain this subset at this size. Nothing of it is kept.
+        SourceError: `datasets` cannot read from the path `out`.
     """
     check_loadable(out)
     final = out / subset.flag / str(size)
@@ -129,43 +129,46 @@ def build_config(
         work.mkdir(parents=True, exist_ok=True)
         with sole_process(work / f"{size}.lock", f"building {final}"):
             stage = work / str(size)
-            found = usable(final, file, codec, options)
-            if found is None:
-                found = _ConfigBuild(RowTables(subset, size, codec), file, stage, options, on_progress).run(final)
-                return BuildResult(final, found, reused=False)
+            manifest = find_reusable(final, file, codec, options)
+            if manifest is None:
+                manifest = _ConfigBuild(RowTables(subset, size, codec), file, stage, options, on_progress).run(final)
+                return BuildResult(final, manifest, reused=False)
             for left_over in (stage, _replaced(stage)):
                 _remove(left_over)
-            return BuildResult(final, found, reused=True)
+            return BuildResult(final, manifest, reused=True)
     except OSError as error:
-        if is_read_only(error) and (found := usable(final, file, codec, options)):
-            return BuildResult(final, found, reused=True)
-        raise _in_words(error, final) from None
+        if is_read_only(error) and (manifest := find_reusable(final, file, codec, options)):
+            return BuildResult(final, manifest, reused=True)
+        raise _to_build_error(error, final) from None
 
 
-def _in_words(error: OSError, final: Path) -> BuildError:
+def _to_build_error(error: OSError, final: Path) -> BuildError:
     if is_full(error):
-        return BuildError(f"no space left for {final}: free some and run again, finished shards are kept")
+        return BuildError(f"no space left for {final}: free some space and run again, finished shards are kept")
     return BuildError(cannot_write(final, error, "check the folder and run again"))
 
 
-def usable(final: Path, file: SourceFile, codec: str, options: BuildOptions) -> Manifest | None:
-    """The manifest of a config that is there and is what was asked for; the NPZ file itself is not looked at.
+def find_reusable(final: Path, file: SourceFile, codec: str, options: BuildOptions) -> Manifest | None:
+    """Find an existing config that equals the one to build, without reading the NPZ file.
 
     Args:
         final: Folder of the config.
-        file: What it is to be built from. An official file is the same wherever it came from.
+        file: File to build from. An official file is the same file whichever source it came from.
         codec: ``png``, ``webp`` or ``array``.
-        options: How it is to be built; with `force` nothing is usable.
+        options: Options of the build; with `force`, no config is reusable.
+
+    Returns:
+        The manifest of the config; None if there is none to reuse.
 
     Raises:
-        BuildError: What is there is something else, or damaged.
+        BuildError: The folder contains another build, or is damaged.
     """
     if not final.exists() or options.force:
         return None
     try:
         manifest = read_manifest(final)
     except BuildError:
-        raise BuildError(f"{final} is there but is not a complete build: remove it or pass --force") from None
+        raise BuildError(f"{final} exists but is not a complete build: remove it or pass --force") from None
     source = manifest.source
     official = source.md5 == file.md5 and source.verified and file.verified
     pairs = (
@@ -174,15 +177,16 @@ def usable(final: Path, file: SourceFile, codec: str, options: BuildOptions) -> 
         ("codec", manifest.codec, codec),
         ("shard limit", manifest.max_shard_size, options.max_shard_size),
     )
-    differing = [(name, built, asked) for name, built, asked in pairs if built != asked]
+    differing = [(name, built, requested) for name, built, requested in pairs if built != requested]
     if differing:
         raise BuildError(
             f"{final} was built with {', '.join(f'{name} {built}' for name, built, _ in differing)}, "
-            f"asked for is {', '.join(f'{name} {asked}' for name, _, asked in differing)}: pass --force to replace it"
+            f"not with {', '.join(f'{name} {requested}' for name, _, requested in differing)}: "
+            "pass --force to replace it"
         )
     damaged = [shard.name for shard in manifest.shards if _bytes_of(final / shard.name) != shard.bytes]
     if damaged:
-        raise BuildError(f"{final} is damaged ({damaged[0]} is missing or cut): pass --force to build it again")
+        raise BuildError(f"{final} is damaged ({damaged[0]} is missing or truncated): pass --force to rebuild it")
     return manifest
 
 
@@ -201,12 +205,12 @@ def _bytes_of(path: Path) -> int:
 
 
 def _replaced(stage: Path) -> Path:
-    """Where a config of before waits until the new one is in its place."""
+    """Path to which the previous config is moved until the new one is in place."""
     return stage.with_name(f"{stage.name}.replaced")
 
 
 def _remove(path: Path) -> None:
-    """Remove a folder with all it holds, or whatever else is there."""
+    """Remove a folder with its contents, or a file; do nothing if neither exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -214,11 +218,11 @@ def _remove(path: Path) -> None:
 
 
 class _Stopped(Exception):
-    """Another split of the same config has failed, or the person pressed Ctrl-C."""
+    """Another split of the same config failed, or the user pressed Ctrl-C."""
 
 
 class _ConfigBuild:
-    """The building of one config by the process that holds its lock."""
+    """Builds one config, in the process that holds its lock."""
 
     def __init__(
         self,
@@ -254,7 +258,7 @@ class _ConfigBuild:
         return manifest
 
     def _plan(self) -> str:
-        """Everything the bytes depend on; shards of an interrupted run count only where this is equal."""
+        """Everything that the bytes depend on; shards of an interrupted run are reused only if this is equal."""
         plan = {
             "subset": self._tables.subset.flag,
             "size": self._tables.size,
@@ -267,12 +271,12 @@ class _ConfigBuild:
         return json.dumps(plan, indent=2) + "\n"
 
     def _open_stage(self) -> None:
-        """Make the folder of the config under way; finished shards stay in it if they were made by the same plan."""
+        """Create the staging folder; finished shards stay in it if they were built with the same plan."""
         plan, path = self._plan(), self._stage / _PLAN_NAME
         if path.is_file() and path.read_text(encoding="utf-8") == plan:
             for left_over in self._stage.glob("**/.*.tmp"):
                 left_over.unlink()
-            # A run that was killed when it had moved the shards in leaves a stage without them.
+            # A run that is killed right after it moved the shards leaves a stage without their folder.
             self._shards.mkdir(exist_ok=True)
             return
         _remove(self._stage)
@@ -280,7 +284,7 @@ class _ConfigBuild:
         write_atomically(path, plan)
 
     def _build_splits(self) -> dict[str, SplitRecord]:
-        """All splits at once, since each is a zip member of its own; the first failure stops the others."""
+        """Build all splits at once, since each is a separate zip member; the first failure stops the others."""
         with ThreadPoolExecutor(self._options.workers) as encoders, ThreadPoolExecutor(len(SPLITS)) as readers:
             jobs = {split: readers.submit(self._build_split, split, encoders) for split in SPLITS}
             try:
@@ -296,8 +300,8 @@ class _ConfigBuild:
         tables, reader = self._tables, self._reader
         ranges = shard_ranges(reader.rows(split), tables.image_shape, self._options.max_shard_size)
         names = [shard_name(split, index, len(ranges)) for index in range(len(ranges))]
-        done = {name: finished_shard(self._shards / name, self._record(name)) for name in names}
-        missing = [(name, rows) for name, rows in zip(names, ranges, strict=True) if done[name] is None]
+        shards = {name: finished_shard(self._shards / name, self._record(name)) for name in names}
+        missing = [(name, rows) for name, rows in zip(names, ranges, strict=True) if shards[name] is None]
         pixels = hashlib.sha256()
 
         def on_rows(block: UInt8Array) -> None:
@@ -309,16 +313,16 @@ class _ConfigBuild:
         stream = tables.stream(reader, split, [rows for _, rows in missing], encoders, on_rows)
         for index, group in groupby(stream, key=itemgetter(0)):
             name = missing[index][0]
-            found = (table for _, _, table in group)
-            done[name] = write_shard(self._shards / name, self._record(name), tables.features, found)
-        written = [shard for shard in done.values() if shard is not None]
+            row_groups = (table for _, _, table in group)
+            shards[name] = write_shard(self._shards / name, self._record(name), tables.features, row_groups)
+        written = [shard for shard in shards.values() if shard is not None]
         labels = reader.labels(split)
-        names_of_labels = tables.subset.labels
-        counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=len(names_of_labels))
+        label_names = tables.subset.labels
+        counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=len(label_names))
         return SplitRecord(
             rows=len(labels),
             arrow_bytes=sum(shard.arrow_bytes for shard in written),
-            label_histogram=dict(zip(names_of_labels, counts.tolist(), strict=True)),
+            label_histogram=dict(zip(label_names, counts.tolist(), strict=True)),
             unlabeled=int((labels.sum(axis=1) == 0).sum()) if labels.ndim == 2 else 0,
             pixels_sha256=pixels.hexdigest(),
             labels_sha256=_labels_sha256(labels),
@@ -329,11 +333,11 @@ class _ConfigBuild:
         return self._stage / f"{name}.json"
 
     def _move_in(self, final: Path) -> None:
-        """Move the finished config to its place, where a config of before is replaced."""
+        """Move the finished config into place, replacing a previous one."""
         replaced = _replaced(self._stage)
         _remove(replaced)
         if final.exists():
-            # The card is of the config that goes: a reader that took it for the new one would keep rows of both.
+            # The card describes the previous config: with it, `datasets` would cache the new rows as the old ones.
             (final.parent / README_NAME).unlink(missing_ok=True)
             final.rename(replaced)
         self._shards.rename(final)

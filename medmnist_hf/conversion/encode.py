@@ -1,4 +1,4 @@
-"""Lossless codecs for images: PNG through imagecodecs, and WebP through Pillow."""
+"""Lossless image codecs: PNG with imagecodecs, and WebP with Pillow."""
 
 import io
 from collections.abc import Callable
@@ -16,30 +16,33 @@ from medmnist_hf.catalog import Subset
 from medmnist_hf.errors import BuildError
 
 Encoder = Callable[[UInt8Array], pa.BinaryArray]
-"""Encodes ``(n, H, W)`` or ``(n, H, W, 3)`` uint8 images to n files; may be called from several threads at once."""
+"""Encodes ``(n, H, W)`` or ``(n, H, W, 3)`` uint8 images to n files; must be thread-safe."""
 
 _PNG_OPTIONS: Final = {"level": 1, "strategy": imagecodecs.PNG.STRATEGY.RLE, "filter": imagecodecs.PNG.FILTER.ALL}
-"""All five filters, and runs alone: filtered medical images have hardly any other repeats, so a search for them takes
-most of the time of an encoder and finds about nothing. ``scripts/bench/bench_encode.py`` compares it with others."""
+"""All five filters with run-length matching only: filtered medical images have hardly any other repeats, and searching
+for them would take most of the encoding time. ``scripts/bench/bench_encode.py`` compares these options with others."""
 
 
 def encode_png(images: UInt8Array) -> pa.BinaryArray:
-    """Encode images as 8-bit PNG files, losslessly; the bytes depend on the releases of `png_releases` alone.
+    """Encode images losslessly as 8-bit PNG files.
 
     Args:
-        images: uint8, gray-scale ``(n, H, W)`` or RGB ``(n, H, W, 3)``, C order.
+        images: uint8, grayscale ``(n, H, W)`` or RGB ``(n, H, W, 3)``, C order.
 
     Returns:
-        One file for each image, larger than its pixels by `medmnist_hf.conversion.sharding.ENCODING_OVERHEAD` bytes at
-        most.
+        One file per image, at most `medmnist_hf.conversion.sharding.ENCODING_OVERHEAD` bytes larger than its pixels.
+        For given pixels, the bytes depend only on the library versions in `png_releases`.
     """
     return pa.array([imagecodecs.png_encode(image, **_PNG_OPTIONS) for image in images], pa.binary())
 
 
 def png_releases() -> dict[str, str]:
-    """The releases that shape the bytes of `encode_png`; a wheel of imagecodecs may load the zlib of the system."""
-    loaded = dict(text.split(" ", 1) for text in (imagecodecs.png_version(), imagecodecs.zlib_version()))
-    return {"imagecodecs": imagecodecs.__version__, **loaded}
+    """Versions of the libraries that determine the bytes of `encode_png`.
+
+    The zlib version is read at run time, because a wheel of imagecodecs may load the system's zlib.
+    """
+    linked = dict(text.split(" ", 1) for text in (imagecodecs.png_version(), imagecodecs.zlib_version()))
+    return {"imagecodecs": imagecodecs.__version__, **linked}
 
 
 def encode_webp(images: UInt8Array) -> pa.BinaryArray:
@@ -56,13 +59,13 @@ _ENCODERS: Final[dict[str, Encoder]] = {"png": encode_png, "webp": encode_webp}
 
 
 class ImageColumn(Protocol):
-    """How the ``image`` column of a row group is made: blocks of rows are encoded in a pool, then joined."""
+    """Builds the ``image`` column of a row group: a pool encodes blocks of rows, which are then joined."""
 
     def encode(self, block: UInt8Array) -> Any:
-        """Turn a block of rows into a part of the column; may be called from several threads at once."""
+        """Encode a block of rows as a part of the column; must be thread-safe."""
 
     def join(self, parts: list[Any]) -> pa.Array:
-        """The column made of the parts of one row group, in order."""
+        """Join the parts of one row group, in order, to a column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +75,14 @@ class EncodedImages:
     encode: Encoder
 
     def join(self, parts: list[pa.BinaryArray]) -> pa.Array:
-        """The files of all parts."""
+        """Join the files of all parts."""
         files = pa.concat_arrays(parts)
         return pa.StructArray.from_arrays([files, pa.nulls(len(files), pa.string())], ["bytes", "path"])
 
 
 @dataclass(frozen=True, slots=True)
 class VolumeArrays:
-    """Volumes as nested lists, in the layout of `datasets.Array3D`, made from the buffer without Python objects.
+    """Volumes as nested lists, in the layout of `datasets.Array3D`, built from a buffer without Python objects.
 
     Attributes:
         shape: ``(D, H, W)`` of one volume.
@@ -88,13 +91,13 @@ class VolumeArrays:
     shape: tuple[int, ...]
 
     def encode(self, block: UInt8Array) -> UInt8Array:
-        """The block as it is."""
+        """Return the block unchanged."""
         return block
 
     def join(self, parts: list[UInt8Array]) -> pa.Array:
-        """The voxels of all parts."""
+        """Join the voxels of all parts."""
         column = pa.array(np.concatenate(parts).reshape(-1))
-        # The innermost lists hold one row of voxels each, the next ones a slice, the outermost a volume.
+        # Innermost lists are rows of voxels, the next level is slices, the outermost is volumes.
         for width in reversed(self.shape):
             offsets = np.arange(0, len(column) + 1, width, dtype=np.int32)
             column = pa.ListArray.from_arrays(pa.array(offsets), column)
@@ -102,23 +105,28 @@ class VolumeArrays:
 
 
 def encoder(codec: str, channels: int) -> Encoder:
-    """The encoder that a codec names, for images of so many channels.
+    """Look up the encoder of a codec, for images with a number of channels.
 
     Raises:
-        BuildError: There is no such codec, or it cannot hold these images.
+        BuildError: The codec is unknown, or cannot store these images.
     """
     if codec not in _ENCODERS:
         raise BuildError(f"unknown codec {codec!r}: choose from {', '.join(_ENCODERS)}")
     if codec == "webp" and channels != 3:
-        raise BuildError("--codec webp is for RGB subsets: WebP stores no gray-scale, use --codec png")
+        raise BuildError("--codec webp is for RGB subsets, since WebP has no grayscale mode: use --codec png")
     return _ENCODERS[codec]
 
 
 def image_column(subset: Subset, size: int, codec: str) -> ImageColumn:
-    """How rows of a subset are stored by a codec, ``png`` or ``webp`` for images; volumes are arrays under any.
+    """Choose the column type for the images of a subset.
+
+    Args:
+        subset: A subset of the catalogue.
+        size: One of its sizes.
+        codec: ``png`` or ``webp`` for images; ignored for volumes, which are always arrays.
 
     Raises:
-        BuildError: As `encoder`.
+        BuildError: The codec is unknown, or cannot store these images.
     """
     if subset.ndim == 3:
         return VolumeArrays(subset.file(size).image_shape)

@@ -1,4 +1,4 @@
-"""Parquet shards on disk: written whole or not at all, and trusted later only with their recorded SHA-256."""
+"""Parquet shards on disk: written completely or not at all, and reused only if they match their recorded SHA-256."""
 
 import json
 import os
@@ -29,7 +29,7 @@ class WrittenShard:
 
 
 def _options(features: datasets.Features, schema: pa.Schema) -> dict[str, Any]:
-    """The Parquet options of `datasets`, but for the voxels zstd: a sixth smaller than snappy and as fast."""
+    """The Parquet options of `datasets`, except zstd for voxels, which is a sixth smaller than snappy and as fast."""
     options: dict[str, Any] = get_parquet_column_options(features, schema)
     if _VOXELS in options["compression"]:
         options["compression"][_VOXELS] = "zstd"
@@ -38,19 +38,19 @@ def _options(features: datasets.Features, schema: pa.Schema) -> dict[str, Any]:
 
 
 def write_shard(path: Path, record: Path, features: datasets.Features, tables: Iterable[pa.Table]) -> WrittenShard:
-    """Write one shard and the record by which `finished_shard` trusts it.
+    """Write one shard, and the record that `finished_shard` checks it against.
 
-    Content-defined chunking, page indexes, encodings and the schema's metadata are those that `datasets` itself
-    writes, so uploads deduplicate and the Hub's viewer reads pages alone.
+    Content-defined chunking, page indexes, encodings and schema metadata are those of `datasets`, so uploads
+    deduplicate and the Hub's viewer can read single pages.
 
     Args:
-        path: Where the shard goes; its folder exists.
-        record: Where its record goes, once the shard is on the disk.
+        path: Path of the shard, in an existing folder.
+        record: Path of its record, written after the shard.
         features: Typed columns, kept in the schema.
-        tables: Tables of the shard in order, each becoming one row group.
+        tables: Tables of the shard in order; each becomes one row group.
 
     Raises:
-        OSError: The disk is full, or the folder cannot be written to. Nothing is left then.
+        OSError: The disk is full, or the folder is not writable. No partial file is left.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -66,7 +66,7 @@ def write_shard(path: Path, record: Path, features: datasets.Features, tables: I
 
 
 def _write_parquet(path: Path, features: datasets.Features, tables: Iterable[pa.Table]) -> tuple[int, int]:
-    """Write and sync one file; rows written and their size as Arrow tables in bytes."""
+    """Write and sync one file; return the number of rows and their size as Arrow tables in bytes."""
     schema = features.arrow_schema
     chunking = datasets.config.DEFAULT_CDC_OPTIONS
     options = _options(features, schema)
@@ -86,7 +86,7 @@ def _write_parquet(path: Path, features: datasets.Features, tables: Iterable[pa.
 
 
 def finished_shard(path: Path, record: Path) -> WrittenShard | None:
-    """A shard that an earlier run finished, or None where there is none or it is not as it was recorded."""
+    """Find a shard that an earlier run finished; None if it is missing or does not match its record."""
     try:
         written: WrittenShard = decode(parse_json(read_document(record)), WrittenShard)
         intact = path.stat().st_size == written.shard.bytes and sha256_of(path) == written.shard.sha256

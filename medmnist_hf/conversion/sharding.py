@@ -1,7 +1,7 @@
-"""How the rows of a split are cut: into shards of equal rows, and each shard into row groups of equal rows.
+"""Divide the rows of a split into equal shards, and each shard into equal row groups.
 
-Cuts depend on row counts and sizes alone, never on workers or on what was encoded, so the same input always gives the
-same files, and a plan can be printed before work starts.
+The division depends only on row counts and image shapes, not on workers or encoded sizes, so equal input gives equal
+files, and a plan can be printed before work starts.
 """
 
 from dataclasses import dataclass
@@ -12,24 +12,25 @@ from typing import Final
 from medmnist_hf.errors import BuildError
 
 ENCODING_OVERHEAD: Final = 640
-"""Bytes by which an image file may exceed incompressible pixels: chunks of a PNG, filter bytes, headers of blocks."""
+"""Bytes by which an image file may exceed its raw pixels if they are incompressible: PNG chunks, filter bytes, block
+headers."""
 
 _GROUP_BYTES: Final = {2: 16 << 20, 3: 2 << 20}
 """Raw pixels in one row group, in bytes, by number of dimensions.
 
-Parquet holds list levels beside each voxel while it writes or reads a group of volumes, about 13 times the pixels, so
-their groups are smaller; writing is also much faster while all that stays in the processor's cache.
+While Parquet writes or reads a group of volumes, it keeps list levels for each voxel, about 13 times the size of the
+pixels, so groups of volumes are smaller. Writing is also much faster while they fit into the processor's cache.
 """
 
 DEFAULT_SHARD_SIZE: Final = 500_000_000
-"""Limit of one shard in bytes; the usual size on the Hub."""
+"""Size limit of one shard in bytes; the usual size on the Hub."""
 
 _UNITS: Final = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "B": 1}
 
 
 @dataclass(frozen=True, slots=True)
 class RowRange:
-    """Rows ``start`` up to and without ``stop`` of a split."""
+    """Rows of a split from ``start`` up to, but not including, ``stop``."""
 
     start: int
     stop: int
@@ -39,10 +40,10 @@ class RowRange:
 
 
 def parse_size(text: str) -> int:
-    """A size in bytes from text such as ``500MB``, ``64MiB`` or ``1000000``.
+    """Parse a size such as ``500MB``, ``64MiB`` or ``1000000``, in bytes.
 
     Raises:
-        BuildError: The text is no positive size.
+        BuildError: The text is not a positive size.
     """
     compact = text.strip().upper().replace(" ", "")
     unit = next((unit for unit in sorted(_UNITS, key=len, reverse=True) if compact.endswith(unit)), "")
@@ -51,7 +52,7 @@ def parse_size(text: str) -> int:
     except (ValueError, OverflowError):
         size = 0
     if size <= 0:
-        raise BuildError(f"--max-shard-size {text!r} is no size: give one like 500MB or 1GiB")
+        raise BuildError(f"--max-shard-size {text!r} is not a valid size: give a size such as 500MB or 1GiB")
     return size
 
 
@@ -61,13 +62,13 @@ def _cut(rows: RowRange, parts: int) -> list[RowRange]:
 
 
 def shard_ranges(rows: int, image_shape: tuple[int, ...], max_shard_size: int) -> list[RowRange]:
-    """Cut a split into shards which differ by at most one row and stay below the limit.
+    """Divide a split into shards that differ by at most one row and stay below the limit.
 
     Args:
-        rows: Rows of the split.
+        rows: Number of rows in the split.
         image_shape: Shape of one uint8 image or volume.
-        max_shard_size: Limit of a shard in bytes; a larger row is a shard of its own. Pixels are counted
-            uncompressed, so files come out smaller.
+        max_shard_size: Size limit of a shard in bytes of uncompressed pixels, so files are smaller. A row that
+            exceeds it gets its own shard.
 
     Returns:
         At least one range; no range is empty.
@@ -77,10 +78,10 @@ def shard_ranges(rows: int, image_shape: tuple[int, ...], max_shard_size: int) -
 
 
 def rows_per_group(image_shape: tuple[int, ...], ndim: int) -> int:
-    """The most rows that one Parquet row group holds."""
+    """Largest number of rows in one Parquet row group."""
     return max(1, _GROUP_BYTES[ndim] // prod(image_shape))
 
 
 def row_groups(shard: RowRange, image_shape: tuple[int, ...], ndim: int) -> list[RowRange]:
-    """Cut a shard into row groups which differ by at most one row."""
+    """Divide a shard into row groups that differ by at most one row."""
     return _cut(shard, ceil(len(shard) / rows_per_group(image_shape, ndim)))

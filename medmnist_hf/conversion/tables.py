@@ -1,4 +1,4 @@
-"""From the rows of an NPZ file to Arrow tables of one row group each, encoded in a pool and in order."""
+"""Convert the rows of an NPZ file to Arrow tables of one row group each, encoded in a pool and yielded in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -18,14 +18,14 @@ from medmnist_hf.data.npz_reader import NpzReader
 from medmnist_hf.features import features_of
 
 _BLOCK_BYTES: Final = 1 << 20
-"""Raw pixels handed to the pool at once, in bytes: large enough to hide the hand-over, small enough to share out."""
+"""Raw pixels per task of the pool, in bytes: large enough to hide the overhead, small enough to balance the load."""
 
 _AHEAD: Final = 12
-"""Blocks that may wait for the pool: keeps it busy while a row group is written, and bounds the memory."""
+"""Blocks that may wait for the pool, which stays busy while a row group is written; bounds memory."""
 
 
 class RowTables:
-    """One subset in one size as Arrow tables with the columns ``image`` and ``label``.
+    """Arrow tables of one subset at one size, with the columns ``image`` and ``label``.
 
     Attributes:
         subset: The subset.
@@ -40,7 +40,7 @@ class RowTables:
 
         Raises:
             CatalogError: The subset is not published in that size.
-            BuildError: There is no such codec, or it cannot hold these images.
+            BuildError: The codec is unknown, or cannot store these images.
         """
         self.subset, self.size, self.codec = subset, size, codec
         self.image_shape = subset.file(size).image_shape
@@ -48,10 +48,10 @@ class RowTables:
         self._column = image_column(subset, size, codec)
 
     def open(self, file: SourceFile) -> NpzReader:
-        """A checked reader of an NPZ file.
+        """Open an NPZ file and check its members.
 
         Raises:
-            ReadError: The file does not hold this subset in this size.
+            ReadError: The file does not contain this subset at this size.
         """
         return NpzReader(file.path, self.subset, self.size, file.counts)
 
@@ -65,15 +65,15 @@ class RowTables:
     ) -> Iterator[tuple[int, int, pa.Table]]:
         """Stream a split as tables of one row group each.
 
-        Rows outside the wanted shards are read past, since a zip member has no index; the member is always read to its
-        end, so that its CRC is checked.
+        A zip member has no index, so rows outside the requested shards are read and skipped. The member is always read
+        to its end, so that its CRC is checked.
 
         Args:
             reader: An open file.
             split: Name of the split.
-            shards: The rows wanted, ascending and disjoint.
-            pool: Where images are encoded; at most a constant number of blocks waits there.
-            on_rows: Called with every block of pixels of the split in row order, wanted or not.
+            shards: The rows to yield, ascending and disjoint.
+            pool: Encodes images; a bounded number of blocks waits for it.
+            on_rows: Called with every block of pixels of the split in row order, skipped rows included.
 
         Yields:
             Index of the shard in `shards`, index of the row group within it, and the table.
@@ -88,35 +88,35 @@ class RowTables:
         ]
         blocks = self._blocks(reader, split, [rows for _, _, rows in cuts], on_rows)
         parts: list[Any] = []
-        done = 0
-        for part, ends_group in _in_order(pool, self._column.encode, blocks):
+        finished = 0
+        for part, ends_group in _map_in_order(pool, self._column.encode, blocks):
             parts.append(part)
             if ends_group:
-                shard, group, rows = cuts[done]
+                shard, group, rows = cuts[finished]
                 columns = [self._column.join(parts), _label_column(reader.labels(split)[rows.start : rows.stop])]
                 yield shard, group, pa.Table.from_arrays(columns, schema=self.features.arrow_schema)
                 parts = []
-                done += 1
+                finished += 1
 
     def _blocks(
         self, reader: NpzReader, split: str, groups: Sequence[RowRange], on_rows: Callable[[UInt8Array], object]
     ) -> Iterator[tuple[UInt8Array, bool]]:
-        """The wanted rows in blocks of bounded size, and whether a block is the last of its group."""
-        most = max(1, _BLOCK_BYTES // prod(self.image_shape))
+        """Yield the rows of groups in blocks of bounded size, and whether a block is the last of its group."""
+        step = max(1, _BLOCK_BYTES // prod(self.image_shape))
         cuts = [
-            (min(most, rows.stop - start), wanted, start + most >= rows.stop)
-            for rows, wanted in _spans(groups, reader.rows(split))
-            for start in range(rows.start, rows.stop, most)
+            (min(step, rows.stop - start), in_group, start + step >= rows.stop)
+            for rows, in_group in _spans(groups, reader.rows(split))
+            for start in range(rows.start, rows.stop, step)
         ]
         images = reader.images(split, (count for count, _, _ in cuts))
-        for (_, wanted, ends_group), block in zip(cuts, images, strict=True):
+        for (_, in_group, ends_group), block in zip(cuts, images, strict=True):
             on_rows(block)
-            if wanted:
+            if in_group:
                 yield block, ends_group
 
 
 def _label_column(labels: UInt8Array) -> pa.Array:
-    """Class ids as they are; multi-hot rows as lists of the findings present."""
+    """Store class ids unchanged, and multi-hot rows as lists of the findings present."""
     if labels.ndim == 1:
         return pa.array(labels.astype(np.int64))
     offsets = np.zeros(len(labels) + 1, np.int32)
@@ -125,7 +125,7 @@ def _label_column(labels: UInt8Array) -> pa.Array:
 
 
 def _spans(groups: Sequence[RowRange], rows: int) -> Iterator[tuple[RowRange, bool]]:
-    """All rows of a split as the groups (True) and the gaps between and around them (False)."""
+    """Divide all rows of a split into the groups (True) and the gaps around them (False)."""
     position = 0
     for group in groups:
         if position < group.start:
@@ -136,10 +136,10 @@ def _spans(groups: Sequence[RowRange], rows: int) -> Iterator[tuple[RowRange, bo
         yield RowRange(position, rows), False
 
 
-def _in_order(
+def _map_in_order(
     pool: Executor, work: Callable[[UInt8Array], Any], blocks: Iterator[tuple[UInt8Array, bool]]
 ) -> Iterator[tuple[Any, bool]]:
-    """Results of `work` in the order of the blocks, with at most `_AHEAD` of them under way."""
+    """Yield the results of `work` in the order of the blocks, with at most `_AHEAD` of them pending."""
     pending: deque[tuple[Future[Any], bool]] = deque()
     try:
         for block, ends_group in blocks:

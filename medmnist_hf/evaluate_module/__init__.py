@@ -1,4 +1,4 @@
-"""The `evaluate` module of MedMNIST: the folder that `evaluate.load` reads, and what stands behind it.
+"""The `evaluate` module of MedMNIST: the folder that `evaluate.load` reads, and its implementation.
 
 Example:
     >>> from medmnist_hf.evaluate_module import metric
@@ -13,7 +13,7 @@ from medmnist_hf.evaluate_module.report import resolve
 from medmnist_hf.extras import require_modules
 
 FOLDER: Final = Path(__file__).parent / "medmnist"
-"""What `evaluate.load` takes as a path."""
+"""The path to pass to `evaluate.load`."""
 
 
 def metric(
@@ -24,14 +24,14 @@ def metric(
     keep_in_memory: bool | None = None,
     **options: Any,
 ) -> Any:
-    """The metric of a subset, as ``evaluate.load(FOLDER, config)`` gives it; reads no network.
+    """The metric of a subset, like ``evaluate.load(FOLDER, config)``, without network access.
 
     Args:
-        config: Flag of a subset, or for other data a task: ``binary-class``, ``multi-class``, ``ordinal-regression``
-            or ``multi-label``.
-        num_classes: Number of classes that the scores must have columns for; only with a task.
+        config: Flag of a subset; for other data a task: ``binary-class``, ``multi-class``, ``ordinal-regression`` or
+            ``multi-label``.
+        num_classes: Number of classes, which is the number of score columns; only with a task.
         num_process: Number of processes that add rows.
-        keep_in_memory: Hold the rows in memory rather than in a file; None does so for a single process.
+        keep_in_memory: Keep added rows in memory instead of in a file; by default only for a single process.
         **options: ``process_id``, ``experiment_id``, ``cache_dir``, ``seed`` and ``timeout`` of `evaluate.load`.
 
     Returns:
@@ -44,7 +44,7 @@ def metric(
     """
     resolve(config, num_classes)
     require_modules("evaluate", "evaluate")
-    # Seconds of import, and not a dependency of those who only load data.
+    # Takes seconds to import, and needs `evaluate`, which is an extra.
     from medmnist_hf.evaluate_module.medmnist.medmnist import Medmnist
 
     in_memory = num_process == 1 if keep_in_memory is None else keep_in_memory

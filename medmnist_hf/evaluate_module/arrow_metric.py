@@ -1,7 +1,7 @@
-"""The metric behind `evaluate`: scores passed to `compute` directly, added rows once `evaluate` has joined them.
+"""The `evaluate.Metric` of MedMNIST: scores rows passed to `compute`, and rows added before once they are joined.
 
-A batch is checked and brought to one form (class ids or multi-hot rows, float64 scores) and then added by `evaluate`,
-which keeps Arrow files, locks and the meeting of several processes.
+A batch is checked and converted to a canonical form (class ids or multi-hot rows, float64 scores), then passed to
+`evaluate`, which handles Arrow files, locks and the synchronization of processes.
 """
 
 import tempfile
@@ -16,7 +16,7 @@ from datasets import Features, List, Value
 from medmnist_hf.array_types import Array
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import MedMNISTError, ScoreError, first_line
-from medmnist_hf.evaluate_module.report import MetricConfig, check_options, decided, report, resolve
+from medmnist_hf.evaluate_module.report import MetricConfig, check_options, decision_accuracy, report, resolve
 from medmnist_hf.scoring.inputs import is_score_table, plain
 from medmnist_hf.scoring.predictions import check
 
@@ -34,7 +34,7 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
     """A metric of ``references`` and ``prediction_scores``.
 
     Attributes:
-        config: The subset or task, known before `_info` is asked.
+        config: The subset or task, set before `_info` is called.
     """
 
     def __init__(self, config_name: str | None = None, *, num_classes: int | None = None, **options: Any) -> None:
@@ -44,9 +44,9 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
             super().__init__(config_name=self.config.name, **options)
 
     def _build_data_dir(self) -> str:
-        """The folder of added rows; a temporary one where that of `evaluate` cannot be written and nobody shares it.
+        """The folder of added rows; a temporary one if the default is not writable and there is only one process.
 
-        `evaluate` makes its folder below ``HF_HOME`` even where rows are held in memory, or are never added.
+        `evaluate` creates its folder below ``HF_HOME`` even if rows are kept in memory or never added.
         """
         try:
             return str(super()._build_data_dir())
@@ -54,7 +54,7 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
             if self.num_process > 1:
                 where = f"cannot write {self._data_dir_root} ({first_line(error)})"
                 raise ScoreError(f"{where}: pass a cache_dir that all processes share") from None
-            # It goes with the metric.
+            # Removed together with the metric.
             self._temporary = tempfile.TemporaryDirectory(prefix="medmnist-hf-metric-")
             return self._temporary.name
 
@@ -66,22 +66,22 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
         predictions: object = None,
         **others: object,
     ) -> None:
-        """Add rows to be scored by `compute`; a batch that is refused leaves the rows added before.
+        """Add rows for `compute`; a rejected batch does not affect the rows added before.
 
         Args:
-            references: What is true of N rows: class ids, ``(N, 1)``, one-hot or multi-hot rows, or lists of findings.
-            prediction_scores: Scores of the same rows; arrays, tensors or lists. Both empty is a share without rows,
-                as one of several processes may have.
-            predictions: Not taken: whether a batch of them is scores or decisions would hang on its numbers.
-            **others: Not taken.
+            references: Ground truth of N rows: class ids, ``(N, 1)``, one-hot or multi-hot rows, or lists of findings.
+            prediction_scores: Scores of the same rows: arrays, tensors or lists. Both may be empty, e.g. for one of
+                several processes.
+            predictions: Not supported: a batch could be scores or decisions depending on its numbers.
+            **others: Not supported.
 
         Raises:
-            ScoreError: The rows cannot be scored, or differ in columns from those before.
+            ScoreError: The rows cannot be scored, or have another number of columns than those before.
         """
         if predictions is not None:
             raise ScoreError(
-                "predictions cannot be added: pass them as prediction_scores, a score for each class, or all "
-                "decisions at once to compute(references=..., predictions=...)"
+                "predictions cannot be added: pass prediction_scores with one score per class, or all decisions at "
+                "once to compute(references=..., predictions=...)"
             )
         if others:
             raise ScoreError(f"unknown input {next(iter(others))!r}: pass references and prediction_scores")
@@ -90,21 +90,21 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
         if len(scores):
             columns, before = scores.shape[1], self._columns
             if len(self) and columns != before:
-                raise ScoreError(f"scores have {columns} columns but those before {before}: add the same")
+                raise ScoreError(f"scores have {columns} columns but those added before {before}: add the same number")
             self._columns = columns
         with _one_line():
             super().add_batch(references=truth, prediction_scores=scores)
 
     def add(self, reference: object = None, prediction_scores: object = None, **others: object) -> None:
-        """Add one row to be scored by `compute`.
+        """Add one row for `compute`.
 
         Args:
-            reference: What is true of it: a class id, a one-hot or multi-hot row, or a list of findings.
-            prediction_scores: Its scores, one for each class; one number will do for the binary task.
-            **others: ``references`` for ``reference``, as `evaluate.combine` has it; nothing else.
+            reference: Its ground truth: a class id, a one-hot or multi-hot row, or a list of findings.
+            prediction_scores: One score per class; for the binary task, a single score is enough.
+            **others: Only ``references``, which `evaluate.combine` passes instead of ``reference``.
 
         Raises:
-            ScoreError: The row cannot be scored, or differs in columns from those before.
+            ScoreError: The row cannot be scored, or has another number of columns than those before.
         """
         reference = others.pop(REFERENCES, None) if reference is None else reference
         references, scores = (None if row is None else [plain(row)] for row in (reference, prediction_scores))
@@ -118,20 +118,20 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
         predictions: object = None,
         **options: Any,
     ) -> dict[str, float] | None:
-        """Score the rows added before and those passed here.
+        """Score the rows added before, together with those passed here.
 
-        When it raises, rows added before are kept, so that it can be called again with other options; rows passed
-        here are not. Among several processes they are given up.
+        After an error, a single process keeps the rows added before, so that the call can be repeated with other
+        options; rows passed here are dropped. With several processes, all rows are dropped.
 
         Args:
             references: As for `add_batch`, or None if all rows were added.
             prediction_scores: As for `add_batch`, or None.
-            predictions: Class ids or names decided on, for which only ``acc`` is defined. A table of floats, shape
-                ``(N, K)``, is taken for `prediction_scores`.
-            **options: Those of `medmnist_hf.evaluate_module.report.report`: ``from_logits``, ``measures``, ``ci``, ...
+            predictions: Predicted class ids or names, for which only ``acc`` is defined. A table of floats of shape
+                ``(N, K)`` is treated as `prediction_scores`.
+            **options: Options of `medmnist_hf.evaluate_module.report.report`, e.g. ``from_logits`` or ``ci``.
 
         Returns:
-            ``auc``, ``acc`` and what the options ask for; None in a process other than the first.
+            ``auc``, ``acc`` and the results of the options; None in all processes but the first.
 
         Raises:
             ScoreError: The rows cannot be scored, an option is unknown, or another process did not answer.
@@ -143,19 +143,20 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
         if predictions is not None:
             if prediction_scores is not None or options or not alone:
                 raise ScoreError(
-                    "predictions go with references alone and give acc alone: pass prediction_scores instead"
+                    "predictions only work with references, without options, and only give acc: pass "
+                    "prediction_scores instead"
                 )
             if references is None:
                 raise ScoreError("references are missing: pass references and predictions")
-            return decided(plain(references), plain(predictions), self.config)
+            return decision_accuracy(plain(references), plain(predictions), self.config)
         if references is not None or prediction_scores is not None:
             _require_both(references, prediction_scores)
             if alone:
                 return report(plain(references), plain(prediction_scores), self.config, **options)
         elif alone:
-            raise ScoreError("nothing to score: pass references and prediction_scores, or add batches before")
+            raise ScoreError("nothing to score: pass references and prediction_scores, or add batches first")
         elif self.writer is None:
-            self.add_batch(references=[], prediction_scores=[])  # a process without rows still has to meet the others
+            self.add_batch(references=[], prediction_scores=[])  # a process without rows must still join the others
         added = len(self) if self.num_process == 1 else 0
         with _one_line():
             rows = super().compute(references=references, prediction_scores=prediction_scores)
@@ -165,7 +166,9 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
         try:
             if len(widths := sorted({len(row) for row in scores})) > 1:
                 few, many = widths[0], widths[-1]
-                raise ScoreError(f"scores have {few} columns in some batches and {many} in others: add the same")
+                raise ScoreError(
+                    f"scores have {few} columns in some batches and {many} in others: add the same number"
+                )
             return report(np.asarray(truth), scores, self.config, **options)
         except BaseException:
             if added:
@@ -173,15 +176,15 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
             raise
 
     def _compute(self, **rows: list[Any]) -> tuple[list[Any], list[Any]]:
-        """Hand the joined rows to `compute`, which scores them once `evaluate` has removed its files and locks."""
+        """Return the joined rows; `compute` scores them after `evaluate` has removed its files and locks."""
         return rows[REFERENCES], rows[SCORES]
 
     def as_compute_metrics(self, *, from_logits: bool, **options: Any) -> Callable[..., dict[str, float]]:
-        """A ``compute_metrics`` for `transformers.Trainer`, with or without ``batch_eval_metrics``.
+        """A ``compute_metrics`` function for `transformers.Trainer`, with or without ``batch_eval_metrics``.
 
         Args:
-            from_logits: ``True`` for models that give logits, as nearly all do. Never guessed: the logits of an
-                untrained model can all lie within 0..1.
+            from_logits: ``True`` for models that return logits, as nearly all do. It is required, since it cannot be
+                guessed: the logits of an untrained model may all lie within 0..1.
             **options: As for `compute`.
 
         Raises:
@@ -191,7 +194,7 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
         check_options(options)
 
         def compute_metrics(prediction: Any, compute_result: bool = True) -> dict[str, float]:
-            # A model that returns more than logits, such as hidden states, gives a tuple of which they are the first.
+            # A model that also returns e.g. hidden states gives a tuple, with the logits first.
             scores, truth = (
                 part[0] if isinstance(part, tuple) else part for part in (prediction.predictions, prediction.label_ids)
             )
@@ -203,7 +206,7 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
         return compute_metrics
 
     def evaluator(self, **options: Any) -> Any:
-        """An `evaluate.evaluator` for image classification that gives this metric all scores of a pipeline.
+        """An `evaluate.evaluator` for image classification that passes all scores of a pipeline to this metric.
 
         Args:
             **options: As for `compute`, e.g. ``ci=True``.
@@ -214,7 +217,7 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
         """
         check_options(options)
         try:
-            # It imports transformers, which no other use of the metric needs.
+            # Imports transformers, which the metric does not need otherwise.
             from medmnist_hf.evaluate_module.evaluator import MedmnistEvaluator
 
             return MedmnistEvaluator(self, options)
@@ -225,20 +228,20 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
 
 
 def canonical(references: object, scores: object, config: MetricConfig) -> tuple[Array, Array]:
-    """A batch in the form in which batches can be joined.
+    """Convert a batch to the canonical form, in which batches can be joined.
 
     Args:
-        references: For the shapes see `medmnist_hf.scoring.predictions.check`; empty if the scores are, for no rows.
+        references: For the shapes see `medmnist_hf.scoring.predictions.check`; may be empty if the scores are.
         scores: Likewise.
         config: The subset or task.
 
     Returns:
-        Class ids, int64, shape ``(N,)``, or multi-hot rows, uint8, shape ``(N, L)``; and scores, float64, shape
-        ``(N, K)``, as they were passed.
+        Class ids, int64 of shape ``(N,)``, or multi-hot rows, uint8 of shape ``(N, L)``; and the unchanged scores,
+        float64 of shape ``(N, K)``.
 
     Raises:
-        ScoreError: As `medmnist_hf.scoring.predictions.check`, but for scores outside 0..1: `compute` will say what
-            they are.
+        ScoreError: As `medmnist_hf.scoring.predictions.check`, except for scores outside 0..1, which only `compute`
+            can interpret.
     """
     if _is_empty(references) and _is_empty(scores):
         return np.zeros(0), np.zeros((0, 0))
@@ -263,7 +266,7 @@ def _is_empty(values: object) -> bool:
 
 @contextmanager
 def _one_line() -> Iterator[None]:
-    """Turn the errors of `evaluate` into ours, which are one line each."""
+    """Convert the errors of `evaluate` to a one-line `ScoreError`."""
     try:
         yield
     except ValueError as error:

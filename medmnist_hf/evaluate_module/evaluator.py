@@ -1,8 +1,7 @@
-"""The image-classification evaluator of `evaluate`, changed where it keeps scores from a metric.
+"""The image-classification evaluator of `evaluate`, changed to pass all scores to a metric.
 
-Two things in `evaluate` 0.4.6 stand in the way: it passes on the best label alone, out of the five that a pipeline
-gives by default, and it asks `transformers` for ``TFPreTrainedModel``, which release 5 no longer has, whenever it is
-given a pipeline.
+It works around two limitations of `evaluate` 0.4.6. It passes on only the best label, of the five that a pipeline
+returns by default. And for a pipeline, it looks up ``TFPreTrainedModel``, which `transformers` 5 has removed.
 """
 
 import sys
@@ -18,7 +17,7 @@ from medmnist_hf.evaluate_module.report import label_table
 
 
 class MedmnistEvaluator(ImageClassificationEvaluator):  # type: ignore[misc]
-    """Runs a pipeline over a data set and scores all that it says of each image.
+    """Runs a pipeline over a data set and scores all of its scores of each image.
 
     Example:
         >>> task = medmnist_hf.metric("breastmnist").evaluator(ci=True)  # doctest: +SKIP
@@ -28,15 +27,15 @@ class MedmnistEvaluator(ImageClassificationEvaluator):  # type: ignore[misc]
     def __init__(self, metric: Any, options: Mapping[str, Any]) -> None:
         super().__init__("image-classification")
         self.metric = metric
-        self.PIPELINE_KWARGS: dict[str, Any] = {"top_k": sys.maxsize}  # a pipeline takes it for all there are
+        self.PIPELINE_KWARGS: dict[str, Any] = {"top_k": sys.maxsize}  # all labels
         if metric.config.task is Task.MULTI_LABEL:
             self.PIPELINE_KWARGS["function_to_apply"] = "sigmoid"
         self.METRIC_KWARGS = dict(options)
 
     def prepare_metric(self, metric: Any = None) -> Any:
-        """The metric that this evaluator was made by; another one is refused."""
+        """The metric that this evaluator belongs to; another one raises a `ScoreError`."""
         if metric not in (None, self.metric):
-            raise ScoreError("this evaluator belongs to a metric of its own: leave metric out")
+            raise ScoreError("this evaluator belongs to another metric: leave metric out")
         return self.metric
 
     def prepare_pipeline(
@@ -46,30 +45,32 @@ class MedmnistEvaluator(ImageClassificationEvaluator):  # type: ignore[misc]
         feature_extractor: object = None,
         device: int | None = None,
     ) -> Any:
-        """A pipeline as it is, or one made of a model.
+        """Return a pipeline, after creating it if a model is passed.
 
         Args:
-            model_or_pipeline: A pipeline for image classification, or anything called like one that has its ``task``;
+            model_or_pipeline: A pipeline for image classification, or any callable like one with the same ``task``;
                 a model; or its name or folder.
             tokenizer: Not used.
-            feature_extractor: The image processor; needed with a model.
-            device: Number of the GPU, -1 for the CPU, or None for a GPU if there is one.
+            feature_extractor: The image processor; required with a model.
+            device: Index of the GPU, -1 for the CPU; None chooses a GPU if available.
 
         Raises:
-            ScoreError: There is no model, no image processor for it, or a pipeline for another task.
+            ScoreError: The model or its image processor is missing, or the pipeline has another task.
         """
         if isinstance(model_or_pipeline, transformers.PreTrainedModel) and feature_extractor is None:
             raise ScoreError("a model needs its image processor: pass it as feature_extractor, or pass a pipeline")
         if isinstance(model_or_pipeline, str | transformers.PreTrainedModel):
             device = self._infer_device() if device is None else device
-            make: Any = transformers.pipeline  # of its 24 typed forms none takes a task by a variable
+            make: Any = transformers.pipeline  # no overload accepts the task as a variable
             return make(self.task, model=model_or_pipeline, image_processor=feature_extractor, device=device)
         if getattr(model_or_pipeline, "task", None) != self.task:
-            raise ScoreError("no image-classification pipeline: pass one, a model, or a model's name or folder")
+            raise ScoreError(
+                "model_or_pipeline is not an image-classification pipeline: pass one, a model, or its name or folder"
+            )
         return model_or_pipeline
 
     def predictions_processor(
         self, predictions: Sequence[Sequence[Mapping[str, Any]]], label_mapping: Mapping[str, Any] | None
     ) -> dict[str, Any]:
-        """All scores of each image, a column for each class, for the metric."""
+        """All scores of each image, one column per class, for the metric."""
         return {"prediction_scores": label_table(predictions, self.metric.config, label_mapping)}

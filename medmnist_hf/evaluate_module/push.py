@@ -1,4 +1,4 @@
-"""The `evaluate` module on the Hub: its folder compared with a Space, and pushed to it."""
+"""Push the `evaluate` module to a Space on the Hub."""
 
 from functools import partial
 
@@ -15,16 +15,16 @@ from medmnist_hf.hub.tree import RemoteTree, read_tree
 
 
 def plan_metric(api: HfApi, options: CommitOptions) -> FilePlan:
-    """Compare the module with the Space it is to go to; nothing is changed. Other files there stay.
+    """Compare the module with its Space, without changing anything. Other files in the Space are kept.
 
     Args:
         api: The client.
-        options: Where and how; ``evaluate.load("NAMESPACE/medmnist")`` looks for ``medmnist.py`` in that Space.
+        options: Target and options; ``evaluate.load("NAMESPACE/medmnist")`` looks for ``medmnist.py`` in that Space.
 
     Raises:
         BuildError: A file of the module cannot be read, or is a link.
-        HubError: `evaluate` would not find the module by that name, or the Space cannot be read, is public and should
-            not be, or has the tag on another commit.
+        HubError: `evaluate` would not find the module by that name; or the Space cannot be read, is public although
+            it should be private, or has the tag on another commit.
     """
     split_repo_id(options.repo_id, FOLDER.name, "evaluate.load")
     plan = _compare(read_tree(api, options.repo_id, options.revision, repo_type=REPO_TYPE_SPACE, missing_ok=True))
@@ -33,12 +33,12 @@ def plan_metric(api: HfApi, options: CommitOptions) -> FilePlan:
 
 
 def push_metric(api: HfApi, plan: FilePlan, options: CommitOptions) -> Pushed:
-    """Carry a plan out, as `commit_plan` does.
+    """Execute a plan, see `commit_plan`.
 
     Args:
         api: The client.
-        plan: As it was shown.
-        options: As planned.
+        plan: The plan from `plan_metric`.
+        options: The options of the plan.
 
     Raises:
         HubError: The Hub refuses or cannot be reached, or another push changed the same files.

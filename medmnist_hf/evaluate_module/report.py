@@ -1,6 +1,6 @@
-"""What the `evaluate` module asks and answers: a config's name to its task, and rows to a flat dictionary of numbers.
+"""The computation of the `evaluate` module: from a config's name to its task, from rows to a flat dictionary.
 
-Knows nothing of `evaluate`: the numbers are those of `medmnist_hf.scoring.official`, `metrics` and `intervals`.
+Independent of `evaluate`: the numbers come from `medmnist_hf.scoring.official`, `metrics` and `intervals`.
 """
 
 import inspect
@@ -26,12 +26,12 @@ LEVEL: Final = 0.95
 
 @dataclass(frozen=True, slots=True)
 class MetricConfig:
-    """What a config of the module stands for.
+    """A config of the module.
 
     Attributes:
-        name: Flag of a subset, or a task's value for data that are not MedMNIST.
-        task: What is predicted.
-        num_classes: Number of classes or findings; ``None`` if the scores are to say it.
+        name: Flag of a subset, or value of a task for other data.
+        task: The task.
+        num_classes: Number of classes or findings; ``None`` to take it from the scores.
         labels: Their names in order; empty for a task.
     """
 
@@ -47,19 +47,19 @@ def configs() -> tuple[str, ...]:
 
 
 def resolve(name: str | None, num_classes: int | None = None) -> MetricConfig:
-    """A config by its name.
+    """Look up a config by name.
 
     Args:
-        name: Flag of a subset in any letter case, or a task by its value or official name.
-        num_classes: Number of classes or findings that scores must have columns for; only with a task.
+        name: Flag of a subset in any letter case, or value or official name of a task.
+        num_classes: Number of classes or findings, which is the number of score columns; only with a task.
 
     Raises:
-        CatalogError: No such subset and no such task.
-        ScoreError: `num_classes` does not go with the config.
+        CatalogError: The name is neither a subset nor a task.
+        ScoreError: `num_classes` does not match the config.
     """
     tasks = ", ".join(map(repr, map(str, Task)))
     if not isinstance(name, str) or name == "default":
-        raise CatalogError(f"no config named: pass a subset such as 'pathmnist', or a task ({tasks})")
+        raise CatalogError(f"the config is missing: pass a subset such as 'pathmnist', or a task ({tasks})")
     if any(name in (task.value, task.official_name) for task in Task):
         task = as_task(name)
         fewest = 1 if task is Task.MULTI_LABEL else 2
@@ -71,7 +71,7 @@ def resolve(name: str | None, num_classes: int | None = None) -> MetricConfig:
     try:
         entry, _ = catalog.sized_subset(name)
     except CatalogError as error:
-        raise CatalogError(f"{error}; for other data name a task ({tasks})") from None
+        raise CatalogError(f"{error}; for other data pass a task ({tasks})") from None
     if num_classes not in (None, len(entry.labels)):
         raise ScoreError(f"num_classes={num_classes}: {entry.flag} has {len(entry.labels)}; leave it out")
     return MetricConfig(entry.flag, entry.task, len(entry.labels), entry.labels)
@@ -93,20 +93,19 @@ def report(
     seed: int = 0,
     absent: Absent = "skip",
 ) -> dict[str, float]:
-    """AUC, ACC and what else is asked for, in one flat dictionary.
+    """Compute AUC, ACC and further measures as one flat dictionary.
 
     Args:
-        references: What is true of N rows; for the shapes see `medmnist_hf.scoring.predictions.check`.
-        scores: Scores of the same rows; shapes as there.
+        references: Ground truth of N rows; for the shapes see `medmnist_hf.scoring.predictions.check`.
+        scores: Scores of the same rows; for the shapes see there.
         config: The subset or task.
-        from_logits: ``True`` for logits, ``False`` to take scores as they are, ``None`` to refuse all outside 0..1.
+        from_logits: ``True`` for logits, ``False`` to use scores unchanged, ``None`` to reject scores outside 0..1.
         measures: Names as for `medmnist_hf.scoring.metrics.metrics`, or one name.
-        ci: ``True`` for 95 % intervals of all values, or a level between 0 and 1; by which method, says
+        ci: ``True`` for 95 % intervals of all values, or a level between 0 and 1; for the methods see
             `medmnist_hf.scoring.intervals`.
-        resamples: Number of resamples of those intervals that are a bootstrap.
+        resamples: Number of bootstrap resamples, for intervals that use the bootstrap.
         seed: Seed of the resamples.
-        absent: What to do about a class without a positive or a negative row; see
-            `medmnist_hf.scoring.official.score`.
+        absent: How to treat a class without a positive or a negative row; see `medmnist_hf.scoring.official.score`.
 
     Returns:
         ``auc`` and ``acc``, 0 to 1, the measures by name, and ``{name}_low`` and ``{name}_high`` for an interval.
@@ -129,8 +128,8 @@ def report(
         result = result | metrics(predictions, names) | result
     if ci is not None and ci is not False:
         level = LEVEL if ci is True else ci
-        found = intervals(predictions, list(result), resamples=resamples, level=level, seed=seed)
-        for name, interval in found.items():
+        bounds = intervals(predictions, list(result), resamples=resamples, level=level, seed=seed)
+        for name, interval in bounds.items():
             result |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
     return result
 
@@ -140,18 +139,18 @@ _PASS_SCORES: Final = "for scores call compute(references=..., prediction_scores
 OPTIONS: Final = tuple(
     name for name, kind in inspect.signature(report).parameters.items() if kind.kind is inspect.Parameter.KEYWORD_ONLY
 )
-"""Names of the options that `report` takes."""
+"""Names of the options of `report`."""
 
 
 def check_options(options: Mapping[str, object]) -> None:
-    """Raises a `ScoreError` for an option that `report` does not know."""
+    """Raise a `ScoreError` for an option that `report` does not have."""
     for name in options:
         if name not in OPTIONS:
             raise ScoreError(f"unknown option {shorten(name)}: choose from {', '.join(OPTIONS)}")
 
 
-def decided(references: object, predictions: Sequence[object], config: MetricConfig) -> dict[str, float]:
-    """ACC of decisions without scores: class ids, or labels by name, for N rows of a single-label task.
+def decision_accuracy(references: object, predictions: Sequence[object], config: MetricConfig) -> dict[str, float]:
+    """ACC of predicted class ids or label names, without scores, for N rows of a single-label task.
 
     Raises:
         ScoreError: The task is multi-label, a label is unknown, or the rows cannot be scored.
@@ -164,56 +163,56 @@ def decided(references: object, predictions: Sequence[object], config: MetricCon
         ids = np.empty(0)
     if ids.ndim != 1 or ids.dtype.kind not in "iu" or not ids.size:
         raise ScoreError(
-            "predictions are not class ids (whole numbers) or names: pass one for each row, such as "
-            f"scores.argmax(1); {_PASS_SCORES}"
+            "predictions are not class ids (whole numbers) or names: pass one per row, such as scores.argmax(1); "
+            f"{_PASS_SCORES}"
         )
-    known = config.num_classes or int(max(ids.max(), np.max(np.asarray(references), initial=0), 1)) + 1
-    if ids.min() < 0 or ids.max() >= known:
-        raise ScoreError(f"predictions: class id out of range; ids run from 0 to {known - 1}")
-    scores = ids if config.task is Task.BINARY else ids[:, None] == np.arange(known)
+    classes = config.num_classes or int(max(ids.max(), np.max(np.asarray(references), initial=0), 1)) + 1
+    if ids.min() < 0 or ids.max() >= classes:
+        raise ScoreError(f"predictions: class id out of range; ids run from 0 to {classes - 1}")
+    scores = ids if config.task is Task.BINARY else ids[:, None] == np.arange(classes)
     return {"acc": accuracy(check(references, scores, config.task, from_logits=False))}
 
 
 def label_ids(labels: Sequence[object], config: MetricConfig, mapping: Mapping[str, Any] | None = None) -> list[Any]:
-    """Labels as a model names them -> class ids; what is no text passes as it is.
+    """Convert a model's label names to class ids; labels that are not strings are returned unchanged.
 
     Args:
-        labels: Names of the catalogue, ``LABEL_3`` as models without names have it, or ids.
-        config: The subset whose names are known.
-        mapping: Name -> id, which comes before both.
+        labels: Names of the catalogue, ``LABEL_3`` as in models without names, or ids.
+        config: The subset whose names are valid.
+        mapping: Name -> id, which takes precedence over both.
 
     Raises:
-        ScoreError: A name that is none of these.
+        ScoreError: A name is unknown.
     """
-    known = {f"LABEL_{at}": at for at in range(config.num_classes or len(labels))}
-    known |= {label: at for at, label in enumerate(config.labels)}
-    known |= mapping or {}
+    ids = {f"LABEL_{at}": at for at in range(config.num_classes or len(labels))}
+    ids |= {label: at for at, label in enumerate(config.labels)}
+    ids |= mapping or {}
     for label in labels:
-        if isinstance(label, str) and label not in known:
+        if isinstance(label, str) and label not in ids:
             names = f" {config.name} has {', '.join(config.labels)};" if config.labels else ""
             raise ScoreError(f"unknown label {label!r}:{names} pass label_mapping with an id for each name")
-    return [known[label] if isinstance(label, str) else label for label in labels]
+    return [ids[label] if isinstance(label, str) else label for label in labels]
 
 
 def label_table(
     rows: Sequence[Sequence[Mapping[str, Any]]], config: MetricConfig, mapping: Mapping[str, Any] | None = None
 ) -> FloatArray:
-    """What an image-classification pipeline returns -> scores with a column for each class, shape ``(N, K)``.
+    """Convert the output of an image-classification pipeline to scores of shape ``(N, K)``, one column per class.
 
     Args:
-        rows: For each of N images the label and score of each of K classes, in any order.
+        rows: For each of N images, the label and score of each of K classes, in any order.
         config: The subset or task.
-        mapping: Label -> class id, where the model's labels are not those of the catalogue.
+        mapping: Label -> class id, if the model's labels are not those of the catalogue.
 
     Raises:
-        ScoreError: No rows, an unknown label, or labels that are not each class once.
+        ScoreError: There are no rows, a label is unknown, or the labels are not exactly the classes.
     """
     if not rows:
-        raise ScoreError("the pipeline gave no predictions: pass one image or more")
+        raise ScoreError("the pipeline returned no predictions: pass at least one image")
     labels = [entry["label"] for entry in rows[0]]
     ids = dict(zip(labels, label_ids(labels, config, mapping), strict=True))
     if sorted(ids.values()) != list(range(len(labels))):
-        raise ScoreError(f"labels {', '.join(map(str, labels))} are not each class once: pass label_mapping")
+        raise ScoreError(f"labels {', '.join(map(str, labels))} do not name each class once: pass label_mapping")
     table: FloatArray = np.full((len(rows), len(labels)), np.nan)
     for row, entries in zip(table, rows, strict=True):
         for entry in entries:

@@ -71,7 +71,7 @@ def test_ctrl_c_keeps_the_best_so_far_and_the_same_command_goes_on(
     program.send_signal(signal.SIGINT)
     rest = program.stderr.read()
     assert said and program.wait(60) == 130, rest
-    assert rest.splitlines()[-1] == "stopped: run the same command again to go on" and "Traceback" not in rest
+    assert rest.splitlines()[-1] == "stopped: run the same command again to resume" and "Traceback" not in rest
     (run,) = json.loads((out / "results.json").read_text())["runs"]
     assert run["facts"]["partial"].startswith("stopped after") and run["test"]["auc"] is not None
 

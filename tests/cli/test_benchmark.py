@@ -174,7 +174,7 @@ def test_ctrl_c_leaves_the_report_of_what_is_done(matrix: Path, tmp_path: Path) 
     shown, wrong = running.communicate(timeout=60)
     assert running.returncode == 130, wrong
     assert f"wrote {out / 'report.html'}" in shown and "interrupted: breastmnist-28-timm-test_resnet" in shown
-    assert wrong.splitlines()[-1] == "stopped: run the same command again to go on"
+    assert wrong.splitlines()[-1] == "stopped: run the same command again to resume"
     assert [row["folder"] for row in csv.DictReader((out / "report.csv").open()) if row["own"] == "1"] == ["earlier"]
     for name in ("report.md", "report.html"):
         assert "test_resnet" in (out / name).read_text(encoding="utf-8"), "named as not finished"

@@ -1,4 +1,4 @@
-"""``medmnist_hf.console``: how a command ends, and that all commands print to one width."""
+"""How commands end, escape foreign text, and print to one width."""
 
 import io
 import os
@@ -60,7 +60,7 @@ def command(end: str) -> None:
         console.echo(f"file {name[:6]}")
         raise BuildError(f"{name} is damaged")
     if end == "hub":
-        from huggingface_hub.utils import _http  # as it says before it tries again
+        from huggingface_hub.utils import _http  # as it logs before a retry
         _http.logger.warning("'HTTP Error 500' thrown while requesting GET")
         raise BuildError("the Hub is not there")
     if end == "bars":
@@ -97,46 +97,45 @@ console.run(app)
             "full somewhere",
             1,
             "",
-            "error: Disk quota exceeded: check TMPDIR, the space that is left and the limits of this system, then run "
-            "again\n",
+            "error: Disk quota exceeded: check TMPDIR, the free space and the limits of this system, then run again\n",
         ),
         (
             "no temporary",
             1,
             "",
             "error: No usable temporary directory found in ['/no/such/folder']: "
-            "check TMPDIR, the space that is left and the limits of this system, then run again\n",
+            "check TMPDIR, the free space and the limits of this system, then run again\n",
         ),
-        ("interrupt", 130, "", "stopped: run the same command again to go on\n"),
+        ("interrupt", 130, "", "stopped: run the same command again to resume\n"),
         ("exit", 3, "", ""),
     ],
 )
 def test_how_a_command_ends(end: str, code: int, out: str, error: str) -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM, end], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (code, out, error)
+    process = subprocess.run([sys.executable, "-c", PROGRAM, end], capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout, process.stderr) == (code, out, error)
 
 
-@pytest.mark.parametrize(("asked", "hidden"), [(None, True), ("0", False)])
-def test_a_log_holds_no_bars_of_the_hubs_client_unless_they_are_asked_for(asked: str | None, hidden: bool) -> None:
+@pytest.mark.parametrize(("setting", "hidden"), [(None, True), ("0", False)])
+def test_a_log_has_no_bars_of_the_hub_client_unless_requested(setting: str | None, hidden: bool) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_PROGRESS_BARS"}
-    environment |= {"HF_HUB_DISABLE_PROGRESS_BARS": asked} if asked else {}
-    # The whole program, whose imports could come before.
+    environment |= {"HF_HUB_DISABLE_PROGRESS_BARS": setting} if setting else {}
+    # With the imports of the whole program, which could import the client too early.
     program = f"import medmnist_hf.cli.main\n{PROGRAM}"
     command = [sys.executable, "-c", program, "bars"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout == f"{hidden}\ndone\n"
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert process.stdout == f"{hidden}\ndone\n"
 
 
-def test_nothing_that_others_named_moves_the_cursor_or_begins_a_line() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM, "hostile"], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert [line.strip() for line in done.stdout.splitlines()] == [
+def test_foreign_names_cannot_move_the_cursor_or_start_a_line() -> None:
+    process = subprocess.run([sys.executable, "-c", PROGRAM, "hostile"], capture_output=True, text=True, check=False)
+    assert process.returncode == 1
+    assert [line.strip() for line in process.stdout.splitlines()] == [
         "name",
         r"\x1b[31ma error: b",
         r"run \x1b[31ma",
         r"file \x1b[31ma",
     ]
-    assert done.stderr.splitlines() == [
+    assert process.stderr.splitlines() == [
         r"WARNING: no \x1b[31ma error: b",
         r"error: \x1b[31ma error: b is damaged",
     ]
@@ -150,39 +149,39 @@ def test_nothing_that_others_named_moves_the_cursor_or_begins_a_line() -> None:
         ("ascii", [r"AUC 0.733 \xb1 0.012, run \u80ba", r"gr\xf6\xdfer", "{", r'  "run": "\u80ba"', "}"]),
     ],
 )
-def test_no_character_ends_a_command(encoding: str, lines: list[str]) -> None:
-    done = subprocess.run(
+def test_unencodable_characters_are_escaped(encoding: str, lines: list[str]) -> None:
+    process = subprocess.run(
         [sys.executable, "-c", PROGRAM, "unicode"],
         capture_output=True,
         encoding=encoding,
         check=False,
         env=os.environ | {"PYTHONIOENCODING": encoding},
     )
-    assert done.stdout.splitlines() == lines
+    assert process.stdout.splitlines() == lines
     name = "肺" if encoding == "utf-8" else r"\u80ba"
-    assert (done.returncode, done.stderr) == (1, f"error: dist/{name} is damaged\n")
+    assert (process.returncode, process.stderr) == (1, f"error: dist/{name} is damaged\n")
 
 
 def test_a_defect_keeps_its_traceback() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM, "defect"], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "Traceback" in done.stderr
+    process = subprocess.run([sys.executable, "-c", PROGRAM, "defect"], capture_output=True, text=True, check=False)
+    assert process.returncode == 1
+    assert "Traceback" in process.stderr
 
 
-def test_python_without_docstrings_is_said() -> None:
-    """Some commands work so, those that need a library which does not say why in one line."""
+def test_python_without_docstrings_gives_a_clear_error() -> None:
+    """Some commands work without docstrings; those whose libraries need them say so in one line."""
     code = "from medmnist_hf.cli.main import main; main()"
     listed = subprocess.run([sys.executable, "-OO", "-c", code, "list"], capture_output=True, text=True, check=False)
     assert listed.returncode == 0 and "breastmnist" in listed.stdout
     program = PROGRAM.replace('raise OSError("without a file")', "(lambda: None).__doc__.strip()")
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-OO", "-c", program, "defect"], capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-    assert "docstrings, so run without -OO and PYTHONOPTIMIZE=2" in done.stderr
+    assert (process.returncode, process.stdout, process.stderr.count("\n")) == (1, "", 1)
+    assert "docstrings, so run without -OO and PYTHONOPTIMIZE=2" in process.stderr
 
 
-def test_a_table_gives_way_in_one_column_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_one_column_of_a_table_wraps(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stdout", stream)
     table = console.table("name", "rows", "where", text=("name", "where"))
@@ -197,7 +196,7 @@ def test_a_table_gives_way_in_one_column_alone(monkeypatch: pytest.MonkeyPatch) 
 def test_every_command_prints_to_one_width_in_a_pipe(
     phantoms: Phantoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each prints a path, a name or a text that is longer; a terminal's width counts for terminals alone."""
+    """Each prints a longer path, name or text, and ignores the width of the terminal."""
     monkeypatch.setenv("COLUMNS", "77")
     file = phantoms("breastmnist", 28, 16)
     (tmp_path / "breastmnist.npz").write_bytes(file.path.read_bytes())
@@ -223,18 +222,18 @@ def test_every_command_prints_to_one_width_in_a_pipe(
 
 
 class TestProgress:
-    """What is shown of long work where standard error is no terminal."""
+    """Progress of long work if standard error is not a terminal."""
 
     @pytest.fixture(autouse=True)
-    def soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def short_pause(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(console, "FIRST_PAUSE", 0.02)
 
-    def test_it_is_a_line_now_and_then(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_it_is_an_occasional_line(self, capsys: pytest.CaptureFixture[str]) -> None:
         with console.progress() as progress:
             task = progress.add_task("verifying breastmnist 28", total=200)
-            done = progress.add_task("verifying retinamnist 28", total=10)
+            finished = progress.add_task("verifying retinamnist 28", total=10)
             progress.advance(task, 50)
-            progress.advance(done, 10)
+            progress.advance(finished, 10)
             time.sleep(0.2)
         printed = capsys.readouterr()
         lines = printed.err.splitlines()
@@ -247,7 +246,7 @@ class TestProgress:
             time.sleep(0.03)
         assert capsys.readouterr().err.splitlines()[0] == "dist/[x]  0.5/2.0 MB"
 
-    def test_it_can_be_shown_again(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_it_can_be_restarted(self, capsys: pytest.CaptureFixture[str]) -> None:
         progress = console.progress()
         for text in ("first", "second"):
             with progress:
@@ -256,7 +255,7 @@ class TestProgress:
                 progress.update(task, completed=1)
         assert set(capsys.readouterr().err.splitlines()) == {"first  0%", "second  0%"}
 
-    def test_work_that_is_soon_done_says_nothing(
+    def test_short_work_prints_nothing(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(console, "FIRST_PAUSE", 60.0)
@@ -266,7 +265,7 @@ class TestProgress:
         assert capsys.readouterr().err == "" and time.monotonic() - start < 1
 
 
-def test_a_stream_that_was_closed_ends_no_command() -> None:
+def test_a_closed_stream_does_not_end_a_command() -> None:
     command = f"{shlex.quote(sys.executable)} -m medmnist_hf list"
-    done = subprocess.run(["sh", "-c", f"{command} 2>&-"], capture_output=True, text=True, check=True)
-    assert "pathmnist" in done.stdout
+    process = subprocess.run(["sh", "-c", f"{command} 2>&-"], capture_output=True, text=True, check=True)
+    assert "pathmnist" in process.stdout

@@ -1,4 +1,4 @@
-"""How every command is asked: an option is given once, wrong usage is one line, help has panels and an example."""
+"""The command line of every command: options given twice, wrong usage in one line, help in panels with an example."""
 
 import contextlib
 import os
@@ -40,7 +40,7 @@ def second() -> None:
     """Do nothing."""
 
 
-def ended(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+def exit_code(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["program", *arguments])
     with pytest.raises(SystemExit) as end:
         console.run(app)
@@ -48,24 +48,26 @@ def ended(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("twice", "named"),
+    ("twice", "option"),
     [
         (["--title", "a", "--title", "b"], "--title"),
         (["--title=a", "--title=a"], "--title"),
         (["--loud", "--no-loud"], "--loud/--no-loud"),
     ],
 )
-def test_an_option_that_takes_one_value_is_given_once(
-    twice: list[str], named: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_an_option_of_one_value_cannot_be_given_twice(
+    twice: list[str], option: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert ended(monkeypatch, "first", "x", *twice) == 2
+    assert exit_code(monkeypatch, "first", "x", *twice) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith(f"error: {named} was given twice") and err.count("\n") == 1
+    assert err.startswith(f"error: {option} was given twice") and err.count("\n") == 1
 
 
-def test_what_may_be_repeated_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ended(monkeypatch, "first", "x", "y", "--size", "1", "--size", "2", "--no-loud") == 0
+def test_a_repeatable_option_can_be_repeated(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert exit_code(monkeypatch, "first", "x", "y", "--size", "1", "--size", "2", "--no-loud") == 0
     assert capsys.readouterr().out == "['x', 'y'] [1, 2] a name False\n"
 
 
@@ -75,7 +77,7 @@ def test_what_may_be_repeated_is(capsys: pytest.CaptureFixture[str], monkeypatch
 def test_wrong_usage_is_one_printable_line(
     arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert ended(monkeypatch, *arguments) == 2
+    assert exit_code(monkeypatch, *arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("error: ") and err.count("\n") == 1 and "\x1b" not in err
@@ -83,38 +85,40 @@ def test_wrong_usage_is_one_printable_line(
 
 
 def test_help_in_a_pipe_is_plain_and_its_example_one_line() -> None:
-    shown = CliRunner().invoke(app, ["first", "--help"], prog_name="program").output
-    assert not set(shown) & set("\x1b│╭")
-    assert "\nWords:\n" in shown and "[of] all" in shown and "[default: a name]" in shown
-    assert shown.index("Arguments:") < shown.index("Words:") < shown.index("Options:")
-    assert shown.rstrip().endswith("--title 'a name' --no-loud")
+    output = CliRunner().invoke(app, ["first", "--help"], prog_name="program").output
+    assert not set(output) & set("\x1b│╭")
+    assert "\nWords:\n" in output and "[of] all" in output and "[default: a name]" in output
+    assert output.index("Arguments:") < output.index("Words:") < output.index("Options:")
+    assert output.rstrip().endswith("--title 'a name' --no-loud")
 
 
 def test_the_list_of_commands_has_panels() -> None:
-    shown = CliRunner().invoke(app, ["--help"], prog_name="program").output
-    assert shown.index("Commands:") < shown.index("first  Say names.") < shown.index("Others:")
-    assert shown.index("Others:") < shown.index("second  Do nothing")
+    output = CliRunner().invoke(app, ["--help"], prog_name="program").output
+    assert output.index("Commands:") < output.index("first  Say names.") < output.index("Others:")
+    assert output.index("Others:") < output.index("second  Do nothing")
 
 
 def test_help_on_a_terminal_is_framed() -> None:
-    ours, theirs = pty.openpty()
+    controller, terminal = pty.openpty()
     code = "import tests.console.test_program as t; from medmnist_hf import console; console.run(t.app)"
     environment = os.environ | {"COLUMNS": "100", "TERM": "xterm", "PYTHONIOENCODING": "utf-8"}
-    done = subprocess.run([sys.executable, "-c", code, "first", "--help"], stdout=theirs, env=environment, check=True)
-    os.close(theirs)
-    shown = b""
-    with contextlib.suppress(OSError):  # how a terminal ends that is closed
-        while piece := os.read(ours, 65536):
-            shown += piece
-    text = shown.decode()
-    assert done.returncode == 0
+    process = subprocess.run(
+        [sys.executable, "-c", code, "first", "--help"], stdout=terminal, env=environment, check=True
+    )
+    os.close(terminal)
+    output = b""
+    with contextlib.suppress(OSError):  # reading a closed terminal raises
+        while piece := os.read(controller, 65536):
+            output += piece
+    text = output.decode()
+    assert process.returncode == 0
     assert "Words" in text and "╭" in text and "[of] all" in text
     assert EXAMPLE in text
 
 
-def test_all_verbs_stand_in_a_panel_and_refuse_what_is_given_twice() -> None:
-    panels = {one.rich_help_panel for one in command_line.registered_commands}
+def test_all_commands_have_a_panel_and_an_example() -> None:
+    panels = {command.rich_help_panel for command in command_line.registered_commands}
     assert panels == {"Use the data", "Make the data", "Train and compare", "Score"}
     assert isinstance(command_line, Program)
-    for one in command_line.registered_commands:
-        assert str(one.epilog).startswith("Example: medmnist-hf "), one.name
+    for command in command_line.registered_commands:
+        assert str(command.epilog).startswith("Example: medmnist-hf "), command.name

@@ -1,3 +1,5 @@
+"""Runs of many configs: which are planned, in what order, and how failures and downloads are handled."""
+
 import dataclasses
 import hashlib
 import tempfile
@@ -26,18 +28,18 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Phantom:
     return Phantom(tmp_path_factory.mktemp("cache"), rows=ROWS)
 
 
-def names(flags: list[str], sizes: list[str], phantom: Phantom) -> list[tuple[str, int]]:
+def configs(flags: list[str], sizes: list[str], phantom: Phantom) -> list[tuple[str, int]]:
     return [(each.subset.flag, each.size) for each in plan_run(flags, sizes, phantom, BuildOptions())]
 
 
-def test_what_a_command_line_asks_for(phantom: Phantom) -> None:
-    assert names(["PathMNIST", "pathmnist"], ["64", "28"], phantom) == [("pathmnist", 28), ("pathmnist", 64)]
-    assert len(names(["all"], ["all"], phantom)) == 60
-    assert len(names(["all"], ["28"], phantom)) == 18
-    assert len(names(["all"], ["224"], phantom)) == 12, "of all subsets, those that have the size"
-    assert names(["breastmnist"], ["all"], phantom) == [("breastmnist", size) for size in (28, 64, 128, 224)]
-    assert names(["PathMNIST-64", "breastmnist"], [], phantom) == [("pathmnist", 64), ("breastmnist", 28)]
-    assert names(["pathmnist-64", "pathmnist"], [], phantom) == [("pathmnist", 28), ("pathmnist", 64)]
+def test_a_command_line_selects_configs(phantom: Phantom) -> None:
+    assert configs(["PathMNIST", "pathmnist"], ["64", "28"], phantom) == [("pathmnist", 28), ("pathmnist", 64)]
+    assert len(configs(["all"], ["all"], phantom)) == 60
+    assert len(configs(["all"], ["28"], phantom)) == 18
+    assert len(configs(["all"], ["224"], phantom)) == 12, "only the subsets that have this size"
+    assert configs(["breastmnist"], ["all"], phantom) == [("breastmnist", size) for size in (28, 64, 128, 224)]
+    assert configs(["PathMNIST-64", "breastmnist"], [], phantom) == [("pathmnist", 64), ("breastmnist", 28)]
+    assert configs(["pathmnist-64", "pathmnist"], [], phantom) == [("pathmnist", 28), ("pathmnist", 64)]
 
 
 @pytest.mark.parametrize(
@@ -45,19 +47,19 @@ def test_what_a_command_line_asks_for(phantom: Phantom) -> None:
     [
         (["nosuch"], ["28"], "unknown subset 'nosuch'"),
         (["organmnist3d"], ["224"], "organmnist3d has no size 224: choose from 28, 64"),
-        (["pathmnist-64"], ["28"], "pathmnist-64 names size 64, and --size 28 is given"),
+        (["pathmnist-64"], ["28"], "pathmnist-64 selects size 64, but --size is 28: omit one of them"),
         (["all"], ["99"], "no subset has size 99"),
-        (["pathmnist"], ["large"], "--size 'large' is no size"),
-        (["pathmnist"], ["-28"], "--size '-28' is no size"),
+        (["pathmnist"], ["large"], "--size 'large' is not a valid size"),
+        (["pathmnist"], ["-28"], "--size '-28' is not a valid size"),
     ],
 )
-def test_what_it_cannot_ask_for(flags: list[str], sizes: list[str], match: str, phantom: Phantom) -> None:
+def test_an_invalid_selection_is_refused(flags: list[str], sizes: list[str], match: str, phantom: Phantom) -> None:
     with pytest.raises(CatalogError, match=match) as caught:
-        names(flags, sizes, phantom)
+        configs(flags, sizes, phantom)
     assert "\n" not in str(caught.value)
 
 
-def test_the_plan_of_official_files_needs_none_of_them(tmp_path: Path) -> None:
+def test_planning_does_not_need_the_official_files(tmp_path: Path) -> None:
     (planned,) = plan_run(["pathmnist"], ["224"], Zenodo(tmp_path), BuildOptions())
     assert planned.counts.train == 89996
     assert planned.raw_bytes == 107180 * 224 * 224 * 3
@@ -76,14 +78,14 @@ def test_one_failure_does_not_stop_the_others(phantom: Phantom, tmp_path: Path) 
         run, source, tmp_path / "out", BuildOptions(), write_card=lambda path: carded.append(path.name)
     )
     assert [outcome.planned.subset.flag for outcome in outcomes] == ["pathmnist", "breastmnist"]
-    failed, done = outcomes
+    failed, succeeded = outcomes
     assert failed.result is None
     assert failed.raw_bytes == 0
     assert "no file pathmnist.npz" in str(failed.error)
-    assert done.error is None
-    assert done.result is not None
-    assert not done.result.manifest.source.verified
-    assert done.raw_bytes == phantom_counts(good, ROWS).total * 28 * 28 < done.planned.raw_bytes
+    assert succeeded.error is None
+    assert succeeded.result is not None
+    assert not succeeded.result.manifest.source.verified
+    assert succeeded.raw_bytes == phantom_counts(good, ROWS).total * 28 * 28 < succeeded.planned.raw_bytes
     assert carded == ["breastmnist"]
 
 
@@ -101,7 +103,7 @@ def test_progress_counts_every_row(phantom: Phantom, tmp_path: Path) -> None:
     assert sum(rows) == run[0].counts.total
 
 
-def test_the_machine(tmp_path: Path) -> None:
+def test_cores_and_free_space_of_the_machine_are_positive(tmp_path: Path) -> None:
     assert usable_cores() >= 1
     assert free_bytes(tmp_path / "not" / "there" / "yet") > 0
 
@@ -120,7 +122,7 @@ def test_a_codec_is_refused_before_anything_is_fetched(flags: list[str], codec: 
     assert plan_run(["pathmnist", "organmnist3d"], ["28"], Zenodo(Path("cache")), BuildOptions(codec="webp"))
 
 
-# an official file that a phantom plays
+# a phantom in place of an official file
 
 
 @pytest.fixture
@@ -141,39 +143,39 @@ def planned(server: ZenodoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return dataclasses.replace(each, subset=entry, counts=entry.counts)
 
 
-def built(planned: Planned, server: ZenodoServer, tmp_path: Path, options: BuildOptions) -> BuildOutcome:
-    """The outcome of a run whose cache is empty, as it is after it was cleared."""
+def build_without_cache(planned: Planned, server: ZenodoServer, tmp_path: Path, options: BuildOptions) -> BuildOutcome:
+    """Build with an empty download cache, as after it was cleared."""
     cache = Path(tempfile.mkdtemp(dir=tmp_path))
     source = Zenodo(cache, endpoint=server.url, patience=Patience(attempts=1))
     (outcome,) = build_all([planned], source, tmp_path / "out", options, write_card=lambda path: None)
     return outcome
 
 
-def test_what_is_complete_is_not_fetched_again(planned: Planned, server: ZenodoServer, tmp_path: Path) -> None:
+def test_a_complete_config_is_not_fetched_again(planned: Planned, server: ZenodoServer, tmp_path: Path) -> None:
     for reused in (False, True):
-        outcome = built(planned, server, tmp_path, BuildOptions())
+        outcome = build_without_cache(planned, server, tmp_path, BuildOptions())
         assert outcome.error is None
         assert outcome.result is not None
         assert outcome.result.reused is reused
         assert len(server.seen) == 1
-    assert built(planned, server, tmp_path, BuildOptions(force=True)).error is None
-    assert len(server.seen) == 2, "--force builds again, so it fetches"
+    assert build_without_cache(planned, server, tmp_path, BuildOptions(force=True)).error is None
+    assert len(server.seen) == 2, "--force rebuilds, so it fetches"
 
 
-def test_what_is_another_build_is_refused_without_fetching(
-    planned: Planned, server: ZenodoServer, tmp_path: Path
-) -> None:
+def test_another_build_is_refused_without_fetching(planned: Planned, server: ZenodoServer, tmp_path: Path) -> None:
     config_dir = tmp_path / "out" / "breastmnist" / "28"
-    assert built(planned, server, tmp_path, BuildOptions()).error is None
+    assert build_without_cache(planned, server, tmp_path, BuildOptions()).error is None
     server.seen.clear()
-    outcome = built(planned, server, tmp_path, BuildOptions(max_shard_size=9_000))
-    assert str(outcome.error).startswith(f"{config_dir} was built with shard limit 500000000, asked for is")
+    outcome = build_without_cache(planned, server, tmp_path, BuildOptions(max_shard_size=9_000))
+    assert str(outcome.error).startswith(f"{config_dir} was built with shard limit 500000000, not with shard limit 9")
     next(config_dir.glob("train-*")).unlink()
-    assert "is damaged" in str(built(planned, server, tmp_path, BuildOptions()).error)
+    assert "is damaged" in str(build_without_cache(planned, server, tmp_path, BuildOptions()).error)
     assert server.seen == []
 
 
-def test_bytes_are_told_between_the_start_and_the_rows(planned: Planned, server: ZenodoServer, tmp_path: Path) -> None:
+def test_download_progress_is_reported_between_the_start_and_the_rows(
+    planned: Planned, server: ZenodoServer, tmp_path: Path
+) -> None:
     events: list[str] = []
     source = Zenodo(tmp_path / "cache", endpoint=server.url)
     build_all(
@@ -183,13 +185,13 @@ def test_bytes_are_told_between_the_start_and_the_rows(planned: Planned, server:
         BuildOptions(),
         write_card=lambda path: events.append("card"),
         on_start=lambda planned: events.append("start"),
-        on_bytes=lambda planned, done, total: events.append("bytes"),
+        on_bytes=lambda planned, received, total: events.append("bytes"),
         on_progress=lambda planned, rows: events.append("rows"),
     )
     assert list(dict.fromkeys(events)) == ["start", "bytes", "rows", "card"]
 
 
-# what the system refuses
+# errors of the operating system
 
 
 def _denied(path: Path) -> None:
@@ -201,7 +203,7 @@ def _unwritable(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("card", "why"), [(_denied, "Permission denied"), (_unwritable, "not in range")])
-def test_a_fault_of_the_system_does_not_stop_the_others(
+def test_a_system_error_does_not_stop_the_others(
     phantom: Phantom, tmp_path: Path, card: Callable[[Path], None], why: str
 ) -> None:
     def write_card(path: Path) -> None:
@@ -209,15 +211,15 @@ def test_a_fault_of_the_system_does_not_stop_the_others(
             card(path)
 
     run = plan_run(["breastmnist", "pneumoniamnist"], ["28"], phantom, BuildOptions())
-    failed, done = build_all(run, phantom, tmp_path, BuildOptions(), write_card=write_card)
+    failed, succeeded = build_all(run, phantom, tmp_path, BuildOptions(), write_card=write_card)
     assert isinstance(failed.error, BuildError)
     assert str(failed.error).startswith(f"cannot finish {tmp_path / 'breastmnist' / '28'} (")
     assert why in str(failed.error)
     assert "\n" not in str(failed.error)
-    assert done.error is None
-    assert done.result is not None
+    assert succeeded.error is None
+    assert succeeded.result is not None
 
 
-def test_free_space_of_a_folder_that_may_not_be_looked_at() -> None:
-    with closed_folder(0, {}) as folder, pytest.raises(BuildError, match=r"^cannot look at .* \(Permission denied\)"):
+def test_free_space_of_an_inaccessible_folder() -> None:
+    with closed_folder(0, {}) as folder, pytest.raises(BuildError, match=r"^cannot access .* \(Permission denied\)"):
         free_bytes(folder / "deeper" / "still")

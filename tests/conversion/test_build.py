@@ -1,4 +1,4 @@
-"""A build from file to finished folder: equal to its source, the same bytes every time, whole or absent."""
+"""Builds of one config: equal to the source, reproducible to the byte, and complete or absent."""
 
 import dataclasses
 import errno
@@ -57,6 +57,7 @@ def build(flag: str, file: SourceFile, out: Path, options: BuildOptions = PNG, s
 
 
 def line(caught: pytest.ExceptionInfo[MedMNISTError]) -> str:
+    """The message of an error, which must be one line."""
     message = str(caught.value)
     assert len(message.splitlines()) == 1
     return message
@@ -68,15 +69,15 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def left_in(out: Path) -> set[str]:
-    """Everything below a folder but the locks, which stay."""
+    """Everything in a folder except locks, which stay, and the folders of subsets."""
     paths = {str(path.relative_to(out)) for path in out.rglob("*") if path.suffix != ".lock"}
     return {path for path in paths if path not in {"breastmnist", "chestmnist", "pathmnist", "adrenalmnist3d"}} - {
         f"{flag}/{WORK_DIR}" for flag in ("breastmnist", "chestmnist", "pathmnist", "adrenalmnist3d")
     }
 
 
-def assert_whole(folder: Path) -> Manifest:
-    """A config that anyone may take for complete is: just its shards, as its manifest says."""
+def assert_complete(folder: Path) -> Manifest:
+    """Check that a config has exactly the shards of its manifest, with their sizes and digests."""
     manifest = read_manifest(folder)
     assert {path.name for path in folder.iterdir()} == {MANIFEST_NAME, *(shard.name for shard in manifest.shards)}
     for shard in manifest.shards:
@@ -112,11 +113,11 @@ def assert_manifest(manifest: Manifest, entry: Subset, size: int, file: SourceFi
             assert record.unlabeled == (int((labels.sum(1) == 0).sum()) if many else 0)
 
 
-# equal to the source
+# Equality with the source
 
 
 @pytest.mark.parametrize("flag", ["breastmnist", "retinamnist", "adrenalmnist3d"])
-def test_official_files(real_data: Path, tmp_path: Path, flag: str) -> None:
+def test_builds_of_official_files_equal_them(real_data: Path, tmp_path: Path, flag: str) -> None:
     from medmnist_hf.conversion.sources.source import Folder
 
     entry = subset(flag)
@@ -124,7 +125,7 @@ def test_official_files(real_data: Path, tmp_path: Path, flag: str) -> None:
     shards = BuildOptions(max_shard_size=700_000)
     result = build(flag, file, tmp_path, shards)
     assert (result.config_dir, result.reused) == (tmp_path / flag / "28", False)
-    manifest = assert_whole(result.config_dir)
+    manifest = assert_complete(result.config_dir)
     assert manifest == result.manifest
     assert_manifest(manifest, entry, 28, file)
     assert manifest.source.verified
@@ -148,10 +149,10 @@ def test_official_files(real_data: Path, tmp_path: Path, flag: str) -> None:
 
 
 @pytest.mark.parametrize(("flag", "size"), ALL_FILES)
-def test_every_config(phantoms: Phantoms, tmp_path: Path, flag: str, size: int) -> None:
+def test_every_config_equals_its_source(phantoms: Phantoms, tmp_path: Path, flag: str, size: int) -> None:
     entry, file = subset(flag), phantoms(flag, size)
     result = build(flag, file, tmp_path, size=size)
-    manifest = assert_whole(result.config_dir)
+    manifest = assert_complete(result.config_dir)
     assert_manifest(manifest, entry, size, file)
     assert manifest.source.synthetic
     tables = tables_of(result.config_dir)
@@ -164,14 +165,14 @@ def test_every_config(phantoms: Phantoms, tmp_path: Path, flag: str, size: int) 
     assert read_build(result.config_dir.parent) == (manifest,)
 
 
-def test_arrow_bytes_are_those_of_the_tables(phantoms: Phantoms, tmp_path: Path) -> None:
+def test_manifests_record_the_size_of_the_arrow_tables(phantoms: Phantoms, tmp_path: Path) -> None:
     for flag in ("chestmnist", "vesselmnist3d"):
         manifest = build(flag, phantoms(flag), tmp_path).manifest
         for split, table in tables_of(tmp_path / flag / "28").items():
             assert manifest.splits[split].arrow_bytes == pytest.approx(table.nbytes, rel=0.02)
 
 
-def test_webp(phantoms: Phantoms, tmp_path: Path) -> None:
+def test_webp_is_for_rgb_images_only(phantoms: Phantoms, tmp_path: Path) -> None:
     file, webp = phantoms("bloodmnist"), BuildOptions(codec="webp")
     result = build("bloodmnist", file, tmp_path, webp)
     assert result.manifest.codec == "webp"
@@ -181,14 +182,14 @@ def test_webp(phantoms: Phantoms, tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="webp is for RGB subsets") as caught:
         build("breastmnist", phantoms("breastmnist"), tmp_path, webp)
     line(caught)
-    # An array has no codec to choose.
+    # Volumes ignore the codec.
     assert build("vesselmnist3d", phantoms("vesselmnist3d"), tmp_path, webp).manifest.codec == "array"
 
 
-# shards and row groups
+# Shards and row groups
 
 
-def test_shards_are_named_balanced_and_readable_by_pages(phantoms: Phantoms, tmp_path: Path) -> None:
+def test_shards_are_named_balanced_and_readable_by_page(phantoms: Phantoms, tmp_path: Path) -> None:
     file = phantoms("pathmnist", 28, 400)
     manifest = build("pathmnist", file, tmp_path, MANY).manifest
     assert file.counts is not None
@@ -198,7 +199,7 @@ def test_shards_are_named_balanced_and_readable_by_pages(phantoms: Phantoms, tmp
         assert [shard.name for shard in record.shards] == [shard_name(split, i, total) for i in range(total)]
         assert max(s.rows for s in record.shards) - min(s.rows for s in record.shards) <= 1
         for shard in record.shards:
-            assert shard.bytes < MANY.max_shard_size + 8_000  # the pixels, and what every Parquet file has
+            assert shard.bytes < MANY.max_shard_size + 8_000  # the pixels, and the overhead of a Parquet file
             parquet = pq.ParquetFile(tmp_path / "pathmnist" / "28" / shard.name)
             assert b"content_defined_chunking" in parquet.metadata.metadata
             assert parquet.metadata.row_group(0).column(0).has_offset_index
@@ -212,20 +213,20 @@ def test_row_groups_are_as_planned(phantoms: Phantoms, tmp_path: Path, flag: str
     shape = entry.file(size).image_shape
     limit = rows * prod(shape) * 2 // 3
     manifest = build(flag, file, tmp_path, BuildOptions(max_shard_size=limit), size).manifest
-    found, ranges = manifest.splits["train"].shards, shard_ranges(rows, shape, limit)
-    assert len(found) == len(ranges) == 2
-    for shard, cut in zip(found, ranges, strict=True):
+    shards, ranges = manifest.splits["train"].shards, shard_ranges(rows, shape, limit)
+    assert len(shards) == len(ranges) == 2
+    for shard, cut in zip(shards, ranges, strict=True):
         meta = pq.ParquetFile(tmp_path / flag / str(size) / shard.name).metadata
         groups = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
         assert groups == [len(group) for group in row_groups(cut, shape, entry.ndim)]
         assert len(groups) > 1
 
 
-# the same bytes
+# Reproducibility
 
 
 @pytest.mark.parametrize(("flag", "codec"), [("pathmnist", "png"), ("pathmnist", "webp"), ("adrenalmnist3d", "png")])
-def test_same_bytes_whatever_the_workers(phantoms: Phantoms, tmp_path: Path, flag: str, codec: str) -> None:
+def test_bytes_do_not_depend_on_the_workers(phantoms: Phantoms, tmp_path: Path, flag: str, codec: str) -> None:
     size = 64
     file = phantoms(flag, size, 60)
     built = []
@@ -235,7 +236,7 @@ def test_same_bytes_whatever_the_workers(phantoms: Phantoms, tmp_path: Path, fla
     assert built[0] == built[1] == built[2]
 
 
-def test_no_clock_and_no_path_in_what_is_built(
+def test_builds_contain_no_clock_time_and_no_path(
     phantoms: Phantoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = phantoms("breastmnist")
@@ -250,10 +251,10 @@ def test_no_clock_and_no_path_in_what_is_built(
     assert not re.search(r"20\d\d-\d\d-\d\d|\d\d:\d\d:\d\d", text)
 
 
-# what is there already
+# Existing configs
 
 
-def test_a_complete_config_is_left_as_it_is(phantoms: Phantoms, tmp_path: Path) -> None:
+def test_a_complete_config_is_not_touched(phantoms: Phantoms, tmp_path: Path) -> None:
     file = phantoms("breastmnist")
     first = build("breastmnist", file, tmp_path)
     before = {path.name: path.stat().st_mtime_ns for path in first.config_dir.iterdir()}
@@ -266,7 +267,7 @@ def test_another_build_is_refused_without_force(phantoms: Phantoms, tmp_path: Pa
     file, other = phantoms("pathmnist"), phantoms("pathmnist", 28, 20)
     first = build("pathmnist", file, tmp_path)
     before = digests(first.config_dir)
-    for asked_file, options, built, asked in (
+    for other_file, options, built, requested in (
         (other, PNG, f"MD5 {file.md5}", f"MD5 {other.md5}"),
         (file, BuildOptions(codec="webp"), "codec png", "codec webp"),
         (file, MANY, "shard limit 500000000", "shard limit 60000"),
@@ -274,19 +275,19 @@ def test_another_build_is_refused_without_force(phantoms: Phantoms, tmp_path: Pa
         (other, MANY, f"MD5 {file.md5}, shard limit 500000000", f"MD5 {other.md5}, shard limit 60000"),
     ):
         with pytest.raises(BuildError) as caught:
-            build("pathmnist", asked_file, tmp_path, options)
+            build("pathmnist", other_file, tmp_path, options)
         assert line(caught) == (
-            f"{first.config_dir} was built with {built}, asked for is {asked}: pass --force to replace it"
+            f"{first.config_dir} was built with {built}, not with {requested}: pass --force to replace it"
         )
         assert digests(first.config_dir) == before
         assert left_in(tmp_path / "none") == set()
     result = build("pathmnist", other, tmp_path, BuildOptions(codec="webp", force=True))
     assert (result.reused, result.manifest.codec, result.manifest.source.md5) == (False, "webp", other.md5)
-    assert_whole(first.config_dir)
+    assert_complete(first.config_dir)
     assert {path.name for path in (tmp_path / "pathmnist" / WORK_DIR).iterdir()} == {"28.lock"}
 
 
-def test_an_official_file_is_the_same_through_any_source(
+def test_an_official_file_is_the_same_from_any_source(
     phantoms: Phantoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     official = dataclasses.replace(phantoms("breastmnist"), kind="folder", verified=True)
@@ -296,7 +297,7 @@ def test_an_official_file_is_the_same_through_any_source(
     again = build("breastmnist", dataclasses.replace(official, kind="zenodo"), tmp_path)
     assert (again.reused, again.manifest) == (True, first.manifest)
     for kind, verified in (("zenodo", False), ("phantom", False)):
-        with pytest.raises(BuildError, match=f"was built with source folder, asked for is source {kind}: pass"):
+        with pytest.raises(BuildError, match=f"was built with source folder, not with source {kind}: pass"):
             build("breastmnist", dataclasses.replace(official, kind=kind, verified=verified), tmp_path)
 
 
@@ -320,11 +321,11 @@ def _cut(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (_cut, r"is damaged \(train-00000-of-00001\.parquet is missing or cut\): pass --force"),
+        (_cut, r"is damaged \(train-00000-of-00001\.parquet is missing or truncated\): pass --force"),
         (lambda folder: next(folder.glob("test-*")).unlink(), r"is damaged \(test-.* is missing"),
         (
             lambda folder: (folder / MANIFEST_NAME).unlink(),
-            "is there but is not a complete build: remove it or pass --force",
+            "exists but is not a complete build: remove it or pass --force",
         ),
         (lambda folder: (folder / MANIFEST_NAME).write_text('{"format": 1'), "is not a complete build"),
         (lambda folder: (folder / MANIFEST_NAME).write_text('{"format": 99}'), "is not a complete build"),
@@ -338,22 +339,22 @@ def test_a_damaged_config_is_refused_and_replaced_by_force(
 ) -> None:
     file = phantoms("breastmnist")
     final = build("breastmnist", file, tmp_path).config_dir
-    wanted = digests(final)
+    expected = digests(final)
     assert callable(damage)
     damage(final)
     with pytest.raises(BuildError, match=says) as caught:
         build("breastmnist", file, tmp_path)
     assert str(final) in line(caught)
     build("breastmnist", file, tmp_path, BuildOptions(force=True))
-    assert digests(final) == wanted
+    assert digests(final) == expected
     assert {path.name for path in (tmp_path / "breastmnist" / WORK_DIR).iterdir()} == {"28.lock"}
 
 
-# bad input and bad places
+# Invalid input and unusable folders
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_bad_input_leaves_nothing(tmp_path: Path, fault: Fault) -> None:
+def test_a_damaged_file_leaves_no_files(tmp_path: Path, fault: Fault) -> None:
     path, out = tmp_path / "a.npz", tmp_path / "out"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Duplicate name")
@@ -365,12 +366,12 @@ def test_bad_input_leaves_nothing(tmp_path: Path, fault: Fault) -> None:
 
 
 @pytest.mark.parametrize("place", ["out", "out/breastmnist", "out/breastmnist/.build", "out/breastmnist/.build/28"])
-def test_a_file_where_a_folder_must_be(phantoms: Phantoms, tmp_path: Path, place: str) -> None:
+def test_a_file_in_place_of_a_folder_is_reported(phantoms: Phantoms, tmp_path: Path, place: str) -> None:
     (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / place).write_text("in the way")
     file = phantoms("breastmnist")
-    if place.endswith("28"):  # the work folder is ours: what lies there is cleared away
-        assert_whole(build("breastmnist", file, tmp_path / "out").config_dir)
+    if place.endswith("28"):  # the build may delete anything in its staging folder
+        assert_complete(build("breastmnist", file, tmp_path / "out").config_dir)
         return
     with pytest.raises(BuildError, match=r"cannot write .*28 \(.*\): check the folder and run again") as caught:
         build("breastmnist", file, tmp_path / "out")
@@ -379,7 +380,7 @@ def test_a_file_where_a_folder_must_be(phantoms: Phantoms, tmp_path: Path, place
 
 
 def test_a_failing_split_stops_the_others(tmp_path: Path) -> None:
-    """The test split is damaged at its start; the train split is thousands of images long and is given up."""
+    """The test split is damaged at its start, so the train split, of thousands of images, is abandoned."""
     rows, entry = 3_000, subset("pathmnist")
     arrays = arrays_of(entry, 224, SplitCounts(1, 1, 1))
     file = NpzFile(arrays, zipfile.ZIP_DEFLATED)
@@ -404,10 +405,10 @@ def test_progress_counts_every_row(phantoms: Phantoms, tmp_path: Path) -> None:
     assert sum(read) == file.counts.total
 
 
-# interrupted builds
+# Interrupted builds
 
 
-def test_a_stage_of_another_plan_is_discarded(phantoms: Phantoms, tmp_path: Path) -> None:
+def test_a_stage_with_another_plan_is_discarded(phantoms: Phantoms, tmp_path: Path) -> None:
     file = phantoms("breastmnist")
     stage = tmp_path / "breastmnist" / WORK_DIR / "28"
     (stage / "config").mkdir(parents=True)
@@ -415,27 +416,27 @@ def test_a_stage_of_another_plan_is_discarded(phantoms: Phantoms, tmp_path: Path
     (stage / "config" / "train-00000-of-00009.parquet").write_text("stale")
     (stage / "config" / "notes.txt").write_text("stale")
     final = build("breastmnist", file, tmp_path).config_dir
-    assert_whole(final)
+    assert_complete(final)
     assert digests(final) == digests(build("breastmnist", file, tmp_path / "fresh").config_dir)
     assert not stage.exists()
 
 
 class Interrupted(Exception):
-    """What ends a build."""
+    """Interrupts a build."""
 
 
 @pytest.mark.parametrize("release", [None, "png_version", "zlib_version"])
 def test_shards_of_two_encoders_never_mix(
     phantoms: Phantoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release: str | None
 ) -> None:
-    """Finished shards are kept where all releases are the same, and made anew where one is another."""
+    """Finished shards are reused if all library versions are equal, and rebuilt otherwise."""
 
     def interrupt(**facts: object) -> None:
         raise Interrupted
 
     file = phantoms("bloodmnist", 28, 80)
     with monkeypatch.context() as earlier, pytest.raises(Interrupted):
-        earlier.setattr(build_module, "SplitRecord", interrupt)  # made when the shards of a split are finished
+        earlier.setattr(build_module, "SplitRecord", interrupt)  # created when the shards of a split are finished
         if release:
             name = getattr(imagecodecs, release)().split()[0]
             earlier.setattr(imagecodecs, release, lambda: f"{name} 0.9")
@@ -449,7 +450,7 @@ def test_shards_of_two_encoders_never_mix(
     assert kept == ([] if release else [path.name for path in finished])
 
 
-def test_leftovers_of_a_kill_after_the_move_are_swept(phantoms: Phantoms, tmp_path: Path) -> None:
+def test_leftovers_of_a_kill_after_the_move_are_removed(phantoms: Phantoms, tmp_path: Path) -> None:
     file = phantoms("breastmnist")
     build("breastmnist", file, tmp_path)
     work = tmp_path / "breastmnist" / WORK_DIR
@@ -466,10 +467,10 @@ def order(flag: str, file: SourceFile, out: Path, options: BuildOptions = PNG, *
 
 @pytest.mark.parametrize("force", [False, True], ids=["new", "replacing"])
 def test_killed_before_every_change_of_the_disk(phantoms: Phantoms, tmp_path: Path, force: bool) -> None:
-    """A child dies right before its n-th change of the file system, for every n; the next run must come through."""
+    """A child process dies right before its n-th change of the file system, for every n; the next run must succeed."""
     file, old = phantoms("breastmnist"), phantoms("breastmnist", 28, 17)
     options = BuildOptions(force=force)
-    wanted = digests(build("breastmnist", file, tmp_path / "wanted", options).config_dir)
+    expected = digests(build("breastmnist", file, tmp_path / "expected", options).config_dir)
 
     def prepared(name: str) -> Path:
         if force:
@@ -479,8 +480,8 @@ def test_killed_before_every_change_of_the_disk(phantoms: Phantoms, tmp_path: Pa
     answer = Child(order("breastmnist", file, prepared("counted"), options)).answer()
     assert answer is not None
     assert answer.changes > 15
-    assert digests(tmp_path / "counted" / "breastmnist" / "28") == wanted
-    # What comes before the shards are moved in is the same with and without --force.
+    assert digests(tmp_path / "counted" / "breastmnist" / "28") == expected
+    # The steps before the shards are moved are the same with and without --force.
     moments = range(answer.changes - 19, answer.changes + 1) if force else range(1, answer.changes - 3)
     killed = 0
     for kill_at in moments:
@@ -489,17 +490,17 @@ def test_killed_before_every_change_of_the_disk(phantoms: Phantoms, tmp_path: Pa
         ended = Child(order("breastmnist", file, out, options, kill_at=kill_at)).answer()
         killed += ended is None
         if final.exists():
-            assert assert_whole(final).source.md5 in {file.md5, old.md5}
+            assert assert_complete(final).source.md5 in {file.md5, old.md5}
         result = build("breastmnist", file, out, options)
-        assert digests(result.config_dir) == wanted, f"killed before change {kill_at}"
+        assert digests(result.config_dir) == expected, f"killed before change {kill_at}"
         assert {path.name for path in (out / "breastmnist" / WORK_DIR).iterdir()} == {"28.lock"}
     assert killed >= len(moments) * 0.9
 
 
 def test_killed_after_the_move_and_then_removed(phantoms: Phantoms, tmp_path: Path) -> None:
-    """A stage whose shards have been moved in is no obstacle when the config is wanted again."""
+    """A stage whose shards were moved does not prevent a later build of the same config."""
     file = phantoms("breastmnist")
-    wanted = digests(build("breastmnist", file, tmp_path).config_dir)
+    expected = digests(build("breastmnist", file, tmp_path).config_dir)
     answer = Child(order("breastmnist", file, tmp_path / "count")).answer()
     assert answer is not None
     met = False
@@ -513,7 +514,7 @@ def test_killed_after_the_move_and_then_removed(phantoms: Phantoms, tmp_path: Pa
             met = True
             final.rename(out / "taken away")
         result = build("breastmnist", file, out, BuildOptions(force=True))
-        assert digests(result.config_dir) == wanted
+        assert digests(result.config_dir) == expected
     assert met
 
 
@@ -522,12 +523,12 @@ def test_killed_at_twenty_random_moments(phantoms: Phantoms, tmp_path: Path) -> 
     file = phantoms("pathmnist", 64, 1_200)
     options = BuildOptions(max_shard_size=1_000_000)
     seconds = []
-    for name in ("warm", "wanted"):
+    for name in ("warm", "expected"):
         child = Child(order("pathmnist", file, tmp_path / name, options, size=64))
         start = time.monotonic()
         assert child.answer() is not None
         seconds.append(time.monotonic() - start)
-    wanted = digests(tmp_path / "wanted" / "pathmnist" / "64")
+    expected = digests(tmp_path / "expected" / "pathmnist" / "64")
     moments = random.Random(20)
     completed = in_the_middle = resumed = 0
     out = tmp_path / "0"
@@ -535,7 +536,7 @@ def test_killed_at_twenty_random_moments(phantoms: Phantoms, tmp_path: Path) -> 
     for kill in range(20):
         final, stage = out / "pathmnist" / "64", out / "pathmnist" / WORK_DIR / "64"
         child = Child(order("pathmnist", file, out, options, size=64))
-        if kill % 2:  # once one more shard is finished, so that there is one to take over however fast this machine is
+        if kill % 2:  # wait for another finished shard, so that there is one to reuse on a machine of any speed
             while child.process.is_alive() and len(list(stage.glob("*.parquet.json"))) <= len(kept):
                 time.sleep(0.001)
         else:
@@ -544,7 +545,7 @@ def test_killed_at_twenty_random_moments(phantoms: Phantoms, tmp_path: Path) -> 
         child.answer()
         assert {path.name for path in (out / "pathmnist").iterdir()} <= {"64", WORK_DIR}
         if final.exists():
-            assert digests(final) == wanted
+            assert digests(final) == expected
             resumed += sum((final / name).stat().st_ino == inode for name, inode in kept.items())
             completed += 1
             out, kept = tmp_path / str(kill + 1), {}
@@ -552,13 +553,13 @@ def test_killed_at_twenty_random_moments(phantoms: Phantoms, tmp_path: Path) -> 
         in_the_middle += child.process.exitcode == -signal.SIGKILL and (stage / "plan.json").exists()
         records = [path.name.removesuffix(".json") for path in stage.glob("*.parquet.json")]
         still = {name: (stage / "config" / name).stat().st_ino for name in records}
-        assert all(still[name] == inode for name, inode in kept.items()), "a finished shard was made again"
+        assert all(still[name] == inode for name, inode in kept.items()), "a finished shard was rebuilt"
         kept = still
     result = build_config(subset("pathmnist"), 64, file, out, options=options)
-    assert digests(result.config_dir) == wanted
+    assert digests(result.config_dir) == expected
     resumed += sum((result.config_dir / name).stat().st_ino == inode for name, inode in kept.items())
     assert in_the_middle >= 8, f"only {in_the_middle} of 20 kills hit a build"
-    assert resumed >= 1, f"only {resumed} shards were taken over from killed runs"
+    assert resumed >= 1, f"only {resumed} shards of killed runs were reused"
 
 
 def test_ctrl_c_stops_at_once_and_keeps_finished_shards(phantoms: Phantoms, tmp_path: Path) -> None:
@@ -581,18 +582,18 @@ def test_ctrl_c_stops_at_once_and_keeps_finished_shards(phantoms: Phantoms, tmp_
     assert kept
     final = build("pathmnist", file, tmp_path / "out", options, 64).config_dir
     assert {name: (final / name).stat().st_ino for name in kept} == kept
-    assert digests(final) == digests(build("pathmnist", file, tmp_path / "wanted", options, 64).config_dir)
+    assert digests(final) == digests(build("pathmnist", file, tmp_path / "expected", options, 64).config_dir)
 
 
 @pytest.mark.parametrize("limit", [1, 2_000, 150_000])
-def test_full_disk(phantoms: Phantoms, tmp_path: Path, limit: int) -> None:
+def test_a_full_disk_keeps_finished_shards(phantoms: Phantoms, tmp_path: Path, limit: int) -> None:
     file = phantoms("pathmnist", 64, 60)
-    wanted = digests(build("pathmnist", file, tmp_path / "wanted", size=64).config_dir)
+    expected = digests(build("pathmnist", file, tmp_path / "expected", size=64).config_dir)
     out = tmp_path / "out"
     answer = Child(order("pathmnist", file, out, size=64, file_limit=limit)).answer()
     assert answer is not None
     assert re.fullmatch(
-        r"BuildError: no space left for \S+/pathmnist/64: free some and run again, finished shards are kept",
+        r"BuildError: no space left for \S+/pathmnist/64: free some space and run again, finished shards are kept",
         answer.result,
     )
     assert not (out / "pathmnist" / "64").exists()
@@ -601,7 +602,7 @@ def test_full_disk(phantoms: Phantoms, tmp_path: Path, limit: int) -> None:
     kept = {path.name: path.stat().st_ino for path in left if path.suffix == ".parquet"}
     assert bool(kept) == (limit == 150_000)
     final = build("pathmnist", file, out, size=64).config_dir
-    assert digests(final) == wanted
+    assert digests(final) == expected
     assert {name: (final / name).stat().st_ino for name in kept} == kept
 
 
@@ -612,18 +613,18 @@ def test_two_processes_build_the_same_config(phantoms: Phantoms, tmp_path: Path)
     answers = [child.answer() for child in children]
     results = [answer.result for answer in answers if answer is not None]
     assert sorted(result.reused for result in results) == [False, True, True]
-    wanted = build("pathmnist", file, tmp_path / "wanted", options, 64)
-    assert all(result.manifest == wanted.manifest for result in results)
-    assert digests(tmp_path / "out" / "pathmnist" / "64") == digests(wanted.config_dir)
+    expected = build("pathmnist", file, tmp_path / "expected", options, 64)
+    assert all(result.manifest == expected.manifest for result in results)
+    assert digests(tmp_path / "out" / "pathmnist" / "64") == digests(expected.config_dir)
 
 
-def test_sizes_of_a_subset_are_built_side_by_side(phantoms: Phantoms, tmp_path: Path) -> None:
+def test_processes_build_sizes_of_a_subset_at_once(phantoms: Phantoms, tmp_path: Path) -> None:
     files = {size: phantoms("breastmnist", size, 60) for size in (28, 64, 128)}
     children = [Child(order("breastmnist", file, tmp_path, size=size)) for size, file in files.items()]
     assert all(child.answer() is not None for child in children)
     assert [manifest.size for manifest in read_build(tmp_path / "breastmnist")] == [28, 64, 128]
     for size in files:
-        assert_whole(tmp_path / "breastmnist" / str(size))
+        assert_complete(tmp_path / "breastmnist" / str(size))
 
 
 def test_manifest_is_plain_json(phantoms: Phantoms, tmp_path: Path) -> None:
@@ -636,7 +637,7 @@ def test_manifest_is_plain_json(phantoms: Phantoms, tmp_path: Path) -> None:
     assert all(SPLITS.index(a) < SPLITS.index(b) for a, b in pairwise(keys))
 
 
-def test_a_complete_config_in_a_folder_that_may_only_be_read_is_complete(
+def test_a_complete_config_in_a_read_only_folder_is_reused(
     phantoms: Phantoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = phantoms("breastmnist")
@@ -646,7 +647,7 @@ def test_a_complete_config_in_a_folder_that_may_only_be_read_is_complete(
     def refuse(*arguments: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "a lock")
 
-    for module in ("conversion.build", "cards.render"):  # a file system that refuses root needs a mount
+    for module in ("conversion.build", "cards.render"):  # root can write anywhere, except on a read-only mount
         monkeypatch.setattr(f"medmnist_hf.{module}.sole_process", refuse)
     again = build_config(subset("breastmnist"), 28, file, tmp_path)
     assert again.reused and again.manifest == built.manifest

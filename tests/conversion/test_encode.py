@@ -1,4 +1,4 @@
-"""PNG and WebP without loss, in small sound files whose bytes do not depend on threads or neighbors."""
+"""PNG and WebP are lossless, small and valid, and their bytes do not depend on threads or on neighboring images."""
 
 import hashlib
 import io
@@ -34,7 +34,7 @@ def png(images: Images) -> list[bytes]:
 
 
 def pattern(kind: str, count: int, shape: tuple[int, ...], seed: int) -> Images:
-    """Images of one character, as `count` different ones of a shape."""
+    """Generate `count` different images of one kind and shape."""
     rng = np.random.default_rng(seed)
     full = (count, *shape)
     if kind == "noise":
@@ -57,13 +57,13 @@ def pattern(kind: str, count: int, shape: tuple[int, ...], seed: int) -> Images:
 def assert_survives(images: Images, files: list[bytes], image_format: str = "PNG") -> None:
     assert len(files) == len(images)
     for image, file in zip(images, files, strict=True):
-        with Image.open(io.BytesIO(file)) as opened:
-            assert (opened.format, opened.mode) == (image_format, "RGB" if image.ndim == 3 else "L")
-            assert np.array_equal(np.asarray(opened), image)
+        with Image.open(io.BytesIO(file)) as decoded:
+            assert (decoded.format, decoded.mode) == (image_format, "RGB" if image.ndim == 3 else "L")
+            assert np.array_equal(np.asarray(decoded), image)
 
 
 def chunks_of(file: bytes) -> list[tuple[bytes, bytes]]:
-    """The chunks of a PNG file, whose lengths and CRCs must hold."""
+    """Read the chunks of a PNG file and check their lengths and CRCs."""
     assert file[:8] == b"\x89PNG\r\n\x1a\n"
     chunks, offset = [], 8
     while offset < len(file):
@@ -91,8 +91,8 @@ def test_every_pixel_survives(shape: tuple[int, ...], kind: str) -> None:
 
 @pytest.mark.parametrize("shape", [(28, 28), (28, 28, 3), (224, 224, 3)], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
-def test_files_hold_pixels_of_eight_bits_and_nothing_else(shape: tuple[int, ...], kind: str) -> None:
-    """No palette, however few values there are; no time, text or gamma."""
+def test_files_contain_only_eight_bit_pixels(shape: tuple[int, ...], kind: str) -> None:
+    """There is no palette, however few values occur, and no time, text or gamma."""
     (file,) = png(pattern(kind, 1, shape, seed=3))
     (head, header), *data, end = chunks_of(file)
     assert (head, end) == (b"IHDR", (b"IEND", b""))
@@ -101,14 +101,14 @@ def test_files_hold_pixels_of_eight_bits_and_nothing_else(shape: tuple[int, ...]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_incompressible_images_stay_within_what_the_plan_allows(shape: tuple[int, ...]) -> None:
+def test_incompressible_images_stay_within_the_encoding_overhead(shape: tuple[int, ...]) -> None:
     images = pattern("noise", 3, shape, seed=1)
     assert max(map(len, png(images))) <= images[0].size + ENCODING_OVERHEAD
 
 
 @pytest.mark.parametrize("flag", ["breastmnist", "retinamnist", "adrenalmnist3d"])
-def test_real_images_are_no_larger_than_pillows(real_data: Path, flag: str) -> None:
-    ours = peers = 0
+def test_files_of_real_images_are_as_small_as_those_of_pillow(real_data: Path, flag: str) -> None:
+    size = pillow_size = 0
     with np.load(real_data / f"{flag}.npz", allow_pickle=False) as npz:
         for prefix in NPZ_SPLITS.values():
             images = npz[f"{prefix}_images"]
@@ -116,36 +116,36 @@ def test_real_images_are_no_larger_than_pillows(real_data: Path, flag: str) -> N
                 images = images.reshape(-1, 28, 28)[::5]
             files = png(images)
             assert_survives(images, files)
-            ours += sum(map(len, files))
+            size += sum(map(len, files))
             for image in images:
                 buffer = io.BytesIO()
                 Image.fromarray(image).save(buffer, "PNG")
-                peers += buffer.tell()
-    assert ours <= 1.01 * peers, f"{ours} bytes against {peers}: {ours / peers:.4f}"
+                pillow_size += len(buffer.getvalue())
+    assert size <= 1.01 * pillow_size, f"{size} bytes against {pillow_size}: {size / pillow_size:.4f}"
 
 
 def test_threads_give_the_same_bytes() -> None:
     blocks = [pattern(KINDS[i % len(KINDS)], 3 + i % 25, (64, 64, 3), seed=i) for i in range(48)]
-    wanted = [png(block) for block in blocks]
+    expected = [png(block) for block in blocks]
     with ThreadPoolExecutor(4 * (os.cpu_count() or 1)) as pool:
         for _ in range(2):
-            assert list(pool.map(png, blocks)) == wanted
+            assert list(pool.map(png, blocks)) == expected
 
 
-def test_bytes_do_not_depend_on_what_is_encoded_together() -> None:
+def test_bytes_do_not_depend_on_the_batch() -> None:
     images = np.concatenate([pattern(kind, 70, (28, 28), seed=2) for kind in KINDS])
     together = png(images)
     assert [file for image in images for file in png(image[np.newaxis])] == together
     assert png(images[::-1])[::-1] == together
 
 
-def test_the_bytes_are_those_of_this_layout() -> None:
-    """Whoever changes the encoder or the cuts raises `LAYOUT`, or an interrupted build would mix two of them."""
+def test_the_bytes_belong_to_this_layout() -> None:
+    """If the encoder or the sharding changes, `LAYOUT` must too, or an interrupted build would mix two layouts."""
     cuts = [rows_per_group(shape, ndim) for shape, ndim in (((28, 28), 2), ((224, 224, 3), 2), ((64, 64, 64), 3))]
     assert (LAYOUT, cuts, ENCODING_OVERHEAD) == (2, [21399, 111, 8], 640)
     releases = png_releases()
     if (releases["libpng"], releases["zlib"]) != ("1.6.55", "1.2.13"):
-        pytest.skip("the digest is that of libpng 1.6.55 over zlib 1.2.13")
+        pytest.skip("the digest was computed with libpng 1.6.55 and zlib 1.2.13")
     digest = hashlib.sha256()
     for kind in KINDS:
         for shape in ((28, 28), (64, 64, 3)):
@@ -165,7 +165,7 @@ def test_webp_is_lossless(size: int) -> None:
         assert_survives(images, encode_webp(images).to_pylist(), "WEBP")
 
 
-def test_codecs_by_name() -> None:
+def test_encoders_are_found_by_name() -> None:
     assert encoder("png", 1) is encode_png
     assert encoder("png", 3) is encode_png
     assert encoder("webp", 3) is encode_webp
@@ -178,7 +178,7 @@ def test_codecs_by_name() -> None:
         ("jpeg", 3, r"unknown codec 'jpeg': choose from png, webp"),
     ],
 )
-def test_what_cannot_be_encoded(codec: str, channels: int, match: str) -> None:
+def test_unsupported_codecs_are_refused(codec: str, channels: int, match: str) -> None:
     with pytest.raises(BuildError, match=match) as caught:
         encoder(codec, channels)
     assert "\n" not in str(caught.value)

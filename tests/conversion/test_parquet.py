@@ -1,4 +1,4 @@
-"""Shards on disk: whole or not at all, readable by pages, trusted only as recorded."""
+"""Shards on disk: complete or absent, readable by page, reused only if they match their record."""
 
 import json
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def place(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "train-00000-of-00001.parquet", tmp_path / "record.json"
 
 
-def test_written_shard(place: tuple[Path, Path]) -> None:
+def test_a_shard_is_written_as_recorded(place: tuple[Path, Path]) -> None:
     path, record = place
     written = write_shard(path, record, FEATURES, tables(40, 39, 1))
     assert names(path.parent) == {path.name, record.name}
@@ -45,26 +45,26 @@ def test_written_shard(place: tuple[Path, Path]) -> None:
     assert (written.shard.bytes, written.shard.sha256) == (path.stat().st_size, sha256_of(path))
     assert written.arrow_bytes == sum(table.nbytes for table in tables(40, 39, 1))
     assert finished_shard(path, record) == written
-    found = pq.ParquetFile(path)
-    assert found.schema_arrow.equals(FEATURES.arrow_schema)
-    assert found.read().equals(pa.concat_tables(tables(40, 39, 1)))
-    meta = found.metadata
+    parquet = pq.ParquetFile(path)
+    assert parquet.schema_arrow.equals(FEATURES.arrow_schema)
+    assert parquet.read().equals(pa.concat_tables(tables(40, 39, 1)))
+    meta = parquet.metadata
     assert [meta.row_group(i).num_rows for i in range(meta.num_row_groups)] == [40, 39, 1]
 
 
-def test_same_options_as_datasets_itself(place: tuple[Path, Path], tmp_path: Path) -> None:
-    """Codec, encodings, page index and metadata of every column are those of ``Dataset.to_parquet``."""
+def test_shards_are_written_with_the_options_of_datasets(place: tuple[Path, Path], tmp_path: Path) -> None:
+    """Codec, encodings, page index and metadata of every column equal those of ``Dataset.to_parquet``."""
     path, record = place
     write_shard(path, record, FEATURES, tables(500))
     peer = tmp_path / "peer.parquet"
     datasets.Dataset(pa.concat_tables(tables(500))).to_parquet(peer)
-    ours, theirs = pq.ParquetFile(path), pq.ParquetFile(peer)
-    assert ours.schema_arrow.metadata == theirs.schema_arrow.metadata
-    assert datasets.Features.from_arrow_schema(ours.schema_arrow) == FEATURES
+    shard, reference = pq.ParquetFile(path), pq.ParquetFile(peer)
+    assert shard.schema_arrow.metadata == reference.schema_arrow.metadata
+    assert datasets.Features.from_arrow_schema(shard.schema_arrow) == FEATURES
     chunking = b"content_defined_chunking"
-    assert json.loads(ours.metadata.metadata[chunking]) == json.loads(theirs.metadata.metadata[chunking])
+    assert json.loads(shard.metadata.metadata[chunking]) == json.loads(reference.metadata.metadata[chunking])
     for column in range(3):
-        a, b = ours.metadata.row_group(0).column(column), theirs.metadata.row_group(0).column(column)
+        a, b = shard.metadata.row_group(0).column(column), reference.metadata.row_group(0).column(column)
         assert (a.path_in_schema, a.compression, a.encodings) == (b.path_in_schema, b.compression, b.encodings)
         assert a.has_column_index == b.has_column_index
         assert a.has_offset_index
@@ -72,7 +72,7 @@ def test_same_options_as_datasets_itself(place: tuple[Path, Path], tmp_path: Pat
     assert sha256_of(path) == sha256_of(peer)
 
 
-def test_voxels_are_packed_with_zstd_and_a_dictionary(place: tuple[Path, Path]) -> None:
+def test_voxels_are_compressed_with_zstd_and_a_dictionary(place: tuple[Path, Path]) -> None:
     features = features_of(subset("adrenalmnist3d"), 28)
     volumes = np.zeros((4, 28, 28, 28), np.uint8)
     volumes[:, 9:19] = 255
@@ -84,7 +84,7 @@ def test_voxels_are_packed_with_zstd_and_a_dictionary(place: tuple[Path, Path]) 
     assert column.has_offset_index
 
 
-def test_same_bytes_again(place: tuple[Path, Path]) -> None:
+def test_writing_is_reproducible(place: tuple[Path, Path]) -> None:
     path, record = place
     first = write_shard(path, record, FEATURES, tables(33, 32))
     assert write_shard(path, record, FEATURES, tables(33, 32)) == first
@@ -92,7 +92,7 @@ def test_same_bytes_again(place: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])
-def test_a_failure_leaves_nothing(place: tuple[Path, Path], after: int) -> None:
+def test_a_failure_leaves_no_file(place: tuple[Path, Path], after: int) -> None:
     def failing() -> Iterator[pa.Table]:
         yield from tables(*[50] * after)
         raise KeyboardInterrupt
@@ -102,7 +102,7 @@ def test_a_failure_leaves_nothing(place: tuple[Path, Path], after: int) -> None:
     assert not names(place[0].parent)
 
 
-def test_an_unwritable_place_leaves_nothing(tmp_path: Path) -> None:
+def test_an_unwritable_folder_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_shard(tmp_path / "no" / "a.parquet", tmp_path / "r.json", FEATURES, tables(5))
     with pytest.raises(OSError, match=r"file|director"):
@@ -142,7 +142,7 @@ def _edit(path: Path, record: Path) -> None:
         lambda path, record: record.write_text('{"shard": null, "arrow_bytes": 1}'),
     ],
 )
-def test_only_what_is_as_recorded_is_trusted(place: tuple[Path, Path], damage: object) -> None:
+def test_a_shard_that_differs_from_its_record_is_not_reused(place: tuple[Path, Path], damage: object) -> None:
     write_shard(*place, FEATURES, tables(30))
     assert finished_shard(*place) is not None
     assert callable(damage)
@@ -150,11 +150,11 @@ def test_only_what_is_as_recorded_is_trusted(place: tuple[Path, Path], damage: o
     assert finished_shard(*place) is None
 
 
-def test_atomic_text(tmp_path: Path) -> None:
+def test_text_is_written_atomically(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    write_atomically(path, "one ü\n")
+    write_atomically(path, "first ü\n")
     before = path.stat().st_ino
-    write_atomically(path, "two\n")
-    assert path.read_text(encoding="utf-8") == "two\n"
+    write_atomically(path, "second\n")
+    assert path.read_text(encoding="utf-8") == "second\n"
     assert path.stat().st_ino != before
     assert names(tmp_path) == {"a.json"}

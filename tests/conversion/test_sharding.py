@@ -1,4 +1,4 @@
-"""The plan: every cut covers all rows, is balanced, has no empty part and stays below its limit."""
+"""Sharding: every division covers all rows, is balanced, has no empty part and stays below its limit."""
 
 from itertools import pairwise
 from math import ceil, prod
@@ -43,12 +43,12 @@ def test_shards_cover_are_balanced_and_below_the_limit(rows: int, shape: tuple[i
     assert_cut(shards, 0, rows)
     longest = max(map(len, shards))
     assert longest == 1 or longest * prod(shape) < limit
-    # No more of them than the limit and the room kept for the encoding ask for.
+    # No more shards than the limit and the encoding overhead require.
     assert len(shards) <= ceil(rows / max(1, limit // (prod(shape) + 1024)))
 
 
 @given(rows=st.integers(1, 40), limit=st.integers(1, 4_000_000))
-def test_a_limit_below_one_row_gives_a_shard_a_row(rows: int, limit: int) -> None:
+def test_a_limit_below_one_row_gives_one_shard_per_row(rows: int, limit: int) -> None:
     shards = shard_ranges(rows, (224, 224, 3), limit)
     if limit <= 224 * 224 * 3:
         assert [len(shard) for shard in shards] == [1] * rows
@@ -71,7 +71,7 @@ def test_groups_of_the_real_splits_are_neither_tiny_nor_huge() -> None:
                     groups = row_groups(shard, file.image_shape, entry.ndim)
                     raw = max(map(len, groups)) * prod(file.image_shape)
                     assert raw <= (4 if entry.ndim == 3 else 16) << 20
-                    # Cut in two at the least, a group is never less than half of what it may be.
+                    # If a shard has several groups, none is smaller than about half the limit.
                     assert len(groups) == 1 or raw > (1 if entry.ndim == 3 else 7) << 20
 
 
@@ -90,7 +90,7 @@ def test_groups_of_the_real_splits_are_neither_tiny_nor_huge() -> None:
         ("1e6", 1_000_000),
     ],
 )
-def test_sizes(text: str, size: int) -> None:
+def test_valid_sizes_are_parsed(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
@@ -115,15 +115,15 @@ def test_sizes(text: str, size: int) -> None:
         "5,5MB",
     ],
 )
-def test_no_sizes(text: str) -> None:
-    with pytest.raises(BuildError, match="is no size: give one like 500MB or 1GiB") as caught:
+def test_invalid_sizes_are_refused(text: str) -> None:
+    with pytest.raises(BuildError, match="is not a valid size: give a size such as 500MB or 1GiB") as caught:
         parse_size(text)
     assert len(str(caught.value).splitlines()) == 1
     assert repr(text) in str(caught.value)
 
 
 @given(st.text(max_size=12))
-def test_any_text_is_a_size_or_one_clear_line(text: str) -> None:
+def test_any_text_is_parsed_or_refused_in_one_line(text: str) -> None:
     try:
         assert parse_size(text) > 0
     except BuildError as error:
@@ -131,5 +131,5 @@ def test_any_text_is_a_size_or_one_clear_line(text: str) -> None:
 
 
 @given(st.integers(1, 10**15))
-def test_plain_bytes_read_back(size: int) -> None:
+def test_numbers_of_bytes_are_parsed_exactly(size: int) -> None:
     assert parse_size(str(size)) == parse_size(f"{size}B") == size

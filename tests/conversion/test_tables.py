@@ -1,4 +1,4 @@
-"""From rows to tables: each a row group, wanted shards alone, a pool that is never flooded."""
+"""Streaming rows as tables: one per row group, for the requested shards only, with a bounded queue."""
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor
@@ -41,19 +41,19 @@ def test_each_table_is_a_row_group(phantoms: Phantoms, flag: str, size: int, cou
     assert file.counts is not None
     shape, rows = entry.file(size).image_shape, file.counts.train
     shards = [RowRange(0, rows // 4), RowRange(rows // 4, rows)]
-    found = all_tables(tables, file, "train", shards)
+    streamed = all_tables(tables, file, "train", shards)
     groups = [(i, row_groups(shard, shape, entry.ndim)) for i, shard in enumerate(shards)]
-    wanted = [(i, j, len(group)) for i, parts in groups for j, group in enumerate(parts)]
-    assert [(shard, group, len(table)) for shard, group, table in found] == wanted
-    assert any(group > 0 for _, group, _ in wanted) or flag == "organcmnist"
-    assert {table.schema for _, _, table in found} == {tables.features.arrow_schema}
+    expected = [(i, j, len(group)) for i, parts in groups for j, group in enumerate(parts)]
+    assert [(shard, group, len(table)) for shard, group, table in streamed] == expected
+    assert any(group > 0 for _, group, _ in expected) or flag == "organcmnist"
+    assert {table.schema for _, _, table in streamed} == {tables.features.arrow_schema}
     with np.load(file.path) as npz:
-        pixels = pa.concat_tables([table for _, _, table in found])["image"]
+        pixels = pa.concat_tables([table for _, _, table in streamed])["image"]
         assert np.array_equal(images_of(pixels, entry, size), npz["train_images"])
 
 
-def test_wanted_shards_only(phantoms: Phantoms) -> None:
-    """Rows between wanted shards are read past; every block is shown all the same, in row order."""
+def test_only_requested_shards_are_yielded(phantoms: Phantoms) -> None:
+    """Rows between them are skipped, but `on_rows` gets every block, in row order."""
     entry, file = subset("bloodmnist"), phantoms("bloodmnist", 28, 400)
     tables = tables_of(entry, 28)
     reader = tables.open(file)
@@ -67,15 +67,15 @@ def test_wanted_shards_only(phantoms: Phantoms) -> None:
     ):
         seen: list[UInt8] = []
         with ThreadPoolExecutor(2) as pool:
-            found = list(tables.stream(reader, "train", shards, pool, seen.append))
+            streamed = list(tables.stream(reader, "train", shards, pool, seen.append))
         assert np.array_equal(np.concatenate(seen), pixels)
-        assert [shard for shard, _, _ in found] == list(range(len(shards)))
-        for (_, _, table), rows in zip(found, shards, strict=True):
+        assert [shard for shard, _, _ in streamed] == list(range(len(shards)))
+        for (_, _, table), rows in zip(streamed, shards, strict=True):
             assert np.array_equal(images_of(table["image"], entry, 28), pixels[rows.start : rows.stop])
             assert np.array_equal(labels_of(table["label"], entry), labels[rows.start : rows.stop])
 
 
-def test_findings(tmp_path: Path) -> None:
+def test_multi_hot_labels_become_lists_of_findings(tmp_path: Path) -> None:
     entry = subset("chestmnist")
     arrays = arrays_of(entry)
     labels = np.zeros((7, 14), np.uint8)
@@ -89,7 +89,7 @@ def test_findings(tmp_path: Path) -> None:
     assert table["label"].to_pylist() == [[], [5]]
 
 
-def test_volumes_hold_no_more_than_their_voxels(phantoms: Phantoms) -> None:
+def test_tables_of_volumes_take_little_more_memory_than_their_voxels(phantoms: Phantoms) -> None:
     entry, file = subset("vesselmnist3d"), phantoms("vesselmnist3d", 64)
     tables = tables_of(entry, 64)
     ((_, _, table),) = all_tables(tables, file, "test", [RowRange(0, 8)])
@@ -97,8 +97,8 @@ def test_volumes_hold_no_more_than_their_voxels(phantoms: Phantoms) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 5])
-def test_the_pool_is_never_flooded(phantoms: Phantoms, workers: int) -> None:
-    """Blocks are read no further ahead than a constant, however slowly tables are taken."""
+def test_the_queue_of_the_pool_is_bounded(phantoms: Phantoms, workers: int) -> None:
+    """The number of blocks read ahead is bounded, however slowly tables are consumed."""
     entry, file = subset("pathmnist"), phantoms("pathmnist", 224, 240)
     tables = tables_of(entry, 224)
     read = itertools.count()
@@ -115,10 +115,10 @@ def test_the_pool_is_never_flooded(phantoms: Phantoms, workers: int) -> None:
         _, _, first = next(stream)
         assert len(first) <= most
         assert rows <= len(first) + 14 * max(1, (1 << 20) // (224 * 224 * 3)) < 240
-        del stream  # closes it, so that the pool has nothing left to do
+        del stream  # closes the stream, so that the pool has no work left
 
 
-def test_a_file_of_other_counts_is_refused(tmp_path: Path) -> None:
+def test_a_file_with_other_row_counts_is_refused(tmp_path: Path) -> None:
     NpzFile(arrays_of(subset("breastmnist"))).write(tmp_path / "a.npz")
     with pytest.raises(ReadError, match="7 rows where the catalogue has 546"):
         tables_of(subset("breastmnist"), 28).open(source_file(tmp_path / "a.npz", subset("breastmnist").counts))

@@ -1,4 +1,4 @@
-"""Rows added through `evaluate`: the same bits out as in, and what a batch may not be."""
+"""Rows added through `evaluate` are unchanged bit for bit, and invalid batches are rejected."""
 
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,13 @@ def test_features_are_64_bits_wide() -> None:
     cut=st.integers(0, 12),
     in_memory=st.booleans(),
 )
-def test_the_bits_that_go_in_come_out(rows: list[tuple[int, float, float, float]], cut: int, in_memory: bool) -> None:
-    """What `evaluate` joins, whatever the batches, is what was added."""
+def test_added_rows_are_unchanged(rows: list[tuple[int, float, float, float]], cut: int, in_memory: bool) -> None:
+    """`evaluate` joins the rows exactly as added, for any batches."""
     references, scores = np.array([row[0] for row in rows]), np.array([row[1:] for row in rows])
-    ours = metric("multi-class", keep_in_memory=in_memory)
+    added = metric("multi-class", keep_in_memory=in_memory)
     for part in (slice(None, cut), slice(cut, None)):
-        ours.add_batch(references=references[part], prediction_scores=scores[part])
-    joined = [np.asarray(column) for column in evaluate.Metric.compute(ours)]
+        added.add_batch(references=references[part], prediction_scores=scores[part])
+    joined = [np.asarray(column) for column in evaluate.Metric.compute(added)]
     assert [array.dtype for array in joined] == [np.int64, np.float64]
     assert np.array_equal(joined[0], references)
     assert joined[1].tobytes() == scores.tobytes()
@@ -63,23 +63,23 @@ def test_columns_of_datasets_are_read() -> None:
         {"label": [[0, 2], [], [1]], "scores": [[0.9, 0.1, 0.8], [0.1, 0.2, 0.3], [0.2, 0.7, 0.1]]}
     )
     assert plain(data["label"]) == [[0, 2], [], [1]]
-    found = metric("multi-label").compute(references=data["label"], prediction_scores=data["scores"])
-    assert found == {"auc": 1.0, "acc": 1.0}
+    result = metric("multi-label").compute(references=data["label"], prediction_scores=data["scores"])
+    assert result == {"auc": 1.0, "acc": 1.0}
 
 
 def test_batches_must_have_the_same_columns() -> None:
-    ours = metric("binary-class")
-    ours.add_batch(references=[0, 1], prediction_scores=[0.2, 0.7])
-    with pytest.raises(ScoreError, match="scores have 2 columns but those before 1: add the same"):
-        ours.add_batch(references=[0, 1], prediction_scores=[[0.8, 0.2], [0.3, 0.7]])
-    assert len(ours) == 2
-    assert ours.compute() == {"auc": 1.0, "acc": 1.0}
-    assert ours.compute(references=[0, 1], prediction_scores=[[0.8, 0.2], [0.3, 0.7]]) == {"auc": 1.0, "acc": 1.0}
+    added = metric("binary-class")
+    added.add_batch(references=[0, 1], prediction_scores=[0.2, 0.7])
+    with pytest.raises(ScoreError, match="scores have 2 columns but those added before 1: add the same number"):
+        added.add_batch(references=[0, 1], prediction_scores=[[0.8, 0.2], [0.3, 0.7]])
+    assert len(added) == 2
+    assert added.compute() == {"auc": 1.0, "acc": 1.0}
+    assert added.compute(references=[0, 1], prediction_scores=[[0.8, 0.2], [0.3, 0.7]]) == {"auc": 1.0, "acc": 1.0}
 
 
-def test_a_batch_that_is_refused_leaves_the_others() -> None:
-    ours = metric("breastmnist")
-    ours.add(reference=0, prediction_scores=0.2)
+def test_a_rejected_batch_keeps_the_others() -> None:
+    added = metric("breastmnist")
+    added.add(reference=0, prediction_scores=0.2)
     for bad, message in (
         ({"references": [2], "prediction_scores": [0.5]}, "class id 2 at row 0"),
         ({"references": [1], "prediction_scores": [float("nan")]}, "scores hold nan"),
@@ -89,93 +89,93 @@ def test_a_batch_that_is_refused_leaves_the_others() -> None:
         ({"references": 1, "prediction_scores": []}, "are empty"),
     ):
         with pytest.raises(ScoreError, match=message) as caught:
-            ours.add_batch(**bad)
+            added.add_batch(**bad)
         assert "\n" not in str(caught.value)
     with pytest.raises(ScoreError, match="references are missing"):
-        ours.add(prediction_scores=0.5)
+        added.add(prediction_scores=0.5)
     with pytest.raises(ScoreError, match="unknown input 'score'"):
-        ours.add(reference=1, score=0.5)
-    ours.add(references=1, prediction_scores=0.7)
-    assert ours.compute() == {"auc": 1.0, "acc": 1.0}
+        added.add(reference=1, score=0.5)
+    added.add(references=1, prediction_scores=0.7)
+    assert added.compute() == {"auc": 1.0, "acc": 1.0}
 
 
-def test_one_array_filled_again_and_again_is_read_each_time() -> None:
-    """Rows that wait to be written together are those that were added, not what the array holds later."""
+def test_a_reused_buffer_is_copied_each_time() -> None:
+    """Rows waiting to be written are not changed by writing to the array later."""
     rng = np.random.default_rng(0)
     whole, truth = rng.dirichlet(np.ones(9), 2_300), rng.integers(0, 9, 2_300)
     for size in (1, 60, 1_150):
-        ours, buffer = metric("pathmnist"), np.empty((size, 9))
+        added, buffer = metric("pathmnist"), np.empty((size, 9))
         for start in range(0, 2_300 - size + 1, size):
             buffer[:] = whole[start : start + size]
-            ours.add_batch(references=truth[start : start + size], prediction_scores=buffer)
+            added.add_batch(references=truth[start : start + size], prediction_scores=buffer)
             buffer[:] = np.nan
         rows = 2_300 // size * size
-        assert len(ours) == rows
-        found = ours.compute()
-        assert found == metric("pathmnist").compute(references=truth[:rows], prediction_scores=whole[:rows])
+        assert len(added) == rows
+        result = added.compute()
+        assert result == metric("pathmnist").compute(references=truth[:rows], prediction_scores=whole[:rows])
 
 
-def test_batches_without_rows_count_for_nothing() -> None:
-    ours = metric("pathmnist")
-    ours.add_batch(references=[], prediction_scores=[])
+def test_batches_without_rows_have_no_effect() -> None:
+    added = metric("pathmnist")
+    added.add_batch(references=[], prediction_scores=[])
     with pytest.raises(ScoreError, match="are empty"):
-        ours.compute()
+        added.compute()
     rng = np.random.default_rng(0)
-    ours.add_batch(references=np.zeros((0, 1)), prediction_scores=np.zeros((0, 9)))
+    added.add_batch(references=np.zeros((0, 1)), prediction_scores=np.zeros((0, 9)))
     scores = rng.dirichlet(np.ones(9), 40)
-    ours.add_batch(references=np.arange(40) % 9, prediction_scores=scores)
-    assert 0 < ours.compute()["auc"] < 1
+    added.add_batch(references=np.arange(40) % 9, prediction_scores=scores)
+    assert 0 < added.compute()["auc"] < 1
 
 
 @pytest.mark.parametrize("config", ["pathmnist", "breastmnist", "chestmnist"])
-def test_a_table_of_floats_is_one_of_scores_whatever_it_is_called(config: str) -> None:
+def test_predictions_as_a_table_of_floats_are_scores(config: str) -> None:
     rng = np.random.default_rng(0)
     classes = len(subset(config).labels)
     scores = rng.dirichlet(np.ones(classes), 60)
     truth = rng.integers(0, 2, (60, classes)) if config == "chestmnist" else np.arange(60) % classes
-    ours = metric(config)
-    expected = ours.compute(references=truth, prediction_scores=scores, ci=True, resamples=20)
+    added = metric(config)
+    expected = added.compute(references=truth, prediction_scores=scores, ci=True, resamples=20)
     for table in (scores, scores.tolist()):
-        assert ours.compute(references=truth, predictions=table, ci=True, resamples=20) == expected
-    for sort in (scores, hot := np.eye(classes)[np.arange(60) % classes]):
-        with pytest.raises(ScoreError, match=r"^predictions cannot be added: pass them as prediction_scores"):
-            ours.add_batch(references=truth, predictions=sort)
+        assert added.compute(references=truth, predictions=table, ci=True, resamples=20) == expected
+    for predictions in (scores, hot := np.eye(classes)[np.arange(60) % classes]):
+        with pytest.raises(ScoreError, match=r"^predictions cannot be added: pass prediction_scores"):
+            added.add_batch(references=truth, predictions=predictions)
     logits = np.log(scores)
     with pytest.raises(ScoreError, match="from_logits"):
-        ours.compute(references=truth, predictions=logits)
+        added.compute(references=truth, predictions=logits)
     for decisions in (hot, [[0.1, 0.2], [0.3]]):
         with pytest.raises(ScoreError, match="call compute"):
-            ours.compute(references=truth[: len(decisions)], predictions=decisions)
+            added.compute(references=truth[: len(decisions)], predictions=decisions)
 
 
-def test_decisions_have_an_accuracy_and_nothing_else() -> None:
-    ours = metric("breastmnist")
-    assert ours.compute(references=[0, 1, 1], predictions=[0, 1, 0]) == {"acc": 2 / 3}
-    assert ours.compute(references=[0, 1], predictions=["malignant", "LABEL_1"]) == {"acc": 1.0}
-    for given_too in ({"ci": True}, {"prediction_scores": [0.1, 0.2]}):
-        with pytest.raises(ScoreError, match="give acc alone"):
-            ours.compute(references=[0, 1], predictions=[0, 1], **given_too)
+def test_decisions_have_only_an_accuracy() -> None:
+    added = metric("breastmnist")
+    assert added.compute(references=[0, 1, 1], predictions=[0, 1, 0]) == {"acc": 2 / 3}
+    assert added.compute(references=[0, 1], predictions=["malignant", "LABEL_1"]) == {"acc": 1.0}
+    for other_arguments in ({"ci": True}, {"prediction_scores": [0.1, 0.2]}):
+        with pytest.raises(ScoreError, match="only give acc"):
+            added.compute(references=[0, 1], predictions=[0, 1], **other_arguments)
     with pytest.raises(ScoreError, match="references are missing"):
-        ours.compute(predictions=[0, 1])
+        added.compute(predictions=[0, 1])
 
 
-def test_a_home_that_cannot_be_written_is_not_needed(tmp_path: Path) -> None:
-    """Below a file nothing can be made, by an administrator either."""
+def test_an_unwritable_home_is_not_needed(tmp_path: Path) -> None:
+    """Not even root can create a folder below a file."""
     (tmp_path / "home").write_text("")
     home = str(tmp_path / "home" / "metrics")
     for options in ({}, {"keep_in_memory": False}):
-        found = metric("breastmnist", cache_dir=home, **options)
-        assert found.compute(references=[0, 1], prediction_scores=[0.2, 0.7]) == {"auc": 1.0, "acc": 1.0}
-        found.add_batch(references=[0, 1], prediction_scores=[0.2, 0.7])
-        assert found.compute() == {"auc": 1.0, "acc": 1.0}
+        added = metric("breastmnist", cache_dir=home, **options)
+        assert added.compute(references=[0, 1], prediction_scores=[0.2, 0.7]) == {"auc": 1.0, "acc": 1.0}
+        added.add_batch(references=[0, 1], prediction_scores=[0.2, 0.7])
+        assert added.compute() == {"auc": 1.0, "acc": 1.0}
     with pytest.raises(ScoreError, match=r"cannot write .*: pass a cache_dir that all processes share"):
         metric("breastmnist", cache_dir=home, num_process=2, process_id=0, experiment_id="x")
 
 
-def test_rows_of_tensors_are_taken() -> None:
+def test_rows_of_tensors() -> None:
     torch = pytest.importorskip("torch")
     scores = torch.tensor([[0.8, 0.2], [0.1, 0.9], [0.6, 0.4], [0.7, 0.3]])
     truth = torch.tensor([0, 1, 1, 0])
     for rows in (list(scores.bfloat16()), list(scores.clone().requires_grad_()), scores.bfloat16()):
-        found = metric("breastmnist").compute(references=list(truth), prediction_scores=rows)
-        assert found == {"auc": 1.0, "acc": 0.75}
+        result = metric("breastmnist").compute(references=list(truth), prediction_scores=rows)
+        assert result == {"auc": 1.0, "acc": 0.75}

@@ -1,4 +1,4 @@
-"""`medmnist_hf.metric` as users meet it: whole, in batches, row by row, in two processes, in a Trainer."""
+"""`medmnist_hf.metric` in use: in one call, in batches, row by row, in two processes, in a Trainer."""
 
 import json
 import os
@@ -25,7 +25,7 @@ Array = npt.NDArray[Any]
 
 
 def rows_of(flag: str, rows: int = 60, seed: int = 0) -> tuple[Array, Array]:
-    """References as the official files have them and probabilities that know something of them."""
+    """References as in the official files, and probabilities that are correlated with them."""
     rng = np.random.default_rng(seed)
     entry = subset(flag)
     labels = len(entry.labels)
@@ -38,117 +38,117 @@ def rows_of(flag: str, rows: int = 60, seed: int = 0) -> tuple[Array, Array]:
 
 
 def expected(flag: str, references: Array, scores: Array) -> dict[str, float]:
-    found = score(check(references, scores, subset(flag).task))
-    return {"auc": found.auc, "acc": found.acc}
+    official = score(check(references, scores, subset(flag).task))
+    return {"auc": official.auc, "acc": official.acc}
 
 
 @pytest.mark.parametrize("flag", [entry.flag for entry in subsets()])
-def test_every_subset_is_scored_as_by_scoring(flag: str) -> None:
+def test_every_subset_is_scored_like_the_official_scores(flag: str) -> None:
     references, scores = rows_of(flag, 200)
     assert medmnist_hf.metric(flag).compute(references=references, prediction_scores=scores) == expected(
         flag, references, scores
     )
 
 
-def test_it_is_what_evaluate_loads() -> None:
+def test_it_equals_what_evaluate_loads() -> None:
     loaded = evaluate.load(str(FOLDER), "pathmnist")
-    ours = medmnist_hf.metric("PathMNIST")
-    assert (loaded.name, loaded.config_name) == (ours.name, ours.config_name) == ("medmnist", "pathmnist")
-    assert loaded.features == ours.features and isinstance(ours, evaluate.Metric)
+    own = medmnist_hf.metric("PathMNIST")
+    assert (loaded.name, loaded.config_name) == (own.name, own.config_name) == ("medmnist", "pathmnist")
+    assert loaded.features == own.features and isinstance(own, evaluate.Metric)
     references, scores = rows_of("pathmnist")
-    given = {"references": references, "prediction_scores": scores}
-    assert loaded.compute(**given) == ours.compute(**given)
+    rows = {"references": references, "prediction_scores": scores}
+    assert loaded.compute(**rows) == own.compute(**rows)
 
 
-def test_rows_passed_to_compute_go_through_no_file(tmp_path: Path) -> None:
+def test_rows_passed_to_compute_are_not_written_to_files(tmp_path: Path) -> None:
     references, scores = rows_of("pathmnist")
-    ours = metric("pathmnist", keep_in_memory=False, cache_dir=str(tmp_path))
-    assert ours.compute(references=references, prediction_scores=scores) == expected("pathmnist", references, scores)
+    own = metric("pathmnist", keep_in_memory=False, cache_dir=str(tmp_path))
+    assert own.compute(references=references, prediction_scores=scores) == expected("pathmnist", references, scores)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-    ours.add_batch(references=references, prediction_scores=scores)
+    own.add_batch(references=references, prediction_scores=scores)
     assert [path for path in tmp_path.rglob("*.arrow") if path.is_file()]
-    assert ours.compute() == expected("pathmnist", references, scores)
+    assert own.compute() == expected("pathmnist", references, scores)
 
 
-def test_the_real_prediction_file_has_the_numbers_of_its_name(real_data: Path) -> None:
+def test_a_real_prediction_file_has_the_scores_in_its_name(real_data: Path) -> None:
     (path,) = (real_data.parent / "predictions").iterdir()
     table = np.loadtxt(path, delimiter=",")
     references = np.load(real_data / "breastmnist.npz")["test_labels"]
     truth = references[table[:, 0].astype(int)]
-    found = metric("breastmnist").compute(references=truth, prediction_scores=table[:, 1:])
-    assert {name: f"{value:.3f}" for name, value in found.items()} == {"auc": "0.913", "acc": "0.846"}
+    result = metric("breastmnist").compute(references=truth, prediction_scores=table[:, 1:])
+    assert {name: f"{value:.3f}" for name, value in result.items()} == {"auc": "0.913", "acc": "0.846"}
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize("flag", ["breastmnist", "retinamnist", "chestmnist"])
-def test_batches_and_single_rows_are_the_whole(flag: str, in_memory: bool, tmp_path: Path) -> None:
+def test_batches_and_single_rows_equal_one_call(flag: str, in_memory: bool, tmp_path: Path) -> None:
     references, scores = rows_of(flag)
     whole = expected(flag, references, scores)
-    ours = metric(flag, keep_in_memory=in_memory, cache_dir=str(tmp_path))
+    own = metric(flag, keep_in_memory=in_memory, cache_dir=str(tmp_path))
     for again in range(2):
         for start in range(0, 60, 17):
             part = slice(start, start + 17)
-            ours.add_batch(references=references[part], prediction_scores=scores[part])
-        assert len(ours) == 60
-        assert ours.compute() == whole, again
+            own.add_batch(references=references[part], prediction_scores=scores[part])
+        assert len(own) == 60
+        assert own.compute() == whole, again
     for truth, row in zip(references, scores, strict=True):
-        ours.add(reference=truth if flag == "chestmnist" else int(truth[0]), prediction_scores=row.tolist())
-    assert ours.compute() == whole
-    ours.add_batch(references=references[:30], prediction_scores=scores[:30])
-    assert ours.compute(references=references[30:], prediction_scores=scores[30:]) == whole
+        own.add(reference=truth if flag == "chestmnist" else int(truth[0]), prediction_scores=row.tolist())
+    assert own.compute() == whole
+    own.add_batch(references=references[:30], prediction_scores=scores[:30])
+    assert own.compute(references=references[30:], prediction_scores=scores[30:]) == whole
     assert not list(tmp_path.rglob("*.arrow"))
 
 
-def test_references_in_any_shape_are_the_same() -> None:
+def test_references_of_any_shape_give_the_same_result() -> None:
     references, scores = rows_of("chestmnist")
     whole = expected("chestmnist", references, scores)
     lists = [np.flatnonzero(row).tolist() for row in references]
     assert [] in lists or min(map(len, lists)) < max(map(len, lists))
-    ours = metric("chestmnist")
+    own = metric("chestmnist")
     for shape in (references, references.tolist(), lists, torch.tensor(references), references.astype(bool)):
-        assert ours.compute(references=shape, prediction_scores=scores) == whole
+        assert own.compute(references=shape, prediction_scores=scores) == whole
     for findings, row in zip(lists, torch.tensor(scores), strict=True):
-        ours.add(reference=findings, prediction_scores=row)
-    assert ours.compute() == whole
+        own.add(reference=findings, prediction_scores=row)
+    assert own.compute() == whole
     references, scores = rows_of("breastmnist")
     whole = expected("breastmnist", references, scores)
     for truth in (references, references[:, 0], references[:, 0].tolist(), np.eye(2)[references[:, 0]]):
-        for given in (scores, scores[:, 1], scores[:, 1:], torch.tensor(scores, requires_grad=True)):
-            assert metric("breastmnist").compute(references=truth, prediction_scores=given) == whole
+        for table in (scores, scores[:, 1], scores[:, 1:], torch.tensor(scores, requires_grad=True)):
+            assert metric("breastmnist").compute(references=truth, prediction_scores=table) == whole
 
 
-def test_float64_passes_without_loss_and_float32_as_it_is() -> None:
-    """Scores that differ in the last bit alone are ranked; in float32 they would be ties."""
+def test_float64_and_float32_scores_are_unchanged() -> None:
+    """Scores that only differ in the last bit are ranked; in float32 they would be ties."""
     scores = np.nextafter(0.3, 1) + np.arange(8) * np.spacing(0.3)
     references = [0, 0, 0, 0, 1, 1, 1, 1]
     assert len(np.unique(scores.astype(np.float32))) == 1
     for in_memory in (True, False):
-        ours = metric("binary-class", keep_in_memory=in_memory)
-        assert ours.compute(references=references, prediction_scores=scores)["auc"] == 1.0
+        own = metric("binary-class", keep_in_memory=in_memory)
+        assert own.compute(references=references, prediction_scores=scores)["auc"] == 1.0
     references2, scores2 = rows_of("pathmnist", 300)
     single = scores2.astype(np.float32)
-    given = {"references": references2, "prediction_scores": single}
-    assert metric("pathmnist").compute(**given) == expected("pathmnist", references2, single)
+    rows = {"references": references2, "prediction_scores": single}
+    assert metric("pathmnist").compute(**rows) == expected("pathmnist", references2, single)
 
 
-def test_a_compute_that_fails_keeps_what_was_added(tmp_path: Path) -> None:
+def test_a_failing_compute_keeps_the_added_rows(tmp_path: Path) -> None:
     references, scores = rows_of("pathmnist")
     logits = np.log(scores)
     for in_memory in (True, False):
-        ours = metric("pathmnist", keep_in_memory=in_memory, cache_dir=str(tmp_path))
-        ours.add_batch(references=references, prediction_scores=logits)
+        own = metric("pathmnist", keep_in_memory=in_memory, cache_dir=str(tmp_path))
+        own.add_batch(references=references, prediction_scores=logits)
         with pytest.raises(ScoreError, match="pass from_logits=True"):
-            ours.compute()
+            own.compute()
         with pytest.raises(ScoreError, match="pass from_logits=True"):
-            ours.compute(references=references, prediction_scores=logits)
+            own.compute(references=references, prediction_scores=logits)
         with pytest.raises(ScoreError, match="unknown measure 'f2'"):
-            ours.compute(from_logits=True, measures=["f2"])
-        assert len(ours) == 60
-        found = ours.compute(from_logits=True)
-        assert found == pytest.approx(expected("pathmnist", references, scores), abs=1e-12)
-        assert len(ours) == 0
+            own.compute(from_logits=True, measures=["f2"])
+        assert len(own) == 60
+        result = own.compute(from_logits=True)
+        assert result == pytest.approx(expected("pathmnist", references, scores), abs=1e-12)
+        assert len(own) == 0
         with pytest.raises(ScoreError, match="nothing to score"):
-            ours.compute()
+            own.compute()
     assert not list(tmp_path.rglob("*.arrow"))
 
 
@@ -160,34 +160,34 @@ from medmnist_hf.evaluate_module import metric
 rank, folder = int(sys.argv[1]), sys.argv[2]
 rows = np.load(folder + "/rows.npz")
 references, scores = rows["references"], rows["scores"]
-def ours(name, config="chestmnist"):
+def created(name, config="chestmnist"):
     return metric(config, num_process=2, process_id=rank, cache_dir=folder, experiment_id=name, timeout=90)
-halves = ours("halves")
+halves = created("halves")
 part = slice(0, 25) if rank == 0 else slice(25, 60)
 lists = [np.flatnonzero(row).tolist() for row in references[part]]
 halves.add_batch(references=lists[:10], prediction_scores=scores[part][:10])
 halves.add_batch(references=lists[10:], prediction_scores=scores[part][10:])
-found = [halves.compute()]
-share = ours("share")
+results = [halves.compute()]
+share = created("share")
 if rank == 0:
     share.add_batch(references=references, prediction_scores=scores)
 else:
     share.add_batch(references=references[:0], prediction_scores=scores[:0])
-found.append(share.compute())
-bad, mixed = ours("bad"), ours("mixed", "binary-class")
+results.append(share.compute())
+bad, mixed = created("bad"), created("mixed", "binary-class")
 bad.add_batch(references=references[part], prediction_scores=scores[part] * 7)
 mixed.add_batch(references=references[part, 0], prediction_scores=scores[part, : 1 + rank])
 for failing in (bad, mixed):
     try:
-        found.append(failing.compute())
+        results.append(failing.compute())
     except MedMNISTError as error:
-        found.append(str(error))
-print(json.dumps(found))
+        results.append(str(error))
+print(json.dumps(results))
 """
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_whole(tmp_path: Path) -> None:
+def test_two_processes_equal_one(tmp_path: Path) -> None:
     references, scores = rows_of("chestmnist")
     np.savez(tmp_path / "rows.npz", references=references, scores=scores)
     started = [
@@ -197,13 +197,13 @@ def test_two_processes_give_the_whole(tmp_path: Path) -> None:
     answers = [json.loads(process.communicate(timeout=180)[0]) for process in started]
     whole = expected("chestmnist", references, scores)
     assert answers[0][:2] == [whole, whole] and "pass from_logits=True" in answers[0][2]
-    assert answers[0][3] == "scores have 1 columns in some batches and 2 in others: add the same"
+    assert answers[0][3] == "scores have 1 columns in some batches and 2 in others: add the same number"
     assert answers[1] == [None] * 4
     assert not list(tmp_path.rglob("*.arrow"))
 
 
 class Tiny(torch.nn.Module):
-    """Two logits out of one pixel; with its hidden state, as many models give it."""
+    """Returns two logits for one pixel and, like many models, its hidden state."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -235,27 +235,27 @@ def test_as_compute_metrics_of_a_trainer(tmp_path: Path, by_batch: bool) -> None
         batch_eval_metrics=by_batch,
     )
     model = Tiny()
-    ours = metric("breastmnist")
+    own = metric("breastmnist")
     trainer = Trainer(
         model=model,
         args=arguments,
         train_dataset=rows,
         eval_dataset=rows,
-        compute_metrics=ours.as_compute_metrics(from_logits=True, measures=["brier"]),
+        compute_metrics=own.as_compute_metrics(from_logits=True, measures=["brier"]),
     )
     trainer.train()
-    found = trainer.evaluate()
+    result = trainer.evaluate()
     pixels = torch.tensor(np.stack([row["image"] for row in rows]))
     with torch.no_grad():
-        chances = torch.softmax(model.head(pixels).double(), dim=1).numpy()
-    whole = score(check([row["labels"] for row in rows], chances, "binary-class"))
-    assert (found["eval_auc"], found["eval_acc"]) == pytest.approx((whole.auc, whole.acc), abs=1e-6)
-    assert 0 < found["eval_brier"] < 1
+        probabilities = torch.softmax(model.head(pixels).double(), dim=1).numpy()
+    whole = score(check([row["labels"] for row in rows], probabilities, "binary-class"))
+    assert (result["eval_auc"], result["eval_acc"]) == pytest.approx((whole.auc, whole.acc), abs=1e-6)
+    assert 0 < result["eval_brier"] < 1
     assert any("eval_auc" in entry for entry in trainer.state.log_history)
 
 
-def test_a_trainer_must_say_whether_it_has_logits() -> None:
-    """The small logits of an untrained model would pass for probabilities."""
+def test_from_logits_is_required_for_a_trainer() -> None:
+    """The small logits of an untrained model could be mistaken for probabilities."""
     with pytest.raises(TypeError, match="from_logits"):
         metric("breastmnist").as_compute_metrics()
     with pytest.raises(ScoreError, match="unknown option 'level'"):
@@ -264,7 +264,7 @@ def test_a_trainer_must_say_whether_it_has_logits() -> None:
     assert metric("breastmnist").as_compute_metrics(from_logits=True)(prediction) == {"auc": 1.0, "acc": 1.0}
 
 
-def test_combined_with_another_of_its_kind() -> None:
+def test_combined_with_another_metric() -> None:
     references, scores = rows_of("breastmnist")
     both = evaluate.combine({"one": metric("breastmnist"), "two": metric("binary-class")}, force_prefix=True)
     both.add_batch(references=references, prediction_scores=scores)
@@ -291,19 +291,19 @@ def test_combined_with_another_of_its_kind() -> None:
         ([0, 1], [0.5, 3.0], "outside 0..1: pass from_logits=True"),
     ],
 )
-def test_bad_rows_are_one_line_each(references: object, scores: object, message: str, tmp_path: Path) -> None:
-    ours = metric("breastmnist", keep_in_memory=False, cache_dir=str(tmp_path))
+def test_invalid_rows_give_a_one_line_error(references: object, scores: object, message: str, tmp_path: Path) -> None:
+    own = metric("breastmnist", keep_in_memory=False, cache_dir=str(tmp_path))
     with pytest.raises(ScoreError, match=message) as caught:
-        ours.compute(references=references, prediction_scores=scores)
+        own.compute(references=references, prediction_scores=scores)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.rglob("*.arrow"))
-    assert ours.compute(references=[0, 1], prediction_scores=[0.2, 0.7]) == {"auc": 1.0, "acc": 1.0}
+    assert own.compute(references=[0, 1], prediction_scores=[0.2, 0.7]) == {"auc": 1.0, "acc": 1.0}
 
 
-def test_bad_configs_and_options_are_one_line_each() -> None:
+def test_invalid_configs_and_options_give_a_one_line_error() -> None:
     cases: list[tuple[type[MedMNISTError], str, tuple[Any, ...], dict[str, Any]]] = [
         (CatalogError, "did you mean 'pathmnist'", ("pathmnits",), {}),
-        (CatalogError, "no config named: pass a subset such as", ("default",), {}),
+        (CatalogError, "the config is missing: pass a subset such as", ("default",), {}),
         (ScoreError, "num_classes=3: pathmnist has 9", ("pathmnist",), {"num_classes": 3}),
         (ScoreError, "process_id", ("pathmnist",), {"process_id": 2}),
         (ScoreError, "keep_in_memory", ("pathmnist",), {"num_process": 2, "keep_in_memory": True}),
@@ -312,7 +312,7 @@ def test_bad_configs_and_options_are_one_line_each() -> None:
         with pytest.raises(kind, match=message) as caught:
             metric(*names, **options)
         assert "\n" not in str(caught.value)
-    with pytest.raises(CatalogError, match="no config named"):
+    with pytest.raises(CatalogError, match="the config is missing"):
         evaluate.load(str(FOLDER))
     with pytest.raises(ScoreError, match="unknown option 'frm_logits': choose from from_logits"):
         metric("breastmnist").compute(references=[0, 1], prediction_scores=[0.2, 0.7], frm_logits=True)
@@ -325,8 +325,8 @@ def test_without_evaluate_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) ->
     assert "\n" not in str(caught.value)
 
 
-def test_asking_for_it_needs_neither_evaluate_nor_torch() -> None:
-    """The function is there, and knows its subsets, before anything heavy is imported."""
+def test_metric_is_importable_without_evaluate_and_torch() -> None:
+    """The function exists and checks the subset before anything slow is imported."""
     code = (
         "import sys, medmnist_hf\n"
         "try: medmnist_hf.metric('pathmnits')\n"
@@ -337,12 +337,12 @@ def test_asking_for_it_needs_neither_evaluate_nor_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": ""})
 
 
-def test_references_and_scores_are_taken_by_position() -> None:
-    """In the order of scikit-learn: what is true, then the scores."""
-    ours, truth, scores = medmnist_hf.metric("breastmnist"), [0, 1, 1], [0.1, 0.9, 0.05]
-    by_name = ours.compute(references=truth, prediction_scores=scores)
-    assert ours.compute([0, 1], [0.1, 0.9]) == {"auc": 1.0, "acc": 1.0}
-    assert ours.compute(truth, scores) == by_name
-    ours.add_batch(truth[:2], scores[:2])
-    ours.add(truth[2], scores[2])
-    assert ours.compute() == by_name
+def test_references_and_scores_by_position() -> None:
+    """The order is that of scikit-learn: ground truth first, then scores."""
+    own, truth, scores = medmnist_hf.metric("breastmnist"), [0, 1, 1], [0.1, 0.9, 0.05]
+    by_name = own.compute(references=truth, prediction_scores=scores)
+    assert own.compute([0, 1], [0.1, 0.9]) == {"auc": 1.0, "acc": 1.0}
+    assert own.compute(truth, scores) == by_name
+    own.add_batch(truth[:2], scores[:2])
+    own.add(truth[2], scores[2])
+    assert own.compute() == by_name

@@ -1,4 +1,4 @@
-"""Real pipelines of tiny random models through `evaluate.evaluator`, with all their scores and without."""
+"""Real pipelines of tiny random models in our evaluator, with all scores, and in the original of `evaluate`."""
 
 import sys
 from collections.abc import Callable
@@ -59,16 +59,16 @@ def logits_of(model: torch.nn.Module, processor: Callable[..., Any], data: Datas
 @pytest.mark.parametrize("flag", ["breastmnist", "pathmnist", "chestmnist"])
 @pytest.mark.parametrize("named", [True, False])
 def test_all_scores_of_a_pipeline_reach_the_metric(flag: str, named: bool) -> None:
-    """Of 9 or 14 classes as well, where a pipeline by itself gives the best five."""
+    """Also for 9 or 14 classes, although a pipeline returns the best five by default."""
     model, processor = tiny(flag, named)
     data = images(flag)
     classifier = transformers.pipeline("image-classification", model=model, image_processor=processor)
-    found = metric(flag).evaluator(measures=["balanced_accuracy"]).compute(model_or_pipeline=classifier, data=data)
+    result = metric(flag).evaluator(measures=["balanced_accuracy"]).compute(model_or_pipeline=classifier, data=data)
     truth = data["label"][:]
     whole = score(check(truth, logits_of(model, processor, data), subset(flag).task, from_logits=True))
-    assert (found["auc"], found["acc"]) == pytest.approx((whole.auc, whole.acc), abs=1e-3)
-    assert 0 <= found["balanced_accuracy"] <= 1
-    assert found["samples_per_second"] > 0
+    assert (result["auc"], result["acc"]) == pytest.approx((whole.auc, whole.acc), abs=1e-3)
+    assert 0 <= result["balanced_accuracy"] <= 1
+    assert result["samples_per_second"] > 0
 
 
 def test_models_folders_and_mappings(tmp_path: Path) -> None:
@@ -77,27 +77,27 @@ def test_models_folders_and_mappings(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     task = metric("breastmnist").evaluator(ci=True, resamples=20)
-    found = task.compute(model_or_pipeline=str(tmp_path), data=data)
+    result = task.compute(model_or_pipeline=str(tmp_path), data=data)
     again = task.compute(model_or_pipeline=model, feature_extractor=processor, data=data)
-    assert {name: found[name] for name in ("auc", "acc", "auc_low", "auc_high")} == pytest.approx(
+    assert {name: result[name] for name in ("auc", "acc", "auc_low", "auc_high")} == pytest.approx(
         {name: again[name] for name in ("auc", "acc", "auc_low", "auc_high")}, abs=1e-6
     )
-    turned = task.compute(
+    swapped = task.compute(
         model_or_pipeline=str(tmp_path), data=data, label_mapping={"malignant": 1, "normal, benign": 0}
     )
-    assert turned["auc"] == pytest.approx(1 - found["auc"], abs=1e-6)
+    assert swapped["auc"] == pytest.approx(1 - result["auc"], abs=1e-6)
 
 
-def test_what_is_no_pipeline_is_refused() -> None:
+def test_invalid_pipelines() -> None:
     model, processor = tiny("breastmnist")
     task = metric("breastmnist").evaluator()
-    for given, message in (
-        (None, "no image-classification pipeline"),
-        (lambda inputs: [], "no image-classification pipeline"),
+    for model_or_pipeline, message in (
+        (None, "is not an image-classification pipeline"),
+        (lambda inputs: [], "is not an image-classification pipeline"),
         (model, "a model needs its image processor"),
     ):
         with pytest.raises(ScoreError, match=message):
-            task.compute(model_or_pipeline=given, data=images("breastmnist"))
+            task.compute(model_or_pipeline=model_or_pipeline, data=images("breastmnist"))
     with pytest.raises(ScoreError, match="leave metric out"):
         task.compute(
             model_or_pipeline=model,
@@ -117,17 +117,17 @@ def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
     assert "\n" not in str(caught.value)
 
 
-def test_the_plain_evaluator_tells_accuracy(tmp_path: Path) -> None:
-    """It hands over the best label of each image and no score; given a pipeline it does not run at all."""
+def test_the_original_evaluator_only_gives_accuracy(tmp_path: Path) -> None:
+    """It passes the best label of each image but no scores, and fails if it is given a pipeline."""
     model, processor = tiny("breastmnist")
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     data = images("breastmnist")
     plain = evaluate.evaluator("image-classification")
-    found = plain.compute(model_or_pipeline=str(tmp_path), data=data, metric=metric("breastmnist"))
+    result = plain.compute(model_or_pipeline=str(tmp_path), data=data, metric=metric("breastmnist"))
     decisions = logits_of(model, processor, data).argmax(axis=1)
-    assert found["acc"] == pytest.approx(float(np.mean(decisions == data["label"][:])))
-    assert "auc" not in found
+    assert result["acc"] == pytest.approx(float(np.mean(decisions == data["label"][:])))
+    assert "auc" not in result
     classifier = transformers.pipeline("image-classification", model=model, image_processor=processor)
     with pytest.raises(AttributeError, match="TFPreTrainedModel"):
         plain.compute(model_or_pipeline=classifier, data=data, metric=metric("breastmnist"))

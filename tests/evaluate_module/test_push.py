@@ -1,4 +1,4 @@
-"""The metric's module on the loopback Hub: pushed once, checked, tagged, and nothing else touched."""
+"""Pushing the metric's module to the loopback Hub: committed once, checked, tagged, other files kept."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ from medmnist_hf.hub.commit import CommitOptions, Pushed
 from tests.fixtures.hub.server import Fault, HubServer
 
 KIND, ID = "space", "org/medmnist"
-HERE = CommitOptions(ID)
+OPTIONS = CommitOptions(ID)
 FILES = {path.name: path.read_bytes() for path in FOLDER.iterdir() if path.is_file()}
 
 
@@ -29,11 +29,11 @@ def push(hub: HubServer, tag: str | None = None, *, private: bool = False) -> Pu
 
 
 def test_a_first_push_then_an_unchanged_one(hub: HubServer) -> None:
-    plan = plan_metric(hub.api(), HERE)
+    plan = plan_metric(hub.api(), OPTIONS)
     assert set(plan.paths("new")) == set(plan.files) == set(FILES) and not hub.store.repos
     first = push(hub, "v1", private=True)
-    held = hub.store.files(KIND, ID)
-    assert held.pop(".gitattributes") and held == FILES
+    files = hub.store.files(KIND, ID)
+    assert files.pop(".gitattributes") and files == FILES
     repo = hub.store.repos[KIND, ID]
     assert repo.private and repo.tags == {"v1": first.sha} and first.committed
     hub.log.clear()
@@ -42,51 +42,51 @@ def test_a_first_push_then_an_unchanged_one(hub: HubServer) -> None:
     assert not hub.log.find("POST") and len(repo.commits) == 2
 
 
-def test_a_change_goes_up_alone_and_other_files_stay(hub: HubServer) -> None:
+def test_only_changes_are_pushed_and_other_files_kept(hub: HubServer) -> None:
     push(hub, "v1")
     hub.store.write(KIND, ID, {"app.py": b"old", "notes.txt": b"mine"})
-    plan = plan_metric(hub.api(), HERE)
+    plan = plan_metric(hub.api(), OPTIONS)
     assert plan.paths("changed") == ["app.py"] and not plan.paths("new", "removed")
     assert [line.split()[0] for line in plan.lines()] == [ID, "changed", "0"]
     with pytest.raises(HubError, match=r"has a tag v1 at .* already"):
         plan_metric(hub.api(), CommitOptions(ID, tag="v1"))
     push(hub)
-    held = hub.store.files(KIND, ID)
-    assert held.pop(".gitattributes") and held == FILES | {"notes.txt": b"mine"}
+    files = hub.store.files(KIND, ID)
+    assert files.pop(".gitattributes") and files == FILES | {"notes.txt": b"mine"}
 
 
 def test_a_rival_is_not_overwritten(hub: HubServer) -> None:
     push(hub)
     hub.store.write(KIND, ID, {"app.py": b"old"})
-    plan = plan_metric(hub.api(), HERE)
+    plan = plan_metric(hub.api(), OPTIONS)
     hub.store.write(KIND, ID, {"app.py": b"a rival's"})
     with pytest.raises(HubError, match=r"another push has changed org/medmnist app\.py meanwhile: run again"):
-        push_metric(hub.api(), plan, HERE)
+        push_metric(hub.api(), plan, OPTIONS)
     assert hub.store.files(KIND, ID)["app.py"] == b"a rival's"
 
 
-def test_what_a_rival_adds_during_the_commit_stays(hub: HubServer) -> None:
+def test_files_that_a_rival_adds_during_the_commit_are_kept(hub: HubServer) -> None:
     push(hub)
     hub.store.write(KIND, ID, {"app.py": b"old"})
-    theirs = {"notes.txt": b"a rival's"}
-    hub.faults.add(Fault("POST", "/commit/", action=lambda: hub.store.write(KIND, ID, theirs)))
+    rival_files = {"notes.txt": b"a rival's"}
+    hub.faults.add(Fault("POST", "/commit/", action=lambda: hub.store.write(KIND, ID, rival_files)))
     assert push(hub, "v1").committed
-    held = hub.store.files(KIND, ID, "v1")
-    assert held.pop(".gitattributes") and held == FILES | theirs
+    files = hub.store.files(KIND, ID, "v1")
+    assert files.pop(".gitattributes") and files == FILES | rival_files
 
 
-def test_the_card_that_the_hub_writes_is_no_rival_but_another_push_is(hub: HubServer) -> None:
-    """Both planned while there was no Space yet."""
-    plan = plan_metric(hub.api(), HERE)
+def test_the_initial_card_of_the_hub_is_not_a_rival_but_another_push_is(hub: HubServer) -> None:
+    """Both pushes are planned before the Space exists."""
+    plan = plan_metric(hub.api(), OPTIONS)
     hub.api().create_repo(ID, repo_type=KIND, space_sdk="static")
     hub.store.write(KIND, ID, {"app.py": b"a rival's"})
     with pytest.raises(HubError, match=r"another push has changed org/medmnist app\.py meanwhile: run again"):
-        push_metric(hub.api(), plan, HERE)
+        push_metric(hub.api(), plan, OPTIONS)
     hub.store.write(KIND, ID, {"app.py": FILES["app.py"]})
-    assert push_metric(hub.api(), plan, HERE).committed
+    assert push_metric(hub.api(), plan, OPTIONS).committed
 
 
-def test_what_is_up_there_is_checked_before_it_is_tagged(hub: HubServer) -> None:
+def test_the_pushed_files_are_checked_before_tagging(hub: HubServer) -> None:
     first = push(hub)
     options = CommitOptions(ID, tag="v1")
     plan = plan_metric(hub.api(), options)
@@ -108,21 +108,21 @@ def test_what_is_up_there_is_checked_before_it_is_tagged(hub: HubServer) -> None
     ],
     ids=["create", "commit", "answer", "read", "tag"],
 )
-def test_a_busy_hub_is_asked_again(hub: HubServer, fault: Fault) -> None:
+def test_requests_to_a_busy_hub_are_retried(hub: HubServer, fault: Fault) -> None:
     hit = hub.faults.add(fault)
-    done = push(hub, "v1")
+    pushed = push(hub, "v1")
     repo = hub.store.repos[KIND, ID]
-    assert hit.hits and repo.tags == {"v1": done.sha} and len(repo.commits) == 2
+    assert hit.hits and repo.tags == {"v1": pushed.sha} and len(repo.commits) == 2
 
 
-def test_what_must_not_be(hub: HubServer) -> None:
+def test_rejected_pushes(hub: HubServer) -> None:
     for name in ("org/metric", "medmnist", "/medmnist", "a/b/medmnist"):
         with pytest.raises(HubError, match=r"name it NAMESPACE/medmnist, so that evaluate\.load can find it"):
             plan_metric(hub.api(), CommitOptions(name))
-    plan = plan_metric(hub.api(anonymous=True), HERE)
+    plan = plan_metric(hub.api(anonymous=True), OPTIONS)
     for api, match in ((hub.api(anonymous=True), "no token"), (hub.api(hub.read_token), "write access")):
         with pytest.raises(HubError, match=match) as caught:
-            push_metric(api, plan, HERE)
+            push_metric(api, plan, OPTIONS)
         assert "\n" not in str(caught.value) and "hf_" not in str(caught.value)
     assert not hub.store.repos
     push(hub)
@@ -130,11 +130,11 @@ def test_what_must_not_be(hub: HubServer) -> None:
         plan_metric(hub.api(), CommitOptions(ID, private=True))
 
 
-def test_a_link_in_the_folder_of_the_module_is_refused(
+def test_a_link_in_the_folder_of_the_module_is_rejected(
     hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(FOLDER, tmp_path / FOLDER.name, ignore=shutil.ignore_patterns("__pycache__")))
     (folder / "notes.md").symlink_to("/etc/hostname")
     monkeypatch.setattr(module, "FOLDER", folder)
     with pytest.raises(BuildError, match=r"cannot push .*notes\.md \(it is a link, to /etc/hostname"):
-        plan_metric(hub.api(), HERE)
+        plan_metric(hub.api(), OPTIONS)

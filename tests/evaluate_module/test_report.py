@@ -1,4 +1,4 @@
-"""Configs by name, the flat dictionary of results, and labels of models as class ids."""
+"""Looking up configs, the flat dictionary of results, and labels of models as class ids."""
 
 import warnings
 
@@ -7,7 +7,15 @@ import pytest
 
 from medmnist_hf.catalog import Task, subsets
 from medmnist_hf.errors import CatalogError, ScoreError
-from medmnist_hf.evaluate_module.report import OPTIONS, configs, decided, label_ids, label_table, report, resolve
+from medmnist_hf.evaluate_module.report import (
+    OPTIONS,
+    configs,
+    decision_accuracy,
+    label_ids,
+    label_table,
+    report,
+    resolve,
+)
 from medmnist_hf.scoring.intervals import intervals
 from medmnist_hf.scoring.metrics import metrics
 from medmnist_hf.scoring.official import ScoreWarning, score
@@ -17,9 +25,9 @@ from medmnist_hf.scoring.predictions import check
 def test_configs_are_the_subsets_and_the_tasks() -> None:
     assert len(configs()) == 18 + 4
     for entry in subsets():
-        found = resolve(entry.flag.upper())
-        assert (found.name, found.task, found.labels) == (entry.flag, entry.task, entry.labels)
-        assert found.num_classes == len(entry.labels) == resolve(entry.flag, len(entry.labels)).num_classes
+        config = resolve(entry.flag.upper())
+        assert (config.name, config.task, config.labels) == (entry.flag, entry.task, entry.labels)
+        assert config.num_classes == len(entry.labels) == resolve(entry.flag, len(entry.labels)).num_classes
     for task in Task:
         assert resolve(task.official_name) == resolve(task) == resolve(task.value)
     assert resolve("multi-class", 5).num_classes == 5
@@ -28,8 +36,8 @@ def test_configs_are_the_subsets_and_the_tasks() -> None:
 @pytest.mark.parametrize(
     ("name", "classes", "message"),
     [
-        (None, None, "no config named: pass a subset such as 'pathmnist', or a task"),
-        ("multiclass", None, "unknown subset 'multiclass'.*for other data name a task"),
+        (None, None, "the config is missing: pass a subset such as 'pathmnist', or a task"),
+        ("multiclass", None, "unknown subset 'multiclass'.*for other data pass a task"),
         ("multi-class", 1, "num_classes=1: the multi-class task has 2 classes or more"),
         ("multi-class", True, "num_classes=True: pass a whole number"),
         ("multi-class", 2.5, "num_classes=2.5: pass a whole number"),
@@ -38,41 +46,41 @@ def test_configs_are_the_subsets_and_the_tasks() -> None:
         ("pathmnist", 8, "num_classes=8: pathmnist has 9; leave it out"),
     ],
 )
-def test_configs_that_are_none(name: str | None, classes: int | None, message: str) -> None:
+def test_invalid_configs(name: str | None, classes: int | None, message: str) -> None:
     with pytest.raises((CatalogError, ScoreError), match=message) as caught:
         resolve(name, classes)
     assert "\n" not in str(caught.value)
 
 
-def test_extras_are_those_of_the_library() -> None:
+def test_measures_and_intervals_equal_those_of_scoring() -> None:
     rng = np.random.default_rng(0)
     references, scores = rng.integers(0, 5, 90), rng.dirichlet(np.ones(5), 90)
     config = resolve("retinamnist")
     names = ["mae", "auc:*", "quadratic_kappa"]
-    found = report(references, scores, config, measures=names, ci=0.8, resamples=40, seed=3)
+    result = report(references, scores, config, measures=names, ci=0.8, resamples=40, seed=3)
     plain = score(check(references, scores, config.task))
     extra = metrics(check(references, scores, config.task), names)
-    assert list(found)[:9] == ["auc", "acc", "mae", *(f"auc:{at}" for at in range(5)), "quadratic_kappa"]
-    assert (found["auc"], found["acc"]) == (plain.auc, plain.acc)
-    assert {name: found[name] for name in extra} == extra
+    assert list(result)[:9] == ["auc", "acc", "mae", *(f"auc:{at}" for at in range(5)), "quadratic_kappa"]
+    assert (result["auc"], result["acc"]) == (plain.auc, plain.acc)
+    assert {name: result[name] for name in extra} == extra
     spans = intervals(check(references, scores, config.task), ["auc", "acc", *extra], resamples=40, level=0.8, seed=3)
     for name, interval in spans.items():
-        assert (found[f"{name}_low"], found[f"{name}_high"]) == (interval.low, interval.high)
-    assert len(found) == 9 * 3
+        assert (result[f"{name}_low"], result[f"{name}_high"]) == (interval.low, interval.high)
+    assert len(result) == 9 * 3
     assert list(report(references, scores, config, measures="macro_f1", ci=False)) == ["auc", "acc", "macro_f1"]
     wide = report(references, scores, config, ci=True, resamples=40, seed=3)
-    assert wide["auc_low"] < found["auc_low"]
+    assert wide["auc_low"] < result["auc_low"]
     with pytest.raises(ScoreError, match="pass a confidence level between 0 and 1"):
         report(references, scores, config, ci=95)
     assert OPTIONS == ("from_logits", "measures", "ci", "resamples", "seed", "absent")
 
 
-def test_a_class_that_is_absent_is_told() -> None:
+def test_an_absent_class_gives_a_warning() -> None:
     scores = np.random.default_rng(0).dirichlet(np.ones(3), 20)
     config = resolve("fracturemnist3d")
     with pytest.warns(ScoreWarning, match="AUC leaves out class 2: no positive or no negative row among 20"):
-        found = report(np.arange(20) % 2, scores, config)
-    assert found["auc"] == found["auc"]
+        result = report(np.arange(20) % 2, scores, config)
+    assert result["auc"] == result["auc"]
     with pytest.warns(ScoreWarning, match="AUC is nan"):
         assert np.isnan(report(np.arange(20) % 2, scores, config, absent="nan")["auc"])
     with pytest.raises(ScoreError, match="pass absent='skip'"):
@@ -80,12 +88,12 @@ def test_a_class_that_is_absent_is_told() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         report([0, 0], [[0.9, 0.1, 0], [0.8, 0.1, 0.1]], config)
-    assert len(caught) == 1  # a nan is not told twice
+    assert len(caught) == 1  # a nan gives only one warning
 
 
 def test_decisions() -> None:
-    assert decided([0, 1, 2], [0, 2, 2], resolve("multi-class")) == {"acc": 2 / 3}
-    assert decided(np.array([[3], [1]]), ["LABEL_3", "adipose"], resolve("pathmnist")) == {"acc": 0.5}
+    assert decision_accuracy([0, 1, 2], [0, 2, 2], resolve("multi-class")) == {"acc": 2 / 3}
+    assert decision_accuracy(np.array([[3], [1]]), ["LABEL_3", "adipose"], resolve("pathmnist")) == {"acc": 0.5}
     for config, predictions, message in (
         ("chestmnist", [0, 1], "not multi-label decisions"),
         ("pathmnist", [0, 9], "class id out of range; ids run from 0 to 8"),
@@ -101,7 +109,7 @@ def test_decisions() -> None:
         ("pathmnist", [0], "2 references but 1 rows"),
     ):
         with pytest.raises(ScoreError, match=message):
-            decided([0, 1], predictions, resolve(config))
+            decision_accuracy([0, 1], predictions, resolve(config))
 
 
 def test_labels_of_models_become_columns() -> None:
@@ -112,10 +120,10 @@ def test_labels_of_models_become_columns() -> None:
         [{"label": names[0], "score": 0.5}, {"label": names[1], "score": 0.3}, {"label": names[2], "score": 0.2}],
     ]
     assert label_table(rows, config).tolist() == [[0.2, 0.1, 0.7], [0.5, 0.3, 0.2]]
-    turned = {names[0]: 2, names[1]: 1, names[2]: 0}
-    assert label_table(rows, config, turned).tolist() == [[0.7, 0.1, 0.2], [0.2, 0.3, 0.5]]
+    swapped = {names[0]: 2, names[1]: 1, names[2]: 0}
+    assert label_table(rows, config, swapped).tolist() == [[0.7, 0.1, 0.2], [0.2, 0.3, 0.5]]
     assert label_ids(["LABEL_1", 0], resolve("multi-class")) == [1, 0]
-    with pytest.raises(ScoreError, match="not each class once"):
+    with pytest.raises(ScoreError, match="do not name each class once"):
         label_table(rows, config, dict.fromkeys(names, 0))
     with pytest.raises(ScoreError, match=r"unknown label 'cat'.*pass label_mapping"):
         label_table([[{"label": "cat", "score": 1.0}]], config)

@@ -1,6 +1,8 @@
 """The API reference has every name that is meant to be imported."""
 
+import ast
 import re
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Final
@@ -8,6 +10,7 @@ from typing import Final
 import pytest
 
 import medmnist_hf
+from tests.fixtures.pages import PAGES, name_of
 from tests.fixtures.paths import ROOT
 
 API: Final = ROOT / "docs/api"
@@ -41,3 +44,37 @@ def test_a_package_with_public_names_has_a_page(package: str) -> None:
 def test_the_index_lists_every_page(page: Path) -> None:
     listed = (API / "index.md").read_text(encoding="utf-8")
     assert page.name == "index.md" or (f"]({page.name})" in listed and f"\n{page.stem}\n" in listed)
+
+
+@cache
+def names_in(path: Path) -> frozenset[str]:
+    """Names at the top of a module, imported ones too, read without importing it, which may take ten seconds."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.FunctionDef() | ast.ClassDef():
+                found.add(node.name)
+            case ast.ImportFrom():
+                found.update(alias.asname or alias.name for alias in node.names)
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                found.add(name)
+    return frozenset(found)
+
+
+def is_name(dotted: str) -> bool:
+    """Whether a module is there, or has the name after it; what comes after that is not looked at."""
+    path = ROOT
+    for part in dotted.split("."):
+        if (path / part).is_dir():
+            path = path / part
+        elif (path / f"{part}.py").is_file():
+            path = path / f"{part}.py"
+        else:
+            return part in names_in(path if path.suffix else path / "__init__.py")
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_python_names_on_a_page_exist(page: Path) -> None:
+    for dotted in re.findall(r"(?<![\w./-])medmnist_hf(?:\.(?!md\b)\w+)+", page.read_text(encoding="utf-8")):
+        assert is_name(dotted), dotted

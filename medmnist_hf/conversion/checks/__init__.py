@@ -1,1 +1,1 @@
-"""What is proved of a build: every pixel against its source, and faults of the data itself."""
+"""Checks of finished builds: comparison with the source, pixel by pixel, and an audit of the data itself."""

@@ -1,7 +1,7 @@
-"""What a built config holds beyond its format: class balance, blank images, exact duplicates within and across splits.
+"""Audit the data of a built config: class balance, blank images, and exact duplicates within and across splits.
 
-Two images are duplicates when all their decoded pixels are equal, however each was encoded; of every image only a
-16-byte BLAKE2b digest is kept, so memory grows by a few bytes a row whatever the size of the images.
+Two images are duplicates if all their decoded pixels are equal, however each is encoded. Only a 16-byte BLAKE2b digest
+per image is kept, so memory grows by a few bytes per row, whatever the image size.
 """
 
 import hashlib
@@ -38,35 +38,35 @@ from medmnist_hf.typed_json import Count, Md5, Name, OneOf, Sentence, Share, dec
 
 FORMAT: Final = 1
 MAX_LISTED: Final = 20
-"""Blank rows, groups of duplicates and members of a group that an audit lists; its counts are always full."""
+"""Largest number of blank rows, groups of duplicates, and members of a group in an audit; its counts are complete."""
 
 _DIGEST_BYTES: Final = 16
 _BATCH_BYTES: Final = 4 << 20
 _SLICES: Final = 8
-"""Parts in which a batch is handed to the pool."""
+"""Number of parts into which a batch is divided for the pool."""
 
 _NAMED: Final = 3
-"""Rows that a finding names."""
+"""Largest number of rows in a finding."""
 
 
 @dataclass(frozen=True, slots=True)
 class SplitAudit:
-    """One split of a config.
+    """Audit of one split.
 
     Attributes:
         rows: Number of rows.
-        catalogue_rows: Rows that the catalogue gives the split; None for a phantom.
-        label_rows: Label name -> rows that carry it.
-        label_shares: Label name -> share of the rows that carry it, 0 to 1; the prevalence in the multi-label task.
-        absent: Labels that no row carries.
-        unlabeled: Rows with no finding; 0 unless the task is multi-label.
-        unlabeled_share: Their share of the rows, 0 to 1.
-        majority: The most frequent class, the first of equals; None in the multi-label task.
-        accuracy_floor: Accuracy of the best constant answer, 0 to 1: the share of the majority class. In the
-            multi-label task, whose official accuracy is the mean over the findings (``medmnist.evaluator.getACC``),
-            the mean of max(prevalence, 1 - prevalence).
-        blank: Rows whose pixels are all equal.
-        blank_rows: The first of them, ascending.
+        catalogue_rows: Number of rows in the catalogue; None for a phantom.
+        label_rows: Label name -> number of rows with this label.
+        label_shares: Label name -> share of rows with this label, 0 to 1; in the multi-label task, its prevalence.
+        absent: Labels that no row has.
+        unlabeled: Number of rows without findings; 0 unless the task is multi-label.
+        unlabeled_share: Share of rows without findings, 0 to 1.
+        majority: The most frequent class, the first one in a tie; None in the multi-label task.
+        accuracy_floor: Accuracy of the best constant prediction, 0 to 1: the share of the majority class. In the
+            multi-label task, whose official accuracy is the mean over findings (``medmnist.evaluator.getACC``), the
+            mean of max(prevalence, 1 - prevalence).
+        blank: Number of rows whose pixels are all equal.
+        blank_rows: The first of these rows, ascending.
     """
 
     rows: Count
@@ -89,11 +89,11 @@ class Audit:
     Attributes:
         subset: Flag of the subset.
         size: Edge length in pixels or voxels.
-        source: Where the rows came from: ``zenodo``, ``folder`` or ``phantom``.
-        md5: MD5 of the NPZ file the config was built from.
+        source: Source of the rows: ``zenodo``, ``folder`` or ``phantom``.
+        md5: MD5 of the NPZ file that the config was built from.
         splits: Split name -> its audit, in the order train, validation, test.
-        duplicates: Rows that show the same pixels.
-        findings: What a reader should know, in sentences without a full stop, fit for a card; never empty.
+        duplicates: Rows with equal pixels.
+        findings: Findings for the card, as sentences without a full stop; never empty.
     """
 
     subset: Name
@@ -105,19 +105,19 @@ class Audit:
     findings: tuple[Sentence, ...]
 
     def to_json(self) -> str:
-        """The audit as it is written: indented JSON with a final newline, same text for same content."""
+        """Serialize the audit as indented JSON with a final newline; equal audits give equal text."""
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str = "the text") -> "Audit":
-        """Read an audit back.
+        """Parse an ``audit.json``.
 
         Args:
-            text: Content of an ``audit.json``.
-            where: What to call the file in an error.
+            text: Content of the file.
+            where: Name of the file in errors.
 
         Raises:
-            BuildError: The text is not an audit of this format.
+            BuildError: The text is not an audit in this format.
         """
         try:
             audit: Audit = decode_versioned(text, cls, FORMAT)
@@ -129,22 +129,22 @@ class Audit:
 def audit_config(
     config_dir: Path, *, workers: int | None = None, on_progress: Callable[[int], object] = lambda rows: None
 ) -> Audit:
-    """Audit one built config; nothing is written.
+    """Audit one built config, without writing anything.
 
     Args:
         config_dir: Folder of the config, e.g. ``dist/pathmnist/28``.
-        workers: Threads that decode; the default of `ThreadPoolExecutor` if None. The result does not depend on it.
-        on_progress: Called with a number of rows as they are audited.
+        workers: Decoding threads, on which the result does not depend; None for the default of `ThreadPoolExecutor`.
+        on_progress: Called with the number of rows just audited.
 
     Raises:
-        BuildError: There is no build in the folder, or its shards are damaged or not those of its manifest.
+        BuildError: The folder has no build, or its shards are damaged or do not match the manifest.
     """
     check_text(config_dir)
     manifest = read_manifest(config_dir)
     entry = subset(manifest.subset)
     with ThreadPoolExecutor(workers) as pool:
         rows = {split: _Scan(config_dir, manifest, entry, split, pool).run(on_progress) for split in SPLITS}
-    splits = {split: _split_audit(entry, manifest, split, found) for split, found in rows.items()}
+    splits = {split: _split_audit(entry, manifest, split, split_rows) for split, split_rows in rows.items()}
     duplicates = find_duplicates(rows, MAX_LISTED)
     return Audit(
         subset=entry.flag,
@@ -158,7 +158,7 @@ def audit_config(
 
 
 class _Scan:
-    """The reading of one split of a config, shard after shard in bounded memory."""
+    """Scans one split of a config, shard by shard, in bounded memory."""
 
     def __init__(self, config_dir: Path, manifest: Manifest, entry: Subset, split: str, pool: Executor) -> None:
         self._config_dir, self._entry, self._pool, self._where = config_dir, entry, pool, f"{config_dir} {split}"
@@ -176,15 +176,18 @@ class _Scan:
             first = len(blank)
             with row_errors(self._fault, first):
                 pixels = pixels_of(batch.column("image"), self._shape, self._pool)
-                found = labels_of(batch.column("label"), len(self._entry.labels), multi_label=self._multi_label)
+                batch_labels = labels_of(batch.column("label"), len(self._entry.labels), multi_label=self._multi_label)
             for part_digests, part_blank in self._scan(pixels):
                 digests.append(part_digests)
                 blank += part_blank
-            labels.append(found.astype(np.bool_) if self._multi_label else found[:, None] == self._classes)
+            labels.append(
+                batch_labels.astype(np.bool_) if self._multi_label else batch_labels[:, None] == self._classes
+            )
             on_progress(len(batch))
         if len(blank) != self._record.rows:
             raise BuildError(
-                f"{self._where} has {len(blank)} rows, its manifest {self._record.rows}: build it again with --force"
+                f"{self._where} has {len(blank)} rows, but its manifest lists {self._record.rows}: "
+                "build the config again with --force"
             )
         return SplitRows(
             np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2),
@@ -200,17 +203,18 @@ class _Scan:
                 regular_size(path)
                 with pq.ParquetFile(path) as parquet:
                     check_footer(parquet.metadata, shard.rows, self._entry, self._size)
-                    found = parquet.schema_arrow
-                    if (found.names, found.types) != (self._types.names, self._types.types):
+                    schema = parquet.schema_arrow
+                    if (schema.names, schema.types) != (self._types.names, self._types.types):
                         raise BuildError(
-                            f"{path} has other columns than {self._entry.flag}: build it again with --force"
+                            f"{path} does not have the columns of {self._entry.flag}: "
+                            "build the config again with --force"
                         )
                     yield from parquet.iter_batches(rows)
             except SHARD_ERRORS as error:
                 raise BuildError(cannot_read(path, error, "build the config again with --force")) from None
 
     def _scan(self, pixels: UInt8Array) -> Iterator[tuple[bytes, list[bool]]]:
-        """Digests and blankness of a batch, in parts."""
+        """Yield the digests of a batch, and whether each row is blank, in parts."""
         channels = 3 if self._entry.channels == 3 and self._entry.ndim == 2 else 1
         step = max(1, -(-len(pixels) // _SLICES))
         starts = range(0, len(pixels), step)
@@ -221,7 +225,7 @@ class _Scan:
 
 
 def _scan_pixels(images: UInt8Array, channels: int) -> tuple[bytes, list[bool]]:
-    """Digests of images or volumes, joined, and whether all pixels of each are equal."""
+    """Joined digests of images or volumes, and for each whether all its pixels are equal."""
     digests, blank = [], []
     for image in images:
         raw = image.tobytes()
@@ -230,13 +234,13 @@ def _scan_pixels(images: UInt8Array, channels: int) -> tuple[bytes, list[bool]]:
     return b"".join(digests), blank
 
 
-def _split_audit(entry: Subset, manifest: Manifest, split: str, found: SplitRows) -> SplitAudit:
-    rows = len(found.labels)
-    counts = found.labels.sum(axis=0)
+def _split_audit(entry: Subset, manifest: Manifest, split: str, split_rows: SplitRows) -> SplitAudit:
+    rows = len(split_rows.labels)
+    counts = split_rows.labels.sum(axis=0)
     shares = counts / max(1, rows)
     multi_label = entry.task is Task.MULTI_LABEL
-    unlabeled = int((~found.labels.any(axis=1)).sum())
-    blank = np.flatnonzero(found.blank)
+    unlabeled = int((~split_rows.labels.any(axis=1)).sum())
+    blank = np.flatnonzero(split_rows.blank)
     return SplitAudit(
         rows=rows,
         catalogue_rows=None if manifest.source.synthetic else entry.counts[split],
@@ -254,48 +258,51 @@ def _split_audit(entry: Subset, manifest: Manifest, split: str, found: SplitRows
 
 def _findings(entry: Subset, splits: dict[str, SplitAudit], duplicates: Duplicates) -> Iterator[str]:
     thing = "volume" if entry.ndim == 3 else "image"
-    for split, found in splits.items():
-        if found.catalogue_rows is not None and found.catalogue_rows != found.rows:
-            yield f"{split} has {found.rows:,} rows where the catalogue has {found.catalogue_rows:,}"
+    for split, audit in splits.items():
+        if audit.catalogue_rows is not None and audit.catalogue_rows != audit.rows:
+            yield f"{split} has {audit.rows:,} rows where the catalogue has {audit.catalogue_rows:,}"
     for overlap in duplicates.overlaps:
         yield _overlap_sentence(overlap, thing, entry.task)
-    for split, found in splits.items():
-        if found.blank:
-            yield _blank_sentence(found, split, thing)
-    if not duplicates.pictures and not any(found.blank for found in splits.values()):
+    for split, audit in splits.items():
+        if audit.blank:
+            yield _blank_sentence(audit, split, thing)
+    if not duplicates.pictures and not any(audit.blank for audit in splits.values()):
         yield f"no {thing} is blank and no two are pixel-identical, within a split or across splits"
-    for split, found in splits.items():
-        if found.absent:
-            yield f"{split} has no row labeled {', '.join(map(repr, found.absent))}"
-        if found.unlabeled:
-            yield f"{found.unlabeled_share:.1%} of the rows of {split} carry no finding"
+    for split, audit in splits.items():
+        if audit.absent:
+            yield f"{split} has no row labeled {', '.join(map(repr, audit.absent))}"
+        if audit.unlabeled:
+            yield f"{audit.unlabeled_share:.1%} of the rows of {split} have no finding"
     test = splits["test"]
-    answer = "the more frequent answer for each finding" if test.majority is None else repr(test.majority)
-    yield f"always giving {answer} on test has an accuracy of {test.accuracy_floor:.3f}"
+    prediction = "the more frequent value of each finding" if test.majority is None else repr(test.majority)
+    yield f"always predicting {prediction} has an accuracy of {test.accuracy_floor:.3f} on test"
 
 
 def _count(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
-def _blank_sentence(found: SplitAudit, split: str, thing: str) -> str:
-    verb, rows = ("is", "row") if found.blank == 1 else ("are", "rows")
-    named = ", ".join(map(str, found.blank_rows[:_NAMED]))
-    more = f" and {found.blank - _NAMED:,} more" if found.blank > _NAMED else ""
-    return f"{_count(found.blank, thing)} of {split} {verb} blank (all pixels equal): {rows} {named}{more}"
+def _blank_sentence(audit: SplitAudit, split: str, thing: str) -> str:
+    verb, rows = ("is", "row") if audit.blank == 1 else ("are", "rows")
+    examples = ", ".join(map(str, audit.blank_rows[:_NAMED]))
+    more = f" and {audit.blank - _NAMED:,} more" if audit.blank > _NAMED else ""
+    return f"{_count(audit.blank, thing)} of {split} {verb} blank (all pixels equal): {rows} {examples}{more}"
 
 
 def _overlap_sentence(overlap: Overlap, thing: str, task: Task) -> str:
-    """E.g. "1 image of train is pixel-identical to one of test, with another label: train row 115, test row 76"."""
+    """Describe an overlap.
+
+    E.g. "1 image of train is pixel-identical to one of test, with another label: train row 115, test row 76".
+    """
     (first, rows), *others = overlap.rows.items()
-    same = f"{_count(rows, thing)} of {first} {'is' if rows == 1 else 'are'} pixel-identical"
-    alone = overlap.pictures == 1 and sum(overlap.rows.values()) == 2
+    sentence = f"{_count(rows, thing)} of {first} {'is' if rows == 1 else 'are'} pixel-identical"
+    single_pair = overlap.pictures == 1 and sum(overlap.rows.values()) == 2
     other_labels = "another label" if others and task is not Task.MULTI_LABEL else "different labels"
     for other, partners in others:
-        same += f" to {'one' if partners == 1 else f'{partners:,}'} of {other}"
+        sentence += f" to {'one' if partners == 1 else f'{partners:,}'} of {other}"
     if not others and overlap.pictures > 1:
-        same += f" in {overlap.pictures:,} groups"
+        sentence += f" in {overlap.pictures:,} groups"
     if overlap.conflicting:
-        same += f", {'some ' if overlap.conflicting < overlap.pictures else ''}with {other_labels}"
-    place = ", ".join(f"{member.split} row {member.row}" for member in overlap.example)
-    return f"{same}: {'' if alone else 'e.g. '}{place}"
+        sentence += f", {'some ' if overlap.conflicting < overlap.pictures else ''}with {other_labels}"
+    example = ", ".join(f"{member.split} row {member.row}" for member in overlap.example)
+    return f"{sentence}: {'' if single_pair else 'e.g. '}{example}"

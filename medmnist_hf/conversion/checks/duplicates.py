@@ -1,4 +1,4 @@
-"""Groups of rows with equal digests: within a split, across splits, and under different labels."""
+"""Find groups of rows with equal digests: within a split, across splits, and with different labels."""
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, slots=True)
 class SplitRows:
-    """What is known of the rows of one split.
+    """Digests and labels of the rows of one split.
 
     Attributes:
-        digests: Two halves of a digest of the pixels of each row, uint64 of shape ``(N, 2)``.
+        digests: Both halves of the digest of each row's pixels, uint64 of shape ``(N, 2)``.
         blank: Whether all pixels of a row are equal, bool of shape ``(N,)``.
-        labels: Which labels a row carries, bool of shape ``(N, L)``.
+        labels: Which labels a row has, bool of shape ``(N, L)``.
     """
 
     digests: npt.NDArray[np.uint64]
@@ -26,12 +26,12 @@ class SplitRows:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One row that shows a repeated picture.
+    """One row with a repeated picture, that is an image or volume.
 
     Attributes:
         split: Name of the split.
-        row: Row of the split, from 0.
-        labels: Its class id, or the ids of the findings present; empty for none.
+        row: Row within the split, from 0.
+        labels: Its class id, or the ids of the findings present; empty if there are none.
     """
 
     split: str
@@ -41,13 +41,13 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class DuplicateGroup:
-    """All rows that show one repeated picture.
+    """All rows with the same repeated picture.
 
     Attributes:
         rows: Number of rows.
-        blank: All its pixels are equal.
-        conflicting: Not all rows carry the same labels.
-        members: Rows by split and row, those of every split and labels before others where not all are listed.
+        blank: Whether all pixels of the picture are equal.
+        conflicting: Whether the rows have different labels.
+        members: The rows, by split and row; a shortened list prefers the first row of each split and label set.
     """
 
     rows: int
@@ -58,13 +58,13 @@ class DuplicateGroup:
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """The pictures that two splits share, or that one split holds more than once.
+    """Pictures that two splits share, or that one split contains more than once.
 
     Attributes:
-        pictures: Number of different pictures.
-        rows: Split -> rows that show one of them; one entry where it is about repetition within a split.
-        conflicting: Those of the pictures whose rows here do not all carry the same labels.
-        example: Two rows that show one of them, one of each split; with different labels if there are such.
+        pictures: Number of distinct pictures.
+        rows: Split -> number of rows with one of these pictures; a single entry for repetition within a split.
+        conflicting: Number of these pictures whose rows in these splits have different labels.
+        example: Two rows with the same picture, one from each split, and with different labels if possible.
     """
 
     pictures: int
@@ -78,11 +78,11 @@ class Duplicates:
     """All repeated pictures of a config.
 
     Attributes:
-        pictures: Number of different pictures that occur more than once in the config.
-        rows: Rows that show one of them.
-        conflicting: Those of the pictures whose rows do not all carry the same labels.
-        overlaps: For each pair of splits, then for each split, where there are any.
-        listed: Groups in full, those across splits and under different labels before others.
+        pictures: Number of distinct pictures that occur more than once in the config.
+        rows: Number of rows with one of these pictures.
+        conflicting: Number of these pictures whose rows have different labels.
+        overlaps: Overlaps of each pair of splits, then within each split; empty ones are left out.
+        listed: The most important groups: across splits before within a split, and different labels before equal ones.
     """
 
     pictures: int
@@ -92,19 +92,19 @@ class Duplicates:
     listed: tuple[DuplicateGroup, ...]
 
     def shared(self, split: str, other: str) -> int:
-        """Rows of a split that some row of another split, or some other row of the same split, is identical to."""
+        """Number of rows of a split that are identical to a row of `other`, or to another row of the same split."""
         return sum(overlap.rows[split] for overlap in self.overlaps if overlap.rows.keys() == {split, other})
 
 
 def find_duplicates(splits: Mapping[str, SplitRows], limit: int) -> Duplicates:
-    """Find all rows of all splits whose digests are equal.
+    """Find all rows, in all splits, whose digests are equal.
 
     Args:
         splits: Split name -> its rows, all with the same number of labels.
-        limit: The most groups that are listed, and the most members of a group.
+        limit: Largest number of groups to list, and of members per group.
 
     Returns:
-        Full counts, and the groups that matter most.
+        Complete counts, and the most important groups.
     """
     names = tuple(splits)
     tallies = [_Tally(chosen) for chosen in (*combinations(names, 2), *((name,) for name in names))]
@@ -126,10 +126,10 @@ _Group = tuple[list[Member], bool]
 
 
 def _groups(splits: Mapping[str, SplitRows]) -> Iterator[_Group]:
-    """The rows of each repeated picture in order, and whether it is blank; pictures by their first row."""
-    names, founds = list(splits), list(splits.values())
-    offsets = np.cumsum([0, *(len(found.digests) for found in founds)])
-    digests = np.concatenate([found.digests for found in founds])
+    """Yield the rows of each repeated picture in order, and whether it is blank; pictures by their first row."""
+    names, tables = list(splits), list(splits.values())
+    offsets = np.cumsum([0, *(len(table.digests) for table in tables)])
+    digests = np.concatenate([table.digests for table in tables])
     order = np.lexsort((digests[:, 1], digests[:, 0]))  # stable, so the rows of one picture stay in order
     ordered = digests[order]
     edges = np.flatnonzero((ordered[1:] != ordered[:-1]).any(axis=1)) + 1
@@ -140,10 +140,10 @@ def _groups(splits: Mapping[str, SplitRows]) -> Iterator[_Group]:
         homes = np.searchsorted(offsets, places, side="right") - 1
         rows = places - offsets[homes]
         members = [
-            Member(names[home], row, tuple(np.flatnonzero(founds[home].labels[row]).tolist()))
+            Member(names[home], row, tuple(np.flatnonzero(tables[home].labels[row]).tolist()))
             for home, row in zip(homes.tolist(), rows.tolist(), strict=True)
         ]
-        yield members, bool(founds[homes[0]].blank[rows[0]])
+        yield members, bool(tables[homes[0]].blank[rows[0]])
 
 
 def _counted(splits: Mapping[str, SplitRows], tallies: Iterable["_Tally"]) -> Iterator[_Group]:
@@ -154,13 +154,13 @@ def _counted(splits: Mapping[str, SplitRows], tallies: Iterable["_Tally"]) -> It
 
 
 def _rank(group: _Group) -> tuple[bool, bool]:
-    """Sorts leaks between splits first, and among those and the others conflicts first."""
+    """Sort key: leaks between splits come first, and conflicting labels before equal ones."""
     members, _ = group
     return members[0].split == members[-1].split, not _conflicting(members)
 
 
 def _shortened(members: list[Member], limit: int) -> tuple[Member, ...]:
-    """At most `limit` members: those first that show another split or other labels, then by row."""
+    """Keep at most `limit` members, preferring the first one of each split and label set."""
     if len(members) <= limit:
         return tuple(members)
     kinds: dict[tuple[str, tuple[int, ...]], int] = {}
@@ -171,7 +171,7 @@ def _shortened(members: list[Member], limit: int) -> tuple[Member, ...]:
 
 
 class _Tally:
-    """What is counted for one pair of splits, for one split, or, with no split named, for all of them."""
+    """Counts the repeated pictures of one pair of splits, of one split, or, if `splits` is empty, of all splits."""
 
     def __init__(self, splits: tuple[str, ...]) -> None:
         self._splits = splits
@@ -202,9 +202,9 @@ def _conflicting(members: list[Member]) -> bool:
 
 
 def _pair(members: list[Member]) -> tuple[Member, Member]:
-    """Two rows, of two splits if the rows are of two, and with different labels if any have them."""
+    """Choose two rows: from different splits, and with different labels, if possible."""
     right = [member for member in members if member.split != members[0].split] or members[1:]
     left = [member for member in members if member.split == members[0].split]
-    # If the first of the left agrees with all of the right, one that does not can be found beside any of these.
+    # If left[0] agrees with every row on the right, any row on the left that differs also differs from right[0].
     pairs = chain(((left[0], other) for other in right), ((other, right[0]) for other in left))
     return next(((a, b) for a, b in pairs if a.labels != b.labels), (left[0], right[0]))

@@ -1,10 +1,10 @@
-"""Proof that a built config equals its source: every pixel and label, read back the way a user reads them.
+"""Verify that a built config equals its source: every pixel and label, read back the way a user reads them.
 
-Rows are streamed through `datasets.load_dataset` and compared with the NPZ file row by row; without a source their
-digests are compared with the manifest, which recorded them from the NPZ file when it was built.
+Rows are streamed with `datasets.load_dataset` and compared with the NPZ file row by row. Without a source, their
+digests are compared with those in the manifest, which were computed from the NPZ file during the build.
 
-Everything else reads images and labels with `medmnist_hf.data.decode`. This module decodes with Pillow and has its own
-reader of labels, on purpose: a proof by the reader that others use would not see a fault of that reader.
+All other modules read images and labels with `medmnist_hf.data.decode`. This one deliberately decodes with Pillow and
+its own label reader, because sharing a reader would hide that reader's faults.
 """
 
 import hashlib
@@ -38,6 +38,8 @@ from medmnist_hf.places.local_paths import check_loadable, escaped_shards, is_pa
 _BATCH: Final = {2: 256, 3: 16}
 """Rows decoded at once, by number of dimensions."""
 
+_REBUILD: Final = "build the config again with --force"
+
 
 @dataclass(frozen=True, slots=True)
 class Verified:
@@ -46,9 +48,9 @@ class Verified:
     Attributes:
         subset: Flag of the subset.
         size: Edge length in pixels or voxels.
-        rows: Rows compared, of all splits.
+        rows: Number of rows compared, in all splits.
         shards: Number of shards whose SHA-256 was checked.
-        against: What the pixels and labels were compared with: the NPZ file's name, or ``manifest``.
+        against: What pixels and labels were compared with: the name of the NPZ file, or ``manifest``.
     """
 
     subset: str
@@ -61,17 +63,17 @@ class Verified:
 def verify_config(
     config_dir: Path, file: SourceFile | None = None, *, on_progress: Callable[[int], object] = lambda rows: None
 ) -> Verified:
-    """Prove one built config equal to its source, or to its manifest.
+    """Verify that one built config equals its source, or its manifest.
 
     Args:
-        config_dir: Folder of the config, e.g. ``dist/pathmnist/28``; the card lies in the folder above.
-        file: The NPZ file to compare with; None compares digests with the manifest.
-        on_progress: Called with a number of rows as they are compared.
+        config_dir: Folder of the config, e.g. ``dist/pathmnist/28``; its parent contains the card.
+        file: NPZ file to compare with; None compares digests with the manifest.
+        on_progress: Called with the number of rows just compared.
 
     Raises:
-        BuildError: There is no build in the folder.
-        ReadError: The NPZ file is damaged or of another subset or size.
-        VerificationError: Something differs; the message names shard, split or row.
+        BuildError: The folder has no build.
+        ReadError: The NPZ file is damaged or contains another subset or size.
+        VerificationError: Something differs; the message names the shard, split or row.
     """
     check_loadable(config_dir)
     manifest = read_manifest(config_dir)
@@ -85,8 +87,8 @@ def verify_config(
     _check_card(config_dir.parent, manifest)
     if file is not None and file.md5 != manifest.source.md5:
         raise VerificationError(
-            f"{config_dir} was built from a file with MD5 {manifest.source.md5}, {file.path} has {file.md5}: "
-            "verify against the file it was built from, or build it again with --force"
+            f"{config_dir} was built from a file with MD5 {manifest.source.md5}, but {file.path} has {file.md5}: "
+            "verify against the file it was built from, or build the config again with --force"
         )
     reader = NpzReader(file.path, entry, manifest.size, file.counts) if file is not None else None
     with ThreadPoolExecutor() as pool:
@@ -98,7 +100,7 @@ def verify_config(
 
 
 def _check_shards(config_dir: Path, manifest: Manifest, entry: Subset) -> None:
-    """Sizes and SHA-256 of all shards, and that no other Parquet file lies beside them."""
+    """Check size and SHA-256 of all shards, and that the folder has no other Parquet file."""
     for shard in manifest.shards:
         path = config_dir / shard.name
         if not path.is_file():
@@ -109,33 +111,31 @@ def _check_shards(config_dir: Path, manifest: Manifest, entry: Subset) -> None:
             check_footer(pq.read_metadata(path), shard.rows, entry, manifest.size)
         except SHARD_ERRORS as error:
             raise VerificationError(
-                f"{path} is no shard of this build ({first_line(error)}): build it again with --force"
+                f"{path} is not a shard of this build ({first_line(error)}): build the config again with --force"
             ) from None
-    known = {shard.name for shard in manifest.shards}
+    names = {shard.name for shard in manifest.shards}
     for path in sorted(config_dir.glob("*.parquet")):
-        if path.name not in known:
+        if path.name not in names:
             raise VerificationError(
                 f"{path} is not in the manifest: remove it, or build the config again with --force"
             )
 
 
 def _check_card(folder: Path, manifest: Manifest) -> None:
-    """The card is of this build, so that `load_dataset` does not take a copy that it prepared of another; no code."""
+    """Check that the card describes this build, or `load_dataset` could load a cached copy of another; no scripts."""
     card, script = folder / README_NAME, folder / f"{folder.resolve().name}.py"
     if script.exists():
-        raise VerificationError(f"{script} is there, and load_dataset refuses code: remove it")
+        raise VerificationError(f"{script} prevents loading, since load_dataset refuses scripts: remove it")
     try:
         content = read_document(card)
     except FileNotFoundError:
         raise VerificationError(
-            f"no {README_NAME} in {folder}: run medmnist-hf build again, it writes the card"
+            f"no {README_NAME} in {folder}: run medmnist-hf build again to write the card"
         ) from None
     except OSError as error:
         raise VerificationError(cannot_read(card, error, "check the file")) from None
     if manifest.content_id.encode() not in content:
-        raise VerificationError(
-            f"{card} is the card of another build: run medmnist-hf build again, it writes the card"
-        )
+        raise VerificationError(f"{card} is the card of another build: run medmnist-hf build again to write the card")
 
 
 class _Stored:
@@ -155,18 +155,18 @@ class _Stored:
             self._data: Any = datasets.load_dataset(
                 str(folder.resolve()), config_dir.name, split=split, streaming=True, **escaped
             )
-        except Exception as error:  # of five libraries, whose errors share no base
+        except Exception as error:  # five libraries, whose errors have no common base
             if fault := cache_fault(error, folder):
                 raise fault from None
             raise VerificationError(
-                f"load_dataset cannot read {self.where} ({first_line(root_cause(error))}): build it again"
+                f"load_dataset cannot read {self.where} ({first_line(root_cause(error))}): {_REBUILD}"
             ) from None
         expected = features_of(entry, manifest.size)
         if self._data.features != expected:
-            raise VerificationError(f"{self.where} has features {self._data.features}, not {expected}: build it again")
+            raise VerificationError(f"{self.where} has features {self._data.features}, not {expected}: {_REBUILD}")
 
     def blocks(self) -> Iterator[tuple[UInt8Array, Int64Array]]:
-        """Decoded pixels ``(n, *image_shape)`` and labels ``(n,)`` or multi-hot ``(n, L)``, in row order."""
+        """Yield decoded pixels ``(n, *image_shape)`` and labels ``(n,)`` or multi-hot ``(n, L)``, in row order."""
         tables = iter(self._data.with_format("arrow").iter(batch_size=_BATCH[self._entry.ndim]))
         row = 0
         while True:
@@ -174,9 +174,7 @@ class _Stored:
                 table = next(tables, None)
             except Exception as error:
                 why = first_line(root_cause(error))
-                raise VerificationError(
-                    f"{self.where} cannot be read from row {row} on ({why}): build it again with --force"
-                ) from None
+                raise VerificationError(f"{self.where} cannot be read from row {row} on ({why}): {_REBUILD}") from None
             if table is None:
                 return
             image, label = table["image"].combine_chunks(), table["label"].combine_chunks()
@@ -204,15 +202,15 @@ class _Stored:
         mode, size = "RGB" if self._entry.channels == 3 else "L", self._shape[1::-1]
         try:
             with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as image:
-                # Before decoding: a small file can claim a huge picture.
+                # Before decoding, because a small file can claim a huge picture.
                 if (image.mode, image.size) != (mode, size):
                     raise self._bad(row, f"an image of mode {image.mode} and size {image.size}, not {mode} and {size}")
                 pixels = np.asarray(image)
                 if image.getexif():
-                    raise self._bad(row, "an image with EXIF data, by which datasets turns it")
+                    raise self._bad(row, "an image with EXIF data, which datasets uses to rotate it")
                 return pixels
-        except UnidentifiedImageError:  # its message names an address in memory
-            raise self._bad(row, "what is no PNG or WebP image") from None
+        except UnidentifiedImageError:  # its message contains a memory address
+            raise self._bad(row, "a file that is not a PNG or WebP image") from None
         except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
             raise self._bad(row, f"an unreadable image ({first_line(error)})") from None
 
@@ -232,24 +230,24 @@ class _Stored:
         return hot
 
     def _refuse(self, bad: npt.NDArray[np.bool_], inner: int, start: int, what: str) -> None:
-        """Raise for the first bad value, of which each row has `inner`."""
+        """Raise an error for the row of the first bad value; each row has `inner` values."""
         if bad.any():
             raise self._bad(start + int(np.flatnonzero(bad)[0]) // inner, what)
 
     def _bad(self, row: int, what: str) -> VerificationError:
-        return VerificationError(f"{self.where} row {row} holds {what}: build it again with --force")
+        return VerificationError(f"{self.where} row {row} holds {what}: {_REBUILD}")
 
 
 def _verify_split(stored: _Stored, reader: NpzReader | None, on_progress: Callable[[int], object]) -> None:
     pixels, labels = hashlib.sha256(), hashlib.sha256()
-    wanted: list[int] = []
-    images = reader.images(stored.split, iter(wanted.pop, None)) if reader else None
+    counts: list[int] = []
+    images = reader.images(stored.split, iter(counts.pop, None)) if reader else None
     row = 0
     for block, block_labels in stored.blocks():
         if row + len(block) > stored.record.rows:
             break
         if reader and images:
-            wanted.append(len(block))
+            counts.append(len(block))
             source_labels = reader.labels(stored.split)[row : row + len(block)]
             _compare(stored, row, "pixels", block, next(images))
             _compare(stored, row, "labels", block_labels, source_labels)
@@ -261,25 +259,19 @@ def _verify_split(stored: _Stored, reader: NpzReader | None, on_progress: Callab
         expected = reader.rows(stored.split) if reader else stored.record.rows
         if row != expected or row != stored.record.rows:
             raise VerificationError(
-                f"{stored.where} has {row} rows, the source {expected}, the manifest {stored.record.rows}: "
-                "build it again with --force"
+                f"{stored.where} has {row} rows, the source {expected}, the manifest {stored.record.rows}: {_REBUILD}"
             )
-        found = (pixels.hexdigest(), labels.hexdigest())
-        if found != (stored.record.pixels_sha256, stored.record.labels_sha256):
-            raise VerificationError(
-                f"{stored.where} has other pixels or labels than its manifest says: build it again"
-            )
+        digests = (pixels.hexdigest(), labels.hexdigest())
+        if digests != (stored.record.pixels_sha256, stored.record.labels_sha256):
+            raise VerificationError(f"{stored.where} has pixels or labels that differ from its manifest: {_REBUILD}")
         return
-    raise VerificationError(f"{stored.where} has more rows than its manifest says: build it again")
+    raise VerificationError(f"{stored.where} has more rows than its manifest: {_REBUILD}")
 
 
-def _compare(stored: _Stored, start: int, what: str, found: Any, expected: Any) -> None:
-    if found.shape == expected.shape and np.array_equal(found, expected):
+def _compare(stored: _Stored, start: int, what: str, block: Any, expected: Any) -> None:
+    if block.shape == expected.shape and np.array_equal(block, expected):
         return
-    same_rows = found.shape == expected.shape
-    row = (
-        start + int(np.flatnonzero((found != expected).reshape(len(found), -1).any(axis=1))[0]) if same_rows else start
-    )
-    raise VerificationError(
-        f"{stored.where} row {row}: the {what} differ from the NPZ file: build it again with --force"
-    )
+    row = start
+    if block.shape == expected.shape:
+        row += int(np.flatnonzero((block != expected).reshape(len(block), -1).any(axis=1))[0])
+    raise VerificationError(f"{stored.where} row {row}: the {what} differ from the NPZ file: {_REBUILD}")

@@ -1,1 +1,1 @@
-"""Where NPZ files come from: Zenodo, a folder, or generated phantoms."""
+"""Sources of NPZ files: Zenodo, a folder, or generated phantoms."""

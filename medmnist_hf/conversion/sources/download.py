@@ -1,7 +1,7 @@
-"""One file from the first place that gives it whole: resumed, retried, checked by MD5, renamed into place at the end.
+"""Download a file from the first server that delivers it completely: with resumption, retries and a check of its MD5.
 
-What has arrived so far lies in ``NAME.part``, with a note of its origin in ``NAME.part.json``. Neither is ever
-trusted: a file gets its name only after the MD5 of all its bytes was found right.
+Bytes received so far are in ``NAME.part``, and a note of their origin is in ``NAME.part.json``. Neither is trusted: a
+file gets its final name only if the MD5 of all its bytes is correct.
 """
 
 import contextlib
@@ -35,33 +35,32 @@ _log = logging.getLogger(__name__)
 
 _REDIRECTS: Final = 10
 _NOTE_BYTES: Final = 1 << 14
-"""Size of the largest note: an address and an ETag."""
+"""Largest size of a note, which contains a URL and an ETag."""
 
 _ETAG: Final = re.compile(r'"[\x21\x23-\x7e]{0,200}"')
-"""A strong ETag (RFC 9110, section 8.8.3) in ASCII, of a length that servers use: others cannot be sent back."""
+"""A strong ETag (RFC 9110, section 8.8.3) in ASCII, of a usual length; others cannot be sent back."""
 
 _NUMBER: Final = "[0-9]{1,15}"
-"""A count of bytes in a header: up to a petabyte."""
+"""A number of bytes in a header, up to a petabyte."""
 
 OnBytes = Callable[[int, int | None], object]
-"""Called with the bytes of a file that are there and with those of the whole file, None where that is not known."""
+"""Called with the number of bytes received of a file, and with its size, None if that is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a place may take and how often it is asked again.
+    """How long a server may take, and how often a request is retried.
 
     Attributes:
-        limits: Time-outs and least speed of a request: a file of 100 MB takes a day at the least one, and the next
-            place may be faster.
-        attempts: Failures in a row after which a place is given up; a failure that still brought a new hundredth of
-            the file starts the count again.
-        unconnected: The same for a place that refuses every connection, or whose name is unknown: nothing that this
-            run has heard says that it will be there soon.
-        requests: Requests to one place altogether, whatever they brought: enough for 20 GB over a line that drops
-            after each 80 MB.
-        first_pause: Seconds before the second attempt; doubled after each failure, give or take a half.
-        longest_pause: Seconds that no pause exceeds; a place whose ``Retry-After`` asks for more is given up.
+        limits: Time-outs and minimum speed of a request. At the minimum speed, a file of 100 MB takes a day; the next
+            server may be faster.
+        attempts: Consecutive failures before giving up on a server. A failure that delivered another hundredth of the
+            file restarts the count.
+        unconnected: The same for a server that has never accepted a connection, or whose name cannot be resolved:
+            waiting is unlikely to help.
+        requests: Largest number of requests to one server, enough for 20 GB over a connection that drops every 80 MB.
+        first_pause: Seconds before the second attempt; doubled after each failure and varied by up to half.
+        longest_pause: Longest pause in seconds; a server whose ``Retry-After`` is longer is given up.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -73,16 +72,16 @@ class Patience:
 
 
 class NoConnectionError(SourceError):
-    """No place of a file could be connected to: most likely there is no network."""
+    """No server of a file accepted a connection; most likely there is no network."""
 
 
 class _Fault(Exception):
-    """What went wrong at one place, in a few words.
+    """A failed request, described in a few words.
 
     Attributes:
-        final: Asking again is of no use.
-        wait: Seconds to wait before that; None for the usual pause.
-        connected: There may have been a connection.
+        final: Whether retrying is useless.
+        wait: Seconds to wait before retrying; None for the usual pause.
+        connected: Whether there may have been a connection.
     """
 
     def __init__(self, text: str, *, final: bool = False, wait: float | None = None, connected: bool = True) -> None:
@@ -92,9 +91,9 @@ class _Fault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """Where the bytes of a ``.part`` came from, to ask the same server for the rest of the same file.
+    """Origin of the bytes of a ``.part``, for requesting the rest of the same file from the same server.
 
-    The address is kept without user, password and query.
+    The URL is stored without user, password and query.
     """
 
     url: str = ""
@@ -104,11 +103,11 @@ class _Note:
 
 @dataclass(frozen=True, slots=True)
 class _Arrival:
-    """A body that came to its end.
+    """A response body that was read to its end.
 
     Attributes:
-        resumed: It was added to bytes of an earlier request.
-        framed: The server stated where it ends, so its end cannot have been a lost connection.
+        resumed: Whether it was appended to bytes of an earlier request.
+        framed: Whether the server stated its length, so that the end cannot be a lost connection.
     """
 
     resumed: bool
@@ -116,7 +115,7 @@ class _Arrival:
 
 
 def md5_of(path: Path) -> str:
-    """MD5 of a file's content as 32 hex digits.
+    """MD5 of the content of a file, as 32 hex digits.
 
     Raises:
         SourceError: The file cannot be read.
@@ -129,7 +128,7 @@ def md5_of(path: Path) -> str:
 
 
 def is_downgrade(origin: str, target: str) -> bool:
-    """A redirect from ``https`` to anything else, which is refused."""
+    """Whether a redirect leads from ``https`` to another scheme, which is refused."""
     return urlsplit(origin).scheme == "https" and urlsplit(target).scheme != "https"
 
 
@@ -140,26 +139,26 @@ def download(
     most: int,
     patience: Patience | None = None,
     *,
-    on_bytes: OnBytes = lambda done, total: None,
+    on_bytes: OnBytes = lambda received, total: None,
 ) -> None:
-    """Fetch a file; the caller makes sure that nobody else fetches it at the same time.
+    """Download a file. The caller must hold a lock, so that no other process downloads it at the same time.
 
-    A transfer that stopped is resumed by HTTP Range, here or in a later run. Connection faults, truncated bodies and
-    the statuses 408, 425, 429 and 5xx are tried again with growing pauses or after the ``Retry-After`` they state. A
-    place to which no connection is made at once is given up within seconds.
-    After a wrong MD5 a resumed transfer is repeated once from its first byte, any other ends the trust in the place.
+    An interrupted transfer is resumed with an HTTP Range request, now or in a later run. Connection faults, truncated
+    bodies and the statuses 408, 425, 429 and 5xx are retried with growing pauses, or after their ``Retry-After``. A
+    server that accepts no connection is given up within seconds. After a wrong MD5, a resumed transfer is repeated
+    once from the start; in all other cases the server is given up.
 
     Args:
         places: URLs of the file, tried in order.
-        path: Where the complete file goes; its folder must exist.
+        path: Path of the complete file, in an existing folder.
         md5: MD5 of the complete file, 32 hex digits.
-        most: Bytes that it cannot exceed; a place that sends or announces more is given up.
-        patience: Time-outs, least speed and number of attempts.
-        on_bytes: Called when a transfer starts and as its bytes arrive; the count falls where one starts over.
+        most: Upper bound of its size in bytes; a server that sends or announces more is given up.
+        patience: Time-outs, minimum speed and number of attempts.
+        on_bytes: Called when a transfer starts and as its bytes arrive; the count falls if a transfer starts over.
 
     Raises:
-        SourceError: No place gave the file, named with the fault of each, or it cannot be stored.
-        NoConnectionError: No place gave even a connection.
+        SourceError: No server delivered the file (the message names the fault of each), or it cannot be stored.
+        NoConnectionError: No server accepted a connection.
     """
     patience = patience or Patience()
     part = path.with_name(path.name + ".part")
@@ -183,14 +182,14 @@ def download(
         ) from None
     raise kind(
         f"cannot fetch {path.name} ({'; '.join(faults)}): check the network, try later, add --mirror URL, "
-        f"or put the file into a folder and pass --source FOLDER"
+        f"or copy the file to a folder and pass --source FOLDER"
     )
 
 
 def _from_place(
     client: httpx2.Client, url: str, part: Path, md5: str, *, most: int, patience: Patience, on_bytes: OnBytes
 ) -> None:
-    """Bring `part` to completeness from one place; raises `_Fault` when the place is given up."""
+    """Complete `part` from one server; raise `_Fault` to give up on the server."""
     if _size(part) > most:
         _discard(part)
     failures, farthest, requests = 0, _size(part), 0
@@ -200,12 +199,12 @@ def _from_place(
         try:
             requests += 1
             arrival = _attempt(client, url, part, most, on_bytes)
-            found = md5_of(part)
-            if found == md5:
+            received = md5_of(part)
+            if received == md5:
                 return
-            fault = _Fault(f"sent a file of MD5 {found}, the catalogue has {md5}")
-            if not arrival.framed and found not in unframed:
-                unframed.add(found)  # perhaps cut short: the next attempt asks for what may be missing
+            fault = _Fault(f"sent a file with MD5 {received}, but the catalogue has {md5}")
+            if not arrival.framed and received not in unframed:
+                unframed.add(received)  # perhaps truncated: the next attempt requests the missing bytes
             else:
                 _discard(part)
                 if repeated or not arrival.resumed:
@@ -216,9 +215,9 @@ def _from_place(
         except _Fault as raised:
             fault = raised
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            fault = _in_words(error, patience)
-        except ValueError:  # of a library that takes a header for what it should be
-            fault = _Fault("answered with headers that make no sense")
+            fault = _to_fault(error, patience)
+        except ValueError:  # from a library that does not validate headers
+            fault = _Fault("answered with invalid headers")
         size, total = _size(part), _read_note(part).total
         reached = fault.connected = reached or fault.connected
         failures = 1 if size >= farthest + max(1, (total or most) // 100) else failures + 1
@@ -228,7 +227,7 @@ def _from_place(
         if requests >= patience.requests:
             raise _Fault(f"{fault}, the last of {requests} requests")
         pause = _pause(fault, failures, patience)
-        _log.warning("%s: %s; trying again in %.0f s", redact_url(url), fault, pause)
+        _log.warning("%s: %s; retrying in %.0f s", redact_url(url), fault, pause)
         time.sleep(pause)
 
 
@@ -237,12 +236,12 @@ def _pause(fault: _Fault, failures: int, patience: Patience) -> float:
         pause = patience.first_pause * 2.0 ** (failures - 1) * random.uniform(0.5, 1.5)
         return min(patience.longest_pause, pause)
     if fault.wait > patience.longest_pause:
-        raise _Fault(f"{fault} and asks to wait {fault.wait:.0f} s", final=True)
+        raise _Fault(f"{fault} and requested a wait of {fault.wait:.0f} s", final=True)
     return fault.wait
 
 
 def _attempt(client: httpx2.Client, url: str, part: Path, most: int, on_bytes: OnBytes) -> _Arrival:
-    """One request: append what is missing to `part`, or start it over when the server does not resume."""
+    """Send one request: append the missing bytes to `part`, or start over if the server does not resume."""
     offset, note = _size(part), _read_note(part)
     headers = {}
     if offset:
@@ -258,19 +257,19 @@ def _attempt(client: httpx2.Client, url: str, part: Path, most: int, on_bytes: O
         if response.status_code not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
             raise _status_fault(response, url)
         if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise _Fault("sent the file in a content encoding that was not asked for", final=True)
+            raise _Fault("sent the file in a content encoding that was not requested", final=True)
         length = response.headers.get("Content-Length")
         if length is not None and not re.fullmatch(_NUMBER, length):
-            raise _Fault("stated a length that is not a number of bytes", final=True)
+            raise _Fault("sent a Content-Length that is not a number of bytes", final=True)
         if response.status_code == HTTPStatus.PARTIAL_CONTENT:
             start, total = _content_range(response)
             if not offset or start != offset or (note.total is not None and total not in {None, note.total}):
                 _discard(part)
-                raise _Fault("answered with another range than asked for", wait=0.0)
+                raise _Fault("sent another range than requested", wait=0.0)
         else:
             offset, total = 0, int(length) if length else None
         if total is not None and total > most:
-            raise _Fault(f"announced {total:,} bytes, and the file has {most:,} at most", final=True)
+            raise _Fault(f"announced {total:,} bytes, but the file has at most {most:,}", final=True)
         _check_room(part, total)
         note = _Note(redact_url(url), _strong(response.headers.get("ETag", "")), total)
         _write_body(response, part, offset, note, most=most, on_bytes=on_bytes)
@@ -281,26 +280,26 @@ def _attempt(client: httpx2.Client, url: str, part: Path, most: int, on_bytes: O
 
 
 def _write_body(
-    response: httpx2.Response, part: Path, done: int, note: _Note, *, most: int, on_bytes: OnBytes
+    response: httpx2.Response, part: Path, received: int, note: _Note, *, most: int, on_bytes: OnBytes
 ) -> None:
-    """Append a body to the `done` bytes that are there."""
-    with part.open("ab" if done else "wb") as out:
+    """Append a body to the first `received` bytes of a file."""
+    with part.open("ab" if received else "wb") as out:
         _write_note(part, note)
-        on_bytes(done, note.total)
+        on_bytes(received, note.total)
         for chunk in response.iter_raw():
-            done += len(chunk)
-            if done > most:
+            received += len(chunk)
+            if received > most:
                 break
             out.write(chunk)
-            on_bytes(done, note.total)
-    if done > most:
+            on_bytes(received, note.total)
+    if received > most:
         _discard(part)
-        raise _Fault(f"sent more than {most:,} bytes, which the file has at most", final=True)
+        raise _Fault(f"sent more than {most:,} bytes, the upper bound of the file's size", final=True)
 
 
 @contextlib.contextmanager
 def _response(client: httpx2.Client, url: str, headers: dict[str, str]) -> Iterator[httpx2.Response]:
-    """The answer at the end of all redirects, its body not read yet."""
+    """Follow redirects and yield the final response, with its body unread."""
     request = client.build_request("GET", url, headers=headers)
     for _ in range(_REDIRECTS):
         response = client.send(request, stream=True)
@@ -311,9 +310,9 @@ def _response(client: httpx2.Client, url: str, headers: dict[str, str]) -> Itera
         finally:
             response.close()
         if is_downgrade(str(request.url), str(response.next_request.url)):
-            raise _Fault("redirects from https to http, which is refused", final=True)
+            raise _Fault("redirected from https to http, which is refused", final=True)
         request = response.next_request
-    raise _Fault(f"redirects more than {_REDIRECTS} times", final=True)
+    raise _Fault(f"redirected more than {_REDIRECTS} times", final=True)
 
 
 def _status_fault(response: httpx2.Response, url: str) -> _Fault:
@@ -325,7 +324,7 @@ def _status_fault(response: httpx2.Response, url: str) -> _Fault:
 
 
 def _retry_after(value: str) -> float | None:
-    """Seconds that a ``Retry-After`` asks for, given as seconds or as a date; None when it says nothing usable."""
+    """Parse a ``Retry-After``, a number of seconds or a date, to seconds; None if it is invalid."""
     if re.fullmatch(r"[0-9]{1,9}", value.strip()):
         return float(value)
     try:
@@ -336,7 +335,7 @@ def _retry_after(value: str) -> float | None:
 
 
 def _content_range(response: httpx2.Response) -> tuple[int | None, int | None]:
-    """First byte and total size of a ``Content-Range`` (RFC 9110, section 14.4); None for what it does not tell."""
+    """First byte and total size in a ``Content-Range`` (RFC 9110, section 14.4); None for a missing value."""
     pattern = rf"bytes (?:({_NUMBER})-{_NUMBER}|\*)/(?:({_NUMBER})|\*)"
     match = re.fullmatch(pattern, response.headers.get("Content-Range", "").strip())
     if match is None:
@@ -346,22 +345,22 @@ def _content_range(response: httpx2.Response) -> tuple[int | None, int | None]:
 
 
 def _strong(etag: str) -> str:
-    """An ETag that ``If-Range`` may carry: weak ones do not promise the same bytes."""
+    """The ETag if ``If-Range`` may use it, else empty: weak ones do not guarantee equal bytes."""
     return etag if _ETAG.fullmatch(etag) else ""
 
 
-def _in_words(error: Exception, patience: Patience) -> _Fault:
+def _to_fault(error: Exception, patience: Patience) -> _Fault:
     match error:
         case httpx2.ConnectTimeout():
             return _Fault(f"no connection within {patience.limits.connect:g} s")
         case httpx2.TimeoutException():
             return _Fault(str(error) or f"no data for {patience.limits.read:g} s")
         case httpx2.UnsupportedProtocol() | httpx2.InvalidURL() | httpx2.LocalProtocolError():
-            return _Fault("no usable http address", final=True)
+            return _Fault("not a valid http URL", final=True)
         case httpx2.ConnectError():
             return _Fault(f"no connection ({' '.join(str(error).split()) or 'refused'})", connected=False)
         case _:
-            return _Fault("the connection broke off")
+            return _Fault("the connection was lost")
 
 
 def _check_room(part: Path, total: int | None) -> None:
@@ -369,7 +368,7 @@ def _check_room(part: Path, total: int | None) -> None:
     free = shutil.disk_usage(part.parent).free
     if missing > free:
         raise SourceError(
-            f"{part.parent} has {free / 1e6:,.0f} MB free and {part.name.removesuffix('.part')} needs "
+            f"{part.parent} has {free / 1e6:,.0f} MB free, but {part.name.removesuffix('.part')} needs "
             f"{missing / 1e6:,.0f} MB more: free some space or set MEDMNIST_ROOT to another folder"
         )
 
@@ -386,7 +385,7 @@ def _note_path(part: Path) -> Path:
 
 
 def _read_note(part: Path) -> _Note:
-    """The note of a part; one that is damaged, or of others, counts as none and is replaced at the next answer."""
+    """Read the note of a part. An invalid note is ignored, and replaced at the next response."""
     try:
         note: _Note = decode(parse_json(read_document(_note_path(part), _NOTE_BYTES)), _Note)
     except (OSError, ValueError):
@@ -395,7 +394,7 @@ def _read_note(part: Path) -> _Note:
 
 
 def _write_note(part: Path, note: _Note) -> None:
-    """Write a note for its owner's eyes: a mirror may be known to nobody else."""
+    """Write a note that only its owner can read, since the URL of a mirror may be private."""
     path = _note_path(part)
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:

@@ -1,9 +1,9 @@
-"""The phantom: seeded, class-dependent synthetic NPZ files with the exact schema of any subset and size.
+"""Generate phantoms: seeded, class-dependent synthetic NPZ files with the exact schema of any subset and size.
 
-A picture is a sum of separable terms (a profile along one axis times a profile along the others), in integers from
-fixed tables, so pixels do not depend on the processor, the NumPy release or the batch size. Structures sit at a height
-and a distance from the vertical mid-line that the class decides, and the class also sets their width, hue and the
-pitch of a grating: mirroring left to right keeps the class. Labels and geometry of a row are the same at every size.
+A picture is a sum of separable terms (a profile along one axis times profiles along the others). It is computed with
+integers from fixed tables, so pixels do not depend on the processor, the NumPy version or the batch size. The class
+determines the height of structures, their distance from the vertical midline, their width and hue, and the pitch of a
+grating, so mirroring left to right keeps the class. A row has the same label and geometry at every size.
 """
 
 import contextlib
@@ -23,10 +23,10 @@ from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, SplitCounts, Subset, Task
 from medmnist_hf.errors import SourceError
 
 GENERATOR_VERSION: Final = 1
-"""Raised whenever the pixels or labels of a given seed change; part of every cached file's name."""
+"""Increased whenever the pixels or labels of a given seed change; part of the name of every cached file."""
 
 DEFAULT_ROWS: Final = 64
-"""Rows of the train split unless told otherwise."""
+"""Default number of rows of the train split."""
 
 Ints = NDArray[np.int32]
 Bytes = NDArray[np.uint8]
@@ -39,17 +39,17 @@ _BELL: Final = np.array([round(255 * math.exp(-((i / 64) ** 2) / 2)) for i in ra
 
 
 def minimum_rows(subset: Subset) -> int:
-    """Rows a split needs so that every class occurs; multi-label adds a row with none and a row with several."""
+    """Number of rows in which every class occurs; multi-label adds a row without and a row with several findings."""
     return len(subset.labels) + (2 if subset.task is Task.MULTI_LABEL else 0)
 
 
 def phantom_counts(subset: Subset, rows: int | None = None) -> SplitCounts:
-    """Rows of each split of a phantom.
+    """Number of rows of each split of a phantom.
 
     Args:
         subset: A subset of the catalogue.
-        rows: Rows of the train split, 64 by default; validation gets a quarter and test a half of it. A split too
-            small to hold every class is enlarged until it does.
+        rows: Rows of the train split, 64 by default. Validation has a quarter of them, and test a half. A split that
+            is too small for all classes is enlarged.
 
     Raises:
         SourceError: `rows` is not positive.
@@ -62,22 +62,22 @@ def phantom_counts(subset: Subset, rows: int | None = None) -> SplitCounts:
 
 
 def phantom_labels(subset: Subset, rows: SplitCounts, split: str, seed: int = 0) -> Bytes:
-    """Labels of one split as the NPZ holds them.
+    """Generate the labels of one split, as stored in the NPZ file.
 
     Args:
         subset: A subset of the catalogue.
-        rows: Rows of each split.
+        rows: Number of rows of each split.
         split: ``train``, ``validation`` or ``test``.
         seed: Seed of the phantom.
 
     Returns:
         uint8 of shape (rows, 1) with class ids, or (rows, labels) with 0 and 1 for the multi-label task. The first
-        rows go through all classes in order; the others are drawn, lower ids up to twice as often as higher ones.
+        rows contain all classes in order; the others are random, with lower ids up to twice as frequent as higher.
     """
     count, classes = rows[split], len(subset.labels)
     bits = _bits(subset, split, seed, stream=0)
     if subset.task is Task.MULTI_LABEL:
-        # 3/64 for each of 14 findings leaves about half of the rows without one, as in the real ChestMNIST.
+        # A probability of 3/64 for each of 14 findings leaves about half of the rows without one, as in ChestMNIST.
         labels = (_draw(bits, count, -(-classes // 4) * 4)[:, :classes] < 3 * _FULL_TURN // 64).astype(np.uint8)
         fixed = np.vstack([np.zeros((2, classes), np.uint8), np.eye(classes, dtype=np.uint8)])
         fixed[1, [0, 1, -1]] = 1
@@ -92,12 +92,12 @@ def phantom_labels(subset: Subset, rows: SplitCounts, split: str, seed: int = 0)
 
 
 def phantom_batches(subset: Subset, size: int, rows: SplitCounts, split: str, seed: int = 0) -> Iterator[Bytes]:
-    """Images of one split in row order, about half a MiB at a time.
+    """Generate the images of one split in row order, about half a MiB at a time.
 
     Args:
         subset: A subset of the catalogue.
         size: One of its sizes.
-        rows: Rows of each split.
+        rows: Number of rows of each split.
         split: ``train``, ``validation`` or ``test``.
         seed: Seed of the phantom.
 
@@ -128,18 +128,18 @@ def phantom_batches(subset: Subset, size: int, rows: SplitCounts, split: str, se
 def write_phantom(
     path: Path, subset: Subset, size: int, rows: SplitCounts, seed: int = 0, *, compresslevel: int = 1
 ) -> None:
-    """Write a phantom NPZ file, atomically and in memory bounded by a constant.
+    """Write a phantom NPZ file, atomically and in bounded memory.
 
-    Members, dtype, shapes and member order are those of the official files. Pixels and labels depend on the subset,
-    the size, the rows and the seed only; the bytes of the file also on the zlib in use.
+    Members, their order, dtypes and shapes are those of the official files. Pixels and labels depend only on the
+    arguments; the bytes of the file also depend on the zlib version.
 
     Args:
-        path: Where the file goes; its folder must exist.
+        path: Path of the file, in an existing folder.
         subset: A subset of the catalogue.
         size: One of its sizes.
-        rows: Rows of each split. Every class occurs in a split of at least `minimum_rows` rows.
+        rows: Number of rows of each split. Every class occurs in a split of at least `minimum_rows` rows.
         seed: Any non-negative integer.
-        compresslevel: Deflate level 1 to 9, or 0 for stored members.
+        compresslevel: Deflate level 1 to 9, or 0 for uncompressed members.
 
     Raises:
         CatalogError: The subset is not published in that size.
@@ -147,7 +147,7 @@ def write_phantom(
     """
     if min(rows.train, rows.validation, rows.test) < 0 or seed < 0 or not 0 <= compresslevel <= 9:
         raise SourceError(
-            f"no phantom for {rows}, seed {seed}, level {compresslevel}: rows and seed >= 0, level 0 to 9"
+            f"no phantom for {rows}, seed {seed}, level {compresslevel}: choose rows and seed >= 0, level 0 to 9"
         )
     subset.file(size)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
@@ -168,11 +168,11 @@ def write_phantom(
 
 def _write_members(archive: zipfile.ZipFile, subset: Subset, size: int, rows: SplitCounts, seed: int) -> None:
     kinds = ("images", "labels")
-    # The official 2D files hold all images and then all labels, the 3D files images and labels of a split in turn.
+    # Official 2D files store all images and then all labels; 3D files store images and labels split by split.
     order = [(s, k) for k in kinds for s in SPLITS] if subset.ndim == 2 else [(s, k) for s in SPLITS for k in kinds]
     shape = subset.file(size).image_shape
     for split, kind in order:
-        # A member opened by name is dated 1980-01-01, like those of `numpy.savez`: no clock in the bytes.
+        # Members opened by name are dated 1980-01-01, like those of `numpy.savez`, so the bytes contain no clock time.
         with archive.open(f"{NPZ_SPLITS[split]}_{kind}.npy", "w", force_zip64=True) as member:
             if kind == "labels":
                 labels = phantom_labels(subset, rows, split, seed)
@@ -189,30 +189,33 @@ def _write_header(member: IO[bytes], shape: tuple[int, ...]) -> None:
 
 
 def _is_mask(subset: Subset) -> bool:
-    """The modality is a shape: volumes hold 0 and 255 only."""
+    """Whether the modality is a shape, so that volumes contain only 0 and 255."""
     return subset.modality.lower().startswith("shape")
 
 
 def _has_black(subset: Subset) -> bool:
-    """Computed tomography: some rows have flat black surroundings."""
+    """Whether the modality is computed tomography, where some rows have flat black surroundings."""
     return "CT" in subset.modality.split()
 
 
 def _bits(subset: Subset, split: str, seed: int, stream: int) -> np.random.PCG64:
-    """An independent generator; only raw output is used, which NumPy promises never to change."""
+    """Create an independent generator. Only its raw output is used, which NumPy guarantees never to change."""
     return np.random.PCG64(
         np.random.SeedSequence([seed, zlib.crc32(subset.flag.encode()), SPLITS.index(split), stream])
     )
 
 
 def _draw(bits: np.random.PCG64, rows: int, columns: int) -> Ints:
-    """Integers from 0 to 1023, shape (rows, columns); `columns` is a multiple of 4, so batches do not matter."""
+    """Draw integers from 0 to 1023, shape (rows, columns).
+
+    `columns` is a multiple of 4, the draws per raw number, so results do not depend on the batch size.
+    """
     raw = np.asarray(bits.random_raw(rows * columns // 4), dtype="<u8")
     return (raw.view("<u2") & (_FULL_TURN - 1)).astype(np.int32).reshape(rows, columns)
 
 
 def _sensor_noise(bits: np.random.PCG64, count: int) -> Bytes:
-    """Triangular noise from 0 to 14, standard deviation 3.2, one byte each."""
+    """Draw `count` bytes of triangular noise from 0 to 14, with standard deviation 3.2."""
     raw = np.asarray(bits.random_raw(-(-count // 8)), dtype="<u8").view(np.uint8)[:count]
     noise = raw & np.uint8(7)
     raw >>= np.uint8(3)
@@ -222,7 +225,7 @@ def _sensor_noise(bits: np.random.PCG64, count: int) -> Bytes:
 
 
 def _between(draw: Ints, low: int, high: int) -> Ints:
-    """Draws of 0 to 1023 scaled to [low, high), as a column that broadcasts along a profile."""
+    """Scale draws from 0 to 1023 to [low, high), as a column that broadcasts along a profile."""
     return (low + (draw * (high - low) >> 10))[:, np.newaxis]
 
 
@@ -233,20 +236,23 @@ def _bell(axis: Ints, center: Ints, width: Ints) -> Ints:
 
 
 def _wave(axis: Ints, pitch: Ints, phase: Ints) -> Ints:
-    """Cosine profile, -127 to 127; pitch in 1/16 of a cycle an edge, phase in 1/1024 of a turn."""
+    """Cosine profile, -127 to 127; pitch in 1/16 of a cycle per edge, phase in 1/1024 of a turn."""
     profile: Ints = np.take(_WAVE, ((axis * pitch >> 4) + phase) & (_FULL_TURN - 1))
     return profile
 
 
 class _Canvas:
-    """Sums separable terms in 1/256 of a gray level; modulo 2**16, as negative terms never pull the sum below zero."""
+    """Sums separable terms, in 1/256 of a gray level.
+
+    The sum is computed modulo 2**16. It is never negative in the end, although single terms may be.
+    """
 
     def __init__(self, rows: int, size: int, rest: int) -> None:
         self._sum = np.zeros((rows, size, rest), np.uint16)
         self._term = np.empty_like(self._sum)
 
     def add(self, profiles: list[Ints], gain: Ints) -> None:
-        """One term: a profile for each spatial axis, each (n, size) within +-255, and (n, channels) of gain."""
+        """Add a term: one profile per spatial axis, each (n, size) within +-255, and a gain of shape (n, channels)."""
         right = profiles[1]
         for profile in profiles[2:]:
             right = (right[:, :, np.newaxis] * profile[:, np.newaxis, :] >> 8).reshape(len(right), -1)
@@ -262,7 +268,7 @@ class _Canvas:
 
 
 def _field(subset: Subset, size: int, labels: Bytes, draws: Ints) -> tuple[Bytes, Bytes]:
-    """Noise-free brightness of a batch, (n, size, rest) from 0 to 240, and the level below which a pixel is black."""
+    """Noise-free brightness of a batch, (n, size, rest) from 0 to 240, and the level below which pixels are black."""
     rows, channels, classes = len(labels), subset.channels, len(subset.labels)
     axis = ((2 * np.arange(size) + 1) * 512 // size).astype(np.int32)[np.newaxis, :]
     column = [np.ascontiguousarray(draws[:, i]) for i in range(_DRAWS)]
@@ -272,9 +278,9 @@ def _field(subset: Subset, size: int, labels: Bytes, draws: Ints) -> tuple[Bytes
 
     if _is_mask(subset):
         kind = labels[:, :1].astype(np.int32)
-        for start, grown in ((0, 90 * kind // max(1, classes - 1)), (8, 0 * kind)):
+        for start, extra in ((0, 90 * kind // max(1, classes - 1)), (8, 0 * kind)):
             bells = [
-                _bell(axis, _between(column[start + i], 400, 624), 40 + grown + _between(column[start + 4 + i], 0, 30))
+                _bell(axis, _between(column[start + i], 400, 624), 40 + extra + _between(column[start + 4 + i], 0, 30))
                 for i in axes
             ]
             canvas.add(bells, np.full((rows, 1), 120, np.int32))
@@ -294,13 +300,13 @@ def _field(subset: Subset, size: int, labels: Bytes, draws: Ints) -> tuple[Bytes
     if subset.task is not Task.MULTI_LABEL:
         _add_grating(canvas, axis, subset, labels[:, :1].astype(np.int32), column[23:26])
     _add_spots(canvas, axis, subset, present, column[26:31])
-    # One row in four is cut where the glow has faded; elsewhere the cut lies below every value.
+    # In one row of four, pixels are black where the glow has faded; in the others, the level is below every value.
     shade = np.where(column[31] < _FULL_TURN // 4, (level[:, 0] + 6) * tint[:, 0] // 256, 0)
     return canvas.gray(), shade.astype(np.uint8)[:, np.newaxis, np.newaxis]
 
 
 def _add_grating(canvas: _Canvas, axis: Ints, subset: Subset, kind: Ints, column: list[Ints]) -> None:
-    """An oblique grating in the last two axes under a wide window; its pitch grows with the class."""
+    """Add an oblique grating in the last two axes under a wide window; its pitch grows with the class id."""
     pitch = 32 + 96 * kind // len(subset.labels) + _between(column[0], 0, 6)
     phase, slant = _between(column[1], 0, 1024), _between(column[2], -24, 24)
     window = _bell(axis, np.full_like(kind, 512), np.full_like(kind, 300))
@@ -314,7 +320,7 @@ def _add_grating(canvas: _Canvas, axis: Ints, subset: Subset, kind: Ints, column
 
 
 def _add_spots(canvas: _Canvas, axis: Ints, subset: Subset, present: Bytes, column: list[Ints]) -> None:
-    """A bright spot for the class, or for each finding: place, width and hue tell which."""
+    """Add a bright spot for the class, or one per finding, at a position and with a width and hue specific to it."""
     classes, channels = len(subset.labels), subset.channels
     many = subset.task is Task.MULTI_LABEL
     levels = -(-classes // 2)
@@ -330,14 +336,14 @@ def _add_spots(canvas: _Canvas, axis: Ints, subset: Subset, present: Bytes, colu
 
     x = [512 + jitter[1], 512 + 250 * side + jitter[1]]
     if many:
-        # All findings of a row share one width, so those of one column add up along the height before the product.
+        # All findings of a row have the same width, so those of one column are summed along the height first.
         width = 44 + swell
         depth = [_bell(axis, 512 + jitter[2], width)] * (subset.ndim - 2)
         for parity, across in enumerate(reversed(x)):
             down = np.zeros((len(present), axis.shape[1]), np.int32)
             for k in range(parity, classes, 2):
-                found = np.flatnonzero(present[:, k])
-                down[found] += _bell(axis, height[k] + jitter[0][found], width[found])
+                positive = np.flatnonzero(present[:, k])
+                down[positive] += _bell(axis, height[k] + jitter[0][positive], width[positive])
             profiles = [*depth, down, _bell(axis, across, width)]
             canvas.add(profiles, np.broadcast_to(gain[parity], (len(present), channels)))
     else:

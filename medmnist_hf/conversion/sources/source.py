@@ -1,4 +1,4 @@
-"""Where an NPZ file comes from: Zenodo and its mirrors through a cache, a folder, or the embedded phantom.
+"""Sources of NPZ files: Zenodo and its mirrors with a cache, a folder, or the built-in phantom generator.
 
 Example:
     >>> from medmnist_hf.conversion.sources.source import open_source
@@ -35,22 +35,24 @@ ENDPOINT: Final = "https://zenodo.org"
 ROOT_VARIABLE: Final = "MEDMNIST_ROOT"
 ENDPOINT_VARIABLE: Final = "MEDMNIST_ENDPOINT"
 
+_SOURCE_HINT: Final = "set --source to 'zenodo', 'phantom' or a folder of NPZ files"
 
-def _unseen(done: int, total: int | None) -> None:
-    """Show nothing of a download."""
+
+def _ignore(received: int, total: int | None) -> None:
+    """Ignore the progress of a download."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A local NPZ file that is ready to be read.
+    """A local NPZ file, ready to be read.
 
     Attributes:
-        path: Where it lies.
+        path: Path of the file.
         kind: ``zenodo``, ``folder`` or ``phantom``.
-        md5: Its MD5 as computed now, 32 hex digits.
-        bytes: Its size in bytes.
-        verified: The MD5 is the one of the catalogue. Always False for a phantom.
-        counts: Rows that every split must have; None when nothing is known of an unverified file.
+        md5: MD5 of its current content, 32 hex digits.
+        bytes: Size in bytes.
+        verified: Whether the MD5 is the one in the catalogue; always False for a phantom.
+        counts: Number of rows that each split must have; None for an unverified file, which may have any number.
     """
 
     path: Path
@@ -62,43 +64,43 @@ class SourceFile:
 
     @property
     def record(self) -> SourceRecord:
-        """What the manifest keeps of it."""
+        """The file as the manifest records it."""
         return SourceRecord(
             kind=self.kind, file=self.path.name, bytes=self.bytes, md5=self.md5, verified=self.verified
         )
 
 
 class Source(Protocol):
-    """Gives the NPZ file of any subset and size."""
+    """Provides the NPZ file of any subset and size."""
 
     kind: str
 
-    def fetch(self, subset: Subset, size: int, *, on_bytes: OnBytes = _unseen) -> SourceFile:
-        """The file, checked and ready to be read.
+    def fetch(self, subset: Subset, size: int, *, on_bytes: OnBytes = _ignore) -> SourceFile:
+        """Fetch and check a file.
 
         Args:
             subset: A subset of the catalogue.
             size: One of its sizes.
-            on_bytes: Called as bytes of a download arrive; never where nothing has to be downloaded.
+            on_bytes: Called as bytes of a download arrive; not called if nothing is downloaded.
 
         Raises:
             CatalogError: The subset is not published in that size.
-            SourceError: The file is missing, cannot be fetched or is not what it claims to be.
+            SourceError: The file is missing, cannot be fetched, or does not have the expected MD5.
         """
         ...
 
 
 class Zenodo:
-    """Downloads to a cache folder; a file that lies there with the right MD5 is used as it is.
+    """Downloads files to a cache folder; a cached file with the right MD5 is used without a download.
 
     Args:
-        cache_dir: The cache folder, made when needed; it may be read-only as long as nothing has to be fetched.
+        cache_dir: The cache folder, created when needed; it may be read-only if nothing has to be downloaded.
         mirrors: Base URLs that serve the files by name, tried in order before Zenodo.
         endpoint: Replaces scheme and host of the catalogue's URLs.
-        patience: Time-outs, least speed and number of attempts.
+        patience: Time-outs, minimum speed and number of attempts.
 
     Raises:
-        SourceError: An address is not http or https.
+        SourceError: A URL is not http or https.
     """
 
     kind = "zenodo"
@@ -120,13 +122,13 @@ class Zenodo:
         self._connected = True
 
     def places(self, file: DataFile) -> tuple[str, ...]:
-        """URLs from which a file is tried, in order."""
+        """URLs from which to download a file, in order of preference."""
         base, official = urlsplit(self.endpoint), urlsplit(file.url)
         path = base.path.rstrip("/") + official.path
         zenodo = urlunsplit((base.scheme, base.netloc, path, official.query, ""))
         return (*(_below(mirror, file.name) for mirror in self.mirrors), zenodo)
 
-    def fetch(self, subset: Subset, size: int, *, on_bytes: OnBytes = _unseen) -> SourceFile:
+    def fetch(self, subset: Subset, size: int, *, on_bytes: OnBytes = _ignore) -> SourceFile:
         """See `Source.fetch`."""
         file = subset.file(size)
         path = self.cache_dir / file.name
@@ -137,9 +139,9 @@ class Zenodo:
                 fault = _fault_of(path, file.md5)
                 if fault:
                     if path.exists():
-                        _log.warning("%s: downloading it anew", fault)
+                        _log.warning("%s: downloading it again", fault)
                     places, most = self.places(file), largest_npz(subset, size)
-                    # Without a network the next of many files need not be waited for again.
+                    # Without a network, only the first of many files waits for a connection.
                     patience = self.patience if self._connected else replace(self.patience, unconnected=1)
                     self._connected = True
                     try:
@@ -149,63 +151,61 @@ class Zenodo:
                         raise
         return SourceFile(path, self.kind, file.md5, path.stat().st_size, verified=True, counts=subset.counts)
 
-    def promised(self, subset: Subset, size: int) -> SourceFile:
-        """What `fetch` will give, as far as the catalogue tells: it need not be there, its bytes are given as 0."""
+    def expected_file(self, subset: Subset, size: int) -> SourceFile:
+        """The file that `fetch` will return, without fetching it; its size is unknown, so `bytes` is 0."""
         file = subset.file(size)
         return SourceFile(self.cache_dir / file.name, self.kind, file.md5, 0, verified=True, counts=subset.counts)
 
 
 class Folder:
-    """Takes official files from a folder.
+    """Reads official files from a folder.
 
     Args:
-        folder: Holds files named as in the catalogue.
-        allow_unverified: Accept a file whose MD5 differs from the catalogue's, and then any number of rows.
+        folder: Folder of files named as in the catalogue.
+        allow_unverified: Accept a file whose MD5 differs from the catalogue's, with any number of rows.
 
     Raises:
-        SourceError: There is no such folder.
+        SourceError: The folder does not exist.
     """
 
     kind = "folder"
 
     def __init__(self, folder: Path, *, allow_unverified: bool = False) -> None:
         if _is(folder, stat.S_ISREG):
-            raise SourceError(f"{folder} is a file: --source takes the folder that holds it, {folder.parent}")
+            raise SourceError(f"{folder} is a file: set --source to its folder, {folder.parent}")
         if not _is(folder, stat.S_ISDIR):
-            raise SourceError(
-                f"no folder {folder}: --source takes 'zenodo', 'phantom' or a folder that holds the NPZ files"
-            )
+            raise SourceError(f"no folder {folder}: {_SOURCE_HINT}")
         self.folder = folder
         self.allow_unverified = allow_unverified
 
-    def fetch(self, subset: Subset, size: int, *, on_bytes: OnBytes = _unseen) -> SourceFile:
+    def fetch(self, subset: Subset, size: int, *, on_bytes: OnBytes = _ignore) -> SourceFile:
         """See `Source.fetch`."""
         file = subset.file(size)
         path = self.folder / file.name
         if not _is(path, stat.S_ISREG):
             raise SourceError(
-                f"no file {file.name} in {self.folder}: put it there, or use --source zenodo to download it"
+                f"no file {file.name} in {self.folder}: copy it there, or use --source zenodo to download it"
             )
-        found = md5_of(path)
-        verified = found == file.md5
+        md5 = md5_of(path)
+        verified = md5 == file.md5
         if not verified:
-            fault = f"{path} has MD5 {found}, the catalogue has {file.md5}"
+            fault = f"{path} has MD5 {md5}, but the catalogue has {file.md5}"
             if not self.allow_unverified:
                 raise SourceError(
-                    f"{fault}: it is damaged or of another release; use --source zenodo to download it, "
-                    f"or accept it as it is with --allow-unverified"
+                    f"{fault}: the file is damaged or from another release; use --source zenodo to download it, "
+                    f"or accept it with --allow-unverified"
                 )
             _log.warning("%s: accepted unverified", fault)
         counts = subset.counts if verified else None
-        return SourceFile(path, self.kind, found, path.stat().st_size, verified=verified, counts=counts)
+        return SourceFile(path, self.kind, md5, path.stat().st_size, verified=verified, counts=counts)
 
 
 class Phantom:
-    """Generates synthetic files and keeps them below ``phantom/`` of a cache folder.
+    """Generates synthetic files and keeps them in the folder ``phantom/`` of a cache folder.
 
     Args:
-        cache_dir: The cache folder, made when needed.
-        rows: Rows of the train split, see `medmnist_hf.conversion.sources.phantom.phantom_counts`.
+        cache_dir: The cache folder, created when needed.
+        rows: Rows of the train split; see `medmnist_hf.conversion.sources.phantom.phantom_counts`.
         seed: Any non-negative integer.
     """
 
@@ -216,15 +216,15 @@ class Phantom:
         self.rows = rows
         self.seed = seed
 
-    def fetch(self, subset: Subset, size: int, *, on_bytes: OnBytes = _unseen) -> SourceFile:
-        """See `Source.fetch`; a file made earlier is used again if it still has the MD5 noted beside it."""
+    def fetch(self, subset: Subset, size: int, *, on_bytes: OnBytes = _ignore) -> SourceFile:
+        """See `Source.fetch`; an existing file is reused if it has the MD5 recorded in its ``.md5`` file."""
         stem = subset.file(size).name.removesuffix(".npz")
         counts = phantom_counts(subset, self.rows)
         path = self.folder / f"{stem}-rows{counts.train}-seed{self.seed}-v{GENERATOR_VERSION}.npz"
-        md5 = _noted_md5(path)
+        md5 = _recorded_md5(path)
         if _fault_of(path, md5):
-            with _sole_writer(path, f"{path} has to be generated"):
-                md5 = _noted_md5(path)
+            with _sole_writer(path, f"{path} must be generated"):
+                md5 = _recorded_md5(path)
                 if _fault_of(path, md5):
                     md5 = _generate(path, subset, size, counts, self.seed)
         return SourceFile(path, self.kind, md5, path.stat().st_size, verified=False, counts=counts)
@@ -241,56 +241,56 @@ def open_source(
     seed: int = 0,
     patience: Patience | None = None,
 ) -> Source:
-    """The source that a ``--source`` names.
+    """Open the source named by ``--source``.
 
     Args:
         spec: ``zenodo``, ``phantom`` or a folder (``./zenodo`` for a folder of that name).
-        mirrors: Base URLs that are tried before Zenodo.
-        allow_unverified: Accept files of a folder whose MD5 differs from the catalogue's.
-        cache_dir: Cache folder. By default downloads go to `download_cache` and phantoms to `user_cache`.
-        endpoint: Stands in for https://zenodo.org; the environment variable ``MEDMNIST_ENDPOINT`` by default.
+        mirrors: Base URLs to try before Zenodo.
+        allow_unverified: Accept files in a folder whose MD5 differs from the catalogue's.
+        cache_dir: Cache folder. By default, downloads go to `download_cache` and phantoms to `user_cache`.
+        endpoint: Replaces https://zenodo.org; by default, the environment variable ``MEDMNIST_ENDPOINT``.
         phantom_rows: Rows of a phantom's train split.
-        seed: Seed of the phantom; 0 counts as not given.
-        patience: Time-outs, least speed and number of attempts of a download.
+        seed: Seed of the phantom. Any value but 0 requires ``phantom``.
+        patience: Time-outs, minimum speed and number of attempts of a download.
 
     Raises:
-        SourceError: The source does not exist, or an option does not go with it.
+        SourceError: The source does not exist, or does not support an option.
     """
     if mirrors and spec != "zenodo":
-        raise SourceError(f"--mirror goes with --source zenodo, not with {spec!r}: leave one of them out")
-    for option, given in (("--phantom-rows", phantom_rows is not None), ("--seed", seed != 0)):
-        if given and spec != "phantom":
-            raise SourceError(f"{option} goes with --source phantom, not with {spec!r}: leave one of them out")
+        raise SourceError(f"--mirror requires --source zenodo, not {spec!r}: omit one of them")
+    for option, is_set in (("--phantom-rows", phantom_rows is not None), ("--seed", seed != 0)):
+        if is_set and spec != "phantom":
+            raise SourceError(f"{option} requires --source phantom, not {spec!r}: omit one of them")
     if spec == "zenodo":
         if allow_unverified:
-            raise SourceError("--allow-unverified goes with a folder, downloads are always checked: leave it out")
-        where = endpoint or os.environ.get(ENDPOINT_VARIABLE) or ENDPOINT
-        return Zenodo(cache_dir or download_cache(), mirrors=mirrors, endpoint=where, patience=patience)
+            raise SourceError("--allow-unverified requires a folder, since downloads are always checked: omit it")
+        base_url = endpoint or os.environ.get(ENDPOINT_VARIABLE) or ENDPOINT
+        return Zenodo(cache_dir or download_cache(), mirrors=mirrors, endpoint=base_url, patience=patience)
     if spec == "phantom":
         if allow_unverified:
             raise SourceError(
-                "--allow-unverified goes with a folder, a phantom never is an official file: leave it out"
+                "--allow-unverified requires a folder, since a phantom is never an official file: omit it"
             )
         return Phantom(cache_dir or user_cache(), rows=phantom_rows, seed=seed)
     if not spec.strip():
-        raise SourceError("--source is empty: it takes 'zenodo', 'phantom' or a folder that holds the NPZ files")
+        raise SourceError(f"--source is empty: {_SOURCE_HINT}")
     return Folder(expand_user(spec), allow_unverified=allow_unverified)
 
 
 def largest_npz(subset: Subset, size: int) -> int:
-    """Bytes that no file of a subset's rows exceeds: arrays as they are, with 1 % and 64 KiB for the format."""
+    """Upper bound of the file size of a subset, in bytes: its uncompressed arrays, plus 1 % and 64 KiB of overhead."""
     columns = len(subset.labels) if subset.task is Task.MULTI_LABEL else 1
     row = math.prod(subset.file(size).image_shape) + 8 * columns
     return subset.counts.total * row * 101 // 100 + (1 << 16)
 
 
 def user_cache() -> Path:
-    """The project's folder below the user's cache folder; it need not exist."""
+    """The project's folder in the user's cache folder; it may not exist yet."""
     return Path(platformdirs.user_cache_dir("medmnist-hf"))
 
 
 def download_cache() -> Path:
-    """Where official files are kept: ``MEDMNIST_ROOT`` when set, else `user_cache`."""
+    """Folder of downloaded official files: ``MEDMNIST_ROOT`` if set, else `user_cache`."""
     root = os.environ.get(ROOT_VARIABLE)
     return expand_user(root) if root else user_cache()
 
@@ -298,21 +298,23 @@ def download_cache() -> Path:
 def _check_address(name: str, url: str) -> None:
     try:
         parts = urlsplit(url)
-        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        sound = False
-    if not sound:
-        raise SourceError(f"{name} {redact_url(url)!r} is no web address: give one like https://example.org/medmnist")
+        valid = False
+    if not valid:
+        raise SourceError(
+            f"{name} {redact_url(url)!r} is not a valid URL: give a URL such as https://example.org/medmnist"
+        )
 
 
 def _is(path: Path, kind: Callable[[int], bool]) -> bool:
-    """Whether a path exists and is of a kind; unlike `Path.is_file`, one that may not be looked at is an error."""
+    """Whether a path exists and is of a kind; unlike `Path.is_file`, an inaccessible path is an error."""
     try:
         return kind(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return False
     except OSError as error:
-        raise SourceError(f"cannot look at {path} ({error.strerror}): check the path and its permissions") from None
+        raise SourceError(f"cannot access {path} ({error.strerror}): check the path and its permissions") from None
 
 
 def _below(base: str, name: str) -> str:
@@ -321,24 +323,24 @@ def _below(base: str, name: str) -> str:
 
 
 def _fault_of(path: Path, md5: str) -> str:
-    """Why a cached file cannot be used, empty if it can."""
+    """Why a cached file cannot be used; empty if it can."""
     if not _is(path, stat.S_ISREG):
         return f"{path.name} is not in {path.parent}"
-    found = md5_of(path)
-    return "" if found == md5 else f"{path} has MD5 {found} instead of {md5}"
+    current = md5_of(path)
+    return "" if current == md5 else f"{path} has MD5 {current} instead of {md5}"
 
 
 @contextlib.contextmanager
 def _sole_writer(path: Path, why: str) -> Iterator[None]:
-    """Hold the lock of a cached file; `why` begins the error where the folder cannot be written to."""
+    """Hold the lock of a cached file; `why` begins the error message if the folder is not writable."""
     with contextlib.ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(sole_process(path.with_name(path.name + ".lock"), f"making {path.name}"))
         except OSError as error:
             raise SourceError(
-                f"{why}, and {path.parent} cannot be written to ({error.strerror}): "
-                f"set {ROOT_VARIABLE} to a folder that can be"
+                f"{why}, but {path.parent} is not writable ({error.strerror}): "
+                f"set {ROOT_VARIABLE} to a writable folder"
             ) from None
         yield
 
@@ -347,7 +349,7 @@ def _md5_path(path: Path) -> Path:
     return path.with_name(path.name + ".md5")
 
 
-def _noted_md5(path: Path) -> str:
+def _recorded_md5(path: Path) -> str:
     try:
         return _md5_path(path).read_text(encoding="ascii").split()[0]
     except (OSError, ValueError, IndexError):
@@ -355,7 +357,7 @@ def _noted_md5(path: Path) -> str:
 
 
 def _generate(path: Path, subset: Subset, size: int, counts: SplitCounts, seed: int) -> str:
-    """Write a phantom and, last of all, its MD5; left-overs of killed runs are swept, as the lock is held."""
+    """Remove temporary files of killed runs, which is safe under the lock; write a phantom, and its MD5 last."""
     for left_over in path.parent.glob(f".{path.name}.*.tmp"):
         left_over.unlink(missing_ok=True)
     write_phantom(path, subset, size, counts, seed)

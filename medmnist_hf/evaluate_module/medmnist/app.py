@@ -1,4 +1,4 @@
-"""The Space of the metric: paste references and scores, see AUC, ACC and their intervals."""
+"""The Space of the metric: paste references and scores to get AUC, ACC and their intervals."""
 
 import csv
 import io
@@ -17,46 +17,48 @@ EXAMPLE = "0, 0.8, 0.2\n1, 0.1, 0.9\n1, 0.6, 0.4\n0, 0.7, 0.3\n"
 
 
 def parse(text: str) -> tuple[list[list[int]], list[list[float]]]:
-    """Pasted lines ``reference, score, score, ...`` -> references, a list of ids for each row, and rows of scores.
+    """Parse pasted lines ``reference, score, score, ...`` to references, one list of ids per row, and rows of scores.
 
     Raises:
-        ScoreError: There is no line, or one that holds something else; the message names it.
+        ScoreError: There are no lines, or a line is not valid; the message names it.
     """
     references, scores = [], []
     for number, cells in enumerate(csv.reader(io.StringIO(text)), start=1):
         if not any(cell.strip() for cell in cells):
             continue
         try:
-            references.append([int(one) for one in cells[0].split()])
+            references.append([int(label) for label in cells[0].split()])
             scores.append([float(cell) for cell in cells[1:]])
         except ValueError:
-            raise ScoreError(f"line {number} is no `reference, score, score, ...`: {','.join(cells)[:60]}") from None
+            raise ScoreError(f"line {number} is not `reference, score, score, ...`: {','.join(cells)[:60]}") from None
         if len(scores[-1]) != len(scores[0]) or not scores[-1]:
-            raise ScoreError(f"line {number} has {len(scores[-1])} scores: give every line as many, one or more")
+            raise ScoreError(
+                f"line {number} has {len(scores[-1])} scores: give every line the same number, at least 1"
+            )
     if not references:
-        raise ScoreError("no lines: paste `reference, score, score, ...`, one line a row")
+        raise ScoreError("no lines: paste one line `reference, score, score, ...` per row")
     return references, scores
 
 
 def answer(config: str, text: str, logits: bool = False, intervals: bool = False) -> str:
-    """The metric of pasted rows as JSON, or one line that says what is wrong with them."""
+    """The metric of pasted rows as JSON, or a one-line error message."""
     try:
         references, scores = parse(text)
         metric = evaluate.load(str(MODULE), config, keep_in_memory=True)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            found = metric.compute(
+            result = metric.compute(
                 references=references, prediction_scores=scores, from_logits=logits or None, ci=intervals or None
             )
     except MedMNISTError as error:
         return f"Error: {error}"
     notes = [f"Note: {entry.message}" for entry in caught if issubclass(entry.category, UserWarning)]
-    return "\n".join([json.dumps(found, indent=2), *notes])
+    return "\n".join([json.dumps(result, indent=2), *notes])
 
 
 def build() -> Any:
-    """The page."""
-    import gradio  # the Space has it; the function above does not need it
+    """The page of the Space."""
+    import gradio  # installed in the Space; `answer` does not need it
 
     return gradio.Interface(
         fn=answer,

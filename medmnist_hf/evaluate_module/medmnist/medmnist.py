@@ -1,4 +1,4 @@
-"""MedMNIST's official AUC and ACC as an `evaluate` module; the numbers are those of `medmnist_hf.scoring.official`."""
+"""MedMNIST's official AUC and ACC as an `evaluate` module, computed by `medmnist_hf.scoring.official`."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from medmnist_hf.evaluate_module import arrow_metric
 
 _DESCRIPTION = """\
 AUC and ACC with the semantics of the official MedMNIST evaluator, for its subsets and for other data of the same
-tasks; on request per-class values, further measures and intervals.
+tasks. Optionally with per-class values, further measures and intervals.
 """
 
 _CITATION = """\
@@ -27,16 +27,16 @@ _CITATION = """\
 
 _INPUTS = """
 Args:
-    references: What is true of N rows: class ids, (N, 1) or one-hot rows; for the multi-label task multi-hot rows or
-        lists of the findings present.
-    prediction_scores: Scores of the same rows, (N, K); (N,), (N, 1) or (N, 2) for the binary task, of which the last
-        column counts.
-    predictions: In their place class ids or names, which have acc alone; a table of floats is taken for scores.
-    from_logits: True for logits, False to take scores as they are; left out, scores outside 0..1 are refused.
+    references: Ground truth of N rows: class ids, (N, 1) or one-hot rows; for the multi-label task multi-hot rows or
+        lists of present findings.
+    prediction_scores: Scores of the same rows, (N, K); for the binary task (N,), (N, 1) or (N, 2), of which the last
+        column is used.
+    predictions: Class ids or names instead of scores, for acc only; a table of floats is treated as scores.
+    from_logits: True for logits, False to use scores unchanged; by default, scores outside 0..1 raise an error.
     measures: Further measures, e.g. ["f1", "auc:*", "balanced_accuracy"].
-    ci: True for 95 % intervals, or a level such as 0.9: DeLong's of AUC, Wilson's of ACC, a bootstrap of most others,
-        whose draws resamples and seed set.
-    absent: "skip", "nan" or "raise": what to do about a class that the references lack.
+    ci: True for 95 % intervals, or a level such as 0.9: DeLong's for AUC, Wilson's for ACC, and the bootstrap for most
+        other measures, with the options resamples and seed.
+    absent: How to treat a class that does not occur in the references: "skip", "nan" or "raise".
 Returns:
     auc and acc, 0 to 1; the measures by name; {name}_low and {name}_high for an interval.
 Examples:

@@ -17,7 +17,7 @@ _PATIENCE: Final = 10.0
 
 
 def origin() -> str:
-    """One sentence, such as ``Written on 2026-11-29 by medmnist-hf 0.1.0, commit 0123456789ab.``."""
+    """One sentence, such as ``Written on 2026-11-29 by medmnist-hf 0.2.0, commit 0123456789ab.``."""
     given = os.environ.get(DATE, "")
     now = datetime.datetime.now(datetime.UTC)
     when = datetime.datetime.fromtimestamp(int(given), datetime.UTC) if given.isdecimal() else now

@@ -1,4 +1,4 @@
-"""Batches for torch: whole splits gathered, augmented and transformed at once.
+"""Batches for torch: samples are gathered, augmented and transformed a batch at a time.
 
 Example:
     >>> from medmnist_hf.training.data import ArrayLoader, BatchTransform, Crop, Flip

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches, drawn for each sample from a given generator."""
+"""Augmentation of whole batches, with parameters drawn per sample from a given generator."""
 
 import abc
 import math
@@ -8,7 +8,7 @@ from typing import ClassVar, Final, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812  (its name everywhere)
+import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import Generator, Tensor
 
 from medmnist_hf.errors import TrainingError
@@ -16,39 +16,39 @@ from medmnist_hf.errors import TrainingError
 Range = float | tuple[float, float]
 
 _GRAY: Final = (0.2989, 0.587, 0.114)
-"""Weights of red, green and blue in a gray value (ITU-R BT.601), as torchvision has them."""
+"""Weights of red, green and blue in a gray value (ITU-R BT.601), as in torchvision."""
 
 _LARGE: Final = 1 << 12
-"""Numbers in a sample from which on it is quicker changed by itself."""
+"""Values per sample from which changing samples one at a time is faster."""
 
 
 class Augmentation(abc.ABC):
-    """A random change of each image of a batch: `draw` chooses, `apply` does it, a call does both.
+    """A random change of each image in a batch. `draw` draws parameters, `apply` applies them, a call does both.
 
-    Images are (B, C, H, W) or (B, C, D, H, W), on any device, uint8 or float in 0..1. Shape and type stay, uint8
-    results are rounded, and the images given are left as they are.
+    Images are (B, C, H, W) or (B, C, D, H, W), on any device, uint8 or float in 0..1. Results have the same shape and
+    type; uint8 results are rounded. The input is not modified.
     """
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        """Change images by what a CPU generator says."""
+        """Change images with parameters drawn from a CPU generator."""
         return self.apply(images, *self.draw(images.shape, generator))
 
     @abc.abstractmethod
     def draw(self, shape: Sequence[int], generator: Generator) -> tuple[Tensor, ...]:
-        """Random parameters for images of a shape: CPU tensors with one entry a sample."""
+        """Draw random parameters for images of a shape: CPU tensors with one entry per sample."""
 
     @abc.abstractmethod
     def apply(self, images: Tensor, *parameters: Tensor) -> Tensor:
-        """Change images by parameters of `draw`; raises `TrainingError` if they are none that it can change."""
+        """Change images with parameters from `draw`. Raises `TrainingError` if it does not support such images."""
 
 
 @dataclass(frozen=True)
 class Flip(Augmentation):
-    """Mirror each sample along each of some axes with a probability, axis by axis.
+    """Flip each sample along each of the given axes with a given probability.
 
     Attributes:
-        axes: Counted from the end: -1 left-right, -2 up-down, -3 the depth of volumes.
-        p: Probability, for each axis.
+        axes: Axes counted from the end: -1 left-right, -2 up-down, -3 the depth of volumes.
+        p: Probability per axis.
     """
 
     axes: tuple[int, ...] = (-1,)
@@ -60,23 +60,23 @@ class Flip(Augmentation):
             raise TrainingError(f"axes of a flip are {self.axes}: choose from -1, -2 and, for volumes, -3")
 
     def draw(self, shape: Sequence[int], generator: Generator) -> tuple[Tensor, ...]:
-        """Whether to flip: bool (B, axes)."""
+        """Draw whether to flip: bool (B, axes)."""
         _check_axes(self.axes, shape)
         return (torch.rand(shape[0], len(self.axes), generator=generator) < self.p,)
 
     def apply(self, images: Tensor, *parameters: Tensor) -> Tensor:
-        """Flip the samples that are drawn."""
+        """Flip the samples."""
         (flips,) = parameters
-        drawn = [tuple(axis for axis, flip in zip(self.axes, one, strict=True) if flip) for one in flips.tolist()]
-        return _each_changed(images, drawn, Tensor.flip)
+        axes = [tuple(axis for axis, flip in zip(self.axes, row, strict=True) if flip) for row in flips.tolist()]
+        return _change_samples(images, axes, Tensor.flip)
 
 
 @dataclass(frozen=True)
 class QuarterTurns(Augmentation):
-    """Turn each sample by 0, 90, 180 or 270 degrees, all as likely, in a plane drawn from some.
+    """Rotate each sample by 0, 90, 180 or 270 degrees with equal probability, in a randomly drawn plane.
 
     Attributes:
-        planes: Pairs of axes counted from the end; the default is that of images, `VOLUME_PLANES` that of volumes.
+        planes: Pairs of axes counted from the end. The default is for images; for volumes use `VOLUME_PLANES`.
     """
 
     planes: tuple[tuple[int, int], ...] = ((-2, -1),)
@@ -84,7 +84,7 @@ class QuarterTurns(Augmentation):
     VOLUME_PLANES: ClassVar = ((-2, -1), (-3, -1), (-3, -2))
 
     def draw(self, shape: Sequence[int], generator: Generator) -> tuple[Tensor, ...]:
-        """Which plane, and how many quarters: int64 (B,) each."""
+        """Draw the plane and the number of quarter turns: int64 (B,) each."""
         for plane in self.planes:
             _check_axes(plane, shape)
             if shape[plane[0]] != shape[plane[1]]:
@@ -96,17 +96,17 @@ class QuarterTurns(Augmentation):
         )
 
     def apply(self, images: Tensor, *parameters: Tensor) -> Tensor:
-        """Turn the samples that are drawn."""
-        numbers, quarters = (drawn.tolist() for drawn in parameters)
-        drawn = [
-            (turns, *self.planes[number]) if turns else () for number, turns in zip(numbers, quarters, strict=True)
+        """Rotate the samples."""
+        planes, quarters = (parameter.tolist() for parameter in parameters)
+        rotations = [
+            (turns, *self.planes[plane]) if turns else () for plane, turns in zip(planes, quarters, strict=True)
         ]
-        return _each_changed(images, drawn, lambda part, how: part.rot90(how[0], how[1:]))
+        return _change_samples(images, rotations, lambda part, rotation: part.rot90(rotation[0], rotation[1:]))
 
 
 @dataclass(frozen=True)
 class Crop(Augmentation):
-    """Pad all sides and cut each sample back to its size at a place drawn for it.
+    """Pad all sides and crop each sample back to its size at a random position.
 
     Attributes:
         padding: Pixels or voxels on each side: the largest shift.
@@ -123,7 +123,7 @@ class Crop(Augmentation):
             )
 
     def draw(self, shape: Sequence[int], generator: Generator) -> tuple[Tensor, ...]:
-        """First row, column and so on that is kept of the padded sample: int64 (B, axes)."""
+        """Draw the corner of the crop in the padded sample: int64 (B, axes)."""
         if self.padding >= min(shape[2:]):
             raise TrainingError(
                 f"a crop's padding is {self.padding} for images of {tuple(shape[2:])}: make it smaller"
@@ -131,23 +131,23 @@ class Crop(Augmentation):
         return (torch.randint(2 * self.padding + 1, (shape[0], len(shape) - 2), generator=generator),)
 
     def apply(self, images: Tensor, *parameters: Tensor) -> Tensor:
-        """Pad and cut."""
+        """Pad and crop the samples."""
         (corners,) = parameters
         sides = images.shape[2:]
         mode = "constant" if self.mode == "zeros" else "reflect"
         padded = F.pad(images, (self.padding,) * (2 * len(sides)), mode=mode)
-        return (_cut_in_numpy if images.device.type == "cpu" else _cut_in_torch)(padded, corners, sides)
+        return (_crop_in_numpy if images.device.type == "cpu" else _crop_in_torch)(padded, corners, sides)
 
 
 @dataclass(frozen=True)
 class Rotation(Augmentation):
-    """Turn each sample about its center, by linear interpolation with black outside.
+    """Rotate each sample about its center, with linear interpolation and black outside the image.
 
-    Images turn by an angle drawn from -`degrees` to `degrees`, volumes by such an angle about an axis that points
-    anywhere with equal probability.
+    The angle is drawn from -`degrees` to `degrees`; for volumes, the axis of rotation is drawn uniformly from all
+    directions.
 
     Attributes:
-        degrees: The largest angle.
+        degrees: Largest angle.
     """
 
     degrees: float
@@ -157,7 +157,7 @@ class Rotation(Augmentation):
             raise TrainingError(f"the largest rotation is {self.degrees} degrees: give more than 0 and at most 180")
 
     def draw(self, shape: Sequence[int], generator: Generator) -> tuple[Tensor, ...]:
-        """Angles in radians, counter-clockwise: (B, 1); for volumes axis times angle: (B, 3) in the order x, y, z."""
+        """Draw counter-clockwise angles in radians, (B, 1), or for volumes axis times angle, (B, 3) as x, y, z."""
         if len(set(shape[2:])) > 1:
             raise TrainingError(f"rotation needs sides of one length, not {tuple(shape[2:])}: leave it out")
         angles = (torch.rand(shape[0], 1, generator=generator) * 2 - 1) * math.radians(self.degrees)
@@ -167,26 +167,26 @@ class Rotation(Augmentation):
         return (F.normalize(axes, dim=1) * angles,)
 
     def apply(self, images: Tensor, *parameters: Tensor) -> Tensor:
-        """Turn by sampling each pixel where it comes from."""
+        """Rotate the samples by looking up the source of each pixel."""
         (turns,) = parameters
         axes = images.ndim - 2
         matrices = _rotation_matrices(F.pad(turns, (3 - turns.shape[1], 0)))[:, :axes, :axes]
-        grid = _sources(matrices.to(images.device), images.shape[2:])
+        grid = _sampling_grid(matrices.to(images.device), images.shape[2:])
         return rounded_like(images, F.grid_sample(images.float(), grid, align_corners=False))
 
 
 @dataclass(frozen=True)
 class ColorJitter(Augmentation):
-    """Change brightness, contrast, saturation and hue of each sample, in this order, as torchvision defines them.
+    """Change brightness, contrast, saturation and hue of each sample, in this order, as defined by torchvision.
 
-    A factor is drawn evenly from a range; a number x stands for 1-x to 1+x, but not below 0. Saturation and hue are
-    for RGB alone; brightness and contrast also for gray images and volumes.
+    Factors are drawn uniformly from a range; a number x stands for max(0, 1-x) to 1+x. Saturation and hue require RGB
+    images; brightness and contrast also work for gray images and volumes.
 
     Attributes:
         brightness: Factor on the pixels.
-        contrast: Factor on the distance to the sample's mean gray.
-        saturation: Factor on the distance to the pixel's gray.
-        hue: Shift of the hue as a share of the circle, drawn from -x to x, at most 0.5.
+        contrast: Factor on the difference from the sample's mean gray value.
+        saturation: Factor on the difference from the pixel's gray value.
+        hue: Shift of the hue as a fraction of the circle, drawn from -x to x, at most 0.5.
     """
 
     brightness: Range = 0.0
@@ -198,10 +198,10 @@ class ColorJitter(Augmentation):
         for name, (low, high) in self._ranges().items():
             least, most = (-0.5, 0.5) if name == "hue" else (0.0, math.inf)
             if not least <= low <= high <= most:
-                raise TrainingError(f"{name} is drawn from {low} to {high}: must rise, within {least} to {most}")
+                raise TrainingError(f"{name} is drawn from {low} to {high}: must be ascending, in {least}..{most}")
 
     def draw(self, shape: Sequence[int], generator: Generator) -> tuple[Tensor, ...]:
-        """Brightness, contrast and saturation factors and hue shifts: (B, 4)."""
+        """Draw factors of brightness, contrast and saturation, and hue shifts: (B, 4)."""
         ranges = self._ranges()
         if shape[1] != 3 and (ranges["saturation"] != (1, 1) or ranges["hue"] != (0, 0)):
             raise TrainingError("saturation and hue jitter need RGB images: set both to 0")
@@ -209,10 +209,10 @@ class ColorJitter(Augmentation):
         return (low + (high - low) * torch.rand(shape[0], len(ranges), generator=generator),)
 
     def apply(self, images: Tensor, *parameters: Tensor) -> Tensor:
-        """Change the four, leaving out those that are fixed at no change."""
+        """Apply the four changes, skipping those whose range allows no change."""
         (factors,) = parameters
-        one_each = (4, len(images), *(1,) * (images.ndim - 1))
-        brightness, contrast, saturation, hue = factors.T.reshape(one_each).to(images.device)
+        per_sample = (4, len(images), *(1,) * (images.ndim - 1))
+        brightness, contrast, saturation, hue = factors.T.reshape(per_sample).to(images.device)
         ranges = self._ranges()
         white = 255.0 if images.dtype == torch.uint8 else 1.0
         pixels = images.float()
@@ -221,13 +221,13 @@ class ColorJitter(Augmentation):
         if ranges["contrast"] != (1, 1):
             mean = _gray(pixels)
             for axis in range(images.ndim - 1, 0, -1):
-                # Axis by axis: the sum over all is split among threads and would depend on their number.
+                # Axis by axis: a sum over all axes is split among threads and depends on their number.
                 mean = mean.mean(axis, keepdim=True)
             pixels = torch.lerp(mean, pixels, contrast).clamp_(0, white)
         if ranges["saturation"] != (1, 1):
             pixels = torch.lerp(_gray(pixels), pixels, saturation).clamp_(0, white)
         if ranges["hue"] != (0, 0):
-            pixels = _turn_hue(pixels, hue[:, 0])
+            pixels = _shift_hue(pixels, hue[:, 0])
         return rounded_like(images, pixels)
 
     def _ranges(self) -> dict[str, tuple[float, float]]:
@@ -243,14 +243,14 @@ class ColorJitter(Augmentation):
 
 @dataclass(frozen=True)
 class Erasing(Augmentation):
-    """Black out a rectangle of some samples; for images.
+    """Set a random rectangle to black in some samples; for images only.
 
-    Shares and ratios are those of torchvision's `RandomErasing`; a rectangle too long for the image is cut.
+    The defaults are those of torchvision's `RandomErasing`. A rectangle that exceeds the image is clipped.
 
     Attributes:
-        p: Probability.
-        share: Range of the rectangle's area, as a share of the image's.
-        ratio: Range of its height divided by its width, drawn evenly on a logarithmic scale.
+        p: Probability per sample.
+        share: Range of the rectangle's area as a fraction of the image.
+        ratio: Range of the ratio of height to width, drawn uniformly on a logarithmic scale.
     """
 
     p: float = 0.5
@@ -260,20 +260,23 @@ class Erasing(Augmentation):
     def __post_init__(self) -> None:
         _check_probability(self.p)
         if not 0 < self.share[0] <= self.share[1] <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:
-            raise TrainingError(f"erasing a share of {self.share} with ratio {self.ratio}: both must rise, share to 1")
+            raise TrainingError(
+                f"erasing has share {self.share} and ratio {self.ratio}: both must be ascending and above 0, share at "
+                "most 1"
+            )
 
     def draw(self, shape: Sequence[int], generator: Generator) -> tuple[Tensor, ...]:
-        """Top, bottom, left and right of the rectangle, the latter of each pair excluded: int64 (B, 4)."""
+        """Draw top, bottom, left and right of the rectangle: int64 (B, 4), bottom and right exclusive."""
         if len(shape) != 4:
-            raise TrainingError("erasing is for images: leave it out for volumes")
+            raise TrainingError("erasing is only for images: leave it out for volumes")
         chance, share, ratio, top, left = torch.rand(5, shape[0], generator=generator)
         area = (self.share[0] + (self.share[1] - self.share[0]) * share) * shape[2] * shape[3]
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
         ratio = (low + (high - low) * ratio).exp()
-        drawn = chance < self.p
+        is_erased = chance < self.p
         edges = []
         for side, length, start in ((shape[2], (area * ratio).sqrt(), top), (shape[3], (area / ratio).sqrt(), left)):
-            size = length.round().clamp(1, side) * drawn
+            size = length.round().clamp(1, side) * is_erased
             first = (start * (side - size + 1)).floor()
             edges += [first, first + size]
         return (torch.stack(edges, 1).long(),)
@@ -295,46 +298,48 @@ def _check_probability(p: float) -> None:
 
 def _check_axes(axes: Sequence[int], shape: Sequence[int]) -> None:
     if min(axes) < 2 - len(shape):
-        raise TrainingError(f"images of {tuple(shape[2:])} have no axis {min(axes)}: leave it out, it is for volumes")
+        raise TrainingError(
+            f"images of {tuple(shape[2:])} have no axis {min(axes)}: leave it out, only volumes have it"
+        )
 
 
-def _cut_in_numpy(images: Tensor, corners: Tensor, sides: Sequence[int]) -> Tensor:
-    """Cut a window from each sample; NumPy copies whole rows, torch number by number."""
+def _crop_in_numpy(images: Tensor, corners: Tensor, sides: Sequence[int]) -> Tensor:
+    """Crop a window from each sample on the CPU; NumPy copies whole rows, torch copies single values."""
     axes = tuple(range(2, images.ndim))
     windows = np.lib.stride_tricks.sliding_window_view(images.numpy(), tuple(sides), axes)
     return torch.from_numpy(windows[np.arange(len(images)), :, *corners.T.numpy()])
 
 
-def _cut_in_torch(images: Tensor, corners: Tensor, sides: Sequence[int]) -> Tensor:
-    """Cut a window from each sample, on any device."""
+def _crop_in_torch(images: Tensor, corners: Tensor, sides: Sequence[int]) -> Tensor:
+    """Crop a window from each sample on any device."""
     samples = torch.arange(len(images), device=images.device)
     for axis, side in enumerate(sides, 2):
         images = images.unfold(axis, side, 1)
     return images[samples, :, *corners.T.to(images.device)]
 
 
-def _each_changed(
-    images: Tensor, ways: Sequence[tuple[int, ...]], change: Callable[[Tensor, tuple[int, ...]], Tensor]
+def _change_samples(
+    images: Tensor, arguments: Sequence[tuple[int, ...]], change: Callable[[Tensor, tuple[int, ...]], Tensor]
 ) -> Tensor:
-    """A copy of a batch with each sample changed in its way; an empty one leaves it.
+    """Copy a batch and change each sample with its argument; an empty argument leaves the sample unchanged.
 
-    On the CPU large samples are changed one by one, which is up to five times as fast; small ones, and all on other
-    devices, together with those of the same way.
+    On the CPU, large samples are changed one by one, which is up to five times as fast. Small samples, and all samples
+    on other devices, are grouped by argument.
     """
     images = images.clone()
     if images.device.type == "cpu" and images[0].numel() >= _LARGE:
-        for sample, way in zip(images, ways, strict=True):
-            if way:
-                sample.copy_(change(sample, way))
+        for sample, argument in zip(images, arguments, strict=True):
+            if argument:
+                sample.copy_(change(sample, argument))
         return images
-    for way in sorted({way for way in ways if way}):
-        chosen = torch.tensor([number for number, one in enumerate(ways) if one == way]).to(images.device)
-        images[chosen] = change(images[chosen], way)
+    for argument in sorted({argument for argument in arguments if argument}):
+        positions = torch.tensor([at for at, other in enumerate(arguments) if other == argument]).to(images.device)
+        images[positions] = change(images[positions], argument)
     return images
 
 
 def rounded_like(images: Tensor, pixels: Tensor) -> Tensor:
-    """Float pixels in the type of the images, rounded where that is uint8; they must be within its range."""
+    """Convert float pixels to the type of `images`, rounded for uint8; they must be within its range."""
     return pixels.round_().to(torch.uint8) if images.dtype == torch.uint8 else pixels.to(images.dtype)
 
 
@@ -347,47 +352,47 @@ def _gray(pixels: Tensor) -> Tensor:
     return gray
 
 
-def _turn_hue(pixels: Tensor, shift: Tensor) -> Tensor:
-    """Shift the hue of RGB pixels (B, 3, H, W) by (B, 1, 1) of the circle.
+def _shift_hue(pixels: Tensor, shift: Tensor) -> Tensor:
+    """Shift the hue of RGB pixels (B, 3, H, W) by fractions of the circle (B, 1, 1).
 
-    With hue in sixths of the circle and chroma the distance of the largest and the smallest of red, green and blue,
-    each is again ``largest - chroma * clamp(min(k, 4 - k), 0, 1)``, k being ``(n + hue) mod 6`` with n = 5, 3, 1: the
-    usual short form of the conversion from HSV (https://en.wikipedia.org/wiki/HSL_and_HSV).
+    Uses the short form of the conversion from HSV (https://en.wikipedia.org/wiki/HSL_and_HSV). With the hue in sixths
+    of the circle and the chroma as the difference of the largest and smallest channel, red, green and blue are
+    ``largest - chroma * clamp(min(k, 4 - k), 0, 1)`` with ``k = (n + hue) mod 6`` and n = 5, 3, 1.
     """
     red, green, blue = pixels.unbind(1)
     largest = pixels.amax(1)
     chroma = largest - pixels.amin(1)
-    some = torch.where(chroma == 0, 1, chroma)
-    hue = torch.where(largest == green, (blue - red) / some + 2, (red - green) / some + 4)
-    hue = torch.where(largest == red, (green - blue) / some, hue) + 6 * shift
-    turned = torch.empty_like(pixels)
+    divisor = torch.where(chroma == 0, 1, chroma)
+    hue = torch.where(largest == green, (blue - red) / divisor + 2, (red - green) / divisor + 4)
+    hue = torch.where(largest == red, (green - blue) / divisor, hue) + 6 * shift
+    shifted = torch.empty_like(pixels)
     for channel, n in enumerate((5, 3, 1)):
         k = (hue + n).remainder_(6)
-        torch.sub(largest, torch.minimum(k, 4 - k).clamp_(0, 1).mul_(chroma), out=turned[:, channel])
-    return turned
+        torch.sub(largest, torch.minimum(k, 4 - k).clamp_(0, 1).mul_(chroma), out=shifted[:, channel])
+    return shifted
 
 
 def _rotation_matrices(turns: Tensor) -> Tensor:
-    """Rotations (B, 3, 3) about axes by their lengths (B, 3) in radians, by Rodrigues' formula."""
+    """Rotation matrices (B, 3, 3) from rotation vectors (B, 3) in radians, by Rodrigues' formula."""
     angles = turns.norm(dim=1)[:, None, None]
     x, y, z = (turns / angles[:, 0].clamp_min(1e-12)).T
     zero = torch.zeros_like(x)
     cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], 1).view(-1, 3, 3)
     axes = torch.stack([x, y, z], 1)
-    kept, turned = angles.cos(), angles.sin()
-    matrices: Tensor = kept * torch.eye(3) + turned * cross + (1 - kept) * axes[:, :, None] * axes[:, None]
+    cosine, sine = angles.cos(), angles.sin()
+    matrices: Tensor = cosine * torch.eye(3) + sine * cross + (1 - cosine) * axes[:, :, None] * axes[:, None]
     return matrices
 
 
-def _sources(matrices: Tensor, sides: Sequence[int]) -> Tensor:
-    """Where each pixel comes from, as `grid_sample` counts: (B, *sides, axes), the last axis in the order x, y, z.
+def _sampling_grid(matrices: Tensor, sides: Sequence[int]) -> Tensor:
+    """The source of each pixel in the coordinates of `grid_sample`: (B, *sides, axes), the last axis as x, y, z.
 
-    As `affine_grid` makes it, but number by number: a matrix product rounds differently with other batch sizes.
+    Equals `affine_grid`, but is computed elementwise, since a matrix product rounds differently for other batch sizes.
     """
     grid = torch.zeros(len(matrices), *sides, len(sides), device=matrices.device)
     for axis, side in enumerate(reversed(sides)):
-        places = (torch.arange(side, device=matrices.device) * 2 + 1) / side - 1
-        along = places.view(-1, *[1] * axis)
+        centers = (torch.arange(side, device=matrices.device) * 2 + 1) / side - 1
+        along = centers.view(-1, *[1] * axis)
         for result in range(len(sides)):
             grid[..., result] += matrices[:, result, axis].view(-1, *[1] * len(sides)) * along
     return grid

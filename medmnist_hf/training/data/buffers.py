@@ -1,4 +1,4 @@
-"""Memory of batches, used again once nobody holds them: at 224 pixels fresh pages cost more than the arithmetic."""
+"""Reuse the memory of batches once they are freed: at 224 pixels, fresh pages cost more than the arithmetic."""
 
 import weakref
 from collections import deque
@@ -12,26 +12,26 @@ from torch import Tensor
 
 
 class Buffers:
-    """Makes tensors whose memory comes back by itself.
+    """Makes tensors whose memory is reused automatically.
 
-    A tensor, its views and its arrays may be kept as long as anyone likes: only when the last of them is gone does
-    the memory serve another tensor. A pickled copy starts empty.
+    Memory is reused only after the tensor and all of its views and arrays have been freed. A pickled copy starts
+    empty.
 
     Args:
-        keep: Most blocks of unused memory that are kept; a block is as large as the largest tensor it served.
+        keep: Maximum number of unused blocks of memory to keep.
     """
 
     def __init__(self, keep: int = 4) -> None:
         self._keep = keep
-        # Memory comes back in whatever thread drops the last tensor, at any point: a deque needs no lock for that.
+        # Memory is returned by whichever thread frees the last tensor; a deque needs no lock for that.
         self._unused: deque[np.ndarray[Any, np.dtype[np.uint8]]] = deque(maxlen=keep)
 
     def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """A contiguous CPU tensor with any content.
+        """Make a contiguous CPU tensor with arbitrary content.
 
         Args:
-            shape: Its shape.
-            dtype: Its type.
+            shape: Shape of the tensor.
+            dtype: Type of the tensor.
         """
         size = prod(shape) * dtype.itemsize
         try:
@@ -40,7 +40,7 @@ class Buffers:
             block = np.empty(size, np.uint8)
         if block.nbytes < size:
             block = np.empty(size, np.uint8)
-        # The tensor's storage holds this view, and the view alone: its end is the end of all tensors over the memory.
+        # Only the tensor's storage refers to this view, so the view ends together with all tensors over the memory.
         view = block[:size]
         weakref.finalize(view, self._unused.append, block).atexit = False
         return torch.from_numpy(view).view(dtype).view(*shape)

@@ -1,4 +1,4 @@
-"""Arrays as a torch data set: whole batches by one gather, from memory or from a memory-mapped file."""
+"""Arrays as a torch data set that gathers whole batches at once, from memory or from a memory-mapped file."""
 
 import hashlib
 import warnings
@@ -16,18 +16,18 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.data.buffers import Buffers
-from medmnist_hf.training.data.mapping import is_changed, mapping_of
+from medmnist_hf.training.data.mapping import find_mapping, is_changed
 
 
 @dataclass(frozen=True, slots=True)
 class ArrayBatch:
-    """Some samples as they are stored.
+    """A batch of samples as stored.
 
     Attributes:
         images: uint8 (B, H, W), (B, H, W, 3) or (B, D, H, W).
         labels: int64 (B,), or float32 (B, L) of zeros and ones.
-        indices: int64 (B,), always on the CPU: where the samples stand in the data set.
-        epoch: The epoch they were drawn in, as far as it is known.
+        indices: int64 (B,), positions of the samples in the data set; always on the CPU.
+        epoch: The epoch in which the samples were drawn, 0 if unknown.
     """
 
     images: Tensor
@@ -36,38 +36,38 @@ class ArrayBatch:
     epoch: int = 0
 
     def to(self, device: torch.device) -> "ArrayBatch":
-        """The batch on a device, copied while the caller goes on if it is in pinned memory."""
+        """Copy the batch to a device, asynchronously if it is in pinned memory."""
         images, labels = (part.to(device, non_blocking=True) for part in (self.images, self.labels))
         return ArrayBatch(images, labels, self.indices, self.epoch)
 
     def as_dict(self) -> dict[str, Tensor]:
-        """``images``, ``labels`` and ``indices`` by name."""
+        """The dictionary of ``images``, ``labels`` and ``indices``."""
         return {"images": self.images, "labels": self.labels, "indices": self.indices}
 
 
 class ArrayDataset(Dataset[dict[str, Tensor]]):
-    """A map-style data set over arrays, ``ArrayDataset(*arrays)`` or ``ArrayDataset(images, labels)``.
+    """A map-style data set over arrays, made as ``ArrayDataset(*arrays)`` or ``ArrayDataset(images, labels)``.
 
-    One sample is a dictionary ``images``, ``labels``, ``indices``. A torch `DataLoader`, its workers, a
-    `transformers.Trainer` and Accelerate ask for whole batches, which take one gather; their ``collate_fn`` is a
-    `BatchTransform`, or none, which gives the same three names for the batch.
+    A sample is a dictionary of ``images``, ``labels`` and ``indices``. A torch `DataLoader` and its workers, a
+    `transformers.Trainer` and Accelerate request whole batches, each of which is one gather. Pass a `BatchTransform`
+    as ``collate_fn``; without one, batches have the same three keys as samples.
 
-    Arrays are not copied, and memory-mapped ones are never read whole; those that are not contiguous are copied. In a
-    pickled copy a memory-mapped array is opened again by its file name, unless it is a copy-on-write mapping that was
-    written to: its rows then travel with the copy.
+    Arrays are copied only if they are not contiguous, and memory-mapped files are never read as a whole. A pickled
+    copy reopens a memory-mapped array by its file name. If it is a copy-on-write mapping that was written to, its rows
+    are pickled instead.
 
     Args:
         images: uint8 (N, H, W), (N, H, W, 3) or (N, D, H, W).
         labels: Class ids (N,), or zeros and ones (N, L).
 
     Raises:
-        TrainingError: The arrays are not of that kind, are empty or differ in length.
+        TrainingError: The arrays have other types or shapes, are empty or differ in length.
     """
 
     def __init__(self, images: NDArray[np.uint8], labels: NDArray[Any]) -> None:
         _check(images, labels)
         array = np.ascontiguousarray(images)
-        self._mapping = mapping_of(array)
+        self._mapping = find_mapping(array)
         self._images = _tensor_over(array)
         self.labels = torch.tensor(labels, dtype=torch.int64 if labels.ndim == 1 else torch.float32)
         """All labels, int64 (N,) or float32 (N, L)."""
@@ -88,29 +88,29 @@ class ArrayDataset(Dataset[dict[str, Tensor]]):
         return {name: part[0] for name, part in batch.as_dict().items()}
 
     def __getitems__(self, indices: Sequence[int]) -> list[ArrayBatch]:
-        """What torch's fetcher calls: the samples as a list of one whole batch."""
+        """Called by torch's fetcher: a list that contains the whole batch."""
         return [self.gather(indices, epoch=getattr(indices, "epoch", 0))]
 
     def gather(self, indices: Sequence[int], *, epoch: int = 0, pin: bool = False) -> ArrayBatch:
-        """Samples copied into one batch.
+        """Copy samples into a batch.
 
         Args:
-            indices: Where they stand, in 0..N-1.
-            epoch: The epoch to note in the batch.
-            pin: Put images and labels in page-locked memory, from which copies to an accelerator need not wait.
+            indices: Positions of the samples, in 0..N-1.
+            epoch: The epoch to record in the batch.
+            pin: Use page-locked memory for images and labels, from which copies to an accelerator are asynchronous.
 
         Raises:
             IndexError: An index is out of range.
         """
-        chosen = torch.from_numpy(np.array(indices, np.int64))
-        shape = (len(chosen), *self.image_shape)
-        # torch keeps unused page-locked memory itself.
+        positions = torch.from_numpy(np.array(indices, np.int64))
+        shape = (len(positions), *self.image_shape)
+        # torch itself reuses page-locked memory.
         images = (
             torch.empty(shape, dtype=torch.uint8, pin_memory=True) if pin else self._buffers.empty(shape, torch.uint8)
         )
-        torch.index_select(self._images, 0, chosen, out=images)
-        labels = self.labels[chosen]
-        return ArrayBatch(images, labels.pin_memory() if pin else labels, chosen, epoch)
+        torch.index_select(self._images, 0, positions, out=images)
+        labels = self.labels[positions]
+        return ArrayBatch(images, labels.pin_memory() if pin else labels, positions, epoch)
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
@@ -123,15 +123,15 @@ class ArrayDataset(Dataset[dict[str, Tensor]]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         if self._mapping is not None:
-            self._images = _tensor_over(self._mapping.opened())
+            self._images = _tensor_over(self._mapping.open())
 
 
-def mixed_seed(seed: int, *more: int | bytes) -> int:
-    """A 63-bit seed that depends on all it is given: seeds that differ by one, or epochs, have nothing in common.
+def derive_seed(seed: int, *more: int | bytes) -> int:
+    """Derive a 63-bit seed from a seed and further values; close seeds or epochs give unrelated results.
 
     Args:
         seed: The user's seed.
-        *more: What else draws must depend on.
+        *more: Further values that draws depend on.
     """
     digest = hashlib.blake2b(digest_size=8)
     for part in (seed, *more):
@@ -142,25 +142,25 @@ def mixed_seed(seed: int, *more: int | bytes) -> int:
 
 def _check(images: NDArray[Any], labels: NDArray[Any]) -> None:
     if not isinstance(images, np.ndarray) or not isinstance(labels, np.ndarray):
-        given = f"{type(images).__name__} and {type(labels).__name__}"
-        raise TrainingError(f"images and labels are {given}: give two NumPy arrays, as load_arrays does")
+        types = f"{type(images).__name__} and {type(labels).__name__}"
+        raise TrainingError(f"images and labels are {types}: give two NumPy arrays, as load_arrays returns")
     if images.dtype != np.uint8 or images.ndim not in {3, 4} or not prod(images.shape):
         raise TrainingError(
             f"images are {images.dtype} of shape {images.shape}: "
             "give uint8 of shape (N, H, W), (N, H, W, 3) or (N, D, H, W), N at least 1"
         )
-    kinds = "iub" if labels.ndim == 1 else "iubf"  # `load_arrays` gives zeros and ones as float32
+    kinds = "iub" if labels.ndim == 1 else "iubf"  # `load_arrays` returns multi-hot labels as float32
     if labels.dtype.kind not in kinds or labels.ndim not in {1, 2} or labels.shape[1:] == (1,):
         raise TrainingError(
             f"labels are {labels.dtype} of shape {labels.shape}: give class ids (N,), or zeros and ones (N, L)"
         )
     if len(labels) != len(images):
-        raise TrainingError(f"there are {len(images)} images but {len(labels)} labels: give one label for each image")
+        raise TrainingError(f"there are {len(images)} images but {len(labels)} labels: give one label per image")
 
 
 def _tensor_over(array: NDArray[np.uint8]) -> Tensor:
     with warnings.catch_warnings():
-        # Nothing here writes to it: every access gathers into other memory.
+        # The tensor is never written to: every access gathers into other memory.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
         return torch.from_numpy(array)
 

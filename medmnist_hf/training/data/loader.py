@@ -1,4 +1,4 @@
-"""Batches of an array data set in an order of seed and epoch, made ahead in threads, resumed where they stopped."""
+"""Load batches of an array data set, ordered by seed and epoch, made ahead in threads, resumable within an epoch."""
 
 import contextlib
 import math
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.data.dataset import ArrayBatch, ArrayDataset, mixed_seed
+from medmnist_hf.training.data.dataset import ArrayBatch, ArrayDataset, derive_seed
 from medmnist_hf.training.data.transforms import BatchTransform, channels_first
 
 Item = TypeVar("Item")
@@ -24,16 +24,16 @@ Result = TypeVar("Result")
 Batch = dict[str, Tensor]
 
 _FIXED: Final = ("samples", "batch_size", "shuffle", "seed", "drop_last", "join_single", "world_size")
-"""What must be the same for a position in an epoch to mean the same samples."""
+"""Settings that must be equal for a position in an epoch to refer to the same samples."""
 
 _SMALL: Final = 1 << 20
-"""Numbers in a batch up to which it takes longer to hand it from one thread to another than to make it."""
+"""Values per batch up to which handing a batch from thread to thread takes longer than making it."""
 
 
 class EpochIndices(list[int]):
-    """The indices of one batch, and the epoch they were drawn in.
+    """The indices of a batch, with the epoch in which they were drawn.
 
-    The epoch travels with them, also into the workers of a torch `DataLoader`, since augmentation depends on it.
+    The epoch is passed along, even to the workers of a torch `DataLoader`, because augmentation depends on it.
     """
 
     epoch: int
@@ -47,26 +47,27 @@ class EpochIndices(list[int]):
 
 
 class EpochBatches(Sampler[list[int]]):
-    """A batch sampler whose order depends on seed and epoch alone.
+    """A batch sampler whose order depends only on seed and epoch.
 
-    The samples of an epoch are shared as by torch's `DistributedSampler`: rank r has every `world_size`-th one from
-    the r-th on, and all ranks have as many, because the first ones are drawn again at the end or, with `drop_last`,
-    the last ones are left out. Each iteration is an epoch: the first is epoch 0, or that of `set_epoch`, and each
-    further one is the next epoch, whether or not the one before was finished. It begins when its first batch is drawn.
+    Samples are distributed as by torch's `DistributedSampler`: rank r gets every `world_size`-th sample, starting with
+    the r-th. All ranks get the same number, because the first samples are repeated at the end or, with `drop_last`,
+    the last ones are left out. Each iteration is an epoch: the first is epoch 0 or the one set by `set_epoch`, and
+    each further iteration is the next epoch, even if the previous one was not finished. An epoch begins when its first
+    batch is drawn.
 
     Args:
         samples: Size of the data set.
-        batch_size: Samples in a batch, for one rank.
-        shuffle: Draw a new order each epoch; otherwise the order is that of the data set.
-        seed: Seed of the orders; the same on all ranks.
-        drop_last: Leave out the samples that do not fill a batch, and those that cannot be shared evenly.
-        join_single: Where the last batch would be of one sample, of which a batch norm has no statistics, it joins the
-            one before.
-        rank: Which share, in 0..`world_size`-1.
-        world_size: Number of shares.
+        batch_size: Samples per batch and rank.
+        shuffle: Draw a new order for each epoch; otherwise use the order of the data set.
+        seed: Seed of the order; the same on all ranks.
+        drop_last: Leave out samples that do not fill a batch or cannot be distributed evenly.
+        join_single: Join a last batch of a single sample, for which batch norms have no statistics, to the previous
+            batch.
+        rank: Rank of this process, in 0..`world_size`-1.
+        world_size: Number of ranks.
 
     Raises:
-        TrainingError: A number is out of its range, or with `drop_last` there is no full batch.
+        TrainingError: A number is out of range, or there is no full batch and `drop_last` is set.
     """
 
     def __init__(
@@ -93,50 +94,53 @@ class EpochBatches(Sampler[list[int]]):
         self._next_epoch, self._next_batch = 0, 0
         if not len(self):
             raise TrainingError(
-                f"{self._share} samples a rank make no full batch of {batch_size}: use less or keep the last"
+                f"{self._share} samples per rank do not fill a batch of {batch_size}: use a smaller batch_size or no "
+                "drop_last"
             )
 
     @property
     def sampler(self) -> "EpochBatches":
-        """Itself: where Accelerate looks for a `set_epoch` once it has wrapped a batch sampler in its own."""
+        """This sampler; Accelerate looks here for `set_epoch` after wrapping a batch sampler."""
         return self
 
     @property
     def position(self) -> tuple[int, int]:
-        """Epoch and batch that the next iteration starts with."""
+        """Epoch and batch with which the next iteration starts."""
         return self._next_epoch, self._next_batch
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next iteration.
+        """Set the epoch of the next iteration.
 
-        It starts with the first batch, unless `resume` has chosen another one of this very epoch.
+        It starts with the first batch, unless `resume` has set another batch of the same epoch.
         """
         if epoch != self._next_epoch:
             self.resume(epoch, 0)
 
     def resume(self, epoch: int, batch: int) -> None:
-        """Let the next iteration go on in an epoch: with its batch number `batch`, counted from 0."""
+        """Start the next iteration within an epoch, at batch number `batch`, counted from 0."""
         self._next_epoch, self._next_batch = epoch, batch
 
     def __len__(self) -> int:
-        """Batches in a whole epoch, for one rank."""
+        """Batches per epoch and rank."""
         full, rest = divmod(self._share, self.batch_size)
         joined = self.join_single and full > 0 and rest == 1
         return full if self.drop_last or joined or not rest else full + 1
 
     def __iter__(self) -> Iterator[list[int]]:
-        # Only when the first batch is drawn: a torch loader with workers makes two iterators and uses one.
+        # Runs when the first batch is drawn: a torch loader with workers makes two iterators and uses one.
         epoch, start = self.position
         self.resume(epoch + 1, 0)
         share = self._indices(epoch)
-        most = self._share - self._share % self.batch_size if self.drop_last else self._share
+        end = self._share - self._share % self.batch_size if self.drop_last else self._share
         for number in range(start, len(self)):
             first, is_last = number * self.batch_size, number == len(self) - 1
-            yield EpochIndices(share[first : most if is_last else first + self.batch_size].tolist(), epoch)
+            yield EpochIndices(share[first : end if is_last else first + self.batch_size].tolist(), epoch)
 
     def _indices(self, epoch: int) -> Tensor:
         if self.shuffle:
-            order = torch.randperm(self.samples, generator=torch.Generator().manual_seed(mixed_seed(self.seed, epoch)))
+            order = torch.randperm(
+                self.samples, generator=torch.Generator().manual_seed(derive_seed(self.seed, epoch))
+            )
         else:
             order = torch.arange(self.samples)
         total = self._share * self.world_size
@@ -144,37 +148,37 @@ class EpochBatches(Sampler[list[int]]):
 
 
 class ArrayLoader(DataLoader[Batch]):
-    """Batches ready for a model: gathered, and as a rule transformed, if need be in threads while the caller computes.
+    """Loads batches for a model: gathered and transformed, by default in threads while the caller computes.
 
-    It is a torch `DataLoader`, so Accelerate and `transformers.Trainer` take it. `Accelerator.prepare` shares its
-    batches itself, so leave rank and world size as they are then; what it returns gathers and transforms in the same
-    way, but when it is asked, without threads.
+    It is a torch `DataLoader`, so it works with Accelerate and `transformers.Trainer`. `Accelerator.prepare`
+    distributes batches itself, so leave rank and world size at their defaults then. The loader that it returns gathers
+    and transforms in the same way, but on request and without threads.
 
-    The order of the samples is that of `EpochBatches`, which says when an epoch begins. On the CPU the threads do all
-    the work, a core each; without them the caller's thread does it, on one core too. With an accelerator as `device`
-    they gather into page-locked memory, and the caller's stream copies from there and transforms. A transform that
-    uses torch's global generator, as the augmentations of torchvision and kornia do, runs in the caller's thread as
-    well, as does one that is no `BatchTransform`.
+    Samples are ordered by `EpochBatches`, which also defines when an epoch begins. On the CPU, each thread makes
+    batches on one core; without threads the caller's thread does so, also on one core. With an accelerator as
+    `device`, threads gather into page-locked memory, and the caller's stream copies and transforms. A transform that
+    uses torch's global generator, such as augmentations of torchvision and kornia, or that is not a `BatchTransform`,
+    also runs in the caller's thread.
 
     Args:
-        data: An `ArrayDataset`, or images and labels as it takes them.
-        batch_size: Samples in a batch, for one rank.
-        shuffle: Draw a new order each epoch.
-        seed: Seed of the orders; augmentation has its own, in the transform.
-        drop_last: Leave out the samples that do not fill a batch, or cannot be shared evenly.
+        data: An `ArrayDataset`, or its images and labels.
+        batch_size: Samples per batch and rank.
+        shuffle: Draw a new order for each epoch.
+        seed: Seed of the order; the transform has its own seed for augmentation.
+        drop_last: Leave out samples that do not fill a batch or cannot be distributed evenly.
         join_single: See `EpochBatches`.
-        transform: As a rule a `BatchTransform`; as any ``collate_fn`` it is called with a list, here of one
-            `ArrayBatch`. Without one, a batch is ``images``, ``labels`` and ``indices`` as stored.
-        device: Where the batches go; None leaves them on the CPU.
+        transform: A `BatchTransform`, or any ``collate_fn``, which is called with a list of one `ArrayBatch`. Without
+            a transform, batches hold ``images``, ``labels`` and ``indices`` as stored.
+        device: Device of the batches; None leaves them on the CPU.
         pin_memory: Put batches that stay on the CPU in page-locked memory, if there is an accelerator.
-        prefetch: Batches made ahead, and threads that make them; 0 makes them when they are asked for. None is 2, but
-            where there is no accelerator 0 for batches that come out with up to 2^20 numbers: the model needs the same
-            cores then, and threads would only add the hand-over.
-        rank: Which share of the samples, in 0..`world_size`-1, e.g. ``torch.distributed.get_rank()``.
-        world_size: Number of shares.
+        prefetch: Number of batches made ahead, and of threads that make them; 0 makes batches on request. The default
+            is 2, or without an accelerator 0 for batches of up to 2^20 output values: the model then needs the same
+            cores, and threads would only add overhead.
+        rank: Rank of this process, in 0..`world_size`-1, e.g. ``torch.distributed.get_rank()``.
+        world_size: Number of ranks.
 
     Raises:
-        TrainingError: Data, a number or the device cannot be used as given.
+        TrainingError: The data, a number or the device is not valid.
     """
 
     def __init__(
@@ -218,55 +222,55 @@ class ArrayLoader(DataLoader[Batch]):
         )
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next iteration; see `EpochBatches.set_epoch`."""
+        """Set the epoch of the next iteration, see `EpochBatches.set_epoch`."""
         self._current = None
         self.batches.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the loader stands, in numbers that JSON can hold: the same on all ranks.
+        """The position of the loader, as values for JSON that are the same on all ranks.
 
-        In an iteration, also one that was broken off, it counts the batches that the caller has got, not those made
-        ahead, and `load_state_dict` goes on with the batch after them. Between iterations it is where the next begins.
+        Within an iteration, even an interrupted one, it counts the batches that the caller received, without those
+        made ahead; `load_state_dict` resumes after them. Between iterations, it is the start of the next iteration.
         """
         epoch, batch = self._current or self.batches.position
         return {name: getattr(self.batches, name) for name in _FIXED} | {"epoch": epoch, "batch": batch}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Let the next iteration go on where a loader over the same data stood.
+        """Resume at the position of a loader over the same data.
 
         Args:
             state: From `state_dict`.
 
         Raises:
-            TrainingError: The state is that of a loader with other data, batches, order or number of ranks.
+            TrainingError: The state is from a loader with other data, batches, order or number of ranks.
         """
         own = self.state_dict()
         if own.keys() != state.keys():
-            raise TrainingError(f"a loader's state holds {', '.join(own)}, not {', '.join(state) or 'nothing'}")
+            raise TrainingError(f"the state of a loader has {', '.join(own)}, not {', '.join(state) or 'nothing'}")
         for name in _FIXED:
             if state[name] != own[name]:
                 raise TrainingError(
-                    f"cannot resume: {name} was {state[name]} and is {own[name]}: make it the same, or begin an epoch"
+                    f"cannot resume: {name} was {state[name]} and is {own[name]}: use the same, or start a new epoch"
                 )
         self._current = None
         self.batches.resume(state["epoch"], state["batch"])
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # all that a loop needs
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # sufficient for loops
         progress = self._current = list(self.batches.position)
-        ahead = self._finished_ahead
-        make: Callable[[list[int]], Any] = self._make if ahead else self._gather
+        in_thread = self._transforms_in_thread
+        make: Callable[[list[int]], Any] = self._make if in_thread else self._gather
         items = iter(self.batches)
-        made = prefetched(make, items, self.prefetch) if self.prefetch else run_serially(make, items)
-        with contextlib.closing(made):
-            for batch in made:
+        batches = run_in_threads(make, items, self.prefetch) if self.prefetch else run_serially(make, items)
+        with contextlib.closing(batches):
+            for batch in batches:
                 progress[1] += 1
-                yield batch if ahead else self._finish(batch)
+                yield batch if in_thread else self._finish(batch)
                 del batch
         if self._current is progress:
             self._current = None
 
     def _small(self) -> bool:
-        """Whether a batch is made sooner than it is handed over, for a model that computes on the same cores."""
+        """Whether making a batch takes less time than handing it over, for a model on the same cores."""
         stored = torch.empty((1, *self.arrays.image_shape), device="meta")
         _, channels, *sides = channels_first(stored).shape
         if isinstance(self.transform, BatchTransform):
@@ -274,9 +278,9 @@ class ArrayLoader(DataLoader[Batch]):
         return self.batches.batch_size * channels * prod(sides) <= _SMALL and not torch.accelerator.is_available()
 
     @property
-    def _finished_ahead(self) -> bool:
-        alone = isinstance(self.transform, BatchTransform) and not self.transform.draws_globally
-        return self.device.type == "cpu" and (alone or self.transform is None)
+    def _transforms_in_thread(self) -> bool:
+        thread_safe = isinstance(self.transform, BatchTransform) and not self.transform.draws_globally
+        return self.device.type == "cpu" and (thread_safe or self.transform is None)
 
     def _gather(self, indices: list[int]) -> ArrayBatch:
         to_accelerator = self.device.type != "cpu" and torch.accelerator.is_available()
@@ -297,12 +301,12 @@ class ArrayLoader(DataLoader[Batch]):
 def run_serially(make: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
     """Yield ``make(item)`` lazily, with torch limited to one thread.
 
-    Its operations on a batch are so short that a second core gains little, and where another process has that core
-    they wait for it a hundred times as long as they take.
+    Operations on a batch are so short that a second core gains little. If another process uses that core, waiting for
+    it takes a hundred times as long as the operation.
 
     Args:
         make: Called with each item.
-        items: Drawn from one by one.
+        items: Consumed one by one.
 
     Yields:
         The results, in order.
@@ -311,41 +315,41 @@ def run_serially(make: Callable[[Item], Result], items: Iterable[Item]) -> Gener
         cores = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            made = make(item)
+            result = make(item)
         finally:
             torch.set_num_threads(cores)
-        yield made
-        del made
+        yield result
+        del result
 
 
-def prefetched(make: Callable[[Item], Result], items: Iterable[Item], depth: int) -> Generator[Result]:
-    """Call a function in threads, ahead of the caller.
+def run_in_threads(make: Callable[[Item], Result], items: Iterable[Item], depth: int) -> Generator[Result]:
+    """Yield ``make(item)`` in order, computed ahead of the caller in threads.
 
-    Each thread uses one core in torch's operations: items are worked on side by side, which scales better than
-    sharing the work of one, and leaves a model on the CPU undisturbed. The threads end with the items, or when the
-    generator is closed, which waits for what is being made.
+    torch is limited to one core per thread: processing items in parallel scales better than splitting each item, and
+    does not disturb a model on the CPU. The threads end with the items or when the generator is closed, which waits
+    for running calls.
 
     Args:
         make: Called with each item.
-        items: Drawn from in the caller's thread.
-        depth: Most results that are made and not yet taken, and number of threads.
+        items: Consumed in the caller's thread.
+        depth: Maximum number of results made ahead, and number of threads.
 
     Yields:
-        The results, in order; an exception of `make` is raised at its place, with its traceback.
+        The results in order. An exception of `make` is raised in place of its result, with its traceback.
     """
-    left = iter(items)
+    remaining = iter(items)
     # `set_num_threads` is inherited by later threads, so restore it.
     cores = torch.get_num_threads()
     with ThreadPoolExecutor(depth, "medmnist-hf-prefetch", torch.set_num_threads, (1,)) as pool:
-        coming = deque(pool.submit(make, item) for item in islice(left, depth))
+        pending = deque(pool.submit(make, item) for item in islice(remaining, depth))
         try:
-            while coming:
-                made = coming.popleft().result()
-                coming.extend(pool.submit(make, item) for item in islice(left, 1))
-                yield made
-                del made
+            while pending:
+                result = pending.popleft().result()
+                pending.extend(pool.submit(make, item) for item in islice(remaining, 1))
+                yield result
+                del result
         finally:
-            for future in coming:
+            for future in pending:
                 future.cancel()
             torch.set_num_threads(cores)
 
@@ -357,7 +361,7 @@ def _device(name: torch.device | str | None) -> torch.device:
         raise TrainingError(f"unknown device {name}: choose cpu, or an accelerator such as cuda or cuda:1") from None
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if device.type not in {"cpu", "meta", accelerator and accelerator.type}:
-        raise TrainingError(f"there is no device {device} here ({accelerator or 'no accelerator at all'}): choose cpu")
+        raise TrainingError(f"device {device} is not available ({accelerator or 'no accelerator'} found): choose cpu")
     return device
 
 

@@ -1,4 +1,4 @@
-"""Arrays that lie in memory-mapped files: which file it is, and whether this process has written to its copy of it."""
+"""Find the memory-mapped file behind an array, and whether this process has written to its copy of the file."""
 
 import re
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MAPS: Final = Path("/proc/self/smaps")
-"""Where Linux says of each mapping how many of its pages are copies of this process."""
+"""Where Linux lists, per mapping, the pages that are private copies of this process."""
 
 _HEAD: Final = re.compile(r"([0-9a-f]+)-([0-9a-f]+) ")
 _OWN: Final = re.compile(r"(?:Anonymous|Swap): +[1-9]")
@@ -17,27 +17,27 @@ _OWN: Final = re.compile(r"(?:Anonymous|Swap): +[1-9]")
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """Where in a file an array of uint8 lies.
+    """Location of a contiguous uint8 array in a file.
 
     Attributes:
         path: The file.
-        offset: Of the first byte.
-        shape: Shape of the array, which is contiguous.
-        own_pages: Pages that are written to become copies of the process; the file does not change.
+        offset: Offset of the first byte.
+        shape: Shape of the array.
+        copy_on_write: Whether writes go to private copies of pages and leave the file unchanged.
     """
 
     path: str
     offset: int
     shape: tuple[int, ...]
-    own_pages: bool
+    copy_on_write: bool
 
-    def opened(self) -> NDArray[np.uint8]:
-        """The array as it is in the file, read-only."""
+    def open(self) -> NDArray[np.uint8]:
+        """Map the array from the file, read-only."""
         return np.memmap(self.path, np.uint8, "r", self.offset, self.shape)
 
 
-def mapping_of(array: NDArray[np.uint8]) -> Mapping | None:
-    """The file that a contiguous array lies in; None if it lies in memory."""
+def find_mapping(array: NDArray[np.uint8]) -> Mapping | None:
+    """Find the memory-mapped file behind a contiguous array; None if it has none."""
     owner: Any = array
     root: np.memmap[Any, Any] | None = None
     while isinstance(owner, np.ndarray):
@@ -51,16 +51,16 @@ def mapping_of(array: NDArray[np.uint8]) -> Mapping | None:
 
 
 def is_changed(array: NDArray[np.uint8], mapping: Mapping) -> bool:
-    """Whether an array of a copy-on-write mapping may differ from its file, because this process has written there.
+    """Whether this process may have written to the array, so that it differs from its file.
 
     Args:
         array: The array.
-        mapping: What `mapping_of` gave for it.
+        mapping: Its mapping, from `find_mapping`.
     """
-    if not mapping.own_pages:
+    if not mapping.copy_on_write:
         return False
     if not _MAPS.exists():
-        return not np.array_equal(array, mapping.opened())
+        return not np.array_equal(array, mapping.open())
     first, last = _address(array), _address(array) + array.nbytes
     inside = False
     for line in _MAPS.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -1,4 +1,4 @@
-"""From a recipe to the transforms of its images: what the network sees, in training and after."""
+"""Make the transforms of a recipe, for training and for evaluation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,35 +21,35 @@ from medmnist_hf.training.data.transforms import BatchTransform, Interpolation
 from medmnist_hf.training.recipe import Recipe
 
 EVALUATION_INTENSITY: Final = 0.5
-"""What voxels are multiplied with after training, where training drew a factor from 0..1."""
+"""Factor on voxels in evaluation, where training draws a factor from 0..1."""
 
 
 @dataclass(frozen=True)
 class IntensityScale(Augmentation):
-    """Multiply each sample by a factor drawn evenly from 0..1: ``shape_transform`` of the published experiments."""
+    """Multiply each sample by a factor drawn uniformly from 0..1: ``shape_transform`` of the published experiments."""
 
     def draw(self, shape: Sequence[int], generator: Generator) -> tuple[Tensor, ...]:
-        """The factors, float32 (B,)."""
+        """Draw factors, float32 (B,)."""
         return (torch.rand(shape[0], generator=generator),)
 
-    def apply(self, images: Tensor, *drawn: Tensor) -> Tensor:
-        """Multiply."""
-        factors = drawn[0].to(images.device).view(-1, *[1] * (images.ndim - 1))
+    def apply(self, images: Tensor, *parameters: Tensor) -> Tensor:
+        """Multiply the samples by their factors."""
+        factors = parameters[0].to(images.device).view(-1, *[1] * (images.ndim - 1))
         pixels = images.float() * factors if images.dtype == torch.uint8 else images * factors
         return rounded_like(images, pixels)
 
 
 def input_transform(recipe: Recipe, mean: Sequence[float], std: Sequence[float], size: int) -> BatchTransform:
-    """Stored images as the network's input, without augmentation.
+    """Make the transform from stored images to the network's input, without augmentation.
 
     Args:
-        recipe: What to do.
-        mean: Mean that inputs are normalized by, for each channel, in units of 0..1; empty for none.
+        recipe: The recipe.
+        mean: Mean per channel for normalization, in units of 0..1; empty for none.
         std: Standard deviation, as `mean`.
         size: Edge length of the input.
 
     Raises:
-        TrainingError: The recipe cannot make such inputs of the subset's images.
+        TrainingError: The recipe cannot bring the subset's images to this size.
     """
     intensity = EVALUATION_INTENSITY if recipe.intensity_scale else 1.0
     return _transform(recipe, mean, std, size, intensity, (), 0)
@@ -58,35 +58,35 @@ def input_transform(recipe: Recipe, mean: Sequence[float], std: Sequence[float],
 def train_transform(
     recipe: Recipe, mean: Sequence[float], std: Sequence[float], size: int, seed: int
 ) -> BatchTransform:
-    """As `input_transform`, with the recipe's augmentation of train, drawn by a seed."""
+    """Like `input_transform`, but with the recipe's augmentation, drawn with a seed."""
     return _transform(recipe, mean, std, size, 1.0, augmentations(recipe), seed)
 
 
 def augmentations(recipe: Recipe) -> tuple[Augmentation, ...]:
-    """The random changes of train images that a recipe asks for, in the order in which they are done.
+    """The augmentations of a recipe, in the order in which they are applied.
 
     Raises:
-        TrainingError: One is not for the subset's images.
+        TrainingError: An augmentation does not support the subset's images.
     """
     volumes = recipe.subset.ndim == 3
-    found: list[Augmentation] = []
+    steps: list[Augmentation] = []
     if recipe.flip_horizontal:
-        found.append(Flip((-1,), recipe.flip_horizontal))
+        steps.append(Flip((-1,), recipe.flip_horizontal))
     if recipe.flip_vertical:
-        found.append(Flip((-2, -3) if volumes else (-2,), recipe.flip_vertical))
+        steps.append(Flip((-2, -3) if volumes else (-2,), recipe.flip_vertical))
     if recipe.rotate90:
-        found.append(QuarterTurns(QuarterTurns.VOLUME_PLANES) if volumes else QuarterTurns())
+        steps.append(QuarterTurns(QuarterTurns.VOLUME_PLANES) if volumes else QuarterTurns())
     if recipe.rotation:
-        found.append(Rotation(recipe.rotation))
+        steps.append(Rotation(recipe.rotation))
     if recipe.crop_padding:
-        found.append(Crop(recipe.crop_padding))
+        steps.append(Crop(recipe.crop_padding))
     if recipe.color_jitter:
         if recipe.subset.channels != 3:
-            raise TrainingError(f"color_jitter is for RGB, but {recipe.dataset} is gray: leave it out")
-        found.append(ColorJitter(recipe.color_jitter, recipe.color_jitter, recipe.color_jitter))
+            raise TrainingError(f"color_jitter needs RGB images, but {recipe.dataset} is gray: leave it out")
+        steps.append(ColorJitter(recipe.color_jitter, recipe.color_jitter, recipe.color_jitter))
     if recipe.intensity_scale:
-        found.append(IntensityScale())
-    return tuple(found)
+        steps.append(IntensityScale())
+    return tuple(steps)
 
 
 def _transform(  # noqa: PLR0917
@@ -99,7 +99,9 @@ def _transform(  # noqa: PLR0917
     seed: int,
 ) -> BatchTransform:
     if recipe.resize == "none" and size != recipe.size:
-        raise TrainingError(f"resize is none but the network reads {size} pixels, not {recipe.size}: name a way")
+        raise TrainingError(
+            f"resize is none, but the network reads {size} pixels and images have {recipe.size}: use another resize"
+        )
     resized = recipe.resize not in {"none", "pad"}
     return BatchTransform(
         mean=tuple(value / intensity for value in mean) or 0.0,
@@ -124,5 +126,5 @@ def _interpolation(recipe: Recipe) -> Interpolation:
 
 
 def memory_format(recipe: Recipe) -> torch.memory_format:
-    """How inputs lie in memory, and weights should: channels last, which convolutions are fastest with."""
+    """The memory format of inputs and weights: channels last, which is fastest for convolutions."""
     return torch.channels_last_3d if recipe.subset.ndim == 3 else torch.channels_last

@@ -1,4 +1,4 @@
-"""From stored pixels to a network's input, a batch at a time: augment, resize or pad, normalize.
+"""Turn batches of stored pixels into a network's input: augment, resize or pad, normalize.
 
 Example:
     >>> import numpy as np
@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812  (its name everywhere)
+import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import Tensor
 from torchvision.transforms import InterpolationMode  # type: ignore[import-untyped]
 from torchvision.transforms.v2.functional import resize as resize_pixels  # type: ignore[import-untyped]
@@ -25,19 +25,19 @@ from torchvision.transforms.v2.functional import resize as resize_pixels  # type
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.data.augment import Augmentation, rounded_like
 from medmnist_hf.training.data.buffers import Buffers
-from medmnist_hf.training.data.dataset import ArrayBatch, mixed_seed
+from medmnist_hf.training.data.dataset import ArrayBatch, derive_seed
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "trilinear", "area"]
 
 INTERPOLATIONS: Final = {4: ("nearest", "bilinear", "bicubic", "area"), 5: ("nearest", "trilinear", "area")}
-"""What can be named, by the dimensions of a batch: (B, C, H, W) or (B, C, D, H, W)."""
+"""Dimensions of a batch, 4 for (B, C, H, W) or 5 for (B, C, D, H, W) -> names of interpolations."""
 
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 WHITE: Final = 255.0
 
 _PIECE: Final = 1 << 20
-"""Numbers worked on at a time on the CPU: few enough to stay in its caches, enough to be worth the operations."""
+"""Values processed at a time on the CPU: they fit into its caches, and outweigh the overhead of an operation."""
 
 _WHOLE: Final = (slice(None),)
 
@@ -47,36 +47,36 @@ _LABEL_NAMES: Final = ("labels", "label")
 
 @dataclass(frozen=True, kw_only=True)
 class BatchTransform:
-    """Makes ``{"pixel_values": ..., "labels": ...}`` of a batch; a ``collate_fn`` or ``data_collator`` for any loader.
+    """Turns a batch into ``{"pixel_values": ..., "labels": ...}``; works as ``collate_fn`` or ``data_collator``.
 
-    In this order: augmentation at the stored size, on the stored channels; resizing; normalization of pixels in 0..1;
-    padding. Up to normalization pixels stay uint8, rounded, as they do in Pillow.
+    The steps are augmentation at the stored size and on the stored channels, resizing, normalization of pixels in
+    0..1, and padding. Up to normalization, pixels are uint8 and rounded, as in Pillow.
 
-    It takes an `ArrayBatch`, a mapping such as a loader without a transform gives, or a list: what the fetcher of a
-    torch `DataLoader` gets from an `ArrayDataset`, or single samples of any data set with an image under ``images``,
-    ``image`` or ``pixel_values`` (uint8 NumPy array, tensor or PIL image) and a label under ``labels`` or ``label``.
+    The input is an `ArrayBatch`, a mapping as a loader without a transform returns it, or a list. The list holds
+    either the batch that a torch `DataLoader` fetches from an `ArrayDataset`, or single samples of any data set with
+    an image under ``images``, ``image`` or ``pixel_values`` (uint8 NumPy array, tensor or PIL image) and a label under
+    ``labels`` or ``label``.
 
-    What is drawn depends on `seed`, the epoch and the indices of the batch: the same batch is changed the same way
-    whatever makes it, in whatever process. Samples without ``indices`` take a seed from torch's global generator.
+    Random draws depend only on `seed`, the epoch and the indices of the batch, so a batch is augmented in the same way
+    by any loader in any process. For samples without ``indices``, a seed is drawn from torch's global generator.
 
     Attributes:
-        mean: Of each channel of the output or of all, for pixels in 0..1.
-        std: Likewise.
-        channels: 3 repeats the one channel of gray images and volumes, None leaves channels as they are.
-        size: Edge length of the output; None leaves it as it is.
-        fit: How images get to `size`: ``resize``, or ``pad`` with zeros after normalization, the image in the middle.
-        interpolation: For resizing; see `resize`.
-        antialias: For resizing; see `resize`.
-        dtype: Type of the pixels that come out: ``float32``, ``bfloat16`` or ``float16``.
-        channels_last: Put channels last in memory, which convolutions are faster with; the shape stays.
-        augment: Augmentations in their order. Next to those of `medmnist_hf.training.data.augment`, any callable
-            from a
-            float batch (B, C, ...) in 0..1 to one, such as a module of torchvision's v2 or kornia, will do; it is run
-            with torch's global generator seeded, and left as it was.
+        mean: Mean for pixels in 0..1, one per output channel or one for all.
+        std: Standard deviation, as `mean`.
+        channels: 3 repeats the channel of gray images and volumes, None keeps the channels.
+        size: Edge length of the output; None keeps the size.
+        fit: How to reach `size`: ``resize``, or ``pad`` to center the image in zeros after normalization.
+        interpolation: Interpolation, see `resize`.
+        antialias: Antialiasing, see `resize`.
+        dtype: Type of the output pixels: ``float32``, ``bfloat16`` or ``float16``.
+        channels_last: Use the channels-last memory format, which is faster for convolutions; the shape is the same.
+        augment: Augmentations in order: those of `medmnist_hf.training.data.augment`, or any callable from a float
+            batch (B, C, ...) in 0..1 to another, such as a module of torchvision's v2 or kornia. Callables run with
+            torch's global generator seeded; its state is restored afterwards.
         seed: Seed of the augmentation.
 
     Raises:
-        TrainingError: An attribute is out of its range; when called: it does not fit the images.
+        TrainingError: An attribute is out of range or, when called, does not fit the images.
     """
 
     mean: float | Sequence[float] = 0.5
@@ -103,19 +103,19 @@ class BatchTransform:
             ("dtype", tuple(DTYPES)),
         ):
             if getattr(self, name) not in choices:
-                known = ", ".join(str(choice) for choice in choices)
-                raise TrainingError(f"unknown {name} {getattr(self, name)!r}: choose from {known}")
+                names = ", ".join(str(choice) for choice in choices)
+                raise TrainingError(f"unknown {name} {getattr(self, name)!r}: choose from {names}")
         if min(np.atleast_1d(self.std)) <= 0:
             raise TrainingError(f"std is {self.std}: must be above 0")
 
     @property
     def draws_globally(self) -> bool:
-        """Some augmentation draws from torch's global generator, which other threads must not touch meanwhile."""
-        return not all(isinstance(one, Augmentation) for one in self.augment)
+        """Whether an augmentation draws from torch's global generator, which no other thread may use meanwhile."""
+        return not all(isinstance(step, Augmentation) for step in self.augment)
 
     @cached_property
     def _factors(self) -> Tensor:
-        """float32 (3, 1) or (3, C): what pixels in 0..1 are multiplied with, what uint8 ones are, and the addend."""
+        """float32 (3, 1) or (3, C): the factor for pixels in 0..1, the factor for uint8 pixels, and the addend."""
         mean, std = np.broadcast_arrays(np.atleast_1d(self.mean), np.atleast_1d(self.std))
         scale, shift = torch.tensor(np.stack([1 / std, -mean / std]), dtype=torch.float32)
         return torch.stack([scale, scale / WHITE, shift])
@@ -129,32 +129,34 @@ class BatchTransform:
         """Transform a batch.
 
         Returns:
-            ``pixel_values`` (B, C, H, W) or (B, C, D, H, W), and ``labels`` as they came. CPU memory of batches that
-            are no longer held is used again.
+            ``pixel_values`` (B, C, H, W) or (B, C, D, H, W), and the unchanged ``labels``. The CPU memory of batches
+            that have been freed is reused.
         """
-        stored = _one_batch(batch)
+        stored = _to_array_batch(batch)
         images = channels_first(stored.images)
         steps: list[tuple[Augmentation, tuple[Tensor, ...]]] = []
         if self.augment:
-            seed = mixed_seed(self.seed, stored.epoch, stored.indices.numpy().tobytes())
+            seed = derive_seed(self.seed, stored.epoch, stored.indices.numpy().tobytes())
             if self.draws_globally:
                 images = self._augmented(images, seed)
             else:
                 generator = torch.Generator().manual_seed(seed)
                 steps = [
-                    (one, one.draw(images.shape, generator)) for one in self.augment if isinstance(one, Augmentation)
+                    (step, step.draw(images.shape, generator))
+                    for step in self.augment
+                    if isinstance(step, Augmentation)
                 ]
-        values, written = self._output(images)
+        values, unpadded = self._output(images)
         for span in _spans(images, prod(images.shape[1:])):
-            part, out = _cut(images, span), _cut(written, span)
+            part, out = _cut(images, span), _cut(unpadded, span)
             for augmentation, parameters in steps:
-                part = augmentation.apply(part, *(drawn[span] for drawn in parameters))
+                part = augmentation.apply(part, *(parameter[span] for parameter in parameters))
             for inner in _spans(part, prod(out.shape[1:])):
                 self._write(_cut(part, inner), _cut(out, inner))
         return {"pixel_values": values, "labels": stored.labels}
 
     def _augmented(self, images: Tensor, seed: int) -> Tensor:
-        """All augmentations on the whole batch, in float from the first foreign one on, with torch's generators."""
+        """Apply all augmentations to the whole batch, in float from the first callable on, with seeded generators."""
         generator = torch.Generator().manual_seed(seed)
         on_cpu = images.device.type in {"cpu", "meta"}
         kind = "cuda" if on_cpu else images.device.type
@@ -162,50 +164,52 @@ class BatchTransform:
             torch.default_generator.manual_seed(seed)
             if not on_cpu:
                 torch.manual_seed(seed)
-            for one in self.augment:
-                if isinstance(one, Augmentation):
-                    images = one(images, generator)
+            for step in self.augment:
+                if isinstance(step, Augmentation):
+                    images = step(images, generator)
                     continue
-                images = one(images.float() / WHITE if images.dtype == torch.uint8 else images)
+                images = step(images.float() / WHITE if images.dtype == torch.uint8 else images)
                 if not isinstance(images, Tensor) or images.ndim not in {4, 5}:
-                    raise TrainingError(f"{type(one).__name__} gave no batch (B, C, ...): use another augmentation")
+                    raise TrainingError(
+                        f"{type(step).__name__} returned no batch (B, C, ...): use another augmentation"
+                    )
         return images
 
     def _output(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """A batch to fill, and the part of it that images are written to: all but the padding."""
+        """The output batch, and the view of it without padding, to which images are written."""
         channels, sides = self.channels or images.shape[1], images.shape[2:]
         if images.shape[1] not in {1, channels}:
             raise TrainingError(
-                f"images of {images.shape[1]} channels cannot get {channels}: leave channels as they are"
+                f"images of {images.shape[1]} channels cannot be given {channels}: leave channels None"
             )
-        for name, numbers in self._sizes.items():
-            if numbers not in {1, channels}:
+        for name, count in self._sizes.items():
+            if count not in {1, channels}:
                 raise TrainingError(
-                    f"{name} is {getattr(self, name)} but there are {channels} channels: give one number or {channels}"
+                    f"{name} is {getattr(self, name)} but the output has {channels} channels: give 1 or {channels}"
                 )
         target = (self.size or side for side in sides)
         shape, dtype = (len(images), channels, *target), DTYPES[self.dtype]
-        laid_out = (shape[0], *shape[2:], shape[1]) if self.channels_last else shape
+        memory_shape = (shape[0], *shape[2:], shape[1]) if self.channels_last else shape
         if images.device.type == "cpu":
-            values = self._buffers.empty(laid_out, dtype)
+            values = self._buffers.empty(memory_shape, dtype)
         else:
-            values = torch.empty(laid_out, dtype=dtype, device=images.device)
+            values = torch.empty(memory_shape, dtype=dtype, device=images.device)
         if self.channels_last:
             values = values.movedim(-1, 1)
         if self.fit == "resize" or shape[2:] == sides:
             return values, values
         if max(sides) > shape[2]:
             raise TrainingError(
-                f"images of {tuple(sides)} cannot be padded to {self.size}: resize them, or leave them"
+                f"images of {tuple(sides)} cannot be padded to {self.size}: use fit='resize', or leave out size"
             )
         values.zero_()
-        written = values
+        unpadded = values
         for axis, side in enumerate(sides, 2):
-            written = written.narrow(axis, (shape[2] - side) // 2, side)
-        return values, written
+            unpadded = unpadded.narrow(axis, (shape[2] - side) // 2, side)
+        return values, unpadded
 
     def _write(self, images: Tensor, out: Tensor) -> None:
-        """Resize and normalize images into memory laid out for them."""
+        """Resize and normalize images into the output."""
         if self.fit == "resize" and self.size is not None:
             images = resize(images, self.size, self.interpolation, antialias=self.antialias)
         scale, scale_of_uint8, shift = self._factors
@@ -213,7 +217,7 @@ class BatchTransform:
         count, channels, *sides = out.shape
         direct = out.dtype == torch.float32 and self.fit == "resize"
         if self.channels_last:
-            # One row a sample: a factor that repeats every three numbers would be applied three at a time.
+            # One row per sample: a factor that repeats every three values would be applied to three at a time.
             target = out.movedim(1, -1) if direct else torch.empty((count, *sides, channels), device=images.device)
             rows = target.view(count, -1)
             rows.copy_(images.expand(-1, channels, *sides).movedim(1, -1).reshape(count, -1))
@@ -222,14 +226,14 @@ class BatchTransform:
             target = target.movedim(-1, 1)
         else:
             target = out if direct else torch.empty(out.shape, device=images.device)
-            each = (-1, *(1 for _ in sides))
-            _scale_and_shift(target.copy_(images), scale.view(each), shift.view(each))
+            per_channel = (-1, *(1 for _ in sides))
+            _scale_and_shift(target.copy_(images), scale.view(per_channel), shift.view(per_channel))
         if not direct:
             out.copy_(target)
 
 
 def _scale_and_shift(values: Tensor, scale: Tensor, shift: Tensor) -> None:
-    """Multiply and add in place; one factor for all of them in one pass."""
+    """Multiply and add in place; in a single pass if there is one factor for all values."""
     shift = shift.to(values.device)
     if scale.numel() == 1:
         torch.add(shift.view(()), values, alpha=scale.item(), out=values)
@@ -238,10 +242,10 @@ def _scale_and_shift(values: Tensor, scale: Tensor, shift: Tensor) -> None:
 
 
 def channels_first(images: Tensor) -> Tensor:
-    """Stored images with their channels where torch wants them, without a copy.
+    """View stored images with channels first.
 
     Args:
-        images: (B, H, W), (B, H, W, 3) or (B, D, H, W); in a batch of volumes no side may be 3.
+        images: (B, H, W), (B, H, W, 3) or (B, D, H, W); no side of a volume may be 3.
 
     Returns:
         (B, 1, H, W), (B, 3, H, W) or (B, 1, D, H, W).
@@ -253,51 +257,52 @@ def resize(images: Tensor, size: int, interpolation: Interpolation | None = None
     """Resize images or volumes.
 
     Args:
-        images: uint8, or float, (B, C, H, W) or (B, C, D, H, W).
+        images: uint8 or float, (B, C, H, W) or (B, C, D, H, W).
         size: New length of all sides.
-        interpolation: ``nearest``, ``area``, for images ``bilinear`` or ``bicubic``, for volumes ``trilinear``; None
-            is the linear one. ``nearest``, ``bilinear`` and ``bicubic`` choose pixels and weights as Pillow does.
-        antialias: Widen the filter where images get smaller, as Pillow always does; for ``bilinear`` and ``bicubic``.
+        interpolation: ``nearest`` or ``area``, for images also ``bilinear`` or ``bicubic``, for volumes ``trilinear``.
+            None selects ``bilinear`` or ``trilinear``. ``nearest``, ``bilinear`` and ``bicubic`` select pixels and
+            weights as Pillow does.
+        antialias: Widen the filter when reducing images, as Pillow always does; for ``bilinear`` and ``bicubic``.
 
     Returns:
         Images of the same type; uint8 is rounded.
 
     Raises:
-        TrainingError: The interpolation is not one for such images.
+        TrainingError: The interpolation does not support images or volumes, respectively.
     """
     choices = INTERPOLATIONS[images.ndim]
-    chosen = interpolation or ("bilinear" if images.ndim == 4 else "trilinear")
-    if chosen not in choices:
+    mode = interpolation or ("bilinear" if images.ndim == 4 else "trilinear")
+    if mode not in choices:
         what = "images" if images.ndim == 4 else "volumes"
-        raise TrainingError(f"interpolation {chosen} is not for {what}: choose from {', '.join(choices)}")
+        raise TrainingError(f"interpolation {mode} is not for {what}: choose from {', '.join(choices)}")
     if set(images.shape[2:]) == {size}:
         return images
-    if chosen == "nearest":
+    if mode == "nearest":
         for axis, side in reversed(list(enumerate(images.shape[2:], 2))):
-            # Added up step by step as Pillow does, which decides where a center falls between two pixels.
+            # Accumulated step by step as in Pillow: the rounding decides when a center falls between two pixels.
             centers = np.add.accumulate(np.append(side / size / 2, np.full(size - 1, side / size)))
             images = images.index_select(axis, torch.from_numpy(centers.astype(np.int64)).to(images.device))
         return images
-    if chosen in {"bilinear", "bicubic"}:
-        # Its kernels for uint8 on the CPU are ten times as fast as those for float.
-        resized: Tensor = resize_pixels(images, [size, size], InterpolationMode(chosen), antialias=antialias)
+    if mode in {"bilinear", "bicubic"}:
+        # torchvision's uint8 kernels are ten times as fast on the CPU as float kernels.
+        resized: Tensor = resize_pixels(images, [size, size], InterpolationMode(mode), antialias=antialias)
         return resized
-    return rounded_like(images, F.interpolate(images.float(), [size] * (images.ndim - 2), mode=chosen))
+    return rounded_like(images, F.interpolate(images.float(), [size] * (images.ndim - 2), mode=mode))
 
 
-def _spans(images: Tensor, numbers: int) -> Sequence[slice]:
-    """Slices of a batch to work on one after the other, for so many numbers a sample; all at once on accelerators."""
+def _spans(images: Tensor, sample_size: int) -> Sequence[slice]:
+    """Slices of a batch to process one after the other, given the values per sample; one slice on accelerators."""
     count = len(images)
-    step = max(1, _PIECE // numbers) if images.device.type == "cpu" else count
+    step = max(1, _PIECE // sample_size) if images.device.type == "cpu" else count
     return [slice(start, start + step) for start in range(0, count, step)] if step < count else _WHOLE
 
 
 def _cut(images: Tensor, span: slice) -> Tensor:
-    """A slice; of small batches, whose operations cost more than their numbers, the batch itself."""
+    """A slice of a batch; the batch itself if the slice is everything, which saves an operation for small batches."""
     return images if span == _WHOLE[0] else images[span]
 
 
-def _one_batch(batch: Any) -> ArrayBatch:
+def _to_array_batch(batch: Any) -> ArrayBatch:
     if isinstance(batch, ArrayBatch):
         return batch
     if isinstance(batch, Mapping):
@@ -310,34 +315,33 @@ def _one_batch(batch: Any) -> ArrayBatch:
 
 
 def _stacked(samples: Sequence[Mapping[str, Any]]) -> ArrayBatch:
-    """Single samples as one batch."""
+    """Stack single samples into a batch."""
     images = np.stack([np.asarray(_part(sample, _IMAGE_NAMES)) for sample in samples])
     if images.ndim == 4 and images.shape[-1] != 3 and images.shape[1] in {1, 3}:
-        # Channels first, as `datasets` gives images in its torch format.
+        # Channels come first in the torch format of `datasets`.
         images = images[:, 0] if images.shape[1] == 1 else images.transpose(0, 2, 3, 1)
     labels = np.stack([np.asarray(_part(sample, _LABEL_NAMES)) for sample in samples])
     if images.dtype != np.uint8:
-        raise TrainingError(f"the samples' images are {images.dtype}: give uint8, as they are stored")
+        raise TrainingError(f"images of the samples are {images.dtype}: give uint8, as stored")
     indices = [int(sample["indices"]) for sample in samples] if "indices" in samples[0] else None
-    whole = labels.ndim == 1
     return ArrayBatch(
         torch.from_numpy(images),
-        torch.as_tensor(labels, dtype=torch.int64 if whole else torch.float32),
+        torch.as_tensor(labels, dtype=torch.int64 if labels.ndim == 1 else torch.float32),
         _indices(indices),
     )
 
 
 def _part(sample: Any, names: Sequence[str]) -> Any:
-    held = sample if isinstance(sample, Mapping) else {}
+    columns = sample if isinstance(sample, Mapping) else {}
     for name in names:
-        if name in held:
-            return held[name]
+        if name in columns:
+            return columns[name]
     raise TrainingError(
-        f"a sample has {', '.join(held) or 'no columns'}: it must have {names[0]} "
+        f"a sample has {', '.join(columns) or 'no columns'}: it must have {names[0]} "
         "(for transformers.Trainer, set remove_unused_columns=False unless the data is an ArrayDataset)"
     )
 
 
-def _indices(known: Any) -> Tensor:
-    """Indices to seed augmentation with: drawn if they are not known."""
-    return torch.randint(1 << 62, (1,)) if known is None else torch.as_tensor(known, dtype=torch.int64)
+def _indices(indices: Any) -> Tensor:
+    """Indices to seed augmentation with; random if there are none."""
+    return torch.randint(1 << 62, (1,)) if indices is None else torch.as_tensor(indices, dtype=torch.int64)

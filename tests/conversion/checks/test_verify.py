@@ -1,4 +1,4 @@
-"""Verification finds what is wrong: each test damages a build in one way that a quicker check would miss."""
+"""Verification detects damage: each test damages a build in one way that a quicker check would miss."""
 
 import dataclasses
 import hashlib
@@ -49,7 +49,7 @@ def copy(built: Path, tmp_path: Path) -> Callable[[str], Path]:
 
 
 @pytest.mark.parametrize("flag", ["breastmnist", "pathmnist", "chestmnist", "organmnist3d"])
-def test_a_good_build_passes_against_both(built: Path, phantoms: Phantoms, flag: str) -> None:
+def test_an_intact_build_equals_its_source_and_its_manifest(built: Path, phantoms: Phantoms, flag: str) -> None:
     file = phantoms(flag)
     seen: list[int] = []
     verified = verify_config(built / flag / "28", file, on_progress=seen.append)
@@ -68,19 +68,21 @@ def test_official_files_pass(real_data: Path, tmp_path: Path, flag: str) -> None
 
 
 def refused(config: Path, file: SourceFile | None, match: str, error: type[MedMNISTError] = VerificationError) -> None:
+    """Check that verification fails with one line that matches."""
     with pytest.raises(error, match=match) as caught:
         verify_config(config, file)
     assert "\n" not in str(caught.value)
 
 
 def forge(config: Path, change: Callable[[pa.Table], pa.Table], split: str = "train") -> None:
-    """Rewrite a shard and make the manifest vouch for the new file, as a faulty builder would."""
+    """Rewrite a shard and record the new file in the manifest, as a faulty builder would."""
     path = next(config.glob(f"{split}-*.parquet"))
     pq.write_table(change(pq.read_table(path)), path, compression="none", use_dictionary=False)
-    vouch(config, path, split)
+    record(config, path, split)
 
 
-def vouch(config: Path, path: Path, split: str = "train") -> None:
+def record(config: Path, path: Path, split: str = "train") -> None:
+    """Record the current content of a shard in the manifest and on the card."""
     before = read_manifest(config).content_id
     manifest = json.loads((config / MANIFEST_NAME).read_text())
     content = path.read_bytes()
@@ -124,7 +126,7 @@ def changed_voxel(table: pa.Table) -> pa.Table:
         ("organmnist3d", changed_voxel),
     ],
 )
-def test_one_changed_value_is_found(
+def test_one_changed_value_is_detected(
     copy: Callable[[str], Path],
     phantoms: Phantoms,
     flag: str,
@@ -137,10 +139,10 @@ def test_one_changed_value_is_found(
     if against_source:
         refused(config, phantoms(flag), r"28 train row \d+: the (pixels|labels) differ from the NPZ file")
     else:
-        refused(config, None, "other pixels or labels than its manifest says")
+        refused(config, None, "has pixels or labels that differ from its manifest")
 
 
-def test_missing_and_surplus_rows_are_found(copy: Callable[[str], Path], phantoms: Phantoms) -> None:
+def test_missing_and_surplus_rows_are_detected(copy: Callable[[str], Path], phantoms: Phantoms) -> None:
     config = copy("breastmnist")
     forge(config, lambda table: table.slice(0, len(table) - 1))
     refused(config, phantoms("breastmnist"), "it has 15 rows where the manifest has 16")
@@ -148,7 +150,7 @@ def test_missing_and_surplus_rows_are_found(copy: Callable[[str], Path], phantom
     refused(config, phantoms("breastmnist"), "it has [23][0-9] rows where the manifest has 16")
 
 
-def test_a_shard_of_other_bytes_is_found(copy: Callable[[str], Path]) -> None:
+def test_a_shard_with_other_bytes_is_detected(copy: Callable[[str], Path]) -> None:
     config = copy("breastmnist")
     shard = next(config.glob("test-*.parquet"))
     content = bytearray(shard.read_bytes())
@@ -159,7 +161,7 @@ def test_a_shard_of_other_bytes_is_found(copy: Callable[[str], Path]) -> None:
     refused(config, None, "is missing")
 
 
-def test_a_shard_too_many_is_found(copy: Callable[[str], Path]) -> None:
+def test_a_surplus_shard_is_detected(copy: Callable[[str], Path]) -> None:
     config = copy("breastmnist")
     shutil.copy(next(config.glob("test-*.parquet")), config / "test-00001-of-00001.parquet")
     refused(config, None, "is not in the manifest")
@@ -170,25 +172,25 @@ def test_another_source_is_refused(built: Path, phantoms: Phantoms) -> None:
     refused(built / "breastmnist" / "28", file, "was built from a file with MD5")
 
 
-def test_a_config_of_the_current_folder(copy: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_config_can_be_a_relative_path(copy: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(copy("breastmnist").parent)
     assert verify_config(Path("28")).shards == 3
 
 
-def test_no_card(copy: Callable[[str], Path]) -> None:
+def test_a_missing_card_is_reported(copy: Callable[[str], Path]) -> None:
     config = copy("breastmnist")
     (config.parent / "README.md").unlink()
     refused(config, None, r"no README\.md")
 
 
-def test_a_card_of_other_features_is_found(copy: Callable[[str], Path]) -> None:
+def test_a_card_with_other_features_is_detected(copy: Callable[[str], Path]) -> None:
     config = copy("breastmnist")
     card = config.parent / "README.md"
     card.write_text(card.read_text().replace("'0': malignant", "'0': benign"))
     refused(config, None, "has features")
 
 
-def test_no_build(tmp_path: Path) -> None:
+def test_a_folder_without_a_build_is_reported(tmp_path: Path) -> None:
     refused(tmp_path, None, "is it a build", BuildError)
 
 
@@ -206,18 +208,18 @@ def encoded(shape: tuple[int, ...], form: str = "PNG") -> bytes:
 
 
 def bomb() -> bytes:
-    """A PNG of few bytes whose header claims four hundred million pixels."""
+    """A small PNG whose header claims four hundred million pixels."""
     header = b"IHDR" + struct.pack(">2I5B", 20000, 20000, 8, 0, 0, 0, 0)
     data = encoded((28, 28))
     return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
 
 
-def words(table: pa.Table) -> pa.Table:
+def text_labels(table: pa.Table) -> pa.Table:
     return table.set_column(1, "label", pa.array(["a word"] * len(table)))
 
 
-def third(name: str, value: object) -> Callable[[pa.Table], pa.Table]:
-    """Put another value into row 3 of a column, and store the column as plain Arrow does."""
+def set_row_3(name: str, value: object) -> Callable[[pa.Table], pa.Table]:
+    """Replace the value in row 3 of a column, and store the column with plain Arrow types."""
 
     def change(table: pa.Table) -> pa.Table:
         values = table[name].to_pylist()
@@ -228,7 +230,7 @@ def third(name: str, value: object) -> Callable[[pa.Table], pa.Table]:
 
 
 def image(data: bytes | None) -> Callable[[pa.Table], pa.Table]:
-    return third("image", {"bytes": data, "path": None})
+    return set_row_3("image", {"bytes": data, "path": None})
 
 
 def cut(stored: dict[str, bytes]) -> dict[str, object]:
@@ -238,9 +240,9 @@ def cut(stored: dict[str, bytes]) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("flag", "change", "says"),
     [
-        ("breastmnist", third("image", cut), "row 3 holds an unreadable image"),
-        ("breastmnist", image(b"no image"), "row 3 holds what is no PNG or WebP image"),
-        ("breastmnist", image(encoded((28, 28), "GIF")), "row 3 holds what is no PNG or WebP image"),
+        ("breastmnist", set_row_3("image", cut), "row 3 holds an unreadable image"),
+        ("breastmnist", image(b"no image"), "row 3 holds a file that is not a PNG or WebP image"),
+        ("breastmnist", image(encoded((28, 28), "GIF")), "row 3 holds a file that is not a PNG or WebP image"),
         (
             "breastmnist",
             image(encoded((28, 27))),
@@ -249,23 +251,27 @@ def cut(stored: dict[str, bytes]) -> dict[str, object]:
         ("pathmnist", image(encoded((28, 28))), "row 3 holds an image of mode L and size (28, 28), not RGB"),
         ("breastmnist", image(bomb()), "row 3 holds an unreadable image"),
         ("breastmnist", image(None), "row 3 holds no image"),
-        ("breastmnist", third("image", None), "row 3 holds no image"),
-        ("breastmnist", third("label", None), "row 3 holds no label"),
-        ("breastmnist", third("label", -1), "row 3 holds a label that is not 0 to 1"),
-        ("breastmnist", third("label", 2), "row 3 holds a label that is not 0 to 1"),
-        ("chestmnist", third("label", [0, -1]), "row 3 holds a label that is not 0 to 13"),
-        ("chestmnist", third("label", [13, 14]), "row 3 holds a label that is not 0 to 13"),
-        ("chestmnist", third("label", [None]), "row 3 holds a label that is not 0 to 13"),
-        ("chestmnist", third("label", None), "row 3 holds no label"),
-        ("organmnist3d", third("image", None), "row 3 holds a volume"),
-        ("organmnist3d", third("image", [[[1]]]), "row 3 holds a volume that is not (28, 28, 28)"),
-        ("organmnist3d", third("image", lambda volume: [[[None] * 28] * 28] * 28), "row 3 holds a volume with empty"),
+        ("breastmnist", set_row_3("image", None), "row 3 holds no image"),
+        ("breastmnist", set_row_3("label", None), "row 3 holds no label"),
+        ("breastmnist", set_row_3("label", -1), "row 3 holds a label that is not 0 to 1"),
+        ("breastmnist", set_row_3("label", 2), "row 3 holds a label that is not 0 to 1"),
+        ("chestmnist", set_row_3("label", [0, -1]), "row 3 holds a label that is not 0 to 13"),
+        ("chestmnist", set_row_3("label", [13, 14]), "row 3 holds a label that is not 0 to 13"),
+        ("chestmnist", set_row_3("label", [None]), "row 3 holds a label that is not 0 to 13"),
+        ("chestmnist", set_row_3("label", None), "row 3 holds no label"),
+        ("organmnist3d", set_row_3("image", None), "row 3 holds a volume"),
+        ("organmnist3d", set_row_3("image", [[[1]]]), "row 3 holds a volume that is not (28, 28, 28)"),
+        (
+            "organmnist3d",
+            set_row_3("image", lambda volume: [[[None] * 28] * 28] * 28),
+            "row 3 holds a volume with empty",
+        ),
         ("breastmnist", lambda table: table.drop_columns(["label"]), "row 0 holds no label"),
         ("breastmnist", lambda table: table.drop_columns(["image"]), "row 0 holds "),
-        ("breastmnist", words, "cannot be read from row 0 on ("),
+        ("breastmnist", text_labels, "cannot be read from row 0 on ("),
     ],
 )
-def test_what_a_row_cannot_be_is_one_line(
+def test_an_invalid_row_is_refused_in_one_line(
     copy: Callable[[str], Path], phantoms: Phantoms, flag: str, change: Callable[[pa.Table], pa.Table], says: str
 ) -> None:
     config = copy(flag)
@@ -274,45 +280,45 @@ def test_what_a_row_cannot_be_is_one_line(
         refused(config, file, f"^{re.escape(f'{config} train {says}')}")
 
 
-def test_a_shard_that_is_no_parquet(copy: Callable[[str], Path]) -> None:
+def test_a_shard_that_is_not_parquet_is_refused(copy: Callable[[str], Path]) -> None:
     config = copy("breastmnist")
     forge(config, lambda table: table)
     path = next(config.glob("train-*.parquet"))
     kept = path.read_bytes()
     for content, says in (
-        (b"no Parquet at all", rf"^{path} is no shard of this build \("),
+        (b"no Parquet at all", rf"^{path} is not a shard of this build \("),
         (
             b"PAR1" + b"\xff" * (len(kept) // 2 - 4) + kept[len(kept) // 2 :],
             f"^{config} train cannot be read from row 0",
         ),
     ):
         path.write_bytes(content)
-        vouch(config, path)
+        record(config, path)
         refused(config, None, says)
 
 
-def test_code_beside_the_card_is_found(copy: Callable[[str], Path]) -> None:
+def test_a_script_next_to_the_card_is_detected(copy: Callable[[str], Path]) -> None:
     config = copy("breastmnist")
     (config.parent / "breastmnist.py").write_text("raise SystemExit\n")
-    refused(config, None, r"breastmnist\.py is there, and load_dataset refuses code: remove it")
+    refused(config, None, r"breastmnist\.py prevents loading, since load_dataset refuses scripts: remove it")
 
 
-def test_an_image_that_datasets_would_turn_is_found(copy: Callable[[str], Path], phantoms: Phantoms) -> None:
-    """`datasets` turns an image by its EXIF data; the pixels as they are stored equal those of the source."""
+def test_an_image_that_datasets_would_rotate_is_detected(copy: Callable[[str], Path], phantoms: Phantoms) -> None:
+    """`datasets` rotates an image by its EXIF data, although the stored pixels equal those of the source."""
     config = copy("breastmnist")
-    turned = PIL.Image.Exif()
-    turned[PIL.ExifTags.Base.Orientation] = 3
+    exif = PIL.Image.Exif()
+    exif[PIL.ExifTags.Base.Orientation] = 3
 
     def with_exif(stored: dict[str, bytes]) -> dict[str, object]:
         buffer = io.BytesIO()
-        PIL.Image.open(io.BytesIO(stored["bytes"])).save(buffer, "PNG", exif=turned)
+        PIL.Image.open(io.BytesIO(stored["bytes"])).save(buffer, "PNG", exif=exif)
         return {"bytes": buffer.getvalue(), "path": None}
 
-    forge(config, third("image", with_exif))
-    refused(config, phantoms("breastmnist"), "row 3 holds an image with EXIF data, by which datasets turns it")
+    forge(config, set_row_3("image", with_exif))
+    refused(config, phantoms("breastmnist"), "row 3 holds an image with EXIF data, which datasets uses to rotate it")
 
 
-def test_a_home_that_cannot_be_written_to_is_named(copy: Callable[[str], Path], tmp_path: Path) -> None:
+def test_an_unwritable_home_is_named(copy: Callable[[str], Path], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     home = {"HF_HOME": str(tmp_path / "file" / "home")}
     other = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
@@ -321,8 +327,8 @@ def test_a_home_that_cannot_be_written_to_is_named(copy: Callable[[str], Path], 
         f"from medmnist_hf import load as f; f('breastmnist', root={str(tmp_path)!r})",
     ):
         code = f"from pathlib import Path\n{call}"
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", code], env=other | home, capture_output=True, text=True, check=False
         )
-        assert "SourceError: cannot write " in done.stderr.splitlines()[-1]
-        assert done.stderr.splitlines()[-1].endswith("set HF_HOME to a writable folder")
+        assert "SourceError: cannot write " in process.stderr.splitlines()[-1]
+        assert process.stderr.splitlines()[-1].endswith("set HF_HOME to a writable folder")

@@ -1,4 +1,4 @@
-"""The downloader against a loopback server that fails in every way a network does."""
+"""Downloads from a loopback server that fails in every way a network can."""
 
 import base64
 import contextlib
@@ -72,8 +72,8 @@ def left(path: Path) -> set[str]:
     return {entry.name for entry in path.parent.iterdir()}
 
 
-def fault(server: ZenodoServer, path: Path, *expected: str) -> None:
-    """The download fails with one line that holds all of `expected`, and no file has the name of a complete one."""
+def assert_fails(server: ZenodoServer, path: Path, *expected: str) -> None:
+    """Check that the download fails with one line that contains all of `expected`, and leaves no complete file."""
     with pytest.raises(SourceError) as caught:
         fetch(server, path)
     message = str(caught.value)
@@ -84,103 +84,103 @@ def fault(server: ZenodoServer, path: Path, *expected: str) -> None:
     assert not path.exists()
 
 
-def whole(path: Path) -> None:
-    """The file is complete and the only one left."""
+def assert_complete(path: Path) -> None:
+    """Check that the file is complete and that no other file is left."""
     assert path.read_bytes() == CONTENT
     assert left(path) == {"file.npz"}
 
 
-def test_plain(server: ZenodoServer, path: Path) -> None:
+def test_a_file_is_downloaded_with_one_request(server: ZenodoServer, path: Path) -> None:
     fetch(server, path)
-    whole(path)
+    assert_complete(path)
     assert [(seen.status, seen.range, seen.sent) for seen in server.seen] == [(200, "", len(CONTENT))]
 
 
-def test_drop_resumes_where_it_stopped(server: ZenodoServer, path: Path) -> None:
+def test_a_dropped_transfer_resumes_where_it_stopped(server: ZenodoServer, path: Path) -> None:
     server.script = [Reply(drop_after=HALF)]
     fetch(server, path)
-    whole(path)
+    assert_complete(path)
     assert [seen.status for seen in server.seen] == [200, 206]
     assert server.seen[1].range == f"bytes={HALF}-"
     assert server.seen[1].if_range
     assert server.sent == len(CONTENT)
 
 
-def test_progress_renews_the_attempts(server: ZenodoServer, path: Path) -> None:
+def test_progress_restarts_the_count_of_attempts(server: ZenodoServer, path: Path) -> None:
     step = len(CONTENT) // 10
     server.script = [Reply(drop_after=step)] * 8
     fetch(server, path)
-    whole(path)
+    assert_complete(path)
     assert len(server.seen) > QUICK.attempts
     assert server.sent == len(CONTENT)
 
 
-def test_drops_without_progress_end(server: ZenodoServer, path: Path) -> None:
+def test_drops_without_progress_end_the_download(server: ZenodoServer, path: Path) -> None:
     server.then = Reply(drop_after=10)
-    fault(server, path, "broke off")
+    assert_fails(server, path, "the connection was lost")
     assert len(server.seen) == QUICK.attempts
 
 
-def test_drops_without_range_support_end(server: ZenodoServer, path: Path) -> None:
+def test_drops_without_range_support_end_the_download(server: ZenodoServer, path: Path) -> None:
     server.then = Reply(drop_after=HALF, ranges=False)
-    fault(server, path, "broke off")
+    assert_fails(server, path, "the connection was lost")
     assert len(server.seen) == QUICK.attempts
 
 
 def test_part_of_an_earlier_run_is_resumed(server: ZenodoServer, path: Path) -> None:
     server.then = Reply(drop_after=HALF, ranges=False)
-    fault(server, path)
+    assert_fails(server, path)
     server.then = Reply()
     before = server.sent
     fetch(server, path)
-    whole(path)
+    assert_complete(path)
     assert server.sent - before == len(CONTENT) - HALF
 
 
 @pytest.mark.parametrize("status", [404, 403, 410, 301])
-def test_final_status_is_not_repeated(server: ZenodoServer, path: Path, status: int) -> None:
+def test_a_final_status_is_not_retried(server: ZenodoServer, path: Path, status: int) -> None:
     server.then = Reply(status=status)
-    fault(server, path, f"answered {status}")
+    assert_fails(server, path, f"answered {status}")
     assert len(server.seen) == 1
     assert left(path) == set()
 
 
 @pytest.mark.parametrize("status", [500, 503, 429, 408])
-def test_transient_status_is_repeated(server: ZenodoServer, path: Path, status: int) -> None:
+def test_a_transient_status_is_retried(server: ZenodoServer, path: Path, status: int) -> None:
     server.script = [Reply(status=status), Reply(status=status)]
     fetch(server, path)
-    whole(path)
+    assert_complete(path)
     assert len(server.seen) == 3
 
 
-def test_503_for_ever(server: ZenodoServer, path: Path) -> None:
+def test_a_permanent_503_ends_the_download(server: ZenodoServer, path: Path) -> None:
     server.then = Reply(status=503)
-    fault(server, path, "answered 503 Service Unavailable")
+    assert_fails(server, path, "answered 503 Service Unavailable")
     assert len(server.seen) == QUICK.attempts
     assert left(path) == set()
 
 
 @pytest.mark.parametrize("status", [503, 429])
-def test_retry_after_in_seconds(server: ZenodoServer, path: Path, status: int) -> None:
+def test_retry_after_in_seconds_is_respected(server: ZenodoServer, path: Path, status: int) -> None:
     server.script = [Reply(status=status, headers={"Retry-After": "1"})]
     start = time.monotonic()
     fetch(server, path)
     assert time.monotonic() - start >= 1
-    whole(path)
+    assert_complete(path)
 
 
-def test_retry_after_as_a_date(server: ZenodoServer, path: Path) -> None:
+def test_retry_after_as_a_date_is_respected(server: ZenodoServer, path: Path) -> None:
     when = email.utils.format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
     server.script = [Reply(status=503, headers={"Retry-After": when})]
     start = time.monotonic()
     fetch(server, path)
     assert time.monotonic() - start >= 0.5
-    whole(path)
+    assert_complete(path)
 
 
-def test_retry_after_too_long(server: ZenodoServer, path: Path) -> None:
+def test_a_server_with_a_long_retry_after_is_given_up(server: ZenodoServer, path: Path) -> None:
     server.then = Reply(status=503, headers={"Retry-After": "3600"})
-    fault(server, path, "asks to wait 3600 s")
+    assert_fails(server, path, "requested a wait of 3600 s")
     assert len(server.seen) == 1
 
 
@@ -190,60 +190,60 @@ def test_retry_after_too_long(server: ZenodoServer, path: Path) -> None:
 @example("Wed, 99 Xyz 2026 00:00:00 GMT")
 @example("Wed, 21 Oct 2015 07:28:00 -0000")
 @example("9" * 400)
-def test_any_retry_after_is_survived(value: str) -> None:
+def test_any_retry_after_is_parsed_or_ignored(value: str) -> None:
     seconds = module._retry_after(value)
     assert seconds is None or seconds >= 0
 
 
-def test_stated_length_too_long(server: ZenodoServer, path: Path) -> None:
+def test_a_content_length_that_is_too_long_is_survived(server: ZenodoServer, path: Path) -> None:
     server.script = [Reply(length=len(CONTENT) + 5)]
     fetch(server, path)
-    whole(path)
+    assert_complete(path)
 
 
-def test_stated_length_too_short(server: ZenodoServer, path: Path) -> None:
+def test_a_content_length_that_is_too_short_ends_the_download(server: ZenodoServer, path: Path) -> None:
     server.then = Reply(length=HALF, ranges=False)
-    fault(server, path, "MD5", MD5)
+    assert_fails(server, path, "MD5", MD5)
     assert left(path) == set()
 
 
-def test_truncated_without_a_length(server: ZenodoServer, path: Path) -> None:
+def test_a_truncated_body_without_a_length_is_resumed(server: ZenodoServer, path: Path) -> None:
     server.script = [Reply(length=-1, cut=HALF)]
     fetch(server, path)
-    whole(path)
+    assert_complete(path)
     assert server.sent == len(CONTENT)
 
 
-def test_truncated_without_a_length_for_ever(server: ZenodoServer, path: Path) -> None:
+def test_a_body_that_is_always_truncated_ends_the_download(server: ZenodoServer, path: Path) -> None:
     server.then = Reply(length=-1, cut=HALF, ranges=False)
-    fault(server, path, "MD5")
+    assert_fails(server, path, "MD5")
     assert left(path) == set()
 
 
-def test_whole_without_a_length(server: ZenodoServer, path: Path) -> None:
+def test_a_complete_body_without_a_length_is_accepted(server: ZenodoServer, path: Path) -> None:
     server.then = Reply(length=-1)
     fetch(server, path)
-    whole(path)
+    assert_complete(path)
     assert len(server.seen) == 1
 
 
 @pytest.mark.parametrize("body", [CONTENT[::-1], b"<html>down for maintenance</html>", b""])
-def test_wrong_bytes(server: ZenodoServer, path: Path, body: bytes) -> None:
+def test_wrong_bytes_end_the_download(server: ZenodoServer, path: Path, body: bytes) -> None:
     server.then = Reply(body=body)
-    fault(server, path, hashlib.md5(body, usedforsecurity=False).hexdigest(), MD5)
+    assert_fails(server, path, hashlib.md5(body, usedforsecurity=False).hexdigest(), MD5)
     assert len(server.seen) == 1
     assert left(path) == set()
 
 
-def test_unasked_content_encoding(server: ZenodoServer, path: Path) -> None:
+def test_a_content_encoding_that_was_not_requested_is_refused(server: ZenodoServer, path: Path) -> None:
     server.then = Reply(headers={"Content-Encoding": "gzip"})
-    fault(server, path, "content encoding")
+    assert_fails(server, path, "content encoding")
 
 
-def test_no_range_support_starts_over(server: ZenodoServer, path: Path) -> None:
+def test_without_range_support_a_transfer_starts_over(server: ZenodoServer, path: Path) -> None:
     server.script = [Reply(drop_after=HALF), Reply(ranges=False)]
     fetch(server, path)
-    whole(path)
+    assert_complete(path)
     assert server.sent == len(CONTENT) + HALF
 
 
@@ -256,83 +256,83 @@ def test_no_range_support_starts_over(server: ZenodoServer, path: Path) -> None:
         "nonsense",
     ],
 )
-def test_wrong_content_range_starts_over(server: ZenodoServer, path: Path, wrong: str) -> None:
+def test_after_a_wrong_content_range_a_transfer_starts_over(server: ZenodoServer, path: Path, wrong: str) -> None:
     server.script = [Reply(drop_after=HALF), Reply(content_range=wrong)]
     fetch(server, path)
-    whole(path)
+    assert_complete(path)
     assert [seen.status for seen in server.seen] == [200, 206, 200]
 
 
-def test_206_that_nobody_asked_for(server: ZenodoServer, path: Path) -> None:
+def test_an_unrequested_206_is_refused(server: ZenodoServer, path: Path) -> None:
     server.then = Reply(status=206)
-    fault(server, path, "another range")
+    assert_fails(server, path, "another range")
     assert left(path) == set()
 
 
-def test_complete_part_is_taken_after_416(server: ZenodoServer, path: Path) -> None:
+def test_a_complete_part_is_accepted_after_416(server: ZenodoServer, path: Path) -> None:
     path.with_name("file.npz.part").write_bytes(CONTENT)
     fetch(server, path)
-    whole(path)
+    assert_complete(path)
     assert [(seen.status, seen.sent) for seen in server.seen] == [(416, 0)]
 
 
 @pytest.mark.parametrize("garbage", [CONTENT[::-1], CONTENT + b"more", bytes(HALF)], ids=["same", "longer", "shorter"])
-def test_garbage_in_part_is_thrown_away(server: ZenodoServer, path: Path, garbage: bytes) -> None:
+def test_garbage_in_a_part_is_discarded(server: ZenodoServer, path: Path, garbage: bytes) -> None:
     path.with_name("file.npz.part").write_bytes(garbage)
     fetch(server, path)
-    whole(path)
+    assert_complete(path)
     assert server.seen[-1].range == ""
 
 
 @pytest.mark.parametrize("note", ["", "{", "[]", '{"url": 3}', '{"total": "x"}', '{"other": 1}'])
-def test_garbage_in_the_note_is_survived(server: ZenodoServer, path: Path, note: str) -> None:
+def test_garbage_in_a_note_is_ignored(server: ZenodoServer, path: Path, note: str) -> None:
     path.with_name("file.npz.part").write_bytes(CONTENT[:HALF])
     path.with_name("file.npz.part.json").write_text(note)
     fetch(server, path)
-    whole(path)
+    assert_complete(path)
     assert server.sent == len(CONTENT) - HALF
 
 
-def test_file_that_changed_at_the_server_starts_over(server: ZenodoServer, path: Path) -> None:
+def test_if_the_file_changed_on_the_server_a_transfer_starts_over(server: ZenodoServer, path: Path) -> None:
     server.files["file.npz"] = bytes(len(CONTENT))
     server.then = Reply(drop_after=HALF, ranges=False)
-    fault(server, path)
+    assert_fails(server, path)
     server.files["file.npz"], server.then = CONTENT, Reply()
     server.seen.clear()
     fetch(server, path)
-    whole(path)
+    assert_complete(path)
     assert [(seen.status, bool(seen.if_range)) for seen in server.seen] == [(200, True)]
 
 
 @pytest.mark.parametrize("etag", ['W/"weak"', None])
-def test_no_if_range_without_a_strong_etag(server: ZenodoServer, path: Path, etag: str | None) -> None:
+def test_if_range_is_sent_only_with_a_strong_etag(server: ZenodoServer, path: Path, etag: str | None) -> None:
     server.script = [Reply(drop_after=HALF, headers={"ETag": etag})]
     fetch(server, path)
-    whole(path)
+    assert_complete(path)
     assert [(seen.status, seen.if_range) for seen in server.seen] == [(200, ""), (206, "")]
 
 
-def test_wrong_bytes_after_a_resume_are_fetched_once_more(server: ZenodoServer, path: Path) -> None:
+def test_after_wrong_bytes_a_resumed_transfer_is_repeated_once(server: ZenodoServer, path: Path) -> None:
     path.with_name("file.npz.part").write_bytes(bytes(HALF))
     server.then = Reply(body=CONTENT[::-1])
-    fault(server, path, "MD5")
+    assert_fails(server, path, "MD5")
     assert [seen.status for seen in server.seen] == [206, 200]
     assert left(path) == set()
 
 
-def test_stall(server: ZenodoServer, path: Path) -> None:
+def test_a_stalled_transfer_is_resumed(server: ZenodoServer, path: Path) -> None:
     server.script = [Reply(stall_after=HALF)]
     fetch(server, path)
-    whole(path)
+    assert_complete(path)
     assert server.sent == len(CONTENT)
 
 
-def test_stall_for_ever(server: ZenodoServer, path: Path) -> None:
+def test_a_server_that_always_stalls_is_given_up(server: ZenodoServer, path: Path) -> None:
     server.then = Reply(stall_after=0)
-    fault(server, path, "no data for 0.4 s")
+    assert_fails(server, path, "no data for 0.4 s")
 
 
-def test_connection_refused(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_refused_connection_is_reported(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/file.npz"
@@ -340,11 +340,11 @@ def test_connection_refused(path: Path, caplog: pytest.LogCaptureFixture) -> Non
         with pytest.raises(SourceError, match=r"^cannot fetch file\.npz .*no connection.*refused.*--source FOLDER"):
             download([url], path, MD5, MOST, patience)
     assert left(path) == set()
-    assert len(caplog.records) == 2, "what makes no connection is not waited for as one that is busy"
+    assert len(caplog.records) == 2, "a server without a connection gets fewer attempts than a busy one"
 
 
-def test_a_server_that_was_there_may_come_back(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Where there was an answer, refused connections are tried again as often as those that time out."""
+def test_a_server_that_answered_before_gets_all_attempts(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """After a response, refused connections are retried as often as those that time out."""
 
     def answer_once(server: socket.socket) -> None:
         with server, server.accept()[0] as connection:
@@ -361,54 +361,52 @@ def test_a_server_that_was_there_may_come_back(path: Path, caplog: pytest.LogCap
     assert len(caplog.records) == 5
 
 
-def test_redirect_keeps_the_range(server: ZenodoServer, path: Path) -> None:
+def test_a_redirect_keeps_the_range(server: ZenodoServer, path: Path) -> None:
     server.files["elsewhere"] = CONTENT
     path.with_name("file.npz.part").write_bytes(CONTENT[:HALF])
     server.script = [Reply(status=302, headers={"Location": "/elsewhere?token=secret"})]
     fetch(server, path)
-    whole(path)
+    assert_complete(path)
     assert [seen.target for seen in server.seen] == ["/file.npz", "/elsewhere?token=secret"]
     assert server.seen[1].sent == len(CONTENT) - HALF
 
 
-def test_redirects_without_end(server: ZenodoServer, path: Path) -> None:
+def test_endless_redirects_are_refused(server: ZenodoServer, path: Path) -> None:
     server.then = Reply(status=302, headers={"Location": "/file.npz"})
-    fault(server, path, "redirects more than")
+    assert_fails(server, path, "redirected more than")
 
 
-def test_places_are_tried_in_order(server: ZenodoServer, path: Path) -> None:
+def test_servers_are_tried_in_order(server: ZenodoServer, path: Path) -> None:
     with zenodo_server() as wrong:
         wrong.files["bad.npz"] = CONTENT[::-1]
         places = [f"{wrong.url}/none.npz", f"{wrong.url}/bad.npz", f"{server.url}/file.npz"]
         download(places, path, MD5, MOST, QUICK)
         assert [seen.target for seen in wrong.seen] == ["/none.npz", "/bad.npz"]
-    whole(path)
+    assert_complete(path)
 
 
-def test_the_next_place_resumes_what_the_last_one_began(server: ZenodoServer, path: Path) -> None:
+def test_the_next_server_resumes_the_transfer_of_the_previous_one(server: ZenodoServer, path: Path) -> None:
     with zenodo_server() as weak:
         weak.files["file.npz"] = CONTENT
         weak.script = [Reply(drop_after=HALF)]
         weak.then = Reply(status=404)
         download([f"{weak.url}/file.npz", f"{server.url}/file.npz"], path, MD5, MOST, QUICK)
-    whole(path)
+    assert_complete(path)
     assert server.sent == len(CONTENT) - HALF
     assert server.seen[0].if_range == ""
 
 
-def test_the_error_names_each_place_and_its_fault(server: ZenodoServer, path: Path) -> None:
+def test_the_error_names_each_server_and_its_fault(server: ZenodoServer, path: Path) -> None:
     server.script = [Reply(status=404), Reply(body=b"other")]
     with pytest.raises(SourceError) as caught:
         download([f"{server.url}/a.npz", f"{server.url}/b.npz"], path, MD5, MOST, QUICK)
     message = str(caught.value)
     assert f"{server.url}/a.npz: answered 404" in message
-    assert f"{server.url}/b.npz: sent a file of MD5" in message
+    assert f"{server.url}/b.npz: sent a file with MD5" in message
     assert "\n" not in message
 
 
-def test_secrets_of_an_address_are_not_shown(
-    server: ZenodoServer, path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_secrets_in_a_url_are_not_shown(server: ZenodoServer, path: Path, caplog: pytest.LogCaptureFixture) -> None:
     server.script = [Reply(status=503)]
     server.then = Reply(status=404)
     url = server.url.replace("//", "//user:hunter2@") + "/file.npz?token=hunter2"
@@ -420,20 +418,20 @@ def test_secrets_of_an_address_are_not_shown(
 
 
 @pytest.mark.parametrize("url", ["nonsense", "ftp://127.0.0.1/a", "http://127.0.0.1:x/a"])
-def test_unusable_address(path: Path, url: str) -> None:
-    with pytest.raises(SourceError, match="no usable http address"):
+def test_an_invalid_url_is_refused(path: Path, url: str) -> None:
+    with pytest.raises(SourceError, match="not a valid http URL"):
         download([url], path, MD5, MOST, QUICK)
 
 
-def test_downgrade_rule() -> None:
+def test_only_redirects_from_https_to_http_are_downgrades() -> None:
     assert is_downgrade("https://a/x", "http://a/x")
     assert not is_downgrade("https://a/x", "https://b/y")
     assert not is_downgrade("http://a/x", "http://b/y")
     assert not is_downgrade("http://a/x", "https://b/y")
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with the openssl command")
-def test_redirect_from_https_to_http_is_refused(
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="creates its certificate with the openssl command")
+def test_a_redirect_from_https_to_http_is_refused(
     server: ZenodoServer, path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path_factory.mktemp("tls")
@@ -447,24 +445,24 @@ def test_redirect_from_https_to_http_is_refused(
     with zenodo_server(context) as secure:
         secure.files["file.npz"] = CONTENT
         fetch(secure, path)
-        whole(path)
+        assert_complete(path)
         path.unlink()
         secure.script = [Reply(status=302, headers={"Location": f"{server.url}/file.npz"})]
-        fault(secure, path, "redirects from https to http")
+        assert_fails(secure, path, "redirected from https to http")
     assert server.seen == []
 
 
-def test_no_room_for_the_file(server: ZenodoServer, path: Path) -> None:
+def test_a_file_that_does_not_fit_is_refused(server: ZenodoServer, path: Path) -> None:
     server.then = Reply(length=10**14)
-    with pytest.raises(SourceError, match=r"MB free and file\.npz needs 100,000,000 MB more: .*MEDMNIST_ROOT"):
+    with pytest.raises(SourceError, match=r"MB free, but file\.npz needs 100,000,000 MB more: .*MEDMNIST_ROOT"):
         download([f"{server.url}/file.npz"], path, MD5, 10**15, QUICK)
     assert left(path) == set()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full to write to")
-def test_disk_full_while_writing(server: ZenodoServer, path: Path) -> None:
+def test_a_disk_that_fills_up_is_reported(server: ZenodoServer, path: Path) -> None:
     path.with_name("file.npz.part").symlink_to("/dev/full")
-    fault(server, path, "No space left on device", "free some space")
+    assert_fails(server, path, "No space left on device", "free some space")
 
 
 @contextlib.contextmanager
@@ -477,17 +475,17 @@ def file_size_limit(limit: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
 
 
-def test_write_that_fails_half_way_resumes_later(server: ZenodoServer, path: Path) -> None:
+def test_a_write_that_fails_halfway_is_resumed_later(server: ZenodoServer, path: Path) -> None:
     with file_size_limit(HALF):
-        fault(server, path, "File too large", "MEDMNIST_ROOT")
+        assert_fails(server, path, "File too large", "MEDMNIST_ROOT")
     assert path.with_name("file.npz.part").stat().st_size == HALF
     server.seen.clear()
     fetch(server, path)
-    whole(path)
+    assert_complete(path)
     assert server.sent == len(CONTENT) - HALF
 
 
-def test_folder_that_is_not_there(server: ZenodoServer, tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(server: ZenodoServer, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"^cannot store .*No such file"):
         fetch(server, tmp_path / "none" / "file.npz")
 
@@ -496,7 +494,7 @@ def _download(url: str, path: Path) -> None:
     download([url], path, MD5, MOST, Patience())
 
 
-def test_killed_download_resumes(server: ZenodoServer, path: Path) -> None:
+def test_a_killed_download_is_resumed(server: ZenodoServer, path: Path) -> None:
     server.script = [Reply(stall_after=HALF)]
     child = multiprocessing.get_context("spawn").Process(target=_download, args=(f"{server.url}/file.npz", path))
     child.start()
@@ -511,7 +509,7 @@ def test_killed_download_resumes(server: ZenodoServer, path: Path) -> None:
     assert not path.exists()
     server.seen.clear()
     fetch(server, path)
-    whole(path)
+    assert_complete(path)
     assert server.sent == len(CONTENT) - arrived
 
 
@@ -521,27 +519,27 @@ def test_a_download_prints_nothing(server: ZenodoServer, path: Path, capfd: pyte
 
 
 @pytest.mark.parametrize("length", [None, -1], ids=["length known", "length not known"])
-def test_progress_tells_all_bytes_that_are_there(server: ZenodoServer, path: Path, length: int | None) -> None:
+def test_progress_counts_all_received_bytes(server: ZenodoServer, path: Path, length: int | None) -> None:
     server.then = Reply(length=length)
     seen: list[tuple[int, int | None]] = []
-    download(
-        [f"{server.url}/file.npz"], path, MD5, MOST, QUICK, on_bytes=lambda done, total: seen.append((done, total))
-    )
+    download([f"{server.url}/file.npz"], path, MD5, MOST, QUICK, on_bytes=lambda *progress: seen.append(progress))
     assert (seen[0][0], seen[-1][0]) == (0, len(CONTENT))
     assert seen == sorted(seen, key=lambda pair: pair[0])
     assert {total for _, total in seen} == {len(CONTENT) if length is None else None}
 
 
-def test_progress_of_a_resumed_transfer_goes_on_where_it_was(server: ZenodoServer, path: Path) -> None:
+def test_progress_of_a_resumed_transfer_continues_where_it_stopped(server: ZenodoServer, path: Path) -> None:
     server.script = [Reply(drop_after=HALF)]
     seen: list[int] = []
-    download([f"{server.url}/file.npz"], path, MD5, MOST, QUICK, on_bytes=lambda done, total: seen.append(done))
+    download(
+        [f"{server.url}/file.npz"], path, MD5, MOST, QUICK, on_bytes=lambda received, total: seen.append(received)
+    )
     assert seen == sorted(seen)
     assert seen.count(HALF) == 2, "the end of the first transfer and the start of the second"
     assert seen[-1] == len(CONTENT)
 
 
-def test_md5_of(tmp_path: Path) -> None:
+def test_the_md5_of_a_file_is_computed(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(CONTENT)
     assert md5_of(file) == MD5
@@ -550,46 +548,46 @@ def test_md5_of(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("serve", [SILENT, HEAD_DRIP, ENDLESS_CONTINUE, ENDLESS_HINTS, BODY_DRIP])
-def test_a_place_that_never_ends_is_left_for_the_next(server: ZenodoServer, path: Path, serve: Serve) -> None:
+def test_after_an_endless_response_the_next_server_is_tried(server: ZenodoServer, path: Path, serve: Serve) -> None:
     start = time.monotonic()
     with raw_server(serve) as endless:
         download([f"{endless.url}/file.npz", f"{server.url}/file.npz"], path, MD5, MOST, QUICK)
         assert len(endless.requests) == QUICK.attempts
-    whole(path)
+    assert_complete(path)
     assert time.monotonic() - start < 10
 
 
 @pytest.mark.parametrize("length", [None, -1], ids=["announced", "without a length"])
-def test_a_body_that_is_too_long_is_left_for_the_next_place(
+def test_after_a_body_that_is_too_long_the_next_server_is_tried(
     server: ZenodoServer, path: Path, caplog: pytest.LogCaptureFixture, length: int | None
 ) -> None:
     with zenodo_server() as wrong:
         wrong.then = Reply(body=bytes(MOST + 1), length=length)
         download([f"{wrong.url}/file.npz", f"{server.url}/file.npz"], path, MD5, MOST, QUICK)
         assert len(wrong.seen) == 1
-    whole(path)
+    assert_complete(path)
 
 
-def test_a_flood_stops_at_the_size_that_the_file_has_at_most(path: Path) -> None:
+def test_an_endless_body_stops_at_the_size_limit(path: Path) -> None:
     with raw_server(FLOOD) as endless, pytest.raises(SourceError, match=f"sent more than {MOST:,} bytes"):
         download([f"{endless.url}/file.npz"], path, MD5, MOST, QUICK)
     assert left(path) == set()
 
 
-def test_a_part_that_is_too_long_is_not_continued(server: ZenodoServer, path: Path) -> None:
+def test_a_part_that_is_too_long_is_not_resumed(server: ZenodoServer, path: Path) -> None:
     path.with_name("file.npz.part").write_bytes(CONTENT + bytes(MOST))
     fetch(server, path)
-    whole(path)
+    assert_complete(path)
     assert [seen.range for seen in server.seen] == [""]
 
 
-def test_progress_without_end_ends(server: ZenodoServer, path: Path) -> None:
-    """A hundredth of the file each time, then a drop: each starts the count of failures again."""
+def test_the_number_of_requests_is_limited(server: ZenodoServer, path: Path) -> None:
+    """Each request delivers a hundredth of the file and then drops, which restarts the count of failures."""
     step = len(CONTENT) // 100 + 1
     server.then = Reply(drop_after=step)
-    fault(server, path, f"the last of {QUICK.requests} requests")
+    assert_fails(server, path, f"the last of {QUICK.requests} requests")
     assert len(server.seen) == QUICK.requests
-    assert path.with_name("file.npz.part").stat().st_size == QUICK.requests * step, "a later run goes on from here"
+    assert path.with_name("file.npz.part").stat().st_size == QUICK.requests * step, "a later run resumes here"
 
 
 @pytest.mark.parametrize(
@@ -605,7 +603,7 @@ def test_progress_without_end_ends(server: ZenodoServer, path: Path) -> None:
     ids=lambda headers: "{}: {}".format(*next(iter(headers.items())))[:30],
 )
 @pytest.mark.parametrize("status", [200, 206, 302, 416, 503])
-def test_headers_that_make_no_sense_are_a_fault_of_the_place(
+def test_after_invalid_headers_the_next_server_is_tried(
     server: ZenodoServer, path: Path, headers: dict[str, str], status: int
 ) -> None:
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
@@ -613,29 +611,29 @@ def test_headers_that_make_no_sense_are_a_fault_of_the_place(
     path.with_name("file.npz.part").write_bytes(CONTENT[:HALF])
     with raw_server(lambda connection, stopped: connection.sendall(answer)) as odd:
         download([f"{odd.url}/file.npz", f"{server.url}/file.npz"], path, MD5, MOST, QUICK)
-    whole(path)
+    assert_complete(path)
 
 
 @pytest.mark.parametrize(
     "etag", ["\u00e9\u2603".encode(), b"x" * 5000, b'"' + b"y" * 5000 + b'"', b'"\xff"', b"plain"]
 )
-def test_an_etag_that_cannot_be_sent_back_is_not_kept(server: ZenodoServer, path: Path, etag: bytes) -> None:
+def test_an_etag_that_cannot_be_sent_back_is_not_stored(server: ZenodoServer, path: Path, etag: bytes) -> None:
     server.script = [Reply(drop_after=HALF, headers={"ETag": etag.decode("latin-1")})]
     fetch(server, path)
-    whole(path)
+    assert_complete(path)
     assert [(seen.status, seen.if_range) for seen in server.seen] == [(200, ""), (206, "")]
 
 
-def test_a_note_with_an_etag_that_cannot_be_sent_heals_itself(server: ZenodoServer, path: Path) -> None:
+def test_a_note_with_an_invalid_etag_is_ignored(server: ZenodoServer, path: Path) -> None:
     path.with_name("file.npz.part").write_bytes(CONTENT[:HALF])
     note = {"url": f"{server.url}/file.npz", "etag": "\u00e9\u2603", "total": len(CONTENT)}
     path.with_name("file.npz.part.json").write_text(json.dumps(note))
     fetch(server, path)
-    whole(path)
+    assert_complete(path)
     assert [seen.status for seen in server.seen] == [206]
 
 
-def test_a_note_holds_no_secret_and_is_its_owners_alone(server: ZenodoServer, path: Path) -> None:
+def test_a_note_has_no_secret_and_only_its_owner_can_read_it(server: ZenodoServer, path: Path) -> None:
     note = path.with_name("file.npz.part.json")
     note.write_text("{}")
     note.chmod(0o644)
@@ -647,7 +645,7 @@ def test_a_note_holds_no_secret_and_is_its_owners_alone(server: ZenodoServer, pa
     assert note.stat().st_mode & 0o777 == 0o600
     server.then = Reply()
     download([url], path, MD5, MOST, QUICK)
-    assert server.seen[-1].if_range, "it is known again as the note of that address"
+    assert server.seen[-1].if_range, "the note belongs to this URL, whose secrets it leaves out"
 
 
 def test_a_server_that_reflects_a_password_does_not_show_it(path: Path, caplog: pytest.LogCaptureFixture) -> None:

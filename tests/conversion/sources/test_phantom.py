@@ -1,4 +1,4 @@
-"""The phantom: schema of every subset and size, determinism, learnable content, bounded memory."""
+"""Phantoms: the schema of every subset and size, determinism, learnable content, bounded memory."""
 
 import dataclasses
 import hashlib
@@ -46,7 +46,7 @@ def assert_every_class(entry: Subset, labels: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(("flag", "size"), ALL_FILES)
-def test_schema_of_every_file(tmp_path: Path, flag: str, size: int) -> None:
+def test_every_phantom_has_the_official_schema(tmp_path: Path, flag: str, size: int) -> None:
     entry = subset(flag)
     path = tmp_path / "phantom.npz"
     write_phantom(path, entry, size, FEW)
@@ -65,7 +65,7 @@ def test_schema_of_every_file(tmp_path: Path, flag: str, size: int) -> None:
 
 @pytest.mark.skipif("MEDMNIST_ROOT" not in os.environ, reason="MEDMNIST_ROOT names no folder of official files")
 @pytest.mark.parametrize("flag", ["breastmnist", "retinamnist", "adrenalmnist3d"])
-def test_members_are_those_of_the_official_file(tmp_path: Path, flag: str) -> None:
+def test_members_equal_those_of_the_official_file(tmp_path: Path, flag: str) -> None:
     path = tmp_path / "phantom.npz"
     write_phantom(path, subset(flag), 28, subset(flag).counts)
     facts = []
@@ -77,13 +77,13 @@ def test_members_are_those_of_the_official_file(tmp_path: Path, flag: str) -> No
 
 @pytest.mark.parametrize(("flag", "size"), [("pathmnist", 64), ("chestmnist", 28), ("vesselmnist3d", 28)])
 def test_same_bytes_for_the_same_arguments(tmp_path: Path, flag: str, size: int) -> None:
-    def written(name: str, seed: int) -> bytes:
+    def write(name: str, seed: int) -> bytes:
         write_phantom(tmp_path / name, subset(flag), size, FEW, seed)
         return (tmp_path / name).read_bytes()
 
-    first = written("a.npz", 0)
-    assert written("b.npz", 0) == first
-    assert written("c.npz", 1) != first
+    first = write("a.npz", 0)
+    assert write("b.npz", 0) == first
+    assert write("c.npz", 1) != first
 
 
 def digest(flag: str, size: int) -> str:
@@ -109,7 +109,7 @@ def test_pixels_never_change_within_a_generator_version(flag: str, size: int, ex
     assert digest(flag, size) == expected
 
 
-def test_rows_do_not_depend_on_how_many_there_are() -> None:
+def test_rows_do_not_depend_on_their_number() -> None:
     entry = subset("bloodmnist")
     few, many = SplitCounts(30, 16, 16), SplitCounts(700, 16, 16)
     assert np.array_equal(images(entry, 28, few), images(entry, 28, many)[:30])
@@ -117,7 +117,7 @@ def test_rows_do_not_depend_on_how_many_there_are() -> None:
 
 
 @pytest.mark.parametrize("flag", ["pathmnist", "organamnist", "chestmnist", "synapsemnist3d"])
-def test_the_same_picture_at_every_size(flag: str) -> None:
+def test_a_row_has_the_same_picture_at_every_size(flag: str) -> None:
     entry, rows = subset(flag), SplitCounts(16, 16, 16)
     small = images(entry, 28, rows).reshape(16, -1).astype(float)
     for size in entry.sizes[1:]:
@@ -149,17 +149,17 @@ def features(entry: Subset, split: str) -> tuple[np.ndarray, np.ndarray]:
 FINDINGS_IN_VOLUMES = dataclasses.replace(
     subset("nodulemnist3d"), flag="newmnist3d", task=Task.MULTI_LABEL, labels=("node", "cyst", "scar")
 )
-"""What no subset has, but a further one may."""
+"""A task that no subset has yet, for a future one."""
 
 LEARNED = [*map(subset, ("pathmnist", "retinamnist", "breastmnist", "organcmnist", "chestmnist")), FINDINGS_IN_VOLUMES]
 
 
 @pytest.mark.parametrize("entry", LEARNED, ids=lambda entry: entry.flag)
 def test_a_linear_model_learns_the_classes(entry: Subset) -> None:
-    train, wanted = features(entry, "train")
+    train, labels = features(entry, "train")
     test, truth = features(entry, "test")
     many = entry.task is Task.MULTI_LABEL
-    target = wanted.astype(float) if many else np.eye(len(entry.labels))[wanted[:, 0]]
+    target = labels.astype(float) if many else np.eye(len(entry.labels))[labels[:, 0]]
     gram = train @ train.T
     weights = np.linalg.solve(
         gram + 1e-2 * np.trace(gram) / len(gram) * np.eye(len(gram)), target - target.mean(axis=0)
@@ -167,8 +167,9 @@ def test_a_linear_model_learns_the_classes(entry: Subset) -> None:
     scores = test @ (train.T @ weights)
     if many:
         ranks = scores.argsort(axis=0).argsort(axis=0) + 1
-        found = truth.sum(axis=0)
-        auc = ((ranks * truth).sum(axis=0) - found * (found + 1) / 2) / (found * (len(truth) - found))
+        positives = truth.sum(axis=0)
+        auc = (ranks * truth).sum(axis=0) - positives * (positives + 1) / 2
+        auc = auc / (positives * (len(truth) - positives))
         assert auc.mean() > 0.8
     else:
         majority = np.bincount(truth[:, 0]).max() / len(truth)
@@ -176,7 +177,7 @@ def test_a_linear_model_learns_the_classes(entry: Subset) -> None:
 
 
 @pytest.mark.parametrize("flag", ["adrenalmnist3d", "vesselmnist3d"])
-def test_shapes_are_binary_masks_whose_volume_tells_the_class(flag: str) -> None:
+def test_shapes_are_binary_masks_whose_volume_depends_on_the_class(flag: str) -> None:
     entry, rows = subset(flag), SplitCounts(200, 16, 16)
     volumes, labels = images(entry, 28, rows), phantom_labels(entry, rows, "train")[:, 0]
     assert set(np.unique(volumes)) == {0, 255}
@@ -193,7 +194,7 @@ def test_some_ct_slices_have_black_surroundings_and_others_none() -> None:
 
 
 @pytest.mark.parametrize("flag", ["pathmnist", "dermamnist", "octmnist", "tissuemnist"])
-def test_png_is_as_compressible_as_that_of_real_images(flag: str) -> None:
+def test_images_are_as_compressible_as_real_ones(flag: str) -> None:
     pixels = images(subset(flag), 224, SplitCounts(16, 16, 16))
     coded = 0
     for row in pixels:
@@ -205,7 +206,7 @@ def test_png_is_as_compressible_as_that_of_real_images(flag: str) -> None:
 
 @given(st.sampled_from([entry.flag for entry in subsets()]), st.integers(1, 500), st.integers(0, 2**64))
 @settings(max_examples=60, deadline=None)
-def test_every_class_in_every_split(flag: str, rows: int, seed: int) -> None:
+def test_every_class_occurs_in_every_split(flag: str, rows: int, seed: int) -> None:
     entry = subset(flag)
     counts = phantom_counts(entry, rows)
     for split in SPLITS:
@@ -215,7 +216,7 @@ def test_every_class_in_every_split(flag: str, rows: int, seed: int) -> None:
         assert_every_class(entry, labels)
 
 
-def test_counts() -> None:
+def test_rows_of_validation_and_test_follow_from_train() -> None:
     assert phantom_counts(subset("breastmnist")) == SplitCounts(64, 16, 32)
     assert phantom_counts(subset("breastmnist"), 1) == SplitCounts(2, 2, 2)
     assert phantom_counts(subset("chestmnist"), 40) == SplitCounts(40, 16, 20)
@@ -224,12 +225,12 @@ def test_counts() -> None:
             phantom_counts(subset("breastmnist"), rows)
 
 
-def test_half_of_the_chest_rows_carry_no_finding() -> None:
+def test_half_of_the_chestmnist_rows_have_no_finding() -> None:
     labels = phantom_labels(subset("chestmnist"), SplitCounts(4000, 16, 16), "train")
     assert 0.4 < (labels.sum(axis=1) == 0).mean() < 0.6
 
 
-def test_fewer_rows_than_classes_and_none_at_all(tmp_path: Path) -> None:
+def test_a_split_may_have_fewer_rows_than_classes_or_none(tmp_path: Path) -> None:
     path = tmp_path / "phantom.npz"
     write_phantom(path, subset("chestmnist"), 28, SplitCounts(2, 1, 0))
     with np.load(path) as npz:
@@ -238,7 +239,7 @@ def test_fewer_rows_than_classes_and_none_at_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("level", [0, 1, 9])
-def test_compression_level(tmp_path: Path, level: int) -> None:
+def test_the_compression_level_is_used(tmp_path: Path, level: int) -> None:
     path = tmp_path / "phantom.npz"
     write_phantom(path, subset("dermamnist"), 28, FEW, compresslevel=level)
     with zipfile.ZipFile(path) as archive:
@@ -268,24 +269,24 @@ def test_members_beyond_4_gib_are_declared_zip64(tmp_path: Path) -> None:
         (FEW, {"compresslevel": -1}),
     ],
 )
-def test_arguments_out_of_range(tmp_path: Path, rows: SplitCounts, options: dict[str, int]) -> None:
+def test_arguments_out_of_range_are_refused(tmp_path: Path, rows: SplitCounts, options: dict[str, int]) -> None:
     with pytest.raises(SourceError, match=r"^no phantom for [^\n]*$"):
         write_phantom(tmp_path / "phantom.npz", subset("dermamnist"), 28, rows, **options)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unknown_size(tmp_path: Path) -> None:
+def test_an_unknown_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match="no size 29"):
         write_phantom(tmp_path / "phantom.npz", subset("dermamnist"), 29, FEW)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_folder_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"^cannot write [^\n]*No such file"):
         write_phantom(tmp_path / "none" / "phantom.npz", subset("dermamnist"), 28, FEW)
 
 
-def test_write_that_fails_half_way_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_write_that_fails_halfway_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "phantom.npz"
     path.write_bytes(b"old")
     old = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -1,4 +1,4 @@
-"""Sources: Zenodo with its cache and mirrors, a folder, the phantom, and what each refuses."""
+"""Sources: Zenodo with its cache and mirrors, folders, phantoms, and the errors of each."""
 
 import contextlib
 import dataclasses
@@ -37,7 +37,7 @@ from medmnist_hf.network import Limits
 from tests.fixtures.zenodo import Reply, ZenodoServer, zenodo_server
 
 REFUSED = "http://127.0.0.1:9"
-"""The port of a service that nobody runs, below those that the system gives to others."""
+"""A port that no service uses and that the system never assigns."""
 
 QUICK = Patience(Limits(connect=2, read=2), attempts=2, first_pause=0.001, longest_pause=1)
 NAME = "breastmnist.npz"
@@ -62,7 +62,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture(scope="module")
 def entry(content: bytes) -> Subset:
-    """BreastMNIST with the MD5 and the counts of a phantom, so that the phantom plays the official file."""
+    """BreastMNIST with the MD5 and counts of a phantom, which thereby passes for the official file."""
     real = subset("breastmnist")
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
     files = tuple(dataclasses.replace(file, md5=md5) if file.size == 28 else file for file in real.files)
@@ -81,7 +81,7 @@ def zenodo(server: ZenodoServer, cache: Path, *mirrors: str) -> Zenodo:
 
 
 def line(caught: pytest.ExceptionInfo[SourceError]) -> str:
-    """The message of an error, which is one line."""
+    """The message of an error, which must be one line."""
     message = str(caught.value)
     assert message
     assert "\n" not in message
@@ -107,35 +107,35 @@ def test_zenodo_downloads_once(server: ZenodoServer, entry: Subset, content: byt
     assert names(cache) <= {NAME, f"{NAME}.lock"}
 
 
-def test_zenodo_tells_the_bytes_of_a_download_only(server: ZenodoServer, entry: Subset, tmp_path: Path) -> None:
+def test_zenodo_reports_progress_of_downloads_only(server: ZenodoServer, entry: Subset, tmp_path: Path) -> None:
     seen: list[tuple[int, int | None]] = []
     source = zenodo(server, tmp_path)
-    file = source.fetch(entry, 28, on_bytes=lambda done, total: seen.append((done, total)))
+    file = source.fetch(entry, 28, on_bytes=lambda received, total: seen.append((received, total)))
     assert seen[-1] == (file.bytes, file.bytes)
     seen.clear()
-    source.fetch(entry, 28, on_bytes=lambda done, total: seen.append((done, total)))
+    source.fetch(entry, 28, on_bytes=lambda received, total: seen.append((received, total)))
     assert seen == []
 
 
-def test_what_zenodo_promises_is_what_it_gives(server: ZenodoServer, entry: Subset, tmp_path: Path) -> None:
+def test_zenodo_delivers_the_expected_file(server: ZenodoServer, entry: Subset, tmp_path: Path) -> None:
     source = zenodo(server, tmp_path)
-    promised = source.promised(entry, 28)
+    expected = source.expected_file(entry, 28)
     assert server.seen == []
-    assert dataclasses.replace(source.fetch(entry, 28), bytes=0) == promised
+    assert dataclasses.replace(source.fetch(entry, 28), bytes=0) == expected
 
 
-def test_record_is_what_the_manifest_keeps(server: ZenodoServer, entry: Subset, tmp_path: Path) -> None:
+def test_a_file_has_the_record_of_a_manifest(server: ZenodoServer, entry: Subset, tmp_path: Path) -> None:
     file = zenodo(server, tmp_path).fetch(entry, 28)
     assert file.record == SourceRecord("zenodo", NAME, file.bytes, entry.file(28).md5, verified=True)
 
 
-def test_every_official_url_is_kept() -> None:
+def test_official_urls_are_used_unchanged() -> None:
     for size in subset("pathmnist").sizes:
         file = subset("pathmnist").file(size)
         assert Zenodo(Path("cache")).places(file) == (file.url,)
 
 
-def test_endpoint_and_mirrors_make_the_places() -> None:
+def test_mirrors_come_before_the_endpoint() -> None:
     file = subset("pathmnist").file(64)
     source = Zenodo(Path("cache"), mirrors=["http://a/b/", "https://c?key=1"], endpoint="http://127.0.0.1:9/proxy/")
     assert source.places(file) == (
@@ -145,7 +145,7 @@ def test_endpoint_and_mirrors_make_the_places() -> None:
     )
 
 
-def test_mirror_is_tried_first(server: ZenodoServer, entry: Subset, content: bytes, tmp_path: Path) -> None:
+def test_a_mirror_is_tried_first(server: ZenodoServer, entry: Subset, content: bytes, tmp_path: Path) -> None:
     with zenodo_server() as mirror:
         mirror.files[NAME] = content
         zenodo(server, tmp_path, f"{mirror.url}/deep/").fetch(entry, 28)
@@ -154,7 +154,7 @@ def test_mirror_is_tried_first(server: ZenodoServer, entry: Subset, content: byt
 
 
 @pytest.mark.parametrize("reply", [Reply(status=404), Reply(body=b"wrong"), Reply(status=503), Reply(drop_after=0)])
-def test_bad_mirror_falls_through(
+def test_the_endpoint_is_tried_after_a_faulty_mirror(
     server: ZenodoServer, entry: Subset, content: bytes, tmp_path: Path, reply: Reply
 ) -> None:
     with zenodo_server() as mirror:
@@ -165,14 +165,14 @@ def test_bad_mirror_falls_through(
     assert len(server.seen) == 1
 
 
-def test_all_places_down_names_each(server: ZenodoServer, entry: Subset, tmp_path: Path) -> None:
+def test_an_error_names_every_server_that_failed(server: ZenodoServer, entry: Subset, tmp_path: Path) -> None:
     server.then = Reply(status=404)
     with zenodo_server() as mirror:
         mirror.then = Reply(body=b"wrong")
         with pytest.raises(SourceError) as caught:
             zenodo(server, tmp_path, mirror.url).fetch(entry, 28)
     message = line(caught)
-    assert f"{mirror.url}/{NAME}: sent a file of MD5" in message
+    assert f"{mirror.url}/{NAME}: sent a file with MD5" in message
     assert f"{server.url}/records/10519652/files/{NAME}: answered 404" in message
     assert "--mirror" in message
     assert "--source" in message
@@ -180,14 +180,14 @@ def test_all_places_down_names_each(server: ZenodoServer, entry: Subset, tmp_pat
 
 
 @pytest.mark.parametrize("url", ["ftp://host/x", "host/x", "", "http://", "http://[bad", "http://h:x", "file:///etc"])
-def test_mirror_that_is_no_web_address(tmp_path: Path, url: str) -> None:
+def test_a_mirror_with_an_invalid_url_is_refused(tmp_path: Path, url: str) -> None:
     with pytest.raises(SourceError) as caught:
         open_source("zenodo", mirrors=[url], cache_dir=tmp_path)
     assert line(caught).startswith("--mirror ")
 
 
 @given(st.text())
-def test_any_text_as_an_endpoint_is_taken_or_refused_in_one_line(url: str) -> None:
+def test_any_text_as_an_endpoint_is_accepted_or_refused_in_one_line(url: str) -> None:
     with contextlib.suppress(SourceError):
         Zenodo(Path("cache"), endpoint=url)
 
@@ -199,7 +199,7 @@ def test_endpoint_from_the_environment(
     open_source("zenodo", cache_dir=tmp_path, patience=QUICK).fetch(entry, 28)
     assert len(server.seen) == 1
     monkeypatch.setenv("MEDMNIST_ENDPOINT", "nonsense")
-    with pytest.raises(SourceError, match=r"^MEDMNIST_ENDPOINT 'nonsense' is no web address"):
+    with pytest.raises(SourceError, match=r"^MEDMNIST_ENDPOINT 'nonsense' is not a valid URL"):
         open_source("zenodo", cache_dir=tmp_path)
 
 
@@ -226,7 +226,7 @@ def test_cached_file_with_a_wrong_md5_is_replaced(
     wrong = hashlib.md5(content[:-1], usedforsecurity=False).hexdigest()
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert wrong in caplog.text
-    assert "downloading it anew" in caplog.text
+    assert "downloading it again" in caplog.text
 
 
 def test_cached_file_with_a_wrong_md5_is_never_used(server: ZenodoServer, entry: Subset, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_cached_file_with_a_wrong_md5_is_never_used(server: ZenodoServer, entry:
 
 @contextlib.contextmanager
 def read_only_folder() -> Iterator[Path]:
-    """A folder for `plain_user`, outside of tmp_path, which no other user may enter."""
+    """A folder for `plain_user`, outside of tmp_path, because other users cannot enter that."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     yield folder
@@ -250,7 +250,7 @@ def read_only_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def plain_user(folder: Path, mode: int = 0o555) -> Iterator[None]:
-    """Give the folder a mode that binds this process, even one that began as root."""
+    """Set the mode of a folder and make it apply to this process, even if that runs as root."""
     folder.chmod(mode)
     root = os.geteuid() == 0
     if root:
@@ -286,14 +286,14 @@ def test_read_only_cache_without_a_good_file(server: ZenodoServer, entry: Subset
     assert server.seen == []
 
 
-def test_cache_that_is_a_file(server: ZenodoServer, entry: Subset, tmp_path: Path) -> None:
+def test_a_cache_that_is_a_file_is_refused(server: ZenodoServer, entry: Subset, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(SourceError) as caught:
         zenodo(server, tmp_path / "file").fetch(entry, 28)
-    assert "cannot be written to" in line(caught)
+    assert "is not writable" in line(caught)
 
 
-def test_folder_in_place_of_the_cached_file(server: ZenodoServer, entry: Subset, tmp_path: Path) -> None:
+def test_a_folder_in_place_of_the_cached_file_is_refused(server: ZenodoServer, entry: Subset, tmp_path: Path) -> None:
     (tmp_path / NAME).mkdir()
     with pytest.raises(SourceError) as caught:
         zenodo(server, tmp_path).fetch(entry, 28)
@@ -329,25 +329,25 @@ def run_together(server: ZenodoServer, cache: Path, entry: Subset, kind: str) ->
     assert [child.exitcode for child in children] == [0, 0, 0]
 
 
-def test_processes_at_once_fetch_once(server: ZenodoServer, entry: Subset, content: bytes, tmp_path: Path) -> None:
+def test_concurrent_processes_fetch_once(server: ZenodoServer, entry: Subset, content: bytes, tmp_path: Path) -> None:
     server.then = Reply(pause=1.0)
     run_together(server, tmp_path, entry, "zenodo")
     assert (tmp_path / NAME).read_bytes() == content
     assert [seen.sent for seen in server.seen] == [len(content)]
 
 
-def test_waits_for_a_holder_of_the_lock_and_says_so(
+def test_a_process_waits_for_the_lock_and_logs_it(
     server: ZenodoServer, entry: Subset, content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     spawn = multiprocessing.get_context("spawn")
-    held, release = spawn.Event(), spawn.Event()
-    child = spawn.Process(target=_hold, args=(tmp_path, content, held, release))
+    locked, release = spawn.Event(), spawn.Event()
+    child = spawn.Process(target=_hold, args=(tmp_path, content, locked, release))
     child.start()
-    assert held.wait(30)
+    assert locked.wait(30)
 
     class Waited(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            """Let the other process go on once this one has said that it waits."""
+            """Let the other process continue once this one has logged that it waits."""
             release.set()
 
     handler = Waited()
@@ -362,17 +362,17 @@ def test_waits_for_a_holder_of_the_lock_and_says_so(
     assert server.seen == []
 
 
-def _hold(cache: Path, content: bytes, held: Event, release: Event) -> None:
+def _hold(cache: Path, content: bytes, locked: Event, release: Event) -> None:
     with filelock.FileLock(cache / f"{NAME}.lock"):
-        held.set()
+        locked.set()
         assert release.wait(30)
         (cache / NAME).write_bytes(content)
 
 
-# a folder
+# Folders
 
 
-def test_folder(entry: Subset, content: bytes, tmp_path: Path) -> None:
+def test_a_folder_provides_its_files(entry: Subset, content: bytes, tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(content)
     for allow in (False, True):
         file = open_source(str(tmp_path), allow_unverified=allow).fetch(entry, 28)
@@ -381,21 +381,21 @@ def test_folder(entry: Subset, content: bytes, tmp_path: Path) -> None:
     assert names(tmp_path) == {NAME}
 
 
-def test_folder_with_a_wrong_md5(content: bytes, entry: Subset, tmp_path: Path) -> None:
+def test_a_file_with_a_wrong_md5_must_be_allowed(content: bytes, entry: Subset, tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(content)
     real = subset("breastmnist")
-    found = entry.file(28).md5
+    md5 = entry.file(28).md5
     with pytest.raises(SourceError) as caught:
         open_source(str(tmp_path)).fetch(real, 28)
     message = line(caught)
-    for text in (str(tmp_path / NAME), found, real.file(28).md5, "--allow-unverified", "--source zenodo"):
+    for text in (str(tmp_path / NAME), md5, real.file(28).md5, "--allow-unverified", "--source zenodo"):
         assert text in message
     file = open_source(str(tmp_path), allow_unverified=True).fetch(real, 28)
-    assert (file.md5, file.verified, file.counts) == (found, False, None)
-    assert file.record == SourceRecord("folder", NAME, len(content), found, verified=False)
+    assert (file.md5, file.verified, file.counts) == (md5, False, None)
+    assert file.record == SourceRecord("folder", NAME, len(content), md5, verified=False)
 
 
-def test_missing_folder_and_missing_file(entry: Subset, tmp_path: Path) -> None:
+def test_a_missing_folder_or_file_is_reported(entry: Subset, tmp_path: Path) -> None:
     for spec in (str(tmp_path / "none"), "zendo", "", " "):
         with pytest.raises(SourceError) as caught:
             open_source(spec)
@@ -407,7 +407,7 @@ def test_missing_folder_and_missing_file(entry: Subset, tmp_path: Path) -> None:
         assert f"no file {name} in {tmp_path}" in line(caught)
 
 
-def test_unreadable_file(entry: Subset) -> None:
+def test_an_unreadable_file_is_reported(entry: Subset) -> None:
     with read_only_folder() as folder:
         (folder / NAME).write_bytes(b"secret")
         (folder / NAME).chmod(0)
@@ -417,7 +417,7 @@ def test_unreadable_file(entry: Subset) -> None:
 
 
 @pytest.mark.parametrize("make", [Folder, Zenodo, Phantom])
-def test_folder_that_nobody_may_enter(entry: Subset, make: Callable[[Path], Source]) -> None:
+def test_an_inaccessible_folder_is_reported(entry: Subset, make: Callable[[Path], Source]) -> None:
     with read_only_folder() as folder:
         with plain_user(folder, 0), pytest.raises(SourceError) as caught:
             make(folder / "deeper").fetch(entry, 28)
@@ -425,7 +425,7 @@ def test_folder_that_nobody_may_enter(entry: Subset, make: Callable[[Path], Sour
 
 
 @pytest.mark.parametrize("spec", ["n" * 300, "a\0b", "~nobody-of-this-name/data", "~nobody-of-this-name"])
-def test_text_that_is_no_folder(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_that_cannot_be_a_folder_is_refused(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SourceError) as caught:
         open_source(spec)
     line(caught)
@@ -436,31 +436,33 @@ def test_text_that_is_no_folder(spec: str, monkeypatch: pytest.MonkeyPatch) -> N
         line(caught)
 
 
-def test_home_is_expanded(content: bytes, entry: Subset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tilde_is_expanded_to_the_home_folder(
+    content: bytes, entry: Subset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / NAME).write_bytes(content)
     assert open_source("~/data").fetch(entry, 28).path == tmp_path / "data" / NAME
 
 
-def test_folder_named_like_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_may_be_named_like_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "zenodo").mkdir()
     assert open_source("./zenodo").kind == "folder"
     assert open_source("zenodo").kind == "zenodo"
 
 
-# the phantom
+# Phantoms
 
 
-def test_phantom_is_made_once(tmp_path: Path) -> None:
+def test_a_phantom_is_generated_once(tmp_path: Path) -> None:
     entry = subset("chestmnist")
     source = open_source("phantom", cache_dir=tmp_path, phantom_rows=40, seed=3)
     first = source.fetch(entry, 64)
-    made = first.path.stat().st_mtime_ns
+    modified = first.path.stat().st_mtime_ns
     second = source.fetch(entry, 64)
     assert first == second
-    assert second.path.stat().st_mtime_ns == made
+    assert second.path.stat().st_mtime_ns == modified
     assert first.path.name == f"chestmnist_64-rows40-seed3-v{GENERATOR_VERSION}.npz"
     assert first.path.parent == tmp_path / "phantom"
     assert first.md5 == hashlib.md5(first.path.read_bytes(), usedforsecurity=False).hexdigest()
@@ -469,7 +471,7 @@ def test_phantom_is_made_once(tmp_path: Path) -> None:
     assert names(first.path.parent) <= {first.path.name, f"{first.path.name}.md5", f"{first.path.name}.lock"}
 
 
-def test_phantoms_of_other_rows_seeds_and_sizes_are_other_files(tmp_path: Path) -> None:
+def test_rows_seed_and_size_of_a_phantom_determine_its_file(tmp_path: Path) -> None:
     entry = subset("breastmnist")
     files = [
         Phantom(tmp_path, rows=rows, seed=seed).fetch(entry, size)
@@ -481,7 +483,7 @@ def test_phantoms_of_other_rows_seeds_and_sizes_are_other_files(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "no note", "empty note", "other note", "no file"])
-def test_damaged_phantom_is_made_anew(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_phantom_is_regenerated(tmp_path: Path, damage: str) -> None:
     entry = subset("breastmnist")
     good = Phantom(tmp_path).fetch(entry, 28)
     content = good.path.read_bytes()
@@ -501,7 +503,7 @@ def test_damaged_phantom_is_made_anew(tmp_path: Path, damage: str) -> None:
     assert note.read_text().split() == [good.md5, good.path.name]
 
 
-def test_left_over_of_a_killed_run_is_swept(tmp_path: Path) -> None:
+def test_temporary_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     folder = tmp_path / "phantom"
     folder.mkdir()
     name = f"breastmnist-rows64-seed0-v{GENERATOR_VERSION}.npz"
@@ -510,7 +512,7 @@ def test_left_over_of_a_killed_run_is_swept(tmp_path: Path) -> None:
     assert not list(folder.glob("*.tmp")) + list(folder.glob(".*.tmp"))
 
 
-def test_phantoms_made_by_processes_at_once_are_whole(server: ZenodoServer, tmp_path: Path) -> None:
+def test_concurrent_processes_generate_a_complete_phantom(server: ZenodoServer, tmp_path: Path) -> None:
     run_together(server, tmp_path, subset("breastmnist"), "phantom")
     file = Phantom(tmp_path, rows=3000).fetch(subset("breastmnist"), 28)
     assert file.counts == phantom_counts(subset("breastmnist"), 3000)
@@ -524,25 +526,25 @@ def test_phantoms_stay_out_of_the_folder_of_official_files(tmp_path: Path, monke
     assert names(tmp_path) == set()
 
 
-def test_phantom_in_a_read_only_folder() -> None:
+def test_a_phantom_in_a_read_only_folder_is_reported() -> None:
     with read_only_folder() as folder:
         with plain_user(folder), pytest.raises(SourceError) as caught:
             Phantom(folder).fetch(subset("breastmnist"), 28)
-        assert "cannot be written to" in line(caught)
+        assert "is not writable" in line(caught)
 
 
 @pytest.mark.parametrize(("rows", "seed"), [(0, 0), (-1, 0), (4, -1)])
-def test_phantom_options_out_of_range(tmp_path: Path, rows: int, seed: int) -> None:
+def test_phantom_options_out_of_range_are_refused(tmp_path: Path, rows: int, seed: int) -> None:
     with pytest.raises(SourceError) as caught:
         open_source("phantom", cache_dir=tmp_path, phantom_rows=rows, seed=seed).fetch(subset("breastmnist"), 28)
     assert "phantom" in line(caught)
     assert not list(tmp_path.rglob("*.npz"))
 
 
-# all of them
+# All sources
 
 
-def test_unknown_size(tmp_path: Path) -> None:
+def test_an_unknown_size_is_refused(tmp_path: Path) -> None:
     sources: list[Source] = [Zenodo(tmp_path), Folder(tmp_path), Phantom(tmp_path)]
     for source in sources:
         with pytest.raises(CatalogError, match="no size 29"):
@@ -551,40 +553,40 @@ def test_unknown_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spec", ["phantom", "."])
-def test_mirror_goes_with_zenodo_only(spec: str) -> None:
-    with pytest.raises(SourceError, match=r"^--mirror goes with --source zenodo, not with"):
+def test_a_mirror_requires_zenodo(spec: str) -> None:
+    with pytest.raises(SourceError, match=r"^--mirror requires --source zenodo, not "):
         open_source(spec, mirrors=["http://127.0.0.1"])
 
 
 def test_downloads_are_always_checked() -> None:
-    with pytest.raises(SourceError, match=r"^--allow-unverified goes with a folder"):
+    with pytest.raises(SourceError, match=r"^--allow-unverified requires a folder"):
         open_source("zenodo", allow_unverified=True)
 
 
 def test_a_phantom_is_never_an_official_file(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         open_source("phantom", allow_unverified=True, cache_dir=tmp_path)
-    assert line(caught).startswith("--allow-unverified goes with a folder")
+    assert line(caught).startswith("--allow-unverified requires a folder")
 
 
 @pytest.mark.parametrize("spec", ["zenodo", "."])
-def test_phantom_options_go_with_the_phantom_only(spec: str) -> None:
+def test_phantom_options_require_a_phantom(spec: str) -> None:
     with pytest.raises(SourceError) as caught:
         open_source(spec, phantom_rows=4)
-    assert line(caught).startswith(f"--phantom-rows goes with --source phantom, not with {spec!r}")
+    assert line(caught).startswith(f"--phantom-rows requires --source phantom, not {spec!r}")
     with pytest.raises(SourceError) as caught:
         open_source(spec, seed=1)
-    assert line(caught).startswith(f"--seed goes with --source phantom, not with {spec!r}")
+    assert line(caught).startswith(f"--seed requires --source phantom, not {spec!r}")
     assert open_source(spec, seed=0).kind != "phantom"
 
 
 @pytest.mark.parametrize("flag", ["breastmnist", "retinamnist", "adrenalmnist3d"])
-def test_no_official_file_is_larger_than_it_may_be(real_data: Path, flag: str) -> None:
+def test_official_files_are_within_the_size_limit(real_data: Path, flag: str) -> None:
     assert (real_data / f"{flag}.npz").stat().st_size < largest_npz(subset(flag), 28)
 
 
 @pytest.mark.parametrize("flag", ["bloodmnist", "chestmnist", "nodulemnist3d"])
-def test_not_even_a_file_that_is_not_compressed_is(tmp_path: Path, flag: str) -> None:
+def test_uncompressed_files_are_within_the_size_limit(tmp_path: Path, flag: str) -> None:
     entry = dataclasses.replace(subset(flag), counts=SplitCounts(40, 10, 20))
     columns = len(entry.labels) if entry.task is Task.MULTI_LABEL else 1
     arrays = {}
@@ -595,7 +597,7 @@ def test_not_even_a_file_that_is_not_compressed_is(tmp_path: Path, flag: str) ->
     assert (tmp_path / "file.npz").stat().st_size < largest_npz(entry, 28)
 
 
-def test_without_a_network_only_the_first_of_many_files_is_waited_for(
+def test_without_a_network_only_the_first_of_many_files_waits(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     patience = dataclasses.replace(QUICK, attempts=6)

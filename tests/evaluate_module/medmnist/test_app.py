@@ -1,4 +1,4 @@
-"""The app of the Space without gradio: what it makes of pasted lines."""
+"""The app of the Space, without gradio: scoring pasted lines."""
 
 import json
 
@@ -10,8 +10,8 @@ from medmnist_hf.evaluate_module.medmnist.app import EXAMPLE, answer, parse
 
 def test_pasted_rows_are_scored() -> None:
     assert json.loads(answer("breastmnist", EXAMPLE)) == {"auc": 1.0, "acc": 0.75}
-    found = json.loads(answer("breastmnist", "0,-2\n\n1, 3\n1,1\n0,-1", logits=True, intervals=True))
-    assert found["auc"] == found["acc"] == 1.0 and found["auc_low"] < found["auc_high"] == 1.0
+    result = json.loads(answer("breastmnist", "0,-2\n\n1, 3\n1,1\n0,-1", logits=True, intervals=True))
+    assert result["auc"] == result["acc"] == 1.0 and result["auc_low"] < result["auc_high"] == 1.0
 
 
 def test_findings_are_separated_by_spaces() -> None:
@@ -20,7 +20,7 @@ def test_findings_are_separated_by_spaces() -> None:
     assert json.loads(answer("multi-label", text)) == {"auc": 1.0, "acc": 1.0}
 
 
-def test_what_is_undefined_is_said() -> None:
+def test_undefined_values_are_noted() -> None:
     assert "Note: AUC leaves out class 2" in answer("fracturemnist3d", "0,1,0,0\n1,0,1,0")
     assert '"auc": NaN' in answer("breastmnist", "0, 0.1") and "Note: AUC is nan" in answer("breastmnist", "0, 0.1")
 
@@ -29,7 +29,7 @@ def test_what_is_undefined_is_said() -> None:
     ("config", "text", "message"),
     [
         ("breastmnist", "", "Error: no lines"),
-        ("breastmnist", "0, a", "Error: line 1 is no `reference, score, score, ...`: 0, a"),
+        ("breastmnist", "0, a", "Error: line 1 is not `reference, score, score, ...`: 0, a"),
         ("breastmnist", "0, 0.5\n1, 0.5, 0.5", "Error: line 2 has 2 scores"),
         ("breastmnist", "0", "Error: line 1 has 0 scores"),
         ("breastmnist", "2, 0.5", "Error: references: class id 2 at row 0"),
@@ -37,11 +37,11 @@ def test_what_is_undefined_is_said() -> None:
         ("nomnist", "1, 0.7", "Error: unknown subset 'nomnist'"),
     ],
 )
-def test_what_is_wrong_is_one_line(config: str, text: str, message: str) -> None:
-    found = answer(config, text)
-    assert found.startswith(message) and "\n" not in found
+def test_errors_are_one_line(config: str, text: str, message: str) -> None:
+    text = answer(config, text)
+    assert text.startswith(message) and "\n" not in text
 
 
-def test_parse_raises_what_the_page_shows() -> None:
-    with pytest.raises(ScoreError, match="line 3 is no"):
+def test_parse_names_the_invalid_line() -> None:
+    with pytest.raises(ScoreError, match="line 3 is not"):
         parse("0, 1\n1, 0\nx")

@@ -1,4 +1,4 @@
-"""The folder of the module in the layout of `evaluate`: loads by path, from a copy, without a network; its card."""
+"""The folder of the module loads with `evaluate` by path, from a copy and without a network; its card is complete."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from medmnist_hf.evaluate_module.report import OPTIONS, configs
 from tests.fixtures.paths import ROOT
 
 
-def test_the_folder_has_what_a_space_needs() -> None:
+def test_the_folder_has_the_files_of_a_space() -> None:
     assert {path.name for path in FOLDER.iterdir() if path.is_file()} == {
         "medmnist.py",
         "README.md",
@@ -39,7 +39,7 @@ def test_every_config_loads(config: str) -> None:
     assert set(loaded.features) == {"references", "prediction_scores"}
 
 
-def test_tasks_take_the_number_of_classes() -> None:
+def test_tasks_accept_the_number_of_classes() -> None:
     loaded = evaluate.load(str(FOLDER), "multi-class", num_classes=4, keep_in_memory=True)
     assert loaded.config.num_classes == 4
     with pytest.raises(CatalogError, match="did you mean 'octmnist'"):
@@ -49,32 +49,32 @@ def test_tasks_take_the_number_of_classes() -> None:
 COPY = """
 import json, socket, sys
 def refuse(*args):
-    raise AssertionError("the network was asked for")
+    raise AssertionError("the network was used")
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
 import evaluate
 path = sys.argv[1]
-found = [evaluate.load(one, "retinamnist") for one in (path, path + "/medmnist.py")]
+metrics = [evaluate.load(source, "retinamnist") for source in (path, path + "/medmnist.py")]
 scores = [[0.6, 0.1, 0.1, 0.1, 0.1], [0.1, 0.6, 0.1, 0.1, 0.1]]
-print(json.dumps([one.compute(references=[0, 1], prediction_scores=scores, absent="skip") for one in found]))
+print(json.dumps([each.compute(references=[0, 1], prediction_scores=scores, absent="skip") for each in metrics]))
 """
 
 
 @pytest.mark.slow
 def test_a_copy_elsewhere_loads_without_a_network(tmp_path: Path) -> None:
-    """As in a Space, and with neither of the variables that forbid the network set."""
+    """As in a Space, and without the environment variables that forbid network access."""
     copy = shutil.copytree(FOLDER, tmp_path / "medmnist", ignore=shutil.ignore_patterns("__pycache__"))
     environment = {name: value for name, value in os.environ.items() if "OFFLINE" not in name}
     environment |= {"HF_HOME": str(tmp_path / "home"), "PYTHONWARNINGS": "ignore"}
     command = [sys.executable, "-c", COPY, str(copy)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path, env=environment)
-    assert json.loads(done.stdout) == [{"auc": 1.0, "acc": 1.0}] * 2
-    assert done.stderr == ""
+    process = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert json.loads(process.stdout) == [{"auc": 1.0, "acc": 1.0}] * 2
+    assert process.stderr == ""
 
 
-def test_evaluate_sees_the_imports_that_must_be_there() -> None:
+def test_evaluate_detects_the_required_imports() -> None:
     for name in ("medmnist.py", "app.py"):
-        found = {root for _, root, _, _ in get_imports(str(FOLDER / name))} - set(sys.stdlib_module_names)
-        assert found == {"evaluate", "medmnist_hf"}
+        roots = {root for _, root, _, _ in get_imports(str(FOLDER / name))} - set(sys.stdlib_module_names)
+        assert roots == {"evaluate", "medmnist_hf"}
     (line,) = (FOLDER / "requirements.txt").read_text(encoding="utf-8").split()
     assert line == "medmnist-hf[evaluate]"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -90,8 +90,8 @@ def test_the_card_describes_a_space_and_every_option() -> None:
         assert f"**{option}**" in card.text or f"`{option}=" in card.text, option
 
 
-def test_the_citation_is_that_of_the_bibliography() -> None:
-    """The module and its card hold the entry as `evaluate` shows it: both must agree with ``references.bib``."""
+def test_the_citation_equals_the_bibliography() -> None:
+    """The module and its card contain the entry for `evaluate`, and both must agree with ``references.bib``."""
     entries = (ROOT / "medmnist_hf/references.bib").read_text(encoding="utf-8")
     citation = evaluate.load(str(FOLDER), "breastmnist").citation
     assert citation.startswith("@article{medmnistv2,") and citation.strip() in entries

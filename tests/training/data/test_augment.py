@@ -1,4 +1,4 @@
-"""``medmnist_hf.training.data.augment``: each augmentation against a slow one, sample by sample."""
+"""``medmnist_hf.training.data.augment``: each augmentation against a slow reference, sample by sample."""
 
 from collections.abc import Callable
 from itertools import product
@@ -21,8 +21,8 @@ from medmnist_hf.training.data.augment import (
     Flip,
     QuarterTurns,
     Rotation,
-    _cut_in_numpy,
-    _cut_in_torch,
+    _crop_in_numpy,
+    _crop_in_torch,
 )
 
 RGB, GRAY, VOLUME = (40, 3, 12, 12), (40, 1, 12, 12), (40, 1, 9, 9, 9)
@@ -51,14 +51,14 @@ def pixels(shape: tuple[int, ...], dtype: torch.dtype = torch.uint8) -> Tensor:
     return images if dtype == torch.uint8 else images / 255
 
 
-@pytest.mark.parametrize(("one", "shape"), ALL)
+@pytest.mark.parametrize(("augmentation", "shape"), ALL)
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_shape_type_range_and_the_images_given_stay(
-    one: Augmentation, shape: tuple[int, ...], dtype: torch.dtype
+def test_shape_type_range_and_input_are_preserved(
+    augmentation: Augmentation, shape: tuple[int, ...], dtype: torch.dtype
 ) -> None:
     images = pixels(shape, dtype)
     before = images.clone()
-    changed = one(images, seeded())
+    changed = augmentation(images, seeded())
     assert changed.shape == images.shape
     assert changed.dtype == dtype
     assert 0 <= changed.min() <= changed.max() <= (255 if dtype == torch.uint8 else 1 + 1e-6)
@@ -66,112 +66,118 @@ def test_shape_type_range_and_the_images_given_stay(
     assert not torch.equal(changed, images)
 
 
-@pytest.mark.parametrize(("one", "shape"), ALL)
-def test_draws_are_the_generators_and_differ_by_sample(one: Augmentation, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("augmentation", "shape"), ALL)
+def test_draws_depend_only_on_the_generator_and_differ_by_sample(
+    augmentation: Augmentation, shape: tuple[int, ...]
+) -> None:
     images = pixels((1, *shape[1:])).expand(shape)
     torch.manual_seed(1)
-    first = one(images, seeded(3))
+    first = augmentation(images, seeded(3))
     torch.manual_seed(2)
-    assert torch.equal(first, one(images, seeded(3)))
-    assert not torch.equal(first, one(images, seeded(4)))
+    assert torch.equal(first, augmentation(images, seeded(3)))
+    assert not torch.equal(first, augmentation(images, seeded(4)))
     assert len({sample.numpy().tobytes() for sample in first}) > 2
 
 
-@pytest.mark.parametrize(("one", "shape"), ALL)
-def test_a_part_of_a_batch_is_changed_like_the_whole(one: Augmentation, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("augmentation", "shape"), ALL)
+def test_a_slice_of_a_batch_is_changed_like_the_whole_batch(
+    augmentation: Augmentation, shape: tuple[int, ...]
+) -> None:
     images = pixels(shape)
-    parameters = one.draw(shape, seeded())
-    part = one.apply(images[7:19], *(drawn[7:19] for drawn in parameters))
-    assert torch.equal(part, one.apply(images, *parameters)[7:19])
+    parameters = augmentation.draw(shape, seeded())
+    part = augmentation.apply(images[7:19], *(parameter[7:19] for parameter in parameters))
+    assert torch.equal(part, augmentation.apply(images, *parameters)[7:19])
 
 
-@pytest.mark.parametrize(("one", "shape"), ALL)
-def test_channels_last_memory_makes_no_difference(one: Augmentation, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("augmentation", "shape"), ALL)
+def test_channels_last_memory_makes_no_difference(augmentation: Augmentation, shape: tuple[int, ...]) -> None:
     images = pixels(shape)
     laid_out = images.movedim(1, -1).contiguous().movedim(-1, 1)
-    torch.testing.assert_close(one(laid_out, seeded()), one(images, seeded()), atol=1, rtol=0)
+    torch.testing.assert_close(augmentation(laid_out, seeded()), augmentation(images, seeded()), atol=1, rtol=0)
 
 
-@pytest.mark.parametrize(("one", "shape"), ALL)
-def test_shapes_are_right_where_there_is_no_memory(one: Augmentation, shape: tuple[int, ...]) -> None:
-    """The meta device runs the path of accelerators without one."""
+@pytest.mark.parametrize(("augmentation", "shape"), ALL)
+def test_the_code_for_accelerators_gives_the_right_shapes(augmentation: Augmentation, shape: tuple[int, ...]) -> None:
+    """The meta device takes the same code path as accelerators."""
     images = pixels(shape).to("meta")
-    changed = one(images, seeded())
+    changed = augmentation(images, seeded())
     assert changed.shape == images.shape
     assert changed.device.type == "meta"
 
 
 @pytest.mark.parametrize(("axes", "shape"), [((-1,), RGB), ((-2, -1), GRAY), ((-3, -1), VOLUME)])
 def test_flips(axes: tuple[int, ...], shape: tuple[int, ...]) -> None:
-    images, one = pixels(shape), Flip(axes, p=0.3)
-    (flips,) = one.draw(shape, seeded())
-    changed = one.apply(images, flips)
+    images, augmentation = pixels(shape), Flip(axes, p=0.3)
+    (flips,) = augmentation.draw(shape, seeded())
+    changed = augmentation.apply(images, flips)
     for sample, drawn, result in zip(images.numpy(), flips.tolist(), changed.numpy(), strict=True):
-        chosen = tuple(axis for axis, flip in zip(axes, drawn, strict=True) if flip)
-        np.testing.assert_array_equal(result, np.flip(sample, chosen))
-    (many,) = one.draw((20_000, *shape[1:]), seeded())
+        flipped = tuple(axis for axis, flip in zip(axes, drawn, strict=True) if flip)
+        np.testing.assert_array_equal(result, np.flip(sample, flipped))
+    (many,) = augmentation.draw((20_000, *shape[1:]), seeded())
     np.testing.assert_allclose(many.float().mean(0), 0.3, atol=0.02)
 
 
 @pytest.mark.parametrize(("planes", "shape"), [(((-2, -1),), RGB), (PLANES, VOLUME)])
 def test_quarter_turns(planes: tuple[tuple[int, int], ...], shape: tuple[int, ...]) -> None:
-    images, one = pixels(shape), QuarterTurns(planes)
-    which, quarters = one.draw(shape, seeded())
-    changed = one.apply(images, which, quarters)
+    images, augmentation = pixels(shape), QuarterTurns(planes)
+    which, quarters = augmentation.draw(shape, seeded())
+    changed = augmentation.apply(images, which, quarters)
     for sample, plane, turns, result in zip(images.numpy(), which, quarters, changed.numpy(), strict=True):
         np.testing.assert_array_equal(result, np.rot90(sample, int(turns), planes[int(plane)]))
-    drawn = torch.stack(one.draw((20_000, *shape[1:]), seeded()))
+    drawn = torch.stack(augmentation.draw((20_000, *shape[1:]), seeded()))
     pairs, counts = np.unique(drawn.numpy(), axis=1, return_counts=True)
     assert pairs.shape[1] == 4 * len(planes)
     np.testing.assert_allclose(counts / 20_000, 1 / (4 * len(planes)), atol=0.02)
 
 
-@pytest.mark.parametrize(("one", "shape"), [(Flip((-1, -2)), RGB), (QuarterTurns(PLANES), VOLUME)])
+@pytest.mark.parametrize(("augmentation", "shape"), [(Flip((-1, -2)), RGB), (QuarterTurns(PLANES), VOLUME)])
 def test_large_samples_are_changed_like_small_ones(
-    monkeypatch: pytest.MonkeyPatch, one: Augmentation, shape: tuple[int, ...]
+    monkeypatch: pytest.MonkeyPatch, augmentation: Augmentation, shape: tuple[int, ...]
 ) -> None:
-    images, made = pixels(shape), []
+    images, results = pixels(shape), []
     for large in (1, 1 << 40):
         monkeypatch.setattr(augment, "_LARGE", large)
-        made.append(one(images, seeded()))
-    assert torch.equal(*made)
+        results.append(augmentation(images, seeded()))
+    assert torch.equal(*results)
 
 
 @pytest.mark.parametrize(("shape", "mode"), [*product((RGB, (5, 3, 8, 11), VOLUME), ("zeros", "reflect"))])
 def test_crops(shape: tuple[int, ...], mode: str) -> None:
-    images, one = pixels(shape), Crop(3, mode)  # type: ignore[arg-type]
-    (corners,) = one.draw(shape, seeded())
-    changed = one.apply(images, corners)
+    images, augmentation = pixels(shape), Crop(3, mode)  # type: ignore[arg-type]
+    (corners,) = augmentation.draw(shape, seeded())
+    changed = augmentation.apply(images, corners)
     for sample, corner, result in zip(images.numpy(), corners.tolist(), changed.numpy(), strict=True):
         margins = [(0, 0), *[(3, 3)] * len(corner)]
         padded = np.pad(sample, margins) if mode == "zeros" else np.pad(sample, margins, mode="reflect")
         window = tuple(slice(at, at + side) for at, side in zip(corner, shape[2:], strict=True))
         np.testing.assert_array_equal(result, padded[(slice(None), *window)])
-    (many,) = one.draw((5_000, *shape[1:]), seeded())
+    (many,) = augmentation.draw((5_000, *shape[1:]), seeded())
     assert np.unique(many.numpy()).tolist() == list(range(7))
 
 
 @pytest.mark.parametrize("shape", [RGB, VOLUME])
-def test_both_ways_of_cutting_agree(shape: tuple[int, ...]) -> None:
+def test_both_implementations_of_cropping_agree(shape: tuple[int, ...]) -> None:
     images = pixels(shape)
     corners = torch.randint(4, (shape[0], len(shape) - 2), generator=seeded())
     sides = [side - 3 for side in shape[2:]]
-    assert torch.equal(_cut_in_torch(images, corners, sides), _cut_in_numpy(images, corners, sides))
+    assert torch.equal(_crop_in_torch(images, corners, sides), _crop_in_numpy(images, corners, sides))
 
 
-def test_rotation_of_images_is_torchvisions() -> None:
-    images, one = pixels(RGB, torch.float32), Rotation(40)
-    (angles,) = one.draw(RGB, seeded())
-    changed = one.apply(images, angles)
+def test_rotation_of_images_equals_torchvision() -> None:
+    images, augmentation = pixels(RGB, torch.float32), Rotation(40)
+    (angles,) = augmentation.draw(RGB, seeded())
+    changed = augmentation.apply(images, angles)
     for sample, angle, result in zip(images, angles[:, 0].rad2deg().tolist(), changed, strict=True):
         assert abs(angle) <= 40
         torch.testing.assert_close(result, tv.rotate(sample, angle, InterpolationMode.BILINEAR), atol=1e-4, rtol=0)
     stored = pixels(RGB)
-    assert torch.equal(one.apply(stored, angles), one.apply(stored.float(), angles).round().to(torch.uint8))
+    assert torch.equal(
+        augmentation.apply(stored, angles), augmentation.apply(stored.float(), angles).round().to(torch.uint8)
+    )
 
 
-def turned_slowly(volume: np.ndarray, turn: np.ndarray) -> np.ndarray:
-    """A volume (D, H, W) about the axis of `turn` (x, y, z) by its length, voxel by voxel, corner by corner."""
+def rotate_slowly(volume: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """Rotate a volume (D, H, W) by the rotation vector `turn` (x, y, z), voxel by voxel and corner by corner."""
     angle = float(np.linalg.norm(turn))
     x, y, z = turn / angle
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
@@ -190,16 +196,16 @@ def turned_slowly(volume: np.ndarray, turn: np.ndarray) -> np.ndarray:
 
 def test_rotation_of_volumes() -> None:
     shape = (3, 2, 7, 7, 7)
-    images, one = pixels(shape, torch.float32), Rotation(60)
-    (turns,) = one.draw(shape, seeded())
-    changed = one.apply(images, turns)
+    images, augmentation = pixels(shape, torch.float32), Rotation(60)
+    (turns,) = augmentation.draw(shape, seeded())
+    changed = augmentation.apply(images, turns)
     for sample, turn, result in zip(images.numpy(), turns.double().numpy(), changed.numpy(), strict=True):
         assert np.linalg.norm(turn) <= radians(60) + 1e-6
         for channel, expected in zip(result, sample, strict=True):
-            np.testing.assert_allclose(channel, turned_slowly(expected, turn), atol=1e-5)
+            np.testing.assert_allclose(channel, rotate_slowly(expected, turn), atol=1e-5)
 
 
-def test_axes_of_rotation_point_anywhere() -> None:
+def test_axes_of_rotation_are_uniformly_distributed() -> None:
     (turns,) = Rotation(10).draw((20_000, 1, 5, 5, 5), seeded())
     axes = turns / turns.norm(dim=1, keepdim=True)
     np.testing.assert_allclose(axes.mean(0), 0, atol=0.03)
@@ -207,7 +213,7 @@ def test_axes_of_rotation_point_anywhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "column", "reference"),
+    ("augmentation", "column", "reference"),
     [
         (ColorJitter(brightness=0.6), 0, tv.adjust_brightness),
         (ColorJitter(contrast=0.6), 1, tv.adjust_contrast),
@@ -215,33 +221,33 @@ def test_axes_of_rotation_point_anywhere() -> None:
         (ColorJitter(hue=0.5), 3, tv.adjust_hue),
     ],
 )
-def test_each_jitter_is_torchvisions(
-    one: ColorJitter, column: int, reference: Callable[[Tensor, float], Tensor]
+def test_each_jitter_equals_torchvision(
+    augmentation: ColorJitter, column: int, reference: Callable[[Tensor, float], Tensor]
 ) -> None:
     images = pixels(RGB, torch.float32)
     images[:5] = images[:5, :1]  # gray pixels, which have no hue
-    (factors,) = one.draw(RGB, seeded())
-    changed = one.apply(images, factors)
+    (factors,) = augmentation.draw(RGB, seeded())
+    changed = augmentation.apply(images, factors)
     for sample, factor, result in zip(images, factors[:, column].tolist(), changed, strict=True):
         torch.testing.assert_close(result, reference(sample, factor), atol=1e-5, rtol=0)
 
 
-def test_jitter_of_stored_pixels_is_that_of_floats_rounded() -> None:
-    one, images = ColorJitter(0.5, 0.5, 0.5, 0.3), pixels(RGB)
-    expected = one(images / 255, seeded()) * 255
-    assert (one(images, seeded()) - expected).abs().max() <= 0.5 + 1e-3
+def test_jitter_of_uint8_pixels_is_the_rounded_jitter_of_floats() -> None:
+    augmentation, images = ColorJitter(0.5, 0.5, 0.5, 0.3), pixels(RGB)
+    expected = augmentation(images / 255, seeded()) * 255
+    assert (augmentation(images, seeded()) - expected).abs().max() <= 0.5 + 1e-3
 
 
 def test_jitter_of_gray_and_of_volumes() -> None:
-    one = ColorJitter(brightness=(0.5, 0.5), contrast=(0.2, 0.2))
+    augmentation = ColorJitter(brightness=(0.5, 0.5), contrast=(0.2, 0.2))
     for shape in (GRAY, VOLUME):
         images = pixels(shape, torch.float32)
         halved = images / 2
         means = halved.flatten(1).mean(1).view(-1, *[1] * (len(shape) - 1))
-        torch.testing.assert_close(one(images, seeded()), means + 0.2 * (halved - means))
+        torch.testing.assert_close(augmentation(images, seeded()), means + 0.2 * (halved - means))
 
 
-def test_jitter_draws_evenly_from_its_ranges() -> None:
+def test_jitter_draws_uniformly_from_its_ranges() -> None:
     (factors,) = ColorJitter(1.5, (0.5, 0.6), 0.1, 0.2).draw((20_000, 3, 4, 4), seeded())
     np.testing.assert_allclose(factors.amin(0), [0, 0.5, 0.9, -0.2], atol=1e-3)
     np.testing.assert_allclose(factors.amax(0), [2.5, 0.6, 1.1, 0.2], atol=1e-3)
@@ -250,18 +256,18 @@ def test_jitter_draws_evenly_from_its_ranges() -> None:
 
 def test_erasing() -> None:
     shape = (3000, 3, 30, 40)
-    one = Erasing(p=0.4, share=(0.1, 0.2), ratio=(0.5, 2.0))
-    (edges,) = one.draw(shape, seeded())
+    augmentation = Erasing(p=0.4, share=(0.1, 0.2), ratio=(0.5, 2.0))
+    (edges,) = augmentation.draw(shape, seeded())
     images = pixels((20, *shape[1:]))
-    changed = one.apply(images, edges[:20])
+    changed = augmentation.apply(images, edges[:20])
     for sample, (top, bottom, left, right), result in zip(images.clone(), edges.tolist(), changed, strict=False):
         sample[:, top:bottom, left:right] = 0
         assert torch.equal(result, sample)
     heights, widths = edges[:, 1] - edges[:, 0], edges[:, 3] - edges[:, 2]
-    drawn = heights > 0
-    assert torch.equal(drawn, widths > 0)
-    assert drawn.float().mean().item() == pytest.approx(0.4, abs=0.03)
-    areas = (heights * widths)[drawn] / (30 * 40)
+    is_erased = heights > 0
+    assert torch.equal(is_erased, widths > 0)
+    assert is_erased.float().mean().item() == pytest.approx(0.4, abs=0.03)
+    areas = (heights * widths)[is_erased] / (30 * 40)
     assert areas.min() >= 0.085
     assert areas.max() <= 0.22
     assert areas.mean().item() == pytest.approx(0.15, abs=0.005)
@@ -270,7 +276,7 @@ def test_erasing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: Flip(p=1.5), "probability"),
         (lambda: Flip((0,)), "axes of a flip are (0,)"),
@@ -279,7 +285,7 @@ def test_erasing() -> None:
         (lambda: Rotation(0), "0 degrees"),
         (lambda: ColorJitter(hue=0.6), "hue is drawn from -0.6"),
         (lambda: ColorJitter(contrast=(2, 1)), "contrast is drawn from 2 to 1"),
-        (lambda: Erasing(share=(0.5, 0.2)), "erasing a share of (0.5, 0.2)"),
+        (lambda: Erasing(share=(0.5, 0.2)), "erasing has share (0.5, 0.2)"),
         (lambda: Flip((-3,))(pixels(RGB), seeded()), "no axis -3"),
         (lambda: QuarterTurns(PLANES)(pixels(RGB), seeded()), "no axis -3"),
         (lambda: QuarterTurns()(pixels((2, 1, 4, 5)), seeded()), "sides of one length, not (4, 5)"),
@@ -289,8 +295,8 @@ def test_erasing() -> None:
         (lambda: Erasing()(pixels(VOLUME), seeded()), "leave it out for volumes"),
     ],
 )
-def test_what_cannot_be_is_one_line(make: Callable[[], object], said: str) -> None:
+def test_invalid_arguments_are_one_line_errors(make: Callable[[], object], message: str) -> None:
     with pytest.raises(TrainingError) as caught:
         make()
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)

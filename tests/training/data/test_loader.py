@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.data.loader`: which samples, in which order, whoever makes the batches; nothing is left."""
+"""`medmnist_hf.training.data.loader`: the order of samples, equal batches from any loader, and no leftover threads."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from transformers import Trainer, TrainingArguments
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.data.augment import ColorJitter, Crop, Flip, Rotation
 from medmnist_hf.training.data.dataset import ArrayDataset
-from medmnist_hf.training.data.loader import ArrayLoader, EpochBatches, prefetched, run_serially
+from medmnist_hf.training.data.loader import ArrayLoader, EpochBatches, run_in_threads, run_serially
 from medmnist_hf.training.data.transforms import BatchTransform
 from tests.fixtures.paths import ROOT
 
@@ -42,8 +42,8 @@ def data(samples: int = SAMPLES) -> ArrayDataset:
 
 
 def loader(**options: Any) -> ArrayLoader:
-    usual: dict[str, Any] = {"shuffle": True, "seed": 1, "transform": AUGMENT, "prefetch": 2}
-    return ArrayLoader(data(), BATCH, **usual | options)
+    defaults: dict[str, Any] = {"shuffle": True, "seed": 1, "transform": AUGMENT, "prefetch": 2}
+    return ArrayLoader(data(), BATCH, **defaults | options)
 
 
 def plain(**options: Any) -> ArrayLoader:
@@ -54,11 +54,11 @@ def order(batches: Any) -> list[int]:
     return [index for batch in batches for index in batch["indices"].tolist()]
 
 
-def assert_same(some: list[dict[str, Tensor]], others: list[dict[str, Tensor]]) -> None:
-    assert len(some) == len(others)
-    for one, other in zip(some, others, strict=True):
-        assert one.keys() == other.keys()
-        assert all(torch.equal(one[name], other[name]) for name in one)
+def assert_same(batches: list[dict[str, Tensor]], expected: list[dict[str, Tensor]]) -> None:
+    assert len(batches) == len(expected)
+    for batch, reference in zip(batches, expected, strict=True):
+        assert batch.keys() == reference.keys()
+        assert all(torch.equal(batch[name], reference[name]) for name in batch)
 
 
 def prefetch_threads() -> list[threading.Thread]:
@@ -69,25 +69,25 @@ def prefetch_threads() -> list[threading.Thread]:
 
 
 def test_each_epoch_has_its_own_order_of_all_samples() -> None:
-    one, other = plain(), plain()
-    first, second = order(one), order(one)
+    batches, others = plain(), plain()
+    first, second = order(batches), order(batches)
     assert sorted(first) == sorted(second) == list(range(SAMPLES))
     assert len({tuple(first), tuple(second), tuple(range(SAMPLES)), tuple(order(plain(seed=2)))}) == 4
-    assert [order(other), order(other)] == [first, second]
-    other.set_epoch(0)
-    assert order(other) == first
+    assert [order(others), order(others)] == [first, second]
+    others.set_epoch(0)
+    assert order(others) == first
 
 
 def test_without_shuffling_the_order_is_that_of_the_data() -> None:
-    one = plain(shuffle=False)
-    assert order(one) == order(one) == list(range(SAMPLES))
+    batches = plain(shuffle=False)
+    assert order(batches) == order(batches) == list(range(SAMPLES))
 
 
-def test_an_iteration_that_is_broken_off_was_an_epoch_too() -> None:
-    one, other = plain(), plain()
-    next(iter(one))
-    order(other)
-    assert order(one) == order(other)
+def test_an_interrupted_iteration_counts_as_an_epoch() -> None:
+    interrupted, complete = plain(), plain()
+    next(iter(interrupted))
+    order(complete)
+    assert order(interrupted) == order(complete)
 
 
 def test_lengths() -> None:
@@ -98,18 +98,18 @@ def test_lengths() -> None:
 
 @given(st.integers(1, 60), st.integers(1, 7), st.integers(1, 9), st.booleans())
 @settings(deadline=None, max_examples=100)
-def test_shares_are_those_of_torchs_distributed_sampler(
+def test_samples_are_distributed_as_by_torchs_distributed_sampler(
     samples: int, world: int, batch_size: int, drop_last: bool
 ) -> None:
     if drop_last and samples // world < batch_size:
         return
     for rank in range(world):
-        ours = EpochBatches(samples, batch_size, drop_last=drop_last, rank=rank, world_size=world)
-        theirs = [*DistributedSampler(range(samples), world, rank, shuffle=False, drop_last=drop_last)]  # type: ignore[arg-type]
-        full = len(theirs) // batch_size * batch_size if drop_last else len(theirs)
-        batches = list(ours)
-        assert [index for batch in batches for index in batch] == theirs[:full]
-        assert len(ours) == len(batches)
+        sampler = EpochBatches(samples, batch_size, drop_last=drop_last, rank=rank, world_size=world)
+        reference = [*DistributedSampler(range(samples), world, rank, shuffle=False, drop_last=drop_last)]  # type: ignore[arg-type]
+        full = len(reference) // batch_size * batch_size if drop_last else len(reference)
+        batches = list(sampler)
+        assert [index for batch in batches for index in batch] == reference[:full]
+        assert len(sampler) == len(batches)
 
 
 @pytest.mark.parametrize(
@@ -118,14 +118,16 @@ def test_shares_are_those_of_torchs_distributed_sampler(
         (257, 1, 128, [128, 129]),
         (258, 1, 128, [128, 128, 2]),
         (256, 1, 128, [128, 128]),
-        (257, 2, 128, [129]),  # each of two has 129
+        (257, 2, 128, [129]),  # both ranks have 129
         (257, 2, 64, [64, 65]),
         (3, 1, 2, [3]),
         (1, 1, 128, [1]),
         (3, 1, 1, [1, 1, 1]),
     ],
 )
-def test_a_last_batch_of_one_joins_the_one_before(samples: int, world: int, batch_size: int, sizes: list[int]) -> None:
+def test_a_last_batch_of_one_sample_joins_the_previous(
+    samples: int, world: int, batch_size: int, sizes: list[int]
+) -> None:
     for rank in range(world):
         options: dict[str, Any] = {"shuffle": True, "seed": 3, "rank": rank, "world_size": world}
         joined, plain = (EpochBatches(samples, batch_size, join_single=join, **options) for join in (True, False))
@@ -135,7 +137,7 @@ def test_a_last_batch_of_one_joins_the_one_before(samples: int, world: int, batc
 
 
 @pytest.mark.parametrize("world", [2, 3, 7])
-def test_shuffled_shares_are_disjoint_and_cover(world: int) -> None:
+def test_ranks_get_disjoint_samples_that_cover_the_data(world: int) -> None:
     shares = [order(plain(rank=rank, world_size=world, prefetch=0)) for rank in range(world)]
     whole = order(plain())
     assert {len(share) for share in shares} == {-(-SAMPLES // world)}
@@ -144,37 +146,37 @@ def test_shuffled_shares_are_disjoint_and_cover(world: int) -> None:
     assert drawn[SAMPLES:] == whole[: len(drawn) - SAMPLES]
 
 
-# --- the same batches, whoever makes them
+# --- the same batches from any loader
 
 
 @pytest.mark.parametrize("prefetch", [0, 1, 2, 5])
-def test_prefetching_changes_nothing(prefetch: int) -> None:
-    one, reference = loader(prefetch=prefetch), loader(prefetch=2)
+def test_batches_do_not_depend_on_prefetching(prefetch: int) -> None:
+    batches, reference = loader(prefetch=prefetch), loader(prefetch=2)
     for _ in range(2):
-        assert_same(list(one), list(reference))
+        assert_same(list(batches), list(reference))
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_torchs_loader_makes_the_same_batches_with_any_number_of_workers(workers: int) -> None:
-    batches = EpochBatches(SAMPLES, BATCH, shuffle=True, seed=1)
-    theirs = DataLoader(
-        data(), batch_sampler=batches, collate_fn=AUGMENT, num_workers=workers, persistent_workers=bool(workers)
+def test_torchs_loader_gives_the_same_batches_with_any_number_of_workers(workers: int) -> None:
+    sampler = EpochBatches(SAMPLES, BATCH, shuffle=True, seed=1)
+    torch_loader = DataLoader(
+        data(), batch_sampler=sampler, collate_fn=AUGMENT, num_workers=workers, persistent_workers=bool(workers)
     )
-    ours = loader()
-    epochs = [list(ours) for _ in range(2)]
+    array_loader = loader()
+    epochs = [list(array_loader) for _ in range(2)]
     for epoch in epochs:
-        assert_same(list(theirs), epoch)
+        assert_same(list(torch_loader), epoch)
     assert not torch.equal(epochs[0][0]["pixel_values"], epochs[1][0]["pixel_values"])
 
 
-def test_augmentation_differs_by_epoch_also_in_a_fixed_order() -> None:
-    one = loader(shuffle=False)
-    first, second = list(one), list(one)
+def test_augmentation_differs_by_epoch_even_in_a_fixed_order() -> None:
+    batches = loader(shuffle=False)
+    first, second = list(batches), list(batches)
     assert torch.equal(first[0]["labels"], second[0]["labels"])
     assert not torch.equal(first[0]["pixel_values"], second[0]["pixel_values"])
 
 
-def test_transforms_that_draw_globally_give_the_same_batches_too() -> None:
+def test_transforms_with_the_global_generator_give_the_same_batches() -> None:
     transform = BatchTransform(augment=[v2.RandomRotation(30), Crop(2)])
     reference = list(loader(transform=transform, prefetch=0))
     noise: list[Tensor] = []
@@ -182,18 +184,18 @@ def test_transforms_that_draw_globally_give_the_same_batches_too() -> None:
     batches = []
     for batch in loader(transform=transform):
         batches.append(batch)
-        noise.append(torch.rand(1))  # what a model's dropout would draw
+        noise.append(torch.rand(1))  # as dropout in a model would draw
     assert_same(batches, reference)
     torch.manual_seed(0)
     assert torch.equal(torch.cat(noise), torch.cat([torch.rand(1) for _ in noise]))
 
 
-def test_another_device_gets_the_same_shapes() -> None:
-    """The meta device takes the path of accelerators: gathered in threads, moved and transformed by the caller."""
-    there = list(loader(device="meta"))
-    for one, other in zip(there, loader(), strict=True):
-        assert one["pixel_values"].device.type == "meta"
-        assert one["pixel_values"].shape == other["pixel_values"].shape
+def test_batches_on_another_device_have_the_same_shapes() -> None:
+    """The meta device takes the code path of accelerators: gather in threads, copy and transform in the caller."""
+    on_device = list(loader(device="meta"))
+    for batch, reference in zip(on_device, loader(), strict=True):
+        assert batch["pixel_values"].device.type == "meta"
+        assert batch["pixel_values"].shape == reference["pixel_values"].shape
 
 
 # --- resuming
@@ -201,34 +203,34 @@ def test_another_device_gets_the_same_shapes() -> None:
 
 @pytest.mark.parametrize("taken", [0, 1, 4, 7])
 @pytest.mark.parametrize("prefetch", [0, 3])
-def test_a_resumed_epoch_is_the_rest_of_it(taken: int, prefetch: int) -> None:
+def test_a_resumed_loader_gives_the_rest_of_the_epoch(taken: int, prefetch: int) -> None:
     whole = loader()
     whole.set_epoch(3)
     epochs = [list(whole), list(whole)]
-    one = loader(prefetch=prefetch)
-    one.set_epoch(3)
-    batches = iter(one)
-    before = list(islice(batches, taken))
-    state = json.loads(json.dumps(one.state_dict()))
+    interrupted = loader(prefetch=prefetch)
+    interrupted.set_epoch(3)
+    batches = iter(interrupted)
+    first_part = list(islice(batches, taken))
+    state = json.loads(json.dumps(interrupted.state_dict()))
     assert (state["epoch"], state["batch"]) == (3, taken)
     next(batches, None)
-    again = loader(prefetch=prefetch)
-    again.load_state_dict(state)
-    assert again.state_dict() == state
-    again.set_epoch(3)  # as training loops do at the start of each epoch
-    assert_same([*before, *again], epochs[0])
-    assert_same(list(again), epochs[1])
+    resumed = loader(prefetch=prefetch)
+    resumed.load_state_dict(state)
+    assert resumed.state_dict() == state
+    resumed.set_epoch(3)  # as training loops do at the start of each epoch
+    assert_same([*first_part, *resumed], epochs[0])
+    assert_same(list(resumed), epochs[1])
 
 
-def test_the_state_between_epochs_is_the_next_ones_start() -> None:
-    one = loader()
-    assert one.state_dict()["epoch"] == 0
-    list(one)
-    assert (one.state_dict()["epoch"], one.state_dict()["batch"]) == (1, 0)
-    next(iter(one))
-    assert (one.state_dict()["epoch"], one.state_dict()["batch"]) == (1, 1)
-    one.set_epoch(7)
-    assert (one.state_dict()["epoch"], one.state_dict()["batch"]) == (7, 0)
+def test_the_state_between_epochs_is_the_start_of_the_next_epoch() -> None:
+    batches = loader()
+    assert batches.state_dict()["epoch"] == 0
+    list(batches)
+    assert (batches.state_dict()["epoch"], batches.state_dict()["batch"]) == (1, 0)
+    next(iter(batches))
+    assert (batches.state_dict()["epoch"], batches.state_dict()["batch"]) == (1, 1)
+    batches.set_epoch(7)
+    assert (batches.state_dict()["epoch"], batches.state_dict()["batch"]) == (7, 0)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +240,7 @@ def test_a_state_of_another_order_is_refused(options: dict[str, Any]) -> None:
     (name,) = options
     with pytest.raises(TrainingError, match=f"cannot resume: {name} was"):
         loader(**options).load_state_dict(loader().state_dict())
-    with pytest.raises(TrainingError, match=r"a loader's state holds samples, .* not epoch"):
+    with pytest.raises(TrainingError, match=r"the state of a loader has samples, .* not epoch"):
         loader().load_state_dict({"epoch": 1})
 
 
@@ -246,14 +248,14 @@ def test_a_state_of_another_order_is_refused(options: dict[str, Any]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
+def no_leftover_threads() -> Iterator[None]:
     cores = torch.get_num_threads()
     yield
     assert not prefetch_threads()
     assert torch.get_num_threads() == cores
 
 
-def test_breaking_off_ends_the_threads() -> None:
+def test_leaving_the_loop_ends_the_threads() -> None:
     for batch in loader():
         assert prefetch_threads()
         del batch
@@ -281,14 +283,14 @@ def test_small_batches_are_made_without_threads(
     side: int, transform: BatchTransform | None, batch_size: int, threads: int
 ) -> None:
     arrays = np.zeros((600, side, side), np.uint8), np.zeros(600, np.int64)
-    made = ArrayLoader(arrays, batch_size, transform=transform)
-    assert made.prefetch == (2 if torch.accelerator.is_available() else threads)
-    for _ in made:
-        assert bool(prefetch_threads()) == bool(made.prefetch)
+    batches = ArrayLoader(arrays, batch_size, transform=transform)
+    assert batches.prefetch == (2 if torch.accelerator.is_available() else threads)
+    for _ in batches:
+        assert bool(prefetch_threads()) == bool(batches.prefetch)
 
 
-def test_volumes_are_counted_whole() -> None:
-    """Two volumes of 80 x 80 x 80 are as many numbers as no thread is worth, three are more."""
+def test_the_size_of_volumes_counts_all_axes() -> None:
+    """Two volumes of 80 x 80 x 80 are too small for threads, three are not."""
     arrays = np.zeros((3, 80, 80, 80), np.uint8), np.zeros(3, np.int64)
     if not torch.accelerator.is_available():
         assert [ArrayLoader(arrays, size).prefetch for size in (1, 2, 3)] == [0, 0, 2]
@@ -303,29 +305,29 @@ def test_a_batch_is_made_on_one_core(prefetch: int) -> None:
             seen.append(torch.get_num_threads())
             return images
 
-    before = torch.get_num_threads()
+    cores = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
         for _ in loader(transform=BatchTransform(augment=[Watching()]), prefetch=prefetch):
-            assert torch.get_num_threads() == 3, "the caller keeps all"
+            assert torch.get_num_threads() == 3, "the caller keeps all cores"
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(cores)
     assert seen == [1] * 7
 
 
-def test_a_fault_without_threads_gives_the_cores_back() -> None:
-    before = torch.get_num_threads()
+def test_an_exception_without_threads_restores_the_number_of_cores() -> None:
+    cores = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
         with pytest.raises(ZeroDivisionError):
             list(run_serially(failing(2), range(5)))
         assert torch.get_num_threads() == 3
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(cores)
 
 
 def test_new_threads_start_with_all_cores_after_an_epoch() -> None:
-    before = torch.get_num_threads()
+    cores = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
         list(loader())
@@ -334,7 +336,7 @@ def test_new_threads_start_with_all_cores_after_an_epoch() -> None:
         thread.start()
         thread.join()
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(cores)
     assert seen == [3, 3]
 
 
@@ -347,66 +349,66 @@ def failing(fail_at: int) -> Callable[[int], int]:
     return make_or_fail
 
 
-def test_an_exception_comes_at_its_place_with_its_traceback() -> None:
+def test_an_exception_is_raised_in_order_and_with_its_traceback() -> None:
     seen = []
     with pytest.raises(ZeroDivisionError, match="item 5") as caught:
-        for item in prefetched(failing(5), range(10), 3):
+        for item in run_in_threads(failing(5), range(10), 3):
             seen.append(item)
     assert seen == [0, 1, 2, 3, 4]
     assert "make_or_fail" in "".join(traceback.format_exception(caught.value))
     assert not prefetch_threads()
 
 
-def test_faults_of_a_transform_reach_the_loop() -> None:
+def test_errors_of_a_transform_reach_the_loop() -> None:
     with pytest.raises(TrainingError, match="mean is"):
         list(loader(transform=BatchTransform(mean=(0.5, 0.5))))
 
 
-def test_items_are_made_ahead_but_not_too_far() -> None:
+def test_the_number_of_items_made_ahead_is_limited() -> None:
     made: list[int] = []
     both = threading.Barrier(2, timeout=30)
 
     def make(item: int) -> int:
         if item in {1, 2}:
-            both.wait()  # two are in the making at once, or this would fail
+            both.wait()  # fails unless two items are made at the same time
         made.append(item)
         return item
 
-    items = prefetched(make, range(10), 2)
+    items = run_in_threads(make, range(10), 2)
     assert next(items) == 0
     deadline = time.monotonic() + 30
     while len(made) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert sorted(made) == [0, 1, 2], "made ahead while the caller is busy"
     time.sleep(0.1)
-    assert sorted(made) == [0, 1, 2], "no more than two that are not taken"
+    assert sorted(made) == [0, 1, 2], "at most two results wait for the caller"
     assert list(items) == list(range(1, 10))
 
 
-def test_a_batch_is_let_go_of_before_the_next_is_waited_for() -> None:
-    gone = threading.Event()
+def test_a_batch_is_freed_before_waiting_for_the_next() -> None:
+    freed = threading.Event()
 
     def make(item: int) -> Tensor:
         if item == 1:
-            assert gone.wait(30), "the first is held while the second is made"
+            assert freed.wait(30), "the first batch is alive while the second is made"
         return torch.zeros(3)
 
-    items = prefetched(make, range(2), 1)
-    weakref.finalize(next(items), gone.set)
+    items = run_in_threads(make, range(2), 1)
+    weakref.finalize(next(items), freed.set)
     assert len(list(items)) == 1
 
 
-def test_a_fault_in_the_callers_part_ends_the_threads() -> None:
+def test_an_exception_in_the_callers_thread_ends_the_threads() -> None:
     def fail(images: Tensor) -> Tensor:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError) as caught:
         list(loader(transform=BatchTransform(augment=[fail])))
-    assert not prefetch_threads(), "also while the traceback holds the frames"
+    assert not prefetch_threads(), "even while the traceback keeps the frames alive"
     del caught
 
 
-# --- those who take a loader
+# --- training loops that use a loader
 
 
 class Tiny(nn.Module):
@@ -426,7 +428,7 @@ class Tiny(nn.Module):
         )
 
 
-def test_a_plain_loop_learns() -> None:
+def test_a_plain_training_loop_learns() -> None:
     model, losses = Tiny(), []
     optimizer = torch.optim.SGD(model.parameters(), 0.005)
     batches = loader(transform=BatchTransform())
@@ -441,8 +443,8 @@ def test_a_plain_loop_learns() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_trainer_takes_the_data_set_and_the_transform(tmp_path: Path, workers: int) -> None:
-    """With its own defaults, unused columns removed among them."""
+def test_trainer_works_with_the_data_set_and_the_transform(tmp_path: Path, workers: int) -> None:
+    """With the defaults of `Trainer`, which include removing unused columns."""
     arguments = TrainingArguments(
         str(tmp_path),
         per_device_train_batch_size=BATCH,
@@ -469,10 +471,10 @@ def test_trainer_takes_the_data_set_and_the_transform(tmp_path: Path, workers: i
     np.testing.assert_allclose(predicted.predictions, logits, atol=1e-5)
 
 
-def test_trainer_resumes_with_our_loader(tmp_path: Path) -> None:
-    """A trainer whose loader is ours: stopped in the second epoch and resumed, it ends with the same weights."""
+def test_trainer_resumes_with_the_array_loader(tmp_path: Path) -> None:
+    """A trainer that is stopped in the second epoch and resumed ends with the same weights."""
 
-    class Ours(Trainer):
+    class ArrayTrainer(Trainer):
         def get_train_dataloader(self) -> DataLoader[Any]:
             return loader()
 
@@ -481,7 +483,7 @@ def test_trainer_resumes_with_our_loader(tmp_path: Path) -> None:
             str(folder), num_train_epochs=3, learning_rate=0.01, report_to="none", save_steps=10, disable_tqdm=True,
             use_cpu=True, logging_strategy="no",
         )  # fmt: skip
-        trainer = Ours(Tiny(), arguments, train_dataset=data())
+        trainer = ArrayTrainer(Tiny(), arguments, train_dataset=data())
         trainer.train(**options)
         return trainer
 
@@ -492,7 +494,7 @@ def test_trainer_resumes_with_our_loader(tmp_path: Path) -> None:
     assert torch.equal(whole.head.weight, resumed.head.weight)  # type: ignore[union-attr,arg-type]
 
 
-def test_accelerate_prepares_it() -> None:
+def test_accelerate_prepares_the_loader() -> None:
     prepared = Accelerator(cpu=True).prepare(loader())
     reference = loader()
     epochs = [list(reference) for _ in range(2)]
@@ -528,31 +530,31 @@ def test_two_processes_share_an_epoch() -> None:
         for epoch in range(2):
             shares = [[index for batch in rank[kind][epoch] for index in batch] for rank in ranks]
             assert set(shares[0]) | set(shares[1]) == set(range(37))
-            # What is in both shares fills up the last batches, and is drawn from the start of the epoch.
+            # Samples in both shares fill the last batches, and are repeated from the start of the epoch.
             assert len(set(shares[0]) & set(shares[1])) <= (1 if kind == "own" else 3)
             assert len({len(rank[kind][epoch]) for rank in ranks}) == 1
         assert ranks[0][kind][0] != ranks[0][kind][1]
     assert [rank["again"] for rank in ranks] == [rank["prepared"][0] for rank in ranks]
 
 
-# --- faults
+# --- errors
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: ArrayLoader(data(), 0), "50 samples in batches of 0"),
         (lambda: loader(prefetch=-1), "prefetch is -1"),
         (lambda: loader(rank=2, world_size=2), "rank is 2 of 2: must be in 0..1"),
         (lambda: loader(world_size=0), "for 0 ranks"),
-        (lambda: ArrayLoader(data(), 51, drop_last=True), "50 samples a rank make no full batch of 51"),
+        (lambda: ArrayLoader(data(), 51, drop_last=True), "50 samples per rank do not fill a batch of 51"),
         (lambda: loader(device="gpu"), "unknown device gpu"),
-        (lambda: loader(device="xpu:7"), "there is no device xpu:7 here"),
+        (lambda: loader(device="xpu:7"), "device xpu:7 is not available"),
         (lambda: ArrayLoader((np.zeros((3, 4, 4)), np.zeros(3, int)), 2), "images are float64"),  # type: ignore[arg-type]
     ],
 )
-def test_what_cannot_be_is_one_line(make: Callable[[], object], said: str) -> None:
+def test_invalid_arguments_are_one_line_errors(make: Callable[[], object], message: str) -> None:
     with pytest.raises(TrainingError) as caught:
         make()
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.data.recipe_transforms`: what of a recipe becomes of pixels, in training and after."""
+"""`medmnist_hf.training.data.recipe_transforms`: transforms of a recipe for training and evaluation."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ def test_without_normalization_pixels_are_in_0_to_1() -> None:
     assert torch.allclose(values, GRAY.gather([2]).images[:, None].float() / 255)
 
 
-def test_zeros_around_an_image_are_there_after_normalization() -> None:
+def test_padding_is_zero_after_normalization() -> None:
     values = input_transform(recipe_of(resize="pad"), (0.5,) * 3, (0.5,) * 3, 32)([GRAY.gather([0])])["pixel_values"]
     assert values.shape == (1, 3, 32, 32)
     assert not values[..., :2, :].any() and not values[..., 30:].any()
@@ -50,30 +50,30 @@ def test_zeros_around_an_image_are_there_after_normalization() -> None:
 @pytest.mark.parametrize("resize", ["nearest", "bilinear", "bicubic"])
 def test_images_are_resized_as_named(resize: str) -> None:
     mean = std = (0.5,) * 3
-    found = input_transform(recipe_of("bloodmnist", resize=resize), mean, std, 32)([RGB.gather([0, 1, 2])])
-    assert found["pixel_values"].shape == (3, 3, 32, 32)
+    batch = input_transform(recipe_of("bloodmnist", resize=resize), mean, std, 32)([RGB.gather([0, 1, 2])])
+    assert batch["pixel_values"].shape == (3, 3, 32, 32)
     other = {"nearest": "bicubic", "bilinear": "nearest", "bicubic": "bilinear"}[resize]
-    unlike = input_transform(recipe_of("bloodmnist", resize=other), mean, std, 32)([RGB.gather([0, 1, 2])])
-    assert not torch.equal(found["pixel_values"], unlike["pixel_values"])
+    other_batch = input_transform(recipe_of("bloodmnist", resize=other), mean, std, 32)([RGB.gather([0, 1, 2])])
+    assert not torch.equal(batch["pixel_values"], other_batch["pixel_values"])
 
 
 def test_volumes_are_resized_along_depth_too() -> None:
-    found = input_transform(recipe_of("adrenalmnist3d"), (), (), 32)([VOLUMES.gather([0])])["pixel_values"]
-    assert found.shape == (1, 3, 32, 32, 32) and found.is_contiguous(memory_format=torch.channels_last_3d)
+    values = input_transform(recipe_of("adrenalmnist3d"), (), (), 32)([VOLUMES.gather([0])])["pixel_values"]
+    assert values.shape == (1, 3, 32, 32, 32) and values.is_contiguous(memory_format=torch.channels_last_3d)
     with pytest.raises(TrainingError, match="bicubic is not for volumes"):
         input_transform(recipe_of("adrenalmnist3d", resize="bicubic"), (), (), 32)
 
 
-def test_intensity_is_drawn_in_training_and_halved_after() -> None:
+def test_intensity_is_random_in_training_and_halved_in_evaluation() -> None:
     recipe = recipe_of("adrenalmnist3d", intensity_scale=True, channels=1)
     batch = VOLUMES.gather([0, 1, 2])
     pixels = batch.images[:, None].float() / 255
-    after = input_transform(recipe, (), (), 28)([batch])["pixel_values"]
-    assert torch.allclose(after, pixels / 2)
-    drawn = train_transform(recipe, (), (), 28, 0)([batch])["pixel_values"]
-    factors = drawn.flatten(1).sum(1) / pixels.flatten(1).sum(1)
+    evaluated = input_transform(recipe, (), (), 28)([batch])["pixel_values"]
+    assert torch.allclose(evaluated, pixels / 2)
+    augmented = train_transform(recipe, (), (), 28, 0)([batch])["pixel_values"]
+    factors = augmented.flatten(1).sum(1) / pixels.flatten(1).sum(1)
     assert len(set(factors.tolist())) == 3 and factors.max() < 1
-    assert torch.allclose(drawn, pixels * factors.view(-1, 1, 1, 1, 1), atol=0.5 / 255 + 1e-3)
+    assert torch.allclose(augmented, pixels * factors.view(-1, 1, 1, 1, 1), atol=0.5 / 255 + 1e-3)
 
 
 def test_intensity_also_changes_float_pixels() -> None:
@@ -83,7 +83,7 @@ def test_intensity_also_changes_float_pixels() -> None:
     assert torch.allclose(factors, factors[:, :1].expand(-1, 25), atol=1e-5)
 
 
-def test_augmentations_are_those_asked_for_and_train_alone_has_them() -> None:
+def test_augmentations_follow_the_recipe_and_are_only_used_in_training() -> None:
     everything = {
         "flip_horizontal": 0.5,
         "flip_vertical": 0.25,
@@ -92,9 +92,9 @@ def test_augmentations_are_those_asked_for_and_train_alone_has_them() -> None:
         "crop_padding": 2,
         "color_jitter": 0.2,
     }
-    found = augmentations(recipe_of("bloodmnist", **everything))
-    assert [type(one) for one in found] == [Flip, Flip, QuarterTurns, Rotation, Crop, ColorJitter]
-    assert found[:2] == (Flip((-1,), 0.5), Flip((-2,), 0.25))
+    images = augmentations(recipe_of("bloodmnist", **everything))
+    assert [type(step) for step in images] == [Flip, Flip, QuarterTurns, Rotation, Crop, ColorJitter]
+    assert images[:2] == (Flip((-1,), 0.5), Flip((-2,), 0.25))
     del everything["color_jitter"]
     volumes = augmentations(recipe_of("adrenalmnist3d", **everything))
     assert volumes[1] == Flip((-2, -3), 0.25) and volumes[2] == QuarterTurns(QuarterTurns.VOLUME_PLANES)
@@ -108,16 +108,24 @@ def test_augmentations_are_those_asked_for_and_train_alone_has_them() -> None:
 @pytest.mark.parametrize(
     ("options", "size", "message"),
     [
-        ({"dataset": "breastmnist", "resize": "none"}, 64, "resize is none but the network reads 64 pixels, not 28"),
-        ({"dataset": "breastmnist", "color_jitter": 0.1}, 28, "color_jitter is for RGB, but breastmnist is gray"),
+        (
+            {"dataset": "breastmnist", "resize": "none"},
+            64,
+            "resize is none, but the network reads 64 pixels and images have 28",
+        ),
+        (
+            {"dataset": "breastmnist", "color_jitter": 0.1},
+            28,
+            "color_jitter needs RGB images, but breastmnist is gray",
+        ),
     ],
 )
-def test_what_cannot_be_made_is_one_line(options: dict[str, Any], size: int, message: str) -> None:
+def test_impossible_transforms_are_one_line_errors(options: dict[str, Any], size: int, message: str) -> None:
     with pytest.raises(TrainingError, match=message) as caught:
         train_transform(make_recipe(options), (), (), size, 0)
     assert "\n" not in str(caught.value)
 
 
-def test_weights_lie_as_inputs_do() -> None:
+def test_the_memory_format_depends_on_the_dimensions() -> None:
     assert memory_format(recipe_of()) == torch.channels_last
     assert memory_format(recipe_of("adrenalmnist3d")) == torch.channels_last_3d

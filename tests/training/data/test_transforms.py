@@ -1,4 +1,4 @@
-"""``medmnist_hf.training.data.transforms``: the values of the usual pipeline, and the same batch for the same seed."""
+"""``medmnist_hf.training.data.transforms``: values equal the usual pipeline, and equal seeds give equal batches."""
 
 import doctest
 import pickle
@@ -26,7 +26,7 @@ SHAPES = {"rgb": (28, 28, 3), "gray": (28, 28), "volume": (10, 10, 10)}
 
 
 def dataset_of(kind: str, count: int = 12, side: int | None = None) -> ArrayDataset:
-    shape = SHAPES[kind] if side is None else tuple(side if one != 3 else 3 for one in SHAPES[kind])
+    shape = SHAPES[kind] if side is None else tuple(side if length != 3 else 3 for length in SHAPES[kind])
     images = np.random.default_rng(1).integers(0, 256, (count, *shape), dtype=np.uint8)
     return ArrayDataset(images, np.arange(count))
 
@@ -38,9 +38,9 @@ def values(
 
 
 def expected(data: ArrayDataset, *steps: Callable[[Any], Any]) -> Tensor:
-    """What the usual pipeline makes of each image by itself."""
-    whole = usual.Compose(steps)
-    return torch.stack([whole(PIL.Image.fromarray(data[index]["images"].numpy())) for index in range(len(data))])
+    """The result of the usual pipeline, image by image."""
+    pipeline = usual.Compose(steps)
+    return torch.stack([pipeline(PIL.Image.fromarray(data[index]["images"].numpy())) for index in range(len(data))])
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -53,74 +53,74 @@ def expected(data: ArrayDataset, *steps: Callable[[Any], Any]) -> Tensor:
         ("gray", {"channels": 3, **IMAGENET}, *IMAGENET.values()),
     ],
 )
-def test_values_are_those_of_to_tensor_and_normalize(
+def test_values_equal_to_tensor_and_normalize(
     kind: str, options: dict[str, Any], mean: object, std: object, channels_last: bool
 ) -> None:
     data = dataset_of(kind)
-    made = values(BatchTransform(**options, channels_last=channels_last), data)
-    into = usual.Grayscale(3) if "channels" in options else usual.Lambda(lambda image: image)
-    reference = expected(data, into, usual.ToTensor(), usual.Normalize(mean, std))
-    torch.testing.assert_close(made, reference, atol=1e-6, rtol=0)
+    result = values(BatchTransform(**options, channels_last=channels_last), data)
+    to_channels = usual.Grayscale(3) if "channels" in options else usual.Lambda(lambda image: image)
+    reference = expected(data, to_channels, usual.ToTensor(), usual.Normalize(mean, std))
+    torch.testing.assert_close(result, reference, atol=1e-6, rtol=0)
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    assert made.is_contiguous(memory_format=layout)
+    assert result.is_contiguous(memory_format=layout)
 
 
 @pytest.mark.parametrize("flag", ["breastmnist", "retinamnist", "adrenalmnist3d"])
-def test_official_files_give_official_values(real_data: Path, flag: str) -> None:
+def test_values_of_official_files_equal_the_official_pipeline(real_data: Path, flag: str) -> None:
     with np.load(real_data / f"{flag}.npz") as file:
         images, labels = file["test_images"][:50], file["test_labels"][:50, 0]
-    made = values(BatchTransform(), ArrayDataset(images, labels))
+    result = values(BatchTransform(), ArrayDataset(images, labels))
     channels = images if images.shape[-1] == 3 else images[..., None]
     reference = (np.moveaxis(channels.astype(np.float32) / np.float32(255), -1, 1) - 0.5) / 0.5
-    np.testing.assert_allclose(made, reference, atol=1e-6)
+    np.testing.assert_allclose(result, reference, atol=1e-6)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_volumes(channels_last: bool) -> None:
     data = dataset_of("volume")
-    made = values(BatchTransform(channels=3, **IMAGENET, channels_last=channels_last), data)
+    result = values(BatchTransform(channels=3, **IMAGENET, channels_last=channels_last), data)
     stored = data.gather(range(12)).images[:, None].float() / 255
-    mean, std = (torch.tensor(one).view(1, 3, 1, 1, 1) for one in IMAGENET.values())
-    torch.testing.assert_close(made, (stored - mean) / std, atol=1e-6, rtol=0)
+    mean, std = (torch.tensor(statistic).view(1, 3, 1, 1, 1) for statistic in IMAGENET.values())
+    torch.testing.assert_close(result, (stored - mean) / std, atol=1e-6, rtol=0)
     layout = torch.channels_last_3d if channels_last else torch.contiguous_format
-    assert made.is_contiguous(memory_format=layout)
+    assert result.is_contiguous(memory_format=layout)
 
 
-def test_labels_pass() -> None:
+def test_labels_are_unchanged() -> None:
     data = dataset_of("rgb")
-    made = BatchTransform()(data.gather([5, 2]))
-    assert made.keys() == {"pixel_values", "labels"}
-    assert made["labels"].tolist() == [5, 2]
+    batch = BatchTransform()(data.gather([5, 2]))
+    assert batch.keys() == {"pixel_values", "labels"}
+    assert batch["labels"].tolist() == [5, 2]
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("fit", ["resize", "pad"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_other_types_are_the_float_values_rounded(dtype: str, fit: str, channels_last: bool) -> None:
+def test_other_types_are_rounded_float_values(dtype: str, fit: str, channels_last: bool) -> None:
     data = dataset_of("rgb")
     options = {**IMAGENET, "size": 32, "fit": fit, "channels_last": channels_last}
-    made = values(BatchTransform(**options | {"dtype": dtype}), data)
-    assert made.dtype == getattr(torch, dtype)
-    assert torch.equal(made, values(BatchTransform(**options), data).to(made.dtype))
+    result = values(BatchTransform(**options | {"dtype": dtype}), data)
+    assert result.dtype == getattr(torch, dtype)
+    assert torch.equal(result, values(BatchTransform(**options), data).to(result.dtype))
 
 
 @pytest.mark.parametrize(
     ("kind", "side", "size"), [("rgb", 28, 64), ("gray", 28, 224), ("rgb", 64, 28), ("gray", 28, 8)]
 )
 @pytest.mark.parametrize(("name", "pillow"), [("nearest", 0), ("bilinear", 2), ("bicubic", 3)])
-def test_resizing_is_pillows(kind: str, side: int, size: int, name: Interpolation, pillow: int) -> None:
-    """Nearest to the bit; for the others torch rounds weights in another way, which seldom shows."""
+def test_resizing_equals_pillow(kind: str, side: int, size: int, name: Interpolation, pillow: int) -> None:
+    """Exactly for nearest; otherwise up to the rounding of weights, which differs in torch and rarely matters."""
     data = dataset_of(kind, side=side)
-    made = resize(channels_first(data.gather(range(12)).images), size, name)
-    for index, result in enumerate(made):
+    resized = resize(channels_first(data.gather(range(12)).images), size, name)
+    for index, result in enumerate(resized):
         image = PIL.Image.fromarray(data[index]["images"].numpy())
         reference = np.asarray(image.resize((size, size), PIL.Image.Resampling(pillow)))
-        wrong = np.abs(result.movedim(0, -1).squeeze(-1).numpy().astype(int) - reference)
-        assert wrong.max() <= (0 if name == "nearest" else 2)
-        assert wrong.mean() < (0.01 if size > 8 else 0.1)  # of 64 pixels one is 0.016
+        error = np.abs(result.movedim(0, -1).squeeze(-1).numpy().astype(int) - reference)
+        assert error.max() <= (0 if name == "nearest" else 2)
+        assert error.mean() < (0.01 if size > 8 else 0.1)  # one of 64 pixels is 0.016
 
 
-def test_without_antialias_pixels_between_are_left_out() -> None:
+def test_without_antialiasing_pixels_in_between_are_ignored() -> None:
     images = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
     images[..., 1::4] = images[..., 2::4] = 255
     assert (resize(images, 7, "bilinear", antialias=False) == 255).all()
@@ -146,51 +146,50 @@ def test_volumes_are_resized_voxel_by_voxel() -> None:
 
 @pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize("size", [28, 31, 40])
-def test_padding_is_zeros_around_what_is_normalized(kind: str, size: int) -> None:
+def test_padding_surrounds_normalized_images_with_zeros(kind: str, size: int) -> None:
     data = dataset_of(kind)
-    made, inner = values(BatchTransform(size=size, fit="pad"), data), values(BatchTransform(), data)
+    padded, inner = values(BatchTransform(size=size, fit="pad"), data), values(BatchTransform(), data)
     before = (size - inner.shape[-1]) // 2
     margins = (before, size - inner.shape[-1] - before) * (inner.ndim - 2)
-    assert torch.equal(made, torch.nn.functional.pad(inner, margins))
+    assert torch.equal(padded, torch.nn.functional.pad(inner, margins))
 
 
 @pytest.mark.parametrize("augment", [[Flip(), Crop(9), Rotation(20), Erasing()], []])
 @pytest.mark.parametrize("size", [None, 96])
-def test_working_in_pieces_changes_nothing(
+def test_results_do_not_depend_on_the_size_of_pieces(
     monkeypatch: pytest.MonkeyPatch, augment: list[Augmentation], size: int | None
 ) -> None:
     data = dataset_of("rgb", 11, side=112)
     transform = BatchTransform(augment=augment, size=size, **IMAGENET, seed=4)
-    made = values(transform, data)
-    monkeypatch.setattr(transforms, "_PIECE", 1 << 40)
-    assert torch.equal(made, values(transform, data))
-    monkeypatch.setattr(transforms, "_PIECE", 1)
-    assert torch.equal(made, values(transform, data))
+    result = values(transform, data)
+    for piece in (1 << 40, 1):
+        monkeypatch.setattr(transforms, "_PIECE", piece)
+        assert torch.equal(result, values(transform, data))
 
 
 @pytest.mark.parametrize("kind", ["rgb", "volume"])
-def test_the_number_of_cores_changes_nothing(kind: str) -> None:
-    """To the bit: batches are made by threads and workers with one core, or by a caller with all."""
+def test_results_do_not_depend_on_the_number_of_cores(kind: str) -> None:
+    """Threads and workers make batches on one core, other callers on all; the results must be identical."""
     jitter = ColorJitter(0.3, 0.3, 0.3, 0.1) if kind == "rgb" else ColorJitter(0.3, 0.3)
     transform = BatchTransform(augment=[Flip(), Crop(9), Rotation(20), jitter], size=100)
     data = dataset_of(kind, 5, side=224 if kind == "rgb" else 64)
-    before, made = torch.get_num_threads(), []
+    default_cores, results = torch.get_num_threads(), []
     try:
         for cores in (1, 3):
             torch.set_num_threads(cores)
-            made.append([values(transform, data, indices) for indices in (range(5), [3])])
+            results.append([values(transform, data, indices) for indices in (range(5), [3])])
     finally:
-        torch.set_num_threads(before)
-    assert all(torch.equal(one, other) for one, other in zip(*made, strict=True))
+        torch.set_num_threads(default_cores)
+    assert all(torch.equal(first, second) for first, second in zip(*results, strict=True))
 
 
-def test_augmentation_depends_on_seed_epoch_and_indices_alone() -> None:
+def test_augmentation_depends_only_on_seed_epoch_and_indices() -> None:
     data = dataset_of("rgb")
     transform = BatchTransform(augment=[Flip(), Crop(4)], seed=1)
     first = values(transform, data, [3, 4, 5], epoch=2)
     torch.manual_seed(123)
-    again = pickle.loads(pickle.dumps(transform))  # noqa: S301  (made here)
-    assert torch.equal(first, values(again, data, [3, 4, 5], epoch=2))
+    copy = pickle.loads(pickle.dumps(transform))  # noqa: S301  (pickled here)
+    assert torch.equal(first, values(copy, data, [3, 4, 5], epoch=2))
     for other in (
         values(transform, data, [3, 4, 5], epoch=3),
         values(transform, data, [5, 4, 3], epoch=2).flip(0),
@@ -201,11 +200,11 @@ def test_augmentation_depends_on_seed_epoch_and_indices_alone() -> None:
 
 def test_augmentation_comes_before_resizing_and_normalization() -> None:
     data = dataset_of("gray")
-    made = values(BatchTransform(augment=[Flip(p=1), Flip((-2,), p=1)], size=56, interpolation="nearest"), data)
-    assert torch.equal(made, values(BatchTransform(size=56, interpolation="nearest"), data).flip(-1, -2))
+    flipped = values(BatchTransform(augment=[Flip(p=1), Flip((-2,), p=1)], size=56, interpolation="nearest"), data)
+    assert torch.equal(flipped, values(BatchTransform(size=56, interpolation="nearest"), data).flip(-1, -2))
 
 
-def test_modules_of_torchvision_get_floats_and_a_seed_of_the_batch() -> None:
+def test_torchvision_modules_get_floats_and_a_seeded_generator() -> None:
     data = dataset_of("rgb")
     seen: list[Tensor] = []
 
@@ -213,14 +212,14 @@ def test_modules_of_torchvision_get_floats_and_a_seed_of_the_batch() -> None:
         seen.append(images)
         return images
 
-    foreign = v2.RandomResizedCrop(20, antialias=True)
-    transform = BatchTransform(augment=[Flip(), look, foreign], seed=3)
+    crop = v2.RandomResizedCrop(20, antialias=True)
+    transform = BatchTransform(augment=[Flip(), look, crop], seed=3)
     assert transform.draws_globally
     torch.manual_seed(5)
     first = values(transform, data)
-    left = torch.rand(3)
+    next_draw = torch.rand(3)
     torch.manual_seed(5)
-    assert torch.equal(left, torch.rand(3)), "the global generator is left as it was"
+    assert torch.equal(next_draw, torch.rand(3)), "the state of the global generator is restored"
     assert torch.equal(first, values(transform, data))
     assert not torch.equal(first, values(transform, data, epoch=1))
     assert first.shape == (12, 3, 20, 20)
@@ -230,16 +229,16 @@ def test_modules_of_torchvision_get_floats_and_a_seed_of_the_batch() -> None:
     torch.testing.assert_close(seen[0] * 2 - 1, flipped, atol=1e-6, rtol=0)
 
 
-def test_batches_come_in_any_of_the_usual_forms() -> None:
+def test_all_forms_of_a_batch_give_the_same_result() -> None:
     data = dataset_of("rgb")
     transform = BatchTransform(augment=[Crop(4)])
     batch = data.gather([1, 2])
     reference = transform(batch)
-    single = [data[1], data[2]]
-    for form in (batch.as_dict(), [batch], single):
-        made = transform(form)
-        assert torch.equal(made["pixel_values"], reference["pixel_values"])
-        assert torch.equal(made["labels"], reference["labels"])
+    samples = [data[1], data[2]]
+    for form in (batch.as_dict(), [batch], samples):
+        result = transform(form)
+        assert torch.equal(result["pixel_values"], reference["pixel_values"])
+        assert torch.equal(result["labels"], reference["labels"])
 
 
 def test_samples_of_other_data_sets() -> None:
@@ -247,23 +246,23 @@ def test_samples_of_other_data_sets() -> None:
     for data in (rgb, gray, volume):
         stored = data.gather(range(4)).images.numpy()
         reference = values(BatchTransform(), data, range(4))
-        forms: list[list[dict[str, Any]]] = [[{"image": one, "label": 1} for one in stored]]
+        forms: list[list[dict[str, Any]]] = [[{"image": image, "label": 1} for image in stored]]
         if data is not volume:
-            forms.append([{"image": PIL.Image.fromarray(one), "label": 1} for one in stored])
+            forms.append([{"image": PIL.Image.fromarray(image), "label": 1} for image in stored])
             features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
             hub = datasets.Dataset.from_list(forms[-1], features=features).with_format("torch")
             forms.append([hub[index] for index in range(4)])
         for samples in forms:
-            made = BatchTransform()(samples)
-            assert torch.equal(made["pixel_values"], reference)
-            assert made["labels"].tolist() == [1] * 4
-    many = BatchTransform()([{"image": np.zeros((4, 4), np.uint8), "label": np.array([0, 1])}] * 2)
-    assert many["labels"].tolist() == [[0, 1], [0, 1]]
-    assert many["labels"].dtype == torch.float32
+            batch = BatchTransform()(samples)
+            assert torch.equal(batch["pixel_values"], reference)
+            assert batch["labels"].tolist() == [1] * 4
+    multi_label = BatchTransform()([{"image": np.zeros((4, 4), np.uint8), "label": np.array([0, 1])}] * 2)
+    assert multi_label["labels"].tolist() == [[0, 1], [0, 1]]
+    assert multi_label["labels"].dtype == torch.float32
 
 
 def test_samples_without_indices_follow_torchs_generator() -> None:
-    samples = [{"image": one, "label": 0} for one in dataset_of("rgb").gather(range(8)).images.numpy()]
+    samples = [{"image": image, "label": 0} for image in dataset_of("rgb").gather(range(8)).images.numpy()]
     transform = BatchTransform(augment=[Crop(4)])
     torch.manual_seed(1)
     first, second = (transform(samples)["pixel_values"] for _ in range(2))
@@ -272,14 +271,14 @@ def test_samples_without_indices_follow_torchs_generator() -> None:
     assert not torch.equal(first, second)
 
 
-def test_a_batch_that_is_kept_is_not_written_to() -> None:
+def test_the_memory_of_a_live_batch_is_not_overwritten() -> None:
     data, transform = dataset_of("rgb", 64), BatchTransform(size=32)
-    kept = [values(transform, data, range(start, start + 8)) for start in range(0, 64, 8)]
-    copies = [batch.clone() for batch in kept]
+    batches = [values(transform, data, range(start, start + 8)) for start in range(0, 64, 8)]
+    copies = [batch.clone() for batch in batches]
     for start in range(0, 64, 8):
         values(transform, data, range(start, start + 8))
-        del kept[0], copies[0]
-        assert all(torch.equal(*pair) for pair in zip(kept, copies, strict=True))
+        del batches[0], copies[0]
+        assert all(torch.equal(*pair) for pair in zip(batches, copies, strict=True))
 
 
 @pytest.mark.parametrize("options", [{"size": 40}, {"size": 40, "fit": "pad", "channels_last": True}, {"channels": 3}])
@@ -287,13 +286,13 @@ def test_a_batch_that_is_kept_is_not_written_to() -> None:
 def test_other_devices_give_the_same_shapes(kind: str, options: dict[str, Any]) -> None:
     batch = dataset_of(kind).gather(range(4))
     transform = BatchTransform(**options, augment=[Flip()], dtype="bfloat16")
-    there, here = transform(batch.to(torch.device("meta")))["pixel_values"], transform(batch)["pixel_values"]
-    assert there.device.type == "meta"
-    assert (there.shape, there.dtype, there.stride()) == (here.shape, here.dtype, here.stride())
+    on_meta, on_cpu = transform(batch.to(torch.device("meta")))["pixel_values"], transform(batch)["pixel_values"]
+    assert on_meta.device.type == "meta"
+    assert (on_meta.shape, on_meta.dtype, on_meta.stride()) == (on_cpu.shape, on_cpu.dtype, on_cpu.stride())
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: BatchTransform(interpolation="cubic"), "unknown interpolation 'cubic': choose from area, bicubic"),  # type: ignore[arg-type]
         (lambda: BatchTransform(dtype="int8"), "unknown dtype 'int8'"),  # type: ignore[arg-type]
@@ -301,20 +300,20 @@ def test_other_devices_give_the_same_shapes(kind: str, options: dict[str, Any]) 
         (lambda: BatchTransform(channels=1), "unknown channels 1"),  # type: ignore[arg-type]
         (lambda: BatchTransform(size=0), "size is 0"),
         (lambda: BatchTransform(std=(0.5, 0)), "std is (0.5, 0)"),
-        (lambda: values(BatchTransform(mean=(0.1, 0.2, 0.3)), dataset_of("gray")), "there are 1 channels"),
+        (lambda: values(BatchTransform(mean=(0.1, 0.2, 0.3)), dataset_of("gray")), "the output has 1 channels"),
         (lambda: values(BatchTransform(size=20, fit="pad"), dataset_of("rgb")), "cannot be padded to 20"),
         (lambda: values(BatchTransform(size=20, interpolation="bilinear"), dataset_of("volume")), "not for volumes"),
         (lambda: values(BatchTransform(size=20, interpolation="trilinear"), dataset_of("rgb")), "not for images"),
-        (lambda: values(BatchTransform(augment=[lambda images: None]), dataset_of("rgb")), "gave no batch"),  # type: ignore[list-item,return-value]
+        (lambda: values(BatchTransform(augment=[lambda images: None]), dataset_of("rgb")), "returned no batch"),  # type: ignore[list-item,return-value]
         (lambda: BatchTransform()({"pixels": 1}), "a batch has pixels: it must have images and labels"),
         (lambda: BatchTransform()([{"label": 1}]), "a sample has label: it must have images"),
         (lambda: BatchTransform()([{"image": np.zeros((4, 4)), "label": 1}]), "are float64: give uint8"),
     ],
 )
-def test_what_cannot_be_is_one_line(make: Callable[[], object], said: str) -> None:
+def test_invalid_arguments_are_one_line_errors(make: Callable[[], object], message: str) -> None:
     with pytest.raises(TrainingError) as caught:
         make()
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
