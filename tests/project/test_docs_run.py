@@ -83,7 +83,7 @@ INSTALLING: Final = frozenset({"make", "pip", "git", "cd", "source", "python3", 
 """Programs that set up an environment: what they do is tested by `make` and in ``test_wheel.py``."""
 
 MEASURING: Final = "scripts/bench/bench_"
-"""Commands that measure for minutes, on all cores; ``tests/scripts/bench`` runs them on little data."""
+"""Commands that measure for minutes, on all cores: `make bench` runs them."""
 
 FRAMEWORKS: Final = re.compile(r"import (jax|tensorflow)\b")
 """Python that ``test_frameworks.py`` runs, as only some environments have these."""
@@ -341,8 +341,10 @@ def runs_elsewhere(block: Block) -> bool:
 RUN: Final = {"bash", "console", "python", "pycon", "text"}
 """Languages of blocks that are run."""
 
+WITH_CODE: Final = [page for page in PAGES if RUN & {block.language for block in blocks(page)}]
 
-@pytest.mark.parametrize("page", [page for page in PAGES if RUN & {block.language for block in blocks(page)}], ids=name_of)
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=name_of)
 def test_what_a_page_prints_runs_in_order(page: Path, folder: Folder) -> None:
     assert not folder.read(page)
 
