@@ -130,7 +130,7 @@ for flag, size, split, data in [
     assert lines[1] == f"{expected} org/pathmnist@main on the Hub synthetic"
     for line, name in zip(lines[2:], ("org/pathmnist", "org/other", "org/pathmnist", "medmnist/breast"), strict=True):
         assert line.startswith("SourceError ") and name in line
-    assert "org/pathmnist is pathmnist, and breastmnist is needed" in lines[4]
+    assert "org/pathmnist is pathmnist, but breastmnist is needed" in lines[4]
     total = sum(len(content) for name, content in files.items() if "train-" in name)
     sent = sum(seen.sent for seen in hub.log.find("GET", r"\.parquet"))
     assert total > 2_000_000 and 0 < sent / 2 < total / 3, "two reads, each of the end of the shard"
@@ -149,8 +149,8 @@ for flag, size, split, data in [
             "(it is a build of breastmnist): run medmnist-hf build pathmnist --size 28 --root",
         ),
         ("pathmnist", 224, "breastmnist", "no build of pathmnist at size 224"),
-        ("breastmnist", 64, "breastmnist/28", "of breastmnist at size 28, and breastmnist at size 64 is needed"),
-        ("pathmnist", 28, "breastmnist/28", "of breastmnist at size 28, and pathmnist at size 28 is needed"),
+        ("breastmnist", 64, "breastmnist/28", "of breastmnist at size 28, but breastmnist at size 64 is needed"),
+        ("pathmnist", 28, "breastmnist/28", "of breastmnist at size 28, but pathmnist at size 28 is needed"),
         ("breastmnist", 28, "nothing", "no such file or folder"),
         ("breastmnist", 28, "nothing.npz", "no such file or folder"),
     ],
@@ -228,7 +228,7 @@ def test_npz_files_that_are_refused(tmp_path: Path) -> None:
         assert str(path) in str(caught.value)
 
     good = np.array([[0], [1]], np.uint8)
-    refused(_npz(tmp_path / "pathmnist.npz", test_labels=good), "is not breastmnist.npz, which is needed")
+    refused(_npz(tmp_path / "pathmnist.npz", test_labels=good), "is not the required file breastmnist.npz")
     refused(_npz(tmp_path / "a.npz", train_labels=good), "member test_labels.npy is missing: is this a MedMNIST file")
     refused(_npz(tmp_path / "b.npz", test_labels=good[0, 0]), r"has shape \(\) where \(N, 1\) is needed")
     refused(_npz(tmp_path / "n.npz", test_labels=good[:, 0]), r"\(2,\) where \(N, 14\) is needed", "chestmnist")
