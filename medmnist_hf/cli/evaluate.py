@@ -268,7 +268,10 @@ def board(
                 "notes": notes,
                 "rows": boards[Provenance.VERIFIED],
                 "not_comparable": {kind: rows for kind, rows in boards.items() if not kind.comparable and rows},
-                "files": [tables.evaluation_facts(found) | {"standing": standing} for found, standing in standings],
+                "files": [
+                    tables.evaluation_facts(found) | {"standing": standing and tables.standing_facts(standing)}
+                    for found, standing in standings
+                ],
             }
         )
         return

@@ -1,1 +1,1 @@
-"""Prediction files: read, written, scored against labels, compared and drawn."""
+"""Prediction files: reading, writing, scoring against labels, comparison and plots."""

@@ -1,4 +1,4 @@
-"""Prediction files against the labels of their split: what they are worth, and which of two is better.
+"""Score prediction files against the labels of their split, and compare two of them.
 
 Example:
     >>> from medmnist_hf.evaluation.evaluate import evaluate_file
@@ -28,18 +28,18 @@ from medmnist_hf.scoring.predictions import Predictions, check
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
-    """A prediction file and its scores against the labels.
+    """A prediction file scored against the labels.
 
     Attributes:
         path: The file.
-        result: What it holds.
+        result: Its content.
         predictions: Its scores and the labels, checked.
         score: The official AUC and ACC, computed from the scores.
-        metrics: Further metrics by name, as asked for; ``f1:3`` is that of class 3.
-        intervals: Intervals by name of metric; empty unless asked for.
-        provenance: What the labels are. What the scores were made from no file says: they are taken as those of the
-            images that the labels belong to.
-        warnings: What a person should know, a line each.
+        metrics: Further requested metrics by name; ``f1:3`` is the F1 of class 3.
+        intervals: Confidence intervals by name of metric; empty unless requested.
+        provenance: Provenance of the labels. A prediction file does not record which images were scored; they are
+            assumed to be the images of these labels.
+        warnings: Warnings for the user, one line each.
     """
 
     path: Path
@@ -53,26 +53,26 @@ class Evaluation:
 
     @property
     def entry(self) -> Subset:
-        """The subset the file is of."""
+        """Subset of the file."""
         return subset(self.result.flag)
 
     def positives(self, label: int) -> int:
-        """Number of rows that are truly of a class, or have a finding, by its id."""
+        """Number of rows whose true labels include a class or finding, given by its id."""
         truth = self.predictions.truth
         return int(np.count_nonzero(truth[label] if truth.ndim == 2 else truth == label))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FileComparison:
-    """The first of two prediction files minus the second, row by row of the same split.
+    """Paired comparison of two prediction files of the same split: the first minus the second.
 
     Attributes:
-        flag: Flag of the subset of both.
-        split: The split of both.
-        rows: Rows of the split.
-        metrics: Name of a metric -> the paired comparison, by the method that its difference names.
-        provenance: What the labels are: verified if those of both files' sizes are.
-        warnings: What a person should know, a line each.
+        flag: Flag of the subset.
+        split: The split.
+        rows: Number of rows of the split.
+        metrics: Name of a metric -> its paired comparison.
+        provenance: Provenance of the labels: verified if the labels of both files' sizes are.
+        warnings: Warnings for the user, one line each.
     """
 
     flag: str
@@ -96,24 +96,24 @@ def evaluate_file(
     seed: int = 0,
     from_logits: bool | None = None,
 ) -> Evaluation:
-    """Score a prediction file; what its name says of the scores is compared and never trusted.
+    """Score a prediction file with the official AUC and ACC; scores in the file name are checked, never trusted.
 
     Args:
-        path: The file, named in the official form, or of any other name.
-        data: The data set whose labels count; by default that of the file's name, see
+        path: The file, with an official or any other name.
+        data: Name of the data set with the labels; by default the subset in the file's name, see
             `medmnist_hf.evaluation.labels.read_labels`.
-        root: Folder of builds or of NPZ files, where it is looked up.
-        unnamed: What the file is of if its name does not say it; see
+        root: Folder of builds or of NPZ files in which the data set is looked up.
+        unnamed: Subset, size and split of the file if its name does not give them; see
             `medmnist_hf.evaluation.prediction_files.predictions_of`.
         names: Metrics in addition to AUC and ACC, as for `medmnist_hf.scoring.metrics.metrics`.
         per_class: Add the metrics of `medmnist_hf.scoring.metrics.CLASSWISE` for each class.
         ci: Add 95 % intervals of AUC, ACC and `names`, and of the AUC of each class if `per_class`.
-        resamples: Number of resamples of those intervals that are a bootstrap.
-        seed: Seed of the draws.
-        from_logits: What to make of scores outside 0..1; see `medmnist_hf.scoring.predictions.check`.
+        resamples: Number of resamples of bootstrap intervals.
+        seed: Random seed of the resamples.
+        from_logits: How to treat scores outside 0..1; see `medmnist_hf.scoring.predictions.check`.
 
     Raises:
-        MedMNISTError: The file or the labels cannot be read, or do not fit each other; see
+        MedMNISTError: The file or the labels cannot be read, or do not match; see
             `medmnist_hf.evaluation.prediction_files.read_predictions` and `medmnist_hf.evaluation.labels.read_labels`.
         ScoreError: The scores cannot be scored, or a metric is unknown or does not suit them.
     """
@@ -127,14 +127,14 @@ def evaluate_file(
         official = score(predictions)
         extra = expand(predictions, names) if (names := list(names)) else []
         classes = expand(predictions, [f"{name}:*" for name in CLASSWISE]) if per_class else []
-        wanted = list(dict.fromkeys([*extra, *classes]))
-        values = evaluate(Weighted(predictions), wanted)[0] if wanted else []
-        ranged = ["auc", "acc", *extra, *(name for name in classes if name.startswith("auc:"))]
-        spans = intervals(predictions, ranged, resamples=resamples, seed=seed) if ci else {}
-    said = [f"{path.name}: {warning.message}" for warning in caught if warning.category is ScoreWarning]
-    notes = (*_doubts(path, result, labels, official), *dict.fromkeys(said))
-    metrics = {name: float(value) for name, value in zip(wanted, values, strict=True)}
-    return Evaluation(path, result, predictions, official, metrics, spans, labels.provenance, notes)
+        metric_names = list(dict.fromkeys([*extra, *classes]))
+        values = evaluate(Weighted(predictions), metric_names)[0] if metric_names else []
+        interval_names = ["auc", "acc", *extra, *(name for name in classes if name.startswith("auc:"))]
+        by_name = intervals(predictions, interval_names, resamples=resamples, seed=seed) if ci else {}
+    messages = [f"{path.name}: {warning.message}" for warning in caught if warning.category is ScoreWarning]
+    notes = (*_doubts(path, result, official), *dict.fromkeys(messages))
+    metrics = {name: float(value) for name, value in zip(metric_names, values, strict=True)}
+    return Evaluation(path, result, predictions, official, metrics, by_name, labels.provenance, notes)
 
 
 def compare_files(
@@ -149,29 +149,29 @@ def compare_files(
     seed: int = 0,
     from_logits: bool | None = None,
 ) -> FileComparison:
-    """Paired comparison of two prediction files of the same split; they may be of different sizes of the same subset.
+    """Compare two prediction files of the same subset and split, row by row; their image sizes may differ.
 
     Args:
         first: The first file.
         second: The second file, whose values are subtracted.
-        data: The data set whose labels count, those of both sizes if they differ; by default that of the files'
-            names, see `medmnist_hf.evaluation.labels.read_labels`.
-        root: Folder of builds or of NPZ files, where it is looked up.
-        unnamed: As for `evaluate_file`, of each.
-        names: Metrics, as for `medmnist_hf.scoring.metrics.metrics`.
-        resamples: Number of resamples.
-        seed: Seed of the draws.
-        from_logits: What to make of scores outside 0..1 in both; see `medmnist_hf.scoring.predictions.check`.
+        data: Name of the data set with the labels of both sizes; by default the subset in the files' names, see
+            `medmnist_hf.evaluation.labels.read_labels`.
+        root: Folder of builds or of NPZ files in which the data set is looked up.
+        unnamed: As for `evaluate_file`, for each of the two files.
+        names: Names of metrics, as for `medmnist_hf.scoring.metrics.metrics`.
+        resamples: Number of bootstrap resamples.
+        seed: Random seed of the resamples.
+        from_logits: How to treat scores outside 0..1 in both files; see `medmnist_hf.scoring.predictions.check`.
 
     Raises:
         MedMNISTError: As for `evaluate_file`.
-        ScoreError: The files are not of one subset and split, or the labels of their sizes differ.
+        ScoreError: The files differ in subset or split, or the labels of their sizes differ.
     """
     paths = Path(first), Path(second)
     one, two = (read_predictions(path, unnamed) for path in paths)
     if (one.flag, one.split) != (two.flag, two.split):
         raise ScoreError(
-            f"{paths[1]}: of {two.flag} {two.split}, but {paths[0].name} is of {one.flag} {one.split}; "
+            f"{paths[1]}: is a file of {two.flag} {two.split}, but {paths[0].name} of {one.flag} {one.split}; "
             "compare files of one subset and split"
         )
     sizes = {size: read_labels(one.flag, size, one.split, data, root=root) for size in sorted({one.size, two.size})}
@@ -203,7 +203,7 @@ def _check(labels: Labels, result: PredictionFile, from_logits: bool | None) -> 
 
 @contextmanager
 def _named(what: str) -> Iterator[None]:
-    """Say of which file or predictions an error speaks."""
+    """Prefix errors with the name of the file or predictions they are about."""
     try:
         yield
     except ScoreError as error:
@@ -214,16 +214,18 @@ def _same_length(path: Path, result: PredictionFile, labels: Labels) -> None:
     if len(result.scores) != len(labels.values):
         raise ScoreError(
             f"{path}: {len(result.scores)} rows, but the {result.split} split of {result.flag} in {labels.origin} has "
-            f"{len(labels.values)}; is it the same release of the data?"
+            f"{len(labels.values)}; are both from the same release of the data?"
         )
 
 
-def _doubts(path: Path, result: PredictionFile, labels: Labels, score: Score) -> list[str]:
-    found = []
+def _doubts(path: Path, result: PredictionFile, score: Score) -> list[str]:
+    doubts = []
     for name, claimed, value in (("AUC", result.auc, score.auc), ("ACC", result.acc, score.acc)):
         if claimed is not None and not abs(claimed - value) <= ROUNDING and claimed == claimed:  # noqa: PLR0124
-            found.append(f"{path.name}: the name says {name} {claimed:.3f}, but its scores give {value:.3f}")
+            doubts.append(f"{path.name}: the name says {name} {claimed:.3f}, but its scores give {value:.3f}")
     if score.absent:
         listed = ", ".join(map(str, score.absent))
-        found.append(f"{path.name}: no AUC of class {listed} (no positive or no negative row): left out of the mean")
-    return found
+        doubts.append(
+            f"{path.name}: no AUC for class {listed} (no positive or no negative rows): left out of the mean"
+        )
+    return doubts

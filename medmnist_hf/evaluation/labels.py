@@ -1,6 +1,6 @@
-"""What is true of a split: its labels alone, from a local build, from the Hub or from an official NPZ file.
+"""The labels of a split, from a local build, from the Hub or from an official NPZ file.
 
-Images are not read: a Parquet reader fetches the label column only, and a member of an NPZ file is found by name.
+Images are not read: a Parquet reader fetches the label column only, and members of an NPZ file are found by name.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from medmnist_hf.manifest import MANIFEST_NAME, Manifest, Provenance, parse_mani
 from medmnist_hf.places.resolver import NpzFile, Repository, find
 
 _BLOCK: Final = 1 << 18
-"""Bytes asked of the Hub at a time: the label column of a row group is far smaller."""
+"""Bytes per request to the Hub; the label column of a row group is far smaller."""
 
 _Opener = Callable[[str], BinaryIO]
 
@@ -37,9 +37,8 @@ class Labels:
 
     Attributes:
         values: Class ids, intp of shape ``(N,)``; for the multi-label task findings, bool of shape ``(N, L)``.
-        origin: Where they were read, for a person.
-        provenance: What they are: of a build as its manifest says, of an NPZ file by its MD5, since it does not say
-            whether it is a phantom.
+        origin: Human-readable description of where they were read.
+        provenance: Provenance of the data: for a build from its manifest, for an NPZ file from its MD5.
     """
 
     values: npt.NDArray[Any]
@@ -50,22 +49,22 @@ class Labels:
 def read_labels(
     flag: str, size: int | str, split: str, data: str | Path | None = None, *, root: str | Path | None = None
 ) -> Labels:
-    """The labels of a split in row order, and nothing else of it.
+    """Read the labels of a split in row order, without its images.
 
     Args:
         flag: Flag of the subset.
         size: One of its sizes.
         split: ``train``, ``validation`` (or ``val``) or ``test``.
-        data: The name of the data set whose labels count, see `medmnist_hf.places.names.parse_name`, or an NPZ file
-            of any name; None for the subset by its flag.
-        root: Folder of builds or of NPZ files, where a flag is looked up. By default that of ``MEDMNIST_DATA``,
-            ``dist``, the cache of builds, then the Hub.
+        data: Name of the data set, see `medmnist_hf.places.names.parse_name`, or an NPZ file of any name; None to
+            look up the subset by its flag.
+        root: Folder of builds or of NPZ files in which a flag is looked up. By default the folder of
+            ``MEDMNIST_DATA``, ``dist``, the cache of builds, then the Hub.
 
     Raises:
-        CatalogError: Unknown subset or split, or a size it does not have.
+        CatalogError: The subset or split is unknown, or the subset does not have the size.
         SourceError: The data are missing, cannot be reached or are of another subset.
         BuildError: The build is damaged.
-        ReadError: The NPZ file is damaged or holds no such labels.
+        ReadError: The NPZ file is damaged or has no such labels.
     """
     entry = subset(flag)
     size = entry.file(size).size
@@ -77,7 +76,7 @@ def read_labels(
         if isinstance(place, Repository):
             return _from_hub(place, entry, split)
         where = str(place.folder)
-        manifest = _right_one(read_manifest(place.folder), entry, size, where)
+        manifest = _check_config(read_manifest(place.folder), entry, size, where)
         return _from_shards(manifest, split, partial(_open_local, place.folder), where, OSError)
     except OSError as error:
         raise SourceError(cannot_read(data or root or entry.flag, error, "check the path and permissions")) from None
@@ -87,11 +86,11 @@ def _open_local(folder: Path, name: str) -> BinaryIO:
     return open_regular(folder / name)
 
 
-def _right_one(manifest: Manifest, entry: Subset, size: int, where: str) -> Manifest:
+def _check_config(manifest: Manifest, entry: Subset, size: int, where: str) -> Manifest:
     if (manifest.subset, manifest.size) != (entry.flag, size):
         raise SourceError(
             f"{where}: a build of {manifest.subset} at size {manifest.size}, not of {entry.flag} at size {size}; "
-            "give the data that the prediction file is of"
+            "pass the data of the prediction file"
         )
     return manifest
 
@@ -99,7 +98,10 @@ def _right_one(manifest: Manifest, entry: Subset, size: int, where: str) -> Mani
 def _from_shards(
     manifest: Manifest, split: str, opener: _Opener, where: str, fault: type[OSError] = FileNotFoundError
 ) -> Labels:
-    """The labels of a split's shards; `fault` is what tells of a bad shard: elsewhere it may be the network's."""
+    """Read the labels of a split from its shards.
+
+    An exception of type `fault` means a bad shard. On the Hub other OSErrors come from the network.
+    """
     record = manifest.splits[split]
     entry, parts = subset(manifest.subset), []
     for shard in record.shards:
@@ -116,15 +118,15 @@ def _from_shards(
         raise BuildError(f"{where}: {len(column)} labels in {split}, not {record.rows}; build it again")
     multi_label = entry.task is Task.MULTI_LABEL
     with row_errors(lambda row, what: BuildError(f"{where}: row {row} of {split} holds {what}; build it again")):
-        found = labels_of(column, len(entry.labels), multi_label=multi_label)
-    values = found.astype(np.bool_ if multi_label else np.intp)
+        labels = labels_of(column, len(entry.labels), multi_label=multi_label)
+    values = labels.astype(np.bool_ if multi_label else np.intp)
     if hashlib.sha256(np.ascontiguousarray(values, "<i8").tobytes()).hexdigest() != record.labels_sha256:
-        raise BuildError(f"{where}: the labels in {split} are not those of its {MANIFEST_NAME}; build it again")
+        raise BuildError(f"{where}: the labels in {split} do not match its {MANIFEST_NAME}; build it again")
     return Labels(values, where, manifest.source.provenance)
 
 
 def _from_hub(place: Repository, entry: Subset, split: str) -> Labels:
-    # Both take a second to import, and those who have the data at hand need neither.
+    # Both take a second to import and are not needed for local data.
     from huggingface_hub import HfFileSystem
 
     from medmnist_hf.hub.client import apply_hub_limits, client_errors, reason_of
@@ -140,7 +142,7 @@ def _from_hub(place: Repository, entry: Subset, split: str) -> Labels:
     try:
         with opener(MANIFEST_NAME) as file:
             text = file.read(DOCUMENT_BYTES)
-        manifest = _right_one(parse_manifest(text, f"{place.where}/{size}"), entry, size, place.where)
+        manifest = _check_config(parse_manifest(text, f"{place.where}/{size}"), entry, size, place.where)
         return _from_shards(manifest, split, opener, f"{place.where} on the Hub")
     except MedMNISTError:
         raise

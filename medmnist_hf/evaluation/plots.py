@@ -1,6 +1,6 @@
-"""One figure of a result: ROC curves of the classes, a reliability diagram and a confusion matrix.
+"""Plot a set of predictions: ROC curves of the classes, a reliability diagram and a confusion matrix.
 
-Needs matplotlib (extra ``plot``), which is imported when a figure is made.
+Requires matplotlib (extra ``plot``), which is imported when a figure is drawn.
 
 Example:
     >>> from medmnist_hf.evaluation.plots import roc_curve
@@ -33,34 +33,34 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS: Final = ("png", "svg", "pdf")
-"""Formats of a saved figure, by the suffix of its name."""
+"""Formats of a saved figure, chosen by the suffix of its file name."""
 
 STYLE: Final[Any] = {"font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False}
-"""Settings of matplotlib that all figures share."""
+"""Matplotlib settings shared by all figures."""
 
 _FEW: Final = 10
-"""Classes up to which the colors of the default cycle differ."""
+"""Number of distinct colors in the default color cycle."""
 
 _LONG: Final = 24
-"""Letters of a class name before it is cut."""
+"""Length in characters at which class names are shortened."""
 
 _POINTS: Final = 2000
-"""Points of a drawn ROC curve: more than a figure has pixels."""
+"""Largest number of points of a drawn ROC curve, more than a figure has pixels."""
 
-_POINTS_AN_INCH: Final = 72
-"""In which sizes of letters are counted."""
+_POINTS_PER_INCH: Final = 72
+"""Font sizes are given in points."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reliability:
-    """Confidence against the share of hits in each bin that holds a row.
+    """Mean confidence and share of hits of each non-empty bin.
 
     Attributes:
-        bins: Which of the `ECE_BINS` bins they are, ascending, intp of shape ``(B,)``.
+        bins: Indices of the B non-empty bins among the `ECE_BINS` bins, ascending, intp of shape ``(B,)``.
         confidence: Mean confidence, float64 of shape ``(B,)``.
         hits: Share of hits, float64 of shape ``(B,)``.
-        count: Rows (of all labels together if multi-label), intp of shape ``(B,)``.
-        error: Expected calibration error as `medmnist_hf.scoring.metrics.ece` defines it.
+        count: Number of rows (multi-label: of rows times labels), intp of shape ``(B,)``.
+        error: Expected calibration error, see `medmnist_hf.scoring.metrics.ece`.
     """
 
     bins: IntArray
@@ -75,10 +75,10 @@ def roc_curve(column: Array, positive: BoolArray) -> tuple[FloatArray, FloatArra
 
     Args:
         column: Scores, shape ``(N,)``.
-        positive: Which rows are positive, shape ``(N,)``; both kinds must occur.
+        positive: Mask of the positive rows, shape ``(N,)``; there must be positive and negative rows.
 
     Returns:
-        False and true positive rates from (0, 0) to (1, 1), a point for each distinct score, falling threshold first.
+        False and true positive rates from (0, 0) to (1, 1), one point per distinct score, by falling threshold.
     """
     order = np.argsort(-column, kind="stable")
     ranked, hits = column[order], np.cumsum(positive[order])
@@ -90,13 +90,13 @@ def roc_curve(column: Array, positive: BoolArray) -> tuple[FloatArray, FloatArra
 
 
 def reliability(predictions: Predictions) -> Reliability:
-    """Confidences in the bins of the expected calibration error (Guo et al., ICML 2017).
+    """Reliability diagram over the bins of the expected calibration error (Guo et al., ICML 2017).
 
-    Multi-class and ordinal: the confidence of the class decided on and whether it is right. Binary: of the positive
-    class and whether it is there; multi-label: the same of all labels together.
+    Multi-class and ordinal: the confidence of the predicted class, and whether it is right. Binary: the score of the
+    positive class, and whether the row is positive. Multi-label: the same for all labels together.
 
     Raises:
-        ScoreError: The scores are no probabilities.
+        ScoreError: The scores are not probabilities.
     """
     bins, gaps = predictions.calibration
     flat = bins.ravel()
@@ -109,29 +109,29 @@ def reliability(predictions: Predictions) -> Reliability:
 
 
 def check_plot_path(path: Path) -> None:
-    """Find out before any work is done whether a figure can be made there.
+    """Check that a figure can be saved to a path, before any work is done.
 
     Raises:
-        MedMNISTError: The suffix is of no known format, the folder is missing, or matplotlib is.
+        MedMNISTError: The suffix is not a supported format, the folder is missing, or matplotlib is not installed.
     """
     if path.suffix.lower().lstrip(".") not in FORMATS:
-        raise MedMNISTError(f"{path}: a figure is a {', '.join(FORMATS)} file; name it plot.png")
+        raise MedMNISTError(f"{path}: figures are saved as {', '.join(FORMATS)}; name it plot.png, for example")
     if not path.parent.is_dir():
-        raise MedMNISTError(f"{path.parent}: no such folder for the figure; make it first")
+        raise MedMNISTError(f"{path.parent}: no such folder for the figure; create it first")
     with suggest_install("plot"):
         import matplotlib as mpl  # noqa: F401
 
 
 def draw(predictions: Predictions, names: Sequence[str], title: str) -> "Figure":
-    """The figure of one set of predictions.
+    """Draw the figure of a set of predictions.
 
     Args:
         predictions: Checked predictions.
         names: Names of the classes or findings, index = stored label.
-        title: Line above the figure.
+        title: Title above the figure.
 
     Returns:
-        A figure that belongs to no window and to no global state of matplotlib.
+        The figure, created without pyplot and therefore without a window.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -150,15 +150,15 @@ def draw(predictions: Predictions, names: Sequence[str], title: str) -> "Figure"
 
 
 def stamp(figure: "Figure", provenance: Provenance) -> "Figure":
-    """Write the banner of data that is not verified across a figure, so that no part of it is shown without.
+    """Write the banner of unverified or synthetic data across a figure, so that no crop of it lacks the banner.
 
     Args:
-        figure: Drawn by whatever function; it is changed.
-        provenance: What the data is.
+        figure: Figure to change in place.
+        provenance: Provenance of the data; verified data has no banner.
     """
     if provenance.banner:
         width, height = figure.get_size_inches()
-        size = min(1.25 * width / len(provenance.banner), 0.5 * height) * _POINTS_AN_INCH
+        size = min(1.25 * width / len(provenance.banner), 0.5 * height) * _POINTS_PER_INCH
         figure.text(
             0.5,
             0.5,
@@ -179,14 +179,14 @@ def stamp(figure: "Figure", provenance: Provenance) -> "Figure":
 def save_plot(
     path: str | Path, predictions: Predictions, names: Sequence[str], title: str, *, provenance: Provenance
 ) -> Path:
-    """Draw the figure into a file, whole or not at all.
+    """Draw the figure and save it atomically.
 
     Args:
-        path: Where it goes; the suffix, one of `FORMATS`, decides on the format.
+        path: Path of the file; its suffix, one of `FORMATS`, determines the format.
         predictions: Checked predictions.
-        names: Names of the classes or findings.
-        title: Line above the figure.
-        provenance: What the data is; unless it is verified its banner is in the title and across the figure.
+        names: Names of the classes or findings, index = stored label.
+        title: Title above the figure.
+        provenance: Provenance of the data; unless it is verified, its banner is in the title and across the figure.
 
     Raises:
         MedMNISTError: As for `check_plot_path`.
@@ -205,7 +205,7 @@ def save_plot(
 
 
 def short_name(name: str) -> str:
-    """The name of a class, cut where it is long."""
+    """The name of a class, shortened if it is long."""
     return name if len(name) <= _LONG else name[: _LONG - 1].rstrip() + "…"
 
 
@@ -234,21 +234,21 @@ def _draw_roc(axes: "Axes", predictions: Predictions, names: Sequence[str]) -> N
 def _draw_reliability(axes: "Axes", predictions: Predictions) -> None:
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     try:
-        found = reliability(predictions)
+        diagram = reliability(predictions)
     except ScoreError:
         axes.set(title="Reliability", xticks=[], yticks=[])
-        axes.text(0.5, 0.5, "no probabilities: nothing to calibrate", ha="center", va="center", color="0.4")
+        axes.text(0.5, 0.5, "scores are not probabilities", ha="center", va="center", color="0.4")
         return
-    share = found.count / found.count.sum()
+    share = diagram.count / diagram.count.sum()
     centers = (np.arange(ECE_BINS) + 0.5) / ECE_BINS
-    axes.bar(centers[found.bins], share, width=0.9 / ECE_BINS, color="0.87", label="share of the scores")
+    axes.bar(centers[diagram.bins], share, width=0.9 / ECE_BINS, color="0.87", label="share of the scores")
     axes.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1)
-    axes.plot(found.confidence, found.hits, marker="o", markersize=4, linewidth=1.5, label="observed")
-    what = {
+    axes.plot(diagram.confidence, diagram.hits, marker="o", markersize=4, linewidth=1.5, label="observed")
+    x_label, y_label = {
         Task.BINARY: ("Score of the positive class", "Share of positive rows"),
         Task.MULTI_LABEL: ("Score of a finding", "Share with the finding"),
     }.get(predictions.task, ("Score of the predicted class", "Share of right predictions"))
-    axes.set(title=f"Reliability, ECE {found.error:.3f}", xlabel=what[0], ylabel=what[1])
+    axes.set(title=f"Reliability, ECE {diagram.error:.3f}", xlabel=x_label, ylabel=y_label)
     axes.legend(loc="best", fontsize=8, framealpha=0.85, edgecolor="none")
 
 
@@ -263,7 +263,7 @@ def _draw_confusion(axes: "Axes", predictions: Predictions, names: Sequence[str]
         range(len(table)), short, rotation=0 if len(table) == 2 else 45, ha="center" if len(table) == 2 else "right"
     )
     axes.set_yticks(range(len(table)), short)
-    axes.set(title=f"Confusion, ACC {accuracy:.3f}", xlabel="Predicted", ylabel="True (shade: share of its row)")
+    axes.set(title=f"Confusion, ACC {accuracy:.3f}", xlabel="Predicted", ylabel="True (shade: share of the row)")
 
 
 def _draw_findings(axes: "Axes", predictions: Predictions, names: Sequence[str]) -> None:
@@ -272,10 +272,10 @@ def _draw_findings(axes: "Axes", predictions: Predictions, names: Sequence[str])
     shares = counts / np.maximum(tables.sum(axis=2)[:, [1, 1, 0, 0]], 1)
     _grid(axes, shares, [[f"{count:,}" for count in row] for row in counts], size=7.5)
     axes.set_aspect("auto")
-    axes.set_xticks(range(4), ["found", "missed", "false alarm", "rightly none"])
+    axes.set_xticks(range(4), ["detected", "missed", "false alarm", "correctly absent"])
     axes.set_yticks(range(len(counts)), [short_name(names[at]) for at in range(len(counts))])
     right_share = (counts[:, 0].sum() + counts[:, 3].sum()) / counts.sum()
-    axes.set(title=f"Findings at > 0.5, ACC {right_share:.3f}", xlabel="Shade: share of the rows with, without it")
+    axes.set(title=f"Findings at > 0.5, ACC {right_share:.3f}", xlabel="Shade: share of rows with/without it")
 
 
 def _grid(axes: "Axes", shares: FloatArray, texts: list[list[str]], size: float) -> None:

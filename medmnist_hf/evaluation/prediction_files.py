@@ -1,7 +1,7 @@
-"""Prediction files in the official format: their names, writing them, reading them back, and Vertex AI's output alike.
+"""Read and write prediction files in the official format, and read the batch predictions of Vertex AI.
 
-A prediction file is named ``{flag}{size}_{split}_[AUC]{auc}_[ACC]{acc}@{run}.csv`` and holds, without a header, a line
-``index,score,...`` for each row of the split (``Evaluator`` of ``medmnist`` 3.0.2). The size is left out at 28 pixels.
+A prediction file is named ``{flag}{size}_{split}_[AUC]{auc}_[ACC]{acc}@{run}.csv`` and contains, without a header, one
+line ``index,score,...`` per row of the split (``Evaluator`` of ``medmnist`` 3.0.2). Size 28 is omitted from the name.
 
 Example:
     >>> from medmnist_hf.evaluation.prediction_files import prediction_name
@@ -40,10 +40,10 @@ from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import check
 
 PREDICTION_BYTES: Final = 1 << 26
-"""Bytes of the largest prediction file that is read: the longest, 165,466 rows of 8 scores, has 30 MB."""
+"""Largest prediction file that is read, in bytes; the longest split, 165,466 rows of 8 scores, needs 30 MB."""
 
 ROUNDING: Final = 0.5e-3 * (1 + 1e-6)
-"""How far a score in a name, which has three decimals, may be from the one computed."""
+"""Largest rounding error of a score in a file name, which has three decimals."""
 
 _NAME: Final = re.compile(
     r"(?P<flag>[^_]+)(?:_(?P<size>\d{1,4}))?_(?P<split>train|validation|val|test)(?![A-Za-z0-9])(?P<rest>.*)\.csv",
@@ -55,15 +55,15 @@ _SPLITS: Final = {prefix: split for split, prefix in NPZ_SPLITS.items()}
 
 @dataclass(frozen=True, slots=True)
 class PredictionName:
-    """What the name of a prediction file says.
+    """The parts of the name of a prediction file.
 
     Attributes:
         flag: Flag of the subset.
         size: Edge length in pixels or voxels.
         split: ``train``, ``validation`` or ``test``.
-        run: Name of the run, dots and all; empty if the name has none.
-        auc: AUC that the name claims, rounded to three decimals; None if it claims none.
-        acc: ACC that the name claims, likewise.
+        run: Name of the run, including dots; empty if the name has none.
+        auc: AUC in the name, rounded to three decimals; None if absent.
+        acc: ACC in the name, likewise.
     """
 
     flag: str
@@ -76,11 +76,11 @@ class PredictionName:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PredictionFile(PredictionName):
-    """A prediction file as read: what its name, or the lines of Vertex AI, say of it, and its checked scores.
+    """A prediction file: the parts of its name (for Vertex AI, taken from its lines) and its checked scores.
 
     Attributes:
-        scores: Finite scores, float64 of shape ``(N, columns)``, rows in the order of the split.
-        index: Row of the split of each line, intp of shape ``(N,)``: 0 to N - 1.
+        scores: Finite scores, float64 of shape ``(N, columns)``, in the row order of the split.
+        index: Row number in the split, intp of shape ``(N,)``: 0 to N - 1.
     """
 
     scores: FloatArray
@@ -94,19 +94,19 @@ def prediction_name(flag: str, size: int | str, split: str, auc: float, acc: flo
         flag: Flag of the subset, in any letter case.
         size: One of its sizes.
         split: ``train``, ``validation`` (``val`` in the name) or ``test``.
-        auc: AUC, 0 to 1; rounded to three decimals, as the ACC.
-        acc: ACC, 0 to 1.
-        run: Any name of the run that a file name can hold; the official package would read it up to its first dot.
+        auc: AUC, 0 to 1; rounded to three decimals.
+        acc: ACC, 0 to 1; rounded to three decimals.
+        run: Name of the run, allowed in a file name. The official package reads it up to its first dot.
 
     Raises:
-        CatalogError: Unknown subset or split, or a size it does not have.
-        ScoreError: The run's name is empty, or holds a slash or a control character.
+        CatalogError: The subset or split is unknown, or the subset does not have the size.
+        ScoreError: The name of the run is empty, or contains a slash or a control character.
     """
     entry = subset(flag)
     size = entry.file(size).size
     split = split_name(split)
     if not run or "/" in run or "\\" in run or not run.isprintable():
-        raise ScoreError(f"run name {run!r} cannot be part of a file name: give letters, digits, dots, dashes")
+        raise ScoreError(f"run name {run!r} cannot be part of a file name: use letters, digits, dots, dashes")
     size_flag = "" if size == DEFAULT_SIZE else f"_{size}"
     return f"{entry.flag}{size_flag}_{NPZ_SPLITS[split]}_[AUC]{auc:.3f}_[ACC]{acc:.3f}@{run}.csv"
 
@@ -122,27 +122,26 @@ def write_predictions(  # noqa: PLR0917  (where and what, in the order of the na
     run: str,
     from_logits: bool | None = None,
 ) -> Path:
-    """Write scores as a prediction file, named by its AUC and ACC. A file of the same name is replaced.
+    """Write scores to a prediction file whose name includes their AUC and ACC; a file of that name is replaced.
 
     Numbers are written as the shortest text that reads back as the same float64. With ``from_logits=True`` the file
-    holds the probabilities, since the official evaluator takes no logits.
+    contains probabilities, since the official evaluator does not accept logits.
 
     Args:
-        folder: Where the file goes; made if it is missing.
+        folder: Folder of the file; created if missing.
         flag: Flag of the subset.
         size: One of its sizes.
         split: ``train``, ``validation`` or ``test``.
-        scores: Scores of the N rows of the split, in their order; shapes as for
-            `medmnist_hf.scoring.predictions.check`.
-        references: What is true of them, likewise.
+        scores: Scores of the N rows of the split, in order; for shapes see `medmnist_hf.scoring.predictions.check`.
+        references: True labels of these rows, likewise.
         run: Name of the run.
-        from_logits: What to make of scores outside 0..1; see `medmnist_hf.scoring.predictions.check`.
+        from_logits: How to treat scores outside 0..1; see `medmnist_hf.scoring.predictions.check`.
 
     Returns:
-        Where the file is.
+        Path of the file.
 
     Raises:
-        CatalogError: Unknown subset or split, or a size it does not have.
+        CatalogError: The subset or split is unknown, or the subset does not have the size.
         ScoreError: The scores cannot be scored, or the run cannot be part of a file name.
         BuildError: The file cannot be written.
     """
@@ -150,7 +149,7 @@ def write_predictions(  # noqa: PLR0917  (where and what, in the order of the na
     checked = check(references, scores, entry.task, from_logits=from_logits, num_classes=len(entry.labels))
     table = np.asarray(checked.columns.T, np.float64)
     if entry.task is Task.BINARY and not from_logits:
-        # Only the last of two columns counts, but a reader may want what was given.
+        # Only the last of two columns is scored, but a reader may want both.
         table = np.asarray(plain(scores), np.float64).reshape(checked.rows, -1)
     official = score(checked)
     folder = Path(folder)
@@ -165,19 +164,19 @@ def write_predictions(  # noqa: PLR0917  (where and what, in the order of the na
 
 
 def parse_name(name: str) -> PredictionName:
-    """What the name of a prediction file says: subset, size and split at least, the rest if it is there.
+    """Parse the name of a prediction file: subset, size and split, and run and scores if present.
 
     Args:
-        name: File name without its folder. ``_28`` and ``validation`` are understood, although never written.
+        name: File name without its folder. ``_28`` and ``validation`` are accepted, although never written.
 
     Raises:
-        ScoreError: The name is not of the official form.
-        CatalogError: It names an unknown subset, or a size that the subset does not have.
+        ScoreError: The name does not have the official form.
+        CatalogError: The subset is unknown, or does not have the size.
     """
     match = _NAME.fullmatch(name)
     if match is None:
         raise ScoreError(
-            f"{name}: not the name of a prediction file; say with subset and split what it is of, or call it "
+            f"{name}: not the name of a prediction file; describe it with subset and split, or rename it to "
             "SUBSET[_SIZE]_SPLIT_[AUC]0.000_[ACC]0.000@RUN.csv"
         )
     try:
@@ -191,53 +190,53 @@ def parse_name(name: str) -> PredictionName:
 
 
 def predictions_of(subset: str, split: str | None = None) -> PredictionName:
-    """What a file of any name holds that says nothing itself.
+    """Describe a prediction file whose name does not have the official form.
 
     Args:
-        subset: Its subset, also with a size: ``pathmnist``, ``pathmnist-64``.
+        subset: Flag of its subset, with an optional size: ``pathmnist``, ``pathmnist-64``.
         split: ``train``, ``validation`` (or ``val``) or ``test``; None for test.
 
     Raises:
         CatalogError: There is no such subset, size or split.
-        ScoreError: The name is that of a file, folder or repository.
+        ScoreError: ``subset`` is a file, folder or repository.
     """
-    named = parse_data_name(subset)
-    if named.entry is None or named.path is not None or named.repository is not None:
-        raise ScoreError(f"{subset} is no flag of a subset: give one such as pathmnist or pathmnist-64")
+    data = parse_data_name(subset)
+    if data.entry is None or data.path is not None or data.repository is not None:
+        raise ScoreError(f"{subset} is not the flag of a subset: pass one such as pathmnist or pathmnist-64")
     return PredictionName(
-        named.entry.flag, named.size or DEFAULT_SIZE, split_name(split or "test"), run="", auc=None, acc=None
+        data.entry.flag, data.size or DEFAULT_SIZE, split_name(split or "test"), run="", auc=None, acc=None
     )
 
 
 def read_predictions(path: str | Path, unnamed: PredictionName | None = None) -> PredictionFile:
-    """Read a prediction file or the batch prediction of Vertex AI; nothing is written and nothing is scored.
+    """Read a prediction file, or the batch prediction of Vertex AI.
 
     Args:
-        path: The file; its name says of which subset, size and split it is. Or the output of Vertex AI, whose lines
-            say it: a JSONL file, or the folder of its shards; see `medmnist_hf.evaluation.vertex.read_batch`.
-        unnamed: What it is of if its name does not say it; see `predictions_of`.
+        path: The file, whose name gives its subset, size and split. Or the output of Vertex AI, whose lines give them:
+            a JSONL file, or the folder of its shards; see `medmnist_hf.evaluation.vertex.read_batch`.
+        unnamed: Subset, size and split if the name does not give them; see `predictions_of`.
 
     Raises:
         SourceError: There is no such file, or it cannot be read.
-        CatalogError: The name holds an unknown subset or size.
-        ScoreError: The name is not of the official form, or names another subset or split than `unnamed`; or the
-            content is empty, has a header, lines of another number of columns than the subset needs, scores that are
-            no finite numbers, or rows twice or missing.
+        CatalogError: The name contains an unknown subset or size.
+        ScoreError: The name does not have the official form, or its subset or split differs from `unnamed`. Or the
+            content is empty, has a header, a wrong number of columns, scores that are not finite numbers, or
+            duplicate or missing rows.
     """
     path = Path(path)
     if is_batch_output(path):
-        found = read_batch(path)
-        index = np.arange(len(found.scores), dtype=np.intp)
-        return PredictionFile(found.entry.flag, found.size, found.split, found.run, None, None, found.scores, index)
+        batch = read_batch(path)
+        index = np.arange(len(batch.scores), dtype=np.intp)
+        return PredictionFile(batch.entry.flag, batch.size, batch.split, batch.run, None, None, batch.scores, index)
     if not path.is_file():
-        raise SourceError(f"{path}: no such file; give a prediction file, with quotes around the brackets of its name")
+        raise SourceError(f"{path}: no such file; pass a prediction file, with quotes around the brackets of its name")
     name = _name_of(path, unnamed)
     try:
         text = read_document(path, PREDICTION_BYTES).decode("utf-8-sig")
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({first_line(error)}); check the file") from None
     except UnicodeDecodeError:
-        raise ScoreError(f"{path}: is not text in UTF-8; give a prediction file in CSV") from None
+        raise ScoreError(f"{path}: is not UTF-8 text; pass a prediction file in CSV") from None
     try:
         index, scores = _table(text, subset(name.flag))
     except MedMNISTError as error:
@@ -254,14 +253,14 @@ def _name_of(path: Path, unnamed: PredictionName | None) -> PredictionName:
         return replace(unnamed, run=path.stem)
     if unnamed is not None and (name.flag, name.split) != (unnamed.flag, unnamed.split):
         raise ScoreError(
-            f"{path}: is called a file of {name.flag} {name.split}, not of {unnamed.flag} {unnamed.split}: give one "
-            "of that, or rename it"
+            f"{path}: is a file of {name.flag} {name.split} by its name, not of {unnamed.flag} {unnamed.split}: pass "
+            "another file, or rename it"
         )
     return name
 
 
 def files_of_split(folder: Path, split: str) -> list[Path]:
-    """The prediction files of a split in a folder, by their names; other files are passed over.
+    """List the prediction files of a split in a folder, sorted by name; other files are ignored.
 
     Args:
         folder: The folder.
@@ -269,7 +268,7 @@ def files_of_split(folder: Path, split: str) -> list[Path]:
     """
     files = []
     for path in sorted(folder.glob("*.csv")):
-        with contextlib.suppress(CatalogError, ScoreError):  # some other file
+        with contextlib.suppress(CatalogError, ScoreError):  # not a prediction file
             if parse_name(path.name).split == split:
                 files.append(path)
     return files
@@ -281,7 +280,7 @@ def _claim(text: str, key: str) -> float | None:
 
 
 def _table(text: str, entry: Subset) -> tuple[IntArray, FloatArray]:
-    """Index, shape ``(N,)``, and scores, shape ``(N, columns)``, of the lines of a file, sorted by index."""
+    """Parse the lines of a file into index, shape ``(N,)``, and scores, shape ``(N, columns)``, sorted by index."""
     allowed = (1, 2) if entry.task is Task.BINARY else (len(entry.labels),)
     indices: list[int] = []
     rows: list[list[float]] = []
@@ -289,19 +288,21 @@ def _table(text: str, entry: Subset) -> tuple[IntArray, FloatArray]:
         where = f"line {number}"
         if not re.fullmatch(r"\s*\d{1,18}\s*", cells[0]):
             raise ScoreError(
-                f"{where} begins with {cells[0][:40]!r}, no row number: write index,score,... and no header"
+                f"{where} begins with {cells[0][:40]!r}, not a row number: write index,score,... without a header"
             )
         if len(cells) - 1 not in allowed:
             needed = " or ".join(map(str, allowed))
-            raise ScoreError(f"{where} has {len(cells) - 1} scores but {entry.flag} needs {needed}: is it its file?")
+            raise ScoreError(
+                f"{where} has {len(cells) - 1} scores but {entry.flag} needs {needed}: is it a file of another subset?"
+            )
         if rows and len(cells) - 1 != len(rows[0]):
             raise ScoreError(
-                f"{where} has {len(cells) - 1} scores, the first line {len(rows[0])}: write as many in each"
+                f"{where} has {len(cells) - 1} scores, the first line {len(rows[0])}: every line needs as many"
             )
         indices.append(int(cells[0]))
         rows.append([_number(cell, where) for cell in cells[1:]])
     if not rows:
-        raise ScoreError("holds no line of scores: is it the right file?")
+        raise ScoreError("contains no scores: is it the right file?")
     index = np.array(indices, np.int64)
     order = np.argsort(index, kind="stable")
     ranked = index[order]
@@ -309,20 +310,20 @@ def _table(text: str, entry: Subset) -> tuple[IntArray, FloatArray]:
     if wrong.size:
         at = int(wrong[0])
         twice = at > 0 and ranked[at] == ranked[at - 1]
-        fault = f"row {ranked[at]} is there twice" if twice else f"row {at} is missing"
-        raise ScoreError(f"{fault}: a prediction file has each row of the split once, counted from 0")
+        fault = f"row {ranked[at]} appears twice" if twice else f"row {at} is missing"
+        raise ScoreError(f"{fault}: a prediction file has one line per row of the split, counted from 0")
     return ranked.astype(np.intp), np.array(rows, np.float64)[order]
 
 
 def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Numbers and cells of the lines that are not empty, by the rules of CSV: a cell may be in quotes."""
+    """Yield the number and the cells of each non-blank line, parsed as CSV: cells may be quoted."""
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         for cells in lines:
             if len(cells) > 1 or "".join(cells).strip():
                 yield lines.line_num, cells
     except csv.Error as error:
-        raise ScoreError(f"line {lines.line_num} is no CSV ({error}): write index,score,...") from None
+        raise ScoreError(f"line {lines.line_num} is not valid CSV ({error}): write index,score,...") from None
 
 
 def _number(cell: str, where: str) -> float:
@@ -330,7 +331,7 @@ def _number(cell: str, where: str) -> float:
         value = math.nan if "_" in cell else float(cell)
     except ValueError:
         what = f"{cell[:40]!r}" if cell.strip() else "an empty cell"
-        raise ScoreError(f"{where} has {what} for a score: write finite numbers, with a decimal point") from None
+        raise ScoreError(f"{where} has {what} as a score: write finite numbers, with a decimal point") from None
     if not math.isfinite(value):
-        raise ScoreError(f"{where} has {cell.strip()[:40]!r} for a score: write finite numbers")
+        raise ScoreError(f"{where} has {cell.strip()[:40]!r} as a score: write finite numbers")
     return value

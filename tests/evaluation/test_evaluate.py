@@ -1,4 +1,4 @@
-"""Prediction files against labels: the real file, every task, what is warned of and what is refused."""
+"""Score prediction files: the real file, every task, warnings and errors."""
 
 import warnings
 from pathlib import Path
@@ -67,7 +67,7 @@ def test_the_real_file(real_data: Path) -> None:
 
 
 @pytest.mark.parametrize("flag", TASKS)
-def test_every_number_is_that_of_the_core(data: Path, tmp_path: Path, flag: str) -> None:
+def test_evaluation_equals_the_scoring_functions(data: Path, tmp_path: Path, flag: str) -> None:
     entry = subset(flag)
     path, truth, scores = result(tmp_path, flag), labels_of(entry), scores_of(entry)
     found = evaluate_file(path, data, ["ece"], per_class=True, ci=True, resamples=50, seed=3)
@@ -77,40 +77,40 @@ def test_every_number_is_that_of_the_core(data: Path, tmp_path: Path, flag: str)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         expected = intervals(check(truth, scores, entry.task), names, resamples=50, seed=3)
-    assert repr(found.intervals) == repr(expected), "nan included, which equals nothing"
-    assert found.warnings == tuple(f"{path.name}: {one.message}" for one in caught)
+    assert repr(found.intervals) == repr(expected), "repr, because nan is not equal to itself"
+    assert found.warnings == tuple(f"{path.name}: {warning.message}" for warning in caught)
     assert found.entry == entry
     if entry.task is not Task.BINARY:
-        shown = [found.positives(label) for label in range(len(entry.labels))]
+        positives = [found.positives(label) for label in range(len(entry.labels))]
         hot = truth if entry.task is Task.MULTI_LABEL else truth == np.arange(len(entry.labels))
-        assert shown == hot.sum(axis=0).tolist()
+        assert positives == hot.sum(axis=0).tolist()
 
 
-def test_a_name_that_lies_is_told(data: Path, tmp_path: Path) -> None:
+def test_a_name_with_wrong_scores_gives_a_warning(data: Path, tmp_path: Path) -> None:
     path = result(tmp_path, "breastmnist")
-    honest = evaluate_file(path, data)
-    assert honest.warnings == () and honest.result.auc is not None
-    lying = path.rename(tmp_path / "breastmnist_test_[AUC]0.999_[ACC]0.998@x.csv")
-    found = evaluate_file(lying, data)
-    assert found.score == honest.score
+    original = evaluate_file(path, data)
+    assert original.warnings == () and original.result.auc is not None
+    renamed = path.rename(tmp_path / "breastmnist_test_[AUC]0.999_[ACC]0.998@x.csv")
+    found = evaluate_file(renamed, data)
+    assert found.score == original.score
     assert len(found.warnings) == 2
     for name, value, warning in zip(("AUC 0.999", "ACC 0.998"), ("auc", "acc"), found.warnings, strict=True):
-        assert f"the name says {name}, but its scores give {getattr(honest.score, value):.3f}" in warning
+        assert f"the name says {name}, but its scores give {getattr(original.score, value):.3f}" in warning
     for digit in (1, -1):
-        close = lying.with_name(f"breastmnist_test_[AUC]{honest.score.auc + 0.0004 * digit:.5f}@x.csv")
-        lying.rename(close)
+        close = renamed.with_name(f"breastmnist_test_[AUC]{original.score.auc + 0.0004 * digit:.5f}@x.csv")
+        renamed.rename(close)
         assert evaluate_file(close, data).warnings == (), "within the rounding of three decimals"
-        lying = close
-    assert evaluate_file(lying.rename(tmp_path / "breastmnist_test.csv"), data).warnings == ()
+        renamed = close
+    assert evaluate_file(renamed.rename(tmp_path / "breastmnist_test.csv"), data).warnings == ()
 
 
-def test_an_absent_class_is_told(tmp_path: Path) -> None:
+def test_an_absent_class_gives_a_warning(tmp_path: Path) -> None:
     truth = np.array([[0], [1], [2], [1]], np.uint8)
     np.savez(tmp_path / "retinamnist.npz", test_labels=truth)
     path = write_predictions(tmp_path, "retinamnist", 28, "test", np.eye(5)[truth[:, 0]], truth, run="x")
     found = evaluate_file(path, tmp_path, ci=True, resamples=20)
     assert found.score.absent == (3, 4) and found.score.auc == 1.0
-    assert any("no AUC of class 3, 4" in warning for warning in found.warnings)
+    assert any("no AUC for class 3, 4" in warning for warning in found.warnings)
 
 
 def test_a_split_without_any_auc(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_split_without_any_auc(tmp_path: Path) -> None:
     assert any("AUC is nan" in warning for warning in found.warnings)
 
 
-def test_synthetic_labels_are_told(data: Path, tmp_path: Path) -> None:
+def test_synthetic_labels_set_the_provenance(data: Path, tmp_path: Path) -> None:
     from medmnist_hf.conversion.build import build_config
     from medmnist_hf.conversion.sources.source import Phantom
 
@@ -138,7 +138,7 @@ def test_synthetic_labels_are_told(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flag", TASKS)
-def test_comparison_is_that_of_the_core(data: Path, tmp_path: Path, flag: str) -> None:
+def test_comparison_equals_the_scoring_functions(data: Path, tmp_path: Path, flag: str) -> None:
     entry = subset(flag)
     size = entry.sizes[1]
     first, second = result(tmp_path, flag, seed=1), result(tmp_path, flag, size, seed=2)
@@ -147,7 +147,9 @@ def test_comparison_is_that_of_the_core(data: Path, tmp_path: Path, flag: str) -
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         expected = compare(*both, ["auc", "acc", "f1"], resamples=50, seed=5)
-    assert repr(found.metrics) == repr(expected) and found.warnings == tuple(str(one.message) for one in caught)
+    assert repr(found.metrics) == repr(expected) and found.warnings == tuple(
+        str(warning.message) for warning in caught
+    )
     assert [each.difference.method for each in found.metrics.values()] == ["DeLong", "Student", "bootstrap"]
     assert (found.flag, found.split, found.rows) == (flag, "test", both[0].rows)
 
@@ -172,21 +174,23 @@ def test_files_that_cannot_be_compared(data: Path, tmp_path: Path) -> None:
         compare_files(first, tmp_path / "breastmnist_test@none.csv", data)
 
 
-def test_files_that_do_not_fit(data: Path, tmp_path: Path) -> None:
-    def refused(name: str, text: str, kind: type[MedMNISTError], says: str, **options: bool) -> None:
+def test_files_that_do_not_match_the_labels(data: Path, tmp_path: Path) -> None:
+    def refused(name: str, text: str, kind: type[MedMNISTError], message: str, **options: bool) -> None:
         path = tmp_path / name
         path.write_text(text)
         with pytest.raises(kind) as caught:
             evaluate_file(path, data, **options)  # type: ignore[arg-type]  # only flags are passed
-        assert says in one_line(caught.value) and name in one_line(caught.value)
+        assert message in one_line(caught.value) and name in one_line(caught.value)
 
     rows = len(labels_of(subset("breastmnist")))
     full = "".join(f"{row},0.5\n" for row in range(rows))
     refused("breastmnist_test@a.csv", "0,0.5\n", ScoreError, f"1 rows, but the test split of breastmnist in {data}")
-    refused("breastmnist_test@b.csv", full + f"{rows},0.5\n", ScoreError, f"has {rows}; is it the same release")
+    refused(
+        "breastmnist_test@b.csv", full + f"{rows},0.5\n", ScoreError, f"has {rows}; are both from the same release"
+    )
     refused("breastmnist_test@c.csv", full.replace("0,0.5", "0,-3", 1), ScoreError, "outside 0..1")
     refused("pathmnist_test@d.csv", full, ScoreError, "1 scores but pathmnist needs 9")
-    refused("breastmnist_test@e.csv", "", ScoreError, "holds no line of scores")
+    refused("breastmnist_test@e.csv", "", ScoreError, "contains no scores")
     refused("brestmnist_test@f.csv", full, CatalogError, "did you mean 'breastmnist'?")
     assert evaluate_file(tmp_path / "breastmnist_test@c.csv", data, from_logits=False).score.rows == rows
     with pytest.raises(ScoreError, match="unknown measure 'nothing'"):

@@ -1,4 +1,4 @@
-"""Labels of a split from builds, the Hub and NPZ files: equal to the source, alone, and clear where they are not."""
+"""Labels of a split from builds, the Hub and NPZ files: equal to the source, read without images, clear errors."""
 
 import os
 import shutil
@@ -58,7 +58,7 @@ def test_official_files(real_data: Path) -> None:
             assert found.provenance is Provenance.VERIFIED
 
 
-def test_an_npz_file_is_verified_by_its_md5_alone(real_data: Path, phantoms: Phantoms, tmp_path: Path) -> None:
+def test_an_npz_file_is_verified_by_its_md5_only(real_data: Path, phantoms: Phantoms, tmp_path: Path) -> None:
     path = tmp_path / "breastmnist.npz"
     content = (real_data / path.name).read_bytes()
     path.write_bytes(content)
@@ -69,7 +69,7 @@ def test_an_npz_file_is_verified_by_its_md5_alone(real_data: Path, phantoms: Pha
     assert read_labels("breastmnist", 28, "test", phantoms("breastmnist").path).provenance is Provenance.UNVERIFIED
 
 
-def test_a_build_that_calls_another_file_verified_is_refused(dist: Path, tmp_path: Path) -> None:
+def test_a_build_with_a_false_verified_flag_is_refused(dist: Path, tmp_path: Path) -> None:
     folder = tmp_path / "28"
     shutil.copytree(dist / "breastmnist" / "28", folder)
     manifest = (folder / "manifest.json").read_text(encoding="utf-8")
@@ -80,7 +80,7 @@ def test_a_build_that_calls_another_file_verified_is_refused(dist: Path, tmp_pat
 
 
 def test_no_image_is_read(phantoms: Phantoms, tmp_path: Path) -> None:
-    """Shards whose image column is destroyed still give their labels."""
+    """Labels are read from shards whose image column is destroyed."""
     folder = build(phantoms, tmp_path, "pathmnist", 28) / "28"
     expected = read_labels("pathmnist", 28, "train", tmp_path).values
     for path in folder.glob("train-*.parquet"):
@@ -100,7 +100,7 @@ def _path(row_group: pq.RowGroupMetaData, column: int) -> str:
 
 
 def test_labels_from_the_hub(phantoms: Phantoms, tmp_path: Path) -> None:
-    """The label column alone comes over the wire, of the shards of one split; the faults are one line each."""
+    """Only the label column of the shards of one split is downloaded; errors have one line."""
     folder = build(phantoms, tmp_path, "pathmnist", 224, rows=40, rows_per_shard=40)
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     code = """
@@ -130,10 +130,10 @@ for flag, size, split, data in [
     assert lines[1] == f"{expected} org/pathmnist@main on the Hub synthetic"
     for line, name in zip(lines[2:], ("org/pathmnist", "org/other", "org/pathmnist", "medmnist/breast"), strict=True):
         assert line.startswith("SourceError ") and name in line
-    assert "org/pathmnist is pathmnist, and breastmnist is needed" in lines[4]
-    whole = sum(len(content) for name, content in files.items() if "train-" in name)
+    assert "org/pathmnist is pathmnist, but breastmnist is needed" in lines[4]
+    total = sum(len(content) for name, content in files.items() if "train-" in name)
     sent = sum(seen.sent for seen in hub.log.find("GET", r"\.parquet"))
-    assert whole > 2_000_000 and 0 < sent / 2 < whole / 3, "two reads, each of the end of the shard"
+    assert total > 2_000_000 and 0 < sent / 2 < total / 3, "two reads, each of the end of the shard"
     assert not hub.log.find("GET", "test-00000")
 
 
@@ -149,20 +149,20 @@ for flag, size, split, data in [
             "(it is a build of breastmnist): run medmnist-hf build pathmnist --size 28 --root",
         ),
         ("pathmnist", 224, "breastmnist", "no build of pathmnist at size 224"),
-        ("breastmnist", 64, "breastmnist/28", "of breastmnist at size 28, and breastmnist at size 64 is needed"),
-        ("pathmnist", 28, "breastmnist/28", "of breastmnist at size 28, and pathmnist at size 28 is needed"),
+        ("breastmnist", 64, "breastmnist/28", "of breastmnist at size 28, but breastmnist at size 64 is needed"),
+        ("pathmnist", 28, "breastmnist/28", "of breastmnist at size 28, but pathmnist at size 28 is needed"),
         ("breastmnist", 28, "nothing", "no such file or folder"),
         ("breastmnist", 28, "nothing.npz", "no such file or folder"),
     ],
 )
-def test_data_that_are_not_there(dist: Path, flag: str, size: int, data: str, says: str) -> None:
+def test_missing_data(dist: Path, flag: str, size: int, data: str, says: str) -> None:
     with pytest.raises(SourceError) as caught:
         read_labels(flag, size, "test", dist / data)
     assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_an_unreachable_hub_is_one_line() -> None:
-    """The tests run without a network, as a person may."""
+def test_an_unreachable_hub_gives_a_one_line_error() -> None:
+    """The tests run offline."""
     assert os.environ["HF_HUB_OFFLINE"] == "1"
     with pytest.raises(SourceError, match=r"medmnist/breastmnist at size 28 from the Hub .*offline") as caught:
         read_labels("breastmnist", 28, "test")
@@ -172,7 +172,7 @@ def test_an_unreachable_hub_is_one_line() -> None:
 def test_damaged_builds(phantoms: Phantoms, tmp_path: Path) -> None:
     folder = build(phantoms, tmp_path, "breastmnist", 28) / "28"
     first, second, *_ = sorted(folder.glob("train-*.parquet"))
-    kept = first.read_bytes()
+    content = first.read_bytes()
 
     def refused(says: str) -> None:
         with pytest.raises(BuildError, match=says) as caught:
@@ -187,36 +187,35 @@ def test_damaged_builds(phantoms: Phantoms, tmp_path: Path) -> None:
     first.symlink_to(first.name)
     refused("cannot read labels from train-00000-of-0000[0-9].parquet .Too many levels of symbolic links.")
     first.unlink()
-    first.write_bytes(kept[:-9])
+    first.write_bytes(content[:-9])
     refused("cannot read labels")
     pq.write_table(pa.table({"image": [b""] * 7}), first, compression="none", use_dictionary=False)
     refused("cannot read labels")
     pq.write_table(pq.read_table(second).slice(0, 2), first, compression="none", use_dictionary=False)
     refused("rows where the manifest has")
-    first.write_bytes(kept)
+    first.write_bytes(content)
     table = pq.read_table(first)
-    turned = table.set_column(1, "label", pa.array([1 - label for label in table["label"].to_pylist()]))
-    pq.write_table(turned, first, compression="none", use_dictionary=False)
-    refused("the labels in train are not those of its manifest.json")
-    first.write_bytes(kept)
+    flipped = table.set_column(1, "label", pa.array([1 - label for label in table["label"].to_pylist()]))
+    pq.write_table(flipped, first, compression="none", use_dictionary=False)
+    refused("the labels in train do not match its manifest.json")
+    first.write_bytes(content)
     assert len(read_labels("breastmnist", 28, "train", tmp_path).values) == 16
 
 
 def _npz(path: Path, **members: object) -> Path:
-    np.savez(path, **members)  # type: ignore[arg-type]  # the keyword beside them is a bool
+    np.savez(path, **members)  # type: ignore[arg-type]  # savez also has a bool keyword
     return path
 
 
-def test_labels_without_a_column_are_those_with_one(tmp_path: Path) -> None:
-    """As the builders take them."""
+def test_one_dimensional_labels_are_accepted(tmp_path: Path) -> None:
     values = np.array([0, 1, 1], np.uint8)
-    one, two = (_npz(tmp_path / f"{each.ndim}.npz", test_labels=each) for each in (values, values[:, None]))
-    for path in (one, two):
+    flat, column = (_npz(tmp_path / f"{each.ndim}.npz", test_labels=each) for each in (values, values[:, None]))
+    for path in (flat, column):
         assert read_labels("breastmnist", 28, "test", path).values.tolist() == [0, 1, 1]
 
 
-def test_a_place_that_cannot_be_asked_is_one_line(tmp_path: Path) -> None:
-    """The system refuses the question, as for want of permission; this way it also refuses an administrator."""
+def test_a_path_that_cannot_be_checked_gives_a_one_line_error(tmp_path: Path) -> None:
+    """Too long a name fails like a missing permission does, but also for root."""
     with pytest.raises(SourceError, match=r"^cannot read .*File name too long"):
         read_labels("breastmnist", 28, "test", tmp_path / ("x" * 300))
 
@@ -229,7 +228,7 @@ def test_npz_files_that_are_refused(tmp_path: Path) -> None:
         assert str(path) in str(caught.value)
 
     good = np.array([[0], [1]], np.uint8)
-    refused(_npz(tmp_path / "pathmnist.npz", test_labels=good), "is not breastmnist.npz, which is needed")
+    refused(_npz(tmp_path / "pathmnist.npz", test_labels=good), "is not the required file breastmnist.npz")
     refused(_npz(tmp_path / "a.npz", train_labels=good), "member test_labels.npy is missing: is this a MedMNIST file")
     refused(_npz(tmp_path / "b.npz", test_labels=good[0, 0]), r"has shape \(\) where \(N, 1\) is needed")
     refused(_npz(tmp_path / "n.npz", test_labels=good[:, 0]), r"\(2,\) where \(N, 14\) is needed", "chestmnist")

@@ -1,4 +1,4 @@
-"""The figure: curves equal to scikit-learn's, a reliability that adds up to the error, files whole or absent."""
+"""Plots: ROC curves against scikit-learn, reliability against ECE, banners and files."""
 
 import re
 import subprocess
@@ -23,7 +23,7 @@ from medmnist_hf.scoring.predictions import Predictions, check
 TASKS = ["breastmnist", "retinamnist", "organamnist", "chestmnist"]
 
 
-def case(entry: Subset, rows: int = 200, seed: int = 0) -> Predictions:
+def random_predictions(entry: Subset, rows: int = 200, seed: int = 0) -> Predictions:
     rng, labels = np.random.default_rng(seed), len(entry.labels)
     if entry.task is Task.MULTI_LABEL:
         truth = rng.random((rows, labels)) < 0.2
@@ -38,9 +38,7 @@ def case(entry: Subset, rows: int = 200, seed: int = 0) -> Predictions:
     st.randoms(use_true_random=False),
 )
 @settings(max_examples=200)
-def test_roc_curve_is_that_of_scikit_learn(
-    column: np.ndarray[tuple[int], np.dtype[np.float64]], random: object
-) -> None:
+def test_roc_curve_matches_scikit_learn(column: np.ndarray[tuple[int], np.dtype[np.float64]], random: object) -> None:
     positive = np.zeros(len(column), np.bool_)
     positive[: random.randint(1, len(column) - 1)] = True  # type: ignore[attr-defined]
     false, true = roc_curve(column, positive)
@@ -51,56 +49,58 @@ def test_roc_curve_is_that_of_scikit_learn(
 
 
 @pytest.mark.parametrize("flag", TASKS)
-def test_reliability_adds_up(flag: str) -> None:
-    given_ = case(subset(flag))
-    found = reliability(given_)
-    scored = given_.columns.size if given_.task in (Task.BINARY, Task.MULTI_LABEL) else given_.rows
-    assert found.count.sum() == scored and (np.diff(found.bins) > 0).all()
+def test_reliability_adds_up_to_the_ece(flag: str) -> None:
+    predictions = random_predictions(subset(flag))
+    diagram = reliability(predictions)
+    scored = predictions.columns.size if predictions.task in (Task.BINARY, Task.MULTI_LABEL) else predictions.rows
+    assert diagram.count.sum() == scored and (np.diff(diagram.bins) > 0).all()
     edges = np.linspace(0, 1, 16)
-    assert (edges[found.bins] - 1e-12 <= found.confidence).all()
-    assert (found.confidence <= edges[found.bins + 1] + 1e-12).all()
-    if given_.task is not Task.MULTI_LABEL:
-        total = float((np.abs(found.hits - found.confidence) * found.count).sum() / found.count.sum())
-        assert total == pytest.approx(found.error, abs=1e-12), "the bins drawn are those of the error"
+    assert (edges[diagram.bins] - 1e-12 <= diagram.confidence).all()
+    assert (diagram.confidence <= edges[diagram.bins + 1] + 1e-12).all()
+    if predictions.task is not Task.MULTI_LABEL:
+        total = float((np.abs(diagram.hits - diagram.confidence) * diagram.count).sum() / diagram.count.sum())
+        assert total == pytest.approx(diagram.error, abs=1e-12), "the drawn bins are those of the ECE"
 
 
 @pytest.mark.parametrize("entry", subsets(), ids=lambda entry: entry.flag)
-def test_the_figure_tells_what_was_computed(entry: Subset) -> None:
-    given_ = case(entry)
-    figure = draw(given_, entry.labels, "a title")
+def test_the_figure_shows_the_computed_scores(entry: Subset) -> None:
+    predictions = random_predictions(entry)
+    figure = draw(predictions, entry.labels, "a title")
     roc, calibration, confusion = figure.axes
     assert figure.get_suptitle() == "a title"
     legend = roc.get_legend()
     assert legend is not None
-    shown = [text.get_text() for text in legend.get_texts()]
-    assert len(shown) == (1 if entry.task is Task.BINARY else len(entry.labels))
-    truth = given_.hot.T if given_.hot is not None else given_.ids
-    drawn = "auc" if entry.task is Task.BINARY else "auc:*"
-    values = metrics(check(truth, given_.columns.T, entry.task), [drawn, "ece", "acc"])
-    assert [text.rpartition(" ")[2] for text in shown] == [
+    labels_shown = [text.get_text() for text in legend.get_texts()]
+    assert len(labels_shown) == (1 if entry.task is Task.BINARY else len(entry.labels))
+    truth = predictions.hot.T if predictions.hot is not None else predictions.ids
+    auc_names = "auc" if entry.task is Task.BINARY else "auc:*"
+    values = metrics(check(truth, predictions.columns.T, entry.task), [auc_names, "ece", "acc"])
+    assert [text.rpartition(" ")[2] for text in labels_shown] == [
         f"{value:.3f}" for name, value in values.items() if name.startswith("auc")
     ]
     assert f"ECE {values['ece']:.3f}" in calibration.get_title()
     assert f"ACC {values['acc']:.3f}" in confusion.get_title()
     counts = [int(text.get_text().replace(",", "")) for text in confusion.texts]
     labels = len(entry.labels)
-    assert sum(counts) == given_.rows * (labels if entry.task is Task.MULTI_LABEL else 1)
+    assert sum(counts) == predictions.rows * (labels if entry.task is Task.MULTI_LABEL else 1)
     assert len(counts) == (4 * labels if entry.task is Task.MULTI_LABEL else labels**2)
 
 
-def test_an_absent_class_and_scores_that_are_no_probabilities() -> None:
-    given_ = check([0, 1, 2, 1], np.eye(5)[[0, 1, 2, 2]] * 3, "ordinal-regression", from_logits=False)
-    roc, calibration, _ = draw(given_, subset("retinamnist").labels, "x").axes
+def test_an_absent_class_and_scores_that_are_not_probabilities() -> None:
+    predictions = check([0, 1, 2, 1], np.eye(5)[[0, 1, 2, 2]] * 3, "ordinal-regression", from_logits=False)
+    roc, calibration, _ = draw(predictions, subset("retinamnist").labels, "x").axes
     legend = roc.get_legend()
     assert legend is not None
     assert [text.get_text().endswith("undefined") for text in legend.get_texts()] == [False] * 3 + [True] * 2
-    assert "no probabilities" in calibration.texts[0].get_text()
+    assert "not probabilities" in calibration.texts[0].get_text()
 
 
 @pytest.mark.parametrize("suffix", ["png", "PNG", "svg", "pdf"])
 def test_files_of_each_format(tmp_path: Path, suffix: str) -> None:
     entry = subset("breastmnist")
-    path = save_plot(tmp_path / f"plot.{suffix}", case(entry), entry.labels, "x", provenance=Provenance.VERIFIED)
+    path = save_plot(
+        tmp_path / f"plot.{suffix}", random_predictions(entry), entry.labels, "x", provenance=Provenance.VERIFIED
+    )
     content = path.read_bytes()
     assert content.startswith({"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[suffix.lower()])
     assert list(tmp_path.iterdir()) == [path]
@@ -111,37 +111,37 @@ def test_files_of_each_format(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("provenance", Provenance)
-def test_the_banner_of_other_data_is_drawn_across_the_figure(tmp_path: Path, provenance: Provenance) -> None:
+def test_the_banner_of_unverified_data_crosses_the_figure(tmp_path: Path, provenance: Provenance) -> None:
     entry = subset("breastmnist")
-    path = save_plot(tmp_path / "plot.png", case(entry), entry.labels, "x", provenance=provenance)
+    path = save_plot(tmp_path / "plot.png", random_predictions(entry), entry.labels, "x", provenance=provenance)
     with PIL.Image.open(path) as picture:
         pixels = np.asarray(picture.convert("RGB"), np.int16)
     red = pixels[..., 0] - pixels[..., 1:].max(axis=-1) > 40
     columns = np.flatnonzero(red.any(axis=0))
     assert not len(columns) if provenance.comparable else np.ptp(columns) > 0.6 * pixels.shape[1]
-    figure = stamp(draw(case(entry), entry.labels, "x"), provenance)
+    figure = stamp(draw(random_predictions(entry), entry.labels, "x"), provenance)
     assert [text.get_text() for text in figure.texts if text.get_text() != "x"] == (
         [provenance.banner] * bool(provenance.banner)
     )
 
 
-def test_what_is_refused_leaves_nothing(tmp_path: Path) -> None:
+def test_refused_figures_leave_no_file(tmp_path: Path) -> None:
     entry = subset("breastmnist")
-    for path, says in (
+    for path, message in (
         (tmp_path / "plot.gif", "png, svg, pdf"),
         (tmp_path / "plot", "png, svg, pdf"),
         (tmp_path / "none" / "plot.png", "no such folder"),
     ):
-        with pytest.raises(MedMNISTError, match=says) as caught:
+        with pytest.raises(MedMNISTError, match=message) as caught:
             check_plot_path(path)
         assert "\n" not in str(caught.value)
     (tmp_path / "plot.png").mkdir()
     with pytest.raises(BuildError, match="cannot write"):
-        save_plot(tmp_path / "plot.png", case(entry), entry.labels, "x", provenance=Provenance.VERIFIED)
+        save_plot(tmp_path / "plot.png", random_predictions(entry), entry.labels, "x", provenance=Provenance.VERIFIED)
     assert [path.name for path in tmp_path.iterdir()] == ["plot.png"]
 
 
-def test_matplotlib_is_loaded_when_a_figure_is_made_and_missed_in_one_line(tmp_path: Path) -> None:
+def test_matplotlib_is_imported_on_demand_and_missed_in_one_line(tmp_path: Path) -> None:
     code = (
         "import sys, medmnist_hf.evaluation.plots, medmnist_hf.cli.evaluate\n"
         "assert 'matplotlib' not in sys.modules\n"
@@ -150,5 +150,5 @@ def test_matplotlib_is_loaded_when_a_figure_is_made_and_missed_in_one_line(tmp_p
         "try:\n    medmnist_hf.evaluation.plots.check_plot_path(Path('x.png'))\n"
         "except medmnist_hf.errors.MedMNISTError as error:\n    print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert re.fullmatch(r"matplotlib is not installed: .* -m pip install 'medmnist-hf\[plot\]'\n", done.stdout)
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert re.fullmatch(r"matplotlib is not installed: .* -m pip install 'medmnist-hf\[plot\]'\n", process.stdout)

@@ -1,4 +1,4 @@
-"""Prediction files: equal with the official package both ways, exact in every digit, and clear about what is wrong."""
+"""Prediction files: round trip with the official package, all digits, and one-line errors."""
 
 import math
 import os
@@ -35,7 +35,7 @@ ROWS = 24
 
 
 def official_at(root: Path) -> Any:
-    """The official evaluator with another default root, which `parse_and_evaluate` gives no way to pass."""
+    """The official evaluator with another root, which `parse_and_evaluate` has no argument for."""
 
     class Rooted(official_evaluator.Evaluator):  # type: ignore[misc]
         def __init__(self, flag: str, split: str, size: int | None = None) -> None:
@@ -54,7 +54,7 @@ def write_labels(root: Path, entry: Subset, size: int) -> None:
 
 
 def some_scores(entry: Subset, labels: np.ndarray[Any, Any], seed: int) -> FloatArray:
-    """Scores that know something of the labels, in the columns that the official recipes write."""
+    """Scores correlated with the labels, in the columns that the official recipes write."""
     rng = np.random.default_rng(seed)
     if entry.task is Task.MULTI_LABEL:
         return np.asarray(np.clip(0.6 * labels + rng.random(labels.shape) * 0.7, 0, 1))
@@ -67,9 +67,14 @@ def some_scores(entry: Subset, labels: np.ndarray[Any, Any], seed: int) -> Float
 def test_round_trip_with_the_official_package(
     flag: str, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Files written here are read there with the same result, and the other way round, for every split."""
-    entry, root, ours, theirs = subset(flag), tmp_path / "root", tmp_path / "ours", tmp_path / "theirs"
-    for folder in (root, theirs):
+    """Each package reads the files of the other with the same scores, for every split."""
+    entry, root, own_folder, official_folder = (
+        subset(flag),
+        tmp_path / "root",
+        tmp_path / "ours",
+        tmp_path / "official",
+    )
+    for folder in (root, official_folder):
         folder.mkdir()
     write_labels(root, entry, size)
     rooted = official_at(root)
@@ -77,7 +82,7 @@ def test_round_trip_with_the_official_package(
         labels = phantom_labels(entry, phantom_counts(entry, ROWS), split)
         scores = some_scores(entry, labels, seed)
         expected = score(check(labels, scores, entry.task))
-        path = write_predictions(ours, flag, size, split, scores, labels, run="run.1")
+        path = write_predictions(own_folder, flag, size, split, scores, labels, run="run.1")
         found = read_predictions(path)
         assert np.array_equal(found.scores, scores) and np.array_equal(found.index, np.arange(len(labels)))
         assert (found.flag, found.size, found.split, found.run) == (flag, size, split, "run.1")
@@ -89,16 +94,21 @@ def test_round_trip_with_the_official_package(
         assert (tmp_path / path.name.replace("@run.1", "@run")).is_file(), "quirks (a) and (b) of the official parser"
 
         evaluator = rooted(flag, NPZ_SPLITS[split], None if size == DEFAULT_SIZE else size)
-        evaluator.evaluate(scores, str(theirs), "resnet.v2")
-        (written,) = theirs.glob(f"{flag}*_{NPZ_SPLITS[split]}_*.csv")
-        back = read_predictions(written)
-        assert np.array_equal(back.scores, scores)
-        assert (back.flag, back.size, back.split, back.run) == (flag, size, split, "resnet.v2")
-        assert (back.auc, back.acc) == (found.auc, found.acc)
-        again = score(check(labels, back.scores, entry.task))
-        assert (again.auc, again.acc) == (expected.auc, expected.acc)
+        evaluator.evaluate(scores, str(official_folder), "resnet.v2")
+        (written,) = official_folder.glob(f"{flag}*_{NPZ_SPLITS[split]}_*.csv")
+        official_file = read_predictions(written)
+        assert np.array_equal(official_file.scores, scores)
+        assert (official_file.flag, official_file.size, official_file.split, official_file.run) == (
+            flag,
+            size,
+            split,
+            "resnet.v2",
+        )
+        assert (official_file.auc, official_file.acc) == (found.auc, found.acc)
+        rescored = score(check(labels, official_file.scores, entry.task))
+        assert (rescored.auc, rescored.acc) == (expected.auc, expected.acc)
         assert written.name == path.name.replace("run.1", "resnet.v2")
-        assert written.read_bytes() == path.read_bytes(), "the same text in the same number of bytes"
+        assert written.read_bytes() == path.read_bytes(), "identical files"
 
 
 def test_the_real_file(real_data: Path) -> None:
@@ -130,7 +140,7 @@ def test_any_run_name_survives(tmp_path: Path, run: str) -> None:
     assert path.name == f"breastmnist_64_val_[AUC]1.000_[ACC]1.000@{run}.csv"
     found = read_predictions(path)
     assert (found.run, found.split, found.size, found.auc, found.acc) == (run, "validation", 64, 1.0, 1.0)
-    assert list(path.parent.iterdir()) == [path], "nothing beside the file"
+    assert list(path.parent.iterdir()) == [path], "no other file"
 
 
 @given(
@@ -140,7 +150,7 @@ def test_any_run_name_survives(tmp_path: Path, run: str) -> None:
     st.floats(0, 1),
     st.text(min_size=1, max_size=40).filter(lambda text: text.isprintable() and not {"/", "\\"} & set(text)),
 )
-def test_names_are_read_as_they_were_made(pair: tuple[str, int], split: str, auc: float, acc: float, run: str) -> None:
+def test_names_survive_a_round_trip(pair: tuple[str, int], split: str, auc: float, acc: float, run: str) -> None:
     found = parse_name(prediction_name(*pair, split, auc, acc, run))
     assert (found.flag, found.size, found.split, found.run) == (*pair, split, run)
     assert (found.auc, found.acc) == (float(f"{auc:.3f}"), float(f"{acc:.3f}"))
@@ -158,14 +168,14 @@ def test_names_are_read_as_they_were_made(pair: tuple[str, int], split: str, auc
         ("breastmnist_test@[AUC]0.9_[ACC]0.8.csv", ("breastmnist", 28, "test", "[AUC]0.9_[ACC]0.8", None, None)),
     ],
 )
-def test_names_of_others(name: str, expected: tuple[object, ...]) -> None:
+def test_names_written_by_other_tools(name: str, expected: tuple[object, ...]) -> None:
     found = parse_name(name)
     actual = (found.flag, found.size, found.split, found.run, found.auc, found.acc)
     assert repr(actual) == repr(expected)
 
 
 @pytest.mark.parametrize(
-    ("name", "error", "says"),
+    ("name", "error", "message"),
     [
         ("pathmnits_test@1.csv", CatalogError, "did you mean 'pathmnist'?"),
         ("pathmnist_32_test@1.csv", CatalogError, "has no size 32"),
@@ -176,17 +186,17 @@ def test_names_of_others(name: str, expected: tuple[object, ...]) -> None:
         ("", ScoreError, "not the name of a prediction file"),
     ],
 )
-def test_names_that_are_refused(name: str, error: type[MedMNISTError], says: str) -> None:
+def test_names_that_are_refused(name: str, error: type[MedMNISTError], message: str) -> None:
     with pytest.raises(error) as caught:
         parse_name(name)
-    assert says in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("run", ["", "a/b", "a\\b", "a\nb", "a\x00b"])
-def test_run_names_that_no_file_can_have(tmp_path: Path, run: str) -> None:
+def test_run_names_that_are_refused(tmp_path: Path, run: str) -> None:
     with pytest.raises(ScoreError, match="run name"):
         write_predictions(tmp_path / "new", "breastmnist", 28, "test", [0.1, 0.9], [0, 1], run=run)
-    assert list(tmp_path.iterdir()) == [], "nothing is left"
+    assert list(tmp_path.iterdir()) == [], "no file is left"
 
 
 def test_lines_in_any_order_and_form(tmp_path: Path) -> None:
@@ -198,12 +208,12 @@ def test_lines_in_any_order_and_form(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flag", "text", "says"),
+    ("flag", "text", "message"),
     [
-        ("breastmnist", "", "holds no line of scores"),
-        ("breastmnist", "\n \n", "holds no line of scores"),
-        ("breastmnist", "index,score\n0,0.5\n", "line 1 begins with 'index', no row number"),
-        ("breastmnist", ",0,1\n0,0.5,0.5\n", "line 1 begins with '', no row number"),
+        ("breastmnist", "", "contains no scores"),
+        ("breastmnist", "\n \n", "contains no scores"),
+        ("breastmnist", "index,score\n0,0.5\n", "line 1 begins with 'index', not a row number"),
+        ("breastmnist", ",0,1\n0,0.5,0.5\n", "line 1 begins with '', not a row number"),
         ("breastmnist", "0,0.5\n-1,0.5\n", "line 2 begins with '-1'"),
         ("breastmnist", "0.0,0.5\n", "line 1 begins with '0.0'"),
         ("breastmnist", "0,0.1,0.2,0.7\n", "line 1 has 3 scores but breastmnist needs 1 or 2"),
@@ -211,30 +221,30 @@ def test_lines_in_any_order_and_form(tmp_path: Path) -> None:
         ("breastmnist", "0,0.5\n1,0.5,0.5\n", "line 2 has 2 scores, the first line 1"),
         ("retinamnist", "0,0.1,0.2,0.3,0.4\n", "line 1 has 4 scores but retinamnist needs 5"),
         ("chestmnist", "0,0.1,0.2\n", "line 1 has 2 scores but chestmnist needs 14"),
-        ("breastmnist", "0,0.5\n1,nan\n", "line 2 has 'nan' for a score"),
-        ("breastmnist", "0,inf\n", "line 1 has 'inf' for a score"),
-        ("breastmnist", "0,1e999\n", "line 1 has '1e999' for a score"),
-        ("breastmnist", "0,\n", "line 1 has an empty cell for a score"),
-        ("breastmnist", "0,a\n", "line 1 has 'a' for a score"),
-        ("breastmnist", "0,1_0\n", "line 1 has '1_0' for a score"),
-        ("breastmnist", '0,"0,5"\n', "line 1 has '0,5' for a score: write finite numbers, with a decimal point"),
-        ("breastmnist", '0,"0.5\n', "line 1 is no CSV (unexpected end of data)"),
-        ("breastmnist", '0,"0.5"1\n', "line 1 is no CSV"),
+        ("breastmnist", "0,0.5\n1,nan\n", "line 2 has 'nan' as a score"),
+        ("breastmnist", "0,inf\n", "line 1 has 'inf' as a score"),
+        ("breastmnist", "0,1e999\n", "line 1 has '1e999' as a score"),
+        ("breastmnist", "0,\n", "line 1 has an empty cell as a score"),
+        ("breastmnist", "0,a\n", "line 1 has 'a' as a score"),
+        ("breastmnist", "0,1_0\n", "line 1 has '1_0' as a score"),
+        ("breastmnist", '0,"0,5"\n', "line 1 has '0,5' as a score: write finite numbers, with a decimal point"),
+        ("breastmnist", '0,"0.5\n', "line 1 is not valid CSV (unexpected end of data)"),
+        ("breastmnist", '0,"0.5"1\n', "line 1 is not valid CSV"),
         ("breastmnist", "0;0.5\n", "line 1 begins with '0;0.5'"),
-        ("breastmnist", "0,0.5\n0,0.5\n", "row 0 is there twice"),
+        ("breastmnist", "0,0.5\n0,0.5\n", "row 0 appears twice"),
         ("breastmnist", "0,0.5\n2,0.5\n", "row 1 is missing"),
         ("breastmnist", "1,0.5\n2,0.5\n", "row 0 is missing"),
         ("breastmnist", "0,0.5\x00\n", "line 1 has"),
         ("breastmnist", "0," + "5" * 200_000, "line 1"),
     ],
 )
-def test_content_that_is_refused(tmp_path: Path, flag: str, text: str, says: str) -> None:
+def test_content_that_is_refused(tmp_path: Path, flag: str, text: str, message: str) -> None:
     path = tmp_path / f"{flag}_test_[AUC]0.5_[ACC]0.5@x.csv"
     path.write_text(text)
     with pytest.raises(ScoreError) as caught:
         read_predictions(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ") and says in message and "\n" not in message and len(message) < 400
+    error = str(caught.value)
+    assert error.startswith(f"{path}: ") and message in error and "\n" not in error and len(error) < 400
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
@@ -244,19 +254,19 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         read_predictions(tmp_path)
     path = tmp_path / "breastmnist_test@x.csv"
     path.write_bytes(b"\xff\xfe0\x00")
-    with pytest.raises(ScoreError, match="not text in UTF-8"):
+    with pytest.raises(ScoreError, match="not UTF-8 text"):
         read_predictions(path)
 
 
 def test_scores_that_cannot_be_scored_are_not_written(tmp_path: Path) -> None:
     folder = tmp_path / "out"
-    for scores, says in (
+    for scores, message in (
         ([0.1, math.nan], "nan at row 1"),
         ([0.1, 0.2, 0.3], "2 references but 3 rows"),
         ([[0.1, 0.2, 0.7]] * 2, "scores have 3 columns"),
         ([-3.0, 4.0], "outside 0..1"),
     ):
-        with pytest.raises(ScoreError, match=says):
+        with pytest.raises(ScoreError, match=message):
             write_predictions(folder, "breastmnist", 28, "test", scores, [0, 1], run="x")
     with pytest.raises(CatalogError, match="unknown split 'dev'"):
         write_predictions(folder, "breastmnist", 28, "dev", [0.1, 0.9], [0, 1], run="x")
@@ -290,7 +300,7 @@ def test_lists_of_findings(tmp_path: Path) -> None:
     assert path.name == "chestmnist_test_[AUC]1.000_[ACC]1.000@x.csv"
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_gives_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(BuildError, match="cannot write") as caught:
         write_predictions(tmp_path / "file", "breastmnist", 28, "test", [0.1, 0.9], [0, 1], run="x")
@@ -307,19 +317,19 @@ def test_a_file_of_the_same_name_is_replaced(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_published_results_are_still_found_here() -> None:
+def test_published_results_exist() -> None:
     assert len(published_results("breastmnist")) == 7
 
 
-def test_quoted_cells_are_those_of_csv(tmp_path: Path) -> None:
+def test_quoted_cells_and_a_decimal_comma(tmp_path: Path) -> None:
     name = "breastmnist_test_[AUC]0,867_[ACC]0,5@x.csv"
     (tmp_path / name).write_text('"0","0.25","0.75"\r\n\r\n1, 0.5,"0.5"\r\n', encoding="utf-8")
     found = read_predictions(tmp_path / name)
     assert found.scores.tolist() == [[0.25, 0.75], [0.5, 0.5]]
-    assert (found.auc, found.acc) == (0.867, 0.5), "a decimal comma in the name is one"
+    assert (found.auc, found.acc) == (0.867, 0.5), "decimal commas in the name are accepted"
 
 
-def test_a_file_larger_than_any_split_needs_is_refused_before_it_is_read_whole(tmp_path: Path) -> None:
+def test_too_large_a_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "breastmnist_test.csv"
     with path.open("wb") as file:
         file.truncate(PREDICTION_BYTES + 1)

@@ -1,4 +1,4 @@
-"""``medmnist_hf.evaluation.tables``: what a person reads of scored files, each kind of data apart."""
+"""``medmnist_hf.evaluation.tables``: tables and JSON values of scored files."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from medmnist_hf.evaluation.tables import evaluation_facts, print_evaluations, p
 
 
 @pytest.fixture
-def found(tmp_path: Path) -> Evaluation:
+def evaluation(tmp_path: Path) -> Evaluation:
     entry = subset("breastmnist")
     labels = phantom_labels(entry, phantom_counts(entry, 60), "test")
     np.savez(tmp_path / "breastmnist.npz", test_labels=labels)
@@ -23,27 +23,25 @@ def found(tmp_path: Path) -> Evaluation:
     return evaluate_file(path, root=tmp_path, per_class=True, ci=True)
 
 
-def test_each_kind_of_data_has_its_banner_and_both_classes(
-    found: Evaluation, capsys: pytest.CaptureFixture[str]
-) -> None:
-    print_evaluations([found], per_class=True)
-    shown = capsys.readouterr().out
-    assert shown.startswith(found.provenance.warning) and "mine" in shown
-    assert all(label in shown for label in found.entry.labels)
-    assert f"{found.score.auc:.3f}" in shown
+def test_tables_have_a_banner_and_both_classes(evaluation: Evaluation, capsys: pytest.CaptureFixture[str]) -> None:
+    print_evaluations([evaluation], per_class=True)
+    text = capsys.readouterr().out
+    assert text.startswith(evaluation.provenance.warning) and "mine" in text
+    assert all(label in text for label in evaluation.entry.labels)
+    assert f"{evaluation.score.auc:.3f}" in text
 
 
-def test_other_data_has_no_place(found: Evaluation, capsys: pytest.CaptureFixture[str]) -> None:
-    print_standing(found, "mine", None)
-    assert "data has no place" in capsys.readouterr().out
+def test_unverified_data_is_not_ranked(evaluation: Evaluation, capsys: pytest.CaptureFixture[str]) -> None:
+    print_standing(evaluation, "mine", None)
+    assert "unverified data is not ranked" in capsys.readouterr().out
 
 
-def test_facts_hold_all_digits(found: Evaluation) -> None:
-    facts = evaluation_facts(found)
-    assert facts["auc"] == found.score.auc and [facts["run"]] == run_names([found]) == ["mine"]
-    assert [one["label"] for one in facts["classes"]] == list(found.entry.labels)
+def test_facts_have_all_digits(evaluation: Evaluation) -> None:
+    facts = evaluation_facts(evaluation)
+    assert facts["auc"] == evaluation.score.auc and [facts["run"]] == run_names([evaluation]) == ["mine"]
+    assert [entry["label"] for entry in facts["classes"]] == list(evaluation.entry.labels)
 
 
-def test_runs_of_one_name_are_told_apart_by_their_folders(found: Evaluation, tmp_path: Path) -> None:
-    other = replace(found, path=tmp_path / "other" / found.path.name)
-    assert run_names([found, other]) == [f"mine ({tmp_path})", f"mine ({tmp_path / 'other'})"]
+def test_runs_with_equal_names_are_listed_with_their_folders(evaluation: Evaluation, tmp_path: Path) -> None:
+    other = replace(evaluation, path=tmp_path / "other" / evaluation.path.name)
+    assert run_names([evaluation, other]) == [f"mine ({tmp_path})", f"mine ({tmp_path / 'other'})"]

@@ -120,6 +120,6 @@ def test_it_is_loaded_scored_and_ranked_without_published_rows(copy: Path) -> No
     assert lines[0][0] == "SYNTHETIC:", "the phantom is called one"
     assert lines[1:3] == [["AUC", "ACC", "method"], ["1.000", "1.000", "SYNTHETIC:", "mine", "(yours)"]]
     assert lines[3][0] == "mine:" and len(lines) == 4
-    assert text.endswith(": synthetic data has no place\n")
+    assert text.endswith(": synthetic data is not ranked\n")
     alone = command(copy, "leaderboard", "skinmnist")
-    assert alone == "nothing is published of skinmnist: name a prediction file\n"
+    assert alone == "no published results for skinmnist: pass a prediction file\n"
