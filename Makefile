@@ -82,8 +82,7 @@ MINIMUM := $(VENV)/minimum
 $(MINIMUM).stamp: pyproject.toml | $(VENV)/dev.stamp
 	$(BIN)/python -m venv --clear $(MINIMUM)
 	$(BIN)/uv pip compile --quiet --resolution lowest-direct --python $(MINIMUM)/bin/python --extra dev pyproject.toml -o $(MINIMUM)/lowest.txt
-	$(MINIMUM)/bin/python -m pip install --quiet --no-deps -r $(MINIMUM)/lowest.txt
-	$(MINIMUM)/bin/python -m pip install --quiet --no-deps 'medmnist==3.0.2' --editable .
+	$(BIN)/uv pip install --quiet --no-deps --python $(MINIMUM)/bin/python -r $(MINIMUM)/lowest.txt 'medmnist==3.0.2' --editable .
 	@touch $@
 
 test-minimum: $(MINIMUM).stamp  ## Run the tests with the lowest versions that pyproject.toml allows
