@@ -1,5 +1,6 @@
 """Texts that are rendered and committed: a static card per subset, and the table of subsets in the README."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -13,25 +14,33 @@ _END: Final = "<!-- /subsets -->"
 
 
 def subset_table() -> str:
-    """Render the subsets as a Markdown table."""
+    """Render the subsets as a Markdown table, with a line on their sizes and licenses, most of which are equal."""
     lines = [
-        "| subset | what | task | classes | train / validation / test | sizes | license |",
-        "| --- | --- | --- | ---: | --- | --- | --- |",
+        "| subset | what | task | classes | train | validation | test |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: |",
     ]
     for subset in subsets():
         kind = "3D" if subset.ndim == 3 else "RGB" if subset.channels == 3 else "gray"
-        counts = " / ".join(f"{subset.counts[split]:,}" for split in SPLITS)
         cells = (
             f"[{subset.flag}](cards/{subset.flag}.md)",
             f"{subset.modality}, {kind}",
             subset.task,
             str(len(subset.labels)),
-            counts,
-            ", ".join(map(str, subset.sizes)),
-            subset.license,
+            *(f"{subset.counts[split]:,}" for split in SPLITS),
         )
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    sizes = _common_first(lambda subset: ", ".join(map(str, subset.sizes)))
+    licenses = _common_first(lambda subset: subset.license)
+    return "\n".join([*lines, "", f"Sizes: {sizes}. License: {licenses}."]) + "\n"
+
+
+def _common_first(value: Callable[[Subset], str]) -> str:
+    """The value that most subsets have, then each other value with the flags that have it."""
+    flags: dict[str, list[str]] = {}
+    for subset in subsets():
+        flags.setdefault(value(subset), []).append(subset.flag)
+    common, *others = sorted(flags, key=lambda each: len(flags[each]), reverse=True)
+    return "; ".join([common, *(f"{other} ({', '.join(flags[other])})" for other in others)])
 
 
 def update_table(readme: str) -> str:

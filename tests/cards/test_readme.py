@@ -46,7 +46,15 @@ def test_cards_that_cannot_be_written_are_reported_in_one_line(tmp_path: Path) -
 
 def test_the_table_has_a_row_per_subset() -> None:
     lines = subset_table().splitlines()
-    assert [line.split("]")[0].removeprefix("| [") for line in lines[2:]] == [entry.flag for entry in subsets()]
+    assert [line.split("]")[0].removeprefix("| [") for line in lines[2:-2]] == [entry.flag for entry in subsets()]
+
+
+def test_sizes_and_licenses_are_named_once_with_their_exceptions(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [entry for entry in subsets() if entry.flag in {"pathmnist", "dermamnist", "octmnist", "organmnist3d"}]
+    monkeypatch.setattr(readme, "subsets", lambda: entries)
+    assert subset_table().endswith(
+        "\n\nSizes: 28, 64, 128, 224; 28, 64 (organmnist3d). License: cc-by-4.0; cc-by-nc-4.0 (dermamnist).\n"
+    )
 
 
 def test_a_readme_without_markers_of_the_table_is_refused() -> None:
