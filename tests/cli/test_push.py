@@ -251,7 +251,7 @@ def test_remote_damage_is_found(hub: HubServer, run_here: Run, phantom: Path) ->
     content = hub.store.files("dataset", "org/pathmnist")[path]
     hub.store.write("dataset", "org/pathmnist", {path: content[:-1] + b"x"})
     found = run_here(VERIFY, "org/pathmnist", check=False)
-    assert found.returncode == 1 and f"has a {path} that is not the manifest's" in found.stderr
+    assert found.returncode == 1 and f"has a {path} that does not match the manifest" in found.stderr
     missing = run_here(VERIFY, "org/nothing", check=False)
     assert missing.returncode == 1 and len(missing.stderr.splitlines()) == 1
     assert "no such repository" in missing.stderr
@@ -387,7 +387,7 @@ def test_two_pushes_at_once(hub: HubServer, phantoms: Phantoms, tmp_path: Path, 
         assert codes == [0, 0] and [one.size for one in state.manifests] == [28, 64]
     else:
         (loser,) = [done for done in ended if done.returncode]
-        assert codes == [0, 1] and "another push has changed org/pathmnist 28 meanwhile" in loser.stderr
+        assert codes == [0, 1] and "another push has changed 28 of org/pathmnist meanwhile" in loser.stderr
 
 
 @pytest.mark.slow
