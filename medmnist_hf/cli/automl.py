@@ -1,4 +1,4 @@
-"""The commands on AutoML engines: ``medmnist-hf automl`` searches, ``medmnist-hf automl-env`` installs an engine."""
+"""Commands for AutoML engines: ``medmnist-hf automl`` searches, ``medmnist-hf automl-env`` installs an engine."""
 
 import os
 from functools import partial
@@ -9,7 +9,16 @@ import typer
 
 from medmnist_hf.automl.engines import engine, engines
 from medmnist_hf.automl.environments import VARIABLE
-from medmnist_hf.cli.recipe_options import Force, announce, earlier_results, read_recipe, recipe_options, show_earlier
+from medmnist_hf.cli.recipe_options import (
+    Force,
+    Quiet,
+    announce,
+    earlier_results,
+    read_recipe,
+    recipe_options,
+    show_earlier,
+)
+from medmnist_hf.console.program import Panel
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.extras import suggest_install
 from medmnist_hf.training.recipe import default_folder, presets
@@ -18,7 +27,7 @@ from medmnist_hf.training.registry import PIXELS
 EXAMPLE: Final = (
     "Example: medmnist-hf automl breastmnist --root dist --size 28 --engine flaml --time-budget 10m --seed 0"
 )
-ENGINES: Final = " ".join(f"{one.name}: {one.about}" for one in engines())
+ENGINES: Final = " ".join(f"{each.name}: {each.about}" for each in engines())
 
 
 def register(app: typer.Typer) -> None:
@@ -30,46 +39,52 @@ def register(app: typer.Typer) -> None:
 @recipe_options("dataset", "size", "time_budget", "trials", "root", "revision", "test")
 @suggest_install("train")
 def automl(
-    name: Annotated[str | None, typer.Option("--engine", help=ENGINES)] = None,
     *,
+    name: Annotated[str | None, Panel.METHOD.option("--engine", help=ENGINES)] = None,
+    python: Annotated[
+        Path | None,
+        Panel.METHOD.option(help="Python interpreter that has the engine.", show_default="the one of automl-env"),
+    ] = None,
     model: Annotated[
         str | None,
-        typer.Option(
-            help=f"Network whose frozen features are searched on. [default: {PIXELS}, the images themselves]"
+        Panel.MODEL.option(
+            help="Network whose frozen features the engine searches on.",
+            show_default=f"{PIXELS}, the images themselves",
         ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs of a trial, for engines that train networks.")] = None,
+    epochs: Annotated[
+        int | None, Panel.TRAINING.option(help="Epochs per trial, for engines that train networks.")
+    ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(
-            help=f"A whole protocol: {', '.join(presets())}. [default: the engine's own, where there is one]"
+        Panel.RECIPE.option(
+            help=f"Complete training protocol: {', '.join(presets())}.",
+            show_default="the preset of the engine, if it has one",
         ),
     ] = None,
-    python: Annotated[Path | None, typer.Option(help="Interpreter that has the engine.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the run. [default: runs/DATA-SIZE-MODEL-ENGINE-DIGEST]")
+        Path | None,
+        Panel.OUTPUT.option(help="Folder of the run.", show_default="runs/DATA-SIZE-MODEL-ENGINE-DIGEST"),
     ] = None,
     force: Force = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="No progress, only the scores and the folder at the end.")
-    ] = False,
+    quiet: Quiet = False,
     **options: Any,
 ) -> None:
-    """Search for a model within a budget of time, chosen on validation and scored once on test.
+    """Search for a model within a time budget, selected on validation and scored once on test.
 
-    Each engine runs in a process of its own. Those that are not installed here get an environment by
-    medmnist-hf automl-env. Ctrl-C keeps the best so far, marked partial; run the same command again to go on.
+    Each engine runs in its own process. For an engine that is not installed, medmnist-hf automl-env creates an
+    environment. Ctrl-C keeps the best model so far, marked partial; run the same command again to resume.
     """
     if name is not None:
         options["method"] = engine(name).name
         preset = preset or engine(name).preset or None
     elif options["config"] is None and preset is None:
-        raise TrainingError(f"no engine named: give --engine, one of {', '.join(one.name for one in engines())}")
+        raise TrainingError(f"no engine given: add --engine, one of {', '.join(each.name for each in engines())}")
     if options["config"] is None and preset is None and model is None:
         model = PIXELS
     own = {"model": model, "epochs": epochs, "preset": preset}
     recipe = read_recipe(options | own)
-    engine(recipe.method)  # one that is none ends here
+    engine(recipe.method)  # raises an error for a method that is not an engine
     folder = out or default_folder(recipe)
     if (earlier := earlier_results(recipe, folder, force=force)) is not None:
         show_earlier(earlier, folder, quiet=quiet)
@@ -88,15 +103,17 @@ def automl(
 
 
 def automl_env(
-    name: Annotated[str, typer.Argument(metavar="ENGINE", help=f"One of {', '.join(one.name for one in engines())}.")],
+    name: Annotated[
+        str, typer.Argument(metavar="ENGINE", help=f"One of {', '.join(each.name for each in engines())}.")
+    ],
     python: Annotated[
         Path | None,
-        typer.Option(help="Interpreter to make it with; looked for on PATH, in pyenv and uv if not given."),
+        typer.Option(help="Python interpreter to create it with.", show_default="searched on PATH, in pyenv and uv"),
     ] = None,
 ) -> None:
-    """Make a virtual environment for an engine beside this one, in place of one that is there.
+    """Create a virtual environment for an AutoML engine, replacing an existing one.
 
-    medmnist-hf automl finds it by itself. Nothing of it can be seen by the rest of this project.
+    medmnist-hf automl finds it automatically. It is separate from the environment of medmnist-hf.
     """
     from medmnist_hf.automl.environments import make
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from medmnist_hf import console
+from medmnist_hf.console.program import Panel
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.extras import suggest_install
 
@@ -35,32 +36,40 @@ def benchmark(
         Path | None,
         typer.Argument(
             metavar="MATRIX.YAML",
-            help="The matrix; --example prints one. With --report-only it may be left out.",
+            help="The matrix of runs; --example prints one. Optional with --report-only.",
             show_default=False,
         ),
     ] = None,
     *,
-    example: Annotated[bool, typer.Option("--example", help="Print a matrix to begin with, and run nothing.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder of the cells and the report.")] = Path("bench"),
-    jobs: Annotated[int, typer.Option(min=1, help="Cells run at a time, each in a process of its own.")] = 1,
-    only: Annotated[str, typer.Option(metavar="PATTERN", help="Run cells so named, e.g. 'breastmnist-*'.")] = "*",
+    only: Annotated[
+        str, Panel.TRAINING.option(metavar="PATTERN", help="Run cells whose name matches, e.g. 'breastmnist-*'.")
+    ] = "*",
+    jobs: Annotated[
+        int, Panel.TRAINING.option(min=1, help="Cells to run at the same time, each in its own process.")
+    ] = 1,
     keep_going: Annotated[
-        bool, typer.Option("--keep-going/--fail-fast", help="Start further cells after one failed, or none.")
+        bool, Panel.TRAINING.option("--keep-going/--fail-fast", help="Start further cells after one failed, or stop.")
     ] = True,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Show the cells, how far they are, and whether data and models are there."),
+        Panel.TRAINING.option(
+            "--dry-run", help="Run nothing; show the state of each cell, and missing data and models."
+        ),
     ] = False,
+    out: Annotated[Path, Panel.OUTPUT.option(help="Folder of the cells and the report.")] = Path("bench"),
     report_only: Annotated[
-        bool, typer.Option("--report-only", help="Run nothing; report all runs below --out, e.g. of finetune.")
+        bool, Panel.OUTPUT.option("--report-only", help="Run nothing; report all runs in --out, e.g. of finetune.")
+    ] = False,
+    example: Annotated[
+        bool, Panel.OUTPUT.option("--example", help="Run nothing; print an example of a matrix.")
     ] = False,
 ) -> None:
-    """Run the cells of a matrix, then write report.md, report.csv and report.html of all results in the folder.
+    """Train the cells of a matrix, then write report.md, report.csv and report.html for all results in the folder.
 
-    Run it again to resume: what is done is not run again, what failed is. Ctrl-C ends the cells that run, and the
-    report is of what is done. Several of these may work on one folder, on one machine or on several with a shared
-    disk: each takes cells that no other has. So can several GPUs, one for each by CUDA_VISIBLE_DEVICES. What the run
-    of a cell says is in the cell's log.txt.
+    Run the same command again to resume: completed cells are skipped, failed cells run again. Ctrl-C stops the running
+    cells and reports the completed ones. Several processes may share the folder, on one machine or on several with a
+    shared disk: each cell runs once. To use several GPUs, start one process per GPU with CUDA_VISIBLE_DEVICES. The
+    output of a cell is in its log.txt.
     """
     from medmnist_hf.training.benchmark.matrix import MODEL, read_matrix
 
@@ -73,65 +82,68 @@ def benchmark(
     _check_places(matrix, out, report_only=report_only)
     cells = cells_in(out) if matrix is None else read_matrix(matrix)
     pending = pending_in(out) if matrix is None else ()
-    wanted = [cell for cell in cells if fnmatch(cell.name, only)]
-    if matrix is not None and not wanted:
-        raise TrainingError(f"no cell of {matrix} is called {only}: --dry-run shows their names")
+    selected = [cell for cell in cells if fnmatch(cell.name, only)]
+    if matrix is not None and not selected:
+        raise TrainingError(f"no cell of {matrix} matches --only {only}: --dry-run shows their names")
     if dry_run:
         _warn_of_stale(cells, out)
-        _show(wanted, out)
+        _show(selected, out)
         return
     if matrix is not None and not report_only:
         note_cells(cells, matrix, out)
         try:
-            run_cells(wanted, out, _command, jobs=jobs, keep_going=keep_going, tell=say)
+            run_cells(selected, out, _command, jobs=jobs, keep_going=keep_going, tell=say)
         except KeyboardInterrupt:
             _report(cells, out)
             raise
     _warn_of_stale(cells, out)
     unfinished = _report(cells, out, pending)
-    here = {cell.name for cell in wanted}
-    if not report_only and any(name in here and state != "running" for name, state, _ in unfinished):
-        raise TrainingError(f"not all cells are done: run the same command again, or see log.txt of each in {out}")
+    names = {cell.name for cell in selected}
+    if not report_only and any(name in names and state != "running" for name, state, _ in unfinished):
+        raise TrainingError(f"some cells are not complete: run the same command again, or read their log.txt in {out}")
 
 
 def _check_places(matrix: Path | None, out: Path, *, report_only: bool) -> None:
     if matrix is None and not report_only:
         raise TrainingError(
-            f"no matrix named: medmnist-hf benchmark --example prints one to begin with; --report-only reports {out}"
+            f"no matrix given: medmnist-hf benchmark --example prints one; --report-only reports the runs in {out}"
         )
     if matrix is None and not out.is_dir():
-        raise TrainingError(f"{out}: no such folder of runs: name it with --out")
+        raise TrainingError(f"{out}: no such folder of runs: give it with --out")
     if matrix is not None and matrix.is_dir():
         raise TrainingError(f"{matrix} is a folder: give a YAML file; --report-only --out {matrix} reports its runs")
 
 
 def _show(cells: "Sequence[BenchmarkRun]", out: Path) -> None:
-    """Name each cell with its state and, unless it is done, why it cannot run; raise an error if one cannot."""
+    """Print each cell with its state and, if it cannot run, the reason; raise an error if any cannot run."""
     from medmnist_hf.training.benchmark.boards import protocol
     from medmnist_hf.training.benchmark.preflight import problems
     from medmnist_hf.training.benchmark.status import State, status_of
 
     console.echo(f"checking data and models of {len(cells)} cells ...", err=True)
     states = {cell.name: status_of(cell, out) for cell in cells}
-    found = problems([cell for cell in cells if states[cell.name].state is not State.DONE])
-    wrong = 0
+    cell_problems = problems([cell for cell in cells if states[cell.name].state is not State.DONE])
+    blocked = 0
     for cell in cells:
         status = states[cell.name]
-        problem = "" if status.state is State.DONE else next(found)
-        told = f"cannot run: {problem}" if problem else status.note or protocol(cell.recipe)
-        say(f"{status.state:8} {cell.name}: {told}")
-        wrong += bool(problem)
-    if wrong:
-        raise TrainingError(f"{wrong} of {len(cells)} cells cannot run: fix what the lines above name")
+        problem = "" if status.state is State.DONE else next(cell_problems)
+        details = f"cannot run: {problem}" if problem else status.note or protocol(cell.recipe)
+        say(f"{status.state:8} {cell.name}: {details}")
+        blocked += bool(problem)
+    if blocked:
+        raise TrainingError(f"{blocked} of {len(cells)} cells cannot run: fix the problems above")
 
 
 def _report(cells: "Sequence[BenchmarkRun]", out: Path, pending: "Sequence[str]" = ()) -> list[tuple[str, str, str]]:
-    """Write the report, and name its files and the cells without results, with state and reason.
+    """Write the report, then print its files and the cells without results.
 
     Args:
-        cells: The cells of which the recipe is known.
-        out: The benchmark's folder.
+        cells: Cells with a known recipe.
+        out: Folder of the benchmark.
         pending: Names of further cells, which were not started.
+
+    Returns:
+        Name, state and reason of each cell without results.
     """
     from medmnist_hf.training.benchmark.boards import gather
     from medmnist_hf.training.benchmark.report import write_report
@@ -139,7 +151,7 @@ def _report(cells: "Sequence[BenchmarkRun]", out: Path, pending: "Sequence[str]"
 
     states = {cell.name: status_of(cell, out) for cell in cells}
     states |= runs_without_results(out)
-    unfinished = [(name, str(one.state), one.note) for name, one in states.items() if one.state is not State.DONE]
+    unfinished = [(name, str(each.state), each.note) for name, each in states.items() if each.state is not State.DONE]
     unfinished += [(name, str(State.PENDING), "") for name in pending]
     out.mkdir(parents=True, exist_ok=True)
     boards = gather(out)
@@ -158,7 +170,8 @@ def _warn_of_stale(cells: "Sequence[BenchmarkRun]", out: Path) -> None:
     for cell in cells:
         if status_of(cell, out).state is State.DONE and is_stale(cell, out / cell.name):
             say(
-                f"{cell.name}: done on other data than {cell.recipe.root} holds now: remove its folder to run it again"
+                f"{cell.name}: completed, but the data in {cell.recipe.root} has changed since: remove its folder to "
+                "run it again"
             )
 
 

@@ -1,4 +1,4 @@
-"""The command that makes data sets: ``medmnist-hf build``."""
+"""The command that builds data sets: ``medmnist-hf build``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 from medmnist_hf import console
-from medmnist_hf.catalog import SPLITS
+from medmnist_hf.catalog import DEFAULT_SIZE, SPLITS
+from medmnist_hf.cli.data_options import Mirrors, PhantomRows, PhantomSeed, Unverified
+from medmnist_hf.console.program import Panel
 from medmnist_hf.extras import suggest_install
 from medmnist_hf.places.resolver import DEFAULT_ROOT
 
@@ -32,9 +34,9 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: medmnist-hf build breastmnist retinamnist --size 28 --root dist")(build)
 
 
-def _plan_table(run: "list[Planned]") -> Table:
+def _plan_table(plan: "list[Planned]") -> Table:
     table = console.table("subset", "size", *SPLITS, "raw MB", "shards", text=("subset",))
-    for planned in run:
+    for planned in plan:
         counts = [f"{planned.counts[split]:,}" for split in SPLITS]
         table.add_row(
             planned.subset.flag, str(planned.size), *counts, f"{planned.raw_bytes / 1e6:,.1f}", str(planned.shards)
@@ -66,7 +68,7 @@ def _outcome_table(outcomes: "list[BuildOutcome]") -> Table:
 
 
 class _Amount(ProgressColumn):
-    """Megabytes of a download, rows of a build."""
+    """Megabytes for a download, rows for a build."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +79,7 @@ class _Amount(ProgressColumn):
 
 
 class _Bars:
-    """The bars of the config whose turn it is: a terminal may be too low for those of all."""
+    """Progress bars of the current config only, since a terminal may have too few lines for all."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -85,7 +87,7 @@ class _Bars:
         self._download: TaskID | None = None
 
     def start(self, planned: "Planned") -> None:
-        """Replace the bars of the config before."""
+        """Replace the bars of the previous config."""
         for task in (self._rows, self._download):
             if task is not None:
                 self._progress.remove_task(task)
@@ -93,14 +95,14 @@ class _Bars:
         self._rows, self._download = self._progress.add_task(name, total=planned.counts.total), None
 
     def on_bytes(self, planned: "Planned", done: int, total: int | None) -> None:
-        """Show how far a download is."""
+        """Show the progress of a download."""
         if self._download is None:
             name = f"downloading {planned.subset.file(planned.size).name}"
             self._download = self._progress.add_task(name, total=total, download=True)
         self._progress.update(self._download, completed=done, total=total)
 
     def on_rows(self, planned: "Planned", rows: int) -> None:
-        """Show how far a build is; called from several threads."""
+        """Show the progress of a build; called from several threads."""
         if self._rows is not None:
             self._progress.advance(self._rows, rows)
         if self._download is not None:
@@ -109,25 +111,36 @@ class _Bars:
 
 @suggest_install("build")
 def build(
-    subsets: Annotated[list[str], typer.Argument(metavar="SUBSET", help="Flags of subsets, or 'all'.")],
+    subsets: Annotated[list[str], typer.Argument(metavar="SUBSET", help="Flags of subsets, or all.")],
     *,
-    size: Annotated[list[str] | None, typer.Option(help="28, 64, 128, 224 or all; repeatable. [default: 28]")] = None,
-    source: Annotated[str, typer.Option(help="zenodo, phantom (synthetic), or a folder of NPZ files.")] = "zenodo",
+    size: Annotated[
+        list[str] | None, Panel.DATA.option(help="28, 64, 128, 224 or all.", show_default=str(DEFAULT_SIZE))
+    ] = None,
+    source: Annotated[
+        str, Panel.SOURCE.option(help="zenodo, a folder of NPZ files, or phantom (synthetic images).")
+    ] = "zenodo",
+    mirror: Mirrors = None,
+    allow_unverified: Unverified = False,
+    phantom_rows: PhantomRows = None,
+    seed: PhantomSeed = 0,
+    workers: Annotated[
+        int | None, Panel.COMPUTE.option(min=1, help="Encoding threads.", show_default="number of usable cores")
+    ] = None,
     out: Annotated[
-        Path, typer.Option("--root", "--out", help="Folder of builds, each in SUBSET/SIZE.", show_default=True)
+        Path, Panel.OUTPUT.option("--root", "--out", help="Folder of builds; each is in SUBSET/SIZE.")
     ] = Path(DEFAULT_ROOT),
-    codec: Annotated[str, typer.Option(help="png, or webp for RGB subsets; volumes are always arrays.")] = "png",
-    workers: Annotated[int | None, typer.Option(min=1, help="Encoding threads. [default: usable cores]")] = None,
-    max_shard_size: Annotated[str, typer.Option(help="Limit of one Parquet file, e.g. 500MB or 1GiB.")] = "500MB",
-    mirror: Annotated[list[str] | None, typer.Option(help="Base URL tried before Zenodo; repeatable.")] = None,
-    allow_unverified: Annotated[
-        bool, typer.Option("--allow-unverified", help="Accept files whose MD5 is not the catalogue's, and say so.")
-    ] = False,
-    phantom_rows: Annotated[int | None, typer.Option(min=1, help="Train rows of a phantom.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the phantom.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace configs that are there already.")] = False,
+    codec: Annotated[
+        str, Panel.OUTPUT.option(help="png, or webp for RGB subsets; volumes are stored as arrays.")
+    ] = "png",
+    max_shard_size: Annotated[
+        str, Panel.OUTPUT.option(help="Maximum size of a Parquet file, e.g. 500MB or 1GiB.")
+    ] = "500MB",
+    force: Annotated[bool, Panel.OUTPUT.option("--force", help="Replace existing configs.")] = False,
 ) -> None:
-    """Build subsets into ROOT/SUBSET/SIZE; what is complete is kept, what was interrupted is continued."""
+    """Download subsets and convert them to Parquet, in ROOT/SUBSET/SIZE.
+
+    Complete configs are kept, and interrupted ones are resumed.
+    """
     from medmnist_hf.cards.render import write_card
     from medmnist_hf.conversion.batch import build_all, free_bytes, plan_run, usable_cores
     from medmnist_hf.conversion.build import BuildOptions
@@ -140,19 +153,19 @@ def build(
     origin = open_source(
         source, mirrors=mirror or (), allow_unverified=allow_unverified, phantom_rows=phantom_rows, seed=seed
     )
-    run = plan_run(subsets, size or (), origin, options)
+    plan = plan_run(subsets, size or (), origin, options)
     terminal = console.terminal()
-    terminal.print(_plan_table(run))
-    total = sum(planned.raw_bytes for planned in run)
+    terminal.print(_plan_table(plan))
+    total = sum(planned.raw_bytes for planned in plan)
     terminal.print(
-        f"{len(run)} config{'s' if len(run) > 1 else ''}, {total / 1e6:,.1f} MB of raw pixels from {source} to {out} "
-        f"({free_bytes(out) / 1e9:,.1f} GB free)\n"
+        f"{len(plan)} config{'s' if len(plan) > 1 else ''}, {total / 1e6:,.1f} MB of raw pixels from {source} "
+        f"to {out} ({free_bytes(out) / 1e9:,.1f} GB free)\n"
     )
     columns = (TextColumn("{task.description}"), BarColumn(), _Amount(), TimeRemainingColumn())
     with console.progress(*columns) as progress:
         bars = _Bars(progress)
         outcomes = build_all(
-            run,
+            plan,
             origin,
             out,
             options,
@@ -163,7 +176,7 @@ def build(
         )
     terminal.print(_outcome_table(outcomes))
     if is_pattern(out):
-        terminal.print(f"load_dataset takes the path {out} for a pattern: read it with medmnist_hf.load, or rename it")
+        terminal.print(f"load_dataset reads the path {out} as a pattern: use medmnist_hf.load, or rename the folder")
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     for outcome in failed:
         console.print_error(f"{outcome.planned.subset.flag} {outcome.planned.size}: {outcome.error}")

@@ -8,29 +8,27 @@ import typer
 
 from medmnist_hf import console
 
-# Whoever asks for another command does not wait for `numpy`: the function below imports `array_cache`, which needs it.
+# `array_cache` is imported in the function: it needs numpy, which would slow down every other command.
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to the command line of the wheel."""
+    """Add the command to an app."""
     app.command(epilog="Example: medmnist-hf cache --clear pathmnist")(cache)
 
 
 def cache(
     subset: Annotated[
-        str | None, typer.Argument(help="Only what bears this name, e.g. pathmnist.", show_default=False)
+        str | None, typer.Argument(metavar="SUBSET", help="Only this subset, e.g. pathmnist.", show_default=False)
     ] = None,
     *,
-    clear: Annotated[bool, typer.Option("--clear", help="Remove what would be listed.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove the splits instead of listing them.")] = False,
     cache_dir: Annotated[
         Path | None,
-        typer.Option(
-            "--dir", help="Folder of the cache. [default: medmnist-hf/arrays in HF_HOME]", show_default=False
-        ),
+        typer.Option("--dir", help="Folder of the cache.", show_default="medmnist-hf/arrays in HF_HOME"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """List the splits that load_arrays and to_arrays have decoded and kept, or remove them."""
+    """List the decoded splits that load_arrays and to_arrays keep on disk, or remove them."""
     from medmnist_hf.data.array_cache import cache_info, cache_root, clear_cache
 
     if clear:

@@ -8,7 +8,17 @@ from rich.table import Table
 
 from medmnist_hf import console
 from medmnist_hf.catalog import subset
-from medmnist_hf.cli.data_options import BuiltData, Revision, Root, Sizes
+from medmnist_hf.cli.data_options import (
+    BuiltData,
+    Mirrors,
+    PhantomRows,
+    PhantomSeed,
+    Revision,
+    Root,
+    Sizes,
+    Unverified,
+)
+from medmnist_hf.console.program import Panel
 from medmnist_hf.errors import BuildError, MedMNISTError, cannot_write
 from medmnist_hf.extras import suggest_install
 from medmnist_hf.files import write_atomically
@@ -30,20 +40,22 @@ def register(app: typer.Typer) -> None:
 def verify(
     data: BuiltData,
     *,
+    size: Sizes = None,
     root: Root = None,
     revision: Revision = None,
     source: Annotated[
-        str | None, typer.Option(help="zenodo, phantom or a folder. [default: check against the manifest]")
+        str | None,
+        Panel.SOURCE.option(
+            help="NPZ files to compare with: zenodo, phantom or a folder.",
+            show_default="compare with the manifest of the build",
+        ),
     ] = None,
-    size: Sizes = None,
-    mirror: Annotated[list[str] | None, typer.Option(help="Base URL tried before Zenodo; repeatable.")] = None,
-    allow_unverified: Annotated[
-        bool, typer.Option("--allow-unverified", help="Accept NPZ files whose MD5 is not the catalogue's.")
-    ] = False,
-    phantom_rows: Annotated[int | None, typer.Option(min=1, help="Train rows of a phantom.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the phantom.")] = 0,
+    mirror: Mirrors = None,
+    allow_unverified: Unverified = False,
+    phantom_rows: PhantomRows = None,
+    seed: PhantomSeed = 0,
 ) -> None:
-    """Read every row back through load_dataset and compare pixels and labels with the NPZ file or the manifest."""
+    """Read every row with load_dataset and compare its pixels and labels with the NPZ file or the manifest."""
     from medmnist_hf.conversion.sources.source import open_source
     from medmnist_hf.places.configs import expand, find_configs
 
@@ -69,7 +81,7 @@ def verify(
             try:
                 with console.progress() as progress:
                     task = progress.add_task(f"verifying {manifest.subset} {manifest.size}", total=rows)
-                    from medmnist_hf.conversion.checks.verify import verify_config  # takes a second: the bar is there
+                    from medmnist_hf.conversion.checks.verify import verify_config  # slow, so show the bar first
 
                     file = origin.fetch(subset(manifest.subset), manifest.size) if origin else None
                     result = verify_config(
@@ -145,15 +157,16 @@ def _print(audit: "Audit") -> None:
 def audit(
     data: BuiltData,
     *,
+    size: Sizes = None,
     root: Root = None,
     revision: Revision = None,
-    size: Sizes = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of audits instead of tables.")] = False,
+    as_json: Annotated[bool, Panel.OUTPUT.option("--json", help="Print a JSON list of audits, not tables.")] = False,
     save: Annotated[
-        bool, typer.Option("--save", help="Keep each audit beside its config and put its findings on the card.")
+        bool,
+        Panel.OUTPUT.option("--save", help=f"Write {AUDIT_NAME} into each config and its findings on the card."),
     ] = False,
 ) -> None:
-    """Count classes, blank images and exact duplicates of built configs, split by split."""
+    """Count classes, blank images and exact duplicates of builds, for each split."""
     from medmnist_hf.conversion.checks.audit import FORMAT
     from medmnist_hf.places.configs import expand, find_configs
 
@@ -168,17 +181,17 @@ def audit(
             continue
         for config in configs:
             try:
-                found = _audit(config)
+                result = _audit(config)
                 if save:
-                    _save(config.fetch(), found)
+                    _save(config.fetch(), result)
             except MedMNISTError as error:
                 failed += 1
                 console.print_error(error)
                 continue
-            audits.append(found)
+            audits.append(result)
             if not as_json:
-                _print(found)
+                _print(result)
     if as_json:
-        console.print_json([{"format": FORMAT} | encode(found) for found in audits])
+        console.print_json([{"format": FORMAT} | encode(each) for each in audits])
     if failed:
         raise typer.Exit(1)

@@ -1,64 +1,65 @@
-"""How every verb is told which data: the positional ``DATA``, ``--root`` and ``--size``."""
+"""Options that several commands share: the argument ``DATA``, ``--root``, ``--size``, and the source of NPZ files."""
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
+from medmnist_hf.console.program import Panel
 from medmnist_hf.places.resolver import DEFAULT_ROOT, ROOT_VARIABLE
 
 _NAMES: Final = (
     "a flag (pathmnist, pathmnist-64), a repository on the Hub (you/pathmnist@v1), a build (dist/pathmnist)"
 )
 
-_ROOT: Final = (
-    f"Folder of {{}}, where a flag is looked up. [default: {ROOT_VARIABLE}, {DEFAULT_ROOT}, the cache, {{}}]"
-)
+_PLACES: Final = f"{ROOT_VARIABLE}, {DEFAULT_ROOT}, the cache"
+"""Where a flag is searched for on this machine without ``--root``."""
 
-ReadData = Annotated[
-    str, typer.Argument(metavar="DATA", help=f"The data: {_NAMES} or an NPZ file.", show_default=False)
-]
-"""One data set whose rows are read; an NPZ file will do."""
+_SEARCH: Final = "to search for a flag."
 
-BuiltData = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="DATA", help=f"The builds: {_NAMES}, one config of it, or a folder of builds.", show_default=False
-    ),
-]
-"""Any number of builds, here or on the Hub."""
 
-LocalData = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="DATA",
-        help="The builds: a flag (pathmnist), a build (dist/pathmnist) or a folder of builds.",
-        show_default=False,
-    ),
-]
-"""Any number of builds on this machine."""
+def _data(about: str) -> Any:
+    return typer.Argument(metavar="DATA", help=about, show_default=False)
+
+
+ReadData = Annotated[str, _data(f"Data set: {_NAMES} or an NPZ file.")]
+"""One data set to read; it may be an NPZ file."""
+
+BuiltData = Annotated[list[str], _data(f"Builds: {_NAMES}, one config of it, or a folder of builds.")]
+"""Any number of builds, local or on the Hub."""
+
+LocalData = Annotated[list[str], _data("Builds: a flag (pathmnist), a build (dist/pathmnist) or a folder of them.")]
+"""Any number of local builds."""
 
 RootToRead = Annotated[
-    Path | None, typer.Option("--root", help=_ROOT.format("builds or NPZ files", "the Hub"), show_default=False)
-]
-Root = Annotated[Path | None, typer.Option("--root", help=_ROOT.format("builds", "the Hub"), show_default=False)]
-LocalRoot = Annotated[
     Path | None,
-    typer.Option(
-        "--root",
-        help=f"Folder of builds, where a flag is looked up. [default: {ROOT_VARIABLE}, {DEFAULT_ROOT}, the cache]",
-        show_default=False,
-    ),
+    Panel.DATA.option("--root", help=f"Folder of builds or NPZ files {_SEARCH}", show_default=f"{_PLACES}, the Hub"),
+]
+Root = Annotated[
+    Path | None, Panel.DATA.option("--root", help=f"Folder of builds {_SEARCH}", show_default=f"{_PLACES}, the Hub")
+]
+LocalRoot = Annotated[
+    Path | None, Panel.DATA.option("--root", help=f"Folder of builds {_SEARCH}", show_default=_PLACES)
 ]
 
 Size = Annotated[
     str | None,
-    typer.Option(help="Edge length in pixels or voxels. [default: that of the name, or 28]", show_default=False),
+    Panel.DATA.option(
+        help="Image size in pixels or voxels: 28, 64, 128 or 224.", show_default="the size in DATA, or 28"
+    ),
 ]
 Sizes = Annotated[
-    list[str] | None,
-    typer.Option(help="These sizes alone: 28, 64, 128, 224 or all; repeatable. [default: all]", show_default=False),
+    list[str] | None, Panel.DATA.option(help="Only these sizes: 28, 64, 128, 224 or all.", show_default="all")
 ]
-Revision = Annotated[
-    str | None, typer.Option(help="Branch, tag or commit of the data on the Hub.", show_default=False)
+Revision = Annotated[str | None, Panel.DATA.option(help="Branch, tag or commit of the data set on the Hub.")]
+
+Mirrors = Annotated[list[str] | None, Panel.SOURCE.option("--mirror", help="Base URL to try before Zenodo.")]
+Unverified = Annotated[
+    bool,
+    Panel.SOURCE.option(
+        "--allow-unverified",
+        help="Accept NPZ files whose MD5 differs from the catalogue; builds are marked unverified.",
+    ),
 ]
+PhantomRows = Annotated[int | None, Panel.SOURCE.option(min=1, help="Rows of the train split of a phantom.")]
+PhantomSeed = Annotated[int, Panel.SOURCE.option(min=0, help="Seed of the phantom.")]

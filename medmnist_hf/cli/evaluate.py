@@ -8,6 +8,7 @@ import typer
 
 from medmnist_hf import catalog, console
 from medmnist_hf.cli.data_options import RootToRead
+from medmnist_hf.console.program import Panel
 from medmnist_hf.errors import MedMNISTError, ScoreError, one_line
 from medmnist_hf.evaluation.plots import check_plot_path, save_plot
 from medmnist_hf.evaluation.prediction_files import PredictionName, predictions_of, read_predictions
@@ -25,49 +26,46 @@ from medmnist_hf.scoring.published import (
 if TYPE_CHECKING:
     from medmnist_hf.evaluation.evaluate import Evaluation, FileComparison
 
-# Whoever asks for another command does not wait for `pyarrow`: the functions below import `evaluation`, which needs
-# it.
+# `evaluation` is imported in the functions: it needs pyarrow, which would slow down every other command.
 
 Data = Annotated[
     str | None,
-    typer.Option(
-        help="The data set whose labels count, named as for other commands, e.g. you/pathmnist@v1 or an NPZ file. "
-        "[default: the subset of the file's name]",
+    Panel.DATA.option(
+        help="Data set with the labels: a flag, a repository (you/pathmnist@v1), a build or an NPZ file.",
         metavar="DATA",
-        show_default=False,
+        show_default="the subset in the file name",
     ),
 ]
 Subset = Annotated[
     str | None,
-    typer.Option(
+    Panel.DATA.option(
         metavar="SUBSET",
-        help="What a file is of whose name does not say it, e.g. pathmnist or pathmnist-64.",
-        show_default=False,
+        help="Subset of files whose name does not include it, e.g. pathmnist or pathmnist-64.",
     ),
 ]
 Split = Annotated[
     str | None,
-    typer.Option(help="Its split, with --subset: train, validation or test. [default: test]", show_default=False),
+    Panel.DATA.option(help="Split of these files, with --subset: train, validation or test.", show_default="test"),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON with all digits instead of a table.")]
+Json = Annotated[bool, Panel.OUTPUT.option("--json", help="Print JSON with all digits instead of a table.")]
 Logits = Annotated[
     bool | None,
-    typer.Option(
+    Panel.EVALUATION.option(
         "--from-logits/--as-is",
-        help="What scores outside 0..1 are: logits, or scores to be taken as they are. Refused by default.",
-        show_default=False,
+        help="Read scores outside 0..1 as logits, or use them unchanged.",
+        show_default="such scores are an error",
     ),
 ]
 Measures = Annotated[
     list[str] | None,
-    typer.Option("--measure", help="A measure, e.g. ece or f1:3; repeatable.", show_default=False),
+    Panel.EVALUATION.option("--measure", help="A further measure, e.g. ece, or f1:3 for class 3."),
 ]
-Resamples = Annotated[int, typer.Option(help="Resamples of intervals by bootstrap.", min=2)]
-Seed = Annotated[int, typer.Option(help="Seed of intervals by bootstrap.", min=0)]
+Resamples = Annotated[int, Panel.EVALUATION.option(help="Resamples of bootstrap intervals.", min=2)]
+Seed = Annotated[int, Panel.EVALUATION.option(help="Seed of bootstrap intervals.", min=0)]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to the command line of the wheel."""
+    """Add the commands to an app."""
     app.command(name="evaluate", epilog="Example: medmnist-hf evaluate predictions/*.csv --root dist --ci")(evaluate)
     app.command(name="compare", epilog="Example: medmnist-hf compare runs/a runs/b --root dist --measure auc")(compare)
     app.command(name="leaderboard", epilog="Example: medmnist-hf leaderboard breastmnist mine.csv --root dist")(board)
@@ -78,32 +76,34 @@ def evaluate(
         list[Path],
         typer.Argument(
             metavar="FILE",
-            help="Prediction files or folders of runs; or batch predictions of Vertex AI, a JSONL file or a folder "
-            "of shards for each.",
+            help="Prediction files, folders of runs, or batch predictions of Vertex AI (a JSONL file or a folder "
+            "of shards).",
             show_default=False,
         ),
     ],
     *,
-    root: RootToRead = None,
     data: Data = None,
+    root: RootToRead = None,
     subset: Subset = None,
     split: Split = None,
-    ci: Annotated[bool, typer.Option("--ci", help="Add 95 % intervals, by the method that the table names.")] = False,
-    per_class: Annotated[bool, typer.Option("--per-class", help="Add measures of each class.")] = False,
     measure: Measures = None,
+    per_class: Annotated[bool, Panel.EVALUATION.option("--per-class", help="Add the measures of each class.")] = False,
+    ci: Annotated[
+        bool, Panel.EVALUATION.option("--ci", help="Add 95 % intervals; the table names their method.")
+    ] = False,
     from_logits: Logits = None,
     resamples: Resamples = 1000,
     seed: Seed = 0,
     plot: Annotated[
         Path | None,
-        typer.Option(help="Draw ROC curves, reliability and confusion matrix of one file.", show_default=False),
+        Panel.OUTPUT.option(help="Draw ROC curves, reliability diagram and confusion matrix of one file."),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Score prediction files with the official AUC and ACC; numbers in the file name are not trusted.
 
-    Whether the labels are official, unverified or synthetic is seen in the data; the scores are taken as those of the
-    same images. Each kind has a table of its own.
+    The data says whether its labels are official, unverified or synthetic; each kind has its own table. Scores are
+    assumed to be for the same images.
     """
     from medmnist_hf.evaluation import tables
     from medmnist_hf.evaluation.evaluate import evaluate_file
@@ -112,12 +112,12 @@ def evaluate(
     files = _prediction_files(files)
     if plot is not None:
         if len(files) != 1:
-            raise ScoreError(f"--plot draws one file but {len(files)} are given: call once for each")
+            raise ScoreError(f"--plot draws one file, but {len(files)} are given: run the command once per file")
         check_plot_path(plot)
-    done, failed = [], False
+    evaluations, failed = [], False
     for file in files:
         try:
-            found = evaluate_file(
+            evaluation = evaluate_file(
                 file,
                 data,
                 measure or (),
@@ -130,20 +130,21 @@ def evaluate(
                 from_logits=from_logits,
             )
         except MedMNISTError as error:
-            # One bad file of many hides none of the others; the exit code tells.
+            # A bad file must not hide the results of the others; the exit code reports it.
             console.print_error(_in_options(error))
             failed = True
             continue
-        _warn(found)
-        done.append(found)
+        _warn(evaluation)
+        evaluations.append(evaluation)
     if as_json:
-        console.print_json([tables.evaluation_facts(found) for found in done])
-    elif done:
-        tables.print_evaluations(done, per_class)
-    if plot is not None and done:
-        result = done[0].result
-        title = f"{result.flag} {result.split} at {result.size}{f': {result.run}' if result.run else ''}"
-        save_plot(plot, done[0].predictions, done[0].entry.labels, title, provenance=done[0].provenance)
+        console.print_json([tables.evaluation_facts(evaluation) for evaluation in evaluations])
+    elif evaluations:
+        tables.print_evaluations(evaluations, per_class)
+    if plot is not None and evaluations:
+        first = evaluations[0]
+        name = first.result
+        title = f"{name.flag} {name.split} at {name.size}{f': {name.run}' if name.run else ''}"
+        save_plot(plot, first.predictions, first.entry.labels, title, provenance=first.provenance)
         console.echo(f"wrote {plot}", err=True)
     if failed:
         raise typer.Exit(1)
@@ -151,12 +152,12 @@ def evaluate(
 
 def compare(
     first: Annotated[
-        Path, typer.Argument(metavar="A", help="A prediction file or a run's folder.", show_default=False)
+        Path, typer.Argument(metavar="A", help="A prediction file or the folder of a run.", show_default=False)
     ],
-    second: Annotated[Path, typer.Argument(metavar="B", help="Another of the same split.", show_default=False)],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another one for the same split.", show_default=False)],
     *,
-    root: RootToRead = None,
     data: Data = None,
+    root: RootToRead = None,
     subset: Subset = None,
     split: Split = None,
     measure: Measures = None,
@@ -165,9 +166,9 @@ def compare(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Say whether predictions are better than others: DeLong's test for AUC, Student's for means over rows as ACC.
+    """Test whether one model is better: DeLong's test for AUC, Student's paired t-test for ACC and other means.
 
-    Of a run's folder they are those of its published seed, the best on validation, on test; a line says which.
+    For the folder of a run, the test predictions of its published seed are used, the best one on validation.
     """
     from medmnist_hf.evaluation import tables
     from medmnist_hf.evaluation.evaluate import compare_files
@@ -175,7 +176,7 @@ def compare(
     names, unnamed = measure or ["auc", "acc"], _unnamed(subset, split)
     first, second = (_prediction_files([path])[0] for path in (first, second))
     try:
-        found = compare_files(
+        comparison = compare_files(
             first,
             second,
             data,
@@ -188,31 +189,33 @@ def compare(
         )
     except ScoreError as error:
         raise ScoreError(_in_options(error)) from None
-    _warn(found)
+    _warn(comparison)
     if as_json:
-        console.print_json(tables.comparison_facts(found, first, second))
+        console.print_json(tables.comparison_facts(comparison, first, second))
     else:
-        tables.print_comparison(found, first, second)
+        tables.print_comparison(comparison, first, second)
 
 
 def board(
-    subset: Annotated[str, typer.Argument(help="Flag of a subset, e.g. pathmnist.", show_default=False)],
+    subset: Annotated[
+        str, typer.Argument(metavar="SUBSET", help="Flag of a subset, e.g. pathmnist.", show_default=False)
+    ],
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="FILE", help="Prediction files of its test split, or folders of runs."),
+        typer.Argument(metavar="FILE", help="Prediction files for its test split, or folders of runs."),
     ] = None,
     *,
-    root: RootToRead = None,
     data: Data = None,
+    root: RootToRead = None,
     from_logits: Logits = None,
     resamples: Resamples = 1000,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Rank the published results of a subset and yours: differences, and whether your 95 % interval covers them.
+    """Rank your predictions among the published results of a subset, with differences and 95 % intervals.
 
-    A place is that among the published results and itself: other files do not count. Files scored on synthetic or
-    unverified labels are listed apart, without places.
+    Each file is ranked among the published results only, not among your other files. Files scored on synthetic or
+    unverified labels are listed in a table of their own, without ranks.
     """
     from medmnist_hf.evaluation import tables
     from medmnist_hf.evaluation.evaluate import evaluate_file
@@ -222,14 +225,14 @@ def board(
     notes = list(published_notes(entry.flag))
     standings = []
     for file in _prediction_files(files or ()):
-        claimed = read_predictions(file, unnamed)
-        if (claimed.flag, claimed.split) != (entry.flag, published_split()):  # as the lines of Vertex AI say
+        claimed = read_predictions(file, unnamed)  # lines of Vertex AI name their images, and so subset and split
+        if (claimed.flag, claimed.split) != (entry.flag, published_split()):
             raise ScoreError(
-                f"{file}: of {claimed.flag} {claimed.split}, but the published results are of {entry.flag} "
-                f"{published_split()}; give a file of that"
+                f"{file} holds predictions for {claimed.flag} {claimed.split}: the published results are for "
+                f"{entry.flag} {published_split()}, so give a file for these"
             )
         try:
-            found = evaluate_file(
+            evaluation = evaluate_file(
                 file,
                 data,
                 root=root,
@@ -241,19 +244,20 @@ def board(
             )
         except ScoreError as error:
             raise ScoreError(_in_options(error)) from None
-        _warn(found)
-        if found.provenance.comparable and published_results(entry.flag) and found.result.size != published_size():
-            notes.append(f"{file.name} is of size {found.result.size}, the published results of {published_size()}.")
-        standing = stand(entry.flag, found.intervals["auc"], found.intervals["acc"], provenance=found.provenance)
-        standings.append((found, standing))
-    names = tables.run_names([found for found, _ in standings])
+        _warn(evaluation)
+        size, provenance = evaluation.result.size, evaluation.provenance
+        if provenance.comparable and published_results(entry.flag) and size != published_size():
+            notes.append(f"{file.name} has images of size {size}, the published results {published_size()}.")
+        intervals = evaluation.intervals
+        standings.append((evaluation, stand(entry.flag, intervals["auc"], intervals["acc"], provenance=provenance)))
+    names = tables.run_names([evaluation for evaluation, _ in standings])
     boards = {
         kind: leaderboard(
             entry.flag,
             [
-                (run, found.score.auc, found.score.acc)
-                for run, (found, _) in zip(names, standings, strict=True)
-                if found.provenance is kind
+                (run, evaluation.score.auc, evaluation.score.acc)
+                for run, (evaluation, _) in zip(names, standings, strict=True)
+                if evaluation.provenance is kind
             ],
             provenance=kind,
         )
@@ -269,53 +273,53 @@ def board(
                 "rows": boards[Provenance.VERIFIED],
                 "not_comparable": {kind: rows for kind, rows in boards.items() if not kind.comparable and rows},
                 "files": [
-                    tables.evaluation_facts(found) | {"standing": standing and tables.standing_facts(standing)}
-                    for found, standing in standings
+                    tables.evaluation_facts(evaluation) | {"standing": standing and tables.standing_facts(standing)}
+                    for evaluation, standing in standings
                 ],
             }
         )
         return
-    kinds = [kind for kind in Provenance if any(found.provenance is kind for found, _ in standings)]
-    kinds = kinds or [Provenance.VERIFIED]  # the published results alone
+    kinds = [kind for kind in Provenance if any(evaluation.provenance is kind for evaluation, _ in standings)]
+    kinds = kinds or [Provenance.VERIFIED]  # for the published results
     for kind in kinds:
         tables.print_banner(kind, first=kind is kinds[0])
         tables.print_board(entry.flag, kind, boards[kind])
-    for run, (found, standing) in zip(names, standings, strict=True):
-        tables.print_standing(found, run, standing)
+    for run, (evaluation, standing) in zip(names, standings, strict=True):
+        tables.print_standing(evaluation, run, standing)
     for note in notes if kinds[0].comparable else ():
         console.terminal().print(f"note: {note}", soft_wrap=True)
 
 
 def _unnamed(subset: str | None, split: str | None) -> PredictionName | None:
     if subset is None and split is not None:
-        raise ScoreError("--split is for files whose names do not say what they are of: add --subset, e.g. pathmnist")
+        raise ScoreError("--split is for files whose names do not include the subset: add --subset, e.g. pathmnist")
     return None if subset is None else predictions_of(subset, split)
 
 
 def _prediction_files(paths: Sequence[Path]) -> list[Path]:
-    """Paths as they are, but for the folder of a run its prediction file, with a line that says which."""
+    """Replace the folder of a run by its prediction file, and print which; other paths are unchanged."""
     files = []
     for path in paths:
         if path.is_dir():
             from medmnist_hf.training.report.predictions import is_run, predictions_of_run
 
             if is_run(path):
-                found = predictions_of_run(path)
-                console.echo(f"{path}: {found.path.relative_to(path)} ({found.why})", err=True)
-                path = found.path  # noqa: PLW2901
+                predictions = predictions_of_run(path)
+                console.echo(f"{path}: {predictions.path.relative_to(path)} ({predictions.why})", err=True)
+                path = predictions.path  # noqa: PLW2901
             elif runs := sorted(filter(is_run, path.iterdir())):
-                raise ScoreError(f"{path} holds runs: name them, e.g. {runs[0]}, or all by {path}/*/")
+                raise ScoreError(f"{path} is a folder of runs: give a run, e.g. {runs[0]}, or all as {path}/*/")
         files.append(path)
     return outputs(files)
 
 
-def _warn(found: "Evaluation | FileComparison") -> None:
-    for line in found.warnings:
+def _warn(result: "Evaluation | FileComparison") -> None:
+    for line in result.warnings:
         console.echo(f"warning: {one_line(line)}", err=True)
 
 
 def _in_options(error: MedMNISTError) -> str:
-    """The message of the library in the words of the command line."""
+    """The message of an error of the library, with its arguments replaced by options of the command line."""
     words = {
         "from_logits=True": "--from-logits",
         "from_logits=False": "--as-is",

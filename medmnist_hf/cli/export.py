@@ -1,4 +1,4 @@
-"""Commands that write a config in other forms: ``medmnist-hf export`` and ``medmnist-hf montage``."""
+"""Commands that write a config in other formats: ``medmnist-hf export`` and ``medmnist-hf montage``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,10 +7,11 @@ import typer
 
 from medmnist_hf import console
 from medmnist_hf.cli.data_options import ReadData, Revision, RootToRead, Size
+from medmnist_hf.console.program import Panel
 
-_Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+_Force = Annotated[bool, Panel.OUTPUT.option("--force", help="Replace existing files.")]
 
-# Whoever asks for another command does not wait for `datasets` and `pyarrow`: the functions below import them.
+# `datasets` and `pyarrow` are imported in the functions: they would slow down every other command.
 
 
 def register(app: typer.Typer) -> None:
@@ -24,33 +25,30 @@ def register(app: typer.Typer) -> None:
 def export(
     data: ReadData,
     *,
-    out: Annotated[Path, typer.Option(help="Folder that receives e.g. pathmnist/ and pathmnist.csv.")],
     size: Size = None,
-    form: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            help="png (official names and CSV), imagefolder, npz, vertex (Vertex AI), or gif (volumes). "
-            "[default: png; gif for volumes]",
-            show_default=False,
-        ),
-    ] = None,
     split: Annotated[
-        list[str] | None,
-        typer.Option(help="train, validation or test; repeatable. [default: all]", show_default=False),
-    ] = None,
-    gcs: Annotated[
-        str | None,
-        typer.Option(
-            help="For vertex: the folder in Cloud Storage that the written one will be copied to, gs://BUCKET/FOLDER.",
-            show_default=False,
-        ),
+        list[str] | None, Panel.DATA.option(help="train, validation or test.", show_default="all")
     ] = None,
     root: RootToRead = None,
     revision: Revision = None,
+    out: Annotated[Path, Panel.OUTPUT.option(help="Folder to write to, e.g. pathmnist/ and pathmnist.csv.")],
+    form: Annotated[
+        str | None,
+        Panel.OUTPUT.option(
+            "--format",
+            help="png (official names and CSV), imagefolder, npz, vertex (Vertex AI), or gif (volumes).",
+            show_default="png, or gif for volumes",
+        ),
+    ] = None,
+    gcs: Annotated[
+        str | None,
+        Panel.OUTPUT.option(
+            metavar="gs://BUCKET/FOLDER", help="For vertex: where in Cloud Storage you will copy the output folder."
+        ),
+    ] = None,
     force: _Force = False,
 ) -> None:
-    """Write a subset as PNG or GIF files with a CSV, as an ImageFolder, as the official NPZ file, or for Vertex AI."""
+    """Write a data set as PNG or GIF files with a CSV, an ImageFolder, an official NPZ file, or input of Vertex AI."""
     from medmnist_hf.data.rows import open_rows
     from medmnist_hf.exporting import export as exporting
 
@@ -59,7 +57,7 @@ def export(
         task = progress.add_task(
             f"exporting {rows.entry.flag} {rows.size}", total=exporting.rows_of(rows, split or ())
         )
-        done = exporting.export(
+        exported = exporting.export(
             rows,
             out,
             form,
@@ -68,32 +66,30 @@ def export(
             force=force,
             on_progress=lambda count: progress.advance(task, count),
         )
-    console.echo(f"{done.rows:,} rows in {' and '.join(map(str, done.paths))}")
+    console.echo(f"{exported.rows:,} rows in {' and '.join(map(str, exported.paths))}")
 
 
 def montage(
     data: ReadData,
     *,
-    out: Annotated[Path, typer.Option(help="The picture: *.png of images, *.gif of volumes.")],
     size: Size = None,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "train",
-    length: Annotated[int, typer.Option(help="Tiles in each direction.")] = 20,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of the choice. [default: another each time]", show_default=False)
-    ] = None,
-    replace: Annotated[
-        bool, typer.Option("--with-replacement", help="Allow a row to be drawn several times.")
-    ] = False,
-    labels: Annotated[
-        bool, typer.Option("--labels", help="Write the name of the class, or of the findings, below each tile.")
-    ] = False,
+    split: Annotated[str, Panel.DATA.option(help="train, validation or test.")] = "train",
     root: RootToRead = None,
     revision: Revision = None,
+    out: Annotated[Path, Panel.OUTPUT.option(help="File to write: *.png for images, *.gif for volumes.")],
+    length: Annotated[int, Panel.OUTPUT.option(help="Tiles per row and per column.")] = 20,
+    seed: Annotated[
+        int | None, Panel.OUTPUT.option(help="Seed of the random choice.", show_default="a different one each time")
+    ] = None,
+    replace: Annotated[bool, Panel.OUTPUT.option("--with-replacement", help="Draw rows with replacement.")] = False,
+    labels: Annotated[
+        bool, Panel.OUTPUT.option("--labels", help="Write the names of the labels below each tile.")
+    ] = False,
     force: _Force = False,
 ) -> None:
-    """Draw random rows of a split as a square of tiles; volumes as an animation through their slices.
+    """Draw random rows of a split as a square of tiles; volumes are animated slice by slice.
 
-    The animation begins with a slice that shows something, the nearest to the middle, and goes round.
+    The animation starts at the non-blank slice nearest to the middle and loops through all slices.
     """
     from medmnist_hf.data.rows import open_rows
     from medmnist_hf.exporting.montage import export_montage

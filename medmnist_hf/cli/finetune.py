@@ -8,7 +8,16 @@ import typer
 
 from medmnist_hf import console
 from medmnist_hf.catalog import bibtex
-from medmnist_hf.cli.recipe_options import Force, announce, earlier_results, read_recipe, recipe_options, show_earlier
+from medmnist_hf.cli.recipe_options import (
+    Force,
+    Quiet,
+    announce,
+    earlier_results,
+    read_recipe,
+    recipe_options,
+    show_earlier,
+)
+from medmnist_hf.console.program import Panel
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.extras import require_modules, suggest_install
 from medmnist_hf.training.recipe import FIELDS, default_folder
@@ -28,40 +37,44 @@ def register(app: typer.Typer) -> None:
 @suggest_install("train")
 def finetune(
     *,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the run. [default: runs/DATA-SIZE-MODEL-METHOD-DIGEST]")
-    ] = None,
-    force: Force = False,
     device: Annotated[
         str,
-        typer.Option(help="auto, cpu, or an accelerator such as cuda, cuda:1 or mps; with a launcher, leave it out."),
+        Panel.COMPUTE.option(
+            help="auto, cpu, or an accelerator such as cuda, cuda:1 or mps; leave it out under a launcher."
+        ),
     ] = "auto",
     workers: Annotated[
         int | None,
-        typer.Option(min=0, help="Threads that make batches. [default: 0 for small batches on a CPU, else 2]"),
+        Panel.COMPUTE.option(
+            min=0, help="Threads that prepare batches.", show_default="0 for small batches on a CPU, otherwise 2"
+        ),
     ] = None,
+    out: Annotated[
+        Path | None,
+        Panel.OUTPUT.option(help="Folder of the run.", show_default="runs/DATA-SIZE-MODEL-METHOD-DIGEST"),
+    ] = None,
+    force: Force = False,
+    quiet: Quiet = False,
     repo_id: Annotated[
         str | None,
-        typer.Option(
+        Panel.HUB.option(
             metavar="USER[/NAME]",
-            help="Repository on the Hub to push the best seed's model to; without NAME it is that of the folder.",
+            help="Push the model of the best seed to this repository; NAME defaults to the folder's name.",
         ),
     ] = None,
     branch: Annotated[
-        str | None, typer.Option(help="Branch to push to; made where it is missing. [default: main]")
+        str | None, Panel.HUB.option(help="Branch to push to; created if it does not exist.", show_default="main")
     ] = None,
-    private: Annotated[bool, typer.Option("--private", help="Push to a private repository.")] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="No progress, only the scores and the folder at the end.")
-    ] = False,
+    private: Annotated[bool, Panel.HUB.option("--private", help="Make a new repository private.")] = False,
     **options: Any,
 ) -> None:
-    """Train a model on a subset by a recipe: its defaults, overridden by --preset, by --config, by options.
+    """Train a model on a subset, or adapt a pretrained one.
 
-    Run it again to resume where it stopped. Several GPUs or machines: accelerate launch -m medmnist_hf finetune ...
+    Options override --config, which overrides --preset. Run the same command again to resume an interrupted run. For
+    several GPUs or machines, use accelerate launch -m medmnist_hf finetune ...
     """
     if repo_id is None and (branch is not None or private):
-        raise TrainingError("--branch and --private say how to push: add --repo-id USER")
+        raise TrainingError("--branch and --private are for a push to the Hub: add --repo-id USER")
     require_modules("train", "torch", "transformers")
     recipe = read_recipe(options)
     folder = out or default_folder(recipe)
@@ -71,7 +84,7 @@ def finetune(
         return
     announce(recipe, folder, force=force, quiet=quiet)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # torch takes seconds to import, and --help needs none.
+    # torch takes seconds to import, so --help must not import it.
     from medmnist_hf.hub.client import MAIN, hub_api
     from medmnist_hf.training.publish import check_push, push_model
     from medmnist_hf.training.report.terminal import print_results
@@ -79,16 +92,16 @@ def finetune(
     from medmnist_hf.training.running import process_state, run
 
     is_main, api = process_state(device).is_main_process, hub_api()
-    how: dict[str, Any] = {"revision": branch or MAIN, "private": private}
+    push_options: dict[str, Any] = {"revision": branch or MAIN, "private": private}
     if repo_id is not None and "/" not in repo_id:
         repo_id = f"{repo_id}/{folder.resolve().name}"
     if repo_id is not None and is_main:
-        check_push(api, recipe, repo_id, **how)
+        check_push(api, recipe, repo_id, **push_options)
     results = run(recipe, folder, quiet=quiet, force=force, device=device, workers=workers)
     if not is_main:
         return
     print_results(results, folder)
     check_complete(results)
     if repo_id is not None:
-        pushed = push_model(api, folder, repo_id, references=[bibtex(recipe.subset)], **how)
+        pushed = push_model(api, folder, repo_id, references=[bibtex(recipe.subset)], **push_options)
         console.echo(pushed.summary())

@@ -17,8 +17,8 @@ app.panel = "Use the data"
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(requested: bool) -> None:
+    if requested:
         console.echo(f"medmnist-hf {__version__}")
         raise typer.Exit
 
@@ -29,12 +29,12 @@ def about(
         bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
-    """MedMNIST on Hugging Face: build, use, train on and score standardized biomedical images."""
+    """MedMNIST on Hugging Face: load, build, train on and score standardized biomedical images."""
 
 
 @app.command(name="list", epilog="Example: medmnist-hf list")
 def list_subsets(as_json: Json = False) -> None:
-    """List the subsets with task, classes, rows, sizes and license."""
+    """List all subsets with task, classes, rows, sizes and license."""
     if as_json:
         console.print_json(catalog.subsets())
         return
@@ -50,10 +50,12 @@ def list_subsets(as_json: Json = False) -> None:
 
 @app.command(epilog="Example: medmnist-hf info pathmnist --json")
 def info(
-    subset: Annotated[str, typer.Argument(help="Flag of a subset, e.g. pathmnist.", show_default=False)],
+    subset: Annotated[
+        str, typer.Argument(metavar="SUBSET", help="Flag of a subset, e.g. pathmnist.", show_default=False)
+    ],
     as_json: Json = False,
 ) -> None:
-    """Show all that is known of one subset: labels, counts, files, license, citations, caveats, published results."""
+    """Show a subset: labels, counts, files, license, citations, caveats and published results."""
     facts = _facts(catalog.sized_subset(subset)[0])
     if as_json:
         console.print_json(facts)
@@ -61,7 +63,7 @@ def info(
     out = console.terminal()
     for line in _lines(facts):
         out.print(line)
-    # A URL or MD5 that is cut in two can be copied no more.
+    # A URL or MD5 that is wrapped cannot be copied.
     for file in facts["files"]:
         out.print(f"  {file['name']:24s} {file['size']:3d}  {file['md5']}  {file['url']}", soft_wrap=True)
 
@@ -71,9 +73,7 @@ def cite(
     subsets: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="SUBSET",
-            help="Flags of subsets, or 'all'. [default: cite MedMNIST alone]",
-            show_default=False,
+            metavar="SUBSET", help="Flags of subsets, or all.", show_default="none, which cites MedMNIST only"
         ),
     ] = None,
 ) -> None:
@@ -82,7 +82,7 @@ def cite(
 
 
 def _facts(entry: catalog.Subset) -> dict[str, Any]:
-    """All that is known of a subset, in the types of JSON."""
+    """The catalogue entry of a subset with its published results, in the types of JSON."""
     shared = catalog.collection()
     results = [dataclasses.asdict(row) for row in published_results(entry.flag)]
     return {
@@ -96,7 +96,7 @@ def _facts(entry: catalog.Subset) -> dict[str, Any]:
 
 
 def _lines(facts: dict[str, Any]) -> Iterator[str]:
-    """The facts for a person, all but the files."""
+    """The facts as lines of text, without the files."""
     shared = facts["collection"]
     shape = "volumes" if facts["ndim"] == 3 else "RGB images" if facts["channels"] == 3 else "gray-scale images"
     yield f"{facts['python_class']} ({facts['flag']}): {facts['modality']}, {shape}, {facts['task']}"
@@ -132,6 +132,6 @@ def main(*arguments: str) -> None:
     """Entry point of ``medmnist-hf``.
 
     Args:
-        *arguments: Put before those of the command line: a script of one verb names it.
+        *arguments: Arguments inserted before those of the command line, such as the verb in a script for one verb.
     """
     console.run(app, arguments, "medmnist-hf")

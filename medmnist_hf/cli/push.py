@@ -8,6 +8,7 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn
 from medmnist_hf import console
 from medmnist_hf.catalog import NAMESPACE
 from medmnist_hf.cli.data_options import LocalData, LocalRoot
+from medmnist_hf.console.program import Panel
 from medmnist_hf.errors import BuildError, MedMNISTError
 from medmnist_hf.extras import suggest_install
 
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
 
     from medmnist_hf.hub.dataset_plan import Describe, PushOptions
     from medmnist_hf.hub.local_build import LocalBuild
+
+
+_Yes = Annotated[bool, Panel.HUB.option("--yes/--dry-run", help="Push, or only show what would change.")]
+_Tag = Annotated[str | None, Panel.HUB.option(help="Tag to set after the pushed files are verified, e.g. v1.0.")]
+_Message = Annotated[
+    str | None, Panel.HUB.option(help="Title of the commit.", show_default="a summary of the changes")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -28,40 +36,44 @@ def register(app: typer.Typer) -> None:
 def push(
     data: LocalData,
     *,
+    root: LocalRoot = None,
+    allow_synthetic: Annotated[bool, Panel.DATA.option("--allow-synthetic", help="Push builds of phantoms.")] = False,
+    allow_unverified: Annotated[
+        bool,
+        Panel.DATA.option("--allow-unverified", help="Push builds of NPZ files whose MD5 differs from the catalogue."),
+    ] = False,
     repo_id: Annotated[
         str,
-        typer.Option(
-            metavar="USER[/NAME]",
-            help="Where the builds go; without a name, each under its subset's flag.",
-            show_default=False,
+        Panel.HUB.option(
+            metavar="USER[/NAME]", help="Repository to push to; without NAME, one per subset, named by its flag."
         ),
     ],
-    root: LocalRoot = None,
-    yes: Annotated[
-        bool, typer.Option("--yes/--dry-run", help="Push; without it, only show what would change.")
-    ] = False,
-    private: Annotated[bool, typer.Option("--private", help="Make new repositories private.")] = False,
+    yes: _Yes = False,
+    private: Annotated[bool, Panel.HUB.option("--private", help="Make new repositories private.")] = False,
     branch: Annotated[
-        str | None, typer.Option(help="Branch to push to; made where it is missing. [default: main]")
+        str | None, Panel.HUB.option(help="Branch to push to; created if it does not exist.", show_default="main")
     ] = None,
-    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request.")] = False,
-    tag: Annotated[str | None, typer.Option(help="Tag to set once all is checked, e.g. v1.0.")] = None,
-    collection: Annotated[str | None, typer.Option(help="Title of a collection to put the repositories in.")] = None,
-    message: Annotated[str | None, typer.Option(help="Title of the commit.")] = None,
-    prune: Annotated[bool, typer.Option("--prune", help="Remove from the Hub what a build lacks.")] = False,
+    create_pr: Annotated[bool, Panel.HUB.option("--create-pr", help="Open a pull request.")] = False,
+    tag: _Tag = None,
+    message: _Message = None,
+    collection: Annotated[
+        str | None, Panel.HUB.option(help="Title of a collection to add the repositories to.")
+    ] = None,
+    prune: Annotated[
+        bool, Panel.HUB.option("--prune", help="Delete files of the repository that the build does not have.")
+    ] = False,
     eval_yaml: Annotated[
         bool,
-        typer.Option(
+        Panel.HUB.option(
             "--eval-yaml/--no-eval-yaml",
-            help="Without: leave eval.yaml out, should the Hub refuse it for a framework that it does not know.",
+            help="Include eval.yaml; leave it out if the Hub refuses its evaluation framework.",
         ),
     ] = True,
-    allow_synthetic: Annotated[bool, typer.Option("--allow-synthetic", help="Push phantoms.")] = False,
-    allow_unverified: Annotated[
-        bool, typer.Option("--allow-unverified", help="Push builds of files whose MD5 is not the catalogue's.")
-    ] = False,
 ) -> None:
-    """Push builds, each in one commit; what the Hub already has is neither sent again nor lost."""
+    """Push builds to the Hub, each in one commit; unchanged files are not uploaded again.
+
+    Without --yes, only show what would change.
+    """
     from functools import partial
 
     from medmnist_hf.hub.client import MAIN, hide_progress_bars, hub_api, require_token
@@ -72,8 +84,8 @@ def push(
     names = expand(data)
     if "/" in repo_id and len(names) > 1:
         raise BuildError(
-            f"--repo-id {repo_id} is one repository, and there are {len(names)} builds: give --repo-id "
-            f"{repo_id.partition('/')[0]}, and each goes under its subset's flag"
+            f"--repo-id {repo_id} is one repository, but there are {len(names)} builds: give --repo-id "
+            f"{repo_id.partition('/')[0]} to push each to a repository named after its subset"
         )
     api = hub_api()
     if yes:
@@ -85,7 +97,7 @@ def push(
             folder = subset_folder(name, root)
             with console.progress(TextColumn("{task.description}", markup=False)) as progress:
                 progress.add_task(f"{folder}: comparing each shard with the manifest", total=None)
-                from medmnist_hf.cards.render import describe  # takes a second: the line is there
+                from medmnist_hf.cards.render import describe  # slow, so show the line first
                 from medmnist_hf.hub.dataset_plan import PushOptions
                 from medmnist_hf.hub.local_build import read_local
 
@@ -109,11 +121,11 @@ def push(
         raise typer.Exit(1)
 
 
-def _push_one(api: "HfApi", build: "LocalBuild", options: "PushOptions", described: "Describe", yes: bool) -> None:
+def _push_one(api: "HfApi", build: "LocalBuild", options: "PushOptions", describe: "Describe", yes: bool) -> None:
     from medmnist_hf.hub import dataset_push
     from medmnist_hf.hub.dataset_plan import plan_push
 
-    plan = plan_push(api, build, options, described)
+    plan = plan_push(api, build, options, describe)
     for line in plan.lines():
         console.echo(line)
     if not yes:
@@ -123,22 +135,25 @@ def _push_one(api: "HfApi", build: "LocalBuild", options: "PushOptions", describ
     with console.progress(*bars) as progress:
         task = progress.add_task(options.repo_id, total=total)
         pushed = dataset_push.push(
-            api, build, plan, options, described, on_progress=lambda count: progress.advance(task, count)
+            api, build, plan, options, describe, on_progress=lambda count: progress.advance(task, count)
         )
     console.echo(f"{pushed.summary()}\n")
 
 
 @suggest_install("evaluate")
 def push_metric(
-    repo_id: Annotated[str, typer.Option(help="The Space, NAMESPACE/medmnist.")] = f"{NAMESPACE}/medmnist",
-    yes: Annotated[
-        bool, typer.Option("--yes/--dry-run", help="Push; without it, only show what would change.")
-    ] = False,
-    private: Annotated[bool, typer.Option("--private", help="Make a new Space private.")] = False,
-    tag: Annotated[str | None, typer.Option(help="Tag to set once all is checked, e.g. v1.0.")] = None,
-    message: Annotated[str | None, typer.Option(help="Title of the commit.")] = None,
+    repo_id: Annotated[
+        str, Panel.HUB.option(metavar="USER/NAME", help="The Space to push to.")
+    ] = f"{NAMESPACE}/medmnist",
+    yes: _Yes = False,
+    private: Annotated[bool, Panel.HUB.option("--private", help="Make a new Space private.")] = False,
+    tag: _Tag = None,
+    message: _Message = None,
 ) -> None:
-    """Push the metric's module in one commit to the Space from which `evaluate.load` takes it."""
+    """Push the module of the metric, in one commit, to the Space that `evaluate.load` downloads it from.
+
+    Without --yes, only show what would change.
+    """
     from medmnist_hf.evaluate_module import push as pushing
     from medmnist_hf.hub.client import hide_progress_bars, hub_api, require_token
     from medmnist_hf.hub.commit import CommitOptions

@@ -1,10 +1,10 @@
-"""Options of a command that are the fields of a recipe, and the recipe made of what was given.
+"""Fields of a recipe as options of a command, and the recipe built from the values given.
 
 Example:
     >>> @recipe_options("dataset", "epochs")
     ... def train(**options): return read_recipe(options)
     >>> list(inspect.signature(train).parameters)
-    ['dataset', 'epochs', 'named_dataset', 'preset', 'config', 'seeds', 'seed']
+    ['dataset', 'named_dataset', 'preset', 'config', 'seeds', 'seed', 'epochs']
 """
 
 import inspect
@@ -12,12 +12,13 @@ import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 
 from medmnist_hf import console
+from medmnist_hf.console.program import Panel
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.recipe import (
     FIELDS,
@@ -37,99 +38,110 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-PANELS: Final = {
-    "Data": ("size", "root", "revision"),
-    "Model": ("model", "pretrained", "checkpoint", "stem", "volumetric", "depth_stride"),
-    "Input": ("image_size", "resize", "channels", "normalize"),
-    "Method": ("method", "lora_rank", "lora_alpha", "neighbors", "prompt", "time_budget", "trials"),
-    "Augmentation": (
+PANELS: Final[dict[Panel, tuple[str, ...]]] = {
+    Panel.RECIPE: ("preset", "config"),
+    Panel.DATA: ("size", "root", "repository", "revision"),
+    Panel.MODEL: ("model", "pretrained", "checkpoint", "stem", "volumetric", "depth_stride"),
+    Panel.INPUT: ("image_size", "resize", "channels", "normalize"),
+    Panel.METHOD: ("method", "lora_rank", "lora_alpha", "neighbors", "prompt", "time_budget", "trials"),
+    Panel.TRAINING: (
+        *("seeds", "seed", "epochs", "batch_size", "accumulation"),
+        *("optimizer", "learning_rate", "schedule", "warmup_epochs", "weight_decay", "layer_decay", "max_grad_norm"),
+        *("loss", "class_weights", "label_smoothing", "drop_rate", "drop_path", "ema"),
+        *("probe_first", "freeze_batch_norm", "select", "early_stopping"),
+    ),
+    Panel.AUGMENTATION: (
         *("flip_horizontal", "flip_vertical", "crop_padding", "rotation", "rotate90", "color_jitter"),
         *("intensity_scale", "mixup", "cutmix"),
     ),
-    "Run": ("preset", "config", "seeds", "seed", "test", "report_to", "precision", "compile"),
+    Panel.EVALUATION: ("test",),
+    Panel.COMPUTE: ("precision", "compile"),
+    Panel.OUTPUT: ("report_to",),
 }
-"""Panel of the help -> options that stand there."""
+"""Panel of the help -> its options, in the order in which they are listed."""
 
-_OTHERS: Final = "Training"
-"""Panel of all other fields."""
+_PANEL_OF: Final = {name: panel for panel, names in PANELS.items() for name in names}
+
+_PATHS: Final = ("root", "checkpoint")
+"""Fields that are paths, stored as text."""
 
 _NAMED: Final = "named_dataset"
-"""Parameter of the option ``--dataset``, which names the data as files of options do, and is not in the help."""
+"""Parameter of ``--dataset``, an option that help does not show: a file of options names the data set like that."""
 
-Force = Annotated[bool, typer.Option("--force", help="Replace a run that the folder holds, also one that is done.")]
+Force = Annotated[
+    bool, Panel.OUTPUT.option("--force", help="Replace an existing run in the folder, even a completed one.")
+]
+Quiet = Annotated[bool, Panel.OUTPUT.option("--quiet", help="Print only the scores and the folder, no progress.")]
 
 
 def recipe_options(*fields: str) -> Callable[[Command], Command]:
-    """Give a command options for fields of a recipe, a preset, a file and seeds, in place of its ``**options``.
+    """Replace the ``**options`` of a command by options for a preset, a file, seeds and fields of a recipe.
 
-    The data set is not an option but the command's argument. They have no defaults of their own: what is not given is
-    the preset's, or the recipe's. A parameter that the command declares itself replaces the option of the same name.
-    Its positional ones are listed before, its keyword-only ones behind the options.
+    The data set is an argument, all others are options. Their default is None, which leaves the value to the preset or
+    the recipe. A parameter that the command declares itself replaces the option of the same name.
 
     Args:
-        fields: Names of the fields, in the order in which they are listed.
+        fields: Names of the fields.
     """
 
     def decorate(command: Command) -> Command:
-        own = [one for one in inspect.signature(command).parameters.values() if one.kind is not one.VAR_KEYWORD]
-        names = {one.name for one in own}
-        first = [one for one in own if one.kind is not one.KEYWORD_ONLY]
-        last = [one for one in own if one.kind is one.KEYWORD_ONLY]
-        options = [one for one in _options(fields) if one.name not in names]
-        command.__signature__ = inspect.Signature([*first, *options, *last])  # type: ignore[attr-defined]
+        parameters = inspect.signature(command).parameters
+        own = [parameter for parameter in parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+        options = [option for option in _options(fields) if option.name not in parameters]
+        command.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
         return command
 
     return decorate
 
 
 def read_recipe(options: Mapping[str, Any]) -> Recipe:
-    """The recipe of what was given for options that `recipe_options` made.
+    """Build the recipe from the values of options that `recipe_options` declared.
 
     Args:
-        options: Values by name, among them ``preset``, ``config``, ``seeds`` and ``seed``; None if not given.
+        options: Values by name, including ``preset``, ``config``, ``seeds`` and ``seed``; None if not given.
 
     Raises:
-        TrainingError: As `make_recipe`; seeds are both counted and named; or an option that was given, or that the
-            file holds, changes nothing. What a preset says for another method is passed over.
+        TrainingError: As `make_recipe`; both ``seeds`` and ``seed`` are given; or an option on the command line or in
+            the file would change nothing. Options of a preset may.
         CatalogError: As `make_recipe`.
     """
     values = dict(options)
     if (named := values.pop(_NAMED, None)) is not None:
         if values.get("dataset") is not None:
-            raise TrainingError(f"the data is named twice, {values['dataset']} and --dataset {named}: leave one out")
+            raise TrainingError(f"two data sets are given, {values['dataset']} and --dataset {named}: leave one out")
         values["dataset"] = named
     preset, config, count, listed = (values.pop(name) for name in ("preset", "config", "seeds", "seed"))
     if count is not None and listed:
-        raise TrainingError("--seeds is a number of seeds and --seed names one: give one or the other")
+        raise TrainingError("--seeds is a number of seeds and --seed is a seed: give only one of them")
     if count is not None or listed:
         values["seeds"] = tuple(listed or range(count or 0))
-    given = {name: value for name, value in values.items() if value is not None}
+    typed = {name: value for name, value in values.items() if value is not None}
     in_file = {} if config is None else read_options(config)
-    recipe = make_recipe(in_file | given, preset=preset)
-    for name, reason in unread_options(recipe, given).items():
+    recipe = make_recipe(in_file | typed, preset=preset)
+    for name, reason in unread_options(recipe, typed).items():
         raise TrainingError(f"--{name.replace('_', '-')} would change nothing ({reason}): leave it out")
     if unread := unread_options(recipe, in_file):
-        told = ", ".join(f"{name} ({reason})" for name, reason in unread.items())
-        raise TrainingError(f"{config} holds what would change nothing: {told}: remove it there")
+        reasons = ", ".join(f"{name} ({reason})" for name, reason in unread.items())
+        raise TrainingError(f"{config} has options that would change nothing: {reasons}: remove them")
     return recipe
 
 
 def earlier_results(recipe: Recipe, out: Path, *, force: bool) -> "RunResult | None":
-    """The results of a run that is done, after all checks that need no torch, which takes seconds to import.
+    """The results of a completed run, after all checks that do not need torch, which takes seconds to import.
 
     Args:
-        recipe: What is to be run.
+        recipe: The recipe to run.
         out: Folder of the run.
-        force: Replace a run that it holds.
+        force: Replace an existing run.
 
     Returns:
-        None where there is something to run.
+        The results; None if the run is not complete.
 
     Raises:
-        TrainingError: The folder holds a run of another recipe or of other data, or a name is that of no model.
-        MedMNISTError: The data that the run was of is not found.
+        TrainingError: The folder holds a run of another recipe or other data, or the model name is not valid.
+        MedMNISTError: The data of the run was not found.
     """
-    # Whoever asks for help does not wait for these.
+    # Imported here, so that --help is fast.
     from medmnist_hf.training.run_folder import RunFolder
 
     folder = RunFolder(out, recipe, force)
@@ -142,20 +154,20 @@ def earlier_results(recipe: Recipe, out: Path, *, force: bool) -> "RunResult | N
 
 
 def show_earlier(results: "RunResult", out: Path, *, quiet: bool) -> None:
-    """Print the results of a run that was done before."""
+    """Print the results of a run that was completed earlier."""
     from medmnist_hf.training.report.terminal import print_results
 
     if not quiet:
-        console.echo(f"{out} holds this run, and it is done: --force runs it again", err=True)
+        console.echo(f"{out} holds this run, and it is complete: --force runs it again", err=True)
     print_results(results, out)
 
 
 def announce(recipe: Recipe, out: Path, *, force: bool, quiet: bool) -> None:
-    """Say on standard error what is about to run, and find its data, before torch is imported; once under a launcher.
+    """Print the run to standard error and find its data, before torch is imported; under a launcher, on rank 0 only.
 
     Raises:
-        TrainingError: The folder holds a run of other data.
-        MedMNISTError: The data is not found.
+        TrainingError: The folder holds a run on other data.
+        MedMNISTError: The data was not found.
     """
     if os.environ.get("RANK", "0") != "0":
         return
@@ -178,54 +190,53 @@ def _check_data(recipe: Recipe, out: Path, *, force: bool) -> None:
 
 
 def _options(fields: Iterable[str]) -> list[inspect.Parameter]:
-    fields = list(fields)
-    named = typer.Option("--dataset", hidden=True)
-    return [
-        *map(_field_option, fields),
-        *([_parameter(_NAMED, Annotated[str | None, named])] if "dataset" in fields else []),
-        _option("preset", str, f"A whole protocol: {', '.join(presets())}."),
-        _option("config", Path, "YAML file of options, such as the recipe.yaml of a run."),
-        _option("seeds", int, "Number of seeds: 0, 1, ... [default: 1]"),
-        _option("seed", list[int], "A seed, in place of --seeds; may be repeated."),
-    ]
+    """Parameters for fields, a preset, a file and seeds, in the order of `PANELS`."""
+    parameters = {name: _field_option(name) for name in fields}
+    parameters["preset"] = _option("preset", str, f"Complete training protocol: {', '.join(presets())}.")
+    parameters["config"] = _option("config", Path, "YAML file of options, such as the recipe.yaml of a run.")
+    parameters["seeds"] = _option("seeds", int, "Number of seeds, starting from seed 0.", default="1")
+    parameters["seed"] = _option("seed", list[int], "A seed, instead of --seeds.")
+    order = ("dataset", _NAMED, *_PANEL_OF)
+    if "dataset" in parameters:
+        parameters[_NAMED] = _parameter(_NAMED, Annotated[str | None, typer.Option("--dataset", hidden=True)])
+    return sorted(parameters.values(), key=lambda parameter: order.index(parameter.name))
 
 
 def _field_option(name: str) -> inspect.Parameter:
     field, kind = FIELDS[name], type_of(name)
     about = str(field.metadata["help"])
     if get_origin(kind) in (Union, UnionType):
-        (kind,) = (one for one in get_args(kind) if one is not type(None))
+        (kind,) = (part for part in get_args(kind) if part is not NoneType)
     if name == "dataset":
         argument = typer.Argument(metavar="DATA", help=about, show_default=False)
         return _parameter(name, Annotated[kind | None, argument])
     if name == "time_budget":
         kind = str
     if name == "method":
-        kind, about = str, " ".join([about, *(f"{one.name}: {one.about}" for one in METHODS.values())])
+        kind, about = str, " ".join([about, *(f"{each.name}: {each.about}" for each in METHODS.values())])
     elif get_origin(kind) is Literal:
-        kind, about = str, f"{about} One of {', '.join(str(one) for one in get_args(kind))}."
-    if field.default is not None:
-        about = f"{about} [default: {_default_text(name)}]"
-    return _option(name, kind, about)
+        kind, about = str, f"{about} One of {', '.join(map(str, get_args(kind)))}."
+    return _option(name, kind, about, default=None if field.default is None else _default_text(name))
 
 
 def _default_text(name: str) -> str:
+    """The default of a field, as it is typed on the command line."""
     default = FIELDS[name].default
     if isinstance(default, bool):
-        return "yes" if default else "no"
+        return "on" if default else "off"
     if name == "time_budget":
-        return format_duration(default)  # type: ignore[arg-type]  # it is no missing one
+        return format_duration(default)  # type: ignore[arg-type]  # it has a default
     return shlex.quote(default) if isinstance(default, str) else str(default)
 
 
-def _option(name: str, kind: Any, about: str) -> inspect.Parameter:
-    panel = next((title for title, names in PANELS.items() if name in names), _OTHERS)
-    flag = f"--{name.replace('_', '-')}"
-    declared = [f"{flag}/--no-{flag[2:]}"] if kind is bool else [flag]
+def _option(name: str, kind: Any, about: str, *, default: str | None = None) -> inspect.Parameter:
+    flag = name.replace("_", "-")
+    names = [f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"]
     if name in SHORT:
-        declared.append(f"--{SHORT[name]}")
-    annotation = Annotated[kind | None, typer.Option(*declared, help=about, show_default=False, rich_help_panel=panel)]
-    return _parameter(name, annotation)
+        names.append(f"--{SHORT[name]}")
+    metavar = "PATH" if name in _PATHS else None
+    option = _PANEL_OF[name].option(*names, help=about, metavar=metavar, show_default=default or False)
+    return _parameter(name, Annotated[kind | None, option])
 
 
 def _parameter(name: str, annotation: Any) -> inspect.Parameter:

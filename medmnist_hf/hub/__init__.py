@@ -1,1 +1,1 @@
-"""The Hub: a build, the metric or a model compared with its repository, pushed in one commit and checked."""
+"""Push a build, the metric or a model to the Hub: compare with the repository, commit once, then verify."""

@@ -1,4 +1,4 @@
-"""Calls of the Hub's client: which errors may pass, how long to wait, and the one line that a person reads."""
+"""Calls of `huggingface_hub`: which errors to retry, how long to wait, and how errors are reported in one line."""
 
 import functools
 import os
@@ -27,46 +27,46 @@ from medmnist_hf.network import (
 MAIN: Final = "main"
 _TRIES: Final = 5
 _FIRST_WAIT: Final = 0.5
-"""Seconds before the second try; each further one waits twice as long."""
+"""Seconds before the second try; the wait doubles with each further try."""
 
-_LONGEST_WAIT: Final = 60.0
-"""Seconds; where the Hub asks for more, the call fails and the person may come back later."""
+_MAX_WAIT: Final = 60.0
+"""Longest wait in seconds; if the Hub asks for a longer one, the call fails."""
 _READ_TIMEOUT: Final = 30.0
-"""Seconds for the Hub to answer, and between two pieces of an answer, where the environment does not say; it usually
-answers within one or two."""
+"""Default seconds for the Hub to respond, and between two chunks of a response; it usually takes one or two."""
 
 _CHANGE_FACTOR: Final = 4
-"""How much longer it may take to answer what changes something: a commit of many files takes up to a minute."""
+"""Factor on the timeout for requests that change something: a commit of many files takes up to a minute."""
 
 _UNSIZED: Final = 1 << 30
-"""Bytes of the longest file that comes without a length, as large texts of model repositories do."""
+"""Largest file without a declared length, in bytes; large text files of model repositories have none."""
 
 _SILENT_IN_ROW: Final = 3
-"""Requests in a row without a whole answer after which a call fails: the Hub's client asks up to six times for each
-request and we up to five times for each call, so that the person would wait for a quarter of an hour."""
+"""Consecutive requests without a complete response after which a call fails. `huggingface_hub` sends a request up to
+six times and we repeat a call up to five times, so without this limit a user would wait a quarter of an hour."""
+
 _Result = TypeVar("_Result")
 
 
 def client_errors() -> tuple[type[Exception], ...]:
-    """What the Hub's client raises: errors of its own, of the HTTP library and of the Xet library."""
+    """Return the types of errors that `huggingface_hub` raises: its own and those of its HTTP and Xet libraries."""
     return (OSError, ValueError, RuntimeError, httpx2.HTTPError)
 
 
 @functools.cache
 def apply_hub_limits() -> None:
-    """Make the Hub's client of this process wait for no answer for ever and read none without end; all users call it.
+    """Limit the waiting time and the response size of `huggingface_hub` in this process; call it before any request.
 
-    It is made without any time-out otherwise. A client that somebody has set up otherwise keeps its proxies and
-    certificates. ``HF_HUB_DOWNLOAD_TIMEOUT`` sets the time-out in seconds; ``HF_HUB_ETAG_TIMEOUT`` raises it.
+    By default its HTTP client has no timeout. A client factory that was set before keeps its proxies and certificates.
+    ``HF_HUB_DOWNLOAD_TIMEOUT`` sets the timeout in seconds; ``HF_HUB_ETAG_TIMEOUT`` raises it.
     """
-    made, limits, silence = _http._GLOBAL_CLIENT_FACTORY, hub_limits(), Silence()
-    # Transfers by Xet have a client of their own, which reads its time-out from the environment when the first starts.
+    factory, limits, silence = _http._GLOBAL_CLIENT_FACTORY, hub_limits(), Silence()
+    # Xet transfers use a separate client, which reads its timeout from the environment at its first transfer.
     os.environ.setdefault("HF_XET_CLIENT_READ_TIMEOUT", f"{limits.read:.0f}s")
-    set_client_factory(lambda: apply_limits(made(), limits, silence))
+    set_client_factory(lambda: apply_limits(factory(), limits, silence))
 
 
 def hub_limits() -> Limits:
-    """How long to wait for the Hub, by the environment, and how much to take from it."""
+    """Return the limits for requests to the Hub, with timeouts from the environment."""
     read = max(_READ_TIMEOUT, constants.HF_HUB_ETAG_TIMEOUT)
     if os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT"):
         read = constants.HF_HUB_DOWNLOAD_TIMEOUT
@@ -84,7 +84,7 @@ _ADVICE: Final = {
     401: "the token is unknown or has expired: log in with `hf auth login`, or set HF_TOKEN",
     403: "the token may not do this: use one with write access to the namespace",
     404: "no such repository or revision, or the token may not see it: check the name and the token",
-    409: "it is there already or in conflict: look at the repository and run again",
+    409: "it exists already or there is a conflict: look at the repository and run again",
     412: "the repository has changed meanwhile: run again",
     413: "the request is too large: build with a smaller --max-shard-size",
     429: "too many requests: run again later",
@@ -95,17 +95,17 @@ _FROM_NETWORK: Final = (httpx2.TransportError, UnreachableServerError)
 
 
 def reason_of(error: Exception) -> str:
-    """Why a call of the Hub's client failed, for a line of ours: with the status, and in the Hub's words."""
+    """Return why a call of `huggingface_hub` failed, with the HTTP status and the Hub's message if there are any."""
     status = _status_of(error)
-    if not status:  # what the client says of a network that failed is longer and holds less than what it comes from
+    if not status:  # for a network failure, the cause is shorter and more specific than the client's message
         return first_line(error.__cause__ if isinstance(error.__cause__, _FROM_NETWORK) else error)
     phrase = f"HTTP {status} {HTTPStatus(status).phrase}" if status in set(HTTPStatus) else f"HTTP {status}"
-    answer = getattr(error, "server_message", None)
-    return f"{phrase}, {first_line(answer)}" if answer else phrase
+    server_message = getattr(error, "server_message", None)
+    return f"{phrase}, {first_line(server_message)}" if server_message else phrase
 
 
 def _status_of(error: Exception) -> int:
-    """The status of an answer, 0 where none came, also where the client has put another error around it."""
+    """Return the HTTP status of an error or of its cause; 0 if there was no response."""
     if isinstance(error, HfHubHTTPError) and error.response is not None:
         return int(error.response.status_code)
     cause = error.__cause__
@@ -113,12 +113,12 @@ def _status_of(error: Exception) -> int:
 
 
 def to_hub_error(what: str, error: Exception) -> HubError:
-    """One line for an error of the Hub's client."""
+    """Convert an error of `huggingface_hub` to a `HubError`; `what` follows "cannot" in its message."""
     status = _status_of(error)
     if status:
         advice = _ADVICE.get(status, "run again" if status >= 500 else "check the arguments and run again")
     elif isinstance(error, LargeResponseError):
-        advice = "that is no answer of a Hub, check HF_ENDPOINT and the proxy"
+        advice = "this is not a response of the Hub, check HF_ENDPOINT and the proxy"
     elif isinstance(error, OfflineModeIsEnabled) and not isinstance(error, UnreachableServerError):
         advice = "unset HF_HUB_OFFLINE and run again"
     else:
@@ -127,7 +127,7 @@ def to_hub_error(what: str, error: Exception) -> HubError:
 
 
 def is_transient(error: Exception) -> bool:
-    """The same call may succeed later: the network failed, or the Hub is busy or broken."""
+    """Return whether the same call may succeed later: the network failed, or the Hub is busy or failing."""
     if isinstance(error, HfHubHTTPError):
         return error.response is not None and is_transient_status(error.response.status_code)
     if isinstance(error, OfflineModeIsEnabled | SilentServerError):
@@ -136,10 +136,10 @@ def is_transient(error: Exception) -> bool:
 
 
 def wait_before(error: Exception, attempt: int) -> bool:
-    """Sleep as the Hub asks by Retry-After, or twice as long each time; False if it asks for too long."""
-    asked = error.response.headers.get("Retry-After", "") if isinstance(error, HfHubHTTPError) else ""
-    seconds = float(asked) if asked.isdecimal() else _FIRST_WAIT * 2**attempt
-    if seconds > _LONGEST_WAIT:
+    """Sleep before a retry, for the time in Retry-After or with doubling waits; return False if that is too long."""
+    retry_after = error.response.headers.get("Retry-After", "") if isinstance(error, HfHubHTTPError) else ""
+    seconds = float(retry_after) if retry_after.isdecimal() else _FIRST_WAIT * 2**attempt
+    if seconds > _MAX_WAIT:
         return False
     time.sleep(seconds)
     return True
@@ -148,16 +148,16 @@ def wait_before(error: Exception, attempt: int) -> bool:
 def call_with_retries(
     what: str, call: Callable[[], _Result], tries: int = _TRIES, reraise: tuple[type[Exception], ...] = ()
 ) -> _Result:
-    """Call the Hub, again where it is busy or the network fails; only for calls that may be repeated.
+    """Call the Hub, and retry if it is busy or the network fails; only for calls that may be repeated.
 
     Args:
-        what: What is tried, to follow "cannot" in an error.
+        what: What the call does; follows "cannot" in an error message.
         call: The call.
-        tries: At most so often.
+        tries: Largest number of tries.
         reraise: Errors that are raised unchanged.
 
     Raises:
-        HubError: It was refused, or all tries failed.
+        HubError: The Hub refused the call, or all tries failed.
     """
     for attempt in range(tries):
         try:
@@ -172,18 +172,21 @@ def call_with_retries(
 
 
 def hub_api() -> HfApi:
-    """The client, which names this project to the Hub and waits for it with limits."""
+    """Return a client with limits on waiting, which sends this project's name to the Hub."""
     apply_hub_limits()
     return HfApi(library_name="medmnist-hf")
 
 
 def hide_progress_bars() -> None:
-    """Show no bars of the Hub's client, for who has one of its own, unless ``HF_HUB_DISABLE_PROGRESS_BARS`` is 0."""
+    """Hide the progress bars of `huggingface_hub`, for commands with their own, unless the user asks for them.
+
+    ``HF_HUB_DISABLE_PROGRESS_BARS=0`` shows them.
+    """
     if constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
         disable_progress_bars()
 
 
 def require_token(api: HfApi) -> None:
-    """Raise `HubError` where there is no token to write with."""
+    """Raise `HubError` if there is no token."""
     if not api.token and get_token() is None:
         raise HubError("no token for the Hub: log in with `hf auth login`, or set HF_TOKEN")

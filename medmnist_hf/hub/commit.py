@@ -1,7 +1,7 @@
-"""Files go to a repository of any type: uploaded where missing, visible in one commit, read back, then tagged.
+"""Push files to a repository of any type: upload missing ones, commit once, read back, then tag.
 
-Large files go up before the commit that shows them, so an interrupted push does not send them again. The commit is
-made on top of the one that was compared; where another commit came first, the repository is compared again.
+Large files are uploaded before the commit, so an interrupted push does not send them again. The parent of the commit
+is the one that was compared; if another commit came first, the repository is compared again.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -43,11 +43,11 @@ class CommitOptions:
 
     Attributes:
         repo_id: ``namespace/name``.
-        revision: Branch; made from the main branch where it is missing.
-        private: A repository that is made is private; one that exists must be.
-        create_pr: Open a pull request in place of a commit to the branch.
-        tag: Tag to set on the commit once it has been checked; None for none.
-        message: Title of the commit; by default one that says what is pushed.
+        revision: Branch; created from the main branch if it is missing.
+        private: Create the repository as private; an existing one must be private.
+        create_pr: Open a pull request instead of committing to the branch.
+        tag: Tag to set on the commit after verification; None for no tag.
+        message: Title of the commit; by default it says what is pushed.
     """
 
     repo_id: str
@@ -60,13 +60,13 @@ class CommitOptions:
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What a push left.
+    """Result of a push.
 
     Attributes:
         repo_id: The repository.
-        sha: The commit that was checked.
-        committed: This push made it.
-        pull_request: Address of the pull request that holds it; empty without one.
+        sha: The verified commit.
+        committed: Whether this push created the commit.
+        pull_request: URL of the pull request with the commit; empty without one.
         tag: Tag of the commit; None without one.
     """
 
@@ -77,7 +77,7 @@ class Pushed:
     tag: str | None = None
 
     def summary(self) -> str:
-        """One line for a person."""
+        """Return the result in one line."""
         commit = f"pull request {redact(self.pull_request)}" if self.pull_request else f"commit {self.sha[:12]}"
         if not self.committed:
             commit = f"unchanged, no commit made; {commit if self.pull_request else f'at {self.sha[:12]}'}"
@@ -88,7 +88,7 @@ def check_unchanged(planned: FilePlan, now: FilePlan) -> None:
     """Refuse to overwrite a file that another push has changed since the plan was made.
 
     Raises:
-        HubError: There is one.
+        HubError: Another push has changed a file of the plan.
     """
     for path, file in planned.files.items():
         before, after = planned.state.files.get(path), now.state.files.get(path)
@@ -99,9 +99,9 @@ def check_unchanged(planned: FilePlan, now: FilePlan) -> None:
 
 
 def changed_meanwhile(now: FilePlan, name: str) -> HubError:
-    """The error of a push whose file or config another push has changed."""
+    """Return the error for a file or config that another push has changed."""
     return HubError(
-        f"another push has changed {now.state.repo_id} {name} meanwhile: run again to see what would change", 412
+        f"another push has changed {name} of {now.state.repo_id} meanwhile: run again to see what would change", 412
     )
 
 
@@ -117,25 +117,26 @@ def commit_plan(
     proposed: PullRequest | None = None,
     on_progress: Callable[[int], object] = lambda count: None,
 ) -> Pushed:
-    """Carry a plan out, or what is left of it, and check what is on the Hub then, file by file.
+    """Carry out a plan, or what remains of it, and verify the files on the Hub.
 
-    Interrupted at any moment, readers see the old state whole or the new one whole, and the same call completes it.
+    If it is interrupted, readers see either the complete old or the complete new state, and the same call finishes the
+    push.
 
     Args:
         api: The client.
-        plan: As it was shown; with a card among its files.
-        options: As planned.
-        title: Title of the commit where the options have none.
-        compare: Reads the branch and compares it again.
-        read_back: Called with the commit or pull request that was made, reads it and proves it whole.
-        check_rival: Called with the plan as shown and as it is now, raises `HubError` if what another push has changed
-            is for a person to decide.
-        proposed: An open pull request with just these changes: checked in place of a new commit.
-        on_progress: Called with a number of bytes that are up, whether sent now or there already.
+        plan: The plan that the user has seen; its files include a card.
+        options: The options of the plan.
+        title: Title of the commit if the options have none.
+        compare: Reads the branch and makes a new plan.
+        read_back: Reads the created commit or pull request and verifies that it is complete.
+        check_rival: Called with the original and the new plan; raises `HubError` if another push has made changes that
+            a person must decide on.
+        proposed: An open pull request with exactly these changes, which is verified instead of creating a commit.
+        on_progress: Called with the number of bytes of each uploaded batch, including files that were there before.
 
     Raises:
-        HubError: The Hub refuses or cannot be reached, another push changed the same files, or the Hub holds another
-            file than was pushed; the tag is not set then.
+        HubError: The Hub refuses or cannot be reached, another push changed the same files, or a file on the Hub
+            differs from the pushed one; in these cases the tag is not set.
     """
     require_token(api)
     if plan.empty and plan.state.has_branch:
@@ -151,7 +152,7 @@ def commit_plan(
         check_rival(plan, now)
         _check_removals(plan, now)
         if now.empty:
-            # It came with another push, or with a commit of this one whose answer was lost.
+            # Another push made these changes, or the response to our own commit was lost.
             return _check_and_tag(api, now, options, read_back(now.state.sha), committed=lost)
         additions = [_operation(operations, path, now.files[path]) for path in now.paths("new", "changed")]
         _upload(api, additions, options, repo_type, on_progress if attempt == 0 else lambda count: None)
@@ -184,35 +185,35 @@ def _check_and_tag(
     committed: bool = False,
     pull_request: str = "",
 ) -> Pushed:
-    """Check that a commit, as read back, holds all files of a plan, then tag it."""
+    """Check that a commit holds all files of a plan, then tag it."""
     for path, file in plan.files.items():
         if not state.holds(path, file):
-            raise HubError(f"{state.repo_id} has another {path} than was pushed: run again")
+            raise HubError(f"{path} of {state.repo_id} differs from the pushed file: run again")
     if options.tag:
         set_tag(api, state, options.tag)
     return Pushed(state.repo_id, state.sha, committed, pull_request, options.tag)
 
 
 def set_tag(api: HfApi, state: RemoteTree, tag: str) -> None:
-    """Tag a commit, unless it has that tag.
+    """Tag a commit, unless it has the tag already.
 
     Raises:
-        HubError: The Hub refuses, or the tag names another commit.
+        HubError: The Hub refuses, or the tag points to another commit.
     """
     repo_id, repo_type = state.repo_id, state.repo_type
-    at = tags_of(api, repo_id, repo_type).get(tag)
-    if at is None:
+    tagged_sha = tags_of(api, repo_id, repo_type).get(tag)
+    if tagged_sha is None:
         call_with_retries(
             f"tag {repo_id} as {tag}",
             lambda: api.create_tag(repo_id, tag=tag, revision=state.sha, repo_type=repo_type, exist_ok=True),
         )
-        at = tags_of(api, repo_id, repo_type).get(tag)
-    if at != state.sha:
-        raise tag_taken(repo_id, tag, str(at))
+        tagged_sha = tags_of(api, repo_id, repo_type).get(tag)
+    if tagged_sha != state.sha:
+        raise tag_taken(repo_id, tag, str(tagged_sha))
 
 
 def _open_branch(api: HfApi, plan: FilePlan, options: CommitOptions) -> None:
-    """Have the Hub check the card, then make the repository and the branch where they are missing."""
+    """Have the Hub validate the card, then create the repository and the branch if they are missing."""
     repo_id, repo_type = options.repo_id, plan.state.repo_type
     source = plan.files[README_NAME].source
     text = source.decode() if isinstance(source, bytes) else source.read_text(encoding="utf-8")
@@ -226,58 +227,62 @@ def _open_branch(api: HfApi, plan: FilePlan, options: CommitOptions) -> None:
     if not plan.state.exists:
         sdk = card.data["sdk"] if repo_type == REPO_TYPE_SPACE else None
         call_with_retries(
-            f"make {repo_id}",
+            f"create {repo_id}",
             lambda: api.create_repo(
                 repo_id, repo_type=repo_type, private=options.private, space_sdk=sdk, exist_ok=True
             ),
         )
     if not plan.state.has_branch and options.revision != MAIN:
         call_with_retries(
-            f"make branch {options.revision} of {repo_id}",
+            f"create branch {options.revision} of {repo_id}",
             lambda: api.create_branch(repo_id, branch=options.revision, repo_type=repo_type, exist_ok=True),
         )
 
 
 def _check_removals(planned: FilePlan, now: FilePlan) -> None:
-    """What another push has added and this one would remove was not shown: a person decides."""
-    surprise = sorted(set(now.paths("removed")) - set(planned.paths("removed")))
-    if surprise:
+    """Refuse to remove a file that another push has added, since the plan did not show it."""
+    unplanned = sorted(set(now.paths("removed")) - set(planned.paths("removed")))
+    if unplanned:
         raise HubError(
-            f"{now.state.repo_id} has got {surprise[0]} meanwhile, which this push would remove: "
+            f"another push has added {unplanned[0]} to {now.state.repo_id} meanwhile, which this push would remove: "
             "run again to see what would change",
             412,
         )
 
 
 def _worth_another_try(error: Exception, options: CommitOptions, attempt: int) -> bool:
-    """After a failed commit; one that may have been made is found by reading again, but for a pull request."""
+    """Return whether to retry a failed commit.
+
+    A commit that succeeded without a response is found by reading the branch again. A pull request is not, so it is
+    retried only if the Hub asked to wait.
+    """
     if _is_stale(error):
         return True
-    asked_to_wait = isinstance(error, HfHubHTTPError) and error.response.status_code == 429
-    if not is_transient(error) or (options.create_pr and not asked_to_wait):
+    rate_limited = isinstance(error, HfHubHTTPError) and error.response.status_code == 429
+    if not is_transient(error) or (options.create_pr and not rate_limited):
         return False
     return attempt + 1 < _ATTEMPTS and wait_before(error, attempt)
 
 
 def _is_stale(error: Exception) -> bool:
-    """Another commit came first."""
+    """Return whether another commit came first."""
     return isinstance(error, HfHubHTTPError) and error.response.status_code == 412
 
 
-def _operation(made: dict[tuple[str, str], CommitOperationAdd], path: str, file: PushFile) -> CommitOperationAdd:
-    """The operation that adds a file, kept over attempts since it remembers what has been uploaded."""
+def _operation(cache: dict[tuple[str, str], CommitOperationAdd], path: str, file: PushFile) -> CommitOperationAdd:
+    """Return the operation that adds a file, cached across attempts because it records whether it was uploaded."""
     key = (path, file.sha256)
-    if key not in made:
-        made[key] = CommitOperationAdd(path, file.source)
-        made[key].upload_info.sha256 = bytes.fromhex(file.sha256)
-    return made[key]
+    if key not in cache:
+        cache[key] = CommitOperationAdd(path, file.source)
+        cache[key].upload_info.sha256 = bytes.fromhex(file.sha256)
+    return cache[key]
 
 
 def _batches(additions: Iterable[CommitOperationAdd]) -> Iterator[list[CommitOperationAdd]]:
     batch: list[CommitOperationAdd] = []
     for addition in additions:
         batch.append(addition)
-        if len(batch) == _BATCH_FILES or sum(one.upload_info.size for one in batch) >= _BATCH_BYTES:
+        if len(batch) == _BATCH_FILES or sum(operation.upload_info.size for operation in batch) >= _BATCH_BYTES:
             yield batch
             batch = []
     if batch:
@@ -291,7 +296,7 @@ def _upload(
     repo_type: str,
     on_progress: Callable[[int], object],
 ) -> None:
-    """Send the large files that the Hub has not got; the client itself asks again where it is busy."""
+    """Upload the large files that the Hub lacks; the client retries if the Hub is busy."""
     for batch in _batches(additions):
         upload = partial(
             api.preupload_lfs_files,

@@ -1,4 +1,4 @@
-"""What a push would change: a build and what stays on the Hub put together, and compared with what is there."""
+"""Plan a push: merge a build with the configs that stay on the Hub and compare the result with the repository."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,19 +14,19 @@ from medmnist_hf.hub.local_build import LocalBuild, parse_findings
 from medmnist_hf.hub.plan import ATTRIBUTES_NAME, Change, FilePlan, changes_of, check_plan
 from medmnist_hf.hub.pull_requests import PullRequest, open_pull_requests
 from medmnist_hf.hub.repo_id import split_repo_id
-from medmnist_hf.manifest import PICTURES, README_NAME, Manifest
+from medmnist_hf.manifest import PICTURES, README_NAME, Manifest, Provenance
 
 Describe = Callable[[Subset, Sequence[Manifest], Mapping[str, Sequence[str]]], Mapping[str, str]]
-"""Called with a subset, the manifests of all configs to be described and their audits' findings by config name; gives
-path -> text of the files beside the configs, ``README.md`` among them."""
+"""Maps a subset, the manifests of all its configs and the findings of their audits by config name to the text files
+next to the configs, by path; they include ``README.md``."""
 
 
 @dataclass(frozen=True, slots=True)
 class PushOptions(CommitOptions):
-    """Where and how a build is pushed; the repository has the flag of the subset as its name.
+    """Where and how a build is pushed; the repository is named after the subset.
 
     Attributes:
-        prune: Remove what the build lacks.
+        prune: Remove files from the repository that the build lacks.
     """
 
     prune: bool = False
@@ -34,11 +34,11 @@ class PushOptions(CommitOptions):
 
 @dataclass(frozen=True, slots=True)
 class Plan(FilePlan):
-    """What a push would do to a data set's repository as it stands.
+    """Changes that a push would make to a data set's repository.
 
     Attributes:
-        configs: Names of the configs that are there afterwards.
-        pull_requests: Those of one's own that are open, where another is asked for.
+        configs: Names of the configs after the push.
+        pull_requests: The user's open pull requests, if the push is to open one.
     """
 
     state: RemoteState
@@ -47,29 +47,29 @@ class Plan(FilePlan):
 
     @property
     def proposed(self) -> PullRequest | None:
-        """The open pull request that proposes just this."""
+        """The open pull request with exactly these changes."""
         return next((request for request in self.pull_requests if request.same), None)
 
     def lines(self) -> Iterator[str]:
-        """As for any repository, then the configs and the open pull requests."""
+        """Yield the lines of `FilePlan.lines`, then the configs and the open pull requests."""
         yield from super(Plan, self).lines()
-        yield f"configs afterwards: {', '.join(self.configs)}"
+        yield f"configs after the push: {', '.join(self.configs)}"
         for request in self.pull_requests:
-            yield f"{request.url} is open with {'just this' if request.same else 'other content'}"
+            yield f"{request.url} is open with {'the same changes' if request.same else 'other changes'}"
 
 
 def plan_push(api: HfApi, build: LocalBuild, options: PushOptions, describe: Describe) -> Plan:
-    """Compare a build with the repository it is to go to; nothing is changed.
+    """Compare a build with its repository on the Hub without changing anything.
 
     Args:
         api: The client.
         build: A checked build.
-        options: Where and how.
-        describe: Writes the card and what else lies beside the configs.
+        options: Where and how to push.
+        describe: Renders the card and the other files next to the configs.
 
     Raises:
-        BuildError: The options do not fit each other or the build.
-        HubError: The repository cannot be read, or holds what a push must not touch.
+        BuildError: The options contradict each other or do not suit the build.
+        HubError: The repository cannot be read, or holds files that a push must not touch.
         VerificationError: The card that would be pushed is not valid.
     """
     _check_options(build, options)
@@ -91,12 +91,12 @@ def _check_options(build: LocalBuild, options: PushOptions) -> None:
 
 
 def compare(state: RemoteState, build: LocalBuild, options: PushOptions, describe: Describe) -> Plan:
-    """Compare a build with a repository as it was read; arguments and errors as in `plan_push`."""
-    ours = {manifest.config_name for manifest in build.manifests}
-    _check_theirs(state, build, ours, options)
-    staying = [] if options.prune else [one for one in state.manifests if one.config_name not in ours]
-    union = sorted((*build.manifests, *staying), key=lambda manifest: manifest.size)
-    audits = {name: content for name, content in state.audits.items() if name not in ours} | build.audits
+    """Compare a build with the state of a repository; arguments and errors as in `plan_push`."""
+    pushed_configs = {manifest.config_name for manifest in build.manifests}
+    _check_existing_files(state, build, pushed_configs, options)
+    kept = [] if options.prune else [config for config in state.manifests if config.config_name not in pushed_configs]
+    union = sorted((*build.manifests, *kept), key=lambda manifest: manifest.size)
+    audits = {name: content for name, content in state.audits.items() if name not in pushed_configs} | build.audits
     findings = {
         name: parse_findings(audits[name], f"the audit of {state.repo_id} {name}")
         for name in (manifest.config_name for manifest in union)
@@ -106,42 +106,49 @@ def compare(state: RemoteState, build: LocalBuild, options: PushOptions, describ
     default = _check_card(texts[README_NAME], union, state.repo_id)
     files = build.files | {path: PushFile.from_bytes(text.encode()) for path, text in texts.items()}
     for path, picture in build.pictures.items():
-        # A card shows its default config, and so must the picture.
-        if default in ours or path not in state.files:
+        # The picture must show the default config of the card.
+        if default in pushed_configs or path not in state.files:
             files[path] = picture
     changes = changes_of(files, state.files)
     for path, file in state.files.items():
-        within = config_of(path) in ours or (options.prune and path != ATTRIBUTES_NAME)
-        if within and path not in files and not (options.prune and path in PICTURES.values() and not build.pictures):
+        removable = config_of(path) in pushed_configs or (options.prune and path != ATTRIBUTES_NAME)
+        keeps_picture = options.prune and path in PICTURES.values() and not build.pictures
+        if removable and path not in files and not keeps_picture:
             changes.append(Change(path, "removed", file.size))
     ordered = tuple(sorted(changes, key=lambda change: change.path))
     return Plan(state, ordered, files, tuple(manifest.config_name for manifest in union))
 
 
-def _check_theirs(state: RemoteState, build: LocalBuild, ours: set[str], options: PushOptions) -> None:
-    """What is there already and stays must be what this project pushed."""
+def _check_existing_files(
+    state: RemoteState, build: LocalBuild, pushed_configs: set[str], options: PushOptions
+) -> None:
+    """Check that the files that stay in the repository were pushed by this project."""
     if options.prune:
         return
     for manifest in state.manifests:
         if manifest.subset != build.subset.flag:
-            raise HubError(f"{state.repo_id} holds {manifest.subset}: push to another, or pass --prune")
-    described = {manifest.config_name for manifest in state.manifests} | ours
+            raise HubError(
+                f"{state.repo_id} holds {manifest.subset}: push to another repository, or pass --prune to replace it"
+            )
+    configs_with_manifest = {manifest.config_name for manifest in state.manifests} | pushed_configs
     for path in sorted(state.files):
-        if (path.endswith(".parquet") and config_of(path) not in described) or path.endswith(".py"):
-            raise HubError(f"{state.repo_id} has {path}, which no push made: remove it, or pass --prune")
+        if (path.endswith(".parquet") and config_of(path) not in configs_with_manifest) or path.endswith(".py"):
+            raise HubError(
+                f"{state.repo_id} has {path}, which was not pushed by medmnist-hf: remove it, or pass --prune"
+            )
 
 
 def _check_card(card: str, manifests: Sequence[Manifest], repo_id: str) -> str:
-    """Prove a card fit to be pushed; name of its default config."""
+    """Check that a card matches its manifests and return the name of its default config."""
     where = f"the push to {repo_id}"
     head = card_head(card, where)
     names = [config["config_name"] for config in head["configs"]]
     default = [config["config_name"] for config in head["configs"] if config.get("default")]
     if names != [manifest.config_name for manifest in manifests] or len(default) != 1:
-        raise BuildError(f"{where} has a card of other configs than its manifests: render it again")
-    if any(one.source.synthetic for one in manifests) and "synthetic" not in (head.get("tags") or []):
+        raise BuildError(f"{where} has a card whose configs differ from its manifests: render it again")
+    if any(manifest.source.synthetic for manifest in manifests) and "synthetic" not in (head.get("tags") or []):
         raise BuildError(f"{where} has synthetic rows and a card that does not say so: render it again")
-    unverified = any(not one.source.verified and not one.source.synthetic for one in manifests)
+    unverified = any(manifest.source.provenance is Provenance.UNVERIFIED for manifest in manifests)
     if unverified and "unverified" not in card:
         raise BuildError(f"{where} has unverified rows and a card that does not say so: render it again")
     return str(default[0])

@@ -1,6 +1,6 @@
 """Push a build to the repository of its subset.
 
-What is on the Hub already is merged: the card of a push describes the configs that stay as well as those that come.
+Configs that are on the Hub already are kept, and the pushed card describes them together with the new ones.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,19 +27,19 @@ def push(
     *,
     on_progress: Callable[[int], object] = lambda count: None,
 ) -> Pushed:
-    """Carry a plan out as `commit_plan` does; where another push comes in between, its configs stay.
+    """Carry out a plan with `commit_plan`; configs that another push adds meanwhile are kept.
 
     Args:
         api: The client.
-        build: As planned.
-        plan: As it was shown.
-        options: As planned.
-        describe: As planned.
-        on_progress: Called with a number of bytes that are up, whether sent now or there already.
+        build: The build of the plan.
+        plan: The plan that the user has seen.
+        options: The options of the plan.
+        describe: As in `plan_push`.
+        on_progress: As in `commit_plan`.
 
     Raises:
         HubError: The Hub refuses or cannot be reached, or another push changed the same configs.
-        VerificationError: What is on the Hub then is not the build; the tag is not set.
+        VerificationError: The pushed commit differs from the build; the tag is not set.
     """
 
     def read_back(revision: str) -> RemoteState:
@@ -61,34 +61,34 @@ def push(
 
 
 def _check_configs(build: LocalBuild, planned: Plan, now: Plan) -> None:
-    """Another push may add configs; one of ours that it changed is for a person to decide."""
+    """Refuse if another push has changed a config of the build; it may add other configs."""
     before = {manifest.config_name: manifest for manifest in planned.state.manifests}
     after = {manifest.config_name: manifest for manifest in now.state.manifests}
-    for ours in build.manifests:
-        name = ours.config_name
-        if name in after and after[name] not in (ours, before.get(name)):
+    for manifest in build.manifests:
+        name = manifest.config_name
+        if name in after and after[name] not in (manifest, before.get(name)):
             raise changed_meanwhile(now, name)
 
 
 def add_to_collection(api: HfApi, title: str, namespace: str, repo_ids: Sequence[str], *, private: bool) -> str:
-    """Put data sets into a collection, which is made where there is none of that title.
+    """Add data sets to a collection, which is created if there is none with that title.
 
     Args:
         api: The client.
         title: Title of the collection.
-        namespace: User or organization it belongs to.
-        repo_ids: Repositories, in order; those in it already stay where they are.
-        private: A collection that is made is private.
+        namespace: User or organization that owns it.
+        repo_ids: Repositories in order; those already in the collection keep their place.
+        private: Create the collection as private.
 
     Returns:
-        Its slug, which follows ``collections/`` in its address.
+        The slug of the collection, which follows ``collections/`` in its URL.
 
     Raises:
         HubError: The Hub refuses or cannot be reached.
     """
-    what = f"make the collection {title!r} of {namespace}"
-    make = partial(api.create_collection, title, namespace=namespace, description=COLLECTION_ABOUT, exists_ok=True)
-    slug = call_with_retries(what, lambda: make(private=private)).slug
+    what = f"create the collection {title!r} of {namespace}"
+    create = partial(api.create_collection, title, namespace=namespace, description=COLLECTION_ABOUT, exists_ok=True)
+    slug = call_with_retries(what, lambda: create(private=private)).slug
     items = {item.item_id for item in call_with_retries(what, lambda: api.get_collection(slug)).items}
     for repo_id in repo_ids:
         if repo_id not in items:

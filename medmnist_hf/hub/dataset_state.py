@@ -1,4 +1,4 @@
-"""A data set's repository as it stands at one commit: read with patience, checked file by file, fetched."""
+"""The state of a data set's repository at one commit: read it, check its files, download a config."""
 
 import re
 from dataclasses import dataclass, fields
@@ -26,7 +26,7 @@ _CONFIG: Final = re.compile(r"(\d+)/.+")
 
 @dataclass(frozen=True, slots=True)
 class RemoteState(RemoteTree):
-    """What a revision of a data set's repository holds.
+    """Content of a data set's repository at one revision.
 
     Attributes:
         manifests: The configs, by ascending size.
@@ -40,16 +40,16 @@ class RemoteState(RemoteTree):
 
 
 def config_of(path: str) -> str | None:
-    """Name of the config that a file of a repository belongs to; None for a file beside the configs."""
+    """Return the name of the config that a file belongs to; None for a file outside the configs."""
     match = _CONFIG.fullmatch(path)
     return match[1] if match else None
 
 
 def read_state(api: HfApi, repo_id: str, revision: str = MAIN, *, missing_ok: bool = False) -> RemoteState:
-    """Read a revision of a data set; arguments as in `read_tree`.
+    """Read a revision of a data set's repository; arguments as in `read_tree`.
 
     Raises:
-        HubError: It cannot be read, or has data that no manifest describes.
+        HubError: The repository cannot be read, or a manifest is not valid.
     """
     tree = read_tree(api, repo_id, revision, repo_type=constants.REPO_TYPE_DATASET, missing_ok=missing_ok)
     files = tree.files
@@ -71,43 +71,43 @@ def read_state(api: HfApi, repo_id: str, revision: str = MAIN, *, missing_ok: bo
 
 
 def check_state(state: RemoteState) -> None:
-    """Prove that a commit is whole: each shard there by size and SHA-256, none beside them, each config on the card.
+    """Check that a commit is complete: all shards present by size and SHA-256, no others, all configs on the card.
 
     Raises:
-        VerificationError: Something differs; the message names the file.
+        VerificationError: A file is missing, unexpected or different; the message names it.
     """
     where = f"{state.repo_id} at {state.sha[:12]}"
-    known: set[str] = set()
+    expected: set[str] = set()
     for manifest in state.manifests:
         for shard in manifest.shards:
             path = f"{manifest.config_name}/{shard.name}"
-            known.add(path)
+            expected.add(path)
             file = state.files.get(path)
             if file is None:
                 raise VerificationError(f"{where} lacks {path}: push again")
             if (file.size, file.sha256) != (shard.bytes, shard.sha256):
-                raise VerificationError(f"{where} has a {path} that is not the manifest's: push again")
+                raise VerificationError(f"{where} has a {path} that does not match the manifest: push again")
     for path in sorted(state.files):
-        if path.endswith(".parquet") and path not in known:
+        if path.endswith(".parquet") and path not in expected:
             raise VerificationError(f"{where} has {path}, which is in no manifest: push with --prune")
         if path.endswith(".py"):
-            raise VerificationError(f"{where} has {path}, and load_dataset refuses code: push with --prune")
+            raise VerificationError(f"{where} has {path}, but load_dataset refuses code: push with --prune")
     names = config_names(state.card, where)
     if names != [manifest.config_name for manifest in state.manifests]:
         raise VerificationError(f"{where} has a card with the configs {', '.join(names)}: push again")
 
 
 def card_head(card: str, where: str) -> dict[str, Any]:
-    """The metadata of a card whose configs are named by strings.
+    """Return the metadata of a card, which must list configs with strings as names.
 
     Raises:
-        VerificationError: Its head is no valid YAML, lists no configs or names one by anything but a string.
+        VerificationError: The metadata is missing or not valid YAML, or a config's name is not a string.
     """
     block = REGEX_YAML_BLOCK.search(card)
     if block is None:
         raise VerificationError(f"{where} has no card with metadata: push again")
     try:
-        head: dict[str, Any] = decode(parse_yaml(block[2]), dict[str, Any], "the head")
+        head: dict[str, Any] = decode(parse_yaml(block[2]), dict[str, Any], "the metadata")
         for config in decode(head.get("configs"), tuple[dict[str, Any], ...], "configs"):
             decode(config.get("config_name"), Name, "config_name")
     except ValueError as error:
@@ -116,26 +116,26 @@ def card_head(card: str, where: str) -> dict[str, Any]:
 
 
 def config_names(card: str, where: str) -> list[str]:
-    """Names of the configs on a card, in its order; errors as in `card_head`."""
+    """Return the names of the configs on a card, in order; errors as in `card_head`."""
     return [config["config_name"] for config in card_head(card, where)["configs"]]
 
 
 def fetch_config(api: HfApi, state: RemoteState, manifest: Manifest) -> Path:
-    """Download one config and the card of a commit into the user's cache, resuming what is there.
+    """Download a config and the card at a commit into the user's cache, resuming earlier downloads.
 
     Returns:
-        The config's folder, as ``medmnist-hf build`` would have left it.
+        The config's folder, with the same files as after ``medmnist-hf build``.
 
     Raises:
-        HubError: It cannot be downloaded.
+        HubError: The files cannot be downloaded.
     """
-    wanted = [README_NAME, *(path for path in state.files if config_of(path) == manifest.config_name)]
+    names = [README_NAME, *(path for path in state.files if config_of(path) == manifest.config_name)]
     folder = call_with_retries(
         f"download {state.repo_id}",
         lambda: download_files(
             state.repo_id,
             state.sha,
-            wanted,
+            names,
             repo_type=constants.REPO_TYPE_DATASET,
             endpoint=api.endpoint,
             token=api.token,

@@ -1,8 +1,8 @@
-"""Test results of a model in the forms that the Hub reads from a model's repository, linked to a data set's tasks.
+"""Test results of a model in the formats that the Hub reads from model repositories, linked to a data set's tasks.
 
-There are two: a file below ``.eval_results/`` (https://huggingface.co/docs/hub/eval-results) and, older, the
-``model-index`` of a model card. A task of the first holds one value, so AUC and ACC of each size have a task each;
-``eval.yaml`` in the repository of a data set lists them.
+There are two formats: a file in ``.eval_results/`` (https://huggingface.co/docs/hub/eval-results) and the older
+``model-index`` of a model card. In the first, a task holds one value, so AUC and ACC of each size are separate tasks;
+``eval.yaml`` in a data set's repository lists them.
 """
 
 import math
@@ -17,48 +17,48 @@ from medmnist_hf.errors import ScoreError
 from medmnist_hf.manifest import Provenance
 
 RESULTS_PATH: Final = ".eval_results/medmnist.yaml"
-"""Where the text of `results_yaml` goes in a model's repository."""
+"""Path of the file with `results_yaml` in a model's repository."""
 
 MEASURES: Final = {"auc": "roc_auc", "acc": "accuracy"}
-"""Measure that a task may hold -> the Hub's name of that metric."""
+"""Measure of a task -> name of the metric on the Hub."""
 
 TASK_CATEGORY: Final = "image-classification"
-"""What the Hub calls the task of every subset, volumes included."""
+"""Name of the task on the Hub, for all subsets including volumes."""
 
 TEST_SPLIT: Final = "test"
 
 
 def to_yaml(value: object) -> str:
-    """YAML as the Hub's client writes it, with keys in their order."""
+    """Format a value as YAML like `huggingface_hub`, keeping the order of keys."""
     return str(utils.yaml_dump(value, sort_keys=False))  # type: ignore[attr-defined]
 
 
 def task_id(size: int, measure: str) -> str:
-    """Identifier of the task of one size and measure within a subset's repository, e.g. ``28_auc``."""
+    """Return the id of the task for a size and a measure within a subset's repository, e.g. ``28_auc``."""
     return f"{size}_{measure}"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelResult:
-    """What a model reached on the test split of a subset in one size, by the official metric.
+    """Test scores of a model on a subset in one size, by the official metric.
 
     Attributes:
         flag: Flag of the subset.
         size: Edge length in pixels or voxels.
         auc: AUC, 0 to 1.
         acc: ACC, 0 to 1.
-        provenance: What the data is that it was measured on. Only verified data has the name of the subset: a score
-            on a phantom or an altered file is none of its task.
-        date: When it was measured, an ISO 8601 date or time; empty for the date of the commit.
-        source_url: Where the run can be looked at; empty for nowhere.
-        source_name: What to call that place; empty for its address.
-        notes: How it was measured, in a few words.
-        revision: Commit of the data set's repository, 40 hex digits; empty where it is not known.
+        provenance: Provenance of the data; it must be verified, since a score on a phantom or an altered file is not a
+            result on the subset.
+        date: Date or time of the measurement in ISO 8601; empty for the date of the commit.
+        source_url: URL of the run; empty if it has none.
+        source_name: Name of the source; empty to show its URL.
+        notes: How the scores were measured, in a few words.
+        revision: Commit of the data set's repository, 40 hex digits; empty if unknown.
 
     Raises:
-        CatalogError: No such subset, or not in that size.
-        ScoreError: The data is not verified, a measure is out of range, the date is none, notes are not one line, or
-            a source has no address.
+        CatalogError: The subset is unknown, or does not have that size.
+        ScoreError: The data is not verified, a measure is out of range, the date is not valid, the notes are not one
+            line, or a named source has no URL.
     """
 
     flag: str
@@ -76,10 +76,12 @@ class ModelResult:
         catalog.subset(self.flag).file(self.size)
         where = f"the result on {self.flag} {self.size}"
         if not self.provenance.comparable:
-            raise ScoreError(f"{where} is of {self.provenance} data: only scores on verified data can be reported")
+            raise ScoreError(
+                f"{where} was measured on {self.provenance} data: only scores on verified data can be reported"
+            )
         for measure, value in self.values().items():
             if not (math.isfinite(value) and 0 <= value <= 1):
-                raise ScoreError(f"{where} has the {measure.upper()} {value}: give a number from 0 to 1")
+                raise ScoreError(f"{where} has {measure.upper()} {value}: give a number from 0 to 1")
         try:
             datetime.fromisoformat(self.date or "2000-01-01")
         except ValueError:
@@ -87,19 +89,19 @@ class ModelResult:
         if not self.notes.isprintable():
             raise ScoreError(f"{where} has notes with line ends or control characters: write one line of text")
         if self.source_name and not self.source_url:
-            raise ScoreError(f"{where} names the source {self.source_name!r} without its address: give source_url")
+            raise ScoreError(f"{where} names the source {self.source_name!r} without a URL: give source_url")
 
     def values(self) -> dict[str, float]:
-        """Measure -> value, in the order of `MEASURES`."""
+        """Return measure -> value, in the order of `MEASURES`."""
         return {measure: float(getattr(self, measure)) for measure in MEASURES}
 
 
 def results_yaml(result: ModelResult, repository: str) -> str:
-    """The text of ``.eval_results/medmnist.yaml``: an entry for each measure, linked to its task.
+    """Return the text of ``.eval_results/medmnist.yaml``, with an entry for each measure linked to its task.
 
     Args:
-        result: What was reached.
-        repository: The repository on the Hub that holds the tasks, as ``user/name``.
+        result: The scores.
+        repository: The data set repository with the tasks, as ``user/name``.
     """
     entries = [
         EvalResultEntry(
@@ -118,11 +120,11 @@ def results_yaml(result: ModelResult, repository: str) -> str:
 
 
 def card_results(result: ModelResult, repository: str) -> list[EvalResult]:
-    """The same for ``ModelCardData(model_name=..., eval_results=...)``, which makes the ``model-index`` of them.
+    """Return the scores for ``ModelCardData(model_name=..., eval_results=...)``, which writes them as ``model-index``.
 
     Args:
-        result: What was reached.
-        repository: The repository on the Hub that was loaded, as ``user/name``.
+        result: The scores.
+        repository: The data set repository that was loaded, as ``user/name``.
     """
     return [
         EvalResult(

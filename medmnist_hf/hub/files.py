@@ -1,7 +1,7 @@
-"""A file as it will lie on the Hub, known by its size and digest; what may leave this machine as one.
+"""Files to push, identified by size and digest, and the check of which files may be pushed.
 
-A folder may come from anywhere, and what a link in it points to may be any file of whoever pushes. So a file is taken
-only if it is a regular one and neither it nor a folder on the way to it is a link.
+A folder may come from anywhere, and a link in it may point to any private file of the user. So only regular files are
+pushed, and neither the file nor a folder on the way to it may be a link.
 """
 
 import hashlib
@@ -15,18 +15,18 @@ from medmnist_hf.errors import first_line
 from medmnist_hf.files import UnfitFileError, open_regular, read_document
 
 _PICTURE_BYTES: Final = 16 << 20
-"""Bytes of the largest picture: those that cards and models show have 2 MB at most."""
+"""Largest picture in bytes; those on cards and of models have at most 2 MB."""
 
 _PICTURE_PIXELS: Final = 1 << 28
-"""Pixels of all frames of the largest picture, so that decoding it takes seconds: those of cards have 20 million."""
+"""Most pixels in all frames of a picture, so that decoding takes seconds; pictures on cards have 20 million."""
 
 
 @dataclass(frozen=True, slots=True)
 class PushFile:
-    """One file to be on the Hub.
+    """One file to push.
 
     Attributes:
-        source: Its content, or the local file that holds it.
+        source: Content of the file, or its local path.
         size: Size in bytes.
         sha256: SHA-256 of the content, 64 hex digits.
     """
@@ -37,12 +37,12 @@ class PushFile:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
-        """A file that lies in memory."""
+        """Make a file from its content."""
         return cls(content, len(content), hashlib.sha256(content).hexdigest())
 
     @classmethod
     def from_folder(cls, folder: Path, name: str) -> Self:
-        """A file of any size that stays on disk; arguments and errors as in `inside`."""
+        """Make a file of any size that stays on disk; arguments and errors as in `inside`."""
         path = inside(folder, name)
         with open_regular(path) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -50,59 +50,60 @@ class PushFile:
 
     @classmethod
     def document(cls, folder: Path, name: str) -> Self:
-        """A small file that is kept as it was read; arguments and errors as in `inside`."""
+        """Make a file from a small file that is read into memory; arguments and errors as in `inside`."""
         return cls.from_bytes(read_document(inside(folder, name)))
 
     @classmethod
     def picture(cls, folder: Path, name: str) -> Self:
-        """A PNG or GIF, by the end of its name, whose frames can all be decoded.
+        """Make a file from a PNG or GIF, by its suffix, after decoding all its frames.
 
         Raises:
-            UnfitFileError: As in `inside`, or it is no such picture.
-            OSError: It cannot be read.
+            UnfitFileError: As in `inside`, or the file is not a valid picture.
+            OSError: The file cannot be read.
         """
         content = read_document(inside(folder, name), _PICTURE_BYTES)
         kind = PurePosixPath(name).suffix.removeprefix(".").upper()
         try:
             _decode(content, kind)
-        except Exception as error:  # Pillow's readers raise whatever the first wrong byte leads to
-            raise UnfitFileError(folder / name, f"it is no {kind} that can be shown: {first_line(error)}") from None
+        except Exception as error:  # for damaged files Pillow raises errors of many types
+            raise UnfitFileError(folder / name, f"it is not a valid {kind}: {first_line(error)}") from None
         return cls.from_bytes(content)
 
     def git_oid(self) -> str:
-        """Git's name for the content as a regular file: SHA-1 over the header ``blob SIZE NUL`` and the content."""
+        """Return Git's object id of the content: SHA-1 over the header ``blob SIZE NUL`` and the content."""
         content = self.source if isinstance(self.source, bytes) else self.source.read_bytes()
         return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The path of a file below a folder, if it may leave this machine.
+    """Return the path of a file in a folder after checking that it may be pushed.
 
     Args:
         folder: The folder, which may itself be a link.
-        name: Path below it, with slashes.
+        name: Path relative to the folder, with slashes.
 
     Raises:
-        UnfitFileError: It is not below the folder, or a link leads to it.
+        UnfitFileError: The file is outside the folder, or the path contains a link.
     """
     parts, path = PurePosixPath(name).parts, folder
     if PurePosixPath(name).is_absolute() or ".." in parts:
-        raise UnfitFileError(folder / name, "it lies outside of the folder that is pushed")
+        raise UnfitFileError(folder / name, "it is outside the pushed folder")
     for part in parts:
         path /= part
         if path.is_symlink():
-            raise UnfitFileError(path, f"it is a link, to {os.readlink(path)}, and a push follows none")  # noqa: PTH115
+            target = os.readlink(path)  # noqa: PTH115
+            raise UnfitFileError(path, f"it is a link to {target}, and links are not pushed")
     return path
 
 
 def _decode(content: bytes, kind: str) -> None:
-    from PIL import Image  # noqa: PLC0415  (a push of a model without figures does without)
+    from PIL import Image  # noqa: PLC0415  (not needed to push a model without figures)
 
     with Image.open(io.BytesIO(content), formats=(kind,)) as picture:
-        left = _PICTURE_PIXELS
+        remaining = _PICTURE_PIXELS
         for frame in range(getattr(picture, "n_frames", 1)):
-            left -= picture.width * picture.height
-            if left < 0:
+            remaining -= picture.width * picture.height
+            if remaining < 0:
                 raise ValueError(f"it has more than {_PICTURE_PIXELS:,} pixels")
             picture.seek(frame)
             picture.load()

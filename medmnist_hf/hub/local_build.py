@@ -1,4 +1,4 @@
-"""The files of one local build as they will lie on the Hub, once every one of them has been checked."""
+"""Read a local build for a push and check every file of it."""
 
 import os
 from collections.abc import Callable
@@ -22,8 +22,8 @@ class LocalBuild:
     Attributes:
         subset: The subset.
         manifests: Its configs, by ascending size.
-        audits: Config name -> content of its audit, where there is one.
-        files: Path in the repository -> file, of all configs: shards, manifests and audits.
+        audits: Config name -> content of its audit, for configs that have one.
+        files: Path in the repository -> file; the shards, manifests and audits of all configs.
         pictures: Path in the repository -> picture for the card.
     """
 
@@ -35,7 +35,7 @@ class LocalBuild:
 
 
 def parse_findings(content: bytes, where: str) -> tuple[str, ...]:
-    """The findings of an audit, one line each.
+    """Return the findings of an audit, one line each.
 
     Raises:
         BuildError: The content is not a valid audit.
@@ -51,12 +51,12 @@ def parse_findings(content: bytes, where: str) -> tuple[str, ...]:
 
 
 def read_local(folder: Path, *, allow_synthetic: bool = False, allow_unverified: bool = False) -> LocalBuild:
-    """Read a build and check it: every shard is hashed, so that nothing damaged leaves this machine.
+    """Read a build and check it; every shard is hashed, so that no damaged file is pushed.
 
     Args:
-        folder: Folder of one subset, as ``medmnist-hf build`` leaves it.
+        folder: Folder of one subset, written by ``medmnist-hf build``.
         allow_synthetic: Accept generated pixels.
-        allow_unverified: Accept a source whose MD5 is not the catalogue's.
+        allow_unverified: Accept a source whose MD5 differs from the catalog's.
 
     Raises:
         BuildError: The build is incomplete, differs from its manifests, or needs one of the flags.
@@ -75,48 +75,46 @@ def read_local(folder: Path, *, allow_synthetic: bool = False, allow_unverified:
         _add_config(build, manifest, folder, path)
     picture = PICTURES[subset.ndim]
     if os.path.lexists(folder / picture):
-        build.pictures[picture] = _take(PushFile.picture, folder, picture)
+        build.pictures[picture] = _push_file(PushFile.picture, folder, picture)
     return build
 
 
 def _check_origin(manifest: Manifest, where: Path, allow_synthetic: bool, allow_unverified: bool) -> None:
     source = manifest.source
     if source.synthetic and not allow_synthetic:
-        raise BuildError(
-            f"{where} is synthetic and shows no real patient: pass --allow-synthetic to push it all the same"
-        )
+        raise BuildError(f"{where} is synthetic and does not show patients: pass --allow-synthetic to push it anyway")
     if not source.synthetic and not source.verified and not allow_unverified:
         raise BuildError(
-            f"{where} was built from {source.file} whose MD5 {source.md5} is not the official one: "
-            "pass --allow-unverified to push it all the same"
+            f"{where} was built from {source.file}, whose MD5 {source.md5} is not the official one: "
+            "pass --allow-unverified to push it anyway"
         )
 
 
 def _add_config(build: LocalBuild, manifest: Manifest, folder: Path, config_dir: Path) -> None:
     if (manifest.subset, manifest.config_name) != (build.subset.flag, config_dir.name):
         raise BuildError(
-            f"{config_dir} holds {manifest.subset} at size {manifest.size}: keep a folder for each subset and size"
+            f"{config_dir} holds {manifest.subset} at size {manifest.size}: name folders by subset and size"
         )
     name = manifest.config_name
     for shard in manifest.shards:
         where = f"{name}/{shard.name}"
-        file = _take(PushFile.from_folder, folder, where)
+        file = _push_file(PushFile.from_folder, folder, where)
         if (file.size, file.sha256) != (shard.bytes, shard.sha256):
             raise BuildError(f"{folder / where} is not the shard of the manifest: build the config again with --force")
         build.files[where] = file
     for path in sorted(config_dir.glob("*.parquet")):
         if f"{name}/{path.name}" not in build.files:
             raise BuildError(f"{path} is not in the manifest: remove it, or build the config again with --force")
-    build.files[f"{name}/{MANIFEST_NAME}"] = _take(PushFile.document, folder, f"{name}/{MANIFEST_NAME}")
+    build.files[f"{name}/{MANIFEST_NAME}"] = _push_file(PushFile.document, folder, f"{name}/{MANIFEST_NAME}")
     if os.path.lexists(config_dir / AUDIT_NAME):
-        audit = _take(PushFile.document, folder, f"{name}/{AUDIT_NAME}")
+        audit = _push_file(PushFile.document, folder, f"{name}/{AUDIT_NAME}")
         assert isinstance(audit.source, bytes)
         build.audits[name] = audit.source
         parse_findings(audit.source, str(config_dir / AUDIT_NAME))
         build.files[f"{name}/{AUDIT_NAME}"] = audit
 
 
-def _take(make: Callable[[Path, str], PushFile], folder: Path, name: str) -> PushFile:
+def _push_file(make: Callable[[Path, str], PushFile], folder: Path, name: str) -> PushFile:
     try:
         return make(folder, name)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Pull requests of one's own that are still open: whether one proposes already what a push would propose."""
+"""Find the user's open pull requests, and whether one has the same changes as a push."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ class PullRequest:
     """An open pull request.
 
     Attributes:
-        url: Its address.
-        revision: What it would merge, ``refs/pr/NUMBER``.
-        same: It has all files that the push wants, and none that the push would remove.
+        url: URL of its page.
+        revision: Git reference of its head, ``refs/pr/NUMBER``.
+        same: Whether it has all files of the push, and none that the push would remove.
     """
 
     url: str
@@ -29,40 +29,40 @@ class PullRequest:
 def open_pull_requests(
     api: HfApi, repo_id: str, base: str, files: Mapping[str, PushFile], removed: Sequence[str]
 ) -> tuple[PullRequest, ...]:
-    """The open pull requests of the token's owner against a branch, latest first.
+    """Return the open pull requests of the token's owner against a branch, latest first.
 
     Args:
         api: The client, with a token.
         repo_id: ``namespace/name`` of a data set.
         base: The branch.
-        files: Path -> file that a push wants to be there.
-        removed: Paths that it would remove.
+        files: Path -> file of a push.
+        removed: Paths that the push would remove.
 
     Raises:
-        HubError: They cannot be read.
+        HubError: The pull requests cannot be read.
     """
     what = f"look for pull requests of {repo_id}"
-    me = call_with_retries(what, api.whoami)["name"]
-    found = []
-    listed = call_with_retries(
+    user = call_with_retries(what, api.whoami)["name"]
+    pull_requests = []
+    discussions = call_with_retries(
         what,
         lambda: list(
-            api.get_repo_discussions(repo_id, author=me, discussion_type="pull_request", repo_type=REPO_TYPE_DATASET)
+            api.get_repo_discussions(repo_id, author=user, discussion_type="pull_request", repo_type=REPO_TYPE_DATASET)
         ),
     )
-    for one in listed:
-        # A filter by status may leave drafts out, and what a client opens is a draft.
-        if one.status not in {"open", "draft"} or _base_of(api, repo_id, one.num) != base:
+    for discussion in discussions:
+        # Filtering by status on the server may omit drafts, and pull requests opened by a client are drafts.
+        if discussion.status not in {"open", "draft"} or _base_of(api, repo_id, discussion.num) != base:
             continue
-        revision = f"refs/pr/{one.num}"
+        revision = f"refs/pr/{discussion.num}"
         tree = read_tree(api, repo_id, revision, repo_type=REPO_TYPE_DATASET)
         same = all(tree.holds(path, file) for path, file in files.items()) and not set(removed) & set(tree.files)
-        found.append(PullRequest(one.url, revision, same))
-    return tuple(found)
+        pull_requests.append(PullRequest(discussion.url, revision, same))
+    return tuple(pull_requests)
 
 
 def _base_of(api: HfApi, repo_id: str, number: int) -> str:
-    """The branch that a pull request goes to."""
+    """Return the target branch of a pull request."""
     what = f"read pull request {number} of {repo_id}"
-    found = call_with_retries(what, lambda: api.get_discussion_details(repo_id, number, repo_type=REPO_TYPE_DATASET))
-    return (found.target_branch or "").removeprefix("refs/heads/")
+    details = call_with_retries(what, lambda: api.get_discussion_details(repo_id, number, repo_type=REPO_TYPE_DATASET))
+    return (details.target_branch or "").removeprefix("refs/heads/")

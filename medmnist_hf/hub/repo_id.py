@@ -1,4 +1,4 @@
-"""Names of repositories as people type them: ``NAMESPACE/NAME``, and ``NAMESPACE/NAME@REVISION``."""
+"""Parse repository ids: ``NAMESPACE/NAME`` and ``NAMESPACE/NAME@REVISION``."""
 
 import re
 from typing import Final
@@ -6,19 +6,19 @@ from typing import Final
 from medmnist_hf.errors import HubError
 
 _REPO_ID: Final = re.compile(r"(?!.*(?:--|\.\.))\b[\w.-]+\b/\b[\w.-]{1,96}\b(?<!\.git)", re.ASCII)
-"""The rules of `huggingface_hub.utils.validate_repo_id`, whose import takes a second."""
+"""Same rules as `huggingface_hub.utils.validate_repo_id`, whose import takes a second."""
 
 
 def split_repo_id(repo_id: str, name: str = "", found_by: str = "") -> tuple[str, str]:
-    """Namespace and name of a repository.
+    """Split a repository id into namespace and name.
 
     Args:
         repo_id: ``NAMESPACE/NAME``.
-        name: The only name that will do; any by default.
-        found_by: What looks the repository up by that name, for the error.
+        name: The required name; by default any name is accepted.
+        found_by: What finds the repository by that name, for the error message.
 
     Raises:
-        HubError: It is not a valid id, or has another name.
+        HubError: The id is not valid, or has another name.
     """
     namespace, _, actual = repo_id.partition("/")
     if not _REPO_ID.fullmatch(repo_id) or name not in {"", actual}:
@@ -28,10 +28,10 @@ def split_repo_id(repo_id: str, name: str = "", found_by: str = "") -> tuple[str
 
 
 def split_revision(text: str) -> tuple[str, str | None] | None:
-    """Repository and revision of ``NAMESPACE/NAME[@REVISION]``, the latter None where it is left out.
+    """Split ``NAMESPACE/NAME[@REVISION]`` into repository and revision; the revision is None if it is left out.
 
     Returns:
-        None where the text has another form, such as that of a path.
+        None if the text has another form, such as a path.
     """
     repo_id, at, revision = text.partition("@")
     if not _REPO_ID.fullmatch(repo_id) or bool(at) != bool(revision):

@@ -1,4 +1,4 @@
-"""The files of a repository on the Hub at one commit."""
+"""List, read and download the files of a repository on the Hub at one commit."""
 
 import contextlib
 import re
@@ -20,18 +20,18 @@ from medmnist_hf.hub.client import MAIN, call_with_retries, to_hub_error
 from medmnist_hf.hub.files import PushFile
 from medmnist_hf.network import LargeResponseError
 
-MOST_ENTRIES: Final = 200_000
-"""Files and folders of a repository that is read; the Hub advises against more than 100,000 files."""
+MAX_ENTRIES: Final = 200_000
+"""Most files and folders that are listed; the Hub advises against more than 100,000 files in a repository."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """One file of a commit.
+    """One file in a commit.
 
     Attributes:
         size: Size in bytes.
-        oid: Git's name for it.
-        sha256: SHA-256 of a large file; None for a regular one.
+        oid: Git's object id.
+        sha256: SHA-256 of a file in large file storage; None for others.
     """
 
     size: int
@@ -39,7 +39,7 @@ class RemoteFile:
     sha256: str | None
 
     def holds(self, file: PushFile) -> bool:
-        """The content is that of a local file, by its size and its SHA-256 or Git's name."""
+        """Return whether the content equals that of a local file, by size and SHA-256 or Git's object id."""
         if self.size != file.size:
             return False
         return self.sha256 == file.sha256 if self.sha256 is not None else self.oid == file.git_oid()
@@ -47,15 +47,15 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True)
 class RemoteTree:
-    """The files of a revision of a repository.
+    """The files of a repository at one revision.
 
     Attributes:
         repo_id: ``namespace/name``.
         repo_type: ``dataset``, ``model`` or ``space``.
-        exists: There is such a repository.
-        private: Only its owners see it.
-        sha: The commit that was read, 40 hex digits; empty where there is no repository.
-        has_branch: The branch that was asked for is there; where not, the files are those of the main branch.
+        exists: Whether the repository exists.
+        private: Whether only its owners can see it.
+        sha: The commit that was read, 40 hex digits; empty if the repository does not exist.
+        has_branch: Whether the requested branch exists; if not, the files are those of the main branch.
         files: Path -> file.
     """
 
@@ -68,24 +68,24 @@ class RemoteTree:
     files: dict[str, RemoteFile]
 
     def holds(self, path: str, file: PushFile) -> bool:
-        """There is a file of that path and content."""
+        """Return whether there is a file with that path and content."""
         return path in self.files and self.files[path].holds(file)
 
 
 def read_tree(
     api: HfApi, repo_id: str, revision: str = MAIN, *, repo_type: str, missing_ok: bool = False
 ) -> RemoteTree:
-    """List a revision: all of it at one commit, whatever is pushed meanwhile.
+    """List the files of a revision at one commit, even if there is a push meanwhile.
 
     Args:
         api: The client.
         repo_id: ``namespace/name``.
         revision: Branch, tag or commit, or ``refs/pr/NUMBER`` for a pull request.
         repo_type: ``dataset``, ``model`` or ``space``.
-        missing_ok: A missing repository gives an empty tree, a missing branch that of the main branch.
+        missing_ok: Return an empty tree for a missing repository, and the main branch for a missing branch.
 
     Raises:
-        HubError: It cannot be read.
+        HubError: The repository or the revision cannot be read.
     """
     what, has_branch = f"read {repo_id}", True
     try:
@@ -100,11 +100,13 @@ def read_tree(
         has_branch = False
         info = call_with_retries(what, lambda: _info(api, repo_id, MAIN, repo_type))
     sha = str(info.sha)
-    listed = partial(api.list_repo_tree, repo_id, revision=sha, recursive=True, repo_type=repo_type)
-    # A listing comes in pages, each of which names the next, so that it could go on for ever.
-    entries = call_with_retries(what, lambda: list(islice(listed(), MOST_ENTRIES + 1)))
-    if len(entries) > MOST_ENTRIES:
-        raise HubError(f"cannot {what}: it lists more than {MOST_ENTRIES:,} files and folders, is it of this project?")
+    list_tree = partial(api.list_repo_tree, repo_id, revision=sha, recursive=True, repo_type=repo_type)
+    # Each page of a listing names the next one, so a faulty server could send pages forever.
+    entries = call_with_retries(what, lambda: list(islice(list_tree(), MAX_ENTRIES + 1)))
+    if len(entries) > MAX_ENTRIES:
+        raise HubError(
+            f"cannot {what}: it lists more than {MAX_ENTRIES:,} files and folders, is it a MedMNIST repository?"
+        )
     files = {
         entry.path: RemoteFile(entry.size, entry.blob_id, entry.lfs.sha256 if entry.lfs else None)
         for entry in entries
@@ -114,7 +116,7 @@ def read_tree(
 
 
 def _info(api: HfApi, repo_id: str, revision: str, repo_type: str) -> Any:
-    """As `HfApi.repo_info`, which reports what is missing by its own exceptions; a busy Hub is asked again."""
+    """Call `HfApi.repo_info` with retries; its own errors for a missing repository or revision are not converted."""
     return call_with_retries(
         f"read {repo_id}",
         lambda: api.repo_info(repo_id, revision=revision, repo_type=repo_type),
@@ -123,7 +125,7 @@ def _info(api: HfApi, repo_id: str, revision: str, repo_type: str) -> Any:
 
 
 def read_file(api: HfApi, tree: RemoteTree, path: str) -> bytes:
-    """Content of a small file of a commit, which must be the one the commit names.
+    """Return the content of a small file in a commit after checking its digest.
 
     Args:
         api: The client.
@@ -131,17 +133,17 @@ def read_file(api: HfApi, tree: RemoteTree, path: str) -> bytes:
         path: Path of one of its files.
 
     Raises:
-        HubError: It cannot be read, or the commit lists it with more bytes than a document may have.
-        VerificationError: What came is not that file.
+        HubError: The file cannot be read, or exceeds the limit on documents.
+        VerificationError: The received content is not that of the file.
     """
     size = tree.files[path].size
     if size > DOCUMENT_BYTES:
         raise HubError(
-            f"cannot read {path} of {tree.repo_id}: it has {size:,} bytes, and {DOCUMENT_BYTES:,} at most are read: "
+            f"cannot read {path} of {tree.repo_id}: it has {size:,} bytes, more than the limit of {DOCUMENT_BYTES:,}: "
             "push the config again"
         )
     url = hf_hub_url(tree.repo_id, path, repo_type=tree.repo_type, revision=tree.sha, endpoint=api.endpoint)
-    client: Any = utils  # whose functions are exported without saying so
+    client: Any = utils  # its functions are not declared as exported
     headers = client.build_hf_headers(token=api.token)
 
     def get() -> bytes:
@@ -151,12 +153,12 @@ def read_file(api: HfApi, tree: RemoteTree, path: str) -> bytes:
 
     content = call_with_retries(f"read {path} of {tree.repo_id}", get)
     if not tree.holds(path, PushFile.from_bytes(content)):
-        raise VerificationError(f"{path} of {tree.repo_id} came down damaged: run again")
+        raise VerificationError(f"{path} of {tree.repo_id} was damaged during the download: run again")
     return content
 
 
 def download_document(repo_id: str, name: str, **options: Any) -> Path:
-    """Download a small file into the cache of `huggingface_hub`, or find it there.
+    """Download a small file into the cache of `huggingface_hub` unless it is there.
 
     Args:
         repo_id: The repository.
@@ -164,20 +166,21 @@ def download_document(repo_id: str, name: str, **options: Any) -> Path:
         **options: Passed on to `huggingface_hub.hf_hub_download`.
 
     Returns:
-        Its path in the snapshot of its commit.
+        Path of the file in the snapshot of its commit.
 
     Raises:
-        LargeResponseError: It has more bytes than a document may have.
-        OSError: What came is not the file that the Hub named; it is removed, since the client would ask no more.
-        Exception: As `client_errors` lists.
+        LargeResponseError: The file exceeds the limit on documents.
+        OSError: The received content is not that of the file. It is removed from the cache; otherwise the client would
+            keep using it.
+        Exception: The errors in `client_errors`.
     """
     path = Path(hf_hub_download(repo_id, name, tqdm_class=_DocumentBar, **options))
     blob = path.resolve()
-    # The client names a file by what the Hub says it is, and does not look at what came.
+    # The client names the cached file after the digest that the Hub declares, without checking the content.
     if _GIT_OID.fullmatch(blob.name) and PushFile.from_bytes(read_document(blob)).git_oid() != blob.name:
         for copy in (path, blob):
             copy.unlink(missing_ok=True)
-        raise OSError(f"the answer for {name} is not that file")
+        raise OSError(f"the received content of {name} does not match its digest")
     return path
 
 
@@ -185,7 +188,7 @@ _GIT_OID: Final = re.compile("[0-9a-f]{40}")
 
 
 class _DocumentBar(tqdm):
-    """The progress of a small file, which ends it where it is a large one: the client itself knows no limit."""
+    """Progress bar that stops the download of a file above the limit on documents; the client has no such limit."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._size = 0
@@ -204,25 +207,25 @@ def _check_document_size(size: int) -> None:
 
 
 def download_files(repo_id: str, sha: str, names: Sequence[str], *, repo_type: str, **options: Any) -> Path:
-    """Download some files of a commit into the cache of `huggingface_hub`; those that are there are not asked for.
+    """Download some files of a commit into the cache of `huggingface_hub`, skipping those that are cached.
 
     Args:
         repo_id: The repository.
         sha: The full hash of the commit.
         names: Paths of the files within it.
-        repo_type: Its kind.
+        repo_type: ``dataset``, ``model`` or ``space``.
         **options: Passed on to `huggingface_hub.snapshot_download`.
 
     Returns:
-        The folder of the snapshot. A file that the commit does not have is not in it.
+        The folder of the snapshot, without files that the commit lacks.
 
     Raises:
-        Exception: As `client_errors` lists.
+        Exception: The errors in `client_errors`.
     """
     folder = Path(snapshot_download(repo_id, repo_type=repo_type, revision=sha, allow_patterns=list(names), **options))
     missing = [name for name in names if not (folder / name).exists()]
     if missing:
-        # The client keeps the listing of a commit for good, also one that an answer without files gave.
+        # The client caches the listing of a commit forever, even one from an empty response.
         (folder.parents[1] / "trees" / f"{sha}.json").unlink(missing_ok=True)
         for name in missing:
             with contextlib.suppress(EntryNotFoundError):

@@ -102,7 +102,7 @@ def test_a_search_that_is_killed_is_one_line_and_no_success(root: Path, tmp_path
     ("options", "message"),
     [
         (["--engine", "tpot"], "unknown engine 'tpot': choose from flaml"),
-        ([], "no engine named: give --engine, one of flaml"),
+        ([], "no engine given: add --engine, one of flaml"),
         (["--preset", "medmnist_v2"], "unknown engine 'finetune'"),
         (["--engine", "autokeras", "--model", "resnet18"], "use model pixels"),
         (["--engine", "flaml", "--time-budget", "soon"], "time_budget is 'soon': must be a duration"),

@@ -51,7 +51,7 @@ def test_a_matrix_with_a_broken_cell_from_its_plan_to_its_report(
     out = tmp_path / "bench"
     done = command(matrix, "--out", out, "--jobs", "2")
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: not all cells are done: run the same command again")
+    assert done.stderr.splitlines()[-1].startswith("error: some cells are not complete: run the same command again")
     folders = sorted(path.name for path in out.iterdir() if path.is_dir())
     assert [name.rpartition("-")[0] for name in folders] == [
         "breastmnist-28-no_such_model-finetune",
@@ -91,7 +91,7 @@ def test_a_dry_run_shows_cells_and_writes_nothing(
 
 def test_a_dry_run_names_what_cannot_run(matrix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     matrix.write_text(matrix.read_text() + "include: [{dataset: retinamnist, model: timm/test_resnet}]\n")
-    with pytest.raises(MedMNISTError, match="2 of 3 cells cannot run: fix what the lines above name"):
+    with pytest.raises(MedMNISTError, match="2 of 3 cells cannot run: fix the problems above"):
         invoke("benchmark", matrix, "--out", tmp_path / "bench", "--dry-run")
     fine, model, data = capsys.readouterr().out.splitlines()
     assert "cannot run" not in fine
@@ -149,11 +149,11 @@ def test_a_report_without_the_matrix_keeps_the_cells_that_were_not_started(
 
 
 def test_without_a_matrix_there_is_nothing_to_run(tmp_path: Path) -> None:
-    with pytest.raises(MedMNISTError, match=r"--example prints one to begin with; --report-only reports"):
+    with pytest.raises(MedMNISTError, match=r"--example prints one; --report-only reports"):
         invoke("benchmark", "--out", tmp_path)
     with pytest.raises(MedMNISTError, match=r"is a folder: give a YAML file; --report-only --out .* reports its runs"):
         invoke("benchmark", tmp_path)
-    with pytest.raises(MedMNISTError, match="missing: no such folder of runs: name it with --out"):
+    with pytest.raises(MedMNISTError, match="missing: no such folder of runs: give it with --out"):
         invoke("benchmark", "--report-only", "--out", tmp_path / "missing")
     assert not list(tmp_path.iterdir())
 
@@ -183,8 +183,8 @@ def test_ctrl_c_leaves_the_report_of_what_is_done(matrix: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--only", "pathmnist-*"], "no cell of .* is called pathmnist-"),
-        (["--report-only", "--only", "nothing"], "is called nothing: --dry-run shows"),
+        (["--only", "pathmnist-*"], "no cell of .* matches --only pathmnist-"),
+        (["--report-only", "--only", "nothing"], "matches --only nothing: --dry-run shows"),
     ],
 )
 def test_every_mistake_is_one_line(

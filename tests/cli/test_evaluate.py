@@ -224,7 +224,7 @@ def test_a_folder_of_runs_is_told_to_be_named_run_by_run(tmp_path: Path) -> None
     runs = tmp_path / "runs"
     leave_run(runs / "mine", test=[0.9], validation=[0.8], dataset="breastmnist")
     done = runner.invoke(app, ["evaluate", str(runs)])
-    assert str(done.exception) == f"{runs} holds runs: name them, e.g. {runs / 'mine'}, or all by {runs}/*/"
+    assert str(done.exception) == f"{runs} is a folder of runs: give a run, e.g. {runs / 'mine'}, or all as {runs}/*/"
 
 
 @pytest.mark.parametrize("entry", subsets(), ids=lambda entry: entry.flag)

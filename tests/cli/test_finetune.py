@@ -110,7 +110,7 @@ def checkpoint(folder: Path) -> str:
         (["bloodmnist", "--checkpoint", "nowhere.safetensors"], "nowhere.safetensors"),
         (["bloodmnist", "--config", "nowhere.yaml"], "nowhere.yaml"),
         (["pathmnist"], "pathmnist"),
-        (["bloodmnist", "--seeds", "2", "--seed", "5"], "give one or the other"),
+        (["bloodmnist", "--seeds", "2", "--seed", "5"], "give only one of them"),
         (["bloodmnist", "--preset", "medmnist_v2_3d"], "is for volumes, but bloodmnist has images"),
         (["bloodmnist", "--device", "cuda:7"], "device cuda:7 is not available: choose auto, cpu"),
         (["bloodmnist", "--device", "gpu"], "device gpu is not available: choose auto, cpu"),
@@ -176,7 +176,7 @@ def test_what_a_folder_and_a_name_say_is_judged_before_torch(
     monkeypatch.setitem(sys.modules, "medmnist_hf.training.running", None)  # whoever imports it fails
     invoke("finetune", *given, "--seed", "3")
     told = capsys.readouterr()
-    assert (told.out, told.err) == (first, f"{out} holds this run, and it is done: --force runs it again\n")
+    assert (told.out, told.err) == (first, f"{out} holds this run, and it is complete: --force runs it again\n")
     invoke("finetune", *given, "--seed", "3", "--quiet")
     assert capsys.readouterr() == (first, "")
     for options, message in (

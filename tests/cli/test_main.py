@@ -121,7 +121,7 @@ def test_a_typo_is_one_line_and_exit_code_1() -> None:
 def test_a_missing_argument_is_noticed() -> None:
     done = program("info")
     assert (done.returncode, done.stdout) == (2, "") and done.stderr.count("\n") == 1
-    assert done.stderr.startswith("error: Missing argument 'subset'")
+    assert done.stderr.startswith("error: Missing argument 'SUBSET'")
 
 
 def test_help_has_an_example() -> None:

@@ -25,7 +25,7 @@ EXAMPLE = "Example: program first --size 28 --size 64 --out some/folder/with/a/l
 def first(
     names: Annotated[list[str], typer.Argument(help="Names.")],
     size: Annotated[list[int] | None, typer.Option(help="Repeatable.")] = None,
-    title: Annotated[str, typer.Option(help="[of] all", rich_help_panel="Words")] = "a name",
+    title: Annotated[str, typer.Option(help="[of] all", rich_help_panel="Data")] = "a name",
     loud: Annotated[bool, typer.Option("--loud/--no-loud", help="Shout.")] = True,
 ) -> None:
     """Say names. A second sentence."""
@@ -87,8 +87,8 @@ def test_wrong_usage_is_one_printable_line(
 def test_help_in_a_pipe_is_plain_and_its_example_one_line() -> None:
     output = CliRunner().invoke(app, ["first", "--help"], prog_name="program").output
     assert not set(output) & set("\x1b│╭")
-    assert "\nWords:\n" in output and "[of] all" in output and "[default: a name]" in output
-    assert output.index("Arguments:") < output.index("Words:") < output.index("Options:")
+    assert "\nData:\n" in output and "[of] all" in output and "[default: a name]" in output
+    assert output.index("Arguments:") < output.index("Data:") < output.index("Options:")
     assert output.rstrip().endswith("--title 'a name' --no-loud")
 
 
@@ -112,7 +112,7 @@ def test_help_on_a_terminal_is_framed() -> None:
             output += piece
     text = output.decode()
     assert process.returncode == 0
-    assert "Words" in text and "╭" in text and "[of] all" in text
+    assert "Data" in text and "╭" in text and "[of] all" in text
     assert EXAMPLE in text
 
 

@@ -1,4 +1,4 @@
-"""Calls of the Hub: errors in one line without a token, patience with limits."""
+"""Calls of the Hub: retries with limits, and errors in one line without a token."""
 
 import os
 import time
@@ -28,7 +28,7 @@ from tests.fixtures.raw_server import BODY_DRIP, HEAD_DRIP, SILENT, Serve, raw_s
 
 
 def refusal(hub: HubServer, status: int, **headers: str) -> HfHubHTTPError:
-    """What the real client makes of an answer."""
+    """Return the error that the real client raises for a response."""
     hub.faults.add(Fault("GET", "whoami", status=status, message=f"no hf_{'Ab3' * 11} here", headers=headers))
     with pytest.raises(HfHubHTTPError) as caught:
         hub.api().whoami()
@@ -45,7 +45,7 @@ def test_a_refusal_is_one_line_without_a_token(hub: HubServer, status: int, advi
     assert "\n" not in line and "hf_" not in line
 
 
-def test_the_own_token_is_redacted_whatever_it_looks_like(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_token_is_redacted_whatever_its_form(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "an-odd-secret")
     assert str(to_hub_error("do it", UnreachableServerError("no connection"))).endswith(
         "check the network and run again"
@@ -54,12 +54,12 @@ def test_the_own_token_is_redacted_whatever_it_looks_like(monkeypatch: pytest.Mo
     assert "an-odd-secret" not in str(to_hub_error("do it", OSError("an-odd-secret is not known")))
 
 
-def test_a_wait_of_an_hour_is_left_to_the_person(hub: HubServer) -> None:
+def test_a_wait_of_an_hour_is_not_slept(hub: HubServer) -> None:
     assert not wait_before(refusal(hub, 429, **{"Retry-After": "3600"}), 0)
     assert wait_before(refusal(hub, 429, **{"Retry-After": "0"}), 9)
 
 
-def test_patience_ends(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retries_end(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_FIRST_WAIT", 0.01)
     fault = hub.faults.add(Fault("GET", "/refs", times=-1, status=503))
     with pytest.raises(HubError, match=r"cannot look \(HTTP 503") as caught:
@@ -72,27 +72,27 @@ def test_no_network() -> None:
         call_with_retries("look", lambda: (_ for _ in ()).throw(ConnectionRefusedError("refused")), tries=1)
 
 
-def test_errors_that_pass_are_raised_as_they_are() -> None:
+def test_errors_in_reraise_are_not_converted() -> None:
     with pytest.raises(FileNotFoundError):
         call_with_retries(
             "look", lambda: (_ for _ in ()).throw(FileNotFoundError("gone")), reraise=(FileNotFoundError,)
         )
 
 
-def test_who_writes_needs_a_token(hub: HubServer) -> None:
+def test_writing_needs_a_token(hub: HubServer) -> None:
     require_token(hub.api())
     with pytest.raises(HubError, match="no token for the Hub: log in with `hf auth login`, or set HF_TOKEN"):
         require_token(hub.api(anonymous=True))
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
-def test_a_status_that_may_pass_is_asked_again(hub: HubServer, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+def test_a_transient_status_is_retried(hub: HubServer, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     monkeypatch.setattr(client, "_FIRST_WAIT", 0.01)
     hub.faults.add(Fault("GET", "whoami", status=status))
     assert call_with_retries("look", hub.api().whoami)["name"] == "alice"
 
 
-def test_a_reason_says_the_status_and_what_lies_behind_an_error(hub: HubServer) -> None:
+def test_a_reason_names_the_status_or_the_cause(hub: HubServer) -> None:
     assert reason_of(refusal(hub, 403)).startswith("HTTP 403 Forbidden, no ***")
     hub.faults.add(Fault("GET", "whoami", status=403, message=""))
     with pytest.raises(HfHubHTTPError) as caught:
@@ -114,9 +114,9 @@ def test_limits_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
     assert (hub_limits().read, hub_limits().change, hub_limits().window) == (2, 8, 4)
 
 
-def test_a_client_that_somebody_set_up_keeps_what_it_has(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_factory_that_was_set_before_is_kept(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     before = _http._GLOBAL_CLIENT_FACTORY
-    monkeypatch.setenv("HF_XET_CLIENT_READ_TIMEOUT", "")  # put back at the end
+    monkeypatch.setenv("HF_XET_CLIENT_READ_TIMEOUT", "")  # restores the variable after the test
     del os.environ["HF_XET_CLIENT_READ_TIMEOUT"]
     try:
         set_client_factory(lambda: httpx2.Client(headers={"x-mine": "1"}, timeout=None))
@@ -128,26 +128,27 @@ def test_a_client_that_somebody_set_up_keeps_what_it_has(hub: HubServer, monkeyp
         set_client_factory(before)
 
 
-def test_a_server_that_was_given_up_is_not_asked_again() -> None:
+def test_a_silent_server_gets_no_retry() -> None:
     assert is_transient(httpx2.ReadTimeout("")) and not is_transient(SilentServerError(""))
 
 
 def environment(url: str, home: Path) -> dict[str, str]:
-    own = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    other_variables = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     seconds = {"HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1", "HF_HUB_OFFLINE": "0"}
-    return own | seconds | {"HF_ENDPOINT": url, "HF_HOME": str(home), "NO_PROXY": "127.0.0.1", "HF_TOKEN": "a-secret"}
+    hub = {"HF_ENDPOINT": url, "HF_HOME": str(home), "NO_PROXY": "127.0.0.1", "HF_TOKEN": "a-secret"}
+    return other_variables | seconds | hub
 
 
 @pytest.mark.parametrize(
-    "serve", [SILENT, *(pytest.param(one, marks=pytest.mark.slow) for one in (HEAD_DRIP, BODY_DRIP))]
+    "serve", [SILENT, *(pytest.param(serve, marks=pytest.mark.slow) for serve in (HEAD_DRIP, BODY_DRIP))]
 )
-def test_a_hub_that_never_answers_ends_in_one_line(hub: HubServer, tmp_path: Path, serve: Serve) -> None:
+def test_a_hub_that_never_responds_is_reported_in_one_line(hub: HubServer, tmp_path: Path, serve: Serve) -> None:
     start = time.monotonic()
     with raw_server(serve) as server:
-        done = hub.script("scripts/verify.py", "org/pathmnist", env=environment(server.url, tmp_path), check=False)
+        result = hub.script("scripts/verify.py", "org/pathmnist", env=environment(server.url, tmp_path), check=False)
         assert len(server.requests) == 3
-    assert (done.returncode, done.stdout, done.stderr.count("error:")) == (1, "", 1)
-    assert "cannot read org/pathmnist (no complete response to 3 requests in a row): check the network" in done.stderr
+    assert (result.returncode, result.stdout, result.stderr.count("error:")) == (1, "", 1)
+    assert "read org/pathmnist (no complete response to 3 requests in a row): check the network" in result.stderr
     assert time.monotonic() - start < 60
 
 
@@ -161,9 +162,7 @@ READERS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("serve", [SILENT, HEAD_DRIP, BODY_DRIP])
-def test_no_reader_waits_for_a_hub_that_never_answers(
-    hub: HubServer, tmp_path: Path, serve: Serve, reader: str
-) -> None:
+def test_no_reader_waits_forever_for_the_hub(hub: HubServer, tmp_path: Path, serve: Serve, reader: str) -> None:
     with raw_server(serve) as server:
-        done = hub.python(READERS[reader], env=environment(server.url, tmp_path), check=False, timeout=100)
-    assert done.returncode == 1 and "Error: " in done.stderr.splitlines()[-1]
+        result = hub.python(READERS[reader], env=environment(server.url, tmp_path), check=False, timeout=100)
+    assert result.returncode == 1 and "Error: " in result.stderr.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""The one way to the Hub, for each type of repository: what readers see after faults, rivals and lost answers."""
+"""Commits to each type of repository: what readers see after faults, rival pushes and lost responses."""
 
 import dataclasses
 import re
@@ -21,20 +21,20 @@ FILES = {"README.md": CARD, "notes.txt": b"ours", "weights.safetensors": b"large
 
 
 class Pusher:
-    """Pushes files to one repository; those below ``old/`` that it has not are removed."""
+    """Pushes files to one repository and removes other files in ``old/``."""
 
     def __init__(self, hub: HubServer, repo_type: str) -> None:
         self.hub, self.repo_type, self.api = hub, repo_type, hub.api()
 
     def compare(self, files: dict[str, bytes], revision: str, *, missing_ok: bool = False) -> FilePlan:
         state = read_tree(self.api, ID, revision, repo_type=self.repo_type, missing_ok=missing_ok)
-        wanted = {path: PushFile.from_bytes(content) for path, content in files.items()}
-        gone = [
+        push_files = {path: PushFile.from_bytes(content) for path, content in files.items()}
+        removals = [
             Change(path, "removed", file.size)
             for path, file in state.files.items()
             if path.startswith("old/") and path not in files
         ]
-        return FilePlan(state, (*changes_of(wanted, state.files), *gone), wanted)
+        return FilePlan(state, (*changes_of(push_files, state.files), *removals), push_files)
 
     def plan(self, files: dict[str, bytes] | None = None, revision: str = "main") -> FilePlan:
         return self.compare(FILES if files is None else files, revision, missing_ok=True)
@@ -51,7 +51,7 @@ class Pusher:
             read_back=partial(read_tree, self.api, ID, repo_type=self.repo_type),
         )
 
-    def held(self, revision: str = "main") -> dict[str, bytes]:
+    def contents(self, revision: str = "main") -> dict[str, bytes]:
         files = self.hub.store.files(self.repo_type, ID, revision)
         files.pop(".gitattributes")
         return files
@@ -64,22 +64,22 @@ class Pusher:
         return self.hub.store.repos[self.repo_type, ID].tags
 
     def rival(self, files: dict[str, bytes | None]) -> None:
-        """Have another commit come first, as soon as this push is about to make its own."""
+        """Make another commit just before this push makes its own."""
         self.hub.faults.add(Fault("POST", COMMIT, action=lambda: self.hub.store.write(self.repo_type, ID, files)))
 
 
 @pytest.fixture(params=["dataset", "model", "space"])
 def pusher(request: pytest.FixtureRequest, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> Pusher:
-    """A maintainer who waits but a moment before another try."""
+    """A pusher that waits only a moment before retries."""
     monkeypatch.setattr(client, "_FIRST_WAIT", 0.01)
     return Pusher(hub, request.param)
 
 
 class TestCommit:
-    def test_a_first_push_makes_one_commit_of_just_the_files(self, pusher: Pusher) -> None:
+    def test_a_first_push_makes_one_commit_with_only_the_files(self, pusher: Pusher) -> None:
         assert not pusher.plan().state.exists
         pushed = pusher.push(tag="v1", message="The first")
-        assert pusher.held() == FILES and pusher.titles() == ["The first", "initial commit"]
+        assert pusher.contents() == FILES and pusher.titles() == ["The first", "initial commit"]
         assert pusher.tags() == {"v1": pushed.sha} and pushed == Pushed(ID, pushed.sha, True, "", "v1")
 
     def test_an_unchanged_push_makes_no_commit_and_sends_nothing(self, pusher: Pusher) -> None:
@@ -89,34 +89,34 @@ class TestCommit:
         assert not pusher.hub.log.find("POST|PUT") and len(pusher.titles()) == 2
         assert pusher.push(tag="v1").committed is False and pusher.tags() == {"v1": first.sha}
 
-    def test_a_change_goes_up_alone_and_other_files_stay(self, pusher: Pusher) -> None:
+    def test_only_a_changed_file_is_uploaded_and_other_files_stay(self, pusher: Pusher) -> None:
         pusher.push(FILES | {"old/one.txt": b"1"})
         pusher.hub.store.write(pusher.repo_type, ID, {"mine.txt": b"mine"})
         pusher.hub.log.clear()
         changed = FILES | {"notes.txt": b"changed"}
-        assert pusher.push(changed).committed and pusher.held() == changed | {"mine.txt": b"mine"}
+        assert pusher.push(changed).committed and pusher.contents() == changed | {"mine.txt": b"mine"}
         assert pusher.titles()[0] == "Push files" and not pusher.hub.log.find("PUT")
 
-    def test_a_branch_is_made_and_main_stays(self, pusher: Pusher) -> None:
+    def test_a_branch_is_created_and_main_is_unchanged(self, pusher: Pusher) -> None:
         pusher.push()
         same = pusher.push(revision="copy")
-        assert not same.committed and pusher.held("copy") == FILES
+        assert not same.committed and pusher.contents("copy") == FILES
         changed = FILES | {"notes.txt": b"changed"}
         assert pusher.push(changed, revision="next/one").committed
-        assert pusher.held("next/one") == changed and pusher.held() == FILES
+        assert pusher.contents("next/one") == changed and pusher.contents() == FILES
 
     def test_a_pull_request_leaves_main_alone(self, pusher: Pusher) -> None:
         pusher.push()
         changed = FILES | {"notes.txt": b"changed"}
         opened = pusher.push(changed, create_pr=True)
         assert opened.committed and opened.pull_request.endswith("/discussions/1")
-        assert pusher.held() == FILES and pusher.held("refs/pr/1") == changed
+        assert pusher.contents() == FILES and pusher.contents("refs/pr/1") == changed
 
-    def test_what_is_made_may_be_private(self, pusher: Pusher) -> None:
+    def test_a_new_repository_may_be_private(self, pusher: Pusher) -> None:
         pusher.push(private=True)
         assert pusher.hub.store.repos[pusher.repo_type, ID].private
 
-    def test_many_files_go_up_in_batches_and_are_counted_once(self, pusher: Pusher) -> None:
+    def test_many_files_are_uploaded_in_batches_and_counted_once(self, pusher: Pusher) -> None:
         files = FILES | {f"{number}.safetensors": b"%d" % number for number in range(40)}
         counts: list[int] = []
         pusher.rival({"another.txt": b"1"})
@@ -130,8 +130,8 @@ class TestCommit:
             on_progress=counts.append,
         )
         assert len(counts) == 2 and sum(counts) == sum(map(len, files.values()))
-        assert pusher.held() == files | {"another.txt": b"1"} and len(pusher.hub.log.find("PUT", LARGE)) == 41
-        assert len(pusher.hub.log.find("POST", "/objects/batch")) == 2, "asked again for what is up there already"
+        assert pusher.contents() == files | {"another.txt": b"1"} and len(pusher.hub.log.find("PUT", LARGE)) == 41
+        assert len(pusher.hub.log.find("POST", "/objects/batch")) == 2, "uploaded files are requested again"
 
     def test_a_card_that_the_hub_refuses_changes_nothing(self, pusher: Pusher) -> None:
         pusher.hub.faults.add(Fault("POST", "validate-yaml", status=400, message="no such license"))
@@ -139,7 +139,7 @@ class TestCommit:
             pusher.push()
         assert not pusher.hub.store.repos
 
-    def test_those_who_may_not(self, pusher: Pusher) -> None:
+    def test_users_without_permission(self, pusher: Pusher) -> None:
         hub = pusher.hub
         for api, match in ((hub.api(anonymous=True), "no token"), (hub.api(hub.read_token), "write access")):
             pusher.api = api
@@ -148,18 +148,18 @@ class TestCommit:
             assert "\n" not in str(caught.value) and "hf_" not in str(caught.value)
         assert not hub.store.repos
 
-    def test_what_is_there_then_is_checked_before_it_is_tagged(self, pusher: Pusher) -> None:
+    def test_the_commit_is_verified_before_it_is_tagged(self, pusher: Pusher) -> None:
         pusher.push()
         pusher.hub.faults.add(
             Fault("GET", "/tree/", skip=1, garble=lambda body: body.replace(b"notes.txt", b"other.txt"))
         )
-        with pytest.raises(HubError, match=r"org/thing has another notes\.txt than was pushed: run again"):
+        with pytest.raises(HubError, match=r"notes\.txt of org/thing differs from the pushed file: run again"):
             pusher.push(tag="v1")
         assert not pusher.tags()
 
 
 FAULTS = {
-    "500 after the repository was made": Fault("POST", "/repos/create", status=500, after=True),
+    "500 after the repository was created": Fault("POST", "/repos/create", status=500, after=True),
     "500 on the card's check": Fault("POST", "validate-yaml", status=500),
     "503 on reading": Fault("GET", "/tree/", status=503),
     "429 before the upload": Fault("POST", "/preupload/", status=429, headers={"Retry-After": "0"}),
@@ -167,20 +167,20 @@ FAULTS = {
     "503 on the commit": Fault("POST", COMMIT, status=503),
     "429 with a wait": Fault("POST", COMMIT, status=429, headers={"Retry-After": "0"}),
     "504 after the commit was made": Fault("POST", COMMIT, status=504, after=True),
-    "answer lost after the commit": Fault("POST", COMMIT, lose_answer=True, after=True),
-    "answer lost before the commit": Fault("POST", COMMIT, lose_answer=True),
+    "response lost after the commit": Fault("POST", COMMIT, lose_answer=True, after=True),
+    "response lost before the commit": Fault("POST", COMMIT, lose_answer=True),
     "connection cut within the commit": Fault("POST", COMMIT, drop_received=100),
-    "answer lost after the tag": Fault("POST", "/tag/", lose_answer=True, after=True),
+    "response lost after the tag": Fault("POST", "/tag/", lose_answer=True, after=True),
 }
 
 
 @pytest.mark.parametrize("pusher", ["model", "space"], indirect=True)
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=[name.replace(" ", "-") for name in FAULTS])
-def test_a_busy_hub_is_asked_again_and_gets_one_commit(pusher: Pusher, fault: Fault) -> None:
-    hit = pusher.hub.faults.add(dataclasses.replace(fault))
+def test_a_failing_hub_is_retried_and_gets_one_commit(pusher: Pusher, fault: Fault) -> None:
+    active_fault = pusher.hub.faults.add(dataclasses.replace(fault))
     pushed = pusher.push(tag="v1")
-    assert hit.hits == 1 and pushed.committed
-    assert pusher.held() == FILES and pusher.titles() == ["Push files", "initial commit"]
+    assert active_fault.hits == 1 and pushed.committed
+    assert pusher.contents() == FILES and pusher.titles() == ["Push files", "initial commit"]
     assert pusher.tags() == {"v1": pushed.sha}
 
 
@@ -195,18 +195,18 @@ REFUSALS = {
 
 @pytest.mark.parametrize("pusher", ["model", "space"], indirect=True)
 @pytest.mark.parametrize(("fault", "match"), REFUSALS.values(), ids=[name.replace(" ", "-") for name in REFUSALS])
-def test_a_push_that_fails_is_completed_by_the_next(pusher: Pusher, fault: Fault, match: str) -> None:
+def test_the_next_push_completes_a_failed_one(pusher: Pusher, fault: Fault, match: str) -> None:
     pusher.push()
     changed = FILES | {"notes.txt": b"changed", "weights.safetensors": b"other" * 1000}
-    hit = pusher.hub.faults.add(dataclasses.replace(fault))
+    active_fault = pusher.hub.faults.add(dataclasses.replace(fault))
     with pytest.raises(HubError, match=match) as caught:
         pusher.push(changed, tag="v1")
-    assert hit.hits and "\n" not in str(caught.value)
-    assert pusher.held() == FILES and not pusher.tags()
+    assert active_fault.hits and "\n" not in str(caught.value)
+    assert pusher.contents() == FILES and not pusher.tags()
     pusher.hub.faults.clear()
     sent = pusher.hub.log.received("PUT", LARGE)
     pusher.push(changed, tag="v1")
-    assert pusher.held() == changed and len(pusher.titles()) == 3
+    assert pusher.contents() == changed and len(pusher.titles()) == 3
     assert pusher.hub.log.received("PUT", LARGE) == 10000 and sent in {5000, 10000}
 
 
@@ -219,14 +219,14 @@ def test_a_pull_request_is_not_opened_twice(pusher: Pusher) -> None:
 
 
 class TestRivals:
-    """Another commit comes between the comparison and ours."""
+    """Another commit is made between our comparison and our commit."""
 
-    def test_what_a_rival_adds_stays(self, pusher: Pusher) -> None:
+    def test_files_that_a_rival_adds_stay(self, pusher: Pusher) -> None:
         pusher.push()
-        pusher.rival({"theirs.txt": b"theirs"})
+        pusher.rival({"rival.txt": b"rival"})
         changed = FILES | {"notes.txt": b"changed"}
         assert pusher.push(changed, tag="v1").committed
-        assert pusher.held() == pusher.held("v1") == changed | {"theirs.txt": b"theirs"}
+        assert pusher.contents() == pusher.contents("v1") == changed | {"rival.txt": b"rival"}
         assert len(pusher.titles()) == 4
 
     def test_the_same_files_twice_are_one_commit(self, pusher: Pusher) -> None:
@@ -234,30 +234,30 @@ class TestRivals:
         changed = FILES | {"notes.txt": b"changed"}
         pusher.rival(dict(changed))
         assert not pusher.push(changed).committed
-        assert pusher.held() == changed and len(pusher.titles()) == 3
+        assert pusher.contents() == changed and len(pusher.titles()) == 3
 
     @pytest.mark.parametrize("path", ["notes.txt", "README.md", "weights.safetensors"])
-    def test_a_file_that_a_rival_changes_is_left_to_a_person(self, pusher: Pusher, path: str) -> None:
-        """Whether this push changes it or leaves it as it was."""
+    def test_a_file_that_a_rival_changes_is_not_overwritten(self, pusher: Pusher, path: str) -> None:
+        """Whether this push would change the file or not."""
         pusher.push()
-        pusher.rival({path: b"theirs"})
-        with pytest.raises(HubError, match=re.escape(f"has changed org/thing {path} meanwhile: run again to see")):
+        pusher.rival({path: b"rival"})
+        with pytest.raises(HubError, match=re.escape(f"has changed {path} of org/thing meanwhile: run again to see")):
             pusher.push(FILES | {"notes.txt": b"changed"}, tag="v1")
-        assert pusher.held() == FILES | {path: b"theirs"} and not pusher.tags()
+        assert pusher.contents() == FILES | {path: b"rival"} and not pusher.tags()
 
-    def test_a_rival_that_came_before_the_push_began_is_seen_too(self, pusher: Pusher) -> None:
+    def test_a_rival_between_the_plan_and_the_push_is_noticed(self, pusher: Pusher) -> None:
         first = pusher.plan()
-        Pusher(pusher.hub, pusher.repo_type).push(FILES | {"notes.txt": b"theirs"})
-        with pytest.raises(HubError, match=r"has changed org/thing notes\.txt meanwhile"):
+        Pusher(pusher.hub, pusher.repo_type).push(FILES | {"notes.txt": b"rival"})
+        with pytest.raises(HubError, match=r"has changed notes\.txt of org/thing meanwhile"):
             pusher.push(plan=first)
-        assert pusher.held()["notes.txt"] == b"theirs"
+        assert pusher.contents()["notes.txt"] == b"rival"
 
-    def test_nothing_is_removed_that_was_not_shown(self, pusher: Pusher) -> None:
+    def test_only_files_in_the_plan_are_removed(self, pusher: Pusher) -> None:
         pusher.push()
-        pusher.rival({"old/theirs.txt": b"theirs"})
-        with pytest.raises(HubError, match=r"has got old/theirs\.txt meanwhile, which this push would remove"):
+        pusher.rival({"old/rival.txt": b"rival"})
+        with pytest.raises(HubError, match=r"has added old/rival\.txt to org/thing meanwhile, which this push"):
             pusher.push(FILES | {"notes.txt": b"changed"})
-        assert pusher.held() == FILES | {"old/theirs.txt": b"theirs"}
+        assert pusher.contents() == FILES | {"old/rival.txt": b"rival"}
 
 
 def test_a_tag_is_set_once_and_does_not_move(pusher: Pusher) -> None:
@@ -266,7 +266,7 @@ def test_a_tag_is_set_once_and_does_not_move(pusher: Pusher) -> None:
     set_tag(pusher.api, state, "v1")
     pusher.push(FILES | {"notes.txt": b"changed"})
     later = read_tree(pusher.api, ID, repo_type=pusher.repo_type)
-    with pytest.raises(HubError, match=f"has a tag v1 at {first.sha[:12]} already, and tags do not move"):
+    with pytest.raises(HubError, match=f"already has the tag v1 at {first.sha[:12]}, and tags never move"):
         set_tag(pusher.api, later, "v1")
     assert pusher.tags() == {"v1": first.sha}
 
@@ -286,5 +286,5 @@ def test_a_tag_is_set_once_and_does_not_move(pusher: Pusher) -> None:
         ),
     ],
 )
-def test_the_line_for_a_person(pushed: Pushed, line: str) -> None:
+def test_the_summary_of_a_push(pushed: Pushed, line: str) -> None:
     assert pushed.summary() == line

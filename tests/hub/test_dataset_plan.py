@@ -1,4 +1,4 @@
-"""A plan refuses what a push must not do, before anything is changed."""
+"""A plan refuses invalid pushes before anything is changed."""
 
 from collections.abc import Callable
 
@@ -20,34 +20,32 @@ def test_a_tag_on_a_pull_request(pusher: Pusher) -> None:
         pusher.plan("28", PushOptions(ID, create_pr=True, tag="v1"))
 
 
-def test_a_card_that_does_not_fit(pusher: Pusher) -> None:
-    good = describe
-
-    def bad(old: str, new: str) -> Callable[..., dict[str, str]]:
-        return lambda *given: {path: text.replace(old, new) for path, text in good(*given).items()}
+def test_a_card_that_does_not_match_the_build(pusher: Pusher) -> None:
+    def describe_with(old: str, new: str) -> Callable[..., dict[str, str]]:
+        return lambda *args: {path: text.replace(old, new) for path, text in describe(*args).items()}
 
     for old, new, error in (
         ("config_name: '28'", "config_name: 28", "must be text"),
         ("configs:", "configs: [", "without valid metadata"),
         ("- synthetic", "- other", "does not say so"),
-        ("config_name: '28'", "config_name: '64'", "of other configs"),
+        ("config_name: '28'", "config_name: '64'", "configs differ from its manifests"),
     ):
         with pytest.raises(MedMNISTError, match=error):
-            plan_push(pusher.api, pusher.local("28"), PushOptions(ID), bad(old, new))
+            plan_push(pusher.api, pusher.local("28"), PushOptions(ID), describe_with(old, new))
     assert not pusher.hub.store.repos
 
 
-def test_a_repository_of_something_else(pusher: Pusher) -> None:
+def test_a_repository_with_other_data(pusher: Pusher) -> None:
     pusher.hub.store.create(KIND, ID)
     pusher.hub.store.write(KIND, ID, {"128/train-0.parquet": b"PAR1"})
-    with pytest.raises(HubError, match=r"128/train-0.parquet, which no push made"):
+    with pytest.raises(HubError, match=r"128/train-0.parquet, which was not pushed by medmnist-hf"):
         pusher.plan("28")
     pusher.push("28", PushOptions(ID, prune=True))
     whole(pusher)
 
 
 @pytest.mark.parametrize("who", ["reader", "outsider", "nobody", "expired"])
-def test_those_who_may_not(pusher: Pusher, who: str) -> None:
+def test_users_without_permission(pusher: Pusher, who: str) -> None:
     hub = pusher.hub
     pusher.push("28")
     before = pusher.held()

@@ -1,4 +1,4 @@
-"""A push to the loopback Hub with the real client: what is sent, and what readers see after faults and rivals."""
+"""Pushes to the loopback Hub with the real client: what is sent, and what readers see after faults and rivals."""
 
 import re
 from collections.abc import Callable
@@ -20,19 +20,19 @@ from tests.fixtures.pushing import ID, KIND, LARGE, Pusher, content_of, describe
 
 
 class TestPush:
-    def test_a_first_push_makes_one_commit_of_just_the_build(self, pusher: Pusher) -> None:
+    def test_a_first_push_makes_one_commit_with_only_the_build(self, pusher: Pusher) -> None:
         plan = pusher.plan("28")
         assert not plan.state.exists and {change.action for change in plan.changes} == {"new"}
         assert (KIND, ID) not in pusher.hub.store.repos
-        done = pusher.push("28", PushOptions(ID, tag="v1", message="The first"))
-        held = pusher.held()
-        attributes = held.pop(".gitattributes")
-        assert held == content_of(plan) and attributes
+        pushed = pusher.push("28", PushOptions(ID, tag="v1", message="The first"))
+        contents = pusher.held()
+        attributes = contents.pop(".gitattributes")
+        assert contents == content_of(plan) and attributes
         local = {path.relative_to(pusher.dists["28"]).as_posix() for path in pusher.dists["28"].rglob("*.*")}
-        assert set(held) == {path for path in local if not path.startswith(".")}
+        assert set(contents) == {path for path in local if not path.startswith(".")}
         assert pusher.titles() == ["The first", "initial commit"]
-        assert pusher.hub.store.repos[KIND, ID].tags == {"v1": done.sha}
-        assert done == Pushed(ID, done.sha, True, "", "v1")
+        assert pusher.hub.store.repos[KIND, ID].tags == {"v1": pushed.sha}
+        assert pushed == Pushed(ID, pushed.sha, True, "", "v1")
 
     def test_an_unchanged_push_makes_no_commit_and_sends_nothing(self, pusher: Pusher) -> None:
         first = pusher.push("28")
@@ -45,20 +45,20 @@ class TestPush:
         assert not tagged.committed and pusher.hub.store.repos[KIND, ID].tags == {"v1": first.sha}
         assert pusher.push("28", PushOptions(ID, tag="v1")).sha == first.sha
 
-    def test_a_second_size_leaves_the_first_as_it_is(self, pusher: Pusher) -> None:
+    def test_a_second_size_does_not_change_the_first(self, pusher: Pusher) -> None:
         pusher.push("28", PushOptions(ID, tag="v1"))
         before = pusher.held()
         pusher.hub.log.clear()
         plan = pusher.plan("64")
         assert sorted(plan.paths("changed")) == ["README.md", "croissant.json", "eval.yaml"]
         assert not plan.paths("removed")
-        done = pusher.push("64")
+        pushed = pusher.push("64")
         after = pusher.held()
         assert {path: after[path] for path in before if path.startswith("28/")} == {
             path: content for path, content in before.items() if path.startswith("28/")
         }
         assert after["montage.png"] == before["montage.png"]
-        assert done.committed
+        assert pushed.committed
         assert config_names(after["README.md"].decode(), "it") == ["28", "64"]
         sent = sum(len(content) for path, content in after.items() if path.startswith("64/") and "parquet" in path)
         assert pusher.hub.log.received("PUT", LARGE) == sent
@@ -66,27 +66,27 @@ class TestPush:
         # Both orders, and both at once, lead to the same card.
         assert pusher.plan("both").empty
 
-    def test_replace_shows_and_removes_what_the_build_lacks(self, pusher: Pusher) -> None:
+    def test_pruning_shows_and_removes_files_that_the_build_lacks(self, pusher: Pusher) -> None:
         pusher.push("both")
         pusher.hub.store.write(KIND, ID, {"loader.py": b"1", "notes.txt": b"2"})
-        with pytest.raises(HubError, match=r"has loader.py, which no push made"):
+        with pytest.raises(HubError, match=r"has loader.py, which was not pushed by medmnist-hf"):
             pusher.plan("64")
         options = PushOptions(ID, prune=True)
-        gone = pusher.plan("64", options).paths("removed")
-        assert set(gone) == {path for path in pusher.held() if path.startswith("28/")} | {"loader.py", "notes.txt"}
+        removed = pusher.plan("64", options).paths("removed")
+        assert set(removed) == {path for path in pusher.held() if path.startswith("28/")} | {"loader.py", "notes.txt"}
         assert pusher.plan("64", options).configs == ("64",)
         assert pusher.push("64", options).committed
-        held = pusher.held()
-        assert held.pop(".gitattributes")
-        assert held == content_of(pusher.plan("64"))
+        contents = pusher.held()
+        assert contents.pop(".gitattributes")
+        assert contents == content_of(pusher.plan("64"))
 
     def test_other_rows_replace_the_shards_of_their_config(self, pusher: Pusher) -> None:
         pusher.push("28")
         before = set(pusher.held())
         pusher.push("other")
-        held = pusher.held()
+        contents = pusher.held()
         whole(pusher)
-        assert {path for path in held if path.endswith(".parquet")}.isdisjoint(
+        assert {path for path in contents if path.endswith(".parquet")}.isdisjoint(
             path for path in before if path.startswith("28/train")
         )
 
@@ -94,8 +94,8 @@ class TestPush:
         pusher.push("28")
         before = pusher.held()
         options = PushOptions(ID, revision="next/one", tag="v2")
-        done = pusher.push("64", options)
-        assert pusher.held() == before and pusher.hub.store.repos[KIND, ID].tags == {"v2": done.sha}
+        pushed = pusher.push("64", options)
+        assert pusher.held() == before and pusher.hub.store.repos[KIND, ID].tags == {"v2": pushed.sha}
         whole(pusher, "next/one")
         opened = pusher.push("64", PushOptions(ID, create_pr=True))
         assert opened.pull_request.endswith("/discussions/1") and pusher.held() == before
@@ -103,7 +103,7 @@ class TestPush:
         whole(pusher)
         assert pusher.plan("64").empty
 
-    def test_tasks_for_results_come_with_the_configs(self, pusher: Pusher) -> None:
+    def test_eval_yaml_has_tasks_for_each_config(self, pusher: Pusher) -> None:
         pusher.push("28")
         assert tasks(pusher) == ["28_auc", "28_acc"]
         pusher.push("64")
@@ -111,15 +111,16 @@ class TestPush:
         pusher.push("64", PushOptions(ID, prune=True))
         assert tasks(pusher) == ["64_auc", "64_acc"]
 
-    def test_a_push_that_the_hub_refuses_for_its_tasks_goes_without_them(self, pusher: Pusher) -> None:
-        def bad(*given: Any) -> dict[str, str]:
-            return {**describe(*given), "eval.yaml": "name: MedMNIST\n"}
+    def test_a_push_can_omit_tasks_that_the_hub_refuses(self, pusher: Pusher) -> None:
+        def with_bad_tasks(*args: Any) -> dict[str, str]:
+            return {**describe(*args), "eval.yaml": "name: MedMNIST\n"}
 
         options, build = PushOptions(ID), pusher.local("28")
         with pytest.raises(HubError, match=r"HTTP 400 Bad Request, Invalid eval\.yaml: Invalid input at description"):
-            push(pusher.api, build, plan_push(pusher.api, build, options, bad), options, bad)
-        without = partial(describe, tasks=False)
-        push(pusher.api, build, plan_push(pusher.api, build, options, without), options, without)
+            plan = plan_push(pusher.api, build, options, with_bad_tasks)
+            push(pusher.api, build, plan, options, with_bad_tasks)
+        without_tasks = partial(describe, tasks=False)
+        push(pusher.api, build, plan_push(pusher.api, build, options, without_tasks), options, without_tasks)
         assert "eval.yaml" not in pusher.held()
         whole(pusher)
 
@@ -128,7 +129,7 @@ class TestPush:
         options = PushOptions(ID, create_pr=True)
         first = pusher.push("64", options)
         plan = pusher.plan("64", options)
-        assert [(one.url, one.same) for one in plan.pull_requests] == [(first.pull_request, True)]
+        assert [(request.url, request.same) for request in plan.pull_requests] == [(first.pull_request, True)]
         pusher.hub.log.clear()
         again = pusher.push("64", options)
         assert (again.committed, again.pull_request, again.sha) == (False, first.pull_request, first.sha)
@@ -137,7 +138,7 @@ class TestPush:
         other = pusher.push("other", options)
         assert other.committed and other.pull_request.endswith("/discussions/2")
 
-    def test_an_answer_lost_after_a_pull_request_was_opened(self, pusher: Pusher) -> None:
+    def test_a_response_lost_after_a_pull_request_was_opened(self, pusher: Pusher) -> None:
         pusher.push("28")
         options = PushOptions(ID, create_pr=True)
         pusher.hub.faults.add(Fault("POST", COMMIT, status=504, after=True))
@@ -160,12 +161,12 @@ class TestPush:
         for name in ("64", "28"):
             if name == "28":
                 pusher.hub.store.write(KIND, ID, {"notes.txt": b"1"})
-            with pytest.raises(HubError, match=r"has a tag v1 at .* already"):
+            with pytest.raises(HubError, match=r"already has the tag v1 at "):
                 pusher.plan(name, PushOptions(ID, tag="v1"))
         assert pusher.hub.store.repos[KIND, ID].tags == {"v1": first.sha}
 
-    def test_a_commit_that_is_not_whole_is_not_tagged(self, pusher: Pusher) -> None:
-        """A commit loses a shard between the push and the check."""
+    def test_an_incomplete_commit_is_not_tagged(self, pusher: Pusher) -> None:
+        """A shard is missing when the commit is read back."""
         made = pusher.push("28")
         lost = next(path for path in pusher.held() if path.startswith("28/test"))
         pusher.hub.faults.add(
@@ -175,7 +176,7 @@ class TestPush:
             push(pusher.api, pusher.local("28"), pusher.plan("28"), PushOptions(ID, tag="v1"), describe)
         assert not pusher.hub.store.repos[KIND, ID].tags and made.committed
 
-    def test_a_config_is_fetched_as_it_was_built(self, pusher: Pusher) -> None:
+    def test_a_fetched_config_equals_the_build(self, pusher: Pusher) -> None:
         pusher.push("both")
         state = read_state(pusher.api, ID)
         folder = fetch_config(pusher.api, state, state.manifests[1])
@@ -186,22 +187,22 @@ class TestPush:
 
 
 def tasks(pusher: Pusher) -> list[str]:
-    """Ids of the tasks that readers see."""
-    listed = re.findall(r"^- id: (.*)$", pusher.held()["eval.yaml"].decode(), flags=re.MULTILINE)
+    """Return the ids of the tasks in the pushed ``eval.yaml``."""
+    task_ids = re.findall(r"^- id: (.*)$", pusher.held()["eval.yaml"].decode(), flags=re.MULTILINE)
     assert hub_eval.fault(pusher.held()["eval.yaml"].decode()) is None
-    return listed
+    return task_ids
 
 
 @dataclass
 class Case:
-    """One kind of fault and how the push that meets it ends: ``done``, or with a word of its error."""
+    """A fault and how the push ends: ``done``, or with an error that matches `ends`."""
 
     name: str
     faults: Callable[[HubServer], list[Fault]]
     ends: str = "done"
 
 
-def at(*faults: Fault) -> Callable[[HubServer], list[Fault]]:
+def fixed(*faults: Fault) -> Callable[[HubServer], list[Fault]]:
     return lambda hub: list(faults)
 
 
@@ -211,25 +212,25 @@ def expire(hub: HubServer) -> None:
 
 COMMIT, TREE = "/commit/", "/tree/"
 CASES = [
-    Case("500 on the commit", at(Fault("POST", COMMIT, status=500))),
-    Case("504 after the commit was made", at(Fault("POST", COMMIT, status=504, after=True))),
-    Case("answer lost after the commit", at(Fault("POST", COMMIT, lose_answer=True, after=True))),
-    Case("answer lost before the commit", at(Fault("POST", COMMIT, lose_answer=True))),
-    Case("connection cut within the commit", at(Fault("POST", COMMIT, drop_received=1000))),
-    Case("400 on the commit", at(Fault("POST", COMMIT, status=400, message="not today")), "not today"),
-    Case("413 on the commit", at(Fault("POST", COMMIT, status=413)), "too large"),
-    Case("cut while a shard goes up", at(Fault("PUT", LARGE, skip=1, drop_received=5000))),
-    Case("500 on a shard", at(Fault("PUT", LARGE, skip=1, status=500))),
-    Case("403 on a shard", at(Fault("PUT", LARGE, skip=2, times=-1, status=403)), "HTTP 403|Error"),
-    Case("403 on the upload", at(Fault("POST", "/objects/batch", status=403)), "write access"),
-    Case("429 before the upload", at(Fault("POST", "/preupload/", status=429, headers={"Retry-After": "1"}))),
-    Case("answer cut on reading", at(Fault("GET", "/api/", drop_sent=40))),
-    Case("answer lost on reading", at(Fault("GET", "/revision/", skip=1, lose_answer=True))),
-    Case("manifest damaged on its way", at(Fault("GET", "manifest.json", garble=lambda b: b[::-1])), "damaged"),
-    Case("500 after the tag was set", at(Fault("POST", "/tag/", status=500, after=True))),
-    Case("403 on the tag", at(Fault("POST", "/tag/", status=403)), "cannot tag"),
-    Case("404 after the commit", at(Fault("GET", "/revision/", skip=2, status=404)), "cannot read"),
-    Case("a slow answer", at(Fault("POST", COMMIT, delay=0.3))),
+    Case("500 on the commit", fixed(Fault("POST", COMMIT, status=500))),
+    Case("504 after the commit was created", fixed(Fault("POST", COMMIT, status=504, after=True))),
+    Case("response lost after the commit", fixed(Fault("POST", COMMIT, lose_answer=True, after=True))),
+    Case("response lost before the commit", fixed(Fault("POST", COMMIT, lose_answer=True))),
+    Case("connection cut within the commit", fixed(Fault("POST", COMMIT, drop_received=1000))),
+    Case("400 on the commit", fixed(Fault("POST", COMMIT, status=400, message="not today")), "not today"),
+    Case("413 on the commit", fixed(Fault("POST", COMMIT, status=413)), "too large"),
+    Case("cut while a shard is uploaded", fixed(Fault("PUT", LARGE, skip=1, drop_received=5000))),
+    Case("500 on a shard", fixed(Fault("PUT", LARGE, skip=1, status=500))),
+    Case("403 on a shard", fixed(Fault("PUT", LARGE, skip=2, times=-1, status=403)), "HTTP 403|Error"),
+    Case("403 on the upload", fixed(Fault("POST", "/objects/batch", status=403)), "write access"),
+    Case("429 before the upload", fixed(Fault("POST", "/preupload/", status=429, headers={"Retry-After": "1"}))),
+    Case("response cut on reading", fixed(Fault("GET", "/api/", drop_sent=40))),
+    Case("response lost on reading", fixed(Fault("GET", "/revision/", skip=1, lose_answer=True))),
+    Case("manifest damaged in transit", fixed(Fault("GET", "manifest.json", garble=lambda b: b[::-1])), "damaged"),
+    Case("500 after the tag was set", fixed(Fault("POST", "/tag/", status=500, after=True))),
+    Case("403 on the tag", fixed(Fault("POST", "/tag/", status=403)), "cannot tag"),
+    Case("404 after the commit", fixed(Fault("GET", "/revision/", skip=2, status=404)), "cannot read"),
+    Case("a slow response", fixed(Fault("POST", COMMIT, delay=0.3))),
     Case(
         "token expires on a shard", lambda hub: [Fault("POST", "/preupload/", action=lambda: expire(hub))], "expired"
     ),
@@ -238,7 +239,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
-def test_after_a_fault_readers_see_a_whole_state_and_the_next_run_completes(pusher: Pusher, case: Case) -> None:
+def test_after_a_fault_readers_see_a_complete_state_and_the_next_run_completes(pusher: Pusher, case: Case) -> None:
     hub, options = pusher.hub, PushOptions(ID, tag="v2")
     pusher.push("28")
     repo = hub.store.repos[KIND, ID]
@@ -248,16 +249,16 @@ def test_after_a_fault_readers_see_a_whole_state_and_the_next_run_completes(push
     hub.log.clear()
     try:
         pusher.push("64", options)
-        ended = "done"
+        outcome = "done"
     except MedMNISTError as error:
-        ended = str(error)
-        assert "\n" not in ended and hub.token.secret not in ended
+        outcome = str(error)
+        assert "\n" not in outcome and hub.token.secret not in outcome
     assert all(fault.hits for fault in faults)
-    assert ended == "done" if case.ends == "done" else re.search(case.ends, ended)
+    assert outcome == "done" if case.ends == "done" else re.search(case.ends, outcome)
     hub.faults.clear()
     hub.token.expired = False
 
-    assert pusher.held() in ([new] if ended == "done" else [old, new])
+    assert pusher.held() in ([new] if outcome == "done" else [old, new])
     whole(pusher)
     assert all(pusher.held(tag) == new for tag in repo.tags)
 
@@ -267,14 +268,14 @@ def test_after_a_fault_readers_see_a_whole_state_and_the_next_run_completes(push
         if path.endswith(".parquet") and file.sha256 not in repo.large
     }
     hub.log.clear()
-    done = pusher.push("64", options)
+    pushed = pusher.push("64", options)
     assert hub.log.received("PUT", LARGE) == sum(missing.values())
-    assert pusher.held() == new and repo.tags == {"v2": done.sha}
+    assert pusher.held() == new and repo.tags == {"v2": pushed.sha}
     assert len(pusher.titles()) == 3
 
 
 class TestRivals:
-    """Another push comes between the reading and the commit of ours."""
+    """Another push commits between our comparison and our commit."""
 
     def during_commit(self, pusher: Pusher, action: Callable[[], object]) -> None:
         pusher.hub.faults.add(Fault("POST", COMMIT, action=action))
@@ -293,24 +294,24 @@ class TestRivals:
         whole(pusher)
         assert len(pusher.titles()) == 2
 
-    def test_other_content_of_the_same_config_is_left_to_a_person(self, pusher: Pusher) -> None:
+    def test_a_config_that_a_rival_changes_is_not_overwritten(self, pusher: Pusher) -> None:
         rival = Pusher(pusher.hub, pusher.dists)
         self.during_commit(pusher, lambda: rival.push("other"))
-        with pytest.raises(HubError, match=r"another push has changed org/pathmnist 28 meanwhile"):
+        with pytest.raises(HubError, match=r"another push has changed 28 of org/pathmnist meanwhile"):
             pusher.push("28")
         assert pusher.plan("other").empty
         whole(pusher)
 
-    def test_replace_removes_nothing_that_was_not_shown(self, pusher: Pusher) -> None:
+    def test_pruning_removes_only_files_in_the_plan(self, pusher: Pusher) -> None:
         rival = Pusher(pusher.hub, pusher.dists)
         self.during_commit(pusher, lambda: rival.push("64"))
-        with pytest.raises(HubError, match=r"has got 64/.* meanwhile"):
+        with pytest.raises(HubError, match=r"has added 64/\S* to org/pathmnist meanwhile"):
             pusher.push("28", PushOptions(ID, prune=True))
         assert pusher.plan("64").empty
         whole(pusher)
 
 
-def test_a_collection_is_made_once_and_completed(pusher: Pusher) -> None:
+def test_a_collection_is_created_once_and_completed(pusher: Pusher) -> None:
     names = [f"org/{name}" for name in ("one", "two", "three")]
     for name in names:
         pusher.hub.store.create(KIND, name)

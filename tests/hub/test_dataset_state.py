@@ -1,4 +1,4 @@
-"""Reading a data set's repository: what is wrong with it is found, what is missing may be allowed for."""
+"""Reading a data set's repository: faults are found, and missing parts can be allowed."""
 
 import pytest
 
@@ -16,7 +16,7 @@ from tests.fixtures.pushing import ID, KIND, Pusher
         ({"README.md": b'---\nconfigs:\n- config_name: "64"\n---\n'}, "a card with the configs 64"),
     ],
 )
-def test_what_is_wrong_with_a_commit_is_found(pusher: Pusher, change: dict[str, bytes], error: str) -> None:
+def test_faults_of_a_commit_are_found(pusher: Pusher, change: dict[str, bytes], error: str) -> None:
     pusher.push("28")
     check_state(read_state(pusher.api, ID))
     pusher.hub.store.write(KIND, ID, change)
@@ -24,7 +24,7 @@ def test_what_is_wrong_with_a_commit_is_found(pusher: Pusher, change: dict[str, 
         check_state(read_state(pusher.api, ID))
 
 
-def test_a_manifest_that_is_none_is_found(pusher: Pusher) -> None:
+def test_an_invalid_manifest_is_found(pusher: Pusher) -> None:
     pusher.push("28")
     pusher.hub.store.write(KIND, ID, {"28/manifest.json": b"{}"})
     with pytest.raises(
@@ -33,19 +33,19 @@ def test_a_manifest_that_is_none_is_found(pusher: Pusher) -> None:
         read_state(pusher.api, ID)
 
 
-def test_what_is_missing_may_be_allowed_for(pusher: Pusher) -> None:
+def test_a_missing_repository_or_branch_can_be_allowed(pusher: Pusher) -> None:
     missing = read_state(pusher.api, ID, missing_ok=True)
     assert (missing.exists, missing.manifests, missing.audits, missing.card) == (False, (), {}, "")
-    made = pusher.push("28").sha
+    sha = pusher.push("28").sha
     state = read_state(pusher.api, ID, "next", missing_ok=True)
-    assert (state.exists, state.has_branch, state.sha) == (True, False, made)
+    assert (state.exists, state.has_branch, state.sha) == (True, False, sha)
     assert [manifest.size for manifest in state.manifests] == [28] and state.card.startswith("---")
     with pytest.raises(HubError, match="no such repository or revision"):
         read_state(pusher.api, ID, "next")
 
 
 @pytest.mark.parametrize("head", ["configs: [", "- 1", "a: 1", "configs: 1", "configs:\n- config_name: 28"])
-def test_a_bad_head_of_a_card(head: str) -> None:
+def test_invalid_metadata_of_a_card(head: str) -> None:
     with pytest.raises(VerificationError) as caught:
         card_head(f"---\n{head}\n---\n", "it")
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Results of a model survive the Hub client's own parsers, and what cannot be reported is refused in one line."""
+"""Results of a model survive the parsers of `huggingface_hub`, and invalid ones are refused in one line."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ FULL = ModelResult(
 scores = st.floats(0, 1)
 
 
-def test_a_full_result_comes_back() -> None:
+def test_round_trip_of_a_full_result() -> None:
     auc, acc = parse_eval_result_entries(yaml.safe_load(results_yaml(FULL, "org/pathmnist")))
     assert (auc.task_id, auc.value, acc.task_id, acc.value) == ("224_auc", 0.9912, "224_acc", 0.9377)
     for entry in (auc, acc):
@@ -47,18 +47,19 @@ def test_a_full_result_comes_back() -> None:
     scores,
     st.text(st.characters(exclude_categories=("C", "Z"), include_characters=" ")),
 )
-def test_what_is_given_comes_back_and_nothing_else(where: tuple[str, int], auc: float, acc: float, notes: str) -> None:
+def test_round_trip_of_any_result(where: tuple[str, int], auc: float, acc: float, notes: str) -> None:
     flag, size = where
     text = results_yaml(ModelResult(flag, size, auc, acc, Provenance.VERIFIED, notes=notes), f"org/{flag}")
-    found = parse_eval_result_entries(yaml.safe_load(text))
-    assert [(one.dataset_id, one.task_id, one.value) for one in found] == [
+    entries = parse_eval_result_entries(yaml.safe_load(text))
+    assert [(entry.dataset_id, entry.task_id, entry.value) for entry in entries] == [
         (f"org/{flag}", task_id(size, "auc"), auc),
         (f"org/{flag}", task_id(size, "acc"), acc),
     ]
-    assert all(one.notes == (notes or None) and one.date is None and one.source_url is None for one in found)
+    for entry in entries:
+        assert (entry.notes, entry.date, entry.source_url) == (notes or None, None, None)
 
 
-def test_numbers_of_numpy_are_plain_numbers() -> None:
+def test_numpy_scalars_become_plain_numbers() -> None:
     auc: Any = np.float32(0.5)
     text = results_yaml(ModelResult("breastmnist", 28, auc, np.float64(0.25), Provenance.VERIFIED), "org/breastmnist")
     assert [result["value"] for result in yaml.safe_load(text)] == [0.5, 0.25]
@@ -77,7 +78,7 @@ def test_the_model_index_of_a_card() -> None:
         "split": "test",
         "revision": "5" * 40,
     }
-    assert [(one["type"], one["name"], one["value"]) for one in result["metrics"]] == [
+    assert [(metric["type"], metric["name"], metric["value"]) for metric in result["metrics"]] == [
         ("roc_auc", "AUC", 0.9912),
         ("accuracy", "ACC", 0.9377),
     ]
@@ -89,8 +90,8 @@ def test_the_model_index_of_a_card() -> None:
     [
         ({"flag": "pathmnits"}, CatalogError, "did you mean 'pathmnist'"),
         ({"size": 32}, CatalogError, "has no size 32"),
-        ({"provenance": Provenance.SYNTHETIC}, ScoreError, "is of synthetic data: only scores on verified data"),
-        ({"provenance": Provenance.UNVERIFIED}, ScoreError, "is of unverified data: only scores on verified data"),
+        ({"provenance": Provenance.SYNTHETIC}, ScoreError, "was measured on synthetic data: only scores"),
+        ({"provenance": Provenance.UNVERIFIED}, ScoreError, "was measured on unverified data: only scores"),
         ({"auc": 99.1}, ScoreError, "AUC 99.1: give a number from 0 to 1"),
         ({"acc": float("nan")}, ScoreError, "ACC nan"),
         ({"date": "31.1.2026"}, ScoreError, "write it as 2026-01-31"),
@@ -98,8 +99,8 @@ def test_the_model_index_of_a_card() -> None:
         ({"notes": "two\nlines"}, ScoreError, "one line of text"),
     ],
 )
-def test_what_cannot_be_reported(change: dict[str, Any], error: type[MedMNISTError], match: str) -> None:
-    given = {name: getattr(FULL, name) for name in FULL.__slots__} | change
+def test_results_that_cannot_be_reported(change: dict[str, Any], error: type[MedMNISTError], match: str) -> None:
+    attributes = {name: getattr(FULL, name) for name in FULL.__slots__} | change
     with pytest.raises(error, match=match) as caught:
-        ModelResult(**given)
+        ModelResult(**attributes)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""A file that will lie on the Hub is known by the digests that the Hub itself computes."""
+"""A file to push has the digests that the Hub computes, and links and files outside the folder are refused."""
 
 import hashlib
 import io
@@ -12,8 +12,8 @@ from medmnist_hf.hub import files
 from medmnist_hf.hub.files import PushFile, inside
 
 
-def test_git_names_a_file_as_git_does(tmp_path: Path) -> None:
-    """The name of the empty file and of a line, as ``git hash-object`` prints them, in memory and on disk."""
+def test_object_ids_equal_those_of_git(tmp_path: Path) -> None:
+    """The ids of an empty file and of a line, as ``git hash-object`` prints them, in memory and on disk."""
     assert PushFile.from_bytes(b"").git_oid() == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
     line = PushFile.from_bytes(b"hello\n")
     assert line.git_oid() == "ce013625030ba8dba906f756967f9e9ca394464a"
@@ -26,24 +26,24 @@ def test_size_and_digest_of_a_file_in_memory() -> None:
     assert (file.source, file.size, file.sha256) == (b"hello\n", 6, hashlib.sha256(b"hello\n").hexdigest())
 
 
-def test_a_file_below_a_folder_is_taken_with_its_size_and_digest(tmp_path: Path) -> None:
+def test_a_file_in_a_folder_has_its_size_and_digest(tmp_path: Path) -> None:
     (tmp_path / "real" / "in").mkdir(parents=True)
     (tmp_path / "real" / "in" / "line").write_bytes(b"hello\n")
-    (tmp_path / "link").symlink_to("real")  # the folder that is pushed may be one
+    (tmp_path / "link").symlink_to("real")  # the pushed folder itself may be a link
     line = PushFile.from_bytes(b"hello\n")
     file = PushFile.from_folder(tmp_path / "link", "in/line")
     assert (file.source, file.size, file.sha256) == (tmp_path / "link" / "in" / "line", line.size, line.sha256)
     assert PushFile.document(tmp_path / "link", "in/line") == line
 
 
-def test_nothing_outside_of_the_folder_is_taken(tmp_path: Path) -> None:
+def test_files_outside_the_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"secret")
     (folder := tmp_path / "folder").mkdir()
     (folder / "in").symlink_to("..")
     for name in ("../secret", "in/../../secret", str(tmp_path / "secret")):
-        with pytest.raises(UnfitFileError, match="lies outside"):
+        with pytest.raises(UnfitFileError, match="is outside the pushed folder"):
             inside(folder, name)
-    with pytest.raises(UnfitFileError, match=r"it is a link, to \.\., and a push follows none") as caught:
+    with pytest.raises(UnfitFileError, match=r"it is a link to \.\., and links are not pushed") as caught:
         inside(folder, "in/secret")
     assert caught.value.filename == str(folder / "in")
 
@@ -59,7 +59,7 @@ def test_all_frames_of_a_picture_are_decoded_up_to_a_limit(tmp_path: Path, monke
     (tmp_path / "a.gif").write_bytes(animation(5))
     assert PushFile.picture(tmp_path, "a.gif") == PushFile.from_bytes(animation(5))
     (tmp_path / "a.gif").write_bytes(animation(5)[:-40])
-    with pytest.raises(UnfitFileError, match="it is no GIF that can be shown"):
+    with pytest.raises(UnfitFileError, match="it is not a valid GIF"):
         PushFile.picture(tmp_path, "a.gif")
     (tmp_path / "a.gif").write_bytes(animation(5))
     monkeypatch.setattr(files, "_PICTURE_PIXELS", 4 * 64)

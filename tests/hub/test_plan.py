@@ -1,4 +1,4 @@
-"""A plan names what becomes of each file, and refuses what a push must not do."""
+"""A plan lists the action for each file, and refuses invalid pushes."""
 
 import pytest
 
@@ -13,7 +13,7 @@ ID = "org/thing"
 
 @pytest.fixture(params=["dataset", "model", "space"], name="repo_type")
 def repo_type_fixture(request: pytest.FixtureRequest, hub: HubServer) -> str:
-    """The type of a repository that is on the Hub."""
+    """The type of an existing repository."""
     repo_type = str(request.param)
     hub.store.create(repo_type, ID)
     hub.store.write(repo_type, ID, {"same.txt": b"1", "changed.txt": b"2", "gone.txt": b"333"})
@@ -21,15 +21,16 @@ def repo_type_fixture(request: pytest.FixtureRequest, hub: HubServer) -> str:
 
 
 def plan_of(hub: HubServer, repo_type: str, repo_id: str = ID) -> FilePlan:
-    """A plan with one file of each action."""
+    """Return a plan with one file for each action."""
     state = read_tree(hub.api(), repo_id, repo_type=repo_type, missing_ok=True)
     texts = {"same.txt": b"1", "changed.txt": b"22", "some/new.txt": b"4444"}
     files = {path: PushFile.from_bytes(content) for path, content in texts.items()}
-    gone = [Change("gone.txt", "removed", state.files["gone.txt"].size)] if state.exists else []
-    return FilePlan(state, tuple(sorted((*changes_of(files, state.files), *gone), key=lambda one: one.path)), files)
+    removals = [Change("gone.txt", "removed", state.files["gone.txt"].size)] if state.exists else []
+    changes = sorted((*changes_of(files, state.files), *removals), key=lambda change: change.path)
+    return FilePlan(state, tuple(changes), files)
 
 
-def test_what_becomes_of_each_file(hub: HubServer, repo_type: str) -> None:
+def test_the_action_for_each_file(hub: HubServer, repo_type: str) -> None:
     plan = plan_of(hub, repo_type)
     assert {change.path: change.action for change in plan.changes} == {
         "same.txt": "same",
@@ -43,7 +44,7 @@ def test_what_becomes_of_each_file(hub: HubServer, repo_type: str) -> None:
     assert FilePlan(plan.state, kept, plan.files).empty
 
 
-def test_the_lines_for_a_person(hub: HubServer) -> None:
+def test_the_lines_of_a_plan(hub: HubServer) -> None:
     hub.store.create("model", ID)
     hub.store.write("model", ID, {"same.txt": b"1", "changed.txt": b"2", "gone.txt": b"333"})
     plan = plan_of(hub, "model")
@@ -57,7 +58,7 @@ def test_the_lines_for_a_person(hub: HubServer) -> None:
     assert next(iter(plan_of(hub, "model", "org/none").lines())) == "org/none (does not exist yet)"
 
 
-def test_a_public_repository_is_not_taken_for_a_private_one(hub: HubServer, repo_type: str) -> None:
+def test_a_private_push_to_a_public_repository_is_refused(hub: HubServer, repo_type: str) -> None:
     plan = plan_of(hub, repo_type)
     check_plan(hub.api(), plan, private=False, tag=None)
     with pytest.raises(HubError, match="org/thing is public: make it private in its settings first, or drop"):
@@ -73,5 +74,5 @@ def test_a_tag_does_not_move(hub: HubServer, repo_type: str) -> None:
     assert tags_of(hub.api(), ID, repo_type) == {"v1": plan.state.sha}
     check_plan(hub.api(), plan, private=False, tag="v2")
     check_plan(hub.api(), FilePlan(plan.state, (), {}), private=False, tag="v1")
-    with pytest.raises(HubError, match=f"has a tag v1 at {plan.state.sha[:12]} already, and tags do not move"):
+    with pytest.raises(HubError, match=f"already has the tag v1 at {plan.state.sha[:12]}, and tags never move"):
         check_plan(hub.api(), plan, private=False, tag="v1")

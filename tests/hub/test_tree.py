@@ -21,7 +21,7 @@ FILES = {"notes.txt": b"small", "weights.safetensors": b"large" * 100}
 
 @pytest.fixture(params=["dataset", "model", "space"], name="repo_type")
 def repo_type_fixture(request: pytest.FixtureRequest, hub: HubServer) -> str:
-    """The type of a repository that is on the Hub."""
+    """The type of an existing repository."""
     repo_type = str(request.param)
     hub.store.create(repo_type, ID)
     hub.store.write(repo_type, ID, FILES)
@@ -39,20 +39,20 @@ def test_all_files_are_listed_and_read(hub: HubServer, repo_type: str) -> None:
     assert not tree.holds("other.txt", PushFile.from_bytes(b"small"))
 
 
-def test_a_file_is_read_of_the_commit_that_was_listed(hub: HubServer, repo_type: str) -> None:
+def test_a_file_is_read_at_the_listed_commit(hub: HubServer, repo_type: str) -> None:
     tree = read_tree(hub.api(), ID, repo_type=repo_type)
     hub.store.write(repo_type, ID, {"notes.txt": b"later"})
     assert read_file(hub.api(), tree, "notes.txt") == b"small"
 
 
-def test_a_file_that_comes_down_damaged_is_found(hub: HubServer, repo_type: str) -> None:
+def test_a_damaged_download_is_found(hub: HubServer, repo_type: str) -> None:
     tree = read_tree(hub.api(), ID, repo_type=repo_type)
     hub.faults.add(Fault("GET", "/resolve/", garble=lambda body: body[::-1]))
-    with pytest.raises(VerificationError, match=r"notes\.txt of org/thing came down damaged: run again"):
+    with pytest.raises(VerificationError, match=r"notes\.txt of org/thing was damaged during the download: run again"):
         read_file(hub.api(), tree, "notes.txt")
 
 
-def test_what_is_missing_may_be_allowed_for(hub: HubServer, repo_type: str) -> None:
+def test_a_missing_repository_or_branch_can_be_allowed(hub: HubServer, repo_type: str) -> None:
     missing = read_tree(hub.api(), "org/none", repo_type=repo_type, missing_ok=True)
     assert (missing.exists, missing.has_branch, missing.sha, missing.files) == (False, False, "", {})
     main = read_tree(hub.api(), ID, repo_type=repo_type)
@@ -63,13 +63,13 @@ def test_what_is_missing_may_be_allowed_for(hub: HubServer, repo_type: str) -> N
             read_tree(hub.api(), name, revision, repo_type=repo_type)
 
 
-def test_a_token_that_has_expired_is_not_a_missing_repository(hub: HubServer, repo_type: str) -> None:
+def test_an_expired_token_is_not_reported_as_a_missing_repository(hub: HubServer, repo_type: str) -> None:
     hub.token.expired = True
     with pytest.raises(HubError, match="has expired"):
         read_tree(hub.api(), ID, repo_type=repo_type, missing_ok=True)
 
 
-def test_a_busy_hub_is_asked_again(hub: HubServer, repo_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_hub_is_retried(hub: HubServer, repo_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_FIRST_WAIT", 0.01)
     for path in ("/revision/", "/tree/", "/resolve/"):
         fault = hub.faults.add(Fault("GET", path, status=503))
@@ -77,36 +77,34 @@ def test_a_busy_hub_is_asked_again(hub: HubServer, repo_type: str, monkeypatch: 
         assert fault.hits == 1
 
 
-def test_a_file_that_is_listed_as_large_is_not_asked_for(hub: HubServer, repo_type: str) -> None:
+def test_a_file_listed_as_large_is_not_requested(hub: HubServer, repo_type: str) -> None:
     tree = read_tree(hub.api(), ID, repo_type=repo_type)
     large = dataclasses.replace(tree.files["notes.txt"], size=100 << 30)
     tree.files["notes.txt"] = large
     hub.log.clear()
     with pytest.raises(
-        HubError, match=r"notes\.txt of org/thing: it has 107,374,182,400 bytes, and 16,777,216 at most"
+        HubError, match=r"notes\.txt of org/thing: it has 107,374,182,400 bytes, more than the limit of 16,777,216"
     ):
         read_file(hub.api(), tree, "notes.txt")
     assert not hub.log.find()
 
 
 @pytest.mark.parametrize("large", ["/revision/", "/tree/", "/resolve/"])
-def test_a_hub_that_floods_is_one_line(hub: HubServer, repo_type: str, large: str) -> None:
+def test_an_oversized_response_is_reported_in_one_line(hub: HubServer, repo_type: str, large: str) -> None:
     limits = dataclasses.replace(client.hub_limits(), body=5000)
     before = _http._GLOBAL_CLIENT_FACTORY
     set_client_factory(lambda: apply_limits(_http.default_client_factory(), limits))
     hub.faults.add(Fault("GET", large, garble=lambda body: body + b" " * 5001))
     try:
         with pytest.raises(
-            HubError, match=r"has more than 5,000 bytes\): that is no answer of a Hub, check HF_ENDPOINT"
+            HubError, match=r"has more than 5,000 bytes\): this is not a response of the Hub, check HF_ENDPOINT"
         ):
             read_file(hub.api(), read_tree(hub.api(), ID, repo_type=repo_type), "notes.txt")
     finally:
         set_client_factory(before)
 
 
-def test_a_document_that_is_large_is_not_downloaded(
-    hub: HubServer, repo_type: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_document_is_not_downloaded(hub: HubServer, repo_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "DOCUMENT_BYTES", 10)
     assert download_document(ID, "notes.txt", repo_type=repo_type).read_bytes() == b"small"
     hub.store.write(repo_type, ID, {"notes.txt": b"larger than that"})
@@ -119,11 +117,11 @@ def test_a_document_that_is_large_is_not_downloaded(
     ]
 
 
-def test_a_listing_whose_pages_never_end_is_one_line(
+def test_a_listing_without_end_is_reported_in_one_line(
     hub: HubServer, repo_type: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each page names itself as the next."""
-    monkeypatch.setattr(reading, "MOST_ENTRIES", 50)
+    """Each page links to itself as the next one."""
+    monkeypatch.setattr(reading, "MAX_ENTRIES", 50)
     sha = hub.store.repos[repo_type, ID].resolve("main").sha
     page = f"{hub.url}/api/{repo_type}s/{ID}/tree/{sha}?recursive=true"
     hub.faults.add(Fault("GET", "/tree/", times=1000, headers={"Link": f'<{page}>; rel="next"'}))
