@@ -1,1 +1,1 @@
-"""Builder classes of `datasets` over `medmnist_hf.conversion`."""
+"""Builder classes for `datasets`, based on `medmnist_hf.conversion`."""

@@ -1,4 +1,4 @@
-"""What the two builders share: configs from the catalogue, splits from a source, tables from `medmnist_hf`."""
+"""Base of both builders: configs from the catalogue, splits from a source, tables from `medmnist_hf.conversion`."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,13 +18,13 @@ from medmnist_hf.features import features_of
 
 @dataclass
 class MedMNISTConfig(datasets.BuilderConfig):  # type: ignore[misc]
-    """One subset in one size.
+    """One subset at one size.
 
     Attributes:
         subset: Flag of the subset.
         size: Edge length in pixels or voxels.
-        source: Where the NPZ file comes from: ``zenodo``, ``phantom`` or a folder.
-        codec: How images are stored: ``png`` or ``webp``; volumes are always ``array``.
+        source: Source of the NPZ file: ``zenodo``, ``phantom`` or a folder.
+        codec: ``png`` or ``webp`` for images; always ``array`` for volumes.
     """
 
     subset: str = ""
@@ -34,7 +34,7 @@ class MedMNISTConfig(datasets.BuilderConfig):  # type: ignore[misc]
 
 
 def configs(ndim: int) -> list[MedMNISTConfig]:
-    """A config for each subset of that many dimensions and each of its sizes, named like ``pathmnist-224``."""
+    """List a config per size of each subset with `ndim` dimensions, with names such as ``pathmnist-224``."""
     return [
         MedMNISTConfig(
             name=f"{subset.flag}-{size}",
@@ -51,10 +51,10 @@ def configs(ndim: int) -> list[MedMNISTConfig]:
 
 
 class MedMNISTBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]
-    """Converts one NPZ file to Arrow tables with the columns ``image`` and ``label``, each table one row group.
+    """Converts one NPZ file to Arrow tables with the columns ``image`` and ``label``, one table per row group.
 
-    As any builder of `datasets`: ``MedMNIST2D(config_name="pathmnist-28").download_and_prepare()``. Sharded Parquet
-    with a manifest is made by `medmnist_hf.conversion.build` from the same tables.
+    Use it like any builder of `datasets`: ``MedMNIST2D(config_name="pathmnist-28").download_and_prepare()``. From the
+    same tables, `medmnist_hf.conversion.build` writes sharded Parquet with a manifest.
     """
 
     BUILDER_CONFIG_CLASS = MedMNISTConfig
@@ -62,7 +62,7 @@ class MedMNISTBuilder(datasets.ArrowBasedBuilder):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._tables = RowTables(catalog.subset(self.config.subset), self.config.size, self.config.codec)
-        # Tables arrive cut to row groups; the default of datasets would cut images again, every 100 rows.
+        # Each table is a row group; by default, `datasets` would split tables of images again, every 100 rows.
         self._writer_batch_size = rows_per_group(self._tables.image_shape, self._tables.subset.ndim)
 
     def _info(self) -> datasets.DatasetInfo:

@@ -1,4 +1,4 @@
-"""The builder of the subsets of images: ``image`` is a losslessly encoded PNG or WebP file."""
+"""The builder of the 2D subsets, where ``image`` is a losslessly encoded PNG or WebP file."""
 
 from builders.base import MedMNISTBuilder, configs
 
@@ -7,7 +7,7 @@ class MedMNIST2D(MedMNISTBuilder):
     """Images of shape ``(H, W)`` or ``(H, W, 3)``, uint8, as ``Image(mode="L")`` or ``Image(mode="RGB")``.
 
     Raises:
-        BuildError: The config asks for a codec that is unknown or cannot hold these images.
+        BuildError: The codec of the config is unknown, or cannot store these images.
     """
 
     BUILDER_CONFIGS = configs(ndim=2)

@@ -1,4 +1,4 @@
-"""The builder of the subsets of volumes: ``image`` is an Array3D of voxels as they are."""
+"""The builder of the 3D subsets, where ``image`` is an `Array3D` of the unchanged voxels."""
 
 from builders.base import MedMNISTBuilder, configs
 

@@ -1,4 +1,4 @@
-"""The main job end to end on synthetic data: build, verify, load back, look at samples, train, score.
+"""Demonstrate the whole workflow on synthetic data: build, verify, load, show samples, train, score.
 
 Example: python scripts/demo.py --out dist/demo
 """
@@ -24,13 +24,13 @@ from medmnist_hf.extras import suggest_install
 app = Program(add_completion=False)
 
 SUBSETS: Final = ("pneumoniamnist", "pathmnist", "retinamnist", "chestmnist", "organmnist3d")
-"""One of each task, and volumes."""
+"""One subset per task, and one with volumes."""
 
 ROWS: Final = 256
-"""Rows of train: the fewest from which a small network learns the phantom's classes in seconds."""
+"""Rows of the train split: just enough for a small network to learn the classes of a phantom within seconds."""
 
 LEARNED: Final = 0.95
-"""Validation AUC that the trained model must exceed; classes of a phantom differ plainly, and guessing gives 0.5."""
+"""Validation AUC that the trained model must exceed. Classes of a phantom are easy to separate; guessing gives 0.5."""
 
 
 def _sample(subset: str, train: Any) -> str:
@@ -39,11 +39,11 @@ def _sample(subset: str, train: Any) -> str:
     ids = label if isinstance(label, list) else [label]
     names = getattr(feature, "feature", feature).int2str(ids) or ["no finding"]
     shape = "x".join(map(str, pixels.shape))
-    return f"{subset:15s} {len(train):3d} rows of train, the first: {shape} uint8, {'; '.join(names)} {ids}"
+    return f"{subset:15s} {len(train):3d} rows in train, first row: {shape} uint8, {'; '.join(names)} {ids}"
 
 
 class Part(StrEnum):
-    """What is shown."""
+    """Part of the demo."""
 
     ALL = "all"
     DATA = "data"
@@ -54,10 +54,10 @@ class Part(StrEnum):
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the builds.")] = Path("dist/demo"),
     part: Annotated[
-        Part, typer.Option(help="data needs the extra build alone; training reads what data built.")
+        Part, typer.Option(help="data needs only the extra build; training needs the builds of data.")
     ] = Part.ALL,
 ) -> None:
-    """Build five phantom subsets, prove them equal to their source, load them, and train a model, which must learn."""
+    """Build five phantom subsets, verify them against their source, load them, and check that a model learns."""
     if part is not Part.TRAINING:
         _show_data(out)
     if part is not Part.DATA:
@@ -68,7 +68,7 @@ def demo(
 def _show_data(out: Path) -> None:
     datasets.disable_progress_bars()
     source, options = open_source("phantom", phantom_rows=ROWS), BuildOptions(workers=usable_cores())
-    print(f"building {', '.join(SUBSETS)} at size 28 from the phantom (synthetic, shows no patient)")
+    print(f"building {', '.join(SUBSETS)} at size 28 from phantoms (synthetic data of no patient)")
     outcomes = build_all(plan_run(SUBSETS, ["28"], source, options), source, out, options, write_card=write_card)
     for outcome in outcomes:
         if outcome.error is not None:
@@ -86,14 +86,15 @@ def _show_data(out: Path) -> None:
 
 
 def check_learned(auc: float) -> None:
-    """Raise a `MedMNISTError` unless a validation AUC shows that a model has learned."""
+    """Raise a `MedMNISTError` unless the validation AUC shows that a model has learned."""
     if not auc > LEARNED:
         raise MedMNISTError(
-            f"the model learned too little: validation AUC {auc:.3f}, not above {LEARNED}; "
-            "the phantom, its build or training is broken: run `make test`"
+            f"the model learned too little: validation AUC {auc:.3f} is not above {LEARNED}; "
+            "the phantom, its build or the training is faulty: run `make test`"
         )
     print(
-        f"learned: validation AUC {auc:.3f}, above {LEARNED}; the data is synthetic, so no published result compares"
+        f"learned: validation AUC {auc:.3f}, above {LEARNED}; the data is synthetic, "
+        "so this is not comparable with published results"
     )
 
 
@@ -104,7 +105,7 @@ def _train(out: Path) -> float:
 
     options = {"dataset": SUBSETS[0], "root": str(out), "model": "timm/test_efficientnet", "pretrained": False}
     recipe = make_recipe({**options, "epochs": 5, "batch_size": 16, "seeds": (0,)})
-    print(f"\nfine-tuning {recipe.model} from scratch on the phantom of {recipe.dataset}:")
+    print(f"\ntraining {recipe.model} from scratch on the phantom of {recipe.dataset}:")
     result = run(recipe, out / "run")
     print_results(result, out / "run")
     return result.validation.auc.mean

@@ -1,9 +1,9 @@
-"""Feeds damaged files to every reader of the project and counts what is not refused in one line.
+"""Feed damaged files to every reader of the project, and count those that are not refused in one line.
 
-A case is a sound file with a few faults, in its bytes or in what it says. A reader may take it or refuse it with an
-error of this project, one printable line long; anything else is a fault: another exception, a long or broken message,
-more than `SECONDS_PER_CASE`, more memory than `SPARE_MEMORY`, pixels that are not those of the file. Cases depend on
-the seed and their number alone, so a fault can be reproduced: ``--only NAME --seed S --case N``.
+A case is a valid file with a few faults, in its bytes or in its content. A reader must accept it, or refuse it with an
+error of this project in one printable line. Anything else is a fault: another exception, a long or malformed message,
+more time than `SECONDS_PER_CASE`, more memory than `SPARE_MEMORY`, or pixels that differ from the file. Cases depend
+only on the seed and their number, so a fault can be reproduced: ``--only NAME --seed S --case N``.
 
 Example: python scripts/fuzz.py --seconds 10 --only manifest
 """
@@ -60,11 +60,11 @@ app = Program(add_completion=False)
 
 SECONDS_PER_CASE: Final = 20.0
 SPARE_MEMORY: Final = 2 << 30
-"""Address space beyond what the program has when it begins, in bytes."""
+"""Address space in addition to that of the program at its start, in bytes."""
 
 LONGEST_MESSAGE: Final = 2048
-UNSEEN: Final = ("Cc", "Cs", "Zl", "Zp")
-"""Unicode categories of what a line must not hold: control characters, halves of characters, line ends."""
+UNPRINTABLE: Final = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode categories that a line must not contain: control characters, surrogates, line and paragraph separators."""
 
 FLAG: Final = "breastmnist"
 ROWS: Final = 40
@@ -93,13 +93,13 @@ Damage = Callable[[random.Random, bytes], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One kind of file and what reads it.
+    """One kind of file and its reader.
 
     Attributes:
-        sample: Content of a sound file.
-        place: Where the damaged one is put.
-        damage: Makes a case of the sample.
-        read: Reads what was put there.
+        sample: Content of a valid file.
+        place: Path to which damaged content is written.
+        damage: Makes a case from the sample.
+        read: Reads the file at `place`.
     """
 
     sample: bytes
@@ -110,12 +110,12 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What a reader did that it must not do; two are the same if they have one place and one type.
+    """A forbidden behavior of a reader; faults with the same place are counted once.
 
     Attributes:
-        place: File and line of the project, and the type of the exception.
-        what: What it says.
-        case: Number of the first case that has it.
+        place: File and line in the project, and the type of the exception.
+        what: Message of the exception.
+        case: Number of the first case with this fault.
     """
 
     place: str
@@ -125,7 +125,7 @@ class Fault:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the cases of a target."""
+    """Results of the cases of one target."""
 
     cases: int = 0
     refused: int = 0
@@ -138,7 +138,7 @@ class TooLongError(BaseException):
 
 
 def make_targets(folder: Path) -> dict[str, Target]:
-    """Every kind of file that comes from outside, by name, with sound ones of a phantom made in a folder."""
+    """List every kind of file that may come from others, by name; valid files are made from a phantom in `folder`."""
     entry, dist = catalog.subset(FLAG), folder / "dist"
     phantom = Phantom(folder, rows=ROWS).fetch(entry, 28)
     build_config(entry, 28, phantom, dist, options=BuildOptions(max_shard_size=16 * 1024))
@@ -157,9 +157,9 @@ def make_targets(folder: Path) -> dict[str, Target]:
 
     def read_npz(path: Path) -> None:
         reader = NpzReader(path, entry, 28, phantom.counts)
-        found = np.concatenate(list(reader.images("test", [len(images)])))
-        if not np.array_equal(found, images):
-            raise AssertionError("other pixels than those of the file")
+        pixels = np.concatenate(list(reader.images("test", [len(images)])))
+        if not np.array_equal(pixels, images):
+            raise AssertionError("pixels differ from the file")
 
     def read_members(path: Path) -> None:
         reader = NpzReader(path, entry, 28, None)
@@ -168,7 +168,7 @@ def make_targets(folder: Path) -> dict[str, Target]:
                 pass
 
     def read_build_of(path: Path) -> None:
-        _each(
+        _call_all(
             lambda: load_arrays(FLAG, 28, "train", root=dist, cache=False),
             lambda: read_labels(FLAG, 28, "train", path.parent),
             lambda: audit_config(path.parent),
@@ -178,8 +178,8 @@ def make_targets(folder: Path) -> dict[str, Target]:
 
     def read_shard(path: Path) -> None:
         first, *others = manifest.splits["train"].shards
-        sealed = dataclasses.replace(first, bytes=path.stat().st_size, sha256=sha256_of(path))
-        record = dataclasses.replace(manifest.splits["train"], shards=(sealed, *others))
+        recorded = dataclasses.replace(first, bytes=path.stat().st_size, sha256=sha256_of(path))
+        record = dataclasses.replace(manifest.splits["train"], shards=(recorded, *others))
         changed = dataclasses.replace(manifest, splits=manifest.splits | {"train": record})
         (config / MANIFEST_NAME).write_text(changed.to_json(), encoding="utf-8")
         try:
@@ -194,7 +194,7 @@ def make_targets(folder: Path) -> dict[str, Target]:
         except ValueError as error:
             raise MedMNISTError(str(error)) from None
         if not np.array_equal(decoded, images[0]):
-            raise AssertionError("other pixels than those of the file")
+            raise AssertionError("pixels differ from the file")
 
     best = folder / "run" / "seed-0" / "best"
     csv = next((folder / "run" / "seed-0").glob("*_test_*.csv"))
@@ -236,8 +236,8 @@ def _vertex_line(row: int, rows: int) -> str:
     return json.dumps({"instance": instance, "prediction": prediction}) + "\n"
 
 
-def _each(*readers: Callable[[], object]) -> None:
-    """All readers, each of which may refuse; the last refusal is that of all."""
+def _call_all(*readers: Callable[[], object]) -> None:
+    """Call all readers, each of which may refuse, and raise the last refusal at the end."""
     refusal: MedMNISTError | None = None
     for reader in readers:
         try:
@@ -251,26 +251,26 @@ def _each(*readers: Callable[[], object]) -> None:
 
 def _check_message(error: MedMNISTError) -> None:
     message = str(error)
-    if not message or len(message) > LONGEST_MESSAGE or any(category(letter) in UNSEEN for letter in message):
-        raise AssertionError(f"a message of {len(message)} letters that is no printable line: {message[:200]!r}")
+    if not message or len(message) > LONGEST_MESSAGE or any(category(letter) in UNPRINTABLE for letter in message):
+        raise AssertionError(f"a message of {len(message)} letters is not one printable line: {message[:200]!r}")
 
 
 def fuzz(target: Target, seed: int, seconds: float, case: int | None = None) -> Tally:
-    """Read damaged files for a time, or one of them.
+    """Read damaged files for some time, or a single one.
 
     Args:
-        target: What is read.
+        target: Kind of file to damage and read.
         seed: Seed of the damage.
-        seconds: When to stop.
-        case: Number of the only case.
+        seconds: Time after which to stop.
+        case: Number of a single case; None for all cases from 0.
     """
-    tally, began, number = Tally(), time.monotonic(), case or 0
+    tally, start, number = Tally(), time.monotonic(), case or 0
     while True:
         target.place.write_bytes(damaged(target, seed, number))
         fault = _read(target, number, tally)
         if fault is not None:
             tally.faults.setdefault(fault.place, fault)
-        number, tally.cases, tally.seconds = number + 1, tally.cases + 1, time.monotonic() - began
+        number, tally.cases, tally.seconds = number + 1, tally.cases + 1, time.monotonic() - start
         if case is not None or tally.seconds >= seconds:
             break
     target.place.write_bytes(target.sample)
@@ -278,7 +278,7 @@ def fuzz(target: Target, seed: int, seconds: float, case: int | None = None) -> 
 
 
 def damaged(target: Target, seed: int, number: int) -> bytes:
-    """The content of a case."""
+    """Make the content of a case."""
     return target.damage(random.Random(f"{seed}:{number}"), target.sample)
 
 
@@ -300,25 +300,25 @@ def _read(target: Target, number: int, tally: Tally) -> Fault | None:
 
 
 def _place_of(error: BaseException) -> str:
-    """File and line of the project from which an error came."""
+    """File and line in the project where an error was raised."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "medmnist_hf" in frame.filename]
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
 
 
 def stop(*_: object) -> None:
-    """End a case: the handler of the alarm."""
+    """End a case; this is the handler of the alarm signal."""
     raise TooLongError(f"more than {SECONDS_PER_CASE:g} s")
 
 
 @app.command(epilog="Example: python scripts/fuzz.py --seconds 10 --only manifest --only recipe")
 def main(
-    seconds: Annotated[float, typer.Option(min=0.1, help="Time for each kind of file.")] = 10.0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Seconds per kind of file.")] = 10.0,
     only: Annotated[list[str] | None, typer.Option(help="Kinds of files; repeatable. [default: all]")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the damage.")] = 0,
-    case: Annotated[int | None, typer.Option(min=0, help="Run this case alone.")] = None,
-    keep: Annotated[Path | None, typer.Option(help="Folder for the files of faults.")] = None,
+    case: Annotated[int | None, typer.Option(min=0, help="Run only the case with this number.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Folder to which files that cause faults are written.")] = None,
 ) -> None:
-    """Damage files of every kind and read them; exit code 1 if a fault was found."""
+    """Damage files of every kind and read them. The exit code is 1 if a fault was found."""
     signal.signal(signal.SIGALRM, stop)
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
@@ -326,7 +326,7 @@ def main(
         targets = make_targets(Path(folder))
         for name in only or ():
             if name not in targets:
-                raise MedMNISTError(f"no kind of file {name!r}: choose from {', '.join(targets)}")
+                raise MedMNISTError(f"unknown kind of file {name!r}: choose from {', '.join(targets)}")
         resource.setrlimit(resource.RLIMIT_AS, (_address_space() + SPARE_MEMORY, resource.RLIM_INFINITY))
         table = console.table("file", "cases", "refused", "faults", "cases/s", text={"file"})
         faults = 0

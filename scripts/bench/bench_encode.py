@@ -1,6 +1,6 @@
-"""Lossless encoders side by side: speed, size and what it costs Pillow to decode, against Pillow's default PNG.
+"""Compare lossless encoders with Pillow's default PNG: encoding speed, file size, and decoding time with Pillow.
 
-Input are the images of NPZ files: the official ones that MEDMNIST_ROOT holds, and phantoms.
+Inputs are images from NPZ files: official ones in the folder MEDMNIST_ROOT, and phantoms.
 
 Example: python scripts/bench/bench_encode.py --rows 200
 """
@@ -33,7 +33,7 @@ _ROUNDS = 5
 
 
 def pillow_png(images: UInt8Array) -> list[bytes]:
-    """Pillow's PNG at its defaults, as `datasets` encodes images."""
+    """Encode with Pillow's PNG defaults, as `datasets` does."""
     files = []
     for image in images:
         buffer = io.BytesIO()
@@ -43,7 +43,7 @@ def pillow_png(images: UInt8Array) -> list[bytes]:
 
 
 def each(encode: Callable[[UInt8Array], bytes | bytearray], images: UInt8Array) -> list[bytes]:
-    """Other encoders of imagecodecs take one image at a time."""
+    """Encode one image at a time, with another encoder of imagecodecs."""
     return [bytes(encode(image)) for image in images]
 
 
@@ -63,7 +63,7 @@ def _inputs(rows: int) -> Iterator[tuple[str, UInt8Array]]:
         path = root / entry.file(28).name
         if path.is_file():
             images = next(NpzReader(path, entry, 28, entry.counts).images("train", [rows]))
-            # A volume is shown to the encoders as its slices: large flat areas, as in masks and CT.
+            # Volumes are encoded slice by slice: they have large flat areas, as in masks and CT.
             yield f"{entry.flag} 28 (official)", images.reshape(-1, 28, 28)[:rows] if entry.ndim == 3 else images
     phantom = open_source("phantom", phantom_rows=rows)
     for flag, size in (("dermamnist", 224), ("organamnist", 224), ("bloodmnist", 28)):
@@ -73,8 +73,8 @@ def _inputs(rows: int) -> Iterator[tuple[str, UInt8Array]]:
 
 
 @app.command(epilog="Example: python scripts/bench/bench_encode.py --rows 200")
-def bench(rows: Annotated[int, typer.Option(min=1, max=500, help="Images of each input.")] = 200) -> None:
-    """Print MB/s of raw pixels on one core, size and decoding time against Pillow; the best of five rounds counts."""
+def bench(rows: Annotated[int, typer.Option(min=1, max=500, help="Images per input.")] = 200) -> None:
+    """Print MB/s of raw pixels on one core, file size and decoding time, compared with Pillow; best of five rounds."""
     columns = ("images", "encoder", "MB/s", "faster", "bytes / raw", "size", "decode us", "decode")
     table = console.table(*columns, text=("images", "encoder"))
     for name, images in _inputs(rows):
@@ -91,7 +91,7 @@ def bench(rows: Annotated[int, typer.Option(min=1, max=500, help="Images of each
             decoded = np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files])
             if not np.array_equal(decoded, images):
                 raise AssertionError(f"{label} changed pixels of {name}")
-        # Rounds go from encoder to encoder, so that all see the same state of the machine.
+        # Encoders take turns, so that the state of the machine affects all of them equally.
         encoding, decoding = dict.fromkeys(encoders, float("inf")), dict.fromkeys(encoders, float("inf"))
         for _ in range(_ROUNDS):
             for label, encode in encoders.items():

@@ -1,7 +1,7 @@
-"""Loading for training: the official package, plain `load_dataset` and ours, on the same phantoms, in one run.
+"""Compare loading for training with the official package, plain `load_dataset` and ours, on the same phantoms.
 
-Every figure comes from a process of its own, which `peer_load.py` is: shuffled batches of 128 images or 32 volumes,
-float32 and normalized, but for the official package's volumes, which its `DataLoader` gives as float64.
+Every figure is measured by `peer_load.py` in a separate process, with shuffled batches of 128 images or 32 volumes.
+Batches are float32 and normalized, except volumes of the official package, which it returns as float64.
 
 Example: python scripts/bench/bench_load.py --only rgb28 --only 3d28
 """
@@ -33,7 +33,7 @@ app = Program(add_completion=False)
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One input, what ours is to be faster by, and whether its first epoch is to beat the official one."""
+    """One input: `aim` is the speed-up that ours must reach, `aim_first` whether that includes the first epoch."""
 
     flag: str
     size: int
@@ -54,7 +54,7 @@ CASES = {
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to read; `fresh` names the folder that is removed before, so that its decoding is measured too."""
+    """One way to load; the folder `fresh` is removed first, so that its decoding is measured too."""
 
     name: str
     kind: str
@@ -82,7 +82,7 @@ WAYS = (
 
 @dataclass(slots=True)
 class Figures:
-    """What the runs of one way gave: images a second of every epoch, seconds and bytes of every run."""
+    """Measurements of one way: images per second of every epoch; seconds and bytes of every run."""
 
     epochs: list[float] = field(default_factory=list)
     first_batch: list[float] = field(default_factory=list)
@@ -90,22 +90,22 @@ class Figures:
     memory: list[float] = field(default_factory=list)
 
     def add(self, run: dict[str, Any]) -> None:
-        """Take in what ``peer_load.py`` printed."""
+        """Add the output of one run of ``peer_load.py``."""
         self.epochs += run["epochs"]
         self.first_batch.append(run["first_batch"])
         self.first_epoch.append(run["first_epoch"])
         self.memory.append(run["memory"])
 
 
-def prepared(case: Case, rows: int, work: Path) -> Path:
-    """The folder of an input, made where it is not there: ``root`` holds the NPZ, ``dist`` the build."""
+def prepare(case: Case, rows: int, work: Path) -> Path:
+    """Create the folder of an input if it is missing: ``root`` contains the NPZ file, ``dist`` the build."""
     entry = catalog.subset(case.flag)
     folder = work / f"{case.flag}-{case.size}-{rows}"
     npz = folder / "root" / entry.file(case.size).name
     npz.parent.mkdir(parents=True, exist_ok=True)
     counts = phantom_counts(entry, rows)
     if not npz.exists():
-        # Level 6 is that of numpy.savez_compressed, so that inflating costs what it does with official files.
+        # numpy.savez_compressed uses level 6, so decompression takes as long as that of official files.
         write_phantom(npz, entry, case.size, counts, compresslevel=6)
     file = SourceFile(npz, "phantom", "0" * 32, npz.stat().st_size, verified=False, counts=counts)
     write_card(build_config(entry, case.size, file, folder / "dist").config_dir.parent)
@@ -113,47 +113,47 @@ def prepared(case: Case, rows: int, work: Path) -> Path:
 
 
 def run(way: Way, case: Case, folder: Path, seconds: float) -> dict[str, Any]:
-    """Measure one way in a process of its own."""
+    """Measure one way in a separate process."""
     if way.fresh:
         shutil.rmtree(folder / way.fresh, ignore_errors=True)
     command = [sys.executable, str(Path(__file__).with_name("peer_load.py")), way.kind, case.flag, str(case.size)]
     command += [str(folder), "--batch-size", str(case.batch_size), "--seconds", str(seconds), *way.options]
     environment = os.environ | {"HF_DATASETS_CACHE": str(folder / HUB), "HF_HUB_OFFLINE": "1"}
     environment |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SourceError(f"{way.name} failed: {(done.stderr.strip() or 'without a word').splitlines()[-1]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise SourceError(f"{way.name} failed: {(process.stderr.strip() or 'no message').splitlines()[-1]}")
+    measurements: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return measurements
 
 
 def lines(figures: dict[Way, Figures]) -> list[tuple[str, ...]]:
-    """The rows of the table for one input."""
+    """Rows of the table for one input."""
     return [
         (
             way.name,
-            f"{median(found.epochs):,.0f}",
-            f"{median(found.first_batch):.2f}",
-            f"{median(found.first_epoch):.2f}",
-            f"{median(found.memory) / 1e6:,.0f}",
+            f"{median(runs.epochs):,.0f}",
+            f"{median(runs.first_batch):.2f}",
+            f"{median(runs.first_epoch):.2f}",
+            f"{median(runs.memory) / 1e6:,.0f}",
         )
-        for way, found in figures.items()
+        for way, runs in figures.items()
     ]
 
 
 def verdict(case: Case, figures: dict[Way, Figures]) -> tuple[str, ...]:
-    """Ours against the better of the official ways: images a second, first epochs, memory; with the aims."""
+    """Compare ours with the better official way: images per second, first epochs and memory, with the aims."""
     official = [figures[way] for way in OFFICIAL]
-    faster = median(figures[WARM].epochs) / max(median(found.epochs) for found in official)
-    first = min(median(found.first_epoch) for found in official)
-    sooner = [first / median(figures[way].first_epoch) for way in (COLD, WARM)]
-    memory = median(figures[WARM].memory) / min(median(found.memory) for found in official)
+    speedup = median(figures[WARM].epochs) / max(median(runs.epochs) for runs in official)
+    first = min(median(runs.first_epoch) for runs in official)
+    cold, warm = (first / median(figures[way].first_epoch) for way in (COLD, WARM))
+    memory = median(figures[WARM].memory) / min(median(runs.memory) for runs in official)
     return (
-        f"{faster:.1f}x",
-        _aim(case.aim, faster),
-        f"{sooner[0]:.1f}x",
-        _aim(1 if case.aim_first else None, sooner[0]),
-        f"{sooner[1]:.1f}x",
+        f"{speedup:.1f}x",
+        _aim(case.aim, speedup),
+        f"{cold:.1f}x",
+        _aim(1 if case.aim_first else None, cold),
+        f"{warm:.1f}x",
         f"{memory:.2f}",
     )
 
@@ -178,16 +178,16 @@ def bench(
         int | None,
         typer.Option(
             min=64,
-            help=f"Train rows of each input. [default: {', '.join(f'{case.rows:,}' for case in CASES.values())}]",
+            help=f"Rows of the train split. [default: {', '.join(f'{case.rows:,}' for case in CASES.values())}]",
         ),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Runs of each way, in turn; medians count.")] = 3,
-    seconds: Annotated[float, typer.Option(min=0, help="Of epochs in each run; three epochs at the least.")] = 2.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each way, in turn; the median is reported.")] = 3,
+    seconds: Annotated[float, typer.Option(min=0, help="Duration of a run in seconds; at least three epochs.")] = 2.0,
     work: Annotated[
-        Path | None, typer.Option(help="Where inputs lie, and stay for the next run. [default: a temporary folder]")
+        Path | None, typer.Option(help="Folder of inputs, kept for the next run. [default: a temporary folder]")
     ] = None,
 ) -> None:
-    """Print images/s, seconds to the first batch and of the first epoch, and peak memory; then ours against theirs."""
+    """Print images/s, seconds to the first batch and of the first epoch, and peak memory; then compare the ways."""
     chosen = _chosen(only)
     figures_table = console.table(
         "input", "way", "images/s", "first batch s", "first epoch s", "RSS MB", text=("input", "way")
@@ -197,7 +197,7 @@ def bench(
     with tempfile.TemporaryDirectory() as temporary:
         for name in chosen:
             case = CASES[name]
-            folder = prepared(case, rows or case.rows, work or Path(temporary))
+            folder = prepare(case, rows or case.rows, work or Path(temporary))
             figures = {way: Figures() for way in WAYS}
             for number in range(rounds):
                 for way in WAYS:
@@ -210,9 +210,9 @@ def bench(
                 shutil.rmtree(folder)
     out = console.terminal()
     out.print(figures_table)
-    out.print("ours against the better official way")
+    out.print("ours compared with the better official way")
     out.print(ratios)
-    print("seconds from the start of loading, imports apart; RSS is the peak above the imports, workers included")
+    print("seconds count from the start of loading, after imports; RSS is the peak above imports, workers included")
 
 
 if __name__ == "__main__":

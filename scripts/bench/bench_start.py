@@ -1,7 +1,6 @@
-"""How long each command takes to show its first output: its help, and what it says in use.
+"""Measure how long each command takes to show its first output, for its help and for an example use.
 
-Uses run on a phantom, offline, and are stopped once they have said something. Each figure is a median; the time of a
-process that begins and ends (`python -c pass`) is printed for comparison.
+Example uses run offline on a phantom, and are stopped at their first output. Each figure is a median.
 
 Example: python scripts/bench/bench_start.py --repeats 5
 """
@@ -27,10 +26,10 @@ from medmnist_hf.console.program import Program
 from medmnist_hf.errors import MedMNISTError
 
 LIMIT: Final = 2.0
-"""Seconds within which a person sees something."""
+"""Seconds within which a command should show its first output."""
 
 _SIGNS: Final = re.compile(rb"\x1b\[[?0-9;]*[A-Za-z]")
-"""What moves a terminal's cursor or colors it, and shows nothing yet."""
+"""Escape sequences that move the cursor or set a color, without visible output."""
 
 SUBSET: Final = "breastmnist"
 BUILD: Final = ("build", SUBSET, "--source", "phantom", "--phantom-rows", "64", "--out")
@@ -52,7 +51,7 @@ USES: Final[Mapping[str, tuple[str, ...]]] = {
     "compare": ("scores.csv", "scores.csv", "--subset", SUBSET, "--root", "dist"),
     "leaderboard": (SUBSET,),
 }
-"""Command -> what it is given; the others need the Hub or install an engine, and are asked for help."""
+"""Command -> arguments of its example use; the other commands need the Hub or install an engine."""
 
 MATRIX: Final = f"""
 defaults: {{root: dist, pretrained: false, epochs: 1}}
@@ -71,44 +70,44 @@ app = Program(add_completion=False)
 
 def verbs() -> list[str]:
     """Names of all commands, in the order of the help."""
-    named = ((one.name, one.callback) for one in command_line.app.registered_commands)
-    return [name or (callback.__name__.replace("_", "-") if callback else "") for name, callback in named]
+    commands = ((command.name, command.callback) for command in command_line.app.registered_commands)
+    return [name or (callback.__name__.replace("_", "-") if callback else "") for name, callback in commands]
 
 
 def first_output(arguments: tuple[str, ...], folder: Path) -> float:
-    """Seconds from the start of a process to the first byte that it shows on a terminal.
+    """Seconds from the start of a process to its first visible byte on a terminal.
 
     Raises:
-        MedMNISTError: It ended without any, or with an error.
+        MedMNISTError: The process ended without output, or with an error.
     """
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf"), "PYTHONUNBUFFERED": "1"}
-    ours, theirs = pty.openpty()
+    terminal, process_end = pty.openpty()
     start = time.perf_counter()
     command = [sys.executable, *arguments]
-    with subprocess.Popen(command, cwd=folder, env=environment, stdout=theirs, stderr=theirs) as process:
-        os.close(theirs)
-        first = b""
-        with contextlib.suppress(OSError):  # how a terminal ends that nothing was written to
-            while not _SIGNS.sub(b"", first).strip() and (piece := os.read(ours, 4096)):
-                first += piece
-        taken = time.perf_counter() - start
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=process_end, stderr=process_end) as process:
+        os.close(process_end)
+        output = b""
+        with contextlib.suppress(OSError):  # reading fails if the process ends without output
+            while not _SIGNS.sub(b"", output).strip() and (piece := os.read(terminal, 4096)):
+                output += piece
+        seconds = time.perf_counter() - start
         process.kill()
-    os.close(ours)
-    said = _SIGNS.sub(b"", first).decode(errors="replace").strip()
-    if not said or said.startswith(("error", "Traceback")):
-        raise MedMNISTError(f"{' '.join(arguments)}: {said or 'says nothing'}")
-    return taken
+    os.close(terminal)
+    text = _SIGNS.sub(b"", output).decode(errors="replace").strip()
+    if not text or text.startswith(("error", "Traceback")):
+        raise MedMNISTError(f"{' '.join(arguments)}: {text or 'no output'}")
+    return seconds
 
 
 def measure(arguments: tuple[str, ...], folder: Path, repeats: int) -> tuple[float, float]:
-    """Median and largest seconds of several starts, behind one that warms the caches of the system."""
+    """Median and maximum in seconds of several starts, after one that warms the system's caches."""
     first_output(arguments, folder)
-    taken = [first_output(arguments, folder) for _ in range(repeats)]
-    return statistics.median(taken), max(taken)
+    seconds = [first_output(arguments, folder) for _ in range(repeats)]
+    return statistics.median(seconds), max(seconds)
 
 
 def rows(folder: Path, repeats: int, only: str | None) -> Iterator[tuple[str, str, float, float]]:
-    """Command, help or use, median and largest seconds."""
+    """Yield the command, ``help`` or ``use``, and the median and maximum in seconds."""
     program = ("-m", "medmnist_hf")
     for verb in verbs():
         if only in (None, verb):
@@ -119,26 +118,26 @@ def rows(folder: Path, repeats: int, only: str | None) -> Iterator[tuple[str, st
 
 @app.command(epilog="Example: python scripts/bench/bench_start.py --repeats 5")
 def main(
-    repeats: Annotated[int, typer.Option(min=1, help="Timed starts of each.")] = 5,
-    only: Annotated[str | None, typer.Option(help="This command alone.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed starts per command.")] = 5,
+    only: Annotated[str | None, typer.Option(help="Measure only this command.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Measure the time to the first output of every command."""
     if only not in (None, *verbs()):
-        raise MedMNISTError(f"no command {only}: choose from {', '.join(verbs())}")
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
+        raise MedMNISTError(f"unknown command {only}: choose from {', '.join(verbs())}")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         subprocess.run(
             [sys.executable, "-m", "medmnist_hf", *BUILD, "dist"], cwd=folder, check=True, capture_output=True
         )
         subprocess.run([sys.executable, "-c", SCORES], cwd=folder, check=True)
         (folder / "matrix.yaml").write_text(MATRIX, encoding="utf-8")
-        found = list(rows(folder, repeats, only))
+        figures = list(rows(folder, repeats, only))
     if as_json:
-        console.print_json([dict(zip(("command", "what", "median", "largest"), row, strict=True)) for row in found])
+        console.print_json([dict(zip(("command", "what", "median", "largest"), row, strict=True)) for row in figures])
         return
     table = console.table("command", "what", "median s", "largest s", text=("command", "what"))
-    for verb, what, median, largest in found:
+    for verb, what, median, largest in figures:
         table.add_row(verb, what, f"{median:.2f}", f"{largest:.2f}{' !' if median > LIMIT else ''}")
     console.terminal().print(table)
 

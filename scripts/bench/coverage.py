@@ -1,11 +1,12 @@
-"""How often 95 % intervals cover the truth, over test sets drawn from a law whose AUC and ACC are known.
+"""Measure how often 95 % intervals cover the truth, over test sets from a distribution with known AUC and ACC.
 
-Every row has a class, drawn by the shares of the law, and a score column for each class, normal with variance 1 and a
-higher mean in rows of that class. The true AUC is then ``Phi(d / sqrt(2))``, the true ACC ``Phi(d / 2)`` or, of
-several classes, an integral over the normal density. A second set of scores is the first with noise.
+Every row has a class, drawn with the shares of the distribution, and one score column per class: normal with variance
+1, and with a higher mean, by ``d``, in rows of that class. The true AUC is then ``Phi(d / sqrt(2))``, and the true ACC
+is ``Phi(d / 2)`` or, for several classes, an integral over the normal density. A second set of scores adds noise to
+the first.
 
-With ``--others`` two intervals that are not used stand with them: the normal one, 1.96 standard errors to either side,
-and the percentile bootstrap.
+``--others`` adds two intervals that the project does not use: the normal one, 1.96 standard errors to either side, and
+the percentile bootstrap.
 
 Example:
     python scripts/bench/coverage.py
@@ -46,12 +47,12 @@ _NORMAL: Final = NormalDist()
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """Where test sets are drawn from.
+    """A distribution of test sets.
 
     Attributes:
-        name: What to call it.
+        name: Name in the table.
         task: The task.
-        shares: Chance of each class, which add up to 1; for the multi-label task of each finding.
+        shares: Probability of each class, with a sum of 1; in the multi-label task, of each finding.
     """
 
     name: str
@@ -73,15 +74,15 @@ class Coverage:
     """One line of the table.
 
     Attributes:
-        law: Name of the law.
+        law: Name of the distribution.
         rows: Rows of each test set.
-        measure: ``auc`` or ``acc``, with ``difference`` of two sets of scores.
-        method: How the intervals were made.
+        measure: ``auc`` or ``acc``, or ``auc difference`` or ``acc difference`` between two sets of scores.
+        method: Method of the intervals.
         truth: The true value.
-        covered: Share of the intervals that hold it.
-        above: Share that lie above it.
-        below: Share that lie below it.
-        width: Mean width.
+        covered: Share of intervals that contain it.
+        above: Share of intervals above it.
+        below: Share of intervals below it.
+        width: Mean width of the intervals.
     """
 
     law: str
@@ -96,17 +97,17 @@ class Coverage:
 
 
 def gap(auc: float) -> float:
-    """The distance of the means that gives a column this AUC."""
+    """Difference of the means for which a column has this AUC."""
     return _NORMAL.inv_cdf(auc) * math.sqrt(2)
 
 
 def truths(law: Law, distance: float, noise: float = 0.0) -> dict[str, float]:
-    """True AUC and ACC of scores to which noise of this standard deviation is added."""
+    """True AUC and ACC of scores after adding noise with this standard deviation."""
     deviation = math.sqrt(1 + noise**2)
     auc = _NORMAL.cdf(distance / deviation / math.sqrt(2))
     if law.task is not Task.MULTI_CLASS:
         return {"auc": auc, "acc": _NORMAL.cdf(distance / deviation / 2)}
-    # The right column is the largest: the density of its score times the chance that all others are lower.
+    # The correct column is the largest: density of its score, times the probability that all others are lower.
     scores = np.linspace(-10, 10 + distance, 20_001)
     lower = np.array([_NORMAL.cdf(score) for score in scores]) ** (len(law.shares) - 1)
     density = np.exp(-((scores - distance / deviation) ** 2) / 2) / math.sqrt(2 * math.pi)
@@ -114,10 +115,10 @@ def truths(law: Law, distance: float, noise: float = 0.0) -> dict[str, float]:
 
 
 def draw(law: Law, rows: int, distance: float, rng: np.random.Generator) -> tuple[IntArray, FloatArray, FloatArray]:
-    """References and two sets of scores of a test set; the decision of a column is at the middle of its two means."""
+    """Draw a test set: references and two sets of scores, whose decision threshold is midway between both means."""
     if law.task is Task.MULTI_LABEL:
         references = (rng.random((rows, len(law.shares))) < law.shares).astype(np.intp)
-        # Errors of one row go together, as those of an image do.
+        # Errors within one row are correlated, like those of one image.
         noise = (rng.normal(size=(rows, 1)) + rng.normal(size=references.shape)) / math.sqrt(2)
         scores = references * distance + noise
     else:
@@ -140,41 +141,41 @@ def measure(
     others: bool = False,
     resamples: int = 500,
 ) -> list[Coverage]:
-    """Coverage of the intervals of AUC and ACC under a law.
+    """Measure the coverage of the intervals of AUC and ACC under a distribution.
 
     Args:
-        law: Where test sets are drawn from.
-        rows: Rows of each.
+        law: Distribution of test sets.
+        rows: Rows of each test set.
         auc: True AUC of the first set of scores.
         draws: Number of test sets.
         seed: Seed of the draws.
-        differences: Add the differences of the two sets of scores.
+        differences: Add the differences between the two sets of scores.
         others: Add the normal interval and the percentile bootstrap.
         resamples: Resamples of a bootstrap.
     """
     rng, distance = np.random.default_rng(seed), gap(auc)
     first, second = truths(law, distance), truths(law, distance, NOISE)
-    made: dict[tuple[str, str], list[Interval]] = {}
+    by_method: dict[tuple[str, str], list[Interval]] = {}
     for number in range(draws):
         references, scores, noisy = draw(law, rows, distance, rng)
         predictions = check(references, scores, law.task, from_logits=False)
         for name, interval in intervals(predictions, NAMES).items():
-            made.setdefault((name, interval.method), []).append(interval)
+            by_method.setdefault((name, interval.method), []).append(interval)
             if others:
-                made.setdefault((name, "normal"), []).append(_normal(interval))
+                by_method.setdefault((name, "normal"), []).append(_normal(interval))
         if others:
             for name, interval in bootstrap(predictions, NAMES, resamples=resamples, seed=number).items():
-                made.setdefault((name, interval.method), []).append(interval)
+                by_method.setdefault((name, interval.method), []).append(interval)
         if differences:
             other = check(references, noisy, law.task, from_logits=False)
             for name, each in compare(predictions, other, NAMES, resamples=resamples, seed=number).items():
-                made.setdefault((f"{name} difference", each.difference.method), []).append(each.difference)
+                by_method.setdefault((f"{name} difference", each.difference.method), []).append(each.difference)
             if others:
-                drawn = bootstrap_compare(predictions, other, NAMES, resamples=resamples, seed=number)
-                for name, each in drawn.items():
-                    made.setdefault((f"{name} difference", each.difference.method), []).append(each.difference)
-    known = first | {f"{name} difference": first[name] - second[name] for name in NAMES}
-    return [_coverage(law, rows, name, how, known[name], found) for (name, how), found in made.items()]
+                bootstrapped = bootstrap_compare(predictions, other, NAMES, resamples=resamples, seed=number)
+                for name, each in bootstrapped.items():
+                    by_method.setdefault((f"{name} difference", each.difference.method), []).append(each.difference)
+    truth = first | {f"{name} difference": first[name] - second[name] for name in NAMES}
+    return [_coverage(law, rows, name, how, truth[name], drawn) for (name, how), drawn in by_method.items()]
 
 
 def _normal(interval: Interval) -> Interval:
@@ -183,20 +184,20 @@ def _normal(interval: Interval) -> Interval:
     return Interval(interval.estimate, low, high, interval.level, interval.standard_error, interval.method)
 
 
-def _coverage(law: Law, rows: int, name: str, how: str, truth: float, found: Sequence[Interval]) -> Coverage:
-    ends = np.array([(interval.low, interval.high) for interval in found])
-    # An interval that is nan covers nothing.
-    held = (ends[:, 0] <= truth) & (truth <= ends[:, 1])
+def _coverage(law: Law, rows: int, name: str, how: str, truth: float, drawn: Sequence[Interval]) -> Coverage:
+    ends = np.array([(interval.low, interval.high) for interval in drawn])
+    # A nan interval does not cover the truth.
+    covered = (ends[:, 0] <= truth) & (truth <= ends[:, 1])
     above, below = np.mean(ends[:, 0] > truth), np.mean(ends[:, 1] < truth)
     width = float(np.nanmean(ends[:, 1] - ends[:, 0]))
-    return Coverage(law.name, rows, name, how, truth, float(held.mean()), float(above), float(below), width)
+    return Coverage(law.name, rows, name, how, truth, float(covered.mean()), float(above), float(below), width)
 
 
 @app.command(epilog=f"Example: {EXAMPLE}")
 def main(
-    rows: Annotated[list[int] | None, typer.Option(help="Rows of a set; repeatable. [default: 100, 1000]")] = None,
+    rows: Annotated[list[int] | None, typer.Option(help="Rows per test set; repeatable. [default: 100, 1000]")] = None,
     auc: Annotated[list[float] | None, typer.Option(help="True AUCs, 0.5 to 1; repeatable. [default: 0.85]")] = None,
-    draws: Annotated[int, typer.Option(min=1, help="Test sets of each case.")] = 2000,
+    draws: Annotated[int, typer.Option(min=1, help="Test sets per case.")] = 2000,
     differences: Annotated[bool, typer.Option("--differences", help="Add paired differences of two scores.")] = False,
     others: Annotated[
         bool, typer.Option("--others", help="Add the normal interval and the percentile bootstrap.")
@@ -205,10 +206,10 @@ def main(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of the table.")] = False,
 ) -> None:
-    """Count how often 95 % intervals cover the truth, over test sets drawn from laws whose AUC and ACC are known."""
-    # Of ten positive rows in a hundred there is now and then one: its interval is nan, and counts as one that misses.
+    """Measure how often 95 % intervals cover the truth, over test sets from distributions with known AUC and ACC."""
+    # A small test set occasionally has a single positive row: its interval is nan, which counts as not covering.
     warnings.simplefilter("ignore", ScoreWarning)
-    found = []
+    coverages = []
     if not as_json:
         print("| test sets | rows | measure | method | truth | covered | above | below | width |")
         print("| --- | ---: | --- | --- | ---: | ---: | ---: | ---: | ---: |")
@@ -216,13 +217,13 @@ def main(
         for law, count in itertools.product(LAWS, rows or [100, 1000]):
             options = {"draws": draws, "seed": seed, "resamples": resamples}
             lines = measure(law, count, true, differences=differences, others=others, **options)
-            found += lines
+            coverages += lines
             for line in () if as_json else lines:
                 shares = " | ".join(f"{100 * share:.1f} %" for share in (line.covered, line.above, line.below))
-                about = f"{line.law} | {line.rows:,} | {line.measure} | {line.method} | {line.truth:.3f}"
-                print(f"| {about} | {shares} | {line.width:.3f} |", flush=True)
+                case = f"{line.law} | {line.rows:,} | {line.measure} | {line.method} | {line.truth:.3f}"
+                print(f"| {case} | {shares} | {line.width:.3f} |", flush=True)
     if as_json:
-        console.print_json(found)
+        console.print_json(coverages)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One way to get a train split as batches, measured in this process: what `bench_load.py` starts for each figure.
+"""Measure one way to load batches of a train split, in this process; `bench_load.py` starts it for each figure.
 
 The ways are ``official`` (the ``medmnist`` package and a `DataLoader`), ``plain`` (`load_dataset` and a `DataLoader`)
 and ``ours`` (`load_arrays` and an `ArrayLoader`). Prints one JSON object.
@@ -35,17 +35,17 @@ NORMALIZED = Compose([ToTensor(), Normalize([0.5], [0.5])])
 
 
 def official(flag: str, size: int, folder: Path, batch_size: int, workers: int) -> DataLoader[Any]:
-    """The official data set, its NPZ in `folder`/root; volumes as it gives them, float64 in 0..1."""
+    """Load `folder`/root with the official package; it returns volumes as float64 from 0 to 1."""
     volumes = medmnist.INFO[flag]["python_class"].endswith("3D")
-    of_flag = getattr(medmnist, medmnist.INFO[flag]["python_class"])
-    data = of_flag(split="train", root=folder / "root", size=size, transform=None if volumes else NORMALIZED)
-    # Its `__len__` insists on the rows of the true subset, which a phantom need not have.
+    official_class = getattr(medmnist, medmnist.INFO[flag]["python_class"])
+    data = official_class(split="train", root=folder / "root", size=size, transform=None if volumes else NORMALIZED)
+    # Its `__len__` checks the number of rows of the real subset, which a phantom may not have.
     data.info["n_samples"]["train"] = len(data.imgs)
     return _loader(data, batch_size, workers)
 
 
 def plain(flag: str, size: int, folder: Path, batch_size: int, workers: int) -> DataLoader[Any]:
-    """What one writes first over the build in `folder`/dist: a transform for images, a torch format for volumes."""
+    """Load the build in `folder`/dist in the obvious way: with a transform for images, a torch format for volumes."""
     rows = datasets.load_dataset(str(folder / "dist" / flag), str(size), split="train")
     if isinstance(rows.features["image"], datasets.Image):
         return _loader(rows.with_transform(_images), batch_size, workers)
@@ -67,17 +67,17 @@ def _volumes(samples: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 
 def ours(flag: str, size: int, folder: Path, batch_size: int, prefetch: int | None) -> ArrayLoader:
-    """Ours over the build in `folder`/dist, decoded into `folder`/arrays; `prefetch` None is the loader's default."""
+    """Load the build in `folder`/dist with our loader, cached in `folder`/arrays; `prefetch` None is its default."""
     arrays = medmnist_hf.load_arrays(flag, size, "train", root=folder / "dist", cache_dir=folder / "arrays")
     return ArrayLoader(arrays, batch_size, shuffle=True, transform=BatchTransform(), prefetch=prefetch)
 
 
-def measured(load: Callable[[], Any], seconds: float) -> dict[str, Any]:
-    """Load, run epochs for some seconds, and say how long that took.
+def measure(load: Callable[[], Any], seconds: float) -> dict[str, Any]:
+    """Load, and run epochs for some seconds.
 
     Returns:
-        ``first_batch`` and ``first_epoch``: seconds from the start of loading. ``epochs``: images a second in each
-        further one. ``memory``: bytes, the peak above the imports, with what worker processes hold for themselves.
+        ``first_batch`` and ``first_epoch``: seconds from the start of loading. ``epochs``: images per second in each
+        later epoch. ``memory``: peak above the imports in bytes, plus the unshared memory of worker processes.
     """
     before, start = _memory("VmRSS"), time.perf_counter()
     loader = load()
@@ -85,19 +85,19 @@ def measured(load: Callable[[], Any], seconds: float) -> dict[str, Any]:
     rows, first_epoch = len(loader.dataset), time.perf_counter() - start
     epochs: list[float] = []
     while len(epochs) < LEAST_EPOCHS or time.perf_counter() - start < first_epoch + seconds:
-        begun = time.perf_counter()
+        epoch_start = time.perf_counter()
         for _ in loader:
             pass
-        epochs.append(rows / (time.perf_counter() - begun))
-    apart = sum(worker.memory_full_info().uss for worker in psutil.Process().children())
-    memory = _memory("VmHWM") - before + apart
+        epochs.append(rows / (time.perf_counter() - epoch_start))
+    worker_memory = sum(worker.memory_full_info().uss for worker in psutil.Process().children())
+    memory = _memory("VmHWM") - before + worker_memory
     return {"first_batch": times[0], "first_epoch": first_epoch, "epochs": epochs, "memory": memory}
 
 
 def _memory(field: str) -> int:
     """``VmRSS`` (now) or ``VmHWM`` (peak) of this process in bytes."""
     status = Path("/proc/self/status")
-    if not status.exists():  # macOS tells the peak alone, in bytes
+    if not status.exists():  # macOS only reports the peak, in bytes
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     line = next(line for line in status.read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) * 1024
@@ -108,20 +108,20 @@ def main(
     way: Annotated[str, typer.Argument(help="official, plain or ours.")],
     flag: Annotated[str, typer.Argument(help="Subset.")],
     size: Annotated[int, typer.Argument(help="Edge length in pixels or voxels.")],
-    folder: Annotated[Path, typer.Argument(help="Holds root/ with the NPZ and dist/ with the build.")],
+    folder: Annotated[Path, typer.Argument(help="Folder with the NPZ file in root/ and the build in dist/.")],
     batch_size: Annotated[int, typer.Option(min=1)] = 128,
-    workers: Annotated[int, typer.Option(min=0, help="Processes of the DataLoader; not for ours.")] = 0,
-    prefetch: Annotated[int | None, typer.Option(help="Of ours. [default: the loader's]")] = None,
-    seconds: Annotated[float, typer.Option(help="Of further epochs, three at the least.")] = 2.0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes of the DataLoader; ignored by ours.")] = 0,
+    prefetch: Annotated[int | None, typer.Option(help="Prefetched batches of ours. [default: the loader's]")] = None,
+    seconds: Annotated[float, typer.Option(help="Seconds of later epochs, at least three epochs.")] = 2.0,
 ) -> None:
     """Measure one way and print JSON."""
     datasets.disable_progress_bars()
     if way == "ours":
-        found = measured(lambda: ours(flag, size, folder, batch_size, prefetch), seconds)
+        figures = measure(lambda: ours(flag, size, folder, batch_size, prefetch), seconds)
     else:
         peer = {"official": official, "plain": plain}[way]
-        found = measured(lambda: peer(flag, size, folder, batch_size, workers), seconds)
-    print(json.dumps(found))
+        figures = measure(lambda: peer(flag, size, folder, batch_size, workers), seconds)
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What `bench_metric.py` compares our `evaluate` module with: one as its template makes it, on scikit-learn.
+"""A plain `evaluate` module based on scikit-learn, with which `bench_metric.py` compares ours.
 
-`evaluate.load` reads this file by its path. It scores as the ``roc_auc`` and ``accuracy`` modules of `evaluate` do.
+`evaluate.load` loads this file by its path. It scores like the ``roc_auc`` and ``accuracy`` modules of `evaluate`.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 
 
 class PeerMetric(evaluate.Metric):  # type: ignore[misc]
-    """AUC and ACC of rows of Python floats, as ids or multi-hot."""
+    """AUC and ACC of rows of Python floats, with references as class ids or multi-hot."""
 
     def _info(self) -> Any:
         scores = datasets.Sequence(datasets.Value("float64"))

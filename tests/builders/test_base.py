@@ -1,4 +1,4 @@
-"""The builders as builders of `datasets`: configs, features, streaming, processes."""
+"""The builders as used with `datasets`: configs, features, streaming, several processes."""
 
 from pathlib import Path
 
@@ -17,21 +17,21 @@ from medmnist_hf.features import features_of
 from tests.fixtures.tables import assert_equals_npz, labels_of
 
 
-def builder_of(entry: Subset, size: int, cache: Path, **config: str) -> MedMNISTBuilder:
+def make_builder(entry: Subset, size: int, cache: Path, **config: str) -> MedMNISTBuilder:
     cls = MedMNIST3D if entry.ndim == 3 else MedMNIST2D
     return cls(config_name=f"{entry.flag}-{size}", cache_dir=str(cache), **config)
 
 
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's cache folder of its own, where ``source="phantom"`` puts its files."""
+    """A separate user cache folder, where ``source="phantom"`` writes its files."""
     folder = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
     monkeypatch.setenv("HOME", str(folder))
     return folder
 
 
-def test_sixty_configs() -> None:
+def test_there_are_sixty_configs() -> None:
     names = [config.name for cls in (MedMNIST2D, MedMNIST3D) for config in cls.BUILDER_CONFIGS]
     assert names == [f"{entry.flag}-{size}" for entry in subsets() for size in entry.sizes]
     assert len(set(names)) == 60
@@ -40,9 +40,9 @@ def test_sixty_configs() -> None:
 
 
 @pytest.mark.parametrize("entry", subsets(), ids=lambda entry: entry.flag)
-def test_info(entry: Subset, tmp_path: Path) -> None:
+def test_builders_describe_their_data_set(entry: Subset, tmp_path: Path) -> None:
     for size in entry.sizes:
-        builder = builder_of(entry, size, tmp_path)
+        builder = make_builder(entry, size, tmp_path)
         features = builder.info.features
         assert features == features_of(entry, size)
         assert list(features) == ["image", "label"]
@@ -54,14 +54,14 @@ def test_info(entry: Subset, tmp_path: Path) -> None:
         assert features["label"] == (datasets.List(label) if entry.task is Task.MULTI_LABEL else label)
         assert builder.info.description == entry.description
         assert "medmnist" in builder.info.homepage and str(builder.info.version) == "3.0.0"
-        wanted = "NonCommercial" if entry.flag == "dermamnist" else "Attribution 4.0"
-        assert wanted in builder.info.license.replace("-", "")
+        license_words = "NonCommercial" if entry.flag == "dermamnist" else "Attribution 4.0"
+        assert license_words in builder.info.license.replace("-", "")
 
 
 @pytest.mark.parametrize("flag", ["breastmnist", "retinamnist", "adrenalmnist3d"])
-def test_as_a_builder_of_datasets(real_data: Path, tmp_path: Path, flag: str) -> None:
+def test_prepared_data_equals_the_official_file(real_data: Path, tmp_path: Path, flag: str) -> None:
     entry = subset(flag)
-    builder = builder_of(entry, 28, tmp_path, source=str(real_data))
+    builder = make_builder(entry, 28, tmp_path, source=str(real_data))
     builder.download_and_prepare()
     built = builder.as_dataset()
     assert list(built) == list(SPLITS)
@@ -73,9 +73,9 @@ def test_as_a_builder_of_datasets(real_data: Path, tmp_path: Path, flag: str) ->
 
 
 @pytest.mark.parametrize(("flag", "size"), [("chestmnist", 64), ("bloodmnist", 28), ("organmnist3d", 28)])
-def test_streaming(home: Path, tmp_path: Path, flag: str, size: int) -> None:
+def test_streamed_rows_equal_the_source(home: Path, tmp_path: Path, flag: str, size: int) -> None:
     entry = subset(flag)
-    builder = builder_of(entry, size, tmp_path, source="phantom")
+    builder = make_builder(entry, size, tmp_path, source="phantom")
     (prefix, split) = ("val", "validation")
     rows = list(builder.as_streaming_dataset(split=split))
     (path,) = home.glob("**/*.npz")
@@ -85,23 +85,23 @@ def test_streaming(home: Path, tmp_path: Path, flag: str, size: int) -> None:
         assert np.array_equal(labels_of(labels, entry), npz[f"{prefix}_labels"])
 
 
-def test_several_processes(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_prepare_the_same_data(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "DEFAULT_SHARD_SIZE", 20_000)
     entry = subset("pathmnist")
-    builder = builder_of(entry, 28, tmp_path, source="phantom")
+    builder = make_builder(entry, 28, tmp_path, source="phantom")
     builder.download_and_prepare(num_proc=2)
     tables = {split: dataset.with_format("arrow")[:] for split, dataset in builder.as_dataset().items()}
     (path,) = home.glob("**/*.npz")
     assert_equals_npz(tables, path, entry, 28)
 
 
-def test_errors_of_the_source_come_through(tmp_path: Path) -> None:
+def test_errors_of_sources_and_codecs_are_raised(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no folder"):
-        builder_of(subset("breastmnist"), 28, tmp_path, source="/no/such/folder").as_streaming_dataset(split="test")
+        make_builder(subset("breastmnist"), 28, tmp_path, source="/no/such/folder").as_streaming_dataset(split="test")
     with pytest.raises(BuildError, match="unknown codec 'jpeg': choose from png, webp"):
-        builder_of(subset("breastmnist"), 28, tmp_path, codec="jpeg")
+        make_builder(subset("breastmnist"), 28, tmp_path, codec="jpeg")
     with pytest.raises(BuildError, match="webp is for RGB"):
-        builder_of(subset("breastmnist"), 28, tmp_path, codec="webp")
+        make_builder(subset("breastmnist"), 28, tmp_path, codec="webp")
     with pytest.raises(ValueError, match="pathmnist-29"):
         MedMNIST2D(config_name="pathmnist-29", cache_dir=str(tmp_path))
     with pytest.raises(CatalogError, match="has no size 32"):

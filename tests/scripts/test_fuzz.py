@@ -1,4 +1,4 @@
-"""`scripts/fuzz.py`: it finds faults that are there and reproduces them; the project's readers have none."""
+"""``scripts/fuzz.py``: it finds and reproduces planted faults, and finds none in the readers of the project."""
 
 import importlib.util
 import json
@@ -20,24 +20,24 @@ SCRIPT = ROOT / "scripts" / "fuzz.py"
 
 @pytest.fixture(scope="module")
 def program() -> Iterator[Any]:
-    sys.path.insert(0, str(SCRIPT.parent))  # as for a program that is run
+    sys.path.insert(0, str(SCRIPT.parent))  # as Python does when it runs the script
     specification = importlib.util.spec_from_file_location("fuzz_script", SCRIPT)
     assert specification is not None and specification.loader is not None
     module = importlib.util.module_from_spec(specification)
-    sys.modules[specification.name] = module  # where its dataclasses look for their types
+    sys.modules[specification.name] = module  # dataclasses look up their types there
     specification.loader.exec_module(module)
     yield module
     sys.path.remove(str(SCRIPT.parent))
 
 
 def refuse(path: Path) -> None:
-    """A reader as it should be: what is not a list of numbers is refused in one line."""
+    """A correct reader, which refuses anything but a list of numbers in one line."""
     try:
         numbers = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
-        raise MedMNISTError("no JSON") from None
-    if not isinstance(numbers, list) or not all(isinstance(one, int) for one in numbers):
-        raise MedMNISTError("no list of numbers")
+        raise MedMNISTError("not JSON") from None
+    if not isinstance(numbers, list) or not all(isinstance(number, int) for number in numbers):
+        raise MedMNISTError("not a list of numbers")
 
 
 def escape(path: Path) -> None:
@@ -54,7 +54,7 @@ def shout(path: Path) -> None:
         raise LoudError("")
 
 
-def rest(path: Path) -> None:
+def hang(path: Path) -> None:
     if path.read_bytes() != b"[1, 2, 3]":
         time.sleep(5)
 
@@ -76,10 +76,10 @@ def rest(path: Path) -> None:
             },
         ),
         (shout, {"message"}),
-        (rest, {"TooLongError"}),
+        (hang, {"TooLongError"}),
     ],
 )
-def test_what_is_no_refusal_in_one_line_is_a_fault(
+def test_anything_but_a_refusal_in_one_line_is_a_fault(
     program: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Any, places: set[str]
 ) -> None:
     monkeypatch.setattr(program, "SECONDS_PER_CASE", 0.05)
@@ -89,29 +89,29 @@ def test_what_is_no_refusal_in_one_line_is_a_fault(
         tally = program.fuzz(target, 0, 0.3)
     finally:
         program.signal.signal(program.signal.SIGALRM, previous)
-    found = {place.split()[-1] for place in tally.faults}
-    assert (found <= places and bool(found)) if places else not found
-    assert target.place.read_bytes() == target.sample, "the sound file is put back"
+    types = {place.split()[-1] for place in tally.faults}
+    assert (types <= places and bool(types)) if places else not types
+    assert target.place.read_bytes() == target.sample, "the valid file is restored"
     for fault in tally.faults.values():
-        again = program.fuzz(target, 0, 0.0, case=fault.case) if read is not rest else tally
-        assert fault.place in again.faults
+        repeated = program.fuzz(target, 0, 0.0, case=fault.case) if read is not hang else tally
+        assert fault.place in repeated.faults
 
 
 @pytest.mark.slow
-def test_every_way_of_damage_changes_files_and_depends_on_seed_and_number_alone(program: Any, tmp_path: Path) -> None:
+def test_damage_changes_files_and_depends_only_on_seed_and_number(program: Any, tmp_path: Path) -> None:
     for name, target in program.make_targets(tmp_path).items():
         cases = [program.damaged(target, 0, number) for number in range(30)]
         assert cases == [program.damaged(target, 0, number) for number in range(30)], name
         assert sum(case != target.sample for case in cases) > 20, name
         assert cases[:5] != [program.damaged(target, 1, number) for number in range(5)], name
-        target.read(target.place)  # the sound file is taken
+        target.read(target.place)  # the valid file is accepted
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, random.SystemRandom().randrange(1, 2**32)], ids=["known", "new"])
-def test_damaged_files_are_taken_or_refused_in_one_line(seed: int) -> None:
-    """With a seed that is known and with a new one, which the message of a fault names."""
-    done = subprocess.run(
+def test_damaged_files_are_accepted_or_refused_in_one_line(seed: int) -> None:
+    """The seed is a fixed one, or a random one that the assertion message names."""
+    process = subprocess.run(
         [sys.executable, SCRIPT, "--seconds", "4", "--seed", str(seed)], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, f"seed {seed}: {done.stderr}"
+    assert process.returncode == 0, f"seed {seed}: {process.stderr}"

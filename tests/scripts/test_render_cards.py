@@ -1,4 +1,4 @@
-"""``scripts/render_cards.py`` as a person runs it."""
+"""``scripts/render_cards.py``, run from the command line."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The methods by which a model is made to predict a subset's labels."""
+"""The methods that make a model predict the labels of a subset."""
 
 from medmnist_hf.extras import require_modules
 

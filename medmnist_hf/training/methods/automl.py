@@ -1,4 +1,4 @@
-"""An AutoML engine as a method: a search in a process of its own, on the images themselves or on frozen features."""
+"""AutoML engines as methods: a search in a separate process, on the images themselves or on frozen features."""
 
 import sys
 from functools import partial
@@ -22,33 +22,33 @@ from medmnist_hf.training.registry import PIXELS
 from medmnist_hf.training.run_folder import CHECKPOINTS
 
 LABELED: Final = ("train", "validation")
-"""Splits whose labels an engine is given."""
+"""Splits whose labels are passed to an engine."""
 
 
 def fit(run: Run, seed: int, folder: Path) -> Fitted:
-    """Search on train by validation, within ``time_budget``, in the interpreter of the engine.
+    """Fit models on train and select on validation, within ``time_budget``, in the interpreter of the engine.
 
     Args:
-        run: What to do; the method of its recipe is the engine.
+        run: The run, whose recipe names the engine as its method.
         seed: Seed of the search.
-        folder: The seed's folder; the search works, and resumes, in `CHECKPOINTS` there.
+        folder: The seed's folder; the search works and resumes in its folder `CHECKPOINTS`.
 
     Returns:
-        Scores, and facts: ``inputs`` in words, ``engine``, ``trials``, ``configuration``, ``search_seconds``, and of
-        an interrupted search how that happened, as ``partial``.
+        Scores and facts: a description of the ``inputs``, ``engine``, ``trials``, ``configuration``,
+        ``search_seconds`` and, for an interrupted search, ``partial`` with the cause.
 
     Raises:
-        TrainingError: The engine is not installed, cannot do what is asked for, or has left no model.
-        KeyboardInterrupt: Ctrl-C before there was a model.
+        TrainingError: The engine is not installed, does not support the task, or found no model.
+        KeyboardInterrupt: Ctrl-C was pressed before there was a model.
     """
     recipe = run.recipe
     if PartialState().num_processes > 1:
         raise TrainingError(f"method {recipe.method} runs in one process: start it without a launcher")
-    searched = engine(recipe.method)
-    python = interpreter(searched)
+    search_engine = engine(recipe.method)
+    python = interpreter(search_engine)
     if recipe.model == PIXELS:
         run.claim()
-    kind, words = _inputs(recipe, searched)
+    kind, description = _inputs(recipe, search_engine)
     problem = Problem(
         task=recipe.subset.task.value,
         classes=len(recipe.subset.labels),
@@ -59,9 +59,9 @@ def fit(run: Run, seed: int, folder: Path) -> Fitted:
         seed=seed,
         options={"epochs": recipe.epochs} | ({} if recipe.trials is None else {"trials": recipe.trials}),
     )
-    tell = partial(print, file=sys.stderr, flush=True)
-    result = search(searched, python, folder / CHECKPOINTS, problem, (lambda line: None) if run.quiet else tell)
-    result.facts.setdefault("inputs", words)  # an engine may read them in a way of its own
+    echo = (lambda line: None) if run.quiet else partial(print, file=sys.stderr, flush=True)
+    result = search(search_engine, python, folder / CHECKPOINTS, problem, echo)
+    result.facts.setdefault("inputs", description)  # unless the engine describes them itself
     if result.partial:
         result.facts["partial"] = result.partial
     return Fitted(
@@ -72,17 +72,17 @@ def fit(run: Run, seed: int, folder: Path) -> Fitted:
     )
 
 
-def _inputs(recipe: Recipe, searched: Engine) -> tuple[str, str]:
-    """What the engine is given, see ``adapters/job.py``, and that in words."""
+def _inputs(recipe: Recipe, search_engine: Engine) -> tuple[str, str]:
+    """The kind of the engine's inputs, see ``adapters/job.py``, and a description."""
     if recipe.model != PIXELS:
         return "features", f"features of {recipe.model}"
-    if "pixels" in searched.inputs:
+    if "pixels" in search_engine.inputs:
         return "pixels", "flattened voxels" if recipe.subset.ndim == 3 else "flattened pixels"
     return "images", "volumes" if recipe.subset.ndim == 3 else "images"
 
 
 def _arrays(run: Run, kind: str) -> dict[str, npt.NDArray[Any]]:
-    """Split -> inputs of that kind."""
+    """Split -> inputs of the given kind."""
     if kind == "features":
         built = build_model(run.recipe)
         run.describe(built.model, built.origin, trained=0)

@@ -1,4 +1,4 @@
-"""What every method is given and gives back: a run, of which it does one seed, and what it made of that."""
+"""The input and output of every method: a run, of which it fits one seed, and the result of the fit."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,20 +19,20 @@ from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.results import DataRecord
 
 
-def _nothing(*_: str) -> None:
-    """What a run that is not followed does."""
+def _do_nothing(*_: str) -> None:
+    """The default of callbacks."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fitted:
-    """What a method made of one seed.
+    """The result of a method for one seed.
 
     Attributes:
-        scores: Split -> scores, float64 of shape (N, K): ``validation`` and, if the recipe says so, ``test``.
-        facts: What the method has to report, for JSON: the best epoch, the strength chosen, what was tried.
-        built: The model as it is to be published; None for methods whose model cannot score by itself.
-        stopped: Ctrl-C ended it, and this is the best it had.
-        earlier_seconds: Seconds that earlier processes took for what this one resumed.
+        scores: Split -> scores, float64 of shape (N, K): ``validation`` and, if the recipe scores it, ``test``.
+        facts: Further values to report, as JSON: for example the best epoch or the selected penalty.
+        built: The model to publish; None for methods whose model cannot predict on its own.
+        stopped: Whether Ctrl-C ended the fit, so that this is the best model so far.
+        earlier_seconds: Seconds that earlier processes spent on the work that was resumed.
     """
 
     scores: dict[str, FloatArray]
@@ -47,14 +47,14 @@ class Run:
     """What all seeds of a run share.
 
     Attributes:
-        recipe: What to do.
+        recipe: The recipe to run.
         data: Split -> images and labels.
-        record: What the data was built from, and its rows.
-        device: Where to compute.
-        quiet: No progress on the terminal.
-        workers: Threads that make batches; None chooses.
-        claim: To be called once all that may be refused was checked and before anything is written: it makes the
-            seed's folder, and removes a run that is to be replaced. Further calls do nothing.
+        record: Description of the data.
+        device: Device to compute on.
+        quiet: Show no progress on the terminal.
+        workers: Number of threads that make batches; None chooses.
+        claim: Must be called after all checks and before anything is written. It makes the seed's folder and removes a
+            run to be replaced. Further calls do nothing.
         echo: Called with each line of progress.
         is_first: Whether this is the first seed.
     """
@@ -65,29 +65,29 @@ class Run:
     device: torch.device
     quiet: bool
     workers: int | None = None
-    claim: Callable[[], None] = _nothing
-    echo: Callable[[str], None] = _nothing
+    claim: Callable[[], None] = _do_nothing
+    echo: Callable[[str], None] = _do_nothing
     is_first: bool = True
 
     @property
     def scored(self) -> tuple[str, ...]:
-        """The splits to score: validation, and test unless configurations are still being compared."""
+        """The splits to score: validation and, if the recipe says so, test."""
         return ("validation", "test") if self.recipe.test else ("validation",)
 
     def batches(self, split: str, transform: BatchTransform) -> ArrayLoader:
-        """A split in its order, as inputs of a model."""
+        """Load the inputs of a split in order."""
         size = 2 * self.recipe.batch_size
         return ArrayLoader(
             ArrayDataset(*self.data[split]), size, transform=transform, device=self.device, prefetch=self.workers
         )
 
     def describe(self, model: nn.Module, origin: str, *, trained: int | None = None) -> None:
-        """Tell how large a network is and what it starts from, and warn of images far below its pretraining size.
+        """Report the size and origin of a network, and warn if images are much smaller than in its pretraining.
 
         Args:
             model: The network.
-            origin: What it starts from, in words.
-            trained: Parameters that are trained; None for those of the network that can be.
+            origin: Description of the initial weights.
+            trained: Number of trained parameters; None counts those of the network that require gradients.
         """
         total, trainable = parameter_counts(model)
         self.echo(f"  model    {total:,} parameters, {trainable if trained is None else trained:,} trained; {origin}")

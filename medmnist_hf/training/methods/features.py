@@ -1,6 +1,6 @@
-"""What the classifier of a network sees of images, extracted once for the methods that only look at that.
+"""Extract frozen features, the inputs of a network's classifier, for the methods that work on them.
 
-The network is in evaluation mode: no dropout, and batch norms keep their statistics.
+The network is in evaluation mode: there is no dropout, and batch norms keep their statistics.
 """
 
 from collections.abc import Iterable, Mapping
@@ -40,13 +40,13 @@ def extract(
     batches: Iterable[Mapping[str, torch.Tensor]],
     device: torch.device,
 ) -> Features:
-    """Features of all batches, in their order.
+    """Extract the features of all batches, in order.
 
     Args:
-        model: A model of `medmnist_hf.training.models`; it is moved to the device and left in evaluation mode, and no
-            weight or statistic of it changes.
-        batches: ``pixel_values`` and ``labels``.
-        device: Where to compute.
+        model: A model of `medmnist_hf.training.models`. It is moved to the device and set to evaluation mode; weights
+            and statistics do not change.
+        batches: Batches of ``pixel_values`` and ``labels``.
+        device: Device to compute on.
 
     Raises:
         TrainingError: The model has no linear classifier, or its logits are not finite.
@@ -60,16 +60,16 @@ def extract(
 
 
 def split_features(run: Run, built: Built, splits: Iterable[str]) -> dict[str, Features]:
-    """Features of some splits, by split.
+    """Extract the features of the given splits: split -> features.
 
     Raises:
-        TrainingError: The loss is ordinal, which has no classifier on features here; or as `extract`.
+        TrainingError: The loss is ordinal, for which there is no classifier on frozen features; or as for `extract`.
     """
     if run.recipe.resolved_loss == "ordinal":
-        trained = " or ".join(name for name, method in METHODS.items() if method.trains)
-        raise TrainingError(f"loss ordinal is not for frozen features: use {trained} without probe_first")
+        methods = " or ".join(name for name, method in METHODS.items() if method.trains)
+        raise TrainingError(f"loss ordinal is not for frozen features: use {methods} without probe_first")
     run.claim()
-    model: Any = built.model  # torch's stubs know no memory format for modules
+    model: Any = built.model  # torch's stubs lack the memory format of modules
     model.to(memory_format=memory_format(run.recipe))
     transform = input_transform(run.recipe, built.mean, built.std, built.image_size)
     return {split: extract(built.model, run.batches(split, transform), run.device) for split in splits}

@@ -1,4 +1,4 @@
-"""Fine-tuning: a model trained end to end, or that part of it which a method such as LoRA leaves to be trained."""
+"""Fine-tuning: train a model end to end, or only the parameters that a method such as LoRA selects."""
 
 import contextlib
 import logging
@@ -18,7 +18,7 @@ from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.recipe_transforms import input_transform, memory_format, train_transform
 from medmnist_hf.training.losses import make_loss, to_scores
 from medmnist_hf.training.methods.base import Fitted, Run
-from medmnist_hf.training.methods.resume import folder_of, last_checkpoint
+from medmnist_hf.training.methods.resume import checkpoint_folder, last_checkpoint
 from medmnist_hf.training.methods.trainer import RecipeTrainer, training_arguments
 from medmnist_hf.training.models.factory import build_model, parameter_counts
 from medmnist_hf.training.models.saving import Built
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 def fit(run: Run, seed: int, folder: Path) -> Fitted:
-    """Train all weights end to end; the best epoch of validation is kept."""
+    """Train all weights end to end and keep the best epoch on validation."""
     return train(run, seed, folder)
 
 
@@ -42,30 +42,30 @@ def train(
     adapt: Callable[[Recipe, Built], Any] = lambda _, built: built.model,
     merge: Callable[[Any], nn.Module] = lambda model: model,
 ) -> Fitted:
-    """Train what can be trained of a model; the best epoch of validation is kept.
+    """Train the parameters of a model that require gradients, and keep the best epoch on validation.
 
     Args:
-        run: What to do.
+        run: The run.
         seed: Seed of weights, order and augmentation.
-        folder: The seed's folder, which gets checkpoints; from those that are there, training resumes.
-        adapt: Called with recipe and model before training, gives the model to train.
-        merge: Called with that model after training, gives the one to publish.
+        folder: The seed's folder; checkpoints are written to it, and training resumes from existing ones.
+        adapt: Called with recipe and model before training; returns the model to train.
+        merge: Called with the trained model; returns the model to publish.
 
     Raises:
         TrainingError: The recipe cannot be carried out.
-        DivergenceError: The loss was no longer finite before an epoch was whole.
+        DivergenceError: The loss became infinite or nan within the first epoch.
     """
     recipe, processes = run.recipe, PartialState()
     built = build_model(recipe)
     model: Any = None if recipe.probe_first else adapt(recipe, built)
     run.claim()
     checkpoints = folder / CHECKPOINTS
-    with processes.main_process_first():  # it removes what is not whole
+    with processes.main_process_first():  # the first process removes incomplete checkpoints
         resumed = last_checkpoint(checkpoints, processes.num_processes)
     earlier = 0.0 if resumed is None else resumed.seconds
-    begun = time.monotonic() - earlier
+    start = time.monotonic() - earlier
     if recipe.probe_first and resumed is None:
-        from medmnist_hf.training.methods.linear_probe import probe_model  # scikit-learn takes a second
+        from medmnist_hf.training.methods.linear_probe import probe_model  # importing scikit-learn takes a second
 
         probe_model(run, built, ("train", "validation"))
     if recipe.probe_first:
@@ -89,25 +89,29 @@ def train(
         validation=ArrayDataset(*run.data["validation"]),
         train_transform=train_transform(recipe, *inputs, seed),
         transform=input_transform(recipe, *inputs),
-        begun=begun,
+        start=start,
         quiet=run.quiet,
         workers=run.workers,
     )
     with contextlib.ExitStack() as tracker:
         if processes.is_main_process:
             log = tracker.enter_context(tracking(recipe, folder, seed, 0 if resumed is None else resumed.step))
-            trainer.add_callback(_Tracked(log))
-        output = trainer.train(resume_from_checkpoint=resumed and str(folder_of(resumed.step, checkpoints)))
-    model.train()  # some networks keep parts of their weights for evaluation until then: those of the last epoch
+            trainer.add_callback(_TrackerCallback(log))
+        checkpoint = None if resumed is None else str(checkpoint_folder(resumed.step, checkpoints))
+        output = trainer.train(resume_from_checkpoint=checkpoint)
+    model.train()  # some networks cache weights in evaluation mode, here those of the last epoch; this drops them
     scores = {}
     for split in run.scored:
-        predicted = trainer.predict(ArrayDataset(*run.data[split])).predictions
-        scores[split] = to_scores(np.asarray(predicted), recipe.resolved_loss)
+        logits = trainer.predict(ArrayDataset(*run.data[split])).predictions
+        scores[split] = to_scores(np.asarray(logits), recipe.resolved_loss)
     total, trained = parameter_counts(model)
     best_epoch = round((trainer.state.best_global_step or trainer.state.global_step) / trainer.steps_per_epoch)
     if trainer.diverged and processes.is_main_process:
         _log.warning(
-            "training diverged: %s; epoch %d is kept. For more, %s", trainer.diverged, best_epoch, trainer.advice
+            "training diverged: %s; epoch %d is kept. To train longer, %s",
+            trainer.diverged,
+            best_epoch,
+            trainer.advice,
         )
     facts = {
         "origin": built.origin,
@@ -123,11 +127,11 @@ def train(
     return Fitted(scores, facts, replace(built, model=merge(model)), earlier_seconds=earlier)
 
 
-class _Tracked(TrainerCallback):
-    """Passes what is logged in training on to a tracker, see `medmnist_hf.training.tracking`.
+class _TrackerCallback(TrainerCallback):
+    """Passes logged values on to a tracker, see `medmnist_hf.training.tracking`.
 
     Args:
-        log: Takes values by name, ``train/loss`` or ``eval/auc``, and their step.
+        log: Called with values by name, such as ``train/loss`` or ``eval/auc``, and their step.
     """
 
     def __init__(self, log: Callable[[Mapping[str, float], int], None]) -> None:

@@ -1,4 +1,4 @@
-"""The linear probe: frozen features and a linear classifier, solved to convergence and made the model's own."""
+"""The linear probe: a linear classifier fitted to frozen features until convergence, and set in the model."""
 
 import math
 import warnings
@@ -27,20 +27,20 @@ from medmnist_hf.training.models.heads import classifier_of
 from medmnist_hf.training.models.saving import Built
 
 STRENGTHS: Final = tuple(10.0**power for power in range(-5, 2))
-"""Inverse strengths C of the probe's L2 penalty that are tried, as scikit-learn counts them."""
+"""Values of C to try, the inverse strength of scikit-learn's L2 penalty."""
 
 TOLERANCE: Final = 1e-6
-"""Largest gradient of the mean loss at which the solver has converged; scores then move by less than 0.01."""
+"""Largest gradient of the mean loss at convergence; further steps change scores by less than 0.01."""
 
 MOST_STEPS: Final = 5000
-"""Iterations that the solver may take until it has converged."""
+"""Maximum number of iterations of the solver."""
 
 NEVER: Final = 30.0
-"""Minus the logit of what train never shows."""
+"""Negative logit of a class or finding that does not occur in train."""
 
 
 def fit(run: Run, seed: int, folder: Path) -> Fitted:
-    """Fit a linear classifier on frozen features and make it the model's own."""
+    """Fit a linear classifier to frozen features and set it in the model."""
     recipe = run.recipe
     built = build_model(recipe)
     run.describe(built.model, built.origin, trained=parameter_counts(classifier_of(built.model)[1])[0])
@@ -62,9 +62,9 @@ class Probe:
     """A linear classifier on features.
 
     Attributes:
-        weight: float64 of shape (outputs, F), on features as they are.
+        weight: float64 of shape (outputs, F), for features that are not standardized.
         bias: float64 of shape (outputs,).
-        strength: The C of `STRENGTHS` that validation chose.
+        strength: The C of `STRENGTHS` with the best validation AUC.
         tried: C -> validation AUC.
     """
 
@@ -74,28 +74,28 @@ class Probe:
     tried: dict[float, float]
 
     def logits(self, features: Features) -> FloatArray:
-        """Logits of shape (N, outputs): their softmax, or the sigmoid of each finding, are the scores."""
+        """Logits of shape (N, outputs), whose softmax, or sigmoid per finding, gives the scores."""
         return np.asarray(features.values @ self.weight.T + self.bias)
 
 
 def fit_probe(train: Features, validation: Features, task: Task, classes: int, *, balanced: bool = False) -> Probe:
-    """Logistic regression with an L2 penalty whose strength has the best AUC on validation.
+    """Fit a logistic regression with an L2 penalty, selecting the strength with the best AUC on validation.
 
-    Features are standardized by train, and the probe is put back into their own units; a feature that is constant in
-    train has no weight. The multi-label task is one regression a finding; the others one softmax over all classes. A
-    class that train does not show is never predicted. Of strengths with the same AUC the stronger penalty is taken.
+    Features are standardized by train, and the weights are converted back to the original units. A feature that is
+    constant in train gets no weight. The multi-label task uses one regression per finding, other tasks a softmax over
+    all classes. A class that does not occur in train is never predicted. If strengths tie, the stronger penalty wins.
 
-    Each strength starts from the solution of the one before. The grid ends early where a solver has not converged.
+    Each fit starts from the solution for the previous strength. The grid ends early if a solver does not converge.
 
     Args:
         train: Features to fit.
-        validation: Features to choose by.
-        task: What is predicted.
+        validation: Features to select on.
+        task: The task.
         classes: Number of classes or findings.
-        balanced: Weight classes by the inverse of their frequency.
+        balanced: Weight classes by their inverse frequency.
 
     Raises:
-        TrainingError: Train has one class alone, validation has no AUC, or no solver converged.
+        TrainingError: Train has only one class, the AUC on validation is undefined, or no solver converged.
     """
     inputs, mean, spread = _standardized(train.values)
     constants, problems = _problems(train.labels, task, classes)
@@ -125,9 +125,9 @@ def fit_probe(train: Features, validation: Features, task: Task, classes: int, *
 
 
 def _standardized(values: npt.NDArray[np.float32]) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Values of mean 0 and variance 1 in float64, and the mean and spread of each feature.
+    """Standardize values to mean 0 and variance 1 in float64; also returns mean and standard deviation per feature.
 
-    A constant, also one that wavers by the rounding of float32, becomes 0 by an infinite spread.
+    Features that are constant up to the rounding of float32 get an infinite standard deviation and become 0.
     """
     inputs = values.astype(np.float64)
     mean = inputs.mean(0)
@@ -139,7 +139,7 @@ def _standardized(values: npt.NDArray[np.float32]) -> tuple[FloatArray, FloatArr
 
 
 def _problems(labels: Int64Array, task: Task, classes: int) -> tuple[FloatArray, list[tuple[Int64Array, Int64Array]]]:
-    """Biases of outputs that need no regression, and for each regression the outputs it gives and its targets."""
+    """The biases of outputs that need no regression, and the outputs and targets of each regression."""
     bias = np.full(classes, -NEVER)
     if task is Task.MULTI_LABEL:
         bias[labels.all(0)] = NEVER
@@ -147,15 +147,15 @@ def _problems(labels: Int64Array, task: Task, classes: int) -> tuple[FloatArray,
         return bias, [(np.array([at]), labels[:, at]) for at in mixed]
     present = np.unique(labels)
     if len(present) < 2:
-        raise TrainingError(f"train has class {present[0]} alone: a probe needs two classes or more")
-    if len(present) == 2:  # one regression gives the log-odds of the second against the first
+        raise TrainingError(f"train has only class {present[0]}: a probe needs two classes or more")
+    if len(present) == 2:  # one regression: the log-odds of the second class against the first
         bias[present[0]] = 0.0
         return bias, [(present[1:], labels)]
     return bias, [(present, labels)]
 
 
 def _solve(solver: Any, strength: float, inputs: FloatArray, targets: Int64Array) -> None:
-    """Fit, from where the solver stands; raises a `ConvergenceWarning` where it does not converge."""
+    """Fit from the solver's current solution. Raises `ConvergenceWarning` if it does not converge."""
     solver.C = strength
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
@@ -163,55 +163,55 @@ def _solve(solver: Any, strength: float, inputs: FloatArray, targets: Int64Array
 
 
 def _auc(validation: Features, probe: Probe, task: Task) -> float:
-    """AUC on validation, over the classes that it can rank."""
+    """AUC on validation, over the classes for which it is defined."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ScoreWarning)
             auc = score(check(validation.labels, probe.logits(validation), task, from_logits=True)).auc
     except ScoreError as error:
-        raise TrainingError(f"cannot choose the probe on validation: {error}") from None
+        raise TrainingError(f"cannot select the probe on validation: {error}") from None
     if math.isnan(auc):
-        raise TrainingError("cannot choose the probe on validation: no class has positive and negative rows there")
+        raise TrainingError("cannot select the probe on validation: no class has both positive and negative rows")
     return auc
 
 
-def with_classifier(model: nn.Module, weight: FloatArray, bias: FloatArray) -> nn.Module:
-    """The model with the weights of its classifier exchanged in place, so that it predicts what a probe does.
+def set_classifier(model: nn.Module, weight: FloatArray, bias: FloatArray) -> nn.Module:
+    """Overwrite the classifier of a model in place with the weights of a probe.
 
     Args:
-        model: The model whose features the probe was fitted to.
+        model: The model to whose features the probe was fitted.
         weight: Shape (outputs, F).
         bias: Shape (outputs,).
 
     Raises:
-        TrainingError: The classifier has no bias, or other outputs.
+        TrainingError: The classifier has no bias or another shape.
     """
-    name, classifier = classifier_of(model)
-    old: Any = classifier
-    if old.bias is None or old.weight.flatten(1).shape != weight.shape:
+    name, layer = classifier_of(model)
+    classifier: Any = layer
+    if classifier.bias is None or classifier.weight.flatten(1).shape != weight.shape:
         raise TrainingError(
             f"{name} of {type(model).__name__} cannot hold a probe of {weight.shape}: name another model"
         )
     with torch.no_grad():
-        old.weight.copy_(torch.from_numpy(weight).view_as(old.weight))
-        old.bias.copy_(torch.from_numpy(bias))
+        classifier.weight.copy_(torch.from_numpy(weight).view_as(classifier.weight))
+        classifier.bias.copy_(torch.from_numpy(bias))
     return model
 
 
 def probe_model(run: Run, built: Built, splits: Iterable[str]) -> tuple[Probe, dict[str, Features]]:
-    """A linear probe, which becomes the classifier of the model, and the features of some splits.
+    """Fit a linear probe and set it as the classifier of the model; also returns the features of the splits.
 
     Args:
-        run: What to do.
+        run: The run.
         built: The model.
-        splits: The splits, among them train and validation.
+        splits: The splits, including train and validation.
 
     Raises:
-        TrainingError: As `split_features`, `fit_probe` and `with_classifier`.
+        TrainingError: As for `split_features`, `fit_probe` and `set_classifier`.
     """
     entry, features = run.recipe.subset, split_features(run, built, splits)
     probe = fit_probe(
         features["train"], features["validation"], entry.task, len(entry.labels), balanced=run.recipe.class_weights
     )
-    with_classifier(built.model, probe.weight, probe.bias)
+    set_classifier(built.model, probe.weight, probe.bias)
     return probe, features

@@ -1,4 +1,4 @@
-"""LoRA by PEFT: small matrices beside the layers of a pretrained model, trained and then merged into it."""
+"""LoRA by PEFT: train low-rank updates of the layers of a pretrained model, then merge them into it."""
 
 import copy
 from collections import Counter
@@ -21,31 +21,36 @@ from medmnist_hf.training.recipe import Recipe
 
 
 def fit(run: Run, seed: int, folder: Path) -> Fitted:
-    """Train LoRA's matrices, the classifier and batch norms, and merge them into the model."""
+    """Train the LoRA matrices, the classifier and batch norms, and merge them into the model."""
     return train(run, seed, folder, adapt=add_lora, merge=merge_lora)
 
 
 def lora_config(recipe: Recipe, model: nn.Module, images: Tensor) -> LoraConfig:
-    """LoRA on every linear layer and convolution of a model that can have it, by their full names.
+    """The configuration that applies LoRA to every suitable linear layer and convolution, by full name.
 
-    Left alone are grouped and depthwise convolutions, whose kernels are too small for matrices of low rank; layers
-    with a forward of their own (SAME padding, standardized weights, the parts of `torch.nn.MultiheadAttention`), of
-    which the product of two matrices is not the change that it makes; layers whose weights the network reads without
-    calling them (the joint projection of BEiT and Swin V2), which would pass by the matrices; and layers or weights
-    that stand in several places. Classifiers are new and trained whole; so are batch norms, whose statistics move in
-    training: as a part of the adapter they are saved with it.
+    Some layers are not adapted:
+
+    - grouped and depthwise convolutions, whose kernels are too small for low-rank matrices;
+    - layers with their own forward (SAME padding, standardized weights, parts of `torch.nn.MultiheadAttention`), whose
+      change is not the product of the two matrices;
+    - layers whose weights the network reads without calling the layer (the joint projection of BEiT and Swin V2),
+      which would bypass the matrices;
+    - layers and weights that are shared.
+
+    Classifiers are new and trained fully. So are batch norms, whose statistics change in training; as part of the
+    adapter they are saved with it.
 
     Args:
-        recipe: Says rank and alpha.
+        recipe: The recipe with rank and alpha.
         model: A model of `medmnist_hf.training.models`.
-        images: Inputs that it reads.
+        images: Example inputs.
 
     Raises:
-        TrainingError: The model reads volumes, or has no such layer.
+        TrainingError: The model reads volumes, or has no suitable layer.
     """
     modules = list(model.named_modules())
     if getattr(getattr(model, "config", None), "volumetric", ""):
-        raise TrainingError(f"method lora is for images, but {recipe.model} reads volumes here: use finetune")
+        raise TrainingError(f"method lora is only for images, but {recipe.model} reads volumes here: use finetune")
     heads, called, shared = classifiers_of(model), _called(model, images), _shared(model)
     targets = [
         name
@@ -54,12 +59,12 @@ def lora_config(recipe: Recipe, model: nn.Module, images: Tensor) -> LoraConfig:
     ]
     if not targets:
         raise TrainingError(f"{recipe.model} has no layer that LoRA can adapt: use finetune")
-    whole = [*heads, *(name for name, module in modules if isinstance(module, _BatchNorm))]
+    fully_trained = [*heads, *(name for name, module in modules if isinstance(module, _BatchNorm))]
     return LoraConfig(
         r=recipe.lora_rank,
-        lora_alpha=recipe.lora_alpha,  # type: ignore[arg-type]  # any number: it is divided by the rank
+        lora_alpha=recipe.lora_alpha,  # type: ignore[arg-type]  # need not be an integer: it is divided by the rank
         target_modules=targets,
-        modules_to_save=whole,
+        modules_to_save=fully_trained,
     )
 
 
@@ -70,7 +75,7 @@ def _adaptable(module: Any) -> bool:
 
 
 def _called(model: nn.Module, images: Tensor) -> set[nn.Module]:
-    """The modules that are called, as PEFT exchanges what a call does."""
+    """The modules whose forward is called; PEFT replaces only the forward."""
     called: set[nn.Module] = set()
     hooks = [module.register_forward_hook(lambda module, *_: called.add(module)) for module in model.modules()]
     try:
@@ -82,29 +87,28 @@ def _called(model: nn.Module, images: Tensor) -> set[nn.Module]:
 
 
 def _shared(model: nn.Module) -> set[nn.Module]:
-    """The modules that stand in several places, or whose weights do."""
-    places = Counter(module for _, module in model.named_modules(remove_duplicate=False))
-    weights = Counter(id(one) for module in places for one in module.parameters(recurse=False))
+    """The modules that occur several times in the model, or whose weights do."""
+    modules = Counter(module for _, module in model.named_modules(remove_duplicate=False))
+    weights = Counter(id(weight) for module in modules for weight in module.parameters(recurse=False))
     return {
         module
-        for module, count in places.items()
-        if count > 1 or any(weights[id(one)] > 1 for one in module.parameters(recurse=False))
+        for module, count in modules.items()
+        if count > 1 or any(weights[id(weight)] > 1 for weight in module.parameters(recurse=False))
     }
 
 
 def add_lora(recipe: Recipe, built: Built) -> PeftModel:
-    """The model with LoRA, in place: only the adapter, classifiers and batch norms can be trained.
+    """Add LoRA to a model in place, so that only the adapter, classifiers and batch norms are trained.
 
-    The matrices are drawn from torch's global generator; until trained they change no output. Whether they can be
-    merged is tried on a copy.
+    The matrices are drawn from torch's global generator and do not change outputs until they are trained. Merging is
+    tested on a copy.
 
     Args:
-        recipe: Says rank and alpha.
-        built: Has a model of `medmnist_hf.training.models`.
+        recipe: The recipe with rank and alpha.
+        built: A model of `medmnist_hf.training.models`.
 
     Raises:
-        TrainingError: As `lora_config`, or the network with merged matrices is another one than that with matrices
-            beside its layers.
+        TrainingError: As for `lora_config`, or merging the matrices changes the outputs of the network.
     """
     images = torch.randn(
         2, recipe.input_channels, *(built.image_size,) * recipe.subset.ndim, generator=torch.Generator().manual_seed(0)
@@ -112,21 +116,21 @@ def add_lora(recipe: Recipe, built: Built) -> PeftModel:
     config = lora_config(recipe, built.model, images)
     try:
         with torch.random.fork_rng(devices=[]):
-            same = _merges(copy.deepcopy(built.model), config, images)
-    except Exception as error:  # the code of networks asks layers for what they are, which PEFT's are not
-        raise TrainingError(f"{recipe.model} cannot have LoRA ({first_line(error)}): use finetune") from None
-    if not same:
-        raise TrainingError(f"{recipe.model} with LoRA merged into it would be another network: use finetune")
+            can_merge = _can_merge(copy.deepcopy(built.model), config, images)
+    except Exception as error:  # networks may read attributes of their layers that PEFT's layers lack
+        raise TrainingError(f"{recipe.model} does not support LoRA ({first_line(error)}): use finetune") from None
+    if not can_merge:
+        raise TrainingError(f"merging LoRA into {recipe.model} would change its outputs: use finetune")
     return get_peft_model(built.model, config)
 
 
-def _merges(model: nn.Module, config: LoraConfig, images: Tensor) -> bool:
-    """Whether a merge keeps what the matrices do; the model is used up."""
+def _can_merge(model: nn.Module, config: LoraConfig, images: Tensor) -> bool:
+    """Whether merging keeps the outputs of the network; the given model is modified."""
     plain = _logits(model, images)
     adapted: Any = get_peft_model(model, config)
-    for name, one in adapted.named_parameters():
+    for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
-            nn.init.normal_(one, std=0.02)
+            nn.init.normal_(parameter, std=0.02)
     trained = _logits(adapted, images)
     merged = _logits(merge_lora(adapted), images)
     change = (trained - plain).abs().max() + 1e-3 * trained.abs().max()
@@ -135,7 +139,7 @@ def _merges(model: nn.Module, config: LoraConfig, images: Tensor) -> bool:
 
 @torch.no_grad()
 def _logits(model: Any, images: Tensor) -> Tensor:
-    """Logits in evaluation, with the model left as it was."""
+    """Logits in evaluation mode; the mode of the model is restored."""
     training = model.training
     logits: Tensor = model.eval()(pixel_values=images.to(next(model.parameters()).device)).logits
     model.train(training)
@@ -143,10 +147,10 @@ def _logits(model: Any, images: Tensor) -> Tensor:
 
 
 def merge_lora(model: PeftModel) -> nn.Module:
-    """The model that went into `add_lora`, with what was learned in its own weights, all of them trainable.
+    """Merge the adapter into the model given to `add_lora`, and make all weights trainable.
 
-    PEFT's own merge knows its layers by an attribute ``base_layer``, which some networks have as well; here they are
-    known by their type.
+    PEFT's merge identifies its layers by the attribute ``base_layer``, which some networks have too; here they are
+    identified by type.
     """
     merged: nn.Module = model.get_base_model()
     for name, module in list(merged.named_modules()):

@@ -1,4 +1,4 @@
-"""Mixup and CutMix of the batches of a training, of any size."""
+"""Mixup and CutMix for batches of any size."""
 
 from collections.abc import Callable
 
@@ -10,17 +10,18 @@ from medmnist_hf.catalog import Task
 from medmnist_hf.training.recipe import Recipe
 
 
-def mixing(recipe: Recipe) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
-    """What mixes a batch in place, one draw a batch, each image with that at the other end; None for no mixing.
+def make_mixing(recipe: Recipe) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
+    """Make a function that mixes a batch in place, with one draw per batch; None if the recipe does not mix.
 
-    The image in the middle of an odd batch has none: the last image is left as it is and the others are mixed.
+    Each image is mixed with the one at the mirrored position. In a batch of odd size, the last image is left
+    unchanged.
 
     Args:
-        recipe: Says how strongly.
+        recipe: The recipe with mixup and cutmix.
 
     Returns:
-        A function of images (B, C, ...) and labels, class ids (B,) or findings (B, L), to images and targets: shares
-        of the classes (B, K) or of the findings. One image alone is returned as it came.
+        A function of images (B, C, ...) and labels, class ids (B,) or findings (B, L), which returns images and
+        targets: fractions of the classes (B, K) or of the findings (B, L). A single image is returned unchanged.
     """
     if not (recipe.mixup or recipe.cutmix):
         return None
@@ -36,8 +37,8 @@ def mixing(recipe: Recipe) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] 
             return images, labels
         _, targets = mix(images[:paired], labels[:paired])
         if paired < len(images):
-            alone = mixup_target(labels[paired:], classes, multi_label=multi)  # type: ignore[no-untyped-call]
-            targets = torch.cat([targets, alone])
+            last = mixup_target(labels[paired:], classes, multi_label=multi)  # type: ignore[no-untyped-call]
+            targets = torch.cat([targets, last])
         return images, targets
 
     return mixed

@@ -1,4 +1,4 @@
-"""Checkpoints that a training resumes from: whole, as a list of digests that is written last says, or not used."""
+"""Checkpoints to resume from. A list of digests, written last, shows that a checkpoint is complete."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from medmnist_hf.files import read_document, sha256_of, write_atomically
 from medmnist_hf.typed_json import decode
 
 LIST_NAME: Final = "checkpoint.json"
-"""The file of a checkpoint that lists all others; it is written last."""
+"""The file that lists all other files of a checkpoint; it is written last."""
 
 _NAME: Final = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-([0-9]{{1,18}})")
 
@@ -26,14 +26,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What the list of a checkpoint says.
+    """The list of a checkpoint.
 
     Attributes:
-        step: Optimizer steps that were done.
-        best: The step whose checkpoint holds the best epoch so far; None where no epoch was the best.
-        seconds: Seconds that training had taken, in all processes that resumed each other.
+        step: Number of optimizer steps.
+        best: The step whose checkpoint holds the best epoch so far; None if no epoch was best.
+        seconds: Seconds of training so far, including earlier processes that were resumed.
         processes: Number of processes that trained together.
-        files: Name of a file -> its SHA-256.
+        files: File name -> SHA-256.
     """
 
     step: int
@@ -43,19 +43,19 @@ class Checkpoint:
     files: dict[str, str]
 
 
-def folder_of(step: int, folder: Path) -> Path:
-    """Where the checkpoint of a step lies in a folder of checkpoints, wherever that folder has been moved to."""
+def checkpoint_folder(step: int, folder: Path) -> Path:
+    """The folder of the checkpoint of a step within a folder of checkpoints."""
     return folder / f"{PREFIX_CHECKPOINT_DIR}-{step}"
 
 
-def complete(step: int, folder: Path, *, best: int | None, seconds: float, processes: int) -> None:
-    """Write the list of a checkpoint whose files are all there, which makes it whole; then remove those out of use.
+def complete_checkpoint(step: int, folder: Path, *, best: int | None, seconds: float, processes: int) -> None:
+    """Mark a checkpoint as complete by writing its list, and remove checkpoints that are no longer needed.
 
-    The last checkpoint and that of the best epoch stay. Where they are the same one, so does the one before, to resume
-    from should this one be damaged.
+    The last checkpoint and that of the best epoch are kept. If they are the same, the previous one is kept too, as a
+    fallback for a damaged checkpoint.
 
     Args:
-        step: Its step.
+        step: Step of the checkpoint.
         folder: The folder of checkpoints.
         best: See `Checkpoint`.
         seconds: See `Checkpoint`.
@@ -64,10 +64,10 @@ def complete(step: int, folder: Path, *, best: int | None, seconds: float, proce
     Raises:
         OSError: The list cannot be written.
     """
-    path = folder_of(step, folder)
-    files = {each.name: sha256_of(each) for each in sorted(path.iterdir()) if each.name != LIST_NAME}
-    listed = Checkpoint(step, best, seconds, processes, files)
-    write_atomically(path / LIST_NAME, json.dumps(asdict(listed), indent=2) + "\n")
+    path = checkpoint_folder(step, folder)
+    files = {file.name: sha256_of(file) for file in sorted(path.iterdir()) if file.name != LIST_NAME}
+    checkpoint = Checkpoint(step, best, seconds, processes, files)
+    write_atomically(path / LIST_NAME, json.dumps(asdict(checkpoint), indent=2) + "\n")
     checkpoints = _checkpoints(folder)
     in_use = {step, best}
     earlier = max((other for other in checkpoints if other < step), default=None)
@@ -79,70 +79,70 @@ def complete(step: int, folder: Path, *, best: int | None, seconds: float, proce
 
 
 def last_checkpoint(folder: Path, processes: int | None = None) -> Checkpoint | None:
-    """The last whole checkpoint in a folder; those after it are removed, with a line each that says why.
+    """Find the last complete checkpoint in a folder; incomplete ones after it are removed with a warning.
 
-    A checkpoint is whole if its list is there, names this step, and fits all files; and if the checkpoint of the best
-    epoch so far, which a training that resumes may deliver, is whole as well. Files and folders with other names are
-    left alone.
+    A checkpoint is complete if its list exists, names the right step and matches all files, and if the checkpoint of
+    the best epoch so far, which a resumed training may return, is complete as well. Files and folders with other names
+    are ignored.
 
     Args:
-        folder: The folder of checkpoints, which may be missing.
-        processes: Number of processes that are to resume from it; None where none is.
+        folder: The folder of checkpoints, which may not exist.
+        processes: Number of processes that will resume; None to skip this check.
 
     Raises:
-        TrainingError: It was written by another number of processes, whose steps are others.
+        TrainingError: The checkpoint was written by another number of processes, for which steps differ.
     """
     checkpoints = _checkpoints(folder)
-    faults = {step: _fault_of(path, step) for step, path in checkpoints.items()}
+    faults = {step: _find_fault(path, step) for step, path in checkpoints.items()}
     for step in sorted(checkpoints, reverse=True):
         path, fault = checkpoints[step], faults[step]
         if not fault:
-            listed = _read(path)
-            if listed.best is None or faults.get(listed.best, "it is missing") == "":
-                if processes not in {None, listed.processes}:
+            checkpoint = _read(path)
+            if checkpoint.best is None or faults.get(checkpoint.best, "it is missing") == "":
+                if processes not in {None, checkpoint.processes}:
                     raise TrainingError(
-                        f"{path} was written by {listed.processes} processes, and there are {processes} now: "
-                        f"start {listed.processes}, or remove {folder} to begin anew"
+                        f"{path} was written by {checkpoint.processes} processes, and there are {processes} now: "
+                        f"start {checkpoint.processes}, or remove {folder} to start over"
                     )
-                return listed
-            fault = f"{folder_of(listed.best, folder).name}, its best epoch, is not whole"
-        _log.warning("checkpoint %s is not whole (%s): it is removed, and the one before is used if any", path, fault)
+                return checkpoint
+            fault = f"{checkpoint_folder(checkpoint.best, folder).name}, its best epoch, is not complete"
+        _log.warning("checkpoint %s is not complete (%s): removing it and using an earlier one, if any", path, fault)
         shutil.rmtree(path)
     return None
 
 
 def _checkpoints(folder: Path) -> dict[int, Path]:
-    """Step -> folder, of all that bear the name of a checkpoint."""
+    """Step -> folder, for all folders named like a checkpoint."""
     if not folder.is_dir():
         return {}
-    named = ((_NAME.fullmatch(path.name), path) for path in sorted(folder.iterdir()))
-    found = ((int(match[1]), path) for match, path in named if match and path.is_dir() and not path.is_symlink())
-    return {step: path for step, path in found if path == folder_of(step, folder)}
+    matches = ((_NAME.fullmatch(path.name), path) for path in sorted(folder.iterdir()))
+    steps = ((int(match[1]), path) for match, path in matches if match and path.is_dir() and not path.is_symlink())
+    return {step: path for step, path in steps if path == checkpoint_folder(step, folder)}
 
 
-def _fault_of(path: Path, step: int) -> str:
-    """Why a checkpoint is not whole; empty if it is."""
+def _find_fault(path: Path, step: int) -> str:
+    """Why a checkpoint is not complete; empty if it is."""
     try:
-        listed = _read(path)
-        if listed.step != step:
-            return f"it is of step {listed.step}"
-        for name, digest in listed.files.items():
+        checkpoint = _read(path)
+        if checkpoint.step != step:
+            return f"its list is of step {checkpoint.step}"
+        for name, digest in checkpoint.files.items():
             if not _is_plain(path / name):
                 return f"{name} is missing"
             if sha256_of(path / name) != digest:
                 return f"{name} is damaged"
     except FileNotFoundError:
-        return f"it has no {LIST_NAME}, so its writing was interrupted"
+        return f"it has no {LIST_NAME}, so writing it was interrupted"
     except (OSError, ValueError) as error:
         return first_line(error)
     return ""
 
 
 def _read(path: Path) -> Checkpoint:
-    """The list of a checkpoint; raises an `OSError` or a `ValueError` where it has none."""
+    """Read the list of a checkpoint. Raises `OSError` or `ValueError` if it is missing or damaged."""
     text = read_document(path / LIST_NAME)
-    listed: Checkpoint = decode(parse_json(text), Checkpoint, LIST_NAME)
-    return listed
+    checkpoint: Checkpoint = decode(parse_json(text), Checkpoint, LIST_NAME)
+    return checkpoint
 
 
 def _is_plain(path: Path) -> bool:

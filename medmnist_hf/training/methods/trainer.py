@@ -1,4 +1,4 @@
-"""A `transformers.Trainer` for a recipe: our loader, losses by task, layer-wise rates, mixing, averaged weights."""
+"""A `transformers.Trainer` for recipes: array loader, losses by task, layer-wise rates, mixing, averaged weights."""
 
 import contextlib
 import math
@@ -26,13 +26,13 @@ from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.loader import ArrayLoader
 from medmnist_hf.training.data.transforms import BatchTransform
 from medmnist_hf.training.losses import LossFunction
-from medmnist_hf.training.methods.mixing import mixing
-from medmnist_hf.training.methods.resume import complete, folder_of
+from medmnist_hf.training.methods.mixing import make_mixing
+from medmnist_hf.training.methods.resume import checkpoint_folder, complete_checkpoint
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.scoring import make_compute_metrics
 
 EMA_NAME: Final = "ema.safetensors"
-"""Averaged weights beside the others of a checkpoint."""
+"""File of the averaged weights in a checkpoint."""
 
 SGD_MOMENTUM: Final = 0.9
 STEP_AT: Final = (0.5, 0.75)
@@ -43,21 +43,21 @@ class RecipeTrainer(Trainer):
     """Trains one model on one seed.
 
     Args:
-        recipe: What to do.
+        recipe: The recipe.
         model: From `medmnist_hf.training.models.factory.build_model`.
         args: From `training_arguments`.
         loss: From `medmnist_hf.training.losses.make_loss`.
         train: The train split.
-        validation: The validation split, which chooses the epoch.
-        train_transform: Images to inputs, augmented.
-        transform: Images to inputs.
-        begun: When training began, as `time.monotonic` counts; earlier by the seconds of what it resumes.
-        quiet: No progress on the terminal.
-        workers: Threads that make batches of train; None chooses.
+        validation: The validation split, on which the epoch is selected.
+        train_transform: Transform with augmentation.
+        transform: Transform without augmentation.
+        start: Start of training by `time.monotonic`, minus the seconds of a resumed training.
+        quiet: Show no progress on the terminal.
+        workers: Number of threads that make train batches; None chooses.
 
     Attributes:
-        diverged: Where the loss or the validation scores were no longer finite, in words; empty if nowhere. Training
-            ends there, and the best epoch before is kept.
+        diverged: Description of where the loss or the validation scores were not finite; empty if they were. Training
+            ends there, and the best epoch so far is kept.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class RecipeTrainer(Trainer):
         validation: ArrayDataset,
         train_transform: BatchTransform,
         transform: BatchTransform,
-        begun: float,
+        start: float,
         quiet: bool = False,
         workers: int | None = None,
     ) -> None:
@@ -84,22 +84,22 @@ class RecipeTrainer(Trainer):
             compute_metrics=make_compute_metrics(recipe),
         )
         self.recipe, self.loss_function, self.train_transform = recipe, loss, train_transform
-        self.network, self.train_arrays, self.begun = model, train, begun
+        self.network, self.train_arrays, self.start = model, train, start
         self.checkpoints = Path(str(args.output_dir))
         self.loss_is_scaled_for_ga = False
-        self.mix = mixing(recipe)
+        self.mix = make_mixing(recipe)
         self.diverged, self.workers = "", workers
         self._saved: int | None = None
-        self.add_callback(_Ends(self))
+        self.add_callback(_StopCallback(self))
         self.ema = ModelEmaV3(model, decay=recipe.ema) if recipe.ema else None
         if self.ema is not None:
-            self.add_callback(_Average(self.ema))
+            self.add_callback(_EmaCallback(self.ema))
         self.remove_callback(PrinterCallback)
         if not quiet:
-            self.add_callback(_Progress())
+            self.add_callback(_ProgressCallback())
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Batches of this process's share of train, gathered and augmented in a thread."""
+        """Load augmented batches of this process's share of train."""
         return ArrayLoader(
             self.train_arrays,
             self.args.per_device_train_batch_size,
@@ -113,7 +113,7 @@ class RecipeTrainer(Trainer):
         )
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Adam, AdamW or SGD over groups of weights with their own rate and decay."""
+        """Make Adam, AdamW or SGD, with learning rate and decay by group of weights."""
         if self.optimizer is None:
             recipe, trained = self.recipe, model or self.network
             inner: nn.Module = getattr(trained, "timm_model", None) or getattr(trained, "network", None) or trained
@@ -123,7 +123,7 @@ class RecipeTrainer(Trainer):
                 else param_groups_weight_decay(inner, recipe.weight_decay)
             )
             if recipe.layer_decay < 1 and len({group["lr_scale"] for group in groups}) == 1:
-                raise TrainingError(f"layer_decay is for networks with named layers, not {recipe.model}: leave it out")
+                raise TrainingError(f"{recipe.model} has no named layers, which layer_decay needs: leave it out")
             for group in groups:
                 group["lr"] = recipe.learning_rate * group.pop("lr_scale", 1.0)
             if recipe.optimizer == "sgd":
@@ -134,10 +134,10 @@ class RecipeTrainer(Trainer):
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Warm-up, then the recipe's course over all steps."""
+        """Make the schedule of the recipe, with warm-up."""
         if self.lr_scheduler is None:
-            course = rate_course(self.recipe, num_training_steps)
-            self.lr_scheduler = LambdaLR(optimizer or self.create_optimizer(), course)
+            schedule = rate_schedule(self.recipe, num_training_steps)
+            self.lr_scheduler = LambdaLR(optimizer or self.create_optimizer(), schedule)
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
@@ -148,7 +148,7 @@ class RecipeTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """The task's loss, on mixed images while training where the recipe asks for it."""
+        """Compute the loss, in training on mixed images if the recipe says so."""
         images, labels = inputs["pixel_values"], inputs["labels"]
         if model.training and self.recipe.freeze_batch_norm:
             for layer in model.modules():
@@ -161,7 +161,7 @@ class RecipeTrainer(Trainer):
         return (loss, {"loss": loss, "logits": outputs.logits}) if return_outputs else loss
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
-        """As in `transformers`, looking whether the loss is finite, in all processes alike."""
+        """As in `transformers`, but check in all processes whether the loss is finite."""
         try:
             loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
         except ValueError as error:
@@ -169,18 +169,18 @@ class RecipeTrainer(Trainer):
                 raise
             raise TrainingError(
                 f"a batch norm of {self.recipe.model} cannot train on one image: "
-                "use a batch_size of 2 or more, and 2 images of train or more, or freeze_batch_norm"
+                "use a batch_size of 2 or more and at least 2 train images, or freeze_batch_norm"
             ) from None
-        lost = ~torch.isfinite(loss.detach())
-        if bool(self.accelerator.gather(lost.reshape(1)).any() if self.args.world_size > 1 else lost):
+        not_finite = ~torch.isfinite(loss.detach())
+        if bool(self.accelerator.gather(not_finite.reshape(1)).any() if self.args.world_size > 1 else not_finite):
             self.diverged = f"the loss of epoch {int(self.state.epoch or 0) + 1} is {loss.item()}"
         return loss
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """As in `transformers`; where no epoch was the best, as validation has no AUC, the last average is kept.
+        """As in `transformers`. If no epoch was best, because validation has no AUC, keep the last averaged weights.
 
         Raises:
-            DivergenceError: The loss was no longer finite before an epoch was whole.
+            DivergenceError: The loss was not finite within the first epoch.
         """
         output = super().train(*args, **kwargs)
         if self.ema is not None:
@@ -189,24 +189,24 @@ class RecipeTrainer(Trainer):
         return output
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """As in `transformers`, of the averaged weights where there are any."""
+        """As in `transformers`, but with the averaged weights if there are any."""
         with self._averaged():
             return super().evaluation_loop(*args, **kwargs)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of the optimizer."""
+        """Optimizer steps per epoch."""
         return max(1, self.state.max_steps // self.recipe.epochs)
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether the recipe's patience is at its end; known from steps, so also after a resume."""
+        """Whether early stopping is due, derived from steps so that it also holds after a resume."""
         since = self.state.global_step - (self.state.best_global_step or self.steps_per_epoch)
         return bool(self.recipe.early_stopping) and since >= self.recipe.early_stopping * self.steps_per_epoch
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         step = self.state.global_step
-        folder = folder_of(step, self.checkpoints)
+        folder = checkpoint_folder(step, self.checkpoints)
         if self.ema is not None and self.args.should_save:
             folder.mkdir(parents=True, exist_ok=True)
             save_file(_plain(self.ema.module), folder / EMA_NAME)
@@ -214,14 +214,14 @@ class RecipeTrainer(Trainer):
         self._saved = step
         self.accelerator.wait_for_everyone()  # each process writes the state of its random numbers
         if self.args.should_save:
-            # The best checkpoint is known by its step: a path would lead nowhere once the run is moved.
+            # The best checkpoint is identified by its step, since a path would break when the run is moved.
             self.state.best_model_checkpoint = None
             self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
-            complete(
+            complete_checkpoint(
                 step,
                 self.checkpoints,
                 best=self.state.best_global_step,
-                seconds=time.monotonic() - self.begun,
+                seconds=time.monotonic() - self.start,
                 processes=self.args.world_size,
             )
 
@@ -231,7 +231,7 @@ class RecipeTrainer(Trainer):
             self.ema.module.load_state_dict(load_file(Path(resume_from_checkpoint, EMA_NAME)))
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
-        """As in `transformers`; where training had stopped early when it was interrupted, no epoch is left."""
+        """As in `transformers`, but skip all epochs if the interrupted training had already stopped early."""
         trained, steps = super()._init_training_state(*args, **kwargs)
         self._saved = self.state.global_step or None
         return (self.recipe.epochs, 0) if self.is_exhausted else (trained, steps)
@@ -240,14 +240,14 @@ class RecipeTrainer(Trainer):
         if self.diverged:
             self.state.best_global_step = self.state.best_global_step or self._saved
             if self.state.best_global_step is None:
-                raise DivergenceError(f"training diverged before an epoch was whole ({self.diverged}): {self.advice}")
+                raise DivergenceError(f"training diverged within the first epoch ({self.diverged}): {self.advice}")
         if self.state.best_global_step is not None:
-            self.state.best_model_checkpoint = str(folder_of(self.state.best_global_step, self.checkpoints))
+            self.state.best_model_checkpoint = str(checkpoint_folder(self.state.best_global_step, self.checkpoints))
         return super()._finalize_training(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     @property
     def advice(self) -> str:
-        """What to change in a recipe whose training diverged."""
+        """Advice on a recipe whose training diverged."""
         clipped = "a smaller" if self.recipe.max_grad_norm else "a"
         return (
             f"use a learning_rate below {self.recipe.learning_rate:g}, more warmup_epochs or {clipped} max_grad_norm"
@@ -258,7 +258,7 @@ class RecipeTrainer(Trainer):
             super()._load_best_model()
             return
         self.network.load_state_dict(load_file(Path(str(self.state.best_model_checkpoint), EMA_NAME)))
-        self.ema = None  # what is evaluated from here on is the best average
+        self.ema = None  # the network now holds the best averaged weights
 
     @contextlib.contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -273,8 +273,8 @@ class RecipeTrainer(Trainer):
             self.network.load_state_dict(own)
 
 
-class _Average(TrainerCallback):
-    """Moves the averaged weights after each step of the optimizer."""
+class _EmaCallback(TrainerCallback):
+    """Updates the averaged weights after each optimizer step."""
 
     def __init__(self, ema: ModelEmaV3) -> None:
         self.ema = ema
@@ -283,8 +283,8 @@ class _Average(TrainerCallback):
         self.ema.update(more["model"])
 
 
-class _Ends(TrainerCallback):
-    """Ends training where it diverged, of which nothing is kept, and where no epoch has been better for too long."""
+class _StopCallback(TrainerCallback):
+    """Stops training after it diverged, without a checkpoint, and when early stopping is due."""
 
     def __init__(self, trainer: RecipeTrainer) -> None:
         self.trainer = trainer
@@ -307,8 +307,8 @@ class _Ends(TrainerCallback):
             control.should_training_stop = True
 
 
-class _Progress(ProgressCallback):
-    """A bar over the steps where there is a terminal, and a line for each epoch in place of the trainer's own."""
+class _ProgressCallback(ProgressCallback):
+    """Shows a progress bar on terminals, and one line per epoch instead of the trainer's log."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
@@ -320,12 +320,12 @@ class _Progress(ProgressCallback):
             )
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **_: Any) -> None:
-        """The splits that are scored are small beside train."""
+        """No progress bar for evaluation, which is short."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if not state.is_world_process_zero or self.training_bar is None or not logs:
             return
-        if "loss" in logs:  # of train, which is logged before validation is scored
+        if "loss" in logs:  # the train loss is logged before validation is scored
             self.train_loss = f"train loss {logs['loss']:.3f}, "
         if "eval_auc" in logs:
             self.training_bar.write(
@@ -339,14 +339,14 @@ def _plain(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
 
 
-def rate_course(recipe: Recipe, steps: int) -> Callable[[int], float]:
-    """Factor on the peak rate at each of a number of optimizer steps.
+def rate_schedule(recipe: Recipe, steps: int) -> Callable[[int], float]:
+    """Make the learning rate schedule: a function of the step that returns the factor on the peak rate.
 
-    A linear warm-up, then a half cosine down to 0; or `STEP_FACTOR` at each share `STEP_AT` of the epochs, which
-    changes between epochs alone; or nothing.
+    After a linear warm-up, ``cosine`` decays to 0 over the remaining steps, ``step`` multiplies by `STEP_FACTOR` after
+    each fraction `STEP_AT` of the epochs, between epochs, and ``constant`` keeps the rate.
     """
     warmup = round(recipe.warmup_epochs / recipe.epochs * steps)
-    an_epoch = max(1, round(steps / recipe.epochs))
+    steps_per_epoch = max(1, round(steps / recipe.epochs))
 
     def factor(step: int) -> float:
         if step < warmup:
@@ -354,28 +354,28 @@ def rate_course(recipe: Recipe, steps: int) -> Callable[[int], float]:
         if recipe.schedule == "cosine":
             return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
         if recipe.schedule == "step":
-            epoch = step // an_epoch
-            return STEP_FACTOR ** sum(epoch >= max(1, int(share * recipe.epochs)) for share in STEP_AT)
+            epoch = step // steps_per_epoch
+            return STEP_FACTOR ** sum(epoch >= max(1, int(fraction * recipe.epochs)) for fraction in STEP_AT)
         return 1.0
 
     return factor
 
 
 def training_arguments(recipe: Recipe, folder: Path, seed: int, device: torch.device) -> TrainingArguments:
-    """What `transformers.Trainer` is told: one evaluation and one checkpoint an epoch, see `RecipeTrainer`.
+    """The arguments of `RecipeTrainer`, with one evaluation and one checkpoint per epoch.
 
     Args:
-        recipe: What to do.
-        folder: Where checkpoints go.
+        recipe: The recipe.
+        folder: Folder for checkpoints.
         seed: Seed of weights, order and augmentation.
-        device: Where to train.
+        device: Device to train on.
 
     Raises:
-        TrainingError: The precision is not for a CPU, and that is the device.
+        TrainingError: The precision is not supported on a CPU.
     """
     by_auc, on_cpu = recipe.select == "auc", device.type == "cpu"
     if recipe.precision == "fp16" and on_cpu:
-        raise TrainingError("precision fp16 needs a GPU and this runs on a CPU: use bf16 or fp32")
+        raise TrainingError("precision fp16 needs a GPU, but this runs on a CPU: use bf16 or fp32")
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=recipe.epochs,
@@ -384,26 +384,26 @@ def training_arguments(recipe: Recipe, folder: Path, seed: int, device: torch.de
         gradient_accumulation_steps=recipe.accumulation,
         max_grad_norm=recipe.max_grad_norm,
         learning_rate=recipe.learning_rate,
-        use_cpu=on_cpu,  # bf16 is refused on a CPU that was not asked for
+        use_cpu=on_cpu,  # otherwise bf16 is refused on a CPU
         bf16=recipe.precision == "bf16",
         fp16=recipe.precision == "fp16",
         torch_compile=recipe.compile,
         eval_strategy="epoch",
         save_strategy="epoch",
         logging_strategy="epoch",
-        logging_nan_inf_filter=False,  # it would hide that training diverged
+        logging_nan_inf_filter=False,  # it would hide divergence
         load_best_model_at_end=True,
         metric_for_best_model="auc" if by_auc else "loss",
         greater_is_better=by_auc,
         remove_unused_columns=False,
         label_names=["labels"],
-        report_to="none",  # `finetune` does, see `medmnist_hf.training.tracking`
+        report_to="none",  # trackers are called by `finetune`, see `medmnist_hf.training.tracking`
         seed=seed,
-        disable_tqdm=True,  # the trainer here has its own
+        disable_tqdm=True,  # `_ProgressCallback` replaces it
         dataloader_pin_memory=not on_cpu and torch.cuda.is_available(),
     )
     if arguments.world_size == 1:
-        # Without a launcher the trainer takes the first GPU, and all others by DataParallel.
+        # Without a launcher, the trainer would use all GPUs by DataParallel.
         arguments._n_gpu = 0 if on_cpu else 1
         vars(arguments)["_setup_devices"] = device
     return arguments

@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.methods.automl`: an engine as a method, on phantoms of every task; interrupted; refused."""
+"""`medmnist_hf.training.methods.automl`: engines as methods, on phantoms of every task; interruptions and errors."""
 
 import math
 from collections.abc import Callable
@@ -37,12 +37,12 @@ def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Use:
-    """Called with lines of Python, makes FLAML an engine of the tests' own that searches by them."""
+    """A function that replaces FLAML by a test engine whose search is the given Python code."""
 
     def use(body: str, **facts: Any) -> Engine:
-        one = tiny_engine(tmp_path, body, **facts)
-        monkeypatch.setattr(automl, "engine", lambda name: one)
-        return one
+        test_engine = tiny_engine(tmp_path, body, **facts)
+        monkeypatch.setattr(automl, "engine", lambda name: test_engine)
+        return test_engine
 
     return use
 
@@ -54,7 +54,7 @@ def flaml(root: Path, flag: str, **options: Any) -> Recipe:
 @pytest.mark.parametrize(
     "flag", [flag if flag == "pneumoniamnist" else pytest.param(flag, marks=pytest.mark.slow) for flag in FLAGS]
 )
-def test_flaml_on_every_task_leaves_what_a_training_does(root: Path, tmp_path: Path, flag: str) -> None:
+def test_flaml_leaves_the_files_of_a_training_for_every_task(root: Path, tmp_path: Path, flag: str) -> None:
     result = run(flaml(root, flag), tmp_path, quiet=True)
     (seed,) = result.seeds
     entry, facts = subset(flag), seed.facts
@@ -62,10 +62,10 @@ def test_flaml_on_every_task_leaves_what_a_training_does(root: Path, tmp_path: P
     assert facts.engine.startswith("FLAML 2.") and (facts.search_seconds or 0) > 0 and not facts.partial
     assert facts.further["configuration"] and (facts.trials or 0) >= 2
     assert facts.further.get("one_model_a_finding", False) == (flag == "chestmnist")
-    (predictions,) = (path for path in (tmp_path / "seed-0").iterdir() if "_test_" in path.name)
+    (path,) = (path for path in (tmp_path / "seed-0").iterdir() if "_test_" in path.name)
     labels = load_arrays(flag, 28, "test", root).labels
-    found = score(check(labels, read_predictions(predictions).scores, entry.task, from_logits=False))
-    assert found.acc == result.test.acc.mean and not math.isnan(seed.test["acc_low"])
+    test_score = score(check(labels, read_predictions(path).scores, entry.task, from_logits=False))
+    assert test_score.acc == result.test.acc.mean and not math.isnan(seed.test["acc_low"])
     assert result.rank is None and not (tmp_path / "seed-0" / "checkpoints").exists()
 
 
@@ -77,36 +77,36 @@ def test_flaml_on_frozen_features(root: Path, tmp_path: Path, flag: str) -> None
     assert result.recipe.model == "timm/test_resnet" and result.test.auc.mean > 0
 
 
-def test_an_engine_gets_the_images_the_labels_and_the_options(root: Path, tmp_path: Path, use: Use) -> None:
+def test_an_engine_receives_images_labels_and_options(root: Path, tmp_path: Path, use: Use) -> None:
     use(
         "publish(job, x=job.x('train').sum(), y=job.y('train'), shape=job.x('test').shape, kind=job.inputs,"
-        " told=[job.task, job.classes, job.seed, job.seconds, job.options])"
+        " options=[job.task, job.classes, job.seed, job.seconds, job.options])"
     )
     result = run(flaml(root, "retinamnist", seeds=(7,), time_budget=50, epochs=3), tmp_path / "run", quiet=True)
     facts = result.seeds[0].facts.further
     images, labels = load_arrays("retinamnist", 28, "train", root)
     assert facts["x"] == images.sum() and facts["y"] == labels.tolist()
     assert facts["shape"][1:] == [28 * 28 * 3] and facts["kind"] == "pixels"
-    assert facts["told"] == ["ordinal-regression", 5, 7, 50.0, {"epochs": 3, "trials": 2}]
+    assert facts["options"] == ["ordinal-regression", 5, 7, 50.0, {"epochs": 3, "trials": 2}]
 
 
-@pytest.mark.parametrize(("flag", "words"), [("bloodmnist", "images"), ("adrenalmnist3d", "volumes")])
-def test_an_engine_of_images_gets_them_as_they_are(
-    root: Path, tmp_path: Path, use: Use, flag: str, words: str
+@pytest.mark.parametrize(("flag", "description"), [("bloodmnist", "images"), ("adrenalmnist3d", "volumes")])
+def test_an_engine_for_images_receives_them_unchanged(
+    root: Path, tmp_path: Path, use: Use, flag: str, description: str
 ) -> None:
     use("publish(job, shape=job.x('train').shape[1:], kind=job.inputs)", inputs=("images",))
     facts = run(flaml(root, flag), tmp_path / "run", quiet=True).seeds[0].facts
     assert facts.further["shape"] == list(load_arrays(flag, 28, "train", root).images.shape[1:])
-    assert (facts.further["kind"], facts.inputs) == ("images", words)
+    assert (facts.further["kind"], facts.inputs) == ("images", description)
 
 
-def test_test_is_not_scored_while_configurations_are_compared(root: Path, tmp_path: Path, use: Use) -> None:
+def test_the_test_split_is_not_scored_if_the_recipe_says_so(root: Path, tmp_path: Path, use: Use) -> None:
     use("publish(job)")
     result = run(flaml(root, "bloodmnist", test=False), tmp_path / "run", quiet=True)
     assert result.test == {} and result.validation.auc.mean > 0
 
 
-def test_what_the_engine_says_is_on_standard_error(
+def test_the_output_of_an_engine_goes_to_standard_error(
     root: Path, tmp_path: Path, use: Use, capfd: pytest.CaptureFixture[str]
 ) -> None:
     use("print('half way')\npublish(job)")
@@ -116,7 +116,7 @@ def test_what_the_engine_says_is_on_standard_error(
     assert "half way" not in "".join(capfd.readouterr())
 
 
-def test_a_killed_search_is_kept_as_partial_others_go_on_and_it_is_not_done(
+def test_a_killed_search_is_partial_and_repeated_while_other_seeds_are_kept(
     root: Path, tmp_path: Path, use: Use
 ) -> None:
     use("publish(job, anew=True)\nos.kill(os.getpid(), signal.SIGKILL if job.seed == 0 else 0)")
@@ -128,14 +128,14 @@ def test_a_killed_search_is_kept_as_partial_others_go_on_and_it_is_not_done(
     assert read_results(tmp_path / "run" / RESULTS_NAME).to_json() == result.to_json()
 
     use("assert job.seed == 0\npublish(job, again=True)")
-    again = run(recipe, tmp_path / "run", quiet=True)
-    assert not any(seed.facts.partial for seed in again.seeds)
-    assert again.seeds[0].facts.further["again"] and again.seeds[1] == result.seeds[1]
+    second = run(recipe, tmp_path / "run", quiet=True)
+    assert not any(seed.facts.partial for seed in second.seeds)
+    assert second.seeds[0].facts.further["again"] and second.seeds[1] == result.seeds[1]
     assert not (tmp_path / "run" / "seed-0" / "checkpoints").exists()
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_the_best_so_far_and_the_same_call_goes_on(
+def test_ctrl_c_keeps_the_best_so_far_and_the_same_call_resumes(
     root: Path, tmp_path: Path, use: Use, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = "before = job.found()\npublish(job, before=bool(before), tried=(job.state / 'x').exists())\n"
@@ -145,8 +145,8 @@ def test_ctrl_c_leaves_the_best_so_far_and_the_same_call_goes_on(
     with pytest.raises(KeyboardInterrupt):
         run(recipe, tmp_path / "run", quiet=True)
     result = read_results(tmp_path / "run" / RESULTS_NAME)
-    (only,) = result.seeds
-    assert only.seed == 0 and only.facts.partial.startswith("stopped after") and result.test.auc.mean > 0
+    (seed,) = result.seeds
+    assert seed.seed == 0 and seed.facts.partial.startswith("stopped after") and result.test.auc.mean > 0
 
     with pytest.raises(KeyboardInterrupt):  # in the second seed
         run(recipe, tmp_path / "run", quiet=True)
@@ -156,18 +156,20 @@ def test_ctrl_c_leaves_the_best_so_far_and_the_same_call_goes_on(
     assert not any(seed.facts.partial for seed in run(recipe, tmp_path / "run", quiet=True).seeds)
 
 
-def test_a_search_that_left_nothing_is_one_line_and_no_result(root: Path, tmp_path: Path, use: Use) -> None:
+def test_a_search_without_a_model_is_a_one_line_error_and_leaves_no_result(
+    root: Path, tmp_path: Path, use: Use
+) -> None:
     use("raise SearchError('a time budget of 1 s is too small for one trial')")
     with pytest.raises(TrainingError, match=r"^Tiny: a time budget of 1 s is too small"):
         run(flaml(root, "bloodmnist"), tmp_path / "run", quiet=True)
     assert not list((tmp_path / "run").rglob("result*.json"))
 
 
-def test_an_engine_that_is_not_there_is_told_before_anything_is_computed(
+def test_a_missing_engine_is_an_error_before_anything_is_computed(
     root: Path, tmp_path: Path, use: Use, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = use("publish(job)", extra="flaml")
-    one.adapter.write_text("import nothing_of_the_kind")
+    test_engine = use("publish(job)", extra="flaml")
+    test_engine.adapter.write_text("import no_such_package")
     recipe = flaml(root, "bloodmnist", model="timm/test_resnet")
     monkeypatch.setattr(automl, "split_features", lambda *_: pytest.fail("too early"))
     with pytest.raises(TrainingError, match=r"pip install 'medmnist-hf\[flaml\]', or medmnist-hf automl-env"):

@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.methods.base`: what methods give back, on tiny phantoms of the tasks they are for."""
+"""`medmnist_hf.training.methods.base`: the scores that methods return, on tiny phantoms of every task."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("method", ["finetune", "linear-probe", "knn"])
 @pytest.mark.parametrize("dataset", FLAGS)
-def test_scores_are_probabilities_of_every_row_and_label(
+def test_scores_are_probabilities_for_every_row_and_label(
     root: Path, tmp_path: Path, dataset: str, method: str
 ) -> None:
     run, fitted = fit(root, tmp_path / "seed", dataset, method=method)
@@ -30,7 +30,7 @@ def test_scores_are_probabilities_of_every_row_and_label(
             assert np.allclose(scores.sum(1), 1)
 
 
-def test_without_test_its_scores_are_not_made(root: Path, tmp_path: Path) -> None:
+def test_the_test_split_is_not_scored_if_the_recipe_says_so(root: Path, tmp_path: Path) -> None:
     for method in ("finetune", "linear-probe", "knn"):
         _, fitted = fit(root, tmp_path / method, "pneumoniamnist", method=method, test=False)
         assert set(fitted.scores) == {"validation"}

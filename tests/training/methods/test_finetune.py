@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.methods.finetune`: what a training leaves, and from what it starts."""
+"""`medmnist_hf.training.methods.finetune`: the checkpoints of a training, and its start from a probe."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_all(phantoms, tmp_path_factory.mktemp("dist"), "pneumoniamnist", "bloodmnist", "chestmnist")
 
 
-def test_a_training_leaves_checkpoints_to_go_on_from(root: Path, tmp_path: Path) -> None:
+def test_a_training_leaves_checkpoints_to_resume_from(root: Path, tmp_path: Path) -> None:
     fit(root, tmp_path, "pneumoniamnist", epochs=2)
     (last, *_) = sorted(tmp_path.glob("checkpoints/checkpoint-*"), reverse=True)
     assert load_file(last / "model.safetensors")
@@ -27,7 +27,7 @@ def test_a_training_leaves_checkpoints_to_go_on_from(root: Path, tmp_path: Path)
 @pytest.mark.parametrize("method", ["finetune", "lora"])
 @pytest.mark.parametrize("dataset", ["chestmnist", "bloodmnist"])
 def test_training_can_start_from_a_probe(root: Path, tmp_path: Path, dataset: str, method: str) -> None:
-    """At a rate of next to nothing, training leaves the probe as it was."""
+    """With a tiny learning rate, training does not change the probe."""
     options: dict[str, Any] = {"model": "timm/test_vit", "image_size": 32}
     torch.manual_seed(3)
     _, probe = fit(root, tmp_path / "probe", dataset, method="linear-probe", **options)

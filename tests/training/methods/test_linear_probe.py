@@ -1,4 +1,4 @@
-"""The linear probe against scikit-learn, and the model that holds it."""
+"""The linear probe against scikit-learn, and the model in which it is set."""
 
 import warnings
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from medmnist_hf.scoring.predictions import check
 from medmnist_hf.training.losses import to_scores
 from medmnist_hf.training.methods import linear_probe
 from medmnist_hf.training.methods.features import Features, extract
-from medmnist_hf.training.methods.linear_probe import NEVER, STRENGTHS, fit_probe, with_classifier
+from medmnist_hf.training.methods.linear_probe import NEVER, STRENGTHS, fit_probe, set_classifier
 from medmnist_hf.training.models.factory import build_model
 from tests.conftest import Phantoms
 from tests.fixtures.features import blobs
@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 
 
 def findings(rows: int, seed: int = 0) -> Features:
-    """Four findings: two that go with features, one never seen, one always."""
+    """Features with four findings: two depend on features, one is always absent, one always present."""
     rng = np.random.default_rng(seed)
     values = rng.normal(size=(rows, 5))
     hot = np.stack([values[:, 0] + rng.normal(size=rows) > 0, values[:, 1] > 1, np.zeros(rows), np.ones(rows)], 1)
@@ -40,7 +40,7 @@ def findings(rows: int, seed: int = 0) -> Features:
 
 @pytest.mark.parametrize("balanced", [False, True])
 @pytest.mark.parametrize("classes", [2, 4])
-def test_the_probe_is_scikit_learns_at_the_strength_that_validation_likes_best(classes: int, balanced: bool) -> None:
+def test_the_probe_equals_scikit_learn_at_the_best_strength_on_validation(classes: int, balanced: bool) -> None:
     train, validation = blobs(300, classes), blobs(90, classes, seed=1)
     task = Task.BINARY if classes == 2 else Task.MULTI_CLASS
     mean, spread = train.values.mean(0, dtype=float), train.values.std(0, dtype=float)
@@ -59,7 +59,7 @@ def test_the_probe_is_scikit_learns_at_the_strength_that_validation_likes_best(c
     assert np.allclose(scores, expected[probe.strength], atol=1e-3)
 
 
-def test_findings_are_one_regression_each_and_constant_ones_are_known() -> None:
+def test_findings_have_separate_regressions_and_constant_ones_none() -> None:
     train, validation = findings(200), findings(100, seed=1)
     probe = fit_probe(train, validation, Task.MULTI_LABEL, 4)
     scores = to_scores(probe.logits(validation), "bce")
@@ -72,38 +72,38 @@ def test_findings_are_one_regression_each_and_constant_ones_are_known() -> None:
     assert (scores[:, 2] < 1e-9).all() and (scores[:, 3] > 1 - 1e-9).all()
 
 
-@pytest.mark.parametrize("shown", [(0, 2, 3), (1, 3)])
-def test_a_class_that_train_never_shows_is_never_predicted(shown: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("present", [(0, 2, 3), (1, 3)])
+def test_a_class_missing_from_train_is_never_predicted(present: tuple[int, ...]) -> None:
     train, validation = blobs(200, 4), blobs(80, 4, seed=1)
-    kept = np.isin(train.labels, shown)
-    probe = fit_probe(Features(train.values[kept], train.labels[kept]), validation, Task.ORDINAL, 4)
+    rows = np.isin(train.labels, present)
+    probe = fit_probe(Features(train.values[rows], train.labels[rows]), validation, Task.ORDINAL, 4)
     scores = to_scores(probe.logits(validation), "cross-entropy")
-    absent = [at for at in range(4) if at not in shown]
+    absent = [at for at in range(4) if at not in present]
     assert (scores[:, absent] < 2 * np.exp(-NEVER)).all()
-    seen = np.isin(validation.labels, shown)
-    assert (scores.argmax(1)[seen] == validation.labels[seen]).mean() > 0.5
+    rows = np.isin(validation.labels, present)
+    assert (scores.argmax(1)[rows] == validation.labels[rows]).mean() > 0.5
     assert np.allclose(scores.sum(1), 1)
 
 
-def test_balanced_classes_find_the_rare_one() -> None:
+def test_balancing_improves_the_recall_of_a_rare_class() -> None:
     train, validation = blobs(2000, 2, apart=0.4), blobs(500, 2, seed=1, apart=0.4)
-    kept = (train.labels == 0) | (np.arange(2000) % 20 == 0)
-    rare = Features(train.values[kept], train.labels[kept])
-    found = {}
+    rows = (train.labels == 0) | (np.arange(2000) % 20 == 0)
+    imbalanced = Features(train.values[rows], train.labels[rows])
+    recall = {}
     for balanced in (False, True):
-        probe = fit_probe(rare, validation, Task.BINARY, 2, balanced=balanced)
-        found[balanced] = (probe.logits(validation)[:, 1] > 0)[validation.labels == 1].mean()
-    assert found[True] > found[False] + 0.2
+        probe = fit_probe(imbalanced, validation, Task.BINARY, 2, balanced=balanced)
+        recall[balanced] = (probe.logits(validation)[:, 1] > 0)[validation.labels == 1].mean()
+    assert recall[True] > recall[False] + 0.2
 
 
-def test_constant_features_have_no_weight_and_tiny_ones_count() -> None:
+def test_constant_features_get_no_weight_and_tiny_ones_are_used() -> None:
     train, validation = blobs(200, 3), blobs(60, 3, seed=1)
     plain = fit_probe(train, validation, Task.MULTI_CLASS, 3)
 
     def widened(features: Features, seed: int) -> Features:
-        wavering = 1000 + 1e-4 * np.random.default_rng(seed).normal(size=(len(features.values), 1))
+        nearly_constant = 1000 + 1e-4 * np.random.default_rng(seed).normal(size=(len(features.values), 1))
         constant = np.full((len(features.values), 1), 7.5)
-        values = np.hstack([features.values[:, :3], wavering, constant, features.values[:, 3:] * 1e-12])
+        values = np.hstack([features.values[:, :3], nearly_constant, constant, features.values[:, 3:] * 1e-12])
         return Features(values.astype(np.float32), features.labels)
 
     probe = fit_probe(widened(train, 0), widened(validation, 1), Task.MULTI_CLASS, 3)
@@ -111,32 +111,32 @@ def test_constant_features_have_no_weight_and_tiny_ones_count() -> None:
     assert np.allclose(probe.logits(widened(validation, 1)), plain.logits(validation), atol=1e-2)
 
 
-def test_equal_strengths_go_to_the_stronger_penalty_and_features_that_say_nothing_are_no_error() -> None:
+def test_uninformative_features_give_the_strongest_penalty() -> None:
     same = Features(np.ones((30, 4), np.float32), np.arange(30) % 3)
     probe = fit_probe(same, same, Task.MULTI_CLASS, 3)
     assert probe.strength == STRENGTHS[0] and set(probe.tried.values()) == {0.5}
 
 
-def test_what_cannot_be_probed_is_one_line() -> None:
+def test_impossible_probes_are_one_line_errors() -> None:
     train = blobs(40, 3)
-    alone = Features(train.values, np.full(40, 2))
-    with pytest.raises(TrainingError, match="train has class 2 alone"):
-        fit_probe(alone, train, Task.MULTI_CLASS, 3)
+    one_class = Features(train.values, np.full(40, 2))
+    with pytest.raises(TrainingError, match="train has only class 2"):
+        fit_probe(one_class, train, Task.MULTI_CLASS, 3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(TrainingError, match="cannot choose the probe on validation: no class"):
+        with pytest.raises(TrainingError, match="cannot select the probe on validation: no class"):
             fit_probe(blobs(40, 2), Features(train.values, np.zeros(40, np.int64)), Task.BINARY, 2)
-    with pytest.raises(TrainingError, match="cannot choose the probe on validation: "):
+    with pytest.raises(TrainingError, match="cannot select the probe on validation: "):
         fit_probe(train, Features(train.values, train.labels + 5), Task.MULTI_CLASS, 3)
 
 
-def test_a_solver_that_does_not_converge_is_never_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fits_that_do_not_converge_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     train, validation = blobs(300, 4), blobs(90, 4, seed=1)
-    whole = fit_probe(train, validation, Task.MULTI_CLASS, 4)
+    complete = fit_probe(train, validation, Task.MULTI_CLASS, 4)
     monkeypatch.setattr(linear_probe, "MOST_STEPS", 15)
-    short = fit_probe(train, validation, Task.MULTI_CLASS, 4)
-    assert 0 < len(short.tried) < len(STRENGTHS)
-    assert short.tried == pytest.approx({s: whole.tried[s] for s in short.tried})
+    limited = fit_probe(train, validation, Task.MULTI_CLASS, 4)
+    assert 0 < len(limited.tried) < len(STRENGTHS)
+    assert limited.tried == pytest.approx({s: complete.tried[s] for s in limited.tried})
     monkeypatch.setattr(linear_probe, "MOST_STEPS", 1)
     with pytest.raises(TrainingError, match="did not converge in 1 steps"):
         fit_probe(train, validation, Task.MULTI_CLASS, 4)
@@ -147,7 +147,7 @@ def test_the_saved_model_predicts_the_scores_of_the_probe(kind: str, tmp_path: P
     model = IMAGE_MODELS[kind]()
     features = extract(model, batches(30, 10), CPU)
     probe = fit_probe(features, features, Task.MULTI_CLASS, 3)
-    saved: Any = with_classifier(model, probe.weight, probe.bias)
+    saved: Any = set_classifier(model, probe.weight, probe.bias)
     saved.save_pretrained(tmp_path)
     loaded = AutoModelForImageClassification.from_pretrained(tmp_path).eval()
     with torch.inference_mode():
@@ -160,17 +160,17 @@ def test_the_saved_model_predicts_the_scores_of_the_probe(kind: str, tmp_path: P
 def without_bias() -> nn.Module:
     model: Any = vit(3)
     model.classifier.bias = None
-    made: nn.Module = model
-    return made
+    network: nn.Module = model
+    return network
 
 
 @pytest.mark.parametrize("make", [lambda: vit(4), without_bias])
-def test_a_classifier_of_another_form_is_refused(make: Callable[[], nn.Module]) -> None:
+def test_a_classifier_without_bias_or_of_another_shape_is_refused(make: Callable[[], nn.Module]) -> None:
     with pytest.raises(TrainingError, match="classifier of ViTForImageClassification cannot hold"):
-        with_classifier(make(), np.zeros((3, 16)), np.zeros(3))
+        set_classifier(make(), np.zeros((3, 16)), np.zeros(3))
 
 
-def test_the_frozen_network_stays_as_it_was_but_for_its_classifier(phantoms: Phantoms, tmp_path: Path) -> None:
+def test_only_the_classifier_of_the_network_changes(phantoms: Phantoms, tmp_path: Path) -> None:
     root = build_all(phantoms, tmp_path / "dist", "bloodmnist")
     torch.manual_seed(3)
     before = build_model(tiny(root, "bloodmnist")).model.state_dict()

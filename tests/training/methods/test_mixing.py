@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.methods.mixing`: batches of any size are mixed, those of an even size as timm does."""
+"""`medmnist_hf.training.methods.mixing`: mixing of batches of any size, equal to timm for even sizes."""
 
 from typing import Any
 
@@ -7,13 +7,13 @@ import pytest
 import torch
 from timm.data.mixup import Mixup
 
-from medmnist_hf.training.methods.mixing import mixing
+from medmnist_hf.training.methods.mixing import make_mixing
 from medmnist_hf.training.recipe import make_recipe
 
 
 def mix(count: int, dataset: str = "pathmnist", **options: Any) -> tuple[torch.Tensor, ...]:
-    """Images that hold their number and labels, before and after they are mixed."""
-    mixed = mixing(make_recipe({"dataset": dataset, **options}))
+    """Images whose pixels are their index, and labels, before and after mixing."""
+    mixed = make_mixing(make_recipe({"dataset": dataset, **options}))
     assert mixed is not None
     images = torch.arange(count, dtype=torch.float32).view(-1, 1, 1, 1).expand(-1, 1, 32, 32).clone()
     labels = (
@@ -25,7 +25,7 @@ def mix(count: int, dataset: str = "pathmnist", **options: Any) -> tuple[torch.T
 
 @pytest.mark.parametrize("options", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.8, "cutmix": 1.0}])
 @pytest.mark.parametrize("dataset", ["pathmnist", "chestmnist"])
-def test_of_an_odd_batch_all_but_the_last_image_are_mixed(dataset: str, options: dict[str, float]) -> None:
+def test_all_but_the_last_image_of_an_odd_batch_are_mixed(dataset: str, options: dict[str, float]) -> None:
     images, labels, mixed, targets = mix(7, dataset, **options)
     changed = (mixed != images).flatten(1).any(1)
     assert changed.tolist() == [True] * 6 + [False]
@@ -35,17 +35,17 @@ def test_of_an_odd_batch_all_but_the_last_image_are_mixed(dataset: str, options:
     assert ((targets[:6] > 0) & (targets[:6] < 1)).any()
 
 
-def test_an_even_batch_is_mixed_as_timm_does() -> None:
+def test_an_even_batch_is_mixed_as_by_timm() -> None:
     images, labels, mixed, targets = mix(8, mixup=0.8, cutmix=1.0)
     np.random.seed(3)
-    theirs = Mixup(0.8, 1.0, label_smoothing=0, num_classes=9)(images, labels)  # type: ignore[no-untyped-call]
-    assert torch.equal(mixed, theirs[0]) and torch.equal(targets, theirs[1])
+    expected = Mixup(0.8, 1.0, label_smoothing=0, num_classes=9)(images, labels)  # type: ignore[no-untyped-call]
+    assert torch.equal(mixed, expected[0]) and torch.equal(targets, expected[1])
 
 
-def test_one_image_stays_as_it_is() -> None:
+def test_a_single_image_is_unchanged() -> None:
     images, labels, mixed, targets = mix(1, mixup=0.8)
     assert torch.equal(mixed, images) and torch.equal(targets, labels)
 
 
-def test_a_recipe_without_mixing_has_none() -> None:
-    assert mixing(make_recipe({"dataset": "pathmnist"})) is None
+def test_a_recipe_without_mixing_gives_none() -> None:
+    assert make_mixing(make_recipe({"dataset": "pathmnist"})) is None

@@ -1,4 +1,4 @@
-"""A model that was saved gives the scores of the run, or the run is not done."""
+"""A saved model must reproduce the scores of the run, otherwise the run fails."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,7 @@ def probed(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return fit(root, folder / "seed", "breastmnist", **options)
 
 
-def test_the_scores_of_the_run_are_given(probed: Any, tmp_path: Path) -> None:
+def test_a_saved_model_reproduces_the_scores_of_the_run(probed: Any, tmp_path: Path) -> None:
     run, fitted = probed
     save_model(fitted.built, tmp_path)
     check_saved(run, fitted.built, fitted.scores["validation"], tmp_path)
@@ -34,9 +34,9 @@ def test_other_scores_and_models_that_cannot_be_loaded_are_refused(probed: Any, 
     run, fitted = probed
     scores = fitted.scores["validation"]
     save_model(fitted.built, tmp_path)
-    with pytest.raises(TrainingError, match=r"gives scores that are 0\.01 off those of the run"):
+    with pytest.raises(TrainingError, match=r"differ by 0\.01 from those of the run"):
         check_saved(run, fitted.built, scores + 0.01, tmp_path)
-    with pytest.raises(TrainingError, match="scores that are nan off"):
+    with pytest.raises(TrainingError, match="differ by nan from"):
         check_saved(run, fitted.built, np.full_like(scores, np.nan), tmp_path)
     half = replace(run, recipe=replace(run.recipe, precision="bf16"))
     check_saved(half, fitted.built, scores + 0.01, tmp_path)
@@ -46,10 +46,10 @@ def test_other_scores_and_models_that_cannot_be_loaded_are_refused(probed: Any, 
     assert "\n" not in str(caught.value)
 
 
-def test_weights_that_changed_after_scoring_are_noticed(probed: Any, tmp_path: Path) -> None:
+def test_weights_that_changed_after_scoring_are_detected(probed: Any, tmp_path: Path) -> None:
     run, fitted = probed
     with torch.no_grad():
         fitted.built.model.timm_model.fc.weight.neg_()
     save_model(fitted.built, tmp_path)
-    with pytest.raises(TrainingError, match="off those of the run"):
+    with pytest.raises(TrainingError, match="from those of the run"):
         check_saved(run, fitted.built, fitted.scores["validation"], tmp_path)

@@ -1,4 +1,4 @@
-"""Zero-shot scores of tiny CLIP and SigLIP models against what `transformers` itself makes of the same texts."""
+"""Zero-shot scores of tiny CLIP and SigLIP models against the outputs of `transformers` for the same texts."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ from transformers import (
 
 from medmnist_hf.catalog import Task, subset, subsets
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.methods.zero_shot import ZeroShot, texts_of
+from medmnist_hf.training.methods.zero_shot import ZeroShot, make_prompts
 from medmnist_hf.training.models import from_transformers
 from tests.fixtures.tiny_models import vit
 
@@ -43,9 +43,9 @@ VISION = {**TOWER, "image_size": SIZE, "patch_size": 8}
 
 
 def save_tokenizer(folder: Path, **options: Any) -> int:
-    """A tokenizer of the words of all prompts, which ends each text; returns the size of its vocabulary."""
+    """Save a tokenizer for the words of all prompts, which adds an end token; returns the size of its vocabulary."""
     words = Whitespace()
-    texts = [text.lower() for entry in subsets() for text in texts_of(entry, PROMPT, absence=True)]
+    texts = [text.lower() for entry in subsets() for text in make_prompts(entry, PROMPT, absence=True)]
     vocabulary = {word: None for text in texts for word, _ in words.pre_tokenize_str(text)}
     tokenizer: Any = Tokenizer(WordLevel({word: at for at, word in enumerate([*SPECIAL, *vocabulary])}, "<unk>"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = Lowercase(), words
@@ -93,7 +93,7 @@ def scores_of(folder: Path, flag: str) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def logits_of(folder: Path, texts: list[str], **padding: Any) -> torch.Tensor:
-    """What the forward of `transformers` gives for images and texts together."""
+    """Logits of the model of `transformers` for images and texts."""
     tokens = AutoTokenizer.from_pretrained(folder)(texts, return_tensors="pt", **padding)
     tokens.pop("token_type_ids", None)
     with torch.inference_mode():
@@ -103,7 +103,7 @@ def logits_of(folder: Path, texts: list[str], **padding: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("flag", ["pathmnist", "breastmnist", "retinamnist", "chestmnist"])
 def test_clip_chooses_among_the_labels_or_between_a_finding_and_its_absence(flag: str, clip: Path) -> None:
-    logits = logits_of(clip, texts_of(subset(flag), PROMPT, absence=True), padding=True)
+    logits = logits_of(clip, make_prompts(subset(flag), PROMPT, absence=True), padding=True)
     if subset(flag).task is Task.MULTI_LABEL:
         expected = torch.stack([logits[:, [at, at + 14]].softmax(1)[:, 0] for at in range(14)], 1)
     else:
@@ -112,37 +112,37 @@ def test_clip_chooses_among_the_labels_or_between_a_finding_and_its_absence(flag
 
 
 @pytest.mark.parametrize("flag", ["pathmnist", "breastmnist", "chestmnist"])
-def test_siglip_says_of_each_finding_alone_whether_it_is_there(flag: str, siglip: Path) -> None:
-    texts = texts_of(subset(flag), PROMPT, absence=False)
+def test_siglip_scores_each_finding_independently(flag: str, siglip: Path) -> None:
+    texts = make_prompts(subset(flag), PROMPT, absence=False)
     logits = logits_of(siglip, texts, padding="max_length", max_length=LENGTH)
     expected = logits.sigmoid() if subset(flag).task is Task.MULTI_LABEL else logits.softmax(1)
     assert np.allclose(scores_of(siglip, flag), expected, atol=1e-5)
 
 
-def test_the_inputs_that_the_model_expects_are_told(clip: Path, siglip: Path) -> None:
+def test_statistics_and_size_come_from_the_model(clip: Path, siglip: Path) -> None:
     model = ZeroShot(str(clip), subset("pathmnist"), PROMPT, CPU)
     assert (model.mean, model.std, model.image_size) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), SIZE)
     assert ZeroShot(str(siglip), subset("pathmnist"), PROMPT, CPU).mean == (0.5, 0.5, 0.5)
 
 
-def test_long_prompts_are_cut_to_what_the_model_reads(clip: Path) -> None:
+def test_long_prompts_are_truncated(clip: Path) -> None:
     model = ZeroShot(str(clip), subset("breastmnist"), "{}" + " image" * 50, CPU)
     assert np.isfinite(model.scores([{"pixel_values": images(2)}])).all()
 
 
-def test_prompts_are_made_of_labels_phrases_and_modality() -> None:
-    assert texts_of(subset("pneumoniamnist"), "{modality}: {}, {}.", absence=True) == [
+def test_prompts_contain_labels_or_their_phrases_and_the_modality() -> None:
+    assert make_prompts(subset("pneumoniamnist"), "{modality}: {}, {}.", absence=True) == [
         "Chest X-Ray: healthy lungs, healthy lungs.",
         "Chest X-Ray: pneumonia, pneumonia.",
     ]
-    chest = texts_of(subset("chestmnist"), "{}", absence=True)
+    chest = make_prompts(subset("chestmnist"), "{}", absence=True)
     assert len(chest) == 28 and chest[0] == "atelectasis" and chest[14] == "no atelectasis"
     assert chest[12] == "pleural thickening" and chest[26] == "no pleural thickening"
-    assert texts_of(subset("chestmnist"), "{}", absence=False) == chest[:14]
-    assert texts_of(subset("retinamnist"), "{}", absence=True)[0] == "no diabetic retinopathy"
+    assert make_prompts(subset("chestmnist"), "{}", absence=False) == chest[:14]
+    assert make_prompts(subset("retinamnist"), "{}", absence=True)[0] == "no diabetic retinopathy"
 
 
-def test_phrases_are_those_of_labels_that_there_are() -> None:
+def test_every_phrase_belongs_to_an_existing_label() -> None:
     text = (resources.files("medmnist_hf.training.methods") / "zero_shot_labels.toml").read_text(encoding="utf-8")
     for flag, phrases in tomllib.loads(text).items():
         assert set(phrases) <= set(subset(flag).labels), flag
@@ -157,27 +157,25 @@ def refusal(name: str | Path, prompt: str = PROMPT) -> str:
     return message
 
 
-def test_what_cannot_be_asked_is_one_line(clip: Path, tmp_path: Path) -> None:
+def test_invalid_models_and_prompts_are_one_line_errors(clip: Path, tmp_path: Path) -> None:
     vit().save_pretrained(tmp_path / "vit")  # type: ignore[operator]  # a model of transformers
-    assert refusal(tmp_path / "vit").endswith(
-        "has no text tower of the CLIP or SigLIP kind: name a model that has one"
-    )
+    assert refusal(tmp_path / "vit").endswith("has no text tower: name a model of the CLIP or SigLIP family")
     assert "cannot load" in refusal(tmp_path / "nothing") and "CLIP-like" in refusal(tmp_path / "nothing")
     assert "cannot load nobody/nothing" in refusal("nobody/nothing")
-    assert refusal(clip, "an image of") == "prompt 'an image of' has no {}: say where the label goes"
+    assert refusal(clip, "an image of") == "prompt 'an image of' has no {}: mark the place of the label with {}"
     shutil.copytree(clip, tmp_path / "bare")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / "bare" / name).unlink()
-    assert "the same" in refusal(tmp_path / "bare")  # transformers makes a tokenizer that knows no word
+    assert "the same" in refusal(tmp_path / "bare")  # transformers makes a tokenizer without any word
     assert "the same" in refusal(clip, "an image " * LENGTH + "of {}")
 
 
-def test_a_model_that_lacks_weights_is_not_guessed(clip: Path, tmp_path: Path) -> None:
+def test_a_model_with_missing_weights_is_refused(clip: Path, tmp_path: Path) -> None:
     shutil.copytree(clip, tmp_path, dirs_exist_ok=True)
     weights = load_file(clip / "model.safetensors")
     del weights["text_projection.weight"]
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
-    assert "lacks text_projection.weight" in refusal(tmp_path)
+    assert "lacks weights such as text_projection.weight" in refusal(tmp_path)
 
 
 def test_weights_in_a_pickle_are_not_read(clip: Path, tmp_path: Path) -> None:
@@ -193,8 +191,8 @@ def test_gray_images_for_a_color_model_are_refused(clip: Path) -> None:
         model.scores([{"pixel_values": images(2, channels=1)}])
 
 
-def test_an_image_is_seen_in_whole_patches(siglip: Path, tmp_path: Path) -> None:
-    """What is behind the last whole patch would be cut off, as of the 384 pixels of SigLIP with patches of 14."""
+def test_the_image_size_is_rounded_down_to_whole_patches(siglip: Path, tmp_path: Path) -> None:
+    """Pixels after the last whole patch would be ignored, as in SigLIP with 384 pixels and patches of 14."""
     folder = Path(shutil.copytree(siglip, tmp_path / "model"))
     config = json.loads((folder / "config.json").read_text())
     config["vision_config"]["image_size"] = SIZE + 5
@@ -202,7 +200,7 @@ def test_an_image_is_seen_in_whole_patches(siglip: Path, tmp_path: Path) -> None
     assert ZeroShot(str(folder), subset("pathmnist"), PROMPT, CPU).image_size == SIZE
 
 
-def test_a_configuration_without_end_is_refused_at_once(
+def test_an_oversized_configuration_is_refused_at_once(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(from_transformers, "MOST_LAYERS", 500)
@@ -215,7 +213,7 @@ def test_a_configuration_without_end_is_refused_at_once(
             ZeroShot(str(folder), subset("pathmnist"), PROMPT, CPU)
 
 
-def test_code_that_comes_with_a_model_is_neither_run_nor_asked_about(tmp_path: Path) -> None:
+def test_code_that_comes_with_a_model_is_never_run(tmp_path: Path) -> None:
     config = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config", "AutoModel": "mine.Model"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "mine.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()")
