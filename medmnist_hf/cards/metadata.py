@@ -49,7 +49,7 @@ def describe_with_warning(subset: Subset, manifests: Sequence[Manifest]) -> str:
     """Describe a subset, with a warning first if any config has generated pixels."""
     synthetic = synthetic_configs(manifests)
     if synthetic and len(synthetic) == len(manifests):
-        return f"SYNTHETIC, no real data; only the schema is that of: {subset.description}"
+        return f"SYNTHETIC, no real data; only the schema is that of the real data set: {subset.description}"
     if synthetic:
         return f"SYNTHETIC, no real data, in the configs {', '.join(synthetic)}. {subset.description}"
     return subset.description

@@ -255,7 +255,7 @@ def test_banners_warn_of_synthetic_and_unverified_data(fresh: Path) -> None:
     texts = [card(entry, built) for built in (manifests, real, doubtful)]
     assert ["> **SYNTHETIC: no real data.**" in text for text in texts] == [True, False, False]
     assert ["> **UNVERIFIED.**" in text for text in texts] == [False, False, True]
-    assert ["losslessly to Parquet; pixels, labels" in text for text in texts] == [False, True, False]
+    assert ["changes only the file format" in text for text in texts] == [False, True, False]
     assert ["do not have the official MD5.\n" in text for text in texts] == [False, False, True]
     assert ["compared with the official one" in text for text in texts] == [False, True, False]
     assert real[1].source.file in texts[2].partition("**Not for clinical use.**")[0]
