@@ -71,10 +71,10 @@ def benchmark(
     shared disk: each cell runs once. To use several GPUs, start one process per GPU with CUDA_VISIBLE_DEVICES. The
     output of a cell is in its log.txt.
     """
-    from medmnist_hf.training.benchmark.matrix import MODEL, read_matrix
+    from medmnist_hf.training.benchmark.matrix import EXAMPLE, read_matrix
 
     if example:
-        console.echo(MODEL.read_text(encoding="utf-8"), end="")
+        console.echo(EXAMPLE.read_text(encoding="utf-8"), end="")
         return
     from medmnist_hf.training.benchmark.runner import run_cells
     from medmnist_hf.training.benchmark.status import cells_in, note_cells, pending_in
@@ -92,7 +92,7 @@ def benchmark(
     if matrix is not None and not report_only:
         note_cells(cells, matrix, out)
         try:
-            run_cells(selected, out, _command, jobs=jobs, keep_going=keep_going, tell=say)
+            run_cells(selected, out, _command, jobs=jobs, keep_going=keep_going, report=say)
         except KeyboardInterrupt:
             _report(cells, out)
             raise

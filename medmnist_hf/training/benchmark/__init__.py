@@ -1,1 +1,1 @@
-"""A matrix of runs: what is to be run, what has been, and the report over all of it."""
+"""Benchmarks: a matrix of runs, their execution and status, and the report on them."""

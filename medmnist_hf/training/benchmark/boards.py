@@ -1,17 +1,16 @@
-"""All runs below a folder as boards: means over seeds, intervals, and places among the published rows.
+"""Collect all runs below a folder into boards: means over seeds, intervals, and places among the published rows.
 
-A board is of one subset and one provenance: runs on verified data stand among the published rows, and those on
-synthetic or unverified data have boards of their own, without places.
+There is one board per subset and provenance. Runs on verified data are ranked among the published rows; runs on
+synthetic or unverified data have separate boards without places.
 
-A configuration is a recipe apart from its seeds, on the same data. Runs of one configuration in several folders, each
-with seeds of its own, are one row over all their seeds. Where a seed was run twice they stay apart, as a mean over
-both would count it twice. So does a run with a seed that is partial or missing: it counts in no mean, and the whole
-runs are as good without it.
+A configuration is a recipe without its seeds, on the same data. Runs of a configuration in several folders, each with
+other seeds, form one row over all seeds. If a seed was run twice, each run has its own row, because a mean would count
+the seed twice. A run with a partial or missing seed also has its own row and is not part of any mean.
 
-A score of several seeds is their mean, with their sample standard deviation. Its 95 % interval goes from the mean of
-the lower to the mean of the upper ends of the seeds' own intervals. That is the interval of one run of the
-configuration: what another test set of the same size may change. All seeds are scored on the same test rows, so more
-seeds make it no narrower; for the mean itself it is a little too wide. What another seed may change is the deviation.
+The score of several seeds is their mean, with their sample standard deviation. Its 95 % interval ranges from the mean
+of the lower ends to the mean of the upper ends of the seeds' intervals. It is the interval of a single run: how much
+another test set of the same size may change the score. All seeds are scored on the same test rows, so more seeds do
+not narrow it; for the mean over seeds it is slightly too wide. The variation between seeds is the standard deviation.
 """
 
 import contextlib
@@ -37,19 +36,19 @@ _IN_COLUMNS: Final = ("dataset", "size", "model", "method", "seeds", "report_to"
 _OF_THE_DATA: Final = ("root", "repository", "revision")
 
 _Configuration = tuple[Recipe, Provenance, str]
-"""A recipe without what is in `NOT_TRAINED`, and provenance and MD5 of the data that it was run on."""
+"""A recipe without the fields in `NOT_TRAINED`, and the provenance and MD5 of its data."""
 
 
 @dataclass(frozen=True, slots=True)
 class BoardScore:
-    """AUC or ACC of a configuration, 0 to 1; nan where a number is not known.
+    """AUC or ACC of a configuration, 0 to 1; unknown values are nan.
 
     Attributes:
         mean: Mean over the seeds.
         std: Sample standard deviation over the seeds; nan for one seed.
-        low: Lower end of the 95 % interval, see the module.
-        high: Its upper end.
-        method: How the seeds' intervals were made, see `medmnist_hf.scoring.intervals`; empty without them.
+        low: Lower end of the 95 % interval, see the module docstring.
+        high: Upper end of the interval.
+        method: Method of the seeds' intervals, see `medmnist_hf.scoring.intervals`; empty without intervals.
     """
 
     mean: float
@@ -61,30 +60,30 @@ class BoardScore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line of a board: a configuration, or a published result, of which only scores and size are known.
+    """One row of a board: a configuration, or a published result, for which only scores and size are known.
 
     Attributes:
-        place: Place by test AUC among the published rows and itself, see `medmnist_hf.scoring.published.rank`. None
-            where the AUC is not known or nothing is published, on data that is not verified, and of a partial run.
-        own: It is no published result.
-        chosen: It is the one that `best_on_validation` gives for its board.
-        model: Name of the model; of a published result, the method as published.
+        place: Place by test AUC among the published rows and this one, see `medmnist_hf.scoring.published.rank`. None
+            if the AUC is unknown, the subset has no published results, the data is not verified or the run is partial.
+        own: Whether this is a configuration, not a published result.
+        chosen: Whether `best_on_validation` selects this row on its board.
+        model: Name of the model; for a published result, the method as published.
         method: Name of the method.
         size: Size of the images that were read, in pixels or voxels.
-        protocol: What else the recipe says, see `protocol`.
+        protocol: Short description of the rest of the recipe, see `protocol`.
         seeds: The seeds.
-        partial: Seeds without a whole result: their search was interrupted, or they were not run.
-        test_rows: Rows of the test split that was read; None of a published result.
+        partial: Seeds without a complete result: their search was interrupted, or they were not run.
+        test_rows: Number of rows of the test split; None for a published result.
         validation_auc: AUC on validation.
         validation_acc: ACC on validation.
         auc: AUC on test.
         acc: ACC on test.
-        parameters: Parameters of the model; None where not known.
-        trained_parameters: Those that were trained.
-        seconds: Mean time of a seed; nan where not known.
-        hardware: What its seeds ran on.
-        folder: The run's folder, below the one that was read; of several runs all, in the order of their seeds.
-        links: What each run left there, its folder first, with addresses from the folder that was read.
+        parameters: Number of parameters of the model; None if unknown.
+        trained_parameters: Number of trained parameters; None if unknown.
+        seconds: Mean time per seed; nan if unknown.
+        hardware: Hardware that the seeds ran on.
+        folder: Folder of the run, relative to the folder that was read; for several runs all, in the order of seeds.
+        links: Links to the files of each run, its folder first, relative to the folder that was read.
     """
 
     place: int | None = None
@@ -111,19 +110,19 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """All that is known of one subset on data of one provenance.
+    """Configurations and published results of one subset, on data of one provenance.
 
     Attributes:
         subset: The subset.
-        provenance: What the data of its runs is.
-        rows: Configurations and, on verified data, published results by falling test AUC; last those without a place
-            where others have one.
-        chosen: The configuration that `best_on_validation` gives; None where none is whole, or where those of one size
-            read different files.
-        places: Number of places: the published results and one; 0 where there are none.
-        tried: Number of configurations; fewer than own rows where runs of one stay apart.
-        alike: Runs of one size read the same file; where they do not, what scored best is not known.
-        notes: What must be known before comparing.
+        provenance: Provenance of the data of the runs.
+        rows: Configurations and, on verified data, published results by falling test AUC; rows without a place come
+            last if others have one.
+        chosen: The configuration that `best_on_validation` selects; None if none is complete, or if runs of the same
+            size read different files.
+        places: Number of places: the number of published results plus one; 0 without published results.
+        tried: Number of configurations; smaller than the number of own rows if runs of a configuration are separate.
+        alike: Whether runs of the same size read the same file; otherwise their scores cannot be compared.
+        notes: Notes to read before comparing.
     """
 
     subset: Subset
@@ -137,7 +136,7 @@ class Board:
 
     @property
     def name(self) -> str:
-        """What the board is called: the subset, with the banner of its data before it."""
+        """Name of the subset, preceded by the banner of unverified or synthetic data."""
         return self.provenance.mark(self.subset.python_class)
 
     @property
@@ -152,25 +151,25 @@ class Board:
 
 
 def gather(folder: Path) -> tuple[Board, ...]:
-    """Boards of all runs below a folder: on verified data first, each kind in the order of the catalogue.
+    """Collect all runs below a folder into boards, verified data first, then in the order of the catalog.
 
     Args:
-        folder: Where the runs lie, at any depth.
+        folder: Folder of the runs, which may be nested at any depth.
 
     Raises:
         TrainingError: A file of results is damaged.
     """
     paths = sorted(folder.rglob(RESULTS_NAME))
     results = {path.parent.relative_to(folder).as_posix(): read_results(path) for path in paths}
-    sources = {tuple(getattr(one.recipe, name) for name in _OF_THE_DATA) for one in results.values()}
+    sources = {tuple(getattr(result.recipe, name) for name in _OF_THE_DATA) for result in results.values()}
     hidden = _IN_COLUMNS if len(sources) > 1 else _IN_COLUMNS + _OF_THE_DATA
     links = {name: links_of(result, folder / name, folder) for name, result in results.items()}
     rows: dict[tuple[Provenance, str], list[list[Row]]] = {}
     files: dict[tuple[Provenance, str], set[tuple[int, str]]] = {}
     for (recipe, provenance, md5), runs in _by_configuration(results).items():
         key = (provenance, recipe.dataset)
-        found = [replace(_row(part, hidden), links=tuple(links[name] for name in part)) for part in _parts(runs)]
-        rows.setdefault(key, []).append(found)
+        parts = [replace(_row(part, hidden), links=tuple(links[name] for name in part)) for part in _parts(runs)]
+        rows.setdefault(key, []).append(parts)
         files.setdefault(key, set()).add((recipe.size, md5))
     keys = ((provenance, entry) for provenance in Provenance for entry in subsets())
     return tuple(
@@ -181,44 +180,44 @@ def gather(folder: Path) -> tuple[Board, ...]:
 
 
 def _by_configuration(results: Mapping[str, RunResult]) -> dict[_Configuration, dict[str, RunResult]]:
-    """Configuration -> its runs by folder, in the order of their seeds."""
+    """Group runs by configuration; the runs of each are keyed by folder, in the order of their seeds."""
     groups: dict[_Configuration, dict[str, RunResult]] = {}
-    for name, result in sorted(results.items(), key=lambda item: (min(one.seed for one in item[1].seeds), item[0])):
+    for name, result in sorted(results.items(), key=lambda item: (min(seed.seed for seed in item[1].seeds), item[0])):
         configuration = (without_options(result.recipe, NOT_TRAINED), result.provenance, result.data.source.md5)
         groups.setdefault(configuration, {})[name] = result
     return groups
 
 
 def _parts(runs: Mapping[str, RunResult]) -> list[dict[str, RunResult]]:
-    """The runs of one configuration by row: all whole ones, unless a seed was run twice, and each partial one."""
+    """Split the runs of a configuration into rows: complete runs share one, unless a seed was run twice."""
     whole = {name: result for name, result in runs.items() if not result.partial}
-    seeds = Counter(one.seed for result in whole.values() for one in result.seeds)
+    seeds = Counter(seed.seed for result in whole.values() for seed in result.seeds)
     parts = [whole] if whole and max(seeds.values()) == 1 else [{name: result} for name, result in whole.items()]
     return parts + [{name: result} for name, result in runs.items() if name not in whole]
 
 
 def best_on_validation(rows: Sequence[Row]) -> Row | None:
-    """Of some configurations the one with the best validation AUC, then ACC; the first of equals.
+    """Select the configuration with the best validation AUC, then ACC; ties go to the first.
 
-    Those that were scored on test come before those that were not: these are tried, but chosen is what was tested.
-    A partial one is never chosen: had its search gone on, it would be another.
+    Configurations that were scored on test take precedence over those that were not. Partial ones are never selected,
+    because resuming their search may change them.
     """
 
-    def worth(row: Row) -> tuple[float, ...]:
-        found = (-1.0 if math.isnan(one.mean) else one.mean for one in (row.validation_auc, row.validation_acc))
-        return float(not math.isnan(row.auc.mean)), *found
+    def key(row: Row) -> tuple[float, ...]:
+        scores = (-1.0 if math.isnan(score.mean) else score.mean for score in (row.validation_auc, row.validation_acc))
+        return float(not math.isnan(row.auc.mean)), *scores
 
-    return max((row for row in rows if not row.partial), key=worth, default=None)
+    return max((row for row in rows if not row.partial), key=key, default=None)
 
 
 def protocol(recipe: Recipe, hidden: Sequence[str] = _IN_COLUMNS + _OF_THE_DATA) -> str:
-    """A recipe in few words: the preset that it is nearest to, or none, and where it differs.
+    """Describe a recipe by its nearest preset, or the defaults, and the options that differ.
 
-    Presets of an AutoML engine count for that engine alone.
+    Presets of an AutoML engine are considered for that engine only.
 
     Args:
         recipe: The recipe.
-        hidden: Fields that are described elsewhere.
+        hidden: Fields to leave out, because they are described elsewhere.
     """
     best = ""
     fewest = math.inf
@@ -234,21 +233,22 @@ def protocol(recipe: Recipe, hidden: Sequence[str] = _IN_COLUMNS + _OF_THE_DATA)
 
 @cache
 def _bases(flag: str) -> dict[str, Recipe]:
-    """Name of a preset, or ``defaults`` -> its recipe for a subset."""
+    """Recipes for a subset by name of preset, and ``defaults``."""
     bases = {"defaults": make_recipe({"dataset": flag})}
     for name in presets():
-        with contextlib.suppress(MedMNISTError):  # it is not for this subset
+        with contextlib.suppress(MedMNISTError):  # the preset does not suit this subset
             bases[name] = make_recipe({"dataset": flag}, preset=name)
     return bases
 
 
 def _row(runs: Mapping[str, RunResult], hidden: Sequence[str]) -> Row:
-    """The row of some runs by folder, as `_parts` gives them."""
+    """Create the row of the runs of one of `_parts`, given by folder."""
     results = list(runs.values())
-    recipe, hardware = results[0].recipe, {seed.seed: one.hardware for one in results for seed in one.seeds}
-    seeds = sorted((seed for one in results for seed in one.seeds), key=lambda one: one.seed)
+    recipe = results[0].recipe
+    hardware = {seed.seed: result.hardware for result in results for seed in result.seeds}
+    seeds = sorted((seed for result in results for seed in result.seeds), key=lambda seed: seed.seed)
     facts = [seed.facts for seed in seeds]
-    seconds = [one.seconds for one in facts if one.seconds is not None]
+    seconds = [fact.seconds for fact in facts if fact.seconds is not None]
     validation, test = [seed.validation for seed in seeds], [seed.test for seed in seeds]
     return Row(
         own=True,
@@ -257,33 +257,33 @@ def _row(runs: Mapping[str, RunResult], hidden: Sequence[str]) -> Row:
         size=recipe.size,
         protocol=protocol(recipe, hidden),
         seeds=tuple(seed.seed for seed in seeds),
-        partial=tuple(sorted(seed for one in results for seed in one.partial)),
+        partial=tuple(sorted(seed for result in results for seed in result.partial)),
         test_rows=results[0].data.rows["test"],
         validation_auc=_score(validation, "auc"),
         validation_acc=_score(validation, "acc"),
         auc=replace(_score(test, "auc"), method=_method(seeds, "auc")),
         acc=replace(_score(test, "acc"), method=_method(seeds, "acc")),
-        parameters=_same([one.parameters for one in facts]),
-        trained_parameters=_same([one.trained_parameters for one in facts]),
+        parameters=_common([fact.parameters for fact in facts]),
+        trained_parameters=_common([fact.trained_parameters for fact in facts]),
         seconds=statistics.fmean(seconds) if seconds else math.nan,
-        hardware="; ".join(dict.fromkeys(str(one.facts.hardware or hardware[one.seed]) for one in seeds)),
+        hardware="; ".join(dict.fromkeys(str(seed.facts.hardware or hardware[seed.seed]) for seed in seeds)),
         folder="; ".join(runs),
     )
 
 
-def _same(values: Sequence[int | None]) -> int | None:
-    """What all seeds report; None where they differ, as found networks may."""
+def _common(values: Sequence[int | None]) -> int | None:
+    """The common value of all seeds; None if they differ, as networks found by a search may."""
     return values[0] if len(set(values)) == 1 else None
 
 
 def _method(seeds: Sequence[SeedResult], name: str) -> str:
-    """How the intervals of a measure were made."""
+    """Methods of the intervals of a metric."""
     return ", ".join(dict.fromkeys(seed.intervals[name] for seed in seeds if name in seed.intervals))
 
 
 def _score(seeds: Sequence[Measures[float]], name: str) -> BoardScore:
     def values(key: str) -> list[float]:
-        return [one.get(key, math.nan) for one in seeds]
+        return [measures.get(key, math.nan) for measures in seeds]
 
     mean, low, high = (statistics.fmean(values(key)) for key in (name, f"{name}_low", f"{name}_high"))
     several = len(seeds) > 1 and not math.isnan(mean)
@@ -296,9 +296,9 @@ def _board(
     configurations: Sequence[Sequence[Row]],
     files: Collection[tuple[int, str]],
 ) -> Board:
-    """The board of some configurations, each with a row or several, see `_parts`.
+    """Create the board of configurations, each with one or several rows, see `_parts`.
 
-    Sizes and MD5 of the files that they read are given, too.
+    `files` has the size and MD5 of each file that the runs read.
     """
     own = [row for rows in configurations for row in rows]
     are_alike = len(files) == len({size for size, _ in files})
@@ -317,26 +317,29 @@ def _board(
     if others and published:
         sizes = " and ".join(map(str, others))
         notes.insert(
-            0, f"Published rows are of the files of size {published_size()}; rows of size {sizes} read others."
+            0,
+            f"Published rows were computed on the files of size {published_size()}; rows of size {sizes} used other "
+            "files.",
         )
     if not are_alike:
-        notes.insert(0, "Runs of one size read different files: none is chosen, and their order compares no models.")
+        notes.insert(
+            0,
+            "Runs of the same size read different files: none is chosen, and the order of rows does not rank models.",
+        )
     chosen = next((row for row in rows if row.chosen), None)
     places = published + 1 if published else 0
     return Board(entry, provenance, tuple(rows), chosen, places, len(configurations), are_alike, tuple(notes))
 
 
 def _why_apart(rows: Sequence[Row]) -> Iterator[str]:
-    """Why a configuration has several rows."""
+    """Explain why a configuration has several rows."""
     about = f"{rows[0].model} {rows[0].method}, {rows[0].protocol}: runs of this configuration"
     whole, partial = ([row.folder for row in rows if bool(row.partial) is cut] for cut in (False, True))
     if len(whole) > 1:
-        yield (
-            f"{about} share a seed, so each has a line of its own and no mean is taken over them ({', '.join(whole)})."
-        )
+        yield (f"{about} share a seed, so each is a separate row and they are not averaged ({', '.join(whole)}).")
     if partial and len(rows) > 1:
         yield (
-            f"{about} with a seed that is partial or missing have a line of their own and count in no mean of others "
+            f"{about} with a partial or missing seed are separate rows and are not part of the mean "
             f"({', '.join(partial)})."
         )
 

@@ -1,6 +1,6 @@
-"""A board as a drawing: the AUC of every row with its interval, as SVG to stand within a page.
+"""Forest plot of a board: the AUC of every row with its interval, as SVG for embedding in a page.
 
-Colors are those of the page's style sheet, by class, so that the drawing is light or dark as the page is.
+Colors come from the page's style sheet, by class, so the plot follows the light or dark scheme of the page.
 """
 
 import math
@@ -16,11 +16,11 @@ from medmnist_hf.training.benchmark.tables import digits, facets_of
 
 _WIDTH: Final = 1000
 _NAMES: Final = 360
-"""Names are left of this, and clipped there."""
+"""Right edge of the names; longer names are clipped."""
 _LEFT, _RIGHT = 385, 815
 """Ends of the axis."""
 _NUMBERS: Final = 835
-"""Numbers are right of this, where no mark is."""
+"""Left edge of the numbers, outside the range of the marks."""
 _ROW: Final = 24
 _TOP: Final = 4
 _AXIS: Final = 26
@@ -31,17 +31,17 @@ _MOST_TICKS: Final = 7
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """A row as it is drawn.
+    """Coordinates and texts of a drawn row.
 
     Attributes:
         kind: ``own``, ``chosen`` or ``published``.
-        middle: y of its marks.
-        name: Its name as far as there is room.
-        whole_name: Its name and, of an own row, its protocol and the folder of its run.
+        middle: y of the row's marks.
+        name: Name, shortened to the available width.
+        whole_name: Full name; for an own row, with its protocol and the folder of its run.
         auc: The AUC to three decimals.
-        range: The ends of the interval; empty where they are not known.
+        range: The ends of the interval; empty if unknown.
         x: x of the AUC.
-        interval: x of the ends.
+        interval: x of the ends of the interval; None if unknown.
         facets: See `medmnist_hf.training.benchmark.tables.facets_of`.
     """
 
@@ -57,11 +57,13 @@ class _Mark:
 
 
 def forest(board: Board) -> Markup:
-    """One ``<svg>`` element: for each row its name, its mark over a common axis, and its numbers, best first.
+    """Draw a board as one ``<svg>`` element: the name, mark and numbers of each row over a common axis, best first.
+
+    Own rows are discs on their intervals, the chosen one with a ring; published rows are squares, with a dashed line
+    at the best of them.
 
     Args:
-        board: What is drawn: rows whose test AUC is known; without any the text is empty. Own rows have a disc on
-            their interval, the chosen one with a ring, published ones a square; a dashed line is at the best of them.
+        board: The board. Rows without a test AUC are not drawn; the text is empty if none has one.
     """
     rows = [row for row in board.rows if not math.isnan(row.auc.mean)]
     if not rows:
@@ -105,8 +107,8 @@ def _x(value: float, ticks: Sequence[float]) -> float:
 
 
 def _ticks(rows: Sequence[Row]) -> tuple[list[float], int]:
-    """Round numbers around all means and intervals, and the decimals that they have."""
-    ends = [one for row in rows for one in (row.auc.mean, row.auc.low, row.auc.high) if not math.isnan(one)]
+    """Round tick values that enclose all means and intervals, and their number of decimals."""
+    ends = [end for row in rows for end in (row.auc.mean, row.auc.low, row.auc.high) if not math.isnan(end)]
     for step in _STEPS:
         first, last = math.floor(min(ends) / step + 1e-9), math.ceil(max(ends) / step - 1e-9)
         if last - first < _MOST_TICKS:

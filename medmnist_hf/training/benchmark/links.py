@@ -1,4 +1,4 @@
-"""What a run left that a report can point to: files that are there, as addresses relative to the report."""
+"""Links from a report to the existing files of a run, as addresses relative to the report."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ from medmnist_hf.training.results import RESULTS_NAME, RunResult
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One address: what it is called, and where it leads, quoted for a page."""
+    """A link: its text, and its address, percent-encoded."""
 
     text: str
     address: str
 
 
 def links_of(result: RunResult, run: Path, start: Path) -> tuple[Link, ...]:
-    """Links to a run's folder, by its name, and to what it has of card, figures, predictions on test, results and log.
+    """Links to a run's folder and to its existing card, figures, test predictions, results and log.
 
-    Card, figures and predictions are those of the seed that is published; the ensemble has its own predictions.
+    Card, figures and predictions belong to the published seed; an ensemble has its own predictions.
 
     Args:
-        result: What the run scored.
-        run: Its folder.
-        start: The folder that the addresses start from, in which or below which the run lies.
+        result: Results of the run.
+        run: Folder of the run.
+        start: Folder that the addresses are relative to: the run's folder or one above it.
     """
     return tuple(Link(text, _address(path, start)) for text, path in _targets(result, run, start) if path.exists())
 
@@ -45,6 +45,6 @@ def _targets(result: RunResult, run: Path, start: Path) -> Iterator[tuple[str, P
 
 
 def _address(path: Path, start: Path) -> str:
-    """A relative address; ``./`` before it, so that no name in it is taken for a scheme."""
+    """A relative address, with a leading ``./`` so that no name is parsed as a URL scheme."""
     relative = path.relative_to(start).as_posix()
     return quote("./" if relative == "." else f"./{relative}{'/' if path.is_dir() else ''}")

@@ -1,4 +1,4 @@
-"""HTML and SVG by templates that escape every value."""
+"""Render HTML and SVG from templates that escape every value."""
 
 import re
 from functools import cache
@@ -13,19 +13,19 @@ def render(template: str, **values: object) -> Markup:
     """Render a template of this package.
 
     Args:
-        template: Its file name.
-        values: What it shows; text is escaped, unless it was rendered here.
+        template: File name of the template.
+        values: Values of its variables; text is escaped unless it is the result of `render`.
     """
     return Markup(_environment().get_template(template).render(values))
 
 
 @cache
 def _environment() -> jinja2.Environment:
-    made = environment("medmnist_hf.training.benchmark", autoescape=True)
-    made.filters["breakable"] = _breakable
-    return made
+    templates = environment("medmnist_hf.training.benchmark", autoescape=True)
+    templates.filters["breakable"] = _breakable
+    return templates
 
 
 def _breakable(text: str) -> Markup:
-    """Text that may be broken after a slash or an underscore, as names of models must be."""
+    """Allow line breaks after slashes and underscores, since names of models are long."""
     return Markup("<wbr>").join(re.split(r"(?<=[/_])(?=\S)", text))

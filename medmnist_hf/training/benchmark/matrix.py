@@ -1,15 +1,15 @@
-"""A benchmark's matrix: a YAML file of subsets, sizes, models and methods, as one recipe for each of its cells.
+"""Read the matrix of a benchmark, a YAML file of subsets, sizes, models and methods, as one recipe per cell.
 
-The file has four parts, of which ``matrix`` or ``include`` must be there. Names are those of a recipe's fields, and
+The file has four parts, of which ``matrix`` or ``include`` is required. Options are the fields of a recipe, and
 ``preset``:
 
-- ``defaults``: values of all cells.
-- ``matrix``: values of which a list means each of its entries; every combination is a cell.
-- ``exclude``: a list of values by name; combinations that have all of them are left out.
+- ``defaults``: options of all cells.
+- ``matrix``: options with a value or a list of values; every combination is a cell.
+- ``exclude``: a list of entries with options; combinations that match all options of an entry are removed.
 - ``include``: a list of further matrices.
 
-``seeds`` is the list of seeds that every cell is run with; it makes no cells of its own. A value counts in the cells
-whose method, network and data read it; one that none of its cells reads is refused.
+``seeds`` is the list of seeds of every cell; it does not create cells. An option applies to the cells whose method,
+network and data use it; an option that none of its cells uses is refused.
 
 Example:
     >>> from medmnist_hf.training.recipe import make_recipe, run_name
@@ -48,14 +48,14 @@ _OPTION: Final = (
     r"|(?<!\S)--(?P<negated>no-)?(?P<name>[a-z][a-z-]*)"
     r"(?: (?P<value>{given}|(?!(?:or|and|to)\b|--)[^\s,;:()]+))?(?P<more> (?=--))?"
 )
-"""A whole command in a message or a given text, or an option with its value, which is no word that goes on with the
-sentence."""
+"""Matches a complete command or a given text, which are kept, or an option with its value. A conjunction after an
+option continues the sentence, so it is not the value."""
 
-MODEL: Final = Path(__file__).with_name("example.yaml")
-"""A matrix to begin with."""
+EXAMPLE: Final = Path(__file__).with_name("example.yaml")
+"""A matrix to start from."""
 
 MAX_CELLS: Final = 10_000
-"""Cells of the largest matrix: the catalogue's 60 configs with 9 methods and 18 models make 9,720."""
+"""Largest number of cells of a matrix; the catalog's 60 configs with 9 methods and 18 models make 9,720."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class BenchmarkRun:
 
     Attributes:
         name: Name of its folder, see `run_name`.
-        recipe: What it runs.
+        recipe: Recipe of its run.
     """
 
     name: str
@@ -72,38 +72,40 @@ class BenchmarkRun:
 
 
 def read_matrix(path: Path) -> tuple[BenchmarkRun, ...]:
-    """All cells of a matrix, in the order of the file, checked before any is run.
+    """Read all cells of a matrix, in the order of the file, and check them.
 
     Args:
         path: The YAML file.
 
     Raises:
-        TrainingError: The file cannot be read, is no matrix, or one of its cells is no recipe; the cell is named.
+        TrainingError: The file cannot be read or is not a matrix, or a cell, which the message names, is not a valid
+            recipe.
     """
     parts = _read(path)
     defaults = _values(parts.get("defaults", {}), f"{path}: defaults")
-    found = list(_product(parts["matrix"], "matrix", path)) if "matrix" in parts else []
+    combinations = list(_product(parts["matrix"], "matrix", path)) if "matrix" in parts else []
     for at, rule in enumerate(_entries(parts, "exclude", path), 1):
-        choices = {name: _texts(wanted) for name, wanted in rule.items()}
-        kept = [one for one in found if not _matches(defaults | one.values, choices, f"{path}: exclude {at}")]
-        if len(kept) == len(found):
-            raise TrainingError(f"{path}: exclude {at} ({_in_words(rule)}) matches no cell: fix or remove it")
-        found = kept
+        choices = {name: _texts(excluded) for name, excluded in rule.items()}
+        where = f"{path}: exclude {at}"
+        kept = [each for each in combinations if not _matches(defaults | each.values, choices, where)]
+        if len(kept) == len(combinations):
+            raise TrainingError(f"{where} ({_describe(rule)}) matches no cell: fix or remove it")
+        combinations = kept
     for at, values in enumerate(_entries(parts, "include", path), 1):
-        found += _product(values, f"include {at}", path, MAX_CELLS - len(found))
-    if not found:
-        raise TrainingError(f"{path} makes no cell: give matrix or include")
+        combinations += _product(values, f"include {at}", path, MAX_CELLS - len(combinations))
+    if not combinations:
+        raise TrainingError(f"{path} has no cells: add matrix or include")
     cells: dict[str, BenchmarkRun] = {}
     unread: dict[tuple[str, str], str] = {}
     read: set[tuple[str, str]] = set()
-    for one in found:
-        where = f"{path}: cell {_in_words(one.values)}"
-        options = defaults | one.values
+    for combination in combinations:
+        where = f"{path}: cell {_describe(combination.values)}"
+        options = defaults | combination.values
         recipe = _recipe(options, where)
         options.pop(PRESET, None)
         idle = unread_options(recipe, options)
         for option in options:
-            place = (one.part if option in one.values else "defaults", option)
+            place = (combination.part if option in combination.values else "defaults", option)
             if option in idle:
                 unread[place] = idle[option]
             else:
@@ -111,8 +113,8 @@ def read_matrix(path: Path) -> tuple[BenchmarkRun, ...]:
         recipe = without_options(recipe, idle)
         name = run_name(recipe)
         if name in cells:
-            told = f" ({', '.join(f'{option}: {reason}' for option, reason in idle.items())})" if idle else ""
-            raise TrainingError(f"{where}: the same configuration as another cell{told}: remove one of them")
+            reasons = f" ({', '.join(f'{option}: {reason}' for option, reason in idle.items())})" if idle else ""
+            raise TrainingError(f"{where}: the same configuration as another cell{reasons}: remove one of them")
         cells[name] = BenchmarkRun(name, recipe)
     for part, option in unread.keys() - read:
         reason = unread[part, option]
@@ -120,18 +122,18 @@ def read_matrix(path: Path) -> tuple[BenchmarkRun, ...]:
     return tuple(cells.values())
 
 
-def in_matrix_words(message: object, given: Iterable[object] = ()) -> str:
-    """A message of a command in the words of a matrix; whole commands in it stay as they are.
+def replace_options(message: object, values: Iterable[object] = ()) -> str:
+    """Replace command-line options in a message by the keys of a matrix; complete commands are kept.
 
     Args:
         message: The message.
-        given: Values of the cell that it is about: what it quotes of them stays as it is, too.
+        values: Values of the cell that the message is about; where it quotes them, they are kept too.
 
     Example:
-        >>> in_matrix_words("it has no weights: give --no-pretrained, or --image-size 32")
+        >>> replace_options("it has no weights: give --no-pretrained, or --image-size 32")
         'it has no weights: give pretrained: false, or image_size: 32'
     """
-    texts = sorted((value for value in given if isinstance(value, str) and "--" in value), key=len, reverse=True)
+    texts = sorted((value for value in values if isinstance(value, str) and "--" in value), key=len, reverse=True)
     pattern = _OPTION.replace("{given}", "|".join(map(re.escape, texts)) or "(?!)")  # which matches nothing
     return re.sub(pattern, _as_key, str(message))
 
@@ -150,22 +152,22 @@ def _as_key(option: re.Match[str]) -> str:
 
 
 def _recipe(options: Mapping[str, Any], where: str) -> Recipe:
-    """The recipe of a cell, whose options may name a preset."""
+    """Create the recipe of a cell, whose options may include a preset."""
     values = dict(options)
     preset = values.pop(PRESET, None)
     if preset is not None and not isinstance(preset, str):
-        raise TrainingError(f"{where}: preset is {shorten(preset)}: give its name")
+        raise TrainingError(f"{where}: preset is {shorten(preset)}: give the name of a preset")
     if values.get("dataset") is None:
-        raise TrainingError(f"{where}: no dataset named: write it below matrix or defaults, e.g. dataset: pathmnist")
+        raise TrainingError(f"{where}: no dataset: add it below matrix or defaults, e.g. dataset: pathmnist")
     try:
         return make_recipe(values, preset=preset)
     except MedMNISTError as error:
-        raise TrainingError(f"{where}: {in_matrix_words(error, values.values())}") from None
+        raise TrainingError(f"{where}: {replace_options(error, values.values())}") from None
 
 
 @dataclass(frozen=True, slots=True)
 class _Combination:
-    """Values of a cell by name, and the part of the file that has them."""
+    """Options of a cell, and the part of the file that they come from."""
 
     part: str
     values: dict[str, Any]
@@ -174,71 +176,72 @@ class _Combination:
 def _read(path: Path) -> dict[str, Any]:
     parts = read_yaml(path, "the YAML file of a matrix")
     if not isinstance(parts, dict):
-        raise TrainingError(f"{path} has no parts: its parts are {', '.join(_PARTS)}")
+        raise TrainingError(f"{path} has none of the parts of a matrix: {', '.join(_PARTS)}")
     unknown = [name for name in parts if name not in _PARTS]
     if unknown:
-        shown = ", ".join(map(_shown, unknown))
+        names = ", ".join(map(_quote, unknown))
         hints = dict.fromkeys(_hint(name) for name in unknown)
-        raise TrainingError(f"{path} has {shown}: {'; '.join(hints)}")
+        noun = "entries" if len(unknown) > 1 else "entry"
+        raise TrainingError(f"{path}: unknown {noun} {names}: {'; '.join(hints)}")
     return parts
 
 
 def _hint(name: Any) -> str:
-    """What to do about a name at the top of a matrix that is none of its parts."""
+    """Suggest a correction of a name at the top level of a matrix that is not one of its parts."""
     if part := difflib.get_close_matches(str(name), _PARTS, 1):
         return f"did you mean {part[0]}?"
     long = next((long for long, short in SHORT.items() if short == name), None)
     close = [long] if long else difflib.get_close_matches(str(name), [PRESET, *FIELDS], 1)
-    return f"write {close[0]} below matrix or defaults" if close else f"its parts are {', '.join(_PARTS)}"
+    return f"write {close[0]} below matrix or defaults" if close else f"the parts are {', '.join(_PARTS)}"
 
 
 def _entries(parts: Mapping[str, Any], part: str, path: Path) -> list[dict[str, Any]]:
     entries = parts.get(part, [])
     if not isinstance(entries, list):
-        raise TrainingError(f"{path}: {part} is no list: start each of its entries with a dash")
+        raise TrainingError(f"{path}: {part} is not a list: start each of its entries with a dash")
     return [_values(entry, f"{path}: {part} {at}") for at, entry in enumerate(entries, 1)]
 
 
 def _values(part: Any, where: str) -> dict[str, Any]:
     if not isinstance(part, dict):
-        raise TrainingError(f"{where} holds no options by name: write NAME: VALUE")
+        raise TrainingError(f"{where} has no options: write NAME: VALUE")
     return part
 
 
 def _product(content: Any, part: str, path: Path, limit: int = MAX_CELLS) -> Iterator[_Combination]:
-    """Every combination of values, of which lists are choices; more than `limit` are refused before any is made."""
+    """Yield every combination of values, where a list means each of its entries; at most `limit` are allowed."""
     where = f"{path}: {part}"
     values = _values(content, where)
     axes = [value if isinstance(value, list) and name != SEEDS else [value] for name, value in values.items()]
     for name, axis in zip(values, axes, strict=True):
         if not axis:
-            raise TrainingError(f"{where}: {_shown(name)} is an empty list: give one value or more")
+            raise TrainingError(f"{where}: {_quote(name)} is an empty list: give at least one value")
         if name != SEEDS and any(isinstance(value, list | dict) for value in axis):
-            raise TrainingError(f"{where}: {_shown(name)} has a list within a list: give values")
+            raise TrainingError(f"{where}: {_quote(name)} has nested lists: give a list of plain values")
     if (cells := math.prod(map(len, axes))) > limit:
-        raise TrainingError(f"{where} makes {cells:,} cells, and a matrix {MAX_CELLS:,} at most: split it")
+        raise TrainingError(f"{where} makes {cells:,} cells, but a matrix has at most {MAX_CELLS:,}: split it")
     for combination in itertools.product(*axes):
         yield _Combination(part, dict(zip(values, combination, strict=True)))
 
 
 def _matches(values: Mapping[str, Any], choices: Mapping[str, frozenset[str]], where: str) -> bool:
-    """Whether each value that a rule names is one of the rule's choices, as texts."""
+    """Whether every option of a rule has one of the rule's values, compared as text."""
     for name, texts in choices.items():
         if name not in values:
-            raise TrainingError(f"{where} names {_shown(name)}, which neither defaults nor matrix do: remove it there")
+            raise TrainingError(f"{where} uses {_quote(name)}, which is not in defaults or matrix: remove it there")
         if str(values[name]).casefold() not in texts:
             return False
     return True
 
 
-def _texts(wanted: Any) -> frozenset[str]:
-    """The choices of a rule as texts; a list means any of its entries."""
-    return frozenset(str(choice).casefold() for choice in (wanted if isinstance(wanted, list) else [wanted]))
+def _texts(excluded: Any) -> frozenset[str]:
+    """The values of a rule as text; a list means any of its entries."""
+    return frozenset(str(choice).casefold() for choice in (excluded if isinstance(excluded, list) else [excluded]))
 
 
-def _in_words(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{_shown(name)} {_shown(value)}" for name, value in values.items())
+def _describe(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{_quote(name)} {_quote(value)}" for name, value in values.items())
 
 
-def _shown(value: Any) -> str:
+def _quote(value: Any) -> str:
     return value if isinstance(value, str) and len(value) <= _LONGEST_MODEL else shorten(value)

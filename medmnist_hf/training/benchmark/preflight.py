@@ -1,6 +1,6 @@
-"""Whether the cells of a benchmark can run, as far as that shows before any is trained: data, models, trackers.
+"""Check before a benchmark whether its cells can run: data, models, engines and trackers.
 
-No weights are fetched and no network is built. The checks are those that a run makes before its training.
+The checks are those that a run makes before training. No weights are downloaded and no network is built.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -12,7 +12,7 @@ from medmnist_hf.data.arrays import check_split
 from medmnist_hf.data.configs import open_config
 from medmnist_hf.errors import MedMNISTError, first_line, one_line
 from medmnist_hf.hub.client import apply_hub_limits
-from medmnist_hf.training.benchmark.matrix import BenchmarkRun, in_matrix_words
+from medmnist_hf.training.benchmark.matrix import BenchmarkRun, replace_options
 from medmnist_hf.training.methods.zero_shot import check_text_tower
 from medmnist_hf.training.models.factory import check_model
 from medmnist_hf.training.recipe import Recipe
@@ -21,39 +21,39 @@ from medmnist_hf.training.tracking import check_tracker
 
 
 def problems(cells: Sequence[BenchmarkRun]) -> Iterator[str]:
-    """Why each cell cannot run, in the words of a matrix; empty where nothing is known to be wrong.
+    """Yield for each cell why it cannot run, with options named as in a matrix; empty if no problem was found.
 
-    What several cells have in common is checked once.
+    Checks with equal inputs run once for all cells.
     """
     apply_hub_limits()
-    known: dict[Hashable, str] = {}
+    messages: dict[Hashable, str] = {}
 
-    def problem(check: Callable[[Recipe], None], recipe: Recipe, *reads: Hashable) -> str:
-        key = (check.__name__, *reads)
-        if key not in known:
-            known[key] = _message(check, recipe)
-        return known[key]
+    def problem(check: Callable[[Recipe], None], recipe: Recipe, *inputs: Hashable) -> str:
+        key = (check.__name__, *inputs)
+        if key not in messages:
+            messages[key] = _message(check, recipe)
+        return messages[key]
 
     for cell in cells:
-        one = cell.recipe
-        found = (
-            problem(_check_data, one, one.source, one.size, one.root, one.revision),
-            problem(_check_engine, one, one.method),
-            problem(check_tracker, one, one.report_to),
+        recipe = cell.recipe
+        reasons = (
+            problem(_check_data, recipe, recipe.source, recipe.size, recipe.root, recipe.revision),
+            problem(_check_engine, recipe, recipe.method),
+            problem(check_tracker, recipe, recipe.report_to),
             problem(
-                *(_check_model, one, one.model, one.method, one.subset.ndim, one.input_channels),
-                *(one.pretrained, one.checkpoint, one.drop_path),
+                *(_check_model, recipe, recipe.model, recipe.method, recipe.subset.ndim, recipe.input_channels),
+                *(recipe.pretrained, recipe.checkpoint, recipe.drop_path),
             ),
         )
-        yield "; ".join(filter(None, found))
+        yield "; ".join(filter(None, reasons))
 
 
 def _message(check: Callable[[Recipe], None], recipe: Recipe) -> str:
     try:
         check(recipe)
     except MedMNISTError as error:
-        return in_matrix_words(error, asdict(recipe).values())
-    except Exception as error:  # of one cell, whatever a library raises: the others are still to be looked at
+        return replace_options(error, asdict(recipe).values())
+    except Exception as error:  # whatever a library raises for one cell, the other cells are still checked
         return one_line(f"{type(error).__name__}: {first_line(error)}")
     return ""
 

@@ -1,4 +1,4 @@
-"""A benchmark's report: its boards as Markdown, as CSV and as one HTML page that stands alone."""
+"""Write the report of a benchmark: its boards as Markdown, as CSV and as a self-contained HTML page."""
 
 import csv
 import dataclasses
@@ -26,52 +26,53 @@ from medmnist_hf.training.benchmark.tables import (
 
 TITLE: Final = "MedMNIST benchmark"
 READING: Final = (
-    "A place is that of a row by test AUC among the published rows and itself: other rows of this report do not "
-    "count, and scores equal to three decimals share a place. Published rows are those of the MedMNIST v2 paper (Yang "
-    "et al., Scientific Data 10:41, 2023), which gives neither seeds nor intervals. Only runs on verified data, built "
-    "from the official files, have a place. Runs on synthetic or unverified data have tables of their own.",
-    "Every configuration that was run is in its table. Of those that are whole, all seeds run and no search "
-    "interrupted, and that were scored on test, the chosen one has the best "
-    "AUC on the validation split, and its test scores are the result. The best of many test scores is no result: it "
-    "is partly luck.",
-    "A score is the mean over the seeds ± their sample standard deviation, which one seed has not. The range with it "
-    "goes from the mean of the lower to the mean of the upper ends of the seeds' 95 % intervals; the method that made "
-    "them stands with it. It is the interval of one run: what another test set of this size may change. All seeds "
-    "share the test images, so more seeds make it no narrower. What another seed may change is the deviation.",
+    "The place of a row is its rank by test AUC among the published rows and itself. Other rows of this report do not "
+    "affect it, and scores equal to three decimals share a place. Published rows are from the MedMNIST v2 paper (Yang "
+    "et al., Scientific Data 10:41, 2023), which reports neither seeds nor intervals. Only runs on verified data, "
+    "built from the official files, have a place. Runs on synthetic or unverified data are in separate tables.",
+    "The tables list every configuration that was run. The chosen configuration is the one with the best AUC on the "
+    "validation split, among those that were scored on test and are complete: all seeds have run, and no search was "
+    "interrupted. Its test scores are the result. The best of many test scores is not a result, because it is partly "
+    "luck.",
+    "A score is the mean over the seeds ± their sample standard deviation, which is undefined for one seed. Its range "
+    "extends from the mean of the lower ends to the mean of the upper ends of the seeds' 95 % intervals, "
+    "followed by their method. It is the interval of a single run: how much another test set of this size may change "
+    "the score. All seeds share the test images, so more seeds do not narrow it. The variation between seeds is the "
+    "standard deviation.",
 )
 LEGEND: Final = (
     "Test AUC: discs are own rows, the one with a ring was chosen on validation; lines are their 95 % intervals"
 )
-LEGEND_PUBLISHED: Final = "; squares are published rows, and the dashed line is at the best of them"
+LEGEND_PUBLISHED: Final = "; squares are published rows, and the dashed line marks the best of them"
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What a cell begins with that spreadsheets take for a formula (OWASP, "CSV Injection")."""
+"""Prefixes of cells that spreadsheets evaluate as formulas (OWASP, "CSV Injection")."""
 
 Unfinished = Sequence[tuple[str, str, str]]
-"""Cells without results: name, state and what they failed by."""
+"""Cells without results: name, state and reason of the failure."""
 
 
 def write_report(boards: Sequence[Board], unfinished: Unfinished, out: Path) -> tuple[Path, ...]:
-    """Write ``report.md``, ``report.csv`` and ``report.html``, each whole or not at all.
+    """Write ``report.md``, ``report.csv`` and ``report.html``, each atomically.
 
-    Runs on data that is not verified have a CSV of their own, ``report-synthetic.csv`` or ``report-unverified.csv``;
-    one that an earlier report left is removed where there are none now.
+    Runs on data that is not verified are written to ``report-synthetic.csv`` or ``report-unverified.csv``. Such a file
+    of an earlier report is removed if there are no runs for it.
 
     Args:
-        boards: What was found, see `medmnist_hf.training.benchmark.boards.gather`.
+        boards: The boards, see `medmnist_hf.training.benchmark.boards.gather`.
         unfinished: Cells without results.
-        out: Folder of the report, which exists.
+        out: Existing folder of the report.
 
     Returns:
-        The files.
+        Paths of the files.
     """
     made = origin()
     contents = {"report.md": markdown(boards, unfinished, made), "report.html": html(boards, unfinished, made)}
     for provenance in Provenance:
         name = "report.csv" if provenance.comparable else f"report-{provenance}.csv"
-        some = [board for board in boards if board.provenance is provenance]
-        if some or provenance.comparable:
-            contents[name] = csv_text(some)
+        its_boards = [board for board in boards if board.provenance is provenance]
+        if its_boards or provenance.comparable:
+            contents[name] = csv_text(its_boards)
         else:
             (out / name).unlink(missing_ok=True)
     for name, content in contents.items():
@@ -80,7 +81,7 @@ def write_report(boards: Sequence[Board], unfinished: Unfinished, out: Path) -> 
 
 
 def csv_text(boards: Sequence[Board]) -> str:
-    """One line for each row of each board, with all digits; what is not known is empty."""
+    """Format all rows of all boards as CSV, with all digits; unknown values are empty."""
     lines = [_record(board, row) for board in boards for row in board.rows]
     text = io.StringIO()
     if lines:
@@ -91,7 +92,7 @@ def csv_text(boards: Sequence[Board]) -> str:
 
 
 def markdown(boards: Sequence[Board], unfinished: Unfinished, made: str = "") -> str:
-    """The report as GitHub-flavored Markdown; `made` says by what it was written, see `origin`."""
+    """Format the report as GitHub-flavored Markdown; `made` is its origin, see `origin`."""
     lead = " ".join(filter(None, (_lead(boards), made)))
     parts = [f"# {TITLE}", *(f"> **{warning}**" for warning in _warnings(boards)), lead]
     for title, tables in _overview(boards, unfinished):
@@ -104,12 +105,12 @@ def markdown(boards: Sequence[Board], unfinished: Unfinished, made: str = "") ->
 
 
 def html(boards: Sequence[Board], unfinished: Unfinished, made: str = "") -> str:
-    """The report as one page: it needs no other file and no network, and all of it is there without scripts.
+    """Format the report as one HTML page that needs no other files and no network, and is complete without scripts.
 
     Args:
-        boards: What was found.
+        boards: The boards.
         unfinished: Cells without results.
-        made: By what it was written, see `origin`.
+        made: Origin of the report, see `origin`.
     """
     return render(
         "report.html.j2",
@@ -137,16 +138,16 @@ def html(boards: Sequence[Board], unfinished: Unfinished, made: str = "") -> str
 
 
 def _warnings(boards: Sequence[Board]) -> list[str]:
-    """One line for each kind of data that is not verified, and which subsets it is of."""
+    """One warning per kind of data that is not verified, with the subsets concerned."""
     kinds: dict[Provenance, list[str]] = {}
     for board in boards:
         if not board.provenance.comparable:
             kinds.setdefault(board.provenance, []).append(board.subset.python_class)
-    return [f"{kind.warning} Here: {', '.join(names)}." for kind, names in kinds.items()]
+    return [f"{kind.warning} Subsets: {', '.join(names)}." for kind, names in kinds.items()]
 
 
 def _methods(board: Board) -> str:
-    """How the intervals of the drawing were made, in brackets."""
+    """Methods of the intervals in the plot, in parentheses."""
     methods = dict.fromkeys(row.auc.method for row in board.own if row.auc.method)
     return f" ({', '.join(methods)})" if methods else ""
 
@@ -154,24 +155,24 @@ def _methods(board: Board) -> str:
 def _lead(boards: Sequence[Board]) -> str:
     tried, subsets = sum(board.tried for board in boards), len({board.subset.flag for board in boards})
     lead = f"Configurations: {tried}. Subsets: {subsets}."
-    return lead + (" Published rows: those of the MedMNIST v2 paper." if any(one.published for one in boards) else "")
+    return lead + (" Published rows: MedMNIST v2 paper." if any(board.published for board in boards) else "")
 
 
 def _about(board: Board) -> str:
     rows = sorted({row.test_rows for row in board.own if row.test_rows is not None})
-    tested = f"{' or '.join(f'{count:,}' for count in rows)} test samples"
-    return f"{board.subset.task.capitalize()}, {tested}. Configurations tried: {board.tried}, all in the table."
+    samples = f"{' or '.join(f'{count:,}' for count in rows)} test samples"
+    return f"{board.subset.task.capitalize()}, {samples}. Configurations tried: {board.tried}, all in the table."
 
 
 def _overview(boards: Sequence[Board], unfinished: Unfinished) -> list[tuple[str, list[Table]]]:
-    """Titles and tables of what comes before the boards."""
+    """Titles and tables of the sections before the boards."""
     parts = []
     for kind in Provenance:
-        some = [board for board in boards if board.provenance is kind]
-        if some:
+        its_boards = [board for board in boards if board.provenance is kind]
+        if its_boards:
             parts += [
-                (kind.mark("Chosen on validation"), [chosen_table(some)]),
-                (kind.mark("Subsets and models"), [models_table(some)]),
+                (kind.mark("Chosen on validation"), [chosen_table(its_boards)]),
+                (kind.mark("Subsets and models"), [models_table(its_boards)]),
             ]
     if unfinished:
         parts.append(("Not finished", [unfinished_table(unfinished)]))
@@ -180,19 +181,19 @@ def _overview(boards: Sequence[Board], unfinished: Unfinished) -> list[tuple[str
 
 def _reading(boards: Sequence[Board]) -> list[str]:
     machines = sorted({row.hardware for board in boards for row in board.own} - {""})
-    return [*READING, *([f"Seconds were measured on {'; '.join(machines)}."] if machines else [])]
+    return [*READING, *([f"Times were measured on {'; '.join(machines)}."] if machines else [])]
 
 
 def _record(board: Board, row: Row) -> dict[str, object]:
-    """A row as a line of the CSV."""
+    """Convert a row to a line of the CSV."""
     record: dict[str, object] = {"subset": board.subset.flag, "provenance": board.provenance.value}
     for field in dataclasses.fields(row):
-        if field.name == "links":  # the folder says it
+        if field.name == "links":  # the folder is enough
             continue
         value = getattr(row, field.name)
         if isinstance(value, BoardScore):
             record |= {field.name: value.mean, f"{field.name}_std": value.std}
-            if field.name in {"auc", "acc"}:  # of validation there are no intervals
+            if field.name in {"auc", "acc"}:  # validation scores have no intervals
                 record |= {f"{field.name}_low": value.low, f"{field.name}_high": value.high}
                 record[f"{field.name}_interval"] = value.method
         else:
@@ -203,7 +204,7 @@ def _record(board: Board, row: Row) -> dict[str, object]:
 
 
 def _cell(value: object) -> object:
-    """A value as a cell: nan is empty, and a text that a spreadsheet would compute begins with an apostrophe."""
+    """Convert a value to a cell: nan becomes empty, and an apostrophe keeps formulas from being evaluated."""
     if isinstance(value, float) and math.isnan(value):
         return ""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
@@ -213,13 +214,13 @@ def _markdown_table(table: Table) -> str:
     def line(texts: Sequence[str]) -> str:
         return f"| {' | '.join(texts)} |"
 
-    def told(cells: Sequence[TableCell]) -> str:
+    def row(cells: Sequence[TableCell]) -> str:
         return line([_markdown_cell(cell) for cell in cells])
 
     rules = ["---:" if column.numeric else "---" for column in table.columns]
-    foot = [told(table.foot)] if table.foot else []
+    foot = [row(table.foot)] if table.foot else []
     heads = line([plain(column.name) for column in table.columns])
-    return "\n".join([f"{table.caption}:\n", heads, line(rules), *(told(one.cells) for one in table.lines), *foot])
+    return "\n".join([f"{table.caption}:\n", heads, line(rules), *(row(each.cells) for each in table.lines), *foot])
 
 
 def _markdown_cell(cell: TableCell) -> str:

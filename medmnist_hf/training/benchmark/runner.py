@@ -1,6 +1,7 @@
-"""Running the cells of a benchmark, one process each, several at a time, beside others who do the same.
+"""Run the cells of a benchmark in parallel processes, which may share the benchmark's folder with other runners.
 
-The process of a cell inherits its lock: while it lives, nobody else runs the cell, even when what started it is gone.
+The process of a cell inherits the lock of the cell. No one else runs the cell until the process ends, even if the
+benchmark that started it was killed.
 """
 
 import math
@@ -29,7 +30,7 @@ from medmnist_hf.training.benchmark.status import (
 from medmnist_hf.training.results import RESULTS_NAME, RunResult, read_results
 
 Command = Callable[[BenchmarkRun, Path], list[str]]
-"""Called with a cell and its folder, which holds its ``cell.yaml``, gives the command that runs it."""
+"""Function that returns the command to run a cell, given the cell and its folder, which contains ``cell.yaml``."""
 
 _PAUSE: Final = 0.05
 _GRACE: Final = 20.0
@@ -43,28 +44,27 @@ def run_cells(
     *,
     jobs: int = 1,
     keep_going: bool = True,
-    tell: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
 ) -> None:
-    """Run the cells that are not done and that nobody else runs; what failed before is tried again.
+    """Run the cells that are neither done nor running elsewhere; failed cells are tried again.
 
-    A cell that fails is noted and the others go on; ask `medmnist_hf.training.benchmark.status.status_of` what came
-    of each.
+    A failure is recorded and does not stop the other cells; see `medmnist_hf.training.benchmark.status.status_of`.
 
     Args:
         cells: The cells.
-        out: The benchmark's folder; made where it is missing.
-        command: What runs a cell.
-        jobs: Processes at a time.
-        keep_going: Start further cells after one failed.
-        tell: Called with a line for each cell that starts and ends.
+        out: The benchmark's folder; created if missing.
+        command: Returns the command that runs a cell.
+        jobs: Number of processes at a time.
+        keep_going: Start further cells after a failure.
+        report: Called with one line whenever a cell starts or ends.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C; all processes were ended, and the same call goes on.
+        KeyboardInterrupt: Ctrl-C was pressed. All processes have been ended; the same call resumes.
         TrainingError: A file of results is damaged.
         OSError: The folder cannot be written.
     """
     out.mkdir(parents=True, exist_ok=True)
-    session = _Session(cells, out, command, jobs, tell)
+    session = _Session(cells, out, command, jobs, report)
     try:
         session.run(keep_going)
     finally:
@@ -87,7 +87,7 @@ class _Session:
     out: Path
     command: Command
     jobs: int
-    tell: Callable[[str], None]
+    report: Callable[[str], None]
     ended: int = 0
     seconds: list[float] = field(default_factory=list)
     running: list[_Process] = field(default_factory=list)
@@ -98,25 +98,25 @@ class _Session:
         self.waiting.extend(cell for cell in self.cells if states[cell.name] is not State.DONE)
         self.ended = len(self.cells) - len(self.waiting)
         if self.ended:
-            self.tell(f"{self.ended} of {len(self.cells)} cells are done already")
-        looked_again = set()
+            self.report(f"{self.ended} of {len(self.cells)} cells are done already")
+        rechecked = set()
         while self.waiting or self.running:
             while self.waiting and len(self.running) < self.jobs:
                 cell = self.waiting.popleft()
                 lock = self._claim(cell)
                 if lock is not None:
                     self._take(cell, lock, tried_before=states[cell.name] is State.FAILED)
-                elif cell.name not in looked_again:  # by the end its other process may have ended too
-                    looked_again.add(cell.name)
+                elif cell.name not in rechecked:  # the other process may end in the meantime
+                    rechecked.add(cell.name)
                     self.waiting.append(cell)
                 else:
-                    self.tell(f"{cell.name}: left to another process")
+                    self.report(f"{cell.name}: left to another process")
             for process in self._ended():
                 if not self._close(process) and not keep_going:
                     self.waiting.clear()
 
     def stop(self) -> None:
-        """End what still runs."""
+        """Terminate the running processes."""
         for process in self.running:
             process.child.terminate()
         until = time.monotonic() + _GRACE
@@ -135,12 +135,12 @@ class _Session:
         return lock_of(folder)
 
     def _take(self, cell: BenchmarkRun, lock: int, *, tried_before: bool) -> None:
-        """Start a cell, unless another process has run it meanwhile."""
+        """Start a cell, unless another process has run it in the meantime."""
         folder = self.out / cell.name
         failed = folder / FAILED_NAME
         if is_done(cell, folder) or (failed.exists() and not tried_before):
             self.ended += 1
-            self.tell(f"{self._count()} {cell.name}: another process ran it")
+            self.report(f"{self._count()} {cell.name}: another process ran it")
             os.close(lock)
             return
         try:
@@ -159,23 +159,23 @@ class _Session:
             os.close(lock)
             raise
         self.running.append(_Process(cell, child, lock, time.monotonic()))
-        self.tell(f"{self._count()} {cell.name}: started")
+        self.report(f"{self._count()} {cell.name}: started")
 
     def _environment(self) -> dict[str, str]:
-        """That of this process; several cells at a time share its cores."""
+        """Environment of a cell; parallel cells share the cores."""
         if self.jobs == 1:
             return dict(os.environ)
         return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // self.jobs))} | os.environ
 
     def _ended(self) -> Iterator[_Process]:
-        """Processes that have ended by now, waiting a little for one."""
+        """Wait briefly, then yield the processes that have ended."""
         time.sleep(_PAUSE if self.running else 0)
         for process in list(self.running):
             if process.child.poll() is not None:
                 yield process
 
     def _close(self, process: _Process) -> bool:
-        """Note how a process ended; whether its cell is done."""
+        """Record how a process ended, and return whether its cell is done."""
         cell, folder = process.cell, self.out / process.cell.name
         seconds = time.monotonic() - process.begun
         done = process.child.returncode == 0 and is_done(cell, folder)
@@ -188,17 +188,17 @@ class _Session:
         self.ended += 1
         if done:
             self.seconds.append(seconds)
-            told = _scores(read_results(folder / RESULTS_NAME))
-            self.tell(f"{self._count()} {cell.name}: {told} in {_duration(seconds)}{self._left()}")
+            scores = _scores(read_results(folder / RESULTS_NAME))
+            self.report(f"{self._count()} {cell.name}: {scores} in {_duration(seconds)}{self._left()}")
         else:
-            self.tell(f"{self._count()} {cell.name}: {f'failed: {note}' if note else 'stopped'}{self._left()}")
+            self.report(f"{self._count()} {cell.name}: {f'failed: {note}' if note else 'stopped'}{self._left()}")
         return done
 
     def _count(self) -> str:
         return f"[{self.ended}/{len(self.cells)}]"
 
     def _left(self) -> str:
-        """How long the rest will take if its cells take as long as those done so far."""
+        """Estimated remaining time, from the mean time of the finished cells; empty if unknown."""
         rest = len(self.waiting) + len(self.running)
         if not rest or not self.seconds:
             return ""
@@ -207,9 +207,9 @@ class _Session:
 
 
 def _scores(result: RunResult) -> str:
-    """AUC and ACC on test, or on validation where test was not scored."""
+    """AUC and ACC on test, or on validation if test was not scored."""
     split, means = ("test", result.test) if result.test else ("validation", result.validation)
-    auc, acc = ("unknown" if math.isnan(one.mean) else f"{one.mean:.3f}" for one in (means.auc, means.acc))
+    auc, acc = ("unknown" if math.isnan(score.mean) else f"{score.mean:.3f}" for score in (means.auc, means.acc))
     return result.provenance.mark(f"{split} AUC {auc} and ACC {acc}")
 
 

@@ -1,4 +1,4 @@
-"""What a benchmark's report shows, as tables of text that any format can render."""
+"""Tables of a benchmark's report, independent of the output format."""
 
 import math
 import statistics
@@ -19,14 +19,14 @@ _UNLIKE: Final = "runs read different files"
 
 @dataclass(frozen=True, slots=True)
 class TableCell:
-    """One entry of a table.
+    """One cell of a table.
 
     Attributes:
         text: Its text.
-        detail: A second line of it.
-        key: What it is sorted by; None comes last.
-        best: It is the best of its line.
-        links: Links below it, a group for each run.
+        detail: A second line of text.
+        key: Sort key; None is sorted last.
+        best: Whether to mark the cell as the best.
+        links: Links below the text, one group per run.
     """
 
     text: str
@@ -38,7 +38,14 @@ class TableCell:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its name, whether it holds numbers, how it is sorted first, and what all of it is of."""
+    """One column of a table.
+
+    Attributes:
+        name: Its heading.
+        numeric: Whether it has numbers.
+        first: Sort order of the first click on the heading.
+        facets: Model and method of all its cells, by which a page can be filtered.
+    """
 
     name: str
     numeric: bool = False
@@ -53,7 +60,7 @@ class Line:
     Attributes:
         kind: ``own``, ``chosen`` or ``published``.
         cells: Its cells.
-        facets: What it is of, ``subset``, ``model`` and ``method`` and their names, by which a page can be filtered.
+        facets: Pairs of ``subset``, ``model`` or ``method`` and its value, by which a page can be filtered.
     """
 
     kind: str
@@ -66,11 +73,11 @@ class Table:
     """A table.
 
     Attributes:
-        caption: What it shows.
+        caption: Its caption.
         columns: Its columns.
         lines: Its lines.
-        sorted_by: Number of the column that the lines are sorted by, ascending.
-        foot: Cells of a last line that stays where it is; may be empty.
+        sorted_by: Index of the column that the lines are sorted by, ascending.
+        foot: Cells of a last line that is not sorted; may be empty.
     """
 
     caption: str
@@ -81,10 +88,9 @@ class Table:
 
 
 def board_table(board: Board) -> Table:
-    """All rows of a board, by place; without one where nothing is comparable.
+    """Table of all rows of a board, sorted by place; the column of places is omitted if the board has none.
 
-    The best test AUC and ACC are marked, published rows counted too, unless the board has no choice: its rows are
-    partial then, or read different files.
+    The best test AUC and ACC are marked, published rows included, unless no configuration of the board is chosen.
     """
     whole = [row for row in board.rows if board.chosen is not None and not row.partial]
     best = _best(row.auc.mean for row in whole), _best(row.acc.mean for row in whole)
@@ -100,16 +106,16 @@ def board_table(board: Board) -> Table:
         ),
         Column("Protocol"),
         Column("Trained parameters", numeric=True),
-        Column("Seconds a seed", numeric=True),
+        Column("Seconds per seed", numeric=True),
     )
     lines = tuple(Line(_kind(row), (*_place(board, row), *_cells(row, *best)), facets_of(row)) for row in board.rows)
     return Table(f"{board.name} by test AUC{marks}", columns, lines, sorted_by=0 if board.places else None)
 
 
 def chosen_table(boards: Sequence[Board]) -> Table:
-    """For each subset the configuration chosen on validation, and where it stands among the published rows.
+    """Table of the configuration chosen on validation for each subset, with its place among the published rows.
 
-    All boards are of one provenance; where it is not verified, nothing published is named.
+    All boards have the same provenance; published results are left out if it is not verified.
     """
     ranked = _provenance(boards).comparable
     columns = (
@@ -122,13 +128,13 @@ def chosen_table(boards: Sequence[Board]) -> Table:
     )
     lines = []
     for board in boards:
-        row, chosen = board.chosen, TableCell(ABSENT, "none is whole" if board.alike else _UNLIKE)
+        row, chosen = board.chosen, TableCell(ABSENT, "none is complete" if board.alike else _UNLIKE)
         scores = [TableCell(ABSENT)] * 3
         if row is not None:
             runs = tuple(links[:1] for links in row.links)
             chosen = TableCell(row.model, f"{row.method}, {row.size}", row.model, links=runs)
             scores = [score_cell(row.auc), score_cell(row.acc), score_cell(row.validation_auc)]
-        best = max(board.published, key=lambda one: one.auc.mean, default=None)
+        best = max(board.published, key=lambda row: row.auc.mean, default=None)
         cells = [_text(board.subset.flag), chosen, *scores, _number(board.tried)]
         if ranked:
             place = row and row.place
@@ -143,13 +149,13 @@ def chosen_table(boards: Sequence[Board]) -> Table:
 
 
 def models_table(boards: Sequence[Board]) -> Table:
-    """Subsets by models: test AUC and ACC of each model's configuration with the best validation AUC.
+    """Table of subsets by models: test AUC and ACC of each model's configuration with the best validation AUC.
 
-    All boards are of one provenance. Nothing stands for one whose runs of one size read different files.
+    All boards have the same provenance. A board whose runs of the same size read different files has no scores.
     """
     facets = {_model(row): facets_of(row) for board in boards for row in board.own}
     names = sorted(facets)
-    found: dict[str, list[Row]] = {name: [] for name in names}
+    rows_by_name: dict[str, list[Row]] = {name: [] for name in names}
     lines = []
     for board in boards:
         cells = [_text(board.subset.flag)]
@@ -159,7 +165,7 @@ def models_table(boards: Sequence[Board]) -> Table:
                 continue
             best = best_on_validation([row for row in board.own if _model(row) == name])
             rows = [] if best is None else [best]
-            found[name] += rows
+            rows_by_name[name] += rows
             cells.append(_pair(rows))
         lines.append(Line("own", _best_marked(cells), (("subset", board.subset.flag),)))
     columns = (
@@ -167,27 +173,27 @@ def models_table(boards: Sequence[Board]) -> Table:
         *(Column(name, numeric=True, first=DESCENDING, facets=facets[name]) for name in names),
     )
     foot = [TableCell(f"mean of {len(boards)} subsets")]
-    foot += [_pair(rows if len(rows) == len(boards) else []) for rows in found.values()]
+    foot += [_pair(rows if len(rows) == len(boards) else []) for rows in rows_by_name.values()]
     marks = ", the best AUC of each line in bold" if len(names) > 1 else ""
     caption = _provenance(boards).mark(
-        f"Test AUC / ACC{marks}; of several configurations of a model the one best on validation"
+        f"Test AUC / ACC{marks}; for each model, of its configuration that is best on validation"
     )
     return Table(caption, columns, tuple(lines), foot=_best_marked(foot) if len(boards) > 1 else ())
 
 
 def unfinished_table(unfinished: Sequence[tuple[str, str, str]]) -> Table:
-    """Cells without results: name, state and what they failed by."""
-    lines = tuple(Line("own", tuple(_text(text) for text in one)) for one in unfinished)
+    """Table of cells without results: name, state and reason of the failure."""
+    lines = tuple(Line("own", tuple(_text(text) for text in texts)) for texts in unfinished)
     return Table("Cells without results", (Column("Cell"), Column("State"), Column("Why")), lines)
 
 
 def facets_of(row: Row) -> tuple[tuple[str, str], ...]:
-    """What a configuration can be filtered by besides its subset; nothing of a published row, which stays."""
+    """Facets to filter a configuration by, without its subset; none for published rows, which are always shown."""
     return (("model", row.model), ("method", row.method)) if row.own else ()
 
 
 def score_cell(score: BoardScore) -> TableCell:
-    """A mean with its deviation, and its interval."""
+    """Cell with a mean and its standard deviation, and the interval below."""
     if math.isnan(score.mean):
         return TableCell(ABSENT)
     spread = "" if math.isnan(score.std) else f" ± {digits(score.std)}"
@@ -196,24 +202,24 @@ def score_cell(score: BoardScore) -> TableCell:
 
 
 def digits(value: float) -> str:
-    """A score to three decimals."""
+    """Format a score with three decimals."""
     return ABSENT if math.isnan(value) else f"{value:.3f}"
 
 
 def _best_marked(cells: Sequence[TableCell]) -> tuple[TableCell, ...]:
-    """Cells of a line with the best of its scores marked: all that equal it to three decimals, of two or more."""
+    """Mark the best of two or more scores of a line, and all that are equal to three decimals."""
     best = _best(cell.key for cell in cells if isinstance(cell.key, float))
     return tuple(_marked(cell, best) for cell in cells)
 
 
 def _best(scores: Iterable[float]) -> float:
-    """The best of some scores to three decimals; nan of fewer than two, among which there is no best."""
+    """The best of two or more scores, rounded to three decimals; nan for fewer than two."""
     known = [round(score, 3) for score in scores if not math.isnan(score)]
     return max(known) if len(known) > 1 else math.nan
 
 
 def _marked(cell: TableCell, best: float) -> TableCell:
-    """A cell, with its mark if its score is the best."""
+    """Mark a cell if its score is the best."""
     return replace(cell, best=True) if isinstance(cell.key, float) and round(cell.key, 3) == best else cell
 
 
@@ -241,7 +247,7 @@ def _cells(row: Row, best_auc: float, best_acc: float) -> tuple[TableCell, ...]:
 
 
 def _seeds(seeds: Sequence[int]) -> str:
-    """Seeds in ascending order as ``seeds 0-2, 7``, with a range for three or more in a row."""
+    """Format ascending seeds as ``seeds 0-2, 7``, with a range for three or more consecutive seeds."""
     parts: list[list[int]] = []
     for seed in seeds:
         if parts and seed == parts[-1][-1] + 1:
@@ -265,13 +271,13 @@ def _place(board: Board, row: Row) -> list[TableCell]:
 
 
 def _provenance(boards: Sequence[Board]) -> Provenance:
-    """What the data of all boards of a table is."""
+    """Provenance of all boards of a table."""
     (provenance,) = {board.provenance for board in boards}
     return provenance
 
 
 def _pair(rows: Sequence[Row]) -> TableCell:
-    """Mean AUC and ACC of rows; nothing for no rows."""
+    """Cell with mean AUC and ACC of rows; empty without rows."""
     if not rows:
         return TableCell(ABSENT)
     auc = statistics.fmean(row.auc.mean for row in rows)

@@ -1,4 +1,4 @@
-"""Runs on disk as boards: means and deviations against numpy, places, the choice on validation, and damaged files."""
+"""Boards of runs on disk: means and deviations against numpy, places, the choice on validation, damaged files."""
 
 import json
 import math
@@ -19,7 +19,7 @@ from tests.fixtures.benchmarks import leave_run
 
 
 def chosen(board: Board) -> Row:
-    """The chosen row of a board that has one."""
+    """The chosen row of a board."""
     assert board.chosen is not None
     return board.chosen
 
@@ -28,7 +28,7 @@ def recipe_of(preset: str | None = None, **options: Any) -> Recipe:
     return make_recipe({"dataset": "breastmnist", **options}, preset=preset)
 
 
-def test_scores_are_means_over_seeds_with_sample_deviation_and_mean_ends(tmp_path: Path) -> None:
+def test_scores_are_means_over_seeds_with_deviation_and_interval(tmp_path: Path) -> None:
     test, validation = [0.80, 0.85, 0.93], [0.70, 0.75, 0.71]
     facts = {"parameters": 100, "trained_parameters": 10}
     leave_run(tmp_path / "a" / "b", test=test, validation=validation, facts=facts, dataset="breastmnist", epochs=3)
@@ -49,7 +49,7 @@ def test_one_seed_has_no_deviation(tmp_path: Path) -> None:
     assert math.isnan(chosen(board).auc.std) and chosen(board).auc.mean == 0.8
 
 
-def test_places_are_among_the_published_rows_and_the_choice_is_on_validation(tmp_path: Path) -> None:
+def test_rows_are_ranked_among_published_ones_and_chosen_on_validation(tmp_path: Path) -> None:
     scores = {"best on test": (0.95, 0.80), "chosen": (0.90, 0.85), "as published": (0.871, 0.5)}
     for epochs, (name, (test, validation)) in enumerate(scores.items(), 1):
         leave_run(tmp_path / name, test=[test], validation=[validation], dataset="breastmnist", epochs=epochs)
@@ -66,16 +66,16 @@ def test_places_are_among_the_published_rows_and_the_choice_is_on_validation(tmp
     assert any("enlarged to 224 by nearest neighbor" in note for note in board.notes)
 
 
-def test_boards_are_in_the_order_of_the_catalogue_and_other_sizes_are_noted(tmp_path: Path) -> None:
+def test_boards_follow_the_catalog_and_note_other_sizes(tmp_path: Path) -> None:
     leave_run(tmp_path / "r", test=[0.7], validation=[0.7], dataset="retinamnist", size=224)
     leave_run(tmp_path / "p", test=[0.9], validation=[0.9], dataset="pathmnist")
     path, retina = gather(tmp_path)
     assert (path.subset.flag, retina.subset.flag) == ("pathmnist", "retinamnist")
-    assert "files of size 28; rows of size 224 read others" in retina.notes[0]
+    assert "files of size 28; rows of size 224 used other files" in retina.notes[0]
     assert not any("rows of size" in note for note in path.notes)
 
 
-def test_runs_without_test_scores_are_listed_without_a_place_and_never_chosen_before_others(tmp_path: Path) -> None:
+def test_runs_without_test_scores_have_no_place_and_lowest_precedence(tmp_path: Path) -> None:
     for epochs, (validation, tested) in enumerate([(0.95, False), (0.80, True), (0.85, True)], 1):
         test = [0.9] if tested else []
         leave_run(tmp_path / str(epochs), test=test, validation=[validation], dataset="breastmnist", epochs=epochs)
@@ -86,14 +86,14 @@ def test_runs_without_test_scores_are_listed_without_a_place_and_never_chosen_be
     assert untested.validation_auc.mean == 0.95 and "test False" in untested.protocol
 
 
-def test_a_board_of_runs_without_test_scores_alone(tmp_path: Path) -> None:
+def test_a_board_without_any_test_scores(tmp_path: Path) -> None:
     for epochs, validation in enumerate([0.6, 0.7], 1):
         leave_run(tmp_path / str(epochs), test=[], validation=[validation], dataset="breastmnist", epochs=epochs)
     (board,) = gather(tmp_path)
     assert chosen(board).folder == "2" and chosen(board).place is None
 
 
-def test_scores_that_are_not_defined_stay_so(tmp_path: Path) -> None:
+def test_undefined_scores_stay_undefined(tmp_path: Path) -> None:
     leave_run(tmp_path / "run", test=[0.8, math.nan], validation=[math.nan, math.nan], dataset="breastmnist")
     (board,) = gather(tmp_path)
     assert math.isnan(chosen(board).auc.mean) and math.isnan(chosen(board).auc.std) and chosen(board).place is None
@@ -106,7 +106,7 @@ def test_a_folder_without_runs_has_no_boards(tmp_path: Path) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=6))
-def test_the_choice_is_the_best_validation_of_those_tested(
+def test_the_choice_has_the_best_validation_score_of_tested_runs(
     tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[float, bool]]
 ) -> None:
     folder = tmp_path_factory.mktemp("runs")
@@ -114,28 +114,28 @@ def test_the_choice_is_the_best_validation_of_those_tested(
         test = [0.5] if tested else []
         leave_run(folder / str(epochs), test=test, validation=[validation], dataset="breastmnist", epochs=epochs)
     (board,) = gather(folder)
-    tested_alone = [validation for validation, tested in runs if tested]
+    tested_scores = [validation for validation, tested in runs if tested]
     best = best_on_validation(board.own)
     assert best is not None and best == board.chosen
-    assert best.validation_auc.mean == pytest.approx(max(tested_alone or [validation for validation, _ in runs]))
+    assert best.validation_auc.mean == pytest.approx(max(tested_scores or [validation for validation, _ in runs]))
 
 
-def test_a_protocol_is_the_nearest_preset_and_what_differs() -> None:
+def test_a_protocol_is_the_nearest_preset_and_the_differences() -> None:
     assert protocol(recipe_of()) == "defaults"
     assert protocol(recipe_of(epochs=3, seeds=[1], root="dist")) == "defaults, epochs 3"
     assert protocol(recipe_of(preset="medmnist_v2")) == "medmnist_v2"
-    told = protocol(recipe_of(preset="foundation", epochs=2, root="dist"), hidden=("seeds",))
-    assert told.startswith("foundation, ") and {"epochs 2", "root dist"} <= set(told.split(", "))
+    description = protocol(recipe_of(preset="foundation", epochs=2, root="dist"), hidden=("seeds",))
+    assert description.startswith("foundation, ") and {"epochs 2", "root dist"} <= set(description.split(", "))
 
 
-def test_where_the_data_is_from_is_told_if_runs_differ_in_it(tmp_path: Path) -> None:
+def test_the_source_of_data_is_shown_if_it_differs(tmp_path: Path) -> None:
     leave_run(tmp_path / "a", test=[0.8], validation=[0.7], dataset="breastmnist", root="one")
     assert chosen(gather(tmp_path)[0]).protocol == "defaults"
     leave_run(tmp_path / "b", test=[0.8], validation=[0.7], dataset="breastmnist", root="two")
     assert {row.protocol for row in gather(tmp_path)[0].own} == {"defaults, root one", "defaults, root two"}
 
 
-def test_a_damaged_file_is_named_in_one_line(tmp_path: Path) -> None:
+def test_a_damaged_file_gives_a_one_line_error(tmp_path: Path) -> None:
     leave_run(tmp_path / "run", test=[0.8], validation=[0.7], dataset="breastmnist")
     (tmp_path / "run" / "results.json").write_text("{", encoding="utf-8")
     with pytest.raises(TrainingError, match=r"run.results\.json is damaged .*: remove it and run again") as caught:
@@ -156,7 +156,7 @@ def test_an_interrupted_search_is_never_chosen_and_has_no_place(tmp_path: Path) 
     assert (last.folder, last.partial, last.place, last.chosen) == ("cut", (0,), None, False)
 
 
-def test_where_no_search_came_to_its_end_nothing_is_chosen(tmp_path: Path) -> None:
+def test_nothing_is_chosen_if_all_searches_were_interrupted(tmp_path: Path) -> None:
     leave_run(tmp_path / "cut", test=[0.99], validation=[0.99], facts=PARTIAL, **SEARCH)
     (board,) = gather(tmp_path)
     assert board.chosen is None and best_on_validation(board.own) is None and best_on_validation([]) is None
@@ -173,7 +173,7 @@ def test_a_run_that_lacks_a_seed_is_partial(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("provenance", [Provenance.UNVERIFIED, Provenance.SYNTHETIC])
-def test_runs_on_other_data_have_a_board_of_their_own_without_places(tmp_path: Path, provenance: Provenance) -> None:
+def test_runs_on_unverified_data_have_a_separate_board_without_places(tmp_path: Path, provenance: Provenance) -> None:
     rows = {"train": 64, "validation": 16, "test": 32}
     leave_run(tmp_path / "real", test=[0.7], validation=[0.6], dataset="breastmnist")
     leave_run(
@@ -187,8 +187,8 @@ def test_runs_on_other_data_have_a_board_of_their_own_without_places(tmp_path: P
     assert other.name == f"{provenance.name}: BreastMNIST"
 
 
-def test_hardware_is_that_of_every_seed(tmp_path: Path) -> None:
-    """Seconds are a mean over seeds that may have run on different machines."""
+def test_the_hardware_of_every_seed_is_listed(tmp_path: Path) -> None:
+    """Times are means over seeds that may have run on different machines."""
     facts = {"hardware": {"processor": "one", "cores": 2, "gpus": []}}
     leave_run(tmp_path / "run", test=[0.7, 0.8], validation=[0.6, 0.7], facts=facts, dataset="breastmnist")
     path = tmp_path / "run" / "results.json"
@@ -199,7 +199,7 @@ def test_hardware_is_that_of_every_seed(tmp_path: Path) -> None:
     assert gather(tmp_path)[0].own[0].hardware == "T4; one, 2 cores"
 
 
-def test_what_seeds_report_differently_is_not_known(tmp_path: Path) -> None:
+def test_numbers_that_differ_between_seeds_are_unknown(tmp_path: Path) -> None:
     leave_run(tmp_path / "run", test=[0.7, 0.8], validation=[0.6, 0.7], facts={"parameters": 5}, **SEARCH)
     path = tmp_path / "run" / "results.json"
     assert gather(tmp_path)[0].own[0].parameters == 5
@@ -207,25 +207,25 @@ def test_what_seeds_report_differently_is_not_known(tmp_path: Path) -> None:
     assert gather(tmp_path)[0].own[0].parameters is None
 
 
-def test_presets_of_an_engine_are_for_that_engine_alone() -> None:
+def test_presets_of_an_engine_apply_to_that_engine_only() -> None:
     options: dict[str, Any] = {"model": "pixels", "trials": 20, "epochs": 20}
     assert protocol(recipe_of(**options, method="autokeras", time_budget="24h")) == "automl_autokeras"
     assert protocol(recipe_of(**options, method="flaml")) == "defaults, epochs 20, trials 20"
 
 
-def test_of_runs_that_read_different_files_of_one_size_none_is_chosen(tmp_path: Path) -> None:
+def test_nothing_is_chosen_if_runs_of_a_size_read_different_files(tmp_path: Path) -> None:
     options: dict[str, Any] = {"dataset": "breastmnist", "provenance": Provenance.UNVERIFIED}
     leave_run(tmp_path / "a", test=[0.8], validation=[0.8], **options)
     leave_run(tmp_path / "b", test=[0.7], validation=[0.7], size=64, md5="1" * 32, **options)
     (board,) = gather(tmp_path)
-    assert chosen(board).folder == "a" and not board.notes, "the files of two sizes are two"
+    assert chosen(board).folder == "a" and not board.notes, "different sizes have different files"
     leave_run(tmp_path / "c", test=[0.9], validation=[0.9], md5="2" * 32, **options)
     (board,) = gather(tmp_path)
     assert board.chosen is None and not any(row.chosen for row in board.rows)
-    assert board.notes[0].startswith("Runs of one size read different files: none is chosen")
+    assert board.notes[0].startswith("Runs of the same size read different files: none is chosen")
 
 
-def test_runs_that_differ_in_seeds_alone_are_one_configuration(tmp_path: Path) -> None:
+def test_runs_that_differ_only_in_seeds_are_one_configuration(tmp_path: Path) -> None:
     test, validation = [0.80, 0.85, 0.93], [0.70, 0.75, 0.71]
     for name, seed in (("c", 0), ("a", 1), ("b", 2)):
         tracker = "tensorboard" if seed else "none"
@@ -242,7 +242,7 @@ def test_runs_that_differ_in_seeds_alone_are_one_configuration(tmp_path: Path) -
     assert not any("share a seed" in note for note in board.notes)
 
 
-def test_where_a_seed_was_run_twice_runs_stay_apart_and_count_as_one_configuration(tmp_path: Path) -> None:
+def test_runs_that_share_a_seed_are_separate_rows_of_one_configuration(tmp_path: Path) -> None:
     for name, seeds in (("first", [0, 1]), ("again", [1, 2]), ("third", [3])):
         scores: dict[str, Any] = {"test": [0.8] * len(seeds), "validation": [0.7] * len(seeds)}
         leave_run(tmp_path / name, dataset="breastmnist", seeds=seeds, **scores)
@@ -259,7 +259,7 @@ def test_where_a_seed_was_run_twice_runs_stay_apart_and_count_as_one_configurati
 
 
 @pytest.mark.parametrize("other", [{"epochs": 3}, {"size": 64}, {"test": []}, {"md5": "1" * 32}])
-def test_runs_of_another_recipe_or_other_data_are_another_configuration(tmp_path: Path, other: dict[str, Any]) -> None:
+def test_other_recipes_and_other_data_are_other_configurations(tmp_path: Path, other: dict[str, Any]) -> None:
     options: dict[str, Any] = {"dataset": "breastmnist", "validation": [0.7], "provenance": Provenance.UNVERIFIED}
     leave_run(tmp_path / "a", test=[0.8], seeds=[0], **options)
     leave_run(tmp_path / "b", seeds=[1], **({"test": [0.8]} | options | other))
@@ -268,22 +268,22 @@ def test_runs_of_another_recipe_or_other_data_are_another_configuration(tmp_path
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_run_with_a_partial_seed_keeps_no_whole_run_from_being_chosen(tmp_path: Path, shared: bool) -> None:
+def test_a_partial_run_does_not_keep_complete_runs_from_being_chosen(tmp_path: Path, shared: bool) -> None:
     leave_run(tmp_path / "g", test=[0.9], validation=[0.8], seeds=[0], **SEARCH)
     leave_run(tmp_path / "again", test=[0.88], validation=[0.7], seeds=[0 if shared else 2], **SEARCH)
     leave_run(tmp_path / "h", test=[0.99], validation=[0.1], facts=PARTIAL, seeds=[1], **SEARCH)
     leave_run(tmp_path / "other", test=[0.8], validation=[0.5], **{**SEARCH, "method": "autokeras"})
     (board,) = gather(tmp_path)
-    (apart,) = (row for row in board.own if row.folder == "h")
-    assert (apart.partial, apart.place, board.tried) == ((1,), None, 2) and board.own[-1] == apart
+    (partial,) = (row for row in board.own if row.folder == "h")
+    assert (partial.partial, partial.place, board.tried) == ((1,), None, 2) and board.own[-1] == partial
     assert chosen(board).folder == ("g" if shared else "g; again") and chosen(board).place is not None
     assert chosen(board).auc.mean == pytest.approx(0.9 if shared else 0.89)
     notes = [note for note in board.notes if "runs of this configuration" in note]
-    assert notes[-1].endswith("count in no mean of others (h).") and len(notes) == 1 + shared
+    assert notes[-1].endswith("are not part of the mean (h).") and len(notes) == 1 + shared
     assert not shared or notes[0].endswith("(again, g).")
 
 
-def test_a_run_that_lacks_a_seed_of_its_own_stays_apart_from_the_whole_ones(tmp_path: Path) -> None:
+def test_a_run_that_lacks_a_seed_is_separate_from_complete_runs(tmp_path: Path) -> None:
     for name, seed in (("first", 0), ("rest", 1)):
         leave_run(tmp_path / name, test=[0.9], validation=[0.8], dataset="breastmnist", seeds=[seed])
     path = tmp_path / "first" / "results.json"

@@ -1,4 +1,4 @@
-"""The drawing of a board: well-formed, every mark at its score, names escaped, nothing outside the frame."""
+"""The forest plot of a board: well-formed, marks at their scores, names escaped, nothing outside the frame."""
 
 import re
 from pathlib import Path
@@ -18,12 +18,12 @@ def board(folder: Path, tests: list[float], model: str = "resnet18") -> Board:
         leave_run(
             folder / str(epochs), test=[test], validation=[1 - test], dataset="breastmnist", epochs=epochs, model=model
         )
-    (found,) = gather(folder)
-    return found
+    (gathered,) = gather(folder)
+    return gathered
 
 
 def scale(svg: ET.Element) -> tuple[float, float]:
-    """Where AUC 0 is and how long AUC 1 is, by the grid and the numbers under it."""
+    """x of AUC 0 and length of one unit of AUC, from the grid and its labels."""
     grid = [float(path.attrib["d"].split()[0][1:]) for path in svg.findall("path[@class='grid']")]
     ticks = [float(text.text or "") for text in svg.findall("text[@class='tick']")]
     assert len(grid) == len(ticks) >= 2 and ticks == sorted(ticks)
@@ -32,28 +32,28 @@ def scale(svg: ET.Element) -> tuple[float, float]:
 
 
 def test_every_mark_is_where_its_score_is(tmp_path: Path) -> None:
-    found = board(tmp_path, [0.95, 0.72])
-    svg = ET.fromstring(forest(found))
+    plotted = board(tmp_path, [0.95, 0.72])
+    svg = ET.fromstring(forest(plotted))
     zero, length = scale(svg)
-    discs = [float(one.attrib["cx"]) for one in svg.findall(".//circle[@class='own']")]
+    discs = [float(element.attrib["cx"]) for element in svg.findall(".//circle[@class='own']")]
     assert discs == pytest.approx([zero + length * auc for auc in (0.95, 0.72)], abs=0.1)
-    squares = [float(one.attrib["x"]) + 4 for one in svg.findall(".//rect[@class='published']")]
-    published = [row.auc.mean for row in found.rows if not row.own]
+    squares = [float(element.attrib["x"]) + 4 for element in svg.findall(".//rect[@class='published']")]
+    published = [row.auc.mean for row in plotted.rows if not row.own]
     assert squares == pytest.approx([zero + length * auc for auc in published], abs=0.1) and len(squares) == 7
-    ends = [re.findall(r"[MH]([\d.]+)", one.attrib["d"]) for one in svg.findall(".//path[@class='interval']")]
+    ends = [re.findall(r"[MH]([\d.]+)", element.attrib["d"]) for element in svg.findall(".//path[@class='interval']")]
     expected = [[zero + length * (auc - 0.05), zero + length * (auc + 0.05)] for auc in (0.95, 0.72)]
     assert [[float(end) for end in pair] for pair in ends] == [pytest.approx(pair, abs=0.1) for pair in expected]
     (ring,) = svg.findall(".//circle[@class='ring']")
     assert float(ring.attrib["cx"]) == discs[1]  # the worse on test, chosen on validation
     (best,) = svg.findall("path[@class='best']")
     assert float(best.attrib["d"].split()[0][1:]) == pytest.approx(zero + length * 0.919, abs=0.1)
-    texts = ["".join(one.itertext()) for one in svg.findall("g/text")]
+    texts = ["".join(element.itertext()) for element in svg.findall("g/text")]
     assert texts[:2] == ["0.950 0.900 to 1.000", "0.919"] and len(texts) == 9
-    names = [one.text for one in svg.findall("g/svg/text")]
+    names = [element.text for element in svg.findall("g/svg/text")]
     assert names[0] == "resnet18 finetune, 28" and len(names) == 9
 
 
-def test_it_has_a_name_for_who_cannot_see_it(tmp_path: Path) -> None:
+def test_it_has_a_label_for_screen_readers(tmp_path: Path) -> None:
     svg = ET.fromstring(forest(board(tmp_path, [0.9])))
     assert svg.attrib["role"] == "img"
     assert svg.attrib["aria-label"] == "Test AUC on BreastMNIST of 8 rows of the table, best first"
@@ -80,15 +80,15 @@ def test_runs_without_a_test_score_are_not_drawn(tmp_path: Path) -> None:
 def test_all_marks_are_within_the_frame(tmp_path_factory: pytest.TempPathFactory, auc: float) -> None:
     svg = ET.fromstring(forest(board(tmp_path_factory.mktemp("runs"), [auc])))
     width, height = map(float, svg.attrib["viewBox"].split()[2:])
-    numbers = min(float(one.attrib["x"]) for one in svg.findall("g/text"))
-    names = max(float(one.attrib["x"]) + float(one.attrib["width"]) for one in svg.findall("g/svg"))
-    for one in (*svg.iter("circle"), *svg.findall("path"), *svg.findall("g/path"), *svg.iter("rect")):
-        across = [float(one.attrib[name]) for name in ("x", "cx") if name in one.attrib]
-        across += [float(end) for end in re.findall(r"[MH]([-\d.]+)", one.attrib.get("d", ""))]
-        assert all(names < place - 8 and place + 8 < numbers for place in across), "marks stay clear of all texts"
-    for one in svg.iter():
-        places = [float(one.attrib[name]) for name in ("x", "cx") if name in one.attrib]
-        places += [float(end) for end in re.findall(r"[MH]([-\d.]+)", one.attrib.get("d", ""))]
+    numbers = min(float(element.attrib["x"]) for element in svg.findall("g/text"))
+    names = max(float(element.attrib["x"]) + float(element.attrib["width"]) for element in svg.findall("g/svg"))
+    for element in (*svg.iter("circle"), *svg.findall("path"), *svg.findall("g/path"), *svg.iter("rect")):
+        across = [float(element.attrib[name]) for name in ("x", "cx") if name in element.attrib]
+        across += [float(end) for end in re.findall(r"[MH]([-\d.]+)", element.attrib.get("d", ""))]
+        assert all(names < place - 8 and place + 8 < numbers for place in across), "marks do not overlap texts"
+    for element in svg.iter():
+        places = [float(element.attrib[name]) for name in ("x", "cx") if name in element.attrib]
+        places += [float(end) for end in re.findall(r"[MH]([-\d.]+)", element.attrib.get("d", ""))]
         assert all(0 <= place <= width for place in places)
-        assert all(0 <= float(one.attrib[name]) <= height for name in ("y", "cy") if name in one.attrib)
+        assert all(0 <= float(element.attrib[name]) <= height for name in ("y", "cy") if name in element.attrib)
     assert 2 <= len(svg.findall("path[@class='grid']")) <= 8

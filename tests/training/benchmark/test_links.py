@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.benchmark.links`: only what is there, of the published seed, at addresses that lead to it."""
+"""`medmnist_hf.training.benchmark.links`: links to existing files of the published seed."""
 
 from pathlib import Path
 from urllib.parse import unquote
@@ -13,7 +13,7 @@ PREDICTIONS = "breastmnist_test_[AUC]0.900_[ACC]0.800@seed1.csv"
 
 
 @pytest.mark.parametrize("name", ["run", "a/b c?#%/javascript:alert(1)"])
-def test_links_lead_to_what_the_published_seed_left(tmp_path: Path, name: str) -> None:
+def test_links_point_to_the_files_of_the_published_seed(tmp_path: Path, name: str) -> None:
     run = tmp_path / name
     leave_run(run, test=[0.8, 0.9], validation=[0.5, 0.6], dataset="breastmnist")
     result = read_results(run / RESULTS_NAME)

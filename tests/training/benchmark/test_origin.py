@@ -13,11 +13,11 @@ from medmnist_hf.training.benchmark.origin import DATE, commit, origin
 
 def git(folder: Path, *arguments: str) -> str:
     identity = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
-    done = subprocess.run(["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    process = subprocess.run(["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return process.stdout.strip()
 
 
-def test_a_date_is_that_of_the_clock_or_the_one_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_date_is_today_or_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DATE, "0")
     assert origin().startswith(f"Written on 1970-01-01 by medmnist-hf {version('medmnist-hf')}")
     monkeypatch.delenv(DATE)
@@ -25,7 +25,7 @@ def test_a_date_is_that_of_the_clock_or_the_one_given(monkeypatch: pytest.Monkey
     assert any(day.isoformat() in origin() for day in (today, today + datetime.timedelta(1)))
 
 
-def test_a_checkout_has_its_commit_and_says_if_it_was_changed(tmp_path: Path) -> None:
+def test_a_checkout_has_a_commit_and_reports_changes(tmp_path: Path) -> None:
     assert commit(tmp_path) == ""
     git(tmp_path, "init", "-q")
     assert commit(tmp_path) == "", "nothing is committed yet"

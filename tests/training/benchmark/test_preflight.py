@@ -1,4 +1,4 @@
-"""Cells looked at before any is run: what is missing is named in the words of a matrix, and what is there is not."""
+"""Check cells before a benchmark: problems are reported with the keys of a matrix, and valid cells pass."""
 
 import importlib.util
 import json
@@ -32,12 +32,12 @@ def cell(root: Path, **options: Any) -> BenchmarkRun:
 
 
 def problem(root: Path, **options: Any) -> str:
-    (found,) = problems([cell(root, **options)])
-    return found
+    (reason,) = problems([cell(root, **options)])
+    return reason
 
 
 @pytest.mark.parametrize(
-    ("options", "named"),
+    ("options", "expected"),
     [
         ({}, ""),
         ({"model": "timm/test_resnet"}, ""),
@@ -52,26 +52,26 @@ def problem(root: Path, **options: Any) -> str:
         ({"method": "zero-shot", "model": "no/such/folder"}, "cannot load no/such/folder ("),
     ],
 )
-def test_what_cannot_run_is_named(root: Path, options: dict[str, Any], named: str) -> None:
-    found = problem(root, **options)
-    assert named in found and bool(found) == bool(named) and "\n" not in found
+def test_problems_are_reported(root: Path, options: dict[str, Any], expected: str) -> None:
+    reason = problem(root, **options)
+    assert expected in reason and bool(reason) == bool(expected) and "\n" not in reason
 
 
-def test_options_are_named_by_their_keys(root: Path) -> None:
+def test_options_are_replaced_by_keys(root: Path) -> None:
     without_weights = "timm/vit_base_patch16_18x2_224"
     expected = f"there are no weights of {without_weights}: give pretrained: false or checkpoint"
     assert problem(root, model=without_weights) == expected
     assert not problem(root, model=without_weights, pretrained=False)
 
 
-def test_data_and_model_are_both_named_and_looked_at_once(root: Path, tmp_path: Path) -> None:
+def test_problems_of_data_and_model_are_both_reported(root: Path, tmp_path: Path) -> None:
     cells = [cell(tmp_path, model="timm/no_such_model", epochs=epochs) for epochs in (1, 2)]
     first, second = problems(cells)
     assert first == second and f"no build of breastmnist at size 28 in {tmp_path}" in first
     assert "; timm has no model 'no_such_model'" in first
 
 
-def test_a_folder_of_transformers_is_looked_at(root: Path, tmp_path: Path) -> None:
+def test_a_folder_of_transformers_is_checked(root: Path, tmp_path: Path) -> None:
     ViTConfig(num_channels=1).save_pretrained(tmp_path / "gray")
     CLIPConfig().save_pretrained(tmp_path / "clip")
     assert problem(root, model=str(tmp_path / "gray")) == f"{tmp_path / 'gray'} reads 1 channels: give channels: 1"
@@ -80,13 +80,15 @@ def test_a_folder_of_transformers_is_looked_at(root: Path, tmp_path: Path) -> No
     assert "has no text tower" in problem(root, model=str(tmp_path / "gray"), method="zero-shot")
 
 
-def test_an_engine_that_is_not_installed_is_named(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_is_not_installed_is_reported(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "python"))
-    found = problem(root, model="pixels", method="flaml")
-    assert found.startswith("FLAML cannot run in ") and "medmnist-hf automl-env flaml" in found
+    reason = problem(root, model="pixels", method="flaml")
+    assert reason.startswith("FLAML cannot run in ") and "medmnist-hf automl-env flaml" in reason
 
 
-def test_what_a_library_raises_is_told_of_its_cell_and_hides_no_other(
+def test_an_exception_of_a_library_is_reported_for_its_cell_only(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     CLIPConfig().save_pretrained(tmp_path)
@@ -108,7 +110,7 @@ def test_what_a_library_raises_is_told_of_its_cell_and_hides_no_other(
 
 
 @pytest.mark.parametrize("emptied", [False, True])
-def test_a_build_without_its_files_is_named_unless_it_is_decoded_already(
+def test_a_build_without_files_is_reported_unless_it_is_decoded_already(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emptied: bool
 ) -> None:
     monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "cache"))
@@ -122,14 +124,14 @@ def test_a_build_without_its_files_is_named_unless_it_is_decoded_already(
     shutil.copytree(root, copy, dirs_exist_ok=True)
     read_arrays(config, "test")
     path.unlink()
-    assert not problem(copy), "a run reads what is decoded"
+    assert not problem(copy), "a run reads the decoded arrays"
 
 
-def test_a_tracker_that_is_not_installed_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda module: None if module == "wandb" else found(module))
+def test_a_tracker_that_is_not_installed_is_reported(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda module: None if module == "wandb" else find_spec(module))
     assert problem(root, report_to="wandb") == "report_to wandb: wandb is not installed: pip install wandb"
 
 
-def test_a_path_that_reads_as_an_option_is_named_as_it_is(root: Path) -> None:
+def test_a_path_that_looks_like_an_option_is_kept(root: Path) -> None:
     assert "cannot read x --lr 4.pt (" in problem(root, checkpoint="x --lr 4.pt")

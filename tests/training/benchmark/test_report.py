@@ -1,4 +1,4 @@
-"""A report's three files: one truth in all of them, a page that stands alone, hostile names as text."""
+"""The files of a report: equal content, a self-contained page, hostile names as text."""
 
 import csv
 import io
@@ -42,7 +42,7 @@ def boards(tmp_path_factory: pytest.TempPathFactory) -> tuple[Board, ...]:
 
 
 class Reader(HTMLParser):
-    """A page as a tree; every element must be closed in order."""
+    """Parse a page to a tree and check that elements are closed in order."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -86,54 +86,54 @@ def tables_of(root: ET.Element) -> dict[str, ET.Element]:
 
 def test_the_page_shows_every_cell_of_every_table_in_order(boards: tuple[Board, ...]) -> None:
     root = Reader(html(boards, UNFINISHED)).root
-    shown = tables_of(root)
+    captions = tables_of(root)
     expected = [chosen_table(boards), models_table(boards), *map(board_table, boards)]
-    assert len(shown) == len(expected) + 1
+    assert len(captions) == len(expected) + 1
     for table in expected:
-        found = shown[table.caption]
-        assert [text_of(head) for head in found.iter("th")] == [column.name for column in table.columns]
-        body = found.find("tbody")
+        element = captions[table.caption]
+        assert [text_of(head) for head in element.iter("th")] == [column.name for column in table.columns]
+        body = element.find("tbody")
         assert body is not None
         lines = [[text_of(cell) for cell in line] for line in body]
         assert lines == [[words(cell) for cell in line.cells] for line in table.lines]
         keys = [[cell.get("data-key") for cell in line] for line in body]
         assert keys == [[None if cell.key is None else str(cell.key) for cell in line.cells] for line in table.lines]
-        foot = found.find("tfoot")
-        shown_foot = [] if foot is None else [text_of(cell) for cell in foot[0]]
-        assert shown_foot == [cell.text for cell in table.foot]
-    assert [text_of(line) for line in shown["Cells without results"].iter("tr")][1:] == [
+        foot = element.find("tfoot")
+        foot_texts = [] if foot is None else [text_of(cell) for cell in foot[0]]
+        assert foot_texts == [cell.text for cell in table.foot]
+    assert [text_of(line) for line in captions["Cells without results"].iter("tr")][1:] == [
         "cell-onefailedno <memory> | left",
         "cell-twopending–",
     ]
 
 
-def test_the_page_stands_alone_and_can_be_used_by_all(boards: tuple[Board, ...]) -> None:
+def test_the_page_is_self_contained_and_accessible(boards: tuple[Board, ...]) -> None:
     page = html(boards, UNFINISHED)
     root = Reader(page).root
-    tags = {one.tag for one in root.iter()}
+    tags = {each.tag for each in root.iter()}
     assert not tags & {"link", "img", "iframe", "object", "embed", "base", "form", "audio", "video"}
-    assert all(not set(one.attrib) & {"src", "action", "data", "style", "srcset"} for one in root.iter())
-    addresses = [one.attrib["href"] for one in root.iter() if "href" in one.attrib]
-    ids = [one.attrib["id"] for one in root.iter() if "id" in one.attrib]
+    assert all(not set(each.attrib) & {"src", "action", "data", "style", "srcset"} for each in root.iter())
+    addresses = [each.attrib["href"] for each in root.iter() if "href" in each.attrib]
+    ids = [each.attrib["id"] for each in root.iter() if "id" in each.attrib]
     assert addresses[: len(ids)] == [f"#{name}" for name in ids] and len(set(ids)) == len(boards)
     tables = [chosen_table(boards), *map(board_table, boards)]
     cells = [cell for table in tables for line in table.lines for cell in line.cells]
     links = [link.address for cell in cells for group in cell.links for link in group]
-    assert sorted(addresses[len(ids) :]) == sorted(links) and all(one.startswith("./") for one in links)
+    assert sorted(addresses[len(ids) :]) == sorted(links) and all(each.startswith("./") for each in links)
     assert not re.search(r"https?:|//[a-z]|@import|url\(|fetch\(|XMLHttp|\bimport\b", page)
     assert len(list(root.iter("script"))) == 1
-    (whole,) = root.iter("html")
-    assert whole.attrib["lang"] == "en" and len(list(root.iter("h1"))) == 1 and len(list(root.iter("main"))) == 1
+    (document,) = root.iter("html")
+    assert document.attrib["lang"] == "en" and len(list(root.iter("h1"))) == 1 and len(list(root.iter("main"))) == 1
     assert all(head.get("scope") == "col" for head in root.iter("th"))
-    for region in (one for one in root.iter("div") if one.get("class") == "scroll"):
+    for region in (each for each in root.iter("div") if each.get("class") == "scroll"):
         assert region.attrib["role"] == "region" and region.attrib["tabindex"] == "0" and region.attrib["aria-label"]
     drawings = drawings_of(root)
     assert all(svg.attrib["aria-label"] for svg in drawings) and len(drawings) == len(boards)
     style = text_of(next(root.iter("style")))
     assert "prefers-color-scheme: dark" in style and "width=device-width" in page
-    whole_text = " ".join(text_of(next(root.iter("main"))).split())
-    assert all(text in whole_text for text in (*READING, f"{LEGEND}{LEGEND_PUBLISHED}."))
-    assert all(note in whole_text for board in boards for note in board.notes)
+    page_text = " ".join(text_of(next(root.iter("main"))).split())
+    assert all(text in page_text for text in (*READING, f"{LEGEND}{LEGEND_PUBLISHED}."))
+    assert all(note in page_text for board in boards for note in board.notes)
 
 
 def test_a_hostile_name_is_text_in_every_format(boards: tuple[Board, ...]) -> None:
@@ -143,7 +143,9 @@ def test_a_hostile_name_is_text_in_every_format(boards: tuple[Board, ...]) -> No
         text_of(cell).removesuffix("chosend results") for cell in table.iter("td") if cell.get("class") == "model"
     ]
     (line,) = [
-        one for one in markdown(boards, UNFINISHED).splitlines() if "alert" in one and "0.610" in one and "10.0" in one
+        each
+        for each in markdown(boards, UNFINISHED).splitlines()
+        if "alert" in each and "0.610" in each and "10.0" in each
     ]
     cells = re.split(r"(?<!\\)\|", line)[1:-1]
     assert len(cells) == len(board_table(boards[0]).columns)
@@ -170,7 +172,7 @@ def test_markdown_has_the_same_tables(boards: tuple[Board, ...]) -> None:
         assert line == line.rstrip()
 
 
-def test_csv_has_all_digits_and_leaves_open_what_is_not_known(boards: tuple[Board, ...]) -> None:
+def test_csv_has_all_digits_and_leaves_unknown_values_empty(boards: tuple[Board, ...]) -> None:
     rows = list(csv.DictReader(io.StringIO(csv_text(boards))))
     assert len(rows) == sum(len(board.rows) for board in boards)
     expected = [(board.subset.flag, row) for board in boards for row in board.rows]
@@ -187,14 +189,14 @@ def test_csv_has_all_digits_and_leaves_open_what_is_not_known(boards: tuple[Boar
     assert sum(line["chosen"] == "1" for line in rows) == len(boards)
 
 
-def test_nothing_run_is_a_report_too() -> None:
+def test_a_report_without_runs() -> None:
     assert csv_text([]) == ""
     assert "Configurations: 0. Subsets: 0." in markdown([], UNFINISHED)
     root = Reader(html([], UNFINISHED)).root
     assert list(tables_of(root)) == ["Cells without results"]
 
 
-def test_the_files_are_written_and_overwritten_whole(
+def test_the_files_are_written_and_overwritten(
     boards: tuple[Board, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "report.html").write_text("old")
@@ -211,22 +213,22 @@ def test_the_files_are_written_and_overwritten_whole(
     }
 
 
-def test_where_nothing_is_published_the_report_has_own_rows_alone(unpublished: str, tmp_path: Path) -> None:
+def test_an_unpublished_subset_has_own_rows_only(unpublished: str, tmp_path: Path) -> None:
     leave_run(tmp_path / "a", test=[0.9], validation=[0.8], dataset=unpublished, size=64)
     leave_run(tmp_path / "b", test=[0.9], validation=[0.8], dataset="retinamnist")
     boards = gather(tmp_path)
-    (board,) = (one for one in boards if one.subset.flag == unpublished)
+    (board,) = (each for each in boards if each.subset.flag == unpublished)
     assert board.rows == board.own and board.published == () and board.places == 0 and not board.notes
     chosen, other = ([cell.text for cell in line.cells] for line in reversed(chosen_table(boards).lines))
     assert chosen[-2:] == ["–", "–"] and "–" not in other[-2:]
     drawings = drawings_of(Reader(html(boards, [])).root)
-    assert [len([one for one in svg if one.get("class") == "best"]) for svg in drawings] == [1, 0]
+    assert [len([each for each in svg if each.get("class") == "best"]) for svg in drawings] == [1, 0]
     assert [len(list(svg.iter("rect"))) for svg in drawings] == [7, 0]
     part = markdown(boards, []).split("## BreastMNIST")[1]
     assert part.count("\n| resnet18 (chosen): [a](<./a/>), [results](<./a/results.json>) |") == 1
 
 
-def test_a_board_without_any_test_score_has_no_drawing(unpublished: str, tmp_path: Path) -> None:
+def test_a_board_without_any_test_score_has_no_plot(unpublished: str, tmp_path: Path) -> None:
     leave_run(tmp_path / "a", test=[], validation=[0.8], dataset=unpublished)
     root = Reader(html(gather(tmp_path), [])).root
     assert not list(root.iter("svg")) and not list(root.iter("figure")) and len(list(root.iter("table"))) == 3
@@ -237,18 +239,18 @@ SMALL = {"train": 64, "validation": 16, "test": 32}
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> tuple[Board, ...]:
-    """Runs on data of every kind, the others better than the real one."""
+    """Runs on data of every provenance; those on data that is not verified have better scores."""
     for at, provenance in enumerate(Provenance):
         rows = None if provenance.comparable else SMALL
-        given: dict[str, Any] = {"dataset": "breastmnist", "provenance": provenance, "rows": rows}
-        leave_run(tmp_path / "runs" / str(at), test=[0.9 + at / 100], validation=[0.9], epochs=at + 1, **given)
+        options: dict[str, Any] = {"dataset": "breastmnist", "provenance": provenance, "rows": rows}
+        leave_run(tmp_path / "runs" / str(at), test=[0.9 + at / 100], validation=[0.9], epochs=at + 1, **options)
     return gather(tmp_path / "runs")
 
 
-def test_the_page_shows_each_kind_of_data_apart_under_its_banner(mixed: tuple[Board, ...]) -> None:
+def test_the_page_separates_provenances_with_banners(mixed: tuple[Board, ...]) -> None:
     root = Reader(html(mixed, [])).root
-    shown = [text_of(one) for one in root.iter("p") if one.get("class") == "warning"]
-    assert [sum(text.startswith(kind.name) for text in shown) for kind in Provenance] == [0, 2, 2]
+    warnings = [text_of(each) for each in root.iter("p") if each.get("class") == "warning"]
+    assert [sum(text.startswith(kind.name) for text in warnings) for kind in Provenance] == [0, 2, 2]
     sections = {text_of(section.find("h2") or section[0]): section for section in root.iter("section")}
     for kind in Provenance:
         section = sections[kind.mark("BreastMNIST")]
@@ -256,27 +258,27 @@ def test_the_page_shows_each_kind_of_data_apart_under_its_banner(mixed: tuple[Bo
         assert ("156 test samples" in text) == ("AutoKeras" in text) == kind.comparable
         assert ("32 test samples" in text) == (kind.banner in text and bool(kind.banner)) == (not kind.comparable)
         (svg,) = drawings_of(section)
-        banners = [text_of(one) for one in svg if one.get("class") == "banner"]
+        banners = [text_of(each) for each in svg if each.get("class") == "banner"]
         assert banners == ([kind.banner] if kind.banner else [])
         assert kind.mark("Chosen on validation") in sections and kind.mark("Subsets and models") in sections
     for table in root.iter("table"):
         names = [text_of(cell) for cell in table.iter("td")]
         marked = text_of(table.find("caption") or table[0]).startswith(("SYNTHETIC: ", "UNVERIFIED: "))
         assert not (marked and any("AutoKeras" in name for name in names))
-    assert len({one.attrib["id"] for one in root.iter() if "id" in one.attrib}) == 3
+    assert len({each.attrib["id"] for each in root.iter() if "id" in each.attrib}) == 3
 
 
-def test_markdown_shows_each_kind_of_data_apart_under_its_banner(mixed: tuple[Board, ...]) -> None:
+def test_markdown_separates_provenances_with_banners(mixed: tuple[Board, ...]) -> None:
     text = markdown(mixed, [])
     head = text.split("\n## ")[0]
-    assert "> **UNVERIFIED: " in head and "> **SYNTHETIC: " in head and "Here: BreastMNIST." in head
+    assert "> **UNVERIFIED: " in head and "> **SYNTHETIC: " in head and "Subsets: BreastMNIST." in head
     parts = {part.splitlines()[0]: part for part in text.split("\n## ")[1:]}
     assert "AutoKeras" in parts["BreastMNIST"] and "0.920" not in parts["BreastMNIST"]
     for name in ("SYNTHETIC: BreastMNIST", "UNVERIFIED: BreastMNIST"):
         assert "AutoKeras" not in parts[name] and "32 test samples" in parts[name] and "Place" not in parts[name]
 
 
-def test_each_kind_of_data_has_a_csv_of_its_own(mixed: tuple[Board, ...], tmp_path: Path) -> None:
+def test_each_provenance_has_a_separate_csv(mixed: tuple[Board, ...], tmp_path: Path) -> None:
     names = ["report.csv", "report-synthetic.csv", "report-unverified.csv"]
     paths = write_report(mixed, [], tmp_path)
     assert {path.name for path in paths} == {*names, "report.md", "report.html"}
@@ -286,20 +288,19 @@ def test_each_kind_of_data_has_a_csv_of_its_own(mixed: tuple[Board, ...], tmp_pa
         assert len(rows) == (8 if kind == "verified" else 1) and rows[0]["place"] == ("" if len(rows) == 1 else "1")
         assert {row["test_rows"] for row in rows} <= {"", "156", "32"}
     write_report(mixed[:1], [], tmp_path)
-    assert not [name for name in names[1:] if (tmp_path / name).exists()], "of an earlier report"
+    assert not [name for name in names[1:] if (tmp_path / name).exists()], "files of the earlier report are removed"
 
 
 @pytest.mark.parametrize("model", ["=HYPERLINK(0)", "+1", "-1+2", "@SUM(A1)", "timm/a=b"])
 def test_no_cell_of_the_csv_is_a_formula(tmp_path: Path, model: str) -> None:
     leave_run(tmp_path / "=run", test=[0.5], validation=[0.5], dataset="breastmnist", model=model)
-    (row,) = [one for one in csv.DictReader(io.StringIO(csv_text(gather(tmp_path)))) if one["own"] == "1"]
+    (row,) = [each for each in csv.DictReader(io.StringIO(csv_text(gather(tmp_path)))) if each["own"] == "1"]
     assert row["model"] == (model if model.startswith("timm") else f"'{model}")
     assert row["folder"] == "'=run"
     assert not [cell for cell in row.values() if cell.startswith(("=", "+", "-", "@"))]
 
 
-def test_runs_of_equal_model_and_protocol_can_be_told_apart(tmp_path: Path) -> None:
-    """By folder and seeds, in every file."""
+def test_runs_of_equal_model_and_protocol_differ_in_folder_and_seeds(tmp_path: Path) -> None:
     for seed in (3, 4, 5, 9):
         leave_run(tmp_path / f"runs/s{seed}", test=[0.8], validation=[0.7], dataset="breastmnist", seeds=[seed])
     leave_run(tmp_path / "twice", test=[0.9], validation=[0.6], dataset="retinamnist", seeds=[1])
@@ -324,8 +325,8 @@ def test_runs_of_equal_model_and_protocol_can_be_told_apart(tmp_path: Path) -> N
     ]
     root = Reader(html(boards, [])).root
     table = tables_of(root)[board_table(breast).caption]
-    (cell,) = (one for one in table.iter("td") if one.get("class") == "model" and "runs/s3" in text_of(one))
-    groups = [text_of(one) for one in cell if one.get("class") == "links"]
+    (cell,) = (each for each in table.iter("td") if each.get("class") == "model" and "runs/s3" in text_of(each))
+    groups = [text_of(each) for each in cell if each.get("class") == "links"]
     assert groups == [f"runs/s{seed} results" for seed in (3, 4, 5, 9)]
-    titles = [text_of(one) for one in root.iter("title")]
+    titles = [text_of(each) for each in root.iter("title")]
     assert {f"resnet18 finetune, 28, defaults ({name})" for name in ("again", "twice")} <= set(titles)

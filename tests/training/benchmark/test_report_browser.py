@@ -1,4 +1,4 @@
-"""A report's page in a real browser: sorted by clicks and keys, light and dark, wide and narrow, no request made."""
+"""The page of a report in a real browser: sorting, filters, color schemes, widths, and no network requests."""
 
 import re
 from collections.abc import Iterator
@@ -38,20 +38,22 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 
 def column(page: Page, at: int) -> list[str]:
-    found: list[str] = page.ask(f"[...{TABLE}.tBodies[0].rows].map(row => row.cells[{at}].dataset.key ?? '')")
-    return found
+    keys: list[str] = page.ask(f"[...{TABLE}.tBodies[0].rows].map(row => row.cells[{at}].dataset.key ?? '')")
+    return keys
 
 
 def sorts(page: Page) -> list[str | None]:
-    found: list[str | None] = page.ask(f"[...{TABLE}.tHead.rows[0].cells].map(head => head.getAttribute('aria-sort'))")
-    return found
+    orders: list[str | None] = page.ask(
+        f"[...{TABLE}.tHead.rows[0].cells].map(head => head.getAttribute('aria-sort'))"
+    )
+    return orders
 
 
 def button(at: int) -> str:
     return f"{TABLE}.tHead.rows[0].cells[{at}].querySelector('button')"
 
 
-def test_clicks_sort_by_number_or_name_both_ways_with_the_unknown_last(page: Page) -> None:
+def test_clicks_sort_both_ways_with_unknown_values_last(page: Page) -> None:
     assert sorts(page)[0] == "ascending"
     for at, numeric, first in ((6, True, "descending"), (9, True, "ascending"), (1, False, "ascending")):
         for order in (first, {"ascending": "descending", "descending": "ascending"}[first]):
@@ -98,7 +100,7 @@ SHOWN = "[...document.querySelectorAll('.board tbody tr[data-model]')].filter(on
 
 
 def choose(page: Page, name: str, value: str) -> None:
-    """Choose in a filter as a person does: by the keys that a select takes."""
+    """Choose an option of a filter with the keyboard."""
     page.ask(f"document.querySelector('select[name={name}]').focus()")
     at = page.ask(
         f"[...document.querySelector('select[name={name}]').options].findIndex(one => one.value === '{value}')"
@@ -109,10 +111,10 @@ def choose(page: Page, name: str, value: str) -> None:
     assert page.ask(f"document.querySelector('select[name={name}]').value") == value
 
 
-def test_filters_leave_what_fits(page: Page) -> None:
+def test_filters_hide_other_rows(page: Page) -> None:
     def shown() -> list[str]:
-        found: list[str] = page.ask(f"{SHOWN}.map(one => one.dataset.method)")
-        return found
+        methods: list[str] = page.ask(f"{SHOWN}.map(one => one.dataset.method)")
+        return methods
 
     def count() -> str:
         return str(page.ask("document.querySelector('.filters output').textContent"))
@@ -125,7 +127,7 @@ def test_filters_leave_what_fits(page: Page) -> None:
     assert options == [["subset", 3], ["model", 4], ["method", 3]]
     choose(page, "method", "knn")
     assert shown() == ["knn"] and count() == "1 of 4 own rows; in bold: the best of all rows"
-    assert foot() == "table-footer-group", "of a model the mean is over the subsets that are shown"
+    assert foot() == "table-footer-group", "the mean of a model covers the subsets that are shown"
     assert page.ask("document.querySelector('#breastmnist').hidden") is True
     assert page.ask("[...document.querySelectorAll('nav li')].map(one => one.hidden)") == [False, True]
     assert (
@@ -134,7 +136,7 @@ def test_filters_leave_what_fits(page: Page) -> None:
     assert page.ask("document.querySelectorAll('#retinamnist g.dimmed').length") == 0
     choose(page, "subset", "breastmnist")
     assert shown() == [] and count().startswith("0 of 4 own rows")
-    assert foot() == "none", "a mean over more subsets than are shown"
+    assert foot() == "none", "the mean covers subsets that are hidden"
     choose(page, "method", "")
     assert len(shown()) == 3
     choose(page, "model", "resnet18")
@@ -146,9 +148,9 @@ def test_filters_leave_what_fits(page: Page) -> None:
 
 
 @pytest.mark.parametrize("width", [400, 1280])
-def test_numbers_and_names_of_a_drawing_cross_no_mark(page: Page, width: int) -> None:
+def test_texts_of_a_plot_do_not_overlap_marks(page: Page, width: int) -> None:
     page.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
-    crossed = page.ask(
+    overlaps = page.ask(
         """[...document.querySelectorAll('svg[role]')].flatMap(svg => {
             const boxes = (query) => [...svg.querySelectorAll(query)].map(one => one.getBoundingClientRect());
             const marks = boxes('circle, rect, path');
@@ -159,14 +161,14 @@ def test_numbers_and_names_of_a_drawing_cross_no_mark(page: Page, width: int) ->
             return texts.filter(text => marks.some(mark => meet(text, mark)) || text.right > all.right + 1);
         }).length"""
     )
-    assert crossed == 0
+    assert overlaps == 0
     shares = page.ask(
         "[...document.querySelectorAll('figure')].map(one => one.querySelector('svg').clientWidth / one.clientWidth)"
     )
     assert all(share > 0.95 for share in shares), "as wide as the page, or wider and scrolled"
 
 
-def test_links_lead_to_files_that_are_there(page: Page) -> None:
+def test_links_point_to_existing_files(page: Page) -> None:
     address = page.ask("location.href")
     links = page.ask(f"[...{TABLE}.querySelectorAll('td.model a')].map(one => [one.textContent, one.href])")
     texts = [text for text, _ in links]
@@ -177,23 +179,23 @@ def test_links_lead_to_files_that_are_there(page: Page) -> None:
     page.open(address)
 
 
-def test_without_scripts_all_is_there_in_order(page: Page) -> None:
+def test_the_page_is_complete_without_scripts(page: Page) -> None:
     address = page.ask("location.href")
     page.call("Emulation.setScriptExecutionDisabled", value=True)
     page.open(address)
     page.call("Emulation.setScriptExecutionDisabled", value=False)
     assert page.ask("document.querySelectorAll('th button').length") == 0
     assert column(page, 0)[:3] == ["1", "1", "2"] and page.ask("document.querySelectorAll('svg[role]').length") == 2
-    assert page.ask("document.querySelectorAll('.filters').length") == 0, "they would do nothing"
+    assert page.ask("document.querySelectorAll('.filters').length") == 0, "they need scripts"
     page.open(address)
 
 
-def test_it_asks_the_network_for_nothing_and_says_no_error(page: Page) -> None:
+def test_the_page_makes_no_requests_and_logs_no_errors(page: Page) -> None:
     requested = {
         event["params"]["request"]["url"].partition(":")[0]
         for event in page.events
         if event.get("method") == "Network.requestWillBeSent"
     }
     assert requested == {"file"}
-    wrong = {"Runtime.exceptionThrown", "Log.entryAdded", "Page.javascriptDialogOpening"}
-    assert not [event for event in page.events if event.get("method") in wrong]
+    errors = {"Runtime.exceptionThrown", "Log.entryAdded", "Page.javascriptDialogOpening"}
+    assert not [event for event in page.events if event.get("method") in errors]

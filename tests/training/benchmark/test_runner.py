@@ -1,4 +1,4 @@
-"""Cells run by real processes: what each came to, what goes on after a failure or Ctrl-C, and sharing with others."""
+"""Run cells in real processes: results, failures, Ctrl-C, and sharing the folder with other runners."""
 
 import os
 import re
@@ -26,9 +26,9 @@ def cells(count: int) -> list[BenchmarkRun]:
 
 
 def scripted(folder: Path, scripts: dict[int, str]) -> Command:
-    """Runs a cell by the shell script of its number of epochs, or else by one that leaves results, as ``$leave`` does.
+    """Run each cell with a shell script, chosen by its number of epochs; ``$leave``, the default, writes results.
 
-    Each run adds a line to ``ran``.
+    Each run appends a line to the file ``ran``.
     """
 
     def command(cell: BenchmarkRun, out: Path) -> list[str]:
@@ -53,90 +53,94 @@ def states(some: list[BenchmarkRun], out: Path) -> list[State]:
     return [status_of(cell, out).state for cell in some]
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
     until = time.monotonic() + 20
-    while not holds():
+    while not condition():
         assert time.monotonic() < until
         time.sleep(0.02)
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
-def test_a_failed_cell_is_noted_the_others_go_on_and_what_is_done_is_not_run_again(tmp_path: Path, jobs: int) -> None:
-    some, out, told = cells(4), tmp_path / "bench", list[str]()
+def test_a_failure_does_not_stop_other_cells_and_finished_cells_are_not_repeated(tmp_path: Path, jobs: int) -> None:
+    some, out, lines = cells(4), tmp_path / "bench", list[str]()
     broken = {2: "echo 'error: no such model: choose another'; exit 1"}
-    run_cells(some, out, scripted(tmp_path, broken), jobs=jobs, tell=told.append)
+    run_cells(some, out, scripted(tmp_path, broken), jobs=jobs, report=lines.append)
     assert states(some, out) == [State.DONE, State.FAILED, State.DONE, State.DONE]
     assert status_of(some[1], out).note == "no such model: choose another"
-    assert any(re.search(f"{some[1].name}: failed: no such model: choose another", line) for line in told)
-    assert any(re.fullmatch(rf"\[\d/4\] {some[0].name}: test AUC 0.900 and ACC 0.800 in 0 s.*", line) for line in told)
-    assert any("s left" in line for line in told)
+    assert any(re.search(f"{some[1].name}: failed: no such model: choose another", line) for line in lines)
+    assert any(
+        re.fullmatch(rf"\[\d/4\] {some[0].name}: test AUC 0.900 and ACC 0.800 in 0 s.*", line) for line in lines
+    )
+    assert any("s left" in line for line in lines)
     for cell in some:
         assert yaml.safe_load((out / cell.name / "cell.yaml").read_text())["epochs"] == cell.recipe.epochs
 
-    told.clear()
-    run_cells(some, out, scripted(tmp_path, {}), jobs=jobs, tell=told.append)
+    lines.clear()
+    run_cells(some, out, scripted(tmp_path, {}), jobs=jobs, report=lines.append)
     assert ran(tmp_path) == [1, 2, 2, 3, 4] and set(states(some, out)) == {State.DONE}
-    assert told[0] == "3 of 4 cells are done already" and not (out / some[1].name / FAILED_NAME).exists()
+    assert lines[0] == "3 of 4 cells are done already" and not (out / some[1].name / FAILED_NAME).exists()
 
 
-def test_a_run_that_did_not_score_test_tells_validation(tmp_path: Path) -> None:
+def test_a_run_without_test_scores_reports_validation(tmp_path: Path) -> None:
     recipe = make_recipe({"dataset": "breastmnist", "epochs": 1, "test": False})
-    told: list[str] = []
-    run_cells([BenchmarkRun("one", recipe)], tmp_path, scripted(tmp_path, {}), tell=told.append)
-    assert told[-1] == "[1/1] one: validation AUC 0.800 and ACC 0.700 in 0 s"
+    lines: list[str] = []
+    run_cells([BenchmarkRun("one", recipe)], tmp_path, scripted(tmp_path, {}), report=lines.append)
+    assert lines[-1] == "[1/1] one: validation AUC 0.800 and ACC 0.700 in 0 s"
 
 
-def test_after_a_failure_no_further_cell_is_started_if_so_asked(tmp_path: Path) -> None:
+def test_no_cell_is_started_after_a_failure_unless_keep_going(tmp_path: Path) -> None:
     some = cells(3)
-    run_cells(some, tmp_path / "out", scripted(tmp_path, {1: "exit 3"}), keep_going=False, tell=lambda _: None)
+    run_cells(some, tmp_path / "out", scripted(tmp_path, {1: "exit 3"}), keep_going=False, report=lambda _: None)
     assert states(some, tmp_path / "out") == [State.FAILED, State.PENDING, State.PENDING]
     assert status_of(some[0], tmp_path / "out").note.startswith("ended with exit code 3 and no results")
 
 
-def test_a_process_that_ends_well_without_results_or_is_killed_has_failed(tmp_path: Path) -> None:
+def test_processes_without_results_and_killed_processes_have_failed(tmp_path: Path) -> None:
     some = cells(2)
-    run_cells(some, tmp_path / "out", scripted(tmp_path, {1: "true", 2: "kill -9 $$"}), tell=lambda _: None)
+    run_cells(some, tmp_path / "out", scripted(tmp_path, {1: "true", 2: "kill -9 $$"}), report=lambda _: None)
     notes = [status_of(cell, tmp_path / "out").note for cell in some]
     assert notes[0].startswith("ended with exit code 0 and no results") and notes[1].startswith("ended by SIGKILL")
 
 
-def test_what_a_cell_says_is_in_its_log(tmp_path: Path) -> None:
+def test_the_output_of_a_cell_is_in_its_log(tmp_path: Path) -> None:
     (cell,) = cells(1)
-    run_cells([cell], tmp_path / "out", scripted(tmp_path, {1: "echo out; echo err >&2; $leave"}), tell=lambda _: None)
+    run_cells(
+        [cell], tmp_path / "out", scripted(tmp_path, {1: "echo out; echo err >&2; $leave"}), report=lambda _: None
+    )
     assert (tmp_path / "out" / cell.name / LOG_NAME).read_text() == "out\nerr\n"
 
 
-def test_so_many_cells_run_at_a_time_and_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parallel_cells_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    # Each waits for the other: alone, one would give up.
+    # Each waits for the other and fails if it runs alone.
     meet = "touch {0}/at-{1}; for i in $(seq 200); do [ -e {0}/at-{2} ] && break; sleep 0.05; done;"
     meet += "[ -e {0}/at-{2} ] && echo threads $OMP_NUM_THREADS && $leave"
     scripts = {1: meet.format(tmp_path, 1, 2), 2: meet.format(tmp_path, 2, 1)}
     some = cells(2)
-    run_cells(some, tmp_path / "out", scripted(tmp_path, scripts), jobs=2, tell=lambda _: None)
+    run_cells(some, tmp_path / "out", scripted(tmp_path, scripts), jobs=2, report=lambda _: None)
     assert set(states(some, tmp_path / "out")) == {State.DONE}
     share = max(1, (os.cpu_count() or 1) // 2)
     assert (tmp_path / "out" / some[0].name / LOG_NAME).read_text() == f"threads {share}\n"
 
 
 def test_a_cell_of_another_process_is_left_to_it(tmp_path: Path) -> None:
-    some, told = cells(2), list[str]()
+    some, lines = cells(2), list[str]()
     (tmp_path / some[0].name).mkdir()
     lock = lock_of(tmp_path / some[0].name)
     assert lock is not None
-    run_cells(some, tmp_path, scripted(tmp_path, {}), tell=told.append)
-    assert ran(tmp_path) == [2] and told[-1] == f"{some[0].name}: left to another process"
+    run_cells(some, tmp_path, scripted(tmp_path, {}), report=lines.append)
+    assert ran(tmp_path) == [2] and lines[-1] == f"{some[0].name}: left to another process"
     assert states(some, tmp_path) == [State.RUNNING, State.DONE]
     os.close(lock)
 
 
-def test_two_benchmarks_of_one_folder_run_each_cell_once(tmp_path: Path) -> None:
+def test_two_benchmarks_in_the_same_folder_run_each_cell_once(tmp_path: Path) -> None:
     some, out = cells(6), tmp_path / "out"
     command = scripted(tmp_path, dict.fromkeys(range(1, 7), "sleep 0.1; $leave"))
     for cell in some:
-        command(cell, out)  # the results at hand before both start
+        command(cell, out)  # prepare the results before both start
     threads = [
-        threading.Thread(target=run_cells, args=(some, out, command), kwargs={"tell": lambda _: None}) for _ in "ab"
+        threading.Thread(target=run_cells, args=(some, out, command), kwargs={"report": lambda _: None}) for _ in "ab"
     ]
     for thread in threads:
         thread.start()
@@ -145,13 +149,13 @@ def test_two_benchmarks_of_one_folder_run_each_cell_once(tmp_path: Path) -> None
     assert ran(tmp_path) == [1, 2, 3, 4, 5, 6] and set(states(some, out)) == {State.DONE}
 
 
-def test_a_cell_that_failed_elsewhere_meanwhile_is_not_tried_again_at_once(tmp_path: Path) -> None:
-    some, told = cells(2), list[str]()
+def test_a_cell_that_just_failed_elsewhere_is_not_tried_again(tmp_path: Path) -> None:
+    some, lines = cells(2), list[str]()
     out = tmp_path / "out"
     other = out / some[1].name
     script = f"mkdir -p {other}; echo 'failed there' > {other}/{FAILED_NAME}; touch {other}/cell.lock; $leave"
-    run_cells(some, out, scripted(tmp_path, {1: script}), tell=told.append)
-    assert ran(tmp_path) == [1] and told[-1].endswith(f"{some[1].name}: another process ran it")
+    run_cells(some, out, scripted(tmp_path, {1: script}), report=lines.append)
+    assert ran(tmp_path) == [1] and lines[-1].endswith(f"{some[1].name}: another process ran it")
     assert status_of(some[1], out).note == "failed there"
 
 
@@ -171,7 +175,7 @@ except KeyboardInterrupt:
 """
 
 
-def test_ctrl_c_ends_all_processes_and_the_same_call_goes_on(tmp_path: Path) -> None:
+def test_ctrl_c_ends_all_processes_and_the_same_call_resumes(tmp_path: Path) -> None:
     def living() -> list[int]:
         files = [tmp_path / name / "pid" for name in "123"]
         return [int(file.read_text()) for file in files if file.exists() and file.read_text().strip()]
@@ -185,11 +189,11 @@ def test_ctrl_c_ends_all_processes_and_the_same_call_goes_on(tmp_path: Path) -> 
             os.kill(pid, 0)
     some = [BenchmarkRun(str(cell.recipe.epochs), cell.recipe) for cell in cells(3)]
     assert states(some, tmp_path) == [State.INTERRUPTED, State.INTERRUPTED, State.PENDING]
-    run_cells(some, tmp_path, scripted(tmp_path, {}), tell=lambda _: None)
+    run_cells(some, tmp_path, scripted(tmp_path, {}), report=lambda _: None)
     assert set(states(some, tmp_path)) == {State.DONE}
 
 
-def test_while_the_process_of_a_cell_lives_nobody_else_runs_it_even_if_its_benchmark_was_killed(
+def test_a_running_cell_stays_locked_if_its_benchmark_is_killed(
     tmp_path: Path,
 ) -> None:
     program = subprocess.Popen([sys.executable, "-c", BENCHMARK, tmp_path], stdout=subprocess.DEVNULL)
@@ -200,7 +204,7 @@ def test_while_the_process_of_a_cell_lives_nobody_else_runs_it_even_if_its_bench
     program.wait()
     some = [BenchmarkRun(str(cell.recipe.epochs), cell.recipe) for cell in cells(2)]
     try:
-        run_cells(some, tmp_path, scripted(tmp_path, {}), tell=lambda _: None)
+        run_cells(some, tmp_path, scripted(tmp_path, {}), report=lambda _: None)
         assert ran(tmp_path) == [] and set(states(some, tmp_path)) == {State.RUNNING}
     finally:
         for pid in pids:

@@ -1,4 +1,4 @@
-"""A cell on disk: its state at every stage, its lock among processes, and why it failed."""
+"""A cell on disk: its state at every stage, its lock, and why it failed."""
 
 import fcntl
 import json
@@ -45,17 +45,17 @@ def cell(**options: object) -> BenchmarkRun:
     return BenchmarkRun(run_name(recipe), recipe)
 
 
-def test_cells_are_known_from_their_folders(tmp_path: Path) -> None:
+def test_started_cells_are_listed_from_their_folders(tmp_path: Path) -> None:
     cells = [cell(epochs=epochs) for epochs in (1, 2)]
-    for one in cells:
-        (tmp_path / one.name).mkdir()
-        (tmp_path / one.name / CONFIG_NAME).write_text(one.recipe.to_yaml(), encoding="utf-8")
+    for each in cells:
+        (tmp_path / each.name).mkdir()
+        (tmp_path / each.name / CONFIG_NAME).write_text(each.recipe.to_yaml(), encoding="utf-8")
     (tmp_path / "other").mkdir()
-    assert cells_in(tmp_path) == tuple(sorted(cells, key=lambda one: one.name))
+    assert cells_in(tmp_path) == tuple(sorted(cells, key=lambda each: each.name))
     assert cells_in(tmp_path / "missing") == ()
 
 
-def test_cells_that_were_not_started_are_known_from_what_their_matrix_noted(tmp_path: Path) -> None:
+def test_pending_cells_are_listed_from_the_plan_of_their_matrix(tmp_path: Path) -> None:
     out = tmp_path / "bench"
     first, second, other = cells = [cell(epochs=epochs) for epochs in (1, 2, 3)]
     assert pending_in(out) == ()
@@ -64,47 +64,49 @@ def test_cells_that_were_not_started_are_known_from_what_their_matrix_noted(tmp_
     assert pending_in(out) == (first.name, second.name, other.name)
     (out / second.name).mkdir()
     (out / second.name / CONFIG_NAME).write_text(second.recipe.to_yaml(), encoding="utf-8")
-    assert pending_in(out) == (first.name, other.name), "it was started, see cells_in"
+    assert pending_in(out) == (first.name, other.name), "a started cell is listed by cells_in"
     leave_run(out / first.name, test=[0.8], validation=[0.8], dataset="breastmnist", epochs=1)
     assert pending_in(out) == (other.name,), "it has results"
     note_cells([], Path("other.yaml"), out)
-    assert pending_in(out) == (), "the matrix has it no more"
+    assert pending_in(out) == (), "the matrix no longer has it"
 
 
-def test_a_note_that_cannot_be_read_is_named_in_one_line(tmp_path: Path) -> None:
+def test_a_plan_that_cannot_be_read_gives_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "one.cells.txt").mkdir()
     with pytest.raises(TrainingError, match=r"cannot read .*one\.cells\.txt .*: remove it, or name the matrix"):
         pending_in(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
-        (b"x" * 5000, "something else than names of cells"),
-        (b"breastmnist-28-" + b"x" * 5000 + b"-knn-1f5329c2", "something else than names of cells"),
-        (b"../../../etc", "something else than names of cells"),
-        (b"root:x:0:0:root:/root:/bin/bash", "something else than names of cells"),
+        (b"x" * 5000, "has lines that are not names of cells"),
+        (b"breastmnist-28-" + b"x" * 5000 + b"-knn-1f5329c2", "has lines that are not names of cells"),
+        (b"../../../etc", "has lines that are not names of cells"),
+        (b"root:x:0:0:root:/root:/bin/bash", "has lines that are not names of cells"),
         (b"\x80\xff\x00", "it is not text"),
-        (b"pathmnist-28-timm-resnet18-finetune-1f5329c2\n" * 10_001, "names more than 10,000 cells"),
+        (b"pathmnist-28-timm-resnet18-finetune-1f5329c2\n" * 10_001, "has more than 10,000 cells"),
         (b" " * 3_000_000, "it has more than 2,560,000 bytes"),
     ],
 )
-def test_a_note_of_something_else_is_named_in_one_line_without_its_content(
-    tmp_path: Path, content: bytes, told: str
+def test_an_invalid_plan_gives_a_one_line_error_without_its_content(
+    tmp_path: Path, content: bytes, message: str
 ) -> None:
     (tmp_path / "elsewhere").write_bytes(content)
     (tmp_path / "one.cells.txt").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(TrainingError, match=rf"one\.cells\.txt .*{told}.*: remove it, or name the matrix") as caught:
+    with pytest.raises(
+        TrainingError, match=rf"one\.cells\.txt .*{message}.*: remove it, or name the matrix"
+    ) as caught:
         pending_in(tmp_path)
     assert not any(word in str(caught.value) for word in ("root:", "xxx", "etc"))
 
 
 @pytest.mark.parametrize("model", ["m" * 500, "timm/a.b_c", "\u00e4", "../../etc/passwd", "google/Vit-b_16"])
-def test_a_note_of_any_cell_is_read(tmp_path: Path, model: str) -> None:
+def test_a_plan_can_have_any_cell(tmp_path: Path, model: str) -> None:
     cells = [cell(dataset="organmnist3d", model=model, image_size=224)]
     cells += [cell(model="pixels" if one.engine else model, method=name) for name, one in METHODS.items()]
     note_cells(cells, Path("one.yaml"), tmp_path)
-    assert pending_in(tmp_path) == tuple(one.name for one in cells)
+    assert pending_in(tmp_path) == tuple(each.name for each in cells)
 
 
 def test_states_from_pending_to_done(tmp_path: Path) -> None:
@@ -126,45 +128,45 @@ def test_states_from_pending_to_done(tmp_path: Path) -> None:
     assert status_of(one, tmp_path) == Status(State.DONE)
 
 
-def test_done_is_the_same_recipe_with_all_its_seeds(tmp_path: Path) -> None:
+def test_done_requires_the_same_recipe_and_all_seeds(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     assert not is_done(cell(), folder)
     leave_run(folder, test=[0.8, 0.9], validation=[0.8, 0.9], dataset="breastmnist", epochs=3)
     assert is_done(cell(epochs=3), folder) and is_done(cell(epochs=3, seeds=[1]), folder)
     assert not is_done(cell(epochs=3, seeds=[0, 1, 2]), folder)
     assert not is_done(cell(epochs=4), folder)
-    assert is_done(cell(epochs=3, report_to="tensorboard"), folder), "its training is the same"
+    assert is_done(cell(epochs=3, report_to="tensorboard"), folder), "a tracker does not change the training"
     (folder / "results.json").write_text("{", encoding="utf-8")
     with pytest.raises(TrainingError, match=r"results\.json is damaged"):
         is_done(cell(epochs=3), folder)
 
 
-def test_a_search_that_was_broken_off_is_not_done(tmp_path: Path) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
+def test_an_interrupted_search_is_not_done(tmp_path: Path) -> None:
+    whole, partial = tmp_path / "whole", tmp_path / "partial"
     options: dict[str, Any] = {"dataset": "breastmnist", "model": "pixels", "method": "flaml"}
     leave_run(whole, test=[0.8], validation=[0.8], **options)
-    leave_run(broken, test=[0.8], validation=[0.8], facts={"partial": "stopped after 3 s"}, **options)
-    assert is_done(cell(**options), whole) and not is_done(cell(**options), broken)
+    leave_run(partial, test=[0.8], validation=[0.8], facts={"partial": "stopped after 3 s"}, **options)
+    assert is_done(cell(**options), whole) and not is_done(cell(**options), partial)
 
 
-def test_a_lock_is_held_by_one_process_until_all_that_inherited_it_have_ended(tmp_path: Path) -> None:
+def test_a_lock_is_held_until_all_processes_that_inherited_it_end(tmp_path: Path) -> None:
     lock = lock_of(tmp_path)
     assert lock is not None
     attempt = "import sys; from pathlib import Path; from medmnist_hf.training.benchmark.status import lock_of;"
     attempt += "sys.exit(lock_of(Path(sys.argv[1])) is not None)"
-    taken = subprocess.run([sys.executable, "-c", attempt, tmp_path], check=False)
-    assert taken.returncode == 0
+    process = subprocess.run([sys.executable, "-c", attempt, tmp_path], check=False)
+    assert process.returncode == 0
     child = subprocess.Popen(["sleep", "60"], pass_fds=[lock])
     os.close(lock)
     assert lock_of(tmp_path) is None
     child.kill()
     child.wait()
-    again = lock_of(tmp_path)
-    assert again is not None
-    os.close(again)
+    free = lock_of(tmp_path)
+    assert free is not None
+    os.close(free)
 
 
-def test_a_file_system_without_locks_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_gives_a_one_line_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: int) -> None:
         raise OSError(38, "Function not implemented")
 
@@ -174,7 +176,7 @@ def test_a_file_system_without_locks_is_one_line(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    ("said", "code", "reason"),
+    ("output", "code", "reason"),
     [
         ("epoch 1\nerror: unknown model a: use b\n", 1, "unknown model a: use b"),
         ("error: first\nerror: last\nbye\n", 1, "last"),
@@ -190,24 +192,24 @@ def test_a_file_system_without_locks_is_one_line(tmp_path: Path, monkeypatch: py
         ),
         ("", 3, "ended with exit code 3 and no results: see log.txt"),
         ("", 0, "ended with exit code 0 and no results: see log.txt"),
-        ("working\n", -9, "ended by SIGKILL, as a system does that has no memory left: see log.txt"),
+        ("working\n", -9, "ended by SIGKILL, possibly because memory ran out: see log.txt"),
         ("", -11, "ended by SIGSEGV: see log.txt"),
         ("error: " + "x" * 1000, 1, "x" * 400),
     ],
 )
-def test_why_a_cell_failed_is_one_line(tmp_path: Path, said: str, code: int, reason: str) -> None:
+def test_the_reason_of_a_failure_is_one_line(tmp_path: Path, output: str, code: int, reason: str) -> None:
     log = tmp_path / "log.txt"
-    log.write_text(said, encoding="utf-8")
+    log.write_text(output, encoding="utf-8")
     assert reason_of(log, code) == reason
 
 
-def test_a_log_that_is_no_text_still_gives_a_reason(tmp_path: Path) -> None:
+def test_a_binary_log_still_gives_a_reason(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     log.write_bytes(b"\xff\xfe\nerror: at last\n")
     assert reason_of(log, 1) == "at last"
 
 
-def test_a_cell_is_stale_once_its_build_holds_other_data(phantoms: Phantoms, tmp_path: Path) -> None:
+def test_a_cell_is_stale_if_its_build_has_other_data(phantoms: Phantoms, tmp_path: Path) -> None:
     root = build_all(phantoms, tmp_path / "dist", "breastmnist")
     one, out = cell(root=str(root)), tmp_path / "run"
     options: dict[str, Any] = {"dataset": "breastmnist", "root": str(root)}
@@ -220,7 +222,7 @@ def test_a_cell_is_stale_once_its_build_holds_other_data(phantoms: Phantoms, tmp
     (out / RESULTS_NAME).write_text(json.dumps(results), encoding="utf-8")
     assert not is_stale(one, out)
     shutil.rmtree(root)
-    assert not is_stale(one, out), "there is no build any more"
+    assert not is_stale(one, out), "the build no longer exists"
 
 
 def test_a_run_without_results_is_running_while_its_lock_is_held(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tables of a report: their texts, what they are sorted by, and what is left open where nothing is known."""
+"""Tables of a report: texts, sort keys, marks, and empty cells for unknown values."""
 
 import math
 from pathlib import Path
@@ -36,17 +36,17 @@ def boards(tmp_path_factory: pytest.TempPathFactory) -> tuple[Board, ...]:
 
 
 def column(table: Table, name: str) -> list[TableCell]:
-    (at,) = (at for at, one in enumerate(table.columns) if one.name == name)
+    (at,) = (at for at, each in enumerate(table.columns) if each.name == name)
     return [line.cells[at] for line in table.lines]
 
 
-def test_every_line_has_a_cell_for_each_column(boards: tuple[Board, ...]) -> None:
+def test_every_line_has_one_cell_per_column(boards: tuple[Board, ...]) -> None:
     for table in [*map(board_table, boards), chosen_table(boards), models_table(boards)]:
         assert {len(line.cells) for line in table.lines} == {len(table.columns)}
         assert len(table.foot) in {0, len(table.columns)}
 
 
-def test_a_board_has_all_rows_by_place(boards: tuple[Board, ...]) -> None:
+def test_a_board_lists_all_rows_by_place(boards: tuple[Board, ...]) -> None:
     table = board_table(boards[1])
     assert [line.kind for line in table.lines] == ["own", "published", "published", "chosen", *["published"] * 5]
     assert table.columns[table.sorted_by or 0].name == PLACE
@@ -72,18 +72,18 @@ def test_the_best_of_each_column_of_a_board_is_marked(boards: tuple[Board, ...],
     assert table.caption == "BreastMNIST by test AUC; the best test AUC and ACC in bold"
     best_acc = max(row.acc.mean for row in boards[1].rows)
     assert marked(table) == [("Test AUC", "0.940 ± 0.014"), ("Test ACC", digits(best_acc))]
-    given: dict[str, Any] = {"dataset": "breastmnist", "provenance": Provenance.UNVERIFIED}
-    leave_run(tmp_path / "a", test=[0.9], validation=[0.7], **given)
+    options: dict[str, Any] = {"dataset": "breastmnist", "provenance": Provenance.UNVERIFIED}
+    leave_run(tmp_path / "a", test=[0.9], validation=[0.7], **options)
     (alone,) = gather(tmp_path)
     assert board_table(alone).caption == "UNVERIFIED: BreastMNIST by test AUC" and not marked(board_table(alone))
-    leave_run(tmp_path / "b", test=[0.8], validation=[0.8], epochs=3, **given)
-    leave_run(tmp_path / "cut", test=[0.99], validation=[0.9], epochs=4, facts={"partial": "stopped"}, **given)
+    leave_run(tmp_path / "b", test=[0.8], validation=[0.8], epochs=3, **options)
+    leave_run(tmp_path / "cut", test=[0.99], validation=[0.9], epochs=4, facts={"partial": "stopped"}, **options)
     (several,) = gather(tmp_path)
     assert marked(board_table(several)) == [("Test AUC", "0.900"), ("Test ACC", "0.800")]
-    leave_run(tmp_path / "c", test=[0.95], validation=[0.9], epochs=5, md5="1" * 32, **given)
+    leave_run(tmp_path / "c", test=[0.95], validation=[0.9], epochs=5, md5="1" * 32, **options)
     (unlike,) = gather(tmp_path)
-    assert not marked(board_table(unlike)), "of other data the best is not known"
-    leave_run(tmp_path / "knn", test=[0.9], validation=[0.7], method="knn", **given)
+    assert not marked(board_table(unlike)), "scores on different files are not compared"
+    leave_run(tmp_path / "knn", test=[0.9], validation=[0.7], method="knn", **options)
     unlike_boards = gather(tmp_path)
     assert {cell.text for cell in models_table(unlike_boards).lines[0].cells[1:]} == {ABSENT}
     assert column(chosen_table(unlike_boards), "Chosen")[0] == TableCell(ABSENT, "runs read different files")
@@ -97,7 +97,7 @@ def test_an_untested_run_is_listed_without_a_place(boards: tuple[Board, ...]) ->
     assert last.cells[0].key is None and last.cells[4].key is None
 
 
-def test_the_results_are_those_chosen_on_validation(boards: tuple[Board, ...]) -> None:
+def test_the_results_are_chosen_on_validation(boards: tuple[Board, ...]) -> None:
     table = chosen_table(boards)
     retina, breast = ([cell.text for cell in line.cells] for line in table.lines)
     assert retina == ["retinamnist", "resnet18", "0.600", "0.500", "0.900", "3", "8 of 8", "0.750"]
@@ -108,7 +108,7 @@ def test_the_results_are_those_chosen_on_validation(boards: tuple[Board, ...]) -
 
 
 @pytest.mark.parametrize("provenance", [Provenance.UNVERIFIED, Provenance.SYNTHETIC])
-def test_tables_of_other_data_name_nothing_published(tmp_path: Path, provenance: Provenance) -> None:
+def test_tables_of_unverified_data_have_no_published_results(tmp_path: Path, provenance: Provenance) -> None:
     leave_run(tmp_path / "run", test=[0.9], validation=[0.9], dataset="breastmnist", provenance=provenance)
     boards = gather(tmp_path)
     for table in (board_table(boards[0]), chosen_table(boards), models_table(boards)):
@@ -117,7 +117,7 @@ def test_tables_of_other_data_name_nothing_published(tmp_path: Path, provenance:
         assert len(table.lines) == 1 and len(table.lines[0].cells) == len(table.columns)
 
 
-def test_a_table_is_of_one_kind_of_data(tmp_path: Path) -> None:
+def test_a_table_requires_boards_of_one_provenance(tmp_path: Path) -> None:
     for at, provenance in enumerate(Provenance):
         leave_run(tmp_path / str(at), test=[0.9], validation=[0.9], dataset="breastmnist", provenance=provenance)
     for table in (chosen_table, models_table):
@@ -134,17 +134,17 @@ def test_an_interrupted_search_is_marked_and_nothing_is_chosen(tmp_path: Path) -
     assert (last.kind, last.cells[0].text, last.cells[1].detail) == ("own", ABSENT, "partial: seed 0")
     (line,) = chosen_table(boards).lines
     assert [cell.text for cell in line.cells][1:7] == [*[ABSENT] * 4, "1", ABSENT]
-    assert line.cells[1].detail == "none is whole"
+    assert line.cells[1].detail == "none is complete"
     assert [cell.text for cell in models_table(boards).lines[0].cells] == ["breastmnist", ABSENT]
 
 
-def test_a_choice_that_was_not_tested_has_no_place(tmp_path: Path) -> None:
+def test_a_choice_without_test_scores_has_no_place(tmp_path: Path) -> None:
     leave_run(tmp_path / "run", test=[], validation=[0.9], dataset="breastmnist")
     (line,) = chosen_table(gather(tmp_path)).lines
     assert [cell.text for cell in line.cells][2:7] == [ABSENT, ABSENT, "0.900", "1", ABSENT]
 
 
-def test_models_have_a_column_each_and_a_mean_where_all_subsets_have_them(boards: tuple[Board, ...]) -> None:
+def test_models_have_a_column_and_a_mean_if_all_subsets_have_them(boards: tuple[Board, ...]) -> None:
     table = models_table(boards)
     assert [one.name for one in table.columns] == ["Subset", "resnet18 finetune", "resnet18 knn", "resnet50 finetune"]
     assert [[cell.text for cell in line.cells] for line in table.lines] == [
@@ -155,13 +155,13 @@ def test_models_have_a_column_each_and_a_mean_where_all_subsets_have_them(boards
     assert models_table(boards[:1]).foot == ()
 
 
-def test_bold_is_named_where_there_is_some(boards: tuple[Board, ...], tmp_path: Path) -> None:
+def test_the_caption_mentions_bold_only_if_there_is_any(boards: tuple[Board, ...], tmp_path: Path) -> None:
     assert "in bold" in models_table(boards).caption
     leave_run(tmp_path / "alone", test=[0.9], validation=[0.5], dataset="retinamnist")
     assert "in bold" not in models_table(gather(tmp_path)).caption
 
 
-def test_the_best_of_each_line_is_marked_also_where_several_are(tmp_path: Path) -> None:
+def test_the_best_of_each_line_is_marked_including_ties(tmp_path: Path) -> None:
     for at, (model, test) in enumerate(
         (("resnet18", 0.9001), ("resnet50", 0.9004), ("timm/a", 0.8), ("timm/b", 0.8994))
     ):
@@ -173,10 +173,10 @@ def test_the_best_of_each_line_is_marked_also_where_several_are(tmp_path: Path) 
     assert [cell.best for cell in table.foot] == [False] * 5
 
 
-def test_lines_and_columns_say_what_they_are_of(boards: tuple[Board, ...]) -> None:
+def test_lines_and_columns_have_facets(boards: tuple[Board, ...]) -> None:
     assert board_table(boards[0]).lines[0].facets == (("model", "resnet18"), ("method", "finetune"))
     published = [line for line in board_table(boards[0]).lines if line.kind == "published"]
-    assert published and not any(line.facets for line in published), "a filter leaves them"
+    assert published and not any(line.facets for line in published), "filters keep them"
     assert dict(chosen_table(boards).lines[1].facets) == {
         "subset": "breastmnist",
         "model": "resnet18",
@@ -194,7 +194,7 @@ def test_unfinished_cells_have_state_and_reason() -> None:
     ]
 
 
-def test_a_score_shows_what_is_known_of_it() -> None:
+def test_a_score_shows_its_known_parts() -> None:
     assert score_cell(BoardScore(math.nan)) == TableCell(ABSENT)
     assert score_cell(BoardScore(0.12349)) == TableCell("0.123", "", 0.12349)
     assert score_cell(BoardScore(0.5, 0.1)) == TableCell("0.500 ± 0.100", "", 0.5)
