@@ -1,4 +1,4 @@
-"""``medmnist-hf audit``, for those who cloned."""
+"""Run ``medmnist-hf audit`` from a clone of the repository."""
 
 from medmnist_hf.cli.main import main
 

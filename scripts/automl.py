@@ -1,4 +1,4 @@
-"""``medmnist-hf automl``, for those who cloned."""
+"""Run ``medmnist-hf automl`` from a clone of the repository."""
 
 from medmnist_hf.cli.main import main
 

@@ -1,4 +1,4 @@
-"""``medmnist-hf automl-env``, for those who cloned."""
+"""Run ``medmnist-hf automl-env`` from a clone of the repository."""
 
 from medmnist_hf.cli.main import main
 

@@ -1,4 +1,4 @@
-"""``medmnist-hf benchmark``, for those who cloned."""
+"""Run ``medmnist-hf benchmark`` from a clone of the repository."""
 
 from medmnist_hf.cli.main import main
 

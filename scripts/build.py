@@ -1,4 +1,4 @@
-"""``medmnist-hf build``, for those who cloned."""
+"""Run ``medmnist-hf build`` from a clone of the repository."""
 
 from medmnist_hf.cli.main import main
 

@@ -1,4 +1,4 @@
-"""Draw the picture of the README: a labeled strip of images per subset, from official files or verified builds alone.
+"""Draw the picture of the README: a labeled strip of images per subset, only from official files or verified builds.
 
 Example: python scripts/collection_picture.py --root npz --out docs/_static/montage.png
 """
@@ -27,7 +27,7 @@ from medmnist_hf.places.resolver import Build, find_below
 app = Program(add_completion=False)
 
 TEXT_WIDTH: Final = 350
-"""Width of the column of names in pixels."""
+"""Width of the column of names, in pixels."""
 
 GAP: Final = 14
 """Pixels between two strips."""
@@ -36,21 +36,21 @@ GAP: Final = 14
 @app.command(epilog="Example: python scripts/collection_picture.py --root npz --out docs/_static/montage.png")
 def draw(
     root: Annotated[Path, typer.Option(help="Folder of builds or of official NPZ files.")],
-    out: Annotated[Path, typer.Option(help="The picture, a PNG file.")],
-    columns: Annotated[int, typer.Option(min=1, help="Images next to each other in a strip.")] = 12,
+    out: Annotated[Path, typer.Option(help="PNG file to write.")],
+    columns: Annotated[int, typer.Option(min=1, help="Images per row of a strip.")] = 12,
     lines: Annotated[int, typer.Option(min=1, help="Rows of images in a strip.")] = 2,
     scale: Annotated[int, typer.Option(min=1, help="Factor by which pixels are repeated.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of images.")] = 0,
 ) -> None:
     """Draw all subsets whose official data is in a folder, at size 28, each with images of all classes of train."""
-    found = [(entry, rows) for entry in subsets() if (rows := official_rows(entry, expand_user(root))) is not None]
-    if not found:
+    official = [(entry, rows) for entry in subsets() if (rows := official_rows(entry, expand_user(root))) is not None]
+    if not official:
         raise MedMNISTError(f"no official file and no verified build in {root}: give the folder of the NPZ files")
-    strips = [strip(rows, columns, lines, scale, seed) for _, rows in found]
+    strips = [strip(rows, columns, lines, scale, seed) for _, rows in official]
     width = TEXT_WIDTH + max(picture.width for picture in strips)
     canvas = PIL.Image.new("RGB", (width, sum(picture.height + GAP for picture in strips) - GAP), "white")
     top = 0
-    for (entry, _), picture in zip(found, strips, strict=True):
+    for (entry, _), picture in zip(official, strips, strict=True):
         write_name(canvas, entry, top, picture.height)
         canvas.paste(picture, (TEXT_WIDTH, top))
         top += picture.height + GAP
@@ -59,11 +59,11 @@ def draw(
         save_png(canvas, out)
     except OSError as error:
         raise MedMNISTError(cannot_write(out, error, "check the folder")) from None
-    print(f"{out}: {', '.join(entry.python_class for entry, _ in found)}")
+    print(f"{out}: {', '.join(entry.python_class for entry, _ in official)}")
 
 
 def official_rows(entry: Subset, root: Path) -> Rows | None:
-    """The rows of a subset at size 28 in a folder; None if it is not there or not known to be the official data."""
+    """Open a subset at size 28 in a folder; None if it is missing, or not verified as official data."""
     place = find_below(root, entry, DEFAULT_SIZE, npz=True)
     if place is None:
         return None
@@ -74,29 +74,29 @@ def official_rows(entry: Subset, root: Path) -> Rows | None:
     return rows if getattr(rows, "provenance", None) is Provenance.VERIFIED else None
 
 
-def chosen(labels: UInt8Array, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Numbers of random rows, as many of each class as of any other as far as possible, in the order of the classes.
+def choose_rows(labels: UInt8Array, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Choose random rows, balanced over the classes as far as possible, in the order of the classes.
 
     Args:
-        labels: uint8 of shape (N, 1) with class ids, or (N, L) with 0 and 1 for findings, of which rows with the first
-            finding are taken as a class, and so on.
-        count: How many; at most N.
-        rng: Makes the choice.
+        labels: uint8 of shape (N, 1) with class ids, or (N, L) with 0 and 1 for findings; the first finding of a row
+            is its class.
+        count: Number of rows, at most N.
+        rng: Random generator.
     """
     classes = labels[:, 0] if labels.shape[1] == 1 else np.where(labels.any(axis=1), labels.argmax(axis=1), 255)
     shuffled = rng.permutation(len(labels))
-    turn = np.empty(len(labels), np.int64)  # how many rows of its class come before a row
+    turn = np.empty(len(labels), np.int64)  # number of earlier rows of the same class
     for label in np.unique(classes):
         members = shuffled[classes[shuffled] == label]
         turn[members] = np.arange(len(members))
-    taken = shuffled[np.argsort(turn[shuffled], kind="stable")][:count]
-    return taken[np.argsort(classes[taken], kind="stable")]
+    rows = shuffled[np.argsort(turn[shuffled], kind="stable")][:count]
+    return rows[np.argsort(classes[rows], kind="stable")]
 
 
 def strip(rows: Rows, columns: int, lines: int, scale: int, seed: int) -> PIL.Image.Image:
-    """Images of train as tiles; of volumes the middle slice along the depth."""
+    """Draw images of the train split as tiles; volumes by their middle slice along the depth."""
     count = min(columns * lines, rows.count("train"))
-    images = rows.sample("train", chosen(rows.labels("train"), count, np.random.default_rng(seed)))
+    images = rows.sample("train", choose_rows(rows.labels("train"), count, np.random.default_rng(seed)))
     if rows.entry.ndim == 3:
         images = images[:, images.shape[1] // 2]
     return montage(images, columns, border=1, scale=scale).convert("RGB")

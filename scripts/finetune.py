@@ -1,4 +1,4 @@
-"""``medmnist-hf finetune``, for those who cloned."""
+"""Run ``medmnist-hf finetune`` from a clone of the repository."""
 
 from medmnist_hf.cli.main import main
 

@@ -1,4 +1,4 @@
-"""``medmnist-hf push``, for those who cloned."""
+"""Run ``medmnist-hf push`` from a clone of the repository."""
 
 from medmnist_hf.cli.main import main
 

@@ -32,7 +32,7 @@ app = Program(add_completion=False)
 
 
 def render() -> str:
-    """The page: a section for each panel of verbs, and in it one for each verb."""
+    """Render the page: a section per panel of verbs, with a subsection per verb."""
     group: Any = typer.main.get_command(command_line)
     context = typer.Context(group, info_name=PROGRAM)
     verbs: dict[str, list[Row]] = {}
@@ -54,7 +54,7 @@ def render() -> str:
 
 
 def _section(command: Any, context: Any) -> Iterator[str]:
-    """The lines of a verb: usage, what it does, a table per panel, an example."""
+    """Lines of a verb: usage, description, a table per panel, an example."""
     usage = " ".join((context.command_path, *command.collect_usage_pieces(context)))
     yield from (f"### `{context.command_path}`", "", "```text", usage, "```", "", _prose(command.help))
     for title, rows in command.panels(context):
@@ -71,12 +71,12 @@ def _table(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def _default(text: str) -> str:
-    """A default as code if it can be typed, as prose otherwise."""
+    """Format a default as code if it can be typed, else as prose."""
     return f"`{text}`" if text and (" " not in text or text.startswith("'")) else _escape(text)
 
 
 def _prose(text: str) -> str:
-    """The paragraphs of a docstring, one line each."""
+    """Paragraphs of a docstring, each on one line."""
     return "\n\n".join(_escape(" ".join(paragraph.split())) for paragraph in text.strip().split("\n\n"))
 
 

@@ -1,4 +1,4 @@
-"""``medmnist-hf verify``, for those who cloned."""
+"""Run ``medmnist-hf verify`` from a clone of the repository."""
 
 from medmnist_hf.cli.main import main
 

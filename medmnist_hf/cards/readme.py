@@ -14,7 +14,7 @@ _END: Final = "<!-- /subsets -->"
 
 
 def subset_table() -> str:
-    """Render the subsets as a Markdown table, with a line on their sizes and licenses, most of which are equal."""
+    """Render the subsets as a Markdown table, followed by a line on their sizes and licenses."""
     lines = [
         "| subset | what | task | classes | train | validation | test |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: |",
@@ -35,7 +35,7 @@ def subset_table() -> str:
 
 
 def _common_first(value: Callable[[Subset], str]) -> str:
-    """The value that most subsets have, then each other value with the flags that have it."""
+    """List the most common value of the subsets, then every other value with the flags of its subsets."""
     flags: dict[str, list[str]] = {}
     for subset in subsets():
         flags.setdefault(value(subset), []).append(subset.flag)

@@ -512,7 +512,7 @@ def test_killed_after_the_move_and_then_removed(phantoms: Phantoms, tmp_path: Pa
             break
         if plan.exists():
             met = True
-            final.rename(out / "taken away")
+            final.rename(out / "moved away")
         result = build("breastmnist", file, out, BuildOptions(force=True))
         assert digests(result.config_dir) == expected
     assert met

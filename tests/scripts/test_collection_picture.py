@@ -1,4 +1,4 @@
-"""``scripts/collection_picture.py``: the picture of the README shows official data and nothing else."""
+"""``scripts/collection_picture.py``: the picture of the README shows only official data."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.catalog import subset
 from medmnist_hf.data.rows import open_rows
 from medmnist_hf.errors import MedMNISTError
-from scripts.collection_picture import chosen, draw, official_rows
+from scripts.collection_picture import choose_rows, draw, official_rows
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
 from tests.fixtures.paths import ROOT
@@ -27,11 +27,11 @@ def pixels(path: Path) -> UInt8Array:
 
 
 def test_the_committed_picture_is_what_the_command_draws(real_data: Path, tmp_path: Path) -> None:
-    """Names are left out of the comparison, as releases of Pillow draw them differently."""
+    """The names are not compared, because versions of Pillow draw them differently."""
     script = str(ROOT / "scripts" / "collection_picture.py")
     command = [sys.executable, script, "--root", str(real_data), "--out", str(tmp_path / "it.png")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.endswith("it.png: RetinaMNIST, BreastMNIST, AdrenalMNIST3D\n")
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert process.stdout.endswith("it.png: RetinaMNIST, BreastMNIST, AdrenalMNIST3D\n")
     drawn, committed = pixels(tmp_path / "it.png"), pixels(COMMITTED)
     assert drawn.shape == committed.shape and np.array_equal(drawn[:, 350:], committed[:, 350:])
     assert COMMITTED.stat().st_size < 150_000
@@ -52,6 +52,6 @@ FINDINGS = np.eye(3, dtype=np.int64).repeat([90, 9, 1], axis=0)
 
 @pytest.mark.parametrize("labels", [ONE_CLASS, FINDINGS], ids=["class", "findings"])
 def test_rare_classes_are_shown_as_often_as_common_ones(labels: NDArray[np.int64]) -> None:
-    rows = chosen(labels.astype(np.uint8), 12, np.random.default_rng(0))
+    rows = choose_rows(labels.astype(np.uint8), 12, np.random.default_rng(0))
     assert len(set(rows)) == 12
     assert ONE_CLASS[rows, 0].tolist() == [0] * 6 + [1] * 5 + [2]

@@ -39,7 +39,7 @@ def test_the_committed_page_is_up_to_date(
 
 
 @pytest.mark.parametrize("text", [None, "# Command line\n"])
-def test_a_missing_or_stale_page_is_one_line(
+def test_a_missing_or_stale_page_is_reported_in_one_line(
     text: str | None,
     script: ModuleType,
     tmp_path: Path,
@@ -70,11 +70,11 @@ def test_every_verb_has_its_usage_options_and_example() -> None:
     sections = dict(re.findall(r"^### `medmnist-hf (\S+)`\n(.*?)(?=^##|\Z)", text, flags=re.MULTILINE | re.DOTALL))
     assert list(sections) == list(verbs())
     for name, verb in verbs().items():
-        shown = sections[name]
-        assert f"```text\nmedmnist-hf {name} [OPTIONS]" in shown
+        section = sections[name]
+        assert f"```text\nmedmnist-hf {name} [OPTIONS]" in section
         for param in verb.params:
             if param.param_type_name == "option" and not param.hidden:
-                assert all(option in shown for option in (*param.opts, *param.secondary_opts)), param.name
+                assert all(option in section for option in (*param.opts, *param.secondary_opts)), param.name
     assert [block.text.strip() for block in blocks(CLI_REFERENCE) if block.language == "bash"] == examples()[1:]
 
 
