@@ -122,7 +122,7 @@ def _check_shards(config_dir: Path, manifest: Manifest, entry: Subset) -> None:
 
 
 def _check_card(folder: Path, manifest: Manifest) -> None:
-    """Check that the card describes this build, because `load_dataset` keys its cache by it; refuse loading scripts."""
+    """Check that the card describes this build, since `load_dataset` keys its cache by it; refuse loading scripts."""
     card, script = folder / README_NAME, folder / f"{folder.resolve().name}.py"
     if script.exists():
         raise VerificationError(f"{script} prevents loading, since load_dataset refuses scripts: remove it")
