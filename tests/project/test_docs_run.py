@@ -346,8 +346,10 @@ WITH_CODE: Final = [page for page in PAGES if RUN & {block.language for block in
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=name_of)
 def test_what_a_page_prints_runs_in_order(page: Path, folder: Folder) -> None:
-    assert not folder.read(page)
+    failures = folder.read(page)
+    assert not failures, "\n".join(failures)
 
 
 def test_the_examples_of_the_help_run(folder: Folder) -> None:
-    assert not folder.run_all(examples())
+    failures = folder.run_all(examples())
+    assert not failures, "\n".join(failures)
