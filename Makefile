@@ -115,6 +115,7 @@ cards: $(VENV)/build.stamp  ## Render the static cards
 	$(BIN)/python scripts/render_cards.py
 
 docs: $(VENV)/docs.stamp  ## Build the documentation into build/docs; a warning is an error
+	$(BIN)/python scripts/render_cli.py --check
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet docs build/docs
 	@echo build/docs/index.html
 

@@ -19,7 +19,6 @@ copyright = "the medmnist-hf contributors"
 version = release = installed_version("medmnist-hf")
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_copybutton", "sphinx_design"]
-suppress_warnings = ["toc.empty_glob"]  # a pattern whose pages are yet to come
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"medmnist-hf {version}"
@@ -107,7 +106,7 @@ def on_missing_name(app: Any, _env: Any, node: Any, content: Any) -> Any:
     return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, content, found[0])
 
 
-PAGES_OF = {"CHANGELOG.md": "/changelog.md", "README.md": "/index.md"}
+PAGES_OF = {"CHANGELOG.md": "/changelog.md", "CONTRIBUTING.md": "/contributing/index.md", "README.md": "/index.md"}
 """What lies outside of docs/ and has a page here -> that page."""
 
 LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\((?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?\)")
