@@ -1,4 +1,4 @@
-"""One more fine-tuning method, as ``docs/contributing/add-a-method.md`` says: its module, its line, from the page."""
+"""The steps of ``docs/contributing/add-a-method.md``, with the module and the line from the page."""
 
 import re
 import textwrap
@@ -24,7 +24,7 @@ PAGE = (ROOT / "docs" / "contributing" / "add-a-method.md").read_text(encoding="
 
 @pytest.fixture
 def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The method of the page, as if its module lay among the others and its line in the registry."""
+    """Add the method of the page: its module to the package of methods, its line to the registry."""
     module, line = (textwrap.dedent(code) for code in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL))
     folder = tmp_path / "methods"
     folder.mkdir()
@@ -36,7 +36,7 @@ def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("added")
 @pytest.mark.parametrize("flag", ["bloodmnist", "adrenalmnist3d"])
-def test_a_run_scores_it_and_a_report_names_it(phantoms: Phantoms, tmp_path: Path, flag: str) -> None:
+def test_a_run_scores_the_method_and_a_report_names_it(phantoms: Phantoms, tmp_path: Path, flag: str) -> None:
     root = build_all(phantoms, tmp_path / "dist", flag)
     recipe = tiny(root, flag, method=NAME, seeds=(0, 1))
     results = run(recipe, tmp_path / "runs" / "one", quiet=True)
@@ -52,13 +52,13 @@ def test_a_run_scores_it_and_a_report_names_it(phantoms: Phantoms, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("added")
-def test_what_it_refuses_is_one_line_and_it_leaves_no_model(phantoms: Phantoms, tmp_path: Path) -> None:
+def test_unsupported_data_gives_a_one_line_error_and_no_model_is_left(phantoms: Phantoms, tmp_path: Path) -> None:
     root = build_all(phantoms, tmp_path / "dist", "chestmnist")
     with pytest.raises(TrainingError, match=r"^method nearest-centroid is for classes, but chestmnist has findings"):
         run(tiny(root, "chestmnist", method=NAME), tmp_path / "run", quiet=True)
     assert not registry.method(NAME).leaves_model
 
 
-def test_without_its_line_it_is_unknown() -> None:
+def test_without_its_line_the_method_is_unknown() -> None:
     with pytest.raises(TrainingError, match="method is 'nearest-centroid': choose from finetune, linear-probe, "):
         make_recipe({"dataset": "bloodmnist", "method": NAME})

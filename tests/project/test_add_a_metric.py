@@ -1,4 +1,4 @@
-"""``docs/contributing/add-a-metric.md``: a function and a line, and every door has the metric."""
+"""The steps of ``docs/contributing/add-a-metric.md``: a function and a line add the metric to every interface."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from tests.fixtures.builds import build
 
 
 def mcc(weighted: Weighted) -> FloatArray:
-    """Matthews' correlation coefficient by class, ``(B, L)`` (Biochimica et Biophysica Acta 405:442, 1975).
+    """Matthews' correlation coefficient per class, ``(B, L)`` (Biochimica et Biophysica Acta 405:442, 1975).
 
     ``(TP * TN - FP * FN) / sqrt((TP + FP) * (TP + FN) * (TN + FP) * (TN + FN))``.
     """
@@ -39,8 +39,8 @@ def _added(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CLASSWISE, "mcc", mcc)
 
 
-def drawn(task: Task, classes: int, seed: int = 0) -> tuple[IntArray, FloatArray]:
-    """Labels and scores that know something of them."""
+def draw(task: Task, classes: int, seed: int = 0) -> tuple[IntArray, FloatArray]:
+    """Random labels, and scores that are correlated with them."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, (120, classes)) if task is Task.MULTI_LABEL else rng.integers(0, classes, 120)
     hot = labels if task is Task.MULTI_LABEL else np.eye(classes)[labels]
@@ -49,13 +49,13 @@ def drawn(task: Task, classes: int, seed: int = 0) -> tuple[IntArray, FloatArray
 
 
 def decide(task: Task, scores: FloatArray) -> Callable[[int], BoolArray]:
-    """Rows decided on as a class, for scikit-learn."""
+    """A function from a class to the rows predicted as it, for scikit-learn."""
     return lambda label: scores[:, label] > 0.5 if task is Task.MULTI_LABEL else scores.argmax(axis=1) == label
 
 
 @pytest.mark.parametrize(("task", "classes"), [(Task.MULTI_CLASS, 4), (Task.ORDINAL, 5), (Task.MULTI_LABEL, 3)])
-def test_plain_values_intervals_and_comparison(task: Task, classes: int) -> None:
-    labels, scores = drawn(task, classes)
+def test_values_intervals_and_comparison(task: Task, classes: int) -> None:
+    labels, scores = draw(task, classes)
     predictions = check(labels, scores, task)
     values = metrics(predictions, ["mcc", "mcc:*"])
     true = [labels[:, label] if task is Task.MULTI_LABEL else labels == label for label in range(classes)]
@@ -64,12 +64,12 @@ def test_plain_values_intervals_and_comparison(task: Task, classes: int) -> None
     assert values["mcc"] == pytest.approx(np.mean(expected))
     interval = intervals(predictions, ["mcc"], resamples=200)["mcc"]
     assert interval.low < interval.estimate == values["mcc"] < interval.high and interval.method == "bootstrap"
-    other = check(labels, drawn(task, classes, seed=1)[1], task)
+    other = check(labels, draw(task, classes, seed=1)[1], task)
     assert compare(predictions, other, ["mcc"], resamples=200)["mcc"].difference.low > 0
 
 
 def test_the_evaluate_metric_has_it() -> None:
-    labels, scores = drawn(Task.ORDINAL, 5)
+    labels, scores = draw(Task.ORDINAL, 5)
     result = medmnist_hf.metric("retinamnist").compute(
         references=labels, prediction_scores=scores, measures=["mcc"], ci=True, resamples=50
     )
@@ -84,7 +84,7 @@ def test_the_command_line_has_it(phantoms: Phantoms, tmp_path: Path) -> None:
     scores = np.random.default_rng(0).dirichlet(np.ones(len(subset(flag).labels)), len(labels))
     file = write_predictions(tmp_path, flag, 28, "test", scores, labels, run="model")
     command = ["evaluate", str(file), "--data", str(tmp_path / "dist"), "--measure", "mcc", "--per-class", "--json"]
-    done = CliRunner().invoke(app, command, catch_exceptions=False)
-    (facts,) = json.loads(done.stdout)
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
+    (facts,) = json.loads(result.stdout)
     assert facts["measures"]["mcc"] == metrics(check(labels, scores.round(6), Task.MULTI_CLASS), ["mcc"])["mcc"]
     assert {f"mcc:{label}" for label in range(8)} <= set(facts["measures"])

@@ -1,4 +1,4 @@
-"""``docs/contributing/add-a-subset.md``: an entry and a reference, in a copy of the package, make a subset."""
+"""The steps of ``docs/contributing/add-a-subset.md``, in a copy of the package."""
 
 import json
 import os
@@ -56,7 +56,7 @@ assert metric == {"auc": 1.0, "acc": 1.0}, metric
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout whose package is this one by links, but for the two files that a contributor edits."""
+    """A checkout that links to this package, except for the two files that a contributor edits."""
     folder = tmp_path_factory.mktemp("checkout")
     (folder / "medmnist_hf").mkdir()
     for path in (ROOT / "medmnist_hf").iterdir():
@@ -66,7 +66,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "medmnist_hf" / name).unlink()
         (folder / "medmnist_hf" / name).write_text(text + addition, encoding="utf-8")
     (folder / "scripts").mkdir()
-    for name in ("build.py", "verify.py", "render_cards.py"):  # they look for the README beside themselves
+    for name in ("build.py", "verify.py", "render_cards.py"):  # they look for the README relative to themselves
         (folder / "scripts" / name).write_bytes((ROOT / "scripts" / name).read_bytes())
     (folder / "README.md").write_bytes((ROOT / "README.md").read_bytes())
     (folder / "cards").mkdir()
@@ -76,12 +76,12 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, *arguments: str) -> str:
-    """What a Python program prints, with the copy of the package."""
+    """Run a Python program with the copy of the package, and return its output."""
     local = {"PYTHONPATH": str(folder), "MEDMNIST_ROOT": str(folder / "files")}
     command = [sys.executable, *arguments]
-    done = subprocess.run(command, cwd=folder, env=os.environ | local, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    process = subprocess.run(command, cwd=folder, env=os.environ | local, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
 def command(folder: Path, *arguments: str) -> str:
@@ -103,7 +103,7 @@ def test_cards_and_the_table_of_the_readme_are_rendered(copy: Path) -> None:
     assert "skinmnist" not in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_commands_know_it(copy: Path) -> None:
+def test_commands_list_the_subset(copy: Path) -> None:
     flags = [entry["flag"] for entry in json.loads(command(copy, "list", "--json"))]
     assert flags == [*(entry.flag for entry in subsets()), "skinmnist"]
     text = command(copy, "info", "skinmnist")
@@ -112,12 +112,12 @@ def test_the_commands_know_it(copy: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_is_loaded_scored_and_ranked_without_published_rows(copy: Path) -> None:
+def test_the_subset_is_loaded_scored_and_ranked_without_published_rows(copy: Path) -> None:
     run(copy, "-c", USE)
     (predictions,) = (copy / "runs").iterdir()
     text = command(copy, "leaderboard", "skinmnist", str(predictions), "--data", "dist", "--resamples", "20")
     lines = [line.split() for line in text.splitlines() if line.strip()]
-    assert lines[0][0] == "SYNTHETIC:", "the phantom is called one"
+    assert lines[0][0] == "SYNTHETIC:", "the phantom is marked as synthetic"
     assert lines[1:3] == [["AUC", "ACC", "method"], ["1.000", "1.000", "SYNTHETIC:", "mine", "(yours)"]]
     assert lines[3][0] == "mine:" and len(lines) == 4
     assert text.endswith(": synthetic data is not ranked\n")

@@ -1,4 +1,4 @@
-"""``docs/contributing/add-an-export-format.md``: a function and an entry, and the command writes the format."""
+"""The steps of ``docs/contributing/add-an-export-format.md``: a function and an entry add a format to the command."""
 
 import csv
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from tests.fixtures.exports import arrays_of
 def write_table(
     rows: Rows, splits: Sequence[str], stage: Path, name: str, on_progress: Callable[[int], object]
 ) -> None:
-    """A line per row: its split, its labels, its pixels."""
+    """Write one line per row: its split, its labels, its pixels."""
     with (stage / f"{name}.pixels.csv").open("x", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         for split in splits:
@@ -32,17 +32,17 @@ def write_table(
 
 
 @pytest.mark.parametrize(("flag", "columns"), [("chestmnist", 14), ("organmnist3d", 1)])
-def test_an_entry_and_a_function_are_all(
+def test_an_entry_and_a_function_suffice(
     phantoms: Phantoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str, columns: int
 ) -> None:
     monkeypatch.setitem(FORMATS, "table", Format((2, 3), (".pixels.csv",), write_table))
     build(phantoms, tmp_path / "dist", flag, 28)
     command = ["export", flag, "--root", f"{tmp_path}/dist", "--out", f"{tmp_path}/out", "--format", "table"]
-    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
     path = tmp_path / "out" / f"{flag}.pixels.csv"
     source = arrays_of(phantoms(flag).path)
     lines = list(csv.reader(path.read_text().splitlines()))
-    assert done.stdout == f"{len(lines):,} rows in {path}\n"
+    assert result.stdout == f"{len(lines):,} rows in {path}\n"
     for split in SPLITS:
         numbers = np.array([list(map(int, line[1:])) for line in lines if line[0] == split], np.uint8)
         prefix = NPZ_SPLITS[split]

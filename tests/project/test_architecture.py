@@ -1,4 +1,4 @@
-"""The rules of the house: who may import whom, what an import costs, how large a part may be, what a wheel holds."""
+"""Rules of the architecture: layers, the cost of imports, sizes of modules and packages, content of the wheel."""
 
 import ast
 import subprocess
@@ -32,7 +32,7 @@ LAYERS = [
     "cli",
     "__main__",
 ]
-"""Parts of the package from the ground up: a module imports lower rows and its own part, nothing else."""
+"""Parts of the package from the bottom up: a module only imports lower rows and its own part."""
 
 TRAINING = [
     "registry values data_source",
@@ -48,13 +48,13 @@ TRAINING = [
 """The same within `medmnist_hf.training`."""
 
 AROUND = {"builders": {"builders", "medmnist_hf"}, "scripts": {"medmnist_hf"}, "medmnist_hf": {"medmnist_hf"}}
-"""Top folder -> what of this repository it may import."""
+"""Top folder -> top packages of this repository that it may import."""
 
 LONGEST = 420
-"""Lines of a module; a longer one does two jobs."""
+"""Largest number of lines of a module; a longer one does two jobs."""
 
 MOST_MODULES = 12
-"""Modules directly in a package; a larger one is two packages."""
+"""Largest number of modules directly in a package; a larger one is two packages."""
 
 
 def modules(folder: str) -> list[Path]:
@@ -66,27 +66,27 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-KNOWN = {name_of(path) for folder in AROUND for path in modules(folder)}
+OUR_MODULES = {name_of(path) for folder in AROUND for path in modules(folder)}
 
 
 @cache
 def imports_of(path: Path) -> frozenset[str]:
-    """What a module imports, anywhere in it: modules of ours by their full names, others as they are written."""
+    """All imports of a module: our modules by their full names, others as written."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0 and node.module, f"{path}: relative import"
-            members = {f"{node.module}.{alias.name}" for alias in node.names} & KNOWN
+            members = {f"{node.module}.{alias.name}" for alias in node.names} & OUR_MODULES
             names |= members
             if len(members) < len(node.names):
                 names.add(node.module)
     return frozenset(names)
 
 
-def arrows() -> Iterator[tuple[str, str]]:
-    """Each pair of a module of the package and one that it imports."""
+def imports() -> Iterator[tuple[str, str]]:
+    """Each pair of a module of the package and a module of the package that it imports."""
     for path in modules("medmnist_hf"):
         for target in imports_of(path):
             if target.partition(".")[0] == "medmnist_hf":
@@ -99,38 +99,38 @@ def row_of(part: str, layers: list[str]) -> int:
 
 
 def upward(prefix: str, layers: list[str]) -> list[str]:
-    """Imports from one part to another of the same row or a higher one; the package itself stands above all."""
-    wrong = []
-    for source, target in arrows():
+    """Imports between parts that go to the same or a higher row; the package itself is above all rows."""
+    violations = []
+    for source, target in imports():
         if not source.startswith(f"{prefix}.") or not target.startswith(f"{prefix}."):
             continue
-        ours, theirs = (name.removeprefix(f"{prefix}.").partition(".")[0] for name in (source, target))
-        if ours != theirs and row_of(theirs, layers) >= row_of(ours, layers):
-            wrong.append(f"{source} imports {target}")
-    return wrong
+        importer, imported = (name.removeprefix(f"{prefix}.").partition(".")[0] for name in (source, target))
+        if importer != imported and row_of(imported, layers) >= row_of(importer, layers):
+            violations.append(f"{source} imports {target}")
+    return violations
 
 
 @pytest.mark.parametrize("folder", AROUND)
 def test_folders_import_the_package_and_never_the_other_way_round(folder: str) -> None:
-    ours = {*AROUND, "tests"}
+    own = {*AROUND, "tests"}
     for path in modules(folder):
-        found = {name.partition(".")[0] for name in imports_of(path)} & ours
-        assert found <= AROUND[folder], f"{path} imports {found - AROUND[folder]}"
+        imported = {name.partition(".")[0] for name in imports_of(path)} & own
+        assert imported <= AROUND[folder], f"{path} imports {imported - AROUND[folder]}"
 
 
-def test_arrows_point_down_only() -> None:
+def test_imports_go_to_lower_rows_only() -> None:
     assert upward("medmnist_hf", LAYERS) == []
     assert upward("medmnist_hf.training", TRAINING) == []
 
 
 def test_only_the_top_imports_the_package_itself() -> None:
-    """`import medmnist_hf` offers what lies below it, so what lies below names the module that it wants."""
-    users = {source.split(".")[1] for source, target in arrows() if target == "medmnist_hf"}
+    """`import medmnist_hf` imports from the parts below it, so those import the module they need instead."""
+    users = {source.split(".")[1] for source, target in imports() if target == "medmnist_hf"}
     assert users <= {"training", "cli"}
 
 
-def test_each_part_has_its_place() -> None:
-    """A new part is put into a row, and a row names no part that is gone."""
+def test_each_part_has_a_row() -> None:
+    """A new part must be added to a row, and a removed part must be removed from its row."""
     for package, layers in (("medmnist_hf", LAYERS), ("medmnist_hf/training", TRAINING)):
         folder = ROOT / package
         parts = {path.stem for path in folder.glob("*.py")} | {
@@ -143,33 +143,33 @@ PARSERS = ("json.load", "json.loads", "yaml.load", "yaml.safe_load", "yaml.full_
 
 
 def test_documents_are_parsed_in_one_place() -> None:
-    """Elsewhere a text that is nested, aliased or long without end is read without a limit."""
+    """Elsewhere, a deeply nested, aliased or very long text would be read without a limit."""
     for path in modules("medmnist_hf"):
-        if path.name == "documents.py" or path.parent.name == "adapters":  # these run where the package is not
+        if path.name == "documents.py" or path.parent.name == "adapters":  # these run without the package
             continue
         calls = [node.func for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
         assert not {ast.unparse(call) for call in calls} & {*PARSERS}, f"{path}: read it by medmnist_hf.documents"
 
 
-def test_no_circle() -> None:
+def test_there_are_no_circular_imports() -> None:
     graph: dict[str, set[str]] = {}
-    for source, target in arrows():
+    for source, target in imports():
         graph.setdefault(source, set()).add(target)
-    done: set[str] = set()
+    visited: set[str] = set()
 
     def visit(name: str, trail: tuple[str, ...]) -> None:
-        assert name not in trail, f"a circle of imports: {' -> '.join((*trail[trail.index(name) :], name))}"
-        if name not in done:
+        assert name not in trail, f"circular imports: {' -> '.join((*trail[trail.index(name) :], name))}"
+        if name not in visited:
             for target in sorted(graph.get(name, ())):
                 if target != name:
                     visit(target, (*trail, name))
-            done.add(name)
+            visited.add(name)
 
     for name in sorted(graph):
         visit(name, ())
 
 
-def test_packages_and_modules_stay_small_and_say_what_they_are_for() -> None:
+def test_packages_and_modules_are_small_and_documented() -> None:
     for folder in AROUND:
         for path in modules(folder):
             text = path.read_text(encoding="utf-8")
@@ -178,12 +178,12 @@ def test_packages_and_modules_stay_small_and_say_what_they_are_for() -> None:
             assert docstring.splitlines()[0].endswith((".", ":")), path
             assert len(text.splitlines()) <= LONGEST, path
             if path.name == "__init__.py":
-                count = len([one for one in path.parent.glob("*.py") if not one.name.startswith("__")])
+                count = len([each for each in path.parent.glob("*.py") if not each.name.startswith("__")])
                 assert count <= MOST_MODULES, f"{path.parent} has {count} modules"
 
 
 def test_tests_mirror_the_source_by_path() -> None:
-    """``medmnist_hf/hub/plan.py`` is tested in ``tests/hub/test_plan.py``; builders are tested as one family."""
+    """``medmnist_hf/hub/plan.py`` is tested in ``tests/hub/test_plan.py``; builders are tested together."""
     tests = {path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
     missing = []
     for path in modules("medmnist_hf"):
@@ -196,7 +196,7 @@ def test_tests_mirror_the_source_by_path() -> None:
     assert missing == []
 
 
-OF_TORCH = {"peer_load.py", "sweep_models.py", "fuzz.py"}  # loaders, networks and weights of torch are their matter
+OF_TORCH = {"peer_load.py", "sweep_models.py", "fuzz.py"}  # these are about loaders, networks and weights of torch
 
 
 def test_no_torch_and_no_pickle_outside_training() -> None:
@@ -215,7 +215,7 @@ EXTRAS = {
     "training": {
         "accelerate",
         "jinja2",
-        "markupsafe",  # a part of jinja2
+        "markupsafe",  # installed with jinja2
         "matplotlib",
         "peft",
         "safetensors",
@@ -228,13 +228,13 @@ EXTRAS = {
         "yaml",
     },
 }
-"""Part -> what it imports of extras, and only when it is asked for; gradio is there in a Space."""
+"""Part -> modules of extras that it imports, only when needed; gradio is installed in a Space."""
 
-ASKED_FOR = {
+IMPORTED_ON_DEMAND = {
     f"medmnist_hf.evaluate_module.{name}"
     for name in ("arrow_metric", "evaluator", "medmnist.app", "medmnist.medmnist")
 }
-"""Modules over `evaluate`, which itself imports transformers where that is installed, and over gradio."""
+"""Modules that import gradio or `evaluate`, which itself imports transformers if installed."""
 
 DISTRIBUTIONS = {
     "PIL": "pillow",
@@ -242,7 +242,7 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
     "zlib_ng": "zlib-ng",
 }
-"""Name of an import -> the requirement that brings it, where they differ."""
+"""Name of an import -> the requirement that installs it, where they differ."""
 
 
 def test_core_dependencies_are_declared_and_without_torch() -> None:
@@ -250,7 +250,7 @@ def test_core_dependencies_are_declared_and_without_torch() -> None:
     core = {requirement.split(">")[0].split("=")[0].strip() for requirement in project["dependencies"]}
     assert "torch" not in core
     for path in modules("medmnist_hf"):
-        if path.parent.name == "adapters":  # those run in the environments of their engines
+        if path.parent.name == "adapters":  # these run in the environments of their engines
             continue
         part = path.relative_to(ROOT / "medmnist_hf").parts[0]
         for name in imports_of(path):
@@ -263,15 +263,18 @@ def test_core_dependencies_are_declared_and_without_torch() -> None:
 @pytest.mark.parametrize(
     ("name", "release"), [("typer", "0.15.3"), ("filelock", "3.20.2"), ("pillow", "12.2.0"), ("jinja2", "3.1.5")]
 )
-def test_releases_that_do_not_work_or_are_vulnerable_are_left_out(name: str, release: str) -> None:
+def test_broken_and_vulnerable_releases_are_excluded(name: str, release: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    named = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
-    found = [each for each in map(Requirement, named) if each.name == name]
-    assert found and not any(each.specifier.contains(release) for each in found)
+    lines = [
+        *project["dependencies"],
+        *(line for extra in project["optional-dependencies"].values() for line in extra),
+    ]
+    requirements = [each for each in map(Requirement, lines) if each.name == name]
+    assert requirements and not any(each.specifier.contains(release) for each in requirements)
 
 
-def test_import_is_quick_to_answer_and_leaves_nothing(tmp_path: Path) -> None:
-    """The package alone loads neither datasets nor torch, and writes no file."""
+def test_importing_the_package_is_light_and_leaves_no_files(tmp_path: Path) -> None:
+    """Importing the package loads neither datasets nor torch, and writes no file."""
     code = (
         "import sys, medmnist_hf; medmnist_hf.subset('pathmnist');"
         "heavy = {'datasets', 'torch', 'pyarrow', 'pandas', 'PIL'} & set(sys.modules);"
@@ -282,7 +285,7 @@ def test_import_is_quick_to_answer_and_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_wheel_holds_the_package_and_its_data_alone(tmp_path: Path) -> None:
+def test_the_wheel_only_holds_the_package_and_its_data(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
@@ -310,9 +313,9 @@ def test_the_wheel_holds_the_package_and_its_data_alone(tmp_path: Path) -> None:
     ]
 
 
-def test_what_the_core_of_a_wheel_imports_needs_no_torch(tmp_path: Path) -> None:
+def test_the_core_imports_no_torch(tmp_path: Path) -> None:
     names = [name_of(path) for path in modules("medmnist_hf") if not {"training", "adapters"} & set(path.parts)]
-    names = [name for name in names if name not in ASKED_FOR]
+    names = [name for name in names if name not in IMPORTED_ON_DEMAND]
     code = f"""
 import importlib, sys
 for name in {names!r}:
@@ -322,5 +325,5 @@ for name in {names!r}:
 """
     environment = {"HOME": str(tmp_path), "PATH": "", "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr

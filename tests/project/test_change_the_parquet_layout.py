@@ -1,4 +1,4 @@
-"""Another Parquet layout, as ``docs/contributing/change-the-parquet-layout.md`` says: one constant and the number."""
+"""The steps of ``docs/contributing/change-the-parquet-layout.md``: change one constant and increase `LAYOUT`."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ SHARDS = BuildOptions(max_shard_size=200_000, workers=1)
 
 
 class Interrupted(Exception):
-    """What ends the first build."""
+    """Interrupts the first build."""
 
 
 @pytest.mark.parametrize("flag", ["bloodmnist", "organmnist3d"])
@@ -32,11 +32,11 @@ def test_smaller_row_groups(phantoms: Phantoms, tmp_path: Path, monkeypatch: pyt
         raise Interrupted
 
     with monkeypatch.context() as late, pytest.raises(Interrupted):
-        late.setattr(build_module, "SplitRecord", interrupt)  # made when the shards of a split are finished
+        late.setattr(build_module, "SplitRecord", interrupt)  # created when the shards of a split are complete
         build_config(entry, 28, file, tmp_path / "old", options=SHARDS)
     stage = tmp_path / "old" / flag / WORK_DIR / "28" / "config"
     before = {path.name: path.read_bytes() for path in stage.glob("*.parquet")}
-    assert before, "the interrupted build has left a shard of the old layout"
+    assert before, "the interrupted build must leave a shard of the old layout"
 
     row_bytes = int(np.prod(entry.file(28).image_shape))
     monkeypatch.setattr(sharding, "_GROUP_BYTES", {entry.ndim: ROWS_PER_GROUP * row_bytes})

@@ -1,4 +1,4 @@
-"""Everyone's own way into a build gives what the NPZ holds: formats, torchvision, timm, streams, ImageFolder."""
+"""Every way of reading a build equals the NPZ file: formats, torchvision, timm, streams, ImageFolder."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -37,19 +37,19 @@ BATCH = 5
 
 
 class Truth(NamedTuple):
-    """A split of the NPZ file: uint8 images, channels last if any, and its labels as int64 (N, 1) or (N, 14)."""
+    """A split of the NPZ file: uint8 images, with channels last if any, and labels as int64 (N, 1) or (N, 14)."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
 
     @property
     def tensors(self) -> NDArray[np.uint8]:
-        """Images as `datasets` and torchvision give them to torch: channels first, also where there is one."""
+        """Images as `datasets` and torchvision pass them to torch: channels first, also a single one."""
         return self.images.transpose(0, 3, 1, 2) if self.images.shape[-1] == 3 else self.images[:, None]
 
 
 Source = Callable[..., Truth]
-"""Called with a flag, a size and a split, gives what the NPZ file holds."""
+"""Returns the content of the NPZ file for a flag, a size and a split."""
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +75,9 @@ def stacked(images: Iterable[Any]) -> NDArray[Any]:
 
 
 def multi_hot(findings: Iterable[Iterable[int]], classes: int = 14) -> NDArray[np.float32]:
-    found = list(findings)
-    targets = np.zeros((len(found), classes), np.float32)
-    for target, ids in zip(targets, found, strict=True):
+    rows = list(findings)
+    targets = np.zeros((len(rows), classes), np.float32)
+    for target, ids in zip(targets, rows, strict=True):
         target[list(ids)] = 1.0
     return targets
 
@@ -98,8 +98,8 @@ def test_torch_images_are_uint8_and_labels_int64(root: Path, source: Source, fla
     assert np.array_equal(arrays.images, truth.images) and np.array_equal(arrays.labels, torch.cat(labels))
 
 
-def test_torch_volumes_are_uint8_only_if_asked_for(root: Path, source: Source) -> None:
-    """And then labels are uint8 too, which index nothing, unless the format is given for the images alone."""
+def test_torch_volumes_are_uint8_only_on_request(root: Path, source: Source) -> None:
+    """Labels become uint8 as well, which cannot be class ids, unless the format is only set for the images."""
     truth = source("organmnist3d")
     train = medmnist_hf.load("organmnist3d", 28, "train", root)
     assert train.with_format("torch")[:2]["image"].dtype == torch.int64
@@ -136,12 +136,12 @@ def test_torch_findings_need_a_collate_function(root: Path, source: Source) -> N
 
 # set_transform
 
-AS_IS = v2.PILToTensor()
+UNCHANGED = v2.PILToTensor()
 FLIPPED = v2.Compose([v2.ToImage(), v2.RandomHorizontalFlip(), v2.ToDtype(torch.float32, scale=True)])
 
 
-def as_is(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    return {**rows, "image": [AS_IS(image) for image in rows["image"]]}
+def unchanged(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    return {**rows, "image": [UNCHANGED(image) for image in rows["image"]]}
 
 
 def flipped(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -149,10 +149,10 @@ def flipped(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_transform_of_torchvision_sees_every_image_once(root: Path, source: Source, workers: int) -> None:
+def test_a_torchvision_transform_is_applied_to_every_image_once(root: Path, source: Source, workers: int) -> None:
     truth = source("bloodmnist")
     train = medmnist_hf.load("bloodmnist", 28, "train", root)
-    train.set_transform(as_is)
+    train.set_transform(unchanged)
     batches = list(DataLoader(train, BATCH, num_workers=workers))
     assert np.array_equal(torch.cat([batch["image"] for batch in batches]), truth.tensors)
     assert np.array_equal(torch.cat([batch["label"] for batch in batches]), truth.labels[:, 0])
@@ -193,7 +193,7 @@ def test_timm_reads_the_default_size_by_name_and_any_size_by_its_folder(
         assert list(labels) == (expected if flag == "chestmnist" else truth.labels[:, 0].tolist())
 
 
-def test_timm_makes_batches(root: Path, source: Source) -> None:
+def test_timm_loads_batches(root: Path, source: Source) -> None:
     truth = source("chestmnist")
     target = MultiLabelTarget(14)
     data = create_dataset(f"hfds/{root}/chestmnist", split="train", target_format="indices", target_transform=target)
@@ -206,10 +206,8 @@ def test_timm_makes_batches(root: Path, source: Source) -> None:
     assert targets.dtype == torch.float32 and np.array_equal(targets, truth.labels)
 
 
-def test_timm_reads_vectors_of_findings_from_a_copy_with_such_a_column(
-    root: Path, source: Source, tmp_path: Path
-) -> None:
-    """Our column holds the ids of the findings: as vectors they are refused, not misread."""
+def test_timm_reads_multi_hot_findings_from_a_converted_copy(root: Path, source: Source, tmp_path: Path) -> None:
+    """Our column holds ids of findings: reading them as multi-hot vectors fails instead of giving wrong targets."""
     truth = source("chestmnist")
     options: dict[str, Any] = {"split": "train", "target_format": "multihot", "input_img_mode": "L"}
     options["target_transform"] = MultiLabelTarget(14, dense=True)
@@ -246,14 +244,14 @@ def test_timm_refuses_volumes(root: Path) -> None:
 # Streams
 
 
-def counted(images: Iterable[Any], labels: Iterable[Any]) -> Counter[tuple[bytes, int]]:
+def count(images: Iterable[Any], labels: Iterable[Any]) -> Counter[tuple[bytes, int]]:
     return Counter(
         (np.ascontiguousarray(image, np.uint8).tobytes(), int(label))
         for image, label in zip(images, labels, strict=True)
     )
 
 
-def drawn(data: Any, workers: int) -> list[tuple[bytes, int]]:
+def draw(data: Any, workers: int) -> list[tuple[bytes, int]]:
     batches = list(DataLoader(data, BATCH, num_workers=workers))
     images, labels = (torch.cat([batch[name] for batch in batches]) for name in ("image", "label"))
     return [(np.ascontiguousarray(i, np.uint8).tobytes(), int(n)) for i, n in zip(images, labels, strict=True)]
@@ -263,9 +261,9 @@ def drawn(data: Any, workers: int) -> list[tuple[bytes, int]]:
 @pytest.mark.parametrize(
     ("kind", "flag"), [("streamed", "bloodmnist"), ("streamed", "organmnist3d"), ("converted", "bloodmnist")]
 )
-def test_a_stream_gives_each_sample_once(root: Path, source: Source, kind: str, flag: str, workers: int) -> None:
+def test_a_stream_yields_each_sample_once(root: Path, source: Source, kind: str, flag: str, workers: int) -> None:
     truth = source(flag)
-    expected = counted(truth.tensors if flag == "bloodmnist" else truth.images, truth.labels[:, 0])
+    expected = count(truth.tensors if flag == "bloodmnist" else truth.images, truth.labels[:, 0])
     assert max(expected.values()) == 1, "equal samples cannot be distinguished"
     if kind == "streamed":
         stream = medmnist_hf.load(flag, 28, "train", root, streaming=True).with_format("torch")
@@ -274,18 +272,18 @@ def test_a_stream_gives_each_sample_once(root: Path, source: Source, kind: str, 
         shards = 4
         stream = medmnist_hf.load(flag, 28, "train", root).with_format("torch").to_iterable_dataset(num_shards=shards)
     assert stream.num_shards == shards > 2
-    in_order = drawn(stream, workers)
+    in_order = draw(stream, workers)
     assert Counter(in_order) == expected
     shuffled = stream.shuffle(seed=0, buffer_size=8, max_buffer_input_shards=1)
-    first = drawn(shuffled, workers)
+    first = draw(shuffled, workers)
     shuffled.set_epoch(1)
-    second = drawn(shuffled, workers)
+    second = draw(shuffled, workers)
     assert in_order != first != second
     assert Counter(first) == Counter(second) == expected
 
 
-def test_a_stream_takes_no_dtype(root: Path) -> None:
-    """So voxels of a stream come as int64, whatever dtype the data set had before."""
+def test_a_stream_does_not_keep_a_dtype(root: Path) -> None:
+    """Voxels of a stream are int64, whatever dtype the data set had before."""
     train = medmnist_hf.load("organmnist3d", 28, "train", root)
     with pytest.raises(NotImplementedError, match="with_format"):
         train.with_format("torch", dtype=torch.uint8).to_iterable_dataset()
@@ -296,7 +294,7 @@ def test_a_stream_takes_no_dtype(root: Path) -> None:
 
 
 @pytest.mark.parametrize(("flag", "size"), [("breastmnist", 28), ("bloodmnist", 64)])
-def test_an_imagefolder_reads_alike_in_torchvision_datasets_and_timm(
+def test_an_imagefolder_is_the_same_in_torchvision_datasets_and_timm(
     root: Path, source: Source, tmp_path: Path, flag: str, size: int
 ) -> None:
     entry = subset(flag)
@@ -305,22 +303,22 @@ def test_an_imagefolder_reads_alike_in_torchvision_datasets_and_timm(
     mode = "L" if entry.channels == 1 else "RGB"
     for split in SPLITS:
         truth = source(flag, size, split)
-        theirs = ImageFolder(folder / split)
-        assert theirs.classes == [class_folder(entry, label) for label in range(len(entry.labels))]
+        by_torchvision = ImageFolder(folder / split)
+        assert by_torchvision.classes == [class_folder(entry, label) for label in range(len(entry.labels))]
         by_timm = create_dataset("", root=str(folder), split=split, input_img_mode=mode)
-        assert by_timm.reader.class_to_idx == theirs.class_to_idx
-        places = [int(Path(path).stem.removeprefix(split)) for path, _ in theirs.samples]
+        assert by_timm.reader.class_to_idx == by_torchvision.class_to_idx
+        places = [int(Path(path).stem.removeprefix(split)) for path, _ in by_torchvision.samples]
         assert sorted(places) == list(range(len(truth.images)))
-        assert theirs.targets == truth.labels[places, 0].tolist()
-        assert np.array_equal(stacked(image.convert(mode) for image, _ in theirs), truth.images[places])
+        assert by_torchvision.targets == truth.labels[places, 0].tolist()
+        assert np.array_equal(stacked(image.convert(mode) for image, _ in by_torchvision), truth.images[places])
 
-        expected = counted(truth.images, truth.labels[:, 0])
-        named = loaded[split].cast_column("label", features_of(entry, size)["label"])
-        assert counted(named["image"], named["label"]) == expected
-        assert counted(*zip(*by_timm, strict=True)) == expected
+        expected = count(truth.images, truth.labels[:, 0])
+        relabeled = loaded[split].cast_column("label", features_of(entry, size)["label"])
+        assert count(relabeled["image"], relabeled["label"]) == expected
+        assert count(*zip(*by_timm, strict=True)) == expected
 
 
-def test_an_imagefolder_of_findings_is_none_of_torchvisions(root: Path, tmp_path: Path) -> None:
+def test_an_imagefolder_of_findings_is_not_for_torchvision(root: Path, tmp_path: Path) -> None:
     (folder,) = export(open_rows("chestmnist", root=root), tmp_path, "imagefolder").paths
     with pytest.raises(FileNotFoundError, match="class folder"):
         ImageFolder(folder / "train")
@@ -331,17 +329,17 @@ def test_an_imagefolder_of_findings_is_none_of_torchvisions(root: Path, tmp_path
 
 @pytest.fixture
 def reader(hub: HubServer, root: Path, monkeypatch: pytest.MonkeyPatch) -> HubServer:
-    """The Hub with a build of two sizes, to which `datasets` in this process talks as well."""
+    """The Hub with a build of two sizes, also used by `datasets` in this process."""
     put_on_hub(hub, root / "chestmnist")
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.url)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False)
-    monkeypatch.setattr(datasets.config, "USE_PARQUET_EXPORT", False)  # of the viewer, whose address is fixed
+    monkeypatch.setattr(datasets.config, "USE_PARQUET_EXPORT", False)  # from the viewer, whose address is fixed
     return hub
 
 
 def test_timm_reads_the_hub(reader: HubServer, source: Source, tmp_path: Path) -> None:
-    """The default size by the repository's name, another as a folder that was downloaded."""
+    """The default size is read by the repository's name, another one from a downloaded folder."""
     snapshot_download("org/chestmnist", repo_type="dataset", allow_patterns="64/*", local_dir=tmp_path)
     for name, size in (("org/chestmnist", 28), (f"{tmp_path}/64", 64)):
         truth = source("chestmnist", size)
@@ -356,13 +354,13 @@ def rows_of(rows: list[dict[str, Any]]) -> list[tuple[bytes, tuple[int, ...]]]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_stream_from_the_hub_gives_each_sample_once(reader: HubServer, source: Source, workers: int) -> None:
+def test_a_stream_from_the_hub_yields_each_sample_once(reader: HubServer, source: Source, workers: int) -> None:
     truth = source("chestmnist", 64)
     stream = datasets.load_dataset("org/chestmnist", "64", split="train", streaming=True).with_format("torch")
     assert stream.num_shards >= 2
     shuffled = stream.shuffle(seed=0, buffer_size=8, max_buffer_input_shards=1)
-    found = [row for batch in DataLoader(shuffled, BATCH, num_workers=workers, collate_fn=rows_of) for row in batch]
+    streamed = [row for batch in DataLoader(shuffled, BATCH, num_workers=workers, collate_fn=rows_of) for row in batch]
     findings = (tuple(np.flatnonzero(row).tolist()) for row in truth.labels)
     expected = list(zip((image.tobytes() for image in truth.images), findings, strict=True))
-    assert Counter(found) == Counter(expected) and found != expected
+    assert Counter(streamed) == Counter(expected) and streamed != expected
     assert any(path.startswith("64/train") for path in fetched(reader))

@@ -1,4 +1,4 @@
-"""JAX and TensorFlow read a build: values equal to the NPZ, dtypes as the page says (extra ``frameworks``)."""
+"""JAX and TensorFlow read a build: values equal the NPZ, dtypes are as documented (extra ``frameworks``)."""
 
 import doctest
 from collections.abc import Callable
@@ -24,7 +24,7 @@ FLAGS = ("breastmnist", "bloodmnist", "chestmnist", "organmnist3d")
 ONE_CLASS = [flag for flag in FLAGS if flag != "chestmnist"]
 
 Source = Callable[[str], tuple[Any, Any]]
-"""Called with a flag, gives images and labels of the NPZ file's train split."""
+"""Returns images and labels of the NPZ file's train split for a flag."""
 
 PAGE = ROOT / "docs" / "training" / "frameworks.md"
 
@@ -62,7 +62,7 @@ def tf() -> Any:
 
 @pytest.mark.parametrize("flag", ONE_CLASS)
 def test_jax(jnp: Any, root: Path, source: Source, flag: str) -> None:
-    """Images keep their bytes and the channels last; volumes do if asked to, and the labels with them."""
+    """Images stay uint8 with channels last; volumes only on request, which applies to the labels as well."""
     images, labels = source(flag)
     train = medmnist_hf.load(flag, 28, "train", root)
     plain = train.with_format("jax")[:]
@@ -110,7 +110,7 @@ def test_to_tf_dataset_widens_pixels(tf: Any, root: Path, source: Source, flag: 
 
 
 def test_findings(jnp: Any, tf: Any, root: Path, source: Source) -> None:
-    """Lists differ in length: a list of arrays in JAX, a ragged tensor in TensorFlow."""
+    """Lists of different lengths are a list of arrays in JAX and a ragged tensor in TensorFlow."""
     images, labels = source("chestmnist")
     expected = [np.flatnonzero(row).tolist() for row in labels]
     train = medmnist_hf.load("chestmnist", 28, "train", root)
@@ -123,7 +123,7 @@ def test_findings(jnp: Any, tf: Any, root: Path, source: Source) -> None:
 
 @pytest.mark.parametrize("flag", FLAGS)
 def test_arrays_suit_both(jnp: Any, tf: Any, root: Path, source: Source, flag: str) -> None:
-    """The way that keeps the bytes, and the one for findings."""
+    """Arrays keep uint8 pixels, and give multi-hot findings."""
     images, labels = source(flag)
     arrays = medmnist_hf.load_arrays(flag, 28, "train", root, cache=False)
     batch = jnp.asarray(arrays.images)
@@ -137,13 +137,13 @@ def test_arrays_suit_both(jnp: Any, tf: Any, root: Path, source: Source, flag: s
 
 
 @pytest.mark.parametrize("framework", ["jax", "tensorflow"])
-def test_the_page_shows_what_one_gets(
+def test_the_example_of_the_page_runs(
     real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, framework: str
 ) -> None:
     entry = subset("breastmnist")
     file = Folder(real_data).fetch(entry, 28)
     write_card(build_config(entry, 28, file, tmp_path / "dist").config_dir.parent)
     monkeypatch.chdir(tmp_path)
-    (shown,) = (block for block in blocks(PAGE) if f"import {framework}\n" in block.text)
-    example = doctest.DocTestParser().get_doctest(shown.text, {}, framework, str(PAGE), 0)
+    (code,) = (block.text for block in blocks(PAGE) if f"import {framework}\n" in block.text)
+    example = doctest.DocTestParser().get_doctest(code, {}, framework, str(PAGE), 0)
     assert example.examples and doctest.DocTestRunner().run(example).failed == 0

@@ -1,4 +1,4 @@
-"""A build from elsewhere, as every reader of builds meets it: one printable line, no hang, and no other file read."""
+"""Hostile builds give a one-line error from every reader, without hanging or reading other files."""
 
 import contextlib
 import json
@@ -38,10 +38,10 @@ READERS: dict[str, Callable[[Path], object]] = {
     "card": lambda root: write_card(root / FLAG),
     "push": lambda root: read_local(root / FLAG, allow_synthetic=True),
 }
-"""Name of what reads builds -> it, called with the folder of builds."""
+"""Name -> reader of builds, called with the folder of builds."""
 
 
-def changed(change: Callable[[dict[str, Any]], object], root: Path) -> None:
+def edit_manifest(change: Callable[[dict[str, Any]], object], root: Path) -> None:
     path = root / FLAG / "28" / "manifest.json"
     table = json.loads(path.read_text())
     change(table)
@@ -49,7 +49,7 @@ def changed(change: Callable[[dict[str, Any]], object], root: Path) -> None:
 
 
 def train(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
-    return partial(changed, lambda table: change(table["splits"]["train"]))
+    return partial(edit_manifest, lambda table: change(table["splits"]["train"]))
 
 
 def shard_named(name: str) -> Callable[[Path], None]:
@@ -74,10 +74,12 @@ MANIFESTS: dict[str, Callable[[Path], None]] = {
     "rows null": train(lambda record: record.update(rows=None)),
     "no shards, no rows": train(lambda record: record.update(rows=0, shards=[])),
     "no histogram": train(lambda record: record.update(label_histogram={})),
-    "subset null": partial(changed, lambda table: table.update(subset=None)),
-    "subset of two lines": partial(changed, lambda table: table.update(subset="a\nerror: b\x1b[31m")),
-    "releases null": partial(changed, lambda table: table.update(releases=None)),
-    "verified, another MD5": partial(changed, lambda table: table["source"].update(verified=True, kind="zenodo")),
+    "subset null": partial(edit_manifest, lambda table: table.update(subset=None)),
+    "subset of two lines": partial(edit_manifest, lambda table: table.update(subset="a\nerror: b\x1b[31m")),
+    "releases null": partial(edit_manifest, lambda table: table.update(releases=None)),
+    "verified, another MD5": partial(
+        edit_manifest, lambda table: table["source"].update(verified=True, kind="zenodo")
+    ),
     "shard NUL": shard_named("\0"),
     "shard half a character": shard_named("\ud800"),
     "shard outside": shard_named("../../outside.parquet"),
@@ -117,10 +119,10 @@ def root(built: Path, tmp_path: Path) -> Path:
 
 @contextlib.contextmanager
 def within(seconds: int) -> Iterator[None]:
-    """Fail where a reader waits: it would wait for ever."""
+    """Fail if a reader takes longer, which means that it would wait forever."""
 
     def ring(*_: object) -> None:
-        raise AssertionError(f"not done within {seconds} s")
+        raise AssertionError(f"not finished within {seconds} s")
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.alarm(seconds)
@@ -139,25 +141,25 @@ def refused(read: Callable[[Path], object], root: Path) -> None:
 
 @pytest.mark.parametrize("case", MANIFESTS)
 @pytest.mark.parametrize("reader", READERS)
-def test_a_manifest_is_refused_by_every_reader(reader: str, case: str, root: Path) -> None:
+def test_every_reader_rejects_the_manifest(reader: str, case: str, root: Path) -> None:
     MANIFESTS[case](root)
     refused(READERS[reader], root)
 
 
 @pytest.mark.parametrize("case", SHARDS)
 @pytest.mark.parametrize("reader", READERS)
-def test_what_is_no_file_is_not_read_as_a_shard(reader: str, case: str, root: Path) -> None:
+def test_a_shard_that_is_not_a_file_is_rejected(reader: str, case: str, root: Path) -> None:
     SHARDS[case](root)
     refused(READERS[reader], root)
 
 
 @pytest.mark.parametrize("case", AUDITS)
 @pytest.mark.parametrize("reader", ["card", "push"])
-def test_an_audit_is_refused_by_those_who_show_it(reader: str, case: str, root: Path) -> None:
+def test_an_invalid_audit_is_rejected_by_its_readers(reader: str, case: str, root: Path) -> None:
     AUDITS[case](root)
     refused(READERS[reader], root)
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_the_build_itself_is_read(reader: str, root: Path) -> None:
+def test_the_unchanged_build_is_accepted(reader: str, root: Path) -> None:
     READERS[reader](root)

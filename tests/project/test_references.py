@@ -1,4 +1,4 @@
-"""``medmnist_hf/references.bib`` parses, is clean, and holds exactly what the catalogue cites."""
+"""``medmnist_hf/references.bib`` parses, is clean, and holds exactly the works that the catalogue cites."""
 
 import re
 
@@ -16,8 +16,8 @@ CITED = {key for entry in subsets() for key in entry.citations} | set(collection
 
 
 def field(key: str, name: str) -> str:
-    found = LIBRARY.entries_dict[key].fields_dict.get(name)
-    return "" if found is None else str(found.value)
+    entry_field = LIBRARY.entries_dict[key].fields_dict.get(name)
+    return "" if entry_field is None else str(entry_field.value)
 
 
 def test_every_block_parses() -> None:
@@ -25,7 +25,7 @@ def test_every_block_parses() -> None:
     assert len(KEYS) == len(set(KEYS)) == TEXT.count("\n@")
 
 
-def test_a_broken_or_repeated_entry_would_be_seen() -> None:
+def test_a_broken_or_repeated_entry_would_be_detected() -> None:
     repeated = parse_string(TEXT + "\n@article{pathmnist,\n title = {Again}\n}\n")
     broken = parse_string(TEXT + "\n@article{other,\n title = {Never closed\n}\n")
     assert len(repeated.failed_blocks) == 1
@@ -57,7 +57,7 @@ def test_doi_and_pages_are_bare(key: str) -> None:
 
 @pytest.mark.parametrize("key", KEYS)
 def test_capitals_of_names_are_braced(key: str) -> None:
-    """BibTeX styles lower the case of titles: a word with a capital past its first letter must stand in braces."""
+    """BibTeX styles lowercase titles, so a word with a capital after its first letter must be in braces."""
     bare = re.sub(r"\{[^{}]*\}", "", field(key, "title"))
     assert re.findall(r"\b\w+[A-Z]\w*\b", bare) == []
 
@@ -79,6 +79,6 @@ def test_sources_that_upstream_lacks() -> None:
     assert subset("pneumoniamnist").citations == subset("octmnist").citations
 
 
-def test_dois_stand_once() -> None:
+def test_dois_are_unique() -> None:
     dois = [field(key, "doi") for key in KEYS if field(key, "doi")]
     assert len(dois) == len(set(dois))

@@ -1,4 +1,4 @@
-"""What is published works alone: the wheel, made from the source distribution, among what its core asks for."""
+"""The wheel, built from the source distribution, works with only the core dependencies installed."""
 
 import os
 import re
@@ -24,23 +24,25 @@ pytestmark = pytest.mark.slow
 
 
 def needed(name: str, extras: frozenset[str] = frozenset()) -> Iterator[str]:
-    """Names of the distributions that one asks for, directly."""
+    """Names of the direct requirements of a distribution."""
     for line in distribution(name).requires or ():
-        asked = Requirement(line)
-        if asked.marker is None or any(asked.marker.evaluate({"extra": one}) for one in extras or {""}):
-            yield asked.name
+        requirement = Requirement(line)
+        if requirement.marker is None or any(
+            requirement.marker.evaluate({"extra": extra}) for extra in extras or {""}
+        ):
+            yield requirement.name
 
 
 def closure() -> set[str]:
-    """All distributions that the core of this one needs, by the metadata of those installed here."""
-    found: set[str] = set()
-    left = [Requirement(line).name for line in _core()]
-    while left:
-        name = left.pop()
-        if name.lower() not in found:
-            found.add(name.lower())
-            left += needed(name)
-    return found
+    """All direct and indirect core requirements, from the metadata of the installed distributions."""
+    names: set[str] = set()
+    pending = [Requirement(line).name for line in _core()]
+    while pending:
+        name = pending.pop()
+        if name.lower() not in names:
+            names.add(name.lower())
+            pending += needed(name)
+    return names
 
 
 def _core() -> list[str]:
@@ -51,13 +53,13 @@ def _core() -> list[str]:
 def hatchling(target: str, source: Path, out: Path) -> Path:
     command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(out)]
     subprocess.run(command, cwd=source, check=True, capture_output=True)
-    (made,) = out.iterdir()
-    return made
+    (archive,) = out.iterdir()
+    return archive
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of programs of an environment with the wheel and what its core needs, and nothing else."""
+    """The folder of programs of an environment with only the wheel and its core requirements."""
     folder = tmp_path_factory.mktemp("wheel")
     with tarfile.open(hatchling("sdist", ROOT, folder / "sdist")) as archive:
         archive.extractall(folder / "source", filter="data")
@@ -66,10 +68,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder / "env", symlinks=True)
     (packages,) = (folder / "env").glob("lib/python*/site-packages")
     for name in closure():
-        one = distribution(name)
-        for top in {path.parts[0] for path in one.files or ()} - {"..", "__pycache__"}:
+        requirement = distribution(name)
+        for top in {path.parts[0] for path in requirement.files or ()} - {"..", "__pycache__"}:
             if not (packages / top).exists():
-                (packages / top).symlink_to(Path(str(one.locate_file(top))))
+                (packages / top).symlink_to(Path(str(requirement.locate_file(top))))
     python = folder / "env/bin/python"
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-index", "--no-deps"]
     subprocess.run([*pip, str(wheel)], check=True, capture_output=True)
@@ -79,13 +81,13 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(installed: Path, *arguments: str, cwd: Path, code: int = 0) -> str:
     command = [str(installed / arguments[0]), *arguments[1:]]
     environment = {"HOME": str(cwd), "PATH": f"{installed}:{os.environ['PATH']}", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr
-    return done.stderr if code else done.stdout
+    process = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == code, process.stderr
+    return process.stderr if code else process.stdout
 
 
 def make_build(folder: Path) -> None:
-    """A build in ``dist`` there, by this checkout."""
+    """Build into ``dist`` in a folder, with this checkout."""
     command = [
         sys.executable,
         "-m",
@@ -101,7 +103,7 @@ def make_build(folder: Path) -> None:
     subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
 
 
-def test_what_needs_no_extra_works(installed: Path, tmp_path: Path) -> None:
+def test_commands_without_extras(installed: Path, tmp_path: Path) -> None:
     def command(*arguments: str) -> str:
         return run(installed, "medmnist-hf", *arguments, cwd=tmp_path)
 
@@ -109,8 +111,8 @@ def test_what_needs_no_extra_works(installed: Path, tmp_path: Path) -> None:
     assert command("list").count("\n") == 19
     assert "PathMNIST" in command("info", "pathmnist")
     assert command("benchmark", "--example").startswith("# medmnist-hf benchmark")
-    for one in app.registered_commands:
-        name = one.name or one.callback.__name__.replace("_", "-")  # type: ignore[union-attr]
+    for registered in app.registered_commands:
+        name = registered.name or registered.callback.__name__.replace("_", "-")  # type: ignore[union-attr]
         assert "Example: medmnist-hf " in command(name, "--help")
     make_build(tmp_path)
     code = "import medmnist_hf; print(medmnist_hf.load('breastmnist', 28, split='train', root='dist').num_rows)"
@@ -127,7 +129,9 @@ def test_what_needs_no_extra_works(installed: Path, tmp_path: Path) -> None:
         (["audit", "dist/breastmnist", "--save"], "build"),
     ],
 )
-def test_a_missing_extra_is_one_line(installed: Path, tmp_path: Path, arguments: list[str], extra: str) -> None:
+def test_a_missing_extra_gives_a_one_line_error(
+    installed: Path, tmp_path: Path, arguments: list[str], extra: str
+) -> None:
     make_build(tmp_path)
     line = run(installed, "medmnist-hf", *arguments, cwd=tmp_path, code=1)
     assert line.startswith("error: ") and line.count("\n") == 1
