@@ -153,7 +153,7 @@ def build_with(labels: list[int], folder: Path, out: Path) -> list[int]:
 
 
 def test_all_ways_of_reading_agree_after_a_rebuild(tmp_path: Path) -> None:
-    """Builds of equal counts and sizes replace each other in one folder, and stand in two folders."""
+    """Builds of equal counts and sizes replace each other in one folder, and exist in two folders."""
     first, second = [0, 1, 1, 0], [1, 0, 1, 0]
     for step, labels in enumerate((first, second, first)):
         build_with(labels, tmp_path / f"npz{step}", tmp_path / "dist")

@@ -1,4 +1,4 @@
-"""The page for users of the official package names all of it, and what it says of this package exists."""
+"""The page for users of the official package covers all of its names, and its counterparts here exist."""
 
 import ast
 import importlib.util
@@ -21,7 +21,7 @@ CODE: Final = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", TEXT, flags=re
 
 
 def official(module: str) -> ast.Module:
-    """The source of a module of the official package, which makes a folder in the user's home when it is imported."""
+    """The source of a module of the official package, whose import would create a folder in the user's home."""
     spec = importlib.util.find_spec("medmnist")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("the official package is not installed", name="medmnist")
@@ -29,7 +29,7 @@ def official(module: str) -> ast.Module:
 
 
 def assigned(nodes: list[ast.stmt]) -> Iterator[str]:
-    """Names that statements assign to, those of ``self`` too."""
+    """Names that statements assign to, including attributes of ``self``."""
     for node in nodes:
         for target in [target for part in ast.walk(node) if isinstance(part, ast.Assign) for target in part.targets]:
             if isinstance(target, ast.Name):
@@ -43,7 +43,7 @@ def arguments(function: ast.FunctionDef) -> list[str]:
 
 
 def names_of_module(tree: ast.Module, *, with_arguments: bool) -> Iterator[str]:
-    """Public names of a module: functions, classes with methods and attributes, and on request arguments."""
+    """Public names of a module: functions, classes with methods and attributes, and optionally arguments."""
     for node in tree.body:
         if isinstance(node, ast.Assign):
             yield from assigned([node])
@@ -95,7 +95,7 @@ result = medmnist_hf.metric("breastmnist").compute(test.labels, scores)
 official = Evaluator("breastmnist", "test", root="npz").evaluate(scores)
 np.testing.assert_allclose((result["auc"], result["acc"]), official, rtol=0, atol=1e-12)
 """
-"""Reads the page's two programs in one session, then compares batches and scores."""
+"""Runs the page's two programs in one session, then compares batches and scores."""
 
 
 @pytest.mark.slow

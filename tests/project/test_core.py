@@ -1,4 +1,4 @@
-"""Without extras every verb works or names in one line the extra that it needs; run by ``make test-core``."""
+"""Without extras, every command works or names the extra that it needs in one line; run by ``make test-core``."""
 
 from importlib.metadata import metadata
 from importlib.util import find_spec
@@ -42,7 +42,7 @@ NEEDS = {
     "automl": ("train", ["automl", "breastmnist", "--root", "dist", "--engine", "flaml"]),
 }
 TESTED_ELSEWHERE = {"automl-env": "tests/automl", "push-metric": "tests/cli/test_push_metric.py"}
-"""One makes an environment, which takes minutes; the other needs no extra, but a Hub."""
+"""The first creates an environment, which takes minutes; the second needs a Hub, but no extra."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def folder(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path
     """A build in ``dist``, predictions for its test split and a matrix."""
     home = tmp_path_factory.mktemp("core")
     dist = build(phantoms, home / "dist", "breastmnist", 28)
-    # A card of this build is rendered where the extra `build` is; this one has the same metadata.
+    # Rendering a card of this build needs the extra `build`; this one has the same metadata.
     manifest = read_manifest(dist / "28")
     card = (ROOT / "cards/breastmnist.md").read_text(encoding="utf-8")
     (dist / README_NAME).write_text(f"{card}\n{manifest.content_id}\n", encoding="utf-8")

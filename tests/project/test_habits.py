@@ -1,4 +1,4 @@
-"""What a project on a public host has: facts stated there are those of ``pyproject.toml``, and commands exist."""
+"""Community files of the repository: their facts match ``pyproject.toml``, and their commands exist."""
 
 import re
 import tomllib

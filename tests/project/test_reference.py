@@ -1,4 +1,4 @@
-"""The API reference has every name that is meant to be imported."""
+"""The API reference covers every public name."""
 
 import ast
 import re
@@ -19,7 +19,7 @@ OBJECTS: Final = re.compile(r"^\.\. auto(?:class|data|exception|function):: ([\w
 
 
 def packages_with_names() -> list[str]:
-    """Packages, other than the whole, that say which names users import from them."""
+    """Packages other than `medmnist_hf` itself that define ``__all__``."""
     inits = (ROOT / "medmnist_hf").rglob("*/__init__.py")
     return [
         ".".join(path.parent.relative_to(ROOT).parts)
@@ -37,7 +37,7 @@ def test_the_first_page_documents_exactly_the_public_names() -> None:
 def test_a_package_with_public_names_has_a_page(package: str) -> None:
     documented = [name for page in API.glob("*.md") for name in MODULES.findall(page.read_text(encoding="utf-8"))]
     assert documented.count(package) == 1
-    assert set(import_module(package).__all__) <= set(dir(import_module(package)))  # what Sphinx goes by
+    assert set(import_module(package).__all__) <= set(dir(import_module(package)))  # used by Sphinx
 
 
 @pytest.mark.parametrize("page", sorted(API.glob("*.md")), ids=lambda page: page.name)
@@ -48,7 +48,7 @@ def test_the_index_lists_every_page(page: Path) -> None:
 
 @cache
 def names_in(path: Path) -> frozenset[str]:
-    """Names at the top of a module, imported ones too, read without importing it, which may take ten seconds."""
+    """Top-level names of a module, including imports, read from its source, since importing can take ten seconds."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         match node:
@@ -62,7 +62,7 @@ def names_in(path: Path) -> frozenset[str]:
 
 
 def is_name(dotted: str) -> bool:
-    """Whether a module is there, or has the name after it; what comes after that is not looked at."""
+    """Whether a module exists, or has the next name; names after that are not checked."""
     path = ROOT
     for part in dotted.split("."):
         if (path / part).is_dir():
