@@ -71,10 +71,10 @@ def benchmark(
     shared disk: each cell runs once. To use several GPUs, start one process per GPU with CUDA_VISIBLE_DEVICES. The
     output of a cell is in its log.txt.
     """
-    from medmnist_hf.training.benchmark.matrix import EXAMPLE, read_matrix
+    from medmnist_hf.training.benchmark.matrix import EXAMPLE_FILE, read_matrix
 
     if example:
-        console.echo(EXAMPLE.read_text(encoding="utf-8"), end="")
+        console.echo(EXAMPLE_FILE.read_text(encoding="utf-8"), end="")
         return
     from medmnist_hf.training.benchmark.runner import run_cells
     from medmnist_hf.training.benchmark.status import cells_in, note_cells, pending_in

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from medmnist_hf.errors import MedMNISTError, TrainingError
-from medmnist_hf.training.benchmark.matrix import EXAMPLE, read_matrix
+from medmnist_hf.training.benchmark.matrix import EXAMPLE_FILE, read_matrix
 from medmnist_hf.training.recipe import make_recipe
 from tests.conftest import Phantoms
 from tests.fixtures.benchmarks import leave_run
@@ -232,10 +232,10 @@ def test_the_example_is_a_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[s
     invoke("benchmark", "--example")
     path = tmp_path / "benchmark.yaml"
     path.write_text(capsys.readouterr().out, encoding="utf-8")
-    assert path.read_bytes() == EXAMPLE.read_bytes()
+    assert path.read_bytes() == EXAMPLE_FILE.read_bytes()
     with pytest.raises(TrainingError, match="11 of 11 cells cannot run"):
         invoke("benchmark", path, "--dry-run", "--out", tmp_path / "bench")
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(read_matrix(EXAMPLE)) and all("no build of " in line for line in lines)
+    assert len(lines) == len(read_matrix(EXAMPLE_FILE)) and all("no build of " in line for line in lines)
     with pytest.raises(TrainingError, match="benchmark --example"):
         invoke("benchmark")

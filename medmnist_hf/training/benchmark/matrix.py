@@ -51,7 +51,7 @@ _OPTION: Final = (
 """Matches a complete command or a given text, which are kept, or an option with its value. A conjunction after an
 option continues the sentence, so it is not the value."""
 
-EXAMPLE: Final = Path(__file__).with_name("example.yaml")
+EXAMPLE_FILE: Final = Path(__file__).with_name("example.yaml")
 """A matrix to start from."""
 
 MAX_CELLS: Final = 10_000

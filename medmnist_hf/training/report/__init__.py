@@ -1,1 +1,1 @@
-"""What a run leaves for people: figures, cases, maps, the model card, tables on the terminal."""
+"""Reports of a run: figures, test cases, attribution maps, the model card and tables on the terminal."""

@@ -1,9 +1,9 @@
-"""Where in an image a network finds what speaks for a label.
+"""Attribution maps: which parts of an image support a label.
 
-Of networks with feature maps by Grad-CAM (Selvaraju et al., "Grad-CAM: Visual explanations from deep networks via
-gradient-based localization", ICCV 2017), on the last map that has room for places. Of networks of tokens by occlusion
-(Zeiler and Fergus, "Visualizing and understanding convolutional networks", ECCV 2014): gradients at their tokens often
-point away from an object that the label hangs on, as tests with planted objects have shown.
+Networks with feature maps use Grad-CAM (Selvaraju et al., "Grad-CAM: Visual explanations from deep networks via
+gradient-based localization", ICCV 2017), on the deepest feature map of sufficient resolution. Networks of tokens use
+occlusion (Zeiler and Fergus, "Visualizing and understanding convolutional networks", ECCV 2014): in tests with planted
+objects, gradients at their tokens often pointed away from the object that determines the label.
 """
 
 import math
@@ -23,41 +23,41 @@ from medmnist_hf.training.models.saving import Built
 from medmnist_hf.training.recipe import Recipe
 
 FINE: Final = 4
-"""Positions along a side that a map should have: small images leave deep networks with one."""
+"""Minimum number of positions per side of a feature map; the last maps of small images often have just one."""
 
 CELLS: Final = 7
-"""Parts of each side of an image; each crossing of them is occluded by itself."""
+"""Number of cells per side of an image; occlusion hides one cell at a time."""
 
 
 def image_maps(
     recipe: Recipe, built: Built, images: npt.NDArray[np.uint8], labels: Sequence[int]
 ) -> tuple[npt.NDArray[np.float32], str]:
-    """What in each image, as it is stored, speaks for a label.
+    """Compute an attribution map of each stored image.
 
-    One image is worked on at a time: gradients need far more memory than the scores of a frozen network did.
+    Images are processed one at a time, since gradients need far more memory than the scores of a frozen network.
 
     Args:
-        recipe: What was done.
+        recipe: Recipe of the run.
         built: The model; it is left in evaluation mode.
-        images: uint8 (N, H, W), (N, H, W, 3) or (N, D, H, W), one or more.
+        images: uint8 of shape (N, H, W), (N, H, W, 3) or (N, D, H, W), with N of 1 or more.
         labels: The label to explain, for each image.
 
     Returns:
-        float32 (N, H, W) or (N, D, H, W), each from 0 to about 1, or all 0 where nothing speaks for the label; and by
-        what they were found, in words: Grad-CAM with its layer and the size of that layer's map, or occlusion.
+        Maps, float32 of shape (N, H, W) or (N, D, H, W), each from 0 to about 1, or all 0 if nothing supports the
+        label; and a description of the method: Grad-CAM with its layer and the size of the feature map, or occlusion.
     """
     transform, loss = input_transform(recipe, built.mean, built.std, built.image_size), recipe.resolved_loss
     stored = ArrayDataset(images, np.zeros(len(images), np.int64))
     method, each = "", []
     for at, label in enumerate(labels):
         pixels = transform(stored.gather([at]))["pixel_values"]
-        found = grad_cam(built.model, pixels, [label], loss)
-        if found is None:
-            method = f"occlusion of {CELLS} parts a side"
+        cam = grad_cam(built.model, pixels, [label], loss)
+        if cam is None:
+            method = f"occlusion with {CELLS} cells per side"
             each.append(occlusion(built.model, pixels, [label], loss))
         else:
-            method = f"Grad-CAM on {found.layer}, {' x '.join(map(str, found.positions))} positions"
-            each.append(found.maps)
+            method = f"Grad-CAM on {cam.layer}, {' x '.join(map(str, cam.positions))} positions"
+            each.append(cam.maps)
     maps = torch.cat(each)
     sides = images.shape[1 : maps.ndim]
     if recipe.resize == "pad":
@@ -70,10 +70,10 @@ class GradCam(NamedTuple):
     """Maps by Grad-CAM.
 
     Attributes:
-        maps: float32 (B, H, W) or (B, D, H, W) on the CPU, enlarged linearly from the feature map; each from 0 to 1,
-            or all 0.
-        layer: The layer that the feature map is the output of, as the network calls it.
-        positions: Sides of the feature map.
+        maps: float32 of shape (B, H, W) or (B, D, H, W) on the CPU, linearly enlarged from the feature map; each from
+            0 to 1, or all 0.
+        layer: Name of the layer whose output is the feature map.
+        positions: Size of the feature map.
     """
 
     maps: Tensor
@@ -86,34 +86,36 @@ def grad_cam(model: nn.Module, pixel_values: Tensor, labels: Sequence[int], loss
 
     Args:
         model: A model of `medmnist_hf.training.models`; it is left in evaluation mode, without gradients.
-        pixel_values: Inputs as the model takes them, (B, C, H, W) or (B, C, D, H, W).
+        pixel_values: Inputs of the model, (B, C, H, W) or (B, C, D, H, W).
         labels: The label to explain, for each image.
-        loss: The loss the model was trained with.
+        loss: Loss that the model was trained with.
 
     Returns:
         The maps; None for a network without feature maps.
     """
     model.eval()
-    # The input asks for gradients, so that frozen networks have them too.
+    # Requiring gradients of the input makes this work for frozen networks too.
     images = pixel_values.detach().to(_device(model)).requires_grad_()
     with torch.enable_grad():
         logits, maps = _forward(model, images)
         if not maps:
             return None
-        features, channels, layer = next((one for one in reversed(maps) if _side(one) >= FINE), max(maps, key=_side))
-        aim = log_odds(logits, labels, loss).sum()
-        (slopes,) = torch.autograd.grad(aim, features, allow_unused=True)
-    if slopes is None:
+        features, channels, layer = next(
+            (each for each in reversed(maps) if _side(each) >= FINE), max(maps, key=_side)
+        )
+        target = log_odds(logits, labels, loss).sum()
+        (gradients,) = torch.autograd.grad(target, features, allow_unused=True)
+    if gradients is None:
         return None
-    values, slopes = (one.detach().float().movedim(channels, 1) for one in (features, slopes))
-    weights = slopes.flatten(2).mean(2)
-    found = torch.einsum("bc,bc...->b...", weights, values).clamp(min=0)
-    return GradCam(_to_one(_enlarged(found, pixel_values.shape[2:]).cpu()), layer, tuple(found.shape[1:]))
+    values, gradients = (each.detach().float().movedim(channels, 1) for each in (features, gradients))
+    weights = gradients.flatten(2).mean(2)
+    cam = torch.einsum("bc,bc...->b...", weights, values).clamp(min=0)
+    return GradCam(_normalized(_enlarged(cam, pixel_values.shape[2:]).cpu()), layer, tuple(cam.shape[1:]))
 
 
 @torch.inference_mode()
 def occlusion(model: nn.Module, pixel_values: Tensor, labels: Sequence[int], loss: str) -> Tensor:
-    """How much `log_odds` fall when a part of the image is replaced by the image's mean.
+    """Decrease of `log_odds` when a cell of the image is replaced by the mean of the image.
 
     Args:
         model: As for `grad_cam`.
@@ -122,7 +124,7 @@ def occlusion(model: nn.Module, pixel_values: Tensor, labels: Sequence[int], los
         loss: As for `grad_cam`.
 
     Returns:
-        As the maps of `grad_cam`, enlarged from `CELLS` parts a side.
+        Maps as `GradCam.maps`, linearly enlarged from `CELLS` cells per side.
     """
     model.eval()
     device, sides = _device(model), pixel_values.shape[2:]
@@ -136,26 +138,26 @@ def occlusion(model: nn.Module, pixel_values: Tensor, labels: Sequence[int], los
             batch[(at, slice(None), *part)] = mean
         odds = log_odds(model(batch.to(device)).logits, [label] * len(batch), loss)
         falls.append((odds[0] - odds[1:]).clamp(min=0).view([CELLS] * len(sides)))
-    return _to_one(_enlarged(torch.stack(falls), sides).cpu())
+    return _normalized(_enlarged(torch.stack(falls), sides).cpu())
 
 
 def log_odds(logits: Tensor, labels: Sequence[int], loss: str) -> Tensor:
-    """Log-odds of a label by a network's outputs.
+    """Log-odds of a label, given the outputs of a network.
 
-    One logit would not do: a softmax does not see what is added to all of them alike. Under the ordinal loss it is the
-    log-odds of reaching a grade less those of passing it.
+    A single logit would not suffice, since a softmax is invariant to a constant added to all logits. For the ordinal
+    loss, the result is the log-odds of reaching a grade minus the log-odds of exceeding it.
 
     Args:
-        logits: (B, outputs).
-        labels: One for each row.
-        loss: The loss the network was trained with.
+        logits: Outputs of the network, shape (B, outputs).
+        labels: One label per row.
+        loss: Loss that the network was trained with.
 
     Returns:
         float32 of shape (B,).
     """
     logits, chosen = logits.float(), torch.tensor(labels, device=logits.device)[:, None]
     if loss == "ordinal":
-        edges = functional.pad(logits, (1, 1))  # all reach the first grade and none passes the last: constants
+        edges = functional.pad(logits, (1, 1))  # reaching the first grade and exceeding the last are constants
         return (edges[:, :-1] - edges[:, 1:]).gather(1, chosen)[:, 0]
     own = logits.gather(1, chosen)[:, 0]
     if loss == "bce":
@@ -164,13 +166,13 @@ def log_odds(logits: Tensor, labels: Sequence[int], loss: str) -> Tensor:
 
 
 def _enlarged(maps: Tensor, sides: Sequence[int]) -> Tensor:
-    """Maps (B, ...) at another size, linearly."""
+    """Resize maps, shape (B, ...), by linear interpolation."""
     mode = "trilinear" if len(sides) == 3 else "bilinear"
     return functional.interpolate(maps[:, None], list(sides), mode=mode)[:, 0]
 
 
-def _to_one(maps: Tensor) -> Tensor:
-    """Maps whose largest value is 1, or 0."""
+def _normalized(maps: Tensor) -> Tensor:
+    """Scale each map to a largest value of 1; maps of zeros are unchanged."""
     most = maps.flatten(1).amax(1).clamp(min=torch.finfo(torch.float32).tiny)
     return maps / most.view(-1, *[1] * (maps.ndim - 1))
 
@@ -180,7 +182,7 @@ def _device(model: nn.Module) -> torch.device:
 
 
 class _Map(NamedTuple):
-    """A feature map, its axis of channels, (B, C, ...) or (B, ..., C), and the layer that it is the output of."""
+    """A feature map of shape (B, C, ...) or (B, ..., C), its channel axis, and the layer that outputs it."""
 
     features: Tensor
     channels: int
@@ -188,7 +190,7 @@ class _Map(NamedTuple):
 
 
 def _forward(model: Any, images: Tensor) -> tuple[Tensor, list[_Map]]:
-    """Logits, and the feature maps on the way to them, the deepest last; none of networks that end in tokens."""
+    """Logits and all feature maps, deepest last; no feature maps for networks that end in tokens."""
     inner = getattr(model, "timm_model", None) or getattr(model, "network", None)
     return _through_timm(inner, images) if inner is not None else _through_transformers(model, images)
 
@@ -224,27 +226,27 @@ def _through_timm(network: Any, images: Tensor) -> tuple[Tensor, list[_Map]]:
 def _through_transformers(model: Any, images: Tensor) -> tuple[Tensor, list[_Map]]:
     kept: list[Any] = []
     body = model.base_model
-    ask = body.register_forward_pre_hook(
+    pre_hook = body.register_forward_pre_hook(
         lambda _, inputs, options: (inputs, {**options, "output_hidden_states": True}), with_kwargs=True
     )
-    take = body.register_forward_hook(lambda _, inputs, outputs: kept.append(getattr(outputs, "hidden_states", None)))
+    hook = body.register_forward_hook(lambda _, inputs, outputs: kept.append(getattr(outputs, "hidden_states", None)))
     try:
         logits = model(images).logits
     finally:
-        ask.remove()
-        take.remove()
+        pre_hook.remove()
+        hook.remove()
     states = kept[0] or ()
-    return logits, [_Map(one, 1, f"hidden state {at}") for at, one in enumerate(states)] if states and states[
-        -1
-    ].ndim > 3 else []
+    if not states or states[-1].ndim <= 3:
+        return logits, []
+    return logits, [_Map(state, 1, f"hidden state {at}") for at, state in enumerate(states)]
 
 
 def _channel_axis(features: Tensor, width: int) -> int:
-    """Some networks of timm have their channels last."""
+    """Channel axis of a feature map; some timm networks are channels-last."""
     last = features.ndim - 1
     return last if features.shape[1] != width and features.shape[last] == width else 1
 
 
-def _side(one: _Map) -> int:
-    """Positions along the shortest side."""
-    return min(size for axis, size in enumerate(one.features.shape) if axis not in {0, one.channels})
+def _side(feature_map: _Map) -> int:
+    """Number of positions along the shortest side."""
+    return min(size for axis, size in enumerate(feature_map.features.shape) if axis not in {0, feature_map.channels})

@@ -1,6 +1,6 @@
-"""Test cases that a model was surest of, wrong ones and right ones, as pictures with what the model looked at.
+"""Figure of the wrong and right test cases that a model was most confident about, with attribution maps.
 
-Needs matplotlib, which is imported when a figure is made.
+Requires matplotlib, which is imported when a figure is drawn.
 """
 
 import textwrap
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COUNT: Final = 4
-"""Cases of each kind."""
+"""Number of wrong and of right cases."""
 
 _LINE: Final = 100
-"""Letters of a line of the title."""
+"""Characters per line of the title."""
 
 _SIDE, _GAP, _LEAD, _HEAD, _TEXT, _CAPTION = 2.2, 0.15, 0.24, 0.32, 0.45, 0.22
-"""Inches: a picture, the space between two, a line of the title, a heading, the lines above a picture and a map."""
+"""Sizes in inches: image, gap, line of the title, heading, text above an image, text above a map."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One row of a split and what was made of it.
+    """A row of a split and a decision of the model on it.
 
     Attributes:
-        row: Where it stands in the split.
-        right: The decision is right.
-        true: What is true, in words.
-        decided: What was decided, in words.
-        score: The score of what was decided, 0 to 1.
-        label: The label that the decision is about: the class decided on, or a finding, there or not.
-        name: Its name.
+        row: Row number in the split.
+        right: Whether the decision is right.
+        true: Name of the true class or finding; ``no`` and the name for an absent finding.
+        decided: The predicted one, likewise.
+        score: Score of the decision, 0 to 1.
+        label: Label of the decision: the predicted class, or the finding, present or absent.
+        name: Name of that label.
     """
 
     row: int
@@ -53,24 +53,24 @@ class Case:
 
 
 def choose(predictions: Predictions, entry: Subset, count: int = COUNT) -> tuple[list[Case], list[Case]]:
-    """The wrong and the right decisions with the highest scores, whatever their labels.
+    """Select the wrong and the right decisions with the highest scores, of any label.
 
-    For the multi-label task a decision is about one finding of a row, and right ones are of findings that are there:
-    nearly all rows lack nearly all findings.
+    In the multi-label task a decision concerns one finding of a row. Correctly absent findings are left out, since
+    nearly all findings are absent in nearly all rows.
 
     Args:
         predictions: Checked predictions.
         entry: The subset.
-        count: How many of each kind at most.
+        count: Largest number of wrong and of right decisions.
 
     Returns:
-        Wrong ones and right ones, each kind by falling score, then by row; a row is shown once in each kind, with the
-        decision that is surest.
+        Wrong and right decisions, each by falling score, then by row. A row occurs at most once in each list, with its
+        decision of the highest score.
     """
     cases = _findings(predictions, entry) if predictions.task is Task.MULTI_LABEL else _classes(predictions, entry)
     return (
-        _surest([case for case in cases if not case.right], count),
-        _surest([case for case in cases if case.right], count),
+        _most_confident([case for case in cases if not case.right], count),
+        _most_confident([case for case in cases if case.right], count),
     )
 
 
@@ -97,15 +97,16 @@ def _findings(predictions: Predictions, entry: Subset) -> list[Case]:
     flagged, cases = predictions.flagged, []
     assert predictions.hot is not None
     for label, row in np.argwhere(flagged | predictions.hot):
-        there, found = bool(predictions.hot[label, row]), bool(flagged[label, row])
+        present, predicted = bool(predictions.hot[label, row]), bool(flagged[label, row])
         score, name = float(predictions.columns[label, row]), entry.labels[label]
-        words = (name if there else f"no {name}", name if found else f"no {name}")
-        cases.append(Case(int(row), there == found, *words, score if found else 1 - score, int(label), name))
+        texts = (name if present else f"no {name}", name if predicted else f"no {name}")
+        score = score if predicted else 1 - score
+        cases.append(Case(int(row), present == predicted, *texts, score, int(label), name))
     return cases
 
 
-def _surest(cases: Sequence[Case], count: int) -> list[Case]:
-    """The surest decisions by falling score, one for each row."""
+def _most_confident(cases: Sequence[Case], count: int) -> list[Case]:
+    """The decisions with the highest scores, at most one per row."""
     rows: dict[int, Case] = {}
     for case in sorted(cases, key=lambda case: (-case.score, case.row)):
         rows.setdefault(case.row, case)
@@ -119,18 +120,19 @@ def draw_cases(
     maps: npt.NDArray[np.float32] | None,
     title: str,
 ) -> "Figure":
-    """Draw cases, each with its map over it below, under the label that the map speaks for.
+    """Draw cases, each with a copy below it that is overlaid with its map.
 
     Args:
         wrong: Wrong decisions.
-        right: Right ones; there is at least one case.
-        images: Their images in this order, uint8 (N, H, W), (N, H, W, 3) or (N, D, H, W). Of a volume one slice is
-            drawn: where voxels times map are most in sum, or else the one in the middle.
-        maps: How much each pixel or voxel speaks for the case's label, float32 (N, H, W) or (N, D, H, W) in 0..1.
-        title: Lines above the figure.
+        right: Right decisions; there must be at least one case in total.
+        images: Their images in this order, uint8 of shape (N, H, W), (N, H, W, 3) or (N, D, H, W). Of a volume one
+            slice is drawn: the one with the largest sum of voxels times map, or the middle slice without a map.
+        maps: How much each pixel or voxel supports the label of the case, 0 to 1, float32 of shape (N, H, W) or
+            (N, D, H, W).
+        title: Title above the figure; may have several lines.
 
     Returns:
-        A figure that belongs to no window and to no global state of matplotlib.
+        The figure, created without pyplot and therefore without a window.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -157,36 +159,36 @@ def draw_cases(
         at = 0
         for group, (name, cases) in enumerate(groups):
             above = begin + group * height
-            write(above + 0.7 * _HEAD, f"{name}, surest first", fontsize=10, fontweight="bold")
+            write(above + 0.7 * _HEAD, f"{name}, most confident first", fontsize=10, fontweight="bold")
             for column, case in enumerate(cases):
-                image, seen, where = _flat(images[at], None if maps is None else maps[at])
+                image, heat, where = _flat(images[at], None if maps is None else maps[at])
                 left, top = _GAP + column * (_SIDE + _GAP), above + _HEAD + _TEXT
                 axes = place(left, top)
                 _show(axes, image)
-                told = (
+                lines_above = (
                     f"row {case.row}{where}, score {case.score:.2f}",
                     f"true: {short_name(case.true)}",
                     f"predicted: {short_name(case.decided)}",
                 )
-                axes.set_title("\n".join(told), fontsize=8, loc="left", y=1.0)
-                if seen is not None:
+                axes.set_title("\n".join(lines_above), fontsize=8, loc="left", y=1.0)
+                if heat is not None:
                     axes = place(left, top + _SIDE + above_map)
-                    axes.set_title(f"speaks for: {short_name(case.name)}", fontsize=8, loc="left", y=1.0)
+                    axes.set_title(f"support for: {short_name(case.name)}", fontsize=8, loc="left", y=1.0)
                     _show(axes, image)
-                    axes.imshow(seen, cmap="viridis", vmin=0, vmax=1, alpha=0.7 * seen.clip(0, 1))
+                    axes.imshow(heat, cmap="viridis", vmin=0, vmax=1, alpha=0.7 * heat.clip(0, 1))
                 at += 1
     return figure
 
 
 def _flat(
-    image: npt.NDArray[np.uint8], found: npt.NDArray[np.float32] | None
+    image: npt.NDArray[np.uint8], heat: npt.NDArray[np.float32] | None
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32] | None, str]:
-    """An image and its map as they are; of a volume one slice of both, and which, counted from 0."""
+    """Return an image and its map unchanged, or one slice of a volume and its map, with the text ``, slice N``."""
     if image.ndim == 2 or image.shape[-1] == 3:
-        return image, found, ""
-    held = np.zeros(len(image)) if found is None else (image * found).sum(axis=(1, 2))
-    at = int(held.argmax()) if held.any() else len(image) // 2
-    return image[at], None if found is None else found[at], f", slice {at}"
+        return image, heat, ""
+    sums = np.zeros(len(image)) if heat is None else (image * heat).sum(axis=(1, 2))
+    at = int(sums.argmax()) if sums.any() else len(image) // 2
+    return image[at], None if heat is None else heat[at], f", slice {at}"
 
 
 def _show(axes: "Axes", image: npt.NDArray[Any]) -> None:

@@ -1,6 +1,6 @@
-"""The course of a training as a figure: losses, validation measures and the learning rate by epoch.
+"""Figure of a training: losses, validation metrics and learning rate by epoch.
 
-Needs matplotlib, which is imported when a figure is made.
+Requires matplotlib, which is imported when a figure is drawn.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,33 +13,33 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FEW: Final = 30
-"""Epochs up to which each is marked."""
+"""Largest number of epochs for which each epoch has a marker."""
 
 Entry = Mapping[str, float]
 
 
 def series(history: Sequence[Entry], name: str) -> tuple[list[float], list[float]]:
-    """Epochs and values of one quantity; a curve has a gap at a value that is nan.
+    """Epochs and values of a logged quantity, including values that are nan.
 
     Args:
-        history: Entries as `transformers.Trainer` logs them.
-        name: E.g. ``loss``, ``eval_auc`` or ``learning_rate``.
+        history: Entries as logged by `transformers.Trainer`.
+        name: Name of the quantity, such as ``loss``, ``eval_auc`` or ``learning_rate``.
     """
-    found = [(entry["epoch"], entry[name]) for entry in history if name in entry]
-    return [float(epoch) for epoch, _ in found], [float(value) for _, value in found]
+    points = [(entry["epoch"], entry[name]) for entry in history if name in entry]
+    return [float(epoch) for epoch, _ in points], [float(value) for _, value in points]
 
 
 def draw_curves(history: Sequence[Entry], best_epoch: float, title: str) -> "Figure":
-    """Draw a training.
+    """Draw the curves of a training.
 
     Args:
-        history: Entries as `transformers.Trainer` logs them: ``epoch`` with ``loss`` and ``learning_rate``, or with
+        history: Entries as logged by `transformers.Trainer`: ``epoch`` with ``loss`` and ``learning_rate``, or with
             ``eval_loss``, ``eval_auc`` and ``eval_acc``.
-        best_epoch: The epoch that was kept.
-        title: Line above the figure.
+        best_epoch: Epoch of the saved model.
+        title: Title above the figure.
 
     Returns:
-        A figure that belongs to no window and to no global state of matplotlib.
+        The figure, created without pyplot and therefore without a window.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -51,7 +51,7 @@ def draw_curves(history: Sequence[Entry], best_epoch: float, title: str) -> "Fig
         figure.subplots_adjust(left=0.05, right=0.985, bottom=0.13, top=0.83, wspace=0.22)
         _draw(panels[0], "Loss", history, {"loss": "train", "eval_loss": "validation"}, best_epoch)
         _draw(panels[1], "Validation", history, {"eval_auc": "AUC", "eval_acc": "ACC"}, best_epoch)
-        _draw(panels[2], "Learning rate", history, {"learning_rate": "of the first layers"}, best_epoch)
+        _draw(panels[2], "Learning rate", history, {"learning_rate": "first layers"}, best_epoch)
     return figure
 
 

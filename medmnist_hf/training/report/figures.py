@@ -1,4 +1,4 @@
-"""What a run leaves for people to look at: figures of each seed, and the card of the model that is to be published."""
+"""Write the figures of each seed of a run, and the card of the model to publish."""
 
 import io
 import logging
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 def can_draw() -> bool:
-    """Whether matplotlib is there; that it is not is logged."""
+    """Whether matplotlib is installed; a warning is logged if not."""
     try:
         import matplotlib as mpl  # noqa: F401
     except ImportError:
@@ -51,31 +51,31 @@ def write_figures(
     predictions: Mapping[str, Predictions],
     built: Built | None,
 ) -> None:
-    """Draw a seed's figures into `FIGURES` in its folder: of test, or of validation where test was not scored.
+    """Draw a seed's figures to the folder `FIGURES` in its folder: of test, or of validation if test was not scored.
 
-    A training must not be lost over a picture: one that cannot be drawn is left out, which is logged in one line.
+    A figure that cannot be drawn must not end the training: it is skipped with a one-line warning.
 
     Args:
-        recipe: What was done.
-        result: What the seed scored.
+        recipe: Recipe of the run.
+        result: Result of the seed.
         folder: The seed's folder.
         data: Split -> images and labels.
         predictions: Split -> its predictions.
-        built: The model that gave them; None where there is none to ask what it looked at.
+        built: The model, for attribution maps; None if there is no network.
 
     Raises:
         OSError: A figure cannot be written.
     """
     entry, split = recipe.subset, "test" if "test" in predictions else "validation"
-    shown, images = predictions[split], data[split].images
+    drawn, images = predictions[split], data[split].images
     provenance = result.data.provenance
     title = provenance.mark(
         f"{entry.flag} {recipe.size}, {shown_name(recipe.model)} {recipe.method}, seed {result.seed}"
     )
     history, best_epoch = result.facts.history, result.facts.best_epoch
     drawings: dict[str, Callable[[], Figure | None]] = {
-        SCORES: lambda: draw(shown, entry.labels, f"{title}: {split}"),
-        CASES: lambda: _cases(recipe, shown, images, built, f"{title}: {split} cases"),
+        SCORES: lambda: draw(drawn, entry.labels, f"{title}: {split}"),
+        CASES: lambda: _cases(recipe, drawn, images, built, f"{title}: {split} cases"),
     }
     if history and best_epoch is not None:
         drawings[CURVES] = lambda: draw_curves(history, best_epoch, title)
@@ -84,25 +84,24 @@ def write_figures(
     for name, drawing in drawings.items():
         try:
             content = _png(drawing(), provenance)
-        except Exception as error:  # see above
-            _log.warning("no %s: %s", figures / name, first_line(error))
+        except Exception as error:  # see the docstring
+            _log.warning("cannot draw %s: %s", figures / name, first_line(error))
         else:
             if content:
                 write_atomically(figures / name, content)
 
 
 def write_card(models: Mapping[int, Path], result: RunResult) -> None:
-    """Write the card of a run's model beside its weights, those of the seed that `best_seed` names.
+    """Write the model card of a run to the model folder of its `best_seed`; runs without a model have no card.
 
-    A run that has left no model gets none; a card beside the weights of another seed, the best one before more seeds
-    were added, is removed.
+    Cards in the folders of other seeds, which were the best before more seeds were added, are removed.
 
     Args:
         models: Seed -> folder of its model.
-        result: What the run scored.
+        result: Results of the run.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The card cannot be written.
     """
     for folder in models.values():
         (folder / README_NAME).unlink(missing_ok=True)
@@ -115,20 +114,20 @@ def write_card(models: Mapping[int, Path], result: RunResult) -> None:
 def _cases(
     recipe: Recipe, predictions: Predictions, images: npt.NDArray[np.uint8], built: Built | None, title: str
 ) -> "Figure | None":
-    """The figure of cases; None where there is none to show."""
+    """Draw the figure of cases; None if there are no cases."""
     wrong, right = choose(predictions, recipe.subset)
     cases = [*wrong, *right]
     if not cases:
         return None
-    shown, maps = images[[case.row for case in cases]], None
+    case_images, maps = images[[case.row for case in cases]], None
     if built is not None:
         try:
-            maps, method = image_maps(recipe, built, shown, [case.label for case in cases])
-        except Exception as error:  # networks are built in many ways
-            _log.warning("no map of what %s looked at: %s", recipe.model, first_line(error))
+            maps, method = image_maps(recipe, built, case_images, [case.label for case in cases])
+        except Exception as error:  # networks differ in structure
+            _log.warning("cannot compute attribution maps of %s: %s", recipe.model, first_line(error))
         else:
-            title += f"\nBelow each of them what speaks for the label predicted, or the finding, by {method}"
-    return draw_cases(wrong, right, shown, maps, title)
+            title += f"\nBelow each case: support for the predicted label or the finding, by {method}"
+    return draw_cases(wrong, right, case_images, maps, title)
 
 
 def _png(figure: "Figure | None", provenance: Provenance) -> bytes:

@@ -1,6 +1,6 @@
-"""The card of a model that a run left: what it is, how it was made, what it scored, how to load it, what limits it.
+"""Model card of a run: description, training, results, usage, limitations and license.
 
-Every figure comes from the run's results, the catalogue or the published results; the template holds none.
+Every number comes from the run's results, the catalog or the published results; the template has none.
 """
 
 import math
@@ -43,36 +43,36 @@ _ELSEWHERE: Final = (
     "report_to",
     "test",
 )
-"""Options that the card tells in words, or that change no weight."""
+"""Options that the card describes in prose, or that do not affect the weights."""
 
 CURVES, SCORES, CASES = "curves.png", "scores.png", "cases.png"
 _ABOUT: Final = {
-    CURVES: "Losses, validation measures and learning rate by epoch",
-    SCORES: "ROC curves, reliability and confusion",
-    CASES: "Cases that the model was surest of, wrong and right",
+    CURVES: "Losses, validation metrics and learning rate by epoch",
+    SCORES: "ROC curves, reliability diagram and confusion matrix",
+    CASES: "Wrong and right cases with the most confident predictions",
 }
 _PERMISSIVE: Final = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0")
-"""Licenses of weights beside which that of the data can be the license of the model."""
+"""Licenses of pretrained weights that allow the model to have the license of the data."""
 
 _SPECIAL: Final = {"auc": "AUC", "acc": "ACC", "ece": "ECE", "mae": "MAE", "f1": "F1", "macro_f1": "macro F1"}
 
 
 def model_card(folder: Path, result: RunResult, *, where: str, figures: str, references: Sequence[str] = ()) -> str:
-    """The card of a model in the folder that a run left it in, with the figures beside that folder.
+    """Create the card of a model in its folder within a run, with the figures of its seed.
 
     Args:
-        folder: Folder of the model of the seed that `best_seed` names.
-        result: What the run scored.
+        folder: Folder of the model of the run's `best_seed`.
+        result: Results of the run.
         where: As for `card`.
-        figures: Folder of the figures as the card is to name it.
+        figures: Path of the folder of figures in the card.
         references: As for `card`.
 
     Raises:
         OSError: The model's configuration cannot be read.
     """
     config = decode(parse_json(read_document(folder / CONFIG_NAME)), dict[str, Any], CONFIG_NAME)
-    found = [f"{figures}/{name}" for name in _ABOUT if (folder.parent / FIGURES / name).is_file()]
-    return card(portable(result), config, where=where, figures=found, references=references)
+    paths = [f"{figures}/{name}" for name in _ABOUT if (folder.parent / FIGURES / name).is_file()]
+    return card(portable(result), config, where=where, figures=paths, references=references)
 
 
 def card(
@@ -83,17 +83,17 @@ def card(
     figures: Sequence[str] = (),
     references: Sequence[str] = (),
 ) -> str:
-    """The card of the seed to publish. Only scores on verified data are given in the metadata.
+    """Create the card of a run's best seed. The metadata includes scores only if the data is verified.
 
     Args:
-        result: What the run scored, `portable`.
-        config: What ``config.json`` of the model holds.
+        result: Results of the run, made `portable`.
+        config: Content of the model's ``config.json``.
         where: Repository or folder that the examples load.
-        figures: Paths of figures as the card is to name them.
-        references: BibTeX entries to cite; without any their keys are named.
+        figures: Paths of the figures in the card.
+        references: BibTeX entries to cite; without any, the card lists their keys.
 
     Returns:
-        The text of a ``README.md``: YAML between dashes, then Markdown.
+        The text of ``README.md``: a YAML header, then Markdown.
     """
     text = _template().render(
         _context(result, config),
@@ -133,7 +133,7 @@ def _library(config: Mapping[str, Any]) -> str:
 
 
 def _own(config: Mapping[str, Any]) -> bool:
-    """The model is of a kind that `transformers` does not know by itself."""
+    """Whether the model type is defined by this package, so that `transformers` alone cannot load it."""
     return config["model_type"] in {NetworkConfig.model_type, BackboneConfig.model_type}
 
 
@@ -142,8 +142,8 @@ class _Start:
     """Weights that a run started from.
 
     Attributes:
-        repo_id: The model on the Hub that they are of; empty for a file or folder.
-        license: Their license, where timm knows it; otherwise empty.
+        repo_id: Model on the Hub; empty for a file or folder.
+        license: Their license according to timm; empty if unknown.
     """
 
     repo_id: str = ""
@@ -156,19 +156,19 @@ def _start(recipe: Recipe) -> _Start | None:
     if not recipe.pretrained or recipe.model in PAPER_NETWORKS:
         return None
     if recipe.model.startswith(TIMM):
-        known: Any = timm.get_pretrained_cfg(recipe.model.removeprefix(TIMM))
-        return _Start(known.hf_hub_id or "", "" if known.license == "unknown" else known.license or "")
+        weights: Any = timm.get_pretrained_cfg(recipe.model.removeprefix(TIMM))
+        return _Start(weights.hf_hub_id or "", "" if weights.license == "unknown" else weights.license or "")
     return _Start(recipe.model if "/" in recipe.model else "")
 
 
 def _license(entry: Subset, start: _Start | None) -> dict[str, Any]:
-    """The license in the metadata: that of the data, unless that of the weights takes more away."""
-    theirs = start.license if start else ""
-    if not theirs or theirs in _PERMISSIVE or theirs == entry.license:
+    """License in the metadata: the license of the data, unless the license of the weights is more restrictive."""
+    weights = start.license if start else ""
+    if not weights or weights in _PERMISSIVE or weights == entry.license:
         return {"license": entry.license}
-    if "-nc" in theirs and "-nc" not in entry.license:
-        return {"license": theirs}
-    return {"license": "other", "license_name": f"{entry.license}-and-{theirs}"}
+    if "-nc" in weights and "-nc" not in entry.license:
+        return {"license": weights}
+    return {"license": "other", "license_name": f"{entry.license}-and-{weights}"}
 
 
 def _context(result: RunResult, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,7 +178,8 @@ def _context(result: RunResult, config: Mapping[str, Any]) -> dict[str, Any]:
     notes = [*published_notes(entry.flag)]
     if recipe.size != published_size():
         notes.insert(
-            0, f"The published rows are of images of {published_size()} pixels, this result of {recipe.size}."
+            0,
+            f"Published results are for images of size {published_size()}; this result is for size {recipe.size}.",
         )
     preset, releases = _preset(recipe), best.facts.releases or result.releases
     own = (own_name(result), test.auc.mean, test.acc.mean) if result.rank else None
@@ -234,7 +235,7 @@ def _scores(scored: Mapping[str, float]) -> Iterator[str]:
 
 
 def _headline(scored: Mapping[str, float]) -> Iterator[str]:
-    """Each measure and its interval, which validation has none of."""
+    """Each metric and its interval; validation has no intervals."""
     for name in MEASURES:
         value, low, high = (scored.get(key, math.nan) for key in (name, f"{name}_low", f"{name}_high"))
         yield digits(value)
@@ -248,7 +249,7 @@ def _differing(recipe: Recipe) -> dict[str, Any]:
 
 
 def _preset(recipe: Recipe) -> str:
-    """Name of the preset that a recipe is, but for data and seeds; empty for none."""
+    """Name of the preset that a recipe equals, apart from data and seeds; empty if there is none."""
     kept = {
         name: getattr(recipe, name)
         for name in ("dataset", "size", "root", "repository", "revision", "seeds", "report_to")
@@ -262,9 +263,9 @@ def _words(name: str) -> str:
 
 @cache
 def _template() -> jinja2.Template:
-    made = environment("medmnist_hf.training.report")
-    made.filters |= {
+    templates = environment("medmnist_hf.training.report")
+    templates.filters |= {
         "score": digits,
         "count": lambda number: f"{number:,.0f}" if number >= 10 else f"{number:.1f}",
     }
-    return made.get_template("model_card.md.j2")
+    return templates.get_template("model_card.md.j2")

@@ -1,4 +1,4 @@
-"""Which prediction file of a run stands for it: that of the published seed's test split."""
+"""The prediction file that represents a run: the test split of its published seed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ class RunPredictions:
 
     Attributes:
         path: The file.
-        seed: The seed that it is of.
+        seed: Its seed.
         seeds: Number of seeds of the run.
     """
 
@@ -25,28 +25,28 @@ class RunPredictions:
 
     @property
     def why(self) -> str:
-        """Why it is this one, in words."""
+        """Why this file was chosen, for messages."""
         return f"seed {self.seed}" + (f" of {self.seeds}, the best on validation" if self.seeds > 1 else "")
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a path is the folder of a run, done or not."""
+    """Whether a path is the folder of a run, finished or not."""
     return folder.is_dir() and any(
         next(folder.glob(name), None) for name in (RESULTS_NAME, f"seed-*/{SEED_RESULT_NAME}", "recipe.yaml")
     )
 
 
 def predictions_of_run(folder: Path) -> RunPredictions:
-    """The predictions on test of the seed that a run publishes, see `best_seed`.
+    """Find the test predictions of the seed that a run publishes, see `best_seed`.
 
     Args:
         folder: The run's folder.
 
     Raises:
-        TrainingError: The run is not done, its test split was not scored, or the file is missing.
+        TrainingError: The run is not finished, its test split was not scored, or the file is missing.
     """
     if not (folder / RESULTS_NAME).is_file():
-        raise TrainingError(f"{folder}: this run is not done, it has no {RESULTS_NAME}: run it to its end first")
+        raise TrainingError(f"{folder}: this run is not finished, it has no {RESULTS_NAME}: finish it first")
     result = read_results(folder / RESULTS_NAME)
     if not result.recipe.test:
         raise TrainingError(f"{folder}: this run has not scored test: run it again without --no-test")
@@ -54,6 +54,6 @@ def predictions_of_run(folder: Path) -> RunPredictions:
     files = files_of_split(folder / f"seed-{seed}", "test")
     if len(files) != 1:
         raise TrainingError(
-            f"{folder}: seed-{seed} has {len(files)} prediction files of test, not one: name the file instead"
+            f"{folder}: seed-{seed} has {len(files)} prediction files of test, not one: pass a file instead"
         )
     return RunPredictions(files[0], seed, len(result.seeds))

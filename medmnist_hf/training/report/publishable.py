@@ -1,4 +1,4 @@
-"""Which model of a run is to be published, and what may be said of it to others."""
+"""Select the model of a run to publish, and prepare its results for publication."""
 
 import math
 from dataclasses import replace
@@ -16,14 +16,14 @@ FIGURES: Final = "figures"
 
 
 def best_seed(result: RunResult) -> SeedResult:
-    """The seed to publish: the one with the best AUC on validation, the first of equals; undefined counts as 0."""
+    """Select the seed to publish: the best AUC on validation, where nan counts as 0; ties go to the first."""
     return max(result.seeds, key=lambda seed: 0.0 if math.isnan(seed.validation.auc) else seed.validation.auc)
 
 
 def model_result(result: RunResult) -> ModelResult | None:
-    """What the seed to publish reached on test, as a score of the official data set.
+    """Test scores of the seed to publish, on the official data set.
 
-    None on data that is not verified, where test was not scored, and where a measure is undefined.
+    None if the data is not verified, test was not scored, or a metric is undefined.
     """
     best, seeds = best_seed(result), len(result.seeds)
     if not result.provenance.comparable or not best.test or math.isnan(best.test.auc + best.test.acc):
@@ -38,24 +38,24 @@ def model_result(result: RunResult) -> ModelResult | None:
 
 
 def shown_name(model: str) -> str:
-    """A model as it is called to others: one in a folder by the name of the folder."""
+    """Public name of a model; for a local folder, its name without the path."""
     folder = expand_user(model)
     return folder.resolve().name if folder.is_dir() else model
 
 
 def portable(result: RunResult) -> RunResult:
-    """A result without the folders of the machine it was made on: a model or checkpoint of a file has its name."""
+    """Remove local paths from a result; local models and checkpoints keep their file names."""
     recipe = result.recipe
-    shown, checkpoint = shown_name(recipe.model), recipe.checkpoint
+    name, checkpoint = shown_name(recipe.model), recipe.checkpoint
     if checkpoint is not None:
         checkpoint = Path(checkpoint).name
     seeds = [
-        replace(seed, facts=replace(seed.facts, origin=seed.facts.origin.replace(recipe.model, shown)))
+        replace(seed, facts=replace(seed.facts, origin=seed.facts.origin.replace(recipe.model, name)))
         for seed in result.seeds
     ]
-    return replace(result, recipe=replace(recipe, root=None, model=shown, checkpoint=checkpoint), seeds=tuple(seeds))
+    return replace(result, recipe=replace(recipe, root=None, model=name, checkpoint=checkpoint), seeds=tuple(seeds))
 
 
 def repository(recipe: Recipe) -> str:
-    """Repository on the Hub of the data of a recipe, as ``user/name``."""
+    """Hub repository of a recipe's data, as ``user/name``."""
     return recipe.repository or f"{NAMESPACE}/{recipe.dataset}"

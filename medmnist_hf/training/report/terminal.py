@@ -1,4 +1,4 @@
-"""A run's results as a table on the terminal, beside the published rows of its subset."""
+"""Print the results of a run on the terminal, with the published results of its subset."""
 
 import math
 from collections.abc import Iterator
@@ -25,28 +25,28 @@ from medmnist_hf.training.tracking import TENSORBOARD
 
 
 def own_name(result: RunResult) -> str:
-    """How a run is called in a table, e.g. ``timm/resnet18 finetune (28)`` or ``FLAML, flattened pixels (28)``."""
+    """Name of a run in a table, e.g. ``timm/resnet18 finetune (28)`` or ``FLAML, flattened pixels (28)``."""
     recipe, engine = result.recipe, method(result.recipe.method).engine
     if engine is None:
         return f"{recipe.model} {recipe.method} ({recipe.size})"
     facts = [seed.facts for seed in result.seeds]
-    mark = ", partial" if any(one.partial for one in facts) else ""
+    mark = ", partial" if any(fact.partial for fact in facts) else ""
     return f"{engine.title}, {facts[0].inputs} ({recipe.size}){mark}"
 
 
 def print_results(result: RunResult, folder: Path) -> None:
-    """Print each seed and, of a whole run whose test scores on verified data are known, their mean's place.
+    """Print each seed and, for a complete run with test scores on verified data, the place of their mean.
 
-    Data that is not verified is named first, and no published row is shown with it.
+    Results on data that is not verified start with a warning and are shown without published results.
 
     Args:
-        result: What the run scored.
+        result: Results of the run.
         folder: The run's folder.
     """
     out = console.terminal()
     if not result.provenance.comparable:
         out.print(result.provenance.warning, soft_wrap=True)
-    # A column is known by its name, so that of ACC has a space more where both would be called alike.
+    # Columns are identified by name, so a space distinguishes the column of ACC if both names are equal.
     auc, acc = (f"95 % {result.seeds[0].intervals.get(name, 'interval')}" for name in HEADLINE)
     acc += " " if acc == auc else ""
     seeds = console.table("seed", "validation AUC", "ACC", "test AUC", auc, "test ACC", acc, "seconds", text=())
@@ -73,11 +73,11 @@ def print_results(result: RunResult, folder: Path) -> None:
 
 
 def _written(result: RunResult, folder: Path) -> Iterator[tuple[str, str]]:
-    """What the folder of a run holds: each name with what it is."""
-    yield RESULTS_NAME, "scores, with the recipe, the hardware and releases"
+    """Yield the names and descriptions of the files in a run's folder."""
+    yield RESULTS_NAME, "scores, with the recipe, hardware and library releases"
     yield RECIPE_NAME, "the recipe, for --config"
     if (folder / BEST).exists():
-        yield f"{BEST}/", f"the model with its card: that of seed {best_seed(result).seed}, the best on validation"
+        yield f"{BEST}/", f"the model with its card, from seed {best_seed(result).seed}, the best on validation"
     for seed in result.seeds:
         path = seed_folder(folder, seed.seed)
         parts = {
@@ -86,8 +86,8 @@ def _written(result: RunResult, folder: Path) -> Iterator[tuple[str, str]]:
             LAST: "model of the last epoch",
             TENSORBOARD: "log for TensorBoard",
         }
-        there = ", ".join(about for name, about in parts.items() if (path / name).exists())
-        yield f"{path.name}/", "prediction files" + (f", {there}" if there else "")
+        existing = ", ".join(about for name, about in parts.items() if (path / name).exists())
+        yield f"{path.name}/", "prediction files" + (f", {existing}" if existing else "")
     if result.ensemble:
         yield "*.csv", "prediction files of the ensemble"
 
@@ -110,21 +110,21 @@ def _print_leaderboard(out: Console, result: RunResult) -> None:
     out.print(rows)
     notes = list(published_notes(flag))
     if size != published_size():
-        notes.insert(0, f"published rows are of images of {published_size()}, this run of {size}")
+        notes.insert(0, f"published results are for images of size {published_size()}, this run is for size {size}")
     for note in notes:
         out.print(f"note: {note}", soft_wrap=True)
     out.print()
 
 
 def _search(seed: SeedResult) -> str:
-    """The search of one seed in a line."""
+    """Describe the search of a seed in one line."""
     facts = seed.facts
     report = f"{facts.engine}, {facts.trials} trials in {facts.search_seconds:,.0f} s"
     return f"seed {seed.seed}: {report}" + (f"; partial: {facts.partial}" if facts.partial else "")
 
 
 def _scored(result: SeedResult | EnsembleResult) -> list[str]:
-    """AUC and ACC of validation, and of test with intervals."""
+    """AUC and ACC on validation, and on test with intervals."""
     validation = [digits(result.validation.auc), digits(result.validation.acc)]
     return validation + [text for name in ("auc", "acc") for text in _with_interval(result.test, name)]
 

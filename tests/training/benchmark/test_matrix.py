@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.benchmark.matrix import EXAMPLE, read_matrix, replace_options
+from medmnist_hf.training.benchmark.matrix import EXAMPLE_FILE, read_matrix, replace_options
 from medmnist_hf.training.recipe import Recipe, make_recipe, run_name
 from tests.fixtures.yaml_bomb import BOMB
 
@@ -85,7 +85,7 @@ def test_names_are_readable_and_depend_on_all_options_but_seeds() -> None:
 
 
 def test_the_example_is_a_valid_matrix() -> None:
-    cells = read_matrix(EXAMPLE)
+    cells = read_matrix(EXAMPLE_FILE)
     assert len({cell.name for cell in cells}) == len(cells) == 11
     assert {cell.recipe.dataset for cell in cells} == {"breastmnist", "retinamnist", "adrenalmnist3d"}
     assert {cell.recipe.method for cell in cells} == {"finetune", "linear-probe", "knn"}

@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.report.attribution`: planted objects are found, by the formulas, in every kind of network."""
+"""`medmnist_hf.training.report.attribution`: planted objects are located by every kind of network; formulas match."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ def volumetric() -> nn.Module:
 
 
 def planted(samples: int, sides: tuple[int, ...], seed: int) -> tuple[Tensor, Tensor, list[Box]]:
-    """Noise with one bright square, or cube, each: its place means nothing, its channel is the class."""
+    """Noise with one bright square or cube per image, at a random place; its channel is the class."""
     generator = torch.Generator().manual_seed(seed)
     images = 0.3 * torch.randn(samples, CLASSES, *sides, generator=generator)
     classes, boxes = torch.arange(samples) % CLASSES, []
@@ -41,8 +41,8 @@ def planted(samples: int, sides: tuple[int, ...], seed: int) -> tuple[Tensor, Te
     return images, classes, boxes
 
 
-def taught(make: Callable[[], nn.Module], sides: tuple[int, ...], steps: int, rate: float = 3e-3) -> nn.Module:
-    """A network that tells the classes of planted objects apart."""
+def trained(make: Callable[[], nn.Module], sides: tuple[int, ...], steps: int, rate: float = 3e-3) -> nn.Module:
+    """A network trained to classify the planted objects."""
     torch.manual_seed(0)
     model = make().train()
     images, classes, _ = planted(96, sides, seed=0)
@@ -56,8 +56,8 @@ def taught(make: Callable[[], nn.Module], sides: tuple[int, ...], steps: int, ra
 
 
 def hits(maps: Tensor, boxes: list[Box], slack: int) -> float:
-    """Share of maps whose largest value is in the box, or so many positions beside it."""
-    peaks = [np.unravel_index(int(one.argmax()), one.shape) for one in maps]
+    """Share of maps whose largest value is in the box, or at most ``slack`` positions outside."""
+    peaks = [np.unravel_index(int(each.argmax()), each.shape) for each in maps]
     return float(
         np.mean(
             [
@@ -69,29 +69,29 @@ def hits(maps: Tensor, boxes: list[Box], slack: int) -> float:
 
 
 def contrast(maps: Tensor, boxes: list[Box]) -> float:
-    """Mean inside of the boxes over the mean of all."""
-    return float(np.median([float(one[box].mean() / one.mean()) for one, box in zip(maps, boxes, strict=True)]))
+    """Median ratio of the mean inside the box to the mean of the map."""
+    return float(np.median([float(each[box].mean() / each.mean()) for each, box in zip(maps, boxes, strict=True)]))
 
 
 def cam(model: nn.Module, images: Tensor, labels: Sequence[int], loss: str) -> Tensor:
-    """The maps of a network that has some."""
-    found = grad_cam(model, images, labels, loss)
-    assert found is not None
-    return found.maps
+    """The maps of Grad-CAM, for a network with feature maps."""
+    result = grad_cam(model, images, labels, loss)
+    assert result is not None
+    return result.maps
 
 
 @pytest.fixture(scope="module")
 def cnn() -> nn.Module:
-    return taught(IMAGE_MODELS["timm CNN"], (SIZE, SIZE), 60)
+    return trained(IMAGE_MODELS["timm CNN"], (SIZE, SIZE), 60)
 
 
-def test_grad_cam_finds_what_the_label_hangs_on(cnn: nn.Module) -> None:
+def test_grad_cam_finds_the_planted_object(cnn: nn.Module) -> None:
     images, classes, boxes = planted(24, (SIZE, SIZE), seed=9)
     maps = cam(cnn, images, classes.tolist(), CE)
     assert hits(maps, boxes, slack=4) >= 0.9 and contrast(maps, boxes) > 2.5
 
 
-def test_it_is_asked_about_one_label_and_not_another(cnn: nn.Module) -> None:
+def test_maps_depend_on_the_label(cnn: nn.Module) -> None:
     images = 0.3 * torch.randn(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
     images[:, 0, 2:10, 2:10] += 3
     images[:, 1, 20:28, 20:28] += 3
@@ -102,7 +102,7 @@ def test_it_is_asked_about_one_label_and_not_another(cnn: nn.Module) -> None:
 
 
 def test_grad_cam_of_a_transformers_network() -> None:
-    model = taught(resnet, (SIZE, SIZE), 60, rate=1e-2)
+    model = trained(resnet, (SIZE, SIZE), 60, rate=1e-2)
     images, classes, boxes = planted(24, (SIZE, SIZE), seed=9)
     maps = cam(model, images, classes.tolist(), CE)
     assert hits(maps, boxes, slack=4) >= 0.8 and contrast(maps, boxes) > 2
@@ -110,15 +110,15 @@ def test_grad_cam_of_a_transformers_network() -> None:
 
 def test_grad_cam_of_volumes() -> None:
     sides = (16, 16, 16)
-    model = taught(volumetric, sides, 20, rate=2e-2)
+    model = trained(volumetric, sides, 20, rate=2e-2)
     images, classes, boxes = planted(24, sides, seed=9)
     maps = cam(model, images, classes.tolist(), CE)
     assert maps.shape == (24, *sides)
     assert hits(maps, boxes, slack=2) >= 0.7 and contrast(maps, boxes) > 4
 
 
-def test_occlusion_finds_it_in_a_network_of_tokens() -> None:
-    model = taught(IMAGE_MODELS["timm ViT"], (SIZE, SIZE), 60)
+def test_occlusion_finds_the_planted_object_in_a_network_of_tokens() -> None:
+    model = trained(IMAGE_MODELS["timm ViT"], (SIZE, SIZE), 60)
     images, classes, boxes = planted(24, (SIZE, SIZE), seed=9)
     assert grad_cam(model, images, classes.tolist(), CE) is None
     maps = occlusion(model, images, classes.tolist(), CE)
@@ -126,23 +126,23 @@ def test_occlusion_finds_it_in_a_network_of_tokens() -> None:
 
 
 @pytest.mark.parametrize("loss", [CE, "bce"])
-def test_of_a_pooled_map_and_a_linear_layer_it_is_the_class_activation_map(loss: str) -> None:
-    """Of such networks Grad-CAM is the map of Zhou et al. (CVPR 2016), as its authors prove."""
+def test_grad_cam_equals_the_class_activation_map(loss: str) -> None:
+    """For a pooled map and a linear layer, Grad-CAM equals the map of Zhou et al. (CVPR 2016)."""
     model: Any = timm_model("test_resnet").eval()
     images = pixels(4)
     images = functional.interpolate(images, (128, 128))  # 4 x 4 positions at the end
-    asked = [0, 2, 1, 1]
+    chosen_labels = [0, 2, 1, 1]
     with torch.no_grad():
         features = model.timm_model.forward_features(images)
-        weight = model.timm_model.get_classifier().weight[asked]
-        if loss == CE:  # less the others by their share of what is left
-            odds = model(images).logits.scatter(1, torch.tensor(asked)[:, None], -math.inf)
+        weight = model.timm_model.get_classifier().weight[chosen_labels]
+        if loss == CE:  # minus the other labels, weighted by their probabilities without this one
+            odds = model(images).logits.scatter(1, torch.tensor(chosen_labels)[:, None], -math.inf)
             weight = weight - odds.softmax(1) @ model.timm_model.get_classifier().weight
         expected = torch.einsum("bc,bchw->bhw", weight, features).clamp(min=0)
     assert features.shape[2:] == (4, 4) and (expected.amax((1, 2)) > 0).sum() >= 2
     expected = functional.interpolate(expected[:, None], (128, 128), mode="bilinear")[:, 0]
     expected /= expected.amax((1, 2), keepdim=True).clamp(min=1e-30)
-    maps = cam(model, images, asked, loss)
+    maps = cam(model, images, chosen_labels, loss)
     assert torch.allclose(maps, expected, atol=1e-4)
 
 
@@ -151,47 +151,47 @@ def hooks_of(model: nn.Module) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("kind", [*IMAGE_MODELS, "volumes"])
-def test_every_kind_of_network_has_a_map_and_stays_as_it_is(kind: str) -> None:
+def test_every_kind_of_network_has_a_map_and_is_unchanged(kind: str) -> None:
     torch.manual_seed(0)
     model = volumetric() if kind == "volumes" else IMAGE_MODELS[kind]()
     model.requires_grad_(False)  # as a frozen network is
     images = pixels(2, 3 if kind == "volumes" else 2)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with torch.inference_mode():  # what a network keeps from scoring must not get in the way
+    with torch.inference_mode():  # tensors cached during scoring must not interfere
         model.eval()(pixel_values=images, output_hidden_states=True)
-    hooks = hooks_of(model)  # those with which transformers itself gets at hidden states
-    found = grad_cam(model.train(), images, [0, 2], CE)
-    assert (found is None) == (kind in TOKENS)
-    maps = occlusion(model, images, [0, 2], CE) if found is None else found.maps
-    assert found is None or (found.layer and len(found.positions) == images.ndim - 2)
+    hooks = hooks_of(model)  # transformers itself uses hooks for hidden states
+    result = grad_cam(model.train(), images, [0, 2], CE)
+    assert (result is None) == (kind in TOKENS)
+    maps = occlusion(model, images, [0, 2], CE) if result is None else result.maps
+    assert result is None or (result.layer and len(result.positions) == images.ndim - 2)
     assert maps.dtype == torch.float32 and maps.shape == (2, *images.shape[2:]) and not maps.requires_grad
-    assert all(one == 0 or one == pytest.approx(1, abs=0.15) for one in maps.flatten(1).amax(1))
+    assert all(peak == 0 or peak == pytest.approx(1, abs=0.15) for peak in maps.flatten(1).amax(1))
     assert maps.min() >= 0 and maps.max() > 0
     assert not any(module.training for module in model.modules()) and not images.requires_grad
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert all(one.grad is None for one in model.parameters())
+    assert all(parameter.grad is None for parameter in model.parameters())
     assert hooks_of(model) == hooks
 
 
-def test_the_layer_is_the_deepest_with_room_for_places_and_named_as_the_network_does() -> None:
+def test_the_layer_is_the_deepest_of_sufficient_resolution() -> None:
     model: Any = timm_model("test_resnet").eval()
     for side, layer in ((128, "layer4"), (64, "layer3")):
-        found = grad_cam(model, functional.interpolate(pixels(1), (side, side)), [0], CE)
-        assert found is not None and (found.layer, found.positions) == (layer, (4, 4))
+        result = grad_cam(model, functional.interpolate(pixels(1), (side, side)), [0], CE)
+        assert result is not None and (result.layer, result.positions) == (layer, (4, 4))
         assert layer in dict(model.timm_model.named_modules())
-    found = grad_cam(resnet().eval(), functional.interpolate(pixels(1), (64, 64)), [0], CE)
-    assert found is not None and found.layer.startswith("hidden state ")
+    result = grad_cam(resnet().eval(), functional.interpolate(pixels(1), (64, 64)), [0], CE)
+    assert result is not None and result.layer.startswith("hidden state ")
 
 
 @pytest.mark.parametrize("find", [cam, occlusion])
-def test_where_nothing_speaks_for_a_label_the_map_is_empty(find: Any) -> None:
+def test_the_map_is_empty_if_nothing_supports_the_label(find: Any) -> None:
     model: Any = timm_model("test_resnet")
     nn.init.zeros_(model.timm_model.get_classifier().weight)
     assert not find(model, pixels(2), [0, 1], CE).any()
 
 
 class Brightness(nn.Module):
-    """One score an image: the sum of its pixels, of volumes too."""
+    """Scores images and volumes by the sum of their pixels or voxels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -203,35 +203,37 @@ class Brightness(nn.Module):
 
 
 @pytest.mark.parametrize("sides", [(14, 21), (9, 10), (14, 7, 14)])
-def test_occlusion_is_the_fall_of_the_score_part_by_part(sides: tuple[int, ...]) -> None:
+def test_occlusion_is_the_decrease_of_the_score_by_cell(sides: tuple[int, ...]) -> None:
     images = torch.zeros(1, 1, *sides)
     corner, end = (0, 0, *[0] * len(sides)), (0, 0, *[-1] * len(sides))
     images[corner], images[end] = 2.0, 1.0
-    (found,) = occlusion(Brightness(), images, [0], "bce")
-    (against,) = occlusion(Brightness(), images, [1], "bce")
-    assert found[(0,) * len(sides)] == 1 and float(found[(-1,) * len(sides)]) == pytest.approx(0.5, abs=0.05)
-    assert found[tuple(side // 2 for side in sides)] == 0
-    assert against[(0,) * len(sides)] == 0 and against.max() == 1  # less of the rest speaks for darkness
+    (result,) = occlusion(Brightness(), images, [0], "bce")
+    (opposite,) = occlusion(Brightness(), images, [1], "bce")
+    assert result[(0,) * len(sides)] == 1 and float(result[(-1,) * len(sides)]) == pytest.approx(0.5, abs=0.05)
+    assert result[tuple(side // 2 for side in sides)] == 0
+    assert (
+        opposite[(0,) * len(sides)] == 0 and opposite.max() == 1
+    )  # hiding brightness elsewhere supports the dark label
     if all(side % CELLS == 0 for side in sides):
         first = tuple(slice(side // CELLS // 2 + 1) for side in sides)
-        assert (found[first] > 0).all()
+        assert (result[first] > 0).all()
 
 
 @pytest.mark.parametrize("loss", [CE, "bce", "ordinal"])
-def test_log_odds_are_those_of_the_scores(loss: str) -> None:
+def test_log_odds_match_the_scores(loss: str) -> None:
     logits = 3 * torch.randn(50, 4, generator=torch.Generator().manual_seed(0)).double()
     if loss == "ordinal":
-        logits = logits.sort(1, descending=True).values  # a grade above each step is less probable than below
+        logits = logits.sort(1, descending=True).values  # exceeding a higher grade is less probable
     scores = to_scores(logits.numpy(), loss)
     ends = {0, scores.shape[1] - 1}
     for label in range(scores.shape[1]):
-        found = log_odds(logits, [label] * 50, loss).numpy()
+        result = log_odds(logits, [label] * 50, loss).numpy()
         if loss != "ordinal" or label in ends:
             expected = np.log(scores[:, label] / (1 - scores[:, label]))
         else:
             reached, passed = scores[:, label:].sum(1), scores[:, label + 1 :].sum(1)
             expected = np.log(reached / (1 - reached)) - np.log(passed / (1 - passed))
-        assert found == pytest.approx(expected, rel=1e-4, abs=1e-4)
+        assert result == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
 def recipe_of(**options: Any) -> Recipe:
@@ -249,26 +251,26 @@ def recipe_of(**options: Any) -> Recipe:
         ("adrenalmnist3d", {"resize": "pad", "image_size": 32}, "Grad-CAM"),
     ],
 )
-def test_maps_lie_over_the_images_as_they_are_stored(dataset: str, options: dict[str, Any], method: str) -> None:
+def test_maps_align_with_the_stored_images(dataset: str, options: dict[str, Any], method: str) -> None:
     recipe = recipe_of(dataset=dataset, **options)
     entry = recipe.subset
     shape = entry.file(28).image_shape
     images = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
     torch.manual_seed(1)
     built = build_model(recipe)
-    asked = [0, 1, len(entry.labels) - 1]
-    found, by = image_maps(recipe, built, images, asked)
-    assert by.startswith(method) and found.dtype == np.float32 and found.shape == (3, *shape[: entry.ndim])
-    assert found.min() >= 0 and 0.5 < found.max() <= 1
+    chosen_labels = [0, 1, len(entry.labels) - 1]
+    result, description = image_maps(recipe, built, images, chosen_labels)
+    assert description.startswith(method) and result.dtype == np.float32 and result.shape == (3, *shape[: entry.ndim])
+    assert result.min() >= 0 and 0.5 < result.max() <= 1
     transform = input_transform(recipe, built.mean, built.std, built.image_size)
     inputs = transform(ArrayDataset(images, np.zeros(3, np.int64)).gather(range(3)))["pixel_values"]
     find: Any = cam if method.startswith("Grad-CAM") else occlusion
     loss = {"ordinal": "ordinal"}.get(recipe.loss, "bce" if dataset == "chestmnist" else CE)
-    whole = find(built.model, inputs, asked, loss)
+    whole = find(built.model, inputs, chosen_labels, loss)
     if recipe.resize == "pad":
         edge = (built.image_size - 28) // 2
         expected = whole[(slice(None), *[slice(edge, edge + 28)] * entry.ndim)]
     else:
         mode = "trilinear" if entry.ndim == 3 else "bilinear"
         expected = functional.interpolate(whole[:, None], [28] * entry.ndim, mode=mode)[:, 0]
-    assert found == pytest.approx(expected.numpy(), abs=1e-3)
+    assert result == pytest.approx(expected.numpy(), abs=1e-3)

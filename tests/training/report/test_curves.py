@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.report.curves`: what is drawn is what was logged, with gaps where nothing was defined."""
+"""`medmnist_hf.training.report.curves`: curves of the logged values, with gaps for undefined ones."""
 
 import math
 from itertools import pairwise
@@ -13,14 +13,14 @@ from medmnist_hf.training.report.curves import draw_curves, series
 
 
 def history(epochs: int) -> list[dict[str, Any]]:
-    """Entries in the order, and with the names, that `transformers.Trainer` logs."""
-    found: list[dict[str, Any]] = []
+    """Entries as logged by `transformers.Trainer`."""
+    entries: list[dict[str, Any]] = []
     for epoch in range(1, epochs + 1):
-        found.append({"epoch": float(epoch), "step": 9 * epoch, "loss": 2 / epoch, "grad_norm": 1.0})
-        found[-1]["learning_rate"] = 1e-3 / epoch
-        found.append({"epoch": float(epoch), "eval_loss": 3 / epoch, "eval_auc": 1 - 0.5 / epoch})
-        found[-1] |= {"eval_acc": 0.9 - 0.5 / epoch, "eval_runtime": 0.1}
-    return [*found, {"epoch": float(epochs), "train_loss": 0.7, "train_runtime": 3.0}]
+        entries.append({"epoch": float(epoch), "step": 9 * epoch, "loss": 2 / epoch, "grad_norm": 1.0})
+        entries[-1]["learning_rate"] = 1e-3 / epoch
+        entries.append({"epoch": float(epoch), "eval_loss": 3 / epoch, "eval_auc": 1 - 0.5 / epoch})
+        entries[-1] |= {"eval_acc": 0.9 - 0.5 / epoch, "eval_runtime": 0.1}
+    return [*entries, {"epoch": float(epochs), "train_loss": 0.7, "train_runtime": 3.0}]
 
 
 def curves(figure: Figure) -> dict[str, tuple[list[float], list[float]]]:
@@ -35,7 +35,7 @@ def curves(figure: Figure) -> dict[str, tuple[list[float], list[float]]]:
     }
 
 
-def test_series_are_the_numbers_by_epoch_and_nan_where_there_was_none() -> None:
+def test_series_are_values_by_epoch_including_nan() -> None:
     entries = history(3)
     assert series(entries, "loss") == ([1, 2, 3], [2, 1, pytest.approx(2 / 3)])
     entries[5]["eval_auc"] = math.nan
@@ -44,36 +44,36 @@ def test_series_are_the_numbers_by_epoch_and_nan_where_there_was_none() -> None:
     assert series(entries, "eval_mae") == ([], [])
 
 
-def test_each_panel_shows_what_was_logged() -> None:
+def test_each_panel_shows_the_logged_values() -> None:
     entries = history(5)
     entries[5]["eval_loss"] = math.nan
-    found = curves(draw_curves(entries, 4, "a title"))
-    assert found.keys() == {
+    lines = curves(draw_curves(entries, 4, "a title"))
+    assert lines.keys() == {
         *("Loss: train", "Loss: validation", "Validation: AUC", "Validation: ACC"),
-        "Learning rate: of the first layers",
+        "Learning rate: first layers",
         *(f"{panel}: best epoch, 4" for panel in ("Loss", "Validation", "Learning rate")),
     }
     for label, name in (
         ("Loss: train", "loss"),
         ("Validation: AUC", "eval_auc"),
         ("Validation: ACC", "eval_acc"),
-        ("Learning rate: of the first layers", "learning_rate"),
+        ("Learning rate: first layers", "learning_rate"),
     ):
-        assert found[label] == series(entries, name)
-    epochs, losses = found["Loss: validation"]
-    assert epochs == [1, 2, 3, 4, 5] and [math.isnan(one) for one in losses] == [False, False, True, False, False]
-    assert found["Loss: best epoch, 4"][0] == [4, 4]
+        assert lines[label] == series(entries, name)
+    epochs, losses = lines["Loss: validation"]
+    assert epochs == [1, 2, 3, 4, 5] and [math.isnan(loss) for loss in losses] == [False, False, True, False, False]
+    assert lines["Loss: best epoch, 4"][0] == [4, 4]
 
 
 @pytest.mark.parametrize(("epochs", "marked"), [(1, True), (30, True), (31, False)])
-def test_few_epochs_are_marked_one_by_one(epochs: int, marked: bool) -> None:
+def test_few_epochs_have_markers(epochs: int, marked: bool) -> None:
     figure = draw_curves(history(epochs), 1, "a title")
     markers = {line.get_marker() for axes in figure.axes for line in axes.lines[1:]}
     assert markers == ({"o", "s"} if marked else {"None"})
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 100])
-def test_nothing_is_cut_off_and_epochs_are_whole(epochs: int) -> None:
+def test_nothing_is_clipped_and_epochs_are_integers(epochs: int) -> None:
     title = f"organcmnist 224, timm/{'a_long_name.' * 4}in1k finetune, seed 4294967295"
     figure = draw_curves(history(epochs), epochs, title)
     canvas = FigureCanvasAgg(figure)
@@ -81,13 +81,13 @@ def test_nothing_is_cut_off_and_epochs_are_whole(epochs: int) -> None:
     drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
     assert drawn.x0 >= 0 and drawn.y0 >= 0 and drawn.x1 <= width and drawn.y1 <= height
     panels = [axes.get_tightbbox() for axes in figure.axes]
-    assert all(one.x1 < other.x0 for one, other in pairwise(panels))  # type: ignore[union-attr]
+    assert all(left.x1 < right.x0 for left, right in pairwise(panels))  # type: ignore[union-attr]
     low, high = figure.axes[0].get_xlim()
     ticks = [tick for tick in figure.axes[0].get_xticks() if low <= tick <= high]
     assert ticks and all(tick == round(tick) for tick in ticks)
 
 
-def test_a_training_whose_measures_were_never_defined_is_drawn() -> None:
+def test_a_training_with_undefined_metrics_is_drawn() -> None:
     entries = [entry | {name: math.nan for name in entry if name.startswith("eval_a")} for entry in history(3)]
     figure = draw_curves(entries, 3, "x")
     FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]

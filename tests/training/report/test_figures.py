@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.report.figures`: figures for every task and method, none that loses a training, one card."""
+"""`medmnist_hf.training.report.figures`: figures of every task and method, failures as warnings, one card."""
 
 import logging
 import re
@@ -51,7 +51,7 @@ def seed_of(
     provenance: Provenance = Provenance.VERIFIED,
     **options: Any,
 ) -> Left:
-    """What a seed has when its figures are drawn: images of noise, scored by an untrained tiny model."""
+    """Inputs of `write_figures`: noise images, scored by an untrained tiny model."""
     recipe = tiny(Path(), dataset, **options)
     entry, rng = recipe.subset, np.random.default_rng(0)
     images = rng.integers(0, 256, (rows, *entry.file(28).image_shape), dtype=np.uint8)
@@ -65,13 +65,13 @@ def seed_of(
     splits = ("validation", "test") if recipe.test else ("validation",)
     data = dict.fromkeys(splits, Arrays(images, labels))
     predictions = dict.fromkeys(splits, check_scores(recipe, labels, scores))
-    given = TRAINED if facts is None else facts
-    result = score_seed(recipe, 3, predictions, facts=given, data=data_of(recipe, provenance))
+    seed_facts = TRAINED if facts is None else facts
+    result = score_seed(recipe, 3, predictions, facts=seed_facts, data=data_of(recipe, provenance))
     return recipe, result, data, predictions, built
 
 
-def leave(folder: Path, seed: Left, *, built: bool = True) -> dict[str, tuple[int, int]]:
-    """Leave a seed's figures; name -> size in pixels."""
+def write(folder: Path, seed: Left, *, built: bool = True) -> dict[str, tuple[int, int]]:
+    """Write a seed's figures; name -> size in pixels."""
     recipe, result, data, predictions, model = seed
     write_figures(recipe, result, folder, data=data, predictions=predictions, built=model if built else None)
     sizes = {}
@@ -85,16 +85,16 @@ def leave(folder: Path, seed: Left, *, built: bool = True) -> dict[str, tuple[in
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Figure]]:
-    """The figures that are drawn while a test runs, by what draws them."""
+    """The figures drawn during a test, by the name of the function that draws them."""
     drawn: dict[str, Figure] = {}
     for name in ("draw", "draw_cases", "draw_curves"):
         real = getattr(figures_module, name)
 
-        def kept(*given: Any, name: str = name, real: Any = real) -> Figure:
-            drawn[name] = real(*given)
+        def record(*arguments: Any, name: str = name, real: Any = real) -> Figure:
+            drawn[name] = real(*arguments)
             return drawn[name]
 
-        monkeypatch.setattr(figures_module, name, kept)
+        monkeypatch.setattr(figures_module, name, record)
     yield drawn
 
 
@@ -108,74 +108,74 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Figure]]:
         ("adrenalmnist3d", {"volumetric": "2.5d"}),
     ],
 )
-def test_every_task_leaves_three_figures_without_a_word(
+def test_every_task_has_three_figures_without_warnings(
     tmp_path: Path,
     dataset: str,
     options: dict[str, Any],
     figures: dict[str, Figure],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert leave(tmp_path, seed_of(dataset, **options)).keys() == ALL and not caplog.records
+    assert write(tmp_path, seed_of(dataset, **options)).keys() == ALL and not caplog.records
     first, second, third = (text.get_text() for text in figures["draw_cases"].texts[:3])
     assert first == f"{dataset} 28, timm/test_efficientnet finetune, seed 3: test cases"
     assert re.fullmatch(
-        r"Below each of them what speaks for the label predicted, or the finding, by Grad-CAM on [\w. ]+, "
+        r"Below each case: support for the predicted label or the finding, by Grad-CAM on [\w. ]+, "
         r"\d+( x \d+){1,2} positions",
         second if second.endswith("positions") else f"{second} {third}",
     )
     assert figures["draw"].get_suptitle() == f"{dataset} 28, timm/test_efficientnet finetune, seed 3: test"
 
 
-def test_without_a_history_or_a_model_what_is_left_is_drawn(tmp_path: Path, figures: dict[str, Figure]) -> None:
+def test_figures_without_a_history_or_a_model(tmp_path: Path, figures: dict[str, Figure]) -> None:
     seed = seed_of("bloodmnist", method="knn", test=False, facts={})
-    assert leave(tmp_path, seed, built=False).keys() == ALL - {"curves.png"}
+    assert write(tmp_path, seed, built=False).keys() == ALL - {"curves.png"}
     (title, *_) = (text.get_text() for text in figures["draw_cases"].texts)
     assert title == "bloodmnist 28, timm/test_efficientnet knn, seed 3: validation cases"
     assert all(len(axes.images) == 1 for axes in figures["draw_cases"].axes), "no maps"
 
 
-def test_where_nothing_was_decided_there_are_no_cases(tmp_path: Path) -> None:
+def test_no_figure_of_cases_without_cases(tmp_path: Path) -> None:
     recipe, result, data, predictions, built = seed_of("chestmnist")
     low = {
-        split: check_scores(recipe, np.zeros_like(data[split].labels), 0.1 * one.columns.T)
-        for split, one in predictions.items()
+        split: check_scores(recipe, np.zeros_like(data[split].labels), 0.1 * checked.columns.T)
+        for split, checked in predictions.items()
     }
-    assert leave(tmp_path, (recipe, result, data, low, built)).keys() == ALL - {"cases.png"}
+    assert write(tmp_path, (recipe, result, data, low, built)).keys() == ALL - {"cases.png"}
 
 
-def test_a_model_in_a_folder_is_named_without_its_place(tmp_path: Path, figures: dict[str, Figure]) -> None:
-    recipe, *more = seed_of("bloodmnist")
+def test_a_model_in_a_folder_is_named_without_its_path(tmp_path: Path, figures: dict[str, Figure]) -> None:
+    recipe, *others = seed_of("bloodmnist")
     folder = tmp_path / "private" / "my-vit"
     folder.mkdir(parents=True)
-    leave(tmp_path, (replace(recipe, model=str(folder)), *more))  # type: ignore[arg-type]
+    write(tmp_path, (replace(recipe, model=str(folder)), *others))  # type: ignore[arg-type]
     titles = [figures["draw"].get_suptitle(), figures["draw_curves"].get_suptitle()]
     titles.append(figures["draw_cases"].texts[0].get_text())
     assert all("28, my-vit finetune" in title and "private" not in title for title in titles)
 
 
-def test_a_network_that_cannot_be_asked_is_one_line_and_cases_without_maps(
+def test_a_network_without_maps_gives_a_warning_and_cases_without_maps(
     tmp_path: Path, figures: dict[str, Figure], caplog: pytest.LogCaptureFixture
 ) -> None:
     recipe, result, data, predictions, built = seed_of("bloodmnist")
     built.model.timm_model = nn.Linear(3, 8)  # no forward_features, no map
-    assert leave(tmp_path, (recipe, result, data, predictions, built)).keys() == ALL
+    assert write(tmp_path, (recipe, result, data, predictions, built)).keys() == ALL
     (record,) = caplog.records
     assert record.levelno == logging.WARNING and "\n" not in record.getMessage()
-    assert record.getMessage().startswith("no map of what timm/test_efficientnet looked at: ")
+    assert record.getMessage().startswith("cannot compute attribution maps of timm/test_efficientnet: ")
     assert all(len(axes.images) == 1 for axes in figures["draw_cases"].axes)
     assert "Below" not in "".join(text.get_text() for text in figures["draw_cases"].texts)
 
 
-def test_a_figure_that_cannot_be_drawn_is_one_line_and_the_others_are_there(
+def test_a_figure_that_cannot_be_drawn_gives_a_warning_and_no_others_fail(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     facts = {"history": [{"loss": 1.0}], "best_epoch": 1}  # an entry without its epoch
-    assert leave(tmp_path, seed_of("bloodmnist", facts=facts)).keys() == ALL - {"curves.png"}
+    assert write(tmp_path, seed_of("bloodmnist", facts=facts)).keys() == ALL - {"curves.png"}
     (record,) = caplog.records
-    assert re.fullmatch(r"no .*/figures/curves\.png: 'epoch'", record.getMessage())
+    assert re.fullmatch(r"cannot draw .*/figures/curves\.png: 'epoch'", record.getMessage())
 
 
-def test_a_figure_that_cannot_be_written_is_an_error_of_the_disk(tmp_path: Path) -> None:
+def test_a_figure_that_cannot_be_written_raises_an_error(tmp_path: Path) -> None:
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "scores.png").mkdir()
     recipe, result, data, predictions, _ = seed_of("bloodmnist", facts={})
@@ -184,7 +184,7 @@ def test_a_figure_that_cannot_be_written_is_an_error_of_the_disk(tmp_path: Path)
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["scores.png"], "nothing half-written"
 
 
-def test_that_matplotlib_is_missing_is_one_line(
+def test_missing_matplotlib_gives_a_one_line_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert can_draw() and not caplog.records
@@ -217,7 +217,7 @@ def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_the_card_lies_beside_the_weights_of_the_best_seed_alone(root: Path, tmp_path: Path) -> None:
+def test_only_the_best_seed_has_a_card(root: Path, tmp_path: Path) -> None:
     models = models_of(tmp_path, 2)
     figures = tmp_path / "seed-1" / "figures"
     figures.mkdir()
@@ -228,22 +228,22 @@ def test_the_card_lies_beside_the_weights_of_the_best_seed_alone(root: Path, tmp
     both = result_of(root, tmp_path / "two", [0.7, 0.8])
     assert best_seed(both).seed == 1
     write_card(models, both)
-    assert not (models[0] / "README.md").exists(), "another seed was the best before this one came"
+    assert not (models[0] / "README.md").exists(), "the card of the former best seed is removed"
     text = (models[1] / "README.md").read_text(encoding="utf-8")
-    (shown,) = re.findall(r"!\[.+\]\((.+)\)", text)
-    assert (models[1] / shown).resolve() == (figures / "cases.png").resolve()
+    (figure,) = re.findall(r"!\[.+\]\((.+)\)", text)
+    assert (models[1] / figure).resolve() == (figures / "cases.png").resolve()
     assert str(models[1]) in text and text.startswith("---\n")
     write_card(models, both)
     assert (models[1] / "README.md").read_text(encoding="utf-8") == text
     assert not list(models[1].glob(".*"))
 
 
-def test_a_run_that_left_no_model_has_no_card(root: Path, tmp_path: Path) -> None:
+def test_a_run_without_a_model_has_no_card(root: Path, tmp_path: Path) -> None:
     write_card({0: tmp_path / "seed-0" / "best"}, result_of(root, tmp_path / "run", [0.7], method="knn"))
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_the_card_says_what_the_data_was_though_the_build_is_gone(tmp_path: Path) -> None:
+def test_the_card_has_the_provenance_even_if_the_build_is_gone(tmp_path: Path) -> None:
     models = models_of(tmp_path, 1)
     result = result_of(tmp_path / "nowhere", tmp_path / "run", [0.7], provenance=Provenance.UNVERIFIED)
     write_card(models, result)
@@ -251,10 +251,8 @@ def test_the_card_says_what_the_data_was_though_the_build_is_gone(tmp_path: Path
 
 
 @pytest.mark.parametrize("provenance", Provenance)
-def test_the_banner_is_drawn_into_every_figure(
-    tmp_path: Path, figures: dict[str, Figure], provenance: Provenance
-) -> None:
-    leave(tmp_path, seed_of("bloodmnist", provenance=provenance))
+def test_every_figure_has_the_banner(tmp_path: Path, figures: dict[str, Figure], provenance: Provenance) -> None:
+    write(tmp_path, seed_of("bloodmnist", provenance=provenance))
     titles = [figures["draw"].get_suptitle(), figures["draw_curves"].get_suptitle()]
     titles.append(figures["draw_cases"].texts[0].get_text())
     assert all(title.startswith(provenance.mark("bloodmnist 28, ")) for title in titles)

@@ -1,4 +1,4 @@
-"""Which seed is published and what is said of it to others."""
+"""Selection of the published seed, and its results without local paths."""
 
 import math
 from dataclasses import replace
@@ -20,10 +20,10 @@ def results(folder: Path, **options: Any) -> RunResult:
     return read_results(folder / "run" / "results.json")
 
 
-def test_the_seed_is_the_best_on_validation_whatever_test_says(tmp_path: Path) -> None:
-    found = results(tmp_path, test=[0.9, 0.6, 0.7], validation=[0.7, 0.8, 0.8])
-    assert best_seed(found).seed == 1
-    result = model_result(found)
+def test_the_seed_is_the_best_on_validation(tmp_path: Path) -> None:
+    run_result = results(tmp_path, test=[0.9, 0.6, 0.7], validation=[0.7, 0.8, 0.8])
+    assert best_seed(run_result).seed == 1
+    result = model_result(run_result)
     assert result is not None
     assert (result.flag, result.size, result.auc) == ("breastmnist", 28, 0.6) and result.acc == pytest.approx(0.5)
     assert result.notes == (
@@ -31,7 +31,7 @@ def test_the_seed_is_the_best_on_validation_whatever_test_says(tmp_path: Path) -
     )
 
 
-def test_one_seed_is_told_without_a_mean(tmp_path: Path) -> None:
+def test_a_single_seed_has_no_mean(tmp_path: Path) -> None:
     result = model_result(results(tmp_path, test=[0.9], validation=[0.7]))
     assert result is not None and result.notes == "seed 0, chosen on validation"
 
@@ -40,16 +40,16 @@ def test_a_seed_without_validation_auc_comes_last(tmp_path: Path) -> None:
     assert best_seed(results(tmp_path, test=[0.9, 0.8], validation=[math.nan, 0.5])).seed == 1
 
 
-def test_there_is_no_result_where_test_was_not_scored_or_is_undefined(tmp_path: Path) -> None:
+def test_no_result_if_test_was_not_scored_or_is_undefined(tmp_path: Path) -> None:
     assert model_result(results(tmp_path / "a", test=[], validation=[0.7])) is None
     assert model_result(results(tmp_path / "b", test=[math.nan], validation=[0.7])) is None
 
 
-def test_no_folder_of_the_machine_is_told(tmp_path: Path) -> None:
+def test_local_paths_are_removed(tmp_path: Path) -> None:
     model = tmp_path / "private" / "my-vit"
     model.mkdir(parents=True)
     checkpoint = str(tmp_path / "private" / "weights.safetensors")
-    found = results(
+    run_result = results(
         tmp_path,
         test=[0.9, 0.8],
         validation=[0.7, 0.8],
@@ -58,24 +58,26 @@ def test_no_folder_of_the_machine_is_told(tmp_path: Path) -> None:
         root=str(tmp_path),
         facts={"origin": f"the weights of {model}"},
     )
-    shown = portable(found)
-    assert str(tmp_path) not in shown.to_json() and str(tmp_path) in found.to_json()
-    assert (shown.recipe.model, shown.recipe.root) == ("my-vit", None)
-    assert shown.recipe.checkpoint == "weights.safetensors"
-    assert [seed.facts.origin for seed in shown.seeds] == ["the weights of my-vit"] * 2
-    assert RunResult.from_json(shown.to_json(), "it") == shown
+    public = portable(run_result)
+    assert str(tmp_path) not in public.to_json() and str(tmp_path) in run_result.to_json()
+    assert (public.recipe.model, public.recipe.root) == ("my-vit", None)
+    assert public.recipe.checkpoint == "weights.safetensors"
+    assert [seed.facts.origin for seed in public.seeds] == ["the weights of my-vit"] * 2
+    assert RunResult.from_json(public.to_json(), "it") == public
 
 
-def test_a_name_on_the_hub_stays(tmp_path: Path) -> None:
-    found = results(tmp_path, test=[0.9], validation=[0.7], model="timm/resnet18", facts={"origin": "timm/resnet18"})
-    assert portable(found) == replace(found, recipe=replace(found.recipe, root=None))
+def test_a_name_on_the_hub_is_kept(tmp_path: Path) -> None:
+    run_result = results(
+        tmp_path, test=[0.9], validation=[0.7], model="timm/resnet18", facts={"origin": "timm/resnet18"}
+    )
+    assert portable(run_result) == replace(run_result, recipe=replace(run_result.recipe, root=None))
 
 
 @pytest.mark.parametrize("provenance", [Provenance.UNVERIFIED, Provenance.SYNTHETIC])
-def test_a_score_on_other_data_is_none_of_the_subset(tmp_path: Path, provenance: Provenance) -> None:
+def test_no_result_on_unverified_data(tmp_path: Path, provenance: Provenance) -> None:
     assert model_result(results(tmp_path, test=[0.9], validation=[0.7], provenance=provenance)) is None
 
 
-def test_the_repository_is_that_of_the_recipe_or_the_usual_one() -> None:
+def test_the_repository_is_from_the_recipe_or_the_default() -> None:
     assert repository(make_recipe({"dataset": "breastmnist"})) == f"{NAMESPACE}/breastmnist"
     assert repository(make_recipe({"dataset": "me/breastmnist@v1"})) == "me/breastmnist"

@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.report.terminal`: each seed, the mean in its place among the published rows, the notes."""
+"""`medmnist_hf.training.report.terminal`: scores of each seed, the place of their mean, and notes."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.fixtures.benchmarks import data_of
 
 
 def result_of(*reports: dict[str, Any], provenance: Provenance = Provenance.VERIFIED, **options: Any) -> RunResult:
-    """Results of two seeds, which report these facts besides their seconds."""
+    """Results of two seeds, with these facts in addition to their times."""
     recipe = make_recipe({"dataset": "breastmnist", "seeds": (0, 1), **options})
     test = {"auc": 0.91, "acc": 0.85, "auc_low": 0.86, "auc_high": 0.96, "acc_low": 0.8, "acc_high": 0.9}
     seeds = [
@@ -33,7 +33,7 @@ def result_of(*reports: dict[str, Any], provenance: Provenance = Provenance.VERI
     return summarize(recipe, seeds)
 
 
-def test_a_run_stands_among_the_published_rows(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_ranked_among_the_published_rows(capsys: pytest.CaptureFixture[str]) -> None:
     print_results(result_of(), Path("runs/mine"))
     text = capsys.readouterr().out
     lines = [line for line in text.splitlines() if line.strip()]
@@ -56,8 +56,8 @@ def test_one_seed_is_printed_without_a_deviation(capsys: pytest.CaptureFixture[s
 def test_the_ensemble_of_the_seeds_has_a_row_and_a_place(capsys: pytest.CaptureFixture[str]) -> None:
     result = result_of()
     seed = result.seeds[0]
-    together = EnsembleResult(seed.validation, Measures(seed.test | {"auc": 0.925}), {})
-    print_results(replace(result, ensemble=together), Path("x"))
+    ensemble = EnsembleResult(seed.validation, Measures(seed.test | {"auc": 0.925}), {})
+    print_results(replace(result, ensemble=ensemble), Path("x"))
     text = " ".join(capsys.readouterr().out.split())
     assert "ensemble 0.900 0.800 0.925 0.860 to 0.960 0.850 0.800 to 0.900" in text
     assert "0.925 0.850 * resnet18 finetune (28), ensemble of the seeds" in text
@@ -65,7 +65,7 @@ def test_the_ensemble_of_the_seeds_has_a_row_and_a_place(capsys: pytest.CaptureF
 
 def test_another_size_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
     print_results(result_of(size=64), Path("x"))
-    assert "published rows are of images of 28, this run of 64" in capsys.readouterr().out
+    assert "published results are for images of size 28, this run is for size 64" in capsys.readouterr().out
 
 
 def test_without_test_there_is_no_leaderboard(capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,7 +75,7 @@ def test_without_test_there_is_no_leaderboard(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize("provenance", [Provenance.UNVERIFIED, Provenance.SYNTHETIC])
-def test_results_on_other_data_are_marked_and_not_ranked(
+def test_results_on_unverified_data_are_marked_and_not_ranked(
     provenance: Provenance, capsys: pytest.CaptureFixture[str]
 ) -> None:
     print_results(result_of(provenance=provenance), Path("x"))
@@ -86,12 +86,12 @@ def test_results_on_other_data_are_marked_and_not_ranked(
 
 
 def searched(**facts: Any) -> RunResult:
-    """Results of an engine on volumes, whose second seed reports further facts."""
+    """Results of an engine on volumes; the second seed has further facts."""
     report = {"inputs": "flattened voxels", "engine": "FLAML 2.7.0", "trials": 57, "search_seconds": 1234.56}
     return result_of(report, report | facts, dataset="adrenalmnist3d", model="pixels", method="flaml")
 
 
-def test_an_engine_is_called_by_its_inputs_and_tells_of_its_search(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_engine_is_named_with_its_inputs_and_search(capsys: pytest.CaptureFixture[str]) -> None:
     print_results(searched(), Path("x"))
     text = capsys.readouterr().out
     assert "* FLAML, flattened voxels (28)\n" in text
@@ -105,9 +105,7 @@ def test_an_interrupted_search_is_marked_and_has_no_place(capsys: pytest.Capture
     assert "seed 1: FLAML 2.7.0, 57 trials in 1,235 s; partial: killed by SIGKILL after 34 s\n" in text
 
 
-def test_where_nothing_is_published_there_is_no_leaderboard(
-    unpublished: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unpublished_subset_has_no_leaderboard(unpublished: str, capsys: pytest.CaptureFixture[str]) -> None:
     print_results(result_of(dataset=unpublished, size=64), Path("x"))
     text = capsys.readouterr().out
     assert "test AUC 0.910" in text and "place" not in text and "note:" not in text
