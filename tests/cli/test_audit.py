@@ -1,4 +1,4 @@
-"""``medmnist-hf audit``: its table, its JSON, what it saves and how it ends."""
+"""``medmnist-hf audit``: the table, the JSON, the saved files and the exit code."""
 
 import json
 import subprocess
@@ -24,43 +24,43 @@ def audit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_it_prints_a_table(small: Path, audit: Command) -> None:
-    done = audit(small.parent)
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
+    process = audit(small.parent)
+    assert (process.returncode, process.stderr) == (0, "")
+    lines = process.stdout.splitlines()
     assert lines[0] == "bloodmnist 28, from folder"
     assert next(line.split() for line in lines if line.startswith("blank")) == ["blank", "3", "0", "0"]
     shared = next(line for line in lines if line.startswith("pixel-identical to another row of train"))
     assert shared.split()[-3:] == ["3", "0", "1"]
     assert [line[2:] for line in lines if line.startswith("- ")] == list(audit_config(small).findings)
-    assert "\x1b" not in done.stdout
+    assert "\x1b" not in process.stdout
     assert not (small / "audit.json").exists()
 
 
-def test_it_saves_and_the_card_shows_it(small: Path, audit: Command) -> None:
+def test_a_saved_audit_is_shown_on_the_card(small: Path, audit: Command) -> None:
     expected = audit_config(small)
     for _ in range(2):
-        done = audit(small.parent, "--size", "28", "--json", "--save")
-        assert (done.returncode, done.stderr) == (0, "")
-        assert json.loads(done.stdout) == [json.loads(expected.to_json())]
+        process = audit(small.parent, "--size", "28", "--json", "--save")
+        assert (process.returncode, process.stderr) == (0, "")
+        assert json.loads(process.stdout) == [json.loads(expected.to_json())]
         assert (small / "audit.json").read_text(encoding="utf-8") == expected.to_json()
         card = (small.parent / "README.md").read_text(encoding="utf-8")
         assert all(f"- {finding}" in card for finding in expected.findings)
         assert not list(small.parent.rglob("*.tmp"))
 
 
-def test_it_goes_on_after_a_damaged_config(small: Path, tmp_path: Path, audit: Command) -> None:
+def test_it_continues_after_a_damaged_config(small: Path, tmp_path: Path, audit: Command) -> None:
     sound = Planted("breastmnist").build(tmp_path)
     first_shard(small).unlink()
-    done = audit(small.parent, sound.parent, "--json", "--save")
-    assert done.returncode == 1
-    assert [found["subset"] for found in json.loads(done.stdout)] == ["breastmnist"]
-    (line,) = done.stderr.splitlines()
+    process = audit(small.parent, sound.parent, "--json", "--save")
+    assert process.returncode == 1
+    assert [audited["subset"] for audited in json.loads(process.stdout)] == ["breastmnist"]
+    (line,) = process.stderr.splitlines()
     assert line.startswith(f"error: cannot read {small}")
     assert not (small / "audit.json").exists()
     assert (sound / "audit.json").exists()
 
 
-def test_it_on_bad_input(small: Path, tmp_path: Path, audit: Command) -> None:
+def test_bad_input_is_one_line(small: Path, tmp_path: Path, audit: Command) -> None:
     (small / "audit.json").mkdir()
     cases = {
         (str(tmp_path / "nowhere"),): f"error: {tmp_path / 'nowhere'}: no such file or folder",
@@ -72,23 +72,23 @@ def test_it_on_bad_input(small: Path, tmp_path: Path, audit: Command) -> None:
         (str(small.parent), "--save"): f"error: cannot write {small / 'audit.json'} (",
     }
     for arguments, message in cases.items():
-        done = audit(*arguments)
-        assert (done.returncode, done.stdout) == (1, ""), done
-        (line,) = done.stderr.splitlines()
+        process = audit(*arguments)
+        assert (process.returncode, process.stdout) == (1, ""), process
+        (line,) = process.stderr.splitlines()
         assert line.startswith(message)
     assert audit().returncode == 2
     assert sorted(path.suffix for path in small.iterdir() if path.name.startswith(".")) == []
 
 
 def test_it_has_help_with_an_example(audit: Command) -> None:
-    done = audit("--help")
-    assert done.returncode == 0
-    assert "Example: medmnist-hf audit dist/breastmnist" in " ".join(done.stdout.split())
+    process = audit("--help")
+    assert process.returncode == 0
+    assert "Example: medmnist-hf audit dist/breastmnist" in " ".join(process.stdout.split())
 
 
-def test_a_traceback_never_reaches_a_person(tmp_path: Path) -> None:
-    done = subprocess.run(
+def test_a_folder_without_builds_is_one_line_without_a_traceback(tmp_path: Path) -> None:
+    process = subprocess.run(
         [sys.executable, ROOT / "scripts/audit.py", tmp_path], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"error: no build in {tmp_path}: run medmnist-hf build\n"
+    assert (process.returncode, process.stdout) == (1, "")
+    assert process.stderr == f"error: no build in {tmp_path}: run medmnist-hf build\n"

@@ -1,4 +1,4 @@
-"""``medmnist-hf benchmark`` as a person runs it: a matrix of tiny models, a broken cell, and going on."""
+"""``medmnist-hf benchmark`` as a user runs it: a matrix of tiny models, a broken cell, and a resume."""
 
 import csv
 import dataclasses
@@ -45,22 +45,22 @@ def command(*options: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, SCRIPT, *options], capture_output=True, text=True, check=False)
 
 
-def test_a_matrix_with_a_broken_cell_from_its_plan_to_its_report(
+def test_a_matrix_with_a_broken_cell_is_run_and_reported(
     matrix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "bench"
-    done = command(matrix, "--out", out, "--jobs", "2")
-    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: some cells are not complete: run the same command again")
+    process = command(matrix, "--out", out, "--jobs", "2")
+    assert process.returncode == 1 and "Traceback" not in process.stderr, process.stderr
+    assert process.stderr.splitlines()[-1].startswith("error: some cells are not complete: run the same")
     folders = sorted(path.name for path in out.iterdir() if path.is_dir())
     assert [name.rpartition("-")[0] for name in folders] == [
         "breastmnist-28-no_such_model-finetune",
         "breastmnist-28-timm-test_resnet-finetune",
     ]
-    assert f"failed: {folders[0]}: " in done.stdout
+    assert f"failed: {folders[0]}: " in process.stdout
     assert "no_such_model" in (out / folders[0] / "failed.txt").read_text()
 
-    assert all(row["own"] == "0" for row in csv.DictReader((out / "report.csv").open())), "a phantom has no place"
+    assert all(row["own"] == "0" for row in csv.DictReader((out / "report.csv").open())), "a phantom is not ranked"
     (row,) = csv.DictReader((out / "report-synthetic.csv").open())
     assert row["folder"] == folders[1] and row["method"] == "finetune"
     results = json.loads((out / folders[1] / "results.json").read_text())
@@ -89,7 +89,9 @@ def test_a_dry_run_shows_cells_and_writes_nothing(
     assert not (tmp_path / "bench").exists()
 
 
-def test_a_dry_run_names_what_cannot_run(matrix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_names_cells_that_cannot_run(
+    matrix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     matrix.write_text(matrix.read_text() + "include: [{dataset: retinamnist, model: timm/test_resnet}]\n")
     with pytest.raises(MedMNISTError, match="2 of 3 cells cannot run: fix the problems above"):
         invoke("benchmark", matrix, "--out", tmp_path / "bench", "--dry-run")
@@ -100,7 +102,7 @@ def test_a_dry_run_names_what_cannot_run(matrix: Path, tmp_path: Path, capsys: p
     assert not (tmp_path / "bench").exists()
 
 
-def test_a_report_alone_runs_nothing_and_is_no_failure(
+def test_report_only_runs_nothing_and_succeeds(
     matrix: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -112,7 +114,7 @@ def test_a_report_alone_runs_nothing_and_is_no_failure(
 
 
 def test_a_report_needs_no_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of a benchmark it names the cells that were started, of other runs it reports the results."""
+    """Started cells of a benchmark are listed, and other runs are reported with their results."""
     out = tmp_path / "runs"
     leave_run(out / "mine", test=[0.9], validation=[0.8], dataset="breastmnist")
     cell = out / "breastmnist-28-broken"
@@ -137,18 +139,18 @@ def test_a_report_without_the_matrix_keeps_the_cells_that_were_not_started(
     matrix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "bench"
-    done, pending = read_matrix(matrix)
-    options = dataclasses.asdict(done.recipe)
+    completed, pending = read_matrix(matrix)
+    options = dataclasses.asdict(completed.recipe)
     del options["test"]
-    leave_run(out / done.name, test=[0.9], validation=[0.8], **options)
-    invoke("benchmark", matrix, "--out", out, "--only", done.name)
+    leave_run(out / completed.name, test=[0.9], validation=[0.8], **options)
+    invoke("benchmark", matrix, "--out", out, "--only", completed.name)
     capsys.readouterr()
     invoke("benchmark", "--report-only", "--out", out)
     assert capsys.readouterr().out.splitlines()[-1] == f"pending: {pending.name}"
     assert f"| {pending.name} | pending |" in (out / "report.md").read_text()
 
 
-def test_without_a_matrix_there_is_nothing_to_run(tmp_path: Path) -> None:
+def test_a_matrix_is_required(tmp_path: Path) -> None:
     with pytest.raises(MedMNISTError, match=r"--example prints one; --report-only reports"):
         invoke("benchmark", "--out", tmp_path)
     with pytest.raises(MedMNISTError, match=r"is a folder: give a YAML file; --report-only --out .* reports its runs"):
@@ -158,8 +160,8 @@ def test_without_a_matrix_there_is_nothing_to_run(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_ctrl_c_leaves_the_report_of_what_is_done(matrix: Path, tmp_path: Path) -> None:
-    """As a person presses it: the terminal sends the signal to the command and its cells alike."""
+def test_ctrl_c_reports_the_completed_cells(matrix: Path, tmp_path: Path) -> None:
+    """Like a terminal, the test sends the signal to the command and its cells."""
     out = tmp_path / "bench"
     leave_run(out / "earlier", test=[0.9], validation=[0.8], dataset="breastmnist")
     running = subprocess.Popen(
@@ -171,13 +173,13 @@ def test_ctrl_c_leaves_the_report_of_what_is_done(matrix: Path, tmp_path: Path) 
     )
     assert running.stdout is not None and running.stdout.readline().endswith("started\n")
     os.killpg(running.pid, signal.SIGINT)
-    shown, wrong = running.communicate(timeout=60)
-    assert running.returncode == 130, wrong
-    assert f"wrote {out / 'report.html'}" in shown and "interrupted: breastmnist-28-timm-test_resnet" in shown
-    assert wrong.splitlines()[-1] == "stopped: run the same command again to resume"
+    output, errors = running.communicate(timeout=60)
+    assert running.returncode == 130, errors
+    assert f"wrote {out / 'report.html'}" in output and "interrupted: breastmnist-28-timm-test_resnet" in output
+    assert errors.splitlines()[-1] == "stopped: run the same command again to resume"
     assert [row["folder"] for row in csv.DictReader((out / "report.csv").open()) if row["own"] == "1"] == ["earlier"]
     for name in ("report.md", "report.html"):
-        assert "test_resnet" in (out / name).read_text(encoding="utf-8"), "named as not finished"
+        assert "test_resnet" in (out / name).read_text(encoding="utf-8"), "listed as not finished"
 
 
 @pytest.mark.parametrize(
@@ -206,7 +208,7 @@ def test_a_broken_matrix_runs_nothing(matrix: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_engine_is_one_more_method(root: Path, tmp_path: Path) -> None:
+def test_an_engine_is_a_method_of_a_matrix(root: Path, tmp_path: Path) -> None:
     path, out = tmp_path / "matrix.yaml", tmp_path / "bench"
     path.write_text(
         f'''defaults: {{root: "{root}", dataset: breastmnist, trials: 2}}
@@ -215,17 +217,17 @@ include:
   - {{method: flaml, model: pixels, time_budget: 0.01}}
 '''
     )
-    done = command(path, "--out", out)
-    (small,) = (line for line in done.stdout.splitlines() if line.startswith("failed: breastmnist-28-pixels-flaml-"))
-    assert small.endswith(": FLAML: a time budget of 0.01 s is too small for one trial: give more")
+    process = command(path, "--out", out)
+    (failure,) = (line for line in process.stdout.splitlines() if line.startswith("failed: breastmnist-28-pixels-"))
+    assert failure.endswith(": FLAML: a time budget of 0.01 s is too small for one trial: give more")
     (row,) = csv.DictReader((out / "report-synthetic.csv").open())
-    assert done.returncode == 1 and (row["model"], row["method"]) == ("pixels", "flaml")
+    assert process.returncode == 1 and (row["model"], row["method"]) == ("pixels", "flaml")
     assert json.loads((out / row["folder"] / "results.json").read_text())["runs"][0]["facts"]["trials"] == 2
 
 
 def test_help_has_an_example() -> None:
-    done = command("--help")
-    assert done.returncode == 0 and "Example: medmnist-hf benchmark" in done.stdout
+    process = command("--help")
+    assert process.returncode == 0 and "Example: medmnist-hf benchmark" in process.stdout
 
 
 def test_the_example_is_a_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The build command on a terminal: the bars of the config whose turn it is, and faults in one line."""
+"""The build command on a terminal: progress bars, and errors in one line."""
 
 import os
 import select
@@ -48,23 +48,23 @@ def test_a_download_has_a_bar(tmp_path: Path) -> None:
     assert b"breastmnist 28" in output
 
 
-def test_a_codec_that_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_an_unsuitable_codec_is_a_one_line_error(tmp_path: Path) -> None:
     command = [*COMMAND, "--codec", "webp", "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: breastmnist: --codec webp is for RGB subsets")
-    assert done.stderr.count("\n") == 1
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout) == (1, "")
+    assert process.stderr.startswith("error: breastmnist: --codec webp is for RGB subsets")
+    assert process.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_outcome_is_of_the_rows_that_were_built(phantoms: Phantoms, tmp_path: Path) -> None:
+def test_the_summary_counts_the_rows_that_were_built(phantoms: Phantoms, tmp_path: Path) -> None:
     """An unverified file may have fewer rows than the catalogue."""
     file = phantoms("breastmnist", 28, 16)
     assert file.counts is not None
     (tmp_path / "breastmnist.npz").write_bytes(file.path.read_bytes())
     command = [*COMMAND, "--source", str(tmp_path), "--allow-unverified", "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    _, outcome = (line.split() for line in done.stdout.splitlines() if line.startswith("breastmnist"))
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    _, outcome = (line.split() for line in process.stdout.splitlines() if line.startswith("breastmnist"))
     stored = sum(shard.bytes for shard in read_manifest(tmp_path / "out/breastmnist/28").shards)
     raw = file.counts.total * 28 * 28
     assert outcome[2:6] == [str(file.counts.total), "3", f"{stored / 1e6:.2f}", f"{stored / raw:.3f}"]

@@ -1,4 +1,4 @@
-"""``medmnist-hf cache``: what is kept, by name and in all, and its removal."""
+"""``medmnist-hf cache``: it lists and removes decoded splits, all or those of a subset."""
 
 import json
 import subprocess
@@ -65,20 +65,20 @@ def test_clear(kept: Path) -> None:
     assert run("--dir", kept) == f"0.0 MB in {kept}\n"
 
 
-def test_the_default_folder_is_not_made(tmp_path: Path) -> None:
+def test_listing_does_not_create_the_default_folder(tmp_path: Path) -> None:
     code = "from medmnist_hf.cli.main import main; main()"
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code, "cache"],
         capture_output=True,
         text=True,
         check=True,
         env={"HF_HOME": str(tmp_path / "hf")},
     )
-    assert done.stdout == f"0.0 MB in {tmp_path}/hf/medmnist-hf/arrays\n" and list(tmp_path.iterdir()) == []
+    assert process.stdout == f"0.0 MB in {tmp_path}/hf/medmnist-hf/arrays\n" and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("clear", [[], ["--clear"]])
-def test_a_typo_is_told(kept: Path, clear: list[str]) -> None:
+def test_a_typo_gets_a_suggestion(kept: Path, clear: list[str]) -> None:
     result = runner.invoke(app, ["cache", "brestmnist", "--dir", str(kept), *clear])
     assert isinstance(result.exception, CatalogError) and "did you mean 'breastmnist'?" in str(result.exception)
     assert len(cache_info(kept)) == 4

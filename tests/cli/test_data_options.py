@@ -1,4 +1,4 @@
-"""Every verb that reads data is told which in the same words."""
+"""Every verb that reads data has the same argument and options for it."""
 
 import re
 
@@ -11,7 +11,9 @@ CHECKS = ("verify", "audit")
 
 
 @pytest.mark.parametrize("verb", [*READERS, *CHECKS, "push", "build"])
-def test_the_words(verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_help_has_the_shared_options(
+    verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     text = command(verb, capsys, monkeypatch)("--help").stdout
     assert "--namespace" not in text and "--root" in text

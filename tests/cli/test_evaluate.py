@@ -1,4 +1,4 @@
-"""The commands on prediction files, as a person runs them: tables, JSON, one line for each fault."""
+"""The commands on prediction files, as a user runs them: tables, JSON, and one line per error."""
 
 import json
 import math
@@ -33,25 +33,25 @@ register(app)
 
 
 def run(*arguments: str | Path) -> Result:
-    """A command that must end well."""
-    done = runner.invoke(app, list(map(str, arguments)))
-    assert done.exit_code == 0, done.output + repr(done.exception)
-    return done
+    """Run a command that must succeed."""
+    result = runner.invoke(app, list(map(str, arguments)))
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    return result
 
 
 def facts(*arguments: str | Path) -> Any:
     def refuse(name: str) -> None:
-        raise AssertionError(f"{name} is no JSON")
+        raise AssertionError(f"{name} is not valid JSON")
 
     return json.loads(run(*arguments, "--json").stdout, parse_constant=refuse)
 
 
-def flat(done: Result) -> str:
-    return " ".join(done.stdout.split())
+def flat(result: Result) -> str:
+    return " ".join(result.stdout.split())
 
 
 def program(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """The command as the wheel installs it, without a network."""
+    """Run the command as the wheel installs it, in a new process."""
     code = "from medmnist_hf.cli.main import main; main()"
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
@@ -66,7 +66,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def result(folder: Path, flag: str, seed: int = 0, size: int = 28) -> Path:
+def write_scores(folder: Path, flag: str, seed: int = 0, size: int = 28) -> Path:
     entry, rng = subset(flag), np.random.default_rng(seed)
     truth = phantom_labels(entry, phantom_counts(entry, 60), "test")
     if entry.task is Task.MULTI_LABEL:
@@ -79,9 +79,9 @@ def result(folder: Path, flag: str, seed: int = 0, size: int = 28) -> Path:
 
 def test_the_real_file(real_data: Path, tmp_path: Path) -> None:
     (path,) = (real_data.parent / "predictions").glob("*.csv")
-    done = run("evaluate", path, "--data", real_data, "--ci", "--plot", tmp_path / "plot.png")
-    assert done.stderr == f"wrote {tmp_path / 'plot.png'}\n"
-    head, line = (" ".join(row.split()) for row in done.stdout.splitlines())
+    result = run("evaluate", path, "--data", real_data, "--ci", "--plot", tmp_path / "plot.png")
+    assert result.stderr == f"wrote {tmp_path / 'plot.png'}\n"
+    head, line = (" ".join(row.split()) for row in result.stdout.splitlines())
     assert head == "subset size split rows AUC [95 % DeLong] ACC [95 % Wilson] run"
     assert line == "breastmnist 28 test 156 0.913 [0.844, 0.953] 0.846 [0.781, 0.894] resnet18_224_1"
     with PIL.Image.open(tmp_path / "plot.png") as picture:
@@ -93,45 +93,49 @@ def test_the_real_file(real_data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("flag", ["breastmnist", "retinamnist", "chestmnist"])
 def test_evaluate_prints_what_is_computed(data: Path, tmp_path: Path, flag: str) -> None:
-    entry, path = subset(flag), result(tmp_path, flag)
+    entry, path = subset(flag), write_scores(tmp_path, flag)
     arguments = ("evaluate", path, "--data", data, "--ci", "--per-class", "--measure", "ece", "--resamples", "30")
-    found = evaluate_file(path, data, ["ece"], ci=True, per_class=True, resamples=30)
+    expected = evaluate_file(path, data, ["ece"], ci=True, per_class=True, resamples=30)
     text = flat(run(*arguments))
-    assert text.startswith(f"{Provenance.UNVERIFIED.warning} subset size"), "made up here, under the official name"
+    assert text.startswith(f"{Provenance.UNVERIFIED.warning} subset size"), "made here, under the official name"
     shown = {
         name: f"{span.estimate:.3f} [{span.low:.3f}, {span.high:.3f}]".replace("nan, nan", "unknown")
-        for name, span in found.intervals.items()
+        for name, span in expected.intervals.items()
     }
     assert all(shown[name] in text for name in ("auc", "acc", "ece"))
-    assert ("[unknown]" in text) == (flag == "chestmnist"), "of which a finding has one row"
+    assert ("[unknown]" in text) == (flag == "chestmnist"), "where a finding has a single row"
     assert "run.0" in text
     for title, method in (("AUC", "DeLong"), ("ACC", "Wilson"), ("ece", "bootstrap"), ("auc", "DeLong")):
         assert f"{title} [95 % {method}]" in text
     for label in range(len(entry.labels)):
         assert f" {label} {entry.labels[label]} " in text
         assert shown[f"auc:{label}"] in text
-    (told,) = facts(*arguments)
-    assert (told["subset"], told["size"], told["split"], told["run"]) == (flag, 28, "test", "run.0")
-    assert (told["auc"], told["acc"], told["rows"]) == (found.score.auc, found.score.acc, found.score.rows)
-    assert told["measures"] == found.metrics and (told["warnings"] == []) == (flag != "chestmnist")
-    assert told["intervals"]["acc"]["high"] == found.intervals["acc"].high
-    assert told["intervals"]["acc"]["method"] == "Wilson" and told["intervals"]["auc"]["method"] == "DeLong"
-    assert [each["label"] for each in told["classes"]] == list(entry.labels)
-    assert sum(each["positive"] for each in told["classes"]) == found.predictions.truth.size or flag == "chestmnist"
+    (output,) = facts(*arguments)
+    assert (output["subset"], output["size"], output["split"], output["run"]) == (flag, 28, "test", "run.0")
+    score = expected.score
+    assert (output["auc"], output["acc"], output["rows"]) == (score.auc, score.acc, score.rows)
+    assert output["measures"] == expected.metrics and (output["warnings"] == []) == (flag != "chestmnist")
+    assert output["intervals"]["acc"]["high"] == expected.intervals["acc"].high
+    assert output["intervals"]["acc"]["method"] == "Wilson" and output["intervals"]["auc"]["method"] == "DeLong"
+    assert [each["label"] for each in output["classes"]] == list(entry.labels)
+    positive = sum(each["positive"] for each in output["classes"])
+    assert positive == expected.predictions.truth.size or flag == "chestmnist"
 
 
-def test_a_file_of_any_name_is_scored_when_it_is_said_what_it_is_of(data: Path, tmp_path: Path) -> None:
-    official, other = result(tmp_path, "breastmnist", size=64), tmp_path / "my_scores.csv"
+def test_a_file_of_any_name_is_scored_with_subset_and_split(data: Path, tmp_path: Path) -> None:
+    official, other = write_scores(tmp_path, "breastmnist", size=64), tmp_path / "my_scores.csv"
     shutil.copy(official, other)
-    (found,) = facts("evaluate", other, "--subset", "BreastMNIST-64", "--split", "test", "--root", data)
-    (known,) = facts("evaluate", official, "--root", data)
+    (by_options,) = facts("evaluate", other, "--subset", "BreastMNIST-64", "--split", "test", "--root", data)
+    (by_name,) = facts("evaluate", official, "--root", data)
     named = {"file", "run", "name_auc", "name_acc"}
-    assert {key: found[key] for key in found.keys() - named} == {key: known[key] for key in known.keys() - named}
-    assert found["run"] == "my_scores"
+    assert {key: by_options[key] for key in by_options.keys() - named} == {
+        key: by_name[key] for key in by_name.keys() - named
+    }
+    assert by_options["run"] == "my_scores"
     equal = facts("compare", official, other, "--subset", "breastmnist", "--root", data)["measures"]["auc"]
     assert equal["difference"]["estimate"] == 0
     assert "my_scores" in run("leaderboard", "breastmnist-64", other, "--root", data).stdout
-    for words, said in [
+    for words, message in [
         ((other, "--root", data), "describe it with --subset and --split"),
         ((other, "--split", "test"), "add --subset"),
         (
@@ -140,48 +144,48 @@ def test_a_file_of_any_name_is_scored_when_it_is_said_what_it_is_of(data: Path, 
         ),
         ((other, "--subset", "dist/breastmnist"), "is not the flag of a subset"),
     ]:
-        done = runner.invoke(app, ["evaluate", *map(str, words)])
-        assert done.exit_code != 0 and said in done.output + str(done.exception)
+        result = runner.invoke(app, ["evaluate", *map(str, words)])
+        assert result.exit_code != 0 and message in result.output + str(result.exception)
 
 
-def test_many_files_and_one_that_fails(data: Path, tmp_path: Path) -> None:
-    paths = [result(tmp_path, "breastmnist", seed) for seed in range(3)]
+def test_an_empty_file_does_not_hide_the_others(data: Path, tmp_path: Path) -> None:
+    paths = [write_scores(tmp_path, "breastmnist", seed) for seed in range(3)]
     empty = tmp_path / "breastmnist_test@empty.csv"
     empty.write_text("")
     table = run("evaluate", *paths, "--data", data).stdout.splitlines()[1:]
     assert [line.split()[-1] for line in table[1:]] == ["run.0", "run.1", "run.2"]
-    done = program("evaluate", paths[0], empty, paths[1], "--data", data)
-    assert done.returncode == 1
-    assert done.stderr == f"error: {empty}: contains no scores: is it the right file?\n"
-    assert [line.split()[-1] for line in done.stdout.splitlines()[2:]] == ["run.0", "run.1"]
+    result = program("evaluate", paths[0], empty, paths[1], "--data", data)
+    assert result.returncode == 1
+    assert result.stderr == f"error: {empty}: contains no scores: is it the right file?\n"
+    assert [line.split()[-1] for line in result.stdout.splitlines()[2:]] == ["run.0", "run.1"]
 
 
-def test_a_name_that_lies_is_warned_of(data: Path, tmp_path: Path) -> None:
-    path = result(tmp_path, "breastmnist").rename(tmp_path / "breastmnist_test_[AUC]0.999_[ACC]0.999@lie.csv")
-    done = run("evaluate", path, "--data", data)
-    assert len(done.stderr.splitlines()) == 2
-    assert all(line.startswith("warning: breastmnist_test_[AUC]0.999") for line in done.stderr.splitlines())
-    assert "0.999" not in done.stdout
-    (told,) = facts("evaluate", path, "--data", data)
-    assert (told["name_auc"], len(told["warnings"])) == (0.999, 2) and told["auc"] < 0.999
+def test_wrong_numbers_in_a_file_name_are_warned_of(data: Path, tmp_path: Path) -> None:
+    path = write_scores(tmp_path, "breastmnist").rename(tmp_path / "breastmnist_test_[AUC]0.999_[ACC]0.999@lie.csv")
+    result = run("evaluate", path, "--data", data)
+    assert len(result.stderr.splitlines()) == 2
+    assert all(line.startswith("warning: breastmnist_test_[AUC]0.999") for line in result.stderr.splitlines())
+    assert "0.999" not in result.stdout
+    (output,) = facts("evaluate", path, "--data", data)
+    assert (output["name_auc"], len(output["warnings"])) == (0.999, 2) and output["auc"] < 0.999
 
 
-def test_an_undefined_number_is_null(tmp_path: Path) -> None:
+def test_an_undefined_value_is_null_in_json(tmp_path: Path) -> None:
     np.savez(tmp_path / "breastmnist.npz", test_labels=np.ones((2, 1), np.uint8))
     path = tmp_path / "breastmnist_test@x.csv"
     path.write_text("0,0.9\n1,0.8\n")
-    (told,) = facts("evaluate", path, "--data", tmp_path, "--per-class")
-    assert told["auc"] is None and told["acc"] == 1.0 and told["absent"] == [1]
+    (output,) = facts("evaluate", path, "--data", tmp_path, "--per-class")
+    assert output["auc"] is None and output["acc"] == 1.0 and output["absent"] == [1]
     assert "nan" in run("evaluate", path, "--data", tmp_path).stdout
 
 
-def test_logits_are_declared(data: Path, tmp_path: Path) -> None:
+def test_logits_need_an_option(data: Path, tmp_path: Path) -> None:
     path = tmp_path / "breastmnist_test@x.csv"
     rows = len(phantom_labels(subset("breastmnist"), phantom_counts(subset("breastmnist"), 60), "test"))
     path.write_text("".join(f"{row},{row - rows / 2}\n" for row in range(rows)))
-    done = program("evaluate", path, "--data", data)
-    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
-    assert "pass --from-logits if they are logits, --as-is" in done.stderr
+    result = program("evaluate", path, "--data", data)
+    assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
+    assert "pass --from-logits if they are logits, --as-is" in result.stderr
     logits, as_is = (facts("evaluate", path, "--data", data, how)[0] for how in ("--from-logits", "--as-is"))
     assert logits["auc"] == as_is["auc"]
     assert logits["acc"] == evaluate_file(path, data, from_logits=True).score.acc
@@ -189,29 +193,29 @@ def test_logits_are_declared(data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("flag", ["breastmnist", "retinamnist"])
 def test_compare(data: Path, tmp_path: Path, flag: str) -> None:
-    paths = result(tmp_path, flag, 1), result(tmp_path, flag, 2)
-    found = compare_files(*paths, data, resamples=50)
+    paths = write_scores(tmp_path, flag, 1), write_scores(tmp_path, flag, 2)
+    expected = compare_files(*paths, data, resamples=50)
     text = flat(run("compare", *paths, "--data", data, "--resamples", "50"))
-    for name, each in found.metrics.items():
+    for name, each in expected.metrics.items():
         assert f"{name} {each.first:.4f} {each.second:.4f} {each.difference.estimate:+.4f}" in text
         assert f"{each.p:.3g} {each.difference.method}" in text
-    told = facts("compare", *paths, "--data", data, "--resamples", "50", "--measure", "auc")
-    assert list(told["measures"]) == ["auc"]
-    assert told["measures"]["auc"]["p"] == found.metrics["auc"].p
-    assert told["measures"]["auc"]["difference"]["method"] == "DeLong"
+    output = facts("compare", *paths, "--data", data, "--resamples", "50", "--measure", "auc")
+    assert list(output["measures"]) == ["auc"]
+    assert output["measures"]["auc"]["p"] == expected.metrics["auc"].p
+    assert output["measures"]["auc"]["difference"]["method"] == "DeLong"
 
 
-def test_compare_takes_the_published_seeds_predictions_of_runs(data: Path, tmp_path: Path) -> None:
+def test_compare_uses_the_published_seed_of_a_run(data: Path, tmp_path: Path) -> None:
     runs, files = (tmp_path / "a", tmp_path / "b"), []
     for at, (folder, validation) in enumerate(zip(runs, ([0.5, 0.9], [0.7]), strict=True)):
         leave_run(folder, test=validation, validation=validation, dataset="breastmnist")
         for seed in range(len(validation)):
-            files.append(result(folder / f"seed-{seed}", "breastmnist", 10 * at + seed))
+            files.append(write_scores(folder / f"seed-{seed}", "breastmnist", 10 * at + seed))
     _, best, only = files
     options = ("--data", data, "--resamples", "50")
-    done = run("compare", *runs, *options)
-    assert f"A {best} B {only}" in flat(done)
-    assert done.stderr.splitlines()[:2] == [
+    result = run("compare", *runs, *options)
+    assert f"A {best} B {only}" in flat(result)
+    assert result.stderr.splitlines()[:2] == [
         f"{runs[0]}: seed-1/{best.name} (seed 1 of 2, the best on validation)",
         f"{runs[1]}: seed-0/{only.name} (seed 0)",
     ]
@@ -220,11 +224,12 @@ def test_compare_takes_the_published_seeds_predictions_of_runs(data: Path, tmp_p
     assert facts("leaderboard", "breastmnist", runs[0], *options)["files"][0]["file"] == str(best)
 
 
-def test_a_folder_of_runs_is_told_to_be_named_run_by_run(tmp_path: Path) -> None:
+def test_a_folder_of_runs_is_an_error_that_names_its_runs(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     leave_run(runs / "mine", test=[0.9], validation=[0.8], dataset="breastmnist")
-    done = runner.invoke(app, ["evaluate", str(runs)])
-    assert str(done.exception) == f"{runs} is a folder of runs: give a run, e.g. {runs / 'mine'}, or all as {runs}/*/"
+    result = runner.invoke(app, ["evaluate", str(runs)])
+    message = f"{runs} is a folder of runs: give a run, e.g. {runs / 'mine'}, or all as {runs}/*/"
+    assert str(result.exception) == message
 
 
 @pytest.mark.parametrize("entry", subsets(), ids=lambda entry: entry.flag)
@@ -234,13 +239,13 @@ def test_leaderboard_of_published_rows(entry: Any) -> None:
         assert row.method in text
     for note in published_notes(entry.flag):
         assert f"note: {' '.join(note.split())}" in text
-    told = facts("leaderboard", entry.python_class)
-    assert (told["subset"], told["split"], told["size"], told["files"]) == (entry.flag, "test", 28, [])
-    assert [row["auc"] for row in told["rows"]] == sorted((row["auc"] for row in told["rows"]), reverse=True)
+    output = facts("leaderboard", entry.python_class)
+    assert (output["subset"], output["split"], output["size"], output["files"]) == (entry.flag, "test", 28, [])
+    assert [row["auc"] for row in output["rows"]] == sorted((row["auc"] for row in output["rows"]), reverse=True)
 
 
 def test_leaderboard_with_files_on_official_labels(real_data: Path, tmp_path: Path) -> None:
-    """The real file, known by its MD5, is verified: its results have places, and all say the same ones."""
+    """The MD5 of the official file is verified, so results are ranked; text and JSON give the same ranks."""
     rng, labels = np.random.default_rng(0), np.load(real_data / "breastmnist.npz")["test_labels"]
     paths = []
     for name, spread in (("good.1", 0.45), ("poor.2", 3.0)):
@@ -248,49 +253,48 @@ def test_leaderboard_with_files_on_official_labels(real_data: Path, tmp_path: Pa
         paths.append(write_predictions(tmp_path, "breastmnist", 28, "test", scores, labels, run=name))
     arguments: tuple[str | Path, ...] = ("leaderboard", "breastmnist", *paths, "--data", real_data)
     arguments = (*arguments, "--resamples", "50")
-    done = run(*arguments)
-    text = flat(done)
+    result = run(*arguments)
+    text = flat(result)
     assert "good.1 (yours)" in text and "poor.2 (yours)" in text and paths[0].name not in text
-    assert not done.stderr and not any(kind.banner in text for kind in Provenance if kind.banner)
-    told = facts(*arguments)
-    assert sum(row["own"] for row in told["rows"]) == 2 and len(told["rows"]) == 9 and told["not_comparable"] == {}
-    for file, path in zip(told["files"], paths, strict=True):
-        found = evaluate_file(path, real_data, ci=True, resamples=50)
-        (row,) = (row for row in told["rows"] if row["name"] == found.result.run)
+    assert not result.stderr and not any(kind.banner in text for kind in Provenance if kind.banner)
+    output = facts(*arguments)
+    assert sum(row["own"] for row in output["rows"]) == 2 and len(output["rows"]) == 9
+    assert output["not_comparable"] == {}
+    for file, path in zip(output["files"], paths, strict=True):
+        expected = evaluate_file(path, real_data, ci=True, resamples=50)
+        (row,) = (row for row in output["rows"] if row["name"] == expected.result.run)
         standing = file["standing"]
         assert (standing["auc_rank"], standing["acc_rank"]) == (row["auc_rank"], row["acc_rank"])
         places = f"place {row['auc_rank']} by AUC and {row['acc_rank']} by ACC of 8"
         assert f"{row['name']}: AUC" in text and places in text and file["provenance"] == "verified"
         comparison = standing["beside"][0]
         assert comparison["published"]["method"] == "ResNet-18 (28)"
-        assert math.isclose(comparison["auc_difference"], round(found.score.auc, 3) - 0.901, abs_tol=1e-9)
+        assert math.isclose(comparison["auc_difference"], round(expected.score.auc, 3) - 0.901, abs_tol=1e-9)
         assert comparison["auc_covered"] == (
-            found.intervals["auc"].high >= 0.9005 and found.intervals["auc"].low <= 0.9015
+            expected.intervals["auc"].high >= 0.9005 and expected.intervals["auc"].low <= 0.9015
         )
 
 
-def test_a_file_on_other_labels_is_listed_apart_without_a_place(data: Path, tmp_path: Path) -> None:
-    """Files under the official names whose MD5 is another are unverified."""
-    paths = result(tmp_path, "breastmnist", 1), result(tmp_path, "breastmnist", 2, size=64)
+def test_a_file_on_unverified_labels_is_listed_apart_without_a_rank(data: Path, tmp_path: Path) -> None:
+    """NPZ files with official names but other MD5s are unverified."""
+    paths = write_scores(tmp_path, "breastmnist", 1), write_scores(tmp_path, "breastmnist", 2, size=64)
     arguments = ("leaderboard", "breastmnist", *paths, "--data", data, "--resamples", "50")
-    done = run(*arguments)
-    text = flat(done)
-    assert done.stdout.strip().startswith("UNVERIFIED: ") and "UNVERIFIED: run.1 (yours)" in text
+    result = run(*arguments)
+    text = flat(result)
+    assert result.stdout.strip().startswith("UNVERIFIED: ") and "UNVERIFIED: run.1 (yours)" in text
     assert not any(row.method in text for row in published_results("breastmnist")) and "of size 64" not in text
     assert text.count("unverified data is not ranked") == 2 and "place" not in text
     span = evaluate_file(paths[0], data, ci=True, resamples=50).intervals["acc"]
     assert f"ACC {span.estimate:.3f} [{span.low:.3f}, {span.high:.3f}] (Wilson)" in text and "] (DeLong), ACC" in text
-    told = facts(*arguments)
-    assert [row["own"] for row in told["rows"]] == [False] * 7 and "note:" not in text
-    (other,) = told["not_comparable"].items()
+    output = facts(*arguments)
+    assert [row["own"] for row in output["rows"]] == [False] * 7 and "note:" not in text
+    (other,) = output["not_comparable"].items()
     assert other[0] == "unverified" and {row["name"] for row in other[1]} == {"run.1", "run.2"}
     assert all(row["auc_rank"] is row["acc_rank"] is None for row in other[1])
-    assert [(file["provenance"], file["standing"]) for file in told["files"]] == [("unverified", None)] * 2
+    assert [(file["provenance"], file["standing"]) for file in output["files"]] == [("unverified", None)] * 2
 
 
-def test_real_and_synthetic_results_have_tables_of_their_own(
-    real_data: Path, phantoms: Phantoms, tmp_path: Path
-) -> None:
+def test_real_and_synthetic_results_have_separate_tables(real_data: Path, phantoms: Phantoms, tmp_path: Path) -> None:
     build(phantoms, tmp_path, "breastmnist", 64, rows=24)
     (tmp_path / "breastmnist.npz").symlink_to(real_data / "breastmnist.npz")
     labels = np.load(real_data / "breastmnist.npz")["test_labels"]
@@ -304,42 +308,42 @@ def test_real_and_synthetic_results_have_tables_of_their_own(
         second = second.split("\n\n")[0]
         assert "real" in first and "fake" not in first and "SYNTHETIC: fake" in second and "real" not in second
         assert "AutoKeras" not in second
-    told = facts("leaderboard", "breastmnist", real, fake, "--data", tmp_path, "--resamples", "20")
-    assert [row["name"] for row in told["rows"] if row["own"]] == ["real"]
-    assert [row["name"] for row in told["not_comparable"]["synthetic"]] == ["fake"]
-    assert [found["provenance"] for found in facts("evaluate", real, fake, "--data", tmp_path)] == [
+    output = facts("leaderboard", "breastmnist", real, fake, "--data", tmp_path, "--resamples", "20")
+    assert [row["name"] for row in output["rows"] if row["own"]] == ["real"]
+    assert [row["name"] for row in output["not_comparable"]["synthetic"]] == ["fake"]
+    assert [each["provenance"] for each in facts("evaluate", real, fake, "--data", tmp_path)] == [
         *("verified", "synthetic")
     ]
 
 
 @pytest.mark.parametrize("flag", ["breastmnist", "chestmnist"])
 def test_batch_predictions_of_vertex(data: Path, tmp_path: Path, flag: str) -> None:
-    """A folder, or its shards as a shell's pattern gives them, is one result beside the official file of the same."""
-    official = result(tmp_path, flag)
+    """A folder, or its shards as a shell expands them, is one result, equal to that of the official file."""
+    official = write_scores(tmp_path, flag)
     folder = write_shards(tmp_path / "job", items(flag, 28, "test", read_predictions(official).scores))
     (folder / "errors_00001.jsonl").write_text("")
     for files in ((folder,), sorted(folder.iterdir())):
         theirs, ours = facts("evaluate", official, *files, "--data", data, "--per-class")
         different = {"file": str(folder), "run": "job", "name_auc": None, "name_acc": None}
         assert ours == theirs | different
-    told = facts("compare", folder, official, "--data", data, "--resamples", "20")
-    assert told["measures"]["auc"]["difference"]["estimate"] == 0
+    output = facts("compare", folder, official, "--data", data, "--resamples", "20")
+    assert output["measures"]["auc"]["difference"]["estimate"] == 0
     board = facts("leaderboard", flag, *sorted(folder.iterdir()), "--data", data, "--resamples", "20")
     assert [row["name"] for row in board["not_comparable"]["unverified"]] == ["job"]
     run("evaluate", *sorted(folder.iterdir()), "--data", data, "--plot", tmp_path / "plot.svg")
     assert (tmp_path / "plot.svg").is_file()
     shard = folder / "predictions_00002.jsonl"
     shard.write_text(shard.read_text()[:-20])
-    done = program("evaluate", official, folder, "--data", data)
+    result = program("evaluate", official, folder, "--data", data)
     count = len(shard.read_text().splitlines())
-    assert done.returncode == 1 and len(done.stdout.splitlines()) == 3
-    assert done.stderr.startswith(f"error: {shard}: line {count} is not valid JSON (")
-    assert done.stderr.endswith("): is the download incomplete?\n") and done.stderr.count("\n") == 1
+    assert result.returncode == 1 and len(result.stdout.splitlines()) == 3
+    assert result.stderr.startswith(f"error: {shard}: line {count} is not valid JSON (")
+    assert result.stderr.endswith("): is the download incomplete?\n") and result.stderr.count("\n") == 1
 
 
-def test_faults_are_one_line_each(data: Path, tmp_path: Path) -> None:
-    """Each ends with exit code 1 through `medmnist_hf.console`, which prints these errors as one line."""
-    good, other = result(tmp_path, "breastmnist"), result(tmp_path, "pneumoniamnist")
+def test_every_error_is_one_line(data: Path, tmp_path: Path) -> None:
+    """`medmnist_hf.console` prints each of these errors as one line and exits with code 1."""
+    good, other = write_scores(tmp_path, "breastmnist"), write_scores(tmp_path, "pneumoniamnist")
     nan, short = tmp_path / "breastmnist_test@nan.csv", tmp_path / "breastmnist_test@short.csv"
     nan.write_text("0,nan\n")
     short.write_text("0,0.5\n")
@@ -359,38 +363,38 @@ def test_faults_are_one_line_each(data: Path, tmp_path: Path) -> None:
         (("evaluate", good, other, "--data", data, "--plot", tmp_path / "x.png"), "--plot draws one file"),
         (("evaluate", good, "--data", data, "--plot", tmp_path / "x.gif"), "png, svg, pdf"),
     ):
-        done = runner.invoke(app, list(map(str, arguments)))
-        assert isinstance(done.exception, MedMNISTError), (arguments, done.output)
-        assert says in str(done.exception) and "\n" not in str(done.exception)
+        result = runner.invoke(app, list(map(str, arguments)))
+        assert isinstance(result.exception, MedMNISTError), (arguments, result.output)
+        assert says in str(result.exception) and "\n" not in str(result.exception)
     for path, says in (
         (unknown, "did you mean 'breastmnist'?"),
         (nan, "'nan'"),
         (short, "1 rows"),
         (tmp_path / "no.csv", "no such file"),
     ):
-        done = runner.invoke(app, ["evaluate", str(path), "--data", str(data)])
-        assert done.exit_code == 1 and done.stdout == "" and says in done.stderr
-        assert done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
-    done = runner.invoke(app, ["evaluate", str(good), "--data", str(tmp_path)])
-    assert done.exit_code == 1 and "no build of breastmnist at size 28" in done.stderr
+        result = runner.invoke(app, ["evaluate", str(path), "--data", str(data)])
+        assert result.exit_code == 1 and result.stdout == "" and says in result.stderr
+        assert result.stderr.startswith("error: ") and len(result.stderr.splitlines()) == 1
+    result = runner.invoke(app, ["evaluate", str(good), "--data", str(tmp_path)])
+    assert result.exit_code == 1 and "no build of breastmnist at size 28" in result.stderr
     assert not list(tmp_path.glob("x.*"))
 
 
 def test_the_wheel_has_the_commands() -> None:
     for name in ("evaluate", "compare", "leaderboard"):
-        done = program(name, "--help")
-        assert done.returncode == 0 and f"Example: medmnist-hf {name}" in done.stdout
+        result = program(name, "--help")
+        assert result.returncode == 0 and f"Example: medmnist-hf {name}" in result.stdout
     assert program("compare").returncode == 2
     assert program("evaluate").returncode == 2
 
 
-def test_where_nothing_is_published_a_file_stands_alone(unpublished: str, data: Path, tmp_path: Path) -> None:
-    path = result(tmp_path, unpublished, 1, size=64)
+def test_without_published_results_a_file_is_listed_alone(unpublished: str, data: Path, tmp_path: Path) -> None:
+    path = write_scores(tmp_path, unpublished, 1, size=64)
     text = flat(run("leaderboard", unpublished, path, "--data", data, "--resamples", "50"))
     assert "run.1 (yours)" in text and "unverified data is not ranked" in text and "note:" not in text
 
 
-def test_where_nothing_is_published_an_official_file_stands_alone(
+def test_without_published_results_an_official_file_is_listed_alone(
     unpublished: str, real_data: Path, tmp_path: Path
 ) -> None:
     labels = np.load(real_data / f"{unpublished}.npz")["test_labels"]
@@ -410,20 +414,20 @@ def test_where_nothing_is_published_an_official_file_stands_alone(
         ("--data", "npz/mine.npz"),
     ],
 )
-def test_labels_are_found_by_the_name_of_the_file_or_where_they_are_said_to_be(
+def test_labels_are_found_by_the_file_name_or_by_options(
     phantoms: Phantoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: tuple[str, ...]
 ) -> None:
-    """As every other command finds its data: ``dist`` without being told."""
+    """As every other command finds its data: ``dist`` without being output."""
     monkeypatch.delenv("MEDMNIST_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
     build(phantoms, tmp_path / "dist", "breastmnist", 28, rows=60)
     (tmp_path / "npz").mkdir()
     for name in ("breastmnist.npz", "mine.npz"):
         shutil.copy(phantoms("breastmnist", 28, 60).path, tmp_path / "npz" / name)
-    file = result(tmp_path, "breastmnist")
-    (found,) = facts("evaluate", file.name, *where)
+    file = write_scores(tmp_path, "breastmnist")
+    (output,) = facts("evaluate", file.name, *where)
     expected = "unverified" if "npz" in "".join(where) else "synthetic"
-    assert found["provenance"] == expected and found["rows"] == len(phantom_rows())
+    assert output["provenance"] == expected and output["rows"] == len(phantom_rows())
     assert facts("compare", file.name, file.name, *where)["provenance"] == expected
 
 

@@ -1,4 +1,4 @@
-"""The commands ``export`` and ``montage`` as a person runs them."""
+"""The commands ``export`` and ``montage`` as a user runs them."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def program(patch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
-    """Run the console script's entry point in this process; its exit code."""
+    """Run the program in this process and return its exit code."""
     patch.setattr(sys, "argv", ["medmnist-hf", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
         main()
@@ -57,7 +57,7 @@ def test_export_for_vertex(root: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert program(monkeypatch, *arguments, "--force") == 0
 
 
-def test_volumes_leave_as_gif_by_default(root: Path, tmp_path: Path) -> None:
+def test_volumes_are_exported_as_gif_by_default(root: Path, tmp_path: Path) -> None:
     result = runner.invoke(app, ["export", "organmnist3d", "--root", str(root), "--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
     assert (tmp_path / "organmnist3d/val0_0.gif").is_file()
@@ -84,9 +84,9 @@ def test_mistakes_are_one_line_and_exit_code_1(
 ) -> None:
     export = ("export", "breastmnist", "--root", root, "--out", tmp_path / "out")
     montage = ("montage", "breastmnist", "--root", root, "--out")
-    for arguments, says in (
+    for arguments, message in (
         ((*export, "--format", "tiff"), "error: unknown format 'tiff': choose from png, imagefolder, gif"),
-        ((*export, "--format", "vertex"), "error: the format vertex names images by where they will lie"),
+        ((*export, "--format", "vertex"), "error: the format vertex needs the Cloud Storage folder of the images"),
         (
             (*export, "--format", "vertex", "--gcs", "bucket"),
             "error: --gcs 'bucket' is not a valid folder in Cloud Storage",
@@ -100,10 +100,10 @@ def test_mistakes_are_one_line_and_exit_code_1(
         ((*montage, tmp_path / "a.png"), "error: train of breastmnist has 16 images"),
     ):
         assert program(monkeypatch, *arguments) == 1
-        said = capsys.readouterr()
-        assert said.out == ""
-        assert said.err.startswith(says)
-        assert said.err.count("\n") == 1
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert output.err.startswith(message)
+        assert output.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 

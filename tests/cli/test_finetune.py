@@ -1,4 +1,4 @@
-"""``medmnist-hf finetune`` as a person runs it: a run, its options, its push, and every mistake in one line."""
+"""``medmnist-hf finetune`` as a user runs it: a run, its options, its push, and mistakes in one line."""
 
 import json
 import re
@@ -39,12 +39,13 @@ def command(*options: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_help_names_every_field_and_an_example_without_torch() -> None:
-    done = command("--help")
-    assert done.returncode == 0 and "Example: medmnist-hf finetune breastmnist" in done.stdout
+    process = command("--help")
+    assert process.returncode == 0 and "Example: medmnist-hf finetune breastmnist" in process.stdout
     options = [f"--{name.replace('_', '-')}" for name in FIELDS if name not in {"dataset", "repository"}]
     for option in [*options, "--lr", "--device", "--workers", "--force", "--repo-id", "--out"]:
-        assert option in done.stdout
-    assert "[OPTIONS] [DATA]" in done.stdout and "--dataset" not in done.stdout and "--repository" not in done.stdout
+        assert option in process.stdout
+    assert "[OPTIONS] [DATA]" in process.stdout
+    assert "--dataset" not in process.stdout and "--repository" not in process.stdout
     check = f"import sys, runpy; sys.argv = ['x', '--help']\ntry: runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
     code = f"{check}\nexcept SystemExit: sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
@@ -54,12 +55,12 @@ def test_a_run_from_a_preset_and_options(root: Path, tmp_path: Path, capsys: pyt
     options = ["bloodmnist", "--root", str(root), "--preset", "rethinking", *TINY]
     options += ["--image-size", "32", "--seeds", "2", "--out", str(tmp_path / "run")]
     invoke("finetune", *options)
-    told = capsys.readouterr()
+    output = capsys.readouterr()
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert [run["seed"] for run in results["runs"]] == [0, 1]
-    assert told.out.startswith("SYNTHETIC: ") and "SYNTHETIC: bloodmnist 28, timm/test_efficientnet" in told.out
-    assert "ResNet-18 (28)" not in told.out, "a phantom is not ranked among published rows"
-    lines = told.err.splitlines()
+    assert output.out.startswith("SYNTHETIC: ") and "SYNTHETIC: bloodmnist 28, timm/test_efficientnet" in output.out
+    assert "ResNet-18 (28)" not in output.out, "a phantom is not ranked among published rows"
+    lines = output.err.splitlines()
     assert lines[0] == "bloodmnist 28, timm/test_efficientnet, finetune, 2 seeds"
     assert lines[1].split() == ["folder", str(tmp_path / "run")] and "loading" in lines[2]
     (data,) = (line for line in lines if line.startswith("  data "))
@@ -73,7 +74,7 @@ def test_a_run_from_a_preset_and_options(root: Path, tmp_path: Path, capsys: pyt
     (first, *_) = (line for line in lines if line.startswith("epoch "))
     assert re.fullmatch(r"epoch   1/1  train loss [\d.]+, validation loss [\d.]+, AUC ([\d.]+|nan), ACC [\d.]+", first)
     best = (tmp_path / "run" / "best").readlink()
-    written = told.out[told.out.index("written to ") :].splitlines()
+    written = output.out[output.out.index("written to ") :].splitlines()
     assert written[0] == f"written to {tmp_path / 'run'}:"
     assert [line.split()[0] for line in written[1:]] == [
         *("results.json", "recipe.yaml", "best/", "seed-0/", "seed-1/", "*.csv")
@@ -83,11 +84,11 @@ def test_a_run_from_a_preset_and_options(root: Path, tmp_path: Path, capsys: pyt
     assert recipe["select"] == "loss" and recipe["learning_rate"] == 1e-4 and recipe["epochs"] == 1
 
 
-def test_words_and_numbers_of_one_option(root: Path, tmp_path: Path) -> None:
-    for given, kept in (("images", "images"), ("3", 3)):
-        options = ["bloodmnist", "--root", str(root), "--channels", given, "--method", "knn", *NETWORK]
-        invoke("finetune", *options, "--quiet", "--out", str(tmp_path / given))
-        assert yaml.safe_load((tmp_path / given / "recipe.yaml").read_text())["channels"] == kept
+def test_an_option_accepts_words_and_numbers(root: Path, tmp_path: Path) -> None:
+    for text, value in (("images", "images"), ("3", 3)):
+        options = ["bloodmnist", "--root", str(root), "--channels", text, "--method", "knn", *NETWORK]
+        invoke("finetune", *options, "--quiet", "--out", str(tmp_path / text))
+        assert yaml.safe_load((tmp_path / text / "recipe.yaml").read_text())["channels"] == value
 
 
 def checkpoint(folder: Path) -> str:
@@ -123,61 +124,71 @@ def test_every_mistake_is_one_line(
     options: list[str],
     message: str,
 ) -> None:
-    given = [checkpoint(tmp_path) if one == "CHECKPOINT" else one for one in options]
-    before = [] if "--epochs" in given else ["--epochs", "1"]
-    model = [] if "--model" in given else TINY[:3]
+    arguments = [checkpoint(tmp_path) if word == "CHECKPOINT" else word for word in options]
+    before = [] if "--epochs" in arguments else ["--epochs", "1"]
+    model = [] if "--model" in arguments else TINY[:3]
     with pytest.raises(MedMNISTError, match=message) as caught:
-        invoke("finetune", "--root", str(root), "--quiet", "--out", str(tmp_path / "run"), *before, *model, *given)
+        invoke("finetune", "--root", str(root), "--quiet", "--out", str(tmp_path / "run"), *before, *model, *arguments)
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "run").exists(), "a folder is made once all is checked"
+    assert not (tmp_path / "run").exists(), "the folder is created after all checks"
 
 
-def test_a_run_of_another_recipe_is_replaced_by_force_alone(root: Path, tmp_path: Path) -> None:
-    given = ["bloodmnist", "--root", str(root), "--method", "knn", *NETWORK, "--quiet", "--out", str(tmp_path / "run")]
-    invoke("finetune", *given, "--neighbors", "3", "--device", "cpu", "--workers", "1")
+def test_a_run_of_another_recipe_is_replaced_only_by_force(root: Path, tmp_path: Path) -> None:
+    arguments = [
+        "bloodmnist",
+        "--root",
+        str(root),
+        "--method",
+        "knn",
+        *NETWORK,
+        "--quiet",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    invoke("finetune", *arguments, "--neighbors", "3", "--device", "cpu", "--workers", "1")
     results = tmp_path / "run" / "results.json"
     before = results.read_bytes()
     with pytest.raises(MedMNISTError, match=r"another recipe \(neighbors 3 -> 5\): give --force to replace it"):
-        invoke("finetune", *given, "--neighbors", "5")
-    other = [word if word != NETWORK[1] else "timm/resnet1" for word in given]
+        invoke("finetune", *arguments, "--neighbors", "5")
+    other = [word if word != NETWORK[1] else "timm/resnet1" for word in arguments]
     with pytest.raises(MedMNISTError, match="resnet1"):
         invoke("finetune", *other, "--force")
-    assert results.read_bytes() == before, "what is there goes once all that is new was checked"
-    invoke("finetune", *given, "--neighbors", "5", "--force")
+    assert results.read_bytes() == before, "the existing run is deleted after all checks"
+    invoke("finetune", *arguments, "--neighbors", "5", "--force")
     assert json.loads(results.read_bytes())["recipe"]["neighbors"] == 5
 
 
-def test_the_first_lines_come_before_torch(root: Path, tmp_path: Path) -> None:
-    """What takes seconds to import is imported once the first lines are out."""
+def test_the_first_lines_are_printed_before_torch_is_imported(root: Path, tmp_path: Path) -> None:
+    """Importing torch takes seconds."""
     program = (
         "import sys\n"
         "from medmnist_hf import console\n"
         "from medmnist_hf.cli.main import app\n"
-        "said = []\n"
-        "def echo(text, *, err=False): said.append((text, err)) or 'loading' not in text or sys.exit(0)\n"
+        "lines = []\n"
+        "def echo(text, *, err=False): lines.append((text, err)) or 'loading' not in text or sys.exit(0)\n"
         "console.echo = echo\n"
         "try: app(sys.argv[1:], standalone_mode=False)\n"
-        "finally: print(len(said), all(err for _, err in said), 'torch' in sys.modules)\n"
+        "finally: print(len(lines), all(err for _, err in lines), 'torch' in sys.modules)\n"
     )
-    given = ["finetune", "bloodmnist", "--root", str(root), *TINY, "--out", str(tmp_path / "run")]
-    done = subprocess.run([sys.executable, "-c", program, *given], capture_output=True, text=True, check=True)
-    assert done.stdout == "2 True False\n"
+    arguments = ["finetune", "bloodmnist", "--root", str(root), *TINY, "--out", str(tmp_path / "run")]
+    process = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+    assert process.stdout == "2 True False\n"
 
 
-def test_what_a_folder_and_a_name_say_is_judged_before_torch(
+def test_the_folder_and_the_model_name_are_checked_before_torch_is_imported(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that is done is shown again, one of another recipe is refused, and so is what cannot be a model."""
+    """Results of a completed run are shown again; another recipe and an invalid model name are errors."""
     out = tmp_path / "run"
-    given = ["bloodmnist", "--root", str(root), "--method", "knn", *NETWORK, "--out", str(out)]
-    invoke("finetune", *given, "--seed", "3")
+    arguments = ["bloodmnist", "--root", str(root), "--method", "knn", *NETWORK, "--out", str(out)]
+    invoke("finetune", *arguments, "--seed", "3")
     first = capsys.readouterr().out
     files = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    monkeypatch.setitem(sys.modules, "medmnist_hf.training.running", None)  # whoever imports it fails
-    invoke("finetune", *given, "--seed", "3")
-    told = capsys.readouterr()
-    assert (told.out, told.err) == (first, f"{out} holds this run, and it is complete: --force runs it again\n")
-    invoke("finetune", *given, "--seed", "3", "--quiet")
+    monkeypatch.setitem(sys.modules, "medmnist_hf.training.running", None)  # importing it fails
+    invoke("finetune", *arguments, "--seed", "3")
+    output = capsys.readouterr()
+    assert (output.out, output.err) == (first, f"{out} holds this run, and it is complete: --force runs it again\n")
+    invoke("finetune", *arguments, "--seed", "3", "--quiet")
     assert capsys.readouterr() == (first, "")
     for options, message in (
         (["--neighbors", "5"], r"holds a run of another recipe \(neighbors 11 -> 5\): give --force"),
@@ -194,24 +205,24 @@ def test_what_a_folder_and_a_name_say_is_judged_before_torch(
         ),
     ):
         with pytest.raises(MedMNISTError, match=message):
-            invoke("finetune", *replaced(given, options))
+            invoke("finetune", *replaced(arguments, options))
     for options in (["--seed", "4"], ["--seed", "3", "--force"]):
         with pytest.raises(ModuleNotFoundError, match=r"training\.running"):
-            invoke("finetune", *given, *options, "--quiet")
+            invoke("finetune", *arguments, *options, "--quiet")
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == files
     shutil.rmtree(out / "seed-3")
     with pytest.raises(ModuleNotFoundError, match=r"training\.running"):
-        invoke("finetune", *given, "--seed", "3", "--quiet")
+        invoke("finetune", *arguments, "--seed", "3", "--quiet")
 
 
 def test_a_mistake_ends_with_exit_code_1_and_no_traceback(root: Path, tmp_path: Path) -> None:
-    done = command("blodmnist", "--root", str(root), "--out", str(tmp_path))
-    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("error: ")
-    assert "Traceback" not in done.stderr
+    process = command("blodmnist", "--root", str(root), "--out", str(tmp_path))
+    assert process.returncode == 1 and process.stderr.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in process.stderr
 
 
 Finetune = Callable[..., list[str]]
-"""Called with options, runs the command in this process; gives the lines that it printed."""
+"""Runs the command with options in this process and returns the lines that it printed."""
 
 COMMIT = "/commit/"
 
@@ -231,32 +242,30 @@ def finetune(
         capsys.readouterr()
         usual = [*PUSHED, "--root", str(root), "--quiet", "--out", str(tmp_path / "run")]
         invoke("finetune", *replaced(usual, options))
-        told = capsys.readouterr()
-        assert "hf_" not in told.out + told.err
-        return told.out.splitlines()
+        output = capsys.readouterr()
+        assert "hf_" not in output.out + output.err
+        return output.out.splitlines()
 
     return call
 
 
-def test_a_model_is_pushed_once_its_run_is_done(hub: HubServer, finetune: Finetune, tmp_path: Path) -> None:
-    told = finetune("--repo-id", "org/tiny")
+def test_a_model_is_pushed_after_its_run(hub: HubServer, finetune: Finetune, tmp_path: Path) -> None:
+    lines = finetune("--repo-id", "org/tiny")
     repo = hub.store.repos["model", "org/tiny"]
-    assert told[-1] == f"org/tiny: commit {repo.resolve('main').sha[:12]}, all files checked"
+    assert lines[-1] == f"org/tiny: commit {repo.resolve('main').sha[:12]}, all files checked"
     files = hub.store.files("model", "org/tiny")
     assert files["model.safetensors"] == (tmp_path / "run" / "seed-0" / "best" / "model.safetensors").read_bytes()
     card = ModelCard(files["README.md"].decode())
     assert "@article{bloodmnist" in card.text and "Not for clinical use" in card.text
     hub.log.clear()
-    told = finetune("--repo-id", "org/tiny")
-    assert told[-1] == f"org/tiny: unchanged, no commit made; at {repo.resolve('main').sha[:12]}, all files checked"
+    lines = finetune("--repo-id", "org/tiny")
+    assert lines[-1] == f"org/tiny: unchanged, no commit made; at {repo.resolve('main').sha[:12]}, all files checked"
     assert not hub.log.find("POST|PUT|DELETE")
 
 
-def test_a_run_that_was_done_before_is_pushed_by_the_same_command(
-    hub: HubServer, finetune: Finetune, tmp_path: Path
-) -> None:
-    told = finetune()
-    assert any(line.startswith("written to ") for line in told) and not hub.log.find()
+def test_a_completed_run_is_pushed_by_the_same_command(hub: HubServer, finetune: Finetune, tmp_path: Path) -> None:
+    lines = finetune()
+    assert any(line.startswith("written to ") for line in lines) and not hub.log.find()
     outcome = tmp_path / "run" / "seed-0" / "result.json"
     before = outcome.stat().st_mtime_ns
     finetune("--repo-id", "org/hidden", "--private")
@@ -266,7 +275,7 @@ def test_a_run_that_was_done_before_is_pushed_by_the_same_command(
     assert finetune("--repo-id", "org")[-1].startswith("org/run: commit"), "the name of the folder"
 
 
-def test_a_push_that_would_fail_is_refused_before_the_training(
+def test_a_push_that_would_fail_is_an_error_before_training(
     hub: HubServer, finetune: Finetune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.api().create_repo("org/theirs")
@@ -290,18 +299,20 @@ def test_a_push_that_would_fail_is_refused_before_the_training(
 
 
 @pytest.mark.slow
-def test_of_two_processes_the_first_pushes(hub: HubServer, finetune: Finetune, root: Path, tmp_path: Path) -> None:
+def test_only_the_first_of_two_processes_pushes(
+    hub: HubServer, finetune: Finetune, root: Path, tmp_path: Path
+) -> None:
     finetune()
     hub.log.clear()
-    given = [*PUSHED, "--root", str(root), "--quiet", "--out", str(tmp_path / "run"), "--repo-id", "org/tiny"]
-    done = subprocess.run(
-        [*LAUNCH, SCRIPT, *given],
+    arguments = [*PUSHED, "--root", str(root), "--quiet", "--out", str(tmp_path / "run"), "--repo-id", "org/tiny"]
+    process = subprocess.run(
+        [*LAUNCH, SCRIPT, *arguments],
         env=hub.env(),
         capture_output=True,
         text=True,
         timeout=240,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    assert len([line for line in done.stdout.splitlines() if line.startswith("org/tiny: commit")]) == 1
+    assert process.returncode == 0, process.stderr
+    assert len([line for line in process.stdout.splitlines() if line.startswith("org/tiny: commit")]) == 1
     assert len(hub.log.find("POST", COMMIT)) == 1 == len(hub.log.find("POST", "/repos/create"))

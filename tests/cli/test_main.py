@@ -41,7 +41,7 @@ def test_list_as_json() -> None:
 
 
 @pytest.mark.parametrize("entry", subsets(), ids=lambda entry: entry.flag)
-def test_info_tells_all(entry: Subset) -> None:
+def test_info_shows_everything(entry: Subset) -> None:
     result = runner.invoke(app, ["info", entry.flag])
     assert result.exit_code == 0
     flat = " ".join(result.output.split())
@@ -67,8 +67,8 @@ def test_info_tells_all(entry: Subset) -> None:
     assert facts["license_name"] == shared.license_names[entry.license]
     assert facts["collection"]["caveats"] == list(shared.caveats)
     assert facts["published_notes"] == list(published_notes(entry.flag))
-    told = [(row["method"], row["auc"], row["acc"]) for row in facts["published_results"]]
-    assert told == [(row.method, row.auc, row.acc) for row in published_results(entry.flag)]
+    output = [(row["method"], row["auc"], row["acc"]) for row in facts["published_results"]]
+    assert output == [(row.method, row.auc, row.acc) for row in published_results(entry.flag)]
 
 
 @pytest.mark.parametrize("entry", subsets(), ids=lambda entry: entry.flag)
@@ -105,23 +105,23 @@ def test_cite_needs_no_extra_and_writes_only_bibtex_to_standard_output() -> None
     assert (unknown.returncode, unknown.stdout, unknown.stderr.count("\n")) == (1, "", 1)
 
 
-def test_the_commands_do_not_wait_for_pyarrow() -> None:
+def test_the_program_does_not_import_pyarrow() -> None:
     code = "import sys, medmnist_hf.cli.main; sys.exit(str({'datasets', 'pyarrow'} & set(sys.modules) or ''))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stderr.strip() == ""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert process.stderr.strip() == ""
 
 
 def test_a_typo_is_one_line_and_exit_code_1() -> None:
-    done = program("info", "pathmnits")
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr == "error: unknown subset 'pathmnits': did you mean 'pathmnist'?\n"
+    process = program("info", "pathmnits")
+    assert process.returncode == 1
+    assert process.stdout == ""
+    assert process.stderr == "error: unknown subset 'pathmnits': did you mean 'pathmnist'?\n"
 
 
-def test_a_missing_argument_is_noticed() -> None:
-    done = program("info")
-    assert (done.returncode, done.stdout) == (2, "") and done.stderr.count("\n") == 1
-    assert done.stderr.startswith("error: Missing argument 'SUBSET'")
+def test_a_missing_argument_is_a_one_line_error() -> None:
+    process = program("info")
+    assert (process.returncode, process.stdout) == (2, "") and process.stderr.count("\n") == 1
+    assert process.stderr.startswith("error: Missing argument 'SUBSET'")
 
 
 def test_help_has_an_example() -> None:
@@ -130,7 +130,7 @@ def test_help_has_an_example() -> None:
     assert program().returncode == 2, "no command at all is wrong usage"
 
 
-def test_where_nothing_is_published_the_facts_say_so(unpublished: str) -> None:
+def test_info_without_published_results(unpublished: str) -> None:
     text = runner.invoke(app, ["info", unpublished]).output
     assert "published results on test (AUC, ACC): none\nfiles" in text
 
@@ -142,20 +142,20 @@ def test_where_nothing_is_published_the_facts_say_so(unpublished: str) -> None:
         ("torch", "train", ["finetune", "breastmnist", "--model", "timm/test_resnet", "--out"]),
     ],
 )
-def test_a_package_of_an_extra_that_is_missing_is_one_line(
+def test_a_missing_package_of_an_extra_is_a_one_line_error(
     package: str, extra: str, arguments: list[str], tmp_path: Path
 ) -> None:
     code = f"import sys; sys.modules[{package!r}] = None; from medmnist_hf.cli.main import main; main()"
     command = [sys.executable, "-c", code, *arguments, str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (1, "")
-    line = done.stderr.splitlines()[-1]  # transformers has a word of its own where torch is missing
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout) == (1, "")
+    line = process.stderr.splitlines()[-1]  # transformers has a word of its own where torch is missing
     assert line == f"error: {package} is not installed: {install_command(extra)}"
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in process.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_script_of_one_verb_and_the_module_name_the_command_as_it_is_typed() -> None:
+def test_scripts_and_the_module_show_the_usage_of_the_program() -> None:
     for start in ([str(ROOT / "scripts" / "build.py")], ["-m", "medmnist_hf", "build"]):
         helped = subprocess.run([sys.executable, *start, "--help"], capture_output=True, text=True, check=True)
         assert helped.stdout.split()[:4] == ["Usage:", "medmnist-hf", "build", "[OPTIONS]"]
@@ -166,7 +166,7 @@ def test_version() -> None:
     assert (shown.exit_code, shown.output) == (0, f"medmnist-hf {version('medmnist-hf')}\n")
 
 
-def test_no_help_waits_for_what_takes_seconds_to_import() -> None:
+def test_help_imports_no_slow_package() -> None:
     code = """
 import sys
 from typer.testing import CliRunner
@@ -180,5 +180,5 @@ for command in app.registered_commands:
     heavy &= set(sys.modules)
     assert not heavy, (name, heavy)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr

@@ -1,4 +1,4 @@
-"""``medmnist-hf push`` and remote ``medmnist-hf verify`` as a maintainer runs them, and what a reader then loads."""
+"""``medmnist-hf push`` and remote ``medmnist-hf verify`` as a maintainer runs them, and what users then load."""
 
 import os
 import runpy
@@ -32,10 +32,10 @@ REAL = ("breastmnist", "retinamnist", "adrenalmnist3d")
 PUSH, VERIFY = "scripts/push.py", "scripts/verify.py"
 SENT = "^/lfs/|/cas/v1/xorbs/"
 OUTSIDE = r"^http|^[\w.-]+:\d+$"
-"""What a request for another host asks the proxy for, by HTTP and by HTTPS."""
+"""Request targets that a proxy gets for another host, over HTTP and HTTPS."""
 
 NO_TORCH = {"USE_TORCH": "0"}
-"""`datasets` would import it to stream: seconds that change nothing here."""
+"""Streaming with `datasets` would import torch, which takes seconds."""
 
 READER = """
 import sys
@@ -97,10 +97,10 @@ for flag in flags:
     assert load_dataset(name, "28", split="test", revision="v1").features == test.features
     assert medmnist_hf.load(f"org/{flag}", 28, "test")["label"][:] == labels
     streamed = load_dataset(name, "28", split="test", streaming=True)
-    images, told = rows_of(streamed)
-    equal_to_npz(flag, "test", images, told)
-    for rank, (part, told) in enumerate(by_node(streamed, 2)):
-        assert np.array_equal(part, images[rank::2]) and told == labels[rank::2], (flag, rank)
+    images, streamed_labels = rows_of(streamed)
+    equal_to_npz(flag, "test", images, streamed_labels)
+    for rank, (part, part_labels) in enumerate(by_node(streamed, 2)):
+        assert np.array_equal(part, images[rank::2]) and part_labels == labels[rank::2], (flag, rank)
 
     shards = f"hf://datasets/{name}@v1/28/test-*.parquet"
     frames = [
@@ -114,20 +114,20 @@ for flag in flags:
 several = medmnist_hf.load("org/breastmnist", 64, "train", streaming=True)
 images, labels = rows_of(several)
 parts = by_node(several, several.num_shards)
-assert [len(told) for _, told in parts] == [5, 5, 6]
+assert [len(part_labels) for _, part_labels in parts] == [5, 5, 6]
 assert np.array_equal(np.concatenate([part for part, _ in parts]), images)
-assert [label for _, told in parts for label in told] == labels
+assert [label for _, part_labels in parts for label in part_labels] == labels
 """
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-"""Called with a script and its arguments."""
+"""Runs a script with arguments."""
 
 
 @pytest.fixture
 def run_here(hub: HubServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a script as a maintainer would, with LFS, but in this process, which spares the start of another.
+    """Runs a script with LFS in this process, which is faster than a new one, and with short waits between retries.
 
-    It waits but a moment before another try. `token` is another one, or None for none at all.
+    `token` replaces the maintainer's; None for no token.
     """
     monkeypatch.setattr(client, "_FIRST_WAIT", 0.01)
 
@@ -142,9 +142,9 @@ def run_here(hub: HubServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         capsys.readouterr()
         with pytest.raises(SystemExit) as end:
             runpy.run_path(sys.argv[0], run_name="__main__")
-        done = subprocess.CompletedProcess(sys.argv, int(end.value.code or 0), *capsys.readouterr())
-        assert not (check and done.returncode), done.stderr
-        return done
+        process = subprocess.CompletedProcess(sys.argv, int(end.value.code or 0), *capsys.readouterr())
+        assert not (check and process.returncode), process.stderr
+        return process
 
     return run
 
@@ -160,7 +160,7 @@ def real(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def phantom(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A synthetic build of more shards than go up in one batch, and so of two xorbs."""
+    """A synthetic build with more shards than a batch of uploads, and so with two xorbs."""
     folder = build_configs(phantoms, tmp_path_factory.mktemp("phantom"), "pathmnist", 28, rows=40, rows_per_shard=2)
     write_card(folder)
     return folder
@@ -172,7 +172,7 @@ def last_line(text: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("xet", [False, True], ids=["lfs", "xet"])
-def test_three_subsets_are_pushed_tagged_loaded_and_proved(
+def test_three_subsets_are_pushed_tagged_loaded_and_verified(
     hub: HubServer, real: Path, real_data: Path, phantoms: Phantoms, tmp_path: Path, *, run_here: Run, xet: bool
 ) -> None:
     def maintain(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -199,8 +199,8 @@ def test_three_subsets_are_pushed_tagged_loaded_and_proved(
 
     hub.log.clear()
     every_row = [f"{flag} {subset(flag).counts.total}" for flag in REAL]
-    told = hub.load(READER + ONLINE, real_data, *REAL, env=reader(tmp_path / "home"))
-    assert told.splitlines() == every_row
+    output = hub.load(READER + ONLINE, real_data, *REAL, env=reader(tmp_path / "home"))
+    assert output.splitlines() == every_row
     assert not hub.log.find(path=OUTSIDE)
     proved = hub.script(
         VERIFY, "org/breastmnist@v1", "org/adrenalmnist3d", "--source", real_data, env=reader(tmp_path / "other")
@@ -215,21 +215,21 @@ def test_three_subsets_are_pushed_tagged_loaded_and_proved(
     assert not hub.log.find()
 
 
-def test_the_bars_of_the_hubs_client_are_not_shown(
+def test_progress_bars_of_the_hub_client_are_hidden(
     hub: HubServer, run_here: Run, phantom: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a log each step of each bar is a line."""
+    """In a log, each step of a bar would be a line."""
     for module in (constants, sys.modules[tqdm.__module__]):
         monkeypatch.setattr(module, "HF_HUB_DISABLE_PROGRESS_BARS", None)
     enable_progress_bars()
     try:
-        done = run_here(PUSH, phantom, "--repo-id", "org", "--yes", "--allow-synthetic")
+        process = run_here(PUSH, phantom, "--repo-id", "org", "--yes", "--allow-synthetic")
     finally:
         enable_progress_bars()
-    assert done.stderr == ""
+    assert process.stderr == ""
 
 
-def test_a_download_is_a_build_that_needs_no_hub(hub: HubServer, run_here: Run, real: Path, tmp_path: Path) -> None:
+def test_a_downloaded_build_does_not_need_the_hub(hub: HubServer, run_here: Run, real: Path, tmp_path: Path) -> None:
     run_here(PUSH, real / "breastmnist", "--repo-id", "org", "--yes", "--tag", "v1")
     hub.store.write("dataset", "org/breastmnist", {"28/manifest.json": b"a later state"})
     command = ["download", "org/breastmnist", "--repo-type", "dataset", "--revision", "v1", "--include", "28/*"]
@@ -250,8 +250,8 @@ def test_remote_damage_is_found(hub: HubServer, run_here: Run, phantom: Path) ->
     path = next(name for name in hub.store.files("dataset", "org/pathmnist") if name.startswith("28/test"))
     content = hub.store.files("dataset", "org/pathmnist")[path]
     hub.store.write("dataset", "org/pathmnist", {path: content[:-1] + b"x"})
-    found = run_here(VERIFY, "org/pathmnist", check=False)
-    assert found.returncode == 1 and f"has a {path} that does not match the manifest" in found.stderr
+    damaged = run_here(VERIFY, "org/pathmnist", check=False)
+    assert damaged.returncode == 1 and f"has a {path} that does not match the manifest" in damaged.stderr
     missing = run_here(VERIFY, "org/nothing", check=False)
     assert missing.returncode == 1 and len(missing.stderr.splitlines()) == 1
     assert "no such repository" in missing.stderr
@@ -265,11 +265,11 @@ def test_mistakes_are_one_line_without_the_token(
     expired.expired = True
 
     def refused(expected: str, *arguments: str | Path, token: Token | None = hub.token) -> None:
-        done = run_here(PUSH, *arguments, token=token, check=False)
-        assert done.returncode == 1, expected
-        errors = [line for line in done.stderr.splitlines() if "builds failed" not in line]
+        process = run_here(PUSH, *arguments, token=token, check=False)
+        assert process.returncode == 1, expected
+        errors = [line for line in process.stderr.splitlines() if "builds failed" not in line]
         assert len(errors) == 1 and errors[0].startswith("error: ") and expected in errors[0]
-        assert "hf_" not in done.stdout + done.stderr
+        assert "hf_" not in process.stdout + process.stderr
 
     refused("--allow-synthetic", phantom, "--repo-id", "org", "--yes")
     several = (phantom, tmp_path, "--repo-id", "org/pathmnist")
@@ -288,20 +288,20 @@ def test_mistakes_are_one_line_without_the_token(
 
 
 def test_one_bad_build_does_not_stop_the_others(hub: HubServer, phantom: Path, tmp_path: Path) -> None:
-    done = hub.script(PUSH, tmp_path, phantom, "--repo-id", "org", "--yes", "--allow-synthetic", check=False)
-    assert done.returncode == 1
-    assert sum(line.startswith("error: ") for line in done.stderr.splitlines()) == 2
-    assert last_line(done.stderr) == "error: 1 of 2 builds failed"
+    process = hub.script(PUSH, tmp_path, phantom, "--repo-id", "org", "--yes", "--allow-synthetic", check=False)
+    assert process.returncode == 1
+    assert sum(line.startswith("error: ") for line in process.stderr.splitlines()) == 2
+    assert last_line(process.stderr) == "error: 1 of 2 builds failed"
     assert list(hub.store.repos) == [("dataset", "org/pathmnist")]
 
 
 def chunks_of(xorb: bytes) -> list[bytes]:
-    """The content of a xorb; which chunks share one depends on which file was read first."""
+    """The chunks of a xorb; which chunks share a xorb depends on the order in which files are read."""
     return [unpack_chunk(xorb[start:stop]) for start, stop in pairwise(chunk_offsets(xorb))]
 
 
-def described(hub: HubServer) -> set[str]:
-    """The xorbs that files are put together from: those of which the Hub can tell a client."""
+def registered_xorbs(hub: HubServer) -> set[str]:
+    """The xorbs that registered files consist of, which the Hub can report to a client."""
     return {term.xorb for record in hub.xet.files.values() for term in record.terms}
 
 
@@ -322,7 +322,7 @@ def described(hub: HubServer) -> set[str]:
 def test_a_killed_push_is_completed_by_the_same_command(
     hub: HubServer, run_here: Run, phantom: Path, *, method: str, path: str, skip: int, lost: bool, xet: bool
 ) -> None:
-    """`lost`: the request during which it is killed has no effect."""
+    """With `lost`, the request during which the push is killed has no effect."""
     running: list[subprocess.Popen[bytes]] = []
     fault = Fault(method, path, skip, lose_answer=lost, action=lambda: os.kill(running[0].pid, signal.SIGKILL))
     hit = hub.faults.add(fault)
@@ -330,31 +330,31 @@ def test_a_killed_push_is_completed_by_the_same_command(
     command = [sys.executable, str(ROOT / PUSH), *arguments]
     running.append(subprocess.Popen(command, env=hub.env(xet=xet), stdout=subprocess.DEVNULL, cwd=hub.home))
     assert running[0].wait(60) == -signal.SIGKILL and hit.hits == 1
-    time.sleep(0.3)  # the Hub finishes what it was asked for
-    # The picture is no text, so it goes beside git as the shards do.
-    wanted = sum(file.stat().st_size for file in (*phantom.glob("28/*.parquet"), phantom / "montage.png"))
+    time.sleep(0.3)  # the Hub completes the request
+    # The picture is binary, so it is stored like the shards, outside of git.
+    expected = sum(file.stat().st_size for file in (*phantom.glob("28/*.parquet"), phantom / "montage.png"))
     repo = hub.store.repos.get(("dataset", "org/pathmnist"))
     large = set() if repo is None else repo.large
     if repo is not None and len(repo.commits) > 1:
         check_state(read_state(hub.api(), "org/pathmnist"))
     elif repo is not None:
         assert set(hub.store.files("dataset", "org/pathmnist")) == {".gitattributes"}
-    there = sum(len(hub.store.objects[sha]) for sha in large)
-    known = described(hub)
-    assert known == set(hub.xet.xorbs) if path == "/commit/" else len(known) == skip * xet
+    uploaded = sum(len(hub.store.objects[sha]) for sha in large)
+    registered = registered_xorbs(hub)
+    assert registered == set(hub.xet.xorbs) if path == "/commit/" else len(registered) == skip * xet
     hub.log.clear()
-    done = hub.script(PUSH, *arguments, env=hub.env(xet=True)) if xet else run_here(PUSH, *arguments)
-    assert "all files checked, tagged v1" in done.stdout
+    process = hub.script(PUSH, *arguments, env=hub.env(xet=True)) if xet else run_here(PUSH, *arguments)
+    assert "all files checked, tagged v1" in process.stdout
     repo = hub.store.repos["dataset", "org/pathmnist"]
     assert len(repo.commits) == 2 and list(repo.tags) == ["v1"]
     check_state(read_state(hub.api(), "org/pathmnist", "v1"))
     if xet:
-        sent = [one.target.rpartition("/")[2] for one in hub.log.find("POST", SENT)]
+        sent = [request.target.rpartition("/")[2] for request in hub.log.find("POST", SENT)]
         assert bool(sent) == (path != "/commit/")
-        chunks = [chunk for name in [*known, *sent] for chunk in chunks_of(hub.xet.xorbs[name])]
-        assert len(chunks) == len(set(chunks)), "sent what the Hub could tell of"
+        chunks = [chunk for name in [*registered, *sent] for chunk in chunks_of(hub.xet.xorbs[name])]
+        assert len(chunks) == len(set(chunks)), "sent chunks that the Hub could report"
     else:
-        assert hub.log.received("PUT", SENT) == wanted - there
+        assert hub.log.received("PUT", SENT) == expected - uploaded
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_two_pushes_at_once(hub: HubServer, phantoms: Phantoms, tmp_path: Path, 
         builds.append(build_configs(phantoms, tmp_path / str(number), "pathmnist", size, rows=16 + 8 * number))
         write_card(builds[-1])
     gate = threading.Barrier(2, timeout=60)
-    for _ in builds:  # both have planned and uploaded when the first of them commits
+    for _ in builds:  # both have planned and uploaded before either commits
         hub.faults.add(Fault("POST", "/commit/", action=gate.wait))
     ended: list[subprocess.CompletedProcess[str]] = []
 
@@ -383,11 +383,11 @@ def test_two_pushes_at_once(hub: HubServer, phantoms: Phantoms, tmp_path: Path, 
         thread.join()
     state = read_state(hub.api(), "org/pathmnist")
     check_state(state)
-    codes = sorted(done.returncode for done in ended)
+    codes = sorted(process.returncode for process in ended)
     if sizes == (28, 64):
-        assert codes == [0, 0] and [one.size for one in state.manifests] == [28, 64]
+        assert codes == [0, 0] and [manifest.size for manifest in state.manifests] == [28, 64]
     else:
-        (loser,) = [done for done in ended if done.returncode]
+        (loser,) = [process for process in ended if process.returncode]
         assert codes == [0, 1] and "another push has changed 28 of org/pathmnist meanwhile" in loser.stderr
 
 

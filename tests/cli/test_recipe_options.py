@@ -1,4 +1,4 @@
-"""Options made of a recipe's fields: which a command has, in which order, and the recipe that comes of them."""
+"""Fields of a recipe as options: which ones a command has, in which order, and the recipe built from them."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -18,7 +18,7 @@ RUNNER = CliRunner()
 
 
 def app_of(made: list[Recipe]) -> typer.Typer:
-    """A command of all fields, with an option of its own in place of one of them."""
+    """A command with all fields, and an option of its own that replaces one of them."""
     app = Program(add_completion=False)
 
     @app.command()
@@ -40,7 +40,7 @@ def recipe_of(*words: str) -> Recipe:
     return made[0]
 
 
-def test_what_is_not_given_is_the_presets_and_what_is_overrides_it(tmp_path: Path) -> None:
+def test_options_override_the_file_which_overrides_the_preset(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("epochs: 7\nbatch_size: 16\n", encoding="utf-8")
     words = ["breastmnist", "--preset", "medmnist_v2", "--config", str(path)]
@@ -50,7 +50,7 @@ def test_what_is_not_given_is_the_presets_and_what_is_overrides_it(tmp_path: Pat
     assert recipe_of(*words, "--epochs", "3").epochs == 3
 
 
-def test_seeds_are_counted_or_listed() -> None:
+def test_seeds_are_a_number_or_a_list() -> None:
     assert recipe_of("breastmnist").seeds == (0,)
     assert recipe_of("breastmnist", "--seeds", "3").seeds == (0, 1, 2)
     assert recipe_of("breastmnist", "--seed", "5", "--seed", "2").seeds == (5, 2)
@@ -60,7 +60,7 @@ def test_seeds_are_counted_or_listed() -> None:
         recipe_of("breastmnist", "--seeds", "2", "--seed", "5")
 
 
-def test_options_as_people_type_them() -> None:
+def test_durations_aliases_and_letter_case() -> None:
     searched = ["breastmnist", "--model", "pixels", "--method", "flaml", "--time-budget"]
     assert recipe_of(*searched, "10m").time_budget == recipe_of(*searched, "600").time_budget == 600
     with pytest.raises(MedMNISTError, match="time_budget is 'soon': must be a duration such as 90s, 10m or 2h"):
@@ -70,7 +70,7 @@ def test_options_as_people_type_them() -> None:
         recipe_of("--lr", "0.5")
 
 
-def test_the_data_may_be_named_as_in_a_file_of_options() -> None:
+def test_the_data_set_can_be_an_option() -> None:
     assert recipe_of("--dataset", "breastmnist", "--epochs", "3") == recipe_of("breastmnist", "--epochs", "3")
     with pytest.raises(
         MedMNISTError, match="two data sets are given, pathmnist and --dataset breastmnist: leave one out"
@@ -78,7 +78,7 @@ def test_the_data_may_be_named_as_in_a_file_of_options() -> None:
         recipe_of("pathmnist", "--dataset", "breastmnist")
 
 
-def test_the_help_names_defaults_choices_and_methods_and_each_option_once() -> None:
+def test_help_has_each_option_once_with_default_and_choices() -> None:
     shown = " ".join(RUNNER.invoke(app_of([]), ["--help"], env={"COLUMNS": "500"}).stdout.split())
     assert "Optimizer; sgd uses Nesterov momentum of 0.9. One of adam, adamw, sgd. [default: adamw]" in shown
     assert "--pretrained / Start" in shown and "--no-pretrained if" in shown and "[default: on]" in shown
@@ -105,7 +105,7 @@ WITHOUT: dict[str, Any] = {
     "time_budget": 60.0,
     "trials": 3,
 }
-"""A value next to the default of each option whose type or bounds name none."""
+"""A value other than the default, for options whose type and bounds do not suggest one."""
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "finetune": {},
@@ -127,33 +127,37 @@ def another_value(name: str) -> Any:
     if isinstance(default, bool):
         return not default
     if get_origin(kind) is Literal:
-        return next(one for one in reversed(get_args(kind)) if one != default)
+        return next(choice for choice in reversed(get_args(kind)) if choice != default)
     low, above, high = FIELDS[name].metadata["bounds"]
-    return next(kind(one) for one in (2, 0.5) if low <= one <= high and one > above and one != default)
+    return next(kind(value) for value in (2, 0.5) if low <= value <= high and value > above and value != default)
 
 
 @pytest.mark.parametrize("name", [name for name in FIELDS if name not in {*SINGLE, "model"}])
 @pytest.mark.parametrize("chosen", SETTINGS)
-def test_each_option_is_read_or_refused(name: str, chosen: str) -> None:
-    """What a method is not listed to read is refused, and is not silently without effect."""
+def test_an_option_that_the_method_does_not_read_is_an_error(name: str, chosen: str) -> None:
+    """So no option is silently ignored."""
     setting = dict.fromkeys(("preset", "config", "seeds", "seed")) | {"dataset": "breastmnist", "method": chosen}
-    given = setting | SETTINGS[chosen] | {name: another_value(name)}
+    options = setting | SETTINGS[chosen] | {name: another_value(name)}
     if METHODS[chosen].reads_option(name, pixels="pixels" in SETTINGS[chosen].values()) and name not in OF_VOLUMES:
-        assert getattr(read_recipe(given), name) == given[name]
+        assert getattr(read_recipe(options), name) == options[name]
     else:
         with pytest.raises(TrainingError, match=f"^--{name.replace('_', '-')} would change nothing"):
-            read_recipe(given)
+            read_recipe(options)
 
 
 def test_every_option_is_read_by_some_method() -> None:
-    read = {name for name in FIELDS for one in METHODS.values() if one.reads_option(name)}
+    read = {name for name in FIELDS for method in METHODS.values() if method.reads_option(name)}
     assert read == FIELDS.keys()
-    named = {name for one in METHODS.values() for name in (*one.reads, *(one.engine.options if one.engine else ()))}
+    named = {
+        name
+        for method in METHODS.values()
+        for name in (*method.reads, *(method.engine.options if method.engine else ()))
+    }
     assert named <= FIELDS.keys() and set(COMMON) <= FIELDS.keys()
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("--root dist --revision v1", "a build has no revisions: leave out the path, or revision .v1."),
         ("--model timm/resnet18 --stem cifar", "--stem would change nothing .it is only for resnet18 and resnet50."),
@@ -166,18 +170,18 @@ def test_every_option_is_read_by_some_method() -> None:
         ("--ema 1", "ema is 1, which never updates the average"),
     ],
 )
-def test_what_would_silently_do_nothing_is_refused(words: str, said: str) -> None:
-    with pytest.raises(MedMNISTError, match=f"^{said}"):
+def test_options_that_would_change_nothing_are_errors(words: str, message: str) -> None:
+    with pytest.raises(MedMNISTError, match=f"^{message}"):
         recipe_of(*([] if words.startswith("organmnist3d") else ["pathmnist"]), *words.split())
 
 
-def test_what_a_preset_says_for_other_methods_is_passed_over() -> None:
+def test_options_of_a_preset_for_other_methods_are_ignored() -> None:
     recipe = recipe_of("breastmnist", "--preset", "foundation", "--method", "knn")
     assert (recipe.ema, recipe.neighbors, recipe.image_size) == (0.0, 11, 112)
     assert recipe_of("breastmnist", "--mixup", "0", "--method", "knn").mixup == 0
 
 
-def test_values_of_a_file_are_read_or_refused_and_those_of_a_preset_may_stay_unread(tmp_path: Path) -> None:
+def test_options_of_a_file_must_be_read_but_not_those_of_a_preset(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("epochs: 7\nmixup: 0.8\nneighbors: 3\n", encoding="utf-8")
     words = ["breastmnist", "--method", "knn"]
@@ -190,7 +194,7 @@ def test_values_of_a_file_are_read_or_refused_and_those_of_a_preset_may_stay_unr
     assert recipe_of("--config", str(path)) == recipe
 
 
-def test_every_field_has_a_panel_of_the_help() -> None:
+def test_every_field_has_a_panel_in_the_help() -> None:
     listed = [name for names in PANELS.values() for name in names]
     assert sorted(listed) == sorted({*FIELDS, "preset", "config", "seed"} - {"dataset"})
     shown = RUNNER.invoke(command_line, ["finetune", "--help"]).stdout
