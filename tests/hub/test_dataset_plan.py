@@ -6,7 +6,7 @@ import pytest
 
 from medmnist_hf.errors import BuildError, HubError, MedMNISTError
 from medmnist_hf.hub.dataset_plan import PushOptions, plan_push
-from tests.fixtures.pushing import ID, KIND, Pusher, describe, whole
+from tests.fixtures.pushing import ID, KIND, Pusher, check_complete, describe
 
 
 @pytest.mark.parametrize("repo_id", ["org/bloodmnist", "pathmnist", "a/b/pathmnist"])
@@ -41,14 +41,14 @@ def test_a_repository_with_other_data(pusher: Pusher) -> None:
     with pytest.raises(HubError, match=r"128/train-0.parquet, which was not pushed by medmnist-hf"):
         pusher.plan("28")
     pusher.push("28", PushOptions(ID, prune=True))
-    whole(pusher)
+    check_complete(pusher)
 
 
 @pytest.mark.parametrize("who", ["reader", "outsider", "nobody", "expired"])
 def test_users_without_permission(pusher: Pusher, who: str) -> None:
     hub = pusher.hub
     pusher.push("28")
-    before = pusher.held()
+    before = pusher.files()
     if who == "expired":
         hub.token.expired = True
     else:
@@ -57,4 +57,4 @@ def test_users_without_permission(pusher: Pusher, who: str) -> None:
     with pytest.raises(HubError, match=r"no token|write access|has expired") as caught:
         pusher.push("64")
     assert "\n" not in str(caught.value) and "hf_" not in str(caught.value)
-    assert pusher.held() == before
+    assert pusher.files() == before

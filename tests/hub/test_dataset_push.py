@@ -16,7 +16,7 @@ from medmnist_hf.hub.dataset_state import config_names, fetch_config, read_state
 from medmnist_hf.manifest import read_manifest
 from tests.fixtures.hub import eval as hub_eval
 from tests.fixtures.hub.server import Fault, HubServer
-from tests.fixtures.pushing import ID, KIND, LARGE, Pusher, content_of, describe, whole
+from tests.fixtures.pushing import ID, KIND, LARGE, Pusher, check_complete, content_of, describe
 
 
 class TestPush:
@@ -25,7 +25,7 @@ class TestPush:
         assert not plan.state.exists and {change.action for change in plan.changes} == {"new"}
         assert (KIND, ID) not in pusher.hub.store.repos
         pushed = pusher.push("28", PushOptions(ID, tag="v1", message="The first"))
-        contents = pusher.held()
+        contents = pusher.files()
         attributes = contents.pop(".gitattributes")
         assert contents == content_of(plan) and attributes
         local = {path.relative_to(pusher.dists["28"]).as_posix() for path in pusher.dists["28"].rglob("*.*")}
@@ -47,13 +47,13 @@ class TestPush:
 
     def test_a_second_size_does_not_change_the_first(self, pusher: Pusher) -> None:
         pusher.push("28", PushOptions(ID, tag="v1"))
-        before = pusher.held()
+        before = pusher.files()
         pusher.hub.log.clear()
         plan = pusher.plan("64")
         assert sorted(plan.paths("changed")) == ["README.md", "croissant.json", "eval.yaml"]
         assert not plan.paths("removed")
         pushed = pusher.push("64")
-        after = pusher.held()
+        after = pusher.files()
         assert {path: after[path] for path in before if path.startswith("28/")} == {
             path: content for path, content in before.items() if path.startswith("28/")
         }
@@ -62,7 +62,7 @@ class TestPush:
         assert config_names(after["README.md"].decode(), "it") == ["28", "64"]
         sent = sum(len(content) for path, content in after.items() if path.startswith("64/") and "parquet" in path)
         assert pusher.hub.log.received("PUT", LARGE) == sent
-        assert pusher.held("v1") == before
+        assert pusher.files("v1") == before
         # Both orders, and both at once, lead to the same card.
         assert pusher.plan("both").empty
 
@@ -73,34 +73,34 @@ class TestPush:
             pusher.plan("64")
         options = PushOptions(ID, prune=True)
         removed = pusher.plan("64", options).paths("removed")
-        assert set(removed) == {path for path in pusher.held() if path.startswith("28/")} | {"loader.py", "notes.txt"}
+        assert set(removed) == {path for path in pusher.files() if path.startswith("28/")} | {"loader.py", "notes.txt"}
         assert pusher.plan("64", options).configs == ("64",)
         assert pusher.push("64", options).committed
-        contents = pusher.held()
+        contents = pusher.files()
         assert contents.pop(".gitattributes")
         assert contents == content_of(pusher.plan("64"))
 
     def test_other_rows_replace_the_shards_of_their_config(self, pusher: Pusher) -> None:
         pusher.push("28")
-        before = set(pusher.held())
+        before = set(pusher.files())
         pusher.push("other")
-        contents = pusher.held()
-        whole(pusher)
+        contents = pusher.files()
+        check_complete(pusher)
         assert {path for path in contents if path.endswith(".parquet")}.isdisjoint(
             path for path in before if path.startswith("28/train")
         )
 
     def test_a_branch_and_a_pull_request_leave_main_alone(self, pusher: Pusher) -> None:
         pusher.push("28")
-        before = pusher.held()
+        before = pusher.files()
         options = PushOptions(ID, revision="next/one", tag="v2")
         pushed = pusher.push("64", options)
-        assert pusher.held() == before and pusher.hub.store.repos[KIND, ID].tags == {"v2": pushed.sha}
-        whole(pusher, "next/one")
+        assert pusher.files() == before and pusher.hub.store.repos[KIND, ID].tags == {"v2": pushed.sha}
+        check_complete(pusher, "next/one")
         opened = pusher.push("64", PushOptions(ID, create_pr=True))
-        assert opened.pull_request.endswith("/discussions/1") and pusher.held() == before
+        assert opened.pull_request.endswith("/discussions/1") and pusher.files() == before
         pusher.api.merge_pull_request(ID, 1, repo_type=KIND)
-        whole(pusher)
+        check_complete(pusher)
         assert pusher.plan("64").empty
 
     def test_eval_yaml_has_tasks_for_each_config(self, pusher: Pusher) -> None:
@@ -121,8 +121,8 @@ class TestPush:
             push(pusher.api, build, plan, options, with_bad_tasks)
         without_tasks = partial(describe, tasks=False)
         push(pusher.api, build, plan_push(pusher.api, build, options, without_tasks), options, without_tasks)
-        assert "eval.yaml" not in pusher.held()
-        whole(pusher)
+        assert "eval.yaml" not in pusher.files()
+        check_complete(pusher)
 
     def test_a_pull_request_is_opened_once(self, pusher: Pusher) -> None:
         pusher.push("28")
@@ -151,7 +151,7 @@ class TestPush:
         pusher.push("28", PushOptions(ID, private=True))
         assert pusher.hub.store.repos[KIND, ID].private
         with pytest.raises(HubError, match="no such repository"):
-            whole(pusher)
+            check_complete(pusher)
         pusher.hub.store.repos[KIND, ID].private = False
         with pytest.raises(HubError, match="is public"):
             pusher.plan("28", PushOptions(ID, private=True))
@@ -168,7 +168,7 @@ class TestPush:
     def test_an_incomplete_commit_is_not_tagged(self, pusher: Pusher) -> None:
         """A shard is missing when the commit is read back."""
         made = pusher.push("28")
-        lost = next(path for path in pusher.held() if path.startswith("28/test"))
+        lost = next(path for path in pusher.files() if path.startswith("28/test"))
         pusher.hub.faults.add(
             Fault("GET", "/tree/", skip=1, times=-1, garble=lambda body: body.replace(b"28/test", b"xx/test"))
         )
@@ -188,8 +188,8 @@ class TestPush:
 
 def tasks(pusher: Pusher) -> list[str]:
     """Return the ids of the tasks in the pushed ``eval.yaml``."""
-    task_ids = re.findall(r"^- id: (.*)$", pusher.held()["eval.yaml"].decode(), flags=re.MULTILINE)
-    assert hub_eval.fault(pusher.held()["eval.yaml"].decode()) is None
+    task_ids = re.findall(r"^- id: (.*)$", pusher.files()["eval.yaml"].decode(), flags=re.MULTILINE)
+    assert hub_eval.fault(pusher.files()["eval.yaml"].decode()) is None
     return task_ids
 
 
@@ -243,7 +243,7 @@ def test_after_a_fault_readers_see_a_complete_state_and_the_next_run_completes(p
     hub, options = pusher.hub, PushOptions(ID, tag="v2")
     pusher.push("28")
     repo = hub.store.repos[KIND, ID]
-    old, plan = pusher.held(), pusher.plan("64")
+    old, plan = pusher.files(), pusher.plan("64")
     new = old | content_of(plan)
     faults = [hub.faults.add(fault) for fault in case.faults(hub)]
     hub.log.clear()
@@ -258,9 +258,9 @@ def test_after_a_fault_readers_see_a_complete_state_and_the_next_run_completes(p
     hub.faults.clear()
     hub.token.expired = False
 
-    assert pusher.held() in ([new] if outcome == "done" else [old, new])
-    whole(pusher)
-    assert all(pusher.held(tag) == new for tag in repo.tags)
+    assert pusher.files() in ([new] if outcome == "done" else [old, new])
+    check_complete(pusher)
+    assert all(pusher.files(tag) == new for tag in repo.tags)
 
     missing = {
         file.sha256: file.size
@@ -270,7 +270,7 @@ def test_after_a_fault_readers_see_a_complete_state_and_the_next_run_completes(p
     hub.log.clear()
     pushed = pusher.push("64", options)
     assert hub.log.received("PUT", LARGE) == sum(missing.values())
-    assert pusher.held() == new and repo.tags == {"v2": pushed.sha}
+    assert pusher.files() == new and repo.tags == {"v2": pushed.sha}
     assert len(pusher.titles()) == 3
 
 
@@ -284,14 +284,14 @@ class TestRivals:
         rival = Pusher(pusher.hub, pusher.dists)
         self.during_commit(pusher, lambda: rival.push("28"))
         assert pusher.push("64").committed
-        whole(pusher)
+        check_complete(pusher)
         assert pusher.plan("both").empty and len(pusher.titles()) == 3
 
     def test_the_same_push_twice_is_one_commit(self, pusher: Pusher) -> None:
         rival = Pusher(pusher.hub, pusher.dists)
         self.during_commit(pusher, lambda: rival.push("28"))
         assert not pusher.push("28").committed
-        whole(pusher)
+        check_complete(pusher)
         assert len(pusher.titles()) == 2
 
     def test_a_config_that_a_rival_changes_is_not_overwritten(self, pusher: Pusher) -> None:
@@ -300,7 +300,7 @@ class TestRivals:
         with pytest.raises(HubError, match=r"another push has changed 28 of org/pathmnist meanwhile"):
             pusher.push("28")
         assert pusher.plan("other").empty
-        whole(pusher)
+        check_complete(pusher)
 
     def test_pruning_removes_only_files_in_the_plan(self, pusher: Pusher) -> None:
         rival = Pusher(pusher.hub, pusher.dists)
@@ -308,7 +308,7 @@ class TestRivals:
         with pytest.raises(HubError, match=r"has added 64/\S* to org/pathmnist meanwhile"):
             pusher.push("28", PushOptions(ID, prune=True))
         assert pusher.plan("64").empty
-        whole(pusher)
+        check_complete(pusher)
 
 
 def test_a_collection_is_created_once_and_completed(pusher: Pusher) -> None:
