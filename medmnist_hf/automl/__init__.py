@@ -1,1 +1,1 @@
-"""AutoML engines, each in a process and, if need be, an environment of its own; arrays and scores are files."""
+"""AutoML engines, each in its own process and optionally its own environment; data is exchanged through files."""

@@ -1,4 +1,4 @@
-"""The AutoML engines that can be run, as typed facts.
+"""The supported AutoML engines as dataclasses, read from ``engines.toml``.
 
 Example:
     >>> engine("flaml").title
@@ -19,20 +19,20 @@ _FOLDER: Final = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """One engine.
+    """An AutoML engine.
 
     Attributes:
-        name: As people type it.
-        title: As it writes itself.
+        name: Name on the command line.
+        title: Official spelling.
         adapter: The script that runs it.
-        lock: Requirements of pip, with the versions that it is known to run with.
-        pythons: Releases of Python that the lock installs on, e.g. ``3.10``, the best first.
-        inputs: What it reads: ``pixels``, ``features`` or ``images``, see ``adapters/job.py``.
-        options: Options of a recipe that it reads besides its budget of time.
-        resumes: A search that was broken off goes on from what it left.
+        lock: Requirements file for pip with tested versions.
+        pythons: Python versions that the lock installs on, e.g. ``3.10``, the preferred one first.
+        inputs: Kinds of input that it reads: ``pixels``, ``features`` or ``images``, see ``adapters/job.py``.
+        options: Recipe options that it reads in addition to the time budget.
+        resumes: Whether it can resume an interrupted search.
         extra: The extra of this project that installs it; empty for none.
-        preset: The preset of recipes with its published settings; empty for none.
-        about: What it does, one line.
+        preset: The recipe preset with its published settings; empty for none.
+        about: What it does, in one line.
     """
 
     name: str
@@ -50,25 +50,25 @@ class Engine:
 
 @cache
 def engines() -> tuple[Engine, ...]:
-    """All engines, in the order of the file."""
+    """Return all engines, in the order of the file."""
     text = (resources.files("medmnist_hf.automl") / "engines.toml").read_text(encoding="utf-8")
     return tuple(_engine(name, facts) for name, facts in tomllib.loads(text).items())
 
 
 def _engine(name: str, facts: dict[str, Any]) -> Engine:
     adapter = _FOLDER / "adapters" / facts.pop("script")
-    listed: dict[str, Any] = {key: tuple(facts.pop(key)) for key in ("pythons", "inputs", "options")}
+    tuples: dict[str, Any] = {key: tuple(facts.pop(key)) for key in ("pythons", "inputs", "options")}
     lock = _FOLDER / "locks" / f"{name}.txt"
-    return Engine(name=name, adapter=adapter, lock=lock, **listed, **facts)
+    return Engine(name=name, adapter=adapter, lock=lock, **tuples, **facts)
 
 
 def engine(name: str) -> Engine:
-    """One engine by its name.
+    """Look up an engine by its name.
 
     Raises:
-        TrainingError: There is none so called.
+        TrainingError: The name is unknown.
     """
-    for one in engines():
-        if one.name == name:
-            return one
-    raise TrainingError(f"unknown engine {shorten(name)}: choose from {', '.join(one.name for one in engines())}")
+    by_name = {entry.name: entry for entry in engines()}
+    if name not in by_name:
+        raise TrainingError(f"unknown engine {shorten(name)}: choose from {', '.join(by_name)}")
+    return by_name[name]

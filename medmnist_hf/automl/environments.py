@@ -1,7 +1,7 @@
-"""Where an engine's interpreter is, and how an environment of its own is made for it.
+"""Find the Python interpreter of an engine, and create an environment for it.
 
-An engine runs in the interpreter that ``MEDMNIST_AUTOML_PYTHON`` names, or else in the environment that `make` makes
-for it beside this one, or else in this interpreter.
+An engine runs in the interpreter that ``MEDMNIST_AUTOML_PYTHON`` names; if that is not set, in the environment that
+`make` has created for it; if there is none, in the current interpreter.
 """
 
 import os
@@ -22,26 +22,26 @@ VARIABLE: Final = "MEDMNIST_AUTOML_PYTHON"
 """Environment variable with the interpreter that engines run in."""
 
 COMMAND: Final = "medmnist-hf automl-env"
-"""What makes the environment of the engine whose name follows."""
+"""Command that creates the environment of an engine, whose name follows."""
 
 _CHECK_SECONDS: Final = 300
-_LONGEST: Final = 300
+_MAX_REASON: Final = 300
 _RELEASE: Final = "import ensurepip, sys, venv; print('%d.%d' % sys.version_info[:2])"
 
 
 def home(engine: Engine) -> Path:
-    """Folder of the environment that `make` makes."""
+    """Return the folder of the environment that `make` creates."""
     return Path(sys.prefix, "automl", engine.name)
 
 
 def interpreter(engine: Engine) -> Path:
-    """The interpreter that runs an engine.
+    """Return the interpreter that runs an engine.
 
     Raises:
-        TrainingError: The engine cannot be imported there; the extra and the command that installs it are named.
+        TrainingError: The engine cannot be imported there; the message names the commands that install it.
     """
-    named, made = os.environ.get(VARIABLE), _python(home(engine))
-    python = Path(named) if named else made if made.exists() else Path(sys.executable)
+    configured, own = os.environ.get(VARIABLE), _python(home(engine))
+    python = Path(configured) if configured else own if own.exists() else Path(sys.executable)
     try:
         check(engine, python)
     except TrainingError as error:
@@ -51,13 +51,13 @@ def interpreter(engine: Engine) -> Path:
 
 
 def check(engine: Engine, python: Path) -> str:
-    """Name and version of an engine, as its adapter tells them in an interpreter.
+    """Import an engine in an interpreter and return its name and version.
 
     Raises:
         TrainingError: The engine cannot be imported there.
     """
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             [python, engine.adapter, "--check"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -70,110 +70,112 @@ def check(engine: Engine, python: Path) -> str:
     except OSError as error:
         raise TrainingError(f"{engine.title} cannot run in {python} ({error.strerror})") from None
     except subprocess.TimeoutExpired:
-        raise TrainingError(f"{engine.title} does not answer in {python} within {_CHECK_SECONDS} s") from None
-    lines = _lines(done.stdout)
-    if done.returncode or not lines:
-        why = (_lines(done.stderr) or [f"exit code {done.returncode}"])[-1][:_LONGEST]
-        raise TrainingError(f"{engine.title} is not installed in {python} ({why})")
+        raise TrainingError(f"{engine.title} did not start in {python} within {_CHECK_SECONDS} s") from None
+    lines = _lines(result.stdout)
+    if result.returncode or not lines:
+        reason = (_lines(result.stderr) or [f"exit code {result.returncode}"])[-1][:_MAX_REASON]
+        raise TrainingError(f"{engine.title} is not installed in {python} ({reason})")
     return lines[-1]
 
 
 def environment(python: Path) -> dict[str, str]:
-    """Variables for a process of an engine: those of this one, but for tokens and for modules of this interpreter."""
-    kept = without_tokens(os.environ) | {"PYTHONUNBUFFERED": "1"}
+    """Return the environment variables for an engine's process, without tokens and this interpreter's paths."""
+    variables = without_tokens(os.environ) | {"PYTHONUNBUFFERED": "1"}
     if python != Path(sys.executable):
         for name in ("PYTHONPATH", "PYTHONHOME"):
-            kept.pop(name, None)
-    return kept
+            variables.pop(name, None)
+    return variables
 
 
-def make(engine: Engine, python: Path | None = None, tell: Callable[[str], None] = print) -> Path:
-    """Make the environment of an engine, in place of one that is there, from its lock.
+def make(engine: Engine, python: Path | None = None, on_line: Callable[[str], None] = print) -> Path:
+    """Create the environment of an engine from its lock, replacing an existing one.
 
     Args:
         engine: The engine.
-        python: The interpreter to make it with; looked for where not given.
-        tell: Called with a line for each step.
+        python: The interpreter to create it with; found automatically by default.
+        on_line: Called with a line for each step.
 
     Returns:
         The interpreter of the environment, in which the engine has been imported.
 
     Raises:
-        TrainingError: There is no interpreter of the right release, or pip cannot install the lock. Nothing is left.
+        TrainingError: There is no interpreter of the right version, or pip cannot install the lock. The environment is
+            removed.
     """
-    base = _checked(engine, python) if python else base_interpreter(engine)
+    base = _check_version(engine, python) if python else base_interpreter(engine)
     folder = home(engine)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with sole_process(folder.parent / f".{engine.name}.lock", f"making {folder}"):
+    with sole_process(folder.parent / f".{engine.name}.lock", f"creating {folder}"):
         try:
             shutil.rmtree(folder, ignore_errors=True)
-            tell(f"making {folder} with {base}")
-            _run([base, "-m", "venv", folder], f"make {folder}")
-            made = _python(folder)
-            tell(f"installing {engine.lock.name}: this takes minutes")
-            _run([made, "-m", "pip", "install", "--disable-pip-version-check", "-r", engine.lock], "install the lock")
-            tell(f"{check(engine, made)} is ready in {folder}")
+            on_line(f"creating {folder} with {base}")
+            _run([base, "-m", "venv", folder], f"create {folder}")
+            interpreter = _python(folder)
+            on_line(f"installing {engine.lock.name}: this takes minutes")
+            pip: list[str | Path] = [interpreter, "-m", "pip", "install", "--disable-pip-version-check"]
+            _run([*pip, "-r", engine.lock], "install the lock")
+            on_line(f"{check(engine, interpreter)} is ready in {folder}")
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-    return made
+    return interpreter
 
 
 def base_interpreter(engine: Engine) -> Path:
-    """An interpreter of a release that an engine's lock installs on, with ``venv`` and pip.
+    """Find an interpreter that an engine's lock installs on, with ``venv`` and pip.
 
-    This one if it will do; else one on the ``PATH``, of pyenv or of uv.
+    The current one is preferred, then one on the ``PATH``, of pyenv or of uv.
 
     Raises:
-        TrainingError: There is none; what to install is named.
+        TrainingError: There is none; the message says what to install.
     """
-    mine = Path(sys.executable)
-    if _release(mine) in engine.pythons:
-        return mine
+    current = Path(sys.executable)
+    if _release(current) in engine.pythons:
+        return current
     for release in engine.pythons:
         for python in _candidates(release):
             if _release(python) == release:
                 return python
-    wanted = " or ".join(engine.pythons)
+    versions = " or ".join(engine.pythons)
     raise TrainingError(
-        f"{engine.title} needs Python {wanted} and none was found: install one "
+        f"{engine.title} needs Python {versions} and none was found: install one "
         f"(uv python install {engine.pythons[0]}, or pyenv install {engine.pythons[0]}), or name one with --python"
     )
 
 
 def _candidates(release: str) -> Iterator[Path]:
-    found = shutil.which(f"python{release}")
-    if found:
-        yield Path(found)
+    on_path = shutil.which(f"python{release}")
+    if on_path:
+        yield Path(on_path)
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     yield from sorted(pyenv.glob(f"versions/{release}.*/bin/python{release}"))
     uv = shutil.which("uv")
     if uv:
-        done = subprocess.run([uv, "python", "find", release], capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            yield Path(done.stdout.strip())
+        result = subprocess.run([uv, "python", "find", release], capture_output=True, text=True, check=False)
+        if result.returncode == 0:
+            yield Path(result.stdout.strip())
 
 
-def _checked(engine: Engine, python: Path) -> Path:
+def _check_version(engine: Engine, python: Path) -> Path:
     release = _release(python)
     if release not in engine.pythons:
-        found = f"is of Python {release}" if release else "is no Python with venv and pip"
-        raise TrainingError(f"{python} {found}: {engine.title} needs {' or '.join(engine.pythons)}")
+        fault = f"is Python {release}" if release else "is not a Python interpreter with venv and pip"
+        raise TrainingError(f"{python} {fault}: {engine.title} needs Python {' or '.join(engine.pythons)}")
     return python
 
 
 def _release(python: Path) -> str:
-    """Major and minor version of an interpreter; empty if it does not run, or cannot make environments."""
+    """Return the major and minor version of an interpreter; empty if it does not run or cannot create environments."""
     try:
-        done = subprocess.run([python, "-c", _RELEASE], capture_output=True, text=True, check=False)
+        result = subprocess.run([python, "-c", _RELEASE], capture_output=True, text=True, check=False)
     except OSError:
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return result.stdout.strip() if result.returncode == 0 else ""
 
 
-def _run(command: Sequence[str | Path], doing: str) -> None:
-    """Run a command whose words are of interest only if it fails."""
-    done = subprocess.run(
+def _run(command: Sequence[str | Path], what: str) -> None:
+    """Run a command and report its output only if it fails."""
+    result = subprocess.run(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -182,10 +184,11 @@ def _run(command: Sequence[str | Path], doing: str) -> None:
         env=without_tokens(os.environ),
         check=False,
     )
-    if done.returncode:
-        lines = _lines(done.stdout)
-        why = ([line for line in lines if line.startswith("ERROR: ")] or lines or [f"exit code {done.returncode}"])[-1]
-        raise TrainingError(f"cannot {doing} ({why[:_LONGEST]}): fix that, then run the same command again")
+    if result.returncode:
+        lines = _lines(result.stdout)
+        errors = [line for line in lines if line.startswith("ERROR: ")]
+        reason = (errors or lines or [f"exit code {result.returncode}"])[-1]
+        raise TrainingError(f"cannot {what} ({reason[:_MAX_REASON]}): fix that, then run the same command again")
 
 
 def _python(folder: Path) -> Path:
@@ -193,5 +196,5 @@ def _python(folder: Path) -> Path:
 
 
 def _lines(text: str) -> list[str]:
-    """Lines of what a process said, without secrets: pip names the address of a package index with its password."""
+    """Return the lines of a process's output without secrets, since pip prints index URLs with their passwords."""
     return [line.strip() for line in redact(text).splitlines() if line.strip()]

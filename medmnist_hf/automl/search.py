@@ -1,6 +1,6 @@
-"""One search of an engine in a process of its own, from arrays to scores, kept within its budget whatever it does.
+"""Run a search of an AutoML engine in a separate process within a time budget, from arrays to scores.
 
-The folder of a search holds what ``adapters/job.py`` says, the log of the process, and the seconds that it has taken.
+The folder of a search holds the files described in ``adapters/job.py``, the log of the process, and the seconds spent.
 """
 
 import contextlib
@@ -34,29 +34,29 @@ SPENT_NAME: Final = "seconds.txt"
 SCORED: Final = ("validation", "test")
 
 GRACE: Final = (60.0, 0.2)
-"""How long a search may go on after its budget: so many seconds or that share of the budget, whichever is more."""
+"""How long a search may exceed its budget: the larger of these seconds and this fraction of the budget."""
 
 PATIENCE: Final = 60.0
-"""Seconds that a search has to end by itself once it is told to."""
+"""Seconds that a search has to end after a signal."""
 
-_NOTE_EVERY: Final = 2.0
-_LONGEST: Final = 400
+_SAVE_EVERY: Final = 2.0
+_MAX_LINE: Final = 400
 _ROUNDING: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Problem:
-    """What is to be searched for.
+    """Data and budget of a search.
 
     Attributes:
         task: The task, e.g. ``multi-class``.
         classes: Number K of classes or findings.
-        inputs: What ``x`` is: ``pixels``, ``features`` or ``images``, see ``adapters/job.py``.
+        inputs: Kind of ``x``: ``pixels``, ``features`` or ``images``, see ``adapters/job.py``.
         x: ``train``, ``validation`` and ``test`` -> inputs.
         y: ``train`` and ``validation`` -> labels.
-        seconds: The budget.
-        seed: The seed.
-        options: What else the engine is told.
+        seconds: Time budget.
+        seed: Seed of the search.
+        options: Further options of the engine.
     """
 
     task: str
@@ -70,15 +70,15 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Found:
-    """What a search came to.
+class SearchResult:
+    """Result of a search.
 
     Attributes:
         scores: ``validation`` and ``test`` -> probabilities, float64 of shape (N, K).
-        facts: What the engine tells, and ``search_seconds``.
-        partial: How the search was broken off; empty if it came to its end.
-        stopped: It was broken off by Ctrl-C.
-        earlier_seconds: Seconds of the search that earlier processes took.
+        facts: What the engine reports, and ``search_seconds``.
+        partial: How the search was interrupted; empty if it was completed.
+        stopped: Whether it was interrupted by Ctrl-C.
+        earlier_seconds: Seconds that earlier processes spent on the search.
     """
 
     scores: dict[str, npt.NDArray[np.float64]]
@@ -93,59 +93,59 @@ def search(
     python: Path,
     folder: Path,
     problem: Problem,
-    tell: Callable[[str], None] = lambda line: None,
+    on_line: Callable[[str], None] = lambda line: None,
     *,
     grace: tuple[float, float] = GRACE,
     patience: float = PATIENCE,
-) -> Found:
-    """Run a search to its end, or to that of its budget and some grace, or to Ctrl-C; what it has then is kept.
+) -> SearchResult:
+    """Run a search until it ends, exceeds its budget by the grace period, or Ctrl-C; the best model so far is kept.
 
-    SIGTERM, by which schedulers end a program, is taken as Ctrl-C meanwhile. In the folder of a search that was broken
-    off, an engine that can goes on with what is left of the budget; others start anew.
+    SIGTERM, with which schedulers end a program, is handled like Ctrl-C. In the folder of an interrupted search, an
+    engine that can resume continues with the rest of the budget; others start anew.
 
     Args:
         engine: The engine.
         python: The interpreter to run it in, see `medmnist_hf.automl.environments.interpreter`.
-        folder: Where it works; made where it is missing.
-        problem: What to search for.
-        tell: Called with each line that the engine prints, from another thread.
+        folder: Working folder; created if missing.
+        problem: Data and budget of the search.
+        on_line: Called with each line that the engine prints, from another thread.
         grace: See `GRACE`.
         patience: See `PATIENCE`.
 
     Raises:
-        TrainingError: The search has left no scores, or none that can be used.
-        KeyboardInterrupt: Ctrl-C before there were any.
+        TrainingError: The search produced no scores, or invalid ones.
+        KeyboardInterrupt: Ctrl-C before the first model.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    best, before = folder / BEST_NAME, _spent(folder)
+    best, spent = folder / BEST_NAME, _spent(folder)
     if not (engine.resumes and best.exists()):
-        before = 0.0
+        spent = 0.0
         shutil.rmtree(folder / STATE_NAME, ignore_errors=True)
         for name in (BEST_NAME, SPENT_NAME):
             (folder / name).unlink(missing_ok=True)
-    left = problem.seconds - before
-    if left <= 0:
-        return replace(_found(engine, best, problem, before), earlier_seconds=before)
+    remaining = problem.seconds - spent
+    if remaining <= 0:
+        return replace(_load_result(engine, best, problem, spent), earlier_seconds=spent)
     try:
-        _write_job(folder, problem, left)
-        child = _Child(engine, python, folder, before, tell)
+        _write_job(folder, problem, remaining)
+        child = _Child(engine, python, folder, spent, on_line)
         with _sigterm_as_ctrl_c():
-            end = child.run(left + max(grace[0], grace[1] * problem.seconds), patience)
+            end = child.run(remaining + max(grace[0], grace[1] * problem.seconds), patience)
     finally:
         for path in folder.glob("[xy]_*.npy"):
             path.unlink()
     if not best.exists():
         if end.stopped:
             raise KeyboardInterrupt
-        raise TrainingError(f"{engine.title}: {end.error or f'{end.how} and left no model: see {folder / LOG_NAME}'}")
-    partial = "" if end.whole else end.how + (f" ({end.error})" if end.error else "")
-    found = _found(engine, best, problem, _spent(folder), partial, end.stopped)
-    return replace(found, earlier_seconds=before)
+        raise TrainingError(f"{engine.title}: {end.error or f'{end.how} without a model: see {folder / LOG_NAME}'}")
+    partial = "" if end.complete else end.how + (f" ({end.error})" if end.error else "")
+    result = _load_result(engine, best, problem, _spent(folder), partial, end.stopped)
+    return replace(result, earlier_seconds=spent)
 
 
 @contextlib.contextmanager
 def _sigterm_as_ctrl_c() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # others may set no handler
+    if threading.current_thread() is not threading.main_thread():  # other threads cannot set a handler
         yield
         return
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -156,10 +156,10 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
 
 
 def cores() -> int:
-    """Processor cores that a search may use: those of this process, or fewer where ``OMP_NUM_THREADS`` says so."""
-    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return min(mine, int(wanted)) if wanted.isdecimal() and int(wanted) else mine
+    """Return the number of cores for a search: those of this process, or fewer if ``OMP_NUM_THREADS`` says so."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(available, int(limit)) if limit.isdecimal() and int(limit) else available
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +167,13 @@ class _End:
     """How a process ended.
 
     Attributes:
-        whole: It came to its end by itself, and without a fault.
-        how: How it ended, in words.
-        error: The fault that it told of; empty for none.
-        stopped: By Ctrl-C.
+        complete: Whether it ended on its own and without an error.
+        how: Description of the end.
+        error: The error that it reported; empty for none.
+        stopped: Whether it was ended by Ctrl-C.
     """
 
-    whole: bool
+    complete: bool
     how: str
     error: str
     stopped: bool
@@ -186,15 +186,15 @@ class _Child:
     engine: Engine
     python: Path
     folder: Path
-    before: float
-    tell: Callable[[str], None]
-    begun: float = 0.0
+    earlier_seconds: float
+    on_line: Callable[[str], None]
+    started: float = 0.0
     error: str = ""
-    last: str = ""
+    last_line: str = ""
 
     def run(self, seconds: float, patience: float) -> _End:
-        """Start it and wait for its end; after so many seconds, or on Ctrl-C, it is told to end, and then made to."""
-        self.begun = time.monotonic()
+        """Start the process and wait for its end; after `seconds` or on Ctrl-C, ask it to end, then kill it."""
+        self.started = time.monotonic()
         with subprocess.Popen(
             [self.python, self.engine.adapter, self.folder],
             stdin=subprocess.DEVNULL,
@@ -202,14 +202,14 @@ class _Child:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            start_new_session=True,  # Ctrl-C reaches it through us alone, and what it starts can be ended with it
+            start_new_session=True,  # only we receive Ctrl-C, and its own child processes can be killed with it
             env=environment(self.python),
         ) as child:
             reader = threading.Thread(target=self._read, args=(child,), daemon=True)
             late = stopped = False
             try:
                 reader.start()
-                late = not self._wait(child, self.begun + seconds)
+                late = not self._wait(child, self.started + seconds)
                 if late:
                     self._end(child, signal.SIGTERM, patience)
             except KeyboardInterrupt:
@@ -219,31 +219,32 @@ class _Child:
                 _kill(child)
                 if reader.is_alive():
                     reader.join(patience)
-                self._note()
-        how, whole = self._how(child.returncode, late, stopped), not (child.returncode or late or stopped)
-        return _End(whole, how, self.error, stopped)
+                self._save_seconds()
+        how, complete = self._how(child.returncode, late, stopped), not (child.returncode or late or stopped)
+        return _End(complete, how, self.error, stopped)
 
-    def _wait(self, child: subprocess.Popen[str], until: float) -> bool:
-        """Whether it has ended in time; its seconds are noted meanwhile."""
-        while (left := until - time.monotonic()) > 0:
+    def _wait(self, child: subprocess.Popen[str], deadline: float) -> bool:
+        """Return whether the process ends before a deadline, saving its seconds meanwhile."""
+        while (remaining := deadline - time.monotonic()) > 0:
             try:
-                child.wait(min(left, _NOTE_EVERY))
+                child.wait(min(remaining, _SAVE_EVERY))
             except subprocess.TimeoutExpired:
-                self._note()
+                self._save_seconds()
             else:
                 return True
         return child.poll() is not None
 
-    def _end(self, child: subprocess.Popen[str], by: signal.Signals, patience: float) -> None:
-        """Ask it to end and give it time to leave the best it has; a Ctrl-C then ends it at once."""
+    def _end(self, child: subprocess.Popen[str], signal_number: signal.Signals, patience: float) -> None:
+        """Signal the process and give it time to publish its best model; another Ctrl-C kills it at once."""
         try:
-            child.send_signal(by)
+            child.send_signal(signal_number)
             child.wait(patience)
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
             _kill(child)
 
-    def _note(self) -> None:
-        write_atomically(self.folder / SPENT_NAME, f"{self.before + time.monotonic() - self.begun:.2f}\n")
+    def _save_seconds(self) -> None:
+        seconds = self.earlier_seconds + time.monotonic() - self.started
+        write_atomically(self.folder / SPENT_NAME, f"{seconds:.2f}\n")
 
     def _read(self, child: subprocess.Popen[str]) -> None:
         assert child.stdout is not None
@@ -251,29 +252,29 @@ class _Child:
             for line in child.stdout:
                 log.write(line)
                 log.flush()
-                text = line.strip()[:_LONGEST]
+                text = line.strip()[:_MAX_LINE]
                 if text.startswith("error: "):
                     self.error = text.removeprefix("error: ")
                 elif text:
-                    self.last = text
-                    self.tell(text)
+                    self.last_line = text
+                    self.on_line(text)
 
     def _how(self, code: int, late: bool, stopped: bool) -> str:
-        after = f"after {time.monotonic() - self.begun:.0f} s"
+        after = f"after {time.monotonic() - self.started:.0f} s"
         if stopped:
             return f"stopped {after}"
         if late:
             return f"ended {after}, long past its budget"
         if code < 0:
-            memory = ", as a system does that has no memory left" if code == -signal.SIGKILL else ""
+            memory = ", perhaps because the system ran out of memory" if code == -signal.SIGKILL else ""
             return f"killed by {signal.Signals(-code).name} {after}{memory}"
-        last = f" ({self.last})" if code and self.last and not self.error else ""
-        return f"ended with exit code {code} {after}{last}"
+        last_line = f" ({self.last_line})" if code and self.last_line and not self.error else ""
+        return f"ended with exit code {code} {after}{last_line}"
 
 
 def _kill(child: subprocess.Popen[str]) -> None:
-    """End a process at once, and all that it has started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS refuses for a group of zombies
+    """Kill a process and all processes that it has started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS refuses if the group has only zombies
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
 
@@ -283,7 +284,7 @@ def _write_job(folder: Path, problem: Problem, seconds: float) -> None:
         save_array(folder / f"x_{split}.npy", values)
     for split, labels in problem.y.items():
         save_array(folder / f"y_{split}.npy", labels)
-    told = {
+    job = {
         "task": problem.task,
         "classes": problem.classes,
         "inputs": problem.inputs,
@@ -293,48 +294,46 @@ def _write_job(folder: Path, problem: Problem, seconds: float) -> None:
         "options": dict(problem.options),
         "parent": os.getpid(),
     }
-    write_atomically(folder / JOB_NAME, json.dumps(told, indent=2) + "\n")
+    write_atomically(folder / JOB_NAME, json.dumps(job, indent=2) + "\n")
 
 
 def save_array(path: Path, values: npt.NDArray[Any]) -> None:
-    """Write an array as `numpy.save` does, which says nothing where a disk gets full with its last bytes.
+    """Write an array like `numpy.save`, but raise an error even if only the last bytes do not fit on the disk.
 
     Raises:
-        OSError: It cannot be written whole.
+        OSError: The array cannot be written.
     """
     with path.open("wb") as file:
-        # numpy hands its bytes to anything with a `write`, but to a file of Python by C.
+        # NumPy writes to real files in C, without that check, but calls `write` of any other object.
         npy.write_array(SimpleNamespace(write=file.write), values, allow_pickle=False)
 
 
 def _spent(folder: Path) -> float:
-    """Seconds that the search in a folder has taken so far."""
+    """Return the seconds spent so far on the search in a folder."""
     try:
         return float((folder / SPENT_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return 0.0
 
 
-def _found(  # noqa: PLR0917
+def _load_result(  # noqa: PLR0917
     engine: Engine, best: Path, problem: Problem, seconds: float, partial: str = "", stopped: bool = False
-) -> Found:
-    """What a search left, checked."""
+) -> SearchResult:
+    """Load and check the best scores of a search."""
     try:
-        with np.load(best, allow_pickle=False) as left:
-            facts = decode(parse_json(str(left["found"])), dict[str, Any])
-            scores = {split: np.asarray(left[split], np.float64) for split in SCORED}
+        with np.load(best, allow_pickle=False) as arrays:
+            facts = decode(parse_json(str(arrays["found"])), dict[str, Any])
+            scores = {split: np.asarray(arrays[split], np.float64) for split in SCORED}
     except DAMAGES as error:
-        best.unlink()  # nothing can go on from it
+        best.unlink()  # a search cannot resume from it
         raise TrainingError(f"{engine.title} left a damaged {best} ({error}): run the same command again") from None
     for split, values in scores.items():
         shape = len(problem.x[split]), problem.classes
         if values.shape != shape:
-            raise TrainingError(f"{engine.title} left scores of {split} of shape {values.shape}: {shape} was due")
+            raise TrainingError(f"{engine.title} gave {split} scores of shape {values.shape}, not {shape}")
         if not np.isfinite(values).all():
-            raise TrainingError(
-                f"{engine.title} left a model whose scores of {split} are not finite: try another seed"
-            )
+            raise TrainingError(f"{engine.title} gave {split} scores that are not finite: try another seed")
         if not np.all((values >= -_ROUNDING) & (values <= 1 + _ROUNDING)):
-            raise TrainingError(f"{engine.title} left scores of {split} that are no probabilities")
+            raise TrainingError(f"{engine.title} gave {split} scores that are not probabilities")
         np.clip(values, 0, 1, out=values)
-    return Found(scores, facts | {"search_seconds": seconds}, partial, stopped)
+    return SearchResult(scores, facts | {"search_seconds": seconds}, partial, stopped)

@@ -1,4 +1,4 @@
-"""`medmnist_hf.automl.engines`: the facts of every engine, and that what they name is there."""
+"""`medmnist_hf.automl.engines`: the facts about every engine are complete and refer to existing things."""
 
 import re
 import tomllib
@@ -14,20 +14,20 @@ from tests.fixtures.paths import ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
-@pytest.mark.parametrize("name", [one.name for one in engines()])
-def test_what_an_engine_names_is_there(name: str) -> None:
-    one = engine(name)
-    assert one.name == name and one.title and one.about.endswith(".")
-    assert one.adapter.is_file() and set(one.inputs) <= {"pixels", "features", "images"}
-    assert all(re.fullmatch(r"3\.\d+", release) for release in one.pythons)
-    assert not one.extra or one.extra in PROJECT["optional-dependencies"]
-    if one.preset:
-        assert one.preset in presets()
-        assert make_recipe({"dataset": "breastmnist"}, preset=one.preset).method == name
+@pytest.mark.parametrize("name", [entry.name for entry in engines()])
+def test_the_facts_of_an_engine_refer_to_existing_things(name: str) -> None:
+    entry = engine(name)
+    assert entry.name == name and entry.title and entry.about.endswith(".")
+    assert entry.adapter.is_file() and set(entry.inputs) <= {"pixels", "features", "images"}
+    assert all(re.fullmatch(r"3\.\d+", release) for release in entry.pythons)
+    assert not entry.extra or entry.extra in PROJECT["optional-dependencies"]
+    if entry.preset:
+        assert entry.preset in presets()
+        assert make_recipe({"dataset": "breastmnist"}, preset=entry.preset).method == name
 
 
-@pytest.mark.parametrize("name", [one.name for one in engines()])
-def test_a_lock_pins_all_by_version_and_hash_and_brings_nothing_for_gpus(name: str) -> None:
+@pytest.mark.parametrize("name", [entry.name for entry in engines()])
+def test_a_lock_pins_versions_and_hashes_and_has_no_gpu_packages(name: str) -> None:
     text = engine(name).lock.read_text(encoding="utf-8").replace("\\\n", " ")
     requirements = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert len(requirements) > 5
@@ -38,11 +38,11 @@ def test_a_lock_pins_all_by_version_and_hash_and_brings_nothing_for_gpus(name: s
 
 
 def test_every_engine_is_a_method() -> None:
-    names = {one.name for one in engines()}
+    names = {entry.name for entry in engines()}
     assert names <= set(METHODS)
 
 
-def test_an_unknown_engine_is_one_line() -> None:
+def test_an_unknown_engine_is_reported_in_one_line() -> None:
     with pytest.raises(TrainingError, match="unknown engine 'tpot': choose from flaml, ") as caught:
         engine("tpot")
     assert "\n" not in str(caught.value)

@@ -1,7 +1,7 @@
-"""What a search is given and what it gives back, as files in one folder; for Python 3.7 and newer, with numpy alone.
+"""Exchange data with a search through files in a folder. Runs on Python 3.7 and newer, with only NumPy installed.
 
-The folder holds ``job.json`` and arrays of the splits. A search publishes the scores of the best model it has so far,
-as often as there is a better one, into one file that is replaced whole: whatever ends the search, the best stays.
+The folder holds ``job.json`` and the arrays of each split. Whenever a search finds a better model, it publishes that
+model's scores by replacing one file atomically, so the best scores survive however the search ends.
 """
 
 from __future__ import annotations
@@ -41,104 +41,104 @@ DAMAGES = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What `numpy.load` and `zipfile` raise of damaged files, a header that asks for terabytes included."""
+"""Errors that `numpy.load` and `zipfile` raise for damaged files, for example if a header declares terabytes."""
 
 STATE_NAME = "state"
 SPLITS = ("train", "validation", "test")
 MULTI_LABEL = "multi-label"
 
 FAULT, NOT_INSTALLED, STOPPED = 1, 3, 130
-"""Exit codes: an expected fault, whose line is on standard error; the engine cannot be imported; a signal to end."""
+"""Exit codes: an expected error, printed on standard error; the engine cannot be imported; ended by a signal."""
 
-_LOOK_EVERY = 1.0
+_CHECK_PARENT_EVERY = 1.0
 _PATIENCE = 60.0
 
 
 class SearchError(Exception):
-    """An expected fault, as one line: a budget too small for one trial, a task that the engine cannot do."""
+    """An expected error, reported in one line, such as a budget that is too small for one trial."""
 
 
 class AutoMLJob:
-    """One search.
+    """The job of a search.
 
     Attributes:
-        folder: Where everything lies.
+        folder: The folder with all files.
         task: ``binary-class``, ``multi-class``, ``ordinal-regression`` or ``multi-label``.
         classes: Number K of classes, or L of findings.
-        inputs: ``pixels``: images or volumes, flattened, uint8 (N, F). ``features``: those of a network, float32
+        inputs: ``pixels``: flattened images or volumes, uint8 (N, F). ``features``: features from a network, float32
             (N, F). ``images``: uint8 (N, H, W), (N, H, W, 3) or (N, D, H, W).
-        seconds: The time budget of the whole search.
-        seed: Its seed.
-        cores: Processor cores that it may use.
-        options: What else the engine is told, by name.
+        seconds: Time budget of the whole search.
+        seed: Seed of the search.
+        cores: Number of processor cores that it may use.
+        options: Further options of the engine, by name.
     """
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
-        told = json.loads((self.folder / JOB_NAME).read_text(encoding="utf-8"))
-        self.task: str = told["task"]
-        self.classes: int = told["classes"]
-        self.inputs: str = told["inputs"]
-        self.seconds: float = told["seconds"]
-        self.seed: int = told["seed"]
-        self.cores: int = told["cores"]
-        self.options: Dict[str, Any] = told["options"]
-        self.begun = time.monotonic()
-        if told.get("parent") == os.getppid():
-            threading.Thread(target=_end_without, args=(told["parent"],), daemon=True).start()
+        job = json.loads((self.folder / JOB_NAME).read_text(encoding="utf-8"))
+        self.task: str = job["task"]
+        self.classes: int = job["classes"]
+        self.inputs: str = job["inputs"]
+        self.seconds: float = job["seconds"]
+        self.seed: int = job["seed"]
+        self.cores: int = job["cores"]
+        self.options: Dict[str, Any] = job["options"]
+        self.started = time.monotonic()
+        if job.get("parent") == os.getppid():
+            threading.Thread(target=_end_with_parent, args=(job["parent"],), daemon=True).start()
 
     @property
     def state(self) -> Path:
-        """Folder of what a search goes on from if it is broken off; made where it is missing."""
+        """Folder for files that an interrupted search resumes from; created if missing."""
         folder = self.folder / STATE_NAME
         folder.mkdir(exist_ok=True)
         return folder
 
     def x(self, split: str) -> np.ndarray:
-        """Inputs of a split, as `inputs` says."""
+        """Return the inputs of a split, of the kind named by `inputs`."""
         return np.asarray(np.load(self.folder / f"x_{split}.npy", allow_pickle=False))
 
     def y(self, split: str) -> np.ndarray:
-        """Labels of ``train`` or ``validation``: class ids int64 (N,), or findings int64 (N, L) of 0 and 1.
+        """Return the labels of ``train`` or ``validation``: class ids int64 (N,), or findings int64 (N, L) of 0 and 1.
 
-        There are none of test.
+        The labels of ``test`` are not available to a search.
         """
         return np.asarray(np.load(self.folder / f"y_{split}.npy", allow_pickle=False))
 
     def left(self) -> float:
-        """Seconds of the budget that are left."""
-        return self.seconds - (time.monotonic() - self.begun)
+        """Return the remaining seconds of the budget."""
+        return self.seconds - (time.monotonic() - self.started)
 
-    def publish(self, scores: Dict[str, np.ndarray], found: Dict[str, Any]) -> None:
-        """Leave the scores of the best model so far.
+    def publish(self, scores: Dict[str, np.ndarray], facts: Dict[str, Any]) -> None:
+        """Publish the scores of the best model so far.
 
         Args:
             scores: ``validation`` and ``test`` -> probabilities, float64 (N, K).
-            found: What to tell of the search, for JSON: the configuration, the number of trials.
+            facts: Facts about the search for the results, such as the configuration and the number of trials.
         """
-        seconds = {"best_after_seconds": round(time.monotonic() - self.begun, 2)}
-        _save(self.folder / BEST_NAME, scores, {**found, **seconds})
+        seconds = {"best_after_seconds": round(time.monotonic() - self.started, 2)}
+        _save(self.folder / BEST_NAME, scores, {**facts, **seconds})
 
-    def found(self) -> Optional[Dict[str, Any]]:
-        """What was told with the scores that were published last, also before this search was broken off; or None."""
-        kept = _load(self.folder / BEST_NAME)
-        return None if kept is None else kept[1]
+    def published_facts(self) -> Optional[Dict[str, Any]]:
+        """Return the facts published last, possibly before an interruption; None if there are none."""
+        published = _load(self.folder / BEST_NAME)
+        return None if published is None else published[1]
 
-    def note(self, **facts: Any) -> None:
-        """Change what is told with the scores that were published last."""
-        kept = _load(self.folder / BEST_NAME)
-        if kept is not None:
-            _save(self.folder / BEST_NAME, kept[0], {**kept[1], **facts})
+    def update_facts(self, **facts: Any) -> None:
+        """Update the published facts."""
+        published = _load(self.folder / BEST_NAME)
+        if published is not None:
+            _save(self.folder / BEST_NAME, published[0], {**published[1], **facts})
 
 
 def main(search: Callable[[AutoMLJob], None], name: Callable[[], str]) -> None:
-    """Be an adapter: run the search of the folder that the command names, or with ``--check`` tell the engine's name.
+    """Run an adapter: search in the folder named on the command line, or print the engine's name for ``--check``.
 
-    SIGTERM is a `KeyboardInterrupt` as SIGINT is; a search may catch it to publish what it has, and raise it again.
+    SIGTERM raises `KeyboardInterrupt` like SIGINT; a search may catch it to publish its best model, then re-raise it.
 
     Args:
-        search: Called with the job; raises a `SearchError` for an expected fault.
-        name: Imports the engine and gives ``NAME VERSION``.
+        search: Called with the job; raises a `SearchError` for an expected error.
+        name: Imports the engine and returns ``NAME VERSION``.
     """
     if sys.argv[1:] == ["--check"]:
         try:
@@ -147,8 +147,8 @@ def main(search: Callable[[AutoMLJob], None], name: Callable[[], str]) -> None:
             print(" ".join(str(error).split()), file=sys.stderr)
             sys.exit(NOT_INSTALLED)
         return
-    for one in (signal.SIGINT, signal.SIGTERM):  # a shell may have had SIGINT ignored
-        signal.signal(one, signal.default_int_handler)
+    for signal_number in (signal.SIGINT, signal.SIGTERM):  # a shell may have set SIGINT to be ignored
+        signal.signal(signal_number, signal.default_int_handler)
     try:
         search(AutoMLJob(sys.argv[1]))
     except KeyboardInterrupt:
@@ -158,10 +158,10 @@ def main(search: Callable[[AutoMLJob], None], name: Callable[[], str]) -> None:
         sys.exit(FAULT)
 
 
-def _end_without(parent: int) -> None:
-    """End this process, and its group if that is its own, once its parent is gone: nobody waits for its result."""
+def _end_with_parent(parent: int) -> None:
+    """Once the parent process has ended, end this one, and its process group if it leads one."""
     while os.getppid() == parent:
-        time.sleep(_LOOK_EVERY)
+        time.sleep(_CHECK_PARENT_EVERY)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_PATIENCE)
     if os.getpgrp() == os.getpid():
@@ -170,59 +170,66 @@ def _end_without(parent: int) -> None:
 
 
 def all_columns(scores: np.ndarray, known: np.ndarray, classes: int) -> np.ndarray:
-    """Probabilities of the classes that a model knows, with 0 for those that train never shows; float64 (N, K)."""
-    whole = np.zeros((len(scores), classes))
-    whole[:, np.asarray(known, np.int64)] = scores
-    return whole
+    """Return probabilities of all classes, float64 (N, K), with 0 for classes that train lacks.
+
+    Args:
+        scores: Probabilities of the known classes.
+        known: Class ids of the columns of `scores`, those that occur in train.
+        classes: Number K of classes.
+    """
+    all_scores = np.zeros((len(scores), classes))
+    all_scores[:, np.asarray(known, np.int64)] = scores
+    return all_scores
 
 
 Fit = Callable[[np.ndarray, np.ndarray, float, str], Tuple[Callable[[np.ndarray], np.ndarray], Dict[str, Any]]]
-"""Takes labels of train and validation, seconds and a name; gives what maps inputs to (N, 2), and what to tell."""
+"""Maps labels of train and validation, seconds and a name to a function from inputs to scores (N, 2), and facts."""
 
 
-def one_model_a_finding(job: AutoMLJob, fit: Fit) -> None:
-    """Search each finding by itself as a binary task, for engines that know no multi-label one, and publish.
+def search_each_finding(job: AutoMLJob, fit: Fit) -> None:
+    """Search each finding as a binary task of its own, for engines without multi-label support, and publish scores.
 
-    What is left of the budget is shared evenly among the findings that are left. A finding that train always or never
-    shows has that for its score. A search that is ended early has 0.5 for the findings it did not come to; where it
-    goes on, those that it came to are not searched again.
+    The remaining budget is divided evenly among the remaining findings. A finding that is constant in train gets that
+    value as its score. If the search ends early, the findings it has not reached score 0.5; when it resumes, finished
+    findings are not searched again.
     """
     labels = {split: job.y(split) for split in ("train", "validation")}
     inputs = {split: job.x(split) for split in ("validation", "test")}
     scores = {split: np.full((len(values), job.classes), 0.5) for split, values in inputs.items()}
-    told: Dict[str, Any] = {"trials": 0, "configuration": {}, "one_model_a_finding": True}
-    for at in range(job.classes):
-        train, validation, done = labels["train"][:, at], labels["validation"][:, at], job.state / f"finding-{at}.npz"
-        kept = _load(done)
+    facts: Dict[str, Any] = {"trials": 0, "configuration": {}, "one_model_a_finding": True}
+    for index in range(job.classes):
+        train, validation = labels["train"][:, index], labels["validation"][:, index]
+        path = job.state / f"finding-{index}.npz"
+        saved = _load(path)
         if train.min() == train.max():
             columns = {split: np.full(len(values), float(train[0])) for split, values in inputs.items()}
-            found: Dict[str, Any] = {"configuration": "constant in train"}
-        elif kept is not None:
-            columns, found = kept
+            finding_facts: Dict[str, Any] = {"configuration": "constant in train"}
+        elif saved is not None:
+            columns, finding_facts = saved
         else:
-            predict, found = fit(train, validation, job.left() / (job.classes - at), f"finding-{at}")
+            predict, finding_facts = fit(train, validation, job.left() / (job.classes - index), f"finding-{index}")
             columns = {split: predict(values)[:, 1] for split, values in inputs.items()}
-            _save(done, columns, found)
+            _save(path, columns, finding_facts)
         for split, values in columns.items():
-            scores[split][:, at] = values
-        told["trials"] += found.get("trials", 0)
-        told["configuration"][str(at)] = found["configuration"]
-        told.update({key: found[key] for key in ("engine",) if key in found})
-        job.publish(scores, told)
+            scores[split][:, index] = values
+        facts["trials"] += finding_facts.get("trials", 0)
+        facts["configuration"][str(index)] = finding_facts["configuration"]
+        facts.update({key: finding_facts[key] for key in ("engine",) if key in finding_facts})
+        job.publish(scores, facts)
 
 
-def _save(path: Path, arrays: Dict[str, np.ndarray], told: Dict[str, Any]) -> None:
-    """Write arrays, as float64, and what is to be told of them, in place of a file as a whole."""
-    fresh = path.with_name(f".{path.name}.tmp")
-    with fresh.open("wb") as file:
-        whole: Dict[str, np.ndarray] = {name: np.asarray(values, np.float64) for name, values in arrays.items()}
-        whole["found"] = np.array(json.dumps(told, default=_plain))
-        np.savez(file, **whole)  # type: ignore[arg-type]
-    fresh.replace(path)
+def _save(path: Path, arrays: Dict[str, np.ndarray], facts: Dict[str, Any]) -> None:
+    """Write arrays as float64, together with facts, to a file that is replaced atomically."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        content: Dict[str, np.ndarray] = {name: np.asarray(values, np.float64) for name, values in arrays.items()}
+        content["found"] = np.array(json.dumps(facts, default=_to_json))
+        np.savez(file, **content)  # type: ignore[arg-type]
+    temporary.replace(path)
 
 
 def _load(path: Path) -> Optional[Tuple[Dict[str, np.ndarray], Dict[str, Any]]]:
-    """Arrays and the facts beside them; None if there is no file, or a damaged one, which is then replaced."""
+    """Load arrays and facts; None if the file is missing or damaged."""
     if not path.is_file():
         return None
     try:
@@ -233,6 +240,6 @@ def _load(path: Path) -> Optional[Tuple[Dict[str, np.ndarray], Dict[str, Any]]]:
         return None
 
 
-def _plain(value: Any) -> Any:
-    """Numbers and arrays of numpy as those of JSON, anything else as its text."""
+def _to_json(value: Any) -> Any:
+    """Convert NumPy scalars and arrays to JSON types, and anything else to text."""
     return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else str(value)

@@ -1,4 +1,4 @@
-"""`medmnist_hf.automl.adapters.auc`: what a search maximizes is the AUC of this package."""
+"""`medmnist_hf.automl.adapters.auc`: the objective of a search equals the package's official AUC."""
 
 import importlib.util
 from pathlib import Path
@@ -15,7 +15,7 @@ from medmnist_hf.scoring.predictions import check
 
 @pytest.fixture(scope="module")
 def auc() -> Any:
-    """The module as an engine's process imports it: from its file."""
+    """The module imported from its file, as in an engine's process."""
     path = Path(medmnist_hf.automl.__file__).parent / "adapters" / "auc.py"
     spec = importlib.util.spec_from_file_location("auc", path)
     assert spec is not None and spec.loader is not None
@@ -28,7 +28,7 @@ def scores_of(columns: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.random.default_rng(0).random((60, columns))
 
 
-def test_it_is_the_auc_of_every_task(auc: Any) -> None:
+def test_it_equals_the_official_auc_for_every_task(auc: Any) -> None:
     rng = np.random.default_rng(1)
     for task, columns in ((Task.BINARY, 2), (Task.MULTI_CLASS, 4), (Task.ORDINAL, 5), (Task.MULTI_LABEL, 3)):
         scores = scores_of(columns)
@@ -41,10 +41,11 @@ def test_it_is_the_auc_of_every_task(auc: Any) -> None:
             assert auc.mean_auc(truth[:, None], scores) == auc.mean_auc(truth, scores)
 
 
-def test_classes_that_are_not_there_do_not_count(auc: Any) -> None:
+def test_missing_classes_are_ignored(auc: Any) -> None:
     scores = scores_of(3)
     truth = np.arange(60) % 2
     first, second = (
-        score(check((truth == at).astype(int), scores[:, at], Task.BINARY, from_logits=False)).auc for at in (0, 1)
+        score(check((truth == label).astype(int), scores[:, label], Task.BINARY, from_logits=False)).auc
+        for label in (0, 1)
     )
     assert auc.mean_auc(truth, scores) == pytest.approx((first + second) / 2)

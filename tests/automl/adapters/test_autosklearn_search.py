@@ -1,4 +1,4 @@
-"""auto-sklearn's adapter: what of it needs no engine, and searches in the engine's environment where that is made."""
+"""auto-sklearn's adapter: tests without the engine, and searches in the engine's environment if it exists."""
 
 import ast
 import importlib
@@ -19,7 +19,7 @@ import pytest
 from medmnist_hf.automl.adapters.job import BEST_NAME, FAULT, NOT_INSTALLED, STOPPED, AutoMLJob
 from medmnist_hf.automl.engines import engine
 from medmnist_hf.automl.environments import check, environment, interpreter
-from medmnist_hf.automl.search import Found, Problem, search
+from medmnist_hf.automl.search import Problem, SearchResult, search
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.scoring import predictions
 from medmnist_hf.scoring.official import score
@@ -38,7 +38,7 @@ def adapter(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture(scope="module")
 def python() -> Path:
-    """The interpreter with the engine: ``make test-slow`` makes it where there is a Python of its releases."""
+    """The interpreter with the engine; ``make test-slow`` creates the environment if a suitable Python exists."""
     try:
         return interpreter(ENGINE)
     except TrainingError as error:
@@ -46,7 +46,7 @@ def python() -> Path:
 
 
 def pixels(labels: dict[str, Labels], noise: float = 80) -> dict[str, npt.NDArray[np.uint8]]:
-    """Flattened images of 6 × 6 pixels, that tell of class ids or findings by how bright columns are."""
+    """Return flattened images of 6 × 6 pixels whose bright columns indicate class ids or findings."""
     rng = np.random.default_rng(0)
     x = {}
     for split, y in labels.items():
@@ -79,27 +79,27 @@ def findings(count: int) -> dict[str, Labels]:
     return {split: rng.integers(0, 2, (rows, count)) for split, rows in ROWS.items()}
 
 
-def test_the_adapter_is_of_a_syntax_that_old_interpreters_read() -> None:
+def test_the_syntax_of_the_adapter_is_valid_in_python_3_7() -> None:
     for path in (ENGINE.adapter, ADAPTERS / "auc.py", ADAPTERS / "job.py"):
         ast.parse(path.read_text(encoding="utf-8"), str(path), feature_version=(3, 7))
     with pytest.raises(SyntaxError):
         ast.parse("(a := 1)", feature_version=(3, 7))
 
 
-def test_an_interpreter_without_the_engine_says_so_in_one_line() -> None:
-    done = subprocess.run([sys.executable, ENGINE.adapter, "--check"], capture_output=True, text=True, check=False)
-    assert done.returncode == NOT_INSTALLED and done.stdout == ""
-    assert done.stderr == "No module named 'autosklearn'\n"
+def test_an_interpreter_without_the_engine_is_reported_in_one_line() -> None:
+    process = subprocess.run([sys.executable, ENGINE.adapter, "--check"], capture_output=True, text=True, check=False)
+    assert process.returncode == NOT_INSTALLED and process.stdout == ""
+    assert process.stderr == "No module named 'autosklearn'\n"
     with pytest.raises(TrainingError, match=r"auto-sklearn is not installed in .* \(No module named 'autosklearn'\)"):
         check(ENGINE, Path(sys.executable))
 
 
 @pytest.mark.parametrize(("task", "classes"), [("multi-class", 4), ("multi-label", 3)])
-def test_what_a_search_maximizes_is_the_auc_of_the_results(adapter: Any, task: str, classes: int) -> None:
+def test_the_objective_of_a_search_is_the_official_auc(adapter: Any, task: str, classes: int) -> None:
     rng = np.random.default_rng(2)
     truth = rng.integers(0, 2, (50, classes)) if task == "multi-label" else rng.integers(0, classes - 1, 50)
     if task == "multi-label":
-        truth[:, 1] = 0  # a finding, as the last class of the other task, that has no AUC
+        truth[:, 1] = 0  # a finding without an AUC, like the last class of the other task
     scores = rng.random((50, classes)).round(1)
     assert adapter.mean_auc(truth, scores) == pytest.approx(
         score(predictions.check(truth, scores, task, from_logits=False)).auc
@@ -111,8 +111,8 @@ def test_what_a_search_maximizes_is_the_auc_of_the_results(adapter: Any, task: s
 def job_of(
     folder: Path, task: str, classes: int, labels: dict[str, Labels], *, seconds: float = 300, cores: int = 2
 ) -> AutoMLJob:
-    told = {"task": task, "classes": classes, "inputs": "pixels", "seconds": seconds, "seed": 0, "cores": cores}
-    (folder / "job.json").write_text(json.dumps(told | {"options": {}}))
+    job = {"task": task, "classes": classes, "inputs": "pixels", "seconds": seconds, "seed": 0, "cores": cores}
+    (folder / "job.json").write_text(json.dumps(job | {"options": {}}))
     for split, x in pixels(labels).items():
         np.save(folder / f"x_{split}.npy", x)
         if split != "test":
@@ -120,24 +120,24 @@ def job_of(
     return AutoMLJob(str(folder))
 
 
-def test_a_class_that_train_never_shows_scores_0(adapter: Any, tmp_path: Path) -> None:
+def test_a_class_that_train_lacks_scores_0(adapter: Any, tmp_path: Path) -> None:
     labels = ids(3)
     labels["train"] = 2 * (labels["train"] > 0)
     targets = adapter._Targets(job_of(tmp_path, "multi-class", 3, labels))
-    assert targets.rows_of_train == 90 and targets.y.shape == (135,) and not targets.binary
-    assert np.array_equal(targets.of_all(np.array([[0.25, 0.75]])), [[0.25, 0, 0.75]])
+    assert targets.train_rows == 90 and targets.y.shape == (135,) and not targets.binary
+    assert np.array_equal(targets.all_scores(np.array([[0.25, 0.75]])), [[0.25, 0, 0.75]])
 
 
-def test_findings_that_are_constant_in_train_are_not_searched_for(adapter: Any, tmp_path: Path) -> None:
+def test_findings_that_are_constant_in_train_are_not_searched(adapter: Any, tmp_path: Path) -> None:
     labels = findings(4)
     labels["train"][:, 1], labels["train"][:, 2] = 1, 0
     targets = adapter._Targets(job_of(tmp_path, "multi-label", 4, labels))
     assert targets.y.shape == (135, 2) and not targets.binary
-    assert np.array_equal(targets.of_all(np.array([[0.25, 0.75]])), [[0.25, 1, 0, 0.75]])
+    assert np.array_equal(targets.all_scores(np.array([[0.25, 0.75]])), [[0.25, 1, 0, 0.75]])
     labels["train"][:, 3] = 0
     targets = adapter._Targets(job_of(tmp_path, "multi-label", 4, labels))
     assert targets.y.shape == (135,) and targets.binary
-    assert np.array_equal(targets.of_all(np.array([[0.25, 0.75]])), [[0.75, 1, 0, 0]])
+    assert np.array_equal(targets.all_scores(np.array([[0.25, 0.75]])), [[0.75, 1, 0, 0]])
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
@@ -149,24 +149,23 @@ def test_labels_without_an_auc(
     labels: dict[str, Labels],
     split: str,
 ) -> None:
-    same = labels | {split: np.zeros_like(labels[split])}
+    constant = labels | {split: np.zeros_like(labels[split])}
     with pytest.raises(adapter.SearchError, match=f"all labels of {split} are the same"):
-        adapter._Targets(job_of(tmp_path, task, 2, same))
+        adapter._Targets(job_of(tmp_path, task, 2, constant))
 
 
-def looked_at(found: Found, task: str, labels: dict[str, Labels]) -> None:
-    """The scores are probabilities that rank validation and test, and what is told is complete."""
-    assert found.facts["engine"] == "auto-sklearn 0.15.0"
-    assert found.facts["trials"] == sum(found.facts["outcomes"].values()) > 0
-    assert sum(one["weight"] for one in found.facts["configuration"]) == pytest.approx(1)
-    assert all("classifier:__choice__" in one for one in found.facts["configuration"])
+def check_result(result: SearchResult, task: str, labels: dict[str, Labels]) -> None:
+    """Check that the scores are probabilities that rank validation and test, and that the facts are complete."""
+    assert result.facts["engine"] == "auto-sklearn 0.15.0"
+    assert result.facts["trials"] == sum(result.facts["outcomes"].values()) > 0
+    assert sum(member["weight"] for member in result.facts["configuration"]) == pytest.approx(1)
+    assert all("classifier:__choice__" in member for member in result.facts["configuration"])
     for split in ("validation", "test"):
-        scores = found.scores[split]
+        scores = result.scores[split]
         if task != "multi-label":
             assert scores.sum(1) == pytest.approx(1, abs=1e-4)
-        assert (
-            score(predictions.check(labels[split], scores, task, from_logits=False)).auc > 0.65
-        )  # what train never shows has 0.5
+        # A class that train lacks contributes an AUC of 0.5.
+        assert score(predictions.check(labels[split], scores, task, from_logits=False)).auc > 0.65
 
 
 @pytest.mark.slow
@@ -178,19 +177,19 @@ def test_a_search(python: Path, tmp_path: Path, task: str, classes: int) -> None
     if task == "multi-label":
         labels["train"][:, 1] = 1
     lines: list[str] = []
-    found = search(ENGINE, python, tmp_path / "job", problem(task, classes, labels, 60), lines.append)
-    assert not found.partial and found.facts["search_seconds"] < 75
+    result = search(ENGINE, python, tmp_path / "job", problem(task, classes, labels, 60), lines.append)
+    assert not result.partial and result.facts["search_seconds"] < 75
     assert lines[0].startswith("trial 1: ") and all(line.startswith("trial ") for line in lines)
     assert not (tmp_path / "job" / "state").exists()
     if task == "ordinal-regression":
-        assert (found.scores["test"][:, 2] == 0).all()
+        assert (result.scores["test"][:, 2] == 0).all()
     if task == "multi-label":
-        assert (found.scores["test"][:, 1] == 1).all()
-    looked_at(found, task, labels)
+        assert (result.scores["test"][:, 1] == 1).all()
+    check_result(result, task, labels)
 
 
 def vanishes(group: int) -> bool:
-    """Whether no process of a group is left, at once or a little later."""
+    """Return whether all processes of a group end, at once or within ten seconds."""
     for _ in range(100):
         try:
             os.killpg(group, 0)
@@ -202,53 +201,57 @@ def vanishes(group: int) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("by", "cores"), [(signal.SIGINT, 2), (signal.SIGINT, 1), (signal.SIGTERM, 2), (signal.SIGKILL, 2)]
+    ("signal_number", "cores"), [(signal.SIGINT, 2), (signal.SIGINT, 1), (signal.SIGTERM, 2), (signal.SIGKILL, 2)]
 )
-def test_a_search_that_is_ended_leaves_its_best(python: Path, tmp_path: Path, by: signal.Signals, cores: int) -> None:
+def test_a_signal_keeps_the_best_model(
+    python: Path, tmp_path: Path, signal_number: signal.Signals, cores: int
+) -> None:
     labels = ids(2)
     job_of(tmp_path, "binary-class", 2, labels, cores=cores)
     with subprocess.Popen(
         [python, ENGINE.adapter, tmp_path], env=environment(python), start_new_session=True
     ) as child:
-        until = time.monotonic() + 200
-        while not (tmp_path / BEST_NAME).exists() and child.poll() is None and time.monotonic() < until:
+        deadline = time.monotonic() + 200
+        while not (tmp_path / BEST_NAME).exists() and child.poll() is None and time.monotonic() < deadline:
             time.sleep(0.2)
-        child.send_signal(by)
-        assert child.wait(60) == (-by if by == signal.SIGKILL else STOPPED)
-    if by == signal.SIGKILL:
-        os.killpg(child.pid, by)  # as `search` does
+        child.send_signal(signal_number)
+        assert child.wait(60) == (-signal_number if signal_number == signal.SIGKILL else STOPPED)
+    if signal_number == signal.SIGKILL:
+        os.killpg(child.pid, signal_number)  # as `search` does
     assert vanishes(child.pid)
-    best = AutoMLJob(str(tmp_path)).found()
-    assert best is not None
-    assert best["trials"] >= 1 and best["best_after_seconds"] < 260
-    with np.load(tmp_path / BEST_NAME) as left:
-        assert score(predictions.check(labels["test"], left["test"], "binary-class", from_logits=False)).auc > 0.7
+    facts = AutoMLJob(str(tmp_path)).published_facts()
+    assert facts is not None
+    assert facts["trials"] >= 1 and facts["best_after_seconds"] < 260
+    with np.load(tmp_path / BEST_NAME) as best:
+        assert score(predictions.check(labels["test"], best["test"], "binary-class", from_logits=False)).auc > 0.7
 
 
 @pytest.mark.slow
-def test_what_cannot_be_searched_is_one_line(python: Path, tmp_path: Path) -> None:
+def test_an_impossible_search_is_reported_in_one_line(python: Path, tmp_path: Path) -> None:
     job_of(tmp_path, "binary-class", 2, ids(2), seconds=20)
-    done = subprocess.run([python, ENGINE.adapter, tmp_path], capture_output=True, text=True, check=False)
-    assert done.returncode == FAULT
-    assert re.fullmatch("error: a time budget of 20 s leaves .* needs 30 s: give more\n", done.stderr)
-    with pytest.raises(TrainingError, match="it gave up, with 50 MB of memory for a trial: Dummy prediction failed"):
+    process = subprocess.run([python, ENGINE.adapter, tmp_path], capture_output=True, text=True, check=False)
+    assert process.returncode == FAULT
+    assert re.fullmatch("error: a time budget of 20 s leaves .* needs 30 s: give more\n", process.stderr)
+    with pytest.raises(
+        TrainingError, match="auto-sklearn failed with 50 MB of memory per trial: Dummy prediction failed"
+    ):
         search(ENGINE, python, tmp_path / "job", problem("binary-class", 2, ids(2), 60, memory=50))
 
 
 RACE = """
 import itertools, sys, threading, types
-from autosklearn_search import let_threads_import
-if sys.argv[1] == "mended":
-    let_threads_import()
+from autosklearn_search import fix_import_race
+if sys.argv[1] == "fixed":
+    fix_import_race()
 from autosklearn.util.parallel import preload_modules
-done = threading.Event()
+finished = threading.Event()
 
 def imports():
-    for at in itertools.count():
-        if done.is_set():
+    for index in itertools.count():
+        if finished.is_set():
             return
-        sys.modules["made_%d" % (at % 5000)] = types.ModuleType("made")
-        sys.modules.pop("made_%d" % ((at + 1) % 5000), None)
+        sys.modules["made_%d" % (index % 5000)] = types.ModuleType("made")
+        sys.modules.pop("made_%d" % ((index + 1) % 5000), None)
 
 thread = threading.Thread(target=imports)
 sys.setswitchinterval(1e-6)
@@ -257,16 +260,16 @@ try:
     for _ in range(300):
         preload_modules(types.SimpleNamespace(set_forkserver_preload=list))
 finally:
-    done.set()
+    finished.set()
 """
 
 
 @pytest.mark.slow
-def test_a_thread_that_imports_ends_no_search(python: Path) -> None:
+def test_an_import_in_a_thread_does_not_end_the_search(python: Path) -> None:
     env = environment(python) | {"PYTHONPATH": str(ADAPTERS)}
 
-    def run(how: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([python, "-c", RACE, how], env=env, capture_output=True, text=True, check=False)
+    def run(variant: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([python, "-c", RACE, variant], env=env, capture_output=True, text=True, check=False)
 
-    assert "dictionary changed size" in run("as it is").stderr  # else this test proves nothing
-    assert run("mended").returncode == 0
+    assert "dictionary changed size" in run("original").stderr  # otherwise this test proves nothing
+    assert run("fixed").returncode == 0
