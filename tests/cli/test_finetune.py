@@ -79,7 +79,7 @@ def test_a_run_from_a_preset_and_options(root: Path, tmp_path: Path, capsys: pyt
     assert [line.split()[0] for line in written[1:]] == [
         *("results.json", "recipe.yaml", "best/", "seed-0/", "seed-1/", "*.csv")
     ]
-    assert f"that of seed {best.parts[0][-1]}" in written[3]
+    assert f"from seed {best.parts[0][-1]}" in written[3]
     recipe = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
     assert recipe["select"] == "loss" and recipe["learning_rate"] == 1e-4 and recipe["epochs"] == 1
 
