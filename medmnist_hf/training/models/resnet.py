@@ -48,5 +48,5 @@ def paper_resnet(architecture: str, *, num_classes: int, in_channels: int = 3, s
         for module in network.modules():
             if isinstance(module, nn.Conv2d):
                 module.reset_parameters()
-    module: nn.Module = network
-    return module
+    resnet: nn.Module = network
+    return resnet

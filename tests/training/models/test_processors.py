@@ -79,7 +79,7 @@ def test_both_processors_are_equivalent_to_the_transform(flag: str, way: dict[st
     assert (by_timm - expected).abs().max() <= (step / 2 if recipe.resize == "pad" else rounded)
 
 
-def test_images_that_are_resized_differ_in_few_pixels_alone() -> None:
+def test_resized_images_differ_in_only_a_few_pixels() -> None:
     """The step that is allowed above is rare."""
     recipe = recipe_of("bloodmnist", {"resize": "bicubic", "image_size": 64})
     transform = input_transform(recipe, MEAN, STD, 64)

@@ -54,8 +54,8 @@ def tiny_vgg() -> nn.Module:
     network: Any = VGG(layers, num_classes=3, in_chans=1, norm_layer=nn.BatchNorm2d)
     network.pre_logits.fc1 = nn.Conv2d(16, 32, 7)
     network.pre_logits.fc2 = nn.Conv2d(32, 4096, 1)
-    made: nn.Module = network
-    return made
+    vgg: nn.Module = network
+    return vgg
 
 
 def tiny_torchvision() -> nn.Module:
