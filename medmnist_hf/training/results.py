@@ -267,7 +267,7 @@ class SeedResult:
             provenance = table.pop(PROVENANCE, None)
             result: SeedResult = decode(table, cls)
             if provenance != result.data.provenance:
-                raise ValueError(f"{PROVENANCE} is not that of its data")
+                raise ValueError(f"{PROVENANCE} does not match its data")
         return result
 
 
@@ -343,7 +343,7 @@ class RunResult:
             recipe = make_recipe(decode(table.get("recipe"), dict[str, Any], "recipe"))
             result: RunResult = decode(table | {"recipe": recipe}, cls)
             if names != _head(result):
-                raise ValueError(f"{', '.join(_NAMES)} are not those of its recipe and data")
+                raise ValueError(f"{', '.join(_NAMES)} do not match its recipe and data")
         return result
 
 

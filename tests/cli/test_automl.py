@@ -163,7 +163,7 @@ def test_an_engine_uses_its_published_settings_unless_options_override_them(
             ["auto-sklearn", "--python", "/nowhere/python"],
             "/nowhere/python .* auto-sklearn",
         ),
-        (["auto-sklearn", "--python", sys.executable], "is of Python 3.*: auto-sklearn needs 3.9 or 3.8"),
+        (["auto-sklearn", "--python", sys.executable], "is Python 3.*: auto-sklearn needs Python 3.9 or 3.8"),
     ],
 )
 def test_an_environment_needs_a_valid_engine_and_python(options: list[str], message: str) -> None:

@@ -121,7 +121,7 @@ def test_damaged_results_are_refused_before_any_request(
     results = json.loads((tmp_path / "run" / RESULTS_NAME).read_text())
     results["provenance"] = "verified"
     (tmp_path / "run" / RESULTS_NAME).write_text(json.dumps(results))
-    with pytest.raises(TrainingError, match="provenance are not those of its recipe and data"):
+    with pytest.raises(TrainingError, match="provenance do not match its recipe and data"):
         push_model(api, tmp_path / "run", ID)
     assert not hub.log.find()
 

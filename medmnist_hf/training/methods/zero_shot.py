@@ -17,7 +17,7 @@ from medmnist_hf.catalog import Subset, Task
 from medmnist_hf.errors import TrainingError, first_line
 from medmnist_hf.training.data.recipe_transforms import input_transform
 from medmnist_hf.training.methods.base import Fitted, Run
-from medmnist_hf.training.models.from_transformers import bounded, check_config
+from medmnist_hf.training.models.from_transformers import check_config, limit_model_size
 
 _TOWERS = ("get_image_features", "get_text_features", "logit_scale")
 
@@ -57,7 +57,7 @@ class ZeroShot:
         self._name, self._entry, self._device = name, entry, device
         check_text_tower(name)
         model: Any
-        with bounded():
+        with limit_model_size():
             model, loaded = _load(AutoModel, name, use_safetensors=True, output_loading_info=True)
         vision = getattr(model.config, "vision_config", None)
         size, patch = (getattr(vision, part, None) for part in ("image_size", "patch_size"))

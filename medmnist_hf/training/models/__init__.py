@@ -1,7 +1,7 @@
-"""Networks of timm, transformers and the MedMNIST paper as models of `transformers`, also for volumes.
+"""Networks of timm, transformers and the MedMNIST paper as models of `transformers`, for images and volumes.
 
-Importing this package makes the models of this project known to the Auto classes of `transformers`, so that
-``pipeline("image-classification", model=folder)`` loads what a run saved.
+Importing this package registers the models of this project with the Auto classes of `transformers`, so that
+``pipeline("image-classification", model=folder)`` loads the saved model of a run.
 """
 
 from medmnist_hf.extras import suggest_install

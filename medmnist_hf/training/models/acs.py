@@ -1,7 +1,7 @@
-"""Convolutions over volumes that torch does not have: ACS, and TensorFlow's SAME padding.
+"""3D convolutions that torch lacks: ACS convolutions, and TensorFlow's SAME padding.
 
-ACS (axial, coronal, sagittal) is the convolution of Yang et al., "Reinventing 2D Convolutions for 3D Images", IEEE
-JBHI 2021, arXiv 1911.10477: 2D kernels, of which a third lies in each of the three planes of a volume.
+ACS (axial, coronal, sagittal) convolutions are from Yang et al., "Reinventing 2D Convolutions for 3D Images", IEEE
+JBHI 2021, arXiv 1911.10477: 2D kernels, a third of them in each of the three planes of a volume.
 """
 
 from itertools import pairwise
@@ -14,28 +14,28 @@ from torch.nn import functional
 
 
 def same_edges(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
-    """Zeros before and behind an axis under TensorFlow's SAME: ceil(size / stride) outputs, the odd zero behind."""
+    """Padding before and after an axis for TensorFlow's SAME: ceil(size / stride) outputs, an odd zero goes after."""
     total: int = get_same_padding(size, kernel, stride, dilation)
     return total // 2, total - total // 2
 
 
 def _flat(edges: list[tuple[int, int]]) -> list[int]:
-    """Edges of the axes in the order of `functional.pad`, the last axis first."""
+    """Paddings of the axes in the order of `functional.pad`, the last axis first."""
     return [edge for pair in reversed(edges) for edge in pair]
 
 
 class Conv3dSame(nn.Conv3d):
-    """A 3D convolution under TensorFlow's SAME padding, (B, C, D, H, W) to (B, C', D / s, H / s, W / s) rounded up."""
+    """A 3D convolution with TensorFlow's SAME padding, (B, C, D, H, W) to (B, C', D / s, H / s, W / s), rounded up."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Pad by the input's size, then convolve."""
+        """Pad according to the input's size, then convolve."""
         axes = zip(input.shape[2:], self.kernel_size, self.stride, self.dilation, strict=True)
         edges = [same_edges(*axis) for axis in axes]
         return super().forward(functional.pad(input, _flat(edges)) if any(map(any, edges)) else input)
 
 
 class _Piece(NamedTuple):
-    """Output channels that one convolution computes, in the plane across axis `axis` (0, 1, 2 for D, H, W)."""
+    """Output channels computed by one convolution, in the plane perpendicular to `axis` (0, 1, 2 for D, H, W)."""
 
     axis: int
     outputs: slice
@@ -46,13 +46,13 @@ class _Piece(NamedTuple):
 class ACSConv(nn.Conv3d):
     """A convolution whose k x k kernels lie in the axial (H, W), coronal (D, W) or sagittal (D, H) plane.
 
-    It equals, by definition, a 3D convolution with kernels k x k x k, all zero but in the plane through tap k // 2
-    (the center, where k is odd), under the same stride, padding and dilation on all three axes. Output channels are
-    axial, coronal and sagittal in this order and in equal parts; of what is left over the axial part gets the first,
-    the coronal part the second. In a grouped convolution the groups are divided so, hence in a depthwise one the
-    channels, each keeping its own input; with two groups, too few to divide, the output channels.
+    It is defined as a 3D convolution with k x k x k kernels that are zero except in the plane through index k // 2,
+    the center for odd k, with the same stride, padding and dilation on all three axes. Output channels are divided
+    equally into axial, coronal and sagittal ones, in this order; the first remaining channel is axial, the second
+    coronal. In a grouped convolution the groups are divided in this way, so in a depthwise one each channel keeps its
+    own input. Two groups are too few to divide; then output channels are divided.
 
-    The weight has shape (C', C / groups, 1, k, k): that of the 2D convolution with a depth axis.
+    The weight has shape (C', C / groups, 1, k, k), that of the 2D convolution with a depth axis.
     """
 
     def __init__(
@@ -70,22 +70,22 @@ class ACSConv(nn.Conv3d):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        """Make the convolution; arguments are those of `torch.nn.Conv3d` but for `padding`.
+        """Make the convolution; arguments are those of `torch.nn.Conv3d`, except for `padding`.
 
         Args:
             in_channels: Channels of the input.
             out_channels: Channels of the output.
-            kernel_size: k, the edge of the kernels.
+            kernel_size: Edge length k of the kernels.
             stride: Stride along each axis.
-            padding: What is padded before and behind each axis; None for TensorFlow's SAME, which goes by the size.
+            padding: Padding before and after each axis; None for TensorFlow's SAME, which depends on the input size.
             dilation: Dilation along each axis.
             groups: Number of groups.
             bias: Add a bias.
-            padding_mode: What is padded, as in `torch.nn.Conv3d`.
-            device: Where the parameters lie.
-            dtype: Their type.
+            padding_mode: Kind of padding, as in `torch.nn.Conv3d`.
+            device: Device of the parameters.
+            dtype: Type of the parameters.
         """
-        # torch keeps one number an axis; it is for those that read it, such as adapters: `forward` goes by `edges`.
+        # torch stores one padding per axis, which adapters may read; `forward` uses `edges`.
         front = padding[0] if padding else 0
         options: dict[str, Any] = {"bias": bias, "padding_mode": padding_mode, "device": device, "dtype": dtype}
         super().__init__(
@@ -114,7 +114,7 @@ class ACSConv(nn.Conv3d):
         kernel, stride, dilation = self.kernel_size[-1], self.stride[-1], self.dilation[-1]
         size = volume.shape[2 + piece.axis]
         outputs = (size + sum(edges[piece.axis]) - dilation * (kernel - 1) - 1) // stride + 1
-        # Across the plane only tap k // 2 counts: where it is not at 0, or does not end with the axis, crop or pad.
+        # Perpendicular to the plane only index k // 2 matters; crop or pad unless it covers exactly the axis.
         front = edges[piece.axis][0] - kernel // 2 * dilation
         fits = front == 0 and (size - 1) // stride + 1 == outputs
         edges[piece.axis] = (0, 0) if fits else (front, stride * (outputs - 1) + 1 - front - size)
@@ -134,7 +134,7 @@ class ACSConv(nn.Conv3d):
 
 
 def _pieces(in_channels: int, out_channels: int, groups: int) -> list[_Piece]:
-    """The convolutions that make up an ACS convolution: one a plane, but two where a plane's part spans two groups."""
+    """The convolutions of an ACS convolution: one per plane, or two if the channels of a plane span two groups."""
     width, depth = out_channels // groups, in_channels // groups
     unit = width if groups >= 3 else 1
     parts = [(out_channels // unit + 2 - axis) // 3 * unit for axis in range(3)]

@@ -1,4 +1,4 @@
-"""Weights in files: read as tensors alone, made to fit a network, and taken over from another package's file."""
+"""Read weights files as pure tensors, fit them to a network, and convert files of other packages."""
 
 import re
 import sys
@@ -19,37 +19,37 @@ from medmnist_hf.errors import TrainingError, cannot_read
 from medmnist_hf.files import regular_size, write_atomically
 
 PICKLED: Final = (".pth", ".pt", ".bin", ".ckpt")
-"""What the names of torch's own files end in; of these tensors are read, and nothing in them is run."""
+"""Suffixes of torch's pickled files, of which only tensors are read; no code in them is run."""
 
 _INSIDE: Final = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params")
-"""Where a file that holds more than weights has them; ``net`` is where the paper's released files do."""
+"""Keys under which files with more content store weights; the paper's released files use ``net``."""
 
 _UNNAMED: Final = {"first_conv": "conv1", "classifier": "fc"}
-"""Layers of the networks of the MedMNIST paper, which carry no `pretrained_cfg` that names them."""
+"""Layers of the networks of the MedMNIST paper, which have no `pretrained_cfg` that names them."""
 
 _PUBLISHED: Final = ((re.compile(r"\.shortcut\."), ".downsample."), (re.compile(r"^linear\."), "fc."))
-"""Names in the paper's released weights for 28 pixels, and those that timm's ResNet gives the same layers."""
+"""Patterns in names of the paper's released weights for 28 pixels, and their names in timm's ResNet."""
 
 _SAVE_ALONE: Final = "save its state_dict() alone"
 _LISTED: Final = 3
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name, as it names them.
+    """Read the tensors of a file by name.
 
-    A file of torch (`PICKLED`) is read without running what is pickled in it. It may hold the weights under a key, as
-    ``{"net": ...}`` of the MedMNIST paper's released files or ``{"state_dict": ...}``.
+    Pickled files of torch (`PICKLED`) are read without running any code in them. They may store the weights under a
+    key, such as ``{"net": ...}`` in the MedMNIST paper's released files or ``{"state_dict": ...}``.
 
     Args:
-        path: A safetensors file, or one of torch.
+        path: A safetensors file or a pickled file of torch.
 
     Raises:
-        TrainingError: The file cannot be read, or holds something else.
+        TrainingError: The file cannot be read, or holds anything but named tensors.
     """
     if path.suffix.lower() in PICKLED:
-        return _state_dict(_unpickled(path), path)
+        return _state_dict(_load_pickled(path), path)
     try:
-        regular_size(path)  # safetensors, as torch, waits for a pipe and reads a device without end
+        regular_size(path)  # safetensors and torch would wait for a pipe and read a device endlessly
         return load_file(path)
     except (OSError, SafetensorError) as error:
         endings = ", ".join(PICKLED)
@@ -58,30 +58,30 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         ) from None
 
 
-def _unpickled(path: Path) -> Any:
-    """What a file of torch holds; nothing but tensors and plain containers is accepted."""
+def _load_pickled(path: Path) -> Any:
+    """Load a pickled file of torch, which may contain only tensors and plain containers."""
     try:
         regular_size(path)
-        # Mapped, a file cannot make torch allocate more than its own size; files of old releases cannot be.
+        # With memory mapping, torch cannot allocate more than the file size; old formats do not support it.
         mapped = zipfile.is_zipfile(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old formats
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (OSError, MemoryError) as error:
         raise TrainingError(cannot_read(path, error, _SAVE_ALONE)) from None
-    except Exception as error:  # torch and its unpickler say in many ways that a file is none of theirs
-        # torch's own words go on to advise loading it with code.
+    except Exception as error:  # torch and its unpickler raise many kinds of errors
+        # torch's message is not quoted, as it recommends loading the file with its code.
         objects = re.search(r"GLOBAL `?([\w.]+)", str(error))
         why = f"it holds more than tensors: {objects[1]}" if objects else "it holds no tensors that torch can read"
     raise TrainingError(f"cannot read {path} ({why}): {_SAVE_ALONE}") from None
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    """The tensors by name in what a file of torch holds."""
-    found = next((content[key] for key in _INSIDE if _is_state_dict(content, key)), content)
-    if not isinstance(found, Mapping) or not all(_is_named_tensor(*item) for item in found.items()):
-        raise TrainingError(f"{path} holds no weights by name: save the state_dict() of a network")
-    return dict(found)
+    """The named tensors in the content of a pickled file."""
+    tensors = next((content[key] for key in _INSIDE if _is_state_dict(content, key)), content)
+    if not isinstance(tensors, Mapping) or not all(_is_named_tensor(*item) for item in tensors.items()):
+        raise TrainingError(f"{path} holds no named weights: save the state_dict() of a network")
+    return dict(tensors)
 
 
 def _is_state_dict(content: Any, key: str) -> bool:
@@ -89,55 +89,55 @@ def _is_state_dict(content: Any, key: str) -> bool:
 
 
 def _is_named_tensor(name: Any, value: Any) -> bool:
-    """Whether it is a name and a tensor that lies in the file as large as it says."""
+    """Whether this is a name with a tensor whose data in the file is as large as its shape claims."""
     if not isinstance(name, str) or not isinstance(value, Tensor) or value.layout != torch.strided:
         return False
     return value.is_quantized or value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
-def without_prefix(found: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, Tensor]:
-    """Weights without what wrappers put before all names, as ``module.``, ``model.`` or ``_orig_mod.`` do.
+def strip_prefix(tensors: Mapping[str, Tensor], expected: Iterable[str]) -> dict[str, Tensor]:
+    """Remove prefixes that wrappers add to all names, such as ``module.``, ``model.`` or ``_orig_mod.``.
 
     Args:
-        found: Weights by name.
-        wanted: Names of the network; as soon as one is among those found, nothing more is taken off.
+        tensors: Weights by name.
+        expected: Names in the network; stripping stops as soon as one of them matches.
     """
-    known, stripped = set(wanted), dict(found)
-    while stripped and not known & stripped.keys():
+    names, stripped = set(expected), dict(tensors)
+    while stripped and not names & stripped.keys():
         first, dot, _ = next(iter(stripped)).partition(".")
         if not dot or not all(name.startswith(f"{first}.") for name in stripped):
-            return dict(found)
+            return dict(tensors)
         stripped = {name.removeprefix(f"{first}."): value for name, value in stripped.items()}
     return stripped
 
 
-def load_weights(network: nn.Module, found: Mapping[str, Tensor], where: str) -> None:
-    """Load weights into a network, all of them but a classifier of other classes.
+def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Load weights into a network, except for a classifier with another number of classes.
 
-    As timm does for weights it fetches, position embeddings are resampled to the network's size of input, and the
-    first convolution is summed over its channels for gray images, or spread over three. A prefix that all names have
-    in common is taken off, and the released weights of the MedMNIST paper get timm's names.
+    As in timm, position embeddings are resampled to the network's input size, and the first convolution is summed over
+    its channels for gray images, or spread over three. A common prefix of all names is removed, and names in the
+    MedMNIST paper's released weights are replaced by those of timm.
 
     Args:
-        network: A network of timm or of the MedMNIST paper, 2D or made to read volumes.
-        found: Tensors by name.
-        where: What to call them in an error.
+        network: A network of timm or of the MedMNIST paper, for images or volumes.
+        tensors: Tensors by name.
+        where: Name of the weights in an error message.
 
     Raises:
-        TrainingError: They do not fit; the message names the parameters.
+        TrainingError: The weights do not fit; the message names the parameters.
     """
-    wanted = network.state_dict()
-    shown = getattr(network, "pretrained_cfg", _UNNAMED)
-    head = {f"{name}.{part}" for name in layer_names(shown["classifier"]) for part in ("weight", "bias")}
-    named = without_prefix(found, wanted)
-    if shown is _UNNAMED:
+    expected = network.state_dict()
+    settings = getattr(network, "pretrained_cfg", _UNNAMED)
+    head = {f"{name}.{part}" for name in layer_names(settings["classifier"]) for part in ("weight", "bias")}
+    named = strip_prefix(tensors, expected)
+    if settings is _UNNAMED:
         named = {_timm_name(name): value for name, value in named.items()}
-    fitting = _resampled(network, named, wanted)
-    for name in layer_names(shown["first_conv"]):
-        _fit_channels(fitting, f"{name}.weight", wanted)
-    if any(name in fitting and fitting[name].shape != wanted[name].shape for name in head & set(wanted)):
+    fitting = _resample(network, named, expected)
+    for name in layer_names(settings["first_conv"]):
+        _fit_channels(fitting, f"{name}.weight", expected)
+    if any(name in fitting and fitting[name].shape != expected[name].shape for name in head & set(expected)):
         fitting = {name: value for name, value in fitting.items() if name not in head}
-    _compare(fitting, wanted, head, where)
+    _compare(fitting, expected, head, where)
     network.load_state_dict(fitting, strict=False)
 
 
@@ -148,58 +148,58 @@ def _timm_name(name: str) -> str:
 
 
 def layer_names(layers: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    """Names of layers as a tuple, from one, several or none."""
+    """Convert one, several or no layer names to a tuple."""
     return (layers,) if isinstance(layers, str) else tuple(layers or ())
 
 
-def _resampled(network: nn.Module, found: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights by the names and sizes of this network, where its module in timm knows how to get there."""
-    if all(name in wanted and value.shape == wanted[name].shape for name, value in found.items()):
-        return found
+def _resample(network: nn.Module, tensors: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Convert weights to the names and sizes of this network, if its timm module supports it."""
+    if all(name in expected and value.shape == expected[name].shape for name, value in tensors.items()):
+        return tensors
     adapt = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
     if adapt is None:
-        return found
+        return tensors
     try:
-        adapted: dict[str, Tensor] = adapt(dict(found), network)
-    except Exception:  # every module of timm has one of its own
-        return found  # of another network: what does not fit is named by the caller
+        adapted: dict[str, Tensor] = adapt(dict(tensors), network)
+    except Exception:  # each timm module has its own function
+        return tensors  # weights of another network: the caller names what does not fit
     return adapted
 
 
-def _fit_channels(found: dict[str, Tensor], name: str, wanted: Mapping[str, Tensor]) -> None:
-    """Sum a first convolution of 2D over its channels, or spread it."""
-    if name not in found or name not in wanted or found[name].ndim != 4 or wanted[name].ndim != 4:
+def _fit_channels(tensors: dict[str, Tensor], name: str, expected: Mapping[str, Tensor]) -> None:
+    """Sum a first 2D convolution over its channels, or spread it over three."""
+    if name not in tensors or name not in expected or tensors[name].ndim != 4 or expected[name].ndim != 4:
         return
-    before, after = found[name].shape[1], wanted[name].shape[1]
+    before, after = tensors[name].shape[1], expected[name].shape[1]
     if {before, after} == {1, 3}:
-        found[name] = adapt_input_conv(after, found[name], base_chans=before)
+        tensors[name] = adapt_input_conv(after, tensors[name], base_chans=before)
 
 
-def _compare(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], head: set[str], where: str) -> None:
+def _compare(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], head: set[str], where: str) -> None:
     wrong = [
-        f"{name} ({_shape(found[name])} and not {_shape(value)})"
-        for name, value in wanted.items()
-        if name in found and found[name].shape != value.shape
+        f"{name} ({_shape(tensors[name])} instead of {_shape(value)})"
+        for name, value in expected.items()
+        if name in tensors and tensors[name].shape != value.shape
     ]
-    missing = [name for name in wanted if name not in found and name not in head and not _is_count(name)]
-    unknown = [name for name in found if name not in wanted]
-    hint = "" if wanted.keys() & found.keys() else _prefixes(found, missing)
+    missing = [name for name in expected if name not in tensors and name not in head and not _is_count(name)]
+    unknown = [name for name in tensors if name not in expected]
+    hint = "" if expected.keys() & tensors.keys() else _prefixes(tensors, missing)
     for names, what in ((wrong, "of another shape"), (missing, "missing"), (unknown, "unknown to it")):
         if names:
             raise TrainingError(
-                f"{where} does not fit the network: {listed(names)} {what}{hint}; name the model that it was made for"
+                f"{where} does not fit the network: {first_names(names)} {what}{hint}; name the model it was made for"
             )
 
 
-def _prefixes(found: Mapping[str, Tensor], missing: list[str]) -> str:
-    """Where weights that are missing are there after all, but under a prefix that not all names have: which it is."""
+def _prefixes(tensors: Mapping[str, Tensor], missing: list[str]) -> str:
+    """A hint if missing weights exist under a prefix that not all names have."""
     ends = {f".{name}" for name in missing[:_LISTED]}
-    prefixes = {name[: 1 - len(end)] for end in ends for name in found if name.endswith(end)}
-    return f" (there with {' or '.join(sorted(prefixes)[:_LISTED])} before the name)" if prefixes else ""
+    prefixes = {name[: 1 - len(end)] for end in ends for name in tensors if name.endswith(end)}
+    return f" (but present with the prefix {' or '.join(sorted(prefixes)[:_LISTED])})" if prefixes else ""
 
 
-def listed(names: list[str]) -> str:
-    """The first names of a list, and how many more there are."""
+def first_names(names: list[str]) -> str:
+    """Join the first names of a list and say how many more there are."""
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ", ".join(names[:_LISTED]) + more
 
@@ -209,35 +209,36 @@ def _shape(value: Tensor) -> str:
 
 
 def _is_count(name: str) -> bool:
-    """Whether a tensor counts the batches that a norm has seen, which old checkpoints lack."""
+    """Whether a tensor is the batch count of a norm, which old checkpoints lack."""
     return name.endswith("num_batches_tracked")
 
 
 def convert_in_order(source: Path, architecture: str, out: Path) -> int:
-    """Rename the tensors of a checkpoint to those of a network that has the same ones in the same order.
+    """Rename the tensors of a checkpoint after those of a timm network with the same tensors in the same order.
 
-    The checkpoint is read as tensors alone: torch refuses everything else in it.
+    Only tensors are read from the checkpoint; torch refuses anything else.
 
     Args:
-        source: Checkpoint of torch, a dictionary of tensors.
-        architecture: A name of timm.
-        out: Safetensors file to write; its folder is made.
+        source: Pickled file of torch, a dictionary of tensors.
+        architecture: Name of the network in timm.
+        out: Safetensors file to write; its folder is created.
 
     Returns:
         Number of tensors.
 
     Raises:
-        TrainingError: The checkpoint cannot be read, or its tensors are not those of the network.
+        TrainingError: The checkpoint cannot be read, or its tensors do not match the network.
     """
-    found = _unpickled(source)
-    wanted = timm.create_model(architecture, pretrained=False).state_dict()
-    if not isinstance(found, Mapping) or _kinds(found) != _kinds(wanted):
+    tensors = _load_pickled(source)
+    expected = timm.create_model(architecture, pretrained=False).state_dict()
+    if not isinstance(tensors, Mapping) or _kinds(tensors) != _kinds(expected):
         raise TrainingError(f"{source} does not hold the tensors of timm's {architecture}: name another network")
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, save({name: value.contiguous() for name, value in zip(wanted, found.values(), strict=True)}))
-    return len(wanted)
+    renamed = {name: value.contiguous() for name, value in zip(expected, tensors.values(), strict=True)}
+    write_atomically(out, save(renamed))
+    return len(expected)
 
 
 def _kinds(tensors: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Of each tensor, what it is to its layer (``weight``, ``running_mean``, ...), and its shape."""
+    """Role in its layer (``weight``, ``running_mean``, ...) and shape of each tensor."""
     return [(name.rpartition(".")[2], getattr(value, "shape", None)) for name, value in tensors.items()]

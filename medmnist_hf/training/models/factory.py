@@ -1,11 +1,11 @@
-"""A recipe's model: by timm's name, by a `transformers` id or folder, or a network of the MedMNIST paper.
+"""Build the model of a recipe: a timm network, a `transformers` id or folder, or a network of the MedMNIST paper.
 
-Every one is a `transformers` model whose ``forward(pixel_values)`` gives logits. What `save_model` leaves of it,
-``pipeline("image-classification", model=folder)`` loads: networks of timm and most models of `transformers` without
+Every model is a `transformers` model whose ``forward(pixel_values)`` returns logits. After `save_model`,
+``pipeline("image-classification", model=folder)`` loads it: timm networks and most models of `transformers` without
 this package, the others after ``import medmnist_hf.training.models``.
 """
 
-# Methods of transformers' classes carry no types.
+# Methods of transformers' classes are untyped.
 # mypy: allow-untyped-calls
 
 from dataclasses import replace
@@ -24,12 +24,12 @@ from medmnist_hf.files import expand_user
 from medmnist_hf.training.data.recipe_transforms import input_transform
 from medmnist_hf.training.losses import output_count
 from medmnist_hf.training.models.checkpoints import load_weights, read_tensors
-from medmnist_hf.training.models.from_transformers import load_backbone, load_config, own_statistics
+from medmnist_hf.training.models.from_transformers import load_backbone, load_config, model_statistics
 from medmnist_hf.training.models.heads import classifier_of
 from medmnist_hf.training.models.input_check import check_input
 from medmnist_hf.training.models.processors import image_processor, timm_settings
 from medmnist_hf.training.models.resnet import PAPER_NETWORKS
-from medmnist_hf.training.models.saving import Built, spreads
+from medmnist_hf.training.models.saving import Built, can_spread_channels
 from medmnist_hf.training.models.wrappers import (
     TIMM,
     NetworkConfig,
@@ -40,21 +40,21 @@ from medmnist_hf.training.models.wrappers import (
 from medmnist_hf.training.recipe import Recipe
 
 IMAGENET_STEM_FROM: Final = 128
-"""Size of input from which the paper's networks have the ImageNet stem, unless a recipe says which."""
+"""Input size from which the paper's networks get the ImageNet stem by default."""
 
 _RECORDED: Final = ("mean", "std", "channels", "size", "fit", "interpolation")
-"""What a saved network keeps of the transform that makes its inputs."""
+"""Arguments of the input transform that are saved with a network."""
 
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
-"""Mean and standard deviation of each channel."""
+"""Mean and standard deviation per channel."""
 
 
 def check_model(recipe: Recipe) -> None:
-    """Refuse a model that cannot be made, as far as that shows before weights are fetched and the network is built.
+    """Check a model as far as possible without downloading weights or building the network.
 
     Raises:
-        TrainingError: An unknown model, one without published weights, or one that does not go with the recipe.
+        TrainingError: The model is unknown, has no published weights, or does not support the recipe.
     """
     if recipe.model in PAPER_NETWORKS:
         if recipe.drop_path:
@@ -66,10 +66,10 @@ def check_model(recipe: Recipe) -> None:
 
 
 def build_model(recipe: Recipe) -> Built:
-    """Make the model of a recipe.
+    """Build the model of a recipe.
 
     Raises:
-        TrainingError: An unknown model, weights that cannot be had or do not fit, or a model that cannot read the
+        TrainingError: The model is unknown, its weights cannot be fetched or do not fit, or it cannot read the
             subset's images at this size.
     """
     built = _make(recipe)
@@ -83,14 +83,14 @@ def build_model(recipe: Recipe) -> Built:
 
 
 def _remake(recipe: Recipe, built: Built, channels: Literal[1, 3], size: int) -> nn.Module:
-    """The network of a recipe for other images; the one that was built where it would be no other."""
+    """The network of a recipe for other channels or another size; the existing one if it would be the same."""
     if channels == recipe.input_channels and recipe.model not in PAPER_NETWORKS and not _of_one_size(recipe):
         return built.model
     return _make(replace(recipe, channels=channels, image_size=size, pretrained=False, checkpoint=None)).model
 
 
 def _of_one_size(recipe: Recipe) -> bool:
-    """Whether a network of timm has position embeddings, and so is built for one size."""
+    """Whether a timm network is built for one size, because it has position embeddings."""
     name = recipe.model.removeprefix(TIMM)
     return name != recipe.model and bool(get_pretrained_cfg_value(name, "fixed_input_size"))
 
@@ -102,7 +102,7 @@ def _make(recipe: Recipe) -> Built:
 
 
 def _names(recipe: Recipe) -> dict[str, Any]:
-    """What a configuration says of a model's outputs: names, and whether each stands for itself."""
+    """The entries of a model configuration that describe the outputs: names and kind of problem."""
     labels, loss = recipe.subset.labels, recipe.resolved_loss
     names = labels if loss != "ordinal" else tuple(f"above {label}" for label in labels[:-1])
     return {
@@ -113,7 +113,7 @@ def _names(recipe: Recipe) -> dict[str, Any]:
 
 
 def _statistics(recipe: Recipe, mean: Any, std: Any) -> Statistics:
-    """Mean and deviation that a recipe normalizes by, those given being the model's own."""
+    """Mean and standard deviation for a recipe's normalization, given the model's own."""
     if recipe.normalize == "none":
         return (), ()
     if recipe.normalize == "half":
@@ -146,32 +146,32 @@ def _from_timm(recipe: Recipe) -> Built:
     if _of_one_size(recipe):
         options["img_size"] = size
     network = make_network(recipe.model, _outputs(recipe), recipe.input_channels, pretrained=fetched, **options)
-    shown = network.pretrained_cfg
-    origin = f"weights of {TIMM}{shown['architecture']}.{shown['tag']}" if fetched else _origin(recipe)
-    mean, std = _statistics(recipe, shown["mean"], shown["std"])
+    settings = network.pretrained_cfg
+    origin = f"weights of {TIMM}{settings['architecture']}.{settings['tag']}" if fetched else _origin(recipe)
+    mean, std = _statistics(recipe, settings["mean"], settings["std"])
     if recipe.subset.ndim == 3:
         return _as_own(recipe, network, {"model_args": options}, (mean, std), origin)
     if recipe.checkpoint is not None:
         load_weights(network, read_tensors(_checkpoint(recipe)), recipe.checkpoint)
     config = TimmWrapperConfig(
-        architecture=shown["architecture"],
+        architecture=settings["architecture"],
         model_args={"in_chans": recipe.input_channels, **options},
         **_names(recipe),
     )
-    config.pretrained_cfg = timm_settings(shown, recipe, input_transform(recipe, mean, std, size))
+    config.pretrained_cfg = timm_settings(settings, recipe, input_transform(recipe, mean, std, size))
     with torch.device("meta"):
         model = TimmWrapperForImageClassification(config)
     model.timm_model = network
-    if recipe.input_channels == 1 and not spreads(model, size):
+    if recipe.input_channels == 1 and not can_spread_channels(model, size):
         return _as_own(recipe, network, {"model_args": options}, (mean, std), origin)
     return Built(model, mean, std, size, origin)
 
 
 def _as_own(recipe: Recipe, network: nn.Module, options: dict[str, Any], statistics: Statistics, origin: str) -> Built:
-    """A 2D network, made to read volumes where the subset has them, as a model of this package."""
+    """Wrap a 2D network as a model of this package, converted to read volumes if the subset has them."""
     weights = {} if recipe.checkpoint is None else read_tensors(_checkpoint(recipe))
     of_volumes = any(value.ndim == 5 for value in weights.values())
-    if recipe.checkpoint is not None and not of_volumes:  # conversion takes over those of a 2D network
+    if recipe.checkpoint is not None and not of_volumes:  # the conversion keeps the weights of a 2D network
         load_weights(network, weights, recipe.checkpoint)
     volumes, size = recipe.subset.ndim == 3, recipe.image_size or recipe.size
     if volumes:
@@ -197,8 +197,8 @@ def _as_own(recipe: Recipe, network: nn.Module, options: dict[str, Any], statist
 def _from_transformers(recipe: Recipe) -> Built:
     names, size = _names(recipe), recipe.image_size or recipe.size
     config = load_config(recipe, names)
-    own = own_statistics(recipe, config) if recipe.normalize == "model" else (None, None)
-    mean, std = _statistics(recipe, *own)
+    statistics = model_statistics(recipe, config) if recipe.normalize == "model" else (None, None)
+    mean, std = _statistics(recipe, *statistics)
     transform = input_transform(recipe, mean, std, size)
     model, origin = load_backbone(recipe, config, names)
     if recipe.drop_rate:
@@ -210,7 +210,7 @@ def _from_transformers(recipe: Recipe) -> Built:
 
 
 def _fetches(recipe: Recipe) -> bool:
-    """Whether a network starts from the weights that are published under its name."""
+    """Whether a network starts from its published weights."""
     return recipe.pretrained and recipe.checkpoint is None
 
 
@@ -227,7 +227,7 @@ def _origin(recipe: Recipe) -> str:
 
 
 def _drop_before_head(model: nn.Module, rate: float) -> None:
-    """Dropout on what the classifier sees, in training."""
+    """Add dropout to the classifier's input during training."""
     _, classifier = classifier_of(model)
     classifier.register_forward_pre_hook(partial(_dropped, rate))
 
@@ -237,6 +237,6 @@ def _dropped(rate: float, classifier: nn.Module, inputs: tuple[Tensor, ...]) -> 
 
 
 def parameter_counts(model: nn.Module) -> tuple[int, int]:
-    """Number of all parameters and of those that are trained."""
-    sizes = [(one.numel(), one.requires_grad) for one in model.parameters()]
+    """Number of all parameters and of those that require gradients."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)

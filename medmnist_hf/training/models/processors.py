@@ -1,4 +1,4 @@
-"""What makes a network's inputs in a pipeline of `transformers`, as a run's transform makes them of stored images."""
+"""Image processors with which pipelines of `transformers` make the same inputs as the transform of a run."""
 
 from typing import Any
 
@@ -12,18 +12,18 @@ from medmnist_hf.training.recipe import Recipe
 
 
 class CenteringImageProcessor(ViTImageProcessor):
-    """Resizes and normalizes images and puts zeros around them, as ``resize: pad`` does."""
+    """Resizes, normalizes and pads images with zeros, as ``resize: pad`` does."""
 
     def pad(self, images: list[Tensor], pad_size: Any = None, **_: Any) -> Any:  # type: ignore[override]
-        """Images in the middle of zeros."""
+        """Center images in zeros."""
         return [self.center_crop(image, pad_size) for image in images]
 
 
 def image_processor(recipe: Recipe, transform: BatchTransform) -> ViTImageProcessor:
-    """The image processor of `transformers` that makes the inputs of a transform; images come to it as RGB.
+    """Make an image processor of `transformers` equivalent to a transform, for RGB images.
 
     Args:
-        recipe: What the transform was made for; its subset has images.
+        recipe: The recipe of the transform; its subset has images.
         transform: From `medmnist_hf.training.data.recipe_transforms.input_transform`.
     """
     options: dict[str, Any] = {
@@ -39,24 +39,24 @@ def image_processor(recipe: Recipe, transform: BatchTransform) -> ViTImageProces
     return ViTImageProcessor(size=side, **options)
 
 
-def timm_settings(known: dict[str, Any], recipe: Recipe, transform: BatchTransform) -> dict[str, Any]:
-    """A ``pretrained_cfg`` of timm, by which timm's image processor makes the inputs of a transform.
+def timm_settings(own: dict[str, Any], recipe: Recipe, transform: BatchTransform) -> dict[str, Any]:
+    """Make the ``pretrained_cfg`` with which timm's image processor is equivalent to a transform.
 
-    Zeros around the image are there pixels of the mean, rounded to whole values.
+    Zero padding is approximated by pixels of the mean, rounded to integers.
 
     Args:
-        known: The network's own.
-        recipe: What the transform was made for; its subset has images.
+        own: The ``pretrained_cfg`` of the network.
+        recipe: The recipe of the transform; its subset has images.
         transform: From `medmnist_hf.training.data.recipe_transforms.input_transform`.
     """
-    apart = {"url", "file", "hf_hub_id", "hf_hub_filename", "num_classes", "test_input_size", "test_crop_pct"}
+    omitted = {"url", "file", "hf_hub_id", "hf_hub_filename", "num_classes", "test_input_size", "test_crop_pct"}
     size, channels, padded = transform.size or recipe.size, recipe.input_channels, transform.fit == "pad"
-    return {name: value for name, value in known.items() if name not in apart} | {
+    return {name: value for name, value in own.items() if name not in omitted} | {
         "input_size": [channels, size, size],
         "mean": np.broadcast_to(transform.mean, channels).tolist(),
         "std": np.broadcast_to(transform.std, channels).tolist(),
         "interpolation": transform.interpolation or "bilinear",
-        # With a border, images are first brought to 1 / crop_pct of the size, rounded down.
+        # With a border, timm first resizes images to int(size / crop_pct), which is recipe.size here.
         "crop_pct": size / (recipe.size + 0.5) if padded else 1.0,
         "crop_mode": "border" if padded else "center",
     }

@@ -1,7 +1,7 @@
-"""The networks of the MedMNIST paper: ResNet-18 and ResNet-50, with the stem for 28 pixels or the one for 224.
+"""The networks of the MedMNIST paper: ResNet-18 and ResNet-50, with a stem for 28 or for 224 pixels.
 
-The published code took its networks for 28 pixels from pytorch-cifar, with an adaptive pool at the end, and those for
-224 from torchvision. Both are timm's `ResNet` by options: the same layers in the same order.
+The published code uses the networks of pytorch-cifar with an adaptive pool for 28 pixels, and those of torchvision for
+224. Both are made from timm's `ResNet`, with the same layers in the same order.
 """
 
 from typing import Any, Final
@@ -15,24 +15,24 @@ PAPER_NETWORKS: Final[dict[str, tuple[Any, tuple[int, int, int, int]]]] = {
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
     "resnet50": (Bottleneck, (3, 4, 6, 3)),
 }
-"""Residual block and number of blocks in each of the four stages, by name of the network."""
+"""Name -> residual block and number of blocks in each of the four stages."""
 
 
 def paper_resnet(architecture: str, *, num_classes: int, in_channels: int = 3, stem: str = "cifar") -> nn.Module:
-    """A ResNet of the MedMNIST paper, untrained, for images (B, C, H, W) of any size from 8 pixels up.
+    """Make an untrained ResNet of the MedMNIST paper, for images (B, C, H, W) of 8 pixels or more.
 
-    As published, each layer of the ``cifar`` stem's network starts as PyTorch does by default, and convolutions of the
-    ``imagenet`` stem's as in torchvision: normal with variance 2 / fan-out.
+    As published, networks with the ``cifar`` stem are initialized by PyTorch's defaults, and convolutions of networks
+    with the ``imagenet`` stem as in torchvision: normal with variance 2 / fan-out.
 
     Args:
         architecture: ``resnet18`` or ``resnet50``.
         num_classes: Number of outputs.
         in_channels: Channels of the input.
-        stem: ``cifar``, a 3 x 3 convolution of stride 1 without max-pool, which the paper used for 28 pixels; or
-            ``imagenet``, torchvision's 7 x 7 convolution of stride 2 and max-pool of stride 2, which it used for 224.
+        stem: ``cifar``, a 3 x 3 convolution of stride 1 without max-pool, as in the paper for 28 pixels; or
+            ``imagenet``, torchvision's 7 x 7 convolution of stride 2 and max-pool of stride 2, as for 224 pixels.
 
     Raises:
-        TrainingError: No such network or stem.
+        TrainingError: The network or stem is unknown.
     """
     if architecture not in PAPER_NETWORKS:
         raise TrainingError(f"the paper has no network {architecture!r}: name {' or '.join(PAPER_NETWORKS)}")
@@ -48,5 +48,5 @@ def paper_resnet(architecture: str, *, num_classes: int, in_channels: int = 3, s
         for module in network.modules():
             if isinstance(module, nn.Conv2d):
                 module.reset_parameters()
-    made: nn.Module = network
-    return made
+    resnet: nn.Module = network
+    return resnet

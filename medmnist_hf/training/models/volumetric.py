@@ -1,8 +1,7 @@
-"""2D convolutional networks made to read volumes: 2.5D, 3D and ACS.
+"""Convert 2D convolutional networks to read volumes: 2.5D, 3D and ACS.
 
-Layers are exchanged one by one in a copy of the network. What a layer does in code of its own cannot be seen from
-outside, so `medmnist_hf.training.models.volumetric_check` compares the 2.5D form with the 2D network before anything
-is returned.
+Layers are replaced one by one in a copy of the network. Since the code of custom layers is unknown,
+`medmnist_hf.training.models.volumetric_check` compares the 2.5D form with the 2D network before a network is returned.
 """
 
 import copy
@@ -33,54 +32,53 @@ _SPACE = (2, 3, 4)
 
 
 def to_volumetric(model: nn.Module, mode: str, *, weights: str = "inflate", depth_stride: bool = False) -> nn.Module:
-    """A network over volumes (B, C, D, H, W) made from a 2D convolutional one, which is left as it is.
+    """Make a network for volumes (B, C, D, H, W) from a 2D convolutional network, which is not modified.
 
     Global pools and squeeze-excite means run over the whole volume, and an adaptive pool to h x w gives 1 x h x w, so
-    classifiers keep their weights. Every other layer goes by the mode, which says what a k x k convolution becomes:
+    classifiers keep their weights. The mode determines what a k x k convolution becomes:
 
     - ``2.5d``: 1 x k x k. Slices are processed one by one, up to the first layer that pools over the whole volume.
-    - ``3d``: k x k x k; pools too are cubes and strides run along all three axes.
+    - ``3d``: k x k x k; pools are cubes too, and strides run along all three axes.
     - ``acs``: k x k in the axial, coronal or sagittal plane, a third of the output channels each (see
-      `medmnist_hf.training.models.acs.ACSConv`); pools and strides as under ``3d``.
+      `medmnist_hf.training.models.acs.ACSConv`); pools and strides as with ``3d``.
 
-    Under ``2.5d`` and ``acs`` each convolution weight is the 2D one with a depth axis of length 1: they have as many
-    parameters as the 2D network. On a CPU all three modes are faster in memory format ``channels_last_3d``.
-    Convert last: a classifier exchanged later, by timm's ``reset_classifier``, is 2D.
+    With ``2.5d`` and ``acs``, convolution weights are the 2D weights with a depth axis of length 1, so the number of
+    parameters does not change. On a CPU all three modes are faster in memory format ``channels_last_3d``. Convert
+    last: a classifier replaced later by timm's ``reset_classifier`` is 2D.
 
     Args:
-        model: A 2D network of convolutions: ResNet, ResNeXt, RegNet, DenseNet, VGG, MobileNet, EfficientNet, ConvNeXt
-            and others made of the same layers, of timm or torchvision.
+        model: A 2D convolutional network of timm or torchvision: ResNet, ResNeXt, RegNet, DenseNet, VGG, MobileNet,
+            EfficientNet, ConvNeXt and others made of the same layers.
         mode: ``2.5d``, ``3d`` or ``acs``.
-        weights: ``inflate`` keeps the 2D weights, under ``3d`` repeated k times along depth and divided by k (Carreira
-            and Zisserman, 2017); ``scratch`` draws every layer that can draw its weights anew, as PyTorch does by
-            default.
-        depth_stride: Under ``2.5d`` let strides and pools run along depth too, as the converter behind the published
-            2.5D results does. A ResNet with the CIFAR stem then sees every eighth slice only.
+        weights: ``inflate`` keeps the 2D weights, for ``3d`` repeated k times along depth and divided by k (Carreira
+            and Zisserman, 2017); ``scratch`` reinitializes all layers by PyTorch's defaults.
+        depth_stride: With ``2.5d``, stride and pool along depth too, as in the converter behind the published 2.5D
+            results. A ResNet with the CIFAR stem then sees only every eighth slice.
 
     Returns:
-        The network, on the same device, of the same type and in the same state of training.
+        The network, with the same device, type and training mode.
 
     Raises:
-        TrainingError: An unknown mode, or a layer that cannot be converted; the message names it.
+        TrainingError: The mode is unknown, or a layer cannot be converted; the message names the layer.
     """
-    for value, known in ((mode, MODES), (weights, ("inflate", "scratch"))):
-        if value not in known:
-            raise TrainingError(f"there is no conversion {value!r} to volumes: name {', '.join(known)}")
+    for value, choices in ((mode, MODES), (weights, ("inflate", "scratch"))):
+        if value not in choices:
+            raise TrainingError(f"there is no conversion {value!r} to volumes: name {', '.join(choices)}")
     if depth_stride and mode != "2.5d":
-        raise TrainingError(f"depth_stride goes with mode 2.5d alone: strides of {mode} run along depth anyway")
-    shared = {id(one): one for one in chain(model.parameters(), model.buffers())}
+        raise TrainingError(f"depth_stride is only for mode 2.5d: strides of {mode} run along depth anyway")
+    shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
     flat, trial = copy.deepcopy(model, dict(shared)), copy.deepcopy(model, dict(shared))
     compare_layers(flat, _Converter("2.5d", deep=False).convert(trial), skip_inside=_OverPositions)
-    made = _Converter(mode, deep=depth_stride or mode != "2.5d").convert(copy.deepcopy(model))
+    converted = _Converter(mode, deep=depth_stride or mode != "2.5d").convert(copy.deepcopy(model))
     if weights == "scratch":
-        for module in made.modules():
+        for module in converted.modules():
             if callable(reset := getattr(module, "reset_parameters", None)):
                 reset()
-    return made
+    return converted
 
 
 class _OverPositions(nn.Module):
-    """A layer that does not care how positions lie in space: the 2D layer, over an image of (D * H) x W."""
+    """A layer that ignores the arrangement of positions: applies the 2D layer to an image of (D * H) x W."""
 
     def forward(self, x: Tensor) -> Tensor:
         flat: Tensor = super().forward(x.flatten(2, 3))
@@ -145,7 +143,7 @@ class _ConvNeXtBlock3d(ConvNeXtBlock):
 
 
 class _ConvMlp3d(ConvMlp):
-    """VGG's head: depth is pooled away before it, as an adaptive pool would."""
+    """VGG's head, preceded by an adaptive pool that removes depth."""
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = (max(size, self.input_kernel_size) for size in x.shape[3:])
@@ -169,7 +167,7 @@ _CLASSES: Final[dict[type[nn.Module], type[nn.Module]]] = {
     ConvNeXtBlock: _ConvNeXtBlock3d,
     ConvMlp: _ConvMlp3d,
 }
-"""Layers whose parameters stay: the class alone changes."""
+"""Layers that keep their parameters and only change their class."""
 
 _POOLS: Final[dict[type[nn.Module], type[nn.Module]]] = {nn.MaxPool2d: nn.MaxPool3d, nn.AvgPool2d: nn.AvgPool3d}
 _ADAPTIVE: Final[dict[type[nn.Module], type[nn.Module]]] = {
@@ -184,22 +182,22 @@ def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class _Converter:
-    """Exchanges the layers of a network in place.
+    """Replaces the layers of a network in place.
 
     Attributes:
-        mode: What convolutions become.
-        deep: Strides and pools run along depth.
-        done: What became of the modules met, so that shared ones stay shared.
+        mode: Mode of the conversion.
+        deep: Whether strides and pools run along depth.
+        converted: Module -> its replacement, so that shared modules stay shared.
     """
 
     mode: str
     deep: bool
-    done: dict[nn.Module, nn.Module] = field(default_factory=dict)
+    converted: dict[nn.Module, nn.Module] = field(default_factory=dict)
 
     def convert(self, module: nn.Module, name: str = "") -> nn.Module:
-        if module not in self.done:
-            self.done[module] = self._exchange(module, name)
-        return self.done[module]
+        if module not in self.converted:
+            self.converted[module] = self._exchange(module, name)
+        return self.converted[module]
 
     def _exchange(self, module: Any, name: str) -> nn.Module:
         kind: Any = type(module)
@@ -216,7 +214,7 @@ class _Converter:
         elif kind in _CLASSES:
             module.__class__ = _CLASSES[kind]
         elif "2d" in kind.__name__.lower() and not module._modules:
-            raise refusal(name, module, "this layer has no form over volumes here")
+            raise refusal(name, module, "there is no conversion for this layer")
         exchanged: nn.Module = module
         if isinstance(exchanged, _OverPositions):
             return exchanged
@@ -227,10 +225,10 @@ class _Converter:
         return exchanged
 
     def _side(self, value: int | tuple[int, int], name: str, module: nn.Module) -> int:
-        """The one length of a square kernel, or of its strides, padding or dilation, to be used along depth too."""
+        """The side of a square kernel, or of its strides, padding or dilation, which is used along depth too."""
         height, width = _pair(value)
         if height != width:
-            raise refusal(name, module, f"its {height} x {width} is not square and says nothing of depth")
+            raise refusal(name, module, f"its {height} x {width} is not square, so the depth is undefined")
         return height
 
     def _convolution(self, conv: Any, name: str) -> nn.Module:
@@ -250,9 +248,9 @@ class _Converter:
             "device": "meta",
             "dtype": conv.weight.dtype,
         }
-        made: nn.Conv3d
+        converted: nn.Conv3d
         if self.mode == "acs" and cube > 1:
-            made = ACSConv(
+            converted = ACSConv(
                 conv.in_channels,
                 conv.out_channels,
                 cube,
@@ -262,7 +260,7 @@ class _Converter:
                 **options,
             )
         else:
-            made = (Conv3dSame if same else nn.Conv3d)(
+            converted = (Conv3dSame if same else nn.Conv3d)(
                 conv.in_channels,
                 conv.out_channels,
                 (cube, *kernel),
@@ -274,12 +272,12 @@ class _Converter:
         weight = conv.weight.detach().unsqueeze(2)
         if self.mode == "3d":
             weight = weight.expand(-1, -1, cube, -1, -1) / cube
-        made.weight = nn.Parameter(weight.contiguous(), requires_grad=conv.weight.requires_grad)
-        made.bias = conv.bias
-        return made.train(conv.training)
+        converted.weight = nn.Parameter(weight.contiguous(), requires_grad=conv.weight.requires_grad)
+        converted.bias = conv.bias
+        return converted.train(conv.training)
 
     def _pool(self, pool: Any, name: str) -> nn.Module:
-        """The pool over cubes, or over the squares of each slice."""
+        """Convert a pool to cubes, or to squares in each slice."""
         options = {
             key: getattr(pool, key)
             for key in ("ceil_mode", "return_indices", "count_include_pad")

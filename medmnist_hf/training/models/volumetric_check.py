@@ -1,7 +1,7 @@
 """Compare a 2.5D conversion with its 2D original, layer by layer.
 
-On a volume whose slices are all the same image, a network that treats slices one by one and means over all of them
-gives what the 2D network gives for the image. A layer that mixes up axes does not.
+If all slices of a volume are the same image, a network that processes slices separately and averages over them gives
+the same output as the 2D network for the image. A layer that confuses axes does not.
 """
 
 from typing import Any
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from medmnist_hf.errors import TrainingError, first_line
 
-# Not a power of two, so that depth is not taken for the height or width of a feature.
+# Not a power of two, so that depth is not confused with the height or width of a feature map.
 _SLICES = 3
 
 
 def refusal(name: str, module: nn.Module, why: str) -> TrainingError:
-    """The error for a layer that cannot be converted, or for the network where the name is empty."""
+    """The error for a layer that cannot be converted, or for the whole network if the name is empty."""
     layer = f"layer {name}" if name else "the network"
     return TrainingError(f"{layer} ({type(module).__name__}) cannot read volumes: {why}; choose another 2D CNN")
 
@@ -24,16 +24,16 @@ def refusal(name: str, module: nn.Module, why: str) -> TrainingError:
 def compare_layers(flat: nn.Module, deep: nn.Module, *, skip_inside: type) -> None:
     """Run a network on an image and its 2.5D form on slices of the same image, and compare the outputs of each layer.
 
-    Both are set to evaluation and keep hooks, so give copies; they may share parameters. On torch's meta device, where
-    nothing has values, shapes alone are compared.
+    Both networks are set to evaluation mode and keep hooks, so pass copies; they may share parameters. On torch's meta
+    device only shapes are compared.
 
     Args:
         flat: The 2D network.
-        deep: Its 2.5D form, with the same names of layers.
-        skip_inside: Class of layers whose own outputs alone are compared, because inside they see other shapes.
+        deep: Its 2.5D form, with the same layer names.
+        skip_inside: Class of layers whose inner layers are not compared, because they see other shapes.
 
     Raises:
-        TrainingError: A layer fails or gives something else; the message names the first, the innermost.
+        TrainingError: A layer fails or gives other outputs; the message names the first and innermost such layer.
     """
     outputs: dict[str, list[Tensor]] = {}
     running: list[str] = []
@@ -44,8 +44,8 @@ def compare_layers(flat: nn.Module, deep: nn.Module, *, skip_inside: type) -> No
 
     def check(name: str, module: nn.Module, output: Any) -> None:
         running.pop()
-        if isinstance(output, Tensor) and not _alike(outputs[name].pop(0), output):
-            raise refusal(name, module, "over slices that are all alike it differs from the 2D layer")
+        if isinstance(output, Tensor) and not _equivalent(outputs[name].pop(0), output):
+            raise refusal(name, module, "for equal slices its output differs from the 2D layer")
 
     for name, module in flat.eval().named_modules():
         module.register_forward_hook(lambda _, __, output, name=name: keep(name, output))
@@ -66,7 +66,7 @@ def compare_layers(flat: nn.Module, deep: nn.Module, *, skip_inside: type) -> No
 
 
 def _accepted_image(network: nn.Module, outputs: dict[str, list[Tensor]]) -> Tensor:
-    """An image that the 2D network takes, after it was run on it."""
+    """Find an image that the 2D network accepts, and run the network on it."""
     first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
     if first is None:
         raise refusal("", network, "it has no 2D convolution")
@@ -81,11 +81,11 @@ def _accepted_image(network: nn.Module, outputs: dict[str, list[Tensor]]) -> Ten
             why = first_line(error)
         else:
             return image
-    raise refusal("", network, f"it takes no image of {channels} x {size} x {size} either ({why})")
+    raise refusal("", network, f"it cannot read an image of {channels} x {size} x {size} either ({why})")
 
 
-def _alike(flat: Tensor, deep: Tensor) -> bool:
-    """Whether a volume's features are an image's in each slice; depth is axis 2, or 1 where channels come last."""
+def _equivalent(flat: Tensor, deep: Tensor) -> bool:
+    """Whether each slice of a volume's features equals an image's; depth is axis 2, or 1 with channels last."""
     if flat.shape == deep.shape:
         return _close(flat, deep)
     return any(
@@ -98,8 +98,8 @@ def _alike(flat: Tensor, deep: Tensor) -> bool:
     )
 
 
-def _close(one: Tensor, other: Tensor) -> bool:
-    if one.is_meta:
+def _close(expected: Tensor, actual: Tensor) -> bool:
+    if expected.is_meta:
         return True
-    tolerance = torch.finfo(one.dtype).eps ** 0.5 * one.abs().nan_to_num().max().item()
-    return torch.allclose(one, other, rtol=0.0, atol=tolerance, equal_nan=True)
+    tolerance = torch.finfo(expected.dtype).eps ** 0.5 * expected.abs().nan_to_num().max().item()
+    return torch.allclose(expected, actual, rtol=0.0, atol=tolerance, equal_nan=True)

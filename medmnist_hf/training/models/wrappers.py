@@ -1,14 +1,15 @@
-"""Networks that `transformers` does not know: the MedMNIST paper's, 2D ones that read volumes, backbones with a head.
+"""Models that `transformers` lacks: the MedMNIST paper's networks, networks for volumes, backbones with a head.
 
-Importing this module makes them known to the Auto classes, so that ``AutoModelForImageClassification`` and
-``pipeline("image-classification", model=folder)`` load what a run saved. A pipeline reads images alone; for volumes:
+Importing this module registers them with the Auto classes, so that ``AutoModelForImageClassification`` and
+``pipeline("image-classification", model=folder)`` load the saved model of a run. Pipelines read only images; for
+volumes:
 
     >>> from medmnist_hf.training.models.wrappers import NetworkForImageClassification
     >>> model = NetworkForImageClassification.from_pretrained("run/seed-0/best")  # doctest: +SKIP
     >>> scores = model.predict(volumes)  # uint8 (N, D, H, W) -> (N, K)  # doctest: +SKIP
 """
 
-# Methods of transformers' classes carry no types.
+# Methods of transformers' classes are untyped.
 # mypy: allow-untyped-calls
 
 import difflib
@@ -34,28 +35,27 @@ from transformers.modeling_outputs import ImageClassifierOutput
 from medmnist_hf.errors import TrainingError, first_line
 from medmnist_hf.training.data.transforms import BatchTransform
 from medmnist_hf.training.losses import to_scores
-from medmnist_hf.training.models.checkpoints import listed
+from medmnist_hf.training.models.checkpoints import first_names
 from medmnist_hf.training.models.processors import CenteringImageProcessor
 from medmnist_hf.training.models.resnet import PAPER_NETWORKS, paper_resnet
 from medmnist_hf.training.models.volumetric import to_volumetric
 
 TIMM = "timm/"
-"""What a model's name begins with if timm makes it; the paper's networks go by their bare names."""
+"""Prefix of the names of timm networks; the paper's networks have no prefix."""
 
 
 class NetworkConfig(PreTrainedConfig):
-    """What a network is built from and how its inputs are made.
+    """Configuration of a network and its input transform.
 
     Attributes:
-        architecture: ``resnet18`` or ``resnet50`` for those of the paper, otherwise ``timm/`` and a name of timm.
+        architecture: ``resnet18`` or ``resnet50`` for the networks of the paper, otherwise ``timm/`` and a timm name.
         in_channels: Channels of the input.
         stem: Stem of the paper's networks, ``cifar`` or ``imagenet``.
         volumetric: ``2.5d``, ``3d`` or ``acs`` for volumes, empty for images.
-        depth_stride: Strides and pools of ``2.5d`` run along depth too.
+        depth_stride: Whether strides and pools of ``2.5d`` run along depth too.
         model_args: Further arguments of `timm.create_model`.
-        transform: Arguments of `medmnist_hf.training.data.transforms.BatchTransform` that make inputs of stored
-            images.
-        loss: What it was trained against, which says what its outputs stand for.
+        transform: Arguments of the `medmnist_hf.training.data.transforms.BatchTransform` for stored images.
+        loss: Loss of the training, which defines how outputs become scores.
     """
 
     model_type = "medmnist_network"
@@ -71,7 +71,7 @@ class NetworkConfig(PreTrainedConfig):
 
 
 class NetworkForImageClassification(PreTrainedModel):
-    """A network with a classifier, over images (B, C, H, W) or volumes (B, C, D, H, W)."""
+    """A network with a classifier, for images (B, C, H, W) or volumes (B, C, D, H, W)."""
 
     config_class = NetworkConfig
     base_model_prefix = "network"
@@ -82,8 +82,8 @@ class NetworkForImageClassification(PreTrainedModel):
         """Wrap a network.
 
         Args:
-            config: What it is built from.
-            network: The 2D network, if there is one already.
+            config: Configuration of the network.
+            network: The 2D network; built from the configuration if not given.
         """
         super().__init__(config)
         if network is None:
@@ -100,35 +100,35 @@ class NetworkForImageClassification(PreTrainedModel):
 
     @torch.no_grad()
     def initialize_weights(self) -> None:
-        """What loading leaves empty, as no file holds it: constants, such as indices of relative positions."""
+        """Restore constants that are not saved and that loading leaves empty, such as relative position indices."""
         for name, value in self._constants.items():
             self.get_buffer(name).copy_(value)
 
     def forward(self, pixel_values: Tensor, **_: Any) -> ImageClassifierOutput:
-        """Logits of a batch."""
+        """Compute the logits of a batch."""
         if pixel_values.ndim == 4 and self.config.in_channels == 1:
             pixel_values = pixel_values.mean(1, keepdim=True)  # a pipeline repeats gray images to three channels
         return ImageClassifierOutput(logits=self.network(pixel_values))
 
     @torch.inference_mode()
     def predict(self, images: npt.NDArray[np.uint8], batch_size: int = 64) -> npt.NDArray[np.float64]:
-        """Scores of stored images or volumes, such as `medmnist_hf.load_arrays` gives.
+        """Score stored images or volumes, as `medmnist_hf.load_arrays` returns them.
 
         Args:
             images: uint8 of shape (N, H, W), (N, H, W, 3) or (N, D, H, W).
-            batch_size: How many are worked on at a time.
+            batch_size: Number of images per batch.
 
         Returns:
-            Probabilities of shape (N, K), one for each class or finding.
+            Probabilities of shape (N, K), one per class or finding.
 
         Raises:
-            TrainingError: The images are not such as the network reads.
+            TrainingError: The images have another type or shape.
         """
         rgb = not self.config.volumetric and images.shape[3:] == (3,)
-        known = images.ndim == (4 if self.config.volumetric or rgb else 3) and len(images)
-        if images.dtype != np.uint8 or not known:
-            wanted = "(N, D, H, W)" if self.config.volumetric else "(N, H, W) or (N, H, W, 3)"
-            raise TrainingError(f"images are {images.dtype} {images.shape}: give uint8 {wanted}")
+        is_batch = images.ndim == (4 if self.config.volumetric or rgb else 3) and len(images)
+        if images.dtype != np.uint8 or not is_batch:
+            shapes = "(N, D, H, W)" if self.config.volumetric else "(N, H, W) or (N, H, W, 3)"
+            raise TrainingError(f"images are {images.dtype} {images.shape}: give uint8 {shapes}")
         transform, training = BatchTransform(**(self.config.transform or {})), self.training
         self.eval()
         logits = []
@@ -141,22 +141,22 @@ class NetworkForImageClassification(PreTrainedModel):
 
 
 def _constants(model: NetworkForImageClassification) -> dict[str, Tensor]:
-    """Buffers that are not saved, by name; of a model on torch's meta device those of one that is made on the CPU."""
+    """Buffers that are not saved, by name. For a model on the meta device, a copy is built on the CPU to get them."""
     saved = model.state_dict().keys()
-    found = {name: value for name, value in model.named_buffers() if name not in saved}
-    if any(value.is_meta for value in found.values()):
+    constants = {name: value for name, value in model.named_buffers() if name not in saved}
+    if any(value.is_meta for value in constants.values()):
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             config: Any = model.config
             return NetworkForImageClassification(config)._constants
-    return {name: value.clone() for name, value in found.items()}
+    return {name: value.clone() for name, value in constants.items()}
 
 
 class BackboneConfig(PreTrainedConfig):
-    """What a backbone with a head is built from.
+    """Configuration of a backbone with a head.
 
     Attributes:
         backbone_config: Configuration of the backbone.
-        width: Number of its features.
+        width: Number of features of the backbone.
     """
 
     model_type = "medmnist_backbone"
@@ -167,9 +167,9 @@ class BackboneConfig(PreTrainedConfig):
 
 
 class BackboneForImageClassification(PreTrainedModel):
-    """A model of `transformers` that has no classifier of its own, with a linear one on its pooled features.
+    """A model of `transformers` without a classifier, with a linear classifier on its pooled features.
 
-    What is pooled is the model's own pooled output; where it has none, the mean over tokens or positions.
+    The features are the model's pooled output or, without one, the mean over tokens or positions.
     """
 
     config_class = BackboneConfig
@@ -181,8 +181,8 @@ class BackboneForImageClassification(PreTrainedModel):
         """Wrap a backbone.
 
         Args:
-            config: What it is built from.
-            backbone: The backbone, if there is one already.
+            config: Configuration of the model.
+            backbone: The backbone; built from the configuration if not given.
         """
         super().__init__(config)
         self.backbone: Any = AutoModel.from_config(config.backbone_config) if backbone is None else backbone
@@ -190,7 +190,7 @@ class BackboneForImageClassification(PreTrainedModel):
         self.post_init()
 
     def forward(self, pixel_values: Tensor, **_: Any) -> ImageClassifierOutput:
-        """Logits of a batch of images (B, C, H, W)."""
+        """Compute the logits of a batch of images (B, C, H, W)."""
         return ImageClassifierOutput(logits=self.classifier(backbone_features(self.backbone, pixel_values)))
 
 
@@ -213,18 +213,18 @@ def make_network(
     pretrained: bool = False,
     **options: Any,
 ) -> Any:
-    """A 2D network by name.
+    """Make a 2D network by name.
 
     Args:
-        architecture: One of `PAPER_NETWORKS`, or ``timm/`` and a name of timm.
+        architecture: One of `PAPER_NETWORKS`, or ``timm/`` and a timm name.
         outputs: Number of outputs.
-        in_channels: Channels of its input.
+        in_channels: Channels of the input.
         stem: Stem of the paper's networks.
-        pretrained: Load the weights published under the name; timm fetches them from the Hub.
+        pretrained: Load the published weights, which timm fetches from the Hub.
         **options: Further arguments of `timm.create_model`.
 
     Raises:
-        TrainingError: No such network, no published weights, or they cannot be fetched.
+        TrainingError: The network is unknown, has no published weights, or they cannot be fetched.
     """
     if architecture in PAPER_NETWORKS:
         return paper_resnet(architecture, num_classes=outputs, in_channels=in_channels, stem=stem)
@@ -232,7 +232,7 @@ def make_network(
     check_name(name, pretrained=pretrained)
     try:
         network = timm.create_model(name, pretrained=pretrained, num_classes=outputs, in_chans=in_channels, **options)
-    except Exception as error:  # networks, and the client that fetches weights, refuse in many ways
+    except Exception as error:  # networks and the Hub's client raise many kinds of errors
         unfetched = pretrained and isinstance(error, OSError)
         what = "fetch the weights of" if unfetched else "make"
         hint = "check the network, or give --checkpoint or --no-pretrained" if pretrained else "check the options"
@@ -240,11 +240,11 @@ def make_network(
         if not unfetched and options.get("img_size", own) != own and _makes(name, options | {"img_size": own}):
             hint = f"give --image-size {own}"
         raise TrainingError(f"cannot {what} {TIMM}{name} ({first_line(error)}): {hint}") from None
-    return name_shared(network)
+    return copy_shared_tensors(network)
 
 
 def _makes(name: str, options: dict[str, Any]) -> bool:
-    """Whether timm makes a network with such options."""
+    """Whether timm can make a network with these options."""
     try:
         with torch.device("meta"):
             timm.create_model(name, **options)
@@ -253,33 +253,35 @@ def _makes(name: str, options: dict[str, Any]) -> bool:
     return True
 
 
-def name_shared(network: nn.Module) -> nn.Module:
-    """Let a network's state have a tensor for each name of a shared one, as safetensors saves no shared ones."""
+def copy_shared_tensors(network: nn.Module) -> nn.Module:
+    """Make the state dict of a network copy shared tensors, which safetensors does not save."""
     network.register_state_dict_post_hook(_unshare)
     return network
 
 
 def _unshare(network: nn.Module, tensors: dict[str, Tensor], prefix: str, _: Any) -> None:
-    """Give each name of a tensor that has several (as in CoaT) one of its own."""
+    """Replace tensors with several names, as in CoaT, by a copy per name."""
     seen = set()
     for name in [name for name in tensors if name.startswith(prefix)]:
-        place = tensors[name].untyped_storage().data_ptr()
-        if place in seen and not tensors[name].is_meta:
+        address = tensors[name].untyped_storage().data_ptr()
+        if address in seen and not tensors[name].is_meta:
             tensors[name] = tensors[name].clone()
-        seen.add(place)
+        seen.add(address)
 
 
 def check_name(name: str, *, pretrained: bool) -> None:
-    """Raise a `TrainingError` with a suggestion if timm has no model, or no weights, of a name."""
+    """Raise a `TrainingError` with a suggestion if timm has no model or weights of this name."""
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         close = difflib.get_close_matches(architecture, timm.list_models(), 3)
-        hint = f"did you mean {' or '.join(close)}?" if close else "timm.list_models() names all"
+        hint = f"did you mean {' or '.join(close)}?" if close else "timm.list_models() lists all"
         raise TrainingError(f"timm has no model {architecture!r}: {hint}")
-    tags = [one.partition(".")[2] for one in list_pretrained(f"{architecture}.*")]
+    tags = [full_name.partition(".")[2] for full_name in list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
         close = difflib.get_close_matches(tag, tags, 1) or tags
-        raise TrainingError(f"timm has no weights {tag!r} of {architecture}: choose from {listed(close) or 'none'}")
+        raise TrainingError(
+            f"timm has no weights {tag!r} of {architecture}: choose from {first_names(close) or 'none'}"
+        )
     if pretrained and not is_model_pretrained(name):
         raise TrainingError(f"there are no weights of {TIMM}{name}: give --no-pretrained or --checkpoint")
 

@@ -15,20 +15,20 @@ from medmnist_hf.training.models.acs import ACSConv, Conv3dSame, same_edges
 
 
 def parts(count: int) -> list[int]:
-    """How many of `count` channels or groups are axial, coronal and sagittal."""
-    third, left = divmod(count, 3)
-    return [third + (left > 0), third + (left > 1), third]
+    """Numbers of axial, coronal and sagittal channels or groups."""
+    third, rest = divmod(count, 3)
+    return [third + (rest > 0), third + (rest > 1), third]
 
 
 def planes(conv: ACSConv) -> list[int]:
-    """The axis that each output channel's kernel leaves out."""
+    """The axis perpendicular to the plane of each output channel's kernel."""
     width = conv.out_channels // conv.groups
     unit, count = (width, conv.groups) if conv.groups >= 3 else (1, conv.out_channels)
     return [axis for axis, part in enumerate(parts(count)) for _ in range(part * unit)]
 
 
 def by_definition(conv: ACSConv, volume: Tensor, edges: list[tuple[int, int]], mode: str = "constant") -> Tensor:
-    """One 3D convolution whose cubes are zero but for a plane."""
+    """The equivalent 3D convolution, whose kernels are zero outside a plane."""
     k = conv.kernel_size[-1]
     cubes = torch.zeros(conv.out_channels, conv.in_channels // conv.groups, k, k, k, dtype=volume.dtype)
     for channel, axis in enumerate(planes(conv)):
@@ -38,23 +38,23 @@ def by_definition(conv: ACSConv, volume: Tensor, edges: list[tuple[int, int]], m
 
 
 @pytest.mark.parametrize(("stride", "bias"), [(1, True), (2, False), (3, True)])
-def test_acs_is_three_convolutions_side_by_side(stride: int, bias: bool) -> None:
+def test_acs_concatenates_three_convolutions(stride: int, bias: bool) -> None:
     """64 channels: 22 axial, 21 coronal, 21 sagittal, as in the published code."""
     conv = ACSConv(5, 64, 3, stride=stride, padding=(1, 1), bias=bias).double()
     volume = torch.randn(2, 5, 6, 7, 8, dtype=torch.float64)
     weight = conv.weight[:, :, 0]
-    wanted = [
+    expected = [
         functional.conv3d(volume, weight[:22].unsqueeze(2), stride=stride, padding=(0, 1, 1)),
         functional.conv3d(volume, weight[22:43].unsqueeze(3), stride=stride, padding=(1, 0, 1)),
         functional.conv3d(volume, weight[43:].unsqueeze(4), stride=stride, padding=(1, 1, 0)),
     ]
     offset = conv.bias.view(1, -1, 1, 1, 1) if conv.bias is not None else 0.0
-    torch.testing.assert_close(conv(volume), torch.cat(wanted, 1) + offset)
+    torch.testing.assert_close(conv(volume), torch.cat(expected, 1) + offset)
 
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_acs_is_a_3d_convolution_of_planes(data: st.DataObject) -> None:
+def test_acs_equals_a_3d_convolution_with_planar_kernels(data: st.DataObject) -> None:
     groups, front = data.draw(st.integers(1, 7)), data.draw(st.integers(0, 4))
     edges = (front, front + data.draw(st.integers(0, 1)))
     conv = ACSConv(
@@ -81,15 +81,15 @@ def test_depthwise_channels_keep_their_own_input() -> None:
         kernel = conv.weight[channel : channel + 1].movedim(2, 2 + axis)
         padding = [1, 1, 1]
         padding[axis] = 0
-        wanted = functional.conv3d(volume[:, channel : channel + 1], kernel, padding=padding)
-        torch.testing.assert_close(out[:, channel : channel + 1], wanted)
+        expected = functional.conv3d(volume[:, channel : channel + 1], kernel, padding=padding)
+        torch.testing.assert_close(out[:, channel : channel + 1], expected)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 3, 4, 32, 96])
-def test_pieces_cover_each_output_once_and_take_few_convolutions(groups: int) -> None:
+def test_pieces_cover_each_output_once_with_few_convolutions(groups: int) -> None:
     conv = ACSConv(96, 192, 3, groups=groups)
     assert conv.pieces[0].outputs.start == 0
-    assert all(one.outputs.stop == two.outputs.start for one, two in pairwise(conv.pieces))
+    assert all(piece.outputs.stop == following.outputs.start for piece, following in pairwise(conv.pieces))
     assert conv.pieces[-1].outputs.stop == 192
     assert len(conv.pieces) == (4 if groups == 2 else 3)
 
@@ -104,7 +104,7 @@ def test_fewer_channels_than_planes(channels: int) -> None:
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("kernel", [2, 3, 5])
 @pytest.mark.parametrize("dilation", [1, 2])
-def test_same_padding_goes_by_the_size(stride: int, kernel: int, dilation: int) -> None:
+def test_same_padding_depends_on_the_size(stride: int, kernel: int, dilation: int) -> None:
     sizes = (7, 8, 28)
     edges = [same_edges(size, kernel, stride, dilation) for size in sizes]
     for size, (front, back) in zip(sizes, edges, strict=True):
@@ -118,14 +118,14 @@ def test_same_padding_goes_by_the_size(stride: int, kernel: int, dilation: int) 
     torch.testing.assert_close(out, by_definition(conv, volume, edges))
 
 
-def test_same_padding_of_slices_is_timms() -> None:
+def test_same_padding_of_slices_equals_timm() -> None:
     flat = Conv2dSame(2, 3, 3, stride=2)
     deep = Conv3dSame(2, 3, (1, 3, 3), stride=(1, 2, 2))
     deep.load_state_dict({"weight": flat.weight.unsqueeze(2), "bias": flat.bias})
     for size in (7, 8):
         volume = torch.randn(1, 2, 3, size, size)
-        wanted = torch.stack([flat(one) for one in volume.unbind(2)], 2)
-        torch.testing.assert_close(deep(volume), wanted)
+        expected = torch.stack([flat(image) for image in volume.unbind(2)], 2)
+        torch.testing.assert_close(deep(volume), expected)
     assert Conv3dSame(1, 1, 3, stride=2)(torch.zeros(1, 1, 7, 8, 9)).shape == (1, 1, 4, 4, 5)
 
 

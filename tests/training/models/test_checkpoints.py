@@ -1,4 +1,4 @@
-"""Weights in files: read, made to fit a network as timm does it, taken over in order; and what does not fit, named."""
+"""Weights files: reading, fitting to a network as in timm, renaming in order, and errors that name the misfit."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ from medmnist_hf.training.models.checkpoints import (
     convert_in_order,
     load_weights,
     read_tensors,
-    without_prefix,
+    strip_prefix,
 )
 from medmnist_hf.training.models.resnet import PAPER_NETWORKS, paper_resnet
 from medmnist_hf.training.models.volumetric import to_volumetric
@@ -27,36 +27,36 @@ def made(name: str, seed: int, **options: Any) -> Any:
     return timm.create_model(name, **options)
 
 
-def same(one: dict[str, Tensor], other: dict[str, Tensor], but: tuple[str, ...] = ()) -> bool:
-    return all(torch.equal(value, other[name]) for name, value in one.items() if not name.startswith(but))
+def same(tensors: dict[str, Tensor], other: dict[str, Tensor], but: tuple[str, ...] = ()) -> bool:
+    return all(torch.equal(value, other[name]) for name, value in tensors.items() if not name.startswith(but))
 
 
 @pytest.mark.parametrize(
     "prefix", ["", "timm_model.", "network.", "module.", "model.", "_orig_mod.", "net.", "module._orig_mod.", "a.b.c."]
 )
-def test_a_prefix_that_all_names_have_is_taken_off(prefix: str) -> None:
+def test_a_common_prefix_is_removed(prefix: str) -> None:
     source, target = made("test_resnet", 0), made("test_resnet", 1)
     load_weights(target, {f"{prefix}{name}": value for name, value in source.state_dict().items()}, "file")
     assert same(source.state_dict(), target.state_dict())
 
 
-def test_names_are_stripped_until_one_is_the_networks_own() -> None:
-    one = torch.ones(1)
-    assert list(without_prefix({"model.model.a": one}, ["model.a"])) == ["model.a"]
-    assert list(without_prefix({"model.a": one, "model.b": one}, ["a", "b"])) == ["a", "b"]
-    assert list(without_prefix({"model.a": one, "head.b": one}, ["a", "b"])) == ["model.a", "head.b"]
-    assert list(without_prefix({"model.a": one}, ["b"])) == ["model.a"]
-    assert without_prefix({}, ["b"]) == {}
+def test_prefixes_are_removed_until_a_name_matches() -> None:
+    value = torch.ones(1)
+    assert list(strip_prefix({"model.model.a": value}, ["model.a"])) == ["model.a"]
+    assert list(strip_prefix({"model.a": value, "model.b": value}, ["a", "b"])) == ["a", "b"]
+    assert list(strip_prefix({"model.a": value, "head.b": value}, ["a", "b"])) == ["model.a", "head.b"]
+    assert list(strip_prefix({"model.a": value}, ["b"])) == ["model.a"]
+    assert strip_prefix({}, ["b"]) == {}
 
 
-def test_a_prefix_that_some_names_have_is_named() -> None:
+def test_a_prefix_of_some_names_is_reported() -> None:
     network = made("test_resnet", 0)
-    found = {f"backbone.{name}": value for name, value in network.state_dict().items()} | {"loss.w": torch.ones(1)}
-    assert "missing (there with backbone. before the name)" in refusal(network, found)
+    tensors = {f"backbone.{name}": value for name, value in network.state_dict().items()} | {"loss.w": torch.ones(1)}
+    assert "missing (but present with the prefix backbone.)" in refusal(network, tensors)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pth"])
-def test_what_is_no_file_is_not_read_as_weights(name: str, tmp_path: Path) -> None:
+def test_a_pipe_is_not_read_as_weights(name: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / name)
     with pytest.raises(TrainingError, match=r"cannot read .* \(it is not a regular file\)"):
         read_tensors(tmp_path / name)
@@ -64,13 +64,13 @@ def test_what_is_no_file_is_not_read_as_weights(name: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04N.", b"PK\x03\x04 a zip", None])
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pth", "model.ckpt"])
-def test_a_file_that_cannot_be_read_is_one_line(content: bytes | None, name: str, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_a_one_line_error(content: bytes | None, name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
     hint = "give a safetensors" if name.endswith("safetensors") else r"save .*state_dict\(\)"
     for wrong in (path, tmp_path):
-        with pytest.raises(TrainingError, match=r"cannot read|no weights by name") as caught:
+        with pytest.raises(TrainingError, match=r"cannot read|no named weights") as caught:
             read_tensors(wrong)
         assert "\n" not in str(caught.value)
     with pytest.raises(TrainingError, match=hint):
@@ -86,20 +86,20 @@ def test_weights_are_read_from_files_of_torch(ending: str, key: str, tmp_path: P
     torch.save(content, path)
     torch.save(content, old, _use_new_zipfile_serialization=False)
     for file in (path, old):
-        found = read_tensors(file)
-        assert list(found) == list(weights) and same(found, weights)
+        tensors = read_tensors(file)
+        assert list(tensors) == list(weights) and same(tensors, weights)
 
 
-def test_nothing_in_a_file_of_torch_is_run(tmp_path: Path) -> None:
+def test_code_in_a_pickled_file_is_not_run(tmp_path: Path) -> None:
     path, sprung = tmp_path / "a.pth", tmp_path / "sprung"
     expanded = {"w": torch.ones(1).expand(2**40)}
     for content, why in (
         ({"net": {"w": Trap(sprung)}}, "it holds more than tensors: getattr"),
         ({"w": torch.ones(1), "hyper": tmp_path}, "it holds more than tensors: pathlib.PosixPath"),
         (nn.Linear(2, 2), "it holds more than tensors: torch.nn.modules.linear.Linear"),
-        (expanded, "holds no weights by name"),
-        ([torch.ones(1)], "holds no weights by name"),
-        ({"w": torch.ones(1), "epoch": 3}, "holds no weights by name"),
+        (expanded, "holds no named weights"),
+        ([torch.ones(1)], "holds no named weights"),
+        ({"w": torch.ones(1), "epoch": 3}, "holds no named weights"),
     ):
         torch.save(content, path)
         with pytest.raises(TrainingError) as caught:
@@ -111,7 +111,7 @@ def test_nothing_in_a_file_of_torch_is_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", PAPER_NETWORKS)
 def test_the_papers_released_weights_fit_its_networks(name: str) -> None:
-    """Those for 28 pixels come from pytorch-cifar, which names two layers otherwise than timm."""
+    """Weights for 28 pixels come from pytorch-cifar, which has other names for two layers than timm."""
     source, target = (paper_resnet(name, num_classes=9) for _ in range(2))
     released = {
         key.replace(".downsample.", ".shortcut.").replace("fc.", "linear."): value
@@ -122,7 +122,7 @@ def test_the_papers_released_weights_fit_its_networks(name: str) -> None:
     assert same(source.state_dict(), target.state_dict())
 
 
-def test_a_classifier_of_as_many_classes_is_taken_over_and_one_of_others_is_not() -> None:
+def test_a_classifier_is_loaded_only_with_the_same_number_of_classes() -> None:
     source, alike = made("test_resnet", 0, num_classes=5), made("test_resnet", 1, num_classes=5)
     load_weights(alike, source.state_dict(), "file")
     assert same(source.state_dict(), alike.state_dict())
@@ -133,11 +133,11 @@ def test_a_classifier_of_as_many_classes_is_taken_over_and_one_of_others_is_not(
     assert same(source.state_dict(), other.state_dict(), but=("fc.",))
 
 
-def test_a_backbone_without_classifier_and_without_counts_is_enough() -> None:
+def test_weights_without_classifier_and_batch_counts_can_be_loaded() -> None:
     source, target = made("test_resnet", 0, num_classes=0), made("test_resnet", 1, num_classes=3)
-    found = {name: value for name, value in source.state_dict().items() if "num_batches" not in name}
-    load_weights(target, found, "file")
-    assert same(found, target.state_dict())
+    tensors = {name: value for name, value in source.state_dict().items() if "num_batches" not in name}
+    load_weights(target, tensors, "file")
+    assert same(tensors, target.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -149,18 +149,18 @@ def test_a_backbone_without_classifier_and_without_counts_is_enough() -> None:
         ("test_convnext", {}),
     ],
 )
-def test_weights_are_fitted_as_timm_fits_those_it_fetches(name: str, options: dict[str, Any]) -> None:
-    """Position embeddings resampled, the first convolution summed, another classifier left out."""
+def test_weights_are_adapted_as_by_timm(name: str, options: dict[str, Any]) -> None:
+    """Position embeddings are resampled, the first convolution is summed, and another classifier is left out."""
     weights = made(name, 0).state_dict()
     overlay = {"state_dict": {key: value.clone() for key, value in weights.items()}}
     by_timm = made(name, 1, pretrained=True, num_classes=3, pretrained_cfg_overlay=overlay, **options)
-    ours = made(name, 1, num_classes=3, **options)
-    load_weights(ours, weights, "file")
-    assert same(by_timm.state_dict(), ours.state_dict())
-    assert not same(made(name, 1, num_classes=3, **options).state_dict(), ours.state_dict())
+    network = made(name, 1, num_classes=3, **options)
+    load_weights(network, weights, "file")
+    assert same(by_timm.state_dict(), network.state_dict())
+    assert not same(made(name, 1, num_classes=3, **options).state_dict(), network.state_dict())
 
 
-def test_one_channel_becomes_three_that_give_the_same_for_gray_images() -> None:
+def test_a_gray_first_convolution_is_spread_over_three_channels() -> None:
     source, target = made("test_resnet", 0, in_chans=1).eval(), made("test_resnet", 1).eval()
     load_weights(target, source.state_dict(), "file")
     image = torch.randn(2, 1, 40, 40)
@@ -177,23 +177,23 @@ def test_the_papers_networks_in_2d_and_3d() -> None:
     assert same(deep.state_dict(), other.state_dict())
 
 
-def refusal(network: nn.Module, found: dict[str, Tensor]) -> str:
+def refusal(network: nn.Module, tensors: dict[str, Tensor]) -> str:
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with pytest.raises(TrainingError) as caught:
-        load_weights(network, found, "weights.safetensors")
-    assert same(before, network.state_dict()), "nothing is loaded of what does not fit"
+        load_weights(network, tensors, "weights.safetensors")
+    assert same(before, network.state_dict()), "nothing is loaded if weights do not fit"
     return str(caught.value)
 
 
-def test_what_does_not_fit_is_named() -> None:
+def test_parameters_that_do_not_fit_are_named() -> None:
     network = made("test_resnet", 0)
     weights = network.state_dict()
     wider = weights | {"layer1.0.conv1.weight": torch.ones(7, 3, 1, 1)}
-    start, end = "weights.safetensors does not fit the network: ", "; name the model that it was made for"
+    start, end = "weights.safetensors does not fit the network: ", "; name the model it was made for"
     shape = " x ".join(map(str, weights["layer1.0.conv1.weight"].shape))
     assert (
         refusal(network, wider)
-        == f"{start}layer1.0.conv1.weight (7 x 3 x 1 x 1 and not {shape}) of another shape{end}"
+        == f"{start}layer1.0.conv1.weight (7 x 3 x 1 x 1 instead of {shape}) of another shape{end}"
     )
     fewer = {name: value for name, value in weights.items() if not name.startswith("bn1.")}
     assert refusal(network, fewer) == f"{start}bn1.weight, bn1.bias, bn1.running_mean and 1 more missing{end}"
@@ -205,9 +205,7 @@ def test_what_does_not_fit_is_named() -> None:
 @pytest.mark.parametrize(
     ("name", "options"), [("test_resnet", {}), ("test_vit", {"img_size": 32}), ("swin_tiny_patch4_window7_224", {})]
 )
-def test_weights_of_another_network_are_refused_whatever_timm_makes_of_them(
-    name: str, options: dict[str, Any]
-) -> None:
+def test_weights_of_another_network_are_refused(name: str, options: dict[str, Any]) -> None:
     with torch.device("meta"):
         network = timm.create_model(name, num_classes=2, **options)
     for other in ("test_convnext", "test_efficientnet", "test_vit2"):
@@ -216,24 +214,24 @@ def test_weights_of_another_network_are_refused_whatever_timm_makes_of_them(
                 load_weights(network, made(other, 0).state_dict(), "file")
 
 
-def test_volumes_weights_of_another_kind_are_refused_by_name() -> None:
+def test_weights_of_another_volumetric_mode_are_refused_by_name() -> None:
     cube, slices = (to_volumetric(made("test_resnet", 0, num_classes=2), mode) for mode in ("3d", "acs"))
     assert "conv1.0.weight (" in refusal(slices, cube.state_dict())
-    assert "x 3 x 3 x 3 and not" in refusal(slices, cube.state_dict())
+    assert "x 3 x 3 x 3 instead of" in refusal(slices, cube.state_dict())
     flat = made("test_resnet", 0, num_classes=2)
     assert "of another shape" in refusal(flat, slices.state_dict())
 
 
 def test_tensors_are_renamed_in_order(tmp_path: Path) -> None:
-    wanted = made("test_resnet", 3).state_dict()
+    expected = made("test_resnet", 3).state_dict()
     source, out = tmp_path / "source.pth", tmp_path / "new" / "out.safetensors"
-    torch.save({f"{at}.{name.rpartition('.')[2]}": value for at, (name, value) in enumerate(wanted.items())}, source)
-    assert convert_in_order(source, "test_resnet", out) == len(wanted)
-    assert same(wanted, load_file(out)) and len(load_file(out)) == len(wanted)
+    torch.save({f"{at}.{name.rpartition('.')[2]}": value for at, (name, value) in enumerate(expected.items())}, source)
+    assert convert_in_order(source, "test_resnet", out) == len(expected)
+    assert same(expected, load_file(out)) and len(load_file(out)) == len(expected)
 
 
 class Trap:
-    """What runs code when it is unpickled."""
+    """An object that runs code when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -242,7 +240,7 @@ class Trap:
         return Path.touch, (self.path,)
 
 
-def test_what_holds_other_tensors_or_more_than_tensors_leaves_no_file(tmp_path: Path) -> None:
+def test_checkpoints_with_other_content_are_refused_and_leave_no_file(tmp_path: Path) -> None:
     source, out, trap = tmp_path / "source.pth", tmp_path / "new" / "out.safetensors", tmp_path / "sprung"
     tensors = dict(made("test_resnet", 0).state_dict())
     swapped = {name.replace("weight", "bias"): value for name, value in tensors.items()}

@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.models.factory`: the model of a recipe, of every kind, with the inputs that it shall have."""
+"""`medmnist_hf.training.models.factory`: models of every kind, with the inputs and outputs of their recipe."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def recipe_of(dataset: str = "breastmnist", **options: Any) -> Recipe:
         ("adrenalmnist3d", {"volumetric": "2.5d"}, (2, 3, 28, 28, 28), 2),
     ],
 )
-def test_outputs_and_inputs_are_those_of_the_recipe(
+def test_inputs_and_outputs_follow_the_recipe(
     dataset: str, options: dict[str, Any], shape: tuple[int, ...], outputs: int
 ) -> None:
     built = build_model(recipe_of(dataset, **options))
@@ -38,8 +38,8 @@ def test_outputs_and_inputs_are_those_of_the_recipe(
     assert len(built.mean) == len(built.std) == shape[1]
 
 
-def test_normalization_is_the_models_own_a_half_or_none() -> None:
-    own, half, none = (build_model(recipe_of("bloodmnist", normalize=one)) for one in ("model", "half", "none"))
+def test_normalization_follows_the_recipe() -> None:
+    own, half, none = (build_model(recipe_of("bloodmnist", normalize=kind)) for kind in ("model", "half", "none"))
     assert half.mean == half.std == (0.5,) * 3 and none.mean == none.std == ()
     assert own.mean == tuple(own.model.config.pretrained_cfg["mean"])  # type: ignore[union-attr, index]
 
@@ -50,7 +50,7 @@ def test_the_loss_follows_the_task() -> None:
     assert recipe_of("retinamnist", loss="ordinal").resolved_loss == "ordinal"
 
 
-def test_weights_of_a_file_are_taken_and_another_network_is_named(tmp_path: Path) -> None:
+def test_weights_of_a_file_are_loaded_or_refused_by_name(tmp_path: Path) -> None:
     first = build_model(recipe_of("bloodmnist"))
     network: Any = first.model.timm_model
     weights = {name: value + 1 for name, value in network.state_dict().items()}
@@ -76,7 +76,7 @@ def test_a_gray_network_is_saved_for_the_rgb_of_pipelines(tmp_path: Path) -> Non
     assert stem.shape[1] == 3
 
 
-def test_sizes_that_a_model_cannot_read_and_options_it_lacks_are_one_line() -> None:
+def test_unsupported_sizes_and_options_are_one_line_errors() -> None:
     with pytest.raises(TrainingError, match="has no stochastic depth: leave drop_path 0"):
         build_model(recipe_of(model="resnet18", drop_path=0.1))
     with pytest.raises(TrainingError, match=r"cannot (make|read)") as caught:
@@ -84,7 +84,7 @@ def test_sizes_that_a_model_cannot_read_and_options_it_lacks_are_one_line() -> N
     assert "\n" not in str(caught.value)
 
 
-def test_parameters_are_counted_and_those_that_are_trained() -> None:
+def test_all_and_trained_parameters_are_counted() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
     model[0].requires_grad_(False)
     assert parameter_counts(model) == (26, 10)

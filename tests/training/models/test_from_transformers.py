@@ -1,6 +1,6 @@
-"""Models of `transformers` by folder: which weights they get, their head, and what is refused in one line."""
+"""Models of `transformers` from folders: their weights, their head, and one-line errors."""
 
-# Methods of transformers' classes carry no types.
+# Methods of transformers' classes are untyped.
 # mypy: allow-untyped-calls
 
 import json
@@ -33,7 +33,7 @@ from transformers import (
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.models import from_transformers
 from medmnist_hf.training.models.factory import build_model
-from medmnist_hf.training.models.from_transformers import load_backbone, load_config, own_statistics
+from medmnist_hf.training.models.from_transformers import load_backbone, load_config, model_statistics
 from medmnist_hf.training.models.wrappers import (
     BackboneConfig,
     BackboneForImageClassification,
@@ -67,16 +67,16 @@ def saved(model: Any, folder: Path) -> dict[str, torch.Tensor]:
     return dict(model.state_dict())
 
 
-def test_a_classifier_of_other_classes_is_replaced_and_the_rest_kept(tmp_path: Path) -> None:
+def test_a_classifier_with_other_classes_is_replaced_and_the_rest_kept(tmp_path: Path) -> None:
     weights = saved(ViTForImageClassification(ViTConfig(**TINY | {"num_labels": 5})), tmp_path / "vit")
     model, origin = load(tmp_path / "vit")
-    found = model.state_dict()
+    loaded = model.state_dict()
     assert origin == "weights of vit" and model.config.id2label == NAMES["id2label"]
-    assert found["classifier.weight"].shape == (2, 16)
-    assert all(torch.equal(value, found[name]) for name, value in weights.items() if "classifier" not in name)
+    assert loaded["classifier.weight"].shape == (2, 16)
+    assert all(torch.equal(value, loaded[name]) for name, value in weights.items() if "classifier" not in name)
 
 
-def test_a_plain_backbone_gets_the_head_of_its_own_kind(tmp_path: Path) -> None:
+def test_a_backbone_gets_the_head_of_its_family(tmp_path: Path) -> None:
     weights = saved(ViTModel(ViTConfig(**TINY), add_pooling_layer=False), tmp_path / "vit")
     model, origin = load(tmp_path / "vit")
     assert isinstance(model, ViTForImageClassification) and origin == "weights of vit"
@@ -84,7 +84,7 @@ def test_a_plain_backbone_gets_the_head_of_its_own_kind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("backbone", [ViTMAEModel(ViTMAEConfig(**TINY)), DINOv3ViTModel(DINOv3ViTConfig(**TINY))])
-def test_a_backbone_that_has_no_head_anywhere_gets_one(backbone: Any, tmp_path: Path) -> None:
+def test_a_backbone_without_a_head_in_transformers_gets_a_linear_one(backbone: Any, tmp_path: Path) -> None:
     weights = saved(backbone, tmp_path / "backbone")
     model, _ = load(tmp_path / "backbone")
     assert isinstance(model, BackboneForImageClassification)
@@ -92,25 +92,27 @@ def test_a_backbone_that_has_no_head_anywhere_gets_one(backbone: Any, tmp_path: 
     images = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
         first, second = (model.eval()(images).logits for _ in range(2))
-    assert first.shape == (2, 2) and torch.allclose(first, second, atol=1e-6), "a masked autoencoder hides nothing"
+    assert first.shape == (2, 2) and torch.allclose(first, second, atol=1e-6), (
+        "a masked autoencoder must not hide patches"
+    )
 
 
-def test_a_backbone_that_reads_one_size_alone_is_refused_with_that_size(tmp_path: Path) -> None:
+def test_the_error_for_a_backbone_of_fixed_size_names_that_size(tmp_path: Path) -> None:
     ViTMAEConfig(**TINY).save_pretrained(tmp_path / "mae")
     recipe = recipe_of(tmp_path / "mae", image_size=28, pretrained=False, normalize="half")
     with pytest.raises(TrainingError, match=r"mae cannot read images of 28 pixels \(.*\): give --image-size 32$"):
         build_model(recipe)
 
 
-def test_weights_are_in_float32_whatever_the_file_holds(tmp_path: Path) -> None:
+def test_weights_are_converted_to_float32(tmp_path: Path) -> None:
     half: Any = ViTModel(ViTConfig(**TINY))
     saved(half.bfloat16(), tmp_path / "vit")
     model, _ = load(tmp_path / "vit")
     assert {value.dtype for value in model.parameters()} == {torch.float32}
 
 
-def test_what_a_file_lacks_is_told(tmp_path: Path) -> None:
-    """BEiT normalizes its pooled tokens, which the model without a pooler does not."""
+def test_missing_weights_are_reported(tmp_path: Path) -> None:
+    """BEiT with a pooler has a norm that the saved model without a pooler lacks."""
     saved(BeitModel(BeitConfig(**TINY), add_pooling_layer=False), tmp_path / "beit")
     model, origin = load(tmp_path / "beit")
     assert isinstance(model, BeitForImageClassification)
@@ -133,9 +135,9 @@ def test_statistics_come_from_the_processor(tmp_path: Path) -> None:
     saved(ViTModel(ViTConfig(**TINY)), tmp_path)
     config = AutoConfig.from_pretrained(tmp_path)
     with pytest.raises(TrainingError, match=r"has no preprocessor_config\.json .* give --normalize half"):
-        own_statistics(recipe_of(tmp_path), config)
+        model_statistics(recipe_of(tmp_path), config)
     ViTImageProcessor(image_mean=[0.1, 0.2, 0.3], image_std=[0.4, 0.5, 0.6]).save_pretrained(tmp_path)
-    assert own_statistics(recipe_of(tmp_path), config) == ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
+    assert model_statistics(recipe_of(tmp_path), config) == ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
 
 
 def refusal(model: Path | str, **options: Any) -> str:
@@ -146,8 +148,8 @@ def refusal(model: Path | str, **options: Any) -> str:
     return str(caught.value)
 
 
-def test_what_is_no_model_is_one_line_with_a_suggestion(tmp_path: Path) -> None:
-    """The tests ask no Hub: its client is offline."""
+def test_unknown_models_are_one_line_errors_with_a_suggestion(tmp_path: Path) -> None:
+    """The Hub's client is offline in the tests."""
     assert "did you mean timm/resnet34?" in refusal("resnet34")
     assert "by id or folder, timm/NAME, or resnet18" in refusal("google/no-such-model")
     assert "cannot load" in refusal(tmp_path)
@@ -169,7 +171,7 @@ def test_code_and_pickles_in_a_folder_are_not_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "part.safetensors", "preprocessor_config.json"])
 @pytest.mark.parametrize("device", [False, True])
-def test_a_pipe_or_a_device_in_a_folder_is_not_waited_for(tmp_path: Path, name: str, *, device: bool) -> None:
+def test_a_folder_with_a_pipe_or_a_device_is_refused(tmp_path: Path, name: str, *, device: bool) -> None:
     folder = tmp_path / "vit"
     ViTConfig(**TINY).save_pretrained(folder)
     (folder / name).unlink(missing_ok=True)
@@ -184,7 +186,7 @@ def test_a_pipe_or_a_device_in_a_folder_is_not_waited_for(tmp_path: Path, name: 
         load(folder)
 
 
-def test_models_that_do_not_go_with_a_recipe_are_refused(tmp_path: Path) -> None:
+def test_models_that_do_not_support_a_recipe_are_refused(tmp_path: Path) -> None:
     saved(ViTModel(ViTConfig(**TINY)), tmp_path / "vit")
     vit = tmp_path / "vit"
     assert "vit reads 3 channels: give --channels 3" in refusal(vit, channels=1)
@@ -203,7 +205,7 @@ def test_models_that_do_not_go_with_a_recipe_are_refused(tmp_path: Path) -> None
     assert f"--model timm/test_resnet --checkpoint {tmp_path}/own/model.safetensors" in refusal(tmp_path / "own")
 
 
-def test_stochastic_depth_goes_into_the_configuration(tmp_path: Path) -> None:
+def test_stochastic_depth_is_set_in_the_configuration(tmp_path: Path) -> None:
     saved(BeitModel(BeitConfig(**TINY)), tmp_path)
     config: Any = load_config(recipe_of(tmp_path, drop_path=0.3), NAMES)
     assert config.drop_path_rate == 0.3
@@ -233,7 +235,7 @@ def test_weights_of_another_shape_are_refused_by_name(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("pretrained", [False, True])
-def test_a_configuration_of_models_without_end_is_refused_at_once(
+def test_an_oversized_configuration_is_refused_at_once(
     values: dict[str, Any], why: str, pretrained: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(from_transformers, "MOST_LAYERS", 500)
@@ -248,17 +250,19 @@ def test_a_configuration_of_models_without_end_is_refused_at_once(
 def test_weights_of_a_file_may_have_a_prefix(tmp_path: Path) -> None:
     weights = saved(ViTForImageClassification(ViTConfig(**TINY | {"num_labels": 2})), tmp_path / "vit")
     for prefix in ("module.", "model._orig_mod."):
-        torch.save({"state_dict": {f"{prefix}{name}": one for name, one in weights.items()}}, tmp_path / "own.ckpt")
+        torch.save(
+            {"state_dict": {f"{prefix}{name}": value for name, value in weights.items()}}, tmp_path / "own.ckpt"
+        )
         model, _ = load(tmp_path / "vit", checkpoint=str(tmp_path / "own.ckpt"))
-        assert all(torch.equal(one, weights[name]) for name, one in model.state_dict().items())
+        assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
 
 
-def test_a_configuration_of_several_classes_has_to_name_one(tmp_path: Path) -> None:
+def test_a_configuration_with_several_classes_must_name_one(tmp_path: Path) -> None:
     DeiTConfig(**TINY).save_pretrained(tmp_path)
     classes = '["DeiTForImageClassification"] or ["DeiTForImageClassificationWithTeacher"]'
     for options in ({}, {"pretrained": False}):
         assert refusal(tmp_path, **options) == (
-            f'cannot load {tmp_path} (its config.json does not name its class): give it "architectures": {classes}'
+            f'cannot load {tmp_path} (its config.json does not name its class): add "architectures": {classes}'
         )
     values = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     values["architectures"] = ["DeiTForImageClassification"]

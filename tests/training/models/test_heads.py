@@ -1,4 +1,4 @@
-"""What a classifier sees, of models of every kind: the classifier on it must give the model's own logits."""
+"""Pooled features of models of every kind, from which the classifier must compute the model's logits."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def test_the_classifier_on_pooled_features_gives_the_logits(kind: str) -> None:
     assert not classifier._forward_hooks
 
 
-def test_dinov2_has_the_class_token_and_the_mean_of_patches() -> None:
+def test_features_of_dinov2_are_the_class_token_and_the_mean_of_patches() -> None:
     model = IMAGE_MODELS["DINOv2"]().eval()
     hidden = model.get_submodule("dinov2")(pixels(2)).last_hidden_state
     expected = torch.cat([hidden[:, 0], hidden[:, 1:].mean(1)], 1)
@@ -39,7 +39,7 @@ def test_two_heads_are_refused_by_name() -> None:
     assert not classifier_of(model)[1]._forward_hooks
 
 
-def test_weights_that_are_not_finite_and_models_without_layers_are_refused() -> None:
+def test_weights_that_are_not_finite_and_models_without_a_classifier_are_refused() -> None:
     model = IMAGE_MODELS["ViT"]().eval()
     nn.init.constant_(model.get_parameter("classifier.weight"), torch.nan)
     with pytest.raises(TrainingError, match="not finite"):

@@ -1,4 +1,4 @@
-"""What a network sees of an image: all of it, or it is refused with a size that it sees whole."""
+"""Networks that do not see all pixels of an image are refused, with a size that they see completely."""
 
 import re
 from dataclasses import replace
@@ -27,43 +27,43 @@ def recipe_of(dataset: str = "breastmnist", **options: Any) -> Recipe:
     ("model", "size", "share", "fits"),
     [("vit_tiny_patch16_224", 28, 32, 32), ("vit_tiny_patch16_224", 36, 79, 48), ("test_convnext", 62, 93, 64)],
 )
-def test_what_patches_leave_out_is_refused(model: str, size: int, share: int, fits: int) -> None:
+def test_sizes_with_incomplete_patches_are_refused(model: str, size: int, share: int, fits: int) -> None:
     refused = f"timm/{model} sees {share} % of an image of {size} x {size} pixels: give --image-size {fits}$"
     with pytest.raises(TrainingError, match=refused):
         build_model(recipe_of(model=f"timm/{model}", image_size=size))
     assert build_model(recipe_of(model=f"timm/{model}", image_size=fits)).image_size == fits
 
 
-def test_the_pixels_seen_are_those_of_whole_patches() -> None:
+def test_only_pixels_of_whole_patches_are_seen() -> None:
     seen = pixels_seen(timm_model("vit_tiny_patch16_224", img_size=36, depth=1), (3, 36, 36))
     expected = torch.zeros(36, 36, dtype=torch.bool)
     expected[:32, :32] = True
     assert torch.equal(seen, expected)
 
 
-def test_a_classifier_of_zeros_hides_nothing_and_nothing_is_changed() -> None:
+def test_a_zero_classifier_hides_no_pixels_and_the_model_is_not_modified() -> None:
     model: Any = timm_model("test_resnet")
     nn.init.zeros_(model.timm_model.fc.weight)
     model.timm_model.conv1[0].weight.requires_grad_(False)
-    before = {name: one.clone() for name, one in model.state_dict().items()}
-    flags = [one.requires_grad for one in model.train().parameters()]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    flags = [parameter.requires_grad for parameter in model.train().parameters()]
     state = torch.get_rng_state()
     assert pixels_seen(model, (3, 28, 28)).all()
-    assert model.training and flags == [one.requires_grad for one in model.parameters()]
-    assert all(one.grad is None for one in model.parameters())
-    assert all(torch.equal(one, before[name]) for name, one in model.state_dict().items())
+    assert model.training and flags == [parameter.requires_grad for parameter in model.parameters()]
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_a_size_that_cannot_be_read_is_refused_with_one_that_can() -> None:
-    """A ViT of transformers reads its own size alone."""
+def test_the_error_for_an_unreadable_size_names_a_readable_one() -> None:
+    """A ViT of transformers reads only its own size."""
     with pytest.raises(
         TrainingError, match=rf"tiny cannot read images of 28 pixels \(.+\): give --image-size {SIZE}$"
     ):
         check_input(vit(), "tiny", (3, 28, 28), lambda *_: vit())
 
 
-def test_where_no_size_fits_another_model_is_asked_for() -> None:
+def test_if_no_size_fits_the_error_suggests_another_model() -> None:
     class Half(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -78,16 +78,18 @@ def test_where_no_size_fits_another_model_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("volumetric", ["2.5d", "3d", "acs"])
-def test_networks_over_volumes_see_what_their_2d_network_sees(volumetric: str) -> None:
+def test_networks_for_volumes_see_what_their_2d_network_sees(volumetric: str) -> None:
     built = build_model(recipe_of("adrenalmnist3d", model="timm/test_resnet", volumetric=volumetric))
     seen = pixels_seen(built.model, (3, 28, 28, 28))
-    assert all(seen.flatten(1).any(1)) and seen.any(0).all(), "of each slice something, and each place of a slice"
+    assert all(seen.flatten(1).any(1)) and seen.any(0).all(), (
+        "some pixels of every slice, and every position in some slice"
+    )
     with pytest.raises(TrainingError, match="sees 93 % of an image of 62 x 62 pixels: give --image-size 64"):
         build_model(recipe_of("adrenalmnist3d", model="timm/test_convnext", volumetric=volumetric, image_size=62))
 
 
-def test_a_size_of_pooled_patches_is_found_without_networks_of_larger_ones() -> None:
-    """Gemma 4 pools its patches of 16 pixels by threes, and its own size takes seconds and gigabytes to try."""
+def test_a_size_for_pooled_patches_is_found_without_building_large_networks() -> None:
+    """Gemma 4 pools patches of 16 pixels in threes; trying its own size takes seconds and gigabytes."""
 
     class Pooled(nn.Module):
         def __init__(self) -> None:
@@ -109,35 +111,34 @@ def test_the_networks_own_size_is_tried_too() -> None:
         build_model(recipe_of(model="timm/inception_v3"))
 
 
-def test_blocks_that_start_as_nothing_are_looked_through() -> None:
-    """timm begins residual branches with a norm of zeros: until it is trained, a ResNet skips most pixels."""
+def test_blocks_that_are_initialized_to_zero_hide_no_pixels() -> None:
+    """timm initializes the last norm of residual branches to zero, so an untrained ResNet ignores most pixels."""
     model: Any = timm.create_model("resnet18", num_classes=2)
     assert not model.layer1[0].bn2.weight.any()
     assert pixels_seen(model, (3, 28, 28)).all()
     assert not model.layer1[0].bn2.weight.any()
 
 
-def test_derivatives_that_vanish_in_single_precision_are_no_blindness() -> None:
-    """MobileViT of transformers with random weights: each layer makes numbers smaller, down to less than 1e-45."""
+def test_gradients_that_underflow_in_float32_are_recomputed_in_float64() -> None:
+    """As in MobileViT of transformers with random weights, where each layer reduces values, down to below 1e-45."""
     layers = [nn.Conv2d(3, 3, 3, padding=1, bias=False) for _ in range(12)]
     for layer in layers:
         nn.init.normal_(layer.weight, std=1e-6)
     model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
-    before = {name: one.clone() for name, one in model.state_dict().items()}
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     assert pixels_seen(model, (3, 8, 8)).all()
-    assert all(
-        one.dtype == before[name].dtype and torch.equal(one, before[name]) for name, one in model.state_dict().items()
-    )
+    after = model.state_dict()
+    assert all(after[name].dtype == value.dtype and torch.equal(after[name], value) for name, value in before.items())
 
 
-def test_a_size_that_a_network_cannot_be_made_for_is_refused_with_one_that_can() -> None:
+def test_the_error_for_a_size_that_timm_cannot_build_names_one_that_it_can() -> None:
     refused = r"cannot make timm/botnet26t_256 \(.+\): give --image-size 256$"
     with pytest.raises(TrainingError, match=refused):
         build_model(recipe_of(model="timm/botnet26t_256"))
 
 
 def test_acs_with_a_first_stride_of_two_skips_one_voxel_in_eight() -> None:
-    """As the docs say; those with three odd coordinates lie in no slice of any plane that the stride leaves."""
+    """As documented: voxels with three odd coordinates are in none of the slices that the stride keeps."""
     built = build_model(recipe_of("adrenalmnist3d", model="timm/test_resnet", volumetric="acs"))
     seen = pixels_seen(built.model, (3, 28, 28, 28))
     assert not seen[1::2, 1::2, 1::2].any() and seen.float().mean() == 0.875
@@ -155,7 +156,7 @@ def test_acs_with_a_first_stride_of_two_skips_one_voxel_in_eight() -> None:
         ({"model": "resnet18"}, None),
     ],
 )
-def test_weights_that_get_much_smaller_images_are_warned_of(
+def test_images_much_smaller_than_in_pretraining_give_a_warning(
     options: dict[str, Any], size: int | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     recipe = recipe_of(**{"pretrained": True, **options})
@@ -164,9 +165,10 @@ def test_weights_that_get_much_smaller_images_are_warned_of(
     if size is None:
         assert not messages
     else:
-        given = recipe.image_size or recipe.size
+        image_size = recipe.image_size or recipe.size
         (message,) = messages
-        assert message.startswith(f"timm/test_resnet was pretrained on images of {size} pixels and gets {given}, ")
+        start = f"timm/test_resnet was pretrained on images of {size} pixels and gets {image_size}, "
+        assert message.startswith(start)
         assert f"give --image-size {size} (or {size // 2}, " in message
 
 
@@ -176,7 +178,7 @@ def test_a_run_warns_of_small_images_once(caplog: pytest.LogCaptureFixture) -> N
     run = Run(recipe, {}, data_of(recipe), torch.device("cpu"), quiet=True, echo=lines.append)
     for seed in range(2):
         replace(run, is_first=seed == 0).describe(model, "weights of timm/test_resnet", trained=7)
-    total = sum(one.numel() for one in model.parameters())
+    total = sum(parameter.numel() for parameter in model.parameters())
     assert lines == [f"  model    {total:,} parameters, 7 trained; weights of timm/test_resnet"] * 2
     assert len(caplog.records) == 1
 
@@ -190,22 +192,22 @@ def siglip(size: int) -> Any:
 
 
 @pytest.mark.parametrize("size", [32, 40])
-def test_positions_of_another_size_are_not_added_to_one_token(size: int) -> None:
-    """SigLIP reads an image of one patch, whose token becomes as many as it has positions."""
+def test_a_single_token_is_not_broadcast_over_positions_of_another_size(size: int) -> None:
+    """SigLIP accepts an image of one patch and turns its token into one per position."""
     assert siglip(288)(torch.zeros(1, 3, size, size)).logits.shape == (1, 2)
-    why = f"cannot read images of {size} pixels (it has position embeddings for another size alone)"
+    why = f"cannot read images of {size} pixels (its position embeddings are for another size)"
     with pytest.raises(TrainingError, match=rf"^tiny {re.escape(why)}: give --image-size 288$"):
         check_input(siglip(288), "tiny", (3, size, size), lambda *_: siglip(288))
     check_input(siglip(288), "tiny", (3, 288, 288), lambda *_: siglip(288))
 
 
-def test_networks_that_read_rgb_alone_are_refused_with_that() -> None:
-    """CSATv2 begins with a transform of three channels, whatever it is made for."""
+def test_the_error_for_networks_that_read_only_rgb_says_so() -> None:
+    """CSATv2 starts with a transform of three channels even if it is made for one."""
     with pytest.raises(TrainingError, match=r"^timm/csatv2 cannot read images of 64 pixels .*: give --channels 3$"):
         build_model(recipe_of(model="timm/csatv2", image_size=64, channels=1))
 
 
-def test_where_rgb_is_read_at_another_size_alone_both_are_asked_for() -> None:
+def test_the_error_names_channels_and_size_if_both_must_change() -> None:
     class Rgb(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -219,19 +221,19 @@ def test_where_rgb_is_read_at_another_size_alone_both_are_asked_for() -> None:
         check_input(Rgb(), "rgb", (1, 6, 6), lambda *_: Rgb())
 
 
-def test_a_network_is_made_again_for_another_size_only_where_it_depends_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_is_rebuilt_for_another_size_only_if_it_depends_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from medmnist_hf.training.models import factory
 
-    made: list[int | None] = []
+    sizes: list[int | None] = []
     make = factory._make
 
-    def noted(recipe: Recipe) -> Any:
-        made.append(recipe.image_size)
+    def record_and_make(recipe: Recipe) -> Any:
+        sizes.append(recipe.image_size)
         return make(recipe)
 
-    monkeypatch.setattr(factory, "_make", noted)
+    monkeypatch.setattr(factory, "_make", record_and_make)
     for model, expected in (("test_convnext", [62]), ("vit_tiny_patch16_224", [62, 64])):
-        made.clear()
+        sizes.clear()
         with pytest.raises(TrainingError, match="give --image-size 64"):
             build_model(recipe_of(model=f"timm/{model}", image_size=62, channels=3))
-        assert made == expected
+        assert sizes == expected

@@ -1,4 +1,4 @@
-"""The paper's networks: layers, parameters, initialization, and outputs by the formulas of a residual block."""
+"""The paper's networks: layers, parameters, initialization, and outputs against the formulas of residual blocks."""
 
 import math
 from typing import Any
@@ -17,7 +17,7 @@ BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
 
 
 def parameters(name: str, channels: int, classes: int) -> int:
-    """Number of parameters: convolutions without bias, two a channel of batch norm, the classifier."""
+    """Number of parameters: convolutions without bias, two per batch norm channel, the classifier."""
     expansion = 1 if name == "resnet18" else 4
     total, before = channels * 64 * 9 + 2 * 64, 64
     for stage, blocks in enumerate(BLOCKS[name]):
@@ -36,7 +36,7 @@ def parameters(name: str, channels: int, classes: int) -> int:
 
 
 def by_formula(name: str, weights: dict[str, Tensor], x: Tensor) -> Tensor:
-    """The network written out, in evaluation, from its weights."""
+    """The outputs of the network in evaluation mode, written out from its weights."""
 
     def normed(x: Tensor, conv: str, norm: str, stride: int = 1) -> Tensor:
         kernel = weights[f"{conv}.weight"]
@@ -62,20 +62,20 @@ def by_formula(name: str, weights: dict[str, Tensor], x: Tensor) -> Tensor:
     return functional.linear(x.mean((2, 3)), weights["fc.weight"], weights["fc.bias"])
 
 
-@pytest.mark.parametrize(("name", "known"), [("resnet18", 11_173_962), ("resnet50", 23_520_842)])
-def test_parameters_are_those_of_pytorch_cifar(name: str, known: int) -> None:
-    assert parameters(name, 3, 10) == known
+@pytest.mark.parametrize(("name", "count"), [("resnet18", 11_173_962), ("resnet50", 23_520_842)])
+def test_parameters_match_pytorch_cifar(name: str, count: int) -> None:
+    assert parameters(name, 3, 10) == count
     for channels, classes in ((3, 10), (1, 2)):
         network = paper_resnet(name, num_classes=classes, in_channels=channels)
-        assert sum(one.numel() for one in network.parameters()) == parameters(name, channels, classes)
+        assert sum(parameter.numel() for parameter in network.parameters()) == parameters(name, channels, classes)
 
 
-def test_their_names_are_known_without_torch() -> None:
+def test_the_registry_lists_the_same_names() -> None:
     assert tuple(PAPER_NETWORKS) == PAPER_MODELS
 
 
 @pytest.mark.parametrize("name", list(PAPER_NETWORKS))
-def test_outputs_are_those_of_the_formulas(name: str) -> None:
+def test_outputs_match_the_formulas(name: str) -> None:
     network = paper_resnet(name, num_classes=5, in_channels=1).eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -108,16 +108,16 @@ def test_any_size(stem: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("name", list(PAPER_NETWORKS))
-def test_the_stem_for_224_is_torchvisions(name: str) -> None:
-    theirs = getattr(torchvision.models, name)(num_classes=4).eval()
-    ours = paper_resnet(name, num_classes=4, stem="imagenet").eval()
-    ours.load_state_dict(theirs.state_dict(), strict=True)
+def test_the_network_with_the_stem_for_224_equals_torchvision(name: str) -> None:
+    reference = getattr(torchvision.models, name)(num_classes=4).eval()
+    network = paper_resnet(name, num_classes=4, stem="imagenet").eval()
+    network.load_state_dict(reference.state_dict(), strict=True)
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        torch.testing.assert_close(ours(image), theirs(image))
+        torch.testing.assert_close(network(image), reference(image))
 
 
-def test_published_initialization_is_pytorchs_default() -> None:
+def test_the_published_initialization_is_pytorchs_default() -> None:
     network: Any = paper_resnet("resnet18", num_classes=2)
     for conv in (module for module in network.modules() if isinstance(module, nn.Conv2d)):
         bound = 1 / math.sqrt(conv.weight[0].numel())
@@ -126,7 +126,7 @@ def test_published_initialization_is_pytorchs_default() -> None:
     assert all((module.weight == 1).all() for module in network.modules() if isinstance(module, nn.BatchNorm2d))
 
 
-def test_initialization_under_the_stem_for_224_is_normal_by_fan_out() -> None:
+def test_initialization_with_the_stem_for_224_is_normal_by_fan_out() -> None:
     network: Any = paper_resnet("resnet18", num_classes=2, stem="imagenet")
     for conv in (module for module in network.modules() if isinstance(module, nn.Conv2d)):
         area = conv.kernel_size[0] * conv.kernel_size[1]
@@ -134,7 +134,7 @@ def test_initialization_under_the_stem_for_224_is_normal_by_fan_out() -> None:
     assert all(module.weight.any() for name, module in network.named_modules() if name.endswith("bn2"))
 
 
-def test_the_seed_decides() -> None:
+def test_initialization_depends_on_the_seed() -> None:
     networks = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
@@ -147,7 +147,7 @@ def test_the_seed_decides() -> None:
     ("name", "options", "word"),
     [("resnet34", {}, "resnet34"), ("resnet18", {"stem": "7x7"}, "7x7")],
 )
-def test_unknown_networks_are_refused_in_a_line(name: str, options: dict[str, Any], word: str) -> None:
+def test_unknown_networks_are_one_line_errors(name: str, options: dict[str, Any], word: str) -> None:
     with pytest.raises(TrainingError, match=word) as caught:
         paper_resnet(name, num_classes=2, **options)
     assert "\n" not in str(caught.value)

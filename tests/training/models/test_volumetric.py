@@ -1,4 +1,4 @@
-"""Converted networks: where 2.5D, 3D and ACS must equal the 2D network or one another, and what is refused."""
+"""Converted networks: cases in which 2.5D, 3D and ACS equal the 2D network or one another, and errors."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ from medmnist_hf.training.models.volumetric import MODES, to_volumetric
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """On small tensors and a busy machine, threads wait for one another longer than they work."""
+    """With small tensors on a busy machine, threads spend more time waiting than computing."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -38,7 +38,7 @@ def tiny_timm(name: str, **options: Any) -> nn.Module:
 
 
 def tiny_resnet(block: Any = BasicBlock, **options: Any) -> Any:
-    """Four stages of one block; stem of stride 2 and max-pool."""
+    """A ResNet with four stages of one block, a stem of stride 2 and a max-pool."""
     torch.manual_seed(0)
     channels = (8, 8, 12, 16)
     options = {"num_classes": 3, "in_chans": 1, "zero_init_last": False, **options}
@@ -54,8 +54,8 @@ def tiny_vgg() -> nn.Module:
     network: Any = VGG(layers, num_classes=3, in_chans=1, norm_layer=nn.BatchNorm2d)
     network.pre_logits.fc1 = nn.Conv2d(16, 32, 7)
     network.pre_logits.fc2 = nn.Conv2d(32, 4096, 1)
-    made: nn.Module = network
-    return made
+    vgg: nn.Module = network
+    return vgg
 
 
 def tiny_torchvision() -> nn.Module:
@@ -97,7 +97,7 @@ def first_channels(network: nn.Module) -> int:
 
 @pytest.mark.parametrize("name", list(NETWORKS))
 def test_networks_read_volumes(name: str) -> None:
-    """Each gives what the 2D one gives where 2.5D must, trains in each mode, and each parameter has a gradient."""
+    """The 2.5D form equals the 2D network for equal slices, and all parameters have gradients in all modes."""
     torch.manual_seed(0)
     flat = NETWORKS[name]().eval()
     before = copy.deepcopy(flat.state_dict())
@@ -112,32 +112,32 @@ def test_networks_read_volumes(name: str) -> None:
                 same = deep(image.unsqueeze(2).expand(-1, -1, 3, -1, -1))
             torch.testing.assert_close(same, flat(image), rtol=1e-4, atol=1e-4)
         if mode != "3d":
-            shapes = [one.unsqueeze(2).shape if one.ndim == 4 else one.shape for one in flat.parameters()]
-            assert [one.shape for one in deep.parameters()] == shapes
+            shapes = [tensor.unsqueeze(2).shape if tensor.ndim == 4 else tensor.shape for tensor in flat.parameters()]
+            assert [tensor.shape for tensor in deep.parameters()] == shapes
         volume = torch.randn(2, channels, size, size, size)
         out = deep.train()(volume)
         assert out.shape == (2, flat(image).shape[1])
         assert out.isfinite().all()
         out.square().sum().backward()
-        assert all(one.grad is not None and one.grad.isfinite().all() for one in deep.parameters())
-    assert all(torch.equal(one, before[name]) for name, one in flat.state_dict().items())
+        assert all(tensor.grad is not None and tensor.grad.isfinite().all() for tensor in deep.parameters())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in flat.state_dict().items())
 
 
 def test_parameters_of_the_papers_resnet18() -> None:
     with torch.device("meta"):
         flat = paper_resnet("resnet18", num_classes=10)
-    squares = sum(one.numel() for one in flat.parameters() if one.ndim == 4 and one.shape[-1] == 3)
-    for mode, wanted in (("2.5d", 11_173_962), ("acs", 11_173_962), ("3d", 11_173_962 + 2 * squares)):
-        assert sum(one.numel() for one in to_volumetric(flat, mode).parameters()) == wanted
+    squares = sum(tensor.numel() for tensor in flat.parameters() if tensor.ndim == 4 and tensor.shape[-1] == 3)
+    for mode, expected in (("2.5d", 11_173_962), ("acs", 11_173_962), ("3d", 11_173_962 + 2 * squares)):
+        assert sum(tensor.numel() for tensor in to_volumetric(flat, mode).parameters()) == expected
     assert 11_173_962 + 2 * squares == 33_148_362
 
 
-def test_25d_is_the_2d_network_slice_by_slice() -> None:
+def test_25d_applies_the_2d_network_slice_by_slice() -> None:
     flat = tiny_resnet().eval()
     deep: Any = to_volumetric(flat, "2.5d")
     volume = torch.randn(2, 1, 5, 28, 28)
     with torch.no_grad():
-        slices = torch.stack([flat.forward_features(one) for one in volume.unbind(2)], 2)
+        slices = torch.stack([flat.forward_features(tensor) for tensor in volume.unbind(2)], 2)
         torch.testing.assert_close(deep.forward_features(volume), slices)
         torch.testing.assert_close(deep(volume), flat.fc(slices.mean((2, 3, 4))))
 
@@ -156,12 +156,19 @@ def test_global_pools_see_the_whole_volume(pool: str) -> None:
     x = torch.randn(2, 16, 3, 4, 5)
     mean, most = x.mean((2, 3, 4)), x.amax((2, 3, 4))
     both = torch.cat([mean, most], 1)
-    wanted = {"avg": mean, "fast": mean, "max": most, "fastmax": most, "avgmax": (mean + most) / 2, "catavgmax": both}
-    torch.testing.assert_close(deep.global_pool(x), wanted[pool])
+    expected = {
+        "avg": mean,
+        "fast": mean,
+        "max": most,
+        "fastmax": most,
+        "avgmax": (mean + most) / 2,
+        "catavgmax": both,
+    }
+    torch.testing.assert_close(deep.global_pool(x), expected[pool])
 
 
-def test_inflated_3d_on_a_volume_without_depth_is_the_2d_network() -> None:
-    """Slices all alike, and padding that goes round: then every k slices sum to k times one, everywhere."""
+def test_inflated_3d_equals_the_2d_network_for_equal_slices() -> None:
+    """With circular padding, the sum over k equal slices is k times one slice at every position."""
     flat = tiny_resnet()
     for module in flat.modules():
         if isinstance(module, nn.Conv2d) and module.kernel_size != (1, 1):
@@ -177,8 +184,8 @@ def test_inflated_3d_on_a_volume_without_depth_is_the_2d_network() -> None:
 
 
 @pytest.mark.parametrize("kernel", [3, 5, 7])
-def test_inflated_convolution_inside_and_alone(kernel: int) -> None:
-    """With zeros around: equal where the kernel stays inside, and divided by k for a volume of one slice."""
+def test_inflated_convolution_with_zero_padding(kernel: int) -> None:
+    """Equal where the kernel stays inside the volume, and divided by k for a volume of one slice."""
     flat = nn.Sequential(nn.Conv2d(2, 3, kernel, padding=kernel // 2, bias=False))
     deep = to_volumetric(flat, "3d")
     image = torch.randn(1, 2, 9, 9)
@@ -189,7 +196,7 @@ def test_inflated_convolution_inside_and_alone(kernel: int) -> None:
     torch.testing.assert_close(summed, flat.state_dict()["0.weight"])
 
 
-def test_modes_agree_where_kernels_are_single_voxels() -> None:
+def test_modes_agree_for_kernels_of_one_voxel() -> None:
     flat = nn.Sequential(
         nn.Conv2d(2, 7, 1), nn.BatchNorm2d(7), nn.ReLU(), nn.Conv2d(7, 5, 1, bias=False), nn.AdaptiveAvgPool2d(1)
     )
@@ -199,8 +206,8 @@ def test_modes_agree_where_kernels_are_single_voxels() -> None:
     torch.testing.assert_close(outs[0], outs[2])
 
 
-def test_one_slice_is_an_image() -> None:
-    """2.5D is the 2D network there; of ACS the axial third of a convolution is the 2D one."""
+def test_a_volume_of_one_slice_is_an_image() -> None:
+    """For one slice, 2.5D equals the 2D network, and the axial third of an ACS convolution the 2D convolution."""
     flat = tiny_resnet().eval()
     image = torch.randn(2, 1, 28, 28)
     torch.testing.assert_close(to_volumetric(flat, "2.5d")(image.unsqueeze(2)), flat(image))
@@ -225,7 +232,7 @@ POOLS: list[tuple[nn.Module, Callable[[Tensor], Tensor]]] = [
 def test_pools(pool: nn.Module, cubes: Callable[[Tensor], Tensor]) -> None:
     flat = nn.Sequential(nn.Conv2d(1, 2, 1), pool)
     x = torch.randn(2, 2, 9, 10, 11)
-    slices = torch.stack([pool(one) for one in x.unbind(2)], 2)
+    slices = torch.stack([pool(tensor) for tensor in x.unbind(2)], 2)
     adaptive = "Adaptive" in type(pool).__name__
     torch.testing.assert_close(part(to_volumetric(flat, "2.5d"), 1)(x), cubes(x) if adaptive else slices)
     for mode in ("3d", "acs"):
@@ -237,7 +244,7 @@ def test_pools(pool: nn.Module, cubes: Callable[[Tensor], Tensor]) -> None:
 @pytest.mark.parametrize("padding", ["same", "valid", 2])
 @pytest.mark.parametrize("mode", MODES)
 def test_padding_of_convolutions(padding: str | int, mode: str) -> None:
-    """Of the cube, of the square, or of the cube for ACS: sizes are those of torch's own convolutions."""
+    """Output sizes equal those of torch's convolutions, along depth for ``3d`` and ``acs`` only."""
     conv = nn.Conv2d(2, 4, 4, padding=padding, dilation=2)
     out = to_volumetric(nn.Sequential(conv), mode)(torch.randn(1, 2, 9, 10, 11))
     edge = conv(torch.randn(1, 2, 10, 11)).shape[2:]
@@ -245,8 +252,8 @@ def test_padding_of_convolutions(padding: str | int, mode: str) -> None:
     assert out.shape[2:] == (9 if mode == "2.5d" else depth, *edge)
 
 
-def test_depth_stride_skips_slices_as_the_published_converter_does() -> None:
-    """Of 28 slices the paper's ResNet then sees the first and every eighth after it; without, all of them."""
+def test_depth_stride_skips_slices_as_in_the_published_converter() -> None:
+    """With it, the paper's ResNet sees every eighth of 28 slices, without it all of them."""
     flat = paper_resnet("resnet18", num_classes=2, in_channels=1).eval()
     for strided, seen in ((True, [0, 8, 16, 24]), (False, list(range(28)))):
         volume = torch.randn(1, 1, 28, 8, 8, requires_grad=True)
@@ -255,7 +262,7 @@ def test_depth_stride_skips_slices_as_the_published_converter_does() -> None:
         assert volume.grad.abs().sum((0, 1, 3, 4)).nonzero().flatten().tolist() == seen
 
 
-def test_scratch_draws_all_anew_and_inflate_keeps() -> None:
+def test_scratch_reinitializes_and_inflate_keeps_the_weights() -> None:
     flat: Any = tiny_resnet()
     for norm in (module for module in flat.modules() if isinstance(module, nn.BatchNorm2d)):
         nn.init.constant_(norm.weight, 3.0)
@@ -272,7 +279,7 @@ def test_scratch_draws_all_anew_and_inflate_keeps() -> None:
         torch.testing.assert_close(kept.layer1[0].conv1.weight[:, :, 0], flat.layer1[0].conv1.weight / depth)
 
 
-def test_state_goes_through_safetensors_and_copies(tmp_path: Path) -> None:
+def test_converted_networks_can_be_saved_loaded_and_copied(tmp_path: Path) -> None:
     flat = tiny_resnet().to(memory_format=torch.channels_last)
     for mode in MODES:
         deep = to_volumetric(flat, mode).eval()
@@ -281,11 +288,13 @@ def test_state_goes_through_safetensors_and_copies(tmp_path: Path) -> None:
         other.load_state_dict(load_file(tmp_path / "model.safetensors"), strict=True)
         volume = torch.randn(1, 1, 28, 28, 28)
         with torch.no_grad():
-            wanted = deep(volume)
-            torch.testing.assert_close(other(volume), wanted)
-            torch.testing.assert_close(copy.deepcopy(deep)(volume), wanted)
-        flat_memory = {one.untyped_storage().data_ptr() for one in chain(flat.parameters(), flat.buffers())}
-        assert not flat_memory & {one.untyped_storage().data_ptr() for one in chain(deep.parameters(), deep.buffers())}
+            expected = deep(volume)
+            torch.testing.assert_close(other(volume), expected)
+            torch.testing.assert_close(copy.deepcopy(deep)(volume), expected)
+        flat_memory = {tensor.untyped_storage().data_ptr() for tensor in chain(flat.parameters(), flat.buffers())}
+        assert not flat_memory & {
+            tensor.untyped_storage().data_ptr() for tensor in chain(deep.parameters(), deep.buffers())
+        }
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -293,16 +302,18 @@ def test_channels_last_and_autocast(mode: str) -> None:
     deep = to_volumetric(tiny_resnet(block_args={"attn_layer": "se"}), mode).eval()
     volume = torch.randn(2, 1, 28, 28, 28)
     with torch.no_grad():
-        wanted = deep(volume)
+        expected = deep(volume)
         last = deep.to(memory_format=torch.channels_last_3d)
-        torch.testing.assert_close(last(volume.to(memory_format=torch.channels_last_3d)), wanted, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            last(volume.to(memory_format=torch.channels_last_3d)), expected, rtol=1e-4, atol=1e-4
+        )
         with torch.autocast("cpu", dtype=torch.bfloat16):
             half = last(volume)
     assert half.dtype == torch.bfloat16
-    torch.testing.assert_close(half.float(), wanted, rtol=0.1, atol=0.1)
+    torch.testing.assert_close(half.float(), expected, rtol=0.1, atol=0.1)
 
 
-def test_what_the_network_was_stays_so() -> None:
+def test_conversion_keeps_type_mode_and_shared_layers() -> None:
     flat: Any = tiny_resnet().double()
     flat.conv1.requires_grad_(False)
     flat.layer1.eval()
@@ -310,27 +321,27 @@ def test_what_the_network_was_stays_so() -> None:
     for mode in MODES:
         deep: Any = to_volumetric(flat, mode)
         assert deep.extra is deep.layer1[0].conv1
-        assert [name for name, one in deep.named_parameters() if not one.requires_grad] == ["conv1.weight"]
-        assert {one.dtype for one in deep.parameters()} == {torch.float64}
+        assert [name for name, tensor in deep.named_parameters() if not tensor.requires_grad] == ["conv1.weight"]
+        assert {tensor.dtype for tensor in deep.parameters()} == {torch.float64}
         assert deep.training
         assert not any(module.training for module in deep.layer1.modules())
     assert not any(module._forward_hooks for module in flat.modules())
 
 
-def test_networks_without_values() -> None:
-    """Those that `transformers` makes before it loads weights into them."""
+def test_networks_on_the_meta_device_can_be_converted() -> None:
+    """`transformers` builds them before it loads weights."""
     with torch.device("meta"):
         for mode in MODES:
             deep = to_volumetric(paper_resnet("resnet18", num_classes=2, in_channels=1), mode)
-            assert all(one.is_meta for one in deep.parameters())
+            assert all(tensor.is_meta for tensor in deep.parameters())
 
 
-def test_a_lone_convolution() -> None:
+def test_a_single_convolution_can_be_converted() -> None:
     assert isinstance(to_volumetric(nn.Conv2d(1, 3, 3), "acs"), ACSConv)
 
 
 class Permuting(nn.Module):
-    """Attention over channels that means over two axes in its own code: on volumes wrong, and silent."""
+    """Channel attention that averages over two axes in its own code, which is silently wrong for volumes."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * x.mean((2, 3), keepdim=True)
@@ -351,18 +362,18 @@ REFUSED: list[tuple[Callable[[], nn.Module], str, str]] = [
 
 
 @pytest.mark.parametrize(("make", "mode", "message"), REFUSED, ids=[message for _, _, message in REFUSED])
-def test_what_cannot_be_converted_is_named(make: Callable[[], nn.Module], mode: str, message: str) -> None:
+def test_layers_that_cannot_be_converted_are_named(make: Callable[[], nn.Module], mode: str, message: str) -> None:
     with pytest.raises(TrainingError, match=message) as caught:
         to_volumetric(make(), mode)
     assert "\n" not in str(caught.value)
     assert str(caught.value).endswith("; choose another 2D CNN")
 
 
-def test_kernels_that_are_not_square_pass_in_25d() -> None:
+def test_kernels_that_are_not_square_can_be_converted_to_25d() -> None:
     conv = nn.Conv2d(1, 2, (1, 7), stride=(1, 2), padding=(0, 3))
     volume = torch.randn(1, 1, 3, 8, 9)
-    wanted = torch.stack([conv(one) for one in volume.unbind(2)], 2)
-    torch.testing.assert_close(to_volumetric(nn.Sequential(conv), "2.5d")(volume), wanted)
+    expected = torch.stack([conv(tensor) for tensor in volume.unbind(2)], 2)
+    torch.testing.assert_close(to_volumetric(nn.Sequential(conv), "2.5d")(volume), expected)
 
 
 @pytest.mark.parametrize(
@@ -370,9 +381,9 @@ def test_kernels_that_are_not_square_pass_in_25d() -> None:
     [
         ("2d", {}, "no conversion '2d' to volumes: name 2.5d, 3d, acs"),
         ("acs", {"weights": "imagenet"}, "no conversion 'imagenet' to volumes: name inflate, scratch"),
-        ("acs", {"depth_stride": True}, "depth_stride goes with mode 2.5d alone"),
+        ("acs", {"depth_stride": True}, "depth_stride is only for mode 2.5d"),
     ],
 )
-def test_unknown_conversions(mode: str, options: dict[str, Any], message: str) -> None:
+def test_unknown_conversions_are_refused(mode: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         to_volumetric(tiny_resnet(), mode, **options)

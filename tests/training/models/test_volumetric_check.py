@@ -1,4 +1,4 @@
-"""Networks over volumes that differ from the 2D network are found, and the layer at fault is named."""
+"""Converted networks that differ from the 2D network are detected, and the layer at fault is named."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from medmnist_hf.training.models.volumetric_check import compare_layers, refusal
 
 
 class Gate(nn.Module):
-    """Squeeze and excite, over the axes given."""
+    """Squeeze and excite over given axes."""
 
     def __init__(self, axes: tuple[int, ...]) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class Gate(nn.Module):
 
 
 class Flattening(nn.Module):
-    """Shows its inner layer a volume as an image of (D * H) x W."""
+    """Passes a volume to its inner layer as an image of (D * H) x W."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Flattening(nn.Module):
 
 
 class Pair(nn.Module):
-    """A layer whose output is not a tensor, and one that takes its first part."""
+    """A layer whose output is not a tensor."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x, x
@@ -44,7 +44,7 @@ class First(nn.Module):
 
 
 class Only(nn.Module):
-    """Takes images of one size alone."""
+    """Accepts images of only one size."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -67,7 +67,9 @@ def two(deep_gate: nn.Module, *, before: nn.Module | None = None) -> tuple[nn.Se
     head = [before] if before else []
     flat = network(nn.Conv2d(1, 4, 3), Gate((2, 3)), nn.AdaptiveAvgPool2d(1), *head)
     deep = network(nn.Conv3d(1, 4, (1, 3, 3)), deep_gate, nn.AdaptiveAvgPool3d(1), *head)
-    deep.load_state_dict({name: one.unsqueeze(2) if one.ndim == 4 else one for name, one in flat.state_dict().items()})
+    deep.load_state_dict(
+        {name: value.unsqueeze(2) if value.ndim == 4 else value for name, value in flat.state_dict().items()}
+    )
     return flat, deep
 
 
@@ -75,21 +77,21 @@ def compare(flat: nn.Module, deep: nn.Module) -> None:
     compare_layers(flat, deep, skip_inside=nn.Bilinear)
 
 
-def test_a_right_form_passes() -> None:
+def test_a_correct_conversion_passes() -> None:
     compare(*two(Gate((2, 3, 4))))
     compare(*two(Gate((2, 3, 4)), before=Only(224)))
 
 
-def test_a_mean_over_the_wrong_axes_is_found_where_it_happens() -> None:
+def test_a_mean_over_the_wrong_axes_is_located() -> None:
     flat, deep = two(Gate((2, 3)))
     with torch.no_grad():
-        assert deep(torch.randn(1, 1, 2, 64, 64)).shape == (1, 2)  # nothing fails: the result is just wrong
+        assert deep(torch.randn(1, 1, 2, 64, 64)).shape == (1, 2)  # no exception, only a wrong result
     with pytest.raises(TrainingError, match=r"^layer 2 \(Gate\) cannot read volumes: .*differs") as caught:
         compare(flat, deep)
     assert "\n" not in str(caught.value)
 
 
-def test_inner_layers_that_see_other_shapes_can_be_left_out() -> None:
+def test_inner_layers_with_other_shapes_can_be_skipped() -> None:
     flat, deep = two(Flattening())
     flat[2] = Flattening()
     with pytest.raises(TrainingError, match=r"layer 2\.inner \(Sigmoid\)"):
@@ -99,7 +101,7 @@ def test_inner_layers_that_see_other_shapes_can_be_left_out() -> None:
     compare_layers(flat, deep, skip_inside=Flattening)
 
 
-def test_weights_that_differ_are_found_at_the_first_layer() -> None:
+def test_different_weights_are_located_at_the_first_layer() -> None:
     flat, deep = two(Gate((2, 3, 4)))
     next(deep.parameters()).data.normal_()
     with pytest.raises(TrainingError, match=r"layer 0 \(Conv3d\)"):
@@ -112,14 +114,16 @@ def test_a_layer_that_fails_is_named() -> None:
         compare(flat, deep)
 
 
-def test_networks_that_take_no_image() -> None:
+def test_networks_that_cannot_read_an_image_are_refused() -> None:
     with pytest.raises(TrainingError, match=r"the network \(Linear\) cannot read volumes: it has no 2D convolution"):
         compare(nn.Linear(2, 2), nn.Linear(2, 2))
-    with pytest.raises(TrainingError, match=r"no image of 1 x 224 x 224 either \(65 pixels wanted\); choose"):
+    with pytest.raises(
+        TrainingError, match=r"cannot read an image of 1 x 224 x 224 either \(65 pixels wanted\); choose"
+    ):
         compare(*two(Gate((2, 3, 4)), before=Only(65)))
 
 
-def test_without_values_shapes_are_compared() -> None:
+def test_on_the_meta_device_shapes_are_compared() -> None:
     flat, deep = two(Gate((2, 3, 4)))
     compare(flat.to("meta"), deep.to("meta"))
     flat, deep = two(Gate((2, 3, 4)))

@@ -1,6 +1,6 @@
-"""Networks of our own: rebuilt from what they save, read by the Auto classes, and predicting from stored images."""
+"""Models of this project: saving and loading with the Auto classes, and predictions from stored images."""
 
-# Methods of transformers' classes carry no types.
+# Methods of transformers' classes are untyped.
 # mypy: allow-untyped-calls
 
 import copy
@@ -48,7 +48,7 @@ VOLUMES = (2, 3, 32, 32, 32)
 
 
 def stirred(model: nn.Module) -> nn.Module:
-    """A model in evaluation whose every tensor matters: none is 0 or 1 as it was initialized."""
+    """Perturb all tensors of a model, so that none has its initial 0 or 1, and set it to evaluation mode."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, value in model.state_dict().items():
@@ -69,7 +69,7 @@ def stirred(model: nn.Module) -> nn.Module:
         ({"architecture": "timm/test_efficientnet", "volumetric": "2.5d", "model_args": {"drop_rate": 0.5}}, VOLUMES),
     ],
 )
-def test_what_is_saved_is_rebuilt_and_computes_the_same(
+def test_a_saved_network_is_rebuilt_with_the_same_outputs(
     options: dict[str, Any], shape: tuple[int, ...], tmp_path: Path
 ) -> None:
     model: Any = stirred(NetworkForImageClassification(NetworkConfig(**options, **NAMES)))
@@ -84,8 +84,7 @@ def test_what_is_saved_is_rebuilt_and_computes_the_same(
     assert own == options
 
 
-def test_options_that_shape_the_network_make_another_network() -> None:
-    """Each field of the configuration is used: what it changes shows in the output."""
+def test_each_volumetric_option_changes_the_outputs() -> None:
 
     def logits(**options: Any) -> Tensor:
         torch.manual_seed(0)
@@ -101,7 +100,7 @@ def test_options_that_shape_the_network_make_another_network() -> None:
         assert all(not torch.allclose(one, other) for other in known[at + 1 :])
 
 
-def test_timm_names_are_not_those_of_the_paper() -> None:
+def test_timm_names_differ_from_those_of_the_paper() -> None:
     paper, timms = make_network("resnet18", 2, 3), make_network("timm/resnet18", 2, 3)
     assert (paper.conv1.kernel_size, timms.conv1.kernel_size) == ((3, 3), (7, 7))
     assert make_network("resnet18", 2, 3, "imagenet").conv1.kernel_size == (7, 7)
@@ -110,7 +109,7 @@ def test_timm_names_are_not_those_of_the_paper() -> None:
     assert model.network.conv1.kernel_size == (7, 7)
 
 
-def test_a_network_at_hand_is_taken_as_it_is() -> None:
+def test_an_existing_network_is_wrapped_without_a_copy() -> None:
     def wrapped(network: nn.Module, volumetric: str) -> Any:
         config = NetworkConfig(architecture="timm/test_resnet", volumetric=volumetric, **NAMES)
         return NetworkForImageClassification(config, network).network
@@ -122,7 +121,7 @@ def test_a_network_at_hand_is_taken_as_it_is() -> None:
     assert torch.equal(deep.layer1[0].conv1.weight[:, :, 0], network.layer1[0].conv1.weight)
 
 
-def test_a_gray_network_reads_gray_images_that_come_as_rgb() -> None:
+def test_a_gray_network_reads_gray_images_given_as_rgb() -> None:
     model = stirred(NetworkForImageClassification(NetworkConfig(in_channels=1, **NAMES)))
     images = torch.randn(2, 1, 28, 28)
     with torch.inference_mode():
@@ -131,7 +130,7 @@ def test_a_gray_network_reads_gray_images_that_come_as_rgb() -> None:
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "bce", "ordinal"])
 @pytest.mark.parametrize("volumetric", ["", "acs"])
-def test_predictions_are_the_scores_of_stored_images(loss: str, volumetric: str) -> None:
+def test_predictions_equal_the_scores_of_transformed_images(loss: str, volumetric: str) -> None:
     transform: dict[str, Any] = {"mean": [0.2], "std": [0.3], "channels": 3, "size": 32, "fit": "resize"}
     config = NetworkConfig(
         architecture="timm/test_resnet", volumetric=volumetric, transform=transform, loss=loss, **NAMES
@@ -150,7 +149,7 @@ def test_predictions_are_the_scores_of_stored_images(loss: str, volumetric: str)
     assert scores.shape == (5, 4 if loss == "ordinal" else 3)
 
 
-def test_images_that_a_network_does_not_read_are_refused() -> None:
+def test_images_of_another_type_or_shape_are_refused() -> None:
     config = NetworkConfig(architecture="timm/test_resnet", transform={"channels": 3, "size": 32}, **NAMES)
     flat: Any = NetworkForImageClassification(config)
     deep_config = copy.deepcopy(config)
@@ -173,14 +172,14 @@ def test_images_that_a_network_does_not_read_are_refused() -> None:
 SAM: dict[str, Any] = {name: value for name, value in TINY.items() if name != "intermediate_size"}
 SAM |= {"output_channels": 8, "num_pos_feats": 4, "mlp_dim": 16, "window_size": 0, "global_attn_indexes": [0]}
 BACKBONES: dict[str, PreTrainedConfig] = {
-    "pooled by itself": ConvNextConfig(hidden_sizes=[4, 4, 8, 8], depths=[1, 1, 1, 1]),
+    "own pooling": ConvNextConfig(hidden_sizes=[4, 4, 8, 8], depths=[1, 1, 1, 1]),
     "tokens": ViTMAEConfig(**TINY, mask_ratio=0.0),
     "positions": SamVisionConfig(**SAM),
 }
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
-def test_backbones_with_a_head_are_rebuilt_and_compute_the_same(kind: str, tmp_path: Path) -> None:
+def test_a_saved_backbone_with_a_head_is_rebuilt_with_the_same_outputs(kind: str, tmp_path: Path) -> None:
     backbone = AutoModel.from_config(BACKBONES[kind]).eval()
     inputs = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
@@ -196,13 +195,13 @@ def test_backbones_with_a_head_are_rebuilt_and_compute_the_same(kind: str, tmp_p
     again = AutoModelForImageClassification.from_pretrained(tmp_path)
     assert isinstance(again, BackboneForImageClassification)
     with torch.inference_mode():
-        found = model(inputs).logits
-        assert torch.allclose(found, again(inputs).logits, atol=1e-6)  # equal, but that MAE sums in a random order
+        logits = model(inputs).logits
+        assert torch.allclose(logits, again(inputs).logits, atol=1e-6)  # not exact: MAE sums in a random order
         expected = again.classifier(backbone_features(again.backbone, inputs))
-    assert found.shape == (2, 3) and torch.allclose(found, expected, atol=1e-6)
+    assert logits.shape == (2, 3) and torch.allclose(logits, expected, atol=1e-6)
 
 
-def test_the_auto_classes_know_the_image_processor(tmp_path: Path) -> None:
+def test_the_image_processor_is_registered_with_the_auto_classes(tmp_path: Path) -> None:
     side = {"height": 8, "width": 8}
     CenteringImageProcessor(size=side, do_pad=True, pad_size=side).save_pretrained(tmp_path)
     assert type(AutoImageProcessor.from_pretrained(tmp_path)) is CenteringImageProcessor
@@ -225,12 +224,12 @@ def test_unknown_names_are_refused_with_a_suggestion(name: str, pretrained: bool
     assert "\n" not in str(caught.value)
 
 
-def test_weights_that_cannot_be_fetched_and_options_that_are_none_are_one_line() -> None:
-    """The tests ask no Hub: its client is offline."""
+def test_missing_weights_and_invalid_options_are_one_line_errors() -> None:
+    """The Hub's client is offline in the tests."""
     with pytest.raises(TrainingError, match=r"cannot fetch the weights of timm/test_resnet .*--checkpoint") as caught:
         make_network("timm/test_resnet", 2, 3, pretrained=True)
     assert "\n" not in str(caught.value)
     with pytest.raises(TrainingError, match=r"cannot fetch the weights of timm/test_vit .*--checkpoint"):
-        make_network("timm/test_vit", 2, 3, pretrained=True, img_size=224)  # another size would not fetch them either
+        make_network("timm/test_vit", 2, 3, pretrained=True, img_size=224)  # the error does not suggest another size
     with pytest.raises(TrainingError, match=r"cannot make timm/test_resnet .*unexpected keyword.*'wings'"):
         make_network("timm/test_resnet", 2, 3, wings=2)
