@@ -11,7 +11,7 @@ from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.catalog import subset
 from medmnist_hf.data.rows import open_rows
 from medmnist_hf.errors import MedMNISTError
-from scripts.collection_picture import choose_rows, draw, official_rows
+from scripts.collection_picture import TEXT_WIDTH, choose_rows, draw, official_rows
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
 from tests.fixtures.paths import ROOT
