@@ -58,7 +58,7 @@ Unverified = Annotated[
     bool,
     Panel.SOURCE.option(
         "--allow-unverified",
-        help="Accept NPZ files whose MD5 differs from the catalogue; builds are marked unverified.",
+        help="Accept NPZ files whose MD5 differs from the catalog.",
     ),
 ]
 PhantomRows = Annotated[int | None, Panel.SOURCE.option(min=1, help="Rows of the train split of a phantom.")]

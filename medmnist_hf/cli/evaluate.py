@@ -60,6 +60,10 @@ Measures = Annotated[
     list[str] | None,
     Panel.EVALUATION.option("--measure", help="A further measure, e.g. ece, or f1:3 for class 3."),
 ]
+ComparedMeasures = Annotated[
+    list[str] | None,
+    Panel.EVALUATION.option("--measure", help="A measure to compare, e.g. auc, ece or f1:3.", show_default="auc, acc"),
+]
 Resamples = Annotated[int, Panel.EVALUATION.option(help="Resamples of bootstrap intervals.", min=2)]
 Seed = Annotated[int, Panel.EVALUATION.option(help="Seed of bootstrap intervals.", min=0)]
 
@@ -160,7 +164,7 @@ def compare(
     root: RootToRead = None,
     subset: Subset = None,
     split: Split = None,
-    measure: Measures = None,
+    measure: ComparedMeasures = None,
     from_logits: Logits = None,
     resamples: Resamples = 1000,
     seed: Seed = 0,

@@ -82,7 +82,7 @@ def cite(
 
 
 def _facts(entry: catalog.Subset) -> dict[str, Any]:
-    """The catalogue entry of a subset with its published results, in the types of JSON."""
+    """The catalog entry of a subset with its published results, in the types of JSON."""
     shared = catalog.collection()
     results = [dataclasses.asdict(row) for row in published_results(entry.flag)]
     return {

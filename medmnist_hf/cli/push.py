@@ -40,7 +40,7 @@ def push(
     allow_synthetic: Annotated[bool, Panel.DATA.option("--allow-synthetic", help="Push builds of phantoms.")] = False,
     allow_unverified: Annotated[
         bool,
-        Panel.DATA.option("--allow-unverified", help="Push builds of NPZ files whose MD5 differs from the catalogue."),
+        Panel.DATA.option("--allow-unverified", help="Push builds of NPZ files whose MD5 differs from the catalog."),
     ] = False,
     repo_id: Annotated[
         str,

@@ -125,10 +125,13 @@ class _Help:
         return rest
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """``[OPTIONS]`` and the arguments; those that are optional stand in brackets."""
-        pieces: list[str] = super().collect_usage_pieces(ctx)  # type: ignore[misc]
-        # Recent releases of typer write {DATA} for a required argument.
-        return [piece.replace("{", "").replace("}", "") for piece in pieces]
+        """``[OPTIONS]`` and the arguments, optional ones in brackets; releases of typer write them differently."""
+        pieces = ["[OPTIONS]"]
+        for param in self.get_params(ctx):
+            if param.param_type_name == "argument":
+                name = _argument_name(param)
+                pieces.append((name if param.required else f"[{name}]") + "..." * (param.nargs != 1))
+        return pieces
 
     def panels(self, ctx: Any) -> Iterator[tuple[str, list[Row]]]:
         """Titles of the panels with their rows, in the order of `Panel`."""
@@ -173,6 +176,9 @@ class _Verb(_Help, TyperCommand):
 class _Group(_Help, TyperGroup):
     """Several commands, listed in panels before the options that they share."""
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "COMMAND [ARGS]..."]
+
     def panels(self, ctx: Any) -> Iterator[tuple[str, list[Row]]]:
         rows: dict[str, list[Row]] = {}
         for name in self.list_commands(ctx):
@@ -194,7 +200,7 @@ def _row(param: Any, declared: inspect.Parameter | None) -> Row:
         declared: The function's parameter; None for options that typer adds, such as ``--help``.
     """
     if param.param_type_name == "argument":
-        name, is_flag, is_list = (param.metavar or param.name).strip("[].").upper(), False, False
+        name, is_flag, is_list = _argument_name(param), False, False
     else:
         name = " / ".join(", ".join(names) for names in (param.opts, param.secondary_opts) if names)
         is_flag, is_list = param.is_flag, param.multiple
@@ -210,6 +216,10 @@ def _row(param: Any, declared: inspect.Parameter | None) -> Row:
         default = ("off", "on")[default] if is_opposite else (param.secondary_opts, param.opts)[default][0]
     shown = "" if default in (None, inspect.Parameter.empty) else str(default)
     return Row(name, param.help or "", shown, param.required, is_list)
+
+
+def _argument_name(param: Any) -> str:
+    return str(param.metavar or param.name.upper())
 
 
 def _kind(declared: inspect.Parameter | None) -> str:

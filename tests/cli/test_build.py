@@ -58,7 +58,7 @@ def test_an_unsuitable_codec_is_a_one_line_error(tmp_path: Path) -> None:
 
 
 def test_the_summary_counts_the_rows_that_were_built(phantoms: Phantoms, tmp_path: Path) -> None:
-    """An unverified file may have fewer rows than the catalogue."""
+    """An unverified file may have fewer rows than the catalog."""
     file = phantoms("breastmnist", 28, 16)
     assert file.counts is not None
     (tmp_path / "breastmnist.npz").write_bytes(file.path.read_bytes())

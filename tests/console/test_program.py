@@ -86,6 +86,7 @@ def test_wrong_usage_is_one_printable_line(
 
 def test_help_in_a_pipe_is_plain_and_its_example_one_line() -> None:
     output = CliRunner().invoke(app, ["first", "--help"], prog_name="program").output
+    assert output.startswith("Usage: program first [OPTIONS] NAMES...\n")
     assert not set(output) & set("\x1b│╭")
     assert "\nData:\n" in output and "[of] all" in output and "[default: a name]" in output
     assert output.index("Arguments:") < output.index("Data:") < output.index("Options:")
