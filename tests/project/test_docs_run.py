@@ -333,9 +333,10 @@ def make_predictions(path: Path, dist: Path) -> None:
 
 
 def runs_elsewhere(block: Block) -> bool:
-    """Whether another test runs a block of Python: one for frameworks, or one with the name of the page."""
+    """Whether another test runs a block of Python: that of the frameworks, or one that is named like the page."""
     own = ROOT / "tests" / "project" / f"test_{block.page.stem.replace('-', '_')}.py"
-    return FRAMEWORKS.search(block.text) is not None or own.is_file()
+    has_own = own.is_file() and name_of(block.page) in own.read_text(encoding="utf-8")
+    return has_own or FRAMEWORKS.search(block.text) is not None
 
 
 RUN: Final = {"bash", "console", "python", "pycon", "text"}
