@@ -69,6 +69,7 @@ def execute(notebook: Any) -> Any:
         resources = {"metadata": {"path": folder}}
         client = NotebookClient(notebook, kernel_name="python3", timeout=SECONDS, resources=resources)
         client.record_timing = False
+        client.coalesce_streams = True
         client.extra_arguments = ["--log-level=ERROR"]
         try:
             client.execute(env=os.environ | environment)

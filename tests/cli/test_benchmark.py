@@ -75,7 +75,7 @@ def test_a_matrix_with_a_broken_cell_is_run_and_reported(
     again = capsys.readouterr().out
     assert "1 of 1 cells are done already" in again
     assert (out / folders[1] / "results.json").stat().st_mtime_ns == kept
-    assert "done on other data" not in again
+    assert "has changed since" not in again
 
 
 def test_a_dry_run_shows_cells_and_writes_nothing(
