@@ -138,7 +138,7 @@ def test_a_killed_search_is_partial_and_repeated_while_other_seeds_are_kept(
 def test_ctrl_c_keeps_the_best_so_far_and_the_same_call_resumes(
     root: Path, tmp_path: Path, use: Use, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    body = "before = job.found()\npublish(job, before=bool(before), tried=(job.state / 'x').exists())\n"
+    body = "before = job.published_facts()\npublish(job, before=bool(before), tried=(job.state / 'x').exists())\n"
     body += "(job.state / 'x').touch()\nif not before:\n    os.kill(os.getppid(), signal.SIGINT)\n    time.sleep(60)"
     use(body, resumes=True)
     recipe = flaml(root, "bloodmnist", seeds=(0, 1))
