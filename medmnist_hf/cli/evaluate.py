@@ -277,8 +277,7 @@ def board(
                 "rows": boards[Provenance.VERIFIED],
                 "not_comparable": {kind: rows for kind, rows in boards.items() if not kind.comparable and rows},
                 "files": [
-                    tables.evaluation_facts(evaluation) | {"standing": standing and tables.standing_facts(standing)}
-                    for evaluation, standing in standings
+                    tables.evaluation_facts(evaluation) | {"standing": standing} for evaluation, standing in standings
                 ],
             }
         )

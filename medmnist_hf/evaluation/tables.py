@@ -178,16 +178,6 @@ def comparison_facts(comparison: FileComparison, first: Path, second: Path) -> d
     }
 
 
-def standing_facts(standing: Standing) -> dict[str, Any]:
-    """Convert a standing among the published results to values for JSON."""
-    return {
-        "auc_rank": standing.auc_rank,
-        "acc_rank": standing.acc_rank,
-        "places": standing.places,
-        "beside": standing.comparisons,
-    }
-
-
 def run_names(evaluations: Sequence[Evaluation]) -> list[str]:
     """Name of each file's run, or of the file if the run has none; equal names are followed by the file's folder."""
     names = [evaluation.result.run or evaluation.path.name for evaluation in evaluations]

@@ -267,7 +267,7 @@ def test_leaderboard_with_files_on_official_labels(real_data: Path, tmp_path: Pa
         assert (standing["auc_rank"], standing["acc_rank"]) == (row["auc_rank"], row["acc_rank"])
         places = f"place {row['auc_rank']} by AUC and {row['acc_rank']} by ACC of 8"
         assert f"{row['name']}: AUC" in text and places in text and file["provenance"] == "verified"
-        comparison = standing["beside"][0]
+        comparison = standing["comparisons"][0]
         assert comparison["published"]["method"] == "ResNet-18 (28)"
         assert math.isclose(comparison["auc_difference"], round(expected.score.auc, 3) - 0.901, abs_tol=1e-9)
         assert comparison["auc_covered"] == (
