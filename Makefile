@@ -93,13 +93,16 @@ coverage: $(VENV)/dev.stamp  ## Run the tests and measure what they cover, which
 	$(BIN)/python -m coverage report --skip-covered --sort=cover
 
 ENGINES := $(addprefix $(VENV)/automl/,auto-sklearn.stamp autogluon.stamp autokeras.stamp)
-test-slow: $(VENV)/frameworks.stamp $(ENGINES)  ## Run the slow tests; one clicks through a page and needs Chromium
+test-slow: $(VENV)/frameworks.stamp $(ENGINES) $(MINIMUM).stamp  ## Run the slow tests, one of which needs Chromium, then test-minimum
 	$(BIN)/python -m pytest -n auto -m slow
+	$(MAKE) test-minimum
 
-lint: $(VENV)/dev.stamp  ## Check style and types
+lint: $(VENV)/dev.stamp  ## Check style, types, spelling and phrases
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/typos
+	$(BIN)/python -m pytest tests/project/test_glossary.py
 
 format: $(VENV)/dev.stamp  ## Format the code
 	$(BIN)/ruff check --fix .

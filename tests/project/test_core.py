@@ -46,7 +46,16 @@ TESTED_ELSEWHERE = {"automl-env": "tests/automl", "push-metric": "tests/cli/test
 
 
 @pytest.fixture(scope="module")
-def folder(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def no_extra() -> None:
+    """Where an extra is installed, its command would run for minutes instead of naming it."""
+    extras = metadata(DISTRIBUTION).get_all("Provides-Extra")
+    assert extras and {"build", "evaluate", "plot", "train"} <= set(extras)
+    present = [name for name in ("bibtexparser", "evaluate", "jinja2", "matplotlib", "torch") if find_spec(name)]
+    assert not present, f"run this by `make test-core`: {present} belong to extras"
+
+
+@pytest.fixture(scope="module")
+def folder(no_extra: None, phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A build in ``dist``, predictions for its test split and a matrix."""
     home = tmp_path_factory.mktemp("core")
     dist = build(phantoms, home / "dist", "breastmnist", 28)
@@ -64,13 +73,6 @@ def folder(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(autouse=True)
 def in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-
-
-def test_the_environment_has_no_extra() -> None:
-    extras = metadata(DISTRIBUTION).get_all("Provides-Extra")
-    assert extras and {"build", "evaluate", "plot", "train"} <= set(extras)
-    present = [name for name in ("bibtexparser", "evaluate", "jinja2", "matplotlib", "torch") if find_spec(name)]
-    assert not present, f"run this by `make test-core`: {present} belong to extras"
 
 
 def test_every_verb_is_tried() -> None:
