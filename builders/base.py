@@ -1,4 +1,4 @@
-"""Base of both builders: configs from the catalogue, splits from a source, tables from `medmnist_hf.conversion`."""
+"""Base of both builders: configs from the catalog, splits from a source, tables from `medmnist_hf.conversion`."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -26,7 +26,7 @@ app = Program(add_completion=False)
 def cards(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if anything is stale.")] = False,
 ) -> None:
-    """Render the static cards and the README's table from the catalogue, bibliography and published results."""
+    """Render the static cards and the README's table from the catalog, bibliography and published results."""
     readme = README.read_text(encoding="utf-8")
     if check:
         stale = [*stale_cards(CARDS), *([README.name] if update_table(readme) != readme else [])]

@@ -1,4 +1,4 @@
-"""Data set cards: README, Croissant description and eval.yaml of a subset, from the catalogue and build manifests."""
+"""Data set cards: README, Croissant description and eval.yaml of a subset, from the catalog and build manifests."""
 
 from medmnist_hf.extras import require_modules
 

@@ -94,5 +94,5 @@ def reference(key: str) -> Reference:
         return _references()[key]
     except KeyError:
         raise CatalogError(
-            f"no entry {key!r} in {_BIB.name}: add it, or correct the citation in the catalogue"
+            f"no entry {key!r} in {_BIB.name}: add it, or correct the citation in the catalog"
         ) from None

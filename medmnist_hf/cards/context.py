@@ -1,4 +1,4 @@
-"""Values for the templates of a card, gathered from the catalogue, the manifests and the published results."""
+"""Values for the templates of a card, gathered from the catalog, the manifests and the published results."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -51,7 +51,7 @@ def context(
     """Collect the names and values that the templates use.
 
     Args:
-        subset: A subset of the catalogue.
+        subset: A subset of the catalog.
         built: Manifests of its built configs, as returned by `check_manifests`; without any, all official sizes are
             described.
         repo_id: Hub repository that the examples load.

@@ -73,7 +73,7 @@ def croissant(subset: Subset, manifests: Sequence[Manifest]) -> dict[str, Any]:
     with the fields ``image``, ``label`` and ``split``. Label names have a separate ``RecordSet``.
 
     Args:
-        subset: A subset of the catalogue.
+        subset: A subset of the catalog.
         manifests: Manifests of its built configs, at least one.
 
     Returns:

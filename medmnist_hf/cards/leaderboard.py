@@ -22,7 +22,7 @@ def eval_yaml(subset: Subset, manifests: Sequence[Manifest] = ()) -> str:
     """Render the text of an ``eval.yaml``.
 
     Args:
-        subset: A subset of the catalogue.
+        subset: A subset of the catalog.
         manifests: Manifests of its built configs; without any, all official sizes are listed.
 
     Raises:

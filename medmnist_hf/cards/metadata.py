@@ -81,7 +81,7 @@ def card_data(subset: Subset, manifests: Sequence[Manifest] = ()) -> DatasetCard
     """Collect the metadata of a card.
 
     Args:
-        subset: A subset of the catalogue.
+        subset: A subset of the catalog.
         manifests: Manifests of its built configs, as returned by `check_manifests`; without any, all official sizes
             are described.
 

@@ -44,7 +44,7 @@ def _common_first(value: Callable[[Subset], str]) -> str:
 
 
 def update_table(readme: str) -> str:
-    """Replace the table of subsets in a README by one rendered from the catalogue.
+    """Replace the table of subsets in a README by one rendered from the catalog.
 
     Raises:
         BuildError: The README lacks the comments that enclose the table.

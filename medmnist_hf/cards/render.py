@@ -1,6 +1,6 @@
 """Render data set cards: the README of a subset, and the files that accompany it in the folder of a build.
 
-Every figure on a card comes from the catalogue, a manifest or the published results; templates contain none.
+Every figure on a card comes from the catalog, a manifest or the published results; templates contain none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ def card(
     """Render the card of a subset.
 
     Args:
-        subset: A subset of the catalogue.
+        subset: A subset of the catalog.
         manifests: Manifests of its built configs. Without any, the card describes all published sizes and has no
             picture and no byte counts.
         repo_id: Hub repository that the examples load, ``user/name``; None for the official one of the subset.

@@ -126,8 +126,8 @@ def _table(audit: "Audit") -> Table:
     table = console.table("", *audit.splits, text=("",), wrap="")
     splits = audit.splits.values()
     table.add_row("rows", *(f"{split.rows:,}" for split in splits))
-    if any(split.catalogue_rows is not None for split in splits):
-        table.add_row("rows in the catalog", *(f"{split.catalogue_rows:,}" for split in splits))
+    if any(split.catalog_rows is not None for split in splits):
+        table.add_row("rows in the catalog", *(f"{split.catalog_rows:,}" for split in splits))
     for label in next(iter(splits)).label_rows:
         table.add_row(
             f"  {label}", *(f"{split.label_rows[label]:,} ({split.label_shares[label]:6.1%})" for split in splits)

@@ -95,7 +95,7 @@ def plan_run(flags: Sequence[str], sizes: Sequence[str], source: Source, options
         options: Options of the build.
 
     Returns:
-        The configs in the order of `flags`, or of the catalogue for ``all``, and by ascending size.
+        The configs in the order of `flags`, or of the catalog for ``all``, and by ascending size.
 
     Raises:
         CatalogError: A subset or size is unknown, no selected subset has a size, or `sizes` contradicts `flags`.

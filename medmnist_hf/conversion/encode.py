@@ -121,7 +121,7 @@ def image_column(subset: Subset, size: int, codec: str) -> ImageColumn:
     """Choose the column type for the images of a subset.
 
     Args:
-        subset: A subset of the catalogue.
+        subset: A subset of the catalog.
         size: One of its sizes.
         codec: ``png`` or ``webp`` for images; ignored for volumes, which are always arrays.
 

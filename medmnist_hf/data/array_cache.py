@@ -198,7 +198,7 @@ def cache_info(cache_dir: str | Path | None = None, subset: str | None = None) -
         subset: Only list entries of this name, in any letter case; all if None.
 
     Raises:
-        CatalogError: `subset` is neither in the cache nor in the catalogue.
+        CatalogError: `subset` is neither in the cache nor in the catalog.
         MedMNISTError: The folder cannot be read.
     """
     entries = [entry for folder in _folders(cache_root(cache_dir)) if (entry := _entry_of(folder))]
@@ -220,7 +220,7 @@ def clear_cache(cache_dir: str | Path | None = None, subset: str | None = None) 
         Bytes freed.
 
     Raises:
-        CatalogError: `subset` is neither in the cache nor in the catalogue.
+        CatalogError: `subset` is neither in the cache nor in the catalog.
         MedMNISTError: The folder cannot be read or changed.
     """
     root = cache_root(cache_dir)

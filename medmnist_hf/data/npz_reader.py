@@ -1,4 +1,4 @@
-"""Stream the rows of an official NPZ file, checked against the catalogue, without a whole split in memory.
+"""Stream the rows of an official NPZ file, checked against the catalog, without a whole split in memory.
 
 ``numpy.load`` inflates a whole member (13.5 GB for the train split of PathMNIST at 224); this reader holds one block.
 """
@@ -22,7 +22,7 @@ from medmnist_hf.places.resolver import NpzFile
 
 
 class NpzReader:
-    """The six arrays of one official NPZ file, checked against the catalogue when it is opened.
+    """The six arrays of one official NPZ file, checked against the catalog when it is opened.
 
     Opening reads the zip directory, the array headers and the labels; only `images` reads pixels.
     Several splits may be streamed at once: each stream has its own file handle.
@@ -65,7 +65,7 @@ class NpzReader:
             raise ReadError(f"{where} has no rows: fetch the file again")
         if counts is not None and shape[0] != counts[split]:
             raise ReadError(
-                f"{where} has {shape[0]} rows where the catalogue has {counts[split]}: "
+                f"{where} has {shape[0]} rows where the catalog has {counts[split]}: "
                 "fetch the official file, or pass --allow-unverified to accept it"
             )
         return shape[0]
@@ -106,7 +106,7 @@ class NpzReader:
 
 
 def provenance_of(place: NpzFile) -> Provenance:
-    """Verified for a file with the catalogue's MD5, otherwise unverified: an NPZ file does not mark phantoms.
+    """Verified for a file with the catalog's MD5, otherwise unverified: an NPZ file does not mark phantoms.
 
     Raises:
         SourceError: The file cannot be read.

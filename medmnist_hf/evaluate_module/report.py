@@ -177,7 +177,7 @@ def label_ids(labels: Sequence[object], config: MetricConfig, mapping: Mapping[s
     """Convert a model's label names to class ids; labels that are not strings are returned unchanged.
 
     Args:
-        labels: Names of the catalogue, ``LABEL_3`` as in models without names, or ids.
+        labels: Names of the catalog, ``LABEL_3`` as in models without names, or ids.
         config: The subset whose names are valid.
         mapping: Name -> id, which takes precedence over both.
 
@@ -202,7 +202,7 @@ def label_table(
     Args:
         rows: For each of N images, the label and score of each of K classes, in any order.
         config: The subset or task.
-        mapping: Label -> class id, if the model's labels are not those of the catalogue.
+        mapping: Label -> class id, if the model's labels are not those of the catalog.
 
     Raises:
         ScoreError: There are no rows, a label is unknown, or the labels are not exactly the classes.

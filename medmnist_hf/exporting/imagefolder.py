@@ -1,4 +1,4 @@
-"""Export images as an ImageFolder: a folder per split and class, ordered by the catalogue's class ids."""
+"""Export images as an ImageFolder: a folder per split and class, ordered by the catalog's class ids."""
 
 import json
 import re

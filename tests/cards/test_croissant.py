@@ -44,7 +44,7 @@ def read_split(file: SourceFile, split: str) -> tuple[Any, Any]:
 def test_the_description_is_valid(dist: Path, flag: str) -> None:
     metadata = open_dataset(dist / flag).metadata
     assert metadata.ctx.issues.errors == set()
-    # The catalogue has no publication date; every other recommended field is present.
+    # The catalog has no publication date; every other recommended field is present.
     [warning] = metadata.ctx.issues.warnings
     assert "datePublished" in warning
     assert metadata.ctx.conforms_to.value == "http://mlcommons.org/croissant/1.0"

@@ -1,4 +1,4 @@
-"""Committed static cards and the README's table match what the catalogue renders."""
+"""Committed static cards and the README's table match what the catalog renders."""
 
 from pathlib import Path
 

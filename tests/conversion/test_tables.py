@@ -120,5 +120,5 @@ def test_the_queue_of_the_pool_is_bounded(phantoms: Phantoms, workers: int) -> N
 
 def test_a_file_with_other_row_counts_is_refused(tmp_path: Path) -> None:
     NpzFile(arrays_of(subset("breastmnist"))).write(tmp_path / "a.npz")
-    with pytest.raises(ReadError, match="7 rows where the catalogue has 546"):
+    with pytest.raises(ReadError, match="7 rows where the catalog has 546"):
         tables_of(subset("breastmnist"), 28).open(source_file(tmp_path / "a.npz", subset("breastmnist").counts))

@@ -191,7 +191,7 @@ def test_without_counts_any_number_of_rows_is_accepted(tmp_path: Path) -> None:
     arrays = arrays_of(BREAST, counts=counts)
     NpzFile(arrays).write(tmp_path / "a.npz")
     assert_equal(read_all(tmp_path / "a.npz", BREAST), arrays)
-    with pytest.raises(ReadError, match=r"member train_images\.npy has 2 rows where the catalogue has 546"):
+    with pytest.raises(ReadError, match=r"member train_images\.npy has 2 rows where the catalog has 546"):
         NpzReader(tmp_path / "a.npz", BREAST, 28, BREAST.counts)
 
 

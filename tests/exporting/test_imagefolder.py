@@ -1,4 +1,4 @@
-"""Readers of an exported ImageFolder assign the class ids of the catalogue."""
+"""Readers of an exported ImageFolder assign the class ids of the catalog."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def test_an_imagefolder_keeps_the_ids(root: Path, phantoms: Phantoms, tmp_path: 
 
 
 def test_an_imagefolder_of_findings(root: Path, phantoms: Phantoms, tmp_path: Path) -> None:
-    """Rows hold lists of ids; with the catalogue's features, columns and order equal those of the build."""
+    """Rows hold lists of ids; with the catalog's features, columns and order equal those of the build."""
     source = arrays_of(phantoms("chestmnist").path)
     (folder,) = export(open_rows("chestmnist", root=root), tmp_path, "imagefolder").paths
     for features in (None, features_of(subset("chestmnist"), 28)):

@@ -1,4 +1,4 @@
-"""``medmnist_hf/references.bib`` parses, is clean, and holds exactly the works that the catalogue cites."""
+"""``medmnist_hf/references.bib`` parses, is clean, and holds exactly the works that the catalog cites."""
 
 import re
 

@@ -55,7 +55,7 @@ class SplitAudit:
 
     Attributes:
         rows: Number of rows.
-        catalogue_rows: Number of rows in the catalogue; None for a phantom.
+        catalog_rows: Number of rows in the catalog; None for a phantom.
         label_rows: Label name -> number of rows with this label.
         label_shares: Label name -> share of rows with this label, 0 to 1; in the multi-label task, its prevalence.
         absent: Labels that no row has.
@@ -70,7 +70,7 @@ class SplitAudit:
     """
 
     rows: Count
-    catalogue_rows: Count | None
+    catalog_rows: Count | None
     label_rows: dict[str, Count]
     label_shares: dict[str, Share]
     absent: tuple[str, ...]
@@ -243,7 +243,7 @@ def _split_audit(entry: Subset, manifest: Manifest, split: str, split_rows: Spli
     blank = np.flatnonzero(split_rows.blank)
     return SplitAudit(
         rows=rows,
-        catalogue_rows=None if manifest.source.synthetic else entry.counts[split],
+        catalog_rows=None if manifest.source.synthetic else entry.counts[split],
         label_rows=dict(zip(entry.labels, counts.tolist(), strict=True)),
         label_shares=dict(zip(entry.labels, shares.tolist(), strict=True)),
         absent=tuple(label for label, count in zip(entry.labels, counts, strict=True) if not count),
@@ -259,8 +259,8 @@ def _split_audit(entry: Subset, manifest: Manifest, split: str, split_rows: Spli
 def _findings(entry: Subset, splits: dict[str, SplitAudit], duplicates: Duplicates) -> Iterator[str]:
     thing = "volume" if entry.ndim == 3 else "image"
     for split, audit in splits.items():
-        if audit.catalogue_rows is not None and audit.catalogue_rows != audit.rows:
-            yield f"{split} has {audit.rows:,} rows where the catalogue has {audit.catalogue_rows:,}"
+        if audit.catalog_rows is not None and audit.catalog_rows != audit.rows:
+            yield f"{split} has {audit.rows:,} rows where the catalog has {audit.catalog_rows:,}"
     for overlap in duplicates.overlaps:
         yield _overlap_sentence(overlap, thing, entry.task)
     for split, audit in splits.items():

@@ -202,7 +202,7 @@ def _from_place(
             received = md5_of(part)
             if received == md5:
                 return
-            fault = _Fault(f"sent a file with MD5 {received}, but the catalogue has {md5}")
+            fault = _Fault(f"sent a file with MD5 {received}, but the catalog has {md5}")
             if not arrival.framed and received not in unframed:
                 unframed.add(received)  # perhaps truncated: the next attempt requests the missing bytes
             else:

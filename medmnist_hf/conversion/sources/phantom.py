@@ -47,7 +47,7 @@ def phantom_counts(subset: Subset, rows: int | None = None) -> SplitCounts:
     """Number of rows of each split of a phantom.
 
     Args:
-        subset: A subset of the catalogue.
+        subset: A subset of the catalog.
         rows: Rows of the train split, 64 by default. Validation has a quarter of them, and test a half. A split that
             is too small for all classes is enlarged.
 
@@ -65,7 +65,7 @@ def phantom_labels(subset: Subset, rows: SplitCounts, split: str, seed: int = 0)
     """Generate the labels of one split, as stored in the NPZ file.
 
     Args:
-        subset: A subset of the catalogue.
+        subset: A subset of the catalog.
         rows: Number of rows of each split.
         split: ``train``, ``validation`` or ``test``.
         seed: Seed of the phantom.
@@ -95,7 +95,7 @@ def phantom_batches(subset: Subset, size: int, rows: SplitCounts, split: str, se
     """Generate the images of one split in row order, about half a MiB at a time.
 
     Args:
-        subset: A subset of the catalogue.
+        subset: A subset of the catalog.
         size: One of its sizes.
         rows: Number of rows of each split.
         split: ``train``, ``validation`` or ``test``.
@@ -135,7 +135,7 @@ def write_phantom(
 
     Args:
         path: Path of the file, in an existing folder.
-        subset: A subset of the catalogue.
+        subset: A subset of the catalog.
         size: One of its sizes.
         rows: Number of rows of each split. Every class occurs in a split of at least `minimum_rows` rows.
         seed: Any non-negative integer.

@@ -51,7 +51,7 @@ class SourceFile:
         kind: ``zenodo``, ``folder`` or ``phantom``.
         md5: MD5 of its current content, 32 hex digits.
         bytes: Size in bytes.
-        verified: Whether the MD5 is the one in the catalogue; always False for a phantom.
+        verified: Whether the MD5 is the one in the catalog; always False for a phantom.
         counts: Number of rows that each split must have; None for an unverified file, which may have any number.
     """
 
@@ -79,7 +79,7 @@ class Source(Protocol):
         """Fetch and check a file.
 
         Args:
-            subset: A subset of the catalogue.
+            subset: A subset of the catalog.
             size: One of its sizes.
             on_bytes: Called as bytes of a download arrive; not called if nothing is downloaded.
 
@@ -96,7 +96,7 @@ class Zenodo:
     Args:
         cache_dir: The cache folder, created when needed; it may be read-only if nothing has to be downloaded.
         mirrors: Base URLs that serve the files by name, tried in order before Zenodo.
-        endpoint: Replaces scheme and host of the catalogue's URLs.
+        endpoint: Replaces scheme and host of the catalog's URLs.
         patience: Time-outs, minimum speed and number of attempts.
 
     Raises:
@@ -161,8 +161,8 @@ class Folder:
     """Reads official files from a folder.
 
     Args:
-        folder: Folder of files named as in the catalogue.
-        allow_unverified: Accept a file whose MD5 differs from the catalogue's, with any number of rows.
+        folder: Folder of files named as in the catalog.
+        allow_unverified: Accept a file whose MD5 differs from the catalog's, with any number of rows.
 
     Raises:
         SourceError: The folder does not exist.
@@ -189,7 +189,7 @@ class Folder:
         md5 = md5_of(path)
         verified = md5 == file.md5
         if not verified:
-            fault = f"{path} has MD5 {md5}, but the catalogue has {file.md5}"
+            fault = f"{path} has MD5 {md5}, but the catalog has {file.md5}"
             if not self.allow_unverified:
                 raise SourceError(
                     f"{fault}: the file is damaged or from another release; use --source zenodo to download it, "
@@ -246,7 +246,7 @@ def open_source(
     Args:
         spec: ``zenodo``, ``phantom`` or a folder (``./zenodo`` for a folder of that name).
         mirrors: Base URLs to try before Zenodo.
-        allow_unverified: Accept files in a folder whose MD5 differs from the catalogue's.
+        allow_unverified: Accept files in a folder whose MD5 differs from the catalog's.
         cache_dir: Cache folder. By default, downloads go to `download_cache` and phantoms to `user_cache`.
         endpoint: Replaces https://zenodo.org; by default, the environment variable ``MEDMNIST_ENDPOINT``.
         phantom_rows: Rows of a phantom's train split.

@@ -70,7 +70,7 @@ def test_class_balance_of_real_files(real_builds: dict[str, Path], real_data: Pa
         for split, prefix in NPZ_SPLITS.items():
             counts = np.bincount(npz[f"{prefix}_labels"][:, 0], minlength=len(entry.labels))
             part = audit.splits[split]
-            assert part.rows == part.catalogue_rows == counts.sum() == entry.counts[split]
+            assert part.rows == part.catalog_rows == counts.sum() == entry.counts[split]
             assert part.label_rows == dict(zip(entry.labels, counts.tolist(), strict=True))
             assert sum(part.label_shares.values()) == pytest.approx(1)
             assert part.majority == entry.labels[counts.argmax()]
@@ -105,9 +105,9 @@ def test_planted_faults_in_rgb_images_are_found(tmp_path: Path) -> None:
     assert audit.splits["train"].absent == absent
     assert all(audit.splits["train"].label_rows[label] == 0 for label in absent)
     assert audit.findings[:3] == (
-        "train has 40 rows where the catalogue has 89,996",
-        "validation has 12 rows where the catalogue has 10,004",
-        "test has 20 rows where the catalogue has 7,180",
+        "train has 40 rows where the catalog has 89,996",
+        "validation has 12 rows where the catalog has 10,004",
+        "test has 20 rows where the catalog has 7,180",
     )
     assert audit.findings[3:7] == (
         "1 image of train is pixel-identical to 2 of test: e.g. train row 12, test row 8",
@@ -226,12 +226,12 @@ def test_an_invalid_audit_is_refused(text: str) -> None:
         Audit.from_json(text, "here")
 
 
-def test_a_phantom_is_not_compared_with_the_catalogue(phantoms: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_phantom_is_not_compared_with_the_catalog(phantoms: Callable[..., Any], tmp_path: Path) -> None:
     build = build_config(subset("octmnist"), 28, phantoms("octmnist"), tmp_path)
     audit = audit_config(build.config_dir)
     assert audit.source == "phantom"
-    assert {part.catalogue_rows for part in audit.splits.values()} == {None}
-    assert not any("catalogue" in finding for finding in audit.findings)
+    assert {part.catalog_rows for part in audit.splits.values()} == {None}
+    assert not any("catalog" in finding for finding in audit.findings)
 
 
 def encoded(image: Array, kind: str = "PNG", mode: str | None = None) -> bytes:
