@@ -18,7 +18,7 @@ author = "the medmnist-hf contributors"
 copyright = "the medmnist-hf contributors"
 version = release = installed_version("medmnist-hf")
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_copybutton", "sphinx_design"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_copybutton"]
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"medmnist-hf {version}"
@@ -38,7 +38,6 @@ html_theme_options = {
 
 # Headings have the anchors that GitHub gives them.
 myst_heading_anchors = 4
-myst_enable_extensions = ["colon_fence", "deflist"]
 nb_execution_mode = "off"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
