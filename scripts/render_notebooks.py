@@ -1,4 +1,4 @@
-"""Run the notebooks of the documentation and write their outputs into them, or check those that are there.
+"""Run the notebooks of the documentation and write their outputs into them, or check the committed outputs.
 
 They run in an empty folder on the official files, which are downloaded unless ``MEDMNIST_ROOT`` names their folder.
 
