@@ -1,6 +1,6 @@
 """Texts that are rendered and committed: a static card per subset, and the table of subsets in the README."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -29,15 +29,23 @@ def subset_table() -> str:
             *(f"{subset.counts[split]:,}" for split in SPLITS),
         )
         lines.append(f"| {' | '.join(cells)} |")
-    sizes = _common_first(lambda subset: ", ".join(map(str, subset.sizes)))
-    licenses = _common_first(lambda subset: subset.license)
-    return "\n".join([*lines, "", f"Sizes: {sizes}. License: {licenses}."]) + "\n"
+    facts = [
+        f"{name}: {_common_first([subset for subset in subsets() if subset.ndim == ndim], _sizes)}."
+        for name, ndim in (("Sizes of images", 2), ("Sizes of volumes", 3))
+        if any(subset.ndim == ndim for subset in subsets())
+    ]
+    licenses = _common_first(subsets(), lambda subset: subset.license)
+    return "\n".join([*lines, "", " ".join([*facts, f"License: {licenses}."])]) + "\n"
 
 
-def _common_first(value: Callable[[Subset], str]) -> str:
-    """List the most common value of the subsets, then every other value with the flags of its subsets."""
+def _sizes(subset: Subset) -> str:
+    return ", ".join(map(str, subset.sizes))
+
+
+def _common_first(entries: Sequence[Subset], value: Callable[[Subset], str]) -> str:
+    """List the most common value of subsets, then every other value with the flags of its subsets."""
     flags: dict[str, list[str]] = {}
-    for subset in subsets():
+    for subset in entries:
         flags.setdefault(value(subset), []).append(subset.flag)
     common, *others = sorted(flags, key=lambda each: len(flags[each]), reverse=True)
     return "; ".join([common, *(f"{other} ({', '.join(flags[other])})" for other in others)])

@@ -53,7 +53,8 @@ def test_sizes_and_licenses_are_named_once_with_their_exceptions(monkeypatch: py
     entries = [entry for entry in subsets() if entry.flag in {"pathmnist", "dermamnist", "octmnist", "organmnist3d"}]
     monkeypatch.setattr(readme, "subsets", lambda: entries)
     assert subset_table().endswith(
-        "\n\nSizes: 28, 64, 128, 224; 28, 64 (organmnist3d). License: cc-by-4.0; cc-by-nc-4.0 (dermamnist).\n"
+        "\n\nSizes of images: 28, 64, 128, 224. Sizes of volumes: 28, 64. "
+        "License: cc-by-4.0; cc-by-nc-4.0 (dermamnist).\n"
     )
 
 
