@@ -25,6 +25,7 @@ from tests.fixtures.pages import (
     links,
     name_of,
     simple_commands,
+    tokens,
     verbs,
 )
 from tests.fixtures.paths import ROOT
@@ -97,6 +98,9 @@ def test_every_fence_is_read() -> None:
         fences = re.findall(r"^ *(?:```|:::)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
         inner = sum(len(re.findall(r"^ *(?:```|:::)", block.text, flags=re.MULTILINE)) for block in blocks(page))
         assert len(fences) == 2 * len(blocks(page)) + inner, name_of(page)
+        for token in tokens(page):
+            is_other = token.type == "code_block" or token.markup.startswith("~~~")
+            assert not is_other, f"{name_of(page)}: write ``` around {token.content.strip()[:60]!r}"
 
 
 # Commands
@@ -191,6 +195,15 @@ def test_every_verb_has_an_example_of_itself() -> None:
 
 
 # Links and names
+
+
+def test_links_of_every_form_are_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        '[a](a.md) [b](b.md "title") [c][d] ![e](e.png) <a href="f.md"><img src="g.png"></a>\n\n[d]: d.md\n\n'
+        ":::{note}\n[h](h.md)\n:::\n\n```\n[i](i.md)\n```\n"
+    )
+    assert links(page) == ["a.md", "b.md", "d.md", "e.png", "f.md", "g.png", "h.md"]
 
 
 @pytest.mark.parametrize("page", (*PAGES, *CARDS, CHANGELOG), ids=name_of)

@@ -196,7 +196,7 @@ def search_each_finding(job: AutoMLJob, fit: Fit) -> None:
     labels = {split: job.y(split) for split in ("train", "validation")}
     inputs = {split: job.x(split) for split in ("validation", "test")}
     scores = {split: np.full((len(values), job.classes), 0.5) for split, values in inputs.items()}
-    facts: Dict[str, Any] = {"trials": 0, "configuration": {}, "one_model_a_finding": True}
+    facts: Dict[str, Any] = {"trials": 0, "configuration": {}, "one_model_per_finding": True}
     for index in range(job.classes):
         train, validation = labels["train"][:, index], labels["validation"][:, index]
         path = job.state / f"finding-{index}.npz"

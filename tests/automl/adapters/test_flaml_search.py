@@ -58,7 +58,7 @@ def test_each_task_is_learned_and_selected_by_auc(python: Path, tmp_path: Path, 
     assert auc(result, problem) > 0.75
     assert result.facts["engine"].startswith("FLAML 2.")
     if task == "multi-label":
-        assert result.facts["one_model_a_finding"] and set(result.facts["configuration"]) == {"0", "1"}
+        assert result.facts["one_model_per_finding"] and set(result.facts["configuration"]) == {"0", "1"}
         assert result.facts["trials"] == 8 and "finding-1" in lines
     else:
         assert np.allclose(result.scores["test"].sum(1), 1)

@@ -99,7 +99,8 @@ def test_each_finding_is_searched_separately_and_constant_ones_are_not(tmp_path:
     search_each_finding(job, recording_fit(job, searched))
     assert searched == ["finding-0", "finding-2"]
     facts = job.published_facts()
-    assert facts is not None and facts["one_model_a_finding"] and (facts["trials"], facts["engine"]) == (4, "Tiny 1.0")
+    assert facts is not None and facts["one_model_per_finding"]
+    assert (facts["trials"], facts["engine"]) == (4, "Tiny 1.0")
     assert facts["configuration"] == {
         "0": {"share": 0.5},
         "1": "constant in train",

@@ -61,7 +61,7 @@ def test_flaml_leaves_the_files_of_a_training_for_every_task(root: Path, tmp_pat
     assert facts.inputs == ("flattened voxels" if entry.ndim == 3 else "flattened pixels")
     assert facts.engine.startswith("FLAML 2.") and (facts.search_seconds or 0) > 0 and not facts.partial
     assert facts.further["configuration"] and (facts.trials or 0) >= 2
-    assert facts.further.get("one_model_a_finding", False) == (flag == "chestmnist")
+    assert facts.further.get("one_model_per_finding", False) == (flag == "chestmnist")
     (path,) = (path for path in (tmp_path / "seed-0").iterdir() if "_test_" in path.name)
     labels = load_arrays(flag, 28, "test", root).labels
     test_score = score(check(labels, read_predictions(path).scores, entry.task, from_logits=False))
