@@ -15,12 +15,17 @@ from medmnist_hf.catalog import Task, subset
 from medmnist_hf.cli.main import app
 from medmnist_hf.evaluation.prediction_files import write_predictions
 from medmnist_hf.loading.load import load_arrays
+from medmnist_hf.scoring import metrics as metrics_module
 from medmnist_hf.scoring.auc import ratio
 from medmnist_hf.scoring.intervals import compare, intervals
-from medmnist_hf.scoring.metrics import CLASSWISE, Weighted, metrics
+from medmnist_hf.scoring.metrics import CLASSWISE, WHOLE, Weighted, metrics
 from medmnist_hf.scoring.predictions import check
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
+from tests.fixtures.pages import blocks
+from tests.fixtures.paths import ROOT
+
+PAGE = ROOT / "docs/contributing/add-a-metric.md"
 
 
 def mcc(weighted: Weighted) -> FloatArray:
@@ -51,6 +56,16 @@ def draw(task: Task, classes: int, seed: int = 0) -> tuple[IntArray, FloatArray]
 def decide(task: Task, scores: FloatArray) -> Callable[[int], BoolArray]:
     """A function from a class to the rows predicted as it, for scikit-learn."""
     return lambda label: scores[:, label] > 0.5 if task is Task.MULTI_LABEL else scores.argmax(axis=1) == label
+
+
+def test_the_function_on_the_page_is_a_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = (block for block in blocks(PAGE) if block.language == "python")
+    names = dict(vars(metrics_module))
+    exec(block.text, names)
+    monkeypatch.setitem(WHOLE, "balanced_error", names["balanced_error"])
+    labels, scores = draw(Task.MULTI_CLASS, 4)
+    values = metrics(check(labels, scores, Task.MULTI_CLASS), ["balanced_error", "balanced_accuracy"])
+    assert values["balanced_error"] == 1 - values["balanced_accuracy"] > 0
 
 
 @pytest.mark.parametrize(("task", "classes"), [(Task.MULTI_CLASS, 4), (Task.ORDINAL, 5), (Task.MULTI_LABEL, 3)])

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +11,16 @@ from typer.testing import CliRunner
 
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS
 from medmnist_hf.cli.main import app
-from medmnist_hf.data.rows import Rows
+from medmnist_hf.data.rows import Rows, open_rows
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.exporting.export import FORMATS, Format
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
 from tests.fixtures.exports import arrays_of
+from tests.fixtures.pages import blocks
+from tests.fixtures.paths import ROOT
+
+PAGE = ROOT / "docs/contributing/add-an-export-format.md"
 
 
 def write_table(
@@ -52,3 +57,14 @@ def test_an_entry_and_a_function_suffice(
     with pytest.raises(MedMNISTError, match=r"pixels\.csv already exists"):
         CliRunner().invoke(app, command, catch_exceptions=False)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("flag", ["chestmnist", "organmnist3d"])
+def test_the_function_on_the_page_reads_every_row(phantoms: Phantoms, tmp_path: Path, flag: str) -> None:
+    (block,) = (block for block in blocks(PAGE) if block.language == "python")
+    names: dict[str, Any] = {"Rows": Rows, "Sequence": Sequence, "Path": Path, "Callable": Callable}
+    exec(block.text, names)
+    build(phantoms, tmp_path / "dist", flag, 28)
+    rows, counts = open_rows(flag, 28, root=tmp_path / "dist"), list[int]()
+    names["write_NAME"](rows, SPLITS, tmp_path, flag, counts.append)
+    assert sum(counts) == sum(rows.count(split) for split in SPLITS)

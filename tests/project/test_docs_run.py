@@ -333,9 +333,10 @@ def make_predictions(path: Path, dist: Path) -> None:
 
 
 def runs_elsewhere(block: Block) -> bool:
-    """Whether another test runs a block of Python: that of the frameworks, or one that is named like the page."""
+    """Whether another test runs a block of Python: that of the frameworks, or one that has the name of the page."""
     own = ROOT / "tests" / "project" / f"test_{block.page.stem.replace('-', '_')}.py"
-    has_own = own.is_file() and name_of(block.page) in own.read_text(encoding="utf-8")
+    text = own.read_text(encoding="utf-8") if own.is_file() else ""
+    has_own = name_of(block.page) in text and re.search(r"\bblocks\(PAGE\)|```python", text) is not None
     return has_own or FRAMEWORKS.search(block.text) is not None
 
 
