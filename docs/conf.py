@@ -107,7 +107,7 @@ def on_missing_name(app: Any, _env: Any, node: Any, content: Any) -> Any:
 
 
 PAGES_OF = {"CHANGELOG.md": "/changelog.md", "CONTRIBUTING.md": "/contributing/index.md", "README.md": "/index.md"}
-"""What lies outside of docs/ and has a page here -> that page."""
+"""File outside of docs/ -> the page of the site that includes it."""
 
 LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\((?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 """A Markdown link to a file: its text, the path, the anchor."""
