@@ -1,7 +1,9 @@
 """`medmnist_hf.metric` in use: in one call, in batches, row by row, in two processes, in a Trainer."""
 
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +20,10 @@ import medmnist_hf
 from medmnist_hf.catalog import Task, subset, subsets
 from medmnist_hf.errors import CatalogError, MedMNISTError, ScoreError
 from medmnist_hf.evaluate_module import FOLDER, metric
+from medmnist_hf.scoring.metrics import available
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import check
+from tests.fixtures.pages import METRIC_CARD, blocks
 
 Array = npt.NDArray[Any]
 
@@ -48,6 +52,26 @@ def test_every_subset_is_scored_like_the_official_scores(flag: str) -> None:
     assert medmnist_hf.metric(flag).compute(references=references, prediction_scores=scores) == expected(
         flag, references, scores
     )
+
+
+def test_the_python_on_the_card_runs() -> None:
+    load, output, trainer, evaluator = (block.text for block in blocks(METRIC_CARD) if block.language == "python")
+    ids, probabilities = rows_of("pathmnist")
+    names: dict[str, Any] = {"ids": ids, "probabilities": probabilities, "medmnist_hf": medmnist_hf}
+    exec(load.replace('"medmnist/medmnist"', repr(str(FOLDER))), names)
+    assert names["metric"].config_name == "pathmnist"
+    exec(trainer, names | {"Trainer": lambda *_, compute_metrics: compute_metrics(EvalPrediction(probabilities, ids))})
+    exec(evaluator.splitlines()[0], names)
+    assert names["task"].task == "image-classification"
+    references, scores = rows_of("breastmnist")
+    result = metric("breastmnist").compute(references=references, prediction_scores=scores, ci=True)
+    assert sorted(ast.literal_eval(output)) == sorted(result)
+
+
+def test_the_card_lists_all_measures() -> None:
+    text = METRIC_CARD.read_text(encoding="utf-8")
+    listed = re.findall(r"`(\w+)`", text[text.index("- **measures**") : text.index("- **ci**")])
+    assert sorted(listed) == sorted({name for task in Task for name in available(task)} - {"auc", "acc"})
 
 
 def test_it_equals_what_evaluate_loads() -> None:

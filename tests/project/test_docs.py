@@ -14,6 +14,7 @@ from medmnist_hf.cards.readme import update_table
 from tests.fixtures.pages import (
     CARDS,
     CHANGELOG,
+    METRIC_CARD,
     PAGES,
     README,
     Block,
@@ -31,6 +32,7 @@ from tests.fixtures.pages import (
 from tests.fixtures.paths import ROOT
 
 TEXT = README.read_text(encoding="utf-8")
+EVERY_PAGE = (*PAGES, *CARDS, CHANGELOG, METRIC_CARD)
 
 
 def test_the_table_of_subsets_is_up_to_date() -> None:
@@ -79,7 +81,7 @@ READERS = {
 SPHINX = re.compile(r"\{(toctree|include|grid|grid-item-card|note|warning|tip|seealso|eval-rst)\}")
 """Directives that hold no code; ``make docs`` reads them."""
 
-EVERY_BLOCK = [block for page in (*PAGES, *CARDS, CHANGELOG) for block in blocks(page)]
+EVERY_BLOCK = [block for page in EVERY_PAGE for block in blocks(page)]
 
 
 def test_every_block_is_of_a_language_that_is_checked() -> None:
@@ -94,7 +96,7 @@ def test_every_block_is_of_a_language_that_is_checked() -> None:
 
 def test_every_fence_is_read() -> None:
     """A block that is not closed, or in a form that the fixture does not know, would be no block to the tests."""
-    for page in (*PAGES, *CARDS, CHANGELOG):
+    for page in EVERY_PAGE:
         fences = re.findall(r"^ *(?:```|:::)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
         inner = sum(len(re.findall(r"^ *(?:```|:::)", block.text, flags=re.MULTILINE)) for block in blocks(page))
         assert len(fences) == 2 * len(blocks(page)) + inner, name_of(page)
@@ -206,7 +208,7 @@ def test_links_of_every_form_are_found(tmp_path: Path) -> None:
     assert links(page) == ["a.md", "b.md", "d.md", "e.png", "f.md", "g.png", "h.md"]
 
 
-@pytest.mark.parametrize("page", (*PAGES, *CARDS, CHANGELOG), ids=name_of)
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=name_of)
 def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
     """To a file, and to a heading of it where the link names one."""
     for link in links(page):
