@@ -1,7 +1,7 @@
 """Try a small network of every family of timm and transformers, and report what works, what is refused, and why.
 
 Each network is built from a recipe, with random weights and few blocks where possible. Outputs that are compared must
-be equal. Unequal outputs, errors other than a refusal in one line, and time-outs are faults. The steps:
+be equal. Unequal outputs, errors other than a refusal in one line, and timeouts are faults. The steps:
 
 - For RGB and gray images of 28, 64, 128 and 224 pixels: build the network and check that gradients reach every pixel,
   or note the refusal. Then train a step on two images, save and load, explain, add LoRA, train again and merge.

@@ -52,7 +52,7 @@ class Patience:
     """How long a server may take, and how often a request is retried.
 
     Attributes:
-        limits: Time-outs and minimum speed of a request. At the minimum speed, a file of 100 MB takes a day; the next
+        limits: Timeouts and minimum speed of a request. At the minimum speed, a file of 100 MB takes a day; the next
             server may be faster.
         attempts: Consecutive failures before giving up on a server. A failure that delivered another hundredth of the
             file restarts the count.
@@ -153,7 +153,7 @@ def download(
         path: Path of the complete file, in an existing folder.
         md5: MD5 of the complete file, 32 hex digits.
         most: Upper bound of its size in bytes; a server that sends or announces more is given up.
-        patience: Time-outs, minimum speed and number of attempts.
+        patience: Timeouts, minimum speed and number of attempts.
         on_bytes: Called when a transfer starts and as its bytes arrive; the count falls if a transfer starts over.
 
     Raises:

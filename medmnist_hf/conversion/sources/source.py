@@ -97,7 +97,7 @@ class Zenodo:
         cache_dir: The cache folder, created when needed; it may be read-only if nothing has to be downloaded.
         mirrors: Base URLs that serve the files by name, tried in order before Zenodo.
         endpoint: Replaces scheme and host of the catalog's URLs.
-        patience: Time-outs, minimum speed and number of attempts.
+        patience: Timeouts, minimum speed and number of attempts.
 
     Raises:
         SourceError: A URL is not http or https.
@@ -251,7 +251,7 @@ def open_source(
         endpoint: Replaces https://zenodo.org; by default, the environment variable ``MEDMNIST_ENDPOINT``.
         phantom_rows: Rows of a phantom's train split.
         seed: Seed of the phantom. Any value but 0 requires ``phantom``.
-        patience: Time-outs, minimum speed and number of attempts of a download.
+        patience: Timeouts, minimum speed and number of attempts of a download.
 
     Raises:
         SourceError: The source does not exist, or does not support an option.
