@@ -190,7 +190,7 @@ def warn_unknown(intervals: Mapping[str, Interval]) -> None:
     """Warn about intervals that are nan."""
     unknown = [name for name, interval in intervals.items() if math.isnan(interval.low)]
     if unknown:
-        text = f"undefined on these rows, or too few rows; interval is nan: {', '.join(unknown)}"
+        text = f"no interval, because the metric is undefined or the rows are too few: {', '.join(unknown)}"
         warnings.warn(text, ScoreWarning, stacklevel=3)
 
 

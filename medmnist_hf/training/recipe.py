@@ -295,7 +295,7 @@ def make_recipe(options: Mapping[str, Any], *, preset: str | None = None, config
     explicit |= _checked({name: value for name, value in options.items() if value is not None}, "options")
     values = general | explicit
     if "dataset" not in values:
-        raise TrainingError("no dataset given: name it first, e.g. medmnist-hf finetune pathmnist")
+        raise TrainingError("no data set given: name it first, e.g. medmnist-hf finetune pathmnist")
     values |= locate_data(values)
     entry = catalog.subset(values["dataset"])
     if ndim not in {None, entry.ndim}:

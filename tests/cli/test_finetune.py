@@ -115,7 +115,7 @@ def checkpoint(folder: Path) -> str:
         (["bloodmnist", "--preset", "medmnist_v2_3d"], "is for volumes, but bloodmnist has images"),
         (["bloodmnist", "--device", "cuda:7"], "device cuda:7 is not available: choose auto, cpu"),
         (["bloodmnist", "--device", "gpu"], "device gpu is not available: choose auto, cpu"),
-        ([], "no dataset given"),
+        ([], "no data set given"),
     ],
 )
 def test_every_mistake_is_one_line(

@@ -66,7 +66,7 @@ def test_durations_aliases_and_letter_case() -> None:
     with pytest.raises(MedMNISTError, match="time_budget is 'soon': must be a duration such as 90s, 10m or 2h"):
         recipe_of(*searched, "soon")
     assert recipe_of("--lr", "0.5", "BreastMNIST", "--size", "64").learning_rate == 0.5
-    with pytest.raises(MedMNISTError, match="no dataset given: name it first"):
+    with pytest.raises(MedMNISTError, match="no data set given: name it first"):
         recipe_of("--lr", "0.5")
 
 

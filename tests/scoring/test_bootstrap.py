@@ -92,7 +92,7 @@ def test_rows_are_not_drawn_within_classes() -> None:
 def test_a_value_that_no_resample_changes_has_an_unknown_interval() -> None:
     constant = check([0, 1, 0, 0, 1, 0], [0.9] * 6, Task.BINARY)
     names = ["balanced_accuracy", "macro_f1", "acc"]
-    with pytest.warns(ScoreWarning, match="or too few rows; interval is nan: balanced_accuracy$"):
+    with pytest.warns(ScoreWarning, match="no interval, because the metric is undefined or the rows are too few: balanced_accuracy$"):
         found = bootstrap(constant, names, resamples=50)
     assert found["balanced_accuracy"].estimate == 0.5 and math.isnan(found["balanced_accuracy"].low)
     assert all(found[name].low < found[name].high for name in names[1:])
@@ -266,7 +266,7 @@ def test_metrics_of_a_class_too_rare_to_resample_are_unknown() -> None:
     # Twelve labels of one row each: only one in some 300,000 resamples keeps them all.
     references = np.eye(12, dtype=int)
     scores = np.random.default_rng(0).random((12, 12))
-    with pytest.warns(ScoreWarning, match="or too few rows; interval is nan: f1$"):
+    with pytest.warns(ScoreWarning, match="no interval, because the metric is undefined or the rows are too few: f1$"):
         found = bootstrap(check(references, scores, Task.MULTI_LABEL), ["f1", "acc"], resamples=100)
     assert math.isnan(found["f1"].low) and found["f1"].resamples == 0
     assert found["acc"].low < found["acc"].estimate < found["acc"].high

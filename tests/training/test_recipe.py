@@ -172,7 +172,7 @@ def test_each_task_accepts_only_its_own_losses() -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({}, "no dataset given"),
+        ({}, "no data set given"),
         ({"dataset": "pathmnst"}, "unknown subset"),
         ({"dataset": "organmnist3d", "size": 224}, "has no size 224"),
         ({"epoch": 3}, "did you mean epochs"),

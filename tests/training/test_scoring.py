@@ -46,7 +46,7 @@ def test_a_seed_is_scored_by_the_metric(flag: str) -> None:
 def test_too_few_rows_for_an_interval_make_only_that_interval_nan() -> None:
     recipe = make_recipe({"dataset": "retinamnist"})
     parts = scored(recipe) | {"test": scored(recipe, rows=5)["test"]}
-    with pytest.warns(ScoreWarning, match="or too few rows; interval is nan: auc"):
+    with pytest.warns(ScoreWarning, match="no interval, because the metric is undefined or the rows are too few: auc"):
         result = score_seed(recipe, 0, parts, facts={}, data=data_of(recipe))
     assert np.isfinite(result.test.auc) and np.isnan(result.test["auc_low"])
     assert result.test["acc_low"] < result.test.acc < result.test["acc_high"]

@@ -158,7 +158,7 @@ def _recipe(options: Mapping[str, Any], where: str) -> Recipe:
     if preset is not None and not isinstance(preset, str):
         raise TrainingError(f"{where}: preset is {shorten(preset)}: give the name of a preset")
     if values.get("dataset") is None:
-        raise TrainingError(f"{where}: no dataset: add it below matrix or defaults, e.g. dataset: pathmnist")
+        raise TrainingError(f"{where}: no data set: add it below matrix or defaults, e.g. dataset: pathmnist")
     try:
         return make_recipe(values, preset=preset)
     except MedMNISTError as error:

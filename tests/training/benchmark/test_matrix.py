@@ -108,7 +108,7 @@ def test_the_example_is_a_valid_matrix() -> None:
             "matrix: {dataset: breastmnist}\npresets: [x]",
             "unknown entry presets: write preset below matrix or defaults$",
         ),
-        ("matrix: {datasets: [breastmnist]}", "cell datasets breastmnist: no dataset: add it below matrix"),
+        ("matrix: {datasets: [breastmnist]}", "cell datasets breastmnist: no data set: add it below matrix"),
         ("a: [", "is not a valid YAML file"),
         ("defaults: {epochs: 1}", "has no cells: add matrix or include"),
         ("matrix: breastmnist", "matrix has no options: write NAME: VALUE"),
@@ -128,7 +128,7 @@ def test_the_example_is_a_valid_matrix() -> None:
         ("matrix: {dataset: breastmnist, epochs: [1, 0]}", "cell dataset breastmnist, epochs 0: epochs is 0"),
         ("matrix: {dataset: breastmnist, seeds: 3}", "seeds is 3: give a list"),
         ("matrix: {dataset: breastmnist, size: [28, 28]}", "the same configuration as another cell"),
-        ("matrix: {epochs: 3}", "cell epochs 3: no dataset: add it below matrix or defaults, e.g. dataset: "),
+        ("matrix: {epochs: 3}", "cell epochs 3: no data set: add it below matrix or defaults, e.g. dataset: "),
         (
             "matrix: {dataset: breastmnist, method: [knn, linear-probe], epochs: 3}",
             r"matrix: epochs would change nothing in any cell .method \S+ does not read it.: remove it there",
