@@ -99,9 +99,33 @@ class DataRecord:
         """Provenance of the data."""
         return self.source.provenance
 
+    @property
+    def identity(self) -> tuple[Provenance, str]:
+        """Provenance and MD5 of the source: equal for equal data, wherever its file was read from."""
+        return self.provenance, self.source.md5
+
     def to_json(self) -> str:
         """The text of ``data.json``."""
         return _text({PROVENANCE: self.provenance} | encode(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: str) -> "DataRecord":
+        """Read a ``data.json``.
+
+        Args:
+            text: Content of the file; bytes are UTF-8.
+            where: Name of the file in an error message.
+
+        Raises:
+            TrainingError: The file is damaged.
+        """
+        with _intact(where):
+            table = decode(parse_json(text), dict[str, Any])
+            provenance = table.pop(PROVENANCE, None)
+            record: DataRecord = decode(table, cls)
+            if provenance != record.provenance:
+                raise ValueError(f"{PROVENANCE} does not match its source")
+        return record
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,8 +323,8 @@ class RunResult:
     def __post_init__(self) -> None:
         if not self.seeds:
             raise ValueError("runs is empty")
-        source = self.data.source
-        if any(seed.data != self.data for seed in self.seeds):
+        data, source = self.data, self.data.source
+        if any((seed.data.identity, seed.data.rows) != (data.identity, data.rows) for seed in self.seeds):
             raise ValueError("its seeds were run on different data")
         if source.verified and (source.synthetic or source.md5 != self.recipe.subset.file(self.recipe.size).md5):
             raise ValueError("its data is marked verified but is not the official file")

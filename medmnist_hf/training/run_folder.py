@@ -85,21 +85,20 @@ class RunFolder:
             return
         self.check_recipe()
         data_file = self.path / DATA_NAME
-        record = data.to_json().encode()
         try:
-            existing = read_document(data_file) if data_file.exists() else self._scored_data() or record
+            existing = _parse(read_document(data_file)) if data_file.exists() else self._scored_data() or data
         except OSError as error:
             raise TrainingError(cannot_read(data_file, error, _REPLACE)) from None
-        if existing != record:
+        if existing is None or existing.identity != data.identity:
             raise TrainingError(
                 f"{self.path} holds a run on other data than {data.provenance} {data.source.file}, "
                 f"see {DATA_NAME} there: {_REPLACE}"
             )
 
-    def _scored_data(self) -> bytes | None:
+    def _scored_data(self) -> DataRecord | None:
         """The record of the data in the results, if there are any."""
         path = self.path / RESULTS_NAME
-        return read_results(path).data.to_json().encode() if path.exists() else None
+        return read_results(path).data if path.exists() else None
 
     def finished_result(self) -> RunResult | None:
         """The results if the folder holds a finished run of this recipe with exactly its seeds; otherwise None.
@@ -167,6 +166,14 @@ class RunFolder:
             _remove(folder)
         for path in (self.path / BEST, *self.path.glob(f"*@*{ENSEMBLE}*.csv")):
             _remove(path)
+
+
+def _parse(text: bytes) -> DataRecord | None:
+    """The record in a ``data.json``; None if it is damaged."""
+    try:
+        return DataRecord.from_json(text, DATA_NAME)
+    except TrainingError:
+        return None
 
 
 def _remove(path: Path) -> None:

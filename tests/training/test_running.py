@@ -147,6 +147,23 @@ def test_a_folder_of_a_run_on_other_data_is_refused(phantoms: Phantoms, root: Pa
         run(recipe, tmp_path / "run", quiet=True)
 
 
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_equal_data_from_another_place_is_the_same_data(interrupted: bool, root: Path, tmp_path: Path) -> None:
+    """A file has the same rows whether it was downloaded or copied to a folder: runs resume, and results mix."""
+    recipe = tiny(tmp_path / "dist", "pneumoniamnist", method="knn")
+    shutil.copytree(root / "pneumoniamnist", tmp_path / "dist" / "pneumoniamnist")
+    path = tmp_path / "dist" / "pneumoniamnist" / "28" / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    for kind in ("zenodo", "folder"):
+        manifest["source"]["kind"] = kind
+        path.write_text(json.dumps(manifest), encoding="utf-8")
+        result = run(recipe, tmp_path / "run", quiet=True)
+        recipe = replace(recipe, seeds=(0, 1))
+        if interrupted:
+            (tmp_path / "run" / RESULTS_NAME).unlink()
+    assert [seed.data.source.kind for seed in result.seeds] == ["zenodo", "folder"]
+
+
 def test_a_run_on_the_official_file_is_ranked(real_data: Path, tmp_path: Path) -> None:
     entry = subset("breastmnist")
     build_config(entry, 28, Folder(real_data).fetch(entry, 28), tmp_path / "dist")

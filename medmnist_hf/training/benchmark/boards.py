@@ -35,7 +35,7 @@ from medmnist_hf.training.results import RESULTS_NAME, Measures, RunResult, Seed
 _IN_COLUMNS: Final = ("dataset", "size", "model", "method", "seeds", "report_to")
 _OF_THE_DATA: Final = ("root", "repository", "revision")
 
-_Configuration = tuple[Recipe, Provenance, str]
+_Configuration = tuple[Recipe, tuple[Provenance, str]]
 """A recipe without the fields in `NOT_TRAINED`, and the provenance and MD5 of its data."""
 
 
@@ -166,7 +166,7 @@ def gather(folder: Path) -> tuple[Board, ...]:
     links = {name: links_of(result, folder / name, folder) for name, result in results.items()}
     rows: dict[tuple[Provenance, str], list[list[Row]]] = {}
     files: dict[tuple[Provenance, str], set[tuple[int, str]]] = {}
-    for (recipe, provenance, md5), runs in _by_configuration(results).items():
+    for (recipe, (provenance, md5)), runs in _by_configuration(results).items():
         key = (provenance, recipe.dataset)
         parts = [replace(_row(part, hidden), links=tuple(links[name] for name in part)) for part in _parts(runs)]
         rows.setdefault(key, []).append(parts)
@@ -183,7 +183,7 @@ def _by_configuration(results: Mapping[str, RunResult]) -> dict[_Configuration, 
     """Group runs by configuration; the runs of each are keyed by folder, in the order of their seeds."""
     groups: dict[_Configuration, dict[str, RunResult]] = {}
     for name, result in sorted(results.items(), key=lambda item: (min(seed.seed for seed in item[1].seeds), item[0])):
-        configuration = (without_options(result.recipe, NOT_TRAINED), result.provenance, result.data.source.md5)
+        configuration = (without_options(result.recipe, NOT_TRAINED), result.data.identity)
         groups.setdefault(configuration, {})[name] = result
     return groups
 

@@ -197,7 +197,7 @@ def is_stale(cell: BenchmarkRun, folder: Path) -> bool:
         config = open_config(recipe.source, recipe.size, recipe.root)
     except MedMNISTError:
         return False
-    return DataRecord.of(config) != read_results(folder / RESULTS_NAME).data
+    return DataRecord.of(config).identity != read_results(folder / RESULTS_NAME).data.identity
 
 
 def lock_of(folder: Path) -> int | None:

@@ -221,6 +221,11 @@ def test_a_cell_is_stale_if_its_build_has_other_data(phantoms: Phantoms, tmp_pat
     results["provenance"], results["runs"][0]["data"] = "synthetic", record
     (out / RESULTS_NAME).write_text(json.dumps(results), encoding="utf-8")
     assert not is_stale(one, out)
+    for kind, stale in (("folder", True), ("zenodo", True), ("phantom", False)):
+        record["source"]["kind"] = kind
+        results["provenance"] = "synthetic" if kind == "phantom" else "unverified"
+        (out / RESULTS_NAME).write_text(json.dumps(results), encoding="utf-8")
+        assert is_stale(one, out) is stale, "provenance counts, not the place of the file"
     shutil.rmtree(root)
     assert not is_stale(one, out), "the build no longer exists"
 
