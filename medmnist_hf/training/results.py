@@ -108,25 +108,6 @@ class DataRecord:
         """The text of ``data.json``."""
         return _text({PROVENANCE: self.provenance} | encode(self))
 
-    @classmethod
-    def from_json(cls, text: str | bytes, where: str) -> "DataRecord":
-        """Read a ``data.json``.
-
-        Args:
-            text: Content of the file; bytes are UTF-8.
-            where: Name of the file in an error message.
-
-        Raises:
-            TrainingError: The file is damaged.
-        """
-        with _intact(where):
-            table = decode(parse_json(text), dict[str, Any])
-            provenance = table.pop(PROVENANCE, None)
-            record: DataRecord = decode(table, cls)
-            if provenance != record.provenance:
-                raise ValueError(f"{PROVENANCE} does not match its source")
-        return record
-
 
 @dataclass(frozen=True, slots=True)
 class Spread:

@@ -9,12 +9,21 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from medmnist_hf.documents import parse_json
 from medmnist_hf.errors import TrainingError, cannot_read
 from medmnist_hf.files import read_document, write_atomically
 from medmnist_hf.training.recipe import RECIPE_NAME, Recipe, differences, make_recipe, model_part
-from medmnist_hf.training.results import RESULTS_NAME, SEED_RESULT_NAME, DataRecord, RunResult, read_results
+from medmnist_hf.training.results import (
+    PROVENANCE,
+    RESULTS_NAME,
+    SEED_RESULT_NAME,
+    DataRecord,
+    RunResult,
+    read_results,
+)
+from medmnist_hf.typed_json import decode
 
 DATA_NAME: Final = "data.json"
 """File that describes the data of the run, written before the data is read."""
@@ -171,9 +180,12 @@ class RunFolder:
 def _parse(text: bytes) -> DataRecord | None:
     """The record in a ``data.json``; None if it is damaged."""
     try:
-        return DataRecord.from_json(text, DATA_NAME)
-    except TrainingError:
+        table = decode(parse_json(text), dict[str, Any])
+        provenance = table.pop(PROVENANCE, None)
+        record: DataRecord = decode(table, DataRecord)
+    except ValueError:
         return None
+    return record if record.provenance == provenance else None
 
 
 def _remove(path: Path) -> None:

@@ -92,7 +92,9 @@ def test_rows_are_not_drawn_within_classes() -> None:
 def test_a_value_that_no_resample_changes_has_an_unknown_interval() -> None:
     constant = check([0, 1, 0, 0, 1, 0], [0.9] * 6, Task.BINARY)
     names = ["balanced_accuracy", "macro_f1", "acc"]
-    with pytest.warns(ScoreWarning, match="no interval, because the metric is undefined or the rows are too few: balanced_accuracy$"):
+    with pytest.warns(
+        ScoreWarning, match="no interval, because the metric is undefined or the rows are too few: balanced_accuracy$"
+    ):
         found = bootstrap(constant, names, resamples=50)
     assert found["balanced_accuracy"].estimate == 0.5 and math.isnan(found["balanced_accuracy"].low)
     assert all(found[name].low < found[name].high for name in names[1:])
