@@ -66,6 +66,8 @@ def benchmark(
 ) -> None:
     """Train the cells of a matrix, then write report.md, report.csv and report.html for all results in the folder.
 
+    Keys of a matrix are the options of medmnist-hf finetune with _ in place of -, e.g. image_size; DATA is dataset.
+
     Run the same command again to resume: completed cells are skipped, failed cells run again. Ctrl-C stops the running
     cells and reports the completed ones. Several processes may share the folder, on one machine or on several with a
     shared disk: each cell runs once. To use several GPUs, start one process per GPU with CUDA_VISIBLE_DEVICES. The

@@ -79,7 +79,7 @@ class _Amount(ProgressColumn):
 
 
 class _Bars:
-    """Progress bars of the current config only, since a terminal may have too few lines for all."""
+    """Progress bars of the current build only, since a terminal may have too few lines for all."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -87,7 +87,7 @@ class _Bars:
         self._download: TaskID | None = None
 
     def start(self, planned: "Planned") -> None:
-        """Replace the bars of the previous config."""
+        """Replace the bars of the previous build."""
         for task in (self._rows, self._download):
             if task is not None:
                 self._progress.remove_task(task)
@@ -111,7 +111,7 @@ class _Bars:
 
 @suggest_install("build")
 def build(
-    subsets: Annotated[list[str], typer.Argument(metavar="SUBSET", help="Flags of subsets, or all.")],
+    subsets: Annotated[list[str], typer.Argument(metavar="SUBSET", help="Names of subsets, or all.")],
     *,
     size: Annotated[
         list[str] | None, Panel.DATA.option(help="28, 64, 128, 224 or all.", show_default=str(DEFAULT_SIZE))
@@ -135,11 +135,11 @@ def build(
     max_shard_size: Annotated[
         str, Panel.OUTPUT.option(help="Maximum size of a Parquet file, e.g. 500MB or 1GiB.")
     ] = "500MB",
-    force: Annotated[bool, Panel.OUTPUT.option("--force", help="Replace existing configs.")] = False,
+    force: Annotated[bool, Panel.OUTPUT.option("--force", help="Replace existing builds of these sizes.")] = False,
 ) -> None:
     """Download subsets and convert them to Parquet, in ROOT/SUBSET/SIZE.
 
-    Complete configs are kept, and interrupted ones are resumed.
+    Builds that are complete are kept, and interrupted ones are resumed.
     """
     from medmnist_hf.cards.render import write_card
     from medmnist_hf.conversion.batch import build_all, free_bytes, plan_run, usable_cores
@@ -158,7 +158,7 @@ def build(
     terminal.print(_plan_table(plan))
     total = sum(planned.raw_bytes for planned in plan)
     terminal.print(
-        f"{len(plan)} config{'s' if len(plan) > 1 else ''}, {total / 1e6:,.1f} MB of raw pixels from {source} "
+        f"{len(plan)} build{'s' if len(plan) > 1 else ''}, {total / 1e6:,.1f} MB of raw pixels from {source} "
         f"to {out} ({free_bytes(out) / 1e9:,.1f} GB free)\n"
     )
     columns = (TextColumn("{task.description}"), BarColumn(), _Amount(), TimeRemainingColumn())
@@ -181,5 +181,5 @@ def build(
     for outcome in failed:
         console.print_error(f"{outcome.planned.subset.flag} {outcome.planned.size}: {outcome.error}")
     if failed:
-        console.print_error(f"{len(failed)} of {len(outcomes)} configs failed")
+        console.print_error(f"{len(failed)} of {len(outcomes)} builds failed")
         raise typer.Exit(1)

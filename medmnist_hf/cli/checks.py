@@ -163,7 +163,7 @@ def audit(
     as_json: Annotated[bool, Panel.OUTPUT.option("--json", help="Print a JSON list of audits, not tables.")] = False,
     save: Annotated[
         bool,
-        Panel.OUTPUT.option("--save", help=f"Write {AUDIT_NAME} into each config and its findings on the card."),
+        Panel.OUTPUT.option("--save", help=f"Write {AUDIT_NAME} into the folder of each size, findings on the card."),
     ] = False,
 ) -> None:
     """Count classes, blank images and exact duplicates of builds, for each split."""

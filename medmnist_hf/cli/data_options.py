@@ -9,13 +9,13 @@ from medmnist_hf.console.program import Panel
 from medmnist_hf.places.resolver import DEFAULT_ROOT, ROOT_VARIABLE
 
 _NAMES: Final = (
-    "a flag (pathmnist, pathmnist-64), a repository on the Hub (you/pathmnist@v1), a build (dist/pathmnist)"
+    "a subset (pathmnist, pathmnist-64), a repository on the Hub (you/pathmnist@v1), a build (dist/pathmnist)"
 )
 
 _PLACES: Final = f"{ROOT_VARIABLE}, {DEFAULT_ROOT}, the cache"
-"""Where a flag is searched for on this machine without ``--root``."""
+"""Where a subset is searched for on this machine without ``--root``."""
 
-_SEARCH: Final = "to search for a flag."
+_SEARCH: Final = "to search for the subset."
 
 
 def _data(about: str) -> Any:
@@ -25,10 +25,12 @@ def _data(about: str) -> Any:
 ReadData = Annotated[str, _data(f"Data set: {_NAMES} or an NPZ file.")]
 """One data set to read; it may be an NPZ file."""
 
-BuiltData = Annotated[list[str], _data(f"Builds: {_NAMES}, one config of it, or a folder of builds.")]
+BuiltData = Annotated[
+    list[str], _data(f"Builds: {_NAMES}, one size of a build (dist/pathmnist/28), or a folder of builds.")
+]
 """Any number of builds, local or on the Hub."""
 
-LocalData = Annotated[list[str], _data("Builds: a flag (pathmnist), a build (dist/pathmnist) or a folder of them.")]
+LocalData = Annotated[list[str], _data("Builds: a subset (pathmnist), a build (dist/pathmnist) or a folder of them.")]
 """Any number of local builds."""
 
 RootToRead = Annotated[

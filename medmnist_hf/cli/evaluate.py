@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Data = Annotated[
     str | None,
     Panel.DATA.option(
-        help="Data set with the labels: a flag, a repository (you/pathmnist@v1), a build or an NPZ file.",
+        help="Data set with the labels: a subset, a repository (you/pathmnist@v1), a build or an NPZ file.",
         metavar="DATA",
         show_default="the subset in the file name",
     ),
@@ -202,7 +202,7 @@ def compare(
 
 def board(
     subset: Annotated[
-        str, typer.Argument(metavar="SUBSET", help="Flag of a subset, e.g. pathmnist.", show_default=False)
+        str, typer.Argument(metavar="SUBSET", help="Name of a subset, e.g. pathmnist.", show_default=False)
     ],
     files: Annotated[
         list[Path] | None,

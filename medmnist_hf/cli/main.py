@@ -51,7 +51,7 @@ def list_subsets(as_json: Json = False) -> None:
 @app.command(epilog="Example: medmnist-hf info pathmnist --json")
 def info(
     subset: Annotated[
-        str, typer.Argument(metavar="SUBSET", help="Flag of a subset, e.g. pathmnist.", show_default=False)
+        str, typer.Argument(metavar="SUBSET", help="Name of a subset, e.g. pathmnist.", show_default=False)
     ],
     as_json: Json = False,
 ) -> None:
@@ -73,7 +73,7 @@ def cite(
     subsets: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="SUBSET", help="Flags of subsets, or all.", show_default="none, which cites MedMNIST only"
+            metavar="SUBSET", help="Names of subsets, or all.", show_default="none, which cites MedMNIST only"
         ),
     ] = None,
 ) -> None:

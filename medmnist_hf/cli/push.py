@@ -45,7 +45,7 @@ def push(
     repo_id: Annotated[
         str,
         Panel.HUB.option(
-            metavar="USER[/NAME]", help="Repository to push to; without NAME, one per subset, named by its flag."
+            metavar="USER[/NAME]", help="Repository to push to; without NAME, one per subset, named like it."
         ),
     ],
     yes: _Yes = False,

@@ -202,6 +202,11 @@ def _options(fields: Iterable[str]) -> list[inspect.Parameter]:
     return sorted(parameters.values(), key=lambda parameter: order.index(parameter.name))
 
 
+_ENGINES: Final = (
+    "For an engine use medmnist-hf automl, here only if it needs --image-size, --checkpoint and the like."
+)
+
+
 def _field_option(name: str) -> inspect.Parameter:
     field, kind = FIELDS[name], type_of(name)
     about = str(field.metadata["help"])
@@ -213,7 +218,7 @@ def _field_option(name: str) -> inspect.Parameter:
     if name == "time_budget":
         kind = str
     if name == "method":
-        kind, about = str, " ".join([about, *(f"{each.name}: {each.about}" for each in METHODS.values())])
+        kind, about = str, " ".join([about, *(f"{each.name}: {each.about}" for each in METHODS.values()), _ENGINES])
     elif get_origin(kind) is Literal:
         kind, about = str, f"{about} One of {', '.join(map(str, get_args(kind)))}."
     return _option(name, kind, about, default=None if field.default is None else _default_text(name))

@@ -202,7 +202,7 @@ def predictions_of(subset: str, split: str | None = None) -> PredictionName:
     """
     data = parse_data_name(subset)
     if data.entry is None or data.path is not None or data.repository is not None:
-        raise ScoreError(f"{subset} is not the flag of a subset: pass one such as pathmnist or pathmnist-64")
+        raise ScoreError(f"{subset} is not the name of a subset: pass one such as pathmnist or pathmnist-64")
     return PredictionName(
         data.entry.flag, data.size or DEFAULT_SIZE, split_name(split or "test"), run="", auc=None, acc=None
     )

@@ -23,7 +23,7 @@ from medmnist_hf.hub.repo_id import split_revision
 from medmnist_hf.places.folders import nearest
 from medmnist_hf.places.local_paths import check_text
 
-FORMS: Final = "a flag (pathmnist), a repository (you/pathmnist@v1), a build (dist/pathmnist) or an NPZ file"
+FORMS: Final = "a subset (pathmnist), a repository (you/pathmnist@v1), a build (dist/pathmnist) or an NPZ file"
 """The kinds of names of a data set, for messages."""
 
 _FLAG: Final = re.compile(rf"{SIZED_FLAG.pattern}(?:@(?P<revision>.+))?", re.ASCII)
@@ -89,7 +89,7 @@ def parse_name(name: str | Path) -> DataName:
     flags = [entry.flag for entry in catalog.subsets()]
     folder = nearest(path)
     near = difflib.get_close_matches(text.lower(), [*([str(folder)] if folder else []), *flags], n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"give {FORMS}; `medmnist-hf list` shows the flags"
+    hint = f"did you mean {near[0]!r}?" if near else f"give {FORMS}; `medmnist-hf list` shows all subsets"
     raise CatalogError(f"unknown subset {shorten(text)}, and no such file or folder: {hint}")
 
 

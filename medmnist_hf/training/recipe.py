@@ -74,14 +74,14 @@ class Recipe:
 
     dataset: str = field(
         metadata={
-            "help": "Data set: a flag (pathmnist, pathmnist-64), a repository on the Hub (you/pathmnist@v1) or a "
+            "help": "Data set: a subset (pathmnist, pathmnist-64), a repository on the Hub (you/pathmnist@v1) or a "
             "build (dist/pathmnist)."
         }
     )
     size: int = option(catalog.DEFAULT_SIZE, "Size of the images to read: 28, 64, 128 or 224.")
     root: str | None = option(
         None,
-        f"Folder of builds to search for a flag, instead of {ROOT_VARIABLE}, {DEFAULT_ROOT}, the cache and the Hub.",
+        f"Folder of builds to search for the subset, not {ROOT_VARIABLE}, {DEFAULT_ROOT}, the cache and the Hub.",
     )
     repository: str | None = option(None, "Repository of the data set on the Hub, as user/name.")
     revision: str | None = option(None, "Branch, tag or commit of the data set on the Hub.")

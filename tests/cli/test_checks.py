@@ -91,7 +91,7 @@ class TestPlaces:
         process = verify("dist/typo")
         assert time.monotonic() - start < 2 and process.returncode == 1
         assert process.stderr.startswith(
-            "error: dist/typo: no such file or folder (dist has breastmnist, retinamnist): give a flag"
+            "error: dist/typo: no such file or folder (dist has breastmnist, retinamnist): give a subset"
         )
 
     def test_an_audit_of_the_hub_is_not_saved(

@@ -142,7 +142,7 @@ def test_a_file_of_any_name_is_scored_with_subset_and_split(data: Path, tmp_path
             (official, "--subset", "pathmnist", "--root", data),
             "is a file of breastmnist test by its name, not of pathmnist",
         ),
-        ((other, "--subset", "dist/breastmnist"), "is not the flag of a subset"),
+        ((other, "--subset", "dist/breastmnist"), "is not the name of a subset"),
     ]:
         result = runner.invoke(app, ["evaluate", *map(str, words)])
         assert result.exit_code != 0 and message in result.output + str(result.exception)

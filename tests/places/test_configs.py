@@ -82,7 +82,7 @@ def test_a_repository_is_checked_first_and_downloaded_on_fetch(
 @pytest.mark.parametrize(
     ("name", "options", "error"),
     [
-        ("dist/typo", {}, "dist/typo: no such file or folder (dist has breastmnist, retinamnist): give a flag"),
+        ("dist/typo", {}, "dist/typo: no such file or folder (dist has breastmnist, retinamnist): give a subset"),
         (
             "dist/breastmnist",
             {"sizes": [128]},

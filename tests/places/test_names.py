@@ -81,7 +81,7 @@ def test_home_folders_and_path_objects(monkeypatch: pytest.MonkeyPatch, tmp_path
     ("text", "error"),
     [
         ("pathmnits", r"^unknown subset 'pathmnits', and no such file or folder: did you mean 'pathmnist'\?$"),
-        ("zzz", "give a flag .* `medmnist-hf list`"),
+        ("zzz", "give a subset .* `medmnist-hf list`"),
         ("pathmnist-65", "pathmnist has no size 65"),
         ("", "is empty"),
         ("x" * 300, "unknown subset"),

@@ -123,7 +123,7 @@ def test_npz_files_if_accepted(current_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "error"),
     [
-        ("dist/typo", {}, r"dist/typo: no such file or folder (dist has breastmnist, retinamnist): give a flag"),
+        ("dist/typo", {}, r"dist/typo: no such file or folder (dist has breastmnist, retinamnist): give a subset"),
         (
             "dist/breastmnits",
             {},

@@ -191,6 +191,14 @@ def test_messages_name_verbs_and_options_that_there_are() -> None:
             assert verb in verbs() or verb == "again", f"{path.name} names medmnist-hf {verb}"
 
 
+def test_help_calls_a_subset_and_a_build_by_these_names() -> None:
+    """On a command line a flag is an option, and a config is a file of options."""
+    for name, verb in verbs().items():
+        texts = [verb.help, *(getattr(param, "help", None) for param in verb.params)]
+        for text in texts:
+            assert not re.search(r"\b(flags?|configs?)\b(?<!--config)", str(text), re.IGNORECASE), f"{name}: {text}"
+
+
 def test_every_verb_has_an_example_of_itself() -> None:
     for name, verb in verbs().items():
         assert str(verb.epilog).startswith(f"Example: medmnist-hf {name} ") or name == "list"
