@@ -197,9 +197,7 @@ class _Transport(httpx2.BaseTransport):
         except httpx2.ConnectError as error:
             if silence.answered or not limits.gives_up:
                 raise
-            raise UnreachableServerError(
-                f"no connection to {request.url.host}: {first_line(error)}; set HF_HUB_OFFLINE=1 to work offline"
-            ) from None
+            raise UnreachableServerError(f"no connection to {request.url.host}: {first_line(error)}") from None
         finally:
             _in_head.reset(reset_token)
         silence.answered = True

@@ -27,6 +27,7 @@ from medmnist_hf.places.resolver import DEFAULT_ROOT
 
 if TYPE_CHECKING:
     from medmnist_hf.conversion.batch import BuildOutcome, Planned
+    from medmnist_hf.conversion.sources.source import Source
 
 
 def register(app: typer.Typer) -> None:
@@ -62,9 +63,20 @@ def _outcome_table(outcomes: "list[BuildOutcome]") -> Table:
             f"{size / outcome.raw_bytes:.3f}",
             f"{outcome.seconds:.1f}",
             f"{outcome.raw_bytes / 1e6 / outcome.seconds:,.0f}",
-            "was complete" if outcome.result.reused else f"built in {outcome.result.config_dir}",
+            "was complete" if outcome.result.reused else "built",
         )
     return table
+
+
+def _origin(plan: "list[Planned]", source: "Source", name: str) -> str:
+    """Where the NPZ files come from: for a download, the folder of those that are there already."""
+    from medmnist_hf.conversion.sources.source import Zenodo
+
+    if not isinstance(source, Zenodo):
+        return name
+    cached = [source.expected_file(each.subset, each.size).path.is_file() for each in plan]
+    names = ([] if all(cached) else [name]) + ([str(source.cache_dir)] if any(cached) else [])
+    return " and ".join(names)
 
 
 class _Amount(ProgressColumn):
@@ -158,8 +170,8 @@ def build(
     terminal.print(_plan_table(plan))
     total = sum(planned.raw_bytes for planned in plan)
     terminal.print(
-        f"{len(plan)} build{'s' if len(plan) > 1 else ''}, {total / 1e6:,.1f} MB of raw pixels from {source} "
-        f"to {out} ({free_bytes(out) / 1e9:,.1f} GB free)\n"
+        f"{len(plan)} build{'s' if len(plan) > 1 else ''}, {total / 1e6:,.1f} MB of raw pixels "
+        f"from {_origin(plan, origin, source)} to {out} ({free_bytes(out) / 1e9:,.1f} GB free)\n"
     )
     columns = (TextColumn("{task.description}"), BarColumn(), _Amount(), TimeRemainingColumn())
     with console.progress(*columns) as progress:

@@ -90,7 +90,7 @@ def push(
     api = hub_api()
     if yes:
         require_token(api)
-    pushed: list[str] = []
+    planned: list[str] = []
     failed = 0
     for name in names:
         try:
@@ -105,17 +105,17 @@ def push(
             target = repo_id if "/" in repo_id else f"{repo_id}/{build.subset.flag}"
             options = PushOptions(target, branch or MAIN, private, create_pr, tag, message, prune)
             _push_one(api, build, options, partial(describe, repo_id=options.repo_id, tasks=eval_yaml), yes)
-            pushed.append(options.repo_id)
+            planned.append(options.repo_id)
         except MedMNISTError as error:
             failed += 1
             console.print_error(f"{name}: {error}")
-    if not yes:
+    if planned and not yes:
         console.echo("nothing was changed: pass --yes to push")
-    elif collection and pushed:
+    elif collection and planned:
         from medmnist_hf.hub.dataset_push import add_to_collection
 
-        slug = add_to_collection(api, collection, split_repo_id(pushed[0])[0], pushed, private=private)
-        console.echo(f"collection {slug}: {len(pushed)} repositories")
+        slug = add_to_collection(api, collection, split_repo_id(planned[0])[0], planned, private=private)
+        console.echo(f"collection {slug}: {len(planned)} repositories")
     if failed:
         console.print_error(f"{failed} of {len(names)} builds failed")
         raise typer.Exit(1)

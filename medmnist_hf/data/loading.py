@@ -17,6 +17,7 @@ from medmnist_hf.data.configs import HubConfig, LocalConfig
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, SourceError, cannot_read, first_line
 from medmnist_hf.files import read_document, regular_size
 from medmnist_hf.manifest import README_NAME, Manifest, Provenance, read_manifest
+from medmnist_hf.places.advice import how_to_reach_hub
 from medmnist_hf.places.local_paths import check_loadable, escaped_shards, is_pattern
 from medmnist_hf.places.resolver import Build, NpzFile, Place, Repository
 
@@ -210,7 +211,11 @@ class _OnHub:
         self.entry = place.entry or HubConfig(at_commit, token).entry
 
     def _not_cached(self, why: str) -> SourceError:
-        return _not_cached(self.where, self._place.size) if self._offline else self._unreachable(why)
+        if not self._offline:
+            return self._unreachable(why)
+        if self._place.searched:
+            return self._unreachable("it is not in the cache")
+        return _not_cached(self.where, self._place.size)
 
     def _unreachable(self, why: str) -> SourceError:
         return self._place.unreachable(f"load {self.where}", why)
@@ -231,7 +236,7 @@ class _OnHub:
 
 
 def _unreachable(where: str, why: str) -> SourceError:
-    return SourceError(f"cannot load {where} ({why}): check the name, the network and your token")
+    return SourceError(f"cannot load {where} ({why}): check the name, then {how_to_reach_hub()}")
 
 
 def _not_cached(where: str, size: int) -> SourceError:

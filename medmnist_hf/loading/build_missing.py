@@ -36,7 +36,8 @@ def build_missing(entry: Subset, size: int, root: Path) -> Build:
         from medmnist_hf.conversion.build import BuildOptions
         from medmnist_hf.conversion.sources.source import open_source
     check_loadable(root)
-    source, options = open_source("zenodo"), BuildOptions()
+    remedy = f"set MEDMNIST_ROOT to a folder that holds {entry.file(size).name}"
+    source, options = open_source("zenodo", remedy=f"or {remedy}"), BuildOptions()
     run = plan_run([entry.flag], [str(size)], source, options)
     bars: Any = utils  # its stubs do not export tqdm
     name = f"{entry.flag} {size}"

@@ -13,15 +13,14 @@ from medmnist_hf.files import expand_user
 from medmnist_hf.hub.client import MAIN, hub_api
 from medmnist_hf.hub.dataset_state import check_state, fetch_config, read_state
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, read_manifest
+from medmnist_hf.places.advice import how_to_build, other_sizes
 from medmnist_hf.places.folders import configs_in, folders_of_builds, is_file, nearest, subset_folders
 from medmnist_hf.places.local_paths import check_text
 from medmnist_hf.places.names import DataName, parse_name
 from medmnist_hf.places.resolver import (
     default_roots,
-    how_to_build,
     missing,
     needs_build,
-    other_sizes,
     resolve_name,
 )
 

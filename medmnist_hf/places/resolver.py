@@ -6,16 +6,16 @@ environment variable ``MEDMNIST_DATA``, in ``dist``, in the user's cache of buil
 
 import logging
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from medmnist_hf import catalog
 from medmnist_hf.catalog import DEFAULT_SIZE, NAMESPACE, Subset
-from medmnist_hf.errors import BuildError, CatalogError, SourceError, shorten
+from medmnist_hf.errors import CatalogError, SourceError, shorten
 from medmnist_hf.files import expand_user
-from medmnist_hf.manifest import MANIFEST_NAME, Manifest, read_build, read_manifest
+from medmnist_hf.manifest import MANIFEST_NAME, read_manifest
+from medmnist_hf.places.advice import how_to_build, how_to_reach_hub, other_sizes, readable_manifests
 from medmnist_hf.places.folders import configs_in, is_file, nearest, npz_files
 from medmnist_hf.places.local_paths import check_text
 from medmnist_hf.places.names import FORMS, DataName, parse_name
@@ -25,6 +25,8 @@ ROOT_VARIABLE: Final = "MEDMNIST_DATA"
 
 DEFAULT_ROOT: Final = "dist"
 """Default folder of builds, to which ``medmnist-hf build`` writes."""
+
+_NO_ROOT: Final = "leave out --root (in Python root=)"
 
 _log = logging.getLogger(__name__)
 
@@ -96,38 +98,19 @@ class Repository:
         if self.entry is None or not self.searched:
             near = None if self.revision else nearest(Path(self.repo_id))
             meant = f"did you mean {near}? Otherwise " if near else ""
-            return SourceError(f"cannot {what} ({why}): {meant}check the name, the network and your token")
+            return SourceError(f"cannot {what} ({why}): {meant}check the name, then {how_to_reach_hub()}")
         folders, other = " or ".join(map(str, self.searched)), other_sizes(self.entry, self.searched)
+        file = self.entry.file(self.size).name
+        source = next((folder for folder in self.searched if is_file(folder / file)), None)
+        held = "" if source is None else f" ({source} holds {file}, which is not a build)"
         return SourceError(
-            f"cannot {what} ({why}), and no build of it was found in {folders}: {other}check the network and your "
-            f"token, or {how_to_build(self.entry, self.size)}"
+            f"no build of {self.entry.flag} at size {self.size} in {folders}{held}: "
+            f"{other}{how_to_build(self.entry, self.size, source=source)}; cannot {what} either ({why}): "
+            f"{how_to_reach_hub()}"
         )
 
 
 Place = Build | NpzFile | Repository
-
-
-def how_to_build(entry: Subset, size: int, root: Path | None = None, source: Path | None = None) -> str:
-    """Advice on building a missing config, e.g. ``run medmnist-hf build pathmnist --size 28``."""
-    folder = "" if root is None else f" --root {root}"
-    origin = "" if source is None else f" --source {source}"
-    python = "" if root is not None or source is not None else ", or in Python load(..., build=True)"
-    return f"run medmnist-hf build {entry.flag} --size {size}{origin}{folder}{python}"
-
-
-def other_sizes(entry: Subset, folders: Iterable[Path]) -> str:
-    """Advice on sizes in which a subset is built, e.g. ``take size 64 (dist has it), ``; empty if there are none.
-
-    Args:
-        entry: The subset, of which the folders do not have the requested size.
-        folders: Folders of builds, or of the subset.
-    """
-    for folder in folders:
-        places = (folder, folder / entry.flag)
-        sizes = [each.config_name for place in places for each in _manifests(place) if each.subset == entry.flag]
-        if sizes:
-            return f"take size {' or '.join(sizes)} ({folder} has {'it' if len(sizes) == 1 else 'them'}), "
-    return ""
 
 
 def builds_cache() -> Path:
@@ -184,7 +167,7 @@ def find(
     if root is not None:
         folder = expand_user(root)
         check_text(folder)
-        return find_below(folder, entry, number, npz=npz) or _refuse(folder, entry, number, npz=npz)
+        return find_below(folder, entry, number, npz=npz) or _refuse(folder, entry, number, _NO_ROOT, npz=npz)
     searched = default_roots()
     return find_local(entry, number, npz=npz) or Repository(
         entry, number, f"{NAMESPACE}/{entry.flag}", searched=tuple(searched)
@@ -289,7 +272,7 @@ def _at_path(path: Path, entry: Subset | None, size: int | None, *, npz: bool) -
     return (
         find_below(path, entry, number, npz=npz)
         or _in_renamed(path, entry, number)
-        or _refuse(path, entry, number, npz=npz)
+        or _refuse(path, entry, number, f"give only its flag, {entry.flag}", npz=npz)
     )
 
 
@@ -381,9 +364,17 @@ def missing(path: Path) -> SourceError:
     return SourceError(f"{path}: no such file or folder{held}: {hint}")
 
 
-def _refuse(folder: Path, entry: Subset, size: int, *, npz: bool) -> Build:
-    """Raise the error for a config that a folder does not have; the message lists what it has."""
-    built = [manifest for place in (folder, folder / entry.flag) for manifest in _manifests(place)]
+def _refuse(folder: Path, entry: Subset, size: int, remedy: str, *, npz: bool) -> Build:
+    """Raise the error for a config that a folder does not have; the message lists what it has.
+
+    Args:
+        folder: The folder.
+        entry: The subset.
+        size: Edge length in pixels or voxels.
+        remedy: How to read the build in the cache, if it has one.
+        npz: Whether an NPZ file would do.
+    """
+    built = [manifest for place in (folder, folder / entry.flag) for manifest in readable_manifests(place)]
     sizes = [manifest.config_name for manifest in built if manifest.subset == entry.flag]
     others = sorted({manifest.subset for manifest in built} - {entry.flag})
     if not folder.is_dir():
@@ -395,17 +386,13 @@ def _refuse(folder: Path, entry: Subset, size: int, *, npz: bool) -> Build:
         nothing = f"it has {', '.join(names)}" if names else "it has no builds"
         state = f"it is a build of {others[0]}" if others else nothing
     source = folder if (folder / entry.file(size).name).is_file() else None
-    root = folder.parent if folder.name == entry.flag or others else folder
+    # Builds do not belong among the NPZ files.
+    root = None if source else folder.parent if folder.name == entry.flag or others else folder
     other = f"take size {' or '.join(sizes)}, or " if sizes else ""
+    if find_below(builds_cache(), entry, size):
+        other = f"a build is in the cache: {remedy}, or {other}"
     raise SourceError(
         f"no build of {entry.flag} at size {size} in {folder} ({state}): "
         f"{other}{how_to_build(entry, size, root, source)}"
         f"{f', or put {entry.file(size).name} there' if npz else ''}"
     )
-
-
-def _manifests(folder: Path) -> list[Manifest]:
-    try:
-        return list(read_build(folder))
-    except BuildError:
-        return []

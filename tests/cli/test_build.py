@@ -70,3 +70,12 @@ def test_the_summary_counts_the_rows_that_were_built(phantoms: Phantoms, tmp_pat
     assert outcome[2:6] == [str(file.counts.total), "3", f"{stored / 1e6:.2f}", f"{stored / raw:.3f}"]
     seconds, speed = float(outcome[6]), float(outcome[7])
     assert speed <= raw / 1e6 / max(seconds - 0.05, 1e-9) + 0.5
+
+
+def test_the_folder_of_a_file_that_is_not_downloaded_is_named(real_data: Path, tmp_path: Path) -> None:
+    """In a table for a terminal of 80 columns, each config is one line."""
+    local = {"MEDMNIST_ROOT": str(real_data), "COLUMNS": "80"}
+    command = [*COMMAND, "--out", str(tmp_path / "a long name" / "of a folder")]
+    process = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | local)
+    assert f"MB of raw pixels from {real_data} to" in " ".join(process.stdout.split())
+    assert " built" in process.stdout and "built in" not in process.stdout

@@ -270,6 +270,8 @@ def test_mistakes_are_one_line_without_the_token(
         errors = [line for line in process.stderr.splitlines() if "builds failed" not in line]
         assert len(errors) == 1 and errors[0].startswith("error: ") and expected in errors[0]
         assert "hf_" not in process.stdout + process.stderr
+        assert "--yes to push" not in process.stdout, "there is nothing to push"
+        assert "OFFLINE" not in process.stderr, "a push needs the Hub"
 
     refused("--allow-synthetic", phantom, "--repo-id", "org", "--yes")
     several = (phantom, tmp_path, "--repo-id", "org/pathmnist")
@@ -284,6 +286,7 @@ def test_mistakes_are_one_line_without_the_token(
     refused("has expired", phantom, "--repo-id", "org", *yes, token=expired)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     refused("check the network", phantom, "--repo-id", "org", *yes)
+    refused("check the network", phantom, "--repo-id", "org", "--allow-synthetic")
     assert not hub.store.repos
 
 

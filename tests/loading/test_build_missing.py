@@ -56,6 +56,9 @@ def test_a_failing_build_gives_a_one_line_error(home: Path, monkeypatch: pytest.
         with pytest.raises(SourceError, match=r"^cannot fetch breastmnist_224\.npz") as caught:
             medmnist_hf.load(FLAG, 224, build=True)
     assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith(
+        "check the network, try later, or set MEDMNIST_ROOT to a folder that holds breastmnist_224.npz"
+    )
     with pytest.raises(SourceError, match="build=True needs the flag of a subset"):
         medmnist_hf.load("you/pathmnist", build=True)
     with pytest.raises(SourceError, match="build=True needs the flag of a subset"):

@@ -159,7 +159,11 @@ def test_npz_files_if_accepted(current_folder: Path) -> None:
         ("npz/breastmnist.npz", {}, "a build is needed: run medmnist-hf build breastmnist --size 28 --source npz"),
         ("npz", {}, "holds NPZ files but no build: run medmnist-hf build breastmnist"),
         ("npz", {"npz": True}, "name one file, e.g. npz/breastmnist.npz"),
-        ("breastmnist", {"root": "npz"}, "--source npz"),
+        (
+            "breastmnist",
+            {"root": "npz"},
+            "(it has no builds): run medmnist-hf build breastmnist --size 28 --source npz",
+        ),
         ("dist/breastmnist", {"root": "dist"}, "and the root dist are both paths"),
         ("you/pathmnist", {"root": "dist"}, "is on the Hub, but the root dist is not"),
         ("breastmnist", {"root": "dist", "revision": "v1"}, "a build has no revisions"),
@@ -184,13 +188,20 @@ def test_errors_list_existing_builds_and_what_to_do(
     assert "\n" not in str(caught.value)
 
 
-def test_the_error_for_a_failing_hub_names_each_place(current_folder: Path) -> None:
+def test_the_error_for_a_failing_hub_names_each_place_and_begins_with_the_way_out(
+    current_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = find(FLAG, 128)
     assert isinstance(place, Repository)
     text = str(place.unreachable("load it", "no such repository"))
-    assert text.startswith("cannot load it (no such repository), and no build of it was found in dist or ")
-    assert text.endswith("run medmnist-hf build breastmnist --size 128, or in Python load(..., build=True)")
-    assert ": take size 28 or 64 (dist has them), check the network" in text
+    assert text.startswith("no build of breastmnist at size 128 in dist or ")
+    assert ": take size 28 or 64 (dist has them), run medmnist-hf build breastmnist --size 128, or in Python" in text
+    assert text.endswith(
+        "load(..., build=True); cannot load it either (no such repository): unset HF_HUB_OFFLINE to use the Hub"
+    )
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    text = str(place.unreachable("load it", "no such repository"))
+    assert text.endswith("(no such repository): check the network and your token")
     meant = find("dits/breastmnist")
     assert isinstance(meant, Repository)
     assert str(meant.unreachable("load it", "404")).startswith(
@@ -198,6 +209,29 @@ def test_the_error_for_a_failing_hub_names_each_place(current_folder: Path) -> N
     )
     named = find(f"you/{FLAG}")
     assert isinstance(named, Repository)
-    assert (
-        str(named.unreachable("load it", "404")) == "cannot load it (404): check the name, the network and your token"
-    )
+    text = str(named.unreachable("load it", "404"))
+    assert text == "cannot load it (404): check the name, then check the network and your token"
+
+
+def test_a_folder_of_npz_files_for_builds_is_a_source(current_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builds are not written among the original files."""
+    with pytest.raises(SourceError) as caught:
+        find(FLAG, root="npz")
+    assert str(caught.value).endswith("run medmnist-hf build breastmnist --size 28 --source npz")
+    monkeypatch.chdir(current_folder.parent)
+    monkeypatch.setenv(resolver.ROOT_VARIABLE, str(current_folder / "npz"))
+    place = find(FLAG)
+    assert isinstance(place, Repository)
+    text, folder = str(place.unreachable("load it", "404")), current_folder / "npz"
+    assert f"({folder} holds breastmnist.npz, which is not a build): run medmnist-hf build" in text
+    assert f"build breastmnist --size 28 --source {folder};" in text
+
+
+def test_a_build_in_the_cache_is_named_if_a_folder_lacks_it(current_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree("dist/breastmnist", resolver.builds_cache() / FLAG)
+    with pytest.raises(
+        SourceError, match=re.escape("a build is in the cache: leave out --root (in Python root=), or")
+    ):
+        find(FLAG, root="nowhere")
+    with pytest.raises(SourceError, match="a build is in the cache: give only its flag, breastmnist, or run"):
+        find(tmp_path, expected=ENTRY)

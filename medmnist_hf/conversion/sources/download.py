@@ -71,6 +71,10 @@ class Patience:
     longest_pause: float = 120.0
 
 
+COPY_IT: Final = "add --mirror URL, or copy the file to a folder and pass --source FOLDER"
+"""What to do if a command cannot download a file."""
+
+
 class NoConnectionError(SourceError):
     """No server of a file accepted a connection; most likely there is no network."""
 
@@ -140,6 +144,7 @@ def download(
     patience: Patience | None = None,
     *,
     on_bytes: OnBytes = lambda received, total: None,
+    remedy: str = COPY_IT,
 ) -> None:
     """Download a file. The caller must hold a lock, so that no other process downloads it at the same time.
 
@@ -155,6 +160,7 @@ def download(
         most: Upper bound of its size in bytes; a server that sends or announces more is given up.
         patience: Timeouts, minimum speed and number of attempts.
         on_bytes: Called when a transfer starts and as its bytes arrive; the count falls if a transfer starts over.
+        remedy: What to do without the download, for the error.
 
     Raises:
         SourceError: No server delivered the file (the message names the fault of each), or it cannot be stored.
@@ -180,10 +186,7 @@ def download(
         raise SourceError(
             f"cannot store {path} ({error.strerror}): free some space or set MEDMNIST_ROOT to another folder"
         ) from None
-    raise kind(
-        f"cannot fetch {path.name} ({'; '.join(faults)}): check the network, try later, add --mirror URL, "
-        f"or copy the file to a folder and pass --source FOLDER"
-    )
+    raise kind(f"cannot fetch {path.name} ({'; '.join(faults)}): check the network, try later, {remedy}")
 
 
 def _from_place(

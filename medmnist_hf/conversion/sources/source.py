@@ -22,7 +22,7 @@ from urllib.parse import urlsplit, urlunsplit
 import platformdirs
 
 from medmnist_hf.catalog import DataFile, SplitCounts, Subset, Task
-from medmnist_hf.conversion.sources.download import NoConnectionError, OnBytes, Patience, download, md5_of
+from medmnist_hf.conversion.sources.download import COPY_IT, NoConnectionError, OnBytes, Patience, download, md5_of
 from medmnist_hf.conversion.sources.phantom import GENERATOR_VERSION, phantom_counts, write_phantom
 from medmnist_hf.errors import SourceError
 from medmnist_hf.files import expand_user, sole_process
@@ -98,6 +98,7 @@ class Zenodo:
         mirrors: Base URLs that serve the files by name, tried in order before Zenodo.
         endpoint: Replaces scheme and host of the catalog's URLs.
         patience: Timeouts, minimum speed and number of attempts.
+        remedy: What to do without the download, for errors.
 
     Raises:
         SourceError: A URL is not http or https.
@@ -112,6 +113,7 @@ class Zenodo:
         mirrors: Sequence[str] = (),
         endpoint: str = ENDPOINT,
         patience: Patience | None = None,
+        remedy: str = COPY_IT,
     ) -> None:
         for name, url in [("--mirror", mirror) for mirror in mirrors] + [(ENDPOINT_VARIABLE, endpoint)]:
             _check_address(name, url)
@@ -119,6 +121,7 @@ class Zenodo:
         self.mirrors = tuple(mirrors)
         self.endpoint = endpoint
         self.patience = patience or Patience()
+        self._remedy = remedy
         self._connected = True
 
     def places(self, file: DataFile) -> tuple[str, ...]:
@@ -145,7 +148,7 @@ class Zenodo:
                     patience = self.patience if self._connected else replace(self.patience, unconnected=1)
                     self._connected = True
                     try:
-                        download(places, path, file.md5, most, patience, on_bytes=on_bytes)
+                        download(places, path, file.md5, most, patience, on_bytes=on_bytes, remedy=self._remedy)
                     except NoConnectionError:
                         self._connected = False
                         raise
@@ -240,6 +243,7 @@ def open_source(
     phantom_rows: int | None = None,
     seed: int = 0,
     patience: Patience | None = None,
+    remedy: str = COPY_IT,
 ) -> Source:
     """Open the source named by ``--source``.
 
@@ -252,6 +256,7 @@ def open_source(
         phantom_rows: Rows of a phantom's train split.
         seed: Seed of the phantom. Any value but 0 requires ``phantom``.
         patience: Timeouts, minimum speed and number of attempts of a download.
+        remedy: What to do without a download, for errors.
 
     Raises:
         SourceError: The source does not exist, or does not support an option.
@@ -265,7 +270,8 @@ def open_source(
         if allow_unverified:
             raise SourceError("--allow-unverified requires a folder, since downloads are always checked: omit it")
         base_url = endpoint or os.environ.get(ENDPOINT_VARIABLE) or ENDPOINT
-        return Zenodo(cache_dir or download_cache(), mirrors=mirrors, endpoint=base_url, patience=patience)
+        cache = cache_dir or download_cache()
+        return Zenodo(cache, mirrors=mirrors, endpoint=base_url, patience=patience, remedy=remedy)
     if spec == "phantom":
         if allow_unverified:
             raise SourceError(
