@@ -42,7 +42,11 @@ def benchmark(
     ] = None,
     *,
     only: Annotated[
-        str, Panel.TRAINING.option(metavar="PATTERN", help="Run cells whose name matches, e.g. 'breastmnist-*'.")
+        str,
+        Panel.TRAINING.option(
+            metavar="PATTERN",
+            help="Run cells whose name or protocol, as shown by --dry-run, matches, e.g. 'breastmnist-*'.",
+        ),
     ] = "*",
     jobs: Annotated[
         int, Panel.TRAINING.option(min=1, help="Cells to run at the same time, each in its own process.")
@@ -78,15 +82,16 @@ def benchmark(
     if example:
         console.echo(EXAMPLE_FILE.read_text(encoding="utf-8"), end="")
         return
+    from medmnist_hf.training.benchmark.boards import protocol
     from medmnist_hf.training.benchmark.runner import run_cells
     from medmnist_hf.training.benchmark.status import cells_in, note_cells, pending_in
 
     _check_places(matrix, out, report_only=report_only)
     cells = cells_in(out) if matrix is None else read_matrix(matrix)
     pending = pending_in(out) if matrix is None else ()
-    selected = [cell for cell in cells if fnmatch(cell.name, only)]
+    selected = [cell for cell in cells if fnmatch(cell.name, only) or fnmatch(protocol(cell.recipe), only)]
     if matrix is not None and not selected:
-        raise TrainingError(f"no cell of {matrix} matches --only {only}: --dry-run shows their names")
+        raise TrainingError(f"no cell of {matrix} matches --only {only}: --dry-run shows their names and protocols")
     if dry_run:
         _warn_of_stale(cells, out)
         _show(selected, out)
@@ -132,6 +137,8 @@ def _show(cells: "Sequence[BenchmarkRun]", out: Path) -> None:
         details = f"cannot run: {problem}" if problem else status.note or protocol(cell.recipe)
         say(f"{status.state:8} {cell.name}: {details}")
         blocked += bool(problem)
+    finished = sum(states[cell.name].state is State.DONE for cell in cells)
+    say(f"{len(cells)} cells: {len(cells) - finished - blocked} can run, {finished} done, {blocked} cannot run")
     if blocked:
         raise TrainingError(f"{blocked} of {len(cells)} cells cannot run: fix the problems above")
 

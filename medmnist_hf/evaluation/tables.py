@@ -122,8 +122,8 @@ def print_standing(evaluation: Evaluation, run: str, standing: Standing | None) 
     console.terminal().print(f"\n{run}: AUC {auc}, ACC {acc}: {where}", soft_wrap=True)
     if standing is None:
         return
-    heads = ("AUC - published", "in interval", "ACC - published", "in interval", "method")
-    table = console.table(*heads, text=("in interval", "method"))
+    heads = ("AUC - published", "in AUC interval", "ACC - published", "in ACC interval", "method")
+    table = console.table(*heads, text=("in AUC interval", "in ACC interval", "method"))
     words = {True: "yes", False: "no", None: "unknown"}
     for each in standing.comparisons:
         table.add_row(

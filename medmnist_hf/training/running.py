@@ -234,8 +234,8 @@ class _Session:
         seeds, diverged = [], []
         for at, (seed, result) in enumerate(finished.items(), 1):
             self.echo(
-                f"seed {at}/{len(finished)}"
-                + (f" (number {seed})" if seed != at - 1 else "")
+                f"seed {seed}"
+                + (f" ({at} of {len(finished)})" if len(finished) > 1 else "")
                 + (": already finished" if result else "")
             )
             try:

@@ -84,8 +84,13 @@ def test_a_dry_run_shows_cells_and_writes_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     invoke("benchmark", matrix, "--out", tmp_path / "bench", "--dry-run", "--only", "*-test_resnet-*")
-    (line,) = capsys.readouterr().out.splitlines()
+    line, last = capsys.readouterr().out.splitlines()
     assert line.startswith("pending  breastmnist-28-timm-test_resnet-") and "cannot" not in line
+    assert last == "1 cells: 1 can run, 0 done, 0 cannot run"
+    shown = line.rpartition(": ")[2]
+    with pytest.raises(MedMNISTError, match="1 of 2 cells cannot run"):
+        invoke("benchmark", matrix, "--out", tmp_path / "bench", "--dry-run", "--only", f"*{shown[1:]}")
+    assert line in capsys.readouterr().out, "what the list shows is what --only matches"
     assert not (tmp_path / "bench").exists()
 
 
@@ -95,7 +100,8 @@ def test_a_dry_run_names_cells_that_cannot_run(
     matrix.write_text(matrix.read_text() + "include: [{dataset: retinamnist, model: timm/test_resnet}]\n")
     with pytest.raises(MedMNISTError, match="2 of 3 cells cannot run: fix the problems above"):
         invoke("benchmark", matrix, "--out", tmp_path / "bench", "--dry-run")
-    fine, model, data = capsys.readouterr().out.splitlines()
+    fine, model, data, last = capsys.readouterr().out.splitlines()
+    assert last == "3 cells: 1 can run, 0 done, 2 cannot run"
     assert "cannot run" not in fine
     assert "no_such_model-finetune" in model and ": cannot run: unknown model 'no_such_model'" in model
     assert "pending  retinamnist-28-" in data and ": cannot run: no build of retinamnist at size 28 in " in data

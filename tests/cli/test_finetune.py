@@ -66,11 +66,12 @@ def test_a_run_from_a_preset_and_options(root: Path, tmp_path: Path, capsys: pyt
     (data,) = (line for line in lines if line.startswith("  data "))
     assert f"{root}/bloodmnist/28 (synthetic): train 48, validation " in data
     assert any(line.startswith("  device   cpu (") for line in lines)
-    seeds = [at for at, line in enumerate(lines) if line in {"seed 1/2", "seed 2/2"}]
+    seeds = [at for at, line in enumerate(lines) if line in {"seed 0 (1 of 2)", "seed 1 (2 of 2)"}]
     assert len(seeds) == 2
     total = results["runs"][0]["facts"]["parameters"]
     for at in seeds:
         assert lines[at + 1] == f"  model    {total:,} parameters, {total:,} trained; random initialization"
+    assert lines.count("  begins   epoch 1 of 1") == 2, "the first epoch may take long"
     (first, *_) = (line for line in lines if line.startswith("epoch "))
     assert re.fullmatch(r"epoch   1/1  train loss [\d.]+, validation loss [\d.]+, AUC ([\d.]+|nan), ACC [\d.]+", first)
     best = (tmp_path / "run" / "best").readlink()

@@ -314,6 +314,8 @@ class _ProgressCallback(ProgressCallback):
         if state.is_world_process_zero:
             self.training_bar = tqdm(total=state.max_steps, dynamic_ncols=True, disable=None, unit="step")
         self.current_step, self.train_loss = 0, ""
+        if state.is_world_process_zero and not state.global_step:
+            tqdm.write(f"  begins   epoch 1 of {args.num_train_epochs:g}", file=sys.stderr)
         if state.is_world_process_zero and state.global_step:
             tqdm.write(
                 f"  resumes  after epoch {round(state.epoch or 0)} of {args.num_train_epochs:g}", file=sys.stderr

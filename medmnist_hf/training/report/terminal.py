@@ -103,9 +103,9 @@ def _print_leaderboard(out: Console, result: RunResult) -> None:
     if result.ensemble:
         own.append((f"{name}, ensemble of the seeds", result.ensemble.test.auc, result.ensemble.test.acc))
     for row in leaderboard(flag, own, provenance=result.provenance):
-        mark = "* " if row.own else "  "
+        mark = "  (yours)" if row.own else ""
         rows.add_row(
-            "-" if row.auc_rank is None else str(row.auc_rank), digits(row.auc), digits(row.acc), mark + row.name
+            "-" if row.auc_rank is None else str(row.auc_rank), digits(row.auc), digits(row.acc), row.name + mark
         )
     out.print(rows)
     notes = list(published_notes(flag))

@@ -41,7 +41,7 @@ def test_a_run_is_ranked_among_the_published_rows(capsys: pytest.CaptureFixture[
     assert " ".join(lines[1].split()) == expected
     assert "2 seeds: test AUC 0.910 ± 0.000, ACC 0.850 ± 0.000 on 156 samples" in text
     assert all(row.method in text for row in published_results("breastmnist"))
-    places = [line.split()[0] for line in lines if "* resnet18 finetune (28)" in line]
+    places = [line.split()[0] for line in lines if "resnet18 finetune (28)  (yours)" in line]
     assert places == [str(1 + sum(row.auc > 0.91 for row in published_results("breastmnist")))]
     assert "written to runs/mine" in text and 'note: "(224)"' in text
 
@@ -60,7 +60,7 @@ def test_the_ensemble_of_the_seeds_has_a_row_and_a_place(capsys: pytest.CaptureF
     print_results(replace(result, ensemble=ensemble), Path("x"))
     text = " ".join(capsys.readouterr().out.split())
     assert "ensemble 0.900 0.800 0.925 0.860 to 0.960 0.850 0.800 to 0.900" in text
-    assert "0.925 0.850 * resnet18 finetune (28), ensemble of the seeds" in text
+    assert "0.925 0.850 resnet18 finetune (28), ensemble of the seeds (yours)" in text
 
 
 def test_another_size_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,7 +94,7 @@ def searched(**facts: Any) -> RunResult:
 def test_an_engine_is_named_with_its_inputs_and_search(capsys: pytest.CaptureFixture[str]) -> None:
     print_results(searched(), Path("x"))
     text = capsys.readouterr().out
-    assert "* FLAML, flattened voxels (28)\n" in text
+    assert "FLAML, flattened voxels (28)  (yours)\n" in text
     assert "seed 0: FLAML 2.7.0, 57 trials in 1,235 s\n" in text and "partial" not in text
 
 
