@@ -52,7 +52,7 @@ def test_a_constant_prediction_has_an_uncertain_accuracy() -> None:
     """181 of 400 rows have grade 0, similar to RetinaMNIST (174): the accuracy of predicting 0 depends on the rows."""
     grades = np.repeat(np.arange(5), [181, 60, 60, 60, 39])
     constant = check(grades, np.eye(5)[np.zeros(400, int)], Task.ORDINAL)
-    with pytest.warns(ScoreWarning, match="interval is nan: balanced_accuracy"):
+    with pytest.warns(ScoreWarning, match="no interval, .*: balanced_accuracy"):
         found = intervals(constant, ["acc", "auc", "mae", "brier", "balanced_accuracy", "sensitivity:0"])
     acc = found["acc"]
     assert f"{acc.estimate:.4f} [{acc.low:.3f}, {acc.high:.3f}] {acc.method}" == "0.4525 [0.404, 0.501] Wilson"
@@ -95,7 +95,7 @@ def test_a_sensitivity_is_a_share_of_the_rows_of_its_class() -> None:
 
 def test_a_class_without_rows_has_no_interval() -> None:
     scores = np.random.default_rng(0).dirichlet(np.ones(3), 30)
-    with pytest.warns(ScoreWarning, match="interval is nan: auc:2$"):
+    with pytest.warns(ScoreWarning, match="no interval, .*: auc:2$"):
         found = intervals(check(np.arange(30) % 2, scores, Task.MULTI_CLASS), ["auc", "auc:2"])
     assert math.isnan(found["auc:2"].low) and found["auc"].low < found["auc"].estimate
 
@@ -137,7 +137,7 @@ def test_differences_by_rounding_only_count_as_0() -> None:
 
 def test_a_difference_is_unknown_from_one_row_and_0_for_equal_rows() -> None:
     one, other = pair([0, 1, 0], [0.1, 0.9, 0.2], [0.1, 0.8, 0.6], Task.BINARY)
-    with pytest.warns(ScoreWarning, match="interval is nan: sensitivity$"):
+    with pytest.warns(ScoreWarning, match="no interval, .*: sensitivity$"):
         found = compare(one, other, ["sensitivity", "acc"])
     assert math.isnan(found["sensitivity"].p) and found["acc"].difference.low < 0 < found["acc"].difference.high
     same = compare(one, one, ["acc"])["acc"]
