@@ -224,7 +224,7 @@ class _Sweep:
         self._attempt(f"{cell} saving", lambda: self._check_saving(built, images))
         stored = np.random.default_rng(0).integers(0, 256, (1, 28, 28), dtype=np.uint8)
         maps = self._attempt(f"{cell} maps", lambda: image_maps(recipe, built, stored, [1]))
-        self.outcome.works[cell] = "" if maps is None else maps[1].split(" o")[0]
+        self.outcome.works[cell] = "" if maps is None else maps[1].split()[0]
         if channels == 1:
             unchanged = type(built.model).__name__.startswith("Network") or not self.timm
             self.outcome.gray[cell] = "as it is" if unchanged else "spread"

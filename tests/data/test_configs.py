@@ -175,7 +175,7 @@ def test_a_folder_that_cannot_be_inspected_gives_a_one_line_error(tmp_path: Path
 def test_a_wrong_answer_of_the_hub_is_not_cached(pushed: HubServer) -> None:
     """The client itself would cache any answer for a manifest, and an empty listing of a commit, for good."""
     pushed.faults.add(Fault(method="GET", path=MANIFEST_NAME, garble=lambda body: b" " * len(body)))
-    with pytest.raises(SourceError, match=rf"the answer for 28/{MANIFEST_NAME} is not that file"):
+    with pytest.raises(SourceError, match=rf"the received content of 28/{MANIFEST_NAME} does not match its digest"):
         on_hub()
     assert on_hub().manifest.subset == FLAG
     pushed.faults.add(Fault(path="/tree/", garble=lambda body: b"[]"))

@@ -73,7 +73,7 @@ def test_home_folders_and_path_objects(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("HOME", str(tmp_path))
     assert parse_name("~/x").path == tmp_path / "x"
     assert parse_name(Path("pathmnist")).path == Path("pathmnist")
-    with pytest.raises(SourceError, match="whose home"):
+    with pytest.raises(SourceError, match="cannot find the home folder"):
         parse_name("~nobody-of-that-name/x")
 
 
