@@ -138,7 +138,7 @@ def _show(cells: "Sequence[BenchmarkRun]", out: Path) -> None:
         say(f"{status.state:8} {cell.name}: {details}")
         blocked += bool(problem)
     finished = sum(states[cell.name].state is State.DONE for cell in cells)
-    say(f"{len(cells)} cells: {len(cells) - finished - blocked} can run, {finished} done, {blocked} cannot run")
+    say(f"cells: {len(cells) - finished - blocked} can run, {finished} done, {blocked} cannot run")
     if blocked:
         raise TrainingError(f"{blocked} of {len(cells)} cells cannot run: fix the problems above")
 

@@ -86,7 +86,7 @@ def test_a_dry_run_shows_cells_and_writes_nothing(
     invoke("benchmark", matrix, "--out", tmp_path / "bench", "--dry-run", "--only", "*-test_resnet-*")
     line, last = capsys.readouterr().out.splitlines()
     assert line.startswith("pending  breastmnist-28-timm-test_resnet-") and "cannot" not in line
-    assert last == "1 cells: 1 can run, 0 done, 0 cannot run"
+    assert last == "cells: 1 can run, 0 done, 0 cannot run"
     shown = line.rpartition(": ")[2]
     with pytest.raises(MedMNISTError, match="1 of 2 cells cannot run"):
         invoke("benchmark", matrix, "--out", tmp_path / "bench", "--dry-run", "--only", f"*{shown[1:]}")
@@ -101,7 +101,7 @@ def test_a_dry_run_names_cells_that_cannot_run(
     with pytest.raises(MedMNISTError, match="2 of 3 cells cannot run: fix the problems above"):
         invoke("benchmark", matrix, "--out", tmp_path / "bench", "--dry-run")
     fine, model, data, last = capsys.readouterr().out.splitlines()
-    assert last == "3 cells: 1 can run, 0 done, 2 cannot run"
+    assert last == "cells: 1 can run, 0 done, 2 cannot run"
     assert "cannot run" not in fine
     assert "no_such_model-finetune" in model and ": cannot run: unknown model 'no_such_model'" in model
     assert "pending  retinamnist-28-" in data and ": cannot run: no build of retinamnist at size 28 in " in data
@@ -243,7 +243,8 @@ def test_the_example_is_a_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert path.read_bytes() == EXAMPLE_FILE.read_bytes()
     with pytest.raises(TrainingError, match="11 of 11 cells cannot run"):
         invoke("benchmark", path, "--dry-run", "--out", tmp_path / "bench")
-    lines = capsys.readouterr().out.splitlines()
+    *lines, summary = capsys.readouterr().out.splitlines()
     assert len(lines) == len(read_matrix(EXAMPLE_FILE)) and all("no build of " in line for line in lines)
+    assert summary == "cells: 0 can run, 0 done, 11 cannot run"
     with pytest.raises(TrainingError, match="benchmark --example"):
         invoke("benchmark")
