@@ -94,7 +94,7 @@ def test_mistakes_are_one_line_and_exit_code_1(
         ((*export, "--gcs", "gs://bucket"), "error: the format png does not use Cloud Storage"),
         ((*export, "--split", "dev"), "error: unknown split 'dev'"),
         ((*export, "--size", "128"), "error: no build of breastmnist at size 128"),
-        ((*export[:2], "--out", tmp_path / "out"), "error: cannot load medmnist/breastmnist"),
+        ((*export[:2], "--out", tmp_path / "out"), "error: no build of breastmnist at size 28 in dist or "),
         (("export", "nobody/breastmnist", "--out", tmp_path / "out"), "error: cannot load nobody/breastmnist"),
         ((*montage, tmp_path / "a.jpg"), "error: cannot draw a montage of breastmnist as a.jpg"),
         ((*montage, tmp_path / "a.png"), "error: train of breastmnist has 16 images"),
