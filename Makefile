@@ -94,7 +94,7 @@ coverage: $(VENV)/dev.stamp  ## Run the tests and measure what they cover, which
 
 ENGINES := $(addprefix $(VENV)/automl/,auto-sklearn.stamp autogluon.stamp autokeras.stamp)
 test-slow: $(VENV)/frameworks.stamp $(ENGINES) $(MINIMUM).stamp  ## Run the slow tests, one of which needs Chromium, then test-minimum
-	$(BIN)/python -m pytest -n auto -m slow
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 	$(MAKE) test-minimum
 
 lint: $(VENV)/dev.stamp  ## Check style, types, spelling and phrases
