@@ -65,7 +65,7 @@ import medmnist_hf
 try:
     medmnist_hf.load("org/breastmnist", 128)
 except medmnist_hf.MedMNISTError as error:
-    assert "at size 128: it is not in the cache" in str(error), error
+    assert "at size 128, which is not in the cache" in str(error), error
 else:
     raise AssertionError("loaded from nowhere")
 """

@@ -106,7 +106,7 @@ def test_a_killed_search_keeps_its_best_model_and_resumes(python: Path, tmp_path
     log = tmp_path / STATE_NAME / "trials.jsonl"
     log.write_text(log.read_text() + '{"record_id": 9, "learner": "lgbm", "val')  # an incomplete line, as after a kill
     spent = first.facts["search_seconds"]
-    second = search(ENGINE, python, tmp_path, replace(problem, seconds=spent + 5))
+    second = search(ENGINE, python, tmp_path, replace(problem, seconds=spent + 15))
     assert not second.partial and second.facts["trials"] > first.facts["trials"]
     assert second.facts["validation_loss"] <= first.facts["validation_loss"]
     assert spent < second.facts["search_seconds"]
@@ -131,7 +131,7 @@ def test_a_single_class_is_reported_in_one_line(python: Path, tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_the_budget_is_kept(python: Path, tmp_path: Path) -> None:
-    problem = problem_with("binary-class", 2, trials=None, seconds=4.0)
+    problem = problem_with("binary-class", 2, trials=None, seconds=12.0)
     start = time.monotonic()
     result = search(ENGINE, python, tmp_path, problem)
-    assert not result.partial and 3.5 < time.monotonic() - start < 30
+    assert not result.partial and 11.5 < time.monotonic() - start < 60
