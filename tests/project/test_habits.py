@@ -67,3 +67,7 @@ def test_issue_forms_ask_for_something() -> None:
         else:
             assert form["name"] and form["description"]
             assert any(field["validations"]["required"] for field in form["body"] if "validations" in field)
+
+
+def test_coverage_has_a_floor() -> None:
+    assert PYPROJECT["tool"]["coverage"]["report"]["fail_under"] >= 97
