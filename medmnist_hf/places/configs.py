@@ -147,7 +147,7 @@ def _of_flag(
             return _on_hub(f"{NAMESPACE}/{entry.flag}", None, sizes)
         except MedMNISTError as error:
             other = other_sizes(entry, roots)
-            text = f"{error}; there is no build of it in {where} either: {other}{how_to_build(entry, size)}"
+            text = f"{error}; no build of it was found in {where} either: {other}{how_to_build(entry, size)}"
             raise SourceError(text) from None
     raise SourceError(
         f"no build of {named.text}{_of_sizes(sizes)} in {where}: {other_sizes(entry, roots)}"

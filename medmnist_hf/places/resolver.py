@@ -146,7 +146,7 @@ def find(
         root: Folder of builds, of one subset or of one config: the only place where a flag is looked up.
         revision: Branch, tag or commit on the Hub, which is then the only place.
         expected: The required subset, if known.
-        npz: Accept NPZ files if there is no build.
+        npz: Accept NPZ files if no build was found.
 
     Raises:
         CatalogError: The name is not valid, or the subset has no such size.

@@ -123,7 +123,7 @@ def test_an_npz_file_and_an_empty_folder(tmp_path: Path) -> None:
 def test_the_error_for_a_failing_hub_names_each_place(pusher: Pusher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(configs, "hub_api", lambda: pusher.api)
     with pytest.raises(
-        MedMNISTError, match=r"medmnist/pathmnist.*; there is no build of it in dist or .*builds either: run med"
+        MedMNISTError, match=r"medmnist/pathmnist.*; no build of it was found in dist or .*builds either: run med"
     ):
         find_configs("pathmnist")
 
