@@ -116,7 +116,7 @@ def test_the_banner_of_unverified_data_crosses_the_figure(tmp_path: Path, proven
     path = save_plot(tmp_path / "plot.png", random_predictions(entry), entry.labels, "x", provenance=provenance)
     with PIL.Image.open(path) as picture:
         pixels = np.asarray(picture.convert("RGB"), np.int16)
-    red = pixels[..., 0] - pixels[..., 1:].max(axis=-1) > 40
+    red = pixels[..., 0] - pixels[..., 1:].max(axis=-1) > 30
     columns = np.flatnonzero(red.any(axis=0))
     assert not len(columns) if provenance.comparable else np.ptp(columns) > 0.6 * pixels.shape[1]
     figure = stamp(draw(random_predictions(entry), entry.labels, "x"), provenance)
