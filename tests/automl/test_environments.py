@@ -15,7 +15,7 @@ from medmnist_hf.automl import environments
 from medmnist_hf.automl.engines import Engine
 from medmnist_hf.automl.environments import VARIABLE, base_interpreter, check, environment, home, interpreter, make
 from medmnist_hf.errors import TrainingError
-from tests.fixtures.engines import tiny_engine
+from tests.fixtures.automl_engine import tiny_engine
 
 CURRENT = Path(sys.executable)
 RELEASE = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -16,7 +16,7 @@ import pytest
 
 from medmnist_hf.automl.search import LOG_NAME, SPENT_NAME, SearchResult, cores, search
 from medmnist_hf.errors import TrainingError
-from tests.fixtures.engines import problem, tiny_engine
+from tests.fixtures.automl_engine import problem, tiny_engine
 from tests.fixtures.paths import ROOT
 
 PYTHON = Path(sys.executable)
@@ -154,7 +154,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from medmnist_hf.automl.search import search
-from tests.fixtures.engines import problem, tiny_engine
+from tests.fixtures.automl_engine import problem, tiny_engine
 folder = Path(sys.argv[1])
 body = "(job.folder / 'pid').write_text(str(os.getpid()))\\n" + sys.argv[2]
 search(tiny_engine(folder, body), Path(sys.executable), folder / "search", problem())

@@ -17,7 +17,7 @@ from medmnist_hf.catalog import Task
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.scoring import predictions
 from medmnist_hf.scoring.official import score
-from tests.fixtures.engines import problem as base_problem
+from tests.fixtures.automl_engine import problem as base_problem
 
 ENGINE = engine("flaml")
 

@@ -21,7 +21,7 @@ from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.results import RESULTS_NAME, read_results
 from medmnist_hf.training.running import run
 from tests.conftest import Phantoms
-from tests.fixtures.engines import tiny_engine
+from tests.fixtures.automl_engine import tiny_engine
 from tests.fixtures.methods import run_of
 from tests.fixtures.runs import FLAGS, build_all, tiny
 
