@@ -43,7 +43,10 @@ PANELS: Final[dict[Panel, tuple[str, ...]]] = {
     Panel.DATA: ("size", "root", "repository", "revision"),
     Panel.MODEL: ("model", "pretrained", "checkpoint", "stem", "volumetric", "depth_stride"),
     Panel.INPUT: ("image_size", "resize", "channels", "normalize"),
-    Panel.METHOD: ("method", "lora_rank", "lora_alpha", "neighbors", "prompt", "time_budget", "trials"),
+    Panel.METHOD: (
+        *("method", "unfreeze", "unfreeze_from", "lora_rank", "lora_alpha", "neighbors", "prompt", "time_budget"),
+        "trials",
+    ),
     Panel.TRAINING: (
         *("seeds", "seed", "epochs", "batch_size", "accumulation"),
         *("optimizer", "learning_rate", "schedule", "warmup_epochs", "weight_decay", "layer_decay", "max_grad_norm"),

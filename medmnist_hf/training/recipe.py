@@ -28,7 +28,7 @@ from medmnist_hf.files import read_document
 from medmnist_hf.places.resolver import DEFAULT_ROOT, ROOT_VARIABLE
 from medmnist_hf.training.data_source import locate_data
 from medmnist_hf.training.registry import METHODS, PIXELS, Method, method
-from medmnist_hf.training.values import parse_seconds, parse_size, typed_value, unknown_option, unmet_bound
+from medmnist_hf.training.values import option, parse_seconds, parse_size, typed_value, unknown_option, unmet_bound
 
 LOSSES: Final = {
     Task.BINARY: ("cross-entropy",),
@@ -43,26 +43,6 @@ NOT_TRAINED: Final = (SEEDS, "report_to")
 """Fields that do not affect training: a run continues in the same folder when they change."""
 
 _LONGEST_MODEL: Final = 60
-
-
-def option(
-    default: object,
-    about: str,
-    *,
-    at_least: float = -math.inf,
-    above: float = -math.inf,
-    at_most: float = math.inf,
-) -> Any:
-    """Declare a field of a recipe.
-
-    Args:
-        default: Default value.
-        about: Help text.
-        at_least: Smallest number allowed.
-        above: Exclusive lower bound.
-        at_most: Largest number allowed.
-    """
-    return field(default=default, metadata={"help": about, "bounds": (at_least, above, at_most)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +137,15 @@ class Recipe:
         False, "Scale volumes by U(0, 1) in training, 0.5 in evaluation; for shape subsets."
     )
 
+    unfreeze: float = option(
+        0.6,
+        "Fraction of the blocks that method partial trains, at least one; 0: the classifier alone.",
+        at_least=0,
+        at_most=1,
+    )
+    unfreeze_from: Literal["last", "first"] = option(
+        "last", "Which blocks method partial trains: the last ones and the final norm, or the first ones and the stem."
+    )
     lora_rank: int = option(8, "Rank of the LoRA matrices.", at_least=1)
     lora_alpha: float = option(16.0, "LoRA alpha: updates are scaled by alpha / rank.", above=0)
     neighbors: int = option(11, "Number of neighbors k for kNN.", at_least=1)
@@ -334,6 +323,8 @@ def unread_options(recipe: Recipe, names: Iterable[str]) -> dict[str, str]:
         "stem": (recipe.model.startswith("timm/"), "it is only for resnet18 and resnet50"),
         "volumetric": (is_2d, f"{recipe.dataset} has images"),
         "depth_stride": (is_2d or recipe.volumetric != "2.5d", "it is only for volumes with volumetric 2.5d"),
+        "layer_decay": (recipe.method == "partial" and not recipe.unfreeze, "only the classifier is trained"),
+        "unfreeze_from": (recipe.unfreeze in {0, 1}, f"unfreeze is {recipe.unfreeze:g}"),
         "early_stopping": (recipe.early_stopping >= recipe.epochs, f"there are only {recipe.epochs} epochs"),
     }
     unread = {}

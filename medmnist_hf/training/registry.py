@@ -47,8 +47,8 @@ class Method:
     Attributes:
         name: Name in a recipe.
         about: One-line description.
-        card: How the model was made, for the model card, following the name of the network; empty if the method leaves
-            no model.
+        card: How the model was made, for the model card, following the name of the network, with options of the recipe
+            in braces; empty if the method leaves no model.
         trains: Whether it trains with the recipe's loss, which may then be any loss of the task.
         volumes: Whether it reads volumes as well as images.
         engine: The AutoML engine it runs, if any.
@@ -85,6 +85,13 @@ METHODS: Final[dict[str, Method]] = {
     entry.name: entry
     for entry in (
         Method("finetune", "Train all weights.", card="all weights trained", trains=True, reads=_TRAINING),
+        Method(
+            "partial",
+            "Train the classifier and the first or last blocks.",
+            card="with its classifier and the {unfreeze_from} {unfreeze:.0%} of its blocks trained",
+            trains=True,
+            reads=(*_TRAINING, "unfreeze", "unfreeze_from"),
+        ),
         Method(
             "linear-probe",
             "Fit a linear classifier to frozen features.",

@@ -1,4 +1,4 @@
-"""Parse option values as written in a file or a command, and check their type and bounds.
+"""Declare options, parse their values as written in a file or a command, and check their type and bounds.
 
 Example:
     >>> parse_seconds("10m", "time_budget"), format_duration(5400.0)
@@ -9,6 +9,7 @@ import difflib
 import math
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import field
 from types import UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
@@ -16,6 +17,26 @@ from medmnist_hf.errors import UNPRINTABLE, TrainingError, shorten
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)", re.ASCII)
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+def option(
+    default: object,
+    about: str,
+    *,
+    at_least: float = -math.inf,
+    above: float = -math.inf,
+    at_most: float = math.inf,
+) -> Any:
+    """Declare a field of a recipe.
+
+    Args:
+        default: Default value.
+        about: Help text.
+        at_least: Smallest number allowed.
+        above: Exclusive lower bound.
+        at_most: Largest number allowed.
+    """
+    return field(default=default, metadata={"help": about, "bounds": (at_least, above, at_most)})
 
 
 def parse_seconds(value: Any, where: str) -> float:

@@ -109,6 +109,7 @@ WITHOUT: dict[str, Any] = {
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "finetune": {},
+    "partial": {},
     "lora": {},
     "linear-probe": {},
     "knn": {},

@@ -62,6 +62,7 @@ CASES = {
     "timm": Case("bloodmnist", {}),
     "timm, gray": Case("pneumoniamnist", {"channels": "images"}),
     "timm, by lora": Case("pneumoniamnist", {"method": "lora", "lora_rank": 2}),
+    "timm, in part": Case("bloodmnist", {"method": "partial", "unfreeze": 0.2}),
     "timm, findings": Case("chestmnist", {}),
     "timm, grades": Case("retinamnist", {"loss": "ordinal"}),
     "transformers": Case("bloodmnist", {"model": "vit", "image_size": 32, "method": "linear-probe"}),

@@ -20,7 +20,12 @@ def test_every_method_has_a_description_and_a_module(name: str) -> None:
 
 
 def test_which_methods_leave_a_model() -> None:
-    assert [name for name, entry in METHODS.items() if entry.leaves_model] == ["finetune", "linear-probe", "lora"]
+    assert [name for name, entry in METHODS.items() if entry.leaves_model] == [
+        "finetune",
+        "partial",
+        "linear-probe",
+        "lora",
+    ]
 
 
 def test_model_names_are_checked_without_loading_a_model(tmp_path: Path) -> None:
@@ -33,7 +38,9 @@ def test_model_names_are_checked_without_loading_a_model(tmp_path: Path) -> None
 
 
 def test_an_unknown_method_is_a_one_line_error() -> None:
-    with pytest.raises(TrainingError, match=r"^unknown method 'svm': choose from finetune, linear-probe, ") as caught:
+    with pytest.raises(
+        TrainingError, match=r"^unknown method 'svm': choose from finetune, partial, linear-probe, "
+    ) as caught:
         method("svm")
     assert "\n" not in str(caught.value)
 

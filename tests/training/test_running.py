@@ -351,8 +351,10 @@ def free_port() -> int:
 
 
 @pytest.mark.slow
-def test_two_processes_reach_the_scores_of_one(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [{}, {"method": "partial", "unfreeze": 0.4}], ids=["finetune", "partial"])
+def test_two_processes_reach_the_scores_of_one(options: dict[str, Any], root: Path, tmp_path: Path) -> None:
     common: dict[str, Any] = {
+        **options,
         "model": "timm/test_vit",  # without batch norms, whose statistics would cover one process's share only
         "image_size": 32,
         "epochs": 2,

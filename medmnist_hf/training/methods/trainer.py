@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from timm.optim._param_groups import param_groups_layer_decay, param_groups_weight_decay
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
@@ -24,10 +23,11 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from medmnist_hf.errors import DivergenceError, TrainingError
 from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.loader import ArrayLoader
+from medmnist_hf.training.data.mixing import make_mixing
 from medmnist_hf.training.data.transforms import BatchTransform
 from medmnist_hf.training.losses import LossFunction
-from medmnist_hf.training.methods.mixing import make_mixing
 from medmnist_hf.training.methods.resume import checkpoint_folder, complete_checkpoint
+from medmnist_hf.training.models.heads import network_of
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.scoring import make_compute_metrics
 
@@ -116,13 +116,14 @@ class RecipeTrainer(Trainer):
         """Make Adam, AdamW or SGD, with learning rate and decay by group of weights."""
         if self.optimizer is None:
             recipe, trained = self.recipe, model or self.network
-            inner: nn.Module = getattr(trained, "timm_model", None) or getattr(trained, "network", None) or trained
+            inner = network_of(trained)
             groups: list[dict[str, Any]] = (
                 param_groups_layer_decay(inner, recipe.weight_decay, layer_decay=recipe.layer_decay)
                 if recipe.layer_decay < 1
                 else param_groups_weight_decay(inner, recipe.weight_decay)
             )
-            if recipe.layer_decay < 1 and len({group["lr_scale"] for group in groups}) == 1:
+            is_frozen = not all(parameter.requires_grad for parameter in inner.parameters())
+            if recipe.layer_decay < 1 and len({group["lr_scale"] for group in groups}) == 1 and not is_frozen:
                 raise TrainingError(f"{recipe.model} has no named layers, which layer_decay needs: leave it out")
             for group in groups:
                 group["lr"] = recipe.learning_rate * group.pop("lr_scale", 1.0)
@@ -150,10 +151,9 @@ class RecipeTrainer(Trainer):
     ) -> Any:
         """Compute the loss, in training on mixed images if the recipe says so."""
         images, labels = inputs["pixel_values"], inputs["labels"]
-        if model.training and self.recipe.freeze_batch_norm:
-            for layer in model.modules():
-                if isinstance(layer, _BatchNorm):
-                    layer.eval()
+        if model.training:
+            for norm in _fixed_norms(model, everywhere=self.recipe.freeze_batch_norm):
+                norm.eval()
         if model.training and self.mix is not None:
             images, labels = self.mix(images, labels)
         outputs = model(pixel_values=images)
@@ -335,6 +335,15 @@ class _ProgressCallback(ProgressCallback):
                 f"validation loss {logs['eval_loss']:.3f}, AUC {logs['eval_auc']:.3f}, ACC {logs['eval_acc']:.3f}",
                 file=sys.stderr,
             )
+
+
+def _fixed_norms(model: nn.Module, *, everywhere: bool) -> Iterator[nn.Module]:
+    """Yield the norms whose running statistics do not change: those with frozen weights, or all of them."""
+    for norm in model.modules():
+        if norm._buffers.get("running_var") is not None:
+            weights = list(norm.parameters())
+            if everywhere or (weights and not any(weight.requires_grad for weight in weights)):
+                yield norm
 
 
 def _plain(model: nn.Module) -> dict[str, Tensor]:

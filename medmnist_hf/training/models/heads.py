@@ -1,4 +1,4 @@
-"""Find the classifier of a model, and its input features."""
+"""Find the network and the classifier of a model, and the classifier's input features."""
 
 from typing import Any
 
@@ -6,6 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from medmnist_hf.errors import TrainingError
+
+
+def network_of(model: nn.Module) -> Any:
+    """The network of timm or of the MedMNIST paper inside a model; the model itself if it has none."""
+    return getattr(model, "timm_model", None) or getattr(model, "network", None) or model
 
 
 def classifier_of(model: nn.Module) -> tuple[str, nn.Module]:

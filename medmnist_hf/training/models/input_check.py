@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from medmnist_hf.errors import TrainingError, first_line
-from medmnist_hf.training.models.heads import classifier_of
+from medmnist_hf.training.models.heads import classifier_of, network_of
 from medmnist_hf.training.recipe import Recipe
 
 _log = logging.getLogger(__name__)
@@ -191,7 +191,7 @@ def _candidates(model: Any, size: int) -> Iterator[int]:
 
 def _own_sizes(model: Any) -> list[Any]:
     """Image sizes in the configuration of a network."""
-    network = getattr(model, "timm_model", None) or getattr(model, "network", None) or model
+    network = network_of(model)
     config = getattr(model, "config", None)
     parts = [config, *(getattr(config, part, None) for part in ("backbone_config", "vision_config"))]
     own = [getattr(part, "image_size", None) for part in parts]

@@ -6,7 +6,7 @@ Every number comes from the run's results, the catalog or the published results;
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -192,7 +192,7 @@ def _context(result: RunResult, config: Mapping[str, Any]) -> dict[str, Any]:
         "source": result.data.source,
         "rows": result.data.rows,
         "model": recipe.model,
-        "how": method(recipe.method).card,
+        "how": method(recipe.method).card.format(**asdict(recipe)),
         "dataset": repository(recipe),
         "size": recipe.size,
         "volumes": volumes,

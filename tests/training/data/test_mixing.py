@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.methods.mixing`: mixing of batches of any size, equal to timm for even sizes."""
+"""`medmnist_hf.training.data.mixing`: mixing of batches of any size, equal to timm for even sizes."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from timm.data.mixup import Mixup
 
-from medmnist_hf.training.methods.mixing import make_mixing
+from medmnist_hf.training.data.mixing import make_mixing
 from medmnist_hf.training.recipe import make_recipe
 
 
