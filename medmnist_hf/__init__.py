@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from medmnist_hf.evaluation.prediction_files import read_predictions, write_predictions
     from medmnist_hf.exporting.by_name import export, montage
     from medmnist_hf.loading.load import load, load_arrays
+    from medmnist_hf.sampling.folds import folds
+    from medmnist_hf.sampling.take import take
 
 __version__ = version("medmnist-hf")
 """Version of this package."""
@@ -34,6 +36,7 @@ __all__ = [
     "cite",
     "clear_cache",
     "export",
+    "folds",
     "load",
     "load_arrays",
     "metric",
@@ -41,6 +44,7 @@ __all__ = [
     "read_predictions",
     "subset",
     "subsets",
+    "take",
     "to_arrays",
     "write_predictions",
 ]
@@ -49,11 +53,13 @@ _LAZY_MODULES: Final = {
     "cache_info": "medmnist_hf.data.array_cache",
     "clear_cache": "medmnist_hf.data.array_cache",
     "export": "medmnist_hf.exporting.by_name",
+    "folds": "medmnist_hf.sampling.folds",
     "load": "medmnist_hf.loading.load",
     "load_arrays": "medmnist_hf.loading.load",
     "metric": "medmnist_hf.evaluate_module",
     "montage": "medmnist_hf.exporting.by_name",
     "read_predictions": "medmnist_hf.evaluation.prediction_files",
+    "take": "medmnist_hf.sampling.take",
     "to_arrays": "medmnist_hf.data.arrays",
     "write_predictions": "medmnist_hf.evaluation.prediction_files",
 }

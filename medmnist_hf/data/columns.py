@@ -1,7 +1,7 @@
 """Read the columns ``image`` and ``label`` of a `datasets.Dataset` in any format."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from math import prod
 from typing import Any, Final
@@ -39,27 +39,15 @@ class Columns:
         Raises:
             SourceError: It is not a data set with such columns, or has no rows.
         """
-        if not isinstance(dataset, datasets.Dataset):
-            hint = {datasets.DatasetDict: "choose a split", datasets.IterableDataset: "load it without streaming=True"}
-            raise SourceError(
-                f"to_arrays takes a datasets.Dataset, not {type(dataset).__name__}: "
-                f"{hint.get(type(dataset), 'load it with datasets.load_dataset')}"
-            )
-        missing = [name for name in _NAMES if name not in dataset.column_names]
-        if missing:
-            raise SourceError(
-                f"the data set has no column {missing[0]}, only {', '.join(dataset.column_names)}: use rename_column"
-            )
-        if not len(dataset):
-            raise SourceError("the data set has no rows: select other rows")
+        _check(dataset, _NAMES, "to_arrays")
         self._dataset = dataset
         self.name = dataset.info.dataset_name or "dataset"
         self.split = str(dataset.split or "")
         self.fingerprint: str = dataset._fingerprint
         self.features = json.dumps(dataset.features.to_dict())
-        self._classes, self._multi_label = _classes_of(dataset.features["label"])
+        names, multi_label = _classes_of(dataset.features["label"])
         self.shape = (len(dataset), *self._row_shape())
-        self.label_shape = (len(dataset), self._classes) if self._multi_label else (len(dataset),)
+        self.label_shape = (len(dataset), len(names)) if multi_label else (len(dataset),)
 
     def decode(self) -> tuple[Iterator[UInt8Array], NDArray[Any]]:
         """Return the images in blocks of bounded size, and the labels.
@@ -67,7 +55,7 @@ class Columns:
         Raises:
             SourceError: A row holds something else; for an image, raised while the blocks are read.
         """
-        return self._images(), self._labels()
+        return self._images(), _labels(self._dataset)
 
     def _row_shape(self) -> tuple[int, ...]:
         feature = self._dataset.features["image"]
@@ -86,7 +74,7 @@ class Columns:
         return shape
 
     def _read(self, name: str, start: int, stop: int) -> Any:
-        return self._dataset.select_columns([name]).with_format("arrow")[start:stop].column(name)
+        return _read(self._dataset, name, start, stop)
 
     def _images(self) -> Iterator[UInt8Array]:
         step = max(1, _BLOCK_BYTES // prod(self.shape[1:]))
@@ -96,28 +84,69 @@ class Columns:
         with row_errors(_fault):
             yield from decoded(parts, self.shape[1:])
 
-    def _labels(self) -> NDArray[Any]:
-        blocks = []
-        for start, stop in self._ranges(_LABEL_ROWS):
-            with row_errors(_fault, start):
-                column = self._read("label", start, stop)
-                blocks.append(labels_of(column, self._classes, multi_label=self._multi_label))
-        return np.concatenate(blocks)
-
     def _ranges(self, step: int) -> Iterator[tuple[int, int]]:
-        rows = self.shape[0]
-        return ((start, min(start + step, rows)) for start in range(0, rows, step))
+        return _ranges(self.shape[0], step)
 
 
-def _classes_of(feature: Any) -> tuple[int, bool]:
-    """Number of classes of a label feature, and whether a row has a list of them."""
+def read_labels(dataset: Any, function: str) -> tuple[NDArray[Any], list[str]]:
+    """Read the column ``label`` of a data set that needs no other column.
+
+    Args:
+        dataset: A `datasets.Dataset` in any format.
+        function: The public function it was passed to, for error messages.
+
+    Returns:
+        Class ids, int64 of shape ``(N,)``, or zeros and ones, uint8 of shape ``(N, L)``; and the names of the classes.
+
+    Raises:
+        SourceError: It is not a data set with such a column, or has no rows.
+    """
+    _check(dataset, ("label",), function)
+    return _labels(dataset), _classes_of(dataset.features["label"])[0]
+
+
+def _check(dataset: Any, columns: Iterable[str], function: str) -> None:
+    if not isinstance(dataset, datasets.Dataset):
+        hint = {datasets.DatasetDict: "choose a split", datasets.IterableDataset: "load it without streaming=True"}
+        raise SourceError(
+            f"{function} takes a datasets.Dataset, not {type(dataset).__name__}: "
+            f"{hint.get(type(dataset), 'load it with datasets.load_dataset')}"
+        )
+    missing = [name for name in columns if name not in dataset.column_names]
+    if missing:
+        raise SourceError(
+            f"the data set has no column {missing[0]}, only {', '.join(dataset.column_names)}: use rename_column"
+        )
+    if not len(dataset):
+        raise SourceError("the data set has no rows: select other rows")
+
+
+def _read(dataset: Any, name: str, start: int, stop: int) -> Any:
+    return dataset.select_columns([name]).with_format("arrow")[start:stop].column(name)
+
+
+def _labels(dataset: Any) -> NDArray[Any]:
+    names, multi_label = _classes_of(dataset.features["label"])
+    blocks = []
+    for start, stop in _ranges(len(dataset), _LABEL_ROWS):
+        with row_errors(_fault, start):
+            blocks.append(labels_of(_read(dataset, "label", start, stop), len(names), multi_label=multi_label))
+    return np.concatenate(blocks)
+
+
+def _ranges(rows: int, step: int) -> Iterator[tuple[int, int]]:
+    return ((start, min(start + step, rows)) for start in range(0, rows, step))
+
+
+def _classes_of(feature: Any) -> tuple[list[str], bool]:
+    """Names of the classes of a label feature, and whether a row has a list of them."""
     multi_label = isinstance(feature, datasets.List)
     label = feature.feature if multi_label else feature
     if not isinstance(label, datasets.ClassLabel):
         raise SourceError(
             f"the column label holds {feature}, neither ClassLabel nor a list of them: use class_encode_column"
         )
-    return label.num_classes, multi_label
+    return label.names, multi_label
 
 
 def _fault(row: int, what: str) -> SourceError:

@@ -24,7 +24,7 @@ LAYERS = [
     "features vertex hub scoring",
     "places",
     "data",
-    "conversion evaluation evaluate_module",
+    "conversion evaluation evaluate_module sampling",
     "exporting",
     "cards",
     "loading",

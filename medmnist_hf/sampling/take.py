@@ -1,0 +1,84 @@
+"""Take a fraction or a few rows of each class from a data set: the same rows on any machine.
+
+Example:
+    >>> import medmnist_hf
+    >>> data = medmnist_hf.load("pathmnist", 28)  # doctest: +SKIP
+    >>> medmnist_hf.take(data, shots=5)["train"].num_rows  # doctest: +SKIP
+    45
+"""
+
+from typing import Any, Final, TypeVar
+
+from medmnist_hf.data.arrays import Arrays
+from medmnist_hf.errors import SourceError
+from medmnist_hf.sampling.labels import read_names
+from medmnist_hf.sampling.rows import choose_rows, warn_if_scarce
+
+Data = TypeVar("Data")
+
+_REDUCED: Final = ("train", "validation")
+"""Splits that may be reduced; test never is, so that scores stay comparable."""
+
+
+def take(
+    dataset: Data,
+    *,
+    fraction: float | None = None,
+    shots: int | None = None,
+    seed: int = 0,
+    few_validation: bool = False,
+) -> Data:
+    """Take a fraction of the rows, with the class frequencies of all, or a number of rows of each class.
+
+    The rows depend on the labels and the seed alone: they are the same on any machine, for any size of the images and
+    with any release of the libraries. With the same seed, a smaller fraction is part of a larger one, and fewer shots
+    are part of more. A class with fewer rows than `shots` is taken completely, which a warning reports.
+
+    Args:
+        dataset: A `datasets.Dataset` of one split; a `datasets.DatasetDict`, of which only train is reduced; or the
+            `Arrays` of `medmnist_hf.load_arrays`, of which the rows are copied.
+        fraction: Fraction of the rows, above 0 and up to 1. Every class or finding that occurs is taken at least once.
+        shots: Number of rows of each class. For the multi-label task: of each finding and of rows without a finding,
+            where a row counts for each of its findings.
+        seed: Seed of the choice.
+        few_validation: Reduce the split validation of a `DatasetDict` in the same way.
+
+    Returns:
+        The same type as `dataset`, with the rows in their order.
+
+    Raises:
+        SourceError: Not exactly one of `fraction` and `shots` is given, a value is out of range, or `dataset` is
+            something else, such as a stream.
+    """
+    taken: Any = _take(dataset, fraction, shots, seed, few_validation=few_validation)
+    return taken  # type: ignore[no-any-return]  # it has the type of dataset
+
+
+def _take(data: Any, fraction: float | None, shots: int | None, seed: int, *, few_validation: bool) -> Any:
+    if not isinstance(data, Arrays):
+        import datasets
+
+        if isinstance(data, datasets.DatasetDict):
+            splits = _REDUCED if few_validation else _REDUCED[:1]
+            if missing := [split for split in splits if split not in data]:
+                raise SourceError(
+                    f"the data set has no split {missing[0]}, only {', '.join(data)}: pass one of them to take"
+                )
+            return datasets.DatasetDict(
+                {
+                    split: part.select(_rows(part, split, fraction, shots, seed)) if split in splits else part
+                    for split, part in data.items()
+                }
+            )
+    if few_validation:
+        raise SourceError("few_validation is for a DatasetDict with a split validation: take from that split directly")
+    rows = _rows(data, str(getattr(data, "split", None) or "the split"), fraction, shots, seed)
+    return Arrays(data.images[rows], data.labels[rows]) if isinstance(data, Arrays) else data.select(rows)
+
+
+def _rows(data: Any, split: str, fraction: float | None, shots: int | None, seed: int) -> Any:
+    labels, names = read_names(data, "take")
+    rows = choose_rows(labels, fraction=fraction, shots=shots, seed=seed)
+    if shots is not None:
+        warn_if_scarce(labels, shots, names, split)
+    return rows
