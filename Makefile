@@ -42,8 +42,13 @@ $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 	@touch $@ $(VENV)/build.stamp $(VENV)/train.stamp $(VENV)/docs.stamp
 
 $(VENV)/frameworks.stamp: $(VENV)/dev.stamp
-	$(BIN)/python -m pip install --quiet --editable '.[dev,frameworks]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,frameworks,ray]'
 	@touch $@
+
+# Slurm's packages, unpacked and not installed, so root is not needed; unless it is installed. Where it cannot be had, its tests
+# fail and say what to do.
+$(VENV)/slurm.stamp: tests/fixtures/engines/slurm.py | $(VENV)/dev.stamp
+	-$(BIN)/python -m tests.fixtures.engines.slurm $(VENV)/slurm && touch $@
 
 # Each AutoML engine has an environment of its own. auto-sklearn needs an old Python: where there is none, the command says
 # what to install, and the tests of that engine are skipped.
@@ -93,7 +98,7 @@ coverage: $(VENV)/dev.stamp  ## Run the tests and measure what they cover, which
 	$(BIN)/python -m coverage report --skip-covered --sort=cover
 
 ENGINES := $(addprefix $(VENV)/automl/,auto-sklearn.stamp autogluon.stamp autokeras.stamp)
-test-slow: $(VENV)/frameworks.stamp $(ENGINES) $(MINIMUM).stamp  ## Run the slow tests, one of which needs Chromium, then test-minimum
+test-slow: $(VENV)/frameworks.stamp $(VENV)/slurm.stamp $(ENGINES) $(MINIMUM).stamp  ## Run the slow tests, which need Chromium and Slurm (fetched by apt-get), then test-minimum
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 	$(MAKE) test-minimum
 

@@ -29,7 +29,12 @@ os.environ.update(
 from medmnist_hf.catalog import subset  # noqa: E402
 from medmnist_hf.conversion.sources.source import Phantom, SourceFile  # noqa: E402
 
-pytest_plugins = ["tests.fixtures.hub.server", "tests.fixtures.pushing", "tests.fixtures.unpublished"]
+pytest_plugins = [
+    "tests.fixtures.engines.plugin",
+    "tests.fixtures.hub.server",
+    "tests.fixtures.pushing",
+    "tests.fixtures.unpublished",
+]
 
 Phantoms = Callable[..., SourceFile]
 """Maps a flag, a size and the number of train rows (16 by default) to a phantom file."""
