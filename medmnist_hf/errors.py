@@ -68,6 +68,10 @@ class DivergenceError(TrainingError):
     """Training or a model produced numbers that are not finite, so no result is kept."""
 
 
+class JobError(MedMNISTError):
+    """Tasks cannot be handed to an engine, or the engine cannot be used."""
+
+
 class HubError(MedMNISTError):
     """The Hub cannot be reached, refuses a request, or holds files that a push must not touch.
 

@@ -19,7 +19,7 @@ LAYERS = [
     "array_types errors",
     "documents extras files network",
     "typed_json",
-    "catalog console automl",
+    "catalog console automl jobs",
     "manifest",
     "features vertex hub scoring",
     "places",

@@ -1,0 +1,163 @@
+"""Options of commands whose work can run on several machines, and the one way in which they hand it to an engine."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from medmnist_hf import console
+from medmnist_hf.console.program import Panel
+
+if TYPE_CHECKING:
+    from medmnist_hf.jobs.engine import Engine
+    from medmnist_hf.jobs.tasks import Status, Task, TaskFolder
+
+JOBS_DIR: Final = ".jobs"
+"""Folder of the tasks and their states, within the folder that a command writes to."""
+
+EngineName = Annotated[
+    str | None,
+    Panel.COMPUTE.option(
+        "--engine",
+        metavar="ENGINE",
+        help="Run the work as separate tasks, on local, slurm, ray or hf-jobs.",
+        show_default="in this process",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    Panel.COMPUTE.option(
+        "--workers", min=1, help="Tasks at a time, with --engine.", show_default="as the engine allows"
+    ),
+]
+EngineConfig = Annotated[
+    Path | None,
+    Panel.COMPUTE.option(
+        "--engine-config",
+        metavar="FILE.YAML",
+        help="What a task needs and where the engine is: cores, memory, time, partition, address.",
+        show_default=False,
+    ),
+]
+GpusPerTask = Annotated[
+    float | None,
+    Panel.COMPUTE.option("--gpus-per-task", min=0, help="GPUs of a task; with 0.25, four tasks share one."),
+]
+Wait = Annotated[
+    bool, Panel.COMPUTE.option("--wait/--no-wait", help="Wait for the tasks, or return once Slurm has them.")
+]
+
+say = partial(print, flush=True)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChoice:
+    """The engine that a command line names, with its settings.
+
+    Attributes:
+        name: Name of the engine.
+        workers: Tasks at a time; None for the file or the default.
+        config: YAML file of settings; None for the defaults.
+        gpus_per_task: GPUs of a task; None for the file or the default.
+        wait: Wait for the tasks.
+    """
+
+    name: str
+    workers: int | None = None
+    config: Path | None = None
+    gpus_per_task: float | None = None
+    wait: bool = True
+
+    def open(self) -> "Engine":
+        """Open the engine.
+
+        Raises:
+            JobError: It is unknown, or its settings are not valid.
+            MissingModuleError: Its packages are not installed.
+        """
+        from medmnist_hf.jobs.settings import read_settings
+        from medmnist_hf.jobs.submit import open_engine
+
+        return open_engine(
+            self.name, read_settings(self.config, workers=self.workers, gpus_per_task=self.gpus_per_task)
+        )
+
+
+def show_tasks(
+    path: Path, tasks: "Sequence[Task]", engine: "Engine", is_done: "Callable[[Task], bool | None]"
+) -> None:
+    """Print the state and the command of each task, and what the tasks to run would use; nothing is started.
+
+    Args:
+        path: Folder of the tasks; it may not exist.
+        tasks: The tasks.
+        engine: Engine that would run them.
+        is_done: As in `medmnist_hf.jobs.submit.run_tasks`.
+    """
+    import shlex
+
+    from medmnist_hf.jobs.tasks import State, TaskFolder, count
+
+    folder = TaskFolder(engine.place(path))
+    statuses = folder.expected(tasks, is_done)
+    for task in tasks:
+        status = statuses[task.name]
+        say(f"{status.state:11} {task.name}: {status.note or shlex.join(task.command)}")
+        if status.state in {State.FAILED, State.INTERRUPTED, State.RUNNING}:
+            say(f"{'':11} its output is in {folder.log_of(task)}")
+    say(f"tasks: {count(statuses.values())}")
+    engine.check()
+    for line in engine.resources(sum(status.state is not State.DONE for status in statuses.values())):
+        say(line)
+
+
+def run_on(
+    choice: EngineChoice,
+    path: Path,
+    tasks: "Sequence[Task]",
+    *,
+    is_done: "Callable[[Task], bool | None]" = lambda task: None,
+    describe: "Callable[[TaskFolder, Task], str]" = lambda folder, task: "done",
+    dry_run: bool = False,
+) -> "dict[str, Status]":
+    """Run tasks on an engine, printing what ends; those that did not succeed are named at the end.
+
+    Args:
+        choice: The engine.
+        path: Folder of the tasks.
+        tasks: The tasks.
+        is_done: As in `medmnist_hf.jobs.submit.run_tasks`.
+        describe: Describes the result of a task that was just done, from its folder.
+        dry_run: Start nothing; print the tasks and what they would use.
+
+    Returns:
+        Status of each task, by name; empty for a dry run.
+
+    Raises:
+        JobError: The engine cannot run the tasks, or they are running already.
+        Exit: A task failed or was not run.
+    """
+    from medmnist_hf.jobs.submit import run_tasks, unfinished
+    from medmnist_hf.jobs.tasks import TaskFolder
+
+    engine = choice.open()
+    if dry_run:
+        show_tasks(path, tasks, engine, is_done)
+        return {}
+    folder = TaskFolder(engine.place(path))
+    statuses = run_tasks(
+        folder, tasks, engine, is_done=is_done, wait=choice.wait, describe=partial(describe, folder), report=say
+    )
+    if not choice.wait:
+        say(f"{choice.name} has the tasks: --dry-run shows their state, and the same command ends what is left")
+        return statuses
+    lines = unfinished(statuses, folder)
+    for line in lines:
+        console.print_error(line)
+    if lines:
+        console.print_error(f"{len(lines)} of {len(tasks)} tasks are not done: run the same command again")
+        raise typer.Exit(1)
+    return statuses

@@ -1,0 +1,130 @@
+"""Run tasks on a Ray cluster: datatrove's executor asks it for an actor per task and repeats those whose node is lost.
+
+All nodes need the same environment and share the disk with the folder of the tasks.
+"""
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from typing import Any, Final
+
+import ray
+from datatrove.executor.ray import RayPipelineExecutor
+from datatrove.utils.stats import PipelineStats
+from loguru import logger
+
+from medmnist_hf.errors import JobError, first_line
+from medmnist_hf.jobs.engine import Engine
+from medmnist_hf.jobs.local import THREADS
+from medmnist_hf.jobs.process import run_task
+from medmnist_hf.jobs.settings import Settings
+from medmnist_hf.jobs.tasks import Task, TaskFolder
+
+_MEMORY_GB: Final = 1.0
+"""Memory that a task reserves by default; Ray wants to be given a number."""
+
+
+class _Executor(RayPipelineExecutor):  # type: ignore[misc]  # datatrove is not typed
+    """Runs the commands of tasks in actors."""
+
+    def __init__(self, folder: TaskFolder, tasks: Sequence[Task], ranks: Sequence[int], **rest: Any) -> None:
+        super().__init__([], len(tasks), logging_dir=str(folder.path), **rest)
+        self.folder = folder
+        self.commands = list(tasks)
+        self.ranks = list(ranks)
+
+    def get_incomplete_ranks(self, ranks: Any = None, skip_completed: Any = None) -> list[int]:
+        """The ranks to run."""
+        return self.ranks
+
+    @property
+    def world_size(self) -> int:
+        """Number of ranks whose statistics are merged at the end: there are none."""
+        return 0
+
+    def save_executor_as_json(self, indent: int = 4) -> None:
+        """Write nothing: the tasks are described already."""
+
+    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> Any:
+        logger.disable("datatrove")
+        environment = {THREADS: str(self.cpus_per_task)} | os.environ
+        run_task(self.folder, rank, self.commands[rank], environment, threading.Event())
+        return PipelineStats()
+
+
+class RayEngine(Engine):
+    """Actors on the nodes of a cluster."""
+
+    name = "ray"
+    pause = 0.5
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._thread: threading.Thread | None = None
+        self._fault: BaseException | None = None
+
+    def check(self) -> None:
+        """Connect to the cluster."""
+        if ray.is_initialized():
+            return
+        try:
+            ray.init(address=self.settings.ray.address, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:
+            raise JobError(
+                f"no Ray cluster at {self.settings.ray.address} ({first_line(error)}): start one with ray start, and "
+                "give its address in the engine's settings"
+            ) from None
+
+    def resources(self, tasks: int) -> list[str]:
+        """See `Engine.resources`."""
+        found = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        nodes = len(ray.nodes())  # type: ignore[no-untyped-call]
+        workers = self.settings.workers or tasks
+        return [
+            f"ray: {tasks:,} tasks, at most {workers:,} at a time, each with {self._cpus} cores, {self._memory:g} GB "
+            f"and {self.settings.gpus_per_task:g} GPUs",
+            f"cluster: {nodes} nodes, {found.get('CPU', 0):g} cores, {found.get('GPU', 0):g} GPUs",
+        ]
+
+    @property
+    def _cpus(self) -> int:
+        return self.settings.cpus_per_task or 1
+
+    @property
+    def _memory(self) -> float:
+        return self.settings.memory_gb or _MEMORY_GB
+
+    def start(self, folder: TaskFolder, tasks: Sequence[Task], ranks: Sequence[int]) -> None:
+        """See `Engine.start`."""
+        logger.disable("datatrove")
+        executor = _Executor(
+            folder,
+            tasks,
+            ranks,
+            workers=self.settings.workers or -1,
+            cpus_per_task=self._cpus,
+            mem_per_cpu_gb=self._memory / self._cpus,
+            gpus_per_task=self.settings.gpus_per_task,
+            tasks_per_job=self.settings.tasks_per_job,
+        )
+        self._thread = threading.Thread(target=self._run, args=[executor], daemon=True)
+        self._thread.start()
+
+    def _run(self, executor: _Executor) -> None:
+        try:
+            executor.run()
+        except BaseException as error:
+            self._fault = error
+
+    def is_active(self) -> bool:
+        """See `Engine.is_active`."""
+        if self._fault is not None:
+            raise JobError(f"Ray failed ({first_line(self._fault)}): run the same command again to continue")
+        return self._thread is not None and self._thread.is_alive()
+
+    def stop(self) -> None:
+        """See `Engine.stop`."""
+        with contextlib.suppress(Exception):
+            ray.shutdown()

@@ -1,0 +1,180 @@
+"""Run the tasks of a folder on an engine until all have ended; the same call does the rest later."""
+
+import importlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from medmnist_hf.errors import JobError
+from medmnist_hf.extras import suggest_install
+from medmnist_hf.files import BusyError, sole_process
+from medmnist_hf.jobs.engine import Engine
+from medmnist_hf.jobs.settings import Settings
+from medmnist_hf.jobs.tasks import State, Status, Task, TaskFolder
+
+ENGINES: Final = {
+    "local": ("medmnist_hf.jobs.local", "LocalEngine", None),
+    "slurm": ("medmnist_hf.jobs.slurm", "SlurmEngine", "jobs"),
+    "ray": ("medmnist_hf.jobs.ray", "RayEngine", "ray"),
+    "hf-jobs": ("medmnist_hf.jobs.hf_jobs", "HfJobsEngine", "jobs"),
+}
+"""Name -> module, class, and the extra that it needs."""
+
+LOCK_NAME: Final = "submit.lock"
+
+Report = Callable[[str], None]
+
+
+def open_engine(name: str, settings: Settings) -> Engine:
+    """Open an engine by its name.
+
+    Raises:
+        JobError: The name is unknown.
+        MissingModuleError: Its packages are not installed.
+    """
+    if name not in ENGINES:
+        raise JobError(f"unknown engine {name!r}: choose from {', '.join(ENGINES)}")
+    module, member, extra = ENGINES[name]
+    with suggest_install(extra):
+        opened: Engine = getattr(importlib.import_module(module), member)(settings)
+    return opened
+
+
+def run_tasks(
+    folder: TaskFolder,
+    tasks: Sequence[Task],
+    engine: Engine,
+    *,
+    is_done: Callable[[Task], bool | None] = lambda task: None,
+    is_selected: Callable[[Task], bool] = lambda task: True,
+    keep_going: bool = True,
+    wait: bool = True,
+    describe: Callable[[Task], str] = lambda task: "done",
+    report: Report = print,
+) -> dict[str, Status]:
+    """Run tasks that are not done, failed ones again, and wait until all have ended.
+
+    Args:
+        folder: Their folder; created if missing.
+        tasks: All tasks.
+        engine: Engine to run them on.
+        is_done: Whether the result of a task exists; None if only the marker of an earlier run can say so.
+        is_selected: Whether to run a task.
+        keep_going: Run further tasks after a failure.
+        wait: Wait for the tasks; otherwise return once they are submitted.
+        describe: Describes the result of a task that was just done.
+        report: Called with a line whenever a task ends.
+
+    Returns:
+        Status of each task, by name.
+
+    Raises:
+        JobError: The tasks of the folder are already running, or the engine cannot run them.
+        KeyboardInterrupt: Ctrl-C was pressed. Running tasks have been ended; those that are done stay so.
+        OSError: The folder cannot be written.
+    """
+    folder.path.mkdir(parents=True, exist_ok=True)
+    engine.check()
+    with _sole_submission(folder):
+        if running := engine.still_running(folder):
+            raise JobError(f"{running} is still running tasks of {folder.path}: wait until it ends, or cancel it")
+        folder.write(tasks, is_done)
+        watch = _Watch(folder, tasks, describe, report)
+        ranks = [rank for rank, task in enumerate(tasks) if is_selected(task) and rank not in watch.done]
+        watch.begin(ranks)
+        if ranks:
+            engine.start(folder, tasks, ranks)
+        if not wait:
+            return folder.statuses()
+        try:
+            _wait(engine, watch, ranks, keep_going)
+        except BaseException:
+            engine.stop()
+            raise
+        finally:
+            engine.forget(folder)
+        watch.look()
+        return folder.statuses()
+
+
+@contextmanager
+def _sole_submission(folder: TaskFolder) -> Iterator[None]:
+    try:
+        with sole_process(folder.path / LOCK_NAME, f"running tasks of {folder.path}", wait=False):
+            yield
+    except BusyError as error:
+        raise JobError(error) from None
+
+
+def _wait(engine: Engine, watch: "_Watch", ranks: Sequence[int], keep_going: bool) -> None:
+    wanted = set(ranks)
+    while not wanted <= watch.done | watch.failed and engine.is_active():
+        watch.look()
+        if watch.failed and not keep_going:
+            engine.stop()
+            return
+        time.sleep(engine.pause)
+
+
+@dataclass(slots=True)
+class _Watch:
+    """Reports tasks that end."""
+
+    folder: TaskFolder
+    tasks: Sequence[Task]
+    describe: Callable[[Task], str]
+    report: Report
+    begun: float = field(default_factory=time.monotonic)
+    done: set[int] = field(default_factory=set)
+    failed: set[int] = field(default_factory=set)
+    first: int = 0
+
+    def __post_init__(self) -> None:
+        self.done, _ = self.folder.ended()
+        self.first = len(self.done)
+
+    def begin(self, ranks: Sequence[int]) -> None:
+        """Forget earlier failures of the tasks that will run."""
+        if self.first:
+            self.report(f"{self.first:,} of {len(self.tasks):,} are done already")
+        self.folder.retry(ranks)
+
+    def look(self) -> None:
+        """Report what has ended since the last look."""
+        done, failed = self.folder.ended()
+        for rank in sorted(done - self.done):
+            self.done.add(rank)
+            self._report(rank, self.describe(self.tasks[rank]))
+        for rank in sorted(failed - self.failed - self.done):
+            self.failed.add(rank)
+            self._report(rank, f"failed: {self.folder.reason(rank)}")
+
+    def _report(self, rank: int, text: str) -> None:
+        ended = len(self.done) + len(self.failed)
+        self.report(f"[{ended}/{len(self.tasks)}] {self.tasks[rank].name}: {text}{self._left()}")
+
+    def _left(self) -> str:
+        """Estimated remaining time, from the pace so far; empty if unknown or nothing is left."""
+        rest, ended = len(self.tasks) - len(self.done) - len(self.failed), len(self.done) - self.first
+        if not rest or not ended:
+            return ""
+        return f"; about {duration((time.monotonic() - self.begun) / ended * rest)} left"
+
+
+def duration(seconds: float) -> str:
+    """Describe a duration, e.g. ``80 s``, ``3 min`` or ``1.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def unfinished(statuses: dict[str, Status], folder: TaskFolder) -> list[str]:
+    """Describe the tasks that are not done, a line each, with the file of their output."""
+    logs = {task.name: folder.log_of(task) for task in folder.read()}
+    return [
+        f"{status.state}: {name}" + (f": {status.note}" if status.note else "") + f" (output: {logs[name]})"
+        for name, status in statuses.items()
+        if status.state is not State.DONE
+    ]
