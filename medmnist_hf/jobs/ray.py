@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import ray
@@ -27,17 +27,16 @@ _MEMORY_GB: Final = 1.0
 
 
 class _Executor(RayPipelineExecutor):  # type: ignore[misc]  # datatrove is not typed
-    """Runs the commands of tasks in actors."""
+    """Runs shares of tasks in actors; what datatrove calls a rank is the index of a share."""
 
-    def __init__(self, folder: TaskFolder, tasks: Sequence[Task], ranks: Sequence[int], **rest: Any) -> None:
-        super().__init__([], len(tasks), logging_dir=str(folder.path), **rest)
+    def __init__(self, folder: TaskFolder, shares: Sequence[Mapping[int, Task]], **rest: Any) -> None:
+        super().__init__([], len(shares), logging_dir=str(folder.path), **rest)
         self.folder = folder
-        self.commands = list(tasks)
-        self.ranks = list(ranks)
+        self.shares = list(shares)
 
     def get_incomplete_ranks(self, ranks: Any = None, skip_completed: Any = None) -> list[int]:
-        """The ranks to run."""
-        return self.ranks
+        """The indices of all shares, since `run_task` skips tasks that are done."""
+        return list(range(len(self.shares)))
 
     @property
     def world_size(self) -> int:
@@ -50,7 +49,8 @@ class _Executor(RayPipelineExecutor):  # type: ignore[misc]  # datatrove is not 
     def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> Any:
         logger.disable("datatrove")
         environment = {THREADS: str(self.cpus_per_task)} | os.environ
-        run_task(self.folder, rank, self.commands[rank], environment, threading.Event())
+        for task_rank, task in self.shares[rank].items():
+            run_task(self.folder, task_rank, task, environment, threading.Event())
         return PipelineStats()
 
 
@@ -99,15 +99,14 @@ class RayEngine(Engine):
     def start(self, folder: TaskFolder, tasks: Sequence[Task], ranks: Sequence[int]) -> None:
         """See `Engine.start`."""
         logger.disable("datatrove")
+        share = self.settings.tasks_per_job
         executor = _Executor(
             folder,
-            tasks,
-            ranks,
+            [{rank: tasks[rank] for rank in ranks[start : start + share]} for start in range(0, len(ranks), share)],
             workers=self.settings.workers or -1,
             cpus_per_task=self._cpus,
             mem_per_cpu_gb=self._memory / self._cpus,
             gpus_per_task=self.settings.gpus_per_task,
-            tasks_per_job=self.settings.tasks_per_job,
         )
         self._thread = threading.Thread(target=self._run, args=[executor], daemon=True)
         self._thread.start()
