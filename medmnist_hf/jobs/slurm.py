@@ -129,6 +129,7 @@ class SlurmEngine(Engine):
             "mem": settings.memory_gb and f"{math.ceil(settings.memory_gb * 1024 * at_once)}M",
             "gpus": settings.gpus_per_task and str(math.ceil(settings.gpus_per_task)),
             "signal": _WARNING,
+            "open-mode": "append",  # a job that was repeated keeps the output of its first start
         }
         return {name: value for name, value in given.items() if value} | {"requeue": ""} | settings.slurm.options
 
