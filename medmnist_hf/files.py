@@ -5,9 +5,12 @@ import errno
 import hashlib
 import logging
 import os
+import random
 import secrets
 import stat
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import Final
@@ -156,6 +159,56 @@ def sole_process(lock_path: Path, doing: str, *, wait: bool = True) -> Iterator[
         yield
     finally:
         lock.release()
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """Lock files that limit how many processes, on any number of machines, do something at a time.
+
+    Attributes:
+        folder: Folder of the lock files on a disk that the processes share; created if missing.
+        count: Number of processes at a time. If processes differ in it, the largest number holds.
+    """
+
+    folder: Path
+    count: int
+
+    @contextlib.contextmanager
+    def hold(self, doing: str) -> Iterator[None]:
+        """Hold a slot; if all are held, log that and wait. A slot ends with its process.
+
+        Args:
+            doing: What each process does, for the log: "downloading".
+
+        Raises:
+            MedMNISTError: The file system has no locks.
+            OSError: A lock file cannot be written.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        said = False
+        while (lock := self._free()) is None:
+            if not said:
+                _log.warning("%d processes are %s: waiting for one of them", self.count, doing)
+                said = True
+            time.sleep(random.uniform(0.5, 1.5) * _SLOT_PAUSE)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _free(self) -> FileLock | None:
+        """Lock the first slot that is free; None if there is none."""
+        for index in range(self.count):
+            path = self.folder / f"{index}.lock"
+            lock = FileLock(path)
+            with name_missing_locks(path), contextlib.suppress(Timeout):
+                lock.acquire(blocking=False)
+                return lock
+        return None
+
+
+_SLOT_PAUSE: Final = 1.0
+"""Seconds between two looks for a free slot."""
 
 
 @contextlib.contextmanager

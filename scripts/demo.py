@@ -67,7 +67,7 @@ def demo(
 
 def _show_data(out: Path) -> None:
     datasets.disable_progress_bars()
-    source, options = open_source("phantom", phantom_rows=ROWS), BuildOptions(workers=usable_cores())
+    source, options = open_source("phantom", phantom_rows=ROWS), BuildOptions(threads=usable_cores())
     print(f"building {', '.join(SUBSETS)} at size 28 from phantoms (synthetic data of no patient)")
     outcomes = build_all(plan_run(SUBSETS, ["28"], source, options), source, out, options, write_card=write_card)
     for outcome in outcomes:

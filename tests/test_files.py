@@ -14,6 +14,7 @@ import pytest
 from medmnist_hf.errors import MedMNISTError, first_line
 from medmnist_hf.files import (
     BusyError,
+    Slots,
     UnfitFileError,
     name_missing_locks,
     open_regular,
@@ -94,6 +95,33 @@ def test_without_waiting_the_other_process_is_reported(tmp_path: Path) -> None:
         pass
     with sole_process(tmp_path / "a.lock", "writing a", wait=False):
         pass
+
+
+def test_slots_limit_how_many_hold_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("medmnist_hf.files._SLOT_PAUSE", 0.01)
+    slots, active, most = Slots(tmp_path / "slots", 2), [0], [0]
+    counting = threading.Lock()
+
+    def hold() -> None:
+        with slots.hold("downloading"):
+            with counting:
+                active[0] += 1
+                most[0] = max(most[0], active[0])
+            time.sleep(0.05)
+            with counting:
+                active[0] -= 1
+
+    threads = [threading.Thread(target=hold) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [2]
+    assert {path.name for path in slots.folder.iterdir()} == {"0.lock", "1.lock"}
+    assert set(caplog.messages) == {"2 processes are downloading: waiting for one of them"}
+    assert len(caplog.messages) == 3, "once per process that waits"
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])

@@ -1,10 +1,12 @@
 """Plan and build many configs in one run; a config that fails does not stop the others."""
 
+import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -13,11 +15,13 @@ import pyarrow as pa
 from medmnist_hf.catalog import ALL, DEFAULT_SIZE, SPLITS, SplitCounts, Subset, sized_subset, subset, subsets
 from medmnist_hf.conversion.build import BuildOptions, BuildResult, build_config, find_reusable
 from medmnist_hf.conversion.encode import encoder
+from medmnist_hf.conversion.scratch import private_folder
 from medmnist_hf.conversion.sharding import shard_ranges
 from medmnist_hf.conversion.sources.phantom import phantom_counts
 from medmnist_hf.conversion.sources.source import Phantom, Source, SourceFile, Zenodo
 from medmnist_hf.errors import BuildError, CatalogError, MedMNISTError, first_line
-from medmnist_hf.manifest import ARRAY
+from medmnist_hf.files import sole_process
+from medmnist_hf.manifest import ARRAY, WORK_DIR
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,10 @@ class BuildOutcome:
 
 
 def usable_cores() -> int:
-    """Number of processor cores that this process may use."""
+    """Number of processor cores that this process may use: ``OMP_NUM_THREADS`` if set, as engines of jobs do."""
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads.isdecimal() and int(threads):
+        return int(threads)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -147,6 +154,7 @@ def build_all(
     options: BuildOptions,
     *,
     write_card: Callable[[Path], object],
+    scratch: Path | None = None,
     on_start: Callable[[Planned], object] = lambda planned: None,
     on_bytes: Callable[[Planned, int, int | None], object] = lambda planned, received, total: None,
     on_progress: Callable[[Planned, int], object] = lambda planned, rows: None,
@@ -161,6 +169,8 @@ def build_all(
         out: Folder of all builds.
         options: Options of the build.
         write_card: Called with the folder of a subset whenever one of its configs is complete.
+        scratch: Folder on a fast disk for downloads and unfinished shards, emptied after each config; None for the
+            cache and `out`.
         on_start: Called with a config before it is fetched.
         on_bytes: Called with a config, the bytes received of its file, and the size of the file, None if unknown.
         on_progress: Called with a config and the number of rows just read, from several threads.
@@ -175,21 +185,19 @@ def build_all(
         failure: MedMNISTError | None = None
         try:
             on_start(planned)
-            file = _built_from(planned, source, out, options) or source.fetch(
-                planned.subset,
-                planned.size,
-                on_bytes=lambda received, total, planned=planned: on_bytes(  # type: ignore[misc]
-                    planned, received, total
-                ),
-            )
-            result = build_config(
-                planned.subset,
-                planned.size,
-                file,
-                out,
-                options=options,
-                on_progress=lambda rows, planned=planned: on_progress(planned, rows),  # type: ignore[misc]
-            )
+            with _workspace(planned, out, scratch) as folder:
+                file = _built_from(planned, source, out, options) or source.fetch(
+                    planned.subset, planned.size, into=folder, on_bytes=partial(on_bytes, planned)
+                )
+                result = build_config(
+                    planned.subset,
+                    planned.size,
+                    file,
+                    out,
+                    options=options,
+                    scratch=folder,
+                    on_progress=partial(on_progress, planned),
+                )
             write_card(result.config_dir.parent)
         except MedMNISTError as error:
             failure = error
@@ -197,6 +205,21 @@ def build_all(
             failure = _to_build_error(error, out / planned.subset.flag / str(planned.size))
         outcomes.append(BuildOutcome(planned, result, failure, time.monotonic() - start))
     return outcomes
+
+
+@contextlib.contextmanager
+def _workspace(planned: Planned, out: Path, scratch: Path | None) -> Iterator[Path | None]:
+    """A private folder in `scratch`, for the only process that works on this config; None without `scratch`."""
+    if scratch is None:
+        yield None
+        return
+    config_dir = out / planned.subset.flag / str(planned.size)
+    work = config_dir.parent / WORK_DIR
+    work.mkdir(parents=True, exist_ok=True)
+    # Without this lock, a second process would download the file to its own folder.
+    lock = sole_process(work / f"{planned.size}.scratch.lock", f"building {config_dir}")
+    with lock, private_folder(scratch) as folder:
+        yield folder
 
 
 def _built_from(planned: Planned, source: Source, out: Path, options: BuildOptions) -> SourceFile | None:

@@ -6,10 +6,13 @@ Layout below the folder of a subset::
     .build/224/            an unfinished config: plan.json and a record of each finished shard
     .build/224/config/     its finished shards; this folder becomes 224/
     .build/224.lock        held by the process that builds it
+
+With a scratch folder, shards are finished there, and the complete config is copied to .build/224/config/.
 """
 
 import hashlib
 import json
+import os
 import platform
 import shutil
 import threading
@@ -52,6 +55,8 @@ LAYOUT: Final = 2
 _LABEL_ROWS: Final = 1 << 16
 """Rows whose labels are hashed at a time; converting them to int64 takes eight times their memory."""
 
+_COPY_BYTES: Final = 1 << 20
+
 _SHAPING: Final = ("medmnist-hf", "datasets", "pillow", "pyarrow")
 
 
@@ -62,13 +67,13 @@ class BuildOptions:
     Attributes:
         codec: ``png`` or ``webp`` for images; volumes are always arrays.
         max_shard_size: Size limit of a shard in bytes of raw pixels.
-        workers: Encoding threads; the files do not depend on it.
+        threads: Encoding threads; the files do not depend on it.
         force: Replace a config that was built from another file or with other options.
     """
 
     codec: str = "png"
     max_shard_size: int = DEFAULT_SHARD_SIZE
-    workers: int = 2
+    threads: int = 2
     force: bool = False
 
 
@@ -100,6 +105,7 @@ def build_config(
     out: Path,
     *,
     options: BuildOptions | None = None,
+    scratch: Path | None = None,
     on_progress: Callable[[int], object] = lambda rows: None,
 ) -> BuildResult:
     """Build ``OUT/<flag>/<size>`` from an NPZ file, or reuse an existing build.
@@ -113,6 +119,7 @@ def build_config(
         file: The NPZ file, fetched from a source.
         out: Folder of all builds.
         options: Options of the build; None for the defaults of `BuildOptions`.
+        scratch: Existing folder on a fast disk for unfinished shards, which are not resumed; None for `out`.
         on_progress: Called with the number of rows just read, from several threads.
 
     Raises:
@@ -131,8 +138,9 @@ def build_config(
             stage = work / str(size)
             manifest = find_reusable(final, file, codec, options)
             if manifest is None:
-                manifest = _ConfigBuild(RowTables(subset, size, codec), file, stage, options, on_progress).run(final)
-                return BuildResult(final, manifest, reused=False)
+                tables = RowTables(subset, size, codec)
+                build = _ConfigBuild(tables, file, stage, options, scratch=scratch, on_progress=on_progress)
+                return BuildResult(final, build.run(final), reused=False)
             for left_over in (stage, _replaced(stage)):
                 _remove(left_over)
             return BuildResult(final, manifest, reused=True)
@@ -230,10 +238,14 @@ class _ConfigBuild:
         file: SourceFile,
         stage: Path,
         options: BuildOptions,
+        *,
+        scratch: Path | None,
         on_progress: Callable[[int], object],
     ) -> None:
         self._tables, self._file, self._options, self._on_progress = tables, file, options, on_progress
-        self._stage, self._shards = stage, stage / "config"
+        self._scratch, self._on_disk = scratch, stage
+        self._stage = stage if scratch is None else scratch / stage.name
+        self._shards = self._stage / "config"
         self._reader = tables.open(file)
         self._stop = threading.Event()
 
@@ -242,7 +254,14 @@ class _ConfigBuild:
         try:
             splits = self._build_splits()
         except ReadError:
-            _remove(self._stage)
+            for left_over in (self._stage, self._on_disk):
+                _remove(left_over)
+            raise
+        except OSError as error:
+            if self._scratch is not None and is_full(error):
+                raise BuildError(
+                    f"no space left in {self._scratch}: name another --scratch, or leave it out"
+                ) from None
             raise
         manifest = Manifest(
             subset=self._tables.subset.flag,
@@ -285,7 +304,7 @@ class _ConfigBuild:
 
     def _build_splits(self) -> dict[str, SplitRecord]:
         """Build all splits at once, since each is a separate zip member; the first failure stops the others."""
-        with ThreadPoolExecutor(self._options.workers) as encoders, ThreadPoolExecutor(len(SPLITS)) as readers:
+        with ThreadPoolExecutor(self._options.threads) as encoders, ThreadPoolExecutor(len(SPLITS)) as readers:
             jobs = {split: readers.submit(self._build_split, split, encoders) for split in SPLITS}
             try:
                 wait(jobs.values(), return_when=FIRST_EXCEPTION)
@@ -334,13 +353,27 @@ class _ConfigBuild:
 
     def _move_in(self, final: Path) -> None:
         """Move the finished config into place, replacing a previous one."""
-        replaced = _replaced(self._stage)
+        shards = self._shards if self._scratch is None else self._copy_to_disk()
+        replaced = _replaced(self._on_disk)
         _remove(replaced)
         if final.exists():
             # The card describes the previous config: with it, `datasets` would cache the new rows as the old ones.
             (final.parent / README_NAME).unlink(missing_ok=True)
             final.rename(replaced)
-        self._shards.rename(final)
+        shards.rename(final)
         sync_folder(final.parent)
-        for left_over in (self._stage, replaced):
+        for left_over in (self._stage, self._on_disk, replaced):
             _remove(left_over)
+
+    def _copy_to_disk(self) -> Path:
+        """Copy the finished config from the scratch folder to the disk of the builds."""
+        _remove(self._on_disk)  # perhaps of a run without a scratch folder
+        config = self._on_disk / self._shards.name
+        config.mkdir(parents=True)
+        for path in sorted(self._shards.iterdir()):
+            with path.open("rb") as source, (config / path.name).open("xb") as target:
+                shutil.copyfileobj(source, target, _COPY_BYTES)
+                target.flush()
+                os.fsync(target.fileno())
+        sync_folder(config)
+        return config

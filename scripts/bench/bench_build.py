@@ -102,29 +102,29 @@ def _timed(work: Callable[[], object], out: Path) -> Measurement:
     return Measurement(seconds, size, _memory("VmHWM") - before)
 
 
-def run_peer(npz: Path, case: Case, out: Path, workers: int) -> Measurement:
-    """Convert with the plain builder (`workers` is unused, because it cannot divide a single NPZ file)."""
+def run_peer(npz: Path, case: Case, out: Path, threads: int) -> Measurement:
+    """Convert with the plain builder (`threads` is unused, because it cannot divide a single NPZ file)."""
     datasets.disable_progress_bars()
     Peer.npz, Peer.subset, Peer.size = npz, catalog.subset(case.flag), case.size
     builder = Peer(cache_dir=str(out / "cache"))
     return _timed(lambda: builder.download_and_prepare(str(out / "parquet"), file_format="parquet"), out)
 
 
-def run_ours(npz: Path, case: Case, out: Path, workers: int) -> Measurement:
+def run_ours(npz: Path, case: Case, out: Path, threads: int) -> Measurement:
     """Convert with our builder."""
     file = SourceFile(npz, "folder", "0" * 32, npz.stat().st_size, verified=False, counts=case.counts)
-    options = BuildOptions(workers=workers)
+    options = BuildOptions(threads=threads)
     return _timed(lambda: build_config(catalog.subset(case.flag), case.size, file, out, options=options), out)
 
 
 def _in_child(
-    work: Callable[[Path, Case, Path, int], Measurement], npz: Path, case: Case, workers: int
+    work: Callable[[Path, Case, Path, int], Measurement], npz: Path, case: Case, threads: int
 ) -> Measurement:
     with (
         tempfile.TemporaryDirectory(dir=npz.parent) as out,
         ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as child,
     ):
-        return child.submit(work, npz, case, Path(out), workers).result()
+        return child.submit(work, npz, case, Path(out), threads).result()
 
 
 def _input(case: Case, scratch: Path, compresslevel: int = 6) -> Path:
@@ -159,7 +159,7 @@ def bench(
         list[str] | None, typer.Option(help=f"One of {', '.join(CASES)}; repeatable. [default: all that can be run]")
     ] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Runs per input; the fastest is reported.")] = 2,
-    workers: Annotated[
+    threads: Annotated[
         int | None, typer.Option(min=1, help="Encoding threads of ours. [default: usable cores]")
     ] = None,
     big: Annotated[
@@ -178,7 +178,7 @@ def bench(
         chosen.append("real")
     for official in CASES["real"] if "real" in chosen else ():
         _official(catalog.subset(official.flag).file(official.size).name)
-    threads = workers or usable_cores()
+    count = threads or usable_cores()
     columns = (
         "input",
         "raw MB",
@@ -198,7 +198,7 @@ def bench(
             for entry in CASES[name]:
                 npz = _input(entry, Path(folder))
                 peer, ours = (
-                    min((_in_child(work, npz, entry, threads) for _ in range(repeat)), key=lambda run: run.seconds)
+                    min((_in_child(work, npz, entry, count) for _ in range(repeat)), key=lambda run: run.seconds)
                     for work in (run_peer, run_ours)
                 )
                 raw = _raw_bytes(npz, entry) / 1e6
@@ -221,12 +221,12 @@ def bench(
             counts = SplitCounts(rows * 7 // 10, rows // 10, rows - rows * 7 // 10 - rows // 10)
             entry = Case("dermamnist", 224, counts)
             npz = _input(entry, Path(folder), compresslevel=1)
-            ours = _in_child(run_ours, npz, entry, threads)
+            ours = _in_child(run_ours, npz, entry, count)
             raw = _raw_bytes(npz, entry) / 1e6
             row = ["big RGB 224", f"{raw:.1f}", "", f"{ours.seconds:.2f}", "", f"{raw / ours.seconds:.0f}"]
             table.add_row(*row, "", f"{ours.bytes / 1e6:.2f}", "", "", f"{ours.memory / 1e6:.0f}")
     console.terminal().print(table)
-    print(f"{threads} workers; RSS is the peak above the imports, in MB; size is relative to the peer's bytes")
+    print(f"{count} threads; RSS is the peak above the imports, in MB; size is relative to the peer's bytes")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,9 +17,10 @@ from medmnist_hf.conversion.sources.download import Patience
 from medmnist_hf.conversion.sources.phantom import phantom_counts
 from medmnist_hf.conversion.sources.source import Folder, Phantom, Zenodo
 from medmnist_hf.errors import BuildError, CatalogError
+from medmnist_hf.manifest import read_manifest
 from tests.fixtures.closed import closed_folder
 from tests.fixtures.official import make_official
-from tests.fixtures.zenodo import ZenodoServer, zenodo_server
+from tests.fixtures.zenodo import Reply, ZenodoServer, zenodo_server
 
 ROWS = 14
 
@@ -103,8 +105,12 @@ def test_progress_counts_every_row(phantom: Phantom, tmp_path: Path) -> None:
     assert sum(rows) == run[0].counts.total
 
 
-def test_cores_and_free_space_of_the_machine_are_positive(tmp_path: Path) -> None:
-    assert usable_cores() >= 1
+def test_cores_and_free_space_of_the_machine_are_positive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert usable_cores() == 3
+    for none in ("", "0", "many"):
+        monkeypatch.setenv("OMP_NUM_THREADS", none)
+        assert usable_cores() >= 1
     assert free_bytes(tmp_path / "not" / "there" / "yet") > 0
 
 
@@ -160,6 +166,55 @@ def test_a_complete_config_is_not_fetched_again(planned: Planned, server: Zenodo
         assert len(server.seen) == 1
     assert build_without_cache(planned, server, tmp_path, BuildOptions(force=True)).error is None
     assert len(server.seen) == 2, "--force rebuilds, so it fetches"
+
+
+def test_a_scratch_folder_is_emptied_and_the_cache_stays_empty(
+    planned: Planned, server: ZenodoServer, tmp_path: Path
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    source = Zenodo(tmp_path / "cache", endpoint=server.url, patience=Patience(attempts=1))
+    seen: list[list[str]] = []
+
+    def look(planned: Planned, rows: int) -> None:
+        seen.append([path.name for path in scratch.rglob("*.npz")])
+
+    def run(options: BuildOptions) -> BuildOutcome:
+        (outcome,) = build_all(
+            [planned], source, tmp_path / "out", options, write_card=str, scratch=scratch, on_progress=look
+        )
+        assert list(scratch.iterdir()) == [] and not (tmp_path / "cache").exists()
+        return outcome
+
+    results = []
+    for reused in (False, True):
+        outcome = run(BuildOptions())
+        assert outcome.error is None and outcome.result is not None and outcome.result.reused is reused
+        results.append(outcome.result.manifest)
+    assert ["breastmnist.npz"] in seen and len(server.seen) == 1
+    server.files["breastmnist.npz"] = b"another file"
+    assert "cannot fetch" in str(run(BuildOptions(force=True)).error)
+    assert results == [read_manifest(tmp_path / "out" / "breastmnist" / "28")] * 2
+
+
+def test_two_processes_with_scratch_folders_download_once(
+    planned: Planned, server: ZenodoServer, tmp_path: Path
+) -> None:
+    server.then = Reply(pause=0.3)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+
+    def run(name: str) -> BuildOutcome:
+        source = Zenodo(tmp_path / "cache", endpoint=server.url)
+        (outcome,) = build_all(
+            [planned], source, tmp_path / "out", BuildOptions(), write_card=str, scratch=tmp_path / name
+        )
+        return outcome
+
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(run, ["a", "b"]))
+    assert [outcome.error for outcome in outcomes] == [None, None]
+    assert len(server.seen) == 1
 
 
 def test_another_build_is_refused_without_fetching(planned: Planned, server: ZenodoServer, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import zipfile
 from itertools import pairwise
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import datasets
 import imagecodecs
@@ -41,7 +42,7 @@ from medmnist_hf.manifest import (
 )
 from tests.conftest import Phantoms
 from tests.fixtures.bad_npz import FAULTS, Fault
-from tests.fixtures.building import Child, Order
+from tests.fixtures.building import Answer, Child, Order
 from tests.fixtures.npz import NpzFile, arrays_of, npy_with_header, source_file
 from tests.fixtures.official import make_official
 from tests.fixtures.tables import assert_equals_npz
@@ -226,13 +227,13 @@ def test_row_groups_are_as_planned(phantoms: Phantoms, tmp_path: Path, flag: str
 
 
 @pytest.mark.parametrize(("flag", "codec"), [("pathmnist", "png"), ("pathmnist", "webp"), ("adrenalmnist3d", "png")])
-def test_bytes_do_not_depend_on_the_workers(phantoms: Phantoms, tmp_path: Path, flag: str, codec: str) -> None:
+def test_bytes_do_not_depend_on_the_threads(phantoms: Phantoms, tmp_path: Path, flag: str, codec: str) -> None:
     size = 64
     file = phantoms(flag, size, 60)
     built = []
-    for workers in (1, 2, 5):
-        options = BuildOptions(codec=codec, workers=workers, max_shard_size=4_000_000 if size == 64 else 60_000)
-        built.append(digests(build(flag, file, tmp_path / str(workers), options, size).config_dir))
+    for threads in (1, 2, 5):
+        options = BuildOptions(codec=codec, threads=threads, max_shard_size=4_000_000 if size == 64 else 60_000)
+        built.append(digests(build(flag, file, tmp_path / str(threads), options, size).config_dir))
     assert built[0] == built[1] == built[2]
 
 
@@ -461,8 +462,8 @@ def test_leftovers_of_a_kill_after_the_move_are_removed(phantoms: Phantoms, tmp_
     assert {path.name for path in work.iterdir()} == {"28.lock"}
 
 
-def order(flag: str, file: SourceFile, out: Path, options: BuildOptions = PNG, **how: int) -> Order:
-    return Order(flag, how.pop("size", 28), file, out, options, **how)
+def order(flag: str, file: SourceFile, out: Path, options: BuildOptions = PNG, size: int = 28, **how: Any) -> Order:
+    return Order(flag, size, file, out, options, **how)
 
 
 @pytest.mark.parametrize("force", [False, True], ids=["new", "replacing"])
@@ -495,6 +496,44 @@ def test_killed_before_every_change_of_the_disk(phantoms: Phantoms, tmp_path: Pa
         assert digests(result.config_dir) == expected, f"killed before change {kill_at}"
         assert {path.name for path in (out / "breastmnist" / WORK_DIR).iterdir()} == {"28.lock"}
     assert killed >= len(moments) * 0.9
+
+
+def test_killed_before_every_change_of_the_disk_with_a_scratch_folder(phantoms: Phantoms, tmp_path: Path) -> None:
+    """As above; changes of the scratch folder count as well, and the next run does without one."""
+    file = phantoms("breastmnist")
+    expected = digests(build("breastmnist", file, tmp_path / "expected").config_dir)
+
+    def run(name: str, kill_at: int) -> tuple[Path, Answer | None]:
+        out, scratch = tmp_path / name / "out", tmp_path / name / "scratch"
+        scratch.mkdir(parents=True)
+        child = Child(order("breastmnist", file, out, kill_at=kill_at, scratch=scratch))
+        return out, child.answer()
+
+    out, answer = run("counted", 0)
+    assert answer is not None
+    assert digests(out / "breastmnist" / "28") == expected
+    assert {path.name for path in (out / "breastmnist" / WORK_DIR).iterdir()} == {"28.lock"}
+    assert answer.changes > 25
+    killed = 0
+    for kill_at in range(1, answer.changes + 1, 2):
+        out, ended = run(f"killed-{kill_at}", kill_at)
+        killed += ended is None
+        final = out / "breastmnist" / "28"
+        if final.exists():
+            assert digests(final) == expected
+        assert digests(build("breastmnist", file, out).config_dir) == expected, f"killed before change {kill_at}"
+        assert {path.name for path in (out / "breastmnist" / WORK_DIR).iterdir()} == {"28.lock"}
+    assert killed >= answer.changes * 0.4
+
+
+@pytest.mark.parametrize("limit", [2_000, 150_000])
+def test_a_full_scratch_folder_is_named(phantoms: Phantoms, tmp_path: Path, limit: int) -> None:
+    file, scratch = phantoms("pathmnist", 64, 60), tmp_path / "scratch"
+    scratch.mkdir()
+    answer = Child(order("pathmnist", file, tmp_path / "out", size=64, file_limit=limit, scratch=scratch)).answer()
+    assert answer is not None
+    assert answer.result == f"BuildError: no space left in {scratch}: name another --scratch, or leave it out"
+    assert not (tmp_path / "out" / "pathmnist" / "64").exists()
 
 
 def test_killed_after_the_move_and_then_removed(phantoms: Phantoms, tmp_path: Path) -> None:
@@ -564,7 +603,7 @@ def test_killed_at_twenty_random_moments(phantoms: Phantoms, tmp_path: Path) -> 
 
 def test_ctrl_c_stops_at_once_and_keeps_finished_shards(phantoms: Phantoms, tmp_path: Path) -> None:
     file = phantoms("pathmnist", 64, 1_200)
-    options = BuildOptions(max_shard_size=1_000_000, workers=1)
+    options = BuildOptions(max_shard_size=1_000_000, threads=1)
     child = Child(order("pathmnist", file, tmp_path / "out", options, size=64))
     stage = tmp_path / "out" / "pathmnist" / WORK_DIR / "64"
     deadline = time.monotonic() + 30

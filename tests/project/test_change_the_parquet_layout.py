@@ -17,7 +17,7 @@ from medmnist_hf.manifest import WORK_DIR
 from tests.conftest import Phantoms
 
 ROWS_PER_GROUP = 5
-SHARDS = BuildOptions(max_shard_size=200_000, workers=1)
+SHARDS = BuildOptions(max_shard_size=200_000, threads=1)
 
 
 class Interrupted(Exception):

@@ -25,7 +25,7 @@ from medmnist_hf.catalog import DataFile, SplitCounts, Subset, Task
 from medmnist_hf.conversion.sources.download import COPY_IT, NoConnectionError, OnBytes, Patience, download, md5_of
 from medmnist_hf.conversion.sources.phantom import GENERATOR_VERSION, phantom_counts, write_phantom
 from medmnist_hf.errors import SourceError
-from medmnist_hf.files import expand_user, sole_process
+from medmnist_hf.files import Slots, expand_user, sole_process
 from medmnist_hf.manifest import SourceRecord
 from medmnist_hf.redaction import redact_url
 
@@ -75,12 +75,13 @@ class Source(Protocol):
 
     kind: str
 
-    def fetch(self, subset: Subset, size: int, *, on_bytes: OnBytes = _ignore) -> SourceFile:
+    def fetch(self, subset: Subset, size: int, *, into: Path | None = None, on_bytes: OnBytes = _ignore) -> SourceFile:
         """Fetch and check a file.
 
         Args:
             subset: A subset of the catalog.
             size: One of its sizes.
+            into: Folder to download to if the cache does not have the file; None for the cache.
             on_bytes: Called as bytes of a download arrive; not called if nothing is downloaded.
 
         Raises:
@@ -99,6 +100,7 @@ class Zenodo:
         endpoint: Replaces scheme and host of the catalog's URLs.
         patience: Timeouts, minimum speed and number of attempts.
         remedy: What to do without the download, for errors.
+        slots: Limits how many processes download at a time; None for no limit.
 
     Raises:
         SourceError: A URL is not http or https.
@@ -114,6 +116,7 @@ class Zenodo:
         endpoint: str = ENDPOINT,
         patience: Patience | None = None,
         remedy: str = COPY_IT,
+        slots: Slots | None = None,
     ) -> None:
         for name, url in [("--mirror", mirror) for mirror in mirrors] + [(ENDPOINT_VARIABLE, endpoint)]:
             _check_address(name, url)
@@ -122,6 +125,7 @@ class Zenodo:
         self.endpoint = endpoint
         self.patience = patience or Patience()
         self._remedy = remedy
+        self._slots = slots
         self._connected = True
 
     def places(self, file: DataFile) -> tuple[str, ...]:
@@ -131,11 +135,14 @@ class Zenodo:
         zenodo = urlunsplit((base.scheme, base.netloc, path, official.query, ""))
         return (*(_below(mirror, file.name) for mirror in self.mirrors), zenodo)
 
-    def fetch(self, subset: Subset, size: int, *, on_bytes: OnBytes = _ignore) -> SourceFile:
+    def fetch(self, subset: Subset, size: int, *, into: Path | None = None, on_bytes: OnBytes = _ignore) -> SourceFile:
         """See `Source.fetch`."""
         file = subset.file(size)
         path = self.cache_dir / file.name
         fault = _fault_of(path, file.md5)
+        if fault and into is not None:
+            path = into / file.name
+            fault = _fault_of(path, file.md5)
         if fault:
             with _sole_writer(path, fault):
                 # Another process may have fetched the file while this one waited for the lock.
@@ -143,16 +150,34 @@ class Zenodo:
                 if fault:
                     if path.exists():
                         _log.warning("%s: downloading it again", fault)
-                    places, most = self.places(file), largest_npz(subset, size)
-                    # Without a network, only the first of many files waits for a connection.
-                    patience = self.patience if self._connected else replace(self.patience, unconnected=1)
-                    self._connected = True
-                    try:
-                        download(places, path, file.md5, most, patience, on_bytes=on_bytes, remedy=self._remedy)
-                    except NoConnectionError:
-                        self._connected = False
-                        raise
+                    with self._slot():
+                        self._download(subset, size, path, on_bytes)
         return SourceFile(path, self.kind, file.md5, path.stat().st_size, verified=True, counts=subset.counts)
+
+    def _download(self, subset: Subset, size: int, path: Path, on_bytes: OnBytes) -> None:
+        file = subset.file(size)
+        places, most = self.places(file), largest_npz(subset, size)
+        # Without a network, only the first of many files waits for a connection.
+        patience = self.patience if self._connected else replace(self.patience, unconnected=1)
+        self._connected = True
+        try:
+            download(places, path, file.md5, most, patience, on_bytes=on_bytes, remedy=self._remedy)
+        except NoConnectionError:
+            self._connected = False
+            raise
+
+    @contextlib.contextmanager
+    def _slot(self) -> Iterator[None]:
+        """Hold a slot for a download."""
+        with contextlib.ExitStack() as stack:
+            if self._slots is not None:
+                try:
+                    stack.enter_context(self._slots.hold("downloading"))
+                except OSError as error:
+                    raise SourceError(
+                        f"cannot wait for a download in {self._slots.folder} ({error.strerror}): check the folder"
+                    ) from None
+            yield
 
     def expected_file(self, subset: Subset, size: int) -> SourceFile:
         """The file that `fetch` will return, without fetching it; its size is unknown, so `bytes` is 0."""
@@ -181,8 +206,8 @@ class Folder:
         self.folder = folder
         self.allow_unverified = allow_unverified
 
-    def fetch(self, subset: Subset, size: int, *, on_bytes: OnBytes = _ignore) -> SourceFile:
-        """See `Source.fetch`."""
+    def fetch(self, subset: Subset, size: int, *, into: Path | None = None, on_bytes: OnBytes = _ignore) -> SourceFile:
+        """See `Source.fetch`; the file is read where it is."""
         file = subset.file(size)
         path = self.folder / file.name
         if not _is(path, stat.S_ISREG):
@@ -219,12 +244,15 @@ class Phantom:
         self.rows = rows
         self.seed = seed
 
-    def fetch(self, subset: Subset, size: int, *, on_bytes: OnBytes = _ignore) -> SourceFile:
+    def fetch(self, subset: Subset, size: int, *, into: Path | None = None, on_bytes: OnBytes = _ignore) -> SourceFile:
         """See `Source.fetch`; an existing file is reused if it has the MD5 recorded in its ``.md5`` file."""
         stem = subset.file(size).name.removesuffix(".npz")
         counts = phantom_counts(subset, self.rows)
         path = self.folder / f"{stem}-rows{counts.train}-seed{self.seed}-v{GENERATOR_VERSION}.npz"
         md5 = _recorded_md5(path)
+        if into is not None and _fault_of(path, md5):
+            path = into / path.name
+            md5 = _recorded_md5(path)
         if _fault_of(path, md5):
             with _sole_writer(path, f"{path} must be generated"):
                 md5 = _recorded_md5(path)
@@ -244,6 +272,7 @@ def open_source(
     seed: int = 0,
     patience: Patience | None = None,
     remedy: str = COPY_IT,
+    slots: Slots | None = None,
 ) -> Source:
     """Open the source named by ``--source``.
 
@@ -257,6 +286,7 @@ def open_source(
         seed: Seed of the phantom. Any value but 0 requires ``phantom``.
         patience: Timeouts, minimum speed and number of attempts of a download.
         remedy: What to do without a download, for errors.
+        slots: Limits how many processes download at a time; None for no limit.
 
     Raises:
         SourceError: The source does not exist, or does not support an option.
@@ -271,7 +301,7 @@ def open_source(
             raise SourceError("--allow-unverified requires a folder, since downloads are always checked: omit it")
         base_url = endpoint or os.environ.get(ENDPOINT_VARIABLE) or ENDPOINT
         cache = cache_dir or download_cache()
-        return Zenodo(cache, mirrors=mirrors, endpoint=base_url, patience=patience, remedy=remedy)
+        return Zenodo(cache, mirrors=mirrors, endpoint=base_url, patience=patience, remedy=remedy, slots=slots)
     if spec == "phantom":
         if allow_unverified:
             raise SourceError(

@@ -32,6 +32,7 @@ from medmnist_hf.conversion.sources.source import (
     user_cache,
 )
 from medmnist_hf.errors import CatalogError, SourceError
+from medmnist_hf.files import Slots
 from medmnist_hf.manifest import SourceRecord
 from medmnist_hf.network import Limits
 from tests.fixtures.zenodo import Reply, ZenodoServer, zenodo_server
@@ -334,6 +335,45 @@ def test_concurrent_processes_fetch_once(server: ZenodoServer, entry: Subset, co
     run_together(server, tmp_path, entry, "zenodo")
     assert (tmp_path / NAME).read_bytes() == content
     assert [seen.sent for seen in server.seen] == [len(content)]
+
+
+def _fetch_in_a_slot(url: str, folder: Path, entry: Subset, index: int) -> None:
+    Zenodo(folder / "cache", endpoint=url, patience=QUICK, slots=Slots(folder / "slots", 2)).fetch(
+        entry, 28, into=folder / str(index)
+    )
+
+
+def test_slots_limit_downloads(server: ZenodoServer, entry: Subset, content: bytes, tmp_path: Path) -> None:
+    server.then = Reply(pause=0.3)
+    spawn = multiprocessing.get_context("spawn")
+    children = [
+        spawn.Process(target=_fetch_in_a_slot, args=(server.url, tmp_path, entry, index)) for index in range(4)
+    ]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+    assert [child.exitcode for child in children] == [0, 0, 0, 0]
+    assert all((tmp_path / str(index) / NAME).read_bytes() == content for index in range(4))
+    assert len(server.seen) == 4 and server.most_at_once == 2
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_file_is_fetched_into_a_folder_unless_it_is_cached(
+    server: ZenodoServer, entry: Subset, content: bytes, tmp_path: Path, cached: bool
+) -> None:
+    source, into = zenodo(server, tmp_path / "cache"), tmp_path / "into"
+    if cached:
+        source.fetch(entry, 28)
+    before = names(tmp_path / "cache") if cached else set()
+    file = source.fetch(entry, 28, into=into)
+    assert file.path == (tmp_path / "cache" if cached else into) / NAME and file.path.read_bytes() == content
+    assert into.exists() is not cached and (names(tmp_path / "cache") if cached else set()) == before
+    assert (tmp_path / "cache").exists() is cached
+    phantom = Phantom(tmp_path / "user", rows=16)
+    if cached:
+        phantom.fetch(entry, 28)
+    assert (into in phantom.fetch(entry, 28, into=into).path.parents) is not cached
 
 
 def test_a_process_waits_for_the_lock_and_logs_it(
