@@ -1,7 +1,6 @@
 """The command that runs a matrix of trainings: ``medmnist-hf benchmark``."""
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
@@ -10,16 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from medmnist_hf import console
+from medmnist_hf.cli.engine_options import EngineChoice, EngineConfig, GpusPerTask, Wait
 from medmnist_hf.console.program import Panel
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.extras import suggest_install
 
 if TYPE_CHECKING:
+    from medmnist_hf.jobs.engine import Engine
+    from medmnist_hf.jobs.tasks import Status
     from medmnist_hf.training.benchmark.matrix import BenchmarkRun
 
 EXAMPLE: Final = (
     "Example: medmnist-hf benchmark --example > benchmark.yaml && "
-    "medmnist-hf benchmark benchmark.yaml --out bench --jobs 2"
+    "medmnist-hf benchmark benchmark.yaml --out bench --workers 2"
 )
 
 say = partial(print, flush=True)
@@ -48,18 +50,35 @@ def benchmark(
             help="Run cells whose name or protocol, as shown by --dry-run, matches, e.g. 'breastmnist-*'.",
         ),
     ] = "*",
-    jobs: Annotated[
-        int, Panel.TRAINING.option(min=1, help="Cells to run at the same time, each in its own process.")
-    ] = 1,
     keep_going: Annotated[
-        bool, Panel.TRAINING.option("--keep-going/--fail-fast", help="Start further cells after one failed, or stop.")
+        bool,
+        Panel.TRAINING.option(
+            "--keep-going/--fail-fast", help="Run further cells after one failed, or stop; stopped cells resume later."
+        ),
     ] = True,
     dry_run: Annotated[
         bool,
         Panel.TRAINING.option(
-            "--dry-run", help="Run nothing; show the state of each cell, and missing data and models."
+            "--dry-run",
+            help="Run nothing; show the state of each cell, missing data and models, and what the engine would use.",
         ),
     ] = False,
+    engine: Annotated[
+        str,
+        Panel.COMPUTE.option("--engine", metavar="ENGINE", help="Where cells run: local, slurm, ray or hf-jobs."),
+    ] = "local",
+    workers: Annotated[
+        int | None,
+        Panel.COMPUTE.option(
+            "--workers",
+            min=1,
+            help="Cells at a time; local runs one, or as many as the GPUs have room for.",
+            show_default="as the engine allows",
+        ),
+    ] = None,
+    gpus_per_task: GpusPerTask = None,
+    engine_config: EngineConfig = None,
+    wait: Wait = True,
     out: Annotated[Path, Panel.OUTPUT.option(help="Folder of the cells and the report.")] = Path("bench"),
     report_only: Annotated[
         bool, Panel.OUTPUT.option("--report-only", help="Run nothing; report all runs in --out, e.g. of finetune.")
@@ -72,10 +91,9 @@ def benchmark(
 
     Keys of a matrix are the options of medmnist-hf finetune with _ in place of -, e.g. image_size; DATA is dataset.
 
-    Run the same command again to resume: completed cells are skipped, failed cells run again. Ctrl-C stops the running
-    cells and reports the completed ones. Several processes may share the folder, on one machine or on several with a
-    shared disk: each cell runs once. To use several GPUs, start one process per GPU with CUDA_VISIBLE_DEVICES. The
-    output of a cell is in its log.txt.
+    Run the same command again to resume, on the same engine or on another: completed cells are skipped, interrupted
+    ones continue from their last checkpoint, failed ones run again. Ctrl-C stops the running cells and reports the
+    completed ones. Each cell is a task of the engine. The output of a cell is in its log.txt.
     """
     from medmnist_hf.training.benchmark.matrix import EXAMPLE_FILE, read_matrix
 
@@ -83,31 +101,47 @@ def benchmark(
         console.echo(EXAMPLE_FILE.read_text(encoding="utf-8"), end="")
         return
     from medmnist_hf.training.benchmark.boards import protocol
-    from medmnist_hf.training.benchmark.runner import run_cells
-    from medmnist_hf.training.benchmark.status import cells_in, note_cells, pending_in
+    from medmnist_hf.training.benchmark.status import cells_in, statuses_in
+    from medmnist_hf.training.benchmark.tasks import run_cells
 
-    _check_places(matrix, out, report_only=report_only)
-    cells = cells_in(out) if matrix is None else read_matrix(matrix)
-    pending = pending_in(out) if matrix is None else ()
+    opened = EngineChoice(engine, workers, engine_config, gpus_per_task, wait).open()
+    here = opened.place(out)
+    _check_places(matrix, here, report_only=report_only)
+    cells = cells_in(here) if matrix is None else read_matrix(matrix)
     selected = [cell for cell in cells if fnmatch(cell.name, only) or fnmatch(protocol(cell.recipe), only)]
+    names = {cell.name for cell in selected}
     if matrix is not None and not selected:
         raise TrainingError(f"no cell of {matrix} matches --only {only}: --dry-run shows their names and protocols")
     if dry_run:
-        _warn_of_stale(cells, out)
-        _show(selected, out)
+        statuses = statuses_in(here, cells)
+        _warn_of_stale(cells, statuses, here)
+        _show(selected, statuses, opened)
         return
     if matrix is not None and not report_only:
-        note_cells(cells, matrix, out)
         try:
-            run_cells(selected, out, _command, jobs=jobs, keep_going=keep_going, report=say)
+            run_cells(
+                cells,
+                matrix,
+                out.absolute(),
+                opened,
+                is_selected=names.__contains__,
+                keep_going=keep_going,
+                wait=wait,
+                report=say,
+            )
         except KeyboardInterrupt:
-            _report(cells, out)
+            _report(statuses_in(here, cells), here)
             raise
-    _warn_of_stale(cells, out)
-    unfinished = _report(cells, out, pending)
-    names = {cell.name for cell in selected}
-    if not report_only and any(name in names and state != "running" for name, state, _ in unfinished):
-        raise TrainingError(f"some cells are not complete: run the same command again, or read their log.txt in {out}")
+        if not wait:
+            say(f"{engine} has the cells: --dry-run shows their states, --report-only reports those that are done")
+            return
+    statuses = statuses_in(here, cells)
+    _warn_of_stale(cells, statuses, here)
+    unfinished = _report(statuses, here)
+    if not report_only and any(name in names for name, _, _ in unfinished):
+        raise TrainingError(
+            f"some cells are not complete: run the same command again, or read their log.txt in {here}"
+        )
 
 
 def _check_places(matrix: Path | None, out: Path, *, report_only: bool) -> None:
@@ -121,47 +155,51 @@ def _check_places(matrix: Path | None, out: Path, *, report_only: bool) -> None:
         raise TrainingError(f"{matrix} is a folder: give a YAML file; --report-only --out {matrix} reports its runs")
 
 
-def _show(cells: "Sequence[BenchmarkRun]", out: Path) -> None:
+def _show(cells: "Sequence[BenchmarkRun]", statuses: "Mapping[str, Status]", engine: "Engine") -> None:
     """Print each cell with its state and, if it cannot run, the reason; raise an error if any cannot run."""
+    from medmnist_hf.jobs.tasks import State
     from medmnist_hf.training.benchmark.boards import protocol
     from medmnist_hf.training.benchmark.preflight import problems
-    from medmnist_hf.training.benchmark.status import State, status_of
 
     console.echo(f"checking data and models of {len(cells)} cells ...", err=True)
-    states = {cell.name: status_of(cell, out) for cell in cells}
-    cell_problems = problems([cell for cell in cells if states[cell.name].state is not State.DONE])
+    cell_problems = problems([cell for cell in cells if statuses[cell.name].state is not State.DONE])
     blocked = 0
     for cell in cells:
-        status = states[cell.name]
+        status = statuses[cell.name]
         problem = "" if status.state is State.DONE else next(cell_problems)
         details = f"cannot run: {problem}" if problem else status.note or protocol(cell.recipe)
-        say(f"{status.state:8} {cell.name}: {details}")
+        say(f"{status.state:11} {cell.name}: {details}")
         blocked += bool(problem)
-    finished = sum(states[cell.name].state is State.DONE for cell in cells)
+    finished = sum(statuses[cell.name].state is State.DONE for cell in cells)
     say(f"cells: {len(cells) - finished - blocked} can run, {finished} done, {blocked} cannot run")
+    engine.check()
+    for line in engine.resources(len(cells) - finished):
+        say(line)
     if blocked:
         raise TrainingError(f"{blocked} of {len(cells)} cells cannot run: fix the problems above")
 
 
-def _report(cells: "Sequence[BenchmarkRun]", out: Path, pending: "Sequence[str]" = ()) -> list[tuple[str, str, str]]:
+def _report(statuses: "Mapping[str, Status]", out: Path) -> list[tuple[str, str, str]]:
     """Write the report, then print its files and the cells without results.
 
     Args:
-        cells: Cells with a known recipe.
+        statuses: Status of each cell, by name.
         out: Folder of the benchmark.
-        pending: Names of further cells, which were not started.
 
     Returns:
-        Name, state and reason of each cell without results.
+        Name, state and reason of each cell or other run without results.
     """
+    from medmnist_hf.jobs.tasks import State
     from medmnist_hf.training.benchmark.boards import gather
     from medmnist_hf.training.benchmark.report import write_report
-    from medmnist_hf.training.benchmark.status import State, runs_without_results, status_of
+    from medmnist_hf.training.benchmark.status import runs_without_results
 
-    states = {cell.name: status_of(cell, out) for cell in cells}
-    states |= runs_without_results(out)
-    unfinished = [(name, str(each.state), each.note) for name, each in states.items() if each.state is not State.DONE]
-    unfinished += [(name, str(State.PENDING), "") for name in pending]
+    others = {name: status for name, status in runs_without_results(out).items() if name not in statuses}
+    unfinished = [
+        (name, str(status.state), status.note)
+        for name, status in (*statuses.items(), *others.items())
+        if status.state is not State.DONE
+    ]
     out.mkdir(parents=True, exist_ok=True)
     boards = gather(out)
     runs = sum(len(row.links) for board in boards for row in board.own)
@@ -173,19 +211,13 @@ def _report(cells: "Sequence[BenchmarkRun]", out: Path, pending: "Sequence[str]"
     return unfinished
 
 
-def _warn_of_stale(cells: "Sequence[BenchmarkRun]", out: Path) -> None:
-    from medmnist_hf.training.benchmark.status import State, is_stale, status_of
+def _warn_of_stale(cells: "Sequence[BenchmarkRun]", statuses: "Mapping[str, Status]", out: Path) -> None:
+    from medmnist_hf.jobs.tasks import State
+    from medmnist_hf.training.benchmark.status import is_stale
 
     for cell in cells:
-        if status_of(cell, out).state is State.DONE and is_stale(cell, out / cell.name):
+        if statuses[cell.name].state is State.DONE and is_stale(cell, out / cell.name):
             say(
                 f"{cell.name}: completed, but the data in {cell.recipe.root} has changed since: remove its folder to "
                 "run it again"
             )
-
-
-def _command(cell: "BenchmarkRun", folder: Path) -> list[str]:
-    from medmnist_hf.training.benchmark.status import CONFIG_NAME
-
-    config = str(folder / CONFIG_NAME)
-    return [sys.executable, "-m", "medmnist_hf", "finetune", "--config", config, "--out", str(folder), "--quiet"]

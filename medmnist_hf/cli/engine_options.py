@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,9 +14,6 @@ from medmnist_hf.console.program import Panel
 if TYPE_CHECKING:
     from medmnist_hf.jobs.engine import Engine
     from medmnist_hf.jobs.tasks import Status, Task, TaskFolder
-
-JOBS_DIR: Final = ".jobs"
-"""Folder of the tasks and their states, within the folder that a command writes to."""
 
 EngineName = Annotated[
     str | None,

@@ -17,11 +17,13 @@ class Engine(ABC):
     Attributes:
         name: Its name on the command line.
         pause: Seconds between two calls of `is_active`.
+        detaches: Whether tasks run on when the process that started them has ended.
         settings: How tasks run.
     """
 
     name: str
     pause: float = PAUSE
+    detaches: bool = False
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -86,6 +86,7 @@ class SlurmEngine(Engine):
 
     name = "slurm"
     pause = 1.0
+    detaches = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)

@@ -2,7 +2,7 @@
 
 import importlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -42,6 +42,17 @@ def open_engine(name: str, settings: Settings) -> Engine:
     return opened
 
 
+def check_engine(engine: Engine, *, wait: bool) -> None:
+    """Check that an engine can be used as wanted; writes nothing.
+
+    Raises:
+        JobError: It cannot, or its tasks would end with this process although nothing waits for them.
+    """
+    if not wait and not engine.detaches:
+        raise JobError(f"tasks of {engine.name} end with this command: leave out --no-wait")
+    engine.check()
+
+
 def run_tasks(
     folder: TaskFolder,
     tasks: Sequence[Task],
@@ -52,6 +63,7 @@ def run_tasks(
     keep_going: bool = True,
     wait: bool = True,
     describe: Callable[[Task], str] = lambda task: "done",
+    explain: Callable[[Task, str], str] = lambda task, reason: reason,
     report: Report = print,
 ) -> dict[str, Status]:
     """Run tasks that are not done, failed ones again, and wait until all have ended.
@@ -65,6 +77,7 @@ def run_tasks(
         keep_going: Run further tasks after a failure.
         wait: Wait for the tasks; otherwise return once they are submitted.
         describe: Describes the result of a task that was just done.
+        explain: Rewrites the reason of a failure for the user.
         report: Called with a line whenever a task ends.
 
     Returns:
@@ -75,14 +88,15 @@ def run_tasks(
         KeyboardInterrupt: Ctrl-C was pressed. Running tasks have been ended; those that are done stay so.
         OSError: The folder cannot be written.
     """
+    check_engine(engine, wait=wait)
     folder.path.mkdir(parents=True, exist_ok=True)
-    engine.check()
     with _sole_submission(folder):
         if running := engine.still_running(folder):
             raise JobError(f"{running} is still running tasks of {folder.path}: wait until it ends, or cancel it")
         folder.write(tasks, is_done)
-        watch = _Watch(folder, tasks, describe, report)
-        ranks = [rank for rank, task in enumerate(tasks) if is_selected(task) and rank not in watch.done]
+        selected = {rank for rank, task in enumerate(tasks) if is_selected(task)}
+        watch = _Watch(folder, tasks, selected, describe, explain, report)
+        ranks = sorted(selected - watch.done)
         watch.begin(ranks)
         if ranks:
             engine.start(folder, tasks, ranks)
@@ -120,11 +134,13 @@ def _wait(engine: Engine, watch: "_Watch", ranks: Sequence[int], keep_going: boo
 
 @dataclass(slots=True)
 class _Watch:
-    """Reports tasks that end."""
+    """Reports selected tasks that end."""
 
     folder: TaskFolder
     tasks: Sequence[Task]
+    selected: Set[int]
     describe: Callable[[Task], str]
+    explain: Callable[[Task, str], str]
     report: Report
     begun: float = field(default_factory=time.monotonic)
     done: set[int] = field(default_factory=set)
@@ -132,32 +148,33 @@ class _Watch:
     first: int = 0
 
     def __post_init__(self) -> None:
-        self.done, _ = self.folder.ended()
+        done, _ = self.folder.ended()
+        self.done = done & self.selected
         self.first = len(self.done)
 
     def begin(self, ranks: Sequence[int]) -> None:
         """Forget earlier failures of the tasks that will run."""
         if self.first:
-            self.report(f"{self.first:,} of {len(self.tasks):,} are done already")
+            self.report(f"{self.first:,} of {len(self.selected):,} are done already")
         self.folder.retry(ranks)
 
     def look(self) -> None:
         """Report what has ended since the last look."""
-        done, failed = self.folder.ended()
+        done, failed = (ranks & self.selected for ranks in self.folder.ended())
         for rank in sorted(done - self.done):
             self.done.add(rank)
             self._report(rank, self.describe(self.tasks[rank]))
         for rank in sorted(failed - self.failed - self.done):
             self.failed.add(rank)
-            self._report(rank, f"failed: {self.folder.reason(rank)}")
+            self._report(rank, f"failed: {self.explain(self.tasks[rank], self.folder.reason(rank))}")
 
     def _report(self, rank: int, text: str) -> None:
         ended = len(self.done) + len(self.failed)
-        self.report(f"[{ended}/{len(self.tasks)}] {self.tasks[rank].name}: {text}{self._left()}")
+        self.report(f"[{ended}/{len(self.selected)}] {self.tasks[rank].name}: {text}{self._left()}")
 
     def _left(self) -> str:
         """Estimated remaining time, from the pace so far; empty if unknown or nothing is left."""
-        rest, ended = len(self.tasks) - len(self.done) - len(self.failed), len(self.done) - self.first
+        rest, ended = len(self.selected) - len(self.done) - len(self.failed), len(self.done) - self.first
         if not rest or not ended:
             return ""
         return f"; about {duration((time.monotonic() - self.begun) / ended * rest)} left"

@@ -26,6 +26,9 @@ from medmnist_hf.errors import JobError, cannot_read
 from medmnist_hf.files import read_document, write_atomically
 from medmnist_hf.typed_json import Pattern, decode_versioned, encode
 
+JOBS_DIR: Final = ".jobs"
+"""Folder of the tasks and their states, within the folder that a command writes to."""
+
 TASKS_NAME: Final = "tasks.json"
 COMPLETIONS: Final = "completions"
 FAILURES: Final = "failures"

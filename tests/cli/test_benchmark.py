@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from medmnist_hf.errors import MedMNISTError, TrainingError
-from medmnist_hf.training.benchmark.matrix import EXAMPLE_FILE, read_matrix
+from medmnist_hf.jobs.tasks import TaskFolder
+from medmnist_hf.training.benchmark.matrix import EXAMPLE_FILE, BenchmarkRun, read_matrix
+from medmnist_hf.training.benchmark.tasks import tasks_of
 from medmnist_hf.training.recipe import make_recipe
 from tests.conftest import Phantoms
 from tests.fixtures.benchmarks import leave_run
@@ -49,16 +52,17 @@ def test_a_matrix_with_a_broken_cell_is_run_and_reported(
     matrix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "bench"
-    process = command(matrix, "--out", out, "--jobs", "2")
+    process = command(matrix, "--out", out, "--workers", "2")
     assert process.returncode == 1 and "Traceback" not in process.stderr, process.stderr
     assert process.stderr.splitlines()[-1].startswith("error: some cells are not complete: run the same")
-    folders = sorted(path.name for path in out.iterdir() if path.is_dir())
+    folders = sorted(path.parent.name for path in out.glob("*/cell.yaml"))
     assert [name.rpartition("-")[0] for name in folders] == [
         "breastmnist-28-no_such_model-finetune",
         "breastmnist-28-timm-test_resnet-finetune",
     ]
     assert f"failed: {folders[0]}: " in process.stdout
-    assert "no_such_model" in (out / folders[0] / "failed.txt").read_text()
+    assert "no_such_model" in (out / folders[0] / "log.txt").read_text()
+    assert json.loads((out / ".jobs" / "matrix" / "tasks.json").read_text())["tasks"][1]["name"] == folders[0]
 
     assert all(row["own"] == "0" for row in csv.DictReader((out / "report.csv").open())), "a phantom is not ranked"
     (row,) = csv.DictReader((out / "report-synthetic.csv").open())
@@ -73,7 +77,7 @@ def test_a_matrix_with_a_broken_cell_is_run_and_reported(
     kept = (out / folders[1] / "results.json").stat().st_mtime_ns
     invoke("benchmark", matrix, "--out", out, "--only", "*-test_resnet-*")
     again = capsys.readouterr().out
-    assert "1 of 1 cells are done already" in again
+    assert "1 of 1 are done already" in again
     assert (out / folders[1] / "results.json").stat().st_mtime_ns == kept
     assert "has changed since" not in again
 
@@ -84,9 +88,10 @@ def test_a_dry_run_shows_cells_and_writes_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     invoke("benchmark", matrix, "--out", tmp_path / "bench", "--dry-run", "--only", "*-test_resnet-*")
-    line, last = capsys.readouterr().out.splitlines()
-    assert line.startswith("pending  breastmnist-28-timm-test_resnet-") and "cannot" not in line
-    assert last == "cells: 1 can run, 0 done, 0 cannot run"
+    line, summary, uses = capsys.readouterr().out.splitlines()
+    assert line.startswith("waiting     breastmnist-28-timm-test_resnet-") and "cannot" not in line
+    assert summary == "cells: 1 can run, 0 done, 0 cannot run"
+    assert uses == f"local: 1 tasks, 1 at a time, each with {len(os.sched_getaffinity(0))} cores"
     shown = line.rpartition(": ")[2]
     with pytest.raises(MedMNISTError, match="1 of 2 cells cannot run"):
         invoke("benchmark", matrix, "--out", tmp_path / "bench", "--dry-run", "--only", f"*{shown[1:]}")
@@ -100,11 +105,11 @@ def test_a_dry_run_names_cells_that_cannot_run(
     matrix.write_text(matrix.read_text() + "include: [{dataset: retinamnist, model: timm/test_resnet}]\n")
     with pytest.raises(MedMNISTError, match="2 of 3 cells cannot run: fix the problems above"):
         invoke("benchmark", matrix, "--out", tmp_path / "bench", "--dry-run")
-    fine, model, data, last = capsys.readouterr().out.splitlines()
+    fine, model, data, last, _ = capsys.readouterr().out.splitlines()
     assert last == "cells: 1 can run, 0 done, 2 cannot run"
     assert "cannot run" not in fine
     assert "no_such_model-finetune" in model and ": cannot run: unknown model 'no_such_model'" in model
-    assert "pending  retinamnist-28-" in data and ": cannot run: no build of retinamnist at size 28 in " in data
+    assert "waiting     retinamnist-28-" in data and ": cannot run: no build of retinamnist at size 28 in " in data
     assert not (tmp_path / "bench").exists()
 
 
@@ -115,19 +120,22 @@ def test_report_only_runs_nothing_and_succeeds(
 ) -> None:
     out = tmp_path / "bench"
     invoke("benchmark", str(matrix), "--out", str(out), "--report-only")
-    assert capsys.readouterr().out.count("pending: breastmnist-28-") == 2
+    assert capsys.readouterr().out.count("waiting: breastmnist-28-") == 2
     assert sorted(path.name for path in out.iterdir()) == ["report.csv", "report.html", "report.md"]
 
 
 def test_a_report_needs_no_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Started cells of a benchmark are listed, and other runs are reported with their results."""
+    """Cells of all matrices are listed, and other runs are reported with their results."""
     out = tmp_path / "runs"
     leave_run(out / "mine", test=[0.9], validation=[0.8], dataset="breastmnist")
-    cell = out / "breastmnist-28-broken"
-    cell.mkdir()
-    (cell / "cell.yaml").write_text(make_recipe({"dataset": "breastmnist"}).to_yaml())
-    (cell / "cell.lock").touch()
-    (cell / "failed.txt").write_text("no memory\n")
+    for name, reason in (("breastmnist-28-broken", "no memory"), ("breastmnist-28-odd", "give --image-size")):
+        cell = BenchmarkRun(name, make_recipe({"dataset": "breastmnist"}))
+        tasks = TaskFolder(out / ".jobs" / f"matrix-{name}")
+        tasks.path.mkdir(parents=True)
+        tasks.write(tasks_of([cell], out), lambda task: False)
+        tasks.fail(0, reason)
+        (out / name).mkdir()
+        (out / name / "cell.yaml").write_text(cell.recipe.to_yaml())
     (out / "stopped").mkdir()
     (out / "stopped" / "recipe.yaml").write_text(make_recipe({"dataset": "breastmnist"}).to_yaml())
     invoke("benchmark", "--report-only", "--out", out)
@@ -136,6 +144,7 @@ def test_a_report_needs_no_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[
         f"1 run with results in {out}",
         *(f"wrote {out / name}" for name in ("report.md", "report.html", "report.csv")),
         "failed: breastmnist-28-broken: no memory",
+        "failed: breastmnist-28-odd: give image_size",
         "interrupted: stopped: run the same command again to resume it",
     ]
     assert [row["folder"] for row in csv.DictReader((out / "report.csv").open()) if row["own"] == "1"] == ["mine"]
@@ -145,15 +154,15 @@ def test_a_report_without_the_matrix_keeps_the_cells_that_were_not_started(
     matrix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "bench"
-    completed, pending = read_matrix(matrix)
+    completed, waiting = read_matrix(matrix)
     options = dataclasses.asdict(completed.recipe)
     del options["test"]
     leave_run(out / completed.name, test=[0.9], validation=[0.8], **options)
     invoke("benchmark", matrix, "--out", out, "--only", completed.name)
     capsys.readouterr()
     invoke("benchmark", "--report-only", "--out", out)
-    assert capsys.readouterr().out.splitlines()[-1] == f"pending: {pending.name}"
-    assert f"| {pending.name} | pending |" in (out / "report.md").read_text()
+    assert capsys.readouterr().out.splitlines()[-1] == f"waiting: {waiting.name}"
+    assert f"| {waiting.name} | waiting |" in (out / "report.md").read_text()
 
 
 def test_a_matrix_is_required(tmp_path: Path) -> None:
@@ -167,7 +176,7 @@ def test_a_matrix_is_required(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_reports_the_completed_cells(matrix: Path, tmp_path: Path) -> None:
-    """Like a terminal, the test sends the signal to the command and its cells."""
+    """The signal goes to the command alone: its cells are not in the group of the terminal."""
     out = tmp_path / "bench"
     leave_run(out / "earlier", test=[0.9], validation=[0.8], dataset="breastmnist")
     running = subprocess.Popen(
@@ -175,10 +184,11 @@ def test_ctrl_c_reports_the_completed_cells(matrix: Path, tmp_path: Path) -> Non
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
     )
-    assert running.stdout is not None and running.stdout.readline().endswith("started\n")
-    os.killpg(running.pid, signal.SIGINT)
+    marks, deadline = out / ".jobs" / "matrix" / "running", time.monotonic() + 60
+    while not list(marks.glob("[0-9]*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
     output, errors = running.communicate(timeout=60)
     assert running.returncode == 130, errors
     assert f"wrote {out / 'report.html'}" in output and "interrupted: breastmnist-28-timm-test_resnet" in output
@@ -243,7 +253,7 @@ def test_the_example_is_a_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert path.read_bytes() == EXAMPLE_FILE.read_bytes()
     with pytest.raises(TrainingError, match="11 of 11 cells cannot run"):
         invoke("benchmark", path, "--dry-run", "--out", tmp_path / "bench")
-    *lines, summary = capsys.readouterr().out.splitlines()
+    *lines, summary, _ = capsys.readouterr().out.splitlines()
     assert len(lines) == len(read_matrix(EXAMPLE_FILE)) and all("no build of " in line for line in lines)
     assert summary == "cells: 0 can run, 0 done, 11 cannot run"
     with pytest.raises(TrainingError, match="benchmark --example"):

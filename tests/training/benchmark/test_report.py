@@ -27,7 +27,7 @@ from medmnist_hf.training.benchmark.tables import TableCell, board_table, chosen
 from tests.fixtures.benchmarks import leave_run
 
 HOSTILE: Final = "</td><script>alert(1)</script>|`*_<img src=x onerror=y>$body&amp;\"'"
-UNFINISHED: Final = [("cell-one", "failed", "no <memory> | left"), ("cell-two", "pending", "")]
+UNFINISHED: Final = [("cell-one", "failed", "no <memory> | left"), ("cell-two", "waiting", "")]
 VOID: Final = {"meta", "wbr"}
 
 
@@ -103,7 +103,7 @@ def test_the_page_shows_every_cell_of_every_table_in_order(boards: tuple[Board, 
         assert foot_texts == [cell.text for cell in table.foot]
     assert [text_of(line) for line in captions["Cells without results"].iter("tr")][1:] == [
         "cell-onefailedno <memory> | left",
-        "cell-twopending–",
+        "cell-twowaiting–",
     ]
 
 

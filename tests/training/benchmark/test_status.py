@@ -1,43 +1,35 @@
-"""A cell on disk: its state at every stage, its lock, and why it failed."""
+"""States of cells from the folder of a benchmark: results, tasks of each matrix, and runs of other commands."""
 
-import fcntl
 import json
-import os
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from medmnist_hf.errors import MedMNISTError, TrainingError
+from medmnist_hf.errors import JobError, TrainingError
 from medmnist_hf.files import sole_process
+from medmnist_hf.jobs.tasks import JOBS_DIR, RESUME, TASKS_NAME, State, Status, TaskFolder
 from medmnist_hf.manifest import Provenance, read_manifest
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun
 from medmnist_hf.training.benchmark.status import (
     CONFIG_NAME,
-    FAILED_NAME,
-    LOCK_NAME,
-    State,
-    Status,
     cells_in,
     is_done,
     is_stale,
-    lock_of,
-    note_cells,
-    pending_in,
-    reason_of,
     runs_without_results,
-    status_of,
+    statuses_in,
 )
+from medmnist_hf.training.benchmark.tasks import tasks_of
 from medmnist_hf.training.recipe import make_recipe, run_name
-from medmnist_hf.training.registry import METHODS
 from medmnist_hf.training.results import RESULTS_NAME, DataRecord
 from medmnist_hf.typed_json import encode
 from tests.conftest import Phantoms
 from tests.fixtures.benchmarks import leave_run
 from tests.fixtures.runs import build_all
+
+WAITING = Status(State.WAITING)
 
 
 def cell(**options: object) -> BenchmarkRun:
@@ -45,87 +37,113 @@ def cell(**options: object) -> BenchmarkRun:
     return BenchmarkRun(run_name(recipe), recipe)
 
 
-def test_started_cells_are_listed_from_their_folders(tmp_path: Path) -> None:
-    cells = [cell(epochs=epochs) for epochs in (1, 2)]
+def submit(cells: Sequence[BenchmarkRun], out: Path, matrix: str = "matrix") -> TaskFolder:
+    """List cells as the tasks of a matrix, as a benchmark does before it starts them."""
+    folder = TaskFolder(out / JOBS_DIR / matrix)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.write(tasks_of(cells, out), lambda task: None)
     for each in cells:
-        (tmp_path / each.name).mkdir()
-        (tmp_path / each.name / CONFIG_NAME).write_text(each.recipe.to_yaml(), encoding="utf-8")
+        (out / each.name).mkdir(exist_ok=True)
+        (out / each.name / CONFIG_NAME).write_text(each.recipe.to_yaml(), encoding="utf-8")
+    return folder
+
+
+def test_cells_are_listed_without_the_files_of_their_matrices(tmp_path: Path) -> None:
+    first, second, third = cells = [cell(epochs=epochs) for epochs in (1, 2, 3)]
+    assert cells_in(tmp_path) == () == cells_in(tmp_path / "missing")
+    submit(cells[1:], tmp_path, "two")
+    submit(cells[:2], tmp_path, "one")
     (tmp_path / "other").mkdir()
-    assert cells_in(tmp_path) == tuple(sorted(cells, key=lambda each: each.name))
-    assert cells_in(tmp_path / "missing") == ()
+    assert cells_in(tmp_path) == (first, second, third)
+    assert list(statuses_in(tmp_path).items()) == [(each.name, WAITING) for each in cells]
+    shutil.rmtree(tmp_path / first.name)
+    assert cells_in(tmp_path) == (second, third)
+    assert statuses_in(tmp_path)[first.name] == WAITING, "without its folder, it will run again"
 
 
-def test_pending_cells_are_listed_from_the_plan_of_their_matrix(tmp_path: Path) -> None:
-    out = tmp_path / "bench"
-    first, second, other = cells = [cell(epochs=epochs) for epochs in (1, 2, 3)]
-    assert pending_in(out) == ()
-    note_cells(cells[:2], Path("folder/one.yaml"), out)
-    note_cells(cells[1:], Path("other.yaml"), out)
-    assert pending_in(out) == (first.name, second.name, other.name)
-    (out / second.name).mkdir()
-    (out / second.name / CONFIG_NAME).write_text(second.recipe.to_yaml(), encoding="utf-8")
-    assert pending_in(out) == (first.name, other.name), "a started cell is listed by cells_in"
-    leave_run(out / first.name, test=[0.8], validation=[0.8], dataset="breastmnist", epochs=1)
-    assert pending_in(out) == (other.name,), "it has results"
-    note_cells([], Path("other.yaml"), out)
-    assert pending_in(out) == (), "the matrix no longer has it"
+def test_cells_that_a_matrix_no_longer_has_are_not_listed(tmp_path: Path) -> None:
+    first, second = cells = [cell(epochs=epochs) for epochs in (1, 2)]
+    submit(cells, tmp_path)
+    submit([second], tmp_path)
+    assert list(statuses_in(tmp_path)) == [second.name]
+    assert list(statuses_in(tmp_path, [first])) == [second.name, first.name], "those that were not run come last"
 
 
-def test_a_plan_that_cannot_be_read_gives_a_one_line_error(tmp_path: Path) -> None:
-    (tmp_path / "one.cells.txt").mkdir()
-    with pytest.raises(TrainingError, match=r"cannot read .*one\.cells\.txt .*: remove it, or name the matrix"):
-        pending_in(tmp_path)
+def test_the_state_of_a_cell_is_that_of_its_task_until_it_has_results(tmp_path: Path) -> None:
+    one = cell(seeds=[0, 1])
+
+    def status() -> Status:
+        assert statuses_in(tmp_path) == statuses_in(tmp_path, [one]), "the matrix is not needed"
+        return statuses_in(tmp_path)[one.name]
+
+    assert statuses_in(tmp_path, [one]) == {one.name: WAITING}
+    folder = submit([one], tmp_path)
+    assert status() == WAITING
+    folder.begin(0)
+    assert status().state is State.RUNNING
+    folder.interrupt(0)
+    assert status() == Status(State.INTERRUPTED, RESUME)
+    folder.fail(0, "out of memory: lower --batch-size, or give --no-pretrained")
+    assert status() == Status(State.FAILED, "out of memory: lower batch_size, or give pretrained: false")
+    folder.complete(0)
+    assert status() == WAITING, "the mark alone is not a result"
+    shutil.rmtree(tmp_path / one.name)
+    leave_run(tmp_path / one.name, test=[0.8, 0.9], validation=[0.8, 0.9], dataset="breastmnist")
+    (tmp_path / one.name / CONFIG_NAME).write_text(one.recipe.to_yaml(), encoding="utf-8")
+    marks: list[Callable[[], None]] = [
+        lambda: folder.retry([0]),
+        lambda: folder.fail(0, "once"),
+        lambda: folder.begin(0),
+    ]
+    for mark in marks:
+        mark()
+        assert status() == Status(State.DONE), "results count, whatever the task"
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("marks", "expected"),
     [
-        (b"x" * 5000, "has lines that are not names of cells"),
-        (b"breastmnist-28-" + b"x" * 5000 + b"-knn-1f5329c2", "has lines that are not names of cells"),
-        (b"../../../etc", "has lines that are not names of cells"),
-        (b"root:x:0:0:root:/root:/bin/bash", "has lines that are not names of cells"),
-        (b"\x80\xff\x00", "it is not text"),
-        (b"pathmnist-28-timm-resnet18-finetune-1f5329c2\n" * 10_001, "has more than 10,000 cells"),
-        (b" " * 3_000_000, "it has more than 2,560,000 bytes"),
+        (("complete", "fail"), State.FAILED),
+        (("fail", "begin"), State.RUNNING),
+        (("begin", "fail"), State.RUNNING),
+        (("interrupt", "retry"), State.INTERRUPTED),
+        (("interrupt", "fail"), State.FAILED),
     ],
 )
-def test_an_invalid_plan_gives_a_one_line_error_without_its_content(
-    tmp_path: Path, content: bytes, message: str
-) -> None:
-    (tmp_path / "elsewhere").write_bytes(content)
-    (tmp_path / "one.cells.txt").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(
-        TrainingError, match=rf"one\.cells\.txt .*{message}.*: remove it, or name the matrix"
-    ) as caught:
-        pending_in(tmp_path)
-    assert not any(word in str(caught.value) for word in ("root:", "xxx", "etc"))
+def test_a_cell_of_two_matrices_is_listed_once(tmp_path: Path, marks: tuple[str, str], expected: State) -> None:
+    one = cell()
+    for matrix, mark in zip("ab", marks, strict=True):
+        folder = submit([one], tmp_path, matrix)
+        folder.begin(0)
+        if mark == "retry":
+            folder.retry([0])
+        elif mark == "fail":
+            folder.fail(0, "no memory")
+        elif mark != "begin":
+            getattr(folder, mark)(0)
+    ((name, status),) = statuses_in(tmp_path).items()
+    assert (name, status.state) == (one.name, expected)
 
 
-@pytest.mark.parametrize("model", ["m" * 500, "timm/a.b_c", "\u00e4", "../../etc/passwd", "google/Vit-b_16"])
-def test_a_plan_can_have_any_cell(tmp_path: Path, model: str) -> None:
-    cells = [cell(dataset="organmnist3d", model=model, image_size=224)]
-    cells += [cell(model="pixels" if one.engine else model, method=name) for name, one in METHODS.items()]
-    note_cells(cells, Path("one.yaml"), tmp_path)
-    assert pending_in(tmp_path) == tuple(each.name for each in cells)
+@pytest.mark.parametrize("content", ["root:x:0:0:root:/root:/bin/bash", "[" * 9999, '{"format": 1}', "\x80"])
+def test_a_damaged_list_is_a_one_line_error_without_its_content(tmp_path: Path, content: str) -> None:
+    folder = submit([cell()], tmp_path)
+    (folder.path / TASKS_NAME).write_text(content, encoding="latin-1")
+    for read in (statuses_in, cells_in):
+        with pytest.raises(
+            JobError, match=rf"cannot read {folder.path}/tasks\.json .*: remove {folder.path}, "
+        ) as caught:
+            read(tmp_path)
+        assert "\n" not in str(caught.value) and "root:" not in str(caught.value)
 
 
-def test_states_from_pending_to_done(tmp_path: Path) -> None:
-    one = cell(seeds=[0, 1])
-    folder = tmp_path / one.name
-    assert status_of(one, tmp_path) == Status(State.PENDING)
-    folder.mkdir()
-    lock = lock_of(folder)
-    assert lock is not None
-    assert status_of(one, tmp_path) == Status(State.RUNNING)
-    os.close(lock)
-    assert status_of(one, tmp_path) == Status(State.INTERRUPTED, "run the same command again to resume it")
-    (folder / FAILED_NAME).write_text("no memory: use a smaller batch\n", encoding="utf-8")
-    assert status_of(one, tmp_path) == Status(State.FAILED, "no memory: use a smaller batch")
-    (folder / FAILED_NAME).unlink()
-    (folder / LOCK_NAME).unlink()
-    folder.rmdir()
-    leave_run(folder, test=[0.8, 0.9], validation=[0.8, 0.9], dataset="breastmnist")
-    assert status_of(one, tmp_path) == Status(State.DONE)
+def test_a_cell_whose_recipe_is_damaged_is_a_one_line_error(tmp_path: Path) -> None:
+    one = cell()
+    submit([one], tmp_path)
+    (tmp_path / one.name / CONFIG_NAME).write_text("epochs: many", encoding="utf-8")
+    with pytest.raises(TrainingError, match=r"cell\.yaml: epochs "):
+        statuses_in(tmp_path)
+    assert statuses_in(tmp_path, [one]) == {one.name: WAITING}, "the matrix has its recipe"
 
 
 def test_done_requires_the_same_recipe_and_all_seeds(tmp_path: Path) -> None:
@@ -147,66 +165,6 @@ def test_an_interrupted_search_is_not_done(tmp_path: Path) -> None:
     leave_run(whole, test=[0.8], validation=[0.8], **options)
     leave_run(partial, test=[0.8], validation=[0.8], facts={"partial": "stopped after 3 s"}, **options)
     assert is_done(cell(**options), whole) and not is_done(cell(**options), partial)
-
-
-def test_a_lock_is_held_until_all_processes_that_inherited_it_end(tmp_path: Path) -> None:
-    lock = lock_of(tmp_path)
-    assert lock is not None
-    attempt = "import sys; from pathlib import Path; from medmnist_hf.training.benchmark.status import lock_of;"
-    attempt += "sys.exit(lock_of(Path(sys.argv[1])) is not None)"
-    process = subprocess.run([sys.executable, "-c", attempt, tmp_path], check=False)
-    assert process.returncode == 0
-    child = subprocess.Popen(["sleep", "60"], pass_fds=[lock])
-    os.close(lock)
-    assert lock_of(tmp_path) is None
-    child.kill()
-    child.wait()
-    free = lock_of(tmp_path)
-    assert free is not None
-    os.close(free)
-
-
-def test_a_file_system_without_locks_gives_a_one_line_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: int) -> None:
-        raise OSError(38, "Function not implemented")
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(MedMNISTError, match=r"cannot lock .*cell\.lock \(Function not implemented\)"):
-        lock_of(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("output", "code", "reason"),
-    [
-        ("epoch 1\nerror: unknown model a: use b\n", 1, "unknown model a: use b"),
-        ("error: first\nerror: last\nbye\n", 1, "last"),
-        (
-            "error: it has no weights: give --no-pretrained or --checkpoint\n",
-            1,
-            "it has no weights: give pretrained: false or checkpoint",
-        ),
-        (
-            "Traceback\n  x\nValueError: odd\n",
-            1,
-            "ended with exit code 1 and no results (ValueError: odd): see log.txt",
-        ),
-        ("", 3, "ended with exit code 3 and no results: see log.txt"),
-        ("", 0, "ended with exit code 0 and no results: see log.txt"),
-        ("working\n", -9, "ended by SIGKILL, possibly because memory ran out: see log.txt"),
-        ("", -11, "ended by SIGSEGV: see log.txt"),
-        ("error: " + "x" * 1000, 1, "x" * 400),
-    ],
-)
-def test_the_reason_of_a_failure_is_one_line(tmp_path: Path, output: str, code: int, reason: str) -> None:
-    log = tmp_path / "log.txt"
-    log.write_text(output, encoding="utf-8")
-    assert reason_of(log, code) == reason
-
-
-def test_a_binary_log_still_gives_a_reason(tmp_path: Path) -> None:
-    log = tmp_path / "log.txt"
-    log.write_bytes(b"\xff\xfe\nerror: at last\n")
-    assert reason_of(log, 1) == "at last"
 
 
 def test_a_cell_is_stale_if_its_build_has_other_data(phantoms: Phantoms, tmp_path: Path) -> None:
@@ -234,7 +192,7 @@ def test_a_run_without_results_is_running_while_its_lock_is_held(tmp_path: Path)
     for name in ("mine", "mine/seed-0/best", "yours"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "recipe.yaml").touch()
-    stopped = Status(State.INTERRUPTED, "run the same command again to resume it")
+    stopped = Status(State.INTERRUPTED, RESUME)
     with sole_process(tmp_path / "mine" / "run.lock", "running"):
         assert runs_without_results(tmp_path) == {"mine": Status(State.RUNNING), "yours": stopped}
     assert runs_without_results(tmp_path) == {"mine": stopped, "yours": stopped}

@@ -187,10 +187,10 @@ def test_lines_and_columns_have_facets(boards: tuple[Board, ...]) -> None:
 
 
 def test_unfinished_cells_have_state_and_reason() -> None:
-    table = unfinished_table([("one", "failed", "no memory"), ("two", "pending", "")])
+    table = unfinished_table([("one", "failed", "no memory"), ("two", "waiting", "")])
     assert [[cell.text for cell in line.cells] for line in table.lines] == [
         ["one", "failed", "no memory"],
-        ["two", "pending", ABSENT],
+        ["two", "waiting", ABSENT],
     ]
 
 

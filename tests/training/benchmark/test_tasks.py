@@ -1,0 +1,312 @@
+"""Cells as tasks of an engine, in real processes: results, failures, Ctrl-C, and one benchmark per folder."""
+
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from accelerate.commands.launch import launch_command_parser  # type: ignore[import-untyped]
+
+from medmnist_hf.errors import JobError, MedMNISTError
+from medmnist_hf.files import sole_process
+from medmnist_hf.jobs.local import LocalEngine
+from medmnist_hf.jobs.settings import Settings
+from medmnist_hf.jobs.tasks import JOBS_DIR, State, TaskFolder
+from medmnist_hf.training.benchmark import tasks as module
+from medmnist_hf.training.benchmark.matrix import BenchmarkRun
+from medmnist_hf.training.benchmark.status import LOG_NAME, statuses_in
+from medmnist_hf.training.benchmark.tasks import LOCK_NAME, run_cells, tasks_of
+from medmnist_hf.training.recipe import make_recipe, run_name
+from medmnist_hf.training.registry import METHODS
+from tests.fixtures.benchmarks import leave_run
+from tests.fixtures.paths import ROOT
+
+MATRIX = Path("matrix.yaml")
+
+
+def cells(count: int, **options: object) -> list[BenchmarkRun]:
+    recipes = [make_recipe({"dataset": "breastmnist", "epochs": 1 + at, **options}) for at in range(count)]
+    return [BenchmarkRun(run_name(recipe), recipe) for recipe in recipes]
+
+
+Program = Callable[[Mapping[int, str]], None]
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
+    """Run a shell script in place of ``medmnist-hf finetune``.
+
+    The script is chosen by the epochs of the cell; ``$leave``, the default, writes its results. Each start of a cell
+    appends a line to the file ``ran``.
+    """
+
+    def use(scripts: Mapping[int, str]) -> None:
+        branches = "".join(f"  {epochs}) {script} ;;\n" for epochs, script in scripts.items())
+        start = (
+            f'out=$4; epochs=$(sed -n "s/^epochs: //p" "$2"); leave="cp {tmp_path}/ready-$epochs $out/results.json"\n'
+        )
+        start += f"echo $epochs >> {tmp_path}/ran\n"
+        path = tmp_path / "program"
+        path.write_text(f"{start}case $epochs in\n{branches}  *) $leave ;;\nesac\n")
+        monkeypatch.setattr(module, "_PROGRAM", ("sh", str(path)))
+
+    use({})
+    return use
+
+
+def prepare(folder: Path, some: Sequence[BenchmarkRun]) -> None:
+    """Leave the results that the program copies."""
+    for cell in some:
+        run = folder / f"run-{cell.recipe.epochs}"
+        test = [0.9] if cell.recipe.test else []
+        leave_run(run, test=test, validation=[0.8], dataset="breastmnist", epochs=cell.recipe.epochs)
+        (run / "results.json").rename(folder / f"ready-{cell.recipe.epochs}")
+
+
+def run_all(some: Sequence[BenchmarkRun], out: Path, **options: Any) -> list[str]:
+    """Run cells on this machine, and return the lines that were reported."""
+    lines: list[str] = []
+    workers = options.pop("workers", 1)
+    run_cells(some, MATRIX, out, LocalEngine(Settings(workers=workers)), report=lines.append, **options)
+    return lines
+
+
+def ran(folder: Path) -> list[int]:
+    path = folder / "ran"
+    return sorted(int(line) for line in path.read_text().splitlines()) if path.exists() else []
+
+
+def states(some: Sequence[BenchmarkRun], out: Path) -> list[State]:
+    statuses = statuses_in(out, some)
+    return [statuses[cell.name].state for cell in some]
+
+
+def note(cell: BenchmarkRun, out: Path) -> str:
+    return statuses_in(out, [cell])[cell.name].note
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_failure_does_not_stop_other_cells_and_finished_cells_are_not_repeated(
+    tmp_path: Path, program: Program, workers: int
+) -> None:
+    some, out = cells(4), tmp_path / "bench"
+    prepare(tmp_path, some)
+    program({2: "echo 'error: it has no weights: give --no-pretrained'; exit 1"})
+    lines = run_all(some, out, workers=workers)
+    assert states(some, out) == [State.DONE, State.FAILED, State.DONE, State.DONE]
+    assert note(some[1], out) == "it has no weights: give pretrained: false", "a key of the matrix, not an option"
+    failed = re.escape(f"{some[1].name}: failed: it has no weights: give pretrained: false")
+    assert any(re.fullmatch(rf"\[\d/4\] {failed}(; about \d+ s left)?", line) for line in lines)
+    done = f"{some[0].name}: test AUC 0.900 and ACC 0.800 in 10 s"
+    assert any(re.fullmatch(rf"\[\d/4\] {done}; about \d+ s left", line) for line in lines)
+    for cell in some:
+        assert yaml.safe_load((out / cell.name / "cell.yaml").read_text())["epochs"] == cell.recipe.epochs
+
+    program({})
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("*/cell.yaml")}
+    lines = run_all(some, out, workers=workers)
+    assert ran(tmp_path) == [1, 2, 2, 3, 4] and set(states(some, out)) == {State.DONE}
+    assert lines[0] == "3 of 4 are done already" and len(lines) == 2
+    assert {path: path.stat().st_mtime_ns for path in out.glob("*/cell.yaml")} == kept
+
+
+def test_a_cell_that_another_command_has_run_is_done(tmp_path: Path, program: Program) -> None:
+    some, out = cells(2), tmp_path / "bench"
+    prepare(tmp_path, some)
+    leave_run(out / some[0].name, test=[0.9], validation=[0.8], dataset="breastmnist", epochs=1)
+    lines = run_all(some, out)
+    assert ran(tmp_path) == [2] and lines[0] == "1 of 2 are done already"
+    (out / some[0].name / "results.json").unlink()
+    assert states(some, out) == [State.WAITING, State.DONE]
+    run_all(some, out)
+    assert ran(tmp_path) == [1, 2] and set(states(some, out)) == {State.DONE}
+
+
+def test_a_run_without_test_scores_reports_validation(tmp_path: Path, program: Program) -> None:
+    some = cells(1, test=False)
+    prepare(tmp_path, some)
+    lines = run_all(some, tmp_path / "bench")
+    assert lines == [f"[1/1] {some[0].name}: validation AUC 0.800 and ACC 0.700 in 10 s"]
+
+
+def test_only_selected_cells_are_run_and_the_others_are_listed(tmp_path: Path, program: Program) -> None:
+    some, out = cells(3), tmp_path / "bench"
+    prepare(tmp_path, some)
+    lines = run_all(some, out, is_selected=lambda name: name == some[1].name)
+    assert lines == [f"[1/1] {some[1].name}: test AUC 0.900 and ACC 0.800 in 10 s"], "no others are counted"
+    assert ran(tmp_path) == [2] and states(some, out) == [State.WAITING, State.DONE, State.WAITING]
+
+
+def test_no_cell_is_started_after_a_failure_unless_keep_going(tmp_path: Path, program: Program) -> None:
+    some = cells(3)
+    program({1: "exit 3", 2: "sleep 1; exit 1"})
+    run_all(some, tmp_path / "out", keep_going=False)
+    assert note(some[0], tmp_path / "out") == "ended with exit code 3: see log.txt"
+    assert states(some, tmp_path / "out")[2] is State.WAITING and 3 not in ran(tmp_path)
+
+
+def test_processes_without_results_are_not_done_and_killed_processes_have_failed(
+    tmp_path: Path, program: Program
+) -> None:
+    some = cells(2)
+    program({1: "true", 2: "kill -9 $$"})
+    lines = run_all(some, tmp_path / "out")
+    assert f"[1/2] {some[0].name}: ended without results: see log.txt" in lines[0]
+    assert states(some, tmp_path / "out") == [State.WAITING, State.FAILED]
+    assert note(some[1], tmp_path / "out").startswith("ended by SIGKILL")
+
+
+def test_the_output_of_a_cell_is_in_its_log(tmp_path: Path, program: Program) -> None:
+    (cell,) = cells(1)
+    prepare(tmp_path, [cell])
+    program({1: "echo out; echo err >&2; $leave"})
+    run_all([cell], tmp_path / "out")
+    assert (tmp_path / "out" / cell.name / LOG_NAME).read_text() == "out\nerr\n"
+
+
+def test_parallel_cells_share_the_cores(tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    # Each waits for the other and fails if it runs alone.
+    meet = "touch {0}/at-{1}; for i in $(seq 200); do [ -e {0}/at-{2} ] && break; sleep 0.05; done;"
+    meet += "[ -e {0}/at-{2} ] && echo threads $OMP_NUM_THREADS && $leave"
+    some = cells(2)
+    prepare(tmp_path, some)
+    program({1: meet.format(tmp_path, 1, 2), 2: meet.format(tmp_path, 2, 1)})
+    run_all(some, tmp_path / "out", workers=2)
+    assert set(states(some, tmp_path / "out")) == {State.DONE}
+    share = max(1, len(os.sched_getaffinity(0)) // 2)
+    assert (tmp_path / "out" / some[0].name / LOG_NAME).read_text() == f"threads {share}\n"
+
+
+def test_one_benchmark_at_a_time_runs_cells_in_a_folder(tmp_path: Path, program: Program) -> None:
+    """Another matrix may have the same cells."""
+    some, out = cells(2), tmp_path / "bench"
+    (out / JOBS_DIR).mkdir(parents=True)
+    with (
+        sole_process(out / JOBS_DIR / LOCK_NAME, "running"),
+        pytest.raises(JobError, match=f"another process is running a benchmark in {out}: wait until it ends"),
+    ):
+        run_all(some, out)
+    assert ran(tmp_path) == [] and not list(out.glob("*/cell.yaml"))
+
+
+def test_cells_that_an_engine_still_runs_are_not_submitted_again(tmp_path: Path, program: Program) -> None:
+    class Detached(LocalEngine):
+        def still_running(self, folder: TaskFolder) -> str:
+            return "job 7" if folder.path.name == "other" else ""
+
+    some, out = cells(2), tmp_path / "bench"
+    prepare(tmp_path, some)
+    run_cells(some[:1], Path("other.yaml"), out, LocalEngine(Settings()), report=lambda _: None)
+    with pytest.raises(JobError, match=f"job 7 is still running cells in {out}: wait until it ends, or cancel it"):
+        run_cells(some, MATRIX, out, Detached(Settings()), report=lambda _: None)
+    assert ran(tmp_path) == [1]
+
+
+def test_nothing_is_written_if_the_engine_cannot_run_the_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(JobError, match="gpus_per_task is 2, but this machine has 0 GPUs"):
+        run_cells(cells(1), MATRIX, tmp_path / "bench", LocalEngine(Settings(gpus_per_task=2)))
+    with pytest.raises(JobError, match="tasks of local end with this command: leave out --no-wait"):
+        run_all(cells(1), tmp_path / "bench", wait=False)
+    assert not (tmp_path / "bench").exists()
+
+
+def test_a_file_system_without_locks_gives_a_one_line_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(MedMNISTError, match=r"cannot lock .*benchmark\.lock \(.*\): use a folder on a file system"):
+        run_all(cells(1), tmp_path / "bench")
+
+
+@pytest.mark.parametrize("gpus", [0.0, 0.25, 1.0])
+def test_a_cell_is_a_command_with_absolute_paths(tmp_path: Path, gpus: float) -> None:
+    (cell,) = cells(1)
+    (task,) = tasks_of([cell], tmp_path, gpus)
+    folder = str(tmp_path / cell.name)
+    program = ("python", "-m", "medmnist_hf", "finetune")
+    assert task.command == (*program, "--config", f"{folder}/cell.yaml", "--out", folder, "--quiet")
+    assert TaskFolder(tmp_path / JOBS_DIR / "matrix").log_of(task) == tmp_path / cell.name / LOG_NAME
+
+
+def test_a_cell_with_several_gpus_is_launched_in_as_many_processes(tmp_path: Path) -> None:
+    (cell,) = cells(1)
+    (alone,), (task,) = tasks_of([cell], tmp_path), tasks_of([cell], tmp_path, 4)
+    assert task.command[:3] == ("python", "-m", "accelerate.commands.launch")
+    parsed = launch_command_parser().parse_args(task.command[3:])
+    assert (parsed.multi_gpu, parsed.num_processes, parsed.num_machines, parsed.module) == (True, 4, 1, True)
+    assert parsed.main_process_port == 0, "any free port, since another cell may run on the same machine"
+    assert ("python", "-m", parsed.training_script, *parsed.training_script_args) == alone.command
+
+
+@pytest.mark.parametrize("model", ["m" * 500, "timm/a.b_c", "\u00e4", "../../etc/passwd", "google/Vit-b_16"])
+def test_any_cell_can_be_a_task(tmp_path: Path, model: str) -> None:
+    recipes = [make_recipe({"dataset": "organmnist3d", "model": model, "image_size": 224})]
+    recipes += [
+        make_recipe({"dataset": "breastmnist", "model": "pixels" if one.engine else model, "method": name})
+        for name, one in METHODS.items()
+    ]
+    tasks = tasks_of([BenchmarkRun(run_name(recipe), recipe) for recipe in recipes], tmp_path)
+    TaskFolder(tmp_path).write(tasks, lambda task: False)
+    assert TaskFolder(tmp_path).read() == tuple(tasks)
+
+
+BENCHMARK = """
+import sys
+from pathlib import Path
+from medmnist_hf.jobs.local import LocalEngine
+from medmnist_hf.jobs.settings import Settings
+from medmnist_hf.training.benchmark import tasks
+from medmnist_hf.training.benchmark.matrix import BenchmarkRun
+from medmnist_hf.training.recipe import make_recipe
+cells = [BenchmarkRun(str(epochs), make_recipe({"dataset": "breastmnist", "epochs": epochs})) for epochs in (1, 2, 3)]
+tasks._PROGRAM = ("sh", "-c", 'echo $$ > "$4/pid"; exec sleep 60', "sh")
+try:
+    tasks.run_cells(cells, Path("matrix.yaml"), Path(sys.argv[1]), LocalEngine(Settings(workers=2)))
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_cells_end_with_their_benchmark_and_the_same_call_resumes(
+    tmp_path: Path, program: Program, number: signal.Signals
+) -> None:
+    """After SIGKILL, Linux ends the processes; elsewhere, they end on their own and hold the lock of their folders."""
+    some = [BenchmarkRun(str(cell.recipe.epochs), cell.recipe) for cell in cells(3)]
+    prepare(tmp_path, some)
+    out = tmp_path / "bench"
+
+    def living() -> list[int]:
+        files = [out / cell.name / "pid" for cell in some]
+        return [int(file.read_text()) for file in files if file.exists() and file.read_text().strip()]
+
+    running = subprocess.Popen([sys.executable, "-c", BENCHMARK, out], stdout=subprocess.DEVNULL, cwd=ROOT)
+    wait_until(lambda: len(living()) == 2)
+    running.send_signal(number)
+    assert running.wait(20) == (130 if number is signal.SIGINT else -signal.SIGKILL)
+    for pid in living():
+        wait_until(lambda pid=pid: not Path(f"/proc/{pid}").exists())  # type: ignore[misc]
+    marked = State.INTERRUPTED if number is signal.SIGINT else State.RUNNING  # until its mark is a minute old
+    assert states(some, out) == [marked, marked, State.WAITING]
+    run_all(some, out)
+    assert set(states(some, out)) == {State.DONE}
