@@ -15,6 +15,7 @@ _home = tempfile.mkdtemp(prefix="medmnist-hf-tests-")
 atexit.register(shutil.rmtree, _home, ignore_errors=True)
 # Imported modules and collected tests live to the end; scanning them for garbage took a fifth of the test time.
 gc.disable()
+os.environ.pop("MEDMNIST_ARRAYS", None)
 # `datasets` and `huggingface_hub` read these variables on import, so set them first.
 os.environ.update(
     HF_HOME=_home,

@@ -24,7 +24,9 @@ def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove the splits instead of listing them.")] = False,
     cache_dir: Annotated[
         Path | None,
-        typer.Option("--dir", help="Folder of the cache.", show_default="medmnist-hf/arrays in HF_HOME"),
+        typer.Option(
+            "--dir", help="Folder of the cache.", show_default="MEDMNIST_ARRAYS, or medmnist-hf/arrays in HF_HOME"
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:

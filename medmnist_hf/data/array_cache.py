@@ -39,6 +39,9 @@ from medmnist_hf.typed_json import decode as decode_json
 LAYOUT: Final = 2
 """Version of an entry's files and of the meaning of its pixels and labels; part of every key."""
 
+VARIABLE: Final = "MEDMNIST_ARRAYS"
+"""Environment variable with the folder of the cache, such as one on a disk of each machine of a cluster."""
+
 _IMAGES, _LABELS, _INFO = "images.npy", "labels.npy", "info.json"
 _FILES: Final = (_IMAGES, _LABELS, _INFO)
 _KEY: Final = re.compile(r"[0-9a-f]{64}")
@@ -182,9 +185,11 @@ def is_kept(spec: Spec, cache_dir: str | Path | None = None) -> bool:
 
 
 def cache_root(cache_dir: str | Path | None = None) -> Path:
-    """Folder of the cache: `cache_dir`, or ``medmnist-hf/arrays`` in ``HF_HOME``."""
+    """Folder of the cache: `cache_dir`, that of ``MEDMNIST_ARRAYS``, or ``medmnist-hf/arrays`` in ``HF_HOME``."""
     if cache_dir is not None:
         return expand_user(cache_dir)
+    if folder := os.environ.get(VARIABLE):
+        return expand_user(folder)
     from huggingface_hub import constants
 
     return Path(constants.HF_HOME) / "medmnist-hf" / "arrays"
@@ -194,7 +199,7 @@ def cache_info(cache_dir: str | Path | None = None, subset: str | None = None) -
     """List the entries of the cache, ordered by name, size and split.
 
     Args:
-        cache_dir: Folder of the cache; ``HF_HOME/medmnist-hf/arrays`` if None.
+        cache_dir: Folder of the cache, see `cache_root`.
         subset: Only list entries of this name, in any letter case; all if None.
 
     Raises:
@@ -213,7 +218,7 @@ def clear_cache(cache_dir: str | Path | None = None, subset: str | None = None) 
     """Remove entries, and what killed writers left behind. Arrays in use stay readable until they are released.
 
     Args:
-        cache_dir: Folder of the cache; ``HF_HOME/medmnist-hf/arrays`` if None. Other files in it are not touched.
+        cache_dir: Folder of the cache, see `cache_root`. Other files in it are not touched.
         subset: Only remove entries of this name, in any letter case; if None all, damaged entries included.
 
     Returns:
@@ -338,7 +343,7 @@ def _synced(path: Path) -> Iterator[BinaryIO]:
 
 def _no_room(root: Path, spec: Spec, why: str, cache_dir: str | Path | None) -> MedMNISTError:
     # Commands have no cache_dir option, so only suggest it to callers that passed it.
-    remedy = "set HF_HOME to" if cache_dir is None else "pass as cache_dir"
+    remedy = f"set {VARIABLE} to" if cache_dir is None else "pass as cache_dir"
     with contextlib.suppress(OSError):
         why += f"; {shutil.disk_usage(root).free / 1e6:,.0f} MB are free"
     return MedMNISTError(

@@ -113,7 +113,7 @@ def to_arrays(dataset: Any, *, cache_dir: str | Path | None = None, cache: bool 
 
     Args:
         dataset: A `datasets.Dataset` whose images all have the same shape.
-        cache_dir: Folder of the decoded files; ``HF_HOME/medmnist-hf/arrays`` if None.
+        cache_dir: Folder of the decoded files; that of ``MEDMNIST_ARRAYS`` or ``HF_HOME/medmnist-hf/arrays`` if None.
         cache: False decodes into memory and writes nothing.
 
     Returns:

@@ -95,7 +95,7 @@ def load_arrays(
         root: As for `load`; may also hold NPZ files.
         revision: As for `load`.
         build: As for `load`.
-        cache_dir: Folder of the decoded files; ``HF_HOME/medmnist-hf/arrays`` if None.
+        cache_dir: Folder of the decoded files; that of ``MEDMNIST_ARRAYS`` or ``HF_HOME/medmnist-hf/arrays`` if None.
         cache: False decodes into memory and writes nothing.
 
     Returns:

@@ -20,7 +20,7 @@ from huggingface_hub import constants
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from medmnist_hf.data.array_cache import Spec, cache_info, cache_root, clear_cache, fetch
+from medmnist_hf.data.array_cache import VARIABLE, Spec, cache_info, cache_root, clear_cache, fetch
 from medmnist_hf.errors import CatalogError, MedMNISTError
 from tests.fixtures.paths import ROOT
 
@@ -76,8 +76,15 @@ def test_multi_hot_labels_have_the_dtype_of_a_loss(tmp_path: Path) -> None:
     assert labels.dtype == np.float32 and np.array_equal(labels, hot)
 
 
-def test_the_default_folder_is_in_hf_home(tmp_path: Path) -> None:
+def test_the_default_folder_is_that_of_the_variable_or_in_hf_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
     assert cache_root() == Path(constants.HF_HOME) / "medmnist-hf" / "arrays"
+    monkeypatch.setenv(VARIABLE, "")
+    assert cache_root() == Path(constants.HF_HOME) / "medmnist-hf" / "arrays"
+    monkeypatch.setenv(VARIABLE, "~/arrays")
+    assert cache_root() == Path.home() / "arrays"
     assert cache_root("~/x") == Path.home() / "x"
     assert cache_info(tmp_path / "none") == [] and clear_cache(tmp_path / "none") == 0
     assert not (tmp_path / "none").exists()
@@ -286,10 +293,10 @@ def test_too_little_space_is_reported_before_decoding(tmp_path: Path) -> None:
     assert decoding.calls == 0 and hidden(tmp_path) == []
 
 
-def test_without_a_named_folder_the_hint_is_hf_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_named_folder_the_hint_is_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands that read arrays have no option for the folder of the cache."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path))
-    with pytest.raises(MedMNISTError, match=f"in {tmp_path}.*: set HF_HOME to a writable folder with"):
+    with pytest.raises(MedMNISTError, match=f"in {tmp_path}.*: set MEDMNIST_ARRAYS to a writable folder with"):
         fetch(spec(shape=(10**9, 224, 224, 3)), Decoding())
 
 

@@ -17,6 +17,7 @@ from medmnist_hf.jobs.submit import check_engine, duration, run_tasks
 from medmnist_hf.jobs.tasks import JOBS_DIR, Task, TaskFolder
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun
 from medmnist_hf.training.benchmark.status import CONFIG_NAME, LOG_NAME, explain, is_done, task_folders
+from medmnist_hf.training.registry import method
 from medmnist_hf.training.results import RESULTS_NAME, RunResult, read_results
 
 LOCK_NAME: Final = "benchmark.lock"
@@ -38,22 +39,18 @@ def tasks_of(cells: Sequence[BenchmarkRun], out: Path, gpus_per_task: float = 0.
     Args:
         cells: The cells.
         out: Absolute path of the benchmark's folder where the tasks run.
-        gpus_per_task: GPUs of a cell; with 2 or more, it is trained by a process per GPU.
+        gpus_per_task: GPUs of a cell; with 2 or more, a process per GPU trains it, unless it is an AutoML search.
     """
-    processes = int(gpus_per_task)
-    program = (*_LAUNCH, "--num_processes", str(processes), "--module", *_PROGRAM[2:]) if processes > 1 else _PROGRAM
     return [
-        Task(
-            cell.name,
-            (*program, *_arguments(out / cell.name)),
-            f"../../{cell.name}/{LOG_NAME}",
-        )
-        for cell in cells
+        Task(cell.name, _command(cell, out, int(gpus_per_task)), f"../../{cell.name}/{LOG_NAME}") for cell in cells
     ]
 
 
-def _arguments(folder: Path) -> tuple[str, ...]:
-    return "--config", str(folder / CONFIG_NAME), "--out", str(folder), "--quiet"
+def _command(cell: BenchmarkRun, out: Path, processes: int) -> tuple[str, ...]:
+    launch = processes > 1 and method(cell.recipe.method).engine is None
+    program = (*_LAUNCH, "--num_processes", str(processes), "--module", *_PROGRAM[2:]) if launch else _PROGRAM
+    folder = out / cell.name
+    return (*program, "--config", str(folder / CONFIG_NAME), "--out", str(folder), "--quiet")
 
 
 def run_cells(

@@ -6,28 +6,35 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from accelerate.commands.launch import launch_command_parser  # type: ignore[import-untyped]
 
+from medmnist_hf.data.array_cache import VARIABLE, cache_info
 from medmnist_hf.errors import JobError, MedMNISTError
 from medmnist_hf.files import sole_process
 from medmnist_hf.jobs.local import LocalEngine
 from medmnist_hf.jobs.settings import Settings
+from medmnist_hf.jobs.submit import run_tasks
 from medmnist_hf.jobs.tasks import JOBS_DIR, State, TaskFolder
 from medmnist_hf.training.benchmark import tasks as module
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun
-from medmnist_hf.training.benchmark.status import LOG_NAME, statuses_in
+from medmnist_hf.training.benchmark.status import CONFIG_NAME, LOG_NAME, statuses_in
 from medmnist_hf.training.benchmark.tasks import LOCK_NAME, run_cells, tasks_of
 from medmnist_hf.training.recipe import make_recipe, run_name
 from medmnist_hf.training.registry import METHODS
+from tests.conftest import Phantoms
 from tests.fixtures.benchmarks import leave_run
 from tests.fixtures.paths import ROOT
+from tests.fixtures.runs import build_all, tiny
 
 MATRIX = Path("matrix.yaml")
 
@@ -93,8 +100,8 @@ def note(cell: BenchmarkRun, out: Path) -> str:
     return statuses_in(out, [cell])[cell.name].note
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 20
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -256,6 +263,9 @@ def test_a_cell_with_several_gpus_is_launched_in_as_many_processes(tmp_path: Pat
     assert (parsed.multi_gpu, parsed.num_processes, parsed.num_machines, parsed.module) == (True, 4, 1, True)
     assert parsed.main_process_port == 0, "any free port, since another cell may run on the same machine"
     assert ("python", "-m", parsed.training_script, *parsed.training_script_args) == alone.command
+    recipe = make_recipe({"dataset": "breastmnist", "model": "pixels", "method": "autogluon"})
+    search = BenchmarkRun(run_name(recipe), recipe)
+    assert tasks_of([search], tmp_path) == tasks_of([search], tmp_path, 4), "a search uses all GPUs in one process"
 
 
 @pytest.mark.parametrize("model", ["m" * 500, "timm/a.b_c", "\u00e4", "../../etc/passwd", "google/Vit-b_16"])
@@ -268,6 +278,115 @@ def test_any_cell_can_be_a_task(tmp_path: Path, model: str) -> None:
     tasks = tasks_of([BenchmarkRun(run_name(recipe), recipe) for recipe in recipes], tmp_path)
     TaskFolder(tmp_path).write(tasks, lambda task: False)
     assert TaskFolder(tmp_path).read() == tuple(tasks)
+
+
+@pytest.fixture(scope="module")
+def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_all(phantoms, tmp_path_factory.mktemp("dist"), "breastmnist")
+
+
+def tiny_cell(root: Path, **options: object) -> BenchmarkRun:
+    recipe = tiny(root, "breastmnist", **options)
+    return BenchmarkRun(run_name(recipe), recipe)
+
+
+HOOK = """
+import os, re, sys
+out, kept = os.open({log!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT), re.compile({pattern!r})
+def note(event, arguments):
+    if event in ("os.rename", "os.mkdir"):
+        path = os.fspath(arguments[event == "os.rename"])
+        if isinstance(path, str) and kept.search(path):
+            os.write(out, (path + "\\n").encode())
+sys.addaudithook(note)
+"""
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Callable[[], list[str]]]:
+    """Note the folders that the processes of cells make or rename, if their paths match a pattern."""
+
+    def start(pattern: str) -> Callable[[], list[str]]:
+        log = tmp_path / "made"
+        (tmp_path / "hook").mkdir()
+        (tmp_path / "hook" / "sitecustomize.py").write_text(HOOK.format(log=str(log), pattern=pattern))
+        monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'hook'}:{ROOT}")
+        return lambda: log.read_text().splitlines()
+
+    return start
+
+
+Made = Callable[[str], Callable[[], list[str]]]
+
+
+@pytest.mark.slow
+def test_two_tasks_of_a_cell_started_at_once_train_it_once(root: Path, tmp_path: Path, made: Made) -> None:
+    """An engine may start a cell again while it believes that the machine of the first process is lost."""
+    cell, models = tiny_cell(root, epochs=15), made("/seed-0/best$")
+    (task,) = tasks_of([cell], tmp_path)
+    (tmp_path / cell.name).mkdir()
+    (tmp_path / cell.name / CONFIG_NAME).write_text(cell.recipe.to_yaml())
+    folder = TaskFolder(tmp_path / JOBS_DIR / "matrix")
+    twice = [replace(task, name=name, log=f"logs/{name}") for name in ("first", "second")]
+    statuses = run_tasks(folder, twice, LocalEngine(Settings(workers=2)), report=lambda _: None)
+    assert {status.state for status in statuses.values()} == {State.DONE}
+    waited = [f"another process is running in {tmp_path / cell.name}" in path.read_text() for path in _logs(folder)]
+    assert sorted(waited) == [False, True]
+    assert models() == [f"{tmp_path / cell.name}/seed-0/best"]
+    assert states([cell], tmp_path) == [State.DONE]
+
+
+def _logs(folder: TaskFolder) -> list[Path]:
+    return [folder.log_of(task) for task in folder.read()]
+
+
+@pytest.mark.slow
+def test_two_cells_on_a_machine_decode_each_split_once(
+    root: Path, tmp_path: Path, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The variable names a folder on a disk of the machine."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "scratch"))
+    decoded = made("/scratch/[0-9a-f]{64}$")
+    some = [tiny_cell(root, method="knn", epochs=100, neighbors=neighbors) for neighbors in (1, 3)]
+    run_all(some, tmp_path / "bench", workers=2)
+    assert states(some, tmp_path / "bench") == [State.DONE] * 2
+    entries = cache_info(tmp_path / "scratch")
+    assert sorted(decoded()) == sorted(str(entry.path) for entry in entries)
+    assert [entry.split for entry in entries] == ["test", "train", "validation"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_cell_killed_in_its_second_epoch_resumes_from_its_checkpoint(
+    root: Path, tmp_path: Path, made: Made, number: signal.Signals
+) -> None:
+    cell, out, checkpoints = tiny_cell(root, epochs=8), tmp_path / "bench", made("/checkpoint-[0-9]+/[^.][^/]*$")
+    running = threading.Thread(target=run_all, args=[[cell], out])
+    running.start()
+    folder = out / cell.name / "seed-0" / "checkpoints"
+    wait_until(lambda: bool(list(folder.glob("checkpoint-*/trainer_state.json"))), 60)
+    (process,) = (child for child in psutil.Process().children() if cell.name in " ".join(child.cmdline()))
+    process.send_signal(number)
+    running.join(60)
+    first = len(checkpoints())
+    assert 0 < first < 8 and states([cell], out) == [State.FAILED if number is signal.SIGKILL else State.INTERRUPTED]
+    run_all([cell], out)
+    assert states([cell], out) == [State.DONE]
+    assert len(set(checkpoints())) == len(checkpoints()) == 8, "no epoch was repeated"
+
+
+@pytest.mark.slow
+def test_a_cell_is_trained_by_several_processes(
+    root: Path, tmp_path: Path, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes on the CPU stand for two GPUs, which the engine is made to see."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    cell, out, checkpoints = tiny_cell(root, epochs=2), tmp_path / "bench", made("/checkpoint-[0-9]+$")
+    run_cells([cell], MATRIX, out, LocalEngine(Settings(gpus_per_task=2)), report=lambda _: None)
+    assert states([cell], out) == [State.DONE], (out / cell.name / LOG_NAME).read_text()
+    steps = {Path(path).name for path in checkpoints()}
+    assert steps == {"checkpoint-2", "checkpoint-4"}, "48 rows are 3 batches of 16, or 2 of twice 16"
 
 
 BENCHMARK = """
