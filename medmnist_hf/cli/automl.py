@@ -9,7 +9,7 @@ import typer
 
 from medmnist_hf.automl.engines import engine, engines
 from medmnist_hf.automl.environments import VARIABLE
-from medmnist_hf.cli.recipe_options import (
+from medmnist_hf.cli.options.recipe import (
     Force,
     Quiet,
     announce,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from medmnist_hf import console
-from medmnist_hf.cli.engine_options import EngineChoice, EngineConfig, GpusPerTask, Wait
+from medmnist_hf.cli.options.engine import EngineChoice, EngineConfig, GpusPerTask, Wait
 from medmnist_hf.console.program import Panel
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.extras import suggest_install

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from medmnist_hf import console
 from medmnist_hf.catalog import DEFAULT_SIZE, SPLITS
-from medmnist_hf.cli.data_options import Mirrors, PhantomRows, PhantomSeed, Unverified
+from medmnist_hf.cli.options.data import Mirrors, PhantomRows, PhantomSeed, Unverified
 from medmnist_hf.console.program import Panel
 from medmnist_hf.extras import suggest_install
 from medmnist_hf.places.resolver import DEFAULT_ROOT

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from medmnist_hf import console
 from medmnist_hf.catalog import subset
-from medmnist_hf.cli.data_options import (
+from medmnist_hf.cli.options.data import (
     BuiltData,
     Mirrors,
     PhantomRows,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medmnist_hf import catalog, console
-from medmnist_hf.cli.data_options import RootToRead
+from medmnist_hf.cli.options.data import RootToRead
 from medmnist_hf.console.program import Panel
 from medmnist_hf.errors import MedMNISTError, ScoreError, one_line
 from medmnist_hf.evaluation.plots import check_plot_path, save_plot

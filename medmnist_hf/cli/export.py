@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from medmnist_hf import console
-from medmnist_hf.cli.data_options import ReadData, Revision, RootToRead, Size
+from medmnist_hf.cli.options.data import ReadData, Revision, RootToRead, Size
 from medmnist_hf.console.program import Panel
 
 _Force = Annotated[bool, Panel.OUTPUT.option("--force", help="Replace existing files.")]

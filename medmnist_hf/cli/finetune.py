@@ -8,7 +8,7 @@ import typer
 
 from medmnist_hf import console
 from medmnist_hf.catalog import bibtex
-from medmnist_hf.cli.recipe_options import (
+from medmnist_hf.cli.options.recipe import (
     Force,
     Quiet,
     announce,

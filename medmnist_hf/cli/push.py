@@ -7,7 +7,7 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn
 
 from medmnist_hf import console
 from medmnist_hf.catalog import NAMESPACE
-from medmnist_hf.cli.data_options import LocalData, LocalRoot
+from medmnist_hf.cli.options.data import LocalData, LocalRoot
 from medmnist_hf.console.program import Panel
 from medmnist_hf.errors import BuildError, MedMNISTError
 from medmnist_hf.extras import suggest_install

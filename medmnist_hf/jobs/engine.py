@@ -17,7 +17,7 @@ class Engine(ABC):
     Attributes:
         name: Its name on the command line.
         pause: Seconds between two calls of `is_active`.
-        detaches: Whether tasks run on when the process that started them has ended.
+        detaches: Its tasks continue when the process that started them has ended.
         settings: How tasks run.
     """
 

@@ -2,11 +2,14 @@
 
 import os
 import queue
+import re
 import shutil
 import subprocess
 import threading
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from typing import Final
 
 from medmnist_hf.errors import JobError
@@ -28,21 +31,28 @@ class LocalEngine(Engine):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._stop = threading.Event()
-        self._futures: list[Future[None]] = []
+        self._futures: deque[Future[None]] = deque()
+        self._faults: list[BaseException] = []
         self._gpus: queue.SimpleQueue[tuple[str, ...]] = queue.SimpleQueue()
 
     def check(self) -> None:
         """Check that the machine has the GPUs that a task needs."""
-        wanted, found = self.settings.gpus_per_task, len(gpus())
+        wanted, found = self.settings.gpus_per_task, len(self._devices)
         if wanted > found:
-            raise JobError(f"gpus_per_task is {wanted:g}, but this machine has {found} GPUs: lower it")
+            raise JobError(f"gpus_per_task is {wanted:g}, but GPUs of this machine: {found}; lower it")
+
+    @cached_property
+    def _devices(self) -> tuple[str, ...]:
+        return gpus() if self.settings.gpus_per_task else ()
 
     @property
     def workers(self) -> int:
         """Tasks at a time: one, or as many as the GPUs have room for."""
-        wanted = self.settings.gpus_per_task
-        room = max(1, int(len(gpus()) / wanted)) if wanted else None
-        return min(self.settings.workers or room or 1, room or self.settings.workers or 1)
+        if not self.settings.gpus_per_task:
+            return self.settings.workers or 1
+        whole = max(1, int(self.settings.gpus_per_task))
+        room = max(1, len(self._devices) // whole * self.settings.tasks_per_gpu)
+        return min(self.settings.workers or room, room)
 
     def resources(self, tasks: int) -> list[str]:
         """See `Engine.resources`."""
@@ -51,10 +61,10 @@ class LocalEngine(Engine):
 
     def start(self, folder: TaskFolder, tasks: Sequence[Task], ranks: Sequence[int]) -> None:
         """See `Engine.start`."""
-        for share in _shares(gpus(), self.settings.gpus_per_task, self.workers):
+        for share in _shares(self._devices, self.settings.gpus_per_task, self.workers):
             self._gpus.put(share)
         pool = ThreadPoolExecutor(self.workers)
-        self._futures = [pool.submit(self._run, folder, rank, tasks[rank]) for rank in ranks]
+        self._futures = deque(pool.submit(self._run, folder, rank, tasks[rank]) for rank in ranks)
         pool.shutdown(wait=False)
 
     def _run(self, folder: TaskFolder, rank: int, task: Task) -> None:
@@ -66,6 +76,8 @@ class LocalEngine(Engine):
             if devices:
                 environment[VISIBLE] = ",".join(devices)
             run_task(folder, rank, task, environment, self._stop)
+        except BaseException as error:
+            self._faults.append(error)
         finally:
             self._gpus.put(devices)
 
@@ -75,10 +87,10 @@ class LocalEngine(Engine):
 
     def is_active(self) -> bool:
         """See `Engine.is_active`."""
-        for future in self._futures:
-            if future.done():
-                future.result()
-        self._futures = [future for future in self._futures if not future.done()]
+        if self._faults:
+            raise self._faults[0]
+        while self._futures and self._futures[0].done():
+            self._futures.popleft()
         return bool(self._futures)
 
     def stop(self) -> None:
@@ -96,7 +108,7 @@ def gpus() -> tuple[str, ...]:
     if shutil.which("nvidia-smi") is None:
         return ()
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
-    return tuple(str(index) for index, line in enumerate(listed.splitlines()) if line.startswith("GPU "))
+    return tuple(str(index) for index, _ in enumerate(re.findall(r"^GPU ", listed, re.MULTILINE)))
 
 
 def _shares(devices: Sequence[str], per_task: float, workers: int) -> list[tuple[str, ...]]:

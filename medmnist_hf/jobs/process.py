@@ -1,5 +1,6 @@
 """Run one task as a process: its output goes to its log, and its end is marked in the folder of the tasks."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -48,32 +49,41 @@ def run_task(folder: TaskFolder, rank: int, task: Task, environment: Mapping[str
     log = folder.log_of(task)
     log.parent.mkdir(parents=True, exist_ok=True)
     folder.begin(rank)
-    code = None
     try:
-        with log.open("wb") as output:
-            try:
-                child = subprocess.Popen(
-                    _argv(task),
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    env=dict(environment),
-                    start_new_session=True,  # so that all its processes can be ended together
-                    # It makes one system call and no allocation, so other threads cannot block it.
-                    preexec_fn=_end_with(os.getpid()) if sys.platform == "linux" else None,  # noqa: PLW1509
-                )
-            except OSError as error:
-                folder.fail(rank, one_line(f"cannot start {task.command[0]} ({error.strerror})"))
-                return False
-        code = _wait(child, lambda: folder.touch(rank), stop)
-    finally:
-        if code is None or code in _STOPPED:
+        reason = _run(task, log, environment, lambda: folder.touch(rank), stop)
+        if reason is None:
             folder.interrupt(rank)
-    if code == 0:
-        folder.complete(rank)
-    elif code not in _STOPPED:
-        folder.fail(rank, reason_of(log, code))
-    return code == 0
+        elif reason:
+            folder.fail(rank, reason)
+        else:
+            folder.complete(rank)
+    except BaseException:
+        folder.interrupt(rank)
+        raise
+    return reason == ""
+
+
+def _run(
+    task: Task, log: Path, environment: Mapping[str, str], touch: Callable[[], None], stop: threading.Event
+) -> str | None:
+    """Run a task's process; return why it failed, empty if it did not, None if it was interrupted."""
+    with log.open("wb") as output:
+        try:
+            child = subprocess.Popen(
+                _argv(task),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=dict(environment),
+                start_new_session=True,  # so that all its processes can be ended together
+                preexec_fn=_prepare(os.getpid()),  # noqa: PLW1509 - it only makes system calls
+            )
+        except OSError as error:
+            return one_line(f"cannot start {task.command[0]} ({error.strerror})")
+    code = _wait(child, touch, stop)
+    if code in _STOPPED:
+        return None
+    return reason_of(log, code) if code else ""
 
 
 def _argv(task: Task) -> list[str]:
@@ -82,7 +92,7 @@ def _argv(task: Task) -> list[str]:
 
 
 def _wait(child: "subprocess.Popen[bytes]", touch: Callable[[], None], stop: threading.Event) -> int:
-    """Wait for a process; if `stop` is set or this thread is interrupted, end it with all that it started."""
+    """Wait for a process; if `stop` is set or this thread is interrupted, end it. Ends all that it started."""
     touched, code = time.monotonic(), None
     try:
         while not stop.is_set():
@@ -96,6 +106,8 @@ def _wait(child: "subprocess.Popen[bytes]", touch: Callable[[], None], stop: thr
     finally:
         if code is None:
             _end(child)
+        with contextlib.suppress(OSError):  # nothing is left, or on macOS only a zombie
+            os.killpg(child.pid, signal.SIGKILL)
     return -signal.SIGTERM if code is None else code
 
 
@@ -111,14 +123,17 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
         return
 
 
-def _end_with(parent: int) -> Callable[[], None]:
-    """Return what a child calls to be ended by Linux when its parent dies, even by SIGKILL."""
-    prctl = ctypes.CDLL(None).prctl
+def _prepare(parent: int) -> Callable[[], None]:
+    """Return what a child calls first: it can be asked to end, and Linux ends it when its parent dies by SIGKILL."""
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
     def prepare() -> None:
-        prctl(_SET_DEATH_SIGNAL, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before the call
-            os._exit(128 + signal.SIGTERM)
+        for number in (signal.SIGINT, signal.SIGTERM):  # a shell or the end of a job may have set them to be ignored
+            signal.signal(number, signal.SIG_DFL)
+        if prctl is not None:
+            prctl(_SET_DEATH_SIGNAL, signal.SIGTERM)
+            if os.getppid() != parent:  # it died before the call
+                os._exit(128 + signal.SIGTERM)
 
     return prepare
 
@@ -130,15 +145,25 @@ def reason_of(log: Path, code: int) -> str:
         log: File with its output.
         code: Its exit code, negative if it was ended by a signal.
     """
-    with log.open("rb") as output:
-        output.seek(max(0, output.seek(0, os.SEEK_END) - _LOG_END))
-        text = output.read().decode("utf-8", "replace")
+    if code < 0:
+        memory = ", possibly because memory ran out" if code == -signal.SIGKILL else ""
+        return f"ended by {_name(-code)}{memory}: see {log.name}"
+    try:
+        with log.open("rb") as output:
+            output.seek(max(0, output.seek(0, os.SEEK_END) - _LOG_END))
+            text = output.read().decode("utf-8", "replace")
+    except FileNotFoundError:  # the task removed it
+        text = ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     own = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     if own:
         return one_line(own[-1])[:_LONGEST_NOTE]
-    if code < 0:
-        memory = ", possibly because memory ran out" if code == -signal.SIGKILL else ""
-        return f"ended by {signal.Signals(-code).name}{memory}: see {log.name}"
     last = f" ({one_line(lines[-1])[:_LONGEST_NOTE]})" if lines else ""
     return f"ended with exit code {code}{last}: see {log.name}"
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"

@@ -6,6 +6,7 @@ All nodes need the same environment and share the disk with the folder of the ta
 import contextlib
 import logging
 import os
+import socket
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -14,6 +15,7 @@ import ray
 from datatrove.executor.ray import RayPipelineExecutor
 from datatrove.utils.stats import PipelineStats
 from loguru import logger
+from ray._private.services import canonicalize_bootstrap_address
 
 from medmnist_hf.errors import JobError, first_line
 from medmnist_hf.jobs.engine import Engine
@@ -24,6 +26,9 @@ from medmnist_hf.jobs.tasks import Task, TaskFolder
 
 _MEMORY_GB: Final = 1.0
 """Memory that a task reserves by default; Ray wants to be given a number."""
+
+_PATIENCE: Final = 5.0
+"""Seconds for a cluster to accept a connection."""
 
 
 class _Executor(RayPipelineExecutor):  # type: ignore[misc]  # datatrove is not typed
@@ -69,12 +74,14 @@ class RayEngine(Engine):
         """Connect to the cluster."""
         if ray.is_initialized():
             return
+        address = self.settings.ray.address
         try:
-            ray.init(address=self.settings.ray.address, log_to_driver=False, logging_level=logging.ERROR)
+            _knock(canonicalize_bootstrap_address(address) or address)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:
             raise JobError(
-                f"no Ray cluster at {self.settings.ray.address} ({first_line(error)}): start one with ray start, and "
-                "give its address in the engine's settings"
+                f"no Ray cluster at {address} ({first_line(error)}): start one with ray start, and give its address "
+                "in the engine's settings"
             ) from None
 
     def resources(self, tasks: int) -> list[str]:
@@ -127,3 +134,15 @@ class RayEngine(Engine):
         """See `Engine.stop`."""
         with contextlib.suppress(Exception):
             ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Check that something listens at an address, if it has a port: Ray itself waits for minutes, deaf to Ctrl-C.
+
+    Raises:
+        OSError: Nothing does.
+        OverflowError: The port does not exist.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()

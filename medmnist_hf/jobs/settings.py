@@ -13,6 +13,7 @@ Every key has a default, so a file holds only what differs:
     hf-jobs: {flavor: l4x1, bucket: you/medmnist}
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,7 +113,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         gpus = self.gpus_per_task
-        if gpus != int(gpus) and (gpus > 1 or abs(1 / gpus - round(1 / gpus)) > 0.01):
+        if not math.isfinite(gpus) or (gpus != int(gpus) and (gpus > 1 or abs(gpus * round(1 / gpus) - 1) > 0.02)):
             raise JobError(
                 f"gpus_per_task is {gpus:g}: must be a whole number, or one divided by one, such as 0.5 or 0.25"
             )

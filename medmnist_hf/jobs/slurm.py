@@ -7,12 +7,14 @@ repeats jobs of nodes that failed; a job that nears its time limit puts itself i
 
 import json
 import math
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from datatrove.executor.slurm import SlurmPipelineExecutor
@@ -23,7 +25,7 @@ from medmnist_hf.errors import JobError, cannot_read
 from medmnist_hf.files import read_document, write_atomically
 from medmnist_hf.jobs.engine import Engine
 from medmnist_hf.jobs.settings import Settings
-from medmnist_hf.jobs.tasks import Task, TaskFolder
+from medmnist_hf.jobs.tasks import JOBS_DIR, Task, TaskFolder
 from medmnist_hf.jobs.worker import write_settings
 
 JOBS_NAME: Final = "slurm_jobs.json"
@@ -68,7 +70,8 @@ class _Executor(SlurmPipelineExecutor):  # type: ignore[misc]  # datatrove is no
     def get_sbatch_args(self, max_array: int = 1) -> dict[str, str]:
         """Options of sbatch; an empty value stands for an option without one."""
         given: dict[str, Any] = super().get_sbatch_args(max_array)
-        return {name: given[name] for name in ("job-name", "output", "error", "array")} | self.options
+        paths = {name: shlex.quote(given[name]) for name in ("output", "error")}
+        return {name: given[name] for name in ("job-name", "array")} | paths | self.options
 
     def get_launch_file_contents(self, sbatch_args: dict[str, str], run_script: str) -> str:
         """The batch script; it becomes the worker, which so receives the signals of Slurm."""
@@ -82,7 +85,10 @@ class _Executor(SlurmPipelineExecutor):  # type: ignore[misc]  # datatrove is no
 
 
 class SlurmEngine(Engine):
-    """Job arrays."""
+    """Job arrays.
+
+    They are known by their ids, in the folder of the tasks, until they have left the queue.
+    """
 
     name = "slurm"
     pause = 1.0
@@ -93,6 +99,7 @@ class SlurmEngine(Engine):
         self._job_ids: list[str] = []
         self._asked = self._answered = time.monotonic()
         self._wait = _FIRST_PAUSE
+        self._may_run = False
 
     def check(self) -> None:
         """Check that there is a cluster, and that it accepts a job of these settings."""
@@ -155,7 +162,7 @@ class SlurmEngine(Engine):
             len(tasks),
             self._options(),
             workers=self.settings.workers or -1,
-            job_name=f"medmnist-hf-{folder.path.name}",
+            job_name=f"medmnist-hf-{_plain_name(folder.path)}",
             env_command=self.settings.slurm.setup,
             tasks_per_job=self._per_job,
             max_array_size=_largest_array(),
@@ -189,13 +196,21 @@ class SlurmEngine(Engine):
         if not self._job_ids:
             return
         _ask("scancel", *self._job_ids)
+        self._may_run = _in_queue(self._job_ids) is not False
         until = time.monotonic() + _LONGEST_PAUSE
-        while _in_queue(self._job_ids) and time.monotonic() < until:
+        while self._may_run and time.monotonic() < until:
             time.sleep(self.pause)
+            self._may_run = _in_queue(self._job_ids) is not False
 
     def forget(self, folder: TaskFolder) -> None:
-        """See `Engine.forget`."""
-        (folder.path / JOBS_NAME).unlink(missing_ok=True)
+        """See `Engine.forget`; keeps the ids of jobs that may still run."""
+        if not self._may_run:
+            (folder.path / JOBS_NAME).unlink(missing_ok=True)
+
+
+def _plain_name(path: Path) -> str:
+    """Name of the folder of tasks, or of the one that it belongs to, without characters that a shell interprets."""
+    return re.sub(r"[^\w.-]", "_", next(name for name in reversed(path.parts) if name != JOBS_DIR))
 
 
 def _ask(*command: str, script: str | None = None) -> "subprocess.CompletedProcess[str]":

@@ -1,6 +1,8 @@
 """Run the tasks of a folder on an engine until all have ended; the same call does the rest later."""
 
 import importlib
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
@@ -61,6 +63,7 @@ def run_tasks(
     is_done: Callable[[Task], bool | None] = lambda task: None,
     is_selected: Callable[[Task], bool] = lambda task: True,
     keep_going: bool = True,
+    repeat: bool = False,
     wait: bool = True,
     describe: Callable[[Task], str] = lambda task: "done",
     explain: Callable[[Task, str], str] = lambda task, reason: reason,
@@ -75,6 +78,7 @@ def run_tasks(
         is_done: Whether the result of a task exists; None if only the marker of an earlier run can say so.
         is_selected: Whether to run a task.
         keep_going: Run further tasks after a failure.
+        repeat: If the folder holds exactly these tasks and all are marked as done, run them again.
         wait: Wait for the tasks; otherwise return once they are submitted.
         describe: Describes the result of a task that was just done.
         explain: Rewrites the reason of a failure for the user.
@@ -85,32 +89,54 @@ def run_tasks(
 
     Raises:
         JobError: The tasks of the folder are already running, or the engine cannot run them.
-        KeyboardInterrupt: Ctrl-C was pressed. Running tasks have been ended; those that are done stay so.
+        KeyboardInterrupt: Ctrl-C was pressed, or SIGTERM received. Running tasks have been ended; those that are done
+            stay so.
         OSError: The folder cannot be written.
     """
     check_engine(engine, wait=wait)
     folder.path.mkdir(parents=True, exist_ok=True)
-    with _sole_submission(folder):
+    with _sole_submission(folder), _stopped_by_sigterm():
         if running := engine.still_running(folder):
             raise JobError(f"{running} is still running tasks of {folder.path}: wait until it ends, or cancel it")
-        folder.write(tasks, is_done)
+        folder.write(tasks, is_done, repeat=repeat)
         selected = {rank for rank, task in enumerate(tasks) if is_selected(task)}
         watch = _Watch(folder, tasks, selected, describe, explain, report)
         ranks = sorted(selected - watch.done)
         watch.begin(ranks)
-        if ranks:
-            engine.start(folder, tasks, ranks)
-        if not wait:
-            return folder.statuses()
         try:
-            _wait(engine, watch, ranks, keep_going)
+            if ranks:
+                engine.start(folder, tasks, ranks)
+            if wait:
+                _wait(engine, watch, ranks, keep_going)
         except BaseException:
-            engine.stop()
+            _stop(engine, folder)
             raise
-        finally:
+        if wait:
             engine.forget(folder)
-        watch.look()
-        return folder.statuses()
+            folder.interrupt_running()
+            watch.look()
+        return folder.statuses(tasks)
+
+
+def _stop(engine: Engine, folder: TaskFolder) -> None:
+    try:
+        engine.stop()
+    finally:
+        engine.forget(folder)
+        folder.interrupt_running()
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Handle SIGTERM, with which schedulers end a program, like Ctrl-C; only the main thread can receive it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

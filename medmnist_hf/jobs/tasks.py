@@ -22,7 +22,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
-from medmnist_hf.errors import JobError, cannot_read
+from medmnist_hf.errors import UNPRINTABLE, JobError, cannot_read, shorten
 from medmnist_hf.files import read_document, write_atomically
 from medmnist_hf.typed_json import Pattern, decode_versioned, encode
 
@@ -45,9 +45,12 @@ RESUME: Final = "run the same command again to resume it"
 """Hint for a task that was interrupted."""
 
 _FORMAT: Final = 1
+_LIST_BYTES: Final = 256 << 20
+"""Largest list that is read; 10,000 tasks have some 3 MB."""
 _LONGEST_REASON: Final = 2000
 
-TaskName = Annotated[str, Pattern(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,199}", "a name of letters, digits and _ . @ -")]
+_NAME: Final = Pattern(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,199}", "a name of letters, digits and _ . @ -")
+TaskName = Annotated[str, _NAME]
 
 
 class State(StrEnum):
@@ -77,11 +80,22 @@ class Task:
         command: Program and arguments; the program ``python`` is the interpreter that runs the engine. Paths are
             absolute, since another machine may run it.
         log: File of its output, relative to the folder of the tasks.
+
+    Raises:
+        JobError: There is no command, or its list could not be read again.
     """
 
     name: TaskName
     command: tuple[str, ...]
     log: str
+
+    def __post_init__(self) -> None:
+        if not self.command or not self.command[0]:
+            raise JobError(f"task {shorten(self.name)} has no command")
+        if bad := [text for text in (self.name, *self.command, self.log) if UNPRINTABLE.search(text)]:
+            raise JobError(f"task {shorten(self.name)} holds control characters: {shorten(bad[0])}")
+        if not _NAME.admits(self.name):
+            raise JobError(f"a task is named {shorten(self.name)}, must be {_NAME}")
 
     @classmethod
     def of(cls, name: str, *command: str) -> "Task":
@@ -94,6 +108,11 @@ class _Tasks:
     """Content of ``tasks.json``."""
 
     tasks: tuple[Task, ...]
+
+    def __post_init__(self) -> None:
+        if len({task.name for task in self.tasks}) < len(self.tasks):
+            names = [task.name for task in self.tasks]
+            raise JobError(f"two tasks are named {next(name for name in names if names.count(name) > 1)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +133,14 @@ class TaskFolder:
         """
         path = self.path / TASKS_NAME
         try:
-            listed: _Tasks = decode_versioned(read_document(path), _Tasks, _FORMAT)
+            listed: _Tasks = decode_versioned(read_document(path, _LIST_BYTES), _Tasks, _FORMAT)
         except FileNotFoundError:
             return ()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, JobError) as error:
             raise JobError(cannot_read(path, error, f"remove {self.path}, then run again")) from None
         return listed.tasks
 
-    def write(self, tasks: Sequence[Task], is_done: Callable[[Task], bool | None]) -> None:
+    def write(self, tasks: Sequence[Task], is_done: Callable[[Task], bool | None], *, repeat: bool = False) -> None:
         """Write a list of tasks, and mark as completed those that are done.
 
         If the folder holds exactly these tasks, failures and interruptions of earlier runs are kept until the task is
@@ -130,42 +149,56 @@ class TaskFolder:
         Args:
             tasks: The tasks, with different names.
             is_done: Whether the result of a task exists; None if only the marker of an earlier run can say so.
+            repeat: If the folder holds exactly these tasks, and all are marked as completed, remove the marks, so
+                that they run again.
 
         Raises:
-            JobError: The existing list is damaged.
+            JobError: The existing list is damaged, or two tasks have the same name.
             OSError: The folder cannot be written.
         """
-        earlier = self.read()
-        statuses = self.expected(tasks, is_done)
-        if tuple(tasks) != earlier:
-            for kind in (COMPLETIONS, FAILURES, RUNNING):
-                self._clear(kind)
+        listed, earlier = _Tasks(tuple(tasks)), self.read()
+        statuses = self._expected(tasks, earlier, is_done, repeat)
         for kind in (COMPLETIONS, FAILURES, RUNNING, LOGS):
             (self.path / kind).mkdir(parents=True, exist_ok=True)
-        listed = {"format": _FORMAT} | encode(_Tasks(tuple(tasks)))
-        write_atomically(self.path / TASKS_NAME, json.dumps(listed, indent=1) + "\n")
-        for rank, task in enumerate(tasks):
+        if listed.tasks != earlier:
+            for kind in (COMPLETIONS, FAILURES, RUNNING):
+                self._clear(kind)
+            text = json.dumps({"format": _FORMAT} | encode(listed), indent=1)
+            write_atomically(self.path / TASKS_NAME, f"{text}\n")
+        done, failed, running = (self._ranks(kind) for kind in (COMPLETIONS, FAILURES, RUNNING))
+        for rank, task in enumerate(tasks):  # only what differs: each call is slow on a network disk
             status = statuses[task.name]
             if status.state is State.DONE:
-                self.complete(rank)
+                if rank not in done or rank in failed or rank in running:
+                    self.complete(rank)
                 continue
-            self._marker(COMPLETIONS, rank).unlink(missing_ok=True)
-            if status.state is State.FAILED:
+            if rank in done:
+                self._marker(COMPLETIONS, rank).unlink(missing_ok=True)
+            if status.state is State.FAILED and rank not in failed:
                 self.fail(rank, status.note)
-            elif status.state is State.INTERRUPTED:
+            elif status.state in {State.INTERRUPTED, State.RUNNING} and rank not in running:
                 self.begin(rank)
                 self.interrupt(rank)
 
-    def expected(self, tasks: Sequence[Task], is_done: Callable[[Task], bool | None]) -> dict[str, Status]:
+    def expected(
+        self, tasks: Sequence[Task], is_done: Callable[[Task], bool | None], *, repeat: bool = False
+    ) -> dict[str, Status]:
         """Determine the status that each of some tasks will have once `write` has listed them; writes nothing.
 
         Raises:
             JobError: The existing list is damaged.
         """
-        equal, earlier = set(self.read()), self.statuses()
+        return self._expected(tasks, self.read(), is_done, repeat)
+
+    def _expected(
+        self, tasks: Sequence[Task], earlier: Sequence[Task], is_done: Callable[[Task], bool | None], repeat: bool
+    ) -> dict[str, Status]:
+        equal, marked = set(earlier), self.statuses(earlier)
+        if repeat and tuple(tasks) == earlier and all(status.state is State.DONE for status in marked.values()):
+            equal.clear()
         statuses = {}
         for task in tasks:
-            status = earlier[task.name] if task in equal else _WAITING
+            status = marked[task.name] if task in equal else _WAITING
             done = is_done(task)
             if done:
                 status = Status(State.DONE)
@@ -174,8 +207,11 @@ class TaskFolder:
             statuses[task.name] = status
         return statuses
 
-    def statuses(self) -> dict[str, Status]:
+    def statuses(self, tasks: Sequence[Task] | None = None) -> dict[str, Status]:
         """Determine the status of every task, by name, in order.
+
+        Args:
+            tasks: The tasks of the folder; read if None, which takes a second for 10,000.
 
         Raises:
             JobError: The list is damaged.
@@ -183,20 +219,20 @@ class TaskFolder:
         done, failed, running = (self._ranks(kind) for kind in (COMPLETIONS, FAILURES, RUNNING))
         return {
             task.name: self._status(rank, rank in done, rank in failed, rank in running)
-            for rank, task in enumerate(self.read())
+            for rank, task in enumerate(self.read() if tasks is None else tasks)
         }
 
     def _status(self, rank: int, done: bool, failed: bool, running: bool) -> Status:
         if done:
             return Status(State.DONE)
+        if failed:  # also if it is marked as running still: the mark of a failure is removed before a task runs
+            return Status(State.FAILED, self.reason(rank))
         if running:
             with contextlib.suppress(OSError):
                 path = self._marker(RUNNING, rank)
                 if time.time() - path.stat().st_mtime < STALE:
                     return Status(State.RUNNING, f"on {_text(path)}")
                 return Status(State.INTERRUPTED, RESUME)
-        if failed:
-            return Status(State.FAILED, self.reason(rank))
         return _WAITING
 
     def is_complete(self, rank: int) -> bool:
@@ -231,9 +267,14 @@ class TaskFolder:
 
     def retry(self, ranks: Iterable[int]) -> None:
         """Remove the marks of failures and interruptions of tasks that will run."""
-        for rank in ranks:
-            self._marker(FAILURES, rank).unlink(missing_ok=True)
-            self._marker(RUNNING, rank).unlink(missing_ok=True)
+        for kind in (FAILURES, RUNNING):
+            for rank in self._ranks(kind).intersection(ranks):
+                self._marker(kind, rank).unlink(missing_ok=True)
+
+    def interrupt_running(self) -> None:
+        """Mark all tasks that are marked as running as interrupted: what ran them has ended."""
+        for rank in self._ranks(RUNNING):
+            self.interrupt(rank)
 
     def reason(self, rank: int) -> str:
         """Why a task failed, in one line; empty if it did not."""
@@ -255,7 +296,7 @@ class TaskFolder:
 
     def _ranks(self, kind: str) -> set[int]:
         try:
-            names = [path.name for path in (self.path / kind).iterdir()]
+            names = os.listdir(self.path / kind)  # noqa: PTH208 - a path for each of 10,000 markers takes long
         except FileNotFoundError:
             return set()
         return {int(name) for name in names if name.isdecimal()}

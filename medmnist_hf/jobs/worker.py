@@ -15,7 +15,7 @@ from medmnist_hf.errors import JobError, cannot_read
 from medmnist_hf.files import DOCUMENT_BYTES, read_document, write_atomically
 from medmnist_hf.jobs.local import LocalEngine
 from medmnist_hf.jobs.settings import Settings
-from medmnist_hf.jobs.tasks import TaskFolder
+from medmnist_hf.jobs.tasks import TASKS_NAME, TaskFolder
 from medmnist_hf.typed_json import decode, encode
 
 SETTINGS_NAME: Final = "settings.json"
@@ -30,7 +30,7 @@ def write_settings(folder: TaskFolder, settings: Settings) -> None:
     write_atomically(folder.path / SETTINGS_NAME, json.dumps(encode(settings), indent=1) + "\n")
 
 
-class _Told(BaseException):
+class _Asked(BaseException):
     """The engine asked this process to end."""
 
 
@@ -53,19 +53,21 @@ def run_share(path: Path, index: int) -> int:
 
     def end(number: int, frame: FrameType | None) -> None:
         signals.append(number)
-        raise _Told
+        if len(signals) == 1:
+            raise _Asked
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-        signal.signal(number, end)
     # The engine has assigned the GPUs.
     engine = LocalEngine(replace(settings, workers=settings.tasks_per_gpu, gpus_per_task=0.0))
+    tasks, ranks = folder.read(), listed[first : first + share]
+    if not all(0 <= rank < len(tasks) for rank in ranks):
+        raise JobError(f"{path / RANKS_NAME} does not match {path / TASKS_NAME}: start the tasks again")
     try:
-        engine.start(folder, folder.read(), listed[first : first + share])
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            signal.signal(number, end)
+        engine.start(folder, tasks, ranks)
         while engine.is_active():
             time.sleep(engine.pause)
-    except _Told:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-            signal.signal(number, signal.SIG_IGN)
+    except _Asked:
         engine.stop()
         if signals[0] == signal.SIGUSR1:
             subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)

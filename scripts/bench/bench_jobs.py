@@ -8,6 +8,7 @@ Example: python scripts/bench/bench_jobs.py --engine local --tasks 10 --tasks 10
 """
 
 import contextlib
+import importlib
 import os
 import subprocess
 import sys
@@ -97,14 +98,12 @@ def cluster(engine: str, folder: Path) -> Iterator[Path | None]:
     """Start a small cluster for an engine, and return the file of its settings."""
     sys.path.insert(0, str(Path(__file__).parents[2]))
     if engine == "slurm":
-        from tests.fixtures.engines.slurm import SlurmCluster, installed
-
-        with SlurmCluster(installed(), folder) as slurm, _environment(slurm.environment):
+        fixtures = importlib.import_module("tests.fixtures.engines.slurm")
+        with fixtures.SlurmCluster(fixtures.installed(), folder) as slurm, _environment(slurm.environment):
             yield None
     elif engine == "ray":
-        from tests.fixtures.engines.ray_cluster import RayCluster
-
-        with RayCluster() as ray:
+        fixtures = importlib.import_module("tests.fixtures.engines.ray_cluster")
+        with fixtures.RayCluster() as ray:
             path = folder / "ray.yaml"
             path.write_text(f"ray: {{address: '{ray.address}'}}\n", encoding="utf-8")
             yield path

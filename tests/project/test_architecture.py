@@ -212,6 +212,7 @@ EXTRAS = {
     "cards": {"bibtexparser", "jinja2"},
     "evaluate_module": {"evaluate", "transformers", "gradio"},
     "evaluation": {"matplotlib"},
+    "jobs": {"datatrove", "loguru", "ray"},
     "training": {
         "accelerate",
         "jinja2",

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -47,6 +47,9 @@ Wait = Annotated[
     bool, Panel.COMPUTE.option("--wait/--no-wait", help="Wait for the tasks, or return once Slurm has them.")
 ]
 
+_MOST_LINES: Final = 50
+"""Tasks without success that are named at the end."""
+
 say = partial(print, flush=True)
 
 
@@ -84,7 +87,12 @@ class EngineChoice:
 
 
 def show_tasks(
-    path: Path, tasks: "Sequence[Task]", engine: "Engine", is_done: "Callable[[Task], bool | None]"
+    path: Path,
+    tasks: "Sequence[Task]",
+    engine: "Engine",
+    is_done: "Callable[[Task], bool | None]",
+    *,
+    repeat: bool = False,
 ) -> None:
     """Print the state and the command of each task, and what the tasks to run would use; nothing is started.
 
@@ -93,13 +101,14 @@ def show_tasks(
         tasks: The tasks.
         engine: Engine that would run them.
         is_done: As in `medmnist_hf.jobs.submit.run_tasks`.
+        repeat: As in `medmnist_hf.jobs.submit.run_tasks`.
     """
     import shlex
 
     from medmnist_hf.jobs.tasks import State, TaskFolder, count
 
     folder = TaskFolder(engine.place(path))
-    statuses = folder.expected(tasks, is_done)
+    statuses = folder.expected(tasks, is_done, repeat=repeat)
     for task in tasks:
         status = statuses[task.name]
         say(f"{status.state:11} {task.name}: {status.note or shlex.join(task.command)}")
@@ -118,6 +127,7 @@ def run_on(
     *,
     is_done: "Callable[[Task], bool | None]" = lambda task: None,
     describe: "Callable[[TaskFolder, Task], str]" = lambda folder, task: "done",
+    repeat: bool = False,
     dry_run: bool = False,
 ) -> "dict[str, Status]":
     """Run tasks on an engine, printing what ends; those that did not succeed are named at the end.
@@ -128,6 +138,7 @@ def run_on(
         tasks: The tasks.
         is_done: As in `medmnist_hf.jobs.submit.run_tasks`.
         describe: Describes the result of a task that was just done, from its folder.
+        repeat: As in `medmnist_hf.jobs.submit.run_tasks`.
         dry_run: Start nothing; print the tasks and what they would use.
 
     Returns:
@@ -142,18 +153,27 @@ def run_on(
 
     engine = choice.open()
     if dry_run:
-        show_tasks(path, tasks, engine, is_done)
+        show_tasks(path, tasks, engine, is_done, repeat=repeat)
         return {}
     folder = TaskFolder(engine.place(path))
     statuses = run_tasks(
-        folder, tasks, engine, is_done=is_done, wait=choice.wait, describe=partial(describe, folder), report=say
+        folder,
+        tasks,
+        engine,
+        is_done=is_done,
+        repeat=repeat,
+        wait=choice.wait,
+        describe=partial(describe, folder),
+        report=say,
     )
     if not choice.wait:
         say(f"{choice.name} has the tasks: --dry-run shows their state, and the same command ends what is left")
         return statuses
     lines = unfinished(statuses, folder)
-    for line in lines:
+    for line in lines[:_MOST_LINES]:
         console.print_error(line)
+    if len(lines) > _MOST_LINES:
+        console.print_error(f"and {len(lines) - _MOST_LINES:,} more: --dry-run lists them all")
     if lines:
         console.print_error(f"{len(lines)} of {len(tasks)} tasks are not done: run the same command again")
         raise typer.Exit(1)

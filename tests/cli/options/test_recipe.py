@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from medmnist_hf.cli.main import app as command_line
-from medmnist_hf.cli.recipe_options import PANELS, read_recipe, recipe_options
+from medmnist_hf.cli.options.recipe import PANELS, read_recipe, recipe_options
 from medmnist_hf.console.program import Panel, Program
 from medmnist_hf.errors import MedMNISTError, TrainingError
 from medmnist_hf.training.recipe import FIELDS, Recipe, type_of
