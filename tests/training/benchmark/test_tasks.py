@@ -229,7 +229,7 @@ def test_nothing_is_written_if_the_engine_cannot_run_the_cells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(JobError, match="gpus_per_task is 2, but this machine has 0 GPUs"):
+    with pytest.raises(JobError, match="gpus_per_task is 2, but GPUs of this machine: 0"):
         run_cells(cells(1), MATRIX, tmp_path / "bench", LocalEngine(Settings(gpus_per_task=2)))
     with pytest.raises(JobError, match="tasks of local end with this command: leave out --no-wait"):
         run_all(cells(1), tmp_path / "bench", wait=False)
