@@ -27,7 +27,7 @@ from medmnist_hf.errors import TrainingError, cannot_read, shorten
 from medmnist_hf.files import read_document
 from medmnist_hf.places.resolver import DEFAULT_ROOT, ROOT_VARIABLE
 from medmnist_hf.training.data_source import locate_data
-from medmnist_hf.training.registry import METHODS, PIXELS, Method, method
+from medmnist_hf.training.registry import METHODS, PIXELS, method
 from medmnist_hf.training.values import option, parse_seconds, parse_size, typed_value, unknown_option, unmet_bound
 
 LOSSES: Final = {
@@ -83,7 +83,12 @@ class Recipe:
     )
     depth_stride: bool = option(False, "For 2.5d: stride and pool along depth too, as in the published results.")
 
-    image_size: int | None = option(None, "Size of the network's input; by default the size of the data.", at_least=1)
+    image_size: int | Literal["auto"] | None = option(
+        None,
+        "Size of the network's input; by default the size of the data. auto: that of the model's pretraining, or the "
+        "nearest that its patches allow; for resnet18, resnet50 and volumes that of the data.",
+        at_least=1,
+    )
     resize: Literal["none", "nearest", "bilinear", "bicubic", "pad"] = option(
         "bilinear", "How to bring images to image_size; pad: surround them with zeros."
     )
@@ -188,7 +193,7 @@ class Recipe:
         if self.loss not in ("auto", *LOSSES[entry.task]):
             losses = " or ".join(("auto", *LOSSES[entry.task]))
             raise TrainingError(f"loss is {self.loss} but {entry.flag} is {entry.task}: use {losses}")
-        self._check_method(method(self.method))
+        method(self.method).check(entry, self.model)
         if self.ema == 1:
             raise TrainingError("ema is 1, which never updates the average: give less than 1")
         if (self.mixup or self.cutmix) and self.batch_size == 1:
@@ -200,16 +205,6 @@ class Recipe:
             )
         if entry.channels == 3 and self.channels == 1:
             raise TrainingError(f"channels is 1 but the images of {entry.flag} are RGB: use 3")
-
-    def _check_method(self, chosen: Method) -> None:
-        name, flag = chosen.name, self.subset.flag
-        if self.subset.ndim == 3 and not chosen.volumes:
-            raise TrainingError(f"method {name} reads only images, but {flag} has volumes: use another method")
-        if chosen.engine is None and self.model == PIXELS:
-            names = ", ".join(other.name for other in METHODS.values() if other.engine)
-            raise TrainingError(f"model {PIXELS} is only for the methods {names}: name a network for {name}")
-        if chosen.engine is not None and self.model != PIXELS and "features" not in chosen.engine.inputs:
-            raise TrainingError(f"method {name} reads images, not features of {self.model}: use model {PIXELS}")
 
     @property
     def source(self) -> str:
@@ -225,6 +220,11 @@ class Recipe:
     def input_channels(self) -> int:
         """Channels of the network's input."""
         return self.subset.channels if self.channels == "images" else self.channels
+
+    @property
+    def input_size(self) -> int:
+        """Size of the network's input; ``auto``, which is resolved when the network is built, counts as not given."""
+        return self.image_size if isinstance(self.image_size, int) else self.size
 
     @property
     def resolved_loss(self) -> str:
@@ -405,6 +405,6 @@ def _checked(values: Any, where: str) -> dict[str, Any]:
         if name not in FIELDS:
             raise TrainingError(f"{where}: {unknown_option(name, FIELDS, SHORT)}")
         plain = parse_seconds(value, f"{where}: {name}") if name == "time_budget" else value
-        plain = parse_size(plain) if name == "size" else plain
+        plain = parse_size(plain) if name in {"size", "image_size"} else plain
         checked[name] = typed_value(plain, type_of(name), f"{where}: {name}")
     return checked

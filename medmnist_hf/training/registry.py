@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from medmnist_hf.automl.engines import Engine, engines
+from medmnist_hf.catalog import Subset
 from medmnist_hf.errors import TrainingError, cannot_read, shorten
 from medmnist_hf.files import expand_user, regular_size
 
@@ -74,6 +75,22 @@ class Method:
         """Whether the method reads a recipe option; with `pixels`, an engine ignores options of frozen features."""
         own = () if self.engine is None else ("time_budget", *self.engine.options)
         return option in COMMON or option in own or (option in self.reads and not pixels)
+
+    def check(self, entry: Subset, model: str) -> None:
+        """Check that the method can read the images of a subset, or the features of a model.
+
+        Raises:
+            TrainingError: It cannot.
+        """
+        if entry.ndim == 3 and not self.volumes:
+            raise TrainingError(
+                f"method {self.name} reads only images, but {entry.flag} has volumes: use another method"
+            )
+        if self.engine is None and model == PIXELS:
+            names = ", ".join(other.name for other in METHODS.values() if other.engine)
+            raise TrainingError(f"model {PIXELS} is only for the methods {names}: name a network for {self.name}")
+        if self.engine is not None and model != PIXELS and "features" not in self.engine.inputs:
+            raise TrainingError(f"method {self.name} reads images, not features of {model}: use model {PIXELS}")
 
     def fit(self, run: Any, seed: int, folder: Path) -> Any:
         """Run the method for one seed: takes a `methods.base.Run`, returns a `methods.base.Fitted`."""

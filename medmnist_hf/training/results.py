@@ -164,6 +164,7 @@ class Facts:
 
     Attributes:
         origin: Description of the initial weights.
+        image_size: Size of the network's input.
         parameters: Number of parameters of the network.
         trained_parameters: Number of trained parameters.
         best_epoch: The selected epoch, counted from 1.
@@ -182,6 +183,7 @@ class Facts:
     """
 
     origin: str = ""
+    image_size: Count | None = None
     parameters: Count | None = None
     trained_parameters: Count | None = None
     best_epoch: Count | None = None

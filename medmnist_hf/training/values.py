@@ -79,8 +79,17 @@ def typed_value(value: Any, kind: Any, where: str) -> Any:
     """Convert a value of a YAML file or a command to the type of its field; raises a `TrainingError` if it cannot."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
-        (inner,) = (argument for argument in arguments if argument is not type(None))
-        return None if value is None else typed_value(value, inner, where)
+        words = [str(word) for argument in arguments for word in get_args(argument)]
+        (inner,) = (argument for argument in arguments if argument is not type(None) and not get_args(argument))
+        if value is None or value in words:
+            return value
+        try:
+            return typed_value(value, inner, where)
+        except TrainingError:
+            if not words:
+                raise
+            expected = " or ".join((inner.__name__, *words))
+            raise TrainingError(f"{where} is {shorten(value)}: must be {expected}") from None
     if origin is Literal:
         choices = {str(choice): choice for choice in arguments}
         if isinstance(value, bool) or str(value) not in choices:

@@ -1,11 +1,13 @@
 """Parsing and formatting of option values."""
 
+from typing import Any, Literal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.values import format_duration, parse_seconds, parse_size, unmet_bound
+from medmnist_hf.training.values import format_duration, parse_seconds, parse_size, typed_value, unmet_bound
 
 
 @given(st.integers(0, 10**6))
@@ -37,3 +39,14 @@ def test_sizes_may_be_text_and_violated_bounds_are_named() -> None:
         "in 1..5",
         "",
     )
+
+
+def test_a_number_may_also_be_one_of_some_words() -> None:
+    kind: Any = int | Literal["auto"] | None
+    assert [typed_value(value, kind, "image_size") for value in (112, "auto", None)] == [112, "auto", None]
+    others: list[Any] = ["car", 1.5, True, [1], {}]
+    for value in others:
+        with pytest.raises(TrainingError, match=r"^image_size is .*: must be int or auto$"):
+            typed_value(value, kind, "image_size")
+    with pytest.raises(TrainingError, match=r"^trials is 'auto': must be int$"):
+        typed_value("auto", int | None, "trials")

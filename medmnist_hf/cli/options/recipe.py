@@ -214,7 +214,8 @@ def _field_option(name: str) -> inspect.Parameter:
     field, kind = FIELDS[name], type_of(name)
     about = str(field.metadata["help"])
     if get_origin(kind) in (Union, UnionType):
-        (kind,) = (part for part in get_args(kind) if part is not NoneType)
+        kinds = [part for part in get_args(kind) if part is not NoneType]
+        kind = kinds[0] if len(kinds) == 1 else str
     if name == "dataset":
         argument = typer.Argument(metavar="DATA", help=about, show_default=False)
         return _parameter(name, Annotated[kind | None, argument])
@@ -242,7 +243,7 @@ def _option(name: str, kind: Any, about: str, *, default: str | None = None) -> 
     names = [f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"]
     if name in SHORT:
         names.append(f"--{SHORT[name]}")
-    metavar = "PATH" if name in _PATHS else None
+    metavar = "PATH" if name in _PATHS else "SIZE" if name == "image_size" else None
     option = _PANEL_OF[name].option(*names, help=about, metavar=metavar, show_default=default or False)
     return _parameter(name, Annotated[kind | None, option])
 

@@ -85,7 +85,7 @@ def _arrays(run: Run, kind: str) -> dict[str, npt.NDArray[Any]]:
     """Split -> inputs of the given kind."""
     if kind == "features":
         built = build_model(run.recipe)
-        run.describe(built.model, built.origin, trained=0)
+        run.describe(built, trained=0)
         features = split_features(run, built, SPLITS)
         return {split: part.values for split, part in features.items()}
     images = {split: run.data[split].images for split in SPLITS}

@@ -81,15 +81,19 @@ class Run:
             ArrayDataset(*self.data[split]), size, transform=transform, device=self.device, prefetch=self.workers
         )
 
-    def describe(self, model: nn.Module, origin: str, *, trained: int | None = None) -> None:
-        """Report the size and origin of a network, and warn if images are much smaller than in its pretraining.
+    def describe(self, built: Built, model: nn.Module | None = None, *, trained: int | None = None) -> None:
+        """Report size, origin and input of a network, and warn if images are much smaller than in its pretraining.
 
         Args:
-            model: The network.
-            origin: Description of the initial weights.
+            built: The network.
+            model: The network as it is trained; by default that of `built`.
             trained: Number of trained parameters; None counts those of the network that require gradients.
         """
+        model = model or built.model
         total, trainable = parameter_counts(model)
-        self.echo(f"  model    {total:,} parameters, {trainable if trained is None else trained:,} trained; {origin}")
+        self.echo(
+            f"  model    {total:,} parameters, {trainable if trained is None else trained:,} trained; {built.origin}; "
+            f"reads {built.image_size} pixels"
+        )
         if self.is_first:
             warn_if_small(self.recipe, model)

@@ -70,7 +70,7 @@ def train(
         probe_model(run, built, ("train", "validation"))
     if recipe.probe_first:
         model = adapt(recipe, built)
-    run.describe(model, built.origin)
+    run.describe(built, model)
     model.to(memory_format=memory_format(recipe))
     inputs = built.mean, built.std, built.image_size
     images = ArrayDataset(*run.data["train"])
@@ -115,6 +115,7 @@ def train(
         )
     facts = {
         "origin": built.origin,
+        "image_size": built.image_size,
         "parameters": total,
         "trained_parameters": trained,
         "best_epoch": best_epoch,

@@ -28,7 +28,7 @@ def fit(run: Run, seed: int, folder: Path) -> Fitted:
     """Score images by the nearest train images in the space of frozen features."""
     recipe, entry = run.recipe, run.recipe.subset
     built = build_model(recipe)
-    run.describe(built.model, built.origin, trained=0)
+    run.describe(built, trained=0)
     features = split_features(run, built, ("train", *run.scored))
     scores = {
         split: nearest_neighbors(features["train"], features[split], entry.task, len(entry.labels), recipe.neighbors)
@@ -36,6 +36,7 @@ def fit(run: Run, seed: int, folder: Path) -> Fitted:
     }
     facts = {
         "origin": built.origin,
+        "image_size": built.image_size,
         "parameters": parameter_counts(built.model)[0],
         "trained_parameters": 0,
         "neighbors": recipe.neighbors,

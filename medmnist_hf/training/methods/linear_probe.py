@@ -43,12 +43,13 @@ def fit(run: Run, seed: int, folder: Path) -> Fitted:
     """Fit a linear classifier to frozen features and set it in the model."""
     recipe = run.recipe
     built = build_model(recipe)
-    run.describe(built.model, built.origin, trained=parameter_counts(classifier_of(built.model)[1])[0])
+    run.describe(built, trained=parameter_counts(classifier_of(built.model)[1])[0])
     probe, features = probe_model(run, built, ("train", *run.scored))
     loss = recipe.resolved_loss
     scores = {split: to_scores(probe.logits(features[split]), loss) for split in run.scored}
     facts = {
         "origin": built.origin,
+        "image_size": built.image_size,
         "parameters": parameter_counts(built.model)[0],
         "trained_parameters": probe.weight.size + probe.bias.size,
         "strength": probe.strength,

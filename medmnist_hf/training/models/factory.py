@@ -24,9 +24,9 @@ from medmnist_hf.files import expand_user
 from medmnist_hf.training.data.recipe_transforms import input_transform
 from medmnist_hf.training.losses import output_count
 from medmnist_hf.training.models.checkpoints import load_weights, read_tensors
-from medmnist_hf.training.models.from_transformers import load_backbone, load_config, model_statistics
+from medmnist_hf.training.models.from_transformers import load_backbone, load_config, model_statistics, processor_sizes
 from medmnist_hf.training.models.heads import classifier_of
-from medmnist_hf.training.models.input_check import check_input
+from medmnist_hf.training.models.input_check import check_input, nearest_size, own_sizes
 from medmnist_hf.training.models.processors import image_processor, timm_settings
 from medmnist_hf.training.models.resnet import PAPER_NETWORKS
 from medmnist_hf.training.models.saving import Built, can_spread_channels
@@ -66,20 +66,38 @@ def check_model(recipe: Recipe) -> None:
 
 
 def build_model(recipe: Recipe) -> Built:
-    """Build the model of a recipe.
+    """Build the model of a recipe, for inputs of `Built.image_size`.
 
     Raises:
         TrainingError: The model is unknown, its weights cannot be fetched or do not fit, or it cannot read the
             subset's images at this size.
     """
+    is_auto = recipe.image_size == "auto"
+    recipe = replace(recipe, image_size=_own_size(recipe)) if is_auto else recipe
     built = _make(recipe)
-    check_input(
-        built.model,
-        recipe.model,
-        (recipe.input_channels, *(built.image_size,) * recipe.subset.ndim),
-        partial(_remake, recipe, built),
-    )
+    shape = recipe.input_channels, *(built.image_size,) * recipe.subset.ndim
+    remake = partial(_remake, recipe, built)
+    try:
+        check_input(built.model, recipe.model, shape, remake, auto=recipe.subset.ndim == 2)
+    except TrainingError:
+        nearest = nearest_size(shape, remake) if is_auto else None
+        if nearest is None:
+            raise
+        return _make(replace(recipe, image_size=nearest))
     return built
+
+
+def _own_size(recipe: Recipe) -> int:
+    """The size of a model's pretraining, as configured; that of the data for volumes, and if unknown."""
+    if recipe.subset.ndim == 3 or recipe.model in PAPER_NETWORKS:
+        return recipe.size
+    check_model(recipe)
+    if recipe.model.startswith(TIMM):
+        sizes = [*(get_pretrained_cfg_value(recipe.model.removeprefix(TIMM), "input_size") or ())[-1:]]
+    else:
+        config = load_config(recipe, _names(recipe))
+        sizes = own_sizes(config) or processor_sizes(recipe)
+    return sizes[0] if sizes else recipe.size
 
 
 def _remake(recipe: Recipe, built: Built, channels: Literal[1, 3], size: int) -> nn.Module:
@@ -125,7 +143,7 @@ def _statistics(recipe: Recipe, mean: Any, std: Any) -> Statistics:
 
 def _from_paper(recipe: Recipe) -> Built:
     check_model(recipe)
-    size = recipe.image_size or recipe.size
+    size = recipe.input_size
     stem = recipe.stem if recipe.stem != "auto" else "imagenet" if size >= IMAGENET_STEM_FROM else "cifar"
     network = make_network(recipe.model, _outputs(recipe), recipe.input_channels, stem)
     half = (0.5,) * recipe.input_channels
@@ -136,7 +154,7 @@ def _from_paper(recipe: Recipe) -> Built:
 
 
 def _from_timm(recipe: Recipe) -> Built:
-    size, fetched = recipe.image_size or recipe.size, _fetches(recipe)
+    size, fetched = recipe.input_size, _fetches(recipe)
     check_model(recipe)
     options: dict[str, Any] = {}
     if recipe.drop_rate:
@@ -173,9 +191,9 @@ def _as_own(recipe: Recipe, network: nn.Module, options: dict[str, Any], statist
     of_volumes = any(value.ndim == 5 for value in weights.values())
     if recipe.checkpoint is not None and not of_volumes:  # the conversion keeps the weights of a 2D network
         load_weights(network, weights, recipe.checkpoint)
-    volumes, size = recipe.subset.ndim == 3, recipe.image_size or recipe.size
+    volumes, size = recipe.subset.ndim == 3, recipe.input_size
     if volumes:
-        check_input(network, recipe.model, (recipe.input_channels, size, size), lambda *_: network)
+        check_input(network, recipe.model, (recipe.input_channels, size, size), lambda *_: network, auto=False)
     transform = input_transform(recipe, *statistics, size)
     config = NetworkConfig(
         architecture=recipe.model,
@@ -195,7 +213,7 @@ def _as_own(recipe: Recipe, network: nn.Module, options: dict[str, Any], statist
 
 
 def _from_transformers(recipe: Recipe) -> Built:
-    names, size = _names(recipe), recipe.image_size or recipe.size
+    names, size = _names(recipe), recipe.input_size
     config = load_config(recipe, names)
     statistics = model_statistics(recipe, config) if recipe.normalize == "model" else (None, None)
     mean, std = _statistics(recipe, *statistics)

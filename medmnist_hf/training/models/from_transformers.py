@@ -180,6 +180,16 @@ def model_statistics(recipe: Recipe, config: PreTrainedConfig) -> tuple[list[flo
         ) from None
 
 
+def processor_sizes(recipe: Recipe) -> list[int]:
+    """The sizes of the input that the image processor of a model makes; empty if it names none."""
+    try:
+        processor = AutoImageProcessor.from_pretrained(recipe.model, trust_remote_code=False)
+    except Exception:  # as above
+        return []
+    sizes = [side for name in ("crop_size", "size") for side in dict(getattr(processor, name, None) or {}).values()]
+    return [side for side in sizes if isinstance(side, int)]
+
+
 def load_backbone(recipe: Recipe, config: PreTrainedConfig, names: dict[str, Any]) -> tuple[nn.Module, str]:
     """Load the model of a configuration; also returns a description of its weights.
 
@@ -260,7 +270,7 @@ def _check_loaded(model: Any, info: dict[str, Any], where: str, headed: bool) ->
 
 def _with_head(backbone: Any, recipe: Recipe, names: dict[str, Any]) -> nn.Module:
     own = getattr(backbone.config, "image_size", None)
-    size = own if isinstance(own, int) and 0 < own <= MOST_PIXELS else recipe.image_size or recipe.size
+    size = own if isinstance(own, int) and 0 < own <= MOST_PIXELS else recipe.input_size
     try:  # at the model's own size; `check_input` checks that of the recipe
         with torch.inference_mode():
             width = backbone_features(backbone.eval(), torch.zeros(1, recipe.input_channels, size, size)).shape[1]

@@ -36,7 +36,12 @@ STRETCH: Final = "interpolate_pos_encoding"
 
 
 def check_input(
-    model: nn.Module, name: str, shape: tuple[int, ...], remake: Callable[[Literal[1, 3], int], nn.Module]
+    model: nn.Module,
+    name: str,
+    shape: tuple[int, ...],
+    remake: Callable[[Literal[1, 3], int], nn.Module],
+    *,
+    auto: bool = True,
 ) -> None:
     """Refuse a network that cannot read inputs of a shape, or sees only a part of them.
 
@@ -48,6 +53,7 @@ def check_input(
         name: Name of the model in the error message.
         shape: Channels and sides of the input: (C, H, W) or (C, D, H, W), with equal sides.
         remake: Makes such a model for a number of channels and an image size, or returns an equivalent one.
+        auto: Whether the message may recommend the size ``auto``.
 
     Raises:
         TrainingError: The network cannot read the inputs or does not see all of their pixels. If another size, or RGB
@@ -65,14 +71,31 @@ def check_input(
     rgb_problem = problem if channels == 3 else problem_of(3, size)
     if rgb_problem is None:
         raise TrainingError(f"{name} {problem}: give --channels 3")
-    sizes, hint = list(_candidates(model, size)), "name another model"
+    sizes, hint, or_auto = list(_candidates(model, size)), "name another model", " or auto" if auto else ""
     fitting = next((candidate for candidate in sizes if problem_of(channels, candidate) is None), None)
     if fitting is not None:
-        hint = f"give --image-size {fitting}"
+        hint = f"give --image-size {fitting}{or_auto}"
     elif rgb_problem != problem:  # otherwise the channels are not the problem
         fitting = next((candidate for candidate in sizes if problem_of(3, candidate) is None), None)
-        hint = hint if fitting is None else f"give --channels 3 --image-size {fitting}"
+        hint = hint if fitting is None else f"give --channels 3 --image-size {fitting}{or_auto}"
     raise TrainingError(f"{name} {problem}: {hint}")
+
+
+def nearest_size(shape: tuple[int, ...], remake: Callable[[Literal[1, 3], int], nn.Module]) -> int | None:
+    """Find the size nearest to that of images for which a network sees all pixels; None if it is not found.
+
+    Args:
+        shape: As in `check_input`, for images.
+        remake: As in `check_input`.
+    """
+    channels: Literal[1, 3] = 1 if shape[0] == 1 else 3
+    size = shape[-1]
+    sizes = {round_to(size / step) * step for step in STEPS for round_to in (math.floor, math.ceil)} - {0, size}
+
+    def fits(candidate: int) -> bool:
+        return _problem(lambda: remake(channels, candidate), (channels, candidate, candidate)) is None
+
+    return next(filter(fits, sorted(sizes, key=lambda candidate: abs(candidate - size))), None)
 
 
 def _problem(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> str | None:
@@ -179,7 +202,7 @@ def _share(model: nn.Module, shape: tuple[int, ...]) -> float:
 
 def _candidates(model: Any, size: int) -> Iterator[int]:
     """Alternative sizes to try: the next larger ones first, then the network's own and smaller ones."""
-    own = _own_sizes(model)
+    own = _sizes_of(model)
     larger = {math.ceil(size / step) * step for step in STEPS}
     smaller = {size // step * step for step in STEPS}
     seen = {size, 0}
@@ -189,13 +212,19 @@ def _candidates(model: Any, size: int) -> Iterator[int]:
             yield candidate
 
 
-def _own_sizes(model: Any) -> list[Any]:
-    """Image sizes in the configuration of a network."""
-    network = network_of(model)
-    config = getattr(model, "config", None)
+def own_sizes(config: Any) -> list[int]:
+    """Image sizes in the configuration of a model of `transformers`."""
     parts = [config, *(getattr(config, part, None) for part in ("backbone_config", "vision_config"))]
-    own = [getattr(part, "image_size", None) for part in parts]
-    return [*own, *getattr(network, "pretrained_cfg", {}).get("input_size", ())[-1:]]
+    sides = [getattr(part, "image_size", None) for part in parts]
+    sides += [(getattr(config, "pretrained_cfg", None) or {}).get("input_size")]
+    sizes = [side[-1] if isinstance(side, list | tuple) and side else side for side in sides]
+    return [size for size in sizes if isinstance(size, int)]
+
+
+def _sizes_of(model: Any) -> list[int]:
+    """Image sizes in the configuration of a model, or of the timm network in it."""
+    own = getattr(network_of(model), "pretrained_cfg", {}).get("input_size", ())[-1:]
+    return [*own_sizes(getattr(model, "config", None)), *own]
 
 
 def warn_if_small(recipe: Recipe, model: nn.Module) -> None:
@@ -205,10 +234,15 @@ def warn_if_small(recipe: Recipe, model: nn.Module) -> None:
         recipe: The recipe.
         model: The network of the recipe.
     """
-    if not recipe.pretrained or recipe.checkpoint is not None or recipe.subset.ndim == 3:
+    if (
+        not recipe.pretrained
+        or recipe.checkpoint is not None
+        or recipe.subset.ndim == 3
+        or recipe.image_size == "auto"
+    ):
         return
-    size = recipe.image_size or recipe.size
-    own = max((own_size for own_size in _own_sizes(model) if isinstance(own_size, int)), default=0)
+    size = recipe.input_size
+    own = max(_sizes_of(model), default=0)
     if 2 * size < own:
         _log.warning(
             "%s was pretrained on images of %d pixels and gets %d, which costs accuracy: give --image-size %d (or %d, "

@@ -238,7 +238,7 @@ def make_network(
         hint = "check the network, or give --checkpoint or --no-pretrained" if pretrained else "check the options"
         own = (get_pretrained_cfg_value(name, "input_size") or (224,))[-1]
         if not unfetched and options.get("img_size", own) != own and _makes(name, options | {"img_size": own}):
-            hint = f"give --image-size {own}"
+            hint = f"give --image-size {own} or auto"
         raise TrainingError(f"cannot {what} {TIMM}{name} ({first_line(error)}): {hint}") from None
     return copy_shared_tensors(network)
 

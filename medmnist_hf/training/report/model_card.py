@@ -212,7 +212,7 @@ def _context(result: RunResult, config: Mapping[str, Any]) -> dict[str, Any]:
         "places": leaderboard(entry.flag, [own], provenance=result.provenance) if own else (),
         "notes": notes,
         "preset": preset,
-        "options": {} if preset else _differing(recipe),
+        "options": {} if preset else _differing(recipe, best.facts.image_size),
         "hardware": best.facts.hardware or result.hardware,
         "releases": releases,
         "libraries": ", ".join(f"{name} {release}" for name, release in releases.items()),
@@ -242,10 +242,11 @@ def _headline(scored: Mapping[str, float]) -> Iterator[str]:
         yield "" if math.isnan(low) else f"{digits(low)} to {digits(high)}"
 
 
-def _differing(recipe: Recipe) -> dict[str, Any]:
-    """Options whose values are not the defaults."""
+def _differing(recipe: Recipe, image_size: int | None) -> dict[str, Any]:
+    """Options whose values are not the defaults; ``image_size`` is that of the network's input if it is ``auto``."""
     names = [name for name in FIELDS if name not in _ELSEWHERE]
-    return {name: getattr(recipe, name) for name in names if getattr(recipe, name) != FIELDS[name].default}
+    options = {name: getattr(recipe, name) for name in names if getattr(recipe, name) != FIELDS[name].default}
+    return options | ({"image_size": f"auto ({image_size})"} if recipe.image_size == "auto" else {})
 
 
 def _preset(recipe: Recipe) -> str:

@@ -50,6 +50,19 @@ def test_options_override_the_file_which_overrides_the_preset(tmp_path: Path) ->
     assert recipe_of(*words, "--epochs", "3").epochs == 3
 
 
+def test_the_image_size_is_a_number_or_auto(tmp_path: Path) -> None:
+    for value, expected in (("112", 112), ("auto", "auto")):
+        recipe = recipe_of("breastmnist", "--image-size", value)
+        assert recipe.image_size == expected
+        (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+        assert recipe_of("--config", str(tmp_path)) == recipe
+    for value in ("big", "1.5", "-3", "99999"):
+        with pytest.raises(TrainingError, match=r"image_size is .*: must be int or auto"):
+            recipe_of("breastmnist", "--image-size", value)
+    with pytest.raises(TrainingError, match="image_size is 0: must be 1 or more"):
+        recipe_of("breastmnist", "--image-size", "0")
+
+
 def test_seeds_are_a_number_or_a_list() -> None:
     assert recipe_of("breastmnist").seeds == (0,)
     assert recipe_of("breastmnist", "--seeds", "3").seeds == (0, 1, 2)

@@ -34,5 +34,6 @@ def test_training_can_start_from_a_probe(root: Path, tmp_path: Path, dataset: st
     torch.manual_seed(3)
     options |= {"method": method, "probe_first": True, "epochs": 1, "learning_rate": 1e-12}
     _, fitted = fit(root, tmp_path / "trained", dataset, **options)
+    assert fitted.facts["image_size"] == probe.facts["image_size"] == 32
     for split, scores in probe.scores.items():
         assert np.allclose(fitted.scores[split], scores, atol=1e-4)

@@ -6,9 +6,18 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForImageClassification
+from transformers import (
+    AutoModelForImageClassification,
+    Dinov2Config,
+    PreTrainedConfig,
+    ResNetConfig,
+    SwinConfig,
+    ViTConfig,
+    ViTImageProcessor,
+)
 
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.training.models import factory
 from medmnist_hf.training.models.factory import build_model, parameter_counts
 from medmnist_hf.training.models.saving import save_model
 from medmnist_hf.training.recipe import Recipe, make_recipe
@@ -36,6 +45,62 @@ def test_inputs_and_outputs_follow_the_recipe(
     assert built.origin == "random initialization" and built.image_size == shape[-1]
     assert built.model.eval()(torch.zeros(shape)).logits.shape == (2, outputs)
     assert len(built.mean) == len(built.std) == shape[1]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "options", "size"),
+    [
+        ("breastmnist", {"model": "resnet18"}, 28),
+        ("breastmnist", {"model": "resnet18", "size": 64}, 64),
+        ("adrenalmnist3d", {"model": "timm/test_resnet"}, 28),
+        ("breastmnist", {"model": "timm/test_resnet"}, 160),
+        ("breastmnist", {"model": "timm/test_vit", "channels": 1}, 160),
+    ],
+)
+def test_the_size_may_be_that_of_the_pretraining(dataset: str, options: dict[str, Any], size: int) -> None:
+    """On images of 28 pixels, of which a ViT would not see all."""
+    recipe = recipe_of(dataset, image_size="auto", **options)
+    torch.manual_seed(0)
+    built = build_model(recipe)
+    assert built.image_size == size and recipe.image_size == "auto"
+    torch.manual_seed(0)
+    named = build_model(recipe_of(dataset, image_size=size, **options))
+    assert all(map(torch.equal, built.model.state_dict().values(), named.model.state_dict().values()))
+
+
+SMALL: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+
+
+@pytest.mark.parametrize(
+    ("config", "processor", "size"),
+    [
+        (ViTConfig(image_size=48, patch_size=16, **SMALL), {"height": 32, "width": 32}, 48),
+        (ViTConfig(image_size=[48, 48], patch_size=16, **SMALL), None, 48),
+        (Dinov2Config(image_size=98, patch_size=14, **SMALL), None, 98),
+        (Dinov2Config(image_size=60, patch_size=14, **SMALL), None, 56),  # 60 pixels are 4.3 patches
+        (SwinConfig(image_size=64, embed_dim=8, depths=[1, 1], num_heads=[1, 1], window_size=4), None, 64),
+        (ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1]), {"shortest_edge": 96}, 96),
+        (ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1]), None, 28),
+    ],
+    ids=["ViT", "list", "DINOv2", "not whole patches", "Swin", "of the processor", "unknown"],
+)
+def test_the_size_of_a_model_of_transformers(
+    config: PreTrainedConfig, processor: dict[str, int] | None, size: int, tmp_path: Path
+) -> None:
+    """From its configuration, or else from its processor. If it does not fit, the nearest that fits."""
+    config.save_pretrained(tmp_path)
+    if processor is not None:
+        ViTImageProcessor(size=processor).save_pretrained(tmp_path)
+    built = build_model(recipe_of(model=str(tmp_path), normalize="half", image_size="auto"))
+    assert built.image_size == size
+    assert built.model.eval()(torch.zeros(1, 3, size, size)).logits.shape == (1, 2)
+
+
+def test_a_network_that_reads_no_size_is_refused_as_with_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(factory, "nearest_size", lambda *_: None)
+    monkeypatch.setattr(factory, "_own_size", lambda _: 28)
+    with pytest.raises(TrainingError, match=r"^timm/test_vit cannot read images of 28 pixels \("):
+        build_model(recipe_of(model="timm/test_vit", image_size="auto"))
 
 
 def test_normalization_follows_the_recipe() -> None:

@@ -28,7 +28,7 @@ def recipe_of(dataset: str = "breastmnist", **options: Any) -> Recipe:
     [("vit_tiny_patch16_224", 28, 32, 32), ("vit_tiny_patch16_224", 36, 79, 48), ("test_convnext", 62, 93, 64)],
 )
 def test_sizes_with_incomplete_patches_are_refused(model: str, size: int, share: int, fits: int) -> None:
-    refused = f"timm/{model} sees {share} % of an image of {size} x {size} pixels: give --image-size {fits}$"
+    refused = f"timm/{model} sees {share} % of an image of {size} x {size} pixels: give --image-size {fits} or auto$"
     with pytest.raises(TrainingError, match=refused):
         build_model(recipe_of(model=f"timm/{model}", image_size=size))
     assert build_model(recipe_of(model=f"timm/{model}", image_size=fits)).image_size == fits
@@ -58,7 +58,7 @@ def test_a_zero_classifier_hides_no_pixels_and_the_model_is_not_modified() -> No
 def test_the_error_for_an_unreadable_size_names_a_readable_one() -> None:
     """A ViT of transformers reads only its own size."""
     with pytest.raises(
-        TrainingError, match=rf"tiny cannot read images of 28 pixels \(.+\): give --image-size {SIZE}$"
+        TrainingError, match=rf"tiny cannot read images of 28 pixels \(.+\): give --image-size {SIZE} or auto$"
     ):
         check_input(vit(), "tiny", (3, 28, 28), lambda *_: vit())
 
@@ -84,7 +84,7 @@ def test_networks_for_volumes_see_what_their_2d_network_sees(volumetric: str) ->
     assert all(seen.flatten(1).any(1)) and seen.any(0).all(), (
         "some pixels of every slice, and every position in some slice"
     )
-    with pytest.raises(TrainingError, match="sees 93 % of an image of 62 x 62 pixels: give --image-size 64"):
+    with pytest.raises(TrainingError, match=r"sees 93 % of an image of 62 x 62 pixels: give --image-size 64$"):
         build_model(recipe_of("adrenalmnist3d", model="timm/test_convnext", volumetric=volumetric, image_size=62))
 
 
@@ -102,12 +102,12 @@ def test_a_size_for_pooled_patches_is_found_without_building_large_networks() ->
             return out
 
     for size, fitting in ((28, 48), (64, 96), (128, 144), (224, 240)):
-        with pytest.raises(TrainingError, match=f"give --image-size {fitting}$"):
+        with pytest.raises(TrainingError, match=f"give --image-size {fitting} or auto$"):
             check_input(Pooled(), "pooled", (3, size, size), lambda *_: Pooled())
 
 
 def test_the_networks_own_size_is_tried_too() -> None:
-    with pytest.raises(TrainingError, match=r"timm/inception_v3 cannot read images of 28 .*: give --image-size 299$"):
+    with pytest.raises(TrainingError, match=r"timm/inception_v3 cannot read .*: give --image-size 299 or auto$"):
         build_model(recipe_of(model="timm/inception_v3"))
 
 
@@ -132,7 +132,7 @@ def test_gradients_that_underflow_in_float32_are_recomputed_in_float64() -> None
 
 
 def test_the_error_for_a_size_that_timm_cannot_build_names_one_that_it_can() -> None:
-    refused = r"cannot make timm/botnet26t_256 \(.+\): give --image-size 256$"
+    refused = r"cannot make timm/botnet26t_256 \(.+\): give --image-size 256 or auto$"
     with pytest.raises(TrainingError, match=refused):
         build_model(recipe_of(model="timm/botnet26t_256"))
 
@@ -165,7 +165,7 @@ def test_images_much_smaller_than_in_pretraining_give_a_warning(
     if size is None:
         assert not messages
     else:
-        image_size = recipe.image_size or recipe.size
+        image_size = recipe.input_size
         (message,) = messages
         start = f"timm/test_resnet was pretrained on images of {size} pixels and gets {image_size}, "
         assert message.startswith(start)
@@ -174,12 +174,13 @@ def test_images_much_smaller_than_in_pretraining_give_a_warning(
 
 def test_a_run_warns_of_small_images_once(caplog: pytest.LogCaptureFixture) -> None:
     recipe, lines = recipe_of(model="timm/test_resnet", pretrained=True), list[str]()
-    model = build_model(replace(recipe, pretrained=False)).model
+    built = replace(build_model(replace(recipe, pretrained=False)), origin="weights of timm/test_resnet")
     run = Run(recipe, {}, data_of(recipe), torch.device("cpu"), quiet=True, echo=lines.append)
     for seed in range(2):
-        replace(run, is_first=seed == 0).describe(model, "weights of timm/test_resnet", trained=7)
-    total = sum(parameter.numel() for parameter in model.parameters())
-    assert lines == [f"  model    {total:,} parameters, 7 trained; weights of timm/test_resnet"] * 2
+        replace(run, is_first=seed == 0).describe(built, trained=7)
+    total = sum(parameter.numel() for parameter in built.model.parameters())
+    line = f"  model    {total:,} parameters, 7 trained; weights of timm/test_resnet; reads 28 pixels"
+    assert lines == [line] * 2
     assert len(caplog.records) == 1
 
 
@@ -196,7 +197,7 @@ def test_a_single_token_is_not_broadcast_over_positions_of_another_size(size: in
     """SigLIP accepts an image of one patch and turns its token into one per position."""
     assert siglip(288)(torch.zeros(1, 3, size, size)).logits.shape == (1, 2)
     why = f"cannot read images of {size} pixels (its position embeddings are for another size)"
-    with pytest.raises(TrainingError, match=rf"^tiny {re.escape(why)}: give --image-size 288$"):
+    with pytest.raises(TrainingError, match=rf"^tiny {re.escape(why)}: give --image-size 288 or auto$"):
         check_input(siglip(288), "tiny", (3, size, size), lambda *_: siglip(288))
     check_input(siglip(288), "tiny", (3, 288, 288), lambda *_: siglip(288))
 
@@ -224,16 +225,16 @@ def test_the_error_names_channels_and_size_if_both_must_change() -> None:
 def test_a_network_is_rebuilt_for_another_size_only_if_it_depends_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from medmnist_hf.training.models import factory
 
-    sizes: list[int | None] = []
+    sizes = list[int]()
     make = factory._make
 
     def record_and_make(recipe: Recipe) -> Any:
-        sizes.append(recipe.image_size)
+        sizes.append(recipe.input_size)
         return make(recipe)
 
     monkeypatch.setattr(factory, "_make", record_and_make)
     for model, expected in (("test_convnext", [62]), ("vit_tiny_patch16_224", [62, 64])):
         sizes.clear()
-        with pytest.raises(TrainingError, match="give --image-size 64"):
+        with pytest.raises(TrainingError, match="give --image-size 64 or auto"):
             build_model(recipe_of(model=f"timm/{model}", image_size=62, channels=3))
         assert sizes == expected

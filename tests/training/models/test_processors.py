@@ -65,7 +65,7 @@ def recipe_of(flag: str, way: dict[str, Any]) -> Recipe:
 def test_both_processors_are_equivalent_to_the_transform(flag: str, way: dict[str, Any], tmp_path: Path) -> None:
     recipe = recipe_of(flag, way)
     images = pictures(flag)
-    transform = input_transform(recipe, MEAN, STD, recipe.image_size or 28)
+    transform = input_transform(recipe, MEAN, STD, recipe.input_size)
     expected = in_training(transform, images)
     image_processor(recipe, transform).save_pretrained(tmp_path)
     values = in_pipeline(AutoImageProcessor.from_pretrained(tmp_path), images)

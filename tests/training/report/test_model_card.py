@@ -340,3 +340,10 @@ def test_the_card_of_an_unpublished_subset_has_no_ranks(unpublished: str, tmp_pa
     made = card_of(tmp_path, unpublished, size=64)
     assert "published results" not in made.text and "Published results" not in made.text
     assert "| test | 0.900 |" in made.text and made.data.eval_results
+
+
+def test_a_card_names_the_trained_blocks_and_the_size_of_the_input(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"method": "partial", "unfreeze": 0.25, "unfreeze_from": "first", "image_size": "auto"}
+    text = card_of(tmp_path, facts=FACTS | {"image_size": 224}, **options).text
+    assert "with its classifier and the first 25% of its blocks trained" in text
+    assert "auto (224)" in text
