@@ -188,7 +188,7 @@ class Slots:
         said = False
         while (lock := self._free()) is None:
             if not said:
-                _log.warning("%d processes are %s: waiting for one of them", self.count, doing)
+                _log.warning("others are %s (at most %d at a time): waiting for one of them", doing, self.count)
                 said = True
             time.sleep(random.uniform(0.5, 1.5) * _SLOT_PAUSE)
         try:

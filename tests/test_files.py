@@ -120,7 +120,7 @@ def test_slots_limit_how_many_hold_one(
         thread.join()
     assert most == [2]
     assert {path.name for path in slots.folder.iterdir()} == {"0.lock", "1.lock"}
-    assert set(caplog.messages) == {"2 processes are downloading: waiting for one of them"}
+    assert set(caplog.messages) == {"others are downloading (at most 2 at a time): waiting for one of them"}
     assert len(caplog.messages) == 3, "once per process that waits"
 
 

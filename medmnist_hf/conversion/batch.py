@@ -222,13 +222,36 @@ def _workspace(planned: Planned, out: Path, scratch: Path | None) -> Iterator[Pa
         yield folder
 
 
+def describe_existing(planned: Planned, source: Source, out: Path, options: BuildOptions) -> str:
+    """What a run would do with an existing config, in a few words; empty if there is none. Reads no NPZ file."""
+    final = out / planned.subset.flag / str(planned.size)
+    if not final.exists():
+        return ""
+    if options.force:
+        return "exists, and would be replaced"
+    try:
+        find_reusable(final, _known_file(planned, source), _codec_of(planned, options), options)
+    except BuildError as error:
+        return f"would fail: {error}"
+    return "complete, and would be kept"
+
+
+def _known_file(planned: Planned, source: Source) -> SourceFile | None:
+    """The file that a source will deliver, where that is known without fetching it."""
+    return source.expected_file(planned.subset, planned.size) if isinstance(source, Zenodo) else None
+
+
+def _codec_of(planned: Planned, options: BuildOptions) -> str:
+    return ARRAY if planned.subset.ndim == 3 else options.codec
+
+
 def _built_from(planned: Planned, source: Source, out: Path, options: BuildOptions) -> SourceFile | None:
     """The file that an existing config was built from, without fetching it; None if it must be fetched."""
-    if not isinstance(source, Zenodo):
+    file = _known_file(planned, source)
+    if file is None:
         return None
-    file = source.expected_file(planned.subset, planned.size)
-    codec = ARRAY if planned.subset.ndim == 3 else options.codec
-    return file if find_reusable(out / planned.subset.flag / str(planned.size), file, codec, options) else None
+    final = out / planned.subset.flag / str(planned.size)
+    return file if find_reusable(final, file, _codec_of(planned, options), options) else None
 
 
 def _to_build_error(error: Exception, config_dir: Path) -> BuildError:

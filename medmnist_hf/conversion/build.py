@@ -156,12 +156,13 @@ def _to_build_error(error: OSError, final: Path) -> BuildError:
     return BuildError(cannot_write(final, error, "check the folder and run again"))
 
 
-def find_reusable(final: Path, file: SourceFile, codec: str, options: BuildOptions) -> Manifest | None:
+def find_reusable(final: Path, file: SourceFile | None, codec: str, options: BuildOptions) -> Manifest | None:
     """Find an existing config that equals the one to build, without reading the NPZ file.
 
     Args:
         final: Folder of the config.
-        file: File to build from. An official file is the same file whichever source it came from.
+        file: File to build from; None if it is not known yet, so that any is accepted. An official file is the same
+            file whichever source it came from.
         codec: ``png``, ``webp`` or ``array``.
         options: Options of the build; with `force`, no config is reusable.
 
@@ -177,14 +178,18 @@ def find_reusable(final: Path, file: SourceFile, codec: str, options: BuildOptio
         manifest = read_manifest(final)
     except BuildError:
         raise BuildError(f"{final} exists but is not a complete build: remove it or pass --force") from None
-    source = manifest.source
-    official = source.md5 == file.md5 and source.verified and file.verified
-    pairs = (
-        ("source", source.kind, source.kind if official else file.kind),
-        ("MD5", source.md5, file.md5),
+    pairs: list[tuple[str, object, object]] = []
+    if file is not None:
+        source = manifest.source
+        official = source.md5 == file.md5 and source.verified and file.verified
+        pairs += [
+            ("source", source.kind, source.kind if official else file.kind),
+            ("MD5", source.md5, file.md5),
+        ]
+    pairs += [
         ("codec", manifest.codec, codec),
         ("shard limit", manifest.max_shard_size, options.max_shard_size),
-    )
+    ]
     differing = [(name, built, requested) for name, built, requested in pairs if built != requested]
     if differing:
         raise BuildError(

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from io import BufferedWriter
 from pathlib import Path
 from typing import Final
 
@@ -46,11 +47,9 @@ def run_task(folder: TaskFolder, rank: int, task: Task, environment: Mapping[str
     """
     if folder.is_complete(rank):
         return True
-    log = folder.log_of(task)
-    log.parent.mkdir(parents=True, exist_ok=True)
     folder.begin(rank)
     try:
-        reason = _run(task, log, environment, lambda: folder.touch(rank), stop)
+        reason = _run(folder, task, environment, lambda: folder.touch(rank), stop)
         if reason is None:
             folder.interrupt(rank)
         elif reason:
@@ -64,16 +63,20 @@ def run_task(folder: TaskFolder, rank: int, task: Task, environment: Mapping[str
 
 
 def _run(
-    task: Task, log: Path, environment: Mapping[str, str], touch: Callable[[], None], stop: threading.Event
+    folder: TaskFolder, task: Task, environment: Mapping[str, str], touch: Callable[[], None], stop: threading.Event
 ) -> str | None:
     """Run a task's process; return why it failed, empty if it did not, None if it was interrupted."""
-    with log.open("wb") as output:
+    log = folder.log_of(task)
+    with contextlib.ExitStack() as files:
+        output, result = (
+            files.enter_context(_create(path)) if path else None for path in (log, folder.result_of(task))
+        )
         try:
             child = subprocess.Popen(
                 _argv(task),
                 stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
+                stdout=result or output,
+                stderr=output,
                 env=dict(environment),
                 start_new_session=True,  # so that all its processes can be ended together
                 preexec_fn=_prepare(os.getpid()),  # noqa: PLW1509 - it only makes system calls
@@ -84,6 +87,11 @@ def _run(
     if code in _STOPPED:
         return None
     return reason_of(log, code) if code else ""
+
+
+def _create(path: Path) -> BufferedWriter:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("wb")
 
 
 def _argv(task: Task) -> list[str]:

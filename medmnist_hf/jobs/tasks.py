@@ -7,6 +7,7 @@ The folder is the only state: any engine can continue what another one left. It 
     failures/00003         it failed; the file holds one line with the reason
     running/00003          it is running, and touched regularly; the file names the machine
     logs/NAME.txt          the output of a task, unless the task names another file
+    results/NAME.txt       the standard output of a task that has a result
 
 The names of the files of `completions` are those of datatrove, whose executors skip completed ranks.
 """
@@ -34,6 +35,7 @@ COMPLETIONS: Final = "completions"
 FAILURES: Final = "failures"
 RUNNING: Final = "running"
 LOGS: Final = "logs"
+RESULTS: Final = "results"
 
 BEAT: Final = 10.0
 """Seconds between touches of the file of a running task."""
@@ -80,6 +82,7 @@ class Task:
         command: Program and arguments; the program ``python`` is the interpreter that runs the engine. Paths are
             absolute, since another machine may run it.
         log: File of its output, relative to the folder of the tasks.
+        result: File of its standard output, relative to the folder of the tasks; empty if that is part of the log.
 
     Raises:
         JobError: There is no command, or its list could not be read again.
@@ -88,11 +91,12 @@ class Task:
     name: TaskName
     command: tuple[str, ...]
     log: str
+    result: str = ""
 
     def __post_init__(self) -> None:
         if not self.command or not self.command[0]:
             raise JobError(f"task {shorten(self.name)} has no command")
-        if bad := [text for text in (self.name, *self.command, self.log) if UNPRINTABLE.search(text)]:
+        if bad := [text for text in (self.name, *self.command, self.log, self.result) if UNPRINTABLE.search(text)]:
             raise JobError(f"task {shorten(self.name)} holds control characters: {shorten(bad[0])}")
         if not _NAME.admits(self.name):
             raise JobError(f"a task is named {shorten(self.name)}, must be {_NAME}")
@@ -101,6 +105,11 @@ class Task:
     def of(cls, name: str, *command: str) -> "Task":
         """Create a task with its log in the folder of the tasks."""
         return cls(name, command, f"{LOGS}/{name}.txt")
+
+    @classmethod
+    def with_result(cls, name: str, *command: str) -> "Task":
+        """Create a task whose standard output is its result, apart from its log."""
+        return cls(name, command, f"{LOGS}/{name}.txt", f"{RESULTS}/{name}.txt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +299,10 @@ class TaskFolder:
     def log_of(self, task: Task) -> Path:
         """File of a task's output."""
         return Path(os.path.normpath(self.path / task.log))
+
+    def result_of(self, task: Task) -> Path | None:
+        """File of a task's standard output; None if that is part of the log."""
+        return Path(os.path.normpath(self.path / task.result)) if task.result else None
 
     def _marker(self, kind: str, rank: int) -> Path:
         return self.path / kind / f"{rank:05d}"

@@ -35,11 +35,13 @@ class FoundConfig:
         manifest: Its manifest.
         local: Its folder, for a local build.
         fetch: Returns its folder, after downloading it from the Hub if needed.
+        remote: ``USER/NAME@COMMIT`` of its repository, for one on the Hub.
     """
 
     manifest: Manifest
     local: Path | None
     fetch: Callable[[], Path]
+    remote: str = ""
 
 
 def find_configs(
@@ -180,7 +182,7 @@ def _on_hub(repository: str, revision: str | None, sizes: set[int]) -> list[Foun
     state = read_state(api, repository, revision or MAIN)
     check_state(state)
     configs = [
-        FoundConfig(manifest, None, partial(fetch_config, api, state, manifest))
+        FoundConfig(manifest, None, partial(fetch_config, api, state, manifest), f"{repository}@{state.sha}")
         for manifest in state.manifests
         if not sizes or manifest.size in sizes
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 from medmnist_hf import catalog
 from medmnist_hf.catalog import Subset
 from medmnist_hf.errors import SourceError, cannot_read
-from medmnist_hf.manifest import MANIFEST_NAME, WORK_DIR
+from medmnist_hf.manifest import MANIFEST_NAME
 
 
 def configs_in(folder: Path) -> list[Path]:
@@ -45,7 +45,8 @@ def _sizes_in(folder: Path) -> list[Path]:
 
 def _children(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.name != WORK_DIR and path.is_dir())
+        # Hidden folders hold what is not part of a build, such as unfinished configs and the states of tasks.
+        return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir())
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:

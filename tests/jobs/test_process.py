@@ -46,6 +46,19 @@ def test_both_streams_go_to_the_log_and_the_environment_is_used(tmp_path: Path) 
     assert (tmp_path / "logs" / "a.txt").read_text() == "seen\n2\n"
 
 
+def test_a_result_is_apart_from_the_log(tmp_path: Path) -> None:
+    command = (sys.executable, "-c", "import sys; print('rows'); print('50 %', file=sys.stderr)")
+    task = Task.with_result("a", *command)
+    for _ in range(2):  # a second run replaces both
+        assert run(tmp_path, task) == (True, Status(State.DONE))
+        (tmp_path / "completions" / "00000").unlink()
+    folder = TaskFolder(tmp_path)
+    result = folder.result_of(task)
+    assert result == tmp_path / "results" / "a.txt" and result.read_text() == "rows\n"
+    assert folder.log_of(task).read_text() == "50 %\n"
+    assert folder.result_of(Task.of("b", *command)) is None
+
+
 def test_nothing_waits_for_input(tmp_path: Path) -> None:
     assert run(tmp_path, shell("a", "cat"))[0]
 

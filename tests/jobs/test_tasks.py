@@ -1,5 +1,6 @@
 """A folder of tasks: its list, the state of each task, and what is kept when the list changes."""
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -144,14 +145,29 @@ def test_repeat_keeps_the_results_and_other_lists(folder: TaskFolder) -> None:
     assert [status.state for status in kept.values()] == [State.WAITING, State.DONE, State.WAITING]
 
 
+def list_of(name: str, *command: object) -> str:
+    """A list with one task."""
+    task = {"name": name, "command": command, "log": "a", "result": ""}
+    return json.dumps({"format": 1, "tasks": [task]})
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         ("{", "it is not JSON"),
         ('{"format": 2, "tasks": []}', "another format version"),
-        ('{"format": 1, "tasks": [{"name": "../a", "command": ["true"], "log": "a"}]}', "must be a name of letters"),
-        ('{"format": 1, "tasks": [{"name": "a", "command": [], "log": "a"}]}', "task 'a' has no command"),
-        ('{"format": 1, "tasks": [{"name": "a", "command": [1], "log": "a"}]}', "tasks[0].command[0] is 1"),
+        (
+            '{"format": 1, "tasks": [{"name": "../a", "command": ["true"], "log": "a", "result": ""}]}',
+            "must be a name of letters",
+        ),
+        (
+            '{"format": 1, "tasks": [{"name": "a", "command": [], "log": "a", "result": ""}]}',
+            "task 'a' has no command",
+        ),
+        (
+            '{"format": 1, "tasks": [{"name": "a", "command": [1], "log": "a", "result": ""}]}',
+            "tasks[0].command[0] is 1",
+        ),
     ],
 )
 def test_a_damaged_list_is_one_line_with_its_file(folder: TaskFolder, content: str, reason: str) -> None:

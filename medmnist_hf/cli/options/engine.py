@@ -10,6 +10,7 @@ import typer
 
 from medmnist_hf import console
 from medmnist_hf.console.program import Panel
+from medmnist_hf.errors import JobError
 
 if TYPE_CHECKING:
     from medmnist_hf.jobs.engine import Engine
@@ -86,6 +87,29 @@ class EngineChoice:
         )
 
 
+def choose_engine(
+    name: str | None, workers: int | None, config: Path | None, *, wait: bool = True, **given: object
+) -> EngineChoice | None:
+    """The engine of a command that by default works in its own process; None for that.
+
+    Args:
+        name: Name of the engine.
+        workers: Tasks at a time.
+        config: YAML file of settings.
+        wait: Wait for the tasks.
+        **given: Values of further options that need an engine, by the names of their parameters.
+
+    Raises:
+        JobError: An option needs an engine, but there is none.
+    """
+    if name is not None:
+        return EngineChoice(name, workers, config, wait=wait)
+    for option, value in {"workers": workers, "engine_config": config, "no_wait": not wait, **given}.items():
+        if value not in (None, False):
+            raise JobError(f"--{option.replace('_', '-')} needs an engine: add --engine, e.g. --engine local")
+    return None
+
+
 def show_tasks(
     path: Path,
     tasks: "Sequence[Task]",
@@ -129,6 +153,7 @@ def run_on(
     describe: "Callable[[TaskFolder, Task], str]" = lambda folder, task: "done",
     repeat: bool = False,
     dry_run: bool = False,
+    report: Callable[[str], None] = say,
 ) -> "dict[str, Status]":
     """Run tasks on an engine, printing what ends; those that did not succeed are named at the end.
 
@@ -140,6 +165,7 @@ def run_on(
         describe: Describes the result of a task that was just done, from its folder.
         repeat: As in `medmnist_hf.jobs.submit.run_tasks`.
         dry_run: Start nothing; print the tasks and what they would use.
+        report: Called with each line about the progress.
 
     Returns:
         Status of each task, by name; empty for a dry run.
@@ -164,10 +190,10 @@ def run_on(
         repeat=repeat,
         wait=choice.wait,
         describe=partial(describe, folder),
-        report=say,
+        report=report,
     )
     if not choice.wait:
-        say(f"{choice.name} has the tasks: --dry-run shows their state, and the same command ends what is left")
+        report(f"{choice.name} has the tasks: --dry-run shows their state, and the same command ends what is left")
         return statuses
     lines = unfinished(statuses, folder)
     for line in lines[:_MOST_LINES]:

@@ -1,5 +1,6 @@
 """The command that builds data sets: ``medmnist-hf build``."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,13 +21,19 @@ from rich.text import Text
 
 from medmnist_hf import console
 from medmnist_hf.catalog import DEFAULT_SIZE, SPLITS
+from medmnist_hf.cli.make_data import build_tasks as tasks
 from medmnist_hf.cli.options.data import Mirrors, PhantomRows, PhantomSeed, Unverified
+from medmnist_hf.cli.options.engine import EngineConfig, EngineName, Wait, Workers, choose_engine
 from medmnist_hf.console.program import Panel
+from medmnist_hf.conversion.scratch import SCRATCH_VARIABLE
+from medmnist_hf.errors import SourceError
 from medmnist_hf.extras import suggest_install
 from medmnist_hf.places.resolver import DEFAULT_ROOT
 
 if TYPE_CHECKING:
+    from medmnist_hf.cli.options.engine import EngineChoice
     from medmnist_hf.conversion.batch import BuildOutcome, Planned
+    from medmnist_hf.conversion.build import BuildOptions
     from medmnist_hf.conversion.sources.source import Source
 
 
@@ -123,6 +130,7 @@ class _Bars:
 
 @suggest_install("build")
 def build(
+    context: typer.Context,
     subsets: Annotated[list[str], typer.Argument(metavar="SUBSET", help="Names of subsets, or all.")],
     *,
     size: Annotated[
@@ -135,8 +143,38 @@ def build(
     allow_unverified: Unverified = False,
     phantom_rows: PhantomRows = None,
     seed: PhantomSeed = 0,
-    workers: Annotated[
-        int | None, Panel.COMPUTE.option(min=1, help="Encoding threads.", show_default="number of usable cores")
+    downloads: Annotated[
+        int | None,
+        Panel.SOURCE.option(
+            min=1,
+            help="Downloads at a time, over all tasks and commands that share ROOT.",
+            show_default=f"{tasks.DOWNLOADS} with --engine, otherwise no limit",
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        Panel.COMPUTE.option(
+            min=1, help="Encoding threads of a build.", show_default="OMP_NUM_THREADS, or number of usable cores"
+        ),
+    ] = None,
+    engine: EngineName = None,
+    workers: Workers = None,
+    engine_config: EngineConfig = None,
+    wait: Wait = True,
+    dry_run: Annotated[
+        bool,
+        Panel.COMPUTE.option(
+            "--dry-run", help="Build nothing; show the plan, what exists, and the tasks of --engine with their states."
+        ),
+    ] = False,
+    scratch: Annotated[
+        str | None,
+        Panel.COMPUTE.option(
+            metavar="PATH",
+            help="Folder on a disk of the machine for downloads and unfinished shards; auto takes SLURM_TMPDIR or "
+            "TMPDIR.",
+            show_default=f"{SCRATCH_VARIABLE}, or the download cache and ROOT",
+        ),
     ] = None,
     out: Annotated[
         Path, Panel.OUTPUT.option("--root", "--out", help="Folder of builds; each is in SUBSET/SIZE.")
@@ -151,28 +189,69 @@ def build(
 ) -> None:
     """Download subsets and convert them to Parquet, in ROOT/SUBSET/SIZE.
 
-    Builds that are complete are kept, and interrupted ones are resumed.
+    Builds that are complete are kept, and interrupted ones are resumed. With --engine, each build is a task.
     """
     from medmnist_hf.cards.render import write_card
-    from medmnist_hf.conversion.batch import build_all, free_bytes, plan_run, usable_cores
+    from medmnist_hf.conversion.batch import describe_existing, plan_run, usable_cores
     from medmnist_hf.conversion.build import BuildOptions
+    from medmnist_hf.conversion.scratch import scratch_folder
     from medmnist_hf.conversion.sharding import parse_size
     from medmnist_hf.conversion.sources.source import open_source
-    from medmnist_hf.places.local_paths import check_loadable, is_pattern
+    from medmnist_hf.places.local_paths import check_loadable
 
+    choice = choose_engine(engine, workers, engine_config, wait=wait)
     check_loadable(out)
-    options = BuildOptions(codec, parse_size(max_shard_size), workers or usable_cores(), force)
+    options = BuildOptions(codec, parse_size(max_shard_size), threads or usable_cores(), force)
     origin = open_source(
-        source, mirrors=mirror or (), allow_unverified=allow_unverified, phantom_rows=phantom_rows, seed=seed
+        source,
+        mirrors=mirror or (),
+        allow_unverified=allow_unverified,
+        phantom_rows=phantom_rows,
+        seed=seed,
+        slots=tasks.download_slots(out, downloads),
     )
+    if downloads is not None and source != "zenodo":
+        raise SourceError(f"--downloads requires --source zenodo, not {source!r}: omit one of them")
     plan = plan_run(subsets, size or (), origin, options)
     terminal = console.terminal()
     terminal.print(_plan_table(plan))
     total = sum(planned.raw_bytes for planned in plan)
     terminal.print(
         f"{len(plan)} build{'s' if len(plan) > 1 else ''}, {total / 1e6:,.1f} MB of raw pixels "
-        f"from {_origin(plan, origin, source)} to {out} ({free_bytes(out) / 1e9:,.1f} GB free)\n"
+        f"from {_origin(plan, origin, source)} to {out}{_free(out, choice)}\n"
     )
+    if dry_run:
+        for planned in plan:
+            if existing := describe_existing(planned, origin, out, options):
+                console.echo(f"{planned.subset.flag} {planned.size}: {existing}")
+    if choice is not None:
+        tasks.run_builds(context, choice, plan, out, dry_run=dry_run)
+    elif not dry_run:
+        _build_here(plan, origin, out, options, write_card=write_card, scratch=scratch_folder(scratch))
+
+
+def _free(out: Path, choice: "EngineChoice | None") -> str:
+    """Free space at the builds, in brackets; empty if their disk is not on this machine."""
+    from medmnist_hf.conversion.batch import free_bytes
+
+    if choice is not None and choice.open().place(out) != out:
+        return ""
+    return f" ({free_bytes(out) / 1e9:,.1f} GB free)"
+
+
+def _build_here(
+    plan: "list[Planned]",
+    origin: "Source",
+    out: Path,
+    options: "BuildOptions",
+    *,
+    write_card: Callable[[Path], object],
+    scratch: Path | None,
+) -> None:
+    """Build in this process; arguments are those of `build_all`."""
+    from medmnist_hf.conversion.batch import build_all
+    from medmnist_hf.places.local_paths import is_pattern
+
     columns = (TextColumn("{task.description}"), BarColumn(), _Amount(), TimeRemainingColumn())
     with console.progress(*columns) as progress:
         bars = _Bars(progress)
@@ -182,16 +261,20 @@ def build(
             out,
             options,
             write_card=write_card,
+            scratch=scratch,
             on_start=bars.start,
             on_bytes=bars.on_bytes,
             on_progress=bars.on_rows,
         )
+    terminal = console.terminal()
     terminal.print(_outcome_table(outcomes))
     if is_pattern(out):
         terminal.print(f"load_dataset reads the path {out} as a pattern: use medmnist_hf.load, or rename the folder")
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     for outcome in failed:
-        console.print_error(f"{outcome.planned.subset.flag} {outcome.planned.size}: {outcome.error}")
+        name = f"{outcome.planned.subset.flag} {outcome.planned.size}: " if len(outcomes) > 1 else ""
+        console.print_error(f"{name}{outcome.error}")
     if failed:
-        console.print_error(f"{len(failed)} of {len(outcomes)} builds failed")
+        if len(outcomes) > 1:
+            console.print_error(f"{len(failed)} of {len(outcomes)} builds failed")
         raise typer.Exit(1)

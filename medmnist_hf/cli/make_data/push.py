@@ -7,17 +7,36 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn
 
 from medmnist_hf import console
 from medmnist_hf.catalog import NAMESPACE
+from medmnist_hf.cli.make_data.tasks import (
+    JobsFolder,
+    absolute,
+    command_of,
+    folder_of_jobs,
+    result_of,
+    run_again,
+    unique_names,
+)
 from medmnist_hf.cli.options.data import LocalData, LocalRoot
+from medmnist_hf.cli.options.engine import EngineConfig, EngineName, Workers, choose_engine
 from medmnist_hf.console.program import Panel
 from medmnist_hf.errors import BuildError, MedMNISTError
 from medmnist_hf.extras import suggest_install
+from medmnist_hf.jobs.tasks import Task, TaskFolder
+from medmnist_hf.manifest import read_build
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from huggingface_hub import HfApi
 
+    from medmnist_hf.cli.options.engine import EngineChoice
     from medmnist_hf.hub.dataset_plan import Describe, PushOptions
     from medmnist_hf.hub.local_build import LocalBuild
 
+
+_NOTHING = "nothing was changed: pass --yes to push"
+_NOT_FOR_TASKS = frozenset({"data", "root", "collection"})
 
 _Yes = Annotated[bool, Panel.HUB.option("--yes/--dry-run", help="Push, or only show what would change.")]
 _Tag = Annotated[str | None, Panel.HUB.option(help="Tag to set after the pushed files are verified, e.g. v1.0.")]
@@ -34,6 +53,7 @@ def register(app: typer.Typer) -> None:
 
 @suggest_install("build")
 def push(
+    context: typer.Context,
     data: LocalData,
     *,
     root: LocalRoot = None,
@@ -42,6 +62,10 @@ def push(
         bool,
         Panel.DATA.option("--allow-unverified", help="Push builds of NPZ files whose MD5 differs from the catalog."),
     ] = False,
+    engine: EngineName = None,
+    workers: Workers = None,
+    engine_config: EngineConfig = None,
+    jobs_folder: JobsFolder = None,
     repo_id: Annotated[
         str,
         Panel.HUB.option(
@@ -72,7 +96,8 @@ def push(
 ) -> None:
     """Push builds to the Hub, each in one commit; unchanged files are not uploaded again.
 
-    Without --yes, only show what would change.
+    Without --yes, only show what would change. With --engine, each build is a task; tokens are not passed to tasks, so
+    each machine needs HF_TOKEN or a login.
     """
     from functools import partial
 
@@ -80,6 +105,7 @@ def push(
     from medmnist_hf.hub.repo_id import split_repo_id
     from medmnist_hf.places.configs import expand, subset_folder
 
+    choice = choose_engine(engine, workers, engine_config, jobs_folder=jobs_folder)
     hide_progress_bars()
     names = expand(data)
     if "/" in repo_id and len(names) > 1:
@@ -91,10 +117,14 @@ def push(
     if yes:
         require_token(api)
     planned: list[str] = []
+    folders: list[Path] = []
     failed = 0
     for name in names:
         try:
             folder = subset_folder(name, root)
+            if choice is not None:
+                folders.append(folder)
+                continue
             with console.progress(TextColumn("{task.description}", markup=False)) as progress:
                 progress.add_task(f"{folder}: comparing each shard with the manifest", total=None)
                 from medmnist_hf.cards.render import describe  # slow, so show the line first
@@ -102,23 +132,53 @@ def push(
                 from medmnist_hf.hub.local_build import read_local
 
                 build = read_local(folder, allow_synthetic=allow_synthetic, allow_unverified=allow_unverified)
-            target = repo_id if "/" in repo_id else f"{repo_id}/{build.subset.flag}"
+            target = _target(repo_id, build.subset.flag)
             options = PushOptions(target, branch or MAIN, private, create_pr, tag, message, prune)
             _push_one(api, build, options, partial(describe, repo_id=options.repo_id, tasks=eval_yaml), yes)
             planned.append(options.repo_id)
         except MedMNISTError as error:
             failed += 1
             console.print_error(f"{name}: {error}")
+    if choice is not None and folders:
+        planned = _push_on(context, choice, folders, repo_id, jobs_folder)
+        failed += len(folders) - len(planned)
     if planned and not yes:
-        console.echo("nothing was changed: pass --yes to push")
+        console.echo(_NOTHING)
     elif collection and planned:
         from medmnist_hf.hub.dataset_push import add_to_collection
 
         slug = add_to_collection(api, collection, split_repo_id(planned[0])[0], planned, private=private)
         console.echo(f"collection {slug}: {len(planned)} repositories")
     if failed:
-        console.print_error(f"{failed} of {len(names)} builds failed")
+        if len(names) > 1:
+            console.print_error(f"{failed} of {len(names)} builds failed")
         raise typer.Exit(1)
+
+
+def _target(repo_id: str, flag: str) -> str:
+    """The repository of a subset."""
+    return repo_id if "/" in repo_id else f"{repo_id}/{flag}"
+
+
+def _push_on(
+    context: typer.Context, choice: "EngineChoice", folders: "Sequence[Path]", repo_id: str, path: "Path | None"
+) -> list[str]:
+    """Push builds as tasks of an engine, printing what each of them did; return the repositories of those done."""
+    flags = [read_build(folder)[0].subset for folder in folders]
+    targets = {name: _target(repo_id, flag) for name, flag in zip(unique_names(flags), flags, strict=True)}
+    tasks = [
+        Task.with_result(name, *command_of(context, absolute(folder), leave_out=_NOT_FOR_TASKS, repo_id=target))
+        for (name, target), folder in zip(targets.items(), folders, strict=True)
+    ]
+
+    def describe(folder: TaskFolder, task: Task) -> str:
+        lines = result_of(folder, task).rstrip().splitlines()
+        console.echo("\n".join(line for line in lines if line != _NOTHING))
+        return "done"
+
+    roots = [folder.parent for folder in folders]
+    _, done = run_again(choice, folder_of_jobs(path, "push", roots), tasks, describe)
+    return [targets[task.name] for task in done]
 
 
 def _push_one(api: "HfApi", build: "LocalBuild", options: "PushOptions", describe: "Describe", yes: bool) -> None:
@@ -167,6 +227,6 @@ def push_metric(
     for line in plan.lines():
         console.echo(line)
     if not yes:
-        console.echo("nothing was changed: pass --yes to push")
+        console.echo(_NOTHING)
         return
     console.echo(pushing.push_metric(api, plan, options).summary())

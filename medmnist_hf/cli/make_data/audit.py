@@ -1,5 +1,6 @@
-"""Commands that check builds: ``medmnist-hf verify`` and ``medmnist-hf audit``."""
+"""The command that describes what builds hold: ``medmnist-hf audit``."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,18 +8,19 @@ import typer
 from rich.table import Table
 
 from medmnist_hf import console
-from medmnist_hf.catalog import subset
-from medmnist_hf.cli.options.data import (
-    BuiltData,
-    Mirrors,
-    PhantomRows,
-    PhantomSeed,
-    Revision,
-    Root,
-    Sizes,
-    Unverified,
+from medmnist_hf.cli.make_data.tasks import (
+    JobsFolder,
+    ShowTasks,
+    config_jobs_folder,
+    config_tasks,
+    look_up,
+    result_of,
+    run_again,
 )
+from medmnist_hf.cli.options.data import BuiltData, Revision, Root, Sizes
+from medmnist_hf.cli.options.engine import EngineConfig, EngineName, Workers, choose_engine
 from medmnist_hf.console.program import Panel
+from medmnist_hf.documents import parse_json
 from medmnist_hf.errors import BuildError, MedMNISTError, cannot_write
 from medmnist_hf.extras import suggest_install
 from medmnist_hf.files import write_atomically
@@ -27,88 +29,27 @@ from medmnist_hf.typed_json import encode
 
 if TYPE_CHECKING:
     from medmnist_hf.conversion.checks.audit import Audit
+    from medmnist_hf.jobs.tasks import Task, TaskFolder
     from medmnist_hf.places.configs import FoundConfig
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to an app."""
-    app.command(epilog="Example: medmnist-hf verify dist/breastmnist dist/retinamnist --source zenodo")(verify)
+    """Add the command to an app."""
     app.command(epilog="Example: medmnist-hf audit dist/breastmnist dist/retinamnist --size 28 --save")(audit)
 
 
-@suggest_install("build")
-def verify(
-    data: BuiltData,
-    *,
-    size: Sizes = None,
-    root: Root = None,
-    revision: Revision = None,
-    source: Annotated[
-        str | None,
-        Panel.SOURCE.option(
-            help="NPZ files to compare with: zenodo, phantom or a folder.",
-            show_default="compare with the manifest of the build",
-        ),
-    ] = None,
-    mirror: Mirrors = None,
-    allow_unverified: Unverified = False,
-    phantom_rows: PhantomRows = None,
-    seed: PhantomSeed = 0,
-) -> None:
-    """Read every row with load_dataset and compare its pixels and labels with the NPZ file or the manifest."""
-    from medmnist_hf.conversion.sources.source import open_source
-    from medmnist_hf.places.configs import expand, find_configs
-
-    origin = (
-        open_source(
-            source, mirrors=mirror or (), allow_unverified=allow_unverified, phantom_rows=phantom_rows, seed=seed
-        )
-        if source
-        else None
-    )
-    failed = 0
-    names = expand(data)
-    for name in names:
-        try:
-            configs = find_configs(name, size or (), root=root, revision=revision)
-        except MedMNISTError as error:
-            failed += 1
-            console.print_error(error)
-            continue
-        for config in configs:
-            manifest = config.manifest
-            rows = sum(record.rows for record in manifest.splits.values())
-            try:
-                with console.progress() as progress:
-                    task = progress.add_task(f"verifying {manifest.subset} {manifest.size}", total=rows)
-                    from medmnist_hf.conversion.checks.verify import verify_config  # slow, so show the bar first
-
-                    file = origin.fetch(subset(manifest.subset), manifest.size) if origin else None
-                    result = verify_config(
-                        config.fetch(),
-                        file,
-                        on_progress=lambda count, bar=progress, task=task: bar.advance(task, count),  # type: ignore[misc]
-                    )
-                where = f" ({config.local or name})" if len(names) > 1 or len(configs) > 1 else ""
-                console.echo(
-                    f"ok: {result.subset} {result.size}: {result.rows:,} rows in {result.shards} shards "
-                    f"equal {result.against}{where}"
-                )
-            except MedMNISTError as error:
-                failed += 1
-                console.print_error(error)
-    if failed:
-        raise typer.Exit(1)
-
-
-def _audit(config: "FoundConfig") -> "Audit":
+def _audit(config: "FoundConfig", *, save: bool) -> "Audit":
+    """Audit one config; with `save`, keep the result in its folder and on the card."""
     from medmnist_hf.conversion.checks.audit import audit_config
 
     manifest = config.manifest
     rows = sum(record.rows for record in manifest.splits.values())
     with console.progress() as progress:
         task = progress.add_task(f"auditing {manifest.subset} {manifest.size}", total=rows)
-        return audit_config(config.fetch(), on_progress=lambda count: progress.advance(task, count))
+        result = audit_config(config.fetch(), on_progress=lambda count: progress.advance(task, count))
+    if save:
+        _save(config.fetch(), result)
+    return result
 
 
 def _save(config_dir: Path, audit: "Audit") -> None:
@@ -155,35 +96,41 @@ def _print(audit: "Audit") -> None:
 
 @suggest_install("build")
 def audit(
+    context: typer.Context,
     data: BuiltData,
     *,
     size: Sizes = None,
     root: Root = None,
     revision: Revision = None,
+    engine: EngineName = None,
+    workers: Workers = None,
+    engine_config: EngineConfig = None,
+    dry_run: ShowTasks = False,
+    jobs_folder: JobsFolder = None,
     as_json: Annotated[bool, Panel.OUTPUT.option("--json", help="Print a JSON list of audits, not tables.")] = False,
     save: Annotated[
         bool,
         Panel.OUTPUT.option("--save", help=f"Write {AUDIT_NAME} into the folder of each size, findings on the card."),
     ] = False,
 ) -> None:
-    """Count classes, blank images and exact duplicates of builds, for each split."""
-    from medmnist_hf.conversion.checks.audit import FORMAT
-    from medmnist_hf.places.configs import expand, find_configs
+    """Count classes, blank images and exact duplicates of builds, for each split.
 
-    audits = []
+    With --engine, each size of a build is a task.
+    """
+    from medmnist_hf.conversion.checks.audit import FORMAT
+    from medmnist_hf.places.configs import expand
+
+    choice = choose_engine(engine, workers, engine_config, dry_run=dry_run, jobs_folder=jobs_folder)
+    audits: list[Audit] = []
     failed = 0
+    found: list[tuple[str, FoundConfig]] = []
     for name in expand(data):
-        try:
-            configs = find_configs(name, size or (), root=root, revision=revision, local=save)
-        except MedMNISTError as error:
-            failed += 1
-            console.print_error(error)
-            continue
-        for config in configs:
+        configs = look_up(name, size or (), root=root, revision=revision, local=save)
+        failed += configs is None
+        found += [(name, config) for config in configs or ()]
+        for config in () if configs is None or choice else configs:
             try:
-                result = _audit(config)
-                if save:
-                    _save(config.fetch(), result)
+                result = _audit(config, save=save)
             except MedMNISTError as error:
                 failed += 1
                 console.print_error(error)
@@ -191,7 +138,25 @@ def audit(
             audits.append(result)
             if not as_json:
                 _print(result)
+    if choice is not None and found:
+        tasks = config_tasks(context, found, as_json=True)
+        folder = config_jobs_folder(jobs_folder, "audit", tasks)
+        ended = run_again(choice, folder, [each.task for each in tasks], dry_run=dry_run)
+        if dry_run:
+            return
+        audits = _audits_of(*ended)
+        failed += len(tasks) - len(audits)
+        for result in () if as_json else audits:
+            _print(result)
     if as_json:
         console.print_json([{"format": FORMAT} | encode(each) for each in audits])
     if failed:
         raise typer.Exit(1)
+
+
+def _audits_of(folder: "TaskFolder", tasks: "list[Task]") -> "list[Audit]":
+    """The audits that tasks printed as JSON, in the order of the tasks."""
+    from medmnist_hf.conversion.checks.audit import Audit
+
+    listed = [parse_json(result_of(folder, task)) for task in tasks]
+    return [Audit.from_json(json.dumps(audit)) for audits in listed for audit in audits]

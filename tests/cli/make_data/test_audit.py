@@ -92,3 +92,18 @@ def test_a_folder_without_builds_is_one_line_without_a_traceback(tmp_path: Path)
     )
     assert (process.returncode, process.stdout) == (1, "")
     assert process.stderr == f"error: no build in {tmp_path}: run medmnist-hf build\n"
+
+
+def test_tasks_print_the_same_in_the_order_of_the_command(small: Path, tmp_path: Path, audit: Command) -> None:
+    other = Planted("breastmnist").build(tmp_path)
+    names = (small.parent, other.parent)
+    serial = audit(*names, "--json")
+    folder = tmp_path / "states"
+    process = audit(*names, "--json", "--save", "--engine", "local", "--workers", "2", "--jobs-folder", folder)
+    assert process.returncode == serial.returncode == 0, process.stderr
+    assert process.stdout == serial.stdout
+    assert "[2/2] " in process.stderr
+    assert (small / "audit.json").exists() and (other / "audit.json").exists()
+    again = audit(other.parent, tmp_path / "nowhere", "--engine", "local", "--jobs-folder", folder)
+    assert again.returncode == 1 and again.stdout == audit(other.parent).stdout
+    assert f"error: {tmp_path}/nowhere: no such file or folder" in again.stderr

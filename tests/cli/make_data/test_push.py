@@ -298,6 +298,43 @@ def test_one_bad_build_does_not_stop_the_others(hub: HubServer, phantom: Path, t
     assert list(hub.store.repos) == [("dataset", "org/pathmnist")]
 
 
+@pytest.mark.slow
+def test_builds_are_pushed_by_tasks_and_collected_once(hub: HubServer, phantoms: Phantoms, tmp_path: Path) -> None:
+    builds = [build_configs(phantoms, tmp_path / "dist", flag, 28) for flag in ("breastmnist", "retinamnist")]
+    for folder in builds:
+        write_card(folder)
+    tasks = [
+        "--repo-id",
+        "org",
+        "--allow-synthetic",
+        "--engine",
+        "local",
+        "--workers",
+        "2",
+        "--collection",
+        "MedMNIST",
+    ]
+    plan = hub.script(PUSH, builds[0], *tasks).stdout.splitlines()
+    assert plan[0] == "org/breastmnist (does not exist yet)" and plan[-1] == "nothing was changed: pass --yes to push"
+    assert len([line for line in plan if line.startswith("nothing was changed")]) == 1 and not hub.store.repos
+    next(builds[1].glob("28/test-*")).write_bytes(b"damaged")
+    process = hub.script(PUSH, tmp_path / "dist", *tasks, "--yes", "--tag", "v1", check=False)
+    assert process.returncode == 1
+    assert "all files checked, tagged v1" in process.stdout and "nothing was changed" not in process.stdout
+    errors = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+    log = tmp_path / "dist/.jobs/push/logs/retinamnist.txt"
+    assert errors[0].startswith(f"error: failed: retinamnist: {builds[1]}: ") and f"(output: {log})" in errors[0]
+    assert errors[1:] == [
+        "error: 1 of 2 tasks are not done: run the same command again",
+        "error: 1 of 2 builds failed",
+    ]
+    check_state(read_state(hub.api(), "org/breastmnist", "v1"))
+    (collection,) = hub.social.collections.values()
+    assert [item["id"] for item in collection.items] == ["org/breastmnist"]
+    kept = [path.read_text() for path in (tmp_path / "dist" / ".jobs").rglob("*") if path.is_file()]
+    assert len(kept) > 4 and not any(hub.token.secret in text for text in kept)
+
+
 def chunks_of(xorb: bytes) -> list[bytes]:
     """The chunks of a xorb; which chunks share a xorb depends on the order in which files are read."""
     return [unpack_chunk(xorb[start:stop]) for start, stop in pairwise(chunk_offsets(xorb))]
