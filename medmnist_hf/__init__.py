@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from medmnist_hf.evaluate_module import metric
     from medmnist_hf.evaluation.prediction_files import read_predictions, write_predictions
     from medmnist_hf.exporting.by_name import export, montage
+    from medmnist_hf.joint.labels import JointLabels
+    from medmnist_hf.joint.load import load_many
+    from medmnist_hf.joint.scores import score_many, separate_predictions
     from medmnist_hf.loading.load import load, load_arrays
     from medmnist_hf.sampling.folds import folds
     from medmnist_hf.sampling.take import take
@@ -28,6 +31,7 @@ __version__ = version("medmnist-hf")
 """Version of this package."""
 
 __all__ = [
+    "JointLabels",
     "MedMNISTError",
     "Subset",
     "Task",
@@ -39,9 +43,12 @@ __all__ = [
     "folds",
     "load",
     "load_arrays",
+    "load_many",
     "metric",
     "montage",
     "read_predictions",
+    "score_many",
+    "separate_predictions",
     "subset",
     "subsets",
     "take",
@@ -50,15 +57,19 @@ __all__ = [
 ]
 
 _LAZY_MODULES: Final = {
+    "JointLabels": "medmnist_hf.joint.labels",
     "cache_info": "medmnist_hf.data.array_cache",
     "clear_cache": "medmnist_hf.data.array_cache",
     "export": "medmnist_hf.exporting.by_name",
     "folds": "medmnist_hf.sampling.folds",
     "load": "medmnist_hf.loading.load",
     "load_arrays": "medmnist_hf.loading.load",
+    "load_many": "medmnist_hf.joint.load",
     "metric": "medmnist_hf.evaluate_module",
     "montage": "medmnist_hf.exporting.by_name",
     "read_predictions": "medmnist_hf.evaluation.prediction_files",
+    "score_many": "medmnist_hf.joint.scores",
+    "separate_predictions": "medmnist_hf.joint.scores",
     "take": "medmnist_hf.sampling.take",
     "to_arrays": "medmnist_hf.data.arrays",
     "write_predictions": "medmnist_hf.evaluation.prediction_files",

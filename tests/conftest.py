@@ -33,6 +33,7 @@ from medmnist_hf.conversion.sources.source import Phantom, SourceFile  # noqa: E
 pytest_plugins = [
     "tests.fixtures.engines.plugin",
     "tests.fixtures.hub.server",
+    "tests.fixtures.joint",
     "tests.fixtures.pushing",
     "tests.fixtures.unpublished",
 ]

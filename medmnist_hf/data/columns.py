@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.data.decode import Part, decoded, labels_of, row_errors, row_shape
+from medmnist_hf.data.stored_image import StoredImage
 from medmnist_hf.errors import SourceError
 
 _NAMES: Final = ("image", "label")
@@ -65,6 +66,10 @@ class Columns:
             raise SourceError(
                 f"the column image holds {feature}, neither Image nor Array3D of a fixed shape: use cast_column"
             )
+        if isinstance(feature, StoredImage) and feature.as_rgb:
+            return (*feature.shapes[0][:2], 3)
+        if isinstance(feature, StoredImage) and len(feature.shapes) > 1:
+            raise SourceError("the data set mixes gray and RGB images: load it with as_rgb=True")
         with row_errors(_fault):
             shape = row_shape(self._read("image", 0, 1))
         mode = _MODES.get(len(shape)) if shape[2:] in {(), (3,)} else None
@@ -82,7 +87,8 @@ class Columns:
             (stop - start, partial(self._read, "image", start, stop)) for start, stop in self._ranges(step)
         )
         with row_errors(_fault):
-            yield from decoded(parts, self.shape[1:])
+            as_rgb: bool = getattr(self._dataset.features["image"], "as_rgb", False)
+            yield from decoded(parts, self.shape[1:], as_rgb=as_rgb)
 
     def _ranges(self, step: int) -> Iterator[tuple[int, int]]:
         return _ranges(self.shape[0], step)

@@ -6,6 +6,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 from math import prod
 from typing import Any, Final
@@ -64,12 +65,13 @@ def row_errors(fault: Callable[[int, str], Exception], start: int = 0) -> Iterat
         raise fault(start + error.row, error.what) from None
 
 
-def decoded(parts: Iterable[Part], shape: tuple[int, ...]) -> Iterator[UInt8Array]:
+def decoded(parts: Iterable[Part], shape: tuple[int, ...], *, as_rgb: bool = False) -> Iterator[UInt8Array]:
     """Read and decode the parts of an image column, several at a time.
 
     Args:
         parts: The parts in row order. They are read in other threads, some of them ahead of time.
         shape: Shape of every row: ``(H, W)``, ``(H, W, 3)``, or ``(D, H, W)`` for nested lists.
+        as_rgb: Accept gray images where `shape` is ``(H, W, 3)``, as for `decode_image`.
 
     Yields:
         uint8 of shape ``(n, *shape)``, one array per part, in order; volumes are read-only.
@@ -82,7 +84,7 @@ def decoded(parts: Iterable[Part], shape: tuple[int, ...]) -> Iterator[UInt8Arra
     try:
         for column in _read_ahead(pool, parts, prod(shape)):
             with row_errors(RowError, start):
-                block = pixels_of(column, shape, pool)
+                block = pixels_of(column, shape, pool, as_rgb=as_rgb)
             yield block
             start += len(block)
     finally:
@@ -103,13 +105,14 @@ def _read_ahead(pool: Executor, parts: Iterable[Part], row_bytes: int) -> Iterat
         yield pending.popleft()[1].result()
 
 
-def pixels_of(column: Any, shape: tuple[int, ...], pool: Executor) -> UInt8Array:
+def pixels_of(column: Any, shape: tuple[int, ...], pool: Executor, *, as_rgb: bool = False) -> UInt8Array:
     """Decode an image column.
 
     Args:
         column: Arrow array or chunked array of structs with the field ``bytes``, or of nested lists.
         shape: Shape of every row, as for `decoded`.
         pool: Threads that decode the images.
+        as_rgb: As for `decoded`.
 
     Returns:
         uint8 of shape ``(n, *shape)``; volumes are read-only.
@@ -124,7 +127,8 @@ def pixels_of(column: Any, shape: tuple[int, ...], pool: Executor) -> UInt8Array
     out = np.empty((len(column), *shape), np.uint8)
     step = max(1, min(_TASK_ROWS, _TASK_BYTES // prod(shape)))
     cuts = range(0, len(column), step)
-    tasks = [pool.submit(_decode_into, files.slice(start, step), out[start : start + step]) for start in cuts]
+    decode = partial(_decode_into, as_rgb=as_rgb)
+    tasks = [pool.submit(decode, files.slice(start, step), out[start : start + step]) for start in cuts]
     for start, task in zip(cuts, tasks, strict=True):
         with row_errors(RowError, start):
             task.result()
@@ -161,35 +165,56 @@ def encoded(column: Any) -> list[bytes]:
     return files
 
 
-def _decode_into(files: Any, out: UInt8Array) -> None:
+def _decode_into(files: Any, out: UInt8Array, *, as_rgb: bool) -> None:
     """Decode an Arrow array of files into the rows of an array."""
     _, ends, content = files.buffers()
     edges = np.frombuffer(ends, np.int32)[files.offset : files.offset + len(files) + 1].tolist()
     data = np.frombuffer(content or b"", np.uint8)
     for row, (start, stop) in enumerate(pairwise(edges)):
         try:
-            decode_image(data[start:stop], out[row])
+            decode_image(data[start:stop], out[row], as_rgb=as_rgb)
         except ValueError as error:
             raise RowError(row, str(error)) from None
 
 
-def decode_image(file: UInt8Array, out: UInt8Array) -> None:
+def decode_image(file: UInt8Array, out: UInt8Array, *, as_rgb: bool = False) -> None:
     """Decode one PNG or lossless WebP file.
 
     Args:
         file: Its bytes, uint8 of shape ``(n,)``.
         out: Receives the pixels: uint8 of shape ``(H, W)`` or ``(H, W, 3)``, contiguous.
+        as_rgb: Accept a gray image for ``(H, W, 3)``, and repeat its values as red, green and blue.
 
     Raises:
         ValueError: It is not such a file, has another shape, or is damaged.
     """
     decode, shape = _header(file)
+    if as_rgb and out.shape == (*shape, 3):
+        gray = np.empty(shape, np.uint8)
+        decode_image(file, gray)
+        out[:] = gray[..., None]
+        return
     if shape != out.shape:
         raise ValueError(f"an image of shape {shape}, not {out.shape}")
     try:
         decode(file, out=out)
     except (ValueError, RuntimeError) as error:  # the codecs raise RuntimeErrors
         raise ValueError(f"an unreadable image ({first_line(error)})") from None
+
+
+def image_shape(file: UInt8Array) -> tuple[int, ...]:
+    """Shape of the image in a PNG or lossless WebP file, from its header.
+
+    Args:
+        file: Its bytes, uint8 of shape ``(n,)``.
+
+    Returns:
+        ``(H, W)`` or ``(H, W, channels)``.
+
+    Raises:
+        ValueError: It is not such a file.
+    """
+    return _header(file)[1]
 
 
 def row_shape(column: Any) -> tuple[int, ...]:
@@ -208,7 +233,7 @@ def row_shape(column: Any) -> tuple[int, ...]:
     if not pa.types.is_list(values.type):
         (file,) = encoded(values)
         try:
-            return _header(np.frombuffer(file, np.uint8))[1]
+            return image_shape(np.frombuffer(file, np.uint8))
         except ValueError as error:
             raise RowError(0, str(error)) from None
     shape = []

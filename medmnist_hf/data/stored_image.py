@@ -11,20 +11,31 @@ import numpy as np
 import PIL.Image
 
 from medmnist_hf.catalog import Subset
-from medmnist_hf.data.decode import decode_image
+from medmnist_hf.data.decode import decode_image, image_shape
 from medmnist_hf.errors import SourceError
 
 
 class StoredImage(datasets.Image):  # type: ignore[misc]  # `datasets` has no types
-    """`datasets.Image` for the images of one subset: only PNG or lossless WebP of one shape.
+    """`datasets.Image` for the images of subsets: only PNG or lossless WebP of their shapes.
 
     It equals a `datasets.Image` of the same mode, and becomes one when a data set is saved or mapped.
+
+    Args:
+        size: Edge length in pixels.
+        *subsets: The subsets; if some are gray and others RGB, the mode is None, so each image is as stored.
+        as_rgb: Repeat the values of gray images as red, green and blue.
+
+    Attributes:
+        shapes: The shapes of stored images, ``(H, W)`` or ``(H, W, 3)``.
+        as_rgb: As given.
     """
 
-    def __init__(self, subset: Subset, size: int) -> None:
-        self._shape = subset.file(size).image_shape
-        self._name = f"{subset.flag} at size {size}"
-        super().__init__(mode="RGB" if len(self._shape) == 3 else "L")
+    def __init__(self, size: int, *subsets: Subset, as_rgb: bool = False) -> None:
+        self.shapes = tuple(dict.fromkeys(entry.file(size).image_shape for entry in subsets))
+        self.as_rgb = as_rgb
+        self._name = f"{subsets[0].flag if len(subsets) == 1 else f'{len(subsets)} subsets'} at size {size}"
+        modes = ["RGB" if as_rgb or len(shape) == 3 else "L" for shape in self.shapes]
+        super().__init__(mode=modes[0] if len(set(modes)) == 1 else None)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, datasets.Image) and (self.mode, self.decode) == (other.mode, other.decode)
@@ -46,14 +57,17 @@ class StoredImage(datasets.Image):  # type: ignore[misc]  # `datasets` has no ty
         """
         if not self.decode or not isinstance(value, dict):
             return super().decode_example(value)
-        pixels = np.empty(self._shape, np.uint8)
         try:
             if not value.get("bytes"):
                 raise ValueError("no image")
-            decode_image(np.frombuffer(value["bytes"], np.uint8), pixels)
+            file = np.frombuffer(value["bytes"], np.uint8)
+            shape = image_shape(file) if len(self.shapes) > 1 else self.shapes[0]
+            pixels = np.empty(shape if shape in self.shapes else self.shapes[0], np.uint8)
+            decode_image(file, pixels)
         except ValueError as error:
             raise SourceError(f"a row of {self._name} holds {error}: verify the build or the repository") from None
-        return PIL.Image.fromarray(pixels)
+        image = PIL.Image.fromarray(pixels)
+        return image.convert("RGB") if self.as_rgb else image
 
 
 def decode_safely(dataset: Any, subset: Subset, size: int) -> Any:
@@ -62,7 +76,7 @@ def decode_safely(dataset: Any, subset: Subset, size: int) -> Any:
     A column ``image`` that is missing, or that the caller requested in another form, is left unchanged.
     """
     if subset.ndim == 2:
-        feature = StoredImage(subset, size)
+        feature = StoredImage(size, subset)
         for split in dataset.values() if isinstance(dataset, dict) else (dataset,):
             features = split.info.features
             if features is not None and feature == features.get("image"):

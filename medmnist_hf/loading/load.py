@@ -66,7 +66,7 @@ def load(
     check_options(options)
     if root is not None:
         check_loadable(expand_user(root))
-    place = _find(name, size, root, revision, build=build, npz=False)
+    place = find_or_build(name, size, root, revision, build=build, npz=False)
     return load_place(place, split, streaming=streaming, options=options)
 
 
@@ -110,13 +110,20 @@ def load_arrays(
         MedMNISTError: The cache is full or not writable.
     """
     split = split_name(split)
-    place = _find(name, size, root, revision, build=build, npz=True)
+    place = find_or_build(name, size, root, revision, build=build, npz=True)
     return arrays_at(place, split, cache_dir=cache_dir, cache=cache)
 
 
-def _find(
+def find_or_build(
     name: str | Path, size: int | str | None, root: str | Path | None, revision: str | None, *, build: bool, npz: bool
 ) -> Place:
+    """Find a config, see `medmnist_hf.places.resolver.find`; if `build`, build it if it is missing.
+
+    Raises:
+        CatalogError: The name is not valid, or the subset has no such size.
+        SourceError: No such data exists, or it cannot be built.
+        BuildError: A manifest cannot be read, or the build cannot be written.
+    """
     if not build:
         return find(name, size, root=root, revision=revision, npz=npz)
     named = parse_name(name)

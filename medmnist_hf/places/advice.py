@@ -8,12 +8,16 @@ from medmnist_hf.errors import BuildError
 from medmnist_hf.manifest import Manifest, read_build
 
 
-def how_to_build(entry: Subset, size: int, root: Path | None = None, source: Path | None = None) -> str:
-    """Advice on building a missing config, e.g. ``run medmnist-hf build pathmnist --size 28``."""
+def how_to_build(
+    entry: Subset, size: int, root: Path | None = None, source: Path | None = None, *, more: Iterable[Subset] = ()
+) -> str:
+    """Advice on building a missing config, and those of `more`, e.g. ``run medmnist-hf build pathmnist --size 28``."""
     folder = "" if root is None else f" --root {root}"
     origin = "" if source is None else f" --source {source}"
-    python = "" if root is not None or source is not None else ", or in Python load(..., build=True)"
-    return f"run medmnist-hf build {entry.flag} --size {size}{origin}{folder}{python}"
+    flags = [entry.flag, *(each.flag for each in more)]
+    function = "load" if len(flags) == 1 else "load_many"
+    python = "" if root is not None or source is not None else f", or in Python {function}(..., build=True)"
+    return f"run medmnist-hf build {' '.join(flags)} --size {size}{origin}{folder}{python}"
 
 
 def how_to_reach_hub() -> str:

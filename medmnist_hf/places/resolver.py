@@ -75,6 +75,7 @@ class Repository:
         repo_id: The repository, as ``user/name``.
         revision: Its branch, tag or commit; None for ``main``.
         searched: Folders in which no such build was found before.
+        more: Other subsets that are needed too and were not found there either.
     """
 
     entry: Subset | None
@@ -82,6 +83,7 @@ class Repository:
     repo_id: str
     revision: str | None = None
     searched: tuple[Path, ...] = ()
+    more: tuple[Subset, ...] = ()
 
     @property
     def where(self) -> str:
@@ -100,13 +102,15 @@ class Repository:
             meant = f"did you mean {near}? Otherwise " if near else ""
             return SourceError(f"cannot {what} ({why}): {meant}check the name, then {how_to_reach_hub()}")
         folders, other = " or ".join(map(str, self.searched)), other_sizes(self.entry, self.searched)
-        file = self.entry.file(self.size).name
-        source = next((folder for folder in self.searched if is_file(folder / file)), None)
-        held = "" if source is None else f" ({source} holds {file}, which is not a build)"
+        entries = (self.entry, *self.more)
+        files = [entry.file(self.size).name for entry in entries]
+        source = next((at for at in self.searched if all(is_file(at / file) for file in files)), None)
+        not_builds = f"{files[0]}, which is not a build" if len(files) == 1 else "NPZ files, which are not builds"
+        held = "" if source is None else f" ({source} holds {not_builds})"
         return SourceError(
-            f"no build of {self.entry.flag} at size {self.size} in {folders}{held}: "
-            f"{other}{how_to_build(self.entry, self.size, source=source)}; cannot {what} either ({why}): "
-            f"{how_to_reach_hub()}"
+            f"no build of {', '.join(entry.flag for entry in entries)} at size {self.size} in {folders}{held}: "
+            f"{'' if self.more else other}{how_to_build(self.entry, self.size, source=source, more=self.more)}; "
+            f"cannot {what} either ({why}): {how_to_reach_hub()}"
         )
 
 

@@ -44,7 +44,7 @@ def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_equals_the_feature_of_datasets_except_for_decoding() -> None:
     for flag, mode in (("retinamnist", "RGB"), ("breastmnist", "L")):
-        feature = StoredImage(subset(flag), 28)
+        feature = StoredImage(28, subset(flag))
         plain = datasets.Image(mode=mode)
         assert feature == plain and plain == feature
         assert feature != datasets.Image(mode="CMYK") and feature != datasets.Value("binary")

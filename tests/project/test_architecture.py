@@ -28,6 +28,7 @@ LAYERS = [
     "exporting",
     "cards",
     "loading",
+    "joint",
     "training",
     "cli",
     "__main__",

@@ -8,6 +8,7 @@ Example:
 from medmnist_hf.extras import suggest_install
 
 with suggest_install("train"):
+    from medmnist_hf.joint.combine import joint_groups
     from medmnist_hf.training.data.augment import (
         Augmentation,
         ColorJitter,
@@ -19,6 +20,7 @@ with suggest_install("train"):
     )
     from medmnist_hf.training.data.dataset import ArrayBatch, ArrayDataset
     from medmnist_hf.training.data.loader import ArrayLoader
+    from medmnist_hf.training.data.order import BalancedBatches, EpochBatches
     from medmnist_hf.training.data.transforms import BatchTransform
 
 __all__ = [
@@ -26,11 +28,14 @@ __all__ = [
     "ArrayDataset",
     "ArrayLoader",
     "Augmentation",
+    "BalancedBatches",
     "BatchTransform",
     "ColorJitter",
     "Crop",
+    "EpochBatches",
     "Erasing",
     "Flip",
     "QuarterTurns",
     "Rotation",
+    "joint_groups",
 ]

@@ -1,10 +1,10 @@
 """Load batches of an array data set, ordered by seed and epoch, made ahead in threads, resumable within an epoch."""
 
 import contextlib
-import math
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from math import prod
 from typing import Any, Final, TypeVar
@@ -13,138 +13,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.data.dataset import ArrayBatch, ArrayDataset, derive_seed
+from medmnist_hf.training.data.dataset import ArrayBatch, ArrayDataset
+from medmnist_hf.training.data.order import BalancedBatches, EpochBatches
 from medmnist_hf.training.data.transforms import BatchTransform, channels_first
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Batch = dict[str, Tensor]
 
-_FIXED: Final = ("samples", "batch_size", "shuffle", "seed", "drop_last", "join_single", "world_size")
+_FIXED: Final = ("samples", "batch_size", "shuffle", "seed", "drop_last", "join_single", "world_size", "groups")
 """Settings that must be equal for a position in an epoch to refer to the same samples."""
 
 _SMALL: Final = 1 << 20
 """Values per batch up to which handing a batch from thread to thread takes longer than making it."""
-
-
-class EpochIndices(list[int]):
-    """The indices of a batch, with the epoch in which they were drawn.
-
-    The epoch is passed along, even to the workers of a torch `DataLoader`, because augmentation depends on it.
-    """
-
-    epoch: int
-
-    def __init__(self, indices: Sequence[int], epoch: int) -> None:
-        super().__init__(indices)
-        self.epoch = epoch
-
-    def __reduce__(self) -> tuple[type["EpochIndices"], tuple[list[int], int]]:
-        return EpochIndices, (list(self), self.epoch)
-
-
-class EpochBatches(Sampler[list[int]]):
-    """A batch sampler whose order depends only on seed and epoch.
-
-    Samples are distributed as by torch's `DistributedSampler`: rank r gets every `world_size`-th sample, starting with
-    the r-th. All ranks get the same number, because the first samples are repeated at the end or, with `drop_last`,
-    the last ones are left out. Each iteration is an epoch: the first is epoch 0 or the one set by `set_epoch`, and
-    each further iteration is the next epoch, even if the previous one was not finished. An epoch begins when its first
-    batch is drawn.
-
-    Args:
-        samples: Size of the data set.
-        batch_size: Samples per batch and rank.
-        shuffle: Draw a new order for each epoch; otherwise use the order of the data set.
-        seed: Seed of the order; the same on all ranks.
-        drop_last: Leave out samples that do not fill a batch or cannot be distributed evenly.
-        join_single: Join a last batch of a single sample, for which batch norms have no statistics, to the previous
-            batch.
-        rank: Rank of this process, in 0..`world_size`-1.
-        world_size: Number of ranks.
-
-    Raises:
-        TrainingError: A number is out of range, or there is no full batch and `drop_last` is set.
-    """
-
-    def __init__(
-        self,
-        samples: int,
-        batch_size: int,
-        *,
-        shuffle: bool = False,
-        seed: int = 0,
-        drop_last: bool = False,
-        join_single: bool = False,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        if samples < 1 or batch_size < 1 or world_size < 1:
-            raise TrainingError(
-                f"{samples} samples in batches of {batch_size} for {world_size} ranks: all three must be 1 or more"
-            )
-        if not 0 <= rank < world_size:
-            raise TrainingError(f"rank is {rank} of {world_size}: must be in 0..{world_size - 1}")
-        self.samples, self.batch_size, self.shuffle, self.seed = samples, batch_size, shuffle, seed
-        self.drop_last, self.join_single, self.rank, self.world_size = drop_last, join_single, rank, world_size
-        self._share = samples // world_size if drop_last else math.ceil(samples / world_size)
-        self._next_epoch, self._next_batch = 0, 0
-        if not len(self):
-            raise TrainingError(
-                f"{self._share} samples per rank do not fill a batch of {batch_size}: use a smaller batch_size or no "
-                "drop_last"
-            )
-
-    @property
-    def sampler(self) -> "EpochBatches":
-        """This sampler; Accelerate looks here for `set_epoch` after wrapping a batch sampler."""
-        return self
-
-    @property
-    def position(self) -> tuple[int, int]:
-        """Epoch and batch with which the next iteration starts."""
-        return self._next_epoch, self._next_batch
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of the next iteration.
-
-        It starts with the first batch, unless `resume` has set another batch of the same epoch.
-        """
-        if epoch != self._next_epoch:
-            self.resume(epoch, 0)
-
-    def resume(self, epoch: int, batch: int) -> None:
-        """Start the next iteration within an epoch, at batch number `batch`, counted from 0."""
-        self._next_epoch, self._next_batch = epoch, batch
-
-    def __len__(self) -> int:
-        """Batches per epoch and rank."""
-        full, rest = divmod(self._share, self.batch_size)
-        joined = self.join_single and full > 0 and rest == 1
-        return full if self.drop_last or joined or not rest else full + 1
-
-    def __iter__(self) -> Iterator[list[int]]:
-        # Runs when the first batch is drawn: a torch loader with workers makes two iterators and uses one.
-        epoch, start = self.position
-        self.resume(epoch + 1, 0)
-        share = self._indices(epoch)
-        end = self._share - self._share % self.batch_size if self.drop_last else self._share
-        for number in range(start, len(self)):
-            first, is_last = number * self.batch_size, number == len(self) - 1
-            yield EpochIndices(share[first : end if is_last else first + self.batch_size].tolist(), epoch)
-
-    def _indices(self, epoch: int) -> Tensor:
-        if self.shuffle:
-            order = torch.randperm(
-                self.samples, generator=torch.Generator().manual_seed(derive_seed(self.seed, epoch))
-            )
-        else:
-            order = torch.arange(self.samples)
-        total = self._share * self.world_size
-        return order.repeat(math.ceil(total / self.samples))[self.rank : total : self.world_size]
 
 
 class ArrayLoader(DataLoader[Batch]):
@@ -165,6 +49,8 @@ class ArrayLoader(DataLoader[Batch]):
         batch_size: Samples per batch and rank.
         shuffle: Draw a new order for each epoch.
         seed: Seed of the order; the transform has its own seed for augmentation.
+        groups: Group of each sample, such as its subset: draw all groups equally often instead of each sample once,
+            see `BalancedBatches`. Implies `shuffle`.
         drop_last: Leave out samples that do not fill a batch or cannot be distributed evenly.
         join_single: See `EpochBatches`.
         transform: A `BatchTransform`, or any ``collate_fn``, which is called with a list of one `ArrayBatch`. Without
@@ -188,6 +74,7 @@ class ArrayLoader(DataLoader[Batch]):
         *,
         shuffle: bool = False,
         seed: int = 0,
+        groups: NDArray[np.integer[Any]] | None = None,
         drop_last: bool = False,
         join_single: bool = False,
         transform: Callable[[list[ArrayBatch]], Batch] | None = None,
@@ -201,10 +88,15 @@ class ArrayLoader(DataLoader[Batch]):
             raise TrainingError(f"prefetch is {prefetch}: must be 0 or more")
         self.device = _device(device)
         self.arrays = data if isinstance(data, ArrayDataset) else ArrayDataset(*data)
-        self.batches = EpochBatches(
-            len(self.arrays),
-            batch_size,
-            shuffle=shuffle,
+        if groups is not None and len(groups) != len(self.arrays):
+            raise TrainingError(f"there are {len(groups)} groups for {len(self.arrays)} samples: give one per sample")
+        make_batches = (
+            partial(EpochBatches, len(self.arrays), shuffle=shuffle)
+            if groups is None
+            else partial(BalancedBatches, groups)
+        )
+        self.batches: EpochBatches = make_batches(
+            batch_size=batch_size,
             seed=seed,
             drop_last=drop_last,
             join_single=join_single,

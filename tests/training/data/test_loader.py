@@ -10,7 +10,7 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,16 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator, skip_first_batches  # type: ignore[import-untyped]
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader
 from torchvision.transforms import v2  # type: ignore[import-untyped]
 from transformers import Trainer, TrainingArguments
 
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.data.augment import ColorJitter, Crop, Flip, Rotation
 from medmnist_hf.training.data.dataset import ArrayDataset
-from medmnist_hf.training.data.loader import ArrayLoader, EpochBatches, run_in_threads, run_serially
+from medmnist_hf.training.data.loader import ArrayLoader, run_in_threads, run_serially
+from medmnist_hf.training.data.order import EpochBatches
 from medmnist_hf.training.data.transforms import BatchTransform
 from tests.fixtures.paths import ROOT
 
@@ -94,46 +93,6 @@ def test_lengths() -> None:
     assert [len(batch["labels"]) for batch in plain()] == [8, 8, 8, 8, 8, 8, 2]
     assert [len(batch["labels"]) for batch in plain(drop_last=True)] == [8] * 6
     assert (len(plain()), len(plain(drop_last=True))) == (7, 6)
-
-
-@given(st.integers(1, 60), st.integers(1, 7), st.integers(1, 9), st.booleans())
-@settings(deadline=None, max_examples=100)
-def test_samples_are_distributed_as_by_torchs_distributed_sampler(
-    samples: int, world: int, batch_size: int, drop_last: bool
-) -> None:
-    if drop_last and samples // world < batch_size:
-        return
-    for rank in range(world):
-        sampler = EpochBatches(samples, batch_size, drop_last=drop_last, rank=rank, world_size=world)
-        reference = [*DistributedSampler(range(samples), world, rank, shuffle=False, drop_last=drop_last)]  # type: ignore[arg-type]
-        full = len(reference) // batch_size * batch_size if drop_last else len(reference)
-        batches = list(sampler)
-        assert [index for batch in batches for index in batch] == reference[:full]
-        assert len(sampler) == len(batches)
-
-
-@pytest.mark.parametrize(
-    ("samples", "world", "batch_size", "sizes"),
-    [
-        (257, 1, 128, [128, 129]),
-        (258, 1, 128, [128, 128, 2]),
-        (256, 1, 128, [128, 128]),
-        (257, 2, 128, [129]),  # both ranks have 129
-        (257, 2, 64, [64, 65]),
-        (3, 1, 2, [3]),
-        (1, 1, 128, [1]),
-        (3, 1, 1, [1, 1, 1]),
-    ],
-)
-def test_a_last_batch_of_one_sample_joins_the_previous(
-    samples: int, world: int, batch_size: int, sizes: list[int]
-) -> None:
-    for rank in range(world):
-        options: dict[str, Any] = {"shuffle": True, "seed": 3, "rank": rank, "world_size": world}
-        joined, plain = (EpochBatches(samples, batch_size, join_single=join, **options) for join in (True, False))
-        batches = list(joined)
-        assert [len(batch) for batch in batches] == sizes and len(joined) == len(sizes)
-        assert [*chain(*batches)] == [*chain(*plain)]
 
 
 @pytest.mark.parametrize("world", [2, 3, 7])
