@@ -29,10 +29,11 @@ def test_all_rows_are_those_of_the_subsets_in_order(all_2d: Path) -> None:
             part = rows.select(range(start, start + len(own)))
             start += len(own)
             first = joint.starts[number]
-            expected = own["label"] if entry.task is Task.MULTI_LABEL else [[label] for label in own["label"]]
+            labels = own["label"][:]
+            expected = labels if entry.task is Task.MULTI_LABEL else [[label] for label in labels]
             assert part["label"][:] == [[first + label for label in labels] for labels in expected]
-            assert set(part["subset"]) == {number}
-            assert set(part["task"]) == {entry.task.value} and set(part["modality"]) == {entry.modality}
+            assert set(part["subset"][:]) == {number}
+            assert set(part["task"][:]) == {entry.task.value} and set(part["modality"][:]) == {entry.modality}
             assert np.array_equal(np.asarray(part[-1]["image"]), np.asarray(own[-1]["image"]))
             assert part[0]["image"].mode == ("L" if entry.channels == 1 else "RGB")
         assert start == len(rows)

@@ -1,10 +1,12 @@
 """`medmnist_hf.joint.scores`: scores of a joint model equal those of each subset on its own."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import medmnist_hf
 from medmnist_hf.catalog import Task, subset
@@ -14,6 +16,7 @@ from medmnist_hf.joint.labels import JointLabels
 from medmnist_hf.joint.scores import restrict, score_many, separate_predictions
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import check
+from medmnist_hf.training.data import ArrayDataset, ArrayLoader, BatchTransform, joint_groups
 
 RNG = np.random.default_rng(0)
 
@@ -56,6 +59,30 @@ def test_logits_and_probabilities_score_as_each_subset_alone(all_2d: Path, test_
             assert (result.scores[flag].auc, result.scores[flag].acc) == pytest.approx(values, abs=1e-12), flag
         assert (result.auc, result.acc) == pytest.approx(np.mean(list(reference.values()), axis=0))
     assert list(result.scores) == [entry.flag for entry in joint.subsets]
+
+
+def test_a_joint_model_is_trained_and_scored_on_all_2d_subsets(all_2d: Path) -> None:
+    splits = medmnist_hf.load_many("all-2d", root=all_2d, as_rgb=True)
+    joint, data = JointLabels.of(splits), ArrayDataset(*medmnist_hf.to_arrays(splits["train"], cache=False))
+    owners = torch.from_numpy(joint_groups(splits["train"]))
+    model = torch.nn.Linear(28 * 28 * 3, joint.count)
+    torch.nn.init.zeros_(model.weight)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    losses = []
+    loader = ArrayLoader(data, 24, groups=owners.numpy(), transform=BatchTransform(with_indices=True))
+    for batch in itertools.chain(loader, loader, loader):
+        logits = model(batch["pixel_values"].flatten(1))
+        own = torch.from_numpy(joint.mask)[owners[batch["indices"]]]
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, batch["labels"], weight=own.float())
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    images = medmnist_hf.to_arrays(splits["train"], cache=False).images
+    pixels = torch.stack([torch.from_numpy(image) for image in images]).permute(0, 3, 1, 2) / 255
+    scores = score_many(model((pixels - 0.5).flatten(1) * 2).sigmoid(), splits["train"])
+    assert len(scores.scores) == 12 and scores.auc > 0.6
 
 
 def test_rows_in_any_order_and_subsets_without_rows(test_rows: Any) -> None:

@@ -103,6 +103,9 @@ def test_rows_and_arrays_are_read() -> None:
     images, labels = medmnist_hf.load_arrays("breastmnist", 28, "train", root="dist")
     rows = medmnist_hf.load("breastmnist", 28, split="train", root="dist")
     assert images.shape == (len(rows), 28, 28) and labels.tolist() == rows["label"]
+    many = medmnist_hf.load_many("breastmnist", 28, "train", "dist")
+    assert many["label"][:] == rows["label"][:]
+    assert medmnist_hf.score_many(np.eye(2)[labels], many).acc == 1
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,8 @@ class BatchTransform:
             batch (B, C, ...) in 0..1 to another, such as a module of torchvision's v2 or kornia. Callables run with
             torch's global generator seeded; its state is restored afterwards.
         seed: Seed of the augmentation.
+        with_indices: Return the positions of the samples too, to look up what else is known of them, such as their
+            subset.
 
     Raises:
         TrainingError: An attribute is out of range or, when called, does not fit the images.
@@ -90,6 +92,7 @@ class BatchTransform:
     channels_last: bool = False
     augment: Sequence[Augmentation | Callable[[Tensor], Tensor]] = ()
     seed: int = 0
+    with_indices: bool = False
     _buffers: Buffers = field(default_factory=Buffers, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -129,8 +132,8 @@ class BatchTransform:
         """Transform a batch.
 
         Returns:
-            ``pixel_values`` (B, C, H, W) or (B, C, D, H, W), and the unchanged ``labels``. The CPU memory of batches
-            that have been freed is reused.
+            ``pixel_values`` (B, C, H, W) or (B, C, D, H, W), and the unchanged ``labels``, and ``indices`` if
+            `with_indices`. The CPU memory of batches that have been freed is reused.
         """
         stored = _to_array_batch(batch)
         images = channels_first(stored.images)
@@ -153,7 +156,8 @@ class BatchTransform:
                 part = augmentation.apply(part, *(parameter[span] for parameter in parameters))
             for inner in _spans(part, prod(out.shape[1:])):
                 self._write(_cut(part, inner), _cut(out, inner))
-        return {"pixel_values": values, "labels": stored.labels}
+        output = {"pixel_values": values, "labels": stored.labels}
+        return output | {"indices": stored.indices} if self.with_indices else output
 
     def _augmented(self, images: Tensor, seed: int) -> Tensor:
         """Apply all augmentations to the whole batch, in float from the first callable on, with seeded generators."""
