@@ -78,6 +78,7 @@ def _run(
                 stdout=result or output,
                 stderr=output,
                 env=dict(environment),
+                cwd=task.cwd if task.cwd and Path(task.cwd).is_dir() else None,
                 start_new_session=True,  # so that all its processes can be ended together
                 preexec_fn=_prepare(os.getpid()),  # noqa: PLW1509 - it only makes system calls
             )

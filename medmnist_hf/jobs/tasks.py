@@ -83,6 +83,7 @@ class Task:
             absolute, since another machine may run it.
         log: File of its output, relative to the folder of the tasks.
         result: File of its standard output, relative to the folder of the tasks; empty if that is part of the log.
+        cwd: Folder in which it runs on machines that have it, for relative paths in files that it reads; may be empty.
 
     Raises:
         JobError: There is no command, or its list could not be read again.
@@ -92,11 +93,13 @@ class Task:
     command: tuple[str, ...]
     log: str
     result: str = ""
+    cwd: str = ""
 
     def __post_init__(self) -> None:
         if not self.command or not self.command[0]:
             raise JobError(f"task {shorten(self.name)} has no command")
-        if bad := [text for text in (self.name, *self.command, self.log, self.result) if UNPRINTABLE.search(text)]:
+        texts = (self.name, *self.command, self.log, self.result, self.cwd)
+        if bad := [text for text in texts if UNPRINTABLE.search(text)]:
             raise JobError(f"task {shorten(self.name)} holds control characters: {shorten(bad[0])}")
         if not _NAME.admits(self.name):
             raise JobError(f"a task is named {shorten(self.name)}, must be {_NAME}")

@@ -241,6 +241,29 @@ include:
     assert json.loads((out / row["folder"] / "results.json").read_text())["runs"][0]["facts"]["trials"] == 2
 
 
+@pytest.mark.slow
+def test_a_search_that_ctrl_c_stops_leaves_its_best_model(root: Path, tmp_path: Path) -> None:
+    path, out = tmp_path / "matrix.yaml", tmp_path / "bench"
+    path.write_text(
+        f'include: [{{root: "{root}", dataset: breastmnist, method: flaml, model: pixels, time_budget: 1h}}]'
+    )
+    running = subprocess.Popen(
+        [sys.executable, SCRIPT, path, "--out", out], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 180
+    while not list(out.rglob("best.npz")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    output, errors = running.communicate(timeout=60)
+    assert running.returncode == 130, errors
+    (cell,) = (path.parent.name for path in out.glob("*/cell.yaml"))
+    (run,) = json.loads((out / cell / "results.json").read_text())["runs"]
+    assert run["facts"]["partial"].startswith("stopped after")
+    assert output.splitlines()[-1] == f"interrupted: {cell}: run the same command again to resume it"
+    (row,) = csv.DictReader((out / "report-synthetic.csv").open())
+    assert (row["folder"], row["chosen"]) == (cell, "0")
+
+
 def test_help_has_an_example() -> None:
     process = command("--help")
     assert process.returncode == 0 and "Example: medmnist-hf benchmark" in process.stdout

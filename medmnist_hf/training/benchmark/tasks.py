@@ -25,10 +25,10 @@ LOCK_NAME: Final = "benchmark.lock"
 
 _PROGRAM: Final = ("python", "-m", "medmnist_hf", "finetune")
 _LAUNCH: Final = (
-    *("python", "-m", "accelerate.commands.launch", "--multi_gpu"),
+    *("python", "-m", "accelerate.commands.launch", "--multi-gpu"),
     # These replace what a user's own defaults of accelerate say: all GPUs of the task, and any free port.
-    *("--num_machines", "1", "--gpu_ids", "all", "--main_process_port", "0"),
-    *("--mixed_precision", "no", "--dynamo_backend", "no"),
+    *("--num-machines", "1", "--gpu-ids", "all", "--main-process-port", "0"),
+    *("--mixed-precision", "no", "--dynamo-backend", "no"),
 )
 """Starts a process per GPU; the precision is that of the recipe."""
 
@@ -41,14 +41,13 @@ def tasks_of(cells: Sequence[BenchmarkRun], out: Path, gpus_per_task: float = 0.
         out: Absolute path of the benchmark's folder where the tasks run.
         gpus_per_task: GPUs of a cell; with 2 or more, a process per GPU trains it, unless it is an AutoML search.
     """
-    return [
-        Task(cell.name, _command(cell, out, int(gpus_per_task)), f"../../{cell.name}/{LOG_NAME}") for cell in cells
-    ]
+    processes, here = int(gpus_per_task), str(Path.cwd())  # recipes may name folders relative to it
+    return [Task(cell.name, _command(cell, out, processes), f"../../{cell.name}/{LOG_NAME}", cwd=here) for cell in cells]
 
 
 def _command(cell: BenchmarkRun, out: Path, processes: int) -> tuple[str, ...]:
     launch = processes > 1 and method(cell.recipe.method).engine is None
-    program = (*_LAUNCH, "--num_processes", str(processes), "--module", *_PROGRAM[2:]) if launch else _PROGRAM
+    program = (*_LAUNCH, "--num-processes", str(processes), "--module", *_PROGRAM[2:]) if launch else _PROGRAM
     folder = out / cell.name
     return (*program, "--config", str(folder / CONFIG_NAME), "--out", str(folder), "--quiet")
 

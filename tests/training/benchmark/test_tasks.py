@@ -186,6 +186,21 @@ def test_the_output_of_a_cell_is_in_its_log(tmp_path: Path, program: Program) ->
     assert (tmp_path / "out" / cell.name / LOG_NAME).read_text() == "out\nerr\n"
 
 
+def test_a_cell_runs_where_its_matrix_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recipe may name folders relative to it, and the processes of an engine may have been started elsewhere."""
+    monkeypatch.setattr(module, "_PROGRAM", ("sh", "-c", "pwd"))
+    monkeypatch.chdir(tmp_path)
+    (task,) = tasks_of(cells(1), tmp_path / "out")
+    (tmp_path / "out" / task.name).mkdir(parents=True)
+    monkeypatch.chdir("/")
+    folder = TaskFolder(tmp_path / "out" / JOBS_DIR / "matrix")
+    run_tasks(folder, [task], LocalEngine(Settings()), report=lambda _: None)
+    assert folder.log_of(task).read_text() == f"{tmp_path}\n"
+    folder = TaskFolder(tmp_path / "out" / JOBS_DIR / "other")
+    run_tasks(folder, [replace(task, cwd="/no/such/folder")], LocalEngine(Settings()), report=lambda _: None)
+    assert folder.log_of(task).read_text() == "/\n"
+
+
 def test_parallel_cells_share_the_cores(tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     # Each waits for the other and fails if it runs alone.
