@@ -107,14 +107,14 @@ def benchmark(
     opened = EngineChoice(engine, workers, engine_config, gpus_per_task, wait).open()
     here = opened.place(out)
     _check_places(matrix, here, report_only=report_only)
-    cells = cells_in(here) if matrix is None else read_matrix(matrix)
+    cells = read_matrix(matrix) if matrix else cells_in(here) if dry_run else ()
     selected = [cell for cell in cells if fnmatch(cell.name, only) or fnmatch(protocol(cell.recipe), only)]
     names = {cell.name for cell in selected}
     if matrix is not None and not selected:
         raise TrainingError(f"no cell of {matrix} matches --only {only}: --dry-run shows their names and protocols")
     if dry_run:
         statuses = statuses_in(here, cells)
-        _warn_of_stale(cells, statuses, here)
+        _warn_of_stale(statuses, here)
         _show(selected, statuses, opened)
         return
     if matrix is not None and not report_only:
@@ -130,13 +130,13 @@ def benchmark(
                 report=say,
             )
         except KeyboardInterrupt:
-            _report(statuses_in(here, cells), here)
+            _report(statuses_in(here), here)
             raise
         if not wait:
             say(f"{engine} has the cells: --dry-run shows their states, --report-only reports those that are done")
             return
-    statuses = statuses_in(here, cells)
-    _warn_of_stale(cells, statuses, here)
+    statuses = statuses_in(here, cells if report_only else ())
+    _warn_of_stale(statuses, here)
     unfinished = _report(statuses, here)
     if not report_only and any(name in names for name, _, _ in unfinished):
         raise TrainingError(
@@ -211,13 +211,10 @@ def _report(statuses: "Mapping[str, Status]", out: Path) -> list[tuple[str, str,
     return unfinished
 
 
-def _warn_of_stale(cells: "Sequence[BenchmarkRun]", statuses: "Mapping[str, Status]", out: Path) -> None:
+def _warn_of_stale(statuses: "Mapping[str, Status]", out: Path) -> None:
     from medmnist_hf.jobs.tasks import State
-    from medmnist_hf.training.benchmark.status import is_stale
+    from medmnist_hf.training.benchmark.status import stale_runs
 
-    for cell in cells:
-        if statuses[cell.name].state is State.DONE and is_stale(cell, out / cell.name):
-            say(
-                f"{cell.name}: completed, but the data in {cell.recipe.root} has changed since: remove its folder to "
-                "run it again"
-            )
+    names = [name for name, status in statuses.items() if status.state is State.DONE]
+    for name, root in stale_runs(out, names):
+        say(f"{name}: completed, but the data in {root} has changed since: remove its folder to run it again")

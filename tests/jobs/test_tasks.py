@@ -147,7 +147,7 @@ def test_repeat_keeps_the_results_and_other_lists(folder: TaskFolder) -> None:
 
 def list_of(name: str, *command: object) -> str:
     """A list with one task."""
-    task = {"name": name, "command": command, "log": "a", "result": ""}
+    task = {"name": name, "command": command, "log": "a", "result": "", "cwd": ""}
     return json.dumps({"format": 1, "tasks": [task]})
 
 
@@ -156,18 +156,9 @@ def list_of(name: str, *command: object) -> str:
     [
         ("{", "it is not JSON"),
         ('{"format": 2, "tasks": []}', "another format version"),
-        (
-            '{"format": 1, "tasks": [{"name": "../a", "command": ["true"], "log": "a", "result": ""}]}',
-            "must be a name of letters",
-        ),
-        (
-            '{"format": 1, "tasks": [{"name": "a", "command": [], "log": "a", "result": ""}]}',
-            "task 'a' has no command",
-        ),
-        (
-            '{"format": 1, "tasks": [{"name": "a", "command": [1], "log": "a", "result": ""}]}',
-            "tasks[0].command[0] is 1",
-        ),
+        (list_of("../a", "true"), "must be a name of letters"),
+        (list_of("a"), "task 'a' has no command"),
+        (list_of("a", 1), "tasks[0].command[0] is 1"),
     ],
 )
 def test_a_damaged_list_is_one_line_with_its_file(folder: TaskFolder, content: str, reason: str) -> None:

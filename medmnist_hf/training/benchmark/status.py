@@ -16,13 +16,14 @@ from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.files import BusyError, sole_process
 from medmnist_hf.jobs.tasks import JOBS_DIR, RESUME, TASKS_NAME, State, Status, TaskFolder
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun, replace_options
-from medmnist_hf.training.recipe import RECIPE_NAME, differences, make_recipe
+from medmnist_hf.training.recipe import RECIPE_NAME, differences, make_recipe, run_name
 from medmnist_hf.training.results import RESULTS_NAME, DataRecord, read_results
 from medmnist_hf.training.run_folder import LOCK_NAME
 
 CONFIG_NAME: Final = "cell.yaml"
 LOG_NAME: Final = "log.txt"
 
+_DONE: Final = Status(State.DONE)
 _FIRST: Final = (State.RUNNING, State.FAILED, State.INTERRUPTED)
 """Of the states of a cell that several matrices list, the first of these counts."""
 
@@ -35,9 +36,12 @@ def task_folders(out: Path) -> tuple[TaskFolder, ...]:
 def statuses_in(out: Path, cells: Sequence[BenchmarkRun] = ()) -> dict[str, Status]:
     """Determine the status of every cell of all matrices that were run in a benchmark's folder, by name.
 
+    Without its recipe, a cell whose task was done and that has results is done: with thousands of cells, reading all
+    results takes a minute.
+
     Args:
         out: The benchmark's folder.
-        cells: Cells whose recipes are known. Those of no matrix that was run come last.
+        cells: Cells whose results are compared with their recipes. Those of no matrix that was run come last.
 
     Raises:
         TrainingError: The recipe or the results of a cell cannot be read.
@@ -45,16 +49,19 @@ def statuses_in(out: Path, cells: Sequence[BenchmarkRun] = ()) -> dict[str, Stat
     """
     recipes = {cell.name: cell for cell in cells}
     listed: dict[str, list[Status]] = {}
-    for folder in task_folders(out):
-        for name, status in folder.statuses().items():
+    for tasks in task_folders(out):
+        for name, status in tasks.statuses().items():
             listed.setdefault(name, []).append(status)
     for name in recipes:
         listed.setdefault(name, [])
     statuses = {}
     for name, its_statuses in listed.items():
-        cell = recipes.get(name) or _cell_of(out / name)
-        done = cell is not None and is_done(cell, out / name)
-        status = Status(State.DONE) if done else _combined(its_statuses)
+        cell, folder = recipes.get(name), out / name
+        if cell is None and _DONE in its_statuses and (folder / RESULTS_NAME).is_file():
+            statuses[name] = _DONE
+            continue
+        cell = cell or _cell_of(folder)
+        status = _DONE if cell and is_done(cell, folder) else _combined(its_statuses)
         statuses[name] = replace(status, note=explain(cell, status.note)) if cell else status
     return statuses
 
@@ -71,7 +78,7 @@ def explain(cell: BenchmarkRun, note: str) -> str:
 
 
 def cells_in(out: Path) -> tuple[BenchmarkRun, ...]:
-    """List the cells of all matrices that were run in a benchmark's folder and have a folder, each once.
+    """List the cells of all matrices that were run in a benchmark's folder and have a folder with a recipe, each once.
 
     Raises:
         TrainingError: The recipe of a cell cannot be read.
@@ -82,9 +89,12 @@ def cells_in(out: Path) -> tuple[BenchmarkRun, ...]:
 
 
 def _cell_of(folder: Path) -> BenchmarkRun | None:
-    """The cell of a folder; None if its recipe is not there."""
-    path = folder / CONFIG_NAME
-    return BenchmarkRun(folder.name, make_recipe({}, config=path)) if path.is_file() else None
+    """The cell of a folder, from the recipe to run or that of results; None if it has neither."""
+    if (path := folder / CONFIG_NAME).is_file():
+        return BenchmarkRun(folder.name, make_recipe({}, config=path))
+    if (path := folder / RESULTS_NAME).is_file() and run_name(recipe := read_results(path).recipe) == folder.name:
+        return BenchmarkRun(folder.name, recipe)
+    return None
 
 
 def runs_without_results(out: Path) -> dict[str, Status]:
@@ -132,19 +142,32 @@ def is_done(cell: BenchmarkRun, folder: Path) -> bool:
     return not differences(result.recipe, cell.recipe) and set(cell.recipe.seeds) <= whole
 
 
-def is_stale(cell: BenchmarkRun, folder: Path) -> bool:
-    """Whether the build that a finished cell read has been replaced by a build of other data.
+def stale_runs(out: Path, names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Find finished runs whose build has been replaced by a build of other data since.
 
-    Also False if this cannot be determined: for data on the Hub, and for a build that no longer exists.
+    Runs for which this cannot be determined are left out: those of data on the Hub, and of a build that no longer
+    exists.
+
+    Args:
+        out: The benchmark's folder.
+        names: Folders of finished runs in it.
+
+    Yields:
+        Folder of a run, and the folder of builds that it read.
 
     Raises:
-        TrainingError: The file of results is damaged.
+        TrainingError: A file of results is damaged.
     """
-    recipe = cell.recipe
-    if recipe.root is None:
-        return False
-    try:
-        config = open_config(recipe.source, recipe.size, recipe.root)
-    except MedMNISTError:
-        return False
-    return DataRecord.of(config).identity != read_results(folder / RESULTS_NAME).data.identity
+    identities: dict[tuple[str, int, str], object] = {}
+    for name in names:
+        result = read_results(out / name / RESULTS_NAME)
+        recipe = result.recipe
+        if recipe.root is None:
+            continue
+        key = (recipe.source, recipe.size, recipe.root)
+        if key not in identities:
+            identities[key] = None
+            with contextlib.suppress(MedMNISTError):
+                identities[key] = DataRecord.of(open_config(*key)).identity
+        if identities[key] not in {None, result.data.identity}:
+            yield name, recipe.root

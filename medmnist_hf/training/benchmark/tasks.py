@@ -42,7 +42,9 @@ def tasks_of(cells: Sequence[BenchmarkRun], out: Path, gpus_per_task: float = 0.
         gpus_per_task: GPUs of a cell; with 2 or more, a process per GPU trains it, unless it is an AutoML search.
     """
     processes, here = int(gpus_per_task), str(Path.cwd())  # recipes may name folders relative to it
-    return [Task(cell.name, _command(cell, out, processes), f"../../{cell.name}/{LOG_NAME}", cwd=here) for cell in cells]
+    return [
+        Task(cell.name, _command(cell, out, processes), f"../../{cell.name}/{LOG_NAME}", cwd=here) for cell in cells
+    ]
 
 
 def _command(cell: BenchmarkRun, out: Path, processes: int) -> tuple[str, ...]:
@@ -86,13 +88,15 @@ def run_cells(
     here, by_name = engine.place(out), {cell.name: cell for cell in cells}
     check_engine(engine, wait=wait)
     with _sole_benchmark(here, engine):
+        done = {cell.name: is_done(cell, here / cell.name) for cell in cells}
         for cell in cells:
-            _write_config(cell, here / cell.name / CONFIG_NAME)
+            if is_selected(cell.name) and not done[cell.name]:
+                _write_config(cell, here / cell.name / CONFIG_NAME)
         run_tasks(
             TaskFolder(here / JOBS_DIR / matrix.stem),
             tasks_of(cells, out, engine.settings.gpus_per_task),
             engine,
-            is_done=lambda task: is_done(by_name[task.name], here / task.name),
+            is_done=lambda task: done[task.name],
             is_selected=lambda task: is_selected(task.name),
             keep_going=keep_going,
             wait=wait,

@@ -17,8 +17,8 @@ from medmnist_hf.training.benchmark.status import (
     CONFIG_NAME,
     cells_in,
     is_done,
-    is_stale,
     runs_without_results,
+    stale_runs,
     statuses_in,
 )
 from medmnist_hf.training.benchmark.tasks import tasks_of
@@ -73,7 +73,7 @@ def test_the_state_of_a_cell_is_that_of_its_task_until_it_has_results(tmp_path: 
     one = cell(seeds=[0, 1])
 
     def status() -> Status:
-        assert statuses_in(tmp_path) == statuses_in(tmp_path, [one]), "the matrix is not needed"
+        assert statuses_in(tmp_path) == statuses_in(tmp_path, [one]), "the recipe is not needed"
         return statuses_in(tmp_path)[one.name]
 
     assert statuses_in(tmp_path, [one]) == {one.name: WAITING}
@@ -146,6 +146,32 @@ def test_a_cell_whose_recipe_is_damaged_is_a_one_line_error(tmp_path: Path) -> N
     assert statuses_in(tmp_path, [one]) == {one.name: WAITING}, "the matrix has its recipe"
 
 
+def test_seeds_that_were_added_to_a_matrix_make_its_cells_wait(tmp_path: Path) -> None:
+    one, more = cell(), cell(seeds=[0, 1])
+    assert one.name == more.name
+    leave_run(tmp_path / one.name, test=[0.8], validation=[0.8], dataset="breastmnist")
+    assert statuses_in(tmp_path, [one]) == {one.name: Status(State.DONE)}
+    submit([one], tmp_path).complete(0)
+    assert statuses_in(tmp_path) == {one.name: Status(State.DONE)}
+    assert statuses_in(tmp_path, [more]) == {one.name: WAITING}
+    submit([more], tmp_path).retry([0])
+    (tmp_path / JOBS_DIR / "matrix" / "completions" / "00000").unlink()
+    assert statuses_in(tmp_path) == {one.name: WAITING}
+
+
+def test_a_cell_that_another_command_has_run_is_done_without_its_recipe(tmp_path: Path) -> None:
+    one = cell()
+    folder = submit([one], tmp_path)
+    shutil.rmtree(tmp_path / one.name)
+    leave_run(tmp_path / one.name, test=[0.8], validation=[0.8], dataset="breastmnist")
+    assert statuses_in(tmp_path) == {one.name: Status(State.DONE)}
+    folder.fail(0, "no memory")
+    assert statuses_in(tmp_path) == {one.name: Status(State.DONE)}
+    shutil.rmtree(tmp_path / one.name)
+    leave_run(tmp_path / one.name, test=[0.8], validation=[0.8], dataset="breastmnist", epochs=3)
+    assert statuses_in(tmp_path) == {one.name: Status(State.FAILED, "no memory")}, "it is a run of another recipe"
+
+
 def test_done_requires_the_same_recipe_and_all_seeds(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     assert not is_done(cell(), folder)
@@ -169,23 +195,29 @@ def test_an_interrupted_search_is_not_done(tmp_path: Path) -> None:
 
 def test_a_cell_is_stale_if_its_build_has_other_data(phantoms: Phantoms, tmp_path: Path) -> None:
     root = build_all(phantoms, tmp_path / "dist", "breastmnist")
-    one, out = cell(root=str(root)), tmp_path / "run"
+    out = tmp_path / "run"
+
+    def is_stale() -> bool:
+        stale = list(stale_runs(tmp_path, ["run"]))
+        assert stale in ([], [("run", str(root))])
+        return bool(stale)
+
     options: dict[str, Any] = {"dataset": "breastmnist", "root": str(root)}
     leave_run(out, test=[0.8], validation=[0.8], provenance=Provenance.UNVERIFIED, **options)
-    assert is_stale(one, out), "the run read another file"
+    assert is_stale(), "the run read another file"
     manifest = read_manifest(root / "breastmnist" / "28")
     results = json.loads((out / RESULTS_NAME).read_text())
     record = encode(DataRecord(manifest.source, {name: split.rows for name, split in manifest.splits.items()}))
     results["provenance"], results["runs"][0]["data"] = "synthetic", record
     (out / RESULTS_NAME).write_text(json.dumps(results), encoding="utf-8")
-    assert not is_stale(one, out)
+    assert not is_stale()
     for kind, stale in (("folder", True), ("zenodo", True), ("phantom", False)):
         record["source"]["kind"] = kind
         results["provenance"] = "synthetic" if kind == "phantom" else "unverified"
         (out / RESULTS_NAME).write_text(json.dumps(results), encoding="utf-8")
-        assert is_stale(one, out) is stale, "provenance counts, not the place of the file"
+        assert is_stale() is stale, "provenance counts, not the place of the file"
     shutil.rmtree(root)
-    assert not is_stale(one, out), "the build no longer exists"
+    assert not is_stale(), "the build no longer exists"
 
 
 def test_a_run_without_results_is_running_while_its_lock_is_held(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from medmnist_hf.training.recipe import make_recipe, run_name
 from medmnist_hf.training.registry import METHODS
 from tests.conftest import Phantoms
 from tests.fixtures.benchmarks import leave_run
+from tests.fixtures.commands import invoke
 from tests.fixtures.paths import ROOT
 from tests.fixtures.runs import build_all, tiny
 
@@ -130,6 +131,28 @@ def test_a_failure_does_not_stop_other_cells_and_finished_cells_are_not_repeated
     assert ran(tmp_path) == [1, 2, 2, 3, 4] and set(states(some, out)) == {State.DONE}
     assert lines[0] == "3 of 4 are done already" and len(lines) == 2
     assert {path: path.stat().st_mtime_ns for path in out.glob("*/cell.yaml")} == kept
+
+
+def test_the_report_is_the_same_however_the_cells_were_run(
+    tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, or one after the other with failures in between, as on a cluster whose machines are lost."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    some, fails = cells(3), {3: "exit 3"}
+    prepare(tmp_path, some)
+    reports = []
+    for name, scripts, workers in (
+        ("once", [fails], 3),
+        ("often", [fails | {1: "kill -9 $$", 2: "kill $$"}, fails], 1),
+    ):
+        out = tmp_path / name
+        for script in scripts:
+            program(script)
+            run_all(some, out, workers=workers)
+        invoke("benchmark", "--report-only", "--out", out)
+        reports.append({path.name: path.read_bytes() for path in out.glob("report*")})
+    assert reports[0] == reports[1] and len(reports[0]) == 3
+    assert f"| {some[2].name} | failed | ended with exit code 3: see log.txt |".encode() in reports[0]["report.md"]
 
 
 def test_a_cell_that_another_command_has_run_is_done(tmp_path: Path, program: Program) -> None:
