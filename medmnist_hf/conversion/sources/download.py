@@ -75,6 +75,9 @@ COPY_IT: Final = "add --mirror URL, or copy the file to a folder and pass --sour
 """What to do if a command cannot download a file."""
 
 
+_MAKE_ROOM: Final = "free some space, or name another folder with MEDMNIST_ROOT or --scratch"
+
+
 class NoConnectionError(SourceError):
     """No server of a file accepted a connection; most likely there is no network."""
 
@@ -183,9 +186,7 @@ def download(
                     _note_path(part).unlink(missing_ok=True)
                     return
     except OSError as error:
-        raise SourceError(
-            f"cannot store {path} ({error.strerror}): free some space or set MEDMNIST_ROOT to another folder"
-        ) from None
+        raise SourceError(f"cannot store {path} ({error.strerror}): {_MAKE_ROOM}") from None
     raise kind(f"cannot fetch {path.name} ({'; '.join(faults)}): check the network, try later, {remedy}")
 
 
@@ -372,7 +373,7 @@ def _check_room(part: Path, total: int | None) -> None:
     if missing > free:
         raise SourceError(
             f"{part.parent} has {free / 1e6:,.0f} MB free, but {part.name.removesuffix('.part')} needs "
-            f"{missing / 1e6:,.0f} MB more: free some space or set MEDMNIST_ROOT to another folder"
+            f"{missing / 1e6:,.0f} MB more: {_MAKE_ROOM}"
         )
 
 
