@@ -17,6 +17,7 @@ from medmnist_hf.extras import import_member
 if TYPE_CHECKING:
     from medmnist_hf.data.array_cache import cache_info, clear_cache
     from medmnist_hf.data.arrays import to_arrays
+    from medmnist_hf.embeddings.reading import load_features
     from medmnist_hf.evaluate_module import metric
     from medmnist_hf.evaluation.prediction_files import read_predictions, write_predictions
     from medmnist_hf.exporting.by_name import export, montage
@@ -43,6 +44,7 @@ __all__ = [
     "folds",
     "load",
     "load_arrays",
+    "load_features",
     "load_many",
     "metric",
     "montage",
@@ -64,6 +66,7 @@ _LAZY_MODULES: Final = {
     "folds": "medmnist_hf.sampling.folds",
     "load": "medmnist_hf.loading.load",
     "load_arrays": "medmnist_hf.loading.load",
+    "load_features": "medmnist_hf.embeddings.reading",
     "load_many": "medmnist_hf.joint.load",
     "metric": "medmnist_hf.evaluate_module",
     "montage": "medmnist_hf.exporting.by_name",

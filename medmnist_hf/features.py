@@ -1,8 +1,12 @@
-"""The `datasets.Features` of a subset in one size: the columns ``image`` and ``label``."""
+"""The `datasets.Features` of a subset in one size: the columns ``image`` and ``label``.
 
-from datasets import Array3D, ClassLabel, Features, Image, List
+A feature store has the column ``features`` in place of ``image``.
+"""
+
+from datasets import Array3D, ClassLabel, Features, Image, List, Value
 
 from medmnist_hf.catalog import Subset, Task
+from medmnist_hf.manifest import FEATURES
 
 
 def features_of(subset: Subset, size: int) -> Features:
@@ -23,3 +27,18 @@ def features_of(subset: Subset, size: int) -> Features:
     image = Array3D(shape, "uint8") if subset.ndim == 3 else Image(mode="RGB" if subset.channels == 3 else "L")
     label = ClassLabel(names=list(subset.labels))
     return Features({"image": image, "label": List(label) if subset.task is Task.MULTI_LABEL else label})
+
+
+def embedding_features_of(subset: Subset, size: int, dtype: str, width: int) -> Features:
+    """Return the typed columns of a feature store.
+
+    Args:
+        subset: A subset of the catalog.
+        size: One of its sizes.
+        dtype: ``float32`` or ``float16``.
+        width: Number of values per row.
+
+    Returns:
+        ``features``: a list of fixed length; ``label`` as in `features_of`.
+    """
+    return Features({FEATURES: List(Value(dtype), length=width), "label": features_of(subset, size)["label"]})

@@ -27,6 +27,9 @@ PICTURES: Final = {2: "montage.png", 3: "montage.gif"}
 
 FORMAT: Final = 1
 
+FEATURES: Final = "features"
+"""The column of a feature store, in place of ``image``."""
+
 ARRAY: Final = "array"
 """The codec of volumes: uncompressed voxels."""
 

@@ -14,10 +14,11 @@ from datasets.arrow_writer import get_parquet_column_options
 
 from medmnist_hf.documents import parse_json
 from medmnist_hf.files import read_document, sha256_of, write_atomically
-from medmnist_hf.manifest import Shard
+from medmnist_hf.manifest import FEATURES, Shard
 from medmnist_hf.typed_json import Count, decode
 
 _VOXELS: Final = "image.list.element.list.element.list.element"
+_FEATURES: Final = f"{FEATURES}.list.element"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +30,18 @@ class WrittenShard:
 
 
 def _options(features: datasets.Features, schema: pa.Schema) -> dict[str, Any]:
-    """The Parquet options of `datasets`, except zstd for voxels, which is a sixth smaller than snappy and as fast."""
+    """The Parquet options of `datasets`, with two exceptions.
+
+    Voxels are compressed by zstd, which is a sixth smaller than snappy and as fast. Features are stored plainly:
+    snappy and dictionaries only add to them, and the size of the file bounds the memory that a reader needs.
+    """
     options: dict[str, Any] = get_parquet_column_options(features, schema)
     if _VOXELS in options["compression"]:
         options["compression"][_VOXELS] = "zstd"
         options["compression_level"] = {_VOXELS: 1}
+    if _FEATURES in options["compression"]:
+        options["compression"][_FEATURES] = "none"
+        options["use_dictionary"].remove(_FEATURES)
     return options
 
 

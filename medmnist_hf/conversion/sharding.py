@@ -56,7 +56,8 @@ def parse_size(text: str) -> int:
     return size
 
 
-def _cut(rows: RowRange, parts: int) -> list[RowRange]:
+def cut(rows: RowRange, parts: int) -> list[RowRange]:
+    """Divide rows into parts that differ by at most one row."""
     edges = [rows.start + len(rows) * index // parts for index in range(parts + 1)]
     return [RowRange(start, stop) for start, stop in pairwise(edges)]
 
@@ -74,7 +75,7 @@ def shard_ranges(rows: int, image_shape: tuple[int, ...], max_shard_size: int) -
         At least one range; no range is empty.
     """
     most = max(1, max_shard_size // (prod(image_shape) + ENCODING_OVERHEAD))
-    return _cut(RowRange(0, rows), ceil(rows / most))
+    return cut(RowRange(0, rows), ceil(rows / most))
 
 
 def rows_per_group(image_shape: tuple[int, ...], ndim: int) -> int:
@@ -84,4 +85,4 @@ def rows_per_group(image_shape: tuple[int, ...], ndim: int) -> int:
 
 def row_groups(shard: RowRange, image_shape: tuple[int, ...], ndim: int) -> list[RowRange]:
     """Divide a shard into row groups that differ by at most one row."""
-    return _cut(shard, ceil(len(shard) / rows_per_group(image_shape, ndim)))
+    return cut(shard, ceil(len(shard) / rows_per_group(image_shape, ndim)))

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.catalog import Subset
@@ -93,7 +94,7 @@ class RowTables:
             parts.append(part)
             if ends_group:
                 shard, group, rows = cuts[finished]
-                columns = [self._column.join(parts), _label_column(reader.labels(split)[rows.start : rows.stop])]
+                columns = [self._column.join(parts), label_column(reader.labels(split)[rows.start : rows.stop])]
                 yield shard, group, pa.Table.from_arrays(columns, schema=self.features.arrow_schema)
                 parts = []
                 finished += 1
@@ -115,8 +116,12 @@ class RowTables:
                 yield block, ends_group
 
 
-def _label_column(labels: UInt8Array) -> pa.Array:
-    """Store class ids unchanged, and multi-hot rows as lists of the findings present."""
+def label_column(labels: NDArray[np.integer[Any]]) -> pa.Array:
+    """The column ``label``: class ids unchanged, multi-hot rows as lists of the findings present.
+
+    Args:
+        labels: Integers of shape (N,), or 0 and 1 of shape (N, L).
+    """
     if labels.ndim == 1:
         return pa.array(labels.astype(np.int64))
     offsets = np.zeros(len(labels) + 1, np.int32)

@@ -132,6 +132,17 @@ class BuiltRows(Rows):
         with row_errors(partial(self._fault, split)):
             yield from decoded(self._parts(split), self.shape)
 
+    def between(self, split: str, start: int, stop: int) -> Iterator[UInt8Array]:
+        """Stream the pixels of the rows from `start` up to, but not including, `stop`.
+
+        Only shards with such rows are read, and of them only row groups with such rows.
+
+        Yields:
+            Blocks as for `Rows.images`; errors as there.
+        """
+        with row_errors(partial(self._fault, split), start):
+            yield from decoded(self._parts_between(split, start, stop), self.shape)
+
     def files(self, split: str) -> Iterator[list[bytes]]:
         """Stream the images of a split as stored, without decoding; only for 2D subsets.
 
@@ -198,6 +209,16 @@ class BuiltRows(Rows):
                     break
                 yield stop - start, read
         self._check_count(split, total)
+
+    def _parts_between(self, split: str, start: int, stop: int) -> Iterator[Part]:
+        first = 0
+        for path, shard in self._config.shards(split):
+            if first < stop and first + shard.rows > start:
+                for group_start, group_stop, read in self._groups(path, shard, whole=True):
+                    low, high = max(start, first + group_start), min(stop, first + group_stop)
+                    if low < high:
+                        yield high - low, partial(_slice, read, low - first - group_start, high - low)
+            first += shard.rows
 
     def _picked(self, split: str, indices: NDArray[np.int64]) -> Iterator[Part]:
         """The rows at ascending, distinct indices of the column ``image``."""
@@ -334,6 +355,10 @@ def open_rows(
     if not rows.provenance.comparable:
         _log.warning("%s: %s", place.path, rows.provenance.warning)
     return rows
+
+
+def _slice(read: Any, start: int, rows: int) -> Any:
+    return read().slice(start, rows)
 
 
 def _take(read: Any, rows: NDArray[np.int64]) -> Any:

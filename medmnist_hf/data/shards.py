@@ -1,6 +1,6 @@
 """Check the footers of a build's Parquet shards against the manifest, before a column is read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any, Final
 
@@ -36,11 +36,29 @@ def check_footer(footer: Any, rows: int, subset: Subset, size: int) -> None:
     Raises:
         ValueError: The numbers differ, or values are stored in another way; the message follows "cannot read PATH".
     """
+    voxels = prod(subset.file(size).image_shape) if subset.ndim == 3 else 1
+    check_values(footer, rows, {"image": voxels, "label": most_labels(subset)})
+
+
+def most_labels(subset: Subset) -> int:
+    """Largest number of labels of a row."""
+    return len(subset.labels) if subset.task is Task.MULTI_LABEL else 1
+
+
+def check_values(footer: Any, rows: int, most: Mapping[str, int]) -> None:
+    """Check the rows and values of a shard, see `check_footer`.
+
+    Args:
+        footer: Its `pyarrow.parquet.FileMetaData`.
+        rows: Number of rows in the manifest.
+        most: Column -> largest number of values of a row.
+
+    Raises:
+        ValueError: As for `check_footer`.
+    """
     groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
     if {footer.num_rows, sum(group.num_rows for group in groups)} != {rows}:
         raise ValueError(f"it has {footer.num_rows:,} rows where the manifest has {rows:,}")
-    voxels = prod(subset.file(size).image_shape) if subset.ndim == 3 else 1
-    most = {"image": voxels, "label": len(subset.labels) if subset.task is Task.MULTI_LABEL else 1}
     for group in groups:
         for column, chunk in _chunks(group):
             if chunk.num_values > group.num_rows * most.get(column, chunk.num_values):

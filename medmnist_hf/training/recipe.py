@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -23,6 +22,7 @@ import yaml
 from medmnist_hf import catalog
 from medmnist_hf.catalog import Subset, Task
 from medmnist_hf.documents import YAML_BYTES, parse_yaml
+from medmnist_hf.embeddings.manifest import model_slug
 from medmnist_hf.errors import TrainingError, cannot_read, shorten
 from medmnist_hf.files import read_document
 from medmnist_hf.places.resolver import DEFAULT_ROOT, ROOT_VARIABLE
@@ -41,8 +41,6 @@ LOSSES: Final = {
 SEEDS: Final = "seeds"
 NOT_TRAINED: Final = (SEEDS, "report_to")
 """Fields that do not affect training: a run continues in the same folder when they change."""
-
-_LONGEST_MODEL: Final = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +97,9 @@ class Recipe:
         "model", "Mean and standard deviation. model: the model's own; half: 0.5 and 0.5; none: keep values in 0..1."
     )
 
+    features: str | None = option(
+        None, "Folder of feature stores: read frozen features from the one of the model, which is made if missing."
+    )
     method: str = option("finetune", "How to adapt the model to the data set, or the AutoML engine to run.")
     loss: Literal["auto", "cross-entropy", "bce", "ordinal"] = option(
         "auto", "auto: bce for multi-label, otherwise cross-entropy; ordinal: a threshold between adjacent grades."
@@ -325,6 +326,7 @@ def unread_options(recipe: Recipe, names: Iterable[str]) -> dict[str, str]:
         "depth_stride": (is_2d or recipe.volumetric != "2.5d", "it is only for volumes with volumetric 2.5d"),
         "layer_decay": (recipe.method == "partial" and not recipe.unfreeze, "only the classifier is trained"),
         "unfreeze_from": (recipe.unfreeze in {0, 1}, f"unfreeze is {recipe.unfreeze:g}"),
+        "features": (chosen.trains and not recipe.probe_first, "it is only read with probe_first"),
         "early_stopping": (recipe.early_stopping >= recipe.epochs, f"there are only {recipe.epochs} epochs"),
     }
     unread = {}
@@ -349,12 +351,7 @@ def run_name(recipe: Recipe) -> str:
     for name in NOT_TRAINED:
         changed.pop(name, None)
     digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
-    return f"{recipe.dataset}-{recipe.size}-{model_part(recipe)}-{recipe.method}-{digest}"
-
-
-def model_part(recipe: Recipe) -> str:
-    """The model name for use in file names, reduced to ASCII letters, digits and ``_.-``."""
-    return re.sub(r"[^\w.-]+", "-", recipe.model, flags=re.ASCII).strip("-")[-_LONGEST_MODEL:]
+    return f"{recipe.dataset}-{recipe.size}-{model_slug(recipe.model)}-{recipe.method}-{digest}"
 
 
 def default_folder(recipe: Recipe) -> Path:

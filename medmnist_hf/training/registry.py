@@ -32,8 +32,9 @@ _NETWORK: Final = (
     *_INPUT,
     *("pretrained", "checkpoint", "stem", "volumetric", "depth_stride", "image_size", "normalize"),
 )
+_FROZEN: Final = (*_NETWORK, "features")
 _TRAINING: Final = (
-    *_NETWORK,
+    *_FROZEN,
     *("class_weights", "label_smoothing", "probe_first", "freeze_batch_norm", "epochs", "accumulation", "optimizer"),
     *("learning_rate", "weight_decay", "layer_decay", "schedule", "warmup_epochs", "max_grad_norm"),
     *("early_stopping", "select", "mixup", "cutmix", "ema", "drop_rate", "drop_path", "flip_horizontal"),
@@ -63,7 +64,7 @@ class Method:
     trains: bool = False
     volumes: bool = True
     engine: Engine | None = None
-    reads: tuple[str, ...] = _NETWORK
+    reads: tuple[str, ...] = _FROZEN
     module: str = ""
 
     @property
@@ -113,12 +114,12 @@ METHODS: Final[dict[str, Method]] = {
             "linear-probe",
             "Fit a linear classifier to frozen features.",
             card="with frozen features and a linear classifier fitted to them",
-            reads=(*_NETWORK, "class_weights"),
+            reads=(*_FROZEN, "class_weights"),
         ),
         Method(
             "knn",
             "Predict from the nearest train images in frozen feature space.",
-            reads=(*_NETWORK, "neighbors"),
+            reads=(*_FROZEN, "neighbors"),
         ),
         Method(
             "lora",

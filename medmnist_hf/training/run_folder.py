@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from medmnist_hf.documents import parse_json
+from medmnist_hf.embeddings.manifest import model_slug
 from medmnist_hf.errors import TrainingError, cannot_read
 from medmnist_hf.files import read_document, write_atomically
-from medmnist_hf.training.recipe import RECIPE_NAME, Recipe, differences, make_recipe, model_part
+from medmnist_hf.training.recipe import RECIPE_NAME, Recipe, differences, make_recipe
 from medmnist_hf.training.results import (
     PROVENANCE,
     RESULTS_NAME,
@@ -51,7 +52,7 @@ def predictions_name(recipe: Recipe, part: str) -> str:
 
     It contains no dot, since the official package reads a run name only up to the first dot.
     """
-    return f"{model_part(recipe)}_{recipe.method}_{part}".replace(".", "-")
+    return f"{model_slug(recipe.model)}_{recipe.method}_{part}".replace(".", "-")
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,17 @@ PANELS: Final[dict[Panel, tuple[str, ...]]] = {
     Panel.MODEL: ("model", "pretrained", "checkpoint", "stem", "volumetric", "depth_stride"),
     Panel.INPUT: ("image_size", "resize", "channels", "normalize"),
     Panel.METHOD: (
-        *("method", "unfreeze", "unfreeze_from", "lora_rank", "lora_alpha", "neighbors", "prompt", "time_budget"),
+        *(
+            "method",
+            "features",
+            "unfreeze",
+            "unfreeze_from",
+            "lora_rank",
+            "lora_alpha",
+            "neighbors",
+            "prompt",
+            "time_budget",
+        ),
         "trials",
     ),
     Panel.TRAINING: (
@@ -65,7 +75,7 @@ PANELS: Final[dict[Panel, tuple[str, ...]]] = {
 
 _PANEL_OF: Final = {name: panel for panel, names in PANELS.items() for name in names}
 
-_PATHS: Final = ("root", "checkpoint")
+_PATHS: Final = ("root", "checkpoint", "features")
 """Fields that are paths, stored as text."""
 
 _NAMED: Final = "named_dataset"

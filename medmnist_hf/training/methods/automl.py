@@ -49,11 +49,12 @@ def fit(run: Run, seed: int, folder: Path) -> Fitted:
     if recipe.model == PIXELS:
         run.claim()
     kind, description = _inputs(recipe, search_engine)
+    x, origin = _arrays(run, kind)
     problem = Problem(
         task=recipe.subset.task.value,
         classes=len(recipe.subset.labels),
         inputs=kind,
-        x=_arrays(run, kind),
+        x=x,
         y={split: run.data[split].labels.astype(np.int64) for split in LABELED},
         seconds=recipe.time_budget,
         seed=seed,
@@ -62,6 +63,8 @@ def fit(run: Run, seed: int, folder: Path) -> Fitted:
     echo = (lambda line: None) if run.quiet else partial(print, file=sys.stderr, flush=True)
     result = search(search_engine, python, folder / CHECKPOINTS, problem, echo)
     result.facts.setdefault("inputs", description)  # unless the engine describes them itself
+    if origin:
+        result.facts["features"] = origin
     if result.partial:
         result.facts["partial"] = result.partial
     return Fitted(
@@ -81,12 +84,13 @@ def _inputs(recipe: Recipe, search_engine: Engine) -> tuple[str, str]:
     return "images", "volumes" if recipe.subset.ndim == 3 else "images"
 
 
-def _arrays(run: Run, kind: str) -> dict[str, npt.NDArray[Any]]:
-    """Split -> inputs of the given kind."""
+def _arrays(run: Run, kind: str) -> tuple[dict[str, npt.NDArray[Any]], str]:
+    """Split -> inputs of the given kind, and the origin of features."""
     if kind == "features":
         built = build_model(run.recipe)
         run.describe(built, trained=0)
         features = split_features(run, built, SPLITS)
-        return {split: part.values for split, part in features.items()}
+        return {split: part.values for split, part in features.items()}, features["train"].origin
     images = {split: run.data[split].images for split in SPLITS}
-    return images if kind == "images" else {split: part.reshape(len(part), -1) for split, part in images.items()}
+    flat = kind != "images"
+    return {split: part.reshape(len(part), -1) if flat else part for split, part in images.items()}, ""

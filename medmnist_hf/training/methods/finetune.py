@@ -64,10 +64,11 @@ def train(
         resumed = last_checkpoint(checkpoints, processes.num_processes)
     earlier = 0.0 if resumed is None else resumed.seconds
     start = time.monotonic() - earlier
+    features = ""
     if recipe.probe_first and resumed is None:
         from medmnist_hf.training.methods.linear_probe import probe_model  # importing scikit-learn takes a second
 
-        probe_model(run, built, ("train", "validation"))
+        features = probe_model(run, built, ("train", "validation"))[1]["train"].origin
     if recipe.probe_first:
         model = adapt(recipe, built)
     run.describe(built, model)
@@ -123,6 +124,8 @@ def train(
         "train_samples_per_second": output.metrics["train_samples_per_second"],
         "history": [dict(entry) for entry in trainer.state.log_history],
     }
+    if features:
+        facts["features"] = features
     if trainer.diverged:
         facts["diverged"] = trainer.diverged
     return Fitted(scores, facts, replace(built, model=merge(model)), earlier_seconds=earlier)

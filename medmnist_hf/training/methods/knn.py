@@ -40,6 +40,7 @@ def fit(run: Run, seed: int, folder: Path) -> Fitted:
         "parameters": parameter_counts(built.model)[0],
         "trained_parameters": 0,
         "neighbors": recipe.neighbors,
+        "features": features["train"].origin,
     }
     return Fitted(scores, facts)
 

@@ -54,6 +54,7 @@ def fit(run: Run, seed: int, folder: Path) -> Fitted:
         "trained_parameters": probe.weight.size + probe.bias.size,
         "strength": probe.strength,
         "tried": {f"{strength:g}": auc for strength, auc in probe.tried.items()},
+        "features": features["train"].origin,
     }
     return Fitted(scores, facts, built)
 

@@ -1,5 +1,6 @@
 """Find the network and the classifier of a model, and the classifier's input features."""
 
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -52,6 +53,8 @@ def _is_linear(layer: nn.Module) -> bool:
 def pooled_features(model: nn.Module, pixel_values: Tensor) -> Tensor:
     """The input of a model's classifier, from which the classifier computes exactly the model's logits.
 
+    Several threads may call this for one model at the same time.
+
     Args:
         model: A model of `medmnist_hf.training.models`, in the desired mode.
         pixel_values: Inputs of the model.
@@ -64,8 +67,11 @@ def pooled_features(model: nn.Module, pixel_values: Tensor) -> Tensor:
     """
     calls: list[tuple[Tensor, Tensor]] = []
 
+    thread = get_ident()
+
     def record(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        calls.append((inputs[0], output.flatten(1)))
+        if get_ident() == thread:
+            calls.append((inputs[0], output.flatten(1)))
 
     name, classifier = classifier_of(model)
     hook = classifier.register_forward_hook(record)

@@ -1,0 +1,178 @@
+"""Stores by a model are bitwise equal for any shards and any interruption, and are verified against the images."""
+
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+import medmnist_hf
+from medmnist_hf.catalog import SPLITS
+from medmnist_hf.conversion.sharding import RowRange
+from medmnist_hf.data.configs import open_config
+from medmnist_hf.data.rows import BuiltRows
+from medmnist_hf.embeddings.writing import shard_rows
+from medmnist_hf.errors import BuildError, SourceError, VerificationError
+from medmnist_hf.files import sha256_of
+from medmnist_hf.manifest import MANIFEST_NAME, WORK_DIR
+from medmnist_hf.training.embedding.extractor import Extractor
+from medmnist_hf.training.embedding.store import FeatureJob, features_between, verify_store
+from medmnist_hf.training.models.factory import build_model
+from tests.conftest import Phantoms
+from tests.fixtures.builds import build
+from tests.fixtures.methods import CPU
+from tests.fixtures.paths import ROOT
+from tests.fixtures.runs import tiny
+
+ROWS = 40
+
+
+def job_of(root: Path, out: Path, flag: str = "bloodmnist", **options: Any) -> tuple[FeatureJob, Extractor]:
+    torch.manual_seed(0)
+    dtype = options.pop("dtype", "float32")
+    recipe = tiny(root, flag, **{"method": "knn", "batch_size": 16} | options)
+    built = build_model(recipe)
+    job = FeatureJob(recipe, built, open_config(flag, 28, root), out, dtype)
+    return job, Extractor(recipe, built, CPU)
+
+
+@pytest.fixture(scope="module")
+def dist(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("dist")
+    build(phantoms, root, "bloodmnist", 28, rows=ROWS, rows_per_shard=12)
+    return root
+
+
+@pytest.mark.parametrize("flag", ["bloodmnist", "chestmnist", "adrenalmnist3d"])
+def test_bits_do_not_depend_on_shards(flag: str, phantoms: Phantoms, tmp_path: Path) -> None:
+    whole: dict[str, bytes] = {}
+    counts = []
+    for rows_per_shard in (100, 27, 14):  # 1, 2 and 4 shards of train, whose ends lie within batches of 16
+        root, out = tmp_path / f"dist{rows_per_shard}", tmp_path / f"features{rows_per_shard}"
+        build(phantoms, root, flag, 28, rows=ROWS, rows_per_shard=rows_per_shard)
+        job, extractor = job_of(root, out, flag)
+        written = job.make(extractor)
+        counts.append(len(written.manifest.splits["train"].shards))
+        for split in SPLITS:
+            features, _ = medmnist_hf.load_features(flag, 28, split, out, model=job.recipe.model, data=root / flag)
+            assert whole.setdefault(split, features.tobytes()) == features.tobytes()
+        assert verify_store(job, extractor) == (written.manifest.rows, 0.0)
+    assert counts[0] == 1 and counts[1] in {2, 3} and counts[2] >= 4
+
+
+def test_any_ranges_have_the_bits_of_the_whole(dist: Path, tmp_path: Path) -> None:
+    job, extractor = job_of(dist, tmp_path)
+    rows = BuiltRows(job.config)
+    whole = np.concatenate(list(features_between(rows, extractor, "train", [RowRange(0, ROWS)])))
+    for ranges in ([RowRange(3, 5)], [RowRange(0, 1), RowRange(14, 18), RowRange(39, 40)], [RowRange(17, 33)]):
+        parts = np.concatenate(list(features_between(rows, extractor, "train", ranges)))
+        expected = np.concatenate([whole[part.start : part.stop] for part in ranges])
+        assert parts.tobytes() == expected.tobytes()
+
+
+_KILLED = """
+import sys, time, torch
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from tests.training.embedding.test_store import job_of
+
+job, extractor = job_of(Path({dist!r}), Path({out!r}))
+compute = extractor._compute
+def slowly(images):
+    time.sleep(0.5)
+    return compute(images)
+extractor._compute = slowly
+job.make(extractor)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_resumed_with_the_same_bytes(dist: Path, tmp_path: Path) -> None:
+    whole = job_of(dist, tmp_path / "whole")
+    expected = whole[0].make(whole[1])
+    code = _KILLED.format(tests=str(ROOT), dist=str(dist), out=str(tmp_path / "killed"))
+    process = subprocess.Popen([sys.executable, "-c", code])
+    stage = tmp_path / "killed/bloodmnist" / WORK_DIR / expected.folder.name
+    deadline = time.monotonic() + 120
+    while not list(stage.glob("*.parquet.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed/bloodmnist" / expected.folder.name).exists()
+    job, extractor = job_of(dist, tmp_path / "killed")
+    written = job.make(extractor)
+    assert 0 < written.extracted < expected.manifest.rows
+    for shard in (*(shard.name for shard in expected.manifest.shards), MANIFEST_NAME):
+        assert sha256_of(written.folder / shard) == sha256_of(expected.folder / shard)
+
+
+def test_shards_end_where_those_of_the_images_do(dist: Path, tmp_path: Path) -> None:
+    job, extractor = job_of(dist, tmp_path)
+    written = job.make(extractor)
+    ranges = shard_rows(job.config.manifest, "train")
+    assert [shard.rows for shard in written.manifest.splits["train"].shards] == list(map(len, ranges))
+    assert job.make(extractor).reused and job.exists()
+
+
+def test_float16_is_rounded_from_float32(dist: Path, tmp_path: Path) -> None:
+    job, extractor = job_of(dist, tmp_path / "a")
+    job.make(extractor)
+    half, _ = job_of(dist, tmp_path / "b", dtype="float16")
+    half.make(extractor)
+    names = {"model": job.recipe.model, "data": dist / "bloodmnist"}
+    exact = medmnist_hf.load_features("bloodmnist", root=tmp_path / "a", **names)  # type: ignore[arg-type]
+    rounded = medmnist_hf.load_features("bloodmnist", root=tmp_path / "b", **names)  # type: ignore[arg-type]
+    assert np.array_equal(exact.features.astype(np.float16), rounded.features)
+    compared, difference = verify_store(half, extractor)
+    assert compared == half.find()[1].rows and 0 < difference < 1e-3
+
+
+def test_a_sample_is_whole_batches(dist: Path, tmp_path: Path) -> None:
+    job, extractor = job_of(dist, tmp_path)
+    job.make(extractor)
+    progress: list[int] = []
+    compared, _ = verify_store(job, extractor, rows=1, on_progress=progress.append)
+    rows = job.config.manifest.splits
+    assert compared == sum(progress) == sum(min(16, rows[split].rows) for split in SPLITS)
+
+
+def test_a_wrong_feature_is_found(dist: Path, tmp_path: Path) -> None:
+    job, extractor = job_of(dist, tmp_path)
+    written = job.make(extractor)
+    shard = written.manifest.splits["test"].shards[-1]
+    path = written.folder / shard.name
+    table = pq.read_table(path)
+    swapped = table.take([1, 0, *range(2, table.num_rows)])
+    with pq.ParquetWriter(path, table.schema, compression="none", use_dictionary=False) as writer:
+        writer.write_table(swapped.set_column(1, "label", table["label"]))
+    with pytest.raises(BuildError, match="is not the shard of the manifest"):
+        verify_store(job, extractor)
+    manifest = replace(
+        written.manifest,
+        splits={
+            name: replace(
+                record,
+                shards=tuple(
+                    replace(each, bytes=path.stat().st_size, sha256=sha256_of(path)) if each == shard else each
+                    for each in record.shards
+                ),
+            )
+            for name, record in written.manifest.splits.items()
+        },
+    )
+    (written.folder / MANIFEST_NAME).write_text(manifest.to_json())
+    with pytest.raises(VerificationError, match=r"row \d+ of test differs from its image"):
+        verify_store(job, extractor)
+
+
+def test_a_missing_store_is_named(dist: Path, tmp_path: Path) -> None:
+    job, extractor = job_of(dist, tmp_path)
+    with pytest.raises(SourceError, match="run medmnist-hf embed bloodmnist"):
+        verify_store(job, extractor)
