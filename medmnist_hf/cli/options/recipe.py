@@ -44,18 +44,8 @@ PANELS: Final[dict[Panel, tuple[str, ...]]] = {
     Panel.MODEL: ("model", "pretrained", "checkpoint", "stem", "volumetric", "depth_stride"),
     Panel.INPUT: ("image_size", "resize", "channels", "normalize"),
     Panel.METHOD: (
-        *(
-            "method",
-            "features",
-            "unfreeze",
-            "unfreeze_from",
-            "lora_rank",
-            "lora_alpha",
-            "neighbors",
-            "prompt",
-            "time_budget",
-        ),
-        "trials",
+        *("method", "features", "unfreeze", "unfreeze_from", "lora_rank", "lora_alpha", "neighbors", "prompt"),
+        *("time_budget", "trials"),
     ),
     Panel.TRAINING: (
         *("seeds", "seed", "epochs", "batch_size", "accumulation"),
@@ -87,7 +77,7 @@ Force = Annotated[
 Quiet = Annotated[bool, Panel.OUTPUT.option("--quiet", help="Print only the scores and the folder, no progress.")]
 
 
-def recipe_options(*fields: str) -> Callable[[Command], Command]:
+def recipe_options(*fields: str, of_run: bool = True) -> Callable[[Command], Command]:
     """Replace the ``**options`` of a command by options for a preset, a file, seeds and fields of a recipe.
 
     The data set is an argument, all others are options. Their default is None, which leaves the value to the preset or
@@ -95,12 +85,13 @@ def recipe_options(*fields: str) -> Callable[[Command], Command]:
 
     Args:
         fields: Names of the fields.
+        of_run: Whether to declare options for a preset, a file and seeds too.
     """
 
     def decorate(command: Command) -> Command:
         parameters = inspect.signature(command).parameters
         own = [parameter for parameter in parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
-        options = [option for option in _options(fields) if option.name not in parameters]
+        options = [option for option in _options(fields, of_run=of_run) if option.name not in parameters]
         command.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
         return command
 
@@ -111,7 +102,7 @@ def read_recipe(options: Mapping[str, Any]) -> Recipe:
     """Build the recipe from the values of options that `recipe_options` declared.
 
     Args:
-        options: Values by name, including ``preset``, ``config``, ``seeds`` and ``seed``; None if not given.
+        options: Values by name, also of ``preset``, ``config``, ``seeds`` and ``seed``; None if not given.
 
     Raises:
         TrainingError: As `make_recipe`; both ``seeds`` and ``seed`` are given; or an option on the command line or in
@@ -123,7 +114,7 @@ def read_recipe(options: Mapping[str, Any]) -> Recipe:
         if values.get("dataset") is not None:
             raise TrainingError(f"two data sets are given, {values['dataset']} and --dataset {named}: leave one out")
         values["dataset"] = named
-    preset, config, count, listed = (values.pop(name) for name in ("preset", "config", "seeds", "seed"))
+    preset, config, count, listed = (values.pop(name, None) for name in ("preset", "config", "seeds", "seed"))
     if count is not None and listed:
         raise TrainingError("--seeds is a number of seeds and --seed is a seed: give only one of them")
     if count is not None or listed:
@@ -202,17 +193,24 @@ def _check_data(recipe: Recipe, out: Path, *, force: bool) -> None:
     RunFolder(out, recipe, force).check(DataRecord.of(config))
 
 
-def _options(fields: Iterable[str]) -> list[inspect.Parameter]:
-    """Parameters for fields, a preset, a file and seeds, in the order of `PANELS`."""
+def _options(fields: Iterable[str], *, of_run: bool) -> list[inspect.Parameter]:
+    """Parameters for fields and, for a run, a preset, a file and seeds, in the order of `PANELS`."""
     parameters = {name: _field_option(name) for name in fields}
-    parameters["preset"] = _option("preset", str, f"Complete training protocol: {', '.join(presets())}.")
-    parameters["config"] = _option("config", Path, "YAML file of options, such as the recipe.yaml of a run.")
-    parameters["seeds"] = _option("seeds", int, "Number of seeds, starting from seed 0.", default="1")
-    parameters["seed"] = _option("seed", list[int], "A seed, instead of --seeds.")
+    if of_run:
+        parameters |= _run_options()
     order = ("dataset", _NAMED, *_PANEL_OF)
     if "dataset" in parameters:
         parameters[_NAMED] = _parameter(_NAMED, Annotated[str | None, typer.Option("--dataset", hidden=True)])
     return sorted(parameters.values(), key=lambda parameter: order.index(parameter.name))
+
+
+def _run_options() -> dict[str, inspect.Parameter]:
+    return {
+        "preset": _option("preset", str, f"Complete training protocol: {', '.join(presets())}."),
+        "config": _option("config", Path, "YAML file of options, such as the recipe.yaml of a run."),
+        "seeds": _option("seeds", int, "Number of seeds, starting from seed 0.", default="1"),
+        "seed": _option("seed", list[int], "A seed, instead of --seeds."),
+    }
 
 
 _ENGINES: Final = (
