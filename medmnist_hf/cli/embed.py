@@ -8,8 +8,8 @@ from rich.table import Table
 
 from medmnist_hf import console
 from medmnist_hf.catalog import ALL, DEFAULT_SIZE, SPLITS, subsets
-from medmnist_hf.cli.data_options import Revision, Root
-from medmnist_hf.cli.recipe_options import read_recipe, recipe_options
+from medmnist_hf.cli.options.data import Revision, Root
+from medmnist_hf.cli.options.recipe import read_recipe, recipe_options
 from medmnist_hf.console.program import Panel
 from medmnist_hf.embeddings.manifest import DTYPES, config_name
 from medmnist_hf.errors import CatalogError, MedMNISTError, TrainingError, shorten
@@ -135,7 +135,7 @@ def embed(
 
 def _named(data: list[str], sizes: list[str] | tuple[str, ...]) -> list[dict[str, Any]]:
     """Name and size of each data set; ``all`` stands for every subset that has the size."""
-    numbers = [_size(text) for text in sizes] or [None]
+    numbers: list[int | None] = [_size(text) for text in sizes] or [None]
     if ALL in data:
         wanted = [number or DEFAULT_SIZE for number in numbers]
         return [{"dataset": each.flag, "size": size} for each in subsets() for size in wanted if size in each.sizes]

@@ -125,7 +125,7 @@ def _config(manifest: StoreManifest, *, is_default: bool) -> dict[str, Any]:
     config = {
         "config_name": manifest.config_name,
         "data_files": files,
-        # By this text, `datasets` tells the copies apart that it prepared from stores of the same name.
+        # Without it, `datasets` would load the copy that it prepared from an earlier store of the same name.
         "description": f"Content ID of the shards: {manifest.content_id}",
     }
     return config | {"default": True} if is_default else config

@@ -37,6 +37,7 @@ NEEDS = {
     "audit": ("build", ["audit", "dist/breastmnist", "--save"]),
     "push": ("build", ["push", "dist/breastmnist", "--repo-id", "you", "--allow-synthetic"]),
     "evaluate": ("plot", [*WORKS["evaluate"], "--plot", "roc.png"]),
+    "embed": ("train", ["embed", "breastmnist", "--root", "dist", "--model", "timm/test_vit"]),
     "finetune": ("train", ["finetune", "breastmnist", "--root", "dist"]),
     "benchmark": ("train", ["benchmark", "matrix.yaml"]),
     "automl": ("train", ["automl", "breastmnist", "--root", "dist", "--engine", "flaml"]),
