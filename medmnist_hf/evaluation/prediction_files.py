@@ -154,13 +154,26 @@ def write_predictions(  # noqa: PLR0917  (where and what, in the order of the na
     official = score(checked)
     folder = Path(folder)
     path = folder / prediction_name(flag, size, split, official.auc, official.acc, run)
-    lines = (f"{index},{','.join(map(repr, row))}\n" for index, row in enumerate(table.tolist()))
+    write_scores(path, table)
+    return path
+
+
+def write_scores(path: Path, scores: FloatArray) -> None:
+    """Write scores in the format of a prediction file, under any name.
+
+    Args:
+        path: The file; it is replaced, and its folder is created if missing.
+        scores: float64 of shape ``(N, columns)``.
+
+    Raises:
+        BuildError: The file cannot be written.
+    """
+    lines = (f"{index},{','.join(map(repr, row))}\n" for index, row in enumerate(scores.tolist()))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, "".join(lines))
     except OSError as error:
-        raise BuildError(cannot_write(path, error, "choose another folder or run name")) from None
-    return path
+        raise BuildError(cannot_write(path, error, "choose another folder or name")) from None
 
 
 def parse_name(name: str) -> PredictionName:

@@ -43,7 +43,7 @@ TRAINING = [
     "embedding",
     "methods",
     "report",
-    "ensemble benchmark",
+    "ensemble benchmark prediction",
     "running",
     "publish",
 ]

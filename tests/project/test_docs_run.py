@@ -316,7 +316,7 @@ def make_environment(path: Path) -> None:
 
 
 def make_predictions(path: Path, dist: Path) -> None:
-    """Prediction files of any and of official names, and two runs."""
+    """Prediction files of any and of official names, and three runs."""
     test = medmnist_hf.load("breastmnist", 28, split="test", root=dist)
     scores = np.random.default_rng(0).random((2, len(test)))
     for name, row in zip(("a", "b"), scores, strict=True):
@@ -330,6 +330,7 @@ def make_predictions(path: Path, dist: Path) -> None:
     for name, neighbors in (("a", 5), ("b", 11)):
         recipe: Recipe = tiny(dist, "breastmnist", method="knn", neighbors=neighbors)
         run_recipe(recipe, path / "runs" / name, quiet=True)
+    run_recipe(tiny(dist, "breastmnist", method="linear-probe"), path / "runs" / "mine", quiet=True)
 
 
 def runs_elsewhere(block: Block) -> bool:

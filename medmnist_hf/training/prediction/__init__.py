@@ -1,0 +1,1 @@
+"""Predict images with the model of a finished run."""
