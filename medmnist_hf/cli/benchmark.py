@@ -16,7 +16,7 @@ from medmnist_hf.extras import suggest_install
 
 if TYPE_CHECKING:
     from medmnist_hf.jobs.engine import Engine
-    from medmnist_hf.jobs.tasks import Status
+    from medmnist_hf.jobs.tasks import Status, TaskFolder
     from medmnist_hf.training.benchmark.matrix import BenchmarkRun
 
 EXAMPLE: Final = (
@@ -102,7 +102,7 @@ def benchmark(
         return
     from medmnist_hf.training.benchmark.boards import protocol
     from medmnist_hf.training.benchmark.status import cells_in, statuses_in
-    from medmnist_hf.training.benchmark.tasks import run_cells
+    from medmnist_hf.training.benchmark.tasks import run_cells, task_folder
 
     opened = EngineChoice(engine, workers, engine_config, gpus_per_task, wait).open()
     here = opened.place(out)
@@ -115,7 +115,7 @@ def benchmark(
     if dry_run:
         statuses = statuses_in(here, cells)
         _warn_of_stale(statuses, here)
-        _show(selected, statuses, opened)
+        _show(selected, statuses, opened, task_folder(here, matrix or here))
         return
     if matrix is not None and not report_only:
         try:
@@ -155,7 +155,9 @@ def _check_places(matrix: Path | None, out: Path, *, report_only: bool) -> None:
         raise TrainingError(f"{matrix} is a folder: give a YAML file; --report-only --out {matrix} reports its runs")
 
 
-def _show(cells: "Sequence[BenchmarkRun]", statuses: "Mapping[str, Status]", engine: "Engine") -> None:
+def _show(
+    cells: "Sequence[BenchmarkRun]", statuses: "Mapping[str, Status]", engine: "Engine", folder: "TaskFolder"
+) -> None:
     """Print each cell with its state and, if it cannot run, the reason; raise an error if any cannot run."""
     from medmnist_hf.jobs.tasks import State
     from medmnist_hf.training.benchmark.boards import protocol
@@ -173,7 +175,7 @@ def _show(cells: "Sequence[BenchmarkRun]", statuses: "Mapping[str, Status]", eng
     finished = sum(statuses[cell.name].state is State.DONE for cell in cells)
     say(f"cells: {len(cells) - finished - blocked} can run, {finished} done, {blocked} cannot run")
     engine.check()
-    for line in engine.resources(len(cells) - finished):
+    for line in engine.resources(len(cells) - finished, folder):
         say(line)
     if blocked:
         raise TrainingError(f"{blocked} of {len(cells)} cells cannot run: fix the problems above")

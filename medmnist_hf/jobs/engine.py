@@ -18,12 +18,14 @@ class Engine(ABC):
         name: Its name on the command line.
         pause: Seconds between two calls of `is_active`.
         detaches: Its tasks continue when the process that started them has ended.
+        sees_results: This machine sees what tasks write; otherwise only the markers say what is done.
         settings: How tasks run.
     """
 
     name: str
     pause: float = PAUSE
     detaches: bool = False
+    sees_results: bool = True
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -41,8 +43,8 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def resources(self, tasks: int) -> list[str]:
-        """Describe in a few lines where and with what a number of tasks would run."""
+    def resources(self, tasks: int, folder: TaskFolder) -> list[str]:
+        """Describe in a few lines where and with what a number of tasks of a folder would run."""
 
     def still_running(self, folder: TaskFolder) -> str:
         """Say what still runs tasks of a folder although the process that started it has ended; empty for nothing."""

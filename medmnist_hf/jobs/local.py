@@ -54,7 +54,7 @@ class LocalEngine(Engine):
         room = max(1, len(self._devices) // whole * self.settings.tasks_per_gpu)
         return min(self.settings.workers or room, room)
 
-    def resources(self, tasks: int) -> list[str]:
+    def resources(self, tasks: int, folder: TaskFolder) -> list[str]:
         """See `Engine.resources`."""
         gpu = f" and {self.settings.gpus_per_task:g} GPUs" if self.settings.gpus_per_task else ""
         return [f"local: {tasks:,} tasks, {self.workers} at a time, each with {self._threads()} cores{gpu}"]

@@ -84,7 +84,7 @@ class RayEngine(Engine):
                 "in the engine's settings"
             ) from None
 
-    def resources(self, tasks: int) -> list[str]:
+    def resources(self, tasks: int, folder: TaskFolder) -> list[str]:
         """See `Engine.resources`."""
         found = ray.cluster_resources()  # type: ignore[no-untyped-call]
         nodes = len(ray.nodes())  # type: ignore[no-untyped-call]

@@ -27,9 +27,7 @@ from medmnist_hf.typed_json import IN_FILE, Bounds, Name, Pattern, decode, encod
 _NO_FILE: Final = "give a YAML file with --engine-config"
 
 Workers = Annotated[int, Bounds(1, 10_000)]
-Duration = Annotated[
-    str, Pattern(r"(\d+-)?\d{1,3}(:\d{2}){1,2}", "hours:minutes:seconds in quotes, such as '04:00:00'")
-]
+Duration = Annotated[str, Pattern(r"(\d+-)?\d{1,3}(:\d{2}){2}", "hours:minutes:seconds in quotes, such as '04:00:00'")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from datatrove.executor.slurm import SlurmPipelineExecutor
@@ -25,7 +24,7 @@ from medmnist_hf.errors import JobError, cannot_read
 from medmnist_hf.files import read_document, write_atomically
 from medmnist_hf.jobs.engine import Engine
 from medmnist_hf.jobs.settings import Settings
-from medmnist_hf.jobs.tasks import JOBS_DIR, Task, TaskFolder
+from medmnist_hf.jobs.tasks import Task, TaskFolder
 from medmnist_hf.jobs.worker import write_settings
 
 JOBS_NAME: Final = "slurm_jobs.json"
@@ -110,7 +109,7 @@ class SlurmEngine(Engine):
         if answer.returncode:
             raise JobError(f"Slurm refuses the job ({_fault(answer)}): check the engine's settings")
 
-    def resources(self, tasks: int) -> list[str]:
+    def resources(self, tasks: int, folder: TaskFolder) -> list[str]:
         """See `Engine.resources`."""
         jobs = math.ceil(tasks / self._per_job)
         workers = f", {self.settings.workers} at a time" if self.settings.workers else ""
@@ -162,7 +161,7 @@ class SlurmEngine(Engine):
             len(tasks),
             self._options(),
             workers=self.settings.workers or -1,
-            job_name=f"medmnist-hf-{_plain_name(folder.path)}",
+            job_name=re.sub(r"[^\w.-]", "_", f"medmnist-hf-{folder.title}"),
             env_command=self.settings.slurm.setup,
             tasks_per_job=self._per_job,
             max_array_size=_largest_array(),
@@ -206,11 +205,6 @@ class SlurmEngine(Engine):
         """See `Engine.forget`; keeps the ids of jobs that may still run."""
         if not self._may_run:
             (folder.path / JOBS_NAME).unlink(missing_ok=True)
-
-
-def _plain_name(path: Path) -> str:
-    """Name of the folder of tasks, or of the one that it belongs to, without characters that a shell interprets."""
-    return re.sub(r"[^\w.-]", "_", next(name for name in reversed(path.parts) if name != JOBS_DIR))
 
 
 def _ask(*command: str, script: str | None = None) -> "subprocess.CompletedProcess[str]":

@@ -20,7 +20,7 @@ ENGINES: Final = {
     "local": ("medmnist_hf.jobs.local", "LocalEngine", None),
     "slurm": ("medmnist_hf.jobs.slurm", "SlurmEngine", "jobs"),
     "ray": ("medmnist_hf.jobs.ray", "RayEngine", "ray"),
-    "hf-jobs": ("medmnist_hf.jobs.hf_jobs", "HfJobsEngine", "jobs"),
+    "hf-jobs": ("medmnist_hf.jobs.hf_jobs", "HfJobsEngine", None),
 }
 """Name -> module, class, and the extra that it needs."""
 
@@ -94,6 +94,8 @@ def run_tasks(
         OSError: The folder cannot be written.
     """
     check_engine(engine, wait=wait)
+    if not engine.sees_results:
+        is_done, describe = _unknown, _done
     folder.path.mkdir(parents=True, exist_ok=True)
     with _sole_submission(folder), _stopped_by_sigterm():
         if running := engine.still_running(folder):
@@ -116,6 +118,14 @@ def run_tasks(
             folder.interrupt_running()
             watch.look()
         return folder.statuses(tasks)
+
+
+def _unknown(task: Task) -> None:
+    """Only its marker says whether a task is done."""
+
+
+def _done(task: Task) -> str:
+    return "done"
 
 
 def _stop(engine: Engine, folder: TaskFolder) -> None:

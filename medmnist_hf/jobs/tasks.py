@@ -137,6 +137,11 @@ class TaskFolder:
 
     path: Path
 
+    @property
+    def title(self) -> str:
+        """Name of the folder; if that is `JOBS_DIR`, of the folder that it is in."""
+        return self.path.parent.name if self.path.name == JOBS_DIR else self.path.name
+
     def read(self) -> tuple[Task, ...]:
         """Read the list of tasks; empty if there is none.
 
@@ -170,8 +175,7 @@ class TaskFolder:
         """
         listed, earlier = _Tasks(tuple(tasks)), self.read()
         statuses = self._expected(tasks, earlier, is_done, repeat)
-        for kind in (COMPLETIONS, FAILURES, RUNNING, LOGS):
-            (self.path / kind).mkdir(parents=True, exist_ok=True)
+        self.make_folders()
         if listed.tasks != earlier:
             for kind in (COMPLETIONS, FAILURES, RUNNING):
                 self._clear(kind)
@@ -191,6 +195,11 @@ class TaskFolder:
             elif status.state in {State.INTERRUPTED, State.RUNNING} and rank not in running:
                 self.begin(rank)
                 self.interrupt(rank)
+
+    def make_folders(self) -> None:
+        """Create the folders of the marks, which a bucket does not keep while they are empty."""
+        for kind in (COMPLETIONS, FAILURES, RUNNING, LOGS):
+            (self.path / kind).mkdir(parents=True, exist_ok=True)
 
     def expected(
         self, tasks: Sequence[Task], is_done: Callable[[Task], bool | None], *, repeat: bool = False

@@ -61,6 +61,7 @@ def run_share(path: Path, index: int) -> int:
     tasks, ranks = folder.read(), listed[first : first + share]
     if not all(0 <= rank < len(tasks) for rank in ranks):
         raise JobError(f"{path / RANKS_NAME} does not match {path / TASKS_NAME}: start the tasks again")
+    folder.make_folders()
     try:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(number, end)

@@ -10,7 +10,7 @@ from medmnist_hf.jobs.submit import ENGINES, open_engine
 from medmnist_hf.jobs.tasks import TaskFolder
 
 
-@pytest.mark.parametrize("name", [name for name in ENGINES if name != "hf-jobs"])
+@pytest.mark.parametrize("name", ENGINES)
 def test_an_engine_has_the_name_by_which_it_is_opened(name: str) -> None:
     engine = open_engine(name, Settings(workers=3))
     assert engine.name == name and engine.settings.workers == 3 and engine.pause > 0

@@ -122,12 +122,13 @@ def test_gpus_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch, wa
 def test_resources_are_described(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     engine = LocalEngine(Settings(gpus_per_task=0.5, cpus_per_task=3))
-    assert engine.resources(1_000) == ["local: 1,000 tasks, 4 at a time, each with 3 cores and 0.5 GPUs"]
+    (line,) = engine.resources(1_000, TaskFolder(Path()))
+    assert line == "local: 1,000 tasks, 4 at a time, each with 3 cores and 0.5 GPUs"
 
 
 def test_thousands_of_tasks_are_watched_quickly(tmp_path: Path) -> None:
     """At short intervals, while the tasks need the cores."""
-    tasks = [shell(f"t{number}", "sleep 100" if not number else "true") for number in range(3_000)]
+    tasks = [shell(f"t{number}", "exec sleep 100" if not number else "true") for number in range(3_000)]
     folder, engine = TaskFolder(tmp_path), LocalEngine(Settings())
     folder.write(tasks, lambda task: None)
     engine.start(folder, tasks, range(len(tasks)))
@@ -140,6 +141,6 @@ def test_thousands_of_tasks_are_watched_quickly(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
-    tasks = [shell("a", f"rm -r {tmp_path}/completions; touch {tmp_path}/completions"), shell("b", "sleep 100")]
+    tasks = [shell("a", f"rm -r {tmp_path}/completions; touch {tmp_path}/completions"), shell("b", "exec sleep 100")]
     with pytest.raises(OSError, match="completions"):
         run_tasks(TaskFolder(tmp_path), tasks, LocalEngine(Settings(workers=2)), report=lambda line: None)

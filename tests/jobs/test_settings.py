@@ -71,6 +71,7 @@ def test_an_empty_file_is_one_of_defaults(file: Path) -> None:
         ("memory_gb: 0", "memory_gb is 0, must be a number from 0.01 to 100000"),
         ("memory_gb: .inf", "memory_gb is inf, must be finite"),
         ("time: 4h", "time is '4h', must be hours:minutes:seconds in quotes, such as '04:00:00'"),
+        ("time: '04:00'", "time is '04:00', must be hours:minutes:seconds in quotes"),
         ("time: 14:00:00", "time is 50400, must be text"),
         ("gpus_per_task: 1.5", "gpus_per_task is 1.5: must be a whole number, or one divided by one"),
         ("gpus_per_task: 0.3", "gpus_per_task is 0.3: must be a whole number, or one divided by one"),

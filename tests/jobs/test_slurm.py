@@ -213,7 +213,7 @@ def test_a_cluster_that_does_not_answer_keeps_its_jobs_in_mind(
 
 def test_resources_are_described(programs: Programs) -> None:
     settings = Settings(gpus_per_task=0.5, tasks_per_job=2, workers=8, slurm=SlurmSettings("gpu"))
-    assert SlurmEngine(settings).resources(1_001) == [
+    assert SlurmEngine(settings).resources(1_001, TaskFolder(Path())) == [
         "slurm: 1,001 tasks in 251 jobs of an array, 8 at a time",
         "options of each job: --partition=gpu --nodes=1 --ntasks=1 --cpus-per-task=2 --gpus=1 --signal=B:USR1@90 "
         "--open-mode=append --requeue",

@@ -91,7 +91,8 @@ def test_a_selection_leaves_the_others_as_they_are(tmp_path: Path) -> None:
 
 
 def test_without_keep_going_a_failure_ends_what_runs(tmp_path: Path) -> None:
-    tasks = [shell("a", "sleep 100"), shell("b", "sleep 0.1; exit 1"), shell("c", "sleep 100"), shell("d", "true")]
+    scripts = {"a": "exec sleep 100", "b": "sleep 0.1; exit 1", "c": "exec sleep 100", "d": "true"}
+    tasks = [shell(name, script) for name, script in scripts.items()]
     statuses, _ = run(tmp_path, tasks, keep_going=False)
     first, second, _, last = [status.state for status in statuses.values()]  # the third may have begun
     assert [first, second, last] == [State.INTERRUPTED, State.FAILED, State.WAITING]
@@ -124,7 +125,7 @@ def submitting(path: Path, tasks: Sequence[Task]) -> "subprocess.Popen[str]":
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_what_a_process_that_ends_early_leaves_is_done_by_the_same_call(tmp_path: Path, number: int) -> None:
     tasks = [appending(tmp_path, "a")]
-    tasks += [appending(tmp_path, name, f"test -e {tmp_path}/go || sleep 100") for name in "bc"]
+    tasks += [appending(tmp_path, name, f"test -e {tmp_path}/go || exec sleep 100") for name in "bc"]
     tasks += [appending(tmp_path, "d")]
     process = submitting(tmp_path, tasks)
     wait_for(lambda: ran(tmp_path) == ["a", "b", "c"])
@@ -143,7 +144,7 @@ def test_what_a_process_that_ends_early_leaves_is_done_by_the_same_call(tmp_path
 
 def test_two_at_once_in_one_folder_are_refused_in_one_line(tmp_path: Path) -> None:
     """Also while the tasks of the first run, which do not keep its lock."""
-    tasks = [appending(tmp_path, "a", "sleep 100")]
+    tasks = [appending(tmp_path, "a", "exec sleep 100")]
     process = submitting(tmp_path, tasks)
     wait_for(lambda: ran(tmp_path) == ["a"])
     message = f"another process is running tasks of {tmp_path}: wait until it ends, then run again"
@@ -214,7 +215,7 @@ class Refusing(LocalEngine):
 @pytest.mark.parametrize("where", ["check", "still", "start", "active", ""])
 def test_an_engine_that_fails_is_stopped(tmp_path: Path, where: str) -> None:
     engine, path = Refusing(where), tmp_path / "tasks"
-    task = shell("a", f"touch {tmp_path}/ran; {'sleep 100' if where else 'true'}")
+    task = shell("a", f"touch {tmp_path}/ran; {'exec sleep 100' if where else 'true'}")
     if where:
         with pytest.raises(JobError, match=r"^no$|^job 17 is still running .*: wait until it ends, or cancel it$"):
             run_tasks(TaskFolder(path), [task], engine, report=lambda line: None)

@@ -77,7 +77,7 @@ def test_a_job_that_is_asked_to_end_interrupts_its_task_and_starts_no_other(tmp_
     program = tmp_path / "scontrol"
     program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
     program.chmod(0o755)
-    tasks = [shell(name, f"touch {tmp_path}/{name}; sleep 100") for name in "ab"]
+    tasks = [shell(name, f"touch {tmp_path}/{name}; exec sleep 100") for name in "ab"]
     folder = submitted(tmp_path, tasks, [0, 1], Settings(tasks_per_job=2))
     job = worker(folder, 0, PATH=f"{tmp_path}:{os.environ['PATH']}", SLURM_JOB_ID="17")
     wait_for((tmp_path / "a").exists)

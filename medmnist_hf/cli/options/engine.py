@@ -82,6 +82,10 @@ class EngineChoice:
         from medmnist_hf.jobs.settings import read_settings
         from medmnist_hf.jobs.submit import open_engine
 
+        if self.name == "hf-jobs":
+            from medmnist_hf.hub.client import apply_hub_limits
+
+            apply_hub_limits()
         return open_engine(
             self.name, read_settings(self.config, workers=self.workers, gpus_per_task=self.gpus_per_task)
         )
@@ -110,6 +114,10 @@ def choose_engine(
     return None
 
 
+def _unknown(task: "Task") -> None:
+    """Only its marker says whether a task is done."""
+
+
 def show_tasks(
     path: Path,
     tasks: "Sequence[Task]",
@@ -132,6 +140,8 @@ def show_tasks(
     from medmnist_hf.jobs.tasks import State, TaskFolder, count
 
     folder = TaskFolder(engine.place(path))
+    if not engine.sees_results:
+        is_done = _unknown
     statuses = folder.expected(tasks, is_done, repeat=repeat)
     for task in tasks:
         status = statuses[task.name]
@@ -140,7 +150,7 @@ def show_tasks(
             say(f"{'':11} its output is in {folder.log_of(task)}")
     say(f"tasks: {count(statuses.values())}")
     engine.check()
-    for line in engine.resources(sum(status.state is not State.DONE for status in statuses.values())):
+    for line in engine.resources(sum(status.state is not State.DONE for status in statuses.values()), folder):
         say(line)
 
 

@@ -54,6 +54,11 @@ def _command(cell: BenchmarkRun, out: Path, processes: int) -> tuple[str, ...]:
     return (*program, "--config", str(folder / CONFIG_NAME), "--out", str(folder), "--quiet")
 
 
+def task_folder(out: Path, matrix: Path) -> TaskFolder:
+    """Return the folder of the tasks of a matrix, within the folder of a benchmark."""
+    return TaskFolder(out / JOBS_DIR / matrix.stem)
+
+
 def run_cells(
     cells: Sequence[BenchmarkRun],
     matrix: Path,
@@ -93,7 +98,7 @@ def run_cells(
             if is_selected(cell.name) and not done[cell.name]:
                 _write_config(cell, here / cell.name / CONFIG_NAME)
         run_tasks(
-            TaskFolder(here / JOBS_DIR / matrix.stem),
+            task_folder(here, matrix),
             tasks_of(cells, out, engine.settings.gpus_per_task),
             engine,
             is_done=lambda task: done[task.name],
