@@ -18,7 +18,8 @@ class Engine(ABC):
         name: Its name on the command line.
         pause: Seconds between two calls of `is_active`.
         detaches: Its tasks continue when the process that started them has ended.
-        sees_results: This machine sees what tasks write; otherwise only the markers say what is done.
+        sees_results: This machine sees what tasks write; otherwise only the marks say what is done, and only logs of
+            failed tasks and files of `Task.result` are fetched.
         settings: How tasks run.
     """
 

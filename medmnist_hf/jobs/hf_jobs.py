@@ -296,17 +296,19 @@ class HfJobsEngine(Engine):
         return job.status.stage in TERMINAL_JOB_STAGES
 
     def _fetch(self, folder: TaskFolder, tasks: Sequence[Task]) -> None:
-        """Mark in the mirror which tasks are done, failed (with reason and log) or running."""
+        """Mark in the mirror which tasks are done (with result), failed (with reason and log) or running."""
         path = folder.path
         done, failed, running = (self._ranks(path / kind) for kind in (COMPLETIONS, FAILURES, RUNNING))
         known_done, known_failed = folder.ended()
-        for rank in done - known_done:
-            folder.complete(rank)
+        ended = [rank for rank in sorted(done - known_done) if rank < len(tasks)]
         new = [rank for rank in sorted(failed - done - known_failed) if rank < len(tasks)]
-        logs = [folder.log_of(tasks[rank]) for rank in new]
-        for log in logs:
-            log.parent.mkdir(parents=True, exist_ok=True)
-        self._bucket.fetch({self._remote(log): log for log in logs if log.is_relative_to(self._mirror)})
+        results = [folder.result_of(tasks[rank]) for rank in ended]
+        files = [result for result in results if result] + [folder.log_of(tasks[rank]) for rank in new]
+        for file in files:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        self._bucket.fetch({self._remote(file): file for file in files})
+        for rank in ended:
+            folder.complete(rank)
         self._bucket.fetch(self._markers(path / FAILURES, new))
         for rank in new:
             (path / RUNNING / f"{rank:05d}").unlink(missing_ok=True)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from medmnist_hf.errors import JobError
@@ -95,7 +96,7 @@ def run_tasks(
     """
     check_engine(engine, wait=wait)
     if not engine.sees_results:
-        is_done, describe = _unknown, _done
+        is_done, describe = _unknown, partial(_describe_fetched, describe)
     folder.path.mkdir(parents=True, exist_ok=True)
     with _sole_submission(folder), _stopped_by_sigterm():
         if running := engine.still_running(folder):
@@ -124,8 +125,9 @@ def _unknown(task: Task) -> None:
     """Only its marker says whether a task is done."""
 
 
-def _done(task: Task) -> str:
-    return "done"
+def _describe_fetched(describe: Callable[[Task], str], task: Task) -> str:
+    """Describe a task from the file of its result, the only one that a distant engine fetches."""
+    return describe(task) if task.result else "done"
 
 
 def _stop(engine: Engine, folder: TaskFolder) -> None:

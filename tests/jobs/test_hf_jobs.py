@@ -188,6 +188,19 @@ def test_what_tasks_read_is_in_the_bucket(server: JobsServer, tmp_path: Path) ->
     assert (out / "cell" / "log.txt").read_text() == "epochs: 3\n"
 
 
+def test_results_are_fetched_before_a_task_counts_as_done(server: JobsServer, tmp_path: Path) -> None:
+    bucket, engine = tmp_path / "bucket", Engine(tmp_path / "bucket", tasks_per_job=2)
+    tasks = [Task.with_result("a", "/bin/echo", "fine"), shell("b", "true")]
+    folder = TaskFolder(engine.place(bucket / "dist"))
+
+    def describe(task: Task) -> str:
+        path = folder.result_of(task)
+        return path.read_text().strip() if path else "nothing to see"
+
+    _, lines = run(engine, bucket / "dist", tasks, describe=describe)
+    assert "a: fine" in lines[0] and "b: done" in lines[1]
+
+
 def test_no_more_jobs_than_workers_run_at_a_time(server: JobsServer, tmp_path: Path) -> None:
     bucket = tmp_path / "bucket"
     script = f"sleep 0.2; ls {bucket}/dist/running | wc -l >> {bucket}/counts"
