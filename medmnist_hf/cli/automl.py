@@ -22,7 +22,7 @@ from medmnist_hf.console.program import Panel
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.extras import suggest_install
 from medmnist_hf.training.recipe import default_folder, presets
-from medmnist_hf.training.registry import PIXELS
+from medmnist_hf.training.registry import LABELS, PIXELS
 
 EXAMPLE: Final = (
     "Example: medmnist-hf automl breastmnist --root dist --size 28 --engine flaml --time-budget 10m --seed 0"
@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: medmnist-hf automl-env auto-sklearn")(automl_env)
 
 
-@recipe_options("dataset", "size", "time_budget", "trials", "root", "revision", "test")
+@recipe_options("dataset", "size", "time_budget", "trials", "root", "revision", *LABELS, "test")
 @suggest_install("train")
 def automl(
     *,

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -11,11 +12,30 @@ from numpy.typing import NDArray
 from medmnist_hf.array_types import IntArray
 from medmnist_hf.errors import SourceError
 from medmnist_hf.sampling.stratify import check_labels, first_rows, one_hot, priorities, stratified_order
+from medmnist_hf.typed_json import Count, Sha256
 
 _log = logging.getLogger(__name__)
 
 NO_FINDING: Final = "no finding"
 """Name of the rows without a finding, which count as a class when a number of rows of each class is chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenRows:
+    """A record of rows that were chosen.
+
+    Attributes:
+        count: Their number.
+        sha256: Their digest, see `rows_sha256`.
+    """
+
+    count: Count
+    sha256: Sha256
+
+    @classmethod
+    def of(cls, rows: IntArray) -> "ChosenRows":
+        """The record of rows."""
+        return cls(len(rows), rows_sha256(rows))
 
 
 def choose_rows(

@@ -223,7 +223,7 @@ def stand(flag: str, auc: float | Interval, acc: float | Interval, *, provenance
 
 
 def leaderboard(
-    flag: str, own: Iterable[tuple[str, float, float]] = (), *, provenance: Provenance
+    flag: str, own: Iterable[tuple[str, float, float]] = (), *, provenance: Provenance, all_labels: bool = True
 ) -> tuple[LeaderboardRow, ...]:
     """Published and own results of a subset, sorted by AUC to three decimals, then by ACC.
 
@@ -232,11 +232,13 @@ def leaderboard(
         own: Name, AUC and ACC of each own result, on the test split.
         provenance: Provenance of the data of the own results. Published rows and ranks are included only if it is
             verified.
+        all_labels: Whether the own results are of models trained on all labels, as the published ones are. Otherwise
+            published rows and ranks are left out.
 
     Raises:
         CatalogError: The flag is unknown.
     """
-    published = published_results(flag) if provenance.comparable else ()
+    published = published_results(flag) if provenance.comparable and all_labels else ()
     aucs, accs = [row.auc for row in published], [row.acc for row in published]
     rows = [
         LeaderboardRow(

@@ -37,7 +37,7 @@ def ensemble(shared: Run, folders: Mapping[int, Path], out: Path) -> EnsembleRes
     for split in shared.scored:
         mean: FloatArray = np.mean([_scores(folder, split) for folder in folders.values()], axis=0)
         write_scores(shared, out, split, mean, ENSEMBLE)
-        predictions[split] = check_scores(shared.recipe, shared.data[split].labels, mean)
+        predictions[split] = check_scores(shared.recipe, shared.labels(split), mean)
     return score_splits(shared.recipe, predictions)
 
 
@@ -59,7 +59,7 @@ def write_scores(shared: Run, folder: Path, split: str, scores: FloatArray, part
     provenance = shared.record.provenance
     run = predictions_name(recipe, part)
     marked = run if provenance.comparable else f"{run}-{provenance}"
-    path = write_predictions(folder, recipe.dataset, recipe.size, split, scores, shared.data[split].labels, run=marked)
+    path = write_predictions(folder, recipe.dataset, recipe.size, split, scores, shared.labels(split), run=marked)
     for other in earlier:
         if other != path:
             other.unlink()

@@ -20,23 +20,22 @@ from typing import Any, Final, Literal, get_type_hints
 import yaml
 
 from medmnist_hf import catalog
-from medmnist_hf.catalog import Subset, Task
-from medmnist_hf.documents import YAML_BYTES, parse_yaml
+from medmnist_hf.catalog import Subset
+from medmnist_hf.documents import parse_yaml
 from medmnist_hf.embeddings.manifest import model_slug
-from medmnist_hf.errors import TrainingError, cannot_read, shorten
-from medmnist_hf.files import read_document
+from medmnist_hf.errors import TrainingError, shorten
 from medmnist_hf.places.resolver import DEFAULT_ROOT, ROOT_VARIABLE
 from medmnist_hf.training.data_source import locate_data
-from medmnist_hf.training.registry import METHODS, PIXELS, method
-from medmnist_hf.training.values import option, parse_seconds, parse_size, typed_value, unknown_option, unmet_bound
-
-LOSSES: Final = {
-    Task.BINARY: ("cross-entropy",),
-    Task.MULTI_CLASS: ("cross-entropy",),
-    Task.ORDINAL: ("cross-entropy", "ordinal"),
-    Task.MULTI_LABEL: ("bce",),
-}
-"""Task -> losses it can be trained with; ``auto`` resolves to the first."""
+from medmnist_hf.training.registry import LOSSES, METHODS, PIXELS, method
+from medmnist_hf.training.values import (
+    option,
+    parse_seconds,
+    parse_size,
+    read_yaml,
+    typed_value,
+    unknown_option,
+    unmet_bound,
+)
 
 SEEDS: Final = "seeds"
 NOT_TRAINED: Final = (SEEDS, "report_to")
@@ -63,6 +62,19 @@ class Recipe:
     )
     repository: str | None = option(None, "Repository of the data set on the Hub, as user/name.")
     revision: str | None = option(None, "Branch, tag or commit of the data set on the Hub.")
+    fraction: float | None = option(
+        None, "Fraction of the train rows to use, stratified: 0.01 is 1 %.", above=0, at_most=1
+    )
+    shots: int | None = option(
+        None, "Train rows of each class to use; for ChestMNIST of each finding and of no finding.", at_least=1
+    )
+    few_validation: bool = option(False, "Reduce validation to the same fraction or shots, for all seeds alike.")
+    label_seed: int | None = option(
+        None,
+        "Seed of the choice of fraction or shots; by default the training seed, so that each seed has its own rows.",
+        at_least=0,
+        at_most=2**32 - 1,
+    )
 
     model: str = option(
         "resnet18",
@@ -195,6 +207,8 @@ class Recipe:
             losses = " or ".join(("auto", *LOSSES[entry.task]))
             raise TrainingError(f"loss is {self.loss} but {entry.flag} is {entry.task}: use {losses}")
         method(self.method).check(entry, self.model)
+        if self.fraction is not None and self.shots is not None:
+            raise TrainingError(f"fraction is {self.fraction:g} and shots is {self.shots}: give only one of them")
         if self.ema == 1:
             raise TrainingError("ema is 1, which never updates the average: give less than 1")
         if (self.mixup or self.cutmix) and self.batch_size == 1:
@@ -216,6 +230,13 @@ class Recipe:
     def subset(self) -> Subset:
         """The subset. Raises `CatalogError` if the flag is unknown."""
         return catalog.subset(self.dataset)
+
+    @property
+    def few_labels(self) -> str:
+        """Which train rows are used, as ``fraction 0.01`` or ``shots 5``; empty for all of them."""
+        if not method(self.method).reads_labels or self.fraction == 1:
+            return ""
+        return f"shots {self.shots}" if self.shots else f"fraction {self.fraction:g}" if self.fraction else ""
 
     @property
     def input_channels(self) -> int:
@@ -327,6 +348,8 @@ def unread_options(recipe: Recipe, names: Iterable[str]) -> dict[str, str]:
         "layer_decay": (recipe.method == "partial" and not recipe.unfreeze, "only the classifier is trained"),
         "unfreeze_from": (recipe.unfreeze in {0, 1}, f"unfreeze is {recipe.unfreeze:g}"),
         "features": (chosen.trains and not recipe.probe_first, "it is only read with probe_first"),
+        "few_validation": (not recipe.few_labels, "there is neither fraction nor shots"),
+        "label_seed": (not recipe.few_labels, "there is neither fraction nor shots"),
         "early_stopping": (recipe.early_stopping >= recipe.epochs, f"there are only {recipe.epochs} epochs"),
     }
     unread = {}
@@ -369,20 +392,6 @@ def differences(earlier: Recipe, recipe: Recipe) -> str:
 
 def _format(value: object) -> str:
     return {"None": "none", "True": "yes", "False": "no"}.get(str(value), str(value))
-
-
-def read_yaml(path: Path, what: str) -> Any:
-    """Parse a YAML file. Raises a `TrainingError` that asks for `what` if it cannot be read or parsed."""
-    try:
-        text = read_document(path, YAML_BYTES).decode()
-    except OSError as error:
-        raise TrainingError(cannot_read(path, error, f"give {what}")) from None
-    except UnicodeDecodeError:
-        raise TrainingError(f"cannot read {path} (not a text file): give {what}") from None
-    try:
-        return parse_yaml(text)
-    except ValueError as error:
-        raise TrainingError(f"{path} is not a valid YAML file of options ({error}): fix it there") from None
 
 
 @cache

@@ -14,12 +14,23 @@ from pathlib import Path
 from typing import Any, Final
 
 from medmnist_hf.automl.engines import Engine, engines
-from medmnist_hf.catalog import Subset
+from medmnist_hf.catalog import Subset, Task
 from medmnist_hf.errors import TrainingError, cannot_read, shorten
 from medmnist_hf.files import expand_user, regular_size
 
 COMMON: Final = ("dataset", "size", "root", "repository", "revision", "model", "method", "loss", "seeds", "test")
 """Recipe options that every method reads."""
+
+LABELS: Final = ("fraction", "shots", "few_validation", "label_seed")
+"""Recipe options that choose rows, for methods that learn from labels."""
+
+LOSSES: Final = {
+    Task.BINARY: ("cross-entropy",),
+    Task.MULTI_CLASS: ("cross-entropy",),
+    Task.ORDINAL: ("cross-entropy", "ordinal"),
+    Task.MULTI_LABEL: ("bce",),
+}
+"""Task -> losses it can be trained with; ``auto`` resolves to the first."""
 
 PAPER_MODELS: Final = ("resnet18", "resnet50")
 """Names of the networks of the MedMNIST paper."""
@@ -53,6 +64,7 @@ class Method:
             in braces; empty if the method leaves no model.
         trains: Whether it trains with the recipe's loss, which may then be any loss of the task.
         volumes: Whether it reads volumes as well as images.
+        reads_labels: Whether it learns from labels of the train split, and so reads `LABELS`.
         engine: The AutoML engine it runs, if any.
         reads: Recipe options it reads in addition to `COMMON`; for an engine, those that define the frozen features.
         module: Module of its ``fit`` in `medmnist_hf.training.methods`; by default the one named like the method.
@@ -63,6 +75,7 @@ class Method:
     card: str = ""
     trains: bool = False
     volumes: bool = True
+    reads_labels: bool = True
     engine: Engine | None = None
     reads: tuple[str, ...] = _FROZEN
     module: str = ""
@@ -75,7 +88,8 @@ class Method:
     def reads_option(self, option: str, *, pixels: bool = False) -> bool:
         """Whether the method reads a recipe option; with `pixels`, an engine ignores options of frozen features."""
         own = () if self.engine is None else ("time_budget", *self.engine.options)
-        return option in COMMON or option in own or (option in self.reads and not pixels)
+        common = COMMON + LABELS if self.reads_labels else COMMON
+        return option in common or option in own or (option in self.reads and not pixels)
 
     def check(self, entry: Subset, model: str) -> None:
         """Check that the method can read the images of a subset, or the features of a model.
@@ -133,6 +147,7 @@ METHODS: Final[dict[str, Method]] = {
             "zero-shot",
             "Match images to label prompts with a CLIP-like model.",
             volumes=False,
+            reads_labels=False,
             reads=(*_INPUT, "prompt"),
         ),
         *(Method(engine.name, engine.about, engine=engine, module="automl") for engine in engines()),

@@ -17,6 +17,7 @@ from medmnist_hf.documents import parse_json
 from medmnist_hf.errors import MedMNISTError, TrainingError, cannot_read
 from medmnist_hf.files import read_document, write_atomically
 from medmnist_hf.manifest import Provenance, SourceRecord
+from medmnist_hf.sampling.rows import ChosenRows
 from medmnist_hf.scoring.confidence import Method
 from medmnist_hf.training.recipe import Recipe, make_recipe
 from medmnist_hf.typed_json import IN_FILE, Bounds, Count, OneOf, attributes, decode, encode
@@ -84,10 +85,12 @@ class DataRecord:
     Attributes:
         source: The file that the data was built from.
         rows: Split -> number of rows.
+        chosen: Split -> the rows used, if only some of them were.
     """
 
     source: SourceRecord
     rows: dict[str, Count]
+    chosen: dict[str, ChosenRows] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: BuiltConfig) -> "DataRecord":

@@ -48,11 +48,12 @@ def seed_folder(out: Path, seed: int) -> Path:
 
 
 def predictions_name(recipe: Recipe, part: str) -> str:
-    """The run name in the name of a prediction file: model, method, and ``seed0`` or `ENSEMBLE`.
+    """The run name in the name of a prediction file: model, method, few labels if so, and ``seed0`` or `ENSEMBLE`.
 
     It contains no dot, since the official package reads a run name only up to the first dot.
     """
-    return f"{model_slug(recipe.model)}_{recipe.method}_{part}".replace(".", "-")
+    few = f"_{recipe.few_labels.replace(' ', '')}" if recipe.few_labels else ""
+    return f"{model_slug(recipe.model)}_{recipe.method}{few}_{part}".replace(".", "-")
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from medmnist_hf.errors import DivergenceError, TrainingError, is_full
 from medmnist_hf.files import sole_process, write_atomically
 from medmnist_hf.hub.client import apply_hub_limits
 from medmnist_hf.scoring.predictions import Predictions
+from medmnist_hf.training.data.few_labels import validation_rows
 from medmnist_hf.training.ensemble import ensemble, write_scores
 from medmnist_hf.training.methods.base import Fitted, Run
 from medmnist_hf.training.methods.resume import checkpoint_folder, last_checkpoint
@@ -184,7 +185,11 @@ class _Session:
             self.echo(f"  data     {config.where} ({record.provenance}): {rows} rows")
             data = {split: read_arrays(config, split) for split in SPLITS}
         self.echo(f"  device   {_describe_device(processes.device)}")
-        shared = Run(recipe, data, record, processes.device, self.quiet, workers, echo=self.echo)
+        shared = Run(
+            *(recipe, data, record, processes.device, self.quiet, workers),
+            echo=self.echo,
+            rows=validation_rows(recipe, data),
+        )
         folders = {seed: seed_folder(out, seed) for seed in recipe.seeds}
         finished = {
             seed: None if self.folder.force else _if_complete(read_seed(folder)) for seed, folder in folders.items()
@@ -255,18 +260,21 @@ class _Session:
 
         start = time.monotonic()
         set_seed(seed)
+        used = shared.for_seed(seed)
+        for split, chosen in used.record.chosen.items():
+            self.echo(f"  labels   {chosen.count:,} of {shared.record.rows[split]:,} rows of {split}")
         with full_disk_as_error(folder):
-            fitted: Fitted = method(shared.recipe.method).fit(replace(shared, claim=claim), seed, folder)
+            fitted: Fitted = method(shared.recipe.method).fit(replace(used, claim=claim), seed, folder)
             claim()
             seconds = round(fitted.earlier_seconds + time.monotonic() - start, 2)
             predictions = {
-                split: check_scores(shared.recipe, shared.data[split].labels, scores)
+                split: check_scores(shared.recipe, used.labels(split), scores)
                 for split, scores in fitted.scores.items()
             }
             facts = fitted.facts | {"seconds": seconds}
-            result = score_seed(shared.recipe, seed, predictions, facts=facts, data=shared.record)
+            result = score_seed(shared.recipe, seed, predictions, facts=facts, data=used.record)
             if self.processes.is_main_process:
-                _write_seed(shared, result, fitted, folder, predictions if draw else None)
+                _write_seed(used, result, fitted, folder, predictions if draw else None)
         self.processes.wait_for_everyone()
         if fitted.stopped:
             raise KeyboardInterrupt
@@ -295,7 +303,9 @@ def _write_seed(
         _replace_model(shared, fitted.built, fitted.scores["validation"], folder / BEST)
     _keep_last(folder / CHECKPOINTS, folder / LAST)
     if to_draw is not None:
-        write_figures(shared.recipe, result, folder, data=shared.data, predictions=to_draw, built=fitted.built)
+        write_figures(
+            shared.recipe, result, folder, data=shared.data, rows=shared.rows, predictions=to_draw, built=fitted.built
+        )
     write_seed(folder, result)
     if not result.facts.partial:
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)

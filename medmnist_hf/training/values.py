@@ -10,10 +10,13 @@ import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import field
+from pathlib import Path
 from types import UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
-from medmnist_hf.errors import UNPRINTABLE, TrainingError, shorten
+from medmnist_hf.documents import YAML_BYTES, parse_yaml
+from medmnist_hf.errors import UNPRINTABLE, TrainingError, cannot_read, shorten
+from medmnist_hf.files import read_document
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)", re.ASCII)
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
@@ -123,3 +126,17 @@ def unknown_option(name: object, known: Collection[str], short: Mapping[str, str
     close = [long for long, other in short.items() if other == text] or difflib.get_close_matches(text, known, 1)
     hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
     return f"unknown option {shorten(name)}: {hint}"
+
+
+def read_yaml(path: Path, what: str) -> Any:
+    """Parse a YAML file. Raises a `TrainingError` that asks for `what` if it cannot be read or parsed."""
+    try:
+        text = read_document(path, YAML_BYTES).decode()
+    except OSError as error:
+        raise TrainingError(cannot_read(path, error, f"give {what}")) from None
+    except UnicodeDecodeError:
+        raise TrainingError(f"cannot read {path} (not a text file): give {what}") from None
+    try:
+        return parse_yaml(text)
+    except ValueError as error:
+        raise TrainingError(f"{path} is not a valid YAML file of options ({error}): fix it there") from None

@@ -16,7 +16,6 @@ from medmnist_hf.catalog import Task, subsets
 from medmnist_hf.errors import MedMNISTError, TrainingError
 from medmnist_hf.training.recipe import (
     FIELDS,
-    LOSSES,
     Recipe,
     default_folder,
     differences,
@@ -24,7 +23,7 @@ from medmnist_hf.training.recipe import (
     presets,
     type_of,
 )
-from medmnist_hf.training.registry import PIXELS
+from medmnist_hf.training.registry import LOSSES, PIXELS
 from tests.fixtures.yaml_bomb import BOMB
 
 

@@ -35,7 +35,7 @@ from medmnist_hf.scoring.predictions import check
 from medmnist_hf.training import running as module
 from medmnist_hf.training.methods import knn, linear_probe
 from medmnist_hf.training.methods.base import Fitted, Run
-from medmnist_hf.training.recipe import RECIPE_NAME, Recipe, make_recipe
+from medmnist_hf.training.recipe import RECIPE_NAME, Recipe, make_recipe, run_name
 from medmnist_hf.training.report.publishable import best_seed
 from medmnist_hf.training.results import RESULTS_NAME, SEED_RESULT_NAME, read_results, read_seed
 from medmnist_hf.training.run_folder import LOCK_NAME
@@ -93,6 +93,34 @@ def test_the_multi_label_subset_runs_from_build_to_figures(
     assert result.seeds[0].per_class.keys() == set(subset("chestmnist").labels)
     assert figures_of(tmp_path / "run" / "seed-0").keys() == FIGURES
     assert not [record for record in caplog.records if record.name.startswith("medmnist_hf")]
+
+
+@pytest.mark.parametrize("method", ["finetune", "linear-probe"])
+def test_a_run_on_few_labels(root: Path, tmp_path: Path, method: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each seed trains on its own rows, validation is reduced alike for all, and test is whole."""
+    options = {"shots": 2, "few_validation": True, "test": False, "seeds": (0, 1)}
+    recipe = tiny(root, "bloodmnist", method=method, **options)
+    result = run(recipe, tmp_path / "run")
+    assert read_results(tmp_path / "run" / RESULTS_NAME).to_json() == result.to_json()
+    shown = capsys.readouterr().err
+    assert shown.count("labels   16 of 48 rows of train") == 2
+    first, second = (seed.data.chosen for seed in result.seeds)
+    assert first["train"].sha256 != second["train"].sha256 and first["validation"] == second["validation"]
+    count = first["validation"].count
+    assert count < result.data.rows["validation"]
+    for seed in (0, 1):
+        folder = tmp_path / "run" / f"seed-{seed}"
+        (path,) = (path for path in folder.iterdir() if path.suffix == ".csv")
+        predictions = read_predictions(path)
+        assert len(predictions.scores) == count
+        assert predictions.run == f"timm-test_efficientnet_{method}_shots2_seed{seed}-synthetic"
+        assert (folder / "figures" / "cases.png").is_file()
+    assert result.ensemble is not None and 0 <= result.ensemble.validation.auc <= 1
+    assert run_name(recipe) != run_name(replace(recipe, shots=3))
+    fixed = run(tiny(root, "bloodmnist", method=method, **options | {"label_seed": 0}), tmp_path / "fixed", quiet=True)
+    assert {seed.data.chosen["train"] for seed in fixed.seeds} == {first["train"]}
+    with pytest.raises(TrainingError, match=r"holds a run of another recipe \(shots 2 -> 3\)"):
+        run(replace(recipe, shots=3), tmp_path / "run", quiet=True)
 
 
 def test_a_run_without_matplotlib_logs_it_once(

@@ -99,6 +99,12 @@ def test_only_scores_on_verified_data_have_a_rank(provenance: Provenance) -> Non
     assert ranked(make_recipe({"dataset": "breastmnist"}), provenance) == expected
 
 
+def test_a_run_on_few_labels_has_no_rank() -> None:
+    assert ranked(make_recipe({"dataset": "pneumoniamnist", "fraction": 1.0})) is not None
+    for few in ({"fraction": 0.5}, {"shots": 100}):
+        assert ranked(make_recipe({"dataset": "pneumoniamnist", **few})) is None
+
+
 def test_only_a_complete_run_with_test_scores_has_a_rank() -> None:
     assert ranked(make_recipe({"dataset": "breastmnist"}), partial="stopped after 3 s") is None
     assert ranked(make_recipe({"dataset": "breastmnist", "seeds": (0, 1)})) is None

@@ -40,7 +40,10 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 PANELS: Final[dict[Panel, tuple[str, ...]]] = {
     Panel.RECIPE: ("preset", "config"),
-    Panel.DATA: ("size", "root", "repository", "revision"),
+    Panel.DATA: (
+        *("size", "root", "repository", "revision"),
+        *("fraction", "shots", "few_validation", "label_seed"),
+    ),
     Panel.MODEL: ("model", "pretrained", "checkpoint", "stem", "volumetric", "depth_stride"),
     Panel.INPUT: ("image_size", "resize", "channels", "normalize"),
     Panel.METHOD: (

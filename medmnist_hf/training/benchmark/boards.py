@@ -1,7 +1,7 @@
 """Collect all runs below a folder into boards: means over seeds, intervals, and places among the published rows.
 
-There is one board per subset and provenance. Runs on verified data are ranked among the published rows; runs on
-synthetic or unverified data have separate boards without places.
+There is one board per subset, provenance and number of labels. Runs on verified data and all train rows are ranked
+among the published rows; runs on synthetic or unverified data, or on few labels, have separate boards without places.
 
 A configuration is a recipe without its seeds, on the same data. Runs of a configuration in several folders, each with
 other seeds, form one row over all seeds. If a seed was run twice, each run has its own row, because a mean would count
@@ -23,7 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from medmnist_hf.catalog import Subset, subsets
+from medmnist_hf.catalog import Subset, subset, subsets
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.published import LeaderboardRow, leaderboard, published_notes, published_size
@@ -110,13 +110,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """Configurations and published results of one subset, on data of one provenance.
+    """Configurations and published results of one subset, on data of one provenance and with equally many labels.
 
     Attributes:
         subset: The subset.
         provenance: Provenance of the data of the runs.
-        rows: Configurations and, on verified data, published results by falling test AUC; rows without a place come
-            last if others have one.
+        labels: The labels that the runs used, such as ``fraction 0.01``; empty for all.
+        rows: Configurations and, on verified data and all labels, published results by falling test AUC; rows without
+            a place come last if others have one.
         chosen: The configuration that `best_on_validation` selects; None if none is complete, or if runs of the same
             size read different files.
         places: Number of places: the number of published results plus one; 0 without published results.
@@ -127,6 +128,7 @@ class Board:
 
     subset: Subset
     provenance: Provenance
+    labels: str
     rows: tuple[Row, ...]
     chosen: Row | None
     places: int
@@ -136,8 +138,9 @@ class Board:
 
     @property
     def name(self) -> str:
-        """Name of the subset, preceded by the banner of unverified or synthetic data."""
-        return self.provenance.mark(self.subset.python_class)
+        """Name of the subset with the labels used, preceded by the banner of unverified or synthetic data."""
+        few = f" ({self.labels})" if self.labels else ""
+        return self.provenance.mark(self.subset.python_class + few)
 
     @property
     def own(self) -> tuple[Row, ...]:
@@ -151,7 +154,7 @@ class Board:
 
 
 def gather(folder: Path) -> tuple[Board, ...]:
-    """Collect all runs below a folder into boards, verified data first, then in the order of the catalog.
+    """Collect all runs below a folder into boards: verified data first, then as in the catalog, then all labels first.
 
     Args:
         folder: Folder of the runs, which may be nested at any depth.
@@ -164,19 +167,30 @@ def gather(folder: Path) -> tuple[Board, ...]:
     sources = {tuple(getattr(result.recipe, name) for name in _OF_THE_DATA) for result in results.values()}
     hidden = _IN_COLUMNS if len(sources) > 1 else _IN_COLUMNS + _OF_THE_DATA
     links = {name: links_of(result, folder / name, folder) for name, result in results.items()}
-    rows: dict[tuple[Provenance, str], list[list[Row]]] = {}
-    files: dict[tuple[Provenance, str], set[tuple[int, str]]] = {}
+    rows: dict[tuple[Provenance, str, str], list[list[Row]]] = {}
+    files: dict[tuple[Provenance, str, str], set[tuple[int, str]]] = {}
     for (recipe, (provenance, md5)), runs in _by_configuration(results).items():
-        key = (provenance, recipe.dataset)
+        key = (provenance, recipe.dataset, _labels_used(recipe))
         parts = [replace(_row(part, hidden), links=tuple(links[name] for name in part)) for part in _parts(runs)]
         rows.setdefault(key, []).append(parts)
         files.setdefault(key, set()).add((recipe.size, md5))
-    keys = ((provenance, entry) for provenance in Provenance for entry in subsets())
-    return tuple(
-        _board(entry, kind, rows[kind, entry.flag], files[kind, entry.flag])
-        for kind, entry in keys
-        if (kind, entry.flag) in rows
-    )
+    used = sorted({labels for _, _, labels in rows}, key=_most_first)
+    keys = ((kind, entry.flag, labels) for kind in Provenance for entry in subsets() for labels in used)
+    return tuple(_board(*key, rows[key], files[key]) for key in keys if key in rows)
+
+
+def _labels_used(recipe: Recipe) -> str:
+    """The labels that a recipe uses, if not all; runs that differ in them are not compared."""
+    if not recipe.few_labels or not recipe.few_validation:
+        return recipe.few_labels
+    chosen = "" if recipe.label_seed is None else f", label_seed {recipe.label_seed}"
+    return f"{recipe.few_labels}, few_validation{chosen}"
+
+
+def _most_first(labels: str) -> tuple[str, float, str]:
+    """Sort key of the labels used: all, then fractions and shots, each from many to few."""
+    kind, _, rest = labels.partition(" ")
+    return kind, -float(rest.split(",")[0] or 0), rest
 
 
 def _by_configuration(results: Mapping[str, RunResult]) -> dict[_Configuration, dict[str, RunResult]]:
@@ -255,7 +269,7 @@ def _row(runs: Mapping[str, RunResult], hidden: Sequence[str]) -> Row:
         model=recipe.model,
         method=recipe.method,
         size=recipe.size,
-        protocol=protocol(recipe, hidden),
+        protocol=protocol(recipe, hidden) + _train_rows(seeds),
         seeds=tuple(seed.seed for seed in seeds),
         partial=tuple(sorted(seed for result in results for seed in result.partial)),
         test_rows=results[0].data.rows["test"],
@@ -269,6 +283,12 @@ def _row(runs: Mapping[str, RunResult], hidden: Sequence[str]) -> Row:
         hardware="; ".join(dict.fromkeys(str(seed.facts.hardware or hardware[seed.seed]) for seed in seeds)),
         folder="; ".join(runs),
     )
+
+
+def _train_rows(seeds: Sequence[SeedResult]) -> str:
+    """The number of train rows, if not all were used; seeds may differ in it."""
+    counts = sorted({seed.data.chosen["train"].count for seed in seeds if "train" in seed.data.chosen})
+    return f" ({' or '.join(f'{count:,}' for count in counts)} train rows)" if counts else ""
 
 
 def _common(values: Sequence[int | None]) -> int | None:
@@ -291,8 +311,9 @@ def _score(seeds: Sequence[Measures[float]], name: str) -> BoardScore:
 
 
 def _board(
-    entry: Subset,
     provenance: Provenance,
+    flag: str,
+    labels: str,
     configurations: Sequence[Sequence[Row]],
     files: Collection[tuple[int, str]],
 ) -> Board:
@@ -300,19 +321,22 @@ def _board(
 
     `files` has the size and MD5 of each file that the runs read.
     """
+    entry = subset(flag)
     own = [row for rows in configurations for row in rows]
     are_alike = len(files) == len({size for size, _ in files})
     best = best_on_validation(own) if are_alike else None
     by_folder = {row.folder: row for row in own}
     scores = [(row.folder, row.auc.mean, row.acc.mean) for row in own]
     rows = []
-    for line in leaderboard(entry.flag, scores, provenance=provenance):
+    for line in leaderboard(flag, scores, provenance=provenance, all_labels=not labels):
         row = by_folder[line.name] if line.own else _published(line)
         rows.append(replace(row, place=None if row.partial else line.auc_rank, chosen=row is best))
     rows.sort(key=lambda row: row.place is None)
     published = len(rows) - len(own)
     notes = [note for rows in configurations for note in _why_apart(rows)]
-    notes += published_notes(entry.flag) if published else []
+    notes += published_notes(flag) if published else []
+    if labels and provenance.comparable:
+        notes.append("Published rows used all labels of train, so they are not compared with these.")
     others = sorted({row.size for row in own} - {published_size()})
     if others and published:
         sizes = " and ".join(map(str, others))
@@ -328,7 +352,7 @@ def _board(
         )
     chosen = next((row for row in rows if row.chosen), None)
     places = published + 1 if published else 0
-    return Board(entry, provenance, tuple(rows), chosen, places, len(configurations), are_alike, tuple(notes))
+    return Board(entry, provenance, labels, tuple(rows), chosen, places, len(configurations), are_alike, tuple(notes))
 
 
 def _why_apart(rows: Sequence[Row]) -> Iterator[str]:

@@ -33,12 +33,12 @@ from medmnist_hf.training.recipe import (
     SHORT,
     Recipe,
     make_recipe,
-    read_yaml,
     run_name,
     type_of,
     unread_options,
     without_options,
 )
+from medmnist_hf.training.values import read_yaml
 
 PRESET: Final = "preset"
 _PARTS: Final = ("defaults", "matrix", "exclude", "include")

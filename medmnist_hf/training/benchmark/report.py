@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -29,7 +30,8 @@ READING: Final = (
     "The place of a row is its rank by test AUC among the published rows and itself. Other rows of this report do not "
     "affect it, and scores equal to three decimals share a place. Published rows are from the MedMNIST v2 paper (Yang "
     "et al., Scientific Data 10:41, 2023), which reports neither seeds nor intervals. Only runs on verified data, "
-    "built from the official files, have a place. Runs on synthetic or unverified data are in separate tables.",
+    "built from the official files, and on all labels of train have a place. Runs on synthetic or unverified data, or "
+    "on few labels, are in separate tables.",
     "The tables list every configuration that was run. The chosen configuration is the one with the best AUC on the "
     "validation split, among those that were scored on test and are complete: all seeds have run, and no search was "
     "interrupted. Its test scores are the result. The best of many test scores is not a result, because it is partly "
@@ -121,7 +123,7 @@ def html(boards: Sequence[Board], unfinished: Unfinished, made: str = "") -> str
         overview=_overview(boards, unfinished),
         boards=[
             {
-                "id": "-".join([board.subset.flag, *([board.provenance] if board.provenance.banner else [])]),
+                "id": _id(board),
                 "subset": board.subset.flag,
                 "name": board.name,
                 "warning": board.provenance.warning,
@@ -137,12 +139,18 @@ def html(boards: Sequence[Board], unfinished: Unfinished, made: str = "") -> str
     )
 
 
+def _id(board: Board) -> str:
+    """Name of a board's section in the page."""
+    provenance = board.provenance.value if board.provenance.banner else ""
+    return "-".join(re.findall(r"[\w.]+", f"{board.subset.flag} {provenance} {board.labels}"))
+
+
 def _warnings(boards: Sequence[Board]) -> list[str]:
     """One warning per kind of data that is not verified, with the subsets concerned."""
-    kinds: dict[Provenance, list[str]] = {}
+    kinds: dict[Provenance, dict[str, None]] = {}
     for board in boards:
         if not board.provenance.comparable:
-            kinds.setdefault(board.provenance, []).append(board.subset.python_class)
+            kinds.setdefault(board.provenance, {})[board.subset.python_class] = None
     return [f"{kind.warning} Subsets: {', '.join(names)}." for kind, names in kinds.items()]
 
 
@@ -167,13 +175,13 @@ def _about(board: Board) -> str:
 def _overview(boards: Sequence[Board], unfinished: Unfinished) -> list[tuple[str, list[Table]]]:
     """Titles and tables of the sections before the boards."""
     parts = []
-    for kind in Provenance:
-        its_boards = [board for board in boards if board.provenance is kind]
-        if its_boards:
-            parts += [
-                (kind.mark("Chosen on validation"), [chosen_table(its_boards)]),
-                (kind.mark("Subsets and models"), [models_table(its_boards)]),
-            ]
+    for kind, labels in dict.fromkeys((board.provenance, board.labels) for board in boards):
+        its_boards = [board for board in boards if (board.provenance, board.labels) == (kind, labels)]
+        few = f" ({labels})" if labels else ""
+        parts += [
+            (kind.mark("Chosen on validation") + few, [chosen_table(its_boards)]),
+            (kind.mark("Subsets and models") + few, [models_table(its_boards)]),
+        ]
     if unfinished:
         parts.append(("Not finished", [unfinished_table(unfinished)]))
     return parts
@@ -186,7 +194,11 @@ def _reading(boards: Sequence[Board]) -> list[str]:
 
 def _record(board: Board, row: Row) -> dict[str, object]:
     """Convert a row to a line of the CSV."""
-    record: dict[str, object] = {"subset": board.subset.flag, "provenance": board.provenance.value}
+    record: dict[str, object] = {
+        "subset": board.subset.flag,
+        "provenance": board.provenance.value,
+        "labels": board.labels or "all",
+    }
     for field in dataclasses.fields(row):
         if field.name == "links":  # the folder is enough
             continue

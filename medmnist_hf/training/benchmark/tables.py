@@ -115,9 +115,10 @@ def board_table(board: Board) -> Table:
 def chosen_table(boards: Sequence[Board]) -> Table:
     """Table of the configuration chosen on validation for each subset, with its place among the published rows.
 
-    All boards have the same provenance; published results are left out if it is not verified.
+    All boards have the same provenance and labels; published results are left out if it is not verified data with all
+    labels.
     """
-    ranked = _provenance(boards).comparable
+    ranked = _provenance(boards).comparable and not any(board.labels for board in boards)
     columns = (
         Column("Subset"),
         Column("Chosen"),

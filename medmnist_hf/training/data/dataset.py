@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torch.utils.data._utils.collate import default_collate_fn_map
 
+from medmnist_hf.array_types import IntArray
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.data.buffers import Buffers
 from medmnist_hf.training.data.mapping import find_mapping, is_changed
@@ -59,18 +60,21 @@ class ArrayDataset(Dataset[dict[str, Tensor]]):
     Args:
         images: uint8 (N, H, W), (N, H, W, 3) or (N, D, H, W).
         labels: Class ids (N,), or zeros and ones (N, L).
+        rows: Numbers of the rows to use, in this order; None for all. Their images are gathered batch by batch.
 
     Raises:
         TrainingError: The arrays have other types or shapes, are empty or differ in length.
     """
 
-    def __init__(self, images: NDArray[np.uint8], labels: NDArray[Any]) -> None:
+    def __init__(self, images: NDArray[np.uint8], labels: NDArray[Any], rows: IntArray | None = None) -> None:
         _check(images, labels)
         array = np.ascontiguousarray(images)
         self._mapping = find_mapping(array)
         self._images = _tensor_over(array)
+        self._rows = None if rows is None else torch.from_numpy(_checked_rows(rows, len(images)))
+        labels = labels if rows is None else labels[rows]
         self.labels = torch.tensor(labels, dtype=torch.int64 if labels.ndim == 1 else torch.float32)
-        """All labels, int64 (N,) or float32 (N, L)."""
+        """The labels of all samples, int64 (N,) or float32 (N, L)."""
         self._buffers = Buffers()
 
     @property
@@ -79,7 +83,7 @@ class ArrayDataset(Dataset[dict[str, Tensor]]):
         return tuple(self._images.shape[1:])
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self.labels)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """One sample, copied."""
@@ -108,7 +112,8 @@ class ArrayDataset(Dataset[dict[str, Tensor]]):
         images = (
             torch.empty(shape, dtype=torch.uint8, pin_memory=True) if pin else self._buffers.empty(shape, torch.uint8)
         )
-        torch.index_select(self._images, 0, positions, out=images)
+        rows = positions if self._rows is None else self._rows.index_select(0, positions)
+        torch.index_select(self._images, 0, rows, out=images)
         labels = self.labels[positions]
         return ArrayBatch(images, labels.pin_memory() if pin else labels, positions, epoch)
 
@@ -156,6 +161,14 @@ def _check(images: NDArray[Any], labels: NDArray[Any]) -> None:
         )
     if len(labels) != len(images):
         raise TrainingError(f"there are {len(images)} images but {len(labels)} labels: give one label per image")
+
+
+def _checked_rows(rows: IntArray, count: int) -> NDArray[np.int64]:
+    if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows) or rows.min() < 0 or rows.max() >= count:
+        raise TrainingError(
+            f"rows are not row numbers of {count} images: give integers in 0..{count - 1}, at least one"
+        )
+    return rows.astype(np.int64)
 
 
 def _tensor_over(array: NDArray[np.uint8]) -> Tensor:

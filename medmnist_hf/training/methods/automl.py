@@ -55,7 +55,7 @@ def fit(run: Run, seed: int, folder: Path) -> Fitted:
         classes=len(recipe.subset.labels),
         inputs=kind,
         x=x,
-        y={split: run.data[split].labels.astype(np.int64) for split in LABELED},
+        y={split: run.labels(split).astype(np.int64) for split in LABELED},
         seconds=recipe.time_budget,
         seed=seed,
         options={"epochs": recipe.epochs} | ({} if recipe.trials is None else {"trials": recipe.trials}),
@@ -91,6 +91,6 @@ def _arrays(run: Run, kind: str) -> tuple[dict[str, npt.NDArray[Any]], str]:
         run.describe(built, trained=0)
         features = split_features(run, built, SPLITS)
         return {split: part.values for split, part in features.items()}, features["train"].origin
-    images = {split: run.data[split].images for split in SPLITS}
+    images = {split: run.images(split) for split in SPLITS}
     flat = kind != "images"
     return {split: part.reshape(len(part), -1) if flat else part for split, part in images.items()}, ""

@@ -1,15 +1,17 @@
 """The input and output of every method: a run, of which it fits one seed, and the result of the fit."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 import torch
 from torch import nn
 
-from medmnist_hf.array_types import FloatArray
+from medmnist_hf.array_types import Array, FloatArray, IntArray, UInt8Array
 from medmnist_hf.data.arrays import Arrays
+from medmnist_hf.sampling.rows import ChosenRows
 from medmnist_hf.training.data.dataset import ArrayDataset
+from medmnist_hf.training.data.few_labels import train_rows
 from medmnist_hf.training.data.loader import ArrayLoader
 from medmnist_hf.training.data.transforms import BatchTransform
 from medmnist_hf.training.models.factory import parameter_counts
@@ -17,6 +19,8 @@ from medmnist_hf.training.models.input_check import warn_if_small
 from medmnist_hf.training.models.saving import Built
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.results import DataRecord
+
+_BLOCK_ROWS: Final = 64
 
 
 def _do_nothing(*_: str) -> None:
@@ -57,6 +61,7 @@ class Run:
             run to be replaced. Further calls do nothing.
         echo: Called with each line of progress.
         is_first: Whether this is the first seed.
+        rows: Split -> numbers of the rows to use; of other splits, all rows are used.
     """
 
     recipe: Recipe
@@ -68,18 +73,46 @@ class Run:
     claim: Callable[[], None] = _do_nothing
     echo: Callable[[str], None] = _do_nothing
     is_first: bool = True
+    rows: Mapping[str, IntArray] = field(default_factory=dict)
 
     @property
     def scored(self) -> tuple[str, ...]:
         """The splits to score: validation and, if the recipe says so, test."""
         return ("validation", "test") if self.recipe.test else ("validation",)
 
+    def for_seed(self, seed: int) -> "Run":
+        """The run with the train rows of a seed, if the recipe trains on few, and a record of all rows used."""
+        rows = {**self.rows, **train_rows(self.recipe, self.data, seed, warn=self.is_first)}
+        chosen = {split: ChosenRows.of(part) for split, part in rows.items()}
+        return replace(self, rows=rows, record=replace(self.record, chosen=chosen))
+
+    def labels(self, split: str) -> Array:
+        """The labels of the rows of a split that are used: class ids, or zeros and ones."""
+        labels = self.data[split].labels
+        return labels[self.rows[split]] if split in self.rows else labels
+
+    def images(self, split: str) -> UInt8Array:
+        """The images of the rows of a split that are used; of few rows, a copy in memory."""
+        images = self.data[split].images
+        return images[self.rows[split]] if split in self.rows else images
+
+    def image_blocks(self, split: str) -> Iterator[UInt8Array]:
+        """The images of the rows of a split that are used, in blocks; of few rows, copied block by block."""
+        images, rows = self.data[split].images, self.rows.get(split)
+        if rows is None:
+            yield images
+            return
+        for start in range(0, len(rows), _BLOCK_ROWS):
+            yield images[rows[start : start + _BLOCK_ROWS]]
+
+    def dataset(self, split: str) -> ArrayDataset:
+        """The rows of a split that are used; memory-mapped images stay mapped."""
+        return ArrayDataset(*self.data[split], self.rows.get(split))
+
     def batches(self, split: str, transform: BatchTransform) -> ArrayLoader:
         """Load the inputs of a split in order."""
         size = 2 * self.recipe.batch_size
-        return ArrayLoader(
-            ArrayDataset(*self.data[split]), size, transform=transform, device=self.device, prefetch=self.workers
-        )
+        return ArrayLoader(self.dataset(split), size, transform=transform, device=self.device, prefetch=self.workers)
 
     def describe(self, built: Built, model: nn.Module | None = None, *, trained: int | None = None) -> None:
         """Report size, origin and input of a network, and warn if images are much smaller than in its pretraining.

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from accelerate import PartialState  # type: ignore[import-untyped]
 
 from medmnist_hf.array_types import Int64Array
-from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.data.configs import open_config
 from medmnist_hf.embeddings.reading import read_split
 from medmnist_hf.errors import TrainingError
@@ -42,18 +41,19 @@ class Features:
     origin: str = COMPUTED
 
 
-def extract(extractor: Extractor, data: Arrays) -> Features:
-    """Compute the features of a split.
+def extract(extractor: Extractor, run: Run, split: str) -> Features:
+    """Compute the features of the rows of a split that are used.
 
     Raises:
         TrainingError: The model has no linear classifier, or its logits are not finite.
     """
-    values = np.empty((len(data.images), extractor.width), np.float32)
+    labels = run.labels(split)
+    values = np.empty((len(labels), extractor.width), np.float32)
     start = 0
-    for part in extractor.extract([data.images], len(values)):
+    for part in extractor.extract(run.image_blocks(split), len(values)):
         values[start : start + len(part)] = part
         start += len(part)
-    return Features(values, data.labels.astype(np.int64))
+    return Features(values, labels.astype(np.int64))
 
 
 def split_features(run: Run, built: Built, splits: Iterable[str]) -> dict[str, Features]:
@@ -73,7 +73,7 @@ def split_features(run: Run, built: Built, splits: Iterable[str]) -> dict[str, F
     if recipe.features is None:
         run.claim()
         extractor = Extractor(recipe, built, run.device, run.workers)
-        return {split: extract(extractor, run.data[split]) for split in splits}
+        return {split: extract(extractor, run, split) for split in splits}
     config = open_config(recipe.source, recipe.size, recipe.root, revision=recipe.revision)
     job = FeatureJob(recipe, built, config, expand_user(recipe.features))
     if job.exists():
@@ -94,5 +94,6 @@ def _stored(run: Run, job: FeatureJob, splits: Iterable[str]) -> dict[str, Featu
         features, labels = read_split(Path(folder), manifest, split)
         if not np.array_equal(labels, run.data[split].labels):
             raise TrainingError(f"{folder} has other rows of {split} than this run: leave out features")
-        found[split] = Features(features.astype(np.float32), labels.astype(np.int64), origin)
+        rows = run.rows.get(split, slice(None))
+        found[split] = Features(features[rows].astype(np.float32), labels[rows].astype(np.int64), origin)
     return found

@@ -14,7 +14,6 @@ from torch import nn
 from transformers import TrainerCallback
 from transformers.integrations.integration_utils import rewrite_logs
 
-from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.recipe_transforms import input_transform, memory_format, train_transform
 from medmnist_hf.training.losses import make_loss, to_scores
 from medmnist_hf.training.methods.base import Fitted, Run
@@ -74,7 +73,7 @@ def train(
     run.describe(built, model)
     model.to(memory_format=memory_format(recipe))
     inputs = built.mean, built.std, built.image_size
-    images = ArrayDataset(*run.data["train"])
+    images = run.dataset("train")
     trainer = RecipeTrainer(
         recipe,
         model,
@@ -87,7 +86,7 @@ def train(
             smoothing=recipe.label_smoothing,
         ),
         train=images,
-        validation=ArrayDataset(*run.data["validation"]),
+        validation=run.dataset("validation"),
         train_transform=train_transform(recipe, *inputs, seed),
         transform=input_transform(recipe, *inputs),
         start=start,
@@ -103,7 +102,7 @@ def train(
     model.train()  # some networks cache weights in evaluation mode, here those of the last epoch; this drops them
     scores = {}
     for split in run.scored:
-        logits = trainer.predict(ArrayDataset(*run.data[split])).predictions
+        logits = trainer.predict(run.dataset(split)).predictions
         scores[split] = to_scores(np.asarray(logits), recipe.resolved_loss)
     total, trained = parameter_counts(model)
     best_epoch = round((trainer.state.best_global_step or trainer.state.global_step) / trainer.steps_per_epoch)

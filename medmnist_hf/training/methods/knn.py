@@ -27,6 +27,7 @@ BLOCK: Final = 2**22
 def fit(run: Run, seed: int, folder: Path) -> Fitted:
     """Score images by the nearest train images in the space of frozen features."""
     recipe, entry = run.recipe, run.recipe.subset
+    _check_neighbors(recipe.neighbors, len(run.labels("train")))
     built = build_model(recipe)
     run.describe(built, trained=0)
     features = split_features(run, built, ("train", *run.scored))
@@ -72,8 +73,7 @@ def nearest_neighbors(
     Raises:
         TrainingError: There are fewer train samples than neighbors.
     """
-    if neighbors > len(train.values):
-        raise TrainingError(f"neighbors is {neighbors} but train has {len(train.values)} samples: use fewer neighbors")
+    _check_neighbors(neighbors, len(train.values))
     hot = train.labels if task is Task.MULTI_LABEL else np.eye(classes)[train.labels]
     votes = torch.from_numpy(hot).to(torch.float32)
     keys = normalize(torch.from_numpy(train.values)).T
@@ -85,3 +85,8 @@ def nearest_neighbors(
         weight = weight.where(similarity >= last - TIE, 0.0)
         scores.append(weight @ votes / weight.sum(1, keepdim=True))
     return torch.cat(scores).double().clamp(max=1).numpy()  # rounding of float32 sums may exceed 1
+
+
+def _check_neighbors(neighbors: int, samples: int) -> None:
+    if neighbors > samples:
+        raise TrainingError(f"neighbors is {neighbors} but train has {samples} samples: use fewer neighbors")

@@ -8,7 +8,6 @@ import torch
 
 from medmnist_hf.array_types import FloatArray
 from medmnist_hf.errors import TrainingError, first_line
-from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.recipe_transforms import input_transform
 from medmnist_hf.training.losses import to_scores
 from medmnist_hf.training.methods.base import Run
@@ -36,7 +35,7 @@ def check_saved(run: Run, built: Built, scores: FloatArray, folder: Path) -> Non
     recipe = run.recipe
     transform = input_transform(recipe, built.mean, built.std, built.image_size)
     rows = range(min(ROWS, len(scores)))
-    pixels = transform(ArrayDataset(*run.data["validation"]).gather(rows))["pixel_values"].to(run.device)
+    pixels = transform(run.dataset("validation").gather(rows))["pixel_values"].to(run.device)
     if pixels.ndim == 4 and pixels.shape[1] == 1:
         pixels = pixels.expand(-1, 3, -1, -1)  # pipelines read gray images as RGB
     half = torch.float16 if recipe.precision == "fp16" else torch.bfloat16

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from transformers import CONFIG_NAME
 
+from medmnist_hf.array_types import IntArray
 from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.errors import first_line
 from medmnist_hf.evaluation.plots import draw, stamp
@@ -50,6 +51,7 @@ def write_figures(
     data: Mapping[str, Arrays],
     predictions: Mapping[str, Predictions],
     built: Built | None,
+    rows: Mapping[str, IntArray] | None = None,
 ) -> None:
     """Draw a seed's figures to the folder `FIGURES` in its folder: of test, or of validation if test was not scored.
 
@@ -62,12 +64,13 @@ def write_figures(
         data: Split -> images and labels.
         predictions: Split -> its predictions.
         built: The model, for attribution maps; None if there is no network.
+        rows: Split -> numbers of the rows that were predicted; of other splits, all were.
 
     Raises:
         OSError: A figure cannot be written.
     """
     entry, split = recipe.subset, "test" if "test" in predictions else "validation"
-    drawn, images = predictions[split], data[split].images
+    drawn, images, numbers = predictions[split], data[split].images, (rows or {}).get(split)
     provenance = result.data.provenance
     title = provenance.mark(
         f"{entry.flag} {recipe.size}, {shown_name(recipe.model)} {recipe.method}, seed {result.seed}"
@@ -75,7 +78,7 @@ def write_figures(
     history, best_epoch = result.facts.history, result.facts.best_epoch
     drawings: dict[str, Callable[[], Figure | None]] = {
         SCORES: lambda: draw(drawn, entry.labels, f"{title}: {split}"),
-        CASES: lambda: _cases(recipe, drawn, images, built, f"{title}: {split} cases"),
+        CASES: lambda: _cases(recipe, drawn, images, numbers, built, f"{title}: {split} cases"),
     }
     if history and best_epoch is not None:
         drawings[CURVES] = lambda: draw_curves(history, best_epoch, title)
@@ -111,15 +114,21 @@ def write_card(models: Mapping[int, Path], result: RunResult) -> None:
         write_atomically(best / README_NAME, text)
 
 
-def _cases(
-    recipe: Recipe, predictions: Predictions, images: npt.NDArray[np.uint8], built: Built | None, title: str
+def _cases(  # noqa: PLR0917
+    recipe: Recipe,
+    predictions: Predictions,
+    images: npt.NDArray[np.uint8],
+    rows: IntArray | None,
+    built: Built | None,
+    title: str,
 ) -> "Figure | None":
-    """Draw the figure of cases; None if there are no cases."""
+    """Draw the figure of cases, of the images of the given rows; None if there are no cases."""
     wrong, right = choose(predictions, recipe.subset)
     cases = [*wrong, *right]
     if not cases:
         return None
-    case_images, maps = images[[case.row for case in cases]], None
+    numbers = [case.row for case in cases]
+    case_images, maps = images[numbers if rows is None else rows[numbers]], None
     if built is not None:
         try:
             maps, method = image_maps(recipe, built, case_images, [case.label for case in cases])

@@ -25,23 +25,15 @@ from medmnist_hf.scoring.published import leaderboard, published_notes, publishe
 from medmnist_hf.training.models.resnet import PAPER_NETWORKS
 from medmnist_hf.training.models.wrappers import TIMM, BackboneConfig, NetworkConfig
 from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe, presets
-from medmnist_hf.training.registry import method
+from medmnist_hf.training.registry import LABELS, method
 from medmnist_hf.training.report.publishable import FIGURES, best_seed, model_result, portable, repository
 from medmnist_hf.training.report.terminal import own_name
 from medmnist_hf.training.results import RunResult, digits
 from medmnist_hf.typed_json import decode
 
 _ELSEWHERE: Final = (
-    "dataset",
-    "size",
-    "root",
-    "repository",
-    "revision",
-    "model",
-    "method",
-    "seeds",
-    "report_to",
-    "test",
+    *("dataset", "size", "root", "repository", "revision", "model", "method", "seeds", "report_to", "test"),
+    *LABELS,
 )
 """Options that the card describes in prose, or that do not affect the weights."""
 
@@ -191,6 +183,11 @@ def _context(result: RunResult, config: Mapping[str, Any]) -> dict[str, Any]:
         "provenance": result.provenance,
         "source": result.data.source,
         "rows": result.data.rows,
+        "chosen": [
+            f"{rows.count:,} of {result.data.rows[split]:,} rows of {split}"
+            for split, rows in best.data.chosen.items()
+        ],
+        "few_labels": recipe.few_labels,
         "model": recipe.model,
         "how": method(recipe.method).card.format(**asdict(recipe)),
         "dataset": repository(recipe),
@@ -253,7 +250,7 @@ def _preset(recipe: Recipe) -> str:
     """Name of the preset that a recipe equals, apart from data and seeds; empty if there is none."""
     kept = {
         name: getattr(recipe, name)
-        for name in ("dataset", "size", "root", "repository", "revision", "seeds", "report_to")
+        for name in ("dataset", "size", "root", "repository", "revision", "seeds", "report_to", *LABELS)
     }
     return next((name for name in presets(recipe.subset.ndim) if make_recipe(kept, preset=name) == recipe), "")
 

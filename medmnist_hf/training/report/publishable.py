@@ -29,6 +29,8 @@ def model_result(result: RunResult) -> ModelResult | None:
     if not result.provenance.comparable or not best.test or math.isnan(best.test.auc + best.test.acc):
         return None
     notes = f"seed {best.seed}, chosen on validation"
+    if "train" in best.data.chosen:
+        notes += f"; trained on {best.data.chosen['train'].count:,} of {best.data.rows['train']:,} train rows"
     if seeds > 1:
         means = ", ".join(f"{name.upper()} {result.test[name]}" for name in MEASURES)
         notes += f"; mean and standard deviation of {seeds} seeds: {means}"

@@ -27,11 +27,12 @@ from medmnist_hf.training.tracking import TENSORBOARD
 def own_name(result: RunResult) -> str:
     """Name of a run in a table, e.g. ``timm/resnet18 finetune (28)`` or ``FLAML, flattened pixels (28)``."""
     recipe, engine = result.recipe, method(result.recipe.method).engine
+    few = f", {recipe.few_labels}" if recipe.few_labels else ""
     if engine is None:
-        return f"{recipe.model} {recipe.method} ({recipe.size})"
+        return f"{recipe.model} {recipe.method} ({recipe.size}{few})"
     facts = [seed.facts for seed in result.seeds]
     mark = ", partial" if any(fact.partial for fact in facts) else ""
-    return f"{engine.title}, {facts[0].inputs} ({recipe.size}){mark}"
+    return f"{engine.title}, {facts[0].inputs} ({recipe.size}{few}){mark}"
 
 
 def print_results(result: RunResult, folder: Path) -> None:
@@ -62,14 +63,28 @@ def print_results(result: RunResult, folder: Path) -> None:
     name = f"{result.recipe.dataset} {result.recipe.size}, {own_name(result)}, {_seeds(len(result.seeds))}"
     out.print(
         f"\n{result.provenance.mark(name)}: "
-        f"{split} AUC {means.auc}, ACC {means.acc} on {result.data.rows[split]:,} samples\n",
+        f"{split} AUC {means.auc}, ACC {means.acc} on {_scored_rows(result, split):,} samples\n",
         soft_wrap=True,
     )
+    if result.recipe.few_labels:
+        out.print(f"trained on {train_rows(result)}, so without a place among the published results\n", soft_wrap=True)
     if result.rank:
         _print_leaderboard(out, result)
     out.print(f"written to {folder}:", soft_wrap=True)
     for name, about in _written(result, folder):
         out.print(f"  {name:<12s}  {about}", soft_wrap=True)
+
+
+def train_rows(result: RunResult) -> str:
+    """How many train rows the seeds of a run learned from, and why, e.g. ``55 of 546 train rows (fraction 0.1)``."""
+    counts = sorted({seed.data.chosen["train"].count for seed in result.seeds if "train" in seed.data.chosen})
+    few = f" of {result.data.rows['train']:,} train rows ({result.recipe.few_labels})"
+    return " or ".join(f"{count:,}" for count in counts) + few
+
+
+def _scored_rows(result: RunResult, split: str) -> int:
+    chosen = result.data.chosen.get(split)
+    return result.data.rows[split] if chosen is None else chosen.count
 
 
 def _written(result: RunResult, folder: Path) -> Iterator[tuple[str, str]]:

@@ -104,7 +104,8 @@ def test_help_has_each_option_once_with_default_and_choices() -> None:
 
 
 SINGLE = {"dataset", "seeds", "method", "loss"}
-OF_VOLUMES = {"volumetric", "depth_stride"}
+OF_OTHER_OPTIONS = {"volumetric", "depth_stride", "few_validation", "label_seed"}
+"""Options that change nothing for images, or without `fraction` or `shots`."""
 
 WITHOUT: dict[str, Any] = {
     "size": 64,
@@ -118,6 +119,9 @@ WITHOUT: dict[str, Any] = {
     "prompt": "{}",
     "time_budget": 60.0,
     "trials": 3,
+    "fraction": 0.01,
+    "shots": 5,
+    "label_seed": 3,
 }
 """A value other than the default, for options whose type and bounds do not suggest one."""
 
@@ -153,7 +157,7 @@ def test_an_option_that_the_method_does_not_read_is_an_error(name: str, chosen: 
     """So no option is silently ignored."""
     setting = dict.fromkeys(("preset", "config", "seeds", "seed")) | {"dataset": "breastmnist", "method": chosen}
     options = setting | SETTINGS[chosen] | {name: another_value(name)}
-    no_effect = name in OF_VOLUMES or (name == "features" and METHODS[chosen].trains)  # without probe_first
+    no_effect = name in OF_OTHER_OPTIONS or (name == "features" and METHODS[chosen].trains)  # without probe_first
     if METHODS[chosen].reads_option(name, pixels="pixels" in SETTINGS[chosen].values()) and not no_effect:
         assert getattr(read_recipe(options), name) == options[name]
     else:
@@ -179,6 +183,13 @@ def test_every_option_is_read_by_some_method() -> None:
         ("--model timm/resnet18 --stem cifar", "--stem would change nothing .it is only for resnet18 and resnet50."),
         ("--volumetric 3d", "--volumetric would change nothing .pathmnist has images."),
         ("organmnist3d --depth-stride", "--depth-stride would change nothing .it is only for volumes with volu"),
+        ("--few-validation", "--few-validation would change nothing .there is neither fraction nor shots."),
+        ("--label-seed 3 --fraction 1", "--label-seed would change nothing .there is neither fraction nor shots."),
+        ("--method zero-shot --model a/b --shots 5", "--shots would change nothing .method zero-shot does not read"),
+        ("--shots 5 --fraction 0.1", "fraction is 0.1 and shots is 5: give only one of them"),
+        ("--fraction 0", "fraction is 0.0: must be above 0"),
+        ("--fraction 10", "fraction is 10.0: must be in 0..1"),
+        ("--shots 0", "shots is 0: must be 1 or more"),
         ("--early-stopping 5 --epochs 5", "--early-stopping would change nothing .there are only 5 epochs."),
         ("--method knn --mixup 0.8", "--mixup would change nothing .method knn does not read it.: leave it out"),
         ("--mixup 0.8 --batch-size 1", "mixup and cutmix mix images within a batch"),

@@ -187,6 +187,35 @@ def test_runs_on_unverified_data_have_a_separate_board_without_places(tmp_path: 
     assert other.name == f"{provenance.name}: BreastMNIST"
 
 
+def test_runs_on_few_labels_have_separate_boards_without_places(tmp_path: Path) -> None:
+    """The best of 10 % is not compared with all labels, even where it is better."""
+    few: dict[str, dict[str, Any]] = {
+        "all": {},
+        "whole": {"fraction": 1.0},
+        "tenth": {"fraction": 0.1},
+        "hundredth": {"fraction": 0.01},
+        "fixed": {"fraction": 0.1, "label_seed": 3},
+        "shots": {"shots": 5},
+        "few validation": {"shots": 5, "few_validation": True},
+    }
+    for at, (name, options) in enumerate(few.items()):
+        leave_run(tmp_path / name, test=[0.9 + at / 100], validation=[0.9], dataset="breastmnist", **options)
+    boards = gather(tmp_path)
+    assert [(board.labels, sorted(row.folder for row in board.own)) for board in boards] == [
+        ("", ["all", "whole"]),
+        ("fraction 0.1", ["fixed", "tenth"]),
+        ("fraction 0.01", ["hundredth"]),
+        ("shots 5", ["shots"]),
+        ("shots 5, few_validation", ["few validation"]),
+    ]
+    assert [board.places for board in boards] == [8, 0, 0, 0, 0]
+    assert all(row.place is None for board in boards[1:] for row in board.rows)
+    assert [len(board.published) for board in boards] == [7, 0, 0, 0, 0]
+    assert chosen(boards[3]).protocol == "defaults, shots 5 (10 train rows)"
+    assert boards[1].name == "BreastMNIST (fraction 0.1)"
+    assert boards[1].notes == ("Published rows used all labels of train, so they are not compared with these.",)
+
+
 def test_the_hardware_of_every_seed_is_listed(tmp_path: Path) -> None:
     """Times are means over seeds that may have run on different machines."""
     facts = {"hardware": {"processor": "one", "cores": 2, "gpus": []}}

@@ -47,6 +47,24 @@ def test_multi_hot_labels_become_float(kind: type[np.generic]) -> None:
     np.testing.assert_array_equal(batch.labels, labels[:5])
 
 
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_chosen_rows_are_gathered_batch_by_batch(tmp_path: Path, on_disk: bool) -> None:
+    images, labels, rows = images_of((9, 7, 3)), np.arange(20), np.array([2, 5, 17, 11])
+    data = ArrayDataset(mapped(tmp_path / "images.npy", images) if on_disk else images, labels, rows)
+    assert len(data) == 4 and data.labels.tolist() == rows.tolist()
+    for copy in (data, pickle.loads(pickle.dumps(data))):  # noqa: S301  (our own)
+        batch = copy.gather([3, 0])
+        np.testing.assert_array_equal(batch.images, images[[11, 2]])
+        assert batch.labels.tolist() == [11, 2] and batch.indices.tolist() == [3, 0]
+        with pytest.raises(IndexError):
+            copy.gather([4])
+        with pytest.raises(IndexError):
+            copy.gather([-1])
+    for wrong in ([], [20], [-1], [0.5], [[1]]):
+        with pytest.raises(TrainingError, match=r"rows are not row numbers of 20 images: give integers in 0\.\.19"):
+            ArrayDataset(images, labels, np.array(wrong))
+
+
 def test_one_sample_is_a_copy() -> None:
     images = images_of((4, 4))
     data = ArrayDataset(images, np.arange(20))

@@ -100,6 +100,22 @@ def test_an_engine_for_images_receives_them_unchanged(
     assert (facts.further["kind"], facts.inputs) == ("images", description)
 
 
+def test_an_engine_receives_few_labels(root: Path, tmp_path: Path, use: Use) -> None:
+    """It selects on the same validation rows that are scored, and test is whole."""
+    use("""
+assert np.bincount(job.y("train")).tolist() == [3, 3] and len(job.y("validation")) == len(job.x("validation"))
+publish(job, shapes=[len(job.x(split)) for split in ("train", "validation", "test")])
+""")
+    result = run(flaml(root, "pneumoniamnist", shots=3, few_validation=True, seeds=(0, 1)), tmp_path, quiet=True)
+    rows = result.data.rows
+    for seed in result.seeds:
+        assert seed.facts.further["shapes"] == [6, seed.data.chosen["validation"].count, rows["test"]]
+        assert seed.data.chosen["train"].count == 6
+    assert result.ensemble is not None
+    first, second = (seed.data.chosen for seed in result.seeds)
+    assert first["train"].sha256 != second["train"].sha256 and first["validation"] == second["validation"]
+
+
 def test_the_test_split_is_not_scored_if_the_recipe_says_so(root: Path, tmp_path: Path, use: Use) -> None:
     use("publish(job)")
     result = run(flaml(root, "bloodmnist", test=False), tmp_path / "run", quiet=True)

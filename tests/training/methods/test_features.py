@@ -80,7 +80,7 @@ def test_the_features_of_a_store_are_the_live_ones(root: Path, checkpoint: Path,
         assert features.values.tobytes() == stored[split].values.tobytes()
         assert np.array_equal(features.labels, stored[split].labels)
     extractor = Extractor(recipe, built, CPU)
-    assert extract(extractor, run.data["test"]).values.tobytes() == live["test"].values.tobytes()
+    assert extract(extractor, run, "test").values.tobytes() == live["test"].values.tobytes()
 
 
 def test_a_store_of_other_weights_is_refused_before_the_run_is_claimed(

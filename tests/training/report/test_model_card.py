@@ -19,6 +19,7 @@ from medmnist_hf.scoring.published import leaderboard
 from medmnist_hf.training.recipe import make_recipe, presets
 from medmnist_hf.training.registry import method
 from medmnist_hf.training.report.model_card import CURVES, SCORES, card, model_card
+from medmnist_hf.training.report.publishable import model_result
 from medmnist_hf.training.results import Measures, RunResult, SeedResult, read_results
 from tests.fixtures.benchmarks import leave_run
 from tests.fixtures.hub.server import HubServer
@@ -347,3 +348,20 @@ def test_a_card_names_the_trained_blocks_and_the_size_of_the_input(tmp_path: Pat
     text = card_of(tmp_path, facts=FACTS | {"image_size": 224}, **options).text
     assert "with its classifier and the first 25% of its blocks trained" in text
     assert "auto (224)" in text
+
+
+def test_a_card_states_how_few_labels_were_used(tmp_path: Path) -> None:
+    result = result_of(tmp_path, "breastmnist", fraction=0.02)
+    text = " ".join(card(result, TIMM, where="x").split())
+    assert "It used few labels, fraction 0.02: 10 of 546 rows of train, as chosen by `medmnist_hf.take`." in text
+    assert "Among the published results" not in text and "| `fraction` |" not in text
+    assert "seed 0, chosen on validation; trained on 10 of 546 train rows" in model_notes(result)
+    whole = card(result_of(tmp_path / "whole", "breastmnist"), TIMM, where="x")
+    assert "few labels" not in whole and "Among the published results" in whole
+
+
+def model_notes(result: RunResult) -> str:
+    """The notes that go with the scores of a model on the Hub."""
+    scores = model_result(result)
+    assert scores is not None
+    return scores.notes or ""

@@ -109,3 +109,11 @@ def test_an_unpublished_subset_has_no_leaderboard(unpublished: str, capsys: pyte
     print_results(result_of(dataset=unpublished, size=64), Path("x"))
     text = capsys.readouterr().out
     assert "test AUC 0.910" in text and "place" not in text and "note:" not in text
+
+
+def test_a_run_on_few_labels_says_so_and_has_no_place(capsys: pytest.CaptureFixture[str]) -> None:
+    print_results(result_of(shots=5), Path("x"))
+    text = capsys.readouterr().out
+    assert "breastmnist 28, resnet18 finetune (28, shots 5), 2 seeds: test AUC 0.910" in text
+    assert "trained on 10 of 546 train rows (shots 5), so without a place among the published results" in text
+    assert not any(row.method in text for row in published_results("breastmnist"))
