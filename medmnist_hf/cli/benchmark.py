@@ -1,8 +1,9 @@
 """The command that runs a matrix of trainings: ``medmnist-hf benchmark``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -163,8 +164,10 @@ def _show(
     from medmnist_hf.training.benchmark.boards import protocol
     from medmnist_hf.training.benchmark.preflight import problems
 
-    console.echo(f"checking data and models of {len(cells)} cells ...", err=True)
-    cell_problems = problems([cell for cell in cells if statuses[cell.name].state is not State.DONE])
+    cell_problems: Iterator[str] = repeat("")  # data on distant machines cannot be checked here
+    if engine.sees_results:
+        console.echo(f"checking data and models of {len(cells)} cells ...", err=True)
+        cell_problems = problems([cell for cell in cells if statuses[cell.name].state is not State.DONE])
     blocked = 0
     for cell in cells:
         status = statuses[cell.name]

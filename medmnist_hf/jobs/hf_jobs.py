@@ -125,14 +125,16 @@ class HfJobsEngine(Engine):
         """See `Engine.resources`; the last lines are the first job as it would be sent, without the token."""
         own, jobs = self._own, -(-tasks // self._share)
         where = f"each on a machine of flavor {own.flavor}, which decides on cores and memory"
-        job = _create_job_spec(**self._job(folder, 0, HIDDEN))
-        return [
+        lines = [
             f"hf-jobs: {tasks:,} tasks in {jobs:,} jobs, {self._workers} at a time, {where}",
             f"bucket: {self._bucket_name}, mounted at {own.mount}; results stay there",
-            *([] if self.settings.time else ["time: the default of Hugging Face; a task that is cut short resumes"]),
-            f"the first of {jobs:,} jobs, which differ in their index:",
-            *json.dumps(job, indent=2).splitlines(),
         ]
+        if not self.settings.time:
+            lines.append("time: the default of Hugging Face; a task that is cut short resumes")
+        if jobs:
+            lines.append(f"the first of {jobs:,} jobs, which differ in their index:")
+            lines += json.dumps(_create_job_spec(**self._job(folder, 0, HIDDEN)), indent=2).splitlines()
+        return lines
 
     @property
     def _share(self) -> int:

@@ -281,3 +281,18 @@ def test_the_example_is_a_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert summary == "cells: 0 can run, 0 done, 11 cannot run"
     with pytest.raises(TrainingError, match="benchmark --example"):
         invoke("benchmark")
+
+
+def test_a_dry_run_for_hugging_face_prints_the_job_and_expects_no_data_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "engine.yaml").write_text("hf-jobs: {bucket: you/medmnist}\n")
+    matrix = tmp_path / "matrix.yaml"
+    matrix.write_text(MATRIX.format(root="/data/dist"), encoding="utf-8")
+    options = ("--out", "/data/bench", "--engine", "hf-jobs", "--engine-config", tmp_path / "engine.yaml", "--dry-run")
+    invoke("benchmark", matrix, *options)
+    lines = capsys.readouterr().out.splitlines()
+    assert "cells: 2 can run, 0 done, 0 cannot run" in lines
+    job = json.loads("\n".join(lines[lines.index("{") :]))
+    assert job["command"][-5:] == ["python", "-m", "medmnist_hf.jobs", "/data/bench/.jobs/matrix", "0"]
+    assert job["secrets"] == {"HF_TOKEN": "***"}

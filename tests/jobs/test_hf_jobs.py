@@ -135,6 +135,11 @@ def test_a_dry_run_prints_the_exact_job_and_sends_nothing(
     assert not server.log.find() and not cache.exists()
 
 
+def test_where_all_is_done_no_job_is_shown() -> None:
+    engine = HfJobsEngine(Settings(time="01:00:00", hf_jobs=OWN))
+    assert len(engine.resources(0, TaskFolder(engine.place(Path("/data/dist"))))) == 2
+
+
 def test_a_dry_run_needs_no_token(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.delenv("HF_TOKEN", raising=False)
     show_tasks(Path("/data/bench"), [shell("a", "true")], HfJobsEngine(Settings(hf_jobs=OWN)), lambda task: None)

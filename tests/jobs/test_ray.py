@@ -1,4 +1,4 @@
-"""Ray without a cluster; whole runs on one are tested in ``test_ray_cluster.py``."""
+"""Ray without a cluster; whole runs on one are slow tests elsewhere."""
 
 import socket
 import time

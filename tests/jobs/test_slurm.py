@@ -1,6 +1,6 @@
 """Slurm without a cluster: the options and scripts that it would get, and how its answers are read.
 
-The answers are those of Slurm 22.05. Whole runs on a cluster are tested in ``test_slurm_cluster.py``.
+The answers are those of Slurm 22.05. Whole runs on a cluster are slow tests elsewhere.
 """
 
 import os
