@@ -1,5 +1,6 @@
 """Frozen features from a store give the same results as those computed in the run; the ordinal loss is excluded."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.errors import BuildError, TrainingError
+from medmnist_hf.training.data.few_labels import validation_rows
 from medmnist_hf.training.embedding.extractor import Extractor
 from medmnist_hf.training.methods.features import COMPUTED, extract, split_features
 from medmnist_hf.training.models.factory import build_model
@@ -81,6 +83,21 @@ def test_the_features_of_a_store_are_the_live_ones(root: Path, checkpoint: Path,
         assert np.array_equal(features.labels, stored[split].labels)
     extractor = Extractor(recipe, built, CPU)
     assert extract(extractor, run, "test").values.tobytes() == live["test"].values.tobytes()
+
+
+def test_few_labels_are_rows_of_a_store(root: Path, checkpoint: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"method": "knn", "checkpoint": str(checkpoint), "shots": 2, "few_validation": True}
+    recipes = [tiny(root, "bloodmnist", **options), tiny(root, "bloodmnist", **options, features=str(tmp_path))]
+    splits = ("train", "validation", "test")
+    found = []
+    for recipe in recipes:
+        run = run_of(recipe)
+        few = replace(run, rows=validation_rows(recipe, run.data)).for_seed(1)
+        found.append(split_features(few, build_model(recipe), splits))
+        assert all(np.array_equal(found[-1][split].labels, few.labels(split)) for split in splits)
+    live, stored = found
+    assert all(live[split].values.tobytes() == stored[split].values.tobytes() for split in splits)
+    assert len(live["train"].values) == 16 and len(live["validation"].values) < len(live["test"].values)
 
 
 def test_a_store_of_other_weights_is_refused_before_the_run_is_claimed(
