@@ -192,6 +192,10 @@ ROW_MEANS: Final = ("acc", "mae", "brier", "ece")
 """Means over rows (ECE: over binned rows), which are defined even where a class has no rows."""
 
 
+LOWER_IS_BETTER: Final = ("mae", "brier", "ece")
+"""Names of the metrics that measure an error, of which lower values are better."""
+
+
 def available(task: Task) -> tuple[str, ...]:
     """Names of the metrics of a task, those with a value per class first."""
     return (*CLASSWISE, *WHOLE, *(ORDINAL if task is Task.ORDINAL else ()))

@@ -25,6 +25,7 @@ from medmnist_hf.documents import parse_yaml
 from medmnist_hf.embeddings.manifest import model_slug
 from medmnist_hf.errors import TrainingError, shorten
 from medmnist_hf.places.resolver import DEFAULT_ROOT, ROOT_VARIABLE
+from medmnist_hf.scoring.metrics import available
 from medmnist_hf.training.data_source import locate_data
 from medmnist_hf.training.registry import LOSSES, METHODS, PIXELS, method
 from medmnist_hf.training.values import (
@@ -136,7 +137,7 @@ class Recipe:
     warmup_epochs: float = option(0.0, "Epochs of linear warm-up.", at_least=0)
     max_grad_norm: float = option(0.0, "Norm to clip gradients to; 0: no clipping.", at_least=0)
     early_stopping: int = option(0, "Stop after this many epochs without a better `select`; 0: never.", at_least=0)
-    select: Literal["auc", "loss"] = option("auc", "Validation measure by which the best epoch is selected.")
+    select: str = option("auc", "Validation measure that selects the best epoch: loss, or any measure of the task.")
     mixup: float = option(0.0, "Mixup alpha; 0: off.", at_least=0)
     cutmix: float = option(0.0, "CutMix alpha; 0: off.", at_least=0)
     ema: float = option(0.0, "Decay of the exponential moving average of the weights; 0: off.", at_least=0, at_most=1)
@@ -209,6 +210,9 @@ class Recipe:
         method(self.method).check(entry, self.model)
         if self.fraction is not None and self.shots is not None:
             raise TrainingError(f"fraction is {self.fraction:g} and shots is {self.shots}: give only one of them")
+        if self.select not in (measures := ("loss", *available(entry.task))):
+            choices = ", ".join(measures)
+            raise TrainingError(f"select is {shorten(self.select)}: choose a measure of {entry.flag}, {choices}")
         if self.ema == 1:
             raise TrainingError("ema is 1, which never updates the average: give less than 1")
         if (self.mixup or self.cutmix) and self.batch_size == 1:
@@ -346,6 +350,7 @@ def unread_options(recipe: Recipe, names: Iterable[str]) -> dict[str, str]:
         "volumetric": (is_2d, f"{recipe.dataset} has images"),
         "depth_stride": (is_2d or recipe.volumetric != "2.5d", "it is only for volumes with volumetric 2.5d"),
         "layer_decay": (recipe.method == "partial" and not recipe.unfreeze, "only the classifier is trained"),
+        "color_jitter": (recipe.subset.channels == 1, f"the images of {recipe.subset.flag} are gray"),
         "unfreeze_from": (recipe.unfreeze in {0, 1}, f"unfreeze is {recipe.unfreeze:g}"),
         "features": (chosen.trains and not recipe.probe_first, "it is only read with probe_first"),
         "few_validation": (not recipe.few_labels, "there is neither fraction nor shots"),
@@ -385,13 +390,9 @@ def default_folder(recipe: Recipe) -> Path:
 def differences(earlier: Recipe, recipe: Recipe) -> str:
     """Describe how a recipe differs from an earlier one, e.g. ``epochs 3 -> 4``; empty if both train the same."""
     pairs = ((name, getattr(earlier, name), getattr(recipe, name)) for name in FIELDS if name not in NOT_TRAINED)
-    return ", ".join(
-        f"{name} {_format(before)} -> {_format(after)}" for name, before, after in pairs if before != after
-    )
-
-
-def _format(value: object) -> str:
-    return {"None": "none", "True": "yes", "False": "no"}.get(str(value), str(value))
+    words = {"None": "none", "True": "yes", "False": "no"}
+    changed = ((name, words.get(str(old), old), words.get(str(new), new)) for name, old, new in pairs if old != new)
+    return ", ".join(f"{name} {old} -> {new}" for name, old, new in changed)
 
 
 @cache

@@ -100,18 +100,19 @@ def score_splits(recipe: Recipe, predictions: Mapping[str, Predictions]) -> Ense
 
 
 def make_compute_metrics(recipe: Recipe) -> Callable[[EvalPrediction], dict[str, float]]:
-    """The ``compute_metrics`` of a trainer: AUC and ACC of logits, nan if logits are not finite.
+    """The ``compute_metrics`` of a trainer: AUC, ACC and ``select`` of logits, nan if logits are not finite.
 
     It computes the same as `medmnist_hf.metric` without the library `evaluate`, which takes half a second to import.
     """
     loss, config = recipe.resolved_loss, resolve(recipe.dataset)
+    measures = [] if recipe.select in {"loss", *HEADLINE} else [recipe.select]
 
     def compute(prediction: EvalPrediction) -> dict[str, float]:
         if not np.isfinite(prediction.predictions).all():
-            return dict.fromkeys(("auc", "acc"), math.nan)
+            return dict.fromkeys((*HEADLINE, *measures), math.nan)
         references = np.asarray(prediction.label_ids).astype(np.int64)
         scores = to_scores(np.asarray(prediction.predictions), loss)
-        return report(references, scores, config)
+        return report(references, scores, config, measures=measures)
 
     return compute
 

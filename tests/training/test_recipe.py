@@ -339,3 +339,20 @@ def test_a_size_may_be_given_as_text() -> None:
     assert make_recipe({"dataset": "breastmnist", "size": "64"}).size == 64
     with pytest.raises(TrainingError, match="size is 'large': must be int"):
         make_recipe({"dataset": "breastmnist", "size": "large"})
+
+
+def test_the_epoch_is_selected_by_a_measure_of_the_task() -> None:
+    for dataset, select in (("retinamnist", "quadratic_kappa"), ("chestmnist", "ece"), ("pathmnist", "loss")):
+        assert make_recipe({"dataset": dataset, "select": select}).select == select
+    for dataset, select in (("pathmnist", "quadratic_kappa"), ("retinamnist", "f1:1"), ("breastmnist", "kappa")):
+        with pytest.raises(TrainingError, match=rf"^select is '{select}': choose a measure of {dataset}, loss, auc, "):
+            make_recipe({"dataset": dataset, "select": select})
+
+
+def test_the_preset_of_the_mayo_study_adapts_to_gray_images() -> None:
+    color, gray = (make_recipe({"dataset": name}, preset="mayo_2026") for name in ("pathmnist", "breastmnist"))
+    assert (color.color_jitter, gray.color_jitter) == (0.1, 0.0)
+    assert (color.epochs, color.early_stopping, color.select, color.seeds) == (500, 20, "auc", tuple(range(40, 50)))
+    assert (color.learning_rate, color.weight_decay, color.batch_size, color.flip_horizontal) == (1e-4, 1e-4, 64, 0.5)
+    partial = make_recipe({"dataset": "pathmnist", "method": "partial", "unfreeze": 0.4}, preset="mayo_2026")
+    assert (partial.unfreeze, partial.schedule) == (0.4, "cosine")

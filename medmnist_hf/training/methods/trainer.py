@@ -21,6 +21,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from medmnist_hf.errors import DivergenceError, TrainingError
+from medmnist_hf.scoring.metrics import LOWER_IS_BETTER
 from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.loader import ArrayLoader
 from medmnist_hf.training.data.mixing import make_mixing
@@ -86,8 +87,7 @@ class RecipeTrainer(Trainer):
         self.recipe, self.loss_function, self.train_transform = recipe, loss, train_transform
         self.network, self.train_arrays, self.start = model, train, start
         self.checkpoints = Path(str(args.output_dir))
-        self.loss_is_scaled_for_ga = False
-        self.mix = make_mixing(recipe)
+        self.loss_is_scaled_for_ga, self.mix = False, make_mixing(recipe)
         self.diverged, self.workers = "", workers
         self._saved: int | None = None
         self.add_callback(_StopCallback(self))
@@ -330,11 +330,11 @@ class _ProgressCallback(ProgressCallback):
         if "loss" in logs:  # the train loss is logged before validation is scored
             self.train_loss = f"train loss {logs['loss']:.3f}, "
         if "eval_auc" in logs:
-            self.training_bar.write(
-                f"epoch {round(logs['epoch']):3d}/{args.num_train_epochs:g}  {self.train_loss}"
-                f"validation loss {logs['eval_loss']:.3f}, AUC {logs['eval_auc']:.3f}, ACC {logs['eval_acc']:.3f}",
-                file=sys.stderr,
-            )
+            names = {"loss": "loss", "auc": "AUC", "acc": "ACC"}
+            names.setdefault(str(args.metric_for_best_model), str(args.metric_for_best_model))
+            values = ", ".join(f"{shown} {logs[f'eval_{name}']:.3f}" for name, shown in names.items())
+            epoch = f"epoch {round(logs['epoch']):3d}/{args.num_train_epochs:g}  {self.train_loss}"
+            self.training_bar.write(f"{epoch}validation {values}", file=sys.stderr)
 
 
 def _fixed_norms(model: nn.Module, *, everywhere: bool) -> Iterator[nn.Module]:
@@ -384,7 +384,7 @@ def training_arguments(recipe: Recipe, folder: Path, seed: int, device: torch.de
     Raises:
         TrainingError: The precision is not supported on a CPU.
     """
-    by_auc, on_cpu = recipe.select == "auc", device.type == "cpu"
+    on_cpu = device.type == "cpu"
     if recipe.precision == "fp16" and on_cpu:
         raise TrainingError("precision fp16 needs a GPU, but this runs on a CPU: use bf16 or fp32")
     arguments = TrainingArguments(
@@ -404,8 +404,8 @@ def training_arguments(recipe: Recipe, folder: Path, seed: int, device: torch.de
         logging_strategy="epoch",
         logging_nan_inf_filter=False,  # it would hide divergence
         load_best_model_at_end=True,
-        metric_for_best_model="auc" if by_auc else "loss",
-        greater_is_better=by_auc,
+        metric_for_best_model=recipe.select,
+        greater_is_better=recipe.select not in {"loss", *LOWER_IS_BETTER},
         remove_unused_columns=False,
         label_names=["labels"],
         report_to="none",  # trackers are called by `finetune`, see `medmnist_hf.training.tracking`

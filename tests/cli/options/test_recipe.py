@@ -104,8 +104,8 @@ def test_help_has_each_option_once_with_default_and_choices() -> None:
 
 
 SINGLE = {"dataset", "seeds", "method", "loss"}
-OF_OTHER_OPTIONS = {"volumetric", "depth_stride", "few_validation", "label_seed"}
-"""Options that change nothing for images, or without `fraction` or `shots`."""
+OF_OTHER_OPTIONS = {"volumetric", "depth_stride", "color_jitter", "few_validation", "label_seed"}
+"""Options that change nothing for images, gray images, or without `fraction` or `shots`."""
 
 WITHOUT: dict[str, Any] = {
     "size": 64,
@@ -116,6 +116,7 @@ WITHOUT: dict[str, Any] = {
     "checkpoint": "a.safetensors",
     "features": "features",
     "image_size": 64,
+    "select": "acc",
     "prompt": "{}",
     "time_budget": 60.0,
     "trials": 3,

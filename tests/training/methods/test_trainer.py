@@ -254,7 +254,9 @@ def test_evaluation_uses_averaged_weights_and_restores_the_trained_ones(tmp_path
     assert torch.equal(trainer.network.state_dict()["timm_model.head.weight"], own)
 
 
-@pytest.mark.parametrize(("select", "better"), [("auc", max), ("loss", min)])
+@pytest.mark.parametrize(
+    ("select", "better"), [("auc", max), ("loss", min), ("average_precision", max), ("brier", min)]
+)
 def test_the_best_epoch_is_kept(tmp_path: Path, select: str, better: Any) -> None:
     trainer = trainer_of(recipe_of(select=select, learning_rate=0.01, epochs=4), tmp_path)
     trainer.train()
