@@ -70,10 +70,8 @@ def test_a_run_from_a_preset_and_options(root: Path, tmp_path: Path, capsys: pyt
     assert len(seeds) == 2
     total = results["runs"][0]["facts"]["parameters"]
     for at in seeds:
-        assert (
-            lines[at + 1]
-            == f"  model    {total:,} parameters, {total:,} trained; random initialization; reads 28 pixels"
-        )
+        model = f"  model    {total:,} parameters, {total:,} trained; random initialization; reads 32 pixels"
+        assert lines[at + 1] == model
     assert lines.count("  begins   epoch 1 of 1") == 2, "the first epoch may take long"
     (first, *_) = (line for line in lines if line.startswith("epoch "))
     assert re.fullmatch(r"epoch   1/1  train loss [\d.]+, validation loss [\d.]+, AUC ([\d.]+|nan), ACC [\d.]+", first)
