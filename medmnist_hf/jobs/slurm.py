@@ -24,11 +24,8 @@ from medmnist_hf.errors import JobError, cannot_read
 from medmnist_hf.files import read_document, write_atomically
 from medmnist_hf.jobs.engine import Engine
 from medmnist_hf.jobs.settings import Settings
-from medmnist_hf.jobs.tasks import Task, TaskFolder
+from medmnist_hf.jobs.tasks import SLURM_JOBS_NAME, Task, TaskFolder
 from medmnist_hf.jobs.worker import write_settings
-
-JOBS_NAME: Final = "slurm_jobs.json"
-"""In the folder of the tasks, the ids of the jobs that run them."""
 
 _NOT_READ: Final = ("executor.pik", "executor.json")
 """What datatrove leaves for its own worker."""
@@ -142,7 +139,7 @@ class SlurmEngine(Engine):
 
     def still_running(self, folder: TaskFolder) -> str:
         """See `Engine.still_running`."""
-        path = folder.path / JOBS_NAME
+        path = folder.path / SLURM_JOBS_NAME
         try:
             job_ids = [str(job_id) for job_id in parse_json(read_document(path))]
         except FileNotFoundError:
@@ -175,7 +172,7 @@ class SlurmEngine(Engine):
                 (folder.path / name).unlink(missing_ok=True)
             self._job_ids = executor.job_ids
             if self._job_ids:
-                write_atomically(folder.path / JOBS_NAME, json.dumps(self._job_ids))
+                write_atomically(folder.path / SLURM_JOBS_NAME, json.dumps(self._job_ids))
 
     def is_active(self) -> bool:
         """Whether a job is in the queue; Slurm is asked at growing intervals."""
@@ -204,7 +201,7 @@ class SlurmEngine(Engine):
     def forget(self, folder: TaskFolder) -> None:
         """See `Engine.forget`; keeps the ids of jobs that may still run."""
         if not self._may_run:
-            (folder.path / JOBS_NAME).unlink(missing_ok=True)
+            (folder.path / SLURM_JOBS_NAME).unlink(missing_ok=True)
 
 
 def _ask(*command: str, script: str | None = None) -> "subprocess.CompletedProcess[str]":

@@ -15,7 +15,7 @@ from medmnist_hf.extras import suggest_install
 from medmnist_hf.files import BusyError, sole_process
 from medmnist_hf.jobs.engine import Engine
 from medmnist_hf.jobs.settings import Settings
-from medmnist_hf.jobs.tasks import State, Status, Task, TaskFolder
+from medmnist_hf.jobs.tasks import SLURM_JOBS_NAME, State, Status, Task, TaskFolder
 
 ENGINES: Final = {
     "local": ("medmnist_hf.jobs.local", "LocalEngine", None),
@@ -99,7 +99,7 @@ def run_tasks(
         is_done, describe = _unknown, partial(_describe_fetched, describe)
     folder.path.mkdir(parents=True, exist_ok=True)
     with _sole_submission(folder), _stopped_by_sigterm():
-        if running := engine.still_running(folder):
+        if running := still_running(folder, engine):
             raise JobError(f"{running} is still running tasks of {folder.path}: wait until it ends, or cancel it")
         folder.write(tasks, is_done, repeat=repeat)
         selected = {rank for rank, task in enumerate(tasks) if is_selected(task)}
@@ -119,6 +119,13 @@ def run_tasks(
             folder.interrupt_running()
             watch.look()
         return folder.statuses(tasks)
+
+
+def still_running(folder: TaskFolder, engine: Engine) -> str:
+    """Say what still runs tasks of a folder, on this engine or on Slurm; empty for nothing."""
+    if engine.name != "slurm" and (folder.path / SLURM_JOBS_NAME).exists():
+        return open_engine("slurm", engine.settings).still_running(folder)
+    return engine.still_running(folder)
 
 
 def _unknown(task: Task) -> None:

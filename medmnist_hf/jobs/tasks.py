@@ -37,6 +37,9 @@ RUNNING: Final = "running"
 LOGS: Final = "logs"
 RESULTS: Final = "results"
 
+SLURM_JOBS_NAME: Final = "slurm_jobs.json"
+"""In the folder of the tasks, the ids of the jobs of Slurm that run them, even when nothing waits for them."""
+
 BEAT: Final = 10.0
 """Seconds between touches of the file of a running task."""
 

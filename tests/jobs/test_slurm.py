@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from medmnist_hf.errors import JobError
+from medmnist_hf.jobs.local import LocalEngine
 from medmnist_hf.jobs.settings import Settings, SlurmSettings
-from medmnist_hf.jobs.slurm import JOBS_NAME, SlurmEngine
+from medmnist_hf.jobs.slurm import SlurmEngine
 from medmnist_hf.jobs.submit import run_tasks
-from medmnist_hf.jobs.tasks import State, Task, TaskFolder
+from medmnist_hf.jobs.tasks import SLURM_JOBS_NAME, State, Task, TaskFolder
 from tests.fixtures.tasks import shell
 
 TASKS = [shell(f"t{number}", "true") for number in range(5)]
@@ -146,14 +147,14 @@ def test_more_jobs_than_an_array_may_have_are_several_arrays(programs: Programs,
     submit(folder, Settings())
     arrays = [asked.rpartition(" ")[0] for asked in programs.asked("sbatch")[1:]]
     assert arrays == ["--export=ALL,RUN_OFFSET=0", "--export=ALL,RUN_OFFSET=1 --dependency=afterany:17"]
-    assert (folder.path / JOBS_NAME).read_text() == '["17", "17"]'
+    assert (folder.path / SLURM_JOBS_NAME).read_text() == '["17", "17"]'
 
 
 def test_nothing_is_pickled(programs: Programs, folder: TaskFolder) -> None:
     submit(folder, Settings())
     names = {path.name for path in folder.path.iterdir() if path.is_file()}
     assert names == {
-        *("tasks.json", "settings.json", "ranks_to_run.json", "launch_script.slurm", "submit.lock", JOBS_NAME)
+        *("tasks.json", "settings.json", "ranks_to_run.json", "launch_script.slurm", "submit.lock", SLURM_JOBS_NAME)
     }
 
 
@@ -179,13 +180,13 @@ def test_a_refusal_leaves_no_jobs_behind(programs: Programs, folder: TaskFolder)
     with pytest.raises(JobError, match=r"^Slurm refuses the jobs, as said above: check the engine's settings$"):
         submit(folder, Settings())
     assert programs.asked("scancel") == ["17"]
-    assert not (folder.path / JOBS_NAME).exists()
+    assert not (folder.path / SLURM_JOBS_NAME).exists()
 
 
 def test_a_list_of_jobs_that_is_damaged_is_named(programs: Programs, folder: TaskFolder) -> None:
     folder.path.mkdir(parents=True)
-    (folder.path / JOBS_NAME).write_text("{")
-    with pytest.raises(JobError, match=rf"^cannot read .*{JOBS_NAME} .*: remove it, then run again$"):
+    (folder.path / SLURM_JOBS_NAME).write_text("{")
+    with pytest.raises(JobError, match=rf"^cannot read .*{SLURM_JOBS_NAME} .*: remove it, then run again$"):
         submit(folder, Settings())
 
 
@@ -196,7 +197,7 @@ def test_the_end_of_all_jobs_ends_the_run(
     monkeypatch.setattr("medmnist_hf.jobs.slurm._FIRST_PAUSE", 0.0)
     statuses = run_tasks(folder, TASKS, SlurmEngine(Settings()), report=lambda line: None)
     assert {status.state for status in statuses.values()} == {State.WAITING}
-    assert not (folder.path / JOBS_NAME).exists()
+    assert not (folder.path / SLURM_JOBS_NAME).exists()
 
 
 def test_a_cluster_that_does_not_answer_keeps_its_jobs_in_mind(
@@ -208,7 +209,7 @@ def test_a_cluster_that_does_not_answer_keeps_its_jobs_in_mind(
     programs("squeue", error="slurm_load_jobs error: Unable to contact slurm controller (connect failure)", code=1)
     with pytest.raises(JobError, match=r"^Slurm does not answer: see squeue -j 17,17; run again to continue$"):
         run_tasks(folder, TASKS, SlurmEngine(Settings()), report=lambda line: None)
-    assert programs.asked("scancel") == ["17 17"] and (folder.path / JOBS_NAME).exists()
+    assert programs.asked("scancel") == ["17 17"] and (folder.path / SLURM_JOBS_NAME).exists()
 
 
 def test_resources_are_described(programs: Programs) -> None:
@@ -218,3 +219,12 @@ def test_resources_are_described(programs: Programs) -> None:
         "options of each job: --partition=gpu --nodes=1 --ntasks=1 --cpus-per-task=2 --gpus=1 --signal=B:USR1@90 "
         "--open-mode=append --requeue",
     ]
+
+
+def test_another_engine_does_not_run_what_slurm_still_has(programs: Programs, folder: TaskFolder) -> None:
+    submit(folder, Settings())
+    programs("squeue", "RUNNING")
+    with pytest.raises(JobError, match=r"^Slurm job 17( 17)* is still running tasks of .*: wait until it ends, or"):
+        run_tasks(folder, TASKS, LocalEngine(Settings()))
+    programs("squeue")
+    assert {status.state for status in run_tasks(folder, TASKS, LocalEngine(Settings())).values()} == {State.DONE}

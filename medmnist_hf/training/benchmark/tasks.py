@@ -13,7 +13,7 @@ from typing import Final
 from medmnist_hf.errors import JobError
 from medmnist_hf.files import BusyError, sole_process, write_atomically
 from medmnist_hf.jobs.engine import Engine
-from medmnist_hf.jobs.submit import check_engine, duration, run_tasks
+from medmnist_hf.jobs.submit import check_engine, duration, run_tasks, still_running
 from medmnist_hf.jobs.tasks import JOBS_DIR, Task, TaskFolder
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun
 from medmnist_hf.training.benchmark.status import CONFIG_NAME, LOG_NAME, explain, is_done, task_folders
@@ -122,7 +122,7 @@ def _sole_benchmark(out: Path, engine: Engine) -> Iterator[None]:
     try:
         with sole_process(out / JOBS_DIR / LOCK_NAME, f"running a benchmark in {out}", wait=False):
             for folder in task_folders(out):
-                if running := engine.still_running(folder):
+                if running := still_running(folder, engine):
                     raise JobError(f"{running} is still running cells in {out}: wait until it ends, or cancel it")
             yield
     except BusyError as error:

@@ -17,7 +17,17 @@ def test_the_overhead_is_that_of_one_task_on_one_worker() -> None:
 
 
 def test_tasks_are_measured_on_this_machine() -> None:
-    command: list[str | Path] = [sys.executable, SCRIPT, "--engine", "local", "--tasks", "3", "--seconds", "0.01", "--json"]
+    command: list[str | Path] = [
+        sys.executable,
+        SCRIPT,
+        "--engine",
+        "local",
+        "--tasks",
+        "3",
+        "--seconds",
+        "0.01",
+        "--json",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     (figure,) = json.loads(done.stdout)
     assert (figure["engine"], figure["tasks"], figure["workers"]) == ("local", 3, 2)
