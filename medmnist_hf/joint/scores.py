@@ -5,7 +5,7 @@ Example:
     >>> from medmnist_hf import JointLabels
     >>> from medmnist_hf.joint.scores import restrict
     >>> joint = JointLabels.of(["breastmnist", "pneumoniamnist"])
-    >>> restrict(np.array([[0.1, 0.3, 0.2, 0.4]]), joint, 0).tolist()
+    >>> restrict(np.array([[0.1, 0.3, 0.2, 0.4]]), joint, 0).round(2).tolist()
     [[0.25, 0.75]]
 """
 

@@ -3,7 +3,7 @@
 Example:
     >>> import numpy as np
     >>> fold_of_rows(np.array([0, 0, 0, 0, 1, 1]), 2).tolist()
-    [1, 0, 0, 1, 1, 0]
+    [0, 0, 1, 1, 0, 1]
 """
 
 from collections.abc import Sequence
