@@ -39,6 +39,7 @@ def test_help_names_every_engine_and_an_example() -> None:
     assert all(f"{each.name}:" in process.stdout for each in engines())
 
 
+@pytest.mark.slow
 def test_a_search_is_not_repeated(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["breastmnist", "--root", str(root), "--engine", "flaml", "--time-budget", "2m", "--trials", "2"]
     invoke("automl", *options, "--seed", "3", "--out", str(tmp_path / "run"))

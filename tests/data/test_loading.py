@@ -56,7 +56,10 @@ def test_the_default_config_is_28(root: Path) -> None:
     assert datasets.load_dataset(str(root / "chestmnist"), split="train")[0]["image"].size == (28, 28)
 
 
-@pytest.mark.parametrize(("flag", "rows"), [("breastmnist", 780), ("retinamnist", 1600), ("adrenalmnist3d", 1584)])
+@pytest.mark.parametrize(
+    ("flag", "rows"),
+    [("breastmnist", 780), ("retinamnist", 1600), pytest.param("adrenalmnist3d", 1584, marks=pytest.mark.slow)],
+)
 def test_official_files_equal_the_npz(real_data: Path, tmp_path: Path, flag: str, rows: int) -> None:
     """Compare every value, from a prepared copy and from streaming, with the types that a user gets."""
     entry = subset(flag)

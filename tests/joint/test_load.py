@@ -47,6 +47,7 @@ def test_every_name_and_split_works(all_2d: Path, monkeypatch: pytest.MonkeyPatc
     )
 
 
+@pytest.mark.slow
 def test_the_same_rows_have_the_same_fingerprint(all_2d: Path) -> None:
     def fingerprint(names: Any = THREE, **options: Any) -> str:
         return str(medmnist_hf.load_many(names, split="test", root=all_2d, **options)._fingerprint)

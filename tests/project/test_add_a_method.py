@@ -60,5 +60,7 @@ def test_unsupported_data_gives_a_one_line_error_and_no_model_is_left(phantoms: 
 
 
 def test_without_its_line_the_method_is_unknown() -> None:
-    with pytest.raises(TrainingError, match="method is 'nearest-centroid': choose from finetune, partial, linear-probe, "):
+    with pytest.raises(
+        TrainingError, match="method is 'nearest-centroid': choose from finetune, partial, linear-probe, "
+    ):
         make_recipe({"dataset": "bloodmnist", "method": NAME})

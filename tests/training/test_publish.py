@@ -342,7 +342,9 @@ def test_the_check_before_training_changes_nothing(hub: HubServer, api: HfApi, d
 @pytest.mark.parametrize("method", ["knn", "zero-shot"])
 def test_a_method_that_leaves_no_model_is_refused_before_it_runs(hub: HubServer, method: str) -> None:
     recipe = make_recipe({"dataset": "bloodmnist", "method": method})
-    with pytest.raises(TrainingError, match=f"method {method} leaves no model to push: use finetune, partial, linear-probe"):
+    with pytest.raises(
+        TrainingError, match=f"method {method} leaves no model to push: use finetune, partial, linear-probe"
+    ):
         check_push(hub.api(), recipe, ID)
     assert not hub.log.find()
 

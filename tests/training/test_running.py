@@ -95,7 +95,7 @@ def test_the_multi_label_subset_runs_from_build_to_figures(
     assert not [record for record in caplog.records if record.name.startswith("medmnist_hf")]
 
 
-@pytest.mark.parametrize("method", ["finetune", "linear-probe"])
+@pytest.mark.parametrize("method", [pytest.param("finetune", marks=pytest.mark.slow), "linear-probe"])
 def test_a_run_on_few_labels(root: Path, tmp_path: Path, method: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Each seed trains on its own rows, validation is reduced alike for all, and test is whole."""
     options = {"shots": 2, "few_validation": True, "test": False, "seeds": (0, 1)}
@@ -467,6 +467,7 @@ def test_a_run_that_another_process_finished_meanwhile_is_not_repeated(
     assert result == read_results(out / RESULTS_NAME)
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_run_links_the_published_model(root: Path, tmp_path: Path) -> None:
     result = run(tiny(root, "bloodmnist", method="linear-probe", seeds=(0, 1)), tmp_path, quiet=True)
     assert (tmp_path / "best").readlink() == Path(f"seed-{best_seed(result).seed}", "best")

@@ -48,7 +48,7 @@ def test_it_reports_its_version(python: Path) -> None:
         ("binary-class", 2),
         pytest.param("multi-class", 3, marks=pytest.mark.slow),
         pytest.param("ordinal-regression", 5, marks=pytest.mark.slow),
-        ("multi-label", 2),
+        pytest.param("multi-label", 2, marks=pytest.mark.slow),
     ],
 )
 def test_each_task_is_learned_and_selected_by_auc(python: Path, tmp_path: Path, task: str, classes: int) -> None:
@@ -67,6 +67,7 @@ def test_each_task_is_learned_and_selected_by_auc(python: Path, tmp_path: Path, 
         assert any(line.startswith("trial 1: LGBMEstimator, validation loss 0.") for line in lines)
 
 
+@pytest.mark.slow
 def test_classes_that_a_split_lacks(python: Path, tmp_path: Path) -> None:
     """Class 1 of four is not in train, class 3 not in validation."""
     problem = problem_with("multi-class", 4, rows=120)
@@ -77,6 +78,7 @@ def test_classes_that_a_split_lacks(python: Path, tmp_path: Path) -> None:
     assert np.all(result.scores["test"][:, 1] == 0) and np.all(result.scores["test"][:, 3] > 0)
 
 
+@pytest.mark.slow
 def test_without_an_auc_on_validation_the_log_loss_selects(python: Path, tmp_path: Path) -> None:
     problem = problem_with("binary-class", 2)
     one_class = replace(problem, y={**problem.y, "validation": np.ones_like(problem.y["validation"])})

@@ -94,6 +94,7 @@ def test_a_folder_without_builds_is_one_line_without_a_traceback(tmp_path: Path)
     assert process.stderr == f"error: no build in {tmp_path}: run medmnist-hf build\n"
 
 
+@pytest.mark.slow
 def test_tasks_print_the_same_in_the_order_of_the_command(small: Path, tmp_path: Path, audit: Command) -> None:
     other = Planted("breastmnist").build(tmp_path)
     names = (small.parent, other.parent)

@@ -354,7 +354,7 @@ def registered_xorbs(hub: HubServer) -> set[str]:
         ("POST", "/commit/", 0, False, False),
         pytest.param("POST", "/tag/", 0, False, False, marks=pytest.mark.slow),
         pytest.param("POST", "/cas/v1/xorbs/", 0, False, True, marks=pytest.mark.slow),
-        ("POST", "/cas/v1/xorbs/", 1, False, True),
+        pytest.param("POST", "/cas/v1/xorbs/", 1, False, True, marks=pytest.mark.slow),
         pytest.param("POST", "/commit/", 0, False, True, marks=pytest.mark.slow),
         pytest.param("POST", "/commit/", 0, True, True, marks=pytest.mark.slow),
     ],
@@ -401,6 +401,7 @@ def test_a_killed_push_is_completed_by_the_same_command(
     "sizes",
     [pytest.param((28, 64), id="two sizes", marks=pytest.mark.slow), pytest.param((28, 28), id="two contents")],
 )
+@pytest.mark.slow
 def test_two_pushes_at_once(hub: HubServer, phantoms: Phantoms, tmp_path: Path, sizes: tuple[int, int]) -> None:
     builds = []
     for number, size in enumerate(sizes):

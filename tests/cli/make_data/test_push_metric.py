@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from tests.fixtures.hub.server import HubServer
 
 PUSH = "scripts/push_metric.py"
@@ -24,6 +26,7 @@ def last_line(text: str) -> str:
     return text.strip().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_the_pushed_metric_is_loaded_by_name(hub: HubServer) -> None:
     where = ("--repo-id", "org/medmnist")
     shown = hub.script(PUSH, *where)

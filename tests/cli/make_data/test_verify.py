@@ -100,6 +100,7 @@ class TestPlaces:
         process = command("audit", capsys, monkeypatch)("you/pathmnist", "--save")
         assert process.returncode == 1 and "a local build is needed" in process.stderr
 
+    @pytest.mark.slow
     def test_tasks_print_the_same_lines(self, verify: Command) -> None:
         shard = next(Path("dist/breastmnist/64").glob("test-*"))
         shard.write_bytes(shard.read_bytes()[:-1] + b"?")

@@ -103,6 +103,7 @@ def test_errors_and_timeouts_are_faults(monkeypatch: pytest.MonkeyPatch) -> None
     assert sweep("timm/test_resnet", [28], seconds=0.5).faults == ["took more than 0.5 seconds of processor time"]
 
 
+@pytest.mark.slow
 def test_existing_outcomes_are_kept_and_not_repeated(tmp_path: Any) -> None:
     results = tmp_path / "outcomes.jsonl"
     command = [sys.executable, str(SCRIPT), "--only", "^timm/test_resnet$", "--results", str(results)]

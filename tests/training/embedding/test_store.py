@@ -50,7 +50,7 @@ def dist(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("flag", ["bloodmnist", "chestmnist", "adrenalmnist3d"])
+@pytest.mark.parametrize("flag", ["bloodmnist", "chestmnist", pytest.param("adrenalmnist3d", marks=pytest.mark.slow)])
 def test_bits_do_not_depend_on_shards(flag: str, phantoms: Phantoms, tmp_path: Path) -> None:
     whole: dict[str, bytes] = {}
     counts = []

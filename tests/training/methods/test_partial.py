@@ -165,7 +165,10 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+SLOW = ("2.5d", "acs", "probe first")
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case in SLOW)) for case in CASES])
 def test_frozen_weights_and_statistics_are_bitwise_unchanged(case: str, phantoms: Phantoms, tmp_path: Path) -> None:
     options = {"unfreeze": 0.3, **CASES[case]}
     root = build_all(phantoms, tmp_path / "dist", dataset := options.pop("dataset"))

@@ -218,7 +218,9 @@ def test_the_error_names_channels_and_size_if_both_must_change() -> None:
             out: torch.Tensor = self.fc(images.flatten(1))
             return out
 
-    with pytest.raises(TrainingError, match=r"^rgb cannot read images of 6 .*: give --channels 3 --image-size 8 or auto$"):
+    with pytest.raises(
+        TrainingError, match=r"^rgb cannot read images of 6 .*: give --channels 3 --image-size 8 or auto$"
+    ):
         check_input(Rgb(), "rgb", (1, 6, 6), lambda *_: Rgb())
 
 

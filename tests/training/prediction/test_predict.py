@@ -57,6 +57,7 @@ def test_the_scores_of_a_run_are_reproduced_bitwise(case: str, root: Path, tmp_p
         assert np.array_equal(scores, read_predictions(file).scores)
 
 
+@pytest.mark.slow
 def test_gray_networks_of_timm_and_probes_are_reproduced_up_to_rounding(root: Path, tmp_path: Path) -> None:
     """The first were saved for RGB; the scores of the second were computed in double precision."""
     for name, options in (("gray", {"channels": 1}), ("probe", {"method": "linear-probe"})):
@@ -72,6 +73,7 @@ def two_seeds(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_of(root, tmp_path_factory.mktemp("run") / "two", "bloodmnist", seeds=(3, 5))
 
 
+@pytest.mark.slow
 def test_a_seed_or_all_seeds_predict(two_seeds: Path, root: Path) -> None:
     choices: list[tuple[dict[str, Any], tuple[int, ...], str]]
     choices = [({"seed": 5}, (5,), "seed-5"), ({"ensemble": True}, (3, 5), "")]
