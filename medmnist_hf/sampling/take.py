@@ -14,20 +14,20 @@ from medmnist_hf.errors import SourceError
 from medmnist_hf.sampling.labels import read_names
 from medmnist_hf.sampling.rows import choose_rows, warn_if_scarce
 
-Data = TypeVar("Data")
+_Data = TypeVar("_Data")
 
 _REDUCED: Final = ("train", "validation")
 """Splits that may be reduced; test never is, so that scores stay comparable."""
 
 
 def take(
-    dataset: Data,
+    dataset: _Data,
     *,
     fraction: float | None = None,
     shots: int | None = None,
     seed: int = 0,
     few_validation: bool = False,
-) -> Data:
+) -> _Data:
     """Take a fraction of the rows, with the class frequencies of all, or a number of rows of each class.
 
     The rows depend on the labels and the seed alone: they are the same on any machine, for any size of the images and
