@@ -12,6 +12,7 @@ Example:
 """
 
 import dataclasses
+import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -173,8 +174,9 @@ def _decode_record(table: dict[str, Any], kind: Any, where: str) -> Any:
     mismatches = [name for name in (*fields, *table) if name not in table or name not in fields]
     if mismatches:
         name = mismatches[0]
-        fault = f"lacks {name}" if name in fields else f"has an unknown attribute {shorten(name)}"
-        raise ValueError(f"{where or 'it'} {fault}")
+        meant = difflib.get_close_matches(str(name)[:_MAX_NAME], fields, 1)
+        unknown = f"has an unknown attribute {shorten(name)}" + (f": did you mean {meant[0]}?" if meant else "")
+        raise ValueError(f"{where or 'it'} {f'lacks {name}' if name in fields else unknown}")
     return kind(
         **{
             field.name: decode(table[name], field_kind, _join(where, name))

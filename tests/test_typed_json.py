@@ -70,6 +70,7 @@ def test_null_is_read_as_nan_and_integers_stay_integers() -> None:
             "by_name.b.c is " + repr("x" * 27 + "..." + "x" * 28) + ", must be a number",
         ),
         ({"leaves": []}, "it has an unknown attribute 'leaves'"),
+        ({"branch": []}, "it has an unknown attribute 'branch': did you mean branches?"),
     ],
 )
 def test_an_error_names_the_place_of_a_wrong_type(change: dict[str, Any], message: str) -> None:

@@ -51,6 +51,10 @@ class Engine(ABC):
         """Say what still runs tasks of a folder although the process that started it has ended; empty for nothing."""
         return ""
 
+    def job_logs(self, folder: TaskFolder) -> Path | None:
+        """Where the engine keeps what its jobs say before and between tasks; None if they have no output."""
+        return None
+
     @abstractmethod
     def start(self, folder: TaskFolder, tasks: Sequence[Task], ranks: Sequence[int]) -> None:
         """Start tasks, without waiting for them.

@@ -29,7 +29,7 @@ from medmnist_hf.files import write_atomically
 from medmnist_hf.jobs.bucket import Bucket
 from medmnist_hf.jobs.engine import Engine
 from medmnist_hf.jobs.settings import HfJobsSettings, Settings
-from medmnist_hf.jobs.tasks import COMPLETIONS, FAILURES, JOBS_DIR, RUNNING, TASKS_NAME, Task, TaskFolder
+from medmnist_hf.jobs.tasks import COMPLETIONS, FAILURES, JOBS_DIR, RUNNING, TASKS_NAME, Task, TaskFolder, counted
 from medmnist_hf.jobs.worker import RANKS_NAME, SETTINGS_NAME, write_settings
 from medmnist_hf.network import is_transient_status
 
@@ -126,13 +126,13 @@ class HfJobsEngine(Engine):
         own, jobs = self._own, -(-tasks // self._share)
         where = f"each on a machine of flavor {own.flavor}, which decides on cores and memory"
         lines = [
-            f"hf-jobs: {tasks:,} tasks in {jobs:,} jobs, {self._workers} at a time, {where}",
+            f"hf-jobs: {counted(tasks, 'task')} in {counted(jobs, 'job')}, {self._workers} at a time, {where}",
             f"bucket: {self._bucket_name}, mounted at {own.mount}; results stay there",
         ]
         if not self.settings.time:
             lines.append("time: the default of Hugging Face; a task that is cut short resumes")
         if jobs:
-            lines.append(f"the first of {jobs:,} jobs, which differ in their index:")
+            lines.append(f"the first of {jobs:,} jobs, which differ in their index:" if jobs > 1 else "the job:")
             lines += json.dumps(_create_job_spec(**self._job(folder, 0, HIDDEN)), indent=2).splitlines()
         return lines
 

@@ -16,7 +16,7 @@ from medmnist_hf.errors import JobError
 from medmnist_hf.jobs.engine import Engine
 from medmnist_hf.jobs.process import run_task
 from medmnist_hf.jobs.settings import Settings
-from medmnist_hf.jobs.tasks import Task, TaskFolder
+from medmnist_hf.jobs.tasks import Task, TaskFolder, counted
 
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 THREADS: Final = "OMP_NUM_THREADS"
@@ -57,7 +57,8 @@ class LocalEngine(Engine):
     def resources(self, tasks: int, folder: TaskFolder) -> list[str]:
         """See `Engine.resources`."""
         gpu = f" and {self.settings.gpus_per_task:g} GPUs" if self.settings.gpus_per_task else ""
-        return [f"local: {tasks:,} tasks, {self.workers} at a time, each with {self._threads()} cores{gpu}"]
+        cores = counted(self._threads(), "core")
+        return [f"local: {counted(tasks, 'task')}, {self.workers} at a time, each with {cores}{gpu}"]
 
     def start(self, folder: TaskFolder, tasks: Sequence[Task], ranks: Sequence[int]) -> None:
         """See `Engine.start`."""

@@ -22,7 +22,7 @@ from medmnist_hf.jobs.engine import Engine
 from medmnist_hf.jobs.local import THREADS
 from medmnist_hf.jobs.process import run_task
 from medmnist_hf.jobs.settings import Settings
-from medmnist_hf.jobs.tasks import Task, TaskFolder
+from medmnist_hf.jobs.tasks import Task, TaskFolder, counted
 
 _MEMORY_GB: Final = 1.0
 """Memory that a task reserves by default; Ray wants to be given a number."""
@@ -90,8 +90,8 @@ class RayEngine(Engine):
         nodes = len(ray.nodes())  # type: ignore[no-untyped-call]
         workers = self.settings.workers or tasks
         return [
-            f"ray: {tasks:,} tasks, at most {workers:,} at a time, each with {self._cpus} cores, {self._memory:g} GB "
-            f"and {self.settings.gpus_per_task:g} GPUs",
+            f"ray: {counted(tasks, 'task')}, at most {workers:,} at a time, each with {counted(self._cpus, 'core')}, "
+            f"{self._memory:g} GB and {self.settings.gpus_per_task:g} GPUs",
             f"cluster: {nodes} nodes, {found.get('CPU', 0):g} cores, {found.get('GPU', 0):g} GPUs",
         ]
 

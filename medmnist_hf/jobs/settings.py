@@ -146,7 +146,8 @@ def read_settings(path: Path | None, **given: Any) -> Settings:
             merged | {name: value for name, value in given.items() if value is not None}, Settings
         )
     except ValueError as error:
-        raise JobError(f"{path or 'the settings of the engine'}: {error}") from None
+        hint = ", in quotes" if str(error).endswith("must be text") else ""
+        raise JobError(f"{path or 'the settings of the engine'}: {error}{hint}") from None
     except JobError as error:
         raise JobError(f"{path}: {error}" if path else error) from None
     return settings

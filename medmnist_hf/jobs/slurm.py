@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from datatrove.executor.slurm import SlurmPipelineExecutor
@@ -24,8 +25,11 @@ from medmnist_hf.errors import JobError, cannot_read
 from medmnist_hf.files import read_document, write_atomically
 from medmnist_hf.jobs.engine import Engine
 from medmnist_hf.jobs.settings import Settings
-from medmnist_hf.jobs.tasks import SLURM_JOBS_NAME, Task, TaskFolder
+from medmnist_hf.jobs.tasks import SLURM_JOBS_NAME, Task, TaskFolder, counted
 from medmnist_hf.jobs.worker import write_settings
+
+_LOGS: Final = "slurm_logs"
+"""Folder in which datatrove keeps the output of jobs."""
 
 _NOT_READ: Final = ("executor.pik", "executor.json")
 """What datatrove leaves for its own worker."""
@@ -110,10 +114,15 @@ class SlurmEngine(Engine):
         """See `Engine.resources`."""
         jobs = math.ceil(tasks / self._per_job)
         workers = f", {self.settings.workers} at a time" if self.settings.workers else ""
+        options = _directives(self._options()).splitlines()
         return [
-            f"slurm: {tasks:,} tasks in {jobs:,} jobs of an array{workers}",
-            f"options of each job: {' '.join(_directives(self._options()).split()[1::2])}",
+            f"slurm: {counted(tasks, 'task')} in {counted(jobs, 'job')} of an array{workers}",
+            f"options of each job: {' '.join(line.removeprefix('#SBATCH ') for line in options)}",
         ]
+
+    def job_logs(self, folder: TaskFolder) -> Path:
+        """See `Engine.job_logs`."""
+        return folder.path / _LOGS
 
     @property
     def _per_job(self) -> int:
@@ -135,7 +144,8 @@ class SlurmEngine(Engine):
             "signal": _WARNING,
             "open-mode": "append",  # a job that was repeated keeps the output of its first start
         }
-        return {name: value for name, value in given.items() if value} | {"requeue": ""} | settings.slurm.options
+        named = {name: value for name, value in given.items() if value} | {"requeue": ""} | settings.slurm.options
+        return {name: value and shlex.quote(value) for name, value in named.items()}  # sbatch reads quotes as a shell
 
     def still_running(self, folder: TaskFolder) -> str:
         """See `Engine.still_running`."""

@@ -118,7 +118,11 @@ def run_tasks(
             engine.forget(folder)
             folder.interrupt_running()
             watch.look()
-        return folder.statuses(tasks)
+        statuses = folder.statuses(tasks)
+        never = sum(statuses[tasks[rank].name].state is State.WAITING for rank in ranks)
+        if wait and keep_going and never and (logs := engine.job_logs(folder)):
+            report(f"not started: {never:,} of {len(ranks):,} tasks; what their jobs said is in {logs}")
+        return statuses
 
 
 def still_running(folder: TaskFolder, engine: Engine) -> str:
@@ -233,10 +237,12 @@ def duration(seconds: float) -> str:
 
 
 def unfinished(statuses: dict[str, Status], folder: TaskFolder) -> list[str]:
-    """Describe the tasks that are not done, a line each, with the file of their output."""
+    """Describe the tasks that are not done, a line each, with the file of their output if they were started."""
     logs = {task.name: folder.log_of(task) for task in folder.read()}
     return [
-        f"{status.state}: {name}" + (f": {status.note}" if status.note else "") + f" (output: {logs[name]})"
+        f"{status.state}: {name}"
+        + (f": {status.note}" if status.note else "")
+        + (f" (output: {logs[name]})" if status.state is not State.WAITING else "")
         for name, status in statuses.items()
         if status.state is not State.DONE
     ]

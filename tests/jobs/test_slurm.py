@@ -13,7 +13,7 @@ from medmnist_hf.errors import JobError
 from medmnist_hf.jobs.local import LocalEngine
 from medmnist_hf.jobs.settings import Settings, SlurmSettings
 from medmnist_hf.jobs.slurm import SlurmEngine
-from medmnist_hf.jobs.submit import run_tasks
+from medmnist_hf.jobs.submit import run_tasks, unfinished
 from medmnist_hf.jobs.tasks import SLURM_JOBS_NAME, State, Task, TaskFolder
 from tests.fixtures.tasks import shell
 
@@ -130,6 +130,22 @@ def test_the_options_of_a_job(programs: Programs, folder: TaskFolder) -> None:
     assert last.endswith("$((SLURM_ARRAY_TASK_ID + RUN_OFFSET * 4))")
 
 
+def test_a_value_with_spaces_is_one_option(programs: Programs, folder: TaskFolder) -> None:
+    settings = Settings(slurm=SlurmSettings(options={"comment": "my job"}))
+    submit(folder, settings)
+    assert "comment='my job'" in directives(programs.script())
+    assert SlurmEngine(settings).resources(1, folder)[1].endswith(" --requeue --comment='my job'")
+
+
+def test_the_output_of_jobs_that_started_no_task_is_named(programs: Programs, folder: TaskFolder) -> None:
+    """As when the setup of a job ends it."""
+    lines: list[str] = []
+    statuses = run_tasks(folder, TASKS[:2], SlurmEngine(Settings()), report=lines.append)
+    assert lines == [f"not started: 2 of 2 tasks; what their jobs said is in {folder.path}/slurm_logs"]
+    assert (folder.path / "slurm_logs").is_dir()
+    assert unfinished(statuses, folder) == ["waiting: t0", "waiting: t1"], "files of an output do not exist"
+
+
 def test_by_default_the_cluster_decides(programs: Programs, folder: TaskFolder) -> None:
     submit(folder, Settings())
     names = {line.partition("=")[0] for line in directives(programs.script())}
@@ -219,6 +235,7 @@ def test_resources_are_described(programs: Programs) -> None:
         "options of each job: --partition=gpu --nodes=1 --ntasks=1 --cpus-per-task=2 --gpus=1 --signal=B:USR1@90 "
         "--open-mode=append --requeue",
     ]
+    assert SlurmEngine(Settings()).resources(1, TaskFolder(Path()))[0] == "slurm: 1 task in 1 job of an array"
 
 
 def test_another_engine_does_not_run_what_slurm_still_has(programs: Programs, folder: TaskFolder) -> None:

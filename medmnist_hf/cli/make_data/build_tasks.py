@@ -10,7 +10,7 @@ import typer
 from medmnist_hf.cli.make_data.tasks import command_of, for_tasks, unless_continued
 from medmnist_hf.cli.options.engine import EngineChoice, run_on
 from medmnist_hf.conversion.scratch import AUTO, SCRATCH_VARIABLE
-from medmnist_hf.errors import BuildError
+from medmnist_hf.errors import BuildError, JobError
 from medmnist_hf.files import Slots
 from medmnist_hf.jobs.tasks import JOBS_DIR, Task, TaskFolder
 from medmnist_hf.manifest import read_manifest
@@ -46,7 +46,7 @@ def run_builds(
 
     Raises:
         SourceError: A task would need a password on its command line.
-        JobError: The engine cannot run the tasks, or they are running already.
+        JobError: The engine cannot run the tasks or does not see the NPZ files, or the tasks are running already.
         Exit: A task failed or was not run.
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100 - also resolves ".."
@@ -61,7 +61,13 @@ def run_builds(
         )
         for name, planned in named.items()
     ]
-    here = choice.open().place(out)
+    engine = choice.open()
+    if isinstance(changed["source"], Path) and not engine.sees_results:
+        raise JobError(
+            f"the machines of {engine.name} do not see --source {context.params['source']} of this one: use --source "
+            "zenodo"
+        )
+    here = engine.place(out)
 
     def config_dir(task: Task) -> Path:
         planned = named[task.name]

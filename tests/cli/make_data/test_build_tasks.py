@@ -152,6 +152,20 @@ def test_options_that_do_not_fit_are_one_line(
     assert "secret" not in str(caught.value) and list(tmp_path.iterdir()) == []
 
 
+def test_npz_files_that_jobs_do_not_see_are_refused(
+    npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("engine.yaml").write_text("hf-jobs: {bucket: me/medmnist}")
+    arguments = ("breastmnist", "--root", "/data/dist", "--engine", "hf-jobs", "--engine-config", "engine.yaml")
+    with pytest.raises(
+        JobError, match=f"^the machines of hf-jobs do not see --source {npz} of this one: use --source zenodo$"
+    ):
+        invoke("build", *arguments, "--source", npz, "--dry-run")
+    invoke("build", *arguments, "--source", "phantom", "--dry-run")
+    assert "tasks: 1 waiting" in capsys.readouterr().out
+
+
 def test_a_second_submission_is_refused(npz: Path, tmp_path: Path, build: Command) -> None:
     folder = tmp_path / ".jobs" / "build"
     folder.mkdir(parents=True)
