@@ -91,7 +91,7 @@ def test_a_dry_run_shows_cells_and_writes_nothing(
     line, summary, uses = capsys.readouterr().out.splitlines()
     assert line.startswith("waiting     breastmnist-28-timm-test_resnet-") and "cannot" not in line
     assert summary == "cells: 1 can run, 0 done, 0 cannot run"
-    assert uses == f"local: 1 tasks, 1 at a time, each with {len(os.sched_getaffinity(0))} cores"
+    assert uses == f"local: 1 task, 1 at a time, each with {len(os.sched_getaffinity(0))} cores"
     shown = line.rpartition(": ")[2]
     with pytest.raises(MedMNISTError, match="1 of 2 cells cannot run"):
         invoke("benchmark", matrix, "--out", tmp_path / "bench", "--dry-run", "--only", f"*{shown[1:]}")
