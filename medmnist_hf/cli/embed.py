@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from medmnist_hf.training.embedding.embed import EmbedOptions, Outcome
 
 EXAMPLE: Final = (
-    "Example: medmnist-hf embed breastmnist retinamnist --root dist --size 224 --model "
-    "timm/vit_small_patch16_224.augreg_in21k --out features"
+    "Example: medmnist-hf embed breastmnist retinamnist --root dist --size 28 --model "
+    "timm/resnet18.a1_in1k --out features"
 )
 
 _FIELDS: Final = (

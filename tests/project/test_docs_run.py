@@ -53,8 +53,11 @@ SECONDS: Final = 120
 PATIENCE: Final = 3
 """Seconds after which a training is stopped that has begun, but not ended an epoch or a trial."""
 
-LONG: Final = re.compile(r"medmnist-hf (finetune|automl|benchmark) |--mirror https://example.org/")
-"""Commands that take from minutes to days, or ask for gigabytes of a server that is not here."""
+LONG: Final = re.compile(
+    r"medmnist-hf (finetune|automl|benchmark) (?!.*--method linear-probe.* --features )|--mirror https://example.org/"
+)
+"""Commands that take from minutes to days, or ask for gigabytes of a server that is not here; a probe of stored
+features takes seconds."""
 
 STOPS: Final = re.compile(r" *epoch +1/|trial 1: |.*example\.org.*trying again")
 BEGUN: Final = re.compile(r" *model +[\d,]+ parameters|.*: started$")
