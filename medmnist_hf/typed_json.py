@@ -38,6 +38,8 @@ _JSON_TYPES: Final[dict[type, tuple[Any, str]]] = {
 """Type -> its JSON type and description; other types are objects."""
 
 _MAX_NAME: Final = 60
+_FEW: Final = 12
+"""Number of attributes up to which an error names them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,8 @@ def _decode_record(table: dict[str, Any], kind: Any, where: str) -> Any:
     if mismatches:
         name = mismatches[0]
         meant = difflib.get_close_matches(str(name)[:_MAX_NAME], fields, 1)
-        unknown = f"has an unknown attribute {shorten(name)}" + (f": did you mean {meant[0]}?" if meant else "")
+        hint = f": did you mean {meant[0]}?" if meant else f": choose from {', '.join(fields)}" * (len(fields) <= _FEW)
+        unknown = f"has an unknown attribute {shorten(name)}{hint}"
         raise ValueError(f"{where or 'it'} {f'lacks {name}' if name in fields else unknown}")
     return kind(
         **{

@@ -69,7 +69,7 @@ def test_null_is_read_as_nan_and_integers_stay_integers() -> None:
             {"by_name": {"b": {"c": "x" * 999}}},
             "by_name.b.c is " + repr("x" * 27 + "..." + "x" * 28) + ", must be a number",
         ),
-        ({"leaves": []}, "it has an unknown attribute 'leaves'"),
+        ({"leaves": []}, "it has an unknown attribute 'leaves': choose from branches, ends, by_name, further"),
         ({"branch": []}, "it has an unknown attribute 'branch': did you mean branches?"),
     ],
 )

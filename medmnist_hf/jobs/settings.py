@@ -38,14 +38,15 @@ class SlurmSettings:
         partition: Partition of the jobs; None for the default of the cluster.
         account: Account that is charged; None for the default.
         qos: Quality of service; None for the default.
-        setup: Shell commands at the start of each job, such as ``module load cuda``.
-        options: Further options of sbatch, without dashes.
+        setup: Shell commands at the start of each job, such as ``module load cuda``; in a file a text of one or more
+            lines, or a list.
+        options: Further options of sbatch, with or without dashes.
     """
 
     partition: Name | None = None
     account: Name | None = None
     qos: Name | None = None
-    setup: str = ""
+    setup: tuple[str, ...] = ()
     options: dict[str, str] = field(default_factory=dict)
 
 
@@ -147,16 +148,23 @@ def read_settings(path: Path | None, **given: Any) -> Settings:
         )
     except ValueError as error:
         hint = ", in quotes" if str(error).endswith("must be text") else ""
-        raise JobError(f"{path or 'the settings of the engine'}: {error}{hint}") from None
+        text = str(error).replace("must be an object", "must be keys and values")
+        raise JobError(f"{path or 'the settings of the engine'}: {text}{hint}") from None
     except JobError as error:
         raise JobError(f"{path}: {error}" if path else error) from None
     return settings
 
 
 def _merge(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of a file over defaults, section by section; unknown keys are kept, to be refused by their name."""
+    """Values of a file over defaults, section by section; unknown keys are kept, to be refused by their name.
+
+    Where a list is expected, a text is its lines.
+    """
     merged = dict(defaults)
     for name, value in given.items():
         section = merged.get(name)
-        merged[name] = _merge(section, value) if isinstance(section, dict) and isinstance(value, dict) else value
+        if isinstance(section, dict) and isinstance(value, dict):
+            merged[name] = _merge(section, value)
+        else:
+            merged[name] = value.splitlines() if isinstance(section, list) and isinstance(value, str) else value
     return merged

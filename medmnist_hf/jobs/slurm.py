@@ -144,7 +144,8 @@ class SlurmEngine(Engine):
             "signal": _WARNING,
             "open-mode": "append",  # a job that was repeated keeps the output of its first start
         }
-        named = {name: value for name, value in given.items() if value} | {"requeue": ""} | settings.slurm.options
+        named = {name: value for name, value in given.items() if value} | {"requeue": ""}
+        named |= {name.lstrip("-"): value for name, value in settings.slurm.options.items()}
         return {name: value and shlex.quote(value) for name, value in named.items()}  # sbatch reads quotes as a shell
 
     def still_running(self, folder: TaskFolder) -> str:
@@ -169,7 +170,7 @@ class SlurmEngine(Engine):
             self._options(),
             workers=self.settings.workers or -1,
             job_name=re.sub(r"[^\w.-]", "_", f"medmnist-hf-{folder.title}"),
-            env_command=self.settings.slurm.setup,
+            env_command="\n".join(self.settings.slurm.setup),
             tasks_per_job=self._per_job,
             max_array_size=_largest_array(),
         )

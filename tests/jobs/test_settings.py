@@ -38,7 +38,7 @@ def test_a_file_holds_what_differs(file: Path) -> None:
         memory_gb=16,
         gpus_per_task=0.25,
         time="1-04:00:00",
-        slurm=SlurmSettings("gpu", "lab", setup="module load cuda", options={"exclude": "n7"}),
+        slurm=SlurmSettings("gpu", "lab", setup=("module load cuda",), options={"exclude": "n7"}),
         ray=RaySettings("10.0.0.1:6379"),
         hf_jobs=HfJobsSettings("l4x1", "you/medmnist"),
     )
@@ -48,6 +48,13 @@ def test_a_file_holds_what_differs(file: Path) -> None:
 def test_the_command_line_overrides_the_file(file: Path) -> None:
     file.write_text("workers: 8\ngpus_per_task: 2\n")
     assert read_settings(file, workers=2, gpus_per_task=None) == Settings(workers=2, gpus_per_task=2)
+
+
+def test_a_setup_has_one_or_more_lines(file: Path) -> None:
+    file.write_text("slurm:\n  setup: |\n    module load cuda\n    source env\n")
+    assert read_settings(file).slurm.setup == ("module load cuda", "source env")
+    file.write_text("slurm: {setup: [module load cuda]}")
+    assert read_settings(file).slurm.setup == ("module load cuda",)
 
 
 def test_an_empty_file_is_one_of_defaults(file: Path) -> None:
@@ -61,14 +68,15 @@ def test_an_empty_file_is_one_of_defaults(file: Path) -> None:
         ("worker: 8", "it has an unknown attribute 'worker': did you mean workers?"),
         ("slurm: {partitoin: gpu}", "slurm has an unknown attribute 'partitoin': did you mean partition?"),
         ("hf_jobs: {flavor: l4x1}", "it has an unknown attribute 'hf_jobs': did you mean hf-jobs?"),
-        ("ray: {port: 1}", "ray has an unknown attribute 'port'"),
+        ("ray: {port: 1}", "ray has an unknown attribute 'port': choose from address"),
         ("workers: many", "workers is 'many', must be an integer"),
         ("workers: 0", "workers is 0, must be an integer from 1 to 10000"),
         ("workers: true", "workers is True, must be an integer"),
-        ("slurm: gpu", "slurm is 'gpu', must be an object"),
-        ("slurm:", "slurm is None, must be an object"),
+        ("slurm: gpu", "slurm is 'gpu', must be keys and values"),
+        ("slurm:", "slurm is None, must be keys and values"),
         ("slurm: {options: {nice: 5}}", "slurm.options.nice is 5, must be text, in quotes"),
-        ("slurm: {setup: 'a\n\n  b'}", "slurm.setup holds control characters"),
+        ('slurm: {setup: "a\\a"}', "slurm.setup[0] holds control characters"),
+        ("slurm: {setup: 5}", "slurm.setup is 5, must be a list"),
         ("memory_gb: 0", "memory_gb is 0, must be a number from 0.01 to 100000"),
         ("memory_gb: .inf", "memory_gb is inf, must be finite"),
         ("time: 4h", "time is '4h', must be hours:minutes:seconds in quotes, such as '04:00:00'"),

@@ -101,7 +101,9 @@ def test_settings_are_tried_before_anything_is_written(
 
 
 def test_the_options_of_a_job(programs: Programs, folder: TaskFolder) -> None:
-    slurm = SlurmSettings("gpu", "lab", "high", setup="module load cuda", options={"exclude": "n7", "exclusive": ""})
+    slurm = SlurmSettings(
+        "gpu", "lab", "high", setup=("module load cuda", "ulimit -c 0"), options={"--exclude": "n7", "exclusive": ""}
+    )
     submit(folder, Settings(cpus_per_task=4, memory_gb=7.5, gpus_per_task=2, time="04:00:00", workers=3, slurm=slurm))
     script = programs.script()
     assert directives(script) == {
@@ -124,8 +126,9 @@ def test_the_options_of_a_job(programs: Programs, folder: TaskFolder) -> None:
         "exclude=n7",
         "exclusive",
     }
-    assert script.startswith("#!/bin/bash\n#SBATCH") and "\nmodule load cuda\n" in script
-    last = script.rstrip().splitlines()[-1].strip()
+    lines = [line.strip() for line in script.strip().splitlines()]
+    assert lines[0] == "#!/bin/bash" and lines.index("module load cuda") + 1 == lines.index("ulimit -c 0")
+    last = lines[-1]
     assert last.startswith("exec ") and "-m medmnist_hf.jobs '" in last
     assert last.endswith("$((SLURM_ARRAY_TASK_ID + RUN_OFFSET * 4))")
 

@@ -104,10 +104,13 @@ def choose_engine(
         **given: Values of further options that need an engine, by the names of their parameters.
 
     Raises:
-        JobError: An option needs an engine, but there is none.
+        JobError: An option needs an engine, but there is none; or as `EngineChoice.open`.
+        MissingModuleError: Its packages are not installed.
     """
     if name is not None:
-        return EngineChoice(name, workers, config, wait=wait)
+        choice = EngineChoice(name, workers, config, wait=wait)
+        choice.open()  # so that a mistake is reported before any work
+        return choice
     for option, value in {"workers": workers, "engine_config": config, "no_wait": not wait, **given}.items():
         if value not in (None, False):
             raise JobError(f"--{option.replace('_', '-')} needs an engine: add --engine, e.g. --engine local")
@@ -150,7 +153,9 @@ def show_tasks(
             say(f"{'':11} its output is in {folder.log_of(task)}")
     say(f"tasks: {count(statuses.values())}")
     engine.check()
-    for line in engine.resources(sum(status.state is not State.DONE for status in statuses.values()), folder):
+    for line in engine.resources(
+        sum(status.state not in {State.DONE, State.RUNNING} for status in statuses.values()), folder
+    ):
         say(line)
 
 
@@ -203,7 +208,14 @@ def run_on(
         report=report,
     )
     if not choice.wait:
-        report(f"{choice.name} has the tasks: --dry-run shows their state, and the same command ends what is left")
+        from medmnist_hf.jobs.tasks import State
+
+        left = sum(status.state is not State.DONE for status in statuses.values())
+        report(
+            f"{choice.name} has the tasks: --dry-run shows their state, and the same command ends what is left"
+            if left
+            else f"all {len(tasks)} tasks are done"
+        )
         return statuses
     lines = unfinished(statuses, folder)
     for line in lines[:_MOST_LINES]:
@@ -211,6 +223,7 @@ def run_on(
     if len(lines) > _MOST_LINES:
         console.print_error(f"and {len(lines) - _MOST_LINES:,} more: --dry-run lists them all")
     if lines:
-        console.print_error(f"{len(lines)} of {len(tasks)} tasks are not done: run the same command again")
+        left = f"{len(lines)} of {len(tasks)} tasks are not done"
+        console.print_error(f"{left}: fix what is named above, then run the same command again")
         raise typer.Exit(1)
     return statuses
