@@ -223,7 +223,7 @@ def run_on(
     if len(lines) > _MOST_LINES:
         console.print_error(f"and {len(lines) - _MOST_LINES:,} more: --dry-run lists them all")
     if lines:
-        left = f"{len(lines)} of {len(tasks)} tasks are not done"
-        console.print_error(f"{left}: fix what is named above, then run the same command again")
+        counts = f"{len(lines)} of {len(tasks)} tasks are not done"
+        console.print_error(f"{counts}: fix what is named above, then run the same command again")
         raise typer.Exit(1)
     return statuses
