@@ -64,7 +64,7 @@ def push_model(
     private: bool = False,
     references: Sequence[str] = (),
 ) -> Pushed:
-    """Push the model of the seed with the best validation AUC. If the repository is up to date, nothing is committed.
+    """Push the model of the seed that is best on validation. If the repository is up to date, nothing is committed.
 
     Model, predictions, figures and evaluation results of an earlier push are replaced or removed; other files in the
     repository stay. Scores are added to the metadata and the evaluation results only for official data.

@@ -137,7 +137,7 @@ class Recipe:
     warmup_epochs: float = option(0.0, "Epochs of linear warm-up.", at_least=0)
     max_grad_norm: float = option(0.0, "Norm to clip gradients to; 0: no clipping.", at_least=0)
     early_stopping: int = option(0, "Stop after this many epochs without a better `select`; 0: never.", at_least=0)
-    select: str = option("auc", "Validation measure that selects the best epoch: loss, or any measure of the task.")
+    select: str = option("auc", "Validation measure that selects epoch, probe and seed: loss, or any of the task.")
     mixup: float = option(0.0, "Mixup alpha; 0: off.", at_least=0)
     cutmix: float = option(0.0, "CutMix alpha; 0: off.", at_least=0)
     ema: float = option(0.0, "Decay of the exponential moving average of the weights; 0: off.", at_least=0, at_most=1)

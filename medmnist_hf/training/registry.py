@@ -128,7 +128,7 @@ METHODS: Final[dict[str, Method]] = {
             "linear-probe",
             "Fit a linear classifier to frozen features.",
             card="with frozen features and a linear classifier fitted to them",
-            reads=(*_FROZEN, "class_weights"),
+            reads=(*_FROZEN, "class_weights", "select"),
         ),
         Method(
             "knn",

@@ -210,6 +210,22 @@ def test_no_torch_and_no_pickle_outside_training() -> None:
             assert not roots & {"torch", "pickle", "joblib", "dill"}, path
 
 
+SAFE: dict[str, str] = {"from_pretrained": "use_safetensors=True", "load": "weights_only=True"}
+
+
+def test_weights_are_never_unpickled() -> None:
+    """`from_pretrained` of a model reads a pickle if there are no safetensors, and `torch.load` runs code in it."""
+    for path in modules("medmnist_hf"):
+        if "training" not in path.parts:
+            continue
+        for call in (node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)):
+            kind, _, name = ast.unparse(call.func).rpartition(".")
+            is_model = name == "from_pretrained" and not kind.endswith(("Config", "Processor", "Tokenizer"))
+            if is_model or (kind, name) == ("torch", "load"):
+                options = {ast.unparse(keyword) for keyword in call.keywords}
+                assert SAFE[name] in options or "**options" in options, f"{path}:{call.lineno}: add {SAFE[name]}"
+
+
 EXTRAS = {
     "cards": {"bibtexparser", "jinja2"},
     "evaluate_module": {"evaluate", "transformers", "gradio"},

@@ -30,6 +30,7 @@ from medmnist_hf.scoring.published import LeaderboardRow, leaderboard, published
 from medmnist_hf.training.benchmark.links import Link, links_of
 from medmnist_hf.training.recipe import FIELDS, NOT_TRAINED, Recipe, make_recipe, presets, without_options
 from medmnist_hf.training.registry import method
+from medmnist_hf.training.report.publishable import selection_score
 from medmnist_hf.training.results import RESULTS_NAME, Measures, RunResult, SeedResult, read_results
 
 _IN_COLUMNS: Final = ("dataset", "size", "model", "method", "seeds", "report_to")
@@ -76,6 +77,8 @@ class Row:
         test_rows: Number of rows of the test split; None for a published result.
         validation_auc: AUC on validation.
         validation_acc: ACC on validation.
+        select: The measure by which epochs and seeds were selected.
+        selected: Mean of its values on validation, higher is better, see `selection_score`.
         auc: AUC on test.
         acc: ACC on test.
         parameters: Number of parameters of the model; None if unknown.
@@ -98,6 +101,8 @@ class Row:
     test_rows: int | None = None
     validation_auc: BoardScore = BoardScore(math.nan)
     validation_acc: BoardScore = BoardScore(math.nan)
+    select: str = "auc"
+    selected: float = -math.inf
     auc: BoardScore
     acc: BoardScore
     parameters: int | None = None
@@ -213,13 +218,16 @@ def _parts(runs: Mapping[str, RunResult]) -> list[dict[str, RunResult]]:
 def best_on_validation(rows: Sequence[Row]) -> Row | None:
     """Select the configuration with the best validation AUC, then ACC; ties go to the first.
 
-    Configurations that were scored on test take precedence over those that were not. Partial ones are never selected,
-    because resuming their search may change them.
+    If all configurations selected their epochs by the same measure, it comes before AUC. The loss does not, because
+    its values depend on options such as label smoothing. Configurations that were scored on test take precedence over
+    those that were not. Partial ones are never selected, because resuming their search may change them.
     """
+    measures = {row.select for row in rows}
+    is_common = len(measures) == 1 and "loss" not in measures
 
     def key(row: Row) -> tuple[float, ...]:
         scores = (-1.0 if math.isnan(score.mean) else score.mean for score in (row.validation_auc, row.validation_acc))
-        return float(not math.isnan(row.auc.mean)), *scores
+        return float(not math.isnan(row.auc.mean)), row.selected if is_common else 0.0, *scores
 
     return max((row for row in rows if not row.partial), key=key, default=None)
 
@@ -275,6 +283,8 @@ def _row(runs: Mapping[str, RunResult], hidden: Sequence[str]) -> Row:
         test_rows=results[0].data.rows["test"],
         validation_auc=_score(validation, "auc"),
         validation_acc=_score(validation, "acc"),
+        select=recipe.select,
+        selected=statistics.fmean(selection_score(seed, recipe.select) for seed in seeds),
         auc=replace(_score(test, "auc"), method=_method(seeds, "auc")),
         acc=replace(_score(test, "acc"), method=_method(seeds, "acc")),
         parameters=_common([fact.parameters for fact in facts]),

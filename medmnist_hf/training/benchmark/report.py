@@ -200,7 +200,7 @@ def _record(board: Board, row: Row) -> dict[str, object]:
         "labels": board.labels or "all",
     }
     for field in dataclasses.fields(row):
-        if field.name == "links":  # the folder is enough
+        if field.name in {"links", "select", "selected"}:  # the folder and the protocol are enough
             continue
         value = getattr(row, field.name)
         if isinstance(value, BoardScore):

@@ -17,14 +17,16 @@ from torch import nn
 from medmnist_hf.array_types import FloatArray, Int64Array
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError, TrainingError
-from medmnist_hf.scoring.official import ScoreWarning, score
+from medmnist_hf.scoring.metrics import LOWER_IS_BETTER, metrics
+from medmnist_hf.scoring.official import ScoreWarning
 from medmnist_hf.scoring.predictions import check
-from medmnist_hf.training.losses import to_scores
+from medmnist_hf.training.losses import make_loss, to_scores
 from medmnist_hf.training.methods.base import Fitted, Run
 from medmnist_hf.training.methods.features import Features, split_features
 from medmnist_hf.training.models.factory import build_model, parameter_counts
 from medmnist_hf.training.models.heads import classifier_of
 from medmnist_hf.training.models.saving import Built
+from medmnist_hf.training.registry import LOSSES
 
 STRENGTHS: Final = tuple(10.0**power for power in range(-5, 2))
 """Values of C to try, the inverse strength of scikit-learn's L2 penalty."""
@@ -53,7 +55,7 @@ def fit(run: Run, seed: int, folder: Path) -> Fitted:
         "parameters": parameter_counts(built.model)[0],
         "trained_parameters": probe.weight.size + probe.bias.size,
         "strength": probe.strength,
-        "tried": {f"{strength:g}": auc for strength, auc in probe.tried.items()},
+        "tried": {f"{strength:g}": value for strength, value in probe.tried.items()},
         "features": features["train"].origin,
     }
     return Fitted(scores, facts, built)
@@ -66,8 +68,8 @@ class Probe:
     Attributes:
         weight: float64 of shape (outputs, F), for features that are not standardized.
         bias: float64 of shape (outputs,).
-        strength: The C of `STRENGTHS` with the best validation AUC.
-        tried: C -> validation AUC.
+        strength: The C of `STRENGTHS` that is best on validation.
+        tried: C -> the validation measure by which it was selected.
     """
 
     weight: FloatArray
@@ -80,8 +82,10 @@ class Probe:
         return np.asarray(features.values @ self.weight.T + self.bias)
 
 
-def fit_probe(train: Features, validation: Features, task: Task, classes: int, *, balanced: bool = False) -> Probe:
-    """Fit a logistic regression with an L2 penalty, selecting the strength with the best AUC on validation.
+def fit_probe(
+    train: Features, validation: Features, task: Task, classes: int, select: str = "auc", *, balanced: bool = False
+) -> Probe:
+    """Fit a logistic regression with an L2 penalty, selecting the strength that is best on validation.
 
     Features are standardized by train, and the weights are converted back to the original units. A feature that is
     constant in train gets no weight. The multi-label task uses one regression per finding, other tasks a softmax over
@@ -94,10 +98,11 @@ def fit_probe(train: Features, validation: Features, task: Task, classes: int, *
         validation: Features to select on.
         task: The task.
         classes: Number of classes or findings.
+        select: The measure to select by: ``loss``, or one of `medmnist_hf.scoring.metrics.available`.
         balanced: Weight classes by their inverse frequency.
 
     Raises:
-        TrainingError: Train has only one class, the AUC on validation is undefined, or no solver converged.
+        TrainingError: Train has only one class, the measure on validation is undefined, or no solver converged.
     """
     inputs, mean, spread = _standardized(train.values)
     constants, problems = _problems(train.labels, task, classes)
@@ -105,6 +110,7 @@ def fit_probe(train: Features, validation: Features, task: Task, classes: int, *
     solvers = [
         LogisticRegression(tol=TOLERANCE, max_iter=MOST_STEPS, class_weight=weights, warm_start=True) for _ in problems
     ]
+    sign = -1 if select in {"loss", *LOWER_IS_BETTER} else 1
     tried: dict[float, float] = {}
     best: Probe | None = None
     for strength in STRENGTHS:
@@ -117,10 +123,9 @@ def fit_probe(train: Features, validation: Features, task: Task, classes: int, *
             break
         weight /= spread
         probe = Probe(weight, bias - weight @ mean, strength, tried)
-        auc = _auc(validation, probe, task)
-        if best is None or auc > tried[best.strength]:
+        tried[strength] = value = _measure(validation, probe, task, select)
+        if best is None or sign * value > sign * tried[best.strength]:
             best = probe
-        tried[strength] = auc
     if best is None:
         raise TrainingError(f"the linear probe did not converge in {MOST_STEPS} steps: check the features")
     return best
@@ -164,17 +169,22 @@ def _solve(solver: Any, strength: float, inputs: FloatArray, targets: Int64Array
         solver.fit(inputs, targets)
 
 
-def _auc(validation: Features, probe: Probe, task: Task) -> float:
-    """AUC on validation, over the classes for which it is defined."""
+def _measure(validation: Features, probe: Probe, task: Task, name: str) -> float:
+    """The loss or a measure on validation, over the classes for which it is defined."""
+    logits = probe.logits(validation)
+    if name == "loss":
+        loss = make_loss(LOSSES[task][0], validation.labels, logits.shape[1])
+        return float(loss(torch.from_numpy(logits), torch.from_numpy(validation.labels)))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ScoreWarning)
-            auc = score(check(validation.labels, probe.logits(validation), task, from_logits=True)).auc
+            predictions = check(validation.labels, logits, task, from_logits=True)
+            value = metrics(predictions, [name])[name]
     except ScoreError as error:
         raise TrainingError(f"cannot select the probe on validation: {error}") from None
-    if math.isnan(auc):
-        raise TrainingError("cannot select the probe on validation: no class has both positive and negative rows")
-    return auc
+    if math.isnan(value):
+        raise TrainingError(f"cannot select the probe on validation: {name} is undefined there")
+    return value
 
 
 def set_classifier(model: nn.Module, weight: FloatArray, bias: FloatArray) -> nn.Module:
@@ -213,7 +223,8 @@ def probe_model(run: Run, built: Built, splits: Iterable[str]) -> tuple[Probe, d
     """
     entry, features = run.recipe.subset, split_features(run, built, splits)
     probe = fit_probe(
-        features["train"], features["validation"], entry.task, len(entry.labels), balanced=run.recipe.class_weights
+        *(features["train"], features["validation"], entry.task, len(entry.labels), run.recipe.select),
+        balanced=run.recipe.class_weights,
     )
     set_classifier(built.model, probe.weight, probe.bias)
     return probe, features

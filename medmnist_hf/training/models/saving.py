@@ -65,9 +65,11 @@ def save_model(built: Built, folder: Path) -> None:
 
 
 def load_model(folder: Path) -> nn.Module:
-    """Load a model that `save_model` saved, in evaluation mode and float32 on the CPU."""
+    """Load a model that `save_model` saved, in evaluation mode and float32 on the CPU; pickles are not read."""
     with quiet_loading():
-        model: nn.Module = AutoModelForImageClassification.from_pretrained(folder, dtype=torch.float32)
+        model: nn.Module = AutoModelForImageClassification.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
     return model.eval()
 
 

@@ -189,6 +189,7 @@ def _context(result: RunResult, config: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "few_labels": recipe.few_labels,
         "model": recipe.model,
+        "selected_by": _SPECIAL.get(recipe.select, recipe.select.replace("_", " ")),
         "how": method(recipe.method).card.format(**asdict(recipe)),
         "dataset": repository(recipe),
         "size": recipe.size,

@@ -120,6 +120,16 @@ def test_the_choice_has_the_best_validation_score_of_tested_runs(
     assert best.validation_auc.mean == pytest.approx(max(tested_scores or [validation for validation, _ in runs]))
 
 
+def test_a_measure_that_all_configurations_selected_by_comes_before_the_auc(tmp_path: Path) -> None:
+    for epochs, (auc, f1) in enumerate([(0.9, 0.5), (0.8, 0.7)], 1):
+        facts = {"best_epoch": 1, "history": [{"epoch": 1.0, "eval_f1": f1}]}
+        recipe: dict[str, Any] = {"dataset": "breastmnist", "epochs": epochs, "select": "f1"}
+        leave_run(tmp_path / str(epochs), test=[0.5], validation=[auc], facts=facts, **recipe)
+    assert chosen(gather(tmp_path)[0]).validation_auc.mean == 0.8
+    leave_run(tmp_path / "other", test=[0.5], validation=[0.85], dataset="breastmnist")
+    assert chosen(gather(tmp_path)[0]).validation_auc.mean == 0.9
+
+
 def test_a_protocol_is_the_nearest_preset_and_the_differences() -> None:
     assert protocol(recipe_of()) == "defaults"
     assert protocol(recipe_of(epochs=3, seeds=[1], root="dist")) == "defaults, epochs 3"

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from torch import nn
 from transformers import AutoModelForImageClassification
 
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.scoring.metrics import metrics
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import check
 from medmnist_hf.training.losses import to_scores
@@ -110,6 +112,21 @@ def test_constant_features_get_no_weight_and_tiny_ones_are_used() -> None:
     assert np.allclose(probe.logits(widened(validation, 1)), plain.logits(validation), atol=1e-2)
 
 
+@pytest.mark.parametrize(("task", "select"), [(Task.MULTI_CLASS, "loss"), (Task.ORDINAL, "mae"), (Task.BINARY, "f1")])
+def test_the_strength_is_selected_by_any_measure(task: Task, select: str) -> None:
+    classes = 2 if task is Task.BINARY else 4
+    train, validation = blobs(200, classes), blobs(90, classes, seed=1)
+    probe, best = fit_probe(train, validation, task, classes, select), min if select != "f1" else max
+    assert probe.tried[probe.strength] == best(probe.tried.values())
+    scores = to_scores(probe.logits(validation), "cross-entropy")
+    expected = (
+        log_loss(validation.labels, scores)
+        if select == "loss"
+        else metrics(check(validation.labels, scores, task), [select])[select]
+    )
+    assert probe.tried[probe.strength] == pytest.approx(expected, abs=1e-6)
+
+
 def test_uninformative_features_give_the_strongest_penalty() -> None:
     same = Features(np.ones((30, 4), np.float32), np.arange(30) % 3)
     probe = fit_probe(same, same, Task.MULTI_CLASS, 3)
@@ -123,7 +140,7 @@ def test_impossible_probes_are_one_line_errors() -> None:
         fit_probe(one_class, train, Task.MULTI_CLASS, 3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(TrainingError, match="cannot select the probe on validation: no class"):
+        with pytest.raises(TrainingError, match="cannot select the probe on validation: auc is undefined"):
             fit_probe(blobs(40, 2), Features(train.values, np.zeros(40, np.int64)), Task.BINARY, 2)
     with pytest.raises(TrainingError, match="cannot select the probe on validation: "):
         fit_probe(train, Features(train.values, train.labels + 5), Task.MULTI_CLASS, 3)

@@ -4,6 +4,7 @@
 # mypy: allow-untyped-calls
 
 import copy
+import os
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +99,23 @@ def test_shared_weights_are_saved_under_all_names(tmp_path: Path) -> None:
         expected = built.model.eval()(pixel_values=images).logits
         logits = load_model(tmp_path)(pixel_values=images.expand(-1, 3, -1, -1)).logits
     assert torch.allclose(logits, expected, atol=1e-5)
+
+
+class _Code:
+    """An object whose pickle creates a folder when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_pickled_weights_are_not_loaded(tmp_path: Path) -> None:
+    """Opening the pickle of this folder would create another one."""
+    save_model(gray("test_resnet", image_size=64), tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").unlink()
+    torch.save(_Code(tmp_path / "executed"), tmp_path / "model" / "pytorch_model.bin")
+    with pytest.raises(OSError, match=r"no file named model\.safetensors"):
+        load_model(tmp_path / "model")
+    assert not (tmp_path / "executed").exists()

@@ -11,7 +11,7 @@ from medmnist_hf.catalog import NAMESPACE
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.training.recipe import make_recipe
 from medmnist_hf.training.report.publishable import best_seed, model_result, portable, repository
-from medmnist_hf.training.results import RunResult, read_results
+from medmnist_hf.training.results import Facts, RunResult, read_results
 from tests.fixtures.benchmarks import leave_run
 
 
@@ -38,6 +38,19 @@ def test_a_single_seed_has_no_mean(tmp_path: Path) -> None:
 
 def test_a_seed_without_validation_auc_comes_last(tmp_path: Path) -> None:
     assert best_seed(results(tmp_path, test=[0.9, 0.8], validation=[math.nan, 0.5])).seed == 1
+
+
+@pytest.mark.parametrize(("select", "best"), [("auc", 0), ("balanced_accuracy", 1), ("loss", 2), ("ece", 0)])
+def test_the_seed_is_selected_by_the_measure_that_selected_its_epoch(tmp_path: Path, select: str, best: int) -> None:
+    logged = ({"balanced_accuracy": 0.6, "loss": 0.5}, {"balanced_accuracy": 0.9, "loss": 0.4}, {"loss": 0.3})
+    plain = results(tmp_path, test=[0.9, 0.6, 0.7], validation=[0.8, 0.7, 0.6], select=select)
+    seeds = []
+    for seed, values in zip(plain.seeds, logged, strict=True):
+        later = [{f"eval_{name}": 1 - value for name, value in values.items()} | {"epoch": 2.0}]  # another epoch
+        history = [{"epoch": 1.0, "grad_norm": 1.0}, {f"eval_{n}": v for n, v in values.items()} | {"epoch": 1.0}]
+        report = {"best_epoch": 1, "history": [{}, *history, *later]}
+        seeds.append(replace(seed, facts=Facts.from_json_value(report)))
+    assert best_seed(replace(plain, seeds=tuple(seeds))).seed == best
 
 
 def test_no_result_if_test_was_not_scored_or_is_undefined(tmp_path: Path) -> None:
