@@ -8,12 +8,32 @@ from rich.table import Table
 
 from medmnist_hf import console
 from medmnist_hf.catalog import ALL, DEFAULT_SIZE, SPLITS, subsets
+from medmnist_hf.cli.make_data.tasks import (
+    ShowTasks,
+    absolute,
+    command_of,
+    result_of,
+    run_again,
+    unless_continued,
+)
 from medmnist_hf.cli.options.data import Revision, Root
+from medmnist_hf.cli.options.engine import (
+    EngineChoice,
+    EngineConfig,
+    EngineName,
+    GpusPerTask,
+    Wait,
+    Workers,
+    choose_engine,
+    run_on,
+)
 from medmnist_hf.cli.options.recipe import read_recipe, recipe_options
 from medmnist_hf.console.program import Panel
-from medmnist_hf.embeddings.manifest import DTYPES, config_name
+from medmnist_hf.embeddings.manifest import DTYPES, StoreManifest, config_name
 from medmnist_hf.errors import CatalogError, MedMNISTError, TrainingError, shorten
 from medmnist_hf.extras import require_modules, suggest_install
+from medmnist_hf.jobs.tasks import Task, TaskFolder
+from medmnist_hf.training.embedding.tasks import OPTIONS, config_of, store_tasks, stored, tasks_path
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.registry import check_model_name
 
@@ -26,20 +46,16 @@ EXAMPLE: Final = (
     "timm/resnet18.a1_in1k --out features"
 )
 
-_FIELDS: Final = (
-    *("pretrained", "checkpoint", "stem", "volumetric", "depth_stride"),
-    *("image_size", "resize", "channels", "normalize", "intensity_scale", "batch_size"),
-)
-
 
 def register(app: typer.Typer) -> None:
     """Add the command to an app."""
     app.command(epilog=EXAMPLE)(embed)
 
 
-@recipe_options(*_FIELDS, of_run=False)
+@recipe_options(*OPTIONS, of_run=False)
 @suggest_install("train")
 def embed(
+    context: typer.Context,
     data: Annotated[
         list[str],
         typer.Argument(
@@ -70,7 +86,7 @@ def embed(
     device: Annotated[
         str, Panel.COMPUTE.option(help="auto, cpu, or an accelerator such as cuda, cuda:1 or mps.")
     ] = "auto",
-    workers: Annotated[
+    threads: Annotated[
         int | None,
         Panel.COMPUTE.option(
             min=0,
@@ -78,6 +94,12 @@ def embed(
             show_default="number of usable cores",
         ),
     ] = None,
+    engine: EngineName = None,
+    workers: Workers = None,
+    gpus_per_task: GpusPerTask = None,
+    engine_config: EngineConfig = None,
+    wait: Wait = True,
+    dry_run: ShowTasks = False,
     out: Annotated[Path, Panel.OUTPUT.option(help="Folder of feature stores; each is in SUBSET/SIZE-MODEL.")] = Path(
         "features"
     ),
@@ -99,22 +121,26 @@ def embed(
 
     Row k of a shard of images is row k of the shard of features of the same name. Stores that are complete are kept,
     and interrupted ones are resumed. Read them with medmnist_hf.load_features or load_dataset, or name the folder with
-    medmnist-hf finetune --features.
+    medmnist-hf finetune --features. With --engine, each store is a task.
     """
+    choice = choose_engine(engine, workers, engine_config, wait=wait, gpus_per_task=gpus_per_task, dry_run=dry_run)
     if dtype not in DTYPES:
         raise TrainingError(f"dtype is {shorten(dtype)}: choose from {', '.join(DTYPES)}")
     if rows is not None and not verify:
         raise TrainingError("--rows is for --verify: add it, or leave it out")
-    require_modules("train", "torch", "transformers")
     common = {"root": None if root is None else str(root), "revision": revision, "model": model, "method": "knn"}
     recipes = [read_recipe({**options, **common, **each}) for each in _named(data, size or ())]
     check_model_name(model, options["checkpoint"])
+    if choice is not None:
+        _embed_on(context, choice, recipes, out)
+        return
+    require_modules("train", "torch", "transformers")
     # torch takes seconds to import, so --help must not import it.
-    from medmnist_hf.training.embedding.embed import EmbedOptions, config_of
+    from medmnist_hf.training.embedding.embed import EmbedOptions
     from medmnist_hf.training.running import process_state
 
     configs = [config_of(recipe) for recipe in recipes]
-    chosen = EmbedOptions(out, dtype, process_state(device).device, workers, force)
+    chosen = EmbedOptions(out, dtype, process_state(device).device, threads, force)
     terminal = console.terminal()
     if verify:
         _verify(recipes, configs, chosen, rows)
@@ -143,7 +169,7 @@ def _named(data: list[str], sizes: list[str] | tuple[str, ...]) -> list[dict[str
 
 
 def _size(text: str) -> int:
-    if not text.isdecimal():
+    if text not in {str(size) for entry in subsets() for size in entry.sizes}:
         raise CatalogError(f"--size {text!r} is not a valid size: choose from 28, 64, 128 and 224")
     return int(text)
 
@@ -199,6 +225,45 @@ def _outcome_table(outcomes: "list[Outcome]") -> Table:
             "was complete" if written.reused else "resumed" if resumed else "stored",
         )
     return table
+
+
+def _embed_on(context: typer.Context, choice: EngineChoice, recipes: list[Recipe], out: Path) -> None:
+    """Make stores as tasks of an engine, or verify them, printing the line of each."""
+    given, model, engine = context.params, context.params["model"], choice.open()
+    if engine.sees_results:
+        console.terminal().print(_plan_table([config_of(recipe) for recipe in recipes], model))
+    root = Path(absolute(out))
+    others = command_of(context, leave_out={*OPTIONS, "size", "root", "revision", "model", "out"})[4:]
+    listed = store_tasks(recipes, root, *others, has_result=given["verify"])
+    named = {task.name: recipe for task, recipe in zip(listed, recipes, strict=True)}
+    path, here = tasks_path(root, model, "verify" if given["verify"] else "embed"), engine.place(root)
+    if given["verify"]:
+
+        def say_line(folder: TaskFolder, task: Task) -> str:
+            console.echo(result_of(folder, task).rstrip())
+            return "done"
+
+        _, done = run_again(choice, path, listed, say_line, dry_run=given["dry_run"])
+        if len(done) < len(listed) and not given["dry_run"]:
+            raise typer.Exit(1)
+        return
+    decide = unless_continued(TaskFolder(engine.place(path)), listed) if given["force"] else lambda task: None
+    run_on(
+        choice,
+        path,
+        listed,
+        is_done=lambda task: decide(task) if stored(named[task.name], here) else False,
+        describe=lambda folder, task: _describe(stored(named[task.name], here)),
+        repeat=given["force"],
+        dry_run=given["dry_run"],
+    )
+
+
+def _describe(manifest: StoreManifest | None) -> str:
+    if manifest is None:  # on a disk that this machine does not see at once
+        return "stored"
+    size = sum(shard.bytes for shard in manifest.shards) / 1e6
+    return f"{manifest.rows:,} rows of {manifest.width:,} features, {manifest.dtype}, {size:,.2f} MB"
 
 
 def _verify(recipes: list[Recipe], configs: "list[BuiltConfig]", options: "EmbedOptions", rows: int | None) -> None:

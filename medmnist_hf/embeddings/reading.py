@@ -22,10 +22,11 @@ from medmnist_hf.catalog import Subset, Task, split_name, subset
 from medmnist_hf.data.configs import NOT_THE_SHARD, config_at
 from medmnist_hf.data.decode import labels_of, row_errors
 from medmnist_hf.data.shards import SHARD_ERRORS, check_values, most_labels
-from medmnist_hf.embeddings.manifest import REMEDY, StoreManifest, config_name, different_data, read_store
+from medmnist_hf.embeddings.manifest import REMEDY, StoreManifest
+from medmnist_hf.embeddings.stores import check_data, find_store
 from medmnist_hf.errors import BuildError, SourceError, cannot_read
 from medmnist_hf.files import expand_user, regular_size, sha256_of
-from medmnist_hf.manifest import FEATURES, MANIFEST_NAME, Manifest, Shard
+from medmnist_hf.manifest import FEATURES, Manifest, Shard
 from medmnist_hf.places.names import parse_name
 from medmnist_hf.places.resolver import Build, default_roots, find, find_below, resolve_size
 
@@ -91,41 +92,6 @@ def load_features(
     return read_split(folder, manifest, split)
 
 
-def store_folder(root: Path, entry: Subset, size: int, model: str) -> Path:
-    """Folder of a store in a folder of stores, e.g. ``features/breastmnist/28-timm-resnet18.a1_in1k``."""
-    return root / entry.flag / config_name(size, model)
-
-
-def find_store(root: Path, entry: Subset, size: int, model: str) -> tuple[Path, StoreManifest]:
-    """Find the store of a model; returns its folder and manifest.
-
-    Raises:
-        SourceError: There is none.
-        BuildError: Its manifest cannot be read, or it belongs to another model, subset or size.
-    """
-    folder = store_folder(root, entry, size, model)
-    if not (folder / MANIFEST_NAME).exists():
-        raise SourceError(
-            f"no features of {entry.flag} at size {size} by {model} in {root} ({_existing(root / entry.flag)}): run "
-            f"medmnist-hf embed {entry.flag} --size {size} --model {model} --out {root}"
-        )
-    manifest = read_store(folder)
-    held, needed = (manifest.subset, manifest.size, manifest.model.id), (entry.flag, size, model)
-    if held != needed:
-        raise BuildError(
-            f"{folder} holds features of {held[0]} at size {held[1]} by {held[2]}, not of {needed[0]} at size "
-            f"{needed[1]} by {needed[2]}: name another folder"
-        )
-    return folder, manifest
-
-
-def _existing(folder: Path) -> str:
-    if not folder.is_dir():
-        return f"no folder {folder}"
-    names = sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST_NAME}"))
-    return f"it has {', '.join(names)}" if names else "it has no features"
-
-
 def _images(entry: Subset, size: int, data: str | Path | None) -> tuple[Manifest, str] | None:
     """Manifest and name of the build to compare with; None if there is none."""
     if data is not None:
@@ -134,25 +100,6 @@ def _images(entry: Subset, size: int, data: str | Path | None) -> tuple[Manifest
     places = (find_below(root, entry, size) for root in default_roots())
     place = next((place for place in places if isinstance(place, Build)), None)
     return None if place is None else (config_at(place).manifest, str(place.folder))
-
-
-def check_data(folder: Path, manifest: StoreManifest, images: Manifest, where: str) -> None:
-    """Check that a store holds the features of the images of a build.
-
-    Args:
-        folder: Folder of the store.
-        manifest: Its manifest.
-        images: Manifest of the build.
-        where: Name of the build in the error message.
-
-    Raises:
-        BuildError: The pixels or labels differ.
-    """
-    if difference := different_data(manifest, images):
-        raise BuildError(
-            f"{folder} holds features of other data than {where} ({difference}; {manifest.provenance} "
-            f"{manifest.source.file}): {REMEDY}, or name another folder"
-        )
 
 
 def read_split(folder: Path, manifest: StoreManifest, split: str) -> StoredFeatures:

@@ -37,9 +37,10 @@ from medmnist_hf.embeddings.manifest import (
     different_model,
     read_store,
 )
+from medmnist_hf.embeddings.stores import damaged_shard
 from medmnist_hf.errors import BuildError, cannot_write
 from medmnist_hf.features import embedding_features_of
-from medmnist_hf.files import regular_size, sole_process, sync_folder, write_atomically
+from medmnist_hf.files import sole_process, sync_folder, write_atomically
 from medmnist_hf.manifest import MANIFEST_NAME, README_NAME, WORK_DIR, Manifest, read_build
 from medmnist_hf.places.local_paths import check_loadable
 
@@ -153,15 +154,8 @@ def find_reusable(final: Path, planned: StoreManifest, images: Manifest) -> Stor
             f"{final} holds other features ({difference}): pass --force to replace them, or name another folder "
             "with --out"
         )
-    for shard in manifest.shards:
-        try:
-            intact = regular_size(final / shard.name) == shard.bytes
-        except OSError:
-            intact = False
-        if not intact:
-            raise BuildError(
-                f"{final} is damaged ({shard.name} is missing or truncated): pass --force to make it again"
-            )
+    if name := damaged_shard(final, manifest):
+        raise BuildError(f"{final} is damaged ({name} is missing or truncated): pass --force to make it again")
     return manifest
 
 

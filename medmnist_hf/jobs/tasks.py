@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -339,6 +340,16 @@ _WAITING: Final = Status(State.WAITING)
 
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace").strip()
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Names of tasks; repeated ones get a number."""
+    seen: Counter[str] = Counter()
+    unique = []
+    for name in names:
+        seen[name] += 1
+        unique.append(name if seen[name] == 1 else f"{name}.{seen[name]}")
+    return unique
 
 
 def counted(number: int, noun: str) -> str:

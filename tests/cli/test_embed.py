@@ -9,6 +9,7 @@ import medmnist_hf
 from medmnist_hf.errors import MedMNISTError
 from tests.conftest import Phantoms
 from tests.fixtures.commands import command, invoke
+from tests.fixtures.dists import digests_below
 from tests.fixtures.runs import build_all
 
 MODEL = "timm/test_efficientnet"
@@ -33,7 +34,7 @@ def in_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_store_is_made_and_then_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for outcome in ("stored", "was complete"):
-        invoke("embed", "breastmnist", *USUAL, "--out", tmp_path, "--dtype", "float16", "--workers", "2")
+        invoke("embed", "breastmnist", *USUAL, "--out", tmp_path, "--dtype", "float16", "--threads", "2")
         plan, table = capsys.readouterr().out.split(f"images to features in {tmp_path}, on cpu")
         assert "breastmnist/28-timm-test_efficientnet" in plan
         assert outcome in table and "float16" in table and "256" in table
@@ -61,6 +62,8 @@ def test_stores_are_verified(capsys: pytest.CaptureFixture[str]) -> None:
         (["--rows", "5"], "--rows is for --verify"),
         (["--depth-stride"], "--depth-stride would change nothing"),
         (["--size", "big"], "--size 'big' is not a valid size"),
+        (["--workers", "2"], "--workers needs an engine"),
+        (["--gpus-per-task", "1"], "--gpus-per-task needs an engine"),
         (["--checkpoint", "none.pth"], "cannot read none.pth"),
         (["--out", "dist"], "holds a build of images"),
     ],
@@ -91,6 +94,34 @@ def test_one_that_fails_does_not_stop_others(
     )
     assert verified.returncode == 1 and "ok: " in verified.stdout
     assert "no features of breastmnist at size 28" in verified.stderr
+
+
+@pytest.mark.slow
+def test_tasks_store_the_same_bytes_and_verify_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed = command("embed", capsys, monkeypatch)
+    local = ("breastmnist", "chestmnist", *USUAL, "--out", tmp_path, "--engine", "local", "--workers", "2")
+    shown = embed(*local, "--dry-run")
+    assert shown.returncode == 0 and "tasks: 2 waiting" in shown.stdout
+    assert list(tmp_path.iterdir()) == [], "a dry run writes nothing"
+
+    first = embed(*local)
+    assert first.returncode == 0 and "chestmnist-28: 52 rows of 256 features, float32, 0.0" in first.stdout
+    assert digests_below(tmp_path) == digests_below(Path("features"))
+    assert "2 of 2 are done already" in embed(*local).stdout
+
+    next(tmp_path.glob("chestmnist/28-*/test-*.parquet")).unlink()
+    failed = embed(*local)
+    assert failed.returncode == 1 and "1 of 2 are done already" in failed.stdout
+    assert (
+        "error: failed: chestmnist-28: " in failed.stderr and "is missing or truncated): pass --force" in failed.stderr
+    )
+    assert embed(*local, "--force").returncode == 0
+    assert digests_below(tmp_path) == digests_below(Path("features"))
+
+    verified = embed(*local, "--verify", "--rows", "5")
+    assert verified.returncode == 0 and verified.stdout.count("ok: ") == verified.stdout.count("live features") == 2
 
 
 def test_a_model_is_required(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

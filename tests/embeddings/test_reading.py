@@ -10,7 +10,7 @@ import pytest
 
 import medmnist_hf
 from medmnist_hf.catalog import subset
-from medmnist_hf.embeddings.reading import find_store
+from medmnist_hf.embeddings.stores import find_store
 from medmnist_hf.errors import BuildError, CatalogError, SourceError
 from medmnist_hf.files import sha256_of
 from medmnist_hf.manifest import MANIFEST_NAME

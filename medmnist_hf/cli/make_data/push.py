@@ -14,14 +14,13 @@ from medmnist_hf.cli.make_data.tasks import (
     folder_of_jobs,
     result_of,
     run_again,
-    unique_names,
 )
 from medmnist_hf.cli.options.data import LocalData, LocalRoot
 from medmnist_hf.cli.options.engine import EngineConfig, EngineName, Workers, choose_engine
 from medmnist_hf.console.program import Panel
 from medmnist_hf.errors import BuildError, MedMNISTError
 from medmnist_hf.extras import suggest_install
-from medmnist_hf.jobs.tasks import Task, TaskFolder
+from medmnist_hf.jobs.tasks import Task, TaskFolder, unique_names
 from medmnist_hf.manifest import read_build
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import sys
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +16,7 @@ from medmnist_hf.cli.options.engine import EngineChoice, run_on
 from medmnist_hf.console.program import Panel
 from medmnist_hf.errors import JobError, MedMNISTError, SourceError, cannot_read
 from medmnist_hf.files import read_document
-from medmnist_hf.jobs.tasks import JOBS_DIR, State, Task, TaskFolder
+from medmnist_hf.jobs.tasks import JOBS_DIR, State, Task, TaskFolder, unique_names
 from medmnist_hf.redaction import redact_url
 
 if TYPE_CHECKING:
@@ -158,16 +157,6 @@ def _arguments_of(config: "FoundConfig") -> tuple[str, ...]:
     if config.local:
         return (absolute(config.local),)
     return (config.remote, "--size", str(config.manifest.size))
-
-
-def unique_names(names: Sequence[str]) -> list[str]:
-    """Names of tasks; repeated ones get a number."""
-    seen: Counter[str] = Counter()
-    unique = []
-    for name in names:
-        seen[name] += 1
-        unique.append(name if seen[name] == 1 else f"{name}.{seen[name]}")
-    return unique
 
 
 def for_tasks(source: str | None, mirrors: Collection[str]) -> str | Path | None:

@@ -92,7 +92,13 @@ class EngineChoice:
 
 
 def choose_engine(
-    name: str | None, workers: int | None, config: Path | None, *, wait: bool = True, **given: object
+    name: str | None,
+    workers: int | None,
+    config: Path | None,
+    *,
+    gpus_per_task: float | None = None,
+    wait: bool = True,
+    **given: object,
 ) -> EngineChoice | None:
     """The engine of a command that by default works in its own process; None for that.
 
@@ -100,6 +106,7 @@ def choose_engine(
         name: Name of the engine.
         workers: Tasks at a time.
         config: YAML file of settings.
+        gpus_per_task: GPUs of a task.
         wait: Wait for the tasks.
         **given: Values of further options that need an engine, by the names of their parameters.
 
@@ -108,10 +115,11 @@ def choose_engine(
         MissingModuleError: Its packages are not installed.
     """
     if name is not None:
-        choice = EngineChoice(name, workers, config, wait=wait)
+        choice = EngineChoice(name, workers, config, gpus_per_task, wait)
         choice.open()  # so that a mistake is reported before any work
         return choice
-    for option, value in {"workers": workers, "engine_config": config, "no_wait": not wait, **given}.items():
+    own = {"workers": workers, "engine_config": config, "gpus_per_task": gpus_per_task, "no_wait": not wait}
+    for option, value in {**own, **given}.items():
         if value not in (None, False):
             raise JobError(f"--{option.replace('_', '-')} needs an engine: add --engine, e.g. --engine local")
     return None

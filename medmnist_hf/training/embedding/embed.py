@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from transformers import set_seed
 
-from medmnist_hf.data.configs import BuiltConfig, open_config
 from medmnist_hf.embeddings.writing import Written
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.training.embedding.extractor import Extractor
 from medmnist_hf.training.embedding.store import FeatureJob, verify_store
+from medmnist_hf.training.embedding.tasks import config_of
 from medmnist_hf.training.models.factory import build_model
 from medmnist_hf.training.recipe import Recipe
 
@@ -53,11 +53,6 @@ class Outcome:
     error: MedMNISTError | None
     seconds: float
     speed: float
-
-
-def config_of(recipe: Recipe) -> BuiltConfig:
-    """The build that a recipe names; errors as for `open_config`."""
-    return open_config(recipe.source, recipe.size, recipe.root, revision=recipe.revision)
 
 
 def load_job(recipe: Recipe, options: EmbedOptions) -> tuple[FeatureJob, Extractor]:

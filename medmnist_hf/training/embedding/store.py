@@ -12,7 +12,8 @@ from medmnist_hf.conversion.sharding import RowRange
 from medmnist_hf.data.configs import BuiltConfig
 from medmnist_hf.data.rows import BuiltRows
 from medmnist_hf.embeddings.manifest import ComputeRecord, StoreManifest, different_model
-from medmnist_hf.embeddings.reading import StoredFeatures, check_data, find_store, read_split, store_folder
+from medmnist_hf.embeddings.reading import StoredFeatures, read_split
+from medmnist_hf.embeddings.stores import check_data, find_store, store_folder
 from medmnist_hf.embeddings.writing import Written, plan_splits, write_store
 from medmnist_hf.errors import BuildError, VerificationError
 from medmnist_hf.manifest import MANIFEST_NAME

@@ -7,8 +7,8 @@ import pytest
 
 from medmnist_hf.cards.render import write_card
 from medmnist_hf.cli.make_data import audit, build, push, verify
-from medmnist_hf.cli.make_data.tasks import OF_THE_ENGINE, absolute, folder_of_jobs, unique_names, unless_continued
-from medmnist_hf.jobs.tasks import Task, TaskFolder
+from medmnist_hf.cli.make_data.tasks import OF_THE_ENGINE, absolute, folder_of_jobs, unless_continued
+from medmnist_hf.jobs.tasks import Task, TaskFolder, unique_names
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build as build_configs
 from tests.fixtures.commands import command
