@@ -10,7 +10,6 @@ import pytest
 
 import medmnist_hf
 from medmnist_hf.catalog import subset
-from medmnist_hf.embeddings.stores import find_store
 from medmnist_hf.errors import BuildError, CatalogError, SourceError
 from medmnist_hf.files import sha256_of
 from medmnist_hf.manifest import MANIFEST_NAME
@@ -74,11 +73,6 @@ def test_a_name_that_is_not_a_subset_is_refused() -> None:
         medmnist_hf.load_features("breastmnist", 30, model=MODEL)
     with pytest.raises(CatalogError, match="unknown split"):
         medmnist_hf.load_features("breastmnist", 28, "dev", model=MODEL)
-
-
-def test_a_store_of_another_model_is_named() -> None:
-    with pytest.raises(BuildError, match=f"by {MODEL}, not of breastmnist at size 28 by timm-test_vit.r160_in1k"):
-        find_store(Path("features"), subset("breastmnist"), 28, MODEL.replace("/", "-"))
 
 
 def test_other_data_is_named(phantoms: Phantoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
