@@ -64,6 +64,7 @@ class InputRecord:
         intensity: Factor on the voxels before normalization; 1 for none.
         volumetric: How a 2D network reads volumes: ``2.5d``, ``3d`` or ``acs``; empty for images.
         depth_stride: Whether strides and pools of a ``2.5d`` network extend along depth.
+        slice_pooling: How a ``2.5d`` network pools over slices: ``mean`` or ``max``; empty for others.
         pooling: What is stored, always `POOLING`.
     """
 
@@ -75,6 +76,7 @@ class InputRecord:
     intensity: float
     volumetric: Annotated[str, OneOf("", "2.5d", "3d", "acs")]
     depth_stride: bool
+    slice_pooling: Annotated[str, OneOf("", "mean", "max")]
     pooling: Annotated[str, OneOf(POOLING)]
 
 

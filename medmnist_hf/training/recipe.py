@@ -93,6 +93,7 @@ class Recipe:
         "acs", "How a 2D network is converted to read volumes; its weights are inflated, even random ones."
     )
     depth_stride: bool = option(False, "For 2.5d: stride and pool along depth too, as in the published results.")
+    slice_pooling: Literal["mean", "max"] = option("mean", "For 2.5d: how the network pools over slices.")
 
     image_size: int | Literal["auto"] | None = option(
         None,
@@ -343,12 +344,13 @@ def unread_options(recipe: Recipe, names: Iterable[str]) -> dict[str, str]:
         names: Names of the options to check.
     """
     chosen, is_2d = method(recipe.method), recipe.subset.ndim == 2
+    of_slices = "it is only for volumes with volumetric 2.5d"
     reasons = {
         "repository": (recipe.root is not None, "the data is read from root"),
         "revision": (recipe.root is not None, "the data is read from root"),
         "stem": (recipe.model.startswith("timm/"), "it is only for resnet18 and resnet50"),
         "volumetric": (is_2d, f"{recipe.dataset} has images"),
-        "depth_stride": (is_2d or recipe.volumetric != "2.5d", "it is only for volumes with volumetric 2.5d"),
+        **dict.fromkeys(("depth_stride", "slice_pooling"), (is_2d or recipe.volumetric != "2.5d", of_slices)),
         "layer_decay": (recipe.method == "partial" and not recipe.unfreeze, "only the classifier is trained"),
         "color_jitter": (recipe.subset.channels == 1, f"the images of {recipe.subset.flag} are gray"),
         "unfreeze_from": (recipe.unfreeze in {0, 1}, f"unfreeze is {recipe.unfreeze:g}"),

@@ -41,7 +41,8 @@ PIXELS: Final = "pixels"
 _INPUT: Final = ("resize", "channels", "intensity_scale", "batch_size")
 _NETWORK: Final = (
     *_INPUT,
-    *("pretrained", "checkpoint", "stem", "volumetric", "depth_stride", "image_size", "normalize"),
+    *("pretrained", "checkpoint", "stem", "volumetric", "depth_stride"),
+    *("slice_pooling", "image_size", "normalize"),
 )
 _FROZEN: Final = (*_NETWORK, "features")
 _TRAINING: Final = (

@@ -44,7 +44,7 @@ PANELS: Final[dict[Panel, tuple[str, ...]]] = {
         *("size", "root", "repository", "revision"),
         *("fraction", "shots", "few_validation", "label_seed"),
     ),
-    Panel.MODEL: ("model", "pretrained", "checkpoint", "stem", "volumetric", "depth_stride"),
+    Panel.MODEL: ("model", "pretrained", "checkpoint", "stem", "volumetric", "depth_stride", "slice_pooling"),
     Panel.INPUT: ("image_size", "resize", "channels", "normalize"),
     Panel.METHOD: (
         *("method", "features", "unfreeze", "unfreeze_from", "lora_rank", "lora_alpha", "neighbors", "prompt"),

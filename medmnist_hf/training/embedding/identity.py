@@ -32,6 +32,7 @@ def model_record(recipe: Recipe, built: Built) -> ModelRecord:
 def input_record(recipe: Recipe, built: Built) -> InputRecord:
     """Describe what the model of a recipe reads."""
     volumes = recipe.subset.ndim == 3
+    slices = volumes and recipe.volumetric == "2.5d"
     return InputRecord(
         image_size=built.image_size,
         resize=recipe.resize if built.image_size != recipe.size else "none",
@@ -40,7 +41,8 @@ def input_record(recipe: Recipe, built: Built) -> InputRecord:
         std=tuple(map(float, built.std)),
         intensity=EVALUATION_INTENSITY if recipe.intensity_scale else 1.0,
         volumetric=recipe.volumetric if volumes else "",
-        depth_stride=volumes and recipe.depth_stride and recipe.volumetric == "2.5d",
+        depth_stride=slices and recipe.depth_stride,
+        slice_pooling=recipe.slice_pooling if slices else "",
         pooling=POOLING,
     )
 

@@ -18,7 +18,7 @@ from medmnist_hf.jobs.tasks import JOBS_DIR, Task, unique_names
 from medmnist_hf.training.recipe import FIELDS, Recipe
 
 OPTIONS: Final = (
-    *("pretrained", "checkpoint", "stem", "volumetric", "depth_stride"),
+    *("pretrained", "checkpoint", "stem", "volumetric", "depth_stride", "slice_pooling"),
     *("image_size", "resize", "channels", "normalize", "intensity_scale", "batch_size"),
 )
 """Options of a recipe, next to its data and model, that define features."""

@@ -200,6 +200,7 @@ def _as_own(recipe: Recipe, network: nn.Module, options: dict[str, Any], statist
         in_channels=recipe.input_channels,
         volumetric=recipe.volumetric if volumes else "",
         depth_stride=recipe.depth_stride and recipe.volumetric == "2.5d",
+        slice_pooling=recipe.slice_pooling if volumes and recipe.volumetric == "2.5d" else "mean",
         transform={name: getattr(transform, name) for name in _RECORDED},
         loss=recipe.resolved_loss,
         **options,

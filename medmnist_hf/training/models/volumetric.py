@@ -5,9 +5,10 @@ Layers are replaced one by one in a copy of the network. Since the code of custo
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
 from timm.layers.conv2d_same import Conv2dSame
@@ -27,11 +28,14 @@ from medmnist_hf.training.models.acs import ACSConv, Conv3dSame
 from medmnist_hf.training.models.volumetric_check import compare_layers, refusal
 
 MODES: Final = ("2.5d", "3d", "acs")
+SLICE_POOLING: Final = ("mean", "max")
 
 _SPACE = (2, 3, 4)
 
 
-def to_volumetric(model: nn.Module, mode: str, *, weights: str = "inflate", depth_stride: bool = False) -> nn.Module:
+def to_volumetric(
+    model: nn.Module, mode: str, *, weights: str = "inflate", depth_stride: bool = False, slice_pooling: str = "mean"
+) -> nn.Module:
     """Make a network for volumes (B, C, D, H, W) from a 2D convolutional network, which is not modified.
 
     Global pools and squeeze-excite means run over the whole volume, and an adaptive pool to h x w gives 1 x h x w, so
@@ -54,6 +58,8 @@ def to_volumetric(model: nn.Module, mode: str, *, weights: str = "inflate", dept
             and Zisserman, 2017); ``scratch`` reinitializes all layers by PyTorch's defaults.
         depth_stride: With ``2.5d``, stride and pool along depth too, as in the converter behind the published 2.5D
             results. A ResNet with the CIFAR stem then sees only every eighth slice.
+        slice_pooling: With ``2.5d``, what the last global pool gives: the ``mean`` over the volume, or of the means of
+            all slices the ``max``.
 
     Returns:
         The network, with the same device, type and training mode.
@@ -61,15 +67,19 @@ def to_volumetric(model: nn.Module, mode: str, *, weights: str = "inflate", dept
     Raises:
         TrainingError: The mode is unknown, or a layer cannot be converted; the message names the layer.
     """
-    for value, choices in ((mode, MODES), (weights, ("inflate", "scratch"))):
+    known = ((mode, MODES), (weights, ("inflate", "scratch")), (slice_pooling, SLICE_POOLING))
+    for value, choices in known:
         if value not in choices:
             raise TrainingError(f"there is no conversion {value!r} to volumes: name {', '.join(choices)}")
     if depth_stride and mode != "2.5d":
         raise TrainingError(f"depth_stride is only for mode 2.5d: strides of {mode} run along depth anyway")
+    if slice_pooling != "mean" and mode != "2.5d":
+        raise TrainingError(f"slice_pooling is only for mode 2.5d: {mode} has no slices")
+    last = _last_pool(model) if slice_pooling == "max" else None
     shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
     flat, trial = copy.deepcopy(model, dict(shared)), copy.deepcopy(model, dict(shared))
-    compare_layers(flat, _Converter("2.5d", deep=False).convert(trial), skip_inside=_OverPositions)
-    converted = _Converter(mode, deep=depth_stride or mode != "2.5d").convert(copy.deepcopy(model))
+    compare_layers(flat, _Converter("2.5d", deep=False, last=last).convert(trial), skip_inside=_OverPositions)
+    converted = _Converter(mode, deep=depth_stride or mode != "2.5d", last=last).convert(copy.deepcopy(model))
     if weights == "scratch":
         for module in converted.modules():
             if callable(reset := getattr(module, "reset_parameters", None)):
@@ -102,6 +112,23 @@ class _LayerNorm3dFp32(_OverPositions, LayerNorm2dFp32):
 
 class _SelectAdaptivePool3d(_OverPositions, SelectAdaptivePool2d):
     pass
+
+
+class _SelectMaxOfSlices(_OverPositions, SelectAdaptivePool2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return _max_of_slices(x, super(_OverPositions, self).forward)
+
+
+class _AdaptiveMaxOfSlices(_OverPositions, nn.AdaptiveAvgPool2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return _max_of_slices(x, super(_OverPositions, self).forward)
+
+
+def _max_of_slices(x: Tensor, pool: Callable[[Tensor], Tensor]) -> Tensor:
+    """Pool each slice (B, C, H, W) of volumes (B, C, D, H, W), and keep the largest value of each feature."""
+    pooled = pool(x.movedim(2, 1).flatten(0, 1))
+    most = pooled.view(len(x), -1, *pooled.shape[1:]).amax(1)
+    return most.unsqueeze(2) if most.ndim == 4 else most
 
 
 class _EcaModule3d(_OverPositions, EcaModule):
@@ -174,6 +201,28 @@ _ADAPTIVE: Final[dict[type[nn.Module], type[nn.Module]]] = {
     nn.AdaptiveAvgPool2d: nn.AdaptiveAvgPool3d,
     nn.AdaptiveMaxPool2d: nn.AdaptiveMaxPool3d,
 }
+_OF_SLICES: Final[dict[type[nn.Module], type[nn.Module]]] = {
+    SelectAdaptivePool2d: _SelectMaxOfSlices,
+    nn.AdaptiveAvgPool2d: _AdaptiveMaxOfSlices,
+}
+"""Global pools of a network, which can give the maximum of the means of slices."""
+
+
+def _last_pool(model: nn.Module) -> str:
+    """The name of a network's last global pool, which removes the depth of its 2.5D form.
+
+    Raises:
+        TrainingError: There is none.
+    """
+    names: list[str] = []
+    for name, module in model.named_modules():
+        if type(module) is ConvMlp:
+            raise TrainingError(f"{type(model).__name__} has no slices before its last pool: use slice_pooling mean")
+        if type(module) in _OF_SLICES and not (names and name.startswith(f"{names[-1]}.")):
+            names.append(name)
+    if not names:
+        raise TrainingError(f"{type(model).__name__} has no global pool: use slice_pooling mean")
+    return names[-1]
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
@@ -187,11 +236,13 @@ class _Converter:
     Attributes:
         mode: Mode of the conversion.
         deep: Whether strides and pools run along depth.
+        last: Name of the pool that gives the maximum of slices; None for none.
         converted: Module -> its replacement, so that shared modules stay shared.
     """
 
     mode: str
     deep: bool
+    last: str | None = None
     converted: dict[nn.Module, nn.Module] = field(default_factory=dict)
 
     def convert(self, module: nn.Module, name: str = "") -> nn.Module:
@@ -205,6 +256,9 @@ class _Converter:
             return self._convolution(module, name)
         if kind in _POOLS:
             return self._pool(module, name)
+        if name == self.last:
+            module.__class__ = _OF_SLICES[kind]
+            return cast("nn.Module", module)
         if kind in _ADAPTIVE:
             size = module.output_size
             return _ADAPTIVE[kind]((1, *(size if isinstance(size, tuple) else (size, size))))

@@ -53,6 +53,7 @@ class NetworkConfig(PreTrainedConfig):
         stem: Stem of the paper's networks, ``cifar`` or ``imagenet``.
         volumetric: ``2.5d``, ``3d`` or ``acs`` for volumes, empty for images.
         depth_stride: Whether strides and pools of ``2.5d`` run along depth too.
+        slice_pooling: How ``2.5d`` pools slices, ``mean`` or ``max``.
         model_args: Further arguments of `timm.create_model`.
         transform: Arguments of the `medmnist_hf.training.data.transforms.BatchTransform` for stored images.
         loss: Loss of the training, which defines how outputs become scores.
@@ -65,6 +66,7 @@ class NetworkConfig(PreTrainedConfig):
     stem: str = "cifar"
     volumetric: str = ""
     depth_stride: bool = False
+    slice_pooling: str = "mean"
     model_args: dict[str, Any] | None = None
     transform: dict[str, Any] | None = None
     loss: str = "cross-entropy"
@@ -90,7 +92,9 @@ class NetworkForImageClassification(PreTrainedModel):
             options, outputs = config.model_args or {}, len(config.id2label or ())
             network = make_network(config.architecture, outputs, config.in_channels, config.stem, **options)
         if config.volumetric:
-            network = to_volumetric(network, config.volumetric, depth_stride=config.depth_stride)
+            network = to_volumetric(
+                network, config.volumetric, depth_stride=config.depth_stride, slice_pooling=config.slice_pooling
+            )
         self.network = network
         self._constants = _constants(self)
         self.post_init()

@@ -104,7 +104,7 @@ def test_help_has_each_option_once_with_default_and_choices() -> None:
 
 
 SINGLE = {"dataset", "seeds", "method", "loss"}
-OF_OTHER_OPTIONS = {"volumetric", "depth_stride", "color_jitter", "few_validation", "label_seed"}
+OF_OTHER_OPTIONS = {"volumetric", "depth_stride", "slice_pooling", "color_jitter", "few_validation", "label_seed"}
 """Options that change nothing for images, gray images, or without `fraction` or `shots`."""
 
 WITHOUT: dict[str, Any] = {

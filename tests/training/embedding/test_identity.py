@@ -42,8 +42,10 @@ def test_the_input_is_recorded() -> None:
     recipe3 = tiny(Path("dist"), "breastmnist", method="knn", depth_stride=True)
     record = input_record(recipe, build_model(recipe))
     assert (record.image_size, record.resize, record.volumetric, record.depth_stride) == (32, "bilinear", "2.5d", True)
+    assert record.slice_pooling == "mean"
     images = input_record(recipe3, build_model(recipe3))
     assert (images.image_size, images.resize, images.volumetric, images.depth_stride) == (28, "none", "", False)
+    assert images.slice_pooling == ""
     assert len(images.mean) == len(images.std) == images.channels == 3
 
 

@@ -176,3 +176,23 @@ def test_a_missing_store_is_named(dist: Path, tmp_path: Path) -> None:
     job, extractor = job_of(dist, tmp_path)
     with pytest.raises(SourceError, match="run medmnist-hf embed bloodmnist"):
         verify_store(job, extractor)
+
+
+def test_the_maximum_over_slices_is_another_store(phantoms: Phantoms, tmp_path: Path) -> None:
+    build(phantoms, tmp_path / "dist", "adrenalmnist3d", 28, rows=8, rows_per_shard=100)
+
+    def job(pooling: str) -> tuple[FeatureJob, Extractor]:
+        options = {"model": "timm/test_resnet", "volumetric": "2.5d", "slice_pooling": pooling}
+        return job_of(tmp_path / "dist", tmp_path / "features", "adrenalmnist3d", **options)
+
+    mean, extractor = job("mean")
+    assert mean.make(extractor).manifest.input.slice_pooling == "mean"
+    most, extractor = job("max")
+    with pytest.raises(BuildError, match=r"holds other features \(slice_pooling mean, not max\): pass --force"):
+        most.make(extractor)
+    with pytest.raises(BuildError, match=r"another model or input \(slice_pooling mean, not max\)"):
+        most.find()
+    averages = medmnist_hf.load_features("adrenalmnist3d", 28, root=mean.root, model=mean.recipe.model).features
+    assert most.make(extractor, force=True).manifest.input.slice_pooling == "max"
+    maxima = medmnist_hf.load_features("adrenalmnist3d", 28, root=mean.root, model=mean.recipe.model).features
+    assert (maxima >= averages - 1e-5).all() and (maxima > averages).any()

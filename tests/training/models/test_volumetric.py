@@ -262,6 +262,33 @@ def test_depth_stride_skips_slices_as_in_the_published_converter() -> None:
         assert volume.grad.abs().sum((0, 1, 3, 4)).nonzero().flatten().tolist() == seen
 
 
+@pytest.mark.parametrize(
+    ("name", "pool"), [("", "1"), ("test_resnet", "global_pool"), ("test_convnext", "head.global_pool")]
+)
+def test_the_maximum_over_slices_is_that_of_the_means_of_each(name: str, pool: str) -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    flat: Any = timm.create_model(name, num_classes=2) if name else plain
+    volume = torch.randn(2, 3, 5, 32, 32)
+    layer, means = flat.eval().get_submodule(pool), []
+    with layer.register_forward_hook(lambda _, __, output: means.append(output)):
+        for image in volume.unbind(2):
+            flat(image)
+    with layer.register_forward_hook(lambda _, __, output: torch.stack(means).amax(0)):
+        expected = flat(volume[:, :, 0])
+    torch.testing.assert_close(to_volumetric(flat, "2.5d", slice_pooling="max").eval()(volume), expected)
+    assert not torch.allclose(to_volumetric(flat, "2.5d").eval()(volume), expected)
+
+
+def test_a_network_whose_last_pool_has_no_slices_has_no_maximum() -> None:
+    for network, reason in (
+        (tiny_vgg(), "no slices"),
+        (nn.Sequential(nn.Conv2d(3, 2, 1)), "no global"),
+    ):
+        with pytest.raises(TrainingError, match=f"has {reason}.*use slice_pooling mean"):
+            to_volumetric(network, "2.5d", slice_pooling="max")
+
+
 def test_scratch_reinitializes_and_inflate_keeps_the_weights() -> None:
     flat: Any = tiny_resnet()
     for norm in (module for module in flat.modules() if isinstance(module, nn.BatchNorm2d)):
@@ -382,6 +409,8 @@ def test_kernels_that_are_not_square_can_be_converted_to_25d() -> None:
         ("2d", {}, "no conversion '2d' to volumes: name 2.5d, 3d, acs"),
         ("acs", {"weights": "imagenet"}, "no conversion 'imagenet' to volumes: name inflate, scratch"),
         ("acs", {"depth_stride": True}, "depth_stride is only for mode 2.5d"),
+        ("3d", {"slice_pooling": "max"}, "slice_pooling is only for mode 2.5d"),
+        ("2.5d", {"slice_pooling": "median"}, "no conversion 'median' to volumes: name mean, max"),
     ],
 )
 def test_unknown_conversions_are_refused(mode: str, options: dict[str, Any], message: str) -> None:

@@ -66,6 +66,7 @@ def stirred(model: nn.Module) -> nn.Module:
         ({"volumetric": "acs", "in_channels": 1}, (2, 1, 8, 8, 8)),
         ({"architecture": "timm/test_resnet", "volumetric": "3d"}, VOLUMES),
         ({"architecture": "timm/test_resnet", "volumetric": "2.5d", "depth_stride": True}, VOLUMES),
+        ({"architecture": "timm/test_resnet", "volumetric": "2.5d", "slice_pooling": "max"}, VOLUMES),
         ({"architecture": "timm/test_efficientnet", "volumetric": "2.5d", "model_args": {"drop_rate": 0.5}}, VOLUMES),
     ],
 )
