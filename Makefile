@@ -6,6 +6,10 @@ BIN := $(VENV)/bin
 # Hundreds of processes that the tests start would each compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Tests wait for processes and disks, so that three share two cores.
+WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) * 3 / 2 )))
+PYTEST = -m pytest -n $(WORKERS) --dist worksteal
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-core test-minimum test-slow coverage lint format bench cards docs clean
 
@@ -66,7 +70,7 @@ demo: $(VENV)/build.stamp  ## Build, verify and load synthetic subsets of every 
 	$(BIN)/python scripts/demo.py --part training
 
 test: $(VENV)/dev.stamp  ## Run the tests
-	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow and not core'
+	$(BIN)/python $(PYTEST) -m 'not slow and not core'
 
 # An environment without extras; what its tests compare with is missing too, so that some are skipped.
 CORE := $(VENV)/core
@@ -80,7 +84,7 @@ $(CORE).stamp: pyproject.toml | $(BIN)/python
 	@touch $@
 
 test-core: $(CORE).stamp  ## Run what needs no extra in an environment without extras
-	$(CORE)/bin/python -m pytest -n auto --dist worksteal -m 'not slow' -p tests.fixtures.without_extras $(CORE_TESTS)
+	$(CORE)/bin/python $(PYTEST) -m 'not slow' -p tests.fixtures.without_extras $(CORE_TESTS)
 
 # The lowest versions that pyproject.toml allows of all that it names, with the Python that this is made with.
 MINIMUM := $(VENV)/minimum
@@ -91,15 +95,15 @@ $(MINIMUM).stamp: pyproject.toml | $(VENV)/dev.stamp
 	@touch $@
 
 test-minimum: $(MINIMUM).stamp  ## Run the tests with the lowest versions that pyproject.toml allows
-	$(MINIMUM)/bin/python -m pytest -n auto --dist worksteal -m 'not slow and not core'
+	$(MINIMUM)/bin/python $(PYTEST) -m 'not slow and not core'
 
 coverage: $(VENV)/dev.stamp  ## Run the tests and measure what they cover, which must not be less than the floor in pyproject.toml
-	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow and not core' --cov --cov-report=
+	$(BIN)/python $(PYTEST) -m 'not slow and not core' --cov --cov-report=
 	$(BIN)/python -m coverage report --skip-covered --sort=cover
 
 ENGINES := $(addprefix $(VENV)/automl/,auto-sklearn.stamp autogluon.stamp autokeras.stamp)
 test-slow: $(VENV)/frameworks.stamp $(VENV)/slurm.stamp $(ENGINES) $(MINIMUM).stamp  ## Run the slow tests, which need Chromium and Slurm (fetched by apt-get), then test-minimum
-	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
+	$(BIN)/python $(PYTEST) -m slow
 	$(MAKE) test-minimum
 
 lint: $(VENV)/dev.stamp  ## Check style, types, spelling and phrases

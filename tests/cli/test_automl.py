@@ -110,7 +110,11 @@ def test_a_killed_search_is_a_one_line_error_with_partial_results(root: Path, tm
         (["--engine", "flaml", "--time-budget", "soon"], "time_budget is 'soon': must be a duration"),
         (["--engine", "flaml", "--time-budget", "0s"], "time_budget is 0.0: must be above 0"),
         (["--engine", "flaml", "--time-budget", "10ms"], "time_budget is '10ms'"),
-        (["--engine", "flaml", "--time-budget", "0.01"], "FLAML: a time budget of 0.01 s is too small for one trial"),
+        pytest.param(
+            ["--engine", "flaml", "--time-budget", "0.01"],
+            "FLAML: a time budget of 0.01 s is too small for one trial",
+            marks=pytest.mark.slow,
+        ),
         (["--engine", "flaml", "--seeds", "0"], "seeds are"),
         (["--engine", "flaml", "--size", "32"], "32"),
         (["--engine", "flaml", "blodmnist"], "bloodmnist"),

@@ -466,7 +466,7 @@ def order(flag: str, file: SourceFile, out: Path, options: BuildOptions = PNG, s
     return Order(flag, size, file, out, options, **how)
 
 
-@pytest.mark.parametrize("force", [False, True], ids=["new", "replacing"])
+@pytest.mark.parametrize("force", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["new", "replacing"])
 def test_killed_before_every_change_of_the_disk(phantoms: Phantoms, tmp_path: Path, force: bool) -> None:
     """A child process dies right before its n-th change of the file system, for every n; the next run must succeed."""
     file, old = phantoms("breastmnist"), phantoms("breastmnist", 28, 17)
@@ -498,6 +498,7 @@ def test_killed_before_every_change_of_the_disk(phantoms: Phantoms, tmp_path: Pa
     assert killed >= len(moments) * 0.9
 
 
+@pytest.mark.slow
 def test_killed_before_every_change_of_the_disk_with_a_scratch_folder(phantoms: Phantoms, tmp_path: Path) -> None:
     """As above; changes of the scratch folder count as well, and the next run does without one."""
     file = phantoms("breastmnist")

@@ -253,6 +253,7 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
         assert hidden(root) == []
 
 
+@pytest.mark.slow
 def test_killed_while_a_bad_entry_is_replaced(tmp_path: Path) -> None:
     roots = [tmp_path / str(moment) for moment in range(10)]
     for root in roots:

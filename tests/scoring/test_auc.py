@@ -23,7 +23,7 @@ def columns(draw: st.DrawFn) -> Column:
     return rng.integers(0, levels, rows) / levels, rng.random(rows) < draw(st.sampled_from([0.0, 0.1, 0.5, 1.0]))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(columns(), st.integers(0, 2**32))
 def test_a_weight_equals_a_repeated_row(column: Column, seed: int) -> None:
     values, positive = column
@@ -41,7 +41,7 @@ def test_a_weight_equals_a_repeated_row(column: Column, seed: int) -> None:
             assert area == pytest.approx(roc_auc_score(truth, repeated), abs=1e-12)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(columns())
 def test_weights_of_one_give_exactly_the_same_auc(column: Column) -> None:
     ones = np.ones((1, column[0].size), np.uint16)

@@ -60,7 +60,7 @@ def sides(psi: FloatArray) -> list[tuple[int, int]]:
     return [(1, psi.shape[0]), (0, psi.shape[1])]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(pairs_of_columns())
 def test_interval_and_test_match_their_definition(case: Case) -> None:
     references, (first, second) = case[0], case[1]

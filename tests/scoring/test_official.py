@@ -106,26 +106,26 @@ def _assert_equals_official(references: Array, scores: Array, task: Task) -> Non
     assert math.isnan(auc) == bool(computed.absent)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(binary_cases())
 def test_binary_scores_equal_the_official(case: Case) -> None:
     _assert_equals_official(*case, Task.BINARY)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(class_cases(), st.sampled_from(SINGLE))
 def test_multi_class_and_ordinal_scores_equal_the_official(case: Case, task: Task) -> None:
     _assert_equals_official(*case, task)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(label_cases())
 def test_multi_label_scores_equal_the_official(case: Case) -> None:
     _assert_equals_official(*case, Task.MULTI_LABEL)
 
 
 @pytest.mark.slow
-@settings(max_examples=5000, deadline=None)
+@settings(max_examples=2000, deadline=None)
 @given(
     st.one_of(
         st.tuples(binary_cases(), st.just(Task.BINARY)),
@@ -239,7 +239,7 @@ def test_a_task_may_have_any_of_its_names() -> None:
         score(check([0, 1], scores, "multiclass"))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.25, 0.5, 0.5000000001, 1.0])), min_size=2, max_size=30)
 )

@@ -116,6 +116,7 @@ def test_a_killed_search_keeps_its_best_model_and_resumes(python: Path, tmp_path
     assert second.facts["trials"] == len(records)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "classes"), [("binary-class", 2), ("multi-label", 2)])
 def test_too_little_time_is_reported_in_one_line(python: Path, tmp_path: Path, task: str, classes: int) -> None:
     with pytest.raises(
@@ -124,6 +125,7 @@ def test_too_little_time_is_reported_in_one_line(python: Path, tmp_path: Path, t
         search(ENGINE, python, tmp_path, problem_with(task, classes, seconds=0.01))
 
 
+@pytest.mark.slow
 def test_a_single_class_is_reported_in_one_line(python: Path, tmp_path: Path) -> None:
     problem = problem_with("binary-class", 2)
     one_class = replace(problem, y={**problem.y, "train": np.ones_like(problem.y["train"])})

@@ -132,6 +132,7 @@ def test_the_output_of_an_engine_goes_to_standard_error(
     assert "half way" not in "".join(capfd.readouterr())
 
 
+@pytest.mark.slow
 def test_a_killed_search_is_partial_and_repeated_while_other_seeds_are_kept(
     root: Path, tmp_path: Path, use: Use
 ) -> None:
