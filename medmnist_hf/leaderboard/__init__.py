@@ -1,0 +1,1 @@
+"""Published results by protocol: which of them may be compared, and how they rank."""
