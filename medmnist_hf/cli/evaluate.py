@@ -1,4 +1,4 @@
-"""Commands on prediction files: ``medmnist-hf evaluate``, ``medmnist-hf compare`` and ``medmnist-hf leaderboard``."""
+"""Commands on prediction files: ``medmnist-hf evaluate`` and ``medmnist-hf compare``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,22 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medmnist_hf import catalog, console
+from medmnist_hf import console
 from medmnist_hf.cli.options.data import RootToRead
 from medmnist_hf.console.program import Panel
 from medmnist_hf.errors import MedMNISTError, ScoreError, one_line
 from medmnist_hf.evaluation.plots import check_plot_path, save_plot
-from medmnist_hf.evaluation.prediction_files import PredictionName, predictions_of, read_predictions
+from medmnist_hf.evaluation.prediction_files import PredictionName, predictions_of
 from medmnist_hf.evaluation.vertex import outputs
-from medmnist_hf.manifest import Provenance
-from medmnist_hf.scoring.published import (
-    leaderboard,
-    published_notes,
-    published_results,
-    published_size,
-    published_split,
-    stand,
-)
 
 if TYPE_CHECKING:
     from medmnist_hf.evaluation.evaluate import Evaluation, FileComparison
@@ -72,7 +63,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands to an app."""
     app.command(name="evaluate", epilog="Example: medmnist-hf evaluate predictions/*.csv --root dist --ci")(evaluate)
     app.command(name="compare", epilog="Example: medmnist-hf compare runs/a runs/b --root dist --measure auc")(compare)
-    app.command(name="leaderboard", epilog="Example: medmnist-hf leaderboard breastmnist mine.csv --root dist")(board)
 
 
 def evaluate(
@@ -113,7 +103,7 @@ def evaluate(
     from medmnist_hf.evaluation.evaluate import evaluate_file
 
     unnamed = _unnamed(subset, split)
-    files = _prediction_files(files)
+    files = files_of(files)
     if plot is not None:
         if len(files) != 1:
             raise ScoreError(f"--plot draws one file, but {len(files)} are given: run the command once per file")
@@ -135,10 +125,10 @@ def evaluate(
             )
         except MedMNISTError as error:
             # A bad file must not hide the results of the others; the exit code reports it.
-            console.print_error(_in_options(error))
+            console.print_error(in_options(error))
             failed = True
             continue
-        _warn(evaluation)
+        print_warnings(evaluation)
         evaluations.append(evaluation)
     if as_json:
         console.print_json([tables.evaluation_facts(evaluation) for evaluation in evaluations])
@@ -178,7 +168,7 @@ def compare(
     from medmnist_hf.evaluation.evaluate import compare_files
 
     names, unnamed = measure or ["auc", "acc"], _unnamed(subset, split)
-    first, second = (_prediction_files([path])[0] for path in (first, second))
+    first, second = (files_of([path])[0] for path in (first, second))
     try:
         comparison = compare_files(
             first,
@@ -192,105 +182,12 @@ def compare(
             from_logits=from_logits,
         )
     except ScoreError as error:
-        raise ScoreError(_in_options(error)) from None
-    _warn(comparison)
+        raise ScoreError(in_options(error)) from None
+    print_warnings(comparison)
     if as_json:
         console.print_json(tables.comparison_facts(comparison, first, second))
     else:
         tables.print_comparison(comparison, first, second)
-
-
-def board(
-    subset: Annotated[
-        str, typer.Argument(metavar="SUBSET", help="Name of a subset, e.g. pathmnist.", show_default=False)
-    ],
-    files: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="FILE", help="Prediction files for its test split, or folders of runs."),
-    ] = None,
-    *,
-    data: Data = None,
-    root: RootToRead = None,
-    from_logits: Logits = None,
-    resamples: Resamples = 1000,
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
-    """Rank your predictions among the published results of a subset, with differences and 95 % intervals.
-
-    Each file is ranked among the published results only, not among your other files. Files scored on synthetic or
-    unverified labels are listed in a table of their own, without ranks.
-    """
-    from medmnist_hf.evaluation import tables
-    from medmnist_hf.evaluation.evaluate import evaluate_file
-
-    unnamed = predictions_of(subset, published_split())
-    entry = catalog.subset(unnamed.flag)
-    notes = list(published_notes(entry.flag))
-    standings = []
-    for file in _prediction_files(files or ()):
-        claimed = read_predictions(file, unnamed)  # lines of Vertex AI name their images, and so subset and split
-        if (claimed.flag, claimed.split) != (entry.flag, published_split()):
-            raise ScoreError(
-                f"{file} holds predictions for {claimed.flag} {claimed.split}: the published results are for "
-                f"{entry.flag} {published_split()}, so give a file for these"
-            )
-        try:
-            evaluation = evaluate_file(
-                file,
-                data,
-                root=root,
-                unnamed=unnamed,
-                ci=True,
-                resamples=resamples,
-                seed=seed,
-                from_logits=from_logits,
-            )
-        except ScoreError as error:
-            raise ScoreError(_in_options(error)) from None
-        _warn(evaluation)
-        size, provenance = evaluation.result.size, evaluation.provenance
-        if provenance.comparable and published_results(entry.flag) and size != published_size():
-            notes.append(f"{file.name} has images of size {size}, the published results {published_size()}.")
-        intervals = evaluation.intervals
-        standings.append((evaluation, stand(entry.flag, intervals["auc"], intervals["acc"], provenance=provenance)))
-    names = tables.run_names([evaluation for evaluation, _ in standings])
-    boards = {
-        kind: leaderboard(
-            entry.flag,
-            [
-                (run, evaluation.score.auc, evaluation.score.acc)
-                for run, (evaluation, _) in zip(names, standings, strict=True)
-                if evaluation.provenance is kind
-            ],
-            provenance=kind,
-        )
-        for kind in Provenance
-    }
-    if as_json:
-        console.print_json(
-            {
-                "subset": entry.flag,
-                "split": published_split(),
-                "size": published_size(),
-                "notes": notes,
-                "rows": boards[Provenance.VERIFIED],
-                "not_comparable": {kind: rows for kind, rows in boards.items() if not kind.comparable and rows},
-                "files": [
-                    tables.evaluation_facts(evaluation) | {"standing": standing} for evaluation, standing in standings
-                ],
-            }
-        )
-        return
-    kinds = [kind for kind in Provenance if any(evaluation.provenance is kind for evaluation, _ in standings)]
-    kinds = kinds or [Provenance.VERIFIED]  # for the published results
-    for kind in kinds:
-        tables.print_banner(kind, first=kind is kinds[0])
-        tables.print_board(entry.flag, kind, boards[kind])
-    for run, (evaluation, standing) in zip(names, standings, strict=True):
-        tables.print_standing(evaluation, run, standing)
-    for note in notes if kinds[0].comparable else ():
-        console.terminal().print(f"note: {note}", soft_wrap=True)
 
 
 def _unnamed(subset: str | None, split: str | None) -> PredictionName | None:
@@ -299,7 +196,7 @@ def _unnamed(subset: str | None, split: str | None) -> PredictionName | None:
     return None if subset is None else predictions_of(subset, split)
 
 
-def _prediction_files(paths: Sequence[Path]) -> list[Path]:
+def files_of(paths: Sequence[Path]) -> list[Path]:
     """Replace the folder of a run by its prediction file, and print which; other paths are unchanged."""
     files = []
     for path in paths:
@@ -316,12 +213,13 @@ def _prediction_files(paths: Sequence[Path]) -> list[Path]:
     return outputs(files)
 
 
-def _warn(result: "Evaluation | FileComparison") -> None:
+def print_warnings(result: "Evaluation | FileComparison") -> None:
+    """Print the warnings of a result on standard error."""
     for line in result.warnings:
         console.echo(f"warning: {one_line(line)}", err=True)
 
 
-def _in_options(error: MedMNISTError) -> str:
+def in_options(error: MedMNISTError) -> str:
     """The message of an error of the library, with its arguments replaced by options of the command line."""
     words = {
         "from_logits=True": "--from-logits",

@@ -10,19 +10,7 @@ from medmnist_hf.evaluation.evaluate import Evaluation, FileComparison
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.confidence import Interval
 from medmnist_hf.scoring.metrics import CLASSWISE
-from medmnist_hf.scoring.published import LeaderboardRow, Standing
-
-
-def print_board(flag: str, kind: Provenance, rows: Sequence[LeaderboardRow]) -> None:
-    """Print a leaderboard: published and own rows with places for verified data, only own rows for other data."""
-    ranked = any(not row.own for row in rows)
-    heads = ("AUC", "place", "ACC", "place", "method") if ranked else ("AUC", "ACC", "method")
-    table = console.table(*heads, text=("method",))
-    for row in rows:
-        name = f"{row.name}  (yours)" if row.own else row.name
-        cells = (_digits(row.auc), _place(row.auc_rank), _digits(row.acc), _place(row.acc_rank), name)
-        table.add_row(*(cells if ranked else (cells[0], cells[2], kind.mark(name))))
-    console.terminal().print(table if table.rows else f"no published results for {flag}: pass a prediction file")
+from medmnist_hf.scoring.published import Standing
 
 
 def _place(rank: int | None) -> str:
@@ -101,15 +89,16 @@ def print_comparison(comparison: FileComparison, first: Path, second: Path) -> N
     out.print(table)
 
 
-def print_standing(evaluation: Evaluation, run: str, standing: Standing | None) -> None:
+def print_standing(evaluation: Evaluation, run: str, standing: Standing | None, why: str = "") -> None:
     """Print the places of a file among the published results, and its difference from each of them.
 
     Args:
         evaluation: The scored file.
         run: Name of its run.
         standing: Its standing; None if there is nothing to compare it with.
+        why: Why it is not compared; empty if there are no published results.
     """
-    where = "no published results to compare with"
+    where = why or "no published results to compare with"
     if not evaluation.provenance.comparable:
         where = f"{evaluation.provenance} data is not ranked"
     if standing is not None:

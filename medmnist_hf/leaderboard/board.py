@@ -87,7 +87,13 @@ class Board:
 
 
 def leaderboard(
-    flag: str, name: str, own: Iterable[OwnResult] = (), *, clean: bool = False, size: int | None = None
+    flag: str,
+    name: str,
+    own: Iterable[OwnResult] = (),
+    *,
+    unranked: Iterable[OwnResult] = (),
+    clean: bool = False,
+    size: int | None = None,
 ) -> Board:
     """Rank the published results of a subset under one protocol, and own results among them.
 
@@ -99,6 +105,7 @@ def leaderboard(
         flag: Flag of the subset, in any letter case.
         name: Name of the protocol.
         own: Own results of the same protocol.
+        unranked: Own results of another protocol, which are listed without ranks.
         clean: Leave out results of which the split of the selection, the pretraining or the training is unknown.
         size: Only results on files of this size.
 
@@ -111,8 +118,12 @@ def leaderboard(
     fenced = [each for each in found if each.selected_on == SelectedOn.TEST]
     comparable = [each for each in found if each.selected_on != SelectedOn.TEST and (each.is_clean or not clean)]
     lines = [_line(each) for each in comparable]
-    mine = [Line(each.name, each.auc, each.acc, each.auc_error, each.acc_error) for each in own]
-    ranked = [_ranked(line, lines) for line in lines] + [_ranked(line, [*lines, line]) for line in mine]
+    ranked = [_ranked(line, lines) for line in lines]
+    if lines:
+        ranked += [_ranked(line, [*lines, line]) for line in map(_own_line, own)]
+    else:
+        unranked = (*own, *unranked)
+    ranked += map(_own_line, unranked)
     return Board(
         subset=subset(flag).flag,
         protocol=rules,
@@ -120,6 +131,10 @@ def leaderboard(
         fenced=tuple(sorted(map(_line, fenced), key=lambda line: (_falling(line.auc), _falling(line.acc)))),
         left_out=len(found) - len(fenced) - len(comparable),
     )
+
+
+def _own_line(own: OwnResult) -> Line:
+    return Line(own.name, own.auc, own.acc, own.auc_error, own.acc_error)
 
 
 def _line(result: Result) -> Line:

@@ -7,10 +7,21 @@ from importlib import resources
 from typing import Any, Final
 
 from medmnist_hf.errors import ScoreError, shorten
-from medmnist_hf.leaderboard.results import UNKNOWN
+from medmnist_hf.leaderboard.results import UNKNOWN, Result
 
 OFFICIAL: Final = "official"
 """Name of the protocol of the MedMNIST v2 benchmark."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What decides which protocols an own result belongs to; attributes as those of `Result`."""
+
+    size: int
+    pretrained: str
+    pretraining: str
+    adaptation: str
+    labels: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +40,8 @@ class Protocol:
     description: str
     where: dict[str, tuple[Any, ...]]
 
-    def admits(self, result: Any) -> bool:
-        """Whether an object with the attributes of a `Result` belongs here; unknown values are admitted."""
+    def admits(self, result: Result | Setting) -> bool:
+        """Whether a result belongs here; unknown values are admitted."""
         return all(getattr(result, name) in (*values, UNKNOWN) for name, values in self.where.items())
 
 
@@ -47,6 +58,11 @@ def protocols() -> dict[str, Protocol]:
         )
         for name, table in tomllib.loads(text).items()
     }
+
+
+def protocols_of(setting: Setting) -> list[str]:
+    """Names of the protocols that a result of a setting belongs to."""
+    return [name for name, rules in protocols().items() if rules.admits(setting)]
 
 
 def protocol(name: str) -> Protocol:

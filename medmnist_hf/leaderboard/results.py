@@ -24,7 +24,8 @@ UNKNOWN: Final = "unknown"
 """Value of a text attribute that the source does not state."""
 
 Adaptation = Annotated[
-    str, OneOf("scratch", "full", "partial", "lora", "linear-probe", "knn", "zero-shot", "private", UNKNOWN)
+    str,
+    OneOf("scratch", "full", "partial", "lora", "linear-probe", "knn", "frozen", "zero-shot", "private", UNKNOWN),
 ]
 Labels = Annotated[str, OneOf("all", "few", "none")]
 
@@ -47,8 +48,8 @@ class Result:
         size: Size of the files, edge length in pixels or voxels.
         pretraining: Data of the pretraining, ``none`` or ``unknown``.
         adaptation: What was trained: ``scratch`` (all weights, from random ones), ``full`` (all, from pretrained
-            ones), ``partial``, ``lora``, ``linear-probe``, ``knn``, ``zero-shot``, ``private`` (with differential
-            privacy) or ``unknown``.
+            ones), ``partial``, ``lora``, ``linear-probe``, ``knn``, ``frozen`` (another classifier on features),
+            ``zero-shot``, ``private`` (with differential privacy) or ``unknown``.
         labels: Labels of the train split that were used: ``all``, ``few`` or ``none``.
         selected_on: ``validation``, ``test`` or ``unknown``.
         seeds: Number of trainings; 0 if unknown.
@@ -153,7 +154,7 @@ def _result(source: Source, row: dict[str, str]) -> Result:
     for table in _applicable("exceptions", source, values):
         values |= {name: value for name, value in table.items() if name in Result.__slots__ and name != "source"}
     notes = [values["note"]] + [table["text"] for table in _applicable("notes", source, values)]
-    values["note"] = " ".join(filter(None, notes))
+    values["note"] = " ".join(f"{note[0].upper()}{note[1:].rstrip('.')}." for note in notes if note)
     values["test_rows"] = int(values.get("test_rows") or subset(values["subset"]).counts.test)
     for name in ("auc", "auc_std", "acc", "acc_std"):
         values[name] = float(values[name]) if name in values else None

@@ -1,4 +1,4 @@
-"""Standard errors of published scores, which rarely have intervals, from the number of test rows and from the seeds."""
+"""Standard errors of published scores, which rarely have intervals, from numbers of test rows and seeds."""
 
 import math
 

@@ -25,7 +25,7 @@ LAYERS = [
     "places",
     "data",
     "conversion evaluation evaluate_module sampling",
-    "exporting embeddings",
+    "exporting embeddings leaderboard",
     "cards",
     "loading",
     "joint",

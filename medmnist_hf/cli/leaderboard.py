@@ -1,0 +1,177 @@
+"""``medmnist-hf leaderboard``: published results that may be compared, and yours among them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medmnist_hf import catalog, console
+from medmnist_hf.cli.evaluate import Data, Json, Logits, Resamples, Seed, files_of, in_options, print_warnings
+from medmnist_hf.cli.options.data import RootToRead
+from medmnist_hf.console.program import Panel
+from medmnist_hf.errors import ScoreError
+from medmnist_hf.evaluation.prediction_files import predictions_of, read_predictions
+from medmnist_hf.leaderboard.board import Line, OwnResult, leaderboard
+from medmnist_hf.leaderboard.protocols import OFFICIAL, Protocol, Setting, protocol, protocols, protocols_of
+from medmnist_hf.leaderboard.terminal import board_facts, board_notes, print_board, print_own
+from medmnist_hf.manifest import Provenance
+from medmnist_hf.scoring.published import published_notes, published_split, stand
+
+if TYPE_CHECKING:
+    from medmnist_hf.evaluation.evaluate import Evaluation
+    from medmnist_hf.scoring.published import Standing
+
+_PROTOCOLS = ", ".join(protocols())
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to an app."""
+    app.command(name="leaderboard", epilog="Example: medmnist-hf leaderboard breastmnist mine.csv --root dist")(board)
+
+
+def board(
+    subset: Annotated[
+        str, typer.Argument(metavar="SUBSET", help="Name of a subset, e.g. pathmnist.", show_default=False)
+    ],
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FILE", help="Prediction files for its test split, or folders of runs."),
+    ] = None,
+    *,
+    protocol_name: Annotated[
+        str,
+        Panel.EVALUATION.option(
+            "--protocol", metavar="NAME", help=f"Results that may be compared with each other: {_PROTOCOLS}."
+        ),
+    ] = OFFICIAL,
+    size: Annotated[int | None, Panel.DATA.option(help="Only results on files of this size.")] = None,
+    clean: Annotated[
+        bool,
+        Panel.EVALUATION.option(
+            "--clean", help="Leave out results whose selection, pretraining or training is unknown."
+        ),
+    ] = False,
+    data: Data = None,
+    root: RootToRead = None,
+    from_logits: Logits = None,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """List the published results of a subset under one protocol, and rank your predictions among them.
+
+    Results that were selected on the test split are listed apart, without a place. Each of your files is ranked among
+    the published results only. Files scored on synthetic or unverified labels have a table of their own; runs of
+    another protocol have no place.
+    """
+    from medmnist_hf.evaluation import tables
+    from medmnist_hf.evaluation.evaluate import evaluate_file
+
+    rules = protocol(protocol_name)
+    unnamed = predictions_of(subset, published_split())
+    entry = catalog.subset(unnamed.flag)
+    notes = list(published_notes(entry.flag)) if rules.name == OFFICIAL else []
+    settings = _settings_of_runs(files or ())
+    scored: list[tuple[Evaluation, str]] = []
+    for file in files_of(files or ()):
+        claimed = read_predictions(file, unnamed)  # lines of Vertex AI name their images, and so subset and split
+        if (claimed.flag, claimed.split) != (entry.flag, published_split()):
+            raise ScoreError(
+                f"{file} holds predictions for {claimed.flag} {claimed.split}: the published results are for "
+                f"{entry.flag} {published_split()}, so give a file for these"
+            )
+        try:
+            evaluation = evaluate_file(
+                file,
+                data,
+                root=root,
+                unnamed=unnamed,
+                ci=True,
+                resamples=resamples,
+                seed=seed,
+                from_logits=from_logits,
+            )
+        except ScoreError as error:
+            raise ScoreError(in_options(error)) from None
+        print_warnings(evaluation)
+        scored.append((evaluation, _why_apart(rules, evaluation, settings.get(file))))
+    names = tables.run_names([evaluation for evaluation, _ in scored])
+    own = [
+        (_own(name, evaluation), evaluation.provenance, why)
+        for name, (evaluation, why) in zip(names, scored, strict=True)
+    ]
+    notes += [f"{each.name} has no place: {why}" for each, kind, why in own if kind.comparable and why]
+    ranked = [each for each, kind, why in own if kind.comparable and not why]
+    apart = [each for each, kind, why in own if kind.comparable and why]
+    main = leaderboard(entry.flag, rules.name, ranked, unranked=apart, clean=clean, size=size)
+    others = {
+        kind: [each for each, provenance, _ in own if provenance is kind] for kind in Provenance if not kind.comparable
+    }
+    lines = {line.name: line for line in main.ranked if line.result is None}
+    standings = [
+        _standing(evaluation, lines[name]) if rules.name == OFFICIAL and name in lines and not why else None
+        for name, (evaluation, why) in zip(names, scored, strict=True)
+    ]
+    if as_json:
+        console.print_json(
+            {"subset": entry.flag, "split": published_split()}
+            | board_facts(main)
+            | {
+                "notes": [*board_notes(main), *notes],
+                "not_comparable": {kind: rows for kind, rows in others.items() if rows},
+                "files": [
+                    tables.evaluation_facts(evaluation) | {"standing": standing}
+                    for (evaluation, _), standing in zip(scored, standings, strict=True)
+                ],
+            }
+        )
+        return
+    kinds = [kind for kind in Provenance if any(provenance is kind for _, provenance, _ in own)]
+    kinds = kinds or [Provenance.VERIFIED]  # for the published results
+    for kind in kinds:
+        tables.print_banner(kind, first=kind is kinds[0])
+        if kind.comparable:
+            print_board(main)
+        else:
+            print_own(kind, others[kind])
+    for name, (evaluation, why), standing in zip(names, scored, standings, strict=True):
+        if rules.name == OFFICIAL or not evaluation.provenance.comparable:
+            tables.print_standing(evaluation, name, standing, why)
+    for note in notes if kinds[0].comparable else ():
+        console.terminal().print(f"note: {note}", soft_wrap=True)
+
+
+def _settings_of_runs(paths: Sequence[Path]) -> dict[Path, Setting]:
+    """Prediction file of each path that is the folder of a run -> what decides its protocol."""
+    folders = [path for path in paths if path.is_dir()]
+    if not folders:
+        return {}
+    from medmnist_hf.training.report.predictions import is_run, predictions_of_run
+
+    runs = [predictions_of_run(path) for path in folders if is_run(path)]
+    return {run.path: run.setting for run in runs}
+
+
+def _why_apart(rules: Protocol, evaluation: "Evaluation", setting: Setting | None) -> str:
+    """Why an own result does not belong to a protocol; empty if it does, as far as is known."""
+    size, sizes = evaluation.result.size, rules.where.get("size")
+    if sizes and size not in sizes:
+        return f"it has images of size {size}, protocol {rules.name} {' or '.join(map(str, sizes))}"
+    if setting is None or rules.admits(setting):
+        return ""
+    fitting = protocols_of(setting)
+    return f"the run does not belong to protocol {rules.name}" + (f": give --protocol {fitting[0]}" if fitting else "")
+
+
+def _own(name: str, evaluation: "Evaluation") -> OwnResult:
+    auc, acc = (evaluation.intervals[measure] for measure in ("auc", "acc"))
+    return OwnResult(name, evaluation.score.auc, evaluation.score.acc, auc.standard_error, acc.standard_error)
+
+
+def _standing(evaluation: "Evaluation", line: Line) -> "Standing | None":
+    """The differences of a file from the published results, with the places of its line on the board."""
+    auc, acc = (evaluation.intervals[measure] for measure in ("auc", "acc"))
+    standing = stand(evaluation.entry.flag, auc, acc, provenance=evaluation.provenance)
+    return standing and replace(standing, auc_rank=line.auc_rank, acc_rank=line.acc_rank)

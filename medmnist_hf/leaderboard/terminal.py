@@ -1,0 +1,91 @@
+"""Leaderboards for the terminal, and the values that ``--json`` prints."""
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Final
+
+from medmnist_hf import console
+from medmnist_hf.leaderboard.board import Board, Line, OwnResult
+from medmnist_hf.manifest import Provenance
+
+_TIES: Final = (
+    "results share a place if they differ by at most two standard errors (SE): of another test set of this size, and "
+    "of the seeds where these are published"
+)
+
+
+def print_board(board: Board) -> None:
+    """Print the results that may be compared, those selected on test under a line of their own, and notes on them."""
+    out = console.terminal()
+    out.print(f"{board.subset}, protocol {board.protocol.name}: {board.protocol.title}", soft_wrap=True)
+    if board.ranked:
+        out.print(_table(board.ranked, places=True))
+    else:
+        out.print("no published results of this protocol: pass a prediction file")
+    if board.fenced:
+        out.print("\nSelected on the test split, so not ranked:")
+        out.print(_table(board.fenced, places=False))
+    for note in board_notes(board):
+        out.print(f"note: {note}", soft_wrap=True)
+
+
+def print_own(kind: Provenance, own: Sequence[OwnResult]) -> None:
+    """Print own results on data that is not verified, which are not compared with published ones."""
+    table = console.table("AUC", "ACC", "method", text=("method",))
+    for each in sorted(own, key=lambda each: -each.auc):
+        table.add_row(_digits(each.auc), _digits(each.acc), kind.mark(f"{each.name}  (yours)"))
+    console.terminal().print(table)
+
+
+def _table(lines: Sequence[Line], *, places: bool) -> Any:
+    place = ("place",) if places else ()
+    heads = ("AUC", "SE", *place, "ACC", "SE", *place, "selected on", "seeds", "method")
+    table = console.table(*heads, text=("selected on", "method"))
+    for line in lines:
+        result = line.result
+        auc_place, acc_place = ((_place(line.auc_rank),), (_place(line.acc_rank),)) if places else ((), ())
+        table.add_row(
+            *(_digits(line.auc), _digits(line.auc_error), *auc_place),
+            *(_digits(line.acc), _digits(line.acc_error), *acc_place),
+            "" if result is None else result.selected_on,
+            "" if result is None else str(result.seeds or "unknown"),
+            f"{line.name}  (yours)" if result is None else line.name,
+        )
+    return table
+
+
+def board_notes(board: Board) -> Iterator[str]:
+    """What to know before comparing the lines of a board."""
+    if len(board.ranked) > 1:
+        yield _TIES
+    if board.left_out:
+        number = "1 result is" if board.left_out == 1 else f"{board.left_out} results are"
+        yield f"{number} left out, as the selection, the pretraining or the training is unknown"
+    results = [line.result for line in (*board.ranked, *board.fenced) if line.result is not None]
+    for text in dict.fromkeys(result.note for result in results if result.note):
+        methods = list(dict.fromkeys(result.method for result in results if result.note == text))
+        more = f" and {len(methods) - 3} more" if len(methods) > 3 else ""
+        yield f"{', '.join(methods[:3])}{more}: {text}"
+
+
+def board_facts(board: Board) -> dict[str, Any]:
+    """Convert a board to values for JSON, with all digits."""
+    return {
+        "protocol": {"name": board.protocol.name, "title": board.protocol.title},
+        "rows": [_facts(line) for line in board.ranked],
+        "selected_on_test": [_facts(line) for line in board.fenced],
+        "left_out": board.left_out,
+    }
+
+
+def _facts(line: Line) -> dict[str, Any]:
+    names: Collection[str] = ("name", "auc", "auc_error", "auc_rank", "acc", "acc_error", "acc_rank")
+    return {name: getattr(line, name) for name in names} | {"own": line.result is None, "published": line.result}
+
+
+def _place(rank: int | None) -> str:
+    return "-" if rank is None else str(rank)
+
+
+def _digits(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
