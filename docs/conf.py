@@ -57,7 +57,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(collections|pathlib)\..*"),
     ("py:.*", r"(datasets|evaluate|huggingface_hub|numpy|PIL|torch|transformers)\..*"),
     ("py:.*", r".*\._[A-Z]\w*"),  # type variables
-    ("py:class", r"dict\[\w+"),  # the type of an attribute of settings, cut at its comma
+    ("py:class", r"(dict|tuple)\[\w+"),  # the type of an attribute of settings, cut at its comma
 ]
 
 NDARRAY = re.compile(r"~?numpy\.ndarray\[tuple\[~?(?:typing\.)?Any, \.\.\.\], ~?numpy\.dtype\[([\w.~]+)\]\]")

@@ -21,7 +21,7 @@ def print_board(board: Board) -> None:
     if board.ranked:
         out.print(_table(board.ranked, places=True))
     else:
-        out.print("no published results of this protocol: pass a prediction file")
+        out.print(f"no published results for {board.subset} of this protocol: pass a prediction file", soft_wrap=True)
     if board.fenced:
         out.print("\nSelected on the test split, so not ranked:")
         out.print(_table(board.fenced, places=False))

@@ -122,4 +122,4 @@ def test_the_subset_is_loaded_scored_and_ranked_without_published_rows(copy: Pat
     assert lines[3][0] == "mine:" and len(lines) == 4
     assert text.endswith(": synthetic data is not ranked\n")
     alone = command(copy, "leaderboard", "skinmnist")
-    assert alone == "no published results for skinmnist: pass a prediction file\n"
+    assert alone.endswith("no published results for skinmnist of this protocol: pass a prediction file\n")
