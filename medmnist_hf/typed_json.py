@@ -13,6 +13,7 @@ Example:
 
 import dataclasses
 import difflib
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -113,6 +114,11 @@ def encode(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [encode(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def text_of(value: object) -> str:
+    """The text of a JSON file with a value."""
+    return json.dumps(encode(value), indent=2, allow_nan=False) + "\n"
 
 
 def decode(value: Any, kind: Any, where: str = "") -> Any:

@@ -21,8 +21,9 @@ from medmnist_hf.cli.options.recipe import (
 from medmnist_hf.console.program import Panel
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.extras import suggest_install
-from medmnist_hf.training.recipe import default_folder, presets
+from medmnist_hf.training.recipe import presets
 from medmnist_hf.training.registry import LABELS, PIXELS
+from medmnist_hf.training.run_folder import default_folder
 
 EXAMPLE: Final = (
     "Example: medmnist-hf automl breastmnist --root dist --size 28 --engine flaml --time-budget 10m --seed 0"

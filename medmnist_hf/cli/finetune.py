@@ -20,7 +20,8 @@ from medmnist_hf.cli.options.recipe import (
 from medmnist_hf.console.program import Panel
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.extras import require_modules, suggest_install
-from medmnist_hf.training.recipe import FIELDS, default_folder
+from medmnist_hf.training.recipe import FIELDS
+from medmnist_hf.training.run_folder import default_folder
 
 EXAMPLE: Final = (
     "Example: medmnist-hf finetune breastmnist --root dist --model timm/resnet18 --image-size 112 --epochs 10 "
@@ -68,7 +69,7 @@ def finetune(
     private: Annotated[bool, Panel.HUB.option("--private", help="Make a new repository private.")] = False,
     **options: Any,
 ) -> None:
-    """Train a model on a subset, or adapt a pretrained one.
+    """Train a model on a subset, or adapt a pretrained one; or one model on several subsets.
 
     Options override --config, which overrides --preset. Run the same command again to resume an interrupted run. For
     several GPUs or machines, use accelerate launch -m medmnist_hf finetune ...
@@ -77,6 +78,8 @@ def finetune(
         raise TrainingError("--branch and --private are for a push to the Hub: add --repo-id USER")
     require_modules("train", "torch", "transformers")
     recipe = read_recipe(options)
+    if repo_id is not None and recipe.is_joint:
+        raise TrainingError(f"--repo-id pushes a model of one subset, not of {recipe.dataset}: leave it out")
     folder = out or default_folder(recipe)
     earlier = earlier_results(recipe, folder, force=force)
     if earlier is not None and repo_id is None:
@@ -86,12 +89,18 @@ def finetune(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # torch takes seconds to import, so --help must not import it.
     from medmnist_hf.hub.client import MAIN, hub_api
+    from medmnist_hf.training.joint.terminal import print_joint_results
     from medmnist_hf.training.publish import check_push, push_model
     from medmnist_hf.training.report.terminal import print_results
     from medmnist_hf.training.results import check_complete
-    from medmnist_hf.training.running import process_state, run
+    from medmnist_hf.training.running import process_state, run, run_joint
 
     is_main, api = process_state(device).is_main_process, hub_api()
+    if recipe.is_joint:
+        joint = run_joint(recipe, folder, quiet=quiet, force=force, device=device, workers=workers)
+        if is_main:
+            print_joint_results(joint, folder)
+        return
     push_options: dict[str, Any] = {"revision": branch or MAIN, "private": private}
     if repo_id is not None and "/" not in repo_id:
         repo_id = f"{repo_id}/{folder.resolve().name}"

@@ -12,20 +12,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from medmnist_hf.training.joint.results import JointResult, read_joint_results
     from medmnist_hf.training.recipe import Recipe, make_recipe, presets
     from medmnist_hf.training.results import RunResult, read_results
-    from medmnist_hf.training.running import run
+    from medmnist_hf.training.running import run, run_joint
 
 _HOMES = {
+    "JointResult": "joint.results",
     "Recipe": "recipe",
     "RunResult": "results",
     "make_recipe": "recipe",
     "presets": "recipe",
+    "read_joint_results": "joint.results",
     "read_results": "results",
     "run": "running",
+    "run_joint": "running",
 }
 
-__all__ = ["Recipe", "RunResult", "make_recipe", "presets", "read_results", "run"]
+__all__ = [
+    "JointResult",
+    "Recipe",
+    "RunResult",
+    "make_recipe",
+    "presets",
+    "read_joint_results",
+    "read_results",
+    "run",
+    "run_joint",
+]
 
 
 def __dir__() -> list[str]:

@@ -1,9 +1,13 @@
 """Losses by task, and the scores that a network's outputs stand for.
 
-A network has one output per class or finding. Only with the ordinal loss, K grades have K - 1 outputs.
+A network has one output per class or finding. Only with the ordinal loss, K grades have K - 1 outputs. A network for
+several subsets has the outputs of each side by side; its heads are the loss and the number of classes of each.
+
+The labels of a batch from several subsets are float32 (B, 1 + W), W the most classes of a subset: the position of the
+row's subset, then its class id or its findings, then zeros.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +19,7 @@ from torch.nn import functional
 from medmnist_hf.errors import TrainingError
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
+Heads = Sequence[tuple[str, int]]
 
 
 def output_count(loss: str, classes: int) -> int:
@@ -51,6 +56,70 @@ def make_loss(
             raise TrainingError("label_smoothing cannot be combined with the ordinal loss: leave one of them out")
         return _Ordinal(weights)
     return _CrossEntropy(weights, smoothing)
+
+
+def make_joint_loss(
+    heads: Heads,
+    labels: Sequence[npt.NDArray[Any]],
+    *,
+    joint_head: bool = False,
+    weighted: bool = False,
+    smoothing: float = 0.0,
+) -> LossFunction:
+    """Make the loss function for several subsets: the mean over the rows of a batch, each with the loss of its subset.
+
+    Args:
+        heads: Loss and number of classes of each subset.
+        labels: Labels of the train split of each subset, as for `make_loss`.
+        joint_head: Take one cross-entropy over the classes of all subsets instead; each loss must be cross-entropy.
+        weighted: As for `make_loss`, within each subset; with `joint_head`, over all classes.
+        smoothing: As for `make_loss`; with `joint_head`, over the classes of all subsets.
+
+    Returns:
+        A function of logits (B, outputs) and labels (B, 1 + W), see above.
+
+    Raises:
+        TrainingError: A loss cannot be combined with an option.
+    """
+    if not joint_head:
+        losses = [
+            make_loss(loss, own, classes, weighted=weighted, smoothing=smoothing)
+            for (loss, classes), own in zip(heads, labels, strict=True)
+        ]
+        return _JointLoss(heads, losses)
+    starts = np.cumsum([0, *(classes for _, classes in heads)])
+    ids = np.concatenate([start + own for start, own in zip(starts, labels, strict=False)])
+    loss = make_loss("cross-entropy", ids, int(starts[-1]), weighted=weighted, smoothing=smoothing)
+    first = torch.from_numpy(starts)
+
+    def joint_loss(logits: Tensor, rows: Tensor) -> Tensor:
+        subsets = rows[:, 0].long()
+        return loss(logits, first.to(rows.device)[subsets] + rows[:, 1].long())
+
+    return joint_loss
+
+
+class _JointLoss:
+    def __init__(self, heads: Heads, losses: Sequence[LossFunction]) -> None:
+        self.heads, self.losses = heads, losses
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        total = torch.zeros((), device=logits.device)
+        for number, ((kind, classes), columns) in enumerate(columns_of_heads(self.heads)):
+            rows = (labels[:, 0] == number).nonzero().squeeze(1)
+            if len(rows):
+                own = labels[rows, 1 : 1 + classes] if kind == "bce" else labels[rows, 1].long()
+                total = total + self.losses[number](logits[rows, columns], own) * len(rows)
+        return total / len(labels)
+
+
+def columns_of_heads(heads: Heads) -> Iterator[tuple[tuple[str, int], slice]]:
+    """Yield each head with its columns among a network's outputs."""
+    start = 0
+    for loss, classes in heads:
+        end = start + output_count(loss, classes)
+        yield (loss, classes), slice(start, end)
+        start = end
 
 
 class _CrossEntropy:
@@ -116,6 +185,11 @@ def to_scores(logits: npt.NDArray[Any], loss: str) -> npt.NDArray[np.float64]:
     above = np.minimum.accumulate(above, 1)
     edges = np.concatenate([np.ones((len(above), 1)), above, np.zeros((len(above), 1))], 1)
     return np.asarray(edges[:, :-1] - edges[:, 1:])
+
+
+def to_joint_scores(logits: npt.NDArray[Any], heads: Heads) -> npt.NDArray[np.float64]:
+    """Convert the outputs of a network for several subsets: the scores of each subset side by side, (N, sum of K)."""
+    return np.concatenate([to_scores(logits[:, columns], loss) for (loss, _), columns in columns_of_heads(heads)], 1)
 
 
 def _balance(labels: npt.NDArray[Any], classes: int) -> npt.NDArray[np.float64]:

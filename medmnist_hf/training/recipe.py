@@ -7,9 +7,6 @@ Example:
 """
 
 import dataclasses
-import hashlib
-import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,22 +17,20 @@ from typing import Any, Final, Literal, get_type_hints
 import yaml
 
 from medmnist_hf import catalog
-from medmnist_hf.catalog import Subset
 from medmnist_hf.documents import parse_yaml
-from medmnist_hf.embeddings.manifest import model_slug
 from medmnist_hf.errors import TrainingError, shorten
 from medmnist_hf.places.resolver import DEFAULT_ROOT, ROOT_VARIABLE
 from medmnist_hf.scoring.metrics import available
-from medmnist_hf.training.data_source import locate_data
+from medmnist_hf.training.data_source import NamedData, locate_data, subsets_of
 from medmnist_hf.training.registry import LOSSES, METHODS, PIXELS, method
 from medmnist_hf.training.values import (
+    check_numbers,
     option,
     parse_seconds,
     parse_size,
     read_yaml,
     typed_value,
     unknown_option,
-    unmet_bound,
 )
 
 SEEDS: Final = "seeds"
@@ -44,7 +39,7 @@ NOT_TRAINED: Final = (SEEDS, "report_to")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class Recipe(NamedData):
     """Everything a run depends on. Each field is described by its ``help`` and is an option of the command.
 
     Sizes are edge lengths in pixels or voxels, rates are per optimizer step, fractions are in 0..1.
@@ -53,7 +48,7 @@ class Recipe:
     dataset: str = field(
         metadata={
             "help": "Data set: a subset (pathmnist, pathmnist-64), a repository on the Hub (you/pathmnist@v1) or a "
-            "build (dist/pathmnist)."
+            "build (dist/pathmnist). Several subsets, to train one model on: pathmnist,bloodmnist, all-2d or all-3d."
         }
     )
     size: int = option(catalog.DEFAULT_SIZE, "Size of the images to read: 28, 64, 128 or 224.")
@@ -121,6 +116,12 @@ class Recipe:
     class_weights: bool = option(False, "Weight classes by their inverse frequency in the train split.")
     label_smoothing: float = option(0.0, "Fraction of the target spread over all classes.", at_least=0, at_most=1)
 
+    joint_head: bool = option(
+        False, "Of several subsets, train one softmax over all their classes instead of a head per subset."
+    )
+    balance: bool = option(
+        False, "Of several subsets, draw all equally often in training, not in proportion to their rows."
+    )
     probe_first: bool = option(False, "Start fine-tuning from the classifier of a linear probe.")
     freeze_batch_norm: bool = option(False, "Keep the running statistics of batch norms fixed, and normalize by them.")
     epochs: int = option(100, "Passes over the train split.", at_least=1)
@@ -194,26 +195,16 @@ class Recipe:
         return object.__new__(cls)
 
     def __post_init__(self) -> None:
-        for name, declared in FIELDS.items():
-            value = getattr(self, name)
-            if isinstance(value, float) and not math.isfinite(value):
-                raise TrainingError(f"{name} is {value}: must be a finite number")
-            if isinstance(value, int | float) and (must := unmet_bound(value, *declared.metadata["bounds"])):
-                raise TrainingError(f"{name} is {value}: must be {must}")
+        check_numbers(self)
         seeds = self.seeds
         if not seeds or len(set(seeds)) < len(seeds) or not 0 <= min(seeds) <= max(seeds) < 2**32:
             raise TrainingError(f"seeds are {shorten(list(seeds))}: give one or more distinct seeds in 0..2^32-1")
-        entry = self.subset
-        entry.file(self.size)
-        if self.loss not in ("auto", *LOSSES[entry.task]):
-            losses = " or ".join(("auto", *LOSSES[entry.task]))
-            raise TrainingError(f"loss is {self.loss} but {entry.flag} is {entry.task}: use {losses}")
-        method(self.method).check(entry, self.model)
+        if self.is_joint:
+            self._check_joint()
+        else:
+            self._check_subset()
         if self.fraction is not None and self.shots is not None:
             raise TrainingError(f"fraction is {self.fraction:g} and shots is {self.shots}: give only one of them")
-        if self.select not in (measures := ("loss", *available(entry.task))):
-            choices = ", ".join(measures)
-            raise TrainingError(f"select is {shorten(self.select)}: choose a measure of {entry.flag}, {choices}")
         if self.ema == 1:
             raise TrainingError("ema is 1, which never updates the average: give less than 1")
         if (self.mixup or self.cutmix) and self.batch_size == 1:
@@ -223,18 +214,49 @@ class Recipe:
                 f"warmup_epochs is {self.warmup_epochs:g} but epochs is {self.epochs}: give at most {self.epochs}, "
                 "so that learning_rate is reached"
             )
+
+    def _check_subset(self) -> None:
+        """Check the options that depend on the subset."""
+        entry = self.subset
+        entry.file(self.size)
+        if self.loss not in ("auto", *LOSSES[entry.task]):
+            losses = " or ".join(("auto", *LOSSES[entry.task]))
+            raise TrainingError(f"loss is {self.loss} but {entry.flag} is {entry.task}: use {losses}")
+        method(self.method).check(entry, self.model)
+        if self.select not in (measures := ("loss", *available(entry.task))):
+            choices = ", ".join(measures)
+            raise TrainingError(f"select is {shorten(self.select)}: choose a measure of {entry.flag}, {choices}")
         if entry.channels == 3 and self.channels == 1:
             raise TrainingError(f"channels is 1 but the images of {entry.flag} are RGB: use 3")
 
-    @property
-    def source(self) -> str:
-        """The name by which the data is found: in `root` if given, otherwise on the Hub or by the usual search."""
-        return self.dataset if self.root is not None or self.repository is None else self.repository
+    def _check_joint(self) -> None:
+        """Check each subset, and the options that only one subset can have."""
+        method(self.method).check_joint()
+        losses = {part.dataset: part.resolved_loss for part in self.parts}
+        if self.loss not in {"auto", *losses.values()}:
+            raise TrainingError(f"loss is {self.loss}, which is for no subset of {self.dataset}: leave it out")
+        other = next((flag for flag, loss in losses.items() if loss != "cross-entropy"), None)
+        if self.joint_head and other is not None:
+            raise TrainingError(
+                f"joint_head is one softmax, but {other} is trained with {losses[other]}: leave one of them out"
+            )
 
     @property
-    def subset(self) -> Subset:
-        """The subset. Raises `CatalogError` if the flag is unknown."""
-        return catalog.subset(self.dataset)
+    def parts(self) -> tuple["Recipe", ...]:
+        """The recipe of each subset, which scores it as if it were alone; the loss is its own if the task differs."""
+        if not self.is_joint:
+            return (self,)
+        return tuple(
+            dataclasses.replace(
+                self, dataset=entry.flag, loss=self.loss if self.loss in LOSSES[entry.task] else "auto"
+            )
+            for entry in self.subsets
+        )
+
+    @property
+    def heads(self) -> tuple[tuple[str, int], ...]:
+        """The loss and the number of classes of each subset, in the order of the network's outputs."""
+        return tuple((part.resolved_loss, len(part.subset.labels)) for part in self.parts)
 
     @property
     def few_labels(self) -> str:
@@ -242,16 +264,6 @@ class Recipe:
         if not method(self.method).reads_labels or self.fraction == 1:
             return ""
         return f"shots {self.shots}" if self.shots else f"fraction {self.fraction:g}" if self.fraction else ""
-
-    @property
-    def input_channels(self) -> int:
-        """Channels of the network's input."""
-        return self.subset.channels if self.channels == "images" else self.channels
-
-    @property
-    def input_size(self) -> int:
-        """Size of the network's input; ``auto``, which is resolved when the network is built, counts as not given."""
-        return self.image_size if isinstance(self.image_size, int) else self.size
 
     @property
     def resolved_loss(self) -> str:
@@ -313,7 +325,7 @@ def make_recipe(options: Mapping[str, Any], *, preset: str | None = None, config
     if "dataset" not in values:
         raise TrainingError("no data set given: name it first, e.g. medmnist-hf finetune pathmnist")
     values |= locate_data(values)
-    entry = catalog.subset(values["dataset"])
+    entry = subsets_of(values["dataset"])[0]
     if ndim not in {None, entry.ndim}:
         kinds, others = {2: "images", 3: "volumes"}, ", ".join(presets(entry.ndim))
         raise TrainingError(
@@ -343,7 +355,8 @@ def unread_options(recipe: Recipe, names: Iterable[str]) -> dict[str, str]:
         recipe: The recipe.
         names: Names of the options to check.
     """
-    chosen, is_2d = method(recipe.method), recipe.subset.ndim == 2
+    chosen, is_2d = method(recipe.method), recipe.ndim == 2
+    gray = ", ".join(entry.flag for entry in recipe.subsets if entry.channels == 1)
     of_slices = "it is only for volumes with volumetric 2.5d"
     reasons = {
         "repository": (recipe.root is not None, "the data is read from root"),
@@ -352,7 +365,10 @@ def unread_options(recipe: Recipe, names: Iterable[str]) -> dict[str, str]:
         "volumetric": (is_2d, f"{recipe.dataset} has images"),
         **dict.fromkeys(("depth_stride", "slice_pooling"), (is_2d or recipe.volumetric != "2.5d", of_slices)),
         "layer_decay": (recipe.method == "partial" and not recipe.unfreeze, "only the classifier is trained"),
-        "color_jitter": (recipe.subset.channels == 1, f"the images of {recipe.subset.flag} are gray"),
+        "color_jitter": (bool(gray), f"the images of {gray} are gray"),
+        "joint_head": (not recipe.is_joint, "it is only for several subsets"),
+        "balance": (not recipe.is_joint, "it is only for several subsets"),
+        **dict.fromkeys(("mixup", "cutmix", "probe_first"), (recipe.is_joint, "it is only for one subset")),
         "unfreeze_from": (recipe.unfreeze in {0, 1}, f"unfreeze is {recipe.unfreeze:g}"),
         "features": (chosen.trains and not recipe.probe_first, "it is only read with probe_first"),
         "few_validation": (not recipe.few_labels, "there is neither fraction nor shots"),
@@ -369,32 +385,6 @@ def unread_options(recipe: Recipe, names: Iterable[str]) -> dict[str, str]:
         elif applies:
             unread[name] = reason
     return unread
-
-
-def run_name(recipe: Recipe) -> str:
-    """The folder name of a configuration: subset, size, model, method and an eight-digit hash.
-
-    The hash covers all options that differ from their defaults, except seeds and tracker: seeds can be added to a
-    finished run.
-    """
-    changed = {name: value for name, value in dataclasses.asdict(recipe).items() if value != FIELDS[name].default}
-    for name in NOT_TRAINED:
-        changed.pop(name, None)
-    digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
-    return f"{recipe.dataset}-{recipe.size}-{model_slug(recipe.model)}-{recipe.method}-{digest}"
-
-
-def default_folder(recipe: Recipe) -> Path:
-    """The folder of a run if none is given."""
-    return Path("runs", run_name(recipe))
-
-
-def differences(earlier: Recipe, recipe: Recipe) -> str:
-    """Describe how a recipe differs from an earlier one, e.g. ``epochs 3 -> 4``; empty if both train the same."""
-    pairs = ((name, getattr(earlier, name), getattr(recipe, name)) for name in FIELDS if name not in NOT_TRAINED)
-    words = {"None": "none", "True": "yes", "False": "no"}
-    changed = ((name, words.get(str(old), old), words.get(str(new), new)) for name, old, new in pairs if old != new)
-    return ", ".join(f"{name} {old} -> {new}" for name, old, new in changed)
 
 
 @cache

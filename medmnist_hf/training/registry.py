@@ -47,7 +47,17 @@ _NETWORK: Final = (
 _FROZEN: Final = (*_NETWORK, "features")
 _TRAINING: Final = (
     *_FROZEN,
-    *("class_weights", "label_smoothing", "probe_first", "freeze_batch_norm", "epochs", "accumulation", "optimizer"),
+    *(
+        "class_weights",
+        "label_smoothing",
+        "joint_head",
+        "balance",
+        "probe_first",
+        "freeze_batch_norm",
+        "epochs",
+        "accumulation",
+        "optimizer",
+    ),
     *("learning_rate", "weight_decay", "layer_decay", "schedule", "warmup_epochs", "max_grad_norm"),
     *("early_stopping", "select", "mixup", "cutmix", "ema", "drop_rate", "drop_path", "flip_horizontal"),
     *("flip_vertical", "crop_padding", "rotation", "rotate90", "color_jitter", "precision", "compile", "report_to"),
@@ -107,6 +117,12 @@ class Method:
             raise TrainingError(f"model {PIXELS} is only for the methods {names}: name a network for {self.name}")
         if self.engine is not None and model != PIXELS and "features" not in self.engine.inputs:
             raise TrainingError(f"method {self.name} reads images, not features of {model}: use model {PIXELS}")
+
+    def check_joint(self) -> None:
+        """Check that the method can train one model on several subsets. Raises `TrainingError` if not."""
+        if not self.trains:
+            names = ", ".join(other.name for other in METHODS.values() if other.trains)
+            raise TrainingError(f"method {self.name} reads one subset: use {names} for several, or name one")
 
     def fit(self, run: Any, seed: int, folder: Path) -> Any:
         """Run the method for one seed: takes a `methods.base.Run`, returns a `methods.base.Fitted`."""

@@ -5,7 +5,6 @@ Numbers that are not finite, such as the AUC of a class without samples, are nul
 """
 
 import contextlib
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from medmnist_hf.manifest import Provenance, SourceRecord
 from medmnist_hf.sampling.rows import ChosenRows
 from medmnist_hf.scoring.confidence import Method
 from medmnist_hf.training.recipe import Recipe, make_recipe
-from medmnist_hf.typed_json import IN_FILE, Bounds, Count, OneOf, attributes, decode, encode
+from medmnist_hf.typed_json import IN_FILE, Bounds, Count, OneOf, attributes, decode, encode, text_of
 
 SEED_RESULT_NAME: Final = "result.json"
 """File of a seed's result; it exists once the seed is finished."""
@@ -43,7 +42,7 @@ Score = Annotated[float, Bounds(-100, 100)]
 """A measure; the widest range is that of the mean absolute error, 0 to the number of grades."""
 
 _Seconds = Annotated[float, Bounds(0, 1e12)]
-_Seed = Annotated[int, Bounds(0, (1 << 32) - 1)]
+SeedNumber = Annotated[int, Bounds(0, (1 << 32) - 1)]
 _Method = Annotated[str, OneOf(*get_args(Method))]
 _Logged = Annotated[float, Bounds(-1e39, 1e39)]
 """A float32 value logged during training."""
@@ -109,7 +108,7 @@ class DataRecord:
 
     def to_json(self) -> str:
         """The text of ``data.json``."""
-        return _text({PROVENANCE: self.provenance} | encode(self))
+        return text_of({PROVENANCE: self.provenance} | encode(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +248,7 @@ class SeedResult:
         intervals: Measure on test -> method of its confidence interval, see `medmnist_hf.scoring.intervals`.
     """
 
-    seed: _Seed
+    seed: SeedNumber
     validation: Measures[Score]
     test: Measures[Score]
     per_class: dict[str, dict[str, Score]]
@@ -259,7 +258,7 @@ class SeedResult:
 
     def to_json(self) -> str:
         """The text of ``result.json``, which begins with the data's provenance."""
-        return _text({PROVENANCE: self.data.provenance} | encode(self))
+        return text_of({PROVENANCE: self.data.provenance} | encode(self))
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str) -> "SeedResult":
@@ -272,7 +271,7 @@ class SeedResult:
         Raises:
             TrainingError: The file is damaged.
         """
-        with _intact(where):
+        with intact(where):
             table = decode(parse_json(text), dict[str, Any])
             provenance = table.pop(PROVENANCE, None)
             result: SeedResult = decode(table, cls)
@@ -334,7 +333,7 @@ class RunResult:
 
     def to_json(self) -> str:
         """The text of ``results.json``, which begins with a summary of recipe and data."""
-        return _text(_head(self) | encode(self))
+        return text_of(_head(self) | encode(self))
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str) -> "RunResult":
@@ -347,10 +346,13 @@ class RunResult:
         Raises:
             TrainingError: The file is damaged.
         """
-        with _intact(where):
+        with intact(where):
             table = decode(parse_json(text), dict[str, Any])
             names = {name: table.pop(name) for name in _NAMES if name in table}
             recipe = make_recipe(decode(table.get("recipe"), dict[str, Any], "recipe"))
+        if recipe.is_joint:
+            raise TrainingError(f"{where} is of a run on several subsets, and only one is read here: name another run")
+        with intact(where):
             result: RunResult = decode(table | {"recipe": recipe}, cls)
             if names != _head(result):
                 raise ValueError(f"{', '.join(_NAMES)} do not match its recipe and data")
@@ -366,7 +368,7 @@ def read_results(path: Path) -> RunResult:
     Raises:
         TrainingError: The file cannot be read or is damaged.
     """
-    return RunResult.from_json(_read(path), str(path))
+    return RunResult.from_json(read_file(path), str(path))
 
 
 def read_seed(folder: Path) -> SeedResult | None:
@@ -376,7 +378,7 @@ def read_seed(folder: Path) -> SeedResult | None:
         TrainingError: The file cannot be read or is damaged.
     """
     path = folder / SEED_RESULT_NAME
-    return SeedResult.from_json(_read(path), str(path)) if path.is_file() else None
+    return SeedResult.from_json(read_file(path), str(path)) if path.is_file() else None
 
 
 def write_seed(folder: Path, result: SeedResult) -> None:
@@ -400,19 +402,16 @@ def _head(result: RunResult) -> dict[str, Any]:
     return {name: getattr(result if name == PROVENANCE else result.recipe, name) for name in _NAMES}
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """The content of a file of results. Raises `TrainingError` if it cannot be read."""
     try:
         return read_document(path)
     except OSError as error:
         raise TrainingError(cannot_read(path, error, "remove it and run again")) from None
 
 
-def _text(value: object) -> str:
-    return json.dumps(encode(value), indent=2, allow_nan=False) + "\n"
-
-
 @contextlib.contextmanager
-def _intact(where: str) -> Iterator[None]:
+def intact(where: str) -> Iterator[None]:
     """Turn decoding errors into a `TrainingError` of one line."""
     try:
         yield

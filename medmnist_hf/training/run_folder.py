@@ -4,18 +4,21 @@ It contains ``recipe.yaml``, ``data.json``, a folder per seed and, once all seed
 ``best``, a link to the model of the seed to publish.
 """
 
+import dataclasses
+import hashlib
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 from medmnist_hf.documents import parse_json
 from medmnist_hf.embeddings.manifest import model_slug
 from medmnist_hf.errors import TrainingError, cannot_read
 from medmnist_hf.files import read_document, write_atomically
-from medmnist_hf.training.recipe import RECIPE_NAME, Recipe, differences, make_recipe
+from medmnist_hf.training.recipe import FIELDS, NOT_TRAINED, RECIPE_NAME, Recipe, make_recipe
 from medmnist_hf.training.results import (
     PROVENANCE,
     RESULTS_NAME,
@@ -39,7 +42,50 @@ CHECKPOINTS: Final = "checkpoints"
 ENSEMBLE: Final = "ensemble"
 """Takes the place of the seed in the names of the ensemble's prediction files."""
 
+
+class Finished(Protocol):
+    """The results of a run, on one subset or on several."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the run."""
+
+    @property
+    def partial(self) -> tuple[int, ...]:
+        """Seeds that are missing or interrupted."""
+
+
+Result = TypeVar("Result", bound=Finished)
+
 _REPLACE: Final = "give --force to replace it, or name another folder with --out"
+
+
+def run_name(recipe: Recipe) -> str:
+    """The folder name of a configuration: subset, size, model, method and an eight-digit hash.
+
+    The hash covers all options that differ from their defaults, except seeds and tracker: seeds can be added to a
+    finished run.
+    """
+    changed = {name: value for name, value in dataclasses.asdict(recipe).items() if value != FIELDS[name].default}
+    for name in NOT_TRAINED:
+        changed.pop(name, None)
+    digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
+    flags = recipe.dataset.split(",")
+    data = "+".join(flags) if len(flags) < 4 else f"{len(flags)}-subsets"
+    return f"{data}-{recipe.size}-{model_slug(recipe.model)}-{recipe.method}-{digest}"
+
+
+def default_folder(recipe: Recipe) -> Path:
+    """The folder of a run if none is given."""
+    return Path("runs", run_name(recipe))
+
+
+def differences(earlier: Recipe, recipe: Recipe) -> str:
+    """Describe how a recipe differs from an earlier one, e.g. ``epochs 3 -> 4``; empty if both train the same."""
+    pairs = ((name, getattr(earlier, name), getattr(recipe, name)) for name in FIELDS if name not in NOT_TRAINED)
+    words = {"None": "none", "True": "yes", "False": "no"}
+    changed = ((name, words.get(str(old), old), words.get(str(new), new)) for name, old, new in pairs if old != new)
+    return ", ".join(f"{name} {old} -> {new}" for name, old, new in changed)
 
 
 def seed_folder(out: Path, seed: int) -> Path:
@@ -83,11 +129,11 @@ class RunFolder:
         if changed:
             raise TrainingError(f"{self.path} holds a run of another recipe ({changed}): {_REPLACE}")
 
-    def check(self, data: DataRecord) -> None:
+    def check(self, *data: DataRecord) -> None:
         """Refuse a folder with results or checkpoints of another recipe or of other data; seeds may be added.
 
         Args:
-            data: The data to be read.
+            data: The data to be read, of each subset.
 
         Raises:
             TrainingError: The folder holds another run and `force` is not set, or its files cannot be read.
@@ -100,19 +146,27 @@ class RunFolder:
             existing = _parse(read_document(data_file)) if data_file.exists() else self._scored_data() or data
         except OSError as error:
             raise TrainingError(cannot_read(data_file, error, _REPLACE)) from None
-        if existing is None or existing.identity != data.identity:
-            raise TrainingError(
-                f"{self.path} holds a run on other data than {data.provenance} {data.source.file}, "
-                f"see {DATA_NAME} there: {_REPLACE}"
-            )
+        for at, record in enumerate(data):
+            if len(existing) != len(data) or existing[at].identity != record.identity:
+                raise TrainingError(
+                    f"{self.path} holds a run on other data than {record.provenance} {record.source.file}, "
+                    f"see {DATA_NAME} there: {_REPLACE}"
+                )
 
-    def _scored_data(self) -> DataRecord | None:
-        """The record of the data in the results, if there are any."""
+    def _scored_data(self) -> tuple[DataRecord, ...]:
+        """The record of the data in the results of one subset, if there are any."""
         path = self.path / RESULTS_NAME
-        return read_results(path).data if path.exists() else None
+        return (read_results(path).data,) if path.exists() and not self.recipe.is_joint else ()
 
     def finished_result(self) -> RunResult | None:
+        """As `finished`, for a run on one subset."""
+        return self.finished(read_results)
+
+    def finished(self, read: Callable[[Path], Result]) -> Result | None:
         """The results if the folder holds a finished run of this recipe with exactly its seeds; otherwise None.
+
+        Args:
+            read: Reads the file of results.
 
         Raises:
             TrainingError: The folder holds a run of another recipe, or its results cannot be read.
@@ -121,7 +175,7 @@ class RunFolder:
         path = self.path / RESULTS_NAME
         if self.force or not path.exists():
             return None
-        result, folders = read_results(path), [seed_folder(self.path, seed) for seed in self.recipe.seeds]
+        result, folders = read(path), [seed_folder(self.path, seed) for seed in self.recipe.seeds]
         if not all((folder / SEED_RESULT_NAME).exists() for folder in folders):
             return None
         if any((folder / BEST).is_dir() for folder in folders) and not (self.path / BEST).is_dir():
@@ -129,7 +183,7 @@ class RunFolder:
         same = sorted(result.recipe.seeds) == sorted(self.recipe.seeds) and not differences(result.recipe, self.recipe)
         return result if same and not result.partial else None
 
-    def claim(self, data: DataRecord) -> None:
+    def claim(self, *data: DataRecord) -> None:
         """Write recipe and data record into the folder, after all checks have passed.
 
         With `force`, an earlier run is removed first; files that do not belong to a run stay.
@@ -137,7 +191,8 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         if self.force:
             self._discard()
-        write_atomically(self.path / DATA_NAME, data.to_json())
+        texts = [record.to_json() for record in data]
+        write_atomically(self.path / DATA_NAME, texts[0] if len(texts) == 1 else "[\n" + ",".join(texts) + "]\n")
         write_atomically(self.path / RECIPE_NAME, self.recipe.to_yaml())
 
     def link_best(self, seed: int) -> None:
@@ -175,19 +230,29 @@ class RunFolder:
         for folder in self._seed_folders():
             _remove(folder / SEED_RESULT_NAME)
             _remove(folder)
-        for path in (self.path / BEST, *self.path.glob(f"*@*{ENSEMBLE}*.csv")):
+        for path in (
+            self.path / BEST,
+            *self.path.glob(f"*@*{ENSEMBLE}*.csv"),
+            *self.path.glob(f"*/*@*{ENSEMBLE}*.csv"),
+        ):
             _remove(path)
 
 
-def _parse(text: bytes) -> DataRecord | None:
-    """The record in a ``data.json``; None if it is damaged."""
+def _parse(text: bytes) -> Sequence[DataRecord]:
+    """The records in a ``data.json``, one per subset; empty if it is damaged."""
+    records = []
     try:
-        table = decode(parse_json(text), dict[str, Any])
-        provenance = table.pop(PROVENANCE, None)
-        record: DataRecord = decode(table, DataRecord)
+        content = parse_json(text)
+        for each in content if isinstance(content, list) else [content]:
+            table = decode(each, dict[str, Any])
+            provenance = table.pop(PROVENANCE, None)
+            record: DataRecord = decode(table, DataRecord)
+            if record.provenance != provenance:
+                return ()
+            records.append(record)
     except ValueError:
-        return None
-    return record if record.provenance == provenance else None
+        return ()
+    return records
 
 
 def _remove(path: Path) -> None:

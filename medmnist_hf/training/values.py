@@ -9,7 +9,7 @@ import difflib
 import math
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import field
+from dataclasses import field, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin
@@ -40,6 +40,20 @@ def option(
         at_most: Largest number allowed.
     """
     return field(default=default, metadata={"help": about, "bounds": (at_least, above, at_most)})
+
+
+def check_numbers(record: Any) -> None:
+    """Check the numbers in a dataclass of such fields against their bounds.
+
+    Raises:
+        TrainingError: A number is not finite or out of bounds.
+    """
+    for declared in fields(record):
+        name, value = declared.name, getattr(record, declared.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise TrainingError(f"{name} is {value}: must be a finite number")
+        if isinstance(value, int | float) and (must := unmet_bound(value, *declared.metadata["bounds"])):
+            raise TrainingError(f"{name} is {value}: must be {must}")
 
 
 def parse_seconds(value: Any, where: str) -> float:

@@ -43,7 +43,8 @@ TRAINING = [
     "embedding",
     "methods",
     "report",
-    "ensemble benchmark prediction",
+    "ensemble benchmark prediction joint",
+    "sessions",
     "running",
     "publish",
 ]

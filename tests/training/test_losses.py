@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.losses import make_loss, output_count, to_scores
+from medmnist_hf.training.losses import make_joint_loss, make_loss, output_count, to_joint_scores, to_scores
 
 RNG = np.random.default_rng(0)
 
@@ -77,3 +77,31 @@ def test_scores_are_probabilities(logits: list[list[float]]) -> None:
 def test_crossing_ordinal_probabilities_are_made_monotonic() -> None:
     scores = to_scores(np.array([[0.0, 3.0]]), "ordinal")[0]  # P(above 0) = 0.5, so P(above 1) cannot be 0.95
     assert scores == pytest.approx([0.5, 0.0, 0.5])
+
+
+def test_the_loss_of_several_subsets_is_the_mean_over_rows_of_the_loss_of_each() -> None:
+    heads = (("cross-entropy", 3), ("bce", 2), ("ordinal", 4))
+    logits = torch.from_numpy(RNG.normal(size=(5, 3 + 2 + 3)).astype(np.float32)).requires_grad_()
+    labels = torch.tensor(
+        [[0, 2, 0, 0, 0], [1, 1, 0, 0, 0], [2, 3, 0, 0, 0], [0, 1, 0, 0, 0], [1, 0, 0, 0, 0]]
+    ).float()
+    train = [np.array([0, 1, 2]), np.array([[1, 0], [0, 1]]), np.array([0, 1, 2, 3])]
+    joint = make_joint_loss(heads, train)(logits, labels)
+    first = make_loss("cross-entropy", train[0], 3)(logits[[0, 3], :3], torch.tensor([2, 1]))
+    second = make_loss("bce", train[1], 2)(logits[[1, 4], 3:5], torch.tensor([[1, 0], [0, 0]]))
+    third = make_loss("ordinal", train[2], 4)(logits[[2], 5:], torch.tensor([3]))
+    assert joint.item() == pytest.approx((2 * first + 2 * second + third).item() / 5, rel=1e-6)
+    (gradient,) = torch.autograd.grad(joint, logits)
+    assert not gradient[0, 3:].any(), "a row only trains the head of its subset"
+    scores = to_joint_scores(logits.detach().numpy(), heads)
+    assert scores.shape == (5, 9) and np.allclose(scores[:, :3].sum(1), 1) and np.allclose(scores[:, 5:].sum(1), 1)
+
+
+def test_a_joint_head_is_one_softmax_over_all_classes() -> None:
+    heads = (("cross-entropy", 3), ("cross-entropy", 2))
+    logits = torch.from_numpy(RNG.normal(size=(3, 5)).astype(np.float32))
+    train = [np.array([0, 1, 2], np.uint8), np.array([0, 1, 1], np.uint8)]
+    labels = torch.tensor([[0, 2], [1, 0], [1, 1]]).float()
+    joint = make_joint_loss(heads, train, joint_head=True, weighted=True, smoothing=0.1)(logits, labels)
+    alone = make_loss("cross-entropy", np.array([0, 1, 2, 3, 4, 4]), 5, weighted=True, smoothing=0.1)
+    assert joint.item() == pytest.approx(alone(logits, torch.tensor([2, 3, 4])).item(), rel=1e-6)

@@ -17,13 +17,12 @@ from medmnist_hf.errors import MedMNISTError, TrainingError
 from medmnist_hf.training.recipe import (
     FIELDS,
     Recipe,
-    default_folder,
-    differences,
     make_recipe,
     presets,
     type_of,
 )
 from medmnist_hf.training.registry import LOSSES, PIXELS
+from medmnist_hf.training.run_folder import default_folder, differences
 from tests.fixtures.yaml_bomb import BOMB
 
 
@@ -356,3 +355,48 @@ def test_the_preset_of_the_mayo_study_adapts_to_gray_images() -> None:
     assert (color.learning_rate, color.weight_decay, color.batch_size, color.flip_horizontal) == (1e-4, 1e-4, 64, 0.5)
     partial = make_recipe({"dataset": "pathmnist", "method": "partial", "unfreeze": 0.4}, preset="mayo_2026")
     assert (partial.unfreeze, partial.schedule) == (0.4, "cosine")
+
+
+def test_several_subsets_are_one_recipe_with_a_part_for_each(tmp_path: Path) -> None:
+    recipe = make_recipe({"dataset": "PathMNIST-64, retinamnist-64,chestmnist-64", "loss": "ordinal", "seeds": [1]})
+    assert (recipe.dataset, recipe.size, recipe.is_joint) == ("pathmnist,retinamnist,chestmnist", 64, True)
+    assert recipe.heads == (("cross-entropy", 9), ("ordinal", 5), ("bce", 14))
+    assert [part.loss for part in recipe.parts] == ["auto", "ordinal", "auto"] and recipe.parts[2].seeds == (1,)
+    assert (recipe.ndim, recipe.input_channels) == (2, 3)
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    assert make_recipe({}, config=tmp_path) == recipe
+    one = make_recipe({"dataset": "breastmnist"})
+    assert one.parts == (one,) and not one.is_joint
+    everything = make_recipe({"dataset": "all-2d"}, preset="foundation")
+    assert len(everything.parts) == 12 and everything.epochs == 20 and not everything.probe_first
+    assert default_folder(everything).name.startswith("12-subsets-28-timm-tf_efficientnet_lite0-finetune-")
+    assert make_recipe({"dataset": "all-3d", "channels": "images"}).input_channels == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dataset": "pathmnist,organmnist3d"}, "pathmnist has 2D images and organmnist3d has volumes"),
+        ({"dataset": "pathmnist,pathmnist"}, "pathmnist is given twice"),
+        ({"dataset": "pathmnist,pathmnst"}, "did you mean 'pathmnist'"),
+        ({"dataset": "all"}, "choose all-2d or all-3d"),
+        ({"dataset": "all-3d", "size": 128}, "organmnist3d has no size 128"),
+        ({"dataset": "pathmnist-64,bloodmnist-128"}, "pathmnist at size 64, bloodmnist at size 128"),
+        ({"dataset": "pathmnist,bloodmnist@v1"}, "'bloodmnist@v1' cannot be one of several subsets"),
+        ({"dataset": "all-2d", "repository": "you/all"}, "repository 'you/all' is for one subset"),
+        ({"dataset": "all-2d", "method": "knn"}, "method knn reads one subset: use finetune, partial, lora"),
+        ({"dataset": "all-2d", "joint_head": True}, "joint_head is one softmax, but chestmnist is trained with bce"),
+        ({"dataset": "pathmnist,bloodmnist", "loss": "bce"}, "loss is bce, which is for no subset of"),
+        ({"dataset": "pathmnist,retinamnist", "select": "mae"}, "choose a measure of pathmnist"),
+        ({"dataset": "breastmnist,bloodmnist", "channels": 1}, "the images of bloodmnist are RGB"),
+    ],
+)
+def test_several_subsets_that_cannot_be_one_recipe(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(MedMNISTError, match=re.escape(message)) as caught:
+        make_recipe(options)
+    assert "\n" not in str(caught.value)
+
+
+def test_code_for_one_subset_refuses_several_in_one_line() -> None:
+    with pytest.raises(TrainingError, match="'all-2d' names several subsets, which only training reads: name one"):
+        _ = Recipe(dataset="all-2d").subset

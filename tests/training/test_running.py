@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,10 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from medmnist_hf import training
-from medmnist_hf.automl.search import save_array
 from medmnist_hf.catalog import SPLITS, subset
 from medmnist_hf.conversion.build import build_config
 from medmnist_hf.conversion.sources.source import Folder
@@ -35,11 +33,11 @@ from medmnist_hf.scoring.predictions import check
 from medmnist_hf.training import running as module
 from medmnist_hf.training.methods import knn, linear_probe
 from medmnist_hf.training.methods.base import Fitted, Run
-from medmnist_hf.training.recipe import RECIPE_NAME, Recipe, make_recipe, run_name
+from medmnist_hf.training.recipe import RECIPE_NAME, Recipe, make_recipe
 from medmnist_hf.training.report.publishable import best_seed
 from medmnist_hf.training.results import RESULTS_NAME, SEED_RESULT_NAME, read_results, read_seed
-from medmnist_hf.training.run_folder import LOCK_NAME
-from medmnist_hf.training.running import DEVICE, full_disk_as_error, run
+from medmnist_hf.training.run_folder import LOCK_NAME, run_name
+from medmnist_hf.training.running import DEVICE, run
 from medmnist_hf.typed_json import encode
 from tests.conftest import Phantoms
 from tests.fixtures.paths import ROOT
@@ -286,33 +284,6 @@ def test_a_full_disk_is_a_one_line_error_and_the_run_can_be_resumed(root: Path, 
     assert "Traceback" not in text
     assert not list((tmp_path / "run").rglob("checkpoint-*"))
     assert run(recipe, tmp_path / "run", quiet=True).seeds
-
-
-@pytest.fixture
-def limited_files() -> Iterator[Callable[[int], None]]:
-    """Limit the size of files that this process writes, so that longer writes fail as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.mark.parametrize("write", [torch.save, save_file, lambda what, path: save_array(path, what["a"].numpy())])
-def test_a_full_disk_is_recognized_wherever_a_write_stops(
-    tmp_path: Path, limited_files: Callable[[int], None], write: Callable[[dict[str, torch.Tensor], Path], None]
-) -> None:
-    size = 40_000
-    for limit in [*range(0, 2000, 50), *range(2000, size, 3777)]:
-        limited_files(limit)
-        with (
-            pytest.raises(TrainingError, match=f"no space left for {tmp_path}: make room, then"),
-            full_disk_as_error(tmp_path),
-        ):
-            write({"a": torch.rand(size // 4)}, tmp_path / "weights")
-
-
-def test_other_errors_are_not_reported_as_a_full_disk(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="unexpected shape"), full_disk_as_error(tmp_path):
-        raise RuntimeError("unexpected shape")
 
 
 def test_if_a_seed_diverges_the_others_still_run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

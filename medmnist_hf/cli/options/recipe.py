@@ -34,6 +34,7 @@ from medmnist_hf.training.registry import METHODS, check_model_name
 from medmnist_hf.training.values import format_duration
 
 if TYPE_CHECKING:
+    from medmnist_hf.training.joint.results import JointResult
     from medmnist_hf.training.results import RunResult
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -54,7 +55,7 @@ PANELS: Final[dict[Panel, tuple[str, ...]]] = {
         *("seeds", "seed", "epochs", "batch_size", "accumulation"),
         *("optimizer", "learning_rate", "schedule", "warmup_epochs", "weight_decay", "layer_decay", "max_grad_norm"),
         *("loss", "class_weights", "label_smoothing", "drop_rate", "drop_path", "ema"),
-        *("probe_first", "freeze_batch_norm", "select", "early_stopping"),
+        *("joint_head", "balance", "probe_first", "freeze_batch_norm", "select", "early_stopping"),
     ),
     Panel.AUGMENTATION: (
         *("flip_horizontal", "flip_vertical", "crop_padding", "rotation", "rotate90", "color_jitter"),
@@ -133,7 +134,7 @@ def read_recipe(options: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
-def earlier_results(recipe: Recipe, out: Path, *, force: bool) -> "RunResult | None":
+def earlier_results(recipe: Recipe, out: Path, *, force: bool) -> "RunResult | JointResult | None":
     """The results of a completed run, after all checks that do not need torch, which takes seconds to import.
 
     Args:
@@ -149,10 +150,11 @@ def earlier_results(recipe: Recipe, out: Path, *, force: bool) -> "RunResult | N
         MedMNISTError: The data of the run was not found.
     """
     # Imported here, so that --help is fast.
+    from medmnist_hf.training.joint.results import read_joint_results
     from medmnist_hf.training.run_folder import RunFolder
 
     folder = RunFolder(out, recipe, force)
-    results = folder.finished_result()
+    results = folder.finished(read_joint_results) if recipe.is_joint else folder.finished_result()
     check_model_name(recipe.model, recipe.checkpoint)
     if results is None or os.environ.get("WORLD_SIZE", "1") != "1":
         return None
@@ -160,13 +162,18 @@ def earlier_results(recipe: Recipe, out: Path, *, force: bool) -> "RunResult | N
     return results
 
 
-def show_earlier(results: "RunResult", out: Path, *, quiet: bool) -> None:
+def show_earlier(results: "RunResult | JointResult", out: Path, *, quiet: bool) -> None:
     """Print the results of a run that was completed earlier."""
+    from medmnist_hf.training.joint.results import JointResult
+    from medmnist_hf.training.joint.terminal import print_joint_results
     from medmnist_hf.training.report.terminal import print_results
 
     if not quiet:
         console.echo(f"{out} holds this run, and it is complete: --force runs it again", err=True)
-    print_results(results, out)
+    if isinstance(results, JointResult):
+        print_joint_results(results, out)
+    else:
+        print_results(results, out)
 
 
 def announce(recipe: Recipe, out: Path, *, force: bool, quiet: bool) -> None:
@@ -192,8 +199,8 @@ def _check_data(recipe: Recipe, out: Path, *, force: bool) -> None:
     from medmnist_hf.training.results import DataRecord
     from medmnist_hf.training.run_folder import RunFolder
 
-    config = open_config(recipe.source, recipe.size, recipe.root, revision=recipe.revision)
-    RunFolder(out, recipe, force).check(DataRecord.of(config))
+    configs = [open_config(part.source, part.size, part.root, revision=part.revision) for part in recipe.parts]
+    RunFolder(out, recipe, force).check(*map(DataRecord.of, configs))
 
 
 def _options(fields: Iterable[str], *, of_run: bool) -> list[inspect.Parameter]:

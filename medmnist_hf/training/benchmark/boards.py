@@ -284,7 +284,7 @@ def _row(runs: Mapping[str, RunResult], hidden: Sequence[str]) -> Row:
         validation_auc=_score(validation, "auc"),
         validation_acc=_score(validation, "acc"),
         select=recipe.select,
-        selected=statistics.fmean(selection_score(seed, recipe.select) for seed in seeds),
+        selected=statistics.fmean(selection_score(seed.validation, seed.facts, recipe.select) for seed in seeds),
         auc=replace(_score(test, "auc"), method=_method(seeds, "auc")),
         acc=replace(_score(test, "acc"), method=_method(seeds, "acc")),
         parameters=_common([fact.parameters for fact in facts]),

@@ -12,7 +12,8 @@ The file has four parts, of which ``matrix`` or ``include`` is required. Options
 network and data use it; an option that none of its cells uses is refused.
 
 Example:
-    >>> from medmnist_hf.training.recipe import make_recipe, run_name
+    >>> from medmnist_hf.training.recipe import make_recipe
+    >>> from medmnist_hf.training.run_folder import run_name
     >>> run_name(make_recipe({"dataset": "pathmnist", "model": "timm/resnet18"}))
     'pathmnist-28-timm-resnet18-finetune-1f5329c2'
 """
@@ -33,11 +34,11 @@ from medmnist_hf.training.recipe import (
     SHORT,
     Recipe,
     make_recipe,
-    run_name,
     type_of,
     unread_options,
     without_options,
 )
+from medmnist_hf.training.run_folder import run_name
 from medmnist_hf.training.values import read_yaml
 
 PRESET: Final = "preset"
@@ -102,6 +103,8 @@ def read_matrix(path: Path) -> tuple[BenchmarkRun, ...]:
         where = f"{path}: cell {_describe(combination.values)}"
         options = defaults | combination.values
         recipe = _recipe(options, where)
+        if recipe.is_joint:
+            raise TrainingError(f"{where}: a cell has one subset: list several as [pathmnist, bloodmnist]")
         options.pop(PRESET, None)
         idle = unread_options(recipe, options)
         for option in options:

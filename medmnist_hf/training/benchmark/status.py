@@ -16,9 +16,9 @@ from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.files import BusyError, sole_process
 from medmnist_hf.jobs.tasks import JOBS_DIR, RESUME, TASKS_NAME, State, Status, TaskFolder
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun, replace_options
-from medmnist_hf.training.recipe import RECIPE_NAME, differences, make_recipe, run_name
+from medmnist_hf.training.recipe import RECIPE_NAME, make_recipe
 from medmnist_hf.training.results import RESULTS_NAME, DataRecord, read_results
-from medmnist_hf.training.run_folder import LOCK_NAME
+from medmnist_hf.training.run_folder import LOCK_NAME, differences, run_name
 
 CONFIG_NAME: Final = "cell.yaml"
 LOG_NAME: Final = "log.txt"

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torch.utils.data._utils.collate import default_collate_fn_map
 
-from medmnist_hf.array_types import IntArray
+from medmnist_hf.array_types import Int64Array, IntArray
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.data.buffers import Buffers
 from medmnist_hf.training.data.mapping import find_mapping, is_changed
@@ -65,6 +65,9 @@ class ArrayDataset(Dataset[dict[str, Tensor]]):
     Raises:
         TrainingError: The arrays have other types or shapes, are empty or differ in length.
     """
+
+    groups: Int64Array | None = None
+    """The group of each sample that training is to draw equally often, see `JointDataset`; None draws all once."""
 
     def __init__(self, images: NDArray[np.uint8], labels: NDArray[Any], rows: IntArray | None = None) -> None:
         _check(images, labels)

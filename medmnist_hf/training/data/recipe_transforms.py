@@ -68,7 +68,7 @@ def augmentations(recipe: Recipe) -> tuple[Augmentation, ...]:
     Raises:
         TrainingError: An augmentation does not support the subset's images.
     """
-    volumes = recipe.subset.ndim == 3
+    volumes = recipe.ndim == 3
     steps: list[Augmentation] = []
     if recipe.flip_horizontal:
         steps.append(Flip((-1,), recipe.flip_horizontal))
@@ -81,8 +81,8 @@ def augmentations(recipe: Recipe) -> tuple[Augmentation, ...]:
     if recipe.crop_padding:
         steps.append(Crop(recipe.crop_padding))
     if recipe.color_jitter:
-        if recipe.subset.channels != 3:
-            raise TrainingError(f"color_jitter needs RGB images, but {recipe.dataset} is gray: leave it out")
+        if gray := [entry.flag for entry in recipe.subsets if entry.channels != 3]:
+            raise TrainingError(f"color_jitter needs RGB images, but {gray[0]} is gray: leave it out")
         steps.append(ColorJitter(recipe.color_jitter, recipe.color_jitter, recipe.color_jitter))
     if recipe.intensity_scale:
         steps.append(IntensityScale())
@@ -117,7 +117,7 @@ def _transform(  # noqa: PLR0917
 
 
 def _interpolation(recipe: Recipe) -> Interpolation:
-    if recipe.subset.ndim == 2:
+    if recipe.ndim == 2:
         return cast("Interpolation", recipe.resize)
     names: dict[str, Any] = {"nearest": "nearest", "bilinear": "trilinear"}
     if recipe.resize not in names:
@@ -127,4 +127,4 @@ def _interpolation(recipe: Recipe) -> Interpolation:
 
 def memory_format(recipe: Recipe) -> torch.memory_format:
     """The memory format of inputs and weights: channels last, which is fastest for convolutions."""
-    return torch.channels_last_3d if recipe.subset.ndim == 3 else torch.channels_last
+    return torch.channels_last_3d if recipe.ndim == 3 else torch.channels_last

@@ -15,8 +15,8 @@ from transformers import TrainerCallback
 from transformers.integrations.integration_utils import rewrite_logs
 
 from medmnist_hf.training.data.recipe_transforms import input_transform, memory_format, train_transform
-from medmnist_hf.training.losses import make_loss, to_scores
-from medmnist_hf.training.methods.base import Fitted, Run
+from medmnist_hf.training.losses import to_joint_scores
+from medmnist_hf.training.methods.base import Fitted, Run, TrainingRun
 from medmnist_hf.training.methods.resume import checkpoint_folder, last_checkpoint
 from medmnist_hf.training.methods.trainer import RecipeTrainer, training_arguments
 from medmnist_hf.training.models.factory import build_model, parameter_counts
@@ -28,13 +28,13 @@ from medmnist_hf.training.tracking import tracking
 _log = logging.getLogger(__name__)
 
 
-def fit(run: Run, seed: int, folder: Path) -> Fitted:
+def fit(run: TrainingRun, seed: int, folder: Path) -> Fitted:
     """Train all weights end to end and keep the best epoch on validation."""
     return train(run, seed, folder)
 
 
 def train(
-    run: Run,
+    run: TrainingRun,
     seed: int,
     folder: Path,
     *,
@@ -64,7 +64,7 @@ def train(
     earlier = 0.0 if resumed is None else resumed.seconds
     start = time.monotonic() - earlier
     features = ""
-    if recipe.probe_first and resumed is None:
+    if recipe.probe_first and resumed is None and isinstance(run, Run):
         from medmnist_hf.training.methods.linear_probe import probe_model  # importing scikit-learn takes a second
 
         features = probe_model(run, built, ("train", "validation"))[1]["train"].origin
@@ -73,19 +73,12 @@ def train(
     run.describe(built, model)
     model.to(memory_format=memory_format(recipe))
     inputs = built.mean, built.std, built.image_size
-    images = run.dataset("train")
     trainer = RecipeTrainer(
         recipe,
         model,
         training_arguments(recipe, checkpoints, seed, run.device),
-        loss=make_loss(
-            recipe.resolved_loss,
-            images.labels.numpy(),
-            len(recipe.subset.labels),
-            weighted=recipe.class_weights,
-            smoothing=recipe.label_smoothing,
-        ),
-        train=images,
+        loss=run.loss(),
+        train=run.dataset("train"),
         validation=run.dataset("validation"),
         train_transform=train_transform(recipe, *inputs, seed),
         transform=input_transform(recipe, *inputs),
@@ -103,7 +96,7 @@ def train(
     scores = {}
     for split in run.scored:
         logits = trainer.predict(run.dataset(split)).predictions
-        scores[split] = to_scores(np.asarray(logits), recipe.resolved_loss)
+        scores[split] = to_joint_scores(np.asarray(logits), recipe.heads)
     total, trained = parameter_counts(model)
     best_epoch = round((trainer.state.best_global_step or trainer.state.global_step) / trainer.steps_per_epoch)
     if trainer.diverged and processes.is_main_process:

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from medmnist_hf.errors import TrainingError, first_line
-from medmnist_hf.training.methods.base import Fitted, Run
+from medmnist_hf.training.methods.base import Fitted, TrainingRun
 from medmnist_hf.training.methods.finetune import train
 from medmnist_hf.training.models.heads import classifiers_of
 from medmnist_hf.training.models.saving import Built
 from medmnist_hf.training.recipe import Recipe
 
 
-def fit(run: Run, seed: int, folder: Path) -> Fitted:
+def fit(run: TrainingRun, seed: int, folder: Path) -> Fitted:
     """Train the LoRA matrices, the classifier and batch norms, and merge them into the model."""
     return train(run, seed, folder, adapt=add_lora, merge=merge_lora)
 
@@ -111,7 +111,7 @@ def add_lora(recipe: Recipe, built: Built) -> PeftModel:
         TrainingError: As for `lora_config`, or merging the matrices changes the outputs of the network.
     """
     images = torch.randn(
-        2, recipe.input_channels, *(built.image_size,) * recipe.subset.ndim, generator=torch.Generator().manual_seed(0)
+        2, recipe.input_channels, *(built.image_size,) * recipe.ndim, generator=torch.Generator().manual_seed(0)
     )
     config = lora_config(recipe, built.model, images)
     try:

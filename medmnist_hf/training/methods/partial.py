@@ -10,7 +10,7 @@ from timm.models import group_parameters
 from torch import nn
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.methods.base import Fitted, Run
+from medmnist_hf.training.methods.base import Fitted, TrainingRun
 from medmnist_hf.training.methods.finetune import train
 from medmnist_hf.training.models.heads import classifiers_of, network_of
 from medmnist_hf.training.models.saving import Built
@@ -19,7 +19,7 @@ from medmnist_hf.training.recipe import Recipe
 _LISTS: Final = (nn.ModuleList, nn.Sequential)
 
 
-def fit(run: Run, seed: int, folder: Path) -> Fitted:
+def fit(run: TrainingRun, seed: int, folder: Path) -> Fitted:
     """Train some blocks and the classifier, and keep the best epoch on validation."""
     return train(run, seed, folder, adapt=freeze, merge=lambda model: model.requires_grad_(True))
 

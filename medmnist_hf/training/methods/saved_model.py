@@ -9,8 +9,8 @@ import torch
 from medmnist_hf.array_types import FloatArray
 from medmnist_hf.errors import TrainingError, first_line
 from medmnist_hf.training.data.recipe_transforms import input_transform
-from medmnist_hf.training.losses import to_scores
-from medmnist_hf.training.methods.base import Run
+from medmnist_hf.training.losses import to_joint_scores
+from medmnist_hf.training.methods.base import TrainingRun
 from medmnist_hf.training.models.saving import Built, load_model
 
 ROWS: Final = 8
@@ -20,7 +20,7 @@ TOLERANCE: Final = {"fp32": 2e-3, "bf16": 0.1, "fp16": 0.05}
 """Precision -> largest difference of scores: GPU kernels, and with them rounding, depend on the batch size."""
 
 
-def check_saved(run: Run, built: Built, scores: FloatArray, folder: Path) -> None:
+def check_saved(run: TrainingRun, built: Built, scores: FloatArray, folder: Path) -> None:
     """Load a saved model as users do, and compare its scores on a few images with those of the run.
 
     Args:
@@ -45,7 +45,7 @@ def check_saved(run: Run, built: Built, scores: FloatArray, folder: Path) -> Non
             logits = model(pixel_values=pixels).logits.float().cpu().numpy()
     except Exception as error:  # networks are built in many ways
         raise TrainingError(f"the saved {recipe.model} cannot be loaded ({first_line(error)}): {_ADVICE}") from None
-    saved_scores = to_scores(logits, recipe.resolved_loss)
+    saved_scores = to_joint_scores(logits, recipe.heads)
     difference = float(np.abs(saved_scores - scores[: len(saved_scores)]).max())
     if not difference <= TOLERANCE[recipe.precision]:
         raise TrainingError(

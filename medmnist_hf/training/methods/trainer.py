@@ -105,6 +105,7 @@ class RecipeTrainer(Trainer):
             self.args.per_device_train_batch_size,
             shuffle=True,
             seed=self.args.seed,
+            groups=self.train_arrays.groups,
             transform=self.train_transform,
             prefetch=self.workers,
             rank=self.args.process_index,
@@ -248,10 +249,9 @@ class RecipeTrainer(Trainer):
     @property
     def advice(self) -> str:
         """Advice on a recipe whose training diverged."""
-        clipped = "a smaller" if self.recipe.max_grad_norm else "a"
-        return (
-            f"use a learning_rate below {self.recipe.learning_rate:g}, more warmup_epochs or {clipped} max_grad_norm"
-        )
+        recipe = self.recipe
+        clipped = "a smaller" if recipe.max_grad_norm else "a"
+        return f"use a learning_rate below {recipe.learning_rate:g}, more warmup_epochs or {clipped} max_grad_norm"
 
     def _load_best_model(self) -> None:
         if self.ema is None:

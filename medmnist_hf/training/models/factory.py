@@ -75,10 +75,10 @@ def build_model(recipe: Recipe) -> Built:
     is_auto = recipe.image_size == "auto"
     recipe = replace(recipe, image_size=_own_size(recipe)) if is_auto else recipe
     built = _make(recipe)
-    shape = recipe.input_channels, *(built.image_size,) * recipe.subset.ndim
+    shape = recipe.input_channels, *(built.image_size,) * recipe.ndim
     remake = partial(_remake, recipe, built)
     try:
-        check_input(built.model, recipe.model, shape, remake, auto=recipe.subset.ndim == 2)
+        check_input(built.model, recipe.model, shape, remake, auto=recipe.ndim == 2)
     except TrainingError:
         nearest = nearest_size(shape, remake) if is_auto else None
         if nearest is None:
@@ -89,7 +89,7 @@ def build_model(recipe: Recipe) -> Built:
 
 def _own_size(recipe: Recipe) -> int:
     """The size of a model's pretraining, as configured; that of the data for volumes, and if unknown."""
-    if recipe.subset.ndim == 3 or recipe.model in PAPER_NETWORKS:
+    if recipe.ndim == 3 or recipe.model in PAPER_NETWORKS:
         return recipe.size
     check_model(recipe)
     if recipe.model.startswith(TIMM):
@@ -121,13 +121,22 @@ def _make(recipe: Recipe) -> Built:
 
 def _names(recipe: Recipe) -> dict[str, Any]:
     """The entries of a model configuration that describe the outputs: names and kind of problem."""
-    labels, loss = recipe.subset.labels, recipe.resolved_loss
-    names = labels if loss != "ordinal" else tuple(f"above {label}" for label in labels[:-1])
+    names: list[str] = []
+    for part in recipe.parts:
+        labels, prefix = part.subset.labels, f"{part.dataset}/" if recipe.is_joint else ""
+        own = labels if part.resolved_loss != "ordinal" else [f"above {label}" for label in labels[:-1]]
+        names += [f"{prefix}{name}" for name in own]
     return {
         "id2label": dict(enumerate(names)),
         "label2id": {name: at for at, name in enumerate(names)},
-        "problem_type": "single_label_classification" if loss == "cross-entropy" else "multi_label_classification",
+        "problem_type": f"{'single' if _loss(recipe) == 'cross-entropy' else 'multi'}_label_classification",
     }
+
+
+def _loss(recipe: Recipe) -> str:
+    """The loss in a configuration, which says how to read the outputs; bce if the subsets have several."""
+    losses = {loss for loss, _ in recipe.heads}
+    return losses.pop() if len(losses) == 1 else "bce"
 
 
 def _statistics(recipe: Recipe, mean: Any, std: Any) -> Statistics:
@@ -167,7 +176,7 @@ def _from_timm(recipe: Recipe) -> Built:
     settings = network.pretrained_cfg
     origin = f"weights of {TIMM}{settings['architecture']}.{settings['tag']}" if fetched else _origin(recipe)
     mean, std = _statistics(recipe, settings["mean"], settings["std"])
-    if recipe.subset.ndim == 3:
+    if recipe.ndim == 3:
         return _as_own(recipe, network, {"model_args": options}, (mean, std), origin)
     if recipe.checkpoint is not None:
         load_weights(network, read_tensors(_checkpoint(recipe)), recipe.checkpoint)
@@ -191,7 +200,7 @@ def _as_own(recipe: Recipe, network: nn.Module, options: dict[str, Any], statist
     of_volumes = any(value.ndim == 5 for value in weights.values())
     if recipe.checkpoint is not None and not of_volumes:  # the conversion keeps the weights of a 2D network
         load_weights(network, weights, recipe.checkpoint)
-    volumes, size = recipe.subset.ndim == 3, recipe.input_size
+    volumes, size = recipe.ndim == 3, recipe.input_size
     if volumes:
         check_input(network, recipe.model, (recipe.input_channels, size, size), lambda *_: network, auto=False)
     transform = input_transform(recipe, *statistics, size)
@@ -202,7 +211,7 @@ def _as_own(recipe: Recipe, network: nn.Module, options: dict[str, Any], statist
         depth_stride=recipe.depth_stride and recipe.volumetric == "2.5d",
         slice_pooling=recipe.slice_pooling if volumes and recipe.volumetric == "2.5d" else "mean",
         transform={name: getattr(transform, name) for name in _RECORDED},
-        loss=recipe.resolved_loss,
+        loss=_loss(recipe),
         **options,
         **_names(recipe),
     )
@@ -234,7 +243,7 @@ def _fetches(recipe: Recipe) -> bool:
 
 
 def _outputs(recipe: Recipe) -> int:
-    return output_count(recipe.resolved_loss, len(recipe.subset.labels))
+    return sum(output_count(loss, classes) for loss, classes in recipe.heads)
 
 
 def _checkpoint(recipe: Recipe) -> Path:

@@ -131,7 +131,7 @@ def load_config(recipe: Recipe, names: dict[str, Any]) -> PreTrainedConfig:
     Raises:
         TrainingError: The model does not exist, cannot be fetched, or does not support the recipe.
     """
-    if recipe.subset.ndim == 3:
+    if recipe.ndim == 3:
         raise TrainingError(f"{recipe.model} cannot read the volumes of {recipe.dataset}: name a 2D CNN as timm/NAME")
     try:
         check_config(recipe.model)

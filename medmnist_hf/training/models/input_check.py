@@ -234,12 +234,7 @@ def warn_if_small(recipe: Recipe, model: nn.Module) -> None:
         recipe: The recipe.
         model: The network of the recipe.
     """
-    if (
-        not recipe.pretrained
-        or recipe.checkpoint is not None
-        or recipe.subset.ndim == 3
-        or recipe.image_size == "auto"
-    ):
+    if not recipe.pretrained or recipe.checkpoint is not None or recipe.ndim == 3 or recipe.image_size == "auto":
         return
     size = recipe.input_size
     own = max(_sizes_of(model), default=0)

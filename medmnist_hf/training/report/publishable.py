@@ -10,7 +10,7 @@ from medmnist_hf.files import expand_user
 from medmnist_hf.hub.eval_results import MEASURES, ModelResult
 from medmnist_hf.scoring.metrics import LOWER_IS_BETTER
 from medmnist_hf.training.recipe import Recipe
-from medmnist_hf.training.results import RunResult, SeedResult
+from medmnist_hf.training.results import Facts, Measures, RunResult, SeedResult
 
 FIGURES: Final = "figures"
 """Folder of a seed's figures."""
@@ -18,19 +18,20 @@ FIGURES: Final = "figures"
 
 def best_seed(result: RunResult) -> SeedResult:
     """Select the seed to publish: the best on validation by the recipe's ``select``; ties go to the first."""
-    return max(result.seeds, key=lambda seed: selection_score(seed, result.recipe.select))
+    return max(result.seeds, key=lambda seed: selection_score(seed.validation, seed.facts, result.recipe.select))
 
 
-def selection_score(seed: SeedResult, select: str) -> float:
+def selection_score(validation: Measures[float], facts: Facts, select: str) -> float:
     """The value by which a seed is selected, higher is better; -inf if it is unknown.
 
     Args:
-        seed: The result of the seed.
+        validation: The measures of the seed on validation.
+        facts: Its facts.
         select: ``auc``, or another value of ``select`` in a recipe; its value is that of the selected epoch.
     """
-    value, epoch = seed.validation.auc if select == "auc" else math.nan, seed.facts.best_epoch or math.nan
+    value, epoch = validation.auc if select == "auc" else math.nan, facts.best_epoch or math.nan
     if select != "auc":
-        logged = (entry for entry in seed.facts.history if abs(entry.get("epoch", math.nan) - epoch) < 0.5)
+        logged = (entry for entry in facts.history if abs(entry.get("epoch", math.nan) - epoch) < 0.5)
         value = next((entry[name] for entry in logged if (name := f"eval_{select}") in entry), math.nan)
     return -math.inf if math.isnan(value) else -value if select in {"loss", *LOWER_IS_BETTER} else value
 

@@ -104,8 +104,11 @@ def test_help_has_each_option_once_with_default_and_choices() -> None:
 
 
 SINGLE = {"dataset", "seeds", "method", "loss"}
-OF_OTHER_OPTIONS = {"volumetric", "depth_stride", "slice_pooling", "color_jitter", "few_validation", "label_seed"}
-"""Options that change nothing for images, gray images, or without `fraction` or `shots`."""
+OF_OTHER_OPTIONS = {
+    *("volumetric", "depth_stride", "slice_pooling", "color_jitter", "few_validation", "label_seed"),
+    *("joint_head", "balance"),
+}
+"""Options that change nothing for images, gray images, one subset, or without `fraction` or `shots`."""
 
 WITHOUT: dict[str, Any] = {
     "size": 64,

@@ -7,7 +7,8 @@ import pytest
 
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.benchmark.matrix import EXAMPLE_FILE, read_matrix, replace_options
-from medmnist_hf.training.recipe import Recipe, make_recipe, run_name
+from medmnist_hf.training.recipe import Recipe, make_recipe
+from medmnist_hf.training.run_folder import run_name
 from tests.fixtures.yaml_bomb import BOMB
 
 

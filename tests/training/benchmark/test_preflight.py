@@ -16,7 +16,8 @@ from medmnist_hf.data.configs import open_config
 from medmnist_hf.training.benchmark import preflight
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun
 from medmnist_hf.training.benchmark.preflight import problems
-from medmnist_hf.training.recipe import make_recipe, run_name
+from medmnist_hf.training.recipe import make_recipe
+from medmnist_hf.training.run_folder import run_name
 from tests.conftest import Phantoms
 from tests.fixtures.runs import build_all
 

@@ -22,8 +22,9 @@ from medmnist_hf.training.benchmark.status import (
     statuses_in,
 )
 from medmnist_hf.training.benchmark.tasks import tasks_of
-from medmnist_hf.training.recipe import make_recipe, run_name
+from medmnist_hf.training.recipe import make_recipe
 from medmnist_hf.training.results import RESULTS_NAME, DataRecord
+from medmnist_hf.training.run_folder import run_name
 from medmnist_hf.typed_json import encode
 from tests.conftest import Phantoms
 from tests.fixtures.benchmarks import leave_run

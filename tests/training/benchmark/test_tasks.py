@@ -29,8 +29,9 @@ from medmnist_hf.training.benchmark import tasks as module
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun
 from medmnist_hf.training.benchmark.status import CONFIG_NAME, LOG_NAME, statuses_in
 from medmnist_hf.training.benchmark.tasks import LOCK_NAME, run_cells, tasks_of
-from medmnist_hf.training.recipe import make_recipe, run_name
+from medmnist_hf.training.recipe import make_recipe
 from medmnist_hf.training.registry import METHODS
+from medmnist_hf.training.run_folder import run_name
 from tests.conftest import Phantoms
 from tests.fixtures.benchmarks import leave_run
 from tests.fixtures.commands import invoke

@@ -1,0 +1,1 @@
+"""One call of `run`, for one subset or for several."""
