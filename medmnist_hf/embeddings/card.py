@@ -10,19 +10,30 @@ from huggingface_hub import DatasetCardData
 from medmnist_hf import catalog
 from medmnist_hf.catalog import SPLITS, Subset
 from medmnist_hf.embeddings.manifest import StoreManifest, read_store
+from medmnist_hf.embeddings.stores import STORES
 from medmnist_hf.features import embedding_features_of
 from medmnist_hf.files import write_atomically
-from medmnist_hf.manifest import MANIFEST_NAME, README_NAME
+from medmnist_hf.hub.dataset_state import store_section
+from medmnist_hf.manifest import README_NAME
 
 _TEXT: Final = """---
 {metadata}
 ---
 
 # Features of {name}
+{section}
+## Citation
+
+```bibtex
+{citation}
+```
+"""
+
+_SECTION: Final = """## Features by frozen models
 {warning}
-Frozen features of the images of {name} ({modality}), one config per model and size of images. A row holds `features`,
-what the classifier of the model sees of the image, and `label`. Row k of a shard is row k of the shard of the same
-name of the images, which are from {homepage}.
+Features of the images of {name} ({modality}), one config per model and size of images. A row holds `features`, what
+the classifier of the model sees of the image, and `label`. Row k of a shard is row k of the shard of the same name of
+the images, which are from {homepage}.
 
 | config | model | weights | input | features | rows | images |
 | --- | --- | --- | --- | --- | ---: | --- |
@@ -31,23 +42,16 @@ name of the images, which are from {homepage}.
 ```python
 from datasets import load_dataset
 
-load_dataset("{flag}", "{default}", split="test").with_format("numpy")  # in this folder of stores
+load_dataset("{place}", "{default}", split="test").with_format("numpy"){where}
 
 import medmnist_hf
 
-features, labels = medmnist_hf.load_features("{flag}", {size}, "test", root=".", model="{model}")
+features, labels = medmnist_hf.load_features("{flag}", {size}, "test", root="{root}", model="{model}")
 ```
 
 Features are derived from the images, whose license is [{license}]({license_url}), and from the weights of the model,
 whose license also applies. `manifest.json` of each config records the digests of the weights, of the images and of
-every file, and the versions of the libraries.
-
-## Citation
-
-```bibtex
-{citation}
-```
-"""
+every file, and the versions of the libraries."""
 
 
 def read_stores(folder: Path) -> list[StoreManifest]:
@@ -56,7 +60,7 @@ def read_stores(folder: Path) -> list[StoreManifest]:
     Raises:
         BuildError: A manifest cannot be read or is not valid.
     """
-    manifests = [read_store(path.parent) for path in folder.glob(f"[0-9]*-*/{MANIFEST_NAME}")]
+    manifests = [read_store(path.parent) for path in folder.glob(STORES)]
     return sorted(manifests, key=lambda manifest: (manifest.size, manifest.config_name))
 
 
@@ -70,23 +74,36 @@ def write_card(folder: Path) -> None:
     write_atomically(folder / README_NAME, render_card(read_stores(folder)))
 
 
-def render_card(manifests: Sequence[StoreManifest]) -> str:
-    """Render the card of stores of one subset."""
-    entry, shared = catalog.subset(manifests[0].subset), catalog.collection()
+def render_card(manifests: Sequence[StoreManifest], repo_id: str | None = None) -> str:
+    """Render the card of stores of one subset.
+
+    Args:
+        manifests: Their manifests, at least one.
+        repo_id: Repository on the Hub that the examples load; None for a folder of stores.
+    """
+    entry, first = catalog.subset(manifests[0].subset), manifests[0]
+    shared = catalog.collection()
     warnings = dict.fromkeys(filter(None, (manifest.provenance.warning for manifest in manifests)))
-    return _TEXT.format(
-        metadata=_metadata(entry, manifests).to_yaml(),
+    section = _SECTION.format(
         name=entry.python_class,
         warning="".join(f"\n> {warning}\n" for warning in warnings),
         modality=entry.modality,
         homepage=shared.homepage,
         table="\n".join(map(_line, manifests)),
         flag=entry.flag,
-        default=manifests[0].config_name,
-        size=manifests[0].size,
-        model=manifests[0].model.id,
+        place=repo_id or entry.flag,
+        where="" if repo_id else "  # in this folder of stores",
+        root=repo_id or ".",
+        default=first.config_name,
+        size=first.size,
+        model=first.model.id,
         license=shared.license_names[entry.license],
         license_url=shared.license_urls[entry.license],
+    )
+    return _TEXT.format(
+        metadata=_metadata(entry, manifests).to_yaml(),
+        name=entry.python_class,
+        section=store_section(section),
         citation=catalog.bibtex(entry),
     )
 

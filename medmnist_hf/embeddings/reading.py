@@ -23,7 +23,7 @@ from medmnist_hf.data.configs import NOT_THE_SHARD, config_at
 from medmnist_hf.data.decode import labels_of, row_errors
 from medmnist_hf.data.shards import SHARD_ERRORS, check_values, most_labels
 from medmnist_hf.embeddings.manifest import REMEDY, StoreManifest
-from medmnist_hf.embeddings.stores import check_data, find_store
+from medmnist_hf.embeddings.stores import check_data, fetch_split, find_store
 from medmnist_hf.errors import BuildError, SourceError, cannot_read
 from medmnist_hf.files import expand_user, regular_size, sha256_of
 from medmnist_hf.manifest import FEATURES, Manifest, Shard
@@ -65,7 +65,8 @@ def load_features(
         name: A subset, optionally with a size (``breastmnist``, ``breastmnist-64``).
         size: Edge length of the stored images in pixels or voxels; if None, that of the name, or 28.
         split: ``train``, ``validation`` (or ``val``) or ``test``.
-        root: Folder of feature stores, as the ``--out`` of ``medmnist-hf embed``.
+        root: Folder of feature stores, as the ``--out`` of ``medmnist-hf embed``; or a repository on the Hub to which
+            the store was pushed, as ``user/name`` or ``user/name@revision``.
         model: Name of the model in a recipe, e.g. ``timm/vit_small_patch16_224.augreg_in21k``.
         data: Build whose images the features must be of, see `medmnist_hf.load`; if None, the local build of the
             subset, if there is one.
@@ -75,7 +76,8 @@ def load_features(
 
     Raises:
         CatalogError: The name, split or size is not valid.
-        SourceError: There is no such store; the message has the command that makes it.
+        SourceError: There is no such store, and the message has the command that makes it; or the Hub does not provide
+            it.
         BuildError: The store is damaged, or holds features of another model or of other data.
     """
     named, split = parse_name(name), split_name(split)
@@ -83,7 +85,11 @@ def load_features(
         raise SourceError(f"load_features needs the name of a subset, e.g. pathmnist, not {named.text}")
     entry = named.entry
     number = resolve_size(named, size, entry) or entry.files[0].size
-    folder, manifest = find_store(expand_user(root), entry, number, model)
+    place = parse_name(root) if isinstance(root, str) and "/" in root else None
+    if place is not None and place.repository is not None:
+        folder, manifest = fetch_split(place.repository, place.revision, entry, number, model=model, split=split)
+    else:
+        folder, manifest = find_store(expand_user(root), entry, number, model)
     images = _images(entry, number, data)
     if images is not None:
         check_data(folder, manifest, *images)

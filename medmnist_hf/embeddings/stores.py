@@ -1,12 +1,31 @@
 """Find the store of a model in a folder of stores, and check that it is complete and of the right images."""
 
 from pathlib import Path
+from typing import Final
 
 from medmnist_hf.catalog import Subset
-from medmnist_hf.embeddings.manifest import REMEDY, StoreManifest, config_name, different_data, read_store
+from medmnist_hf.embeddings.manifest import (
+    REMEDY,
+    StoreManifest,
+    config_name,
+    different_data,
+    parse_store,
+    read_store,
+)
 from medmnist_hf.errors import BuildError, SourceError
-from medmnist_hf.files import regular_size
+from medmnist_hf.files import read_document, regular_size
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest
+from medmnist_hf.places.advice import how_to_reach_hub
+
+STORES: Final = f"[0-9]*-*/{MANIFEST_NAME}"
+"""Pattern of the manifests of all stores in the folder of a subset."""
+
+
+def store_folders(folder: Path) -> list[Path]:
+    """The folders of subsets with feature stores: the folder itself, or those in a folder of stores."""
+    if any(folder.glob(STORES)):
+        return [folder]
+    return sorted({path.parent.parent for path in folder.glob(f"*/{STORES}")})
 
 
 def store_folder(root: Path, entry: Subset, size: int, model: str) -> Path:
@@ -28,13 +47,60 @@ def find_store(root: Path, entry: Subset, size: int, model: str) -> tuple[Path, 
             f"medmnist-hf embed {entry.flag} --size {size} --model {model} --out {root}"
         )
     manifest = read_store(folder)
+    _check_named(manifest, str(folder), entry, size, model)
+    return folder, manifest
+
+
+def _check_named(manifest: StoreManifest, where: str, entry: Subset, size: int, model: str) -> None:
     held, needed = (manifest.subset, manifest.size, manifest.model.id), (entry.flag, size, model)
     if held != needed:
         raise BuildError(
-            f"{folder} holds features of {held[0]} at size {held[1]} by {held[2]}, not of {needed[0]} at size "
+            f"{where} holds features of {held[0]} at size {held[1]} by {held[2]}, not of {needed[0]} at size "
             f"{needed[1]} by {needed[2]}: name another folder"
         )
-    return folder, manifest
+
+
+def fetch_split(
+    repository: str, revision: str | None, entry: Subset, size: int, *, model: str, split: str
+) -> tuple[Path, StoreManifest]:
+    """Download a split of a store from the Hub into the user's cache, unless it is there.
+
+    Args:
+        repository: The repository, as ``user/name``.
+        revision: Its branch, tag or commit; None for ``main``.
+        entry: The subset.
+        size: Edge length of the stored images in pixels or voxels.
+        model: Name of the model in a recipe.
+        split: Name of the split.
+
+    Returns:
+        The folder of the store, and its manifest.
+
+    Raises:
+        SourceError: The Hub does not provide it.
+        BuildError: Its manifest is not valid, or belongs to another model, subset or size.
+    """
+    from huggingface_hub.constants import REPO_TYPE_DATASET  # noqa: PLC0415 - not needed for local stores
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError  # noqa: PLC0415
+
+    from medmnist_hf.hub.client import apply_hub_limits, client_errors, reason_of  # noqa: PLC0415
+    from medmnist_hf.hub.tree import download_document, download_files  # noqa: PLC0415
+
+    apply_hub_limits()
+    name = config_name(size, model)
+    what = f"features of {entry.flag} at size {size} by {model}"
+    try:
+        path = download_document(repository, f"{name}/{MANIFEST_NAME}", repo_type=REPO_TYPE_DATASET, revision=revision)
+        manifest = parse_store(read_document(path), f"{repository}/{name}/{MANIFEST_NAME}")
+        _check_named(manifest, f"{repository}/{name}", entry, size, model)
+        # The cache names a snapshot's folder after its commit.
+        shards = [f"{name}/{shard.name}" for shard in manifest.splits[split].shards]
+        folder = download_files(repository, path.parents[1].name, shards, repo_type=REPO_TYPE_DATASET)
+    except client_errors() as error:
+        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            raise SourceError(f"{repository} has no {what}: check the names, or run medmnist-hf embed") from None
+        raise SourceError(f"cannot load {what} from {repository} ({reason_of(error)}): {how_to_reach_hub()}") from None
+    return folder / name, manifest
 
 
 def _existing(folder: Path) -> str:

@@ -1,6 +1,6 @@
 """Plan a push: merge a build with the configs that stay on the Hub and compare the result with the repository."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from huggingface_hub import HfApi, get_token
@@ -8,7 +8,7 @@ from huggingface_hub import HfApi, get_token
 from medmnist_hf.catalog import Subset
 from medmnist_hf.errors import BuildError, HubError
 from medmnist_hf.hub.commit import CommitOptions
-from medmnist_hf.hub.dataset_state import RemoteState, card_head, config_of, read_state
+from medmnist_hf.hub.dataset_state import RemoteState, card_head, config_of, read_state, store_of, with_stores
 from medmnist_hf.hub.files import PushFile
 from medmnist_hf.hub.local_build import LocalBuild, parse_findings
 from medmnist_hf.hub.plan import ATTRIBUTES_NAME, Change, FilePlan, changes_of, check_plan
@@ -72,9 +72,19 @@ def plan_push(api: HfApi, build: LocalBuild, options: PushOptions, describe: Des
         HubError: The repository cannot be read, or holds files that a push must not touch.
         VerificationError: The card that would be pushed is not valid.
     """
-    _check_options(build, options)
+    split_repo_id(options.repo_id, build.subset.flag, "load_dataset and medmnist_hf.load")
+    check_options(options)
     state = read_state(api, options.repo_id, options.revision, missing_ok=True)
-    plan = compare(state, build, options, describe)
+    return checked_plan(api, compare(state, build, options, describe), options)
+
+
+def checked_plan(api: HfApi, plan: Plan, options: PushOptions) -> Plan:
+    """Check a plan against the repository's visibility and tags, and find the user's open pull requests.
+
+    Raises:
+        HubError: The plan is refused, or the Hub cannot be read.
+    """
+    state = plan.state
     check_plan(api, plan, private=options.private, tag=options.tag)
     if options.create_pr and state.exists and not plan.empty and (api.token or get_token()):
         removed = plan.paths("removed")
@@ -84,8 +94,12 @@ def plan_push(api: HfApi, build: LocalBuild, options: PushOptions, describe: Des
     return plan
 
 
-def _check_options(build: LocalBuild, options: PushOptions) -> None:
-    split_repo_id(options.repo_id, build.subset.flag, "load_dataset and medmnist_hf.load")
+def check_options(options: CommitOptions) -> None:
+    """Check that options do not contradict each other.
+
+    Raises:
+        BuildError: They do.
+    """
     if options.create_pr and options.tag:
         raise BuildError("a pull request cannot be tagged: merge it, then push again with --tag")
 
@@ -93,7 +107,9 @@ def _check_options(build: LocalBuild, options: PushOptions) -> None:
 def compare(state: RemoteState, build: LocalBuild, options: PushOptions, describe: Describe) -> Plan:
     """Compare a build with the state of a repository; arguments and errors as in `plan_push`."""
     pushed_configs = {manifest.config_name for manifest in build.manifests}
-    _check_existing_files(state, build, pushed_configs, options)
+    check_stores(state, build.subset.flag)
+    if not options.prune:
+        check_existing_files(state, build.subset.flag, pushed_configs)
     kept = [] if options.prune else [config for config in state.manifests if config.config_name not in pushed_configs]
     union = sorted((*build.manifests, *kept), key=lambda manifest: manifest.size)
     audits = {name: content for name, content in state.audits.items() if name not in pushed_configs} | build.audits
@@ -102,8 +118,10 @@ def compare(state: RemoteState, build: LocalBuild, options: PushOptions, describ
         for name in (manifest.config_name for manifest in union)
         if name in audits
     }
-    texts = describe(build.subset, union, findings)
+    texts = dict(describe(build.subset, union, findings))
     default = _check_card(texts[README_NAME], union, state.repo_id)
+    if state.stores:
+        texts[README_NAME] = with_stores(texts[README_NAME], state.card, state.repo_id)
     files = build.files | {path: PushFile.from_bytes(text.encode()) for path, text in texts.items()}
     for path, picture in build.pictures.items():
         # The picture must show the default config of the card.
@@ -111,28 +129,46 @@ def compare(state: RemoteState, build: LocalBuild, options: PushOptions, describ
             files[path] = picture
     changes = changes_of(files, state.files)
     for path, file in state.files.items():
-        removable = config_of(path) in pushed_configs or (options.prune and path != ATTRIBUTES_NAME)
+        kept_file = path == ATTRIBUTES_NAME or store_of(path) in state.stores
+        removable = config_of(path) in pushed_configs or (options.prune and not kept_file)
         keeps_picture = options.prune and path in PICTURES.values() and not build.pictures
         if removable and path not in files and not keeps_picture:
             changes.append(Change(path, "removed", file.size))
     ordered = tuple(sorted(changes, key=lambda change: change.path))
-    return Plan(state, ordered, files, tuple(manifest.config_name for manifest in union))
+    return Plan(state, ordered, files, (*(manifest.config_name for manifest in union), *state.stores))
 
 
-def _check_existing_files(
-    state: RemoteState, build: LocalBuild, pushed_configs: set[str], options: PushOptions
-) -> None:
-    """Check that the files that stay in the repository were pushed by this project."""
-    if options.prune:
-        return
+def check_stores(state: RemoteState, flag: str) -> None:
+    """Check that all feature stores of a repository are of a subset; a push of images keeps them.
+
+    Raises:
+        HubError: One is of another subset.
+    """
+    for name, store in state.stores.items():
+        if store.subset != flag:
+            raise HubError(f"{state.repo_id} holds features of {store.subset} in {name}: push to another repository")
+
+
+def check_existing_files(state: RemoteState, flag: str, pushed: Set[str]) -> None:
+    """Check that the files that stay in a repository were pushed by this project.
+
+    Args:
+        state: The repository.
+        flag: The subset that is pushed.
+        pushed: Names of the configs that are pushed.
+
+    Raises:
+        HubError: It holds another subset or other files.
+    """
     for manifest in state.manifests:
-        if manifest.subset != build.subset.flag:
+        if manifest.subset != flag:
             raise HubError(
                 f"{state.repo_id} holds {manifest.subset}: push to another repository, or pass --prune to replace it"
             )
-    configs_with_manifest = {manifest.config_name for manifest in state.manifests} | pushed_configs
+    known = {manifest.config_name for manifest in state.manifests} | state.stores.keys() | pushed
     for path in sorted(state.files):
-        if (path.endswith(".parquet") and config_of(path) not in configs_with_manifest) or path.endswith(".py"):
+        config = config_of(path) or store_of(path)
+        if (path.endswith(".parquet") and config not in known) or path.endswith(".py"):
             raise HubError(
                 f"{state.repo_id} has {path}, which was not pushed by medmnist-hf: remove it, or pass --prune"
             )

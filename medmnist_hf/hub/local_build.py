@@ -1,18 +1,20 @@
 """Read a local build for a push and check every file of it."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from medmnist_hf import catalog
 from medmnist_hf.catalog import Subset
 from medmnist_hf.documents import parse_json
 from medmnist_hf.errors import BuildError, first_line
 from medmnist_hf.hub.files import PushFile
-from medmnist_hf.manifest import AUDIT_NAME, MANIFEST_NAME, PICTURES, Manifest, read_manifest
+from medmnist_hf.manifest import AUDIT_NAME, MANIFEST_NAME, PICTURES, Manifest, Shard, SourceRecord, read_manifest
 from medmnist_hf.typed_json import Sentence, decode
+
+_REMEDY: Final = "build the config again with --force"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def read_local(folder: Path, *, allow_synthetic: bool = False, allow_unverified:
     subset = catalog.subset(manifests[0].subset)
     build = LocalBuild(subset, manifests, {}, {}, {})
     for manifest, path in zip(manifests, configs, strict=True):
-        _check_origin(manifest, path, allow_synthetic, allow_unverified)
+        check_origin(manifest.source, path, allow_synthetic, allow_unverified)
         _add_config(build, manifest, folder, path)
     picture = PICTURES[subset.ndim]
     if os.path.lexists(folder / picture):
@@ -79,8 +81,8 @@ def read_local(folder: Path, *, allow_synthetic: bool = False, allow_unverified:
     return build
 
 
-def _check_origin(manifest: Manifest, where: Path, allow_synthetic: bool, allow_unverified: bool) -> None:
-    source = manifest.source
+def check_origin(source: SourceRecord, where: Path, allow_synthetic: bool, allow_unverified: bool) -> None:
+    """Refuse to push synthetic or unverified data by mistake; arguments and errors as in `read_local`."""
     if source.synthetic and not allow_synthetic:
         raise BuildError(f"{where} is synthetic and does not show patients: pass --allow-synthetic to push it anyway")
     if not source.synthetic and not source.verified and not allow_unverified:
@@ -96,16 +98,7 @@ def _add_config(build: LocalBuild, manifest: Manifest, folder: Path, config_dir:
             f"{config_dir} holds {manifest.subset} at size {manifest.size}: name folders by subset and size"
         )
     name = manifest.config_name
-    for shard in manifest.shards:
-        where = f"{name}/{shard.name}"
-        file = _push_file(PushFile.from_folder, folder, where)
-        if (file.size, file.sha256) != (shard.bytes, shard.sha256):
-            raise BuildError(f"{folder / where} is not the shard of the manifest: build the config again with --force")
-        build.files[where] = file
-    for path in sorted(config_dir.glob("*.parquet")):
-        if f"{name}/{path.name}" not in build.files:
-            raise BuildError(f"{path} is not in the manifest: remove it, or build the config again with --force")
-    build.files[f"{name}/{MANIFEST_NAME}"] = _push_file(PushFile.document, folder, f"{name}/{MANIFEST_NAME}")
+    build.files.update(config_files(config_dir, manifest.shards, _REMEDY))
     if os.path.lexists(config_dir / AUDIT_NAME):
         audit = _push_file(PushFile.document, folder, f"{name}/{AUDIT_NAME}")
         assert isinstance(audit.source, bytes)
@@ -114,10 +107,36 @@ def _add_config(build: LocalBuild, manifest: Manifest, folder: Path, config_dir:
         build.files[f"{name}/{AUDIT_NAME}"] = audit
 
 
-def _push_file(make: Callable[[Path, str], PushFile], folder: Path, name: str) -> PushFile:
+def config_files(config_dir: Path, shards: Iterable[Shard], remedy: str) -> dict[str, PushFile]:
+    """Read the shards and the manifest of a config, and compare each shard with its record.
+
+    Args:
+        config_dir: Folder of the config.
+        shards: All shards of its manifest.
+        remedy: How to make the config again, for errors.
+
+    Returns:
+        Path in the repository -> file.
+
+    Raises:
+        BuildError: A file cannot be read, is not that of its record, or is in no record.
+    """
+    folder, name, files = config_dir.parent, config_dir.name, {}
+    for shard in shards:
+        where = f"{name}/{shard.name}"
+        file = _push_file(PushFile.from_folder, folder, where, remedy)
+        if (file.size, file.sha256) != (shard.bytes, shard.sha256):
+            raise BuildError(f"{folder / where} is not the shard of the manifest: {remedy}")
+        files[where] = file
+    for path in sorted(config_dir.glob("*.parquet")):
+        if f"{name}/{path.name}" not in files:
+            raise BuildError(f"{path} is not in the manifest: remove it, or {remedy}")
+    files[f"{name}/{MANIFEST_NAME}"] = _push_file(PushFile.document, folder, f"{name}/{MANIFEST_NAME}", remedy)
+    return files
+
+
+def _push_file(make: Callable[[Path, str], PushFile], folder: Path, name: str, remedy: str = _REMEDY) -> PushFile:
     try:
         return make(folder, name)
     except OSError as error:
-        raise BuildError(
-            f"cannot push {folder / name} ({first_line(error)}): remove it, or build the config again with --force"
-        ) from None
+        raise BuildError(f"cannot push {folder / name} ({first_line(error)}): remove it, or {remedy}") from None

@@ -1,5 +1,7 @@
 """The commands that publish: ``medmnist-hf push`` for builds and ``medmnist-hf push-metric`` for the metric."""
 
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,20 +20,21 @@ from medmnist_hf.cli.make_data.tasks import (
 from medmnist_hf.cli.options.data import LocalData, LocalRoot
 from medmnist_hf.cli.options.engine import EngineConfig, EngineName, Workers, choose_engine
 from medmnist_hf.console.program import Panel
+from medmnist_hf.embeddings.stores import store_folders
 from medmnist_hf.errors import BuildError, MedMNISTError
 from medmnist_hf.extras import suggest_install
+from medmnist_hf.files import expand_user
 from medmnist_hf.jobs.tasks import Task, TaskFolder, unique_names
 from medmnist_hf.manifest import read_build
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
     from huggingface_hub import HfApi
 
     from medmnist_hf.cli.options.engine import EngineChoice
-    from medmnist_hf.hub.dataset_plan import Describe, PushOptions
-    from medmnist_hf.hub.local_build import LocalBuild
+    from medmnist_hf.hub.commit import Pushed
+    from medmnist_hf.hub.dataset_plan import Plan, PushOptions
 
 
 _NOTHING = "nothing was changed: pass --yes to push"
@@ -93,20 +96,21 @@ def push(
         ),
     ] = True,
 ) -> None:
-    """Push builds to the Hub, each in one commit; unchanged files are not uploaded again.
+    """Push builds or feature stores to the Hub, each in one commit; unchanged files are not uploaded again.
 
-    Without --yes, only show what would change. With --engine, each build is a task; tokens are not passed to tasks, so
-    each machine needs HF_TOKEN or a login.
+    A push of features leaves the images of a repository as they are, and a push of images its features. Without --yes,
+    only show what would change. With --engine, each build is a task; tokens are not passed to tasks, so each machine
+    needs HF_TOKEN or a login.
     """
-    from functools import partial
-
     from medmnist_hf.hub.client import MAIN, hide_progress_bars, hub_api, require_token
+    from medmnist_hf.hub.dataset_plan import PushOptions
     from medmnist_hf.hub.repo_id import split_repo_id
     from medmnist_hf.places.configs import expand, subset_folder
 
     choice = choose_engine(engine, workers, engine_config, jobs_folder=jobs_folder)
     hide_progress_bars()
-    names = expand(data)
+    stores = {name: [str(folder) for folder in store_folders(expand_user(name))] for name in data}
+    names = [each for name in data for each in stores[name] or expand([name])]
     if "/" in repo_id and len(names) > 1:
         raise BuildError(
             f"--repo-id {repo_id} is one repository, but there are {len(names)} builds: give --repo-id "
@@ -120,21 +124,24 @@ def push(
     failed = 0
     for name in names:
         try:
-            folder = subset_folder(name, root)
+            is_store = any(name in folders for folders in stores.values())
+            folder = Path(name) if is_store else subset_folder(name, root)
             if choice is not None:
                 folders.append(folder)
                 continue
-            with console.progress(TextColumn("{task.description}", markup=False)) as progress:
-                progress.add_task(f"{folder}: comparing each shard with the manifest", total=None)
-                from medmnist_hf.cards.render import describe  # slow, so show the line first
-                from medmnist_hf.hub.dataset_plan import PushOptions
-                from medmnist_hf.hub.local_build import read_local
-
-                build = read_local(folder, allow_synthetic=allow_synthetic, allow_unverified=allow_unverified)
-            target = _target(repo_id, build.subset.flag)
-            options = PushOptions(target, branch or MAIN, private, create_pr, tag, message, prune)
-            _push_one(api, build, options, partial(describe, repo_id=options.repo_id, tasks=eval_yaml), yes)
-            planned.append(options.repo_id)
+            planned.append(
+                _push_folder(
+                    api,
+                    folder,
+                    is_store=is_store,
+                    allowed={"allow_synthetic": allow_synthetic, "allow_unverified": allow_unverified},
+                    options_for=lambda flag: PushOptions(
+                        _target(repo_id, flag), branch or MAIN, private, create_pr, tag, message, prune
+                    ),
+                    eval_yaml=eval_yaml,
+                    yes=yes,
+                )
+            )
         except MedMNISTError as error:
             failed += 1
             console.print_error(f"{name}: {error}")
@@ -163,7 +170,9 @@ def _push_on(
     context: typer.Context, choice: "EngineChoice", folders: "Sequence[Path]", repo_id: str, path: "Path | None"
 ) -> list[str]:
     """Push builds as tasks of an engine, printing what each of them did; return the repositories of those done."""
-    flags = [read_build(folder)[0].subset for folder in folders]
+    from medmnist_hf.embeddings.card import read_stores
+
+    flags = [(read_build(folder) or read_stores(folder))[0].subset for folder in folders]
     targets = {name: _target(repo_id, flag) for name, flag in zip(unique_names(flags), flags, strict=True)}
     tasks = [
         Task.with_result(name, *command_of(context, absolute(folder), leave_out=_NOT_FOR_TASKS, repo_id=target))
@@ -180,11 +189,39 @@ def _push_on(
     return [targets[task.name] for task in done]
 
 
-def _push_one(api: "HfApi", build: "LocalBuild", options: "PushOptions", describe: "Describe", yes: bool) -> None:
-    from medmnist_hf.hub import dataset_push
-    from medmnist_hf.hub.dataset_plan import plan_push
+def _push_folder(
+    api: "HfApi",
+    folder: Path,
+    *,
+    is_store: bool,
+    allowed: dict[str, bool],
+    options_for: "Callable[[str], PushOptions]",
+    eval_yaml: bool,
+    yes: bool,
+) -> str:
+    """Push a build, or feature stores, and return the repository."""
+    with console.progress(TextColumn("{task.description}", markup=False)) as progress:
+        progress.add_task(f"{folder}: comparing each shard with the manifest", total=None)
+        from medmnist_hf.cards.render import describe  # slow, so show the line first
+        from medmnist_hf.embeddings.publishing import LocalStores, plan_stores, push_stores, read_local_stores
+        from medmnist_hf.hub import dataset_push
+        from medmnist_hf.hub.dataset_plan import plan_push
+        from medmnist_hf.hub.local_build import read_local
 
-    plan = plan_push(api, build, options, describe)
+        content = read_local_stores(folder, **allowed) if is_store else read_local(folder, **allowed)
+    options = options_for(content.subset.flag)
+    if isinstance(content, LocalStores):
+        plan = plan_stores(api, content, options)
+        _push_one(plan, partial(push_stores, api, content, plan, options), yes)
+    else:
+        texts = partial(describe, repo_id=options.repo_id, tasks=eval_yaml)
+        plan = plan_push(api, content, options, texts)
+        _push_one(plan, partial(dataset_push.push, api, content, plan, options, texts), yes)
+    return options.repo_id
+
+
+def _push_one(plan: "Plan", push: "Callable[..., Pushed]", yes: bool) -> None:
+    """Show a plan and, with ``--yes``, carry it out."""
     for line in plan.lines():
         console.echo(line)
     if not yes:
@@ -192,10 +229,8 @@ def _push_one(api: "HfApi", build: "LocalBuild", options: "PushOptions", describ
     total = sum(plan.count(action)[1] for action in ("new", "changed"))
     bars = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
     with console.progress(*bars) as progress:
-        task = progress.add_task(options.repo_id, total=total)
-        pushed = dataset_push.push(
-            api, build, plan, options, describe, on_progress=lambda count: progress.advance(task, count)
-        )
+        task = progress.add_task(plan.state.repo_id, total=total)
+        pushed = push(on_progress=lambda count: progress.advance(task, count))
     console.echo(f"{pushed.summary()}\n")
 
 

@@ -30,8 +30,14 @@ BuiltData = Annotated[
 ]
 """Any number of builds, local or on the Hub."""
 
-LocalData = Annotated[list[str], _data("Builds: a subset (pathmnist), a build (dist/pathmnist) or a folder of them.")]
-"""Any number of local builds."""
+LocalData = Annotated[
+    list[str],
+    _data(
+        "Builds: a subset (pathmnist), a build (dist/pathmnist) or a folder of them; feature stores: those of a "
+        "subset (features/pathmnist) or a folder of them."
+    ),
+]
+"""Any number of local builds or feature stores."""
 
 RootToRead = Annotated[
     Path | None,

@@ -22,11 +22,13 @@ from medmnist_hf.conversion.build import build_config
 from medmnist_hf.conversion.sources.source import Folder
 from medmnist_hf.hub import client
 from medmnist_hf.hub.dataset_state import check_state, read_state
+from medmnist_hf.places.resolver import Build
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build as build_configs
 from tests.fixtures.hub.server import Fault, HubServer, Token
 from tests.fixtures.hub.xet import chunk_offsets, unpack_chunk
 from tests.fixtures.paths import ROOT
+from tests.fixtures.stores import MODEL, store
 
 REAL = ("breastmnist", "retinamnist", "adrenalmnist3d")
 PUSH, VERIFY = "scripts/push.py", "scripts/verify.py"
@@ -123,6 +125,24 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 """Runs a script with arguments."""
 
 
+FEATURES = """
+import sys
+import numpy as np
+from datasets import load_dataset
+import medmnist_hf
+
+root, model = sys.argv[1:]
+for split in ("train", "validation", "test"):
+    features, labels = medmnist_hf.load_features("pathmnist", 28, split, root, model=model)
+    rows = load_dataset("org/pathmnist", "28-timm-test_vit.r160_in1k", split=split).with_format("numpy")
+    assert np.array_equal(rows["features"][:], features) and rows["label"][:].tolist() == labels.tolist()
+    pushed = medmnist_hf.load_features("pathmnist", 28, split, "org/pathmnist", model=model)
+    assert np.array_equal(pushed.features, features) and np.array_equal(pushed.labels, labels)
+    assert len(load_dataset("org/pathmnist", "28", split=split)) == len(load_dataset("org/pathmnist", split=split))
+print("equal")
+"""
+
+
 @pytest.fixture
 def run_here(hub: HubServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a script with LFS in this process, which is faster than a new one, and with short waits between retries.
@@ -168,6 +188,26 @@ def phantom(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def last_line(text: str) -> str:
     return text.strip().splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_features_are_pushed_next_to_images_and_loaded(
+    hub: HubServer, phantom: Path, tmp_path: Path, run_here: Run
+) -> None:
+    features = store(Build(subset("pathmnist"), 28, phantom / "28"), tmp_path / "features").folder.parent
+    usual = ("--repo-id", "org", "--allow-synthetic")
+    run_here(PUSH, phantom, *usual, "--yes")
+    before = hub.store.files("dataset", "org/pathmnist")
+    shown = run_here(PUSH, features, *usual)
+    assert "configs after the push: 28, 28-timm-test_vit.r160_in1k" in shown.stdout
+    assert last_line(shown.stdout).startswith("nothing was changed")
+    assert hub.store.files("dataset", "org/pathmnist") == before
+    pushed = run_here(PUSH, tmp_path / "features", *usual, "--tag", "v1", "--yes")
+    assert "all files checked, tagged v1" in pushed.stdout
+    output = hub.load(FEATURES, features.parent, MODEL, env=hub.env(anonymous=True, home=tmp_path / "home") | NO_TORCH)
+    assert output == "equal"
+    verified = hub.script(VERIFY, "org/pathmnist", env=hub.env(anonymous=True, home=tmp_path / "home") | NO_TORCH)
+    assert verified.stdout.startswith("ok: pathmnist 28: ") and verified.stdout.count("ok: ") == 1
 
 
 @pytest.mark.slow
