@@ -94,7 +94,7 @@ def test_features_and_images_do_not_change_each_other(pusher: Pusher, features: 
     assert names(pusher) == ["28", "64", OTHER, NAME]
     pusher.push("28", PushOptions(ID, prune=True))
     assert pusher.files() == both
-    # A store that is made again replaces the one on the Hub; with --prune, others are removed, but no images.
+    # A new store of the same name replaces the one on the Hub; with --prune, others are removed, but no images.
     images = Build(subset("pathmnist"), 28, pusher.dists["28"] / "28")
     store(images, features.parent / "float16", dtype="float16")
     push(pusher, features.parent / "float16/pathmnist", PushOptions(ID, prune=True))
