@@ -6,7 +6,7 @@ Numbers that are not finite, such as the AUC of a class without samples, are nul
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar, get_args
@@ -33,9 +33,7 @@ HEADLINE: Final = ("auc", "acc")
 PROVENANCE: Final = "provenance"
 """Key of the data's provenance at the head of both files; the facts it is derived from are recorded with each seed."""
 
-_NAMES: Final = ("dataset", "size", "model", "method", PROVENANCE)
-"""The first keys of ``results.json``."""
-
+_NAMES: Final = ("dataset", "size", "model", "method", PROVENANCE)  # the first keys of ``results.json``
 _Value = TypeVar("_Value")
 
 Score = Annotated[float, Bounds(-100, 100)]
@@ -44,8 +42,7 @@ Score = Annotated[float, Bounds(-100, 100)]
 _Seconds = Annotated[float, Bounds(0, 1e12)]
 SeedNumber = Annotated[int, Bounds(0, (1 << 32) - 1)]
 _Method = Annotated[str, OneOf(*get_args(Method))]
-_Logged = Annotated[float, Bounds(-1e39, 1e39)]
-"""A float32 value logged during training."""
+_Logged = Annotated[float, Bounds(-1e39, 1e39)]  # float32
 
 
 class Measures(dict[str, _Value]):
@@ -280,6 +277,15 @@ class SeedResult:
         return result
 
 
+def check_data(recipe: Recipe, data: Sequence[DataRecord]) -> None:
+    """Check the data of the seeds on a subset. Raises `ValueError` if it differs, or is wrongly marked as verified."""
+    source = data[0].source
+    if any((record.identity, record.rows) != (data[0].identity, data[0].rows) for record in data):
+        raise ValueError("its seeds were run on different data")
+    if source.verified and (source.synthetic or source.md5 != recipe.subset.file(recipe.size).md5):
+        raise ValueError("its data is marked verified but is not the official file")
+
+
 @dataclass(frozen=True, slots=True)
 class RunResult:
     """The results of all seeds of a run.
@@ -308,11 +314,7 @@ class RunResult:
     def __post_init__(self) -> None:
         if not self.seeds:
             raise ValueError("runs is empty")
-        data, source = self.data, self.data.source
-        if any((seed.data.identity, seed.data.rows) != (data.identity, data.rows) for seed in self.seeds):
-            raise ValueError("its seeds were run on different data")
-        if source.verified and (source.synthetic or source.md5 != self.recipe.subset.file(self.recipe.size).md5):
-            raise ValueError("its data is marked verified but is not the official file")
+        check_data(self.recipe, [seed.data for seed in self.seeds])
 
     @property
     def data(self) -> DataRecord:
@@ -388,8 +390,7 @@ def write_seed(folder: Path, result: SeedResult) -> None:
 
 def check_complete(result: RunResult) -> None:
     """Raise a `TrainingError` if a seed is partial: its results are kept, but the run is not finished."""
-    partial = [f"seed {seed.seed} {seed.facts.partial}" for seed in result.seeds if seed.facts.partial]
-    if partial:
+    if partial := [f"seed {seed.seed} {seed.facts.partial}" for seed in result.seeds if seed.facts.partial]:
         raise TrainingError(f"results are partial ({'; '.join(partial)}): run the same command again to resume")
 
 

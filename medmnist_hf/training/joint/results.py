@@ -23,6 +23,7 @@ from medmnist_hf.training.results import (
     SeedNumber,
     SeedResult,
     Spread,
+    check_data,
     intact,
     read_file,
 )
@@ -102,6 +103,8 @@ class JointResult:
         for found in (list(self.subsets), *(list(seed.subsets) for seed in self.seeds)):
             if found != flags:
                 raise ValueError(f"it has results of {', '.join(found)}, not of {', '.join(flags)}")
+        for part in self.recipe.parts:
+            check_data(part, [seed.subsets[part.dataset].data for seed in self.seeds])
 
     @property
     def partial(self) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """`medmnist_hf.training.joint.results`: the files of a run on several subsets."""
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -64,9 +65,12 @@ def test_results_survive_the_file_and_damage_is_named(tmp_path: Path) -> None:
     assert read_joint_results(path).to_json() == result.to_json()
     table = json.loads(result.to_json())
     assert list(table)[:4] == ["dataset", "size", "model", "method"] and table["dataset"] == "breastmnist,retinamnist"
+    other = copy.deepcopy(table["runs"][1])
+    other["subsets"]["retinamnist"]["data"]["source"]["md5"] = "0" * 32
     for damage, message in (
         ({"size": 64}, "do not match its recipe"),
         ({"runs": []}, "runs is empty"),
+        ({"runs": [table["runs"][0], other]}, "its seeds were run on different data"),
         ({"subsets": {"breastmnist": table["subsets"]["breastmnist"]}}, "not of breastmnist, retinamnist"),
         ({"mean": 1}, "mean"),
         ({"recipe": table["recipe"] | {"dataset": "breastmnist"}}, "is of a run on one subset"),
