@@ -27,12 +27,13 @@ from medmnist_hf.cli.options.engine import (
     choose_engine,
     run_on,
 )
-from medmnist_hf.cli.options.recipe import read_recipe, recipe_options
+from medmnist_hf.cli.options.recipe import OWN_MODEL, read_recipe, recipe_options
 from medmnist_hf.console.program import Panel
 from medmnist_hf.embeddings.manifest import DTYPES, StoreManifest, config_name
 from medmnist_hf.errors import CatalogError, MedMNISTError, TrainingError, shorten
 from medmnist_hf.extras import require_modules, suggest_install
 from medmnist_hf.jobs.tasks import Task, TaskFolder
+from medmnist_hf.own_code.names import MODEL_FILE
 from medmnist_hf.training.embedding.tasks import OPTIONS, config_of, store_tasks, stored, tasks_path
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.registry import check_model_name
@@ -74,12 +75,14 @@ def embed(
     root: Root = None,
     revision: Revision = None,
     model: Annotated[
-        str,
+        str | None,
         Panel.MODEL.option(
             help="timm/NAME, a transformers id or folder (also CLIP, of which the image tower is used), or resnet18 "
-            "or resnet50 (the networks of the MedMNIST paper)."
+            "or resnet50 (the networks of the MedMNIST paper).",
+            show_default=False,
         ),
-    ],
+    ] = None,
+    model_file: Annotated[str | None, Panel.MODEL.option(metavar="FILE:NAME", help=OWN_MODEL)] = None,
     dtype: Annotated[
         str, Panel.OUTPUT.option(help="float32, or float16 for half the bytes and three digits.")
     ] = "float32",
@@ -128,9 +131,12 @@ def embed(
         raise TrainingError(f"dtype is {shorten(dtype)}: choose from {', '.join(DTYPES)}")
     if rows is not None and not verify:
         raise TrainingError("--rows is for --verify: add it, or leave it out")
-    common = {"root": None if root is None else str(root), "revision": revision, "model": model, "method": "knn"}
+    if model is None and model_file is None:
+        raise TrainingError("no model given: add --model timm/NAME, or --model-file my.py:build")
+    common = {"root": None if root is None else str(root), "revision": revision, "method": "knn"}
+    common |= {"model": model, MODEL_FILE: model_file}
     recipes = [read_recipe({**options, **common, **each}) for each in _named(data, size or ())]
-    check_model_name(model, options["checkpoint"])
+    check_model_name(recipes[0].model, options["checkpoint"])
     if choice is not None:
         _embed_on(context, choice, recipes, out)
         return
@@ -145,7 +151,7 @@ def embed(
     if verify:
         _verify(recipes, configs, chosen, rows)
         return
-    terminal.print(_plan_table(configs, model))
+    terminal.print(_plan_table(configs, recipes[0].model))
     count = sum(record.rows for config in configs for record in config.manifest.splits.values())
     terminal.print(f"{count:,} images to features in {out}, on {chosen.device}\n")
     outcomes = _embed(recipes, configs, chosen)
@@ -229,11 +235,11 @@ def _outcome_table(outcomes: "list[Outcome]") -> Table:
 
 def _embed_on(context: typer.Context, choice: EngineChoice, recipes: list[Recipe], out: Path) -> None:
     """Make stores as tasks of an engine, or verify them, printing the line of each."""
-    given, model, engine = context.params, context.params["model"], choice.open()
+    given, model, engine = context.params, recipes[0].model, choice.open()
     if engine.sees_results:
         console.terminal().print(_plan_table([config_of(recipe) for recipe in recipes], model))
     root = Path(absolute(out))
-    others = command_of(context, leave_out={*OPTIONS, "size", "root", "revision", "model", "out"})[4:]
+    others = command_of(context, leave_out={*OPTIONS, "size", "root", "revision", "model", MODEL_FILE, "out"})[4:]
     listed = store_tasks(recipes, root, *others, has_result=given["verify"])
     named = {task.name: recipe for task, recipe in zip(listed, recipes, strict=True)}
     path, here = tasks_path(root, model, "verify" if given["verify"] else "embed"), engine.place(root)

@@ -30,6 +30,13 @@ def predict(
     ensemble: Annotated[
         bool, Panel.MODEL.option("--ensemble", help="Average the scores of the models of all seeds.")
     ] = False,
+    model_file: Annotated[
+        str | None,
+        Panel.MODEL.option(
+            metavar="FILE:NAME",
+            help="The function in a Python file that made the network, as my.py:build, if the run used one.",
+        ),
+    ] = None,
     images: Annotated[
         str,
         Panel.DATA.option(
@@ -66,7 +73,7 @@ def predict(
     from medmnist_hf.training.prediction.predict import RunModels
     from medmnist_hf.training.running import process_state
 
-    models = RunModels.of(run, seed=seed, ensemble=ensemble)
+    models = RunModels.of(run, seed=seed, ensemble=ensemble, model_file=model_file)
     inputs = models.inputs(images, split=split, root=root)
     place = process_state(device).device
     recipe, seeds = models.recipe, ", ".join(map(str, models.seeds))

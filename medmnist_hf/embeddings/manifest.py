@@ -16,6 +16,7 @@ from medmnist_hf.catalog import SPLITS
 from medmnist_hf.errors import BuildError, CatalogError, cannot_read
 from medmnist_hf.files import read_document
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest, Provenance, Shard, SourceRecord, shard_name
+from medmnist_hf.own_code.names import public_code
 from medmnist_hf.typed_json import Bounds, Count, Name, OneOf, Sentence, Sha256, decode_versioned, encode
 
 FORMAT: Final = 1
@@ -174,8 +175,8 @@ class StoreManifest:
 
 
 def model_slug(model: str) -> str:
-    """The name of a model for use in file names, reduced to ASCII letters, digits and ``_.-``."""
-    return re.sub(r"[^\w.-]+", "-", model, flags=re.ASCII).strip("-")[-_LONGEST_SLUG:]
+    """The name of a model for use in file names, reduced to ASCII letters, digits and ``_.-``, without a folder."""
+    return re.sub(r"[^\w.-]+", "-", public_code(model), flags=re.ASCII).strip("-")[-_LONGEST_SLUG:]
 
 
 def config_name(size: int, model: str) -> str:

@@ -27,6 +27,7 @@ from medmnist_hf.embeddings.stores import check_data, fetch_split, find_store
 from medmnist_hf.errors import BuildError, SourceError, cannot_read
 from medmnist_hf.files import expand_user, regular_size, sha256_of
 from medmnist_hf.manifest import FEATURES, Manifest, Shard
+from medmnist_hf.own_code.names import is_code, is_pinned, pin_code
 from medmnist_hf.places.names import parse_name
 from medmnist_hf.places.resolver import Build, default_roots, find, find_below, resolve_size
 
@@ -67,7 +68,8 @@ def load_features(
         split: ``train``, ``validation`` (or ``val``) or ``test``.
         root: Folder of feature stores, as the ``--out`` of ``medmnist-hf embed``; or a repository on the Hub to which
             the store was pushed, as ``user/name`` or ``user/name@revision``.
-        model: Name of the model in a recipe, e.g. ``timm/vit_small_patch16_224.augreg_in21k``.
+        model: Name of the model in a recipe, e.g. ``timm/vit_small_patch16_224.augreg_in21k``. The name of a function
+            in a Python file (``my.py:build``) stands for the present version of the file, which is not run.
         data: Build whose images the features must be of, see `medmnist_hf.load`; if None, the local build of the
             subset, if there is one.
 
@@ -85,6 +87,7 @@ def load_features(
         raise SourceError(f"load_features needs the name of a subset, e.g. pathmnist, not {named.text}")
     entry = named.entry
     number = resolve_size(named, size, entry) or entry.files[0].size
+    model = pin_code(model, "model") if is_code(model) and not is_pinned(model) else model
     place = parse_name(root) if isinstance(root, str) and "/" in root else None
     if place is not None and place.repository is not None:
         folder, manifest = fetch_split(place.repository, place.revision, entry, number, model=model, split=split)

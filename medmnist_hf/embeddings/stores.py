@@ -15,6 +15,7 @@ from medmnist_hf.embeddings.manifest import (
 from medmnist_hf.errors import BuildError, SourceError
 from medmnist_hf.files import read_document, regular_size
 from medmnist_hf.manifest import MANIFEST_NAME, Manifest
+from medmnist_hf.own_code.names import public_code
 from medmnist_hf.places.advice import how_to_reach_hub
 
 STORES: Final = f"[0-9]*-*/{MANIFEST_NAME}"
@@ -52,7 +53,7 @@ def find_store(root: Path, entry: Subset, size: int, model: str) -> tuple[Path, 
 
 
 def _check_named(manifest: StoreManifest, where: str, entry: Subset, size: int, model: str) -> None:
-    held, needed = (manifest.subset, manifest.size, manifest.model.id), (entry.flag, size, model)
+    held, needed = (manifest.subset, manifest.size, manifest.model.id), (entry.flag, size, public_code(model))
     if held != needed:
         raise BuildError(
             f"{where} holds features of {held[0]} at size {held[1]} by {held[2]}, not of {needed[0]} at size "

@@ -19,6 +19,7 @@ import yaml
 from medmnist_hf import catalog
 from medmnist_hf.documents import parse_yaml
 from medmnist_hf.errors import TrainingError, shorten
+from medmnist_hf.own_code.names import is_code, public_code, rename_model_file
 from medmnist_hf.places.resolver import DEFAULT_ROOT, ROOT_VARIABLE
 from medmnist_hf.scoring.metrics import available
 from medmnist_hf.training.data_source import NamedData, locate_data, subsets_of
@@ -34,6 +35,8 @@ from medmnist_hf.training.values import (
 )
 
 SEEDS: Final = "seeds"
+_OF_LIBRARIES: Final = ("pretrained", "stem", "volumetric", "depth_stride", "slice_pooling", "drop_rate", "drop_path")
+"""Fields that do not affect a network from a file of the user's."""
 NOT_TRAINED: Final = (SEEDS, "report_to")
 """Fields that do not affect training: a run continues in the same folder when they change."""
 
@@ -74,8 +77,9 @@ class Recipe(NamedData):
 
     model: str = option(
         "resnet18",
-        "resnet18 or resnet50 (the networks of the MedMNIST paper), timm/NAME, or a transformers id or folder. An "
-        "AutoML engine searches on frozen features of this model, or with pixels on the images themselves.",
+        "resnet18 or resnet50 (the networks of the MedMNIST paper), timm/NAME, a transformers id or folder, or a "
+        "function in a Python file of yours (my.py:build). An AutoML engine searches on frozen features of this "
+        "model, or with pixels on the images themselves.",
     )
     pretrained: bool = option(True, "Start from the published weights of the model, if there are any.")
     checkpoint: str | None = option(
@@ -154,6 +158,9 @@ class Recipe(NamedData):
     rotation: float = option(0.0, "Largest random rotation, in degrees.", at_least=0)
     rotate90: bool = option(False, "Rotate by a random multiple of 90 degrees; volumes in a random plane.")
     color_jitter: float = option(0.0, "Strength of brightness, contrast and saturation jitter; RGB only.", at_least=0)
+    augmentation_file: str | None = option(
+        None, "Further augmentation by a function in a Python file of yours, as my.py:augment."
+    )
     intensity_scale: bool = option(
         False, "Scale volumes by U(0, 1) in training, 0.5 in evaluation; for shape subsets."
     )
@@ -358,6 +365,7 @@ def unread_options(recipe: Recipe, names: Iterable[str]) -> dict[str, str]:
     chosen, is_2d = method(recipe.method), recipe.ndim == 2
     gray = ", ".join(entry.flag for entry in recipe.subsets if entry.channels == 1)
     of_slices = "it is only for volumes with volumetric 2.5d"
+    own = dict.fromkeys(_OF_LIBRARIES, (True, f"{public_code(recipe.model)} makes the network"))
     reasons = {
         "repository": (recipe.root is not None, "the data is read from root"),
         "revision": (recipe.root is not None, "the data is read from root"),
@@ -375,6 +383,7 @@ def unread_options(recipe: Recipe, names: Iterable[str]) -> dict[str, str]:
         "label_seed": (not recipe.few_labels, "there is neither fraction nor shots"),
         "early_stopping": (recipe.early_stopping >= recipe.epochs, f"there are only {recipe.epochs} epochs"),
     }
+    reasons |= own if is_code(recipe.model) else {}
     unread = {}
     for name in names:
         if getattr(recipe, name) == FIELDS[name].default:
@@ -400,7 +409,7 @@ def _checked(values: Any, where: str) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         raise TrainingError(f"{where} does not map options to values: write NAME: VALUE on each line")
     checked = {}
-    for name, value in values.items():
+    for name, value in rename_model_file(values, where).items():
         if name not in FIELDS:
             raise TrainingError(f"{where}: {unknown_option(name, FIELDS, SHORT)}")
         plain = parse_seconds(value, f"{where}: {name}") if name == "time_budget" else value

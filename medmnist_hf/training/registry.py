@@ -17,6 +17,7 @@ from medmnist_hf.automl.engines import Engine, engines
 from medmnist_hf.catalog import Subset, Task
 from medmnist_hf.errors import TrainingError, cannot_read, shorten
 from medmnist_hf.files import expand_user, regular_size
+from medmnist_hf.own_code.names import MODEL_FILE, is_code, pin_code, public_code
 
 COMMON: Final = ("dataset", "size", "root", "repository", "revision", "model", "method", "loss", "seeds", "test")
 """Recipe options that every method reads."""
@@ -60,7 +61,8 @@ _TRAINING: Final = (
     ),
     *("learning_rate", "weight_decay", "layer_decay", "schedule", "warmup_epochs", "max_grad_norm"),
     *("early_stopping", "select", "mixup", "cutmix", "ema", "drop_rate", "drop_path", "flip_horizontal"),
-    *("flip_vertical", "crop_padding", "rotation", "rotate90", "color_jitter", "precision", "compile", "report_to"),
+    *("flip_vertical", "crop_padding", "rotation", "rotate90", "color_jitter", "augmentation_file"),
+    *("precision", "compile", "report_to"),
 )
 
 
@@ -112,6 +114,8 @@ class Method:
             raise TrainingError(
                 f"method {self.name} reads only images, but {entry.flag} has volumes: use another method"
             )
+        if self.name == "zero-shot" and is_code(model):
+            raise TrainingError(f"method zero-shot needs a CLIP-like model of transformers, not {public_code(model)}")
         if self.engine is None and model == PIXELS:
             names = ", ".join(other.name for other in METHODS.values() if other.engine)
             raise TrainingError(f"model {PIXELS} is only for the methods {names}: name a network for {self.name}")
@@ -194,10 +198,12 @@ def check_model_name(name: str, checkpoint: str | None = None) -> None:
     Raises:
         TrainingError: The name cannot be that of a model, or the file cannot be read.
     """
-    if "/" not in name and name not in (*PAPER_MODELS, PIXELS) and not Path(name).is_dir():
+    if is_code(name):
+        pin_code(name, MODEL_FILE)
+    elif "/" not in name and name not in (*PAPER_MODELS, PIXELS) and not Path(name).is_dir():
         raise TrainingError(
             f"unknown model {shorten(name)}: give {' or '.join(PAPER_MODELS)}, timm/NAME (perhaps timm/{name}), "
-            "or a transformers id (google/vit-base-patch16-224) or folder"
+            "a transformers id (google/vit-base-patch16-224) or folder, or my.py:build"
         )
     if checkpoint is not None:
         path = expand_user(checkpoint)

@@ -18,6 +18,7 @@ from medmnist_hf.documents import parse_json
 from medmnist_hf.embeddings.manifest import model_slug
 from medmnist_hf.errors import TrainingError, cannot_read
 from medmnist_hf.files import read_document, write_atomically
+from medmnist_hf.own_code.names import AUGMENTATION_FILE, MODEL_FILE, is_code, pin_code, public_code
 from medmnist_hf.training.recipe import FIELDS, NOT_TRAINED, RECIPE_NAME, Recipe, make_recipe
 from medmnist_hf.training.results import (
     PROVENANCE,
@@ -60,13 +61,28 @@ Result = TypeVar("Result", bound=Finished)
 _REPLACE: Final = "give --force to replace it, or name another folder with --out"
 
 
+def pin_files(recipe: Recipe) -> Recipe:
+    """Add the digests of the user's own files to a recipe, so that another version of a file is another recipe.
+
+    Raises:
+        TrainingError: A file cannot be read, or has another digest than the recipe states.
+    """
+    model, augmentation = recipe.model, recipe.augmentation_file
+    return dataclasses.replace(
+        recipe,
+        model=pin_code(model, MODEL_FILE) if is_code(model) else model,
+        augmentation_file=augmentation and pin_code(augmentation, AUGMENTATION_FILE),
+    )
+
+
 def run_name(recipe: Recipe) -> str:
     """The folder name of a configuration: subset, size, model, method and an eight-digit hash.
 
     The hash covers all options that differ from their defaults, except seeds and tracker: seeds can be added to a
     finished run.
     """
-    changed = {name: value for name, value in dataclasses.asdict(recipe).items() if value != FIELDS[name].default}
+    values = {name: _without_folder(getattr(recipe, name)) for name in FIELDS}
+    changed = {name: value for name, value in values.items() if value != FIELDS[name].default}
     for name in NOT_TRAINED:
         changed.pop(name, None)
     digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
@@ -82,10 +98,16 @@ def default_folder(recipe: Recipe) -> Path:
 
 def differences(earlier: Recipe, recipe: Recipe) -> str:
     """Describe how a recipe differs from an earlier one, e.g. ``epochs 3 -> 4``; empty if both train the same."""
-    pairs = ((name, getattr(earlier, name), getattr(recipe, name)) for name in FIELDS if name not in NOT_TRAINED)
+    names = [name for name in FIELDS if name not in NOT_TRAINED]
+    pairs = ((name, *(_without_folder(getattr(each, name)) for each in (earlier, recipe))) for name in names)
     words = {"None": "none", "True": "yes", "False": "no"}
     changed = ((name, words.get(str(old), old), words.get(str(new), new)) for name, old, new in pairs if old != new)
     return ", ".join(f"{name} {old} -> {new}" for name, old, new in changed)
+
+
+def _without_folder(value: Any) -> Any:
+    """A value of a recipe; of a user's own file, which is identified by its digest, without the folder."""
+    return public_code(value) if isinstance(value, str) else value
 
 
 def seed_folder(out: Path, seed: int) -> Path:

@@ -19,7 +19,7 @@ from medmnist_hf.hub.client import apply_hub_limits
 from medmnist_hf.training.joint.results import JointResult
 from medmnist_hf.training.recipe import Recipe, unread_options
 from medmnist_hf.training.results import RunResult
-from medmnist_hf.training.run_folder import RunFolder
+from medmnist_hf.training.run_folder import RunFolder, pin_files
 from medmnist_hf.training.sessions.joint import JointSession
 from medmnist_hf.training.sessions.session import Result, Seed, Session, SingleSession, run_in
 from medmnist_hf.training.tracking import check_tracker
@@ -91,7 +91,7 @@ def run(
             be used, or the disk is full.
         DivergenceError: The scores or the loss of a seed were not finite; the other seeds were run.
         BusyError: Another process is running in the folder, and this one was launched together with others.
-        MedMNISTError: The data cannot be read, or the folder cannot be locked.
+        MedMNISTError: The data or a file of the user's code cannot be read, or the folder cannot be locked.
     """
     if recipe.is_joint:
         raise TrainingError(f"{recipe.dataset} names several subsets: use run_joint")
@@ -148,7 +148,7 @@ def _run(
     disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar per saved file
     previous_device = os.environ.get(DEVICE)
     try:
-        return run_in(kind, RunFolder(Path(out), recipe, force), process_state(device), quiet, workers)
+        return run_in(kind, RunFolder(Path(out), pin_files(recipe), force), process_state(device), quiet, workers)
     finally:
         if previous_device is None:
             os.environ.pop(DEVICE, None)

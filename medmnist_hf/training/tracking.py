@@ -26,6 +26,7 @@ from huggingface_hub import get_token
 
 from medmnist_hf.errors import TrainingError, first_line
 from medmnist_hf.files import expand_user, read_document, write_atomically
+from medmnist_hf.own_code.names import public_code
 from medmnist_hf.training.recipe import Recipe
 
 PROJECT: Final = "medmnist-hf"
@@ -189,7 +190,11 @@ def _config(recipe: Recipe, seed: int) -> dict[str, Any]:
     values = dataclasses.asdict(recipe) | {"seed": seed}
     if expand_user(recipe.model).is_dir():
         values["model"] = expand_user(recipe.model).resolve().name
-    return {name: value for name, value in values.items() if name not in _PRIVATE}
+    return {
+        name: public_code(value) if isinstance(value, str) else value
+        for name, value in values.items()
+        if name not in _PRIVATE
+    }
 
 
 _PRIVATE: Final = ("root", "checkpoint", "seeds", "report_to")

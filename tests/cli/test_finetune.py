@@ -16,9 +16,11 @@ from safetensors.torch import save_file
 
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.training.recipe import FIELDS
+from medmnist_hf.training.results import read_results
 from tests.conftest import Phantoms
 from tests.fixtures.commands import invoke, replaced
 from tests.fixtures.hub.server import HubServer
+from tests.fixtures.own_code import TEXT, write_code
 from tests.fixtures.paths import ROOT
 from tests.fixtures.runs import build_all
 
@@ -318,3 +320,46 @@ def test_only_the_first_of_two_processes_pushes(
     assert process.returncode == 0, process.stderr
     assert len([line for line in process.stdout.splitlines() if line.startswith("org/tiny: commit")]) == 1
     assert len(hub.log.find("POST", COMMIT)) == 1 == len(hub.log.find("POST", "/repos/create"))
+
+
+def test_a_users_network_and_augmentation_run_and_a_changed_file_is_refused(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = write_code(tmp_path), tmp_path / "run"
+    own = ["--model-file", f"{file}:build", "--augmentation-file", f"{file}:augment"]
+    options = ["bloodmnist", "--root", str(root), "--epochs", "1", "--batch-size", "16", *own, "--out", str(out)]
+    invoke("finetune", *options)
+    output = capsys.readouterr()
+    assert re.search(r"weights with SHA-256 \w{64} in my\.py:build#\w{16}; reads 28 pixels", output.err)
+    recipe = yaml.safe_load((out / "recipe.yaml").read_text())
+    assert re.fullmatch(rf"{file}:build#\w{{16}}", recipe["model"])
+    assert re.fullmatch(rf"{file}:augment#\w{{16}}", recipe["augmentation_file"])
+    card = (out / "best" / "README.md").read_text()
+    assert "--model-file my.py:build" in card and str(tmp_path) not in card
+    invoke("finetune", *options, "--quiet")  # finished
+    write_code(tmp_path, f"{TEXT}\n# changed")
+    for arguments, expected in (
+        (options, r"holds a run of another recipe \(model my\.py:build#\w{16} -> my\.py:build#\w{16}, augmentation"),
+        (["--config", str(out)], r"my\.py has changed: its SHA-256 begins with"),
+        ([*options, "--model", "resnet18"], "model_file is another name of model: give only one of them"),
+        (
+            [*options, "--no-pretrained"],
+            r"--pretrained would change nothing \(my\.py:build#\w{16} makes the n",
+        ),
+        (
+            [*options, "--method", "zero-shot"],
+            r"zero-shot needs a CLIP-like model of transformers, not my\.py:build",
+        ),
+    ):
+        with pytest.raises(MedMNISTError, match=expected):
+            invoke("finetune", *arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["partial", "lora", "linear-probe", "knn"])
+def test_every_method_reads_a_users_network(root: Path, tmp_path: Path, method: str) -> None:
+    options = ["bloodmnist", "--root", str(root), "--quiet", "--method", method, "--batch-size", "16"]
+    options += ["--epochs", "1"] if method in {"partial", "lora"} else []
+    invoke("finetune", *options, "--model-file", f"{write_code(tmp_path)}:features", "--out", str(tmp_path / "run"))
+    (seed,) = read_results(tmp_path / "run" / "results.json").seeds
+    assert " in my.py:features#" in seed.facts.origin

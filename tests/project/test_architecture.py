@@ -18,7 +18,7 @@ LAYERS = [
     "redaction",
     "array_types errors",
     "documents extras files network",
-    "typed_json",
+    "typed_json own_code",
     "catalog console automl jobs",
     "manifest",
     "features vertex hub scoring",

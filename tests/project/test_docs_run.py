@@ -302,6 +302,8 @@ def folder(real_data: Path, phantoms: Phantoms, tmp_path_factory: pytest.TempPat
         build(phantoms, dist, flag, size, rows=ROWS, rows_per_shard=ROWS)
         write_card(dist / flag)
     make_predictions(path, dist)
+    own = blocks(ROOT / "docs/training/own.md")
+    (path / "my.py").write_text(next(block.text for block in own if block.language == "python"))
     (path / "cluster.yaml").write_text("hf-jobs: {bucket: you/medmnist}\n")
     with hub_server(path) as hub:
         weights = save(timm.create_model("resnet18").state_dict())

@@ -22,7 +22,7 @@ from medmnist_hf.training.recipe import (
     type_of,
 )
 from medmnist_hf.training.registry import LOSSES, PIXELS
-from medmnist_hf.training.run_folder import default_folder, differences
+from medmnist_hf.training.run_folder import default_folder
 from tests.fixtures.yaml_bomb import BOMB
 
 
@@ -261,26 +261,6 @@ def test_the_error_for_an_unknown_preset_lists_all_presets() -> None:
 def test_a_time_budget_may_have_a_unit(budget: object, seconds: float) -> None:
     options = {"dataset": "breastmnist", "model": PIXELS, "method": "flaml", "time_budget": budget}
     assert make_recipe(options).time_budget == seconds
-
-
-def test_the_default_folder_names_the_configuration() -> None:
-    options: dict[str, Any] = {"dataset": "breastmnist", "model": "timm/resnet18/", "method": "knn"}
-    folder = default_folder(make_recipe(options))
-    assert re.fullmatch("runs/breastmnist-28-timm-resnet18-knn-[0-9a-f]{8}", str(folder))
-    assert folder == default_folder(make_recipe(options | {"seeds": [1, 2]}))
-    trained = {"dataset": "breastmnist"}
-    logged = make_recipe(trained | {"report_to": "tensorboard"})
-    assert default_folder(make_recipe(trained)) == default_folder(logged), "a tracker does not affect training"
-    assert folder != default_folder(make_recipe(options | {"neighbors": 3})), "configurations do not share a folder"
-
-
-def test_differences_name_both_values() -> None:
-    first, second = (
-        make_recipe({"dataset": "breastmnist", **changed}) for changed in ({}, {"epochs": 1, "root": "dist"})
-    )
-    assert differences(first, second) == "root none -> dist, epochs 100 -> 1"
-    assert differences(first, make_recipe({"dataset": "breastmnist", "pretrained": False})) == "pretrained yes -> no"
-    assert not differences(first, make_recipe({"dataset": "breastmnist", "seeds": [3], "report_to": "wandb"}))
 
 
 @pytest.mark.parametrize(("name", "near"), [("data", "dataset"), ("lr", "learning_rate"), ("epoch", "epochs")])

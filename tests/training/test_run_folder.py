@@ -1,5 +1,6 @@
 """The folder of a run: when it can be used or replaced, and its link to the published model."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.recipe import Recipe, make_recipe
 from medmnist_hf.training.results import RESULTS_NAME, SEED_RESULT_NAME
-from medmnist_hf.training.run_folder import RunFolder, predictions_name, seed_folder
+from medmnist_hf.training.run_folder import RunFolder, default_folder, differences, predictions_name, seed_folder
 from tests.fixtures.benchmarks import data_of
 
 
@@ -23,6 +24,26 @@ def claimed(out: Path, recipe: Recipe) -> RunFolder:
     folder.check(data_of(recipe))
     folder.claim(data_of(recipe))
     return folder
+
+
+def test_the_default_folder_names_the_configuration() -> None:
+    options: dict[str, Any] = {"dataset": "breastmnist", "model": "timm/resnet18/", "method": "knn"}
+    folder = default_folder(make_recipe(options))
+    assert re.fullmatch("runs/breastmnist-28-timm-resnet18-knn-[0-9a-f]{8}", str(folder))
+    assert folder == default_folder(make_recipe(options | {"seeds": [1, 2]}))
+    trained = {"dataset": "breastmnist"}
+    logged = make_recipe(trained | {"report_to": "tensorboard"})
+    assert default_folder(make_recipe(trained)) == default_folder(logged), "a tracker does not affect training"
+    assert folder != default_folder(make_recipe(options | {"neighbors": 3})), "configurations do not share a folder"
+
+
+def test_differences_name_both_values() -> None:
+    first, second = (
+        make_recipe({"dataset": "breastmnist", **changed}) for changed in ({}, {"epochs": 1, "root": "dist"})
+    )
+    assert differences(first, second) == "root none -> dist, epochs 100 -> 1"
+    assert differences(first, make_recipe({"dataset": "breastmnist", "pretrained": False})) == "pretrained yes -> no"
+    assert not differences(first, make_recipe({"dataset": "breastmnist", "seeds": [3], "report_to": "wandb"}))
 
 
 def test_a_folder_without_results_can_be_used_for_another_recipe(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import typer
 from medmnist_hf import console
 from medmnist_hf.console.program import Panel
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.own_code.names import AUGMENTATION_FILE, MODEL_FILE, rename_model_file
 from medmnist_hf.training.recipe import (
     FIELDS,
     SHORT,
@@ -31,6 +32,7 @@ from medmnist_hf.training.recipe import (
     unread_options,
 )
 from medmnist_hf.training.registry import METHODS, check_model_name
+from medmnist_hf.training.run_folder import pin_files
 from medmnist_hf.training.values import format_duration
 
 if TYPE_CHECKING:
@@ -45,7 +47,16 @@ PANELS: Final[dict[Panel, tuple[str, ...]]] = {
         *("size", "root", "repository", "revision"),
         *("fraction", "shots", "few_validation", "label_seed"),
     ),
-    Panel.MODEL: ("model", "pretrained", "checkpoint", "stem", "volumetric", "depth_stride", "slice_pooling"),
+    Panel.MODEL: (
+        "model",
+        MODEL_FILE,
+        "pretrained",
+        "checkpoint",
+        "stem",
+        "volumetric",
+        "depth_stride",
+        "slice_pooling",
+    ),
     Panel.INPUT: ("image_size", "resize", "channels", "normalize"),
     Panel.METHOD: (
         *("method", "features", "unfreeze", "unfreeze_from", "lora_rank", "lora_alpha", "neighbors", "prompt"),
@@ -59,7 +70,7 @@ PANELS: Final[dict[Panel, tuple[str, ...]]] = {
     ),
     Panel.AUGMENTATION: (
         *("flip_horizontal", "flip_vertical", "crop_padding", "rotation", "rotate90", "color_jitter"),
-        *("intensity_scale", "mixup", "cutmix"),
+        *("intensity_scale", "augmentation_file", "mixup", "cutmix"),
     ),
     Panel.EVALUATION: ("test",),
     Panel.COMPUTE: ("precision", "compile"),
@@ -71,6 +82,8 @@ _PANEL_OF: Final = {name: panel for panel, names in PANELS.items() for name in n
 
 _PATHS: Final = ("root", "checkpoint", "features")
 """Fields that are paths, stored as text."""
+
+_METAVARS: Final = {"image_size": "SIZE", MODEL_FILE: "FILE:NAME", AUGMENTATION_FILE: "FILE:NAME"}
 
 _NAMED: Final = "named_dataset"
 """Parameter of ``--dataset``, an option that help does not show: a file of options names the data set like that."""
@@ -123,9 +136,9 @@ def read_recipe(options: Mapping[str, Any]) -> Recipe:
         raise TrainingError("--seeds is a number of seeds and --seed is a seed: give only one of them")
     if count is not None or listed:
         values["seeds"] = tuple(listed or range(count or 0))
-    typed = {name: value for name, value in values.items() if value is not None}
+    typed = rename_model_file({name: value for name, value in values.items() if value is not None}, "options")
     in_file = {} if config is None else read_options(config)
-    recipe = make_recipe(in_file | typed, preset=preset)
+    recipe = pin_files(make_recipe(in_file | typed, preset=preset))
     for name, reason in unread_options(recipe, typed).items():
         raise TrainingError(f"--{name.replace('_', '-')} would change nothing ({reason}): leave it out")
     if unread := unread_options(recipe, in_file):
@@ -208,6 +221,8 @@ def _options(fields: Iterable[str], *, of_run: bool) -> list[inspect.Parameter]:
     parameters = {name: _field_option(name) for name in fields}
     if of_run:
         parameters |= _run_options()
+    if "model" in parameters:
+        parameters[MODEL_FILE] = _option(MODEL_FILE, str, OWN_MODEL)
     order = ("dataset", _NAMED, *_PANEL_OF)
     if "dataset" in parameters:
         parameters[_NAMED] = _parameter(_NAMED, Annotated[str | None, typer.Option("--dataset", hidden=True)])
@@ -222,6 +237,9 @@ def _run_options() -> dict[str, inspect.Parameter]:
         "seed": _option("seed", list[int], "A seed, instead of --seeds."),
     }
 
+
+OWN_MODEL: Final = "A function in a Python file of yours that makes the network, as my.py:build; instead of --model."
+"""Help of `MODEL_FILE`."""
 
 _ENGINES: Final = (
     "For an engine use medmnist-hf automl, here only if it needs --image-size, --checkpoint and the like."
@@ -261,7 +279,7 @@ def _option(name: str, kind: Any, about: str, *, default: str | None = None) -> 
     names = [f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"]
     if name in SHORT:
         names.append(f"--{SHORT[name]}")
-    metavar = "PATH" if name in _PATHS else "SIZE" if name == "image_size" else None
+    metavar = "PATH" if name in _PATHS else _METAVARS.get(name)
     option = _PANEL_OF[name].option(*names, help=about, metavar=metavar, show_default=default or False)
     return _parameter(name, Annotated[kind | None, option])
 

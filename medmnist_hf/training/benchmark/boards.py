@@ -26,6 +26,7 @@ from typing import Final
 from medmnist_hf.catalog import Subset, subset, subsets
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.manifest import Provenance
+from medmnist_hf.own_code.names import public_code
 from medmnist_hf.scoring.published import LeaderboardRow, leaderboard, published_notes, published_size
 from medmnist_hf.training.benchmark.links import Link, links_of
 from medmnist_hf.training.recipe import FIELDS, NOT_TRAINED, Recipe, make_recipe, presets, without_options
@@ -274,7 +275,7 @@ def _row(runs: Mapping[str, RunResult], hidden: Sequence[str]) -> Row:
     validation, test = [seed.validation for seed in seeds], [seed.test for seed in seeds]
     return Row(
         own=True,
-        model=recipe.model,
+        model=public_code(recipe.model),
         method=recipe.method,
         size=recipe.size,
         protocol=protocol(recipe, hidden) + _train_rows(seeds),

@@ -38,7 +38,7 @@ from medmnist_hf.training.recipe import (
     unread_options,
     without_options,
 )
-from medmnist_hf.training.run_folder import run_name
+from medmnist_hf.training.run_folder import pin_files, run_name
 from medmnist_hf.training.values import read_yaml
 
 PRESET: Final = "preset"
@@ -163,7 +163,7 @@ def _recipe(options: Mapping[str, Any], where: str) -> Recipe:
     if values.get("dataset") is None:
         raise TrainingError(f"{where}: no data set: add it below matrix or defaults, e.g. dataset: pathmnist")
     try:
-        return make_recipe(values, preset=preset)
+        return pin_files(make_recipe(values, preset=preset))
     except MedMNISTError as error:
         raise TrainingError(f"{where}: {replace_options(error, values.values())}") from None
 

@@ -12,6 +12,7 @@ from medmnist_hf.data.arrays import check_split
 from medmnist_hf.data.configs import open_config
 from medmnist_hf.errors import MedMNISTError, first_line, one_line
 from medmnist_hf.hub.client import apply_hub_limits
+from medmnist_hf.own_code.names import AUGMENTATION_FILE, pin_code
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun, replace_options
 from medmnist_hf.training.methods.zero_shot import check_text_tower
 from medmnist_hf.training.models.factory import check_model
@@ -39,6 +40,7 @@ def problems(cells: Sequence[BenchmarkRun]) -> Iterator[str]:
         reasons = (
             problem(_check_data, recipe, recipe.source, recipe.size, recipe.root, recipe.revision),
             problem(_check_engine, recipe, recipe.method),
+            problem(_check_augmentation, recipe, recipe.augmentation_file),
             problem(check_tracker, recipe, recipe.report_to),
             problem(
                 *(_check_model, recipe, recipe.model, recipe.method, recipe.subset.ndim, recipe.input_channels),
@@ -68,6 +70,11 @@ def _check_engine(recipe: Recipe) -> None:
     engine = method(recipe.method).engine
     if engine is not None:
         interpreter(engine)
+
+
+def _check_augmentation(recipe: Recipe) -> None:
+    if recipe.augmentation_file is not None:
+        pin_code(recipe.augmentation_file, AUGMENTATION_FILE)
 
 
 def _check_model(recipe: Recipe) -> None:

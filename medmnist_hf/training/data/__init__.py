@@ -21,6 +21,7 @@ with suggest_install("train"):
     from medmnist_hf.training.data.dataset import ArrayBatch, ArrayDataset
     from medmnist_hf.training.data.loader import ArrayLoader
     from medmnist_hf.training.data.order import BalancedBatches, EpochBatches
+    from medmnist_hf.training.data.own_augmentation import OwnAugmentation
     from medmnist_hf.training.data.transforms import BatchTransform
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "EpochBatches",
     "Erasing",
     "Flip",
+    "OwnAugmentation",
     "QuarterTurns",
     "Rotation",
     "joint_groups",

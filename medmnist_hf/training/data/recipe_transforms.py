@@ -17,6 +17,7 @@ from medmnist_hf.training.data.augment import (
     Rotation,
     rounded_like,
 )
+from medmnist_hf.training.data.own_augmentation import OwnAugmentation
 from medmnist_hf.training.data.transforms import BatchTransform, Interpolation
 from medmnist_hf.training.recipe import Recipe
 
@@ -62,14 +63,14 @@ def train_transform(
     return _transform(recipe, mean, std, size, 1.0, augmentations(recipe), seed)
 
 
-def augmentations(recipe: Recipe) -> tuple[Augmentation, ...]:
+def augmentations(recipe: Recipe) -> tuple[Augmentation | OwnAugmentation, ...]:
     """The augmentations of a recipe, in the order in which they are applied.
 
     Raises:
-        TrainingError: An augmentation does not support the subset's images.
+        TrainingError: An augmentation does not support the subset's images, or does not fulfill its contract.
     """
     volumes = recipe.ndim == 3
-    steps: list[Augmentation] = []
+    steps: list[Augmentation | OwnAugmentation] = []
     if recipe.flip_horizontal:
         steps.append(Flip((-1,), recipe.flip_horizontal))
     if recipe.flip_vertical:
@@ -86,6 +87,10 @@ def augmentations(recipe: Recipe) -> tuple[Augmentation, ...]:
         steps.append(ColorJitter(recipe.color_jitter, recipe.color_jitter, recipe.color_jitter))
     if recipe.intensity_scale:
         steps.append(IntensityScale())
+    if recipe.augmentation_file:
+        own = OwnAugmentation(recipe.augmentation_file)
+        own.check((recipe.stored_channels, *(recipe.size,) * recipe.ndim))
+        steps.append(own)
     return tuple(steps)
 
 
@@ -95,7 +100,7 @@ def _transform(  # noqa: PLR0917
     std: Sequence[float],
     size: int,
     intensity: float,
-    augment: Sequence[Augmentation],
+    augment: Sequence[Augmentation | OwnAugmentation],
     seed: int,
 ) -> BatchTransform:
     if recipe.resize == "none" and size != recipe.size:

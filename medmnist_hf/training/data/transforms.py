@@ -26,6 +26,7 @@ from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.data.augment import Augmentation, rounded_like
 from medmnist_hf.training.data.buffers import Buffers
 from medmnist_hf.training.data.dataset import ArrayBatch, derive_seed
+from medmnist_hf.training.data.own_augmentation import OwnAugmentation
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "trilinear", "area"]
 
@@ -70,9 +71,9 @@ class BatchTransform:
         antialias: Antialiasing, see `resize`.
         dtype: Type of the output pixels: ``float32``, ``bfloat16`` or ``float16``.
         channels_last: Use the channels-last memory format, which is faster for convolutions; the shape is the same.
-        augment: Augmentations in order: those of `medmnist_hf.training.data.augment`, or any callable from a float
-            batch (B, C, ...) in 0..1 to another, such as a module of torchvision's v2 or kornia. Callables run with
-            torch's global generator seeded; its state is restored afterwards.
+        augment: Augmentations in order: those of `medmnist_hf.training.data.augment`, an `OwnAugmentation`, or any
+            callable from a float batch (B, C, ...) in 0..1 to another, such as a module of torchvision's v2 or kornia.
+            Callables run with torch's global generator seeded; its state is restored afterwards.
         seed: Seed of the augmentation.
         with_indices: Return the positions of the samples too, to look up what else is known of them, such as their
             subset.
@@ -90,7 +91,7 @@ class BatchTransform:
     antialias: bool = True
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     channels_last: bool = False
-    augment: Sequence[Augmentation | Callable[[Tensor], Tensor]] = ()
+    augment: Sequence[Augmentation | OwnAugmentation | Callable[[Tensor], Tensor]] = ()
     seed: int = 0
     with_indices: bool = False
     _buffers: Buffers = field(default_factory=Buffers, init=False, repr=False, compare=False)
@@ -169,7 +170,7 @@ class BatchTransform:
             if not on_cpu:
                 torch.manual_seed(seed)
             for step in self.augment:
-                if isinstance(step, Augmentation):
+                if isinstance(step, Augmentation | OwnAugmentation):
                     images = step(images, generator)
                     continue
                 images = step(images.float() / WHITE if images.dtype == torch.uint8 else images)

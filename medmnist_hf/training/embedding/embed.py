@@ -15,6 +15,7 @@ from medmnist_hf.training.embedding.store import FeatureJob, verify_store
 from medmnist_hf.training.embedding.tasks import config_of
 from medmnist_hf.training.models.factory import build_model
 from medmnist_hf.training.recipe import Recipe
+from medmnist_hf.training.run_folder import pin_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def load_job(recipe: Recipe, options: EmbedOptions) -> tuple[FeatureJob, Extract
     Raises:
         MedMNISTError: The data was not found, or the model cannot be built.
     """
-    config = config_of(recipe)
+    config, recipe = config_of(recipe), pin_files(recipe)
     set_seed(0)
     built = build_model(recipe)
     job = FeatureJob(recipe, built, config, options.root, options.dtype)

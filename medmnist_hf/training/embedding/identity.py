@@ -1,15 +1,15 @@
 """Describe a model and its input so that a feature store can be recognized as computed by exactly these."""
 
-import hashlib
 from importlib.metadata import version
 from typing import Any, Final
 
-import torch
 from huggingface_hub import constants, try_to_load_from_cache
 from torch import nn
 
 from medmnist_hf.embeddings.manifest import POOLING, InputRecord, ModelRecord
+from medmnist_hf.own_code.names import is_code, public_code
 from medmnist_hf.training.data.recipe_transforms import EVALUATION_INTENSITY
+from medmnist_hf.training.models.checkpoints import tensors_digest
 from medmnist_hf.training.models.heads import classifiers_of
 from medmnist_hf.training.models.saving import Built
 from medmnist_hf.training.recipe import Recipe
@@ -26,12 +26,12 @@ def model_record(recipe: Recipe, built: Built) -> ModelRecord:
     """Describe the model of a recipe; its classifier, which does not affect the features, is left out."""
     digest, count = weights_digest(built.model)
     revision = _revision(recipe, built) if recipe.pretrained and recipe.checkpoint is None else ""
-    return ModelRecord(recipe.model, built.origin, revision, digest, count)
+    return ModelRecord(public_code(recipe.model), built.origin, revision, digest, count)
 
 
 def input_record(recipe: Recipe, built: Built) -> InputRecord:
     """Describe what the model of a recipe reads."""
-    volumes = recipe.subset.ndim == 3
+    volumes = recipe.subset.ndim == 3 and not is_code(recipe.model)
     slices = volumes and recipe.volumetric == "2.5d"
     return InputRecord(
         image_size=built.image_size,
@@ -50,15 +50,7 @@ def input_record(recipe: Recipe, built: Built) -> InputRecord:
 def weights_digest(model: nn.Module) -> tuple[str, int]:
     """SHA-256 of all parameters and buffers except those of the classifier, and the number of their values."""
     heads = tuple(f"{name}." for name in classifiers_of(model))
-    digest, count = hashlib.sha256(), 0
-    for name, tensor in sorted(model.state_dict().items()):
-        if name.startswith(heads):
-            continue
-        values = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
-        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
-        count += values.numel()
-    return digest.hexdigest(), count
+    return tensors_digest({name: value for name, value in model.state_dict().items() if not name.startswith(heads)})
 
 
 def _revision(recipe: Recipe, built: Built) -> str:

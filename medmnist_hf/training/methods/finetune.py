@@ -56,6 +56,8 @@ def train(
     """
     recipe, processes = run.recipe, PartialState()
     built = build_model(recipe)
+    inputs = built.mean, built.std, built.image_size
+    augmented = train_transform(recipe, *inputs, seed)
     model: Any = None if recipe.probe_first else adapt(recipe, built)
     run.claim()
     checkpoints = folder / CHECKPOINTS
@@ -72,7 +74,6 @@ def train(
         model = adapt(recipe, built)
     run.describe(built, model)
     model.to(memory_format=memory_format(recipe))
-    inputs = built.mean, built.std, built.image_size
     trainer = RecipeTrainer(
         recipe,
         model,
@@ -80,7 +81,7 @@ def train(
         loss=run.loss(),
         train=run.dataset("train"),
         validation=run.dataset("validation"),
-        train_transform=train_transform(recipe, *inputs, seed),
+        train_transform=augmented,
         transform=input_transform(recipe, *inputs),
         start=start,
         quiet=run.quiet,

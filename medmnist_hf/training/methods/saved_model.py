@@ -8,6 +8,7 @@ import torch
 
 from medmnist_hf.array_types import FloatArray
 from medmnist_hf.errors import TrainingError, first_line
+from medmnist_hf.own_code.names import is_code
 from medmnist_hf.training.data.recipe_transforms import input_transform
 from medmnist_hf.training.losses import to_joint_scores
 from medmnist_hf.training.methods.base import TrainingRun
@@ -40,7 +41,7 @@ def check_saved(run: TrainingRun, built: Built, scores: FloatArray, folder: Path
         pixels = pixels.expand(-1, 3, -1, -1)  # pipelines read gray images as RGB
     half = torch.float16 if recipe.precision == "fp16" else torch.bfloat16
     try:
-        model = load_model(folder).to(run.device)
+        model = load_model(folder, recipe.model if is_code(recipe.model) else None).to(run.device)
         with torch.inference_mode(), torch.autocast(run.device.type, half, enabled=recipe.precision != "fp32"):
             logits = model(pixel_values=pixels).logits.float().cpu().numpy()
     except Exception as error:  # networks are built in many ways

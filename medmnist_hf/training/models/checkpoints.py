@@ -1,5 +1,6 @@
 """Read weights files as pure tensors, fit them to a network, and convert files of other packages."""
 
+import hashlib
 import re
 import sys
 import warnings
@@ -95,6 +96,17 @@ def _is_named_tensor(name: Any, value: Any) -> bool:
     return value.is_quantized or value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
+def tensors_digest(tensors: Mapping[str, Tensor]) -> tuple[str, int]:
+    """SHA-256 over names, types, shapes and values of tensors, sorted by name, and the number of their values."""
+    digest, count = hashlib.sha256(), 0
+    for name, tensor in sorted(tensors.items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
+        count += values.numel()
+    return digest.hexdigest(), count
+
+
 def strip_prefix(tensors: Mapping[str, Tensor], expected: Iterable[str]) -> dict[str, Tensor]:
     """Remove prefixes that wrappers add to all names, such as ``module.``, ``model.`` or ``_orig_mod.``.
 
@@ -130,7 +142,7 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], where: str) 
     settings = getattr(network, "pretrained_cfg", _UNNAMED)
     head = {f"{name}.{part}" for name in layer_names(settings["classifier"]) for part in ("weight", "bias")}
     named = strip_prefix(tensors, expected)
-    if settings is _UNNAMED:
+    if settings is _UNNAMED and not named.keys() <= expected.keys():
         named = {_timm_name(name): value for name, value in named.items()}
     fitting = _resample(network, named, expected)
     for name in layer_names(settings["first_conv"]):

@@ -1,4 +1,4 @@
-"""Build the model of a recipe: a timm network, a `transformers` id or folder, or a network of the MedMNIST paper.
+"""Build the model of a recipe: a network of timm, `transformers`, the MedMNIST paper or a Python file of the user.
 
 Every model is a `transformers` model whose ``forward(pixel_values)`` returns logits. After `save_model`,
 ``pipeline("image-classification", model=folder)`` loads it: timm networks and most models of `transformers` without
@@ -8,6 +8,9 @@ this package, the others after ``import medmnist_hf.training.models``.
 # Methods of transformers' classes are untyped.
 # mypy: allow-untyped-calls
 
+import contextlib
+import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,23 +24,28 @@ from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
 
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.files import expand_user
+from medmnist_hf.own_code.names import MODEL_FILE, is_code, pin_code, public_code
 from medmnist_hf.training.data.recipe_transforms import input_transform
 from medmnist_hf.training.losses import output_count
-from medmnist_hf.training.models.checkpoints import load_weights, read_tensors
+from medmnist_hf.training.models.checkpoints import load_weights, read_tensors, strip_prefix, tensors_digest
 from medmnist_hf.training.models.from_transformers import load_backbone, load_config, model_statistics, processor_sizes
-from medmnist_hf.training.models.heads import classifier_of
-from medmnist_hf.training.models.input_check import check_input, nearest_size, own_sizes
+from medmnist_hf.training.models.heads import classifier_of, pooled_features
+from medmnist_hf.training.models.input_check import check_input, nearest_size, own_sizes, share_seen
 from medmnist_hf.training.models.processors import image_processor, timm_settings
 from medmnist_hf.training.models.resnet import PAPER_NETWORKS
 from medmnist_hf.training.models.saving import Built, can_spread_channels
 from medmnist_hf.training.models.wrappers import (
     TIMM,
+    FeaturesWithClassifier,
     NetworkConfig,
     NetworkForImageClassification,
     check_name,
     make_network,
+    own_network,
 )
 from medmnist_hf.training.recipe import Recipe
+
+_log = logging.getLogger(__name__)
 
 IMAGENET_STEM_FROM: Final = 128
 """Input size from which the paper's networks get the ImageNet stem by default."""
@@ -59,6 +67,8 @@ def check_model(recipe: Recipe) -> None:
     if recipe.model in PAPER_NETWORKS:
         if recipe.drop_path:
             raise TrainingError(f"{recipe.model} has no stochastic depth: leave drop_path 0")
+    elif is_code(recipe.model):
+        pin_code(recipe.model, MODEL_FILE)
     elif recipe.model.startswith(TIMM):
         check_name(recipe.model.removeprefix(TIMM), pretrained=_fetches(recipe))
     else:
@@ -72,6 +82,8 @@ def build_model(recipe: Recipe) -> Built:
         TrainingError: The model is unknown, its weights cannot be fetched or do not fit, or it cannot read the
             subset's images at this size.
     """
+    if is_code(recipe.model):
+        return _from_file(recipe)
     is_auto = recipe.image_size == "auto"
     recipe = replace(recipe, image_size=_own_size(recipe)) if is_auto else recipe
     built = _make(recipe)
@@ -199,15 +211,15 @@ def _as_own(recipe: Recipe, network: nn.Module, options: dict[str, Any], statist
     weights = {} if recipe.checkpoint is None else read_tensors(_checkpoint(recipe))
     of_volumes = any(value.ndim == 5 for value in weights.values())
     if recipe.checkpoint is not None and not of_volumes:  # the conversion keeps the weights of a 2D network
-        load_weights(network, weights, recipe.checkpoint)
-    volumes, size = recipe.ndim == 3, recipe.input_size
-    if volumes:
+        load_weights(_target(network, weights), weights, recipe.checkpoint)
+    volumes, size, own = recipe.ndim == 3, recipe.input_size, is_code(recipe.model)
+    if volumes and not own:
         check_input(network, recipe.model, (recipe.input_channels, size, size), lambda *_: network, auto=False)
     transform = input_transform(recipe, *statistics, size)
     config = NetworkConfig(
-        architecture=recipe.model,
+        architecture=public_code(recipe.model),
         in_channels=recipe.input_channels,
-        volumetric=recipe.volumetric if volumes else "",
+        volumetric="" if not volumes else "3d" if own else recipe.volumetric,
         depth_stride=recipe.depth_stride and recipe.volumetric == "2.5d",
         slice_pooling=recipe.slice_pooling if volumes and recipe.volumetric == "2.5d" else "mean",
         transform={name: getattr(transform, name) for name in _RECORDED},
@@ -217,9 +229,52 @@ def _as_own(recipe: Recipe, network: nn.Module, options: dict[str, Any], statist
     )
     model = NetworkForImageClassification(config, network)
     if recipe.checkpoint is not None and of_volumes:
-        load_weights(model.network, weights, recipe.checkpoint)
+        load_weights(_target(model.network, weights), weights, recipe.checkpoint)
     processor = None if volumes else image_processor(recipe, transform)
     return Built(model, *statistics, size, origin, processor)
+
+
+def _from_file(recipe: Recipe) -> Built:
+    """Make the network of a user's file; the weights it starts from are identified by a digest."""
+    ndim, size, name = recipe.ndim, recipe.input_size, public_code(recipe.model)
+    network = own_network(
+        recipe.model,
+        num_classes=_outputs(recipe),
+        in_channels=recipe.input_channels,
+        image_size=size,
+        ndim=ndim,
+    )
+    half = (0.5,) * recipe.input_channels
+    built = _as_own(recipe, network, {}, _statistics(recipe, half, half), "")
+    shape = recipe.input_channels, *(size,) * ndim
+    if recipe.probe_first or recipe.method != "finetune":
+        try:
+            pooled_features(built.model.eval(), torch.zeros(2, *shape))
+        except TrainingError:
+            raise TrainingError(
+                f"{name} has no features for {'probe_first' if recipe.probe_first else recipe.method}: define its "
+                "linear classifier last and return its outputs, or return features and leave out num_classes"
+            ) from None
+    share = 1.0
+    with contextlib.suppress(Exception):  # networks without gradients or without a classifier are not measured
+        share = share_seen(built.model, shape)
+    if share < 1:
+        _log.warning("%s sees %d %% of an image of %d pixels: give another --image-size", name, 100 * share, size)
+    start = _origin(recipe) if recipe.checkpoint else f"weights with SHA-256 {tensors_digest(_start(network))[0]}"
+    return replace(built, origin=f"{start} in {name}")
+
+
+def _start(network: nn.Module) -> dict[str, Tensor]:
+    """The weights of a user's network, without the classifier that was added to it."""
+    return (network.body if isinstance(network, FeaturesWithClassifier) else network).state_dict()
+
+
+def _target(network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    """The part of a network that a checkpoint is of: all, or the features without the classifier added to them."""
+    if isinstance(network, FeaturesWithClassifier):
+        names = network.state_dict().keys()
+        return network if names & strip_prefix(weights, names).keys() else network.body
+    return network
 
 
 def _from_transformers(recipe: Recipe) -> Built:

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from medmnist_hf.errors import TrainingError, first_line
+from medmnist_hf.own_code.names import public_code
+from medmnist_hf.own_code.running import describe_value, explain
 from medmnist_hf.training.models.heads import classifier_of, network_of
 from medmnist_hf.training.recipe import Recipe
 
@@ -30,6 +32,9 @@ UNDERFLOW: Final = 1e-20
 DRAWS: Final = 8
 """Maximum number of random pairs of images to try while each reveals more pixels. In narrow stems with ReLU, such as
 that of dpn48b, all activations that depend on a pixel can be zero for one pair."""
+
+TRIAL_ROWS: Final = 3
+"""Rows of the batch on which a network from a user's file is tried."""
 
 STRETCH: Final = "interpolate_pos_encoding"
 """Name of the argument and method of transformers' modules that adapt positions to images of another size."""
@@ -81,6 +86,51 @@ def check_input(
     raise TrainingError(f"{name} {problem}: {hint}")
 
 
+def check_outputs(network: nn.Module, code: str, shape: tuple[int, ...], outputs: int | None) -> int:
+    """Refuse a network from a user's file whose outputs are not as needed, in evaluation and in training mode.
+
+    Args:
+        network: The network; its parameters, mode and buffers do not change, unless they were not initialized.
+        code: Name of the function that made it.
+        shape: As in `check_input`.
+        outputs: Number of logits; None if the network returns features.
+
+    Returns:
+        Number of columns of the outputs.
+
+    Raises:
+        TrainingError: The network fails, or its outputs have another shape or type or are not finite.
+    """
+    name, training, width = public_code(code), network.training, outputs
+    images = torch.randn(TRIAL_ROWS, *shape, generator=torch.Generator().manual_seed(0))
+    buffers: dict[str, Tensor] = {}
+    for is_training in (False, True):
+        try:
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                result = network.train(is_training)(images)
+        except Exception as error:  # networks raise many kinds of errors
+            raise TrainingError(
+                f"{name} cannot read a batch of shape {tuple(images.shape)} ({explain(error, code)}): fix it there"
+            ) from None
+        is_fitting = isinstance(result, Tensor) and result.is_floating_point() and result.ndim == 2
+        if not is_fitting or len(result) != TRIAL_ROWS or result.shape[1] != (width or result.shape[1]):
+            wanted = f"logits of shape ({TRIAL_ROWS}, {outputs})"
+            hint = "" if outputs is None else ", or features if the function has no argument num_classes"
+            raise TrainingError(
+                f"{name} returned {describe_value(result)} for a batch of shape {tuple(images.shape)}: return "
+                + (f"{wanted}{hint}" if outputs else f"float features of shape ({TRIAL_ROWS}, F)")
+            )
+        if not torch.isfinite(result).all():
+            raise TrainingError(f"{name} returned values that are not finite for random images: check its weights")
+        width = int(result.shape[1])
+        if not is_training:
+            buffers = {key: value.clone() for key, value in network.named_buffers()}
+    for key, value in network.named_buffers():
+        value.copy_(buffers[key])
+    network.train(training)
+    return int(width or 0)
+
+
 def nearest_size(shape: tuple[int, ...], remake: Callable[[Literal[1, 3], int], nn.Module]) -> int | None:
     """Find the size nearest to that of images for which a network sees all pixels; None if it is not found.
 
@@ -102,7 +152,7 @@ def _problem(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> str | Non
     """Describe why a network cannot read inputs, to follow its name in a message; None if it can."""
     size = shape[-1]
     try:
-        share = _share(make(), shape)
+        share = share_seen(make(), shape)
     except Exception as error:  # networks raise many kinds of errors
         return f"cannot read images of {size} pixels ({first_line(error)})"
     if share == 1:
@@ -189,7 +239,7 @@ def _check_positions(module: nn.Module, inputs: tuple[Any, ...], options: dict[s
         raise ValueError("its position embeddings are for another size")
 
 
-def _share(model: nn.Module, shape: tuple[int, ...]) -> float:
+def share_seen(model: nn.Module, shape: tuple[int, ...]) -> float:
     """Fraction of the pixels that a network sees; 1 for a network that can read volumes."""
     if len(shape) == 3:
         return pixels_seen(model, shape).float().mean().item()

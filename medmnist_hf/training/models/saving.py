@@ -12,10 +12,18 @@ import torch
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 from transformers import AutoModelForImageClassification, TimmWrapperForImageClassification
+from transformers.utils import SAFE_WEIGHTS_NAME
 
-from medmnist_hf.training.models.checkpoints import layer_names
+from medmnist_hf.errors import TrainingError, shorten
+from medmnist_hf.own_code.names import MODEL_FILE, pin_code, public_code, same_code
+from medmnist_hf.training.models.checkpoints import layer_names, read_tensors
 from medmnist_hf.training.models.from_transformers import quiet_loading
-from medmnist_hf.training.models.wrappers import copy_shared_tensors
+from medmnist_hf.training.models.wrappers import (
+    NetworkConfig,
+    NetworkForImageClassification,
+    copy_shared_tensors,
+    own_network,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +72,42 @@ def save_model(built: Built, folder: Path) -> None:
         built.processor.save_pretrained(folder)
 
 
-def load_model(folder: Path) -> nn.Module:
-    """Load a model that `save_model` saved, in evaluation mode and float32 on the CPU; pickles are not read."""
+def load_model(folder: Path, code: str | None = None) -> nn.Module:
+    """Load a model that `save_model` saved, in evaluation mode and float32 on the CPU; pickles are not read.
+
+    Args:
+        folder: Folder of the model.
+        code: If the network is from a Python file of the user, its function, as ``my.py:build``. The file is run.
+
+    Raises:
+        TrainingError: The file is not the one that the model was trained with, or cannot be run.
+        Exception: Anything that `transformers`, torch or safetensors raise if the model cannot be read.
+    """
+    if code is not None:
+        return _load_own(folder, pin_code(code, MODEL_FILE)).eval()
     with quiet_loading():
         model: nn.Module = AutoModelForImageClassification.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         )
     return model.eval()
+
+
+def _load_own(folder: Path, code: str) -> nn.Module:
+    config: Any = NetworkConfig.from_pretrained(folder)
+    if not same_code(config.architecture, code):
+        raise TrainingError(
+            f"{folder} was trained with {shorten(config.architecture)}, not {public_code(code)}: give that version"
+        )
+    network = own_network(
+        code,
+        num_classes=len(config.id2label),
+        in_channels=config.in_channels,
+        image_size=config.transform["size"],
+        ndim=3 if config.volumetric else 2,
+    )
+    model = NetworkForImageClassification(config, network)
+    model.load_state_dict(read_tensors(folder / SAFE_WEIGHTS_NAME))
+    return model
 
 
 def can_spread_channels(model: nn.Module, size: int) -> bool:

@@ -33,9 +33,12 @@ from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_outputs import ImageClassifierOutput
 
 from medmnist_hf.errors import TrainingError, first_line
+from medmnist_hf.own_code.names import MODEL_FILE, is_code, public_code
+from medmnist_hf.own_code.running import call_code, describe_value, load_code, parameters_of
 from medmnist_hf.training.data.transforms import BatchTransform
 from medmnist_hf.training.losses import to_scores
 from medmnist_hf.training.models.checkpoints import first_names
+from medmnist_hf.training.models.input_check import check_outputs
 from medmnist_hf.training.models.processors import CenteringImageProcessor
 from medmnist_hf.training.models.resnet import PAPER_NETWORKS, paper_resnet
 from medmnist_hf.training.models.volumetric import to_volumetric
@@ -48,10 +51,11 @@ class NetworkConfig(PreTrainedConfig):
     """Configuration of a network and its input transform.
 
     Attributes:
-        architecture: ``resnet18`` or ``resnet50`` for the networks of the paper, otherwise ``timm/`` and a timm name.
+        architecture: ``resnet18`` or ``resnet50`` for the networks of the paper, ``timm/`` and a timm name, or a
+            function in a user's Python file.
         in_channels: Channels of the input.
         stem: Stem of the paper's networks, ``cifar`` or ``imagenet``.
-        volumetric: ``2.5d``, ``3d`` or ``acs`` for volumes, empty for images.
+        volumetric: ``2.5d``, ``3d`` or ``acs`` for volumes, empty for images; ``3d`` for a network of a user's file.
         depth_stride: Whether strides and pools of ``2.5d`` run along depth too.
         slice_pooling: How ``2.5d`` pools slices, ``mean`` or ``max``.
         model_args: Further arguments of `timm.create_model`.
@@ -91,7 +95,7 @@ class NetworkForImageClassification(PreTrainedModel):
         if network is None:
             options, outputs = config.model_args or {}, len(config.id2label or ())
             network = make_network(config.architecture, outputs, config.in_channels, config.stem, **options)
-        if config.volumetric:
+        if config.volumetric and not is_code(config.architecture):
             network = to_volumetric(
                 network, config.volumetric, depth_stride=config.depth_stride, slice_pooling=config.slice_pooling
             )
@@ -153,6 +157,55 @@ def _constants(model: NetworkForImageClassification) -> dict[str, Tensor]:
             config: Any = model.config
             return NetworkForImageClassification(config)._constants
     return {name: value.clone() for name, value in constants.items()}
+
+
+class FeaturesWithClassifier(nn.Module):
+    """A network that returns features (B, F), with a linear classifier on them.
+
+    Args:
+        body: The network.
+        width: Number of features.
+        outputs: Number of outputs.
+    """
+
+    def __init__(self, body: nn.Module, width: int, outputs: int) -> None:
+        super().__init__()
+        self.body, self.classifier = body, nn.Linear(width, outputs)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Compute the logits of a batch."""
+        logits: Tensor = self.classifier(self.body(pixel_values))
+        return logits
+
+
+def own_network(code: str, *, num_classes: int, in_channels: int, image_size: int, ndim: int) -> nn.Module:
+    """Make a network by a function in a Python file of the user, and check it on a trial batch.
+
+    The function is called with those of the arguments here that it accepts. If it accepts ``num_classes``, its network
+    returns logits of shape (B, num_classes), otherwise features of shape (B, F), and a linear classifier is added.
+
+    Args:
+        code: The function, as ``my.py:build``.
+        num_classes: Number of outputs: classes, findings, or grades minus one for the ordinal loss.
+        in_channels: Channels of the input.
+        image_size: Edge length of the input.
+        ndim: 2 for images (B, C, H, W), 3 for volumes (B, C, D, H, W).
+
+    Raises:
+        TrainingError: The file cannot be run, the function fails or returns no module, or the outputs have another
+            shape.
+    """
+    values = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size, "ndim": ndim}
+    accepted, takes_all = parameters_of(load_code(code, MODEL_FILE))
+    made = call_code(code, MODEL_FILE, values)
+    if not isinstance(made, nn.Module):
+        raise TrainingError(f"{public_code(code)} returned {describe_value(made)}: return a torch.nn.Module")
+    network, shape = made.cpu().float(), (in_channels, *(image_size,) * ndim)
+    if takes_all or "num_classes" in accepted:
+        check_outputs(network, code, shape, num_classes)
+    else:
+        network = FeaturesWithClassifier(network, check_outputs(network, code, shape, None), num_classes)
+    return copy_shared_tensors(network)
 
 
 class BackboneConfig(PreTrainedConfig):
@@ -230,6 +283,11 @@ def make_network(
     Raises:
         TrainingError: The network is unknown, has no published weights, or they cannot be fetched.
     """
+    if is_code(architecture):
+        raise TrainingError(
+            f"this model is a network of a file, {architecture}, which is not run without being asked: give it to "
+            "medmnist-hf predict --model-file, or to medmnist_hf.training.models.load_model"
+        )
     if architecture in PAPER_NETWORKS:
         return paper_resnet(architecture, num_classes=outputs, in_channels=in_channels, stem=stem)
     name = architecture.removeprefix(TIMM)

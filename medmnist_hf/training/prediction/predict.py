@@ -24,6 +24,7 @@ from transformers import CONFIG_NAME, AutoImageProcessor, TimmWrapperConfig
 from medmnist_hf.array_types import FloatArray
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import TrainingError, first_line
+from medmnist_hf.own_code.names import MODEL_FILE, is_code, pin_code, public_code, same_code
 from medmnist_hf.training.data.recipe_transforms import input_transform, memory_format
 from medmnist_hf.training.data.transforms import BatchTransform
 from medmnist_hf.training.losses import to_scores
@@ -45,23 +46,30 @@ class RunModels:
         folder: The folder of the run.
         result: Its results.
         seeds: Seeds of the models; the scores of several are averaged.
+        code: The function in a Python file that makes the network, if the run used one.
     """
 
     folder: Path
     result: RunResult
     seeds: tuple[int, ...]
+    code: str | None = None
 
     @classmethod
-    def of(cls, folder: str | Path, *, seed: int | None = None, ensemble: bool = False) -> "RunModels":
+    def of(
+        cls, folder: str | Path, *, seed: int | None = None, ensemble: bool = False, model_file: str | None = None
+    ) -> "RunModels":
         """Choose models of a run.
 
         Args:
             folder: The folder of the run.
             seed: Seed of the model; None for the best on validation.
             ensemble: Choose the models of all seeds.
+            model_file: If the network of the run is from a Python file, that file with its function, as
+                ``my.py:build``. The file is run; it must have the digest that the run recorded.
 
         Raises:
-            TrainingError: The folder holds no finished run, its method leaves no model, or it has no such seed.
+            TrainingError: The folder holds no finished run, its method leaves no model, it has no such seed, or the
+                file is missing, is another one or is not needed.
         """
         folder = Path(folder)
         if not (folder / RESULTS_NAME).is_file():
@@ -76,7 +84,7 @@ class RunModels:
             if not (seed_folder(folder, each) / BEST / CONFIG_NAME).is_file():
                 method = result.recipe.method
                 raise TrainingError(f"{folder} has no model to predict with: {method} leaves none, or it was removed")
-        return cls(folder, result, chosen)
+        return cls(folder, result, chosen, _code_of(folder, result.recipe.model, model_file))
 
     @property
     def recipe(self) -> Recipe:
@@ -128,7 +136,7 @@ class RunModels:
         self, seed: int, inputs: Inputs, device: torch.device, rows: int, on_progress: Callable[[int], None]
     ) -> FloatArray:
         recipe, folder = self.recipe, seed_folder(self.folder, seed) / BEST
-        model: Any = _load(folder)
+        model: Any = _load(folder, self.code)
         size = next(each.facts.image_size for each in self.result.seeds if each.seed == seed) or recipe.input_size
         transform = _saved_transform(recipe, model, folder, size)
         model.to(device, memory_format=memory_format(recipe))
@@ -161,11 +169,30 @@ class RunModels:
         return text.getvalue()
 
 
-def _load(folder: Path) -> nn.Module:
+def _code_of(folder: Path, model: str, given: str | None) -> str | None:
+    """The user's file for a model, after checking that it is the one of the run; it is not run yet."""
+    if given is None:
+        if not is_code(model):
+            return None
+        name = public_code(model).partition("#")[0]
+        raise TrainingError(
+            f"the network of {folder} is from {name}, which is not run without being asked: give --model-file {name}"
+        )
+    if not is_code(model):
+        raise TrainingError(f"the network of {folder} is {model}, which is not from a file: leave out --model-file")
+    pinned = pin_code(given, MODEL_FILE)
+    if not same_code(pinned, model):
+        raise TrainingError(f"{folder} was trained with {public_code(model)}, but {pinned} is another: give that one")
+    return pinned
+
+
+def _load(folder: Path, code: str | None = None) -> nn.Module:
     try:
         check_config(str(folder))
         with limit_model_size():
-            return load_model(folder)
+            return load_model(folder, code)
+    except TrainingError:
+        raise
     except Exception as error:  # networks are built in many ways
         raise TrainingError(f"cannot load the model in {folder} ({first_line(error)}): run it again") from None
 

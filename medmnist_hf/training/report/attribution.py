@@ -190,8 +190,10 @@ class _Map(NamedTuple):
 
 
 def _forward(model: Any, images: Tensor) -> tuple[Tensor, list[_Map]]:
-    """Logits and all feature maps, deepest last; no feature maps for networks that end in tokens."""
+    """Logits and all feature maps, deepest last; none for networks that end in tokens or are from a user's file."""
     inner = getattr(model, "timm_model", None) or getattr(model, "network", None)
+    if inner is not None and not hasattr(inner, "feature_info"):
+        return model(images).logits, []
     return _through_timm(inner, images) if inner is not None else _through_transformers(model, images)
 
 

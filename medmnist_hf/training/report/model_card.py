@@ -21,6 +21,7 @@ from medmnist_hf.catalog import Subset, Task, citation_keys, collection
 from medmnist_hf.documents import parse_json
 from medmnist_hf.files import read_document
 from medmnist_hf.hub.eval_results import MEASURES, TASK_CATEGORY, card_results
+from medmnist_hf.own_code.names import is_code
 from medmnist_hf.scoring.published import leaderboard, published_notes, published_size
 from medmnist_hf.training.models.resnet import PAPER_NETWORKS
 from medmnist_hf.training.models.wrappers import TIMM, BackboneConfig, NetworkConfig
@@ -145,6 +146,8 @@ class _Start:
 def _start(recipe: Recipe) -> _Start | None:
     if recipe.checkpoint is not None:
         return _Start()
+    if is_code(recipe.model):  # its file may load weights of any origin
+        return None
     if not recipe.pretrained or recipe.model in PAPER_NETWORKS:
         return None
     if recipe.model.startswith(TIMM):
@@ -200,6 +203,7 @@ def _context(result: RunResult, config: Mapping[str, Any]) -> dict[str, Any]:
         "label_word": "findings" if entry.task is Task.MULTI_LABEL else "classes",
         "ordinal": recipe.loss == "ordinal",
         "own_type": _own(config),
+        "code": is_code(recipe.model),
         "timm": _library(config) == "timm",
         "best": best,
         "seeds": len(result.seeds),

@@ -3,11 +3,12 @@
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from medmnist_hf.catalog import NAMESPACE
 from medmnist_hf.files import expand_user
 from medmnist_hf.hub.eval_results import MEASURES, ModelResult
+from medmnist_hf.own_code.names import is_code, public_code
 from medmnist_hf.scoring.metrics import LOWER_IS_BETTER
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.results import Facts, Measures, RunResult, SeedResult
@@ -56,22 +57,26 @@ def model_result(result: RunResult) -> ModelResult | None:
 
 
 def shown_name(model: str) -> str:
-    """Public name of a model; for a local folder, its name without the path."""
+    """Public name of a model; for a local folder or a function in a file, its name without the path."""
+    if is_code(model):
+        return public_code(model)
     folder = expand_user(model)
     return folder.resolve().name if folder.is_dir() else model
 
 
 def portable(result: RunResult) -> RunResult:
-    """Remove local paths from a result; local models and checkpoints keep their file names."""
+    """Remove local paths from a result; local models, checkpoints and code keep their file names."""
     recipe = result.recipe
     name, checkpoint = shown_name(recipe.model), recipe.checkpoint
     if checkpoint is not None:
         checkpoint = Path(checkpoint).name
+    augmentation = recipe.augmentation_file and public_code(recipe.augmentation_file)
     seeds = [
         replace(seed, facts=replace(seed.facts, origin=seed.facts.origin.replace(recipe.model, name)))
         for seed in result.seeds
     ]
-    return replace(result, recipe=replace(recipe, root=None, model=name, checkpoint=checkpoint), seeds=tuple(seeds))
+    changes: dict[str, Any] = {"model": name, "checkpoint": checkpoint, "augmentation_file": augmentation}
+    return replace(result, recipe=replace(recipe, root=None, **changes), seeds=tuple(seeds))
 
 
 def repository(recipe: Recipe) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from medmnist_hf import console
+from medmnist_hf.own_code.names import public_code
 from medmnist_hf.scoring.published import leaderboard, published_notes, published_size
 from medmnist_hf.training.recipe import RECIPE_NAME
 from medmnist_hf.training.registry import method
@@ -29,7 +30,7 @@ def own_name(result: RunResult) -> str:
     recipe, engine = result.recipe, method(result.recipe.method).engine
     few = f", {recipe.few_labels}" if recipe.few_labels else ""
     if engine is None:
-        return f"{recipe.model} {recipe.method} ({recipe.size}{few})"
+        return f"{public_code(recipe.model)} {recipe.method} ({recipe.size}{few})"
     facts = [seed.facts for seed in result.seeds]
     mark = ", partial" if any(fact.partial for fact in facts) else ""
     return f"{engine.title}, {facts[0].inputs} ({recipe.size}{few}){mark}"

@@ -11,6 +11,7 @@ from medmnist_hf.cli.main import app as command_line
 from medmnist_hf.cli.options.recipe import PANELS, read_recipe, recipe_options
 from medmnist_hf.console.program import Panel, Program
 from medmnist_hf.errors import MedMNISTError, TrainingError
+from medmnist_hf.own_code.names import AUGMENTATION_FILE, MODEL_FILE, pin_code
 from medmnist_hf.training.recipe import FIELDS, Recipe, type_of
 from medmnist_hf.training.registry import COMMON, METHODS
 
@@ -118,6 +119,7 @@ WITHOUT: dict[str, Any] = {
     "model": "resnet50",
     "checkpoint": "a.safetensors",
     "features": "features",
+    "augmentation_file": pin_code(f"{__file__}:another_value", AUGMENTATION_FILE),
     "image_size": 64,
     "select": "acc",
     "prompt": "{}",
@@ -227,7 +229,7 @@ def test_options_of_a_file_must_be_read_but_not_those_of_a_preset(tmp_path: Path
 
 def test_every_field_has_a_panel_in_the_help() -> None:
     listed = [name for names in PANELS.values() for name in names]
-    assert sorted(listed) == sorted({*FIELDS, "preset", "config", "seed"} - {"dataset"})
+    assert sorted(listed) == sorted({*FIELDS, MODEL_FILE, "preset", "config", "seed"} - {"dataset"})
     shown = RUNNER.invoke(command_line, ["finetune", "--help"]).stdout
     panels = [panel for panel in Panel if panel != Panel.SOURCE]
     places = [shown.index(f"\n{panel}:\n") for panel in panels]

@@ -1,5 +1,6 @@
 """`medmnist_hf.training.models.factory`: models of every kind, with the inputs and outputs of their recipe."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from transformers import (
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.models import factory
 from medmnist_hf.training.models.factory import build_model, parameter_counts
-from medmnist_hf.training.models.saving import save_model
+from medmnist_hf.training.models.saving import Built, save_model
 from medmnist_hf.training.recipe import Recipe, make_recipe
+from tests.fixtures.own_code import write_code
 
 
 def recipe_of(dataset: str = "breastmnist", **options: Any) -> Recipe:
@@ -153,3 +155,47 @@ def test_all_and_trained_parameters_are_counted() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
     model[0].requires_grad_(False)
     assert parameter_counts(model) == (26, 10)
+
+
+def own(tmp_path: Path, function: str, **options: Any) -> Built:
+    torch.manual_seed(0)
+    model = f"{write_code(tmp_path)}:{function}"
+    return build_model(make_recipe({"dataset": "bloodmnist", "model_file": model, **options}))
+
+
+def test_a_network_of_a_users_file_is_identified_by_its_weights(tmp_path: Path) -> None:
+    first, second = own(tmp_path, "features"), own(tmp_path, "features")
+    assert re.fullmatch(r"weights with SHA-256 [0-9a-f]{64} in my\.py:features", first.origin)
+    assert first.origin == second.origin and first.image_size == 28 and first.mean == (0.5,) * 3
+    torch.manual_seed(1)
+    other = build_model(make_recipe({"dataset": "bloodmnist", "model": f"{tmp_path}/my.py:features"}))
+    assert other.origin != first.origin
+
+
+@pytest.mark.parametrize("function", ["features", "build"])
+def test_weights_are_loaded_into_a_network_of_a_users_file(tmp_path: Path, function: str) -> None:
+    source: Any = own(tmp_path, function).model
+    body = source.network.body if function == "features" else source.network
+    for name, tensors in {"all": source.state_dict(), "part": body.state_dict()}.items():
+        save_file({key: value + 1 for key, value in tensors.items()}, tmp_path / f"{name}.safetensors")
+        loaded: Any = own(tmp_path, function, checkpoint=str(tmp_path / f"{name}.safetensors")).model
+        whole = loaded.state_dict()
+        prefix = "network.body." if function == "features" and name == "part" else "" if name == "all" else "network."
+        assert all(torch.equal(whole[prefix + key], value + 1) for key, value in tensors.items())
+    save_file({"other": torch.zeros(1)}, tmp_path / "none.safetensors")
+    with pytest.raises(TrainingError, match="does not fit the network"):
+        own(tmp_path, function, checkpoint=str(tmp_path / "none.safetensors"))
+
+
+def test_a_users_network_without_a_linear_classifier_can_only_be_fine_tuned(tmp_path: Path) -> None:
+    assert own(tmp_path, "without_classifier").origin
+    for options in ({"method": "knn"}, {"probe_first": True}):
+        with pytest.raises(TrainingError, match=r"^my\.py:without_classifier has no features for (knn|probe_first)"):
+            own(tmp_path, "without_classifier", **options)
+
+
+def test_pixels_that_a_users_network_ignores_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    layers = "nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(27, 8))"
+    file = write_code(tmp_path, f"from torch import nn\ndef build(num_classes): return {layers}")
+    assert build_model(make_recipe({"dataset": "bloodmnist", "model": f"{file}:build"})).image_size == 28
+    assert "my.py:build sees 73 % of an image of 28 pixels: give another --image-size" in caplog.text

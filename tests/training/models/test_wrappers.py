@@ -22,9 +22,12 @@ from transformers import (
 )
 
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.own_code.names import pin_code
 from medmnist_hf.training.data.transforms import BatchTransform
 from medmnist_hf.training.losses import to_scores
+from medmnist_hf.training.models.factory import build_model
 from medmnist_hf.training.models.processors import CenteringImageProcessor
+from medmnist_hf.training.models.saving import load_model, save_model
 from medmnist_hf.training.models.wrappers import (
     BackboneConfig,
     BackboneForImageClassification,
@@ -33,7 +36,10 @@ from medmnist_hf.training.models.wrappers import (
     backbone_features,
     check_name,
     make_network,
+    own_network,
 )
+from medmnist_hf.training.recipe import make_recipe
+from tests.fixtures.own_code import write_code
 
 TINY: dict[str, Any] = {
     "hidden_size": 16,
@@ -234,3 +240,73 @@ def test_missing_weights_and_invalid_options_are_one_line_errors() -> None:
         make_network("timm/test_vit", 2, 3, pretrained=True, img_size=224)  # the error does not suggest another size
     with pytest.raises(TrainingError, match=r"cannot make timm/test_resnet .*unexpected keyword.*'wings'"):
         make_network("timm/test_resnet", 2, 3, wings=2)
+
+
+OF_IMAGES = {"num_classes": 4, "in_channels": 3, "image_size": 28, "ndim": 2}
+
+
+@pytest.mark.parametrize(("function", "ndim"), [("build", 2), ("features", 2), ("features", 3)])
+def test_a_function_of_a_users_file_makes_a_network(tmp_path: Path, function: str, ndim: int) -> None:
+    torch.manual_seed(0)
+    network = own_network(f"{write_code(tmp_path)}:{function}", **OF_IMAGES | {"ndim": ndim})
+    norms = [value for name, value in network.named_buffers() if name.endswith("running_mean")]
+    assert norms and not any(value.any() for value in norms), "the trial batch leaves no trace"
+    assert network(torch.zeros(2, 3, *(28,) * ndim)).shape == (2, 4) and network.training
+    assert isinstance(getattr(network, "classifier", None), nn.Linear) == (function == "features")
+
+
+MODULE = """
+import torch
+from torch import nn
+
+class Own(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3 * 28 * 28, 4)
+
+    def forward(self, images):
+        logits = self.linear(images.flatten(1))
+        return {result}
+
+def build(num_classes): return Own()
+def features(): return Own()
+def nothing(num_classes): return Own
+"""
+
+
+@pytest.mark.parametrize(
+    ("result", "function", "expected"),
+    [
+        ("(logits, 0)", "build", r"a tuple for a batch of shape \(3, 3, 28, 28\): return logits of shape \(3, 4\)"),
+        ("logits[:, :3]", "build", r"float32 of shape \(3, 3\) for .* return logits of shape \(3, 4\), or features"),
+        ("logits[:1]", "build", r"returned float32 of shape \(1, 4\) for"),
+        ("logits > 0", "build", r"returned bool of shape \(3, 4\) for"),
+        ("logits / 0", "build", "returned values that are not finite for random images: check its weights"),
+        ("logits[:, :, None]", "features", r"\(3, 4, 1\) for .*: return float features of shape \(3, F\)"),
+        ("(logits, 0) if self.training else logits", "build", "returned a tuple"),
+        ("self.conv(images)", "build", r"cannot read a batch .* \(AttributeError: 'Own' .* attribute 'conv', line 12"),
+        ("logits", "nothing", "my.py:nothing returned a type: return a torch.nn.Module"),
+    ],
+)
+def test_a_network_with_other_outputs_is_refused_in_one_line(
+    tmp_path: Path, result: str, function: str, expected: str
+) -> None:
+    file = write_code(tmp_path, MODULE.format(result=result))
+    with pytest.raises(TrainingError, match=expected):
+        own_network(f"{file}:{function}", **OF_IMAGES)
+
+
+def test_loading_a_model_never_runs_a_file_unasked(tmp_path: Path) -> None:
+    recipe = {"dataset": "bloodmnist", "model": pin_code(f"{write_code(tmp_path)}:features", "model_file")}
+    built = build_model(make_recipe(recipe))
+    save_model(built, tmp_path / "model")
+    with pytest.raises(TrainingError, match=r"is a network of a file, my\.py:features#\w{16}, which is not run"):
+        load_model(tmp_path / "model")
+    images = torch.rand(2, 3, 28, 28)
+    loaded: Any = load_model(tmp_path / "model", recipe["model"])
+    with torch.inference_mode():
+        assert torch.equal(loaded(images).logits, built.model.eval()(images).logits)
+    assert loaded.predict(np.zeros((2, 28, 28, 3), np.uint8)).shape == (2, 8)
+    write_code(tmp_path, "def features(): raise SystemExit")
+    with pytest.raises(TrainingError, match=r"trained with 'my\.py:features#\w{16}', not my\.py:features#\w{16}"):
+        load_model(tmp_path / "model", f"{tmp_path}/my.py:features")

@@ -13,8 +13,11 @@ import medmnist_hf
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.evaluation.prediction_files import files_of_split, read_predictions
 from medmnist_hf.training.prediction.predict import RunModels
+from medmnist_hf.training.results import read_results
 from medmnist_hf.training.running import run
 from tests.conftest import Phantoms
+from tests.fixtures.benchmarks import leave_run
+from tests.fixtures.own_code import write_code
 from tests.fixtures.runs import build_all, tiny
 from tests.fixtures.tiny_models import vit
 
@@ -133,3 +136,29 @@ def test_what_cannot_predict_is_a_one_line_error(two_seeds: Path, root: Path, tm
     models = RunModels.of(tmp_path / "damaged", seed=3)
     with pytest.raises(TrainingError, match=r"^cannot load the model in .*seed-3/best \(.*\): run it again$"):
         models.scores(models.inputs("bloodmnist", root=root), CPU)
+
+
+def test_a_network_of_a_users_file_needs_that_version_of_the_file(root: Path, tmp_path: Path) -> None:
+    file = write_code(tmp_path)
+    folder = run_of(root, tmp_path / "run", "bloodmnist", model=f"{file}:features")
+    assert read_results(folder / "results.json").recipe.model.startswith(f"{file}:features#")
+    with pytest.raises(TrainingError, match=r"is from my\.py:features, which is not run without being asked: give"):
+        RunModels.of(folder)
+    with pytest.raises(TrainingError, match=r"trained with my\.py:features#\w{16}, but .*:build#\w{16} is another"):
+        RunModels.of(folder, model_file=f"{file}:build")
+    renamed = Path(file).rename(tmp_path / "renamed.py")
+    models = RunModels.of(folder, model_file=f"{renamed}:features")
+    scores = models.scores(models.inputs("bloodmnist", split="test", root=root), CPU)
+    (path,) = files_of_split(folder / "seed-0", "test")
+    assert np.array_equal(scores, read_predictions(path).scores)
+    renamed.write_text(renamed.read_text() + "# changed")
+    with pytest.raises(TrainingError, match="is another"):
+        RunModels.of(folder, model_file=f"{renamed}:features")
+
+
+def test_a_run_without_a_users_file_reads_none(tmp_path: Path) -> None:
+    leave_run(tmp_path / "run", test=[0.5], validation=[0.5], dataset="bloodmnist")
+    (tmp_path / "run" / "seed-0" / "best").mkdir(parents=True)
+    (tmp_path / "run" / "seed-0" / "best" / "config.json").touch()
+    with pytest.raises(TrainingError, match="is resnet18, which is not from a file: leave out --model-file"):
+        RunModels.of(tmp_path / "run", model_file="my.py:build")
