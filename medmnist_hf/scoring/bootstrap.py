@@ -1,4 +1,4 @@
-"""Percentile bootstrap intervals of any metric, and the paired bootstrap of two sets of predictions.
+"""Percentile bootstrap intervals of any metric, also of its mean over subsets, and the paired bootstrap.
 
 `medmnist_hf.scoring.intervals` uses them for metrics without a closed-form interval.
 
@@ -11,9 +11,10 @@ Example:
     True
 """
 
+import hashlib
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -34,6 +35,9 @@ ROUNDING: Final = 1e-9
 
 FEWEST: Final = 0.5
 """Smallest share of resamples in which a metric must be defined for its interval to be computed."""
+
+Subsets = Mapping[str, Sequence[Predictions]]
+"""Name of a subset -> one or more predictions of its rows, e.g. of several seeds, whose metrics are averaged."""
 
 
 def bootstrap(
@@ -75,8 +79,7 @@ def bootstrap(
     names = expand(predictions, names)
     check_options(resamples, level, seed)
     estimates = evaluate(Weighted(predictions), names)[0]
-    draws = _Draws(predictions, names, resamples, seed)
-    replicates = np.concatenate([draws.keep(evaluate(Weighted(predictions, block), names), block) for block in draws])
+    replicates = _replicates(predictions, names, resamples, seed)
     intervals = {}
     for at, name in enumerate(names):
         interval = _interval(float(estimates[at]), replicates[:, at], level)
@@ -138,6 +141,91 @@ def bootstrap_compare(
         comparisons[name] = Comparison(value, other, difference, p)
     warn_unknown({name: each.difference for name, each in comparisons.items()})
     return comparisons
+
+
+def bootstrap_mean(
+    subsets: Subsets, names: Iterable[str] = ("auc", "acc"), *, resamples: int = 1000, level: float = 0.95
+) -> dict[str, Interval]:
+    """Percentile bootstrap intervals of the unweighted mean of a metric over subsets.
+
+    Rows are drawn within each subset, independently of other subsets; the subsets are fixed. So the interval says how
+    much other test sets of these subsets may change the mean, not what another choice of subsets would give. Several
+    predictions of a subset are averaged within each resample; their number and variation do not enter.
+
+    Args:
+        subsets: The predictions of each subset.
+        names: Names of metrics that every subset has, without classes.
+        resamples: Number of resamples.
+        level: Confidence level between 0 and 1.
+
+    Returns:
+        Name -> interval, in the order of ``names``; nan where a metric is undefined in a subset, or in most resamples.
+
+    Raises:
+        ScoreError: There is no subset, an option is out of range, or a metric is unknown.
+    """
+    names = list(names)
+    check_options(resamples, level, 0)
+    estimates, replicates = _mean_replicates(subsets, names, resamples)
+    return {name: _interval(float(estimates[at]), replicates[:, at], level) for at, name in enumerate(names)}
+
+
+def bootstrap_mean_compare(
+    first: Subsets,
+    second: Subsets,
+    names: Iterable[str] = ("auc", "acc"),
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> dict[str, Comparison]:
+    """Paired bootstrap of the difference ``first - second`` of means over subsets: both get the same draws.
+
+    Args:
+        first: The predictions of each subset.
+        second: Other predictions of the same rows.
+        names: As for `bootstrap_mean`.
+        resamples: Number of resamples; the p value cannot be smaller than ``2 / (resamples + 1)``.
+        level: Confidence level between 0 and 1.
+
+    Returns:
+        Name -> comparison, in the order of ``names``.
+
+    Raises:
+        ScoreError: As for `bootstrap_mean`, or the two differ in subsets, tasks or rows.
+    """
+    names = list(names)
+    check_options(resamples, level, 0)
+    if list(first) != list(second):
+        raise ScoreError(f"the subsets differ: {', '.join(first)} and {', '.join(second)}; compare the same ones")
+    for subset, own in first.items():
+        for each in (*own[1:], *second[subset]):
+            check_paired(own[0], each)
+    (values, mine), (others, theirs) = (_mean_replicates(subsets, names, resamples) for subsets in (first, second))
+    comparisons = {}
+    for at, name in enumerate(names):
+        value, other, differences = float(values[at]), float(others[at]), mine[:, at] - theirs[:, at]
+        difference = _interval(value - other, differences, level)
+        p = math.nan if math.isnan(difference.low) else _p_value(differences)
+        comparisons[name] = Comparison(value, other, difference, p)
+    return comparisons
+
+
+def _mean_replicates(subsets: Subsets, names: list[str], resamples: int) -> tuple[FloatArray, FloatArray]:
+    """Means over subsets of the metrics, shape ``(names,)``, and of their replicates, ``(resamples, names)``."""
+    if not subsets or not all(subsets.values()):
+        raise ScoreError("no predictions to average: pass at least one for each subset")
+    estimates, replicates = [], []
+    for subset, predictions in subsets.items():
+        seed = int.from_bytes(hashlib.sha256(subset.encode()).digest()[:6])
+        estimates.append(np.mean([evaluate(Weighted(each), names)[0] for each in predictions], axis=0))
+        replicates.append(np.mean([_replicates(each, names, resamples, seed) for each in predictions], axis=0))
+    return np.asarray(np.mean(estimates, axis=0)), np.asarray(np.mean(replicates, axis=0))
+
+
+def _replicates(predictions: Predictions, names: list[str], resamples: int, seed: int) -> FloatArray:
+    """Metrics in each resample, shape ``(resamples, names)``; other predictions of the rows get the same resamples."""
+    draws = _Draws(predictions, names, resamples, seed)
+    return np.concatenate([draws.keep(evaluate(Weighted(predictions, block), names), block) for block in draws])
 
 
 class _Draws:

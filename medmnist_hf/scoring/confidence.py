@@ -8,6 +8,7 @@ Example:
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Final, Literal
@@ -83,6 +84,23 @@ def wilson(mean: float, rows: float, *, level: float = 0.95) -> Interval:
     half = math.sqrt(square * (mean * (1 - mean) / rows + square / (4 * rows**2))) / (1 + square / rows)
     low, high = max(0.0, center - half), min(1.0, center + half)
     return Interval(mean, low, high, level, math.sqrt(mean * (1 - mean) / rows), "Wilson")
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p values for their number, keeping the familywise error (S. Holm, Scand. J. Stat. 6:65, 1979).
+
+    Args:
+        p_values: p values of a family of tests; nan stays nan and does not count.
+
+    Returns:
+        The adjusted p values, in the same order.
+    """
+    order = sorted((at for at, p in enumerate(p_values) if not math.isnan(p)), key=lambda at: p_values[at])
+    adjusted, largest = [math.nan] * len(p_values), 0.0
+    for rank, at in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p_values[at]))
+        adjusted[at] = largest
+    return adjusted
 
 
 def check_level(level: float) -> None:

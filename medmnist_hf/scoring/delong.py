@@ -17,7 +17,7 @@ Example:
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 import numpy as np
@@ -94,10 +94,38 @@ def delong_compare(
     Raises:
         ScoreError: The level is out of range, or the two sets differ in task or rows.
     """
-    check_paired(first, second)
+    return delong_compare_means([first], [second], names, level=level)
+
+
+def delong_compare_means(
+    first: Sequence[Predictions],
+    second: Sequence[Predictions],
+    names: Iterable[str] = ("auc",),
+    *,
+    level: float = 0.95,
+) -> dict[str, Comparison]:
+    """DeLong's paired test of the difference of two mean AUCs, each over several predictions of the same rows.
+
+    Effects of a row on the AUCs of several predictions average to its effect on their mean. Predictions of several
+    seeds are compared like this; the test takes the seeds as given, so it does not say how much others would differ.
+
+    Args:
+        first: One or more predictions.
+        second: One or more predictions of the same rows.
+        names: As for `delong`.
+        level: Confidence level between 0 and 1.
+
+    Returns:
+        As for `delong_compare`.
+
+    Raises:
+        ScoreError: The level is out of range, or the predictions differ in task or rows.
+    """
+    for other in (*first[1:], *second):
+        check_paired(first[0], other)
     check_level(level)
-    ranked = _Ranked(first), _Ranked(second)
-    return {name: _comparison(*ranked, name, level) for name in names}
+    own, others = (_Mean([_Ranked(each) for each in predictions]) for predictions in (first, second))
+    return {name: _comparison(own, others, name, level) for name in names}
 
 
 class _Ranked:
@@ -148,6 +176,22 @@ class _Ranked:
         return effects
 
 
+class _Mean:
+    """Means of the AUCs of several predictions of the same rows, and the effects of the rows on them."""
+
+    def __init__(self, parts: Sequence[_Ranked]) -> None:
+        self.parts = parts
+
+    def value(self, name: str) -> float:
+        return float(np.mean([part.value(name) for part in self.parts]))
+
+    def effects(self, name: str) -> FloatArray:
+        return np.asarray(np.mean([part.effects(name) for part in self.parts], axis=0))
+
+    def widening(self, name: str) -> float:
+        return self.parts[0].widening(name)
+
+
 def _interval(ranked: _Ranked, name: str, level: float) -> Interval:
     value, effects = ranked.value(name), ranked.effects(name)
     variance = float(np.square(effects).sum())
@@ -164,7 +208,7 @@ def _interval(ranked: _Ranked, name: str, level: float) -> Interval:
     return Interval(value, low, high, level, error, "DeLong")
 
 
-def _comparison(first: _Ranked, second: _Ranked, name: str, level: float) -> Comparison:
+def _comparison(first: _Mean, second: _Mean, name: str, level: float) -> Comparison:
     value, other = first.value(name), second.value(name)
     # The variance of the differences of paired components already includes their covariance.
     effects = first.effects(name) - second.effects(name)

@@ -12,7 +12,13 @@ import pytest
 from medmnist_hf.array_types import FloatArray, IntArray
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
-from medmnist_hf.scoring.bootstrap import _Draws, bootstrap, bootstrap_compare
+from medmnist_hf.scoring.bootstrap import (
+    _Draws,
+    bootstrap,
+    bootstrap_compare,
+    bootstrap_mean,
+    bootstrap_mean_compare,
+)
 from medmnist_hf.scoring.delong import delong, delong_compare
 from medmnist_hf.scoring.metrics import available, metrics
 from medmnist_hf.scoring.official import ScoreWarning, score
@@ -287,3 +293,30 @@ def test_bootstrap_after_metrics_reuses_the_rankings(monkeypatch: pytest.MonkeyP
     metrics(predictions, names)
     monkeypatch.setattr("medmnist_hf.scoring.auc.Ranking.of", None)
     assert bootstrap(predictions, names, resamples=20) == fresh
+
+
+def test_the_mean_over_subsets_is_resampled_within_each_subset() -> None:
+    parts = {str(task): check(*simulated(task, rows=200, seed=at)[:2], task) for at, task in enumerate(Task)}
+    alone = {task: bootstrap(part, NAMES)["auc"] for task, part in parts.items()}
+    mean = bootstrap_mean({task: [part] for task, part in parts.items()})["auc"]
+    assert mean.estimate == pytest.approx(np.mean([each.estimate for each in alone.values()]))
+    independent = math.hypot(*(each.standard_error for each in alone.values())) / len(alone)
+    assert mean.standard_error == pytest.approx(independent, rel=0.15), "subsets are drawn independently"
+    one = bootstrap_mean({"a": [parts[Task.BINARY]] * 2})["auc"]
+    assert one.standard_error == pytest.approx(alone[Task.BINARY].standard_error, rel=0.15), "seeds share their draws"
+
+
+def test_means_over_subsets_are_compared_on_the_same_draws() -> None:
+    first, second = {}, {}
+    for task in Task:
+        references, scores, noisy = simulated(task, rows=200)
+        first[str(task)], second[str(task)] = ([check(references, each, task)] for each in (scores, noisy))
+    found = bootstrap_mean_compare(first, second)["auc"]
+    spread = [bootstrap_mean(each)["auc"].standard_error for each in (first, second)]
+    assert found.difference.standard_error < math.hypot(*spread) and 0 < found.p < 1
+    same = bootstrap_mean_compare(first, first)["auc"]
+    assert (same.difference.low, same.difference.high, same.p) == (0, 0, 1)
+    with pytest.raises(ScoreError, match=r"the subsets differ: .*; compare the same ones"):
+        bootstrap_mean_compare(first, {str(Task.BINARY): second[str(Task.BINARY)]})
+    with pytest.raises(ScoreError, match="no predictions to average"):
+        bootstrap_mean({})

@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 from scipy.stats import t as student
 
 from medmnist_hf.errors import ScoreError
-from medmnist_hf.scoring.confidence import normal_quantile, student_p, student_quantile, wilson
+from medmnist_hf.scoring.confidence import holm, normal_quantile, student_p, student_quantile, wilson
 
 
 @pytest.mark.parametrize(("right", "rows"), [(181, 400), (0, 156), (156, 156), (1, 2), (3, 30), (47_000, 47_280)])
@@ -47,3 +47,10 @@ def test_a_level_out_of_range_is_refused(level: float) -> None:
 @pytest.mark.parametrize(("deviate", "freedom"), [(10.97, 155), (30, 20), (9, 1e5)])
 def test_a_small_p_is_not_rounded_to_zero(deviate: float, freedom: float) -> None:
     assert student_p(deviate, freedom) == pytest.approx(2 * float(student.sf(deviate, freedom)), rel=1e-3, abs=0)
+
+
+def test_holm_adjusts_each_p_value_for_those_that_are_not_smaller() -> None:
+    # By hand: 4 * 0.005, 3 * 0.01, 2 * 0.03, 1 * 0.04 raised to the one before it.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    adjusted = holm([0.5, math.nan, 0.9])
+    assert adjusted[::2] == [1.0, 1.0] and math.isnan(adjusted[1]) and holm([]) == []

@@ -11,7 +11,7 @@ from scipy.stats import t as student
 from medmnist_hf.array_types import FloatArray, IntArray
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import ScoreError
-from medmnist_hf.scoring.delong import components, delong, delong_compare
+from medmnist_hf.scoring.delong import components, delong, delong_compare, delong_compare_means
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import check
 from tests.fixtures.predictions import pair
@@ -178,3 +178,20 @@ def test_too_few_rows_for_a_variance() -> None:
     assert found.estimate == 1 and math.isnan(found.low)
     with pytest.raises(ScoreError, match="level=1: pass a confidence level"):
         delong(check([0, 1, 1, 0], [0.1, 0.2, 0.3, 0.4], Task.BINARY), level=1)
+
+
+def test_means_of_several_predictions_are_compared_by_their_mean_effects() -> None:
+    rng = np.random.default_rng(3)
+    references = np.arange(60) % 2
+    own, others = (
+        [check(references, rng.random(60) + by * references, Task.BINARY, from_logits=True) for _ in range(3)]
+        for by in (0.5, 0.2)
+    )
+    found = delong_compare_means(own, others)["auc"]
+    singles = [delong_compare(*two)["auc"] for two in zip(own, others, strict=True)]
+    assert found.difference.estimate == pytest.approx(np.mean([each.difference.estimate for each in singles]))
+    assert found.difference.standard_error < min(each.difference.standard_error for each in singles)
+    again = delong_compare_means(own[:1] * 2, others[:1] * 2)["auc"]
+    assert again.p == pytest.approx(singles[0].p) and again.difference.low == pytest.approx(singles[0].difference.low)
+    with pytest.raises(ScoreError):
+        delong_compare_means(own, [check(1 - references, rng.random(60), Task.BINARY)])
