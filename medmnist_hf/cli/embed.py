@@ -135,7 +135,7 @@ def embed(
         raise TrainingError("no model given: add --model timm/NAME, or --model-file my.py:build")
     common = {"root": None if root is None else str(root), "revision": revision, "method": "knn"}
     common |= {"model": model, MODEL_FILE: model_file}
-    recipes = [read_recipe({**options, **common, **each}) for each in _named(data, size or ())]
+    recipes = [read_recipe({**options, **common, **each}) for each in name_data(data, size or ())]
     check_model_name(recipes[0].model, options["checkpoint"])
     if choice is not None:
         _embed_on(context, choice, recipes, out)
@@ -165,7 +165,7 @@ def embed(
         raise typer.Exit(1)
 
 
-def _named(data: list[str], sizes: list[str] | tuple[str, ...]) -> list[dict[str, Any]]:
+def name_data(data: list[str], sizes: list[str] | tuple[str, ...]) -> list[dict[str, Any]]:
     """Name and size of each data set; ``all`` stands for every subset that has the size."""
     numbers: list[int | None] = [_size(text) for text in sizes] or [None]
     if ALL in data:

@@ -7,7 +7,18 @@ from typing import Annotated, Any
 import typer
 
 from medmnist_hf import __version__, catalog, console
-from medmnist_hf.cli import automl, benchmark, cache, embed, evaluate, export, finetune, leaderboard, predict
+from medmnist_hf.cli import (
+    automl,
+    benchmark,
+    cache,
+    embed,
+    evaluate,
+    export,
+    finetune,
+    leaderboard,
+    predict,
+    scorecard,
+)
 from medmnist_hf.cli.make_data import audit, build, push, verify
 from medmnist_hf.console.program import Program
 from medmnist_hf.scoring.published import published_notes, published_results
@@ -122,7 +133,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
 for app.panel, modules in {
     "Use the data": (export, cache),
     "Make the data": (build, verify, audit, push),
-    "Train and compare": (embed, finetune, predict, automl, benchmark),
+    "Train and compare": (embed, finetune, predict, automl, benchmark, scorecard),
     "Score": (evaluate, leaderboard),
 }.items():
     for module in modules:

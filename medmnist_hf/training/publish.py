@@ -43,12 +43,14 @@ def check_push(api: HfApi, recipe: Recipe, repo_id: str, *, revision: str = MAIN
         private: As in `push_model`.
 
     Raises:
-        TrainingError: The method leaves no model.
+        TrainingError: The run leaves no model.
         HubError: The name is not valid, there is no token with write access, or the repository cannot take the model.
     """
     if not method(recipe.method).leaves_model:
         names = ", ".join(name for name, other in METHODS.items() if other.leaves_model)
         raise TrainingError(f"method {recipe.method} leaves no model to push: use {names}, or do not push")
+    if recipe.scores_only:
+        raise TrainingError("scores_only leaves no model to push: leave it out, or do not push")
     _repository(api, repo_id, revision, private)
     token = call_with_retries("ask the Hub about the token", api.whoami).get("auth", {}).get("accessToken", {})
     if token.get("role") == "read":

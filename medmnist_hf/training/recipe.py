@@ -188,6 +188,7 @@ class Recipe(NamedData):
     compile: bool = option(False, "Compile the model with torch.compile.")
     seeds: tuple[int, ...] = option((0,), "Random seeds; the model is trained once per seed.")
     test: bool = option(True, "Score the test split at the end; turn off while comparing configurations.")
+    scores_only: bool = option(False, "Leave results and prediction files alone: no model, no figures, no card.")
     report_to: Literal["none", "trackio", "tensorboard", "wandb"] = option(
         "none", "Also log the training to this tracker, which must be installed."
     )

@@ -19,7 +19,10 @@ from medmnist_hf.errors import TrainingError, cannot_read, shorten
 from medmnist_hf.files import expand_user, regular_size
 from medmnist_hf.own_code.names import MODEL_FILE, is_code, pin_code, public_code
 
-COMMON: Final = ("dataset", "size", "root", "repository", "revision", "model", "method", "loss", "seeds", "test")
+COMMON: Final = (
+    *("dataset", "size", "root", "repository", "revision", "model", "method", "loss", "seeds", "test"),
+    "scores_only",
+)
 """Recipe options that every method reads."""
 
 LABELS: Final = ("fraction", "shots", "few_validation", "label_seed")

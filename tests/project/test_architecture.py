@@ -46,7 +46,7 @@ TRAINING = [
     "ensemble benchmark prediction joint",
     "sessions",
     "running",
-    "publish",
+    "publish scorecard",
 ]
 """The same within `medmnist_hf.training`."""
 

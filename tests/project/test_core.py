@@ -39,6 +39,7 @@ NEEDS = {
     "evaluate": ("plot", [*WORKS["evaluate"], "--plot", "roc.png"]),
     "embed": ("train", ["embed", "breastmnist", "--root", "dist", "--model", "timm/test_vit"]),
     "finetune": ("train", ["finetune", "breastmnist", "--root", "dist"]),
+    "scorecard": ("train", ["scorecard", "breastmnist", "--root", "dist", "--model", "timm/test_vit"]),
     "predict": ("train", ["predict", "--run", "runs/mine", "--images", "breastmnist", "--out", "scores.csv"]),
     "benchmark": ("train", ["benchmark", "matrix.yaml"]),
     "automl": ("train", ["automl", "breastmnist", "--root", "dist", "--engine", "flaml"]),

@@ -39,6 +39,7 @@ from tests.fixtures.hub.server import HubServer, hub_server
 from tests.fixtures.pages import PAGES, Block, blocks, examples, name_of, shown, simple_commands
 from tests.fixtures.paths import ROOT
 from tests.fixtures.runs import tiny
+from tests.fixtures.scorecards import make_card
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +56,7 @@ PATIENCE: Final = 3
 
 LONG: Final = re.compile(
     r"medmnist-hf (finetune|automl|benchmark) (?!.*--method linear-probe.* --features )|--mirror https://example.org/"
+    r"|medmnist-hf scorecard (?!compare |.*--dry-run)"
 )
 """Commands that take from minutes to days, or ask for gigabytes of a server that is not here; a probe of stored
 features takes seconds."""
@@ -269,7 +271,7 @@ class Folder:
 
         timers = [threading.Timer(SECONDS, lambda: os.killpg(process.pid, signal.SIGKILL))]
         timers[0].start()
-        if stops and "medmnist-hf benchmark" in line:  # it prints nothing until a cell ends
+        if stops and re.search("medmnist-hf (benchmark|scorecard)", line):  # it prints nothing until a cell ends
             timers.append(threading.Timer(5 * PATIENCE, interrupt))
             timers[-1].start()
         for text in process.stdout:
@@ -304,6 +306,7 @@ def folder(real_data: Path, phantoms: Phantoms, tmp_path_factory: pytest.TempPat
     make_predictions(path, dist)
     own = blocks(ROOT / "docs/training/own.md")
     (path / "my.py").write_text(next(block.text for block in own if block.language == "python"))
+    make_cards(path, tmp_path_factory.mktemp("cards"))
     (path / "cluster.yaml").write_text("hf-jobs: {bucket: you/medmnist}\n")
     with hub_server(path) as hub:
         weights = save(timm.create_model("resnet18").state_dict())
@@ -344,6 +347,13 @@ def make_predictions(path: Path, dist: Path) -> None:
         recipe: Recipe = tiny(dist, "breastmnist", method="knn", neighbors=neighbors)
         run_recipe(recipe, path / "runs" / name, quiet=True)
     run_recipe(tiny(dist, "breastmnist", method="linear-probe"), path / "runs" / "mine", quiet=True)
+
+
+def make_cards(path: Path, home: Path) -> None:
+    """Two score cards."""
+    (home / "dist").symlink_to(path / "dist")
+    for name, model in (("a", "timm/test_resnet"), ("b", "timm/test_efficientnet")):
+        make_card(home, path / "scorecards" / name, "knn", model=model, flags=["breastmnist", "retinamnist"])
 
 
 def runs_elsewhere(block: Block) -> bool:

@@ -57,6 +57,18 @@ def figures_of(seed: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (seed / "figures").iterdir()}
 
 
+def test_scores_only_leaves_neither_models_nor_figures(root: Path, tmp_path: Path) -> None:
+    recipe = tiny(root, "bloodmnist", seeds=(0, 4), scores_only=True)
+    run(recipe, tmp_path, quiet=True)
+    assert {path.name for path in tmp_path.iterdir() if path.suffix != ".csv"} == {
+        *("data.json", "recipe.yaml", "results.json", "run.lock", "seed-0", "seed-4")
+    }
+    left = [path.name for path in (tmp_path / "seed-0").iterdir() if path.suffix != ".csv"]
+    assert left == ["result.json"]
+    with pytest.raises(TrainingError, match="scores_only yes -> no"):
+        run(replace(recipe, scores_only=False), tmp_path, quiet=True)
+
+
 def test_a_run_writes_models_predictions_figures_a_card_and_results(root: Path, tmp_path: Path) -> None:
     recipe = tiny(root, "bloodmnist", seeds=(0, 4), epochs=2)
     result = run(recipe, tmp_path, quiet=True)

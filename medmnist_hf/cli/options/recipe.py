@@ -74,7 +74,7 @@ PANELS: Final[dict[Panel, tuple[str, ...]]] = {
     ),
     Panel.EVALUATION: ("test",),
     Panel.COMPUTE: ("precision", "compile"),
-    Panel.OUTPUT: ("report_to",),
+    Panel.OUTPUT: ("scores_only", "report_to"),
 }
 """Panel of the help -> its options, in the order in which they are listed."""
 

@@ -98,9 +98,9 @@ def markdown(boards: Sequence[Board], unfinished: Unfinished, made: str = "") ->
     lead = " ".join(filter(None, (_lead(boards), made)))
     parts = [f"# {TITLE}", *(f"> **{warning}**" for warning in _warnings(boards)), lead]
     for title, tables in _overview(boards, unfinished):
-        parts += [f"## {title}", *(_markdown_table(table) for table in tables)]
+        parts += [f"## {title}", *(markdown_table(table) for table in tables)]
     for board in boards:
-        parts += [f"## {board.name}", _about(board), _markdown_table(board_table(board))]
+        parts += [f"## {board.name}", _about(board), markdown_table(board_table(board))]
         parts += [f"Note: {note}" for note in board.notes]
     parts += ["## How to read this", *map(plain, _reading(boards))]
     return "\n\n".join(parts) + "\n"
@@ -222,7 +222,9 @@ def _cell(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-def _markdown_table(table: Table) -> str:
+def markdown_table(table: Table) -> str:
+    """Format a table, with its caption before it, as GitHub-flavored Markdown."""
+
     def line(texts: Sequence[str]) -> str:
         return f"| {' | '.join(texts)} |"
 
@@ -232,7 +234,9 @@ def _markdown_table(table: Table) -> str:
     rules = ["---:" if column.numeric else "---" for column in table.columns]
     foot = [row(table.foot)] if table.foot else []
     heads = line([plain(column.name) for column in table.columns])
-    return "\n".join([f"{table.caption}:\n", heads, line(rules), *(row(each.cells) for each in table.lines), *foot])
+    return "\n".join(
+        [f"{plain(table.caption)}:\n", heads, line(rules), *(row(each.cells) for each in table.lines), *foot]
+    )
 
 
 def _markdown_cell(cell: TableCell) -> str:

@@ -145,7 +145,8 @@ class Session(ABC, Generic[Seed, Result]):
             for seed, folder in folders.items()
         }
         processes.wait_for_everyone()  # all processes have read the folder before one writes
-        draw = processes.is_main_process and None in finished.values() and can_draw()
+        to_draw = None in finished.values() and not recipe.scores_only
+        draw = processes.is_main_process and to_draw and can_draw()
         try:
             seeds = self._run_seeds(shared, finished, folders, draw)
         except KeyboardInterrupt:
@@ -248,9 +249,10 @@ class Session(ABC, Generic[Seed, Result]):
             scored = list(_score_each(used, seed, fitted, facts))
             result = self.combine(seed, [each.result for each in scored])
             if self.processes.is_main_process:
-                if fitted.built is not None:
-                    _replace_model(used, fitted.built, fitted.scores["validation"], folder / BEST)
-                _keep_last(folder / CHECKPOINTS, folder / LAST)
+                if not self.recipe.scores_only:
+                    if fitted.built is not None:
+                        _replace_model(used, fitted.built, fitted.scores["validation"], folder / BEST)
+                    _keep_last(folder / CHECKPOINTS, folder / LAST)
                 for each in scored:
                     _write_scored(each, self.place(folder, each.run), draw, None if self.recipe.is_joint else fitted)
                 write_atomically(folder / SEED_RESULT_NAME, result.to_json())  # marks the seed as finished
