@@ -49,8 +49,8 @@ class ProtocolResult:
         acc: ACC.
         ece: Expected calibration error, mean over the seeds.
         brier: Brier score, mean over the seeds.
-        rank: Ranks among published rows of the same protocol; None if there are none.
-        no_rank: Why it has no rank; empty if it has one.
+        rank: Ranks among published results of the same protocol; None if there are none.
+        rank_note: The protocol that it is ranked in, see `medmnist_hf.leaderboard.protocols`, or why it has no rank.
         seconds: Time of all seeds, in seconds.
         folder: Folder of the run within that of the card.
     """
@@ -65,7 +65,7 @@ class ProtocolResult:
     ece: Score
     brier: Score
     rank: Rank | None
-    no_rank: str
+    rank_note: str
     seconds: Annotated[float, Bounds(0, 1e12)]
     folder: FileName
 

@@ -34,9 +34,9 @@ READING: Final = (
     "they are over label seeds: how well the mean is known, given that other rows could have been drawn (Student).",
     "The interval of a mean over subsets is over test rows within the subsets, by a bootstrap of 1,000 resamples; the "
     "subsets are fixed, and seeds are averaged. It does not say what other subsets would give.",
-    "A result has a rank only among published rows of its own protocol: training of all weights on all labels, images "
-    "of 28 pixels or voxels, on verified data. Published rows are those of the MedMNIST v2 paper (Yang et al., "
-    "Scientific Data 10:41, 2023). A linear probe and a run on few labels have none.",
+    "A result has a rank only among published results of its own protocol, as medmnist-hf leaderboard lists them: the "
+    "same size of the files, the same part of the network trained, all labels, on verified data. Results within two "
+    "standard errors share a rank, and results selected on test are left out. Runs on few labels have no rank.",
     "ECE is the expected calibration error and Brier the mean squared error of the probabilities, both on test; lower "
     "is better. Probabilities are as the protocol gives them, without recalibration.",
 )
@@ -176,7 +176,7 @@ def _detail_cells(result: ProtocolResult) -> Iterator[TableCell]:
     yield from (_with_kind(estimate) for estimate in (result.auc, result.acc))
     yield from (TableCell(digits(value)) for value in (result.ece, result.brier))
     rank = result.rank
-    yield TableCell(f"{rank.auc} and {rank.acc} of {rank.of}") if rank else TableCell(ABSENT, result.no_rank)
+    yield TableCell(f"{rank.auc} and {rank.acc} of {rank.of}" if rank else ABSENT, result.rank_note)
     yield TableCell(duration(result.seconds))
 
 

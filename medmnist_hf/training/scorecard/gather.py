@@ -17,13 +17,15 @@ from medmnist_hf.errors import TrainingError, cannot_read
 from medmnist_hf.evaluation.prediction_files import files_of_split, read_predictions
 from medmnist_hf.files import read_document
 from medmnist_hf.jobs.tasks import State
+from medmnist_hf.leaderboard.board import OwnResult, leaderboard
+from medmnist_hf.leaderboard.protocols import Setting, protocols_of
+from medmnist_hf.leaderboard.uncertainty import acc_standard_error, auc_standard_error, with_seeds
 from medmnist_hf.scoring.bootstrap import bootstrap_mean
 from medmnist_hf.scoring.confidence import Interval, student_quantile
 from medmnist_hf.scoring.official import ScoreWarning
 from medmnist_hf.scoring.predictions import Predictions, check
-from medmnist_hf.scoring.published import published_results, published_size
 from medmnist_hf.training.report.publishable import repository
-from medmnist_hf.training.results import HEADLINE, RESULTS_NAME, RunResult, read_results
+from medmnist_hf.training.results import HEADLINE, RESULTS_NAME, Rank, RunResult, read_results
 from medmnist_hf.training.run_folder import seed_folder
 from medmnist_hf.training.scorecard.card import (
     LEFT_OUT,
@@ -39,10 +41,12 @@ from medmnist_hf.training.scorecard.tasks import STORES, read_labels, states_of
 
 OVER_SEEDS: Final = "over label seeds, Student"
 OVER_ROWS: Final = "over test rows"
+NO_ROWS: Final = "no published rows of this protocol"
+ZERO_SHOT: Final = "zero-shot"
 
 _LEVEL: Final = 0.95
-_RANKED: Final = "finetune"
-"""The method of the published rows: all weights are trained, on all labels."""
+_FULL: Final = {"finetune": "full"}
+"""Method -> what it adapts in the words of published results, where they differ."""
 
 
 def gather(out: Path) -> ScoreCard:
@@ -143,11 +147,11 @@ def _manifest(out: Path, flag: str) -> StoreManifest | None:
 
 def _result(run: PlannedRun, result: RunResult) -> ProtocolResult:
     recipe, seeds = result.recipe, sorted(result.seeds, key=lambda seed: seed.seed)
-    reads_labels = recipe.method != "zero-shot"
+    reads_labels = recipe.method != ZERO_SHOT
     rows = [
         seed.data.chosen["train"].count if "train" in seed.data.chosen else seed.data.rows["train"] for seed in seeds
     ]
-    no_rank = _no_rank(result)
+    rank, note = _rank(result)
     return ProtocolResult(
         run.protocol,
         run.definition,
@@ -158,8 +162,8 @@ def _result(run: PlannedRun, result: RunResult) -> ProtocolResult:
         acc=_estimate(result, "acc"),
         ece=_mean_of(result, "ece"),
         brier=_mean_of(result, "brier"),
-        rank=None if no_rank else result.rank,
-        no_rank=no_rank,
+        rank=rank,
+        rank_note=note,
         seconds=sum(seed.facts.seconds or 0.0 for seed in seeds),
         folder=run.folder,
     )
@@ -181,16 +185,31 @@ def _estimate(result: RunResult, name: str) -> Estimate:
     return Estimate(mean, low, high, f"{OVER_ROWS}, {' and '.join(methods)}")
 
 
-def _no_rank(result: RunResult) -> str:
-    """Why a result has no rank; empty if it has one. Published rows trained all weights on all labels."""
-    recipe = result.recipe
-    if not published_results(recipe.dataset) or recipe.method != _RANKED or recipe.few_labels:
-        return "no published rows of this protocol"
+def _rank(result: RunResult) -> tuple[Rank | None, str]:
+    """Ranks among the published results of the same protocol, and what they are among or why there are none."""
+    recipe, test = result.recipe, result.test
+    labels = "none" if recipe.method == ZERO_SHOT else "few" if recipe.few_labels else "all"
+    setting = Setting(recipe.size, "yes", recipe.model, _FULL.get(recipe.method, recipe.method), labels)
+    name = next(iter(protocols_of(setting)), "")
+    if labels == "few" or not name:
+        return None, NO_ROWS
+    rows, classes = result.data.rows["test"], len(recipe.subset.labels)
+    own = OwnResult(
+        recipe.model,
+        test.auc.mean,
+        test.acc.mean,
+        with_seeds(auc_standard_error(test.auc.mean, rows, classes), test.auc.std or 0.0, len(result.seeds)),
+        with_seeds(acc_standard_error(test.acc.mean, rows), test.acc.std or 0.0, len(result.seeds)),
+    )
+    ranked = leaderboard(recipe.dataset, name, [own], size=recipe.size).ranked
+    line = next(each for each in ranked if each.result is None)
+    if len(ranked) == 1:
+        return None, NO_ROWS
     if not result.provenance.comparable:
-        return f"the data is {result.provenance}"
-    if recipe.size != published_size():
-        return f"published rows are of size {published_size()}"
-    return "" if result.rank else "a score is undefined"
+        return None, f"the data is {result.provenance}"
+    if line.auc_rank is None or line.acc_rank is None:
+        return None, "a score is undefined"
+    return Rank(line.auc_rank, line.acc_rank, len(ranked)), f"among {name}"
 
 
 def _averaged(protocol: str, parts: Sequence[SubsetResult]) -> list[SubsetResult]:

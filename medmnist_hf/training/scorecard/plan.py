@@ -16,8 +16,9 @@ from medmnist_hf.documents import parse_yaml
 from medmnist_hf.errors import TrainingError, cannot_read, shorten
 from medmnist_hf.files import read_document, write_atomically
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun
-from medmnist_hf.training.recipe import SEEDS, Recipe, make_recipe, run_name, unread_options, without_options
+from medmnist_hf.training.recipe import SEEDS, Recipe, make_recipe, unread_options, without_options
 from medmnist_hf.training.registry import PAPER_MODELS, method
+from medmnist_hf.training.run_folder import run_name
 from medmnist_hf.typed_json import Count, FileName, Name, Sentence, decode_versioned, encode
 
 PLAN_NAME: Final = "plan.json"

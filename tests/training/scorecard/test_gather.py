@@ -75,18 +75,19 @@ def test_damaged_folders_are_named(home: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "reason"),
+    ("options", "note"),
     [
-        ({}, ""),
-        ({"provenance": Provenance.SYNTHETIC}, "the data is synthetic"),
-        ({"size": 64}, "published rows are of size 28"),
-        ({"method": "linear-probe"}, "no published rows of this protocol"),
-        ({"shots": 5}, "no published rows of this protocol"),
+        ({"size": 224}, "among 224-pretrained"),
+        ({"size": 224, "method": "linear-probe"}, "among 224-frozen"),
+        ({"size": 224, "provenance": Provenance.SYNTHETIC}, "the data is synthetic"),
+        ({"size": 28, "method": "linear-probe"}, "no published rows of this protocol"),
+        ({"size": 224, "shots": 5}, "no published rows of this protocol"),
     ],
 )
-def test_only_whole_training_on_all_labels_has_a_rank(tmp_path: Path, options: dict[str, Any], reason: str) -> None:
-    leave_run(tmp_path / "run", test=[0.9], validation=[0.9], dataset="breastmnist", **options)
-    run = PlannedRun("finetune", "method finetune", "breastmnist", 28, "run")
+def test_ranks_are_among_published_results_of_the_protocol(tmp_path: Path, options: dict[str, Any], note: str) -> None:
+    leave_run(tmp_path / "run", test=[0.99], validation=[0.9], dataset="breastmnist", **options)
+    run = PlannedRun("any", "method any", "breastmnist", 28, "run")
     result = _result(run, read_results(tmp_path / "run" / RESULTS_NAME))
-    assert result.no_rank == reason and (result.rank is None) == bool(reason)
+    assert result.rank_note == note
+    assert (result.rank.auc if result.rank else None) == (1 if note.startswith("among") else None)
     assert math.isnan(result.ece), "these runs have no calibration"
