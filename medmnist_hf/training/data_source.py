@@ -40,7 +40,7 @@ class NamedData:
 
     @property
     def subset(self) -> Subset:
-        """The subset, if it is one. Raises `CatalogError` if the flag is unknown."""
+        """The subset. Raises `CatalogError` if the flag is unknown, `TrainingError` if there are several."""
         if self.is_joint:
             raise TrainingError(f"{shorten(self.dataset)} names several subsets, which only training reads: name one")
         return catalog.subset(self.dataset)

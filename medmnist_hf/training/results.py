@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, TypeVar, get_args
 from medmnist_hf.data.configs import BuiltConfig
 from medmnist_hf.documents import parse_json
 from medmnist_hf.errors import MedMNISTError, TrainingError, cannot_read
-from medmnist_hf.files import read_document, write_atomically
+from medmnist_hf.files import read_document
 from medmnist_hf.manifest import Provenance, SourceRecord
 from medmnist_hf.sampling.rows import ChosenRows
 from medmnist_hf.scoring.confidence import Method
@@ -33,7 +33,9 @@ HEADLINE: Final = ("auc", "acc")
 PROVENANCE: Final = "provenance"
 """Key of the data's provenance at the head of both files; the facts it is derived from are recorded with each seed."""
 
-_NAMES: Final = ("dataset", "size", "model", "method", PROVENANCE)  # the first keys of ``results.json``
+_NAMES: Final = ("dataset", "size", "model", "method", PROVENANCE)
+"""The first keys of ``results.json``."""
+
 _Value = TypeVar("_Value")
 
 Score = Annotated[float, Bounds(-100, 100)]
@@ -381,11 +383,6 @@ def read_seed(folder: Path) -> SeedResult | None:
     """
     path = folder / SEED_RESULT_NAME
     return SeedResult.from_json(read_file(path), str(path)) if path.is_file() else None
-
-
-def write_seed(folder: Path, result: SeedResult) -> None:
-    """Write the result of a seed into its folder, which marks the seed as finished."""
-    write_atomically(folder / SEED_RESULT_NAME, result.to_json())
 
 
 def check_complete(result: RunResult) -> None:

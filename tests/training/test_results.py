@@ -32,7 +32,6 @@ from medmnist_hf.training.results import (
     digits,
     read_results,
     read_seed,
-    write_seed,
 )
 from medmnist_hf.training.scoring import summarize
 from tests.conftest import Phantoms
@@ -113,7 +112,7 @@ def test_known_values_of_a_report_are_typed() -> None:
 
 def test_a_seed_result_is_read_from_its_folder(tmp_path: Path) -> None:
     assert read_seed(tmp_path) is None
-    write_seed(tmp_path, seed_of(2))
+    (tmp_path / SEED_RESULT_NAME).write_text(seed_of(2).to_json())
     assert repr(read_seed(tmp_path)) == repr(seed_of(2))
 
 
