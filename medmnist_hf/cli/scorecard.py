@@ -11,11 +11,12 @@ from medmnist_hf import console
 from medmnist_hf.cli.embed import name_data
 from medmnist_hf.cli.options.data import Revision, Root
 from medmnist_hf.cli.options.engine import EngineChoice, EngineConfig, GpusPerTask, Wait
-from medmnist_hf.cli.options.recipe import recipe_options
+from medmnist_hf.cli.options.recipe import OWN_MODEL, recipe_options
 from medmnist_hf.console.program import Panel
 from medmnist_hf.embeddings.manifest import model_slug
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.extras import require_modules, suggest_install
+from medmnist_hf.own_code.names import MODEL_FILE, rename_model_file
 from medmnist_hf.training.embedding.tasks import OPTIONS
 from medmnist_hf.training.registry import check_model_name
 
@@ -68,6 +69,7 @@ def scorecard(
             show_default=False,
         ),
     ] = None,
+    model_file: Annotated[str | None, Panel.MODEL.option(metavar="FILE:NAME", help=OWN_MODEL)] = None,
     volumetric: Annotated[
         str,
         Panel.MODEL.option(help="How a 2D network is converted to read volumes. One of 2.5d, 3d, acs."),
@@ -128,7 +130,7 @@ def scorecard(
     """
     require_modules("train", "torch", "transformers")
     if data and data[0] == COMPARE:
-        if model is not None or dry_run or report_only:
+        if model is not None or model_file is not None or dry_run or report_only:
             raise TrainingError("a comparison runs nothing: name the folders of cards, and --out to write it")
         _compare([Path(name) for name in data[1:]], out)
         return
@@ -137,18 +139,19 @@ def scorecard(
             raise TrainingError("--report-only writes the card of a folder: give --out and no data")
         _write(out)
         return
-    if not data or model is None:
+    if not data or (model is None and model_file is None):
         raise TrainingError("name data and a model, e.g. medmnist-hf scorecard breastmnist --model timm/resnet18")
-    check_model_name(model, options["checkpoint"])
-    from medmnist_hf.training.scorecard.plan import check_model, make_plan
+    chosen = rename_model_file({"model": model, MODEL_FILE: model_file}, "options")
+    check_model_name(chosen["model"], options["checkpoint"])
+    from medmnist_hf.training.scorecard.plan import PLAN_NAME, check_model, make_plan
     from medmnist_hf.training.scorecard.tasks import check_here, run_card
 
     common = {"root": None if root is None else str(root), "revision": revision}
     named = [{**common, **each} for each in name_data(data, [] if size is None else [size])]
     usual = {"image_size": image_size, "volumetric": volumetric, "features": str(features)}
-    plan, cells = make_plan(named, {"model": model, **options}, preset, protocol or (), usual=usual)
-    folder = out or Path("scorecards", model_slug(model))
-    check_model(folder, model)
+    plan, cells = make_plan(named, {**chosen, **options}, preset, protocol or (), usual=usual)
+    folder = out or Path("scorecards", model_slug(plan.title))
+    check_model(folder, plan.model)
     opened = EngineChoice(engine, workers, engine_config, gpus_per_task, wait).open()
     check_here(opened)
     statuses = _announce(plan, cells, folder, opened)
@@ -160,7 +163,8 @@ def scorecard(
     try:
         ended = run_card(plan, cells, folder.absolute(), opened, wait=wait, report=say)
     except KeyboardInterrupt:
-        _write(folder)
+        if (folder / PLAN_NAME).exists():
+            _write(folder)
         raise
     if not ended:
         say(f"{engine} has the tasks: --dry-run shows their states, and the same command does what is left")
@@ -183,7 +187,7 @@ def _announce(plan: "Plan", cells: "Sequence[BenchmarkRun]", folder: Path, engin
     waiting = [cell for cell in cells if statuses[cell.name].state is not State.DONE]
     cost = cost_of(cells, waiting)
     subsets = len({run.subset for run in plan.runs})
-    say(f"score card of {plan.model}, preset {plan.preset}: {subsets} subsets, {len(cells)} runs, in {folder}")
+    say(f"score card of {plan.title}, preset {plan.preset}: {subsets} subsets, {len(cells)} runs, in {folder}")
     for each in plan.left_out:
         say(f"left out: {each.protocol} on {each.subset}: {each.reason}")
     if not waiting:

@@ -141,7 +141,7 @@ class ScoreCard:
     """A score card.
 
     Attributes:
-        model: Name of the model in a recipe.
+        model: Name of the model in a recipe, without the path of a local one.
         preset: Name of the preset.
         protocols: Names of all protocols, in order.
         subsets: Results of each subset.

@@ -198,7 +198,7 @@ def _models(card: ScoreCard) -> Table:
     """Weights and input of the features, a line for all subsets that share them."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for part in card.subsets:
-        if part.model is None or part.read is None:
+        if part.model is None or part.read is None or not part.results:
             continue
         size = f"{part.read.image_size} pixels" + (
             f", volumes by {part.read.volumetric}" if part.read.volumetric else ""

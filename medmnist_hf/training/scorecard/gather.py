@@ -7,15 +7,15 @@ import math
 import statistics
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from medmnist_hf.catalog import subset
-from medmnist_hf.embeddings.manifest import StoreManifest, parse_store
-from medmnist_hf.errors import TrainingError, cannot_read
+from medmnist_hf.embeddings.manifest import ModelRecord
+from medmnist_hf.errors import TrainingError
 from medmnist_hf.evaluation.prediction_files import files_of_split, read_predictions
-from medmnist_hf.files import read_document
 from medmnist_hf.jobs.tasks import State
 from medmnist_hf.leaderboard.board import OwnResult, leaderboard
 from medmnist_hf.leaderboard.protocols import Setting, protocols_of
@@ -36,8 +36,8 @@ from medmnist_hf.training.scorecard.card import (
     ScoreCard,
     SubsetResult,
 )
-from medmnist_hf.training.scorecard.plan import PlannedRun, read_plan
-from medmnist_hf.training.scorecard.tasks import STORES, read_labels, states_of
+from medmnist_hf.training.scorecard.plan import Plan, PlannedRun, read_plan
+from medmnist_hf.training.scorecard.tasks import read_labels, read_manifest, states_of
 
 OVER_SEEDS: Final = "over label seeds, Student"
 OVER_ROWS: Final = "over test rows"
@@ -62,7 +62,7 @@ def gather(out: Path) -> ScoreCard:
     results = {run.folder: result for run in plan.runs if (result := _complete(out / run.folder))}
     states = states_of(plan, out)
     parts = []
-    for flag, size in plan.sizes.items():
+    for flag in plan.sizes:
         missing = [Missing(each.protocol, LEFT_OUT, each.reason) for each in plan.left_out if each.subset == flag]
         runs = [run for run in plan.runs if run.subset == flag]
         for run in runs:
@@ -71,11 +71,11 @@ def gather(out: Path) -> ScoreCard:
                 state = State.WAITING if status.state is State.DONE else status.state
                 missing.append(Missing(run.protocol, str(state), status.note))
         scored = [(run, results[run.folder]) for run in runs if run.folder in results]
-        parts.append(_subset(out, flag, size, scored, missing))
+        parts.append(_subset(out, plan, flag, scored, missing))
     names = dict.fromkeys([run.protocol for run in plan.runs])
     means = [_mean(out, name, parts) for name in names if _averaged(name, parts)]
     return ScoreCard(
-        plan.model,
+        plan.title,
         plan.preset,
         tuple(names),
         tuple(parts),
@@ -117,32 +117,27 @@ def _complete(folder: Path) -> RunResult | None:
 
 
 def _subset(
-    out: Path, flag: str, size: int, runs: Sequence[tuple[PlannedRun, RunResult]], missing: Sequence[Missing]
+    out: Path, plan: Plan, flag: str, runs: Sequence[tuple[PlannedRun, RunResult]], missing: Sequence[Missing]
 ) -> SubsetResult:
     first = runs[0][1] if runs else None
     if first and any(result.data.identity != first.data.identity for _, result in runs):
         raise TrainingError(f"{out}: runs on {flag} read different data: remove their folders and run again")
-    store = _manifest(out, flag)
+    store = read_manifest(out, flag)
     return SubsetResult(
         flag,
-        size,
+        plan.sizes[flag],
         repository(first.recipe) if first else flag,
         first.seeds[0].data if first else None,
-        store.model if store else None,
+        _public(store.model, plan) if store else None,
         store.input if store else None,
         tuple(_result(run, result) for run, result in runs),
         tuple(missing),
     )
 
 
-def _manifest(out: Path, flag: str) -> StoreManifest | None:
-    path = out / STORES / f"{flag}.json"
-    try:
-        return parse_store(read_document(path), str(path))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise TrainingError(cannot_read(path, error, "run medmnist-hf scorecard again")) from None
+def _public(model: ModelRecord, plan: Plan) -> ModelRecord:
+    """The record of a model without the path of a local one."""
+    return replace(model, id=plan.title, origin=model.origin.replace(plan.model, plan.title))
 
 
 def _result(run: PlannedRun, result: RunResult) -> ProtocolResult:

@@ -18,6 +18,7 @@ from medmnist_hf.files import read_document, write_atomically
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun
 from medmnist_hf.training.recipe import SEEDS, Recipe, make_recipe, unread_options, without_options
 from medmnist_hf.training.registry import PAPER_MODELS, method
+from medmnist_hf.training.report.publishable import shown_name
 from medmnist_hf.training.run_folder import run_name
 from medmnist_hf.typed_json import Count, FileName, Name, Sentence, decode_versioned, encode
 
@@ -68,13 +69,15 @@ class Plan:
     """What a score card consists of.
 
     Attributes:
-        model: Name of the model in a recipe.
+        model: Name of the model in a recipe, which may be a path.
+        title: Its name without a path.
         preset: Name of the preset.
         runs: The runs, by data set and then by protocol.
         left_out: What does not apply.
     """
 
     model: Name
+    title: Name
     preset: Name
     runs: tuple[PlannedRun, ...]
     left_out: tuple[LeftOut, ...]
@@ -200,11 +203,12 @@ def make_plan(
     given = {option: value for option, value in options.items() if value is not None}
     if not given.get("pretrained", True) and "checkpoint" not in given:
         raise TrainingError("a network without weights has others for each seed: give --checkpoint")
-    planned, cells, left_out = [], [], []
+    planned, cells, left_out, model = [], [], [], ""
     idle: Counter[str] = Counter()
     reasons: dict[str, str] = {}
     for named in data:
         entry = make_recipe({**named, "model": options["model"]})
+        model = entry.model
         for protocol in protocols or chosen.protocols:
             values = _presets()["protocols"][protocol]
             if reason := _obstacle(values["method"], entry):
@@ -221,13 +225,13 @@ def make_plan(
             cells.append(BenchmarkRun(run_name(recipe), recipe))
             planned.append(PlannedRun(protocol, _definition(values), recipe.dataset, recipe.size, run_name(recipe)))
     if not planned:
-        raise TrainingError(f"no protocol applies to {options['model']}: {left_out[0].reason}")
+        raise TrainingError(f"no protocol applies to {model}: {left_out[0].reason}")
     for option, count in idle.items():
         if count == len(planned):
             raise TrainingError(f"--{option.replace('_', '-')} would change nothing ({reasons[option]}): leave it out")
     if twice := [flag for flag, count in Counter((run.protocol, run.subset) for run in planned).items() if count > 1]:
         raise TrainingError(f"{twice[0][1]} is named twice: make a score card for each size or build")
-    return Plan(options["model"], name, tuple(planned), tuple(left_out)), cells
+    return Plan(model, shown_name(model), name, tuple(planned), tuple(left_out)), cells
 
 
 def _definition(values: Mapping[str, Any]) -> str:

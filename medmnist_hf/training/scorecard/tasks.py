@@ -20,18 +20,19 @@ from medmnist_hf.catalog import Task as Kind
 from medmnist_hf.catalog import subset
 from medmnist_hf.data.configs import BuiltConfig
 from medmnist_hf.data.rows import BuiltRows
-from medmnist_hf.embeddings.manifest import StoreManifest
-from medmnist_hf.errors import JobError
+from medmnist_hf.embeddings.manifest import StoreManifest, different_model, parse_store
+from medmnist_hf.errors import JobError, TrainingError, cannot_read
 from medmnist_hf.evaluation.prediction_files import predictions_of, read_predictions, write_scores
-from medmnist_hf.files import expand_user, write_atomically
+from medmnist_hf.files import expand_user, read_document, write_atomically
 from medmnist_hf.jobs.engine import Engine
 from medmnist_hf.jobs.submit import check_engine, run_tasks
 from medmnist_hf.jobs.tasks import JOBS_DIR, State, Status, Task, TaskFolder
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun
-from medmnist_hf.training.benchmark.status import statuses_in
+from medmnist_hf.training.benchmark.status import stale_runs, statuses_in
 from medmnist_hf.training.benchmark.tasks import run_cells
 from medmnist_hf.training.embedding.tasks import config_of, store_tasks, stored
 from medmnist_hf.training.recipe import Recipe
+from medmnist_hf.training.results import RESULTS_NAME
 from medmnist_hf.training.scorecard.plan import Plan, write_plan
 
 STORES: Final = "stores"
@@ -78,7 +79,7 @@ def run_card(
         Whether the tasks of all runs have ended.
 
     Raises:
-        TrainingError: The folder holds the card of another model.
+        TrainingError: The folder holds the card of another model, or runs on other data or features.
         JobError: The engine cannot run the tasks, tasks of the folder are running, or results would not be here.
         MedMNISTError: Data was not found.
         KeyboardInterrupt: Ctrl-C was pressed. All processes have been ended; the same call resumes.
@@ -88,6 +89,7 @@ def run_card(
     check_engine(engine, wait=wait)
     readers = readers_of_features(cells)
     configs = {cell.recipe.dataset: config_of(cell.recipe) for cell in cells}
+    _check_data(out, cells)
     write_plan(out, plan)
     for flag, config in configs.items():
         _write_labels(out, flag, config)
@@ -147,12 +149,44 @@ def states_of(plan: Plan, out: Path) -> dict[str, Status]:
 
 
 def _copy_manifests(out: Path, recipes: Sequence[Recipe]) -> None:
-    """Copy the manifests of stores, which describe model and input, into the folder of a card."""
+    """Copy the manifests of stores, which describe model and input, into the folder of a card.
+
+    Raises:
+        TrainingError: Features have been made again, by other weights or on another input.
+    """
     for recipe in recipes:
-        manifest = features_of(recipe)
+        manifest, earlier = features_of(recipe), read_manifest(out, recipe.dataset)
         if manifest is not None:
+            if earlier and (difference := different_model(earlier, manifest.model, manifest.input)):
+                raise TrainingError(
+                    f"{out} has runs on features of {recipe.dataset} that are not there any more ({difference}): "
+                    "name another --out"
+                )
             (out / STORES).mkdir(exist_ok=True)
             write_atomically(out / STORES / f"{recipe.dataset}.json", manifest.to_json())
+
+
+def read_manifest(out: Path, flag: str) -> StoreManifest | None:
+    """The manifest of the features of a subset in the folder of a card; None if there is none.
+
+    Raises:
+        TrainingError: It cannot be read.
+        BuildError: It is damaged.
+    """
+    path = out / STORES / f"{flag}.json"
+    try:
+        return parse_store(read_document(path), str(path))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise TrainingError(cannot_read(path, error, "run medmnist-hf scorecard again")) from None
+
+
+def _check_data(out: Path, cells: Sequence[BenchmarkRun]) -> None:
+    """Refuse a folder with runs on other data than there is now."""
+    done = [cell.name for cell in cells if (out / cell.name / RESULTS_NAME).is_file()]
+    for name, root in stale_runs(out, done):
+        raise TrainingError(f"{out / name} read other data than there is in {root} now: name another --out")
 
 
 def read_labels(out: Path, flag: str, size: int) -> FloatArray:

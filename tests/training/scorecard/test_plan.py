@@ -75,6 +75,12 @@ def test_mistakes_are_named(options: dict[str, Any], message: str) -> None:
         plan(*protocols, **given)
 
 
+def test_the_title_of_a_local_model_is_its_name(tmp_path: Path) -> None:
+    planned = plan("knn", model=str(tmp_path))
+    assert (planned.model, planned.title) == (str(tmp_path), tmp_path.name)
+    assert plan("knn").title == "timm/resnet18"
+
+
 def test_an_option_that_some_runs_read_is_kept() -> None:
     data = [{"dataset": "pathmnist"}, {"dataset": "organmnist3d"}]
     _, cells = make_plan(data, {"model": "timm/resnet18", "depth_stride": True}, usual=USUAL)

@@ -1,13 +1,16 @@
 """A score card on an engine: it resumes, keeps what is done, and a store that fails keeps its runs from starting."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from medmnist_hf.errors import JobError, SourceError
+from medmnist_hf.errors import JobError, SourceError, TrainingError
 from medmnist_hf.jobs.settings import Settings
 from medmnist_hf.jobs.tasks import State
+from medmnist_hf.training.results import read_results
 from medmnist_hf.training.scorecard.gather import gather
 from medmnist_hf.training.scorecard.tasks import check_here, features_of, read_labels, run_card, states_of
 from tests.conftest import Phantoms
@@ -58,6 +61,22 @@ def test_a_store_that_fails_keeps_its_runs_from_starting(phantoms: Phantoms, tmp
     assert not part.results and {each.state for each in part.missing} == {"failed"}
     assert {each.reason for each in part.missing} == {"its features: it printed why"}
     assert not list((home / "card").glob("*/results.json"))
+
+
+def test_runs_on_other_data_or_features_are_refused(home: Path, tmp_path: Path) -> None:
+    plan, cells = plan_of(home, "knn", model="timm/test_efficientnet")
+    out = tmp_path / "card"
+    shutil.copytree(home / "second", out)
+    path = out / "stores/breastmnist.json"
+    table = json.loads(path.read_text())
+    table["model"]["weights_sha256"] = "0" * 64
+    path.write_text(json.dumps(table))
+    with pytest.raises(TrainingError, match="has runs on features of breastmnist that are not there any more"):
+        run_card(plan, cells, out, HereEngine(Settings()), report=silent)
+    results = out / cells[0].name / "results.json"
+    results.write_text(results.read_text().replace(read_results(results).data.source.md5, "0" * 32))
+    with pytest.raises(TrainingError, match=r"read other data than there is in .*dist now: name another --out"):
+        run_card(plan, cells, out, HereEngine(Settings()), report=silent)
 
 
 def test_an_engine_that_keeps_results_elsewhere_is_refused() -> None:
