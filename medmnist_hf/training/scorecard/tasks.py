@@ -152,7 +152,7 @@ def _copy_manifests(out: Path, recipes: Sequence[Recipe]) -> None:
     """Copy the manifests of stores, which describe model and input, into the folder of a card.
 
     Raises:
-        TrainingError: Features have been made again, by other weights or on another input.
+        TrainingError: The features there are now are of other weights or another input.
     """
     for recipe in recipes:
         manifest, earlier = features_of(recipe), read_manifest(out, recipe.dataset)
