@@ -290,14 +290,8 @@ def main(
     sources = {(path.stem, size): (path, size) for size in image_size for path in weights}
     stages = {name: read_features(images, *source, cache) for name, source in sources.items()}
     aucs = cross_validate(stages, labels, entry.task, repeats, similar_groups(images, groups) if groups else None)
-    table = console.table(
-        "features",
-        "layers",
-        "pooling",
-        "kernel",
-        *map("{:g}".format, STRENGTHS),
-        text=("features", "layers", "pooling", "kernel"),
-    )
+    text = ("features", "layers", "pooling", "kernel")
+    table = console.table(*text, *map("{:g}".format, STRENGTHS), text=text, wrap="features")
     for kernel in dict.fromkeys(kernel for kernel, _ in aucs):
         values = [f"{aucs[kernel, strength]:.4f}" for strength in STRENGTHS]
         table.add_row(_named(kernel.sources), kernel.layers, kernel.pools, kernel.kind, *values)

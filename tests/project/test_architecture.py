@@ -199,7 +199,7 @@ def test_tests_mirror_the_source_by_path() -> None:
     assert missing == []
 
 
-OF_TORCH = {"bench_embed.py", "peer_load.py", "sweep_models.py", "fuzz.py"}  # about loaders and networks of torch
+OF_TORCH = {"bench_embed.py", "bench_probes.py", "peer_load.py", "sweep_models.py", "fuzz.py"}  # loaders and networks
 
 
 def test_no_torch_and_no_pickle_outside_training() -> None:
