@@ -148,7 +148,7 @@ def read_features(images: NDArray[np.uint8], weights: Path, size: int, cache: Pa
         One array per stage, shape (N, V, 3 * C) for V views of a row.
     """
     pixels = np.ascontiguousarray(images)
-    key = hashlib.sha256(weights.read_bytes() + pixels.tobytes()).hexdigest()[:16]
+    key = hashlib.sha256(repr(VIEWS).encode() + weights.read_bytes() + pixels.tobytes()).hexdigest()[:16]
     path = None if cache is None else cache / f"{weights.stem}-{size}-{key}.npz"
     if path is not None and path.exists():
         with np.load(path) as stored:
@@ -285,6 +285,9 @@ def main(
     entry = catalog.subset(flag)
     if entry.task is Task.MULTI_LABEL:
         raise TrainingError(f"{flag} has several labels per image: name another subset")
+    for path in weights:
+        if not path.is_file() or "efficientnet" not in path.stem or not timm.is_model(path.stem):
+            raise TrainingError(f"{path} is not weights of an EfficientNet of timm: see scripts/imagenet_weights.py")
     parts = [load_arrays(flag, 28, split, root) for split in ("train", "validation")]
     images, labels = (np.concatenate([part[at] for part in parts]) for at in (0, 1))
     sources = {(path.stem, size): (path, size) for size in image_size for path in weights}

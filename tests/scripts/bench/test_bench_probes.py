@@ -131,3 +131,10 @@ def test_all_candidates_and_the_test_scores_of_the_best_are_printed(
 def test_a_subset_of_many_findings_is_refused(weights: Path) -> None:
     with pytest.raises(TrainingError, match="chestmnist has several labels per image"):
         CliRunner().invoke(app, ["chestmnist", "--weights", str(weights)], catch_exceptions=False)
+
+
+def test_weights_are_named_after_their_network(tmp_path: Path) -> None:
+    (tmp_path / "weights.safetensors").touch()
+    for name in ("weights.safetensors", "tf_efficientnet_lite0.safetensors"):
+        with pytest.raises(TrainingError, match="is not weights of an EfficientNet of timm"):
+            CliRunner().invoke(app, ["breastmnist", "--weights", str(tmp_path / name)], catch_exceptions=False)
