@@ -44,13 +44,12 @@ def print_joint_results(result: JointResult, folder: Path) -> None:
         name = provenance.mark(name)
     out.print(f"\n{name}: mean {split} AUC {means.auc}, ACC {means.acc}\n", soft_wrap=True)
     out.print(f"written to {folder}:", soft_wrap=True)
-    for file, about in {
-        RESULTS_NAME: "scores, with the recipe, hardware and library releases",
-        RECIPE_NAME: "the recipe, for --config",
-        f"{BEST}/": "the model of the seed with the best mean AUC on validation",
-        "seed-*/": "prediction files and figures of each subset, model of the best epoch",
-    }.items():
-        out.print(f"  {file:<12s}  {about}", soft_wrap=True)
+    out.print(f"  {RESULTS_NAME:<12s}  scores, with the recipe, hardware and library releases", soft_wrap=True)
+    out.print(f"  {RECIPE_NAME:<12s}  the recipe, for --config", soft_wrap=True)
+    if (folder / BEST).exists():
+        about = f"the model of the seed with the best mean {recipe.select} on validation"
+        out.print(f"  {BEST + '/':<12s}  {about}", soft_wrap=True)
+    out.print(f"  {'seed-*/':<12s}  prediction files of each subset", soft_wrap=True)
 
 
 def _scored(result: Any) -> list[str]:
