@@ -4,6 +4,9 @@ The ways take turns, and the fastest round of each counts: ``model`` computes ba
 limit of the others; ``plain`` is a `DataLoader` over `load_dataset` with torchvision's transforms; ``ours`` writes a
 feature store. ``second method`` is how long the next method waits for all features, read from that store.
 
+On a machine that others use too, compare CPU seconds: those of all threads of this process, without the processes of a
+loader.
+
 Example:
     python scripts/bench/bench_embed.py breastmnist --root dist --size 28 --image-size 224 --repeats 3
 """
@@ -13,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import datasets
 import torch
@@ -39,23 +42,25 @@ from medmnist_hf.training.running import process_state
 app = Program(add_completion=False)
 
 
-def model_alone(built: Built, batch: Tensor, batches: int, device: torch.device, cores: int) -> float:
-    """Seconds for batches of random numbers, with all cores on each batch or, if that is faster, one core on each."""
+class Cost(NamedTuple):
+    """Seconds on the clock, and of all cores."""
+
+    seconds: float
+    cpu: float
+
+
+def model_alone(built: Built, batch: Tensor, batches: int, device: torch.device, cores: int) -> Cost:
+    """Cost of batches of random numbers, with all cores on each batch or, if that is faster, one core on each."""
 
     @torch.inference_mode()
     def compute(_: int) -> None:
         pooled_features(built.model, batch).cpu()
 
-    def seconds(run: Callable[[], Any]) -> float:
-        start = time.perf_counter()
-        run()
-        return time.perf_counter() - start
-
-    together = seconds(lambda: [compute(number) for number in range(batches)])
+    together = _cost(lambda: [compute(number) for number in range(batches)])
     if device.type != "cpu":
         return together
     made = run_in_threads(compute, range(batches), cores) if cores > 1 else run_serially(compute, range(batches))
-    return min(together, seconds(lambda: list(made)))
+    return min(together, _cost(lambda: list(made)))
 
 
 def plain(built: Built, folder: Path, size: int, device: torch.device, batch_size: int, workers: int) -> None:
@@ -111,39 +116,45 @@ def main(
     batch = torch.randn(extractor.rows, recipe.input_channels, image_size, image_size, device=at)
     batch = batch.to(memory_format=torch.channels_last)
     batches, cores = -(-count // extractor.rows), torch.get_num_threads()
-    best: dict[str, float] = {}
+    best: dict[str, Cost] = {}
     with tempfile.TemporaryDirectory() as folder:
         stores = Path(folder, "features")
         job = FeatureJob(recipe, built, config, stores)
         for _ in range(repeats):
             shutil.rmtree(stores, ignore_errors=True)
             rounds = {
-                "model": model_alone(built, batch, batches, at, cores) * count / (batches * extractor.rows),
-                "plain": _seconds(lambda: plain(built, root / flag, size, at, batch_size, loader_workers)),
-                "ours": _seconds(lambda: job.make(extractor)),
-                "second method": _seconds(
+                "model": model_alone(built, batch, batches, at, cores),
+                "plain": _cost(lambda: plain(built, root / flag, size, at, batch_size, loader_workers)),
+                "ours": _cost(lambda: job.make(extractor)),
+                "second method": _cost(
                     lambda: [
                         medmnist_hf.load_features(flag, size, split, stores, model=model, data=root / flag)
                         for split in SPLITS
                     ]
                 ),
             }
-            best = {name: min(seconds, best.get(name, seconds)) for name, seconds in rounds.items()}
-    table = console.table("way", "seconds", "images/s", text=("way",))
-    for name, seconds in best.items():
-        table.add_row(name, f"{seconds:.3f}", f"{count / seconds:,.0f}")
+            share = count / (batches * extractor.rows)  # the last batch of random numbers is whole
+            rounds["model"] = Cost(*(value * share for value in rounds["model"]))
+            for name, cost in rounds.items():
+                best[name] = Cost(*map(min, cost, best.get(name, cost)))
+    table = console.table("way", "seconds", "images/s", "CPU seconds", text=("way",))
+    for name, cost in best.items():
+        table.add_row(name, f"{cost.seconds:.3f}", f"{count / cost.seconds:,.0f}", f"{cost.cpu:.3f}")
     terminal = console.terminal()
     terminal.print(f"{count:,} images of {flag} {size} to {image_size} pixels, {model}, {at}, {cores} cores")
     terminal.print(table)
-    terminal.print(f"ours / plain: {best['plain'] / best['ours']:.2f} times as fast")
-    terminal.print(f"ours / model alone: {best['model'] / best['ours']:.3f} of its speed")
-    terminal.print(f"second method: {best['ours'] / best['second method']:,.0f} times as fast as computing anew")
+    for what, index in (("on the clock", 0), ("in CPU seconds", 1)):
+        alone_s, plain_s, ours_s, second_s = (cost[index] for cost in best.values())
+        terminal.print(
+            f"{what}: {plain_s / ours_s:.2f} times as fast as plain, {alone_s / ours_s:.3f} of the speed of the model "
+            f"alone; the second method {ours_s / second_s:,.0f} times as fast as computing anew"
+        )
 
 
-def _seconds(run: Callable[[], Any]) -> float:
-    start = time.perf_counter()
+def _cost(run: Callable[[], Any]) -> Cost:
+    start, cpu = time.perf_counter(), time.process_time()
     run()
-    return time.perf_counter() - start
+    return Cost(time.perf_counter() - start, time.process_time() - cpu)
 
 
 if __name__ == "__main__":

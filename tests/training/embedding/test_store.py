@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,24 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import timm
 import torch
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPVisionModel,
+    Dinov2Config,
+    Dinov2Model,
+    SiglipConfig,
+    SiglipModel,
+    SiglipVisionModel,
+)
 
 import medmnist_hf
-from medmnist_hf.catalog import SPLITS
+from medmnist_hf.catalog import SPLITS, subset
+from medmnist_hf.conversion.build import build_config
 from medmnist_hf.conversion.sharding import RowRange
+from medmnist_hf.conversion.sources.source import Folder
 from medmnist_hf.data.configs import open_config
 from medmnist_hf.data.rows import BuiltRows
 from medmnist_hf.embeddings.writing import shard_rows
@@ -196,3 +210,97 @@ def test_the_maximum_over_slices_is_another_store(phantoms: Phantoms, tmp_path: 
     assert most.make(extractor, force=True).manifest.input.slice_pooling == "max"
     maxima = medmnist_hf.load_features("adrenalmnist3d", 28, root=mean.root, model=mean.recipe.model).features
     assert (maxima >= averages - 1e-5).all() and (maxima > averages).any()
+
+
+TOWER: dict[str, Any] = {
+    **{"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2},
+    **{"image_size": 28, "patch_size": 7},
+}
+
+
+def dinov2() -> Any:
+    return Dinov2Model(Dinov2Config(**TOWER))
+
+
+def clip() -> Any:
+    text = {name: value for name, value in TOWER.items() if name not in {"image_size", "patch_size"}}
+    return CLIPModel(CLIPConfig(text_config=text | {"vocab_size": 9}, vision_config=TOWER, projection_dim=8))
+
+
+def siglip() -> Any:
+    text = {name: value for name, value in TOWER.items() if name not in {"image_size", "patch_size"}}
+    return SiglipModel(SiglipConfig(text_config=text | {"vocab_size": 9}, vision_config=TOWER))
+
+
+def seen_by_clip(folder: Path, images: torch.Tensor) -> torch.Tensor:
+    return CLIPVisionModel.from_pretrained(folder)(images).last_hidden_state[:, 1:].mean(1)
+
+
+def seen_by_siglip(folder: Path, images: torch.Tensor) -> torch.Tensor:
+    return SiglipVisionModel.from_pretrained(folder)(images).last_hidden_state.mean(1)
+
+
+def seen_by_dinov2(folder: Path, images: torch.Tensor) -> torch.Tensor:
+    hidden = Dinov2Model.from_pretrained(folder)(images).last_hidden_state
+    return torch.cat([hidden[:, 0], hidden[:, 1:].mean(1)], 1)
+
+
+TOWERS: dict[str, tuple[Callable[[], Any], Callable[[Path, torch.Tensor], torch.Tensor]]] = {
+    "clip": (clip, seen_by_clip),
+    "siglip": (siglip, seen_by_siglip),
+    "dinov2": (dinov2, seen_by_dinov2),
+}
+"""Models without a classifier -> how to make one, and what the classifier of its family in transformers reads."""
+
+READ: dict[str, Any] = {"pretrained": True, "normalize": "half"}
+
+
+@pytest.mark.parametrize("kind", TOWERS)
+def test_image_towers_give_what_the_classifier_of_transformers_reads(kind: str, dist: Path, tmp_path: Path) -> None:
+    make, seen = TOWERS[kind]
+    torch.manual_seed(1)
+    folder = tmp_path / kind
+    make().eval().save_pretrained(folder)
+    job, extractor = job_of(dist, tmp_path / "features", model=str(folder), **READ)
+    written = job.make(extractor)
+    assert written.manifest.model.origin == f"weights of {kind}" and written.manifest.width == (
+        32 if kind == "dinov2" else 16
+    )
+    data = dist / "bloodmnist"
+    features, _ = medmnist_hf.load_features("bloodmnist", 28, "test", job.root, model=str(folder), data=data)
+    images = torch.from_numpy(medmnist_hf.load_arrays("bloodmnist", 28, "test", root=dist).images).movedim(3, 1)
+    with torch.inference_mode():
+        expected = seen(folder, (images / 255 - 0.5) / 0.5)
+    assert written.manifest.width == features.shape[1] == expected.shape[1]
+    np.testing.assert_allclose(features, expected, atol=1e-5)
+    assert verify_store(job, extractor)[1] == 0
+
+
+@pytest.mark.slow
+def test_real_weights_give_the_features_of_timm_for_real_images(real_data: Path, tmp_path: Path) -> None:
+    """EfficientNet-Lite0, pretrained on ImageNet, on the official BreastMNIST."""
+    folder = Folder(real_data)
+    build_config(subset("breastmnist"), 28, folder.fetch(subset("breastmnist"), 28), tmp_path / "dist")
+    weights = tmp_path / "lite0.safetensors"
+    subprocess.run([sys.executable, ROOT / "scripts/imagenet_weights.py", "--out", weights], check=True)
+    job, extractor = job_of(
+        tmp_path / "dist",
+        tmp_path / "features",
+        "breastmnist",
+        model="timm/tf_efficientnet_lite0",
+        checkpoint=str(weights),
+        batch_size=32,
+    )
+    written = job.make(extractor)
+    assert written.manifest.provenance.comparable and written.manifest.rows == 780
+    assert written.manifest.model.origin == "weights of lite0.safetensors"
+    network: Any = timm.create_model("tf_efficientnet_lite0", checkpoint_path=str(weights)).eval()
+    test = medmnist_hf.load_arrays("breastmnist", 28, "test", root=tmp_path / "dist")
+    images = (torch.from_numpy(test.images).unsqueeze(1).expand(-1, 3, -1, -1) / 255 - 0.5) / 0.5
+    with torch.inference_mode():
+        expected = network.forward_head(network.forward_features(images), pre_logits=True)
+    features, labels = medmnist_hf.load_features(
+        "breastmnist", 28, "test", job.root, model=job.recipe.model, data=tmp_path / "dist/breastmnist"
+    )
+    np.testing.assert_allclose(features, expected, atol=1e-4)
+    assert np.array_equal(labels, test.labels)
