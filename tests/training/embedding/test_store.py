@@ -232,20 +232,20 @@ def siglip() -> Any:
     return SiglipModel(SiglipConfig(text_config=text | {"vocab_size": 9}, vision_config=TOWER))
 
 
-def seen_by_clip(folder: Path, images: torch.Tensor) -> torch.Tensor:
+def seen_by_clip(folder: Path, images: torch.Tensor) -> Any:
     return CLIPVisionModel.from_pretrained(folder)(images).last_hidden_state[:, 1:].mean(1)
 
 
-def seen_by_siglip(folder: Path, images: torch.Tensor) -> torch.Tensor:
+def seen_by_siglip(folder: Path, images: torch.Tensor) -> Any:
     return SiglipVisionModel.from_pretrained(folder)(images).last_hidden_state.mean(1)
 
 
-def seen_by_dinov2(folder: Path, images: torch.Tensor) -> torch.Tensor:
+def seen_by_dinov2(folder: Path, images: torch.Tensor) -> Any:
     hidden = Dinov2Model.from_pretrained(folder)(images).last_hidden_state
     return torch.cat([hidden[:, 0], hidden[:, 1:].mean(1)], 1)
 
 
-TOWERS: dict[str, tuple[Callable[[], Any], Callable[[Path, torch.Tensor], torch.Tensor]]] = {
+TOWERS: dict[str, tuple[Callable[[], Any], Callable[[Path, torch.Tensor], Any]]] = {
     "clip": (clip, seen_by_clip),
     "siglip": (siglip, seen_by_siglip),
     "dinov2": (dinov2, seen_by_dinov2),
