@@ -18,6 +18,7 @@ import pytest
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training import tracking
 from medmnist_hf.training.recipe import make_recipe
+from medmnist_hf.training.results import SeedResult, read_results
 from medmnist_hf.training.running import run
 from medmnist_hf.training.tracking import ID_NAME, TENSORBOARD, check_tracker
 from tests.conftest import Phantoms
@@ -91,6 +92,22 @@ def test_wandb_offline_continues_the_run_in_the_seeds_folder(tmp_path: Path, mon
     assert b"/home/me" not in b"".join(path.read_bytes() for path in files), "local folders are not logged"
 
 
+@pytest.mark.slow
+def test_wandb_offline_holds_what_a_run_reports(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    out = tmp_path / "run"
+    (seed,) = run(tiny(root, "pneumoniamnist", report_to="wandb", epochs=2), out, quiet=True).seeds
+    (path,) = out.glob("seed-0/wandb/offline-run-*/*.wandb")
+    assert [(entry["step"], entry["eval/auc"]) for entry in histories(path) if "eval/auc" in entry] == reported(seed)
+
+
+def reported(seed: SeedResult) -> list[tuple[float, float]]:
+    """Step and validation AUC of each epoch in the results."""
+    logged = [(entry["step"], entry["eval_auc"]) for entry in seed.facts.history if "eval_auc" in entry]
+    assert len(logged) == 2 and max(auc for _, auc in logged) == pytest.approx(seed.validation.auc, abs=1e-6)
+    return logged
+
+
 TRACKIO = """
 import sys
 from pathlib import Path
@@ -122,6 +139,21 @@ def test_trackio_continues_the_run_of_a_resumed_training(tmp_path: Path) -> None
         (f"run seed 0 {identity}", 6, {"eval/auc": 3.5}),
     ]
     assert "/home/me" not in str(config) and json.loads(config)["dataset"] == "pneumoniamnist"
+
+
+@pytest.mark.slow
+def test_trackio_holds_what_a_run_reports(root: Path, tmp_path: Path) -> None:
+    out, database = tmp_path / "run", tmp_path / "database"
+    (tmp_path / "recipe.yaml").write_text(tiny(root, "pneumoniamnist", report_to="trackio", epochs=2).to_yaml())
+    recipe = str(tmp_path / "recipe.yaml")
+    command = [sys.executable, "-m", "medmnist_hf", "finetune", "--config", recipe, "--out", str(out)]
+    environment = os.environ | {"TRACKIO_DIR": str(database)}
+    subprocess.run(command, env=environment, capture_output=True, check=True)
+    (path,) = database.glob("*.db")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT step, metrics FROM metrics ORDER BY step").fetchall()
+    logged = [(step, values["eval/auc"]) for step, text in rows if "eval/auc" in (values := json.loads(text))]
+    assert logged == reported(read_results(out / "results.json").seeds[0])
 
 
 def histories(path: Path) -> Iterator[dict[str, Any]]:
