@@ -183,7 +183,7 @@ def _announce(plan: "Plan", cells: "Sequence[BenchmarkRun]", folder: Path, engin
     from medmnist_hf.training.scorecard.cost import cost_of, seconds_per_image
     from medmnist_hf.training.scorecard.tasks import states_of, store_states
 
-    statuses = states_of(plan, folder)
+    statuses = states_of(plan, folder, cells)
     waiting = [cell for cell in cells if statuses[cell.name].state is not State.DONE]
     cost = cost_of(cells, waiting)
     subsets = len({run.subset for run in plan.runs})

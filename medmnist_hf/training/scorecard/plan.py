@@ -106,7 +106,9 @@ class Plan:
         try:
             plan: Plan = decode_versioned(text, cls, _FORMAT)
         except ValueError as error:
-            raise TrainingError(f"{where} is damaged ({error}): remove it, then run medmnist-hf scorecard again") from None
+            raise TrainingError(
+                f"{where} is damaged ({error}): remove it, then run medmnist-hf scorecard again"
+            ) from None
         return plan
 
 

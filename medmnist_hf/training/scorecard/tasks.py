@@ -9,7 +9,7 @@ Below the folder of a card::
     .jobs/, stores/.jobs/  the states of all tasks
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,9 +26,9 @@ from medmnist_hf.evaluation.prediction_files import predictions_of, read_predict
 from medmnist_hf.files import expand_user, read_document, write_atomically
 from medmnist_hf.jobs.engine import Engine
 from medmnist_hf.jobs.submit import check_engine, run_tasks
-from medmnist_hf.jobs.tasks import JOBS_DIR, State, Status, Task, TaskFolder
+from medmnist_hf.jobs.tasks import JOBS_DIR, State, Status, TaskFolder
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun
-from medmnist_hf.training.benchmark.status import stale_runs, statuses_in
+from medmnist_hf.training.benchmark.status import is_done, stale_runs, statuses_in
 from medmnist_hf.training.benchmark.tasks import run_cells
 from medmnist_hf.training.embedding.tasks import config_of, store_tasks, stored
 from medmnist_hf.training.recipe import Recipe
@@ -87,33 +87,40 @@ def run_card(
     """
     check_here(engine)
     check_engine(engine, wait=wait)
-    readers = readers_of_features(cells)
+    waiting = [cell for cell in cells if not is_done(cell, out / cell.name)]
+    readers = readers_of_features(waiting)
     configs = {cell.recipe.dataset: config_of(cell.recipe) for cell in cells}
     _check_data(out, cells)
     write_plan(out, plan)
     for flag, config in configs.items():
         _write_labels(out, flag, config)
-    tasks: dict[str, Task] = {}
-    if readers:
-        root = _root(next(iter(readers.values()))).absolute()
-        tasks = dict(zip(readers, store_tasks(list(readers.values()), root), strict=True))
-    flags = {task.name: flag for flag, task in tasks.items()}
+    complete = _store(readers, out, engine, wait, report) if readers else []
+    _copy_manifests(out, [readers[flag] for flag in complete])
+    if not wait and len(complete) < len(readers):
+        return False
+    blocked = {cell.name for cell in waiting if cell.recipe.features and cell.recipe.dataset not in complete}
+    second = type(engine)(engine.settings)  # an instance runs one list
+    run_cells(cells, _RUNS, out, second, is_selected=lambda name: name not in blocked, wait=wait, report=report)
+    return wait
+
+
+def _store(
+    readers: Mapping[str, Recipe], out: Path, engine: Engine, wait: bool, report: Callable[[str], None]
+) -> list[str]:
+    """Store the features of recipes; returns the flags of the subsets whose features are stored."""
+    root = _root(next(iter(readers.values()))).absolute()
+    tasks = store_tasks(list(readers.values()), root)
+    flags = {task.name: flag for task, flag in zip(tasks, readers, strict=True)}
     statuses = run_tasks(
         store_states(out),
-        list(tasks.values()),
+        tasks,
         engine,
         is_done=lambda task: features_of(readers[flags[task.name]]) is not None,
         wait=wait,
         describe=lambda task: "features stored",
         report=report,
     )
-    complete = [flag for name, flag in flags.items() if statuses[name].state is State.DONE]
-    _copy_manifests(out, [readers[flag] for flag in complete])
-    if not wait and len(complete) < len(readers):
-        return False
-    blocked = {cell.name for cell in cells if cell.recipe.features and cell.recipe.dataset not in complete}
-    run_cells(cells, _RUNS, out, engine, is_selected=lambda name: name not in blocked, wait=wait, report=report)
-    return wait
+    return [flag for name, flag in flags.items() if statuses[name].state is State.DONE]
 
 
 def check_here(engine: Engine) -> None:
@@ -129,14 +136,19 @@ def store_states(out: Path) -> TaskFolder:
     return TaskFolder(out / STORES / JOBS_DIR)
 
 
-def states_of(plan: Plan, out: Path) -> dict[str, Status]:
+def states_of(plan: Plan, out: Path, cells: Sequence[BenchmarkRun] = ()) -> dict[str, Status]:
     """The status of each run of a plan, by its folder; runs whose features failed say so.
+
+    Args:
+        plan: The plan.
+        out: Folder of the card.
+        cells: Runs whose results are looked for, even if the last command did not name them.
 
     Raises:
         TrainingError: The recipe or the results of a run cannot be read.
         JobError: A list of tasks is damaged.
     """
-    runs, stores = statuses_in(out), store_states(out).statuses()
+    runs, stores = statuses_in(out, cells), store_states(out).statuses()
     found = {}
     for run in plan.runs:
         status = runs.get(run.folder, Status(State.WAITING))

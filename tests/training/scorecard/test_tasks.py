@@ -23,6 +23,10 @@ class Distant(HereEngine):
     name, sees_results = "distant", False
 
 
+class Stopped(HereEngine):
+    stop_after = 1
+
+
 def silent(line: str) -> None:
     """Report nothing."""
 
@@ -30,11 +34,10 @@ def silent(line: str) -> None:
 def test_an_interrupted_card_resumes(phantoms: Phantoms, tmp_path: Path) -> None:
     home = make_home(phantoms, tmp_path, FLAG)
     plan, cells = plan_of(home, "knn", "shots-1", flags=[FLAG])
-    out, engine = home / "card", HereEngine(Settings())
+    out = home / "card"
     assert {status.state for status in states_of(plan, out).values()} == {State.WAITING}
-    engine.stop_after = 1
     with pytest.raises(KeyboardInterrupt):
-        run_card(plan, cells, out, engine, report=silent)
+        run_card(plan, cells, out, Stopped(Settings()), report=silent)
     first, second = (states_of(plan, out)[run.folder].state for run in plan.runs)
     assert (first, second) == (State.DONE, State.WAITING)
     card = gather(out)
@@ -46,6 +49,10 @@ def test_an_interrupted_card_resumes(phantoms: Phantoms, tmp_path: Path) -> None
     assert results.stat().st_mtime_ns == before, "what is done is not repeated"
     assert gather(out).is_complete and "1 of 2 are done already" in lines
     assert features_of(cells[0].recipe) is not None
+    shutil.rmtree(home / "features")
+    assert run_card(plan, cells, out, HereEngine(Settings()), report=silent)
+    assert features_of(cells[0].recipe) is None, "features are not made for runs that are done"
+    assert {status.state for status in states_of(plan, out, cells).values()} == {State.DONE}
     labels = read_labels(out, FLAG, 28)
     assert labels.shape == (32,) and set(np.unique(labels)) == {0, 1}
     with pytest.raises(SourceError, match="no such file"):
@@ -67,15 +74,16 @@ def test_runs_on_other_data_or_features_are_refused(home: Path, tmp_path: Path) 
     plan, cells = plan_of(home, "knn", model="timm/test_efficientnet")
     out = tmp_path / "card"
     shutil.copytree(home / "second", out)
+    results = out / cells[0].name / "results.json"
+    results.write_text(results.read_text().replace(read_results(results).data.source.md5, "0" * 32))
+    with pytest.raises(TrainingError, match=r"read other data than there is in .*dist now: name another --out"):
+        run_card(plan, cells, out, HereEngine(Settings()), report=silent)
+    results.unlink()
     path = out / "stores/breastmnist.json"
     table = json.loads(path.read_text())
     table["model"]["weights_sha256"] = "0" * 64
     path.write_text(json.dumps(table))
     with pytest.raises(TrainingError, match="has runs on features of breastmnist that are not there any more"):
-        run_card(plan, cells, out, HereEngine(Settings()), report=silent)
-    results = out / cells[0].name / "results.json"
-    results.write_text(results.read_text().replace(read_results(results).data.source.md5, "0" * 32))
-    with pytest.raises(TrainingError, match=r"read other data than there is in .*dist now: name another --out"):
         run_card(plan, cells, out, HereEngine(Settings()), report=silent)
 
 
