@@ -253,14 +253,16 @@ def _embed_on(context: typer.Context, choice: EngineChoice, recipes: list[Recipe
         if len(done) < len(listed) and not given["dry_run"]:
             raise typer.Exit(1)
         return
-    decide = unless_continued(TaskFolder(engine.place(path)), listed) if given["force"] else lambda task: None
+    # The file of a checkpoint may have changed: only the task, which reads it, finds out whether the store is of it.
+    always = given["force"] or given["checkpoint"] is not None
+    decide = unless_continued(TaskFolder(engine.place(path)), listed) if always else lambda task: None
     run_on(
         choice,
         path,
         listed,
         is_done=lambda task: decide(task) if stored(named[task.name], here) else False,
         describe=lambda folder, task: _describe(stored(named[task.name], here)),
-        repeat=given["force"],
+        repeat=always,
         dry_run=given["dry_run"],
     )
 
