@@ -86,7 +86,11 @@ def push(
         str | None, Panel.HUB.option(help="Title of a collection to add the repositories to.")
     ] = None,
     prune: Annotated[
-        bool, Panel.HUB.option("--prune", help="Delete files of the repository that the build does not have.")
+        bool,
+        Panel.HUB.option(
+            "--prune",
+            help="Delete other files of the repository: of images all but features, of features other features.",
+        ),
     ] = False,
     eval_yaml: Annotated[
         bool,
