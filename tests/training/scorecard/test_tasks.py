@@ -14,7 +14,7 @@ from medmnist_hf.training.results import read_results
 from medmnist_hf.training.scorecard.gather import gather
 from medmnist_hf.training.scorecard.tasks import check_here, features_of, read_labels, run_card, states_of
 from tests.conftest import Phantoms
-from tests.fixtures.scorecards import HereEngine, make_home, plan_of
+from tests.fixtures.scorecards import HereEngine, make_card, make_home, plan_of
 
 FLAG = "breastmnist"
 
@@ -85,6 +85,16 @@ def test_runs_on_other_data_or_features_are_refused(home: Path, tmp_path: Path) 
     path.write_text(json.dumps(table))
     with pytest.raises(TrainingError, match="has runs on features of breastmnist that are not there any more"):
         run_card(plan, cells, out, HereEngine(Settings()), report=silent)
+
+
+@pytest.mark.slow
+def test_protocols_that_train_run_as_well(phantoms: Phantoms, tmp_path: Path) -> None:
+    home = make_home(phantoms, tmp_path, FLAG)
+    names = ("partial", "lora", "finetune", "zero-shot")
+    (part,) = gather(make_card(home, home / "card", *names, preset="full", flags=[FLAG])).subsets
+    assert [result.protocol for result in part.results] == ["partial", "lora", "finetune"]
+    assert all(result.seeds == (0, 1, 2) and result.train_rows == (64,) * 3 for result in part.results)
+    assert [(each.protocol, each.state) for each in part.missing] == [("zero-shot", "left out")]
 
 
 def test_an_engine_that_keeps_results_elsewhere_is_refused() -> None:
