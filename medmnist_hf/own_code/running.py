@@ -13,6 +13,12 @@ from medmnist_hf.errors import TrainingError, first_line
 from medmnist_hf.files import expand_user
 from medmnist_hf.own_code.names import check_code, code_digest, dashed, public_code, read_code
 
+OWN_ERRORS: Final = (Exception, SystemExit)
+"""What code of the user may raise; a `SystemExit` would end the command as if it had succeeded."""
+
+_MODULE: Final = "medmnist_own_"
+"""Names of modules of the user begin with it."""
+
 _VARIABLE: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -25,12 +31,12 @@ def load_code(name: str, option: str) -> Callable[..., Any]:
     """
     match, path = check_code(name, option), _path(name)
     content = read_code(match, option)
-    module = ModuleType(f"medmnist_own_{code_digest(content)}")
+    module = ModuleType(f"{_MODULE}{code_digest(content)}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses and type hints look their module up
     try:
         exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)
-    except (Exception, SystemExit) as error:
+    except OWN_ERRORS as error:
         raise TrainingError(f"cannot run {match['file']} ({explain(error, name)}): {_advice(error, path)}") from None
     function: Any = getattr(module, match["function"], None)
     if not callable(function):
@@ -55,7 +61,7 @@ def call_code(name: str, option: str, values: Mapping[str, Any]) -> Any:
         )
     try:
         return function(**{key: value for key, value in values.items() if takes_all or key in accepted})
-    except Exception as error:
+    except OWN_ERRORS as error:
         raise TrainingError(f"{public_code(name)} failed ({explain(error, name)}): fix it there") from None
 
 
@@ -74,7 +80,11 @@ def explain(error: BaseException, name: str) -> str:
         name: Name of a function in the file.
     """
     path = str(_path(name))
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    lines: list[int | None] = [
+        line
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).startswith(_MODULE)
+    ]
     if isinstance(error, SyntaxError) and error.filename == path:
         lines, error = [error.lineno], SyntaxError(error.msg)
     text, kind = first_line(error), type(error).__name__

@@ -22,6 +22,7 @@ from tests.fixtures.own_code import write_code
         ("def make(): pass\n", r"has no function build \(it has make\): fix --model-file"),
         ("build = 3\n", r"has no function build \(it has no functions\)"),
         ("def build(width): pass\n", "my.py:build needs width, but is called with num_classes: give it a default"),
+        ("import sys\ndef build(): sys.exit(0)\n", r"^my\.py:build failed \(SystemExit: 0, line 2\): fix it there"),
         (
             "def build():\n    raise ValueError('a\\nb')\n",
             r"^my\.py:build failed \(ValueError: a, line 2\): fix",

@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.own_code.names import AUGMENTATION_FILE, public_code
-from medmnist_hf.own_code.running import describe_value, explain, load_code
+from medmnist_hf.own_code.running import OWN_ERRORS, describe_value, explain, load_code
 
 _TRIAL: Final = 4
 """Rows of the trial batch."""
@@ -50,7 +50,7 @@ class OwnAugmentation:
         options: dict[str, Any] = {GENERATOR: generator} if _takes_generator(function) else {}
         try:
             changed = function(images.clone(memory_format=torch.contiguous_format), **options)
-        except Exception as error:
+        except OWN_ERRORS as error:
             raise TrainingError(f"{public_code(self.name)} failed ({explain(error, self.name)}): fix it") from None
         if not isinstance(changed, Tensor) or (changed.shape, changed.dtype) != (images.shape, images.dtype):
             raise TrainingError(

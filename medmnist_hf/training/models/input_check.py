@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from medmnist_hf.errors import TrainingError, first_line
 from medmnist_hf.own_code.names import public_code
-from medmnist_hf.own_code.running import describe_value, explain
+from medmnist_hf.own_code.running import OWN_ERRORS, describe_value, explain
 from medmnist_hf.training.models.heads import classifier_of, network_of
 from medmnist_hf.training.recipe import Recipe
 
@@ -108,7 +108,7 @@ def check_outputs(network: nn.Module, code: str, shape: tuple[int, ...], outputs
         try:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 result = network.train(is_training)(images)
-        except Exception as error:  # networks raise many kinds of errors
+        except OWN_ERRORS as error:
             raise TrainingError(
                 f"{name} cannot read a batch of shape {tuple(images.shape)} ({explain(error, code)}): fix it there"
             ) from None

@@ -34,7 +34,7 @@ from transformers.modeling_outputs import ImageClassifierOutput
 
 from medmnist_hf.errors import TrainingError, first_line
 from medmnist_hf.own_code.names import MODEL_FILE, is_code, public_code
-from medmnist_hf.own_code.running import call_code, describe_value, load_code, parameters_of
+from medmnist_hf.own_code.running import OWN_ERRORS, call_code, describe_value, explain, load_code, parameters_of
 from medmnist_hf.training.data.transforms import BatchTransform
 from medmnist_hf.training.losses import to_scores
 from medmnist_hf.training.models.checkpoints import first_names
@@ -113,10 +113,17 @@ class NetworkForImageClassification(PreTrainedModel):
             self.get_buffer(name).copy_(value)
 
     def forward(self, pixel_values: Tensor, **_: Any) -> ImageClassifierOutput:
-        """Compute the logits of a batch."""
+        """Compute the logits of a batch. Raises `TrainingError` if a network from a file of the user fails."""
         if pixel_values.ndim == 4 and self.config.in_channels == 1:
             pixel_values = pixel_values.mean(1, keepdim=True)  # a pipeline repeats gray images to three channels
-        return ImageClassifierOutput(logits=self.network(pixel_values))
+        try:
+            logits = self.network(pixel_values)
+        except OWN_ERRORS as error:
+            code = self.config.architecture
+            if not is_code(code):
+                raise
+            raise TrainingError(f"{code} failed ({explain(error, code)}): fix it there") from None
+        return ImageClassifierOutput(logits=logits)
 
     @torch.inference_mode()
     def predict(self, images: npt.NDArray[np.uint8], batch_size: int = 64) -> npt.NDArray[np.float64]:

@@ -296,6 +296,15 @@ def test_a_network_with_other_outputs_is_refused_in_one_line(
         own_network(f"{file}:{function}", **OF_IMAGES)
 
 
+@pytest.mark.parametrize("statement", ["raise ValueError('late')", "raise SystemExit(0)"])
+def test_a_network_that_fails_later_is_a_one_line_error(tmp_path: Path, statement: str) -> None:
+    late = f"if len(images) > 4: {statement}\n        logits ="
+    file = write_code(tmp_path, MODULE.format(result="logits").replace("logits =", late))
+    model: Any = build_model(make_recipe({"dataset": "bloodmnist", "model": f"{file}:features"})).model
+    with pytest.raises(TrainingError, match=r"^my\.py:features failed \(\w+: (late|0), line 11\): fix it"):
+        model(torch.rand(5, 3, 28, 28))
+
+
 def test_loading_a_model_never_runs_a_file_unasked(tmp_path: Path) -> None:
     recipe = {"dataset": "bloodmnist", "model": pin_code(f"{write_code(tmp_path)}:features", "model_file")}
     built = build_model(make_recipe(recipe))
