@@ -15,11 +15,12 @@ from typing import Any, Final
 from medmnist_hf.documents import parse_yaml
 from medmnist_hf.errors import TrainingError, cannot_read, shorten
 from medmnist_hf.files import read_document, write_atomically
+from medmnist_hf.own_code.names import is_code, public_code
 from medmnist_hf.training.benchmark.matrix import BenchmarkRun
 from medmnist_hf.training.recipe import SEEDS, Recipe, make_recipe, unread_options, without_options
 from medmnist_hf.training.registry import PAPER_MODELS, method
 from medmnist_hf.training.report.publishable import shown_name
-from medmnist_hf.training.run_folder import run_name
+from medmnist_hf.training.run_folder import pin_files, run_name
 from medmnist_hf.typed_json import Count, FileName, Name, Sentence, decode_versioned, encode
 
 PLAN_NAME: Final = "plan.json"
@@ -194,8 +195,8 @@ def make_plan(
         The plan, and the run of each of its entries.
 
     Raises:
-        TrainingError: A preset, protocol or option is unknown or changes nothing, the model has no weights, a subset
-            is named twice, or no protocol applies.
+        TrainingError: A preset, protocol or option is unknown or changes nothing, the model has no weights or its
+            file cannot be read, a subset is named twice, or no protocol applies.
         CatalogError: A subset or size is unknown.
     """
     chosen = preset(name)
@@ -209,7 +210,7 @@ def make_plan(
     idle: Counter[str] = Counter()
     reasons: dict[str, str] = {}
     for named in data:
-        entry = make_recipe({**named, "model": options["model"]})
+        entry = pin_files(make_recipe({**named, "model": options["model"]}))
         model = entry.model
         for protocol in protocols or chosen.protocols:
             values = _presets()["protocols"][protocol]
@@ -220,7 +221,7 @@ def make_plan(
                 values = {SEEDS: list(range(chosen.label_seeds)), **values}
             # Enlarging a volume costs the cube of its edge.
             fitting = {**usual, "image_size": None} if entry.subset.ndim == 3 else usual
-            recipe = make_recipe({**named, **fitting, **given, **values, "scores_only": True})
+            recipe = pin_files(make_recipe({**named, **fitting, **given, **values, "scores_only": True}))
             idle.update((unread := unread_options(recipe, given)).keys())
             reasons |= unread
             recipe = without_options(recipe, [*unread, *unread_options(recipe, fitting)])
@@ -250,8 +251,8 @@ def _obstacle(name: str, entry: Recipe) -> str:
 @cache
 def _without_text(model: str) -> str:
     """Why a model cannot be compared with prompts; empty if it can."""
-    if model in PAPER_MODELS or model.startswith("timm/"):
-        return f"{model} has no text tower"
+    if model in PAPER_MODELS or model.startswith("timm/") or is_code(model):
+        return f"{public_code(model)} has no text tower"
     # transformers takes seconds to import.
     from medmnist_hf.training.methods.zero_shot import check_text_tower
 

@@ -9,6 +9,8 @@ from transformers import CLIPConfig
 
 from medmnist_hf.catalog import subsets
 from medmnist_hf.errors import CatalogError, TrainingError
+from medmnist_hf.own_code.names import MODEL_FILE, pin_code, public_code
+from medmnist_hf.training.run_folder import run_name
 from medmnist_hf.training.scorecard.plan import (
     PLAN_NAME,
     Plan,
@@ -19,6 +21,7 @@ from medmnist_hf.training.scorecard.plan import (
     read_plan,
     write_plan,
 )
+from tests.fixtures.own_code import write_code
 
 ALL = [{"dataset": entry.flag} for entry in subsets()]
 USUAL = {"features": "stores", "image_size": "auto", "volumetric": "2.5d"}
@@ -103,3 +106,17 @@ def test_the_folder_keeps_its_plan_and_refuses_another_model(tmp_path: Path) -> 
     (out / PLAN_NAME).mkdir()
     with pytest.raises(TrainingError, match=r"cannot read .*plan\.json"):
         read_plan(out)
+
+
+def test_runs_name_the_version_of_a_file_of_the_user(tmp_path: Path) -> None:
+    file = write_code(tmp_path)
+    planned, cells = make_plan(ALL[:1], {"model": f"{file}:features"}, usual=USUAL)
+    pinned = pin_code(f"{file}:features", MODEL_FILE)
+    assert planned.model == pinned and {cell.recipe.model for cell in cells} == {pinned}
+    assert planned.title == public_code(pinned) and planned.runs[0].folder == run_name(cells[0].recipe)
+    write_plan(tmp_path / "card", planned)
+    write_code(tmp_path, "def features(in_channels): pass\n")
+    with pytest.raises(TrainingError, match="holds the score card of"):
+        check_model(tmp_path / "card", make_plan(ALL[:1], {"model": f"{file}:features"}, usual=USUAL)[0].model)
+    with pytest.raises(TrainingError, match=r"no protocol applies to .*: my\.py:features#\w{16} has no text tower"):
+        plan("zero-shot", name="full", model=f"{file}:features")
