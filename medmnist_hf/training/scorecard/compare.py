@@ -17,6 +17,7 @@ import numpy as np
 
 from medmnist_hf.errors import ScoreError, TrainingError, cannot_read
 from medmnist_hf.files import read_document
+from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.bootstrap import bootstrap_mean_compare
 from medmnist_hf.scoring.confidence import Comparison, holm
 from medmnist_hf.scoring.delong import delong_compare_means
@@ -42,6 +43,7 @@ class Difference:
         protocol: Name of the protocol.
         measure: ``auc`` or ``acc``.
         subsets: The subset, or those of a mean.
+        provenance: Provenance of their data.
         seeds: Number of seeds that both were averaged over, the largest of the subsets.
         first: Score of the first card.
         other: Score of the other card.
@@ -55,6 +57,7 @@ class Difference:
     protocol: Name
     measure: Name
     subsets: tuple[Name, ...]
+    provenance: Provenance
     seeds: Count
     first: Score
     other: Score
@@ -75,7 +78,8 @@ class CardPair:
         subsets: Subsets that both have.
         apart: What only one of them has, or both with different definitions; a sentence each.
         differences: AUC of each shared subset and protocol.
-        means: Mean AUC and ACC of each shared protocol over the shared subsets; empty for one subset.
+        means: Mean AUC and ACC of each shared protocol over the shared subsets, if these are two or more and their
+            data has one provenance.
     """
 
     other: Name
@@ -197,7 +201,13 @@ def _pair(first: Path, card: ScoreCard, folder: Path, other: ScoreCard, name: st
             for protocol, parts in found.items()
             for part in parts
         ]
-        means = [each for protocol, parts in found.items() if len(parts) > 1 for each in _means(protocol, parts)]
+        several = {protocol: parts for protocol, parts in found.items() if len(parts) > 1}
+        mixed = [protocol for protocol, parts in several.items() if len({part.provenance for part in parts}) > 1]
+        means = [
+            each for protocol, parts in several.items() if protocol not in mixed for each in _means(protocol, parts)
+        ]
+    if mixed:
+        apart.append(f"means of {', '.join(mixed)}, as data of different provenance is not averaged")
     return CardPair(name, tuple(found), tuple(subsets), tuple(apart), tuple(differences), tuple(means))
 
 
@@ -215,6 +225,7 @@ class _Shared:
     """Predictions of a subset's test rows by both cards, of the same seeds."""
 
     subset: str
+    provenance: Provenance
     first: list[Predictions]
     other: list[Predictions]
 
@@ -223,7 +234,8 @@ def _shared(first: _Part, other: _Part) -> _Shared:
     """The predictions of both cards for their common seeds."""
     mine, theirs = (predictions_on_test(part.folder, part.subset, part.result) for part in (first, other))
     seeds = [seed for seed in mine if seed in theirs]
-    return _Shared(first.subset.subset, [mine[seed] for seed in seeds], [theirs[seed] for seed in seeds])
+    part = first.subset
+    return _Shared(part.subset, part.provenance, [mine[seed] for seed in seeds], [theirs[seed] for seed in seeds])
 
 
 def _means(protocol: str, parts: Sequence[_Shared]) -> list[Difference]:
@@ -238,6 +250,7 @@ def _difference(protocol: str, measure: str, parts: Sequence[_Shared], found: Co
         protocol,
         measure,
         tuple(part.subset for part in parts),
+        parts[0].provenance,
         max(len(part.first) for part in parts),
         found.first,
         found.second,

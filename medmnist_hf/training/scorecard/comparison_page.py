@@ -74,11 +74,11 @@ def subset_table(pair: CardPair) -> Table:
 
 
 def _of_mean(each: Difference) -> tuple[str, ...]:
-    return each.protocol, each.measure.upper(), str(len(each.subsets))
+    return each.provenance.mark(each.protocol), each.measure.upper(), str(len(each.subsets))
 
 
 def _of_subset(each: Difference) -> tuple[str, ...]:
-    return each.subsets[0], each.protocol, str(each.seeds)
+    return each.provenance.mark(each.subsets[0]), each.protocol, str(each.seeds)
 
 
 def _table(

@@ -84,3 +84,20 @@ def test_cards_that_share_nothing_are_refused(home: Path, tmp_path: Path) -> Non
     (tmp_path / CARD_NAME).write_text(replace(card, subsets=(other,), means=()).to_json())
     with pytest.raises(TrainingError, match="share no protocol: compare cards of one preset"):
         compare_cards([first, tmp_path])
+
+
+def test_data_of_different_provenance_is_not_averaged(home: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        folder = tmp_path / name
+        folder.mkdir()
+        for path in (home / name).iterdir():
+            (folder / path.name).symlink_to(path)
+        card = read_card(folder)
+        part = card.subsets[0]
+        assert part.data is not None
+        other = replace(part, data=replace(part.data, source=replace(part.data.source, kind="zenodo")))
+        (folder / CARD_NAME).unlink()
+        (folder / CARD_NAME).write_text(replace(card, subsets=(other, *card.subsets[1:])).to_json())
+    (pair,) = compare_cards([tmp_path / "first", tmp_path / "second"]).pairs
+    assert [each.provenance for each in pair.differences[:2]] == ["unverified", "synthetic"]
+    assert not pair.means and "means of knn, shots-5, as data of different provenance is not averaged" in pair.apart

@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+from medmnist_hf.manifest import Provenance
 from medmnist_hf.training.scorecard.compare import CardComparison, CardPair, Difference
 from medmnist_hf.training.scorecard.comparison_page import comparison_page, mean_tables, write_comparison
 from medmnist_hf.training.scorecard.page import markdown
@@ -11,8 +12,10 @@ from tests.fixtures.scorecards import invented_card
 BOTH = ("breastmnist", "retinamnist")
 
 
-def difference(p: float, adjusted: float, subsets: tuple[str, ...] = BOTH[:1]) -> Difference:
-    return Difference("knn", "auc", subsets, 1, 0.9, 0.8, 0.1, 0.05, 0.15, p, adjusted)
+def difference(
+    p: float, adjusted: float, subsets: tuple[str, ...] = BOTH[:1], provenance: Provenance = Provenance.VERIFIED
+) -> Difference:
+    return Difference("knn", "auc", subsets, provenance, 1, 0.9, 0.8, 0.1, 0.05, 0.15, p, adjusted)
 
 
 def test_differences_are_listed_and_significant_ones_bold(tmp_path: Path) -> None:
@@ -29,3 +32,10 @@ def test_differences_are_listed_and_significant_ones_bold(tmp_path: Path) -> Non
     assert [path.name for path in write_comparison(comparison, tmp_path / "both")] == [
         *("comparison.json", "comparison.md", "comparison.html")
     ]
+
+
+def test_lines_of_data_that_is_not_verified_are_marked() -> None:
+    line = difference(0.1, 0.2, provenance=Provenance.SYNTHETIC)
+    pair = CardPair("timm/b", ("knn",), BOTH, (), (line,), (line,))
+    text = markdown(comparison_page(CardComparison(("timm/a", "timm/b"), (invented_card(),) * 2, (pair,))))
+    assert "| SYNTHETIC: breastmnist | knn |" in text and "| SYNTHETIC: knn | AUC |" in text
