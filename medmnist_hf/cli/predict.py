@@ -63,7 +63,8 @@ def predict(
 ) -> None:
     """Predict images with the model of a run, with the preprocessing of its training.
 
-    Images of a folder are sorted by name. They must have the size and the channels of the images of the run.
+    Images of a folder are sorted by name, numbers by their value. They must have the size and the channels of the
+    images of the run.
     """
     if ensemble and seed is not None:
         raise TrainingError("--ensemble uses all seeds and --seed one: leave one of them out")

@@ -1,5 +1,6 @@
 """Images to predict, read block by block: a folder of images, an NPZ file or a data set."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -80,13 +81,20 @@ def open_inputs(
 
 
 def _image_names(folder: Path) -> tuple[str, ...]:
-    """The sorted names of the images in a folder; none if it is not a folder."""
+    """The names of the images in a folder, in the order of `_by_number`; none if it is not a folder."""
     try:
         if not folder.is_dir():
             return ()
-        return tuple(sorted(path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES))
+        names = [path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
     except OSError as error:
         raise TrainingError(cannot_read(folder, error, "give another folder")) from None
+    return tuple(sorted(names, key=_by_number))
+
+
+def _by_number(name: str) -> tuple[list[str | int], str]:
+    """Sort key in which test2_0.png is before test10_0.png: images with official names get the order of their rows."""
+    parts = re.split("([0-9]+)", name)
+    return [int(part) if at % 2 else part for at, part in enumerate(parts)], name
 
 
 def _from_files(folder: Path, names: tuple[str, ...], shape: tuple[int, ...], rows: int) -> Iterator[UInt8Array]:

@@ -29,6 +29,13 @@ def test_images_of_a_folder_are_sorted_by_name(tmp_path: Path) -> None:
     assert [block.shape for block in gray.blocks(2)] == [(1, 28, 28)]
 
 
+def test_exported_images_are_in_the_order_of_their_rows(tmp_path: Path) -> None:
+    names = tuple(f"test{row}_{row % 2}.png" for row in range(12))
+    for name in sorted(names):
+        save(tmp_path, name)
+    assert open_inputs(str(tmp_path), BLOOD, 28).names == names
+
+
 @pytest.mark.parametrize(
     ("size", "mode", "message"),
     [
