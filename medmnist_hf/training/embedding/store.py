@@ -19,6 +19,7 @@ from medmnist_hf.errors import BuildError, VerificationError
 from medmnist_hf.manifest import MANIFEST_NAME
 from medmnist_hf.training.embedding.extractor import Extractor
 from medmnist_hf.training.embedding.identity import input_record, model_record, releases
+from medmnist_hf.training.models.from_transformers import RANDOM
 from medmnist_hf.training.models.saving import Built
 from medmnist_hf.training.recipe import Recipe
 
@@ -91,13 +92,18 @@ class FeatureJob:
         """
         images = self.config.manifest
         folder, manifest = find_store(self.root, self.config.entry, images.size, self.recipe.model)
-        difference = different_model(
-            manifest, model_record(self.recipe, self.built), input_record(self.recipe, self.built)
-        )
+        model = model_record(self.recipe, self.built)
+        difference = different_model(manifest, model, input_record(self.recipe, self.built))
+        unlike = manifest.model.weights_sha256 != model.weights_sha256
+        if unlike and manifest.model.id == model.id and manifest.model.origin == model.origin == RANDOM:
+            raise BuildError(
+                f"{folder} holds features of a network without weights, which has others for each seed: give "
+                "--checkpoint, or leave out --features"
+            )
         if difference:
             raise BuildError(
-                f"{folder} holds features of another model or input ({difference}): make them again with "
-                "medmnist-hf embed --force, or name another folder"
+                f"{folder} holds features of another model or input ({difference}): give the options that it was made "
+                "with, make it again with medmnist-hf embed --force, or name another folder"
             )
         check_data(folder, manifest, images, self.config.where)
         return folder, manifest

@@ -28,7 +28,13 @@ from medmnist_hf.own_code.names import MODEL_FILE, is_code, pin_code, public_cod
 from medmnist_hf.training.data.recipe_transforms import input_transform
 from medmnist_hf.training.losses import output_count
 from medmnist_hf.training.models.checkpoints import load_weights, read_tensors, strip_prefix, tensors_digest
-from medmnist_hf.training.models.from_transformers import load_backbone, load_config, model_statistics, processor_sizes
+from medmnist_hf.training.models.from_transformers import (
+    RANDOM,
+    load_backbone,
+    load_config,
+    model_statistics,
+    processor_sizes,
+)
 from medmnist_hf.training.models.heads import classifier_of, pooled_features
 from medmnist_hf.training.models.input_check import check_input, nearest_size, own_sizes, share_seen
 from medmnist_hf.training.models.processors import image_processor, timm_settings
@@ -255,6 +261,14 @@ def _from_file(recipe: Recipe) -> Built:
                 f"{name} has no features for {'probe_first' if recipe.probe_first else recipe.method}: define its "
                 "linear classifier last and return its outputs, or return features and leave out num_classes"
             ) from None
+    own: Any = built.model.network
+    if isinstance(own, FeaturesWithClassifier) and own.classifier.in_features == own.classifier.out_features:
+        _log.warning(
+            "%s does not accept num_classes, so a linear classifier is added to its %d outputs: if they are logits, "
+            "accept num_classes",
+            name,
+            own.classifier.in_features,
+        )
     share = 1.0
     with contextlib.suppress(Exception):  # networks without gradients or without a classifier are not measured
         share = share_seen(built.model, shape)
@@ -306,7 +320,7 @@ def _checkpoint(recipe: Recipe) -> Path:
 
 
 def _origin(recipe: Recipe) -> str:
-    return "random initialization" if recipe.checkpoint is None else f"weights of {_checkpoint(recipe).name}"
+    return RANDOM if recipe.checkpoint is None else f"weights of {_checkpoint(recipe).name}"
 
 
 def _drop_before_head(model: nn.Module, rate: float) -> None:

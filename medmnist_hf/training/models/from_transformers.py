@@ -43,6 +43,9 @@ from medmnist_hf.training.models.wrappers import (
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.typed_json import decode
 
+RANDOM: Final = "random initialization"
+"""The origin of a network without weights."""
+
 LARGEST: Final = 10**7
 """Largest integer allowed in a configuration: with more layers or labels, building would take forever."""
 
@@ -234,7 +237,7 @@ def load_backbone(recipe: Recipe, config: PreTrainedConfig, names: dict[str, Any
                 )
     except Exception as error:  # as above
         raise _not_loaded(recipe, error) from None
-    origin = _check_loaded(model, info, where, headed) if weights else "random initialization"
+    origin = _check_loaded(model, info, where, headed) if weights else RANDOM
     return (model if headed else _with_head(model, recipe, names)), origin
 
 

@@ -13,6 +13,7 @@ from medmnist_hf.training.data.few_labels import validation_rows
 from medmnist_hf.training.embedding.extractor import Extractor
 from medmnist_hf.training.methods.features import COMPUTED, extract, split_features
 from medmnist_hf.training.models.factory import build_model
+from medmnist_hf.training.registry import method as find_method
 from tests.conftest import Phantoms
 from tests.fixtures.methods import CPU, fit, run_of
 from tests.fixtures.runs import build_all, tiny
@@ -107,7 +108,7 @@ def test_a_store_of_other_weights_is_refused_before_the_run_is_claimed(
     fit(root, tmp_path / "a", "breastmnist", method="knn", checkpoint=str(checkpoint), features=stores)
     with pytest.raises(BuildError, match=r"weights of tiny\.safetensors, not the same weights as random"):
         fit(root, tmp_path / "b", "breastmnist", method="knn", features=stores)
-    with pytest.raises(BuildError, match="image_size 28, not 32"):
+    with pytest.raises(BuildError, match=r"image_size 28, not 32.*: give the options that it was made with, make"):
         fit(
             root,
             tmp_path / "c",
@@ -117,6 +118,12 @@ def test_a_store_of_other_weights_is_refused_before_the_run_is_claimed(
             image_size=32,
             features=stores,
         )
+
+
+def test_random_weights_of_another_seed_are_refused_with_a_remedy(root: Path, tmp_path: Path) -> None:
+    run, _ = fit(root, tmp_path / "run", "breastmnist", method="knn", features=str(tmp_path / "stores"))
+    with pytest.raises(BuildError, match=r"without weights, .* for each seed: give --checkpoint, or leave out"):
+        find_method("knn").fit(run, 1, tmp_path / "run")
 
 
 def test_a_run_on_other_rows_does_not_read_the_store(root: Path, checkpoint: Path, tmp_path: Path) -> None:

@@ -194,6 +194,13 @@ def test_a_users_network_without_a_linear_classifier_can_only_be_fine_tuned(tmp_
             own(tmp_path, "without_classifier", **options)
 
 
+def test_outputs_that_may_be_logits_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    layers = "nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, n))"
+    write_code(tmp_path, f"from torch import nn\n\n\ndef build(n=8):\n    return {layers}\n")
+    build_model(make_recipe({"dataset": "bloodmnist", "model": f"{tmp_path}/my.py:build"}))
+    assert "my.py:build does not accept num_classes, so a linear classifier is added to its 8 outputs" in caplog.text
+
+
 def test_pixels_that_a_users_network_ignores_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     layers = "nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(27, 8))"
     file = write_code(tmp_path, f"from torch import nn\ndef build(num_classes): return {layers}")
