@@ -75,6 +75,9 @@ def board(
     notes = list(published_notes(entry.flag)) if rules.name == OFFICIAL else []
     settings = _settings_of_runs(files or ())
     scored: list[tuple[Evaluation, str]] = []
+    for file in files or ():
+        if not file.exists() and any(str(file) == each.flag for each in catalog.subsets()):
+            raise ScoreError(f"{file} is a subset, not a file: one subset is listed at a time, so give it alone")
     for file in files_of(files or ()):
         claimed = read_predictions(file, unnamed)  # lines of Vertex AI name their images, and so subset and split
         if (claimed.flag, claimed.split) != (entry.flag, published_split()):

@@ -21,6 +21,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_labels(tmp_path_factory.mktemp("labels"))
 
 
+def test_a_second_subset_is_named() -> None:
+    error = runner.invoke(app, ["leaderboard", "breastmnist", "retinamnist"]).exception
+    assert isinstance(error, ScoreError) and str(error).startswith("retinamnist is a subset, not a file: ")
+
+
 @pytest.mark.parametrize("entry", subsets(), ids=lambda entry: entry.flag)
 def test_the_published_rows(entry: Subset) -> None:
     text = flat(run("leaderboard", entry.flag))

@@ -122,7 +122,7 @@ def overview(card: ScoreCard, measure: str) -> Table:
         TableCell("mean over subsets"),
         *(_mean(means.get(name), measure, len(card.subsets)) for name in card.protocols),
     )
-    return Table(f"Test {measure.upper()} with its interval", columns, tuple(lines), foot=foot if means else ())
+    return Table(f"Test {measure.upper()}", columns, tuple(lines), foot=foot if means else ())
 
 
 def _score(part: SubsetResult, protocol: str, measure: str) -> TableCell:
