@@ -45,6 +45,7 @@ def register(app: typer.Typer) -> None:
 @recipe_options(*_INPUT, of_run=False)
 @suggest_install("train")
 def scorecard(
+    context: typer.Context,
     data: Annotated[
         list[str] | None,
         typer.Argument(
@@ -130,13 +131,13 @@ def scorecard(
     """
     require_modules("train", "torch", "transformers")
     if data and data[0] == COMPARE:
-        if model is not None or model_file is not None or dry_run or report_only:
-            raise TrainingError("a comparison runs nothing: name the folders of cards, and --out to write it")
+        if _given(context) - {"data", "out"}:
+            raise TrainingError("a comparison runs nothing: name only the folders of cards, and --out to write it")
         _compare([Path(name) for name in data[1:]], out)
         return
     if report_only:
-        if data or out is None or dry_run:
-            raise TrainingError("--report-only writes the card of a folder: give --out and no data")
+        if out is None or _given(context) - {"report_only", "out"}:
+            raise TrainingError("--report-only writes the card of a folder: give only --out")
         _write(out)
         return
     if not data or (model is None and model_file is None):
@@ -174,6 +175,12 @@ def scorecard(
         raise TrainingError(
             f"{missing} of {len(cells)} runs have no result: run the same command again, or read their log.txt"
         )
+
+
+def _given(context: typer.Context) -> set[str]:
+    """Names of the parameters that were typed."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
 def _announce(plan: "Plan", cells: "Sequence[BenchmarkRun]", folder: Path, engine: "Engine") -> "Mapping[str, Status]":

@@ -77,6 +77,8 @@ def test_a_card_is_made_shown_and_compared(
         (["compare", "one"], "a comparison needs two score cards"),
         (["compare", "one", "two"], "cannot read one/scorecard.json"),
         (["compare", "one", "two", "--dry-run"], "a comparison runs nothing"),
+        (["compare", "one", "two", "--protocol", "knn"], "a comparison runs nothing"),
+        (["--report-only", "--out", "nowhere", "--preset", "full"], "--report-only writes the card of a folder"),
         (["--report-only"], "--report-only writes the card of a folder"),
         (["--report-only", "--out", "nowhere"], "nowhere holds no score card"),
         (["breastmnist", *usual(), "--preset", "huge"], "unknown preset 'huge'"),
