@@ -156,7 +156,7 @@ def shared_ranks(values: Sequence[float], errors: Sequence[float]) -> list[int |
 
     Args:
         values: Scores; nan for none.
-        errors: Their standard errors.
+        errors: Their standard errors; one that is nan shares a rank with equal values only.
 
     Returns:
         A rank per value: one more than the number of values above those that share it; None for nan.
@@ -165,8 +165,8 @@ def shared_ranks(values: Sequence[float], errors: Sequence[float]) -> list[int |
     ranks: list[int | None] = [None] * len(values)
     first, current = -1, 0
     for place, index in enumerate(order, start=1):
-        error = math.hypot(errors[first], errors[index])
-        if first < 0 or values[first] - values[index] > SIGNIFICANT * error:
+        difference, error = values[first] - values[index], math.hypot(errors[first], errors[index])
+        if first < 0 or (difference > 0 and not difference <= SIGNIFICANT * error):
             first, current = index, place
         ranks[index] = current
     return ranks

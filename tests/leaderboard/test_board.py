@@ -14,6 +14,7 @@ def test_values_within_two_standard_errors_of_the_first_share_its_rank() -> None
     assert shared_ranks(values, errors) == [3, 1, 1, 4, None]
     assert shared_ranks(values, [0.0] * 5) == [3, 1, 2, 4, None]
     assert shared_ranks([], []) == []
+    assert shared_ranks([0.9, 0.9, 0.8], [math.nan, 0.1, 0.1]) == [1, 1, 3], "an error that is unknown"
 
 
 def test_a_rank_is_shared_with_its_first_value_not_with_the_one_above() -> None:
