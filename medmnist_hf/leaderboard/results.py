@@ -5,7 +5,7 @@ The figures of each source are in a file as it was read, named with its digest i
 Example:
     >>> from medmnist_hf.leaderboard.results import results
     >>> best = max(results("breastmnist"), key=lambda result: result.auc)
-    >>> best.method, best.size, best.selected_on.value, best.auc, best.seeds
+    >>> best.method, best.size, best.selected_on, best.auc, best.seeds
     ('swin_tiny_patch4_window7_224, last 60 % of the blocks', 224, 'validation', 0.9449, 10)
 """
 

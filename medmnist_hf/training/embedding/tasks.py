@@ -1,7 +1,7 @@
 """Feature stores as tasks of an engine, each the command ``medmnist-hf embed`` for one data set, size and model.
 
 Example:
-    >>> tasks = dict(zip(recipes, store_tasks(recipes, root), strict=True))
+    >>> tasks = dict(zip(recipes, store_tasks(recipes, root), strict=True))  # doctest: +SKIP
     >>> run_tasks(TaskFolder(tasks_path(root, model)), list(tasks.values()), engine)
 """
 
