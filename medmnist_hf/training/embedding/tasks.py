@@ -2,7 +2,7 @@
 
 Example:
     >>> tasks = dict(zip(recipes, store_tasks(recipes, root), strict=True))  # doctest: +SKIP
-    >>> run_tasks(TaskFolder(tasks_path(root, model)), list(tasks.values()), engine)
+    >>> run_tasks(TaskFolder(tasks_path(root, model)), list(tasks.values()), engine)  # doctest: +SKIP
 """
 
 from collections.abc import Sequence
