@@ -20,8 +20,9 @@ from medmnist_hf.errors import TrainingError
 from medmnist_hf.files import write_atomically
 
 NOTEBOOKS: Final = Path(__file__).parents[1] / "docs/notebooks"
-TOLERANCE: Final = 0.03
-"""How far a decimal may lie from the one that is shown: processors and releases of torch round differently."""
+TOLERANCE: Final = 0.1
+"""How far a decimal may lie from the one that is shown: processors and releases of torch round differently, so after a
+short training, the accuracy on 156 rows differed by 0.06 between two machines."""
 
 DECIMAL: Final = re.compile(r"-?\d+\.\d+")
 SECONDS: Final = 600

@@ -16,7 +16,7 @@ from tests.fixtures.paths import ROOT
     ("old", "new", "same"),
     [
         ("AUC 0.84 (0.74 to 0.90)\n", "AUC 0.85 (0.73 to 0.91)", True),
-        ("AUC 0.84", "AUC 0.89", False),
+        ("AUC 0.84", "AUC 0.95", False),
         ("rows 546", "rows 547", False),
         ("(156, 2) True", "(156, 2) False", False),
         ("0.84 0.90", "0.84", False),
