@@ -178,8 +178,8 @@ def scorecard(
 
 
 def _given(context: typer.Context) -> set[str]:
-    """Names of the parameters that were typed."""
-    sources = {name: context.get_parameter_source(name) for name in context.params}
+    """Names of the parameters that were typed; old releases of typer count a missing list of arguments as typed."""
+    sources = {name: context.get_parameter_source(name) for name, value in context.params.items() if value != ()}
     return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
