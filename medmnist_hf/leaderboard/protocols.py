@@ -7,7 +7,7 @@ from importlib import resources
 from typing import Any, Final
 
 from medmnist_hf.errors import ScoreError, shorten
-from medmnist_hf.leaderboard.results import UNKNOWN, Result
+from medmnist_hf.leaderboard.results import UNKNOWN, Result, is_pretrained
 
 OFFICIAL: Final = "official"
 """Name of the protocol of the MedMNIST v2 benchmark."""
@@ -18,10 +18,14 @@ class Setting:
     """What decides which protocols an own result belongs to; attributes as those of `Result`."""
 
     size: int
-    pretrained: str
     pretraining: str
     adaptation: str
     labels: str
+
+    @property
+    def pretrained(self) -> str:
+        """Whether the weights were pretrained: ``yes``, ``no`` or ``unknown``."""
+        return is_pretrained(self.pretraining)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,11 @@ Adaptation = Annotated[
 Labels = Annotated[str, OneOf("all", "few", "none")]
 
 
+def is_pretrained(pretraining: str) -> str:
+    """Whether a network with that pretraining is pretrained: ``yes``, ``no`` or ``unknown``."""
+    return {"none": "no", UNKNOWN: UNKNOWN}.get(pretraining, "yes")
+
+
 class SelectedOn(StrEnum):
     """Split on which epoch, seed or configuration of a result was chosen."""
 
@@ -87,7 +92,7 @@ class Result:
     @property
     def pretrained(self) -> str:
         """Whether the weights were pretrained: ``yes``, ``no`` or ``unknown``."""
-        return {"none": "no", UNKNOWN: UNKNOWN}.get(self.pretraining, "yes")
+        return is_pretrained(self.pretraining)
 
     @property
     def is_clean(self) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from medmnist_hf import console
 from medmnist_hf.leaderboard.board import Board, Line, OwnResult
+from medmnist_hf.leaderboard.results import sources
 from medmnist_hf.manifest import Provenance
 
 _TIES: Final = (
@@ -70,8 +71,11 @@ def board_notes(board: Board) -> Iterator[str]:
 
 def board_facts(board: Board) -> dict[str, Any]:
     """Convert a board to values for JSON, with all digits."""
+    used = dict.fromkeys(line.result.source for line in (*board.ranked, *board.fenced) if line.result is not None)
+    rules = board.protocol
     return {
-        "protocol": {"name": board.protocol.name, "title": board.protocol.title},
+        "protocol": {"name": rules.name, "title": rules.title, "description": rules.description},
+        "sources": {key: {"title": sources()[key].title, "url": sources()[key].url} for key in used},
         "rows": [_facts(line) for line in board.ranked],
         "selected_on_test": [_facts(line) for line in board.fenced],
         "left_out": board.left_out,

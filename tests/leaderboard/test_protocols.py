@@ -21,13 +21,13 @@ def test_every_result_with_all_facts_has_one_protocol() -> None:
 @pytest.mark.parametrize(
     ("setting", "names"),
     [
-        (Setting(28, "no", "none", "scratch", "all"), ["official"]),
-        (Setting(28, "yes", "timm/resnet18", "full", "all"), ["28-pretrained"]),
-        (Setting(28, "yes", "timm/resnet18", "knn", "all"), ["28-frozen"]),
-        (Setting(64, "yes", "timm/resnet18", "lora", "all"), ["other-size"]),
-        (Setting(224, "yes", "timm/resnet18", "frozen", "all"), ["224-frozen"]),
-        (Setting(224, "yes", "timm/resnet18", "full", "few"), ["few-shot"]),
-        (Setting(28, "yes", "openai/clip", "zero-shot", "none"), ["zero-shot"]),
+        (Setting(28, "none", "scratch", "all"), ["official"]),
+        (Setting(28, "timm/resnet18", "full", "all"), ["28-pretrained"]),
+        (Setting(28, "timm/resnet18", "knn", "all"), ["28-frozen"]),
+        (Setting(64, "timm/resnet18", "lora", "all"), ["other-size"]),
+        (Setting(224, "timm/resnet18", "frozen", "all"), ["224-frozen"]),
+        (Setting(224, "timm/resnet18", "full", "few"), ["few-shot"]),
+        (Setting(28, "openai/clip", "zero-shot", "none"), ["zero-shot"]),
     ],
 )
 def test_the_protocol_of_a_setting(setting: Setting, names: list[str]) -> None:

@@ -30,6 +30,7 @@ def test_a_note_on_many_results_names_the_first_three() -> None:
 def test_values_for_json() -> None:
     facts = board_facts(leaderboard("pathmnist", "224-pretrained", clean=True))
     assert facts["protocol"]["name"] == "224-pretrained" and facts["left_out"] == 0
+    assert facts["sources"]["mayo_2026"]["url"].startswith("https://github.com/Mayo-Radiology")
     assert [row["name"] for row in facts["selected_on_test"]] == ["MedViTV2-L"]
     assert not any(row["own"] for row in facts["rows"]) and facts["rows"][0]["published"].seeds == 10
 

@@ -77,7 +77,6 @@ def setting_of(recipe: Recipe) -> Setting:
     adaptation = _ADAPTATIONS.get(recipe.method, "frozen") if pretrained else "scratch"
     return Setting(
         size=recipe.size,
-        pretrained="yes" if pretrained else "no",
         pretraining=recipe.model if pretrained else "none",
         adaptation=adaptation,
         labels="few" if recipe.few_labels else "all" if method(recipe.method).reads_labels else "none",

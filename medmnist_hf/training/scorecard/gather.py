@@ -18,12 +18,13 @@ from medmnist_hf.errors import TrainingError
 from medmnist_hf.evaluation.prediction_files import files_of_split, read_predictions
 from medmnist_hf.jobs.tasks import State
 from medmnist_hf.leaderboard.board import OwnResult, leaderboard
-from medmnist_hf.leaderboard.protocols import Setting, protocols_of
+from medmnist_hf.leaderboard.protocols import protocols_of
 from medmnist_hf.leaderboard.uncertainty import acc_standard_error, auc_standard_error, with_seeds
 from medmnist_hf.scoring.bootstrap import bootstrap_mean
 from medmnist_hf.scoring.confidence import Interval, student_quantile
 from medmnist_hf.scoring.official import ScoreWarning
 from medmnist_hf.scoring.predictions import Predictions, check
+from medmnist_hf.training.report.predictions import setting_of
 from medmnist_hf.training.report.publishable import repository
 from medmnist_hf.training.results import HEADLINE, RESULTS_NAME, Rank, RunResult, read_results
 from medmnist_hf.training.run_folder import seed_folder
@@ -45,8 +46,6 @@ NO_ROWS: Final = "no published rows of this protocol"
 ZERO_SHOT: Final = "zero-shot"
 
 _LEVEL: Final = 0.95
-_FULL: Final = {"finetune": "full"}
-"""Method -> what it adapts in the words of published results, where they differ."""
 
 
 def gather(out: Path) -> ScoreCard:
@@ -183,10 +182,8 @@ def _estimate(result: RunResult, name: str) -> Estimate:
 def _rank(result: RunResult) -> tuple[Rank | None, str]:
     """Ranks among the published results of the same protocol, and what they are among or why there are none."""
     recipe, test = result.recipe, result.test
-    labels = "none" if recipe.method == ZERO_SHOT else "few" if recipe.few_labels else "all"
-    setting = Setting(recipe.size, "yes", recipe.model, _FULL.get(recipe.method, recipe.method), labels)
-    name = next(iter(protocols_of(setting)), "")
-    if labels == "few" or not name:
+    name = next(iter(protocols_of(setting_of(recipe))), "")
+    if recipe.few_labels or not name:
         return None, NO_ROWS
     rows, classes = result.data.rows["test"], len(recipe.subset.labels)
     own = OwnResult(

@@ -85,7 +85,8 @@ def test_damaged_folders_are_named(home: Path, tmp_path: Path) -> None:
     ],
 )
 def test_ranks_are_among_published_results_of_the_protocol(tmp_path: Path, options: dict[str, Any], note: str) -> None:
-    leave_run(tmp_path / "run", test=[0.99], validation=[0.9], dataset="breastmnist", **options)
+    options = {"dataset": "breastmnist", "model": "timm/resnet18"} | options
+    leave_run(tmp_path / "run", test=[0.99], validation=[0.9], **options)
     run = PlannedRun("any", "method any", "breastmnist", 28, "run")
     result = _result(run, read_results(tmp_path / "run" / RESULTS_NAME))
     assert result.rank_note == note
