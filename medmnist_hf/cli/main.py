@@ -12,14 +12,13 @@ from medmnist_hf.cli import (
     benchmark,
     cache,
     embed,
-    evaluate,
     export,
     finetune,
-    leaderboard,
     predict,
     scorecard,
 )
 from medmnist_hf.cli.make_data import audit, build, push, verify
+from medmnist_hf.cli.results import evaluate, leaderboard
 from medmnist_hf.console.program import Program
 from medmnist_hf.scoring.published import published_notes, published_results
 

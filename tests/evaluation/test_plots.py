@@ -143,7 +143,7 @@ def test_refused_figures_leave_no_file(tmp_path: Path) -> None:
 
 def test_matplotlib_is_imported_on_demand_and_missed_in_one_line(tmp_path: Path) -> None:
     code = (
-        "import sys, medmnist_hf.evaluation.plots, medmnist_hf.cli.evaluate\n"
+        "import sys, medmnist_hf.evaluation.plots, medmnist_hf.cli.results.evaluate\n"
         "assert 'matplotlib' not in sys.modules\n"
         "sys.modules['matplotlib'] = None\n"
         "from pathlib import Path\n"

@@ -44,7 +44,7 @@ NEEDS = {
     "benchmark": ("train", ["benchmark", "matrix.yaml"]),
     "automl": ("train", ["automl", "breastmnist", "--root", "dist", "--engine", "flaml"]),
 }
-TESTED_ELSEWHERE = {"automl-env": "tests/automl", "push-metric": "tests/cli/test_push_metric.py"}
+TESTED_ELSEWHERE = {"automl-env": "tests/automl", "push-metric": "tests/cli/make_data/test_push_metric.py"}
 """The first creates an environment, which takes minutes; the second needs a Hub, but no extra."""
 
 

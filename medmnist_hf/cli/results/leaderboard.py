@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medmnist_hf import catalog, console
-from medmnist_hf.cli.evaluate import Data, Json, Logits, Resamples, Seed, files_of, in_options, print_warnings
 from medmnist_hf.cli.options.data import RootToRead
+from medmnist_hf.cli.results.evaluate import Data, Json, Logits, Resamples, Seed, files_of, in_options, print_warnings
 from medmnist_hf.console.program import Panel
 from medmnist_hf.errors import ScoreError
 from medmnist_hf.evaluation.prediction_files import predictions_of, read_predictions
