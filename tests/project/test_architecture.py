@@ -24,7 +24,7 @@ LAYERS = [
     "features vertex hub scoring",
     "places",
     "data",
-    "conversion evaluation evaluate_module sampling",
+    "conversion corruptions evaluation evaluate_module sampling",
     "exporting embeddings leaderboard",
     "cards",
     "loading",
