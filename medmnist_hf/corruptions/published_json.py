@@ -1,4 +1,4 @@
-"""Result files in the form of the package medmnistc, which others publish and compare.
+"""JSON files in the form of the package medmnistc, which others publish and compare.
 
 A file ``SUBSET_ARCHITECTURE_SUFFIX.json`` holds errors as numbers, each corruption as the mean of its severities::
 
@@ -27,13 +27,13 @@ _TOLERANCE: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class ResultFile:
-    """A result file.
+class PublishedErrors:
+    """The content of such a file.
 
     Attributes:
         path: Its path.
         architecture: Name of the model, from the name of the file.
-        suffix: What tells results of one model apart, such as a seed; may be empty.
+        suffix: Further name, such as that of a seed; may be empty.
         errors: Clean error and errors by corruption as in the file; BE and rBE are recomputed from them.
         differences: Where BE or rBE in the file differ from those recomputed, a line each.
     """
@@ -45,21 +45,21 @@ class ResultFile:
     differences: tuple[str, ...]
 
 
-def result_name(subset: str, architecture: str, suffix: str) -> str:
-    """The name of a result file; characters that are not for file names become hyphens, ``_`` in the suffix too."""
+def published_name(subset: str, architecture: str, suffix: str) -> str:
+    """The name of such a file; characters that are not for file names become hyphens, ``_`` in the suffix too."""
     model = re.sub(r"[^A-Za-z0-9._-]+", "-", architecture)
     return f"{subset}_{model}_{re.sub(r'[^A-Za-z0-9.-]+', '-', suffix)}.json"
 
 
-def result_json(errors: BalancedErrors) -> str:
-    """The text of a result file."""
+def published_json(errors: BalancedErrors) -> str:
+    """The text of such a file."""
     metrics = {"clean_score": errors.clean, "be": errors.be, "rbe": errors.rbe}
     scores = {"be_scores": errors.be_scores, "rbe_scores": errors.rbe_scores, "raw_scores": errors.raw_scores}
     return json.dumps({"metrics": metrics, **scores}, indent=4) + "\n"
 
 
-def read_result_file(path: Path) -> ResultFile:
-    """Read a result file, recompute its BE and rBE, and compare them with those that it states.
+def read_published(path: Path) -> PublishedErrors:
+    """Read such a file, recompute its BE and rBE, and compare them with those that it states.
 
     Args:
         path: The file; its name says what it is of.
@@ -72,7 +72,7 @@ def read_result_file(path: Path) -> ResultFile:
     if named is None:
         raise ScoreError(
             f"{path} does not say what it is of: name it SUBSET_ARCHITECTURE_SUFFIX.json, e.g. "
-            f"{result_name('breastmnist', 'resnet18', 'seed0')}"
+            f"{published_name('breastmnist', 'resnet18', 'seed0')}"
         )
     try:
         table: dict[str, Any] = decode(parse_json(read_document(path)), dict[str, Any])
@@ -83,8 +83,8 @@ def read_result_file(path: Path) -> ResultFile:
     except OSError as error:
         raise ScoreError(cannot_read(path, error, "name another file")) from None
     except (ValueError, ScoreError, CatalogError) as error:
-        raise ScoreError(f"{path} is not a result file of medmnistc ({one_line(error)}): name another file") from None
-    return ResultFile(path, named["architecture"], named["suffix"] or "", errors, differences)
+        raise ScoreError(f"{path} is not a file of medmnistc ({one_line(error)}): name another file") from None
+    return PublishedErrors(path, named["architecture"], named["suffix"] or "", errors, differences)
 
 
 def _part(table: Mapping[str, Any], name: str) -> dict[str, Any]:
