@@ -92,6 +92,7 @@ def leaderboard(
     own: Iterable[OwnResult] = (),
     *,
     unranked: Iterable[OwnResult] = (),
+    entries: Iterable[Result] = (),
     clean: bool = False,
     size: int | None = None,
 ) -> Board:
@@ -106,6 +107,7 @@ def leaderboard(
         name: Name of the protocol.
         own: Own results of the same protocol.
         unranked: Own results of another protocol, which are listed without ranks.
+        entries: Further results, of any subset and protocol, which are treated like published ones.
         clean: Leave out results of which the split of the selection, the pretraining or the training is unknown.
         size: Only results on files of this size.
 
@@ -114,7 +116,8 @@ def leaderboard(
         ScoreError: The protocol is unknown.
     """
     rules = protocol(name)
-    found = [each for each in results(flag) if rules.admits(each) and size in (None, each.size)]
+    further = [each for each in entries if each.subset == subset(flag).flag]
+    found = [each for each in (*results(flag), *further) if rules.admits(each) and size in (None, each.size)]
     fenced = [each for each in found if each.selected_on == SelectedOn.TEST]
     comparable = [each for each in found if each.selected_on != SelectedOn.TEST and (each.is_clean or not clean)]
     lines = [_line(each) for each in comparable]

@@ -75,7 +75,9 @@ def board_facts(board: Board) -> dict[str, Any]:
     rules = board.protocol
     return {
         "protocol": {"name": rules.name, "title": rules.title, "description": rules.description},
-        "sources": {key: {"title": sources()[key].title, "url": sources()[key].url} for key in used},
+        "sources": {
+            key: {"title": sources()[key].title, "url": sources()[key].url} for key in used if key in sources()
+        },
         "rows": [_facts(line) for line in board.ranked],
         "selected_on_test": [_facts(line) for line in board.fenced],
         "left_out": board.left_out,

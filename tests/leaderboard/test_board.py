@@ -1,10 +1,12 @@
 """Ranks shared by significance, and results that are fenced off."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from medmnist_hf.leaderboard.board import SIGNIFICANT, OwnResult, leaderboard, shared_ranks
+from medmnist_hf.leaderboard.terminal import board_facts
 
 
 def test_values_within_two_standard_errors_of_the_first_share_its_rank() -> None:
@@ -49,3 +51,19 @@ def test_own_results_of_another_protocol_have_no_rank() -> None:
 @pytest.mark.parametrize(("size", "count"), [(224, 34), (28, 0)])
 def test_a_size_narrows_the_results(size: int, count: int) -> None:
     assert len(leaderboard("breastmnist", "224-pretrained", size=size).ranked) == count
+
+
+def test_further_results_are_ranked_like_published_ones() -> None:
+    alone = leaderboard("breastmnist", "224-pretrained")
+    best = alone.ranked[0].result
+    assert best is not None
+    better = replace(best, method="better", source="entries", auc=0.999)
+    elsewhere = replace(better, subset="retinamnist")
+    board = leaderboard(
+        "breastmnist", "224-pretrained", entries=[better, elsewhere, replace(better, selected_on="test")]
+    )
+    assert [line.result for line in board.ranked].count(better) == 1 and len(board.ranked) == len(alone.ranked) + 1
+    assert (board.ranked[0].name, board.ranked[0].auc_rank) == ("better", 1)
+    assert board.ranked[1].auc_rank == 2, "a published result has its place below"
+    assert [line.name for line in board.fenced] == ["better", "MedViTV2-L"]
+    assert "entries" not in board_facts(board)["sources"]
