@@ -15,6 +15,7 @@ from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.extras import import_member
 
 if TYPE_CHECKING:
+    from medmnist_hf.corruptions.dataset import corrupt
     from medmnist_hf.data.array_cache import cache_info, clear_cache
     from medmnist_hf.data.arrays import to_arrays
     from medmnist_hf.embeddings.reading import load_features
@@ -40,6 +41,7 @@ __all__ = [
     "cache_info",
     "cite",
     "clear_cache",
+    "corrupt",
     "export",
     "folds",
     "load",
@@ -62,6 +64,7 @@ _LAZY_MODULES: Final = {
     "JointLabels": "medmnist_hf.joint.labels",
     "cache_info": "medmnist_hf.data.array_cache",
     "clear_cache": "medmnist_hf.data.array_cache",
+    "corrupt": "medmnist_hf.corruptions.dataset",
     "export": "medmnist_hf.exporting.by_name",
     "folds": "medmnist_hf.sampling.folds",
     "load": "medmnist_hf.loading.load",

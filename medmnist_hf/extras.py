@@ -19,7 +19,7 @@ from medmnist_hf.errors import MedMNISTError
 
 DISTRIBUTION: Final = "medmnist-hf"
 
-NAMES: Final = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+NAMES: Final = {"cv2": "opencv-python-headless", "PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 """Import name -> distribution name, where they differ by more than punctuation."""
 
 _REQUIREMENT: Final = re.compile(r"\s*([\w.-]+)")

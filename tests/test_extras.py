@@ -44,7 +44,7 @@ def test_every_distribution_in_names_is_a_requirement() -> None:
 def test_all_has_every_extra_but_automl_engines_and_developer_tools() -> None:
     """`all` installs everything that the package's modules import, in one command."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
-    assert extras["all"] == ["medmnist-hf[build,evaluate,plot,train]"]
+    assert extras["all"] == ["medmnist-hf[build,corruptions,evaluate,plot,train]"]
     assert "medmnist-hf[build,evaluate]" in extras["train"], "training includes building, publishing and scoring"
 
 

@@ -28,11 +28,13 @@ class StoredImage(datasets.Image):  # type: ignore[misc]  # `datasets` has no ty
     Attributes:
         shapes: The shapes of stored images, ``(H, W)`` or ``(H, W, 3)``.
         as_rgb: As given.
+        flags: Flags of the subsets.
     """
 
     def __init__(self, size: int, *subsets: Subset, as_rgb: bool = False) -> None:
         self.shapes = tuple(dict.fromkeys(entry.file(size).image_shape for entry in subsets))
         self.as_rgb = as_rgb
+        self.flags = tuple(entry.flag for entry in subsets)
         self._name = f"{subsets[0].flag if len(subsets) == 1 else f'{len(subsets)} subsets'} at size {size}"
         modes = ["RGB" if as_rgb or len(shape) == 3 else "L" for shape in self.shapes]
         super().__init__(mode=modes[0] if len(set(modes)) == 1 else None)

@@ -229,6 +229,7 @@ def test_weights_are_never_unpickled() -> None:
 
 EXTRAS = {
     "cards": {"bibtexparser", "jinja2"},
+    "corruptions": {"cv2"},
     "evaluate_module": {"evaluate", "transformers", "gradio"},
     "evaluation": {"matplotlib"},
     "jobs": {"datatrove", "loguru", "ray"},
@@ -319,6 +320,7 @@ def test_the_wheel_only_holds_the_package_and_its_data(tmp_path: Path) -> None:
             "py.typed",
             "automl/engines.toml",
             "cards/templates/card.md.j2",
+            "corruptions/registry.csv",
             "evaluate_module/medmnist/README.md",
             "scoring/published_results.csv",
             "training/methods/zero_shot_labels.toml",
