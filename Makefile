@@ -74,7 +74,7 @@ test: $(VENV)/dev.stamp  ## Run the tests
 
 # An environment without extras; what its tests compare with is missing too, so that some are skipped.
 CORE := $(VENV)/core
-CORE_TESTS := $(addprefix tests/,console conversion data evaluation exporting hub leaderboard loading places project/test_core.py scoring) \
+CORE_TESTS := $(addprefix tests/,console conversion data evaluation exporting hub leaderboard loading places project/test_core.py scoring submissions) \
 	$(wildcard tests/test_*.py)
 
 $(CORE).stamp: pyproject.toml | $(BIN)/python

@@ -43,13 +43,17 @@ def render() -> str:
     lines += [f"Every command has `--help`, and `{PROGRAM} --help` lists all of them.\n"]
     lines += ["| command | what it does |", "| --- | --- |"]
     for row in (row for rows in verbs.values() for row in rows):
-        lines.append(f"| [`{row.name}`](#{PROGRAM}-{row.name}) | {_escape(row.about)} |")
+        anchor = f"{PROGRAM}-{row.name}".replace(" ", "-")
+        lines.append(f"| [`{row.name}`](#{anchor}) | {_escape(row.about)} |")
     lines += ["", "Options of the program itself:", "", *_table(row for rows in options.values() for row in rows)]
     for title, rows in verbs.items():
         lines += ["", f"## {title}"]
         for row in rows:
-            command = group.get_command(context, row.name)
-            lines += ["", *_section(command, typer.Context(command, info_name=row.name, parent=context))]
+            command, parent = group, context
+            for name in row.name.split():
+                command = command.get_command(parent, name)
+                parent = typer.Context(command, info_name=name, parent=parent)
+            lines += ["", *_section(command, parent)]
     return "\n".join(lines) + "\n"
 
 

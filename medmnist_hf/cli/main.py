@@ -18,7 +18,7 @@ from medmnist_hf.cli import (
     scorecard,
 )
 from medmnist_hf.cli.make_data import audit, build, push, verify
-from medmnist_hf.cli.results import evaluate, leaderboard
+from medmnist_hf.cli.results import evaluate, leaderboard, submit
 from medmnist_hf.console.program import Program
 from medmnist_hf.scoring.published import published_notes, published_results
 
@@ -133,7 +133,7 @@ for app.panel, modules in {
     "Use the data": (export, cache),
     "Make the data": (build, verify, audit, push),
     "Train and compare": (embed, finetune, predict, automl, benchmark, scorecard),
-    "Score": (evaluate, leaderboard),
+    "Score": (evaluate, leaderboard, submit),
 }.items():
     for module in modules:
         module.register(app)

@@ -174,7 +174,7 @@ class _Verb(_Help, TyperCommand):
 
 
 class _Group(_Help, TyperGroup):
-    """Several commands, listed in panels before the options that they share."""
+    """Several commands, listed in panels before the options that they share; those of a group within it one by one."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return [*super().collect_usage_pieces(ctx), "COMMAND [ARGS]..."]
@@ -183,9 +183,14 @@ class _Group(_Help, TyperGroup):
         rows: dict[str, list[Row]] = {}
         for name in self.list_commands(ctx):
             command = self.get_command(ctx, name)
-            if command is not None and not command.hidden:
-                title = getattr(command, "rich_help_panel", None) or "Commands"
-                rows.setdefault(title, []).append(Row(name, command.get_short_help_str(limit=_LONGEST)))
+            if command is None or command.hidden:
+                continue
+            title = getattr(command, "rich_help_panel", None) or "Commands"
+            members = getattr(command, "commands", None)
+            found = {name: command} if members is None else {f"{name} {each}": members[each] for each in members}
+            rows.setdefault(title, []).extend(
+                Row(each, member.get_short_help_str(limit=_LONGEST)) for each, member in found.items()
+            )
         yield from rows.items()
         yield from super().panels(ctx)
 

@@ -69,9 +69,16 @@ app = Program(add_completion=False)
 
 
 def verbs() -> list[str]:
-    """Names of all commands, in the order of the help."""
-    commands = ((command.name, command.callback) for command in command_line.app.registered_commands)
-    return [name or (callback.__name__.replace("_", "-") if callback else "") for name, callback in commands]
+    """Names of all commands, those of a group with its name in front."""
+    apps: list[tuple[str, typer.Typer | None]] = [("", command_line.app)]
+    apps += [(f"{group.name} ", group.typer_instance) for group in command_line.app.registered_groups]
+    commands = [
+        (prefix, command.name, command.callback) for prefix, app in apps if app for command in app.registered_commands
+    ]
+    return [
+        prefix + (name or (callback.__name__.replace("_", "-") if callback else ""))
+        for prefix, name, callback in commands
+    ]
 
 
 def first_output(arguments: tuple[str, ...], folder: Path) -> float:
@@ -111,9 +118,9 @@ def rows(folder: Path, repeats: int, only: str | None) -> Iterator[tuple[str, st
     program = ("-m", "medmnist_hf")
     for verb in verbs():
         if only in (None, verb):
-            yield verb, "help", *measure((*program, verb, "--help"), folder, repeats)
+            yield verb, "help", *measure((*program, *verb.split(), "--help"), folder, repeats)
             if verb in USES:
-                yield verb, "use", *measure((*program, verb, *USES[verb]), folder, repeats)
+                yield verb, "use", *measure((*program, *verb.split(), *USES[verb]), folder, repeats)
 
 
 @app.command(epilog="Example: python scripts/bench/bench_start.py --repeats 5")

@@ -30,6 +30,7 @@ WORKS = {
     "evaluate": ["evaluate", "mine.csv", "--subset", "breastmnist", "--split", "test", "--root", "dist", "--ci"],
     "compare": ["compare", "mine.csv", "mine.csv", "--subset", "breastmnist", "--split", "test", "--root", "dist"],
     "leaderboard": ["leaderboard", "breastmnist"],
+    "submit init": ["submit", "init", "entry", "--root", "dist"],
     "benchmark": ["benchmark", "--example"],
 }
 NEEDS = {
@@ -45,7 +46,9 @@ NEEDS = {
     "automl": ("train", ["automl", "breastmnist", "--root", "dist", "--engine", "flaml"]),
 }
 TESTED_ELSEWHERE = {"automl-env": "tests/automl", "push-metric": "tests/cli/make_data/test_push_metric.py"}
-"""The first creates an environment, which takes minutes; the second needs a Hub, but no extra."""
+TESTED_ELSEWHERE |= dict.fromkeys(("submit check", "submit push"), "tests/cli/results/test_submit.py")
+"""The first creates an environment, which takes minutes; the second and the last need a Hub, but no extra; the third
+needs official labels."""
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +87,8 @@ def test_every_verb_is_tried() -> None:
 
 @pytest.mark.parametrize("verb", WORKS)
 def test_it_works(verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    _, *arguments = WORKS[verb]
-    ended = command(verb, capsys, monkeypatch)(*arguments)
+    first, *arguments = WORKS[verb]
+    ended = command(first, capsys, monkeypatch)(*arguments)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout
 

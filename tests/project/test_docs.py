@@ -13,6 +13,7 @@ import pytest
 
 from medmnist_hf.cards.readme import update_table
 from medmnist_hf.jobs.settings import read_settings
+from medmnist_hf.submissions.entry import parse_entry
 from tests.fixtures.pages import (
     CARDS,
     CHANGELOG,
@@ -28,6 +29,7 @@ from tests.fixtures.pages import (
     links,
     name_of,
     simple_commands,
+    split_verb,
     tokens,
     verbs,
 )
@@ -70,8 +72,11 @@ def read_citation(block: Block) -> None:
         assert entry.strip() in known
 
 
-def read_engine_settings(block: Block) -> None:
-    """The only YAML on the pages is that of engines: every key exists, and every value has its type."""
+def read_settings_or_entry(block: Block) -> None:
+    """YAML on the pages is of engines or of an entry: every key exists, and every value has its type."""
+    if block.text.startswith("method: "):
+        assert parse_entry(block.text)
+        return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "engine.yaml"
         path.write_text(block.text, encoding="utf-8")
@@ -84,7 +89,7 @@ READERS = {
     "python": read_python,
     "pycon": read_session,
     "text": read_tree,
-    "yaml": read_engine_settings,
+    "yaml": read_settings_or_entry,
     "bibtex": read_citation,
 }
 """Language of a block -> what is checked of each; `test_docs_run.py` runs those that can be run."""
@@ -164,7 +169,7 @@ def parse(words: list[str]) -> None:
         case "medmnist-hf" if arguments[0] in OF_THE_PROGRAM:
             pass
         case "medmnist-hf":
-            verb, *rest = arguments
+            verb, rest = split_verb(arguments)
             if rest == ["--help"]:
                 assert verb in verbs()
             else:
@@ -201,12 +206,13 @@ def test_messages_name_verbs_and_options_that_there_are() -> None:
     options = {
         name for verb in verbs().values() for param in verb.params for name in (*param.opts, *param.secondary_opts)
     }
+    words = {name.partition(" ")[0] for name in verbs()}
     for path in (ROOT / "medmnist_hf").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9]*(?:-[a-z0-9]+)*", text):
             assert option in options | NOT_OURS | {"--help", "--version"}, f"{path.name} names {option}"
         for verb in re.findall(r"medmnist-hf ([a-z][a-z-]*)", text):
-            assert verb in verbs() or verb == "again", f"{path.name} names medmnist-hf {verb}"
+            assert verb in words or verb == "again", f"{path.name} names medmnist-hf {verb}"
 
 
 def test_help_calls_a_subset_and_a_build_by_these_names() -> None:

@@ -334,7 +334,7 @@ def make_environment(path: Path) -> None:
 
 
 def make_predictions(path: Path, dist: Path) -> None:
-    """Prediction files of any and of official names, and three runs."""
+    """Prediction files of any and of official names, three runs, and an entry of one of them."""
     test = medmnist_hf.load("breastmnist", 28, split="test", root=dist)
     scores = np.random.default_rng(0).random((2, len(test)))
     for name, row in zip(("a", "b"), scores, strict=True):
@@ -349,6 +349,7 @@ def make_predictions(path: Path, dist: Path) -> None:
         recipe: Recipe = tiny(dist, "breastmnist", method="knn", neighbors=neighbors)
         run_recipe(recipe, path / "runs" / name, quiet=True)
     run_recipe(tiny(dist, "breastmnist", method="linear-probe"), path / "runs" / "mine", quiet=True)
+    invoke("submit", "init", path / "my-entry", "--run", path / "runs" / "mine")
 
 
 def make_cards(path: Path, home: Path) -> None:

@@ -67,7 +67,7 @@ def test_headings_nest_and_links_lead_to_them() -> None:
 
 def test_every_verb_has_its_usage_options_and_example() -> None:
     text = CLI_REFERENCE.read_text(encoding="utf-8")
-    sections = dict(re.findall(r"^### `medmnist-hf (\S+)`\n(.*?)(?=^##|\Z)", text, flags=re.MULTILINE | re.DOTALL))
+    sections = dict(re.findall(r"^### `medmnist-hf ([^`]+)`\n(.*?)(?=^##|\Z)", text, flags=re.MULTILINE | re.DOTALL))
     assert list(sections) == list(verbs())
     for name, verb in verbs().items():
         section = sections[name]

@@ -9,7 +9,7 @@ from scripts.bench.bench_start import USES, first_output, rows, verbs
 
 
 def test_example_uses_belong_to_existing_commands() -> None:
-    assert {*USES} <= {*verbs()} and {"list", "automl-env", "push-metric", "leaderboard"} <= {*verbs()}
+    assert {*USES} <= {*verbs()} and {"list", "automl-env", "push-metric", "leaderboard", "submit check"} <= {*verbs()}
 
 
 def test_help_and_use_are_timed(tmp_path: Path) -> None:
