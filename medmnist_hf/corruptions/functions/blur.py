@@ -35,12 +35,16 @@ def defocus_blur(image: UInt8Array, radius: float, alias: float) -> UInt8Array:
 
 
 def motion_blur(image: UInt8Array, generator: Generator, radius: float, sigma: float) -> UInt8Array:
-    """Average along a line from each pixel, at an angle drawn from -45 to 45 degrees, see `motion_kernel`."""
+    """Average along a line from each pixel, at an angle drawn from -45 to 45 degrees, see `motion_kernel`.
+
+    Averages are rounded to 16 bits per channel and then cut off to 8, as in ImageMagick 6.
+    """
     import cv2
 
     scale = _scale(image)
     kernel, anchor = motion_kernel(radius * scale, sigma * scale, generator.uniform(-_MAX_ANGLE, _MAX_ANGLE))
-    return np.asarray(cv2.filter2D(image, -1, kernel, anchor=anchor, borderType=cv2.BORDER_REPLICATE))
+    blurred = cv2.filter2D(image, cv2.CV_32F, kernel, anchor=anchor, borderType=cv2.BORDER_REPLICATE)
+    return (np.rint(blurred * 257).astype(np.uint16) // 257).astype(np.uint8)
 
 
 def motion_kernel(radius: float, sigma: float, angle: float) -> tuple[Array, tuple[int, int]]:
