@@ -11,6 +11,7 @@ from medmnist_hf.cli import (
     automl,
     benchmark,
     cache,
+    corrupt,
     embed,
     export,
     finetune,
@@ -130,7 +131,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
 
 
 for app.panel, modules in {
-    "Use the data": (export, cache),
+    "Use the data": (export, corrupt, cache),
     "Make the data": (build, verify, audit, push),
     "Train and compare": (embed, finetune, predict, automl, benchmark, scorecard),
     "Score": (evaluate, leaderboard, submit),

@@ -6,6 +6,8 @@ with the row number as counter. So a row does not depend on which other rows are
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 import numpy as np
@@ -15,7 +17,7 @@ from PIL import Image
 from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.corruptions.functions import blur, color, digital, noise, objects
 from medmnist_hf.corruptions.registry import Corruption
-from medmnist_hf.extras import suggest_install
+from medmnist_hf.extras import DISTRIBUTION, suggest_install
 
 FUNCTIONS: Final[dict[str, Callable[..., UInt8Array]]] = {
     function.__name__: function
@@ -78,3 +80,12 @@ def apply(
     with suggest_install("corruptions"):
         corrupted = FUNCTIONS[corruption.function](rgb, *drawn, *parameters)
     return corrupted if image.ndim == 3 else np.asarray(Image.fromarray(corrupted).convert("L"))
+
+
+def releases() -> dict[str, str]:
+    """Versions of the installed packages that determine the pixels."""
+    found = {}
+    for name in (DISTRIBUTION, "numpy", "pillow", "opencv-python-headless", "opencv-python"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

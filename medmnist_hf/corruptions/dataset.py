@@ -7,13 +7,12 @@ Example:
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, TypeVar
 
 import numpy as np
 
 from medmnist_hf.array_types import IntArray, UInt8Array
+from medmnist_hf.corruptions.apply import releases
 from medmnist_hf.corruptions.arrays import check_images, corrupt_batch, corrupt_rows, warn_of_size
 from medmnist_hf.corruptions.registry import Corruption, find_corruption
 from medmnist_hf.data.arrays import Arrays
@@ -93,7 +92,7 @@ def _corrupt(data: Any, name: str, severity: int, flag: str | None, rows: Sequen
         batched=True,
         batch_size=_ROWS,
         features=data.features,
-        fn_kwargs={"corruption": found, "severity": severity, "rows": numbers, "releases": _releases()},
+        fn_kwargs={"corruption": found, "severity": severity, "rows": numbers, "releases": releases()},
         desc=f"{name} {severity}",
     )
 
@@ -137,15 +136,6 @@ def _corrupt_columns(
 ) -> dict[str, list[Any]]:
     """Corrupt the column ``image`` of a batch, for `datasets.Dataset.map`, which caches by the arguments."""
     return {"image": _encoded(columns["image"], corruption, severity, [rows[index] for index in indices])}
-
-
-def _releases() -> dict[str, str]:
-    """Versions of what determines the pixels, so that those cached with another one are not used."""
-    releases = {}
-    for name in ("medmnist-hf", "numpy", "pillow", "opencv-python-headless", "opencv-python"):
-        with suppress(PackageNotFoundError):
-            releases[name] = version(name)
-    return releases
 
 
 def _stream(parts: list[int], stream: tuple[Any, Corruption, int]) -> Iterator[dict[str, Any]]:
