@@ -38,7 +38,7 @@ $(VENV)/docs.stamp: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	@touch $@ $(VENV)/build.stamp $(VENV)/train.stamp
 
-# The official package asks for torchvision and more, which the facts and the metric compared with do not need.
+# What the official package needs in what it is compared with is in the extra `dev`, so that nothing else is installed for it.
 $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 	-$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
@@ -74,7 +74,7 @@ test: $(VENV)/dev.stamp  ## Run the tests
 
 # An environment without extras; what its tests compare with is missing too, so that some are skipped.
 CORE := $(VENV)/core
-CORE_TESTS := $(addprefix tests/,console conversion data evaluation exporting hub leaderboard loading places project/test_core.py scoring submissions) \
+CORE_TESTS := $(addprefix tests/,console conversion data evaluation exporting hub leaderboard loading official places project/test_core.py scoring submissions) \
 	$(wildcard tests/test_*.py)
 
 $(CORE).stamp: pyproject.toml | $(BIN)/python

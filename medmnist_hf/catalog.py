@@ -172,6 +172,8 @@ class Collection:
         version: Version of the official data release the files belong to.
         record: Zenodo record number of that release.
         homepage: Project page.
+        code: Repository of the official package.
+        code_version: Release of the official package whose interface `medmnist_hf.official` has.
         citations: BibTeX keys of the MedMNIST papers.
         caveats: What to know about every subset.
         license_names: Hub license id -> full name.
@@ -181,6 +183,8 @@ class Collection:
     version: str
     record: str
     homepage: str
+    code: str
+    code_version: str
     citations: tuple[str, ...]
     caveats: tuple[str, ...]
     license_names: dict[str, str]
@@ -201,6 +205,8 @@ def collection() -> Collection:
         version=table["version"],
         record=table["record"],
         homepage=table["homepage"],
+        code=table["code"],
+        code_version=table["code_version"],
         citations=tuple(table["citations"]),
         caveats=tuple(table["caveats"]),
         license_names={key: value["name"] for key, value in licenses.items()},

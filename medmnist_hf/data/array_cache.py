@@ -270,10 +270,8 @@ def _open_entry(folder: Path, spec: Spec) -> tuple[NDArray[np.uint8], NDArray[An
             f"cannot open {folder} ({first_line(error)}): {spec} is cached there, close other programs and try "
             "again, or pass cache=False"
         ) from None
-    for array, dtype, shape in (
-        (images, np.dtype(np.uint8), spec.shape),
-        (labels, spec.label_dtype, spec.label_shape),
-    ):
+    expected = [(images, np.dtype(np.uint8), spec.shape), (labels, spec.label_dtype, spec.label_shape)]
+    for array, dtype, shape in expected:
         if (array.dtype, array.shape) != (dtype, shape) or not array.flags.c_contiguous:
             raise _Unfit(f"it holds {array.dtype} {array.shape}, not {dtype} {shape}")
     return images, labels
@@ -321,6 +319,8 @@ def _write(root: Path, spec: Spec, decode: Decode) -> tuple[NDArray[np.uint8], N
         _remove(temporary)
         raise
     sync_folder(root)
+    if isinstance(arrays[0], np.memmap):
+        arrays[0].filename = str(root / spec.key / _IMAGES)  # it was opened under its temporary name
     return arrays
 
 

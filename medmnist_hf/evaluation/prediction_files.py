@@ -21,7 +21,7 @@ from typing import Final
 
 import numpy as np
 
-from medmnist_hf.array_types import FloatArray, IntArray
+from medmnist_hf.array_types import Array, FloatArray, IntArray
 from medmnist_hf.catalog import DEFAULT_SIZE, NPZ_SPLITS, Subset, Task, split_name, subset
 from medmnist_hf.errors import (
     BuildError,
@@ -158,17 +158,19 @@ def write_predictions(  # noqa: PLR0917  (where and what, in the order of the na
     return path
 
 
-def write_scores(path: Path, scores: FloatArray) -> None:
+def write_scores(path: Path, scores: Array) -> None:
     """Write scores in the format of a prediction file, under any name.
+
+    Numbers are written as the shortest text that reads back as the same number of their type.
 
     Args:
         path: The file; it is replaced, and its folder is created if missing.
-        scores: float64 of shape ``(N, columns)``.
+        scores: Numbers of shape ``(N, columns)``.
 
     Raises:
         BuildError: The file cannot be written.
     """
-    lines = (f"{index},{','.join(map(repr, row))}\n" for index, row in enumerate(scores.tolist()))
+    lines = (f"{index},{','.join(row)}\n" for index, row in enumerate(scores.astype(str).tolist()))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, "".join(lines))

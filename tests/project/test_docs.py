@@ -197,6 +197,7 @@ NOT_OURS = {
     *("--multi-gpu", "--num-processes", "--num-machines", "--gpu-ids"),  # of accelerate
     *("--main-process-port", "--mixed-precision", "--dynamo-backend", "--module"),
     "--with",  # of uv
+    *("--flag", "--folder", "--path"),  # of the official package
     "--no",  # begins any that says no
 }
 
