@@ -19,7 +19,7 @@ from medmnist_hf.cli import (
     scorecard,
 )
 from medmnist_hf.cli.make_data import audit, build, push, verify
-from medmnist_hf.cli.results import evaluate, leaderboard, submit
+from medmnist_hf.cli.results import evaluate, leaderboard, robustness, submit
 from medmnist_hf.console.program import Program
 from medmnist_hf.scoring.published import published_notes, published_results
 
@@ -134,7 +134,7 @@ for app.panel, modules in {
     "Use the data": (export, corrupt, cache),
     "Make the data": (build, verify, audit, push),
     "Train and compare": (embed, finetune, predict, automl, benchmark, scorecard),
-    "Score": (evaluate, leaderboard, submit),
+    "Score": (evaluate, leaderboard, robustness, submit),
 }.items():
     for module in modules:
         module.register(app)

@@ -22,8 +22,8 @@ from typing import Final
 
 import numpy as np
 
-from medmnist_hf import catalog
 from medmnist_hf.catalog import Task
+from medmnist_hf.corruptions.registry import corruptions, find_corruption
 from medmnist_hf.errors import ScoreError, shorten
 from medmnist_hf.scoring.auc import mean_defined
 from medmnist_hf.scoring.metrics import Weighted, balanced_accuracy, sensitivity, specificity
@@ -99,13 +99,9 @@ def baseline(subset: str) -> Baseline:
         subset: Flag of the subset.
 
     Raises:
-        CatalogError: The subset is unknown.
-        ScoreError: MedMNIST-C has no corruptions for it.
+        CatalogError: The subset is unknown, or holds volumes.
     """
-    flag = catalog.subset(subset).flag
-    if flag not in _baselines():
-        raise ScoreError(f"MedMNIST-C has no corruptions for {flag}: choose from {', '.join(_baselines())}")
-    return _baselines()[flag]
+    return _baselines()[corruptions(subset)[0].subset]
 
 
 def balanced_errors(subset: str, clean: float, errors: Mapping[str, float]) -> BalancedErrors:
@@ -118,12 +114,14 @@ def balanced_errors(subset: str, clean: float, errors: Mapping[str, float]) -> B
             if all corruptions of the subset are given.
 
     Raises:
-        CatalogError: The subset is unknown.
-        ScoreError: MedMNIST-C has no corruptions for it, one of the corruptions is not among them, there is none, or
-            an error is not from 0 to 1.
+        CatalogError: The subset is unknown or holds volumes, or it has no such corruption.
+        ScoreError: There are no corruptions, or an error is not from 0 to 1.
     """
-    flag, alexnet = catalog.subset(subset).flag, baseline(subset)
-    check_corruptions(flag, errors)
+    flag, alexnet = corruptions(subset)[0].subset, baseline(subset)
+    if not errors:
+        raise ScoreError(f"no corruptions of {flag} given: choose from {', '.join(alexnet.corrupted)}")
+    for name in errors:
+        find_corruption(flag, name)
     for name, error in {_CLEAN: clean, **errors}.items():
         if not 0 <= error <= 1:
             raise ScoreError(f"error of {flag} {name} is {shorten(error)}: give a number from 0 to 1")
@@ -142,15 +140,6 @@ def balanced_errors(subset: str, clean: float, errors: Mapping[str, float]) -> B
         {name: mark for name, increase in increases.items() if (mark := _mark(increase))},
         tuple(name for name in alexnet.corrupted if name not in errors),
     )
-
-
-def check_corruptions(subset: str, names: Mapping[str, object] | tuple[str, ...]) -> None:
-    """Raise a `ScoreError` if there are no names, or one is not a corruption of the subset."""
-    choices = ", ".join(baseline(subset).corrupted)
-    if not names:
-        raise ScoreError(f"no corruptions of {subset} given: choose from {choices}")
-    if unknown := [name for name in names if name not in baseline(subset).corrupted]:
-        raise ScoreError(f"{subset} has no corruption {shorten(unknown[0])}: choose from {choices}")
 
 
 def _mark(increase: float) -> str:

@@ -6,12 +6,13 @@ A file ``SUBSET_ARCHITECTURE_SUFFIX.json`` holds errors as numbers, each corrupt
      "be_scores": {corruption: ...}, "rbe_scores": {corruption: ...}, "raw_scores": {corruption: ...}}
 
 ``clean_score`` and ``raw_scores`` are errors, although their names say otherwise; the other values follow from them.
+Files of this project on data or corruptions of another kind have a list ``caveats``, too.
 """
 
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +21,7 @@ from medmnist_hf.corruptions.measures import BalancedErrors, balanced_errors
 from medmnist_hf.documents import parse_json
 from medmnist_hf.errors import CatalogError, ScoreError, cannot_read, one_line
 from medmnist_hf.files import read_document
-from medmnist_hf.typed_json import Share, decode
+from medmnist_hf.typed_json import Sentence, Share, decode
 
 _NAME: Final = re.compile(r"(?P<subset>[^_]+)_(?P<architecture>.+?)(?:_(?P<suffix>[^_]*))?\.json")
 _TOLERANCE: Final = 1e-6
@@ -36,6 +37,7 @@ class PublishedErrors:
         suffix: Further name, such as that of a seed; may be empty.
         errors: Clean error and errors by corruption as in the file; BE and rBE are recomputed from them.
         differences: Where BE or rBE in the file differ from those recomputed, a line each.
+        caveats: Why the errors are not comparable, as the file says; files of medmnistc have none.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class PublishedErrors:
     suffix: str
     errors: BalancedErrors
     differences: tuple[str, ...]
+    caveats: tuple[str, ...] = ()
 
 
 def published_name(subset: str, architecture: str, suffix: str) -> str:
@@ -51,11 +54,17 @@ def published_name(subset: str, architecture: str, suffix: str) -> str:
     return f"{subset}_{model}_{re.sub(r'[^A-Za-z0-9.-]+', '-', suffix)}.json"
 
 
-def published_json(errors: BalancedErrors) -> str:
-    """The text of such a file."""
+def published_json(errors: BalancedErrors, caveats: Sequence[str] = ()) -> str:
+    """The text of such a file.
+
+    Args:
+        errors: Errors of a model.
+        caveats: Why they are not comparable, a line each.
+    """
     metrics = {"clean_score": errors.clean, "be": errors.be, "rbe": errors.rbe}
     scores = {"be_scores": errors.be_scores, "rbe_scores": errors.rbe_scores, "raw_scores": errors.raw_scores}
-    return json.dumps({"metrics": metrics, **scores}, indent=4) + "\n"
+    marked = {"caveats": list(caveats)} if caveats else {}
+    return json.dumps({**marked, "metrics": metrics, **scores}, indent=4) + "\n"
 
 
 def read_published(path: Path) -> PublishedErrors:
@@ -80,11 +89,12 @@ def read_published(path: Path) -> PublishedErrors:
         raw: dict[str, float] = decode(_part(table, "raw_scores"), dict[str, Share], "raw_scores")
         errors = balanced_errors(named["subset"], decode(clean, Share, "metrics.clean_score"), raw)
         differences = tuple(_differences(table, errors))
+        caveats: tuple[str, ...] = decode(table.get("caveats", []), tuple[Sentence, ...], "caveats")
     except OSError as error:
         raise ScoreError(cannot_read(path, error, "name another file")) from None
     except (ValueError, ScoreError, CatalogError) as error:
         raise ScoreError(f"{path} is not a file of medmnistc ({one_line(error)}): name another file") from None
-    return PublishedErrors(path, named["architecture"], named["suffix"] or "", errors, differences)
+    return PublishedErrors(path, named["architecture"], named["suffix"] or "", errors, differences, caveats)
 
 
 def _part(table: Mapping[str, Any], name: str) -> dict[str, Any]:

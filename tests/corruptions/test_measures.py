@@ -10,9 +10,9 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from medmnist_hf.catalog import Task, subsets
-from medmnist_hf.corruptions import balanced_errors
+from medmnist_hf.corruptions import balanced_errors, corruptions
 from medmnist_hf.corruptions.measures import BASELINES_NAME, SMALLEST, balanced_error, baseline
-from medmnist_hf.errors import CatalogError, ScoreError
+from medmnist_hf.errors import CatalogError, MedMNISTError
 from medmnist_hf.scoring.predictions import check
 from tests.fixtures.paths import ROOT
 
@@ -28,6 +28,8 @@ def test_the_errors_of_alexnet_are_as_they_were_read() -> None:
     counts = {entry.flag: len(baseline(entry.flag).corrupted) for entry in subsets() if entry.ndim == 2}
     assert len(counts) == 12 and sum(counts.values()) == 131 and len(rows) == 143
     assert counts["dermamnist"] == 15 and counts["octmnist"] == 6
+    for flag in counts:
+        assert list(baseline(flag).corrupted) == [each.name for each in corruptions(flag)]
 
 
 def test_be_and_rbe_are_those_computed_by_hand() -> None:
@@ -85,7 +87,7 @@ def test_a_perfect_model_has_zero_errors() -> None:
 @pytest.mark.parametrize(
     ("flag", "clean", "errors", "message"),
     [
-        ("adrenalmnist3d", 0.1, {"pixelate": 0.1}, "MedMNIST-C has no corruptions for adrenalmnist3d: choose from"),
+        ("adrenalmnist3d", 0.1, {"pixelate": 0.1}, "adrenalmnist3d holds volumes, and MedMNIST-C has "),
         ("breastmnist", 0.1, {"zoom_blur": 0.1}, "breastmnist has no corruption 'zoom_blur': choose from pixelate, "),
         ("breastmnist", 0.1, {}, "no corruptions of breastmnist given: choose from pixelate, "),
         ("breastmnist", 0.1, {"pixelate": 91.3}, "error of breastmnist pixelate is 91.3: give a number from 0 to 1"),
@@ -93,7 +95,7 @@ def test_a_perfect_model_has_zero_errors() -> None:
     ],
 )
 def test_other_values_are_one_line_errors(flag: str, clean: float, errors: dict[str, float], message: str) -> None:
-    with pytest.raises(ScoreError, match=f"^{message}"):
+    with pytest.raises(MedMNISTError, match=f"^{message}"):
         balanced_errors(flag, clean, errors)
 
 

@@ -37,6 +37,13 @@ def test_the_name_says_what_a_file_is_of(tmp_path: Path) -> None:
         read_published(save(tmp_path, name="results.json"))
 
 
+def test_what_is_not_comparable_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "breastmnist_vit_seed0-synthetic.json"
+    path.write_text(published_json(ERRORS, ["SYNTHETIC: the data was generated."]))
+    found = read_published(path)
+    assert found.caveats == ("SYNTHETIC: the data was generated.",) and found.errors == ERRORS
+
+
 def test_values_that_do_not_follow_from_the_raw_scores_are_named(tmp_path: Path) -> None:
     other = {"metrics": {"clean_score": 0.125, "be": 0.5, "rbe": ERRORS.rbe}}
     found = read_published(save(tmp_path, other))
@@ -52,7 +59,7 @@ def test_values_that_do_not_follow_from_the_raw_scores_are_named(tmp_path: Path)
         ({"raw_scores": {"pixelate": 25.0}}, "breastmnist_a_b.json", r"raw_scores.pixelate is 25.0, must be"),
         ({"raw_scores": {"zoom_blur": 0.2}}, "breastmnist_a_b.json", r"breastmnist has no corruption 'zoom_blur'"),
         ({}, "nomnist_a_b.json", r"nomnist"),
-        ({}, "adrenalmnist3d_a_b.json", r"MedMNIST-C has no corruptions for adrenalmnist3d"),
+        ({}, "adrenalmnist3d_a_b.json", r"adrenalmnist3d holds volumes, and MedMNIST-C has "),
     ],
 )
 def test_other_files_are_one_line_errors(change: dict[str, Any], name: str, message: str, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ TRAINING = [
     "methods",
     "report",
     "ensemble benchmark prediction joint",
-    "sessions",
+    "sessions robustness",
     "running",
     "publish scorecard",
 ]

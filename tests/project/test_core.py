@@ -43,6 +43,7 @@ NEEDS = {
     "embed": ("train", ["embed", "breastmnist", "--root", "dist", "--model", "timm/test_vit"]),
     "finetune": ("train", ["finetune", "breastmnist", "--root", "dist"]),
     "scorecard": ("train", ["scorecard", "breastmnist", "--root", "dist", "--model", "timm/test_vit"]),
+    "robustness": ("train", ["robustness", "--run", "runs/mine"]),
     "predict": ("train", ["predict", "--run", "runs/mine", "--images", "breastmnist", "--out", "scores.csv"]),
     "benchmark": ("train", ["benchmark", "matrix.yaml"]),
     "automl": ("train", ["automl", "breastmnist", "--root", "dist", "--engine", "flaml"]),

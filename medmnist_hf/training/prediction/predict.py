@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from transformers import CONFIG_NAME, AutoImageProcessor, TimmWrapperConfig
 
-from medmnist_hf.array_types import FloatArray
+from medmnist_hf.array_types import Array, FloatArray, UInt8Array
 from medmnist_hf.catalog import Task
 from medmnist_hf.errors import TrainingError, first_line
 from medmnist_hf.own_code.names import MODEL_FILE, is_code, pin_code, public_code, same_code
@@ -36,6 +36,59 @@ from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.report.publishable import best_seed
 from medmnist_hf.training.results import RESULTS_NAME, RunResult, check_complete, read_results
 from medmnist_hf.training.run_folder import BEST, seed_folder
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model on its device, with the preprocessing of its training.
+
+    Attributes:
+        recipe: The recipe of its run.
+        model: The model, in evaluation mode.
+        transform: From stored images to its input.
+        device: Its device.
+    """
+
+    recipe: Recipe
+    model: Any
+    transform: BatchTransform
+    device: torch.device
+
+    @classmethod
+    def of(
+        cls, folder: Path, recipe: Recipe, device: torch.device, *, size: int | None = None, code: str | None = None
+    ) -> "LoadedModel":
+        """Load a saved model.
+
+        Args:
+            folder: Its folder.
+            recipe: The recipe of its run.
+            device: Device to compute on.
+            size: Edge length of its input; None for that of the recipe.
+            code: The function in a Python file that makes the network, if the run used one.
+
+        Raises:
+            TrainingError: It cannot be loaded.
+        """
+        model: Any = _load(folder, code)
+        transform = _saved_transform(recipe, model, folder, size or recipe.input_size)
+        model.to(device, memory_format=memory_format(recipe))
+        return cls(recipe, model, transform, device)
+
+    def logits(self, images: UInt8Array) -> Array:
+        """The outputs for a batch of stored images, float32 of shape (n, outputs)."""
+        spread = isinstance(self.model.config, TimmWrapperConfig) and self.recipe.input_channels == 1
+        half = torch.float16 if self.recipe.precision == "fp16" else torch.bfloat16
+        batch = {"images": torch.from_numpy(np.ascontiguousarray(images)), "labels": torch.zeros(len(images))}
+        pixels = self.transform(batch)["pixel_values"].to(self.device)
+        pixels = pixels.expand(-1, 3, -1, -1) if spread else pixels
+        with torch.inference_mode(), torch.autocast(self.device.type, half, enabled=self.recipe.precision != "fp32"):
+            logits: Array = self.model(pixel_values=pixels).logits.float().cpu().numpy()
+        return logits
+
+    def scores(self, logits: Array) -> FloatArray:
+        """The scores that outputs stand for, float64 of shape (n, K)."""
+        return to_scores(logits, self.recipe.resolved_loss)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,25 +185,19 @@ class RunModels:
             )
         return mean
 
+    def load(self, seed: int, device: torch.device) -> "LoadedModel":
+        """Load the model of a seed. Raises a `TrainingError` if it cannot be loaded."""
+        size = next(each.facts.image_size for each in self.result.seeds if each.seed == seed)
+        return LoadedModel.of(seed_folder(self.folder, seed) / BEST, self.recipe, device, size=size, code=self.code)
+
     def _scores(
         self, seed: int, inputs: Inputs, device: torch.device, rows: int, on_progress: Callable[[int], None]
     ) -> FloatArray:
-        recipe, folder = self.recipe, seed_folder(self.folder, seed) / BEST
-        model: Any = _load(folder, self.code)
-        size = next(each.facts.image_size for each in self.result.seeds if each.seed == seed) or recipe.input_size
-        transform = _saved_transform(recipe, model, folder, size)
-        model.to(device, memory_format=memory_format(recipe))
-        spread = isinstance(model.config, TimmWrapperConfig) and recipe.input_channels == 1
-        half = torch.float16 if recipe.precision == "fp16" else torch.bfloat16
-        logits = []
+        model, logits = self.load(seed, device), []
         for block in inputs.blocks(rows):
-            batch = {"images": torch.from_numpy(np.ascontiguousarray(block)), "labels": torch.zeros(len(block))}
-            pixels = transform(batch)["pixel_values"].to(device)
-            pixels = pixels.expand(-1, 3, -1, -1) if spread else pixels
-            with torch.inference_mode(), torch.autocast(device.type, half, enabled=recipe.precision != "fp32"):
-                logits.append(model(pixel_values=pixels).logits.float().cpu().numpy())
+            logits.append(model.logits(block))
             on_progress(len(block))
-        return to_scores(np.concatenate(logits), recipe.resolved_loss)
+        return model.scores(np.concatenate(logits))
 
     def table(self, inputs: Inputs, scores: FloatArray) -> str:
         """Scores as CSV for readers: a header, then the image, the predicted label and the score of each class.

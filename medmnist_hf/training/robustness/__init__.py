@@ -1,0 +1,1 @@
+"""The robustness of a model to the corruptions of MedMNIST-C."""
