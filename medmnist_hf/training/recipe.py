@@ -158,6 +158,7 @@ class Recipe(NamedData):
     rotation: float = option(0.0, "Largest random rotation, in degrees.", at_least=0)
     rotate90: bool = option(False, "Rotate by a random multiple of 90 degrees; volumes in a random plane.")
     color_jitter: float = option(0.0, "Strength of brightness, contrast and saturation jitter; RGB only.", at_least=0)
+    corruptions: bool = option(False, "Corrupt each image by one of the subset's MedMNIST-C corruptions, or by none.")
     augmentation_file: str | None = option(
         None, "Further augmentation by a function in a Python file of yours, as my.py:augment."
     )
@@ -375,8 +376,8 @@ def unread_options(recipe: Recipe, names: Iterable[str]) -> dict[str, str]:
         **dict.fromkeys(("depth_stride", "slice_pooling"), (is_2d or recipe.volumetric != "2.5d", of_slices)),
         "layer_decay": (recipe.method == "partial" and not recipe.unfreeze, "only the classifier is trained"),
         "color_jitter": (bool(gray), f"the images of {gray} are gray"),
-        "joint_head": (not recipe.is_joint, "it is only for several subsets"),
-        "balance": (not recipe.is_joint, "it is only for several subsets"),
+        "corruptions": (not is_2d or recipe.is_joint, "it is for one subset of images"),
+        **dict.fromkeys(("joint_head", "balance"), (not recipe.is_joint, "it is only for several subsets")),
         **dict.fromkeys(("mixup", "cutmix", "probe_first"), (recipe.is_joint, "it is only for one subset")),
         "unfreeze_from": (recipe.unfreeze in {0, 1}, f"unfreeze is {recipe.unfreeze:g}"),
         "features": (chosen.trains and not recipe.probe_first, "it is only read with probe_first"),

@@ -64,7 +64,7 @@ _TRAINING: Final = (
     ),
     *("learning_rate", "weight_decay", "layer_decay", "schedule", "warmup_epochs", "max_grad_norm"),
     *("early_stopping", "select", "mixup", "cutmix", "ema", "drop_rate", "drop_path", "flip_horizontal"),
-    *("flip_vertical", "crop_padding", "rotation", "rotate90", "color_jitter", "augmentation_file"),
+    *("flip_vertical", "crop_padding", "rotation", "rotate90", "color_jitter", "corruptions", "augmentation_file"),
     *("precision", "compile", "report_to"),
 )
 

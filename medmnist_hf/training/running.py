@@ -124,7 +124,7 @@ def run_joint(
         TrainingError: As for `run`, or the recipe sets options that only one subset can have.
         MedMNISTError: As for `run`.
     """
-    single = unread_options(recipe, ("mixup", "cutmix", "probe_first"))
+    single = unread_options(recipe, ("mixup", "cutmix", "corruptions", "probe_first"))
     if single or not recipe.is_joint:
         name = next(iter(single), recipe.dataset)
         raise TrainingError(f"{name} is only for one subset: {'leave it out' if single else 'use run'}")

@@ -93,7 +93,7 @@ PROTOCOLS["medmnist_v2_3d"] = PROTOCOLS["medmnist_v2"] | {"batch_size": 32, "nor
 
 PLAIN = (
     *("label_smoothing", "mixup", "cutmix", "ema", "drop_rate", "drop_path", "flip_horizontal", "flip_vertical"),
-    *("crop_padding", "rotation", "rotate90", "color_jitter", "class_weights", "max_grad_norm"),
+    *("crop_padding", "rotation", "rotate90", "color_jitter", "corruptions", "class_weights", "max_grad_norm"),
 )
 
 

@@ -70,7 +70,7 @@ PANELS: Final[dict[Panel, tuple[str, ...]]] = {
     ),
     Panel.AUGMENTATION: (
         *("flip_horizontal", "flip_vertical", "crop_padding", "rotation", "rotate90", "color_jitter"),
-        *("intensity_scale", "augmentation_file", "mixup", "cutmix"),
+        *("intensity_scale", "corruptions", "augmentation_file", "mixup", "cutmix"),
     ),
     Panel.EVALUATION: ("test",),
     Panel.COMPUTE: ("precision", "compile"),

@@ -22,6 +22,7 @@ with suggest_install("train"):
     from medmnist_hf.training.data.loader import ArrayLoader
     from medmnist_hf.training.data.order import BalancedBatches, EpochBatches
     from medmnist_hf.training.data.own_augmentation import OwnAugmentation
+    from medmnist_hf.training.data.recipe_transforms import RandomCorruption
     from medmnist_hf.training.data.transforms import BatchTransform
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Flip",
     "OwnAugmentation",
     "QuarterTurns",
+    "RandomCorruption",
     "Rotation",
     "joint_groups",
 ]

@@ -7,7 +7,10 @@ from typing import Any, Final, cast
 import torch
 from torch import Generator, Tensor
 
+from medmnist_hf.corruptions.augment import SHARES, corrupt_at_random
+from medmnist_hf.corruptions.registry import corruptions
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.extras import require_modules
 from medmnist_hf.training.data.augment import (
     Augmentation,
     ColorJitter,
@@ -18,7 +21,7 @@ from medmnist_hf.training.data.augment import (
     rounded_like,
 )
 from medmnist_hf.training.data.own_augmentation import OwnAugmentation
-from medmnist_hf.training.data.transforms import BatchTransform, Interpolation
+from medmnist_hf.training.data.transforms import WHITE, BatchTransform, Interpolation, channels_first
 from medmnist_hf.training.recipe import Recipe
 
 EVALUATION_INTENSITY: Final = 0.5
@@ -38,6 +41,40 @@ class IntensityScale(Augmentation):
         factors = parameters[0].to(images.device).view(-1, *[1] * (images.ndim - 1))
         pixels = images.float() * factors if images.dtype == torch.uint8 else images * factors
         return rounded_like(images, pixels)
+
+
+@dataclass(frozen=True)
+class RandomCorruption(Augmentation):
+    """Corrupt each sample by one of the subset's corruptions of MedMNIST-C, or none, all equally likely.
+
+    The parameters are drawn uniformly between those of severity 1 and the last ones listed, as published. Images are
+    changed one after the other on the CPU.
+
+    Attributes:
+        flag: Flag of the subset.
+    """
+
+    flag: str
+
+    def __post_init__(self) -> None:
+        corruptions(self.flag)
+
+    def draw(self, shape: Sequence[int], generator: Generator) -> tuple[Tensor, ...]:
+        """Draw corruptions, int64 (B,), shares of the way between parameters, (B, 3), and seeds, int64 (B,)."""
+        return (
+            torch.randint(len(corruptions(self.flag)) + 1, (shape[0],), generator=generator),
+            torch.rand(shape[0], SHARES, generator=generator),
+            torch.randint(1 << 62, (shape[0],), generator=generator),
+        )
+
+    def apply(self, images: Tensor, *parameters: Tensor) -> Tensor:
+        """Corrupt the samples."""
+        pixels = images if images.dtype == torch.uint8 else (images * WHITE).round().to(torch.uint8)
+        stored = pixels[:, 0] if pixels.shape[1] == 1 else pixels.movedim(1, -1)
+        drawn = (parameter.tolist() for parameter in parameters)
+        corrupted = torch.from_numpy(corrupt_at_random(stored.cpu().contiguous().numpy(), self.flag, *drawn))
+        corrupted = channels_first(corrupted).to(images.device)
+        return corrupted if images.dtype == torch.uint8 else (corrupted / WHITE).to(images.dtype)
 
 
 def input_transform(recipe: Recipe, mean: Sequence[float], std: Sequence[float], size: int) -> BatchTransform:
@@ -87,6 +124,9 @@ def augmentations(recipe: Recipe) -> tuple[Augmentation | OwnAugmentation, ...]:
         steps.append(ColorJitter(recipe.color_jitter, recipe.color_jitter, recipe.color_jitter))
     if recipe.intensity_scale:
         steps.append(IntensityScale())
+    if recipe.corruptions:
+        require_modules("corruptions", "cv2")
+        steps.append(RandomCorruption(recipe.dataset))
     if recipe.augmentation_file:
         own = OwnAugmentation(recipe.augmentation_file)
         own.check((recipe.stored_channels, *(recipe.size,) * recipe.ndim))

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from medmnist_hf.errors import TrainingError
+from medmnist_hf.errors import CatalogError, TrainingError
 from medmnist_hf.training.data.augment import ColorJitter, Crop, Flip, QuarterTurns, Rotation
 from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.recipe_transforms import (
     IntensityScale,
+    RandomCorruption,
     augmentations,
     input_transform,
     memory_format,
@@ -103,6 +104,25 @@ def test_augmentations_follow_the_recipe_and_are_only_used_in_training() -> None
     assert not input_transform(recipe, (), (), 28).augment
     first, second = (train_transform(recipe, (), (), 28, seed)([RGB.gather([0])])["pixel_values"] for seed in (1, 2))
     assert not torch.equal(first, second)
+
+
+def test_corruptions_are_drawn_per_image_with_the_seed() -> None:
+    (step,) = augmentations(recipe_of("bloodmnist", corruptions=True))
+    assert step == RandomCorruption("bloodmnist")
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (96, 3, 28, 28), np.uint8))
+    corrupted = step(images, torch.Generator().manual_seed(3))
+    choices, shares, seeds = step.draw(images.shape, torch.Generator().manual_seed(3))
+    assert set(choices.tolist()) == set(range(12)), "eleven corruptions or none"
+    same = (corrupted == images).flatten(1).all(1)
+    assert same[choices == 11].all() and not same[choices != 11].all() and corrupted.dtype == torch.uint8
+    part = step.apply(images[40:50], choices[40:50], shares[40:50], seeds[40:50])
+    assert torch.equal(part, corrupted[40:50]), "in any piece of a batch"
+    as_float = step.apply(images / 255, choices, shares, seeds)
+    assert torch.equal((as_float * 255).round().to(torch.uint8), corrupted)
+    gray = RandomCorruption("octmnist")(images[:, :1], torch.Generator().manual_seed(3))
+    assert gray.shape == (96, 1, 28, 28) and not torch.equal(gray, images[:, :1])
+    with pytest.raises(CatalogError, match="organmnist3d holds volumes"):
+        augmentations(recipe_of("organmnist3d", corruptions=True))
 
 
 @pytest.mark.parametrize(
