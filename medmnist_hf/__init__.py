@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from medmnist_hf.joint.load import load_many
     from medmnist_hf.joint.scores import score_many, separate_predictions
     from medmnist_hf.loading.load import load, load_arrays
+    from medmnist_hf.loading.statistics import pixel_statistics
     from medmnist_hf.sampling.folds import folds
     from medmnist_hf.sampling.take import take
 
@@ -50,6 +51,7 @@ __all__ = [
     "load_many",
     "metric",
     "montage",
+    "pixel_statistics",
     "read_predictions",
     "score_many",
     "separate_predictions",
@@ -73,6 +75,7 @@ _LAZY_MODULES: Final = {
     "load_many": "medmnist_hf.joint.load",
     "metric": "medmnist_hf.evaluate_module",
     "montage": "medmnist_hf.exporting.by_name",
+    "pixel_statistics": "medmnist_hf.loading.statistics",
     "read_predictions": "medmnist_hf.evaluation.prediction_files",
     "score_many": "medmnist_hf.joint.scores",
     "separate_predictions": "medmnist_hf.joint.scores",

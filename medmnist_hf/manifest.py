@@ -5,8 +5,9 @@ It holds no time stamp and no path, so the same input always gives the same mani
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from math import prod
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -14,7 +15,20 @@ from medmnist_hf import catalog
 from medmnist_hf.catalog import SPLITS, Subset, Task
 from medmnist_hf.errors import BuildError, CatalogError, cannot_read
 from medmnist_hf.files import read_document
-from medmnist_hf.typed_json import Bounds, Count, FileName, Md5, Name, OneOf, Sha256, decode_versioned
+from medmnist_hf.statistics.recorded import SplitStatistics
+from medmnist_hf.statistics.sums import WHITE, PixelSums
+from medmnist_hf.typed_json import (
+    OPTIONAL,
+    Bounds,
+    Count,
+    FileName,
+    Md5,
+    Name,
+    OneOf,
+    Sha256,
+    decode_versioned,
+    encode,
+)
 
 MANIFEST_NAME: Final = "manifest.json"
 WORK_DIR: Final = ".build"
@@ -73,6 +87,7 @@ class SplitRecord:
         pixels_sha256: SHA-256 over the raw uint8 pixels of all rows, in row order, C order.
         labels_sha256: SHA-256 over the labels of the NPZ file, as little-endian int64, C order.
         shards: The Parquet files, in row order.
+        pixels: Sums over all pixels, with mean and standard deviation; None in builds made before they were recorded.
     """
 
     rows: _Positive
@@ -82,6 +97,12 @@ class SplitRecord:
     pixels_sha256: Sha256
     labels_sha256: Sha256
     shards: tuple[Shard, ...]
+    pixels: PixelSums | None = field(default=None, metadata=OPTIONAL)
+
+    @property
+    def statistics(self) -> SplitStatistics | None:
+        """Pixel sums and label counts; None in builds made before they were recorded."""
+        return None if self.pixels is None else SplitStatistics(self.pixels, self.label_histogram)
 
 
 class Provenance(StrEnum):
@@ -193,7 +214,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return the text of ``manifest.json``: indented JSON with a final newline, the same for the same content."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False) + "\n"
+        return json.dumps({"format": FORMAT, **encode(self)}, indent=2, ensure_ascii=False) + "\n"
 
 
 def parse_manifest(text: str | bytes, where: str, remedy: str = "build the config again with --force") -> Manifest:
@@ -231,6 +252,7 @@ def _check(manifest: Manifest) -> None:
         raise ValueError(f"splits are {', '.join(manifest.splits) or 'missing'}, must be {', '.join(SPLITS)}")
     for split, record in manifest.splits.items():
         _check_split(entry, split, record)
+        _check_pixels(split, record, official.image_shape, entry.channels)
 
 
 def _check_split(entry: Subset, split: str, record: SplitRecord) -> None:
@@ -247,6 +269,18 @@ def _check_split(entry: Subset, split: str, record: SplitRecord) -> None:
     labels_match_rows = (sum(counts), labeled) == (record.rows, record.rows)
     if max(counts) > labeled or sum(counts) < labeled or (single_label and not labels_match_rows):
         raise ValueError(f"label_histogram of {split} does not add up to {record.rows} rows")
+
+
+def _check_pixels(split: str, record: SplitRecord, shape: tuple[int, ...], channels: int) -> None:
+    pixels = record.pixels
+    if pixels is None:
+        return
+    values = record.rows * prod(shape) // channels
+    if pixels.values != values or not len(pixels.sums) == len(pixels.squares) == channels:
+        raise ValueError(f"pixels of {split} are not those of {record.rows} rows of shape {shape}")
+    for total, square in zip(pixels.sums, pixels.squares, strict=True):
+        if not total <= square <= WHITE * total or total**2 > values * square:
+            raise ValueError(f"pixels of {split} has sums that no pixels have")
 
 
 def read_manifest(config_dir: Path) -> Manifest:

@@ -38,6 +38,9 @@ _JSON_TYPES: Final[dict[type, tuple[Any, str]]] = {
 }
 """Type -> its JSON type and description; other types are objects."""
 
+OPTIONAL: Final = {"optional": True}
+"""Metadata of a field that older files lack: absent in JSON if it is None, which must be its default."""
+
 _MAX_NAME: Final = 60
 _FEW: Final = 12
 """Number of attributes up to which an error names them all."""
@@ -108,7 +111,8 @@ def encode(value: Any) -> Any:
     if hasattr(value, "to_json_value"):
         return encode(value.to_json_value())
     if dataclasses.is_dataclass(value):
-        return {name: encode(getattr(value, field.name)) for name, (field, _) in attributes(type(value)).items()}
+        fields = {name: (getattr(value, field.name), field) for name, (field, _) in attributes(type(value)).items()}
+        return {name: encode(own) for name, (own, field) in fields.items() if own is not None or not _optional(field)}
     if isinstance(value, Mapping):
         return {str(name): encode(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -179,7 +183,8 @@ def decode_versioned(text: str | bytes, kind: Any, version: int) -> Any:
 
 def _decode_record(table: dict[str, Any], kind: Any, where: str) -> Any:
     fields = attributes(kind)
-    mismatches = [name for name in (*fields, *table) if name not in table or name not in fields]
+    required = [name for name, (field, _) in fields.items() if not _optional(field)]
+    mismatches = [name for name in (*required, *table) if name not in table or name not in fields]
     if mismatches:
         name = mismatches[0]
         meant = difflib.get_close_matches(str(name)[:_MAX_NAME], fields, 1)
@@ -190,8 +195,13 @@ def _decode_record(table: dict[str, Any], kind: Any, where: str) -> Any:
         **{
             field.name: decode(table[name], field_kind, _join(where, name))
             for name, (field, field_kind) in fields.items()
+            if name in table
         }
     )
+
+
+def _optional(field: dataclasses.Field[Any]) -> bool:
+    return bool(field.metadata.get("optional"))
 
 
 def attributes(kind: Any) -> dict[str, tuple[dataclasses.Field[Any], Any]]:

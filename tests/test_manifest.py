@@ -24,6 +24,7 @@ from medmnist_hf.manifest import (
     read_manifest,
     shard_name,
 )
+from medmnist_hf.statistics.sums import PixelSums
 from tests.fixtures.closed import closed_folder
 
 
@@ -42,6 +43,21 @@ def test_round_trip() -> None:
     written = manifest()
     assert parse_manifest(written.to_json(), "here") == written
     assert written.to_json() == manifest().to_json()
+
+
+def test_pixel_sums_are_optional_and_checked() -> None:
+    old = manifest()
+    assert "pixels" not in json.loads(old.to_json())["splits"]["train"] and old.splits["train"].statistics is None
+    sums = PixelSums(6 * 28 * 28, (100,), (900,))
+    record = dataclasses.replace(old.splits["train"], pixels=sums)
+    new = dataclasses.replace(old, splits={**old.splits, "train": record})
+    assert parse_manifest(new.to_json(), "here") == new
+    assert new.content_id == old.content_id  # which ignores statistics
+    for change in ({"values": 6 * 28 * 27}, {"sums": [100] * 3}, {"squares": [99]}, {"squares": [25501]}):
+        text = json.loads(new.to_json())
+        text["splits"]["train"]["pixels"] |= change
+        with pytest.raises(BuildError, match=r"^here is not a valid build manifest \(pixels of train"):
+            parse_manifest(json.dumps(text), "here")
 
 
 def test_derived_facts() -> None:

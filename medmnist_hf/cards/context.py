@@ -10,6 +10,7 @@ from medmnist_hf.catalog import SPLITS, Subset, Task, bibtex, citation_keys, col
 from medmnist_hf.hub.eval_results import MEASURES, task_id
 from medmnist_hf.manifest import PICTURES, Manifest
 from medmnist_hf.scoring.published import published_notes, published_results
+from medmnist_hf.statistics.recorded import recorded_statistics
 
 _TASKS: Final = {
     Task.BINARY: "binary classification",
@@ -85,6 +86,7 @@ def context(
         "rows": " or ".join(dict.fromkeys(f"{sum(_rows(subset, each).values()):,}" for each in (built or (None,)))),
         "sizes": _sizes_table(subset, built),
         "labels": _labels_table(subset, built),
+        "statistics": _statistics_table(subset, built),
         "files": _files_table(subset, built),
         "license": {"name": facts.license_names[subset.license], "url": facts.license_urls[subset.license]},
         "non_commercial": "-nc" in subset.license,
@@ -136,7 +138,12 @@ def _sizes_table(subset: Subset, built: Sequence[Manifest]) -> dict[str, Any]:
 
 
 def _labels_table(subset: Subset, built: Sequence[Manifest]) -> dict[str, Any]:
-    """Label names, with row counts of the default config for a build; all real configs have the same rows."""
+    """Label names, with row counts of the default config, or as recorded; all real configs have the same rows."""
+    recorded = recorded_statistics(subset.files[0].md5)
+    if not built and recorded:
+        counts = [recorded.splits[split].label_counts for split in SPLITS]
+        cells = [[str(row), name, *(f"{each[name]:,}" for each in counts)] for row, name in enumerate(subset.labels)]
+        return _table(["id", "name", *SPLITS], ["id", *SPLITS], cells)
     if not built:
         return _table(["id", "name"], ["id"], ([str(index), name] for index, name in enumerate(subset.labels)))
     default = default_config([manifest.size for manifest in built])
@@ -148,6 +155,19 @@ def _labels_table(subset: Subset, built: Sequence[Manifest]) -> dict[str, Any]:
     if subset.task is Task.MULTI_LABEL:
         rows.append(["", "(none)", *(f"{records[split].unlabeled:,}" for split in SPLITS)])
     return _table(["id", "name", *SPLITS], ["id", *SPLITS], rows)
+
+
+def _statistics_table(subset: Subset, built: Sequence[Manifest]) -> dict[str, Any]:
+    """Mean and standard deviation of the train pixels, of builds or as recorded; empty if none are known."""
+    rows = []
+    by_size = {manifest.size: manifest.splits["train"].pixels for manifest in built}
+    for size in by_size or subset.sizes:
+        recorded = None if built else recorded_statistics(subset.file(size).md5)
+        pixels = recorded.splits["train"].pixels if recorded else by_size.get(size)
+        if pixels is not None:
+            values = (", ".join(f"{value:.4f}" for value in each) for each in (pixels.mean, pixels.std))
+            rows.append([f'`"{size}"`', *values])
+    return _table(["config", "mean", "standard deviation"], ["mean", "standard deviation"], rows)
 
 
 def _files_table(subset: Subset, built: Sequence[Manifest]) -> dict[str, Any]:

@@ -47,6 +47,8 @@ from medmnist_hf.manifest import (
     shard_name,
 )
 from medmnist_hf.places.local_paths import check_loadable
+from medmnist_hf.statistics.recorded import RECORD_NAME, difference_from_recorded
+from medmnist_hf.statistics.sums import PixelCounter
 
 _PLAN_NAME: Final = "plan.json"
 LAYOUT: Final = 2
@@ -203,6 +205,16 @@ def find_reusable(final: Path, file: SourceFile | None, codec: str, options: Bui
     return manifest
 
 
+def _check_statistics(file: SourceFile, splits: dict[str, SplitRecord]) -> None:
+    """Compare a build of an official file with the statistics recorded for it; raise a `ReadError` if they differ."""
+    read = {split: record.statistics for split, record in splits.items() if record.statistics is not None}
+    if file.verified and (difference := difference_from_recorded(file.md5, read)):
+        raise ReadError(
+            f"{file.path} has its official MD5, but {difference} in {RECORD_NAME}: this installation or that record "
+            "is faulty, so reinstall this package, and report it if that does not help"
+        )
+
+
 def _labels_sha256(labels: UInt8Array) -> str:
     digest = hashlib.sha256()
     for start in range(0, len(labels), _LABEL_ROWS):
@@ -258,6 +270,7 @@ class _ConfigBuild:
         self._open_stage()
         try:
             splits = self._build_splits()
+            _check_statistics(self._file, splits)
         except ReadError:
             for left_over in (self._stage, self._on_disk):
                 _remove(left_over)
@@ -326,12 +339,14 @@ class _ConfigBuild:
         names = [shard_name(split, index, len(ranges)) for index in range(len(ranges))]
         shards = {name: finished_shard(self._shards / name, self._record(name)) for name in names}
         missing = [(name, rows) for name, rows in zip(names, ranges, strict=True) if shards[name] is None]
-        pixels = hashlib.sha256()
+        digest = hashlib.sha256()
+        counter = PixelCounter(tables.subset.channels)
 
         def on_rows(block: UInt8Array) -> None:
             if self._stop.is_set():
                 raise _Stopped
-            pixels.update(block.data)
+            digest.update(block.data)
+            counter.add(block)
             self._on_progress(len(block))
 
         stream = tables.stream(reader, split, [rows for _, rows in missing], encoders, on_rows)
@@ -348,9 +363,10 @@ class _ConfigBuild:
             arrow_bytes=sum(shard.arrow_bytes for shard in written),
             label_histogram=dict(zip(label_names, counts.tolist(), strict=True)),
             unlabeled=int((labels.sum(axis=1) == 0).sum()) if labels.ndim == 2 else 0,
-            pixels_sha256=pixels.hexdigest(),
+            pixels_sha256=digest.hexdigest(),
             labels_sha256=_labels_sha256(labels),
             shards=tuple(shard.shard for shard in written),
+            pixels=counter.sums(),
         )
 
     def _record(self, name: str) -> Path:

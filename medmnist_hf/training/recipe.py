@@ -106,8 +106,9 @@ class Recipe(NamedData):
     channels: Literal["images", 1, 3] = option(
         3, "Channels of the network's input. 3: repeat gray images; images: keep the channels of the images."
     )
-    normalize: Literal["model", "half", "none"] = option(
-        "model", "Mean and standard deviation. model: the model's own; half: 0.5 and 0.5; none: keep values in 0..1."
+    normalize: Literal["model", "dataset", "half", "none"] = option(
+        "model",
+        "Mean and std. model: the model's own; dataset: those of the train split; half: 0.5, 0.5; none: keep 0..1.",
     )
 
     features: str | None = option(

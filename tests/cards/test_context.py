@@ -5,6 +5,8 @@ import pytest
 from medmnist_hf.cards.context import context, human_bytes, picture_name
 from medmnist_hf.catalog import subset
 
+RETINA = subset("retinamnist")
+
 
 @pytest.mark.parametrize(
     ("number", "text"),
@@ -34,8 +36,15 @@ def test_papers_about_the_data_are_cited_but_not_credited() -> None:
     assert context(subset("adrenalmnist3d"), (), "medmnist", {})["papers"]["source"] == []
 
 
+def test_recorded_statistics_are_shown_without_a_build() -> None:
+    names = context(RETINA, (), "medmnist", {})
+    assert names["statistics"]["rows"] == [['`"28"`', "0.3984, 0.2447, 0.1558", "0.2983, 0.2005, 0.1507"]]
+    assert sum(int(row[2].replace(",", "")) for row in names["labels"]["rows"]) == RETINA.counts.train
+    assert context(subset("pathmnist"), (), "medmnist", {})["statistics"]["rows"] == []
+
+
 def test_tables_are_rectangular() -> None:
     names = context(subset("pathmnist"), (), "medmnist", {})
-    for table in (names["sizes"], names["labels"], names["files"]):
+    for table in (names["sizes"], names["labels"], names["files"], context(RETINA, (), "m", {})["statistics"]):
         widths = {len(table["header"]), len(table["rule"]), *map(len, table["rows"])}
         assert len(widths) == 1

@@ -40,6 +40,8 @@ from medmnist_hf.manifest import (
     read_manifest,
     shard_name,
 )
+from medmnist_hf.statistics import recorded as recorded_module
+from medmnist_hf.statistics.recorded import FileStatistics
 from tests.conftest import Phantoms
 from tests.fixtures.bad_npz import FAULTS, Fault
 from tests.fixtures.building import Answer, Child, Order
@@ -107,6 +109,10 @@ def assert_manifest(manifest: Manifest, entry: Subset, size: int, file: SourceFi
             images, labels = (npz[f"{NPZ_SPLITS[split]}_{kind}"] for kind in ("images", "labels"))
             assert record.rows == len(images) == sum(shard.rows for shard in record.shards)
             assert record.pixels_sha256 == hashlib.sha256(images.tobytes()).hexdigest()
+            axes = tuple(range(images.ndim))[: images.ndim - (entry.channels == 3)]
+            assert record.pixels is not None
+            assert record.pixels.sums == tuple(np.atleast_1d(images.sum(axes, dtype=np.int64)))
+            np.testing.assert_allclose(record.pixels.std, np.atleast_1d((images / 255).std(axes)), rtol=1e-9)
             assert record.labels_sha256 == hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest()
             many = entry.task is Task.MULTI_LABEL
             counts = labels.sum(0, dtype=int) if many else np.bincount(labels[:, 0], minlength=len(entry.labels))
@@ -300,6 +306,26 @@ def test_an_official_file_is_the_same_from_any_source(
     for kind, verified in (("zenodo", False), ("phantom", False)):
         with pytest.raises(BuildError, match=f"was built with source folder, not with source {kind}: pass"):
             build("breastmnist", dataclasses.replace(official, kind=kind, verified=verified), tmp_path)
+
+
+def test_statistics_that_differ_from_the_recorded_ones_end_the_build(
+    phantoms: Phantoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    official = dataclasses.replace(phantoms("breastmnist"), kind="folder", verified=True)
+    assert official.counts is not None
+    make_official(monkeypatch, "breastmnist", 28, official.md5, official.counts)
+    manifest = build("breastmnist", official, tmp_path / "first").manifest
+    own = {split: record.statistics for split, record in manifest.splits.items() if record.statistics}
+    recorded = FileStatistics(official.md5, dict(own))
+    monkeypatch.setattr(recorded_module, "_by_md5", lambda: {official.md5: recorded})
+    assert build("breastmnist", official, tmp_path / "second", MANY).manifest.splits["test"].statistics == own["test"]
+    pixels = dataclasses.replace(own["test"].pixels, sums=(own["test"].pixels.sums[0] + 999,))
+    recorded.splits["test"] = dataclasses.replace(own["test"], pixels=pixels)
+    with pytest.raises(ReadError, match=r"official MD5, but the mean of test is 0\.\d+ where 0\.\d+ is recorded"):
+        build("breastmnist", official, tmp_path / "third")
+    assert left_in(tmp_path / "third") == set()
+    unverified = dataclasses.replace(official, verified=False)
+    assert not build("breastmnist", unverified, tmp_path / "third").reused
 
 
 def test_force_keeps_the_old_config_when_the_new_one_fails(phantoms: Phantoms, tmp_path: Path) -> None:

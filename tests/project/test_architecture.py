@@ -19,7 +19,7 @@ LAYERS = [
     "array_types errors",
     "documents extras files network",
     "typed_json own_code",
-    "catalog console automl jobs",
+    "catalog console automl jobs statistics",
     "manifest",
     "features vertex hub scoring",
     "places",

@@ -34,6 +34,7 @@ from medmnist_hf.features import features_of
 from medmnist_hf.files import read_document, sha256_of
 from medmnist_hf.manifest import MANIFEST_NAME, README_NAME, Manifest, read_manifest
 from medmnist_hf.places.local_paths import check_loadable, escaped_shards, is_pattern
+from medmnist_hf.statistics.sums import PixelCounter
 
 _BATCH: Final = {2: 256, 3: 16}
 """Rows decoded at once, by number of dimensions."""
@@ -147,6 +148,7 @@ class _Stored:
         self.where = f"{config_dir} {split}"
         self.split = split
         self.record = manifest.splits[split]
+        self.channels = entry.channels
         self._entry, self._pool = entry, pool
         self._shape = entry.file(manifest.size).image_shape
         folder = config_dir.parent
@@ -240,6 +242,7 @@ class _Stored:
 
 def _verify_split(stored: _Stored, reader: NpzReader | None, on_progress: Callable[[int], object]) -> None:
     pixels, labels = hashlib.sha256(), hashlib.sha256()
+    counter = PixelCounter(stored.channels)
     counts: list[int] = []
     images = reader.images(stored.split, iter(counts.pop, None)) if reader else None
     row = 0
@@ -252,6 +255,7 @@ def _verify_split(stored: _Stored, reader: NpzReader | None, on_progress: Callab
             _compare(stored, row, "pixels", block, next(images))
             _compare(stored, row, "labels", block_labels, source_labels)
         pixels.update(np.ascontiguousarray(block).data)
+        counter.add(block)
         labels.update(block_labels.astype("<i8").tobytes())
         row += len(block)
         on_progress(len(block))
@@ -264,6 +268,8 @@ def _verify_split(stored: _Stored, reader: NpzReader | None, on_progress: Callab
         digests = (pixels.hexdigest(), labels.hexdigest())
         if digests != (stored.record.pixels_sha256, stored.record.labels_sha256):
             raise VerificationError(f"{stored.where} has pixels or labels that differ from its manifest: {_REBUILD}")
+        if stored.record.pixels not in {None, counter.sums()}:
+            raise VerificationError(f"{stored.where} has pixel statistics that differ from its manifest: {_REBUILD}")
         return
     raise VerificationError(f"{stored.where} has more rows than its manifest: {_REBUILD}")
 

@@ -3,7 +3,7 @@
 import hashlib
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 
 from medmnist_hf.array_types import Int64Array, IntArray
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.statistics.sums import PixelSums
 from medmnist_hf.training.data.buffers import Buffers
 from medmnist_hf.training.data.mapping import find_mapping, is_changed
 
@@ -29,17 +30,19 @@ class ArrayBatch:
         labels: int64 (B,), or float32 (B, L) of zeros and ones.
         indices: int64 (B,), positions of the samples in the data set; always on the CPU.
         epoch: The epoch in which the samples were drawn, 0 if unknown.
+        statistics: Pixel statistics of the data set, if it has them.
     """
 
     images: Tensor
     labels: Tensor
     indices: Tensor
     epoch: int = 0
+    statistics: PixelSums | None = None
 
     def to(self, device: torch.device) -> "ArrayBatch":
         """Copy the batch to a device, asynchronously if it is in pinned memory."""
         images, labels = (part.to(device, non_blocking=True) for part in (self.images, self.labels))
-        return ArrayBatch(images, labels, self.indices, self.epoch)
+        return replace(self, images=images, labels=labels)
 
     def as_dict(self) -> dict[str, Tensor]:
         """The dictionary of ``images``, ``labels`` and ``indices``."""
@@ -61,6 +64,7 @@ class ArrayDataset(Dataset[dict[str, Tensor]]):
         images: uint8 (N, H, W), (N, H, W, 3) or (N, D, H, W).
         labels: Class ids (N,), or zeros and ones (N, L).
         rows: Numbers of the rows to use, in this order; None for all. Their images are gathered batch by batch.
+        statistics: Statistics for ``BatchTransform(stats="dataset")``: those of the train split, for every split.
 
     Raises:
         TrainingError: The arrays have other types or shapes, are empty or differ in length.
@@ -69,8 +73,18 @@ class ArrayDataset(Dataset[dict[str, Tensor]]):
     groups: Int64Array | None = None
     """The group of each sample that training is to draw equally often, see `JointDataset`; None draws all once."""
 
-    def __init__(self, images: NDArray[np.uint8], labels: NDArray[Any], rows: IntArray | None = None) -> None:
+    statistics: PixelSums | None = None
+
+    def __init__(
+        self,
+        images: NDArray[np.uint8],
+        labels: NDArray[Any],
+        rows: IntArray | None = None,
+        *,
+        statistics: PixelSums | None = None,
+    ) -> None:
         _check(images, labels)
+        self.statistics = statistics
         array = np.ascontiguousarray(images)
         self._mapping = find_mapping(array)
         self._images = _tensor_over(array)
@@ -118,7 +132,7 @@ class ArrayDataset(Dataset[dict[str, Tensor]]):
         rows = positions if self._rows is None else self._rows.index_select(0, positions)
         torch.index_select(self._images, 0, rows, out=images)
         labels = self.labels[positions]
-        return ArrayBatch(images, labels.pin_memory() if pin else labels, positions, epoch)
+        return ArrayBatch(images, labels.pin_memory() if pin else labels, positions, epoch, self.statistics)
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()

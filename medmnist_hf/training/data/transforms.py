@@ -10,7 +10,7 @@ Example:
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from typing import Any, Final, Literal
@@ -23,6 +23,7 @@ from torchvision.transforms import InterpolationMode  # type: ignore[import-unty
 from torchvision.transforms.v2.functional import resize as resize_pixels  # type: ignore[import-untyped]
 
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.statistics.sums import PixelSums
 from medmnist_hf.training.data.augment import Augmentation, rounded_like
 from medmnist_hf.training.data.buffers import Buffers
 from medmnist_hf.training.data.dataset import ArrayBatch, derive_seed
@@ -64,6 +65,8 @@ class BatchTransform:
     Attributes:
         mean: Mean for pixels in 0..1, one per output channel or one for all.
         std: Standard deviation, as `mean`.
+        stats: Statistics to take `mean` and `std` from, see `medmnist_hf.pixel_statistics`; ``dataset`` takes those of
+            the `ArrayDataset` that a batch is from.
         channels: 3 repeats the channel of gray images and volumes, None keeps the channels.
         size: Edge length of the output; None keeps the size.
         fit: How to reach `size`: ``resize``, or ``pad`` to center the image in zeros after normalization.
@@ -84,6 +87,7 @@ class BatchTransform:
 
     mean: float | Sequence[float] = 0.5
     std: float | Sequence[float] = 0.5
+    stats: PixelSums | Literal["dataset"] | None = None
     channels: Literal[3] | None = None
     size: int | None = None
     fit: Literal["resize", "pad"] = "resize"
@@ -95,8 +99,21 @@ class BatchTransform:
     seed: int = 0
     with_indices: bool = False
     _buffers: Buffers = field(default_factory=Buffers, init=False, repr=False, compare=False)
+    _by_statistics: dict[PixelSums, "BatchTransform"] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
+        own = (self.stats.mean, self.stats.std) if isinstance(self.stats, PixelSums) else (0.5, 0.5)
+        if self.stats is not None and (self.mean, self.std) not in {(0.5, 0.5), own}:
+            raise TrainingError("stats, mean and std are given: give either stats, or mean and std")
+        if isinstance(self.stats, PixelSums):
+            object.__setattr__(self, "mean", own[0])
+            object.__setattr__(self, "std", own[1])
+        elif self.stats not in {None, "dataset"}:
+            raise TrainingError(
+                f"unknown stats {self.stats!r}: choose dataset, or give medmnist_hf.pixel_statistics()"
+            )
         if self.size is not None and self.size < 1:
             raise TrainingError(f"size is {self.size}: must be 1 or more")
         named = sorted({name for names in INTERPOLATIONS.values() for name in names})
@@ -137,6 +154,8 @@ class BatchTransform:
             `with_indices`. The CPU memory of batches that have been freed is reused.
         """
         stored = _to_array_batch(batch)
+        if self.stats == "dataset":
+            return self._for(stored.statistics)(stored)
         images = channels_first(stored.images)
         steps: list[tuple[Augmentation, tuple[Tensor, ...]]] = []
         if self.augment:
@@ -159,6 +178,17 @@ class BatchTransform:
                 self._write(_cut(part, inner), _cut(out, inner))
         output = {"pixel_values": values, "labels": stored.labels}
         return output | {"indices": stored.indices} if self.with_indices else output
+
+    def _for(self, statistics: PixelSums | None) -> "BatchTransform":
+        """This transform with the statistics of a data set."""
+        if statistics is None:
+            raise TrainingError(
+                'stats is "dataset" but the batch is from data without statistics: use '
+                "ArrayDataset(images, labels, statistics=medmnist_hf.pixel_statistics(name)), or give these as stats"
+            )
+        if statistics not in self._by_statistics:
+            self._by_statistics[statistics] = replace(self, stats=statistics)
+        return self._by_statistics[statistics]
 
     def _augmented(self, images: Tensor, seed: int) -> Tensor:
         """Apply all augmentations to the whole batch, in float from the first callable on, with seeded generators."""

@@ -24,7 +24,9 @@ from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
 
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.files import expand_user
+from medmnist_hf.loading.statistics import pixel_statistics
 from medmnist_hf.own_code.names import MODEL_FILE, is_code, pin_code, public_code
+from medmnist_hf.statistics.sums import pooled
 from medmnist_hf.training.data.recipe_transforms import input_transform
 from medmnist_hf.training.losses import output_count
 from medmnist_hf.training.models.checkpoints import load_weights, read_tensors, strip_prefix, tensors_digest
@@ -163,6 +165,12 @@ def _statistics(recipe: Recipe, mean: Any, std: Any) -> Statistics:
         return (), ()
     if recipe.normalize == "half":
         return (0.5,) * recipe.input_channels, (0.5,) * recipe.input_channels
+    if recipe.normalize == "dataset":
+        pixels = pooled(
+            [pixel_statistics(part.source, part.size, root=part.root, revision=part.revision) for part in recipe.parts]
+        )
+        repeat = recipe.input_channels // len(pixels.sums)  # gray images may be repeated to three channels
+        return pixels.mean * repeat, pixels.std * repeat
     if recipe.input_channels == 1:
         return (sum(mean) / len(mean),), (sum(std) / len(std),)
     return tuple(map(float, mean)), tuple(map(float, std))

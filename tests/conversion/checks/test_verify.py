@@ -150,6 +150,19 @@ def test_missing_and_surplus_rows_are_detected(copy: Callable[[str], Path], phan
     refused(config, phantoms("breastmnist"), "it has [23][0-9] rows where the manifest has 16")
 
 
+def test_pixel_statistics_of_the_manifest_are_checked(copy: Callable[[str], Path]) -> None:
+    path = copy("pathmnist") / MANIFEST_NAME
+    manifest = json.loads(path.read_text())
+    manifest["splits"]["validation"]["pixels"]["squares"][1] += 1
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(VerificationError, match="28 validation has pixel statistics that differ from its manifest"):
+        verify_config(path.parent)
+    for record in manifest["splits"].values():
+        del record["pixels"]  # a build made before they were recorded
+    path.write_text(json.dumps(manifest))
+    assert verify_config(path.parent).against == "manifest"
+
+
 def test_a_shard_with_other_bytes_is_detected(copy: Callable[[str], Path]) -> None:
     config = copy("breastmnist")
     shard = next(config.glob("test-*.parquet"))
@@ -196,7 +209,9 @@ def test_a_folder_without_a_build_is_reported(tmp_path: Path) -> None:
 
 def test_the_manifest_of_another_size_does_not_pass(copy: Callable[[str], Path]) -> None:
     config = copy("breastmnist")
-    manifest = dataclasses.replace(read_manifest(config), size=64)
+    manifest = read_manifest(config)
+    splits = {split: dataclasses.replace(record, pixels=None) for split, record in manifest.splits.items()}
+    manifest = dataclasses.replace(manifest, size=64, splits=splits)
     (config / MANIFEST_NAME).write_text(manifest.to_json())
     refused(config, None, "is the manifest of breastmnist at size 64")
 

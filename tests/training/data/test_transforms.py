@@ -1,5 +1,7 @@
 """``medmnist_hf.training.data.transforms``: values equal the usual pipeline, and equal seeds give equal batches."""
 
+import copy
+import dataclasses
 import doctest
 import pickle
 from collections.abc import Callable, Sequence
@@ -16,9 +18,11 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.statistics.sums import PixelCounter
 from medmnist_hf.training.data import transforms
 from medmnist_hf.training.data.augment import Augmentation, ColorJitter, Crop, Erasing, Flip, Rotation
 from medmnist_hf.training.data.dataset import ArrayDataset
+from medmnist_hf.training.data.loader import ArrayLoader
 from medmnist_hf.training.data.transforms import BatchTransform, Interpolation, channels_first, resize
 
 IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -73,6 +77,28 @@ def test_values_of_official_files_equal_the_official_pipeline(real_data: Path, f
     channels = images if images.shape[-1] == 3 else images[..., None]
     reference = (np.moveaxis(channels.astype(np.float32) / np.float32(255), -1, 1) - 0.5) / 0.5
     np.testing.assert_allclose(result, reference, atol=1e-6)
+
+
+def test_statistics_of_the_data_set() -> None:
+    images = np.random.default_rng(1).integers(0, 200, (40, 28, 28, 3), np.uint8)
+    counter = PixelCounter(3)
+    counter.add(images)
+    data = ArrayDataset(images, np.arange(40), statistics=counter.sums())
+    transform = BatchTransform(stats="dataset")
+    result = values(copy.deepcopy(transform), copy.deepcopy(data))
+    torch.testing.assert_close(result.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(result.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5, rtol=0)
+    given = BatchTransform(stats=counter.sums())
+    assert torch.equal(values(given, data), result) and given.mean == counter.sums().mean
+    assert dataclasses.replace(given, size=28).mean == given.mean
+    (batch,) = ArrayLoader(data, 40, transform=transform)
+    assert torch.equal(batch["pixel_values"], result)
+    with pytest.raises(TrainingError, match="the batch is from data without statistics: use ArrayDataset"):
+        values(transform, dataset_of("gray"))
+    with pytest.raises(TrainingError, match="give either stats, or mean and std"):
+        BatchTransform(stats="dataset", mean=0.1)
+    with pytest.raises(TrainingError, match="unknown stats 'train'"):
+        BatchTransform(stats="train")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

@@ -17,11 +17,15 @@ from transformers import (
     ViTImageProcessor,
 )
 
+from medmnist_hf import pixel_statistics
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.statistics.sums import pooled
 from medmnist_hf.training.models import factory
 from medmnist_hf.training.models.factory import build_model, parameter_counts
 from medmnist_hf.training.models.saving import Built, save_model
 from medmnist_hf.training.recipe import Recipe, make_recipe
+from tests.conftest import Phantoms
+from tests.fixtures.builds import build
 from tests.fixtures.own_code import write_code
 
 
@@ -47,6 +51,19 @@ def test_inputs_and_outputs_follow_the_recipe(
     assert built.origin == "random initialization" and built.image_size == shape[-1]
     assert built.model.eval()(torch.zeros(shape)).logits.shape == (2, outputs)
     assert len(built.mean) == len(built.std) == shape[1]
+
+
+def test_inputs_are_normalized_by_the_statistics_of_the_data(phantoms: Phantoms, tmp_path: Path) -> None:
+    for flag in ("breastmnist", "bloodmnist"):
+        build(phantoms, tmp_path, flag, 28)
+    options = {"root": str(tmp_path), "normalize": "dataset"}
+    gray, color = (pixel_statistics(tmp_path / flag) for flag in ("breastmnist", "bloodmnist"))
+    built = build_model(recipe_of("breastmnist", channels=1, **options))
+    assert (built.mean, built.std) == (gray.mean, gray.std)
+    assert build_model(recipe_of("breastmnist", model="resnet18", **options)).mean == gray.mean * 3
+    assert build_model(recipe_of("bloodmnist", **options)).std == color.std
+    joint = build_model(recipe_of("breastmnist,bloodmnist", **options))
+    assert joint.mean == pooled([gray, color]).mean
 
 
 @pytest.mark.parametrize(
