@@ -8,8 +8,11 @@ from medmnist_hf.cards.environment import code, plain
 from medmnist_hf.cards.metadata import default_config, synthetic_configs
 from medmnist_hf.catalog import SPLITS, Subset, Task, bibtex, citation_keys, collection
 from medmnist_hf.hub.eval_results import MEASURES, task_id
+from medmnist_hf.leaderboard.board import leaderboard
+from medmnist_hf.leaderboard.protocols import OFFICIAL
+from medmnist_hf.leaderboard.results import sources
+from medmnist_hf.leaderboard.terminal import board_notes
 from medmnist_hf.manifest import PICTURES, Manifest
-from medmnist_hf.scoring.published import published_notes, published_results
 from medmnist_hf.statistics.recorded import recorded_statistics
 
 _TASKS: Final = {
@@ -62,6 +65,7 @@ def context(
     sizes = [manifest.size for manifest in built] or list(subset.sizes)
     default = default_config(sizes)
     synthetic = synthetic_configs(built)
+    board = leaderboard(subset.flag, OFFICIAL)
     volumes, multi_label = subset.ndim == 3, subset.task is Task.MULTI_LABEL
     return {
         "subset": subset,
@@ -92,8 +96,9 @@ def context(
         "non_commercial": "-nc" in subset.license,
         "papers": _papers(subset),
         "bibtex": bibtex(subset),
-        "results": published_results(subset.flag),
-        "notes": published_notes(subset.flag),
+        "board": board,
+        "sources": list(dict.fromkeys(sources()[line.result.source].title for line in board.ranked if line.result)),
+        "notes": list(board_notes(board)),
         "reported_task": task_id(int(default), next(iter(MEASURES))),
         "audits": [{"config": config, "findings": findings} for config, findings in audits.items()],
         "record_url": subset.files[0].url.partition("/files/")[0],

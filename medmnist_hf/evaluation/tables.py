@@ -10,11 +10,7 @@ from medmnist_hf.evaluation.evaluate import Evaluation, FileComparison
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.confidence import Interval
 from medmnist_hf.scoring.metrics import CLASSWISE
-from medmnist_hf.scoring.published import Standing
-
-
-def _place(rank: int | None) -> str:
-    return "-" if rank is None else str(rank)
+from medmnist_hf.scoring.published import PublishedComparison
 
 
 def print_evaluations(evaluations: Sequence[Evaluation], per_class: bool) -> None:
@@ -89,32 +85,28 @@ def print_comparison(comparison: FileComparison, first: Path, second: Path) -> N
     out.print(table)
 
 
-def print_standing(evaluation: Evaluation, run: str, standing: Standing | None, why: str = "") -> None:
-    """Print the places of a file among the published results, and its difference from each of them.
+def print_comparisons(
+    evaluation: Evaluation, run: str, where: str, comparisons: Sequence[PublishedComparison]
+) -> None:
+    """Print where a file stands among the published results, and its difference from each that is given.
 
     Args:
         evaluation: The scored file.
         run: Name of its run.
-        standing: Its standing; None if there is nothing to compare it with.
-        why: Why it is not compared; empty if there are no published results.
+        where: Its place, or why it has none.
+        comparisons: Its differences from published results; may be empty.
     """
-    where = why or "no published results to compare with"
-    if not evaluation.provenance.comparable:
-        where = f"{evaluation.provenance} data is not ranked"
-    if standing is not None:
-        auc_place, acc_place = _place(standing.auc_rank), _place(standing.acc_rank)
-        where = f"place {auc_place} by AUC and {acc_place} by ACC of {standing.places}"
     auc, acc = (
         f"{_digits(interval.estimate, interval)} ({interval.method})"
         for interval in (evaluation.intervals["auc"], evaluation.intervals["acc"])
     )
     console.terminal().print(f"\n{run}: AUC {auc}, ACC {acc}: {where}", soft_wrap=True)
-    if standing is None:
+    if not comparisons:
         return
     heads = ("AUC - published", "in AUC interval", "ACC - published", "in ACC interval", "method")
     table = console.table(*heads, text=("in AUC interval", "in ACC interval", "method"))
     words = {True: "yes", False: "no", None: "unknown"}
-    for each in standing.comparisons:
+    for each in comparisons:
         table.add_row(
             f"{each.auc_difference:+.3f}",
             words[each.auc_covered],

@@ -2,12 +2,18 @@
 
 import math
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from medmnist_hf import console
 from medmnist_hf.leaderboard.board import Board, Line, OwnResult
+from medmnist_hf.leaderboard.protocols import OFFICIAL
 from medmnist_hf.leaderboard.results import sources
 from medmnist_hf.manifest import Provenance
+from medmnist_hf.scoring.published import published_notes
+
+SHOWN: Final = 12
+"""Number of published results that reports on other things list."""
 
 _TIES: Final = (
     "results share a place if they differ by at most two standard errors (SE): of another test set of this size, and "
@@ -15,19 +21,45 @@ _TIES: Final = (
 )
 
 
-def print_board(board: Board) -> None:
-    """Print the results that may be compared, those selected on test under a line of their own, and notes on them."""
+def print_board(board: Board, *, at_most: int | None = None) -> None:
+    """Print the results that may be compared, those selected on test under a line of their own, and notes on them.
+
+    Args:
+        board: The board.
+        at_most: Number of published results to print, see `shortened`; None for all.
+    """
+    board, more = (board, "") if at_most is None else shortened(board, at_most)
     out = console.terminal()
     out.print(f"{board.subset}, protocol {board.protocol.name}: {board.protocol.title}", soft_wrap=True)
     if board.ranked:
         out.print(_table(board.ranked, places=True))
     else:
         out.print(f"no published results for {board.subset} of this protocol: pass a prediction file", soft_wrap=True)
+    if more:
+        out.print(more, soft_wrap=True)
     if board.fenced:
         out.print("\nSelected on the test split, so not ranked:")
         out.print(_table(board.fenced, places=False))
     for note in board_notes(board):
         out.print(f"note: {note}", soft_wrap=True)
+
+
+def shortened(board: Board, at_most: int) -> tuple[Board, str]:
+    """A board with its first published results and all own ones, and a sentence on what it lacks.
+
+    Args:
+        board: A board.
+        at_most: Number of published results to keep. If there are more, those selected on test are left out, too.
+    """
+    published = [line for line in board.ranked if line.result is not None]
+    if len(published) <= at_most:
+        return board, ""
+    lacking = published[at_most:]
+    ranked = tuple(line for line in board.ranked if all(line is not each for each in lacking))
+    fenced = f" and {len(board.fenced)} selected on test" if board.fenced else ""
+    text = f"{len(lacking)} more published results{fenced}: medmnist-hf leaderboard {board.subset}"
+    name = board.protocol.name
+    return replace(board, ranked=ranked, fenced=()), text + ("" if name == OFFICIAL else f" --protocol {name}")
 
 
 def print_own(kind: Provenance, own: Sequence[OwnResult]) -> None:
@@ -59,6 +91,8 @@ def board_notes(board: Board) -> Iterator[str]:
     """What to know before comparing the lines of a board."""
     if len(board.ranked) > 1:
         yield _TIES
+    if board.protocol.name == OFFICIAL and board.ranked:
+        yield from published_notes(board.subset)
     if board.left_out:
         number = "1 result is" if board.left_out == 1 else f"{board.left_out} results are"
         yield f"{number} left out, as the selection, the pretraining or the training is unknown"

@@ -1,6 +1,10 @@
-"""Standard errors of published scores, which rarely have intervals, from numbers of test rows and seeds."""
+"""Standard errors of scores: of published ones, which rarely have intervals, and of own ones from their intervals."""
 
 import math
+from statistics import NormalDist
+from typing import Final
+
+_QUANTILE: Final = NormalDist().inv_cdf(0.975)
 
 
 def auc_standard_error(auc: float, test_rows: int, classes: int) -> float:
@@ -30,3 +34,8 @@ def acc_standard_error(acc: float, test_rows: int) -> float:
 def with_seeds(sampling: float, std: float, seeds: int) -> float:
     """Standard error of a mean over seeds on one test set: that of the rows, and that of the trainings if known."""
     return sampling if math.isnan(std) or seeds < 2 else math.hypot(sampling, std / math.sqrt(seeds))
+
+
+def interval_standard_error(low: float, high: float) -> float:
+    """Standard error for which a normal interval of 95 % would be as wide as this one; nan without an interval."""
+    return (high - low) / (2 * _QUANTILE)

@@ -15,6 +15,7 @@ from medmnist_hf.data.configs import BuiltConfig
 from medmnist_hf.documents import parse_json
 from medmnist_hf.errors import MedMNISTError, TrainingError, cannot_read
 from medmnist_hf.files import read_document
+from medmnist_hf.leaderboard.protocols import OFFICIAL
 from medmnist_hf.manifest import Provenance, SourceRecord
 from medmnist_hf.sampling.rows import ChosenRows
 from medmnist_hf.scoring.confidence import Method
@@ -128,17 +129,19 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """Ranks of a run's means among the published results of its subset, see `medmnist_hf.scoring.published.stand`.
+    """Ranks of a run's means among the published results of its protocol, see `medmnist_hf.training.standing`.
 
     Attributes:
         auc: Rank by test AUC, 1 for the best.
         acc: Rank by test ACC.
-        of: Number of ranks.
+        of: Number of results that are ranked, this one included.
+        protocol: Name of the protocol, see `medmnist_hf.leaderboard.protocols`.
     """
 
     auc: Count
     acc: Count
     of: Count
+    protocol: str = OFFICIAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,8 +299,8 @@ class RunResult:
         recipe: The recipe of the run.
         validation: Means over the seeds on validation.
         test: Means over the seeds on test; empty if test was not scored.
-        rank: Ranks of the test scores among the published results. None without published results, if the data is not
-            verified, if the run is incomplete, or if a score is undefined.
+        rank: Ranks of the test scores among the published results of its protocol. None without published results, if
+            the data is not verified, if the run is incomplete, or if a score is undefined.
         ensemble: Result of the mean of the seeds' scores; None for a single seed.
         seeds: Results of the seeds, one or more.
         hardware: The hardware the last seed ran on.

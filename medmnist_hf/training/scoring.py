@@ -19,7 +19,6 @@ from medmnist_hf.scoring.intervals import intervals
 from medmnist_hf.scoring.metrics import CLASSWISE, available, metrics
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import Predictions, check
-from medmnist_hf.scoring.published import stand
 from medmnist_hf.training.losses import columns_of_heads, to_scores
 from medmnist_hf.training.recipe import Recipe
 from medmnist_hf.training.results import (
@@ -29,11 +28,11 @@ from medmnist_hf.training.results import (
     Facts,
     Hardware,
     Measures,
-    Rank,
     RunResult,
     SeedResult,
     Spread,
 )
+from medmnist_hf.training.standing import rank_of
 
 RELEASES: Final = ("medmnist-hf", "torch", "transformers", "timm", "peft", "accelerate", "scikit-learn", "numpy")
 
@@ -144,7 +143,7 @@ def summarize(recipe: Recipe, seeds: Sequence[SeedResult], ensemble: EnsembleRes
     Args:
         recipe: The recipe that was run.
         seeds: Results of the seeds, one or more.
-        ensemble: Result of the mean of their scores, see `medmnist_hf.training.ensemble`.
+        ensemble: Result of the mean of their scores, see `medmnist_hf.training.sessions.ensemble`.
     """
     facts, test = seeds[-1].facts, spreads([seed.test for seed in seeds])
     result = RunResult(
@@ -157,12 +156,7 @@ def summarize(recipe: Recipe, seeds: Sequence[SeedResult], ensemble: EnsembleRes
         facts.hardware or hardware(),
         facts.releases or releases(),
     )
-    if not test or result.partial or recipe.few_labels:
-        return result
-    standing = stand(recipe.dataset, test.auc.mean, test.acc.mean, provenance=result.provenance)
-    if standing is None or standing.auc_rank is None or standing.acc_rank is None:
-        return result
-    return replace(result, rank=Rank(standing.auc_rank, standing.acc_rank, standing.places))
+    return replace(result, rank=rank_of(result))
 
 
 def spreads(seeds: Sequence[Measures[float]]) -> Measures[Spread]:

@@ -10,7 +10,8 @@ from medmnist_hf.catalog import subset
 from medmnist_hf.conversion.sources.phantom import phantom_counts, phantom_labels
 from medmnist_hf.evaluation.evaluate import Evaluation, evaluate_file
 from medmnist_hf.evaluation.prediction_files import write_predictions
-from medmnist_hf.evaluation.tables import evaluation_facts, print_evaluations, print_standing, run_names
+from medmnist_hf.evaluation.tables import evaluation_facts, print_comparisons, print_evaluations, run_names
+from medmnist_hf.scoring.published import compare_with_published
 
 
 @pytest.fixture
@@ -31,9 +32,13 @@ def test_tables_have_a_banner_and_both_classes(evaluation: Evaluation, capsys: p
     assert f"{evaluation.score.auc:.3f}" in text
 
 
-def test_unverified_data_is_not_ranked(evaluation: Evaluation, capsys: pytest.CaptureFixture[str]) -> None:
-    print_standing(evaluation, "mine", None)
-    assert "unverified data is not ranked" in capsys.readouterr().out
+def test_differences_from_published_results(evaluation: Evaluation, capsys: pytest.CaptureFixture[str]) -> None:
+    published = compare_with_published("breastmnist", evaluation.intervals["auc"], evaluation.intervals["acc"])
+    print_comparisons(evaluation, "mine", "place 8", published)
+    text = capsys.readouterr().out
+    assert f"{published[0].auc_difference:+.3f}" in text and "ResNet-18 (28)" in text
+    print_comparisons(evaluation, "mine", "not ranked", ())
+    assert capsys.readouterr().out.rstrip().endswith(": not ranked")
 
 
 def test_facts_have_all_digits(evaluation: Evaluation) -> None:

@@ -1,4 +1,4 @@
-"""The published results are complete, have their notes, and rank a user's own result."""
+"""The results of the benchmark are complete, have their notes, and are compared with a user's own result."""
 
 import csv
 from collections import Counter
@@ -11,18 +11,13 @@ from hypothesis import strategies as st
 
 from medmnist_hf.catalog import subset, subsets
 from medmnist_hf.errors import CatalogError
-from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.confidence import Interval
 from medmnist_hf.scoring.published import (
     PublishedResult,
-    Standing,
-    leaderboard,
+    compare_with_published,
     published_notes,
     published_results,
-    published_size,
     published_split,
-    rank,
-    stand,
 )
 
 FLAGS = [entry.flag for entry in subsets()]
@@ -123,96 +118,35 @@ def test_an_unknown_subset_gives_a_one_line_error(flag: str) -> None:
         assert len(str(caught.value).splitlines()) == 1
 
 
-def test_published_rows_are_of_the_test_split_at_28() -> None:
-    assert (published_split(), published_size()) == ("test", 28)
+def test_published_rows_are_of_the_test_split() -> None:
+    assert published_split() == "test"
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0, 1))
-def test_rank_counts_the_scores_that_round_higher(others: list[float], value: float) -> None:
-    text = f"{value:.3f}"
-    place = rank(value, others)
-    assert place == 1 + len([other for other in others if float(f"{other:.3f}") > float(text)])
-    assert 1 <= place <= len(others) + 1
-
-
-def test_an_undefined_score_or_an_unpublished_subset_has_no_rank() -> None:
-    assert rank(float("nan"), [0.2, 0.9]) is None and rank(0.5, []) is None
-    assert rank(0.1, [float("nan"), 0.9]) == 2
-
-
-def standing_of(flag: str, auc: float | Interval, acc: float | Interval) -> Standing:
-    """The standing of a result on verified data."""
-    standing = stand(flag, auc, acc, provenance=Provenance.VERIFIED)
-    assert standing is not None
-    return standing
-
-
-def test_ranks_of_the_published_rows_themselves() -> None:
-    """A result equal to a published row shares its rank; a perfect result is first, a score of 0 last."""
+def test_a_result_equal_to_a_published_row_does_not_differ_from_it() -> None:
     for flag in FLAGS:
-        rows = published_results(flag)
-        for row in rows:
-            own = standing_of(flag, row.auc, row.acc)
-            assert own.auc_rank == 1 + sum(other.auc > row.auc for other in rows)
-            assert own.acc_rank == 1 + sum(other.acc > row.acc for other in rows)
-            (same,) = (each for each in own.comparisons if each.published == row)
+        for row in published_results(flag):
+            (same,) = (each for each in compare_with_published(flag, row.auc, row.acc) if each.published == row)
             assert (same.auc_difference, same.acc_difference, same.auc_covered) == (0, 0, None)
-        assert (standing_of(flag, 1.0, 1.0).auc_rank, standing_of(flag, 0.0, 0.0).acc_rank) == (1, len(rows) + 1)
-        assert standing_of(flag, 1.0, 1.0).places == len(rows) + 1
 
 
-def test_a_real_result_among_the_published() -> None:
-    own = standing_of("BreastMNIST", 0.9129072681704261, 0.8461538461538461)
-    assert (own.auc_rank, own.acc_rank, own.places) == (2, 3, 8)
-    assert own.comparisons[0].published.method == "ResNet-18 (28)"
-    assert (own.comparisons[0].auc_difference, own.comparisons[0].acc_difference) == (0.012, -0.017)
+def test_a_real_result_compared_with_the_published() -> None:
+    first = compare_with_published("BreastMNIST", 0.9129072681704261, 0.8461538461538461)[0]
+    assert first.published.method == "ResNet-18 (28)"
+    assert (first.auc_difference, first.acc_difference) == (0.012, -0.017)
 
 
 def test_an_interval_covers_scores_that_round_into_it() -> None:
     def covered(low: float, high: float) -> bool | None:
         interval = Interval((low + high) / 2, low, high, 0.95, 0.01, "DeLong")
-        return standing_of("breastmnist", interval, 0.5).comparisons[0].auc_covered
+        return compare_with_published("breastmnist", interval, 0.5)[0].auc_covered
 
     assert published_results("breastmnist")[0].auc == 0.901
     assert covered(0.85, 0.95) is True
     assert covered(0.9014, 0.95) is covered(0.85, 0.9006) is True, "0.901 covers 0.9005 to 0.9015"
     assert covered(0.9016, 0.95) is covered(0.85, 0.9004) is False
     assert covered(float("nan"), float("nan")) is None
-    assert standing_of("breastmnist", 0.9, 0.9).comparisons[0].acc_covered is None
+    assert compare_with_published("breastmnist", 0.9, 0.9)[0].acc_covered is None
 
 
-def test_a_rank_depends_on_the_published_rows_only() -> None:
-    """A rank is the same in a leaderboard of many results, of one result, and in a standing."""
-    own = [("mine", 0.9129, 0.8462), ("other", 0.901, 0.0), ("best", 0.99, 0.99), ("undefined", float("nan"), 0.5)]
-    table = leaderboard("breastmnist", own, provenance=Provenance.VERIFIED)
-    assert [row.name for row in table if row.own] == ["best", "mine", "other", "undefined"]
-    assert [row.auc for row in table[:-1]] == sorted((row.auc for row in table[:-1]), reverse=True)
-    places = [row.auc_rank for row in table[:-1] if row.auc_rank is not None]
-    assert len(places) == len(table) - 1 and places == sorted(places) and table[-1].auc_rank is None
-    by_name = {row.name: row for row in table}
-    for name, auc, acc in own:
-        standing = standing_of("breastmnist", auc, acc)
-        assert (by_name[name].auc_rank, by_name[name].acc_rank) == (standing.auc_rank, standing.acc_rank)
-        (alone,) = (
-            row for row in leaderboard("breastmnist", [(name, auc, acc)], provenance=Provenance.VERIFIED) if row.own
-        )
-        assert (alone.auc_rank, alone.acc_rank) == (standing.auc_rank, standing.acc_rank)
-    assert by_name["mine"].auc_rank == 2 and by_name["other"].acc_rank == standing.places == 8
-    assert by_name["other"].auc_rank == by_name["ResNet-18 (28)"].auc_rank == 2, "the ranks of published rows stay"
-    bare = {row.name: row.auc_rank for row in leaderboard("breastmnist", provenance=Provenance.VERIFIED)}
-    assert bare == {row.name: row.auc_rank for row in table if not row.own}
-    assert bare.keys() == {row.method for row in published_results("breastmnist")}
-
-
-@pytest.mark.parametrize("provenance", [Provenance.UNVERIFIED, Provenance.SYNTHETIC])
-def test_results_on_unverified_data_are_not_ranked(provenance: Provenance) -> None:
-    assert stand("breastmnist", 0.99, 0.99, provenance=provenance) is None
-    (row,) = leaderboard("breastmnist", [("mine", 0.99, 0.99)], provenance=provenance)
-    assert (row.own, row.auc_rank, row.acc_rank) == (True, None, None)
-
-
-def test_a_result_on_an_unpublished_subset_is_listed_alone(unpublished: str) -> None:
-    assert not published_results(unpublished) and not leaderboard(unpublished, provenance=Provenance.VERIFIED)
-    assert stand(unpublished, 0.9, float("nan"), provenance=Provenance.VERIFIED) is None
-    (row,) = leaderboard(unpublished, [("mine", 0.9, 0.8)], provenance=Provenance.VERIFIED)
-    assert (row.name, row.auc_rank, row.acc_rank) == ("mine", None, None)
+def test_an_unpublished_subset_has_no_comparisons(unpublished: str) -> None:
+    assert not published_results(unpublished) and compare_with_published(unpublished, 0.9, float("nan")) == ()

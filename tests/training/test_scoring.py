@@ -1,16 +1,19 @@
 """`medmnist_hf.training.scoring`: measures of a seed equal the official metric, and a run averages its seeds."""
 
+import math
+
 import numpy as np
 import pytest
 
+from medmnist_hf.leaderboard.board import leaderboard
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.intervals import intervals
 from medmnist_hf.scoring.official import ScoreWarning, score
 from medmnist_hf.scoring.predictions import Predictions
-from medmnist_hf.scoring.published import published_results
 from medmnist_hf.training.recipe import Recipe, make_recipe
 from medmnist_hf.training.results import Facts, Hardware, Measures, Rank, SeedResult, Spread
 from medmnist_hf.training.scoring import check_scores, hardware, releases, score_seed, summarize
+from medmnist_hf.training.standing import own_mean
 from tests.fixtures.benchmarks import data_of
 
 RNG = np.random.default_rng(0)
@@ -66,9 +69,11 @@ def test_a_run_is_the_mean_of_its_seeds() -> None:
     result = summarize(recipe, [seed(0, 0.80), seed(1, 0.90)])
     assert (result.test.auc.mean, result.test.auc.std) == pytest.approx((0.85, 0.1 / 2**0.5))
     assert result.test.acc == Spread(0.8, 0.0)
-    published = published_results("breastmnist")
-    better = sum(row.auc > 0.85 for row in published), sum(row.acc > 0.8 for row in published)
-    assert result.rank == Rank(better[0] + 1, better[1] + 1, len(published) + 1)
+    own = own_mean("mine", result)
+    assert own.auc_error == pytest.approx(math.hypot(0.1 / 1.959964, 0.1 / 2**0.5 / 2**0.5))
+    board = leaderboard("breastmnist", "official", [own])
+    (line,) = (line for line in board.ranked if line.result is None)
+    assert result.rank == Rank(line.auc_rank or 0, line.acc_rank or 0, 8, "official") == Rank(1, 1, 8, "official")
     assert summarize(recipe, [seed(0, 0.8)]).test.auc == Spread(0.8, None), "one seed has no standard deviation"
     assert result.releases["torch"] and (result.hardware.cores or 0) >= 1
 
@@ -95,7 +100,7 @@ def test_without_published_results_there_is_no_rank(unpublished: str) -> None:
 
 @pytest.mark.parametrize("provenance", Provenance)
 def test_only_scores_on_verified_data_have_a_rank(provenance: Provenance) -> None:
-    expected = Rank(1, 1, 8) if provenance is Provenance.VERIFIED else None
+    expected = Rank(1, 1, 8, "official") if provenance is Provenance.VERIFIED else None
     assert ranked(make_recipe({"dataset": "breastmnist"}), provenance) == expected
 
 

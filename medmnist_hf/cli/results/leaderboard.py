@@ -1,7 +1,6 @@
 """``medmnist-hf leaderboard``: published results that may be compared, and yours among them."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,12 +15,12 @@ from medmnist_hf.evaluation.prediction_files import predictions_of, read_predict
 from medmnist_hf.leaderboard.board import Line, OwnResult, leaderboard
 from medmnist_hf.leaderboard.protocols import OFFICIAL, Protocol, Setting, protocol, protocols, protocols_of
 from medmnist_hf.leaderboard.terminal import board_facts, board_notes, print_board, print_own
+from medmnist_hf.leaderboard.uncertainty import interval_standard_error
 from medmnist_hf.manifest import Provenance
-from medmnist_hf.scoring.published import published_notes, published_split, stand
+from medmnist_hf.scoring.published import compare_with_published, published_split
 
 if TYPE_CHECKING:
     from medmnist_hf.evaluation.evaluate import Evaluation
-    from medmnist_hf.scoring.published import Standing
 
 _PROTOCOLS = ", ".join(protocols())
 
@@ -72,7 +71,6 @@ def board(
     rules = protocol(protocol_name)
     unnamed = predictions_of(subset, published_split())
     entry = catalog.subset(unnamed.flag)
-    notes = list(published_notes(entry.flag)) if rules.name == OFFICIAL else []
     settings = _settings_of_runs(files or ())
     scored: list[tuple[Evaluation, str]] = []
     for file in files or ():
@@ -105,7 +103,7 @@ def board(
         (_own(name, evaluation), evaluation.provenance, why)
         for name, (evaluation, why) in zip(names, scored, strict=True)
     ]
-    notes += [f"{each.name} has no place: {why}" for each, kind, why in own if kind.comparable and why]
+    notes = [f"{each.name} has no place: {why}" for each, kind, why in own if kind.comparable and why]
     ranked = [each for each, kind, why in own if kind.comparable and not why]
     apart = [each for each, kind, why in own if kind.comparable and why]
     main = leaderboard(entry.flag, rules.name, ranked, unranked=apart, clean=clean, size=size)
@@ -113,8 +111,11 @@ def board(
         kind: [each for each, provenance, _ in own if provenance is kind] for kind in Provenance if not kind.comparable
     }
     lines = {line.name: line for line in main.ranked if line.result is None}
-    standings = [
-        _standing(evaluation, lines[name]) if rules.name == OFFICIAL and name in lines and not why else None
+    published = sum(line.result is not None for line in main.ranked)
+    comparisons = [
+        compare_with_published(entry.flag, evaluation.intervals["auc"], evaluation.intervals["acc"])
+        if rules.name == OFFICIAL and name in lines and not why
+        else ()
         for name, (evaluation, why) in zip(names, scored, strict=True)
     ]
     if as_json:
@@ -125,8 +126,8 @@ def board(
                 "notes": [*board_notes(main), *notes],
                 "not_comparable": {kind: rows for kind, rows in others.items() if rows},
                 "files": [
-                    tables.evaluation_facts(evaluation) | {"standing": standing}
-                    for (evaluation, _), standing in zip(scored, standings, strict=True)
+                    tables.evaluation_facts(evaluation) | {"comparisons": each}
+                    for (evaluation, _), each in zip(scored, comparisons, strict=True)
                 ],
             }
         )
@@ -139,11 +140,21 @@ def board(
             print_board(main)
         else:
             print_own(kind, others[kind])
-    for name, (evaluation, why), standing in zip(names, scored, standings, strict=True):
-        if rules.name == OFFICIAL or not evaluation.provenance.comparable:
-            tables.print_standing(evaluation, name, standing, why)
+    for name, (evaluation, why), each in zip(names, scored, comparisons, strict=True):
+        where = why or _place(lines.get(name), published)
+        if not evaluation.provenance.comparable:
+            where = f"{evaluation.provenance} data is not ranked"
+        tables.print_comparisons(evaluation, name, where, each)
     for note in notes if kinds[0].comparable else ():
         console.terminal().print(f"note: {note}", soft_wrap=True)
+
+
+def _place(line: Line | None, published: int) -> str:
+    """The places of a line of an own result among a number of published ones."""
+    if line is None or not published:
+        return "no published results to compare with"
+    auc, acc = ("-" if rank is None else rank for rank in (line.auc_rank, line.acc_rank))
+    return f"place {auc} by AUC and {acc} by ACC of {published + 1}"
 
 
 def _settings_of_runs(paths: Sequence[Path]) -> dict[Path, Setting]:
@@ -169,12 +180,8 @@ def _why_apart(rules: Protocol, evaluation: "Evaluation", setting: Setting | Non
 
 
 def _own(name: str, evaluation: "Evaluation") -> OwnResult:
-    auc, acc = (evaluation.intervals[measure] for measure in ("auc", "acc"))
-    return OwnResult(name, evaluation.score.auc, evaluation.score.acc, auc.standard_error, acc.standard_error)
-
-
-def _standing(evaluation: "Evaluation", line: Line) -> "Standing | None":
-    """The differences of a file from the published results, with the places of its line on the board."""
-    auc, acc = (evaluation.intervals[measure] for measure in ("auc", "acc"))
-    standing = stand(evaluation.entry.flag, auc, acc, provenance=evaluation.provenance)
-    return standing and replace(standing, auc_rank=line.auc_rank, acc_rank=line.acc_rank)
+    auc, acc = (
+        interval_standard_error(interval.low, interval.high)
+        for interval in (evaluation.intervals[measure] for measure in ("auc", "acc"))
+    )
+    return OwnResult(name, evaluation.score.auc, evaluation.score.acc, auc, acc)

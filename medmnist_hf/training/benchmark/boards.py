@@ -1,7 +1,8 @@
 """Collect all runs below a folder into boards: means over seeds, intervals, and places among the published rows.
 
-There is one board per subset, provenance and number of labels. Runs on verified data and all train rows are ranked
-among the published rows; runs on synthetic or unverified data, or on few labels, have separate boards without places.
+There is one board per subset, provenance and number of labels. A run on verified data and all train rows is ranked
+among the published rows of its protocol, see `medmnist_hf.leaderboard`; runs on synthetic or unverified data, or on
+few labels, have separate boards without places.
 
 A configuration is a recipe without its seeds, on the same data. Runs of a configuration in several folders, each with
 other seeds, form one row over all seeds. If a seed was run twice, each run has its own row, because a mean would count
@@ -18,145 +19,31 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Final
 
-from medmnist_hf.catalog import Subset, subset, subsets
+from medmnist_hf.catalog import subset, subsets
 from medmnist_hf.errors import MedMNISTError
+from medmnist_hf.leaderboard.board import Line, OwnResult, leaderboard
+from medmnist_hf.leaderboard.terminal import board_notes
+from medmnist_hf.leaderboard.uncertainty import interval_standard_error, with_seeds
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.own_code.names import public_code
-from medmnist_hf.scoring.published import LeaderboardRow, leaderboard, published_notes, published_size
-from medmnist_hf.training.benchmark.links import Link, links_of
+from medmnist_hf.training.benchmark.links import links_of
+from medmnist_hf.training.benchmark.rows import Board, BoardScore, Row, best_on_validation
 from medmnist_hf.training.recipe import FIELDS, NOT_TRAINED, Recipe, make_recipe, presets, without_options
 from medmnist_hf.training.registry import method
 from medmnist_hf.training.report.publishable import selection_score
 from medmnist_hf.training.results import RESULTS_NAME, Measures, RunResult, SeedResult, read_results
+from medmnist_hf.training.standing import protocol_of
 
 _IN_COLUMNS: Final = ("dataset", "size", "model", "method", "seeds", "report_to")
 _OF_THE_DATA: Final = ("root", "repository", "revision")
 
 _Configuration = tuple[Recipe, tuple[Provenance, str]]
 """A recipe without the fields in `NOT_TRAINED`, and the provenance and MD5 of its data."""
-
-
-@dataclass(frozen=True, slots=True)
-class BoardScore:
-    """AUC or ACC of a configuration, 0 to 1; unknown values are nan.
-
-    Attributes:
-        mean: Mean over the seeds.
-        std: Sample standard deviation over the seeds; nan for one seed.
-        low: Lower end of the 95 % interval, see the module docstring.
-        high: Upper end of the interval.
-        method: Method of the seeds' intervals, see `medmnist_hf.scoring.intervals`; empty without intervals.
-    """
-
-    mean: float
-    std: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-    method: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One row of a board: a configuration, or a published result, for which only scores and size are known.
-
-    Attributes:
-        place: Place by test AUC among the published rows and this one, see `medmnist_hf.scoring.published.rank`. None
-            if the AUC is unknown, the subset has no published results, the data is not verified or the run is partial.
-        own: Whether this is a configuration, not a published result.
-        chosen: Whether `best_on_validation` selects this row on its board.
-        model: Name of the model; for a published result, the method as published.
-        method: Name of the method.
-        size: Size of the images that were read, in pixels or voxels.
-        protocol: Short description of the rest of the recipe, see `protocol`.
-        seeds: The seeds.
-        partial: Seeds without a complete result: their search was interrupted, or they were not run.
-        test_rows: Number of rows of the test split; None for a published result.
-        validation_auc: AUC on validation.
-        validation_acc: ACC on validation.
-        select: The measure by which epochs and seeds were selected.
-        selected: Mean of its values on validation, higher is better, see `selection_score`.
-        auc: AUC on test.
-        acc: ACC on test.
-        parameters: Number of parameters of the model; None if unknown.
-        trained_parameters: Number of trained parameters; None if unknown.
-        seconds: Mean time per seed; nan if unknown.
-        hardware: Hardware that the seeds ran on.
-        folder: Folder of the run, relative to the folder that was read; for several runs all, in the order of seeds.
-        links: Links to the files of each run, its folder first, relative to the folder that was read.
-    """
-
-    place: int | None = None
-    own: bool
-    chosen: bool = False
-    model: str
-    method: str = ""
-    size: int
-    protocol: str = ""
-    seeds: tuple[int, ...] = ()
-    partial: tuple[int, ...] = ()
-    test_rows: int | None = None
-    validation_auc: BoardScore = BoardScore(math.nan)
-    validation_acc: BoardScore = BoardScore(math.nan)
-    select: str = "auc"
-    selected: float = -math.inf
-    auc: BoardScore
-    acc: BoardScore
-    parameters: int | None = None
-    trained_parameters: int | None = None
-    seconds: float = math.nan
-    hardware: str = ""
-    folder: str = ""
-    links: tuple[tuple[Link, ...], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Board:
-    """Configurations and published results of one subset, on data of one provenance and with equally many labels.
-
-    Attributes:
-        subset: The subset.
-        provenance: Provenance of the data of the runs.
-        labels: The labels that the runs used, such as ``fraction 0.01``; empty for all.
-        rows: Configurations and, on verified data and all labels, published results by falling test AUC; rows without
-            a place come last if others have one.
-        chosen: The configuration that `best_on_validation` selects; None if none is complete, or if runs of the same
-            size read different files.
-        places: Number of places: the number of published results plus one; 0 without published results.
-        tried: Number of configurations; smaller than the number of own rows if runs of a configuration are separate.
-        alike: Whether runs of the same size read the same file; otherwise their scores cannot be compared.
-        notes: Notes to read before comparing.
-    """
-
-    subset: Subset
-    provenance: Provenance
-    labels: str
-    rows: tuple[Row, ...]
-    chosen: Row | None
-    places: int
-    tried: int
-    alike: bool
-    notes: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """Name of the subset with the labels used, preceded by the banner of unverified or synthetic data."""
-        few = f" ({self.labels})" if self.labels else ""
-        return self.provenance.mark(self.subset.python_class + few)
-
-    @property
-    def own(self) -> tuple[Row, ...]:
-        """The configurations, by place."""
-        return tuple(row for row in self.rows if row.own)
-
-    @property
-    def published(self) -> tuple[Row, ...]:
-        """The published results, by place; may be empty."""
-        return tuple(row for row in self.rows if not row.own)
 
 
 def gather(folder: Path) -> tuple[Board, ...]:
@@ -216,23 +103,6 @@ def _parts(runs: Mapping[str, RunResult]) -> list[dict[str, RunResult]]:
     return parts + [{name: result} for name, result in runs.items() if name not in whole]
 
 
-def best_on_validation(rows: Sequence[Row]) -> Row | None:
-    """Select the configuration with the best validation AUC, then ACC; ties go to the first.
-
-    If all configurations selected their epochs by the same measure, it comes before AUC. The loss does not, because
-    its values depend on options such as label smoothing. Configurations that were scored on test take precedence over
-    those that were not. Partial ones are never selected, because resuming their search may change them.
-    """
-    measures = {row.select for row in rows}
-    is_common = len(measures) == 1 and "loss" not in measures
-
-    def key(row: Row) -> tuple[float, ...]:
-        scores = (-1.0 if math.isnan(score.mean) else score.mean for score in (row.validation_auc, row.validation_acc))
-        return float(not math.isnan(row.auc.mean)), row.selected if is_common else 0.0, *scores
-
-    return max((row for row in rows if not row.partial), key=key, default=None)
-
-
 def protocol(recipe: Recipe, hidden: Sequence[str] = _IN_COLUMNS + _OF_THE_DATA) -> str:
     """Describe a recipe by its nearest preset, or the defaults, and the options that differ.
 
@@ -279,6 +149,7 @@ def _row(runs: Mapping[str, RunResult], hidden: Sequence[str]) -> Row:
         method=recipe.method,
         size=recipe.size,
         protocol=protocol(recipe, hidden) + _train_rows(seeds),
+        ranked_in=protocol_of(recipe),
         seeds=tuple(seed.seed for seed in seeds),
         partial=tuple(sorted(seed for result in results for seed in result.partial)),
         test_rows=results[0].data.rows["test"],
@@ -336,34 +207,65 @@ def _board(
     own = [row for rows in configurations for row in rows]
     are_alike = len(files) == len({size for size, _ in files})
     best = best_on_validation(own) if are_alike else None
-    by_folder = {row.folder: row for row in own}
-    scores = [(row.folder, row.auc.mean, row.acc.mean) for row in own]
-    rows = []
-    for line in leaderboard(flag, scores, provenance=provenance, all_labels=not labels):
-        row = by_folder[line.name] if line.own else _published(line)
-        rows.append(replace(row, place=None if row.partial else line.auc_rank, chosen=row is best))
-    rows.sort(key=lambda row: row.place is None)
-    published = len(rows) - len(own)
-    notes = [note for rows in configurations for note in _why_apart(rows)]
-    notes += published_notes(flag) if published else []
-    if labels and provenance.comparable:
+    rows, notes = (
+        [replace(row, chosen=row is best) for row in own],
+        [note for each in configurations for note in _why_apart(each)],
+    )
+    if provenance.comparable and not labels:
+        rows, published_notes = _ranked(flag, rows)
+        notes += published_notes
+    elif provenance.comparable:
         notes.append("Published rows used all labels of train, so they are not compared with these.")
-    others = sorted({row.size for row in own} - {published_size()})
-    if others and published:
-        sizes = " and ".join(map(str, others))
-        notes.insert(
-            0,
-            f"Published rows were computed on the files of size {published_size()}; rows of size {sizes} used other "
-            "files.",
-        )
+    rows.sort(key=_order)
     if not are_alike:
         notes.insert(
             0,
             "Runs of the same size read different files: none is chosen, and the order of rows does not rank models.",
         )
     chosen = next((row for row in rows if row.chosen), None)
-    places = published + 1 if published else 0
-    return Board(entry, provenance, labels, tuple(rows), chosen, places, len(configurations), are_alike, tuple(notes))
+    return Board(entry, provenance, labels, tuple(rows), chosen, len(configurations), are_alike, tuple(notes))
+
+
+def _ranked(flag: str, own: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """Rank rows among the published rows of their protocols and sizes; returns all rows, and notes on them."""
+    rows: list[Row] = []
+    notes: dict[str, None] = {}
+    listed: set[int] = set()
+    groups = dict.fromkeys(row.comparable for row in own)
+    for name, size in groups:
+        its_own = [row for row in own if row.comparable == (name, size)]
+        if not name:
+            rows += its_own
+            continue
+        board = leaderboard(flag, name, map(_own_result, its_own), size=size)
+        lines = {line.name: line for line in board.ranked if line.result is None}
+        published = [line for line in board.ranked if line.result is not None]
+        for row in its_own:
+            place = None if row.partial else lines[row.folder].auc_rank
+            rows.append(replace(row, place=place, places=len(published) + 1 if place else 0))
+        rows += [_published(line, name) for line in published if id(line.result) not in listed]
+        listed |= {id(line.result) for line in published}
+        if published:
+            notes |= dict.fromkeys(board_notes(board))
+        if board.fenced:
+            notes[f"Published rows of {name} that were selected on test are left out: {len(board.fenced)}."] = None
+    if len(groups) > 1:
+        notes["Rows of different protocols or sizes are not comparable; each is ranked within its own."] = None
+    return rows, list(notes)
+
+
+def _own_result(row: Row) -> OwnResult:
+    auc, acc = (
+        with_seeds(interval_standard_error(score.low, score.high), score.std, len(row.seeds))
+        for score in (row.auc, row.acc)
+    )
+    return OwnResult(row.folder, row.auc.mean, row.acc.mean, auc, acc)
+
+
+def _order(row: Row) -> tuple[bool, float, float]:
+    """Sort key: rows with a place first, then by falling AUC and ACC, undefined ones last."""
+    auc, acc = (math.inf if math.isnan(score.mean) else -score.mean for score in (row.auc, row.acc))
+    return row.place is None, auc, acc
 
 
 def _why_apart(rows: Sequence[Row]) -> Iterator[str]:
@@ -379,5 +281,15 @@ def _why_apart(rows: Sequence[Row]) -> Iterator[str]:
         )
 
 
-def _published(line: LeaderboardRow) -> Row:
-    return Row(own=False, model=line.name, size=published_size(), auc=BoardScore(line.auc), acc=BoardScore(line.acc))
+def _published(line: Line, name: str) -> Row:
+    result = line.result
+    assert result is not None
+    return Row(
+        place=line.auc_rank,
+        ranked_in=name,
+        own=False,
+        model=line.name,
+        size=result.size,
+        auc=BoardScore(line.auc, result.auc_std),
+        acc=BoardScore(line.acc, result.acc_std),
+    )

@@ -10,8 +10,8 @@ from typing import Final
 
 from markupsafe import Markup
 
-from medmnist_hf.training.benchmark.boards import Board, Row
 from medmnist_hf.training.benchmark.markup import render
+from medmnist_hf.training.benchmark.rows import Board, Row
 from medmnist_hf.training.benchmark.tables import digits, facets_of
 
 _WIDTH: Final = 1000
@@ -56,11 +56,16 @@ class _Mark:
     facets: tuple[tuple[str, str], ...]
 
 
+def is_comparable(board: Board) -> bool:
+    """Whether all rows of a board may be compared, so that the best published one is marked."""
+    return len({row.comparable for row in board.rows}) == 1
+
+
 def forest(board: Board) -> Markup:
     """Draw a board as one ``<svg>`` element: the name, mark and numbers of each row over a common axis, best first.
 
     Own rows are discs on their intervals, the chosen one with a ring; published rows are squares, with a dashed line
-    at the best of them.
+    at the best of them if all rows have one protocol.
 
     Args:
         board: The board. Rows without a test AUC are not drawn; the text is empty if none has one.
@@ -69,7 +74,8 @@ def forest(board: Board) -> Markup:
     if not rows:
         return Markup()
     ticks, decimals = _ticks(rows)
-    best = max((row.auc.mean for row in rows if not row.own), default=None)
+    published = [row for row in rows if not row.own]
+    best = max((row.auc.mean for row in published), default=None) if is_comparable(board) else None
     return render(
         "forest.svg.j2",
         name=board.name,

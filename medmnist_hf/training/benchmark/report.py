@@ -12,10 +12,10 @@ from typing import Final
 from medmnist_hf.cards.environment import plain
 from medmnist_hf.files import write_atomically
 from medmnist_hf.manifest import Provenance
-from medmnist_hf.training.benchmark.boards import Board, BoardScore, Row
-from medmnist_hf.training.benchmark.forest_plot import forest
+from medmnist_hf.training.benchmark.forest_plot import forest, is_comparable
 from medmnist_hf.training.benchmark.markup import render
 from medmnist_hf.training.benchmark.origin import origin
+from medmnist_hf.training.benchmark.rows import Board, BoardScore, Row
 from medmnist_hf.training.benchmark.tables import (
     Table,
     TableCell,
@@ -27,11 +27,11 @@ from medmnist_hf.training.benchmark.tables import (
 
 TITLE: Final = "MedMNIST benchmark"
 READING: Final = (
-    "The place of a row is its rank by test AUC among the published rows and itself. Other rows of this report do not "
-    "affect it, and scores equal to three decimals share a place. Published rows are from the MedMNIST v2 paper (Yang "
-    "et al., Scientific Data 10:41, 2023), which reports neither seeds nor intervals. Only runs on verified data, "
-    "built from the official files, and on all labels of train have a place. Runs on synthetic or unverified data, or "
-    "on few labels, are in separate tables.",
+    "The place of a row is its rank by test AUC among the published rows of its protocol and itself. Other rows of "
+    "this report do not affect it, and scores within two standard errors of each other share a place. The command "
+    "medmnist-hf leaderboard lists the published rows with their sources; those selected on the test split are not "
+    "among them. Only runs on verified data, built from the official files, and on all labels of train have a place. "
+    "Runs on synthetic or unverified data, or on few labels, are in separate tables.",
     "The tables list every configuration that was run. The chosen configuration is the one with the best AUC on the "
     "validation split, among those that were scored on test and are complete: all seeds have run, and no search was "
     "interrupted. Its test scores are the result. The best of many test scores is not a result, because it is partly "
@@ -45,7 +45,8 @@ READING: Final = (
 LEGEND: Final = (
     "Test AUC: discs are own rows, the one with a ring was chosen on validation; lines are their 95 % intervals"
 )
-LEGEND_PUBLISHED: Final = "; squares are published rows, and the dashed line marks the best of them"
+LEGEND_PUBLISHED: Final = "; squares are published rows"
+LEGEND_BEST: Final = ", and the dashed line marks the best of them"
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """Prefixes of cells that spreadsheets evaluate as formulas (OWASP, "CSV Injection")."""
@@ -130,7 +131,7 @@ def html(boards: Sequence[Board], unfinished: Unfinished, made: str = "") -> str
                 "about": _about(board),
                 "table": board_table(board),
                 "notes": board.notes,
-                "legend": LEGEND + _methods(board) + (LEGEND_PUBLISHED if board.published else "") + ".",
+                "legend": _legend(board),
                 "drawing": forest(board),
             }
             for board in boards
@@ -160,10 +161,16 @@ def _methods(board: Board) -> str:
     return f" ({', '.join(methods)})" if methods else ""
 
 
+def _legend(board: Board) -> str:
+    published = LEGEND_PUBLISHED + (LEGEND_BEST if is_comparable(board) else "") if board.published else ""
+    return f"{LEGEND}{_methods(board)}{published}."
+
+
 def _lead(boards: Sequence[Board]) -> str:
     tried, subsets = sum(board.tried for board in boards), len({board.subset.flag for board in boards})
     lead = f"Configurations: {tried}. Subsets: {subsets}."
-    return lead + (" Published rows: MedMNIST v2 paper." if any(board.published for board in boards) else "")
+    protocols = dict.fromkeys(row.ranked_in for board in boards for row in board.published)
+    return lead + (f" Published rows: protocol {', '.join(protocols)}." if protocols else "")
 
 
 def _about(board: Board) -> str:

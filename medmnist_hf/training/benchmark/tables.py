@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from medmnist_hf.manifest import Provenance
-from medmnist_hf.training.benchmark.boards import Board, BoardScore, Row, best_on_validation
 from medmnist_hf.training.benchmark.links import Link
+from medmnist_hf.training.benchmark.rows import Board, BoardScore, Row, best_on_validation
 
 ABSENT: Final = "–"
 PLACE: Final = "Place among published"
+TEST_AUC: Final = "Test AUC"
 ASCENDING: Final = "ascending"
 DESCENDING: Final = "descending"
 _UNLIKE: Final = "runs read different files"
@@ -76,7 +77,7 @@ class Table:
         caption: Its caption.
         columns: Its columns.
         lines: Its lines.
-        sorted_by: Index of the column that the lines are sorted by, ascending.
+        sorted_by: Index of the column that the lines are sorted by, in the order of its first click.
         foot: Cells of a last line that is not sorted; may be empty.
     """
 
@@ -88,28 +89,39 @@ class Table:
 
 
 def board_table(board: Board) -> Table:
-    """Table of all rows of a board, sorted by place; the column of places is omitted if the board has none.
+    """Table of all rows of a board by test AUC; the column of places is omitted if the board has none.
 
-    The best test AUC and ACC are marked, published rows included, unless no configuration of the board is chosen.
+    The best test AUC and ACC of each protocol are marked, published rows included, unless no configuration of the
+    board is chosen.
     """
     whole = [row for row in board.rows if board.chosen is not None and not row.partial]
-    best = _best(row.auc.mean for row in whole), _best(row.acc.mean for row in whole)
-    marks = "" if all(map(math.isnan, best)) else "; the best test AUC and ACC in bold"
+    groups = {row.comparable: [each for each in whole if each.comparable == row.comparable] for row in board.rows}
+    best = {
+        key: (_best(row.auc.mean for row in rows), _best(row.acc.mean for row in rows)) for key, rows in groups.items()
+    }
+    marks = "" if all(math.isnan(score) for pair in best.values() for score in pair) else "; the best scores in bold"
+    has_places = bool(board.published)
     columns = (
-        *([Column(PLACE, numeric=True)] if board.places else []),
+        *([Column(PLACE, numeric=True)] if has_places else []),
         Column("Model"),
         Column("Method"),
         Column("Size", numeric=True),
-        *(
-            Column(name, numeric=True, first=DESCENDING)
-            for name in ("Test AUC", "Test ACC", "Validation AUC", "Seeds")
-        ),
+        *(Column(name, numeric=True, first=DESCENDING) for name in (TEST_AUC, "Test ACC", "Validation AUC", "Seeds")),
         Column("Protocol"),
         Column("Trained parameters", numeric=True),
         Column("Seconds per seed", numeric=True),
     )
-    lines = tuple(Line(_kind(row), (*_place(board, row), *_cells(row, *best)), facets_of(row)) for row in board.rows)
-    return Table(f"{board.name} by test AUC{marks}", columns, lines, sorted_by=0 if board.places else None)
+    lines = tuple(
+        Line(
+            _kind(row),
+            (*([_place(row)] if has_places else []), *_cells(row, *best[row.comparable])),
+            facets_of(row),
+        )
+        for row in board.rows
+    )
+    is_by_auc = board.published and all(row.place is not None for row in board.rows)
+    by_auc = next(at for at, column in enumerate(columns) if column.name == TEST_AUC)
+    return Table(f"{board.name} by test AUC{marks}", columns, lines, sorted_by=by_auc if is_by_auc else None)
 
 
 def chosen_table(boards: Sequence[Board]) -> Table:
@@ -135,12 +147,12 @@ def chosen_table(boards: Sequence[Board]) -> Table:
             runs = tuple(links[:1] for links in row.links)
             chosen = TableCell(row.model, f"{row.method}, {row.size}", row.model, links=runs)
             scores = [score_cell(row.auc), score_cell(row.acc), score_cell(row.validation_auc)]
-        best = max(board.published, key=lambda row: row.auc.mean, default=None)
+        comparable = [each for each in board.published if row and each.comparable == row.comparable]
+        best = max(comparable, key=lambda row: row.auc.mean, default=None)
         cells = [_text(board.subset.flag), chosen, *scores, _number(board.tried)]
         if ranked:
-            place = row and row.place
             cells += [
-                TableCell(f"{place} of {board.places}", "", place) if place else TableCell(ABSENT),
+                _place(row) if row else TableCell(ABSENT),
                 TableCell(digits(best.auc.mean), best.model, best.auc.mean) if best else TableCell(ABSENT),
             ]
         subset = (("subset", board.subset.flag),)
@@ -267,8 +279,11 @@ def _number(value: int | None) -> TableCell:
     return TableCell(ABSENT) if value is None else TableCell(f"{value:,}", "", value)
 
 
-def _place(board: Board, row: Row) -> list[TableCell]:
-    return [_number(row.place)] if board.places else []
+def _place(row: Row) -> TableCell:
+    """Cell with a place and, for a configuration, what it is among."""
+    if row.place is None:
+        return TableCell(ABSENT)
+    return TableCell(f"{row.place} of {row.places}" if row.own else str(row.place), row.ranked_in, row.place)
 
 
 def _provenance(boards: Sequence[Board]) -> Provenance:

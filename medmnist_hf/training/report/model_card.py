@@ -21,8 +21,8 @@ from medmnist_hf.catalog import Subset, Task, citation_keys, collection
 from medmnist_hf.documents import parse_json
 from medmnist_hf.files import read_document
 from medmnist_hf.hub.eval_results import MEASURES, TASK_CATEGORY, card_results
+from medmnist_hf.leaderboard.terminal import SHOWN, board_notes, shortened
 from medmnist_hf.own_code.names import is_code
-from medmnist_hf.scoring.published import leaderboard, published_notes, published_size
 from medmnist_hf.training.models.resnet import PAPER_NETWORKS
 from medmnist_hf.training.models.wrappers import TIMM, BackboneConfig, NetworkConfig
 from medmnist_hf.training.recipe import FIELDS, Recipe, make_recipe, presets
@@ -30,6 +30,7 @@ from medmnist_hf.training.registry import LABELS, method
 from medmnist_hf.training.report.publishable import FIGURES, best_seed, model_result, portable, repository
 from medmnist_hf.training.report.terminal import own_name
 from medmnist_hf.training.results import RunResult, digits
+from medmnist_hf.training.standing import board_of, own_mean
 from medmnist_hf.typed_json import decode
 
 _ELSEWHERE: Final = (
@@ -170,14 +171,9 @@ def _context(result: RunResult, config: Mapping[str, Any]) -> dict[str, Any]:
     recipe, best, facts = result.recipe, best_seed(result), collection()
     entry, start, test = recipe.subset, _start(recipe), result.test
     volumes = entry.ndim == 3
-    notes = [*published_notes(entry.flag)]
-    if recipe.size != published_size():
-        notes.insert(
-            0,
-            f"Published results are for images of size {published_size()}; this result is for size {recipe.size}.",
-        )
     preset, releases = _preset(recipe), best.facts.releases or result.releases
-    own = (own_name(result), test.auc.mean, test.acc.mean) if result.rank else None
+    board = board_of(recipe, own_mean(own_name(result), result)) if result.rank else None
+    board, more = shortened(board, SHOWN) if board else (None, "")
     further = {name: value for name, value in best.test.items() if name.partition("_")[0] not in MEASURES}
     return {
         "title": result.provenance.mark(_title(recipe)),
@@ -211,8 +207,9 @@ def _context(result: RunResult, config: Mapping[str, Any]) -> dict[str, Any]:
         "methods": {name: best.intervals.get(name, "interval") for name in MEASURES},
         "further": ", ".join(f"{plain(_words(name))} {digits(value)}" for name, value in further.items()),
         "measures": [plain(_words(name)) for name in next(iter(best.per_class.values()), {})],
-        "places": leaderboard(entry.flag, [own], provenance=result.provenance) if own else (),
-        "notes": notes,
+        "board": board,
+        "more": more,
+        "notes": list(board_notes(board)) if board else [],
         "preset": preset,
         "options": {} if preset else _differing(recipe, best.facts.image_size),
         "hardware": best.facts.hardware or result.hardware,

@@ -2,20 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.evaluation.prediction_files import files_of_split
 from medmnist_hf.leaderboard.protocols import Setting
-from medmnist_hf.training.recipe import Recipe
-from medmnist_hf.training.registry import PAPER_MODELS, PIXELS, method
 from medmnist_hf.training.report.publishable import best_seed
 from medmnist_hf.training.results import RESULTS_NAME, SEED_RESULT_NAME, read_results
-
-_ADAPTATIONS: Final = {"finetune": "full"} | {
-    name: name for name in ("partial", "lora", "linear-probe", "knn", "zero-shot")
-}
-"""Method of a run on a pretrained model -> what was trained; other methods search for a classifier of its features."""
+from medmnist_hf.training.standing import setting_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +61,3 @@ def predictions_of_run(folder: Path) -> RunPredictions:
             f"{folder}: seed-{seed} has {len(files)} prediction files of test, not one: pass a file instead"
         )
     return RunPredictions(files[0], seed, len(result.seeds), setting_of(result.recipe))
-
-
-def setting_of(recipe: Recipe) -> Setting:
-    """What decides with which results a run of a recipe may be compared."""
-    fetched = recipe.pretrained and recipe.model not in PAPER_MODELS
-    pretrained = recipe.model != PIXELS and (fetched or recipe.checkpoint is not None)
-    adaptation = _ADAPTATIONS.get(recipe.method, "frozen") if pretrained else "scratch"
-    return Setting(
-        size=recipe.size,
-        pretraining=recipe.model if pretrained else "none",
-        adaptation=adaptation,
-        labels="few" if recipe.few_labels else "all" if method(recipe.method).reads_labels else "none",
-    )

@@ -10,9 +10,10 @@ from medmnist_hf.evaluation.prediction_files import files_of_split
 from medmnist_hf.leaderboard.results import SelectedOn
 from medmnist_hf.submissions.entry import claimed
 from medmnist_hf.submissions.start import Start
-from medmnist_hf.training.report.predictions import predictions_of_run, setting_of
+from medmnist_hf.training.report.predictions import predictions_of_run
 from medmnist_hf.training.report.publishable import portable
 from medmnist_hf.training.results import RESULTS_NAME, RunResult, check_complete, read_results
+from medmnist_hf.training.standing import setting_of
 
 
 def start_of_runs(folders: Sequence[Path]) -> Start:

@@ -4,11 +4,9 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
-
 from medmnist_hf import console
+from medmnist_hf.leaderboard.terminal import SHOWN, print_board
 from medmnist_hf.own_code.names import public_code
-from medmnist_hf.scoring.published import leaderboard, published_notes, published_size
 from medmnist_hf.training.recipe import RECIPE_NAME
 from medmnist_hf.training.registry import method
 from medmnist_hf.training.report.publishable import best_seed
@@ -22,6 +20,7 @@ from medmnist_hf.training.results import (
     digits,
 )
 from medmnist_hf.training.run_folder import BEST, LAST, seed_folder
+from medmnist_hf.training.standing import board_of, own_ensemble, own_mean
 from medmnist_hf.training.tracking import TENSORBOARD
 
 
@@ -70,7 +69,7 @@ def print_results(result: RunResult, folder: Path) -> None:
     if result.recipe.few_labels:
         out.print(f"trained on {train_rows(result)}, so without a place among the published results\n", soft_wrap=True)
     if result.rank:
-        _print_leaderboard(out, result)
+        _print_leaderboard(result)
     out.print(f"written to {folder}:", soft_wrap=True)
     for name, about in _written(result, folder):
         out.print(f"  {name:<12s}  {about}", soft_wrap=True)
@@ -112,24 +111,14 @@ def _seeds(count: int) -> str:
     return "1 seed" if count == 1 else f"{count} seeds"
 
 
-def _print_leaderboard(out: Console, result: RunResult) -> None:
-    flag, size, name = result.recipe.dataset, result.recipe.size, own_name(result)
-    rows = console.table("place", "AUC", "ACC", "method", text=("method",))
-    own = [(name, result.test.auc.mean, result.test.acc.mean)]
+def _print_leaderboard(result: RunResult) -> None:
+    name = own_name(result)
+    own = [own_mean(name, result)]
     if result.ensemble:
-        own.append((f"{name}, ensemble of the seeds", result.ensemble.test.auc, result.ensemble.test.acc))
-    for row in leaderboard(flag, own, provenance=result.provenance):
-        mark = "  (yours)" if row.own else ""
-        rows.add_row(
-            "-" if row.auc_rank is None else str(row.auc_rank), digits(row.auc), digits(row.acc), row.name + mark
-        )
-    out.print(rows)
-    notes = list(published_notes(flag))
-    if size != published_size():
-        notes.insert(0, f"published results are for images of size {published_size()}, this run is for size {size}")
-    for note in notes:
-        out.print(f"note: {note}", soft_wrap=True)
-    out.print()
+        own.append(own_ensemble(f"{name}, ensemble of the seeds", result.ensemble))
+    if board := board_of(result.recipe, *own):
+        print_board(board, at_most=SHOWN)
+        console.terminal().print()
 
 
 def _search(seed: SeedResult) -> str:

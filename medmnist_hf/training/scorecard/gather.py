@@ -17,14 +17,10 @@ from medmnist_hf.embeddings.manifest import ModelRecord
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.evaluation.prediction_files import files_of_split, read_predictions
 from medmnist_hf.jobs.tasks import State
-from medmnist_hf.leaderboard.board import OwnResult, leaderboard
-from medmnist_hf.leaderboard.protocols import protocols_of
-from medmnist_hf.leaderboard.uncertainty import acc_standard_error, auc_standard_error, with_seeds
 from medmnist_hf.scoring.bootstrap import bootstrap_mean
 from medmnist_hf.scoring.confidence import Interval, student_quantile
 from medmnist_hf.scoring.official import ScoreWarning
 from medmnist_hf.scoring.predictions import Predictions, check
-from medmnist_hf.training.report.predictions import setting_of
 from medmnist_hf.training.report.publishable import repository
 from medmnist_hf.training.results import HEADLINE, RESULTS_NAME, Rank, RunResult, read_results
 from medmnist_hf.training.run_folder import seed_folder
@@ -39,6 +35,7 @@ from medmnist_hf.training.scorecard.card import (
 )
 from medmnist_hf.training.scorecard.plan import Plan, PlannedRun, read_plan
 from medmnist_hf.training.scorecard.tasks import read_labels, read_manifest, states_of
+from medmnist_hf.training.standing import board_of, rank_of
 
 OVER_SEEDS: Final = "over label seeds, Student"
 OVER_ROWS: Final = "over test rows"
@@ -181,27 +178,12 @@ def _estimate(result: RunResult, name: str) -> Estimate:
 
 def _rank(result: RunResult) -> tuple[Rank | None, str]:
     """Ranks among the published results of the same protocol, and what they are among or why there are none."""
-    recipe, test = result.recipe, result.test
-    name = next(iter(protocols_of(setting_of(recipe))), "")
-    if recipe.few_labels or not name:
-        return None, NO_ROWS
-    rows, classes = result.data.rows["test"], len(recipe.subset.labels)
-    own = OwnResult(
-        recipe.model,
-        test.auc.mean,
-        test.acc.mean,
-        with_seeds(auc_standard_error(test.auc.mean, rows, classes), test.auc.std or 0.0, len(result.seeds)),
-        with_seeds(acc_standard_error(test.acc.mean, rows), test.acc.std or 0.0, len(result.seeds)),
-    )
-    ranked = leaderboard(recipe.dataset, name, [own], size=recipe.size).ranked
-    line = next(each for each in ranked if each.result is None)
-    if len(ranked) == 1:
+    if board_of(result.recipe) is None:
         return None, NO_ROWS
     if not result.provenance.comparable:
         return None, f"the data is {result.provenance}"
-    if line.auc_rank is None or line.acc_rank is None:
-        return None, "a score is undefined"
-    return Rank(line.auc_rank, line.acc_rank, len(ranked)), f"among {name}"
+    rank = rank_of(result)
+    return rank, f"among {rank.protocol}" if rank else "a score is undefined"
 
 
 def _averaged(protocol: str, parts: Sequence[SubsetResult]) -> list[SubsetResult]:

@@ -24,7 +24,6 @@ from medmnist_hf.errors import DivergenceError, TrainingError, is_full
 from medmnist_hf.files import sole_process, write_atomically
 from medmnist_hf.scoring.predictions import Predictions
 from medmnist_hf.training.data.few_labels import validation_rows
-from medmnist_hf.training.ensemble import ensemble, write_scores
 from medmnist_hf.training.methods.base import Fitted, Run, TrainingRun
 from medmnist_hf.training.methods.resume import checkpoint_folder, last_checkpoint
 from medmnist_hf.training.methods.saved_model import check_saved
@@ -45,6 +44,7 @@ from medmnist_hf.training.results import (
 )
 from medmnist_hf.training.run_folder import BEST, CHECKPOINTS, LAST, LOCK_NAME, RunFolder, seed_folder
 from medmnist_hf.training.scoring import check_scores, score_seed, summarize
+from medmnist_hf.training.sessions.ensemble import ensemble, write_scores
 
 _NO_SPACE: Final = re.compile(
     "No space left|quota exceeded|File too large"  # safetensors

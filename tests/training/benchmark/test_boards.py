@@ -2,18 +2,19 @@
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.leaderboard.board import leaderboard
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.published import published_results
-from medmnist_hf.training.benchmark.boards import Board, Row, best_on_validation, gather, protocol
+from medmnist_hf.training.benchmark.boards import gather, protocol
+from medmnist_hf.training.benchmark.rows import Board, Row, best_on_validation
 from medmnist_hf.training.recipe import Recipe, make_recipe
 from tests.fixtures.benchmarks import leave_run
 
@@ -55,24 +56,36 @@ def test_rows_are_ranked_among_published_ones_and_chosen_on_validation(tmp_path:
         leave_run(tmp_path / name, test=[test], validation=[validation], dataset="breastmnist", epochs=epochs)
     (board,) = gather(tmp_path)
     aucs = [row.auc for row in published_results("breastmnist")]
-    assert [row.place for row in board.rows] == [1 + sum(auc > row.auc.mean for auc in aucs) for row in board.rows]
     own = [test for test, _ in scores.values()]
     assert [row.auc.mean for row in board.rows] == sorted(aucs + own, reverse=True)
-    assert {row.folder: row.place for row in board.own} == {"best on test": 1, "chosen": 3, "as published": 4}
+    assert {row.folder: row.place for row in board.own} == {"best on test": 1, "chosen": 1, "as published": 1}
+    lines = {line.name: line.auc_rank for line in leaderboard("breastmnist", "official").ranked}
+    assert {row.model: row.place for row in board.published} == lines and lines["auto-sklearn"] == 7
     assert board.provenance is Provenance.VERIFIED and board.name == "BreastMNIST"
     assert chosen(board).folder == "chosen" and [row for row in board.rows if row.chosen] == [board.chosen]
-    assert (chosen(board).place, board.places) == (3, 8)
+    assert (chosen(board).place, chosen(board).places, chosen(board).ranked_in) == (1, 8, "official")
     assert len(board.rows) == len(board.own) + 7
     assert any("enlarged to 224 by nearest neighbor" in note for note in board.notes)
 
 
-def test_boards_follow_the_catalog_and_note_other_sizes(tmp_path: Path) -> None:
-    leave_run(tmp_path / "r", test=[0.7], validation=[0.7], dataset="retinamnist", size=224)
+def test_boards_follow_the_catalog_and_rank_each_run_in_its_protocol(tmp_path: Path) -> None:
+    vit: dict[str, Any] = {"size": 224, "model": "timm/vit_tiny_patch16_224"}
+    leave_run(tmp_path / "r", test=[0.7], validation=[0.7], dataset="breastmnist", **vit)
+    leave_run(tmp_path / "s", test=[0.9], validation=[0.7], dataset="breastmnist")
+    leave_run(tmp_path / "t", test=[0.95], validation=[0.7], dataset="breastmnist", size=64)
     leave_run(tmp_path / "p", test=[0.9], validation=[0.9], dataset="pathmnist")
-    path, retina = gather(tmp_path)
-    assert (path.subset.flag, retina.subset.flag) == ("pathmnist", "retinamnist")
-    assert "files of size 28; rows of size 224 used other files" in retina.notes[0]
-    assert not any("rows of size" in note for note in path.notes)
+    path, breast = gather(tmp_path)
+    assert (path.subset.flag, breast.subset.flag) == ("pathmnist", "breastmnist")
+    kinds = [("224-pretrained", 224), ("official", 28), ("other-size", 64)]
+    assert [row.comparable for row in sorted(breast.own, key=lambda row: row.folder)] == kinds
+    counts = Counter(row.comparable for row in breast.published)
+    assert set(counts) == set(kinds[:2])
+    expected = {kind: counts[kind] + 1 if kind in counts else 0 for kind in kinds}
+    assert {row.comparable: row.places for row in breast.own} == expected
+    assert "Published rows of 224-pretrained that were selected on test are left out: 1." in breast.notes
+    assert not any(row.model == "MedViTV2-L" for row in breast.rows)
+    assert any("Rows of different protocols" in note for note in breast.notes)
+    assert not any("Rows of different protocols" in note for note in path.notes)
 
 
 def test_runs_without_test_scores_have_no_place_and_lowest_precedence(tmp_path: Path) -> None:
@@ -102,22 +115,6 @@ def test_undefined_scores_stay_undefined(tmp_path: Path) -> None:
 
 def test_a_folder_without_runs_has_no_boards(tmp_path: Path) -> None:
     assert gather(tmp_path) == ()
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=6))
-def test_the_choice_has_the_best_validation_score_of_tested_runs(
-    tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[float, bool]]
-) -> None:
-    folder = tmp_path_factory.mktemp("runs")
-    for epochs, (validation, tested) in enumerate(runs, 1):
-        test = [0.5] if tested else []
-        leave_run(folder / str(epochs), test=test, validation=[validation], dataset="breastmnist", epochs=epochs)
-    (board,) = gather(folder)
-    tested_scores = [validation for validation, tested in runs if tested]
-    best = best_on_validation(board.own)
-    assert best is not None and best == board.chosen
-    assert best.validation_auc.mean == pytest.approx(max(tested_scores or [validation for validation, _ in runs]))
 
 
 def test_a_measure_that_all_configurations_selected_by_comes_before_the_auc(tmp_path: Path) -> None:
@@ -192,7 +189,7 @@ def test_runs_on_unverified_data_have_a_separate_board_without_places(tmp_path: 
     real, other = gather(tmp_path)
     assert (real.provenance, other.provenance) == (Provenance.VERIFIED, provenance)
     assert [row.folder for row in real.own] == ["real"] and len(real.published) == 7 and chosen(real).place == 8
-    assert [row.folder for row in other.rows] == ["other"] and (other.places, other.notes) == (0, ())
+    assert [row.folder for row in other.rows] == ["other"] and other.notes == ()
     assert (chosen(other).place, chosen(other).test_rows, chosen(real).test_rows) == (None, 32, 156)
     assert other.name == f"{provenance.name}: BreastMNIST"
 
@@ -218,7 +215,7 @@ def test_runs_on_few_labels_have_separate_boards_without_places(tmp_path: Path) 
         ("shots 5", ["shots"]),
         ("shots 5, few_validation", ["few validation"]),
     ]
-    assert [board.places for board in boards] == [8, 0, 0, 0, 0]
+    assert [{row.places for row in board.own} for board in boards] == [{8}, {0}, {0}, {0}, {0}]
     assert all(row.place is None for board in boards[1:] for row in board.rows)
     assert [len(board.published) for board in boards] == [7, 0, 0, 0, 0]
     assert chosen(boards[3]).protocol == "defaults, shots 5 (10 train rows)"

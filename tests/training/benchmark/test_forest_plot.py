@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medmnist_hf.training.benchmark.boards import Board, gather
+from medmnist_hf.training.benchmark.boards import gather
 from medmnist_hf.training.benchmark.forest_plot import forest
+from medmnist_hf.training.benchmark.rows import Board
 from tests.fixtures.benchmarks import leave_run
 
 

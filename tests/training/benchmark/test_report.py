@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from medmnist_hf.manifest import Provenance
-from medmnist_hf.training.benchmark.boards import Board, gather
+from medmnist_hf.training.benchmark.boards import gather
 from medmnist_hf.training.benchmark.origin import DATE, origin
 from medmnist_hf.training.benchmark.report import (
     LEGEND,
@@ -23,6 +23,7 @@ from medmnist_hf.training.benchmark.report import (
     markdown,
     write_report,
 )
+from medmnist_hf.training.benchmark.rows import Board
 from medmnist_hf.training.benchmark.tables import TableCell, board_table, chosen_table, models_table
 from tests.fixtures.benchmarks import leave_run
 
@@ -163,10 +164,14 @@ def test_markdown_has_the_same_tables(boards: tuple[Board, ...]) -> None:
     lines = [line for line in part.splitlines() if line.startswith("|")][2:]
     assert len(lines) == len(breast.rows)
     for line, row in zip(lines, breast.rows, strict=True):
-        place = "–" if row.place is None else str(row.place)
+        place = "–" if row.place is None else f"{row.place} of {row.places}" if row.own else str(row.place)
         auc = "–" if math.isnan(row.auc.mean) else f"{row.auc.mean:.3f}"
         cells = [cell.strip() for cell in line.strip("|").split(" | ")]
-        assert cells[0] == place and cells[4].lstrip("*").startswith(auc) and cells[1].startswith(row.model)
+        assert (
+            cells[0].partition(" (")[0] == place
+            and cells[4].lstrip("*").startswith(auc)
+            and cells[1].startswith(row.model)
+        )
     assert "| cell-one | failed | no \\<memory\\> \\| left |" in text
     for line in text.splitlines():
         assert line == line.rstrip()
@@ -218,7 +223,7 @@ def test_an_unpublished_subset_has_own_rows_only(unpublished: str, tmp_path: Pat
     leave_run(tmp_path / "b", test=[0.9], validation=[0.8], dataset="retinamnist")
     boards = gather(tmp_path)
     (board,) = (each for each in boards if each.subset.flag == unpublished)
-    assert board.rows == board.own and board.published == () and board.places == 0 and not board.notes
+    assert board.rows == board.own and board.published == () and not board.notes
     chosen, other = ([cell.text for cell in line.cells] for line in reversed(chosen_table(boards).lines))
     assert chosen[-2:] == ["–", "–"] and "–" not in other[-2:]
     drawings = drawings_of(Reader(html(boards, [])).root)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from medmnist_hf.manifest import Provenance
-from medmnist_hf.training.benchmark.boards import Board, BoardScore, gather
+from medmnist_hf.training.benchmark.boards import gather
+from medmnist_hf.training.benchmark.rows import Board, BoardScore
 from medmnist_hf.training.benchmark.tables import (
     ABSENT,
     PLACE,
@@ -46,14 +47,14 @@ def test_every_line_has_one_cell_per_column(boards: tuple[Board, ...]) -> None:
         assert len(table.foot) in {0, len(table.columns)}
 
 
-def test_a_board_lists_all_rows_by_place(boards: tuple[Board, ...]) -> None:
+def test_a_board_lists_all_rows_by_auc(boards: tuple[Board, ...]) -> None:
     table = board_table(boards[1])
-    assert [line.kind for line in table.lines] == ["own", "published", "published", "chosen", *["published"] * 5]
-    assert table.columns[table.sorted_by or 0].name == PLACE
-    assert [cell.text for cell in column(table, PLACE)][:4] == ["1", "1", "2", "3"]
-    first, second, _, fourth = (line.cells for line in table.lines[:4])
+    assert [line.kind for line in table.lines] == ["own", *["published"] * 7, "chosen"]
+    assert table.sorted_by is None, "the last row has no place, as no results are published for its size"
+    assert [cell.text for cell in column(table, PLACE)] == ["1 of 8", *["1"] * 6, "7", ABSENT]
+    first, second, fourth = (table.lines[at].cells for at in (0, 1, -1))
     assert [cell.text for cell in first] == [
-        *("1", "resnet18", "finetune", "28", "0.940 ± 0.014", "0.840 ± 0.014", "0.700 ± 0.000", "2"),
+        *("1 of 8", "resnet18", "finetune", "28", "0.940 ± 0.014", "0.840 ± 0.014", "0.700 ± 0.000", "2"),
         *("defaults, epochs 3", "1,234,567", "10.5"),
     ]
     assert first[4].detail == "0.890 to 0.990" and first[4].key == pytest.approx(0.94)
@@ -69,8 +70,8 @@ def test_the_best_of_each_column_of_a_board_is_marked(boards: tuple[Board, ...],
         return [(names[at], cell.text) for line in table.lines for at, cell in enumerate(line.cells) if cell.best]
 
     table = board_table(boards[1])
-    assert table.caption == "BreastMNIST by test AUC; the best test AUC and ACC in bold"
-    best_acc = max(row.acc.mean for row in boards[1].rows)
+    assert table.caption == "BreastMNIST by test AUC; the best scores in bold"
+    best_acc = max(row.acc.mean for row in boards[1].rows if row.ranked_in == "official")
     assert marked(table) == [("Test AUC", "0.940 ± 0.014"), ("Test ACC", digits(best_acc))]
     options: dict[str, Any] = {"dataset": "breastmnist", "provenance": Provenance.UNVERIFIED}
     leave_run(tmp_path / "a", test=[0.9], validation=[0.7], **options)
@@ -101,10 +102,11 @@ def test_the_results_are_chosen_on_validation(boards: tuple[Board, ...]) -> None
     table = chosen_table(boards)
     retina, breast = ([cell.text for cell in line.cells] for line in table.lines)
     assert retina == ["retinamnist", "resnet18", "0.600", "0.500", "0.900", "3", "8 of 8", "0.750"]
-    assert breast == ["breastmnist", "resnet18", "0.900", "0.800", "0.800", "2", "3 of 8", "0.919"]
+    assert breast == ["breastmnist", "resnet18", "0.900", "0.800", "0.800", "2", ABSENT, ABSENT]
     assert column(table, "Chosen")[1].detail == "knn, 64"
     assert [[link.text for link in group] for group in column(table, "Chosen")[1].links] == [["b"]]
-    assert column(table, "Best published AUC")[1].detail == "Google AutoML Vision"
+    assert column(table, "Best published AUC")[0].detail == "Google AutoML Vision"
+    assert column(table, PLACE)[0].detail == "official"
 
 
 @pytest.mark.parametrize("provenance", [Provenance.UNVERIFIED, Provenance.SYNTHETIC])

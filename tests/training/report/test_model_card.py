@@ -14,8 +14,8 @@ from markdown_it import MarkdownIt
 
 from medmnist_hf.catalog import Subset, Task, citation_keys, subset, subsets
 from medmnist_hf.hub.eval_results import MEASURES
+from medmnist_hf.leaderboard.board import leaderboard
 from medmnist_hf.manifest import Provenance
-from medmnist_hf.scoring.published import leaderboard
 from medmnist_hf.training.recipe import make_recipe, presets
 from medmnist_hf.training.registry import method
 from medmnist_hf.training.report.model_card import CURVES, SCORES, card, model_card
@@ -110,7 +110,7 @@ def test_the_metadata_has_the_scores_of_the_published_seed(tmp_path: Path) -> No
 
 
 def test_scores_have_intervals_classes_seeds_and_places(tmp_path: Path) -> None:
-    made = card_of(tmp_path, "pathmnist", size=64, test=[0.9, 0.6], validation=[0.7, 0.8])
+    made = card_of(tmp_path, "pathmnist", test=[0.9, 0.6], validation=[0.7, 0.8])
     text = made.text
     headline, classes, seeds, places = (
         [[cell.strip() for cell in row] for row in table] for table in tables(text)[:4]
@@ -122,16 +122,16 @@ def test_scores_have_intervals_classes_seeds_and_places(tmp_path: Path) -> None:
     assert [row[0] for row in classes[2:]] == list(subset("pathmnist").labels)
     assert "Further metrics on test: balanced accuracy 0.500, ECE 0.040." in text
     assert seeds[-1] == ["mean", "0.750 ± 0.071", "0.650 ± 0.071", "0.750 ± 0.212", "0.650 ± 0.212"]
-    ranked = leaderboard("pathmnist", [("resnet18 finetune (64)", 0.75, 0.65)], provenance=Provenance.VERIFIED)
-    assert [row[1].strip("*") for row in places[2:]] == [place.name for place in ranked]
-    assert "**resnet18 finetune (64)**" in text and "The mean of all seeds among the results" in text
-    assert "Published results are for images of size 28; this result is for size 64." in text
+    published = [line.name for line in leaderboard("pathmnist", "official").ranked]
+    assert [row[1].strip("*") for row in places[2:]] == [*published, "resnet18 finetune (28)"]
+    assert places[-1][0] == "7" and "The mean of all seeds among published results of the protocol `official`" in text
+    assert "medmnist-hf leaderboard" not in text, "all are listed"
 
 
 def test_a_single_seed_has_no_table_of_seeds(tmp_path: Path) -> None:
     text = card_of(tmp_path).text
-    assert "all seeds" not in text and "This model is seed" not in text and "This model among the results" in text
-    assert "Published results are for images" not in text
+    assert "all seeds" not in text and "This model is seed" not in text
+    assert "This model among published results" in text
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,8 @@ def test_a_run_is_ranked_among_the_published_rows(capsys: pytest.CaptureFixture[
     assert " ".join(lines[1].split()) == expected
     assert "2 seeds: test AUC 0.910 ± 0.000, ACC 0.850 ± 0.000 on 156 samples" in text
     assert all(row.method in text for row in published_results("breastmnist"))
-    places = [line.split()[0] for line in lines if "resnet18 finetune (28)  (yours)" in line]
-    assert places == [str(1 + sum(row.auc > 0.91 for row in published_results("breastmnist")))]
+    (own,) = (line.split() for line in lines if "resnet18 finetune (28)  (yours)" in line)
+    assert own[:6] == ["0.910", "0.026", "1", "0.850", "0.026", "1"], "within two standard errors of the best"
     assert "written to runs/mine" in text and 'note: "(224)"' in text
 
 
@@ -60,12 +60,18 @@ def test_the_ensemble_of_the_seeds_has_a_row_and_a_place(capsys: pytest.CaptureF
     print_results(replace(result, ensemble=ensemble), Path("x"))
     text = " ".join(capsys.readouterr().out.split())
     assert "ensemble 0.900 0.800 0.925 0.860 to 0.960 0.850 0.800 to 0.900" in text
-    assert "0.925 0.850 resnet18 finetune (28), ensemble of the seeds (yours)" in text
+    assert "0.925 0.026 1 0.850 0.026 1 resnet18 finetune (28), ensemble of the seeds (yours)" in text
 
 
-def test_another_size_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_of_another_protocol_is_ranked_in_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of many published results, the first are shown, with the command that lists all."""
     print_results(result_of(size=64), Path("x"))
-    assert "published results are for images of size 28, this run is for size 64" in capsys.readouterr().out
+    assert "Google AutoML Vision" not in capsys.readouterr().out, "no results are published for this size"
+    print_results(result_of(size=224, model="timm/vit_tiny_patch16_224"), Path("x"))
+    text = capsys.readouterr().out
+    assert "breastmnist, protocol 224-pretrained: " in text and "vit_tiny_patch16_224 finetune (224)  (yours)" in text
+    assert "Google AutoML Vision" not in text and text.count("  validation  ") == 12
+    assert "more published results and 1 selected on test: medmnist-hf leaderboard breastmnist --protocol 224" in text
 
 
 def test_without_test_there_is_no_leaderboard(capsys: pytest.CaptureFixture[str]) -> None:

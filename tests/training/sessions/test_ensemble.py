@@ -1,4 +1,4 @@
-"""`medmnist_hf.training.ensemble`: the mean of the seeds' prediction files, scored by the official metric."""
+"""`medmnist_hf.training.sessions.ensemble`: the mean of the seeds' prediction files, scored by the official metric."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +13,9 @@ from medmnist_hf.evaluation.prediction_files import read_predictions
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.official import score
 from medmnist_hf.scoring.predictions import check
-from medmnist_hf.training.ensemble import ensemble, write_scores
 from medmnist_hf.training.methods.base import Run
 from medmnist_hf.training.recipe import make_recipe
+from medmnist_hf.training.sessions.ensemble import ensemble, write_scores
 from tests.fixtures.benchmarks import data_of
 
 RNG = np.random.default_rng(0)
