@@ -107,8 +107,7 @@ class Recipe(NamedData):
         3, "Channels of the network's input. 3: repeat gray images; images: keep the channels of the images."
     )
     normalize: Literal["model", "dataset", "half", "none"] = option(
-        "model",
-        "Mean and std. model: the model's own; dataset: those of the train split; half: 0.5, 0.5; none: keep 0..1.",
+        "model", "Mean and std. model: the model's; dataset: of the train split; half: 0.5, 0.5; none: keep 0..1."
     )
 
     features: str | None = option(
