@@ -54,8 +54,7 @@ class Plan(FilePlan):
         """Yield the lines of `FilePlan.lines`, then the configs and the open pull requests."""
         yield from super(Plan, self).lines()
         yield f"configs after the push: {', '.join(self.configs)}"
-        for request in self.pull_requests:
-            yield f"{request.url} is open with {'the same changes' if request.same else 'other changes'}"
+        yield from map(str, self.pull_requests)
 
 
 def plan_push(api: HfApi, build: LocalBuild, options: PushOptions, describe: Describe) -> Plan:

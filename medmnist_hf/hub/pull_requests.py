@@ -25,6 +25,9 @@ class PullRequest:
     revision: str
     same: bool
 
+    def __str__(self) -> str:
+        return f"{self.url} is open with {'the same changes' if self.same else 'other changes'}"
+
 
 def open_pull_requests(
     api: HfApi, repo_id: str, base: str, files: Mapping[str, PushFile], removed: Sequence[str]

@@ -1,6 +1,7 @@
 """List, read and download the files of a repository on the Hub at one commit."""
 
 import contextlib
+import glob
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -222,7 +223,8 @@ def download_files(repo_id: str, sha: str, names: Sequence[str], *, repo_type: s
     Raises:
         Exception: The errors in `client_errors`.
     """
-    folder = Path(snapshot_download(repo_id, repo_type=repo_type, revision=sha, allow_patterns=list(names), **options))
+    patterns = [glob.escape(name) for name in names]  # prediction files have brackets in their names
+    folder = Path(snapshot_download(repo_id, repo_type=repo_type, revision=sha, allow_patterns=patterns, **options))
     missing = [name for name in names if not (folder / name).exists()]
     if missing:
         # The client caches the listing of a commit forever, even one from an empty response.

@@ -82,9 +82,16 @@ def _table(lines: Sequence[Line], *, places: bool) -> Any:
             *(_digits(line.acc), _digits(line.acc_error), *acc_place),
             "" if result is None else result.selected_on,
             "" if result is None else str(result.seeds or "unknown"),
-            f"{line.name}  (yours)" if result is None else line.name,
+            _name(line),
         )
     return table
+
+
+def _name(line: Line) -> str:
+    """Name of a line; further results than published ones say where they are from."""
+    if line.result is None:
+        return f"{line.name}  (yours)"
+    return line.name if line.result.source in sources() else f"{line.name}  ({line.result.locator})"
 
 
 def board_notes(board: Board) -> Iterator[str]:

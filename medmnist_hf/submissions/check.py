@@ -102,7 +102,7 @@ def check_entry(
         folder: The folder of the entry.
         known: The rows of the entries that were accepted before; those of the same name are left out.
         root: Folder of builds or of NPZ files with the labels; see `medmnist_hf.evaluation.labels.read_labels`.
-        only: Score only this subset.
+        only: Check only this subset.
         published: Whether the folder is that of a repository, which also holds the recomputed results.
         on_file: Called with the path of each file before it is read.
 
@@ -115,13 +115,15 @@ def check_entry(
     paths = files_in(folder)
     entry = read_entry(folder)
     files, faults = sort_files(paths)
+    flags = [flag for flag in entry.results if only in (None, flag)]
+    if only is not None:
+        files = [file for file in files if file.name.flag == only]
     faults += _release_faults(entry)
-    faults += _layout_faults(entry, files)
+    faults += _layout_faults(entry, files, flags)
     rows: list[Row] = []
     kinds: set[Provenance] = set()
-    for flag, claim in entry.results.items():
-        if only not in (None, flag):
-            continue
+    for flag in flags:
+        claim = entry.results[flag]
         labels = read_labels(flag, entry.size, TEST_SPLIT, root=root)
         kinds.add(labels.provenance)
         scored: list[ScoredFile] = []
@@ -169,7 +171,7 @@ def _release_faults(entry: Entry) -> list[str]:
     return faults
 
 
-def _layout_faults(entry: Entry, files: Sequence[SeedFile]) -> list[str]:
+def _layout_faults(entry: Entry, files: Sequence[SeedFile], flags: Iterable[str]) -> list[str]:
     """Each seed has one file of the test split of each subset, in the size of the entry, and no other."""
     faults = []
     seeds = sorted({file.seed for file in files})
@@ -184,7 +186,7 @@ def _layout_faults(entry: Entry, files: Sequence[SeedFile]) -> list[str]:
                 f"{file.path}: predictions for {name.split} at size {name.size}, but the entry is for {TEST_SPLIT} at "
                 f"size {entry.size}: remove it"
             )
-    for flag in entry.results:
+    for flag in flags:
         for seed in seeds:
             count = sum((file.name.flag, file.seed) == (flag, seed) for file in files)
             if count != 1:

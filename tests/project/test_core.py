@@ -49,9 +49,9 @@ NEEDS = {
     "automl": ("train", ["automl", "breastmnist", "--root", "dist", "--engine", "flaml"]),
 }
 TESTED_ELSEWHERE = {"automl-env": "tests/automl", "push-metric": "tests/cli/make_data/test_push_metric.py"}
-TESTED_ELSEWHERE |= dict.fromkeys(("submit check",), "tests/cli/results/test_submit.py")
-"""The first creates an environment, which takes minutes; the second needs a Hub, but no extra; the third
-needs official labels."""
+TESTED_ELSEWHERE |= dict.fromkeys(("submit check", "submit push"), "tests/cli/results/test_submit.py")
+"""The first creates an environment, which takes minutes; the second needs a Hub, but no extra; the others
+need official labels."""
 
 
 @pytest.fixture(scope="module")

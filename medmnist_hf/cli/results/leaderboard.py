@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.progress import TextColumn
 
 from medmnist_hf import catalog, console
 from medmnist_hf.cli.options.data import RootToRead
@@ -21,6 +22,7 @@ from medmnist_hf.scoring.published import compare_with_published, published_spli
 
 if TYPE_CHECKING:
     from medmnist_hf.evaluation.evaluate import Evaluation
+    from medmnist_hf.submissions.accepted import Accepted
 
 _PROTOCOLS = ", ".join(protocols())
 
@@ -52,6 +54,13 @@ def board(
             "--clean", help="Leave out results whose selection, pretraining or training is unknown."
         ),
     ] = False,
+    entries: Annotated[
+        str | None,
+        Panel.DATA.option(
+            metavar="PLACE",
+            help="Entries to recompute and rank too: an entry, a folder of entries, or their repository on the Hub.",
+        ),
+    ] = None,
     data: Data = None,
     root: RootToRead = None,
     from_logits: Logits = None,
@@ -98,15 +107,18 @@ def board(
             raise ScoreError(in_options(error)) from None
         print_warnings(evaluation)
         scored.append((evaluation, _why_apart(rules, evaluation, settings.get(file))))
+    accepted = None if entries is None else _accepted(entries, entry.flag, root)
     names = tables.run_names([evaluation for evaluation, _ in scored])
     own = [
         (_own(name, evaluation), evaluation.provenance, why)
         for name, (evaluation, why) in zip(names, scored, strict=True)
     ]
     notes = [f"{each.name} has no place: {why}" for each, kind, why in own if kind.comparable and why]
+    notes += () if accepted is None else accepted.notes
     ranked = [each for each, kind, why in own if kind.comparable and not why]
     apart = [each for each, kind, why in own if kind.comparable and why]
-    main = leaderboard(entry.flag, rules.name, ranked, unranked=apart, clean=clean, size=size)
+    further = () if accepted is None else accepted.results
+    main = leaderboard(entry.flag, rules.name, ranked, unranked=apart, entries=further, clean=clean, size=size)
     others = {
         kind: [each for each, provenance, _ in own if provenance is kind] for kind in Provenance if not kind.comparable
     }
@@ -155,6 +167,17 @@ def _place(line: Line | None, published: int) -> str:
         return "no published results to compare with"
     auc, acc = ("-" if rank is None else rank for rank in (line.auc_rank, line.acc_rank))
     return f"place {auc} by AUC and {acc} by ACC of {published + 1}"
+
+
+def _accepted(place: str, flag: str, root: Path | None) -> "Accepted":
+    """The entries of a place, scored with a line of progress."""
+    from medmnist_hf.submissions.accepted import read_accepted
+
+    with console.progress(TextColumn("{task.description}", markup=False)) as progress:
+        task = progress.add_task(f"reading the entries of {place}", total=None)
+        return read_accepted(
+            place, flag, root=root, on_file=lambda path: progress.update(task, description=f"scoring {path}")
+        )
 
 
 def _settings_of_runs(paths: Sequence[Path]) -> dict[Path, Setting]:

@@ -7,6 +7,7 @@ import pytest
 
 from tests.fixtures.commands import Command, command
 from tests.fixtures.entries import edit, leave_entry, predict
+from tests.fixtures.hub.server import HubServer
 
 
 @pytest.fixture
@@ -38,6 +39,69 @@ def test_an_entry_of_files(submit: Command, real_data: Path) -> None:
     assert "put prediction files into empty/seed-0" in empty.stdout
     both = submit("init", "both", path, "--run", "runs/a")
     assert both.returncode == 1 and both.stderr == "error: give prediction files or --run, not both\n"
+
+
+def test_the_real_file_makes_an_entry(submit: Command, real_data: Path) -> None:
+    (path,) = (real_data.parent / "predictions").glob("*.csv")
+    submit("init", "resnet18-224", path, "--root", real_data)
+    known = {"image_size": 224, "resize": "other", "pretraining": "none", "adaptation": "scratch", "labels": "all"}
+    for name, value in (known | {"method": "ResNet-18 (224)", "selected_on": "validation"}).items():
+        edit(Path("resnet18-224"), f"{name}: ''", f"{name}: {value}")
+    done = submit("check", "resnet18-224", "--root", real_data)
+    (line,) = (line.split() for line in done.stdout.splitlines() if line.startswith("breastmnist"))
+    assert line == [
+        "breastmnist",
+        "0.9129",
+        "0.9129",
+        "0.8462",
+        "0.8462",
+        "official",
+        *["1", "of", "8"],
+        *["1", "of", "8"],
+    ]
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_pull_request_is_opened_reviewed_and_ranked(
+    submit: Command,
+    hub: HubServer,
+    real_data: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", hub.token.secret)
+    where = ("--root", real_data, "--repo-id", "org/medmnist-leaderboard")
+    leave_entry(Path("mine"), real_data)
+    shown = submit("push", "mine", *where)
+    assert shown.stdout.endswith("nothing was changed: pass --yes to open a pull request\n") and not hub.store.repos
+    assert "new      entries/mine/results.jsonl" in shown.stdout and "new      README.md" in shown.stdout
+    done = submit("push", "mine", *where, "--yes", "--message", "My first entry")
+    assert "org/medmnist-leaderboard: pull request " in done.stdout and "all files checked" in done.stdout
+    (request,) = hub.store.repos["dataset", "org/medmnist-leaderboard"].discussions.values()
+    assert request.title == "My first entry"
+    reviewed = submit("check", *where, "--pr", "1")
+    assert reviewed.returncode == 0 and reviewed.stdout.startswith("mine: Net (2 seeds, ")
+    hub.api().merge_pull_request("org/medmnist-leaderboard", 1, repo_type="dataset")
+    leave_entry(Path("copy"), real_data, method="Copy")
+    for refused in (submit("check", "copy", *where), submit("push", "copy", *where, "--yes")):
+        assert refused.returncode == 1 and refused.stderr.count("error: ") == 2
+        assert "the same predictions as seed 0 of the entry mine (Net), which was accepted before" in refused.stderr
+    rank = command("leaderboard", capsys, monkeypatch)
+    for place in ("org/medmnist-leaderboard", "mine"):
+        board = rank("breastmnist", "--entries", place, "--root", real_data)
+        assert "  Net  (entries/mine)" in board.stdout and board.stderr == ""
+        facts = json.loads(rank("breastmnist", "--entries", place, "--root", real_data, "--json").stdout)
+        (row,) = (row["published"] for row in facts["rows"] if row["published"]["source"] == "entries")
+        assert (row["locator"], row["seeds"]) == ("entries/mine", 2) and len(facts["rows"]) == 8
+    edit(Path("mine"), "auc: ", "auc: 0.5 #")
+    board = rank("breastmnist", "--entries", "mine", "--root", real_data)
+    assert "note: the entry mine is left out: entry.yaml: results.breastmnist.auc claims 0.5" in board.stdout
+
+
+@pytest.mark.parametrize("options", [(), ("mine", "--repo-id", "org/x", "--pr", "1"), ("--pr", "1")])
+def test_a_check_is_of_a_folder_or_of_a_pull_request(options: tuple[str, ...], submit: Command) -> None:
+    done = submit("check", *options)
+    assert done.returncode == 1 and done.stderr == "error: give the folder of an entry, or --repo-id with --pr\n"
 
 
 def test_a_group_without_a_command_shows_its_commands(submit: Command) -> None:
