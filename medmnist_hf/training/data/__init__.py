@@ -19,7 +19,7 @@ with suggest_install("train"):
         Rotation,
     )
     from medmnist_hf.training.data.dataset import ArrayBatch, ArrayDataset
-    from medmnist_hf.training.data.loader import ArrayLoader
+    from medmnist_hf.training.data.loader import ArrayLoader, DeviceLoader
     from medmnist_hf.training.data.order import BalancedBatches, EpochBatches
     from medmnist_hf.training.data.own_augmentation import OwnAugmentation
     from medmnist_hf.training.data.recipe_transforms import RandomCorruption
@@ -34,6 +34,7 @@ __all__ = [
     "BatchTransform",
     "ColorJitter",
     "Crop",
+    "DeviceLoader",
     "EpochBatches",
     "Erasing",
     "Flip",

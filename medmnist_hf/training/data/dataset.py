@@ -95,6 +95,11 @@ class ArrayDataset(Dataset[dict[str, Tensor]]):
         self._buffers = Buffers()
 
     @property
+    def stored_bytes(self) -> int:
+        """Size of all images as stored, in bytes."""
+        return len(self) * prod(self.image_shape)
+
+    @property
     def image_shape(self) -> tuple[int, ...]:
         """Shape of one image as stored: (H, W), (H, W, 3) or (D, H, W)."""
         return tuple(self._images.shape[1:])

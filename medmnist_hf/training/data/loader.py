@@ -1,4 +1,7 @@
-"""Load batches of an array data set, ordered by seed and epoch, made ahead in threads, resumable within an epoch."""
+"""Load batches of an array data set, ordered by seed and epoch, resumable within an epoch.
+
+`ArrayLoader` makes them ahead in threads; `DeviceLoader` makes them on the device, where it keeps all images.
+"""
 
 import contextlib
 from collections import deque
@@ -17,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.data.dataset import ArrayBatch, ArrayDataset
-from medmnist_hf.training.data.order import BalancedBatches, EpochBatches
+from medmnist_hf.training.data.order import BalancedBatches, EpochBatches, EpochIndices
 from medmnist_hf.training.data.transforms import BatchTransform, channels_first
 
 Item = TypeVar("Item")
@@ -26,6 +29,9 @@ Batch = dict[str, Tensor]
 
 _FIXED: Final = ("samples", "batch_size", "shuffle", "seed", "drop_last", "join_single", "world_size", "groups")
 """Settings that must be equal for a position in an epoch to refer to the same samples."""
+
+_COPIED: Final = 1 << 28
+"""Bytes copied to a device at a time, so that a memory-mapped data set is never in host memory as a whole."""
 
 _SMALL: Final = 1 << 20
 """Values per batch up to which handing a batch from thread to thread takes longer than making it."""
@@ -188,6 +194,98 @@ class ArrayLoader(DataLoader[Batch]):
         if self.pin_memory and self.device.type == "cpu":
             return {name: part.pin_memory() for name, part in finished.items()}
         return finished
+
+
+class DeviceLoader(ArrayLoader):
+    """Loads the batches of an `ArrayLoader` from images that lie on the device, as uint8.
+
+    Its batches are those of an `ArrayLoader` with the same seed: the order of an epoch is copied to the device once,
+    where images are gathered and transformed. The host only draws the parameters of augmentations, a few numbers per
+    image, and starts the operations. There are no threads, and one process per device.
+
+    At 28 and 64 pixels every subset fits on a GPU: the largest, TissueMNIST, has 130 and 679 MB of train images.
+
+    Args:
+        data: An `ArrayDataset`, or its images and labels.
+        batch_size: As for `ArrayLoader`, as are the others.
+        shuffle: Draw a new order for each epoch.
+        seed: Seed of the order.
+        groups: Group of each sample, to draw all groups equally often.
+        drop_last: Leave out samples that do not fill a batch or cannot be distributed evenly.
+        join_single: See `EpochBatches`.
+        transform: A `BatchTransform`, or any ``collate_fn``.
+        device: Device of the images and batches; None takes the accelerator, or the CPU if there is none.
+        rank: Rank of this process.
+        world_size: Number of ranks.
+
+    Raises:
+        TrainingError: The data, a number or the device is not valid, or the images do not fit on the device.
+    """
+
+    def __init__(
+        self,
+        data: ArrayDataset | tuple[NDArray[np.uint8], NDArray[Any]],
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        groups: NDArray[np.integer[Any]] | None = None,
+        drop_last: bool = False,
+        join_single: bool = False,
+        transform: Callable[[list[ArrayBatch]], Batch] | None = None,
+        device: torch.device | str | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if device is None and torch.accelerator.is_available():
+            device = torch.accelerator.current_accelerator()
+        super().__init__(
+            data,
+            batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            groups=groups,
+            drop_last=drop_last,
+            join_single=join_single,
+            transform=transform,
+            device=device,
+            prefetch=0,
+            rank=rank,
+            world_size=world_size,
+        )
+        self._images, self._labels = self._resident()
+        self._order: tuple[int, Tensor] | None = None
+
+    def _resident(self) -> tuple[Tensor, Tensor]:
+        """All images and labels on the device, copied in pieces."""
+        arrays = self.arrays
+        try:
+            images = torch.empty((len(arrays), *arrays.image_shape), dtype=torch.uint8, device=self.device)
+        except RuntimeError:  # the CPU raises it, accelerators a subclass
+            needed = arrays.stored_bytes / 1e9
+            raise TrainingError(
+                f"the {len(arrays):,} images of {needed:,.1f} GB do not fit on {self.device}: use ArrayLoader"
+            ) from None
+        step = max(1, _COPIED * len(arrays) // arrays.stored_bytes)
+        labels = []
+        for first in range(0, len(arrays), step):
+            piece = arrays.gather(range(first, min(first + step, len(arrays))))
+            images[first : first + step] = piece.images.to(self.device)
+            labels.append(piece.labels.to(self.device))
+        return images, torch.cat(labels)
+
+    def _gather(self, indices: list[int]) -> ArrayBatch:
+        assert isinstance(indices, EpochIndices)  # those of this loader's sampler
+        if self._order is None or self._order[0] != indices.epoch:
+            self._order = indices.epoch, self.batches.share(indices.epoch).to(self.device)
+        rows = self._order[1][indices.first : indices.first + len(indices)]
+        return ArrayBatch(
+            self._images.index_select(0, rows),
+            self._labels.index_select(0, rows),
+            torch.from_numpy(np.array(indices, np.int64)),
+            indices.epoch,
+            self.arrays.statistics,
+        )
 
 
 def run_serially(make: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:

@@ -16,19 +16,20 @@ from medmnist_hf.training.data.dataset import derive_seed
 
 
 class EpochIndices(list[int]):
-    """The indices of a batch, with the epoch in which they were drawn.
+    """The indices of a batch, with the epoch in which they were drawn and the place of the first of them in it.
 
     The epoch is passed along, even to the workers of a torch `DataLoader`, because augmentation depends on it.
     """
 
     epoch: int
+    first: int
 
-    def __init__(self, indices: Sequence[int], epoch: int) -> None:
+    def __init__(self, indices: Sequence[int], epoch: int, first: int) -> None:
         super().__init__(indices)
-        self.epoch = epoch
+        self.epoch, self.first = epoch, first
 
-    def __reduce__(self) -> tuple[type["EpochIndices"], tuple[list[int], int]]:
-        return EpochIndices, (list(self), self.epoch)
+    def __reduce__(self) -> tuple[type["EpochIndices"], tuple[list[int], int, int]]:
+        return EpochIndices, (list(self), self.epoch, self.first)
 
 
 class EpochBatches(Sampler[list[int]]):
@@ -118,13 +119,14 @@ class EpochBatches(Sampler[list[int]]):
         # Runs when the first batch is drawn: a torch loader with workers makes two iterators and uses one.
         epoch, start = self.position
         self.resume(epoch + 1, 0)
-        share = self._indices(epoch)
+        share = self.share(epoch)
         end = self._share - self._share % self.batch_size if self.drop_last else self._share
         for number in range(start, len(self)):
             first, is_last = number * self.batch_size, number == len(self) - 1
-            yield EpochIndices(share[first : end if is_last else first + self.batch_size].tolist(), epoch)
+            yield EpochIndices(share[first : end if is_last else first + self.batch_size].tolist(), epoch, first)
 
-    def _indices(self, epoch: int) -> Tensor:
+    def share(self, epoch: int) -> Tensor:
+        """The samples that this rank draws in an epoch, in order, int64 of shape ``(N,)``."""
         order = self.order(epoch)
         total = self._share * self.world_size
         return order.repeat(math.ceil(total / self.samples))[self.rank : total : self.world_size]

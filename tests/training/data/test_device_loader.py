@@ -1,0 +1,105 @@
+"""`DeviceLoader`: batch for batch those of an `ArrayLoader`, from images that are copied to the device once."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from medmnist_hf.errors import TrainingError
+from medmnist_hf.training.data import loader
+from medmnist_hf.training.data.augment import Flip
+from medmnist_hf.training.data.dataset import ArrayDataset
+from medmnist_hf.training.data.loader import ArrayLoader, DeviceLoader
+from medmnist_hf.training.data.transforms import BatchTransform
+
+Arrays = tuple[np.ndarray[Any, np.dtype[np.uint8]], np.ndarray[Any, Any]]
+
+
+def arrays_of(shape: tuple[int, ...], labels: int = 0) -> Arrays:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, shape, np.uint8)
+    return images, rng.integers(0, 2, (shape[0], labels)) if labels else np.arange(shape[0])
+
+
+def assert_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    assert first.keys() == second.keys()
+    for name, part in first.items():
+        assert part.dtype == second[name].dtype and torch.equal(part, second[name]), name
+
+
+@pytest.mark.parametrize(
+    ("arrays", "options"),
+    [
+        (arrays_of((33, 8, 8)), {}),
+        (arrays_of((33, 8, 8, 3)), {"shuffle": True, "seed": 5, "join_single": True}),
+        (arrays_of((33, 6, 6, 6)), {"shuffle": True, "drop_last": True, "rank": 1, "world_size": 2}),
+        (arrays_of((33, 8, 8), labels=4), {"groups": np.arange(33) % 3}),
+    ],
+)
+@pytest.mark.parametrize("transformed", [True, False])
+def test_batches_equal_those_of_an_array_loader(
+    arrays: Arrays, options: dict[str, Any], transformed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader, "_COPIED", 1000)  # several pieces
+    augment = (Flip(axes=(-1, -2)),)
+    options |= {"transform": BatchTransform(augment=augment, seed=3)} if transformed else {}
+    ours, usual = (make(arrays, 8, **options) for make in (DeviceLoader, ArrayLoader))
+    assert len(ours) == len(usual)
+    for _ in range(2):
+        for first, second in zip(ours, usual, strict=True):
+            assert_equal(first, second)
+
+
+def test_few_rows_and_a_position_within_an_epoch(tmp_path: Path) -> None:
+    """Rows of a memory-mapped file are copied once; a loader resumes where an `ArrayLoader` stopped."""
+    images, labels = arrays_of((40, 8, 8))
+    np.save(tmp_path / "images.npy", images)
+    mapped = ArrayDataset(np.load(tmp_path / "images.npy", mmap_mode="r"), labels, np.arange(30)[::-1])
+    ours, usual = (make(mapped, 4, shuffle=True) for make in (DeviceLoader, ArrayLoader))
+    iterator = iter(usual)
+    for _ in range(3):
+        next(iterator)
+    ours.load_state_dict(usual.state_dict())
+    for first, second in zip(ours, iterator, strict=True):
+        assert_equal(first, second)
+    ours.set_epoch(0)
+    usual.set_epoch(0)
+    assert_equal(next(iter(ours)), next(iter(usual)))
+
+
+def test_an_unknown_device_is_refused() -> None:
+    with pytest.raises(TrainingError, match=r"unknown device nowhere: choose cpu"):
+        DeviceLoader(arrays_of((4, 8, 8)), 2, device="nowhere")
+
+
+def test_images_that_do_not_fit_are_refused() -> None:
+    row = np.zeros((1, 1024, 1024), np.uint8)
+    images = np.broadcast_to(row, (1 << 27, 1024, 1024))
+    data = ArrayDataset(row, np.zeros(1, np.int64))
+    data._images = torch.from_numpy(row).expand(images.shape)
+    data.labels = torch.zeros(1, dtype=torch.int64).expand(len(images))
+    with pytest.raises(TrainingError, match=r"the 134,217,728 images of 140,737\.5 GB do not fit on cpu: use ArrayLo"):
+        DeviceLoader(data, 2)
+
+
+def test_loaders_need_only_torch() -> None:
+    """torchvision, timm and transformers are not imported, so that they need not be installed."""
+    code = (
+        "import sys\n"
+        "for name in ('torchvision', 'timm', 'transformers', 'accelerate', 'peft'): sys.modules[name] = None\n"
+        "import numpy as np\n"
+        "from medmnist_hf.training.data import ArrayLoader, BatchTransform, DeviceLoader\n"
+        "data = np.zeros((4, 8, 8), np.uint8), np.arange(4)\n"
+        "for make in (ArrayLoader, DeviceLoader):\n"
+        "    for mode in ('bilinear', 'bicubic', 'nearest', 'area'):\n"
+        "        transform = BatchTransform(size=16, interpolation=mode)\n"
+        "        print(next(iter(make(data, 4, transform=transform)))['pixel_values'].shape)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["torch.Size([4, 1, 16, 16])"] * 8
