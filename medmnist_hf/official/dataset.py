@@ -152,7 +152,7 @@ class MedMNIST(Dataset[Any]):
         folder = get_default_root() if self.root == DEFAULT_ROOT else os.fspath(self.root or "")
         fetch(subset(self.flag), self.size, Path(folder).expanduser())
 
-    def save(self, folder: str | os.PathLike[str], postfix: str = "", write_csv: bool = True) -> None:
+    def save(self, folder: str | Path, postfix: str = "", write_csv: bool = True) -> None:
         """Write each row to a file; see the classes below."""
         raise NotImplementedError
 
@@ -166,12 +166,12 @@ class MedMNIST(Dataset[Any]):
             )
         return np.random.choice(count, length * length, replace)
 
-    def _files(self, folder: str | os.PathLike[str]) -> tuple[Path, Path]:
+    def _files(self, folder: str | Path) -> tuple[Path, Path]:
         """The folder of images and the CSV that `save` writes."""
         stem = f"{self.flag}{self.size_flag}"
         return Path(folder, stem), Path(folder, f"{stem}.csv")
 
-    def _montage_file(self, folder: str | os.PathLike[str], suffix: str) -> Path:
+    def _montage_file(self, folder: str | Path, suffix: str) -> Path:
         return Path(folder, f"{self.flag}{self.size_flag}_{self.split}_montage.{suffix}")
 
 
@@ -184,7 +184,7 @@ class MedMNIST2D(MedMNIST):
         picture = PIL.Image.fromarray(pixels)
         return picture.convert("RGB") if self.as_rgb else picture
 
-    def save(self, folder: str | os.PathLike[str], postfix: str = "png", write_csv: bool = True) -> None:
+    def save(self, folder: str | Path, postfix: str = "png", write_csv: bool = True) -> None:
         """Write each image to ``{flag}{size_flag}/{split}{row}_{labels}.{postfix}``.
 
         Args:
@@ -201,7 +201,7 @@ class MedMNIST2D(MedMNIST):
         save2d(self.imgs, self.labels, images, self.split, postfix, table if write_csv else None)
 
     def montage(
-        self, length: int = 20, replace: bool = False, save_folder: str | os.PathLike[str] | None = None
+        self, length: int = 20, replace: bool = False, save_folder: str | Path | None = None
     ) -> PIL.Image.Image:
         """Draw random images as a square of tiles; ``numpy.random.seed`` makes the choice repeatable.
 
@@ -231,7 +231,7 @@ class MedMNIST3D(MedMNIST):
     def _image(self, pixels: UInt8Array) -> NDArray[np.float64]:
         return np.stack([pixels / 255.0] * (3 if self.as_rgb else 1))
 
-    def save(self, folder: str | os.PathLike[str], postfix: str = "gif", write_csv: bool = True) -> None:
+    def save(self, folder: str | Path, postfix: str = "gif", write_csv: bool = True) -> None:
         """Write each volume to a GIF, one frame per slice; arguments and errors as in `MedMNIST2D.save`."""
         if postfix != "gif":
             raise ArgumentError(f"volumes cannot be saved as {postfix}: choose gif")
@@ -239,7 +239,7 @@ class MedMNIST3D(MedMNIST):
         save3d(self.imgs, self.labels, volumes, self.split, postfix, table if write_csv else None)
 
     def montage(
-        self, length: int = 20, replace: bool = False, save_folder: str | os.PathLike[str] | None = None
+        self, length: int = 20, replace: bool = False, save_folder: str | Path | None = None
     ) -> list[PIL.Image.Image]:
         """Draw random volumes as a square of tiles, one picture per slice; see `MedMNIST2D.montage`.
 

@@ -5,7 +5,6 @@ AUC and ACC are those of `medmnist_hf.scoring.official`, which equal the officia
 
 import csv
 import logging
-import os
 import time
 from io import StringIO
 from pathlib import Path
@@ -64,7 +63,7 @@ class Evaluator:
         self.info = INFO[self.flag]
         self.labels = read_labels(find_data(entry, self.size, root), split)
 
-    def evaluate(self, y_score: Any, save_folder: str | os.PathLike[str] | None = None, run: object = None) -> Metrics:
+    def evaluate(self, y_score: Any, save_folder: str | Path | None = None, run: object = None) -> Metrics:
         """Score predictions, and optionally write them to a prediction file.
 
         Args:
@@ -109,9 +108,7 @@ class Evaluator:
         return np.asarray(scores / scores.sum(axis=1, keepdims=True))
 
     @classmethod
-    def parse_and_evaluate(
-        cls, path: str | os.PathLike[str], run: object = None, *, root: Root = DEFAULT_ROOT
-    ) -> Metrics:
+    def parse_and_evaluate(cls, path: str | Path, run: object = None, *, root: Root = DEFAULT_ROOT) -> Metrics:
         """Score a prediction file, print the result, and write the scores to a file whose name includes it.
 
         Args:
@@ -184,7 +181,7 @@ def getACC(y_true: Any, y_score: Any, task: str, threshold: float = THRESHOLD) -
     return float(np.mean((predictions.columns > threshold) == truth))
 
 
-def save_results(y_true: Any, y_score: Any, outputpath: str | os.PathLike[str]) -> None:
+def save_results(y_true: Any, y_score: Any, outputpath: str | Path) -> None:
     """Write labels and scores side by side to a CSV with the header ``id,true_0,...,score_0,...``.
 
     Args:

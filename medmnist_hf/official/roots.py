@@ -19,7 +19,7 @@ from medmnist_hf.official.info import DEFAULT_ROOT, get_default_root
 from medmnist_hf.places.folders import is_file
 from medmnist_hf.places.resolver import NpzFile, Place, Repository, find_below
 
-Root = str | os.PathLike[str] | None
+Root = str | Path | None
 
 ON_HUB: Final = f"hf://datasets/{NAMESPACE}"
 """The root that stands for the repositories of the subsets on the Hub."""

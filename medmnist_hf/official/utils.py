@@ -4,7 +4,6 @@ Functions have the names and arguments of ``medmnist.utils``, and draw and write
 """
 
 import math
-import os
 import secrets
 import shutil
 from collections.abc import Callable, Sequence
@@ -28,7 +27,7 @@ SPLIT_DICT: Final = {"train": "TRAIN", "val": "VALIDATION", "test": "TEST"}
 _BAR_AFTER: Final = 2.0
 """Seconds after which a progress bar appears."""
 
-FilePath = str | os.PathLike[str]
+FilePath = str | Path
 
 
 def montage2d(imgs: UInt8Array, n_channels: int, sel: NDArray[np.intp]) -> PIL.Image.Image:

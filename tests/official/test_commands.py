@@ -114,6 +114,19 @@ def test_files_are_downloaded_and_deleted(
     assert run(f"clean {folder}") == ""
     assert {path.name for path in folder.iterdir()} == {"mnist.npz", "my-breastmnist.npz", "notes.txt"}
     run(f"clean {tmp_path / 'none'}")
+    importlib.import_module("medmnist.__main__").clean(str(folder))
+    assert {path.name for path in folder.iterdir()} == {"notes.txt"}
+
+
+def test_volumes_are_saved_as_gif_by_default(
+    both: tuple[Run, Run], root: Root, theirs: Theirs, tmp_path: Path
+) -> None:
+    folder, (run, run_theirs) = root("nodulemnist3d"), both
+    theirs(folder)
+    run(f"save nodulemnist3d {tmp_path / 'mine'} --root={folder}")
+    assert len(list((tmp_path / "mine" / "nodulemnist3d").glob("*.gif"))) == 16 + 4 + 8
+    with pytest.raises(AssertionError):
+        run_theirs(f"save nodulemnist3d {tmp_path / 'theirs'} --root={folder}")
 
 
 def test_a_subset_without_a_size_is_skipped(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -166,9 +166,23 @@ def test_logits_are_scored_as_there_and_reported(root: Root, theirs: Theirs, cap
     assert "scores are not in 0..1: ACC takes those above 0.5 for positive, so pass probabilities" in caplog.messages
 
 
-def test_the_name_of_a_run_keeps_its_dots(root: Root, tmp_path: Path) -> None:
+def test_the_name_of_a_run_keeps_its_dots(
+    root: Root, theirs: Theirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The official method cuts it at the first one."""
     folder = root("breastmnist")
+    module = theirs(folder)
+    monkeypatch.setattr(module.Evaluator.__init__, "__defaults__", (None, folder))
+    with pytest.raises(OSError, match="non-existent directory"):
+        module.Evaluator("breastmnist", "test").evaluate(np.full((8, 1), 0.25), str(tmp_path / "none"))
+    written = module.Evaluator("breastmnist", "test").evaluate(np.full((8, 1), 0.25), str(tmp_path), "resnet18.a1")
+    (path,) = tmp_path.glob("*.csv")
+    assert module.Evaluator.parse_and_evaluate(str(path)) == written
+    assert sorted(each.name.partition("@")[2] for each in tmp_path.glob("*.csv")) == [
+        "resnet18.a1.csv",
+        "resnet18.csv",
+    ]
+
     evaluator = medmnist.Evaluator("breastmnist", "test", root=folder)
     evaluator.evaluate(np.full((8, 1), 0.25), tmp_path / "new" / "folder", "resnet18.a1_in1k")
     (path,) = (tmp_path / "new" / "folder").iterdir()
@@ -183,8 +197,10 @@ def test_the_name_of_a_run_keeps_its_dots(root: Root, tmp_path: Path) -> None:
         medmnist.Evaluator.parse_and_evaluate(unnamed, root=folder)
 
 
-def test_the_size_may_be_text(root: Root) -> None:
+def test_the_size_may_be_text(root: Root, theirs: Theirs) -> None:
     folder = root("breastmnist")
+    with pytest.raises(FileNotFoundError, match="breastmnist_28"):
+        theirs(folder).Evaluator("breastmnist", "val", size="28", root=folder)
     assert medmnist.Evaluator("BreastMNIST", "val", size="28", root=folder).size_flag == ""
     with pytest.raises(ValueError, match="breastmnist has no size 29"):
         medmnist.Evaluator("breastmnist", "val", size=29, root=folder)

@@ -99,8 +99,23 @@ np.testing.assert_allclose((result["auc"], result["acc"]), official, rtol=0, ato
 
 
 @pytest.mark.slow
+def test_one_line_changed_gives_the_same(real_data: Path, tmp_path: Path) -> None:
+    before, line, _ = (block.text for block in blocks(PAGE) if block.language == "python")
+    second = f"{before.splitlines()[1]}\n"
+    (tmp_path / "npz").symlink_to(real_data)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "HF_HOME": str(tmp_path / "hf")}
+    scores = []
+    for code in (before, before.replace(second, line)):
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
+        scores.append([float(number) for number in re.findall(r"0\.\d+", done.stdout)])
+    there, here = scores
+    assert len(here) == 2 and here == pytest.approx(there, abs=1e-12)
+
+
+@pytest.mark.slow
 def test_both_programs_run_and_read_the_same(real_data: Path, tmp_path: Path) -> None:
-    before, after = (block.text for block in blocks(PAGE) if block.language == "python")
+    before, _, after = (block.text for block in blocks(PAGE) if block.language == "python")
     (tmp_path / "npz").symlink_to(real_data)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "HF_HOME": str(tmp_path / "hf")}
     code = before + SAME.format(after=after)
