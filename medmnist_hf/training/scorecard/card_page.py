@@ -10,6 +10,7 @@ from medmnist_hf.hub.eval_results import RESULTS_PATH, ModelResult, results_yaml
 from medmnist_hf.jobs.submit import duration
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.training.benchmark.tables import ABSENT, Column, Line, Table, TableCell, digits
+from medmnist_hf.training.robustness.results import Robustness
 from medmnist_hf.training.scorecard.card import (
     CARD_NAME,
     LINEAR_PROBE,
@@ -21,6 +22,8 @@ from medmnist_hf.training.scorecard.card import (
 )
 from medmnist_hf.training.scorecard.curves import draw_curves, falls
 from medmnist_hf.training.scorecard.page import Page, Section, html, markdown
+from medmnist_hf.training.scorecard.robustness import READING as ROBUSTNESS_READING
+from medmnist_hf.training.scorecard.robustness import robustness_of, robustness_table
 
 MARKDOWN_NAME: Final = "scorecard.md"
 HTML_NAME: Final = "scorecard.html"
@@ -45,8 +48,8 @@ READING: Final = (
 def write_card(card: ScoreCard, out: Path) -> tuple[Path, ...]:
     """Write a card as JSON, Markdown and HTML, and its results for the Hub, each atomically.
 
-    The last file is for the repository of the model. It holds the linear probes on verified data, and is removed if
-    there are none.
+    The pages have a section on robustness if the folder has reports, see `robustness_of`. The file for the Hub is for
+    the repository of the model. It holds the linear probes on verified data, and is removed if there are none.
 
     Args:
         card: The card.
@@ -54,8 +57,12 @@ def write_card(card: ScoreCard, out: Path) -> tuple[Path, ...]:
 
     Returns:
         Paths of the files.
+
+    Raises:
+        TrainingError: A report on robustness is damaged, or is of another model.
+        OSError: A file cannot be written.
     """
-    page = card_page(card)
+    page = card_page(card, robustness_of(out, card.model))
     contents = {CARD_NAME: card.to_json(), MARKDOWN_NAME: markdown(page), HTML_NAME: html(page)}
     results = "".join(_hub_results(card))
     if results:
@@ -68,8 +75,8 @@ def write_card(card: ScoreCard, out: Path) -> tuple[Path, ...]:
     return tuple(out / name for name in contents)
 
 
-def card_page(card: ScoreCard) -> Page:
-    """Make the page of a card."""
+def card_page(card: ScoreCard, robustness: Sequence[Robustness] = ()) -> Page:
+    """Make the page of a card, with a section on the robustness of runs of its model, if there are any."""
     drawings = [(part.subset, drawing) for part in card.subsets if (drawing := draw_curves(part))]
     sections = [
         Section("Subsets and protocols", tables=[overview(card, name) for name in ("auc", "acc")]),
@@ -79,6 +86,7 @@ def card_page(card: ScoreCard) -> Page:
             for part in card.subsets
             if part.results
         ),
+        *([Section("Robustness", [ROBUSTNESS_READING], [robustness_table(robustness)])] if robustness else []),
         *(
             [Section("Without a result", tables=[_missing(card)])]
             if any(part.missing for part in card.subsets)
