@@ -16,7 +16,7 @@ ROBUSTNESS: Final = "robustness"
 
 READING: Final = (
     "Errors of runs of this model on test images with the corruptions of MedMNIST-C, relative to AlexNet: below 1 is "
-    "better than AlexNet. BE compares errors, rBE their increase over clean images, which for some corruptions divides "
+    "better than AlexNet. BE compares errors, rBE their increase over clean images, which for some divides "
     "by small numbers: read BE first."
 )
 
