@@ -1,4 +1,4 @@
-"""Render the static card of every subset into ``cards/``, or check that the committed ones are up to date.
+"""Render the static cards and the Space without pictures into ``cards/``, or check that they are up to date.
 
 Example:
     python scripts/render_cards.py --check
@@ -14,10 +14,12 @@ from medmnist_hf.cards.readme import stale_cards, update_table, write_static_car
 from medmnist_hf.console.program import Program
 from medmnist_hf.errors import BuildError
 from medmnist_hf.files import write_atomically
+from medmnist_hf.space.site import stale_files, write_site
 
 ROOT: Final = Path(__file__).parents[1]
 README: Final = ROOT / "README.md"
 CARDS: Final = ROOT / "cards"
+SPACE: Final = CARDS / "space"
 
 app = Program(add_completion=False)
 
@@ -26,16 +28,21 @@ app = Program(add_completion=False)
 def cards(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if anything is stale.")] = False,
 ) -> None:
-    """Render the static cards and the README's table from the catalog, bibliography and published results."""
+    """Render the cards, the Space and the README's table from the catalog, bibliography and published results."""
     readme = README.read_text(encoding="utf-8")
     if check:
-        stale = [*stale_cards(CARDS), *([README.name] if update_table(readme) != readme else [])]
+        space = [f"space/{path}" for path in stale_files(SPACE)]
+        stale = [*stale_cards(CARDS), *space, *([README.name] if update_table(readme) != readme else [])]
         if stale:
             raise BuildError(f"stale cards: {', '.join(stale)}: run python scripts/render_cards.py")
         print("all cards are up to date")
         return
     for path in write_static_cards(CARDS):
         print(path)
+    write_site(SPACE)
+    for path in stale_files(SPACE):
+        (SPACE / path).unlink()  # of an earlier version of the page
+    print(SPACE)
     write_atomically(README, update_table(readme))
     print(README)
 

@@ -18,7 +18,7 @@ from medmnist_hf.cli import (
     predict,
     scorecard,
 )
-from medmnist_hf.cli.make_data import audit, build, push, verify
+from medmnist_hf.cli.make_data import audit, build, push, space, verify
 from medmnist_hf.cli.results import evaluate, leaderboard, robustness, submit
 from medmnist_hf.console.program import Program
 from medmnist_hf.scoring.published import published_notes, published_results
@@ -132,7 +132,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
 
 for app.panel, modules in {
     "Use the data": (export, corrupt, cache),
-    "Make the data": (build, verify, audit, push),
+    "Make the data": (build, verify, audit, push, space),
     "Train and compare": (embed, finetune, predict, automl, benchmark, scorecard),
     "Score": (evaluate, leaderboard, robustness, submit),
 }.items():

@@ -26,7 +26,7 @@ LAYERS = [
     "data",
     "conversion corruptions evaluation evaluate_module sampling",
     "exporting embeddings leaderboard",
-    "cards submissions",
+    "cards space submissions",
     "loading",
     "joint official",
     "training",

@@ -32,6 +32,7 @@ WORKS = {
     "compare": ["compare", "mine.csv", "mine.csv", "--subset", "breastmnist", "--split", "test", "--root", "dist"],
     "leaderboard": ["leaderboard", "breastmnist"],
     "submit init": ["submit", "init", "entry", "--root", "dist"],
+    "space": ["space", "breastmnist", "--root", "dist", "--out", "site"],
     "benchmark": ["benchmark", "--example"],
 }
 NEEDS = {
@@ -49,9 +50,10 @@ NEEDS = {
     "automl": ("train", ["automl", "breastmnist", "--root", "dist", "--engine", "flaml"]),
 }
 TESTED_ELSEWHERE = {"automl-env": "tests/automl", "push-metric": "tests/cli/make_data/test_push_metric.py"}
+TESTED_ELSEWHERE |= {"push-space": "tests/cli/make_data/test_space.py"}
 TESTED_ELSEWHERE |= dict.fromkeys(("submit check", "submit push"), "tests/cli/results/test_submit.py")
-"""The first creates an environment, which takes minutes; the second needs a Hub, but no extra; the others
-need official labels."""
+"""The first creates an environment, which takes minutes; the first two that push need a Hub, but no extra;
+the others need official labels."""
 
 
 @pytest.fixture(scope="module")

@@ -35,16 +35,16 @@ if TYPE_CHECKING:
     from medmnist_hf.cli.options.engine import EngineChoice
     from medmnist_hf.hub.commit import Pushed
     from medmnist_hf.hub.dataset_plan import Plan, PushOptions
+    from medmnist_hf.hub.plan import FilePlan
 
 
-_NOTHING = "nothing was changed: pass --yes to push"
+NOTHING = "nothing was changed: pass --yes to push"
 _NOT_FOR_TASKS = frozenset({"data", "root", "collection"})
 
-_Yes = Annotated[bool, Panel.HUB.option("--yes/--dry-run", help="Push, or only show what would change.")]
-_Tag = Annotated[str | None, Panel.HUB.option(help="Tag to set after the pushed files are verified, e.g. v1.0.")]
-_Message = Annotated[
-    str | None, Panel.HUB.option(help="Title of the commit.", show_default="a summary of the changes")
-]
+Yes = Annotated[bool, Panel.HUB.option("--yes/--dry-run", help="Push, or only show what would change.")]
+Tag = Annotated[str | None, Panel.HUB.option(help="Tag to set after the pushed files are verified, e.g. v1.0.")]
+Private = Annotated[bool, Panel.HUB.option("--private", help="Make a new Space private.")]
+Message = Annotated[str | None, Panel.HUB.option(help="Title of the commit.", show_default="a summary of the changes")]
 
 
 def register(app: typer.Typer) -> None:
@@ -74,14 +74,14 @@ def push(
             metavar="USER[/NAME]", help="Repository to push to; without NAME, one per subset, named like it."
         ),
     ],
-    yes: _Yes = False,
+    yes: Yes = False,
     private: Annotated[bool, Panel.HUB.option("--private", help="Make new repositories private.")] = False,
     branch: Annotated[
         str | None, Panel.HUB.option(help="Branch to push to; created if it does not exist.", show_default="main")
     ] = None,
     create_pr: Annotated[bool, Panel.HUB.option("--create-pr", help="Open a pull request.")] = False,
-    tag: _Tag = None,
-    message: _Message = None,
+    tag: Tag = None,
+    message: Message = None,
     collection: Annotated[
         str | None, Panel.HUB.option(help="Title of a collection to add the repositories to.")
     ] = None,
@@ -153,7 +153,7 @@ def push(
         planned = _push_on(context, choice, folders, repo_id, jobs_folder)
         failed += len(folders) - len(planned)
     if planned and not yes:
-        console.echo(_NOTHING)
+        console.echo(NOTHING)
     elif collection and planned:
         from medmnist_hf.hub.dataset_push import add_to_collection
 
@@ -185,7 +185,7 @@ def _push_on(
 
     def describe(folder: TaskFolder, task: Task) -> str:
         lines = result_of(folder, task).rstrip().splitlines()
-        console.echo("\n".join(line for line in lines if line != _NOTHING))
+        console.echo("\n".join(line for line in lines if line != NOTHING))
         return "done"
 
     roots = [folder.parent for folder in folders]
@@ -243,10 +243,10 @@ def push_metric(
     repo_id: Annotated[
         str, Panel.HUB.option(metavar="USER/NAME", help="The Space to push to.")
     ] = f"{NAMESPACE}/medmnist",
-    yes: _Yes = False,
-    private: Annotated[bool, Panel.HUB.option("--private", help="Make a new Space private.")] = False,
-    tag: _Tag = None,
-    message: _Message = None,
+    yes: Yes = False,
+    private: Private = False,
+    tag: Tag = None,
+    message: Message = None,
 ) -> None:
     """Push the module of the metric, in one commit, to the Space that `evaluate.load` downloads it from.
 
@@ -262,9 +262,11 @@ def push_metric(
         require_token(api)
     options = CommitOptions(repo_id, private=private, tag=tag, message=message)
     plan = pushing.plan_metric(api, options)
+    push_files(plan, partial(pushing.push_metric, api, plan, options), yes)
+
+
+def push_files(plan: "FilePlan", push: "Callable[[], Pushed]", yes: bool) -> None:
+    """Show a plan of a Space and, with ``--yes``, carry it out."""
     for line in plan.lines():
         console.echo(line)
-    if not yes:
-        console.echo(_NOTHING)
-        return
-    console.echo(pushing.push_metric(api, plan, options).summary())
+    console.echo(push().summary() if yes else NOTHING)

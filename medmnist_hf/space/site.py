@@ -1,0 +1,80 @@
+"""Write the folder of the Space: the page, the facts it reads, and pictures of subsets that are built."""
+
+from collections.abc import Iterable
+from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from medmnist_hf.catalog import subsets
+from medmnist_hf.errors import BuildError, cannot_write
+from medmnist_hf.files import write_atomically
+from medmnist_hf.space.facts import board_facts, boards_of, subset_facts
+from medmnist_hf.space.pictures import PictureFiles
+from medmnist_hf.space.record import PICTURES, RECORD_NAME, Record, compact
+
+
+@cache
+def page_files() -> dict[str, bytes]:
+    """The files of the page and of its facts: path -> content; pictures and the record of them are not among them."""
+    files = dict(_walk(resources.files("medmnist_hf.space").joinpath("static")))
+    facts = {"subsets": subset_facts(), "leaderboard": board_facts()}
+    facts |= {f"leaderboard/{entry.flag}": boards_of(entry.flag) for entry in subsets()}
+    return files | {f"data/{name}.json": compact(value).encode() for name, value in facts.items()}
+
+
+def _walk(folder: Traversable, prefix: str = "") -> Iterable[tuple[str, bytes]]:
+    for entry in sorted(folder.iterdir(), key=lambda each: each.name):
+        path = f"{prefix}{entry.name}"
+        if entry.is_dir():
+            yield from _walk(entry, f"{path}/")
+        else:
+            yield path, entry.read_bytes()
+
+
+def write_site(out: Path, pictures: Iterable[PictureFiles] = ()) -> Record:
+    """Write the folder of the Space; pictures of an earlier run that are not written again are removed.
+
+    Args:
+        out: The folder; it must be missing, empty or written before.
+        pictures: The pictures, which are written one after another.
+
+    Returns:
+        The record of the pictures, which is written last.
+
+    Raises:
+        BuildError: The folder holds other files or is not writable, or two stores have the same pictures.
+    """
+    records = []
+    try:
+        if not (out / RECORD_NAME).is_file():
+            if out.is_dir() and any(out.iterdir()):
+                raise BuildError(f"{out} holds other files: choose a new folder for the Space")
+            _write(out / RECORD_NAME, Record().to_json().encode())  # an interrupted run can be repeated
+        for path, content in page_files().items():
+            _write(out / path, content)
+        for each in pictures:
+            for path, content in each.files.items():
+                _write(out / path, content)
+            records.append(each.record)
+        record = Record(tuple(records))
+        _write(out / RECORD_NAME, record.to_json().encode())
+        kept = {path for each in records for path in each.files}
+        for file in (out / PICTURES).glob("*"):
+            if f"{PICTURES}/{file.name}" not in kept:
+                file.unlink()
+    except OSError as error:
+        raise BuildError(cannot_write(f"the Space in {out}", error, "run again")) from None
+    return record
+
+
+def stale_files(folder: Path) -> list[str]:
+    """Paths of the files in a folder that are missing, foreign, or differ from a Space without pictures."""
+    expected = {**page_files(), RECORD_NAME: Record().to_json().encode()}
+    existing = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return sorted(path for path in expected.keys() | existing.keys() if expected.get(path) != existing.get(path))
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content)

@@ -1,0 +1,63 @@
+"""``medmnist-hf space`` writes the page for what is built; ``push-space`` pushes it."""
+
+from pathlib import Path
+
+import pytest
+
+from medmnist_hf.space.record import read_record
+from tests.conftest import Phantoms
+from tests.fixtures.builds import build
+from tests.fixtures.commands import command
+from tests.fixtures.hub.server import HubServer
+from tests.fixtures.stores import MODEL, images_of, store
+
+
+def test_it_shows_what_is_built_and_the_rest_as_facts(
+    phantoms: Phantoms, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = command("space", capsys, monkeypatch)
+    place = images_of(phantoms, tmp_path / "dist", "breastmnist")
+    build(phantoms, tmp_path / "dist", "octmnist", 64)
+    store(place, tmp_path / "features")
+    where = ("--root", tmp_path / "dist", "--out", tmp_path / "site")
+    ended = run(*where, "--features", tmp_path / "features")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines() == [
+        "gallery  breastmnist 28    SYNTHETIC",
+        f"atlas    breastmnist 28  {MODEL}  SYNTHETIC",
+        f"{tmp_path / 'site'}: 18 subsets, 1 with pictures",
+    ]
+    assert run("octmnist", "--size", "64", *where).returncode == 0
+    assert [(each.subset, each.size) for each in read_record(tmp_path / "site").pictures] == [("octmnist", 64)]
+
+
+def test_mistakes_are_one_line(
+    phantoms: Phantoms, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = command("space", capsys, monkeypatch)
+    build(phantoms, tmp_path / "dist", "breastmnist", 28)
+    where = ("--root", tmp_path / "dist", "--out", tmp_path / "site")
+    for arguments, expected in (
+        (("breastmnist", "breastmnist"), "breastmnist is named twice"),
+        (("pathmnist",), "no build of pathmnist at size 28"),
+        (("--size", "27"), "no subset has size '27'"),
+        (("--split", "tset"), "unknown split"),
+        (("--features", tmp_path / "none"), "no features in"),
+    ):
+        ended = run(*arguments, *where)
+        assert ended.returncode == 1 and expected in ended.stderr and len(ended.stderr.splitlines()) == 1
+    assert not (tmp_path / "site").exists()
+
+
+@pytest.mark.slow
+def test_the_page_is_pushed_after_a_dry_run(
+    hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command("space", capsys, monkeypatch)("--root", tmp_path, "--out", tmp_path / "site").returncode == 0
+    where = ("scripts/push_space.py", tmp_path / "site", "--repo-id", "org/MedMNIST")
+    shown = hub.script(*where)
+    assert "new      index.html" in shown.stdout and not hub.store.repos
+    assert shown.stdout.splitlines()[-1].startswith("nothing was changed")
+    pushed = hub.script(*where, "--yes", "--tag", "v1")
+    assert "all files checked, tagged v1" in pushed.stdout and not hub.log.find(path="^http")
+    assert b"sdk: static" in hub.store.files("space", "org/MedMNIST")["README.md"]
