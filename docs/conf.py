@@ -18,6 +18,7 @@ author = "the medmnist-hf contributors"
 copyright = "the medmnist-hf contributors"
 version = release = installed_version("medmnist-hf")
 
+exclude_patterns = ["cards/space"]  # a page of its own
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_copybutton"]
 
 html_theme = "pydata_sphinx_theme"

@@ -40,8 +40,8 @@ def cards(
     for path in write_static_cards(CARDS):
         print(path)
     write_site(SPACE)
-    for path in stale_files(SPACE):
-        (SPACE / path).unlink()  # of an earlier version of the page
+    for name in stale_files(SPACE):
+        (SPACE / name).unlink()  # of an earlier version of the page
     print(SPACE)
     write_atomically(README, update_table(readme))
     print(README)

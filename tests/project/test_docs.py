@@ -198,6 +198,7 @@ NOT_OURS = {
     *("--main-process-port", "--mixed-precision", "--dynamo-backend", "--module"),
     "--with",  # of uv
     *("--flag", "--folder", "--path"),  # of the official package
+    "--directory",  # of python -m http.server
     "--no",  # begins any that says no
 }
 

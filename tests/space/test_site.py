@@ -9,7 +9,7 @@ from medmnist_hf.catalog import subset
 from medmnist_hf.errors import BuildError
 from medmnist_hf.places.resolver import Build
 from medmnist_hf.space.pictures import PictureFiles, draw_gallery, open_place
-from medmnist_hf.space.record import RECORD_NAME, read_record
+from medmnist_hf.space.record import read_record
 from medmnist_hf.space.site import page_files, stale_files, write_site
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
@@ -56,15 +56,6 @@ def test_an_interrupted_run_leaves_a_valid_folder_that_can_be_written_again(
         write_site(tmp_path / "site", (each for _ in range(1) for each in failing()))
     assert read_record(tmp_path / "site").pictures == ()
     assert write_site(tmp_path / "site", [drawn]).pictures
-
-
-@pytest.mark.parametrize("text", ["{", "[]", '{"format": 1}', '{"format": 1, "pictures": [{"files": {"../x": "0"}}]}'])
-def test_a_damaged_record_is_one_line(text: str, tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    (tmp_path / RECORD_NAME).write_text(text)
-    with pytest.raises(BuildError, match=r"site\.json is not valid") as caught:
-        read_record(tmp_path)
-    assert "\n" not in str(caught.value)
 
 
 def test_the_page_asks_no_other_host_and_holds_no_inline_code() -> None:

@@ -34,7 +34,7 @@ export async function atlas({ facts, site, rest }) {
   };
 }
 
-/** Colors that differ in hue and lightness; the legend tells classes apart without them. */
+/** Colors that differ in hue and lightness; a class is also found by the legend, without them. */
 function colors(number) {
   const dark = window.matchMedia("(prefers-color-scheme: dark)").matches;
   return Array.from({ length: number }, (_, index) => {

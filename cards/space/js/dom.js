@@ -52,7 +52,7 @@ export const plural = (number, one, many = `${one}s`) => `${count(number)} ${num
 
 const loaded = new Map();
 
-/** The content of a JSON file beside the page; each is loaded once. */
+/** The content of a JSON file of this site; each is loaded once. */
 export function load(path) {
   if (!loaded.has(path)) {
     loaded.set(path, fetch(path).then((answer) => {
