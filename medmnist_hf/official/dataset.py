@@ -75,6 +75,8 @@ class MedMNIST(Dataset[Any]):
 
     flag: ClassVar[str]
     available_sizes: ClassVar[list[int]]
+    _mapped: Any = None
+    """The images if they are mapped read-only, to see whether `imgs` is still what was read."""
 
     def __init__(  # noqa: PLR0917  (the official order)
         self,

@@ -4,7 +4,6 @@ Keys, types and values are those of ``medmnist.info``, except for the descriptio
 """
 
 import os
-from pathlib import Path
 from typing import Any, Final
 
 from medmnist_hf.catalog import DEFAULT_SIZE, NPZ_SPLITS, Subset, collection, subsets
@@ -17,7 +16,7 @@ __version__: Final = collection().code_version
 HOMEPAGE: Final = collection().code
 """Repository of the official package."""
 
-DEFAULT_ROOT: Final = str(Path("~", ".medmnist").expanduser())
+DEFAULT_ROOT: Final = os.path.join(os.path.expanduser("~"), ".medmnist")  # noqa: PTH111, PTH118 - also without a home
 """Default folder of NPZ files, as a string. It is created by the first download, not by the import."""
 
 

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,13 @@ from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.catalog import NAMESPACE, NPZ_SPLITS, Subset, split_name
 from medmnist_hf.errors import CatalogError, SourceError, shorten
 from medmnist_hf.files import expand_user
-from medmnist_hf.manifest import read_manifest
 from medmnist_hf.official.errors import ArgumentError, RootError
 from medmnist_hf.official.info import DEFAULT_ROOT, get_default_root
 from medmnist_hf.places.folders import is_file
-from medmnist_hf.places.resolver import NpzFile, Place, Repository, find_below
+from medmnist_hf.places.resolver import Build, NpzFile, Place, Repository, find_below
+
+if TYPE_CHECKING:
+    from medmnist_hf.data.configs import BuiltConfig
 
 Root = str | Path | None
 
@@ -75,9 +77,6 @@ def find_data(entry: Subset, size: int, root: Root, *, download: bool = False) -
     if is_file(file):
         return NpzFile(entry, size, file)
     if build := find_below(folder, entry, size):
-        provenance = read_manifest(folder_of(build)).source.provenance
-        if not provenance.comparable:
-            _log.warning("%s: %s", folder_of(build), provenance.warning)
         return build
     if not folder.is_dir() and text != DEFAULT_ROOT:
         raise RootError(f"no folder {folder}: create it, or name another root")
@@ -85,12 +84,6 @@ def find_data(entry: Subset, size: int, root: Root, *, download: bool = False) -
         f"neither {file.name} nor a build of {entry.flag} at size {size} in {folder}: pass download=True, or name "
         f"another root ({ON_HUB} for the Hub)"
     )
-
-
-def folder_of(place: Place) -> Path:
-    """Folder of a local build."""
-    assert not isinstance(place, NpzFile | Repository)
-    return place.folder
 
 
 def fetch(entry: Subset, size: int, folder: Path) -> None:
@@ -128,7 +121,7 @@ def fetch(entry: Subset, size: int, folder: Path) -> None:
 
 
 def read_split(place: Place, split: str, mmap_mode: str | None) -> tuple[UInt8Array, UInt8Array]:
-    """Read a split as the official file holds it.
+    """Read a split as the official file holds it; data that is not that of the official file logs a warning.
 
     Args:
         place: From `find_data`.
@@ -146,12 +139,14 @@ def read_split(place: Place, split: str, mmap_mode: str | None) -> tuple[UInt8Ar
         BuildError: A shard is missing or damaged.
         MedMNISTError: Memory or the cache is too small.
     """
-    from medmnist_hf.data.arrays import arrays_at
+    from medmnist_hf.data.arrays import arrays_at, read_arrays
 
     if mmap_mode not in {None, "r", "c"}:
         raise ArgumentError(f"mmap_mode {shorten(mmap_mode)} is not valid: choose r or c, which never change the file")
-    in_memory = mmap_mode is None and isinstance(place, NpzFile)
-    images, targets = arrays_at(place, split, cache=not in_memory)
+    if isinstance(place, NpzFile):
+        images, targets = arrays_at(place, split, cache=mmap_mode is not None)
+    else:
+        images, targets = read_arrays(_config_at(place), split)
     if mmap_mode == "r":
         images = remap(*mapping_of(images))
     return images, targets.astype(np.uint8).reshape(len(targets), -1)
@@ -173,12 +168,34 @@ def remap(file: str, offset: int, shape: tuple[int, ...]) -> UInt8Array:
 
 
 def read_labels(place: Place, split: str) -> UInt8Array:
-    """Read only the labels of a split; arguments, result and errors are those of `read_split`."""
-    from medmnist_hf.data.configs import config_at
+    """Read only the labels of a split; arguments, result and errors are those of `read_split`.
+
+    Of an NPZ file only their number is compared with that of the official file.
+    """
     from medmnist_hf.data.npz_members import NpzMembers
     from medmnist_hf.data.rows import BuiltRows
 
-    if isinstance(place, NpzFile):
-        members = NpzMembers(place.path, [f"{split}_labels.npy"])
-        return members.labels(split_name(split), place.entry)
-    return BuiltRows(config_at(place)).labels(split_name(split))
+    name = split_name(split)
+    if not isinstance(place, NpzFile):
+        return BuiltRows(_config_at(place)).labels(name)
+    labels = NpzMembers(place.path, [f"{split}_labels.npy"]).labels(name, place.entry)
+    if len(labels) != place.entry.counts[name]:
+        _log.warning(
+            "%s: %s has %d rows, but the official file has %d",
+            place.path,
+            split,
+            len(labels),
+            place.entry.counts[name],
+        )
+    return labels
+
+
+def _config_at(place: Build | Repository) -> "BuiltConfig":
+    """Open a build or a repository."""
+    from medmnist_hf.data.configs import config_at
+
+    config = config_at(place)
+    provenance = config.manifest.source.provenance
+    if not provenance.comparable:
+        _log.warning("%s: %s", config.where, provenance.warning)
+    return config

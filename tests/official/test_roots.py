@@ -64,15 +64,15 @@ def assert_equal(left: list[Any], right: list[Any]) -> None:
 @pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize("flag", [FLAG, "chestmnist", "organmnist3d"])
 def test_builds_and_the_hub_give_what_the_npz_file_gives(
-    flag: str, root: Root, phantoms: Phantoms, tmp_path: Path, hub: HubServer
+    flag: str, root: Root, phantoms: Phantoms, hub: HubServer, caplog: Any
 ) -> None:
     entry, places = subset(flag), []
-    folder = build(phantoms, tmp_path / "dist", flag, 28)
+    folder = build(phantoms, dist := Path(root(), "dist"), flag, 28)
     write_card(folder)
     put_on_hub(hub, folder)
     for where, kind in (
         (root(flag), NpzFile),
-        (tmp_path / "dist", Build),
+        (dist, Build),
         (folder, Build),
         ("hf://datasets/org", Repository),
         ("hf://datasets/org/", Repository),
@@ -83,15 +83,21 @@ def test_builds_and_the_hub_give_what_the_npz_file_gives(
     for split in ("train", "val", "test"):
         expected = read_split(places[0], split, None)
         for place in places:
+            caplog.clear()
             assert_equal([read_split(place, split, None)], [expected])
+            assert "official" in caplog.text or "SYNTHETIC" in caplog.text
+            caplog.clear()
             np.testing.assert_array_equal(read_labels(place, split), expected[1])
+            assert "but the official file has" in caplog.text or "SYNTHETIC" in caplog.text
 
 
 def test_an_npz_file_is_preferred_to_a_build(root: Root, phantoms: Phantoms, caplog: Any) -> None:
     folder = root()
     build(phantoms, Path(folder), FLAG, 28)
-    assert isinstance(find_data(subset(FLAG), 28, folder), Build)
-    assert "SYNTHETIC" in caplog.text
+    place = find_data(subset(FLAG), 28, folder)
+    assert isinstance(place, Build)
+    read_labels(place, "val")
+    assert "28: SYNTHETIC" in caplog.text
     root(FLAG)
     assert isinstance(find_data(subset(FLAG), 28, folder), NpzFile)
 
