@@ -44,6 +44,11 @@ FUNCTIONS: Final[dict[str, Callable[..., UInt8Array]]] = {
 }
 """Name -> function of an RGB image, uint8 (H, W, 3), a generator if it is random, and its parameters."""
 
+_PER_CHANNEL: Final = frozenset(
+    {"pixelate", "jpeg", "defocus_blur", "motion_blur", "gaussian_blur", "brightness", "contrast", "gamma"}
+)
+"""Functions that also take gray images, uint8 (H, W), and change them as they would change three equal channels."""
+
 
 def row_generator(corruption: Corruption, severity: int, row: int) -> Generator:
     """The generator of a row's random numbers.
@@ -61,7 +66,7 @@ def row_generator(corruption: Corruption, severity: int, row: int) -> Generator:
 def apply(
     corruption: Corruption, image: UInt8Array, parameters: tuple[float, ...], generator: Generator
 ) -> UInt8Array:
-    """Corrupt an image. A gray one is corrupted as RGB and converted back, as in MedMNIST-C.
+    """Corrupt an image. A gray one becomes as if it were corrupted as RGB and converted back, as in MedMNIST-C.
 
     Args:
         corruption: The corruption.
@@ -75,11 +80,15 @@ def apply(
     Raises:
         MissingModuleError: The function needs OpenCV, and the extra ``corruptions`` is not installed.
     """
-    rgb = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+    as_is = image.ndim == 3 or corruption.function in _PER_CHANNEL
     drawn = (generator,) if corruption.random else ()
     with suggest_install("corruptions"):
-        corrupted = FUNCTIONS[corruption.function](rgb, *drawn, *parameters)
-    return corrupted if image.ndim == 3 else np.asarray(Image.fromarray(corrupted).convert("L"))
+        corrupted = FUNCTIONS[corruption.function](image if as_is else _repeated(image), *drawn, *parameters)
+    return corrupted if as_is else np.asarray(Image.fromarray(corrupted).convert("L"))
+
+
+def _repeated(gray: UInt8Array) -> UInt8Array:
+    return np.stack([gray] * 3, axis=2)
 
 
 def releases() -> dict[str, str]:

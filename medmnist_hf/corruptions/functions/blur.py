@@ -1,7 +1,8 @@
 """Corruptions by blur: defocus, motion, zoom and Gaussian, by OpenCV and NumPy.
 
-Each function takes an RGB image, uint8 (H, W, 3), and parameters, and returns an image of the same shape. Lengths are
-in pixels of an image of 224 pixels; for other sizes they are scaled.
+Each function takes an RGB image, uint8 (H, W, 3), and parameters, and returns an image of the same shape; all but
+`zoom_blur` also take a gray one, uint8 (H, W). Lengths are in pixels of an image of 224 pixels; for other sizes they
+are scaled.
 """
 
 import math

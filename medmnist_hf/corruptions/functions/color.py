@@ -1,6 +1,7 @@
 """Corruptions of brightness, contrast, saturation and gamma.
 
-Each function takes an RGB image, uint8 (H, W, 3), and a parameter, and returns an image of the same shape.
+Each function takes an RGB image, uint8 (H, W, 3), and a parameter, and returns an image of the same shape; all but
+`saturate` also take a gray one, uint8 (H, W).
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """Corruptions of storage: a lower resolution and JPEG artifacts, by Pillow.
 
-Each function takes an RGB image, uint8 (H, W, 3), and parameters, and returns an image of the same shape.
+Each function takes an image, uint8 (H, W, 3) or (H, W), and a parameter, and returns an image of the same shape.
 """
 
 from io import BytesIO
