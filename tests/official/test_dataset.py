@@ -17,6 +17,7 @@ from torch.utils.data import ConcatDataset, DataLoader
 
 import medmnist_hf.official as medmnist
 from medmnist_hf.catalog import Subset, subset, subsets
+from medmnist_hf.errors import CatalogError
 from medmnist_hf.official.errors import ArgumentError, RootError
 from tests.fixtures.paths import ROOT
 from tests.official.conftest import Root
@@ -243,6 +244,12 @@ def test_a_file_of_other_rows_is_reported(root: Root, caplog: pytest.LogCaptureF
     assert "the data was built from a file whose MD5 is not the official one" in caplog.text
     with pytest.raises(AssertionError):
         len(official.BreastMNIST("val", root=folder))
+
+
+def test_flags_are_those_of_the_catalog(root: Root) -> None:
+    kind = type("OwnMNIST", (medmnist.MedMNIST2D,), {"flag": "ownmnist"})
+    with pytest.raises(CatalogError, match="unknown subset 'ownmnist'"):
+        kind("val", root=root())
 
 
 def test_saving_a_split_again_replaces_its_lines(root: Root, theirs: Theirs, tmp_path: Path) -> None:

@@ -150,6 +150,15 @@ def test_a_damaged_file_is_not_read(split: str, root: Root, tmp_path: Path) -> N
         read_split(place, split, None)
 
 
+def test_all_six_arrays_are_needed(tmp_path: Path) -> None:
+    arrays = {"test_images": np.zeros((2, 28, 28), np.uint8), "test_labels": np.zeros((2, 1), np.uint8)}
+    np.savez(tmp_path / NAME, **arrays)  # type: ignore[arg-type]
+    place = find_data(subset(FLAG), 28, tmp_path)
+    with pytest.raises(ReadError, match=r"member train_images\.npy is missing: is this a MedMNIST file"):
+        read_split(place, "test", None)
+    assert read_labels(place, "test").tolist() == [[0], [0]]
+
+
 # Downloads
 
 
