@@ -1,7 +1,18 @@
 """Measure one way to load batches of a train split, in this process; `bench_load.py` starts it for each figure.
 
-The ways are ``official`` (the ``medmnist`` package and a `DataLoader`), ``plain`` (`load_dataset` and a `DataLoader`)
-and ``ours`` (`load_arrays` and an `ArrayLoader`). Prints one JSON object.
+Every way shuffles and returns normalized float32 batches. Ways that need arrays read the official NPZ file first.
+
+- ``official``: the ``medmnist`` package and a `DataLoader`;
+- ``plain``: `load_dataset` and a `DataLoader`;
+- ``tensors``: a `DataLoader` over a `TensorDataset`;
+- ``randperm``: the rows of a new permutation, in five lines of torch;
+- ``tf``: row numbers of `tf.data`, then one gather per batch;
+- ``grain``: row numbers of a grain data set, then one gather per batch;
+- ``spdl``: batches of row numbers, gathered in the threads of an SPDL pipeline;
+- ``ours``: `load_arrays` and an `ArrayLoader`;
+- ``device``: `load_arrays` and a `DeviceLoader`.
+
+Prints one JSON object.
 
 Example:
     python scripts/bench/peer_load.py official bloodmnist 28 folder --workers 2
@@ -10,27 +21,43 @@ Example:
 import json
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sized
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import datasets
 import medmnist
+import numpy as np
 import psutil
 import torch
 import typer
-from torch.utils.data import DataLoader
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms import Compose, Normalize, ToTensor  # type: ignore[import-untyped]
 
 import medmnist_hf
 from medmnist_hf import console
 from medmnist_hf.console.program import Program
-from medmnist_hf.training.data.loader import ArrayLoader
+from medmnist_hf.training.data.loader import ArrayLoader, DeviceLoader
 from medmnist_hf.training.data.transforms import BatchTransform
 
 app = Program(add_completion=False)
 
 LEAST_EPOCHS = 3
+WAYS = ("official", "plain", "tensors", "randperm", "tf", "grain", "spdl", "ours", "device")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Options of a way; each uses some of them."""
+
+    batch_size: int
+    workers: int
+    prefetch: int | None
+    threads: int
+
+
 NORMALIZED = Compose([ToTensor(), Normalize([0.5], [0.5])])
 
 
@@ -66,32 +93,144 @@ def _volumes(samples: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     return {"pixel_values": voxels.float().div_(255).sub_(0.5).div_(0.5), "labels": labels}
 
 
-def ours(flag: str, size: int, folder: Path, batch_size: int, prefetch: int | None) -> ArrayLoader:
+def ours(flag: str, size: int, folder: Path, batch_size: int, prefetch: int | None, *, on_device: bool) -> ArrayLoader:
     """Load the build in `folder`/dist with our loader, cached in `folder`/arrays; `prefetch` None is its default."""
     arrays = medmnist_hf.load_arrays(flag, size, "train", root=folder / "dist", cache_dir=folder / "arrays")
+    if on_device:
+        return DeviceLoader(arrays, batch_size, shuffle=True, transform=BatchTransform())
     return ArrayLoader(arrays, batch_size, shuffle=True, transform=BatchTransform(), prefetch=prefetch)
 
 
-def measure(load: Callable[[], Any], seconds: float) -> dict[str, Any]:
+class Epochs:
+    """A loader of a number of rows, whose epochs are made by a function."""
+
+    def __init__(self, dataset: Sized, make: Callable[[], Iterator[Any]]) -> None:
+        self.dataset, self.make = dataset, make
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.make()
+
+
+def stored(flag: str, size: int, folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images and class ids of the official file in `folder`/root."""
+    with np.load(folder / "root" / medmnist_hf.subset(flag).file(size).name) as file:
+        return file["train_images"], file["train_labels"][:, 0].astype(np.int64)
+
+
+def _normalized(images: torch.Tensor) -> torch.Tensor:
+    images = images.unsqueeze(1) if images.shape[-1] != 3 else images.movedim(-1, 1)
+    return images.float().div_(255).sub_(0.5).div_(0.5)
+
+
+def tensors(images: NDArray[np.uint8], labels: NDArray[np.int64], batch_size: int, workers: int) -> Any:
+    """A `DataLoader` over a `TensorDataset`, normalized batch by batch."""
+    data = TensorDataset(torch.from_numpy(images), torch.from_numpy(labels))
+    loader = _loader(data, batch_size, workers)
+    return Epochs(labels, lambda: ((_normalized(batch), ids) for batch, ids in loader))
+
+
+def randperm(images: NDArray[np.uint8], labels: NDArray[np.int64], batch_size: int) -> Any:
+    """The rows of a new permutation, batch by batch."""
+    data, ids = torch.from_numpy(images), torch.from_numpy(labels)
+    return Epochs(
+        ids,
+        lambda: ((_normalized(data[rows]), ids[rows]) for rows in torch.split(torch.randperm(len(ids)), batch_size)),
+    )
+
+
+def tf(images: NDArray[np.uint8], labels: NDArray[np.int64], batch_size: int, threads: int) -> Any:
+    """`tf.data` on row numbers, which gathers a batch at a time."""
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    with tf.device("cpu"):
+        data, ids = tf.constant(images), tf.constant(labels)
+
+    def read(rows: Any) -> Any:
+        return (tf.cast(tf.gather(data, rows), tf.float32) / 255 - 0.5) / 0.5, tf.gather(ids, rows)
+
+    rows = tf.data.Dataset.range(len(labels)).shuffle(len(labels)).batch(batch_size)
+    return Epochs(labels, lambda: iter(rows.map(read, num_parallel_calls=threads).prefetch(2)))
+
+
+def _gathered(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Callable[[Any], Any]:
+    return lambda rows: (_normalized(torch.from_numpy(images[rows])), torch.from_numpy(labels[rows]))
+
+
+def with_grain(images: NDArray[np.uint8], labels: NDArray[np.int64], batch_size: int, threads: int) -> Any:
+    """A grain data set of row numbers, which gathers a batch at a time."""
+    import grain  # type: ignore[import-not-found,unused-ignore]
+
+    rows = grain.MapDataset.range(len(labels)).shuffle(seed=0).batch(batch_size).map(_gathered(images, labels))
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    return Epochs(labels, lambda: iter(rows.to_iter_dataset(options)))
+
+
+def with_spdl(images: NDArray[np.uint8], labels: NDArray[np.int64], batch_size: int, threads: int) -> Any:
+    """An SPDL pipeline that gathers batches in threads."""
+    from spdl.pipeline import PipelineBuilder  # type: ignore[import-not-found,unused-ignore]
+
+    gather = _gathered(images, labels)
+
+    def epoch() -> Iterator[Any]:
+        rows = np.random.permutation(len(labels))
+        batches = [rows[first : first + batch_size] for first in range(0, len(rows), batch_size)]
+        pipeline = (
+            PipelineBuilder()
+            .add_source(batches)
+            .pipe(gather, concurrency=threads)
+            .add_sink(2)
+            .build(num_threads=threads)
+        )
+        with pipeline.auto_stop():
+            yield from pipeline
+
+    return Epochs(labels, epoch)
+
+
+def load(way: str, flag: str, size: int, folder: Path, options: Options) -> Any:
+    """A loader of one way."""
+    if way in {"official", "plain"}:
+        return {"official": official, "plain": plain}[way](flag, size, folder, options.batch_size, options.workers)
+    if way in {"ours", "device"}:
+        return ours(flag, size, folder, options.batch_size, options.prefetch, on_device=way == "device")
+    arrays = stored(flag, size, folder)
+    if way == "tensors":
+        return tensors(*arrays, options.batch_size, options.workers)
+    if way == "randperm":
+        return randperm(*arrays, options.batch_size)
+    return {"tf": tf, "grain": with_grain, "spdl": with_spdl}[way](*arrays, options.batch_size, options.threads)
+
+
+def measure(make: Callable[[], Any], seconds: float) -> dict[str, Any]:
     """Load, and run epochs for some seconds.
 
     Returns:
         ``first_batch`` and ``first_epoch``: seconds from the start of loading. ``epochs``: images per second in each
-        later epoch. ``memory``: peak above the imports in bytes, plus the unshared memory of worker processes.
+        later epoch. ``cpu``: seconds of all cores per 1,000 images of later epochs, workers included. ``memory``: peak
+        above the imports in bytes, plus the unshared memory of worker processes.
     """
     before, start = _memory("VmRSS"), time.perf_counter()
-    loader = load()
+    loader = make()
     times = [time.perf_counter() - start for _ in loader]
     rows, first_epoch = len(loader.dataset), time.perf_counter() - start
     epochs: list[float] = []
+    cpu = _cpu_seconds()
     while len(epochs) < LEAST_EPOCHS or time.perf_counter() - start < first_epoch + seconds:
         epoch_start = time.perf_counter()
         for _ in loader:
             pass
         epochs.append(rows / (time.perf_counter() - epoch_start))
+    cpu = (_cpu_seconds() - cpu) / len(epochs) / rows * 1000
     worker_memory = sum(worker.memory_full_info().uss for worker in psutil.Process().children())
     memory = _memory("VmHWM") - before + worker_memory
-    return {"first_batch": times[0], "first_epoch": first_epoch, "epochs": epochs, "memory": memory}
+    return {"first_batch": times[0], "first_epoch": first_epoch, "epochs": epochs, "cpu": cpu, "memory": memory}
+
+
+def _cpu_seconds() -> float:
+    """CPU time of this process and of its running workers."""
+    workers = (worker.cpu_times() for worker in psutil.Process().children())
+    return time.process_time() + float(sum(times.user + times.system for times in workers))
 
 
 def _memory(field: str) -> int:
@@ -105,23 +244,21 @@ def _memory(field: str) -> int:
 
 @app.command(epilog="Example: python scripts/bench/peer_load.py official bloodmnist 28 folder --workers 2")
 def main(
-    way: Annotated[str, typer.Argument(help="official, plain or ours.")],
+    way: Annotated[str, typer.Argument(help=f"One of {', '.join(WAYS)}.")],
     flag: Annotated[str, typer.Argument(help="Subset.")],
     size: Annotated[int, typer.Argument(help="Edge length in pixels or voxels.")],
     folder: Annotated[Path, typer.Argument(help="Folder with the NPZ file in root/ and the build in dist/.")],
     batch_size: Annotated[int, typer.Option(min=1)] = 128,
-    workers: Annotated[int, typer.Option(min=0, help="Processes of the DataLoader; ignored by ours.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes of a DataLoader; ignored by others.")] = 0,
     prefetch: Annotated[int | None, typer.Option(help="Prefetched batches of ours. [default: the loader's]")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch and of pipelines.")] = 2,
     seconds: Annotated[float, typer.Option(help="Seconds of later epochs, at least three epochs.")] = 2.0,
 ) -> None:
     """Measure one way and print JSON."""
     datasets.disable_progress_bars()
-    if way == "ours":
-        figures = measure(lambda: ours(flag, size, folder, batch_size, prefetch), seconds)
-    else:
-        peer = {"official": official, "plain": plain}[way]
-        figures = measure(lambda: peer(flag, size, folder, batch_size, workers), seconds)
-    print(json.dumps(figures))
+    torch.set_num_threads(threads)
+    options = Options(batch_size, workers, prefetch, threads)
+    print(json.dumps(measure(lambda: load(way, flag, size, folder, options), seconds)))
 
 
 if __name__ == "__main__":

@@ -200,7 +200,9 @@ def test_tests_mirror_the_source_by_path() -> None:
     assert missing == []
 
 
-OF_TORCH = {"bench_embed.py", "bench_probes.py", "peer_load.py", "sweep_models.py", "fuzz.py"}  # loaders and networks
+OF_TORCH = {
+    *("bench_embed.py", "bench_probes.py", "bench_train.py", "peer_load.py", "sweep_models.py", "fuzz.py"),
+}  # loaders and networks
 
 TORCH_IF_INSTALLED = "medmnist_hf.official.dataset"
 """Module whose classes are torch data sets where torch is installed, like those of the official package."""
