@@ -44,9 +44,9 @@ def test_a_first_push_then_an_unchanged_one(hub: HubServer) -> None:
 
 def test_only_changes_are_pushed_and_other_files_kept(hub: HubServer) -> None:
     push(hub, "v1")
-    hub.store.write(KIND, ID, {"app.py": b"old", "notes.txt": b"mine"})
+    hub.store.write(KIND, ID, {"page.js": b"old", "notes.txt": b"mine"})
     plan = plan_metric(hub.api(), OPTIONS)
-    assert plan.paths("changed") == ["app.py"] and not plan.paths("new", "removed")
+    assert plan.paths("changed") == ["page.js"] and not plan.paths("new", "removed")
     assert [line.split()[0] for line in plan.lines()] == [ID, "changed", "0"]
     with pytest.raises(HubError, match=r"already has the tag v1 at "):
         plan_metric(hub.api(), CommitOptions(ID, tag="v1"))
@@ -57,17 +57,17 @@ def test_only_changes_are_pushed_and_other_files_kept(hub: HubServer) -> None:
 
 def test_a_rival_is_not_overwritten(hub: HubServer) -> None:
     push(hub)
-    hub.store.write(KIND, ID, {"app.py": b"old"})
+    hub.store.write(KIND, ID, {"page.js": b"old"})
     plan = plan_metric(hub.api(), OPTIONS)
-    hub.store.write(KIND, ID, {"app.py": b"a rival's"})
-    with pytest.raises(HubError, match=r"another push has changed app\.py of org/medmnist meanwhile: run again"):
+    hub.store.write(KIND, ID, {"page.js": b"a rival's"})
+    with pytest.raises(HubError, match=r"another push has changed page\.js of org/medmnist meanwhile: run again"):
         push_metric(hub.api(), plan, OPTIONS)
-    assert hub.store.files(KIND, ID)["app.py"] == b"a rival's"
+    assert hub.store.files(KIND, ID)["page.js"] == b"a rival's"
 
 
 def test_files_that_a_rival_adds_during_the_commit_are_kept(hub: HubServer) -> None:
     push(hub)
-    hub.store.write(KIND, ID, {"app.py": b"old"})
+    hub.store.write(KIND, ID, {"page.js": b"old"})
     rival_files = {"notes.txt": b"a rival's"}
     hub.faults.add(Fault("POST", "/commit/", action=lambda: hub.store.write(KIND, ID, rival_files)))
     assert push(hub, "v1").committed
@@ -79,10 +79,10 @@ def test_the_initial_card_of_the_hub_is_not_a_rival_but_another_push_is(hub: Hub
     """Both pushes are planned before the Space exists."""
     plan = plan_metric(hub.api(), OPTIONS)
     hub.api().create_repo(ID, repo_type=KIND, space_sdk="static")
-    hub.store.write(KIND, ID, {"app.py": b"a rival's"})
-    with pytest.raises(HubError, match=r"another push has changed app\.py of org/medmnist meanwhile: run again"):
+    hub.store.write(KIND, ID, {"page.js": b"a rival's"})
+    with pytest.raises(HubError, match=r"another push has changed page\.js of org/medmnist meanwhile: run again"):
         push_metric(hub.api(), plan, OPTIONS)
-    hub.store.write(KIND, ID, {"app.py": FILES["app.py"]})
+    hub.store.write(KIND, ID, {"page.js": FILES["page.js"]})
     assert push_metric(hub.api(), plan, OPTIONS).committed
 
 

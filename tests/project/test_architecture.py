@@ -236,7 +236,7 @@ def test_weights_are_never_unpickled() -> None:
 EXTRAS = {
     "cards": {"bibtexparser", "jinja2"},
     "corruptions": {"cv2"},
-    "evaluate_module": {"evaluate", "transformers", "gradio"},
+    "evaluate_module": {"evaluate", "transformers"},
     "evaluation": {"matplotlib"},
     "jobs": {"datatrove", "loguru", "ray"},
     "official": {"torch"},
@@ -256,13 +256,12 @@ EXTRAS = {
         "yaml",
     },
 }
-"""Part -> modules of extras that it imports, only when needed; gradio is installed in a Space."""
+"""Part -> modules of extras that it imports, only when needed."""
 
 IMPORTED_ON_DEMAND = {
-    f"medmnist_hf.evaluate_module.{name}"
-    for name in ("arrow_metric", "evaluator", "medmnist.app", "medmnist.medmnist")
+    f"medmnist_hf.evaluate_module.{name}" for name in ("arrow_metric", "evaluator", "medmnist.medmnist")
 }
-"""Modules that import gradio or `evaluate`, which itself imports transformers if installed."""
+"""Modules that import `evaluate`, which itself imports transformers if installed."""
 
 DISTRIBUTIONS = {
     "PIL": "pillow",

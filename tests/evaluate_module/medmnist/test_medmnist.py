@@ -23,8 +23,11 @@ def test_the_folder_has_the_files_of_a_space() -> None:
     assert {path.name for path in FOLDER.iterdir() if path.is_file()} == {
         "medmnist.py",
         "README.md",
-        "requirements.txt",
-        "app.py",
+        "index.html",
+        "page.js",
+        "score.js",
+        "style.css",
+        "icon.svg",
     }
     assert evaluate.load(str(FOLDER), "breastmnist").compute(references=[0, 1], prediction_scores=[0.2, 0.7]) == {
         "auc": 1.0,
@@ -72,11 +75,8 @@ def test_a_copy_elsewhere_loads_without_a_network(tmp_path: Path) -> None:
 
 
 def test_evaluate_detects_the_required_imports() -> None:
-    for name in ("medmnist.py", "app.py"):
-        roots = {root for _, root, _, _ in get_imports(str(FOLDER / name))} - set(sys.stdlib_module_names)
-        assert roots == {"evaluate", "medmnist_hf"}
-    (line,) = (FOLDER / "requirements.txt").read_text(encoding="utf-8").split()
-    assert line == "medmnist-hf[evaluate]"
+    roots = {root for _, root, _, _ in get_imports(str(FOLDER / "medmnist.py"))} - set(sys.stdlib_module_names)
+    assert roots == {"evaluate", "medmnist_hf"}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert [name.partition(">")[0] for name in project["optional-dependencies"]["evaluate"]] == ["evaluate"]
 
@@ -84,7 +84,7 @@ def test_evaluate_detects_the_required_imports() -> None:
 def test_the_card_describes_a_space_and_every_option() -> None:
     card = RepoCard.load(FOLDER / "README.md")
     facts = card.data.to_dict()
-    assert (facts["sdk"], facts["app_file"], facts["license"]) == ("gradio", "app.py", "apache-2.0")
+    assert (facts["sdk"], facts["app_file"], facts["license"]) == ("static", "index.html", "apache-2.0")
     assert {"evaluate", "metric"} <= set(facts["tags"])
     for option in OPTIONS:
         assert f"**{option}**" in card.text or f"`{option}=" in card.text, option
