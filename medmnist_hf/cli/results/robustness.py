@@ -152,7 +152,6 @@ def robustness(
     bench = Bench.open(subject, folder, subset, root=root, revision=revision)
     names = choose_corruptions(bench.config.entry.flag, corruptions or ())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         if choice is not None:
             _run_on(context, choice, bench, names, force=force)
         else:

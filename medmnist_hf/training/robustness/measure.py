@@ -123,6 +123,7 @@ class Bench:
             self.subject.digest,
             record.pixels_sha256,
             record.labels_sha256,
+            self.subject.input,
         )
 
     def stored(self, name: str, identity: Identity) -> Measured | None:
@@ -147,6 +148,16 @@ class Bench:
     def path(self, name: str) -> Path:
         """The file of what was measured with a corruption."""
         return self.out / MEASURED / f"{name}.json"
+
+    def discard(self, names: Sequence[str], identity: Identity) -> None:
+        """Remove what was measured with some corruptions, and what is damaged, of another model or of other data."""
+        for name in (CLEAN, *(each.name for each in corruptions(identity.subset))):
+            try:
+                unwanted = name in names or self.stored(name, identity) is None
+            except TrainingError:
+                unwanted = True
+            if unwanted:
+                self.path(name).unlink(missing_ok=True)
 
     def report(self, identity: Identity) -> Robustness | None:
         """The robustness by all that was measured; None without clean images or any corruption.
@@ -201,7 +212,7 @@ def measure(
         device: Device to compute on.
         batch_size: Images per batch; None for that of the run's evaluation.
         threads: Threads that corrupt images ahead of the model; pixels do not depend on it.
-        force: Measure again, and replace what is of another model or of other data.
+        force: Measure these corruptions again, and remove what is of another model or of other data.
         on_start: Called with each name.
         on_progress: Called with the number of images just scored, also for those that were measured before.
 
@@ -215,11 +226,11 @@ def measure(
         OSError: The folder cannot be written.
     """
     identity = bench.identity()
-    if force:
-        for name in (CLEAN, *(each.name for each in corruptions(identity.subset))):
-            bench.path(name).unlink(missing_ok=True)
     disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar per model
     models: list[LoadedModel] = []
+    if force:
+        models = bench.subject.load(device)
+        bench.discard(names, identity)
     (bench.out / MEASURED).mkdir(parents=True, exist_ok=True)
     for name in names:
         on_start(name)

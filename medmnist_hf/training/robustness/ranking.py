@@ -61,7 +61,7 @@ def rank(paths: Sequence[Path]) -> tuple[Ranked, ...]:
         By subset; lines without a rank last.
 
     Raises:
-        TrainingError: There are no files, a file is named twice, or a report is missing or damaged.
+        TrainingError: There are no files, or a report is missing or damaged.
         ScoreError: A file of another form.
     """
     if not paths:

@@ -18,7 +18,7 @@ from medmnist_hf.errors import MedMNISTError, TrainingError, cannot_read
 from medmnist_hf.files import read_document
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.training.results import PROVENANCE, DataRecord, Hardware
-from medmnist_hf.typed_json import Bounds, Count, Name, OneOf, Sha256, Share, decode, encode, text_of
+from medmnist_hf.typed_json import Bounds, Count, Name, OneOf, Sentence, Sha256, Share, decode, encode, text_of
 
 RESULT_NAME: Final = "robustness.json"
 CSV_NAME: Final = "robustness.csv"
@@ -83,6 +83,7 @@ class Identity:
         weights_sha256: SHA-256 over the weights of the model.
         pixels_sha256: SHA-256 of the pixels of test.
         labels_sha256: SHA-256 of its labels.
+        input: What the model reads of an image, and in what precision.
     """
 
     subset: Name
@@ -90,6 +91,7 @@ class Identity:
     weights_sha256: Sha256
     pixels_sha256: Sha256
     labels_sha256: Sha256
+    input: Sentence
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,14 @@ from huggingface_hub import snapshot_download
 from transformers import CONFIG_NAME, AutoConfig, AutoImageProcessor, TimmWrapperConfig
 
 from medmnist_hf.catalog import Subset, subset
+from medmnist_hf.corruptions.registry import corruptions
 from medmnist_hf.embeddings.manifest import model_slug
 from medmnist_hf.errors import TrainingError, first_line
 from medmnist_hf.files import expand_user, sha256_of
 from medmnist_hf.hub.client import apply_hub_limits
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.training.models.from_transformers import check_config
+from medmnist_hf.training.models.wrappers import NetworkConfig
 from medmnist_hf.training.prediction.predict import LoadedModel, RunModels
 from medmnist_hf.training.recipe import Recipe, make_recipe
 from medmnist_hf.training.report.publishable import best_seed, shown_name
@@ -84,9 +86,11 @@ class Subject:
             size: Size of the images it reads.
 
         Raises:
+            CatalogError: MedMNIST-C has no corruptions for the subset.
             TrainingError: It cannot be read, was trained on another subset or size, or its outputs are not the
                 classes of the subset.
         """
+        corruptions(flag)
         folder, entry = _folder_of(name), subset(flag)
         if (folder / RESULTS_NAME).is_file():
             return _of_pushed(name, folder, entry, size)
@@ -105,6 +109,12 @@ class Subject:
     def architecture(self) -> str:
         """Name of the model in a file name."""
         return model_slug(self.title)
+
+    @property
+    def input(self) -> str:
+        """What the model reads of an image, and in what precision."""
+        recipe, sizes = self.recipe, " and ".join(map(str, dict.fromkeys(self.sizes)))
+        return f"{sizes} pixels, resize {recipe.resize}, {recipe.input_channels} channels, {recipe.precision}"
 
     @property
     def digest(self) -> str:
@@ -164,6 +174,9 @@ def _folder_of(name: str) -> Path:
 
 def _input_of(config: Any, folder: Path) -> tuple[int, int, str]:
     """Channels, edge length and interpolation of a model's input."""
+    if isinstance(config, NetworkConfig):
+        transform = config.transform or {}
+        return config.in_channels, transform["size"], transform.get("interpolation") or "none"
     if isinstance(config, TimmWrapperConfig):
         settings: Any = config.pretrained_cfg
         channels, edge, _ = settings["input_size"]

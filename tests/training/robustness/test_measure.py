@@ -79,8 +79,8 @@ def test_an_interrupted_measurement_resumes_with_the_same_result(subject: Subjec
     assert [path.stat().st_mtime_ns for path in written] == times
     first, second = whole.report(identity), bench.report(identity)
     assert first and second and first.errors == second.errors
-    measure(bench, NAMES[:1], CPU, force=True)
-    assert not written[1].exists()
+    measure(bench, NAMES[:1], CPU, force=True)  # as a task of an engine does
+    assert written[0].stat().st_mtime_ns > times[0] and written[1].stat().st_mtime_ns == times[1]
 
 
 def test_what_is_of_another_model_or_damaged_is_refused(subject: Subject, tmp_path: Path) -> None:
@@ -88,6 +88,10 @@ def test_what_is_of_another_model_or_damaged_is_refused(subject: Subject, tmp_pa
     identity = measure(bench, ["clean"], CPU)
     with pytest.raises(TrainingError, match="is of another model or of other data: name another --out"):
         bench.stored("clean", replace(identity, weights_sha256="f" * 64))
+    assert bench.path("clean").exists()
+    bench.path("pixelate").write_text(bench.path("clean").read_text())
+    bench.discard((), identity)
+    assert bench.path("clean").exists() and not bench.path("pixelate").exists()
     bench.path("clean").write_text("{")
     with pytest.raises(TrainingError, match=r"cannot read .*clean\.json .*: remove it and run again"):
         measure(bench, ["clean"], CPU)
