@@ -54,6 +54,11 @@ $(VENV)/frameworks.stamp: $(VENV)/dev.stamp
 $(VENV)/slurm.stamp: tests/fixtures/engines/slurm.py | $(VENV)/dev.stamp
 	-$(BIN)/python -m tests.fixtures.engines.slurm $(VENV)/slurm && touch $@
 
+# What corruptions are compared with, in a folder of its own: it asks for an old scikit-image and for torch.
+$(VENV)/medmnistc.stamp: | $(VENV)/dev.stamp
+	$(BIN)/python -m pip install --quiet --target $(VENV)/medmnistc --no-deps 'medmnistc==0.1.0' scikit-image lazy-loader wand
+	@touch $@
+
 # Each AutoML engine has an environment of its own. auto-sklearn needs an old Python: where there is none, the command says
 # what to install, and the tests of that engine are skipped.
 $(VENV)/automl/auto-sklearn.stamp: medmnist_hf/automl/locks/auto-sklearn.txt | $(VENV)/dev.stamp
@@ -103,7 +108,7 @@ coverage: $(VENV)/dev.stamp  ## Run the tests and measure what they cover, which
 	$(BIN)/python -m coverage report --skip-covered --sort=cover
 
 ENGINES := $(addprefix $(VENV)/automl/,auto-sklearn.stamp autogluon.stamp autokeras.stamp)
-test-slow: $(VENV)/frameworks.stamp $(VENV)/slurm.stamp $(ENGINES) $(MINIMUM).stamp  ## Run the slow tests, which need Chromium and Slurm (fetched by apt-get), then test-minimum
+test-slow: $(VENV)/frameworks.stamp $(VENV)/slurm.stamp $(VENV)/medmnistc.stamp $(ENGINES) $(MINIMUM).stamp  ## Run the slow tests, which need Chromium and Slurm (fetched by apt-get), then test-minimum
 	$(BIN)/python $(PYTEST) -m slow
 	$(MAKE) test-minimum
 
@@ -122,6 +127,7 @@ bench: $(VENV)/dev.stamp  ## Measure conversion, encoders and metric against the
 	$(BIN)/python scripts/bench/bench_encode.py
 	$(BIN)/python scripts/bench/bench_build.py
 	$(BIN)/python scripts/bench/bench_metric.py
+	$(BIN)/python scripts/bench/bench_corruptions.py
 	$(BIN)/python scripts/bench/bench_start.py
 
 cards: $(VENV)/build.stamp  ## Render the static cards

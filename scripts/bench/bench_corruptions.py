@@ -1,10 +1,10 @@
 """Time the corruptions of MedMNIST-C, compare them with the package ``medmnistc``, and measure the memory of files.
 
 Each corruption of each subset changes the same generated images of 224 pixels, at severity 3, on one core; the fastest
-of three rounds counts. The table has a row per function, with all its subsets: images per second, and how many times
-as fast as the peer it is. For functions without random numbers it states how many of all values differ and by how much
-at most; for the others, the smallest p-value of Kolmogorov-Smirnov tests, one per subset, of the mean absolute change
-of an image, over the seeds.
+round counts. The table has a row per function, with all its subsets: images per second, and how many times as fast as
+the peer it is. For functions without random numbers it states how many of all values differ and by how much at most;
+for others, the smallest p-value of Kolmogorov-Smirnov tests of each subset: of the mean absolute changes of images,
+and for noise, of the changes of all values of one image.
 
 The peer is compared if it can be imported as released, from a folder of its own:
 
@@ -117,7 +117,7 @@ class Row:
         values: Number of values that were compared.
         different: Number of values that differ.
         largest: Largest difference.
-        p_values: Of the tests, one per subset.
+        p_values: Of the tests of all subsets.
     """
 
     random: bool
@@ -146,20 +146,23 @@ def picture(flag: str, count: int) -> UInt8Array:
     return np.repeat(image[None], count, axis=0)
 
 
-def measure(corruption: Corruption, row: Row, count: int, peer: Peer | None) -> None:
+def measure(corruption: Corruption, row: Row, count: int, rounds: int, peer: Peer | None) -> None:
     """Add the measurements of a corruption to those of its function."""
     images = picture(corruption.subset, count)
-    seconds, ours = _fastest(lambda: corrupt_rows(images, corruption, SEVERITY, range(count)))
+    seconds, ours = _fastest(lambda: corrupt_rows(images, corruption, SEVERITY, range(count)), rounds)
     row.images += count
     row.seconds += seconds
     if peer is None:
         return
-    seconds, theirs = _fastest(lambda: np.stack([peer(image, SEVERITY) for image in images]))
+    seconds, theirs = _fastest(lambda: np.stack([peer(image, SEVERITY) for image in images]), rounds)
     row.peer_images += count
     row.peer_seconds += seconds
     if corruption.random:
-        changes = [np.abs(part.astype(np.int16) - images).mean((1, *range(2, images.ndim))) for part in (ours, theirs)]
-        row.p_values.append(float(ks_2samp(*changes).pvalue))
+        changes = [part.astype(np.int16) - images for part in (ours, theirs)]
+        samples = [[np.abs(part).mean((1, *range(2, part.ndim))) for part in changes]]
+        if "noise" in corruption.name:
+            samples.append([part[0].ravel() for part in changes])
+        row.p_values += [float(ks_2samp(*pair).pvalue) for pair in samples]
     else:
         difference = np.abs(ours.astype(np.int16) - theirs)
         row.values += difference.size
@@ -167,10 +170,10 @@ def measure(corruption: Corruption, row: Row, count: int, peer: Peer | None) -> 
         row.largest = max(row.largest, int(difference.max()))
 
 
-def _fastest(corrupt: Callable[[], UInt8Array]) -> tuple[float, UInt8Array]:
-    """Seconds of the fastest of three rounds, and the images of the last one."""
+def _fastest(corrupt: Callable[[], UInt8Array], rounds: int) -> tuple[float, UInt8Array]:
+    """Seconds of the fastest round, and the images of the last one."""
     seconds = []
-    for _ in range(3):
+    for _ in range(rounds):
         start = time.perf_counter()
         corrupted = corrupt()
         seconds.append(time.perf_counter() - start)
@@ -204,6 +207,7 @@ def _peers() -> dict[tuple[str, str], Peer]:
 @app.command()
 def main(
     images: Annotated[int, typer.Option(min=2, help="Images per corruption.")] = 16,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds, of which the fastest counts.")] = 3,
     memory: Annotated[list[int] | None, typer.Option(help="Also write files of so many train rows.")] = None,
     out: Annotated[Path | None, typer.Option("--json", help="Also write the measurements as JSON.")] = None,
 ) -> None:
@@ -214,7 +218,7 @@ def main(
     for entry in subsets():
         for corruption in corruptions(entry.flag) if entry.ndim == 2 else ():
             row = rows.setdefault(corruption.function, Row(corruption.random))
-            measure(corruption, row, images, peers.get((corruption.subset, corruption.name)))
+            measure(corruption, row, images, rounds, peers.get((corruption.subset, corruption.name)))
     columns = ("function", "images/s", "peer", "ratio", "compared with the peer")
     table = console.table(*columns, text={columns[0], columns[-1]})
     for name, row in rows.items():
@@ -232,7 +236,7 @@ def _comparison(row: Row) -> str:
     if not row.peer_images:
         return "-"
     if row.random:
-        return f"smallest p {min(row.p_values):.3f} of {len(row.p_values)}"
+        return f"smallest p {min(row.p_values):.3f} of {len(row.p_values)} tests"
     return "equal" if not row.different else f"{row.different} of {row.values:,} values differ by {row.largest}"
 
 
