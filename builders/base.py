@@ -34,17 +34,17 @@ class MedMNISTConfig(datasets.BuilderConfig):  # type: ignore[misc]
 
 
 def configs(ndim: int) -> list[MedMNISTConfig]:
-    """List a config per size of each subset with `ndim` dimensions, with names such as ``pathmnist-224``."""
+    """List a config per size of each subset with `ndim` dimensions, and of its variants: e.g. ``pathmnist-224``."""
     return [
         MedMNISTConfig(
-            name=f"{subset.flag}-{size}",
+            name=f"{subset.base}-{subset.config_name(size)}",
             subset=subset.flag,
             size=size,
             codec="array" if ndim == 3 else "png",
             version=datasets.Version(catalog.collection().version),
             description=subset.description,
         )
-        for subset in catalog.subsets()
+        for subset in catalog.entries()
         if subset.ndim == ndim
         for size in subset.sizes
     ]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from medmnist_hf.joint.load import load_many
     from medmnist_hf.joint.scores import score_many, separate_predictions
     from medmnist_hf.loading.load import load, load_arrays
+    from medmnist_hf.loading.paired_organs import paired_organs
     from medmnist_hf.loading.statistics import pixel_statistics
     from medmnist_hf.sampling.folds import folds
     from medmnist_hf.sampling.take import take
@@ -51,6 +52,7 @@ __all__ = [
     "load_many",
     "metric",
     "montage",
+    "paired_organs",
     "pixel_statistics",
     "read_predictions",
     "score_many",
@@ -75,6 +77,7 @@ _LAZY_MODULES: Final = {
     "load_many": "medmnist_hf.joint.load",
     "metric": "medmnist_hf.evaluate_module",
     "montage": "medmnist_hf.exporting.by_name",
+    "paired_organs": "medmnist_hf.loading.paired_organs",
     "pixel_statistics": "medmnist_hf.loading.statistics",
     "read_predictions": "medmnist_hf.evaluation.prediction_files",
     "score_many": "medmnist_hf.joint.scores",

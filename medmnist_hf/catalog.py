@@ -16,6 +16,7 @@ from importlib import resources
 from typing import Any, Final
 
 from medmnist_hf.errors import CatalogError, shorten
+from medmnist_hf.source_images.rules import IdRule, MetadataRule
 
 SPLITS: Final = ("train", "validation", "test")
 """Split names of every data set here, in order."""
@@ -106,10 +107,10 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Subset:
-    """One data set of MedMNIST.
+    """One data set of MedMNIST, or a variant of one: a file of others with other rows, e.g. in corrected splits.
 
     Attributes:
-        flag: Identifier, e.g. ``pathmnist``; also the repository name.
+        flag: Identifier, e.g. ``pathmnist``, ``dermamnist-corrected``.
         python_class: Class name in the official package, e.g. ``PathMNIST``; used as the title.
         ndim: 2 for images, 3 for volumes.
         channels: 1 for grayscale, 3 for RGB.
@@ -123,6 +124,10 @@ class Subset:
         annotations_creators: Hub metadata value saying who made the labels.
         description: What the data shows and how it was split, in our own words.
         caveats: What to know about this subset before trusting a number.
+        ids: What the names of its source images say; None if nothing is known.
+        metadata: The CSV file about its source images; None if there is none.
+        base: Flag of the subset whose folder and repository hold it; its own, unless it is a variant.
+        variant: Name of a variant, e.g. ``corrected``; empty otherwise.
     """
 
     flag: str
@@ -139,6 +144,10 @@ class Subset:
     annotations_creators: str
     description: str
     caveats: tuple[str, ...]
+    ids: IdRule | None
+    metadata: MetadataRule | None
+    base: str
+    variant: str
 
     def __repr__(self) -> str:
         """Summary on one line; the attributes hold the details."""
@@ -153,15 +162,37 @@ class Subset:
         return tuple(file.size for file in self.files)
 
     def file(self, size: int | str) -> DataFile:
-        """Return the official file of one size; raises `CatalogError` if there is none.
+        """Return the file of one size; raises `CatalogError` if there is none.
 
         Args:
             size: Edge length; config names such as ``"28"`` are accepted too.
         """
         for file in self.files:
-            if size in (file.size, str(file.size)):
+            if size in (file.size, str(file.size), self.config_name(file.size)):
                 return file
-        raise CatalogError(f"{self.flag} has no size {size}: choose from {', '.join(map(str, self.sizes))}")
+        raise CatalogError(f"{self.flag} has no size {size}: choose from {', '.join(self.config_names)}")
+
+    def config_name(self, size: int) -> str:
+        """Name of the config of a size: ``28``, or for a variant ``28-corrected``."""
+        return f"{size}-{self.variant}" if self.variant else str(size)
+
+    @property
+    def config_names(self) -> tuple[str, ...]:
+        """Names of the configs of all sizes, then, for a subset, those of its variants."""
+        own = [self.config_name(size) for size in self.sizes]
+        return (*own, *(name for each in variants(self) for name in each.config_names))
+
+    def config(self, size: int | str) -> "tuple[Subset, int]":
+        """The subset or its variant, and the size, of a config such as ``28`` or ``28-corrected``.
+
+        Raises:
+            CatalogError: There is no such config.
+        """
+        for entry in (self, *variants(self)):
+            for each in entry.sizes:
+                if size == entry.config_name(each) or (entry is self and size == each):
+                    return entry, each
+        return self, self.file(size).size  # raises the error
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,8 +248,10 @@ def collection() -> Collection:
 def _parse(flag: str, table: dict[str, Any], file_url: str) -> Subset:
     ndim, channels = table["ndim"], table["channels"]
     files = []
+    ids, metadata = table.get("ids"), table.get("metadata")
     for size, md5 in sorted((int(key), value) for key, value in table["md5"].items()):
-        name = f"{flag}.npz" if size == DEFAULT_SIZE else f"{flag}_{size}.npz"
+        official_name = f"{flag}.npz" if size == DEFAULT_SIZE else f"{flag}_{size}.npz"
+        name = table["file_name"].format(size=size) if "file_name" in table else official_name
         shape = (size,) * ndim + ((channels,) if channels > 1 else ())
         files.append(DataFile(name=name, size=size, image_shape=shape, md5=md5, url=file_url.format(name=name)))
     return Subset(
@@ -236,7 +269,47 @@ def _parse(flag: str, table: dict[str, Any], file_url: str) -> Subset:
         annotations_creators=table["annotations_creators"],
         description=table["description"].strip(),
         caveats=tuple(table["caveats"]),
+        ids=IdRule(**ids | {"group": tuple(ids["group"])}) if ids else None,
+        metadata=MetadataRule(**metadata | {"columns": tuple(metadata["columns"]), "codes": tuple(metadata["codes"])})
+        if metadata
+        else None,
+        base=table.get("base", flag),
+        variant=table.get("name", ""),
     )
+
+
+@cache
+def _variants() -> tuple[Subset, ...]:
+    tables = _tables()
+    parsed = []
+    for flag, table in tables["variants"].items():
+        base = tables["subsets"][table["base"]]
+        metadata = base["metadata"] if table["metadata"] else None
+        merged = base | table | {"python_class": table["title"], "ids": None, "metadata": metadata}
+        parsed.append(_parse(flag, merged, table["file_url"]))
+    return tuple(parsed)
+
+
+def variants(entry: Subset) -> tuple[Subset, ...]:
+    """Return the variants of a subset, in the order of the catalog; none for a variant."""
+    return () if entry.variant else tuple(each for each in _variants() if each.base == entry.flag)
+
+
+def entries() -> tuple[Subset, ...]:
+    """Return all subsets, then all variants."""
+    return (*subsets(), *_variants())
+
+
+def is_config_name(name: str) -> bool:
+    """Whether a name has the form of a config's: a size, or a size and the name of a variant."""
+    size, dash, variant = name.partition("-")
+    return size.isdecimal() and size.isascii() and (not dash or variant in {each.variant for each in _variants()})
+
+
+def config_order(name: str) -> tuple[str, int]:
+    """Key that sorts names of configs by ascending size, those of a subset before those of its variants."""
+    size, _, variant = name.partition("-")
+    return variant, int(size)
 
 
 @cache
@@ -260,12 +333,17 @@ def bibtex(*entries: Subset) -> str:
     return "\n\n".join(texts[key] for key in citation_keys(*entries))
 
 
-SIZED_FLAG: Final = re.compile(r"(?P<flag>\w+?)(?:[-_](?P<size>\d{1,4}))?", re.ASCII)
-"""A flag with an optional size: ``pathmnist``, ``pathmnist-64``."""
+_SIZED_FLAG: Final = re.compile(r"(?P<flag>\w+?(?:-[a-z]+)?)(?:[-_](?P<size>\d{1,4}(?:-[a-z]+)?))?", re.ASCII | re.I)
+
+
+def split_flag(name: str) -> tuple[str, str | None]:
+    """Split a name such as ``pathmnist-64`` or ``dermamnist-28-corrected`` into flag and config; None without one."""
+    match = _SIZED_FLAG.fullmatch(name)
+    return (name, None) if match is None else (match["flag"], match["size"] and match["size"].lower())
 
 
 def sized_subset(name: str) -> tuple[Subset, int | None]:
-    """Look up a subset by a flag that may end in a size: ``pathmnist``, ``PathMNIST-64``.
+    """Look up a subset by a flag that may end in a size: ``pathmnist``, ``PathMNIST-64``, ``dermamnist-28-corrected``.
 
     Returns:
         The subset and the size; None if the name has no size.
@@ -273,11 +351,9 @@ def sized_subset(name: str) -> tuple[Subset, int | None]:
     Raises:
         CatalogError: The flag is unknown, or the subset does not have that size.
     """
-    match = SIZED_FLAG.fullmatch(name)
-    if match is None or match["size"] is None:
-        return subset(name), None
-    entry = subset(match["flag"])
-    return entry, entry.file(match["size"]).size
+    flag, size = split_flag(name)
+    entry = subset(flag)
+    return (entry, None) if size is None else entry.config(size)
 
 
 def cite(*names: str) -> str:
@@ -300,15 +376,15 @@ def cite(*names: str) -> str:
 
 
 def subset(flag: str) -> Subset:
-    """Look up a subset by its flag, in any letter case.
+    """Look up a subset, or a variant such as ``dermamnist-corrected``, by its flag, in any letter case.
 
     Raises:
         CatalogError: The flag is unknown; the message suggests the closest one.
     """
-    by_flag = {entry.flag: entry for entry in subsets()}
+    by_flag = {entry.flag: entry for entry in entries()}
     entry = by_flag.get(flag.lower())
     if entry is None:
         matches = difflib.get_close_matches(flag.lower(), by_flag, n=1)
-        hint = f"did you mean {matches[0]!r}?" if matches else f"`medmnist-hf list` shows all {len(by_flag)}"
+        hint = f"did you mean {matches[0]!r}?" if matches else f"`medmnist-hf list` shows all {len(subsets())}"
         raise CatalogError(f"unknown subset {shorten(flag)}: {hint}")
     return entry

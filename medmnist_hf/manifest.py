@@ -5,6 +5,7 @@ It holds no time stamp and no path, so the same input always gives the same mani
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import prod
@@ -46,6 +47,17 @@ FEATURES: Final = "features"
 
 ARRAY: Final = "array"
 """The codec of volumes: uncompressed voxels."""
+
+SOURCE_ID: Final = "source_id"
+"""The column with the name of a row's source image."""
+
+GROUP: Final = "group"
+"""The column that names the patient, scan or lesion of a row."""
+
+AGE: Final = "age"
+
+ADDED: Final = (SOURCE_ID, GROUP, "lesion_id", "image_id", AGE, "sex", "localization")
+"""Names of columns that CSV files add to a data set: text, except for `AGE`, a number of years."""
 
 IMAGE_CODECS: Final = ("png", "webp")
 SOURCE_KINDS: Final = ("zenodo", "folder", "phantom")
@@ -172,17 +184,51 @@ class SourceRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class AddedFile:
+    """A CSV file that columns were read from.
+
+    Attributes:
+        name: File name.
+        sha256: SHA-256 of the file, 64 hex digits.
+    """
+
+    name: FileName
+    sha256: Sha256
+
+
+@dataclass(frozen=True, slots=True)
+class AddedColumns:
+    """Columns next to ``image`` and ``label`` that do not come from the NPZ file.
+
+    Attributes:
+        names: Their names, in the order of the data set; each is one of `ADDED`.
+        kind: What a value of the column ``group`` names, e.g. ``CT volume``; None without that column.
+        files: The files they were read from.
+    """
+
+    names: tuple[Annotated[str, OneOf(*ADDED)], ...]
+    kind: Name | None
+    files: tuple[AddedFile, ...]
+
+    @property
+    def described(self) -> str:
+        """The files with their digests, for messages."""
+        return ", ".join(f"{file.name} (SHA-256 {file.sha256[:8]})" for file in self.files)
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """Manifest of a config, which is a subset built in one size.
 
     Attributes:
-        subset: Flag of the subset.
-        size: Edge length in pixels or voxels; its decimal form is the config's name.
+        subset: Flag of the subset, or of its variant.
+        size: Edge length in pixels or voxels.
         codec: How pixels are stored: ``png``, ``webp`` or ``array``.
         max_shard_size: The limit on the size of a shard, in bytes of raw pixels.
         source: The NPZ file that the rows come from.
         splits: Split name -> its record, in the order train, validation, test.
         releases: Library -> version, for the libraries that determine the bytes of the shards.
+        added: Columns that do not come from the NPZ file; None without any.
     """
 
     subset: Name
@@ -192,11 +238,27 @@ class Manifest:
     source: SourceRecord
     splits: dict[str, SplitRecord]
     releases: dict[Name, Name]
+    added: AddedColumns | None = field(default=None, metadata=OPTIONAL)
+
+    @property
+    def entry(self) -> Subset:
+        """The subset, or its variant."""
+        return catalog.subset(self.subset)
 
     @property
     def config_name(self) -> str:
-        """Name of the config on the card and in `load_dataset`, e.g. ``"28"``."""
-        return str(self.size)
+        """Name of the config on the card and in `load_dataset`, e.g. ``"28"`` or ``"28-corrected"``."""
+        return self.entry.config_name(self.size)
+
+    @property
+    def name(self) -> str:
+        """Name of the config for people, e.g. ``pathmnist 28``."""
+        return f"{self.entry.base} {self.config_name}"
+
+    @property
+    def added_names(self) -> tuple[str, ...]:
+        """Names of the columns that do not come from the NPZ file."""
+        return self.added.names if self.added else ()
 
     @property
     def shards(self) -> tuple[Shard, ...]:
@@ -248,6 +310,8 @@ def _check(manifest: Manifest) -> None:
         raise ValueError(f"codec {manifest.codec} does not suit {entry.ndim}D data of {entry.flag}")
     if source.verified and (source.synthetic or source.md5 != official.md5):
         raise ValueError(f"source is called verified, but its MD5 {source.md5} is not that of {official.name}")
+    if manifest.added is not None and ((GROUP in manifest.added.names) != (manifest.added.kind is not None)):
+        raise ValueError(f"added does not describe the column {GROUP}")
     if tuple(manifest.splits) != SPLITS:
         raise ValueError(f"splits are {', '.join(manifest.splits) or 'missing'}, must be {', '.join(SPLITS)}")
     for split, record in manifest.splits.items():
@@ -300,17 +364,26 @@ def read_manifest(config_dir: Path) -> Manifest:
 
 
 def read_build(subset_dir: Path) -> tuple[Manifest, ...]:
-    """Read the manifests of all complete configs in a subset's folder, by ascending size; may be empty.
+    """Read the manifests of all complete configs in a subset's folder, in the order of `in_order`; may be empty.
 
     Raises:
         BuildError: The folder cannot be listed, or a manifest cannot be read or is not valid.
     """
     try:
-        folders = [path for path in subset_dir.iterdir() if path.name.isdigit() and (path / MANIFEST_NAME).exists()]
+        folders = [
+            path
+            for path in subset_dir.iterdir()
+            if catalog.is_config_name(path.name) and (path / MANIFEST_NAME).exists()
+        ]
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL byte in the name
         return ()
     except OSError as error:
         raise BuildError(
             f"cannot look for builds in {subset_dir} ({error.strerror}): check the folder and its permissions"
         ) from None
-    return tuple(sorted(map(read_manifest, folders), key=lambda manifest: manifest.size))
+    return in_order(map(read_manifest, folders))
+
+
+def in_order(manifests: Iterable[Manifest]) -> tuple[Manifest, ...]:
+    """Sort manifests by ascending size, those of the subset before those of its variants."""
+    return tuple(sorted(manifests, key=lambda manifest: (manifest.entry.variant, manifest.size)))

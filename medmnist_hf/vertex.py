@@ -25,7 +25,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from medmnist_hf.catalog import SPLITS, Subset, Task, subsets
+from medmnist_hf.catalog import SPLITS, Subset, Task, entries
 from medmnist_hf.errors import MedMNISTError
 
 IMPORT_NAME: Final = "import.jsonl"
@@ -150,5 +150,5 @@ def batch_parameters(entry: Subset) -> dict[str, float | int]:
 @cache
 def _configs() -> dict[str, tuple[Subset, int]]:
     """Official name of a 2D config -> its subset and size."""
-    images = (entry for entry in subsets() if entry.ndim == 2)
+    images = (entry for entry in entries() if entry.ndim == 2)
     return {file.name.removesuffix(".npz"): (entry, file.size) for entry in images for file in entry.files}

@@ -39,8 +39,8 @@ class Reference:
 
     @property
     def venue(self) -> str:
-        """Journal or proceedings."""
-        return self.fields.get("journal") or self.fields["booktitle"]
+        """Journal, proceedings, or publisher of data."""
+        return self.fields.get("journal") or self.fields.get("booktitle") or self.fields["publisher"]
 
     @property
     def short(self) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Final
 from medmnist_hf.cards.bibliography import reference
 from medmnist_hf.cards.environment import code, plain
 from medmnist_hf.cards.metadata import default_config, synthetic_configs
-from medmnist_hf.catalog import SPLITS, Subset, Task, bibtex, citation_keys, collection
+from medmnist_hf.catalog import SPLITS, Subset, Task, bibtex, citation_keys, collection, variants
 from medmnist_hf.hub.eval_results import MEASURES, task_id
 from medmnist_hf.leaderboard.board import leaderboard
 from medmnist_hf.leaderboard.protocols import OFFICIAL
@@ -62,8 +62,9 @@ def context(
         audits: Config name -> findings of its audit.
     """
     facts = collection()
-    sizes = [manifest.size for manifest in built] or list(subset.sizes)
-    default = default_config(sizes)
+    names = [manifest.config_name for manifest in built] or list(map(str, subset.sizes))
+    default = default_config(names)
+    default_entry, default_size = subset.config(default)
     synthetic = synthetic_configs(built)
     board = leaderboard(subset.flag, OFFICIAL)
     volumes, multi_label = subset.ndim == 3, subset.task is Task.MULTI_LABEL
@@ -75,10 +76,10 @@ def context(
         "all_synthetic": bool(built) and len(synthetic) == len(built),
         "unverified": [each.source.file for each in built if not (each.source.verified or each.source.synthetic)],
         "repo": repo_id,
-        "names": [str(size) for size in sizes],
+        "names": names,
         "default": default,
-        "default_shape": ", ".join(map(str, subset.file(int(default)).image_shape)),
-        "largest": str(max(sizes)),
+        "default_shape": ", ".join(map(str, default_entry.file(default_size).image_shape)),
+        "largest": max(names, key=lambda name: subset.config(name)[1]),
         "picture": picture_name(subset) if built else "",
         "volumes": volumes,
         "things": "volumes" if volumes else "images",
@@ -95,12 +96,14 @@ def context(
         "license": {"name": facts.license_names[subset.license], "url": facts.license_urls[subset.license]},
         "non_commercial": "-nc" in subset.license,
         "papers": _papers(subset),
-        "bibtex": bibtex(subset),
+        "bibtex": bibtex(subset, *variants(subset)),
         "board": board,
         "sources": list(dict.fromkeys(sources()[line.result.source].title for line in board.ranked if line.result)),
         "notes": list(board_notes(board)),
-        "reported_task": task_id(int(default), next(iter(MEASURES))),
+        "reported_task": task_id(default, next(iter(MEASURES))),
         "audits": [{"config": config, "findings": findings} for config, findings in audits.items()],
+        "variants": [_variant(each) for each in variants(subset)],
+        "added": _added(built),
         "record_url": subset.files[0].url.partition("/files/")[0],
         "releases": _releases(built),
         "timm_multi_label": _TIMM_MULTI_LABEL,
@@ -119,6 +122,33 @@ def _columns(subset: Subset) -> dict[str, str]:
     }
 
 
+def _variant(entry: Subset) -> dict[str, Any]:
+    """A variant of the subset: what it is, its rows, and its files."""
+    rows = [
+        [f'`"{entry.config_name(file.size)}"`', f"[`{file.name}`]({file.url})", f"`{file.md5}`"]
+        for file in entry.files
+    ]
+    return {
+        "entry": entry,
+        "rows": ", ".join(f"{entry.counts[split]:,} {split}" for split in SPLITS),
+        "files": _table(["config", "file", "MD5"], [], rows),
+    }
+
+
+def _added(built: Sequence[Manifest]) -> list[dict[str, Any]]:
+    """Columns that CSV files add, by config."""
+    return [
+        {
+            "config": each.config_name,
+            "names": each.added.names,
+            "kind": each.added.kind,
+            "files": [code(file.name) for file in each.added.files],
+        }
+        for each in built
+        if each.added is not None
+    ]
+
+
 def _rows(subset: Subset, manifest: Manifest | None) -> dict[str, int]:
     return {split: subset.counts[split] if manifest is None else manifest.splits[split].rows for split in SPLITS}
 
@@ -130,12 +160,13 @@ def _table(header: Sequence[str], numbers: Sequence[str], rows: Iterable[Sequenc
 
 def _sizes_table(subset: Subset, built: Sequence[Manifest]) -> dict[str, Any]:
     numbers = [*SPLITS, "shards", "size of files"] if built else [*SPLITS]
-    by_size = {manifest.size: manifest for manifest in built}
+    by_name = {manifest.config_name: manifest for manifest in built}
     rows = []
-    for size in by_size or subset.sizes:
-        manifest = by_size.get(size)
-        shape = " x ".join(map(str, subset.file(size).image_shape))
-        cells = [f'`"{size}"`', shape, *(f"{rows:,}" for rows in _rows(subset, manifest).values())]
+    for name in by_name or map(str, subset.sizes):
+        manifest = by_name.get(name)
+        entry, size = subset.config(name)
+        shape = " x ".join(map(str, entry.file(size).image_shape))
+        cells = [f'`"{name}"`', shape, *(f"{rows:,}" for rows in _rows(subset, manifest).values())]
         if manifest is not None:
             cells += [f"{len(manifest.shards):,}", human_bytes(sum(shard.bytes for shard in manifest.shards))]
         rows.append(cells)
@@ -151,7 +182,7 @@ def _labels_table(subset: Subset, built: Sequence[Manifest]) -> dict[str, Any]:
         return _table(["id", "name", *SPLITS], ["id", *SPLITS], cells)
     if not built:
         return _table(["id", "name"], ["id"], ([str(index), name] for index, name in enumerate(subset.labels)))
-    default = default_config([manifest.size for manifest in built])
+    default = default_config([manifest.config_name for manifest in built])
     records = next(manifest for manifest in built if manifest.config_name == default).splits
     rows = [
         [str(index), name, *(f"{records[split].label_histogram[name]:,}" for split in SPLITS)]
@@ -165,13 +196,13 @@ def _labels_table(subset: Subset, built: Sequence[Manifest]) -> dict[str, Any]:
 def _statistics_table(subset: Subset, built: Sequence[Manifest]) -> dict[str, Any]:
     """Mean and standard deviation of the train pixels, of builds or as recorded; empty if none are known."""
     rows = []
-    by_size = {manifest.size: manifest.splits["train"].pixels for manifest in built}
-    for size in by_size or subset.sizes:
-        recorded = None if built else recorded_statistics(subset.file(size).md5)
-        pixels = recorded.splits["train"].pixels if recorded else by_size.get(size)
+    by_name = {manifest.config_name: manifest.splits["train"].pixels for manifest in built}
+    for name in by_name or map(str, subset.sizes):
+        recorded = None if built else recorded_statistics(subset.file(name).md5)
+        pixels = recorded.splits["train"].pixels if recorded else by_name.get(name)
         if pixels is not None:
             values = (", ".join(f"{value:.4f}" for value in each) for each in (pixels.mean, pixels.std))
-            rows.append([f'`"{size}"`', *values])
+            rows.append([f'`"{name}"`', *values])
     return _table(["config", "mean", "standard deviation"], ["mean", "standard deviation"], rows)
 
 
@@ -183,7 +214,7 @@ def _files_table(subset: Subset, built: Sequence[Manifest]) -> dict[str, Any]:
     for manifest in built:
         source = manifest.source
         origin = "phantom generator" if source.synthetic else "official MD5" if source.verified else "**unverified**"
-        rows.append([f'`"{manifest.size}"`', code(source.file), f"`{source.md5}`", origin, manifest.codec])
+        rows.append([f'`"{manifest.config_name}"`', code(source.file), f"`{source.md5}`", origin, manifest.codec])
     return _table(["config", "file", "MD5", "origin", "codec"], [], rows)
 
 
@@ -194,7 +225,7 @@ def _papers(subset: Subset) -> dict[str, Any]:
     return {
         "medmnist": [reference(key) for key in medmnist],
         "source": [reference(key) for key in source],
-        "all": [reference(key) for key in citation_keys(subset)],
+        "all": [reference(key) for key in citation_keys(subset, *variants(subset))],
     }
 
 

@@ -12,7 +12,7 @@ from medmnist_hf.cards.bibliography import reference
 from medmnist_hf.cards.metadata import check_manifests, describe_with_warning, shard_pattern, synthetic_configs, tags
 from medmnist_hf.catalog import SPLITS, Subset, Task, bibtex, collection
 from medmnist_hf.errors import BuildError
-from medmnist_hf.manifest import Manifest
+from medmnist_hf.manifest import AGE, GROUP, SOURCE_ID, Manifest
 
 CROISSANT_NAME: Final = "croissant.json"
 
@@ -64,6 +64,17 @@ _CONTEXT: Final[dict[str, Any]] = {
     "rai": "http://mlcommons.org/croissant/RAI/",
     "sc": "https://schema.org/",
 }
+
+_ADDED: Final = {
+    SOURCE_ID: "Name of the image in the source data.",
+    GROUP: "Patient, scan or lesion of the row.",
+    "lesion_id": "Lesion in the source data.",
+    "image_id": "Name of the image in the source data.",
+    AGE: "Age of the patient in years.",
+    "sex": "Sex of the patient.",
+    "localization": "Site of the lesion.",
+}
+"""Column that a CSV file adds -> description."""
 
 
 def croissant(subset: Subset, manifests: Sequence[Manifest]) -> dict[str, Any]:
@@ -133,7 +144,7 @@ def _distribution(manifest: Manifest) -> list[dict[str, Any]]:
         "name": _files(manifest),
         "description": f"Parquet shards of all splits of config {config}.",
         "encodingFormat": _PARQUET,
-        "includes": [f"{shard_pattern(manifest.size, split)}.parquet" for split in SPLITS],
+        "includes": [f"{shard_pattern(manifest.config_name, split)}.parquet" for split in SPLITS],
     }
     return [*shards, files]
 
@@ -182,7 +193,7 @@ def _plain_field(parent: str, name: str, description: str, data_type: str) -> di
 
 
 def _records(subset: Subset, manifest: Manifest) -> dict[str, Any]:
-    config, shape = manifest.config_name, subset.file(manifest.size).image_shape
+    config, shape = manifest.config_name, manifest.entry.file(manifest.size).image_shape
     extent = " x ".join(map(str, shape))
     record_set = f"config-{config}"
 
@@ -211,10 +222,14 @@ def _records(subset: Subset, manifest: Manifest) -> dict[str, Any]:
     }
     to_splits = {"field": {"@id": f"{_SPLITS}/name"}}
     split = field("split", "Split that the row belongs to.", "sc:Text", split_name, references=to_splits)
+    added = [
+        field(name, _ADDED[name], "sc:Float" if name == AGE else "sc:Text", {"extract": {"column": name}})
+        for name in manifest.added_names
+    ]
     return {
         "@type": "cr:RecordSet",
         "@id": record_set,
         "name": record_set,
         "description": f"Rows of {subset.python_class} at size {config}.",
-        "field": [image, label, split],
+        "field": [image, label, split, *added],
     }

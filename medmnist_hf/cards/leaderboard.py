@@ -29,10 +29,10 @@ def eval_yaml(subset: Subset, manifests: Sequence[Manifest] = ()) -> str:
         BuildError: The manifests do not belong together, or not to this subset.
     """
     built = check_manifests(subset, manifests)
-    sizes = [manifest.size for manifest in built] or subset.sizes
+    configs = [manifest.config_name for manifest in built] or map(str, subset.sizes)
     tasks = [
-        {"id": task_id(size, measure), "config": str(size), "split": TEST_SPLIT}
-        for size in sizes
+        {"id": task_id(config, measure), "config": config, "split": TEST_SPLIT}
+        for config in configs
         for measure in MEASURES
     ]
     measures = f"AUC and ACC on the {TEST_SPLIT} split, from 0 to 1, as computed by the official MedMNIST evaluator."

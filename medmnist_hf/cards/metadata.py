@@ -11,31 +11,31 @@ from medmnist_hf.catalog import DEFAULT_SIZE, SPLITS, Subset, Task, collection
 from medmnist_hf.errors import BuildError
 from medmnist_hf.features import features_of
 from medmnist_hf.hub.eval_results import TASK_CATEGORY
-from medmnist_hf.manifest import Manifest
+from medmnist_hf.manifest import Manifest, in_order
 
 _SIZE_CATEGORIES: Final = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
 
 
 def check_manifests(subset: Subset, manifests: Sequence[Manifest]) -> tuple[Manifest, ...]:
-    """Check that one card can describe these manifests, and sort them by ascending size.
+    """Check that one card can describe these manifests, and sort them by `medmnist_hf.manifest.in_order`.
 
     Raises:
-        BuildError: A manifest belongs to another subset or has other splits, or a size occurs twice.
+        BuildError: A manifest belongs to another subset or has other splits, or a config occurs twice.
         CatalogError: A size is not published for this subset.
     """
-    ordered = tuple(sorted(manifests, key=lambda manifest: manifest.size))
+    ordered = in_order(manifests)
     for manifest in ordered:
-        subset.file(manifest.size)
-        if manifest.subset != subset.flag:
+        manifest.entry.file(manifest.size)
+        if manifest.entry.base != subset.flag:
             raise BuildError(
                 f"a build of {manifest.subset} is among those of {subset.flag}: use a separate folder for each subset"
             )
         if tuple(manifest.splits) != SPLITS:
             raise BuildError(
-                f"the manifest of {subset.flag} {manifest.size} has the splits {', '.join(manifest.splits) or 'none'} "
+                f"the manifest of {manifest.name} has the splits {', '.join(manifest.splits) or 'none'} "
                 f"instead of {', '.join(SPLITS)}: rebuild the config with --force"
             )
-    if len({manifest.size for manifest in ordered}) < len(ordered):
+    if len({manifest.config_name for manifest in ordered}) < len(ordered):
         raise BuildError(f"two manifests of {subset.flag} have the same size: keep one build per size")
     return ordered
 
@@ -55,14 +55,14 @@ def describe_with_warning(subset: Subset, manifests: Sequence[Manifest]) -> str:
     return subset.description
 
 
-def default_config(sizes: Sequence[int]) -> str:
-    """Name of the config that `load_dataset` loads by default: ``28`` if it is built, else the smallest size."""
-    return str(DEFAULT_SIZE if DEFAULT_SIZE in sizes else min(sizes))
+def default_config(names: Sequence[str]) -> str:
+    """Name of the config that `load_dataset` loads by default: ``28`` if it is built, else the first, the smallest."""
+    return str(DEFAULT_SIZE) if str(DEFAULT_SIZE) in names else names[0]
 
 
-def shard_pattern(size: int, split: str) -> str:
+def shard_pattern(config: str, split: str) -> str:
     """Glob of a split's shards within a repository, e.g. ``28/train-*``."""
-    return f"{size}/{split}-*"
+    return f"{config}/{split}-*"
 
 
 def tags(subset: Subset, *, synthetic: bool = False) -> list[str]:
@@ -89,7 +89,10 @@ def card_data(subset: Subset, manifests: Sequence[Manifest] = ()) -> DatasetCard
         Metadata whose config names are strings, with one ``dataset_info`` per config. Only built configs have byte
         counts and split sizes, because `datasets` accepts neither without the other.
     """
-    sizes = [manifest.size for manifest in manifests] or list(subset.sizes)
+    described: list[tuple[Subset, int, Manifest | None]]
+    described = [(each.entry, each.size, each) for each in manifests]
+    described = described or [(subset, size, None) for size in subset.sizes]
+    default = default_config([entry.config_name(size) for entry, size, _ in described])
     rows = max((_rows(manifest) for manifest in manifests), default=subset.counts.total)
     multi_label = subset.task is Task.MULTI_LABEL
     new_in_medmnist = subset.citations[0] in collection().citations
@@ -102,10 +105,8 @@ def card_data(subset: Subset, manifests: Sequence[Manifest] = ()) -> DatasetCard
         task_categories=[TASK_CATEGORY],
         task_ids=[f"multi-{'label' if multi_label else 'class'}-{TASK_CATEGORY}"],
         tags=tags(subset, synthetic=bool(synthetic_configs(manifests))),
-        configs=[
-            _config(size, _find_size(manifests, size), default=str(size) == default_config(sizes)) for size in sizes
-        ],
-        dataset_info=[_info(subset, size, _find_size(manifests, size)) for size in sizes],
+        configs=[_config(entry.config_name(size), manifest, default) for entry, size, manifest in described],
+        dataset_info=[_info(entry, size, manifest) for entry, size, manifest in described],
     )
 
 
@@ -113,22 +114,19 @@ def _rows(manifest: Manifest) -> int:
     return sum(record.rows for record in manifest.splits.values())
 
 
-def _find_size(manifests: Sequence[Manifest], size: int) -> Manifest | None:
-    return next((manifest for manifest in manifests if manifest.size == size), None)
-
-
-def _config(size: int, manifest: Manifest | None, *, default: bool) -> dict[str, Any]:
-    files = [{"split": split, "path": shard_pattern(size, split)} for split in SPLITS]
-    config: dict[str, Any] = {"config_name": str(size), "data_files": files}
+def _config(name: str, manifest: Manifest | None, default: str) -> dict[str, Any]:
+    files = [{"split": split, "path": shard_pattern(name, split)} for split in SPLITS]
+    config: dict[str, Any] = {"config_name": name, "data_files": files}
     if manifest is not None:
         # `datasets` caches a local folder under a hash of its configs and their info, not of its files. Without the
         # content ID it would load the cached copy of an earlier build that has the same counts and sizes.
         config["description"] = f"Content ID of the shards: {manifest.content_id}"
-    return {**config, "default": True} if default else config
+    return {**config, "default": True} if name == default else config
 
 
 def _info(subset: Subset, size: int, manifest: Manifest | None) -> dict[str, Any]:
-    info = DatasetInfo(config_name=str(size), features=features_of(subset, size))
+    added = manifest.added_names if manifest else ()
+    info = DatasetInfo(config_name=subset.config_name(size), features=features_of(subset, size, added))
     if manifest is not None:
         info.splits = SplitDict(
             {

@@ -111,10 +111,10 @@ def _has_card(subset_dir: Path) -> bool:
 
 def _write_card(subset_dir: Path) -> Path:
     manifests = read_build(subset_dir)
-    subset = catalog.subset(manifests[0].subset)
+    subset = catalog.subset(manifests[0].entry.base)
     built = check_manifests(subset, manifests)
     default = next(
-        manifest for manifest in built if manifest.config_name == default_config([each.size for each in built])
+        manifest for manifest in built if manifest.config_name == default_config([each.config_name for each in built])
     )
     audits = {manifest.config_name: read_audit(subset_dir / manifest.config_name) for manifest in built}
     texts = describe(subset, built, {config: findings for config, findings in audits.items() if findings is not None})

@@ -114,9 +114,13 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     yield f"{facts['python_class']} ({facts['flag']}): {facts['modality']}, {shape}, {facts['task']}"
     yield f"\n{facts['description']}\n"
     yield "rows       " + ", ".join(f"{split} {rows:,}" for split, rows in facts["counts"].items())
-    yield "sizes      " + ", ".join(str(file["size"]) for file in facts["files"])
+    entry = catalog.subset(facts["flag"])
+    yield "sizes      " + ", ".join(map(str, entry.sizes))
+    for variant in catalog.variants(entry):
+        yield f"variant    {', '.join(variant.config_names)} (medmnist-hf info {variant.flag})"
     yield f"license    {facts['license_name']} ({facts['license']}), {facts['license_url']}"
-    yield f"release    {shared['version']}, Zenodo record {shared['record']}, {shared['homepage']}"
+    if not entry.variant:
+        yield f"release    {shared['version']}, Zenodo record {shared['record']}, {shared['homepage']}"
     yield f"labels by  {facts['annotations_creators']}"
     keys = ", ".join((*facts["citations"], *shared["citations"]))
     yield f"cite       {keys} (medmnist-hf cite {facts['flag']} prints them)"

@@ -12,7 +12,17 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from medmnist_hf.catalog import ALL, DEFAULT_SIZE, SPLITS, SplitCounts, Subset, sized_subset, subset, subsets
+from medmnist_hf.catalog import (
+    ALL,
+    DEFAULT_SIZE,
+    SPLITS,
+    SplitCounts,
+    Subset,
+    is_config_name,
+    sized_subset,
+    subset,
+    subsets,
+)
 from medmnist_hf.conversion.build import BuildOptions, BuildResult, build_config, find_reusable
 from medmnist_hf.conversion.encode import encoder
 from medmnist_hf.conversion.scratch import private_folder
@@ -41,6 +51,20 @@ class Planned:
     counts: SplitCounts
     raw_bytes: int
     shards: int
+
+    @property
+    def config_name(self) -> str:
+        """Name of the config, e.g. ``28``."""
+        return self.subset.config_name(self.size)
+
+    @property
+    def name(self) -> str:
+        """Name for people, e.g. ``pathmnist 28``."""
+        return f"{self.subset.base} {self.config_name}"
+
+    def folder(self, out: Path) -> Path:
+        """Its folder in a folder of builds."""
+        return out / self.subset.base / self.config_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +120,8 @@ def plan_run(flags: Sequence[str], sizes: Sequence[str], source: Source, options
 
     Args:
         flags: Flags of subsets, optionally with a size (``pathmnist-64``), or ``all``.
-        sizes: Sizes, or ``all``; by default the sizes in `flags`, or 28. If `flags` is ``all``, a size selects the
-            subsets that have it.
+        sizes: Sizes, or names of configs such as ``28-corrected``, or ``all`` for the official sizes; by default the
+            sizes in `flags`, or 28. If `flags` is ``all``, a size selects the subsets that have it.
         source: Source of the NPZ files.
         options: Options of the build.
 
@@ -109,30 +133,30 @@ def plan_run(flags: Sequence[str], sizes: Sequence[str], source: Source, options
         BuildError: The codec is unknown, or cannot store the images of a subset.
     """
     every = ALL in flags
-    named: dict[str, set[int]] = {entry.flag: set() for entry in subsets()} if every else {}
+    named: dict[str, list[str]] = {entry.flag: [] for entry in subsets()} if every else {}
     for flag in () if every else flags:
         entry, size = sized_subset(flag)
-        if size is not None and sizes and str(size) not in sizes:
-            raise CatalogError(f"{flag} selects size {size}, but --size is {', '.join(sizes)}: omit one of them")
-        named.setdefault(entry.flag, set()).add(size or DEFAULT_SIZE)
-    numbers = {_size(text) for text in sizes if text != ALL}
-    planned = []
+        config = entry.config_name(size or DEFAULT_SIZE)
+        if size is not None and sizes and not {config, str(size)} & set(sizes):
+            raise CatalogError(f"{flag} selects size {config}, but --size is {', '.join(sizes)}: omit one of them")
+        named.setdefault(entry.flag, []).append(config)
+    numbers = [_checked_config(text) for text in sizes if text != ALL]
+    configs: dict[tuple[str, int], tuple[Subset, int]] = {}
     for entry in map(subset, named):
-        implied = named[entry.flag] or {DEFAULT_SIZE}
-        chosen = set(entry.sizes) if ALL in sizes else numbers or implied
-        chosen = chosen & set(entry.sizes) if every else chosen
-        planned += [_planned(entry, size, source, options) for size in sorted(chosen)]
-    if not planned:
-        raise CatalogError(
-            f"no subset has size {' or '.join(map(str, sorted(numbers)))}: `medmnist-hf list` shows all sizes"
-        )
-    return planned
+        implied = named[entry.flag] or [str(DEFAULT_SIZE)]
+        names = [*(map(str, entry.sizes) if ALL in sizes else ()), *numbers] if sizes else implied
+        found = [entry.config(name) for name in names if not every or name in entry.config_names]
+        for each, size in sorted(found, key=lambda config: (config[0].variant, config[1])):
+            configs[each.flag, size] = each, size
+    if not configs:
+        raise CatalogError(f"no subset has size {' or '.join(numbers)}: `medmnist-hf list` shows all sizes")
+    return [_planned(entry, size, source, options) for entry, size in configs.values()]
 
 
-def _size(text: str) -> int:
-    if not text.isdecimal():
+def _checked_config(text: str) -> str:
+    if not is_config_name(text):
         raise CatalogError(f"--size {text!r} is not a valid size: choose from 28, 64, 128, 224 and all")
-    return int(text)
+    return text
 
 
 def _planned(entry: Subset, size: int, source: Source, options: BuildOptions) -> Planned:
@@ -202,7 +226,7 @@ def build_all(
         except MedMNISTError as error:
             failure = error
         except (OSError, pa.ArrowException) as error:
-            failure = _to_build_error(error, out / planned.subset.flag / str(planned.size))
+            failure = _to_build_error(error, planned.folder(out))
         outcomes.append(BuildOutcome(planned, result, failure, time.monotonic() - start))
     return outcomes
 
@@ -213,18 +237,18 @@ def _workspace(planned: Planned, out: Path, scratch: Path | None) -> Iterator[Pa
     if scratch is None:
         yield None
         return
-    config_dir = out / planned.subset.flag / str(planned.size)
+    config_dir = planned.folder(out)
     work = config_dir.parent / WORK_DIR
     work.mkdir(parents=True, exist_ok=True)
     # Without this lock, a second process would download the file to its own folder.
-    lock = sole_process(work / f"{planned.size}.scratch.lock", f"building {config_dir}")
+    lock = sole_process(work / f"{planned.config_name}.scratch.lock", f"building {config_dir}")
     with lock, private_folder(scratch) as folder:
         yield folder
 
 
 def describe_existing(planned: Planned, source: Source, out: Path, options: BuildOptions) -> str:
     """What a run would do with an existing config, in a few words; empty if there is none. Reads no NPZ file."""
-    final = out / planned.subset.flag / str(planned.size)
+    final = planned.folder(out)
     if not final.exists():
         return ""
     if options.force:
@@ -250,7 +274,7 @@ def _built_from(planned: Planned, source: Source, out: Path, options: BuildOptio
     file = _known_file(planned, source)
     if file is None:
         return None
-    final = out / planned.subset.flag / str(planned.size)
+    final = planned.folder(out)
     return file if find_reusable(final, file, _codec_of(planned, options), options) else None
 
 

@@ -29,6 +29,7 @@ import numpy as np
 
 from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.catalog import SPLITS, Subset
+from medmnist_hf.conversion.added_columns import AddedFiles
 from medmnist_hf.conversion.encode import png_releases
 from medmnist_hf.conversion.parquet import finished_shard, write_shard
 from medmnist_hf.conversion.sharding import DEFAULT_SHARD_SIZE, shard_ranges
@@ -49,6 +50,7 @@ from medmnist_hf.manifest import (
 from medmnist_hf.places.local_paths import check_loadable
 from medmnist_hf.statistics.recorded import RECORD_NAME, difference_from_recorded
 from medmnist_hf.statistics.sums import PixelCounter
+from medmnist_hf.typed_json import encode
 
 _PLAN_NAME: Final = "plan.json"
 LAYOUT: Final = 2
@@ -71,12 +73,14 @@ class BuildOptions:
         max_shard_size: Size limit of a shard in bytes of raw pixels.
         threads: Encoding threads; the files do not depend on it.
         force: Replace a config that was built from another file or with other options.
+        added: Files that add columns; None for none.
     """
 
     codec: str = "png"
     max_shard_size: int = DEFAULT_SHARD_SIZE
     threads: int = 2
     force: bool = False
+    added: AddedFiles | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,17 +134,18 @@ def build_config(
         SourceError: `datasets` cannot read from the path `out`.
     """
     check_loadable(out)
-    final = out / subset.flag / str(size)
+    name = subset.config_name(size)
+    final = out / subset.base / name
     work = final.parent / WORK_DIR
     options = options or BuildOptions()
     codec = ARRAY if subset.ndim == 3 else options.codec
     try:
         work.mkdir(parents=True, exist_ok=True)
-        with sole_process(work / f"{size}.lock", f"building {final}"):
-            stage = work / str(size)
+        with sole_process(work / f"{name}.lock", f"building {final}"):
+            stage = work / name
             manifest = find_reusable(final, file, codec, options)
             if manifest is None:
-                tables = RowTables(subset, size, codec)
+                tables = RowTables(subset, size, codec, options.added)
                 build = _ConfigBuild(tables, file, stage, options, scratch=scratch, on_progress=on_progress)
                 return BuildResult(final, build.run(final), reused=False)
             for left_over in (stage, _replaced(stage)):
@@ -192,6 +197,9 @@ def find_reusable(final: Path, file: SourceFile | None, codec: str, options: Bui
         ("codec", manifest.codec, codec),
         ("shard limit", manifest.max_shard_size, options.max_shard_size),
     ]
+    added = options.added.columns_of(manifest.entry) if options.added else None
+    built_from, requested_from = (each.described if each else "no CSV file" for each in (manifest.added, added))
+    pairs.append(("columns of", built_from, requested_from))
     differing = [(name, built, requested) for name, built, requested in pairs if built != requested]
     if differing:
         raise BuildError(
@@ -289,6 +297,7 @@ class _ConfigBuild:
             source=self._file.record,
             splits=splits,
             releases=releases(),
+            added=self._tables.added.record if self._tables.added else None,
         )
         write_atomically(self._shards / MANIFEST_NAME, manifest.to_json())
         self._move_in(final)
@@ -296,7 +305,7 @@ class _ConfigBuild:
 
     def _plan(self) -> str:
         """Everything that the bytes depend on; shards of an interrupted run are reused only if this is equal."""
-        plan = {
+        plan: dict[str, object] = {
             "subset": self._tables.subset.flag,
             "size": self._tables.size,
             "codec": self._tables.codec,
@@ -305,6 +314,8 @@ class _ConfigBuild:
             "rows": {split: self._reader.rows(split) for split in SPLITS},
             "releases": releases(),
         }
+        if self._tables.added is not None:
+            plan["added"] = encode(self._tables.added.record)
         return json.dumps(plan, indent=2) + "\n"
 
     def _open_stage(self) -> None:

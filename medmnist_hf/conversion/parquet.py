@@ -14,7 +14,7 @@ from datasets.arrow_writer import get_parquet_column_options
 
 from medmnist_hf.documents import parse_json
 from medmnist_hf.files import read_document, sha256_of, write_atomically
-from medmnist_hf.manifest import FEATURES, Shard
+from medmnist_hf.manifest import ADDED, AGE, FEATURES, Shard
 from medmnist_hf.typed_json import Count, decode
 
 _VOXELS: Final = "image.list.element.list.element.list.element"
@@ -32,16 +32,18 @@ class WrittenShard:
 def _options(features: datasets.Features, schema: pa.Schema) -> dict[str, Any]:
     """The Parquet options of `datasets`, with two exceptions.
 
-    Voxels are compressed by zstd, which is a sixth smaller than snappy and as fast. Features are stored plainly:
-    snappy and dictionaries only add to them, and the size of the file bounds the memory that a reader needs.
+    Voxels are compressed by zstd, which is a sixth smaller than snappy and as fast. Features and the text of added
+    columns are stored plainly, so that the size of the file bounds the memory that a reader needs; to features, snappy
+    and dictionaries only add.
     """
     options: dict[str, Any] = get_parquet_column_options(features, schema)
     if _VOXELS in options["compression"]:
         options["compression"][_VOXELS] = "zstd"
         options["compression_level"] = {_VOXELS: 1}
-    if _FEATURES in options["compression"]:
-        options["compression"][_FEATURES] = "none"
-        options["use_dictionary"].remove(_FEATURES)
+    for name in (_FEATURES, *ADDED):
+        if name in options["compression"] and name != AGE:
+            options["compression"][name] = "none"
+            options["use_dictionary"].remove(name)
     return options
 
 

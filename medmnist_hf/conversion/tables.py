@@ -11,7 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from medmnist_hf.array_types import UInt8Array
-from medmnist_hf.catalog import Subset
+from medmnist_hf.catalog import SPLITS, Subset
+from medmnist_hf.conversion.added_columns import AddedFiles, AddedRows
 from medmnist_hf.conversion.encode import image_column
 from medmnist_hf.conversion.sharding import RowRange, row_groups
 from medmnist_hf.conversion.sources.source import SourceFile
@@ -26,7 +27,7 @@ _AHEAD: Final = 12
 
 
 class RowTables:
-    """Arrow tables of one subset at one size, with the columns ``image`` and ``label``.
+    """Arrow tables of one subset at one size, with the columns ``image`` and ``label``, and those that files add.
 
     Attributes:
         subset: The subset.
@@ -34,27 +35,34 @@ class RowTables:
         codec: ``png`` or ``webp`` for images, ``array`` for volumes.
         image_shape: Shape of one row.
         features: The typed columns.
+        added: The columns that files add, known once a file is open; None without any.
     """
 
-    def __init__(self, subset: Subset, size: int, codec: str) -> None:
+    def __init__(self, subset: Subset, size: int, codec: str, files: AddedFiles | None = None) -> None:
         """Choose the encoder.
 
         Raises:
             CatalogError: The subset is not published in that size.
             BuildError: The codec is unknown, or cannot store these images.
+            SourceError: A file of added columns is missing, or is not for this subset.
         """
+        self._files = files
+        self.added: AddedRows | None = None
         self.subset, self.size, self.codec = subset, size, codec
         self.image_shape = subset.file(size).image_shape
-        self.features = features_of(subset, size)
+        self.features = features_of(subset, size, files.columns_of(subset).names if files else ())
         self._column = image_column(subset, size, codec)
 
     def open(self, file: SourceFile) -> NpzReader:
         """Open an NPZ file and check its members.
 
         Raises:
-            ReadError: The file does not contain this subset at this size.
+            ReadError: The file does not contain this subset at this size, or added columns do not describe its rows.
         """
-        return NpzReader(file.path, self.subset, self.size, file.counts)
+        reader = NpzReader(file.path, self.subset, self.size, file.counts)
+        if self._files is not None:
+            self.added = self._files.read(self.subset, {split: reader.labels(split) for split in SPLITS})
+        return reader
 
     def stream(
         self,
@@ -95,6 +103,8 @@ class RowTables:
             if ends_group:
                 shard, group, rows = cuts[finished]
                 columns = [self._column.join(parts), label_column(reader.labels(split)[rows.start : rows.stop])]
+                if self.added is not None:
+                    columns += self.added.arrays(self.subset, self.size, split, rows.start, rows.stop)
                 yield shard, group, pa.Table.from_arrays(columns, schema=self.features.arrow_schema)
                 parts = []
                 finished += 1

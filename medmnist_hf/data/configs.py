@@ -111,7 +111,7 @@ class HubConfig(BuiltConfig):
 
         apply_hub_limits()
         self._place, repository = place, place.repo_id
-        name = f"{place.size}/{MANIFEST_NAME}"
+        name = f"{place.config}/{MANIFEST_NAME}"
         others = (
             "; in Python, read data sets from elsewhere with "
             f"medmnist_hf.to_arrays(datasets.load_dataset({repository!r}, split=...))"
@@ -132,7 +132,7 @@ class HubConfig(BuiltConfig):
         # The cache names a snapshot's folder after its commit; asking for that commit gives this manifest's shards.
         self._commit = path.parents[1].name
         entry = place.entry or catalog.subset(manifest.subset)
-        super().__init__(entry, place.size, manifest, f"{repository}/{place.size}", _CACHED)
+        super().__init__(entry, place.size, manifest, f"{repository}/{place.config}", _CACHED)
 
     def shards(self, split: str) -> list[tuple[Path, Shard]]:
         """See `BuiltConfig.shards`."""
@@ -141,7 +141,7 @@ class HubConfig(BuiltConfig):
         from medmnist_hf.hub.client import client_errors
         from medmnist_hf.hub.tree import download_files
 
-        shards = {f"{self.size}/{shard.name}": shard for shard in self.split(split).shards}
+        shards = {f"{self.manifest.config_name}/{shard.name}": shard for shard in self.split(split).shards}
         try:
             folder = download_files(self._place.repo_id, self._commit, list(shards), repo_type=REPO_TYPE_DATASET)
         except client_errors() as error:
@@ -156,7 +156,7 @@ class HubConfig(BuiltConfig):
     def _unreachable(self, error: Exception) -> SourceError:
         from medmnist_hf.hub.client import reason_of
 
-        return self._place.unreachable(f"load {self._place.where} at size {self._place.size}", reason_of(error))
+        return self._place.unreachable(f"load {self._place.where} at size {self._place.config}", reason_of(error))
 
 
 def open_config(

@@ -64,9 +64,10 @@ def load_place(
     from medmnist_hf.data.stored_image import decode_safely
 
     entry, size = source.entry, place.size
-    with _errors_of_datasets(source.where, source.folder, entry, size, split, streaming=streaming):
+    config = entry.config_name(size)
+    with _errors_of_datasets(source.where, source.folder, entry, config, split, streaming=streaming):
         arguments = source.arguments | options
-        dataset = datasets.load_dataset(name=str(size), split=split, streaming=streaming, **arguments)
+        dataset = datasets.load_dataset(name=config, split=split, streaming=streaming, **arguments)
         source.check(dataset, arguments, streaming=streaming)
         _describe(dataset, entry, source.warning)
         return decode_safely(dataset, entry, size)
@@ -114,8 +115,9 @@ class _Local:
 
     def __init__(self, place: Build) -> None:
         check_loadable(place.folder)
-        if place.folder.absolute().name != str(place.size):
-            raise SourceError(f"datasets reads {place.folder} if it is named {place.size}: rename the folder")
+        config = place.entry.config_name(place.size)
+        if place.folder.absolute().name != config:
+            raise SourceError(f"datasets reads {place.folder} if it is named {config}: rename the folder")
         folder = place.folder.parent if place.folder.name else place.folder.absolute().parent
         self.entry, self.folder = place.entry, folder
         self.where, self._config = str(folder), place.folder
@@ -188,7 +190,7 @@ class _OnHub:
         from medmnist_hf.hub.tree import download_document
 
         apply_hub_limits()
-        repository, size = place.repo_id, place.size
+        repository = place.repo_id
         self.folder, self.where, self._place = None, place.where, place
         self._offline = HF_HUB_OFFLINE
         try:
@@ -205,7 +207,7 @@ class _OnHub:
         banners = [each.banner for each in Provenance if each.banner and each.banner.encode() in text]
         self.warning = f"{', '.join(banners)}: see the card." if banners else ""
         # The cache names a snapshot's folder after its commit.
-        self._size, self._commit = size, card.parent.name
+        self._commit = card.parent.name
         self.arguments: dict[str, Any] = {"path": repository, "revision": self._commit}
         at_commit = replace(place, revision=self._commit)
         self.entry = place.entry or HubConfig(at_commit, token).entry
@@ -215,7 +217,7 @@ class _OnHub:
             return self._unreachable(why)
         if self._place.searched:
             return self._unreachable("it is not in the cache")
-        return _not_cached(self.where, self._place.size)
+        return _not_cached(self.where, self._place.config)
 
     def _unreachable(self, why: str) -> SourceError:
         return self._place.unreachable(f"load {self.where}", why)
@@ -230,7 +232,7 @@ class _OnHub:
         if not files:  # nothing is on the disk
             options = ("cache_dir", "features", "download_config", "token", "storage_options")
             chosen = {name: arguments[name] for name in ("path", "revision", *options) if name in arguments}
-            commits = {datasets.load_dataset_builder(name=str(self._size), **chosen).hash}
+            commits = {datasets.load_dataset_builder(name=self._place.config, **chosen).hash}
         if commits - {self._commit}:
             raise self._not_cached("the Hub failed, and the cache has only another revision")
 
@@ -239,7 +241,7 @@ def _unreachable(where: str, why: str) -> SourceError:
     return SourceError(f"cannot load {where} ({why}): check the name, then {how_to_reach_hub()}")
 
 
-def _not_cached(where: str, size: int) -> SourceError:
+def _not_cached(where: str, size: str) -> SourceError:
     return SourceError(
         f"cannot load {where} at size {size}, which is not in the cache while HF_HUB_OFFLINE is set: load it online "
         "once"
@@ -256,7 +258,7 @@ _NOT_MADE: Final = {errno.ENOENT, errno.EEXIST, errno.ELOOP}
 
 @contextmanager
 def _errors_of_datasets(
-    where: str, folder: Path | None, entry: Subset, size: int, split: object, *, streaming: bool
+    where: str, folder: Path | None, entry: Subset, size: str, split: object, *, streaming: bool
 ) -> Iterator[None]:
     """Convert whatever `datasets` and its dependencies raise to a one-line error."""
     from huggingface_hub import HfFileSystem

@@ -29,7 +29,7 @@ from medmnist_hf.files import expand_user, regular_size, sha256_of
 from medmnist_hf.manifest import FEATURES, Manifest, Shard
 from medmnist_hf.own_code.names import is_code, is_pinned, pin_code
 from medmnist_hf.places.names import parse_name
-from medmnist_hf.places.resolver import Build, default_roots, find, find_below, resolve_size
+from medmnist_hf.places.resolver import Build, default_roots, find, find_below, resolve_config
 
 DEFAULT_ROOT: Final = "features"
 """Default folder of feature stores, to which ``medmnist-hf embed`` writes."""
@@ -85,8 +85,9 @@ def load_features(
     named, split = parse_name(name), split_name(split)
     if named.entry is None or named.repository is not None or named.path is not None:
         raise SourceError(f"load_features needs the name of a subset, e.g. pathmnist, not {named.text}")
-    entry = named.entry
-    number = resolve_size(named, size, entry) or entry.files[0].size
+    entry, size = resolve_config(named, size, named.entry)
+    assert entry is not None  # that of the name
+    number = size or entry.files[0].size
     model = pin_code(model, "model") if is_code(model) and not is_pinned(model) else model
     place = parse_name(root) if isinstance(root, str) and "/" in root else None
     if place is not None and place.repository is not None:

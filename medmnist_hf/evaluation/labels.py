@@ -132,23 +132,23 @@ def _from_hub(place: Repository, entry: Subset, split: str) -> Labels:
     from medmnist_hf.hub.client import apply_hub_limits, client_errors, reason_of
 
     apply_hub_limits()
-    files, size = HfFileSystem(), place.size
+    files, config = HfFileSystem(), place.config
 
     def opener(name: str) -> BinaryIO:
-        path = f"datasets/{place.repo_id}/{size}/{name}"
+        path = f"datasets/{place.repo_id}/{config}/{name}"
         file: BinaryIO = files.open(path, "rb", block_size=_BLOCK, revision=place.revision)
         return file
 
     try:
         with opener(MANIFEST_NAME) as file:
             text = file.read(DOCUMENT_BYTES)
-        manifest = _check_config(parse_manifest(text, f"{place.where}/{size}"), entry, size, place.where)
+        manifest = _check_config(parse_manifest(text, f"{place.where}/{config}"), entry, place.size, place.where)
         return _from_shards(manifest, split, opener, f"{place.where} on the Hub")
     except MedMNISTError:
         raise
     except client_errors() as error:
         reason = "no such repository or config" if isinstance(error, FileNotFoundError) else reason_of(error)
-        what = f"read the labels of {place.where} at size {size} from the Hub"
+        what = f"read the labels of {place.where} at size {config} from the Hub"
         raise place.unreachable(what, reason) from None
 
 

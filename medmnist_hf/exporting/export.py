@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from medmnist_hf.catalog import SPLITS, Subset, split_name, subsets
+from medmnist_hf.catalog import SPLITS, Subset, entries, split_name
 from medmnist_hf.data.rows import Rows
 from medmnist_hf.errors import MedMNISTError, cannot_write
 from medmnist_hf.exporting.imagefolder import write_imagefolder
@@ -202,7 +202,7 @@ def _staged(out: Path, targets: Sequence[Path]) -> Iterator[Path]:
 
 def _remove_unfinished(out: Path, own: Path) -> None:
     """Remove the hidden folders of killed exports of any config; running exports hold their lock."""
-    names = "|".join(re.escape(official_name(entry, file.size)) for entry in subsets() for file in entry.files)
+    names = "|".join(re.escape(official_name(entry, file.size)) for entry in entries() for file in entry.files)
     stage = re.compile(rf"\.({names})(\.npz)?\.[0-9a-f]{{8}}\.tmp")
     for path in list(out.iterdir()):
         if path != own and stage.fullmatch(path.name) and (path / _LOCK).is_file() and not path.is_symlink():

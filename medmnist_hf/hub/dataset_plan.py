@@ -14,7 +14,7 @@ from medmnist_hf.hub.local_build import LocalBuild, parse_findings
 from medmnist_hf.hub.plan import ATTRIBUTES_NAME, Change, FilePlan, changes_of, check_plan
 from medmnist_hf.hub.pull_requests import PullRequest, open_pull_requests
 from medmnist_hf.hub.repo_id import split_repo_id
-from medmnist_hf.manifest import PICTURES, README_NAME, Manifest, Provenance
+from medmnist_hf.manifest import PICTURES, README_NAME, Manifest, Provenance, in_order
 
 Describe = Callable[[Subset, Sequence[Manifest], Mapping[str, Sequence[str]]], Mapping[str, str]]
 """Maps a subset, the manifests of all its configs and the findings of their audits by config name to the text files
@@ -110,7 +110,7 @@ def compare(state: RemoteState, build: LocalBuild, options: PushOptions, describ
     if not options.prune:
         check_existing_files(state, build.subset.flag, pushed_configs)
     kept = [] if options.prune else [config for config in state.manifests if config.config_name not in pushed_configs]
-    union = sorted((*build.manifests, *kept), key=lambda manifest: manifest.size)
+    union = in_order((*build.manifests, *kept))
     audits = {name: content for name, content in state.audits.items() if name not in pushed_configs} | build.audits
     findings = {
         name: parse_findings(audits[name], f"the audit of {state.repo_id} {name}")
@@ -160,7 +160,7 @@ def check_existing_files(state: RemoteState, flag: str, pushed: Set[str]) -> Non
         HubError: It holds another subset or other files.
     """
     for manifest in state.manifests:
-        if manifest.subset != flag:
+        if manifest.entry.base != flag:
             raise HubError(
                 f"{state.repo_id} holds {manifest.subset}: push to another repository, or pass --prune to replace it"
             )

@@ -12,6 +12,7 @@ import yaml
 from huggingface_hub import HfApi, constants
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
+from medmnist_hf.catalog import config_order, is_config_name
 from medmnist_hf.documents import parse_json, parse_yaml
 from medmnist_hf.errors import BuildError, HubError, VerificationError
 from medmnist_hf.hub.client import MAIN, call_with_retries
@@ -26,7 +27,6 @@ from medmnist_hf.manifest import (
 )
 from medmnist_hf.typed_json import Name, decode
 
-_CONFIG: Final = re.compile(r"(\d+)/.+")
 _STORE: Final = re.compile(r"(\d+-[^/]+)/.+")
 
 
@@ -94,14 +94,14 @@ class RemoteState(RemoteTree):
 
 def config_of(path: str) -> str | None:
     """Return the name of the config of images that a file belongs to; None for a file outside of these."""
-    match = _CONFIG.fullmatch(path)
-    return match[1] if match else None
+    name, slash, _ = path.partition("/")
+    return name if slash and is_config_name(name) else None
 
 
 def store_of(path: str) -> str | None:
     """Return the name of the feature store that a file belongs to; None for a file outside of these."""
     match = _STORE.fullmatch(path)
-    return match[1] if match else None
+    return match[1] if match and not is_config_name(match[1]) else None
 
 
 def read_state(api: HfApi, repo_id: str, revision: str = MAIN, *, missing_ok: bool = False) -> RemoteState:
@@ -114,7 +114,7 @@ def read_state(api: HfApi, repo_id: str, revision: str = MAIN, *, missing_ok: bo
     files = tree.files
     manifests: dict[str, Manifest] = {}
     audits: dict[str, bytes] = {}
-    for config in sorted({config for path in files if (config := config_of(path))}, key=int):
+    for config in sorted({config for path in files if (config := config_of(path))}, key=config_order):
         if f"{config}/{MANIFEST_NAME}" not in files:
             continue
         text = read_file(api, tree, f"{config}/{MANIFEST_NAME}")

@@ -33,9 +33,9 @@ def to_yaml(value: object) -> str:
     return str(utils.yaml_dump(value, sort_keys=False))  # type: ignore[attr-defined]
 
 
-def task_id(size: int, measure: str) -> str:
-    """Return the id of the task for a size and a measure within a subset's repository, e.g. ``28_auc``."""
-    return f"{size}_{measure}"
+def task_id(config: str, measure: str) -> str:
+    """Return the id of the task for a config and a measure within a subset's repository, e.g. ``28_auc``."""
+    return f"{config}_{measure}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,11 @@ class ModelResult:
         if self.source_name and not self.source_url:
             raise ScoreError(f"{where} names the source {self.source_name!r} without a URL: give source_url")
 
+    @property
+    def config(self) -> str:
+        """Name of the config on the Hub."""
+        return catalog.subset(self.flag).config_name(self.size)
+
     def values(self) -> dict[str, float]:
         """Return measure -> value, in the order of `MEASURES`."""
         return {measure: float(getattr(self, measure)) for measure in MEASURES}
@@ -106,7 +111,7 @@ def results_yaml(result: ModelResult, repository: str) -> str:
     entries = [
         EvalResultEntry(
             dataset_id=repository,
-            task_id=task_id(result.size, measure),
+            task_id=task_id(result.config, measure),
             value=value,
             dataset_revision=result.revision or None,
             date=result.date or None,
@@ -131,7 +136,7 @@ def card_results(result: ModelResult, repository: str) -> list[EvalResult]:
             task_type=TASK_CATEGORY,
             dataset_type=repository,
             dataset_name=catalog.subset(result.flag).python_class,
-            dataset_config=str(result.size),
+            dataset_config=result.config,
             dataset_split=TEST_SPLIT,
             dataset_revision=result.revision or None,
             metric_type=MEASURES[measure],

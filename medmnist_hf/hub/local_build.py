@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from medmnist_hf import catalog
-from medmnist_hf.catalog import Subset
+from medmnist_hf.catalog import Subset, config_order, is_config_name
 from medmnist_hf.documents import parse_json
 from medmnist_hf.errors import BuildError, first_line
 from medmnist_hf.hub.files import PushFile
@@ -63,14 +63,15 @@ def read_local(folder: Path, *, allow_synthetic: bool = False, allow_unverified:
     Raises:
         BuildError: The build is incomplete, differs from its manifests, or needs one of the flags.
     """
-    configs = sorted((path for path in folder.glob("*/") if path.name.isdecimal()), key=lambda path: int(path.name))
+    names = sorted((path.name for path in folder.glob("*/") if is_config_name(path.name)), key=config_order)
+    configs = [folder / name for name in names]
     for path in configs:
         if not (path / MANIFEST_NAME).is_file():
             raise BuildError(f"{path} is not a complete build: finish it with medmnist-hf build, or remove the folder")
     manifests = tuple(read_manifest(path) for path in configs)
     if not manifests:
         raise BuildError(f"no build in {folder}: run medmnist-hf build")
-    subset = catalog.subset(manifests[0].subset)
+    subset = catalog.subset(manifests[0].entry.base)
     build = LocalBuild(subset, manifests, {}, {}, {})
     for manifest, path in zip(manifests, configs, strict=True):
         check_origin(manifest.source, path, allow_synthetic, allow_unverified)
@@ -93,10 +94,8 @@ def check_origin(source: SourceRecord, where: Path, allow_synthetic: bool, allow
 
 
 def _add_config(build: LocalBuild, manifest: Manifest, folder: Path, config_dir: Path) -> None:
-    if (manifest.subset, manifest.config_name) != (build.subset.flag, config_dir.name):
-        raise BuildError(
-            f"{config_dir} holds {manifest.subset} at size {manifest.size}: name folders by subset and size"
-        )
+    if (manifest.entry.base, manifest.config_name) != (build.subset.flag, config_dir.name):
+        raise BuildError(f"{config_dir} holds {manifest.name}: name folders by subset and size")
     name = manifest.config_name
     build.files.update(config_files(config_dir, manifest.shards, _REMEDY))
     if os.path.lexists(config_dir / AUDIT_NAME):

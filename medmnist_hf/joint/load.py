@@ -15,7 +15,7 @@ from medmnist_hf.loading.load import find_or_build
 from medmnist_hf.places.advice import how_to_build
 from medmnist_hf.places.local_paths import check_loadable
 from medmnist_hf.places.names import parse_name
-from medmnist_hf.places.resolver import Place, Repository, find_below, resolve_size
+from medmnist_hf.places.resolver import Place, Repository, find_below, resolve_config
 
 Balance = Literal["concatenate", "interleave"]
 
@@ -112,7 +112,8 @@ def _find_all(
     known = [(name, name.entry) for name in names if name.entry is not None]
     if known or not names:
         JointLabels(tuple(entry for _, entry in known))
-    sizes = {entry.flag: resolve_size(name, size, entry) or DEFAULT_SIZE for name, entry in known}
+    chosen = {entry.flag: resolve_config(name, size, entry)[1] for name, entry in known}
+    sizes = {flag: number or DEFAULT_SIZE for flag, number in chosen.items()}
     number = _only_size(sizes) if sizes else None
     if number is not None and root is not None and not build:
         flags = [entry for name, entry in known if name.path is None and name.repository is None]

@@ -38,9 +38,10 @@ def build_missing(entry: Subset, size: int, root: Path) -> Build:
     check_loadable(root)
     remedy = f"set MEDMNIST_ROOT to a folder that holds {entry.file(size).name}"
     source, options = open_source("zenodo", remedy=f"or {remedy}"), BuildOptions()
-    run = plan_run([entry.flag], [str(size)], source, options)
+    config = entry.config_name(size)
+    run = plan_run([entry.base], [config], source, options)
     bars: Any = utils  # its stubs do not export tqdm
-    name = f"{entry.flag} {size}"
+    name = f"{entry.base} {config}"
     with (
         bars.tqdm(
             desc=f"downloading {entry.file(size).name}", unit="B", unit_scale=True, delay=_BAR_AFTER
@@ -63,4 +64,4 @@ def build_missing(entry: Subset, size: int, root: Path) -> Build:
         )
     if outcome.error is not None:
         raise outcome.error
-    return Build(entry, size, root / entry.flag / str(size))
+    return Build(entry, size, root / entry.base / config)

@@ -12,7 +12,7 @@ from medmnist_hf.errors import SourceError
 from medmnist_hf.files import expand_user
 from medmnist_hf.places.local_paths import check_loadable
 from medmnist_hf.places.names import parse_name
-from medmnist_hf.places.resolver import Place, builds_cache, find, find_below, find_local, resolve_size
+from medmnist_hf.places.resolver import Place, builds_cache, find, find_below, find_local, resolve_config
 
 
 def load(
@@ -34,7 +34,8 @@ def load(
     Args:
         name: A flag in any letter case, optionally with a size (``pathmnist``, ``pathmnist-64``); a repository on the
             Hub (``you/pathmnist``, ``you/pathmnist@v1``); or the path of a build (``dist/pathmnist``).
-        size: Edge length in pixels or voxels; if None, that of the name, or 28.
+        size: Edge length in pixels or voxels, or the name of a config such as ``28-corrected``; if None, that of the
+            name, or 28.
         split: ``train``, ``validation`` (or ``val``), ``test``, or an expression such as ``train[:10%]``; None for
             all splits.
         root: Folder of builds, as the ``--root`` of ``medmnist-hf build``, and the only place searched. By default,
@@ -90,7 +91,7 @@ def load_arrays(
     Args:
         name: As for `load`; also an NPZ file with an official name, or a folder with one. An NPZ file that differs
             from the official one logs a warning.
-        size: Edge length in pixels or voxels; if None, that of the name, or 28.
+        size: As for `load`.
         split: ``train``, ``validation`` (or ``val``) or ``test``. For parts or unions of them see `to_arrays`.
         root: As for `load`; may also hold NPZ files.
         revision: As for `load`.
@@ -131,8 +132,9 @@ def find_or_build(
         raise SourceError(f"build=True needs the flag of a subset, e.g. pathmnist, not {named.text}")
     from medmnist_hf.loading.build_missing import build_missing
 
-    entry = named.entry
-    number = resolve_size(named, size, entry) or DEFAULT_SIZE
+    entry, number = resolve_config(named, size, named.entry)
+    assert entry is not None  # that of the name
+    number = number or DEFAULT_SIZE
     if root is None:
         return find_local(entry, number, npz=npz) or build_missing(entry, number, builds_cache())
     folder = expand_user(root)

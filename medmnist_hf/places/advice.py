@@ -14,10 +14,10 @@ def how_to_build(
     """Advice on building a missing config, and those of `more`, e.g. ``run medmnist-hf build pathmnist --size 28``."""
     folder = "" if root is None else f" --root {root}"
     origin = "" if source is None else f" --source {source}"
-    flags = [entry.flag, *(each.flag for each in more)]
+    flags = [entry.base, *(each.base for each in more)]
     function = "load" if len(flags) == 1 else "load_many"
     python = "" if root is not None or source is not None else f", or in Python {function}(..., build=True)"
-    return f"run medmnist-hf build {' '.join(flags)} --size {size}{origin}{folder}{python}"
+    return f"run medmnist-hf build {' '.join(flags)} --size {entry.config_name(size)}{origin}{folder}{python}"
 
 
 def how_to_reach_hub() -> str:
@@ -35,8 +35,8 @@ def other_sizes(entry: Subset, folders: Iterable[Path]) -> str:
         folders: Folders of builds, or of the subset.
     """
     for folder in folders:
-        places = (folder, folder / entry.flag)
-        sizes = [each.config_name for at in places for each in readable_manifests(at) if each.subset == entry.flag]
+        places = (folder, folder / entry.base)
+        sizes = [each.config_name for at in places for each in readable_manifests(at) if each.entry.base == entry.base]
         if sizes:
             return f"take size {' or '.join(sizes)} ({folder} has {'it' if len(sizes) == 1 else 'them'}), "
     return ""

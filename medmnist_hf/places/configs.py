@@ -58,7 +58,7 @@ def find_configs(
 
     Args:
         name: Name of a data set, see `medmnist_hf.places.names.parse_name`; a folder of builds means all of them.
-        sizes: Only these sizes; all if empty or ``all``.
+        sizes: Only these sizes, or configs such as ``28-corrected``; all if empty or ``all``.
         root: Folder of builds, the only place where a flag is looked up.
         revision: Branch, tag or commit on the Hub.
         local: Only find builds on this machine.
@@ -71,9 +71,12 @@ def find_configs(
         VerificationError: The repository is incomplete or damaged.
     """
     named = resolve_name(name, root, revision)
-    selected = {_size(size) for size in sizes if size != ALL} if ALL not in sizes else set()
-    if named.size is not None:
-        selected |= {named.size}
+    selected = {_config(size) for size in sizes} if ALL not in sizes else set()
+    if named.entry is not None and named.entry.variant:  # a variant is chosen by the names of its configs
+        own = named.entry.config_names if named.size is None else (named.entry.config_name(named.size),)
+        selected |= set(own)
+    elif named.size is not None:
+        selected |= {str(named.size)}
     if named.repository is not None:
         if local:
             raise SourceError(f"{named.text} is on the Hub, but a local build is needed")
@@ -132,71 +135,73 @@ def subset_folder(name: str, root: str | Path | None = None) -> Path:
 
 
 def _of_flag(
-    named: DataName, entry: Subset, sizes: set[int], root: str | Path | None, *, local: bool
+    named: DataName, entry: Subset, sizes: set[str], root: str | Path | None, *, local: bool
 ) -> list[FoundConfig]:
     roots = default_roots() if root is None else [expand_user(root)]
     for folder in roots:
         check_text(folder)
-        for place in (folder / entry.flag, folder):
+        for place in (folder / entry.base, folder):
             own = [path for path in configs_in(place) if place in {path, path.parent}]
-            configs = [config for config in _local(own, sizes) if config.manifest.subset == entry.flag]
+            configs = [config for config in _local(own, sizes) if config.manifest.entry.base == entry.base]
             if configs:
                 return configs
-    size = min(sizes, default=catalog.DEFAULT_SIZE)
+    missing_entry, size = entry.config(min(sizes)) if sizes else (entry, catalog.DEFAULT_SIZE)
     where = " or ".join(map(str, roots))
     if root is None and not local:
         try:
-            return _on_hub(f"{NAMESPACE}/{entry.flag}", None, sizes)
+            return _on_hub(f"{NAMESPACE}/{entry.base}", None, sizes)
         except MedMNISTError as error:
             other = other_sizes(entry, roots)
-            text = f"{error}; no build of it was found in {where} either: {other}{how_to_build(entry, size)}"
+            text = f"{error}; no build of it was found in {where} either: {other}{how_to_build(missing_entry, size)}"
             raise SourceError(text) from None
     raise SourceError(
         f"no build of {named.text}{_of_sizes(sizes)} in {where}: {other_sizes(entry, roots)}"
-        f"{how_to_build(entry, size, roots[0] if root else None)}"
+        f"{how_to_build(missing_entry, size, roots[0] if root else None)}"
     )
 
 
-def _at_path(path: Path, sizes: set[int]) -> list[FoundConfig]:
+def _at_path(path: Path, sizes: set[str]) -> list[FoundConfig]:
     if path.is_file():
         raise needs_build(path)
     if not path.is_dir():
         raise missing(path)
     every = _local(configs_in(path), set())
-    selected = [config for config in every if not sizes or config.manifest.size in sizes]
+    selected = [config for config in every if not sizes or config.manifest.config_name in sizes]
     if not selected:
-        built = ", ".join(map(str, sorted({config.manifest.size for config in every})))
+        built = ", ".join(dict.fromkeys(config.manifest.config_name for config in every))
         has = f" (it has {built})" if built else ""
         advice = f"take size {built.replace(', ', ' or ')}, or build it: " if built else ""
         raise SourceError(f"no build{_of_sizes(sizes)} in {path}{has}: {advice}run medmnist-hf build")
     return selected
 
 
-def _local(folders: list[Path], sizes: set[int]) -> list[FoundConfig]:
+def _local(folders: list[Path], sizes: set[str]) -> list[FoundConfig]:
     configs = [FoundConfig(read_manifest(folder), folder, partial(Path, folder)) for folder in folders]
-    return [config for config in configs if not sizes or config.manifest.size in sizes]
+    return [config for config in configs if not sizes or config.manifest.config_name in sizes]
 
 
-def _on_hub(repository: str, revision: str | None, sizes: set[int]) -> list[FoundConfig]:
+def _on_hub(repository: str, revision: str | None, sizes: set[str]) -> list[FoundConfig]:
     api = hub_api()
     state = read_state(api, repository, revision or MAIN)
     check_state(state)
     configs = [
         FoundConfig(manifest, None, partial(fetch_config, api, state, manifest), f"{repository}@{state.sha}")
         for manifest in state.manifests
-        if not sizes or manifest.size in sizes
+        if not sizes or manifest.config_name in sizes
     ]
     if not configs:
         raise SourceError(f"no build{_of_sizes(sizes)} in {repository} on the Hub: check the name and the size")
     return configs
 
 
-def _of_sizes(sizes: set[int]) -> str:
-    return f" of size {' or '.join(map(str, sorted(sizes)))}" if sizes else ""
+def _of_sizes(sizes: set[str]) -> str:
+    return f" of size {' or '.join(sorted(sizes, key=len))}" if sizes else ""
 
 
-def _size(size: int | str) -> int:
-    valid = {str(file.size): file.size for entry in catalog.subsets() for file in entry.files}
+def _config(size: int | str) -> str:
+    valid = dict.fromkeys(name for entry in catalog.subsets() for name in entry.config_names)
     if str(size) not in valid:
-        raise CatalogError(f"no subset has size {shorten(size)}: choose from {', '.join(valid)}, {ALL}")
-    return valid[str(size)]
+        raise CatalogError(
+            f"no subset has size {shorten(size)}: choose from {', '.join(filter(str.isdecimal, valid))}, {ALL}"
+        )
+    return str(size)

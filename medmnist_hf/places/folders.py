@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medmnist_hf import catalog
-from medmnist_hf.catalog import Subset
+from medmnist_hf.catalog import Subset, config_order, is_config_name
 from medmnist_hf.errors import SourceError, cannot_read
 from medmnist_hf.manifest import MANIFEST_NAME
 
@@ -18,29 +18,29 @@ def configs_in(folder: Path) -> list[Path]:
     """
     if is_file(folder / MANIFEST_NAME):
         return [folder]
-    if own := _sizes_in(folder):
+    if own := _configs_of(folder):
         return own
-    return [config for child in _children(folder) for config in _sizes_in(child)]
+    return [config for child in _children(folder) for config in _configs_of(child)]
 
 
 def subset_folders(folder: Path) -> list[Path]:
     """Folders of the subsets in a folder of builds; for any other folder, itself. Errors as in `configs_in`."""
-    if is_file(folder / MANIFEST_NAME) or _sizes_in(folder):
+    if is_file(folder / MANIFEST_NAME) or _configs_of(folder):
         return [folder]
-    return [child for child in _children(folder) if _sizes_in(child)] or [folder]
+    return [child for child in _children(folder) if _configs_of(child)] or [folder]
 
 
 def folders_of_builds(folder: Path) -> list[Path]:
     """Folders of builds nested in a folder of builds, without those of subsets. Errors as in `configs_in`."""
-    if not any(_sizes_in(child) for child in _children(folder)):
+    if not any(_configs_of(child) for child in _children(folder)):
         return []
-    others = (child for child in _children(folder) if not _sizes_in(child))
-    return [child for child in others if any(_sizes_in(each) for each in _children(child))]
+    others = (child for child in _children(folder) if not _configs_of(child))
+    return [child for child in others if any(_configs_of(each) for each in _children(child))]
 
 
-def _sizes_in(folder: Path) -> list[Path]:
-    sizes = [path for path in _children(folder) if path.name.isdecimal() and is_file(path / MANIFEST_NAME)]
-    return sorted(sizes, key=lambda path: int(path.name))
+def _configs_of(folder: Path) -> list[Path]:
+    configs = [path for path in _children(folder) if is_config_name(path.name) and is_file(path / MANIFEST_NAME)]
+    return sorted(configs, key=lambda path: config_order(path.name))
 
 
 def _children(folder: Path) -> list[Path]:
@@ -80,7 +80,7 @@ def nearest(path: Path) -> Path | None:
 
 def npz_files(folder: Path) -> Iterator[tuple[Subset, int]]:
     """Subset and size of each file in a folder that has an official name."""
-    for entry in catalog.subsets():
+    for entry in catalog.entries():
         for file in entry.files:
             if is_file(folder / file.name):
                 yield entry, file.size

@@ -9,14 +9,13 @@ Example:
 
 import difflib
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from medmnist_hf import catalog
-from medmnist_hf.catalog import NAMESPACE, SIZED_FLAG, Subset
+from medmnist_hf.catalog import NAMESPACE, Subset
 from medmnist_hf.errors import CatalogError, shorten
 from medmnist_hf.files import expand_user
 from medmnist_hf.hub.repo_id import split_revision
@@ -26,7 +25,6 @@ from medmnist_hf.places.local_paths import check_text
 FORMS: Final = "a subset (pathmnist), a repository (you/pathmnist@v1), a build (dist/pathmnist) or an NPZ file"
 """The kinds of names of a data set, for messages."""
 
-_FLAG: Final = re.compile(rf"{SIZED_FLAG.pattern}(?:@(?P<revision>.+))?", re.ASCII)
 _PATH_STARTS: Final = ("/", "./", "../", "~")
 
 
@@ -58,7 +56,8 @@ def parse_name(name: str | Path) -> DataName:
     otherwise it is a repository on the Hub. A flag is never a path: write ``./pathmnist`` for a folder.
 
     Args:
-        name: The flag of a subset in any letter case, optionally with a size (``pathmnist-64``); a repository as
+        name: The flag of a subset in any letter case, optionally with a size (``pathmnist-64``) or the config of a
+            variant (``dermamnist-28-corrected``); a repository as
             ``user/name`` or ``user/name@revision``; the path of a build, a folder of builds, an NPZ file or a folder
             of NPZ files.
 
@@ -94,18 +93,21 @@ def parse_name(name: str | Path) -> DataName:
 
 
 def _parse_flag(text: str) -> DataName | None:
-    match = _FLAG.fullmatch(text)
-    entry = match and _subset(match["flag"])
-    if match is None or entry is None:
+    name, at, revision = text.partition("@")
+    flag, config = catalog.split_flag(name)
+    entry = _subset(flag)
+    if entry is None or (at and not revision):
         return None
-    size = None if match["size"] is None else entry.file(match["size"]).size
-    revision = match["revision"]
-    return DataName(text, entry, size, repository=f"{NAMESPACE}/{entry.flag}" if revision else None, revision=revision)
+    size = None
+    if config is not None:
+        entry, size = entry.config(config)
+    repository = f"{NAMESPACE}/{entry.base}" if revision else None
+    return DataName(text, entry, size, repository=repository, revision=revision or None)
 
 
 def _subset(flag: str) -> Subset | None:
-    """The subset of a flag in any letter case; None if there is none."""
-    return next((entry for entry in catalog.subsets() if entry.flag == flag.lower()), None)
+    """The subset, or its variant, of a flag in any letter case; None if there is none."""
+    return next((entry for entry in catalog.entries() if entry.flag == flag.lower()), None)
 
 
 def _expanded(text: str) -> Path:

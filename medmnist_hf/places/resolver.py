@@ -86,6 +86,11 @@ class Repository:
     more: tuple[Subset, ...] = ()
 
     @property
+    def config(self) -> str:
+        """Name of the config, which is also its folder."""
+        return str(self.size) if self.entry is None else self.entry.config_name(self.size)
+
+    @property
     def where(self) -> str:
         """Its name in messages: ``user/name``, or ``user/name@revision``."""
         return self.repo_id if self.revision is None else f"{self.repo_id}@{self.revision}"
@@ -108,7 +113,7 @@ class Repository:
         not_builds = f"{files[0]}, which is not a build" if len(files) == 1 else "NPZ files, which are not builds"
         held = "" if source is None else f" ({source} holds {not_builds})"
         return SourceError(
-            f"no build of {', '.join(entry.flag for entry in entries)} at size {self.size} in {folders}{held}: "
+            f"no build of {', '.join(entry.base for entry in entries)} at size {self.config} in {folders}{held}: "
             f"{'' if self.more else other}{how_to_build(self.entry, self.size, source=source, more=self.more)}; "
             f"cannot {what} either ({why}): {how_to_reach_hub()}"
         )
@@ -146,7 +151,8 @@ def find(
 
     Args:
         name: Name of a data set, see `medmnist_hf.places.names.parse_name`.
-        size: Edge length in pixels or voxels; if None, that of the name, or 28.
+        size: Edge length in pixels or voxels, or the name of a config such as ``28-corrected``; if None, that of the
+            name, or 28.
         root: Folder of builds, of one subset or of one config: the only place where a flag is looked up.
         revision: Branch, tag or commit on the Hub, which is then the only place.
         expected: The required subset, if known.
@@ -158,10 +164,9 @@ def find(
         BuildError: A manifest cannot be read.
     """
     named = resolve_name(name, root, revision)
-    if named.entry is not None and expected is not None and named.entry != expected:
+    if named.entry is not None and expected is not None and named.entry.flag not in {expected.flag, expected.base}:
         raise SourceError(f"{named.text} is {named.entry.flag}, but {expected.flag} is needed: name that")
-    entry = named.entry or expected
-    resolved = resolve_size(named, size, entry)
+    entry, resolved = resolve_config(named, size, expected or named.entry)
     if named.path is not None:
         return _at_path(named.path, entry, resolved, npz=npz)
     if named.repository is not None:
@@ -174,7 +179,7 @@ def find(
         return find_below(folder, entry, number, npz=npz) or _refuse(folder, entry, number, _NO_ROOT, npz=npz)
     searched = default_roots()
     return find_local(entry, number, npz=npz) or Repository(
-        entry, number, f"{NAMESPACE}/{entry.flag}", searched=tuple(searched)
+        entry, number, f"{NAMESPACE}/{entry.base}", searched=tuple(searched)
     )
 
 
@@ -203,10 +208,11 @@ def find_below(folder: Path, entry: Subset, size: int, *, npz: bool = False) -> 
         BuildError: A manifest cannot be read.
         SourceError: The folder cannot be read.
     """
-    nested = folder / entry.flag / str(size)
+    name = entry.config_name(size)
+    nested = folder / entry.base / name
     if is_file(nested / MANIFEST_NAME):
         return Build(entry, size, nested)
-    for config in (folder / str(size), folder):
+    for config in (folder / name, folder):
         if is_file(config / MANIFEST_NAME):
             manifest = read_manifest(config)
             if (manifest.subset, manifest.size) == (entry.flag, size):
@@ -230,31 +236,39 @@ def resolve_name(name: str | Path, root: str | Path | None, revision: str | None
             raise SourceError(f"a build has no revisions: leave out the path, or revision {shorten(revision)}")
         if named.revision not in {None, revision}:
             raise SourceError(f"{named.text} names another revision than {shorten(revision)}: leave one of them out")
-        repository = named.repository or f"{NAMESPACE}/{named.entry.flag if named.entry else ''}"
+        repository = named.repository or f"{NAMESPACE}/{named.entry.base if named.entry else ''}"
         return replace(named, repository=repository, revision=revision)
     if named.repository is not None and root is not None:
         raise SourceError(f"{named.text} is on the Hub, but the root {root} is not: give one of them")
     return named
 
 
-def resolve_size(named: DataName, size: int | str | None, entry: Subset | None) -> int | None:
-    """The size argument, or else the size in the name; None without either.
+def resolve_config(named: DataName, size: int | str | None, entry: Subset | None) -> tuple[Subset | None, int | None]:
+    """The subset or its variant, and the size: of the size argument, or else of the name; None where neither says.
+
+    Args:
+        named: The name.
+        size: Edge length, or the name of a config such as ``28-corrected``.
+        entry: The subset, if known.
 
     Raises:
-        CatalogError: The subset has no such size, or the two differ.
+        CatalogError: The subset has no such config, or the two differ.
     """
     if size is None:
-        resolved = named.size
-    elif entry is not None:
-        resolved = entry.file(size).size
+        return entry, named.size
+    if entry is not None:
+        found, resolved = entry.config(size)
     else:
-        valid = {str(file.size): file.size for each in catalog.subsets() for file in each.files}
+        valid = {name: each for each in catalog.entries() for name in each.config_names}
         if str(size) not in valid:
             raise CatalogError(f"no subset has size {shorten(size)}: choose from {', '.join(valid)}")
-        resolved = valid[str(size)]
-    if named.size not in {None, resolved}:
+        match = valid[str(size)]
+        found, resolved = match.config(str(size))
+        if not found.variant:  # many subsets have this size
+            return None, resolved
+    if named.size is not None and (named.entry, named.size) != (found, resolved):
         raise CatalogError(f"{named.text} names size {named.size}, but size is {size}: leave one of them out")
-    return resolved
+    return found, resolved
 
 
 def _at_path(path: Path, entry: Subset | None, size: int | None, *, npz: bool) -> Build | NpzFile:
@@ -283,7 +297,7 @@ def _at_path(path: Path, entry: Subset | None, size: int | None, *, npz: bool) -
 def _in_renamed(path: Path, entry: Subset, size: int) -> Build | None:
     """A config in a subset's folder of another name."""
     for config in configs_in(path):
-        if config.name == str(size) and read_manifest(config).subset == entry.flag:
+        if config.name == entry.config_name(size) and read_manifest(config).subset == entry.flag:
             return Build(entry, size, config)
     return None
 
@@ -314,7 +328,7 @@ def _only_size(path: Path, entry: Subset, *, npz: bool) -> int | None:
 
 
 def _npz_file(path: Path, entry: Subset | None, size: int | None, *, npz: bool) -> NpzFile:
-    official = {file.name: (each, file.size) for each in catalog.subsets() for file in each.files}
+    official = {file.name: (each, file.size) for each in catalog.entries() for file in each.files}
     own = official.get(path.name)
     if not npz:
         raise needs_build(path, entry, size)
@@ -339,17 +353,17 @@ def needs_build(path: Path, entry: Subset | None = None, size: int | None = None
         entry: The subset, if known from elsewhere than the file's name.
         size: The size, likewise.
     """
-    official = {file.name: (each, file.size) for each in catalog.subsets() for file in each.files}
+    official = {file.name: (each, file.size) for each in catalog.entries() for file in each.files}
     subset, number = official.get(path.name, (entry, size))
     advice = f"give {FORMS}" if subset is None else how_to_build(subset, number or DEFAULT_SIZE, source=path.parent)
     return SourceError(f"{path} is a file, but a build is needed: {advice}")
 
 
 def _another(build: Build, entry: Subset | None, size: int | None) -> SourceError:
-    needed = f"{(entry or build.entry).flag} at size {size or build.size}"
-    return SourceError(
-        f"{build.folder} is a build of {build.entry.flag} at size {build.size}, but {needed} is needed: name that"
-    )
+    other = entry or build.entry
+    needed = f"{other.base} at size {other.config_name(size or build.size)}"
+    own = f"{build.entry.base} at size {build.entry.config_name(build.size)}"
+    return SourceError(f"{build.folder} is a build of {own}, but {needed} is needed: name that")
 
 
 def missing(path: Path) -> SourceError:
@@ -378,9 +392,9 @@ def _refuse(folder: Path, entry: Subset, size: int, remedy: str, *, npz: bool) -
         remedy: How to read the build in the cache, if it has one.
         npz: Whether an NPZ file would do.
     """
-    built = [manifest for place in (folder, folder / entry.flag) for manifest in readable_manifests(place)]
-    sizes = [manifest.config_name for manifest in built if manifest.subset == entry.flag]
-    others = sorted({manifest.subset for manifest in built} - {entry.flag})
+    built = [manifest for place in (folder, folder / entry.base) for manifest in readable_manifests(place)]
+    sizes = [manifest.config_name for manifest in built if manifest.entry.base == entry.base]
+    others = sorted({manifest.entry.base for manifest in built} - {entry.base})
     if not folder.is_dir():
         state = "no such folder"
     elif sizes:
@@ -391,12 +405,12 @@ def _refuse(folder: Path, entry: Subset, size: int, remedy: str, *, npz: bool) -
         state = f"it is a build of {others[0]}" if others else nothing
     source = folder if (folder / entry.file(size).name).is_file() else None
     # Builds do not belong among the NPZ files.
-    root = None if source else folder.parent if folder.name == entry.flag or others else folder
+    root = None if source else folder.parent if folder.name == entry.base or others else folder
     other = f"take size {' or '.join(sizes)}, or " if sizes else ""
     if find_below(builds_cache(), entry, size):
         other = f"a build is in the cache: {remedy}, or {other}"
     raise SourceError(
-        f"no build of {entry.flag} at size {size} in {folder} ({state}): "
+        f"no build of {entry.base} at size {entry.config_name(size)} in {folder} ({state}): "
         f"{other}{how_to_build(entry, size, root, source)}"
         f"{f', or put {entry.file(size).name} there' if npz else ''}"
     )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from medmnist_hf.array_types import IntArray
 from medmnist_hf.errors import SourceError
+from medmnist_hf.sampling.groups import group_numbers, read_column
 from medmnist_hf.sampling.labels import read_names
 from medmnist_hf.sampling.stratify import check_labels, one_hot, parts, priorities, stratified_order
 
@@ -31,8 +32,8 @@ def folds(
         dataset: A `datasets.Dataset` of one split, or the `Arrays` of `medmnist_hf.load_arrays`.
         k: Number of folds.
         seed: Seed of the assignment.
-        groups: Group of each row, such as its patient, or the column that holds it: rows of a group are in the same
-            fold.
+        groups: Group of each row, such as its patient, or the column that holds it, e.g. ``group`` of a build with
+            source IDs: rows of a group are in the same fold.
 
     Returns:
         For each fold the numbers of the rows to train on and of the rows held out, ascending, for
@@ -43,10 +44,11 @@ def folds(
             or `dataset` is something else, such as a stream.
     """
     labels, _ = read_names(dataset, "folds")
-    if isinstance(groups, str):
-        if groups not in getattr(dataset, "column_names", ()):
-            raise SourceError(f"the data set has no column {groups}: give another column, or one group per row")
-        groups = list(dataset[groups])
+    groups = (
+        read_column(dataset, groups, "give another column, or one group per row")
+        if isinstance(groups, str)
+        else groups
+    )
     fold = fold_of_rows(labels, k, seed=seed, groups=groups)
     return [(np.flatnonzero(fold != at), np.flatnonzero(fold == at)) for at in range(k)]
 
@@ -72,7 +74,7 @@ def fold_of_rows(
     check_labels(labels)
     if k < 2:
         raise SourceError(f"k is {k}: must be 2 or more folds")
-    group = np.arange(len(labels)) if groups is None else _group_numbers(groups, len(labels))
+    group = np.arange(len(labels)) if groups is None else group_numbers(groups, len(labels))
     units = int(group.max()) + 1
     if units < k:
         raise SourceError(f"there are {units} {'rows' if groups is None else 'groups'} for {k} folds: use a smaller k")
@@ -85,17 +87,6 @@ def fold_of_rows(
     by_class = order[np.argsort(labels[order], kind="stable")]
     fold[by_class] = np.arange(len(labels)) % k  # dealt on from class to class, which balances the folds
     return fold
-
-
-def _group_numbers(groups: Sequence[Any] | NDArray[Any], rows: int) -> IntArray:
-    """Number the groups from 0 in the order of their names."""
-    names = np.asarray(groups)
-    if names.shape != (rows,):
-        raise SourceError(f"groups have shape {names.shape} but there are {rows} rows: give one group per row")
-    try:
-        return np.unique(names, return_inverse=True)[1]
-    except TypeError:
-        raise SourceError("groups mix text, numbers or None: give values of one type, without gaps") from None
 
 
 def _grouped(labels: NDArray[Any], k: int, seed: int, group: IntArray) -> IntArray:

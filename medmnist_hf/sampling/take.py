@@ -7,10 +7,14 @@ Example:
     45
 """
 
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
+
+import numpy as np
 
 from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.errors import SourceError
+from medmnist_hf.sampling.groups import group_numbers, labels_of_groups, read_column
 from medmnist_hf.sampling.labels import read_names
 from medmnist_hf.sampling.rows import choose_rows, warn_if_scarce
 
@@ -26,6 +30,7 @@ def take(
     fraction: float | None = None,
     shots: int | None = None,
     seed: int = 0,
+    by: str | None = None,
     few_validation: bool = False,
 ) -> _Data:
     """Take a fraction of the rows, with the class frequencies of all, or a number of rows of each class.
@@ -41,20 +46,32 @@ def take(
         shots: Number of rows of each class. For the multi-label task: of each finding and of rows without a finding,
             where a row counts for each of its findings.
         seed: Seed of the choice.
+        by: Column with groups, e.g. ``group`` of a build with source IDs, that are taken as a whole: `fraction` and
+            `shots` then count groups, such as patients, and a group counts for each class that it has.
         few_validation: Reduce the split validation of a `DatasetDict` in the same way.
 
     Returns:
         The same type as `dataset`, with the rows in their order.
 
     Raises:
-        SourceError: Not exactly one of `fraction` and `shots` is given, a value is out of range, or `dataset` is
-            something else, such as a stream.
+        SourceError: Not exactly one of `fraction` and `shots` is given, a value is out of range, there is no column
+            `by`, a row has no group, or `dataset` is something else, such as a stream.
     """
-    taken: Any = _take(dataset, fraction, shots, seed, few_validation=few_validation)
+    taken: Any = _take(dataset, _Choice(fraction, shots, seed, by), few_validation=few_validation)
     return taken  # type: ignore[no-any-return]  # it has the type of dataset
 
 
-def _take(data: Any, fraction: float | None, shots: int | None, seed: int, *, few_validation: bool) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """Which rows to take; attributes are the arguments of `take`."""
+
+    fraction: float | None
+    shots: int | None
+    seed: int
+    by: str | None
+
+
+def _take(data: Any, choice: _Choice, *, few_validation: bool) -> Any:
     if not isinstance(data, Arrays):
         import datasets
 
@@ -66,19 +83,24 @@ def _take(data: Any, fraction: float | None, shots: int | None, seed: int, *, fe
                 )
             return datasets.DatasetDict(
                 {
-                    split: part.select(_rows(part, split, fraction, shots, seed)) if split in splits else part
+                    split: part.select(_rows(part, split, choice)) if split in splits else part
                     for split, part in data.items()
                 }
             )
     if few_validation:
         raise SourceError("few_validation is for a DatasetDict with a split validation: take from that split directly")
-    rows = _rows(data, str(getattr(data, "split", None) or "the split"), fraction, shots, seed)
+    rows = _rows(data, str(getattr(data, "split", None) or "the split"), choice)
     return Arrays(data.images[rows], data.labels[rows]) if isinstance(data, Arrays) else data.select(rows)
 
 
-def _rows(data: Any, split: str, fraction: float | None, shots: int | None, seed: int) -> Any:
+def _rows(data: Any, split: str, choice: _Choice) -> Any:
     labels, names = read_names(data, "take")
-    rows = choose_rows(labels, fraction=fraction, shots=shots, seed=seed)
-    if shots is not None:
-        warn_if_scarce(labels, shots, names, split)
+    limits: dict[str, Any] = {"fraction": choice.fraction, "shots": choice.shots, "seed": choice.seed}
+    if choice.by is not None:
+        groups = read_column(data, choice.by, "give the name of a column")
+        group = group_numbers(groups, len(labels))
+        return np.flatnonzero(np.isin(group, choose_rows(labels_of_groups(labels, group), **limits)))
+    rows = choose_rows(labels, **limits)
+    if choice.shots is not None:
+        warn_if_scarce(labels, choice.shots, names, split)
     return rows

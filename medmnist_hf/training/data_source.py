@@ -9,7 +9,7 @@ from medmnist_hf.data.configs import config_at
 from medmnist_hf.errors import CatalogError, TrainingError, shorten
 from medmnist_hf.joint.labels import ALL_OF, JointLabels, expand_names
 from medmnist_hf.places.names import parse_name
-from medmnist_hf.places.resolver import Build, find, find_below, resolve_name, resolve_size
+from medmnist_hf.places.resolver import Build, find, find_below, resolve_config, resolve_name
 
 
 class NamedData:
@@ -44,6 +44,11 @@ class NamedData:
         if self.is_joint:
             raise TrainingError(f"{shorten(self.dataset)} names several subsets, which only training reads: name one")
         return catalog.subset(self.dataset)
+
+    @property
+    def config(self) -> str:
+        """Name of the config, e.g. ``28``; for one subset."""
+        return self.subset.config_name(self.size)
 
     @property
     def ndim(self) -> int:
@@ -99,7 +104,8 @@ def locate_data(values: Mapping[str, Any]) -> dict[str, Any]:
         root = named.text if find_below(named.path, build.entry, build.size) else str(build.folder)
         return {"dataset": build.entry.flag, "size": build.size, "root": root, "repository": None}
     entry = named.entry or config_at(find(named.text, size, revision=revision)).entry
-    fields = {"dataset": entry.flag, "size": resolve_size(named, size, entry) or catalog.DEFAULT_SIZE}
+    chosen, number = resolve_config(named, size, entry)
+    fields = {"dataset": (chosen or entry).flag, "size": number or catalog.DEFAULT_SIZE}
     # With a flag, repository and revision stay unchanged, e.g. those in the recipe.yaml of a run.
     is_flag = parse_name(values["dataset"]).repository is None
     return fields if is_flag else fields | {"repository": named.repository, "revision": named.revision}
@@ -107,18 +113,20 @@ def locate_data(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _locate_several(names: list[str], values: Mapping[str, Any]) -> dict[str, Any]:
     """The fields for several subsets, which are named by flags and read at one size."""
-    sizes = {}
+    sizes, flags = {}, []
     for name in names:
         named = parse_name(name)
         if named.entry is None or named.path is not None or named.repository is not None:
             raise CatalogError(
                 f"{shorten(name)} cannot be one of several subsets: name them by their flags, with --root for builds"
             )
-        sizes[named.entry.flag] = resolve_size(named, values.get("size"), named.entry) or catalog.DEFAULT_SIZE
+        entry, number = resolve_config(named, values.get("size"), named.entry)
+        assert entry is not None  # that of the name
+        flags.append(entry.flag)
+        sizes[entry.flag] = number or catalog.DEFAULT_SIZE
     if values.get("repository") is not None:
         raise CatalogError(f"repository {shorten(values['repository'])} is for one subset: leave it out for several")
     if len(sizes) == len(names) and len(set(sizes.values())) > 1:
         given = ", ".join(f"{flag} at size {size}" for flag, size in sizes.items())
         raise CatalogError(f"{given} cannot be combined: name one size")
-    flags = ",".join(parse_name(name).entry.flag for name in names)  # type: ignore[union-attr]  # checked above
-    return {"dataset": flags, "size": next(iter(sizes.values()))}
+    return {"dataset": ",".join(flags), "size": next(iter(sizes.values()))}

@@ -31,10 +31,10 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
-def test_there_are_sixty_configs() -> None:
+def test_there_are_sixty_official_configs_and_those_of_variants() -> None:
     names = [config.name for cls in (MedMNIST2D, MedMNIST3D) for config in cls.BUILDER_CONFIGS]
-    assert names == [f"{entry.flag}-{size}" for entry in subsets() for size in entry.sizes]
-    assert len(set(names)) == 60
+    assert set(names) == {f"{entry.flag}-{name}" for entry in subsets() for name in entry.config_names}
+    assert len(names) == len(set(names)) == 60 + 4
     assert {config.codec for config in MedMNIST2D.BUILDER_CONFIGS} == {"png"}
     assert all(config.description for config in MedMNIST2D.BUILDER_CONFIGS + MedMNIST3D.BUILDER_CONFIGS)
 

@@ -78,9 +78,9 @@ def test_size_categories(rows: int, name: str) -> None:
 
 
 def test_default_config() -> None:
-    for sizes in itertools.permutations((28, 64, 224)):
+    for sizes in itertools.permutations(("28", "64", "28-corrected")):
         assert default_config(sizes) == "28"
-    assert default_config([224, 64]) == "64"
+    assert default_config(["64", "224"]) == "64"
 
 
 def test_manifests_are_sorted_by_size(manifests: tuple[Manifest, ...]) -> None:

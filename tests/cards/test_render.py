@@ -21,7 +21,7 @@ from huggingface_hub import DatasetCard
 
 from medmnist_hf.cards import render
 from medmnist_hf.cards.render import card, write_card
-from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, Subset, Task, collection, subset, subsets
+from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, Subset, Task, collection, subset, subsets, variants
 from medmnist_hf.conversion.build import build_config
 from medmnist_hf.conversion.sources.source import SourceFile, open_source
 from medmnist_hf.errors import BuildError
@@ -118,7 +118,9 @@ def test_citations(entry: Subset) -> None:
     assert block is not None
     library = parse_string(block[1])
     assert library.failed_blocks == []
-    keys = dict.fromkeys((*collection().citations, *entry.citations))
+    keys = dict.fromkeys(
+        (*collection().citations, *entry.citations, *(key for each in variants(entry) for key in each.citations))
+    )
     assert [each.key for each in library.entries] == list(keys)
 
 

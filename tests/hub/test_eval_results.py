@@ -52,8 +52,8 @@ def test_round_trip_of_any_result(where: tuple[str, int], auc: float, acc: float
     text = results_yaml(ModelResult(flag, size, auc, acc, Provenance.VERIFIED, notes=notes), f"org/{flag}")
     entries = parse_eval_result_entries(yaml.safe_load(text))
     assert [(entry.dataset_id, entry.task_id, entry.value) for entry in entries] == [
-        (f"org/{flag}", task_id(size, "auc"), auc),
-        (f"org/{flag}", task_id(size, "acc"), acc),
+        (f"org/{flag}", task_id(str(size), "auc"), auc),
+        (f"org/{flag}", task_id(str(size), "acc"), acc),
     ]
     for entry in entries:
         assert (entry.notes, entry.date, entry.source_url) == (notes or None, None, None)

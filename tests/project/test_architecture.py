@@ -16,7 +16,7 @@ from tests.fixtures.paths import ROOT
 
 LAYERS = [
     "redaction",
-    "array_types errors",
+    "array_types errors source_images",
     "documents extras files network",
     "typed_json own_code",
     "catalog console automl jobs statistics",

@@ -30,6 +30,10 @@ from safetensors.torch import save
 
 import medmnist_hf
 from medmnist_hf.cards.render import write_card
+from medmnist_hf.catalog import subset
+from medmnist_hf.conversion.added_columns import AddedFiles
+from medmnist_hf.conversion.build import BuildOptions, build_config
+from medmnist_hf.conversion.sources.source import open_source
 from medmnist_hf.training import Recipe
 from medmnist_hf.training import run as run_recipe
 from tests.conftest import Phantoms
@@ -40,6 +44,7 @@ from tests.fixtures.pages import PAGES, Block, blocks, examples, name_of, shown,
 from tests.fixtures.paths import ROOT
 from tests.fixtures.runs import tiny
 from tests.fixtures.scorecards import make_card
+from tests.fixtures.source_ids import IDS, METADATA, VIEWS, lesions, numbered_ids, organ_ids, write_csv
 
 pytestmark = pytest.mark.slow
 
@@ -80,6 +85,7 @@ REFUSED: Final[tuple[tuple[str, str, Callable[[], bool]], ...]] = (
     ("vit_small_patch16_224", "vit_small_patch16_224", lambda: True),
     ("clip-vit-base-patch32", "openai/clip-vit-base-patch32", lambda: True),
     ("automl-env", "cannot install the lock|Python 3.8", lambda: True),  # downloads gigabytes; an old Python may lack
+    ("28-corrected --source zenodo", "dermamnist_corrected_28.npz", lambda: True),  # nothing downloads it here
     ("--engine slurm", "sbatch", lambda: True),
     ("--engine ray", "no Ray cluster", lambda: True),
     ("--gpus-per-task", "GPUs", lambda: True),
@@ -305,6 +311,7 @@ def folder(real_data: Path, phantoms: Phantoms, tmp_path_factory: pytest.TempPat
     for flag, size in PHANTOMS:
         build(phantoms, dist, flag, size, rows=ROWS, rows_per_shard=ROWS)
         write_card(dist / flag)
+    make_ids(path, phantoms, real_data)
     make_predictions(path, dist)
     own = blocks(ROOT / "docs/training/own.md")
     (path / "my.py").write_text(next(block.text for block in own if block.language == "python"))
@@ -318,6 +325,22 @@ def folder(real_data: Path, phantoms: Phantoms, tmp_path_factory: pytest.TempPat
         yield reader
         reader.close()
         assert not hub.crashes, hub.crashes[0]
+
+
+def make_ids(path: Path, phantoms: Phantoms, real_data: Path) -> None:
+    """CSV files in the documented form, and builds of organs and of corrected splits with their columns."""
+    for flag in (*VIEWS, "organmnist3d"):
+        file = phantoms(flag, 28, ROWS)
+        write_csv(path / "ids" / f"{flag}.csv", IDS, organ_ids(subset(flag), file))
+        options = BuildOptions(added=AddedFiles(path / "ids"))
+        write_card(build_config(subset(flag), 28, file, path / "dist", options=options).config_dir.parent)
+    retina = open_source(str(real_data)).fetch(subset("retinamnist"), 28)
+    write_csv(path / "ids/retinamnist.csv", IDS, numbered_ids(retina, "{}_l1"))
+    corrected = phantoms("dermamnist-corrected", 28, ROWS)
+    lines = write_csv(path / "lesions.csv", METADATA, lesions(corrected))
+    options = BuildOptions(added=AddedFiles(metadata=lines))
+    entry = subset("dermamnist-corrected")
+    write_card(build_config(entry, 28, corrected, path / "dist", options=options).config_dir.parent)
 
 
 def make_environment(path: Path) -> None:

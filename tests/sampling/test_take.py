@@ -58,16 +58,33 @@ def test_shots_above_the_rows_of_a_class(caplog: pytest.LogCaptureFixture) -> No
 
 def test_what_cannot_be_taken_from() -> None:
     data = split(20)
-    for given, options, fault in (
+    refused: tuple[tuple[Any, dict[str, Any], str], ...] = (
         (data.to_iterable_dataset(), {}, "take needs all labels at once"),
         (IterableDatasetDict(train=data.to_iterable_dataset()), {}, "take needs all labels at once"),
         (DatasetDict(test=data), {}, "has no split train, only test: pass one of them"),
         (DatasetDict(train=data), {"few_validation": True}, "has no split validation, only train"),
         (data, {"few_validation": True}, "few_validation is for a DatasetDict"),
         ([1, 2], {}, "take takes a datasets.Dataset, not list"),
-    ):
+        (data, {"by": "group"}, "has no column group: give the name of a column; medmnist-hf build --source-ids adds"),
+    )
+    for given, options, fault in refused:
         with pytest.raises(SourceError) as error:
             medmnist_hf.take(given, shots=1, **options)
         assert fault in str(error.value)
     with pytest.raises(SourceError, match="give either fraction"):
         medmnist_hf.take(data)
+
+
+def test_groups_are_taken_as_a_whole() -> None:
+    data = split(300)
+    patients = [f"p{row // 7}" for row in range(300)]
+    data = data.add_column("group", patients)
+    taken = medmnist_hf.take(data, fraction=0.2, seed=1, by="group")
+    assert len(set(taken["group"])) == 9  # of 43
+    assert all(patients.count(name) == list(taken["group"]).count(name) for name in taken["group"])
+    smaller = medmnist_hf.take(data, fraction=0.1, seed=1, by="group")
+    assert set(smaller["group"]) < set(taken["group"])
+    shots = medmnist_hf.take(data, shots=1, by="group")
+    assert set(shots["label"]) == {0, 1, 2} and len(set(shots["group"])) <= 3
+    with pytest.raises(SourceError, match="without gaps"):
+        medmnist_hf.take(split(4).add_column("group", ["a", None, "b", "b"]), shots=1, by="group")

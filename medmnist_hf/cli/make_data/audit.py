@@ -11,13 +11,14 @@ from medmnist_hf import console
 from medmnist_hf.cli.make_data.tasks import (
     JobsFolder,
     ShowTasks,
+    check_seen,
     config_jobs_folder,
     config_tasks,
     look_up,
     result_of,
     run_again,
 )
-from medmnist_hf.cli.options.data import BuiltData, Revision, Root, Sizes
+from medmnist_hf.cli.options.data import BuiltData, Metadata, Revision, Root, Sizes, SourceIds
 from medmnist_hf.cli.options.engine import EngineConfig, EngineName, Workers, choose_engine
 from medmnist_hf.console.program import Panel
 from medmnist_hf.documents import parse_json
@@ -28,6 +29,7 @@ from medmnist_hf.manifest import AUDIT_NAME
 from medmnist_hf.typed_json import encode
 
 if TYPE_CHECKING:
+    from medmnist_hf.conversion.added_columns import AddedFiles
     from medmnist_hf.conversion.checks.audit import Audit
     from medmnist_hf.jobs.tasks import Task, TaskFolder
     from medmnist_hf.places.configs import FoundConfig
@@ -38,15 +40,15 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: medmnist-hf audit dist/breastmnist dist/retinamnist --size 28 --save")(audit)
 
 
-def _audit(config: "FoundConfig", *, save: bool) -> "Audit":
-    """Audit one config; with `save`, keep the result in its folder and on the card."""
+def _audit(config: "FoundConfig", files: "AddedFiles | None", *, save: bool) -> "Audit":
+    """Audit one config, see `audit_config`; with `save`, keep the result in its folder and on the card."""
     from medmnist_hf.conversion.checks.audit import audit_config
 
     manifest = config.manifest
     rows = sum(record.rows for record in manifest.splits.values())
     with console.progress() as progress:
-        task = progress.add_task(f"auditing {manifest.subset} {manifest.size}", total=rows)
-        result = audit_config(config.fetch(), on_progress=lambda count: progress.advance(task, count))
+        task = progress.add_task(f"auditing {manifest.name}", total=rows)
+        result = audit_config(config.fetch(), files=files, on_progress=lambda count: progress.advance(task, count))
     if save:
         _save(config.fetch(), result)
     return result
@@ -82,6 +84,8 @@ def _table(audit: "Audit") -> Table:
             f"pixel-identical to another row of {other}",
             *(f"{audit.duplicates.shared(split, other):,}" for split in audit.splits),
         )
+    if audit.groups is not None:
+        table.add_row(f"{audit.groups.kind}s", *(f"{count:,}" for count in audit.groups.split_groups.values()))
     return table
 
 
@@ -102,6 +106,8 @@ def audit(
     size: Sizes = None,
     root: Root = None,
     revision: Revision = None,
+    source_ids: SourceIds = None,
+    metadata: Metadata = None,
     engine: EngineName = None,
     workers: Workers = None,
     engine_config: EngineConfig = None,
@@ -115,12 +121,15 @@ def audit(
 ) -> None:
     """Count classes, blank images and exact duplicates of builds, for each split.
 
-    With --engine, each size of a build is a task.
+    Patients, scans or lesions in several splits are counted where the build names them, or a file does: see
+    --source-ids. With --engine, each size of a build is a task.
     """
+    from medmnist_hf.conversion.added_columns import AddedFiles
     from medmnist_hf.conversion.checks.audit import FORMAT
     from medmnist_hf.places.configs import expand
 
     choice = choose_engine(engine, workers, engine_config, dry_run=dry_run, jobs_folder=jobs_folder)
+    files = AddedFiles.of(source_ids, metadata)
     audits: list[Audit] = []
     failed = 0
     found: list[tuple[str, FoundConfig]] = []
@@ -130,7 +139,7 @@ def audit(
         found += [(name, config) for config in configs or ()]
         for config in () if configs is None or choice else configs:
             try:
-                result = _audit(config, save=save)
+                result = _audit(config, files, save=save)
             except MedMNISTError as error:
                 failed += 1
                 console.print_error(error)
@@ -139,6 +148,7 @@ def audit(
             if not as_json:
                 _print(result)
     if choice is not None and found:
+        check_seen(choice, source_ids, metadata)
         tasks = config_tasks(context, found, as_json=True)
         folder = config_jobs_folder(jobs_folder, "audit", tasks)
         ended = run_again(choice, folder, [each.task for each in tasks], dry_run=dry_run)

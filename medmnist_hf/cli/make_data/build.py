@@ -22,7 +22,7 @@ from rich.text import Text
 from medmnist_hf import console
 from medmnist_hf.catalog import DEFAULT_SIZE, SPLITS
 from medmnist_hf.cli.make_data import build_tasks as tasks
-from medmnist_hf.cli.options.data import Mirrors, PhantomRows, PhantomSeed, Unverified
+from medmnist_hf.cli.options.data import Metadata, Mirrors, PhantomRows, PhantomSeed, SourceIds, Unverified
 from medmnist_hf.cli.options.engine import EngineConfig, EngineName, Wait, Workers, choose_engine
 from medmnist_hf.console.program import Panel
 from medmnist_hf.conversion.scratch import SCRATCH_VARIABLE
@@ -47,7 +47,7 @@ def _plan_table(plan: "list[Planned]") -> Table:
     for planned in plan:
         counts = [f"{planned.counts[split]:,}" for split in SPLITS]
         table.add_row(
-            planned.subset.flag, str(planned.size), *counts, f"{planned.raw_bytes / 1e6:,.1f}", str(planned.shards)
+            planned.subset.base, planned.config_name, *counts, f"{planned.raw_bytes / 1e6:,.1f}", str(planned.shards)
         )
     return table
 
@@ -56,7 +56,7 @@ def _outcome_table(outcomes: "list[BuildOutcome]") -> Table:
     columns = ("subset", "size", "rows", "shards", "MB", "of raw", "seconds", "raw MB/s", "outcome")
     table = console.table(*columns, text=("subset", "outcome"))
     for outcome in outcomes:
-        name = [outcome.planned.subset.flag, str(outcome.planned.size)]
+        name = [outcome.planned.subset.base, outcome.planned.config_name]
         if outcome.result is None or outcome.error is not None:
             table.add_row(*name, *[""] * 6, "failed")
             continue
@@ -110,8 +110,7 @@ class _Bars:
         for task in (self._rows, self._download):
             if task is not None:
                 self._progress.remove_task(task)
-        name = f"{planned.subset.flag} {planned.size}"
-        self._rows, self._download = self._progress.add_task(name, total=planned.counts.total), None
+        self._rows, self._download = self._progress.add_task(planned.name, total=planned.counts.total), None
 
     def on_bytes(self, planned: "Planned", done: int, total: int | None) -> None:
         """Show the progress of a download."""
@@ -134,7 +133,8 @@ def build(
     subsets: Annotated[list[str], typer.Argument(metavar="SUBSET", help="Names of subsets, or all.")],
     *,
     size: Annotated[
-        list[str] | None, Panel.DATA.option(help="28, 64, 128, 224 or all.", show_default=str(DEFAULT_SIZE))
+        list[str] | None,
+        Panel.DATA.option(help="28, 64, 128, 224, all, or e.g. 28-corrected.", show_default=str(DEFAULT_SIZE)),
     ] = None,
     source: Annotated[
         str, Panel.SOURCE.option(help="zenodo, a folder of NPZ files, or phantom (synthetic images).")
@@ -143,6 +143,8 @@ def build(
     allow_unverified: Unverified = False,
     phantom_rows: PhantomRows = None,
     seed: PhantomSeed = 0,
+    source_ids: SourceIds = None,
+    metadata: Metadata = None,
     downloads: Annotated[
         int | None,
         Panel.SOURCE.option(
@@ -192,6 +194,7 @@ def build(
     Builds that are complete are kept, and interrupted ones are resumed. With --engine, each build is a task.
     """
     from medmnist_hf.cards.render import write_card
+    from medmnist_hf.conversion.added_columns import AddedFiles
     from medmnist_hf.conversion.batch import describe_existing, plan_run, usable_cores
     from medmnist_hf.conversion.build import BuildOptions
     from medmnist_hf.conversion.scratch import scratch_folder
@@ -201,7 +204,8 @@ def build(
 
     choice = choose_engine(engine, workers, engine_config, wait=wait)
     check_loadable(out)
-    options = BuildOptions(codec, parse_size(max_shard_size), threads or usable_cores(), force)
+    added = AddedFiles.of(source_ids, metadata)
+    options = BuildOptions(codec, parse_size(max_shard_size), threads or usable_cores(), force, added)
     origin = open_source(
         source,
         mirrors=mirror or (),
@@ -223,7 +227,7 @@ def build(
     if dry_run:
         for planned in plan:
             if existing := describe_existing(planned, origin, out, options):
-                console.echo(f"{planned.subset.flag} {planned.size}: {existing}")
+                console.echo(f"{planned.name}: {existing}")
     if choice is not None:
         tasks.run_builds(context, choice, plan, out, dry_run=dry_run)
     elif not dry_run:
@@ -272,7 +276,7 @@ def _build_here(
         terminal.print(f"load_dataset reads the path {out} as a pattern: use medmnist_hf.load, or rename the folder")
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     for outcome in failed:
-        name = f"{outcome.planned.subset.flag} {outcome.planned.size}: " if len(outcomes) > 1 else ""
+        name = f"{outcome.planned.name}: " if len(outcomes) > 1 else ""
         console.print_error(f"{name}{outcome.error}")
     if failed:
         if len(outcomes) > 1:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
-from medmnist_hf.cli.make_data.tasks import command_of, for_tasks, unless_continued
+from medmnist_hf.cli.make_data.tasks import check_seen, command_of, for_tasks, unless_continued
 from medmnist_hf.cli.options.engine import EngineChoice, run_on
 from medmnist_hf.conversion.scratch import AUTO, SCRATCH_VARIABLE
 from medmnist_hf.errors import BuildError, JobError
@@ -51,12 +51,17 @@ def run_builds(
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100 - also resolves ".."
     changed = _changed(context, out)
-    named = {f"{planned.subset.flag}-{planned.size}": planned for planned in plan}
+    named = {f"{planned.subset.base}-{planned.config_name}": planned for planned in plan}
     tasks = [
         Task.of(
             name,
             *command_of(
-                context, planned.subset.flag, "--size", str(planned.size), leave_out={"subsets", "size"}, **changed
+                context,
+                planned.subset.base,
+                "--size",
+                planned.config_name,
+                leave_out={"subsets", "size"},
+                **changed,
             ),
         )
         for name, planned in named.items()
@@ -67,11 +72,11 @@ def run_builds(
             f"the machines of {engine.name} do not see --source {context.params['source']} of this one: use --source "
             "zenodo"
         )
+    check_seen(choice, context.params["source_ids"], context.params["metadata"])
     here = engine.place(out)
 
     def config_dir(task: Task) -> Path:
-        planned = named[task.name]
-        return here / planned.subset.flag / str(planned.size)
+        return named[task.name].folder(here)
 
     force = bool(context.params["force"])
     decide = unless_continued(TaskFolder(here / JOBS_DIR / _VERB), tasks) if force else lambda task: None

@@ -121,7 +121,7 @@ def config_tasks(
         extra: Further arguments of the tasks.
         **changed: As in `command_of`.
     """
-    names = unique_names([f"{config.manifest.subset}-{config.manifest.size}" for _, config in found])
+    names = unique_names([f"{each.manifest.entry.base}-{each.manifest.config_name}" for _, each in found])
     left_out = {"data", "size", "root", "revision"}
     return [
         ConfigTask(
@@ -156,7 +156,7 @@ def _arguments_of(config: "FoundConfig") -> tuple[str, ...]:
     """Arguments that name a config for any machine, at any time."""
     if config.local:
         return (absolute(config.local),)
-    return (config.remote, "--size", str(config.manifest.size))
+    return (config.remote, "--size", config.manifest.config_name)
 
 
 def for_tasks(source: str | None, mirrors: Collection[str]) -> str | Path | None:
@@ -172,6 +172,18 @@ def for_tasks(source: str | None, mirrors: Collection[str]) -> str | Path | None
                 "the NPZ files to a folder and pass --source FOLDER"
             )
     return source if source in {None, "zenodo", "phantom"} else Path(str(source))
+
+
+def check_seen(choice: EngineChoice, *paths: Path | None) -> None:
+    """Check that tasks can read files of this machine.
+
+    Raises:
+        JobError: They run on machines that do not see its disks.
+    """
+    engine = choice.open()
+    for path in paths:
+        if path is not None and not engine.sees_results:
+            raise JobError(f"the machines of {engine.name} do not see {path} of this one: run here, without --engine")
 
 
 def unless_continued(folder: TaskFolder, tasks: Sequence[Task]) -> Callable[[Task], bool | None]:

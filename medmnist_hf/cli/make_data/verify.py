@@ -119,7 +119,7 @@ def _verify(config: "FoundConfig", origin: "Source | None") -> str:
     manifest = config.manifest
     rows = sum(record.rows for record in manifest.splits.values())
     with console.progress() as progress:
-        task = progress.add_task(f"verifying {manifest.subset} {manifest.size}", total=rows)
+        task = progress.add_task(f"verifying {manifest.name}", total=rows)
         from medmnist_hf.conversion.checks.verify import verify_config  # slow, so show the bar first
 
         file = origin.fetch(subset(manifest.subset), manifest.size) if origin else None

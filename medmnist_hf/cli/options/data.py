@@ -69,5 +69,20 @@ Unverified = Annotated[
         help="Accept NPZ files whose MD5 differs from the catalog.",
     ),
 ]
+SourceIds = Annotated[
+    Path | None,
+    Panel.SOURCE.option(
+        "--source-ids",
+        metavar="FOLDER",
+        help="Folder of the official CSV files with the source image of each row, SUBSET.csv.",
+        show_default=False,
+    ),
+]
+Metadata = Annotated[
+    Path | None,
+    Panel.SOURCE.option(
+        "--metadata", metavar="FILE", help="CSV file about the source images of DermaMNIST.", show_default=False
+    ),
+]
 PhantomRows = Annotated[int | None, Panel.SOURCE.option(min=1, help="Rows of the train split of a phantom.")]
 PhantomSeed = Annotated[int, Panel.SOURCE.option(min=0, help="Seed of the phantom.")]

@@ -212,7 +212,7 @@ def _check_data(recipe: Recipe, out: Path, *, force: bool) -> None:
     from medmnist_hf.training.results import DataRecord
     from medmnist_hf.training.run_folder import RunFolder
 
-    configs = [open_config(part.source, part.size, part.root, revision=part.revision) for part in recipe.parts]
+    configs = [open_config(part.source, part.config, part.root, revision=part.revision) for part in recipe.parts]
     RunFolder(out, recipe, force).check(*map(DataRecord.of, configs))
 
 

@@ -79,7 +79,7 @@ def board(
 
     rules = protocol(protocol_name)
     unnamed = predictions_of(subset, published_split())
-    entry = catalog.subset(unnamed.flag)
+    entry = _subset(unnamed.flag)
     settings = _settings_of_runs(files or ())
     scored: list[tuple[Evaluation, str]] = []
     for file in files or ():
@@ -178,6 +178,17 @@ def _accepted(place: str, flag: str, root: Path | None) -> "Accepted":
         return read_accepted(
             place, flag, root=root, on_file=lambda path: progress.update(task, description=f"scoring {path}")
         )
+
+
+def _subset(flag: str) -> catalog.Subset:
+    """Look up a subset; a variant has other test rows, so published results cannot be ranked with results on it."""
+    entry = catalog.subset(flag)
+    if entry.variant:
+        raise ScoreError(
+            f"{entry.flag} has other test rows than {entry.base}, so published results cannot be ranked with results "
+            "on it: score a file with medmnist-hf evaluate"
+        )
+    return entry
 
 
 def _settings_of_runs(paths: Sequence[Path]) -> dict[Path, Setting]:

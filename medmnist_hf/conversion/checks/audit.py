@@ -1,4 +1,4 @@
-"""Audit the data of a built config: class balance, blank images, and exact duplicates within and across splits.
+"""Audit the data of a built config: class balance, blank images, exact duplicates, and patients in several splits.
 
 Two images are duplicates if all their decoded pixels are equal, however each is encoded. Only a 16-byte BLAKE2b digest
 per image is kept, so memory grows by a few bytes per row, whatever the image size.
@@ -6,9 +6,9 @@ per image is kept, so memory grows by a few bytes per row, whatever the image si
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from itertools import repeat
 from math import prod
 from pathlib import Path
@@ -21,20 +21,17 @@ import pyarrow.parquet as pq
 
 from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.catalog import SPLITS, Subset, Task, subset
-from medmnist_hf.conversion.checks.duplicates import (
-    Duplicates,
-    Overlap,
-    SplitRows,
-    find_duplicates,
-)
+from medmnist_hf.conversion.added_columns import AddedFiles
+from medmnist_hf.conversion.checks.duplicates import Duplicates, Overlap, SplitRows, find_duplicates
+from medmnist_hf.conversion.checks.leaks import GroupAudit, find_leaks, sentences
 from medmnist_hf.data.decode import labels_of, pixels_of, row_errors
 from medmnist_hf.data.shards import SHARD_ERRORS, check_footer
-from medmnist_hf.errors import BuildError, cannot_read
+from medmnist_hf.errors import BuildError, SourceError, cannot_read
 from medmnist_hf.features import features_of
 from medmnist_hf.files import regular_size
-from medmnist_hf.manifest import SOURCE_KINDS, Manifest, SplitRecord, read_manifest
+from medmnist_hf.manifest import GROUP, SOURCE_KINDS, Manifest, SplitRecord, read_manifest
 from medmnist_hf.places.local_paths import check_text
-from medmnist_hf.typed_json import Count, Md5, Name, OneOf, Sentence, Share, decode_versioned
+from medmnist_hf.typed_json import OPTIONAL, Count, Md5, Name, OneOf, Sentence, Share, decode_versioned, encode
 
 FORMAT: Final = 1
 MAX_LISTED: Final = 20
@@ -94,6 +91,7 @@ class Audit:
         splits: Split name -> its audit, in the order train, validation, test.
         duplicates: Rows with equal pixels.
         findings: Findings for the card, as sentences without a full stop; never empty.
+        groups: Patients, scans or lesions across splits; None if they are not known.
     """
 
     subset: Name
@@ -103,10 +101,11 @@ class Audit:
     splits: dict[str, SplitAudit]
     duplicates: Duplicates
     findings: tuple[Sentence, ...]
+    groups: GroupAudit | None = field(default=None, metadata=OPTIONAL)
 
     def to_json(self) -> str:
         """Serialize the audit as indented JSON with a final newline; equal audits give equal text."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False) + "\n"
+        return json.dumps({"format": FORMAT, **encode(self)}, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str = "the text") -> "Audit":
@@ -127,25 +126,38 @@ class Audit:
 
 
 def audit_config(
-    config_dir: Path, *, workers: int | None = None, on_progress: Callable[[int], object] = lambda rows: None
+    config_dir: Path,
+    *,
+    files: AddedFiles | None = None,
+    workers: int | None = None,
+    on_progress: Callable[[int], object] = lambda rows: None,
 ) -> Audit:
     """Audit one built config, without writing anything.
 
     Args:
         config_dir: Folder of the config, e.g. ``dist/pathmnist/28``.
+        files: Files that name the patient or scan of each row, for a build without the column ``group``.
         workers: Decoding threads, on which the result does not depend; None for the default of `ThreadPoolExecutor`.
         on_progress: Called with the number of rows just audited.
 
     Raises:
         BuildError: The folder has no build, or its shards are damaged or do not match the manifest.
+        SourceError: A file of `files` is missing, or is not for this subset.
+        ReadError: A file of `files` does not describe these rows.
     """
     check_text(config_dir)
     manifest = read_manifest(config_dir)
     entry = subset(manifest.subset)
     with ThreadPoolExecutor(workers) as pool:
-        rows = {split: _Scan(config_dir, manifest, entry, split, pool).run(on_progress) for split in SPLITS}
+        scans = {split: _Scan(config_dir, manifest, entry, split, pool) for split in SPLITS}
+        rows = {split: scan.run(on_progress) for split, scan in scans.items()}
     splits = {split: _split_audit(entry, manifest, split, split_rows) for split, split_rows in rows.items()}
     duplicates = find_duplicates(rows, MAX_LISTED)
+    groups = None
+    if files is not None:
+        groups = _groups_from(files, entry, rows)
+    elif manifest.added is not None and manifest.added.kind is not None:
+        groups = find_leaks(manifest.added.kind, {split: scan.groups for split, scan in scans.items()})
     return Audit(
         subset=entry.flag,
         size=manifest.size,
@@ -153,8 +165,21 @@ def audit_config(
         md5=manifest.source.md5,
         splits=splits,
         duplicates=duplicates,
-        findings=tuple(_findings(entry, splits, duplicates)),
+        findings=tuple(_findings(entry, splits, duplicates, groups)),
+        groups=groups,
     )
+
+
+def _groups_from(files: AddedFiles, entry: Subset, rows: Mapping[str, SplitRows]) -> GroupAudit:
+    """Read the groups of rows whose labels are known from their scan."""
+    multi_label = entry.task is Task.MULTI_LABEL
+    labels = {split: each.labels if multi_label else each.labels.argmax(axis=1) for split, each in rows.items()}
+    added = files.read(entry, labels)
+    if added.record.kind is None:
+        raise SourceError(
+            f"the names of source images of {entry.flag} do not identify its patients or scans: omit --source-ids"
+        )
+    return find_leaks(added.record.kind, {split: columns[GROUP] for split, columns in added.columns.items()})
 
 
 class _Scan:
@@ -164,7 +189,8 @@ class _Scan:
         self._config_dir, self._entry, self._pool, self._where = config_dir, entry, pool, f"{config_dir} {split}"
         self._record: SplitRecord = manifest.splits[split]
         self._size, self._shape = manifest.size, entry.file(manifest.size).image_shape
-        self._types = features_of(entry, manifest.size).arrow_schema
+        self._types = features_of(entry, manifest.size, manifest.added_names).arrow_schema
+        self.groups: list[str | None] = []
         self._multi_label = entry.task is Task.MULTI_LABEL
         self._classes = np.arange(len(entry.labels))
 
@@ -174,6 +200,8 @@ class _Scan:
         labels: list[npt.NDArray[np.bool_]] = []
         for batch in self._batches():
             first = len(blank)
+            if GROUP in batch.schema.names:
+                self.groups += batch.column(GROUP).to_pylist()
             with row_errors(self._fault, first):
                 pixels = pixels_of(batch.column("image"), self._shape, self._pool)
                 batch_labels = labels_of(batch.column("label"), len(self._entry.labels), multi_label=self._multi_label)
@@ -256,11 +284,15 @@ def _split_audit(entry: Subset, manifest: Manifest, split: str, split_rows: Spli
     )
 
 
-def _findings(entry: Subset, splits: dict[str, SplitAudit], duplicates: Duplicates) -> Iterator[str]:
+def _findings(
+    entry: Subset, splits: dict[str, SplitAudit], duplicates: Duplicates, groups: GroupAudit | None
+) -> Iterator[str]:
     thing = "volume" if entry.ndim == 3 else "image"
     for split, audit in splits.items():
         if audit.catalog_rows is not None and audit.catalog_rows != audit.rows:
             yield f"{split} has {audit.rows:,} rows where the catalog has {audit.catalog_rows:,}"
+    if groups is not None:
+        yield from sentences(groups, thing)
     for overlap in duplicates.overlaps:
         yield _overlap_sentence(overlap, thing, entry.task)
     for split, audit in splits.items():

@@ -81,7 +81,7 @@ def verify_config(
     entry = subset(manifest.subset)
     if config_dir.name != manifest.config_name:
         raise VerificationError(
-            f"{config_dir / MANIFEST_NAME} is the manifest of {manifest.subset} at size {manifest.size}: "
+            f"{config_dir / MANIFEST_NAME} is the manifest of {manifest.entry.base} at size {manifest.config_name}: "
             "build the config again with --force"
         )
     _check_shards(config_dir, manifest, entry)
@@ -163,7 +163,7 @@ class _Stored:
             raise VerificationError(
                 f"load_dataset cannot read {self.where} ({first_line(root_cause(error))}): {_REBUILD}"
             ) from None
-        expected = features_of(entry, manifest.size)
+        expected = features_of(entry, manifest.size, manifest.added_names)
         if self._data.features != expected:
             raise VerificationError(f"{self.where} has features {self._data.features}, not {expected}: {_REBUILD}")
 

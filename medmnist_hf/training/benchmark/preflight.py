@@ -38,7 +38,7 @@ def problems(cells: Sequence[BenchmarkRun]) -> Iterator[str]:
     for cell in cells:
         recipe = cell.recipe
         reasons = (
-            problem(_check_data, recipe, recipe.source, recipe.size, recipe.root, recipe.revision),
+            problem(_check_data, recipe, recipe.source, recipe.config, recipe.root, recipe.revision),
             problem(_check_engine, recipe, recipe.method),
             problem(_check_augmentation, recipe, recipe.augmentation_file),
             problem(check_tracker, recipe, recipe.report_to),
@@ -61,7 +61,7 @@ def _message(check: Callable[[Recipe], None], recipe: Recipe) -> str:
 
 
 def _check_data(recipe: Recipe) -> None:
-    config = open_config(recipe.source, recipe.size, recipe.root, revision=recipe.revision)
+    config = open_config(recipe.source, recipe.config, recipe.root, revision=recipe.revision)
     for split in SPLITS:
         check_split(config, split)
 

@@ -33,7 +33,7 @@ def tasks_path(root: Path, model: str, work: str = _VERB) -> Path:
 
 def config_of(recipe: Recipe) -> BuiltConfig:
     """The build that a recipe names; errors as for `open_config`."""
-    return open_config(recipe.source, recipe.size, recipe.root, revision=recipe.revision)
+    return open_config(recipe.source, recipe.config, recipe.root, revision=recipe.revision)
 
 
 def store_tasks(recipes: Sequence[Recipe], root: Path, *extra: str, has_result: bool = False) -> list[Task]:

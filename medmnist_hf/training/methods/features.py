@@ -74,7 +74,7 @@ def split_features(run: Run, built: Built, splits: Iterable[str]) -> dict[str, F
         run.claim()
         extractor = Extractor(recipe, built, run.device, run.workers)
         return {split: extract(extractor, run, split) for split in splits}
-    config = open_config(recipe.source, recipe.size, recipe.root, revision=recipe.revision)
+    config = open_config(recipe.source, recipe.config, recipe.root, revision=recipe.revision)
     job = FeatureJob(recipe, built, config, expand_user(recipe.features))
     if job.exists():
         job.find()  # before the run's folder is claimed

@@ -81,4 +81,4 @@ def portable(result: RunResult) -> RunResult:
 
 def repository(recipe: Recipe) -> str:
     """Hub repository of a recipe's data, as ``user/name``."""
-    return recipe.repository or f"{NAMESPACE}/{recipe.dataset}"
+    return recipe.repository or f"{NAMESPACE}/{recipe.subset.base}"

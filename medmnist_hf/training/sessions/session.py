@@ -174,7 +174,7 @@ class Session(ABC, Generic[Seed, Result]):
     def _open(self, workers: int | None) -> Iterator[Run]:
         """Check the data of all subsets, then read them."""
         configs = [
-            open_config(part.source, part.size, part.root, revision=part.revision) for part in self.recipe.parts
+            open_config(part.source, part.config, part.root, revision=part.revision) for part in self.recipe.parts
         ]
         records = [DataRecord.of(config) for config in configs]
         self.folder.check(*records)

@@ -16,14 +16,16 @@ import pytest
 from PIL import Image
 
 from medmnist_hf.catalog import NPZ_SPLITS, SPLITS, subset
-from medmnist_hf.conversion.build import build_config
+from medmnist_hf.conversion.added_columns import AddedFiles
+from medmnist_hf.conversion.build import BuildOptions, build_config
 from medmnist_hf.conversion.checks import audit as audit_module
 from medmnist_hf.conversion.checks.audit import MAX_LISTED, Audit, audit_config
 from medmnist_hf.conversion.sources.source import Folder
-from medmnist_hf.errors import BuildError, MedMNISTError
+from medmnist_hf.errors import BuildError, MedMNISTError, SourceError
 from medmnist_hf.manifest import read_manifest
 from tests.fixtures.paths import ROOT
 from tests.fixtures.planted import ROWS, Array, Planted, bloodmnist_in_shards, first_shard
+from tests.fixtures.source_ids import IDS, METADATA, lesions, numbered_ids, write_csv
 
 
 @pytest.fixture(scope="session")
@@ -385,3 +387,32 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     megabytes, rows = map(int, process.stdout.split())
     assert rows == 5000
     assert megabytes < 120
+
+
+def test_lesions_in_several_splits_are_counted(phantoms: Callable[..., Any], tmp_path: Path) -> None:
+    """The CSV files are made here, in the form of the published ones."""
+    entry, file = subset("dermamnist-corrected"), phantoms("dermamnist-corrected")
+    clean = write_csv(tmp_path / "clean.csv", METADATA, lesions(file))
+    leaking = write_csv(tmp_path / "leaking.csv", METADATA, lesions(file, shared=2))
+    audits = {}
+    for path in (clean, leaking):
+        options = BuildOptions(added=AddedFiles(metadata=path))
+        audits[path] = audit_config(build_config(entry, 28, file, tmp_path / path.stem, options=options).config_dir)
+    assert (groups := audits[clean].groups) is not None and groups.shared == ()
+    assert audits[clean].findings[0].startswith("no lesion has images in two splits")
+    assert audits[leaking].findings[0] == (
+        "2 lesions have images in train and test: 4 of train, 2 of test, e.g. HAM_train_0"
+    )
+    # The same from the file alone, for a build without the columns.
+    plain = build_config(entry, 28, file, tmp_path / "plain").config_dir
+    assert audit_config(plain).groups is None
+    assert audit_config(plain, files=AddedFiles(metadata=leaking)).groups == audits[leaking].groups
+    assert Audit.from_json(audits[leaking].to_json()) == audits[leaking]
+
+
+def test_ids_without_groups_cannot_be_audited(phantoms: Callable[..., Any], tmp_path: Path) -> None:
+    file = phantoms("bloodmnist")
+    write_csv(tmp_path / "bloodmnist.csv", IDS, numbered_ids(file))
+    config = build_config(subset("bloodmnist"), 28, file, tmp_path / "dist").config_dir
+    with pytest.raises(SourceError, match="do not identify its patients or scans"):
+        audit_config(config, files=AddedFiles(tmp_path))

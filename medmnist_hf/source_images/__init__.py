@@ -1,0 +1,1 @@
+"""Rules on what is known about the source images of a subset."""
