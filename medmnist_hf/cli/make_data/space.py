@@ -107,7 +107,7 @@ def _drawing(what: str) -> Iterator[None]:
 def _places(data: list[str] | None, root: Path | None, size: str | None) -> "Iterator[Place]":
     """The named data sets; or all subsets that a folder of builds, or else one of the usual folders, has in a size."""
     from medmnist_hf.places.names import parse_name
-    from medmnist_hf.places.resolver import find, find_below, find_local, resolve_size
+    from medmnist_hf.places.resolver import find, find_below, find_local, resolve_config
 
     if data:
         flags = set()
@@ -118,7 +118,7 @@ def _places(data: list[str] | None, root: Path | None, size: str | None) -> "Ite
             flags.add(place.entry.flag if place.entry else "")
             yield place
         return
-    number = resolve_size(parse_name(catalog.subsets()[0].flag), size, None) or catalog.DEFAULT_SIZE
+    number = resolve_config(parse_name(catalog.subsets()[0].flag), size, None)[1] or catalog.DEFAULT_SIZE
     for entry in catalog.subsets():
         if number not in entry.sizes:
             continue
