@@ -1,14 +1,14 @@
 """The facts of the catalog and the leaderboards, as the page reads them; every rank is computed here."""
 
 import math
+from collections.abc import Iterable
 from typing import Any, Final
 
 from medmnist_hf.catalog import NAMESPACE, Subset, collection, subsets
 from medmnist_hf.leaderboard.board import SIGNIFICANT, Board, Line, leaderboard
-from medmnist_hf.leaderboard.protocols import OFFICIAL, Protocol, protocols
-from medmnist_hf.leaderboard.results import results, sources
+from medmnist_hf.leaderboard.protocols import protocols
+from medmnist_hf.leaderboard.results import Result, results, sources
 from medmnist_hf.leaderboard.terminal import board_notes
-from medmnist_hf.scoring.published import published_notes
 
 _DIGITS: Final = 6
 """Decimals of standard errors, whose last bits depend on the machine."""
@@ -55,43 +55,44 @@ def board_facts() -> dict[str, Any]:
     }
 
 
-def boards_of(flag: str) -> dict[str, Any]:
+def boards_of(flag: str, entries: Iterable[Result] = ()) -> dict[str, Any]:
     """The leaderboards of a subset under all protocols, with every choice of the page's filters.
 
     Args:
         flag: Flag of the subset.
+        entries: Further results, see `medmnist_hf.leaderboard.board.leaderboard`.
 
     Returns:
         ``results``, and ``boards`` by protocol. A board has the values of its filters (``size``, ``clean``),
         ``ranked`` (index of the result, rank by AUC, rank by ACC), ``fenced`` (indices of the results selected on
         test), ``left_out`` and ``notes``. A value that is not known is null.
     """
-    order = {id(result): index for index, result in enumerate(results(flag))}
+    found = (*results(flag), *(entry for entry in entries if entry.subset == flag))
+    order = {id(result): index for index, result in enumerate(found)}
     rows: list[dict[str, Any]] = [{}] * len(order)
     boards = {}
     for rules in protocols().values():
-        admitted = [result for result in results(flag) if rules.admits(result)]
+        admitted = [result for result in found if rules.admits(result)]
         if not admitted:
             continue
-        found = []
+        choices = []
         sizes = sorted({result.size for result in admitted})
         for size in (None, *sizes) if len(sizes) > 1 else (None,):
             for clean in (False, True):
-                board = leaderboard(flag, rules.name, clean=clean, size=size)
+                board = leaderboard(flag, rules.name, entries=found[len(results(flag)) :], clean=clean, size=size)
                 for line in (*board.ranked, *board.fenced):
                     rows[order[id(line.result)]] = _row(line)
-                found.append({"size": size, "clean": clean} | _board(board, rules, order))
-        boards[rules.name] = found
+                choices.append({"size": size, "clean": clean} | _board(board, order))
+        boards[rules.name] = choices
     return {"results": rows, "boards": boards}
 
 
-def _board(board: Board, rules: Protocol, order: dict[int, int]) -> dict[str, Any]:
-    notes = [*(published_notes(board.subset) if rules.name == OFFICIAL else ()), *board_notes(board)]
+def _board(board: Board, order: dict[int, int]) -> dict[str, Any]:
     return {
         "ranked": [[order[id(line.result)], line.auc_rank, line.acc_rank] for line in board.ranked],
         "fenced": [order[id(line.result)] for line in board.fenced],
         "left_out": board.left_out,
-        "notes": notes,
+        "notes": list(board_notes(board)),
     }
 
 

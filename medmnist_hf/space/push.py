@@ -46,8 +46,10 @@ def read_site(folder: Path, *, allow_synthetic: bool = False, allow_unverified: 
             raise BuildError(
                 f"{folder} shows {pictures.provenance} images of {pictures.subset}: leave them out, or pass {flag}"
             )
-    digests = {path: digest for pictures in record.pictures for path, digest in pictures.files.items()}
-    page = page_files()
+    digests = dict(record.boards)
+    for pictures in record.pictures:
+        digests |= pictures.files
+    page = {path: content for path, content in page_files().items() if path not in record.boards}
     files = {}
     for path in (*page, RECORD_NAME, *digests):
         try:

@@ -1,7 +1,7 @@
 """What a folder of the Space holds besides the page: ``data/site.json`` records each picture and its provenance."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -19,6 +19,7 @@ FORMAT: Final = 1
 GALLERY: Final = "gallery"
 ATLAS: Final = "atlas"
 
+_Board = Annotated[str, Pattern(r"data/leaderboard/\w{1,40}\.json", "a leaderboard")]
 _Path = Annotated[str, Pattern(rf"{PICTURES}/[\w.-]{{1,200}}", f"a file in {PICTURES}/")]
 
 
@@ -49,9 +50,15 @@ class Pictures:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The pictures of a folder, in the order in which the page lists them."""
+    """What a folder holds besides the page of this version.
+
+    Attributes:
+        pictures: The pictures, in the order in which the page lists them.
+        boards: Path -> SHA-256, for the leaderboards with further results than published ones.
+    """
 
     pictures: tuple[Pictures, ...] = ()
+    boards: dict[_Board, Sha256] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The text of ``data/site.json``."""
@@ -79,6 +86,9 @@ def read_record(folder: Path) -> Record:
         raise BuildError(cannot_read(path, error, remedy)) from None
     try:
         record: Record = decode_versioned(text, Record, FORMAT)
+        for each in record.pictures:
+            if not {each.data, each.cover} <= {*each.files, ""}:
+                raise ValueError(f"the files of {each.subset} lack {each.data} or {each.cover}")
     except ValueError as error:
         raise BuildError(f"{path} is not valid ({error}): {remedy}") from None
     return record

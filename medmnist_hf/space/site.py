@@ -1,5 +1,6 @@
 """Write the folder of the Space: the page, the facts it reads, and pictures of subsets that are built."""
 
+import hashlib
 from collections.abc import Iterable
 from functools import cache
 from importlib import resources
@@ -9,17 +10,22 @@ from pathlib import Path
 from medmnist_hf.catalog import subsets
 from medmnist_hf.errors import BuildError, cannot_write
 from medmnist_hf.files import write_atomically
+from medmnist_hf.leaderboard.results import Result
 from medmnist_hf.space.facts import board_facts, boards_of, subset_facts
 from medmnist_hf.space.pictures import PictureFiles
 from medmnist_hf.space.record import PICTURES, RECORD_NAME, Record, compact
 
 
 @cache
-def page_files() -> dict[str, bytes]:
-    """The files of the page and of its facts: path -> content; pictures and the record of them are not among them."""
+def page_files(entries: tuple[Result, ...] = ()) -> dict[str, bytes]:
+    """The files of the page and of its facts: path -> content; pictures and the record of them are not among them.
+
+    Args:
+        entries: Further results for the leaderboards than published ones.
+    """
     files = dict(_walk(resources.files("medmnist_hf.space").joinpath("static")))
     facts = {"subsets": subset_facts(), "leaderboard": board_facts()}
-    facts |= {f"leaderboard/{entry.flag}": boards_of(entry.flag) for entry in subsets()}
+    facts |= {f"leaderboard/{entry.flag}": boards_of(entry.flag, entries) for entry in subsets()}
     return files | {f"data/{name}.json": compact(value).encode() for name, value in facts.items()}
 
 
@@ -32,12 +38,13 @@ def _walk(folder: Traversable, prefix: str = "") -> Iterable[tuple[str, bytes]]:
             yield path, entry.read_bytes()
 
 
-def write_site(out: Path, pictures: Iterable[PictureFiles] = ()) -> Record:
+def write_site(out: Path, pictures: Iterable[PictureFiles] = (), entries: Iterable[Result] = ()) -> Record:
     """Write the folder of the Space; pictures of an earlier run that are not written again are removed.
 
     Args:
         out: The folder; it must be missing, empty or written before.
         pictures: The pictures, which are written one after another.
+        entries: Further results for the leaderboards.
 
     Returns:
         The record of the pictures, which is written last.
@@ -45,19 +52,20 @@ def write_site(out: Path, pictures: Iterable[PictureFiles] = ()) -> Record:
     Raises:
         BuildError: The folder holds other files or is not writable, or two stores have the same pictures.
     """
-    records = []
+    records, page = [], page_files(tuple(entries))
+    boards = {path: hashlib.sha256(page[path]).hexdigest() for path in page if page[path] != page_files().get(path)}
     try:
         if not (out / RECORD_NAME).is_file():
             if out.is_dir() and any(out.iterdir()):
                 raise BuildError(f"{out} holds other files: choose a new folder for the Space")
             _write(out / RECORD_NAME, Record().to_json().encode())  # an interrupted run can be repeated
-        for path, content in page_files().items():
+        for path, content in page.items():
             _write(out / path, content)
         for each in pictures:
             for path, content in each.files.items():
                 _write(out / path, content)
             records.append(each.record)
-        record = Record(tuple(records))
+        record = Record(tuple(records), boards)
         _write(out / RECORD_NAME, record.to_json().encode())
         kept = {path for each in records for path in each.files}
         for file in (out / PICTURES).glob("*"):

@@ -42,10 +42,15 @@ def site(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(site: Path) -> Iterator[Page]:
-    with serve(site) as address, chromium_page() as page:
+def address(site: Path) -> Iterator[str]:
+    with serve(site) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def page(address: str) -> Iterator[Page]:
+    with chromium_page() as page:
         page.open(address)
-        page.address = address  # type: ignore[attr-defined]
         yield page
 
 
@@ -76,8 +81,8 @@ def tab_to(page: Page, selector: str) -> None:
     raise AssertionError(f"the tab key never reaches {selector}")
 
 
-def test_it_loads_within_two_seconds(page: Page) -> None:
-    page.open(page.address)  # type: ignore[attr-defined]
+def test_it_loads_within_two_seconds(page: Page, address: str) -> None:
+    page.open(address)
     until(page, "document.getElementById('main').dataset.ready")
     assert page.ask("performance.now()") < 2000
     assert page.ask("performance.getEntriesByType('navigation')[0].loadEventEnd") < 2000
@@ -89,9 +94,7 @@ def test_the_gallery_is_searched_and_filtered(page: Page) -> None:
     page.click("document.querySelector('input[type=search]')")
     for letter in "melanoma":
         page.press(letter, ord(letter.upper()), letter)
-    assert (
-        texts(page, ".card .name") == ["DermaMNISTRGB"] and texts(page, "mark") == ["melanoma", "melanocytic nevi"][:1]
-    )
+    assert texts(page, ".card .name") == ["DermaMNISTRGB"] and texts(page, "mark") == ["melanoma"]
     assert texts(page, ".found") == ["1 of 18 subsets"]
     page.ask("document.querySelector('input[type=search]').value = ''")
     page.press(" ", 32, " ")
@@ -222,14 +225,14 @@ def test_every_view_fits_every_width_and_scheme(page: Page, width: int, scheme: 
     assert (paper == "rgb(247, 246, 242)") == (scheme == "light") and paper != ink
 
 
-def test_nothing_else_was_requested_and_no_error_was_logged(page: Page) -> None:
+def test_nothing_else_was_requested_and_no_error_was_logged(page: Page, address: str) -> None:
     """Runs last: the events are those of all tests above."""
     requested = {
         event["params"]["request"]["url"]
         for event in page.events
         if event.get("method") == "Network.requestWillBeSent"
     }
-    assert requested and all(each.startswith(page.address) for each in requested)  # type: ignore[attr-defined]
+    assert requested and all(each.startswith(address) for each in requested)
     assert not [event for event in page.events if event.get("method") in ERRORS]
     answers = [
         event["params"]["response"] for event in page.events if event.get("method") == "Network.responseReceived"

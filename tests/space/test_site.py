@@ -1,14 +1,18 @@
 """The folder of the Space: complete, up to date where it is committed, never written over other files."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from medmnist_hf.catalog import subset
+from medmnist_hf.documents import parse_json
 from medmnist_hf.errors import BuildError
+from medmnist_hf.leaderboard.board import leaderboard
 from medmnist_hf.places.resolver import Build
 from medmnist_hf.space.pictures import PictureFiles, draw_gallery, open_place
+from medmnist_hf.space.push import read_site
 from medmnist_hf.space.record import read_record
 from medmnist_hf.space.site import page_files, stale_files, write_site
 from tests.conftest import Phantoms
@@ -35,6 +39,24 @@ def test_pictures_that_are_not_written_again_are_removed(drawn: PictureFiles, tm
     assert {path.relative_to(out).as_posix() for path in (out / "pictures").iterdir()} == set(drawn.files)
     assert "pictures/pathmnist.png" in stale_files(out)
     assert write_site(out).pictures == () and stale_files(out) == []
+
+
+def test_entries_are_ranked_and_recorded(tmp_path: Path) -> None:
+    best = leaderboard("breastmnist", "official").ranked[0].result
+    assert best is not None
+    entry = replace(best, method="<b>Mine</b>", auc=0.999, source="entries", locator="entries/mine")
+    record = write_site(tmp_path / "site", entries=[entry])
+    path = "data/leaderboard/breastmnist.json"
+    assert list(record.boards) == [path] and read_record(tmp_path / "site") == record
+    facts = parse_json((tmp_path / "site" / path).read_bytes())
+    index, place, _ = facts["boards"]["official"][0]["ranked"][0]
+    assert place == 1 and facts["results"][index]["method"] == "<b>Mine</b>"
+    files = read_site(tmp_path / "site")
+    assert files[path].sha256 == record.boards[path]
+    (tmp_path / "site" / path).write_text("{}")
+    with pytest.raises(BuildError, match=r"breastmnist\.json differs from data/site\.json"):
+        read_site(tmp_path / "site")
+    assert write_site(tmp_path / "site").boards == {}
 
 
 def test_other_folders_are_left_alone(tmp_path: Path) -> None:

@@ -15,11 +15,12 @@ from medmnist_hf.catalog import NAMESPACE
 from medmnist_hf.cli.make_data.push import Message, Private, Tag, Yes, push_files
 from medmnist_hf.cli.options.data import RootToRead, Size
 from medmnist_hf.console.program import Panel
-from medmnist_hf.errors import BuildError
+from medmnist_hf.errors import BuildError, one_line
 from medmnist_hf.files import expand_user
 
 if TYPE_CHECKING:
     from medmnist_hf.embeddings.manifest import StoreManifest
+    from medmnist_hf.leaderboard.results import Result
     from medmnist_hf.places.resolver import Build, Place
     from medmnist_hf.space.pictures import PictureFiles
 
@@ -55,6 +56,13 @@ def space(
     projection: Annotated[
         str, Panel.DATA.option(help="Projection of the features: pca, or tsne (needs scikit-learn).")
     ] = "pca",
+    entries: Annotated[
+        str | None,
+        Panel.DATA.option(
+            metavar="PLACE",
+            help="Entries to recompute and rank too: an entry, a folder of entries, or their repository on the Hub.",
+        ),
+    ] = None,
     out: Annotated[Path, Panel.OUTPUT.option(help="Folder to write the page to.")],
 ) -> None:
     """Write the page of the Space: a gallery of the subsets, their leaderboards, and atlases of features.
@@ -68,7 +76,8 @@ def space(
     stores = [] if features is None else list(_stores(expand_user(features), root))
     galleries = _galleries(list(_places(data, root, size)), split, images)
     atlases = _atlases(stores, split, points, projection)
-    record = write_site(expand_user(out), chain(galleries, atlases))
+    results = [] if entries is None else list(_results(entries, root))
+    record = write_site(expand_user(out), chain(galleries, atlases), results)
     for pictures in record.pictures:
         banner = f"  {pictures.provenance.upper()}" if pictures.provenance != "verified" else ""
         console.echo(f"{pictures.kind:<8} {pictures.subset} {pictures.size}  {pictures.model}{banner}".rstrip())
@@ -104,11 +113,27 @@ def _drawing(what: str) -> Iterator[None]:
         yield
 
 
+def _results(place: str, root: Path | None) -> "Iterator[Result]":
+    """The results of entries on all subsets; why one is left out is printed."""
+    from medmnist_hf.submissions.accepted import read_accepted
+
+    notes: list[str] = []
+    for entry in catalog.subsets():
+        with _drawing(f"the leaderboard of {entry.flag} with the entries of {place}"):
+            accepted = read_accepted(place, entry.flag, root=root)
+        yield from accepted.results
+        notes += accepted.notes
+    for note in dict.fromkeys(notes):
+        console.echo(f"warning: {one_line(note)}", err=True)
+
+
 def _places(data: list[str] | None, root: Path | None, size: str | None) -> "Iterator[Place]":
     """The named data sets; or all subsets that a folder of builds, or else one of the usual folders, has in a size."""
     from medmnist_hf.places.names import parse_name
     from medmnist_hf.places.resolver import find, find_below, find_local, resolve_config
 
+    if root is not None and not expand_user(root).is_dir():
+        raise BuildError(f"{root}: no such folder: give a folder of builds or NPZ files")
     if data:
         flags = set()
         for name in data:

@@ -7,7 +7,8 @@ import pytest
 from medmnist_hf.space.record import read_record
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
-from tests.fixtures.commands import command
+from tests.fixtures.commands import command, replaced
+from tests.fixtures.entries import leave_entry
 from tests.fixtures.hub.server import HubServer
 from tests.fixtures.stores import MODEL, images_of, store
 
@@ -43,10 +44,25 @@ def test_mistakes_are_one_line(
         (("--size", "27"), "no subset has size '27'"),
         (("--split", "tset"), "unknown split"),
         (("--features", tmp_path / "none"), "no features in"),
+        (("--root", tmp_path / "none"), "none: no such folder"),
     ):
-        ended = run(*arguments, *where)
+        ended = run(*replaced([*map(str, where)], [*map(str, arguments)]))
         assert ended.returncode == 1 and expected in ended.stderr and len(ended.stderr.splitlines()) == 1
     assert not (tmp_path / "site").exists()
+
+
+@pytest.mark.slow
+def test_entries_are_scored_and_ranked(
+    real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_entry(tmp_path / "entries" / "mine", real_data, method="My net")
+    (tmp_path / "entries" / "bad").mkdir()
+    (tmp_path / "entries" / "bad" / "entry.yaml").write_text("method: x\n")
+    run = command("space", capsys, monkeypatch)
+    ended = run("breastmnist", "--root", real_data, "--entries", tmp_path / "entries", "--out", tmp_path / "site")
+    assert ended.returncode == 0 and "warning: the entry bad is left out" in ended.stderr
+    assert ended.stderr.count("warning: ") == 1
+    assert b"My net" in (tmp_path / "site" / "data" / "leaderboard" / "breastmnist.json").read_bytes()
 
 
 @pytest.mark.slow

@@ -4,6 +4,8 @@ import { badge, count, h, load, names, placeOf, select, showTile } from "./dom.j
 
 const STEP = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
+let picked = false; // whether the view was opened by its own list, which then keeps the focus
+
 export async function atlas({ facts, site, rest }) {
   const records = site.pictures.filter((each) => each.kind === "atlas");
   const heading = h("div", { class: "heading" }, h("h1", {}, "Atlas"),
@@ -19,12 +21,15 @@ export async function atlas({ facts, site, rest }) {
   const data = await load(record.data);
   const picker = select("Subset and model", records.map((each, index) => [String(index),
     `${facts.subsets.find((one) => one.flag === each.subset).name} ${each.size} · ${each.model}`]), String(number),
-  (next) => { location.hash = `#/atlas/${next}`; });
+  (next) => { picked = true; location.hash = `#/atlas/${next}`; });
   const how = data.projection === "pca"
     ? `PCA: the two axes explain ${data.shares.map((share) => `${(100 * share).toFixed(0)} %`).join(" and ")} of the variance.`
     : "t-SNE: neighborhoods mean something, distances between groups do not.";
   const chart = plot(subset, data);
+  const focus = picked ? picker.querySelector("select") : undefined;
+  picked = false;
   return {
+    focus,
     title: `Atlas of ${subset.name} · MedMNIST`,
     stop: chart.stop,
     content: [heading, h("div", { class: "controls" }, picker),

@@ -98,14 +98,14 @@ export async function leaderboard({ facts, query }) {
 }
 
 function line(file, row, scales) {
-  const source = file.sources[row.source] ?? { title: row.source, url: "" };
+  const source = file.sources[row.source] ?? { url: "" };
   const facts = [["Pretraining", row.pretraining], ["Training", row.adaptation], ["Release", row.release], ["Test rows", row.test_rows.toLocaleString("en-US")],
     ["Where", row.locator], ["Recomputed by", row.recomputed_by], ["Note", row.note]].filter(([, text]) => text);
   return h("tr", { role: "row" },
     place(row.auc_rank, "AUC place"),
     h("th", { scope: "row", role: "rowheader", class: "method" }, h("details", {}, h("summary", {}, row.method),
       h("dl", {}, ...facts.flatMap(([name, text]) => [h("dt", {}, name), h("dd", {}, text)]))),
-    h("div", { class: "source" }, outside(source.url, source.title))),
+    h("div", { class: "source" }, outside(source.url, source.url ? source.title : row.locator))),
     score(row.auc, scales.auc, "AUC"), score(row.acc, scales.acc, "ACC"), place(row.acc_rank, "ACC place"),
     cell("number", "Size", String(row.size)), cell("", "Selected on", row.selected_on),
     cell("number", "Seeds", row.seeds ? String(row.seeds) : "unknown"));

@@ -38,7 +38,7 @@ async function show(event) {
     document.title = shown.title ?? title;
     if (event) {
       window.scrollTo(0, 0);
-      main.focus({ preventScroll: true });
+      (shown.focus ?? main).focus({ preventScroll: true });
     }
   } catch (error) {
     main.replaceChildren(h("p", { class: "error", role: "alert" }, `This view cannot be shown: ${error.message}`));
