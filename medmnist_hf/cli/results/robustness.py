@@ -95,6 +95,15 @@ def robustness(
             metavar="NAME", help="Only this corruption, e.g. motion_blur, or clean.", show_default="all of the subset"
         ),
     ] = None,
+    corrupted: Annotated[
+        Path | None,
+        Panel.DATA.option(
+            metavar="FOLDER",
+            help="Read corrupted test splits from SUBSET/CORRUPTION.npz in this folder, the layout of MedMNIST-C, "
+            "instead of corrupting images.",
+            show_default=False,
+        ),
+    ] = None,
     report: Annotated[
         bool,
         Panel.EVALUATION.option("--report/--no-report", help="Write and print a report of all that was measured."),
@@ -149,7 +158,7 @@ def robustness(
 
     subject = _subject(run, seed, ensemble, model_file, model, subset, root, revision)
     folder = out or _folder(run, subject)
-    bench = Bench.open(subject, folder, subset, root=root, revision=revision)
+    bench = Bench.open(subject, folder, subset, root=root, revision=revision, corrupted=corrupted)
     names = choose_corruptions(bench.config.entry.flag, corruptions or ())
     try:
         if choice is not None:

@@ -36,6 +36,7 @@ from medmnist_hf.scoring.predictions import check
 from medmnist_hf.training.data.loader import run_in_threads
 from medmnist_hf.training.prediction.predict import LoadedModel
 from medmnist_hf.training.results import HEADLINE, DataRecord
+from medmnist_hf.training.robustness.corrupted_files import read_corrupted
 from medmnist_hf.training.robustness.results import CLEAN, Identity, Measured, Robustness, Scores
 from medmnist_hf.training.robustness.subject import Subject
 from medmnist_hf.training.scoring import hardware, releases
@@ -63,11 +64,13 @@ class Bench:
         subject: The model.
         config: The data: a build of the subset and size that the model reads.
         out: Folder of the report.
+        corrupted: Folder of corrupted test splits in the layout of MedMNIST-C; None to corrupt images here.
     """
 
     subject: Subject
     config: BuiltConfig
     out: Path
+    corrupted: Path | None = None
 
     @classmethod
     def open(
@@ -78,6 +81,7 @@ class Bench:
         *,
         root: str | Path | None = None,
         revision: str | None = None,
+        corrupted: Path | None = None,
     ) -> "Bench":
         """Find the data for a model.
 
@@ -87,6 +91,7 @@ class Bench:
             name: Name of the data set; None for that of the recipe.
             root: Folder of builds in which to find it.
             revision: Branch, tag or commit on the Hub.
+            corrupted: As the attribute.
 
         Raises:
             CatalogError: MedMNIST-C has no corruptions for the subset of the model.
@@ -103,7 +108,7 @@ class Bench:
             config = open_config(name, recipe.size, root, revision=revision)
             flag, size = config.entry.flag, config.size
             if flag == recipe.dataset:
-                return cls(subject, config, out)
+                return cls(subject, config, out, corrupted)
         raise TrainingError(
             f"{subject.title} was trained on {recipe.dataset} at size {recipe.size}, not on {flag or recipe.dataset} "
             f"at size {size or recipe.size}: name the data that it was trained on"
@@ -124,6 +129,7 @@ class Bench:
             record.pixels_sha256,
             record.labels_sha256,
             self.subject.input,
+            "generated" if self.corrupted is None else "files",
         )
 
     def stored(self, name: str, identity: Identity) -> Measured | None:
@@ -257,29 +263,39 @@ def _measure(  # noqa: PLR0917
     begun, rows = time.monotonic(), BuiltRows(bench.config)
     step = batch_size or 2 * bench.subject.recipe.batch_size
     counts = [min(step, bench.rows - at) for at in range(0, bench.rows, step)]
+    logits: dict[int, list[list[Array]]] = {level: [[] for _ in models] for level in levels}
+    for images, level in _images(bench, rows, name, levels, counts, threads):
+        for model, batches in zip(models, logits[level], strict=True):
+            batches.append(model.logits(images))
+        on_progress(len(images))
+    labels = rows.targets(TEST)
+    scores = [_score(bench, name, level, each, labels, models) for level, each in logits.items()]
+    return Measured(name, tuple(scores), time.monotonic() - begun, hardware(), releases() | image_releases())
+
+
+def _images(  # noqa: PLR0917
+    bench: Bench, rows: BuiltRows, name: str, levels: Sequence[int], counts: Sequence[int], threads: int
+) -> Iterator[tuple[UInt8Array, int]]:
+    """Batches of the test split, each with its severity; 0 for clean images."""
+    if name == CLEAN:
+        yield from ((images, 0) for images in regroup(rows.images(TEST), counts))
+        return
+    flag = bench.config.entry.flag
+    if bench.corrupted is not None:
+        yield from read_corrupted(bench.corrupted, rows, find_corruption(flag, name), counts)
+        return
 
     def items() -> Iterator[tuple[UInt8Array, int, int]]:
         start = 0
         for images in regroup(rows.images(TEST), counts):
-            for severity in levels:
-                yield images, severity, start
+            yield from ((images, level, start) for level in levels)
             start += len(images)
 
-    def corrupted(item: tuple[UInt8Array, int, int]) -> UInt8Array:
-        images, severity, start = item
-        if name == CLEAN:
-            return images
-        numbers = range(start, start + len(images))
-        return corrupt_batch(images, bench.config.entry.flag, name, severity, rows=numbers)
+    def corrupted(item: tuple[UInt8Array, int, int]) -> tuple[UInt8Array, int]:
+        images, level, start = item
+        return corrupt_batch(images, flag, name, level, rows=range(start, start + len(images))), level
 
-    logits: list[list[list[Array]]] = [[[] for _ in models] for _ in levels]
-    for at, images in enumerate(run_in_threads(corrupted, items(), threads)):
-        for model, batches in zip(models, logits[at % len(levels)], strict=True):
-            batches.append(model.logits(images))
-        on_progress(len(images))
-    labels = rows.targets(TEST)
-    scores = [_score(bench, name, level, each, labels, models) for level, each in zip(levels, logits, strict=True)]
-    return Measured(name, tuple(scores), time.monotonic() - begun, hardware(), releases() | image_releases())
+    yield from run_in_threads(corrupted, items(), threads)
 
 
 def _score(  # noqa: PLR0917

@@ -84,6 +84,7 @@ class Identity:
         pixels_sha256: SHA-256 of the pixels of test.
         labels_sha256: SHA-256 of its labels.
         input: What the model reads of an image, and in what precision.
+        images: Whether corrupted images were ``generated`` or read from ``files``.
     """
 
     subset: Name
@@ -92,6 +93,7 @@ class Identity:
     pixels_sha256: Sha256
     labels_sha256: Sha256
     input: Sentence
+    images: Annotated[str, OneOf("generated", "files")]
 
 
 @dataclass(frozen=True, slots=True)

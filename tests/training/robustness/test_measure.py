@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from medmnist_hf.corruptions.measures import balanced_error
+from medmnist_hf.corruptions.npz import write_corrupted
+from medmnist_hf.corruptions.registry import find_corruption
 from medmnist_hf.data.rows import BuiltRows
 from medmnist_hf.errors import CatalogError, MedMNISTError, TrainingError
 from medmnist_hf.evaluation.prediction_files import files_of_split, read_predictions
@@ -81,6 +83,23 @@ def test_an_interrupted_measurement_resumes_with_the_same_result(subject: Subjec
     assert first and second and first.errors == second.errors
     measure(bench, NAMES[:1], CPU, force=True)  # as a task of an engine does
     assert written[0].stat().st_mtime_ns > times[0] and written[1].stat().st_mtime_ns == times[1]
+
+
+def test_files_give_the_errors_of_images_that_are_corrupted_here(subject: Subject, tmp_path: Path) -> None:
+    here = Bench.open(subject, tmp_path / "here")
+    write_corrupted(BuiltRows(here.config), find_corruption("retinamnist", "gaussian_noise"), tmp_path / "npz")
+    files = Bench.open(subject, tmp_path / "files", corrupted=tmp_path / "npz")
+    found = []
+    for bench in (here, files):
+        identity = measure(bench, ["gaussian_noise"], CPU)
+        noise = bench.stored("gaussian_noise", identity)
+        assert noise is not None
+        found.append(noise.scores)
+    assert found[0] == found[1]
+    with pytest.raises(TrainingError, match="is of another model or of other data"):
+        files.stored("gaussian_noise", here.identity())
+    with pytest.raises(TrainingError, match=r"pixelate\.npz is missing"):
+        measure(files, ["pixelate"], CPU)
 
 
 def test_what_is_of_another_model_or_damaged_is_refused(subject: Subject, tmp_path: Path) -> None:
