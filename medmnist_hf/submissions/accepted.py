@@ -41,6 +41,7 @@ def read_accepted(
     place: str,
     flag: str,
     *,
+    data: str | Path | None = None,
     root: str | Path | None = None,
     on_file: Callable[[str], object] = lambda path: None,
 ) -> Accepted:
@@ -49,6 +50,7 @@ def read_accepted(
     Args:
         place: An entry, a folder of entries, or a repository on the Hub, as ``you/medmnist-leaderboard[@revision]``.
         flag: Flag of the subset, in any letter case.
+        data: Name of the data set with the labels; by default the subset itself.
         root: Folder of builds or of NPZ files with the labels.
         on_file: Called with the path of each file before it is read.
 
@@ -62,7 +64,7 @@ def read_accepted(
         folders = [folder] if (folder / ENTRY_NAME).exists() else _inside(folder)
         if not folders:
             raise ScoreError(f"{place} holds no entry: an entry is a folder with {ENTRY_NAME}")
-        return _score(folders, flag, root, on_file)
+        return _score(folders, flag, data, root, on_file)
     repository = split_revision(place)
     if repository is None:
         raise ScoreError(f"{place} is neither a folder of entries nor a repository such as you/medmnist-leaderboard")
@@ -71,7 +73,7 @@ def read_accepted(
     if not any(path.startswith(f"{ENTRIES}/") for path in tree.files):
         raise HubError(f"{place} holds no {ENTRIES}: name a repository of entries")
     with fetched_results(api, tree, flag) as downloaded:
-        return _score(_inside(downloaded), flag, root, on_file)
+        return _score(_inside(downloaded), flag, data, root, on_file)
 
 
 def _inside(folder: Path) -> list[Path]:
@@ -80,14 +82,20 @@ def _inside(folder: Path) -> list[Path]:
     return sorted(path.parent for path in top.glob(f"*/{ENTRY_NAME}"))
 
 
-def _score(folders: Iterable[Path], flag: str, root: str | Path | None, on_file: Callable[[str], object]) -> Accepted:
+def _score(
+    folders: Iterable[Path],
+    flag: str,
+    data: str | Path | None,
+    root: str | Path | None,
+    on_file: Callable[[str], object],
+) -> Accepted:
     results: list[Result] = []
     notes: list[str] = []
     for folder in folders:
         try:
             if flag not in read_entry(folder).results:
                 continue
-            checked = check_entry(folder, root=root, only=flag, on_file=on_file)
+            checked = check_entry(folder, data=data, root=root, only=flag, on_file=on_file)
         except ScoreError as error:
             notes.append(f"the entry {folder.name} is left out: {str(error).replace(f'{folder}/', '')}")
             continue

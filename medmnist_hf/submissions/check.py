@@ -91,6 +91,7 @@ def check_entry(
     folder: str | Path,
     known: Iterable[Row] = (),
     *,
+    data: str | Path | None = None,
     root: str | Path | None = None,
     only: str | None = None,
     published: bool = False,
@@ -101,6 +102,7 @@ def check_entry(
     Args:
         folder: The folder of the entry.
         known: The rows of the entries that were accepted before; those of the same name are left out.
+        data: Name of the data set with the labels, for `only` one subset; by default the subset itself.
         root: Folder of builds or of NPZ files with the labels; see `medmnist_hf.evaluation.labels.read_labels`.
         only: Check only this subset.
         published: Whether the folder is that of a repository, which also holds the recomputed results.
@@ -124,7 +126,7 @@ def check_entry(
     kinds: set[Provenance] = set()
     for flag in flags:
         claim = entry.results[flag]
-        labels = read_labels(flag, entry.size, TEST_SPLIT, root=root)
+        labels = read_labels(flag, entry.size, TEST_SPLIT, data, root=root)
         kinds.add(labels.provenance)
         scored: list[ScoredFile] = []
         found = [
@@ -249,7 +251,10 @@ def _duplicates(row: Row, files: Sequence[SeedFile]) -> list[str]:
         path = paths[file.seed, file.file]
         before = first.setdefault(file.predictions, path)
         if before != path:
-            faults.append(f"{path}: the same predictions as {before}: each seed needs a training of its own")
+            faults.append(
+                f"{path}: the same predictions as {before}: each seed is a training of its own, and a method without "
+                "randomness has one seed"
+            )
     return faults
 
 

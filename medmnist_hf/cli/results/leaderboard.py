@@ -107,7 +107,7 @@ def board(
             raise ScoreError(in_options(error)) from None
         print_warnings(evaluation)
         scored.append((evaluation, _why_apart(rules, evaluation, settings.get(file))))
-    accepted = None if entries is None else _accepted(entries, entry.flag, root)
+    accepted = None if entries is None else _accepted(entries, entry.flag, data, root)
     names = tables.run_names([evaluation for evaluation, _ in scored])
     own = [
         (_own(name, evaluation), evaluation.provenance, why)
@@ -169,14 +169,18 @@ def _place(line: Line | None, published: int) -> str:
     return f"place {auc} by AUC and {acc} by ACC of {published + 1}"
 
 
-def _accepted(place: str, flag: str, root: Path | None) -> "Accepted":
+def _accepted(place: str, flag: str, data: str | None, root: Path | None) -> "Accepted":
     """The entries of a place, scored with a line of progress."""
     from medmnist_hf.submissions.accepted import read_accepted
 
     with console.progress(TextColumn("{task.description}", markup=False)) as progress:
         task = progress.add_task(f"reading the entries of {place}", total=None)
         return read_accepted(
-            place, flag, root=root, on_file=lambda path: progress.update(task, description=f"scoring {path}")
+            place,
+            flag,
+            data=data,
+            root=root,
+            on_file=lambda path: progress.update(task, description=f"scoring {path}"),
         )
 
 

@@ -137,7 +137,7 @@ def push(
     api = hub_api()
     if yes:
         require_token(api)
-    checked = _check_folder(folder, repo_id, root)
+    checked = _check_folder(folder, repo_id, root, missing_ok=True)
     _show(checked, as_json=False)
     if checked.faults:
         raise typer.Exit(1)
@@ -162,7 +162,7 @@ def _show(checked: "Checked", *, as_json: bool) -> None:
         console.print_error(fault)
 
 
-def _check_folder(folder: Path, repo_id: str | None, root: Path | None) -> "Checked":
+def _check_folder(folder: Path, repo_id: str | None, root: Path | None, *, missing_ok: bool = False) -> "Checked":
     """Check an entry, against those of a repository too if one is given."""
     if repo_id is None:
         return _check(folder, (), root)
@@ -175,7 +175,7 @@ def _check_folder(folder: Path, repo_id: str | None, root: Path | None) -> "Chec
 
     split_repo_id(repo_id)
     api = hub_api()
-    tree = read_tree(api, repo_id, repo_type=REPO_TYPE_DATASET, missing_ok=True)
+    tree = read_tree(api, repo_id, repo_type=REPO_TYPE_DATASET, missing_ok=missing_ok)
     return _check(folder, read_known(api, tree), root)
 
 

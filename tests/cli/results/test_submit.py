@@ -72,6 +72,8 @@ def test_a_pull_request_is_opened_reviewed_and_ranked(
     monkeypatch.setenv("HF_TOKEN", hub.token.secret)
     where = ("--root", real_data, "--repo-id", "org/medmnist-leaderboard")
     leave_entry(Path("mine"), real_data)
+    nowhere = submit("check", "mine", *where)
+    assert nowhere.returncode == 1 and "cannot read org/medmnist-leaderboard" in nowhere.stderr
     shown = submit("push", "mine", *where)
     assert shown.stdout.endswith("nothing was changed: pass --yes to open a pull request\n") and not hub.store.repos
     assert "new      entries/mine/results.jsonl" in shown.stdout and "new      README.md" in shown.stdout
@@ -94,7 +96,7 @@ def test_a_pull_request_is_opened_reviewed_and_ranked(
         (row,) = (row["published"] for row in facts["rows"] if row["published"]["source"] == "entries")
         assert (row["locator"], row["seeds"]) == ("entries/mine", 2) and len(facts["rows"]) == 8
     edit(Path("mine"), "auc: ", "auc: 0.5 #")
-    board = rank("breastmnist", "--entries", "mine", "--root", real_data)
+    board = rank("breastmnist", "--entries", "mine", "--data", real_data / "breastmnist.npz")
     assert "note: the entry mine is left out: entry.yaml: results.breastmnist.auc claims 0.5" in board.stdout
 
 
