@@ -29,10 +29,9 @@ MOST_SEEDS: Final = 100
 DECIMALS: Final = 4
 """Decimals of the scores that are written into a new entry."""
 
+# Texts in a public table hold nothing that Markdown or HTML would take for a mark.
 Text = Annotated[str, Pattern(r"[^<>|`\\\[\]]{1,120}", r"1 to 120 characters without < > | ` \ [ ]")]
-"""A name in a public table: nothing that Markdown or HTML would take for a mark."""
-
-Url = Annotated[str, Pattern(r"(https://[^\s<>\"'`\\|()]{1,300})?", "an https:// address, or empty")]
+Url = Annotated[str, Pattern(r"|https://[^\s<>\"'`\\|()]{1,300}", "an https:// address, or empty")]
 Note = Annotated[str, Pattern(r"[^<>|`\\\[\]]{0,500}", r"up to 500 characters without < > | ` \ [ ]")]
 Resize = Annotated[str, OneOf("none", "nearest", "bilinear", "bicubic", "pad", "other", "unknown")]
 
@@ -53,7 +52,7 @@ class Claim:
     acc: Share
     auc_std: Share
     acc_std: Share
-    md5: Annotated[str, Pattern("([0-9a-f]{32})?", "32 hex digits, or empty")]
+    md5: Annotated[str, Pattern("|[0-9a-f]{32}", "32 hex digits, or empty")]
 
 
 @dataclass(frozen=True, slots=True)
