@@ -10,7 +10,9 @@ Example:
 """
 
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Final
 
@@ -73,11 +75,39 @@ def corrupt_batch(
 
 def corrupt_rows(images: UInt8Array, corruption: Corruption, severity: int, rows: Sequence[int]) -> UInt8Array:
     """Corrupt images without checking them; see `corrupt_batch`."""
-    corrupted = np.empty_like(images)
+    corrupted = np.empty(images.shape, np.uint8)
     parameters = corruption.at(severity)
     for target, image, row in zip(corrupted, images, rows, strict=True):
         target[...] = apply(corruption, image, parameters, row_generator(corruption, severity, row))
     return corrupted
+
+
+_PIECE: Final = 8
+"""Images that a thread corrupts at a time."""
+
+
+def corrupt_blocks(blocks: Iterable[UInt8Array], corruption: Corruption, severity: int) -> Iterator[UInt8Array]:
+    """Corrupt consecutive blocks of rows, from row 0 on, with as many threads as there are cores.
+
+    Args:
+        blocks: Images as for `corrupt_batch`, in blocks that fit into memory; they are not checked.
+        corruption: The corruption.
+        severity: 1 to 5.
+
+    Yields:
+        The corrupted images in their order, a few at a time.
+    """
+
+    def corrupt(piece: tuple[int, UInt8Array]) -> UInt8Array:
+        return corrupt_rows(piece[1], corruption, severity, range(piece[0], piece[0] + len(piece[1])))
+
+    first = 0
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for block in blocks:
+            yield from pool.map(
+                corrupt, [(first + at, block[at : at + _PIECE]) for at in range(0, len(block), _PIECE)]
+            )
+            first += len(block)
 
 
 def check_images(images: UInt8Array, corruption: Corruption) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from medmnist_hf.array_types import IntArray, UInt8Array
 from medmnist_hf.corruptions.apply import releases
-from medmnist_hf.corruptions.arrays import check_images, corrupt_batch, corrupt_rows, warn_of_size
+from medmnist_hf.corruptions.arrays import check_images, corrupt_batch, corrupt_blocks, corrupt_rows, warn_of_size
 from medmnist_hf.corruptions.registry import Corruption, find_corruption
 from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.errors import SourceError
@@ -60,7 +60,7 @@ def _corrupt(data: Any, name: str, severity: int, flag: str | None, rows: Sequen
     if isinstance(data, Arrays):
         if flag is None:
             raise SourceError("arrays do not name their subset: pass subset, e.g. subset='breastmnist'")
-        return Arrays(corrupt_batch(data.images, flag, name, severity, rows=rows), data.labels)
+        return Arrays(_corrupt_images(data.images, flag, name, severity, rows), data.labels)
     import datasets
 
     streams = isinstance(data, datasets.IterableDataset | datasets.IterableDatasetDict)
@@ -77,16 +77,19 @@ def _corrupt(data: Any, name: str, severity: int, flag: str | None, rows: Sequen
         raise SourceError("the data set has no column image: load it with medmnist_hf.load")
     found = find_corruption(flag or _subset_of(data), name)
     found.at(severity)
-    _check_first(data, found)
+    plain = data.with_format(None)
+    _check_first(plain, found)
     if streams:
         parts = list(range(data.num_shards))
-        arguments = {"parts": parts, "stream": (data, found, severity)}
-        features = datasets.Features(data.features)
-        return datasets.IterableDataset.from_generator(_stream, features, arguments, data.split)
+        arguments = {"parts": parts, "stream": (plain, found, severity)}
+        corrupted = datasets.IterableDataset.from_generator(_stream, data.features, arguments, data.split)
+        for fact in ("description", "version", "homepage", "license", "citation"):
+            setattr(corrupted.info, fact, getattr(data.info, fact))
+        return corrupted
     numbers = range(len(data)) if rows is None else [int(row) for row in rows]
     if len(numbers) != len(data) or min(numbers, default=0) < 0:
         raise SourceError(f"there are {len(data)} rows and {len(numbers)} row numbers: give one per row, 0 or more")
-    return data.map(
+    corrupted = plain.map(
         _corrupt_columns,
         with_indices=True,
         batched=True,
@@ -95,10 +98,36 @@ def _corrupt(data: Any, name: str, severity: int, flag: str | None, rows: Sequen
         fn_kwargs={"corruption": found, "severity": severity, "rows": numbers, "releases": releases()},
         desc=f"{name} {severity}",
     )
+    return corrupted.with_format(**data.format)
 
 
 _ROWS: Final = 32
 """Rows that are decoded at a time."""
+
+
+_BAR_AFTER: Final = 2.0
+"""Seconds after which a progress bar appears."""
+
+
+def _corrupt_images(
+    images: UInt8Array, flag: str, name: str, severity: int, rows: Sequence[int] | IntArray | None
+) -> UInt8Array:
+    """Corrupt an array that may be large, with all cores and a progress bar; a few rows as `corrupt_batch` does."""
+    if rows is not None or len(images) <= _ROWS:
+        return corrupt_batch(images, flag, name, severity, rows=rows)
+    from huggingface_hub import utils
+
+    bars: Any = utils  # its stubs do not export tqdm
+    first = corrupt_batch(images[:1], flag, name, severity)  # checks all arguments
+    corrupted = np.empty((len(images), *first.shape[1:]), np.uint8)
+    blocks = (images[at : at + _ROWS] for at in range(0, len(images), _ROWS))
+    row = 0
+    with bars.tqdm(total=len(images), desc=f"{name} {severity}", unit="row", delay=_BAR_AFTER) as bar:
+        for block in corrupt_blocks(blocks, find_corruption(flag, name), severity):
+            corrupted[row : row + len(block)] = block
+            row += len(block)
+            bar.update(len(block))
+    return corrupted
 
 
 def _subset_of(data: Any) -> str:

@@ -10,8 +10,7 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final
 
@@ -20,7 +19,7 @@ from numpy.lib import format as npy
 
 from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.corruptions.apply import releases
-from medmnist_hf.corruptions.arrays import corrupt_rows, warn_of_size
+from medmnist_hf.corruptions.arrays import corrupt_blocks, warn_of_size
 from medmnist_hf.corruptions.registry import PUBLISHED_SIZE, SEVERITIES, Corruption
 from medmnist_hf.data.rows import Rows
 from medmnist_hf.errors import MedMNISTError, cannot_write
@@ -104,9 +103,10 @@ def _write(  # noqa: PLR0917
             archive.comment = comment
             with archive.open("test_images.npy", "w", force_zip64=True) as member:
                 _write_header(member, (len(repeated), *rows.shape))
-                for block in _corrupted(rows, corruption):
-                    member.write(block.data)
-                    on_progress(len(block))
+                for severity in SEVERITIES:
+                    for block in corrupt_blocks(rows.images(_SPLIT), corruption, severity):
+                        member.write(block.data)
+                        on_progress(len(block))
             with archive.open("test_labels.npy", "w", force_zip64=True) as member:
                 _write_header(member, repeated.shape)
                 member.write(repeated.tobytes())
@@ -116,26 +116,6 @@ def _write(  # noqa: PLR0917
 
 def _write_header(member: IO[bytes], shape: tuple[int, ...]) -> None:
     npy.write_array_header_1_0(member, {"descr": "|u1", "fortran_order": False, "shape": shape})
-
-
-_PIECE: Final = 8
-"""Images that a thread corrupts at a time."""
-
-
-def _corrupted(rows: Rows, corruption: Corruption) -> Iterator[UInt8Array]:
-    """The rows at severity 1, then 2, and so on, corrupted by as many threads as there are cores."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for severity in SEVERITIES:
-            first = 0
-            for block in rows.images(_SPLIT):
-                pieces = [(block[at : at + _PIECE], first + at) for at in range(0, len(block), _PIECE)]
-                yield from pool.map(
-                    lambda piece, severity=severity: corrupt_rows(
-                        piece[0], corruption, severity, range(piece[1], piece[1] + len(piece[0]))
-                    ),
-                    pieces,
-                )
-                first += len(block)
 
 
 def _comment(rows: Rows, corruption: Corruption, labels: UInt8Array) -> bytes:

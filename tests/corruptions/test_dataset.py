@@ -24,7 +24,7 @@ def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A build whose splits have several shards."""
     folder = tmp_path_factory.mktemp("corrupt") / "dist"
     for flag in (FLAG, "pathmnist"):
-        write_card(build(phantoms, folder, flag, 28))
+        write_card(build(phantoms, folder, flag, 28, rows=200, rows_per_shard=40))
     return folder
 
 
@@ -52,9 +52,11 @@ def test_data_sets(root: Path, expected: UInt8Array) -> None:
     assert corrupted["test"]["label"][:] == clean["test"]["label"][:]
     alone = medmnist_hf.corrupt(clean["test"].select([5, 2]), NAME, 4, rows=[5, 2])
     assert (pixels(alone) == expected[[5, 2]]).all()
+    formatted = medmnist_hf.corrupt(clean["test"].with_format("torch"), NAME, 4)
+    assert formatted.format["type"] == "torch" and (formatted[3]["image"].numpy() == expected[3]).all()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [1, 4])
 def test_streams_at_any_number_of_workers(root: Path, expected: UInt8Array, workers: int) -> None:
     clean = medmnist_hf.load(FLAG, 28, "test", root, streaming=True)
     corrupted = medmnist_hf.corrupt(clean, NAME, 4)
@@ -64,6 +66,7 @@ def test_streams_at_any_number_of_workers(root: Path, expected: UInt8Array, work
     assert found == sorted(row.tobytes() for row in expected)
     shuffled = list(corrupted.shuffle(seed=1, buffer_size=3))
     assert sorted(row.tobytes() for row in pixels(shuffled)) == found
+    assert corrupted.info.description == clean.info.description != ""
     assert sorted(row["label"] for row in rows) == sorted(row["label"] for row in clean)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medmnist_hf.corruptions import corrupt_batch
+from medmnist_hf.corruptions import arrays, corrupt_batch
 from medmnist_hf.corruptions import npz as module
 from medmnist_hf.corruptions.npz import corrupted_path, write_corrupted
 from medmnist_hf.corruptions.registry import SEVERITIES, find_corruption
@@ -61,7 +61,7 @@ def test_nothing_is_left_after_an_error(rows: Rows, tmp_path: Path, monkeypatch:
     def broken(*_: object) -> None:
         raise SourceError("row 3 is damaged")
 
-    monkeypatch.setattr(module, "corrupt_rows", broken)
+    monkeypatch.setattr(arrays, "corrupt_rows", broken)
     with pytest.raises(SourceError, match="row 3 is damaged"):
         write_corrupted(rows, find_corruption("breastmnist", "pixelate"), tmp_path)
     assert [path.name for path in (tmp_path / "breastmnist_28").iterdir()] == [".lock"]

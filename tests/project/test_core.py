@@ -61,7 +61,9 @@ def no_extra() -> None:
     """Where an extra is installed, its command would run for minutes instead of naming it."""
     extras = metadata(DISTRIBUTION).get_all("Provides-Extra")
     assert extras and {"build", "evaluate", "plot", "train"} <= set(extras)
-    present = [name for name in ("bibtexparser", "evaluate", "jinja2", "matplotlib", "torch") if find_spec(name)]
+    present = [
+        name for name in ("bibtexparser", "cv2", "evaluate", "jinja2", "matplotlib", "torch") if find_spec(name)
+    ]
     assert not present, f"run this by `make test-core`: {present} belong to extras"
 
 

@@ -108,7 +108,7 @@ def gaussian_blur(image: UInt8Array, width: float) -> UInt8Array:
     """
     import cv2
 
-    size = max(3, int(width * _scale(image)) // 2 * 2 + 1) if _scale(image) != 1 else (int(width) - 1) // 2 * 2 + 1
+    size = max(3, (int(width * _scale(image)) - 1) // 2 * 2 + 1)
     deviation = 0.3 * ((size - 1) * 0.5 - 1) + 0.8
     weights = np.exp(-0.5 * (np.arange(size) - (size - 1) / 2) ** 2 / deviation**2)
     weights = (weights / weights.sum()).astype(np.float32)
