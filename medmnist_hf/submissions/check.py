@@ -114,7 +114,7 @@ def check_entry(
     """
     folder = Path(folder)
     name = entry_name(folder)
-    paths = files_in(folder)
+    paths = files_in(folder, hidden=published)
     entry = read_entry(folder)
     files, faults = sort_files(paths)
     flags = [flag for flag in entry.results if only in (None, flag)]

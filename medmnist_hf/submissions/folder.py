@@ -62,8 +62,12 @@ def entry_name(folder: Path) -> str:
     return name
 
 
-def files_in(folder: Path) -> list[str]:
-    """Paths of the files in the folder of an entry, sorted, without those whose names begin with a dot.
+def files_in(folder: Path, *, hidden: bool = False) -> list[str]:
+    """Paths of the files in the folder of an entry, sorted.
+
+    Args:
+        folder: The folder.
+        hidden: Whether to list files whose names begin with a dot too, which are not pushed.
 
     Raises:
         ScoreError: There is no such folder, or it holds more files than an entry can have.
@@ -73,10 +77,9 @@ def files_in(folder: Path) -> list[str]:
         raise ScoreError(f"{folder} is not a folder: run medmnist-hf submit init {folder} first")
     names: list[str] = []
     for top in sorted(folder.iterdir()):
-        if top.name.startswith("."):
-            continue
         inner = sorted(top.iterdir()) if top.is_dir() and not top.is_symlink() else [top]
-        names += [path.relative_to(folder).as_posix() for path in inner if not path.name.startswith(".")]
+        paths = [path.relative_to(folder) for path in inner]
+        names += [path.as_posix() for path in paths if hidden or not any(part[0] == "." for part in path.parts)]
         if len(names) > MOST_FILES:
             raise ScoreError(f"{folder} holds more than {MOST_FILES:,} files, so it is not the folder of an entry")
     return names
@@ -87,6 +90,9 @@ def sort_files(paths: Iterable[str]) -> tuple[list[SeedFile], list[str]]:
     files, faults = [], []
     for path in paths:
         if path in {ENTRY_NAME, ROWS_NAME}:
+            continue
+        if not path.isprintable():
+            faults.append(f"{shorten(path)}: its name holds characters that are not shown: rename it")
             continue
         *folders, file = PurePosixPath(path).parts
         seed = _SEED.fullmatch(folders[0]) if len(folders) == 1 else None

@@ -40,6 +40,13 @@ def test_other_files_do_not_belong_to_an_entry(path: str) -> None:
     assert files == [] and fault.startswith(f"{path}: not part of an entry") and "pickles" in fault
 
 
+@pytest.mark.parametrize("run", ["a\nb", "\x1b[31m", "a\u202eb", "\udcff"])
+def test_names_with_characters_that_are_not_shown(run: str) -> None:
+    """Such a name could not be read back from ``results.jsonl``, and would change what a terminal shows."""
+    files, (fault,) = sort_files([f"seed-0/breastmnist_test_@{run}.csv"])
+    assert files == [] and "characters that are not shown" in fault and fault.isprintable()
+
+
 def test_files_of_other_names_are_named() -> None:
     _, faults = sort_files(["seed-0/scores.csv", "seed-1/brestmnist_test_x.csv"])
     assert faults[0].startswith("seed-0/scores.csv: not the name of a prediction file")

@@ -165,12 +165,16 @@ def test_a_review_finds_what_a_pull_request_hides(submitter: Submitter, entries:
     theirs = {path: content for path, content in honest.items() if path.startswith("entries/other/")}
     rows = theirs["entries/other/results.jsonl"]
     flattered = {"entries/other/results.jsonl": rows.replace(b'"auc": 0.9', b'"auc": 0.99', 1)}
-    number = submitter.propose(theirs | flattered | {"README.md": b"# mine", "entries/other/model.pkl": b"\x80\x04."})
+    foreign = {"README.md": b"# mine", "entries/other/model.pkl": b"\x80\x04."}
+    hidden = ("entries/other/.model.pkl", "entries/other/seed-5/.model.pkl", "entries/other/.cache/hooks/commit")
+    number = submitter.propose(theirs | flattered | foreign | dict.fromkeys(hidden, b"\x80\x04."))
     faults = "\n".join(submitter.review(number))
     assert "README.md: not part of the entry other: a pull request changes one entry and nothing else" in faults
     assert "model.pkl: not part of an entry" in faults
     assert "results.jsonl differs from what the prediction files give" in faults
-    assert len(faults.splitlines()) == 3
+    for path in (".model.pkl", "seed-5/.model.pkl", ".cache/hooks"):
+        assert f"\n{path}: not part of an entry" in faults
+    assert len(faults.splitlines()) == 6
     mine = hub.store.files(KIND, ID)["entries/mine/entry.yaml"]
     both = submitter.propose(theirs | {"entries/mine/entry.yaml": mine + b"# changed\n"})
     with pytest.raises(HubError, match=r"changes 2 entries \('mine', 'other'\): one is checked at a time"):
