@@ -29,7 +29,7 @@ async function show(event) {
       else link.removeAttribute("aria-current");
     }
     const [facts, site] = await Promise.all([load("data/subsets.json"), load("data/site.json")]);
-    warn(view === leaderboard ? [] : site.pictures);
+    warn(view === gallery ? site.pictures.filter((each) => each.kind === "gallery") : []);
     const shown = await view({ facts, site, rest, query: new URLSearchParams(query) });
     if (mine !== turn) return; // another view was chosen meanwhile
     stop();
@@ -46,7 +46,7 @@ async function show(event) {
   main.dataset.ready = location.hash || "#/";
 }
 
-/** Say at the top of a page with pictures what the marks on them mean. */
+/** Say above the gallery what the marks on its pictures mean; other views have a warning of their own. */
 function warn(pictures) {
   const banner = document.getElementById("banner");
   const kinds = new Set(pictures.map((each) => each.provenance));

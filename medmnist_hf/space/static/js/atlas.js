@@ -55,7 +55,7 @@ function plot(subset, data) {
   let only = -1;
   const canvas = h("canvas", { tabindex: "0", role: "application", "aria-roledescription": "scatter plot",
     "aria-label": `Features of ${subset.name}`, "aria-describedby": "atlas-keys" });
-  const picture = h("div", { class: `picture ${data.provenance}`, role: "img", "aria-label": "" });
+  const picture = h("div", { class: `picture ${data.provenance}`, role: "img", "aria-label": "no image is chosen" });
   const caption = h("div", { class: "caption", role: "status" }, "");
   const ids = subset.labels.map((_, id) => id).filter((id) => data.labels.some((row) => row.includes(id)));
   const legend = h("ul", { class: "legend" }, ...ids.map((id) => {

@@ -82,7 +82,8 @@ export function placeOf(facts, index, slice = 0) {
 
 /** The names of the labels of a row. */
 export function names(subset, ids) {
-  return ids.length ? ids.map((id) => subset.labels[id]).join(", ") : "no finding";
+  const name = (label) => (/^\d+$/.test(label) ? `label ${label}` : label);
+  return ids.length ? ids.map((id) => name(subset.labels[id])).join(", ") : "no finding";
 }
 
 /** Badge for data that is not verified; nothing otherwise. */

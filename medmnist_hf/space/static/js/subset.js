@@ -49,7 +49,7 @@ function images(subset, pictures) {
   const volume = pictures.depth > 1;
   const chosen = new Set();
   const status = h("p", { class: "found", role: "status" });
-  const grid = h("ul", { class: `tiles ${pictures.provenance}` });
+  const grid = h("ul", { class: `tiles ${pictures.provenance}${volume ? " volumes" : ""}` });
   const tiles = pictures.rows.map((row, index) => {
     const label = names(subset, pictures.labels[index]);
     const button = h("button", { type: "button", class: "tile", title: label, "aria-label": `${label}, row ${row} of ${pictures.split}`,
