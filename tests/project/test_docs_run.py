@@ -85,7 +85,7 @@ REFUSED: Final[tuple[tuple[str, str, Callable[[], bool]], ...]] = (
     ("vit_small_patch16_224", "vit_small_patch16_224", lambda: True),
     ("clip-vit-base-patch32", "openai/clip-vit-base-patch32", lambda: True),
     ("automl-env", "cannot install the lock|Python 3.8", lambda: True),  # downloads gigabytes; an old Python may lack
-    ("28-corrected --source zenodo", "dermamnist_corrected_28.npz", lambda: True),  # nothing downloads it here
+    ("28-corrected --source zenodo", "was built with source phantom", lambda: True),  # the synthetic stand-in
     ("--engine slurm", "sbatch", lambda: True),
     ("--engine ray", "no Ray cluster", lambda: True),
     ("--gpus-per-task", "GPUs", lambda: True),
