@@ -3,6 +3,7 @@
 The files are phantoms, since the published ones are out of reach; they are marked as synthetic everywhere.
 """
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from medmnist_hf.scoring.published import published_results
 from medmnist_hf.training.recipe import make_recipe
 from tests.fixtures.commands import invoke
 from tests.fixtures.hub.server import HubServer
+from tests.fixtures.on_hub import put_on_hub
 
 ROWS = 14
 FLAG = "dermamnist"
@@ -133,7 +135,7 @@ def test_another_file_is_refused(dist: Path, tmp_path: Path) -> None:
         Folder(tmp_path).fetch(entry, 28)
 
 
-def test_a_repository_holds_them_with_the_official_sizes(dist: Path, hub: HubServer) -> None:
+def test_a_repository_holds_them_with_the_official_sizes(dist: Path, hub: HubServer, tmp_path: Path) -> None:
     from medmnist_hf.cards.render import describe
 
     repo = f"org/{FLAG}"
@@ -145,6 +147,11 @@ def test_a_repository_holds_them_with_the_official_sizes(dist: Path, hub: HubSer
     assert not state.stores
     again = plan_push(api, build, options, describe)
     assert again.empty
+    shutil.copytree(dist / FLAG, tmp_path / "skin")
+    put_on_hub(hub, tmp_path / "skin")
+    expected = medmnist_hf.load_arrays(FLAG, "28-corrected", "test", dist, cache=False).labels.tolist()
+    for name in (repo, "org/skin"):  # a name that identifies the subset, and one that does not
+        assert medmnist_hf.load_arrays(name, "28-corrected", "test", cache=False).labels.tolist() == expected
 
 
 def test_results_on_them_are_never_ranked_with_official_ones() -> None:
