@@ -50,8 +50,12 @@ def parse_json(text: str | bytes) -> Any:
     return value
 
 
-def parse_yaml(text: str) -> Any:
+def parse_yaml(text: str, *, unique_keys: bool = False) -> Any:
     """Parse a YAML text of plain values; tags for Python objects are refused.
+
+    Args:
+        text: The text.
+        unique_keys: Refuse a key that appears twice in a table, of which a reader may see another one than is used.
 
     Raises:
         ValueError: The text is not YAML, is nested too deeply, is too large (with aliases expanded), or holds an
@@ -61,7 +65,7 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(f"it has more than {YAML_BYTES:,} characters")
     try:
         _count_values(text)
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _UniqueKeys if unique_keys else yaml.SafeLoader)
     # PyYAML's constructors raise several types for values they do not expect, such as ``!!bool x``.
     except (
         yaml.YAMLError,
@@ -75,6 +79,25 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(_cause(error)) from None
     _check_values(value)
     return value
+
+
+_MERGE: Final = "tag:yaml.org,2002:merge"
+"""Tag of the key ``<<``, which stands for other keys."""
+
+
+class _UniqueKeys(yaml.SafeLoader):  # type: ignore[misc]
+    """The safe loader, which refuses a key that appears twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        keys = set()
+        for name, _ in node.value:
+            if name.tag == _MERGE:
+                continue
+            key = self.construct_object(name, deep=True)
+            if key in keys:
+                raise ValueError(f"the key {shorten(key)} appears twice")
+            keys.add(key)
+        return super().construct_mapping(node, deep=deep)
 
 
 def _cause(error: Exception) -> str:

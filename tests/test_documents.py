@@ -82,3 +82,14 @@ def test_a_hostile_text_is_refused_quickly_in_one_line(
         parse(text)
     assert time.process_time() - started < 3
     assert len(str(caught.value)) < 400 and str(caught.value).isprintable()
+
+
+def test_a_key_that_appears_twice_is_refused_on_request() -> None:
+    text = "a: &x {b: 1}\nc: {<<: *x, b: 2}\n"
+    assert parse_yaml(text, unique_keys=True) == parse_yaml(text) == {"a": {"b": 1}, "c": {"b": 2}}
+    for twice in ("a: 1\nb: 2\na: 3", "x: [{a: 1, a: 2}]", "? a\n: 1\n'a': 2"):
+        assert parse_yaml(twice)
+        with pytest.raises(ValueError, match="the key 'a' appears twice"):
+            parse_yaml(twice, unique_keys=True)
+    with pytest.raises(ValueError, match="unhashable"):
+        parse_yaml("{[a]: 1}", unique_keys=True)

@@ -97,7 +97,7 @@ def _score(
                 continue
             checked = check_entry(folder, data=data, root=root, only=flag, on_file=on_file)
         except ScoreError as error:
-            notes.append(f"the entry {folder.name} is left out: {str(error).replace(f'{folder}/', '')}")
+            notes.append(f"the entry {folder.name} is left out: {error}")
             continue
         if checked.faults:
             notes.append(f"the entry {folder.name} is left out: {checked.faults[0]}")

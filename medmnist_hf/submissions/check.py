@@ -78,13 +78,13 @@ def read_entry(folder: Path) -> Entry:
     Raises:
         ScoreError: It is missing, cannot be read or is not valid.
     """
-    path = folder / ENTRY_NAME
+    where = f"{folder.resolve().name}/{ENTRY_NAME}"
     try:
-        return parse_entry(read_document(inside(folder, ENTRY_NAME)), str(path))
+        return parse_entry(read_document(inside(folder, ENTRY_NAME)), where)
     except FileNotFoundError:
-        raise ScoreError(f"{path} is missing: medmnist-hf submit init {folder} writes one") from None
+        raise ScoreError(f"{where} is missing: medmnist-hf submit init writes one") from None
     except OSError as error:
-        raise ScoreError(cannot_read(path, error, "check the file")) from None
+        raise ScoreError(cannot_read(where, error, "check the file")) from None
 
 
 def check_entry(

@@ -171,7 +171,7 @@ def parse_entry(text: str | bytes, where: str = ENTRY_NAME) -> Entry:
         ScoreError: It is not valid; the message names what is wrong and, for an unknown key, the known ones.
     """
     try:
-        table = parse_yaml(text.decode() if isinstance(text, bytes) else text)
+        table = parse_yaml(text.decode() if isinstance(text, bytes) else text, unique_keys=True)
         _check_keys(table, Entry, "")
         claims = table.get("results")
         if isinstance(claims, dict):

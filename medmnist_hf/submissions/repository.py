@@ -149,7 +149,7 @@ def read_proposal(api: HfApi, repo_id: str, number: int) -> Proposal:
     """Read which files a pull request changes, compared with the commit that it was made from.
 
     Raises:
-        HubError: It cannot be read, is merged, or changes no entry or several.
+        HubError: It cannot be read, is merged, removes an entry, or changes none or several.
     """
     read = partial(read_tree, api, repo_id, repo_type=REPO_TYPE_DATASET)
     tree, main = read(f"refs/pr/{number}"), read(MAIN)
@@ -173,6 +173,8 @@ def read_proposal(api: HfApi, repo_id: str, number: int) -> Proposal:
             f"pull request {number} of {repo_id} changes {len(names)} entries ({', '.join(map(shorten, names[:5]))}): "
             "one is checked at a time, so ask for a pull request per entry"
         )
+    if names[0] not in entry_names(tree):
+        raise HubError(f"pull request {number} of {repo_id} removes the entry {shorten(names[0])}: nothing to check")
     starts = README_NAME not in base.files  # the first entry of a repository comes with its card
     faults = [
         f"{path}: not part of the entry {names[0]}: a pull request changes one entry and nothing else"

@@ -30,7 +30,7 @@ def test_entries_of_a_folder(real_data: Path, tmp_path: Path) -> None:
     assert found.notes[0].startswith("the entry bb is left out: entry.yaml: results.breastmnist.auc claims 0.5")
     (folders[2] / "entry.yaml").write_text("method: x\n")
     notes = read_accepted(str(tmp_path), "breastmnist", root=real_data).notes
-    assert notes[1] == "the entry cc is left out: entry.yaml is not valid: it lacks size"
+    assert notes[1] == "the entry cc is left out: cc/entry.yaml is not valid: it lacks size"
 
 
 def test_other_places_are_refused(tmp_path: Path, hub: HubServer) -> None:

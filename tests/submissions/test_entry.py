@@ -94,6 +94,8 @@ def test_an_unknown_key_names_the_known_ones() -> None:
     [
         ("", "is not a table of keys and values"),
         (b"\xff", "is not UTF-8 text"),
+        ("selected_on: test\nmethod: a\nselected_on: validation", "the key 'selected_on' appears twice"),
+        ("results: {breastmnist: {auc: 0.1, auc: 0.9}}", "the key 'auc' appears twice"),
         ("!!python/object/apply:os.system [ls]", "could not determine a constructor"),
         ("a: &a [x, x]\nb: &b [*a, *a]\nc: " + "[*b, " * 60, "nested deeper"),
     ],

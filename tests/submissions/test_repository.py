@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from huggingface_hub import CommitOperationDelete
 
 from medmnist_hf.errors import HubError, ScoreError
 from medmnist_hf.hub import client
@@ -183,6 +184,15 @@ def test_a_review_finds_what_a_pull_request_hides(submitter: Submitter, entries:
         read_proposal(
             submitter.api, ID, submitter.api.create_discussion(ID, "x", repo_type=KIND, pull_request=True).num
         )
+    gone = submitter.api.create_commit(
+        ID,
+        [CommitOperationDelete("entries/mine/", is_folder=True)],
+        commit_message="x",
+        repo_type=KIND,
+        create_pr=True,
+    )
+    with pytest.raises(HubError, match="removes the entry 'mine': nothing to check"):
+        read_proposal(submitter.api, ID, int(gone.pr_num or 0))
     copied = {path.replace("/mine/", "/copy/"): content for path, content in hub.store.files(KIND, ID).items()}
     copied = {path: content for path, content in copied.items() if "/copy/" in path}
     faults = "\n".join(submitter.review(submitter.propose(copied)))
