@@ -79,11 +79,13 @@ def draw_gallery(rows: Rows, provenance: Provenance, split: str, images: int | N
 
     Raises:
         CatalogError: Unknown split.
-        SourceError: The split is missing or holds something else.
+        SourceError: The split is missing or holds something else, or the config is of a variant.
         BuildError: A shard is missing or damaged.
         ReadError: The NPZ file is damaged.
     """
     entry = rows.entry
+    if entry.variant:
+        raise SourceError(f"{rows.where} is {entry.flag}: the page shows the rows of {entry.base}, so name that")
     hot = hot_labels(rows, split)
     per_class = max(_FEWEST[entry.ndim], (images or _IMAGES[entry.ndim]) // len(entry.labels))
     chosen = spread(hot, per_class)

@@ -207,7 +207,7 @@ def test_the_atlas_shows_images_by_pointer_and_by_keyboard(page: Page) -> None:
     assert page.ask("document.querySelector('.legend button').getAttribute('aria-pressed')") == "true"
 
 
-@pytest.mark.parametrize("width", [390, 840, 1010, 1400])
+@pytest.mark.parametrize("width", [390, 840, 1060, 1400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_view_fits_every_width_and_scheme(page: Page, width: int, scheme: str) -> None:
     page.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500)

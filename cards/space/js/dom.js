@@ -52,12 +52,15 @@ export const plural = (number, one, many = `${one}s`) => `${count(number)} ${num
 
 const loaded = new Map();
 
-/** The content of a JSON file of this site; each is loaded once. */
+/** The content of a JSON file of this site; each is loaded once, unless that fails. */
 export function load(path) {
   if (!loaded.has(path)) {
     loaded.set(path, fetch(path).then((answer) => {
       if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
       return answer.json();
+    }).catch((error) => {
+      loaded.delete(path); // the next view tries again
+      throw error;
     }));
   }
   return loaded.get(path);

@@ -158,21 +158,25 @@ def _places(data: list[str] | None, root: Path | None, size: str | None) -> "Ite
 
 def _stores(folder: Path, root: Path | None) -> "Iterator[tuple[Path, StoreManifest, Build]]":
     """The feature stores of a folder, each with the build of its images."""
-    from medmnist_hf.embeddings.card import read_stores
-    from medmnist_hf.embeddings.stores import store_folders
+    from medmnist_hf.embeddings.manifest import read_store
+    from medmnist_hf.embeddings.stores import STORES, store_folders
     from medmnist_hf.places.resolver import Build, find
 
-    stores = [(parent, manifest) for parent in store_folders(folder) for manifest in read_stores(parent)]
+    stores = [path.parent for parent in store_folders(folder) for path in sorted(parent.glob(STORES))]
     if not stores:
         raise BuildError(f"no features in {folder}: run medmnist-hf embed")
-    for parent, manifest in stores:
+    for store in stores:
+        manifest = read_store(store)
+        if catalog.subset(manifest.subset).variant:
+            console.echo(f"{store}: left out, as the page has no atlas of {manifest.subset}", err=True)
+            continue
         place = find(manifest.subset, manifest.size, root=root)
         if not isinstance(place, Build):
             raise BuildError(
                 f"no build of {manifest.subset} at size {manifest.size}, whose images the atlas shows: build it, or "
                 "name its folder with --root"
             )
-        yield parent / manifest.config_name, manifest, place
+        yield store, manifest, place
 
 
 def push_space(

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from medmnist_hf.catalog import subset
+from medmnist_hf.places.resolver import Build
 from medmnist_hf.space.record import read_record
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
@@ -30,6 +32,21 @@ def test_it_shows_what_is_built_and_the_rest_as_facts(
     ]
     assert run("octmnist", "--size", "64", *where).returncode == 0
     assert [(each.subset, each.size) for each in read_record(tmp_path / "site").pictures] == [("octmnist", 64)]
+
+
+def test_variants_are_not_shown(
+    phantoms: Phantoms, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = command("space", capsys, monkeypatch)
+    folder = build(phantoms, tmp_path / "dist", "dermamnist-corrected", 28)
+    where = ("--root", tmp_path / "dist", "--out", tmp_path / "site")
+    ended = run("dermamnist-corrected", *where)
+    assert ended.returncode == 1 and "is dermamnist-corrected: the page shows the rows of dermamnist" in ended.stderr
+    (config,) = folder.parent.glob("*/*/manifest.json")
+    store(Build(subset("dermamnist-corrected"), 28, config.parent), tmp_path / "features")
+    ended = run(*where, "--features", tmp_path / "features")
+    assert ended.returncode == 0 and "no atlas of dermamnist-corrected" in ended.stderr
+    assert read_record(tmp_path / "site").pictures == ()
 
 
 def test_mistakes_are_one_line(

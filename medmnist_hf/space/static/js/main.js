@@ -41,6 +41,7 @@ async function show(event) {
       (shown.focus ?? main).focus({ preventScroll: true });
     }
   } catch (error) {
+    if (mine !== turn) return;
     main.replaceChildren(h("p", { class: "error", role: "alert" }, `This view cannot be shown: ${error.message}`));
   }
   main.dataset.ready = location.hash || "#/";
