@@ -102,7 +102,7 @@ def compare_stores(state: RemoteState, stores: LocalStores, options: PushOptions
     pushed = stores.manifests.keys()
     check_stores(state, stores.subset.flag)
     for images in state.manifests:
-        if images.subset != stores.subset.flag:
+        if images.entry.base != stores.subset.flag:
             raise HubError(f"{state.repo_id} holds {images.subset}: push to another repository")
     incomplete = {name for path in state.files if (name := store_of(path))} if options.prune else set()
     check_existing_files(state, stores.subset.flag, pushed | incomplete)

@@ -192,6 +192,7 @@ def _context(result: RunResult, config: Mapping[str, Any]) -> dict[str, Any]:
         "how": method(recipe.method).card.format(**asdict(recipe)),
         "dataset": repository(recipe),
         "size": recipe.size,
+        "config": recipe.config,
         "volumes": volumes,
         "things": "volumes" if volumes else "images",
         "kind": "volumes" if volumes else "RGB images" if entry.channels == 3 else "gray images",
