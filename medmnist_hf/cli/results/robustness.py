@@ -21,7 +21,6 @@ from medmnist_hf.cli.options.engine import (
     run_on,
 )
 from medmnist_hf.console.program import Panel
-from medmnist_hf.conversion.batch import usable_cores
 from medmnist_hf.errors import BuildError, JobError, TrainingError, cannot_write
 from medmnist_hf.extras import require_modules, suggest_install
 from medmnist_hf.jobs.tasks import JOBS_DIR, Task, TaskFolder
@@ -217,6 +216,7 @@ def _run_here(
     force: bool,
     quiet: bool,
 ) -> None:
+    from medmnist_hf.conversion.batch import usable_cores
     from medmnist_hf.training.robustness.measure import measure, passes
     from medmnist_hf.training.running import process_state
 
