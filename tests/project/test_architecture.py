@@ -326,6 +326,7 @@ def test_the_wheel_only_holds_the_package_and_its_data(tmp_path: Path) -> None:
             "py.typed",
             "automl/engines.toml",
             "cards/templates/card.md.j2",
+            "corruptions/alexnet.csv",
             "corruptions/registry.csv",
             "evaluate_module/medmnist/README.md",
             "scoring/published_results.csv",

@@ -16,6 +16,7 @@ from medmnist_hf.training.robustness.results import read_robustness
 from medmnist_hf.training.running import run
 from tests.conftest import Phantoms
 from tests.fixtures.commands import Command, command
+from tests.fixtures.hub.server import HubServer
 from tests.fixtures.robustness import robustness as result_of
 from tests.fixtures.runs import build_all, tiny
 
@@ -103,6 +104,22 @@ def test_reports_are_compared(robustness: Command, tmp_path: Path) -> None:
     assert lines[0] == "breastmnist, by BE (lower is better)" and lines[1].split()[:3] == ["rank", "model", "BE"]
     assert [line.split()[0] for line in lines[2:5]] == ["1", "1", "-"]
     assert lines[5].startswith("timm/resnet18 finetune seed0: SYNTHETIC: ")
+
+
+@pytest.mark.slow
+def test_a_repository_on_the_hub_is_a_model(robustness: Command, home: Path, tmp_path: Path, hub: HubServer) -> None:
+    model = home / "run" / "seed-0" / "best"
+    hub.store.create("model", "you/model")
+    hub.store.write("model", "you/model", {path.name: path.read_bytes() for path in model.iterdir() if path.is_file()})
+    usual = ["--subset", "breastmnist", "--root", str(home / "dist"), "--device", "cpu", "--quiet"]
+    usual += ["--corruptions", "clean", "--corruptions", "pixelate"]
+    program = [sys.executable, "-m", "medmnist_hf", "robustness", "--model", "you/model", *usual]
+    out = ["--out", str(tmp_path / "hub")]
+    done = subprocess.run([*program, *out], env=hub.env(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert robustness("--model", model, *usual, "--out", tmp_path / "folder").returncode == 0
+    first, second = (read_robustness(tmp_path / name / "robustness.json") for name in ("hub", "folder"))
+    assert first.model == "you/model" and first.errors == second.errors
 
 
 @pytest.mark.slow
