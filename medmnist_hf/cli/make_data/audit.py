@@ -40,15 +40,22 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: medmnist-hf audit dist/breastmnist dist/retinamnist --size 28 --save")(audit)
 
 
-def _audit(config: "FoundConfig", files: "AddedFiles | None", *, save: bool) -> "Audit":
+def _audit(config: "FoundConfig", files: "AddedFiles | None", *, save: bool, near: Path | None) -> "Audit":
     """Audit one config, see `audit_config`; with `save`, keep the result in its folder and on the card."""
     from medmnist_hf.conversion.checks.audit import audit_config
+    from medmnist_hf.exporting.near_pairs import write_pairs
 
     manifest = config.manifest
     rows = sum(record.rows for record in manifest.splits.values())
     with console.progress() as progress:
-        task = progress.add_task(f"auditing {manifest.name}", total=rows)
-        result = audit_config(config.fetch(), files=files, on_progress=lambda count: progress.advance(task, count))
+        task = progress.add_task(f"auditing {manifest.name}", total=rows * (2 if near else 1))
+        folder = config.fetch()
+        result = audit_config(
+            folder,
+            files=files,
+            near=None if near is None else lambda pairs: write_pairs(folder, pairs, near),
+            on_progress=lambda count: progress.advance(task, count),
+        )
     if save:
         _save(config.fetch(), result)
     return result
@@ -84,6 +91,11 @@ def _table(audit: "Audit") -> Table:
             f"pixel-identical to another row of {other}",
             *(f"{audit.duplicates.shared(split, other):,}" for split in audit.splits),
         )
+    for other in audit.splits if audit.near else ():
+        table.add_row(
+            f"near duplicate of another row of {other}",
+            *(f"{audit.near.rows(split, other):,}" for split in audit.splits if audit.near),
+        )
     if audit.groups is not None:
         table.add_row(f"{audit.groups.kind}s", *(f"{count:,}" for count in audit.groups.split_groups.values()))
     return table
@@ -114,12 +126,19 @@ def audit(
     dry_run: ShowTasks = False,
     jobs_folder: JobsFolder = None,
     as_json: Annotated[bool, Panel.OUTPUT.option("--json", help="Print a JSON list of audits, not tables.")] = False,
+    near: Annotated[
+        Path | None,
+        Panel.OUTPUT.option(
+            "--near",
+            help="Also search for near duplicates; write all pairs (JSON) and a picture (PNG) into this folder.",
+        ),
+    ] = None,
     save: Annotated[
         bool,
         Panel.OUTPUT.option("--save", help=f"Write {AUDIT_NAME} into the folder of each size, findings on the card."),
     ] = False,
 ) -> None:
-    """Count classes, blank images and exact duplicates of builds, for each split.
+    """Count classes, blank images and duplicates of builds, for each split.
 
     Patients, scans or lesions in several splits are counted where the build names them, or a file does: see
     --source-ids. With --engine, each size of a build is a task.
@@ -139,7 +158,7 @@ def audit(
         found += [(name, config) for config in configs or ()]
         for config in () if configs is None or choice else configs:
             try:
-                result = _audit(config, files, save=save)
+                result = _audit(config, files, save=save, near=near)
             except MedMNISTError as error:
                 failed += 1
                 console.print_error(error)

@@ -24,6 +24,8 @@ from medmnist_hf.catalog import SPLITS, Subset, Task, subset
 from medmnist_hf.conversion.added_columns import AddedFiles
 from medmnist_hf.conversion.checks.duplicates import Duplicates, Overlap, SplitRows, find_duplicates
 from medmnist_hf.conversion.checks.leaks import GroupAudit, find_leaks, sentences
+from medmnist_hf.conversion.near.filters import small_copies
+from medmnist_hf.conversion.near.report import NearDuplicates, NearPair, find_near_duplicates, summarize
 from medmnist_hf.data.decode import labels_of, pixels_of, row_errors
 from medmnist_hf.data.shards import SHARD_ERRORS, check_footer
 from medmnist_hf.errors import BuildError, SourceError, cannot_read
@@ -92,6 +94,7 @@ class Audit:
         duplicates: Rows with equal pixels.
         findings: Findings for the card, as sentences without a full stop; never empty.
         groups: Patients, scans or lesions across splits; None if they are not known.
+        near: Rows that show the same picture with other pixels; None if they were not searched for.
     """
 
     subset: Name
@@ -102,6 +105,7 @@ class Audit:
     duplicates: Duplicates
     findings: tuple[Sentence, ...]
     groups: GroupAudit | None = field(default=None, metadata=OPTIONAL)
+    near: NearDuplicates | None = field(default=None, metadata=OPTIONAL)
 
     def to_json(self) -> str:
         """Serialize the audit as indented JSON with a final newline; equal audits give equal text."""
@@ -130,6 +134,7 @@ def audit_config(
     *,
     files: AddedFiles | None = None,
     workers: int | None = None,
+    near: Callable[[list[NearPair]], object] | None = None,
     on_progress: Callable[[int], object] = lambda rows: None,
 ) -> Audit:
     """Audit one built config, without writing anything.
@@ -138,7 +143,9 @@ def audit_config(
         config_dir: Folder of the config, e.g. ``dist/pathmnist/28``.
         files: Files that name the patient or scan of each row, for a build without the column ``group``.
         workers: Decoding threads, on which the result does not depend; None for the default of `ThreadPoolExecutor`.
-        on_progress: Called with the number of rows just audited.
+        near: Called with all near duplicates, leaks first, exact ones included; None does not search for them, which
+            takes time that grows with the square of the number of rows.
+        on_progress: Called with the number of rows just audited, and again with those just searched.
 
     Raises:
         BuildError: The folder has no build, or its shards are damaged or do not match the manifest.
@@ -150,7 +157,7 @@ def audit_config(
     entry = subset(manifest.subset)
     with ThreadPoolExecutor(workers) as pool:
         scans = {split: _Scan(config_dir, manifest, entry, split, pool) for split in SPLITS}
-        rows = {split: scan.run(on_progress) for split, scan in scans.items()}
+        rows = {split: scan.run(on_progress, copies=near is not None) for split, scan in scans.items()}
     splits = {split: _split_audit(entry, manifest, split, split_rows) for split, split_rows in rows.items()}
     duplicates = find_duplicates(rows, MAX_LISTED)
     groups = None
@@ -158,6 +165,11 @@ def audit_config(
         groups = _groups_from(files, entry, rows)
     elif manifest.added is not None and manifest.added.kind is not None:
         groups = find_leaks(manifest.added.kind, {split: scan.groups for split, scan in scans.items()})
+    summary: NearDuplicates | None = None
+    if near is not None:
+        pairs = find_near_duplicates(rows, on_progress=on_progress)
+        near(pairs)
+        summary = summarize(pairs, SPLITS, MAX_LISTED)
     return Audit(
         subset=entry.flag,
         size=manifest.size,
@@ -165,8 +177,9 @@ def audit_config(
         md5=manifest.source.md5,
         splits=splits,
         duplicates=duplicates,
-        findings=tuple(_findings(entry, splits, duplicates, groups)),
+        findings=(*_near_findings(entry, summary), *_findings(entry, splits, duplicates, groups)),
         groups=groups,
+        near=summary,
     )
 
 
@@ -194,7 +207,8 @@ class _Scan:
         self._multi_label = entry.task is Task.MULTI_LABEL
         self._classes = np.arange(len(entry.labels))
 
-    def run(self, on_progress: Callable[[int], object]) -> SplitRows:
+    def run(self, on_progress: Callable[[int], object], *, copies: bool) -> SplitRows:
+        small: list[UInt8Array] = []
         digests: list[bytes] = []
         blank: list[bool] = []
         labels: list[npt.NDArray[np.bool_]] = []
@@ -208,6 +222,8 @@ class _Scan:
             for part_digests, part_blank in self._scan(pixels):
                 digests.append(part_digests)
                 blank += part_blank
+            if copies:
+                small.append(small_copies(pixels, self._entry.ndim))
             labels.append(
                 batch_labels.astype(np.bool_) if self._multi_label else batch_labels[:, None] == self._classes
             )
@@ -221,6 +237,7 @@ class _Scan:
             np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2),
             np.array(blank, np.bool_),
             np.concatenate(labels) if labels else np.zeros((0, len(self._entry.labels)), np.bool_),
+            np.concatenate(small) if small else None,
         )
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
@@ -308,6 +325,21 @@ def _findings(
     test = splits["test"]
     prediction = "the more frequent value of each finding" if test.majority is None else repr(test.majority)
     yield f"always predicting {prediction} has an accuracy of {test.accuracy_floor:.3f} on test"
+
+
+def _near_findings(entry: Subset, near: NearDuplicates | None) -> Iterator[str]:
+    """Sentences such as "3 images of train are near duplicates of 2 of test (4 pairs, 1 with different labels)"."""
+    thing = "volume" if entry.ndim == 3 else "image"
+    for overlap in near.overlaps if near else ():
+        (first, rows), *others = overlap.rows.items()
+        partner = "".join(f"{'one' if count == 1 else f'{count:,}'} of {other}" for other, count in others)
+        label = f", {overlap.conflicting:,} with different labels" if overlap.conflicting else ""
+        yield (
+            f"{_count(rows, thing)} of {first} {'is a near duplicate' if rows == 1 else 'are near duplicates'} of "
+            f"{partner or 'others of the same split'} ({_count(overlap.pairs, 'pair')}{label})"
+        )
+    if near and not near.pairs:
+        yield f"no two {thing}s are near duplicates at a similarity of {near.threshold:g}"
 
 
 def _count(number: int, thing: str) -> str:

@@ -8,6 +8,8 @@ from itertools import chain, combinations
 import numpy as np
 import numpy.typing as npt
 
+from medmnist_hf.array_types import UInt8Array
+
 
 @dataclass(frozen=True, slots=True)
 class SplitRows:
@@ -17,11 +19,13 @@ class SplitRows:
         digests: Both halves of the digest of each row's pixels, uint64 of shape ``(N, 2)``.
         blank: Whether all pixels of a row are equal, bool of shape ``(N,)``.
         labels: Which labels a row has, bool of shape ``(N, L)``.
+        copies: Small gray copies of the images, to find near duplicates, see `medmnist_hf.conversion.near`; or None.
     """
 
     digests: npt.NDArray[np.uint64]
     blank: npt.NDArray[np.bool_]
     labels: npt.NDArray[np.bool_]
+    copies: UInt8Array | None = None
 
 
 @dataclass(frozen=True, slots=True)

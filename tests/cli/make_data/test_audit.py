@@ -9,8 +9,9 @@ import pytest
 
 from medmnist_hf.conversion.checks.audit import audit_config
 from tests.fixtures.commands import Command, command
+from tests.fixtures.near import ALTERED, textures
 from tests.fixtures.paths import ROOT
-from tests.fixtures.planted import Planted, bloodmnist_in_shards, first_shard
+from tests.fixtures.planted import ROWS, Planted, bloodmnist_in_shards, first_shard
 
 
 @pytest.fixture
@@ -108,3 +109,15 @@ def test_tasks_print_the_same_in_the_order_of_the_command(small: Path, tmp_path:
     again = audit(other.parent, tmp_path / "nowhere", "--engine", "local", "--jobs-folder", folder)
     assert again.returncode == 1 and again.stdout == audit(other.parent).stdout
     assert f"error: {tmp_path}/nowhere: no such file or folder" in again.stderr
+
+
+def test_near_duplicates_are_counted_and_drawn(tmp_path: Path, audit: Command) -> None:
+    planted = Planted("breastmnist")
+    planted.images = {split: textures(rows, (28, 28), rows) for split, rows in ROWS.items()}
+    planted.images["test"][5] = ALTERED["all"](planted.images["train"][8])
+    process = audit(planted.build(tmp_path), "--near", tmp_path / "near")
+    assert (process.returncode, process.stderr) == (0, "")
+    line = next(line for line in process.stdout.splitlines() if line.startswith("near duplicate of another row of tr"))
+    assert line.split()[-3:] == ["0", "0", "1"]
+    assert "- 1 image of train is a near duplicate of one of test (1 pair" in process.stdout
+    assert {path.name for path in (tmp_path / "near").iterdir()} == {"breastmnist-28.json", "breastmnist-28.png"}
