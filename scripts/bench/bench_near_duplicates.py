@@ -2,7 +2,8 @@
 
 Altered copies of random rows are added to the rows of a data set, and the share of copies that is found is printed.
 If ImageHash is installed (``pip install imagehash``), so is that of its perceptual hash, at the largest radius at
-which it reports no more pairs among the unaltered rows. ``--rows`` measures time and memory on as many random textures.
+which it reports no more pairs among the unaltered rows. ``--rows`` measures time and memory on that many random
+textures.
 
 Example:
     python scripts/bench/bench_near_duplicates.py breastmnist --root dist
