@@ -1,6 +1,7 @@
 """Corruptions as an augmentation of training images, as in MedMNIST-C: one of the subset, or none, at any strength."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from numpy.random import Generator, Philox
 
@@ -9,7 +10,7 @@ from medmnist_hf.corruptions.apply import apply
 from medmnist_hf.corruptions.arrays import check_images
 from medmnist_hf.corruptions.registry import corruptions
 
-SHARES = 3
+SHARES: Final = 3
 """Largest number of parameters of a corruption."""
 
 

@@ -104,7 +104,6 @@ def _corrupt(data: Any, name: str, severity: int, flag: str | None, rows: Sequen
 _ROWS: Final = 32
 """Rows that are decoded at a time."""
 
-
 _BAR_AFTER: Final = 2.0
 """Seconds after which a progress bar appears."""
 
@@ -145,13 +144,9 @@ def _subset_of(data: Any) -> str:
 def _check_first(data: Any, corruption: Corruption) -> None:
     first = next(iter(data.select_columns("image")), None)
     if first is not None:
-        image = _pixels(first["image"])
+        image = np.asarray(first["image"])
         check_images(image[None], corruption)
         warn_of_size(corruption.subset, len(image))
-
-
-def _pixels(image: Any) -> UInt8Array:
-    return np.asarray(image)
 
 
 def _corrupt_columns(
@@ -199,9 +194,10 @@ def _encoded(images: Sequence[Any], corruption: Corruption, severity: int, rows:
     """Corrupt decoded images, and encode them as the feature `datasets.Image` stores them."""
     import imagecodecs
 
-    pixels = np.stack([_pixels(image) for image in images])
-    check_images(pixels, corruption)
-    return [
-        {"bytes": bytes(imagecodecs.png_encode(image, level=1)), "path": None}
-        for image in corrupt_rows(pixels, corruption, severity, rows)
-    ]
+    encoded = []
+    for image, row in zip(images, rows, strict=True):
+        batch = np.asarray(image)[None]
+        check_images(batch, corruption)
+        (corrupted,) = corrupt_rows(batch, corruption, severity, [row])
+        encoded.append({"bytes": bytes(imagecodecs.png_encode(corrupted, level=1)), "path": None})
+    return encoded

@@ -47,8 +47,8 @@ def write_corrupted(
 ) -> bool:
     """Write a corruption of the test split of a config. Memory is bounded by one block of rows and the labels.
 
-    The file is complete or absent. One that is there already, made of the same rows by the same releases of the
-    packages that determine pixels, is kept.
+    The file is complete or absent. One that is there already is kept if it was made from the same labels and the same
+    first image, by the same releases of the packages that determine pixels.
 
     Args:
         rows: The config, see `medmnist_hf.data.rows.open_rows`.
@@ -120,12 +120,13 @@ def _write_header(member: IO[bytes], shape: tuple[int, ...]) -> None:
 
 def _comment(rows: Rows, corruption: Corruption, labels: UInt8Array) -> bytes:
     """What determines a file's content, as JSON in the comment of its archive, which NumPy ignores."""
+    first = next(rows.images(_SPLIT))[:1]
     facts = {
         "made_by": releases(),
         "subset": rows.entry.flag,
         "size": rows.size,
         "corruption": corruption.name,
-        "labels_sha256": hashlib.sha256(labels.tobytes()).hexdigest(),
+        "labels_and_first_image_sha256": hashlib.sha256(labels.tobytes() + first.tobytes()).hexdigest(),
     }
     return json.dumps(facts).encode()
 

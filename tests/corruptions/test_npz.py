@@ -40,7 +40,7 @@ def rows(phantoms: Phantoms, tmp_path: Path) -> Rows:
 
 
 def test_complete_files_are_kept_and_others_only_replaced_by_force(
-    rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rows: Rows, phantoms: Phantoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corruption = find_corruption("breastmnist", "pixelate")
     target = corrupted_path(rows, corruption, tmp_path)
@@ -50,10 +50,14 @@ def test_complete_files_are_kept_and_others_only_replaced_by_force(
     monkeypatch.setattr(module, "releases", lambda: {"numpy": "1"})
     with pytest.raises(MedMNISTError, match=r"pixelate\.npz is of other rows or releases: pass --force"):
         write_corrupted(rows, corruption, tmp_path)
-    target.write_bytes(content[:1000])
+    target.write_bytes(content[:1000])  # as another program would leave it
     with pytest.raises(MedMNISTError, match="pass --force to replace it"):
         write_corrupted(rows, corruption, tmp_path)
     monkeypatch.undo()
+    other = open_rows(npz_folder(phantoms, tmp_path / "other", ("breastmnist", 28)) / "breastmnist.npz")
+    monkeypatch.setattr(other, "images", lambda split: (255 - block for block in rows.images(split)))
+    with pytest.raises(MedMNISTError, match="is of other rows or releases"):
+        write_corrupted(other, corruption, tmp_path)
     assert write_corrupted(rows, corruption, tmp_path, force=True) and target.read_bytes() == content
 
 

@@ -15,8 +15,8 @@ PACKAGE = ROOT / ".venv" / "medmnistc"
 """Where ``make test-slow`` has put the package."""
 
 NEEDS_MAGICK = {"motion_blur"}
-ROUNDED = {"gaussian_blur"}
-"""Of torchvision, which adds up in another order: some values differ by 1."""
+ROUNDED = {"gaussian_blur", "motion_blur"}
+"""Of torchvision and ImageMagick, which add up in another order: some values differ by 1."""
 
 
 @pytest.mark.slow
@@ -30,9 +30,6 @@ def test_pixels_or_distributions_are_equal(tmp_path: Path) -> None:
     assert set(rows) == set(FUNCTIONS)
     assert {name for name, row in rows.items() if not row["peer_images"]} <= NEEDS_MAGICK
     for name, row in rows.items():
-        if row["random"]:
-            assert min(row["p_values"], default=1) > 1e-4, name
-        elif name in ROUNDED:
-            assert row["largest"] == 1 and row["different"] < 1e-4 * row["values"], name
-        else:
-            assert row["different"] == 0 and row["values"] > 0, name
+        assert min(row["p_values"], default=1) > 1e-4, name
+        assert row["largest"] <= (name in ROUNDED) and row["different"] <= 1e-4 * row["values"], name
+        assert row["random"] or row["values"], name
