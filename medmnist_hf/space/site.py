@@ -13,7 +13,7 @@ from medmnist_hf.files import write_atomically
 from medmnist_hf.leaderboard.results import Result
 from medmnist_hf.space.facts import board_facts, boards_of, subset_facts
 from medmnist_hf.space.pictures import PictureFiles
-from medmnist_hf.space.record import PICTURES, RECORD_NAME, Record, compact
+from medmnist_hf.space.record import PICTURES, RECORD_NAME, Pictures, Record, compact
 
 
 @cache
@@ -50,9 +50,10 @@ def write_site(out: Path, pictures: Iterable[PictureFiles] = (), entries: Iterab
         The record of the pictures, which is written last.
 
     Raises:
-        BuildError: The folder holds other files or is not writable, or two stores have the same pictures.
+        BuildError: The folder holds other files or is not writable, or two pictures have the same name.
     """
-    records, page = [], page_files(tuple(entries))
+    records: list[Pictures] = []
+    page = page_files(tuple(entries))
     boards = {path: hashlib.sha256(page[path]).hexdigest() for path in page if page[path] != page_files().get(path)}
     try:
         if not (out / RECORD_NAME).is_file():
@@ -62,6 +63,8 @@ def write_site(out: Path, pictures: Iterable[PictureFiles] = (), entries: Iterab
         for path, content in page.items():
             _write(out / path, content)
         for each in pictures:
+            if any(each.record.data == other.data for other in records):
+                raise BuildError(f"{each.record.data} would be written twice: are two of the feature stores the same?")
             for path, content in each.files.items():
                 _write(out / path, content)
             records.append(each.record)

@@ -41,6 +41,11 @@ def test_pictures_that_are_not_written_again_are_removed(drawn: PictureFiles, tm
     assert write_site(out).pictures == () and stale_files(out) == []
 
 
+def test_pictures_of_the_same_name_are_refused(drawn: PictureFiles, tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"pictures/pathmnist\.json would be written twice"):
+        write_site(tmp_path / "site", [drawn, drawn])
+
+
 def test_entries_are_ranked_and_recorded(tmp_path: Path) -> None:
     best = leaderboard("breastmnist", "official").ranked[0].result
     assert best is not None
