@@ -178,9 +178,9 @@ class Bench:
             return None
         subject = self.subject
         data, trained = DataRecord.of(self.config), subject.trained_on
-        return Robustness(
-            subject.title, subject.method, subject.suffix, identity, data, trained and str(trained), clean, found
-        )
+        augmented = subject.recipe.corruptions if subject.method else None
+        about = (subject.title, subject.method, subject.suffix, identity, data, trained and str(trained), augmented)
+        return Robustness(*about, clean, found)
 
 
 def choose_corruptions(flag: str, names: Sequence[str]) -> tuple[str, ...]:

@@ -98,7 +98,7 @@ def _read(path: Path) -> Ranked:
     if path.name == RESULT_NAME:
         result = read_robustness(path)
         place = None if result.caveats else 0
-        return Ranked(result.identity.subset, place, _name(result), result.errors, result.caveats)
+        return Ranked(result.identity.subset, place, _name(result), result.errors, (*result.caveats, *result.notes))
     found = read_published(path)
     caveats = list(found.caveats)
     if found.errors.missing and not caveats:

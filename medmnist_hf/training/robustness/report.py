@@ -29,7 +29,10 @@ def write_robustness(result: Robustness, out: Path, architecture: str) -> tuple[
     Raises:
         OSError: A file cannot be written.
     """
-    flag, suffix = result.identity.subset, "-".join(filter(None, (result.suffix, *result.marks)))
+    flag, suffix = (
+        result.identity.subset,
+        "-".join((result.suffix, *["augmented"] * bool(result.augmented), *result.marks)),
+    )
     contents: dict[str, str | bytes] = {
         RESULT_NAME: result.to_json(),
         CSV_NAME: result.to_csv(),
@@ -47,7 +50,7 @@ def write_robustness(result: Robustness, out: Path, architecture: str) -> tuple[
 def print_robustness(result: Robustness) -> None:
     """Print caveats, the means, and a line for each corruption."""
     out, errors = console.terminal(), result.errors
-    for caveat in result.caveats:
+    for caveat in (*result.caveats, *result.notes):
         out.print(caveat, soft_wrap=True)
     clean = result.clean.scores[0]
     console.echo(

@@ -107,6 +107,7 @@ class Robustness:
         identity: Model and data.
         data: The data with its source.
         trained_on: Provenance of the data that the model was trained on; None if unknown.
+        augmented: Whether it was trained on images with these corruptions; None if unknown.
         clean: Scores on clean images.
         corruptions: What was measured with each corruption, in the order of MedMNIST-C.
     """
@@ -117,6 +118,7 @@ class Robustness:
     identity: Identity
     data: DataRecord
     trained_on: Annotated[str, OneOf(*Provenance)] | None
+    augmented: bool | None
     clean: Measured
     corruptions: tuple[Measured, ...]
 
@@ -157,6 +159,11 @@ class Robustness:
         if missing := self.errors.missing:
             caveats.append(f"Incomplete: BE and rBE are without {', '.join(missing)}.")
         return tuple(caveats)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know besides `caveats`, which does not keep the errors from being compared."""
+        return ("Trained on images with these corruptions.",) if self.augmented else ()
 
     def to_json(self) -> str:
         """The text of ``robustness.json``, which begins with provenance, caveats, BE and rBE."""

@@ -54,5 +54,5 @@ def _cells(result: Robustness) -> Iterator[TableCell]:
     yield TableCell(str(result.identity.size))
     yield from (TableCell(digits(value)) for value in (errors.be, errors.rbe, errors.clean))
     yield TableCell(f"{len(errors.raw_scores)} of {len(errors.raw_scores) + len(errors.missing)}")
-    notes = [*result.caveats, *(f"{name}: {mark}." for name, mark in errors.marks.items())]
+    notes = [*result.caveats, *result.notes, *(f"{name}: {mark}." for name, mark in errors.marks.items())]
     yield TableCell(" ".join(notes) or ABSENT)

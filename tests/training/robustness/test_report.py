@@ -6,6 +6,7 @@ import pytest
 
 from medmnist_hf.corruptions.measures import baseline
 from medmnist_hf.corruptions.published_json import read_published
+from medmnist_hf.training.robustness.ranking import rank
 from medmnist_hf.training.robustness.report import print_robustness, write_robustness
 from medmnist_hf.training.robustness.results import read_robustness
 from tests.fixtures.robustness import robustness
@@ -28,6 +29,18 @@ def test_a_report_on_synthetic_data_is_marked_in_every_file(tmp_path: Path) -> N
     (published,) = tmp_path.glob("*_*_*.json")
     assert published.name == "breastmnist_resnet18_seed0-synthetic.json"
     assert read_published(published).caveats[0].startswith("SYNTHETIC")
+
+
+def test_a_model_that_was_trained_on_the_corruptions_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = robustness(augmented=True)
+    write_robustness(result, tmp_path, "resnet18")
+    assert (tmp_path / "breastmnist_resnet18_seed0-augmented.json").is_file() and result.caveats == ()
+    print_robustness(result)
+    assert capsys.readouterr().out.startswith("Trained on images with these corruptions.")
+    (line, _) = sorted(rank([tmp_path]), key=lambda line: line.name == "AlexNet")
+    assert line.rank == 1 and line.notes == result.notes
 
 
 def test_be_is_printed_first_and_notes_name_small_denominators(capsys: pytest.CaptureFixture[str]) -> None:
