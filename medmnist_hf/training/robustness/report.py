@@ -29,10 +29,8 @@ def write_robustness(result: Robustness, out: Path, architecture: str) -> tuple[
     Raises:
         OSError: A file cannot be written.
     """
-    flag, suffix = (
-        result.identity.subset,
-        "-".join((result.suffix, *["augmented"] * bool(result.augmented), *result.marks)),
-    )
+    flag, parts = result.identity.subset, (result.suffix, "augmented" if result.augmented else "", *result.marks)
+    suffix = "-".join(filter(None, parts))
     contents: dict[str, str | bytes] = {
         RESULT_NAME: result.to_json(),
         CSV_NAME: result.to_csv(),

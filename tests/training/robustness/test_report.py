@@ -29,6 +29,9 @@ def test_a_report_on_synthetic_data_is_marked_in_every_file(tmp_path: Path) -> N
     (published,) = tmp_path.glob("*_*_*.json")
     assert published.name == "breastmnist_resnet18_seed0-synthetic.json"
     assert read_published(published).caveats[0].startswith("SYNTHETIC")
+    published.unlink()
+    write_robustness(robustness(kind="phantom", suffix=""), tmp_path, "resnet18")
+    assert (tmp_path / "breastmnist_resnet18_synthetic.json").is_file()
 
 
 def test_a_model_that_was_trained_on_the_corruptions_says_so(
