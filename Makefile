@@ -49,6 +49,12 @@ $(VENV)/frameworks.stamp: $(VENV)/dev.stamp
 	$(BIN)/python -m pip install --quiet --editable '.[dev,frameworks,ray]'
 	@touch $@
 
+# The examples of these pages run in environments with what each page installs, over the packages of this one.
+FRAMEWORKS := $(patsubst docs/frameworks/%.md,$(VENV)/frameworks/%.stamp,$(filter-out %/index.md,$(wildcard docs/frameworks/*.md)))
+$(VENV)/frameworks/%.stamp: docs/frameworks/%.md | $(VENV)/frameworks.stamp
+	$(BIN)/python -m tests.fixtures.environments $< $(VENV)/frameworks/$*
+	@touch $@
+
 # Slurm's packages, unpacked and not installed, so root is not needed; unless it is installed. Where it cannot be had, its tests
 # fail and say what to do.
 $(VENV)/slurm.stamp: tests/fixtures/engines/slurm.py | $(VENV)/dev.stamp
@@ -108,7 +114,7 @@ coverage: $(VENV)/dev.stamp  ## Run the tests and measure what they cover, which
 	$(BIN)/python -m coverage report --skip-covered --sort=cover
 
 ENGINES := $(addprefix $(VENV)/automl/,auto-sklearn.stamp autogluon.stamp autokeras.stamp)
-test-slow: $(VENV)/frameworks.stamp $(VENV)/slurm.stamp $(VENV)/medmnistc.stamp $(ENGINES) $(MINIMUM).stamp  ## Run the slow tests, which need Chromium and Slurm (fetched by apt-get), then test-minimum
+test-slow: $(VENV)/frameworks.stamp $(FRAMEWORKS) $(VENV)/slurm.stamp $(VENV)/medmnistc.stamp $(ENGINES) $(MINIMUM).stamp  ## Run the slow tests, which need Chromium and Slurm (fetched by apt-get), then test-minimum
 	$(BIN)/python $(PYTEST) -m slow
 	$(MAKE) test-minimum
 

@@ -17,13 +17,22 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import httpcore2
-import httpx2
-from huggingface_hub.errors import OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from medmnist_hf.errors import first_line
+
+if TYPE_CHECKING:
+    import httpcore2
+    import httpx2
+
+    httpcore = httpcore2
+    httpx = httpx2
+else:  # those of the installed client: httpx2 and httpcore2 from its release 2 on, httpx and httpcore before
+    httpx = import_module(HfHubHTTPError.__bases__[0].__module__)
+    httpcore = import_module(httpx.__name__.replace("httpx", "httpcore"))
 
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -56,11 +65,11 @@ class UnreachableServerError(OfflineModeIsEnabled):
     """
 
 
-class LargeResponseError(httpx2.RequestError):
+class LargeResponseError(httpx.RequestError):
     """A response is larger than any that is expected."""
 
 
-class SilentServerError(httpx2.ConnectError):
+class SilentServerError(httpx.ConnectError):
     """Too many requests in a row had no complete response: no more are sent for a while."""
 
 
@@ -147,7 +156,7 @@ def call_with_timeout(seconds: float, call: Callable[[], _Result]) -> _Result:
     return results[0]
 
 
-def apply_limits(client: httpx2.Client, limits: Limits, silence: Silence | None = None) -> httpx2.Client:
+def apply_limits(client: httpx.Client, limits: Limits, silence: Silence | None = None) -> httpx.Client:
     """Apply limits to a client in place, keeping its proxies and certificates, and return it."""
     silence = silence or Silence()
     internals: Any = client
@@ -160,8 +169,8 @@ def apply_limits(client: httpx2.Client, limits: Limits, silence: Silence | None 
     return client
 
 
-def _limit_transport(transport: httpx2.BaseTransport, limits: Limits, silence: Silence) -> httpx2.BaseTransport:
-    if isinstance(transport, httpx2.HTTPTransport):
+def _limit_transport(transport: httpx.BaseTransport, limits: Limits, silence: Silence) -> httpx.BaseTransport:
+    if isinstance(transport, httpx.HTTPTransport):
         pool: Any = transport._pool
         pool._network_backend = _Backend(pool._network_backend, limits)
     return _Transport(transport, limits, silence)
@@ -171,13 +180,13 @@ _in_head: ContextVar[bool] = ContextVar("_in_head", default=False)
 """Whether this thread is reading the head of a response."""
 
 
-class _Transport(httpx2.BaseTransport):
+class _Transport(httpx.BaseTransport):
     """Wraps a transport and sets timeouts on every request, even if the caller disabled them."""
 
-    def __init__(self, transport: httpx2.BaseTransport, limits: Limits, silence: Silence) -> None:
+    def __init__(self, transport: httpx.BaseTransport, limits: Limits, silence: Silence) -> None:
         self._transport, self._limits, self._silence = transport, limits, silence
 
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
         silence, limits = self._silence, self._limits
         if silence.requests >= limits.in_row and time.monotonic() - silence.since < _PAUSE:
             raise SilentServerError(f"no complete response to {silence.requests} requests in a row")
@@ -191,37 +200,41 @@ class _Transport(httpx2.BaseTransport):
         reset_token = _in_head.set(True)
         try:
             response = self._transport.handle_request(request)
-        except httpx2.TimeoutException:
+        except httpx.TimeoutException:
             silence.note()
             raise
-        except httpx2.ConnectError as error:
+        except httpx.ConnectError as error:
             if silence.answered or not limits.gives_up:
                 raise
             raise UnreachableServerError(f"no connection to {request.url.host}: {first_line(error)}") from None
         finally:
             _in_head.reset(reset_token)
         silence.answered = True
-        assert isinstance(response.stream, httpx2.SyncByteStream)
-        return _Response(response, _Body(response.stream, silence), request, limits)
+        assert isinstance(response.stream, httpx.SyncByteStream)
+        piece = _PIECE if "Content-Encoding" in response.headers else None
+        return _Response(response, _Body(response.stream, silence, piece), request, limits)
 
     def close(self) -> None:
         self._transport.close()
 
 
+_PIECE: Final = 1024
+"""Bytes of a compressed body that are unpacked at once: httpx does so before the size can be checked."""
+
 _RANGE: Final = re.compile(r"bytes=(\d{1,18})-(\d{1,18})")
 
 
-def _range_length(request: httpx2.Request) -> int:
+def _range_length(request: httpx.Request) -> int:
     """Return the length of the requested range in bytes; 0 if the whole content is requested."""
     match = _RANGE.fullmatch(request.headers.get("Range", ""))
     return int(match[2]) - int(match[1]) + 1 if match else 0
 
 
-class _Response(httpx2.Response):
+class _Response(httpx.Response):
     """A response with limits on the size of its body: one if it is read into memory, another if it is streamed."""
 
     def __init__(
-        self, response: httpx2.Response, stream: httpx2.SyncByteStream, request: httpx2.Request, limits: Limits
+        self, response: httpx.Response, stream: httpx.SyncByteStream, request: httpx.Request, limits: Limits
     ) -> None:
         super().__init__(response.status_code, headers=response.headers, stream=stream, extensions=response.extensions)
         self._origin, self._limits, self._in_memory = request, limits, False
@@ -259,16 +272,18 @@ class _Response(httpx2.Response):
             )
 
 
-class _Body(httpx2.SyncByteStream):
+class _Body(httpx.SyncByteStream):
     """The body of a response; once it is complete, the count of incomplete responses is reset."""
 
-    def __init__(self, stream: httpx2.SyncByteStream, silence: Silence) -> None:
-        self._stream, self._silence = stream, silence
+    def __init__(self, stream: httpx.SyncByteStream, silence: Silence, piece: int | None) -> None:
+        self._stream, self._silence, self._piece = stream, silence, piece
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            yield from self._stream
-        except httpx2.TimeoutException:
+            for data in self._stream:
+                size = self._piece or len(data)
+                yield from (data[start : start + size] for start in range(0, len(data), size))
+        except httpx.TimeoutException:
             self._silence.note()
             raise
         self._silence.requests = 0
@@ -277,10 +292,10 @@ class _Body(httpx2.SyncByteStream):
         self._stream.close()
 
 
-class _Backend(httpcore2.NetworkBackend):
+class _Backend(httpcore.NetworkBackend):
     """Opens connections whose reads are limited."""
 
-    def __init__(self, backend: httpcore2.NetworkBackend, limits: Limits) -> None:
+    def __init__(self, backend: httpcore.NetworkBackend, limits: Limits) -> None:
         self._backend, self._limits = backend, limits
 
     def connect_tcp(
@@ -290,22 +305,22 @@ class _Backend(httpcore2.NetworkBackend):
         timeout: float | None = None,
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
-    ) -> httpcore2.NetworkStream:
+    ) -> httpcore.NetworkStream:
         return _Stream(self._backend.connect_tcp(host, port, timeout, local_address, socket_options), self._limits)
 
     def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
-    ) -> httpcore2.NetworkStream:
+    ) -> httpcore.NetworkStream:
         return _Stream(self._backend.connect_unix_socket(path, timeout, socket_options), self._limits)
 
     def sleep(self, seconds: float) -> None:
         self._backend.sleep(seconds)
 
 
-class _Stream(httpcore2.NetworkStream):
+class _Stream(httpcore.NetworkStream):
     """A connection that checks how fast a response arrives; only time spent waiting for bytes counts."""
 
-    def __init__(self, stream: httpcore2.NetworkStream, limits: Limits) -> None:
+    def __init__(self, stream: httpcore.NetworkStream, limits: Limits) -> None:
         self._stream, self._limits = stream, limits
         self._reset()
 
@@ -318,11 +333,11 @@ class _Stream(httpcore2.NetworkStream):
         if _in_head.get() and timeout is not None:
             remaining = self._sent + timeout - start
             if remaining <= 0:
-                raise httpcore2.ReadTimeout(f"no complete response head within {timeout:g} s")
+                raise httpcore.ReadTimeout(f"no complete response head within {timeout:g} s")
         try:
             data = self._stream.read(max_bytes, remaining)
-        except httpcore2.ReadTimeout:
-            raise httpcore2.ReadTimeout(f"no data for {timeout:g} s") from None
+        except httpcore.ReadTimeout:
+            raise httpcore.ReadTimeout(f"no data for {timeout:g} s") from None
         if not _in_head.get():
             self._check_speed(len(data), time.monotonic() - start)
         return data
@@ -333,7 +348,7 @@ class _Stream(httpcore2.NetworkStream):
         if self._seconds >= self._limits.window:
             if self._bytes < self._limits.floor * self._seconds:
                 speed = self._bytes / self._seconds
-                raise httpcore2.ReadTimeout(f"{speed:.0f} bytes per second, less than {self._limits.floor:,}")
+                raise httpcore.ReadTimeout(f"{speed:.0f} bytes per second, less than {self._limits.floor:,}")
             self._seconds, self._bytes = 0.0, 0
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -345,7 +360,7 @@ class _Stream(httpcore2.NetworkStream):
 
     def start_tls(
         self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore2.NetworkStream:
+    ) -> httpcore.NetworkStream:
         return _Stream(self._stream.start_tls(ssl_context, server_hostname, timeout), self._limits)
 
     def get_extra_info(self, info: str) -> Any:

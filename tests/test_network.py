@@ -10,7 +10,6 @@ import time
 import tracemalloc
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from medmnist_hf import network
@@ -22,6 +21,7 @@ from medmnist_hf.network import (
     UnreachableServerError,
     apply_limits,
     call_with_timeout,
+    httpx,
     is_transient_status,
     transfer_seconds,
 )
@@ -41,9 +41,9 @@ QUICK = Limits(connect=1, read=0.3, change=0.6, floor=1000, window=0.3, body=100
 PROMPT = repeat(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", b"", 0.05)
 
 
-def client(silence: Silence | None = None) -> httpx2.Client:
+def client(silence: Silence | None = None) -> httpx.Client:
     """A client without timeouts of its own, like that of `huggingface_hub`."""
-    return apply_limits(httpx2.Client(timeout=None, trust_env=False), QUICK, silence)
+    return apply_limits(httpx.Client(timeout=None, trust_env=False), QUICK, silence)
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def closed_port() -> int:
 @pytest.mark.parametrize("timeout", [None, 100.0])
 def test_a_response_that_never_ends_times_out(serve: Serve, timeout: float | None) -> None:
     start = time.monotonic()
-    with raw_server(serve) as server, client() as http, pytest.raises(httpx2.ReadTimeout) as caught:
+    with raw_server(serve) as server, client() as http, pytest.raises(httpx.ReadTimeout) as caught:
         http.get(server.url, timeout=timeout)
     assert 0.25 < time.monotonic() - start < 3
     assert any(
@@ -67,14 +67,14 @@ def test_a_response_that_never_ends_times_out(serve: Serve, timeout: float | Non
 
 
 def test_a_request_that_changes_something_may_take_longer() -> None:
-    with raw_server(SILENT) as server, client() as http, pytest.raises(httpx2.ReadTimeout):
+    with raw_server(SILENT) as server, client() as http, pytest.raises(httpx.ReadTimeout):
         start = time.monotonic()
         http.post(server.url, content=b"x")
     assert time.monotonic() - start > 0.55
 
 
 def test_a_shorter_timeout_of_the_caller_is_kept() -> None:
-    with raw_server(SILENT) as server, client() as http, pytest.raises(httpx2.ReadTimeout):
+    with raw_server(SILENT) as server, client() as http, pytest.raises(httpx.ReadTimeout):
         start = time.monotonic()
         http.get(server.url, timeout=0.05)
     assert time.monotonic() - start < 0.25
@@ -93,7 +93,7 @@ def test_no_more_requests_are_sent_to_a_silent_server() -> None:
     silence = Silence()
     with raw_server(BODY_DRIP) as server, client(silence) as http:
         for _ in range(QUICK.in_row):
-            with pytest.raises(httpx2.ReadTimeout):
+            with pytest.raises(httpx.ReadTimeout):
                 http.get(server.url)
         with pytest.raises(SilentServerError, match="no complete response to 2 requests in a row"):
             http.get(server.url)
@@ -111,7 +111,7 @@ def test_proxies_from_the_environment_have_limits_too(monkeypatch: pytest.Monkey
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.delenv("NO_PROXY", raising=False)
         monkeypatch.delenv("no_proxy", raising=False)
-        with apply_limits(httpx2.Client(timeout=None), QUICK) as http, pytest.raises(httpx2.ReadTimeout):
+        with apply_limits(httpx.Client(timeout=None), QUICK) as http, pytest.raises(httpx.ReadTimeout):
             http.get("http://example.invalid/")
         assert b"example.invalid" in proxy.requests[0]
 
@@ -133,11 +133,11 @@ def test_a_call_that_cannot_be_interrupted_times_out() -> None:
 
 def test_an_unreachable_server_fails_at_once_unless_it_has_responded_before(closed_port: int) -> None:
     limits, silence = Limits(gives_up=True), Silence()
-    with apply_limits(httpx2.Client(), limits, silence) as client:
+    with apply_limits(httpx.Client(), limits, silence) as client:
         with pytest.raises(UnreachableServerError, match=r"no connection to 127.0.0.1: [^;]*$"):
             client.get(f"http://127.0.0.1:{closed_port}/")
         silence.answered = True  # a lost connection may recover
-        with pytest.raises(httpx2.ConnectError):
+        with pytest.raises(httpx.ConnectError):
             client.get(f"http://127.0.0.1:{closed_port}/")
 
 

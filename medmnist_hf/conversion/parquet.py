@@ -1,5 +1,6 @@
 """Parquet shards on disk: written completely or not at all, and reused only if they match their recorded SHA-256."""
 
+import io
 import json
 import os
 from collections.abc import Iterable
@@ -10,7 +11,6 @@ from typing import Any, Final
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets.arrow_writer import get_parquet_column_options
 
 from medmnist_hf.documents import parse_json
 from medmnist_hf.files import read_document, sha256_of, write_atomically
@@ -30,21 +30,33 @@ class WrittenShard:
 
 
 def _options(features: datasets.Features, schema: pa.Schema) -> dict[str, Any]:
-    """The Parquet options of `datasets`, with two exceptions.
+    """The Parquet options of `datasets` 5, whichever release is installed, with two exceptions.
 
     Voxels are compressed by zstd, which is a sixth smaller than snappy and as fast. Features and the text of added
     columns are stored plainly, so that the size of the file bounds the memory that a reader needs; to features, snappy
     and dictionaries only add.
     """
-    options: dict[str, Any] = get_parquet_column_options(features, schema)
-    if _VOXELS in options["compression"]:
-        options["compression"][_VOXELS] = "zstd"
+    leaves = _leaf_paths(schema)
+    images = [leaf for leaf in leaves if isinstance(features[leaf.partition(".")[0]], datasets.Image)]
+    plain = {*images, _FEATURES, *ADDED} - {AGE}
+    compression = {leaf: "none" if leaf in plain else "snappy" for leaf in leaves}
+    options: dict[str, Any] = {
+        "compression": compression,
+        "use_dictionary": [leaf for leaf in leaves if leaf not in plain],
+        "column_encoding": dict.fromkeys(images, "PLAIN"),
+    }
+    if _VOXELS in compression:
+        compression[_VOXELS] = "zstd"
         options["compression_level"] = {_VOXELS: 1}
-    for name in (_FEATURES, *ADDED):
-        if name in options["compression"] and name != AGE:
-            options["compression"][name] = "none"
-            options["use_dictionary"].remove(name)
     return options
+
+
+def _leaf_paths(schema: pa.Schema) -> list[str]:
+    """The names that Parquet gives to the columns of a schema, such as ``label.list.element``."""
+    file = io.BytesIO()
+    pq.write_table(schema.empty_table(), file)
+    columns = pq.read_metadata(file).schema
+    return [columns.column(index).path for index in range(len(columns))]
 
 
 def write_shard(path: Path, record: Path, features: datasets.Features, tables: Iterable[pa.Table]) -> WrittenShard:

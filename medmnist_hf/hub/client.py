@@ -7,7 +7,6 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final, TypeVar
 
-import httpx2
 from huggingface_hub import HfApi, constants, get_token, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import _http
@@ -21,6 +20,7 @@ from medmnist_hf.network import (
     SilentServerError,
     UnreachableServerError,
     apply_limits,
+    httpx,
     is_transient_status,
 )
 
@@ -49,7 +49,7 @@ _Result = TypeVar("_Result")
 
 def client_errors() -> tuple[type[Exception], ...]:
     """Return the types of errors that `huggingface_hub` raises: its own and those of its HTTP and Xet libraries."""
-    return (OSError, ValueError, RuntimeError, httpx2.HTTPError)
+    return (OSError, ValueError, RuntimeError, httpx.HTTPError)
 
 
 @functools.cache
@@ -91,7 +91,7 @@ _ADVICE: Final = {
 }
 
 
-_FROM_NETWORK: Final = (httpx2.TransportError, UnreachableServerError)
+_FROM_NETWORK: Final = (httpx.TransportError, UnreachableServerError)
 
 
 def reason_of(error: Exception) -> str:
@@ -132,7 +132,7 @@ def is_transient(error: Exception) -> bool:
         return error.response is not None and is_transient_status(error.response.status_code)
     if isinstance(error, OfflineModeIsEnabled | SilentServerError):
         return False
-    return isinstance(error, (httpx2.TransportError, ConnectionError, TimeoutError))
+    return isinstance(error, (httpx.TransportError, ConnectionError, TimeoutError))
 
 
 def wait_before(error: Exception, attempt: int) -> bool:

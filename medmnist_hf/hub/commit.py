@@ -7,11 +7,13 @@ is the one that was compared; if another commit came first, the repository is co
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from typing import Final, TypeVar
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, RepoCard
 from huggingface_hub.constants import REPO_TYPE_SPACE
 from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import _http
 
 from medmnist_hf.errors import HubError
 from medmnist_hf.hub.client import (
@@ -218,14 +220,17 @@ def _open_branch(api: HfApi, plan: FilePlan, options: CommitOptions) -> None:
     source = plan.files[README_NAME].source
     text = source.decode() if isinstance(source, bytes) else source.read_text(encoding="utf-8")
 
-    def validate() -> RepoCard:
-        card = RepoCard(text)
-        card.validate(repo_type=repo_type)
-        return card
+    def validate() -> None:
+        # Not RepoCard.validate: before release 2 of the client, it asks huggingface.co, whatever the endpoint.
+        body = {"repoType": repo_type, "content": text}
+        response = _http.get_session().post(f"{api.endpoint}/api/validate-yaml", json=body)
+        if response.status_code == HTTPStatus.BAD_REQUEST:
+            raise ValueError(response.text)
+        _http.hf_raise_for_status(response)
 
-    card = call_with_retries(f"push the card of {repo_id}", validate)
+    call_with_retries(f"push the card of {repo_id}", validate)
     if not plan.state.exists:
-        sdk = card.data["sdk"] if repo_type == REPO_TYPE_SPACE else None
+        sdk = RepoCard(text).data["sdk"] if repo_type == REPO_TYPE_SPACE else None
         call_with_retries(
             f"create {repo_id}",
             lambda: api.create_repo(

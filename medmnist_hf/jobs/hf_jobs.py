@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeVar
 
-import httpx2
 import platformdirs
 from huggingface_hub import HfApi, JobHardware, Volume, constants, get_token
 from huggingface_hub._jobs_api import DEFAULT_UV_IMAGE, TERMINAL_JOB_STAGES, JobStage, _create_job_spec
@@ -31,7 +30,7 @@ from medmnist_hf.jobs.engine import Engine
 from medmnist_hf.jobs.settings import HfJobsSettings, Settings
 from medmnist_hf.jobs.tasks import COMPLETIONS, FAILURES, JOBS_DIR, RUNNING, TASKS_NAME, Task, TaskFolder, counted
 from medmnist_hf.jobs.worker import RANKS_NAME, SETTINGS_NAME, write_settings
-from medmnist_hf.network import is_transient_status
+from medmnist_hf.network import httpx, is_transient_status
 
 LABEL: Final = "medmnist-hf"
 """Label of all jobs of a folder of tasks: a digest of bucket and path."""
@@ -46,7 +45,7 @@ _ATTEMPTS: Final = 2
 _PATIENCE: Final = 300.0
 """Seconds without an answer after which Hugging Face counts as lost."""
 _LONGEST_END: Final = 30.0
-_CLIENT_ERRORS: Final = (OSError, ValueError, RuntimeError, httpx2.HTTPError)
+_CLIENT_ERRORS: Final = (OSError, ValueError, RuntimeError, httpx.HTTPError)
 _SECONDS: Final = (1, 60, 3600, 86400)
 
 _Result = TypeVar("_Result")
@@ -348,7 +347,7 @@ def _is_transient(error: Exception) -> bool:
     """Whether the same call may succeed later."""
     if isinstance(error, HfHubHTTPError):
         return error.response is not None and is_transient_status(error.response.status_code)
-    return isinstance(error, (httpx2.TransportError, ConnectionError, TimeoutError))
+    return isinstance(error, (httpx.TransportError, ConnectionError, TimeoutError))
 
 
 def _reason(error: Exception) -> str:

@@ -4,7 +4,6 @@ import os
 import time
 from pathlib import Path
 
-import httpx2
 import pytest
 from huggingface_hub import constants, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
@@ -22,7 +21,7 @@ from medmnist_hf.hub.client import (
     to_hub_error,
     wait_before,
 )
-from medmnist_hf.network import SilentServerError, UnreachableServerError
+from medmnist_hf.network import SilentServerError, UnreachableServerError, httpx
 from tests.fixtures.hub.server import Fault, HubServer
 from tests.fixtures.raw_server import BODY_DRIP, HEAD_DRIP, SILENT, Serve, raw_server
 
@@ -99,7 +98,7 @@ def test_a_reason_names_the_status_or_the_cause(hub: HubServer) -> None:
         hub.api().whoami()
     assert reason_of(caught.value) == "HTTP 403 Forbidden"
     wrapped = LocalEntryNotFoundError("An error happened while trying to locate the file")
-    wrapped.__cause__ = httpx2.ReadTimeout("no data for 30 s")
+    wrapped.__cause__ = httpx.ReadTimeout("no data for 30 s")
     assert reason_of(wrapped) == "no data for 30 s"
 
 
@@ -119,7 +118,7 @@ def test_a_client_factory_that_was_set_before_is_kept(hub: HubServer, monkeypatc
     monkeypatch.setenv("HF_XET_CLIENT_READ_TIMEOUT", "")  # restores the variable after the test
     del os.environ["HF_XET_CLIENT_READ_TIMEOUT"]
     try:
-        set_client_factory(lambda: httpx2.Client(headers={"x-mine": "1"}, timeout=None))
+        set_client_factory(lambda: httpx.Client(headers={"x-mine": "1"}, timeout=None))
         apply_hub_limits.__wrapped__()
         assert _http.get_session().headers["x-mine"] == "1"
         assert hub.api().whoami()["name"] == "alice"
@@ -129,7 +128,7 @@ def test_a_client_factory_that_was_set_before_is_kept(hub: HubServer, monkeypatc
 
 
 def test_a_silent_server_gets_no_retry() -> None:
-    assert is_transient(httpx2.ReadTimeout("")) and not is_transient(SilentServerError(""))
+    assert is_transient(httpx.ReadTimeout("")) and not is_transient(SilentServerError(""))
 
 
 def environment(url: str, home: Path) -> dict[str, str]:

@@ -22,12 +22,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-import httpx2
-
 from medmnist_hf.documents import parse_json
 from medmnist_hf.errors import SourceError, cannot_read, one_line
 from medmnist_hf.files import open_regular, read_document
-from medmnist_hf.network import Limits, apply_limits, is_transient_status
+from medmnist_hf.network import Limits, apply_limits, httpx, is_transient_status
 from medmnist_hf.redaction import redact, redact_url, secrets_of
 from medmnist_hf.typed_json import Count, decode
 
@@ -174,7 +172,7 @@ def download(
     faults, kind = [], NoConnectionError if places else SourceError
     headers = {"User-Agent": "medmnist-hf", "Accept-Encoding": "identity"}
     try:
-        with apply_limits(httpx2.Client(headers=headers, timeout=None), patience.limits) as client:
+        with apply_limits(httpx.Client(headers=headers, timeout=None), patience.limits) as client:
             for place in places:
                 try:
                     _from_place(client, place, part, md5, most=most, patience=patience, on_bytes=on_bytes)
@@ -191,7 +189,7 @@ def download(
 
 
 def _from_place(
-    client: httpx2.Client, url: str, part: Path, md5: str, *, most: int, patience: Patience, on_bytes: OnBytes
+    client: httpx.Client, url: str, part: Path, md5: str, *, most: int, patience: Patience, on_bytes: OnBytes
 ) -> None:
     """Complete `part` from one server; raise `_Fault` to give up on the server."""
     if _size(part) > most:
@@ -218,7 +216,7 @@ def _from_place(
                     continue
         except _Fault as raised:
             fault = raised
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             fault = _to_fault(error, patience)
         except ValueError:  # from a library that does not validate headers
             fault = _Fault("answered with invalid headers")
@@ -244,7 +242,7 @@ def _pause(fault: _Fault, failures: int, patience: Patience) -> float:
     return fault.wait
 
 
-def _attempt(client: httpx2.Client, url: str, part: Path, most: int, on_bytes: OnBytes) -> _Arrival:
+def _attempt(client: httpx.Client, url: str, part: Path, most: int, on_bytes: OnBytes) -> _Arrival:
     """Send one request: append the missing bytes to `part`, or start over if the server does not resume."""
     offset, note = _size(part), _read_note(part)
     headers = {}
@@ -284,7 +282,7 @@ def _attempt(client: httpx2.Client, url: str, part: Path, most: int, on_bytes: O
 
 
 def _write_body(
-    response: httpx2.Response, part: Path, received: int, note: _Note, *, most: int, on_bytes: OnBytes
+    response: httpx.Response, part: Path, received: int, note: _Note, *, most: int, on_bytes: OnBytes
 ) -> None:
     """Append a body to the first `received` bytes of a file."""
     with part.open("ab" if received else "wb") as out:
@@ -302,7 +300,7 @@ def _write_body(
 
 
 @contextlib.contextmanager
-def _response(client: httpx2.Client, url: str, headers: dict[str, str]) -> Iterator[httpx2.Response]:
+def _response(client: httpx.Client, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
     """Follow redirects and yield the final response, with its body unread."""
     request = client.build_request("GET", url, headers=headers)
     for _ in range(_REDIRECTS):
@@ -319,7 +317,7 @@ def _response(client: httpx2.Client, url: str, headers: dict[str, str]) -> Itera
     raise _Fault(f"redirected more than {_REDIRECTS} times", final=True)
 
 
-def _status_fault(response: httpx2.Response, url: str) -> _Fault:
+def _status_fault(response: httpx.Response, url: str) -> _Fault:
     status = response.status_code
     text = redact(f"answered {status} {response.reason_phrase}".rstrip(), *secrets_of(url))
     if is_transient_status(status):
@@ -338,7 +336,7 @@ def _retry_after(value: str) -> float | None:
     return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
-def _content_range(response: httpx2.Response) -> tuple[int | None, int | None]:
+def _content_range(response: httpx.Response) -> tuple[int | None, int | None]:
     """First byte and total size in a ``Content-Range`` (RFC 9110, section 14.4); None for a missing value."""
     pattern = rf"bytes (?:({_NUMBER})-{_NUMBER}|\*)/(?:({_NUMBER})|\*)"
     match = re.fullmatch(pattern, response.headers.get("Content-Range", "").strip())
@@ -355,13 +353,13 @@ def _strong(etag: str) -> str:
 
 def _to_fault(error: Exception, patience: Patience) -> _Fault:
     match error:
-        case httpx2.ConnectTimeout():
+        case httpx.ConnectTimeout():
             return _Fault(f"no connection within {patience.limits.connect:g} s")
-        case httpx2.TimeoutException():
+        case httpx.TimeoutException():
             return _Fault(str(error) or f"no data for {patience.limits.read:g} s")
-        case httpx2.UnsupportedProtocol() | httpx2.InvalidURL() | httpx2.LocalProtocolError():
+        case httpx.UnsupportedProtocol() | httpx.InvalidURL() | httpx.LocalProtocolError():
             return _Fault("not a valid http URL", final=True)
-        case httpx2.ConnectError():
+        case httpx.ConnectError():
             return _Fault(f"no connection ({' '.join(str(error).split()) or 'refused'})", connected=False)
         case _:
             return _Fault("the connection was lost")
