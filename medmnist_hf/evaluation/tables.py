@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medmnist_hf import console
+from medmnist_hf.evaluation.by_group import FEWEST, MEASURES, SMALL, GroupEvaluation
 from medmnist_hf.evaluation.evaluate import Evaluation, FileComparison
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.scoring.confidence import Interval
@@ -63,6 +64,26 @@ def _print_kind(evaluations: Sequence[Evaluation], per_class: bool) -> None:
             cells = [_digits(evaluation.metrics[name], evaluation.intervals.get(name)) for name in names]
             classes.add_row(str(label), evaluation.entry.labels[label], f"{evaluation.positives(label):,}", *cells)
         console.terminal().print(classes)
+
+
+def print_groups(result: GroupEvaluation, run: str) -> None:
+    """Print the measures of each group of a column with intervals, and the gap between best and worst group."""
+    out = console.terminal()
+    out.print(f"\n{run} by {result.column}{f', {result.bins}' if result.bins else ''}", soft_wrap=True)
+    heads = [_head(name, [group.intervals.get(name) for group in result.groups]) for name in MEASURES]
+    table = console.table(result.column, "rows", *heads, "", text=(result.column, ""))
+    for group in result.groups:
+        known = group.intervals
+        cells = (_digits(known[name].estimate, known[name]) if name in known else "undefined" for name in MEASURES)
+        table.add_row(group.name, f"{group.rows:,}", *cells, "small" if group.small else "")
+    out.print(table)
+    for name, gap in result.gaps.items():
+        out.print(f"{name}: worst for {gap.worst}, {gap.difference:.3f} below {gap.best}", soft_wrap=True)
+    if any(group.small for group in result.groups):
+        out.print(
+            f"small: fewer than {SMALL} rows, or fewer than {FEWEST} of a class; left out of worst and best",
+            soft_wrap=True,
+        )
 
 
 def print_comparison(comparison: FileComparison, first: Path, second: Path) -> None:

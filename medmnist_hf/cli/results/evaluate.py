@@ -85,6 +85,20 @@ def evaluate(
     ci: Annotated[
         bool, Panel.EVALUATION.option("--ci", help="Add 95 % intervals; the table names their method.")
     ] = False,
+    by: Annotated[
+        str | None,
+        Panel.EVALUATION.option(
+            "--by",
+            metavar="COLUMN",
+            help="Add AUC, ACC and balanced accuracy of each group of a column of the data, e.g. sex or age.",
+        ),
+    ] = None,
+    by_file: Annotated[
+        Path | None,
+        Panel.EVALUATION.option(
+            "--by-file", metavar="CSV", help="CSV file with that column, one line per row of the split."
+        ),
+    ] = None,
     from_logits: Logits = None,
     resamples: Resamples = 1000,
     seed: Seed = 0,
@@ -100,8 +114,11 @@ def evaluate(
     assumed to be for the same images.
     """
     from medmnist_hf.evaluation import tables
+    from medmnist_hf.evaluation.by_group import GroupEvaluation, evaluate_by, read_column
     from medmnist_hf.evaluation.evaluate import evaluate_file
 
+    if by_file is not None and by is None:
+        raise ScoreError("--by-file needs the name of a column: add --by, e.g. --by sex")
     unnamed = _unnamed(subset, split)
     files = files_of(files)
     if plot is not None:
@@ -109,6 +126,7 @@ def evaluate(
             raise ScoreError(f"--plot draws one file, but {len(files)} are given: run the command once per file")
         check_plot_path(plot)
     evaluations, failed = [], False
+    groups: list[GroupEvaluation] = []
     for file in files:
         try:
             evaluation = evaluate_file(
@@ -123,6 +141,9 @@ def evaluate(
                 seed=seed,
                 from_logits=from_logits,
             )
+            if by is not None:
+                values = read_column(by, evaluation, data, root=root, file=by_file)
+                groups.append(evaluate_by(evaluation, by, values, resamples=resamples, seed=seed))
         except MedMNISTError as error:
             # A bad file must not hide the results of the others; the exit code reports it.
             console.print_error(in_options(error))
@@ -131,9 +152,13 @@ def evaluate(
         print_warnings(evaluation)
         evaluations.append(evaluation)
     if as_json:
-        console.print_json([tables.evaluation_facts(evaluation) for evaluation in evaluations])
+        facts = [tables.evaluation_facts(evaluation) for evaluation in evaluations]
+        grouped = [{"by": each} for each in groups] or [{}] * len(facts)
+        console.print_json([one | more for one, more in zip(facts, grouped, strict=True)])
     elif evaluations:
         tables.print_evaluations(evaluations, per_class)
+        for each, run in zip(groups, tables.run_names(evaluations), strict=False):  # without --by, there are none
+            tables.print_groups(each, run)
     if plot is not None and evaluations:
         first = evaluations[0]
         name = first.result

@@ -315,3 +315,19 @@ def test_labels_are_found_by_the_file_name_or_by_options(
 def phantom_rows() -> Any:
     entry = subset("breastmnist")
     return phantom_labels(entry, phantom_counts(entry, 60), "test")
+
+
+def test_measures_by_group(data: Path, tmp_path: Path) -> None:
+    path = write_scores(tmp_path, "breastmnist")
+    rows = evaluate_file(path, data).score.rows
+    people = tmp_path / "people.csv"
+    people.write_text("\n".join(["sex,age", *(f"{'fm'[row % 2]},{row % 90}" for row in range(rows))]))
+    arguments = ("evaluate", path, "--data", data, "--by-file", people, "--resamples", "20", "--by")
+    text = flat(run(*arguments, "sex"))
+    assert "run.0 by sex sex rows auc [95 % DeLong] acc [95 % Wilson]" in text
+    assert "acc: worst for " in text or "small: fewer than 30 rows" in text
+    (result,) = facts(*arguments, "age")
+    assert result["by"]["bins"] == "20 years each"
+    assert sum(group["rows"] for group in result["by"]["groups"]) == rows
+    refused = runner.invoke(app, ["evaluate", str(path), "--data", str(data), "--by-file", str(people)])
+    assert isinstance(refused.exception, MedMNISTError) and "add --by" in str(refused.exception)
