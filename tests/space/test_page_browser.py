@@ -1,5 +1,6 @@
 """The Space in a real browser: fast, by keyboard, narrow, dark, without other hosts, and hostile names are text."""
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -187,6 +188,32 @@ def test_a_hostile_name_is_text(page: Page) -> None:
     view(page, "#/leaderboard?subset=breastmnist&protocol=224-pretrained")
     assert EVIL in texts(page, "summary")
     assert page.ask("window.hacked === undefined && !document.querySelector('main img, main script')")
+
+
+def test_a_leaderboard_that_cannot_be_read_shows_no_other_one(site: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(site, tmp_path / "site"))
+    file = copy / "data" / "leaderboard" / "organmnist3d.json"
+    content = file.read_bytes()
+    file.unlink()
+
+    def choose(page: Page, flag: str, shown: str) -> None:
+        page.ask(
+            f"(() => {{ const list = document.querySelector('.controls select'); list.value = '{flag}';"
+            "list.dispatchEvent(new Event('change')); })()"
+        )
+        until(page, shown)
+
+    with serve(copy) as address, chromium_page() as page:
+        page.open(address)
+        until(page, "document.getElementById('main').dataset.ready")
+        view(page, "#/leaderboard?subset=breastmnist")
+        choose(page, "organmnist3d", "document.querySelector('.error') !== null")
+        assert texts(page, ".error")[0].startswith("This leaderboard cannot be shown: ")
+        assert not texts(page, ".board")
+        choose(page, "breastmnist", "document.querySelector('.board') !== null")
+        file.write_bytes(content)
+        choose(page, "organmnist3d", "location.hash.includes('organmnist3d')")
+        assert texts(page, ".board") and not texts(page, ".error")
 
 
 def test_the_atlas_shows_images_by_pointer_and_by_keyboard(page: Page) -> None:

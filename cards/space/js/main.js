@@ -1,6 +1,6 @@
 // Addresses after "#" choose a view: #/, #/subset/FLAG, #/leaderboard?..., #/atlas/FLAG/NUMBER.
 
-import { h, load } from "./dom.js";
+import { failure, h, load } from "./dom.js";
 import { gallery } from "./gallery.js";
 import { subsetPage } from "./subset.js";
 import { leaderboard } from "./leaderboard.js";
@@ -42,7 +42,9 @@ async function show(event) {
     }
   } catch (error) {
     if (mine !== turn) return;
-    main.replaceChildren(h("p", { class: "error", role: "alert" }, `This view cannot be shown: ${error.message}`));
+    stop();
+    stop = () => {};
+    main.replaceChildren(failure("This view", error));
   }
   main.dataset.ready = location.hash || "#/";
 }

@@ -66,6 +66,11 @@ export function load(path) {
   return loaded.get(path);
 }
 
+/** What stands in place of something that cannot be shown. */
+export function failure(what, error) {
+  return h("p", { class: "error", role: "alert" }, `${what} cannot be shown: ${error.message}`);
+}
+
 /** Show one tile of a sprite as the background of an element; `place` is column and line. */
 export function showTile(element, facts, place) {
   const [column, line] = place;

@@ -1,6 +1,6 @@
 // Leaderboards. Ranks are read from the file; this page only chooses a board and the order of its lines.
 
-import { h, load, outside, plural, put, select, svg } from "./dom.js";
+import { failure, h, load, outside, plural, put, select, svg } from "./dom.js";
 
 const COLUMNS = [
   ["auc_rank", "AUC place", "number"], ["method", "Method", "text"], ["auc", "AUC", "number"], ["acc", "ACC", "number"],
@@ -21,10 +21,15 @@ export async function leaderboard({ facts, query }) {
 
   async function set(changes, focus) {
     Object.assign(state, changes);
-    const next = await load(`data/leaderboard/${state.subset}.json`);
-    if (changes.subset && changes.subset !== state.subset) return; // another subset was chosen meanwhile
-    of = next;
-    draw();
+    try {
+      const next = await load(`data/leaderboard/${state.subset}.json`);
+      if (changes.subset && changes.subset !== state.subset) return; // another subset was chosen meanwhile
+      of = next;
+      draw();
+    } catch (error) {
+      put(board, failure("This leaderboard", error)); // not the lines of another subset
+      return;
+    }
     const words = new URLSearchParams(Object.entries({ subset: state.subset, protocol: state.protocol, size: state.size,
       clean: state.clean ? "1" : "", sort: state.sort, up: state.up ? "1" : "" }).filter(([, value]) => value));
     history.replaceState(null, "", `#/leaderboard?${words}`);
