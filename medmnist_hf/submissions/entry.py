@@ -31,7 +31,15 @@ DECIMALS: Final = 4
 
 # Texts in a public table hold nothing that Markdown or HTML would take for a mark.
 Text = Annotated[str, Pattern(r"[^<>|`\\\[\]]{1,120}", r"1 to 120 characters without < > | ` \ [ ]")]
-Url = Annotated[str, Pattern(r"|https://[^\s<>\"'`\\|()]{1,300}", "an https:// address, or empty")]
+Url = Annotated[
+    str,
+    Pattern(
+        r"(https://[A-Za-z0-9.-]{1,100}(:[0-9]{1,5})?([/?#][A-Za-z0-9_./?#:@%=&~+,;!-]{0,200})?)?",
+        "an https:// address, or empty",
+    ),
+]
+"""An address whose host is what it seems: no user name before it, no letters that look like others."""
+
 Note = Annotated[str, Pattern(r"[^<>|`\\\[\]]{0,500}", r"up to 500 characters without < > | ` \ [ ]")]
 Resize = Annotated[str, OneOf("none", "nearest", "bilinear", "bicubic", "pad", "other", "unknown")]
 
@@ -98,6 +106,8 @@ class Entry:
             text = getattr(self, name)
             if not text.isprintable() or text != text.strip():
                 raise ValueError(f"{name} begins or ends with a space, or holds characters that are not shown")
+            if name != "note" and not any(each.isalnum() for each in text):
+                raise ValueError(f"{name} has no letter and no digit")
         if not self.results:
             raise ValueError("results is empty: name a subset and its scores")
         for flag, claim in self.results.items():

@@ -80,6 +80,8 @@ def board(
     rules = protocol(protocol_name)
     unnamed = predictions_of(subset, published_split())
     entry = _subset(unnamed.flag)
+    if size is not None:
+        entry.file(size)  # which has an error for an unknown size
     settings = _settings_of_runs(files or ())
     scored: list[tuple[Evaluation, str]] = []
     for file in files or ():
@@ -106,7 +108,7 @@ def board(
         except ScoreError as error:
             raise ScoreError(in_options(error)) from None
         print_warnings(evaluation)
-        scored.append((evaluation, _why_apart(rules, evaluation, settings.get(file))))
+        scored.append((evaluation, _why_apart(rules, size, evaluation, settings.get(file))))
     accepted = None if entries is None else _accepted(entries, entry.flag, data, root)
     names = tables.run_names([evaluation for evaluation, _ in scored])
     own = [
@@ -206,11 +208,13 @@ def _settings_of_runs(paths: Sequence[Path]) -> dict[Path, Setting]:
     return {run.path: run.setting for run in runs}
 
 
-def _why_apart(rules: Protocol, evaluation: "Evaluation", setting: Setting | None) -> str:
-    """Why an own result does not belong to a protocol; empty if it does, as far as is known."""
-    size, sizes = evaluation.result.size, rules.where.get("size")
-    if sizes and size not in sizes:
-        return f"it has images of size {size}, protocol {rules.name} {' or '.join(map(str, sizes))}"
+def _why_apart(rules: Protocol, size: int | None, evaluation: "Evaluation", setting: Setting | None) -> str:
+    """Why an own result does not belong to a protocol, or to a size of it; empty if it does, as far as is known."""
+    own, sizes = evaluation.result.size, rules.where.get("size")
+    if sizes and own not in sizes:
+        return f"it has images of size {own}, protocol {rules.name} {' or '.join(map(str, sizes))}"
+    if size not in {None, own}:
+        return f"it has images of size {own}, and results of size {size} are listed"
     if setting is None or rules.admits(setting):
         return ""
     fitting = protocols_of(setting)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medmnist_hf.catalog import Subset, subsets
-from medmnist_hf.errors import ScoreError
+from medmnist_hf.errors import CatalogError, ScoreError
 from medmnist_hf.evaluation.evaluate import evaluate_file
 from medmnist_hf.evaluation.prediction_files import write_predictions
 from medmnist_hf.manifest import Provenance
@@ -137,8 +137,15 @@ def test_a_file_of_another_size_and_a_run_of_another_protocol_have_no_place(real
         assert line["auc_rank"] is line["acc_rank"] is None and line["auc"] == 1
         assert [note for note in output["notes"] if "no place" in note] == ([f"few {reason}"] if reason else [])
         assert f"few {reason}" in flat(run(*options, "--protocol", protocol))
+    notes = facts(*options, "--protocol", "few-shot", "--size", "64")["notes"]
+    assert notes == ["few has no place: it has images of size 28, and results of size 64 are listed"]
     (line,) = (row for row in facts("leaderboard", "breastmnist", file, "--data", real_data)["rows"] if row["own"])
     assert line["auc_rank"] == 1, "nothing is known of how a file was made"
+
+
+def test_an_unknown_size_is_one_line() -> None:
+    result = runner.invoke(app, ["leaderboard", "breastmnist", "--size", "17"])
+    assert isinstance(result.exception, CatalogError) and "has no size 17" in str(result.exception)
 
 
 def test_an_unknown_protocol_is_one_line() -> None:
