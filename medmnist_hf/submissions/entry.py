@@ -17,7 +17,7 @@ from medmnist_hf.documents import parse_yaml
 from medmnist_hf.errors import CatalogError, ScoreError, shorten
 from medmnist_hf.hub.eval_results import to_yaml
 from medmnist_hf.leaderboard.protocols import Setting, protocols_of
-from medmnist_hf.leaderboard.results import Adaptation, Labels, SelectedOn
+from medmnist_hf.leaderboard.results import UNKNOWN, Adaptation, Labels, SelectedOn
 from medmnist_hf.typed_json import Bounds, Name, OneOf, Pattern, Share, attributes, decode
 
 ENTRY_NAME: Final = "entry.yaml"
@@ -73,8 +73,8 @@ class Entry:
         image_size: Edge length of the network's input.
         resize: How images are brought to that size: ``none``, ``nearest``, ``bilinear``, ``bicubic``, ``pad``,
             ``other`` or ``unknown``.
-        pretraining: Data of the pretraining, ``none`` or ``unknown``.
-        adaptation: What was trained.
+        pretraining: Data of the pretraining, or ``none``.
+        adaptation: What was trained; it must be known, as it decides the protocol.
         labels: Labels of the train split that were used.
         selected_on: Split on which epoch, seed or configuration was chosen.
         seeds: Number of trainings, with a folder each.
@@ -108,6 +108,9 @@ class Entry:
                 raise ValueError(f"{name} begins or ends with a space, or holds characters that are not shown")
             if name != "note" and not any(each.isalnum() for each in text):
                 raise ValueError(f"{name} has no letter and no digit")
+        for name in ("pretraining", "adaptation"):
+            if getattr(self, name) == UNKNOWN:
+                raise ValueError(f"{name} is unknown, but decides which results an entry is compared with: find out")
         if not self.results:
             raise ValueError("results is empty: name a subset and its scores")
         for flag, claim in self.results.items():
@@ -156,8 +159,8 @@ _ABOUT: Final = {
     "size": "size of the files that were read",
     "image_size": "edge length of the network's input",
     "resize": "how images were brought to it: none, nearest, bilinear, bicubic, pad, other or unknown",
-    "pretraining": "data or name of the pretrained weights; none; unknown",
-    "adaptation": "scratch, full, partial, lora, linear-probe, knn, frozen, zero-shot, private or unknown",
+    "pretraining": "data or name of the pretrained weights, or none",
+    "adaptation": "scratch, full, partial, lora, linear-probe, knn, frozen, zero-shot or private",
     "labels": "labels of the train split that were used: all, few (say in note how many) or none",
     "selected_on": "split on which epoch, seed or configuration was chosen: validation, test or unknown",
     "seeds": "number of trainings; each has a folder, seed-0, seed-1, ...",

@@ -62,6 +62,8 @@ def test_a_description_is_read_as_it_was_written() -> None:
         ({"adaptation": "tuned"}, "adaptation is 'tuned', must be one of scratch, full, partial, "),
         ({"selected_on": "train"}, "selected_on is 'train', must be one of validation, test, unknown"),
         ({"adaptation": "linear-probe"}, "belong to no protocol"),
+        ({"adaptation": "unknown"}, "adaptation is unknown, but decides which results an entry is compared with"),
+        ({"pretraining": "unknown"}, "pretraining is unknown, but decides which results an entry is compared with"),
         ({"labels": "few"}, "labels is few and note is empty: say in note how many labels were used"),
         ({"image_size": 224}, "resize is none exactly if both sizes are equal"),
         ({"resize": "bicubic"}, "resize is none exactly if both sizes are equal"),

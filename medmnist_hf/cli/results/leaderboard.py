@@ -79,9 +79,7 @@ def board(
 
     rules = protocol(protocol_name)
     unnamed = predictions_of(subset, published_split())
-    entry = _subset(unnamed.flag)
-    if size is not None:
-        entry.file(size)  # which has an error for an unknown size
+    entry = _subset(unnamed.flag, size)
     settings = _settings_of_runs(files or ())
     scored: list[tuple[Evaluation, str]] = []
     for file in files or ():
@@ -186,9 +184,14 @@ def _accepted(place: str, flag: str, data: str | None, root: Path | None) -> "Ac
         )
 
 
-def _subset(flag: str) -> catalog.Subset:
-    """Look up a subset; a variant has other test rows, so published results cannot be ranked with results on it."""
+def _subset(flag: str, size: int | None) -> catalog.Subset:
+    """Look up a subset that has a size.
+
+    A variant has other test rows, so published results cannot be ranked with results on it.
+    """
     entry = catalog.subset(flag)
+    if size is not None:
+        entry.file(size)
     if entry.variant:
         raise ScoreError(
             f"{entry.flag} has other test rows than {entry.base}, so published results cannot be ranked with results "
