@@ -123,7 +123,9 @@ def test_a_hub_that_refuses(pushed: HubServer, status: int) -> None:
 
 @pytest.mark.parametrize("hub_side", [False, True])
 def test_the_manifest_of_another_config(pushed: HubServer, root: Path, tmp_path: Path, hub_side: bool) -> None:
-    text = dataclasses.replace(read_manifest(root / FLAG / "28"), size=64).to_json()
+    manifest = read_manifest(root / FLAG / "28")
+    splits = {name: dataclasses.replace(record, pixels=None) for name, record in manifest.splits.items()}
+    text = dataclasses.replace(manifest, size=64, splits=splits).to_json()
     match = r"holds breastmnist at size 64: "
     if hub_side:
         pushed.store.write("dataset", f"org/{FLAG}", {f"28/{MANIFEST_NAME}": text.encode()})
