@@ -231,8 +231,8 @@ def _claim_faults(flag: str, claim: Claim, row: Row) -> list[str]:
     faults = []
     for name in ("auc", "auc_std", "acc", "acc_std"):
         claimed, value = getattr(claim, name), getattr(row, name)
-        if math.isnan(claimed):  # of one seed; the number of files is another fault
-            continue
+        if math.isnan(claimed) or (name.endswith("_std") and math.isnan(value)):
+            continue  # of one seed; the number of files is another fault
         decimals = max(LEAST_DECIMALS, -int(Decimal(repr(claimed)).as_tuple().exponent))
         if not abs(claimed - value) <= 0.5 * 10.0**-decimals * (1 + 1e-6):
             faults.append(

@@ -66,6 +66,13 @@ def test_a_result_selected_on_test_has_no_place(entry: Path, real_data: Path) ->
     assert checked.faults == () and place.auc is place.acc is None
 
 
+def test_a_missing_seed_is_not_a_wrong_spread(entry: Path, real_data: Path) -> None:
+    shutil.rmtree(entry / "seed-7")
+    faults = check_entry(entry, root=real_data).faults
+    assert "entry.yaml: seeds is 2, but there are 1 folders of seeds with files" in faults
+    assert not any("_std" in fault for fault in faults)
+
+
 @pytest.mark.parametrize(("old", "new"), [("auc: ", "auc: 0.5 #"), ("acc_std: ", "acc_std: 0.3 #")])
 def test_a_claim_that_the_files_do_not_give(old: str, new: str, entry: Path, real_data: Path) -> None:
     edit(entry, old, new)
