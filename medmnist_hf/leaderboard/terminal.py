@@ -1,12 +1,14 @@
 """Leaderboards for the terminal, and the values that ``--json`` prints."""
 
 import math
+import statistics
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any, Final
 
 from medmnist_hf import console
-from medmnist_hf.leaderboard.board import Board, Line, OwnResult
+from medmnist_hf.leaderboard.board import SIGNIFICANT, Board, Line, OwnResult
 from medmnist_hf.leaderboard.protocols import OFFICIAL
 from medmnist_hf.leaderboard.results import sources
 from medmnist_hf.manifest import Provenance
@@ -14,6 +16,9 @@ from medmnist_hf.scoring.published import published_notes
 
 SHOWN: Final = 12
 """Number of published results that reports on other things list."""
+
+_WIDE: Final = 2.0
+"""Multiple of the median standard error of a board from which a place may say little."""
 
 _TIES: Final = (
     "results share a place if they differ by at most two standard errors (SE): of another test set of this size, and "
@@ -100,6 +105,7 @@ def board_notes(board: Board) -> Iterator[str]:
         yield _TIES
     if board.protocol.name == OFFICIAL and board.ranked:
         yield from published_notes(board.subset)
+    yield from _wide_errors(board.ranked)
     if board.left_out:
         number = "1 result is" if board.left_out == 1 else f"{board.left_out} results are"
         yield f"{number} left out, as the selection, the pretraining or the training is unknown"
@@ -108,6 +114,23 @@ def board_notes(board: Board) -> Iterator[str]:
         methods = list(dict.fromkeys(result.method for result in results if result.note == text))
         more = f" and {len(methods) - 3} more" if len(methods) > 3 else ""
         yield f"{', '.join(methods[:3])}{more}: {text}"
+
+
+def _wide_errors(lines: Sequence[Line]) -> Iterator[str]:
+    """Results that are not published and share a better one's place only because their seeds differ widely."""
+    for name in ("auc", "acc"):
+        ranked = [line for line in lines if getattr(line, f"{name}_rank") is not None]
+        usual = statistics.median([getattr(line, f"{name}_error") for line in ranked]) if ranked else math.nan
+        for line in ranked:
+            rank, error = getattr(line, f"{name}_rank"), getattr(line, f"{name}_error")
+            best = max((each for each in ranked if getattr(each, f"{name}_rank") == rank), key=attrgetter(name))
+            reach = SIGNIFICANT * math.hypot(getattr(best, f"{name}_error"), usual)
+            is_published = line.result is not None and line.result.source in sources()
+            if error > _WIDE * usual and getattr(best, name) - getattr(line, name) > reach and not is_published:
+                yield (
+                    f"the place of {line.name} by {name.upper()} says little: its standard error is "
+                    f"{error / usual:.1f} times the usual one here"
+                )
 
 
 def board_facts(board: Board) -> dict[str, Any]:

@@ -27,6 +27,15 @@ def test_a_note_on_many_results_names_the_first_three() -> None:
     assert " and 25 more: The accuracy is left out: " in note
 
 
+def test_a_place_that_is_shared_for_a_wide_error_says_little() -> None:
+    """Seeds of 0.73, 0.73 and 0.34 share the first place, which one seed of 0.73 does not."""
+    own = [OwnResult("wide", 0.68, 0.60, 0.05, 0.135), OwnResult("usual", 0.65, 0.73, 0.05, 0.035)]
+    board = leaderboard("breastmnist", "official", own)
+    assert {line.name: line.acc_rank for line in board.ranked if line.result is None} == {"wide": 1, "usual": 8}
+    notes = [note for note in board_notes(board) if "says little" in note]
+    assert len(notes) == 1 and notes[0].startswith("the place of wide by ACC says little: its standard error is 4.")
+
+
 def test_values_for_json() -> None:
     facts = board_facts(leaderboard("pathmnist", "224-pretrained", clean=True))
     assert facts["protocol"]["name"] == "224-pretrained" and facts["left_out"] == 0
