@@ -354,6 +354,8 @@ def make_predictions(path: Path, dist: Path) -> None:
     medmnist_hf.write_predictions(
         path / "predictions", "breastmnist", 28, "test", scores[0], test["label"], run="mine"
     )
+    people = [f"{'female' if row % 2 else 'male'},{20 + row % 60}" for row in range(len(test["label"]))]
+    (path / "people.csv").write_text("\n".join(["sex,age", *people]))
     for name, neighbors in (("a", 5), ("b", 11)):
         recipe: Recipe = tiny(dist, "breastmnist", method="knn", neighbors=neighbors)
         run_recipe(recipe, path / "runs" / name, quiet=True)
