@@ -34,8 +34,7 @@ Text = Annotated[str, Pattern(r"[^<>|`\\\[\]]{1,120}", r"1 to 120 characters wit
 Url = Annotated[
     str,
     Pattern(
-        r"(https://[A-Za-z0-9.-]{1,100}(:[0-9]{1,5})?([/?#][A-Za-z0-9_./?#:@%=&~+,;!-]{0,200})?)?",
-        "an https:// address, or empty",
+        r"(?a)(https:/{2}[\w.-]{1,100}(:\d{1,5})?([/?#][\w./?#:@%=&~+,;!-]{0,200})?)?", "an https:// address, or empty"
     ),
 ]
 """An address whose host is what it seems: no user name before it, no letters that look like others."""
