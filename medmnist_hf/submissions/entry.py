@@ -31,14 +31,13 @@ DECIMALS: Final = 4
 
 # Texts in a public table hold nothing that Markdown or HTML would take for a mark.
 Text = Annotated[str, Pattern(r"[^<>|`\\\[\]]{1,120}", r"1 to 120 characters without < > | ` \ [ ]")]
+# An address whose host is what it seems: no user name before it, no letters that look like others.
 Url = Annotated[
     str,
     Pattern(
         r"(?a)(https:/{2}[\w.-]{1,100}(:\d{1,5})?([/?#][\w./?#:@%=&~+,;!-]{0,200})?)?", "an https:// address, or empty"
     ),
 ]
-"""An address whose host is what it seems: no user name before it, no letters that look like others."""
-
 Note = Annotated[str, Pattern(r"[^<>|`\\\[\]]{0,500}", r"up to 500 characters without < > | ` \ [ ]")]
 Resize = Annotated[str, OneOf("none", "nearest", "bilinear", "bicubic", "pad", "other", "unknown")]
 
