@@ -85,7 +85,7 @@ test: $(VENV)/dev.stamp  ## Run the tests
 
 # An environment without extras; what its tests compare with is missing too, so that some are skipped.
 CORE := $(VENV)/core
-CORE_TESTS := $(addprefix tests/,console conversion data evaluation exporting hub leaderboard loading official places project/test_core.py scoring source_images submissions) \
+CORE_TESTS := $(addprefix tests/,console conversion data evaluation exporting hub leaderboard loading official places project/test_core.py scoring source_images statistics submissions) \
 	$(addprefix tests/space/test_,facts.py pictures.py push.py record.py site.py) \
 	$(wildcard tests/test_*.py)
 

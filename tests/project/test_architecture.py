@@ -330,6 +330,7 @@ def test_the_wheel_only_holds_the_package_and_its_data(tmp_path: Path) -> None:
             "corruptions/registry.csv",
             "evaluate_module/medmnist/README.md",
             "scoring/published_results.csv",
+            "statistics/recorded.json",
             "training/methods/zero_shot_labels.toml",
             "training/presets/foundation.yaml",
             "training/report/templates/model_card.md.j2",
