@@ -12,7 +12,7 @@ from typing import Final
 from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.constants import REPO_TYPE_DATASET
 
-from medmnist_hf.errors import HubError, ScoreError, VerificationError, first_line, shorten
+from medmnist_hf.errors import HubError, ScoreError, VerificationError, cannot_read, shorten
 from medmnist_hf.files import read_document
 from medmnist_hf.hub.client import MAIN, call_with_retries
 from medmnist_hf.hub.commit import CommitOptions, Pushed, commit_plan
@@ -275,7 +275,7 @@ def _local_files(folder: Path, checked: Checked) -> dict[str, PushFile]:
             if path != ROWS_NAME:
                 files[f"{prefix}/{path}"] = PushFile.from_folder(folder, path)
     except OSError as error:
-        raise ScoreError(f"cannot read {error.filename} ({first_line(error)}): check the file") from None
+        raise ScoreError(cannot_read(error.filename, error, "check the file")) from None
     return files
 
 

@@ -15,7 +15,7 @@ from transformers import CONFIG_NAME, AutoConfig, AutoImageProcessor, TimmWrappe
 from medmnist_hf.catalog import Subset, subset
 from medmnist_hf.corruptions.registry import corruptions
 from medmnist_hf.embeddings.manifest import model_slug
-from medmnist_hf.errors import TrainingError, first_line
+from medmnist_hf.errors import TrainingError, cannot_read, first_line
 from medmnist_hf.files import expand_user, sha256_of
 from medmnist_hf.hub.client import apply_hub_limits
 from medmnist_hf.manifest import Provenance
@@ -99,7 +99,7 @@ class Subject:
             config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)
             channels, edge, resize = _input_of(config, folder)
         except Exception as error:  # models differ in structure
-            raise TrainingError(f"cannot read {name} ({first_line(error)}): name a folder or repository") from None
+            raise TrainingError(cannot_read(name, error, "name a folder or repository")) from None
         _check_classes(name, config, entry)
         options = {"image_size": edge, "resize": resize, "channels": channels if entry.channels == 1 else 3}
         recipe = make_recipe({"dataset": entry.flag, "size": size, "model": name, **options})
