@@ -11,7 +11,7 @@ WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) * 3 / 2 )))
 PYTEST = -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-core test-minimum test-slow coverage lint format bench cards docs clean
+.PHONY: help demo test test-core test-flower test-minimum test-slow coverage lint format bench cards docs clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*##/ {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,6 +98,17 @@ $(CORE).stamp: pyproject.toml | $(BIN)/python
 test-core: $(CORE).stamp  ## Run what needs no extra in an environment without extras
 	$(CORE)/bin/python $(PYTEST) -m 'not slow' -p tests.fixtures.without_extras $(CORE_TESTS)
 
+# Next to flwr-datasets, which needs datasets 4. It brings an extra's package, so that nothing says which extra is missing.
+FLOWER := $(VENV)/flower
+$(FLOWER).stamp: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m venv $(FLOWER)
+	$(FLOWER)/bin/python -m pip install --quiet --upgrade pip
+	$(FLOWER)/bin/python -m pip install --quiet --editable '.[test]' flwr-datasets
+	@touch $@
+
+test-flower: $(FLOWER).stamp  ## Run what needs no extra next to flwr-datasets, with datasets 4
+	$(FLOWER)/bin/python $(PYTEST) -m 'not slow' -p tests.fixtures.without_extras $(filter-out %/test_core.py,$(CORE_TESTS))
+
 # The lowest versions that pyproject.toml allows of all that it names, with the Python that this is made with.
 MINIMUM := $(VENV)/minimum
 $(MINIMUM).stamp: pyproject.toml | $(VENV)/dev.stamp
@@ -114,8 +125,9 @@ coverage: $(VENV)/dev.stamp  ## Run the tests and measure what they cover, which
 	$(BIN)/python -m coverage report --skip-covered --sort=cover
 
 ENGINES := $(addprefix $(VENV)/automl/,auto-sklearn.stamp autogluon.stamp autokeras.stamp)
-test-slow: $(VENV)/frameworks.stamp $(FRAMEWORKS) $(VENV)/slurm.stamp $(VENV)/medmnistc.stamp $(ENGINES) $(MINIMUM).stamp  ## Run the slow tests, which need Chromium and Slurm (fetched by apt-get), then test-minimum
+test-slow: $(VENV)/frameworks.stamp $(FRAMEWORKS) $(VENV)/slurm.stamp $(VENV)/medmnistc.stamp $(ENGINES) $(MINIMUM).stamp  ## Run the slow tests, which need Chromium and Slurm (fetched by apt-get), then test-flower and test-minimum
 	$(BIN)/python $(PYTEST) -m slow
+	$(MAKE) test-flower
 	$(MAKE) test-minimum
 
 lint: $(VENV)/dev.stamp  ## Check style, types, spelling and phrases

@@ -6,14 +6,20 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pytest
 
+import medmnist_hf
 from medmnist_hf.cards.render import write_card
+from medmnist_hf.catalog import subset
+from medmnist_hf.conversion.added_columns import AddedFiles
+from medmnist_hf.conversion.build import BuildOptions, build_config
 from tests.conftest import Phantoms
 from tests.fixtures.builds import build
 from tests.fixtures.commands import invoke
 from tests.fixtures.pages import blocks
 from tests.fixtures.paths import ROOT
+from tests.fixtures.source_ids import IDS, organ_ids, write_csv
 
 pytestmark = pytest.mark.slow
 
@@ -38,10 +44,17 @@ for where, language, text in json.load(sys.stdin):
 
 @pytest.fixture(scope="module")
 def folder(real_data: Path, phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Builds in ``dist``: official files, and a small phantom of volumes."""
+    """Builds of official files, and of small phantoms of volumes and of slices with their scans; prediction files."""
     path = tmp_path_factory.mktemp("reader")
     invoke("build", "breastmnist", "--source", real_data, "--root", path / "dist")
     write_card(build(phantoms, path / "dist", "adrenalmnist3d", 28, rows=32))
+    organs, slices = subset("organamnist"), phantoms("organamnist", 28, 64)
+    write_csv(path / "ids" / "organamnist.csv", IDS, organ_ids(organs, slices, scans=4))
+    options = BuildOptions(added=AddedFiles(path / "ids"))
+    write_card(build_config(organs, 28, slices, path / "dist", options=options).config_dir.parent)
+    test = medmnist_hf.load_arrays("breastmnist", 28, "test", root=path / "dist").labels
+    for seed, scores in enumerate(np.random.default_rng(0).random((2, len(test)))):
+        medmnist_hf.write_predictions(path / "predictions", "breastmnist", 28, "test", scores, test, run=f"seed{seed}")
     return path
 
 

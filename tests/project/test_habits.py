@@ -46,7 +46,7 @@ def test_the_workflow_runs_every_python_that_is_supported() -> None:
 def test_the_workflow_runs_targets_that_exist() -> None:
     steps = [step["run"] for job in WORKFLOW["jobs"].values() for step in job["steps"] if "run" in step]
     targets = {target for step in steps for target in re.findall(r"^make (\S+)", step)}
-    assert {"lint", "docs", "test", "test-core", "test-minimum", "test-slow", "coverage"} == targets
+    assert {"lint", "docs", "test", "test-core", "test-flower", "test-minimum", "test-slow", "coverage"} == targets
     assert all(re.search(rf"^{target}:", MAKEFILE, re.MULTILINE) for target in targets)
 
 
