@@ -53,7 +53,7 @@ def folder(real_data: Path, phantoms: Phantoms, tmp_path_factory: pytest.TempPat
     options = BuildOptions(added=AddedFiles(path / "ids"))
     write_card(build_config(organs, 28, slices, path / "dist", options=options).config_dir.parent)
     test = medmnist_hf.load_arrays("breastmnist", 28, "test", root=path / "dist").labels
-    for seed, scores in enumerate(np.random.default_rng(0).random((2, len(test)))):
+    for seed, scores in enumerate(np.random.default_rng(0).dirichlet([1, 1], (2, len(test)))):
         medmnist_hf.write_predictions(path / "predictions", "breastmnist", 28, "test", scores, test, run=f"seed{seed}")
     return path
 
