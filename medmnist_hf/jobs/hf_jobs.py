@@ -10,6 +10,7 @@ the first request that fails, and `run_uv_job` replaces arguments of a job that 
 import contextlib
 import difflib
 import hashlib
+import inspect
 import json
 import re
 import time
@@ -64,6 +65,10 @@ class HfJobsEngine(Engine):
     poll: float = 15.0
 
     def __init__(self, settings: Settings) -> None:
+        if "attempts" not in inspect.signature(HfApi.run_job).parameters:
+            raise JobError(
+                "Hugging Face Jobs need huggingface_hub 2.4 or newer: python -m pip install --upgrade huggingface_hub"
+            )
         super().__init__(settings)
         self._waiting: deque[int] = deque()
         self._running: dict[int, str] = {}
