@@ -131,9 +131,13 @@ def _corrupt_images(
 
 def _subset_of(data: Any) -> str:
     """The subset that `medmnist_hf.load` noted in the feature of the images."""
+    import datasets
+
     from medmnist_hf.data.stored_image import StoredImage
 
     feature = (data.features or {}).get("image")
+    if isinstance(feature, datasets.Array3D):
+        raise SourceError("the data set holds volumes, and MedMNIST-C has corruptions of images only")
     flags = feature.flags if isinstance(feature, StoredImage) else ()
     if len(flags) != 1:
         why = f"holds rows of {', '.join(flags)}" if flags else "does not name its subset"

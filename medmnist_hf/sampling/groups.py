@@ -22,7 +22,9 @@ def read_column(data: Any, name: str, remedy: str) -> list[Any]:
     Raises:
         SourceError: There is no such column.
     """
-    if name not in getattr(data, "column_names", ()):
+    if not hasattr(data, "column_names"):
+        raise SourceError(f"arrays have no column {name}: give rows of medmnist_hf.load, which have columns")
+    if name not in data.column_names:
         known = "; medmnist-hf build --source-ids adds it" if name == "group" else ""
         raise SourceError(f"the data set has no column {name}: {remedy}{known}")
     return list(data[name])

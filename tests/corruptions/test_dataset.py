@@ -23,7 +23,7 @@ FLAG, NAME = "breastmnist", "speckle_noise"
 def root(phantoms: Phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A build whose splits have several shards."""
     folder = tmp_path_factory.mktemp("corrupt") / "dist"
-    for flag in (FLAG, "pathmnist"):
+    for flag in (FLAG, "pathmnist", "adrenalmnist3d"):
         write_card(build(phantoms, folder, flag, 28, rows=200, rows_per_shard=40))
     return folder
 
@@ -78,6 +78,7 @@ def test_what_is_not_a_data_set_of_one_subset(root: Path) -> None:
         (arrays, {}, "arrays do not name their subset: pass subset"),
         (both, {}, "holds rows of breastmnist, pathmnist: load one subset"),
         (stream, {"rows": [1]}, "rows are for one split that is not streamed"),
+        (medmnist_hf.load("adrenalmnist3d", 28, "test", root), {}, "the data set holds volumes"),
         (stream.remove_columns("image"), {}, "the data set has no column image"),
         (stream, {"subset": "pathmnist"}, "images of pathmnist are uint8"),
         ([1, 2], {}, "corrupt takes a data set of medmnist_hf.load or arrays of load_arrays, not list"),

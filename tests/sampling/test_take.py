@@ -66,6 +66,7 @@ def test_what_cannot_be_taken_from() -> None:
         (data, {"few_validation": True}, "few_validation is for a DatasetDict"),
         ([1, 2], {}, "take takes a datasets.Dataset, not list"),
         (data, {"by": "group"}, "has no column group: give the name of a column; medmnist-hf build --source-ids adds"),
+        (Arrays(np.zeros((4, 2, 2), np.uint8), np.arange(4)), {"by": "group"}, "arrays have no column group"),
     )
     for given, options, fault in refused:
         with pytest.raises(SourceError) as error:

@@ -214,14 +214,15 @@ def _settings_of_runs(paths: Sequence[Path]) -> dict[Path, Setting]:
 def _why_apart(rules: Protocol, size: int | None, evaluation: "Evaluation", setting: Setting | None) -> str:
     """Why an own result does not belong to a protocol, or to a size of it; empty if it does, as far as is known."""
     own, sizes = evaluation.result.size, rules.where.get("size")
+    fitting = () if setting is None else protocols_of(setting)
+    remedy = f": give --protocol {fitting[0]}" if fitting else ""
     if sizes and own not in sizes:
-        return f"it has images of size {own}, protocol {rules.name} {' or '.join(map(str, sizes))}"
+        return f"it has images of size {own}, protocol {rules.name} {' or '.join(map(str, sizes))}{remedy}"
     if size not in {None, own}:
         return f"it has images of size {own}, and results of size {size} are listed"
     if setting is None or rules.admits(setting):
         return ""
-    fitting = protocols_of(setting)
-    return f"the run does not belong to protocol {rules.name}" + (f": give --protocol {fitting[0]}" if fitting else "")
+    return f"the run does not belong to protocol {rules.name}{remedy}"
 
 
 def _own(name: str, evaluation: "Evaluation") -> OwnResult:

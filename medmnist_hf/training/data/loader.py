@@ -93,7 +93,7 @@ class ArrayLoader(DataLoader[Batch]):
         if prefetch is not None and prefetch < 0:
             raise TrainingError(f"prefetch is {prefetch}: must be 0 or more")
         self.device = _device(device)
-        self.arrays = data if isinstance(data, ArrayDataset) else ArrayDataset(*data)
+        self.arrays = data if isinstance(data, ArrayDataset) else ArrayDataset(*_pair(data))
         if groups is not None and len(groups) != len(self.arrays):
             raise TrainingError(f"there are {len(groups)} groups for {len(self.arrays)} samples: give one per sample")
         make_batches = (
@@ -342,6 +342,14 @@ def run_in_threads(make: Callable[[Item], Result], items: Iterable[Item], depth:
             for future in pending:
                 future.cancel()
             torch.set_num_threads(cores)
+
+
+def _pair(data: Any) -> tuple[Any, Any]:
+    if isinstance(data, tuple) and len(data) == 2:
+        return data
+    raise TrainingError(
+        f"a loader takes an ArrayDataset, or images and labels as from load_arrays, not {type(data).__name__}"
+    )
 
 
 def _device(name: torch.device | str | None) -> torch.device:

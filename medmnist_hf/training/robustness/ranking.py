@@ -94,7 +94,12 @@ def means(lines: Iterable[Ranked]) -> tuple[MeanErrors, ...]:
 
 
 def _read(path: Path) -> Ranked:
-    path = path / RESULT_NAME if path.is_dir() else path
+    if path.is_dir():
+        path = path / RESULT_NAME
+        reports = () if path.is_file() else sorted(path.parent.glob(f"robustness/*/{RESULT_NAME}"))
+        if reports:
+            places = ", ".join(str(each.parent) for each in reports)
+            raise TrainingError(f"{path.parent} is a run, not a report: give {places}")
     if path.name == RESULT_NAME:
         result = read_robustness(path)
         place = None if result.caveats else 0

@@ -130,7 +130,10 @@ def test_a_file_of_another_size_and_a_run_of_another_protocol_have_no_place(real
     for protocol, reason in (
         ("official", "has no place: the run does not belong to protocol official: give --protocol few-shot"),
         ("few-shot", ""),
-        ("224-pretrained", "has no place: it has images of size 28, protocol 224-pretrained 224"),
+        (
+            "224-pretrained",
+            "has no place: it has images of size 28, protocol 224-pretrained 224: give --protocol few-shot",
+        ),
     ):
         output = facts(*options, "--protocol", protocol)
         (line,) = (row for row in output["rows"] if row["own"])

@@ -89,6 +89,12 @@ def test_an_interrupted_iteration_counts_as_an_epoch() -> None:
     assert order(interrupted) == order(complete)
 
 
+@pytest.mark.parametrize("given", [np.zeros((4, 2, 2), np.uint8), [1, 2], (1, 2, 3)])
+def test_what_is_not_images_and_labels_is_one_line(given: Any) -> None:
+    with pytest.raises(TrainingError, match=f"a loader takes an ArrayDataset, .* not {type(given).__name__}"):
+        ArrayLoader(given, 2)
+
+
 def test_lengths() -> None:
     assert [len(batch["labels"]) for batch in plain()] == [8, 8, 8, 8, 8, 8, 2]
     assert [len(batch["labels"]) for batch in plain(drop_last=True)] == [8] * 6

@@ -58,3 +58,8 @@ def test_other_files_are_one_line_errors(tmp_path: Path) -> None:
         rank([])
     with pytest.raises(MedMNISTError, match=r"cannot read .*robustness\.json"):
         rank([tmp_path])
+    report = tmp_path / "robustness" / "seed0"
+    report.mkdir(parents=True)
+    (report / "robustness.json").touch()
+    with pytest.raises(MedMNISTError, match=r"is a run, not a report: give .*robustness/seed0"):
+        rank([tmp_path])
