@@ -107,7 +107,7 @@ def _from_shards(
     for shard in record.shards:
         try:
             with opener(shard.name) as file:
-                parquet = pq.ParquetFile(file)
+                parquet = pq.ParquetFile(file, pre_buffer=False)  # its threads outlive an error, and abort the exit
                 check_footer(parquet.metadata, shard.rows, entry, manifest.size)
                 parts.append(parquet.read(columns=["label"], use_threads=False)["label"].combine_chunks())
         except (fault, ValueError, KeyError, pa.ArrowException) as error:
