@@ -8,6 +8,7 @@ import typer
 from rich.progress import TextColumn
 
 from medmnist_hf import catalog, console
+from medmnist_hf.catalog import sized_subset
 from medmnist_hf.cli.options.data import RootToRead
 from medmnist_hf.cli.results.evaluate import Data, Json, Logits, Resamples, Seed, files_of, in_options, print_warnings
 from medmnist_hf.console.program import Panel
@@ -79,7 +80,7 @@ def board(
 
     rules = protocol(protocol_name)
     unnamed = predictions_of(subset, published_split())
-    entry = _subset(unnamed.flag, size)
+    entry = _subset(unnamed.flag, size or sized_subset(subset)[1], rules)
     settings = _settings_of_runs(files or ())
     scored: list[tuple[Evaluation, str]] = []
     for file in files or ():
@@ -184,14 +185,20 @@ def _accepted(place: str, flag: str, data: str | None, root: Path | None) -> "Ac
         )
 
 
-def _subset(flag: str, size: int | None) -> catalog.Subset:
-    """Look up a subset that has a size.
+def _subset(flag: str, size: int | None, rules: Protocol) -> catalog.Subset:
+    """Look up a subset that has a size, of which the protocol must be, if one is given.
 
     A variant has other test rows, so published results cannot be ranked with results on it.
     """
     entry = catalog.subset(flag)
     if size is not None:
         entry.file(size)
+        if size not in rules.where.get("size", (size,)):
+            fitting = [each.name for each in protocols().values() if size in each.where.get("size", ())]
+            raise ScoreError(
+                f"protocol {rules.name} is not for size {size}: give --protocol {' or '.join(fitting)}, or another "
+                "--size"
+            )
     if entry.variant:
         raise ScoreError(
             f"{entry.flag} has other test rows than {entry.base}, so published results cannot be ranked with results "

@@ -24,7 +24,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from medmnist_hf.catalog import subset, subsets
+from medmnist_hf.catalog import entries, subset
 from medmnist_hf.errors import MedMNISTError
 from medmnist_hf.leaderboard.board import Line, OwnResult, leaderboard
 from medmnist_hf.leaderboard.terminal import board_notes
@@ -68,7 +68,7 @@ def gather(folder: Path) -> tuple[Board, ...]:
         rows.setdefault(key, []).append(parts)
         files.setdefault(key, set()).add((recipe.size, md5))
     used = sorted({labels for _, _, labels in rows}, key=_most_first)
-    keys = ((kind, entry.flag, labels) for kind in Provenance for entry in subsets() for labels in used)
+    keys = ((kind, entry.flag, labels) for kind in Provenance for entry in entries() for labels in used)
     return tuple(_board(*key, rows[key], files[key]) for key in keys if key in rows)
 
 

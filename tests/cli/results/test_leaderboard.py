@@ -110,7 +110,10 @@ def test_results_of_another_protocol_and_those_selected_on_test() -> None:
     output = facts("leaderboard", "breastmnist", "--protocol", "224-pretrained", "--size", "224")
     assert [row["name"] for row in output["selected_on_test"]] == ["MedViTV2-L"]
     assert output["rows"][0]["published"]["source"] == "mayo_2026" and output["rows"][0]["published"]["seeds"] == 10
-    assert facts("leaderboard", "breastmnist", "--protocol", "224-pretrained", "--size", "28")["rows"] == []
+    for arguments in (["breastmnist", "--protocol", "224-pretrained", "--size", "28"], ["breastmnist-224"]):
+        refused = runner.invoke(app, ["leaderboard", *arguments])
+        assert isinstance(refused.exception, ScoreError) and "is not for size" in str(refused.exception)
+    assert "give --protocol 224-scratch or 224-pretrained or 224-frozen" in str(refused.exception)
 
 
 def test_clean_leaves_out_results_whose_selection_is_unknown() -> None:

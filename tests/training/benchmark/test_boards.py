@@ -88,6 +88,16 @@ def test_boards_follow_the_catalog_and_rank_each_run_in_its_protocol(tmp_path: P
     assert not any("Rows of different protocols" in note for note in path.notes)
 
 
+@pytest.mark.parametrize("provenance", Provenance)
+def test_a_variant_of_a_subset_has_a_board_without_published_results(tmp_path: Path, provenance: Provenance) -> None:
+    for name in ("dermamnist-corrected", "dermamnist"):
+        leave_run(tmp_path / name, test=[0.9], validation=[0.8], dataset=name, provenance=provenance)
+    usual, corrected = gather(tmp_path)
+    assert (usual.subset.flag, corrected.subset.flag) == ("dermamnist", "dermamnist-corrected")
+    assert corrected.published == () and chosen(corrected).place is None
+    assert bool(usual.published) == provenance.comparable
+
+
 def test_runs_without_test_scores_have_no_place_and_lowest_precedence(tmp_path: Path) -> None:
     for epochs, (validation, tested) in enumerate([(0.95, False), (0.80, True), (0.85, True)], 1):
         test = [0.9] if tested else []
