@@ -191,7 +191,7 @@ def parse(words: list[str]) -> None:
 
 
 NOT_OURS = {
-    *("--check", "--disable-pip-version-check"),  # of adapters of engines, and of pip
+    *("--check", "--disable-pip-version-check", "--upgrade"),  # of adapters of engines, and of pip
     *("--porcelain", "--short", "--untracked-files"),  # of git
     *("--test-only", "--noheader", "--jobs", "--format"),  # of Slurm
     *("--multi-gpu", "--num-processes", "--num-machines", "--gpu-ids"),  # of accelerate
