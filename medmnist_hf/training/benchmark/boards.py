@@ -263,9 +263,9 @@ def _own_result(row: Row) -> OwnResult:
 
 
 def _order(row: Row) -> tuple[bool, float, float]:
-    """Sort key: rows with a place first, then by falling AUC and ACC, undefined ones last."""
+    """Sort key: complete rows first, then by falling AUC and ACC, undefined ones last."""
     auc, acc = (math.inf if math.isnan(score.mean) else -score.mean for score in (row.auc, row.acc))
-    return row.place is None, auc, acc
+    return bool(row.partial), auc, acc
 
 
 def _why_apart(rows: Sequence[Row]) -> Iterator[str]:

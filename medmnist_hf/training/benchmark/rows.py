@@ -101,7 +101,7 @@ class Board:
         provenance: Provenance of the data of the runs.
         labels: The labels that the runs used, such as ``fraction 0.01``; empty for all.
         rows: Configurations and, on verified data and all labels, published results of their protocols by falling
-            test AUC; rows without a place come last if others have one.
+            test AUC, partial ones last.
         chosen: The configuration that `best_on_validation` selects; None if none is complete, or if runs of the same
             size read different files.
         tried: Number of configurations; smaller than the number of own rows if runs of a configuration are separate.

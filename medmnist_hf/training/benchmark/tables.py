@@ -119,7 +119,7 @@ def board_table(board: Board) -> Table:
         )
         for row in board.rows
     )
-    is_by_auc = board.published and all(row.place is not None for row in board.rows)
+    is_by_auc = board.published and not any(row.partial for row in board.rows)
     by_auc = next(at for at, column in enumerate(columns) if column.name == TEST_AUC)
     return Table(f"{board.name} by test AUC{marks}", columns, lines, sorted_by=by_auc if is_by_auc else None)
 
