@@ -21,7 +21,7 @@ def test_no_option_with_a_path_is_passed_on_as_it_is() -> None:
     for verb in (build.build, verify.verify, audit.audit, push.push):
         parameters = inspect.signature(verb).parameters
         paths = {name for name, each in parameters.items() if "Path" in str(each.annotation)}
-        assert paths - OF_THE_ENGINE - {"root", "out", "source_ids", "metadata"} == set()
+        assert paths - OF_THE_ENGINE - {"root", "out", "source_ids", "metadata", "near"} == set()
         assert {"engine", "workers", "engine_config"} <= set(parameters)
 
 
