@@ -167,7 +167,7 @@ def audit(
             if not as_json:
                 _print(result)
     if choice is not None and found:
-        check_seen(choice, source_ids, metadata)
+        check_seen(choice, source_ids, metadata, near)
         tasks = config_tasks(context, found, as_json=True)
         folder = config_jobs_folder(jobs_folder, "audit", tasks)
         ended = run_again(choice, folder, [each.task for each in tasks], dry_run=dry_run)
