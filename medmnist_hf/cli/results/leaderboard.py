@@ -80,7 +80,7 @@ def board(
 
     rules = protocol(protocol_name)
     unnamed = predictions_of(subset, published_split())
-    entry = _subset(unnamed.flag, size or sized_subset(subset)[1], rules)
+    entry = _subset(unnamed.flag, size or (None if files else sized_subset(subset)[1]), rules)
     settings = _settings_of_runs(files or ())
     scored: list[tuple[Evaluation, str]] = []
     for file in files or ():
