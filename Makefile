@@ -98,15 +98,16 @@ $(CORE).stamp: pyproject.toml | $(BIN)/python
 test-core: $(CORE).stamp  ## Run what needs no extra in an environment without extras
 	$(CORE)/bin/python $(PYTEST) -m 'not slow' -p tests.fixtures.without_extras $(CORE_TESTS)
 
-# Next to flwr-datasets, which needs datasets 4. It brings an extra's package, so that nothing says which extra is missing.
+# Next to Flower: flwr needs typer before 0.21 and rich before 15, flwr-datasets needs datasets 4. They bring an extra's package,
+# so that nothing says which extra is missing.
 FLOWER := $(VENV)/flower
 $(FLOWER).stamp: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m venv $(FLOWER)
 	$(FLOWER)/bin/python -m pip install --quiet --upgrade pip
-	$(FLOWER)/bin/python -m pip install --quiet --editable '.[test]' flwr-datasets
+	$(FLOWER)/bin/python -m pip install --quiet --editable '.[test]' flwr flwr-datasets
 	@touch $@
 
-test-flower: $(FLOWER).stamp  ## Run what needs no extra next to flwr-datasets, with datasets 4
+test-flower: $(FLOWER).stamp  ## Run what needs no extra next to Flower, with datasets 4
 	$(FLOWER)/bin/python $(PYTEST) -m 'not slow' -p tests.fixtures.without_extras $(filter-out %/test_core.py,$(CORE_TESTS))
 
 # The lowest versions that pyproject.toml allows of all that it names, with the Python that this is made with.

@@ -220,7 +220,13 @@ def _row(param: Any, declared: inspect.Parameter | None) -> Row:
         is_opposite = param.secondary_opts[0].startswith("--no-")
         default = ("off", "on")[default] if is_opposite else (param.secondary_opts, param.opts)[default][0]
     shown = "" if default in (None, inspect.Parameter.empty) else str(default)
-    return Row(name, param.help or "", shown, param.required, is_list)
+    return Row(name, _help_text(param, declared), shown, param.required, is_list)
+
+
+def _help_text(param: Any, declared: inspect.Parameter | None) -> str:
+    """The help of an argument or an option; click 8.5 clears that of an argument which typer before 0.26 makes."""
+    declarations = getattr(getattr(declared, "annotation", None), "__metadata__", ())
+    return str(param.help or next((each.help for each in declarations), None) or "")
 
 
 def _argument_name(param: Any) -> str:

@@ -5,7 +5,7 @@ import os
 import pty
 import subprocess
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 import typer
@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from medmnist_hf import console
 from medmnist_hf.cli.main import app as command_line
-from medmnist_hf.console.program import Program
+from medmnist_hf.console.program import Program, Row
 
 app = Program(add_completion=False)
 
@@ -82,6 +82,13 @@ def test_wrong_usage_is_one_printable_line(
     assert out == ""
     assert err.startswith("error: ") and err.count("\n") == 1 and "\x1b" not in err
     assert "--help)" in err
+
+
+def test_help_of_an_argument_is_shown_where_click_has_cleared_it() -> None:
+    verb: Any = typer.main.get_command(app).get_command(None, "first")  # type: ignore[attr-defined]
+    verb.params[0].help = None
+    panels = dict(verb.panels(typer.Context(verb)))
+    assert panels["Arguments"] == [Row("NAMES", "Names.", required=True)]
 
 
 def test_help_in_a_pipe_is_plain_and_its_example_one_line() -> None:

@@ -300,6 +300,13 @@ def test_broken_and_vulnerable_releases_are_excluded(name: str, release: str) ->
     assert requirements and not any(each.specifier.contains(release) for each in requirements)
 
 
+@pytest.mark.parametrize(("name", "release"), [("datasets", "4.8.5"), ("rich", "14.3.4"), ("typer", "0.20.1")])
+def test_the_newest_releases_that_flower_allows_are_not_excluded(name: str, release: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (requirement,) = (each for each in map(Requirement, project["dependencies"]) if each.name == name)
+    assert requirement.specifier.contains(release)
+
+
 def test_importing_the_package_is_light_and_leaves_no_files(tmp_path: Path) -> None:
     """Importing the package loads neither datasets nor torch, and writes no file."""
     code = (
