@@ -69,7 +69,8 @@ def embed(
     size: Annotated[
         list[str] | None,
         Panel.DATA.option(
-            help="Sizes of the images to read: 28, 64, 128 or 224.", show_default="those in DATA, or 28"
+            help="Sizes of the images to read: 28, 64, 128 or 224, or e.g. 28-corrected.",
+            show_default="those in DATA, or 28",
         ),
     ] = None,
     root: Root = None,
@@ -167,17 +168,16 @@ def embed(
 
 def name_data(data: list[str], sizes: list[str] | tuple[str, ...]) -> list[dict[str, Any]]:
     """Name and size of each data set; ``all`` stands for every subset that has the size."""
-    numbers: list[int | None] = [_size(text) for text in sizes] or [None]
+    valid = dict.fromkeys(name for entry in subsets() for name in entry.config_names)
+    for text in sizes:
+        if text not in valid:
+            raise CatalogError(f"--size {text!r} is not a valid size: choose from {', '.join(valid)}")
     if ALL in data:
-        wanted = [number or DEFAULT_SIZE for number in numbers]
-        return [{"dataset": each.flag, "size": size} for each in subsets() for size in wanted if size in each.sizes]
-    return [{"dataset": name, "size": number} for name in dict.fromkeys(data) for number in numbers]
-
-
-def _size(text: str) -> int:
-    if text not in {str(size) for entry in subsets() for size in entry.sizes}:
-        raise CatalogError(f"--size {text!r} is not a valid size: choose from 28, 64, 128 and 224")
-    return int(text)
+        wanted = sizes or [str(DEFAULT_SIZE)]
+        return [
+            {"dataset": each.flag, "size": size} for each in subsets() for size in wanted if size in each.config_names
+        ]
+    return [{"dataset": name, "size": size} for name in dict.fromkeys(data) for size in sizes or [None]]
 
 
 def _plan_table(configs: "list[BuiltConfig]", model: str) -> Table:

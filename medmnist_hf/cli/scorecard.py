@@ -58,7 +58,10 @@ def scorecard(
     *,
     size: Annotated[
         str | None,
-        Panel.DATA.option(help="Size of the images to read: 28, 64, 128 or 224.", show_default="that in DATA, or 28"),
+        Panel.DATA.option(
+            help="Size of the images to read: 28, 64, 128 or 224, or e.g. 28-corrected.",
+            show_default="that in DATA, or 28",
+        ),
     ] = None,
     root: Root = None,
     revision: Revision = None,

@@ -54,7 +54,7 @@ class Recipe(NamedData):
             "build (dist/pathmnist). Several subsets, to train one model on: pathmnist,bloodmnist, all-2d or all-3d."
         }
     )
-    size: int = option(catalog.DEFAULT_SIZE, "Size of the images to read: 28, 64, 128 or 224.")
+    size: int = option(catalog.DEFAULT_SIZE, "Size of the images to read: 28, 64, 128 or 224, or e.g. 28-corrected.")
     root: str | None = option(
         None,
         f"Folder of builds to search for the subset, not {ROOT_VARIABLE}, {DEFAULT_ROOT}, the cache and the Hub.",
@@ -282,8 +282,7 @@ class Recipe(NamedData):
     def to_yaml(self) -> str:
         """All fields as YAML, in the form that `make_recipe` reads."""
         values = dataclasses.asdict(self) | {"seeds": list(self.seeds)}
-        text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-        return text
+        return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 RECIPE_NAME: Final = "recipe.yaml"
@@ -416,5 +415,6 @@ def _checked(values: Any, where: str) -> dict[str, Any]:
             raise TrainingError(f"{where}: {unknown_option(name, FIELDS, SHORT)}")
         plain = parse_seconds(value, f"{where}: {name}") if name == "time_budget" else value
         plain = parse_size(plain) if name in {"size", "image_size"} else plain
-        checked[name] = typed_value(plain, type_of(name), f"{where}: {name}")
+        kind = str if name == "size" and isinstance(plain, str) else type_of(name)  # 28-corrected: see `locate_data`
+        checked[name] = typed_value(plain, kind, f"{where}: {name}")
     return checked

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medmnist_hf.catalog import Task, subsets
-from medmnist_hf.errors import MedMNISTError, TrainingError
+from medmnist_hf.errors import CatalogError, MedMNISTError, TrainingError
 from medmnist_hf.training.recipe import (
     FIELDS,
     Recipe,
@@ -316,8 +316,15 @@ def test_pipes_devices_and_large_files_are_not_read(tmp_path: Path) -> None:
 
 def test_a_size_may_be_given_as_text() -> None:
     assert make_recipe({"dataset": "breastmnist", "size": "64"}).size == 64
-    with pytest.raises(TrainingError, match="size is 'large': must be int"):
+    with pytest.raises(CatalogError, match="breastmnist has no size large: choose from 28, 64, 128, 224"):
         make_recipe({"dataset": "breastmnist", "size": "large"})
+
+
+def test_a_size_may_be_the_name_of_a_config() -> None:
+    recipe = make_recipe({"dataset": "dermamnist", "size": "28-corrected"})
+    assert (recipe.dataset, recipe.size) == ("dermamnist-corrected", 28)
+    with pytest.raises(CatalogError, match="breastmnist has no size 28-corrected"):
+        make_recipe({"dataset": "breastmnist", "size": "28-corrected"})
 
 
 def test_the_epoch_is_selected_by_a_measure_of_the_task() -> None:

@@ -83,7 +83,7 @@ _PANEL_OF: Final = {name: panel for panel, names in PANELS.items() for name in n
 _PATHS: Final = ("root", "checkpoint", "features")
 """Fields that are paths, stored as text."""
 
-_METAVARS: Final = {"image_size": "SIZE", MODEL_FILE: "FILE:NAME", AUGMENTATION_FILE: "FILE:NAME"}
+_METAVARS: Final = {"size": "SIZE", "image_size": "SIZE", MODEL_FILE: "FILE:NAME", AUGMENTATION_FILE: "FILE:NAME"}
 
 _NAMED: Final = "named_dataset"
 """Parameter of ``--dataset``, an option that help does not show: a file of options names the data set like that."""
@@ -255,7 +255,7 @@ def _field_option(name: str) -> inspect.Parameter:
     if name == "dataset":
         argument = typer.Argument(metavar="DATA", help=about, show_default=False)
         return _parameter(name, Annotated[kind | None, argument])
-    if name == "time_budget":
+    if name in {"time_budget", "size"}:
         kind = str
     if name == "method":
         kind, about = str, " ".join([about, *(f"{each.name}: {each.about}" for each in METHODS.values()), _ENGINES])
