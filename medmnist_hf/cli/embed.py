@@ -177,7 +177,8 @@ def name_data(data: list[str], sizes: list[str] | tuple[str, ...]) -> list[dict[
         return [
             {"dataset": each.flag, "size": size} for each in subsets() for size in wanted if size in each.config_names
         ]
-    return [{"dataset": name, "size": size} for name in dict.fromkeys(data) for size in sizes or [None]]
+    each_size: list[str | None] = [*sizes] or [None]
+    return [{"dataset": name, "size": size} for name in dict.fromkeys(data) for size in each_size]
 
 
 def _plan_table(configs: "list[BuiltConfig]", model: str) -> Table:
