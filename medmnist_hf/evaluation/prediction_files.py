@@ -50,6 +50,9 @@ _NAME: Final = re.compile(
     re.DOTALL,
 )
 _NUMBER: Final = r"(?P<value>\d+(?:[.,]\d+)?|nan)(?![\d.,])"
+_DECISIONS: Final = {"False": 0, "True": 1}
+"""How the official package writes scores that are bool."""
+
 _SPLITS: Final = {prefix: split for split, prefix in NPZ_SPLITS.items()}
 
 
@@ -343,7 +346,7 @@ def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
 
 def _number(cell: str, where: str) -> float:
     try:
-        value = math.nan if "_" in cell else float(cell)
+        value = math.nan if "_" in cell else float(_DECISIONS.get(cell, cell))
     except ValueError:
         what = f"{cell[:40]!r}" if cell.strip() else "an empty cell"
         raise ScoreError(f"{where} has {what} as a score: write finite numbers, with a decimal point") from None

@@ -58,6 +58,7 @@ def main(arguments: Sequence[str], **_: object) -> None:
     if len(values) > len(free):
         parsers[name].error(f"unexpected value {values[len(free)]}")
     given |= dict(zip(free, values, strict=False))
+    given = {name: text for name, text in given.items() if text != "None"}
     for parameter in parameters.values():
         if parameter.default is inspect.Parameter.empty and parameter.name not in given:
             parsers[name].error(f"--{parameter.name} is missing")

@@ -5,23 +5,32 @@ AUC and ACC are those of `medmnist_hf.scoring.official`, which equal the officia
 
 import csv
 import logging
+import re
 import time
 from io import StringIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medmnist_hf.catalog import Task, subset
+from medmnist_hf.catalog import DEFAULT_SIZE, NPZ_SPLITS, Task, split_name, subset
 from medmnist_hf.errors import ScoreError
-from medmnist_hf.evaluation.prediction_files import prediction_name, read_predictions, write_scores
+from medmnist_hf.evaluation.prediction_files import (
+    PredictionName,
+    prediction_name,
+    read_predictions,
+    write_scores,
+)
 from medmnist_hf.official.info import DEFAULT_ROOT, INFO, size_flag
 from medmnist_hf.official.roots import Root, check_size, check_split, find_data, read_labels
 from medmnist_hf.official.utils import write_file
 from medmnist_hf.scoring.inputs import plain
 from medmnist_hf.scoring.official import accuracy, score
 from medmnist_hf.scoring.predictions import THRESHOLD, Predictions, check
+
+_NAME: Final = re.compile(r"([^_]+)_(?:(\d{1,4})_)?(train|val|test)")
+"""How the name of a prediction file begins; what follows is free, as in the official package."""
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +93,7 @@ class Evaluator:
         metrics = Metrics(*_score(predictions))
         if save_folder is not None:
             path = Path(save_folder, self.get_standard_evaluation_filename(metrics, run))
-            write_scores(path, scores.reshape(len(scores), -1))
+            write_scores(path, scores.reshape(len(self.labels), -1))
         return metrics
 
     def get_standard_evaluation_filename(self, metrics: tuple[float, float], run: object = None) -> str:
@@ -112,8 +121,8 @@ class Evaluator:
         """Score a prediction file, print the result, and write the scores to a file whose name includes it.
 
         Args:
-            path: A file named ``{flag}{size_flag}_{split}*.csv`` with a line ``row,score,...`` for each row, in any
-                order. The result is written to the same folder.
+            path: A file whose name begins with ``{flag}{size_flag}_{split}``, with a line ``row,score,...`` for each
+                row, in any order. The result is written to the same folder.
             run: Name of the run in the name of the result; what follows the last ``@`` of the file's name if None.
             root: Where the labels are.
 
@@ -122,17 +131,19 @@ class Evaluator:
             CatalogError: The name contains an unknown subset or size.
             ScoreError: The name does not have that form, or rows or scores are missing.
         """
-        file = read_predictions(Path(path))
-        if run is None and not file.run:
+        path = Path(path)
+        match = _NAME.match(path.name)
+        named = match and PredictionName(
+            match[1].lower(), int(match[2] or DEFAULT_SIZE), split_name(match[3]), run="", auc=None, acc=None
+        )
+        file = read_predictions(path, named)
+        run = path.stem.partition("@")[2] if run is None else run
+        if run == "":
             raise ScoreError(f"{path}: its name has no run after @: pass run=")
-        evaluator = cls(file.flag, _prefix(file.split), file.size, root)
-        metrics = evaluator.evaluate(file.scores, Path(path).parent, file.run if run is None else run)
+        evaluator = cls(file.flag, NPZ_SPLITS[file.split], file.size, root)
+        metrics = evaluator.evaluate(file.scores, path.parent, run)
         print(metrics)  # noqa: T201 - as the official method does
         return metrics
-
-
-def _prefix(split: str) -> str:
-    return "val" if split == "validation" else split
 
 
 def _check(y_true: Any, y_score: Any, task: str, num_classes: int | None = None) -> Predictions:

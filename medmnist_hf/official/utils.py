@@ -113,7 +113,7 @@ def save2d(  # noqa: PLR0917  (the official order)
         MedMNISTError: A file cannot be written.
     """
     PIL.Image.init()
-    if PIL.Image.EXTENSION.get(f".{postfix.lower()}") not in PIL.Image.SAVE:
+    if PIL.Image.EXTENSION.get(Path(f"_.{postfix}").suffix.lower()) not in PIL.Image.SAVE:
         raise ArgumentError(f"images cannot be saved as {postfix}: choose another format, such as png")
     save_fn(imgs, labels, img_folder, split, postfix, csv_path, PIL.Image.fromarray, lambda img, path: img.save(path))
 
@@ -138,7 +138,8 @@ def save_fn(  # noqa: PLR0917  (the official order)
     """Write each row of a split to a file, and a line per file to a CSV.
 
     Files are named ``{split}{row}_{labels}.{postfix}`` and appear in their folder once all of them are written; then
-    the lines ``SPLIT,file,label,...`` are added to the CSV, where they replace those of the same split.
+    the lines ``SPLIT,file,label,...`` are added to the CSV. In ``{img_folder}.csv``, which is the CSV of this folder
+    alone, they replace those of the same split.
 
     Args:
         imgs: Images or volumes, uint8, N rows.
@@ -177,13 +178,17 @@ def save_fn(  # noqa: PLR0917  (the official order)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     if csv_path is not None:
-        write_file(Path(csv_path), "".join(_other_lines(Path(csv_path), f"{SPLIT_DICT[split]},") + lines))
+        table = Path(csv_path)
+        before = _lines(table)
+        if table == folder.with_name(f"{folder.name}.csv"):
+            before = [line for line in before if not line.startswith(f"{SPLIT_DICT[split]},")]
+        write_file(table, "".join(before + lines))
 
 
-def _other_lines(path: Path, start: str) -> list[str]:
-    """The lines of a file that do not begin with a text; none if there is no file."""
+def _lines(path: Path) -> list[str]:
+    """The lines of a file; none if there is no file."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return [line for line in file if not line.startswith(start)]
+            return list(file)
     except FileNotFoundError:
         return []

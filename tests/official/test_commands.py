@@ -59,7 +59,7 @@ def test_lists_and_facts_are_the_official_ones(both: tuple[Run, Run]) -> None:
     "line",
     [
         "save --flag=breastmnist --folder={out} --root={root} --postfix=png --download=False --size=28",
-        "save breastmnist {out} jpg {root}",
+        "save breastmnist {out} jpg {root} --size=None",
         "save --flag nodulemnist3d --folder {out} --postfix gif --root {root}",
     ],
 )

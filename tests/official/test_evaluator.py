@@ -89,6 +89,32 @@ def test_a_prediction_file_is_read_and_written_as_there(
     assert set(files) == {"bloodmnist_64_test@3.csv", "bloodmnist_64_test_[AUC]1.000_[ACC]1.000@3.csv"}
 
 
+def test_what_follows_the_split_in_the_name_is_free(
+    root: Root, theirs: Theirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, results = root("breastmnist"), []
+    module = theirs(folder)
+    monkeypatch.setattr(module.Evaluator.__init__, "__defaults__", (None, folder))
+    for package, options in ((module, {}), (medmnist, {"root": folder})):
+        out = tmp_path / package.__name__
+        out.mkdir()
+        for name, score in (("testABC@a.csv", "0.75"), ("test@b", "1"), ("test of mine@c.txt", "True")):
+            path = out / f"breastmnist_{name}"
+            path.write_text("".join(f"{row},{score}\n" for row in range(8)))
+            results.append(package.Evaluator.parse_and_evaluate(str(path), **options))
+    assert results[:3] == results[3:]
+    mine, other = (sorted(path.name for path in folder.iterdir()) for folder in (out, tmp_path / "medmnist"))
+    assert mine == other and len(mine) == 6
+
+
+def test_a_row_of_scores_is_written_as_a_column(root: Root, tmp_path: Path) -> None:
+    evaluator = medmnist.Evaluator("breastmnist", "test", root=root("breastmnist"))
+    scores = np.random.default_rng(3).random(8)
+    for name, given in (("row", scores[None]), ("column", scores[:, None])):
+        evaluator.evaluate(given, tmp_path / name, "mine")
+    assert contents(tmp_path / "row") == contents(tmp_path / "column")
+
+
 @pytest.mark.parametrize("entry", EVERY)
 def test_dummy_predictions(entry: Subset, root: Root, theirs: Theirs) -> None:
     """There is a column too few where classes exclude each other; the others are the official ones."""

@@ -37,7 +37,7 @@ def test_frames_are_the_official_ones(tmp_path: Path) -> None:
         ours.save_frames_as_gif(mine, tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("postfix", ["png", "jpg", "bmp", "tiff"])
+@pytest.mark.parametrize("postfix", ["png", "JPG", "bmp", "small.png", ".tiff"])
 def test_files_are_the_official_ones(postfix: str, tmp_path: Path) -> None:
     images, labels = RNG.integers(0, 256, (7, 9, 9, 3), np.uint8), RNG.integers(0, 2, (7, 3), np.uint8)
     for module in (ours, official):
@@ -45,11 +45,14 @@ def test_files_are_the_official_ones(postfix: str, tmp_path: Path) -> None:
         for split in ("train", "val"):
             module.save2d(images, labels, str(out / "images"), split, postfix, str(out / "all.csv"))
         module.save2d(images, labels, str(out / "more"), "test", postfix, None)
+        module.save2d(images[:2], labels[:2], str(out / "others"), "train", postfix, str(out / "all.csv"))
     mine, theirs = (
         {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         for folder in (tmp_path / ours.__name__, tmp_path / official.__name__)
     )
-    assert mine == theirs and len(mine) == 22
+    assert mine == theirs and len(mine) == 24
+    with pytest.raises(ArgumentError, match="images cannot be saved as None"):
+        ours.save2d(images, labels, tmp_path / "none", "train", None, None)  # type: ignore[arg-type]
     assert ours.SPLIT_DICT == official.SPLIT_DICT
 
 
