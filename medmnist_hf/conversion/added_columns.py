@@ -74,8 +74,12 @@ class AddedFiles:
 
     def __post_init__(self) -> None:
         """Check that both exist."""
+        if self.ids is not None and self.ids.is_file():
+            raise SourceError(f"{self.ids} is a file: set --source-ids to its folder, {self.ids.parent}")
         if self.ids is not None and not self.ids.is_dir():
             raise SourceError(f"no folder {self.ids}: set --source-ids to the folder of the official CSV files")
+        if self.metadata is not None and self.metadata.is_dir():
+            raise SourceError(f"{self.metadata} is a folder: set --metadata to a CSV file in it")
         if self.metadata is not None and not self.metadata.is_file():
             raise SourceError(f"no file {self.metadata}: set --metadata to the CSV file about the source images")
 

@@ -140,6 +140,8 @@ def build_config(
     options = options or BuildOptions()
     codec = ARRAY if subset.ndim == 3 else options.codec
     try:
+        if not final.parent.exists():  # files that do not fit leave no folder
+            RowTables(subset, size, codec, options.added).open(file)
         work.mkdir(parents=True, exist_ok=True)
         with sole_process(work / f"{name}.lock", f"building {final}"):
             stage = work / name

@@ -114,8 +114,25 @@ def test_missing_files(tmp_path: Path) -> None:
         AddedFiles(tmp_path / "none")
     with pytest.raises(SourceError, match=r"no file .*: set --metadata"):
         AddedFiles(metadata=tmp_path / "none.csv")
+    (tmp_path / "ids.csv").touch()
+    with pytest.raises(SourceError, match=r"ids\.csv is a file: set --source-ids to its folder, "):
+        AddedFiles(tmp_path / "ids.csv")
+    with pytest.raises(SourceError, match=r" is a folder: set --metadata to a CSV file in it$"):
+        AddedFiles(metadata=tmp_path)
     with pytest.raises(SourceError, match=r"no file breastmnist\.csv or breastmnist_split_info\.csv in"):
         AddedFiles(tmp_path).columns_of(subset("breastmnist"))
+
+
+def test_a_build_that_fails_on_its_files_leaves_no_folder(phantoms: Phantoms, tmp_path: Path) -> None:
+    for name in ("ids", "dist"):
+        (tmp_path / name).mkdir()
+    entry, options = subset("breastmnist"), BuildOptions(added=AddedFiles(tmp_path / "ids"))
+    for text in (None, "split,index,image_id\n"):
+        if text is not None:
+            (tmp_path / "ids" / "breastmnist.csv").write_text(text)
+        with pytest.raises((SourceError, ReadError), match=r"breastmnist\.csv"):
+            build_config(entry, 28, phantoms(entry.flag), tmp_path / "dist", options=options)
+        assert not list((tmp_path / "dist").iterdir())
 
 
 def test_ids_of_another_form_have_no_group(
