@@ -12,10 +12,11 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.lib import format as npy
@@ -140,6 +141,9 @@ class _Unfit(Exception):
     """An entry is missing, or does not match its spec."""
 
 
+_FAULTS = (FileNotFoundError, NotADirectoryError, IsADirectoryError, UnfitFileError, EOFError, KeyError, ValueError)
+
+
 def fetch(spec: Spec, decode: Decode, cache_dir: str | Path | None = None) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     """Open an entry. If it is missing or unfit, one process writes it while the others wait.
 
@@ -255,15 +259,7 @@ def _open_entry(folder: Path, spec: Spec) -> tuple[NDArray[np.uint8], NDArray[An
         if hashlib.sha256(content).hexdigest() != info.labels_sha256:
             raise _Unfit(f"{_LABELS} was changed")
         labels: NDArray[Any] = npy.read_array(io.BytesIO(content), allow_pickle=False)
-    except (
-        FileNotFoundError,
-        NotADirectoryError,
-        IsADirectoryError,
-        UnfitFileError,
-        EOFError,
-        KeyError,
-        ValueError,
-    ) as error:
+    except _FAULTS as error:
         raise _Unfit(first_line(error)) from None
     except (OSError, MemoryError) as error:
         raise MedMNISTError(
@@ -306,8 +302,10 @@ def _write(root: Path, spec: Spec, decode: Decode) -> tuple[NDArray[np.uint8], N
             labels_sha256=sha256_of(temporary / _LABELS),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
-        with _synced(temporary / _INFO) as file:
+        with (temporary / _INFO).open("xb") as file:
             file.write((json.dumps(encode(info), indent=2) + "\n").encode())
+            file.flush()
+            os.fsync(file.fileno())
         try:
             arrays = _open_entry(temporary, spec)
         except _Unfit as error:
@@ -325,20 +323,19 @@ def _write(root: Path, spec: Spec, decode: Decode) -> tuple[NDArray[np.uint8], N
 
 
 def _write_npy(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], blocks: Iterator[NDArray[Any]]) -> None:
-    # Write through the file, not a mapping: a full disk then raises an error instead of killing the process, and
-    # pages waiting for the disk do not count as its memory.
-    with _synced(path) as file:
+    # Write through the file, not a mapping: a full disk then raises an error instead of killing the process, and pages
+    # waiting for the disk do not count as its memory. The disk works while the next blocks are decoded.
+    with path.open("xb") as file, ThreadPoolExecutor(1) as disk:
         npy.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
+        syncs: list[Future[None]] = []
         for block in blocks:
             file.write(np.ascontiguousarray(block, dtype).data)
-
-
-@contextlib.contextmanager
-def _synced(path: Path) -> Iterator[BinaryIO]:
-    with path.open("xb") as file:
-        yield file
+            if not syncs or syncs[-1].done():
+                syncs.append(disk.submit(os.fsync, file.fileno()))
         file.flush()
-        os.fsync(file.fileno())
+        syncs.append(disk.submit(os.fsync, file.fileno()))
+        for sync in syncs:
+            sync.result()
 
 
 def _no_room(root: Path, spec: Spec, why: str, cache_dir: str | Path | None) -> MedMNISTError:

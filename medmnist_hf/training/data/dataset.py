@@ -136,7 +136,7 @@ class ArrayDataset(Dataset[dict[str, Tensor]]):
         )
         rows = positions if self._rows is None else self._rows.index_select(0, positions)
         torch.index_select(self._images, 0, rows, out=images)
-        labels = self.labels[positions]
+        labels = self.labels.index_select(0, positions)
         return ArrayBatch(images, labels.pin_memory() if pin else labels, positions, epoch, self.statistics)
 
     def __getstate__(self) -> dict[str, Any]:

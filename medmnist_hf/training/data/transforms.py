@@ -254,8 +254,9 @@ class BatchTransform:
             target = out.movedim(1, -1) if direct else torch.empty((count, *sides, channels), device=images.device)
             rows = target.view(count, -1)
             rows.copy_(images.expand(-1, channels, *sides).movedim(1, -1).reshape(count, -1))
-            tiles = prod(sides) * channels // len(scale) if len(scale) > 1 else 1
-            _scale_and_shift(rows, scale.repeat(tiles), shift.repeat(tiles))
+            if len(scale) > 1:
+                scale, shift = scale.repeat(prod(sides)), shift.repeat(prod(sides))
+            _scale_and_shift(rows, scale, shift)
             target = target.movedim(-1, 1)
         else:
             target = out if direct else torch.empty(out.shape, device=images.device)
