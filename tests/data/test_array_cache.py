@@ -322,7 +322,7 @@ def test_two_processes_decode_once(tmp_path: Path) -> None:
 
 
 def test_a_waiting_process_takes_over_when_the_writer_is_killed(tmp_path: Path) -> None:
-    first = child(tmp_path, seconds=0.3)
+    first = child(tmp_path, seconds=60)
     assert first.stdout and first.stdout.readline() == "decoding\n"
     second = child(tmp_path)
     assert second.stderr and "waiting" in second.stderr.readline()
