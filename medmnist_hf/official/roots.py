@@ -194,7 +194,10 @@ def _config_at(place: Build | Repository) -> "BuiltConfig":
     """Open a build or a repository."""
     from medmnist_hf.data.configs import config_at
 
-    config = config_at(place)
+    try:
+        config = config_at(place)
+    except SourceError as error:
+        raise RootError(error) from None
     provenance = config.manifest.source.provenance
     if not provenance.comparable:
         _log.warning("%s: %s", config.where, provenance.warning)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import medmnist_hf.official as medmnist
 from medmnist_hf.cards.render import write_card
 from medmnist_hf.catalog import subset
 from medmnist_hf.errors import ReadError
@@ -107,6 +108,13 @@ def test_the_hub_is_named_by_its_url() -> None:
     for text in ("hf://medmnist", "hf://datasets/", "hf://datasets/you/breastmnist", "hf://datasets/you@"):
         with pytest.raises(RootError, match=rf"^root '{text}' is not valid: for the Hub, write {ON_HUB} or"):
             find_data(subset(FLAG), 28, text)
+
+
+@pytest.mark.usefixtures("hub")
+def test_what_the_hub_does_not_have_is_missing_like_a_file() -> None:
+    for read in (medmnist.BreastMNIST, lambda split, root: medmnist.Evaluator(FLAG, split, root=root)):
+        with pytest.raises(RuntimeError, match=r"^cannot load none/breastmnist at size 28 .*: check the name"):
+            read("val", root="hf://datasets/none")
 
 
 def test_a_home_folder_is_expanded(root: Root, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
