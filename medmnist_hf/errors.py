@@ -153,6 +153,17 @@ class _Repr(reprlib.Repr):
         return super().repr_int(x, level) if x.bit_length() <= 256 else f"an integer of {x.bit_length():,} bits"
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun, e.g. ``1 task`` or ``1,000 tasks``.
+
+    Args:
+        number: The number.
+        noun: The noun for one.
+        plural: The noun for others, if it is not `noun` with an s.
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def shorten(value: Any) -> str:
     """Return the `repr` of a value from an untrusted file, cut to 160 characters, to quote in a message."""
     text = _REPR.repr(value)

@@ -14,6 +14,7 @@ from medmnist_hf.errors import (
     MedMNISTError,
     cannot_read,
     cannot_write,
+    counted,
     first_line,
     is_full,
     one_line,
@@ -93,6 +94,11 @@ def test_a_lack_of_resources_overrides_the_remedy(error: Exception) -> None:
     )
     assert cannot_read("x", OSError("cut"), "build it again") == "cannot read x (cut): build it again"
     assert "check its permissions" in cannot_read("x", PermissionError(errno.EACCES, "any"), "build it again")
+
+
+def test_a_count_has_the_noun_of_its_number() -> None:
+    texts = [counted(number, "row") for number in (0, 1, 1000)] + [counted(2, "repository", "repositories")]
+    assert texts == ["0 rows", "1 row", "1,000 rows", "2 repositories"]
 
 
 def test_only_cannot_read_words_a_read_error() -> None:

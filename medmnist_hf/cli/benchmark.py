@@ -12,7 +12,7 @@ import typer
 from medmnist_hf import console
 from medmnist_hf.cli.options.engine import EngineChoice, EngineConfig, GpusPerTask, Wait
 from medmnist_hf.console.program import Panel
-from medmnist_hf.errors import TrainingError
+from medmnist_hf.errors import TrainingError, counted
 from medmnist_hf.extras import suggest_install
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _show(
 
     cell_problems: Iterator[str] = repeat("")  # data on distant machines cannot be checked here
     if engine.sees_results:
-        console.echo(f"checking data and models of {len(cells)} cells ...", err=True)
+        console.echo(f"checking data and models of {counted(len(cells), 'cell')} ...", err=True)
         cell_problems = problems([cell for cell in cells if statuses[cell.name].state is not State.DONE])
     blocked = 0
     for cell in cells:
@@ -181,7 +181,7 @@ def _show(
     for line in engine.resources(len(cells) - finished, folder):
         say(line)
     if blocked:
-        raise TrainingError(f"{blocked} of {len(cells)} cells cannot run: fix the problems above")
+        raise TrainingError(f"{blocked} of {counted(len(cells), 'cell')} cannot run: fix the problems above")
 
 
 def _report(statuses: "Mapping[str, Status]", out: Path) -> list[tuple[str, str, str]]:
@@ -208,7 +208,7 @@ def _report(statuses: "Mapping[str, Status]", out: Path) -> list[tuple[str, str,
     out.mkdir(parents=True, exist_ok=True)
     boards = gather(out)
     runs = sum(len(row.links) for board in boards for row in board.own)
-    say(f"{runs} run{'' if runs == 1 else 's'} with results in {out}")
+    say(f"{counted(runs, 'run')} with results in {out}")
     for path in write_report(boards, unfinished, out):
         say(f"wrote {path}")
     for name, state, note in unfinished:

@@ -30,7 +30,7 @@ from medmnist_hf.cli.options.engine import (
 from medmnist_hf.cli.options.recipe import OWN_MODEL, read_recipe, recipe_options
 from medmnist_hf.console.program import Panel
 from medmnist_hf.embeddings.manifest import DTYPES, StoreManifest, config_name
-from medmnist_hf.errors import CatalogError, MedMNISTError, TrainingError, shorten
+from medmnist_hf.errors import CatalogError, MedMNISTError, TrainingError, counted, shorten
 from medmnist_hf.extras import require_modules, suggest_install
 from medmnist_hf.jobs.tasks import Task, TaskFolder
 from medmnist_hf.own_code.names import MODEL_FILE
@@ -154,7 +154,7 @@ def embed(
         return
     terminal.print(_plan_table(configs, recipes[0].model))
     count = sum(record.rows for config in configs for record in config.manifest.splits.values())
-    terminal.print(f"{count:,} images to features in {out}, on {chosen.device}\n")
+    terminal.print(f"{counted(count, 'image')} to features in {out}, on {chosen.device}\n")
     outcomes = _embed(recipes, configs, chosen)
     terminal.print(_outcome_table(outcomes))
     failed = [outcome for outcome in outcomes if outcome.error is not None]

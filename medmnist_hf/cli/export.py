@@ -8,6 +8,7 @@ import typer
 from medmnist_hf import console
 from medmnist_hf.cli.options.data import ReadData, Revision, RootToRead, Size
 from medmnist_hf.console.program import Panel
+from medmnist_hf.errors import counted
 
 _Force = Annotated[bool, Panel.OUTPUT.option("--force", help="Replace existing files.")]
 
@@ -66,7 +67,7 @@ def export(
             force=force,
             on_progress=lambda count: progress.advance(task, count),
         )
-    console.echo(f"{exported.rows:,} rows in {' and '.join(map(str, exported.paths))}")
+    console.echo(f"{counted(exported.rows, 'row')} in {' and '.join(map(str, exported.paths))}")
 
 
 def montage(

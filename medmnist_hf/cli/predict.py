@@ -8,7 +8,7 @@ import typer
 from medmnist_hf import console
 from medmnist_hf.cli.options.data import RootToRead
 from medmnist_hf.console.program import Panel
-from medmnist_hf.errors import BuildError, TrainingError, cannot_write
+from medmnist_hf.errors import BuildError, TrainingError, cannot_write, counted
 from medmnist_hf.extras import require_modules, suggest_install
 from medmnist_hf.files import write_atomically
 
@@ -97,4 +97,4 @@ def predict(
             write_atomically(table, models.table(inputs, scores))
         except OSError as error:
             raise BuildError(cannot_write(table, error, "choose another file")) from None
-    console.echo(f"scores of {inputs.count:,} images in {' and '.join(map(str, filter(None, (out, table))))}")
+    console.echo(f"scores of {counted(inputs.count, 'image')} in {' and '.join(map(str, filter(None, (out, table))))}")

@@ -14,7 +14,7 @@ from medmnist_hf.cli.options.engine import EngineChoice, EngineConfig, GpusPerTa
 from medmnist_hf.cli.options.recipe import OWN_MODEL, recipe_options
 from medmnist_hf.console.program import Panel
 from medmnist_hf.embeddings.manifest import model_slug
-from medmnist_hf.errors import TrainingError
+from medmnist_hf.errors import TrainingError, counted
 from medmnist_hf.extras import require_modules, suggest_install
 from medmnist_hf.own_code.names import MODEL_FILE, rename_model_file
 from medmnist_hf.training.embedding.tasks import OPTIONS
@@ -176,7 +176,8 @@ def scorecard(
     missing = _write(folder)
     if missing:
         raise TrainingError(
-            f"{missing} of {len(cells)} runs have no result: run the same command again, or read their log.txt"
+            f"{missing} of {counted(len(cells), 'run')} without a result: run the same command again, or read log.txt "
+            "of each"
         )
 
 
@@ -197,13 +198,19 @@ def _announce(plan: "Plan", cells: "Sequence[BenchmarkRun]", folder: Path, engin
     waiting = [cell for cell in cells if statuses[cell.name].state is not State.DONE]
     cost = cost_of(cells, waiting)
     subsets = len({run.subset for run in plan.runs})
-    say(f"score card of {plan.title}, preset {plan.preset}: {subsets} subsets, {len(cells)} runs, in {folder}")
+    say(
+        f"score card of {plan.title}, preset {plan.preset}: {counted(subsets, 'subset')}, "
+        f"{counted(len(cells), 'run')}, in {folder}"
+    )
     for each in plan.left_out:
         say(f"left out: {each.protocol} on {each.subset}: {each.reason}")
     if not waiting:
         say("all runs are done")
         return statuses
-    say(f"to do: {cost.runs} runs with {cost.seeds} seeds; {cost.images:,} images to extract for {cost.stores} stores")
+    say(
+        f"to do: {counted(cost.runs, 'run')} with {counted(cost.seeds, 'seed')}; "
+        f"{counted(cost.images, 'image')} to extract for {counted(cost.stores, 'store')}"
+    )
     speeds, texts = {}, []
     for cell in waiting:
         ndim = cell.recipe.subset.ndim

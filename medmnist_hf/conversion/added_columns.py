@@ -19,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from medmnist_hf.catalog import SPLITS, Subset, split_name
-from medmnist_hf.errors import CatalogError, ReadError, SourceError, cannot_read, shorten
+from medmnist_hf.errors import CatalogError, ReadError, SourceError, cannot_read, counted, shorten
 from medmnist_hf.features import features_of
 from medmnist_hf.files import expand_user, read_document
 from medmnist_hf.manifest import GROUP, SOURCE_ID, AddedColumns, AddedFile
@@ -219,8 +219,8 @@ def _groups(rule: IdRule, names: Mapping[str, list[str]]) -> dict[str, list[str 
         unknown += [name for name, part in zip(ids, parts, strict=True) if part is None]
     if unknown:
         _log.warning(
-            "%d rows have no %s, since their source_id, such as %s, is not of the known form",
-            len(unknown),
+            "%s without a %s, since a source_id such as %s is not of the known form",
+            counted(len(unknown), "row"),
             rule.kind,
             shorten(unknown[0]),
         )

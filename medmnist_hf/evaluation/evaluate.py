@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from medmnist_hf.catalog import Subset, subset
-from medmnist_hf.errors import ScoreError
+from medmnist_hf.errors import ScoreError, counted
 from medmnist_hf.evaluation.labels import Labels, read_labels
 from medmnist_hf.evaluation.prediction_files import ROUNDING, PredictionFile, PredictionName, read_predictions
 from medmnist_hf.manifest import Provenance
@@ -213,8 +213,8 @@ def _named(what: str) -> Iterator[None]:
 def _same_length(path: Path, result: PredictionFile, labels: Labels) -> None:
     if len(result.scores) != len(labels.values):
         raise ScoreError(
-            f"{path}: {len(result.scores)} rows, but the {result.split} split of {result.flag} in {labels.origin} has "
-            f"{len(labels.values)}; are both from the same release of the data?"
+            f"{path}: {counted(len(result.scores), 'row')}, but the {result.split} split of {result.flag} in "
+            f"{labels.origin} has {len(labels.values)}; are both from the same release of the data?"
         )
 
 

@@ -24,12 +24,12 @@ from huggingface_hub import HfApi, JobHardware, Volume, constants, get_token
 from huggingface_hub._jobs_api import DEFAULT_UV_IMAGE, TERMINAL_JOB_STAGES, JobStage, _create_job_spec
 from huggingface_hub.errors import HfHubHTTPError
 
-from medmnist_hf.errors import JobError, first_line
+from medmnist_hf.errors import JobError, counted, first_line
 from medmnist_hf.files import write_atomically
 from medmnist_hf.jobs.bucket import Bucket
 from medmnist_hf.jobs.engine import Engine
 from medmnist_hf.jobs.settings import HfJobsSettings, Settings
-from medmnist_hf.jobs.tasks import COMPLETIONS, FAILURES, JOBS_DIR, RUNNING, TASKS_NAME, Task, TaskFolder, counted
+from medmnist_hf.jobs.tasks import COMPLETIONS, FAILURES, JOBS_DIR, RUNNING, TASKS_NAME, Task, TaskFolder
 from medmnist_hf.jobs.worker import RANKS_NAME, SETTINGS_NAME, write_settings
 from medmnist_hf.network import httpx, is_transient_status
 

@@ -12,11 +12,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from typing import Final
 
-from medmnist_hf.errors import JobError
+from medmnist_hf.errors import JobError, counted
 from medmnist_hf.jobs.engine import Engine
 from medmnist_hf.jobs.process import run_task
 from medmnist_hf.jobs.settings import Settings
-from medmnist_hf.jobs.tasks import Task, TaskFolder, counted
+from medmnist_hf.jobs.tasks import Task, TaskFolder
 
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 THREADS: Final = "OMP_NUM_THREADS"

@@ -17,12 +17,12 @@ from datatrove.utils.stats import PipelineStats
 from loguru import logger
 from ray._private.services import canonicalize_bootstrap_address
 
-from medmnist_hf.errors import JobError, first_line
+from medmnist_hf.errors import JobError, counted, first_line
 from medmnist_hf.jobs.engine import Engine
 from medmnist_hf.jobs.local import THREADS
 from medmnist_hf.jobs.process import run_task
 from medmnist_hf.jobs.settings import Settings
-from medmnist_hf.jobs.tasks import Task, TaskFolder, counted
+from medmnist_hf.jobs.tasks import Task, TaskFolder
 
 _MEMORY_GB: Final = 1.0
 """Memory that a task reserves by default; Ray wants to be given a number."""
@@ -92,7 +92,7 @@ class RayEngine(Engine):
         return [
             f"ray: {counted(tasks, 'task')}, at most {workers:,} at a time, each with {counted(self._cpus, 'core')}, "
             f"{self._memory:g} GB and {self.settings.gpus_per_task:g} GPUs",
-            f"cluster: {nodes} nodes, {found.get('CPU', 0):g} cores, {found.get('GPU', 0):g} GPUs",
+            f"cluster: {counted(nodes, 'node')}, {found.get('CPU', 0):g} cores, {found.get('GPU', 0):g} GPUs",
         ]
 
     @property

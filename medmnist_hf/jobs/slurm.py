@@ -21,11 +21,11 @@ from datatrove.executor.slurm import SlurmPipelineExecutor
 from loguru import logger
 
 from medmnist_hf.documents import parse_json
-from medmnist_hf.errors import JobError, cannot_read
+from medmnist_hf.errors import JobError, cannot_read, counted
 from medmnist_hf.files import read_document, write_atomically
 from medmnist_hf.jobs.engine import Engine
 from medmnist_hf.jobs.settings import Settings
-from medmnist_hf.jobs.tasks import SLURM_JOBS_NAME, Task, TaskFolder, counted
+from medmnist_hf.jobs.tasks import SLURM_JOBS_NAME, Task, TaskFolder
 from medmnist_hf.jobs.worker import write_settings
 
 _LOGS: Final = "slurm_logs"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from medmnist_hf.errors import JobError
+from medmnist_hf.errors import JobError, counted
 from medmnist_hf.extras import suggest_install
 from medmnist_hf.files import BusyError, sole_process
 from medmnist_hf.jobs.engine import Engine
@@ -121,7 +121,7 @@ def run_tasks(
         statuses = folder.statuses(tasks)
         never = sum(statuses[tasks[rank].name].state is State.WAITING for rank in ranks)
         if wait and keep_going and never and (logs := engine.job_logs(folder)):
-            report(f"not started: {never:,} of {len(ranks):,} tasks; what their jobs said is in {logs}")
+            report(f"not started: {never:,} of {counted(len(ranks), 'task')}; what their jobs said is in {logs}")
         return statuses
 
 

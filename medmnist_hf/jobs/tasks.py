@@ -352,11 +352,6 @@ def unique_names(names: Sequence[str]) -> list[str]:
     return unique
 
 
-def counted(number: int, noun: str) -> str:
-    """A number with its noun, e.g. ``1 task`` or ``1,000 tasks``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def count(statuses: Iterable[Status]) -> str:
     """Describe how many tasks are in each state, e.g. ``3 done, 1 failed``; states without tasks are left out."""
     numbers = dict.fromkeys(State, 0)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medmnist_hf.array_types import IntArray
-from medmnist_hf.errors import SourceError
+from medmnist_hf.errors import SourceError, counted
 from medmnist_hf.sampling.groups import group_numbers, read_column
 from medmnist_hf.sampling.labels import read_names
 from medmnist_hf.sampling.stratify import check_labels, one_hot, parts, priorities, stratified_order
@@ -77,7 +77,7 @@ def fold_of_rows(
     group = np.arange(len(labels)) if groups is None else group_numbers(groups, len(labels))
     units = int(group.max()) + 1
     if units < k:
-        raise SourceError(f"there are {units} {'rows' if groups is None else 'groups'} for {k} folds: use a smaller k")
+        raise SourceError(f"{counted(units, 'row' if groups is None else 'group')} for {k} folds: use a smaller k")
     if groups is not None:
         return _grouped(labels, k, seed, group)
     if labels.ndim == 2:

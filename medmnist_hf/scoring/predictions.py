@@ -16,7 +16,7 @@ import numpy as np
 
 from medmnist_hf.array_types import Array, BoolArray, FloatArray, IntArray
 from medmnist_hf.catalog import Task
-from medmnist_hf.errors import ScoreError
+from medmnist_hf.errors import ScoreError, counted
 from medmnist_hf.scoring.auc import Ranking
 from medmnist_hf.scoring.inputs import plain
 
@@ -300,7 +300,9 @@ def _score_array(scores: object) -> Array:
 
 def _same_rows(references: int, scores: int) -> None:
     if references != scores:
-        raise ScoreError(f"{references} references but {scores} rows of scores: pass one reference per row of scores")
+        raise ScoreError(
+            f"{counted(references, 'reference')} but {counted(scores, 'row')} of scores: pass one reference per row"
+        )
 
 
 def _right_columns(table: Array, task: Task, num_classes: int | None) -> None:

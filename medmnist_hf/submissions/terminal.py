@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from medmnist_hf import console
+from medmnist_hf.errors import counted
 from medmnist_hf.leaderboard.protocols import protocols
 from medmnist_hf.leaderboard.results import SelectedOn
 from medmnist_hf.submissions.check import Checked, Place
@@ -16,7 +17,7 @@ def print_checked(checked: Checked) -> None:
     out, entry = console.terminal(), checked.entry
     if not checked.provenance.comparable:
         out.print(checked.provenance.warning, soft_wrap=True)
-    facts = [f"{entry.seeds} {'seed' if entry.seeds == 1 else 'seeds'}", f"files of size {entry.size}"]
+    facts = [counted(entry.seeds, "seed"), f"files of size {entry.size}"]
     if entry.image_size != entry.size:
         facts.append(f"input {entry.image_size} ({entry.resize})")
     facts += [f"pretraining {entry.pretraining}", f"adaptation {entry.adaptation}", f"labels {entry.labels}"]

@@ -382,7 +382,7 @@ def unread_options(recipe: Recipe, names: Iterable[str]) -> dict[str, str]:
         "features": (chosen.trains and not recipe.probe_first, "it is only read with probe_first"),
         "few_validation": (not recipe.few_labels, "there is neither fraction nor shots"),
         "label_seed": (not recipe.few_labels, "there is neither fraction nor shots"),
-        "early_stopping": (recipe.early_stopping >= recipe.epochs, f"there are only {recipe.epochs} epochs"),
+        "early_stopping": (recipe.early_stopping >= recipe.epochs, f"epochs is {recipe.epochs}"),
     }
     reasons |= own if is_code(recipe.model) else {}
     unread = {}

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, TypeVar, get_args
 
 from medmnist_hf.data.configs import BuiltConfig
 from medmnist_hf.documents import parse_json
-from medmnist_hf.errors import MedMNISTError, TrainingError, cannot_read
+from medmnist_hf.errors import MedMNISTError, TrainingError, cannot_read, counted
 from medmnist_hf.files import read_document
 from medmnist_hf.leaderboard.protocols import OFFICIAL
 from medmnist_hf.manifest import Provenance, SourceRecord
@@ -159,7 +159,7 @@ class Hardware:
     gpus: tuple[str, ...]
 
     def __str__(self) -> str:
-        return ", ".join(self.gpus) or f"{self.processor}, {self.cores} cores"
+        return ", ".join(self.gpus or (self.processor, *([counted(self.cores, "core")] if self.cores else [])))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -145,7 +145,7 @@ def test_ids_of_another_form_have_no_group(
     with caplog.at_level(logging.WARNING):
         added = AddedFiles(tmp_path).read(subset("chestmnist"), labels)
     assert added.columns["train"]["group"][2:5] == ["00000002", None, "00000004"]
-    assert "1 rows have no patient, since their source_id, such as 'unknown'" in caplog.text
+    assert "1 row without a patient, since a source_id such as 'unknown'" in caplog.text
 
 
 def test_a_subset_whose_ids_name_nothing_has_no_groups(phantoms: Phantoms, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_decisions() -> None:
         ("pathmnist", [[0.0, 1.0], [1.0, 0.0]], "not class ids"),
         ("pathmnist", [], "not class ids"),
         ("pathmnist", [0, "tumor"], "unknown label 'tumor': pathmnist has adipose"),
-        ("pathmnist", [0], "2 references but 1 rows"),
+        ("pathmnist", [0], "2 references but 1 row"),
     ):
         with pytest.raises(ScoreError, match=message):
             decision_accuracy([0, 1], predictions, resolve(config))

@@ -184,7 +184,7 @@ def test_files_that_do_not_match_the_labels(data: Path, tmp_path: Path) -> None:
 
     rows = len(labels_of(subset("breastmnist")))
     full = "".join(f"{row},0.5\n" for row in range(rows))
-    refused("breastmnist_test@a.csv", "0,0.5\n", ScoreError, f"1 rows, but the test split of breastmnist in {data}")
+    refused("breastmnist_test@a.csv", "0,0.5\n", ScoreError, f"1 row, but the test split of breastmnist in {data}")
     refused(
         "breastmnist_test@b.csv", full + f"{rows},0.5\n", ScoreError, f"has {rows}; are both from the same release"
     )

@@ -73,8 +73,8 @@ def test_folds_of_a_data_set_and_of_arrays() -> None:
     ("k", "groups", "fault"),
     [
         (1, None, "k is 1: must be 2 or more folds"),
-        (7, None, "there are 6 rows for 7 folds: use a smaller k"),
-        (3, [1, 1, 1, 2, 2, 2], "there are 2 groups for 3 folds"),
+        (7, None, "6 rows for 7 folds: use a smaller k"),
+        (3, [1, 1, 1, 2, 2, 2], "2 groups for 3 folds"),
         (2, [1, 2], "groups have shape (2,) but there are 6 rows"),
         (2, [None, "a", 1, "b", "c", None], "groups mix text, numbers or None"),
     ],

@@ -26,7 +26,7 @@ from medmnist_hf.cli.options.data import Metadata, Mirrors, PhantomRows, Phantom
 from medmnist_hf.cli.options.engine import EngineConfig, EngineName, Wait, Workers, choose_engine
 from medmnist_hf.console.program import Panel
 from medmnist_hf.conversion.scratch import SCRATCH_VARIABLE
-from medmnist_hf.errors import SourceError
+from medmnist_hf.errors import SourceError, counted
 from medmnist_hf.extras import suggest_install
 from medmnist_hf.places.resolver import DEFAULT_ROOT
 
@@ -221,7 +221,7 @@ def build(
     terminal.print(_plan_table(plan))
     total = sum(planned.raw_bytes for planned in plan)
     terminal.print(
-        f"{len(plan)} build{'s' if len(plan) > 1 else ''}, {total / 1e6:,.1f} MB of raw pixels "
+        f"{counted(len(plan), 'build')}, {total / 1e6:,.1f} MB of raw pixels "
         f"from {_origin(plan, origin, source)} to {out}{_free(out, choice)}\n"
     )
     if dry_run:

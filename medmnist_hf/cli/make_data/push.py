@@ -21,7 +21,7 @@ from medmnist_hf.cli.options.data import LocalData, LocalRoot
 from medmnist_hf.cli.options.engine import EngineConfig, EngineName, Workers, choose_engine
 from medmnist_hf.console.program import Panel
 from medmnist_hf.embeddings.stores import store_folders
-from medmnist_hf.errors import BuildError, MedMNISTError
+from medmnist_hf.errors import BuildError, MedMNISTError, counted
 from medmnist_hf.extras import suggest_install
 from medmnist_hf.files import expand_user
 from medmnist_hf.jobs.tasks import Task, TaskFolder, unique_names
@@ -158,7 +158,7 @@ def push(
         from medmnist_hf.hub.dataset_push import add_to_collection
 
         slug = add_to_collection(api, collection, split_repo_id(planned[0])[0], planned, private=private)
-        console.echo(f"collection {slug}: {len(planned)} repositories")
+        console.echo(f"collection {slug}: {counted(len(planned), 'repository', 'repositories')}")
     if failed:
         if len(names) > 1:
             console.print_error(f"{failed} of {len(names)} builds failed")

@@ -10,7 +10,7 @@ import typer
 
 from medmnist_hf import console
 from medmnist_hf.console.program import Panel
-from medmnist_hf.errors import JobError
+from medmnist_hf.errors import JobError, counted
 
 if TYPE_CHECKING:
     from medmnist_hf.jobs.engine import Engine
@@ -222,7 +222,7 @@ def run_on(
         report(
             f"{choice.name} has the tasks: --dry-run shows their state, and the same command ends what is left"
             if left
-            else f"all {len(tasks)} tasks are done"
+            else f"done: {counted(len(tasks), 'task')}"
         )
         return statuses
     lines = unfinished(statuses, folder)
@@ -231,7 +231,7 @@ def run_on(
     if len(lines) > _MOST_LINES:
         console.print_error(f"and {len(lines) - _MOST_LINES:,} more: --dry-run lists them all")
     if lines:
-        counts = f"{len(lines)} of {len(tasks)} tasks are not done"
-        console.print_error(f"{counts}: fix what is named above, then run the same command again")
+        counts = f"not done: {len(lines)} of {counted(len(tasks), 'task')}"
+        console.print_error(f"{counts}; fix what is named above, then run the same command again")
         raise typer.Exit(1)
     return statuses

@@ -28,7 +28,7 @@ from medmnist_hf.conversion.near.filters import small_copies
 from medmnist_hf.conversion.near.report import NearDuplicates, NearPair, find_near_duplicates, summarize
 from medmnist_hf.data.decode import labels_of, pixels_of, row_errors
 from medmnist_hf.data.shards import SHARD_ERRORS, check_footer
-from medmnist_hf.errors import BuildError, SourceError, cannot_read
+from medmnist_hf.errors import BuildError, SourceError, cannot_read, counted
 from medmnist_hf.features import features_of
 from medmnist_hf.files import regular_size
 from medmnist_hf.manifest import GROUP, SOURCE_KINDS, Manifest, SplitRecord, read_manifest
@@ -335,22 +335,18 @@ def _near_findings(entry: Subset, near: NearDuplicates | None) -> Iterator[str]:
         partner = "".join(f"{'one' if count == 1 else f'{count:,}'} of {other}" for other, count in others)
         label = f", {overlap.conflicting:,} with different labels" if overlap.conflicting else ""
         yield (
-            f"{_count(rows, thing)} of {first} {'is a near duplicate' if rows == 1 else 'are near duplicates'} of "
-            f"{partner or 'others of the same split'} ({_count(overlap.pairs, 'pair')}{label})"
+            f"{counted(rows, thing)} of {first} {'is a near duplicate' if rows == 1 else 'are near duplicates'} of "
+            f"{partner or 'others of the same split'} ({counted(overlap.pairs, 'pair')}{label})"
         )
     if near and not near.pairs:
         yield f"no two {thing}s are near duplicates at a similarity of {near.threshold:g}"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _blank_sentence(audit: SplitAudit, split: str, thing: str) -> str:
     verb, rows = ("is", "row") if audit.blank == 1 else ("are", "rows")
     examples = ", ".join(map(str, audit.blank_rows[:_NAMED]))
     more = f" and {audit.blank - _NAMED:,} more" if audit.blank > _NAMED else ""
-    return f"{_count(audit.blank, thing)} of {split} {verb} blank (all pixels equal): {rows} {examples}{more}"
+    return f"{counted(audit.blank, thing)} of {split} {verb} blank (all pixels equal): {rows} {examples}{more}"
 
 
 def _overlap_sentence(overlap: Overlap, thing: str, task: Task) -> str:
@@ -359,7 +355,7 @@ def _overlap_sentence(overlap: Overlap, thing: str, task: Task) -> str:
     E.g. "1 image of train is pixel-identical to one of test, with another label: train row 115, test row 76".
     """
     (first, rows), *others = overlap.rows.items()
-    sentence = f"{_count(rows, thing)} of {first} {'is' if rows == 1 else 'are'} pixel-identical"
+    sentence = f"{counted(rows, thing)} of {first} {'is' if rows == 1 else 'are'} pixel-identical"
     single_pair = overlap.pictures == 1 and sum(overlap.rows.values()) == 2
     other_labels = "another label" if others and task is not Task.MULTI_LABEL else "different labels"
     for other, partners in others:

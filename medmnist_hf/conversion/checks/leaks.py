@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from medmnist_hf.errors import counted
 from medmnist_hf.typed_json import Count, Name
 
 
@@ -81,13 +82,9 @@ def sentences(audit: GroupAudit, thing: str) -> Iterator[str]:
     for shared in audit.shared:
         splits, rows = " and ".join(shared.rows), ", ".join(f"{n:,} of {split}" for split, n in shared.rows.items())
         verb = "has" if shared.groups == 1 else "have"
-        yield f"{_count(shared.groups, audit.kind)} {verb} {thing}s in {splits}: {rows}, e.g. {shared.example}"
+        yield f"{counted(shared.groups, audit.kind)} {verb} {thing}s in {splits}: {rows}, e.g. {shared.example}"
     if not audit.shared:
-        yield f"no {audit.kind} has {thing}s in two splits, of {_count(audit.groups, audit.kind)}"
+        yield f"no {audit.kind} has {thing}s in two splits, of {counted(audit.groups, audit.kind)}"
     for split, unknown in audit.unknown.items():
         if unknown:
-            yield f"the {audit.kind} of {_count(unknown, thing)} of {split} is not known"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+            yield f"the {audit.kind} of {counted(unknown, thing)} of {split} is not known"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from medmnist_hf.errors import counted
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.training.benchmark.links import Link
 from medmnist_hf.training.benchmark.rows import Board, BoardScore, Row, best_on_validation
@@ -185,7 +186,7 @@ def models_table(boards: Sequence[Board]) -> Table:
         Column("Subset"),
         *(Column(name, numeric=True, first=DESCENDING, facets=facets[name]) for name in names),
     )
-    foot = [TableCell(f"mean of {len(boards)} subsets")]
+    foot = [TableCell(f"mean of {counted(len(boards), 'subset')}")]
     foot += [_pair(rows if len(rows) == len(boards) else []) for rows in rows_by_name.values()]
     marks = ", the best AUC of each line in bold" if len(names) > 1 else ""
     caption = _provenance(boards).mark(

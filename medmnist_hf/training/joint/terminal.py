@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from medmnist_hf import console
+from medmnist_hf.errors import counted
 from medmnist_hf.training.joint.results import JointResult
 from medmnist_hf.training.recipe import RECIPE_NAME
 from medmnist_hf.training.results import HEADLINE, RESULTS_NAME, digits
@@ -38,7 +39,7 @@ def print_joint_results(result: JointResult, folder: Path) -> None:
                 table.add_row("ensemble", name, *_scored(summary.ensemble))
     out.print(table)
     split, means = ("test", result.mean.test) if result.mean.test else ("validation", result.mean.validation)
-    seeds = "1 seed" if len(result.seeds) == 1 else f"{len(result.seeds)} seeds"
+    seeds = counted(len(result.seeds), "seed")
     name = f"{len(result.subsets)} subsets {recipe.size}, {recipe.model} {recipe.method}, {seeds}"
     for provenance in sorted(provenances):
         name = provenance.mark(name)

@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from medmnist_hf.array_types import FloatArray
 from medmnist_hf.catalog import Task
-from medmnist_hf.errors import TrainingError
+from medmnist_hf.errors import TrainingError, counted
 from medmnist_hf.training.methods.base import Fitted, Run
 from medmnist_hf.training.methods.features import Features, split_features
 from medmnist_hf.training.models.factory import build_model, parameter_counts
@@ -89,4 +89,6 @@ def nearest_neighbors(
 
 def _check_neighbors(neighbors: int, samples: int) -> None:
     if neighbors > samples:
-        raise TrainingError(f"neighbors is {neighbors} but train has {samples} samples: use fewer neighbors")
+        raise TrainingError(
+            f"neighbors is {neighbors} but train has {counted(samples, 'sample')}: use fewer neighbors"
+        )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from medmnist_hf import catalog
-from medmnist_hf.errors import TrainingError
+from medmnist_hf.errors import TrainingError, counted
 from medmnist_hf.evaluation.prediction_files import files_of_split
 from medmnist_hf.leaderboard.results import SelectedOn
 from medmnist_hf.submissions.entry import claimed
@@ -65,7 +65,11 @@ def _values(run: RunResult) -> dict[str, Any]:
     """The attributes of an entry that a run gives, apart from its scores."""
     recipe, setting = run.recipe, setting_of(run.recipe)
     image_size = run.seeds[0].facts.image_size or recipe.size
-    few = f"{recipe.shots} rows per class" if recipe.shots else f"a fraction of {recipe.fraction} of the train split"
+    few = (
+        f"{counted(recipe.shots, 'row')} per class"
+        if recipe.shots
+        else f"a fraction of {recipe.fraction} of the train split"
+    )
     return {
         "method": recipe.model if recipe.method == "finetune" else f"{recipe.model}, {recipe.method}",
         "size": recipe.size,

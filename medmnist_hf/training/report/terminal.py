@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medmnist_hf import console
+from medmnist_hf.errors import counted
 from medmnist_hf.leaderboard.terminal import SHOWN, print_board
 from medmnist_hf.own_code.names import public_code
 from medmnist_hf.training.recipe import RECIPE_NAME
@@ -108,7 +109,7 @@ def _written(result: RunResult, folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _seeds(count: int) -> str:
-    return "1 seed" if count == 1 else f"{count} seeds"
+    return counted(count, "seed")
 
 
 def _print_leaderboard(result: RunResult) -> None:
@@ -124,7 +125,7 @@ def _print_leaderboard(result: RunResult) -> None:
 def _search(seed: SeedResult) -> str:
     """Describe the search of a seed in one line."""
     facts = seed.facts
-    report = f"{facts.engine}, {facts.trials} trials in {facts.search_seconds:,.0f} s"
+    report = f"{facts.engine}, {counted(facts.trials or 0, 'trial')} in {facts.search_seconds:,.0f} s"
     return f"seed {seed.seed}: {report}" + (f"; partial: {facts.partial}" if facts.partial else "")
 
 

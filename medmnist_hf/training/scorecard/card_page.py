@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from medmnist_hf.catalog import subset
+from medmnist_hf.errors import counted
 from medmnist_hf.files import write_atomically
 from medmnist_hf.hub.eval_results import RESULTS_PATH, ModelResult, results_yaml
 from medmnist_hf.jobs.submit import duration
@@ -104,7 +105,7 @@ def _lead(card: ScoreCard) -> str:
     state = "" if card.is_complete else " The card is not complete: the same command runs what is missing."
     return (
         f"Preset {card.preset}. Subsets: {len(card.subsets)}. Protocols: {len(card.protocols)}. Runs: {done}, with "
-        f"{seeds} seeds.{state}"
+        f"{counted(seeds, 'seed')}.{state}"
     )
 
 

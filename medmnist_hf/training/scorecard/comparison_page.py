@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from medmnist_hf.errors import counted
 from medmnist_hf.files import write_atomically
 from medmnist_hf.training.benchmark.tables import ABSENT, Column, Line, Table, TableCell, digits
 from medmnist_hf.training.scorecard.card_page import estimate_cell
@@ -113,7 +114,7 @@ def _side_by_side(comparison: CardComparison) -> Table:
     for name, card in zip(comparison.names, comparison.cards, strict=True):
         means = {mean.protocol: mean for mean in card.means}
         cells = [
-            TableCell((cell := estimate_cell(mean.auc)).text, f"{cell.detail}, {len(mean.subsets)} subsets")
+            TableCell((cell := estimate_cell(mean.auc)).text, f"{cell.detail}, {counted(len(mean.subsets), 'subset')}")
             if (mean := means.get(protocol))
             else TableCell(ABSENT)
             for protocol in protocols

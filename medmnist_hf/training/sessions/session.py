@@ -20,7 +20,7 @@ from medmnist_hf.array_types import FloatArray
 from medmnist_hf.catalog import SPLITS
 from medmnist_hf.data.arrays import read_arrays
 from medmnist_hf.data.configs import open_config
-from medmnist_hf.errors import DivergenceError, TrainingError, is_full
+from medmnist_hf.errors import DivergenceError, TrainingError, counted, is_full
 from medmnist_hf.files import sole_process, write_atomically
 from medmnist_hf.scoring.predictions import Predictions
 from medmnist_hf.training.data.few_labels import validation_rows
@@ -293,7 +293,7 @@ def _describe_device(device: torch.device) -> str:
     """A device with its name, or the CPU with the number of threads that torch uses."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+    return f"cpu ({counted(torch.get_num_threads(), 'thread')})" if device.type == "cpu" else str(device)
 
 
 def _if_complete(result: Seed | None) -> Seed | None:

@@ -61,7 +61,7 @@ def test_tasks_build_the_same_bytes_and_one_failure_does_not_stop_the_others(
     log = tmp_path / "dist/.jobs/build/logs/pneumoniamnist-28.txt"
     assert first.stderr.splitlines() == [
         f"error: failed: pneumoniamnist-28: {reason} (output: {log})",
-        "error: 1 of 4 tasks are not done: fix what is named above, then run the same command again",
+        "error: not done: 1 of 4 tasks; fix what is named above, then run the same command again",
     ]
     assert len(lines_of(first.stdout, "[")) == 4 and "retinamnist-28: 29 rows in 3 shards, 0.0" in first.stdout
     assert reason in log.read_text()

@@ -365,7 +365,7 @@ def test_builds_are_pushed_by_tasks_and_collected_once(hub: HubServer, phantoms:
     log = tmp_path / "dist/.jobs/push/logs/retinamnist.txt"
     assert errors[0].startswith(f"error: failed: retinamnist: {builds[1]}: ") and f"(output: {log})" in errors[0]
     assert errors[1:] == [
-        "error: 1 of 2 tasks are not done: fix what is named above, then run the same command again",
+        "error: not done: 1 of 2 tasks; fix what is named above, then run the same command again",
         "error: 1 of 2 builds failed",
     ]
     check_state(read_state(hub.api(), "org/breastmnist", "v1"))

@@ -114,5 +114,5 @@ class TestPlaces:
         log = f"{Path.cwd()}/dist/.jobs/verify/logs/breastmnist-64.txt"
         assert [line for line in process.stderr.splitlines() if line.startswith("error: ")] == [
             f"error: failed: breastmnist-64: {message} (output: {log})",
-            "error: 1 of 2 tasks are not done: fix what is named above, then run the same command again",
+            "error: not done: 1 of 2 tasks; fix what is named above, then run the same command again",
         ]

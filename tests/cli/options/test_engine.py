@@ -35,7 +35,7 @@ def test_a_run_prints_what_ends_and_names_what_failed(tmp_path: Path, capsys: py
     assert out.splitlines()[0].startswith("[1/3] a: a in .jobs") and "[2/3] b: failed: ended with exit code 1" in out
     assert error.splitlines() == [
         f"error: failed: b: ended with exit code 1: see b.txt (output: {path}/logs/b.txt)",
-        "error: 1 of 3 tasks are not done: fix what is named above, then run the same command again",
+        "error: not done: 1 of 3 tasks; fix what is named above, then run the same command again",
     ]
 
     (tmp_path / "luck").touch()
@@ -50,7 +50,7 @@ def test_a_long_list_of_failures_is_cut(tmp_path: Path, capsys: pytest.CaptureFi
         run_on(EngineChoice("local", workers=4), tmp_path, tasks)
     *_, more, last = lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 52 and more == "error: and 10 more: --dry-run lists them all"
-    assert last == "error: 60 of 60 tasks are not done: fix what is named above, then run the same command again"
+    assert last == "error: not done: 60 of 60 tasks; fix what is named above, then run the same command again"
 
 
 def test_a_dry_run_shows_the_states_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

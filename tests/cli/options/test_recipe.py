@@ -196,7 +196,7 @@ def test_every_option_is_read_by_some_method() -> None:
         ("--fraction 0", "fraction is 0.0: must be above 0"),
         ("--fraction 10", "fraction is 10.0: must be in 0..1"),
         ("--shots 0", "shots is 0: must be 1 or more"),
-        ("--early-stopping 5 --epochs 5", "--early-stopping would change nothing .there are only 5 epochs."),
+        ("--early-stopping 5 --epochs 5", "--early-stopping would change nothing .epochs is 5."),
         ("--method knn --mixup 0.8", "--mixup would change nothing .method knn does not read it.: leave it out"),
         ("--mixup 0.8 --batch-size 1", "mixup and cutmix mix images within a batch"),
         ("--warmup-epochs 6 --epochs 5", "warmup_epochs is 6 but epochs is 5"),

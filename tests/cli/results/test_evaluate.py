@@ -248,7 +248,7 @@ def test_every_error_is_one_line(data: Path, tmp_path: Path) -> None:
     for arguments, says in (
         (("compare", good, other, "--data", data), "compare files of one subset and split"),
         (("compare", good, nan, "--data", data), "line 1 has 'nan' as a score"),
-        (("compare", good, short, "--data", data), "1 rows, but the test split"),
+        (("compare", good, short, "--data", data), "1 row, but the test split"),
         (("compare", good, good, "--data", data, "--measure", "kappa"), "unknown measure 'kappa'"),
         (("leaderboard", "pathmnits"), "did you mean 'pathmnist'?"),
         (
@@ -265,7 +265,7 @@ def test_every_error_is_one_line(data: Path, tmp_path: Path) -> None:
     for path, says in (
         (unknown, "did you mean 'breastmnist'?"),
         (nan, "'nan'"),
-        (short, "1 rows"),
+        (short, "1 row"),
         (tmp_path / "no.csv", "no such file"),
     ):
         result = runner.invoke(app, ["evaluate", str(path), "--data", str(data)])
