@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medmnist_hf.array_types import IntArray
-from medmnist_hf.errors import SourceError
+from medmnist_hf.errors import SourceError, counted
+from medmnist_hf.sampling.groups import labels_of_groups
 from medmnist_hf.sampling.stratify import check_labels, first_rows, one_hot, priorities, stratified_order
 from medmnist_hf.typed_json import Count, Sha256
 
@@ -100,22 +101,28 @@ def _shots(hot: NDArray[np.bool_], keys: NDArray[np.uint64], shots: int) -> IntA
     return np.array(sorted(chosen), np.intp)
 
 
-def warn_if_scarce(labels: NDArray[Any], shots: int, names: Sequence[str], split: str) -> None:
-    """Warn of each class that has fewer rows than shots, even none.
+def warn_if_scarce(
+    labels: NDArray[Any], shots: int, names: Sequence[str], split: str, group: IntArray | None = None
+) -> None:
+    """Warn of each class that has fewer rows, or groups of rows, than shots, even none.
 
     Args:
         labels: Class ids, shape (N,), or zeros and ones, shape (N, L).
-        shots: Number of rows of each class.
+        shots: Number of rows, or of groups, of each class.
         names: Names of the classes or findings.
         split: Name of the split in the warning.
+        group: Number of the group of each row, shape (N,), if groups are counted.
     """
     if labels.ndim == 1:
-        counts = {name: int((labels == at).sum()) for at, name in enumerate(names)}
+        unit = np.arange(len(labels)) if group is None else group
+        counts = {name: len(np.unique(unit[labels == at])) for at, name in enumerate(names)}
     else:
-        counts = dict(zip([*names, NO_FINDING], _groups(labels).sum(0).tolist(), strict=True))
+        findings = labels if group is None else labels_of_groups(labels, group)
+        counts = dict(zip([*names, NO_FINDING], _groups(findings).sum(0).tolist(), strict=True))
     for name, count in counts.items():
         if count < shots:
-            _log.warning("%s has %d rows of %s, fewer than %d shots: all of them are used", split, count, name, shots)
+            have = counted(count, "row" if group is None else "group")
+            _log.warning("%s has %s of %s, fewer than %d shots: all of them are used", split, have, name, shots)
 
 
 def rows_sha256(rows: IntArray) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 
+from medmnist_hf.array_types import IntArray
 from medmnist_hf.data.arrays import Arrays
 from medmnist_hf.errors import SourceError
 from medmnist_hf.sampling.groups import group_numbers, labels_of_groups, read_column
@@ -37,7 +38,7 @@ def take(
 
     The rows depend on the labels and the seed alone: they are the same on any machine, for any size of the images and
     with any release of the libraries. With the same seed, a smaller fraction is part of a larger one, and fewer shots
-    are part of more. A class with fewer rows than `shots` is taken completely, which a warning reports.
+    are part of more. A class with fewer rows, or groups, than `shots` is taken completely, which a warning reports.
 
     Args:
         dataset: A `datasets.Dataset` of one split; a `datasets.DatasetDict`, of which only train is reduced; or the
@@ -96,11 +97,13 @@ def _take(data: Any, choice: _Choice, *, few_validation: bool) -> Any:
 def _rows(data: Any, split: str, choice: _Choice) -> Any:
     labels, names = read_names(data, "take")
     limits: dict[str, Any] = {"fraction": choice.fraction, "shots": choice.shots, "seed": choice.seed}
+    group: IntArray | None = None
     if choice.by is not None:
         groups = read_column(data, choice.by, "give the name of a column")
         group = group_numbers(groups, len(labels))
-        return np.flatnonzero(np.isin(group, choose_rows(labels_of_groups(labels, group), **limits)))
-    rows = choose_rows(labels, **limits)
+        rows = np.flatnonzero(np.isin(group, choose_rows(labels_of_groups(labels, group), **limits)))
+    else:
+        rows = choose_rows(labels, **limits)
     if choice.shots is not None:
-        warn_if_scarce(labels, choice.shots, names, split)
+        warn_if_scarce(labels, choice.shots, names, split, group)
     return rows

@@ -300,9 +300,7 @@ def _score_array(scores: object) -> Array:
 
 def _same_rows(references: int, scores: int) -> None:
     if references != scores:
-        raise ScoreError(
-            f"{counted(references, 'reference')} but {counted(scores, 'row')} of scores: pass one reference per row"
-        )
+        raise ScoreError(f"{counted(references, 'reference')} but {counted(scores, 'row')} of scores: pass as many")
 
 
 def _right_columns(table: Array, task: Task, num_classes: int | None) -> None:

@@ -106,11 +106,15 @@ def test_scarce_classes_are_reported_by_name(caplog: pytest.LogCaptureFixture) -
     with caplog.at_level(logging.WARNING):
         warn_if_scarce(np.array([0, 0, 0, 1]), 3, ["cyst", "tumor", "stone"], "train")
         warn_if_scarce(np.array([[1, 0], [1, 0]]), 2, ["mass", "hernia"], "validation")
+        warn_if_scarce(np.array([0, 0, 1]), 2, ["cyst", "tumor"], "train", np.array([5, 5, 4]))
+        warn_if_scarce(np.array([[1, 0], [0, 1], [0, 0]]), 1, ["mass", "hernia"], "train", np.array([0, 0, 1]))
     assert [record.getMessage() for record in caplog.records] == [
-        "train has 1 rows of tumor, fewer than 3 shots: all of them are used",
+        "train has 1 row of tumor, fewer than 3 shots: all of them are used",
         "train has 0 rows of stone, fewer than 3 shots: all of them are used",
         "validation has 0 rows of hernia, fewer than 2 shots: all of them are used",
         "validation has 0 rows of no finding, fewer than 2 shots: all of them are used",
+        "train has 1 group of cyst, fewer than 2 shots: all of them are used",
+        "train has 1 group of tumor, fewer than 2 shots: all of them are used",
     ]
 
 

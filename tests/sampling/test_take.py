@@ -52,7 +52,7 @@ def test_shots_above_the_rows_of_a_class(caplog: pytest.LogCaptureFixture) -> No
         taken = medmnist_hf.take(DatasetDict(train=split(50)), shots=3)
     assert np.bincount(taken["train"]["label"][:]).tolist() == [3, 3, 1]
     assert [record.getMessage() for record in caplog.records] == [
-        "train has 1 rows of c, fewer than 3 shots: all of them are used"
+        "train has 1 row of c, fewer than 3 shots: all of them are used"
     ]
 
 
@@ -74,6 +74,16 @@ def test_what_cannot_be_taken_from() -> None:
         assert fault in str(error.value)
     with pytest.raises(SourceError, match="give either fraction"):
         medmnist_hf.take(data)
+
+
+def test_shots_above_the_groups_of_a_class(caplog: pytest.LogCaptureFixture) -> None:
+    data = split(50).add_column("group", [f"p{row // 10}" for row in range(50)])
+    with caplog.at_level(logging.WARNING):
+        taken = medmnist_hf.take(data, shots=10**9, by="group")
+    assert len(taken) == 50
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 3
+    assert messages[0] == "the split has 5 groups of a, fewer than 1000000000 shots: all of them are used"
 
 
 def test_groups_are_taken_as_a_whole() -> None:
