@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
 
 def _audit(config: "FoundConfig", files: "AddedFiles | None", *, save: bool, near: Path | None) -> "Audit":
     """Audit one config, see `audit_config`; with `save`, keep the result in its folder and on the card."""
-    from medmnist_hf.conversion.checks.audit import audit_config
+    from medmnist_hf.conversion.checks.audit import audit_config, keep_near
     from medmnist_hf.exporting.near_pairs import write_pairs
 
     manifest = config.manifest
@@ -57,7 +57,8 @@ def _audit(config: "FoundConfig", files: "AddedFiles | None", *, save: bool, nea
             on_progress=lambda count: progress.advance(task, count),
         )
     if save:
-        _save(config.fetch(), result)
+        result = keep_near(result, folder)
+        _save(folder, result)
     return result
 
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from math import prod
 from pathlib import Path
@@ -30,8 +30,8 @@ from medmnist_hf.data.decode import labels_of, pixels_of, row_errors
 from medmnist_hf.data.shards import SHARD_ERRORS, check_footer
 from medmnist_hf.errors import BuildError, SourceError, cannot_read, counted
 from medmnist_hf.features import features_of
-from medmnist_hf.files import regular_size
-from medmnist_hf.manifest import GROUP, SOURCE_KINDS, Manifest, SplitRecord, read_manifest
+from medmnist_hf.files import read_document, regular_size
+from medmnist_hf.manifest import AUDIT_NAME, GROUP, SOURCE_KINDS, Manifest, SplitRecord, read_manifest
 from medmnist_hf.places.local_paths import check_text
 from medmnist_hf.typed_json import OPTIONAL, Count, Md5, Name, OneOf, Sentence, Share, decode_versioned, encode
 
@@ -181,6 +181,26 @@ def audit_config(
         groups=groups,
         near=summary,
     )
+
+
+def keep_near(audit: Audit, config_dir: Path) -> Audit:
+    """Add the near duplicates of the saved audit of a config to one that did not search for them.
+
+    Args:
+        audit: The new audit.
+        config_dir: Folder of the config.
+
+    Returns:
+        The audit, as it is if it has its own, or if no audit of the same data with near duplicates was saved.
+    """
+    try:
+        saved = Audit.from_json(read_document(config_dir / AUDIT_NAME).decode())
+    except (OSError, ValueError, BuildError):  # there is none, or it is damaged and about to be replaced
+        return audit
+    if audit.near is not None or saved.near is None or saved.md5 != audit.md5:
+        return audit
+    findings = (*_near_findings(subset(audit.subset), saved.near), *audit.findings)
+    return replace(audit, near=saved.near, findings=findings)
 
 
 def _groups_from(files: AddedFiles, entry: Subset, rows: Mapping[str, SplitRows]) -> GroupAudit:

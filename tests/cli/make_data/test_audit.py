@@ -115,9 +115,13 @@ def test_near_duplicates_are_counted_and_drawn(tmp_path: Path, audit: Command) -
     planted = Planted("breastmnist")
     planted.images = {split: textures(rows, (28, 28), rows) for split, rows in ROWS.items()}
     planted.images["test"][5] = ALTERED["all"](planted.images["train"][8])
-    process = audit(planted.build(tmp_path), "--near", tmp_path / "near")
+    config = planted.build(tmp_path)
+    process = audit(config, "--near", tmp_path / "near", "--save")
     assert (process.returncode, process.stderr) == (0, "")
     line = next(line for line in process.stdout.splitlines() if line.startswith("near duplicate of another row of tr"))
     assert line.split()[-3:] == ["0", "0", "1"]
     assert "- 1 image of train is a near duplicate of one of test (1 pair" in process.stdout
     assert {path.name for path in (tmp_path / "near").iterdir()} == {"breastmnist-28.json", "breastmnist-28.png"}
+    saved = (config / "audit.json").read_text(encoding="utf-8")
+    assert audit(config, "--save").stdout == process.stdout, "a later audit keeps them"
+    assert (config / "audit.json").read_text(encoding="utf-8") == saved
