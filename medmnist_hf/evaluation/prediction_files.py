@@ -108,10 +108,15 @@ def prediction_name(flag: str, size: int | str, split: str, auc: float, acc: flo
     entry = subset(flag)
     size = entry.file(size).size
     split = split_name(split)
-    if not run or "/" in run or "\\" in run or not run.isprintable():
-        raise ScoreError(f"run name {run!r} cannot be part of a file name: use letters, digits, dots, dashes")
+    check_run(run)
     size_flag = "" if size == DEFAULT_SIZE else f"_{size}"
     return f"{entry.flag}{size_flag}_{NPZ_SPLITS[split]}_[AUC]{auc:.3f}_[ACC]{acc:.3f}@{run}.csv"
+
+
+def check_run(run: str) -> None:
+    """Check that the name of a run can be part of a file name; raises `ScoreError` otherwise."""
+    if not run or "/" in run or "\\" in run or not run.isprintable():
+        raise ScoreError(f"run name {run!r} cannot be part of a file name: use letters, digits, dots, dashes")
 
 
 def write_predictions(  # noqa: PLR0917  (where and what, in the order of the name)

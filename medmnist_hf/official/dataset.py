@@ -73,7 +73,7 @@ class MedMNIST(Dataset[Any]):
         BuildError: The build is damaged.
     """
 
-    flag: ClassVar[str]
+    flag: ClassVar[Any] = ...
     available_sizes: ClassVar[list[int]]
     _mapped: Any = None
     """The images if they are mapped read-only, to see whether `imgs` is still what was read."""
@@ -89,7 +89,7 @@ class MedMNIST(Dataset[Any]):
         size: int | str | None = None,
         mmap_mode: str | None = None,
     ) -> None:
-        entry = subset(self.flag)
+        entry = subset(str(self.flag))
         self.size = check_size(entry, size)
         self.size_flag = size_flag(self.size)
         self.info = INFO[self.flag]

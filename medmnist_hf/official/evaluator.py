@@ -18,7 +18,7 @@ from medmnist_hf.catalog import DEFAULT_SIZE, NPZ_SPLITS, Task, split_name, subs
 from medmnist_hf.errors import ScoreError
 from medmnist_hf.evaluation.prediction_files import (
     PredictionName,
-    prediction_name,
+    check_run,
     read_predictions,
     write_scores,
 )
@@ -96,18 +96,21 @@ class Evaluator:
             write_scores(path, scores.reshape(len(self.labels), -1))
         return metrics
 
-    def get_standard_evaluation_filename(self, metrics: tuple[float, float], run: object = None) -> str:
+    def get_standard_evaluation_filename(self, metrics: tuple[float, ...], run: object = None) -> str:
         """The name of a prediction file: ``{flag}{size_flag}_{split}_[AUC]{auc}_[ACC]{acc}@{run}.csv``.
 
         Args:
-            metrics: AUC and ACC, rounded to three decimals.
+            metrics: AUC and ACC, rounded to three decimals. The fields of another named tuple are written likewise.
             run: Name of the run; the time if None.
 
         Raises:
             ScoreError: The name of the run cannot be part of a file name.
         """
-        auc, acc = metrics
-        return prediction_name(self.flag, self.size, self.split, auc, acc, str(time.time() if run is None else run))
+        run = str(time.time() if run is None else run)
+        check_run(run)
+        fields = getattr(metrics, "_fields", Metrics._fields)
+        scores = "_".join(f"[{field}]{value:.3f}" for field, value in zip(fields, metrics, strict=True))
+        return f"{self.flag}{self.size_flag}_{self.split}_{scores}@{run}.csv"
 
     def get_dummy_prediction(self) -> NDArray[np.float64]:
         """Random scores of the right shape, by NumPy's global random state; those of a row of classes sum to 1."""

@@ -246,6 +246,22 @@ def test_a_file_of_other_rows_is_reported(root: Root, caplog: pytest.LogCaptureF
         len(official.BreastMNIST("val", root=folder))
 
 
+def test_a_class_that_reads_nothing_itself_is_shown(root: Root) -> None:
+    """As those that join subsets, which call no ``__init__`` and have no flag."""
+    part = medmnist.BreastMNIST("val", root=root("breastmnist"))
+
+    class Joined(medmnist.MedMNIST2D):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.__dict__ |= vars(part) | {
+                "imgs": np.concatenate([part.imgs] * 2),
+                "labels": np.tile(part.labels, (2, 1)),
+            }
+
+    data = Joined()
+    assert len(data) == 8 and data[5][0].size == (28, 28)
+    assert str(data).startswith("Dataset Joined of size 28 (Ellipsis)")
+
+
 def test_flags_are_those_of_the_catalog(root: Root) -> None:
     kind = type("OwnMNIST", (medmnist.MedMNIST2D,), {"flag": "ownmnist"})
     with pytest.raises(CatalogError, match="unknown subset 'ownmnist'"):

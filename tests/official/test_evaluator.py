@@ -2,9 +2,10 @@
 
 import importlib
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -105,6 +106,23 @@ def test_what_follows_the_split_in_the_name_is_free(
     assert results[:3] == results[3:]
     mine, other = (sorted(path.name for path in folder.iterdir()) for folder in (out, tmp_path / "medmnist"))
     assert mine == other and len(mine) == 6
+
+
+class More(NamedTuple):
+    AUC: float
+    ACC: float
+    F1: float
+
+
+class Own(medmnist.Evaluator):  # type: ignore[misc]
+    def evaluate(self, y_score: Any, save_folder: Any = None, run: object = None) -> Any:
+        metrics = super().evaluate(y_score)
+        return self.get_standard_evaluation_filename(More(metrics.AUC, metrics.ACC, 0.25), run)
+
+
+def test_the_file_name_takes_other_metrics(root: Root) -> None:
+    name = Own("breastmnist", "test", root=root("breastmnist")).evaluate(np.full(8, 0.75), run="mine")
+    assert re.fullmatch(r"breastmnist_test_\[AUC\]0.500_\[ACC\]0.\d{3}_\[F1\]0.250@mine.csv", name)
 
 
 def test_a_row_of_scores_is_written_as_a_column(root: Root, tmp_path: Path) -> None:
