@@ -84,6 +84,10 @@ class HubError(MedMNISTError):
         self.status = status
 
 
+class UnreachableHubError(HubError):
+    """The Hub did not answer, or may not be contacted."""
+
+
 def first_line(error: BaseException | str) -> str:
     """Return the first line of another package's or the system's error, without a period, to quote in a message.
 

@@ -12,7 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import _http
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from medmnist_hf.errors import HubError, first_line
+from medmnist_hf.errors import HubError, UnreachableHubError, first_line
 from medmnist_hf.network import (
     LargeResponseError,
     Limits,
@@ -115,6 +115,7 @@ def _status_of(error: Exception) -> int:
 def to_hub_error(what: str, error: Exception) -> HubError:
     """Convert an error of `huggingface_hub` to a `HubError`; `what` follows "cannot" in its message."""
     status = _status_of(error)
+    kind = HubError if status or isinstance(error, LargeResponseError) else UnreachableHubError
     if status:
         advice = _ADVICE.get(status, "run again" if status >= 500 else "check the arguments and run again")
     elif isinstance(error, LargeResponseError):
@@ -123,7 +124,7 @@ def to_hub_error(what: str, error: Exception) -> HubError:
         advice = "unset HF_HUB_OFFLINE and run again"
     else:
         advice = "check the network and run again"
-    return HubError(f"cannot {what} ({reason_of(error)}): {advice}", status)
+    return kind(f"cannot {what} ({reason_of(error)}): {advice}", status)
 
 
 def is_transient(error: Exception) -> bool:

@@ -120,6 +120,17 @@ def plan_entry(api: HfApi, folder: Path, checked: Checked, options: CommitOption
     return plan
 
 
+def entry_lines(folder: Path, checked: Checked) -> Iterator[str]:
+    """Yield the files of an entry by their paths in a repository, with their sizes, without reading the repository.
+
+    Raises:
+        ScoreError: A file cannot be read.
+    """
+    files = _local_files(folder, checked)
+    width = max(map(len, files))
+    yield from (f"{path:<{width}} {file.size:>13,}" for path, file in sorted(files.items()))
+
+
 def push_entry(api: HfApi, plan: EntryPlan, checked: Checked, options: CommitOptions) -> Pushed:
     """Carry out a plan in a pull request, see `commit_plan`.
 

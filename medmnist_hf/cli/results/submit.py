@@ -13,7 +13,7 @@ from medmnist_hf.catalog import NAMESPACE
 from medmnist_hf.cli.options.data import RootToRead
 from medmnist_hf.cli.results.evaluate import Json
 from medmnist_hf.console.program import Panel, Program
-from medmnist_hf.errors import ScoreError
+from medmnist_hf.errors import ScoreError, UnreachableHubError, counted
 
 if TYPE_CHECKING:
     from medmnist_hf.submissions.check import Checked
@@ -67,7 +67,7 @@ def init(
     else:
         start = start_of_files(files or (), root)
     missing = write_start(folder, start)
-    console.echo(f"wrote {folder}/entry.yaml and {len(start.files)} prediction files")
+    console.echo(f"wrote {folder}/entry.yaml and {counted(len(start.files), 'prediction file')}")
     if not start.files:
         console.echo(f"put prediction files into {folder}/seed-0, a folder per seed, with one file per subset")
     if missing:
@@ -127,20 +127,33 @@ def push(
 ) -> None:
     """Check an entry, and open a pull request with it and its recomputed scores.
 
-    Without --yes, only show what would change. Files on the Hub are read back and compared.
+    Without --yes, only show what would change; without a connection, the files of the entry. Files on the Hub are read
+    back and compared.
     """
     from medmnist_hf.hub.client import hide_progress_bars, hub_api, require_token
     from medmnist_hf.hub.commit import CommitOptions
-    from medmnist_hf.submissions.repository import plan_entry, push_entry
+    from medmnist_hf.submissions.repository import entry_lines, plan_entry, push_entry
 
     hide_progress_bars()
     api = hub_api()
     if yes:
         require_token(api)
-    checked = _check_folder(folder, repo_id, root, missing_ok=True)
+    unread: UnreachableHubError | None = None
+    try:
+        checked = _check_folder(folder, repo_id, root, missing_ok=True)
+    except UnreachableHubError as error:
+        if yes:
+            raise
+        checked, unread = _check_folder(folder, None, root), error
     _show(checked, as_json=False)
     if checked.faults:
         raise typer.Exit(1)
+    if unread is not None:
+        for line in entry_lines(folder, checked):
+            console.echo(line)
+        console.echo(f"warning: not compared with {repo_id} and the entries accepted there: {unread}", err=True)
+        console.echo("nothing was changed")
+        return
     options = CommitOptions(repo_id, create_pr=True, message=message)
     plan = plan_entry(api, folder, checked, options, replaces=replace)
     for line in plan.lines():

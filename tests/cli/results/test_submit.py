@@ -32,7 +32,7 @@ def test_a_good_entry_and_one_with_faults(submit: Command, real_data: Path) -> N
 def test_an_entry_of_files(submit: Command, real_data: Path) -> None:
     path = predict(Path("files"), real_data)
     done = submit("init", "mine", path, "--root", real_data)
-    assert done.returncode == 0 and "wrote mine/entry.yaml and 1 prediction files\nfill in method, " in done.stdout
+    assert done.returncode == 0 and "wrote mine/entry.yaml and 1 prediction file\nfill in method, " in done.stdout
     refused = submit("check", "mine", "--root", real_data)
     assert refused.returncode == 1 and refused.stderr.startswith("error: mine/entry.yaml is not valid: method is ''")
     empty = submit("init", "empty")
@@ -98,6 +98,20 @@ def test_a_pull_request_is_opened_reviewed_and_ranked(
     edit(Path("mine"), "auc: ", "auc: 0.5 #")
     board = rank("breastmnist", "--entries", "mine", "--data", real_data / "breastmnist.npz")
     assert "note: the entry mine is left out: entry.yaml: results.breastmnist.auc claims 0.5" in board.stdout
+
+
+def test_a_dry_run_without_a_connection_shows_the_files(
+    submit: Command, real_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    leave_entry(Path("mine"), real_data)
+    shown = submit("push", "mine", "--root", real_data, "--repo-id", "org/medmnist-leaderboard")
+    assert (shown.returncode, shown.stdout.splitlines()[-1]) == (0, "nothing was changed")
+    assert "\nentries/mine/results.jsonl " in shown.stdout and "\nentries/mine/entry.yaml " in shown.stdout
+    assert shown.stderr.startswith("warning: not compared with org/medmnist-leaderboard and the entries ")
+    edit(Path("mine"), "auc: ", "auc: 0.999 # ")
+    refused = submit("push", "mine", "--root", real_data, "--dry-run")
+    assert refused.returncode == 1 and "results.breastmnist.auc claims 0.999" in refused.stderr
 
 
 @pytest.mark.parametrize("options", [(), ("mine", "--repo-id", "org/x", "--pr", "1"), ("--pr", "1")])
