@@ -211,6 +211,8 @@ def _announce(plan: "Plan", cells: "Sequence[BenchmarkRun]", folder: Path, engin
         f"to do: {counted(cost.runs, 'run')} with {counted(cost.seeds, 'seed')}; "
         f"{counted(cost.images, 'image')} to extract for {counted(cost.stores, 'store')}"
     )
+    if any(cost.passes.values()):
+        console.echo("loading torch, and measuring the network for an estimate ...", err=True)
     speeds, texts = {}, []
     for cell in waiting:
         ndim = cell.recipe.subset.ndim

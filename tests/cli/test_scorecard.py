@@ -43,7 +43,8 @@ def test_a_card_is_made_shown_and_compared(
     run = command("scorecard", capsys, monkeypatch)
     few = ("--protocol", "knn", "--protocol", "shots-1", "--engine", "here")
     shown = run(*FLAGS, *usual(), *few, "--dry-run")
-    assert shown.returncode == 0 and not (home / "scorecards").exists() and not (home / "features").exists()
+    assert shown.returncode == 0 and shown.stderr.startswith("loading torch, and measuring the network ")
+    assert not (home / "scorecards").exists() and not (home / "features").exists()
     lines = shown.stdout.splitlines()
     assert lines[0] == f"score card of {MODEL}, preset quick: 2 subsets, 4 runs, in scorecards/timm-test_resnet"
     assert lines[1] == "to do: 4 runs with 12 seeds; 224 images to extract for 2 stores"
