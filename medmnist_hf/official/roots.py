@@ -81,8 +81,8 @@ def find_data(entry: Subset, size: int, root: Root, *, download: bool = False) -
     if not folder.is_dir() and text != DEFAULT_ROOT:
         raise RootError(f"no folder {folder}: create it, or name another root")
     raise RootError(
-        f"neither {file.name} nor a build of {entry.flag} at size {size} in {folder}: pass download=True, or name "
-        f"another root ({ON_HUB} for the Hub)"
+        f"neither {file.name} nor a build of {entry.flag} at size {size} in {folder}: pass download=True to "
+        f"{entry.python_class}, or name another root ({ON_HUB} for the Hub)"
     )
 
 
