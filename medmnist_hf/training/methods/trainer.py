@@ -5,6 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -153,7 +154,7 @@ class RecipeTrainer(Trainer):
         """Compute the loss, in training on mixed images if the recipe says so."""
         images, labels = inputs["pixel_values"], inputs["labels"]
         if model.training:
-            for norm in _fixed_norms(model, everywhere=self.recipe.freeze_batch_norm):
+            for norm in self._norms:
                 norm.eval()
         if model.training and self.mix is not None:
             images, labels = self.mix(images, labels)
@@ -193,6 +194,15 @@ class RecipeTrainer(Trainer):
         """As in `transformers`, but with the averaged weights if there are any."""
         with self._averaged():
             return super().evaluation_loop(*args, **kwargs)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Always 0: `transformers` would count all weights in every step, for an estimate that nothing here reads."""
+        return 0
+
+    @cached_property
+    def _norms(self) -> list[nn.Module]:
+        """The norms whose running statistics do not change."""
+        return list(_fixed_norms(self.network, everywhere=self.recipe.freeze_batch_norm))
 
     @property
     def steps_per_epoch(self) -> int:
