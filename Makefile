@@ -142,12 +142,15 @@ format: $(VENV)/dev.stamp  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/dev.stamp  ## Measure conversion, encoders and metric against their peers
+bench: $(VENV)/frameworks.stamp  ## Measure conversion, loading, training and metric against their peers
 	$(BIN)/python scripts/bench/bench_encode.py
+	$(BIN)/python scripts/bench/bench_decode.py
 	$(BIN)/python scripts/bench/bench_build.py
 	$(BIN)/python scripts/bench/bench_metric.py
 	$(BIN)/python scripts/bench/bench_corruptions.py
 	$(BIN)/python scripts/bench/bench_start.py
+	$(BIN)/python scripts/bench/bench_load.py
+	$(BIN)/python scripts/bench/bench_train.py
 
 cards: $(VENV)/build.stamp  ## Render the static cards
 	$(BIN)/python scripts/render_cards.py

@@ -12,6 +12,9 @@ Every way shuffles and returns normalized float32 batches. Ways that need arrays
 - ``ours``: `load_arrays` and an `ArrayLoader`;
 - ``device``: `load_arrays` and a `DeviceLoader`.
 
+``official`` and ``plain`` return batches whose memory has the channels first, like ``--channels-first`` of ours; the
+others leave channels last, as pixels are stored and as convolutions want them. The shape is the same but for ``tf``.
+
 Prints one JSON object.
 
 Example:
@@ -24,6 +27,7 @@ import time
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 from typing import Annotated, Any
 
 import datasets
@@ -55,6 +59,7 @@ class Options:
     batch_size: int
     workers: int
     prefetch: int | None
+    channels_last: bool
     threads: int
 
 
@@ -93,12 +98,13 @@ def _volumes(samples: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     return {"pixel_values": voxels.float().div_(255).sub_(0.5).div_(0.5), "labels": labels}
 
 
-def ours(flag: str, size: int, folder: Path, batch_size: int, prefetch: int | None, *, on_device: bool) -> ArrayLoader:
+def ours(flag: str, size: int, folder: Path, options: Options, *, on_device: bool) -> ArrayLoader:
     """Load the build in `folder`/dist with our loader, cached in `folder`/arrays; `prefetch` None is its default."""
     arrays = medmnist_hf.load_arrays(flag, size, "train", root=folder / "dist", cache_dir=folder / "arrays")
+    transform = BatchTransform(channels_last=options.channels_last)
     if on_device:
-        return DeviceLoader(arrays, batch_size, shuffle=True, transform=BatchTransform())
-    return ArrayLoader(arrays, batch_size, shuffle=True, transform=BatchTransform(), prefetch=prefetch)
+        return DeviceLoader(arrays, options.batch_size, shuffle=True, transform=transform)
+    return ArrayLoader(arrays, options.batch_size, shuffle=True, transform=transform, prefetch=options.prefetch)
 
 
 class Epochs:
@@ -193,7 +199,7 @@ def load(way: str, flag: str, size: int, folder: Path, options: Options) -> Any:
     if way in {"official", "plain"}:
         return {"official": official, "plain": plain}[way](flag, size, folder, options.batch_size, options.workers)
     if way in {"ours", "device"}:
-        return ours(flag, size, folder, options.batch_size, options.prefetch, on_device=way == "device")
+        return ours(flag, size, folder, options, on_device=way == "device")
     arrays = stored(flag, size, folder)
     if way == "tensors":
         return tensors(*arrays, options.batch_size, options.workers)
@@ -208,9 +214,9 @@ def measure(make: Callable[[], Any], seconds: float) -> dict[str, Any]:
     Returns:
         ``first_batch`` and ``first_epoch``: seconds from the start of loading. ``epochs``: images per second in each
         later epoch. ``cpu``: seconds of all cores per 1,000 images of later epochs, workers included. ``memory``: peak
-        above the imports in bytes, plus the unshared memory of worker processes.
+        above the imports in bytes; with workers that of all processes in one more epoch, if it is higher.
     """
-    before, start = _memory("VmRSS"), time.perf_counter()
+    before, shared_before, start = _memory("VmRSS"), _shared_memory(), time.perf_counter()
     loader = make()
     times = [time.perf_counter() - start for _ in loader]
     rows, first_epoch = len(loader.dataset), time.perf_counter() - start
@@ -222,8 +228,9 @@ def measure(make: Callable[[], Any], seconds: float) -> dict[str, Any]:
             pass
         epochs.append(rows / (time.perf_counter() - epoch_start))
     cpu = (_cpu_seconds() - cpu) / len(epochs) / rows * 1000
-    worker_memory = sum(worker.memory_full_info().uss for worker in psutil.Process().children())
-    memory = _memory("VmHWM") - before + worker_memory
+    memory = _memory("VmHWM") - before
+    if psutil.Process().children():
+        memory = max(memory, _peak_of_all(loader) - shared_before)
     return {"first_batch": times[0], "first_epoch": first_epoch, "epochs": epochs, "cpu": cpu, "memory": memory}
 
 
@@ -231,6 +238,31 @@ def _cpu_seconds() -> float:
     """CPU time of this process and of its running workers."""
     workers = (worker.cpu_times() for worker in psutil.Process().children())
     return time.process_time() + float(sum(times.user + times.system for times in workers))
+
+
+def _peak_of_all(loader: Any) -> int:
+    """Peak of `_shared_memory` within an epoch."""
+    peak, ended = 0, Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not ended.wait(0.02):
+            peak = max(peak, _shared_memory())
+
+    watcher = Thread(target=watch)
+    watcher.start()
+    for _ in loader:
+        pass
+    ended.set()
+    watcher.join()
+    return peak
+
+
+def _shared_memory() -> int:
+    """Memory of this process and its workers in bytes; what they share counts once (PSS)."""
+    own = psutil.Process()
+    infos = (process.memory_full_info() for process in (own, *own.children()))
+    return sum(getattr(info, "pss", info.uss) for info in infos)  # macOS does not report it
 
 
 def _memory(field: str) -> int:
@@ -251,13 +283,14 @@ def main(
     batch_size: Annotated[int, typer.Option(min=1)] = 128,
     workers: Annotated[int, typer.Option(min=0, help="Processes of a DataLoader; ignored by others.")] = 0,
     prefetch: Annotated[int | None, typer.Option(help="Prefetched batches of ours. [default: the loader's]")] = None,
+    channels_first: Annotated[bool, typer.Option(help="Channels first in memory, not last; for ours.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch and of pipelines.")] = 2,
     seconds: Annotated[float, typer.Option(help="Seconds of later epochs, at least three epochs.")] = 2.0,
 ) -> None:
     """Measure one way and print JSON."""
     datasets.disable_progress_bars()
     torch.set_num_threads(threads)
-    options = Options(batch_size, workers, prefetch, threads)
+    options = Options(batch_size, workers, prefetch, not channels_first, threads)
     print(json.dumps(measure(lambda: load(way, flag, size, folder, options), seconds)))
 
 

@@ -287,6 +287,22 @@ def test_a_full_disk_gives_a_one_line_error_and_leaves_nothing(tmp_path: Path, l
     check(fetch(spec(), Decoding(), tmp_path))
 
 
+def test_an_error_of_the_disk_is_reported_even_if_it_happens_while_decoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed write to the disk is reported once, to whichever call waits for it; the next call succeeds."""
+    calls = iter([OSError(errno.EIO, os.strerror(errno.EIO))])
+
+    def fail_once(descriptor: int) -> None:
+        if error := next(calls, None):
+            raise error
+
+    monkeypatch.setattr("medmnist_hf.data.array_cache.os.fsync", fail_once)
+    with pytest.raises(MedMNISTError, match=r"cannot cache .*\(Input/output error"):
+        fetch(spec(), Decoding(), tmp_path)
+    assert hidden(tmp_path) == [] and cache_info(tmp_path) == []
+
+
 def test_too_little_space_is_reported_before_decoding(tmp_path: Path) -> None:
     decoding = Decoding()
     with pytest.raises(MedMNISTError, match=r"which takes 150,536,000.0 MB \(too little space; .* MB are free\)"):
