@@ -169,6 +169,10 @@ def run(app: typer.Typer, arguments: Sequence[str] = (), name: str | None = None
             code = app([*arguments, *sys.argv[1:]], standalone_mode=False, prog_name=name)
     except MedMNISTError as error:
         fail(error)
+    except BrokenPipeError:
+        # The reader is gone, as in `| head`; Python would report at exit what it cannot flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
     except OSError as error:
         if error.errno is None and error.filename is None:
             _fail_with_traceback()

@@ -68,6 +68,7 @@ def main(arguments: Sequence[str], **_: object) -> None:
                 parsers[name].error(f"--{parameter.name} is True or False, not {text}")
             given[parameter.name] = _FLAGS[text.lower()]
     getattr(commands, name)(**given)
+    sys.stdout.flush()
 
 
 def _add(verbs: Any, command: Callable[..., None], example: str) -> argparse.ArgumentParser:

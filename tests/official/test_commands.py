@@ -1,6 +1,8 @@
 """The commands do and print what those of the official package do."""
 
 import importlib
+import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -156,6 +158,15 @@ def test_wrong_usage_is_one_line(
     printed = capsys.readouterr().err
     assert ended.value.code == code
     assert printed.startswith(f"error: {message}") and printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves_is_no_error(unbuffered: str) -> None:
+    """As with ``| head``."""
+    command = f"{shlex.quote(sys.executable)} -m medmnist_hf.official available | true"
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 def test_it_starts_without_torch(tmp_path: Path) -> None:
