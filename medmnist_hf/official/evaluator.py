@@ -126,7 +126,7 @@ class Evaluator:
         Args:
             path: A file whose name begins with ``{flag}{size_flag}_{split}``, with a line ``row,score,...`` for each
                 row, in any order. The result is written to the same folder.
-            run: Name of the run in the name of the result; what follows the last ``@`` of the file's name if None.
+            run: Name of the run in the name of the result; what follows the first ``@`` of the file's name if None.
             root: Where the labels are.
 
         Raises:
