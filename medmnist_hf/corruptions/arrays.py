@@ -22,7 +22,7 @@ from medmnist_hf.array_types import IntArray, UInt8Array
 from medmnist_hf.catalog import subset
 from medmnist_hf.corruptions.apply import apply, row_generator
 from medmnist_hf.corruptions.registry import PUBLISHED_SIZE, Corruption, find_corruption
-from medmnist_hf.errors import SourceError, shorten
+from medmnist_hf.errors import SourceError, counted, shorten
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +66,9 @@ def corrupt_batch(
     check_images(images, found)
     numbers = list(range(len(images))) if rows is None else [int(row) for row in rows]
     if len(numbers) != len(images):
-        raise SourceError(f"there are {len(images)} images and {len(numbers)} row numbers: give one per image")
+        raise SourceError(
+            f"{counted(len(images), 'image')} but {counted(len(numbers), 'row number')}: give one per image"
+        )
     if min(numbers, default=0) < 0:
         raise SourceError(f"a row number is {min(numbers)}: must be 0 or more")
     warn_of_size(found.subset, images.shape[1])

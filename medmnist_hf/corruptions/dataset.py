@@ -16,7 +16,7 @@ from medmnist_hf.corruptions.apply import releases
 from medmnist_hf.corruptions.arrays import check_images, corrupt_batch, corrupt_blocks, corrupt_rows, warn_of_size
 from medmnist_hf.corruptions.registry import Corruption, find_corruption
 from medmnist_hf.data.arrays import Arrays
-from medmnist_hf.errors import SourceError
+from medmnist_hf.errors import SourceError, counted
 
 _Data = TypeVar("_Data")
 
@@ -88,7 +88,9 @@ def _corrupt(data: Any, name: str, severity: int, flag: str | None, rows: Sequen
         return corrupted
     numbers = range(len(data)) if rows is None else [int(row) for row in rows]
     if len(numbers) != len(data) or min(numbers, default=0) < 0:
-        raise SourceError(f"there are {len(data)} rows and {len(numbers)} row numbers: give one per row, 0 or more")
+        raise SourceError(
+            f"{counted(len(data), 'row')} but {counted(len(numbers), 'row number')}: give one per row, 0 or more"
+        )
     corrupted = plain.map(
         _corrupt_columns,
         with_indices=True,

@@ -15,7 +15,7 @@ import numpy as np
 from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.catalog import NPZ_SPLITS, SplitCounts, Subset, Task
 from medmnist_hf.data.npz_members import NpzMembers, dtype_name
-from medmnist_hf.errors import ReadError, SourceError, cannot_read
+from medmnist_hf.errors import ReadError, SourceError, cannot_read, counted
 from medmnist_hf.files import open_regular
 from medmnist_hf.manifest import Provenance
 from medmnist_hf.places.resolver import NpzFile
@@ -65,7 +65,7 @@ class NpzReader:
             raise ReadError(f"{where} has no rows: fetch the file again")
         if counts is not None and shape[0] != counts[split]:
             raise ReadError(
-                f"{where} has {shape[0]} rows where the catalog has {counts[split]}: "
+                f"{where} has {counted(shape[0], 'row')} where the catalog has {counts[split]}: "
                 "fetch the official file, or pass --allow-unverified to accept it"
             )
         return shape[0]

@@ -15,7 +15,7 @@ from datasets import Features, List, Value
 
 from medmnist_hf.array_types import Array
 from medmnist_hf.catalog import Task
-from medmnist_hf.errors import MedMNISTError, ScoreError, first_line
+from medmnist_hf.errors import MedMNISTError, ScoreError, counted, first_line
 from medmnist_hf.evaluate_module.report import MetricConfig, check_options, decision_accuracy, report, resolve
 from medmnist_hf.scoring.inputs import is_score_table, plain
 from medmnist_hf.scoring.predictions import check
@@ -90,7 +90,9 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
         if len(scores):
             columns, before = scores.shape[1], self._columns
             if len(self) and columns != before:
-                raise ScoreError(f"scores have {columns} columns but those added before {before}: add the same number")
+                raise ScoreError(
+                    f"scores have {counted(columns, 'column')} but those added before {before}: add the same number"
+                )
             self._columns = columns
         with _one_line():
             super().add_batch(references=truth, prediction_scores=scores)
@@ -167,7 +169,7 @@ class ArrowMetric(evaluate.Metric):  # type: ignore[misc]
             if len(widths := sorted({len(row) for row in scores})) > 1:
                 few, many = widths[0], widths[-1]
                 raise ScoreError(
-                    f"scores have {few} columns in some batches and {many} in others: add the same number"
+                    f"scores have {counted(few, 'column')} in some batches and {many} in others: add the same number"
                 )
             return report(np.asarray(truth), scores, self.config, **options)
         except BaseException:

@@ -24,7 +24,7 @@ from medmnist_hf.catalog import Subset
 from medmnist_hf.data.decode import decoded
 from medmnist_hf.data.rows import Rows
 from medmnist_hf.data.shards import SHARD_ERRORS, check_footer
-from medmnist_hf.errors import BuildError, MedMNISTError, cannot_read, cannot_write
+from medmnist_hf.errors import BuildError, MedMNISTError, cannot_read, cannot_write, counted
 from medmnist_hf.exporting.captions import HEIGHT, caption, captioned_scale, class_names
 from medmnist_hf.exporting.export import rows_of
 from medmnist_hf.exporting.images import FRAME_MS
@@ -112,7 +112,8 @@ def montage(
         )
     if labels is not None and len(labels) != len(images):
         raise MedMNISTError(
-            f"cannot draw a montage of {len(images)} images with {len(labels)} labels: give one label per image"
+            f"cannot draw a montage of {counted(len(images), 'image')} with {counted(len(labels), 'label')}: give "
+            "one label per image"
         )
     scale = scale if labels is None else captioned_scale(images.shape[2], scale)
     tiles = images.repeat(scale, axis=1).repeat(scale, axis=2)

@@ -309,7 +309,7 @@ def _right_columns(table: Array, task: Task, num_classes: int | None) -> None:
         if width > 2:
             raise ScoreError(f"scores have {width} columns: the binary task needs 1, or 2 of which the last is used")
     elif num_classes is not None and width != num_classes:
-        raise ScoreError(f"scores have {width} columns: {num_classes} classes need one column each")
+        raise ScoreError(f"scores have {counted(width, 'column')}: {num_classes} classes need one column each")
     elif width < 2 and task is not Task.MULTI_LABEL:
         raise ScoreError(f"scores have {width} column: the {task.value} task needs one column per class")
 

@@ -57,7 +57,7 @@ def test_other_sizes_are_marked_once(caplog: pytest.LogCaptureFixture) -> None:
         (images()[0], {}, "give uint8 (N, H, H)"),
         (images()[:, :14], {}, "are uint8 (6, 14, 28)"),
         ([[1]], {}, "images of breastmnist are None ()"),
-        (images(), {"rows": [1, 2]}, "there are 6 images and 2 row numbers"),
+        (images(), {"rows": [1, 2]}, "6 images but 2 row numbers"),
         (images(), {"rows": range(-1, 5)}, "a row number is -1"),
     ],
 )

@@ -221,7 +221,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     answers = [json.loads(process.communicate(timeout=180)[0]) for process in started]
     whole = expected("chestmnist", references, scores)
     assert answers[0][:2] == [whole, whole] and "pass from_logits=True" in answers[0][2]
-    assert answers[0][3] == "scores have 1 columns in some batches and 2 in others: add the same number"
+    assert answers[0][3] == "scores have 1 column in some batches and 2 in others: add the same number"
     assert answers[1] == [None] * 4
     assert not list(tmp_path.rglob("*.arrow"))
 

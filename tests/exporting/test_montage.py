@@ -293,7 +293,7 @@ def test_captions_are_below_their_tiles(*, rgb: bool) -> None:
         below = tile[112:] if rgb else tile[112:, :, np.newaxis]
         assert all(np.array_equal(below[..., channel], caption(name, 112)) for channel in range(below.shape[-1]))
     with pytest.raises(
-        MedMNISTError, match="cannot draw a montage of 3 images with 1 labels: give one label per image"
+        MedMNISTError, match="cannot draw a montage of 3 images with 1 label: give one label per image"
     ):
         montage(images, labels=["one"])
 

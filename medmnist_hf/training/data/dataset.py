@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from medmnist_hf.array_types import Int64Array, IntArray
-from medmnist_hf.errors import TrainingError
+from medmnist_hf.errors import TrainingError, counted
 from medmnist_hf.statistics.sums import PixelSums
 from medmnist_hf.training.data.buffers import Buffers
 from medmnist_hf.training.data.mapping import find_mapping, is_changed
@@ -182,7 +182,9 @@ def _check(images: NDArray[Any], labels: NDArray[Any]) -> None:
             f"labels are {labels.dtype} of shape {labels.shape}: give class ids (N,), or zeros and ones (N, L)"
         )
     if len(labels) != len(images):
-        raise TrainingError(f"there are {len(images)} images but {len(labels)} labels: give one label per image")
+        raise TrainingError(
+            f"{counted(len(images), 'image')} but {counted(len(labels), 'label')}: give one label per image"
+        )
 
 
 def _checked_rows(rows: IntArray, count: int) -> NDArray[np.int64]:
