@@ -154,7 +154,7 @@ class RecipeTrainer(Trainer):
         """Compute the loss, in training on mixed images if the recipe says so."""
         images, labels = inputs["pixel_values"], inputs["labels"]
         if model.training:
-            for norm in self._norms:
+            for norm in self._fixed_norms:
                 norm.eval()
         if model.training and self.mix is not None:
             images, labels = self.mix(images, labels)
@@ -200,9 +200,12 @@ class RecipeTrainer(Trainer):
         return 0
 
     @cached_property
-    def _norms(self) -> list[nn.Module]:
-        """The norms whose running statistics do not change."""
-        return list(_fixed_norms(self.network, everywhere=self.recipe.freeze_batch_norm))
+    def _fixed_norms(self) -> list[nn.Module]:
+        """The norms whose running statistics do not change: those with frozen weights, or all of them."""
+        norms = [norm for norm in self.network.modules() if norm._buffers.get("running_var") is not None]
+        trained = [{weight.requires_grad for weight in norm.parameters()} for norm in norms]
+        everywhere = self.recipe.freeze_batch_norm
+        return [norm for norm, kinds in zip(norms, trained, strict=True) if everywhere or kinds == {False}]
 
     @property
     def steps_per_epoch(self) -> int:
@@ -321,15 +324,11 @@ class _ProgressCallback(ProgressCallback):
     """Shows a progress bar on terminals, and one line per epoch instead of the trainer's log."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.current_step, self.train_loss = 0, ""
         if state.is_world_process_zero:
             self.training_bar = tqdm(total=state.max_steps, dynamic_ncols=True, disable=None, unit="step")
-        self.current_step, self.train_loss = 0, ""
-        if state.is_world_process_zero and not state.global_step:
-            tqdm.write(f"  begins   epoch 1 of {args.num_train_epochs:g}", file=sys.stderr)
-        if state.is_world_process_zero and state.global_step:
-            tqdm.write(
-                f"  resumes  after epoch {round(state.epoch or 0)} of {args.num_train_epochs:g}", file=sys.stderr
-            )
+            begin = f"resumes  after epoch {round(state.epoch or 0)}" if state.global_step else "begins   epoch 1"
+            tqdm.write(f"  {begin} of {args.num_train_epochs:g}", file=sys.stderr)
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **_: Any) -> None:
         """No progress bar for evaluation, which is short."""
@@ -345,15 +344,6 @@ class _ProgressCallback(ProgressCallback):
             values = ", ".join(f"{shown} {logs[f'eval_{name}']:.3f}" for name, shown in names.items())
             epoch = f"epoch {round(logs['epoch']):3d}/{args.num_train_epochs:g}  {self.train_loss}"
             self.training_bar.write(f"{epoch}validation {values}", file=sys.stderr)
-
-
-def _fixed_norms(model: nn.Module, *, everywhere: bool) -> Iterator[nn.Module]:
-    """Yield the norms whose running statistics do not change: those with frozen weights, or all of them."""
-    for norm in model.modules():
-        if norm._buffers.get("running_var") is not None:
-            weights = list(norm.parameters())
-            if everywhere or (weights and not any(weight.requires_grad for weight in weights)):
-                yield norm
 
 
 def _plain(model: nn.Module) -> dict[str, Tensor]:
