@@ -9,7 +9,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
 from math import prod
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import imagecodecs
 import numpy as np
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.errors import first_line
+
+_Item = TypeVar("_Item")
 
 Part = tuple[int, Callable[[], Any]]
 """Number of rows of a piece of a column, and a function that reads it as an Arrow array or chunked array."""
@@ -80,17 +82,31 @@ def decoded(parts: Iterable[Part], shape: tuple[int, ...], *, as_rgb: bool = Fal
         RowError: A row holds something else; rows are numbered from the first row of the first part.
     """
     start = 0
-    pool = ThreadPoolExecutor(_THREADS)
+    pool, conductor = ThreadPoolExecutor(_THREADS), ThreadPoolExecutor(1)
+    decode = partial(pixels_of, shape=shape, pool=pool, as_rgb=as_rgb)
     try:
-        for column in _read_ahead(pool, parts, prod(shape)):
+        started = (conductor.submit(decode, column) for column in _read_ahead(pool, parts, prod(shape)))
+        for result in _one_ahead(started):
             with row_errors(RowError, start):
-                block = pixels_of(column, shape, pool, as_rgb=as_rgb)
-            yield block
+                block = result.result()
             start += len(block)
+            yield block
+            del block, result
     finally:
+        conductor.shutdown(cancel_futures=True)
         pool.shutdown(cancel_futures=True)
         # Arrow keeps what it freed, over 100 MB after volumes at 64 voxels, for reads that will not come.
         pa.default_memory_pool().release_unused()
+
+
+def _one_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
+    """Yield each item after the next one was made, so that it is decoded while the caller uses this one."""
+    pending: deque[_Item] = deque()
+    for item in items:
+        pending.append(item)
+        if len(pending) > 1:
+            yield pending.popleft()
+    yield from pending
 
 
 def _read_ahead(pool: Executor, parts: Iterable[Part], row_bytes: int) -> Iterator[Any]:
