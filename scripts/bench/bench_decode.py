@@ -122,7 +122,9 @@ def volume_readers(shard: Path) -> dict[str, Callable[[], Any]]:
 
     return {
         "Arrow (ours)": arrow,
-        "DuckDB": lambda: connection.sql("select image from read_parquet($path)", params={"path": str(shard)}).arrow(),
+        "DuckDB": lambda: connection.sql(
+            "select image from read_parquet($path)", params={"path": str(shard)}
+        ).to_arrow_table(),
         "Polars": lambda: polars.read_parquet(shard, columns=["image"], use_pyarrow=False),
     }
 

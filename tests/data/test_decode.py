@@ -175,7 +175,7 @@ def test_row_errors_converts_the_error() -> None:
 
 
 def test_reading_ahead_is_bounded_and_keeps_the_order() -> None:
-    """Of parts of 8 MiB, three may wait in addition to the one that is yielded."""
+    """Of parts of 8 MiB, three may wait in addition to the one that is decoded and the one that is yielded."""
     lock, open_parts, most = threading.Lock(), [0], [0]
     volume = pa.array(np.zeros(1 << 23, np.uint8))
     for width in (128, 256, 256):
@@ -194,7 +194,7 @@ def test_reading_ahead_is_bounded_and_keeps_the_order() -> None:
         with lock:
             open_parts[0] -= 1
     assert blocks == 12
-    assert most[0] <= 4
+    assert most[0] <= 5
 
 
 def test_a_reader_that_stops_early_leaves_no_thread() -> None:

@@ -59,8 +59,8 @@ PATIENCE: Final = 3
 """Seconds after which a training is stopped that has begun, but not ended an epoch or a trial."""
 
 LONG: Final = re.compile(
-    r"medmnist-hf (finetune|automl|benchmark) (?!.*--method linear-probe.* --features )|--mirror https://example.org/"
-    r"|medmnist-hf scorecard (?!compare |.*--dry-run)"
+    r"medmnist-hf (finetune|automl|benchmark) (?!.*(?:--method linear-probe.* --features |--dry-run))"
+    r"|medmnist-hf scorecard (?!compare |.*--dry-run)|--mirror https://example.org/"
 )
 """Commands that take from minutes to days, or ask for gigabytes of a server that is not here; a probe of stored
 features takes seconds."""

@@ -161,9 +161,10 @@ def test_links_of_the_readme_lead_to_the_repository_where_it_is_shown_alone(tmp_
 
 
 def test_the_wheel_holds_the_package_alone(tmp_path: Path) -> None:
-    """Documentation is on the site; the one page within is the card of the metric, which is pushed to the Hub."""
+    """Documentation is on the site; the pages within are those of Spaces, which are pushed to the Hub."""
     with zipfile.ZipFile(hatchling("wheel", ROOT, tmp_path)) as wheel:
         names = wheel.namelist()
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"medmnist_hf"}
     pages = [name for name in names if name.endswith((".md", ".rst", ".ipynb", ".html"))]
-    assert pages == ["medmnist_hf/evaluate_module/medmnist/README.md"]
+    pushed = [f"medmnist_hf/{part}/" for part in ("evaluate_module/medmnist", "space/static")]
+    assert sorted(pages) == [f"{folder}{name}" for folder in pushed for name in ("README.md", "index.html")]
