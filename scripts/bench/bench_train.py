@@ -172,7 +172,7 @@ def main(
     case: Annotated[list[str] | None, typer.Option(help="Network and size, e.g. resnet18:28; repeatable.")] = None,
     batch_size: Annotated[int, typer.Option(min=2, help="Images per batch.")] = 64,
     steps: Annotated[int, typer.Option(min=2, help="Steps per epoch.")] = 12,
-    repeats: Annotated[int, typer.Option(min=1, help="Rounds.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds.")] = 2,
     device: Annotated[str, typer.Option(help="Device.")] = "cpu",
 ) -> None:
     """Time training steps of `medmnist-hf finetune` and of a plain loop."""
