@@ -6,6 +6,7 @@ arrays: a header that asks for pickle is refused, not executed.
 
 import ast
 import struct
+import threading
 import zipfile
 from collections import Counter
 from collections.abc import Collection
@@ -21,6 +22,9 @@ from medmnist_hf.array_types import UInt8Array
 from medmnist_hf.catalog import NPZ_SPLITS, Subset, Task
 from medmnist_hf.errors import ReadError, first_line
 from medmnist_hf.files import open_regular
+
+_PARSER: Final = threading.Lock()
+"""Held while a header is parsed: before Python 3.11.8 and 3.12.2, threads that parse got a SystemError (gh-106905)."""
 
 _CHUNK: Final = 256 * 1024
 _LOCAL_HEADER: Final = struct.Struct("<4s5H3L2H")
@@ -162,7 +166,8 @@ def _read_header(stream: MemberStream, where: str) -> tuple[np.dtype[np.generic]
 
 
 def _parse_header(text: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
-    table = ast.literal_eval(text.decode("utf-8").strip())
+    with _PARSER:
+        table = ast.literal_eval(text.decode("utf-8").strip())
     if set(table) != {"descr", "fortran_order", "shape"}:
         raise ValueError
     shape = table["shape"]
