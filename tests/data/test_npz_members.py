@@ -100,3 +100,39 @@ def test_a_small_file_of_many_labels_costs_one_byte_per_label(tmp_path: Path) ->
     assert growth * 1024 < ROWS * 14 + (32 << 20)
     assert short.startswith("ReadError")
     assert "takes 21 MB of memory, more than is free" in short
+
+
+PARSE_IN_THREADS = """
+import gc, threading, time
+from medmnist_hf.data.npz_members import _parse_header
+
+HEADER = repr({"descr": "|u1", "fortran_order": False, "shape": (1,) * 3000}).encode()
+parsed = []
+
+class Cycle:  # its collection, in the middle of whatever runs, lets other threads run
+    def __init__(self):
+        self.itself = self
+
+    def __del__(self):
+        time.sleep(0.002)
+
+def parse():
+    for _ in range(40):
+        cycles = [Cycle() for _ in range(3)]
+        del cycles
+        parsed.append(len(_parse_header(HEADER)[0]))
+
+gc.set_threshold(20, 1000, 1000)
+threads = [threading.Thread(target=parse) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(set(parsed), len(parsed))
+"""
+
+
+def test_headers_are_parsed_in_threads() -> None:
+    """Before 3.11.8 and 3.12.2, Python fails if a collection lets another thread parse in the middle of parsing."""
+    process = subprocess.run([sys.executable, "-c", PARSE_IN_THREADS], capture_output=True, text=True, check=False)
+    assert process.stdout == "{3000} 120\n", process.stderr

@@ -203,9 +203,9 @@ class RecipeTrainer(Trainer):
     def _fixed_norms(self) -> list[nn.Module]:
         """The norms whose running statistics do not change: those with frozen weights, or all of them."""
         norms = [norm for norm in self.network.modules() if norm._buffers.get("running_var") is not None]
-        trained = [{weight.requires_grad for weight in norm.parameters()} for norm in norms]
-        everywhere = self.recipe.freeze_batch_norm
-        return [norm for norm, kinds in zip(norms, trained, strict=True) if everywhere or kinds == {False}]
+        if self.recipe.freeze_batch_norm:
+            return norms
+        return [norm for norm in norms if {weight.requires_grad for weight in norm.parameters()} == {False}]
 
     @property
     def steps_per_epoch(self) -> int:
