@@ -31,15 +31,19 @@ class Augmentation(abc.ABC):
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """Change images with parameters drawn from a CPU generator."""
-        return self.apply(images, *self.draw(images.shape, generator))
+        return self.apply(images, *(drawn.to(images.device) for drawn in self.draw(images.shape, generator)))
 
     @abc.abstractmethod
     def draw(self, shape: Sequence[int], generator: Generator) -> tuple[Tensor, ...]:
-        """Draw random parameters for images of a shape: CPU tensors with one entry per sample."""
+        """Draw random parameters for images of a shape: CPU tensors with one entry per sample, whatever the device."""
 
     @abc.abstractmethod
     def apply(self, images: Tensor, *parameters: Tensor) -> Tensor:
-        """Change images with parameters from `draw`. Raises `TrainingError` if it does not support such images."""
+        """Change images with parameters from `draw`, on the device of the images.
+
+        Raises:
+            TrainingError: It does not support such images.
+        """
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ class Flip(Augmentation):
     def apply(self, images: Tensor, *parameters: Tensor) -> Tensor:
         """Flip the samples."""
         (flips,) = parameters
+        if images.device.type != "cpu":
+            return _flip_by_masks(images, flips, self.axes)
         axes = [tuple(axis for axis, flip in zip(self.axes, row, strict=True) if flip) for row in flips.tolist()]
         return _change_samples(images, axes, Tensor.flip)
 
@@ -97,9 +103,12 @@ class QuarterTurns(Augmentation):
 
     def apply(self, images: Tensor, *parameters: Tensor) -> Tensor:
         """Rotate the samples."""
-        planes, quarters = (parameter.tolist() for parameter in parameters)
+        planes, quarters = parameters
+        if images.device.type != "cpu":
+            return _turn_by_masks(images, planes, quarters, self.planes)
         rotations = [
-            (turns, *self.planes[plane]) if turns else () for plane, turns in zip(planes, quarters, strict=True)
+            (turns, *self.planes[plane]) if turns else ()
+            for plane, turns in zip(planes.tolist(), quarters.tolist(), strict=True)
         ]
         return _change_samples(images, rotations, lambda part, rotation: part.rot90(rotation[0], rotation[1:]))
 
@@ -171,7 +180,7 @@ class Rotation(Augmentation):
         (turns,) = parameters
         axes = images.ndim - 2
         matrices = _rotation_matrices(F.pad(turns, (3 - turns.shape[1], 0)))[:, :axes, :axes]
-        grid = _sampling_grid(matrices.to(images.device), images.shape[2:])
+        grid = _sampling_grid(matrices, images.shape[2:])
         return rounded_like(images, F.grid_sample(images.float(), grid, align_corners=False))
 
 
@@ -212,7 +221,7 @@ class ColorJitter(Augmentation):
         """Apply the four changes, skipping those whose range allows no change."""
         (factors,) = parameters
         per_sample = (4, len(images), *(1,) * (images.ndim - 1))
-        brightness, contrast, saturation, hue = factors.T.reshape(per_sample).to(images.device)
+        brightness, contrast, saturation, hue = factors.T.reshape(per_sample)
         ranges = self._ranges()
         white = 255.0 if images.dtype == torch.uint8 else 1.0
         pixels = images.float()
@@ -284,8 +293,10 @@ class Erasing(Augmentation):
     def apply(self, images: Tensor, *parameters: Tensor) -> Tensor:
         """Set the rectangles to 0."""
         (edges,) = parameters
+        if images.device.type != "cpu":
+            return _erase_by_masks(images, edges)
         images = images.clone()
-        pixels = images.numpy() if images.device.type == "cpu" else images
+        pixels = images.numpy()
         for number, (top, bottom, left, right) in enumerate(edges.tolist()):
             pixels[number, :, top:bottom, left:right] = 0
         return images
@@ -315,25 +326,54 @@ def _crop_in_torch(images: Tensor, corners: Tensor, sides: Sequence[int]) -> Ten
     samples = torch.arange(len(images), device=images.device)
     for axis, side in enumerate(sides, 2):
         images = images.unfold(axis, side, 1)
-    return images[samples, :, *corners.T.to(images.device)]
+    return images[samples, :, *corners.T]
+
+
+def _flip_by_masks(images: Tensor, flips: Tensor, axes: Sequence[int]) -> Tensor:
+    """Flip samples on any device: the host does not read which, so it does not wait for the device."""
+    for axis, is_flipped in zip(axes, flips.T, strict=True):
+        images = torch.where(_per_sample(is_flipped, images), images.flip(axis), images)
+    return images
+
+
+def _turn_by_masks(images: Tensor, planes: Tensor, quarters: Tensor, choices: Sequence[tuple[int, int]]) -> Tensor:
+    """Rotate samples on any device, see `_flip_by_masks`."""
+    turned = images
+    for number, plane in enumerate(choices):
+        for turns in (1, 2, 3):
+            is_turned = (planes == number) & (quarters == turns)
+            turned = torch.where(_per_sample(is_turned, images), images.rot90(turns, plane), turned)
+    return turned
+
+
+def _erase_by_masks(images: Tensor, edges: Tensor) -> Tensor:
+    """Set rectangles to 0 on any device, see `_flip_by_masks`."""
+    top, bottom, left, right = edges.T[:, :, None]
+    row, column = (torch.arange(side, device=images.device) for side in images.shape[2:])
+    rows, columns = (row >= top) & (row < bottom), (column >= left) & (column < right)
+    return images.masked_fill((rows[:, :, None] & columns[:, None])[:, None], 0)
+
+
+def _per_sample(values: Tensor, images: Tensor) -> Tensor:
+    """View values (B,) so that they broadcast over images (B, ...)."""
+    return values.view(-1, *(1,) * (images.ndim - 1))
 
 
 def _change_samples(
     images: Tensor, arguments: Sequence[tuple[int, ...]], change: Callable[[Tensor, tuple[int, ...]], Tensor]
 ) -> Tensor:
-    """Copy a batch and change each sample with its argument; an empty argument leaves the sample unchanged.
+    """Copy a batch on the CPU and change each sample with its argument; an empty one leaves the sample unchanged.
 
-    On the CPU, large samples are changed one by one, which is up to five times as fast. Small samples, and all samples
-    on other devices, are grouped by argument.
+    Large samples are changed one by one, which is up to five times as fast; small samples are grouped by argument.
     """
     images = images.clone()
-    if images.device.type == "cpu" and images[0].numel() >= _LARGE:
+    if images[0].numel() >= _LARGE:
         for sample, argument in zip(images, arguments, strict=True):
             if argument:
                 sample.copy_(change(sample, argument))
         return images
     for argument in sorted({argument for argument in arguments if argument}):
-        positions = torch.tensor([at for at, other in enumerate(arguments) if other == argument]).to(images.device)
+        positions = torch.tensor([at for at, other in enumerate(arguments) if other == argument])
         images[positions] = change(images[positions], argument)
     return images
 
@@ -380,7 +420,9 @@ def _rotation_matrices(turns: Tensor) -> Tensor:
     cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], 1).view(-1, 3, 3)
     axes = torch.stack([x, y, z], 1)
     cosine, sine = angles.cos(), angles.sin()
-    matrices: Tensor = cosine * torch.eye(3) + sine * cross + (1 - cosine) * axes[:, :, None] * axes[:, None]
+    matrices: Tensor = (
+        cosine * torch.eye(3, device=turns.device) + sine * cross + (1 - cosine) * axes[:, :, None] * axes[:, None]
+    )
     return matrices
 
 

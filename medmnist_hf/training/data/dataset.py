@@ -20,6 +20,9 @@ from medmnist_hf.statistics.sums import PixelSums
 from medmnist_hf.training.data.buffers import Buffers
 from medmnist_hf.training.data.mapping import find_mapping, is_changed
 
+Draws = tuple[tuple[Tensor, ...], ...]
+"""The random parameters of each augmentation, each with one entry per sample."""
+
 
 @dataclass(frozen=True, slots=True)
 class ArrayBatch:
@@ -31,6 +34,8 @@ class ArrayBatch:
         indices: int64 (B,), positions of the samples in the data set; always on the CPU.
         epoch: The epoch in which the samples were drawn, 0 if unknown.
         statistics: Pixel statistics of the data set, if it has them.
+        draws: What `BatchTransform.draw` returns for this batch, on the device of the images; None lets the transform
+            draw it.
     """
 
     images: Tensor
@@ -38,6 +43,7 @@ class ArrayBatch:
     indices: Tensor
     epoch: int = 0
     statistics: PixelSums | None = None
+    draws: Draws | None = None
 
     def to(self, device: torch.device) -> "ArrayBatch":
         """Copy the batch to a device, asynchronously if it is in pinned memory."""

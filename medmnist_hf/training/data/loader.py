@@ -7,6 +7,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from math import prod
@@ -19,9 +20,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.data.dataset import ArrayBatch, ArrayDataset
+from medmnist_hf.training.data.dataset import ArrayBatch, ArrayDataset, Draws
 from medmnist_hf.training.data.order import BalancedBatches, EpochBatches, EpochIndices
-from medmnist_hf.training.data.transforms import BatchTransform, channels_first
+from medmnist_hf.training.data.transforms import BatchTransform, channels_first, on_device
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -199,9 +200,10 @@ class ArrayLoader(DataLoader[Batch]):
 class DeviceLoader(ArrayLoader):
     """Loads the batches of an `ArrayLoader` from images that lie on the device, as uint8.
 
-    Its batches are those of an `ArrayLoader` with the same seed: the order of an epoch is copied to the device once,
-    where images are gathered and transformed. The host only draws the parameters of augmentations, a few numbers per
-    image, and starts the operations. There are no threads, and one process per device.
+    Its batches are those of an `ArrayLoader` with the same seed. When an epoch begins, the host draws its order and
+    the parameters of its augmentations, a few numbers per image, and copies them to the device. From then on images
+    are gathered and transformed there, and the host only starts the operations. There are no threads, and one process
+    per device. Corruptions, an `OwnAugmentation` and other callables run step by step, as in an `ArrayLoader`.
 
     At 28 and 64 pixels every subset fits on a GPU: the largest, TissueMNIST, has 130 and 679 MB of train images.
 
@@ -254,7 +256,7 @@ class DeviceLoader(ArrayLoader):
             world_size=world_size,
         )
         self._images, self._labels = self._resident()
-        self._order: tuple[int, Tensor] | None = None
+        self._epoch: _Epoch | None = None
 
     def _resident(self) -> tuple[Tensor, Tensor]:
         """All images and labels on the device, copied in pieces."""
@@ -276,16 +278,46 @@ class DeviceLoader(ArrayLoader):
 
     def _gather(self, indices: list[int]) -> ArrayBatch:
         assert isinstance(indices, EpochIndices)  # those of this loader's sampler
-        if self._order is None or self._order[0] != indices.epoch:
-            self._order = indices.epoch, self.batches.share(indices.epoch).to(self.device)
-        rows = self._order[1][indices.first : indices.first + len(indices)]
+        if self._epoch is None or self._epoch.number != indices.epoch:
+            self._epoch = self._begin(indices.epoch)
+        epoch, span = self._epoch, slice(indices.first, indices.first + len(indices))
+        rows = epoch.rows[span]
         return ArrayBatch(
             self._images.index_select(0, rows),
             self._labels.index_select(0, rows),
-            torch.from_numpy(np.array(indices, np.int64)),
-            indices.epoch,
+            epoch.indices[span],
+            epoch.number,
             self.arrays.statistics,
+            epoch.draws and tuple(tuple(parameter[span] for parameter in each) for each in epoch.draws),
         )
+
+    def _begin(self, number: int) -> "_Epoch":
+        """Draw an epoch, each batch as the transform would."""
+        indices, draws, transform = self.batches.share(number), None, self.transform
+        if isinstance(transform, BatchTransform) and transform.augment and not transform.draws_globally:
+            shape = channels_first(torch.empty((0, *self.arrays.image_shape), device="meta")).shape[1:]
+            batches = [indices[span] for span in self.batches.spans()]
+            drawn = [transform.draw((len(batch), *shape), number, batch) for batch in batches]
+            draws = tuple(tuple(map(torch.cat, zip(*each, strict=True))) for each in zip(*drawn, strict=True))
+            draws = on_device(draws, self.device)
+        return _Epoch(number, indices, indices.to(self.device), draws)
+
+
+@dataclass(frozen=True, slots=True)
+class _Epoch:
+    """What a `DeviceLoader` draws at the begin of an epoch.
+
+    Attributes:
+        number: Its number.
+        indices: The samples in order, int64 (N,) on the CPU.
+        rows: The same on the device.
+        draws: The parameters of its augmentations on the device; None if the transform draws them itself.
+    """
+
+    number: int
+    indices: Tensor
+    rows: Tensor
+    draws: Draws | None
 
 
 def run_serially(make: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:

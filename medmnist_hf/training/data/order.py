@@ -120,10 +120,14 @@ class EpochBatches(Sampler[list[int]]):
         epoch, start = self.position
         self.resume(epoch + 1, 0)
         share = self.share(epoch)
+        for span in self.spans()[start:]:
+            yield EpochIndices(share[span].tolist(), epoch, span.start)
+
+    def spans(self) -> list[slice]:
+        """Where the batches of an epoch are in `share`."""
         end = self._share - self._share % self.batch_size if self.drop_last else self._share
-        for number in range(start, len(self)):
-            first, is_last = number * self.batch_size, number == len(self) - 1
-            yield EpochIndices(share[first : end if is_last else first + self.batch_size].tolist(), epoch, first)
+        firsts = range(0, len(self) * self.batch_size, self.batch_size)
+        return [slice(first, end if first == firsts[-1] else first + self.batch_size) for first in firsts]
 
     def share(self, epoch: int) -> Tensor:
         """The samples that this rank draws in an epoch, in order, int64 of shape ``(N,)``."""

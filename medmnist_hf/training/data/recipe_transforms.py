@@ -38,7 +38,7 @@ class IntensityScale(Augmentation):
 
     def apply(self, images: Tensor, *parameters: Tensor) -> Tensor:
         """Multiply the samples by their factors."""
-        factors = parameters[0].to(images.device).view(-1, *[1] * (images.ndim - 1))
+        factors = parameters[0].view(-1, *[1] * (images.ndim - 1))
         pixels = images.float() * factors if images.dtype == torch.uint8 else images * factors
         return rounded_like(images, pixels)
 

@@ -11,7 +11,7 @@ Example:
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from math import prod
 from typing import Any, Final, Literal
 
@@ -24,7 +24,7 @@ from medmnist_hf.errors import TrainingError
 from medmnist_hf.statistics.sums import PixelSums
 from medmnist_hf.training.data.augment import Augmentation, rounded_like
 from medmnist_hf.training.data.buffers import Buffers
-from medmnist_hf.training.data.dataset import ArrayBatch, derive_seed
+from medmnist_hf.training.data.dataset import ArrayBatch, Draws, derive_seed
 from medmnist_hf.training.data.own_augmentation import OwnAugmentation
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "trilinear", "area"]
@@ -100,6 +100,9 @@ class BatchTransform:
     _by_statistics: dict[PixelSums, "BatchTransform"] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+    _factors: dict[tuple[torch.device, bool, int], tuple[Tensor, Tensor]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         own = (self.stats.mean, self.stats.std) if isinstance(self.stats, PixelSums) else (0.5, 0.5)
@@ -133,15 +136,26 @@ class BatchTransform:
         return not all(isinstance(step, Augmentation) for step in self.augment)
 
     @cached_property
-    def _factors(self) -> Tensor:
-        """float32 (3, 1) or (3, C): the factor for pixels in 0..1, the factor for uint8 pixels, and the addend."""
-        mean, std = np.broadcast_arrays(np.atleast_1d(self.mean), np.atleast_1d(self.std))
-        scale, shift = torch.tensor(np.stack([1 / std, -mean / std]), dtype=torch.float32)
-        return torch.stack([scale, scale / WHITE, shift])
-
-    @cached_property
     def _sizes(self) -> dict[str, int]:
         return {"mean": np.size(self.mean), "std": np.size(self.std)}
+
+    @torch.no_grad()
+    def draw(self, shape: Sequence[int], epoch: int, indices: Tensor) -> Draws:
+        """Draw the random parameters of a batch; a call does so for a batch without `ArrayBatch.draws`.
+
+        Args:
+            shape: Shape of the stored images, channels first: (B, C, H, W) or (B, C, D, H, W).
+            epoch: The epoch in which the samples are drawn.
+            indices: int64 (B,), positions of the samples in the data set.
+
+        Returns:
+            Of each `Augmentation`, what its own `draw` returns: tensors on the CPU.
+        """
+        generator = torch.Generator().manual_seed(self._seed_of(epoch, indices))
+        return tuple(step.draw(shape, generator) for step in self.augment if isinstance(step, Augmentation))
+
+    def _seed_of(self, epoch: int, indices: Tensor) -> int:
+        return derive_seed(self.seed, epoch, indices.numpy().tobytes())
 
     @torch.no_grad()
     def __call__(self, batch: Any) -> dict[str, Tensor]:
@@ -155,18 +169,14 @@ class BatchTransform:
         if self.stats == "dataset":
             return self._for(stored.statistics)(stored)
         images = channels_first(stored.images)
-        steps: list[tuple[Augmentation, tuple[Tensor, ...]]] = []
-        if self.augment:
-            seed = derive_seed(self.seed, stored.epoch, stored.indices.numpy().tobytes())
-            if self.draws_globally:
-                images = self._augmented(images, seed)
-            else:
-                generator = torch.Generator().manual_seed(seed)
-                steps = [
-                    (step, step.draw(images.shape, generator))
-                    for step in self.augment
-                    if isinstance(step, Augmentation)
-                ]
+        steps: list[tuple[Any, tuple[Tensor, ...]]] = []
+        if self.augment and self.draws_globally:
+            images = self._augmented(images, self._seed_of(stored.epoch, stored.indices))
+        elif self.augment:
+            draws = stored.draws
+            if draws is None:
+                draws = on_device(self.draw(images.shape, stored.epoch, stored.indices), images.device)
+            steps = list(zip(self.augment, draws, strict=True))
         values, unpadded = self._output(images)
         for span in _spans(images, prod(images.shape[1:])):
             part, out = _cut(images, span), _cut(unpadded, span)
@@ -245,34 +255,50 @@ class BatchTransform:
         """Resize and normalize images into the output."""
         if self.fit == "resize" and self.size is not None:
             images = resize(images, self.size, self.interpolation, antialias=self.antialias)
-        scale, scale_of_uint8, shift = self._factors
-        scale = scale_of_uint8 if images.dtype == torch.uint8 else scale
         count, channels, *sides = out.shape
         direct = out.dtype == torch.float32 and self.fit == "resize"
+        of_uint8 = images.dtype == torch.uint8
         if self.channels_last:
             # One row per sample: a factor that repeats every three values would be applied to three at a time.
             target = out.movedim(1, -1) if direct else torch.empty((count, *sides, channels), device=images.device)
             rows = target.view(count, -1)
             rows.copy_(images.expand(-1, channels, *sides).movedim(1, -1).reshape(count, -1))
-            if len(scale) > 1:
-                scale, shift = scale.repeat(prod(sides)), shift.repeat(prod(sides))
-            _scale_and_shift(rows, scale, shift)
+            _scale_and_shift(rows, *self._factors_on(images.device, of_uint8, prod(sides)))
             target = target.movedim(-1, 1)
         else:
             target = out if direct else torch.empty(out.shape, device=images.device)
             per_channel = (-1, *(1 for _ in sides))
-            _scale_and_shift(target.copy_(images), scale.view(per_channel), shift.view(per_channel))
+            factors = (factor.view(per_channel) for factor in self._factors_on(images.device, of_uint8, 1))
+            _scale_and_shift(target.copy_(images), *factors)
         if not direct:
             out.copy_(target)
+
+    def _factors_on(self, device: torch.device, of_uint8: bool, pixels: int) -> tuple[Tensor, Tensor]:
+        """Factor and addend: one per channel, repeated for each pixel; or one of each, the factor on the CPU."""
+        key = device, of_uint8, pixels
+        if key not in self._factors:
+            mean, std = np.broadcast_arrays(np.atleast_1d(self.mean), np.atleast_1d(self.std))
+            scale, shift = torch.tensor(np.stack([1 / std, -mean / std]), dtype=torch.float32)
+            scale = scale / WHITE if of_uint8 else scale
+            one = len(scale) == 1
+            self._factors[key] = (
+                scale if one else scale.repeat(pixels).to(device),
+                shift.repeat(1 if one else pixels).to(device),
+            )
+        return self._factors[key]
 
 
 def _scale_and_shift(values: Tensor, scale: Tensor, shift: Tensor) -> None:
     """Multiply and add in place; in a single pass if there is one factor for all values."""
-    shift = shift.to(values.device)
     if scale.numel() == 1:
         torch.add(shift.view(()), values, alpha=scale.item(), out=values)
     else:
-        values.mul_(scale.to(values.device)).add_(shift)
+        values.mul_(scale).add_(shift)
+
+
+def on_device(draws: Draws, device: torch.device) -> Draws:
+    """Copy random parameters to a device."""
+    return tuple(tuple(parameter.to(device) for parameter in parameters) for parameters in draws)
 
 
 def channels_first(images: Tensor) -> Tensor:
@@ -313,9 +339,7 @@ def resize(images: Tensor, size: int, interpolation: Interpolation | None = None
         return images
     if mode == "nearest":
         for axis, side in reversed(list(enumerate(images.shape[2:], 2))):
-            # Accumulated step by step as in Pillow: the rounding decides when a center falls between two pixels.
-            centers = np.add.accumulate(np.append(side / size / 2, np.full(size - 1, side / size)))
-            images = images.index_select(axis, torch.from_numpy(centers.astype(np.int64)).to(images.device))
+            images = images.index_select(axis, _nearest(side, size, images.device))
         return images
     if mode in {"bilinear", "bicubic"}:
         shape: dict[str, Any] = {"size": [size, size], "mode": mode, "align_corners": False, "antialias": antialias}
@@ -324,6 +348,14 @@ def resize(images: Tensor, size: int, interpolation: Interpolation | None = None
             return F.interpolate(images, **shape)
         return rounded_like(images, F.interpolate(images.float(), **shape).clamp_(0, WHITE))
     return rounded_like(images, F.interpolate(images.float(), [size] * (images.ndim - 2), mode=mode))
+
+
+@cache
+def _nearest(side: int, size: int, device: torch.device) -> Tensor:
+    """Positions of the pixels that are selected along a side."""
+    # Accumulated step by step as in Pillow: the rounding decides when a center falls between two pixels.
+    centers = np.add.accumulate(np.append(side / size / 2, np.full(size - 1, side / size)))
+    return torch.from_numpy(centers.astype(np.int64)).to(device)
 
 
 def _spans(images: Tensor, sample_size: int) -> Sequence[slice]:

@@ -9,12 +9,23 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.data import loader
-from medmnist_hf.training.data.augment import Flip
+from medmnist_hf.training.data.augment import (
+    Augmentation,
+    ColorJitter,
+    Crop,
+    Erasing,
+    Flip,
+    QuarterTurns,
+    Rotation,
+)
 from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.loader import ArrayLoader, DeviceLoader
+from medmnist_hf.training.data.recipe_transforms import IntensityScale
 from medmnist_hf.training.data.transforms import BatchTransform
 
 Arrays = tuple[np.ndarray[Any, np.dtype[np.uint8]], np.ndarray[Any, Any]]
@@ -30,6 +41,75 @@ def assert_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
     assert first.keys() == second.keys()
     for name, part in first.items():
         assert part.dtype == second[name].dtype and torch.equal(part, second[name]), name
+
+
+IMAGE_STEPS: list[Augmentation] = [
+    Flip((-1, -2)),
+    QuarterTurns(),
+    Rotation(20),
+    Crop(2),
+    ColorJitter(0.3, 0.3, 0.3, 0.1),
+]
+VOLUME_STEPS: list[Augmentation] = [
+    Flip((-1, -3)),
+    QuarterTurns(QuarterTurns.VOLUME_PLANES),
+    Rotation(20),
+    Crop(1),
+    IntensityScale(),
+]
+TRANSFORMS: dict[str, tuple[tuple[int, ...], BatchTransform]] = {
+    "gray": ((33, 8, 8), BatchTransform(augment=[Flip(), Erasing()], channels=3, channels_last=True)),
+    "RGB": ((33, 8, 8, 3), BatchTransform(augment=[*IMAGE_STEPS, Erasing()], size=16, channels_last=True)),
+    "per channel": (
+        (33, 8, 8, 3),
+        BatchTransform(mean=(0.1, 0.2, 0.3), std=(1, 2, 3), size=12, interpolation="nearest"),
+    ),
+    "padded": ((33, 8, 8), BatchTransform(augment=[Crop(2)], size=12, fit="pad", dtype="bfloat16")),
+    "volumes": ((33, 6, 6, 6), BatchTransform(augment=VOLUME_STEPS, seed=3)),
+}
+
+
+class HostWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes operations that have tensors of more than one value on the CPU, other than views of them."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)]
+        if any(leaf.device.type == "cpu" and leaf.numel() > 1 for leaf in tensors) and not func.is_view:
+            self.seen.append(str(func))
+        return result
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_the_host_does_not_work_on_batches(name: str) -> None:
+    """The meta device takes the code path of accelerators, and fails if one of its values is read."""
+    shape, transform = TRANSFORMS[name]
+    batches = iter(DeviceLoader(arrays_of(shape), 8, shuffle=True, transform=transform, device="meta"))
+    next(batches)  # the epoch begins
+    next(batches)
+    with HostWatch() as watch:
+        for _ in range(2):
+            next(batches)
+    assert watch.seen == []
+    with HostWatch() as watch:  # it does see the host's work
+        next(iter(ArrayLoader(arrays_of(shape), 8, transform=transform, device="meta")))
+    assert watch.seen
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_parameters_drawn_ahead_are_those_of_an_array_loader(name: str) -> None:
+    shape, transform = TRANSFORMS[name]
+    ours, usual = (
+        make(arrays_of(shape), 8, shuffle=True, transform=transform, join_single=True)
+        for make in (DeviceLoader, ArrayLoader)
+    )
+    for _ in range(2):
+        for first, second in zip(ours, usual, strict=True):
+            assert_equal(first, second)
 
 
 @pytest.mark.parametrize(
