@@ -230,7 +230,8 @@ def bench(
     )
     out.print("the official package in the first epoch; and its memory at first use relative to the official package")
     out.print(ratios)
-    print("seconds count from the start of loading, after imports; RSS is the peak above imports, workers included")
+    print("seconds count from the start of loading, after imports and the catalog")
+    print("RSS is the peak above imports, workers included")
 
 
 if __name__ == "__main__":

@@ -303,6 +303,36 @@ def test_an_error_of_the_disk_is_reported_even_if_it_happens_while_decoding(
     assert hidden(tmp_path) == [] and cache_info(tmp_path) == []
 
 
+def test_files_are_on_the_disk_before_they_get_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power failure after the rename would otherwise leave an entry of the right size with other content."""
+    synced: dict[int, int] = {}
+    rename = Path.rename
+
+    def note(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        synced[status.st_ino] = status.st_size
+
+    def check_and_rename(self: Path, target: Path) -> None:
+        statuses = [path.stat() for path in self.iterdir()]
+        assert len(statuses) == 3 and {each.st_ino: each.st_size for each in statuses} == synced
+        rename(self, target)
+
+    monkeypatch.setattr("medmnist_hf.data.array_cache.os.fsync", note)
+    monkeypatch.setattr(Path, "rename", check_and_rename)
+    check(fetch(spec(), Decoding(), tmp_path))
+
+
+def test_an_error_of_the_last_sync_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail_on_info(descriptor: int) -> None:
+        if any(path.stat().st_ino == os.fstat(descriptor).st_ino for path in tmp_path.rglob("info.json")):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("medmnist_hf.data.array_cache.os.fsync", fail_on_info)
+    with pytest.raises(MedMNISTError, match=r"cannot cache .*\(Input/output error"):
+        fetch(spec(), Decoding(), tmp_path)
+    assert hidden(tmp_path) == [] and cache_info(tmp_path) == []
+
+
 def test_too_little_space_is_reported_before_decoding(tmp_path: Path) -> None:
     decoding = Decoding()
     with pytest.raises(MedMNISTError, match=r"which takes 150,536,000.0 MB \(too little space; .* MB are free\)"):

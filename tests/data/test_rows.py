@@ -64,10 +64,11 @@ def same(rows: Rows, npz: Path) -> None:
 
 
 def test_blocks_are_row_groups(phantoms: Phantoms, tmp_path: Path) -> None:
-    """Row groups of volumes hold at most 2 MiB, so a train split of 240 rows has three blocks."""
+    """Row groups of volumes hold at most 2 MiB, so a train split of 240 rows has three blocks, read in pieces."""
     build(phantoms, tmp_path, "adrenalmnist3d", 28, rows=240, rows_per_shard=10**6)
-    blocks = [block.shape for block in open_rows("adrenalmnist3d", 28, root=tmp_path).images("train")]
-    assert blocks == [(80, 28, 28, 28)] * 3
+    rows = open_rows("adrenalmnist3d", 28, root=tmp_path)
+    assert [block.shape for block in rows.images("train")] == [(80, 28, 28, 28)] * 3
+    same(rows, phantoms("adrenalmnist3d", 28, 240).path)
 
 
 def test_files_are_the_stored_bytes(root: Path) -> None:

@@ -39,7 +39,7 @@ class Augmentation(abc.ABC):
 
     @abc.abstractmethod
     def apply(self, images: Tensor, *parameters: Tensor) -> Tensor:
-        """Change images with parameters from `draw`, on the device of the images.
+        """Change images with parameters from `draw`, on the device of the images; neither may be changed in place.
 
         Raises:
             TrainingError: It does not support such images.
@@ -71,7 +71,7 @@ class Flip(Augmentation):
     def apply(self, images: Tensor, *parameters: Tensor) -> Tensor:
         """Flip the samples."""
         (flips,) = parameters
-        if images.device.type != "cpu":
+        if not _on_cpu(images):
             return _flip_by_masks(images, flips, self.axes)
         axes = [tuple(axis for axis, flip in zip(self.axes, row, strict=True) if flip) for row in flips.tolist()]
         return _change_samples(images, axes, Tensor.flip)
@@ -104,7 +104,7 @@ class QuarterTurns(Augmentation):
     def apply(self, images: Tensor, *parameters: Tensor) -> Tensor:
         """Rotate the samples."""
         planes, quarters = parameters
-        if images.device.type != "cpu":
+        if not _on_cpu(images):
             return _turn_by_masks(images, planes, quarters, self.planes)
         rotations = [
             (turns, *self.planes[plane]) if turns else ()
@@ -145,7 +145,7 @@ class Crop(Augmentation):
         sides = images.shape[2:]
         mode = "constant" if self.mode == "zeros" else "reflect"
         padded = F.pad(images, (self.padding,) * (2 * len(sides)), mode=mode)
-        return (_crop_in_numpy if images.device.type == "cpu" else _crop_in_torch)(padded, corners, sides)
+        return (_crop_in_numpy if _on_cpu(images) else _crop_in_torch)(padded, corners, sides)
 
 
 @dataclass(frozen=True)
@@ -293,7 +293,7 @@ class Erasing(Augmentation):
     def apply(self, images: Tensor, *parameters: Tensor) -> Tensor:
         """Set the rectangles to 0."""
         (edges,) = parameters
-        if images.device.type != "cpu":
+        if not _on_cpu(images):
             return _erase_by_masks(images, edges)
         images = images.clone()
         pixels = images.numpy()
@@ -312,6 +312,10 @@ def _check_axes(axes: Sequence[int], shape: Sequence[int]) -> None:
         raise TrainingError(
             f"images of {tuple(shape[2:])} have no axis {min(axes)}: leave it out, only volumes have it"
         )
+
+
+def _on_cpu(images: Tensor) -> bool:
+    return images.device.type == "cpu"
 
 
 def _crop_in_numpy(images: Tensor, corners: Tensor, sides: Sequence[int]) -> Tensor:

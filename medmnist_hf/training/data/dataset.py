@@ -24,6 +24,11 @@ Draws = tuple[tuple[Tensor, ...], ...]
 """The random parameters of each augmentation, each with one entry per sample."""
 
 
+def on_device(draws: Draws, device: torch.device) -> Draws:
+    """Copy random parameters to a device."""
+    return tuple(tuple(parameter.to(device) for parameter in parameters) for parameters in draws)
+
+
 @dataclass(frozen=True, slots=True)
 class ArrayBatch:
     """A batch of samples as stored.
@@ -48,7 +53,8 @@ class ArrayBatch:
     def to(self, device: torch.device) -> "ArrayBatch":
         """Copy the batch to a device, asynchronously if it is in pinned memory."""
         images, labels = (part.to(device, non_blocking=True) for part in (self.images, self.labels))
-        return replace(self, images=images, labels=labels)
+        draws = None if self.draws is None else on_device(self.draws, device)
+        return replace(self, images=images, labels=labels, draws=draws)
 
     def as_dict(self) -> dict[str, Tensor]:
         """The dictionary of ``images``, ``labels`` and ``indices``."""

@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from medmnist_hf.errors import TrainingError
-from medmnist_hf.training.data.dataset import ArrayBatch, ArrayDataset, Draws
+from medmnist_hf.training.data.dataset import ArrayBatch, ArrayDataset, Draws, on_device
 from medmnist_hf.training.data.order import BalancedBatches, EpochBatches, EpochIndices
-from medmnist_hf.training.data.transforms import BatchTransform, channels_first, on_device
+from medmnist_hf.training.data.transforms import BatchTransform, channels_first
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -33,6 +33,9 @@ _FIXED: Final = ("samples", "batch_size", "shuffle", "seed", "drop_last", "join_
 
 _COPIED: Final = 1 << 28
 """Bytes copied to a device at a time, so that a memory-mapped data set is never in host memory as a whole."""
+
+_DRAWN: Final = 64
+"""Random numbers per image up to which those of a whole epoch are drawn when it begins."""
 
 _SMALL: Final = 1 << 20
 """Values per batch up to which handing a batch from thread to thread takes longer than making it."""
@@ -203,7 +206,8 @@ class DeviceLoader(ArrayLoader):
     Its batches are those of an `ArrayLoader` with the same seed. When an epoch begins, the host draws its order and
     the parameters of its augmentations, a few numbers per image, and copies them to the device. From then on images
     are gathered and transformed there, and the host only starts the operations. There are no threads, and one process
-    per device. Corruptions, an `OwnAugmentation` and other callables run step by step, as in an `ArrayLoader`.
+    per device. Only corruptions, an `OwnAugmentation`, other callables and augmentations that draw more than 64
+    numbers per image leave work to the host in each step.
 
     At 28 and 64 pixels every subset fits on a GPU: the largest, TissueMNIST, has 130 and 679 MB of train images.
 
@@ -256,7 +260,7 @@ class DeviceLoader(ArrayLoader):
             world_size=world_size,
         )
         self._images, self._labels = self._resident()
-        self._epoch: _Epoch | None = None
+        self._epochs: dict[int, _Epoch] = {}
 
     def _resident(self) -> tuple[Tensor, Tensor]:
         """All images and labels on the device, copied in pieces."""
@@ -278,29 +282,39 @@ class DeviceLoader(ArrayLoader):
 
     def _gather(self, indices: list[int]) -> ArrayBatch:
         assert isinstance(indices, EpochIndices)  # those of this loader's sampler
-        if self._epoch is None or self._epoch.number != indices.epoch:
-            self._epoch = self._begin(indices.epoch)
-        epoch, span = self._epoch, slice(indices.first, indices.first + len(indices))
+        epoch = self._epochs.get(indices.epoch) or self._begin(indices.epoch)
+        span = slice(indices.first, indices.first + len(indices))
         rows = epoch.rows[span]
         return ArrayBatch(
             self._images.index_select(0, rows),
             self._labels.index_select(0, rows),
-            epoch.indices[span],
-            epoch.number,
+            torch.from_numpy(np.array(indices, np.int64)),
+            indices.epoch,
             self.arrays.statistics,
             epoch.draws and tuple(tuple(parameter[span] for parameter in each) for each in epoch.draws),
         )
 
     def _begin(self, number: int) -> "_Epoch":
-        """Draw an epoch, each batch as the transform would."""
-        indices, draws, transform = self.batches.share(number), None, self.transform
-        if isinstance(transform, BatchTransform) and transform.augment and not transform.draws_globally:
-            shape = channels_first(torch.empty((0, *self.arrays.image_shape), device="meta")).shape[1:]
-            batches = [indices[span] for span in self.batches.spans()]
-            drawn = [transform.draw((len(batch), *shape), number, batch) for batch in batches]
-            draws = tuple(tuple(map(torch.cat, zip(*each, strict=True))) for each in zip(*drawn, strict=True))
-            draws = on_device(draws, self.device)
-        return _Epoch(number, indices, indices.to(self.device), draws)
+        """Draw an epoch; it is kept with the one before, for two iterators that take turns."""
+        indices = self.batches.share(number)
+        epoch = _Epoch(indices.to(self.device), self._drawn(indices, number))
+        self._epochs = {**dict(list(self._epochs.items())[-1:]), number: epoch}
+        return epoch
+
+    def _drawn(self, indices: Tensor, number: int) -> Draws | None:
+        """Draw the parameters of all batches, each as the transform would; None if it has to do so itself."""
+        transform = self.collate_fn
+        if not isinstance(transform, BatchTransform) or not transform.augment or transform.draws_globally:
+            return None
+        shape = channels_first(torch.empty((0, *self.arrays.image_shape), device="meta")).shape[1:]
+        drawn: list[Draws] = []
+        for span in self.batches.spans():
+            batch = indices[span]
+            drawn.append(transform.draw((len(batch), *shape), number, batch))
+            if sum(parameter.numel() for each in drawn[-1] for parameter in each) > _DRAWN * len(batch):
+                return None
+        joined = (tuple(map(torch.cat, zip(*each, strict=True))) for each in zip(*drawn, strict=True))
+        return on_device(tuple(joined), self.device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,14 +322,10 @@ class _Epoch:
     """What a `DeviceLoader` draws at the begin of an epoch.
 
     Attributes:
-        number: Its number.
-        indices: The samples in order, int64 (N,) on the CPU.
-        rows: The same on the device.
+        rows: The samples in order, int64 (N,), on the device.
         draws: The parameters of its augmentations on the device; None if the transform draws them itself.
     """
 
-    number: int
-    indices: Tensor
     rows: Tensor
     draws: Draws | None
 

@@ -24,7 +24,7 @@ from medmnist_hf.errors import TrainingError
 from medmnist_hf.statistics.sums import PixelSums
 from medmnist_hf.training.data.augment import Augmentation, rounded_like
 from medmnist_hf.training.data.buffers import Buffers
-from medmnist_hf.training.data.dataset import ArrayBatch, Draws, derive_seed
+from medmnist_hf.training.data.dataset import ArrayBatch, Draws, derive_seed, on_device
 from medmnist_hf.training.data.own_augmentation import OwnAugmentation
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "trilinear", "area"]
@@ -100,7 +100,7 @@ class BatchTransform:
     _by_statistics: dict[PixelSums, "BatchTransform"] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
-    _factors: dict[tuple[torch.device, bool, int], tuple[Tensor, Tensor]] = field(
+    _factors: dict[tuple[torch.device, bool, int], tuple[Tensor | float, Tensor]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -268,37 +268,37 @@ class BatchTransform:
         else:
             target = out if direct else torch.empty(out.shape, device=images.device)
             per_channel = (-1, *(1 for _ in sides))
-            factors = (factor.view(per_channel) for factor in self._factors_on(images.device, of_uint8, 1))
-            _scale_and_shift(target.copy_(images), *factors)
+            scale, shift = self._factors_on(images.device, of_uint8, 1)
+            if isinstance(scale, Tensor):
+                scale, shift = scale.view(per_channel), shift.view(per_channel)
+            _scale_and_shift(target.copy_(images), scale, shift)
         if not direct:
             out.copy_(target)
 
-    def _factors_on(self, device: torch.device, of_uint8: bool, pixels: int) -> tuple[Tensor, Tensor]:
-        """Factor and addend: one per channel, repeated for each pixel; or one of each, the factor on the CPU."""
+    def _factors_on(self, device: torch.device, of_uint8: bool, pixels: int) -> tuple[Tensor | float, Tensor]:
+        """Factor and addend: one per channel, repeated for each pixel; or a single number of each."""
         key = device, of_uint8, pixels
         if key not in self._factors:
             mean, std = np.broadcast_arrays(np.atleast_1d(self.mean), np.atleast_1d(self.std))
             scale, shift = torch.tensor(np.stack([1 / std, -mean / std]), dtype=torch.float32)
             scale = scale / WHITE if of_uint8 else scale
-            one = len(scale) == 1
             self._factors[key] = (
-                scale if one else scale.repeat(pixels).to(device),
-                shift.repeat(1 if one else pixels).to(device),
+                (scale.item(), shift.view(()).to(device))
+                if len(scale) == 1
+                else (scale.repeat(pixels).to(device), shift.repeat(pixels).to(device))
             )
         return self._factors[key]
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_factors": {}}  # another process may not have their device
 
-def _scale_and_shift(values: Tensor, scale: Tensor, shift: Tensor) -> None:
+
+def _scale_and_shift(values: Tensor, scale: Tensor | float, shift: Tensor) -> None:
     """Multiply and add in place; in a single pass if there is one factor for all values."""
-    if scale.numel() == 1:
-        torch.add(shift.view(()), values, alpha=scale.item(), out=values)
-    else:
+    if isinstance(scale, Tensor):
         values.mul_(scale).add_(shift)
-
-
-def on_device(draws: Draws, device: torch.device) -> Draws:
-    """Copy random parameters to a device."""
-    return tuple(tuple(parameter.to(device) for parameter in parameters) for parameters in draws)
+    else:
+        torch.add(shift, values, alpha=scale, out=values)
 
 
 def channels_first(images: Tensor) -> Tensor:

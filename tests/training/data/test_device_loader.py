@@ -2,17 +2,20 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.statistics.sums import PixelCounter
 from medmnist_hf.training.data import loader
 from medmnist_hf.training.data.augment import (
     Augmentation,
@@ -25,7 +28,7 @@ from medmnist_hf.training.data.augment import (
 )
 from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.loader import ArrayLoader, DeviceLoader
-from medmnist_hf.training.data.recipe_transforms import IntensityScale
+from medmnist_hf.training.data.recipe_transforms import IntensityScale, RandomCorruption
 from medmnist_hf.training.data.transforms import BatchTransform
 
 Arrays = tuple[np.ndarray[Any, np.dtype[np.uint8]], np.ndarray[Any, Any]]
@@ -70,7 +73,7 @@ TRANSFORMS: dict[str, tuple[tuple[int, ...], BatchTransform]] = {
 
 
 class HostWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes operations that have tensors of more than one value on the CPU, other than views of them."""
+    """Notes operations that read or write tensors on the CPU, other than views of them."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -79,7 +82,7 @@ class HostWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)]
-        if any(leaf.device.type == "cpu" and leaf.numel() > 1 for leaf in tensors) and not func.is_view:
+        if any(leaf.device.type == "cpu" for leaf in tensors) and not func.is_view:
             self.seen.append(str(func))
         return result
 
@@ -101,15 +104,85 @@ def test_the_host_does_not_work_on_batches(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_parameters_drawn_ahead_are_those_of_an_array_loader(name: str) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"shuffle": True, "join_single": True},
+        {"shuffle": True, "drop_last": True, "rank": 1, "world_size": 2},
+        {"groups": np.arange(33) % 3, "seed": 4},
+    ],
+)
+def test_parameters_drawn_ahead_are_those_of_an_array_loader(name: str, options: dict[str, Any]) -> None:
     shape, transform = TRANSFORMS[name]
-    ours, usual = (
-        make(arrays_of(shape), 8, shuffle=True, transform=transform, join_single=True)
-        for make in (DeviceLoader, ArrayLoader)
-    )
+    transform = replace(transform, with_indices=True)
+    ours, usual = (make(arrays_of(shape), 8, transform=transform, **options) for make in (DeviceLoader, ArrayLoader))
     for _ in range(2):
         for first, second in zip(ours, usual, strict=True):
             assert_equal(first, second)
+    usual.set_epoch(5)
+    iterator = iter(usual)
+    next(iterator)
+    ours.load_state_dict(usual.state_dict())
+    for first, second in zip(ours, iterator, strict=True):
+        assert_equal(first, second)
+
+
+class Noise(Augmentation):
+    """Draws a number per pixel."""
+
+    def draw(self, shape: Sequence[int], generator: Generator) -> tuple[Tensor, ...]:
+        return (torch.randint(0, 256, tuple(shape), dtype=torch.uint8, generator=generator),)
+
+    def apply(self, images: Tensor, *parameters: Tensor) -> Tensor:
+        return images ^ parameters[0]
+
+
+def invert(images: Tensor) -> Tensor:
+    return 1 - images * torch.rand(len(images), 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("augment", "ahead"),
+    [([Flip(), Noise()], False), ([Flip(), RandomCorruption("bloodmnist")], True), ([Flip(), invert], False)],
+)
+def test_what_is_not_drawn_ahead_is_drawn_step_by_step(augment: list[Any], ahead: bool) -> None:
+    arrays = arrays_of((17, 16, 16, 3))
+    counter = PixelCounter(3)
+    counter.add(arrays[0])
+    data = ArrayDataset(*arrays, statistics=counter.sums())
+    transform = BatchTransform(augment=augment, stats="dataset", seed=1)
+    ours, usual = (make(data, 8, shuffle=True, transform=transform) for make in (DeviceLoader, ArrayLoader))
+    for first, second in zip(ours, usual, strict=True):
+        assert_equal(first, second)
+    assert isinstance(ours, DeviceLoader) and (ours._epochs[0].draws is not None) == ahead
+
+
+def test_iterators_that_take_turns_draw_each_epoch_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    transform = BatchTransform(augment=[Flip()])
+    ours, usual = (
+        make(arrays_of((33, 8, 8)), 8, shuffle=True, transform=transform) for make in (DeviceLoader, ArrayLoader)
+    )
+    begun: list[int] = []
+    begin = ours._begin  # type: ignore[attr-defined]
+    monkeypatch.setattr(ours, "_begin", lambda number: begun.append(number) or begin(number))
+    pairs = zip(zip(ours, ours, strict=True), zip(usual, usual, strict=True), strict=True)
+    for both, expected in pairs:
+        for first, second in zip(both, expected, strict=True):
+            assert_equal(first, second)
+    assert begun == [0, 1]
+    next(iter(ours))
+    assert begun == [0, 1, 2]
+
+
+def test_a_batch_can_be_changed_by_its_owner() -> None:
+    arrays = arrays_of((33, 8, 8))
+    ours, usual = (make(arrays, 8, shuffle=True) for make in (DeviceLoader, ArrayLoader))
+    for batch in ours:
+        for part in batch.values():
+            part.zero_()
+    ours.set_epoch(0)
+    for first, second in zip(ours, usual, strict=True):
+        assert_equal(first, second)
 
 
 @pytest.mark.parametrize(

@@ -224,6 +224,16 @@ def test_augmentation_depends_only_on_seed_epoch_and_indices() -> None:
         assert not torch.equal(first, other)
 
 
+@pytest.mark.parametrize("mean", [0.5, (0.1, 0.2, 0.3)])
+def test_a_pickled_transform_has_no_tensors(mean: float | tuple[float, ...]) -> None:
+    """Those on a device could not be loaded where there is none."""
+    data, transform = dataset_of("rgb"), BatchTransform(mean=mean, channels_last=True)
+    first = values(transform, data)
+    copied = pickle.loads(pickle.dumps(transform))  # noqa: S301  (pickled here)
+    assert transform._factors and not copied._factors
+    assert torch.equal(values(copied, data), first)
+
+
 def test_augmentation_comes_before_resizing_and_normalization() -> None:
     data = dataset_of("gray")
     flipped = values(BatchTransform(augment=[Flip(p=1), Flip((-2,), p=1)], size=56, interpolation="nearest"), data)
