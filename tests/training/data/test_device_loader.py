@@ -162,9 +162,15 @@ def test_iterators_that_take_turns_draw_each_epoch_once(monkeypatch: pytest.Monk
     ours, usual = (
         make(arrays_of((33, 8, 8)), 8, shuffle=True, transform=transform) for make in (DeviceLoader, ArrayLoader)
     )
+    assert isinstance(ours, DeviceLoader)
     begun: list[int] = []
-    begin = ours._begin  # type: ignore[attr-defined]
-    monkeypatch.setattr(ours, "_begin", lambda number: begun.append(number) or begin(number))
+    begin = ours._begin
+
+    def note(number: int) -> Any:
+        begun.append(number)
+        return begin(number)
+
+    monkeypatch.setattr(ours, "_begin", note)
     pairs = zip(zip(ours, ours, strict=True), zip(usual, usual, strict=True), strict=True)
     for both, expected in pairs:
         for first, second in zip(both, expected, strict=True):
