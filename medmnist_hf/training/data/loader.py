@@ -319,7 +319,7 @@ class DeviceLoader(ArrayLoader):
 
 @dataclass(frozen=True, slots=True)
 class _Epoch:
-    """What a `DeviceLoader` draws at the begin of an epoch.
+    """What a `DeviceLoader` draws when an epoch begins.
 
     Attributes:
         rows: The samples in order, int64 (N,), on the device.
