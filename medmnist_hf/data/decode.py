@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from medmnist_hf.array_types import UInt8Array
+from medmnist_hf.data.png import decode_png
 from medmnist_hf.errors import first_line
 
 _Item = TypeVar("_Item")
@@ -270,7 +271,7 @@ def _header(file: UInt8Array) -> tuple[Callable[..., Any], tuple[int, ...]]:
             if depth != 8 or color not in _PNG_CHANNELS:
                 kind = "palette" if color == 3 else "color"
                 raise ValueError(f"a {kind} PNG of {depth} bits, not one of 8-bit gray or RGB")
-            return imagecodecs.png_decode, (height, width, *_PNG_CHANNELS[color])
+            return decode_png, (height, width, *_PNG_CHANNELS[color])
         *start, sides = _WEBP_HEAD.unpack_from(head)
         if tuple(start) == _WEBP_START:
             width, height, alpha = (sides & 0x3FFF) + 1, (sides >> 14 & 0x3FFF) + 1, sides >> 28 & 1

@@ -9,12 +9,12 @@ Example:
 
 import abc
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property, partial
 from itertools import chain, repeat
 from math import prod
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +31,8 @@ from medmnist_hf.errors import SourceError
 from medmnist_hf.files import sha256_of
 from medmnist_hf.manifest import Shard
 from medmnist_hf.places.resolver import NpzFile, find
+
+_Block = TypeVar("_Block", bound=np.ndarray[Any, Any])
 
 _log = logging.getLogger(__name__)
 
@@ -370,3 +372,34 @@ def _slice(read: Any, start: int, rows: int) -> Any:
 
 def _take(read: Any, rows: NDArray[np.int64]) -> Any:
     return read().take(pa.array(rows))
+
+
+def regroup(blocks: Iterable[_Block], counts: Iterable[int]) -> Iterator[_Block]:
+    """Yield the rows of all blocks in groups of given lengths.
+
+    A group that lies within one block is a view of it; others are copied.
+
+    Args:
+        blocks: Arrays of shape (n, ...), read only as far as needed.
+        counts: Length of each group, 1 or more.
+
+    Raises:
+        ValueError: The blocks have fewer rows.
+    """
+    source = iter(blocks)
+    pending: list[_Block] = []
+    available = 0
+    for count in counts:
+        while available < count:
+            block = next(source, None)
+            if block is None:
+                raise ValueError(f"{available} rows are left where {count} are needed")
+            pending.append(block)
+            available += len(block)
+        merged = pending[0] if len(pending) == 1 or len(pending[0]) >= count else np.concatenate(pending)
+        if merged is not pending[0]:
+            pending = [merged]  # type: ignore[list-item]  # NumPy's types lose the bound
+        yield merged[:count]  # type: ignore[misc]
+        rest = merged[count:]
+        pending = [rest, *pending[1:]] if len(rest) else pending[1:]  # type: ignore[list-item]
+        available -= count

@@ -27,7 +27,7 @@ from medmnist_hf import catalog
 from medmnist_hf.conversion.parquet import finished_shard, write_shard
 from medmnist_hf.conversion.sharding import RowRange, cut
 from medmnist_hf.conversion.tables import label_column
-from medmnist_hf.data.blocks import regroup
+from medmnist_hf.data.rows import regroup
 from medmnist_hf.embeddings.card import write_card
 from medmnist_hf.embeddings.manifest import (
     DTYPES,

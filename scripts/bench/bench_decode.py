@@ -33,7 +33,7 @@ from medmnist_hf import catalog, console
 from medmnist_hf.console.program import Program
 from medmnist_hf.conversion.build import build_config
 from medmnist_hf.conversion.sources.source import open_source
-from medmnist_hf.data.decode import encoded
+from medmnist_hf.data.decode import decode_image, encoded, image_shape
 
 app = Program(add_completion=False)
 
@@ -78,7 +78,8 @@ def png_decoders(file: bytes) -> dict[str, Decode]:
     expected = imagecodecs.png_decode(file)
     color = cv2.IMREAD_COLOR_RGB if expected.ndim == 3 else cv2.IMREAD_GRAYSCALE
     decoders: dict[str, Decode] = {
-        "libpng (ours)": imagecodecs.png_decode,
+        "libdeflate and libpng (ours)": _ours,
+        "libpng": imagecodecs.png_decode,
         "libspng": imagecodecs.spng_decode,
         "Pillow": lambda each: np.asarray(Image.open(io.BytesIO(each))),
         "OpenCV": lambda each: cv2.imdecode(np.frombuffer(each, np.uint8), color),
@@ -92,6 +93,13 @@ def png_decoders(file: bytes) -> dict[str, Decode]:
         if not np.array_equal(np.asarray(decode(file)).reshape(expected.shape), expected):
             raise AssertionError(f"{name} changed pixels")
     return decoders
+
+
+def _ours(file: bytes) -> Any:
+    content = np.frombuffer(file, np.uint8)
+    pixels = np.empty(image_shape(content), np.uint8)
+    decode_image(content, pixels)
+    return pixels
 
 
 def _each(decode: Decode, parts: Sequence[bytes]) -> None:
@@ -168,7 +176,7 @@ def bench(
                 for name, decode in png_decoders(files[0]).items():
                     one, many = (rate(decode, files, each.raw_bytes, threads, rounds) for threads in (1, CORES))
                     pngs.add_row(each.name, name, f"{one:.0f}", f"{many:.0f}")
-                ours: Callable[[], Any] = partial(_each, imagecodecs.png_decode, files)
+                ours: Callable[[], Any] = partial(_each, _ours, files)
             else:
                 functions = volume_readers(each.shard)
                 for name, read in functions.items():

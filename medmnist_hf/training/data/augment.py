@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import Generator, Tensor
 
 from medmnist_hf.errors import TrainingError
+from medmnist_hf.training.data import masks
 
 Range = float | tuple[float, float]
 
@@ -72,7 +73,7 @@ class Flip(Augmentation):
         """Flip the samples."""
         (flips,) = parameters
         if not _on_cpu(images):
-            return _flip_by_masks(images, flips, self.axes)
+            return masks.flip(images, flips, self.axes)
         axes = [tuple(axis for axis, flip in zip(self.axes, row, strict=True) if flip) for row in flips.tolist()]
         return _change_samples(images, axes, Tensor.flip)
 
@@ -105,7 +106,7 @@ class QuarterTurns(Augmentation):
         """Rotate the samples."""
         planes, quarters = parameters
         if not _on_cpu(images):
-            return _turn_by_masks(images, planes, quarters, self.planes)
+            return masks.turn(images, planes, quarters, self.planes)
         rotations = [
             (turns, *self.planes[plane]) if turns else ()
             for plane, turns in zip(planes.tolist(), quarters.tolist(), strict=True)
@@ -145,7 +146,7 @@ class Crop(Augmentation):
         sides = images.shape[2:]
         mode = "constant" if self.mode == "zeros" else "reflect"
         padded = F.pad(images, (self.padding,) * (2 * len(sides)), mode=mode)
-        return (_crop_in_numpy if _on_cpu(images) else _crop_in_torch)(padded, corners, sides)
+        return (_crop_in_numpy if _on_cpu(images) else masks.crop)(padded, corners, sides)
 
 
 @dataclass(frozen=True)
@@ -294,7 +295,7 @@ class Erasing(Augmentation):
         """Set the rectangles to 0."""
         (edges,) = parameters
         if not _on_cpu(images):
-            return _erase_by_masks(images, edges)
+            return masks.erase(images, edges)
         images = images.clone()
         pixels = images.numpy()
         for number, (top, bottom, left, right) in enumerate(edges.tolist()):
@@ -323,44 +324,6 @@ def _crop_in_numpy(images: Tensor, corners: Tensor, sides: Sequence[int]) -> Ten
     axes = tuple(range(2, images.ndim))
     windows = np.lib.stride_tricks.sliding_window_view(images.numpy(), tuple(sides), axes)
     return torch.from_numpy(windows[np.arange(len(images)), :, *corners.T.numpy()])
-
-
-def _crop_in_torch(images: Tensor, corners: Tensor, sides: Sequence[int]) -> Tensor:
-    """Crop a window from each sample on any device."""
-    samples = torch.arange(len(images), device=images.device)
-    for axis, side in enumerate(sides, 2):
-        images = images.unfold(axis, side, 1)
-    return images[samples, :, *corners.T]
-
-
-def _flip_by_masks(images: Tensor, flips: Tensor, axes: Sequence[int]) -> Tensor:
-    """Flip samples on any device: the host does not read which, so it does not wait for the device."""
-    for axis, is_flipped in zip(axes, flips.T, strict=True):
-        images = torch.where(_per_sample(is_flipped, images), images.flip(axis), images)
-    return images
-
-
-def _turn_by_masks(images: Tensor, planes: Tensor, quarters: Tensor, choices: Sequence[tuple[int, int]]) -> Tensor:
-    """Rotate samples on any device, see `_flip_by_masks`."""
-    turned = images
-    for number, plane in enumerate(choices):
-        for turns in (1, 2, 3):
-            is_turned = (planes == number) & (quarters == turns)
-            turned = torch.where(_per_sample(is_turned, images), images.rot90(turns, plane), turned)
-    return turned
-
-
-def _erase_by_masks(images: Tensor, edges: Tensor) -> Tensor:
-    """Set rectangles to 0 on any device, see `_flip_by_masks`."""
-    top, bottom, left, right = edges.T[:, :, None]
-    row, column = (torch.arange(side, device=images.device) for side in images.shape[2:])
-    rows, columns = (row >= top) & (row < bottom), (column >= left) & (column < right)
-    return images.masked_fill((rows[:, :, None] & columns[:, None])[:, None], 0)
-
-
-def _per_sample(values: Tensor, images: Tensor) -> Tensor:
-    """View values (B,) so that they broadcast over images (B, ...)."""
-    return values.view(-1, *(1,) * (images.ndim - 1))
 
 
 def _change_samples(

@@ -1,12 +1,13 @@
-"""Make the transforms of a recipe, for training and for evaluation."""
+"""Make the transforms of a recipe, for training and for evaluation, and its mixup and CutMix."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import torch
 from torch import Generator, Tensor
 
+from medmnist_hf.catalog import Task
 from medmnist_hf.corruptions.augment import SHARES, corrupt_at_random
 from medmnist_hf.corruptions.registry import corruptions
 from medmnist_hf.errors import TrainingError
@@ -173,3 +174,39 @@ def _interpolation(recipe: Recipe) -> Interpolation:
 def memory_format(recipe: Recipe) -> torch.memory_format:
     """The memory format of inputs and weights: channels last, which is fastest for convolutions."""
     return torch.channels_last_3d if recipe.ndim == 3 else torch.channels_last
+
+
+def make_mixing(recipe: Recipe) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
+    """Make a function that mixes a batch in place, with one draw per batch; None if the recipe does not mix.
+
+    Each image is mixed with the one at the mirrored position. In a batch of odd size, the last image is left
+    unchanged.
+
+    Args:
+        recipe: The recipe with mixup and cutmix.
+
+    Returns:
+        A function of images (B, C, ...) and labels, class ids (B,) or findings (B, L), which returns images and
+        targets: fractions of the classes (B, K) or of the findings (B, L). A single image is returned unchanged.
+    """
+    if not (recipe.mixup or recipe.cutmix):
+        return None
+    from timm.data.mixup import Mixup, mixup_target  # noqa: PLC0415  (loaders, imported with this, need torch only)
+
+    classes, multi = len(recipe.subset.labels), recipe.subset.task is Task.MULTI_LABEL
+    # Smoothing is done by the loss, so it is off here; multi-label targets are mixed as fractions.
+    mix = Mixup(  # type: ignore[no-untyped-call]
+        recipe.mixup, recipe.cutmix, label_smoothing=0, num_classes=classes, multi_label=multi
+    )
+
+    def mixed(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        paired = len(images) - len(images) % 2
+        if not paired:
+            return images, labels
+        _, targets = mix(images[:paired], labels[:paired])
+        if paired < len(images):
+            last = mixup_target(labels[paired:], classes, multi_label=multi)  # type: ignore[no-untyped-call]
+            targets = torch.cat([targets, last])
+        return images, targets
+
+    return mixed

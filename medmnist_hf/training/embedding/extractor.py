@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from medmnist_hf.array_types import UInt8Array
-from medmnist_hf.data.blocks import regroup
+from medmnist_hf.data.rows import regroup
 from medmnist_hf.errors import TrainingError
 from medmnist_hf.training.data.dataset import ArrayBatch
 from medmnist_hf.training.data.loader import run_in_threads, run_serially

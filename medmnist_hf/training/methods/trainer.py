@@ -25,7 +25,7 @@ from medmnist_hf.errors import DivergenceError, TrainingError
 from medmnist_hf.scoring.metrics import LOWER_IS_BETTER
 from medmnist_hf.training.data.dataset import ArrayDataset
 from medmnist_hf.training.data.loader import ArrayLoader
-from medmnist_hf.training.data.mixing import make_mixing
+from medmnist_hf.training.data.recipe_transforms import make_mixing
 from medmnist_hf.training.data.transforms import BatchTransform
 from medmnist_hf.training.losses import LossFunction
 from medmnist_hf.training.methods.resume import checkpoint_folder, complete_checkpoint

@@ -24,9 +24,8 @@ from medmnist_hf.corruptions.apply import releases as image_releases
 from medmnist_hf.corruptions.arrays import corrupt_batch
 from medmnist_hf.corruptions.measures import balanced_error
 from medmnist_hf.corruptions.registry import SEVERITIES, corruptions, find_corruption
-from medmnist_hf.data.blocks import regroup
 from medmnist_hf.data.configs import BuiltConfig, open_config
-from medmnist_hf.data.rows import BuiltRows
+from medmnist_hf.data.rows import BuiltRows, regroup
 from medmnist_hf.errors import DivergenceError, TrainingError, cannot_read
 from medmnist_hf.files import read_document, write_atomically
 from medmnist_hf.places.names import parse_name

@@ -21,8 +21,6 @@ from medmnist_hf.training.data.augment import (
     Flip,
     QuarterTurns,
     Rotation,
-    _crop_in_numpy,
-    _crop_in_torch,
 )
 
 RGB, GRAY, VOLUME = (40, 3, 12, 12), (40, 1, 12, 12), (40, 1, 9, 9, 9)
@@ -153,26 +151,6 @@ def test_crops(shape: tuple[int, ...], mode: str) -> None:
         np.testing.assert_array_equal(result, padded[(slice(None), *window)])
     (many,) = augmentation.draw((5_000, *shape[1:]), seeded())
     assert np.unique(many.numpy()).tolist() == list(range(7))
-
-
-@pytest.mark.parametrize("shape", [RGB, VOLUME])
-def test_both_implementations_of_cropping_agree(shape: tuple[int, ...]) -> None:
-    images = pixels(shape)
-    corners = torch.randint(4, (shape[0], len(shape) - 2), generator=seeded())
-    sides = [side - 3 for side in shape[2:]]
-    assert torch.equal(_crop_in_torch(images, corners, sides), _crop_in_numpy(images, corners, sides))
-
-
-@pytest.mark.parametrize(("augmentation", "shape"), [*ALL, (Erasing(p=0.7), (40, 3, 12, 17))])
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_the_code_for_accelerators_changes_samples_like_that_for_the_cpu(
-    augmentation: Augmentation, shape: tuple[int, ...], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    images = pixels(shape, dtype)
-    expected, before = augmentation(images, seeded()), images.clone()
-    monkeypatch.setattr(augment, "_on_cpu", lambda images: False)
-    assert torch.equal(augmentation(images, seeded()), expected)
-    assert torch.equal(images, before)
 
 
 def test_rotation_of_images_equals_torchvision() -> None:

@@ -1,10 +1,11 @@
-"""`medmnist_hf.training.data.recipe_transforms`: transforms of a recipe for training and evaluation."""
+"""`medmnist_hf.training.data.recipe_transforms`: transforms of a recipe, and mixing as in timm for any batch size."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from timm.data.mixup import Mixup
 
 from medmnist_hf.errors import CatalogError, TrainingError
 from medmnist_hf.training.data.augment import ColorJitter, Crop, Flip, QuarterTurns, Rotation
@@ -14,6 +15,7 @@ from medmnist_hf.training.data.recipe_transforms import (
     RandomCorruption,
     augmentations,
     input_transform,
+    make_mixing,
     memory_format,
     train_transform,
 )
@@ -149,3 +151,43 @@ def test_impossible_transforms_are_one_line_errors(options: dict[str, Any], size
 def test_the_memory_format_depends_on_the_dimensions() -> None:
     assert memory_format(recipe_of()) == torch.channels_last
     assert memory_format(recipe_of("adrenalmnist3d")) == torch.channels_last_3d
+
+
+def mix(count: int, dataset: str = "pathmnist", **options: Any) -> tuple[torch.Tensor, ...]:
+    """Images whose pixels are their index, and labels, before and after mixing."""
+    mixed = make_mixing(make_recipe({"dataset": dataset, **options}))
+    assert mixed is not None
+    images = torch.arange(count, dtype=torch.float32).view(-1, 1, 1, 1).expand(-1, 1, 32, 32).clone()
+    labels = (
+        torch.arange(count) % 9 if dataset == "pathmnist" else (torch.arange(count)[:, None] % 14 == torch.arange(14))
+    )
+    np.random.seed(3)
+    return images.clone(), labels, *mixed(images.clone(), labels.float() if labels.ndim == 2 else labels)
+
+
+@pytest.mark.parametrize("options", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.8, "cutmix": 1.0}])
+@pytest.mark.parametrize("dataset", ["pathmnist", "chestmnist"])
+def test_all_but_the_last_image_of_an_odd_batch_are_mixed(dataset: str, options: dict[str, float]) -> None:
+    images, labels, mixed, targets = mix(7, dataset, **options)
+    changed = (mixed != images).flatten(1).any(1)
+    assert changed.tolist() == [True] * 6 + [False]
+    assert targets.shape == (7, 9 if dataset == "pathmnist" else 14)
+    last = torch.nn.functional.one_hot(labels[-1], 9) if labels.ndim == 1 else labels[-1]
+    assert torch.equal(targets[-1], last.float())
+    assert ((targets[:6] > 0) & (targets[:6] < 1)).any()
+
+
+def test_an_even_batch_is_mixed_as_by_timm() -> None:
+    images, labels, mixed, targets = mix(8, mixup=0.8, cutmix=1.0)
+    np.random.seed(3)
+    expected = Mixup(0.8, 1.0, label_smoothing=0, num_classes=9)(images, labels)  # type: ignore[no-untyped-call]
+    assert torch.equal(mixed, expected[0]) and torch.equal(targets, expected[1])
+
+
+def test_a_single_image_is_unchanged() -> None:
+    images, labels, mixed, targets = mix(1, mixup=0.8)
+    assert torch.equal(mixed, images) and torch.equal(targets, labels)
+
+
+def test_a_recipe_without_mixing_gives_none() -> None:
+    assert make_mixing(make_recipe({"dataset": "pathmnist"})) is None
