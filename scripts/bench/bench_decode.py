@@ -78,7 +78,7 @@ def png_decoders(file: bytes) -> dict[str, Decode]:
     expected = imagecodecs.png_decode(file)
     color = cv2.IMREAD_COLOR_RGB if expected.ndim == 3 else cv2.IMREAD_GRAYSCALE
     decoders: dict[str, Decode] = {
-        "libdeflate and libpng (ours)": _ours,
+        "libdeflate (ours)": _ours,
         "libpng": imagecodecs.png_decode,
         "libspng": imagecodecs.spng_decode,
         "Pillow": lambda each: np.asarray(Image.open(io.BytesIO(each))),
