@@ -38,7 +38,7 @@ from medmnist_hf.training.recipe import Recipe, make_recipe
 app = Program(add_completion=False)
 
 CASES: Final = {"resnet18:28": 12, "timm/test_resnet:28": 200, "timm/resnet18:224": 8, "timm/test_resnet:224": 12}
-"""Network and size -> steps per epoch: an epoch of the fastest takes seconds too, as one of a subset does."""
+"""Network and size -> steps per epoch: the epochs of the fastest take seconds too, as with real subsets."""
 STEPS: Final = 12
 """Steps per epoch of other networks and sizes."""
 FLAG: Final = "bloodmnist"
