@@ -1,7 +1,7 @@
 """Decode PNG files with libdeflate and libpng, without holding Python's lock.
 
-libpng inflates pixels with zlib, which takes most of its time; libdeflate is twice as fast. So a large image is
-inflated by libdeflate and handed to libpng in stored blocks (RFC 1951, 3.2.4), of which it only removes the filters.
+libpng inflates pixels with zlib, which takes most of its time; libdeflate is faster. So a large image is inflated by
+libdeflate and handed to libpng in stored blocks (RFC 1951, 3.2.4), of which it only removes the filters.
 ``scripts/bench/bench_decode.py`` compares this with other decoders.
 """
 

@@ -1,6 +1,6 @@
 """Change the samples of a batch on any device, without a value that the host reads and waits for.
 
-Accelerators do this faster than one sample after the other; the CPU does not, so `augment` has code of its own for it.
+On the CPU, where nothing waits, `augment` has code of its own.
 """
 
 from collections.abc import Sequence
